@@ -1,0 +1,39 @@
+"""Every bound of the IMAP grammar, in one frozen value: what is read before it is refused.
+
+RFC 2683 §3.2.1.5 asks servers for command lines of at least 8,000 octets; RFC 7162 §4 for 8,192.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Octets unless a name says otherwise. Lines are counted without their CRLF."""
+
+    line_before_login: int = 8192
+    line: int = 65536
+    literal_before_login: int = 4096
+    literal: int = 65536
+    append: int = 64 * 1024 * 1024  # one message of APPEND; advertise it as APPENDLIMIT (RFC 7889)
+    command: int = 262144  # lines and literals of one command together, without APPEND's messages
+    literals_before_login: int = 4  # a count
+    literals: int = 64  # a count
+    # A refused non-synchronising literal up to this size is read and thrown away; beyond it the
+    # connection is closed with BYE (RFC 7888 §4).
+    drain_before_login: int = 65536
+    drain: int = 64 * 1024 * 1024
+    # Counts inside one command.
+    sequence_ranges: int = 8192
+    search_keys: int = 1024
+    search_depth: int = 32
+    fetch_attributes: int = 256
+    header_fields: int = 256  # names in one HEADER.FIELDS list
+    section_depth: int = 64  # numbers in one section path
+    flags: int = 128
+    list_patterns: int = 64
+    id_parameters: int = 30  # RFC 2971 §3.3
+
+
+DEFAULT_LIMITS = Limits()
