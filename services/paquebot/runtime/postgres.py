@@ -1,0 +1,163 @@
+"""One pool of PostgreSQL connections per process, which opens without the engine and reconnects by itself.
+
+Every call is counted and timed (`engine_call`), has a deadline on both sides, and turns each trouble with the
+engine itself (away, starting, full, too slow) into `PostgresUnavailable`: a temporary failure. Faults of a
+statement stay asyncpg's own exceptions.
+"""
+
+import asyncio
+import contextlib
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import asyncpg
+
+from paquebot.observability.metrics import engine_call
+from paquebot.runtime.engines import PostgresSettings
+
+T = TypeVar("T")
+
+Connection = Any
+"""An asyncpg connection, inside or outside a transaction."""
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,  # shutdown, crash recovery, statement timeout
+    asyncpg.InsufficientResourcesError,  # connections, memory, disk
+    asyncpg.ReadOnlySQLTransactionError,  # a primary that became a standby
+)
+_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_TRIES = 4
+_CONNECT_SECONDS = 5.0
+_IDLE_SECONDS = 300.0
+
+
+class PostgresUnavailable(Exception):
+    """PostgreSQL cannot answer now; the same call may succeed later. The cause is chained, never shown to
+    peers.
+    """
+
+
+@contextlib.contextmanager
+def _translated(call: str) -> Iterator[None]:
+    try:
+        with engine_call("postgres", call):
+            yield
+    except _AWAY as error:
+        if isinstance(error, ValueError):  # an argument that does not fit its type: ours, not the engine's
+            raise
+        raise PostgresUnavailable(call) from error
+
+
+class Postgres:
+    """A pool. Open with `open_postgres`; share one per process."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    @contextlib.asynccontextmanager
+    async def connection(self, call: str) -> AsyncIterator[Connection]:
+        """A connection in autocommit, for the time of the block, counted as `call`."""
+        with _translated(call):
+            async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, call: str, *, snapshot: bool = False) -> AsyncIterator[Connection]:
+        """A connection inside one transaction, committed at the end of the block and rolled back by an
+        exception.
+
+        With `snapshot` it is read-only and all its statements see one state of the database.
+        """
+        async with self.connection(call) as connection:
+            isolation = "repeatable_read" if snapshot else None
+            async with connection.transaction(isolation=isolation, readonly=snapshot):
+                yield connection
+
+    async def run(self, call: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """`work` in one transaction; done again, from the start, when the engine asks for it (deadlock,
+        serialization failure)."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                async with self.transaction(call) as connection:
+                    return await work(connection)
+            except _AGAIN as error:
+                if attempt == _TRIES:
+                    raise PostgresUnavailable(call) from error
+        raise AssertionError("unreachable")
+
+    async def fetch(self, call: str, sql: str, *args: Any) -> Sequence[Any]:
+        """Rows of one statement."""
+        async with self.connection(call) as connection:
+            rows: Sequence[Any] = await connection.fetch(sql, *args)
+            return rows
+
+    async def fetchrow(self, call: str, sql: str, *args: Any) -> Any:
+        """The first row of one statement, or None."""
+        async with self.connection(call) as connection:
+            return await connection.fetchrow(sql, *args)
+
+    async def fetchval(self, call: str, sql: str, *args: Any) -> Any:
+        """The first column of the first row of one statement, or None."""
+        async with self.connection(call) as connection:
+            return await connection.fetchval(sql, *args)
+
+    async def execute(self, call: str, sql: str, *args: Any) -> None:
+        """One statement whose rows do not matter."""
+        async with self.connection(call) as connection:
+            await connection.execute(sql, *args)
+
+    async def ready(self) -> bool:
+        """Whether the engine answers now; for /readyz."""
+        try:
+            await self.fetchval("ready", "SELECT 1")
+        except PostgresUnavailable:
+            return False
+        return True
+
+    async def close(self, *, timeout: float = 5.0) -> None:
+        """Wait for the calls under way, at most `timeout` seconds, then close every connection."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+
+def dsn_of(settings: PostgresSettings) -> str:
+    """The DSN, with the password put in where it has none."""
+    parts = urllib.parse.urlsplit(settings.dsn)
+    if not settings.password or parts.password is not None:
+        return str(settings.dsn)
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    password = urllib.parse.quote(settings.password, safe="")
+    return parts._replace(netloc=f"{credentials}:{password}{at or '@'}{hosts}").geturl()
+
+
+async def open_postgres(settings: PostgresSettings, application: str) -> Postgres:
+    """A pool of at most `settings.pool_size` connections, named `application` in pg_stat_activity.
+
+    No connection is made yet, so a service starts while the engine is away (invariant 9).
+    """
+    pool = await asyncpg.create_pool(
+        dsn_of(settings),
+        min_size=0,
+        max_size=settings.pool_size,
+        max_inactive_connection_lifetime=_IDLE_SECONDS,
+        timeout=_CONNECT_SECONDS,
+        command_timeout=settings.timeout + 1.0,  # the server's own timeout comes first
+        server_settings={
+            "application_name": application,
+            "statement_timeout": str(int(settings.timeout * 1000)),
+            "idle_in_transaction_session_timeout": str(int(settings.timeout * 1000)),
+            "jit": "off",
+        },
+    )
+    return Postgres(pool)
