@@ -1,0 +1,104 @@
+"""JSON logs: one event name plus fields a line. No message content, no credentials; addresses only when asked for.
+
+`ids(queue_id=..., session=...)` binds ids to the current task, so that every line of one message can be found.
+"""
+
+import contextlib
+import contextvars
+import datetime
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+_ids: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("ids")
+_RESERVED = "fields"
+
+
+class Log:
+    """A named log. `log.info("delivered", queue_id=..., account_id=...)`."""
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if self._logger.isEnabledFor(logging.DEBUG):
+            self._logger.debug(event, extra={_RESERVED: fields})
+
+    def info(self, event: str, **fields: Any) -> None:
+        if self._logger.isEnabledFor(logging.INFO):
+            self._logger.info(event, extra={_RESERVED: fields})
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._logger.warning(event, extra={_RESERVED: fields})
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._logger.error(event, extra={_RESERVED: fields})
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """An error with the traceback of the exception being handled."""
+        self._logger.error(event, extra={_RESERVED: fields}, exc_info=True)
+
+
+@contextlib.contextmanager
+def ids(**fields: Any) -> Iterator[None]:
+    """Bind ids to every line logged inside."""
+    token = _ids.set({**_ids.get({}), **fields})
+    try:
+        yield
+    finally:
+        _ids.reset(token)
+
+
+class AddressPolicy:
+    """Whether mail addresses are written whole or as `*@domain`."""
+
+    __slots__ = ("whole",)
+
+    def __init__(self) -> None:
+        self.whole = False
+
+    def __call__(self, address: str) -> str:
+        return address if self.whole or "@" not in address else "*@" + address.rpartition("@")[2]
+
+
+shown = AddressPolicy()
+"""`shown(address)` for a log field."""
+
+
+class _JsonFormatter(logging.Formatter):
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line: dict[str, Any] = {
+            "time": at.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "event": record.getMessage(),
+        }
+        if record.name != "paquebot":
+            line["logger"] = record.name
+        line.update(_ids.get({}))
+        line.update(getattr(record, _RESERVED, {}))
+        if record.exc_info and record.exc_info[0] is not None:
+            line["error"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def set_up(service: str, *, level: str = "info", addresses: bool = False) -> None:
+    """Log JSON lines of `service` to stdout."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_JsonFormatter(service))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for chatty in ("nats", "urllib3", "grpc", "asyncio", "mail.log"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    shown.whole = addresses

@@ -1,0 +1,73 @@
+"""Settings with which every service reaches the three engines, the directory service, and shows itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from paquebot.runtime.settings import Listen, Octets, Seconds, Secret, setting
+
+
+@dataclass(frozen=True, slots=True)
+class NatsSettings:
+    url: tuple[str, ...] = setting("NATS_URL", ("nats://127.0.0.1:2422",), help="servers, separated by commas")
+    user: str = setting("NATS_USER", "")
+    password: Secret = setting("NATS_PASSWORD", Secret(""))
+    credentials: Path | None = setting(
+        "NATS_CREDENTIALS", None, help="a .creds file, instead of user and password"
+    )
+    ca: Path | None = setting("NATS_CA", None, help="CA certificates to trust, PEM")
+    replicas: int = setting("NATS_REPLICAS", 1, help="copies of the stream in a cluster: 1, 3 or 5")
+    stream: str = setting("NATS_STREAM", "MAIL")
+    timeout: Seconds = setting("NATS_TIMEOUT", Seconds(5.0), help="longest wait for an acknowledgement")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    endpoint: str = setting(
+        "S3_ENDPOINT", "http://127.0.0.1:2333", help="http:// or https:// address of the S3 service"
+    )
+    bucket: str = setting("S3_BUCKET", "paquebot")
+    region: str = setting("S3_REGION", "us-east-1")
+    access_key: str = setting("S3_ACCESS_KEY", "")
+    secret_key: Secret = setting("S3_SECRET_KEY", Secret(""))
+    path_style: bool = setting("S3_PATH_STYLE", True, help="bucket in the path rather than in the host name")
+    ca: Path | None = setting("S3_CA", None, help="CA certificates to trust, PEM")
+    timeout: Seconds = setting("S3_TIMEOUT", Seconds(20.0), help="longest time for one request")
+    threads: int = setting("S3_THREADS", 8, help="requests under way at once in a process")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSettings:
+    dsn: Secret = setting("POSTGRES_DSN", Secret(""), help="postgresql://role@host:port/database")
+    password: Secret = setting("POSTGRES_PASSWORD", Secret(""), help="where the DSN has none")
+    pool_size: int = setting("POSTGRES_POOL", 8, help="most connections of a process")
+    timeout: Seconds = setting("POSTGRES_TIMEOUT", Seconds(10.0), help="longest time for one statement")
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryClientSettings:
+    target: str = setting("RECIPIENT_VALIDATION", "127.0.0.1:2551", help="host:port of recipient_validation")
+    timeout: Seconds = setting("RECIPIENT_VALIDATION_TIMEOUT", Seconds(5.0))
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    certificate: Path | None = setting("TLS_CERTIFICATE", None, help="PEM chain; reloaded when the file changes")
+    key: Path | None = setting("TLS_KEY", None, help="PEM private key")
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("PAQUEBOT_TLS_CERTIFICATE and PAQUEBOT_TLS_KEY go together: one of them is not set")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """What every service has."""
+
+    metrics_listen: Listen = setting("METRICS_LISTEN", Listen("127.0.0.1", 2900), help="/metrics, /livez, /readyz")
+    log_level: str = setting("LOG_LEVEL", "info", help="debug, info, warning or error")
+    log_addresses: bool = setting("LOG_ADDRESSES", False, help="mail addresses in logs; off: only their domains")
+    drain: Seconds = setting("DRAIN", Seconds(25.0), help="longest time to end by itself after SIGTERM")
+    hostname: str = setting(
+        "HOSTNAME", "localhost", help="the name this host gives itself in SMTP, Received and DSNs"
+    )
+    in_flight: Octets = setting("IN_FLIGHT", Octets(256 * 2**20), help="most message octets in memory at once")

@@ -1,0 +1,145 @@
+"""Liveness, readiness and metrics over HTTP, on a port of their own that no limit guards.
+
+`/livez` answers while the event loop turns and no watched task is stuck. `/readyz` tells the truth: it asks
+every dependency, and says 503 with the reasons while one is away or the process drains.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from paquebot.observability.log import Log
+from paquebot.runtime.settings import Listen
+
+Probe = Callable[[], Awaitable[None]]
+"""Raises, with a reason for people, while its dependency cannot be used."""
+
+_log = Log("paquebot.health")
+_PROBE_SECONDS = 2.0
+_ANSWER_AGE = 1.0  # a kubelet, a load balancer and a person may ask at once: one round of probes serves all
+_REQUEST_SECONDS = 5.0
+_MAX_REQUEST = 8192
+
+
+@dataclass(slots=True)
+class Health:
+    """What a process says of itself."""
+
+    draining: bool = False
+    started: bool = False
+    _probes: dict[str, Probe] = field(default_factory=dict)
+    _beats: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _answer: tuple[float, list[str]] = (-1e9, [])
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def depend(self, name: str, probe: Probe) -> None:
+        """Be ready only while `probe` returns; it gets 2 s."""
+        self._probes[name] = probe
+
+    def beat(self, name: str, *, max_age: float) -> None:
+        """Tell that the loop `name` is alive; silence longer than `max_age` seconds fails liveness."""
+        self._beats[name] = (time.monotonic(), max_age)
+
+    def silence(self, name: str) -> None:
+        """The loop `name` ended on purpose."""
+        self._beats.pop(name, None)
+
+    def stuck(self) -> list[str]:
+        """Names of loops that have not beaten in time."""
+        now = time.monotonic()
+        return [name for name, (at, age) in self._beats.items() if now - at > age]
+
+    async def unready(self) -> list[str]:
+        """Why this process should get no work now; empty: ready."""
+        if self.draining:
+            return ["draining"]
+        if not self.started:
+            return ["starting"]
+        async with self._asking:
+            at, reasons = self._answer
+            if time.monotonic() - at > _ANSWER_AGE:
+                results = await asyncio.gather(*(_ask(n, p) for n, p in self._probes.items()))
+                reasons = [reason for reason in results if reason]
+                self._answer = (time.monotonic(), reasons)
+        return reasons
+
+
+async def _ask(name: str, probe: Probe) -> str:
+    try:
+        await asyncio.wait_for(probe(), _PROBE_SECONDS)
+    except TimeoutError:
+        return f"{name}: no answer within {_PROBE_SECONDS:g} s"
+    except Exception as error:  # noqa: BLE001 - whatever the reason, it is not ready; the operator reads it here
+        return f"{name}: {type(error).__name__}: {error}".rstrip(": ")
+    return ""
+
+
+class HealthServer:
+    """A minimal HTTP/1.1 server: GET and HEAD of three paths, one request a connection."""
+
+    def __init__(self, health: Health, listen: Listen) -> None:
+        self._health = health
+        self._listen = listen
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(
+            self._serve, self._listen.host, self._listen.port, limit=_MAX_REQUEST
+        )
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                request = await reader.readuntil(b"\r\n\r\n")
+                writer.write(await self._respond(request))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, TimeoutError):
+            pass
+        finally:
+            writer.close()
+
+    async def _respond(self, request: bytes) -> bytes:
+        method, _, rest = request.partition(b" ")
+        path = rest.split(b" ", 1)[0].split(b"?", 1)[0]
+        if method not in (b"GET", b"HEAD"):
+            return _response("405 Method Not Allowed", b"only GET\n", head=False)
+        status, body, kind = await self._page(path)
+        return _response(status, body, head=method == b"HEAD", kind=kind)
+
+    async def _page(self, path: bytes) -> tuple[str, bytes, str]:
+        text = "text/plain; charset=utf-8"
+        if path == b"/metrics":
+            return "200 OK", generate_latest(), CONTENT_TYPE_LATEST
+        if path == b"/livez":
+            stuck = self._health.stuck()
+            return ("503 Service Unavailable", _lines(stuck), text) if stuck else ("200 OK", b"ok\n", text)
+        if path == b"/readyz":
+            reasons = await self._health.unready()
+            if reasons:
+                _log.debug("not_ready", reasons=reasons)
+                return "503 Service Unavailable", _lines(reasons), text
+            return "200 OK", b"ok\n", text
+        return "404 Not Found", b"/metrics /livez /readyz\n", text
+
+
+def _lines(reasons: list[str]) -> bytes:
+    return ("\n".join(reasons) + "\n").encode()
+
+
+def _response(status: str, body: bytes, *, head: bool, kind: str = "text/plain") -> bytes:
+    header = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    ).encode()
+    return header if head else header + body

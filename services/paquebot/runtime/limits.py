@@ -1,0 +1,93 @@
+"""Bounds of a process: connections in total and per client, and message octets in memory (invariant 7)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from prometheus_client import Gauge
+
+IN_FLIGHT = Gauge("paquebot_in_flight_octets", "Message octets in memory now")
+
+
+class OverBudget(Exception):
+    """The process holds as many message octets as it may; the peer should come back later."""
+
+
+class OctetBudget:
+    """Octets of messages under way in this process. Reserve before reading, as far as the size is known."""
+
+    __slots__ = ("_limit", "_used")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+
+    @property
+    def used(self) -> int:
+        return self._used
+
+    def take(self, octets: int) -> None:
+        """Reserve `octets` more, or raise OverBudget and reserve nothing."""
+        if self._used + octets > self._limit:
+            raise OverBudget
+        self._used += octets
+        IN_FLIGHT.set(self._used)
+
+    def give_back(self, octets: int) -> None:
+        self._used -= octets
+        IN_FLIGHT.set(self._used)
+
+    @contextmanager
+    def reservation(self) -> Iterator["Reservation"]:
+        """A growing reservation, given back whole at the end."""
+        reservation = Reservation(self)
+        try:
+            yield reservation
+        finally:
+            reservation.release()
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What one message holds of the budget."""
+
+    _budget: OctetBudget
+    octets: int = 0
+
+    def grow_to(self, octets: int) -> None:
+        """Hold at least `octets`. Raises OverBudget."""
+        if octets > self.octets:
+            self._budget.take(octets - self.octets)
+            self.octets = octets
+
+    def release(self) -> None:
+        self._budget.give_back(self.octets)
+        self.octets = 0
+
+
+@dataclass(slots=True)
+class ConnectionLimit:
+    """Connections now, in total and per client address."""
+
+    total: int
+    per_client: int
+    now: int = 0
+    _clients: dict[str, int] = field(default_factory=dict)
+
+    def enter(self, client: str) -> bool:
+        """Count a connection in; False: one too many, not counted."""
+        mine = self._clients.get(client, 0)
+        if self.now >= self.total or mine >= self.per_client:
+            return False
+        self.now += 1
+        self._clients[client] = mine + 1
+        return True
+
+    def leave(self, client: str) -> None:
+        """A connection that `enter` let in has ended."""
+        self.now -= 1
+        mine = self._clients[client] - 1
+        if mine:
+            self._clients[client] = mine
+        else:
+            del self._clients[client]

@@ -1,0 +1,210 @@
+"""Frozen settings, read once from `PAQUEBOT_*` at the start of a process; all faults are reported at once.
+
+A settings class is a frozen dataclass whose fields are made with `setting(NAME, ...)`, or are themselves
+settings classes. `PAQUEBOT_<NAME>_FILE` names a file that holds the value (secrets; trailing newline dropped).
+"""
+
+import dataclasses
+import ipaddress
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NewType, TypeVar
+
+PREFIX = "PAQUEBOT_"
+
+Seconds = NewType("Seconds", float)
+"""A duration; written `250ms`, `30s`, `5m`, `4h`, `5d`, or a plain number of seconds."""
+
+Octets = NewType("Octets", int)
+"""A size; written `64KiB`, `25MB`, or a plain number of octets."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+T = TypeVar("T")
+
+
+class SettingsError(Exception):
+    """One or more settings are missing or wrong; `faults` has a sentence for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class Secret(str):
+    """A string that does not show itself in logs and tracebacks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a listener binds. Port 0 asks the system for a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def setting(name: str, default: Any = dataclasses.MISSING, *, help: str = "") -> Any:
+    """A field read from `PAQUEBOT_<name>`; without a default it must be set."""
+    return dataclasses.field(default=default, metadata={"setting": name, "help": help})
+
+
+def load(cls: type[T], environ: Mapping[str, str]) -> T:
+    """An instance of the settings class `cls`. Raises SettingsError naming every fault."""
+    faults: list[str] = []
+    value = _load(cls, environ, faults)
+    if faults:
+        raise SettingsError(faults)
+    return typing.cast(T, value)
+
+
+def describe(cls: type[Any]) -> list[tuple[str, str, str]]:
+    """(variable, default, help) of every setting of `cls`, for `--help` and the documentation."""
+    rows: list[tuple[str, str, str]] = []
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if "setting" not in field.metadata:
+            rows.extend(describe(hints[field.name]))
+            continue
+        default = "required" if field.default is dataclasses.MISSING else _shown(field.default)
+        rows.append((PREFIX + field.metadata["setting"], default, field.metadata["help"]))
+    return rows
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def _load(cls: type[Any], environ: Mapping[str, str], faults: list[str]) -> Any:
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    before = len(faults)
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        if "setting" not in field.metadata:
+            values[field.name] = _load(hint, environ, faults)
+            continue
+        variable = PREFIX + field.metadata["setting"]
+        text = _text(variable, environ, faults)
+        if text is None:
+            if field.default is dataclasses.MISSING:
+                faults.append(
+                    f"{variable} must be set{': ' + field.metadata['help'] if field.metadata['help'] else ''}"
+                )
+            else:
+                values[field.name] = field.default
+            continue
+        try:
+            values[field.name] = parse(hint, text)
+        except ValueError as error:
+            faults.append(f"{variable}: {error}")
+    if len(faults) > before:
+        return None
+    try:
+        return cls(**values)
+    except ValueError as error:  # from __post_init__: settings that do not go together
+        faults.append(str(error))
+        return None
+
+
+def _text(variable: str, environ: Mapping[str, str], faults: list[str]) -> str | None:
+    path = environ.get(variable + "_FILE")
+    if path:
+        try:
+            return Path(path).read_text("utf-8").rstrip("\r\n")
+        except OSError as error:
+            faults.append(f"{variable}_FILE: cannot read {path}: {error.strerror}")
+            return None
+    return environ.get(variable)
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_seconds(text: str) -> Seconds:
+    """`250ms` → 0.25. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 4h")
+    return Seconds(float(match[1]) * _UNITS[match[2] or "s"])
+
+
+def parse_octets(text: str) -> Octets:
+    """`25MB` → 25000000. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]+)\s*([KMG]i?B|B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{text!r} is not a size such as 64KiB or 25MB")
+    return Octets(int(match[1]) * _SIZES[(match[2] or "").upper()])
+
+
+def parse_listen(text: str) -> Listen:
+    """`127.0.0.1:25`, `[::]:25` or `:25` (all addresses). Raises ValueError."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not an address and port such as 0.0.0.0:25")
+    return Listen(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - an empty host asks for all addresses
+
+
+def parse_bool(text: str) -> bool:
+    """`true`, `false` and their usual spellings. Raises ValueError."""
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+def parse_network(text: str) -> Network:
+    """`10.0.0.0/8` or one address. Raises ValueError."""
+    return ipaddress.ip_network(text.strip(), strict=False)
+
+
+def _int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+_PARSERS: dict[Any, Any] = {
+    str: str,
+    Secret: Secret,
+    int: _int,
+    float: float,
+    bool: parse_bool,
+    Path: Path,
+    Listen: parse_listen,
+    Seconds: parse_seconds,
+    Octets: parse_octets,
+}
+
+
+def parse(hint: Any, text: str) -> Any:
+    """Text to a value of type `hint`: a type of `_PARSERS`, `X | None` (empty: None), or `tuple[X, ...]`
+    (separated by commas or white space). Raises ValueError."""
+    if hint in _PARSERS:
+        return _PARSERS[hint](text)
+    if hint == Network:
+        return parse_network(text)
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(parse(item, word) for word in text.replace(",", " ").split())
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        inner = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+        return parse(inner, text) if text else None
+    raise TypeError(f"a setting cannot be of type {hint}")
