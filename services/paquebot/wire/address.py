@@ -1,0 +1,228 @@
+"""Mailbox addresses of SMTP: parse, write, and the normal forms under which they are compared.
+
+An `Address` holds the local part decoded (quotes and backslashes gone, case kept) and the domain in normal
+form (A-labels in lower case, or an address literal). RFC 5321 §4.1.2 and §4.1.3, widened by RFC 6531 §3.3 to
+UTF-8; comments, folding white space and the obsolete forms of RFC 5322 are not part of it.
+"""
+
+import ipaddress
+import unicodedata
+from dataclasses import dataclass
+
+MAX_LOCAL = 64  # octets; RFC 5321 §4.5.3.1.1
+MAX_DOMAIN = 255  # octets; RFC 5321 §4.5.3.1.2
+MAX_MAILBOX = 254  # octets; RFC 5321 §4.5.3.1.3: a path of 256 less its angle brackets
+MAX_LABEL = 63  # octets; RFC 1035 §2.3.4
+
+_ATEXT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~")
+_LET_DIG = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+
+
+class BadAddress(ValueError):
+    """Not an address; the text says what was expected and where, and may be shown to the peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`local` decoded, case kept; `domain` as `normal_domain` gives it. `str()` writes RFC 5321's Mailbox."""
+
+    local: str
+    domain: str
+
+    def __str__(self) -> str:
+        return f"{quoted_local(self.local)}@{self.domain}"
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """RFC 6531 §3.2: a local part beyond ASCII (the domain is already in A-labels)."""
+        return not self.local.isascii()
+
+
+@dataclass(frozen=True, slots=True)
+class Postmaster:
+    """RFC 5321 §4.1.1.3: the forward-path `<Postmaster>`, which needs no domain."""
+
+    def __str__(self) -> str:
+        return "Postmaster"
+
+
+def parse_address(text: str) -> Address:
+    """Mailbox = Local-part "@" ( Domain / address-literal ), without angle brackets. Raises BadAddress."""
+    address, end = mailbox_at(text, 0)
+    if end != len(text):
+        raise BadAddress(f"unexpected {text[end]!r} at {end} after the address")
+    return address
+
+
+def parse_forward_path(text: str) -> Address | Postmaster:
+    """A Mailbox, or `Postmaster` alone in any case. Raises BadAddress."""
+    return Postmaster() if text.lower() == "postmaster" else parse_address(text)
+
+
+def mailbox_at(text: str, start: int) -> tuple[Address, int]:
+    """The Mailbox that begins at `start`, and the position after it. Raises BadAddress."""
+    local, at = _local_part(text, start)
+    if text[at : at + 1] != "@":
+        raise BadAddress(f"expected '@' at {at}")
+    end = _domain_end(text, at + 1)
+    domain = normal_domain(text[at + 1 : end])
+    if len(text[start:at].encode()) + 1 + len(domain) > MAX_MAILBOX:
+        raise BadAddress(f"an address has at most {MAX_MAILBOX} octets")
+    return Address(local, domain), end
+
+
+def _local_part(text: str, start: int) -> tuple[str, int]:
+    """Local-part = Dot-string / Quoted-string, decoded, and the position after it."""
+    local, end = _quoted_string(text, start) if text[start : start + 1] == '"' else _dot_string(text, start)
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in local):  # C1 controls, octets that are not UTF-8
+        raise BadAddress("control characters and invalid UTF-8 cannot stand in a local part")
+    if len(local.encode()) > MAX_LOCAL:
+        raise BadAddress(f"a local part has at most {MAX_LOCAL} octets")
+    return local, end
+
+
+def _dot_string(text: str, start: int) -> tuple[str, int]:
+    """Dot-string = Atom *("." Atom); RFC 6531 §3.3 adds UTF8-non-ascii to atext."""
+    end = start
+    while end < len(text) and (text[end] in _ATEXT or text[end] == "." or text[end] > "\x7f"):
+        end += 1
+    if "" in text[start:end].split("."):
+        raise BadAddress(f"expected an atom in the local part at {start}")
+    return text[start:end], end
+
+
+def _quoted_string(text: str, start: int) -> tuple[str, int]:
+    """Quoted-string = DQUOTE *QcontentSMTP DQUOTE, decoded."""
+    decoded: list[str] = []
+    pos = start + 1
+    while pos < len(text) and text[pos] != '"':
+        if text[pos] == "\\":  # quoted-pairSMTP = %d92 %d32-126
+            pos += 1
+            if not " " <= text[pos : pos + 1] <= "~":
+                raise BadAddress(f"expected a printable character after the backslash at {pos}")
+        elif text[pos] < " " or text[pos] == "\x7f":
+            raise BadAddress(f"control character in the quoted local part at {pos}")
+        decoded.append(text[pos])
+        pos += 1
+    if pos >= len(text):
+        raise BadAddress("the quoted local part does not end")
+    return "".join(decoded), pos + 1
+
+
+def _domain_end(text: str, start: int) -> int:
+    if text[start : start + 1] == "[":
+        close = text.find("]", start)
+        if close < 0:
+            raise BadAddress("the address literal does not end")
+        return close + 1
+    end = start
+    while end < len(text) and (text[end].isalnum() or text[end] in "-." or text[end] > "\x7f"):
+        end += 1
+    return end
+
+
+def quoted_local(local: str) -> str:
+    """The local part as it is written in an address: a Dot-string where it can be, else a Quoted-string."""
+    if local and "" not in local.split(".") and all(c in _ATEXT or c == "." or c > "\x7f" for c in local):
+        return local
+    return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+# --- normal forms -----------------------------------------------------------------------------------------
+
+
+def normal_domain(domain: str) -> str:
+    """A-labels in lower case, or the address literal in its shortest form. Raises BadAddress."""
+    if domain.startswith("["):
+        return _normal_literal(domain)
+    if len(domain) > MAX_DOMAIN:
+        raise BadAddress(f"a domain has at most {MAX_DOMAIN} octets")
+    if not domain.isascii():
+        # UTS #46 §4: map first (lower case, NFKC), so that ideographic full stops separate labels too.
+        domain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", domain).lower()).replace("。", ".")
+    normal = ".".join(_a_label(label) for label in domain.lower().split("."))
+    if len(normal) > MAX_DOMAIN:
+        raise BadAddress(f"a domain has at most {MAX_DOMAIN} octets")
+    return normal
+
+
+def _a_label(label: str) -> str:
+    """sub-domain = Let-dig [Ldh-str]; RFC 6531 §3.3 adds U-labels, which become A-labels (RFC 5890 §2.3.2.1)."""
+    if not label.isascii():
+        _check_u_label(label)
+        label = "xn--" + label.encode("punycode").decode("ascii")
+    elif label.startswith("xn--"):
+        _check_a_label(label)
+    if not label or len(label) > MAX_LABEL:
+        raise BadAddress(f"each label of a domain has 1 to {MAX_LABEL} octets")
+    if not all(char in _LET_DIG or char == "-" for char in label) or "-" in (label[0], label[-1]):
+        raise BadAddress(f"{label!r} is not a label of a domain: letters, digits, and hyphens between them")
+    return label
+
+
+def _check_u_label(label: str) -> None:
+    """RFC 5891 §4.2.3: letters, marks, digits; no leading mark; no hyphen at the ends or as 3rd and 4th."""
+    if len(label) > MAX_LABEL:
+        raise BadAddress(f"each label of a domain has 1 to {MAX_LABEL} octets")
+    marks = unicodedata.category(label[0]).startswith("M")
+    hyphens = "-" in (label[0], label[-1]) or label[2:4] == "--"
+    if marks or hyphens or not all(_in_u_label(char) for char in label):
+        raise BadAddress(f"{label!r} is not an internationalised label (RFC 5891)")
+
+
+def _in_u_label(char: str) -> bool:
+    # RFC 5892 §2.1 LetterDigits, the hyphen, and the CONTEXTJ/CONTEXTO characters of appendix A.
+    return (
+        unicodedata.category(char) in ("Ll", "Lo", "Lm", "Mn", "Mc", "Nd")
+        or char in "-\u00b7\u0375\u05f3\u05f4\u30fb\u200c\u200d"
+    )
+
+
+def _check_a_label(label: str) -> None:
+    """RFC 5891 §5.4: an A-label that is not the form of any U-label is refused."""
+    try:
+        decoded = label[4:].encode("ascii").decode("punycode")
+        same = not decoded.isascii() and decoded.encode("punycode").decode("ascii") == label[4:]
+    except UnicodeError:
+        same = False
+    if not same:
+        raise BadAddress(f"{label!r} is not a valid A-label (RFC 5891)")
+    _check_u_label(decoded)
+
+
+def _normal_literal(literal: str) -> str:
+    """address-literal of RFC 5321 §4.1.3; General-address-literal is refused: no tag is registered."""
+    inner = literal[1:-1] if literal.endswith("]") else ""
+    try:
+        if inner[:5].lower() == "ipv6:":
+            if "%" in inner:
+                raise ValueError  # a zone (RFC 4007 §11) is not part of the grammar
+            return f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]"
+        return f"[{ipaddress.IPv4Address(inner)}]"
+    except ValueError:
+        raise BadAddress("not an address literal such as [192.0.2.1] or [IPv6:2001:db8::1]") from None
+
+
+def canonical_local(local: str) -> str:
+    """The form under which local parts of our own domains are compared: lower case, NFC.
+
+    RFC 5321 §2.4 leaves the case of a local part to its own host; here it never matters. RFC 8265 §3.3.3 (the
+    case mapped user name profile) is the model: toLowerCase and NFC, no case folding, so that ß stays ß.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", local).lower())
+
+
+def canonical(address: Address) -> Address:
+    """The address under which a local account or alias is stored and compared."""
+    return Address(canonical_local(address.local), address.domain)
+
+
+def split_detail(local: str, separator: str = "+") -> tuple[str, str]:
+    """RFC 5233 §4: `alice+lists` → ("alice", "lists"). No separator, or nothing before it: no detail.
+
+    An empty `separator` turns subaddresses off.
+    """
+    if not separator:
+        return local, ""
+    user, _, detail = local.partition(separator)
+    return (user, detail) if user else (local, "")
