@@ -1,0 +1,83 @@
+"""The gRPC channel to recipient_validation: keepalive, deadlines, reconnection, and one way to fail.
+
+Every failure of the service or the network becomes `DirectoryUnavailable`, which is temporary: the caller
+answers 451, `NO [UNAVAILABLE]` or `-ERR [SYS/TEMP]`. The channel reconnects by itself, at most two seconds after
+the service is back.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+from grpc.aio import AioRpcError, Channel, UsageError, insecure_channel
+
+from paquebot.observability import metrics
+from paquebot.observability.log import Log
+from paquebot.runtime.engines import DirectoryClientSettings
+
+Response = TypeVar("Response")
+Metadata = tuple[tuple[str, str], ...]
+
+_log = Log("paquebot.rpc")
+
+# Validate, AuthorizeSender and Authenticate change nothing, so asking again is safe.
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "paquebot.v1.RecipientValidation"},
+                {"service": "paquebot.v1.Authentication"},
+            ],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),  # new pods behind a headless service are seen soon
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+)
+
+
+class DirectoryUnavailable(Exception):
+    """recipient_validation did not answer as it should. Temporary; the cause is never for the peer."""
+
+
+def open_channel(settings: DirectoryClientSettings) -> Channel:
+    """A channel to `settings.target`; connects on the first call. Close it with `await channel.close()`."""
+    return insecure_channel(settings.target, options=_OPTIONS)
+
+
+def trace_metadata(trace: str) -> Metadata:
+    """W3C Trace Context §3.2: the `traceparent` header; empty: none."""
+    return (("traceparent", trace),) if trace else ()
+
+
+async def call(name: str, rpc: Callable[[], Awaitable[Response]]) -> Response:
+    """The answer of one call, timed as `name`. Raises DirectoryUnavailable."""
+    try:
+        with metrics.engine_call("grpc", name):
+            return await rpc()
+    except AioRpcError as error:
+        _log.warning("directory call failed", call=name, code=error.code().name, details=error.details())
+        raise DirectoryUnavailable(f"{name}: {error.code().name}") from error
+    except grpc.RpcError as error:  # the channel was closed under the call
+        raise DirectoryUnavailable(name) from error
+    except UsageError as error:
+        raise DirectoryUnavailable(f"{name}: the channel is closed") from error
