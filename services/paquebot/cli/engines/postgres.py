@@ -1,0 +1,242 @@
+"""PostgreSQL with every durability setting on: fsync, synchronous_commit, full_page_writes, data checksums.
+
+Data directory: `cluster/` (PostgreSQL's own), `postgresql.conf` and `pg_hba.conf` (written anew at each start).
+`cluster/` appears by one rename after initdb has finished, so a killed initdb leaves only `cluster.new`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+
+from paquebot.cli.engines.binaries import postgres_directory
+from paquebot.cli.engines.engine import (
+    POLL_SECONDS,
+    EngineError,
+    NotReadyYet,
+    PortClaim,
+    make_directory,
+    sync_directory,
+    write_durably,
+)
+from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
+from paquebot.cli.engines.privilege import Credentials, unprivileged
+from paquebot.cli.engines.process import Command
+
+SUPERUSER = "postgres"
+MAX_CONNECTIONS = 200
+_TIMEOUT_SECONDS = 2.0
+_PREDECESSOR_SECONDS = 10.0  # how long a postmaster that was told to end may take
+_INITDB_SECONDS = 120.0
+
+_SETTINGS = """\
+listen_addresses = '{host}'
+port = {port}
+unix_socket_directories = ''
+hba_file = '{hba}'
+max_connections = {max_connections}
+password_encryption = 'scram-sha-256'
+
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+
+shared_buffers = '64MB'
+max_wal_size = '512MB'
+min_wal_size = '32MB'
+wal_compression = 'pglz'
+
+timezone = 'UTC'
+log_timezone = 'UTC'
+lc_messages = 'C'
+log_line_prefix = '%m [%p] %q%u@%d '
+"""
+_HOST_BASED_AUTHENTICATION = """\
+host all all 0.0.0.0/0 scram-sha-256
+host all all ::/0 scram-sha-256
+"""
+
+
+@dataclass(slots=True, frozen=True)
+class PostgresEngine:
+    """A single PostgreSQL. `password` is the superuser's; changing it here does not change it in the database."""
+
+    data_dir: Path
+    password: str
+    ports_used: EnginePorts = DEFAULT_PORTS
+    host: str = LOOPBACK
+
+    @property
+    def name(self) -> str:
+        return "postgres"
+
+    def dsn(self, database: str = "postgres") -> str:
+        """The superuser's connection URL."""
+        login = f"{SUPERUSER}:{quote(self.password, safe='')}"
+        return f"postgresql://{login}@{LOOPBACK}:{self.ports_used.postgres}/{quote(database, safe='')}"
+
+    def ports(self) -> tuple[PortClaim, ...]:
+        return (PortClaim("PostgreSQL", self.host, self.ports_used.postgres, option("postgres")),)
+
+    async def prepare(self) -> None:
+        programs = postgres_directory()
+        make_directory(self.data_dir)
+        credentials = unprivileged(programs / "postgres")
+        if self._cluster.exists():
+            self._check_version(programs)
+            await self._clear_stale_lock()
+        else:
+            await self._initialise(programs, credentials)
+        credentials.take(self._cluster)
+        self._write_settings(credentials)
+
+    def command(self) -> Command:
+        program = postgres_directory() / "postgres"
+        return Command(
+            argv=(str(program), "-D", str(self._cluster), "-c", f"config_file={self._settings_file}"),
+            cwd=self.data_dir,
+            env={"LC_ALL": "C", "TZ": "UTC"},
+            prefix=unprivileged(program).prefix,
+            stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
+            stop_seconds=30.0,
+            # "immediate": the postmaster takes its backends along; the next start recovers from the log.
+            death_signal=signal.SIGQUIT,
+        )
+
+    async def probe(self) -> None:
+        """Log in over TCP with the password and select."""
+        try:
+            connection = await asyncpg.connect(self.dsn(), timeout=_TIMEOUT_SECONDS, ssl=False)
+        except asyncpg.InvalidPasswordError as fault:
+            text = f"PostgreSQL refuses the superuser's password: was {self.data_dir} made with another one?"
+            raise EngineError(text) from fault
+        except (OSError, TimeoutError, asyncpg.PostgresError) as fault:
+            raise NotReadyYet(f"{type(fault).__name__}: {fault}") from fault
+        try:
+            await connection.fetchval("SELECT 1", timeout=_TIMEOUT_SECONDS)
+        finally:
+            await connection.close(timeout=_TIMEOUT_SECONDS)
+
+    async def _initialise(self, programs: Path, credentials: Credentials) -> None:
+        new = self.data_dir / "cluster.new"
+        password_file = self.data_dir / "password.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        write_durably(password_file, self.password + "\n")
+        os.chown(password_file, credentials.owner, credentials.owner)
+        os.chown(new, credentials.owner, credentials.owner)
+        try:
+            await self._run_initdb(programs, credentials, new, password_file)
+        finally:
+            password_file.unlink()
+        new.rename(self._cluster)
+        sync_directory(self.data_dir)
+
+    async def _run_initdb(
+        self, programs: Path, credentials: Credentials, target: Path, password_file: Path
+    ) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *credentials.prefix,
+            str(programs / "initdb"),
+            f"--pgdata={target}",
+            f"--username={SUPERUSER}",
+            f"--pwfile={password_file}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--data-checksums",
+            cwd=self.data_dir,
+            env={"LC_ALL": "C", "TZ": "UTC"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(_INITDB_SECONDS):
+                output, _ = await process.communicate()
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode != 0:
+            raise EngineError(f"initdb failed in {target}: {_reason(output)}")
+
+    def _check_version(self, programs: Path) -> None:
+        try:
+            found = (self._cluster / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            text = f"{self._cluster} is not a PostgreSQL data directory: move it away or give another --data"
+            raise EngineError(text) from None
+        version = subprocess.run(  # noqa: S603  (a program of the wheel, no shell)
+            [programs / "postgres", "--version"], capture_output=True, text=True, check=True, cwd="/"
+        ).stdout
+        ours = version.split()[2].partition(".")[0]
+        if found != ours:
+            raise EngineError(
+                f"{self._cluster} was made by PostgreSQL {found} but {ours} is installed: "
+                f"install PostgreSQL {found}, or dump and restore with pg_dumpall, or give another --data"
+            )
+
+    async def _clear_stale_lock(self) -> None:
+        """Remove the lock of a postmaster that is gone.
+
+        PostgreSQL does so itself, except when another process has got the same pid meanwhile, which is usual in a
+        container, where pids are few. A postmaster that is about to end is waited for.
+        """
+        lock = self._cluster / "postmaster.pid"
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PREDECESSOR_SECONDS
+        while (pid := _postmaster(lock, self._cluster)) is not None:
+            if loop.time() > deadline:
+                raise EngineError(f"another PostgreSQL (process {pid}) runs on {self._cluster}: end it first")
+            await asyncio.sleep(POLL_SECONDS)
+        lock.unlink(missing_ok=True)
+
+    def _write_settings(self, credentials: Credentials) -> None:
+        values = {"host": self.host, "port": self.ports_used.postgres, "hba": self._authentication_file}
+        settings = _SETTINGS.format(max_connections=MAX_CONNECTIONS, **values)
+        files = ((self._settings_file, settings), (self._authentication_file, _HOST_BASED_AUTHENTICATION))
+        for path, text in files:
+            write_durably(path, text)
+            os.chown(path, credentials.owner, credentials.owner)
+
+    @property
+    def _cluster(self) -> Path:
+        return self.data_dir / "cluster"
+
+    @property
+    def _settings_file(self) -> Path:
+        return self.data_dir / "postgresql.conf"
+
+    @property
+    def _authentication_file(self) -> Path:
+        return self.data_dir / "pg_hba.conf"
+
+
+def _postmaster(lock: Path, cluster: Path) -> int | None:
+    """The pid in a lock file, if that process is a postmaster of this very cluster."""
+    try:
+        pid = int(lock.read_text().split("\n", 1)[0])
+        # A postmaster works in its data directory.
+        at_home = os.path.samefile(f"/proc/{pid}/cwd", cluster)
+    except (OSError, ValueError):
+        return None
+    return pid if at_home else None
+
+
+def _reason(output: bytes) -> str:
+    """The line of initdb's output that names the fault."""
+    lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
+    named = [line for line in lines if "error:" in line]
+    reason = (named or lines or ["no output"])[-1]
+    if "could not look up effective user ID" in reason:
+        return f"{reason}; give this numeric uid an entry in /etc/passwd"
+    return reason

@@ -1,0 +1,138 @@
+"""Run one program as a supervised child: start, log, wait, stop.
+
+Invariants:
+- the child is in a process group of its own, so Ctrl-C on the terminal reaches only the supervisor;
+- the child gets `Command.death_signal` from the kernel when the supervisor dies, however it dies (see `guard`);
+- its output goes to a file, never to a pipe, so a slow supervisor cannot block it.
+
+The kernel watches the *thread* that started the child: call `ManagedProcess.start` on a thread that lives as long
+as the process, normally the main thread's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_GUARD = Path(__file__).with_name("guard.py")
+_LOGS_KEPT = 3
+_TAIL_BYTES = 4096
+
+
+@dataclass(slots=True, frozen=True)
+class Command:
+    """What to run and how it wants to be ended.
+
+    `argv[0]` is an absolute path. `prefix` is a command that changes credentials and then runs the rest.
+    `env` is the whole environment of the child. `stop_seconds` is how long a polite stop may take.
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 10.0
+    death_signal: signal.Signals = signal.SIGKILL
+
+    def guarded_argv(self, parent: int) -> tuple[str, ...]:
+        """The full command line for a child of process `parent`."""
+        guard = (sys.executable, "-I", "-S", str(_GUARD), str(parent), str(int(self.death_signal)))
+        return (*self.prefix, *guard, *self.argv)
+
+
+class ManagedProcess:
+    """One child process. It can be started again after it ended."""
+
+    def __init__(self, name: str, command: Command, log_dir: Path) -> None:
+        self.name = name
+        self.command = command
+        self.log_path = log_dir / f"{name}.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the last start; raises RuntimeError before the first one."""
+        return self._started().pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs or was never started; negative: ended by that signal."""
+        return None if self._process is None else self._process.returncode
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Rotate the log and start the child. Raises OSError when the program cannot be run."""
+        if self.running:
+            raise RuntimeError(f"{self.name} runs already")
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        rotate(self.log_path)
+        with open(self.log_path, "ab") as log:  # noqa: ASYNC230  (a local file, once per start)
+            self._process = await asyncio.create_subprocess_exec(
+                *self.command.guarded_argv(os.getpid()),
+                cwd=self.command.cwd,
+                env=dict(self.command.env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                process_group=0,
+            )
+
+    async def wait(self) -> int:
+        """Wait until the child ends; its return code as in `returncode`."""
+        return await self._started().wait()
+
+    async def stop(self) -> int | None:
+        """Ask it to end, kill it when `stop_seconds` pass, and return its code; nothing when it does not run."""
+        if not self.running:
+            return self.returncode
+        self.send(self.command.stop_signal)
+        try:
+            async with asyncio.timeout(self.command.stop_seconds):
+                return await self.wait()
+        except TimeoutError:
+            return await self.kill()
+
+    async def kill(self) -> int | None:
+        """End it with SIGKILL, with everything in its process group, and wait for it."""
+        if not self.running:
+            return self.returncode
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return await self.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the child alone; nothing when it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._started().send_signal(number)
+
+    def last_words(self) -> str:
+        """The last line of its log that has text, for a sentence to a person."""
+        with contextlib.suppress(FileNotFoundError), open(self.log_path, "rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = log.read().decode("utf-8", "replace").splitlines()
+            return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return ""
+
+    def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self._process
+
+
+def rotate(log: Path) -> None:
+    """Keep the last `_LOGS_KEPT` runs: x.log becomes x.log.1, x.log.1 becomes x.log.2, and so on."""
+    for number in range(_LOGS_KEPT, 0, -1):
+        older = log.with_name(f"{log.name}.{number}")
+        newer = log if number == 1 else log.with_name(f"{log.name}.{number - 1}")
+        with contextlib.suppress(FileNotFoundError):
+            newer.replace(older)

