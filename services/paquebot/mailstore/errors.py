@@ -1,0 +1,105 @@
+"""What a mailstore operation can refuse, each with the fact the caller needs; no protocol's words in it.
+
+MailstoreError
+  NoSuchAccount            the account was deleted
+  MailboxError             .name
+    NoSuchMailbox          it does not exist, or not any more
+    NotSelectable          a name in the hierarchy that holds no messages
+    MailboxExists
+    MailboxHasInferiors    a name without messages cannot be deleted while it has inferiors
+    MailboxProtected       INBOX cannot be deleted
+    BadMailboxName         .why
+  OverQuota                .limit, .used, .asked, in octets
+  LimitExceeded            .limit
+    TooManyMailboxes
+    TooManyKeywords
+    MailboxFull            no unique identifier is left
+  MaildropLocked           another session holds the maildrop
+  MaildropLost             the lease ran out before the changes were applied
+
+A trouble with the engine is `paquebot.runtime.postgres.PostgresUnavailable`: temporary.
+"""
+
+
+class MailstoreError(Exception):
+    """An operation on the mailstore was refused; nothing was changed."""
+
+
+class NoSuchAccount(MailstoreError):
+    def __init__(self, account_id: int) -> None:
+        super().__init__(f"account {account_id} was deleted")
+        self.account_id = account_id
+
+
+class MailboxError(MailstoreError):
+    """Concerns one mailbox; `name` is its name, or its id where only that was given."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class NoSuchMailbox(MailboxError):
+    """The mailbox does not exist, or not any more."""
+
+
+class NotSelectable(MailboxError):
+    """The name stands in the hierarchy only for its inferiors and holds no messages."""
+
+
+class MailboxExists(MailboxError):
+    """The name is taken."""
+
+
+class MailboxHasInferiors(MailboxError):
+    """A name that holds no messages cannot be deleted while it has inferiors (RFC 3501 §6.3.4)."""
+
+
+class MailboxProtected(MailboxError):
+    """INBOX cannot be deleted (RFC 3501 §6.3.4)."""
+
+
+class BadMailboxName(MailboxError):
+    """The name breaks a rule of `paquebot.mailstore.names`; `why` is a sentence."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(name)
+        self.why = why
+
+
+class OverQuota(MailstoreError):
+    """`used` octets are stored, `asked` more would pass `limit`."""
+
+    def __init__(self, limit: int, used: int, asked: int) -> None:
+        super().__init__(f"{used} + {asked} octets of {limit}")
+        self.limit = limit
+        self.used = used
+        self.asked = asked
+
+
+class LimitExceeded(MailstoreError):
+    """A bound of `Limits` that protects the whole platform."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"limit {limit}")
+        self.limit = limit
+
+
+class TooManyMailboxes(LimitExceeded):
+    """The account has its fill of mailboxes."""
+
+
+class TooManyKeywords(LimitExceeded):
+    """The mailbox knows its fill of keywords."""
+
+
+class MailboxFull(LimitExceeded):
+    """The mailbox has given out its last unique identifier (32 bits)."""
+
+
+class MaildropLocked(MailstoreError):
+    """Another session holds the maildrop (RFC 1939 §4)."""
+
+
+class MaildropLost(MailstoreError):
+    """The maildrop's lease ran out, so the session's deletions were not applied."""
