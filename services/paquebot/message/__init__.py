@@ -1,0 +1,70 @@
+"""RFC 5322 and MIME: octets in, values out.
+
+Nothing here reads a clock, a file or the network, and no reader raises on any octets. What other packages use
+is re-exported here; each name's module tells the rest.
+"""
+
+from paquebot.message.address_list import MailAddress, addresses
+from paquebot.message.cached_headers import CACHED_HEADERS, SUMMARY_VERSION, cached_header_fields
+from paquebot.message.conversation import base_subject, thread_key
+from paquebot.message.date_time import parse_date
+from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
+from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
+from paquebot.message.section import (
+    Octets,
+    Section,
+    SectionText,
+    embedded_message,
+    is_multipart,
+    part_at,
+    section_octets,
+)
+from paquebot.message.summary import summarise
+from paquebot.message.trace import (
+    add_trace,
+    count_received,
+    ensure_date_and_message_id,
+    remove_authentication_results,
+    remove_header,
+)
+from paquebot.v1.summary_pb2 import Address, BodyPart, HeaderField, ImapEnvelope, MessageSummary, Parameter
+
+__all__ = [
+    "CACHED_HEADERS",
+    "SUMMARY_VERSION",
+    "Address",
+    "BodyPart",
+    "HeaderField",
+    "ImapEnvelope",
+    "MailAddress",
+    "MessageSummary",
+    "Octets",
+    "Parameter",
+    "Section",
+    "SectionText",
+    "add_trace",
+    "addresses",
+    "base_subject",
+    "cached_header_fields",
+    "count_received",
+    "decode_charset",
+    "decode_header_text",
+    "decode_part_text",
+    "decode_transfer",
+    "embedded_message",
+    "ensure_date_and_message_id",
+    "field_value",
+    "fields",
+    "first_value",
+    "header_fields",
+    "is_multipart",
+    "parse_date",
+    "part_at",
+    "remove_authentication_results",
+    "remove_header",
+    "section_octets",
+    "split_header",
+    "summarise",
+    "thread_key",
+    "unfold",
+]

@@ -98,7 +98,7 @@ class ImapEnvelope(_message.Message):
 
     DATE_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
-    FROM_FIELD_NUMBER: _builtins.int
+    FROM__FIELD_NUMBER: _builtins.int
     SENDER_FIELD_NUMBER: _builtins.int
     REPLY_TO_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
@@ -110,6 +110,10 @@ class ImapEnvelope(_message.Message):
     subject: _builtins.bytes
     in_reply_to: _builtins.bytes
     message_id: _builtins.bytes
+    @_builtins.property
+    def from_(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]:
+        """From; the plain name is a keyword of Python"""
+
     @_builtins.property
     def sender(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]:
         """already defaulted to `from`"""
@@ -129,6 +133,7 @@ class ImapEnvelope(_message.Message):
         *,
         date: _builtins.bytes | None = ...,
         subject: _builtins.bytes | None = ...,
+        from_: _abc.Iterable[Global___Address] | None = ...,
         sender: _abc.Iterable[Global___Address] | None = ...,
         reply_to: _abc.Iterable[Global___Address] | None = ...,
         to: _abc.Iterable[Global___Address] | None = ...,
@@ -139,7 +144,7 @@ class ImapEnvelope(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_date", b"_date", "_in_reply_to", b"_in_reply_to", "_message_id", b"_message_id", "_subject", b"_subject", "date", b"date", "in_reply_to", b"in_reply_to", "message_id", b"message_id", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_date", b"_date", "_in_reply_to", b"_in_reply_to", "_message_id", b"_message_id", "_subject", b"_subject", "bcc", b"bcc", "cc", b"cc", "date", b"date", "from", b"from", "in_reply_to", b"in_reply_to", "message_id", b"message_id", "reply_to", b"reply_to", "sender", b"sender", "subject", b"subject", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_date", b"_date", "_in_reply_to", b"_in_reply_to", "_message_id", b"_message_id", "_subject", b"_subject", "bcc", b"bcc", "cc", b"cc", "date", b"date", "from_", b"from_", "in_reply_to", b"in_reply_to", "message_id", b"message_id", "reply_to", b"reply_to", "sender", b"sender", "subject", b"subject", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__date: _TypeAlias = _typing.Literal["date"]  # noqa: Y015
     _WhichOneofArgType__date: _TypeAlias = _typing.Literal["_date", b"_date"]  # noqa: Y015
@@ -212,6 +217,7 @@ class Parameter(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     name: _builtins.bytes
+    """lower case"""
     value: _builtins.bytes
     """RFC 2231 continuations joined; name*=charset'lang'value stays in that form"""
     def __init__(
@@ -258,9 +264,10 @@ class BodyPart(_message.Message):
     id: _builtins.bytes
     description: _builtins.bytes
     encoding: _builtins.bytes
-    """upper case, "7BIT" when absent"""
+    """upper case, "7BIT" when absent; parameters are empty when Content-Type is"""
     md5: _builtins.bytes
     disposition: _builtins.bytes
+    """lower case, "attachment" """
     location: _builtins.bytes
     header_offset: _builtins.int
     """start of the part's header"""
@@ -268,7 +275,7 @@ class BodyPart(_message.Message):
     """start of the part's body; header length = body_offset - header_offset"""
     body_length: _builtins.int
     lines: _builtins.int
-    """lines in the body (text/* and message/rfc822)"""
+    """line ends in the body (text/* and message/rfc822)"""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]: ...
     @_builtins.property
@@ -277,7 +284,7 @@ class BodyPart(_message.Message):
     def language(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___BodyPart]:
-        """children of a multipart; the one embedded message of a message/rfc822"""
+        """children of a multipart (at least one); the one embedded message of a message/rfc822"""
 
     @_builtins.property
     def envelope(self) -> Global___ImapEnvelope:

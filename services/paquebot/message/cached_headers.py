@@ -1,0 +1,91 @@
+"""The header fields a summary keeps verbatim, and the answers it can give from them alone.
+
+Invariant: an answer equals what the stored message would give, octet for octet, or there is none.
+RFC 3501 §6.4.5 (BODY[HEADER.FIELDS]).
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from paquebot.message.header import join_fields
+from paquebot.message.limits import HEADER_KEPT, HEADERS_KEPT
+from paquebot.v1 import summary_pb2
+
+SUMMARY_VERSION: Final = 1
+
+_EVERY_CLIENT: Final = "bcc cc content-type date from in-reply-to message-id references reply-to sender subject to"
+_MIME: Final = "content-description content-disposition content-transfer-encoding content-language mime-version"
+# Thunderbird, K-9, Roundcube and SnappyMail: priority marks, receipts, drafts.
+_PRIORITY: Final = "importance priority sensitivity x-msmail-priority x-priority"
+_RECEIPT: Final = "disposition-notification-to return-receipt-to x-confirm-reading-to"
+_DRAFT: Final = (
+    "x-draft-info x-k9mail-identity x-mozilla-draft-info x-uniform-type-identifier x-universally-unique-identifier"
+)
+# Apple Mail, mutt, Roundcube: mailing lists, and what replies to them need.
+_LIST: Final = (
+    "list-archive list-help list-id list-owner list-post list-subscribe list-unsubscribe list-unsubscribe-post"
+    " mail-followup-to mail-reply-to newsgroups lines precedence auto-submitted x-label x-original-to"
+)
+# Apple Mail and SnappyMail: who vouches for the sender, and what filters said.
+_TRUST: Final = (
+    "authentication-results dkim-signature bimi-indicator bimi-location x-bimi-indicator-hash"
+    " x-spam-flag x-spam-level x-spam-score x-spam-status x-spamd-result"
+)
+# mbsync finds its own uploads by X-TUID.
+_SYNC: Final = "x-tuid resent-from resent-to resent-cc resent-date resent-message-id resent-sender"
+
+CACHED_HEADERS: Final = frozenset(
+    " ".join((_EVERY_CLIENT, _MIME, _PRIORITY, _RECEIPT, _DRAFT, _LIST, _TRUST, _SYNC)).split()
+)
+"""Lower-case names. Received is not among them: it is long, and few clients ask for it in a list."""
+
+_NAMES: Final = {name.encode("ascii"): name for name in CACHED_HEADERS}
+
+
+def cached_name(name: bytes) -> str | None:
+    """The name as the summary has it, when fields of this lower-case name are kept."""
+    return _NAMES.get(name)
+
+
+def choose_headers(
+    found: list[tuple[str, bytes]], *, whole: bool
+) -> tuple[list[summary_pb2.HeaderField], list[str]]:
+    """What to keep of the (name, raw field) pairs found, in order, and the names that did not fit.
+
+    Without `whole` the header was not read to its end, and no name can be answered from what was seen.
+    """
+    if not whole:
+        return [], sorted(CACHED_HEADERS)
+    total = sum(len(raw) for _, raw in found)
+    left_out: set[str] = set() if total <= HEADER_KEPT else _overflow(found)
+    kept = [summary_pb2.HeaderField(name=name, raw=raw) for name, raw in found if name not in left_out]
+    return kept, sorted(left_out)
+
+
+def _overflow(found: list[tuple[str, bytes]]) -> set[str]:
+    """The names whose fields are too long alone, then the longest until the rest fits together."""
+    sizes: dict[str, int] = {}
+    for name, raw in found:
+        sizes[name] = sizes.get(name, 0) + len(raw)
+    left_out: set[str] = set()
+    total = sum(sizes.values())
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        if sizes[name] <= HEADER_KEPT and total <= HEADERS_KEPT:
+            break
+        left_out.add(name)
+        total -= sizes[name]
+    return left_out
+
+
+def cached_header_fields(summary: summary_pb2.MessageSummary, names: Iterable[str]) -> bytes | None:
+    """HEADER.FIELDS (names) of the stored message with its final empty line, or None when only the body can tell.
+
+    Names match without regard to case. Fields that a mailbox row adds before the stored message (Return-Path,
+    Delivered-To) are not known here.
+    """
+    wanted = {name.lower() for name in names}
+    if summary.version != SUMMARY_VERSION or not wanted <= CACHED_HEADERS:
+        return None
+    if not wanted.isdisjoint(summary.headers_left_out):
+        return None
+    return join_fields(field.raw for field in summary.headers if field.name in wanted)

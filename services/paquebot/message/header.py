@@ -1,0 +1,101 @@
+"""The header of a message as fields: where it ends, what its fields are, and their unfolded text.
+
+Lines end with LF, whether or not CR stands before it; a CR elsewhere is an ordinary octet.
+The raw slices of all fields joined give the header back, octet for octet. Nothing raises on any octets.
+RFC 5322 §2.1, §2.2, §2.2.3 and §4.5 (obsolete fields).
+"""
+
+from collections.abc import Iterable, Iterator
+
+_SP = 0x20
+_HTAB = 0x09
+
+
+def split_header(raw: bytes, start: int = 0) -> int:
+    """Offset of the body of the message that starts at `start`: just after the first empty line.
+
+    Without an empty line everything is header (RFC 5322 §3.5: the body is optional), so it is len(raw).
+    """
+    if raw.startswith(b"\r\n", start):
+        return start + 2
+    if raw.startswith(b"\n", start):
+        return start + 1
+    crlf = raw.find(b"\n\r\n", start)
+    lone = raw.find(b"\n\n", start) if crlf < 0 else raw.find(b"\n\n", start, crlf + 1)
+    if lone >= 0:
+        return lone + 2
+    return crlf + 3 if crlf >= 0 else len(raw)
+
+
+def field_spans(raw: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """The fields of raw[start:end] as (lower-case name, start, start of the value, end).
+
+    Spans touch each other and cover the range up to an empty line, or to its end. A line that is neither a
+    field nor a continuation has the name b"".
+    """
+    find = raw.find
+    while start < end:
+        after = find(b"\n", start, end) + 1 or end
+        while after < end and ((first := raw[after]) == _SP or first == _HTAB):
+            after = find(b"\n", after, end) + 1 or end
+        colon = find(b":", start, after)
+        if colon > start:
+            # RFC 5322 §4.5: obsolete syntax has white space between the name and the colon.
+            yield raw[start:colon].rstrip(b" \t").lower(), start, colon + 1, after
+        elif raw[start:after] in (b"\r\n", b"\n"):
+            return
+        else:
+            yield b"", start, start, after
+        start = after
+
+
+def fields(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The header fields of a message (or of a header alone) in order, as (lower-case name, raw field).
+
+    The raw field has its name, its folding and its line end. A line that is no field has the name b"".
+    """
+    for name, start, _, end in field_spans(raw, 0, split_header(raw)):
+        yield name, raw[start:end]
+
+
+def field_value(raw_field: bytes) -> bytes:
+    """The unfolded value of a raw field, without surrounding white space."""
+    return unfold(raw_field[raw_field.find(b":") + 1 :])
+
+
+def first_value(raw: bytes, name: bytes) -> bytes | None:
+    """The unfolded value of the first field with this lower-case name, or None."""
+    for found, _, value, end in field_spans(raw, 0, split_header(raw)):
+        if found == name:
+            return unfold(raw[value:end])
+    return None
+
+
+def unfold(value: bytes) -> bytes:
+    """RFC 5322 §2.2.3: remove each line end before white space, and the white space around the whole.
+
+    NUL is removed and a CR or LF that folds nothing becomes a space, so that the result is one line that
+    IMAP can carry as a string.
+    """
+    value = value.strip(b" \t\r\n")
+    if b"\n" in value:
+        value = value.replace(b"\r\n", b"").replace(b"\n", b"")
+    if b"\r" in value:
+        value = value.replace(b"\r", b" ")
+    return value.replace(b"\0", b"") if b"\0" in value else value
+
+
+def header_fields(header: bytes, names: Iterable[str], *, negate: bool = False) -> bytes:
+    """RFC 3501 §6.4.5 HEADER.FIELDS, or HEADER.FIELDS.NOT with `negate`: a subset and the empty line.
+
+    `header` is a header with or without its empty line; names match without regard to case. Lines that are
+    no field belong to no name: they appear only with `negate`.
+    """
+    wanted = {name.lower().encode("utf-8", "surrogateescape") for name in names}
+    return join_fields(raw for name, raw in fields(header) if (name in wanted) is not negate)
+
+
+def join_fields(raw_fields: Iterable[bytes]) -> bytes:
+    """Raw fields as a header of their own: each line ended, and the empty line behind the last."""
+    lines = [raw if raw.endswith(b"\n") else raw + b"\r\n" for raw in raw_fields]
+    return b"".join(lines) + b"\r\n"

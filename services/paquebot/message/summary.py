@@ -1,0 +1,45 @@
+"""The summary of a message: everything IMAP and searching ask without the body, made once at acceptance.
+
+Invariants: summarise() never raises, on any octets; time and size are bounded (`limits`); every offset lies
+inside the message. The contract is protos/paquebot/v1/summary.proto.
+RFC 3501 §7.4.2, RFC 5322, RFC 2045, RFC 2046.
+"""
+
+from typing import Final
+
+from paquebot.message.cached_headers import SUMMARY_VERSION, cached_name, choose_headers
+from paquebot.message.conversation import thread_key
+from paquebot.message.envelope import ENVELOPE_FIELDS, HeaderValues, fill_envelope
+from paquebot.message.header import unfold
+from paquebot.message.limits import ENVELOPE_KEPT, STRUCTURE_KEPT, Budget
+from paquebot.message.structure import CONTENT_FIELDS, StructureScan
+from paquebot.v1 import summary_pb2
+
+_ROOT_FIELDS: Final = ENVELOPE_FIELDS | CONTENT_FIELDS | {b"references"}
+
+
+def summarise(raw: bytes | memoryview) -> summary_pb2.MessageSummary:
+    """The summary of a stored message. A view is copied once; bytes are not copied."""
+    octets = raw if isinstance(raw, bytes) else bytes(raw)
+    summary = summary_pb2.MessageSummary(version=SUMMARY_VERSION)
+    envelope_budget = Budget(ENVELOPE_KEPT)
+    scan = StructureScan(octets, envelope_budget, Budget(STRUCTURE_KEPT))
+    found: list[tuple[bytes, bytes]] = []
+    header = scan.header(0, _ROOT_FIELDS, found)
+    fill_envelope(summary.envelope, header.values, envelope_budget)
+    scan.entity(summary.body, 0, header, 0, (b"TEXT", b"PLAIN"))
+    cached = [(kept, raw_field) for name, raw_field in found if (kept := cached_name(name)) is not None]
+    kept_fields, left_out = choose_headers(cached, whole=header.whole)
+    summary.headers.extend(kept_fields)
+    summary.headers_left_out.extend(left_out)
+    summary.thread_key = thread_key(
+        _first(header.values, b"references"),
+        _first(header.values, b"in-reply-to"),
+        _first(header.values, b"message-id"),
+    )
+    return summary
+
+
+def _first(values: HeaderValues, name: bytes) -> bytes | None:
+    found = values.get(name)
+    return unfold(found[0]) if found else None

@@ -1,0 +1,86 @@
+"""What is changed in a header while a message is accepted, and never afterwards.
+
+Invariants: the octets of the message that are not named stay as they are; what is added stands in front
+(RFC 5321 §4.4) and ends its lines with CRLF. RFC 5322 §3.6, RFC 6409 §8, RFC 8601 §5.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from email.utils import format_datetime
+
+from paquebot.message.address_list import skip_comment
+from paquebot.message.header import field_spans, split_header, unfold
+
+
+def count_received(raw: bytes) -> int:
+    """RFC 5321 §6.3: how many hosts have passed the message on, by its Received fields."""
+    return sum(name == b"received" for name, *_ in field_spans(raw, 0, split_header(raw)))
+
+
+def add_trace(raw: bytes, header_block: bytes) -> bytes:
+    """The message with header fields (whole lines, each ended by CRLF) in front.
+
+    A message that starts with white space has no header; an empty line keeps its text from continuing ours.
+    """
+    if not header_block.endswith(b"\r\n") or header_block.startswith((b" ", b"\t", b"\r\n")):
+        raise ValueError("a header block is one or more whole fields")
+    separator = b"\r\n" if raw.startswith((b" ", b"\t")) else b""
+    return b"".join((header_block, separator, raw))
+
+
+def remove_header(raw: bytes, name: bytes, predicate: Callable[[bytes], bool]) -> bytes:
+    """The message without the fields of this lower-case name whose unfolded value satisfies the predicate.
+
+    The same object when there is none.
+    """
+    header_end = split_header(raw)
+    kept: list[bytes] = []
+    copied = 0
+    for found, start, value, end in field_spans(raw, 0, header_end):
+        if found == name and predicate(unfold(raw[value:end])):
+            kept.append(raw[copied:start])
+            copied = end
+    return b"".join((*kept, raw[copied:])) if kept else raw
+
+
+def remove_authentication_results(raw: bytes, authserv_id: str) -> bytes:
+    """RFC 8601 §5: the message without Authentication-Results fields that claim to be made by `authserv_id`."""
+    ours = _canonical(authserv_id.encode("utf-8"))
+    return remove_header(raw, b"authentication-results", lambda value: _authserv_id(value) == ours)
+
+
+def _canonical(authserv_id: bytes) -> str:
+    """Host names compare without case; an internationalised one in either of its forms (RFC 5890 §2.3.2.1)."""
+    text = authserv_id.decode("utf-8", "replace").strip().rstrip(".").casefold()
+    try:
+        return text.encode("idna").decode("ascii").lower() if not text.isascii() else text
+    except UnicodeError:
+        return text
+
+
+def _authserv_id(value: bytes) -> str:
+    """RFC 8601 §2.2: authres-payload = [CFWS] authserv-id [CFWS authres-version] …; authserv-id = value"""
+    pos = 0
+    while pos < len(value) and value[pos] in b" \t(":
+        pos = skip_comment(value, pos) if value[pos] == 0x28 else pos + 1
+    if value.startswith(b'"', pos):
+        end = value.find(b'"', pos + 1)
+        return _canonical(value[pos + 1 : end if end >= 0 else len(value)].replace(b"\\", b""))
+    end = pos
+    while end < len(value) and value[end] not in b" \t(;":
+        end += 1
+    return _canonical(value[pos:end])
+
+
+def ensure_date_and_message_id(raw: bytes, now: datetime, message_id: str) -> bytes:
+    """RFC 6409 §8.2, §8.3: a submitted message with the Date and Message-ID it may lack.
+
+    `now` is aware; `message_id` comes with its angle brackets. The same object when nothing is missing.
+    """
+    present = {name for name, *_ in field_spans(raw, 0, split_header(raw))}
+    missing = b""
+    if b"date" not in present:
+        missing += f"Date: {format_datetime(now)}\r\n".encode("ascii")
+    if b"message-id" not in present:
+        missing += f"Message-ID: {message_id}\r\n".encode()
+    return add_trace(raw, missing) if missing else raw
