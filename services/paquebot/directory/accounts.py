@@ -1,0 +1,142 @@
+"""Administration of accounts. Passwords arrive here as hashes only."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from paquebot.directory.domains import lock_home
+from paquebot.directory.errors import AlreadyExists, NotFound
+from paquebot.directory.names import display_name, domain_name, local_address, quota
+from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.wire.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`quota_bytes` 0: none."""
+
+    account_id: int
+    address: Address
+    display_name: str
+    enabled: bool
+    quota_bytes: int
+    created_at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """New values; None leaves the old one."""
+
+    password_hash: str | None = None
+    display_name: str | None = None
+    enabled: bool | None = None
+    quota_bytes: int | None = None
+
+
+_COLUMNS = "account_id, local_part, domain, display_name, enabled, quota_bytes, created_at"
+_INSERT = f"""
+INSERT INTO directory.accounts (local_part, domain, display_name, password_hash, quota_bytes)
+SELECT $1, name, $3, $4, coalesce($5, default_quota_bytes) FROM directory.domains WHERE name = $2
+RETURNING {_COLUMNS}
+"""  # noqa: S608 - a constant of column names
+_ALIAS = "SELECT 1 FROM directory.aliases WHERE domain = $1 AND local_part = $2"
+_GET = f"SELECT {_COLUMNS} FROM directory.accounts WHERE domain = $1 AND local_part = $2"  # noqa: S608
+_LIST = f"""
+SELECT {_COLUMNS} FROM directory.accounts
+WHERE (domain, local_part) > ($1, $2) AND ($3 = '' OR domain = $3) ORDER BY domain, local_part LIMIT $4
+"""  # noqa: S608
+_UPDATE = f"""
+UPDATE directory.accounts
+SET password_hash = coalesce($3, password_hash), display_name = coalesce($4, display_name),
+    enabled = coalesce($5, enabled), quota_bytes = coalesce($6, quota_bytes)
+WHERE domain = $1 AND local_part = $2 RETURNING {_COLUMNS}
+"""  # noqa: S608
+_DELETE = "DELETE FROM directory.accounts WHERE domain = $1 AND local_part = $2 RETURNING account_id"
+
+
+async def create_account(
+    postgres: Postgres,
+    address: str,
+    password_hash: str,
+    *,
+    name: str = "",
+    quota_bytes: int | None = None,
+) -> Account:
+    """`quota_bytes` None: the domain's default. Raises Invalid, NotFound, AlreadyExists, Precondition."""
+    at = local_address(address)
+    display_name(name)
+    if quota_bytes is not None:
+        quota(quota_bytes)
+
+    async def work(connection: Connection) -> Account:
+        await lock_home(connection, at.domain)
+        if await connection.fetchval(_ALIAS, at.domain, at.local):
+            raise AlreadyExists(f"{at} is an alias")
+        try:
+            row = await connection.fetchrow(_INSERT, at.local, at.domain, name, password_hash, quota_bytes)
+        except asyncpg.UniqueViolationError:
+            raise AlreadyExists(f"account {at} exists") from None
+        return _account(row)
+
+    return await postgres.run("create_account", work)
+
+
+async def get_account(postgres: Postgres, address: str) -> Account:
+    """Raises Invalid, NotFound."""
+    at = local_address(address)
+    return _found(await postgres.fetchrow("get_account", _GET, at.domain, at.local), at)
+
+
+async def list_accounts(postgres: Postgres, domain: str, *, after: tuple[str, str], limit: int) -> list[Account]:
+    """At most `limit` accounts (of `domain`; empty: of all) by (domain, local part), those after `after`."""
+    only = domain_name(domain) if domain else ""
+    rows = await postgres.fetch("list_accounts", _LIST, *after, only, limit)
+    return [_account(row) for row in rows]
+
+
+async def update_account(postgres: Postgres, address: str, change: AccountChange) -> Account:
+    """Raises Invalid, NotFound."""
+    at = local_address(address)
+    if change.display_name is not None:
+        display_name(change.display_name)
+    if change.quota_bytes is not None:
+        quota(change.quota_bytes)
+    row = await postgres.fetchrow(
+        "update_account",
+        _UPDATE,
+        at.domain,
+        at.local,
+        change.password_hash,
+        change.display_name,
+        change.enabled,
+        change.quota_bytes,
+    )
+    return _found(row, at)
+
+
+async def delete_account(postgres: Postgres, address: str) -> int:
+    """Remove the account and its app passwords; the id, under which its mail is kept. Raises NotFound."""
+    at = local_address(address)
+    account_id = await postgres.fetchval("delete_account", _DELETE, at.domain, at.local)
+    if account_id is None:
+        raise NotFound(f"no account {at}")
+    return int(account_id)
+
+
+def _found(row: Any, address: Address) -> Account:
+    if row is None:
+        raise NotFound(f"no account {address}")
+    return _account(row)
+
+
+def _account(row: Any) -> Account:
+    return Account(
+        row["account_id"],
+        Address(row["local_part"], row["domain"]),
+        row["display_name"],
+        row["enabled"],
+        row["quota_bytes"],
+        row["created_at"],
+    )

@@ -1,0 +1,105 @@
+"""Administration of aliases: addresses that lead to other addresses, here or elsewhere."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from paquebot.directory.domains import lock_home
+from paquebot.directory.errors import AlreadyExists, Invalid, NotFound
+from paquebot.directory.names import domain_name, local_address, target_addresses
+from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.wire.address import Address, canonical, parse_address
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    address: Address
+    targets: tuple[str, ...]
+    enabled: bool
+    created_at: datetime.datetime
+
+
+_COLUMNS = "local_part, domain, targets, enabled, created_at"
+_INSERT = f"""
+INSERT INTO directory.aliases (local_part, domain, targets) VALUES ($1, $2, $3) RETURNING {_COLUMNS}
+"""  # noqa: S608 - a constant of column names
+_ACCOUNT = "SELECT 1 FROM directory.accounts WHERE domain = $1 AND local_part = $2"
+_GET = f"SELECT {_COLUMNS} FROM directory.aliases WHERE domain = $1 AND local_part = $2"  # noqa: S608
+_LIST = f"""
+SELECT {_COLUMNS} FROM directory.aliases
+WHERE (domain, local_part) > ($1, $2) AND ($3 = '' OR domain = $3) ORDER BY domain, local_part LIMIT $4
+"""  # noqa: S608
+_UPDATE = f"""
+UPDATE directory.aliases SET targets = coalesce($3, targets), enabled = coalesce($4, enabled)
+WHERE domain = $1 AND local_part = $2 RETURNING {_COLUMNS}
+"""  # noqa: S608
+_DELETE = "DELETE FROM directory.aliases WHERE domain = $1 AND local_part = $2 RETURNING 1"
+
+
+async def create_alias(postgres: Postgres, address: str, targets: list[str]) -> Alias:
+    """Raises Invalid, NotFound, AlreadyExists, Precondition."""
+    at = local_address(address)
+    leads_to = _checked(at, targets)
+
+    async def work(connection: Connection) -> Alias:
+        await lock_home(connection, at.domain)
+        if await connection.fetchval(_ACCOUNT, at.domain, at.local):
+            raise AlreadyExists(f"{at} is an account")
+        try:
+            row = await connection.fetchrow(_INSERT, at.local, at.domain, leads_to)
+        except asyncpg.UniqueViolationError:
+            raise AlreadyExists(f"alias {at} exists") from None
+        return _alias(row)
+
+    return await postgres.run("create_alias", work)
+
+
+async def get_alias(postgres: Postgres, address: str) -> Alias:
+    """Raises Invalid, NotFound."""
+    at = local_address(address)
+    return _found(await postgres.fetchrow("get_alias", _GET, at.domain, at.local), at)
+
+
+async def list_aliases(postgres: Postgres, domain: str, *, after: tuple[str, str], limit: int) -> list[Alias]:
+    """At most `limit` aliases (of `domain`; empty: of all) by (domain, local part), those after `after`."""
+    only = domain_name(domain) if domain else ""
+    rows = await postgres.fetch("list_aliases", _LIST, *after, only, limit)
+    return [_alias(row) for row in rows]
+
+
+async def update_alias(
+    postgres: Postgres, address: str, *, targets: list[str] | None, enabled: bool | None
+) -> Alias:
+    """None leaves the old value. Raises Invalid, NotFound."""
+    at = local_address(address)
+    leads_to = _checked(at, targets) if targets is not None else None
+    return _found(await postgres.fetchrow("update_alias", _UPDATE, at.domain, at.local, leads_to, enabled), at)
+
+
+async def delete_alias(postgres: Postgres, address: str) -> None:
+    """Raises Invalid, NotFound."""
+    at = local_address(address)
+    if await postgres.fetchval("delete_alias", _DELETE, at.domain, at.local) is None:
+        raise NotFound(f"no alias {at}")
+
+
+def _checked(address: Address, targets: list[str]) -> list[str]:
+    """Longer loops are possible and found at resolution; this one is a slip of the pen."""
+    checked = target_addresses(targets)
+    if any(canonical(parse_address(target)) == address for target in checked):
+        raise Invalid(f"alias {address} cannot lead to itself")
+    return checked
+
+
+def _found(row: Any, address: Address) -> Alias:
+    if row is None:
+        raise NotFound(f"no alias {address}")
+    return _alias(row)
+
+
+def _alias(row: Any) -> Alias:
+    return Alias(
+        Address(row["local_part"], row["domain"]), tuple(row["targets"]), row["enabled"], row["created_at"]
+    )

@@ -1,0 +1,79 @@
+"""What a login is checked against: the account of an address, its password hash, its app passwords."""
+
+import datetime
+from dataclasses import dataclass
+
+from paquebot.runtime.postgres import Postgres
+from paquebot.wire.address import Address, BadAddress, canonical, canonical_local, parse_address
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """`enabled`: the account and its domain are. `app_passwords`: digest → id."""
+
+    account_id: int
+    address: Address
+    enabled: bool
+    quota_bytes: int
+    password_hash: str
+    app_passwords: dict[bytes, int]
+
+
+def login_address(login: str, default_domain: str) -> Address | None:
+    """The canonical address of a login; `default_domain` completes a local part alone. None: no address."""
+    try:
+        if "@" not in login:
+            return Address(canonical_local(login), default_domain) if login and default_domain else None
+        return canonical(parse_address(login))
+    except BadAddress:
+        return None
+
+
+_CREDENTIALS = """
+SELECT a.account_id, a.local_part, a.domain, a.enabled AND d.enabled AND home.enabled AS enabled, a.quota_bytes,
+       a.password_hash,
+       array(SELECT digest FROM directory.app_passwords p WHERE p.account_id = a.account_id
+             ORDER BY app_password_id) AS digests,
+       array(SELECT app_password_id FROM directory.app_passwords p WHERE p.account_id = a.account_id
+             ORDER BY app_password_id) AS ids
+FROM directory.domains d
+JOIN directory.domains home ON home.name = coalesce(d.alias_of, d.name)
+JOIN directory.accounts a ON a.domain = home.name
+WHERE d.name = $1 AND a.local_part = $2
+"""
+
+
+async def credentials(postgres: Postgres, address: Address) -> Credentials | None:
+    """Of the account that has `address`, also by its domain's alias; None: there is none."""
+    if "\0" in address.local:  # the one character that PostgreSQL's text cannot hold
+        return None
+    row = await postgres.fetchrow("credentials", _CREDENTIALS, address.domain, address.local)
+    if row is None:
+        return None
+    return Credentials(
+        account_id=row["account_id"],
+        address=Address(row["local_part"], row["domain"]),
+        enabled=row["enabled"],
+        quota_bytes=row["quota_bytes"],
+        password_hash=row["password_hash"],
+        app_passwords=dict(zip(row["digests"], row["ids"], strict=True)),
+    )
+
+
+_REHASH = "UPDATE directory.accounts SET password_hash = $3 WHERE account_id = $1 AND password_hash = $2"
+
+
+async def replace_hash(postgres: Postgres, account_id: int, old: str, new: str) -> None:
+    """Store a stronger hash of the same password, unless the password was changed meanwhile."""
+    await postgres.execute("replace_hash", _REHASH, account_id, old, new)
+
+
+_USED = """
+UPDATE directory.app_passwords SET last_used_on = $2
+WHERE app_password_id = $1 AND last_used_on IS DISTINCT FROM $2
+"""
+
+
+async def note_use(postgres: Postgres, app_password_id: int, day: datetime.date) -> None:
+    """Remember that the app password was used on `day` (UTC); writes at most once a day."""
+    await postgres.execute("note_use", _USED, app_password_id, day)

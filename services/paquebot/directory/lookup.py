@@ -1,0 +1,179 @@
+"""What the directory has for addresses: one set-based statement for any number of them.
+
+An address finds, in this order: the account or alias of its whole local part; the account or alias of the part
+before the separator, with the rest as its detail (RFC 5233); for postmaster those of RFC 5321 §4.5.1 below; the
+domain's catch-all; nothing. A domain alias is looked up as the domain it stands for.
+
+Postmaster is always somebody (RFC 5321 §4.5.1): an account or alias of that name, else the configured postmaster
+address, else the catch-all, else the domain's oldest enabled account, else the oldest enabled account of all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paquebot.runtime.postgres import Postgres
+from paquebot.wire.address import Address, canonical_local, split_detail
+
+POSTMASTER = "postmaster"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignDomain:
+    """Not a domain of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class DisabledDomain:
+    """A domain of ours that takes no mail now."""
+
+
+@dataclass(frozen=True, slots=True)
+class NobodyThere:
+    """A domain of ours without such a local part."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountThere:
+    """`address` is the account's own; `quota_bytes` 0: none; `by_name` as in AliasThere."""
+
+    account_id: int
+    address: Address
+    enabled: bool
+    quota_bytes: int
+    detail: str
+    by_name: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AliasThere:
+    """Leads to `targets`. `by_name`: found under the address itself, not as catch-all or postmaster."""
+
+    targets: tuple[str, ...]
+    enabled: bool
+    detail: str
+    by_name: bool
+
+
+Entry = ForeignDomain | DisabledDomain | NobodyThere | AccountThere | AliasThere
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`default_domain` completes an address without one; empty: the oldest domain. `postmaster`: as above."""
+
+    separator: str = "+"
+    default_domain: str = ""
+    postmaster: str = ""
+
+
+_LOOK_UP = """
+WITH asked AS MATERIALIZED (
+    SELECT n, whole, base, coalesce(nullif(domain, ''), (
+        SELECT name FROM directory.domains WHERE alias_of IS NULL ORDER BY created_at, name LIMIT 1
+    )) AS domain
+    FROM unnest($1::int[], $2::text[], $3::text[], $4::text[]) AS given (n, domain, whole, base)
+)
+SELECT asked.n, home.name AS domain, d.enabled AND home.enabled AS domain_enabled, home.catch_all,
+       exact.account_id, exact.local_part, exact.enabled, exact.quota_bytes,
+       exact_alias.targets, exact_alias.enabled AS alias_enabled,
+       base.account_id AS base_account_id, base.local_part AS base_local_part,
+       base.enabled AS base_enabled, base.quota_bytes AS base_quota_bytes,
+       base_alias.targets AS base_targets, base_alias.enabled AS base_alias_enabled,
+       oldest.account_id AS oldest_account_id, oldest.local_part AS oldest_local_part,
+       oldest.domain AS oldest_domain, oldest.quota_bytes AS oldest_quota_bytes
+FROM asked
+JOIN directory.domains d ON d.name = asked.domain
+JOIN directory.domains home ON home.name = coalesce(d.alias_of, d.name)
+LEFT JOIN directory.accounts exact ON exact.domain = home.name AND exact.local_part = asked.whole
+LEFT JOIN directory.aliases exact_alias
+       ON exact_alias.domain = home.name AND exact_alias.local_part = asked.whole
+LEFT JOIN directory.accounts base
+       ON base.domain = home.name AND base.local_part = asked.base AND asked.base <> asked.whole
+LEFT JOIN directory.aliases base_alias
+       ON base_alias.domain = home.name AND base_alias.local_part = asked.base AND asked.base <> asked.whole
+LEFT JOIN LATERAL (
+    (SELECT 1 AS rank, account_id, local_part, domain, quota_bytes FROM directory.accounts
+     WHERE asked.base = 'postmaster' AND domain = home.name AND enabled ORDER BY account_id LIMIT 1)
+    UNION ALL
+    (SELECT 2, account_id, local_part, domain, quota_bytes FROM directory.accounts
+     WHERE asked.base = 'postmaster' AND enabled ORDER BY account_id LIMIT 1)
+    ORDER BY rank LIMIT 1
+) AS oldest ON true
+"""
+
+
+async def look_up(postgres: Postgres, rules: Rules, addresses: Sequence[Address]) -> dict[Address, Entry]:
+    """An entry for each of `addresses`; an empty domain stands for the default one. One statement."""
+    asked = [_Asked.of(address, rules) for address in addresses]
+    rows = await postgres.fetch(
+        "look_up",
+        _LOOK_UP,
+        list(range(len(asked))),
+        [one.domain for one in asked],
+        [one.whole for one in asked],
+        [one.base for one in asked],
+    )
+    found: dict[Address, Entry] = {address: ForeignDomain() for address in addresses}
+    for row in rows:
+        found[addresses[row["n"]]] = _entry(row, asked[row["n"]], rules)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    domain: str
+    whole: str
+    base: str
+    detail: str
+
+    @classmethod
+    def of(cls, address: Address, rules: Rules) -> "_Asked":
+        base, detail = split_detail(address.local, rules.separator)
+        return cls(
+            address.domain or rules.default_domain,
+            canonical_local(address.local),
+            canonical_local(base),
+            detail,
+        )
+
+
+def _entry(row: Mapping[str, Any], asked: _Asked, rules: Rules) -> Entry:
+    if not row["domain_enabled"]:
+        return DisabledDomain()
+    return (
+        _named(row, "", detail="")
+        or _named(row, "base_", detail=asked.detail)
+        or _substitute(row, asked, rules)
+        or NobodyThere()
+    )
+
+
+def _named(row: Mapping[str, Any], prefix: str, *, detail: str) -> Entry | None:
+    """The account or alias whose columns begin with `prefix`."""
+    if row[f"{prefix}account_id"] is not None:
+        return AccountThere(
+            account_id=row[f"{prefix}account_id"],
+            address=Address(row[f"{prefix}local_part"], row["domain"]),
+            enabled=row[f"{prefix}enabled"],
+            quota_bytes=row[f"{prefix}quota_bytes"],
+            detail=detail,
+            by_name=True,
+        )
+    if row[f"{prefix}targets"] is not None:
+        return AliasThere(tuple(row[f"{prefix}targets"]), row[f"{prefix}alias_enabled"], detail, by_name=True)
+    return None
+
+
+def _substitute(row: Mapping[str, Any], asked: _Asked, rules: Rules) -> Entry | None:
+    """Who takes mail for a local part that nobody has: RFC 5321 §4.5.1 for postmaster, else the catch-all."""
+    if asked.base == POSTMASTER and rules.postmaster:
+        return AliasThere((rules.postmaster,), True, "", by_name=False)
+    if row["catch_all"]:
+        return AliasThere((row["catch_all"],), True, "", by_name=False)
+    if row["oldest_account_id"] is not None:
+        address = Address(row["oldest_local_part"], row["oldest_domain"])
+        return AccountThere(
+            row["oldest_account_id"], address, True, row["oldest_quota_bytes"], detail="", by_name=False
+        )
+    return None

@@ -1,0 +1,57 @@
+"""Addresses and domain names as an administrator writes them, to the forms that are stored."""
+
+from paquebot.directory.errors import Invalid
+from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, parse_address
+
+MAX_TARGETS = 100
+MAX_DISPLAY_NAME = 200
+
+
+def domain_name(text: str) -> str:
+    """A domain of our own: no address literal. Raises Invalid."""
+    try:
+        name = normal_domain(text.strip())
+    except BadAddress as error:
+        raise Invalid(f"{text!r} is not a domain name: {error}") from None
+    if name.startswith("["):
+        raise Invalid("a domain cannot be an address literal")
+    return name
+
+
+def local_address(text: str) -> Address:
+    """An address in canonical form: how accounts and aliases are stored. Raises Invalid."""
+    return canonical(_address(text))
+
+
+def target_address(text: str) -> str:
+    """Where an alias leads, local or remote; the case of the local part is kept. Raises Invalid."""
+    return str(_address(text))
+
+
+def target_addresses(texts: list[str]) -> list[str]:
+    """An alias's targets in the order given, duplicates dropped. Raises Invalid."""
+    targets = list(dict.fromkeys(target_address(text) for text in texts))
+    if not 1 <= len(targets) <= MAX_TARGETS:
+        raise Invalid(f"an alias has 1 to {MAX_TARGETS} targets")
+    return targets
+
+
+def quota(octets: int) -> int:
+    """Octets; 0: none. Raises Invalid."""
+    if octets < 0:
+        raise Invalid("a quota is a number of octets, or 0 for none")
+    return octets
+
+
+def display_name(text: str) -> str:
+    """Raises Invalid."""
+    if len(text) > MAX_DISPLAY_NAME or not text.isprintable():
+        raise Invalid(f"a display name is printable text of at most {MAX_DISPLAY_NAME} characters")
+    return text
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text.strip())
+    except BadAddress as error:
+        raise Invalid(f"{text!r} is not a mail address: {error}") from None

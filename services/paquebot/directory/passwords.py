@@ -1,0 +1,95 @@
+"""Passwords: their normal form, their argon2id hashes, and app passwords made by us.
+
+RFC 8265 §4.2 (OpaqueString), RFC 9106 (argon2id).
+"""
+
+import base64
+import hashlib
+import secrets
+import unicodedata
+from dataclasses import dataclass
+
+import argon2
+from argon2.exceptions import InvalidHashError, VerificationError
+
+MAX_OCTETS = 1024
+_APP_PASSWORD_OCTETS = 20  # of base32 text: 100 bits
+_APP_PASSWORD_GROUP = 5
+_BASE32 = frozenset("abcdefghijklmnopqrstuvwxyz234567")
+
+
+class BadPassword(ValueError):
+    """No password can be written like this; the text may be shown to its owner."""
+
+
+def prepared(password: str) -> str:
+    """RFC 8265 §4.2.1: spaces beyond ASCII become SPACE, then NFC; case and width stay. Raises BadPassword."""
+    mapped = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
+    normal = unicodedata.normalize("NFC", mapped)
+    if not normal:
+        raise BadPassword("a password cannot be empty")
+    if any(unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") for char in normal):
+        raise BadPassword("a password cannot have control or unassigned characters")
+    if len(normal.encode()) > MAX_OCTETS:
+        raise BadPassword(f"a password has at most {MAX_OCTETS} octets")
+    return normal
+
+
+@dataclass(frozen=True, slots=True)
+class Argon2Parameters:
+    """RFC 9106 §3.1: passes, KiB of memory, lanes."""
+
+    passes: int
+    memory_kib: int
+    lanes: int
+
+
+class Hasher:
+    """Makes and checks argon2id hashes in PHC string format. Slow on purpose: call it from a thread."""
+
+    def __init__(self, parameters: Argon2Parameters) -> None:
+        self._argon2 = argon2.PasswordHasher(
+            time_cost=parameters.passes, memory_cost=parameters.memory_kib, parallelism=parameters.lanes
+        )
+        self._parameters = parameters
+        self.nobody = self.hash(secrets.token_hex(16))
+        """A hash that no password has, so that an unknown account costs what a known one does."""
+
+    def hash(self, password: str) -> str:
+        return self._argon2.hash(password)
+
+    def verify(self, stored: str, password: str) -> bool:
+        """Whether `password`, prepared, has the hash `stored`; a damaged hash fits none."""
+        try:
+            return self._argon2.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    def outgrown(self, stored: str) -> bool:
+        """Whether a parameter is larger now than when `stored` was made."""
+        old = argon2.extract_parameters(stored)
+        new = self._parameters
+        return (
+            old.type is not argon2.Type.ID
+            or old.time_cost < new.passes
+            or old.memory_cost < new.memory_kib
+            or old.parallelism < new.lanes
+        )
+
+
+def new_app_password() -> str:
+    """100 random bits to read out and type: `abcde-fghij-klmno-pqrst`."""
+    text = base64.b32encode(secrets.token_bytes(13)).decode().lower()[:_APP_PASSWORD_OCTETS]
+    groups = range(0, _APP_PASSWORD_OCTETS, _APP_PASSWORD_GROUP)
+    return "-".join(text[at : at + _APP_PASSWORD_GROUP] for at in groups)
+
+
+def app_password_digest(account_id: int, password: str) -> bytes | None:
+    """SHA-256 under which the app password is stored; None when `password` does not look like one.
+
+    Hyphens, spaces and case do not matter, as clients and people change them.
+    """
+    text = password.replace("-", "").replace(" ", "").lower()
+    if len(text) != _APP_PASSWORD_OCTETS or not _BASE32.issuperset(text):
+        return None
+    return hashlib.sha256(f"paquebot app password {account_id} {text}".encode()).digest()
