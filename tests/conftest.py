@@ -27,6 +27,8 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Access, S3Engine
 
+pytest_plugins = ["spool_fixtures"]
+
 _numbers = itertools.count(1)
 
 

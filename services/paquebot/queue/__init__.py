@@ -1,0 +1,22 @@
+"""The queue: one JetStream stream of jobs, and hints that are not stored."""
+
+from paquebot.queue.client import Publication, Queue, QueueRefused, QueueUnavailable
+from paquebot.queue.consumer import Consumer, Job
+from paquebot.queue.stream import Counts, StoredJob
+from paquebot.queue.subjects import deliver_ready, domain_token, held, relay_later, relay_ready
+
+__all__ = [
+    "Consumer",
+    "Counts",
+    "Job",
+    "Publication",
+    "Queue",
+    "QueueRefused",
+    "QueueUnavailable",
+    "StoredJob",
+    "deliver_ready",
+    "domain_token",
+    "held",
+    "relay_later",
+    "relay_ready",
+]

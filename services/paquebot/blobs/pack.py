@@ -1,0 +1,158 @@
+"""The pack: many messages in one immutable object that describes itself.
+
+Layout: entries one after another, each one zstd frame of a raw RFC 5322 message; the `PackIndex` (protobuf);
+the index's length (4 octets, little-endian); `MAGIC` (8 octets). An index names queue id and envelope of each
+entry, so the bucket alone is enough to deliver what it holds (invariant 2).
+"""
+
+import datetime
+import hashlib
+import struct
+from dataclasses import dataclass, field
+
+import zstandard
+from google.protobuf.message import DecodeError
+
+from paquebot.blobs.ulid import ulid_time_ms
+from paquebot.v1.mail_pb2 import (
+    COMPRESSION_NONE,
+    COMPRESSION_ZSTD,
+    ENCRYPTION_NONE,
+    BlobRef,
+    Compression,
+    Encryption,
+    Envelope,
+    PackEntry,
+    PackIndex,
+)
+
+FORMAT_VERSION = 1
+MAGIC = b"PAQUEBT1"
+TRAILER = struct.Struct("<I8s")
+PREFIX = "packs/"
+MAX_INDEX = 64 * 2**20
+
+_LEVEL = 1  # mail is mostly text or base64: level 3 costs twice the time and saves 2-3 % more
+_compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False)
+_decompressor = zstandard.ZstdDecompressor()
+
+
+class BadPack(Exception):
+    """The object is not a pack, is cut off, or an entry does not match what the index says."""
+
+
+def pack_key(pack: str) -> str:
+    """The object's name: `packs/<yyyy>/<mm>/<dd>/<ulid>`, from the ULID's own time (UTC).
+    Raises ValueError when `pack` is not a ULID."""
+    day = datetime.datetime.fromtimestamp(ulid_time_ms(pack) / 1000, datetime.UTC)
+    return f"{PREFIX}{day:%Y/%m/%d}/{pack}"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message ready for a pack."""
+
+    data: bytes
+    size: int
+    sha256: bytes
+    compression: Compression.ValueType
+
+
+def compress(raw: bytes) -> Frame:
+    """Hash and compress one message. Releases the GIL for large ones."""
+    return Frame(_compressor.compress(raw), len(raw), hashlib.sha256(raw).digest(), COMPRESSION_ZSTD)
+
+
+@dataclass(slots=True)
+class PackWriter:
+    """Gathers frames and their index. Not thread-safe."""
+
+    pack: str
+    octets: int = 0
+    _index: PackIndex = field(default_factory=PackIndex)
+    _frames: list[bytes] = field(default_factory=list)
+
+    def add(self, envelope: Envelope, frame: Frame) -> BlobRef:
+        """Append one message; returns where it will lie."""
+        entry = self._index.entries.add(
+            offset=self.octets,
+            length=len(frame.data),
+            size=frame.size,
+            sha256=frame.sha256,
+            compression=frame.compression,
+            encryption=ENCRYPTION_NONE,
+        )
+        entry.envelope.CopyFrom(envelope)
+        self._frames.append(frame.data)
+        self.octets += len(frame.data)
+        return entry_ref(self.pack, entry)
+
+    def finish(self, now_ms: int) -> bytes:
+        """The whole object."""
+        self._index.version = FORMAT_VERSION
+        self._index.pack = self.pack
+        self._index.written_at_ms = now_ms
+        index = self._index.SerializeToString()
+        return b"".join((*self._frames, index, TRAILER.pack(len(index), MAGIC)))
+
+
+def entry_ref(pack: str, entry: PackEntry) -> BlobRef:
+    """The reference with which jobs and mailbox rows name an entry."""
+    return BlobRef(
+        pack=pack,
+        offset=entry.offset,
+        length=entry.length,
+        size=entry.size,
+        compression=entry.compression,
+        encryption=entry.encryption,
+    )
+
+
+def index_length(trailer: bytes) -> int:
+    """Octets of the index, from the last TRAILER.size octets of the object. Raises BadPack."""
+    if len(trailer) != TRAILER.size:
+        raise BadPack("shorter than a trailer")
+    length, magic = TRAILER.unpack(trailer)
+    if magic != MAGIC:
+        raise BadPack("no pack: the magic number is not there")
+    if length > MAX_INDEX:
+        raise BadPack(f"index of {length} octets is over the limit")
+    return int(length)
+
+
+def parse_index(data: bytes) -> PackIndex:
+    """Raises BadPack."""
+    try:
+        index = PackIndex.FromString(data)
+    except DecodeError as error:
+        raise BadPack(f"index cannot be read: {error}") from None
+    if index.version != FORMAT_VERSION:
+        raise BadPack(f"format version {index.version}; this program reads {FORMAT_VERSION}")
+    return index
+
+
+def decode_entry(ref: BlobRef, data: bytes) -> bytes:
+    """The message, from the stored octets `ref` names. Raises BadPack."""
+    if len(data) != ref.length:
+        raise BadPack(f"{len(data)} octets where {ref.length} are stored")
+    message = _decoded(ref.compression, ref.encryption, ref.size, data)
+    if len(message) != ref.size:
+        raise BadPack(f"{len(message)} octets where {ref.size} are told")
+    return message
+
+
+def _decoded(
+    compression: Compression.ValueType, encryption: Encryption.ValueType, size: int, data: bytes
+) -> bytes:
+    if encryption != ENCRYPTION_NONE:
+        raise BadPack(f"encryption {encryption} is not known")
+    if compression == COMPRESSION_NONE:
+        return data
+    if compression != COMPRESSION_ZSTD:
+        raise BadPack(f"compression {compression} is not known")
+    try:
+        if zstandard.get_frame_parameters(data).content_size != size:
+            raise BadPack("the frame's size is not the one told")
+        return _decompressor.decompress(data, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise BadPack(f"frame cannot be read: {error}") from None

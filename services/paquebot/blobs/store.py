@@ -1,0 +1,236 @@
+"""The bucket of packs, over the synchronous `minio` client in a small thread pool.
+
+Every request has a deadline. What may pass by itself is `BlobsUnavailable`; an object that is not there is
+`BlobMissing`.
+"""
+
+import asyncio
+import io
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+import minio
+import urllib3
+from minio.deleteobjects import DeleteObject
+from minio.error import MinioException, S3Error
+from prometheus_client import Counter
+
+from paquebot.blobs.pack import PREFIX, TRAILER, BadPack, decode_entry, index_length, pack_key, parse_index
+from paquebot.blobs.ulid import ulid_time_ms
+from paquebot.observability.metrics import engine_call
+from paquebot.runtime.engines import S3Settings
+from paquebot.v1.mail_pb2 import BlobRef, PackIndex
+
+T = TypeVar("T")
+
+READ_OCTETS = Counter("paquebot_blobs_read_octets_total", "Stored octets read from S3")
+WRITTEN_OCTETS = Counter("paquebot_blobs_written_octets_total", "Octets written to S3")
+
+_TAIL = 64 * 1024  # most indexes fit: one request reads them
+_LIST_PAGE = 1000
+_GRACE_SECONDS = 5.0  # the client's own timeouts come first; this one is for a thread that never gets a turn
+
+
+class BlobsUnavailable(Exception):
+    """S3 cannot be used now; trying again later is right."""
+
+
+class BlobMissing(Exception):
+    """The object is not in the bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackInfo:
+    """A pack in the bucket."""
+
+    pack: str
+    octets: int
+
+
+class BlobStore:
+    """Write, read, list and delete packs."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._bucket = settings.bucket
+        self._client = _client(settings)
+        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="s3")
+
+    async def close(self) -> None:
+        """Requests under way are waited for."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def probe(self) -> None:
+        """Raises BlobsUnavailable unless the bucket can be used."""
+        if not await self._run("bucket_exists", self._client.bucket_exists, self._bucket):
+            raise BlobsUnavailable(f"bucket {self._bucket} is not there")
+
+    async def make_bucket(self) -> None:
+        """Make the bucket unless it is there."""
+        if not await self._run("bucket_exists", self._client.bucket_exists, self._bucket):
+            await self._run("make_bucket", self._client.make_bucket, self._bucket)
+
+    async def put(self, pack: str, data: bytes) -> None:
+        """Write a pack; returns when S3 acknowledged it. Raises BlobsUnavailable."""
+        key = pack_key(pack)
+        await self._run(
+            "put",
+            self._client.put_object,
+            self._bucket,
+            key,
+            io.BytesIO(data),
+            len(data),
+            "application/x-paquebot-pack",
+        )
+        WRITTEN_OCTETS.inc(len(data))
+
+    async def read(self, ref: BlobRef) -> bytes:
+        """One message. Raises BlobMissing, BadPack, BlobsUnavailable."""
+        return decode_entry(ref, await self.read_range(ref.pack, ref.offset, ref.length))
+
+    async def read_many(self, refs: Sequence[BlobRef], *, gap: int = 64 * 1024) -> list[bytes]:
+        """Messages of one pack, in order of `refs`; neighbours less than `gap` octets apart share a request."""
+        runs = _runs(refs, gap)
+        spans = [(run[0].offset, max(ref.offset + ref.length for ref in run)) for run in runs]
+        parts = await asyncio.gather(*(self.read_range(refs[0].pack, start, end - start) for start, end in spans))
+        found: dict[int, bytes] = {}
+        for run, (start, _), data in zip(runs, spans, parts, strict=True):
+            for ref in run:
+                at = ref.offset - start
+                found[ref.offset] = decode_entry(ref, data[at : at + ref.length])
+        return [found[ref.offset] for ref in refs]
+
+    async def read_range(self, pack: str, offset: int, length: int) -> bytes:
+        """Stored octets as they are. Raises BlobMissing, BlobsUnavailable."""
+        if not length:
+            return b""
+        data = await self._run("get", self._get, pack_key(pack), offset, length)
+        READ_OCTETS.inc(len(data))
+        return data
+
+    async def read_index(self, info: PackInfo) -> PackIndex:
+        """What a pack says of itself. Raises BlobMissing, BadPack, BlobsUnavailable."""
+        tail = await self.read_range(info.pack, max(0, info.octets - _TAIL), min(_TAIL, info.octets))
+        length = index_length(tail[-TRAILER.size :])
+        if length + TRAILER.size > info.octets:
+            raise BadPack("the index is longer than the object")
+        if length + TRAILER.size > len(tail):
+            tail = await self.read_range(info.pack, info.octets - TRAILER.size - length, length + TRAILER.size)
+        return parse_index(tail[-TRAILER.size - length : -TRAILER.size])
+
+    async def stat(self, pack: str) -> PackInfo:
+        """Raises BlobMissing, BlobsUnavailable."""
+        found = await self._run("stat", self._client.stat_object, self._bucket, pack_key(pack))
+        return PackInfo(pack, int(found.size or 0))
+
+    async def list_packs(self, after: str = "") -> AsyncIterator[PackInfo]:
+        """All packs in order of their ids (so of their time), those after `after` when given."""
+        start = pack_key(after) if after else None
+        while True:
+            page = await self._run("list", self._list, start)
+            for key, octets in page:
+                start = key
+                if name := _pack_of(key):
+                    yield PackInfo(name, octets)
+            if len(page) < _LIST_PAGE:
+                return
+
+    async def delete(self, packs: Iterable[str]) -> None:
+        """Delete packs; one that is not there is no error. Raises BlobsUnavailable."""
+        keys = [pack_key(pack) for pack in packs]
+        for start in range(0, len(keys), _LIST_PAGE):
+            await self._run("delete", self._delete, keys[start : start + _LIST_PAGE])
+
+    def _get(self, key: str, offset: int, length: int) -> bytes:
+        response = self._client.get_object(self._bucket, key, offset=offset, length=length)
+        try:
+            data: bytes = response.read()
+            return data
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _list(self, start: str | None) -> list[tuple[str, int]]:
+        found = self._client.list_objects(self._bucket, prefix=PREFIX, recursive=True, start_after=start)
+        page: list[tuple[str, int]] = []
+        for item in found:
+            page.append((str(item.object_name), int(item.size or 0)))
+            if len(page) == _LIST_PAGE:
+                break
+        return page
+
+    def _delete(self, keys: list[str]) -> None:
+        errors = self._client.remove_objects(self._bucket, [DeleteObject(key) for key in keys])
+        for error in errors:  # the request is sent while this is read
+            raise BlobsUnavailable(f"delete: {error.code}")
+
+    async def _run(self, call: str, function: Callable[..., T], *args: Any) -> T:
+        loop = asyncio.get_running_loop()
+        with engine_call("s3", call):
+            try:
+                async with asyncio.timeout(self._settings.timeout + _GRACE_SECONDS):
+                    return await loop.run_in_executor(self._threads, function, *args)
+            except S3Error as error:
+                if error.code in ("NoSuchKey", "NoSuchObject"):
+                    raise BlobMissing(str(args[-1])) from None
+                raise BlobsUnavailable(f"{call}: {error.code}") from error
+            except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                raise BlobsUnavailable(f"{call}: {type(error).__name__}") from error
+
+
+def _client(settings: S3Settings) -> minio.Minio:
+    address = urlsplit(settings.endpoint)
+    connect = min(5.0, settings.timeout)
+    pool = urllib3.PoolManager(
+        maxsize=settings.threads,
+        timeout=urllib3.Timeout(connect=connect, read=settings.timeout),
+        # A PUT of a pack can be repeated: its key and content are fixed.
+        retries=urllib3.Retry(
+            total=2, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504), raise_on_status=False
+        ),
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=str(settings.ca) if settings.ca else None,
+    )
+    client: Any = minio.Minio(
+        address.netloc,
+        access_key=settings.access_key or None,
+        secret_key=str(settings.secret_key) or None,
+        region=settings.region,
+        secure=address.scheme == "https",
+        http_client=pool,
+    )
+    if settings.path_style:
+        client.disable_virtual_style_endpoint()
+    else:
+        client.enable_virtual_style_endpoint()
+    return cast(minio.Minio, client)
+
+
+def _runs(refs: Sequence[BlobRef], gap: int) -> list[list[BlobRef]]:
+    runs: list[list[BlobRef]] = []
+    end = 0
+    for ref in sorted(refs, key=lambda ref: ref.offset):
+        if runs and ref.offset - end <= gap:
+            runs[-1].append(ref)
+        else:
+            runs.append([ref])
+        end = max(end, ref.offset + ref.length)
+    return runs
+
+
+_KEY = re.compile(re.escape(PREFIX) + r"\d{4}/\d\d/\d\d/([0-9A-Z]{26})")
+
+
+def _pack_of(key: str) -> str | None:
+    match = _KEY.fullmatch(key)
+    if not match:
+        return None
+    try:
+        ulid_time_ms(match[1])
+    except ValueError:
+        return None
+    return match[1]

@@ -1,0 +1,62 @@
+"""ULIDs: 48 bits of Unix milliseconds and 80 random bits in 26 characters that sort by time.
+
+Within one millisecond the random part counts up, so ids of one process are unique and ordered.
+"""
+
+import os
+import threading
+import time
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_VALUES = {character: value for value, character in enumerate(_ALPHABET)}
+_RANDOM_BITS = 80
+
+
+class _Generator:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last_ms = -1
+        self._random = 0
+
+    def next(self, now_ms: int) -> int:
+        with self._lock:
+            if now_ms > self._last_ms:
+                self._last_ms = now_ms
+                # The top bit stays free, so that counting up cannot overflow.
+                self._random = int.from_bytes(os.urandom(10), "big") >> 1
+            else:
+                self._random += 1
+            return (self._last_ms << _RANDOM_BITS) | self._random
+
+
+_generator = _Generator()
+
+
+def new_ulid() -> str:
+    """A new id, 26 characters."""
+    return _encode(_generator.next(time.time_ns() // 1_000_000))
+
+
+def ulid_at(time_ms: int) -> str:
+    """The smallest id of that millisecond: a lower bound for comparisons."""
+    return _encode(time_ms << _RANDOM_BITS)
+
+
+def ulid_time_ms(ulid: str) -> int:
+    """Unix milliseconds at which `ulid` was made. Raises ValueError for anything else."""
+    if len(ulid) != 26:
+        raise ValueError(f"{ulid!r} is not a ULID")
+    value = 0
+    for character in ulid[:10]:
+        try:
+            value = (value << 5) | _VALUES[character]
+        except KeyError:
+            raise ValueError(f"{ulid!r} is not a ULID") from None
+    return value
+
+
+def _encode(value: int) -> str:
+    characters = []
+    for shift in range(125, -5, -5):
+        characters.append(_ALPHABET[(value >> shift) & 31])
+    return "".join(characters)

@@ -1,0 +1,220 @@
+"""Pull consumers: jobs come when asked for, and stay in the stream until acknowledged."""
+
+import asyncio
+import contextlib
+import datetime
+import itertools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from prometheus_client import Gauge
+
+from paquebot.observability.log import Log
+from paquebot.observability.metrics import engine_call
+from paquebot.queue.client import Queue, QueueRefused, QueueUnavailable
+
+_log = Log("paquebot.queue")
+
+PENDING = Gauge("paquebot_queue_pending_jobs", "Jobs waiting for a consumer", ["consumer"])
+UNACKNOWLEDGED = Gauge("paquebot_queue_unacknowledged_jobs", "Jobs handed out and not acknowledged", ["consumer"])
+OLDEST = Gauge("paquebot_queue_oldest_job_seconds", "Age of the oldest job in the consumer's part", ["consumer"])
+
+_ACK_WAIT_SECONDS = 30
+_SLACK_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Job:
+    """A job handed out. Acknowledge it when its effect is durable; else it comes again."""
+
+    subject: str
+    payload: bytes
+    deliveries: int
+    """How often it was handed out, this time included."""
+    sequence: int
+    published_at: float
+    """Unix seconds."""
+    _message: Msg
+    _queue: Queue
+
+    async def ack(self) -> None:
+        """Done. Waits for the server's word, so that a job is not done again without need.
+        Raises QueueUnavailable; the job may then come again."""
+        with engine_call("nats", "ack"):
+            try:
+                await self._queue.client.request(
+                    self._message.reply, b"+ACK", timeout=self._queue.settings.timeout
+                )
+            except (TimeoutError, nats.errors.Error, OSError) as error:
+                raise QueueUnavailable(f"ack: {type(error).__name__}") from error
+
+    async def ack_soon(self) -> None:
+        """Done; not waited for: for effects that are idempotent."""
+        await self._tell(b"+ACK")
+
+    async def nak(self, delay_seconds: float = 0.0) -> None:
+        """Not done; hand it out again, to anyone, after the delay."""
+        body = json.dumps({"delay": int(delay_seconds * 1e9)}) if delay_seconds > 0 else ""
+        await self._tell(f"-NAK {body}".strip().encode())
+
+    async def in_progress(self) -> None:
+        """Still at work: gives another 30 s before it is handed out again."""
+        await self._tell(b"+WPI")
+
+    async def _tell(self, word: bytes) -> None:
+        try:
+            await self._queue.client.publish(self._message.reply, word)
+        except (nats.errors.Error, OSError) as error:
+            raise QueueUnavailable(f"ack: {type(error).__name__}") from error
+
+
+class Consumer:
+    """A durable consumer shared by all processes that open it under the same name."""
+
+    def __init__(self, queue: Queue, name: str, subject: str, *, max_ack_pending: int = 20_000) -> None:
+        self._queue = queue
+        self._name = name
+        self._subject = subject
+        self._max_ack_pending = max_ack_pending
+        self._subscription: Subscription | None = None
+        self._inbox = ""
+        self._numbers = itertools.count()
+        self._stray: list[Job] = []
+
+    async def fetch(self, most: int, wait: float) -> list[Job]:
+        """Up to `most` jobs that are there now; when none is, waits up to `wait` seconds for the first.
+        Empty: none came. Raises QueueUnavailable."""
+        await self._subscribe()
+        jobs, self._stray = self._stray[:most], self._stray[most:]
+        if len(jobs) < most:
+            jobs += await self._pull(most - len(jobs), None)
+        if not jobs:
+            jobs = await self._pull(1, wait)
+            if jobs and most > 1:
+                jobs += await self._pull(most - 1, None)
+        return jobs
+
+    async def close(self) -> None:
+        """Jobs that came and were not asked for any more go back at once."""
+        for job in self._stray:
+            await job.nak()
+        self._stray = []
+        await self._forget()
+
+    async def _subscribe(self) -> None:
+        if self._subscription is not None:
+            return
+        await self._create()
+        client = self._queue.client
+        self._inbox = client.new_inbox()
+        try:
+            self._subscription = await client.subscribe(self._inbox + ".*")
+        except (nats.errors.Error, OSError) as error:
+            raise QueueUnavailable(f"subscribe: {type(error).__name__}") from error
+
+    async def _create(self) -> None:
+        stream = self._queue.settings.stream
+        config = {
+            "durable_name": self._name,
+            "name": self._name,
+            "filter_subject": self._subject,
+            "ack_policy": "explicit",
+            "ack_wait": _ACK_WAIT_SECONDS * 10**9,
+            "deliver_policy": "all",
+            "replay_policy": "instant",
+            "max_deliver": -1,  # poison is told by `Job.deliveries` and put on hold, never dropped
+            "max_ack_pending": self._max_ack_pending,
+            "max_waiting": 512,
+        }
+        await self._queue.api(
+            f"CONSUMER.CREATE.{stream}.{self._name}.{self._subject}", {"stream_name": stream, "config": config}
+        )
+
+    async def _pull(self, most: int, wait: float | None) -> list[Job]:
+        """One pull request: no wait at all, or up to `wait` seconds."""
+        assert self._subscription is not None
+        number = str(next(self._numbers))
+        request: dict[str, Any] = {"batch": most}
+        if wait is None:
+            request["no_wait"] = True
+        else:
+            request["expires"] = int(wait * 1e9)
+        reply = f"{self._inbox}.{number}"
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._queue.settings.stream}.{self._name}"
+        try:
+            await self._queue.client.publish(subject, json.dumps(request).encode(), reply=reply)
+            return await self._collect(reply, most, (wait or 0.0) + self._queue.settings.timeout)
+        except (nats.errors.Error, OSError) as error:
+            await self._forget()
+            raise QueueUnavailable(f"pull: {type(error).__name__}") from error
+
+    async def _collect(self, reply: str, most: int, deadline: float) -> list[Job]:
+        assert self._subscription is not None
+        jobs: list[Job] = []
+        try:
+            async with asyncio.timeout(deadline + _SLACK_SECONDS):
+                while len(jobs) < most:
+                    message = await self._subscription.next_msg(timeout=deadline + 2 * _SLACK_SECONDS)
+                    status = (message.headers or {}).get("Status") if message.headers else None
+                    if status is None:
+                        jobs.append(self._job(message))
+                    elif message.subject == reply:
+                        self._judge(status, message)
+                        break
+        except TimeoutError:
+            # No word at all: the server may be new, or the consumer gone. Ask from the start next time.
+            await self._forget()
+            if not jobs:
+                raise QueueUnavailable("pull: no answer") from None
+        except asyncio.CancelledError:
+            self._stray += jobs  # `close` gives them back
+            raise
+        return jobs
+
+    def _judge(self, status: str, message: Msg) -> None:
+        """404 no messages, 408 request expired: normal ends. All else: ask from the start."""
+        if status in ("404", "408"):
+            return
+        self._subscription = None
+        _log.debug("pull_ended", status=status, description=(message.headers or {}).get("Description", ""))
+
+    async def _forget(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with contextlib.suppress(nats.errors.Error, OSError):  # it may have gone with its connection
+                await subscription.unsubscribe()
+
+    def _job(self, message: Msg) -> Job:
+        data = message.metadata
+        return Job(
+            subject=message.subject,
+            payload=message.data,
+            deliveries=data.num_delivered or 1,
+            sequence=data.sequence.stream,
+            published_at=data.timestamp.timestamp(),
+            _message=message,
+            _queue=self._queue,
+        )
+
+    async def observe(self) -> int:
+        """Set the gauges of this consumer's part of the queue; returns how many jobs wait.
+        Raises QueueUnavailable."""
+        stream = self._queue.settings.stream
+        info = await self._queue.api(f"CONSUMER.INFO.{stream}.{self._name}")
+        pending = int(info["num_pending"])
+        PENDING.labels(self._name).set(pending)
+        UNACKNOWLEDGED.labels(self._name).set(info["num_ack_pending"])
+        OLDEST.labels(self._name).set(await self._oldest(stream) if pending or info["num_ack_pending"] else 0)
+        return pending
+
+    async def _oldest(self, stream: str) -> float:
+        try:
+            found = await self._queue.api(f"STREAM.MSG.GET.{stream}", {"seq": 1, "next_by_subj": self._subject})
+        except QueueRefused:
+            return 0.0  # taken between the two questions
+        at = datetime.datetime.fromisoformat(found["message"]["time"][:26].rstrip("Z") + "+00:00")
+        return max(0.0, (datetime.datetime.now(datetime.UTC) - at).total_seconds())

@@ -1,0 +1,144 @@
+"""The stream itself: made and kept in shape, counted, listed and mended by operators and by `recover`."""
+
+import base64
+import datetime
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from paquebot.queue.client import Publication, Queue, QueueRefused
+from paquebot.queue.subjects import STREAM_SUBJECTS
+
+_DUPLICATE_WINDOW_SECONDS = 120
+_NO_MESSAGE = "10037"
+_NOT_THERE = "10057"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as it lies in the stream."""
+
+    sequence: int
+    subject: str
+    payload: bytes
+    published_at: float
+    scheduled_for: str = ""
+    """RFC 3339, for `relay.later.*`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Jobs per subject."""
+
+    by_subject: dict[str, int]
+
+    def total(self, prefix: str = "") -> int:
+        return sum(count for subject, count in self.by_subject.items() if subject.startswith(prefix))
+
+
+async def ensure_stream(queue: Queue) -> None:
+    """Make the stream, or bring its changeable options to what this version wants.
+    Raises QueueUnavailable, QueueRefused."""
+    settings = queue.settings
+    config: dict[str, Any] = {
+        "name": settings.stream,
+        "subjects": list(STREAM_SUBJECTS),
+        "retention": "workqueue",
+        "storage": "file",
+        "num_replicas": settings.replicas,
+        "discard": "old",  # scheduling wants it; without a limit below nothing is ever discarded
+        "max_consumers": -1,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msg_size": -1,
+        "duplicate_window": _DUPLICATE_WINDOW_SECONDS * 10**9,
+        "allow_direct": True,
+        "allow_atomic": True,
+        "allow_msg_schedules": True,
+    }
+    try:
+        await queue.api(f"STREAM.CREATE.{settings.stream}", config)
+    except QueueRefused as error:
+        if "10058" not in str(error):  # stream name already in use with a different configuration
+            raise
+        await queue.api(f"STREAM.UPDATE.{settings.stream}", config)
+
+
+async def delete_stream(queue: Queue) -> None:
+    """Throw the queue away, jobs and all. `recover` can fill a new one. Raises QueueUnavailable."""
+    await queue.api(f"STREAM.DELETE.{queue.settings.stream}")
+
+
+async def counts(queue: Queue) -> Counts:
+    """Raises QueueUnavailable."""
+    found: dict[str, int] = {}
+    offset = 0
+    while True:
+        info = await queue.api(f"STREAM.INFO.{queue.settings.stream}", {"subjects_filter": ">", "offset": offset})
+        page = (info.get("state") or {}).get("subjects") or {}
+        found.update(page)
+        offset += len(page)
+        if not page or offset >= int(info.get("total", 0)):
+            return Counts(found)
+
+
+async def jobs(queue: Queue, subject: str = ">", *, after: int = 0) -> AsyncIterator[StoredJob]:
+    """Every job on `subject` (wildcards allowed) in the order it was stored. Jobs that come or go meanwhile
+    may or may not be seen. Raises QueueUnavailable."""
+    sequence = after + 1
+    while True:
+        try:
+            found = await queue.api(
+                f"STREAM.MSG.GET.{queue.settings.stream}", {"seq": sequence, "next_by_subj": subject}
+            )
+        except QueueRefused as error:
+            if _NO_MESSAGE in str(error):
+                return
+            raise
+        job = _stored(found["message"])
+        yield job
+        sequence = job.sequence + 1
+
+
+async def job(queue: Queue, sequence: int) -> StoredJob | None:
+    """The job with that stream sequence, if it is still there. Raises QueueUnavailable."""
+    try:
+        found = await queue.api(f"STREAM.MSG.GET.{queue.settings.stream}", {"seq": sequence})
+    except QueueRefused as error:
+        if _NO_MESSAGE in str(error):
+            return None
+        raise
+    return _stored(found["message"])
+
+
+async def delete(queue: Queue, sequence: int) -> bool:
+    """Take a job out for good; False: it was gone. Raises QueueUnavailable."""
+    try:
+        await queue.api(f"STREAM.MSG.DELETE.{queue.settings.stream}", {"seq": sequence, "no_erase": True})
+    except QueueRefused as error:
+        if _NOT_THERE in str(error):
+            return False
+        raise
+    return True
+
+
+async def move(queue: Queue, stored: StoredJob, to: Publication) -> None:
+    """Store `to`, then delete `stored`: a crash between leaves both, never none. Raises QueueUnavailable."""
+    await queue.publish([to])
+    await delete(queue, stored.sequence)
+
+
+def _stored(message: dict[str, Any]) -> StoredJob:
+    at = datetime.datetime.fromisoformat(message["time"][:26].rstrip("Z") + "+00:00")
+    scheduled = ""
+    for line in base64.b64decode(message.get("hdrs", "")).decode("ascii", "replace").split("\r\n"):
+        if line.startswith("Nats-Schedule: @at "):
+            scheduled = line.removeprefix("Nats-Schedule: @at ")
+    return StoredJob(
+        sequence=int(message["seq"]),
+        subject=message["subject"],
+        payload=base64.b64decode(message.get("data", "")),
+        published_at=at.timestamp(),
+        scheduled_for=scheduled,
+    )

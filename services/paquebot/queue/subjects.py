@@ -1,0 +1,38 @@
+"""Names in the stream. A domain is one subject token, so that an operator can count and filter by domain."""
+
+DELIVER = "deliver.ready.>"
+RELAY = "relay.ready.>"
+LATER = "relay.later.>"
+HELD = "hold.>"
+STREAM_SUBJECTS = ("deliver.ready.*", "relay.ready.*", "relay.later.*", "hold.*.*")
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def domain_token(domain: str) -> str:
+    """`mail.example.org` → `mail_example_org`; any other octet as `=XX`. Jobs carry the domain itself."""
+    parts = []
+    for octet in domain.encode():
+        character = chr(octet)
+        if character in _PLAIN:
+            parts.append(character)
+        else:
+            parts.append("_" if character == "." else f"={octet:02X}")
+    return "".join(parts) or "="
+
+
+def deliver_ready(domain: str) -> str:
+    return "deliver.ready." + domain_token(domain)
+
+
+def relay_ready(domain: str) -> str:
+    return "relay.ready." + domain_token(domain)
+
+
+def relay_later(identifier: str) -> str:
+    return "relay.later." + identifier
+
+
+def held(reason: str, identifier: str) -> str:
+    """`reason` is a word such as `poison` or `operator`."""
+    return f"hold.{reason}.{identifier}"

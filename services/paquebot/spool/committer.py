@@ -1,0 +1,201 @@
+"""Group commit: messages that finish within the same few milliseconds share one object and one batch.
+
+While one commit is under way the next gathers by itself. A commit that lasts (S3 far away or sick) does not hold
+the next one back for long: another starts beside it, up to a bound. A large message is a pack of its own.
+"""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from paquebot.blobs import BlobStore, BlobsUnavailable, new_ulid
+from paquebot.blobs.pack import Frame, PackWriter
+from paquebot.observability.log import Log
+from paquebot.observability.metrics import FAST, SIZES
+from paquebot.queue import Queue, QueueRefused, QueueUnavailable
+from paquebot.queue.client import MAX_BATCH
+from paquebot.spool.jobs import Packed, job_count, publications
+from paquebot.v1.mail_pb2 import BlobRef, Envelope
+from paquebot.v1.summary_pb2 import MessageSummary
+
+_log = Log("paquebot.spool")
+
+PACK_MESSAGES = Histogram(
+    "paquebot_spool_pack_messages", "Messages in one pack", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+)
+PACK_OCTETS = Histogram("paquebot_spool_pack_octets", "Size of one pack", buckets=SIZES)
+COMMIT_SECONDS = Histogram("paquebot_spool_commit_seconds", "One commit: pack and jobs", buckets=FAST)
+ACCEPT_SECONDS = Histogram("paquebot_spool_accept_seconds", "From accept to kept, waiting included", buckets=FAST)
+COMMITS = Counter("paquebot_spool_commits_total", "Commits by result", ["result"])
+WAITING = Gauge("paquebot_spool_waiting_messages", "Messages that wait for a commit")
+
+
+class SpoolUnavailable(Exception):
+    """The message is not kept: refuse it temporarily."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitLimits:
+    """How commits are cut."""
+
+    max_octets: int = 8 * 2**20
+    max_messages: int = 500
+    alone_octets: int = 4 * 2**20
+    """A message this large is a pack of its own."""
+    linger: float = 0.005
+    """Seconds a first message waits for company while several writers are active."""
+    slow: float = 0.03
+    """Seconds after which a second commit starts beside one under way."""
+    max_commits: int = 4
+
+
+@dataclass(slots=True)
+class _Waiting:
+    envelope: Envelope
+    frame: Frame
+    summary: MessageSummary
+    kept: asyncio.Future[BlobRef]
+
+
+class Committer:
+    """Takes messages and wakes each waiter when its pack and jobs are acknowledged."""
+
+    def __init__(self, blobs: BlobStore, queue: Queue | None, limits: CommitLimits) -> None:
+        self._blobs = blobs
+        self._queue = queue
+        self._limits = limits
+        self._waiting: deque[_Waiting] = deque()
+        self._commits: set[asyncio.Task[None]] = set()
+        self._last_start = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.writers = 0
+        """Sessions that may bring a message soon."""
+
+    async def commit(self, envelope: Envelope, frame: Frame, summary: MessageSummary) -> BlobRef:
+        """Returns when the message is kept. Raises SpoolUnavailable."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(envelope, frame, summary, loop.create_future())
+        start = time.perf_counter()
+        if len(frame.data) >= self._limits.alone_octets:
+            self._start([waiting])
+        else:
+            self._waiting.append(waiting)
+            WAITING.set(len(self._waiting))
+            self._consider(arrival=True)
+        ref = await waiting.kept
+        ACCEPT_SECONDS.observe(time.perf_counter() - start)
+        return ref
+
+    async def close(self) -> None:
+        """Commit what waits, and wait for all commits."""
+        while self._waiting or self._commits:
+            if self._waiting:
+                self._start(self._take())
+            if self._commits:
+                await asyncio.wait(self._commits)
+
+    def _consider(self, *, arrival: bool) -> None:
+        """Start a commit now, or set the clock for one."""
+        if not self._waiting:
+            return
+        under_way = len(self._commits)
+        if under_way == 0:
+            company = self.writers > 1 and len(self._waiting) < min(self.writers, self._limits.max_messages)
+            if company and arrival:
+                self._start_in(self._limits.linger)
+            else:
+                self._start(self._take())
+        elif under_way < self._limits.max_commits:
+            since = time.monotonic() - self._last_start
+            if since >= self._limits.slow:
+                self._start(self._take())
+            else:
+                self._start_in(self._limits.slow - since)
+
+    def _start_in(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._consider(arrival=False)
+
+    def _take(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        octets = jobs = 0
+        while self._waiting and len(taken) < self._limits.max_messages:
+            first = self._waiting[0]
+            octets += len(first.frame.data)
+            jobs += job_count(first.envelope)
+            if taken and (octets > self._limits.max_octets or jobs > MAX_BATCH):
+                break
+            taken.append(self._waiting.popleft())
+        WAITING.set(len(self._waiting))
+        return taken
+
+    def _start(self, batch: list[_Waiting]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._last_start = time.monotonic()
+        task = asyncio.ensure_future(self._commit(batch))
+        self._commits.add(task)
+        task.add_done_callback(self._on_done)
+        if self._waiting:
+            self._consider(arrival=True)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._commits.discard(task)
+        self._consider(arrival=False)
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            refs = await self._keep(batch)
+        except Exception as error:  # noqa: BLE001 - the waiters must wake whatever went wrong
+            expected = isinstance(error, BlobsUnavailable | QueueUnavailable)
+            _log.warning("commit_failed", messages=len(batch), reason=f"{type(error).__name__}: {error}")
+            COMMITS.labels("failed").inc()
+            for waiting in batch:
+                if not waiting.kept.done():
+                    waiting.kept.set_exception(SpoolUnavailable(type(error).__name__))
+            if not expected:
+                _log.exception("commit_broken")
+            return
+        COMMITS.labels("ok").inc()
+        for waiting, ref in zip(batch, refs, strict=True):
+            if not waiting.kept.done():  # a session that went away does not wait any more
+                waiting.kept.set_result(ref)
+
+    async def _keep(self, batch: list[_Waiting]) -> list[BlobRef]:
+        """The durability order: object first, then the jobs that name it, then the waiters (invariant 1)."""
+        start = time.perf_counter()
+        writer = PackWriter(new_ulid())
+        refs = [writer.add(waiting.envelope, waiting.frame) for waiting in batch]
+        data = writer.finish(time.time_ns() // 1_000_000)
+        await self._blobs.put(writer.pack, data)
+        packed = [Packed(w.envelope, ref, w.summary) for w, ref in zip(batch, refs, strict=True)]
+        await self._publish(writer.pack, packed)
+        PACK_MESSAGES.observe(len(batch))
+        PACK_OCTETS.observe(len(data))
+        COMMIT_SECONDS.observe(time.perf_counter() - start)
+        return refs
+
+    async def _publish(self, pack: str, packed: list[Packed]) -> None:
+        jobs = publications(pack, packed)
+        if not jobs:
+            return
+        if self._queue is None:
+            raise QueueRefused("this process has no queue")
+        try:
+            await self._queue.publish(jobs)
+        except QueueRefused:
+            # Nothing was stored, and the sender will come back: without its pack, `recover` cannot bring the
+            # message in a second time. After a mere silence the jobs may be there, and so the pack must stay.
+            try:
+                await self._blobs.delete([pack])
+            except BlobsUnavailable:
+                _log.warning("pack_left_behind", pack=pack)
+            raise

@@ -1,0 +1,121 @@
+"""From the messages of a pack to the jobs of the queue.
+
+A deliver job carries a pack's messages for one local domain, so that queue, consumer and database are paid per
+pack and not per message; a relay job carries one message for the recipients at one remote domain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paquebot.queue import Publication, deliver_ready, relay_ready
+from paquebot.v1.mail_pb2 import BlobRef, Envelope, LocalRecipient, RemoteRecipient
+from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, RelayJob
+from paquebot.v1.summary_pb2 import MessageSummary
+
+MAX_RECIPIENTS = 100
+"""Most recipients of one deliver job: it is one transaction."""
+
+MAX_JOB_OCTETS = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A message that lies in a pack."""
+
+    envelope: Envelope
+    blob: BlobRef
+    summary: MessageSummary
+
+
+def local_domain(recipient: LocalRecipient) -> str:
+    return recipient.address.rpartition("@")[2]
+
+
+def job_count(envelope: Envelope) -> int:
+    """The most jobs that a message with this envelope can make."""
+    local = len({local_domain(recipient) for recipient in envelope.local}) + len(envelope.local) // MAX_RECIPIENTS
+    return local + len({recipient.domain for recipient in envelope.remote})
+
+
+def publications(pack: str, messages: Sequence[Packed]) -> list[Publication]:
+    """All jobs of a pack, for one atomic batch."""
+    return [*_deliver(pack, messages), *_relay(messages)]
+
+
+def _deliver(pack: str, messages: Sequence[Packed]) -> list[Publication]:
+    by_domain: dict[str, list[DeliverEntry]] = {}
+    for message in messages:
+        local: dict[str, list[LocalRecipient]] = {}
+        for recipient in message.envelope.local:
+            local.setdefault(local_domain(recipient), []).append(recipient)
+        for domain, recipients in local.items():
+            for start in range(0, len(recipients), MAX_RECIPIENTS):
+                entry = _entry(message, recipients[start : start + MAX_RECIPIENTS])
+                by_domain.setdefault(domain, []).append(entry)
+    return [
+        Publication(deliver_ready(domain), DeliverJob(pack=pack, domain=domain, entries=part).SerializeToString())
+        for domain, entries in by_domain.items()
+        for part in _parts(entries)
+    ]
+
+
+def _entry(message: Packed, recipients: Sequence[LocalRecipient]) -> DeliverEntry:
+    envelope = message.envelope
+    return DeliverEntry(
+        queue_id=envelope.queue_id,
+        reverse_path=envelope.reverse_path,
+        recipients=recipients,
+        blob=message.blob,
+        summary=message.summary,
+        accepted_at_ms=envelope.accepted_at_ms,
+        trace=envelope.trace,
+        ret=envelope.ret,
+        envid=envelope.envid,
+        smtputf8=envelope.smtputf8,
+    )
+
+
+def _parts(entries: Sequence[DeliverEntry]) -> list[list[DeliverEntry]]:
+    """Entries in order, cut where a job would grow over its bounds."""
+    parts: list[list[DeliverEntry]] = []
+    recipients = octets = 0
+    for entry in entries:
+        size = entry.ByteSize()
+        over = recipients + len(entry.recipients) > MAX_RECIPIENTS or octets + size > MAX_JOB_OCTETS
+        if not parts or over:
+            parts.append([])
+            recipients = octets = 0
+        parts[-1].append(entry)
+        recipients += len(entry.recipients)
+        octets += size
+    return parts
+
+
+def _relay(messages: Sequence[Packed]) -> list[Publication]:
+    found: list[Publication] = []
+    for message in messages:
+        by_domain: dict[str, list[RemoteRecipient]] = {}
+        for recipient in message.envelope.remote:
+            by_domain.setdefault(recipient.domain, []).append(recipient)
+        for domain, recipients in by_domain.items():
+            job = relay_job(message, domain, recipients)
+            found.append(Publication(relay_ready(domain), job.SerializeToString()))
+    return found
+
+
+def relay_job(message: Packed, domain: str, recipients: Sequence[RemoteRecipient]) -> RelayJob:
+    """The first attempt at `recipients`, all at `domain`."""
+    envelope = message.envelope
+    return RelayJob(
+        queue_id=envelope.queue_id,
+        reverse_path=envelope.reverse_path,
+        domain=domain,
+        recipients=recipients,
+        blob=message.blob,
+        accepted_at_ms=envelope.accepted_at_ms,
+        ret=envelope.ret,
+        envid=envelope.envid,
+        smtputf8=envelope.smtputf8,
+        eight_bit=envelope.eight_bit,
+        trace=envelope.trace,
+    )

@@ -1,0 +1,60 @@
+"""What became of each remote recipient, in the table `spool.outcomes`: a relay attempt is recorded before the
+acknowledgement (invariant 3)."""
+
+import datetime
+import enum
+from collections.abc import Collection, Sequence
+
+from paquebot.runtime.postgres import Connection, Postgres
+
+
+class Outcome(enum.IntEnum):
+    """The end of a recipient; a temporary failure is none."""
+
+    RELAYED = 1
+    """The next host took it."""
+    BOUNCED = 2
+    """It failed for good, and its sender was told where that was due."""
+    DROPPED = 3
+    """An operator took it out of the queue, or a failure notice could itself not be sent."""
+
+
+Recipient = tuple[str, str]
+"""(queue id, forward-path)."""
+
+_DONE = "SELECT queue_id, forward_path FROM spool.outcomes WHERE queue_id = ANY($1::text[])"
+
+_RECORD = """
+INSERT INTO spool.outcomes (queue_id, forward_path, outcome)
+SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[])
+ON CONFLICT DO NOTHING
+"""
+
+_FORGET = "DELETE FROM spool.outcomes WHERE at < $1"
+
+
+async def done(postgres: Postgres, queue_ids: Collection[str]) -> set[Recipient]:
+    """Recipients of these messages that need nothing more. Raises PostgresUnavailable."""
+    rows = await postgres.fetch("outcomes_done", _DONE, list(queue_ids))
+    return {(row["queue_id"], row["forward_path"]) for row in rows}
+
+
+async def record(postgres: Postgres, outcomes: Sequence[tuple[str, str, Outcome]]) -> None:
+    """Record (queue id, forward-path, outcome) durably; what is known already stays.
+    Raises PostgresUnavailable."""
+    if not outcomes:
+        return
+    queue_ids, forward_paths, values = zip(*outcomes, strict=True)
+    await postgres.execute(
+        "outcomes_record", _RECORD, list(queue_ids), list(forward_paths), [int(value) for value in values]
+    )
+
+
+async def forget(postgres: Postgres, before: datetime.datetime) -> int:
+    """Delete rows older than `before`; returns how many. Raises PostgresUnavailable."""
+
+    async def work(connection: Connection) -> int:
+        status: str = await connection.execute(_FORGET, before)
+        return int(status.rpartition(" ")[2])
+
+    return await postgres.run("outcomes_forget", work)

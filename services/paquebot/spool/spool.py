@@ -1,0 +1,102 @@
+"""`Spool.accept` takes a message over: when it returns, the message is kept, whatever dies (invariants 1, 2)."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from paquebot.blobs import BlobStore, new_ulid
+from paquebot.blobs.pack import Frame, compress
+from paquebot.message import summarise
+from paquebot.queue import Queue
+from paquebot.queue.client import MAX_BATCH
+from paquebot.runtime.settings import Octets, Seconds, setting
+from paquebot.spool.committer import CommitLimits, Committer, SpoolUnavailable
+from paquebot.spool.jobs import job_count
+from paquebot.v1.mail_pb2 import BlobRef, Envelope
+from paquebot.v1.summary_pb2 import MessageSummary
+
+__all__ = ["Spool", "SpoolSettings", "SpoolUnavailable", "Stored"]
+
+_OFF_THE_LOOP = 128 * 1024
+"""Octets from which hashing, compressing and parsing go to a thread: below, the hand-over costs more."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    linger: Seconds = setting("COMMIT_LINGER", Seconds(0.005), help="wait for company while several sessions last")
+    slow: Seconds = setting("COMMIT_SLOW", Seconds(0.03), help="then a second commit starts beside a slow one")
+    max_commits: int = setting("COMMITS", 4, help="most commits under way at once")
+    max_octets: Octets = setting("PACK_OCTETS", Octets(8 * 2**20), help="a pack is cut at this size")
+    max_messages: int = setting("PACK_MESSAGES", 500, help="a pack is cut at this many messages")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message in the bucket that makes no job: for IMAP APPEND."""
+
+    queue_id: str
+    blob: BlobRef
+    summary: MessageSummary
+    size: int
+
+
+class Spool:
+    """One for a process. Also raises SpoolUnavailable for what will never fit, so check limits before."""
+
+    def __init__(self, blobs: BlobStore, queue: Queue | None, settings: SpoolSettings) -> None:
+        self._committer = Committer(
+            blobs,
+            queue,
+            CommitLimits(
+                max_octets=settings.max_octets,
+                max_messages=settings.max_messages,
+                linger=settings.linger,
+                slow=settings.slow,
+                max_commits=settings.max_commits,
+            ),
+        )
+
+    def join(self) -> None:
+        """One more session may bring a message soon: the first of several then waits a moment for company."""
+        self._committer.writers += 1
+
+    def leave(self) -> None:
+        """Undo `join`."""
+        self._committer.writers -= 1
+
+    async def accept(self, envelope: Envelope, raw: bytes, summary: MessageSummary | None = None) -> str:
+        """Keep a message and queue its jobs; returns the queue id once both are acknowledged.
+
+        A queue id and an acceptance time already in `envelope` are kept. Raises SpoolUnavailable: not kept
+        (or, after an engine's silence, perhaps kept: the sender's retry may then double it).
+        """
+        envelope.queue_id = envelope.queue_id or new_ulid()
+        envelope.accepted_at_ms = envelope.accepted_at_ms or time.time_ns() // 1_000_000
+        if job_count(envelope) > MAX_BATCH:
+            raise SpoolUnavailable("more destinations than one batch takes")
+        summary, frame = await _prepared(raw, summary)
+        await self._committer.commit(envelope, frame, summary)
+        return envelope.queue_id
+
+    async def store(self, raw: bytes, *, account_id: int, summary: MessageSummary | None = None) -> Stored:
+        """Keep a message without a job. Raises SpoolUnavailable."""
+        envelope = Envelope(queue_id=new_ulid(), accepted_at_ms=time.time_ns() // 1_000_000)
+        envelope.client.listener = "local"
+        envelope.client.login = f"#{account_id}"
+        summary, frame = await _prepared(raw, summary)
+        ref = await self._committer.commit(envelope, frame, summary)
+        return Stored(envelope.queue_id, ref, summary, len(raw))
+
+    async def close(self) -> None:
+        """Finish every commit under way."""
+        await self._committer.close()
+
+
+async def _prepared(raw: bytes, summary: MessageSummary | None) -> tuple[MessageSummary, Frame]:
+    if len(raw) >= _OFF_THE_LOOP:
+        return await asyncio.to_thread(_prepare, raw, summary)
+    return _prepare(raw, summary)
+
+
+def _prepare(raw: bytes, summary: MessageSummary | None) -> tuple[MessageSummary, Frame]:
+    return summary if summary is not None else summarise(raw), compress(raw)
