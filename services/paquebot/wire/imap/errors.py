@@ -1,0 +1,21 @@
+"""What can be wrong with a client's octets: the only errors that reading IMAP raises."""
+
+from __future__ import annotations
+
+
+class BadSyntax(Exception):
+    """A command that does not follow the grammar. The service answers `tag BAD message`, or `* BAD` without tag.
+
+    `message` is safe for the wire: fixed text, never the client's octets. `position` counts octets of the
+    command's text; a literal counts as its `{n}` and CRLF.
+    """
+
+    def __init__(self, tag: bytes | None, message: str, position: int) -> None:
+        super().__init__(f"{message} at octet {position}")
+        self.tag = tag
+        self.message = message
+        self.position = position
+
+
+class MailboxNameError(ValueError):
+    """A mailbox name that is not well encoded, or that no mailbox may have; the text is safe for the wire."""
