@@ -1,0 +1,166 @@
+"""ENVELOPE, BODY and BODYSTRUCTURE from a message's summary.
+
+Every form is one that RFC 3501 §9 allows whatever the summary holds: a multipart without parts and an embedded
+message without a body get an empty text part in their place, for the grammar requires one.
+
+RFC 3501 §7.4.2 and §9 (body, envelope); RFC 9051 §9 (message/global).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from paquebot.v1 import summary_pb2
+from paquebot.wire.imap.responses import write_nstring, write_string
+
+_EMPTY_ENVELOPE: Final = b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
+_EMPTY_TEXT: Final = b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0)'
+
+
+def write_envelope(out: bytearray, envelope: summary_pb2.ImapEnvelope) -> None:
+    """envelope = "(" date SP subject SP from SP sender SP reply-to SP to SP cc SP bcc SP in-reply-to SP
+    message-id ")" """
+    out += b"("
+    write_nstring(out, envelope.date if envelope.HasField("date") else None)
+    out += b" "
+    write_nstring(out, envelope.subject if envelope.HasField("subject") else None)
+    out += b" "
+    # `from` is a word of Python's.
+    _write_addresses(out, getattr(envelope, "from"))
+    for addresses in (envelope.sender, envelope.reply_to, envelope.to, envelope.cc, envelope.bcc):
+        out += b" "
+        _write_addresses(out, addresses)
+    out += b" "
+    write_nstring(out, envelope.in_reply_to if envelope.HasField("in_reply_to") else None)
+    out += b" "
+    write_nstring(out, envelope.message_id if envelope.HasField("message_id") else None)
+    out += b")"
+
+
+def _write_addresses(out: bytearray, addresses: Sequence[summary_pb2.Address]) -> None:
+    """ "(" 1*address ")" / nil; address = "(" name SP adl SP mailbox SP host ")" """
+    if not addresses:
+        out += b"NIL"
+        return
+    out += b"("
+    for address in addresses:
+        out += b"("
+        write_nstring(out, address.name if address.HasField("name") else None)
+        out += b" "
+        write_nstring(out, address.adl if address.HasField("adl") else None)
+        out += b" "
+        write_nstring(out, address.mailbox if address.HasField("mailbox") else None)
+        out += b" "
+        write_nstring(out, address.host if address.HasField("host") else None)
+        out += b")"
+    out += b")"
+
+
+def write_body_structure(
+    out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool = False
+) -> None:
+    """body = "(" (body-type-1part / body-type-mpart) ")"; `extended` adds the extension data (BODYSTRUCTURE),
+    `rev2` writes message/global like message/rfc822, which IMAP4rev1's grammar does not know."""
+    out += b"("
+    if part.type == b"MULTIPART":
+        _write_multipart(out, part, extended=extended, rev2=rev2)
+    else:
+        _write_single(out, part, extended=extended, rev2=rev2)
+    out += b")"
+
+
+def _write_multipart(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool) -> None:
+    """body-type-mpart = 1*body SP media-subtype [SP body-ext-mpart]"""
+    for child in part.parts:
+        write_body_structure(out, child, extended=extended, rev2=rev2)
+    if not part.parts:
+        out += _EMPTY_TEXT
+    out += b" "
+    write_string(out, part.subtype or b"MIXED")
+    if extended:
+        out += b" "
+        _write_parameters(out, part.parameters)
+        _write_common_extension(out, part)
+
+
+def _write_single(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool) -> None:
+    """body-type-1part = (body-type-basic / body-type-msg / body-type-text) [SP body-ext-1part]"""
+    media, subtype = part.type or b"TEXT", part.subtype or b"PLAIN"
+    write_string(out, media)
+    out += b" "
+    write_string(out, subtype)
+    out += b" "
+    _write_fields(out, part)
+    if media == b"TEXT":
+        out += b" %d" % part.lines
+    elif media == b"MESSAGE" and (subtype == b"RFC822" or (rev2 and subtype == b"GLOBAL")):
+        _write_embedded(out, part, extended=extended, rev2=rev2)
+    if extended:
+        out += b" "
+        write_nstring(out, part.md5 if part.HasField("md5") else None)
+        _write_common_extension(out, part)
+
+
+def _write_embedded(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool) -> None:
+    """body-type-msg's own: SP envelope SP body SP body-fld-lines"""
+    out += b" "
+    if part.HasField("envelope"):
+        write_envelope(out, part.envelope)
+    else:
+        out += _EMPTY_ENVELOPE
+    out += b" "
+    if part.parts:
+        write_body_structure(out, part.parts[0], extended=extended, rev2=rev2)
+    else:
+        out += _EMPTY_TEXT
+    out += b" %d" % part.lines
+
+
+def _write_fields(out: bytearray, part: summary_pb2.BodyPart) -> None:
+    """body-fields = body-fld-param SP body-fld-id SP body-fld-desc SP body-fld-enc SP body-fld-octets"""
+    _write_parameters(out, part.parameters)
+    out += b" "
+    write_nstring(out, part.id if part.HasField("id") else None)
+    out += b" "
+    write_nstring(out, part.description if part.HasField("description") else None)
+    out += b" "
+    write_string(out, part.encoding or b"7BIT")
+    out += b" %d" % part.body_length
+
+
+def _write_parameters(out: bytearray, parameters: Sequence[summary_pb2.Parameter]) -> None:
+    """body-fld-param = "(" string SP string *(SP string SP string) ")" / nil"""
+    if not parameters:
+        out += b"NIL"
+        return
+    separator = b"("
+    for parameter in parameters:
+        out += separator
+        write_string(out, parameter.name)
+        out += b" "
+        write_string(out, parameter.value)
+        separator = b" "
+    out += b")"
+
+
+def _write_common_extension(out: bytearray, part: summary_pb2.BodyPart) -> None:
+    """SP body-fld-dsp SP body-fld-lang SP body-fld-loc, the end of both kinds of extension data"""
+    if part.HasField("disposition"):
+        out += b" ("
+        write_string(out, part.disposition)
+        out += b" "
+        _write_parameters(out, part.disposition_parameters)
+        out += b") "
+    else:
+        out += b" NIL "
+    if part.language:
+        separator = b"("
+        for language in part.language:
+            out += separator
+            write_string(out, language)
+            separator = b" "
+        out += b") "
+    else:
+        out += b"NIL "
+    write_nstring(out, part.location if part.HasField("location") else None)
