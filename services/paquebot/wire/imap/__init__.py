@@ -1,34 +1,84 @@
 """The IMAP grammar: octets to commands and values to octets, without I/O or clock.
 
-Reading
-    CommandAssembler(limits)                 feed lines and literals, it says what it wants next
-        .authenticated: bool                 set by the service after login: wider limits
-        .start() -> NeedLine                 begin the next command
-        .line(line: bytes) -> Want           one line, without its CRLF
-        .line_too_long(head: bytes) -> Want  no CRLF within NeedLine.maximum octets; head is what came
-        .literal(payload: bytes) -> Want     the octets asked for by NeedLiteral (NORMAL, LITERAL8)
-        .message_read() -> Want              an APPEND_MESSAGE literal was read in full by the service
-        .refuse(response: bytes) -> Want     the service declines the literal asked for (no such mailbox, quota)
-        .drained() -> Want                   the octets of Drain were read and thrown away
-    Want = NeedLine(maximum)
-         | NeedLiteral(size, synchronising, kind: LiteralKind, append: Append | None)
-               synchronising: send a continuation before reading. For APPEND_MESSAGE, `append` is the command
-               as far as it was read, its last message being the one that follows.
-         | Drain(size)                       read and throw away, then .drained()
-         | Complete(assembled)               parse_command(assembled); then .start() again
-         | Refuse(response, close)           send response (whole lines); the command is over; then .start() or close
-    parse_command(assembled, *, utf8=False, limits=DEFAULT_LIMITS) -> Command    raises BadSyntax
-    BadSyntax(tag: bytes | None, message: str, position: int)
-    parse_done(line: bytes) -> None                         the line that ends IDLE; raises BadSyntax
-    parse_authenticate_line(line: bytes) -> bytes | None    a client's SASL response, None for "*"; raises BadSyntax
-    COMMAND_STATES: Mapping[type, frozenset[State]]
+Reading, in one loop per connection: `CommandAssembler` is given lines and literals and says what it wants next.
 
-Names
-    decode_mailbox_name(raw, *, utf8=False) -> str          raises MailboxNameError
-    encode_mailbox_name(name, *, utf8=False) -> bytes       the wire form, before quoting
-    check_new_name(name) -> str                             for CREATE and RENAME; raises MailboxNameError
-    list_matches(pattern, name, delimiter="/") -> bool
-    section_text(section) -> bytes, item_name(attribute) -> bytes
+    want = assembler.start()
+    while True:
+        match want:
+            case NeedLine(maximum):            # a line without its CRLF, or line_too_long(head)
+                want = assembler.line(...)
+            case NeedLiteral(size, synchronising, LiteralKind.APPEND_MESSAGE, append):
+                # may refuse(response) first; continuation if synchronising; stream `size` octets
+                want = assembler.message_read()
+            case NeedLiteral(size, synchronising):   # continuation if synchronising
+                want = assembler.literal(...)
+            case Drain(size):                  # read and throw away
+                want = assembler.drained()
+            case Refuse(response, close):      # send; then start() or close
+            case Complete(assembled):          # parse_command(assembled), BadSyntax; then start()
 
-Writing: paquebot.wire.imap.responses, .response_codes and .fetch_response.
+Names: `decode_mailbox_name`, `encode_mailbox_name`, `check_new_name`, `ListPattern`. Writing: the modules
+`responses`, `response_codes` and `fetch_response`.
 """
+
+from paquebot.wire.imap.assembler import (
+    CommandAssembler,
+    Complete,
+    Drain,
+    LiteralKind,
+    NeedLine,
+    NeedLiteral,
+    Refuse,
+    Want,
+)
+from paquebot.wire.imap.ast import Command, State
+from paquebot.wire.imap.errors import BadSyntax, MailboxNameError
+from paquebot.wire.imap.fetch_response import FetchResponse, internal_date, item_name, section_text
+from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
+from paquebot.wire.imap.mailbox_name import (
+    ListPattern,
+    check_new_name,
+    decode_mailbox_name,
+    encode_mailbox_name,
+    list_matches,
+)
+from paquebot.wire.imap.parser import COMMAND_STATES, parse_command
+from paquebot.wire.imap.sequence_set import SequenceSet, compress, set_of
+from paquebot.wire.imap.session_grammar import parse_authenticate_line, parse_done
+from paquebot.wire.imap.tokens import AssembledCommand, Literal, MessageLiteral
+
+__all__ = [
+    "COMMAND_STATES",
+    "DEFAULT_LIMITS",
+    "AssembledCommand",
+    "BadSyntax",
+    "Command",
+    "CommandAssembler",
+    "Complete",
+    "Drain",
+    "FetchResponse",
+    "Limits",
+    "ListPattern",
+    "Literal",
+    "LiteralKind",
+    "MailboxNameError",
+    "MessageLiteral",
+    "NeedLine",
+    "NeedLiteral",
+    "Refuse",
+    "SequenceSet",
+    "State",
+    "Want",
+    "check_new_name",
+    "compress",
+    "decode_mailbox_name",
+    "encode_mailbox_name",
+    "internal_date",
+    "item_name",
+    "list_matches",
+    "parse_authenticate_line",
+    "parse_command",
+    "parse_done",
+    "section_text",
+    "set_of",
+]
