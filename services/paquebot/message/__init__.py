@@ -8,6 +8,8 @@ from paquebot.message.address_list import MailAddress, addresses
 from paquebot.message.cached_headers import CACHED_HEADERS, SUMMARY_VERSION, cached_header_fields
 from paquebot.message.conversation import base_subject, thread_key
 from paquebot.message.date_time import parse_date
+from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
+from paquebot.message.dsn import build_dsn, xtext_decoded
 from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
 from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
 from paquebot.message.section import (
@@ -32,19 +34,24 @@ from paquebot.v1.summary_pb2 import Address, BodyPart, HeaderField, ImapEnvelope
 __all__ = [
     "CACHED_HEADERS",
     "SUMMARY_VERSION",
+    "Action",
     "Address",
     "BodyPart",
+    "DeliveryReport",
     "HeaderField",
     "ImapEnvelope",
     "MailAddress",
     "MessageSummary",
     "Octets",
     "Parameter",
+    "RecipientReport",
+    "Ret",
     "Section",
     "SectionText",
     "add_trace",
     "addresses",
     "base_subject",
+    "build_dsn",
     "cached_header_fields",
     "count_received",
     "decode_charset",
@@ -67,4 +74,5 @@ __all__ = [
     "summarise",
     "thread_key",
     "unfold",
+    "xtext_decoded",
 ]
