@@ -1,0 +1,53 @@
+# Everything a person needs: `make run` and `make test`. Each sets itself up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+export PYTHONWARNINGS ?= default
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check protos format bench clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	@echo "setting up $(VENV) (the first time takes a minute or two)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Paquebot needs Python 3.11 or newer; give one with make PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --editable '.[engines,dev]'
+	@touch $@
+
+run: $(STAMP)  ## run the whole platform here (ARGS=--once: stop after the round trip)
+	@$(BIN)/paquebot up $(ARGS)
+
+test: check  ## check the code, then run the whole suite (ARGS=... goes to pytest)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(STAMP)  ## ruff, mypy --strict, import-linter, generated stubs up to date
+	@$(BIN)/ruff check services tests
+	@$(BIN)/ruff format --check --quiet services tests || { echo "run make format"; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@rm -rf $(VENV)/stubs && mkdir -p $(VENV)/stubs && PYTHON=$(BIN)/python protos/generate.sh $(VENV)/stubs
+	@diff -r --exclude=__pycache__ --exclude=__init__.py $(VENV)/stubs/paquebot/v1 services/paquebot/v1 \
+		|| { echo "the stubs are not what protos/ says: run make protos"; exit 1; }
+
+protos: $(STAMP)  ## generate the gRPC and protobuf stubs from protos/
+	@PYTHON=$(BIN)/python protos/generate.sh services
+
+format: $(STAMP)  ## format the code and mend what ruff can mend
+	@$(BIN)/ruff format --quiet services tests
+	@$(BIN)/ruff check --fix --quiet services tests
+
+bench: $(STAMP)  ## the benchmarks: ratios, not a test
+	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:  ## remove the virtual environment and caches; mail in .paquebot/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find services tests -name __pycache__ -type d -prune -exec rm -rf {} +

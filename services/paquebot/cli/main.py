@@ -1,0 +1,32 @@
+"""The command `paquebot`: the platform on one machine, its services one by one, and the operator's tools."""
+
+import typer
+
+from paquebot import __version__
+from paquebot.cli.services import add_services
+from paquebot.cli.up.command import up
+
+app = typer.Typer(
+    name="paquebot",
+    help="A mail platform of separate services: SMTP in, validation, relay, delivery, IMAP and POP3.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="print the version and end")) -> None:
+    if version:
+        typer.echo(f"paquebot {__version__}")
+        raise typer.Exit
+
+
+app.command()(up)
+add_services(app)
+
+
+def main() -> None:
+    """The entry point of the script `paquebot`."""
+    app()

@@ -1,0 +1,4 @@
+"""`paquebot up`: the whole platform on one machine, each engine and each service a process of its own.
+
+It is the same code as on a cluster, with the same three engines; the tests use it as their fixture.
+"""

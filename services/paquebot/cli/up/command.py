@@ -1,0 +1,170 @@
+"""The command `paquebot up`."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from paquebot.cli.engines.ports import LOOPBACK
+from paquebot.cli.up.demo import ensure_demo
+from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.layout import SERVICES, Layout, Ports, UpError
+from paquebot.cli.up.roundtrip import PASSWORD, READER, SENDER, Timed, round_trip
+from paquebot.cli.up.stack import Stack
+
+DEFAULT_DATA = Path(".paquebot")
+
+# What the plan itself decides; anything else in PAQUEBOT_* is the person's and reaches every service.
+_NOT_PASSED_ON = ("PAQUEBOT_DATA",)
+
+
+def up(
+    data: Annotated[
+        Path, typer.Option(envvar="PAQUEBOT_DATA", help="where everything is kept: mail, database, queue, logs")
+    ] = DEFAULT_DATA,
+    once: Annotated[bool, typer.Option("--once", help="stop after the round trip: exit code 0 when it worked")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo/--no-demo", help="make the demo domain and send a first message")
+    ] = True,
+    port: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="move a listener, as in --port smtp=25; repeatable"),
+    ] = None,
+    hostname: Annotated[str, typer.Option(help="the name the platform gives itself")] = "mail.paquebot.test",
+    domain: Annotated[str, typer.Option(help="the demo domain")] = "paquebot.test",
+) -> None:
+    """Run the whole platform on this machine: three engines, six services, one demo domain.
+
+    The first start makes everything; later ones keep all mail. Ends with Ctrl-C. Settings PAQUEBOT_* in the
+    environment reach every service.
+    """
+    console = Console(stderr=False, highlight=False, soft_wrap=True)
+    try:
+        code = asyncio.run(_up(console, data.absolute(), _ports(port or []), hostname, domain, once=once, demo=demo))
+    except UpError as error:
+        console.print(f"[bold red]paquebot up:[/] {error}")
+        code = 1
+    sys.exit(code)
+
+
+def _ports(options: list[str]) -> Ports:
+    numbers: dict[str, int] = {}
+    for option in options:
+        name, _, number = option.partition("=")
+        if not number.isdecimal():
+            raise UpError(f"--port {option} is not NAME=NUMBER, as in --port smtp=25")
+        numbers[name] = int(number)
+    return Ports().moved(numbers)
+
+
+async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain: str, *, once: bool, demo: bool) -> int:
+    begin = time.perf_counter()
+    layout = Layout(data)
+    lock = layout.lock()
+    overrides = {k: v for k, v in os.environ.items() if k.startswith("PAQUEBOT_") and k not in _NOT_PASSED_ON}
+    plan = Plan(layout, ports, layout.secrets(), hostname, domain, overrides)
+
+    def step(text: str) -> None:
+        console.print(f"[dim]{time.perf_counter() - begin:6.2f} s[/]  {text}")
+
+    stack = Stack(plan, step, lambda text: console.print(f"[yellow]{time.strftime('%H:%M:%S')}[/] {text}"))
+    stop = _on_signals()
+    try:
+        if not await _unless_stopped(stop, stack.start()):
+            return 130
+        step(f"the platform is ready; data in {data}")
+        if demo:
+            await _demo(console, plan, step)
+        if not once:
+            console.print(_table(plan))
+            console.print(_examples(plan))
+            await stop.wait()
+            console.print("ending: services finish what they do, then the engines stop")
+        return 0
+    finally:
+        await stack.stop()
+        os.close(lock)
+
+
+def _on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work; False: a signal came first, and the work was undone."""
+    task, waiter = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+        return False
+    await task
+    return True
+
+
+async def _demo(console: Console, plan: Plan, step: Callable[[str], None]) -> None:
+    if await ensure_demo(plan):
+        step(f"domain {plan.domain} with accounts {SENDER} and {READER} made")
+    console.print()
+
+    def say(timed: Timed) -> None:
+        console.print(f"[green]{timed.seconds * 1000:6.0f} ms[/]  {timed.what}")
+
+    await asyncio.to_thread(round_trip, plan, say)
+    console.print()
+
+
+def _table(plan: Plan) -> Table:
+    ports, engines = plan.ports.services, plan.ports.engines
+    table = Table(title="Paquebot on this machine", title_justify="left", box=None, pad_edge=False)
+    for column in ("what", "address", "how"):
+        table.add_column(column, overflow="fold")
+    rows = (
+        ("SMTP, mail from other servers", ports.smtp, "STARTTLS"),
+        ("SMTP submission", ports.submission, "STARTTLS, login"),
+        ("SMTP submissions", ports.submissions, "TLS, login"),
+        ("IMAP", ports.imap, "STARTTLS, login"),
+        ("IMAPS", ports.imaps, "TLS, login"),
+        ("POP3", ports.pop3, "STLS, login"),
+        ("POP3S", ports.pop3s, "TLS, login"),
+        ("gRPC (directory, validation)", ports.grpc, "administration with the admin token"),
+        ("NATS JetStream", engines.nats, "the queue"),
+        ("S3 (SeaweedFS)", engines.s3, "messages"),
+        ("PostgreSQL", engines.postgres, "directory and mailboxes"),
+    )
+    for what, port, how in rows:
+        table.add_row(what, f"{LOOPBACK}:{port}", how)
+    for service in SERVICES:
+        table.add_row(f"metrics of {service}", f"http://{LOOPBACK}:{ports.metrics(service)}/metrics", "/livez /readyz")
+    table.add_row("logins", f"{SENDER}@{plan.domain}  {READER}@{plan.domain}", f"password: {PASSWORD}")
+    return table
+
+
+def _examples(plan: Plan) -> str:
+    ports = plan.ports.services
+    login = f"{READER}@{plan.domain}"
+    sender = f"{SENDER}@{plan.domain}"
+    data = "" if plan.layout.data == DEFAULT_DATA.absolute() else f" --data {plan.layout.data}"
+    return f"""
+Try it from another terminal:
+  swaks --server {LOOPBACK}:{ports.submission} -tls -au {sender} -ap {PASSWORD} --from {sender} --to {login}
+  curl -k imaps://{LOOPBACK}:{ports.imaps}/INBOX -u {login}:{PASSWORD} -X 'FETCH 1:* (FLAGS ENVELOPE)'
+  curl -k pop3s://{LOOPBACK}:{ports.pop3s}/1 -u {login}:{PASSWORD}
+  curl http://{LOOPBACK}:{ports.metrics("smtp_ingress")}/metrics
+  .venv/bin/paquebot account list{data}
+  .venv/bin/paquebot queue list{data}
+Ctrl-C ends the platform; all mail stays in {plan.layout.data}.
+"""

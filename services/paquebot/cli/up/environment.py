@@ -1,0 +1,129 @@
+"""The settings each service of a local platform is started with: its own credentials and nothing else's."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from paquebot.cli.engines.nats import NatsAccess, NatsEngine
+from paquebot.cli.engines.ports import LOOPBACK
+from paquebot.cli.engines.postgres import PostgresEngine
+from paquebot.cli.engines.s3 import S3Access, S3Engine
+from paquebot.cli.up.layout import Layout, Ports, Secrets, listen
+
+DATABASE = "paquebot"
+BUCKET = "paquebot"
+LOGIN = "paquebot"
+_DRAIN = "10s"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides what one local platform is."""
+
+    layout: Layout
+    ports: Ports
+    secrets: Secrets
+    hostname: str
+    domain: str
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """PAQUEBOT_* settings of the person, passed on to every service."""
+
+    @property
+    def nats(self) -> NatsEngine:
+        return NatsEngine(self.layout.data / "nats", (NatsAccess(LOGIN, self.secrets.nats),), self.ports.engines)
+
+    @property
+    def s3(self) -> S3Engine:
+        access = S3Access(LOGIN, LOGIN, self.secrets.s3)
+        return S3Engine(self.layout.data / "s3", (access,), BUCKET, self.ports.engines)
+
+    @property
+    def postgres(self) -> PostgresEngine:
+        return PostgresEngine(self.layout.data / "postgres", self.secrets.postgres, self.ports.engines)
+
+    def role_dsn(self, role: str) -> str:
+        login = f"{role}:{quote(self.secrets.roles[role], safe='')}"
+        return f"postgresql://{login}@{LOOPBACK}:{self.ports.engines.postgres}/{DATABASE}"
+
+    def service_environment(self, service: str) -> dict[str, str]:
+        """The whole environment of a service process."""
+        ports = self.ports.services
+        own = {
+            "PAQUEBOT_HOSTNAME": self.hostname,
+            "PAQUEBOT_DRAIN": _DRAIN,
+            **self._directory(),
+            **self._parts(service),
+            **self.overrides,
+            "PAQUEBOT_METRICS_LISTEN": listen(ports.metrics(service)),
+        }
+        return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **own}
+
+    def client_environment(self) -> dict[str, str]:
+        """What the command line gets: an operator may do all."""
+        return {
+            **self._directory(),
+            **self._admin(),
+            **self._nats(),
+            **self._s3(),
+            "PAQUEBOT_POSTGRES_DSN": self.postgres.dsn(DATABASE),
+            "PAQUEBOT_HOSTNAME": self.hostname,
+        }
+
+    def _parts(self, service: str) -> dict[str, str]:
+        ports = self.ports.services
+        match service:
+            case "smtp_ingress":
+                own = {
+                    "PAQUEBOT_SMTP_MX_LISTEN": listen(ports.smtp),
+                    "PAQUEBOT_SMTP_SUBMISSION_LISTEN": listen(ports.submission),
+                    "PAQUEBOT_SMTP_SUBMISSIONS_LISTEN": listen(ports.submissions),
+                }
+                return {**own, **self._nats(), **self._s3(), **self._tls()}
+            case "recipient_validation":
+                own = {"PAQUEBOT_GRPC_LISTEN": listen(ports.grpc)}
+                return {**own, **self._admin(), **self._nats(), **self._postgres(service)}
+            case "imap":
+                own = {
+                    "PAQUEBOT_IMAP_LISTEN": listen(ports.imap),
+                    "PAQUEBOT_IMAPS_LISTEN": listen(ports.imaps),
+                }
+                return {**own, **self._nats(), **self._s3(), **self._tls(), **self._postgres(service)}
+            case "pop3":
+                own = {
+                    "PAQUEBOT_POP3_LISTEN": listen(ports.pop3),
+                    "PAQUEBOT_POP3S_LISTEN": listen(ports.pop3s),
+                }
+                return {**own, **self._nats(), **self._s3(), **self._tls(), **self._postgres(service)}
+            case _:
+                return {**self._nats(), **self._s3(), **self._postgres(service)}
+
+    def _directory(self) -> dict[str, str]:
+        return {"PAQUEBOT_RECIPIENT_VALIDATION": listen(self.ports.services.grpc)}
+
+    def _admin(self) -> dict[str, str]:
+        return {"PAQUEBOT_ADMIN_TOKEN": self.secrets.admin_token}
+
+    def _nats(self) -> dict[str, str]:
+        return {
+            "PAQUEBOT_NATS_URL": self.nats.url,
+            "PAQUEBOT_NATS_USER": LOGIN,
+            "PAQUEBOT_NATS_PASSWORD": self.secrets.nats,
+        }
+
+    def _s3(self) -> dict[str, str]:
+        return {
+            "PAQUEBOT_S3_ENDPOINT": f"http://{self.s3.endpoint}",
+            "PAQUEBOT_S3_BUCKET": BUCKET,
+            "PAQUEBOT_S3_ACCESS_KEY": LOGIN,
+            "PAQUEBOT_S3_SECRET_KEY": self.secrets.s3,
+        }
+
+    def _tls(self) -> dict[str, str]:
+        return {
+            "PAQUEBOT_TLS_CERTIFICATE": str(self.layout.certificate),
+            "PAQUEBOT_TLS_KEY": str(self.layout.key),
+        }
+
+    def _postgres(self, service: str) -> dict[str, str]:
+        return {"PAQUEBOT_POSTGRES_DSN": self.role_dsn(f"paquebot_{service}")}

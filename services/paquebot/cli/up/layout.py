@@ -1,0 +1,142 @@
+"""Where the local platform listens and what it keeps: ports, data directory, secrets."""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from paquebot.cli.engines.engine import EngineError, make_directory, write_durably
+from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option_name
+from paquebot.runtime.migrations import ROLES
+
+SERVICES = ("recipient_validation", "smtp_ingress", "delivery", "relay", "imap", "pop3")
+"""In the order in which the table shows them."""
+
+
+class UpError(Exception):
+    """The platform cannot run; one sentence that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePorts:
+    """Every listener of the services. The field's name, with hyphens, is the name in `--port NAME=NUMBER`."""
+
+    smtp: int = 2525
+    submission: int = 2587
+    submissions: int = 2465
+    imap: int = 2143
+    imaps: int = 2993
+    pop3: int = 2110
+    pop3s: int = 2995
+    grpc: int = 2551
+    smtp_ingress_metrics: int = 2900
+    recipient_validation_metrics: int = 2901
+    delivery_metrics: int = 2902
+    relay_metrics: int = 2903
+    imap_metrics: int = 2904
+    pop3_metrics: int = 2905
+
+    def metrics(self, service: str) -> int:
+        number: int = getattr(self, f"{service}_metrics")
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All ports of one local platform."""
+
+    services: ServicePorts = field(default_factory=ServicePorts)
+    engines: EnginePorts = DEFAULT_PORTS
+
+    def moved(self, numbers: Mapping[str, int]) -> "Ports":
+        """These ports with some changed, keys as in `--port`. Raises UpError."""
+        ours = {option_name(item.name): item.name for item in fields(ServicePorts)}
+        rest = {name: number for name, number in numbers.items() if name not in ours}
+        changed = {ours[name]: number for name, number in numbers.items() if name in ours}
+        for name, number in numbers.items():
+            if not 0 < number < 65536:
+                raise UpError(f"{number} is not a port number, so --port {name}={number} cannot be")
+        try:
+            return Ports(replace(self.services, **changed), self.engines.moved(rest))
+        except ValueError as error:
+            raise UpError(f"{error}, {', '.join(ours)}") from None
+
+    def claims(self) -> list[tuple[str, int, str]]:
+        """(owner, port, option) of each service listener."""
+        return [
+            (f"the listener {option_name(name)}", number, f"--port {option_name(name)}=NUMBER")
+            for name, number in asdict(self.services).items()
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Made once for a data directory; never shown."""
+
+    nats: str
+    s3: str
+    postgres: str
+    admin_token: str
+    roles: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The files of one local platform."""
+
+    data: Path
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "log"
+
+    @property
+    def certificate(self) -> Path:
+        return self.data / "tls" / "tls.crt"
+
+    @property
+    def key(self) -> Path:
+        return self.data / "tls" / "tls.key"
+
+    @property
+    def client_env(self) -> Path:
+        """What the command line needs to reach this platform."""
+        return self.data / "client.env"
+
+    def lock(self) -> int:
+        """Take the data directory for this process; held until the descriptor is closed. Raises UpError."""
+        try:
+            make_directory(self.data)
+        except EngineError as error:
+            raise UpError(str(error)) from None
+        descriptor = os.open(self.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            text = f"another `paquebot up` runs on {self.data}: end it first, or give another directory with --data"
+            raise UpError(text) from None
+        return descriptor
+
+    def secrets(self) -> Secrets:
+        """Read the secrets, or make them the first time. Raises UpError."""
+        path = self.data / "secrets.json"
+        known: dict[str, str] = {}
+        if path.exists():
+            try:
+                known = json.loads(path.read_text())
+            except ValueError:
+                text = f"{path} is damaged: bring it back from a backup, or move {self.data} away to start anew"
+                raise UpError(text) from None
+        names = ("nats", "s3", "postgres", "admin_token", *ROLES)
+        values = {name: known.get(name) or secrets.token_urlsafe(24) for name in names}
+        write_durably(path, json.dumps(values, indent=1))
+        roles = {role: values.pop(role) for role in ROLES}
+        return Secrets(roles=roles, **values)
+
+
+def listen(port: int) -> str:
+    return f"{LOOPBACK}:{port}"

@@ -1,0 +1,155 @@
+"""Starts one local platform in order: engines, schemas, services; and ends it in the opposite order."""
+
+import asyncio
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from paquebot.cli.engines.engine import Engine, EngineError, PortClaim, check_ports, start_engine, write_durably
+from paquebot.cli.engines.ports import LOOPBACK
+from paquebot.cli.engines.process import Command, ManagedProcess
+from paquebot.cli.up.certificate import ensure_certificate
+from paquebot.cli.up.environment import DATABASE, Plan
+from paquebot.cli.up.layout import SERVICES, UpError
+from paquebot.cli.up.supervisor import Say, Supervisor
+from paquebot.queue import Queue
+from paquebot.queue.stream import ensure_stream
+from paquebot.runtime.engines import NatsSettings
+from paquebot.runtime.migrations import bootstrap_roles, migrate
+from paquebot.runtime.settings import load
+
+_READY_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+_SERVICE_STOP_SECONDS = 15.0
+
+Step = Callable[[str], None]
+"""Told when something is done: a line for the person who waits."""
+
+
+@dataclass(slots=True)
+class Stack:
+    """One local platform. `await start()`, then it runs until `await stop()`."""
+
+    plan: Plan
+    step: Step
+    say: Say
+    supervisor: Supervisor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.supervisor = Supervisor(self.say)
+
+    async def start(self) -> None:
+        """Returns when every service says it is ready. Raises UpError; nothing is left running then."""
+        try:
+            await self._check_ports()
+            await self._start_engines()
+            await self._prepare()
+            await self._start_services()
+        except EngineError as error:
+            await self.stop()
+            raise UpError(str(error)) from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Services first, so that they drain into engines that still run."""
+        await self.supervisor.stop(SERVICES, ("nats", "s3", "postgres"))
+
+    async def _check_ports(self) -> None:
+        claims = [PortClaim(owner, LOOPBACK, port, option) for owner, port, option in self.plan.ports.claims()]
+        await check_ports(claims)
+
+    async def _start_engines(self) -> None:
+        engines: tuple[Engine, ...] = (self.plan.nats, self.plan.s3, self.plan.postgres)
+        results = await asyncio.gather(*(self._start_engine(engine) for engine in engines), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _start_engine(self, engine: Engine) -> None:
+        async def start() -> ManagedProcess:
+            return await start_engine(engine, self.plan.layout.logs)
+
+        await self.supervisor.keep(engine.name, start)
+        self.step(f"{engine.name} is ready")
+
+    async def _prepare(self) -> None:
+        """Database, roles, schemas, stream, certificate: each made or brought up to date."""
+        plan = self.plan
+        await _make_database(plan.postgres.dsn(), DATABASE)
+        await bootstrap_roles(plan.postgres.dsn(), plan.secrets.roles)
+        versions = await migrate(plan.postgres.dsn(DATABASE))
+        shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+        self.step(f"database schemas are up to date ({shown})")
+        client = plan.client_environment()
+        queue = await Queue.open(load(NatsSettings, client), "paquebot up")
+        try:
+            await ensure_stream(queue)
+        finally:
+            await queue.close()
+        names = (plan.hostname, "localhost", LOOPBACK)
+        if ensure_certificate(plan.layout.certificate, plan.layout.key, names):
+            self.step(f"self-signed certificate for {plan.hostname} made")
+        text = "".join(f"{name}={value}\n" for name, value in client.items())
+        write_durably(plan.layout.client_env, text)
+
+    async def _start_services(self) -> None:
+        for service in SERVICES:
+            await self.supervisor.keep(service, lambda service=service: self._start_service(service))  # type: ignore[misc]
+        results = await asyncio.gather(*(self._wait_ready(s) for s in SERVICES), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _start_service(self, service: str) -> ManagedProcess:
+        plan = self.plan
+        command = Command(
+            argv=(sys.executable, "-m", "paquebot", service.replace("_", "-")),
+            cwd=plan.layout.data,
+            env=plan.service_environment(service),
+            stop_seconds=_SERVICE_STOP_SECONDS,
+        )
+        process = ManagedProcess(service, command, plan.layout.logs)
+        await process.start()
+        return process
+
+    async def _wait_ready(self, service: str) -> None:
+        url = f"http://{LOOPBACK}:{self.plan.ports.services.metrics(service)}/readyz"
+        reason = "no answer"
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                while reason:
+                    reason = await asyncio.to_thread(_unready, url)
+                    if reason:
+                        await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            log = self.plan.layout.logs / f"{service}.log"
+            text = f"{service} was not ready after {_READY_SECONDS:g} s ({reason}); see {log}"
+            raise UpError(text) from None
+        self.step(f"{service} is ready")
+
+
+def _unready(url: str) -> str:
+    """Why the service is not ready; empty: it is."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own loopback URL
+            return ""
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read(500).decode("utf-8", "replace").strip().replace("\n", "; ") or str(error.code)
+    except (TimeoutError, OSError) as error:
+        return str(error)
+
+
+async def _make_database(admin_dsn: str, name: str) -> None:
+    connection = await asyncpg.connect(admin_dsn, timeout=10.0)
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await connection.execute(f'CREATE DATABASE "{name}"')
+    finally:
+        await connection.close()
