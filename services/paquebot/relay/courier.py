@@ -1,0 +1,205 @@
+"""Carries one message to the recipients at one destination: host by host until everybody has an answer.
+
+RFC 5321 §5.1: hosts are tried in order; the next one gets the recipients to whom the last one said "later" or
+nothing. Once a host has begun to receive the message it is the only one for the recipients that it had accepted:
+it may have kept the message, and a second host would then double it.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from paquebot.relay.handshake import Credentials, Handshake
+from paquebot.relay.pool import Pool, Purpose
+from paquebot.relay.resolver import Resolver
+from paquebot.relay.result import UNKNOWN_TEMPORARY, Host, HostUnusable, Outcome, Result, Unroutable, deferred
+from paquebot.relay.routes import Route
+from paquebot.relay.session import Session, SessionBroken
+from paquebot.relay.settings import ClientSettings, Deadlines, TlsPolicy
+from paquebot.relay.transaction import Message, Recipient, Results, Transaction
+
+OnDelivered = Callable[[Results], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Progress:
+    """`exposed`: a host may have taken a message of which nothing is recorded yet; a bad moment to be cut off."""
+
+    exposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """`results` for every recipient; `unreachable`: why, when no host took up a conversation."""
+
+    results: Results
+    unreachable: Result | None = None
+
+
+class Courier:
+    """One for a process."""
+
+    def __init__(
+        self, resolver: Resolver, handshake: Handshake, pool: Pool, client: ClientSettings, deadlines: Deadlines
+    ) -> None:
+        self._resolver = resolver
+        self._handshake = handshake
+        self._pool = pool
+        self._client = client
+        self._deadlines = deadlines
+
+    async def carry(
+        self,
+        message: Message,
+        route: Route,
+        recipients: Sequence[Recipient],
+        on_delivered: OnDelivered,
+        progress: Progress,
+    ) -> Carried:
+        """`on_delivered` is awaited after each transaction that delivered to somebody, before the next one."""
+        try:
+            hosts = await self._resolver.hosts(route)
+        except Unroutable as unroutable:
+            result = unroutable.result
+            silent = result if result.outcome is Outcome.DEFERRED else None
+            return Carried(dict.fromkeys((r.forward_path for r in recipients), result), silent)
+        journey = _Journey(self, message, route, on_delivered, progress)
+        return await journey.run(hosts, recipients)
+
+    def purpose(self, host: Host, route: Route) -> Purpose:
+        return Purpose(host, self._policy(route), self._login(route) is not None)
+
+    def has_session(self, purpose: Purpose) -> bool:
+        return self._pool.has(purpose)
+
+    def idle_session(self, purpose: Purpose) -> Session | None:
+        return self._pool.take(purpose)
+
+    def put_back(self, purpose: Purpose, session: Session) -> None:
+        self._pool.put(purpose, session)
+
+    async def new_session(self, host: Host, route: Route) -> Session:
+        """Raises HostUnusable."""
+        return await self._handshake.open(host, self._policy(route), self._login(route))
+
+    def transaction(self, session: Session, message: Message, progress: Progress) -> Transaction:
+        def exposed() -> None:
+            progress.exposed = True
+
+        return Transaction(
+            session, message, self._deadlines, send_eight_bit=self._client.eight_bit == "send", on_content=exposed
+        )
+
+    @property
+    def most_recipients(self) -> int:
+        return self._client.recipients
+
+    def _login(self, route: Route) -> Credentials | None:
+        if not route.smart_host or not self._client.user:
+            return None
+        return Credentials(self._client.user, self._client.password)
+
+    def _policy(self, route: Route) -> TlsPolicy:
+        policy = TlsPolicy(self._client.route_tls if route.static else self._client.tls)
+        if self._login(route) is not None and policy in (TlsPolicy.OFF, TlsPolicy.OPPORTUNISTIC):
+            return TlsPolicy.VERIFY  # a password goes to nobody who has not proved who he is
+        return policy
+
+
+class _Journey:
+    """One message on its way through the hosts of one destination."""
+
+    def __init__(
+        self, courier: Courier, message: Message, route: Route, on_delivered: OnDelivered, progress: Progress
+    ) -> None:
+        self._courier = courier
+        self._message = message
+        self._route = route
+        self._on_delivered = on_delivered
+        self._progress = progress
+        self._results: Results = {}
+
+    async def run(self, hosts: Sequence[Host], recipients: Sequence[Recipient]) -> Carried:
+        refusals: list[Result] = []
+        left = list(recipients)
+        for host in self._in_order(hosts):
+            try:
+                await self._at(host, left)
+            except HostUnusable as unusable:
+                refusals.append(unusable.result)
+            left = [recipient for recipient in left if self._goes_on(recipient)]
+            if not left:
+                break
+        # Permanent only if every host said so (RFC 7504 §4).
+        verdict = next((r for r in reversed(refusals) if r.outcome is Outcome.DEFERRED), None)
+        verdict = verdict or (refusals[-1] if refusals else deferred(UNKNOWN_TEMPORARY, "no host to try"))
+        silent = not self._results and verdict.outcome is Outcome.DEFERRED
+        for recipient in left:
+            self._results.setdefault(recipient.forward_path, verdict)
+        return Carried(self._results, verdict if silent else None)
+
+    def _in_order(self, hosts: Sequence[Host]) -> list[Host]:
+        """Among equals, first a host with which a session is open."""
+        courier, route = self._courier, self._route
+        return sorted(hosts, key=lambda h: (h.preference, not courier.has_session(courier.purpose(h, route))))
+
+    def _goes_on(self, recipient: Recipient) -> bool:
+        result = self._results.get(recipient.forward_path)
+        return result is None or (result.outcome is Outcome.DEFERRED and result.elsewhere)
+
+    async def _at(self, host: Host, recipients: Sequence[Recipient]) -> None:
+        """Everybody at one host, some at a time. Raises HostUnusable."""
+        purpose = self._courier.purpose(host, self._route)
+        session = self._courier.idle_session(purpose)
+        reused = session is not None
+        session = session or await self._courier.new_session(host, self._route)
+        left = list(recipients)
+        try:
+            while left:
+                now, later = left[: self._courier.most_recipients], left[self._courier.most_recipients :]
+                if session.messages and not session.alive:
+                    session = await self._again(session, host)
+                try:
+                    found = await self._transact(session, now)
+                except SessionBroken as broken:
+                    if not reused:
+                        raise HostUnusable(host, broken.result(host, elsewhere=True)) from None
+                    reused = False
+                    session = await self._again(session, host)
+                    continue
+                left = [*self._over_its_limit(now, found), *later]
+        finally:
+            self._courier.put_back(purpose, session)
+
+    async def _again(self, session: Session, host: Host) -> Session:
+        """A session that waited was dead, or the host closed it between two transactions: dial once more."""
+        session.leave()
+        return await self._courier.new_session(host, self._route)
+
+    async def _transact(self, session: Session, recipients: Sequence[Recipient]) -> Results:
+        """One transaction, recorded before anything else happens. Raises SessionBroken before MAIL is answered."""
+        transaction = self._courier.transaction(session, self._message, self._progress)
+        try:
+            found = await transaction.run(recipients)
+        except SessionBroken:
+            raise
+        except BaseException:
+            session.stream.abort()
+            raise
+        self._results.update(found)
+        delivered = {path: result for path, result in found.items() if result.outcome is Outcome.DELIVERED}
+        if delivered:
+            await self._on_delivered(delivered)
+        self._progress.exposed = False
+        return found
+
+    def _over_its_limit(self, recipients: Sequence[Recipient], found: Results) -> list[Recipient]:
+        """RFC 5321 §4.5.3.1.10: a host that has taken some and calls the rest too many gets them at once, in a
+        further transaction."""
+        if not any(result.outcome is Outcome.DELIVERED for result in found.values()):
+            return []
+        return [recipient for recipient in recipients if _too_many(found[recipient.forward_path])]
+
+
+def _too_many(result: Result) -> bool:
+    deferred_by_host = result.outcome is Outcome.DEFERRED and result.from_host
+    return deferred_by_host and result.text.startswith("452") and result.status in ("4.5.3", "4.0.0")

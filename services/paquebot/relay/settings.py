@@ -1,0 +1,145 @@
+"""Settings of the relay: how it finds hosts, speaks with them, tries again, and how much it does at once."""
+
+import enum
+from dataclasses import dataclass
+
+from paquebot.runtime.engines import (
+    DirectoryClientSettings,
+    NatsSettings,
+    PostgresSettings,
+    ProcessSettings,
+    S3Settings,
+)
+from paquebot.runtime.settings import Listen, Network, Octets, Seconds, Secret, setting
+
+
+class TlsPolicy(enum.Enum):
+    """How much TLS a host must offer."""
+
+    OFF = "off"  # never
+    OPPORTUNISTIC = "opportunistic"  # RFC 7435: as much as it offers, clear text if nothing works
+    ENCRYPT = "encrypt"  # any certificate, never clear text
+    VERIFY = "verify"  # a certificate that is valid for the host's name
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Longest waits for the other host; the defaults are the least that RFC 5321 §4.5.3.2 allows."""
+
+    connect: Seconds = setting("RELAY_TIMEOUT_CONNECT", Seconds(30.0))
+    greeting: Seconds = setting("RELAY_TIMEOUT_GREETING", Seconds(300.0), help="220, EHLO, STARTTLS, AUTH")
+    mail: Seconds = setting("RELAY_TIMEOUT_MAIL", Seconds(300.0), help="the reply to MAIL or RSET")
+    rcpt: Seconds = setting("RELAY_TIMEOUT_RCPT", Seconds(300.0), help="the reply to each RCPT")
+    data: Seconds = setting("RELAY_TIMEOUT_DATA", Seconds(120.0), help="the 354 after DATA")
+    block: Seconds = setting("RELAY_TIMEOUT_BLOCK", Seconds(180.0), help="64 KiB of the message to be taken")
+    end: Seconds = setting("RELAY_TIMEOUT_END", Seconds(600.0), help="the reply after the message's end")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """How we speak SMTP."""
+
+    port: int = setting("RELAY_PORT", 25, help="the port of mail exchangers found in DNS")
+    tls: str = setting("RELAY_TLS", "opportunistic", help="mail exchangers: off, opportunistic, encrypt or verify")
+    route_tls: str = setting("RELAY_ROUTE_TLS", "opportunistic", help="the same for the hosts of static routes")
+    ca: str = setting("RELAY_CA", "", help="PEM file of CA certificates instead of the system's")
+    user: str = setting("RELAY_AUTH_USER", "", help="login at the host of the route `*`, which must then have TLS")
+    password: Secret = setting("RELAY_AUTH_PASSWORD", Secret(""))
+    eight_bit: str = setting(
+        "RELAY_EIGHT_BIT", "bounce", help="8-bit text for a host without 8BITMIME: bounce (5.6.3) or send"
+    )
+    source: str = setting("RELAY_SOURCE", "", help="local IP address to connect from")
+    recipients: int = setting("RELAY_RECIPIENTS", 100, help="most recipients of one transaction")
+    idle: Seconds = setting("RELAY_IDLE", Seconds(3.0), help="how long an open connection waits for more mail")
+    messages: int = setting("RELAY_CONNECTION_MESSAGES", 100, help="most messages over one connection")
+
+    def __post_init__(self) -> None:
+        for name, value in (("RELAY_TLS", self.tls), ("RELAY_ROUTE_TLS", self.route_tls)):
+            if value not in [policy.value for policy in TlsPolicy]:
+                raise ValueError(f"PAQUEBOT_{name}: {value!r} is none of off, opportunistic, encrypt, verify")
+        if self.eight_bit not in ("bounce", "send"):
+            raise ValueError(f"PAQUEBOT_RELAY_EIGHT_BIT: {self.eight_bit!r} is neither bounce nor send")
+        if bool(self.user) != bool(self.password):
+            raise ValueError("PAQUEBOT_RELAY_AUTH_USER and PAQUEBOT_RELAY_AUTH_PASSWORD go together")
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """Where mail goes."""
+
+    routes: tuple[str, ...] = setting(
+        "RELAY_ROUTES", (), help="example.org=mx.example.net:25,.example.com=[192.0.2.1],*=[smart.example]:587"
+    )
+    dns: tuple[Listen, ...] = setting("RELAY_DNS", (), help="name servers, address:port; none: /etc/resolv.conf")
+    dns_timeout: Seconds = setting("RELAY_DNS_TIMEOUT", Seconds(15.0), help="longest time for one name")
+    dns_entries: int = setting("RELAY_DNS_ENTRIES", 20_000, help="most answers kept, each for its time to live")
+    exchangers: int = setting("RELAY_EXCHANGERS", 10, help="most MX records of a domain that are looked at")
+    addresses: int = setting("RELAY_ADDRESSES", 6, help="most addresses tried in one attempt")
+    ipv6: bool = setting("RELAY_IPV6", True, help="try IPv6 addresses too")
+    own_names: tuple[str, ...] = setting("RELAY_OWN_NAMES", (), help="our own MX hosts, beside the host name")
+    own_addresses: tuple[Network, ...] = setting(
+        "RELAY_OWN_ADDRESSES", (), help="addresses of our own MX hosts: mail routed there would come back"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySettings:
+    """When to try again, and when to give up (RFC 5321 §4.5.4.1)."""
+
+    delays: tuple[Seconds, ...] = setting(
+        "RELAY_RETRY",
+        tuple(Seconds(minutes * 60.0) for minutes in (5, 10, 20, 40, 60, 120, 240, 360)),
+        help="waits after each failed attempt; the last one repeats",
+    )
+    jitter: float = setting("RELAY_RETRY_JITTER", 0.1, help="fraction by which a wait is made longer, at random")
+    lifetime: Seconds = setting("RELAY_LIFETIME", Seconds(5 * 86400.0), help="give up after this")
+    bounce_lifetime: Seconds = setting(
+        "RELAY_BOUNCE_LIFETIME", Seconds(2 * 86400.0), help="give up messages with the null sender after this"
+    )
+    warn_after: Seconds = setting("RELAY_WARN_AFTER", Seconds(4 * 3600.0), help="tell the sender; 0: never")
+    back_off: Seconds = setting("RELAY_BACK_OFF", Seconds(30.0), help="rest of an unreachable destination, first")
+    back_off_most: Seconds = setting("RELAY_BACK_OFF_MOST", Seconds(1800.0), help="the same, at most")
+
+    def __post_init__(self) -> None:
+        if not self.delays or min(self.delays) <= 0:
+            raise ValueError("PAQUEBOT_RELAY_RETRY: at least one wait, and each above zero")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError("PAQUEBOT_RELAY_RETRY_JITTER: from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """How much at once."""
+
+    attempts: int = setting("RELAY_CONCURRENCY", 100, help="attempts under way in a process")
+    per_destination: int = setting("RELAY_DESTINATION_CONCURRENCY", 10, help="of them for one destination")
+    waiting: int = setting("RELAY_WAITING", 400, help="jobs taken from the queue and not under way yet")
+    waiting_per_destination: int = setting("RELAY_DESTINATION_WAITING", 100, help="of them for one destination")
+    deliveries: int = setting("RELAY_TRIES", 20, help="times a job is handed out before it is held as poison")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """Notifications to senders."""
+
+    full_up_to: Octets = setting(
+        "RELAY_REPORT_FULL", Octets(64 * 1024), help="largest message returned whole when the sender did not say"
+    )
+    double_bounce_to: str = setting(
+        "RELAY_DOUBLE_BOUNCE_TO", "", help="address that gets failed messages with the null sender; none: dropped"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    process: ProcessSettings
+    nats: NatsSettings
+    s3: S3Settings
+    postgres: PostgresSettings
+    directory: DirectoryClientSettings
+    client: ClientSettings
+    deadlines: Deadlines
+    routing: RoutingSettings
+    retry: RetrySettings
+    load: LoadSettings
+    report: ReportSettings

@@ -1,0 +1,170 @@
+"""What happens after an attempt, in the order that loses nothing wherever a crash cuts it off (invariants 3 and 4).
+
+1. Delivered recipients are recorded, at once after the host's reply: the only window in which a crash doubles a
+   message (RFC 1047) is from that reply to the commit. A crash: the job comes again, and they are skipped.
+2. Notifications of failures are accepted by the spool. A crash: the job comes again, fails again, and makes the same
+   notification under the same queue id.
+3. Failed recipients are recorded. A crash: the job comes again for the deferred ones alone.
+4. A job with the deferred recipients is stored for its time, under a name made from the job and the attempt. A
+   crash: the job comes again, and the stream keeps one of the two; should it keep both, the records of 1 and 3 are
+   asked before every attempt.
+5. The old job is acknowledged.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from paquebot.message import Action
+from paquebot.observability.log import Log
+from paquebot.queue import Publication, Queue, domain_token, relay_later, relay_ready
+from paquebot.relay import metrics
+from paquebot.relay.reports import Reporter, Told, due
+from paquebot.relay.result import EXPIRED, Outcome, Result
+from paquebot.relay.retry import RetrySchedule, accepted_at
+from paquebot.relay.transaction import Results
+from paquebot.runtime.postgres import Postgres, PostgresUnavailable
+from paquebot.spool import outcomes
+from paquebot.v1.mail_pb2 import RemoteRecipient
+from paquebot.v1.queue_pb2 import RelayJob
+
+_log = Log("paquebot.relay")
+_RECORD_AGAIN_SECONDS = 1.0
+_MAX_LAST_REPLY = 500
+Entries = list[tuple[RemoteRecipient, Result]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    delivered: Entries
+    failed: Entries
+    deferred: Entries
+
+
+class Settlement:
+    """One for a process. `clock`: Unix seconds."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        queue: Queue,
+        reporter: Reporter,
+        schedule: RetrySchedule,
+        clock: Callable[[], float],
+    ) -> None:
+        self._postgres = postgres
+        self._queue = queue
+        self._reporter = reporter
+        self._schedule = schedule
+        self._clock = clock
+
+    async def open_recipients(self, job: RelayJob) -> list[RemoteRecipient]:
+        """Those of whom no end is recorded. Raises PostgresUnavailable."""
+        done = await outcomes.done(self._postgres, [job.queue_id])
+        return [r for r in job.recipients if (job.queue_id, r.forward_path) not in done]
+
+    async def record_delivered(self, job: RelayJob, results: Results) -> None:
+        """Step 1. Keeps on trying while PostgreSQL is away: nothing else may happen to the job before, for what a
+        host has taken must not be sent again."""
+        now = self._clock()
+        rows = [(job.queue_id, path, outcomes.Outcome.RELAYED) for path in results]
+        while True:
+            try:
+                await outcomes.record(self._postgres, rows)
+                break
+            except PostgresUnavailable:
+                _log.warning("delivered_not_recorded_yet", queue_id=job.queue_id)
+                await asyncio.sleep(_RECORD_AGAIN_SECONDS)
+        metrics.RELAYED_AFTER_SECONDS.observe(max(0.0, now - accepted_at(job)))
+
+    async def settle(
+        self, job: RelayJob, recipients: Sequence[RemoteRecipient], results: Results, raw: bytes, not_before: float
+    ) -> None:
+        """Steps 2 to 4; the caller acknowledges. `recipients` were part of the attempt and each has its result;
+        `not_before`: when the destination's rest ends. Raises SpoolUnavailable, DirectoryUnavailable,
+        SenderUncertain, PostgresUnavailable, QueueUnavailable: the job is then to come again."""
+        now = self._clock()
+        at = self._schedule.next_attempt(job, now, not_before=not_before)
+        sorted_ = _sorted([(recipient, results[recipient.forward_path]) for recipient in recipients], at)
+        _count(sorted_)
+        await self._reporter.report(
+            job, Action.RELAYED, due(job, sorted_.delivered, Action.RELAYED), raw, now
+        )
+        await self._fail(job, sorted_.failed, raw, now)
+        if sorted_.deferred and at is not None:
+            await self._defer(job, sorted_.deferred, raw, now, at)
+
+    async def _fail(self, job: RelayJob, failed: Entries, raw: bytes, now: float) -> None:
+        """Steps 2 and 3."""
+        if not failed:
+            return
+        if job.reverse_path:
+            await self._reporter.report(job, Action.FAILED, due(job, failed, Action.FAILED), raw, now)
+        else:
+            await self._reporter.double_bounce(job, [Told(*entry) for entry in failed], raw, now)
+        end = outcomes.Outcome.BOUNCED if job.reverse_path else outcomes.Outcome.DROPPED
+        await outcomes.record(self._postgres, [(job.queue_id, r.forward_path, end) for r, _ in failed])
+        _log.info("bounced", queue_id=job.queue_id, domain=job.domain, **_summary(failed))
+
+    async def _defer(self, job: RelayJob, deferred: Entries, raw: bytes, now: float, at: float) -> None:
+        """Step 4."""
+        warned = self._schedule.warns(job, now)
+        if warned:
+            told = due(job, deferred, Action.DELAYED)
+            until = self._schedule.expires(job)
+            await self._reporter.report(job, Action.DELAYED, told, raw, now, retry_until=until)
+        again = RelayJob()
+        again.CopyFrom(job)
+        del again.recipients[:]
+        again.recipients.extend(recipient for recipient, _ in deferred)
+        again.attempt = job.attempt + 1
+        again.delay_reported = job.delay_reported or warned
+        again.last_reply = deferred[-1][1].text[:_MAX_LAST_REPLY]
+        again.not_before_ms = int(at * 1000)
+        await self._queue.publish([later(again, at)])
+        _log.info(
+            "deferred", queue_id=job.queue_id, domain=job.domain, attempt=again.attempt, at=int(at), **_summary(deferred)
+        )
+
+    async def put_back(self, job: RelayJob, at: float) -> None:
+        """Store the job as it is for a later time: nothing was tried. Raises QueueUnavailable."""
+        await self._queue.publish([later(job, at, unique=f"-{int(at)}")])
+
+
+def later(job: RelayJob, at: float, *, unique: str = "") -> Publication:
+    """The job for its time. Its name is the same when the same attempt is settled twice."""
+    name = f"{job.queue_id}-{domain_token(job.domain)}-{job.attempt}{unique}"
+    return Publication(
+        subject=relay_ready(job.domain),
+        payload=job.SerializeToString(),
+        message_id=name,
+        later_subject=relay_later(name),
+        at=at,
+    )
+
+
+def _sorted(entries: Entries, at: float | None) -> _Sorted:
+    """By outcome; without a next attempt the deferred ones have failed."""
+    delivered = [entry for entry in entries if entry[1].outcome is Outcome.DELIVERED]
+    failed = [entry for entry in entries if entry[1].outcome is Outcome.FAILED]
+    deferred = [entry for entry in entries if entry[1].outcome is Outcome.DEFERRED]
+    if at is None:
+        failed += [(recipient, _expired(result)) for recipient, result in deferred]
+        deferred = []
+    return _Sorted(delivered, failed, deferred)
+
+
+def _expired(result: Result) -> Result:
+    """RFC 3463 §3.5: the last reason stays as the text; the status tells that time ran out."""
+    return replace(result, outcome=Outcome.FAILED, status=EXPIRED)
+
+
+def _count(sorted_: _Sorted) -> None:
+    for entries in (sorted_.delivered, sorted_.failed, sorted_.deferred):
+        for _, result in entries:
+            metrics.RECIPIENTS.labels(result.outcome.value, metrics.status_class(result.status)).inc()
+
+
+def _summary(entries: Entries) -> dict[str, object]:
+    last = entries[-1][1]
+    return {"recipients": len(entries), "status": last.status, "host": last.host, "reply": last.text[:200]}

@@ -1,0 +1,175 @@
+"""One TCP connection to another host's SMTP server: lines in, octets out, each wait with a deadline.
+
+Invariants: unread octets are bounded by MAX_UNREAD (reading pauses above it) and a line by MAX_LINE, whatever the
+host sends; octets that came in clear before STARTTLS are never read as if they had come through TLS.
+RFC 5321 §2.3.8 and §4.5.3.1, RFC 3207 §4.2.
+"""
+
+import asyncio
+import ssl
+from typing import cast
+
+MAX_LINE = 4096  # octets; RFC 5321 §4.5.3.1.5 says 512 for a reply line, and some hosts write longer ones
+MAX_UNREAD = 64 * 1024
+BLOCK = 64 * 1024
+_LEAVE_SECONDS = 5.0
+
+
+class StreamEnded(Exception):
+    """The host closed the connection, or the network broke it."""
+
+
+class LineTooLong(Exception):
+    """The host sent more than MAX_LINE octets without a line end."""
+
+
+class PlaintextInjected(Exception):
+    """Octets arrived between the reply to STARTTLS and the handshake: perhaps from somebody in between."""
+
+
+class Stream(asyncio.Protocol):
+    """Open with `open_stream`. Every `seconds` is a deadline; passing it raises TimeoutError."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._unread = bytearray()
+        self._ended = False
+        self._paused = False
+        self._leaving = False
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._leaving:
+            self._close()
+            return
+        self._unread += data
+        self._arrived.set()
+        if len(self._unread) > MAX_UNREAD and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._end()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._arrived.set()
+        self._writable.set()
+
+    # --- reading and writing ---
+
+    @property
+    def ended(self) -> bool:
+        """The host has closed; what it sent before can still be read."""
+        return self._ended
+
+    @property
+    def unread(self) -> bool:
+        """Octets have arrived that nobody has read."""
+        return bool(self._unread)
+
+    def has_line(self) -> bool:
+        """`line` would return at once."""
+        return b"\n" in self._unread
+
+    async def line(self, seconds: float) -> bytes:
+        """The next line with its line end. Raises StreamEnded, LineTooLong, TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while (end := self._unread.find(b"\n", 0, MAX_LINE)) < 0:
+                if len(self._unread) >= MAX_LINE:
+                    raise LineTooLong
+                if self._ended:
+                    raise StreamEnded
+                self._arrived.clear()
+                await self._arrived.wait()
+        line = bytes(self._unread[: end + 1])
+        del self._unread[: end + 1]
+        if self._paused and len(self._unread) < MAX_UNREAD // 2 and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return line
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Queue octets for the host. Raises StreamEnded."""
+        if self._ended or self._transport is None:
+            raise StreamEnded
+        self._transport.write(data)
+
+    async def write_blocks(self, data: bytes, seconds: float) -> bool:
+        """Send `data`; each block of it has `seconds` to be taken (RFC 5321 §4.5.3.2.5). False: stopped early, for
+        the host has said something already. Raises StreamEnded, TimeoutError."""
+        view = memoryview(data)
+        for start in range(0, len(view), BLOCK):
+            if self.has_line():
+                return False
+            self.write(view[start : start + BLOCK])
+            async with asyncio.timeout(seconds):
+                await self._writable.wait()
+        if self._ended and not self.has_line():
+            raise StreamEnded
+        return True
+
+    # --- TLS and the end ---
+
+    async def start_tls(self, context: ssl.SSLContext, server_hostname: str, seconds: float) -> str:
+        """Handshake as a client; returns the version, such as `TLSv1.3`.
+
+        Raises ssl.SSLError, OSError, PlaintextInjected, TimeoutError; the connection is then of no more use.
+        """
+        if self._transport is None or self._ended:
+            raise ConnectionResetError
+        if self._unread:
+            raise PlaintextInjected
+        async with asyncio.timeout(seconds):
+            transport = await asyncio.get_running_loop().start_tls(
+                self._transport, self, context, server_hostname=server_hostname
+            )
+        if transport is None:
+            raise ConnectionResetError
+        self._transport = transport
+        return str(transport.get_extra_info("ssl_object").version())
+
+    def leave(self) -> None:
+        """Say QUIT and close when the host answers, or soon (RFC 5321 §4.1.1.10). Does not wait."""
+        if self._ended or self._transport is None or self._transport.is_closing():
+            self._close()
+            return
+        self._leaving = True
+        self._transport.write(b"QUIT\r\n")
+        asyncio.get_running_loop().call_later(_LEAVE_SECONDS, self._close)
+
+    def abort(self) -> None:
+        """Close now, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end()
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        self._end()
+
+
+async def open_stream(address: str, port: int, seconds: float, source: str = "") -> Stream:
+    """Connect to an IP address, from the local address `source` if given. Raises OSError, TimeoutError."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(seconds):
+        _, stream = await loop.create_connection(Stream, address, port, local_addr=(source, 0) if source else None)
+    return stream

@@ -1,0 +1,115 @@
+"""One job from the queue to its acknowledgement: who is still open, the message, the attempt, the settlement."""
+
+from collections.abc import Sequence
+
+from paquebot.blobs import BlobStore
+from paquebot.observability.log import Log, ids
+from paquebot.queue import Job
+from paquebot.relay import metrics
+from paquebot.relay.courier import Courier, Progress
+from paquebot.relay.destinations import Destinations
+from paquebot.relay.result import Outcome, Result
+from paquebot.relay.routes import Route
+from paquebot.relay.settlement import Settlement
+from paquebot.relay.transaction import Message, Recipient, Results, wishes
+from paquebot.runtime.limits import OctetBudget
+from paquebot.v1.mail_pb2 import RET_UNSPECIFIED, RemoteRecipient
+from paquebot.v1.queue_pb2 import RelayJob
+from paquebot.wire.smtp.parameters import Ret
+
+_log = Log("paquebot.relay")
+_COPIES = 3  # as read, dot-stuffed, and while one becomes the other
+
+
+class Work:
+    """A job in our hands."""
+
+    __slots__ = ("handle", "job", "key", "progress", "route")
+
+    def __init__(self, handle: Job, job: RelayJob, route: Route) -> None:
+        self.handle = handle
+        self.job = job
+        self.route = route
+        self.key = route.key
+        self.progress = Progress()
+
+
+class Worker:
+    """One for a process. `limit`: octets that `budget` has in all."""
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        courier: Courier,
+        settlement: Settlement,
+        destinations: Destinations[Work],
+        budget: OctetBudget,
+        limit: int,
+    ) -> None:
+        self._blobs = blobs
+        self._courier = courier
+        self._settlement = settlement
+        self._destinations = destinations
+        self._budget = budget
+        self._limit = limit
+
+    async def work(self, work: Work) -> None:
+        """Returns when the job is settled and acknowledged. Raises OverBudget and what the engines raise: the job
+        is then to come again; BlobMissing and BadPack: there is no message."""
+        job = work.job
+        with ids(queue_id=job.queue_id, trace=job.trace):
+            recipients = await self._settlement.open_recipients(job)
+            if recipients:
+                await self._attempt(work, recipients)
+            await work.handle.ack()
+
+    async def _attempt(self, work: Work, recipients: Sequence[RemoteRecipient]) -> None:
+        job = work.job
+        with self._budget.reservation() as reservation:
+            # A message that alone is over the budget may still go when nothing else is under way.
+            reservation.grow_to(min(job.blob.size * _COPIES, self._limit))
+            raw = await self._blobs.read(job.blob)
+            resting = self._destinations.resting(work.key)
+            if resting is not None:
+                until, why = resting
+                metrics.ATTEMPTS.labels("resting").inc()
+                results = dict.fromkeys((r.forward_path for r in recipients), why)
+            else:
+                until = 0.0
+                results = await self._carry(work, recipients, raw)
+            await self._settlement.settle(job, recipients, results, raw, until)
+
+    async def _carry(self, work: Work, recipients: Sequence[RemoteRecipient], raw: bytes) -> Results:
+        job = work.job
+        ret = Ret(job.ret) if job.ret != RET_UNSPECIFIED else None
+        message = Message.of(raw, job.reverse_path, ret=ret, envid=job.envid, smtputf8=job.smtputf8)
+
+        async def on_delivered(results: Results) -> None:
+            await self._settlement.record_delivered(job, results)
+            first = next(iter(results.values()))
+            _log.info(
+                "relayed",
+                domain=job.domain,
+                host=first.host,
+                recipients=len(results),
+                attempt=job.attempt,
+                reply=first.text[:200],
+            )
+
+        once = {r.forward_path: Recipient(r.forward_path, wishes(r.notify, r.orcpt)) for r in recipients}
+        carried = await self._courier.carry(message, work.route, list(once.values()), on_delivered, work.progress)
+        if carried.unreachable is not None:
+            self._destinations.unreachable(work.key, carried.unreachable)
+        else:
+            self._destinations.reached(work.key)
+        metrics.ATTEMPTS.labels(_kind(carried.results, carried.unreachable)).inc()
+        return carried.results
+
+
+def _kind(results: Results, unreachable: Result | None) -> str:
+    if unreachable is not None:
+        return "unreachable"
+    kinds = {result.outcome for result in results.values()}
+    if len(kinds) > 1:
+        return "mixed"
+    return {Outcome.DELIVERED: "delivered", Outcome.DEFERRED: "deferred", Outcome.FAILED: "failed"}[kinds.pop()]
