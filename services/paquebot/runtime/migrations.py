@@ -235,9 +235,7 @@ async def _let_log_in(connection: Any, role: str, password: str) -> None:
     for attempt in range(1, _TRIES + 1):
         try:
             await connection.execute(statement)
-        except (
-            asyncpg.InternalServerError
-        ):  # "tuple concurrently updated": another bootstrap has the same row
+        except asyncpg.InternalServerError:  # "tuple concurrently updated": another bootstrap has the same row
             if attempt == _TRIES:
                 raise
         else:

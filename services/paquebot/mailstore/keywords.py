@@ -1,0 +1,54 @@
+"""Keywords of a mailbox: compared without case (RFC 9051 §2.3.2), each kept in the spelling that came first.
+
+The mailbox's row holds every keyword its messages may have, bounded; so a message's keywords compare exactly.
+"""
+
+from collections.abc import Collection, Iterable
+
+from paquebot.mailstore.errors import TooManyKeywords
+from paquebot.mailstore.locks import LockedMailbox
+from paquebot.mailstore.types import Limits
+from paquebot.runtime.postgres import Connection
+
+
+class Spelling:
+    """The mailbox's spelling of keywords."""
+
+    __slots__ = ("_spellings",)
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._spellings = {word.lower(): word for word in known}
+
+    def __call__(self, words: Iterable[str]) -> tuple[str, ...]:
+        """The known ones of `words`, spelled as in the mailbox, each once, in order."""
+        return tuple(dict.fromkeys(self._spellings[word.lower()] for word in words if word.lower() in self._spellings))
+
+    def known(self) -> tuple[str, ...]:
+        return tuple(self._spellings.values())
+
+
+_SET_KEYWORDS = """
+    UPDATE mailstore.mailboxes SET keywords = $3 WHERE account_id = $1 AND mailbox_id = $2
+"""
+_IN_USE = """
+    SELECT DISTINCT unnest(keywords) AS word FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2
+"""
+
+
+async def spell(connection: Connection, mailbox: LockedMailbox, words: Collection[str], limits: Limits) -> Spelling:
+    """Make `words` known to the locked mailbox. Raises TooManyKeywords."""
+    before = Spelling(mailbox.keywords)
+    for word in words:
+        if not word or any(character.isspace() for character in word):
+            raise ValueError(f"{word!r} is not a keyword")
+    new = [word for word in words if not before([word])]
+    if not new:
+        return before
+    known = Spelling((*mailbox.keywords, *new))
+    if len(known.known()) > limits.keywords:  # rare: see which are still in use
+        rows = await connection.fetch(_IN_USE, mailbox.account_id, mailbox.mailbox_id)
+        known = Spelling((*sorted(row["word"] for row in rows), *before(words), *new))
+        if len(known.known()) > limits.keywords:
+            raise TooManyKeywords(limits.keywords)
+    await connection.execute(_SET_KEYWORDS, mailbox.account_id, mailbox.mailbox_id, known.known())
+    return known

@@ -1,0 +1,61 @@
+"""Mailbox names: Unicode in NFC, levels parted by "/", INBOX in any case (RFC 3501 §5.1); pure.
+
+How a name looks on the wire (modified UTF-7, UTF-8) is the protocol's matter.
+"""
+
+import unicodedata
+
+from paquebot.mailstore.errors import BadMailboxName
+from paquebot.mailstore.types import Limits, SpecialUse
+
+SEPARATOR = "/"
+INBOX = "INBOX"
+INBOX_ID = 1
+"""INBOX is the first mailbox of every account and is never deleted, so its id is known."""
+
+FIRST_MAILBOXES: tuple[tuple[str, SpecialUse | None], ...] = (
+    (INBOX, None),
+    ("Drafts", SpecialUse.DRAFTS),
+    ("Sent", SpecialUse.SENT),
+    ("Trash", SpecialUse.TRASH),
+    ("Junk", SpecialUse.JUNK),
+    ("Archive", SpecialUse.ARCHIVE),
+)
+"""What a new account gets; ids count from INBOX_ID."""
+
+
+def normal(name: str) -> str:
+    """The one spelling of a name: NFC, INBOX upper case at the first level, no separator at the end.
+
+    A trailing separator only says that inferiors will follow (RFC 3501 §6.3.3).
+    """
+    first, separator, rest = unicodedata.normalize("NFC", name).removesuffix(SEPARATOR).partition(SEPARATOR)
+    if first.upper() == INBOX:
+        first = INBOX
+    return first + separator + rest
+
+
+def valid(name: str, limits: Limits) -> str:
+    """The normal spelling of a name that may be made. Raises BadMailboxName."""
+    name = normal(name)
+    levels = name.split(SEPARATOR)
+    if not all(levels):
+        raise BadMailboxName(name, "a level of the name is empty")
+    if len(name) > limits.name_length:
+        raise BadMailboxName(name, f"the name is longer than {limits.name_length} characters")
+    if len(levels) > limits.depth:
+        raise BadMailboxName(name, f"the name has more than {limits.depth} levels")
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Cn") for character in name):
+        raise BadMailboxName(name, "the name has a character that is not text")
+    return name
+
+
+def superiors(name: str) -> list[str]:
+    """The names above `name`, from the root: a/b/c gives a, a/b."""
+    levels = name.split(SEPARATOR)
+    return [SEPARATOR.join(levels[:depth]) for depth in range(1, len(levels))]
+
+
+def is_inferior(name: str, superior: str) -> bool:
+    """Whether `name` is anywhere below `superior`."""
+    return name.startswith(superior + SEPARATOR)

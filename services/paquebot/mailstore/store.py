@@ -1,0 +1,287 @@
+"""The mailstore: all mailboxes and messages' metadata of all accounts, over PostgreSQL.
+
+Invariants: a UID and a mod_seq are allocated only here, under the mailbox row's lock; locks are taken in the
+order (account, mailbox); a message row, its delivery record, the counters of its mailbox and the account's
+usage change in one transaction. Nothing here knows of hints: after a call returns, the service publishes
+`hint.mailbox.<account>` for the account it changed.
+
+Every method raises `paquebot.runtime.postgres.PostgresUnavailable` when the engine cannot answer (temporary)
+and exceptions of `paquebot.mailstore.errors` when it refuses. Any method but those of the account itself may
+raise `NoSuchMailbox`, and those that make an account on first use (`ensure_account`, `deliver`) respect a
+deletion.
+"""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import datetime
+
+from paquebot.mailstore import (
+    accounts,
+    arrivals,
+    checks,
+    copies,
+    flag_changes,
+    maildrop,
+    removal,
+    subscriptions,
+    tree,
+    upkeep,
+    view,
+)
+from paquebot.mailstore.types import (
+    NO_FLAGS,
+    Appended,
+    BlobUse,
+    Changes,
+    Copied,
+    Delivery,
+    Expunged,
+    Flag,
+    FlagOp,
+    Limits,
+    Mailbox,
+    Maildrop,
+    NewMessage,
+    Outcome,
+    PackLiveness,
+    RecentRange,
+    Relocation,
+    SearchRows,
+    Snapshot,
+    SpecialUse,
+    StoredMessage,
+    StoreResult,
+    Usage,
+)
+from paquebot.runtime.migrations import Schema
+from paquebot.runtime.postgres import Postgres
+
+SCHEMA = Schema("mailstore", "paquebot.mailstore")
+"""For `paquebot.runtime.migrations.wait_for_version`."""
+
+
+class Mailstore:
+    """One per process; safe for any number of tasks at once."""
+
+    __slots__ = ("_accounts", "_limits", "_postgres")
+
+    def __init__(self, postgres: Postgres, limits: Limits | None = None) -> None:
+        self._postgres = postgres
+        self._limits = limits or Limits()
+        self._accounts = accounts.KnownAccounts()
+
+    # Accounts
+
+    async def ensure_account(self, account_id: int) -> None:
+        """Make the account's mailboxes (INBOX, Drafts, Sent, Trash, Junk, Archive, all subscribed) unless
+        they are there. Free of cost for an account seen before. Raises NoSuchAccount when it was deleted."""
+        await accounts.ensure_account(self._postgres, self._accounts, account_id)
+
+    async def delete_account(self, account_id: int) -> None:
+        """Remove everything of the account, for good: its id is not taken again. Idempotent."""
+        await accounts.delete_account(self._postgres, self._accounts, account_id)
+
+    async def usage(self, account_id: int) -> Usage:
+        """What the account has stored; zeros when it has no mailboxes yet."""
+        return await accounts.usage(self._postgres, account_id)
+
+    # The tree of mailboxes. Names are Unicode with "/" between levels; INBOX is spelled in any case.
+
+    async def mailboxes(self, account_id: int) -> tuple[Mailbox, ...]:
+        """All mailboxes of the account by name, with their counts: LIST and STATUS in one query."""
+        return await tree.mailboxes(self._postgres, account_id)
+
+    async def find_mailbox(self, account_id: int, name: str) -> Mailbox:
+        """The mailbox of that name, selectable or not. Raises NoSuchMailbox."""
+        return await tree.find_mailbox(self._postgres, account_id, name)
+
+    async def status(self, account_id: int, names: Collection[str]) -> dict[str, Mailbox]:
+        """The mailboxes of `names` that exist, by the name as given."""
+        return await tree.status(self._postgres, account_id, names)
+
+    async def create_mailbox(self, account_id: int, name: str, *, special_use: SpecialUse | None = None) -> Mailbox:
+        """Make a mailbox and its missing superiors. A UIDVALIDITY is never used again for a name.
+
+        Raises MailboxExists, BadMailboxName, TooManyMailboxes.
+        """
+        return await tree.create_mailbox(self._postgres, self._limits, account_id, name, special_use)
+
+    async def delete_mailbox(self, account_id: int, name: str) -> None:
+        """Remove a mailbox and its messages; a name with inferiors stays as not selectable (RFC 3501 §6.3.4).
+
+        Raises NoSuchMailbox, MailboxHasInferiors, MailboxProtected.
+        """
+        await tree.delete_mailbox(self._postgres, account_id, name)
+
+    async def rename_mailbox(self, account_id: int, name: str, new_name: str) -> None:
+        """Rename a mailbox and its inferiors, making missing superiors; their UIDVALIDITY becomes a new one.
+
+        Renaming INBOX moves its messages to a new mailbox and leaves INBOX and its inferiors (RFC 3501
+        §6.3.5). Raises NoSuchMailbox, MailboxExists, BadMailboxName, TooManyMailboxes.
+        """
+        await tree.rename_mailbox(self._postgres, self._limits, account_id, name, new_name)
+
+    async def subscribe(self, account_id: int, name: str) -> None:
+        """Add a name, of a mailbox or not, to the subscriptions. Raises BadMailboxName, TooManyMailboxes."""
+        await subscriptions.subscribe(self._postgres, self._limits, account_id, name)
+
+    async def unsubscribe(self, account_id: int, name: str) -> None:
+        """Take a name from the subscriptions; idempotent."""
+        await subscriptions.unsubscribe(self._postgres, account_id, name)
+
+    async def subscriptions(self, account_id: int) -> tuple[str, ...]:
+        """The subscribed names in order; a name stays when its mailbox goes (RFC 3501 §6.3.6)."""
+        return await subscriptions.subscriptions(self._postgres, account_id)
+
+    # What a session sees
+
+    async def snapshot(self, account_id: int, mailbox_id: int) -> Snapshot:
+        """The mailbox and the flags of all its messages in one moment. Raises NoSuchMailbox, NotSelectable."""
+        return await view.snapshot(self._postgres, account_id, mailbox_id)
+
+    async def changes_since(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
+        """All changes after `mod_seq`, in one query that costs what changed, not what is there.
+
+        Raises NoSuchMailbox when the mailbox was deleted.
+        """
+        return await view.changes_since(self._postgres, account_id, mailbox_id, mod_seq)
+
+    async def claim_recent(self, account_id: int, mailbox_id: int) -> RecentRange:
+        """Take the recent messages for the calling session: no other session gets them (RFC 3501 §2.3.2)."""
+        return await view.claim_recent(self._postgres, account_id, mailbox_id)
+
+    def messages(
+        self, account_id: int, mailbox_id: int, uids: Sequence[int], *, with_summary: bool
+    ) -> AsyncIterator[StoredMessage]:
+        """The messages of `uids` (in any order) that still exist, going up by UID, read in bounded batches.
+
+        The summary is read only `with_summary`. No connection is held while the caller uses a message.
+        """
+        return view.messages(self._postgres, account_id, mailbox_id, uids, with_summary)
+
+    async def search_rows(self, account_id: int, mailbox_id: int, uids: Sequence[int] | None = None) -> SearchRows:
+        """Sizes and dates of the messages of `uids`, of all when None."""
+        return await view.search_rows(self._postgres, account_id, mailbox_id, uids)
+
+    # Changes
+
+    async def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """Put each message into its account, in one transaction; the answer at place i is for delivery i.
+
+        Each (queue id, account) has its effect once, however often it comes. The mailbox is INBOX, or the one
+        that `detail` names (see `arrivals`). Accounts are made on first use.
+        """
+        return await arrivals.deliver(self._postgres, deliveries)
+
+    async def delivered(self, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+        """Which of the (account id, queue id) were delivered before: what a recovery need not do again."""
+        return await arrivals.delivered(self._postgres, keys)
+
+    async def append(
+        self, account_id: int, mailbox_id: int, messages: Sequence[NewMessage], *, quota_octets: int
+    ) -> Appended:
+        """Put messages into one mailbox, all or none (RFC 3501 §6.3.11, RFC 3502).
+
+        Raises NoSuchMailbox, NotSelectable, OverQuota, TooManyKeywords, MailboxFull.
+        """
+        return await arrivals.append(self._postgres, self._limits, account_id, mailbox_id, messages, quota_octets)
+
+    async def copy(
+        self, account_id: int, source_id: int, uids: Sequence[int], target_id: int, *, quota_octets: int
+    ) -> Copied:
+        """Copy the messages of `uids` that exist, with flags, dates and ids, all or none (RFC 3501 §6.4.7).
+
+        Raises NoSuchMailbox (its `name` is the id), NotSelectable, OverQuota, TooManyKeywords, MailboxFull.
+        """
+        return await copies.copy(self._postgres, self._limits, account_id, source_id, uids, target_id, quota_octets)
+
+    async def move(self, account_id: int, source_id: int, uids: Sequence[int], target_id: int) -> Copied:
+        """Move the messages of `uids` that exist: in each moment they are in exactly one place (RFC 6851).
+
+        Raises as `copy`, but never OverQuota.
+        """
+        return await copies.move(self._postgres, self._limits, account_id, source_id, uids, target_id)
+
+    async def store_flags(
+        self,
+        account_id: int,
+        mailbox_id: int,
+        uids: Sequence[int],
+        op: FlagOp,
+        *,
+        flags: Flag = NO_FLAGS,
+        keywords: Sequence[str] = (),
+        unchanged_since: int | None = None,
+    ) -> StoreResult:
+        """Change flags and keywords of the messages of `uids` that exist (RFC 3501 §6.4.6, RFC 7162 §3.1.3).
+
+        A message that has the flags already keeps its mod_seq. Raises NoSuchMailbox, TooManyKeywords.
+        """
+        change = flag_changes.FlagChange(op, flags, tuple(keywords), unchanged_since)
+        return await flag_changes.store_flags(self._postgres, self._limits, account_id, mailbox_id, uids, change)
+
+    async def expunge(self, account_id: int, mailbox_id: int, uids: Sequence[int] | None = None) -> Expunged:
+        """Remove the messages with the flag Deleted; of `uids` only, when given (RFC 4315 §2.1)."""
+        return await removal.expunge(self._postgres, account_id, mailbox_id, uids)
+
+    async def remove(self, account_id: int, mailbox_id: int, uids: Sequence[int]) -> Expunged:
+        """Remove the messages of `uids`, whatever their flags."""
+        return await removal.remove(self._postgres, account_id, mailbox_id, uids)
+
+    # POP3's maildrop: INBOX under an exclusive lease
+
+    async def lock_maildrop(self, account_id: int, owner: str, ttl: float) -> Maildrop:
+        """Take the maildrop for `owner` (any text unique to the session) for `ttl` seconds, and list it.
+
+        Raises MaildropLocked while another owner's lease lasts.
+        """
+        await self.ensure_account(account_id)
+        return await maildrop.lock(self._postgres, account_id, owner, ttl)
+
+    async def renew_maildrop(self, account_id: int, owner: str, ttl: float) -> None:
+        """Make the lease last `ttl` seconds from now. Raises MaildropLost when it is not `owner`'s."""
+        await maildrop.renew(self._postgres, account_id, owner, ttl)
+
+    async def unlock_maildrop(self, account_id: int, owner: str) -> None:
+        """Give the maildrop back without a change; idempotent."""
+        await maildrop.unlock(self._postgres, account_id, owner)
+
+    async def close_maildrop(self, account_id: int, owner: str, mailbox_id: int, uids: Sequence[int]) -> Expunged:
+        """Remove the messages of `uids` and give the maildrop back, in one transaction (RFC 1939 §6).
+
+        Raises MaildropLost, with nothing removed, when the lease is not `owner`'s any more.
+        """
+        return await maildrop.close(self._postgres, account_id, owner, mailbox_id, uids)
+
+    # Upkeep, for janitor, verify and recover
+
+    async def live_packs(self, packs: Collection[str]) -> dict[str, PackLiveness]:
+        """How much of each pack is referred to; a pack that nothing refers to is missing from the answer."""
+        return await upkeep.live_packs(self._postgres, packs)
+
+    async def forget_deliveries(self, older_than: datetime) -> int:
+        """Drop the records of deliveries before `older_than`; return how many."""
+        return await upkeep.forget_deliveries(self._postgres, older_than)
+
+    async def forget_expunged(self, older_than: datetime) -> int:
+        """Drop the records of expunges before `older_than` and move the mailboxes' horizons; return how many."""
+        return await upkeep.forget_expunged(self._postgres, older_than)
+
+    def blobs(self, first_account: int = 0, last_account: int = 2**63 - 1) -> AsyncIterator[BlobUse]:
+        """Every message row's blob of the accounts in the range (both included), by account, mailbox, UID."""
+        return upkeep.blobs(self._postgres, first_account, last_account)
+
+    def blobs_of_packs(self, packs: Collection[str]) -> AsyncIterator[BlobUse]:
+        """Every message row that refers to one of `packs`, by account, mailbox, UID."""
+        return upkeep.blobs_of_packs(self._postgres, packs)
+
+    async def relocate(self, relocations: Sequence[Relocation]) -> int:
+        """Point the rows of each `old` entry to `new`, all or none; return how many rows.
+
+        The octets are the same, so neither mod_seq nor anything a client sees changes. No copy under way can
+        keep an `old` reference: when it returns, `live_packs` tells whether the old pack is free.
+        """
+        return await upkeep.relocate(self._postgres, relocations)
+
+    async def check(self, account_id: int | None = None) -> list[str]:
+        """Every broken invariant, a sentence each, of one account or of all; empty when all is well."""
+        return await checks.check(self._postgres, account_id)

@@ -1,0 +1,143 @@
+"""What a session sees of a mailbox: a snapshot, what changed since, the messages, and the claim on recent
+ones.
+
+Every change of a mailbox is made under its row's lock and commits in the order of its mod_seq, so one
+statement that reads the mailbox's row and its messages sees all changes up to `highest_mod_seq` and none
+after.
+"""
+
+from array import array
+from collections.abc import AsyncIterator, Sequence
+
+from paquebot.mailstore import rows
+from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable
+from paquebot.mailstore.types import (
+    Changes,
+    Flag,
+    RecentRange,
+    SearchRows,
+    Snapshot,
+    StoredMessage,
+)
+from paquebot.runtime.postgres import Postgres
+
+_BATCH = 500
+_BATCH_WITH_SUMMARY = 100
+
+_SNAPSHOT = f"""
+    SELECT {rows.MAILBOX_COLUMNS}, m.*
+    FROM mailstore.mailboxes b CROSS JOIN LATERAL (
+        SELECT {rows.FLAG_COLUMNS} FROM mailstore.messages
+        WHERE account_id = b.account_id AND mailbox_id = b.mailbox_id
+    ) m
+    WHERE b.account_id = $1 AND b.mailbox_id = $2
+"""  # noqa: S608 - only constants are put in
+
+
+async def snapshot(postgres: Postgres, account_id: int, mailbox_id: int) -> Snapshot:
+    row = await postgres.fetchrow("snapshot", _SNAPSHOT, account_id, mailbox_id)
+    if row is None:
+        raise NoSuchMailbox(str(mailbox_id))
+    mailbox = rows.mailbox(row)
+    if not mailbox.selectable:
+        raise NotSelectable(mailbox.name)
+    return Snapshot(mailbox, rows.flag_rows(row))
+
+
+# Both reads go along an index that starts with the mod_seq's prefix, and find nothing when nothing changed.
+_CHANGES = f"""
+    SELECT {rows.MAILBOX_COLUMNS}, m.*, e.expunged
+    FROM mailstore.mailboxes b CROSS JOIN LATERAL (
+        SELECT {rows.FLAG_COLUMNS} FROM mailstore.messages
+        WHERE account_id = b.account_id AND mailbox_id = b.mailbox_id AND mod_seq > $3
+    ) m CROSS JOIN LATERAL (
+        SELECT array_agg(uid ORDER BY uid) AS expunged FROM mailstore.expunged
+        WHERE account_id = b.account_id AND mailbox_id = b.mailbox_id AND mod_seq > $3
+    ) e
+    WHERE b.account_id = $1 AND b.mailbox_id = $2
+"""  # noqa: S608 - only constants are put in
+
+
+async def changes_since(postgres: Postgres, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
+    row = await postgres.fetchrow("changes", _CHANGES, account_id, mailbox_id, mod_seq)
+    if row is None:
+        raise NoSuchMailbox(str(mailbox_id))
+    mailbox = rows.mailbox(row)
+    forgotten = mod_seq < mailbox.expunged_horizon
+    return Changes(mailbox, rows.flag_rows(row), None if forgotten else array("I", row["expunged"] or ()))
+
+
+_RECENT = "SELECT recent_from, uid_next FROM mailstore.mailboxes WHERE account_id = $1 AND mailbox_id = $2"
+_CLAIM = """
+    UPDATE mailstore.mailboxes SET recent_from = uid_next WHERE account_id = $1 AND mailbox_id = $2
+"""
+
+
+async def claim_recent(postgres: Postgres, account_id: int, mailbox_id: int) -> RecentRange:
+    row = await postgres.fetchrow("recent", _RECENT, account_id, mailbox_id)
+    if row is not None and row["recent_from"] < row["uid_next"]:
+        async with postgres.transaction("claim_recent") as connection:
+            row = await connection.fetchrow(_RECENT + " FOR NO KEY UPDATE", account_id, mailbox_id)
+            await connection.execute(_CLAIM, account_id, mailbox_id)
+    if row is None:
+        raise NoSuchMailbox(str(mailbox_id))
+    return RecentRange(row["recent_from"], row["uid_next"])
+
+
+_MESSAGES = f"""
+    SELECT uid, mod_seq, flags, keywords, size, internal_date, save_date, {rows.BLOB_COLUMNS},
+           queue_id, thread_key, prefix
+    FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[]) ORDER BY uid
+"""  # noqa: S608 - only constants are put in
+_MESSAGES_WITH_SUMMARY = _MESSAGES.replace("prefix\n", "prefix, summary\n")
+
+
+async def messages(
+    postgres: Postgres, account_id: int, mailbox_id: int, uids: Sequence[int], with_summary: bool
+) -> AsyncIterator[StoredMessage]:
+    sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if with_summary else (_MESSAGES, _BATCH)
+    wanted = sorted(set(uids))
+    for start in range(0, len(wanted), size):
+        batch = wanted[start : start + size]
+        for row in await postgres.fetch("messages", sql, account_id, mailbox_id, batch):
+            yield _message(row, with_summary)
+
+
+def _message(row: rows.Record, with_summary: bool) -> StoredMessage:
+    return StoredMessage(
+        uid=row["uid"],
+        mod_seq=row["mod_seq"],
+        flags=Flag(row["flags"]),
+        keywords=tuple(row["keywords"]),
+        size=row["size"],
+        internal_date=row["internal_date"],
+        save_date=row["save_date"],
+        blob=rows.blob_ref(row),
+        prefix=row["prefix"],
+        email_id=row["queue_id"],
+        thread_id=row["thread_key"].hex() or None,
+        summary=row["summary"] if with_summary else None,
+    )
+
+
+_SEARCH_ALL = """
+    SELECT array_agg(uid ORDER BY uid) AS uids,
+           array_agg(size ORDER BY uid) AS sizes,
+           array_agg(floor(extract(epoch FROM internal_date))::bigint ORDER BY uid) AS internal_dates,
+           array_agg(floor(extract(epoch FROM save_date))::bigint ORDER BY uid) AS save_dates
+    FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2
+"""
+_SEARCH_SOME = _SEARCH_ALL + " AND uid = ANY($3::bigint[])"
+
+
+async def search_rows(postgres: Postgres, account_id: int, mailbox_id: int, uids: Sequence[int] | None) -> SearchRows:
+    if uids is None:
+        row = await postgres.fetchrow("search", _SEARCH_ALL, account_id, mailbox_id)
+    else:
+        row = await postgres.fetchrow("search", _SEARCH_SOME, account_id, mailbox_id, uids)
+    return SearchRows(
+        uids=array("I", row["uids"] or ()),
+        sizes=array("Q", row["sizes"] or ()),
+        internal_dates=array("q", row["internal_dates"] or ()),
+        save_dates=array("q", row["save_dates"] or ()),
+    )
