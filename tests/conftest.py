@@ -1,7 +1,7 @@
 """The real engines for every test that asks for one, started once per session on free loopback ports.
 
 Session fixtures: `nats_engine`, `s3_engine`, `postgres_engine`; all that the collected tests ask for start at the
-same time. Per test: `jetstream` (no streams left behind), `bucket` (a new bucket), `database` (a new database's DSN).
+same time. Per test: `jetstream` (no streams left behind), `bucket` (a new one), `database` (the DSN of a new one).
 """
 
 from __future__ import annotations
@@ -10,65 +10,40 @@ import asyncio
 import itertools
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import asyncpg
 import nats
 import pytest
 import urllib3
-from loopback import free_port
 from nats.js import JetStreamContext
 
+from loopback import EngineSet, engine_set
 from paquebot.cli.engines.engine import Engine, start_engine
-from paquebot.cli.engines.nats import NatsAccess, NatsEngine
-from paquebot.cli.engines.ports import EnginePorts
+from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.process import ManagedProcess
-from paquebot.cli.engines.s3 import S3Access, S3Engine
+from paquebot.cli.engines.s3 import S3Engine
 
 pytest_plugins = ["spool_fixtures"]
 
 _numbers = itertools.count(1)
 
 
-@dataclass(slots=True, frozen=True)
-class EngineSet:
-    """The three descriptions; only those that a collected test asks for are running."""
-
-    nats: NatsEngine
-    s3: S3Engine
-    postgres: PostgresEngine
-
-
-def engine_set(directory: Path) -> EngineSet:
-    """Descriptions of three engines below `directory`, each port free."""
-    ports = EnginePorts(**{item.name: free_port() for item in fields(EnginePorts)})
-    return EngineSet(
-        nats=NatsEngine(directory / "nats", (NatsAccess("test", "nats-secret"),), ports),
-        s3=S3Engine(directory / "s3", (S3Access("test", "test-key", "s3-secret-of-tests"),), "paquebot", ports),
-        postgres=PostgresEngine(directory / "postgres", "postgres secret", ports),
-    )
-
-
 @pytest.fixture(scope="session")
-async def engines(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[EngineSet]:
+async def engines(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EngineSet]:
     directory = tmp_path_factory.mktemp("engines")
     described = engine_set(directory)
     wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     processes = await _start(
-        [
-            engine
-            for engine in (described.nats, described.s3, described.postgres)
-            if f"{engine.name}_engine" in wanted
-        ],
+        [engine for engine in (described.nats, described.s3, described.postgres) if f"{engine.name}_engine" in wanted],
         directory / "log",
     )
     yield described
     await asyncio.gather(*(process.kill() for process in processes))  # nothing here is worth a clean end
     shutil.rmtree(directory)
+    for socket in described.s3.stray_sockets():
+        socket.unlink(missing_ok=True)
 
 
 async def _start(wanted: list[Engine], log_dir: Path) -> list[ManagedProcess]:
@@ -100,7 +75,7 @@ async def jetstream(nats_engine: NatsEngine) -> AsyncIterator[JetStreamContext]:
     context = connection.jetstream()
     yield context
     for stream in await context.streams_info():
-        await context.delete_stream(stream.config.name)
+        await context.delete_stream(str(stream.config.name))
     await connection.close()
 
 

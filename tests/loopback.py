@@ -1,12 +1,19 @@
-"""Free TCP ports on loopback for servers under test."""
+"""Free TCP ports on loopback for servers under test, and engines described on them."""
 
 from __future__ import annotations
 
 import itertools
 import random
 import socket
+from dataclasses import dataclass, fields
+from pathlib import Path
 
-# Below the kernel's usual range for outgoing connections (32768 and up), so that no connection takes one meanwhile.
+from paquebot.cli.engines.nats import NatsAccess, NatsEngine
+from paquebot.cli.engines.ports import EnginePorts
+from paquebot.cli.engines.postgres import PostgresEngine
+from paquebot.cli.engines.s3 import S3Access, S3Engine
+
+# Below the kernel's usual range for outgoing connections (32768 and up), so that no connection takes one.
 _FIRST, _COUNT = 20_000, 12_000
 # Another start for each process, so that two test sessions at once seldom meet.
 _candidates = itertools.islice(itertools.cycle(range(_COUNT)), random.SystemRandom().randrange(_COUNT), None)
@@ -23,3 +30,22 @@ def free_port() -> int:
                 continue
             return _FIRST + candidate
     raise RuntimeError("no free port on loopback")
+
+
+@dataclass(slots=True, frozen=True)
+class EngineSet:
+    """The three descriptions; only those that a collected test asks for are running."""
+
+    nats: NatsEngine
+    s3: S3Engine
+    postgres: PostgresEngine
+
+
+def engine_set(directory: Path) -> EngineSet:
+    """Descriptions of three engines below `directory`, each port free."""
+    ports = EnginePorts(**{item.name: free_port() for item in fields(EnginePorts)})
+    return EngineSet(
+        nats=NatsEngine(directory / "nats", (NatsAccess("test", "nats-secret"),), ports),
+        s3=S3Engine(directory / "s3", (S3Access("test", "test-key", "s3-secret-of-tests"),), "paquebot", ports),
+        postgres=PostgresEngine(directory / "postgres", "postgres secret", ports),
+    )

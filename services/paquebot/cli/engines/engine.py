@@ -126,7 +126,7 @@ def _is_busy(claim: PortClaim) -> bool:
 
 def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace a small file so that a crash leaves the old or the new one, never a part; nothing when equal."""
-    if path.exists() and path.read_text() == text:
+    if read_if_there(path) == text:
         path.chmod(mode)
         return
     new = path.with_name(path.name + ".new")
@@ -138,6 +138,13 @@ def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
         os.fsync(file.fileno())
     new.replace(path)
     sync_directory(path.parent)
+
+
+def read_if_there(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
 
 
 def sync_directory(path: Path) -> None:

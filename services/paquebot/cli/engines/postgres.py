@@ -29,7 +29,7 @@ from paquebot.cli.engines.engine import (
 )
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
 from paquebot.cli.engines.privilege import Credentials, unprivileged
-from paquebot.cli.engines.process import Command
+from paquebot.cli.engines.process import Command, run_to_end
 
 SUPERUSER = "postgres"
 MAX_CONNECTIONS = 200
@@ -140,11 +140,8 @@ class PostgresEngine:
         new.rename(self._cluster)
         sync_directory(self.data_dir)
 
-    async def _run_initdb(
-        self, programs: Path, credentials: Credentials, target: Path, password_file: Path
-    ) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *credentials.prefix,
+    async def _run_initdb(self, programs: Path, credentials: Credentials, target: Path, password_file: Path) -> None:
+        initdb = (
             str(programs / "initdb"),
             f"--pgdata={target}",
             f"--username={SUPERUSER}",
@@ -153,20 +150,10 @@ class PostgresEngine:
             "--encoding=UTF8",
             "--locale=C",
             "--data-checksums",
-            cwd=self.data_dir,
-            env={"LC_ALL": "C", "TZ": "UTC"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
         )
-        try:
-            async with asyncio.timeout(_INITDB_SECONDS):
-                output, _ = await process.communicate()
-        except BaseException:
-            process.kill()
-            await process.wait()
-            raise
-        if process.returncode != 0:
+        async with asyncio.timeout(_INITDB_SECONDS):
+            status, output = await run_to_end(initdb, self.data_dir, credentials.prefix)
+        if status != 0:
             raise EngineError(f"initdb failed in {target}: {_reason(output)}")
 
     def _check_version(self, programs: Path) -> None:
@@ -186,17 +173,18 @@ class PostgresEngine:
             )
 
     async def _clear_stale_lock(self) -> None:
-        """Remove the lock of a postmaster that is gone.
+        """Wait for the processes of an earlier postmaster, then remove its lock.
 
-        PostgreSQL does so itself, except when another process has got the same pid meanwhile, which is usual in a
-        container, where pids are few. A postmaster that is about to end is waited for.
+        After a kill -9 of the postmaster its backends need a moment to notice, and no new one starts before.
+        PostgreSQL removes a stale lock itself, except when another process has got the same pid meanwhile, which
+        is usual in a container, where pids are few.
         """
         lock = self._cluster / "postmaster.pid"
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PREDECESSOR_SECONDS
-        while (pid := _postmaster(lock, self._cluster)) is not None:
+        while lock.exists() and (pids := _residents(self._cluster)):
             if loop.time() > deadline:
-                raise EngineError(f"another PostgreSQL (process {pid}) runs on {self._cluster}: end it first")
+                raise EngineError(f"another PostgreSQL (process {pids[0]}) runs on {self._cluster}: end it first")
             await asyncio.sleep(POLL_SECONDS)
         lock.unlink(missing_ok=True)
 
@@ -221,15 +209,19 @@ class PostgresEngine:
         return self.data_dir / "pg_hba.conf"
 
 
-def _postmaster(lock: Path, cluster: Path) -> int | None:
-    """The pid in a lock file, if that process is a postmaster of this very cluster."""
-    try:
-        pid = int(lock.read_text().split("\n", 1)[0])
-        # A postmaster works in its data directory.
-        at_home = os.path.samefile(f"/proc/{pid}/cwd", cluster)
-    except (OSError, ValueError):
-        return None
-    return pid if at_home else None
+def _residents(cluster: Path) -> list[int]:
+    """The PostgreSQL processes that work in a cluster: each has it as its current directory."""
+    home = cluster.stat()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.joinpath("comm").read_text() == "postgres\n":
+                cwd = process.joinpath("cwd").stat()
+                if (cwd.st_dev, cwd.st_ino) == (home.st_dev, home.st_ino):
+                    found.append(int(process.name))
+        except OSError:
+            continue  # ended meanwhile, or another account's
+    return sorted(found)
 
 
 def _reason(output: bytes) -> str:

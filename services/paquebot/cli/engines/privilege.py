@@ -1,7 +1,7 @@
 """Run PostgreSQL when we are root, which PostgreSQL refuses to be: as `nobody`, in one of two ways.
 
-1. `setpriv` changes to uid 65534 but keeps CAP_DAC_OVERRIDE, so that the programs can be read below a home that only
-   root may enter. The data directory then belongs to 65534.
+1. `setpriv` changes to uid 65534 but keeps CAP_DAC_OVERRIDE, so that the programs can be read below a home that
+   only root may enter. The data directory then belongs to 65534.
 2. Where that capability cannot be kept: `unshare --user` maps us to 65534 in a user namespace; files stay root's.
 
 Not root: nothing to do.
@@ -37,7 +37,7 @@ class Credentials:
     owner: int
 
     def take(self, directory: Path) -> None:
-        """Give a directory with all it holds to `owner`; the directory itself last, as the sign that all is done."""
+        """Give a directory with all it holds to `owner`; itself last, as the sign that all is done."""
         if directory.stat().st_uid == self.owner:
             return
         for parent, directories, files in os.walk(directory, topdown=False):
@@ -54,9 +54,7 @@ def unprivileged(program: Path) -> Credentials:
         path = shutil.which(tool)
         if path is not None and _works((path, *options), program):
             return Credentials((path, *options), owner)
-    raise EngineError(
-        "PostgreSQL does not run as root, and neither setpriv nor unshare works here: use another user"
-    )
+    raise EngineError("PostgreSQL does not run as root, and neither setpriv nor unshare works here: use another user")
 
 
 def _works(prefix: tuple[str, ...], program: Path) -> bool:

