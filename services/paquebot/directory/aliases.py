@@ -69,9 +69,7 @@ async def list_aliases(postgres: Postgres, domain: str, *, after: tuple[str, str
     return [_alias(row) for row in rows]
 
 
-async def update_alias(
-    postgres: Postgres, address: str, *, targets: list[str] | None, enabled: bool | None
-) -> Alias:
+async def update_alias(postgres: Postgres, address: str, *, targets: list[str] | None, enabled: bool | None) -> Alias:
     """None leaves the old value. Raises Invalid, NotFound."""
     at = local_address(address)
     leads_to = _checked(at, targets) if targets is not None else None
@@ -100,6 +98,4 @@ def _found(row: Any, address: Address) -> Alias:
 
 
 def _alias(row: Any) -> Alias:
-    return Alias(
-        Address(row["local_part"], row["domain"]), tuple(row["targets"]), row["enabled"], row["created_at"]
-    )
+    return Alias(Address(row["local_part"], row["domain"]), tuple(row["targets"]), row["enabled"], row["created_at"])

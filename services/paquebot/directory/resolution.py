@@ -58,11 +58,15 @@ class RemoteTarget:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Targets without duplicates, or a refusal. `by_name`: no catch-all or postmaster rule was needed."""
+    """Targets without duplicates, or a refusal.
+
+    `dropped` counts targets of aliases that were left out; `by_name`: no catch-all or postmaster rule was needed.
+    """
 
     local: tuple[LocalTarget, ...] = ()
     remote: tuple[RemoteTarget, ...] = ()
     refusal: Refusal | None = None
+    dropped: int = 0
     by_name: bool = True
 
 
@@ -141,7 +145,12 @@ class _Walk:
         if self.pending:  # deeper than MAX_LEVELS
             self._give_up()
         if self._local or self._remote:
-            return Resolution(tuple(self._local.values()), tuple(self._remote.values()), None, self.by_name)
+            return Resolution(
+                local=tuple(self._local.values()),
+                remote=tuple(self._remote.values()),
+                dropped=len(self.refusals),
+                by_name=self.by_name,
+            )
         # Without recipients and without a refusal, every branch came back to where it had been.
         refusal = max(self.refusals, key=lambda one: one.value, default=Refusal.ALIAS_LOOP)
         return Resolution(refusal=refusal, by_name=self.by_name)
@@ -164,9 +173,7 @@ class _Walk:
                 self.refusals.append(Refusal.DISABLED)
             case AccountThere():
                 self.by_name &= entry.by_name
-                target = LocalTarget(
-                    entry.account_id, entry.address, entry.detail or step.detail, entry.quota_bytes
-                )
+                target = LocalTarget(entry.account_id, entry.address, entry.detail or step.detail, entry.quota_bytes)
                 self._local.setdefault(entry.account_id, target)
             case AliasThere():
                 self.by_name &= entry.by_name

@@ -9,11 +9,14 @@ from paquebot.rpc.authentication import (
     Refusal,
 )
 from paquebot.rpc.channel import DirectoryUnavailable, open_channel
+from paquebot.rpc.directory import DirectoryClient, DirectoryRefused
 from paquebot.rpc.validation import ValidationCacheSettings, ValidationClient
 
 __all__ = [
     "AccountDisabled",
     "AuthenticationClient",
+    "DirectoryClient",
+    "DirectoryRefused",
     "DirectoryUnavailable",
     "Identity",
     "InvalidCredentials",

@@ -29,9 +29,7 @@ CACHE = Counter("paquebot_rpc_validation_cache_total", "Validations asked of the
 
 @dataclass(frozen=True, slots=True)
 class ValidationCacheSettings:
-    time_to_live: Seconds = setting(
-        "VALIDATION_CACHE", Seconds(3.0), help="how long a positive answer is kept; 0: not"
-    )
+    time_to_live: Seconds = setting("VALIDATION_CACHE", Seconds(3.0), help="how long a positive answer is kept; 0: not")
     entries: int = setting("VALIDATION_CACHE_ENTRIES", 4096, help="most positive answers kept in a process")
 
 
@@ -76,9 +74,7 @@ class ValidationClient:
         found = {path: self._look(path, may_relay=may_relay, size=size) for path in forward_paths}
         asked = [path for path, validation in found.items() if validation is None]
         if asked:
-            request = ValidateRequest(
-                forward_paths=asked, reverse_path=reverse_path, may_relay=may_relay, size=size
-            )
+            request = ValidateRequest(forward_paths=asked, reverse_path=reverse_path, may_relay=may_relay, size=size)
             response = await call(
                 "validate",
                 lambda: self._stub.Validate(request, timeout=self._timeout, metadata=trace_metadata(trace)),

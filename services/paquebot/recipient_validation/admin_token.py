@@ -1,0 +1,57 @@
+"""The Directory service is open only to calls that carry the admin token: `authorization: Bearer <token>`
+(RFC 6750 §2.1). Without a configured token it is closed to all."""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc.aio import ServerInterceptor
+from prometheus_client import Counter
+
+_GUARDED = "/paquebot.v1.Directory/"
+_SCHEME = "bearer "
+REFUSED = Counter("paquebot_recipient_validation_admin_refused_total", "Directory calls without the admin token")
+
+
+class AdminToken(ServerInterceptor):
+    """Refuses before the request is read."""
+
+    def __init__(self, token: str) -> None:
+        self._digest = _digest(token) if token else None
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        if not handler_call_details.method.startswith(_GUARDED):
+            return await continuation(handler_call_details)
+        if self._digest is None:
+            return _refusing(
+                grpc.StatusCode.PERMISSION_DENIED, "administration is closed: the service has no admin token"
+            )
+        if not self._carries_token(handler_call_details.invocation_metadata or ()):
+            return _refusing(grpc.StatusCode.UNAUTHENTICATED, "the admin token is missing or wrong")
+        return await continuation(handler_call_details)
+
+    def _carries_token(self, metadata: Any) -> bool:
+        assert self._digest is not None
+        for key, value in metadata:
+            if key == "authorization" and isinstance(value, str) and value.lower().startswith(_SCHEME):
+                # Digests have one length, so the comparison tells nothing of the token's.
+                return hmac.compare_digest(_digest(value[len(_SCHEME) :].strip()), self._digest)
+        return False
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _refusing(code: grpc.StatusCode, text: str) -> Any:
+    async def refuse(_request: bytes, context: Any) -> None:
+        REFUSED.inc()
+        await context.abort(code, text)
+
+    return grpc.unary_unary_rpc_method_handler(refuse)

@@ -1,0 +1,100 @@
+"""The boundary of every call: trace ids bound, refusals translated, the unknown made temporary.
+
+A refusal of the directory keeps its sentence; an engine away is UNAVAILABLE; anything unexpected is INTERNAL with
+an incident id, under which the log has the traceback. No exception text leaves the process.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc.aio import AbortError, ServerInterceptor
+from prometheus_client import Counter, Histogram
+
+from paquebot.directory.errors import AlreadyExists, DirectoryError, Invalid, NotFound, Precondition
+from paquebot.observability import log, metrics
+from paquebot.runtime.postgres import PostgresUnavailable
+
+CALLS = Counter("paquebot_recipient_validation_calls_total", "gRPC calls answered", ["method", "code"])
+SECONDS = Histogram(
+    "paquebot_recipient_validation_call_seconds", "Time of a gRPC call", ["method"], buckets=metrics.FAST
+)
+
+_CODES: dict[type[DirectoryError], grpc.StatusCode] = {
+    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    Precondition: grpc.StatusCode.FAILED_PRECONDITION,
+}
+_OURS = "/paquebot.v1."
+
+_log = log.Log("paquebot.recipient_validation")
+
+
+class Overloaded(Exception):
+    """Too much work is waiting already; the same call may succeed later."""
+
+
+class Boundary(ServerInterceptor):
+    """Wraps every unary call of our own services."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(_OURS):
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            _guarded(handler.unary_unary, method.rpartition("/")[2]),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _guarded(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Any:
+    async def call(request: Any, context: Any) -> Any:
+        with SECONDS.labels(method).time(), log.ids(**_trace(context)):
+            try:
+                response = await behaviour(request, context)
+            except (asyncio.CancelledError, AbortError):
+                CALLS.labels(method, _code_name(context)).inc()
+                raise
+            except Exception as error:  # noqa: BLE001 - the one place where a call's unknown errors end
+                code, text = _refusal(error, method)
+                CALLS.labels(method, code.name).inc()
+                return await context.abort(code, text)
+            CALLS.labels(method, "OK").inc()
+            return response
+
+    return call
+
+
+def _refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
+    if isinstance(error, DirectoryError):
+        return _CODES[type(error)], str(error)
+    if isinstance(error, PostgresUnavailable):
+        _log.warning("database_unavailable", call=method, statement=str(error), cause=repr(error.__cause__))
+        return grpc.StatusCode.UNAVAILABLE, "the directory's database does not answer; try again later"
+    if isinstance(error, Overloaded):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are waiting; try again later"
+    incident = secrets.token_hex(6)
+    _log.exception("call_failed", call=method, incident=incident)
+    return grpc.StatusCode.INTERNAL, f"internal error, incident {incident}"
+
+
+def _trace(context: Any) -> dict[str, str]:
+    """W3C Trace Context §3.2: the trace-id of `traceparent`, for the log."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "traceparent" and isinstance(value, str) and value.count("-") == 3 and len(value) == 55:
+            return {"trace_id": value.split("-")[1]}
+    return {}
+
+
+def _code_name(context: Any) -> str:
+    code = context.code()
+    return code.name if isinstance(code, grpc.StatusCode) else "CANCELLED"

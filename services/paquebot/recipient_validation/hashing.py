@@ -1,0 +1,69 @@
+"""Password hashes beside the event loop: as many at once as there are cores, and a bounded queue before them."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from prometheus_client import Gauge, Histogram
+
+from paquebot.directory.passwords import Hasher
+from paquebot.observability import metrics
+from paquebot.recipient_validation.boundary import Overloaded
+from paquebot.recipient_validation.settings import HashSettings
+
+HASH_SECONDS = Histogram(
+    "paquebot_recipient_validation_hash_seconds", "Time of one password hash", ["work"], buckets=metrics.FAST
+)
+HASHES_WAITING = Gauge("paquebot_recipient_validation_hashes_waiting", "Hashes waiting or under way")
+
+T = TypeVar("T")
+
+
+class Hashing:
+    """Runs a Hasher's work in threads. Raises Overloaded when `waiting` hashes wait already."""
+
+    def __init__(self, settings: HashSettings) -> None:
+        threads = settings.threads or len(os.sched_getaffinity(0))
+        self._most = threads + settings.waiting
+        self._under_way = 0
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
+        self._hasher = Hasher(settings.parameters)
+
+    async def hash(self, password: str) -> str:
+        """The hash of a prepared password."""
+        return await self._run("hash", lambda: self._hasher.hash(password))
+
+    async def verify(self, stored: str | None, password: str) -> bool:
+        """Whether the prepared password has the hash `stored`; None takes as long, and is never true."""
+        if stored is None:
+            await self._run("verify", lambda: self._hasher.verify(self._hasher.nobody, password))
+            return False
+        return await self._run("verify", lambda: self._hasher.verify(stored, password))
+
+    def outgrown(self, stored: str) -> bool:
+        return self._hasher.outgrown(stored)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: str, function: Callable[[], T]) -> T:
+        if self._under_way >= self._most:
+            raise Overloaded
+        self._under_way += 1
+        HASHES_WAITING.inc()
+        future = asyncio.wrap_future(self._threads.submit(_timed, work, function))
+        future.add_done_callback(self._ended)
+        return await asyncio.shield(future)  # a caller that goes away does not make room: the thread works on
+
+    def _ended(self, future: asyncio.Future[T]) -> None:
+        self._under_way -= 1
+        HASHES_WAITING.dec()
+        if not future.cancelled():
+            future.exception()  # seen, should the caller be gone
+
+
+def _timed(work: str, function: Callable[[], T]) -> T:
+    with HASH_SECONDS.labels(work).time():
+        return function()

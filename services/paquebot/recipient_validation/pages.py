@@ -1,0 +1,32 @@
+"""Page tokens: opaque to the client, the last key of the page before to us."""
+
+import base64
+import binascii
+import json
+
+from paquebot.directory.errors import Invalid
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1000
+
+
+def page_size(asked: int) -> int:
+    """Entries of a page; 0 asks for the default."""
+    return min(asked or DEFAULT_PAGE, MAX_PAGE)
+
+
+def page_token(*key: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+
+
+def page_key(token: str, parts: int) -> list[str]:
+    """The key of `token`, of so many parts; an empty token is before every key. Raises Invalid."""
+    if not token:
+        return [""] * parts
+    try:
+        key = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (binascii.Error, ValueError, RecursionError):
+        key = None
+    if not isinstance(key, list) or len(key) != parts or not all(isinstance(part, str) for part in key):
+        raise Invalid("the page token is not one of ours")
+    return key

@@ -1,0 +1,126 @@
+"""`RecipientValidation`: the verdict on each forward-path, and whose sender address it is."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import grpc
+from grpc.aio import ServicerContext
+from prometheus_client import Counter
+
+from paquebot.directory.lookup import Entry, Rules, look_up
+from paquebot.directory.resolution import LocalTarget, Refusal, RemoteTarget, Resolution, resolve
+from paquebot.mailstore.types import Usage
+from paquebot.observability.log import Log, shown
+from paquebot.runtime.postgres import Postgres
+from paquebot.v1 import recipient_validation_pb2 as pb
+from paquebot.v1.mail_pb2 import LocalRecipient, RemoteRecipient
+from paquebot.v1.recipient_validation_pb2_grpc import RecipientValidationServicer
+from paquebot.wire.address import Address
+
+MAX_FORWARD_PATHS = 1000
+
+VALIDATIONS = Counter("paquebot_recipient_validation_verdicts_total", "Forward-paths validated", ["verdict"])
+
+UsageOf = Callable[[Sequence[int]], Awaitable[Mapping[int, Usage]]]
+"""What accounts have stored, by account id; an account without mail may be absent."""
+
+_VERDICTS = {
+    Refusal.BAD_ADDRESS: pb.VERDICT_BAD_ADDRESS,
+    Refusal.RELAY_DENIED: pb.VERDICT_RELAY_DENIED,
+    Refusal.DOMAIN_DISABLED: pb.VERDICT_DOMAIN_DISABLED,
+    Refusal.NO_SUCH_ACCOUNT: pb.VERDICT_NO_SUCH_ACCOUNT,
+    Refusal.DISABLED: pb.VERDICT_DISABLED,
+    Refusal.ALIAS_LOOP: pb.VERDICT_ALIAS_LOOP,
+}
+_log = Log("paquebot.recipient_validation")
+
+
+class Validation(RecipientValidationServicer):
+    """The reverse-path does not matter: the null one (RFC 5321 §4.5.5) may write to everybody, as any other."""
+
+    def __init__(self, postgres: Postgres, rules: Rules, own_literals: Sequence[str], usage_of: UsageOf) -> None:
+        self._postgres = postgres
+        self._rules = rules
+        self._own_literals = frozenset(own_literals)
+        self._usage_of = usage_of
+
+    async def Validate(  # noqa: N802 - the contract's name
+        self, request: pb.ValidateRequest, context: ServicerContext[pb.ValidateRequest, pb.ValidateResponse]
+    ) -> pb.ValidateResponse:
+        if len(request.forward_paths) > MAX_FORWARD_PATHS:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"at most {MAX_FORWARD_PATHS} forward-paths a call")
+        resolutions = await self._resolve(request.forward_paths, may_relay=request.may_relay)
+        full = await self._full(resolutions, request.size)
+        results = [
+            _validation(path, resolution, full)
+            for path, resolution in zip(request.forward_paths, resolutions, strict=True)
+        ]
+        for result in results:
+            VALIDATIONS.labels(pb.Verdict.Name(result.verdict).removeprefix("VERDICT_").lower()).inc()
+        return pb.ValidateResponse(results=results)
+
+    async def AuthorizeSender(  # noqa: N802 - the contract's name
+        self,
+        request: pb.AuthorizeSenderRequest,
+        context: ServicerContext[pb.AuthorizeSenderRequest, pb.AuthorizeSenderResponse],
+    ) -> pb.AuthorizeSenderResponse:
+        """The account's own address, with any detail; an alias that leads to this account alone; both also at
+        alias domains; and the null reverse-path, with which clients send their notifications (RFC 8098 §3)."""
+        if not request.address:
+            return pb.AuthorizeSenderResponse(allowed=True)
+        (resolution,) = await self._resolve([request.address], may_relay=False)
+        alone = not resolution.remote and not resolution.dropped and resolution.by_name
+        owners = [target.account_id for target in resolution.local]
+        return pb.AuthorizeSenderResponse(allowed=alone and owners == [request.account_id])
+
+    async def _resolve(self, forward_paths: Sequence[str], *, may_relay: bool) -> list[Resolution]:
+        async def lookup(addresses: Sequence[Address]) -> Mapping[Address, Entry]:
+            return await look_up(self._postgres, self._rules, addresses)
+
+        return await resolve(forward_paths, lookup, may_relay=may_relay, own_literals=self._own_literals)
+
+    async def _full(self, resolutions: Sequence[Resolution], size: int) -> frozenset[int]:
+        """Accounts whose quota has no room for `size` more octets; 0: unknown, any room will do."""
+        quotas = {
+            target.account_id: target.quota_bytes
+            for resolution in resolutions
+            for target in resolution.local
+            if target.quota_bytes
+        }
+        if not quotas:
+            return frozenset()
+        usage = await self._usage_of(list(quotas))
+        used = {account_id: stored.octets for account_id, stored in usage.items()}
+        return frozenset(one for one, quota in quotas.items() if used.get(one, 0) + max(size, 1) > quota)
+
+
+def _validation(path: str, resolution: Resolution, full: frozenset[int]) -> pb.Validation:
+    if resolution.refusal:
+        return pb.Validation(verdict=_VERDICTS[resolution.refusal])
+    if resolution.dropped:
+        _log.warning("alias_targets_dropped", address=shown(path), dropped=resolution.dropped)
+    # Where others can still take it, delivery decides on the full ones: deferred or a DSN, never silently lost.
+    if not resolution.remote and all(target.account_id in full for target in resolution.local):
+        return pb.Validation(verdict=pb.VERDICT_OVER_QUOTA)
+    return pb.Validation(
+        verdict=pb.VERDICT_ACCEPT,
+        local=[_local(path, target) for target in resolution.local],
+        remote=[_remote(path, target) for target in resolution.remote],
+    )
+
+
+def _local(path: str, target: LocalTarget) -> LocalRecipient:
+    return LocalRecipient(
+        account_id=target.account_id,
+        address=str(target.address),
+        forward_path=path,
+        detail=target.detail,
+        quota_bytes=target.quota_bytes,
+    )
+
+
+def _remote(path: str, target: RemoteTarget) -> RemoteRecipient:
+    return RemoteRecipient(
+        forward_path=str(target.address),
+        domain=target.address.domain,
+        original=path if target.aliased else "",
+    )

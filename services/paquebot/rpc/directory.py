@@ -1,0 +1,53 @@
+"""Client of `Directory`, for administration: `await client.ask(client.stub.GetDomain, GetDomainRequest(...))`."""
+
+from typing import TypeVar
+
+import grpc
+from grpc.aio import AioRpcError, Channel, UnaryUnaryMultiCallable
+
+from paquebot.observability import metrics
+from paquebot.rpc.channel import DirectoryUnavailable
+from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.v1.directory_pb2_grpc import DirectoryAsyncStub, DirectoryStub
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+_REFUSALS = frozenset(
+    (
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+    )
+)
+
+
+class DirectoryRefused(Exception):
+    """The directory understood and said no; `str()` is its sentence, for the administrator."""
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class DirectoryClient:
+    """`channel` from `open_channel`; `admin_token` as the service has it."""
+
+    def __init__(self, channel: Channel, settings: DirectoryClientSettings, admin_token: str) -> None:
+        self.stub: DirectoryAsyncStub = DirectoryStub(channel)
+        self._timeout = settings.timeout
+        self._metadata = (("authorization", f"Bearer {admin_token}"),)
+
+    async def ask(self, rpc: UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+        """Raises DirectoryRefused, DirectoryUnavailable."""
+        try:
+            with metrics.engine_call("grpc", "directory"):
+                return await rpc(request, timeout=self._timeout, metadata=self._metadata)
+        except AioRpcError as error:
+            text = error.details() or error.code().name
+            if error.code() in _REFUSALS:
+                raise DirectoryRefused(error.code(), text) from error
+            raise DirectoryUnavailable(text) from error
