@@ -1,0 +1,81 @@
+"""How the administration commands reach the directory: settings of the environment, or of a local stack.
+
+A local stack writes `client.env` into its data directory (lines `PAQUEBOT_NAME=value`). The environment comes
+first, `--data DIR` before it, `./.paquebot` where neither says anything.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
+from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.settings import Secret, SettingsError, load, setting
+
+T = TypeVar("T")
+
+CLIENT_ENV = "client.env"
+DEFAULT_DATA = Path(".paquebot")
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Data directory of a local stack.", show_default="./.paquebot"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    directory: DirectoryClientSettings
+    admin_token: Secret = setting("ADMIN_TOKEN", help="of the directory's administration")
+
+
+def client_environment(data: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables to read settings from. Raises SettingsError when the file of `data` cannot be read."""
+    if data is not None:
+        return {**environ, **_read(data / CLIENT_ENV)}
+    default = DEFAULT_DATA / CLIENT_ENV
+    return {**(_read(default) if default.is_file() else {}), **environ}
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise SettingsError([f"cannot read {path}: {error.strerror}; is it the data of `paquebot up`?"]) from None
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def client_settings(data: Path | None) -> ClientSettings:
+    """Settings of the process's environment and `data`. Raises SettingsError."""
+    return load(ClientSettings, client_environment(data, os.environ))
+
+
+def administer(data: Path | None, work: Callable[[DirectoryClient], Awaitable[T]]) -> T:
+    """The result of `work` with a connected client. A failure is one sentence and exit code 1; 2 for settings."""
+    try:
+        settings = client_settings(data)
+    except SettingsError as error:
+        for fault in error.faults:
+            typer.echo(f"paquebot: {fault}", err=True)
+        raise typer.Exit(2) from None
+    try:
+        return asyncio.run(_with_client(settings, work))
+    except DirectoryRefused as refused:
+        typer.echo(f"paquebot: {refused}", err=True)
+    except DirectoryUnavailable as away:
+        typer.echo(f"paquebot: the directory at {settings.directory.target} does not answer: {away}", err=True)
+    raise typer.Exit(1)
+
+
+async def _with_client(settings: ClientSettings, work: Callable[[DirectoryClient], Awaitable[T]]) -> T:
+    channel = open_channel(settings.directory)
+    try:
+        return await work(DirectoryClient(channel, settings.directory, settings.admin_token))
+    finally:
+        await channel.close()
