@@ -101,10 +101,7 @@ class Stack:
     async def _start_services(self) -> None:
         for service in SERVICES:
             await self.supervisor.keep(service, lambda service=service: self._start_service(service))  # type: ignore[misc]
-        results = await asyncio.gather(*(self._wait_ready(s) for s in SERVICES), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await asyncio.gather(*(self._wait_ready(service) for service in SERVICES))
 
     async def _start_service(self, service: str) -> ManagedProcess:
         plan = self.plan
@@ -120,15 +117,17 @@ class Stack:
 
     async def _wait_ready(self, service: str) -> None:
         url = f"http://{LOOPBACK}:{self.plan.ports.services.metrics(service)}/readyz"
+        log = self.plan.layout.logs / f"{service}.log"
         reason = "no answer"
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 while reason:
                     reason = await asyncio.to_thread(_unready, url)
+                    if end := self.supervisor.last_end(service):  # what fails at the start will fail again
+                        raise UpError(f"{service} {end} (see {log})")
                     if reason:
                         await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            log = self.plan.layout.logs / f"{service}.log"
             text = f"{service} was not ready after {_READY_SECONDS:g} s ({reason}); see {log}"
             raise UpError(text) from None
         self.step(f"{service} is ready")

@@ -27,6 +27,9 @@ class _Kept:
     start: Start
     process: ManagedProcess
     watcher: asyncio.Task[None] | None = None
+    ends: int = 0
+    code: int = 0
+    words: str = ""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,11 @@ class Supervisor:
     def pid(self, name: str) -> int:
         """The process id of `name` now."""
         return self._kept[name].process.pid
+
+    def last_end(self, name: str) -> str:
+        """How `name` ended the last time, with its last words; empty: it never ended."""
+        kept = self._kept[name]
+        return f"{how_it_ended(kept.code)}: {kept.words}" if kept.ends else ""
 
     async def stop(self, *groups: tuple[str, ...]) -> None:
         """End the named processes, one group after the other, each group at once; then whatever is left."""
@@ -72,9 +80,10 @@ class Supervisor:
             code = await kept.process.wait()
             if self._stopping:
                 return
+            kept.ends, kept.code, kept.words = kept.ends + 1, code, kept.process.last_words() if code > 0 else ""
             delay = _FIRST_DELAY if time.monotonic() - began > _GOOD_AFTER else delay
-            words = kept.process.last_words() if code > 0 else ""
-            self.say(f"{name} {how_it_ended(code)}{': ' + words if words else ''}; it starts again in {delay:g} s")
+            words = f": {kept.words}" if kept.words else ""
+            self.say(f"{name} {how_it_ended(code)}{words}; it starts again in {delay:g} s")
             delay = await self._again(name, kept, delay)
 
     async def _again(self, name: str, kept: _Kept, delay: float) -> float:
