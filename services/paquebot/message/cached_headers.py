@@ -47,9 +47,7 @@ def cached_name(name: bytes) -> str | None:
     return _NAMES.get(name)
 
 
-def choose_headers(
-    found: list[tuple[str, bytes]], *, whole: bool
-) -> tuple[list[summary_pb2.HeaderField], list[str]]:
+def choose_headers(found: list[tuple[str, bytes]], *, whole: bool) -> tuple[list[summary_pb2.HeaderField], list[str]]:
     """What to keep of the (name, raw field) pairs found, in order, and the names that did not fit.
 
     Without `whole` the header was not read to its end, and no name can be answered from what was seen.

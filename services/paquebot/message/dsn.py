@@ -178,8 +178,7 @@ def _typed_address(address: str, *, utf8: bool) -> str:
 def _utf8_addr_xtext(address: str) -> str:
     """RFC 6533 §3: EmbeddedUnicodeChar = "\\x{" HEXPOINT "}" for what is not printable ASCII"""
     return "".join(
-        char if char.isascii() and char not in "\\+=" and char > " " else f"\\x{{{ord(char):X}}}"
-        for char in address
+        char if char.isascii() and char not in "\\+=" and char > " " else f"\\x{{{ord(char):X}}}" for char in address
     )
 
 

@@ -26,8 +26,7 @@ _OPENINGS: Final = {
     ),
     Action.DELIVERED: "Your message was delivered to:",
     Action.RELAYED: (
-        "Your message was passed on to a mail system that does not confirm deliveries. "
-        "You may not hear more about:"
+        "Your message was passed on to a mail system that does not confirm deliveries. You may not hear more about:"
     ),
     Action.EXPANDED: "Your message was passed on to all members of:",
 }
@@ -74,9 +73,7 @@ def human_text(report: DeliveryReport, attached: str) -> str:
         if of_this_kind:
             blocks.append("\n".join(_wrapped(_OPENINGS[action])))
             blocks.extend("\n".join(_recipient(item)) for item in of_this_kind)
-    blocks.append(
-        "\n".join(_wrapped(f"{attached} The details behind this text are for mail programs and experts."))
-    )
+    blocks.append("\n".join(_wrapped(f"{attached} The details behind this text are for mail programs and experts.")))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -59,7 +59,5 @@ def _address_list(values: HeaderValues, name: bytes, budget: Budget) -> list[sum
         for found in addresses(unfold(value)):
             if not budget.take(_ADDRESS_OVERHEAD + sum(map(len, filter(None, found)))):
                 return kept
-            kept.append(
-                summary_pb2.Address(name=found.name, adl=found.adl, mailbox=found.mailbox, host=found.host)
-            )
+            kept.append(summary_pb2.Address(name=found.name, adl=found.adl, mailbox=found.mailbox, host=found.host))
     return kept

@@ -15,6 +15,9 @@ MAX_PARTS: Final = 1000
 MAX_BOUNDARY: Final = 512
 """Octets; RFC 2046 §5.1.1 allows 70, real senders do not always keep to it."""
 
+MAX_DASH_LINES: Final = 400_000
+"""Lines starting with two hyphens that are compared with boundaries; behind them no part ends any more."""
+
 MAX_HEADER: Final = 256 * 1024
 """Octets of one header that are looked at."""
 

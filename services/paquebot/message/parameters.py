@@ -87,7 +87,7 @@ def parameters(text: bytes) -> Parameters:
         semicolon = text.rfind(b";", pos, equals)  # everything before it has no "=": empty or broken parameters
         if semicolon >= 0:
             pos = _skip_blank(text, semicolon + 1)
-        name = text[pos:equals].rstrip(_BLANK).lower()
+        name = text[pos:equals].partition(b"(")[0].rstrip(_BLANK).lower()
         value, pos = _value(text, _skip_blank(text, equals + 1))
         if name:
             found.append((name, value))

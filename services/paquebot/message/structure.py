@@ -17,6 +17,7 @@ from paquebot.message.envelope import ENVELOPE_FIELDS, HeaderValues, fill_envelo
 from paquebot.message.header import field_spans, unfold
 from paquebot.message.limits import (
     MAX_BOUNDARY,
+    MAX_DASH_LINES,
     MAX_DEPTH,
     MAX_HEADER,
     MAX_HEADERS_TOTAL,
@@ -104,14 +105,13 @@ class StructureScan:
         self.boundaries: dict[bytes, int] = {}
         self.delimiter: _Delimiter | None = None  # where the entity just read ended; None: end of message
         self.dashes = _Ahead(raw, b"\n--")
+        self.dash_lines = MAX_DASH_LINES
         self.blank_crlf = _Ahead(raw, b"\n\r\n")
         self.blank_lf = _Ahead(raw, b"\n\n")
         self.counted_to = 0
         self.lines = 0
 
-    def header(
-        self, start: int, wanted: frozenset[bytes], kept: list[tuple[bytes, bytes]] | None = None
-    ) -> Header:
+    def header(self, start: int, wanted: frozenset[bytes], kept: list[tuple[bytes, bytes]] | None = None) -> Header:
         """Read the header at `start`; `kept` receives (name, raw field) of every field, when given.
 
         It ends behind the first empty line, or where a delimiter cuts it short.
@@ -190,9 +190,10 @@ class StructureScan:
         self.parts += 1
         part.type, part.subtype = _TEXT_PLAIN
         part.encoding = b"7BIT"
-        part.header_offset = part.body_offset = min(start, end)
-        part.body_length = end - part.body_offset
-        part.lines = self.raw.count(b"\n", part.body_offset, end)
+        start = min(start, self._content_end())
+        part.header_offset = part.body_offset = start
+        part.body_length = max(0, end - start)
+        part.lines = self.raw.count(b"\n", start, start + part.body_length)
 
     def _embedded_message(self, part: summary_pb2.BodyPart, body_offset: int, level: int) -> None:
         """RFC 2046 §5.2.1: the body is a message with a header of its own."""
@@ -230,7 +231,8 @@ class StructureScan:
         """Look for a delimiter from the line at `pos` on; the offset before its line, or None up to `limit`."""
         raw = self.raw
         at = self.dashes.find(pos - 1)
-        while at < limit:
+        while at < limit and self.dash_lines > 0:
+            self.dash_lines -= 1
             line_end = raw.find(b"\n", at + 3)
             line_end = line_end if line_end >= 0 else len(raw)
             if line_end - at <= MAX_BOUNDARY and self._match(raw[at + 3 : line_end].rstrip(b" \t\r"), at):

@@ -7,9 +7,12 @@ Invariants: the octets of the message that are not named stay as they are; what 
 from collections.abc import Callable
 from datetime import datetime
 from email.utils import format_datetime
+from typing import Final
 
 from paquebot.message.address_list import skip_comment
 from paquebot.message.header import field_spans, split_header, unfold
+
+_WHITE_SPACE: Final = (b" ", b"\t")
 
 
 def count_received(raw: bytes) -> int:
@@ -22,9 +25,9 @@ def add_trace(raw: bytes, header_block: bytes) -> bytes:
 
     A message that starts with white space has no header; an empty line keeps its text from continuing ours.
     """
-    if not header_block.endswith(b"\r\n") or header_block.startswith((b" ", b"\t", b"\r\n")):
+    if not header_block.endswith(b"\r\n") or header_block.startswith((*_WHITE_SPACE, b"\r\n")):
         raise ValueError("a header block is one or more whole fields")
-    separator = b"\r\n" if raw.startswith((b" ", b"\t")) else b""
+    separator = b"\r\n" if raw.startswith(_WHITE_SPACE) else b""
     return b"".join((header_block, separator, raw))
 
 
@@ -77,7 +80,9 @@ def ensure_date_and_message_id(raw: bytes, now: datetime, message_id: str) -> by
 
     `now` is aware; `message_id` comes with its angle brackets. The same object when nothing is missing.
     """
-    present = {name for name, *_ in field_spans(raw, 0, split_header(raw))}
+    # Behind the empty line that add_trace puts before leading white space, fields would be body.
+    header_end = 0 if raw.startswith(_WHITE_SPACE) else split_header(raw)
+    present = {name for name, *_ in field_spans(raw, 0, header_end)}
     missing = b""
     if b"date" not in present:
         missing += f"Date: {format_datetime(now)}\r\n".encode("ascii")
