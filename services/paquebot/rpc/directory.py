@@ -1,6 +1,6 @@
 """Client of `Directory`, for administration: `await client.ask(client.stub.GetDomain, GetDomainRequest(...))`."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from grpc.aio import AioRpcError, Channel, UnaryUnaryMultiCallable
@@ -8,7 +8,10 @@ from grpc.aio import AioRpcError, Channel, UnaryUnaryMultiCallable
 from paquebot.observability import metrics
 from paquebot.rpc.channel import DirectoryUnavailable
 from paquebot.runtime.engines import DirectoryClientSettings
-from paquebot.v1.directory_pb2_grpc import DirectoryAsyncStub, DirectoryStub
+from paquebot.v1.directory_pb2_grpc import DirectoryStub
+
+if TYPE_CHECKING:
+    from paquebot.v1.directory_pb2_grpc import DirectoryAsyncStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -37,7 +40,7 @@ class DirectoryClient:
     """`channel` from `open_channel`; `admin_token` as the service has it."""
 
     def __init__(self, channel: Channel, settings: DirectoryClientSettings, admin_token: str) -> None:
-        self.stub: DirectoryAsyncStub = DirectoryStub(channel)
+        self.stub: "DirectoryAsyncStub" = DirectoryStub(channel)
         self._timeout = settings.timeout
         self._metadata = (("authorization", f"Bearer {admin_token}"),)
 
