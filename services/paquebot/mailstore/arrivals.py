@@ -1,21 +1,12 @@
-"""Messages that come in: delivery and append.
+"""Messages that get their place in a mailbox: the one statement that allocates their UIDs, and append."""
 
-A delivery and its record are one transaction under the account's lock, so a message has its effect once in an
-account (invariant 3). The subaddress detail of a delivery names a mailbox when one of that name exists,
-compared without case, at the top or below INBOX (top first): alice+lists@ goes to `lists`, else to
-`INBOX/lists`, else to INBOX. It never names a mailbox with a special use, so no sender can write into Sent or
-Drafts.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.mailstore import keywords
-from paquebot.mailstore.accounts import add_accounts
 from paquebot.mailstore.errors import OverQuota
-from paquebot.mailstore.locks import LockedAccount, lock_account, lock_accounts, lock_mailbox
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.mailstore.types import Appended, Delivery, DeliveryResult, Flag, Limits, NewMessage, Outcome
+from paquebot.mailstore.locks import LockedAccount, lock_account, lock_mailbox
+from paquebot.mailstore.types import Appended, Limits, NewMessage
 from paquebot.runtime.postgres import Connection, Postgres
 
 _PLACED = """
@@ -68,16 +59,16 @@ _INSERT = """
 """
 _RECORD = """
     , recorded AS (
-        INSERT INTO mailstore.deliveries (account_id, queue_id, delivered_at)
-        SELECT account_id, queue_id, now() FROM incoming
+        INSERT INTO mailstore.deliveries (account_id, queue_id, delivered_at, refused)
+        SELECT account_id, queue_id, now(), false FROM incoming
     )
 """
-_APPEND = _PLACED + _INSERT
-_DELIVER = _PLACED + _RECORD + _INSERT
+APPEND = _PLACED + _INSERT
+DELIVER = _PLACED + _RECORD + _INSERT
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrival:
+class Arrival:
     """A message on its way into a mailbox; `place` counts the arrivals of that mailbox from 0."""
 
     account_id: int
@@ -109,138 +100,20 @@ class _Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class Placed:
     uid: int
     mod_seq: int
 
 
-async def _insert(connection: Connection, sql: str, arrivals: Sequence[_Arrival]) -> list[_Placed]:
+async def insert(connection: Connection, sql: str, arrivals: Sequence[Arrival]) -> list[Placed]:
     """Insert under the accounts' locks; the answer is in the order of `arrivals`."""
     columns = zip(*(arrival.columns() for arrival in arrivals), strict=True)
     inserted = await connection.fetch(sql, *map(list, columns))
-    mailboxes: dict[tuple[int, int], list[_Placed]] = {}
+    mailboxes: dict[tuple[int, int], list[Placed]] = {}
     for row in sorted(inserted, key=lambda row: int(row["uid"])):
         key = row["account_id"], row["mailbox_id"]
-        mailboxes.setdefault(key, []).append(_Placed(row["uid"], row["mod_seq"]))
+        mailboxes.setdefault(key, []).append(Placed(row["uid"], row["mod_seq"]))
     return [mailboxes[arrival.account_id, arrival.mailbox_id][arrival.place] for arrival in arrivals]
-
-
-# Delivery
-
-
-async def deliver(postgres: Postgres, deliveries: Sequence[Delivery]) -> list[Outcome]:
-    if not deliveries:
-        return []
-
-    async def work(connection: Connection) -> list[Outcome]:
-        return await _deliver(connection, deliveries)
-
-    return await postgres.run("deliver", work)
-
-
-async def _deliver(connection: Connection, deliveries: Sequence[Delivery]) -> list[Outcome]:
-    accounts = await _accounts(connection, {delivery.account_id for delivery in deliveries})
-    before = await _recorded(connection, [_key(delivery) for delivery in deliveries])
-    mailboxes = await _named_mailboxes(connection, deliveries)
-    results = _decide(deliveries, accounts, before)
-    arrivals = list(_arrivals(deliveries, results, mailboxes))
-    placed = await _insert(connection, _DELIVER, arrivals) if arrivals else []
-    outcomes = (
-        Outcome(DeliveryResult.DELIVERED, arrival.mailbox_id, at.uid, at.mod_seq)
-        for arrival, at in zip(arrivals, placed, strict=True)
-    )
-    return [next(outcomes) if result is DeliveryResult.DELIVERED else Outcome(result) for result in results]
-
-
-def _key(delivery: Delivery) -> tuple[int, str]:
-    return delivery.account_id, delivery.message.email_id
-
-
-async def _accounts(connection: Connection, wanted: set[int]) -> dict[int, LockedAccount]:
-    """The accounts, locked, the missing ones made; without those that were deleted."""
-    locked = await lock_accounts(connection, sorted(wanted))
-    if len(locked) < len(wanted):
-        await add_accounts(connection, sorted(wanted - locked.keys()))
-        locked = await lock_accounts(connection, sorted(wanted))
-    return locked
-
-
-_RECORDED = """
-    SELECT account_id, queue_id FROM mailstore.deliveries
-    JOIN unnest($1::bigint[], $2::text[]) AS k (account_id, queue_id) USING (account_id, queue_id)
-"""
-
-
-async def _recorded(connection: Connection, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-    found = await connection.fetch(_RECORDED, [key[0] for key in keys], [key[1] for key in keys])
-    return {(row["account_id"], row["queue_id"]) for row in found}
-
-
-async def delivered(postgres: Postgres, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-    async with postgres.connection("delivered") as connection:
-        return await _recorded(connection, keys)
-
-
-_NAMED = """
-    SELECT account_id, mailbox_id, name FROM mailstore.mailboxes
-    WHERE account_id = ANY($1::bigint[]) AND selectable AND special_use IS NULL
-"""
-
-
-async def _named_mailboxes(connection: Connection, deliveries: Sequence[Delivery]) -> dict[tuple[int, str], int]:
-    """(account id, case-folded name) of the mailboxes that a detail may name → mailbox id."""
-    accounts = {delivery.account_id for delivery in deliveries if delivery.detail}
-    if not accounts:
-        return {}
-    found = await connection.fetch(_NAMED, sorted(accounts))
-    return {(row["account_id"], row["name"].casefold()): row["mailbox_id"] for row in found}
-
-
-def _decide(
-    deliveries: Sequence[Delivery], accounts: Mapping[int, LockedAccount], before: Iterable[tuple[int, str]]
-) -> list[DeliveryResult]:
-    """What to do with each, in order: a message that does not fit leaves room for a smaller one after it."""
-    done = set(before)
-    used = {account_id: account.octets for account_id, account in accounts.items()}
-    results: list[DeliveryResult] = []
-    for delivery in deliveries:
-        result = DeliveryResult.DELIVERED
-        size = delivery.message.size
-        if delivery.account_id not in used:
-            result = DeliveryResult.NO_ACCOUNT
-        elif _key(delivery) in done:
-            result = DeliveryResult.DUPLICATE
-        elif 0 < delivery.quota_octets < used[delivery.account_id] + size:
-            result = DeliveryResult.OVER_QUOTA
-        else:
-            done.add(_key(delivery))
-            used[delivery.account_id] += size
-        results.append(result)
-    return results
-
-
-def _arrivals(
-    deliveries: Sequence[Delivery],
-    results: Sequence[DeliveryResult],
-    mailboxes: Mapping[tuple[int, str], int],
-) -> Iterator[_Arrival]:
-    places: dict[tuple[int, int], int] = {}
-    for delivery, result in zip(deliveries, results, strict=True):
-        if result is DeliveryResult.DELIVERED:
-            mailbox_id = _mailbox_for(delivery, mailboxes)
-            place = places.get((delivery.account_id, mailbox_id), 0)
-            places[delivery.account_id, mailbox_id] = place + 1
-            yield _Arrival(delivery.account_id, mailbox_id, place, delivery.message)
-
-
-def _mailbox_for(delivery: Delivery, mailboxes: Mapping[tuple[int, str], int]) -> int:
-    detail = delivery.detail.casefold()
-    at_top = mailboxes.get((delivery.account_id, detail))
-    below_inbox = mailboxes.get((delivery.account_id, "inbox/" + detail))
-    return at_top or below_inbox or INBOX_ID
-
-
-# Append
 
 
 async def append(
@@ -262,7 +135,7 @@ async def append(
         spelled = await keywords.spell(
             connection, mailbox, {word for message in messages for word in message.keywords}, limits
         )
-        placed = await _insert(connection, _APPEND, list(_appends(account_id, mailbox_id, messages, spelled)))
+        placed = await insert(connection, APPEND, list(_appends(account_id, mailbox_id, messages, spelled)))
         return Appended(mailbox.uid_validity, tuple(at.uid for at in placed), placed[0].mod_seq)
 
     return await postgres.run("append", work)
@@ -270,7 +143,7 @@ async def append(
 
 def _appends(
     account_id: int, mailbox_id: int, messages: Sequence[NewMessage], spelled: keywords.Spelling
-) -> Iterator[_Arrival]:
+) -> Iterator[Arrival]:
     for place, message in enumerate(messages):
         respelled = NewMessage(
             email_id=message.email_id,
@@ -278,11 +151,11 @@ def _appends(
             summary=message.summary,
             thread_key=message.thread_key,
             internal_date=message.internal_date,
-            flags=Flag(message.flags),
+            flags=message.flags,
             keywords=spelled(message.keywords),
             prefix=message.prefix,
         )
-        yield _Arrival(account_id, mailbox_id, place, respelled)
+        yield Arrival(account_id, mailbox_id, place, respelled)
 
 
 def need_quota(account: LockedAccount, asked: int, quota_octets: int) -> None:

@@ -19,6 +19,7 @@ from paquebot.mailstore import (
     arrivals,
     checks,
     copies,
+    delivery,
     flag_changes,
     maildrop,
     removal,
@@ -164,17 +165,18 @@ class Mailstore:
 
     # Changes
 
-    async def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    async def deliver(self, deliveries: Sequence[Delivery], *, refuse_over_quota: bool = False) -> list[Outcome]:
         """Put each message into its account, in one transaction; the answer at place i is for delivery i.
 
         Each (queue id, account) has its effect once, however often it comes. The mailbox is INBOX, or the one
-        that `detail` names (see `arrivals`). Accounts are made on first use.
+        that `detail` names (see `delivery`). Accounts are made on first use. With `refuse_over_quota` a message
+        over quota is recorded as refused: it stays OVER_QUOTA when it comes again, even with room by then.
         """
-        return await arrivals.deliver(self._postgres, deliveries)
+        return await delivery.deliver(self._postgres, deliveries, refuse_over_quota)
 
     async def delivered(self, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-        """Which of the (account id, queue id) were delivered before: what a recovery need not do again."""
-        return await arrivals.delivered(self._postgres, keys)
+        """Which of the (account id, queue id) were delivered or refused: what a recovery need not do again."""
+        return await delivery.delivered(self._postgres, keys)
 
     async def append(
         self, account_id: int, mailbox_id: int, messages: Sequence[NewMessage], *, quota_octets: int

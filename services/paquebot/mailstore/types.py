@@ -207,7 +207,7 @@ class DeliveryResult(enum.Enum):
     DUPLICATE = "duplicate"
     """This message was delivered to this account before: nothing was changed."""
     OVER_QUOTA = "over_quota"
-    """Nothing was changed; may be tried again."""
+    """Nothing was put into a mailbox. May be tried again, unless it was recorded as refused."""
     NO_ACCOUNT = "no_account"
     """The account was deleted."""
 

@@ -84,6 +84,7 @@ CREATE TABLE mailstore.deliveries (
     account_id   bigint NOT NULL,
     queue_id     text   COLLATE "C" NOT NULL,
     delivered_at timestamptz NOT NULL,
+    refused      boolean NOT NULL,  -- over quota, for good: its sender is told, and later room changes nothing
     PRIMARY KEY (account_id, queue_id)
 );
 

@@ -1,0 +1,152 @@
+"""Deliveries: messages for any accounts, each put into its mailbox once.
+
+A delivery and its record are one transaction under the account's lock, so a message has its effect once in an account
+(invariant 3). The subaddress detail of a delivery names a mailbox when one of that name exists, compared without
+case, at the top or below INBOX (top first): alice+lists@ goes to `lists`, else to `INBOX/lists`, else to INBOX. It
+never names a mailbox with a special use, so no sender can write into Sent or Drafts.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from paquebot.mailstore.accounts import add_accounts
+from paquebot.mailstore.arrivals import DELIVER, Arrival, insert
+from paquebot.mailstore.locks import LockedAccount, lock_accounts
+from paquebot.mailstore.names import INBOX_ID
+from paquebot.mailstore.types import Delivery, DeliveryResult, Outcome
+from paquebot.runtime.postgres import Connection, Postgres
+
+
+async def deliver(postgres: Postgres, deliveries: Sequence[Delivery], refuse_over_quota: bool) -> list[Outcome]:
+    if not deliveries:
+        return []
+
+    async def work(connection: Connection) -> list[Outcome]:
+        return await _deliver(connection, deliveries, refuse_over_quota)
+
+    return await postgres.run("deliver", work)
+
+
+async def _deliver(connection: Connection, deliveries: Sequence[Delivery], refuse_over_quota: bool) -> list[Outcome]:
+    accounts = await _accounts(connection, {delivery.account_id for delivery in deliveries})
+    before = await _recorded(connection, [_key(delivery) for delivery in deliveries])
+    mailboxes = await _named_mailboxes(connection, deliveries)
+    results = _decide(deliveries, accounts, before)
+    if refuse_over_quota:
+        await _record_refusals(connection, deliveries, results)
+    arrivals = list(_arrivals(deliveries, results, mailboxes))
+    placed = await insert(connection, DELIVER, arrivals) if arrivals else []
+    outcomes = (
+        Outcome(DeliveryResult.DELIVERED, arrival.mailbox_id, at.uid, at.mod_seq)
+        for arrival, at in zip(arrivals, placed, strict=True)
+    )
+    return [next(outcomes) if result is DeliveryResult.DELIVERED else Outcome(result) for result in results]
+
+
+def _key(delivery: Delivery) -> tuple[int, str]:
+    return delivery.account_id, delivery.message.email_id
+
+
+async def _accounts(connection: Connection, wanted: set[int]) -> dict[int, LockedAccount]:
+    """The accounts, locked, the missing ones made; without those that were deleted."""
+    locked = await lock_accounts(connection, sorted(wanted))
+    if len(locked) < len(wanted):
+        await add_accounts(connection, sorted(wanted - locked.keys()))
+        locked = await lock_accounts(connection, sorted(wanted))
+    return locked
+
+
+_RECORDED = """
+    SELECT account_id, queue_id, refused FROM mailstore.deliveries
+    JOIN unnest($1::bigint[], $2::text[]) AS k (account_id, queue_id) USING (account_id, queue_id)
+"""
+
+
+async def _recorded(connection: Connection, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], bool]:
+    """Those of `keys` that have a record, and whether it is one of refusal."""
+    found = await connection.fetch(_RECORDED, [key[0] for key in keys], [key[1] for key in keys])
+    return {(row["account_id"], row["queue_id"]): row["refused"] for row in found}
+
+
+async def delivered(postgres: Postgres, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+    async with postgres.connection("delivered") as connection:
+        return set(await _recorded(connection, keys))
+
+
+_REFUSE = """
+    INSERT INTO mailstore.deliveries (account_id, queue_id, delivered_at, refused)
+    SELECT account_id, queue_id, now(), true FROM unnest($1::bigint[], $2::text[]) AS k (account_id, queue_id)
+    ON CONFLICT DO NOTHING
+"""
+
+
+async def _record_refusals(
+    connection: Connection, deliveries: Sequence[Delivery], results: Sequence[DeliveryResult]
+) -> None:
+    refused = [
+        _key(delivery)
+        for delivery, result in zip(deliveries, results, strict=True)
+        if result is DeliveryResult.OVER_QUOTA
+    ]
+    if refused:
+        await connection.execute(_REFUSE, [key[0] for key in refused], [key[1] for key in refused])
+
+
+_NAMED = """
+    SELECT account_id, mailbox_id, name FROM mailstore.mailboxes
+    WHERE account_id = ANY($1::bigint[]) AND selectable AND special_use IS NULL
+"""
+
+
+async def _named_mailboxes(connection: Connection, deliveries: Sequence[Delivery]) -> dict[tuple[int, str], int]:
+    """(account id, case-folded name) of the mailboxes that a detail may name → mailbox id."""
+    accounts = {delivery.account_id for delivery in deliveries if delivery.detail}
+    if not accounts:
+        return {}
+    found = await connection.fetch(_NAMED, sorted(accounts))
+    return {(row["account_id"], row["name"].casefold()): row["mailbox_id"] for row in found}
+
+
+def _decide(
+    deliveries: Sequence[Delivery],
+    accounts: Mapping[int, LockedAccount],
+    before: Mapping[tuple[int, str], bool],
+) -> list[DeliveryResult]:
+    """What to do with each, in order: a message that does not fit leaves room for a smaller one after it."""
+    refused_before = dict(before)
+    used = {account_id: account.octets for account_id, account in accounts.items()}
+    results: list[DeliveryResult] = []
+    for delivery in deliveries:
+        key, size = _key(delivery), delivery.message.size
+        if delivery.account_id not in used:
+            result = DeliveryResult.NO_ACCOUNT
+        elif key in refused_before:
+            result = DeliveryResult.OVER_QUOTA if refused_before[key] else DeliveryResult.DUPLICATE
+        elif 0 < delivery.quota_octets < used[delivery.account_id] + size:
+            result = DeliveryResult.OVER_QUOTA
+        else:
+            result = DeliveryResult.DELIVERED
+            refused_before[key] = False
+            used[delivery.account_id] += size
+        results.append(result)
+    return results
+
+
+def _arrivals(
+    deliveries: Sequence[Delivery],
+    results: Sequence[DeliveryResult],
+    mailboxes: Mapping[tuple[int, str], int],
+) -> Iterator[Arrival]:
+    places: dict[tuple[int, int], int] = {}
+    for delivery, result in zip(deliveries, results, strict=True):
+        if result is DeliveryResult.DELIVERED:
+            mailbox_id = _mailbox_for(delivery, mailboxes)
+            place = places.get((delivery.account_id, mailbox_id), 0)
+            places[delivery.account_id, mailbox_id] = place + 1
+            yield Arrival(delivery.account_id, mailbox_id, place, delivery.message)
+
+
+def _mailbox_for(delivery: Delivery, mailboxes: Mapping[tuple[int, str], int]) -> int:
+    detail = delivery.detail.casefold()
+    at_top = mailboxes.get((delivery.account_id, detail))
+    below_inbox = mailboxes.get((delivery.account_id, "inbox/" + detail))
+    return at_top or below_inbox or INBOX_ID
