@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from paquebot.wire.imap.sequence_set import SequenceSet
@@ -407,17 +407,14 @@ class Authenticate:
 
     tag: bytes
     mechanism: str
-    initial_response: bytes | None
+    initial_response: bytes | None = field(repr=False)  # may hold a password
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
     tag: bytes
     userid: bytes
-    password: bytes
-
-    def __repr__(self) -> str:
-        return f"Login(tag={self.tag!r}, userid={self.userid!r}, password=...)"
+    password: bytes = field(repr=False)
 
 
 # Authenticated: RFC 3501 §6.3

@@ -7,7 +7,7 @@ One function per production of RFC 3501 §9, each leaving the cursor after what 
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paquebot.wire.cursor import ALPHA, BACKSLASH, CR, DIGITS, DQUOTE, LF, SP, Cursor
 from paquebot.wire.imap.errors import MailboxNameError
@@ -29,16 +29,14 @@ _NUMBER_OR_STAR = "a message number or *"
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH_NUMBERS = {name.upper().encode(): number for number, name in enumerate(MONTHS, 1)}
-_SYSTEM_FLAGS = {
-    name.upper().encode(): "\\" + name for name in ("Answered", "Flagged", "Deleted", "Seen", "Draft")
-}
+_SYSTEM_FLAGS = {name.upper().encode(): "\\" + name for name in ("Answered", "Flagged", "Deleted", "Seen", "Draft")}
 
 
 @dataclass(frozen=True, slots=True)
 class Literal:
     """The octets of a literal or, `binary`, of a literal8."""
 
-    payload: bytes
+    payload: bytes = field(repr=False)  # may be a password
     binary: bool = False
 
 
@@ -54,7 +52,7 @@ class MessageLiteral:
 class AssembledCommand:
     """One command: its lines, joined by CRLF after each `{n}`, and its literals in the order of these."""
 
-    text: bytes
+    text: bytes = field(repr=False)  # may hold a password
     literals: tuple[Literal | MessageLiteral, ...] = ()
 
 
