@@ -26,8 +26,7 @@ def write_envelope(out: bytearray, envelope: summary_pb2.ImapEnvelope) -> None:
     out += b" "
     write_nstring(out, envelope.subject if envelope.HasField("subject") else None)
     out += b" "
-    # `from` is a word of Python's.
-    _write_addresses(out, getattr(envelope, "from"))
+    _write_addresses(out, envelope.from_)
     for addresses in (envelope.sender, envelope.reply_to, envelope.to, envelope.cc, envelope.bcc):
         out += b" "
         _write_addresses(out, addresses)
@@ -57,9 +56,7 @@ def _write_addresses(out: bytearray, addresses: Sequence[summary_pb2.Address]) -
     out += b")"
 
 
-def write_body_structure(
-    out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool = False
-) -> None:
+def write_body_structure(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool = False) -> None:
     """body = "(" (body-type-1part / body-type-mpart) ")"; `extended` adds the extension data (BODYSTRUCTURE),
     `rev2` writes message/global like message/rfc822, which IMAP4rev1's grammar does not know."""
     out += b"("

@@ -41,9 +41,7 @@ _MACROS: Final[Mapping[bytes, tuple[FetchAttribute, ...]]] = {
 _ITEMS: Final[Mapping[bytes, FetchItem]] = {item.value: item for item in FetchItem if item is not FetchItem.BODY}
 _RFC822: Final[Mapping[bytes, FetchSection]] = {
     b"RFC822": FetchSection(Section(), form=SectionForm.RFC822),
-    b"RFC822.HEADER": FetchSection(
-        Section((), SectionSpecifier.HEADER), peek=True, form=SectionForm.RFC822_HEADER
-    ),
+    b"RFC822.HEADER": FetchSection(Section((), SectionSpecifier.HEADER), peek=True, form=SectionForm.RFC822_HEADER),
     b"RFC822.TEXT": FetchSection(Section((), SectionSpecifier.TEXT), form=SectionForm.RFC822_TEXT),
 }
 _OPEN = 0x5B  # [

@@ -187,17 +187,13 @@ def list_line(
     return bytes(out)
 
 
-def lsub_line(
-    attributes: Iterable[str], name: str, *, delimiter: str | None = DELIMITER, utf8: bool = False
-) -> bytes:
+def lsub_line(attributes: Iterable[str], name: str, *, delimiter: str | None = DELIMITER, utf8: bool = False) -> bytes:
     out = _listed(b"* LSUB ", attributes, delimiter, name, utf8=utf8)
     out += b"\r\n"
     return bytes(out)
 
 
-def _listed(
-    prefix: bytes, attributes: Iterable[str], delimiter: str | None, name: str, *, utf8: bool
-) -> bytearray:
+def _listed(prefix: bytes, attributes: Iterable[str], delimiter: str | None, name: str, *, utf8: bool) -> bytearray:
     """mailbox-list; an empty name (the answer about the delimiter, RFC 3501 §6.3.8) is \"\""""
     out = bytearray(prefix)
     write_flags(out, attributes)
