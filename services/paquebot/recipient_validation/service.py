@@ -37,6 +37,7 @@ SERVICES = (
     "paquebot.v1.Directory",
 )
 _HEALTH_SECONDS = 2.0
+_START_SECONDS = 0.2
 _MAX_REQUEST = 1024 * 1024
 _MAX_CALLS = 1000  # under way at once; above, RESOURCE_EXHAUSTED
 
@@ -142,4 +143,4 @@ async def _report_health(servicer: health.aio.HealthServicer, health_of_process:
         status = health_pb2.HealthCheckResponse.NOT_SERVING if reasons else serving
         for name in ("", *SERVICES):
             await servicer.set(name, status)
-        await asyncio.sleep(_HEALTH_SECONDS)
+        await asyncio.sleep(_START_SECONDS if reasons else _HEALTH_SECONDS)

@@ -1,0 +1,111 @@
+"""The real recipient_validation on a real database, in this process, with clients connected to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import urllib.parse
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from grpc.aio import Channel
+
+from loopback import free_port
+from paquebot.recipient_validation.service import NAME, main
+from paquebot.recipient_validation.settings import RecipientValidationSettings
+from paquebot.rpc import AuthenticationClient, DirectoryClient, ValidationClient, open_channel
+from paquebot.rpc.validation import ValidationCacheSettings
+from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.health import Health
+from paquebot.runtime.migrations import bootstrap_roles, migrate
+from paquebot.runtime.service import Context
+from paquebot.runtime.settings import Seconds, load
+from paquebot.v1 import directory_pb2 as pb
+
+ADMIN_TOKEN = "the admin token of tests"
+ROLE = "paquebot_recipient_validation"
+_ROLE_PASSWORD = "role secret of tests"
+
+CHEAP_HASHES = {
+    "PAQUEBOT_ARGON2_PASSES": "1",
+    "PAQUEBOT_ARGON2_MEMORY": "64KiB",
+    "PAQUEBOT_HASH_THREADS": "1",
+}
+
+
+@dataclass(slots=True, frozen=True)
+class DirectoryService:
+    """`validation` keeps no answers."""
+
+    target: str
+    context: Context
+    channel: Channel
+    admin: DirectoryClient
+    validation: ValidationClient
+    authentication: AuthenticationClient
+
+    async def domain(self, name: str, **fields: object) -> pb.Domain:
+        return await self.admin.ask(self.admin.stub.CreateDomain, pb.CreateDomainRequest(name=name, **fields))
+
+    async def account(self, address: str, password: str = "secret", **fields: object) -> int:
+        request = pb.CreateAccountRequest(address=address, password=password, **fields)
+        return (await self.admin.ask(self.admin.stub.CreateAccount, request)).account_id
+
+    async def alias(self, address: str, *targets: str) -> None:
+        request = pb.CreateAliasRequest(address=address, targets=targets)
+        await self.admin.ask(self.admin.stub.CreateAlias, request)
+
+    async def set_account(self, address: str, **fields: object) -> None:
+        request = pb.UpdateAccountRequest(address=address, **fields)
+        await self.admin.ask(self.admin.stub.UpdateAccount, request)
+
+
+def role_dsn(admin_dsn: str) -> str:
+    """The DSN with which the service itself logs in: only the rights of its role."""
+    parts = urllib.parse.urlsplit(admin_dsn)
+    hosts = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{ROLE}:{urllib.parse.quote(_ROLE_PASSWORD)}@{hosts}").geturl()
+
+
+@contextlib.asynccontextmanager
+async def directory_service(admin_dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
+    """Migrate the database, run the service as `paquebot recipient-validation` does, and end it by its drain."""
+    await bootstrap_roles(admin_dsn, {ROLE: _ROLE_PASSWORD})
+    await migrate(admin_dsn)
+    async with running(role_dsn(admin_dsn), **environ) as service:
+        yield service
+
+
+@contextlib.asynccontextmanager
+async def running(dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
+    """The service alone, whatever the database is."""
+    target = environ.pop("PAQUEBOT_GRPC_LISTEN", f"127.0.0.1:{free_port()}")
+    settings = load(
+        RecipientValidationSettings,
+        {
+            "PAQUEBOT_POSTGRES_DSN": dsn,
+            "PAQUEBOT_GRPC_LISTEN": target,
+            "PAQUEBOT_ADMIN_TOKEN": ADMIN_TOKEN,
+            **CHEAP_HASHES,
+            **environ,
+        },
+    )
+    context = Context(NAME, Health(), asyncio.Event())
+    client = DirectoryClientSettings(target, Seconds(10.0))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(main(context, settings))
+        channel = open_channel(client)
+        try:
+            await asyncio.wait_for(channel.channel_ready(), 10.0)
+            yield DirectoryService(
+                target,
+                context,
+                channel,
+                DirectoryClient(channel, client, ADMIN_TOKEN),
+                ValidationClient(channel, client, ValidationCacheSettings(Seconds(0.0), 0)),
+                AuthenticationClient(channel, client),
+            )
+        finally:
+            await channel.close()
+            context.draining.set()
+            await asyncio.wait_for(task, 10.0)
