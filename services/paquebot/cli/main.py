@@ -3,8 +3,13 @@
 import typer
 
 from paquebot import __version__
+from paquebot.cli.account import account_app
+from paquebot.cli.alias import alias_app
+from paquebot.cli.domain import domain_app
+from paquebot.cli.queue import queue_app
 from paquebot.cli.services import add_services
 from paquebot.cli.up.command import up
+from paquebot.cli.upkeep import add_upkeep
 
 app = typer.Typer(
     name="paquebot",
@@ -24,6 +29,9 @@ def _root(version: bool = typer.Option(False, "--version", help="print the versi
 
 
 app.command()(up)
+for name, part in (("domain", domain_app), ("account", account_app), ("alias", alias_app), ("queue", queue_app)):
+    app.add_typer(part, name=name, rich_help_panel="Administration")
+add_upkeep(app)
 add_services(app)
 
 

@@ -1,5 +1,6 @@
--- What became of each remote recipient. Recorded before the job's acknowledgement, so that a job that comes
--- again sends nothing twice, and `recover` knows what needs no second attempt.
+-- What became of each remote recipient, and of each local one that has no mailbox row to show for it (bounced or
+-- dropped). Recorded before the job's acknowledgement, so that a job that comes again sends nothing twice, and
+-- `recover` knows what needs no second attempt.
 CREATE TABLE spool.outcomes (
     queue_id     text        NOT NULL,
     forward_path text        NOT NULL,
@@ -9,6 +10,6 @@ CREATE TABLE spool.outcomes (
 );
 CREATE INDEX outcomes_at ON spool.outcomes USING brin (at);
 
-GRANT USAGE ON SCHEMA spool TO paquebot_relay, paquebot_janitor;
-GRANT SELECT, INSERT ON spool.outcomes TO paquebot_relay;
+GRANT USAGE ON SCHEMA spool TO paquebot_relay, paquebot_delivery, paquebot_janitor;
+GRANT SELECT, INSERT ON spool.outcomes TO paquebot_relay, paquebot_delivery;
 GRANT SELECT, INSERT, DELETE ON spool.outcomes TO paquebot_janitor;

@@ -1,0 +1,176 @@
+"""`paquebot queue`: what waits for delivery and relay, and moving it."""
+
+import datetime
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from paquebot.cli.connection import DataOption
+from paquebot.cli.presentation import JsonOption, Record, YesOption, print_record, print_records
+from paquebot.cli.upkeep import run_on_stores
+from paquebot.janitor import backlog
+from paquebot.janitor.backlog import Destination, Waiting
+from paquebot.janitor.stores import Stores
+from paquebot.v1.queue_pb2 import RelayJob
+
+queue_app = typer.Typer(
+    help="See what waits for delivery and relay; retry, hold, release or drop it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Numbers = Annotated[list[int] | None, typer.Argument(metavar="NUMBER...", help="As in `queue list --jobs`.")]
+Domain = Annotated[str, typer.Option(metavar="DOMAIN", help="Only jobs for this destination.")]
+All = Annotated[bool, typer.Option("--all", help="Every job, not only those named.")]
+
+_DESTINATION_COLUMNS = ("state", "kind", "domain", "jobs", "recipients", "oldest", "next_attempt", "last_reply")
+_JOB_COLUMNS = ("number", "state", "kind", "domain", "recipients", "age", "attempts", "next_attempt", "last_reply")
+
+
+@queue_app.command("list")
+def list_(
+    domain: Domain = "",
+    jobs: Annotated[bool, typer.Option("--jobs", help="A line for each job instead of each destination.")] = False,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Count what waits by destination and state, with the age of the oldest message."""
+    if jobs:
+        items = run_on_stores(data, lambda stores, _: _read(stores, domain))
+        print_records([_job(item) for item in items], _JOB_COLUMNS, as_json=as_json)
+        return
+    found = run_on_stores(data, lambda stores, _: backlog.destinations(backlog.waiting(stores.queue, domain=domain)))
+    print_records([_destination(item) for item in found], _DESTINATION_COLUMNS, as_json=as_json)
+    if not found and not as_json:
+        typer.echo("nothing waits")
+
+
+@queue_app.command("show")
+def show(
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="As in `queue list --jobs`.", show_default=False)],
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Show one job: sender, recipients, attempts, the last reply."""
+    items = run_on_stores(data, lambda stores, _: backlog.numbered(stores.queue, [number]))
+    if not items:
+        _gone(number)
+    print_record(_details(items[0]), as_json=as_json)
+
+
+@queue_app.command("retry")
+def retry(numbers: Numbers = None, domain: Domain = "", every: All = False, data: DataOption = None) -> None:
+    """Try deferred jobs now instead of at their time."""
+    count = _change(data, numbers, domain, "later", lambda s, items: backlog.release(s.queue, items), every=every)
+    typer.echo(f"{count} jobs are tried now")
+
+
+@queue_app.command("hold")
+def hold(numbers: Numbers = None, domain: Domain = "", every: All = False, data: DataOption = None) -> None:
+    """Put jobs aside until they are released. One that a service is working on may still be done."""
+    count = _change(data, numbers, domain, "", lambda s, items: backlog.hold(s.queue, items), every=every)
+    typer.echo(f"{count} jobs are held")
+
+
+@queue_app.command("release")
+def release(numbers: Numbers = None, domain: Domain = "", every: All = False, data: DataOption = None) -> None:
+    """Queue held jobs again."""
+    count = _change(data, numbers, domain, "held", lambda s, items: backlog.release(s.queue, items), every=every)
+    typer.echo(f"{count} jobs are queued again")
+
+
+@queue_app.command("drop")
+def drop(
+    numbers: Numbers = None, domain: Domain = "", every: All = False, yes: YesOption = False, data: DataOption = None
+) -> None:
+    """Throw jobs away. Nobody is told; the messages in them are not delivered."""
+    _selected(numbers, domain, every=every)
+    if not yes:
+        typer.confirm("These messages will not reach their recipients, and nobody will be told. Go on?", abort=True)
+    count = _change(data, numbers, domain, "", lambda s, items: backlog.drop(s.queue, s.postgres, items), every=every)
+    typer.echo(f"{count} jobs are dropped")
+
+
+def _selected(numbers: list[int] | None, domain: str, *, every: bool) -> None:
+    if sum((bool(numbers), bool(domain), every)) != 1:
+        raise typer.BadParameter("name jobs by NUMBER, or one destination with --domain, or say --all")
+
+
+def _change(
+    data: DataOption,
+    numbers: list[int] | None,
+    domain: str,
+    state: str,
+    change: Callable[[Stores, list[Waiting]], Awaitable[int]],
+    *,
+    every: bool,
+) -> int:
+    _selected(numbers, domain, every=every)
+
+    async def work(stores: Stores) -> int:
+        if numbers:
+            return await change(stores, await backlog.numbered(stores.queue, numbers))
+        return await change(stores, await _read(stores, domain, state))
+
+    return run_on_stores(data, lambda stores, _: work(stores))
+
+
+async def _read(stores: Stores, domain: str, state: str = "") -> list[Waiting]:
+    return [item async for item in backlog.waiting(stores.queue, domain=domain, state=state)]
+
+
+def _gone(number: int) -> None:
+    typer.echo(f"paquebot: there is no job {number} in the queue (any more)", err=True)
+    raise typer.Exit(1)
+
+
+def _destination(item: Destination) -> Record:
+    return {
+        "state": item.state,
+        "kind": item.kind,
+        "domain": item.domain,
+        "jobs": item.jobs,
+        "recipients": item.recipients,
+        "oldest": age_text(item.age()),
+        "oldest_seconds": int(item.age()),
+        "next_attempt": item.next_at,
+        "last_reply": item.last_reply,
+    }
+
+
+def _job(item: Waiting) -> Record:
+    age = datetime.datetime.now(datetime.UTC).timestamp() - item.accepted_at
+    return {
+        "number": item.number,
+        "state": item.state,
+        "kind": item.kind,
+        "domain": item.job.domain,
+        "recipients": len(item.recipients()),
+        "age": age_text(age),
+        "age_seconds": int(age),
+        "attempts": item.job.attempt if isinstance(item.job, RelayJob) else 0,
+        "next_attempt": item.stored.scheduled_for,
+        "last_reply": item.reason,
+    }
+
+
+def _details(item: Waiting) -> Record:
+    job = item.job
+    senders = {job.reverse_path} if isinstance(job, RelayJob) else {entry.reverse_path for entry in job.entries}
+    return {
+        **_job(item),
+        "queue_ids": sorted({queue_id for queue_id, _ in item.recipients()}),
+        "senders": sorted(f"<{sender}>" for sender in senders),
+        "recipients": [forward_path for _, forward_path in item.recipients()],
+    }
+
+
+def age_text(seconds: float) -> str:
+    """`4000` → `1 h 6 min`."""
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{int(seconds)} s"

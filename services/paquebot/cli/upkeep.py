@@ -1,0 +1,138 @@
+"""`paquebot verify`, `recover`, `janitor` and `migrate`: upkeep of what the engines hold."""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from paquebot.blobs import BlobStore, BlobsUnavailable
+from paquebot.cli.connection import DataOption, client_environment
+from paquebot.cli.presentation import JsonOption, Record, print_record
+from paquebot.janitor.recover import recover
+from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
+from paquebot.janitor.sweep import sweep
+from paquebot.janitor.verify import verify
+from paquebot.observability import log
+from paquebot.queue import Queue, QueueUnavailable
+from paquebot.queue.stream import ensure_stream
+from paquebot.runtime.migrations import MigrationError, migrate
+from paquebot.runtime.postgres import PostgresUnavailable, dsn_of
+from paquebot.runtime.settings import SettingsError, load, parse_seconds
+
+T = TypeVar("T")
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def add_upkeep(app: typer.Typer) -> None:
+    """Add the commands."""
+    panel = "Upkeep"
+    app.command("verify", rich_help_panel=panel)(_verify)
+    app.command("recover", rich_help_panel=panel)(_recover)
+    app.command("janitor", rich_help_panel=panel)(_janitor)
+    app.command("migrate", rich_help_panel=panel)(_migrate)
+
+
+def _verify(
+    quick: Annotated[bool, typer.Option("--quick", help="Read the packs' indexes, not every message.")] = False,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Compare database, bucket and stream: every mailbox row's message exists and matches its hash.
+
+    Changes nothing. Exit code 1 when something is wrong.
+    """
+    result = run_on_stores(data, lambda stores, _: verify(stores, contents=not quick))
+    print_record(_record(result), as_json=as_json)
+    raise typer.Exit(1 if result.faults else 0)
+
+
+def _recover(
+    since: Annotated[
+        float, typer.Option(parser=_duration, metavar="TIME", help="How far back to look, such as 12h or 7d.")
+    ] = "7d",  # type: ignore[assignment]
+    dry_run: DryRun = False,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Queue again what recent packs hold and nobody delivered, relayed or queued: after a lost stream."""
+    result = run_on_stores(data, lambda stores, _: recover(stores, since=since, dry_run=dry_run))
+    print_record(_record(result), as_json=as_json)
+
+
+def _janitor(dry_run: DryRun = False, as_json: JsonOption = False, data: DataOption = None) -> None:
+    """Delete packs that nobody needs any more, and old records of deliveries and relays."""
+    result = run_on_stores(data, lambda stores, settings: sweep(stores, settings, dry_run=dry_run))
+    print_record(_record(result), as_json=as_json)
+
+
+def _migrate(data: DataOption = None) -> None:
+    """Bring the database schemas, the stream and the bucket to what this version needs. Safe to repeat."""
+
+    async def work(settings: JanitorSettings) -> dict[str, int]:
+        versions = await migrate(dsn_of(settings.postgres))
+        queue = await Queue.open(settings.nats, "paquebot migrate")
+        blobs = BlobStore(settings.s3)
+        try:
+            await ensure_stream(queue)
+            await blobs.make_bucket()
+        finally:
+            await queue.close()
+            await blobs.close()
+        return versions
+
+    versions = _guarded(lambda: asyncio.run(work(_settings(data))))
+    for schema, version in versions.items():
+        typer.echo(f"schema {schema} is at version {version}")
+
+
+def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Awaitable[T]]) -> T:
+    """The result of `work` on the open engines; a failure is one sentence and exit code 1, or 2 for settings."""
+    settings = _settings(data)
+
+    async def opened() -> T:
+        async with open_stores(settings) as stores:
+            return await work(stores, settings)
+
+    return _guarded(lambda: asyncio.run(opened()))
+
+
+def _settings(data: DataOption) -> JanitorSettings:
+    log.set_up("janitor", level="warning")
+    try:
+        return load(JanitorSettings, client_environment(data, os.environ))
+    except SettingsError as error:
+        for fault in error.faults:
+            typer.echo(f"paquebot: {fault}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _guarded(work: Callable[[], T]) -> T:
+    """An engine that is away is one sentence and exit code 1."""
+    try:
+        return work()
+    except BlobsUnavailable as error:
+        typer.echo(f"paquebot: S3 does not answer as it should ({error}); try again when it does", err=True)
+    except QueueUnavailable as error:
+        typer.echo(f"paquebot: NATS does not answer as it should ({error}); try again when it does", err=True)
+    except (PostgresUnavailable, OSError) as error:
+        typer.echo(f"paquebot: PostgreSQL does not answer ({error}); try again when it does", err=True)
+    except MigrationError as error:
+        typer.echo(f"paquebot: {error}", err=True)
+    raise typer.Exit(1)
+
+
+def _record(result: object) -> Record:
+    assert dataclasses.is_dataclass(result)
+    assert not isinstance(result, type)
+    return dataclasses.asdict(result)

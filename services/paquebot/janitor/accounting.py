@@ -1,0 +1,120 @@
+"""Where each recipient of each message in a pack is: done, queued, or missing.
+
+The order of questions makes this safe beside running services: the stream is read from old to new before the
+tables are asked. A job that ends meanwhile has left its record first (commit first, acknowledge after), and one
+that is deferred meanwhile has its successor further on in the stream.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from paquebot.blobs.pack import entry_ref
+from paquebot.janitor.stores import Stores
+from paquebot.message import summarise
+from paquebot.queue import Queue, StoredJob, stream
+from paquebot.spool import outcomes
+from paquebot.spool.jobs import Packed
+from paquebot.v1.mail_pb2 import Envelope, PackEntry, PackIndex
+from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
+
+
+@dataclass(slots=True)
+class Queued:
+    """What the stream holds."""
+
+    packs: set[str] = field(default_factory=set)
+    local: set[tuple[int, str]] = field(default_factory=set)
+    """(account id, queue id)"""
+    remote: set[tuple[str, str]] = field(default_factory=set)
+    """(queue id, forward-path)"""
+
+    def add(self, subject: str, payload: bytes) -> None:
+        """Note a job; one put aside counts as queued."""
+        if subject.startswith("hold."):
+            held = HeldJob.FromString(payload)
+            self.add(held.subject, held.payload)
+        elif subject.startswith("deliver."):
+            self._add_deliver(DeliverJob.FromString(payload))
+        else:
+            self._add_relay(RelayJob.FromString(payload))
+
+    def _add_deliver(self, job: DeliverJob) -> None:
+        for entry in job.entries:
+            self.packs.add(entry.blob.pack)
+            self.local.update((recipient.account_id, entry.queue_id) for recipient in entry.recipients)
+
+    def _add_relay(self, job: RelayJob) -> None:
+        self.packs.add(job.blob.pack)
+        self.remote.update((job.queue_id, recipient.forward_path) for recipient in job.recipients)
+
+
+async def read_stream(queue: Queue) -> Queued:
+    """Raises QueueUnavailable."""
+    queued = Queued()
+    found: StoredJob
+    async for found in stream.jobs(queue):
+        queued.add(found.subject, found.payload)
+    return queued
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A message with recipients that are neither done nor queued."""
+
+    entry: PackEntry
+    envelope: Envelope
+    """With the missing recipients only."""
+
+    def recipients(self) -> int:
+        return len(self.envelope.local) + len(self.envelope.remote)
+
+
+async def missing(stores: Stores, index: PackIndex, queued: Queued) -> list[Missing]:
+    """Messages of a pack that need to be queued again. Raises PostgresUnavailable."""
+    wanted = [entry for entry in index.entries if entry.envelope.local or entry.envelope.remote]
+    if not wanted:
+        return []
+    ids = [entry.envelope.queue_id for entry in wanted]
+    delivered = await stores.mailstore.delivered(list(_local_keys(wanted)))
+    ended = await outcomes.done(stores.postgres, ids)
+    found: list[Missing] = []
+    for entry in wanted:
+        envelope = _rest(entry.envelope, delivered | queued.local, ended | queued.remote, ended)
+        if envelope.local or envelope.remote:
+            found.append(Missing(entry, envelope))
+    return found
+
+
+def _local_keys(entries: Iterable[PackEntry]) -> Iterable[tuple[int, str]]:
+    for entry in entries:
+        for recipient in entry.envelope.local:
+            yield recipient.account_id, entry.envelope.queue_id
+
+
+def _rest(
+    envelope: Envelope, local: set[tuple[int, str]], remote: set[tuple[str, str]], ended: set[tuple[str, str]]
+) -> Envelope:
+    queue_id = envelope.queue_id
+    rest = Envelope()
+    rest.CopyFrom(envelope)
+    del rest.local[:]
+    del rest.remote[:]
+    # A local recipient can have an outcome too: it bounced, over quota.
+    rest.local.extend(
+        recipient
+        for recipient in envelope.local
+        if (recipient.account_id, queue_id) not in local and (queue_id, recipient.forward_path) not in ended
+    )
+    rest.remote.extend(recipient for recipient in envelope.remote if (queue_id, recipient.forward_path) not in remote)
+    return rest
+
+
+async def packed(stores: Stores, index: PackIndex, messages: Sequence[Missing]) -> list[Packed]:
+    """The messages as the committer has them, for `spool.jobs.publications`; the summary is made anew.
+    Raises BlobMissing, BadPack, BlobsUnavailable."""
+    refs = [entry_ref(index.pack, message.entry) for message in messages]
+    contents = await stores.blobs.read_many(refs)
+    return [
+        Packed(message.envelope, ref, summarise(raw))
+        for message, ref, raw in zip(messages, refs, contents, strict=True)
+    ]

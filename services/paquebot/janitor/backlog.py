@@ -1,0 +1,155 @@
+"""The queue as an operator sees it: what waits, for which destination, for how long; and moving it."""
+
+import datetime
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+
+from paquebot.blobs import new_ulid
+from paquebot.queue import Publication, Queue, StoredJob, held, relay_ready, stream
+from paquebot.runtime.postgres import Postgres
+from paquebot.spool import outcomes
+from paquebot.spool.outcomes import Outcome
+from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
+
+OPERATOR = "operator"
+"""The reason of a job that a person put on hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One job, read."""
+
+    stored: StoredJob
+    state: str
+    """`ready`, `later` or `held`."""
+    kind: str
+    """`deliver` or `relay`."""
+    job: DeliverJob | RelayJob
+    reason: str
+    """Why it is held, or the last temporary failure."""
+    subject: str
+    """Where it goes when it is released or retried."""
+
+    @property
+    def number(self) -> int:
+        """How an operator names it: its sequence number in the stream."""
+        return self.stored.sequence
+
+    @property
+    def payload(self) -> bytes:
+        return self.job.SerializeToString()
+
+    @property
+    def accepted_at(self) -> float:
+        """Unix seconds at which the oldest message in it was accepted."""
+        if isinstance(self.job, RelayJob):
+            return self.job.accepted_at_ms / 1000
+        return min((entry.accepted_at_ms for entry in self.job.entries), default=0) / 1000
+
+    def recipients(self) -> list[tuple[str, str]]:
+        """(queue id, forward-path) of each."""
+        if isinstance(self.job, RelayJob):
+            return [(self.job.queue_id, recipient.forward_path) for recipient in self.job.recipients]
+        return [(entry.queue_id, item.forward_path) for entry in self.job.entries for item in entry.recipients]
+
+
+def read(stored: StoredJob) -> Waiting:
+    """Raises ValueError (protobuf's DecodeError is one) when the payload is not what its subject promises."""
+    kind, place, _ = stored.subject.split(".", 2)
+    if kind == "hold":
+        inner = HeldJob.FromString(stored.payload)
+        job = _job(inner.subject, inner.payload)
+        return Waiting(stored, "held", inner.subject.partition(".")[0], job, inner.reason or place, inner.subject)
+    job = _job(stored.subject, stored.payload)
+    reason = job.last_reply if isinstance(job, RelayJob) else ""
+    if place == "later":
+        assert isinstance(job, RelayJob)
+        return Waiting(stored, "later", kind, job, reason, relay_ready(job.domain))
+    return Waiting(stored, "ready", kind, job, reason, stored.subject)
+
+
+def _job(subject: str, payload: bytes) -> DeliverJob | RelayJob:
+    return DeliverJob.FromString(payload) if subject.startswith("deliver.") else RelayJob.FromString(payload)
+
+
+async def waiting(queue: Queue, *, domain: str = "", state: str = "") -> AsyncIterator[Waiting]:
+    """Every job, oldest first; only those for `domain` or in `state` when given. Raises QueueUnavailable."""
+    async for stored in stream.jobs(queue):
+        item = read(stored)
+        if (not domain or item.job.domain == domain) and (not state or item.state == state):
+            yield item
+
+
+@dataclass(slots=True)
+class Destination:
+    """What waits for one domain in one state."""
+
+    state: str
+    kind: str
+    domain: str
+    jobs: int = 0
+    recipients: int = 0
+    oldest_at: float = 0.0
+    next_at: str = ""
+    last_reply: str = ""
+
+    def add(self, item: Waiting) -> None:
+        self.jobs += 1
+        self.recipients += len(item.recipients())
+        self.oldest_at = min(self.oldest_at or item.accepted_at, item.accepted_at)
+        if item.stored.scheduled_for:
+            self.next_at = min(self.next_at or item.stored.scheduled_for, item.stored.scheduled_for)
+        self.last_reply = item.reason or self.last_reply
+
+    def age(self) -> float:
+        """Seconds since the oldest message was accepted."""
+        return max(0.0, time.time() - self.oldest_at)
+
+
+async def destinations(items: AsyncIterator[Waiting]) -> list[Destination]:
+    """Counts by destination and state, the oldest first."""
+    found: dict[tuple[str, str, str], Destination] = {}
+    async for item in items:
+        key = (item.state, item.kind, item.job.domain)
+        found.setdefault(key, Destination(*key)).add(item)
+    return sorted(found.values(), key=lambda destination: destination.oldest_at)
+
+
+async def numbered(queue: Queue, numbers: Sequence[int]) -> list[Waiting]:
+    """The jobs with these numbers that are still there. Raises QueueUnavailable."""
+    found = [await stream.job(queue, number) for number in numbers]
+    return [read(stored) for stored in found if stored is not None]
+
+
+async def release(queue: Queue, items: Iterable[Waiting]) -> int:
+    """Make held or deferred jobs ready now; returns how many. Raises QueueUnavailable."""
+    count = 0
+    for item in items:
+        if item.state != "ready":
+            await stream.move(queue, item.stored, Publication(item.subject, item.payload))
+            count += 1
+    return count
+
+
+async def hold(queue: Queue, items: Iterable[Waiting]) -> int:
+    """Put jobs aside until `release`; returns how many. Raises QueueUnavailable."""
+    count = 0
+    for item in items:
+        if item.state != "held":
+            now_ms = int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
+            job = HeldJob(subject=item.subject, payload=item.payload, reason=OPERATOR, held_at_ms=now_ms)
+            to = Publication(held(OPERATOR, new_ulid()), job.SerializeToString())
+            await stream.move(queue, item.stored, to)
+            count += 1
+    return count
+
+
+async def drop(queue: Queue, postgres: Postgres, items: Iterable[Waiting]) -> int:
+    """Take jobs out for good, without a notice to anyone; returns how many. The recipients are recorded as
+    dropped first, so that `recover` does not bring them back. Raises QueueUnavailable, PostgresUnavailable."""
+    count = 0
+    for item in items:
+        await outcomes.record(postgres, [(*recipient, Outcome.DROPPED) for recipient in item.recipients()])
+        count += await stream.delete(queue, item.number)
+    return count

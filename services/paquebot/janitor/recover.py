@@ -1,0 +1,67 @@
+"""`recover`: the bucket is enough (invariant 2). What recent packs hold and nobody delivered, relayed or queued is
+queued again."""
+
+import time
+from dataclasses import dataclass
+
+from paquebot.blobs import BadPack
+from paquebot.blobs.ulid import ulid_at, ulid_time_ms
+from paquebot.janitor.accounting import missing, packed, read_stream
+from paquebot.janitor.stores import Stores
+from paquebot.observability.log import Log
+from paquebot.queue.client import MAX_BATCH
+from paquebot.queue.stream import ensure_stream
+from paquebot.spool.jobs import publications
+
+_log = Log("paquebot.recover")
+
+SETTLE_SECONDS = 60.0
+"""Younger packs may still be on their way from the bucket to the stream."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What `recover` found and did."""
+
+    packs: int = 0
+    messages: int = 0
+    recipients: int = 0
+    jobs: int = 0
+    unreadable: int = 0
+
+
+async def recover(stores: Stores, *, since: float, settle: float = SETTLE_SECONDS, dry_run: bool = False) -> Recovered:
+    """Look at packs written in the last `since` seconds, except the last `settle`; queue again what is missing.
+
+    A stream that is gone is made anew. May be repeated: what is queued is not missing. Raises BlobsUnavailable,
+    QueueUnavailable, PostgresUnavailable.
+    """
+    if not dry_run:
+        await ensure_stream(stores.queue)
+    now_ms = int(time.time() * 1000)
+    start = ulid_at(max(0, now_ms - int(since * 1000)))
+    infos = [info async for info in stores.blobs.list_packs(after=start)]
+    queued = await read_stream(stores.queue)
+    result = Recovered()
+    for info in infos:
+        if ulid_time_ms(info.pack) > now_ms - settle * 1000:
+            continue
+        result.packs += 1
+        try:
+            index = await stores.blobs.read_index(info)
+        except BadPack as error:
+            _log.error("pack_unreadable", pack=info.pack, reason=str(error))
+            result.unreadable += 1
+            continue
+        messages = await missing(stores, index, queued)
+        if not messages:
+            continue
+        result.messages += len(messages)
+        result.recipients += sum(message.recipients() for message in messages)
+        jobs = publications(info.pack, await packed(stores, index, messages))
+        result.jobs += len(jobs)
+        if not dry_run:
+            for first in range(0, len(jobs), MAX_BATCH):
+                await stores.queue.publish(jobs[first : first + MAX_BATCH])
+            _log.info("queued_again", pack=info.pack, messages=len(messages), jobs=len(jobs))
+    return result

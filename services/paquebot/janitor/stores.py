@@ -1,0 +1,56 @@
+"""The engines as upkeep sees them, opened together."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from paquebot.blobs import BlobStore
+from paquebot.mailstore import Mailstore
+from paquebot.queue import Queue
+from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.settings import Seconds, setting
+
+
+@dataclass(frozen=True, slots=True)
+class JanitorSettings:
+    nats: NatsSettings
+    s3: S3Settings
+    postgres: PostgresSettings
+    min_age: Seconds = setting("JANITOR_MIN_AGE", Seconds(86400.0), help="younger packs are left alone")
+    orphan_age: Seconds = setting(
+        "JANITOR_ORPHAN_AGE", Seconds(14 * 86400.0), help="a pack that nothing accounts for is deleted after this"
+    )
+    records_age: Seconds = setting(
+        "JANITOR_RECORDS_AGE", Seconds(30 * 86400.0), help="records of deliveries and relays are kept this long"
+    )
+    expunged_age: Seconds = setting(
+        "JANITOR_EXPUNGED_AGE", Seconds(90 * 86400.0), help="how long IMAP clients can learn what was expunged"
+    )
+
+    def __post_init__(self) -> None:
+        if self.records_age < self.orphan_age:
+            raise ValueError("PAQUEBOT_JANITOR_RECORDS_AGE must be at least PAQUEBOT_JANITOR_ORPHAN_AGE")
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What upkeep works on."""
+
+    blobs: BlobStore
+    queue: Queue
+    postgres: Postgres
+    mailstore: Mailstore
+
+
+@contextlib.asynccontextmanager
+async def open_stores(settings: JanitorSettings) -> AsyncIterator[Stores]:
+    """All three engines; closed at the end of the block."""
+    async with contextlib.AsyncExitStack() as stack:
+        blobs = BlobStore(settings.s3)
+        stack.push_async_callback(blobs.close)
+        queue = await Queue.open(settings.nats, "paquebot janitor")
+        stack.push_async_callback(queue.close)
+        postgres = await open_postgres(settings.postgres, "paquebot janitor")
+        stack.push_async_callback(postgres.close)
+        yield Stores(blobs, queue, postgres, Mailstore(postgres))
