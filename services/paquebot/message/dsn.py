@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from string import hexdigits
 from typing import Final
 
 from paquebot.message.conversation import first_message_id
@@ -198,11 +199,11 @@ def xtext_decoded(text: str) -> str:
     pieces = text.split("+")
     decoded = [pieces[0]]
     for piece in pieces[1:]:
-        try:
-            char = chr(int(piece[:2], 16))
-        except ValueError:
+        digits = piece[:2]
+        if len(digits) < 2 or not all(digit in hexdigits for digit in digits):
             return text
-        if len(piece) < 2 or not (char.isascii() and char.isprintable()):
+        char = chr(int(digits, 16))
+        if not (char.isascii() and char.isprintable()):
             return text
         decoded += (char, piece[2:])
     return "".join(decoded)

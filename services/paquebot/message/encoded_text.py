@@ -69,8 +69,8 @@ _NOT_BASE64: Final = bytes(set(range(256)) - set(_BASE64_ALPHABET))
 
 
 def _base64(octets: bytes) -> bytes:
-    """RFC 2045 §6.8: characters outside the alphabet are ignored; a broken end is cut to whole octets."""
-    digits = octets.translate(None, _NOT_BASE64)
+    """RFC 2045 §6.8: "=" ends the data, characters outside the alphabet are ignored; a broken end is cut."""
+    digits = octets.partition(b"=")[0].translate(None, _NOT_BASE64)
     digits = digits[:-1] if len(digits) % 4 == 1 else digits
     return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
 
