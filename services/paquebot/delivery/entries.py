@@ -1,0 +1,56 @@
+"""From a job's entries to deliveries, one for each recipient; pure.
+
+RFC 5321 §4.4: the final delivery puts Return-Path in front of the message; Delivered-To says for which address.
+"""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from paquebot.mailstore import Delivery, NewMessage, Outcome
+from paquebot.v1.mail_pb2 import LocalRecipient
+from paquebot.v1.queue_pb2 import DeliverEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """One recipient of one message."""
+
+    entry: DeliverEntry
+    recipient: LocalRecipient
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one recipient."""
+
+    addressed: Addressed
+    outcome: Outcome
+
+
+def addressed_of(entry: DeliverEntry) -> Iterator[Addressed]:
+    """Every recipient of the entry, in order. Raises ValueError or OverflowError for a date that cannot be."""
+    summary = entry.summary.SerializeToString()
+    accepted = datetime.datetime.fromtimestamp(entry.accepted_at_ms / 1000, datetime.UTC)
+    for recipient in entry.recipients:
+        message = NewMessage(
+            email_id=entry.queue_id,
+            blob=entry.blob,
+            summary=summary,
+            thread_key=entry.summary.thread_key,
+            internal_date=accepted,
+            prefix=prefix(entry.reverse_path, recipient.address),
+        )
+        delivery = Delivery(recipient.account_id, recipient.detail, recipient.quota_bytes, message)
+        yield Addressed(entry, recipient, delivery)
+
+
+def prefix(reverse_path: str, address: str) -> bytes:
+    """The header lines of this recipient, before the stored message; each address stays on its line."""
+    lines = f"Return-Path: <{_one_line(reverse_path)}>\r\nDelivered-To: {_one_line(address)}\r\n"
+    return lines.encode("utf-8", "replace")
+
+
+def _one_line(address: str) -> str:
+    return "".join(character for character in address if character.isprintable())

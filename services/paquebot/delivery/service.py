@@ -1,0 +1,76 @@
+"""The delivery process: opens the engines, waits for its schema, then delivers jobs until it is drained."""
+
+import asyncio
+import contextlib
+
+from paquebot.blobs import BlobStore
+from paquebot.delivery.intake import Intake, observe
+from paquebot.delivery.reports import Reporter
+from paquebot.delivery.settings import DeliverySettings
+from paquebot.delivery.settlement import Settlement
+from paquebot.delivery.worker import Worker
+from paquebot.mailstore import SCHEMA, Mailstore
+from paquebot.queue import Queue
+from paquebot.rpc import ValidationClient, open_channel
+from paquebot.runtime.migrations import wait_for_version
+from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.service import Context
+from paquebot.spool import Spool
+
+__all__ = ["DeliverySettings", "main"]
+
+
+async def main(context: Context, settings: DeliverySettings) -> None:
+    """Serve until `context.draining`."""
+    async with contextlib.AsyncExitStack() as stack:
+        queue = await Queue.open(settings.nats, "delivery")
+        stack.push_async_callback(queue.close)
+        blobs = BlobStore(settings.s3)
+        stack.push_async_callback(blobs.close)
+        postgres = await open_postgres(settings.postgres, "delivery")
+        stack.push_async_callback(postgres.close)
+        channel = open_channel(settings.directory)
+        stack.push_async_callback(channel.close)
+        spool = Spool(blobs, queue, settings.spool)
+        stack.push_async_callback(spool.close)
+        validation = ValidationClient(channel, settings.directory)
+        reporter = Reporter(settings.process.hostname, settings.report, validation, blobs, spool)
+        mailstore = Mailstore(postgres)
+        worker = Worker(mailstore, Settlement(mailstore, queue, reporter, settings.quota), settings.load)
+        _depend(context, queue, postgres)
+        if await _schema_is_there(context, postgres):
+            context.started()
+            await _serve(context, settings, queue, postgres, worker)
+
+
+def _depend(context: Context, queue: Queue, postgres: Postgres) -> None:
+    """S3 and the directory are needed for notifications alone, which wait for them in the queue."""
+
+    async def postgres_answers() -> None:
+        await postgres.fetchval("ready", "SELECT 1")
+
+    context.health.depend("nats", queue.probe)
+    context.health.depend("postgres", postgres_answers)
+
+
+async def _schema_is_there(context: Context, postgres: Postgres) -> bool:
+    """A new pod waits, not ready, for the migrations; False when it was drained before."""
+    wait = asyncio.ensure_future(wait_for_version(postgres, SCHEMA))
+    drain = asyncio.ensure_future(context.draining.wait())
+    await asyncio.wait((wait, drain), return_when=asyncio.FIRST_COMPLETED)
+    drain.cancel()
+    if not wait.done():
+        wait.cancel()
+        return False
+    wait.result()
+    return True
+
+
+async def _serve(
+    context: Context, settings: DeliverySettings, queue: Queue, postgres: Postgres, worker: Worker
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(observe(queue, context.draining))
+        for number in range(1, settings.load.workers + 1):
+            intake = Intake(number, queue, postgres, worker, context.health, settings.load.jobs)
+            group.create_task(intake.run(context.draining))

@@ -1,0 +1,120 @@
+"""After the commit: hints, counts, notifications, and new places in the queue for what cannot be delivered now.
+
+What is done here for a job may be done again when the job comes again, with the same effect.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from paquebot.blobs import new_ulid
+from paquebot.delivery import metrics
+from paquebot.delivery.entries import Addressed, Result
+from paquebot.delivery.reports import Reporter, due
+from paquebot.delivery.settings import OverQuotaPolicy, QuotaSettings
+from paquebot.mailstore import DeliveryResult, Mailstore
+from paquebot.observability.log import Log
+from paquebot.queue import Publication, Queue, deliver_ready, held, relay_later
+from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, HeldJob
+
+_log = Log("paquebot.delivery")
+
+
+class Settlement:
+    """One for a process."""
+
+    def __init__(self, mailstore: Mailstore, queue: Queue, reporter: Reporter, quota: QuotaSettings) -> None:
+        self._mailstore = mailstore
+        self._queue = queue
+        self._reporter = reporter
+        self._quota = quota
+
+    @property
+    def refuse_over_quota(self) -> bool:
+        """Whether the first answer "over quota" is the last."""
+        return self._quota.policy is OverQuotaPolicy.BOUNCE
+
+    async def tell(self, results: Sequence[Result]) -> None:
+        """Right after the commit: hints for the accounts that changed (invariant 4), counts, log lines."""
+        now = time.time()
+        delivered = [result for result in results if result.outcome.result is DeliveryResult.DELIVERED]
+        for account_id in dict.fromkeys(result.addressed.recipient.account_id for result in delivered):
+            await self._queue.hint_mailbox(account_id)
+        for result in results:
+            _count(result, now)
+
+    async def settle(self, job: DeliverJob, results: Sequence[Result]) -> None:
+        """Notify senders and put off what may fit later. Raises SenderUncertain and what the engines raise."""
+        final: list[Result] = []
+        later: list[Addressed] = []
+        for result in results:
+            if self.refuse_over_quota or result.outcome.result is not DeliveryResult.OVER_QUOTA:
+                final.append(result)
+            elif self._is_over(result.addressed.entry):
+                await self._refuse(result.addressed)
+                final.append(result)
+            else:
+                later.append(result.addressed)
+        for entry, action, told in due(final):
+            await self._reporter.report(entry, action, told, time.time())
+        if later:
+            await self._put_off(job, later)
+
+    def _is_over(self, entry: DeliverEntry) -> bool:
+        return time.time() - entry.accepted_at_ms / 1000 > self._quota.lifetime
+
+    async def _refuse(self, addressed: Addressed) -> None:
+        """Before its sender is told: from now on no room can change it."""
+        await self._mailstore.deliver([addressed.delivery], refuse_over_quota=True)
+
+    async def _put_off(self, job: DeliverJob, addressed: Sequence[Addressed]) -> None:
+        """The stream itself brings the rest of the job back: no timer and no pending job of ours holds it."""
+        entries = _with_recipients(addressed)
+        oldest = min(entry.accepted_at_ms for entry in entries) / 1000
+        age = max(0.0, time.time() - oldest)
+        wait = min(max(age / 2, self._quota.retry), self._quota.retry_most)
+        payload = DeliverJob(pack=job.pack, domain=job.domain, entries=entries).SerializeToString()
+        subject, later = deliver_ready(job.domain), relay_later(new_ulid())
+        await self._queue.publish([Publication(subject, payload, later_subject=later, at=time.time() + wait)])
+        metrics.DEFERRED.inc(len(addressed))
+        _log.info("deferred", queue_ids=[entry.queue_id for entry in entries], wait_seconds=round(wait))
+
+    async def hold(self, subject: str, payload: bytes, reason: str) -> None:
+        """Put a job aside for an operator, with the reason. Raises QueueUnavailable."""
+        kept = HeldJob(subject=subject, payload=payload, reason=reason, held_at_ms=time.time_ns() // 1_000_000)
+        await self._queue.publish([Publication(held("poison", new_ulid()), kept.SerializeToString())])
+        metrics.HELD.labels("poison").inc()
+        _log.error("held", subject=subject, reason=reason)
+
+    async def hold_entries(self, subject: str, job: DeliverJob, entries: Iterable[DeliverEntry], reason: str) -> None:
+        """Put only these entries of the job aside. Raises QueueUnavailable."""
+        part = DeliverJob(pack=job.pack, domain=job.domain, entries=entries)
+        await self.hold(subject, part.SerializeToString(), reason)
+
+
+def _count(result: Result, now: float) -> None:
+    entry, outcome = result.addressed.entry, result.outcome
+    metrics.DELIVERIES.labels(outcome.result.value).inc()
+    seconds = max(0.0, now - entry.accepted_at_ms / 1000)
+    if outcome.result is DeliveryResult.DELIVERED:
+        metrics.DELIVERED_AFTER_SECONDS.observe(seconds)
+    _log.info(
+        outcome.result.value,
+        queue_id=entry.queue_id,
+        account_id=result.addressed.recipient.account_id,
+        mailbox_id=outcome.mailbox_id,
+        uid=outcome.uid,
+        seconds=round(seconds, 3),
+    )
+
+
+def _with_recipients(addressed: Sequence[Addressed]) -> list[DeliverEntry]:
+    """The entries with only the recipients in `addressed`."""
+    entries: dict[str, DeliverEntry] = {}
+    for one in addressed:
+        if one.entry.queue_id not in entries:
+            entry = DeliverEntry()
+            entry.CopyFrom(one.entry)
+            del entry.recipients[:]
+            entries[one.entry.queue_id] = entry
+        entries[one.entry.queue_id].recipients.append(one.recipient)
+    return list(entries.values())

@@ -1,0 +1,202 @@
+"""Jobs from the queue into the mailstore: one transaction per batch, entry by entry when that fails.
+
+The order is commit, hint, settle, acknowledge (invariant 4). A job that dies with us comes again after the queue's
+acknowledgement wait, and its deliveries are then duplicates without effect (invariant 3).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from paquebot.blobs import BlobsUnavailable
+from paquebot.delivery import metrics
+from paquebot.delivery.entries import Addressed, Result, addressed_of
+from paquebot.delivery.reports import SenderUncertain
+from paquebot.delivery.settings import LoadSettings
+from paquebot.delivery.settlement import Settlement
+from paquebot.mailstore import Mailstore
+from paquebot.observability.log import Log
+from paquebot.queue import Job, QueueUnavailable
+from paquebot.rpc import DirectoryUnavailable
+from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.spool import SpoolUnavailable
+from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
+
+_log = Log("paquebot.delivery")
+
+TEMPORARY = (PostgresUnavailable, QueueUnavailable, SpoolUnavailable, BlobsUnavailable, DirectoryUnavailable)
+
+_HEARTBEAT_SECONDS = 10.0
+_WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+"""Seconds until a job that failed for the first, second... time comes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A job in our hands; `entries` are the recipients of each of its entries."""
+
+    handle: Job
+    job: DeliverJob
+    entries: Sequence[Sequence[Addressed]]
+
+    @property
+    def addressed(self) -> list[Addressed]:
+        return [one for entry in self.entries for one in entry]
+
+
+class Worker:
+    """Delivers batches of jobs; stateless between them."""
+
+    def __init__(self, mailstore: Mailstore, settlement: Settlement, load: LoadSettings) -> None:
+        self._mailstore = mailstore
+        self._settlement = settlement
+        self._load = load
+
+    async def work(self, jobs: Sequence[Job]) -> None:
+        """Returns when each job is acknowledged, given back, or held. Raises PostgresUnavailable, the jobs given
+        back, while PostgreSQL is away: ask for no more before it is there."""
+        metrics.BATCH_JOBS.observe(len(jobs))
+        async with _kept(jobs):
+            works = [work for job in jobs if (work := await self._opened(job)) is not None]
+            pending = list(self._transactions(works))
+            while pending:
+                try:
+                    await self._transaction(pending[0])
+                except PostgresUnavailable:
+                    for work in (work for part in pending for work in part):
+                        await self._again(work.handle, "postgres_away", 1.0)
+                    raise
+                del pending[0]
+
+    async def _opened(self, handle: Job) -> Work | None:
+        try:
+            job = DeliverJob.FromString(handle.payload)
+            return Work(handle, job, [list(addressed_of(entry)) for entry in job.entries])
+        except (DecodeError, ValueError, OverflowError, OSError) as error:  # OSError: a date out of range
+            await self._hold_or_again(handle, f"{type(error).__name__}: {error}")
+            return None
+
+    def _transactions(self, works: Sequence[Work]) -> Iterator[list[Work]]:
+        part: list[Work] = []
+        recipients = 0
+        for work in works:
+            if part and recipients + len(work.addressed) > self._load.recipients:
+                yield part
+                part, recipients = [], 0
+            part.append(work)
+            recipients += len(work.addressed)
+        if part:
+            yield part
+
+    async def _transaction(self, works: Sequence[Work]) -> None:
+        try:
+            results = iter(await self._deliver([one for work in works for one in work.addressed]))
+        except PostgresUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - whatever one of them does to the batch, the others must arrive
+            _log.exception("batch_failed", jobs=len(works))
+            for work in works:
+                await self._one_by_one(work)
+            return
+        for work in works:
+            await self._finish(work, [next(results) for _ in work.addressed])
+
+    async def _deliver(self, addressed: Sequence[Addressed]) -> list[Result]:
+        """One transaction, and the hints of its commit."""
+        metrics.BATCH_RECIPIENTS.observe(len(addressed))
+        with metrics.TRANSACTION_SECONDS.time():
+            outcomes = await self._mailstore.deliver(
+                [one.delivery for one in addressed], refuse_over_quota=self._settlement.refuse_over_quota
+            )
+        results = [Result(*pair) for pair in zip(addressed, outcomes, strict=True)]
+        await self._settlement.tell(results)
+        return results
+
+    async def _one_by_one(self, work: Work) -> None:
+        metrics.ONE_BY_ONE.inc()
+        results: list[Result] = []
+        bad: list[DeliverEntry] = []
+        reason = ""
+        for entry, addressed in zip(work.job.entries, work.entries, strict=True):
+            try:
+                results += await self._deliver(addressed)
+            except PostgresUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - only this entry is put off or held
+                _log.exception("entry_failed", queue_id=entry.queue_id, tries=work.handle.deliveries)
+                reason = f"{type(error).__name__}: {error}"
+                bad.append(entry)
+        await self._finish(work, results, bad, reason)
+
+    async def _finish(
+        self, work: Work, results: Sequence[Result], bad: Sequence[DeliverEntry] = (), reason: str = ""
+    ) -> None:
+        """Settle what was committed, then acknowledge; with bad entries the job comes again, until they are held."""
+        try:
+            await self._settlement.settle(work.job, results)
+            if bad and not self._is_last(work.handle):
+                await self._again(work.handle, "failed")
+                return
+            if bad:
+                await self._settlement.hold_entries(work.handle.subject, work.job, bad, reason)
+            await work.handle.ack_soon()
+        except PostgresUnavailable:
+            raise
+        except TEMPORARY as error:
+            await self._again(work.handle, type(error).__name__)
+        except SenderUncertain as error:
+            await self._without_report(work.handle, str(error))
+        except Exception as error:  # noqa: BLE001 - a job that fails in our hands is told apart from the others
+            _log.exception("settlement_failed", subject=work.handle.subject)
+            await self._hold_or_again(work.handle, f"{type(error).__name__}: {error}")
+
+    def _is_last(self, handle: Job) -> bool:
+        return handle.deliveries >= self._load.tries
+
+    async def _without_report(self, handle: Job, reason: str) -> None:
+        """Nobody can be told for now; after the last try nobody is."""
+        if not self._is_last(handle):
+            await self._again(handle, "sender_uncertain")
+            return
+        _log.warning("report_given_up", subject=handle.subject, reason=reason)
+        with contextlib.suppress(QueueUnavailable):
+            await handle.ack_soon()
+
+    async def _hold_or_again(self, handle: Job, reason: str) -> None:
+        if not self._is_last(handle):
+            await self._again(handle, "failed")
+            return
+        try:
+            await self._settlement.hold(handle.subject, handle.payload, reason)
+            await handle.ack_soon()
+        except QueueUnavailable:
+            await self._again(handle, "queue_away")
+
+    async def _again(self, handle: Job, reason: str, wait: float = 0.0) -> None:
+        """Give the job back; when even that fails the queue takes it back by itself."""
+        metrics.AGAIN.labels(reason).inc()
+        with contextlib.suppress(QueueUnavailable):
+            await handle.nak(wait or _WAITS[min(handle.deliveries, len(_WAITS)) - 1])
+
+
+@contextlib.asynccontextmanager
+async def _kept(jobs: Sequence[Job]) -> AsyncIterator[None]:
+    """While the block lasts the queue hears that the jobs are being worked on."""
+    task = asyncio.create_task(_beat(jobs))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _beat(jobs: Sequence[Job]) -> None:
+    while True:
+        await asyncio.sleep(_HEARTBEAT_SECONDS)
+        for job in jobs:
+            with contextlib.suppress(QueueUnavailable):
+                await job.in_progress()
