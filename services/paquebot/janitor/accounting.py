@@ -99,7 +99,7 @@ def _rest(
     rest.CopyFrom(envelope)
     del rest.local[:]
     del rest.remote[:]
-    # A local recipient can have an outcome too: it bounced, over quota.
+    # A local recipient has an outcome too when an operator dropped its job.
     rest.local.extend(
         recipient
         for recipient in envelope.local

@@ -1,5 +1,4 @@
--- What became of each remote recipient, and of each local one that has no mailbox row to show for it (bounced or
--- dropped). Recorded before the job's acknowledgement, so that a job that comes again sends nothing twice, and
+-- What became of each remote recipient, and of local ones whose job an operator dropped. Recorded before the job's acknowledgement, so that a job that comes again sends nothing twice, and
 -- `recover` knows what needs no second attempt.
 CREATE TABLE spool.outcomes (
     queue_id     text        NOT NULL,
@@ -10,6 +9,6 @@ CREATE TABLE spool.outcomes (
 );
 CREATE INDEX outcomes_at ON spool.outcomes USING brin (at);
 
-GRANT USAGE ON SCHEMA spool TO paquebot_relay, paquebot_delivery, paquebot_janitor;
-GRANT SELECT, INSERT ON spool.outcomes TO paquebot_relay, paquebot_delivery;
+GRANT USAGE ON SCHEMA spool TO paquebot_relay, paquebot_janitor;
+GRANT SELECT, INSERT ON spool.outcomes TO paquebot_relay;
 GRANT SELECT, INSERT, DELETE ON spool.outcomes TO paquebot_janitor;

@@ -1,0 +1,196 @@
+"""`verify`, `recover`, `sweep` and the operator's view of the queue, on the real engines."""
+
+import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from paquebot.blobs import BlobStore
+from paquebot.blobs.pack import pack_key
+from paquebot.janitor import backlog
+from paquebot.janitor.accounting import read_stream
+from paquebot.janitor.recover import recover
+from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.sweep import sweep
+from paquebot.janitor.verify import verify
+from paquebot.mailstore import Delivery, Mailstore, NewMessage
+from paquebot.mailstore.names import INBOX_ID
+from paquebot.queue import Consumer, Publication, Queue, stream
+from paquebot.queue.subjects import DELIVER
+from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.settings import Seconds
+from paquebot.spool import Spool, outcomes
+from paquebot.spool.outcomes import Outcome
+from paquebot.v1.mail_pb2 import Envelope, LocalRecipient, RemoteRecipient
+from paquebot.v1.queue_pb2 import DeliverJob
+
+RAW = b"From: a@example.org\r\nTo: b@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
+WEEK = 7 * 86400.0
+
+
+@pytest.fixture
+def stores(blobs: BlobStore, queue: Queue, migrated: Postgres) -> Stores:
+    return Stores(blobs, queue, migrated, Mailstore(migrated))
+
+
+@pytest.fixture
+def settings(
+    nats_settings: NatsSettings, s3_settings: S3Settings, postgres_settings: PostgresSettings
+) -> JanitorSettings:
+    return JanitorSettings(nats_settings, s3_settings, postgres_settings, min_age=Seconds(0.0))
+
+
+def envelope(*, accounts: Sequence[int] = (), remote: Sequence[str] = ()) -> Envelope:
+    return Envelope(
+        reverse_path="a@example.org",
+        local=[
+            LocalRecipient(account_id=n, address=f"u{n}@paquebot.test", forward_path=f"u{n}@paquebot.test")
+            for n in accounts
+        ],
+        remote=[RemoteRecipient(forward_path=path, domain=path.partition("@")[2]) for path in remote],
+    )
+
+
+async def deliver(stores: Stores) -> int:
+    """Do what the delivery service does with everything that waits; returns the recipients served."""
+    consumer = Consumer(stores.queue, "delivery", DELIVER)
+    served = 0
+    for job in await consumer.fetch(100, 0.1):
+        for entry in DeliverJob.FromString(job.payload).entries:
+            message = NewMessage(
+                email_id=entry.queue_id,
+                blob=entry.blob,
+                prefix=b"Return-Path: <a@example.org>\r\n",
+                summary=entry.summary.SerializeToString(),
+                thread_key=entry.summary.thread_key,
+                internal_date=datetime.datetime.now(datetime.UTC),
+            )
+            await stores.mailstore.deliver([Delivery(r.account_id, "", 0, message) for r in entry.recipients])
+            served += len(entry.recipients)
+        await job.ack()
+    await consumer.close()
+    return served
+
+
+async def test_recover_queues_again_what_a_lost_stream_forgot(stores: Stores, spool: Spool) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    assert await deliver(stores) == 1
+    await spool.accept(envelope(accounts=[1, 2], remote=["x@example.net", "y@example.net"]), RAW)
+    (job,) = [item async for item in backlog.waiting(stores.queue) if item.kind == "relay"]
+    done = [recipient for recipient in job.recipients() if recipient[1].startswith("x@")]
+    await outcomes.record(stores.postgres, [(*recipient, Outcome.RELAYED) for recipient in done])
+
+    await stream.delete_stream(stores.queue)
+    result = await recover(stores, since=WEEK, settle=0)
+    assert (result.packs, result.messages, result.recipients, result.jobs) == (2, 1, 3, 2)
+    queued = await read_stream(stores.queue)
+    assert {account for account, _ in queued.local} == {1, 2}
+    assert {path for _, path in queued.remote} == {"y@example.net"}
+
+    again = await recover(stores, since=WEEK, settle=0)
+    assert again.messages == 0
+    assert await deliver(stores) == 2
+
+
+async def test_recover_leaves_what_is_still_on_its_way(stores: Stores, spool: Spool) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await stream.delete_stream(stores.queue)
+    assert (await recover(stores, since=WEEK)).packs == 0
+    dry = await recover(stores, since=WEEK, settle=0)
+    assert dry.messages == 1
+
+
+async def test_verify_finds_nothing_wrong_on_a_sound_platform(stores: Stores, spool: Spool) -> None:
+    await spool.accept(envelope(accounts=[1, 2], remote=["x@example.net"]), RAW)
+    await deliver(stores)
+    result = await verify(stores, settle=0)
+    assert result.faults == []
+    assert (result.packs, result.rows, result.entries, result.octets) == (1, 2, 1, len(RAW))
+
+
+async def test_verify_finds_a_lost_pack_and_a_lost_job(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await deliver(stores)
+    (first,) = [info.pack async for info in blobs.list_packs()]
+    await spool.accept(envelope(accounts=[2]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    await blobs.delete([first])
+    faults = (await verify(stores, settle=0)).faults
+    assert len(faults) == 2
+    assert f"pack {first} is not in the bucket" in faults[0]
+    assert "run paquebot recover" in faults[1]
+
+
+async def test_verify_finds_a_changed_message(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await deliver(stores)
+    (info,) = [info async for info in blobs.list_packs()]
+    index = await blobs.read_index(info)
+    whole = bytearray(await blobs.read_range(info.pack, 0, info.octets))
+    whole[index.entries[0].offset + 20] ^= 1
+    await blobs.put(info.pack, bytes(whole))
+    (fault,) = (await verify(stores, settle=0)).faults
+    assert index.entries[0].envelope.queue_id in fault
+    assert (await verify(stores, contents=False, settle=0)).faults == []
+
+
+async def test_sweep_deletes_only_what_nobody_needs(
+    stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
+) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await deliver(stores)
+    (kept,) = [info.pack async for info in blobs.list_packs()]
+    await spool.accept(envelope(accounts=[2]), RAW)
+    await deliver(stores)
+    await spool.accept(envelope(remote=["x@example.net"]), RAW)
+    packs = [info.pack async for info in blobs.list_packs()]
+    assert (await sweep(stores, settings)).deleted_packs == 0
+
+    await stores.mailstore.remove(2, INBOX_ID, [1])
+    assert (await sweep(stores, replace(settings, min_age=Seconds(3600.0)))).packs == 0
+    assert (await sweep(stores, settings, dry_run=True)).deleted_packs == 1
+    assert (await sweep(stores, settings)).deleted_packs == 1
+    assert [info.pack async for info in blobs.list_packs()] == [kept, packs[2]]
+
+
+async def test_sweep_keeps_orphans_until_a_safe_age(
+    stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
+) -> None:
+    await spool.accept(envelope(remote=["x@example.net"]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    assert (await sweep(stores, settings)).orphans_kept == 1
+    assert (await sweep(stores, replace(settings, orphan_age=Seconds(0.0)))).deleted_packs == 1
+    assert [info async for info in blobs.list_packs()] == []
+
+
+async def test_operator_sees_and_moves_jobs(stores: Stores, spool: Spool) -> None:
+    await spool.accept(envelope(remote=["x@example.net", "y@example.com"]), RAW)
+    (net,) = [item async for item in backlog.waiting(stores.queue, domain="example.net")]
+    at = time.time() + 3600
+    await stream.move(
+        stores.queue, net.stored, Publication(net.subject, net.payload, later_subject="relay.later.1", at=at)
+    )
+    found = await backlog.destinations(backlog.waiting(stores.queue))
+    assert {(item.state, item.domain, item.jobs, bool(item.next_at)) for item in found} == {
+        ("later", "example.net", 1, True),
+        ("ready", "example.com", 1, False),
+    }
+    everything = [item async for item in backlog.waiting(stores.queue)]
+    assert await backlog.hold(stores.queue, everything) == 2
+    held = [item async for item in backlog.waiting(stores.queue, state="held")]
+    assert [item.reason for item in held] == ["operator", "operator"]
+    assert await backlog.release(stores.queue, held) == 2
+    ready = [item async for item in backlog.waiting(stores.queue, state="ready")]
+    assert sorted(item.job.domain for item in ready) == ["example.com", "example.net"]
+    assert await backlog.drop(stores.queue, stores.postgres, ready) == 2
+    assert [item async for item in backlog.waiting(stores.queue)] == []
+    assert (await recover(stores, since=WEEK, settle=0)).messages == 0
+
+
+def test_pack_key_follows_from_the_id() -> None:
+    assert pack_key("01ARZ3NDEKTSV4RRFFQ69G5FAV") == "packs/2016/07/30/01ARZ3NDEKTSV4RRFFQ69G5FAV"
