@@ -1,0 +1,98 @@
+"""APPEND (RFC 3501 §6.3.11), with several messages (RFC 3502), limits before reading (RFC 7889), UIDPLUS (RFC 4315).
+
+The message is in S3 before its row is in the mailbox; several messages arrive together or not at all.
+"""
+
+import asyncio
+import datetime
+from typing import TYPE_CHECKING
+
+from paquebot.imap import metrics
+from paquebot.imap.errors import missing_target
+from paquebot.imap.flags import split
+from paquebot.imap.reply import Look, Reply, no, ok
+from paquebot.imap.states import Authenticated, LoggedIn, Selected
+from paquebot.mailstore.errors import MailboxError, NotSelectable, OverQuota
+from paquebot.mailstore.types import NewMessage
+from paquebot.spool import Stored
+from paquebot.wire.imap import ast, response_codes, responses
+
+if TYPE_CHECKING:
+    from paquebot.imap.session import Session
+
+
+async def refusal(session: "Session", command: ast.Append) -> bytes | None:
+    """Why the last message of `command` must not be read, as a tagged line; None: it may.
+
+    Mailbox, quota and size are looked at before the client sends the message.
+    """
+    state = session.state
+    if not isinstance(state, Authenticated | Selected):
+        return responses.bad(command.tag, "Not in this state")
+    coming = sum(message.size for message in command.messages)
+    if not command.messages[-1].size:
+        return responses.no(command.tag, "A message cannot be empty")  # RFC 3502 §6.3.11: this cancels
+    try:
+        await _room_for(session, state, command.mailbox, coming)
+    except Exception as error:  # noqa: BLE001 - answered like a failure of the command itself
+        return missing_target(error).completion(command.tag)
+    return None
+
+
+async def _room_for(session: "Session", state: LoggedIn, name: str, octets: int) -> int:
+    """The mailbox's id. Raises NoSuchMailbox, NotSelectable, OverQuota."""
+    mailstore, account = session.process.mailstore, state.account
+    mailbox = await mailstore.find_mailbox(account.account_id, name)
+    if not mailbox.selectable:
+        raise NotSelectable(name)
+    if account.quota_bytes:
+        usage = await mailstore.usage(account.account_id)
+        if usage.octets + octets > account.quota_bytes:
+            raise OverQuota(account.quota_bytes, usage.octets, octets)
+    return mailbox.mailbox_id
+
+
+async def append(session: "Session", state: LoggedIn, command: ast.Append) -> Reply:
+    """RFC 3501 §6.3.11"""
+    process, account = session.process, state.account
+    uploads = session.reader.uploads.messages
+    if len(uploads) != len(command.messages):
+        return no("A message was not read", response_codes.UNAVAILABLE)
+    try:
+        mailbox_id = await _room_for(session, state, command.mailbox, 0)
+        stored = await _store(session, uploads, account.account_id)
+        messages = [_new_message(one, asked) for one, asked in zip(stored, command.messages, strict=True)]
+        appended = await process.mailstore.append(
+            account.account_id, mailbox_id, messages, quota_octets=account.quota_bytes
+        )
+    except MailboxError as error:
+        return missing_target(error)
+    metrics.APPENDED.inc(sum(one.size for one in stored))
+    await session.changed()
+    here = isinstance(state, Selected) and state.mailbox_id == mailbox_id
+    code = response_codes.append_uid(appended.uid_validity, appended.uids)
+    return ok("APPEND completed", code, look=Look.NOW if here else Look.WHEN_HINTED)
+
+
+async def _store(session: "Session", uploads: list[bytes], account_id: int) -> list[Stored]:
+    """All messages in S3, committed together with whatever others commit now."""
+    spool = session.process.spool
+    spool.join()
+    try:
+        return await asyncio.gather(*(spool.store(raw, account_id=account_id) for raw in uploads))
+    finally:
+        spool.leave()
+
+
+def _new_message(stored: Stored, asked: ast.AppendMessage) -> NewMessage:
+    flags, keywords = split(asked.flags)
+    internal_date = asked.internal_date or datetime.datetime.now(datetime.UTC)
+    return NewMessage(
+        email_id=stored.queue_id,
+        blob=stored.blob,
+        summary=stored.summary.SerializeToString(),
+        thread_key=stored.summary.thread_key,
+        internal_date=internal_date.astimezone(datetime.UTC),
+        flags=flags,
+        keywords=keywords,
+    )

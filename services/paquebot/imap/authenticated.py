@@ -1,0 +1,78 @@
+"""Commands on mailboxes as a whole (RFC 3501 §6.3.3 to §6.3.7), ENABLE (RFC 5161), NAMESPACE (RFC 2342)."""
+
+from typing import TYPE_CHECKING
+
+from paquebot.imap.capabilities import ENABLEABLE
+from paquebot.imap.reply import Look, Reply, no, ok
+from paquebot.imap.states import CONDSTORE, QRESYNC, Authenticated, LoggedIn
+from paquebot.mailstore.types import SpecialUse
+from paquebot.wire.imap import ast, check_new_name, response_codes, responses
+
+if TYPE_CHECKING:
+    from paquebot.imap.session import Session
+
+DELIMITER = "/"
+SPECIAL_USES = {f"\\{use.value.capitalize()}": use for use in SpecialUse}
+"""RFC 6154 §2, "\\Drafts" and so on."""
+
+
+async def enable(session: "Session", state: Authenticated, command: ast.Enable) -> Reply:
+    """RFC 5161 §3.1. QRESYNC enables CONDSTORE too (RFC 7162 §3.2.3)."""
+    asked = ENABLEABLE.intersection(command.capabilities)
+    new = sorted(asked | ({CONDSTORE} if QRESYNC in asked else set()) - state.enabled)
+    following = Authenticated(state.account, state.enabled.union(new))
+    return ok("ENABLE completed", untagged=responses.enabled(new), state=following)
+
+
+async def create(session: "Session", state: LoggedIn, command: ast.Create) -> Reply:
+    """RFC 3501 §6.3.3; a trailing delimiter says that inferiors will follow, which is always possible here.
+    USE: RFC 6154 §5.2."""
+    name = check_new_name(command.mailbox.removesuffix(DELIMITER))
+    uses = [SPECIAL_USES.get(use) for use in command.special_use]
+    if len(uses) > 1 or None in uses:
+        return no("A mailbox can have one of the known uses", response_codes.USEATTR)
+    use = uses[0] if uses else None
+    account_id = state.account.account_id
+    if use is not None:
+        mailboxes = await session.process.mailstore.mailboxes(account_id)
+        if any(mailbox.special_use is use for mailbox in mailboxes):
+            return no("Another mailbox has that use", response_codes.USEATTR)
+    made = await session.process.mailstore.create_mailbox(account_id, name, special_use=use)
+    return ok("CREATE completed", response_codes.mailbox_id(object_id(made.mailbox_id)))
+
+
+async def delete(session: "Session", state: LoggedIn, command: ast.Delete) -> Reply:
+    """RFC 3501 §6.3.4. Sessions that have the mailbox selected look at once, and end."""
+    await session.process.mailstore.delete_mailbox(state.account.account_id, command.mailbox)
+    await session.changed()
+    return ok("DELETE completed", look=Look.NOW)
+
+
+async def rename(session: "Session", state: LoggedIn, command: ast.Rename) -> Reply:
+    """RFC 3501 §6.3.5; renaming INBOX moves its messages away."""
+    new_name = check_new_name(command.new_name.removesuffix(DELIMITER))
+    await session.process.mailstore.rename_mailbox(state.account.account_id, command.mailbox, new_name)
+    await session.changed()
+    return ok("RENAME completed", look=Look.NOW)
+
+
+async def subscribe(session: "Session", state: LoggedIn, command: ast.Subscribe) -> Reply:
+    """RFC 3501 §6.3.6"""
+    await session.process.mailstore.subscribe(state.account.account_id, command.mailbox)
+    return ok("SUBSCRIBE completed")
+
+
+async def unsubscribe(session: "Session", state: LoggedIn, command: ast.Unsubscribe) -> Reply:
+    """RFC 3501 §6.3.7"""
+    await session.process.mailstore.unsubscribe(state.account.account_id, command.mailbox)
+    return ok("UNSUBSCRIBE completed")
+
+
+async def namespace(session: "Session", state: LoggedIn, command: ast.Namespace) -> Reply:
+    """RFC 2342 §5: one personal namespace without a prefix, no others."""
+    return ok("NAMESPACE completed", untagged=responses.namespace((("", DELIMITER),)))
+
+
+def object_id(mailbox_id: int) -> str:
+    """MAILBOXID: unique within the account, kept by a rename (RFC 8474 §4)."""
+    return f"M{mailbox_id}"

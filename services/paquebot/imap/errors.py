@@ -1,0 +1,86 @@
+"""Domain errors to replies: the one place where IMAP words are chosen for them.
+
+What is not known is temporary, with an id to find it in the log (invariant 8); no text of an exception, no name of
+an engine reaches a client. Response codes are those of RFC 5530.
+"""
+
+from paquebot.blobs import BlobsUnavailable, new_ulid
+from paquebot.imap import metrics
+from paquebot.imap.reply import Reply, bad, no
+from paquebot.imap.view import NoSuchSequenceNumber
+from paquebot.mailstore.errors import (
+    BadMailboxName,
+    LimitExceeded,
+    MailboxExists,
+    MailboxHasInferiors,
+    MailboxProtected,
+    NoSuchAccount,
+    NoSuchMailbox,
+    NotSelectable,
+    OverQuota,
+)
+from paquebot.observability.log import Log
+from paquebot.queue import QueueUnavailable
+from paquebot.rpc import DirectoryUnavailable
+from paquebot.runtime.limits import OverBudget
+from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.spool import SpoolUnavailable
+from paquebot.wire.imap import MailboxNameError
+from paquebot.wire.imap import response_codes as codes
+
+_log = Log("paquebot.imap")
+
+_AWAY = (
+    PostgresUnavailable,
+    BlobsUnavailable,
+    SpoolUnavailable,
+    DirectoryUnavailable,
+    QueueUnavailable,
+    OverBudget,
+)
+
+
+def reply_to(error: Exception) -> Reply:
+    """The completion of a command that failed with `error`."""
+    match error:
+        case NoSuchSequenceNumber():
+            return bad("There is no message with that number")
+        case NoSuchMailbox():
+            return no("No such mailbox", codes.NONEXISTENT)
+        case NotSelectable():
+            return no("This name holds no messages", codes.CANNOT)
+        case MailboxExists():
+            return no("A mailbox of that name exists", codes.ALREADYEXISTS)
+        case MailboxHasInferiors():
+            return no("The mailbox has inferior names", codes.HASCHILDREN)
+        case MailboxProtected():
+            return no("INBOX cannot be deleted", codes.CANNOT)
+        case BadMailboxName():
+            return no(error.why, codes.CANNOT)
+        case MailboxNameError():
+            return no(str(error), codes.CANNOT)
+        case OverQuota():
+            return no("The account is over its quota", codes.OVERQUOTA)
+        case LimitExceeded():
+            return no(f"At most {error.limit} are allowed", codes.LIMIT)
+        case NoSuchAccount():
+            return no("The account was removed", codes.AUTHORIZATIONFAILED)
+        case _:
+            return _temporary(error)
+
+
+def _temporary(error: Exception) -> Reply:
+    incident = new_ulid()
+    if isinstance(error, _AWAY):
+        _log.warning("command_unavailable", incident=incident, reason=f"{type(error).__name__}: {error}")
+    else:
+        metrics.UNEXPECTED.inc()
+        _log.exception("command_failed", incident=incident)
+    return no(f"Temporary failure, try again later ({incident})", codes.UNAVAILABLE)
+
+
+def missing_target(error: Exception) -> Reply:
+    """The mailbox that APPEND, COPY or MOVE names: creating it may help (RFC 3501 §6.3.11, §6.4.7)."""
+    if isinstance(error, NoSuchMailbox):
+        return no("No such mailbox", codes.TRYCREATE)
+    return reply_to(error)

@@ -1,0 +1,99 @@
+"""Changes of mailboxes, for all sessions of the process: hints in and out, and one query for many.
+
+A hint says "look again"; PostgreSQL says what happened (invariant 4). Sessions that a hint woke share one query
+for the same mailbox and the same point in time; a query is shared only by those who were woken before it began,
+so none of them can miss what it was woken for.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from paquebot.imap import metrics
+from paquebot.mailstore import Changes, Mailstore
+from paquebot.queue import Queue
+
+_Key = tuple[int, int, int]  # account, mailbox, mod_seq
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """One session's interest in its account. `dirty`: a change was hinted at since it was last cleared."""
+
+    account_id: int
+    ring: Callable[[], None]
+    dirty: bool = False
+
+    def hinted(self) -> None:
+        """Something changed in the account."""
+        self.dirty = True
+        self.ring()
+
+
+class Feed:
+    """One for a process."""
+
+    def __init__(self, mailstore: Mailstore, queue: Queue) -> None:
+        self._mailstore = mailstore
+        self._queue = queue
+        self._watches: dict[int, set[Watch]] = {}
+        self._under_way: dict[_Key, asyncio.Task[Changes]] = {}
+
+    async def watch(self, account_id: int, ring: Callable[[], None]) -> Watch:
+        """Hear of changes in the account until `ignore`."""
+        watch = Watch(account_id, ring)
+        watches = self._watches.setdefault(account_id, set())
+        watches.add(watch)
+        if len(watches) == 1:
+            await self._queue.hear_mailbox(account_id, self._hinted)
+        return watch
+
+    def ignore(self, watch: Watch) -> None:
+        """End a watch."""
+        watches = self._watches[watch.account_id]
+        watches.discard(watch)
+        if not watches:
+            del self._watches[watch.account_id]
+            self._queue.ignore_mailbox(watch.account_id, self._hinted)
+
+    def sessions(self, account_id: int) -> int:
+        """How many sessions of this process watch the account."""
+        return len(self._watches.get(account_id, ()))
+
+    async def changed(self, watch: Watch) -> None:
+        """The session of `watch` changed a mailbox of its account: tell the others, here and elsewhere."""
+        self._wake(watch.account_id, but=watch)
+        await self._queue.hint_mailbox(watch.account_id)
+
+    async def changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
+        """What happened after `mod_seq`, as of now."""
+        metrics.REFRESHES.labels("own").inc()
+        return await self._mailstore.changes_since(account_id, mailbox_id, mod_seq)
+
+    async def shared_changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
+        """What happened after `mod_seq`, as of the last hint or later."""
+        key = (account_id, mailbox_id, mod_seq)
+        task = self._under_way.get(key)
+        metrics.REFRESHES.labels("shared" if task else "hinted").inc()
+        if task is None:
+            task = asyncio.create_task(self._mailstore.changes_since(account_id, mailbox_id, mod_seq))
+            self._under_way[key] = task
+            task.add_done_callback(lambda done: self._ended(key, done))
+        return await asyncio.shield(task)
+
+    def _ended(self, key: _Key, task: asyncio.Task[Changes]) -> None:
+        if self._under_way.get(key) is task:
+            del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # those who wait have it; when none is left, it is no news
+
+    def _hinted(self, account_id: int) -> None:
+        metrics.HINTS.inc()
+        self._wake(account_id, but=None)
+
+    def _wake(self, account_id: int, *, but: Watch | None) -> None:
+        for key in [key for key in self._under_way if key[0] == account_id]:
+            del self._under_way[key]  # began before this hint: whoever is woken now must not join it
+        for watch in self._watches.get(account_id, ()):
+            if watch is not but:
+                watch.hinted()

@@ -1,0 +1,200 @@
+"""FETCH and UID FETCH (RFC 3501 §6.4.5, §6.4.8), streamed: rows, summaries and bodies come in bounded groups.
+
+Flags, UIDs and mod-sequences come from the view, which is brought up to date first; envelope, structure, size and
+common header fields from the row; only what is left needs S3. The set's unseen messages become seen in one
+statement, once the first bodies are at hand.
+"""
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paquebot.imap import metrics, updates
+from paquebot.imap.bodies import BodyError
+from paquebot.imap.fetch_plan import NeedsBody, Plan, Source, plan, write_items, write_view_items
+from paquebot.imap.message_bodies import Loaded, with_bodies
+from paquebot.imap.messages_named import named
+from paquebot.imap.reply import Reply, Stream, bad, no, ok
+from paquebot.imap.states import Selected, condstore_enabled
+from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
+from paquebot.message import MessageSummary
+from paquebot.wire.imap import ast, response_codes, responses
+from paquebot.wire.imap.ast import FetchItem
+from paquebot.wire.imap.fetch_response import FetchResponse
+
+if TYPE_CHECKING:
+    from paquebot.imap.session import Session
+
+_PIECE = 32 * 1024  # octets gathered before they are sent
+
+
+async def fetch(session: "Session", state: Selected, command: ast.Fetch) -> Reply | Stream:
+    """RFC 3501 §6.4.5"""
+    if command.vanished and not (state.qresync and command.uid and command.changed_since is not None):
+        return bad("VANISHED needs QRESYNC, UID FETCH and CHANGEDSINCE")  # RFC 7162 §3.2.6
+    if command.changed_since is not None or FetchItem.MODSEQ in command.attributes:
+        state = condstore_enabled(state)
+    return _fetching(session, state, command)
+
+
+async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> Stream:
+    assert session.watch is not None
+    what = plan(command.attributes)
+    if what.with_flags or what.sets_seen or session.watch.dirty or command.uid:
+        yield await updates.look(session.process, session.watch, state)
+    numbers = named(session, state, command.sequence_set, uid=command.uid)
+    if command.changed_since is not None:
+        numbers = [number for number in numbers if state.view.mod_seq_of(number) > command.changed_since]
+    if command.vanished:
+        yield await _vanished(session, state, command)
+    work = _Work(session, state, command, what)
+    async with contextlib.aclosing(work.pieces(numbers)) as pieces:
+        async for piece in pieces:
+            metrics.FETCHED.inc(len(piece))
+            yield piece
+    yield work.completion(len(numbers))
+
+
+async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> bytes:
+    """RFC 7162 §3.2.6: which of the UIDs went away since."""
+    since = command.changed_since or 0
+    changes = await session.process.feed.changes(state.account.account_id, state.mailbox_id, since)
+    wanted = command.sequence_set
+    top = max(state.view.last_uid, wanted.highest())
+    if changes.expunged is not None:
+        gone = [uid for uid in changes.expunged if wanted.contains(uid, max(top, uid))]
+    else:
+        gone = [uid for uid in wanted.iterate(state.view.last_uid) if state.view.number(uid) is None]
+    return responses.vanished(gone, earlier=True) if gone else b""
+
+
+@dataclass(slots=True)
+class _Work:
+    """One FETCH under way."""
+
+    session: "Session"
+    state: Selected
+    command: ast.Fetch
+    plan: Plan
+    found: int = 0
+    unread: int = 0
+    _made_seen: frozenset[int] = frozenset()
+
+    def completion(self, asked: int) -> Reply:
+        """The Reply, when all is written."""
+        name = "UID FETCH" if self.command.uid else "FETCH"
+        if self.unread:
+            return no("Some messages cannot be read now", response_codes.UNAVAILABLE, state=self.state)
+        if self.found < asked and not self.command.uid:  # RFC 2180 §4.1.2
+            return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED, state=self.state)
+        return ok(f"{name} completed", state=self.state)
+
+    async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[bytes, None]:
+        """The FETCH responses of the messages, in pieces worth a write."""
+        if self.plan.source is Source.VIEW:
+            for piece in self._from_view(numbers):
+                yield piece
+            return
+        view = self.state.view
+        messages = self.session.process.mailstore.messages(
+            self.state.account.account_id,
+            self.state.mailbox_id,
+            [view.uid(number) for number in numbers],
+            with_summary=self.plan.source >= Source.SUMMARY,
+        )
+        if self.plan.source is Source.BODY:
+            async with contextlib.aclosing(with_bodies(self.session.process.bodies, messages)) as groups:
+                async for group in groups:
+                    async for piece in self._of_group(group, numbers):
+                        yield piece
+            return
+        if self.plan.sets_seen:
+            await self._set_seen(numbers)
+        async for piece in self._from_rows(messages):
+            yield piece
+
+    def _from_view(self, numbers: Sequence[int]) -> "list[bytes]":
+        out = bytearray()
+        pieces: list[bytes] = []
+        view = self.state.view
+        for number in numbers:
+            if view.is_gone(view.uid(number)):
+                continue
+            response = FetchResponse(out, number)
+            write_view_items(response, self.plan.attributes, view, number)
+            response.close()
+            self.found += 1
+            if len(out) >= _PIECE:
+                pieces.append(bytes(out))
+                out.clear()
+        pieces.append(bytes(out))
+        return pieces
+
+    async def _from_rows(self, messages: AsyncIterator[StoredMessage]) -> AsyncIterator[bytes]:
+        """Without bodies, but for a message whose summary cannot tell what is asked."""
+        out = bytearray()
+        async for message in messages:
+            await self._write(out, message, None)
+            if len(out) >= _PIECE:
+                yield bytes(out)
+                out.clear()
+        yield bytes(out)
+
+    async def _of_group(self, group: Loaded, numbers: Sequence[int]) -> AsyncIterator[bytes]:
+        if self.plan.sets_seen and not self.found and any(isinstance(body, bytes) for _, body in group):
+            await self._set_seen(numbers)
+        out = bytearray()
+        for message, body in group:
+            await self._write(out, message, body)
+            if len(out) >= _PIECE:
+                yield bytes(out)
+                out.clear()
+        yield bytes(out)
+
+    async def _write(self, out: bytearray, message: StoredMessage, body: bytes | BodyError | None) -> None:
+        """One FETCH response; none when the message's body is needed and cannot be read."""
+        number = self.state.view.number(message.uid)
+        if number is None:
+            return
+        self.found += 1
+        if isinstance(body, Exception):
+            self.unread += 1
+            return
+        start = len(out)
+        summary = MessageSummary.FromString(message.summary) if message.summary else MessageSummary()
+        try:
+            self._write_response(out, number, message, summary, body)
+        except NeedsBody:
+            del out[start:]
+            async with self.session.process.bodies.gate.holding(message.blob.size):
+                (read,) = await self.session.process.bodies.load((message.blob,))
+                if not isinstance(read, bytes):
+                    self.unread += 1
+                    return
+                self._write_response(out, number, message, summary, read)
+
+    def _write_response(
+        self, out: bytearray, number: int, message: StoredMessage, summary: MessageSummary, body: bytes | None
+    ) -> None:
+        response = FetchResponse(out, number)
+        write_view_items(response, self.plan.attributes, self.state.view, number)
+        write_items(response, self.plan.attributes, message, summary, body)
+        response.close()
+        if message.uid in self._made_seen and FetchItem.FLAGS not in self.plan.attributes:
+            # RFC 3501 §6.4.5: if this caused the flags to change, they SHOULD be in the responses.
+            updates.write_flags(out, self.state, (message.uid,), uid=self.command.uid)
+
+    async def _set_seen(self, numbers: Sequence[int]) -> None:
+        """\\Seen for every message of the set that has it not, in one statement."""
+        view, state = self.state.view, self.state
+        unseen = [view.uid(number) for number in numbers if not view.flags(number) & Flag.SEEN]
+        if state.read_only or not unseen:
+            return
+        result = await self.session.process.mailstore.store_flags(
+            state.account.account_id, state.mailbox_id, unseen, FlagOp.ADD, flags=Flag.SEEN
+        )
+        updates.own(state, result.rows)
+        self._made_seen = frozenset(result.changed)
+        if result.changed:
+            await self.session.changed()

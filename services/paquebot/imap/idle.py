@@ -1,0 +1,89 @@
+"""IDLE (RFC 2177): the session waits for DONE, and tells what others do to the selected mailbox as it happens.
+
+A hint wakes it at once; without one it looks every PAQUEBOT_IMAP_POLL seconds, for a hint may be lost.
+"""
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from paquebot.imap import metrics, updates
+from paquebot.imap.command_reader import Leaving
+from paquebot.imap.connection import Inactive, LineTooLong, PeerGone
+from paquebot.imap.reply import Reply, Stream, bad, ok
+from paquebot.imap.states import LoggedIn, Selected
+from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.wire.imap import BadSyntax, ast, parse_done, responses
+
+if TYPE_CHECKING:
+    from paquebot.imap.session import Session
+
+_MAX_LINE = 64
+
+
+async def idle(session: "Session", state: LoggedIn, command: ast.Idle) -> Stream:
+    """RFC 2177 §3"""
+    return _idling(session, state)
+
+
+async def _idling(session: "Session", state: LoggedIn) -> Stream:
+    with metrics.IDLING.track_inprogress():
+        yield responses.continuation("idling")
+        if isinstance(state, Selected):
+            yield updates.release(state)
+            _remember(session)  # what happened before IDLE is news too
+        loop = asyncio.get_running_loop()
+        ends, looks = loop.time() + session.reader.inactivity, _next_poll(session)
+        while (line := session.connection.take_line(_MAX_LINE)) is None:
+            if isinstance(state, Selected) and (_hinted(session) or loop.time() >= looks):
+                looks = _next_poll(session)
+                yield await _news(session, state)
+                continue
+            if loop.time() >= ends:
+                raise Inactive
+            await _wait(session, min(ends, looks) - loop.time())
+    yield _ended(line)
+
+
+async def _news(session: "Session", state: Selected) -> bytes:
+    assert session.watch is not None
+    try:
+        news = await updates.look(session.process, session.watch, state, shared=True)
+    except PostgresUnavailable:  # said again at the next poll
+        session.watch.dirty = False
+        return b""
+    return news + updates.release(state)
+
+
+async def _wait(session: "Session", seconds: float) -> None:
+    if session.connection.ended:
+        raise PeerGone
+    if session.reader.leaving:
+        raise Leaving
+    try:
+        await session.connection.wait(max(0.0, seconds))
+    except Inactive:  # the poll is due, or the end: the caller looks at the clock
+        return
+
+
+def _hinted(session: "Session") -> bool:
+    return session.watch is not None and session.watch.dirty
+
+
+def _remember(session: "Session") -> None:
+    if session.watch is not None:
+        session.watch.dirty = True
+
+
+def _next_poll(session: "Session") -> float:
+    """Sessions that began together must not ask together for ever."""
+    seconds = session.process.settings.session.poll * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+    return asyncio.get_running_loop().time() + seconds
+
+
+def _ended(line: bytes | LineTooLong) -> Reply:
+    try:
+        parse_done(line.head if isinstance(line, LineTooLong) else line)
+    except BadSyntax as fault:
+        return bad(fault.message)
+    return ok("IDLE completed")

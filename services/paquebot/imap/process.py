@@ -1,0 +1,28 @@
+"""What the sessions of a process share."""
+
+from dataclasses import dataclass
+
+from paquebot.imap.bodies import Bodies
+from paquebot.imap.feed import Feed
+from paquebot.imap.settings import ImapSettings
+from paquebot.mailstore import Mailstore
+from paquebot.rpc import AuthenticationClient
+from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.tls import ServerTls
+from paquebot.spool import Spool
+from paquebot.wire.imap import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One for a process. `tls` None: STARTTLS is not offered, so nobody can log in in the clear."""
+
+    settings: ImapSettings
+    limits: Limits
+    mailstore: Mailstore
+    bodies: Bodies
+    spool: Spool
+    feed: Feed
+    authentication: AuthenticationClient
+    budget: OctetBudget
+    tls: ServerTls | None

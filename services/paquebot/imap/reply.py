@@ -1,0 +1,77 @@
+"""What a handler answers: untagged lines, one completion, the state that follows. Only the session sends it."""
+
+import enum
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from paquebot.imap.states import SessionState
+from paquebot.wire.imap import responses
+
+
+class Status(enum.Enum):
+    """The completions of RFC 3501 §7.1.1 to §7.1.3."""
+
+    OK = "ok"
+    NO = "no"
+    BAD = "bad"
+
+
+class Look(enum.Enum):
+    """When the selected mailbox is looked at again before the completion is sent."""
+
+    WHEN_HINTED = "when hinted"
+    NOW = "now"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The end of a command. `untagged` are whole lines; `state` None: it stays."""
+
+    status: Status
+    text: str
+    code: bytes | None = None
+    untagged: bytes = b""
+    state: SessionState | None = None
+    look: Look = Look.WHEN_HINTED
+
+    def completion(self, tag: bytes) -> bytes:
+        """The tagged line."""
+        match self.status:
+            case Status.OK:
+                return responses.ok(tag, self.text, self.code)
+            case Status.NO:
+                return responses.no(tag, self.text, self.code)
+            case Status.BAD:
+                return responses.bad(tag, self.text, self.code)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The end of a command whose completion was sent already (STARTTLS)."""
+
+
+Stream = AsyncGenerator[bytes | Reply | Answered, None]
+"""An answer in pieces: octets to send at once, and at the end its Reply."""
+
+
+def ok(
+    text: str,
+    code: bytes | None = None,
+    *,
+    untagged: bytes = b"",
+    state: SessionState | None = None,
+    look: Look = Look.WHEN_HINTED,
+) -> Reply:
+    """The command did what was asked."""
+    return Reply(Status.OK, text, code, untagged, state, look)
+
+
+def no(text: str, code: bytes | None = None, *, untagged: bytes = b"", state: SessionState | None = None) -> Reply:
+    """The command was understood and not done."""
+    return Reply(Status.NO, text, code, untagged, state)
+
+
+def bad(text: str, code: bytes | None = None) -> Reply:
+    """The command breaks the protocol."""
+    return Reply(Status.BAD, text, code)

@@ -1,0 +1,89 @@
+"""The IMAP process: what it opens, when it is ready, how it ends.
+
+It listens at once and stays up while an engine is away: commands that need it are answered NO [UNAVAILABLE].
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from paquebot.blobs import BlobStore
+from paquebot.imap.bodies import Bodies
+from paquebot.imap.feed import Feed
+from paquebot.imap.gate import OctetGate
+from paquebot.imap.process import Process
+from paquebot.imap.server import ImapServer
+from paquebot.imap.settings import ImapSettings
+from paquebot.mailstore import SCHEMA, Mailstore
+from paquebot.queue import Queue
+from paquebot.rpc import AuthenticationClient, open_channel
+from paquebot.runtime.health import Health
+from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.migrations import applied, code_version
+from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.service import Context
+from paquebot.runtime.tls import ServerTls
+from paquebot.spool import Spool
+from paquebot.wire.imap import Limits
+
+NAME = "imap"
+
+
+async def main(context: Context, settings: ImapSettings) -> None:
+    """Serve until `context.draining`."""
+    async with open_server(settings, context.health) as server:
+        context.started()
+        await server.run(context.draining)
+
+
+@contextlib.asynccontextmanager
+async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[ImapServer]:
+    """A listening server with all it needs, for the time of the block; call its `run`."""
+    async with contextlib.AsyncExitStack() as stack:
+        queue = await Queue.open(settings.nats, NAME)
+        stack.push_async_callback(queue.close)
+        blobs = BlobStore(settings.s3)
+        stack.push_async_callback(blobs.close)
+        postgres = await open_postgres(settings.postgres, NAME)
+        stack.push_async_callback(postgres.close)
+        channel = open_channel(settings.directory)
+        stack.push_async_callback(channel.close)
+        spool = Spool(blobs, None, settings.spool)
+        stack.push_async_callback(spool.close)
+        gate = OctetGate(settings.process.in_flight)
+        bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=gate)
+        stack.push_async_callback(bodies.close)
+        mailstore = Mailstore(postgres)
+        process = Process(
+            settings=settings,
+            limits=Limits(append=settings.bodies.append_limit),
+            mailstore=mailstore,
+            bodies=bodies,
+            spool=spool,
+            feed=Feed(mailstore, queue),
+            authentication=AuthenticationClient(channel, settings.directory),
+            budget=OctetBudget(settings.process.in_flight),
+            tls=ServerTls(settings.tls) if settings.tls.certificate is not None else None,
+        )
+        _depend(health, queue, blobs, postgres)
+        server = ImapServer(process)
+        server.listen()
+        watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
+        try:
+            yield server
+        finally:
+            if watching is not None:
+                watching.cancel()
+
+
+def _depend(health: Health, queue: Queue, blobs: BlobStore, postgres: Postgres) -> None:
+    """Ready while the mailboxes can be read, written and watched."""
+
+    async def schema_fits() -> None:
+        found, code = await applied(postgres, SCHEMA.name), code_version(SCHEMA)
+        if found is None or found.version < code:
+            raise RuntimeError(f"schema {SCHEMA.name} is not yet at version {code}")
+
+    health.depend("postgres", schema_fits)
+    health.depend("s3", blobs.probe)
+    health.depend("nats", queue.probe)

@@ -1,0 +1,199 @@
+"""One client's session: greeting, commands, one writer, and an end that says why.
+
+Invariants: a command is read only after the answer to the one before it was written; a password is in no log line;
+whatever fails inside a command is answered and the session goes on (invariant 8).
+"""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import assert_never
+
+from paquebot.imap import append, capabilities, metrics, updates
+from paquebot.imap.command_reader import CommandReader, Leaving, Refused
+from paquebot.imap.connection import Connection, Inactive, PeerGone
+from paquebot.imap.dispatch import handler_of
+from paquebot.imap.errors import reply_to
+from paquebot.imap.feed import Watch
+from paquebot.imap.metrics import Ending, StateLabel
+from paquebot.imap.process import Process
+from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad
+from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
+from paquebot.mailstore.errors import NoSuchMailbox
+from paquebot.observability.log import Log
+from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.wire.imap import ast, response_codes, responses
+
+_log = Log("paquebot.imap.session")
+
+
+class Session:
+    """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
+
+    def __init__(self, process: Process, connection: Connection, client: str) -> None:
+        self.process = process
+        self.connection = connection
+        self.client = client
+        """The peer's IP address."""
+        self.state: SessionState = NotAuthenticated()
+        self.watch: Watch | None = None
+        self.reader = CommandReader(connection, process.settings.session, process.limits, process.budget)
+        self.saved_uids: Sequence[int] = ()
+        """The search result that `$` names (RFC 5182)."""
+        self.failures = 0
+        """Bad commands and failed logins so far."""
+
+    @property
+    def tls(self) -> bool:
+        """Is the connection protected?"""
+        return self.connection.tls_version is not None
+
+    def capabilities(self) -> tuple[str, ...]:
+        """What the server can in this state."""
+        if isinstance(self.state, NotAuthenticated):
+            return capabilities.before_login(tls=self.tls, starttls=self.process.tls is not None)
+        return capabilities.after_login(self.process.limits.append)
+
+    def leave(self) -> None:
+        """End the session before its next command, or out of IDLE."""
+        self.reader.leaving = True
+        self.connection.ring()
+
+    async def changed(self) -> None:
+        """This session changed a mailbox of its account: let the other sessions look."""
+        if self.watch is not None:
+            await self.process.feed.changed(self.watch)
+
+    async def run(self) -> Ending:
+        """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
+        label = _label(self.state)
+        metrics.SESSIONS.labels(label.value).inc()
+        try:
+            return await self._serve()
+        except PeerGone:
+            return Ending.GONE
+        except Inactive:
+            await self._bye("Inactive for too long")
+            return Ending.IDLE
+        except Leaving:
+            await self._bye("This server ends; please connect again", response_codes.UNAVAILABLE)
+            return Ending.DRAIN
+        except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
+            metrics.UNEXPECTED.inc()
+            _log.exception("session_failed")
+            await self._bye("Temporary failure", response_codes.UNAVAILABLE)
+            return Ending.FAILED
+        finally:
+            metrics.SESSIONS.labels(_label(self.state).value).dec()
+            self.reader.uploads.release()
+            if self.watch is not None:
+                self.process.feed.ignore(self.watch)
+            self.connection.close()
+
+    async def _serve(self) -> Ending:
+        code = response_codes.capability(self.capabilities())
+        await self.connection.send(responses.untagged_ok("Paquebot is ready", code))
+        while True:
+            command = await self.reader.next(self._admit)
+            if isinstance(command, Refused):
+                await self.connection.send(command.response)
+                self.failures += 1
+                if command.close:
+                    return Ending.ERRORS
+            else:
+                await self._execute(command)
+            if isinstance(self.state, LoggedOut):
+                return Ending.LOGOUT
+            if self.failures >= self.process.settings.session.errors:
+                await self._bye("Too many errors")
+                return Ending.ERRORS
+
+    async def _admit(self, command: ast.Append) -> bytes | None:
+        return await append.refusal(self, command)
+
+    async def _execute(self, command: ast.Command) -> None:
+        """Run a command and answer it."""
+        started = time.perf_counter()
+        name = type(command).__name__.lower()
+        completion = "gone"
+        try:
+            reply = await self._run(command)
+            completion = reply.status.value if isinstance(reply, Reply) else Status.OK.value
+            if isinstance(reply, Reply):
+                await self._finish(command, reply)
+        finally:
+            self.reader.uploads.release()
+            metrics.COMMANDS.labels(name, completion).inc()
+            metrics.COMMAND_SECONDS.labels(name).observe(time.perf_counter() - started)
+
+    async def _run(self, command: ast.Command) -> Reply | Answered:
+        handler = handler_of(command, self.state)
+        if handler is None:
+            return bad("Not in this state") if not isinstance(command, ast.UnknownCommand) else bad("Unknown command")
+        try:
+            answer = await handler(self, command)
+            return answer if isinstance(answer, Reply) else await self._send_stream(answer)
+        except (PeerGone, Leaving, Inactive):
+            raise
+        except Exception as error:  # noqa: BLE001 - translated, logged with an id, and answered
+            return reply_to(error)
+
+    async def _send_stream(self, stream: Stream) -> Reply | Answered:
+        async with contextlib.aclosing(stream):
+            async for piece in stream:
+                if isinstance(piece, Reply | Answered):
+                    return piece
+                if piece:
+                    await self.connection.send(piece)
+        raise AssertionError("a stream ends with its reply")
+
+    async def _finish(self, command: ast.Command, reply: Reply) -> None:
+        """The untagged lines, what is new in the mailbox, and the completion, in one write."""
+        if reply.state is not None:
+            self._enter(reply.state)
+        if reply.status is Status.BAD:
+            self.failures += 1
+        news, closing = b"", b""
+        if isinstance(self.state, Selected) and reply.look is not Look.NEVER:
+            try:
+                news = await self._news(self.state, command, reply.look)
+            except NoSuchMailbox:  # deleted by another session (RFC 2180 §3)
+                closing = responses.bye("The selected mailbox was deleted")
+                self._enter(LoggedOut())
+        await self.connection.send(reply.untagged + news + reply.completion(command.tag) + closing)
+
+    async def _news(self, state: Selected, command: ast.Command, look: Look) -> bytes:
+        assert self.watch is not None
+        news = b""
+        if look is Look.NOW or self.watch.dirty:
+            with contextlib.suppress(PostgresUnavailable):  # the watch stays dirty: the next command looks again
+                news = await updates.look(self.process, self.watch, state)
+        return news + updates.release(state) if _may_expunge(command) else news
+
+    def _enter(self, state: SessionState) -> None:
+        metrics.SESSIONS.labels(_label(self.state).value).dec()
+        metrics.SESSIONS.labels(_label(state).value).inc()
+        if not isinstance(state, Selected):
+            self.saved_uids = ()
+        self.state = state
+
+    async def _bye(self, text: str, code: bytes | None = None) -> None:
+        with contextlib.suppress(PeerGone):
+            await self.connection.send(responses.bye(text, code))
+
+
+def _may_expunge(command: ast.Command) -> bool:
+    """RFC 3501 §7.4.1: not while FETCH, STORE or SEARCH is answered; their UID forms are other commands."""
+    return not isinstance(command, ast.Fetch | ast.Store | ast.Search) or command.uid
+
+
+def _label(state: SessionState) -> StateLabel:
+    match state:
+        case NotAuthenticated():
+            return StateLabel.NOT_AUTHENTICATED
+        case Authenticated() | LoggedOut():
+            return StateLabel.AUTHENTICATED
+        case Selected():
+            return StateLabel.SELECTED
+        case _:
+            assert_never(state)

@@ -1,0 +1,68 @@
+"""Settings of the IMAP service."""
+
+from dataclasses import dataclass
+
+from paquebot.runtime.engines import (
+    DirectoryClientSettings,
+    NatsSettings,
+    PostgresSettings,
+    ProcessSettings,
+    S3Settings,
+    TlsSettings,
+)
+from paquebot.runtime.settings import Listen, Octets, Seconds, setting
+from paquebot.spool import SpoolSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """RFC 8314 prefers implicit TLS; both may be open, or one."""
+
+    starttls: Listen | None = setting("IMAP_LISTEN", Listen("127.0.0.1", 2143), help="IMAP with STARTTLS; empty: none")
+    tls: Listen | None = setting("IMAPS_LISTEN", Listen("127.0.0.1", 2993), help="IMAP over TLS; empty: none")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Bounds of sessions."""
+
+    total: int = setting("IMAP_SESSIONS", 10_000, help="most sessions of this process")
+    per_client: int = setting("IMAP_SESSIONS_PER_CLIENT", 200, help="most sessions from one address")
+    per_account: int = setting("IMAP_SESSIONS_PER_ACCOUNT", 50, help="most sessions of one account")
+    greeting: Seconds = setting("IMAP_LOGIN_TIMEOUT", Seconds(60.0), help="inactivity before login")
+    login_delay: Seconds = setting("IMAP_LOGIN_DELAY", Seconds(1.0), help="wait after a failed login; grows")
+    inactivity: Seconds = setting("IMAP_TIMEOUT", Seconds(1800.0), help="inactivity after login; at least 30m")
+    read: Seconds = setting("IMAP_READ_TIMEOUT", Seconds(60.0), help="longest pause inside a literal")
+    write: Seconds = setting("IMAP_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
+    poll: Seconds = setting("IMAP_POLL", Seconds(60.0), help="how often IDLE looks for changes without a hint")
+    errors: int = setting("IMAP_ERRORS", 25, help="bad commands or logins in a session before BYE")
+
+
+@dataclass(frozen=True, slots=True)
+class BodySettings:
+    """Message octets in memory."""
+
+    append_limit: Octets = setting("IMAP_APPEND_LIMIT", Octets(50_000_000), help="longest message of APPEND")
+    cache: Octets = setting("IMAP_BODY_CACHE", Octets(64 * 2**20), help="octets of bodies kept for reading")
+
+
+@dataclass(frozen=True, slots=True)
+class ImapSettings:
+    """Everything the IMAP service reads from its environment."""
+
+    process: ProcessSettings
+    nats: NatsSettings
+    s3: S3Settings
+    postgres: PostgresSettings
+    directory: DirectoryClientSettings
+    tls: TlsSettings
+    spool: SpoolSettings
+    listen: ListenSettings
+    session: SessionSettings
+    bodies: BodySettings
+
+    def __post_init__(self) -> None:
+        if self.listen.starttls is None and self.listen.tls is None:
+            raise ValueError("PAQUEBOT_IMAP_LISTEN and PAQUEBOT_IMAPS_LISTEN are both empty")
+        if self.tls.certificate is None and self.listen.tls is not None:
+            raise ValueError("PAQUEBOT_IMAPS_LISTEN needs PAQUEBOT_TLS_CERTIFICATE")

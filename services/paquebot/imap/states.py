@@ -1,0 +1,84 @@
+"""The states of a session (RFC 3501 §3), each with what it knows and nothing else."""
+
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from paquebot.imap.view import View
+
+CONDSTORE = "CONDSTORE"
+QRESYNC = "QRESYNC"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who logged in; `quota_bytes` 0: no quota."""
+
+    account_id: int
+    address: str
+    quota_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotAuthenticated:
+    """RFC 3501 §3.1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """RFC 3501 §3.2; `enabled` as ENABLE answered (RFC 5161)."""
+
+    account: Account
+    enabled: frozenset[str] = frozenset()
+
+    @property
+    def condstore(self) -> bool:
+        """RFC 7162 §3.1"""
+        return CONDSTORE in self.enabled
+
+    @property
+    def qresync(self) -> bool:
+        """RFC 7162 §3.2"""
+        return QRESYNC in self.enabled
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """RFC 3501 §3.3; the view is this session's picture of the mailbox, and only this session changes it."""
+
+    account: Account
+    enabled: frozenset[str]
+    mailbox_id: int
+    name: str
+    uid_validity: int
+    read_only: bool
+    view: View = field(compare=False)
+
+    @property
+    def condstore(self) -> bool:
+        """RFC 7162 §3.1"""
+        return CONDSTORE in self.enabled
+
+    @property
+    def qresync(self) -> bool:
+        """RFC 7162 §3.2"""
+        return QRESYNC in self.enabled
+
+    def closed(self) -> Authenticated:
+        """The state after CLOSE, UNSELECT, or a SELECT that failed."""
+        return Authenticated(self.account, self.enabled)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """RFC 3501 §3.4"""
+
+
+LoggedIn = Authenticated | Selected
+SessionState = NotAuthenticated | Authenticated | Selected | LoggedOut
+
+L = TypeVar("L", bound=Authenticated | Selected)
+
+
+def condstore_enabled(state: L) -> L:
+    """The state after a command that enables CONDSTORE (RFC 7162 §3.1)."""
+    return state if state.condstore else replace(state, enabled=state.enabled | {CONDSTORE})

@@ -1,0 +1,110 @@
+"""When and how a session learns what others did to its mailbox (RFC 3501 §5.2, §7.3, §7.4.1).
+
+EXPUNGE goes out only where the caller allows it: never while FETCH, STORE or SEARCH is answered, because these
+name messages by numbers that must not move. Everything else may go out with every answer.
+"""
+
+from collections.abc import Iterable
+
+from paquebot.imap import flags
+from paquebot.imap.feed import Watch
+from paquebot.imap.process import Process
+from paquebot.imap.states import Selected
+from paquebot.imap.view import Updates, View
+from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
+from paquebot.wire.imap import responses
+from paquebot.wire.imap.fetch_response import FetchResponse
+
+
+async def look(process: Process, watch: Watch, state: Selected, *, shared: bool = False) -> bytes:
+    """See what happened since the last look; the lines for the client, without EXPUNGE (that is `release`).
+
+    `shared`: a hint or the poll asked for it, so that a query with others will do. Raises NoSuchMailbox.
+    """
+    watch.dirty = False
+    ask = process.feed.shared_changes if shared else process.feed.changes
+    try:
+        changes = await ask(state.account.account_id, state.mailbox_id, state.view.mod_seq)
+        rows, expunged = changes.rows, changes.expunged
+        mailbox = changes.mailbox
+        if expunged is None:  # too long ago: compare with everything that is there now
+            snapshot = await process.mailstore.snapshot(state.account.account_id, state.mailbox_id)
+            rows, mailbox = snapshot.rows, snapshot.mailbox
+            there = frozenset(rows.uids)
+            found = [uid for uid in state.view.uids if uid not in there]
+        else:
+            found = list(expunged)
+        updates = state.view.apply(rows, found, mailbox.highest_mod_seq)
+        if updates.arrived:
+            await _claim(process, state, mailbox)
+    except BaseException:
+        watch.dirty = True
+        raise
+    return _lines(state, updates, mailbox)
+
+
+async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
+    if not mailbox.recent:
+        return
+    if state.read_only:  # RFC 3501 §6.3.2: EXAMINE takes \Recent from nobody
+        state.view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
+    else:
+        state.view.claim(await process.mailstore.claim_recent(state.account.account_id, state.mailbox_id))
+
+
+def _lines(state: Selected, updates: Updates, mailbox: Mailbox) -> bytes:
+    out = bytearray()
+    view = state.view
+    if updates.arrived:
+        out += responses.exists(view.exists)
+        out += responses.recent(view.recent)
+    if view.keywords_known.symmetric_difference(mailbox.keywords):
+        view.keywords_known = frozenset(mailbox.keywords)
+        out += responses.flags((*flags.SYSTEM_FLAGS, *mailbox.keywords))
+    write_flags(out, state, updates.changed)
+    return bytes(out)
+
+
+def write_flags(out: bytearray, state: Selected, uids: Iterable[int], *, uid: bool = False) -> None:
+    """An untagged FETCH with the flags of each message; `uid`: a UID command asks (RFC 3501 §6.4.8)."""
+    mod_seq = state.condstore  # RFC 7162 §3.1: every FETCH that a flag change caused
+    uid = uid or state.qresync  # RFC 7162 §3.2.4
+    for found in uids:
+        number = state.view.number(found)
+        if number is not None:
+            write_message_flags(out, state.view, number, uid=uid, mod_seq=mod_seq)
+
+
+def write_message_flags(out: bytearray, view: View, number: int, *, uid: bool, mod_seq: bool) -> None:
+    """One untagged FETCH with the flags of a message."""
+    response = FetchResponse(out, number)
+    if uid:
+        response.uid(view.uid(number))
+    response.flags(flags.of_message(view, number))
+    if mod_seq:
+        response.mod_seq(view.mod_seq_of(number))
+    response.close()
+
+
+def write_mod_seq(out: bytearray, view: View, number: int, *, uid: bool) -> None:
+    """One untagged FETCH with the new mod-sequence alone."""
+    response = FetchResponse(out, number)
+    if uid:
+        response.uid(view.uid(number))
+    response.mod_seq(view.mod_seq_of(number))
+    response.close()
+
+
+def release(state: Selected) -> bytes:
+    """The EXPUNGE responses that wait, or VANISHED after ENABLE QRESYNC (RFC 7162 §3.2.10)."""
+    released = state.view.release()
+    if not released.numbers:
+        return b""
+    if state.qresync:
+        return responses.vanished(released.uids, earlier=False)
+    return b"".join(responses.expunge(number) for number in released.numbers)
+
+
+def own(state: Selected, rows: FlagRows | None = None, expunged: Iterable[int] = ()) -> Updates:
+    """Take in what this session itself did."""
+    return state.view.apply(rows or FlagRows(), expunged)

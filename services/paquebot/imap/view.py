@@ -1,0 +1,206 @@
+"""A session's picture of the selected mailbox: message sequence numbers to UIDs, and the flags of each message.
+
+The picture changes only when `apply` or `release` is called, so that a sequence number means the same message
+from the client's command to its completion. Expunged messages keep their number until `release`, because
+EXPUNGE may not be sent at every time (RFC 3501 §7.4.1).
+
+Invariants: UIDs ascend strictly; what is gone is a subset of them; the client was told of `exists` messages.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from paquebot.mailstore.types import Flag, FlagRows, RecentRange
+from paquebot.wire.imap.sequence_set import SequenceSet
+
+_FEW = 16  # up to here, closing gaps one by one costs less than building the columns again
+
+
+class NoSuchSequenceNumber(Exception):
+    """A message sequence number above EXISTS: a client error (RFC 3501 §9, seq-number)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """What is news to the client."""
+
+    arrived: int = 0  # messages behind the last one known
+    changed: tuple[int, ...] = ()  # UIDs of known messages whose flags changed
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Messages that left the picture, in the order in which the client is told."""
+
+    numbers: tuple[int, ...] = ()  # descending, so that each is right after those before it
+    uids: tuple[int, ...] = ()  # the same messages, ascending
+
+
+class View:
+    """Sequence numbers, UIDs, flags and mod-sequences of one mailbox, as one session sees them."""
+
+    __slots__ = ("_flags", "_gone", "_keywords", "_mod_seqs", "_recent", "_uids", "keywords_known", "mod_seq")
+
+    def __init__(self, rows: FlagRows, mod_seq: int, keywords: Iterable[str] = ()) -> None:
+        self._uids = array("I", rows.uids)
+        self._mod_seqs = array("Q", rows.mod_seqs)
+        self._flags = bytearray(rows.flags)
+        self._keywords = dict(rows.keywords)
+        self._gone: set[int] = set()
+        self._recent: list[RecentRange] = []
+        self.mod_seq = mod_seq
+        """Every change up to here is in the picture."""
+        self.keywords_known = frozenset(keywords)
+        """What the last FLAGS response named (RFC 3501 §7.2.6)."""
+
+    # --- numbers -----------------------------------------------------------------------------------------
+
+    @property
+    def exists(self) -> int:
+        """Messages as the client counts them."""
+        return len(self._uids)
+
+    @property
+    def last_uid(self) -> int:
+        """`*` of a UID set; 0 when the mailbox is empty."""
+        return self._uids[-1] if self._uids else 0
+
+    @property
+    def uids(self) -> Sequence[int]:
+        """All UIDs by sequence number, those that are gone too."""
+        return self._uids
+
+    def uid(self, number: int) -> int:
+        """The UID of a message sequence number."""
+        return self._uids[number - 1]
+
+    def number(self, uid: int) -> int | None:
+        """The message sequence number of a UID."""
+        index = bisect_left(self._uids, uid)
+        return index + 1 if index < len(self._uids) and self._uids[index] == uid else None
+
+    def is_gone(self, uid: int) -> bool:
+        """Expunged, but the client was not told yet."""
+        return uid in self._gone
+
+    def select(self, sequence_set: SequenceSet, *, uid: bool) -> list[int]:
+        """Ascending sequence numbers of the messages that the set names.
+
+        Unknown UIDs are passed over (RFC 3501 §6.4.8). Raises NoSuchSequenceNumber.
+        """
+        if uid:
+            return self._by_uid(sequence_set)
+        if sequence_set.highest() > self.exists or (sequence_set.has_star() and not self.exists):
+            raise NoSuchSequenceNumber
+        return list(sequence_set.iterate(self.exists))
+
+    def _by_uid(self, sequence_set: SequenceSet) -> list[int]:
+        # `*` is the largest UID in use; what lies above it names nothing unless a range crosses it.
+        numbers: list[int] = []
+        for low, high in sequence_set.resolve(self.last_uid):
+            numbers.extend(range(bisect_left(self._uids, low) + 1, bisect_right(self._uids, high) + 1))
+        return numbers
+
+    # --- messages ----------------------------------------------------------------------------------------
+
+    def flags(self, number: int) -> Flag:
+        """The stored system flags of a message."""
+        return Flag(self._flags[number - 1])
+
+    def keywords(self, number: int) -> tuple[str, ...]:
+        """The keywords of a message."""
+        return self._keywords.get(self._uids[number - 1], ())
+
+    def mod_seq_of(self, number: int) -> int:
+        """The mod-sequence of a message (RFC 7162 §3.1)."""
+        return self._mod_seqs[number - 1]
+
+    def is_recent(self, number: int) -> bool:
+        """Is the message \\Recent in this session (RFC 3501 §2.3.2)?"""
+        uid = self._uids[number - 1]
+        return any(claimed.first <= uid < claimed.until for claimed in self._recent)
+
+    @property
+    def recent(self) -> int:
+        """How many messages are \\Recent in this session."""
+        return sum(
+            bisect_left(self._uids, claimed.until) - bisect_left(self._uids, claimed.first) for claimed in self._recent
+        )
+
+    def first_unseen(self) -> int | None:
+        """The lowest sequence number without \\Seen (RFC 3501 §7.1, UNSEEN)."""
+        return next((i for i, flags in enumerate(self._flags, 1) if not flags & Flag.SEEN), None)
+
+    # --- changes -----------------------------------------------------------------------------------------
+
+    def claim(self, claimed: RecentRange) -> None:
+        """These messages are \\Recent here."""
+        if claimed.first >= claimed.until:
+            return
+        if self._recent and self._recent[-1].until >= claimed.first:
+            claimed = RecentRange(self._recent.pop().first, claimed.until)
+        self._recent.append(claimed)
+
+    def apply(self, rows: FlagRows, expunged: Iterable[int], mod_seq: int | None = None) -> Updates:
+        """Take in new and changed messages, and mark what went away; that waits for `release`.
+
+        `mod_seq`: every change of the mailbox up to here is in `rows` and `expunged`; None: these are changes
+        of this session alone, and others may have happened before them.
+        """
+        before = self.exists
+        self._gone.update(uid for uid in expunged if self.number(uid) is not None)
+        changed: list[int] = []
+        for index, uid in enumerate(rows.uids):
+            number = self.number(uid)
+            if number is None:
+                # Own changes name known messages; UIDs only grow (invariant 6), so anything else is news.
+                if mod_seq is not None and uid > self.last_uid:
+                    self._append(rows, index)
+            elif self._mod_seqs[number - 1] < rows.mod_seqs[index]:
+                self._replace(number - 1, rows, index)
+                changed.append(uid)
+        if mod_seq is not None:
+            self.mod_seq = max(self.mod_seq, mod_seq)
+        return Updates(self.exists - before, tuple(changed))
+
+    def _append(self, rows: FlagRows, index: int) -> None:
+        uid = rows.uids[index]
+        self._uids.append(uid)
+        self._mod_seqs.append(rows.mod_seqs[index])
+        self._flags.append(rows.flags[index])
+        if uid in rows.keywords:
+            self._keywords[uid] = rows.keywords[uid]
+
+    def _replace(self, place: int, rows: FlagRows, index: int) -> None:
+        uid = rows.uids[index]
+        self._mod_seqs[place] = rows.mod_seqs[index]
+        self._flags[place] = rows.flags[index]
+        if uid in rows.keywords:
+            self._keywords[uid] = rows.keywords[uid]
+        else:
+            self._keywords.pop(uid, None)
+
+    def release(self) -> Released:
+        """Drop the messages that are gone; the client is told now. Numbers descend, so each stays valid."""
+        if not self._gone:
+            return Released()
+        gone, self._gone = self._gone, set()
+        numbers = sorted((self._number_of(uid) for uid in gone), reverse=True)
+        if len(numbers) <= _FEW:
+            for number in numbers:
+                del self._uids[number - 1], self._mod_seqs[number - 1], self._flags[number - 1]
+        else:
+            kept = [index for index, uid in enumerate(self._uids) if uid not in gone]
+            self._uids = array("I", (self._uids[index] for index in kept))
+            self._mod_seqs = array("Q", (self._mod_seqs[index] for index in kept))
+            self._flags = bytearray(self._flags[index] for index in kept)
+        for uid in gone:
+            self._keywords.pop(uid, None)
+        return Released(tuple(numbers), tuple(sorted(gone)))
+
+    def _number_of(self, uid: int) -> int:
+        number = self.number(uid)
+        assert number is not None
+        return number
