@@ -17,6 +17,7 @@ import asyncpg
 import nats
 import pytest
 import urllib3
+from minio.error import S3Error
 from nats.js import JetStreamContext
 
 from loopback import engine_set, free_port
@@ -26,7 +27,7 @@ from paquebot.cli.engines.nats import NatsAccess, NatsEngine
 from paquebot.cli.engines.ports import EnginePorts
 from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.process import ManagedProcess
-from paquebot.cli.engines.s3 import S3Engine
+from paquebot.cli.engines.s3 import S3Access, S3Engine
 
 _END_SECONDS = 15.0
 
@@ -164,6 +165,41 @@ async def test_nats_permissions_limit_an_access(runner: Runner) -> None:
     await connection.publish("deliver.ready.x", b"")
     await asyncio.wait_for(refused.wait(), _END_SECONDS)
     await connection.close()
+
+
+async def test_s3_actions_limit_an_access(runner: Runner) -> None:
+    described = runner.described.s3
+    reader = S3Access("imap", "imap-key", "secret-of-imap", (f"Read:{described.bucket}", f"List:{described.bucket}"))
+    engine = replace(described, accesses=(*described.accesses, reader))
+    await runner.start(engine)
+    await put(engine, "packs/one", b"pack")
+    limited = replace(engine, accesses=(reader,))
+    assert await get(limited, "packs/one") == b"pack"
+    with pytest.raises(S3Error, match="AccessDenied"):
+        await put(limited, "packs/two", b"pack")
+
+
+async def test_s3_data_may_lie_at_a_long_path(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / ("d" * 100))
+    process = await runner.start(runner.described.s3)
+    assert process.running
+    await runner.end()
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another way to run PostgreSQL")
+async def test_postgres_as_root_without_setpriv(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = runner.described.s3.data_dir.parent / "tools"
+    tools.mkdir()
+    (tools / "unshare").symlink_to(str(shutil.which("unshare")))
+    monkeypatch.setenv("PATH", str(tools))
+    engine = runner.described.postgres
+    process = await runner.start(engine)
+    await execute(engine, "CREATE TABLE kept AS SELECT 42 AS value")
+    assert await process.stop() == 0
+    monkeypatch.undo()
+    await runner.start(engine)  # the data directory changes hands
+    assert await fetch(engine, "SELECT value FROM kept") == 42
 
 
 # kill -9

