@@ -9,12 +9,135 @@ RFC 3501 §9 and the extensions named beside each type; shaped so that RFC 9051 
 
 from __future__ import annotations
 
-import datetime
 import enum
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from paquebot.wire.imap.argument_ast import (
+    AppendMessage,
+    ListReturn,
+    ListSelect,
+    QResync,
+    StatusItem,
+    StoreMode,
+)
+from paquebot.wire.imap.fetch_ast import (
+    FetchAttribute,
+    FetchBinary,
+    FetchBinarySize,
+    FetchItem,
+    FetchPreview,
+    FetchSection,
+    Partial,
+    Section,
+    SectionForm,
+    SectionSpecifier,
+)
+from paquebot.wire.imap.search_ast import (
+    AgeOp,
+    DateField,
+    DateOp,
+    EntryType,
+    ObjectKind,
+    SearchAge,
+    SearchAll,
+    SearchAnd,
+    SearchBody,
+    SearchDate,
+    SearchFlag,
+    SearchHeader,
+    SearchKey,
+    SearchModSeq,
+    SearchNot,
+    SearchObjectId,
+    SearchOr,
+    SearchReturn,
+    SearchSaveDateSupported,
+    SearchSequence,
+    SearchSize,
+    SearchText,
+    SearchUid,
+    SizeOp,
+)
 from paquebot.wire.imap.sequence_set import SequenceSet
+
+__all__ = [
+    "AgeOp",
+    "Append",
+    "AppendMessage",
+    "Authenticate",
+    "Capability",
+    "Check",
+    "Close",
+    "Command",
+    "Compress",
+    "Copy",
+    "Create",
+    "DateField",
+    "DateOp",
+    "Delete",
+    "Enable",
+    "EntryType",
+    "Examine",
+    "Expunge",
+    "Fetch",
+    "FetchAttribute",
+    "FetchBinary",
+    "FetchBinarySize",
+    "FetchItem",
+    "FetchPreview",
+    "FetchSection",
+    "Id",
+    "Idle",
+    "List",
+    "ListReturn",
+    "ListSelect",
+    "Login",
+    "Logout",
+    "Lsub",
+    "Move",
+    "Namespace",
+    "Noop",
+    "ObjectKind",
+    "Partial",
+    "QResync",
+    "Rename",
+    "Search",
+    "SearchAge",
+    "SearchAll",
+    "SearchAnd",
+    "SearchBody",
+    "SearchDate",
+    "SearchFlag",
+    "SearchHeader",
+    "SearchKey",
+    "SearchModSeq",
+    "SearchNot",
+    "SearchObjectId",
+    "SearchOr",
+    "SearchReturn",
+    "SearchSaveDateSupported",
+    "SearchSequence",
+    "SearchSize",
+    "SearchText",
+    "SearchUid",
+    "Section",
+    "SectionForm",
+    "SectionSpecifier",
+    "Select",
+    "SizeOp",
+    "StartTls",
+    "State",
+    "Status",
+    "StatusItem",
+    "Store",
+    "StoreMode",
+    "Subscribe",
+    "UidExpunge",
+    "UnknownCommand",
+    "Unselect",
+    "Unsubscribe",
+]
 
 
 class State(enum.Enum):
@@ -23,347 +146,6 @@ class State(enum.Enum):
     NOT_AUTHENTICATED = "not authenticated"
     AUTHENTICATED = "authenticated"
     SELECTED = "selected"
-
-
-# --- search keys: RFC 3501 §6.4.4 ------------------------------------------------------------------------
-
-
-class DateField(enum.Enum):
-    INTERNAL = "internal"  # BEFORE / ON / SINCE
-    SENT = "sent"  # SENTBEFORE / SENTON / SENTSINCE: the Date: header
-    SAVED = "saved"  # SAVEDBEFORE / SAVEDON / SAVEDSINCE: RFC 8514
-
-
-class DateOp(enum.Enum):
-    BEFORE = "before"
-    ON = "on"
-    SINCE = "since"
-
-
-class SizeOp(enum.Enum):
-    LARGER = "larger"
-    SMALLER = "smaller"
-
-
-class AgeOp(enum.Enum):
-    OLDER = "older"
-    YOUNGER = "younger"
-
-
-class ObjectKind(enum.Enum):
-    EMAIL = "emailid"
-    THREAD = "threadid"
-
-
-class EntryType(enum.Enum):
-    """SEARCH MODSEQ's entry-type-req (RFC 7162 §3.1.5)."""
-
-    SHARED = "shared"
-    PRIVATE = "priv"
-    ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class SearchAll:
-    """ALL"""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchFlag:
-    """A flag or keyword is set (present) or not: ANSWERED, UNANSWERED, KEYWORD x, RECENT, OLD, ...
-
-    OLD is \\Recent absent; NEW is written as SearchAnd(\\Recent present, \\Seen absent).
-    """
-
-    flag: str
-    present: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SearchSequence:
-    """Message sequence numbers (or `$`)."""
-
-    sequence_set: SequenceSet
-
-
-@dataclass(frozen=True, slots=True)
-class SearchUid:
-    """UID sequence-set"""
-
-    sequence_set: SequenceSet
-
-
-@dataclass(frozen=True, slots=True)
-class SearchDate:
-    """Dates disregard time and zone (RFC 3501 §6.4.4)."""
-
-    field: DateField
-    op: DateOp
-    date: datetime.date
-
-
-@dataclass(frozen=True, slots=True)
-class SearchAge:
-    """OLDER / YOUNGER n seconds than now, by internal date (RFC 5032)."""
-
-    op: AgeOp
-    seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class SearchSize:
-    """RFC822.SIZE strictly larger or smaller."""
-
-    op: SizeOp
-    octets: int
-
-
-@dataclass(frozen=True, slots=True)
-class SearchHeader:
-    """HEADER, and FROM, TO, CC, BCC, SUBJECT; `field` in lower case, `value` in the search's charset.
-
-    An empty value asks for the field's presence.
-    """
-
-    field: str
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SearchBody:
-    """BODY: the text of the message's parts."""
-
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SearchText:
-    """TEXT: header or body."""
-
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SearchModSeq:
-    """MODSEQ [entry-name entry-type] n: mod-sequence n or higher (RFC 7162 §3.1.5)."""
-
-    mod_seq: int
-    entry_name: str | None = None
-    entry_type: EntryType | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchObjectId:
-    """EMAILID / THREADID (RFC 8474 §5.3, §5.4)."""
-
-    kind: ObjectKind
-    object_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchSaveDateSupported:
-    """SAVEDATESUPPORTED (RFC 8514 §4.3)"""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchNot:
-    key: SearchKey
-
-
-@dataclass(frozen=True, slots=True)
-class SearchOr:
-    left: SearchKey
-    right: SearchKey
-
-
-@dataclass(frozen=True, slots=True)
-class SearchAnd:
-    """A parenthesised list, or the command's own list when it has several keys."""
-
-    keys: tuple[SearchKey, ...]
-
-
-SearchKey: TypeAlias = (
-    SearchAll
-    | SearchFlag
-    | SearchSequence
-    | SearchUid
-    | SearchDate
-    | SearchAge
-    | SearchSize
-    | SearchHeader
-    | SearchBody
-    | SearchText
-    | SearchModSeq
-    | SearchObjectId
-    | SearchSaveDateSupported
-    | SearchNot
-    | SearchOr
-    | SearchAnd
-)
-
-
-class SearchReturn(enum.Enum):
-    """RETURN options (RFC 4731, RFC 5182)."""
-
-    MIN = b"MIN"
-    MAX = b"MAX"
-    ALL = b"ALL"
-    COUNT = b"COUNT"
-    SAVE = b"SAVE"
-
-
-# --- fetch items: RFC 3501 §6.4.5 ------------------------------------------------------------------------
-
-
-class FetchItem(enum.Enum):
-    """Items without parameters; the value is the response's item name."""
-
-    ENVELOPE = b"ENVELOPE"
-    FLAGS = b"FLAGS"
-    INTERNALDATE = b"INTERNALDATE"
-    RFC822_SIZE = b"RFC822.SIZE"
-    UID = b"UID"
-    BODY = b"BODY"  # BODYSTRUCTURE without extension data
-    BODYSTRUCTURE = b"BODYSTRUCTURE"
-    MODSEQ = b"MODSEQ"  # RFC 7162
-    EMAILID = b"EMAILID"  # RFC 8474
-    THREADID = b"THREADID"  # RFC 8474
-    SAVEDATE = b"SAVEDATE"  # RFC 8514
-
-
-class SectionSpecifier(enum.Enum):
-    HEADER = b"HEADER"
-    HEADER_FIELDS = b"HEADER.FIELDS"
-    HEADER_FIELDS_NOT = b"HEADER.FIELDS.NOT"
-    TEXT = b"TEXT"
-    MIME = b"MIME"
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """section-spec: BODY[] is Section(()); `fields` as the client wrote them, for the two header lists."""
-
-    path: tuple[int, ...] = ()
-    specifier: SectionSpecifier | None = None
-    fields: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """<offset.count> in octets; the response echoes only <offset>."""
-
-    offset: int
-    count: int
-
-
-class SectionForm(enum.Enum):
-    """Under which name a section was asked for, and so is answered; the value is the response's prefix."""
-
-    BODY = b"BODY"
-    RFC822 = b"RFC822"  # is BODY[]
-    RFC822_HEADER = b"RFC822.HEADER"  # is BODY.PEEK[HEADER]
-    RFC822_TEXT = b"RFC822.TEXT"  # is BODY[TEXT]
-
-
-@dataclass(frozen=True, slots=True)
-class FetchSection:
-    """BODY[section]<partial>, BODY.PEEK[...], and the three RFC822 forms. Unless `peek`, sets \\Seen."""
-
-    section: Section
-    partial: Partial | None = None
-    peek: bool = False
-    form: SectionForm = SectionForm.BODY
-
-
-@dataclass(frozen=True, slots=True)
-class FetchBinary:
-    """BINARY[path]<partial>: the part with its transfer encoding removed (RFC 3516)."""
-
-    path: tuple[int, ...]
-    partial: Partial | None = None
-    peek: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FetchBinarySize:
-    """BINARY.SIZE[path] (RFC 3516)"""
-
-    path: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FetchPreview:
-    """PREVIEW or PREVIEW (LAZY) (RFC 8970)"""
-
-    lazy: bool
-
-
-FetchAttribute: TypeAlias = FetchItem | FetchSection | FetchBinary | FetchBinarySize | FetchPreview
-
-
-# --- parts of other commands -----------------------------------------------------------------------------
-
-
-class StatusItem(enum.Enum):
-    MESSAGES = b"MESSAGES"
-    RECENT = b"RECENT"
-    UIDNEXT = b"UIDNEXT"
-    UIDVALIDITY = b"UIDVALIDITY"
-    UNSEEN = b"UNSEEN"
-    DELETED = b"DELETED"  # RFC 9051 §6.3.11
-    SIZE = b"SIZE"  # RFC 8438
-    HIGHESTMODSEQ = b"HIGHESTMODSEQ"  # RFC 7162 §3.1.7
-    APPENDLIMIT = b"APPENDLIMIT"  # RFC 7889
-    MAILBOXID = b"MAILBOXID"  # RFC 8474 §4.3
-
-
-class ListSelect(enum.Enum):
-    """LIST selection options (RFC 5258 §3, RFC 6154 §3)."""
-
-    SUBSCRIBED = b"SUBSCRIBED"
-    REMOTE = b"REMOTE"
-    RECURSIVEMATCH = b"RECURSIVEMATCH"
-    SPECIAL_USE = b"SPECIAL-USE"
-
-
-class ListReturn(enum.Enum):
-    """LIST return options without parameters (RFC 5258 §3, RFC 6154 §3)."""
-
-    SUBSCRIBED = b"SUBSCRIBED"
-    CHILDREN = b"CHILDREN"
-    SPECIAL_USE = b"SPECIAL-USE"
-
-
-class StoreMode(enum.Enum):
-    SET = "FLAGS"
-    ADD = "+FLAGS"
-    REMOVE = "-FLAGS"
-
-
-@dataclass(frozen=True, slots=True)
-class QResync:
-    """SELECT's QRESYNC parameter (RFC 7162 §3.2.5)."""
-
-    uid_validity: int
-    mod_seq: int
-    known_uids: SequenceSet | None = None
-    known_sequence: SequenceSet | None = None  # seq-match-data: numbers ...
-    known_sequence_uids: SequenceSet | None = None  # ... and the UIDs they had
-
-
-@dataclass(frozen=True, slots=True)
-class AppendMessage:
-    """One message of APPEND; its octets went to the service as they arrived and are not kept here.
-
-    `binary` is literal8 (RFC 3516), `utf8` the UTF8 (~{n}) form (RFC 6855 §4).
-    """
-
-    flags: tuple[str, ...]
-    internal_date: datetime.datetime | None
-    size: int
-    binary: bool = False
-    utf8: bool = False
 
 
 # --- commands --------------------------------------------------------------------------------------------
