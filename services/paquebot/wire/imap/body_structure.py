@@ -18,22 +18,25 @@ _EMPTY_ENVELOPE: Final = b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
 _EMPTY_TEXT: Final = b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0)'
 
 
+# An optional field is asked whether it is set only when it is empty: that is rare, and asking costs.
+
+
 def write_envelope(out: bytearray, envelope: summary_pb2.ImapEnvelope) -> None:
     """envelope = "(" date SP subject SP from SP sender SP reply-to SP to SP cc SP bcc SP in-reply-to SP
     message-id ")" """
     out += b"("
-    write_nstring(out, envelope.date if envelope.HasField("date") else None)
+    write_nstring(out, envelope.date or (b"" if envelope.HasField("date") else None))
     out += b" "
-    write_nstring(out, envelope.subject if envelope.HasField("subject") else None)
+    write_nstring(out, envelope.subject or (b"" if envelope.HasField("subject") else None))
     out += b" "
     _write_addresses(out, envelope.from_)
     for addresses in (envelope.sender, envelope.reply_to, envelope.to, envelope.cc, envelope.bcc):
         out += b" "
         _write_addresses(out, addresses)
     out += b" "
-    write_nstring(out, envelope.in_reply_to if envelope.HasField("in_reply_to") else None)
+    write_nstring(out, envelope.in_reply_to or (b"" if envelope.HasField("in_reply_to") else None))
     out += b" "
-    write_nstring(out, envelope.message_id if envelope.HasField("message_id") else None)
+    write_nstring(out, envelope.message_id or (b"" if envelope.HasField("message_id") else None))
     out += b")"
 
 
@@ -45,13 +48,13 @@ def _write_addresses(out: bytearray, addresses: Sequence[summary_pb2.Address]) -
     out += b"("
     for address in addresses:
         out += b"("
-        write_nstring(out, address.name if address.HasField("name") else None)
+        write_nstring(out, address.name or (b"" if address.HasField("name") else None))
         out += b" "
-        write_nstring(out, address.adl if address.HasField("adl") else None)
+        write_nstring(out, address.adl or (b"" if address.HasField("adl") else None))
         out += b" "
-        write_nstring(out, address.mailbox if address.HasField("mailbox") else None)
+        write_nstring(out, address.mailbox or (b"" if address.HasField("mailbox") else None))
         out += b" "
-        write_nstring(out, address.host if address.HasField("host") else None)
+        write_nstring(out, address.host or (b"" if address.HasField("host") else None))
         out += b")"
     out += b")"
 
@@ -95,7 +98,7 @@ def _write_single(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool,
         _write_embedded(out, part, extended=extended, rev2=rev2)
     if extended:
         out += b" "
-        write_nstring(out, part.md5 if part.HasField("md5") else None)
+        write_nstring(out, part.md5 or (b"" if part.HasField("md5") else None))
         _write_common_extension(out, part)
 
 
@@ -118,9 +121,9 @@ def _write_fields(out: bytearray, part: summary_pb2.BodyPart) -> None:
     """body-fields = body-fld-param SP body-fld-id SP body-fld-desc SP body-fld-enc SP body-fld-octets"""
     _write_parameters(out, part.parameters)
     out += b" "
-    write_nstring(out, part.id if part.HasField("id") else None)
+    write_nstring(out, part.id or (b"" if part.HasField("id") else None))
     out += b" "
-    write_nstring(out, part.description if part.HasField("description") else None)
+    write_nstring(out, part.description or (b"" if part.HasField("description") else None))
     out += b" "
     write_string(out, part.encoding or b"7BIT")
     out += b" %d" % part.body_length
@@ -160,4 +163,4 @@ def _write_common_extension(out: bytearray, part: summary_pb2.BodyPart) -> None:
         out += b") "
     else:
         out += b"NIL "
-    write_nstring(out, part.location if part.HasField("location") else None)
+    write_nstring(out, part.location or (b"" if part.HasField("location") else None))

@@ -25,7 +25,7 @@ def internal_date(moment: datetime.datetime) -> bytes:
     offset = moment.utcoffset()
     if offset is None:
         raise ValueError("an internal date has a zone")
-    minutes = offset // datetime.timedelta(minutes=1)
+    minutes = offset.days * 1440 + offset.seconds // 60
     sign = "-" if minutes < 0 else "+"
     hours, minutes = divmod(abs(minutes), 60)
     return (

@@ -36,7 +36,7 @@ def write_string(out: bytearray, value: bytes) -> None:
     if len(value) <= _MAX_QUOTED:
         odd = value.translate(None, _PLAIN)
         if not odd:
-            out += b'"%b"' % value
+            out += b'"' + value + b'"'
             return
         if not odd.translate(None, b'"\\'):
             out += b'"%b"' % value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
