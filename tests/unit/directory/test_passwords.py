@@ -1,0 +1,89 @@
+"""The normal form of passwords, their hashes, and app passwords."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paquebot.directory.passwords import (
+    Argon2Parameters,
+    BadPassword,
+    Hasher,
+    app_password_digest,
+    new_app_password,
+    prepared,
+)
+
+
+@pytest.mark.parametrize(
+    ("password", "form"),
+    [
+        ("correct horse battery staple", "correct horse battery staple"),  # RFC 8265 §4.3
+        ("Correct Horse Battery Staple", "Correct Horse Battery Staple"),
+        ("πßå", "πßå"),
+        ("Jack of ♦s", "Jack of ♦s"),
+        ("foo\u1680bar", "foo bar"),
+        ("e\u0301", "é"),
+        ("ﬁ", "ﬁ"),  # no compatibility mapping
+    ],
+)
+def test_prepared(password: str, form: str) -> None:
+    assert prepared(password) == form
+
+
+@pytest.mark.parametrize("password", ["", "my cat is a \tby", "a\0b", "\udcff", "\ue000", "x" * 1025, "é" * 513])
+def test_what_is_no_password(password: str) -> None:
+    with pytest.raises(BadPassword):
+        prepared(password)
+
+
+@given(st.text(max_size=50))
+def test_preparing_is_a_fixed_point(password: str) -> None:
+    try:
+        once = prepared(password)
+    except BadPassword:
+        return
+    assert prepared(once) == once
+
+
+def test_hashes() -> None:
+    hasher = Hasher(Argon2Parameters(passes=1, memory_kib=64, lanes=1))
+    stored = hasher.hash("secret")
+    assert stored.startswith("$argon2id$v=19$m=64,t=1,p=1$")
+    assert stored != hasher.hash("secret")
+    assert hasher.verify(stored, "secret")
+    assert not hasher.verify(stored, "Secret")
+    assert not hasher.verify("damaged", "secret")
+    assert not hasher.verify(hasher.nobody, "")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "outgrown"),
+    [
+        (Argon2Parameters(2, 128, 2), False),
+        (Argon2Parameters(3, 128, 2), True),
+        (Argon2Parameters(2, 256, 2), True),
+        (Argon2Parameters(2, 128, 4), True),
+        (Argon2Parameters(1, 64, 1), False),  # a cheaper setting does not weaken what is stored
+    ],
+)
+def test_outgrown(parameters: Argon2Parameters, outgrown: bool) -> None:
+    stored = Hasher(Argon2Parameters(2, 128, 2)).hash("secret")
+    assert Hasher(parameters).outgrown(stored) is outgrown
+
+
+def test_app_passwords_are_read_as_people_type_them() -> None:
+    password = new_app_password()
+    assert re.fullmatch(r"[a-z2-7]{5}(-[a-z2-7]{5}){3}", password)
+    assert password != new_app_password()
+    digest = app_password_digest(1, password)
+    assert digest == app_password_digest(1, password.replace("-", " ").upper())
+    assert digest != app_password_digest(2, password)
+    assert digest is not None
+    assert len(digest) == 32
+
+
+@pytest.mark.parametrize("password", ["", "secret", "abcde-fghij-abcde-fghi1", "abcde-fghij-abcde-fghijk"])
+def test_what_is_no_app_password(password: str) -> None:
+    assert app_password_digest(1, password) is None
