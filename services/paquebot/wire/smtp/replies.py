@@ -133,6 +133,7 @@ BYE = Reply(221, "2.0.0", "Bye")  # RFC 5321 §4.1.1.10
 
 # --- what we send: the conversation itself (RFC 3463 §3.6) ---
 
+BARE_LF_IN_COMMAND = Reply(500, "5.5.2", "Line ends must be CRLF")  # RFC 5321 §2.3.8
 UNRECOGNISED = Reply(500, "5.5.2", "Command not recognised")  # RFC 5321 §4.2.2
 LINE_TOO_LONG = Reply(500, "5.5.6", "Line too long")  # RFC 5321 §4.5.3.1.9, RFC 4954 §6 for 5.5.6
 BAD_SYNTAX = Reply(501, "5.5.4", "Syntax error in parameters or arguments")  # RFC 5321 §4.2.2
@@ -183,9 +184,7 @@ OVER_QUOTA = Reply(452, "4.2.2", "Mailbox full")  # RFC 3463 §3.3: X.2.2
 DOMAIN_DISABLED = Reply(550, "5.1.2", "Domain does not accept mail")  # RFC 3463 §3.2: X.1.2
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")  # RFC 3463 §3.8: X.7.1
 ALIAS_LOOP = Reply(550, "5.4.6", "Alias loop")  # RFC 3463 §3.5: X.4.6 routing loop
-SENDER_NOT_OWNED = Reply(
-    553, "5.7.1", "Sender address does not belong to the login"
-)  # RFC 3463 §3.8, RFC 6409 §6.1
+SENDER_NOT_OWNED = Reply(553, "5.7.1", "Sender address does not belong to the login")  # RFC 3463 §3.8, RFC 6409 §6.1
 FROM_NOT_OWNED = Reply(550, "5.7.1", "From address does not belong to the login")  # RFC 6409 §6.1
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10, RFC 3463 §3.6
 
@@ -193,12 +192,9 @@ TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4
 
 TOO_BIG = Reply(552, "5.3.4", "Message too big")  # RFC 1870 §6.1, RFC 3463 §3.4
 OUT_OF_MEMORY = Reply(452, "4.3.1", "Too many messages under way, try again later")  # RFC 1870 §6.1, RFC 3463 §3.4
-BARE_LINE_END = Reply(
-    554, "5.6.0", "Line ends must be CRLF: bare CR or LF found"
-)  # RFC 5321 §2.3.8, RFC 3463 §3.7
+BARE_LINE_END = Reply(554, "5.6.0", "Line ends must be CRLF: bare CR or LF found")  # RFC 5321 §2.3.8, RFC 3463 §3.7
 TEXT_LINE_TOO_LONG = Reply(554, "5.6.0", "Line of the message too long")  # RFC 5321 §4.5.3.1.6
 TOO_MANY_HOPS = Reply(554, "5.4.6", "Too many hops")  # RFC 5321 §6.3, RFC 3463 §3.5
-EIGHT_BIT_HEADER = Reply(554, "5.6.7", "Non-ASCII header needs SMTPUTF8")  # RFC 6531 §3.5
 
 # --- what we send: the system (RFC 3463 §3.4, §3.5) ---
 

@@ -73,6 +73,4 @@ def _embedded_unicode(text: str, at: int) -> tuple[str, int]:
 
 def encode_utf8_xtext(text: str) -> str:
     """The utf-8-addr-xtext of `text`: ASCII on the wire, so that it passes servers with and without SMTPUTF8."""
-    return "".join(
-        char if "!" <= char <= "~" and char not in "\\+=" else f"\\x{{{ord(char):02X}}}" for char in text
-    )
+    return "".join(char if "!" <= char <= "~" and char not in "\\+=" else f"\\x{{{ord(char):02X}}}" for char in text)
