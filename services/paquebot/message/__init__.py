@@ -12,6 +12,7 @@ from paquebot.message.delivery_report import Action, DeliveryReport, RecipientRe
 from paquebot.message.dsn import build_dsn, xtext_decoded
 from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
 from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
+from paquebot.message.limits import MAX_HEADER
 from paquebot.message.section import (
     Octets,
     Section,
@@ -33,6 +34,7 @@ from paquebot.v1.summary_pb2 import Address, BodyPart, HeaderField, ImapEnvelope
 
 __all__ = [
     "CACHED_HEADERS",
+    "MAX_HEADER",
     "SUMMARY_VERSION",
     "Action",
     "Address",

@@ -31,25 +31,51 @@ _MARKS: Final = bytes(0x21 if octet in _SPECIALS else 0x61 for octet in range(25
 
 def addresses(value: bytes) -> list[MailAddress]:
     """The entries of an unfolded address list, at most MAX_ADDRESSES of them."""
-    simple = _simple_mailbox(value)
-    return [simple] if simple is not None else _AddressList(value).parse()
+    plain = _plain_mailboxes(value)
+    return _AddressList(value).parse() if plain is None else plain
 
 
-# A value without any of these needs no cursor: `Name <local@domain>` or `local@domain`.
-_NOT_SIMPLE: Final = b'"(,;:\\[\t'
+# Without any of these, and with quotes only around whole names, commas divide the list and no cursor is needed.
+_NOT_PLAIN: Final = b"(;:\\[\t"
 
 
-def _simple_mailbox(value: bytes) -> MailAddress | None:
-    if value.translate(None, _NOT_SIMPLE) != value:
+def _plain_mailboxes(value: bytes) -> list[MailAddress] | None:
+    """The common forms `Name <local@domain>`, `"Name" <local@domain>` and `local@domain`; None for any other."""
+    if len(value.translate(None, _NOT_PLAIN)) != len(value):
         return None
-    phrase, bracket, spec = value.partition(b"<")
-    if not bracket:
-        phrase, spec = b"", value + b">"
-    local, _, rest = spec.partition(b"@")
-    domain, close, tail = rest.partition(b">")
-    if not local or not domain or tail or not close or b" " in spec or b"@" in domain or b"<" in spec:
+    found: list[MailAddress] = []
+    pos = 0
+    while pos < len(value) and len(found) < MAX_ADDRESSES:
+        name = b""
+        if value.startswith(b'"', pos):
+            close = value.find(b'"', pos + 1)
+            name = value[pos + 1 : close]
+            pos = close + 1
+            if close < 0 or value[pos : pos + 2] != b" <":
+                return None
+        comma = value.find(b",", pos)
+        end = comma if comma >= 0 else len(value)
+        mailbox = _plain_mailbox(value[pos:end], name)
+        if mailbox is None:
+            return None
+        found.append(mailbox)
+        pos = end + 2 if value.startswith(b" ", end + 1) else end + 1
+    return found
+
+
+def _plain_mailbox(text: bytes, name: bytes) -> MailAddress | None:
+    phrase, bracket, spec = text.partition(b"<")
+    if bracket:
+        if not spec.endswith(b">"):
+            return None
+        spec = spec[:-1]
+        name = name or b" ".join(phrase.split())
+    else:
+        spec, phrase = phrase, b""
+    local, _, host = spec.partition(b"@")
+    if not local or not host or b"@" in host or b'"' in text or b" " in spec or b"<" in spec or b">" in spec:
         return None
-    return MailAddress(b" ".join(phrase.split()) or None, None, local, domain)
+    return MailAddress(name or None, None, local, host)
 
 
 class _AddressList:

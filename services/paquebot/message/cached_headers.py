@@ -39,33 +39,33 @@ CACHED_HEADERS: Final = frozenset(
 )
 """Lower-case names. Received is not among them: it is long, and few clients ask for it in a list."""
 
-_NAMES: Final = {name.encode("ascii"): name for name in CACHED_HEADERS}
+CACHED_NAMES: Final = frozenset(name.encode("ascii") for name in CACHED_HEADERS)
+"""The same as field names in a message."""
 
 
-def cached_name(name: bytes) -> str | None:
-    """The name as the summary has it, when fields of this lower-case name are kept."""
-    return _NAMES.get(name)
-
-
-def choose_headers(found: list[tuple[str, bytes]], *, whole: bool) -> tuple[list[summary_pb2.HeaderField], list[str]]:
-    """What to keep of the (name, raw field) pairs found, in order, and the names that did not fit.
+def cache_headers(summary: summary_pb2.MessageSummary, found: list[tuple[bytes, bytes]], *, whole: bool) -> None:
+    """Keep the (name, raw field) pairs found in the summary, in order, and name what does not fit.
 
     Without `whole` the header was not read to its end, and no name can be answered from what was seen.
     """
     if not whole:
-        return [], sorted(CACHED_HEADERS)
+        summary.headers_left_out.extend(sorted(CACHED_HEADERS))
+        return
     total = sum(len(raw) for _, raw in found)
-    left_out: set[str] = set() if total <= HEADER_KEPT else _overflow(found)
-    kept = [summary_pb2.HeaderField(name=name, raw=raw) for name, raw in found if name not in left_out]
-    return kept, sorted(left_out)
+    left_out: set[bytes] = set() if total <= HEADER_KEPT else _overflow(found)
+    add = summary.headers.add
+    for name, raw in found:
+        if name not in left_out:
+            add(name=name.decode("ascii"), raw=raw)
+    summary.headers_left_out.extend(sorted(name.decode("ascii") for name in left_out))
 
 
-def _overflow(found: list[tuple[str, bytes]]) -> set[str]:
+def _overflow(found: list[tuple[bytes, bytes]]) -> set[bytes]:
     """The names whose fields are too long alone, then the longest until the rest fits together."""
-    sizes: dict[str, int] = {}
+    sizes: dict[bytes, int] = {}
     for name, raw in found:
         sizes[name] = sizes.get(name, 0) + len(raw)
-    left_out: set[str] = set()
+    left_out: set[bytes] = set()
     total = sum(sizes.values())
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
         if sizes[name] <= HEADER_KEPT and total <= HEADERS_KEPT:

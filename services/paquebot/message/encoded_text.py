@@ -5,7 +5,7 @@ or becomes U+FFFD, nothing raises. RFC 2045 §6, RFC 2047, RFC 2231 §5 (languag
 """
 
 import binascii
-import codecs
+from encodings.aliases import aliases
 from typing import Final
 
 # Labels that mail uses and the codec registry does not know, or knows too narrowly.
@@ -25,8 +25,9 @@ _LABELS: Final = {
     "x-mac-roman": "mac-roman",
 }
 _ASCII_LABELS: Final = frozenset({"", "us-ascii", "ascii", "ansi_x3.4-1968", "unknown-8bit", "x-unknown", "8bit"})
-# Text codecs of Python that are no charset of mail, some of them slow on hostile input.
-_NOT_CHARSETS: Final = frozenset({"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "mbcs"})
+# Only labels from this table reach the codec registry: it searches files for each new label and never forgets
+# one. Codecs of Python that are no charset of mail are not in it, or are refused by bytes.decode.
+_CHARSETS: Final = frozenset({*aliases, *aliases.values(), "koi8_u", "koi8_t", "cp737", "cp856", "cp874"})
 _MAX_LABEL: Final = 64
 # RFC 2047 §2 allows 75; some senders put a whole subject into one word.
 _MAX_ENCODED_WORD: Final = 4096
@@ -37,12 +38,12 @@ def decode_charset(octets: bytes, charset: str) -> str:
     label = charset.strip().lower()
     if label in _ASCII_LABELS or len(label) > _MAX_LABEL:
         return _guess(octets)
+    codec = _LABELS.get(label, label).replace("-", "_")
+    if codec not in _CHARSETS:
+        return _guess(octets)
     try:
-        codec = codecs.lookup(_LABELS.get(label, label))
-        if codec.name in _NOT_CHARSETS:
-            return _guess(octets)
-        return octets.decode(codec.name, "replace")
-    except (LookupError, ValueError):
+        return octets.decode(codec, "replace")
+    except LookupError:  # a codec that is not from octets to text
         return _guess(octets)
 
 

@@ -3,12 +3,17 @@
 Invariants: an absent field is unset, an empty one is b""; sender and reply-to are already defaulted to from.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from paquebot.message.address_list import addresses
 from paquebot.message.header import unfold
 from paquebot.message.limits import Budget
 from paquebot.v1 import summary_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+    _KeptAddresses = RepeatedCompositeFieldContainer[summary_pb2.Address]
 
 HeaderValues = dict[bytes, list[bytes]]
 """Raw (still folded) values by lower-case field name, in the order of the message."""
@@ -31,16 +36,17 @@ def fill_envelope(envelope: summary_pb2.ImapEnvelope, values: HeaderValues, budg
         envelope.in_reply_to = in_reply_to
     if (message_id := _text(values, b"message-id", budget)) is not None:
         envelope.message_id = message_id
-    from_ = _address_list(values, b"from", budget)
+    _add_addresses(envelope.from_, values, b"from", budget, copies=3)  # sender and reply-to may repeat it
+    _add_addresses(envelope.sender, values, b"sender", budget)
+    _add_addresses(envelope.reply_to, values, b"reply-to", budget)
+    _add_addresses(envelope.to, values, b"to", budget)
+    _add_addresses(envelope.cc, values, b"cc", budget)
+    _add_addresses(envelope.bcc, values, b"bcc", budget)
     # RFC 3501 §7.4.2: absent or empty Sender and Reply-To take the value of From.
-    sender = _address_list(values, b"sender", budget) or from_
-    reply_to = _address_list(values, b"reply-to", budget) or from_
-    envelope.from_.extend(from_)
-    envelope.sender.extend(sender)
-    envelope.reply_to.extend(reply_to)
-    envelope.to.extend(_address_list(values, b"to", budget))
-    envelope.cc.extend(_address_list(values, b"cc", budget))
-    envelope.bcc.extend(_address_list(values, b"bcc", budget))
+    if not envelope.sender:
+        envelope.sender.extend(envelope.from_)
+    if not envelope.reply_to:
+        envelope.reply_to.extend(envelope.from_)
 
 
 def _text(values: HeaderValues, name: bytes, budget: Budget) -> bytes | None:
@@ -52,12 +58,11 @@ def _text(values: HeaderValues, name: bytes, budget: Budget) -> bytes | None:
     return text if budget.take(len(text)) else None
 
 
-def _address_list(values: HeaderValues, name: bytes, budget: Budget) -> list[summary_pb2.Address]:
+def _add_addresses(kept: "_KeptAddresses", values: HeaderValues, name: bytes, budget: Budget, copies: int = 1) -> None:
     """The entries of all fields of this name, one list after another."""
-    kept: list[summary_pb2.Address] = []
     for value in values.get(name, ()):
-        for found in addresses(unfold(value)):
-            if not budget.take(_ADDRESS_OVERHEAD + sum(map(len, filter(None, found)))):
-                return kept
-            kept.append(summary_pb2.Address(name=found.name, adl=found.adl, mailbox=found.mailbox, host=found.host))
-    return kept
+        for display_name, adl, mailbox, host in addresses(unfold(value)):
+            text = len(display_name or b"") + len(adl or b"") + len(mailbox or b"") + len(host or b"")
+            if not budget.take((_ADDRESS_OVERHEAD + text) * copies):
+                return
+            kept.add(name=display_name, adl=adl, mailbox=mailbox, host=host)

@@ -58,9 +58,13 @@ _CR: Final = 0x0D
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What one header said: raw values by name, where the body starts, and whether all of it was read."""
+    """What one header said.
+
+    Raw values by name, (name, raw field) of what is kept whole, where the body starts, whether all of it was read.
+    """
 
     values: HeaderValues
+    kept: list[tuple[bytes, bytes]]
     body_offset: int
     whole: bool
 
@@ -111,8 +115,8 @@ class StructureScan:
         self.counted_to = 0
         self.lines = 0
 
-    def header(self, start: int, wanted: frozenset[bytes], kept: list[tuple[bytes, bytes]] | None = None) -> Header:
-        """Read the header at `start`; `kept` receives (name, raw field) of every field, when given.
+    def header(self, start: int, wanted: frozenset[bytes], keep: frozenset[bytes] = frozenset()) -> Header:
+        """Read the header at `start`: the values of the `wanted` fields, the `keep` fields whole.
 
         It ends behind the first empty line, or where a delimiter cuts it short.
         """
@@ -122,13 +126,15 @@ class StructureScan:
             body_offset = at + 1
         limit = min(body_offset, start + MAX_HEADER, start + self.header_octets)
         self.header_octets -= limit - start
+        raw = self.raw
         values: HeaderValues = {}
-        for name, begin, value, end in field_spans(self.raw, start, limit):
+        kept: list[tuple[bytes, bytes]] = []
+        for name, begin, value, end in field_spans(raw, start, limit):
             if name in wanted:
-                values.setdefault(name, []).append(self.raw[value:end])
-            if kept is not None:
-                kept.append((name, self.raw[begin:end]))
-        return Header(values, body_offset, limit == body_offset)
+                values.setdefault(name, []).append(raw[value:end])
+            if name in keep:
+                kept.append((name, raw[begin:end]))
+        return Header(values, kept, body_offset, limit == body_offset)
 
     def _after_empty_line(self, start: int) -> int:
         if self.raw.startswith((b"\r\n", b"\n"), start):

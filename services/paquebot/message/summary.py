@@ -7,7 +7,7 @@ RFC 3501 §7.4.2, RFC 5322, RFC 2045, RFC 2046.
 
 from typing import Final
 
-from paquebot.message.cached_headers import SUMMARY_VERSION, cached_name, choose_headers
+from paquebot.message.cached_headers import CACHED_NAMES, SUMMARY_VERSION, cache_headers
 from paquebot.message.conversation import thread_key
 from paquebot.message.envelope import ENVELOPE_FIELDS, HeaderValues, fill_envelope
 from paquebot.message.header import unfold
@@ -24,14 +24,10 @@ def summarise(raw: bytes | memoryview) -> summary_pb2.MessageSummary:
     summary = summary_pb2.MessageSummary(version=SUMMARY_VERSION)
     envelope_budget = Budget(ENVELOPE_KEPT)
     scan = StructureScan(octets, envelope_budget, Budget(STRUCTURE_KEPT))
-    found: list[tuple[bytes, bytes]] = []
-    header = scan.header(0, _ROOT_FIELDS, found)
+    header = scan.header(0, _ROOT_FIELDS, CACHED_NAMES)
     fill_envelope(summary.envelope, header.values, envelope_budget)
     scan.entity(summary.body, 0, header, 0, (b"TEXT", b"PLAIN"))
-    cached = [(kept, raw_field) for name, raw_field in found if (kept := cached_name(name)) is not None]
-    kept_fields, left_out = choose_headers(cached, whole=header.whole)
-    summary.headers.extend(kept_fields)
-    summary.headers_left_out.extend(left_out)
+    cache_headers(summary, header.kept, whole=header.whole)
     summary.thread_key = thread_key(
         _first(header.values, b"references"),
         _first(header.values, b"in-reply-to"),

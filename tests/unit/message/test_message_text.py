@@ -1,6 +1,8 @@
 """Encoded words, transfer encodings, charsets and dates: the RFCs' examples, and what senders get wrong."""
 
+import encodings
 from datetime import UTC, datetime
+from encodings.aliases import aliases
 
 import pytest
 from hypothesis import given
@@ -60,6 +62,20 @@ def test_any_charset_label_gives_text(octets: bytes, label: str) -> None:
     assert isinstance(decode_charset(octets, label), str)
 
 
+@given(st.binary(max_size=50), st.sampled_from(sorted({*aliases, *aliases.values()})))
+def test_any_octets_in_any_charset_give_text(octets: bytes, label: str) -> None:
+    assert isinstance(decode_charset(octets, label), str)
+
+
+def test_unknown_labels_do_not_reach_the_codec_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry would look for a file, and remember the label for ever."""
+    cache: dict[str, object] = {}
+    monkeypatch.setattr(encodings, "_cache", cache)
+    for number in range(100):
+        decode_charset(b"x", f"x-unknown-{number}")
+    assert not cache
+
+
 @pytest.mark.parametrize(
     ("octets", "charset", "text"),
     [
@@ -68,6 +84,9 @@ def test_any_charset_label_gives_text(octets: bytes, label: str) -> None:
         (b"\xb1\xe6", "iso-8859-2", "ąć"),
         (b"\xc4\xe3\xba\xc3", "GB2312", "你好"),
         (b"\x82\xb1", "shift_jis", "こ"),
+        (b"\xd4", "KOI8-U", "т"),
+        (b"\xa1", "windows-874", "ก"),
+        (b"\x1b$B$3\x1b(B", "iso-2022-jp", "こ"),
         (b"\xc3\xa9", "us-ascii", "é"),
         (b"\xc3\xa9", "", "é"),
         (b"\xc3\xa9", "no-such-charset", "é"),
