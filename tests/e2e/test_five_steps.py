@@ -7,37 +7,9 @@ import email
 import imaplib
 import smtplib
 import threading
-from collections.abc import AsyncIterator
 from email.message import EmailMessage
 
-import pytest
-from platforms import Platform, free_ports, running, until
-
-from dns_server import DnsServer
-
-
-@pytest.fixture(scope="module")
-async def platforms(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Platform, Platform]]:
-    here, there = free_ports(), free_ports()
-    zones = {f"{name}.test": "@ MX 10 mail\nmail A 127.0.0.1" for name in ("here", "there")}
-    async with DnsServer(zones) as dns:
-        common = {"PAQUEBOT_RELAY_DNS": f"127.0.0.1:{dns.port}"}
-        directory = tmp_path_factory.mktemp("platforms")
-        async with (
-            running(
-                directory / "here",
-                "here.test",
-                ports=here,
-                settings={**common, "PAQUEBOT_RELAY_PORT": str(there.services.smtp)},
-            ) as first,
-            running(
-                directory / "there",
-                "there.test",
-                ports=there,
-                settings={**common, "PAQUEBOT_RELAY_PORT": str(here.services.smtp)},
-            ) as second,
-        ):
-            yield first, second
+from platforms import Platform, until
 
 
 def letter(sender: str, recipient: str, subject: str) -> EmailMessage:

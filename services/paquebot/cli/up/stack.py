@@ -59,6 +59,8 @@ class Stack:
     async def stop(self) -> None:
         """Services first, so that they drain into engines that still run."""
         await self.supervisor.stop(SERVICES, ("nats", "s3", "postgres"))
+        for path in self.plan.s3.stray_sockets():
+            path.unlink(missing_ok=True)
 
     async def _check_ports(self) -> None:
         claims = [PortClaim(owner, LOOPBACK, port, option) for owner, port, option in self.plan.ports.claims()]
