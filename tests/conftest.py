@@ -25,7 +25,7 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Engine
 
-pytest_plugins = ["spool_fixtures"]
+pytest_plugins = ["spool_fixtures", "imap_fixtures"]
 
 _numbers = itertools.count(1)
 

@@ -30,6 +30,8 @@ _AWAY = (
     asyncpg.OperatorInterventionError,  # shutdown, crash recovery, statement timeout
     asyncpg.InsufficientResourcesError,  # connections, memory, disk
     asyncpg.ReadOnlySQLTransactionError,  # a primary that became a standby
+    asyncpg.InvalidAuthorizationSpecificationError,  # a password that is being changed
+    asyncpg.InvalidCatalogNameError,  # a database that is not made yet
 )
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _TRIES = 4

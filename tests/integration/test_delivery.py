@@ -1,0 +1,485 @@
+"""Delivery on the real engines: from an accepted message to the mailbox, once, or back to its sender."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+import os
+import sys
+import time
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+
+from directory_service import DirectoryService, directory_service
+from paquebot.blobs import BlobStore, new_ulid
+from paquebot.cli.engines.nats import NatsEngine
+from paquebot.cli.engines.s3 import S3Engine
+from paquebot.delivery.service import DeliverySettings, main
+from paquebot.mailstore import Mailstore, StoredMessage
+from paquebot.mailstore.names import INBOX_ID
+from paquebot.queue import Publication, Queue, deliver_ready, stream
+from paquebot.runtime.engines import PostgresSettings
+from paquebot.runtime.health import Health
+from paquebot.runtime.migrations import bootstrap_roles
+from paquebot.runtime.postgres import open_postgres
+from paquebot.runtime.service import Context
+from paquebot.runtime.settings import Secret, load
+from paquebot.spool import Spool
+from paquebot.v1.mail_pb2 import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, LocalRecipient
+from paquebot.v1.queue_pb2 import DeliverJob, HeldJob
+
+DOMAIN = "example.org"
+SUBJECT = deliver_ready(DOMAIN)
+RAW = b"From: bob@example.org\r\nTo: alice@example.org\r\nSubject: hello\r\nX-Own: kept\r\n\r\nHow do you do?\r\n"
+ROLE = "paquebot_delivery"
+SECONDS = 20.0
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Ask again and again until the condition holds; fail at the deadline."""
+    deadline = time.monotonic() + SECONDS
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {SECONDS:g} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A directory, a spool and a mailstore, with alice and bob; delivery is started by the test."""
+
+    directory: DirectoryService
+    spool: Spool
+    queue: Queue
+    blobs: BlobStore
+    mailstore: Mailstore
+    environ: dict[str, str]
+    admin_dsn: str
+    alice: int
+    bob: int
+
+    async def recipient(self, address: str) -> LocalRecipient:
+        [validation] = await self.directory.validation.validate([address])
+        [recipient] = validation.local
+        return recipient
+
+    async def accept(self, *to: LocalRecipient | str, reverse_path: str = "bob@example.org", raw: bytes = RAW) -> str:
+        recipients = [await self.recipient(one) if isinstance(one, str) else one for one in to]
+        return await self.spool.accept(Envelope(reverse_path=reverse_path, local=recipients), raw)
+
+    async def inbox(self, account_id: int) -> list[StoredMessage]:
+        snapshot = await self.mailstore.snapshot(account_id, INBOX_ID)
+        uids = snapshot.rows.uids
+        return [m async for m in self.mailstore.messages(account_id, INBOX_ID, uids, with_summary=True)]
+
+    async def arrived(self, account_id: int, count: int = 1) -> list[StoredMessage]:
+        """The messages of INBOX once there are `count`, or more."""
+        await self.mailstore.ensure_account(account_id)
+
+        async def enough() -> bool:
+            return len(await self.inbox(account_id)) >= count
+
+        await eventually(enough, f"{count} messages in INBOX")
+        return await self.inbox(account_id)
+
+    async def settled(self) -> None:
+        """No deliver job is left."""
+
+        async def empty() -> bool:
+            return (await stream.counts(self.queue)).total("deliver.") == 0
+
+        await eventually(empty, "no job in the queue")
+
+    async def held(self) -> list[HeldJob]:
+        return [HeldJob.FromString(job.payload) async for job in stream.jobs(self.queue, "hold.>")]
+
+    async def job(self) -> DeliverJob:
+        """The only job in the queue."""
+        [stored] = [job async for job in stream.jobs(self.queue, "deliver.>")]
+        return DeliverJob.FromString(stored.payload)
+
+    @contextlib.asynccontextmanager
+    async def delivery(self, **environ: str) -> AsyncIterator[Context]:
+        """The service as `paquebot delivery` runs it, for the time of the block, ended by its drain."""
+        settings = load(DeliverySettings, {**self.environ, **environ})
+        context = Context("delivery", Health(), asyncio.Event())
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(main(context, settings))
+            try:
+                yield context
+            finally:
+                context.draining.set()
+            await asyncio.wait_for(task, SECONDS)
+
+
+@pytest.fixture
+async def post(
+    database: str,
+    queue: Queue,
+    spool: Spool,
+    blobs: BlobStore,
+    nats_engine: NatsEngine,
+    s3_engine: S3Engine,
+    bucket: str,
+) -> AsyncIterator[Post]:
+    async with directory_service(database) as directory:
+        await bootstrap_roles(database, {ROLE: "delivery secret"})
+        await directory.domain(DOMAIN)
+        alice = await directory.account("alice@example.org")
+        bob = await directory.account("bob@example.org")
+        postgres = await open_postgres(PostgresSettings(dsn=Secret(database), pool_size=2), "tests")
+        mailstore = Mailstore(postgres)
+        nats, s3 = nats_engine.accesses[0], s3_engine.accesses[0]
+        hosts = urllib.parse.urlsplit(database)
+        role_dsn = hosts._replace(netloc=f"{ROLE}:delivery%20secret@{hosts.netloc.rpartition('@')[2]}").geturl()
+        environ = {
+            "PAQUEBOT_NATS_URL": nats_engine.url,
+            "PAQUEBOT_NATS_USER": nats.name,
+            "PAQUEBOT_NATS_PASSWORD": nats.password,
+            "PAQUEBOT_S3_ENDPOINT": f"http://{s3_engine.endpoint}",
+            "PAQUEBOT_S3_BUCKET": bucket,
+            "PAQUEBOT_S3_ACCESS_KEY": s3.access_key,
+            "PAQUEBOT_S3_SECRET_KEY": s3.secret_key,
+            "PAQUEBOT_POSTGRES_DSN": role_dsn,
+            "PAQUEBOT_RECIPIENT_VALIDATION": directory.target,
+            "PAQUEBOT_HOSTNAME": "mail.example.org",
+            "PAQUEBOT_METRICS_LISTEN": "127.0.0.1:0",
+        }
+        yield Post(directory, spool, queue, blobs, mailstore, environ, database, alice, bob)
+        assert await mailstore.check() == []
+        await postgres.close()
+
+
+async def whole(post: Post, message: StoredMessage) -> bytes:
+    return message.prefix + await post.blobs.read(message.blob)
+
+
+async def test_into_inbox_with_hint(post: Post) -> None:
+    hinted = asyncio.Event()
+    await post.queue.hear_mailbox(post.alice, lambda _: hinted.set())
+    queue_id = await post.accept("alice@example.org")
+    async with post.delivery() as context:
+        await asyncio.wait_for(hinted.wait(), SECONDS)
+        [message] = await post.inbox(post.alice)  # the hint comes after the commit
+        await post.settled()
+        assert await context.health.unready() == []
+    assert message.email_id == queue_id
+    assert await whole(post, message) == (
+        b"Return-Path: <bob@example.org>\r\nDelivered-To: alice@example.org\r\n" + RAW
+    )
+    assert message.size == len(await whole(post, message))
+    assert message.summary is not None
+    assert b"hello" in message.summary
+    assert not message.flags
+
+
+async def test_several_recipients_share_one_blob(post: Post) -> None:
+    await post.accept("alice@example.org", "bob@example.org", reverse_path="")
+    async with post.delivery():
+        [to_alice], [to_bob] = await post.arrived(post.alice), await post.arrived(post.bob)
+    assert to_alice.blob == to_bob.blob
+    assert to_alice.prefix == b"Return-Path: <>\r\nDelivered-To: alice@example.org\r\n"
+    assert to_bob.prefix == b"Return-Path: <>\r\nDelivered-To: bob@example.org\r\n"
+
+
+async def test_subaddress_names_an_existing_mailbox(post: Post) -> None:
+    await post.mailstore.ensure_account(post.alice)
+    lists = await post.mailstore.create_mailbox(post.alice, "Lists")
+    below = await post.mailstore.create_mailbox(post.alice, "INBOX/news")
+    for detail in ("lists", "NEWS", "sent", "unknown"):
+        await post.accept(f"alice+{detail}@example.org")
+    async with post.delivery():
+        await post.arrived(post.alice, 2)  # sent and unknown: no sender writes into a mailbox with a special use
+        await post.settled()
+    found = await post.mailstore.status(post.alice, ["Lists", "INBOX/news", "Sent", "INBOX"])
+    assert {name: mailbox.messages for name, mailbox in found.items()} == {
+        "Lists": 1,
+        "INBOX/news": 1,
+        "Sent": 0,
+        "INBOX": 2,
+    }
+    assert (found["Lists"].mailbox_id, found["INBOX/news"].mailbox_id) == (lists.mailbox_id, below.mailbox_id)
+
+
+async def test_a_job_that_comes_twice_has_its_effect_once(post: Post) -> None:
+    await post.accept("alice@example.org", "bob@example.org")
+    job = await post.job()
+    await post.queue.publish([Publication(SUBJECT, job.SerializeToString())])
+    async with post.delivery():
+        await post.settled()
+    assert len(await post.inbox(post.alice)) == 1
+    assert len(await post.inbox(post.bob)) == 1
+
+
+async def test_killed_in_its_transaction(post: Post) -> None:
+    """A process that dies while its transaction waits leaves nothing behind, and the next one delivers."""
+    await post.mailstore.ensure_account(post.alice)
+    await post.accept("alice@example.org")
+    blocker = await asyncpg.connect(post.admin_dsn)
+    async with blocker.transaction():
+        await blocker.execute("SELECT 1 FROM mailstore.accounts FOR UPDATE")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "paquebot", "delivery"),
+            env={**post.environ, "PATH": os.environ["PATH"]},
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+
+        async def is_waiting() -> bool:
+            return bool(await post_waits(post.admin_dsn))
+
+        await eventually(is_waiting, "delivery waits for the account's lock")
+        process.kill()
+        await process.wait()
+    await blocker.close()
+    assert await post.inbox(post.alice) == []
+    await shorten_ack_wait(post.queue)
+    async with post.delivery():
+        await post.arrived(post.alice)
+        await post.settled()
+    assert len(await post.inbox(post.alice)) == 1
+
+
+async def post_waits(dsn: str) -> int:
+    """How many of delivery's statements wait for a lock."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'delivery' AND wait_event_type = 'Lock'"
+        return int(await connection.fetchval(sql))
+    finally:
+        await connection.close()
+
+
+async def shorten_ack_wait(queue: Queue) -> None:
+    """Take back at once what a dead process holds; the next one sets the usual wait again."""
+    name = queue.settings.stream
+    info = await queue.api(f"CONSUMER.INFO.{name}.delivery")
+    config = {**info["config"], "ack_wait": 100_000_000}
+    await queue.api(f"CONSUMER.CREATE.{name}.delivery.deliver.ready.>", {"stream_name": name, "config": config})
+
+    async def is_back() -> bool:
+        found = await queue.api(f"CONSUMER.INFO.{name}.delivery")
+        return int(found["num_redelivered"]) > 0 or int(found["num_pending"]) > 0 or await _expired(queue, name)
+
+    await eventually(is_back, "the job is to be handed out again")
+
+
+async def _expired(queue: Queue, name: str) -> bool:
+    """Whether the acknowledgement wait of everything handed out has passed."""
+    found = await queue.api(f"CONSUMER.INFO.{name}.delivery")
+    return time.time() - _when(found["delivered"]["last_active"]) > 0.3
+
+
+def _when(text: str) -> float:
+    return datetime.datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
+
+
+def with_bad_entry(job: DeliverJob) -> DeliverJob:
+    """The job and, before its own, an entry that no row can hold."""
+    bad = DeliverJob(pack=job.pack, domain=job.domain, entries=[job.entries[0], *job.entries])
+    bad.entries[0].queue_id = new_ulid()
+    bad.entries[0].blob.offset = 2**64 - 1
+    return bad
+
+
+async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
+    await post.accept("alice@example.org")
+    bad = with_bad_entry(await post.job())
+    await post.accept("bob@example.org")
+    await post.queue.publish([Publication(SUBJECT, bad.SerializeToString())])
+    async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
+        await post.arrived(post.alice)
+        await post.arrived(post.bob)
+        await post.settled()
+    assert len(await post.inbox(post.alice)) == 1
+    [held] = await post.held()
+    assert held.subject == SUBJECT
+    assert "DataError" in held.reason
+    kept = DeliverJob.FromString(held.payload)
+    assert [entry.queue_id for entry in kept.entries] == [bad.entries[0].queue_id]
+
+
+async def test_an_unreadable_job_is_held_whole(post: Post) -> None:
+    await post.queue.publish([Publication(SUBJECT, b"\xff\xff no job")])
+    await post.accept("alice@example.org")
+    async with post.delivery(PAQUEBOT_DELIVERY_TRIES="1"):
+        await post.arrived(post.alice)
+        await post.settled()
+    [held] = await post.held()
+    assert held.payload == b"\xff\xff no job"
+    assert "DecodeError" in held.reason
+    assert held.held_at_ms > 0
+
+
+async def over_quota(post: Post, **fields: object) -> LocalRecipient:
+    recipient = await post.recipient("alice@example.org")
+    recipient.MergeFrom(LocalRecipient(quota_bytes=10, **fields))
+    return recipient
+
+
+async def test_over_quota_is_told_to_the_sender(post: Post) -> None:
+    await post.accept(await over_quota(post, orcpt="rfc822;alice@example.org"), "bob@example.org")
+    async with post.delivery():
+        first, second = await post.arrived(post.bob, 2)
+        await post.settled()
+    report = first if b"delivery-status" in await whole(post, first) else second
+    text = await whole(post, report)
+    assert text.startswith(b"Return-Path: <>\r\nDelivered-To: bob@example.org\r\n")
+    for line in (
+        b"Reporting-MTA: dns; mail.example.org",
+        b"Original-Recipient: rfc822; alice@example.org",
+        b"Final-Recipient: rfc822; alice@example.org",
+        b"Action: failed",
+        b"Status: 5.2.2",
+        b"X-Own: kept",
+        b"How do you do?",
+    ):
+        assert line in text
+    assert await post.mailstore.usage(post.alice) == await post.mailstore.usage(-1)
+
+
+async def test_a_refused_message_stays_refused(post: Post) -> None:
+    """Room that comes after the sender was told changes nothing; the sender is told once."""
+    await post.accept(await over_quota(post))
+    job = await post.job()
+    async with post.delivery():
+        await post.arrived(post.bob)
+        await post.settled()
+        job.entries[0].recipients[0].quota_bytes = 0
+        await post.queue.publish([Publication(SUBJECT, job.SerializeToString())])
+        await post.settled()
+        await post.settled()
+    assert await post.inbox(post.alice) == []
+    assert len(await post.inbox(post.bob)) == 1
+
+
+@pytest.mark.parametrize(("reverse_path", "notify"), [("", []), ("bob@example.org", [NOTIFY_NEVER])])
+async def test_nobody_is_told(post: Post, reverse_path: str, notify: Sequence[int]) -> None:
+    await post.accept(await over_quota(post, notify=notify), reverse_path=reverse_path)
+    async with post.delivery():
+        await post.settled()
+    await post.mailstore.ensure_account(post.bob)
+    assert (await stream.counts(post.queue)).total() == 0
+    assert await post.inbox(post.bob) == []
+
+
+async def test_over_quota_can_be_deferred(post: Post) -> None:
+    await post.accept("alice@example.org", raw=RAW + b"x" * 1000)
+    environ = {"PAQUEBOT_DELIVERY_OVER_QUOTA": "defer", "PAQUEBOT_DELIVERY_RETRY": "1s"}
+    async with post.delivery(**environ):
+        [first] = await post.arrived(post.alice)
+        recipient = await post.recipient("alice@example.org")
+        recipient.quota_bytes = 1100
+        queue_id = await post.accept(recipient, "bob@example.org")
+        await post.arrived(post.bob)
+
+        async def is_later() -> bool:
+            return (await stream.counts(post.queue)).total("relay.later.") == 1
+
+        await eventually(is_later, "the recipient over quota waits in the stream")
+        await post.mailstore.remove(post.alice, INBOX_ID, [first.uid])
+        [second] = await post.arrived(post.alice)
+        await post.settled()
+    assert second.email_id == queue_id
+    assert len(await post.inbox(post.bob)) == 1
+    assert (await stream.counts(post.queue)).total() == 0
+
+
+async def test_deferral_ends(post: Post) -> None:
+    await post.accept(await over_quota(post))
+    environ = {"PAQUEBOT_DELIVERY_OVER_QUOTA": "defer", "PAQUEBOT_DELIVERY_LIFETIME": "0"}
+    async with post.delivery(**environ):
+        [report] = await post.arrived(post.bob)
+        await post.settled()
+    assert b"Status: 5.2.2" in await whole(post, report)
+    assert (await stream.counts(post.queue)).total() == 0
+
+
+async def test_success_is_told_when_asked_for(post: Post) -> None:
+    """RFC 3461 §4.1: NOTIFY=SUCCESS; a job that comes again tells it once."""
+    recipient = await post.recipient("alice@example.org")
+    recipient.notify.append(NOTIFY_SUCCESS)
+    await post.accept(recipient)
+    job = await post.job()
+    await post.queue.publish([Publication(SUBJECT, job.SerializeToString())])
+    async with post.delivery():
+        await post.arrived(post.alice)
+        [report] = await post.arrived(post.bob)
+        await post.settled()
+    text = await whole(post, report)
+    assert b"Action: delivered" in text
+    assert b"Status: 2.0.0" in text
+    assert b"How do you do?" not in text  # RFC 3461 §4.3: the whole message is for failures only
+    assert len(await post.inbox(post.bob)) == 1
+    assert len(await post.inbox(post.alice)) == 1
+
+
+async def test_an_account_that_was_deleted(post: Post) -> None:
+    await post.accept("alice@example.org")
+    await post.mailstore.delete_account(post.alice)
+    async with post.delivery():
+        [report] = await post.arrived(post.bob)
+        await post.settled()
+    assert b"Status: 5.1.1" in await whole(post, report)
+    assert all(mailbox.messages == 0 for mailbox in await post.mailstore.mailboxes(post.alice))
+
+
+async def test_postgres_goes_and_comes_back(post: Post) -> None:
+    admin = await asyncpg.connect(post.admin_dsn)
+    async with post.delivery(PAQUEBOT_DELIVERY_TRIES="1") as context:
+        await post.accept("alice@example.org")
+        await post.arrived(post.alice)
+        await admin.execute(f"ALTER ROLE {ROLE} NOLOGIN")
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", ROLE)
+
+        async def is_unready() -> bool:
+            return any(reason.startswith("postgres") for reason in await context.health.unready())
+
+        await post.accept("bob@example.org")
+        await eventually(is_unready, "the probe sees that PostgreSQL is away")
+        await admin.execute(f"ALTER ROLE {ROLE} LOGIN")
+        await post.arrived(post.bob)
+        await post.settled()
+    await admin.close()
+    assert await post.held() == []
+
+
+async def test_the_role_may_do_no_more_than_deliver(post: Post) -> None:
+    async with post.delivery():
+        await post.accept("alice@example.org")
+        await post.arrived(post.alice)
+    connection = await asyncpg.connect(post.environ["PAQUEBOT_POSTGRES_DSN"])
+    for statement in (
+        "SELECT * FROM directory.accounts",
+        "DELETE FROM mailstore.messages",
+        "UPDATE mailstore.messages SET flags = 1",
+        "DELETE FROM mailstore.deliveries",
+        "SELECT * FROM mailstore.maildrop_locks",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+    await connection.close()
+
+
+async def test_the_log_has_no_content(post: Post) -> None:
+    """One line links the queue id to the place of the message, and says nothing of what is in it."""
+    queue_id = await post.accept("alice@example.org")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "paquebot", "delivery"),
+        env={**post.environ, "PATH": os.environ["PATH"]},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    await post.arrived(post.alice)
+    await post.settled()
+    process.terminate()
+    output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in output.splitlines()]
+    [delivered] = [line for line in lines if line["event"] == "delivered"]
+    assert (delivered["queue_id"], delivered["account_id"], delivered["uid"]) == (queue_id, post.alice, 1)
+    assert b"hello" not in output
+    assert b"bob@" not in output
