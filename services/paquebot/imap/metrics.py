@@ -37,7 +37,7 @@ class StateLabel(enum.Enum):
 
 
 SESSIONS = Gauge("paquebot_imap_sessions", "Sessions now, by state", ["state"])
-SESSIONS_TOTAL = Counter("paquebot_imap_sessions_total", "Sessions ended, by reason", ["ending"])
+SESSIONS_TOTAL = Counter("paquebot_imap_sessions_ended_total", "Sessions ended, by reason", ["ending"])
 IDLING = Gauge("paquebot_imap_idling", "Sessions in IDLE now")
 TLS = Counter("paquebot_imap_tls_total", "TLS sessions, by version", ["version"])
 LOGINS = Counter("paquebot_imap_logins_total", "Logins, by result", ["result"])

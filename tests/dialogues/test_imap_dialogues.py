@@ -1,0 +1,78 @@
+"""Plays every script of tests/dialogues/imap with the real IMAP service.
+
+Beside the runner's own steps, a script can say:
+
+    login                      log in on the current connection: LOGIN with the account of this script
+    deliver [count]            messages arrive in INBOX as delivery puts them there
+    do drain                   the process begins to end
+    assert messages N          INBOX holds N messages
+
+`$(account)` is not known to the runner: scripts write `{account}` and `{password}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dialogues.dialogue import Endpoint, Script, Step, play, scripts
+from imap_world import PASSWORD, ImapStack, Reader
+from paquebot.imap.server import ImapServer
+
+FOLDER = Path(__file__).parent / "imap"
+
+
+def message(number: int) -> bytes:
+    return (
+        f"From: Alice <alice@example.org>\r\nTo: reader@imap.test\r\nSubject: message {number}\r\n"
+        f"Date: Mon, 2 Mar 2026 10:00:{number:02d} +0100\r\nMessage-ID: <{number}@example.org>\r\n"
+        f"\r\nbody {number}\r\n"
+    ).encode()
+
+
+class ImapDialogue:
+    """The world of a script: one service, one account."""
+
+    def __init__(self, stack: ImapStack, server: ImapServer, reader: Reader, draining: asyncio.Event) -> None:
+        self._stack = stack
+        self._server = server
+        self._reader = reader
+        self._draining = draining
+        self._delivered = 0
+
+    def endpoint(self, listener: str) -> Endpoint:
+        return Endpoint("127.0.0.1", self._server.port(listener), tls=listener == "imaps")
+
+    async def perform(self, step: str) -> None:
+        match step.split():
+            case ["deliver", *count]:
+                numbers = range(self._delivered + 1, self._delivered + 1 + int(count[0] if count else 1))
+                self._delivered = numbers[-1]
+                await self._stack.deliver(self._reader, *(message(number) for number in numbers))
+            case ["do", "drain"]:
+                self._draining.set()
+            case ["assert", "messages", count]:
+                inbox = await self._stack.mailstore.find_mailbox(self._reader.account_id, "INBOX")
+                assert inbox.messages == int(count)
+            case _:
+                raise AssertionError(f"unknown step {step!r}")
+
+
+def _for(script: Script, reader: Reader) -> Script:
+    """The script with the account's name and password in place."""
+
+    def filled(text: str) -> str:
+        return text.replace("{account}", reader.address).replace("{password}", PASSWORD)
+
+    return dataclasses.replace(script, steps=tuple(Step(step.number, filled(step.text)) for step in script.steps))
+
+
+@pytest.mark.parametrize("script", scripts(FOLDER))
+async def test_imap_dialogue(script: Script, imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    draining = asyncio.Event()
+    async with imap_stack.serving(draining=draining, **script.settings) as server:
+        await play(_for(script, reader), ImapDialogue(imap_stack, server, reader, draining))
