@@ -45,6 +45,10 @@ class Cursor:
         """Read again from a place remembered before."""
         self.position = position
 
+    def at(self, octets: bytes) -> bool:
+        """Are exactly these octets next? They stay to be read."""
+        return self.data.startswith(octets, self.position)
+
     def take(self, octets: bytes) -> bool:
         """Pass over exactly these octets, if they are next."""
         if self.data.startswith(octets, self.position):

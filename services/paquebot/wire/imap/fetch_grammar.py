@@ -44,7 +44,6 @@ _RFC822: Final[Mapping[bytes, FetchSection]] = {
     b"RFC822.HEADER": FetchSection(Section((), SectionSpecifier.HEADER), peek=True, form=SectionForm.RFC822_HEADER),
     b"RFC822.TEXT": FetchSection(Section((), SectionSpecifier.TEXT), form=SectionForm.RFC822_TEXT),
 }
-_OPEN = 0x5B  # [
 
 
 def fetch(cur: CommandCursor, *, uid: bool) -> Fetch:
@@ -84,7 +83,7 @@ def fetch_attribute(cur: CommandCursor) -> FetchAttribute:
     """fetch-att"""
     start = cur.position
     name = word(cur, "a fetch item")
-    if cur.peek() == _OPEN:
+    if cur.at(b"["):
         return _sectioned(cur, name, start)
     item = _ITEMS.get(name) or _RFC822.get(name)
     if item is not None:
@@ -118,7 +117,7 @@ def _section(cur: CommandCursor) -> Section:
     if path:
         if cur.take(b"."):
             specifier = _specifier(cur, inside_part=True)
-    elif cur.peek() != 0x5D:  # ]
+    elif not cur.at(b"]"):
         specifier = _specifier(cur, inside_part=False)
     if specifier in (SectionSpecifier.HEADER_FIELDS, SectionSpecifier.HEADER_FIELDS_NOT):
         cur.space()
@@ -132,7 +131,7 @@ def _path(cur: CommandCursor) -> tuple[int, ...]:
     if cur.peek() not in DIGITS:
         return ()
     path = [nz_number(cur, "a part's number")]
-    while cur.peek() == 0x2E and cur.data[cur.position + 1 : cur.position + 2].isdigit():
+    while cur.at(b".") and cur.data[cur.position + 1 : cur.position + 2].isdigit():
         if len(path) >= cur.limits.section_depth:
             raise cur.failure(f"at most {cur.limits.section_depth} levels of parts")
         cur.take(b".")

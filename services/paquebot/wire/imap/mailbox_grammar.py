@@ -83,10 +83,11 @@ def _qresync(cur: CommandCursor) -> QResync:
     cur.space()
     mod_seq = mod_sequence(cur, low=1)
     uids = numbers = their_uids = None
-    if cur.take(b" ") and cur.peek() != 0x28:
+    more = cur.take(b" ")
+    if more and not cur.at(b"("):
         uids = known_set(cur)
-        cur.take(b" ")
-    if cur.data[cur.position - 1] == 0x20:
+        more = cur.take(b" ")
+    if more:
         cur.expect(b"(", "( before seq-match-data")
         numbers = known_set(cur)
         cur.space()
@@ -189,7 +190,7 @@ def list_mailboxes(cur: CommandCursor) -> List:
         cur.space()
     prefix = reference(cur)
     cur.space()
-    if cur.peek() == 0x28:
+    if cur.at(b"("):
         extended = True
         patterns = _patterns(cur)
     else:

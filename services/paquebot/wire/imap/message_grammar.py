@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from paquebot.wire.cursor import DQUOTE
 from paquebot.wire.imap.ast import Append, AppendMessage, Copy, Move, Store, StoreMode, UidExpunge
 from paquebot.wire.imap.sequence_set import SequenceSet
 from paquebot.wire.imap.tokens import (
@@ -24,7 +23,6 @@ from paquebot.wire.imap.tokens import (
     word,
 )
 
-_OPEN = 0x28  # (
 _STORE_ITEMS: Final[Mapping[bytes, tuple[StoreMode, bool]]] = {
     b"FLAGS": (StoreMode.SET, False),
     b"FLAGS.SILENT": (StoreMode.SET, True),
@@ -53,15 +51,15 @@ def _append_message(cur: CommandCursor, *, partial: bool) -> AppendMessage:
     cur.space()
     keywords: tuple[str, ...] = ()
     moment = None
-    if cur.peek() == _OPEN:
+    if cur.at(b"("):
         keywords = flag_list(cur)
         cur.space()
-    if cur.peek() == DQUOTE:
+    if cur.at(b'"'):
         moment = date_time(cur)
         cur.space()
     utf8 = cur.take_word(b"UTF8 (")  # RFC 6855 §4: "UTF8" SP "(" literal8 ")"
     start = cur.position
-    found = cur.any_literal() if cur.peek() in (0x7B, 0x7E) else None
+    found = cur.any_literal() if cur.at(b"{") or cur.at(b"~{") else None
     if not isinstance(found, MessageLiteral) or (utf8 and not found.binary):
         raise cur.failure("a message as a literal8" if utf8 else "a message as a literal", at=start)
     if utf8 and not (partial and cur.at_end()):
@@ -82,7 +80,7 @@ def store(cur: CommandCursor, *, uid: bool) -> Store:
         cur.space()
     mode, silent = _store_item(cur)
     cur.space()
-    values = flag_list(cur) if cur.peek() == _OPEN else flags(cur)
+    values = flag_list(cur) if cur.at(b"(") else flags(cur)
     return Store(cur.tag, uid, messages, mode, silent, values, unchanged_since)
 
 

@@ -18,7 +18,7 @@ from paquebot.wire.imap.tokens import ASTRING_CHARS
 
 # TEXT-CHAR without the quoted-specials and controls: what stands in quotes as it is.
 _PLAIN = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\')
-_QUOTABLE = _PLAIN + b'"\\'
+_UTF8_QUOTABLE = _PLAIN + b'"\\' + bytes(range(0x80, 0x100))  # RFC 6855 §3
 _ASTRING = bytes(ASTRING_CHARS)
 _MAX_QUOTED = 1024  # octets; longer strings go as literals, which no reader has to scan
 _NUL_SUBSTITUTE = b"\x80"  # keeps sizes and offsets; literals cannot carry NUL (RFC 3501 §9, CHAR8)
@@ -77,7 +77,7 @@ def write_mailbox(out: bytearray, name: str, *, utf8: bool = False) -> None:
     raw = encode_mailbox_name(name, utf8=utf8)
     if not utf8 or raw.isascii():
         write_astring(out, raw)
-    elif raw.translate(None, _QUOTABLE + bytes(range(0x80, 0x100))):
+    elif raw.translate(None, _UTF8_QUOTABLE):
         write_literal(out, raw)
     else:
         out += b'"%b"' % raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"')

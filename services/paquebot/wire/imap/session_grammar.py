@@ -11,7 +11,7 @@ import binascii
 from paquebot.wire.cursor import Cursor
 from paquebot.wire.imap.ast import Authenticate, Compress, Enable, Id, Login
 from paquebot.wire.imap.errors import BadSyntax
-from paquebot.wire.imap.tokens import CommandCursor, astring, at_space, atom, nstring, string
+from paquebot.wire.imap.tokens import CommandCursor, astring, atom, nstring, string
 
 
 def login(cur: CommandCursor) -> Login:
@@ -86,8 +86,7 @@ def enable(cur: CommandCursor) -> Enable:
     names: dict[str, None] = {}
     cur.space()
     names[atom(cur, "a capability").upper().decode("ascii")] = None
-    while at_space(cur):
-        cur.space()
+    while cur.take(b" "):
         names[atom(cur, "a capability").upper().decode("ascii")] = None
     return Enable(cur.tag, tuple(names))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass, field
 
-from paquebot.wire.cursor import ALPHA, BACKSLASH, CR, DIGITS, DQUOTE, LF, SP, Cursor
+from paquebot.wire.cursor import ALPHA, BACKSLASH, CR, DIGITS, DQUOTE, LF, Cursor
 from paquebot.wire.imap.errors import MailboxNameError
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
 from paquebot.wire.imap.mailbox_name import decode_name_text, fold_inbox
@@ -24,7 +24,6 @@ TAG_CHARS = ASTRING_CHARS - frozenset(b"+")
 LIST_CHARS = ASTRING_CHARS | frozenset(b"%*")
 WORD_CHARS = ALPHA | DIGITS | frozenset(b".-")
 OBJECT_ID_CHARS = ALPHA | DIGITS | frozenset(b"_-")
-BRACE = 0x7B  # { begins a literal
 _NUMBER_OR_STAR = "a message number or *"
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -134,17 +133,16 @@ def literal(cur: CommandCursor) -> bytes:
 
 def string(cur: CommandCursor, expected: str = "a string") -> bytes:
     """string = quoted / literal"""
-    first = cur.peek()
-    if first == DQUOTE:
+    if cur.at(b'"'):
         return quoted(cur)
-    if first == BRACE:
+    if cur.at(b"{"):
         return literal(cur)
     raise cur.failure(expected)
 
 
 def astring(cur: CommandCursor, expected: str = "a string or an atom") -> bytes:
     """astring = 1*ASTRING-CHAR / string"""
-    if cur.peek() in (DQUOTE, BRACE):
+    if cur.at(b'"') or cur.at(b"{"):
         return string(cur)
     return cur.run1(ASTRING_CHARS, expected)
 
@@ -171,7 +169,7 @@ def reference(cur: CommandCursor) -> str:
 def list_mailbox(cur: CommandCursor) -> str:
     """list-mailbox = 1*list-char / string"""
     start = cur.position
-    if cur.peek() in (DQUOTE, BRACE):
+    if cur.at(b'"') or cur.at(b"{"):
         return _name(cur, string(cur), start)
     return _name(cur, cur.run1(LIST_CHARS, "a mailbox name or pattern"), start)
 
@@ -326,8 +324,3 @@ def object_id(cur: CommandCursor) -> str:
 def mod_sequence(cur: CommandCursor, *, low: int = 0) -> int:
     """mod-sequence-valzer, or with low=1 mod-sequence-value (RFC 7162 §7): 63 bits"""
     return cur.number("a mod-sequence", low=low, high=MAX_NUMBER64)
-
-
-def at_space(cur: CommandCursor) -> bool:
-    """Is another argument announced? The space stays to be read."""
-    return cur.peek() == SP
