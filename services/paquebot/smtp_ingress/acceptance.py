@@ -1,0 +1,213 @@
+"""From a message that was read whole to its reply: policy, trace header, envelope, spool.
+
+Invariant: a 250 leaves here only after `spool.accept` returned (invariant 1). Whatever else happens is a 4yz or 5yz.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from paquebot.blobs import new_ulid
+from paquebot.message import (
+    add_trace,
+    addresses,
+    count_received,
+    ensure_date_and_message_id,
+    field_value,
+    fields,
+    remove_authentication_results,
+    split_header,
+)
+from paquebot.observability.log import Log, shown
+from paquebot.rpc import DirectoryUnavailable, ValidationClient
+from paquebot.smtp_ingress import metrics
+from paquebot.smtp_ingress.received import TracePolicy, protocol, received
+from paquebot.smtp_ingress.session import Session, Transaction
+from paquebot.spool import Spool, SpoolUnavailable
+from paquebot.v1.mail_pb2 import Envelope
+from paquebot.wire.address import Address, BadAddress, canonical, parse_address
+from paquebot.wire.smtp import replies
+from paquebot.wire.smtp.content import BadContent, BareLineEnd
+from paquebot.wire.smtp.parameters import Body
+from paquebot.wire.smtp.replies import Reply
+
+_log = Log("paquebot.smtp")
+_OFF_THE_LOOP = 256 * 1024  # octets from which the content is checked in a thread
+_MAX_FROM = 16  # addresses of a From field that are checked
+
+
+def new_trace() -> str:
+    """W3C Trace Context §3.2: version 00, random trace and parent ids, sampled."""
+    octets = os.urandom(24).hex()
+    return f"00-{octets[:32]}-{octets[32:]}-01"
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptancePolicy:
+    trace: TracePolicy
+    size: int
+    hops: int
+    check_from: bool
+
+
+class Acceptance:
+    """One for a process."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        validation: ValidationClient,
+        policy: AcceptancePolicy,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._spool = spool
+        self._validation = validation
+        self._policy = policy
+        self._clock = clock
+
+    def begin(self) -> None:
+        """A transaction has begun: a commit may wait a moment for its message."""
+        self._spool.join()
+
+    def end(self) -> None:
+        """Undo `begin`."""
+        self._spool.leave()
+
+    async def accept(
+        self, session: Session, transaction: Transaction, decode: Callable[[], bytes], octets: int
+    ) -> Reply:
+        """Decide on the message that `decode` gives (it raises BadContent) of about `octets`; the final reply."""
+        start = time.perf_counter()
+        try:
+            content = await asyncio.to_thread(decode) if octets >= _OFF_THE_LOOP else decode()
+        except BareLineEnd:
+            reply = replies.BARE_LINE_END
+        except BadContent:
+            reply = replies.TEXT_LINE_TOO_LONG
+        else:
+            reply = await self._decide(session, transaction, content)
+        metrics.ACCEPT_SECONDS.labels(session.role.value).observe(time.perf_counter() - start)
+        return reply
+
+    async def _decide(self, session: Session, transaction: Transaction, content: bytes) -> Reply:
+        if refusal := await self._refusal(session, content):
+            _log.info("message_refused", session=session.id, reply=str(refusal))
+            return refusal
+        queue_id = new_ulid()
+        now = self._clock()
+        raw = self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
+        envelope = _envelope(session, transaction, content)
+        envelope.queue_id = queue_id
+        envelope.accepted_at_ms = int(now * 1000)
+        return await self._keep(session, envelope, raw)
+
+    async def _keep(self, session: Session, envelope: Envelope, raw: bytes) -> Reply:
+        try:
+            await self._spool.accept(envelope, raw)
+        except SpoolUnavailable as error:
+            _log.warning("not_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
+            return replies.TEMPORARY_FAILURE
+        metrics.MESSAGE_OCTETS.observe(len(raw))
+        _log.info(
+            "accepted",
+            queue_id=envelope.queue_id,
+            session=session.id,
+            listener=session.role.value,
+            reverse_path=shown(envelope.reverse_path),
+            local=len(envelope.local),
+            remote=len(envelope.remote),
+            size=len(raw),
+            trace=envelope.trace,
+        )
+        return replies.queued(envelope.queue_id)
+
+    async def _refusal(self, session: Session, content: bytes) -> Reply | None:
+        if len(content) > self._policy.size:
+            return replies.TOO_BIG
+        if count_received(content) >= self._policy.hops:  # RFC 5321 §6.3
+            return replies.TOO_MANY_HOPS
+        if session.identity is None or not self._policy.check_from:
+            return None
+        try:
+            owned = await self._from_is_owned(session, content)
+        except DirectoryUnavailable:
+            return replies.TEMPORARY_FAILURE
+        return None if owned else replies.FROM_NOT_OWNED
+
+    async def _from_is_owned(self, session: Session, content: bytes) -> bool:
+        """RFC 6409 §6.1: every author belongs to the login. A message without From passes: it names nobody."""
+        values = [field_value(field) for name, field in fields(content) if name == b"from"]
+        entries = [entry for value in values for entry in addresses(value)]
+        authors = [entry for entry in entries if entry.mailbox is not None and entry.host is not None]
+        if len(authors) > _MAX_FROM:
+            return False
+        for author in authors:
+            text = f"{_text(author.mailbox)}@{_text(author.host)}"
+            if not await self.owns(session, text):
+                return False
+        return True
+
+    async def owns(self, session: Session, address: Address | str, trace: str = "") -> bool:
+        """May the session's identity send as `address`? Raises DirectoryUnavailable."""
+        assert session.identity is not None
+        try:
+            wanted = str(canonical(address if isinstance(address, Address) else parse_address(address)))
+        except BadAddress:
+            return False
+        if wanted == session.identity.address or wanted in session.owned:
+            return True
+        allowed = await self._validation.authorize_sender(session.identity.account_id, wanted, trace=trace)
+        if allowed:
+            session.remember_owned(wanted)
+        return allowed
+
+    def _with_trace(
+        self, session: Session, transaction: Transaction, content: bytes, queue_id: str, now: datetime
+    ) -> bytes:
+        """The message as it is stored (invariant 5: its octets never change afterwards)."""
+        hostname = self._policy.trace.hostname
+        raw = remove_authentication_results(content, hostname)
+        if session.role.takes_logins:
+            raw = ensure_date_and_message_id(raw, now, f"<{queue_id}@{hostname}>")
+        return add_trace(raw, received(session, transaction, queue_id, now, self._policy.trace))
+
+
+def _text(octets: bytes | None) -> str:
+    return (octets or b"").decode("utf-8", "replace")
+
+
+def _envelope(session: Session, transaction: Transaction, content: bytes) -> Envelope:
+    parameters = transaction.parameters
+    recipients = transaction.recipients
+    ascii_content = content.isascii()
+    smtputf8 = parameters.smtputf8 and _is_internationalised(transaction, content, ascii_content=ascii_content)
+    envelope = Envelope(
+        reverse_path=str(transaction.reverse_path),
+        local=recipients.local,
+        remote=recipients.remote,
+        ret=parameters.ret.value if parameters.ret else 0,  # type: ignore[arg-type]
+        envid=parameters.envid,
+        smtputf8=smtputf8,
+        eight_bit=parameters.body is Body.EIGHT_BIT_MIME or not ascii_content,
+        trace=transaction.trace,
+    )
+    client = envelope.client
+    client.address = session.address
+    client.helo = session.hello.name if session.hello else ""
+    client.login = session.identity.address if session.identity else ""
+    client.protocol = protocol(session, smtputf8=parameters.smtputf8)
+    client.listener = session.role.value
+    return envelope
+
+
+def _is_internationalised(transaction: Transaction, content: bytes, *, ascii_content: bool) -> bool:
+    """RFC 6531 §3.2: only a path or a header beyond ASCII needs SMTPUTF8 at the next hop; some always say it."""
+    paths = [str(transaction.reverse_path), *transaction.recipients.paths]
+    paths += [remote.forward_path for remote in transaction.recipients.remote]
+    if not all(path.isascii() for path in paths):
+        return True
+    return not ascii_content and not content[: split_header(content)].isascii()

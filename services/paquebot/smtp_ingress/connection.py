@@ -1,0 +1,288 @@
+"""One client's connection: octets in, replies out, TLS, deadlines. The conversation over it is elsewhere.
+
+`aiosmtpd` makes the session when a connection begins and calls `_handle_client`; what it does with octets is
+replaced here, so that none of its habits is left: lines end with CRLF only, nothing is read ahead beyond a bound,
+what came before a TLS handshake is never read after it, and no exception's text is sent.
+Invariants: every wait has a deadline; replies to a pipelined group leave in one write (RFC 2920 §3.2).
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+
+from aiosmtpd.smtp import SMTP
+
+from paquebot.smtp_ingress import metrics
+from paquebot.wire.smtp.replies import Reply
+
+_HIGH = 256 * 1024  # octets received and not yet taken; above, reading stops
+_WRITE_HIGH = 64 * 1024
+
+
+class PeerGone(Exception):
+    """The connection ended, or the peer did not read our replies in time."""
+
+
+class Idle(Exception):
+    """The peer said nothing within its time."""
+
+
+class Draining(Exception):
+    """The process ends, and this connection has nothing under way."""
+
+
+class OverLong(Exception):
+    """A line of more octets than allowed; it has been read to its end and thrown away."""
+
+
+class Connection(SMTP):
+    """Await its methods from the session's task only."""
+
+    def __init__(
+        self,
+        serve: "Callable[[Connection], Awaitable[None]]",
+        loop: asyncio.AbstractEventLoop,
+        *,
+        write_seconds: float,
+    ) -> None:
+        # Not SMTP.__init__: it looks up command methods and hooks by reflection for each connection (0.1 ms), and
+        # all of them are replaced. The attributes are those that its connection_made uses.
+        asyncio.StreamReaderProtocol.__init__(
+            self, asyncio.StreamReader(loop=loop), client_connected_cb=self._cb_client_connected, loop=loop
+        )
+        self.loop = loop
+        self.transport: asyncio.Transport | None = None
+        self.session = None
+        self.envelope = None
+        self._original_transport = None
+        self._serve = serve
+        self._write_seconds = write_seconds
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._ended = False
+        self._reading_paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._out = bytearray()
+        self._idle = False
+        self._drain = False
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > _HIGH and not self._reading_paused and self.transport is not None:
+            self.transport.pause_reading()
+            self._reading_paused = True
+        self._wake()
+
+    def eof_received(self) -> bool:
+        # What was said before the end is still answered, except over TLS, which has no half-closed state here.
+        self._ended = True
+        self._wake()
+        return self.tls_object is None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._ended = True
+        self.transport = None
+        self._wake()
+        self.resume_writing()
+        asyncio.StreamReaderProtocol.connection_lost(self, None)
+
+    def pause_writing(self) -> None:
+        self._writable = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # --- aiosmtpd's seams ---
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """Every wait has its own deadline."""
+
+    async def _handle_client(self) -> None:
+        await self._serve(self)
+
+    # --- reading ---
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Address and port of the client."""
+        assert self.transport is not None
+        name = self.transport.get_extra_info("peername")
+        return (str(name[0]), int(name[1])) if name else ("", 0)
+
+    @property
+    def buffered(self) -> int:
+        """Octets received and not yet taken."""
+        return len(self._buffer)
+
+    async def line(self, maximum: int, seconds: float, *, idle: bool = False) -> bytes:
+        """The next line with its LF; at most `maximum` octets. With `idle`, a drain ends the wait.
+
+        Raises OverLong, Idle, Draining, PeerGone. The deadline is for the whole line.
+        """
+        deadline = self.loop.time() + seconds
+        while (end := self._buffer.find(b"\n", self._scanned)) < 0:
+            self._scanned = len(self._buffer)
+            if self._scanned > maximum:
+                await self._skip_line(deadline)
+                raise OverLong
+            await self._more(deadline, idle=idle and not self._scanned)
+        self._scanned = 0
+        if end >= maximum:
+            self._consume(end + 1)
+            raise OverLong
+        line = bytes(self._buffer[: end + 1])
+        self._consume(end + 1)
+        return line
+
+    async def _skip_line(self, deadline: float) -> None:
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._buffer.clear()
+            self._scanned = 0
+            await self._more(deadline)
+        self._scanned = 0
+        self._consume(end + 1)
+
+    async def some(self, maximum: int, deadline: float) -> bytes | bytearray:
+        """What has come, at least one and at most `maximum` octets. Raises Idle, PeerGone."""
+        while not self._buffer:
+            await self._more(deadline)
+        if len(self._buffer) <= maximum:
+            octets = self._buffer
+            self._buffer = bytearray()
+        else:
+            octets = self._buffer[:maximum]
+            del self._buffer[:maximum]
+        self._resume()
+        return octets
+
+    def unread(self, octets: bytes) -> None:
+        """Put back what came after the part that was wanted."""
+        self._buffer[:0] = octets
+
+    async def spoke_within(self, seconds: float) -> bool:
+        """Does the client say something within `seconds`?"""
+        try:
+            if not self._buffer:
+                await self._more(self.loop.time() + seconds)
+        except Idle:
+            return False
+        return True
+
+    def begin_drain(self) -> None:
+        """Wake an idle session, now or when it becomes idle, with Draining."""
+        self._drain = True
+        if self._idle and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(Draining())
+
+    def _consume(self, octets: int) -> None:
+        if octets == len(self._buffer):
+            self._buffer.clear()
+        else:
+            del self._buffer[:octets]
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._reading_paused and len(self._buffer) <= _HIGH // 2 and self.transport is not None:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    async def _more(self, deadline: float, *, idle: bool = False) -> None:
+        """Send what is to be sent, and wait for octets."""
+        if self._out:
+            await self.flush()
+        if self._ended:
+            raise PeerGone
+        if idle and self._drain:
+            raise Draining
+        waiter = self._waiter = self.loop.create_future()
+        timer = self.loop.call_at(deadline, _expire, waiter)
+        self._idle = idle
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- writing ---
+
+    def reply(self, reply: Reply) -> None:
+        """Say it with the next flush, which is before the next wait at the latest."""
+        metrics.REPLY[reply.code // 100].inc()
+        self._out += reply.encode()
+
+    async def flush(self) -> None:
+        """Raises PeerGone when the client does not read."""
+        if self.transport is None or self.transport.is_closing():
+            self._out.clear()
+            raise PeerGone
+        if self._out:
+            self.transport.write(bytes(self._out))
+            self._out.clear()
+        if self._writable is not None:
+            try:
+                async with asyncio.timeout(self._write_seconds):
+                    await self._writable
+            except TimeoutError:
+                self.transport.abort()
+                raise PeerGone from None
+
+    async def close(self) -> None:
+        """Send what is to be sent, and end the connection."""
+        try:
+            if self._out:
+                await self.flush()
+        except PeerGone:
+            pass
+        finally:
+            if self.transport is not None:
+                self.transport.close()
+
+    # --- TLS ---
+
+    @property
+    def tls_object(self) -> ssl.SSLObject | None:
+        """Of the session's TLS: version, cipher. None: none yet."""
+        return None if self.transport is None else self.transport.get_extra_info("ssl_object")
+
+    async def start_tls(self, context: ssl.SSLContext, seconds: float) -> None:
+        """Do the handshake as the server. Raises PeerGone: it failed, or octets were sent in clear before it.
+
+        RFC 3207 §4.2: the server must discard what the client said before; here it ends the connection.
+        """
+        await self.flush()
+        if self._buffer or self.transport is None:
+            await self.close()
+            raise PeerGone
+        self._reading_paused = True  # the plain transport's reading is the handshake's until it ends
+        try:
+            transport = await self.loop.start_tls(
+                self.transport, self, context, server_side=True, ssl_handshake_timeout=seconds
+            )
+        except (OSError, EOFError):  # ssl.SSLError, a reset, a timeout, an end in the middle
+            if self.transport is not None:
+                self.transport.abort()
+            raise PeerGone from None
+        if transport is None or self._ended:
+            raise PeerGone
+        transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        self._reading_paused = False
+        self.transport = transport
+
+
+def _expire(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(Idle())

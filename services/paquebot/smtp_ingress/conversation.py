@@ -1,0 +1,243 @@
+"""One client's conversation: greeting, commands one after another, the end; errors become replies here.
+
+Handlers return replies; this loop sends them, counts them and keeps the error budget. A reply 221 or 421 ends the
+connection (RFC 5321 §4.1.1.10, §3.8). The unknown is temporary: 451 with an id to find it in the log (invariant 8).
+"""
+
+import enum
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from paquebot.observability.log import Log
+from paquebot.rpc import AuthenticationClient, ValidationClient
+from paquebot.runtime.limits import OctetBudget, Reservation
+from paquebot.smtp_ingress import metrics
+from paquebot.smtp_ingress.acceptance import Acceptance
+from paquebot.smtp_ingress.connection import Connection, Draining, Idle, OverLong, PeerGone
+from paquebot.smtp_ingress.session import Role, Session, TlsInfo, Transaction
+from paquebot.smtp_ingress.settings import MessageLimits, SessionLimits, Timeouts
+from paquebot.wire.sasl import MAX_RESPONSE
+from paquebot.wire.smtp import replies
+from paquebot.wire.smtp.commands import MAX_COMMAND, BadCommand, Command, Verb, parse_command
+from paquebot.wire.smtp.replies import Reply
+
+_log = Log("paquebot.smtp")
+_MAX_LINE = MAX_RESPONSE + 64  # AUTH, its mechanism and an initial response
+_CLOSING = frozenset({221, 421})
+_OTHER_PROTOCOLS = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"\x16\x03")
+
+
+class HangUp(Exception):
+    """Send `reply` and end the connection: what would follow cannot be trusted."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+class End(enum.Enum):
+    """Why a session ended."""
+
+    QUIT = "quit"
+    REFUSED = "refused"
+    IDLE = "idle"
+    DRAINED = "drained"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What conversations of a process share."""
+
+    hostname: str
+    sessions: SessionLimits
+    messages: MessageLimits
+    timeouts: Timeouts
+    tls: ssl.SSLContext | None
+    budget: OctetBudget
+    acceptance: Acceptance
+    validation: ValidationClient
+    authentication: AuthenticationClient
+
+
+Handler = Callable[["Conversation", str], Awaitable[Reply | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command: its handler, and the rules that hold before it is asked.
+
+    `alone`: nothing may be pipelined after it, for its success changes how the rest is read (RFC 2920 §3.1).
+    `before_tls`: allowed on submission before STARTTLS (RFC 3207 §4). `after_bdat`: allowed between chunks
+    (RFC 3030 §2). `progress`: brings mail on, so it is no idle command.
+    """
+
+    handle: Handler
+    alone: bool = False
+    before_tls: bool = False
+    after_bdat: bool = False
+    progress: bool = False
+
+
+class Conversation:
+    """`table` maps every verb but OTHER to its entry."""
+
+    def __init__(
+        self, connection: Connection, session: Session, services: Services, table: Mapping[Verb, Entry]
+    ) -> None:
+        self.connection = connection
+        self.session = session
+        self.services = services
+        self._table = table
+        self._errors = 0
+        self._idle_commands = 0
+
+    async def run(self) -> End:
+        """To the connection's end. Raises nothing but CancelledError."""
+        try:
+            return await self._converse()
+        except HangUp as end:
+            self.connection.reply(end.reply)
+            return End.REFUSED
+        except Idle:
+            self.connection.reply(replies.TIMED_OUT)
+            return End.IDLE
+        except Draining:
+            self.connection.reply(replies.SHUTTING_DOWN)
+            return End.DRAINED
+        except PeerGone:
+            return End.GONE
+        except Exception:  # noqa: BLE001 - as in _dispatch, for what is wrong outside a command
+            self.connection.reply(self._incident())
+            return End.FAILED
+        finally:
+            self.end_transaction()
+            await self.connection.close()
+
+    async def _converse(self) -> End:
+        await self._begin()
+        while True:
+            reply = await self._step()
+            if reply is not None:
+                self._answer(reply)
+                if reply.code in _CLOSING:
+                    return End.QUIT
+
+    async def _begin(self) -> None:
+        if self.session.role is Role.SUBMISSIONS:  # RFC 8314 §3.3
+            await self.start_tls()
+        pause = self.services.timeouts.greet_pause
+        if self.session.role is Role.MX:
+            # RFC 5321 §4.3.1: the client waits for the greeting; who does not is no mail server.
+            if self.connection.buffered or (pause and await self.connection.spoke_within(pause)):
+                raise HangUp(replies.EARLY_TALKER)
+        self.connection.reply(replies.greeting(self.services.hostname))
+
+    async def _step(self) -> Reply | None:
+        """Read one command and handle it."""
+        try:
+            line = await self.connection.line(
+                _MAX_LINE, self.services.timeouts.command, idle=self.session.transaction is None
+            )
+        except OverLong:
+            return replies.LINE_TOO_LONG
+        if not line.endswith(b"\r\n"):
+            return replies.BARE_LF_IN_COMMAND
+        if line.startswith(_OTHER_PROTOCOLS):
+            raise HangUp(replies.NOT_SMTP)
+        try:
+            command = parse_command(line[:-2])
+        except BadCommand:
+            return replies.UNRECOGNISED
+        metrics.COMMAND[command.verb].inc()
+        if len(line) > MAX_COMMAND and command.verb is not Verb.AUTH:
+            return replies.LINE_TOO_LONG
+        return await self._dispatch(command)
+
+    async def _dispatch(self, command: Command) -> Reply | None:
+        entry = self._table.get(command.verb)
+        if entry is None:
+            return replies.UNRECOGNISED
+        if entry.alone and self.connection.buffered:
+            raise HangUp(replies.PIPELINING_ERROR)
+        if self.session.role is Role.SUBMISSION and self.session.tls is None and not entry.before_tls:
+            return replies.TLS_REQUIRED
+        transaction = self.session.transaction
+        if transaction is not None and transaction.chunks is not None and not entry.after_bdat:
+            return replies.BDAT_THEN_DATA if command.verb is Verb.DATA else replies.AFTER_BDAT
+        if not entry.progress:
+            self._idle_commands += 1
+            if self._idle_commands > self.services.sessions.idle_commands:
+                raise HangUp(replies.TOO_MANY_COMMANDS)
+        try:
+            return await entry.handle(self, command.argument)
+        except (HangUp, Idle, Draining, PeerGone):
+            raise
+        except Exception:  # noqa: BLE001 - the one place where the unknown becomes temporary
+            return self._incident()
+
+    def _incident(self) -> Reply:
+        incident_id = os.urandom(6).hex()
+        metrics.INCIDENTS.inc()
+        _log.exception("incident", incident=incident_id, session=self.session.id)
+        return replies.incident(incident_id)
+
+    def _answer(self, reply: Reply) -> None:
+        if reply.code >= 500:
+            self._errors += 1
+            if self._errors >= self.services.sessions.errors:
+                raise HangUp(replies.TOO_MANY_ERRORS)
+        self.connection.reply(reply)
+
+    # --- for handlers ---
+
+    async def challenge(self, reply: Reply) -> bytes | None:
+        """Send a 334 and read the response without CRLF; None: it is over-long (RFC 4954 §4)."""
+        self.connection.reply(reply)
+        try:
+            line = await self.connection.line(MAX_RESPONSE + 2, self.services.timeouts.command)
+        except OverLong:
+            return None
+        return line.rstrip(b"\r\n")
+
+    async def start_tls(self) -> None:
+        """The handshake, after which the session is as new (RFC 3207 §4.2). Raises PeerGone when it fails."""
+        assert self.services.tls is not None
+        listener = self.session.role.value
+        try:
+            await self.connection.start_tls(self.services.tls, self.services.timeouts.handshake)
+        except PeerGone:
+            metrics.TLS.labels(listener, "failed").inc()
+            raise
+        tls = self.connection.tls_object
+        assert tls is not None
+        self.end_transaction()
+        self.session.forget()
+        self.session.tls = TlsInfo.of(tls)
+        version = self.session.tls.version
+        metrics.TLS.labels(listener, version if version in metrics.TLS_VERSIONS else "other").inc()
+
+    def begin_transaction(self, make: Callable[[Reservation], Transaction]) -> Transaction:
+        """`make` gets the message's share of the octet budget."""
+        transaction = make(Reservation(self.services.budget))
+        self.session.transaction = transaction
+        self.services.acceptance.begin()
+        return transaction
+
+    def end_transaction(self) -> None:
+        """RFC 5321 §4.1.1.5: nothing of the transaction, if there is one, is kept."""
+        transaction = self.session.transaction
+        if transaction is not None:
+            transaction.reservation.release()
+            self.session.transaction = None
+            self.services.acceptance.end()
+
+    def message_ended(self, reply: Reply) -> None:
+        """A message was read whole and answered."""
+        metrics.MESSAGES.labels(self.session.role.value, metrics.RESULT[reply.code // 100]).inc()
+        if reply.is_positive:
+            self._idle_commands = 0
+        self.end_transaction()

@@ -1,0 +1,127 @@
+"""MAIL and RCPT: the envelope (RFC 5321 §4.1.1.2, §4.1.1.3). Who may send, and where each recipient's mail goes."""
+
+from paquebot.observability.log import Log, shown
+from paquebot.rpc import DirectoryUnavailable
+from paquebot.runtime.limits import OverBudget
+from paquebot.smtp_ingress import metrics
+from paquebot.smtp_ingress.acceptance import new_trace
+from paquebot.smtp_ingress.conversation import Conversation
+from paquebot.smtp_ingress.session import Session, Transaction
+from paquebot.smtp_ingress.verdicts import reply_to
+from paquebot.wire.smtp import replies
+from paquebot.wire.smtp.commands import (
+    BadCommand,
+    BadPath,
+    Mail,
+    NonAsciiPath,
+    NullPath,
+    Rcpt,
+    parse_mail,
+    parse_rcpt,
+)
+from paquebot.wire.smtp.parameters import BadParameter, UnknownParameter
+from paquebot.wire.smtp.replies import Reply
+
+_log = Log("paquebot.smtp")
+_MAX_DESTINATIONS = 900  # after aliases; each may be a job, and a batch has at most 1000
+
+
+async def mail(conversation: Conversation, argument: str) -> Reply:
+    session = conversation.session
+    if session.hello is None:
+        return replies.HELLO_FIRST
+    if session.role.takes_logins and session.identity is None:
+        return replies.AUTH_REQUIRED  # RFC 6409 §4.3
+    if session.transaction is not None:
+        return replies.NESTED_MAIL
+    try:
+        command = parse_mail(argument, session.hello.extensions)
+    except (BadCommand, BadParameter) as error:
+        return _syntax_reply(error, replies.BAD_REVERSE_PATH)
+    trace = new_trace()
+    if refusal := _too_big(conversation, command) or await _not_owned(conversation, command, trace):
+        return refusal
+    conversation.begin_transaction(
+        lambda reservation: Transaction(command.reverse_path, command.parameters, reservation, trace)
+    )
+    return replies.SENDER_OK
+
+
+async def rcpt(conversation: Conversation, argument: str) -> Reply:
+    session = conversation.session
+    transaction = session.transaction
+    if session.hello is None or transaction is None:
+        return replies.MAIL_FIRST
+    try:
+        command = parse_rcpt(argument, session.hello.extensions, smtputf8=transaction.parameters.smtputf8)
+    except (BadCommand, BadParameter) as error:
+        reply = _syntax_reply(error, replies.BAD_FORWARD_PATH)
+    else:
+        reply = await _add(conversation, transaction, command)
+    metrics.RECIPIENT[reply.code // 100].inc()
+    return reply
+
+
+async def _add(conversation: Conversation, transaction: Transaction, command: Rcpt) -> Reply:
+    session = conversation.session
+    recipients = transaction.recipients
+    if len(recipients) >= conversation.services.messages.recipients:
+        return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
+    forward_path = str(command.forward_path)
+    try:
+        (validation,) = await conversation.services.validation.validate(
+            (forward_path,),
+            reverse_path=str(transaction.reverse_path),
+            may_relay=session.may_relay,
+            size=transaction.parameters.size,
+            trace=transaction.trace,
+        )
+    except DirectoryUnavailable:
+        return replies.TEMPORARY_FAILURE
+    reply = reply_to(validation)
+    if reply is not replies.RECIPIENT_OK:
+        _log.info("recipient_refused", session=session.id, forward_path=shown(forward_path), reply=str(reply))
+        return reply
+    if recipients.destinations + len(validation.local) + len(validation.remote) > _MAX_DESTINATIONS:
+        return replies.TOO_MANY_RECIPIENTS
+    recipients.add(forward_path, validation, command.parameters)
+    return reply
+
+
+def _too_big(conversation: Conversation, command: Mail) -> Reply | None:
+    """RFC 1870 §6.1: refused by the declared size, before a byte of it is sent."""
+    size = command.parameters.size
+    if size > conversation.services.messages.size:
+        return replies.TOO_BIG
+    try:
+        conversation.services.budget.take(size)
+    except OverBudget:
+        return replies.OUT_OF_MEMORY
+    conversation.services.budget.give_back(size)  # taken in earnest when the message comes
+    return None
+
+
+async def _not_owned(conversation: Conversation, command: Mail, trace: str) -> Reply | None:
+    """RFC 6409 §6.1. The null reverse-path is anyone's: clients send disposition notifications with it."""
+    session: Session = conversation.session
+    if session.identity is None or isinstance(command.reverse_path, NullPath):
+        return None
+    try:
+        owned = await conversation.services.acceptance.owns(session, command.reverse_path, trace)
+    except DirectoryUnavailable:
+        return replies.TEMPORARY_FAILURE
+    return None if owned else replies.SENDER_NOT_OWNED
+
+
+def _syntax_reply(error: BadCommand | BadParameter, bad_path: Reply) -> Reply:
+    match error:
+        case UnknownParameter():
+            return replies.UNKNOWN_PARAMETER
+        case BadParameter():
+            return replies.BAD_PARAMETER
+        case NonAsciiPath():
+            return replies.NON_ASCII_ADDRESS
+        case BadPath():
+            return bad_path
+        case _:
+            return replies.BAD_SYNTAX

@@ -1,0 +1,123 @@
+"""AUTH PLAIN and LOGIN (RFC 4954): only over TLS, only where mail clients send."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from paquebot.observability.log import Log, shown
+from paquebot.rpc import (
+    AccountDisabled,
+    DirectoryUnavailable,
+    Identity,
+    InvalidCredentials,
+    RateLimited,
+    Refusal,
+)
+from paquebot.smtp_ingress import metrics
+from paquebot.smtp_ingress.conversation import Conversation
+from paquebot.wire.sasl import BadSasl, Credentials, decode_response, parse_login, parse_plain
+from paquebot.wire.smtp import replies
+from paquebot.wire.smtp.commands import BadCommand, parse_auth
+from paquebot.wire.smtp.replies import Reply
+
+_log = Log("paquebot.smtp")
+
+
+class _ExchangeEnded(Exception):
+    """The exchange ended before credentials were there; `reply` says why."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+async def auth(conversation: Conversation, argument: str) -> Reply:
+    if refusal := _not_now(conversation):
+        return refusal
+    try:
+        mechanism, initial = parse_auth(argument)
+    except BadCommand:
+        return replies.BAD_SYNTAX.with_text("Syntax: AUTH mechanism [initial-response]")
+    exchange = _EXCHANGES.get(mechanism)
+    if exchange is None:
+        return replies.AUTH_UNKNOWN_MECHANISM
+    try:
+        credentials = await exchange(conversation, initial)
+    except BadSasl:
+        reply = replies.AUTH_BAD_BASE64
+    except _ExchangeEnded as ended:
+        reply = ended.reply
+    else:
+        reply = await _log_in(conversation, credentials)
+    metrics.AUTH.labels(mechanism, "ok" if reply is replies.AUTHENTICATED else str(reply.code)).inc()
+    return reply
+
+
+def _not_now(conversation: Conversation) -> Reply | None:
+    session = conversation.session
+    if not session.role.takes_logins:
+        return replies.NOT_IMPLEMENTED
+    if session.tls is None:
+        return replies.AUTH_NEEDS_TLS
+    if session.hello is None or not session.hello.extended:
+        return replies.HELLO_FIRST
+    if session.identity is not None:
+        return replies.AUTH_AGAIN
+    return replies.AUTH_IN_TRANSACTION if session.transaction is not None else None
+
+
+async def _respond(conversation: Conversation, challenge: Reply) -> bytes:
+    line = await conversation.challenge(challenge)
+    if line is None:
+        raise _ExchangeEnded(replies.AUTH_TOO_LONG)
+    if line == b"*":  # RFC 4954 §4: the client cancels
+        raise _ExchangeEnded(replies.AUTH_CANCELLED)
+    return decode_response(line)
+
+
+async def _plain(conversation: Conversation, initial: bytes | None) -> Credentials:
+    """RFC 4616."""
+    if initial is not None:
+        return parse_plain(decode_response(initial))
+    return parse_plain(await _respond(conversation, replies.CHALLENGE_EMPTY))
+
+
+async def _login(conversation: Conversation, initial: bytes | None) -> Credentials:
+    if initial is not None:
+        username = decode_response(initial)
+    else:
+        username = await _respond(conversation, replies.CHALLENGE_USERNAME)
+    return parse_login(username, await _respond(conversation, replies.CHALLENGE_PASSWORD))
+
+
+_EXCHANGES: Final[Mapping[str, Callable[[Conversation, bytes | None], Awaitable[Credentials]]]] = {
+    "PLAIN": _plain,
+    "LOGIN": _login,
+}
+
+
+async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply:
+    session = conversation.session
+    if not credentials.acts_as_itself:
+        return replies.AUTH_INVALID
+    try:
+        answer = await conversation.services.authentication.authenticate(
+            credentials.login, credentials.password, session.address, "smtp"
+        )
+    except DirectoryUnavailable:
+        return replies.AUTH_UNAVAILABLE
+    if isinstance(answer, Identity):
+        session.identity = answer
+        _log.info("login", session=session.id, account_id=answer.account_id, address=shown(answer.address))
+        return replies.AUTHENTICATED
+    _log.info("login_refused", session=session.id, client=session.address, reason=type(answer).__name__)
+    return _refusal(answer)
+
+
+def _refusal(answer: Refusal) -> Reply:
+    match answer:
+        case InvalidCredentials():
+            return replies.AUTH_INVALID
+        case AccountDisabled():
+            return replies.AUTH_DISABLED
+        case RateLimited():
+            return replies.AUTH_RATE_LIMITED

@@ -1,0 +1,56 @@
+"""The Received field that records how a message came in (RFC 5321 §4.4, RFC 3848, RFC 6531 §4.3)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from paquebot.smtp_ingress.session import Session, Transaction
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True, slots=True)
+class TracePolicy:
+    """`hide_client`: leave the address and name of a client that logged in out."""
+
+    hostname: str
+    hide_client: bool
+
+
+def protocol(session: Session, *, smtputf8: bool) -> str:
+    """RFC 3848 §1 and RFC 6531 §4.3: SMTP, or (ESMTP / UTF8SMTP) with S for TLS and A for a login."""
+    if session.hello is None or not session.hello.extended:
+        return "SMTP"
+    base = "UTF8SMTP" if smtputf8 else "ESMTP"
+    return f"{base}{'S' if session.tls else ''}{'A' if session.identity else ''}"
+
+
+def received(session: Session, transaction: Transaction, queue_id: str, now: datetime, policy: TracePolicy) -> bytes:
+    """The whole field with its CRLF. `now` is aware.
+
+    "for" tells a recipient only when there is no other: it would show who got a blind copy.
+    """
+    smtputf8 = transaction.parameters.smtputf8
+    hello = session.hello.name if session.hello else "unknown"
+    if policy.hide_client and session.identity is not None:
+        origin = f"from {policy.hostname}"
+    else:
+        # TCP-info = address-literal, the address that TCP knows (RFC 5321 §4.4)
+        literal = f"IPv6:{session.address}" if ":" in session.address else session.address
+        origin = f"from {hello} ([{literal}])"
+    tls = f"\r\n\t({session.tls.version} {session.tls.cipher})" if session.tls else ""
+    paths = transaction.recipients.paths
+    single = f"\r\n\tfor <{paths[0]}>" if len(paths) == 1 else ""
+    return (
+        f"Received: {origin}\r\n\tby {policy.hostname} (Paquebot) with {protocol(session, smtputf8=smtputf8)}"
+        f"{tls}\r\n\tid {queue_id}{single};\r\n\t{date_time(now)}\r\n"
+    ).encode()
+
+
+def date_time(now: datetime) -> str:
+    """RFC 5322 §3.3 date-time."""
+    zone = now.strftime("%z")
+    return (
+        f"{_DAYS[now.weekday()]}, {now.day} {_MONTHS[now.month - 1]} {now.year:04} "
+        f"{now.hour:02}:{now.minute:02}:{now.second:02} {zone[:5]}"
+    )

@@ -1,0 +1,81 @@
+"""The process: what it opens, when it is ready, how it ends."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from paquebot.blobs import BlobStore
+from paquebot.queue import Queue
+from paquebot.rpc import AuthenticationClient, ValidationClient, open_channel
+from paquebot.rpc.health import probe
+from paquebot.runtime.health import Health
+from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.service import Context
+from paquebot.runtime.tls import ServerTls
+from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
+from paquebot.smtp_ingress.conversation import Services
+from paquebot.smtp_ingress.received import TracePolicy
+from paquebot.smtp_ingress.server import SmtpServer
+from paquebot.smtp_ingress.settings import SmtpIngressSettings
+from paquebot.spool import Spool
+
+NAME = "smtp_ingress"
+_CLOSING_SECONDS = 3.0  # of the drain time, kept for what comes after the sessions
+
+
+async def main(context: Context, settings: SmtpIngressSettings) -> None:
+    async with serve(settings, context.health) as server:
+        context.started()
+        await context.draining.wait()
+        await server.drain(max(1.0, settings.process.drain - _CLOSING_SECONDS))
+
+
+@contextlib.asynccontextmanager
+async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[SmtpServer]:
+    """Everything open for the time of the block; at its end sessions are cut off, unless they were drained.
+
+    Engines that are away do not stop it: mail is refused temporarily and readiness says why (invariant 9).
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        queue = await Queue.open(settings.nats, NAME)
+        stack.push_async_callback(queue.close)
+        blobs = BlobStore(settings.s3)
+        stack.push_async_callback(blobs.close)
+        spool = Spool(blobs, queue, settings.spool)
+        stack.push_async_callback(spool.close)
+        channel = open_channel(settings.directory)
+        stack.push_async_callback(channel.close)
+        validation = ValidationClient(channel, settings.directory, settings.cache)
+        authentication = AuthenticationClient(channel, settings.directory)
+        health.depend("s3", blobs.probe)
+        health.depend("nats", queue.probe)
+        health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
+        tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
+        if tls is not None:
+            stack.push_async_callback(_cancelled, asyncio.ensure_future(tls.watch()))
+        services = Services(
+            hostname=settings.process.hostname,
+            sessions=settings.sessions,
+            messages=settings.messages,
+            timeouts=settings.timeouts,
+            tls=tls.context if tls is not None else None,
+            budget=OctetBudget(settings.process.in_flight),
+            acceptance=Acceptance(spool, validation, _policy(settings)),
+            validation=validation,
+            authentication=authentication,
+        )
+        server = SmtpServer(services, settings.policy.relay_clients)
+        stack.push_async_callback(server.drain, 0)
+        await server.start(settings.listen)
+        yield server
+
+
+def _policy(settings: SmtpIngressSettings) -> AcceptancePolicy:
+    trace = TracePolicy(settings.process.hostname, settings.policy.hide_client)
+    return AcceptancePolicy(trace, settings.messages.size, settings.messages.hops, settings.policy.check_from)
+
+
+async def _cancelled(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
