@@ -84,9 +84,7 @@ class Handshake:
             metrics.CONNECT_SECONDS.observe(time.perf_counter() - start)
             return session
 
-    async def _open(
-        self, host: Host, policy: TlsPolicy, mode: TlsMode, credentials: Credentials | None
-    ) -> Session:
+    async def _open(self, host: Host, policy: TlsPolicy, mode: TlsMode, credentials: Credentials | None) -> Session:
         """One connection in one mode. Raises HostUnusable, _TlsBroken."""
         session = await self._connect(host)
         try:

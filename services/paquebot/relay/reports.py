@@ -71,18 +71,14 @@ def due(job: RelayJob, results: Collection[tuple[RemoteRecipient, Result]], acti
         return []
     told = [Told(recipient, result) for recipient, result in results if wants(recipient, action)]
     if action is Action.RELAYED:  # RFC 3461 §5.2.2: a host that took over the wishes reports by itself
-        return [
-            one for one in told if one.result.outcome is Outcome.DELIVERED and not one.result.dsn_passed
-        ]
+        return [one for one in told if one.result.outcome is Outcome.DELIVERED and not one.result.dsn_passed]
     return told
 
 
 class Reporter:
     """Writes notifications and hands them to the spool. `hostname` is the Reporting-MTA."""
 
-    def __init__(
-        self, hostname: str, settings: ReportSettings, validation: ValidationClient, spool: Spool
-    ) -> None:
+    def __init__(self, hostname: str, settings: ReportSettings, validation: ValidationClient, spool: Spool) -> None:
         self._hostname = hostname
         self._settings = settings
         self._validation = validation

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from paquebot.relay.routes import Routes
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -11,6 +12,7 @@ from paquebot.runtime.engines import (
     S3Settings,
 )
 from paquebot.runtime.settings import Listen, Network, Octets, Seconds, Secret, setting
+from paquebot.spool import SpoolSettings
 
 
 class TlsPolicy(enum.Enum):
@@ -81,6 +83,12 @@ class RoutingSettings:
         "RELAY_OWN_ADDRESSES", (), help="addresses of our own MX hosts: mail routed there would come back"
     )
 
+    def __post_init__(self) -> None:
+        try:
+            Routes(self.routes)
+        except ValueError as error:
+            raise ValueError(f"PAQUEBOT_RELAY_ROUTES: {error}") from None
+
 
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
@@ -137,6 +145,7 @@ class RelaySettings:
     s3: S3Settings
     postgres: PostgresSettings
     directory: DirectoryClientSettings
+    spool: SpoolSettings
     client: ClientSettings
     deadlines: Deadlines
     routing: RoutingSettings

@@ -87,9 +87,7 @@ class Settlement:
         at = self._schedule.next_attempt(job, now, not_before=not_before)
         sorted_ = _sorted([(recipient, results[recipient.forward_path]) for recipient in recipients], at)
         _count(sorted_)
-        await self._reporter.report(
-            job, Action.RELAYED, due(job, sorted_.delivered, Action.RELAYED), raw, now
-        )
+        await self._reporter.report(job, Action.RELAYED, due(job, sorted_.delivered, Action.RELAYED), raw, now)
         await self._fail(job, sorted_.failed, raw, now)
         if sorted_.deferred and at is not None:
             await self._defer(job, sorted_.deferred, raw, now, at)
@@ -123,7 +121,12 @@ class Settlement:
         again.not_before_ms = int(at * 1000)
         await self._queue.publish([later(again, at)])
         _log.info(
-            "deferred", queue_id=job.queue_id, domain=job.domain, attempt=again.attempt, at=int(at), **_summary(deferred)
+            "deferred",
+            queue_id=job.queue_id,
+            domain=job.domain,
+            attempt=again.attempt,
+            at=int(at),
+            **_summary(deferred),
         )
 
     async def put_back(self, job: RelayJob, at: float) -> None:

@@ -1,0 +1,238 @@
+"""Takes jobs from the queue and keeps attempts going: fairly between destinations, bounded, and drained in time.
+
+Invariants: a job is acknowledged only when it is settled; every job in our hands is kept alive by heartbeats; what
+cannot be finished goes back to the queue; a job that cannot be worked on ends in `hold`, never in the void.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+
+from google.protobuf.message import DecodeError
+
+from paquebot.blobs import BadPack, BlobMissing, BlobsUnavailable
+from paquebot.observability.log import Log
+from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, held
+from paquebot.relay import metrics
+from paquebot.relay.destinations import Destinations
+from paquebot.relay.reports import SenderUncertain
+from paquebot.relay.retry import Random
+from paquebot.relay.routes import Routes
+from paquebot.relay.settings import LoadSettings
+from paquebot.relay.settlement import Settlement
+from paquebot.relay.worker import Work, Worker
+from paquebot.rpc import DirectoryUnavailable
+from paquebot.runtime.health import Health
+from paquebot.runtime.limits import OverBudget
+from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.spool import SpoolUnavailable
+from paquebot.v1.queue_pb2 import HeldJob, RelayJob
+
+_log = Log("paquebot.relay")
+_FETCH_SECONDS = 5.0
+_AWAY_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 10.0  # a third of what the queue allows
+_MAX_SILENCE = 60.0
+_AGAIN_SECONDS = 10.0  # an engine is away, or memory is full
+_CROWDED_SECONDS = 30.0  # a destination has more jobs here than it can take soon
+_CUT_SECONDS = 3.0  # before the drain's end, for what is handed back
+
+_AWAY = (
+    PostgresUnavailable,
+    BlobsUnavailable,
+    QueueUnavailable,
+    SpoolUnavailable,
+    DirectoryUnavailable,
+    SenderUncertain,
+    OverBudget,
+)
+
+
+class RelayConsumer:
+    """`random`: from 0 to 1; `clock`: Unix seconds."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        consumer: Consumer,
+        worker: Worker,
+        settlement: Settlement,
+        destinations: Destinations[Work],
+        routes: Routes,
+        load: LoadSettings,
+        health: Health,
+        random: Random,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._queue = queue
+        self._consumer = consumer
+        self._worker = worker
+        self._settlement = settlement
+        self._destinations = destinations
+        self._routes = routes
+        self._load = load
+        self._health = health
+        self._random = random
+        self._clock = clock
+        self._in_hand: dict[int, Work] = {}  # by stream sequence
+        self._tasks: dict[asyncio.Task[None], Work] = {}
+        self._room = asyncio.Event()
+
+    async def run(self, draining: asyncio.Event, drain_seconds: float) -> None:
+        """Until `draining`; then what is under way has `drain_seconds` to end."""
+        fetching = asyncio.create_task(self._fetch_for_ever())
+        beating = asyncio.create_task(self._beat_for_ever())
+        drain = asyncio.create_task(draining.wait())
+        try:
+            await asyncio.wait((fetching, beating, drain), return_when=asyncio.FIRST_COMPLETED)
+            await _ended(fetching)
+            await self._drain(max(0.0, drain_seconds - _CUT_SECONDS))
+        finally:
+            for task in (drain, beating, *self._tasks):
+                await _ended(task)
+            self._health.silence("relay")
+
+    # --- in ---
+
+    async def _fetch_for_ever(self) -> None:
+        while True:
+            self._health.beat("relay", max_age=_MAX_SILENCE)
+            room = self._load.waiting - self._destinations.waiting
+            if room <= 0:
+                self._room.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._room.wait(), _FETCH_SECONDS)
+                continue
+            try:
+                jobs = await self._consumer.fetch(min(room, 100), _FETCH_SECONDS)
+                for job in jobs:
+                    await self._admit(job)
+            except QueueUnavailable:
+                await asyncio.sleep(_AWAY_SECONDS)
+            self._begin()
+
+    async def _admit(self, handle: Job) -> None:
+        """Raises QueueUnavailable; the job then comes again."""
+        known = self._in_hand.get(handle.sequence)
+        if known is not None:  # our heartbeats were lost for a while; the work goes on under the new name
+            known.handle = handle
+            return
+        try:
+            job = RelayJob.FromString(handle.payload)
+        except DecodeError:
+            await self._hold(handle, "unreadable")
+            return
+        work = Work(handle, job, self._routes.route(job.domain))
+        if self._destinations.add(work.key, work):
+            self._in_hand[handle.sequence] = work
+            return
+        # Others must not wait behind a destination with more mail than it takes.
+        await self._settlement.put_back(job, self._clock() + _CROWDED_SECONDS * (1 + self._random()))
+        await handle.ack()
+
+    def _begin(self) -> None:
+        while (found := self._destinations.next()) is not None:
+            _, work = found
+            task = asyncio.create_task(self._work(work))
+            self._tasks[task] = work
+            task.add_done_callback(self._done)
+        self._measure()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        work = self._tasks.pop(task)
+        self._in_hand.pop(work.handle.sequence, None)
+        self._destinations.done(work.key)
+        self._room.set()
+        self._begin()
+
+    def _measure(self) -> None:
+        metrics.UNDER_WAY.set(self._destinations.running)
+        metrics.WAITING.set(self._destinations.waiting)
+        for state, count in self._destinations.counts().items():
+            metrics.DESTINATIONS.labels(state).set(count)
+
+    # --- out ---
+
+    async def _work(self, work: Work) -> None:
+        """Settle one job, or give it back, or hold it; raises only CancelledError."""
+        try:
+            await self._worker.work(work)
+        except _AWAY as error:
+            reason = type(error).__name__
+            _log.warning("job_again", queue_id=work.job.queue_id, reason=reason)
+            metrics.ATTEMPTS.labels("engine_away").inc()
+            await self._give_back(work, _AGAIN_SECONDS * (1 + self._random()))
+        except (BlobMissing, BadPack):
+            _log.exception("message_missing", queue_id=work.job.queue_id)
+            await self._again_or_hold(work, "blob")
+        except asyncio.CancelledError:
+            await self._give_back(work, 0.0)
+            raise
+        except Exception:  # noqa: BLE001 - the one place where the unknown ends: logged, tried again, then held
+            _log.exception("job_failed", queue_id=work.job.queue_id)
+            await self._again_or_hold(work, "poison")
+
+    async def _again_or_hold(self, work: Work, reason: str) -> None:
+        metrics.ATTEMPTS.labels("error").inc()
+        if work.handle.deliveries < self._load.deliveries:
+            await self._give_back(work, min(300.0, 2.0**work.handle.deliveries))
+            return
+        try:
+            await self._hold(work.handle, reason)
+        except QueueUnavailable:
+            await self._give_back(work, _AGAIN_SECONDS)
+
+    async def _give_back(self, work: Work, delay_seconds: float) -> None:
+        with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
+            await work.handle.nak(delay_seconds)
+
+    async def _hold(self, handle: Job, reason: str) -> None:
+        """Put the job aside, then acknowledge it. Raises QueueUnavailable."""
+        job = HeldJob(
+            subject=handle.subject, payload=handle.payload, reason=reason, held_at_ms=int(self._clock() * 1000)
+        )
+        name = f"relay-{handle.sequence}"
+        await self._queue.publish([Publication(held(reason, name), job.SerializeToString(), message_id=name)])
+        metrics.HELD.labels(reason).inc()
+        _log.error("job_held", subject=handle.subject, reason=reason, deliveries=handle.deliveries)
+        await handle.ack()
+
+    # --- meanwhile, and at the end ---
+
+    async def _beat_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+            for work in list(self._in_hand.values()):
+                with contextlib.suppress(QueueUnavailable):
+                    await work.handle.in_progress()
+            with contextlib.suppress(QueueUnavailable):
+                await self._consumer.observe()
+
+    async def _drain(self, seconds: float) -> None:
+        """What waits goes back at once; what is under way may end; what is then still before the message's first
+        octet goes back too. Only what a host may be taking right now stays to the last moment."""
+        for work in list(self._destinations.take_waiting()):
+            self._in_hand.pop(work.handle.sequence, None)
+            await self._give_back(work, 0.0)
+        await _settled(self._tasks, seconds)
+        for task, work in list(self._tasks.items()):
+            if not work.progress.exposed:
+                task.cancel()
+        await _settled(self._tasks, _CUT_SECONDS)
+        with contextlib.suppress(QueueUnavailable):
+            await self._consumer.close()
+
+
+async def _settled(tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:
+    """Wait for tasks that may end by themselves."""
+    under_way = list(tasks)
+    if under_way:
+        await asyncio.wait(under_way, timeout=seconds)
+
+
+async def _ended(task: asyncio.Task[object]) -> None:
+    """Cancel a task and wait for it; its own failure is raised."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,96 @@
+"""The relay process: opens the engines, then carries jobs until it is drained."""
+
+import contextlib
+import random
+import time
+
+from paquebot.blobs import BlobStore
+from paquebot.queue import Consumer, Queue
+from paquebot.queue.subjects import RELAY
+from paquebot.relay.consumer import RelayConsumer
+from paquebot.relay.courier import Courier
+from paquebot.relay.destinations import Destinations
+from paquebot.relay.handshake import Handshake
+from paquebot.relay.pool import Pool
+from paquebot.relay.reports import Reporter
+from paquebot.relay.resolver import Resolver
+from paquebot.relay.retry import RetrySchedule
+from paquebot.relay.routes import Routes
+from paquebot.relay.settings import RelaySettings
+from paquebot.relay.settlement import Settlement
+from paquebot.relay.tls import TlsContexts, TlsMemory
+from paquebot.relay.worker import Work, Worker
+from paquebot.rpc import ValidationClient, open_channel
+from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.service import Context
+from paquebot.spool import Spool
+
+CONSUMER = "relay"
+
+
+async def main(context: Context, settings: RelaySettings) -> None:
+    """Serve until `context.draining`."""
+    async with contextlib.AsyncExitStack() as stack:
+        queue = await Queue.open(settings.nats, "relay")
+        stack.push_async_callback(queue.close)
+        blobs = BlobStore(settings.s3)
+        stack.push_async_callback(blobs.close)
+        postgres = await open_postgres(settings.postgres, "relay")
+        stack.push_async_callback(postgres.close)
+        channel = open_channel(settings.directory)
+        stack.push_async_callback(channel.close)
+        spool = Spool(blobs, queue, settings.spool)
+        stack.push_async_callback(spool.close)
+        pool = Pool(settings.client.idle, settings.client.messages)
+        stack.callback(pool.close)
+        _depend(context, queue, blobs, postgres)
+        reporter = Reporter(
+            settings.process.hostname, settings.report, ValidationClient(channel, settings.directory), spool
+        )
+        consumer = _consumer(context, settings, queue, blobs, postgres, reporter, pool)
+        context.started()
+        await consumer.run(context.draining, settings.process.drain)
+
+
+def _depend(context: Context, queue: Queue, blobs: BlobStore, postgres: Postgres) -> None:
+    """Ready while all three engines answer: without them no attempt begins (invariant 9)."""
+
+    async def postgres_answers() -> None:
+        await postgres.fetchval("ready", "SELECT 1")
+
+    context.health.depend("nats", queue.probe)
+    context.health.depend("s3", blobs.probe)
+    context.health.depend("postgres", postgres_answers)
+
+
+def _consumer(
+    context: Context,
+    settings: RelaySettings,
+    queue: Queue,
+    blobs: BlobStore,
+    postgres: Postgres,
+    reporter: Reporter,
+    pool: Pool,
+) -> RelayConsumer:
+    client, chance = settings.client, random.SystemRandom()
+    destinations: Destinations[Work] = Destinations(settings.load, settings.retry, time.time)
+    settlement = Settlement(postgres, queue, reporter, RetrySchedule(settings.retry, chance.random), time.time)
+    handshake = Handshake(
+        settings.process.hostname, settings.deadlines, TlsContexts(client.ca), TlsMemory(), source=client.source
+    )
+    resolver = Resolver(settings.routing, settings.process.hostname, client.port, chance.shuffle)
+    courier = Courier(resolver, handshake, pool, client, settings.deadlines)
+    limit = settings.process.in_flight
+    worker = Worker(blobs, courier, settlement, destinations, OctetBudget(limit), limit)
+    return RelayConsumer(
+        queue,
+        Consumer(queue, CONSUMER, RELAY),
+        worker,
+        settlement,
+        destinations,
+        Routes(settings.routing.routes),
+        settings.load,
+        context.health,
+        chance.random,
+    )

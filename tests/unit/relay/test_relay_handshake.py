@@ -1,0 +1,220 @@
+"""Connecting: greeting, EHLO and HELO, STARTTLS with every kind of trouble, AUTH, and what a host may not do to us."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from paquebot.relay.handshake import Credentials
+from paquebot.relay.result import HostUnusable, Outcome
+from paquebot.relay.settings import TlsPolicy
+from paquebot.relay.tls import TlsMemory, TlsMode
+from paquebot.runtime.settings import Secret
+from relay_fixtures import HASTY, Authority, authority, handshake, host_of, session_with
+from remote_host import BREAK_TLS, DROP, SILENT, RemoteHost, then_drop
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return authority(tmp_path_factory.mktemp("certificates"))
+
+
+async def refused(remote: RemoteHost, **options: object) -> HostUnusable:
+    with pytest.raises(HostUnusable) as caught:
+        await session_with(remote, **options)  # type: ignore[arg-type]
+    return caught.value
+
+
+async def test_ehlo_tells_what_the_host_offers() -> None:
+    async with RemoteHost(extensions=("SIZE 1000", "PIPELINING", "AUTH=LOGIN", "AUTH PLAIN")) as remote:
+        session = await session_with(remote)
+        assert session.extensions.keys() == {"SIZE", "PIPELINING", "AUTH"}
+        assert session.extensions["AUTH"].split() == ["LOGIN", "PLAIN"]
+        assert session.size_limit == 1000
+        assert remote.commands() == ["EHLO relay.example.org"]
+        session.leave()
+        await remote.until(lambda: remote.connections[0].closed)
+        assert remote.commands()[-1] == "QUIT"
+
+
+async def test_helo_for_a_host_without_ehlo() -> None:  # RFC 5321 §3.2
+    async with RemoteHost({"EHLO": "502 5.5.1 What?"}) as remote:
+        session = await session_with(remote)
+        assert session.extensions == {}
+        assert remote.commands() == ["EHLO relay.example.org", "HELO relay.example.org"]
+        session.leave()
+
+
+@pytest.mark.parametrize(
+    ("greeting", "outcome", "status"),
+    [
+        ("421 4.3.2 Busy", Outcome.DEFERRED, "4.3.2"),
+        ("450 Later", Outcome.DEFERRED, "4.0.0"),
+        ("554 5.7.1 Go away", Outcome.FAILED, "5.7.1"),
+        ("521 No mail here", Outcome.FAILED, "5.0.0"),  # RFC 7504
+    ],
+)
+async def test_a_host_that_greets_with_a_refusal(greeting: str, outcome: Outcome, status: str) -> None:
+    async with RemoteHost({"CONNECT": greeting}) as remote:
+        error = await refused(remote)
+        assert (error.result.outcome, error.result.status) == (outcome, status)
+        assert error.result.elsewhere
+        assert error.result.text == greeting.replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "text"),
+    [
+        ({"CONNECT": DROP}, "4.4.2", "connection closed during connection"),
+        ({"EHLO": DROP}, "4.4.2", "connection closed during EHLO"),
+        ({"CONNECT": SILENT}, "4.4.2", "timed out waiting for the reply to connection"),
+        ({"EHLO": SILENT}, "4.4.2", "timed out waiting for the reply to EHLO"),
+        ({"CONNECT": "SSH-2.0-OpenSSH_9.2"}, "4.5.0", "reply to connection is not SMTP"),
+        ({"CONNECT": "220-a\r\n250 b"}, "4.5.0", "reply to connection is not SMTP"),
+        ({"CONNECT": "220 " + "x" * 100_000}, "4.5.0", "reply to connection is not SMTP"),
+        ({"EHLO": "250-x\r\n" * 1000 + "250 x"}, "4.5.0", "reply to EHLO is not SMTP: too many lines"),
+        ({"EHLO": "421 4.3.2 Shutting down"}, "4.3.2", "421 4.3.2 Shutting down"),
+    ],
+)
+async def test_a_host_that_misbehaves_is_left_for_later(script: dict[str, str], status: str, text: str) -> None:
+    async with RemoteHost(script) as remote:  # type: ignore[arg-type]
+        error = await refused(remote, deadlines=HASTY)
+        assert error.result.outcome is Outcome.DEFERRED
+        assert error.result.status == status
+        assert error.result.text.startswith(text)
+
+
+async def test_nobody_listens() -> None:
+    async with RemoteHost() as remote:
+        host = host_of(remote)
+    with pytest.raises(HostUnusable) as caught:
+        await handshake().open(host, TlsPolicy.OPPORTUNISTIC)
+    assert caught.value.result.status == "4.4.1"
+    assert caught.value.result.text == "cannot connect: connection refused"
+
+
+async def test_tls_with_a_verified_certificate(certificates: Authority) -> None:
+    async with RemoteHost(tls=certificates.good) as remote:
+        session = await session_with(remote, policy=TlsPolicy.VERIFY, ca=certificates.ca)
+        assert session.tls == "TLSv1.3"
+        # RFC 3207 §4.2: EHLO again after the handshake
+        assert remote.commands() == ["EHLO relay.example.org", "STARTTLS", "EHLO relay.example.org"]
+        assert "STARTTLS" not in session.extensions
+        session.leave()
+
+
+async def test_a_bad_certificate_is_tolerated_and_remembered(certificates: Authority) -> None:  # RFC 7435
+    memory = TlsMemory()
+    opener = handshake(memory=memory)
+    async with RemoteHost(tls=certificates.self_signed) as remote:
+        host = host_of(remote)
+        session = await opener.open(host, TlsPolicy.OPPORTUNISTIC)
+        assert session.tls == "TLSv1.3"
+        assert len(remote.connections) == 2
+        assert memory.modes(host, TlsPolicy.OPPORTUNISTIC)[0] is TlsMode.UNVERIFIED
+        again = await opener.open(host, TlsPolicy.OPPORTUNISTIC)
+        assert again.tls
+        assert len(remote.connections) == 3, "the second time there is no verified attempt"
+        session.leave()
+        again.leave()
+
+
+async def test_a_bad_certificate_is_refused_where_the_policy_says_so(certificates: Authority) -> None:
+    async with RemoteHost(tls=certificates.self_signed) as remote:
+        error = await refused(remote, policy=TlsPolicy.VERIFY)
+        assert (error.result.outcome, error.result.status) == (Outcome.DEFERRED, "4.7.5")
+        assert "self-signed certificate" in error.result.text
+
+
+async def test_a_certificate_for_another_name_is_refused_where_the_policy_says_so(certificates: Authority) -> None:
+    async with RemoteHost(tls=certificates.good) as remote:
+        with pytest.raises(HostUnusable) as caught:
+            await handshake(ca=certificates.ca).open(host_of(remote, "other.example.net"), TlsPolicy.VERIFY)
+        assert "doesn't match" in caught.value.result.text.lower() or "mismatch" in caught.value.result.text.lower()
+
+
+async def test_a_failed_handshake_falls_back_to_clear_text(certificates: Authority) -> None:
+    async with RemoteHost({"STARTTLS": BREAK_TLS}, tls=certificates.good) as remote:
+        session = await session_with(remote)
+        assert session.tls == ""
+        assert len(remote.connections) == 2
+        assert remote.commands(1) == ["EHLO relay.example.org"]
+        session.leave()
+
+
+async def test_a_failed_handshake_is_the_end_where_tls_is_required(certificates: Authority) -> None:
+    async with RemoteHost({"STARTTLS": BREAK_TLS}, tls=certificates.good) as remote:
+        error = await refused(remote, policy=TlsPolicy.ENCRYPT)
+        assert error.result.status == "4.7.5"
+        assert all("MAIL" not in line for line in remote.said)
+
+
+async def test_starttls_refused_goes_on_in_clear_on_the_same_connection(certificates: Authority) -> None:
+    async with RemoteHost({"STARTTLS": "454 4.7.0 Not now"}, tls=certificates.good) as remote:
+        session = await session_with(remote)
+        assert session.tls == ""
+        assert len(remote.connections) == 1
+        session.leave()
+
+
+@pytest.mark.parametrize("script", [{}, {"STARTTLS": "454 4.7.0 Not now"}])
+async def test_no_tls_where_it_is_required(script: dict[str, str], certificates: Authority) -> None:
+    tls = certificates.good if script else None
+    async with RemoteHost(script, tls=tls) as remote:  # type: ignore[arg-type]
+        error = await refused(remote, policy=TlsPolicy.ENCRYPT)
+        assert error.result.outcome is Outcome.DEFERRED
+        assert error.result.status in ("4.7.4", "4.7.0")
+
+
+async def test_text_in_clear_behind_starttls_is_an_attack(certificates: Authority) -> None:
+    answer = "220 2.0.0 Ready\r\n250 injected"
+    async with RemoteHost({"STARTTLS": answer}, tls=certificates.good) as remote:
+        error = await refused(remote)
+        assert error.result.text == "text in clear after STARTTLS"
+
+
+@pytest.mark.parametrize("mechanism", ["AUTH PLAIN LOGIN", "AUTH LOGIN"])
+async def test_login_at_a_smart_host(mechanism: str, certificates: Authority) -> None:
+    async with RemoteHost(tls=certificates.good, extensions=(mechanism,)) as remote:
+        credentials = Credentials("us", Secret("secret"))
+        session = await session_with(remote, policy=TlsPolicy.VERIFY, credentials=credentials, ca=certificates.ca)
+        assert remote.connections[0].login == "us"
+        session.leave()
+
+
+async def test_a_refused_login_is_temporary(certificates: Authority) -> None:
+    async with RemoteHost(tls=certificates.good, extensions=("AUTH PLAIN",)) as remote:
+        wrong = Credentials("us", Secret("wrong"))
+        error = await refused(remote, policy=TlsPolicy.VERIFY, credentials=wrong, ca=certificates.ca)
+        assert (error.result.outcome, error.result.status) == (Outcome.DEFERRED, "4.7.8")
+
+
+async def test_no_login_without_tls() -> None:
+    async with RemoteHost(extensions=("AUTH PLAIN",)) as remote:
+        error = await refused(remote, policy=TlsPolicy.OFF, credentials=Credentials("us", Secret("secret")))
+        assert error.result.status == "4.7.4"
+        assert not any(line.startswith("AUTH") for line in remote.said)
+
+
+def test_memory_is_bounded_in_time(tmp_path: Path) -> None:
+    now = 0.0
+    memory = TlsMemory(lambda: now)
+    host = host_of(RemoteHost())
+    memory.remember(host, TlsMode.CLEAR)
+    assert memory.modes(host, TlsPolicy.OPPORTUNISTIC) == (TlsMode.CLEAR,)
+    assert memory.modes(host, TlsPolicy.ENCRYPT) == (TlsMode.VERIFIED, TlsMode.UNVERIFIED), "never outside the policy"
+    now = 3600.0
+    assert memory.modes(host, TlsPolicy.OPPORTUNISTIC)[0] is TlsMode.VERIFIED
+
+
+async def test_then_drop_reads_the_last_words() -> None:
+    async with RemoteHost({"CONNECT": then_drop("421 4.3.2 Too busy")}) as remote:
+        error = await refused(remote)
+        assert error.result.text == "421 4.3.2 Too busy"
+
+
+def test_tls_below_1_2_is_not_spoken() -> None:  # RFC 8996
+    from paquebot.relay.tls import TlsContexts
+
+    for mode in (TlsMode.VERIFIED, TlsMode.UNVERIFIED):
+        assert TlsContexts().of(mode).minimum_version == ssl.TLSVersion.TLSv1_2

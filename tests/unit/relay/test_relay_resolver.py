@@ -1,0 +1,174 @@
+"""From a domain to hosts, against a real DNS server: preference, aliases, null MX, our own host, silence."""
+
+import random
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+
+import pytest
+
+from dns_server import DnsServer
+from paquebot.relay.resolver import Exchanger, Resolver
+from paquebot.relay.result import Outcome, Unroutable
+from paquebot.relay.routes import Route, Routes
+from paquebot.relay.settings import RoutingSettings
+from paquebot.runtime.settings import Listen, Network, Seconds
+
+ZONE = """
+@ MX 20 second
+@ MX 10 first
+first A 127.0.0.2
+second A 127.0.0.3
+second AAAA ::3
+alone A 127.0.0.4
+alias CNAME alone
+mxalias CNAME @
+toalias MX 10 alias
+none MX 0 .
+nonealso MX 0 .
+nonealso MX 10 first
+empty TXT "nothing here"
+dangling MX 10 gone
+partly MX 10 gone
+partly MX 20 first
+loop CNAME loop2
+loop2 CNAME loop
+ours MX 10 second
+ours MX 20 relay.example.org.
+ours MX 20 first
+ours MX 30 alone
+onlyus MX 10 relay.example.org.
+failingmx MX 10 sick
+sick A 127.0.0.9
+"""
+
+
+@pytest.fixture
+async def dns() -> AsyncIterator[DnsServer]:
+    async with DnsServer({"example.net": ZONE}) as server:
+        yield server
+
+
+def resolver(dns: DnsServer, *, own: tuple[Network, ...] = (), shuffle: object = None, **fields: object) -> Resolver:
+    settings = RoutingSettings(
+        dns=(Listen("127.0.0.1", dns.port),),
+        dns_timeout=Seconds(0.6),
+        own_addresses=own,
+        **fields,  # type: ignore[arg-type]
+    )
+    return Resolver(settings, "relay.example.org", 25, shuffle or (lambda exchangers: None))  # type: ignore[arg-type]
+
+
+async def where(dns: DnsServer, domain: str, **fields: object) -> list[str]:
+    return [str(host) for host in await resolver(dns, **fields).hosts(Route(domain))]  # type: ignore[arg-type]
+
+
+async def nowhere(dns: DnsServer, domain: str, **fields: object) -> tuple[Outcome, str]:
+    with pytest.raises(Unroutable) as caught:
+        await resolver(dns, **fields).hosts(Route(domain))  # type: ignore[arg-type]
+    return caught.value.result.outcome, caught.value.result.status
+
+
+async def test_preference_orders_hosts_and_addresses(dns: DnsServer) -> None:
+    first = "first.example.net[127.0.0.2]:25"
+    second = ["second.example.net[::3]:25", "second.example.net[127.0.0.3]:25"]
+    assert await where(dns, "example.net") == [first, *second]
+    assert await where(dns, "example.net", ipv6=False) == [first, second[1]]
+    assert await where(dns, "example.net", addresses=2) == [first, second[0]]
+
+
+async def test_implicit_mx_and_aliases(dns: DnsServer) -> None:  # RFC 5321 §5.1
+    assert await where(dns, "alone.example.net") == ["alone.example.net[127.0.0.4]:25"]
+    assert await where(dns, "alias.example.net") == ["alias.example.net[127.0.0.4]:25"]
+    assert (await where(dns, "mxalias.example.net"))[0] == "first.example.net[127.0.0.2]:25"
+    assert await where(dns, "toalias.example.net") == ["alias.example.net[127.0.0.4]:25"]
+
+
+async def test_an_exchanger_without_address_is_passed_over(dns: DnsServer) -> None:
+    assert await where(dns, "partly.example.net") == ["first.example.net[127.0.0.2]:25"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "status"),
+    [
+        ("none.example.net", "5.1.10"),  # RFC 7505
+        ("nothere.example.net", "5.1.2"),
+        ("empty.example.net", "5.1.2"),
+        ("dangling.example.net", "5.4.4"),
+        ("onlyus.example.net", "5.4.6"),
+    ],
+)
+async def test_what_dns_denies_is_permanent(dns: DnsServer, domain: str, status: str) -> None:
+    assert await nowhere(dns, domain) == (Outcome.FAILED, status)
+
+
+async def test_a_null_mx_beside_others_is_ignored(dns: DnsServer) -> None:
+    assert await where(dns, "nonealso.example.net") == ["first.example.net[127.0.0.2]:25"]
+
+
+@pytest.mark.parametrize("trouble", ["failing", "silent"])
+async def test_what_dns_does_not_answer_is_temporary(dns: DnsServer, trouble: str) -> None:
+    (dns.failing if trouble == "failing" else dns.silent).update({"example.net", "sick.example.net"})
+    assert await nowhere(dns, "example.net") == (Outcome.DEFERRED, "4.4.3")
+    assert await nowhere(dns, "failingmx.example.net") == (Outcome.DEFERRED, "4.4.3")
+
+
+async def test_a_refused_zone_and_an_alias_loop_are_temporary(dns: DnsServer) -> None:
+    assert await nowhere(dns, "example.invalid") == (Outcome.DEFERRED, "4.4.3")
+    outcome, _ = await nowhere(dns, "loop.example.net")
+    assert outcome in (Outcome.DEFERRED, Outcome.FAILED)
+
+
+async def test_our_own_host_ends_the_list(dns: DnsServer) -> None:  # RFC 5321 §5.1
+    second = ["second.example.net[::3]:25", "second.example.net[127.0.0.3]:25"]
+    assert await where(dns, "ours.example.net") == second
+    by_address = (ip_network("127.0.0.3/32"),)
+    assert await where(dns, "example.net", own=by_address) == ["first.example.net[127.0.0.2]:25"]
+    assert await nowhere(dns, "alone.example.net", own=(ip_network("127.0.0.0/8"),)) == (Outcome.FAILED, "5.4.6")
+
+
+async def test_equal_preferences_are_shuffled(dns: DnsServer) -> None:
+    dns.set_zone("equal.test", "\n".join(f"@ MX 10 h{n}\nh{n} A 127.0.1.{n}" for n in range(1, 6)))
+    orders = set()
+    for seed in range(8):
+        hosts = await where(dns, "equal.test", shuffle=random.Random(seed).shuffle, addresses=9)
+        assert len(hosts) == 5
+        orders.add(tuple(hosts))
+    assert len(orders) > 1
+
+
+async def test_a_large_answer_comes_over_tcp_and_is_bounded(dns: DnsServer) -> None:
+    dns.set_zone(
+        "many.test",
+        "\n".join(
+            f"@ MX {n} host-with-a-long-name-{n:03}\nhost-with-a-long-name-{n:03} A 127.0.0.1" for n in range(200)
+        ),
+    )
+    seen: list[Exchanger] = []
+    hosts = await where(dns, "many.test", exchangers=4, addresses=3, shuffle=seen.extend, ipv6=False)
+    assert hosts == [f"host-with-a-long-name-{n:03}.many.test[127.0.0.1]:25" for n in range(3)]
+    assert len(seen) == 200
+    assert len([name for name, kind in dns.questions if kind == "A"]) == 4
+
+
+async def test_answers_are_kept_for_their_time(dns: DnsServer) -> None:
+    found = resolver(dns)
+    await found.hosts(Route("example.net"))
+    asked = len(dns.questions)
+    await found.hosts(Route("example.net"))
+    assert len(dns.questions) == asked
+
+
+async def test_address_literals_and_static_routes_ask_nothing(dns: DnsServer) -> None:
+    assert await where(dns, "[127.0.0.7]") == ["[127.0.0.7][127.0.0.7]:25"]
+    assert await where(dns, "[IPv6:::1]") == ["[IPv6:::1][::1]:25"]
+    (host,) = await resolver(dns).hosts(Routes(["*=[127.0.0.8]:2525"]).route("anywhere.test"))
+    assert str(host) == "127.0.0.8[127.0.0.8]:2525"
+    assert dns.questions == []
+
+
+async def test_static_routes_by_name(dns: DnsServer) -> None:
+    routes = Routes(["a.test=example.net:2525", "b.test=[alone.example.net]"])
+    assert (await resolver(dns).hosts(routes.route("a.test")))[0].port == 2525
+    (host,) = await resolver(dns).hosts(routes.route("b.test"))
+    assert str(host) == "alone.example.net[127.0.0.4]:25"
+    assert ("alone.example.net", "MX") not in dns.questions

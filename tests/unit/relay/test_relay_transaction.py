@@ -1,0 +1,293 @@
+"""MAIL to the final dot with good and bad hosts: one result for every recipient, whatever happens."""
+
+import re
+
+import pytest
+
+from paquebot.relay.session import Session, SessionBroken
+from paquebot.relay.settings import Deadlines
+from paquebot.relay.transaction import Message, Recipient, Results, Transaction, crlf_only, dot_stuffed
+from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
+from relay_fixtures import DEADLINES, HASTY, session_with
+from remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
+
+RAW = b"From: a@example.org\r\nTo: b@example.net\r\n\r\n.\r\n..two\r\nHello\r\n"
+A, B, C = (Recipient(f"{name}@example.net") for name in "abc")
+PLAIN = tuple(name for name in EXTENSIONS if name != "PIPELINING")
+both_ways = pytest.mark.parametrize("extensions", [EXTENSIONS, PLAIN], ids=["pipelined", "one by one"])
+
+
+async def send(
+    session: Session,
+    *recipients: Recipient,
+    raw: bytes = RAW,
+    deadlines: Deadlines = DEADLINES,
+    send_eight_bit: bool = False,
+    **fields: object,
+) -> Results:
+    message = Message.of(raw, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
+    transaction = Transaction(session, message, deadlines, send_eight_bit=send_eight_bit, on_content=lambda: None)
+    return await transaction.run(recipients)
+
+
+def told(results: Results) -> dict[str, str]:
+    return {path[0]: f"{result.outcome.value} {result.status}" for path, result in results.items()}
+
+
+@both_ways
+async def test_a_message_arrives_octet_for_octet(extensions: tuple[str, ...]) -> None:
+    async with RemoteHost(extensions=extensions) as remote:
+        session = await session_with(remote)
+        results = await send(session, A, B)
+        assert told(results) == {"a": "delivered 2.0.0", "b": "delivered 2.0.0"}
+        assert results["a@example.net"].text == "250 2.0.0 Taken"
+        (taken,) = remote.messages
+        assert taken.data == RAW
+        assert taken.mail == f"MAIL FROM:<s@example.org> SIZE={len(RAW)}"
+        assert taken.rcpt == ("RCPT TO:<a@example.net>", "RCPT TO:<b@example.net>")
+        assert session.usable
+        session.leave()
+
+
+async def test_pipelining_only_where_offered() -> None:  # RFC 2920
+    for extensions, expected in ((EXTENSIONS, True), (PLAIN, False)):
+        async with RemoteHost(extensions=extensions) as remote:
+            session = await session_with(remote)
+            await send(session, A, B)
+            assert any(remote.connections[0].pipelined) is expected
+            session.leave()
+
+
+@both_ways
+async def test_mixed_replies_to_recipients(extensions: tuple[str, ...]) -> None:
+    def rcpt(line: str) -> str:
+        return {"a": "250 2.1.5 Ok", "b": "450 4.2.0 Greylisted", "c": "550 5.1.1 No such user"}[line[9]]
+
+    async with RemoteHost({"RCPT": rcpt}, extensions=extensions) as remote:
+        session = await session_with(remote)
+        results = await send(session, A, B, C)
+        assert told(results) == {"a": "delivered 2.0.0", "b": "deferred 4.2.0", "c": "failed 5.1.1"}
+        assert results["c@example.net"].text == "550 5.1.1 No such user"
+        assert results["b@example.net"].elsewhere
+        assert remote.messages[0].rcpt == ("RCPT TO:<a@example.net>",)
+        session.leave()
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ({"MAIL": "451 4.7.1 Later"}, "deferred 4.7.1"),
+        ({"MAIL": "550 5.7.1 Never"}, "failed 5.7.1"),
+        ({"MAIL": "552 Too big"}, "failed 5.0.0"),
+        ({"RCPT": "451 Later"}, "deferred 4.0.0"),
+        ({"RCPT": "550 Never"}, "failed 5.0.0"),
+        ({"RCPT": "552 Too many"}, "deferred 4.5.3"),  # RFC 5321 §4.5.3.1.10
+        ({"RCPT": "552 5.2.2 Mailbox full"}, "failed 5.2.2"),
+        ({"RCPT": "550 4.1.1 Classes differ"}, "failed 5.0.0"),  # RFC 2034 §4
+        ({"DATA": "451 4.3.0 Later"}, "deferred 4.3.0"),
+        ({"DATA": "554 5.6.0 Never"}, "failed 5.6.0"),
+        ({"MESSAGE": "451 4.3.0 Later"}, "deferred 4.3.0"),
+        ({"MESSAGE": "554 5.7.1 Spam"}, "failed 5.7.1"),
+        ({"MESSAGE": "354 What?"}, "deferred 4.5.0"),
+        ({"RCPT": DROP}, "deferred 4.4.2"),
+        ({"DATA": DROP}, "deferred 4.4.2"),
+        ({"MESSAGE": DROP}, "deferred 4.4.2"),
+        ({"RCPT": SILENT}, "deferred 4.4.2"),
+        ({"DATA": SILENT}, "deferred 4.4.2"),
+        ({"MESSAGE": SILENT}, "deferred 4.4.2"),
+        ({"RCPT": then_drop("421 4.3.2 Bye")}, "deferred 4.3.2"),
+        ({"DATA": then_drop("421 4.3.2 Bye")}, "deferred 4.3.2"),
+        ({"MESSAGE": then_drop("421 4.3.2 Bye")}, "deferred 4.3.2"),
+        ({"RCPT": "250 " + "x" * 10_000}, "deferred 4.5.0"),
+        ({"MESSAGE": "nonsense"}, "deferred 4.5.0"),
+    ],
+)
+async def test_every_recipient_shares_the_trouble(
+    script: dict[str, Answer], expected: str, extensions: tuple[str, ...]
+) -> None:
+    async with RemoteHost(script, extensions=extensions) as remote:
+        session = await session_with(remote)
+        results = await send(session, A, B, deadlines=HASTY)
+        assert told(results) == {"a": expected, "b": expected}
+        assert remote.messages == []
+        session.leave()
+
+
+async def test_a_host_that_may_have_the_message_is_the_only_one() -> None:
+    for phase, elsewhere in (("RCPT", True), ("DATA", True), ("MESSAGE", False)):
+        async with RemoteHost({phase: DROP}) as remote:
+            session = await session_with(remote)
+            results = await send(session, A)
+            assert results["a@example.net"].elsewhere is elsewhere, phase
+
+
+@pytest.mark.parametrize("answer", [DROP, then_drop("421 4.3.2 Bye")])
+async def test_a_dead_session_is_told_apart_before_mail_is_answered(answer: Answer) -> None:
+    async with RemoteHost() as remote:
+        session = await session_with(remote)
+        await send(session, A)
+        remote.on["MAIL"] = answer
+        with pytest.raises(SessionBroken):
+            await send(session, B)
+        assert not session.alive
+
+
+@both_ways
+async def test_a_refused_transaction_is_reset_before_the_next(extensions: tuple[str, ...]) -> None:
+    async with RemoteHost({"RCPT": "550 5.1.1 No"}, extensions=extensions) as remote:
+        session = await session_with(remote)
+        await send(session, A)
+        del remote.on["RCPT"]
+        results = await send(session, B)
+        assert told(results) == {"b": "delivered 2.0.0"}
+        assert "RSET" in remote.commands()
+        await send(session, C)
+        assert remote.commands().count("RSET") == 1, "after a good one it is not needed"
+        session.leave()
+
+
+async def test_data_let_in_without_a_recipient_sends_nothing() -> None:  # RFC 2920 §3.1
+    async with RemoteHost({"RCPT": "550 5.1.1 No", "DATA": "354 Go on"}) as remote:
+        session = await session_with(remote)
+        results = await send(session, A, B)
+        assert told(results) == {"a": "failed 5.1.1", "b": "failed 5.1.1"}
+        assert [taken.data for taken in remote.messages] == [b""]
+        session.leave()
+
+
+async def test_mail_refused_with_everything_pipelined_behind_it() -> None:
+    async with RemoteHost({"MAIL": "451 4.3.0 Later", "RCPT": "503 5.5.1 MAIL first"}) as remote:
+        session = await session_with(remote)
+        assert told(await send(session, A, B)) == {"a": "deferred 4.3.0", "b": "deferred 4.3.0"}
+        remote.on.clear()
+        assert told(await send(session, A)) == {"a": "delivered 2.0.0"}, "the session stays in step"
+        session.leave()
+
+
+async def test_a_reply_before_the_end_of_a_large_message() -> None:
+    large = RAW + b"x" * 76 + b"\r\n" + (b"y" * 76 + b"\r\n") * 100_000
+
+    async with RemoteHost({"DATA": "354 Go on\r\n552 5.3.4 Too big after all"}) as remote:
+        session = await session_with(remote)
+        results = await send(session, A, raw=large, deadlines=HASTY)
+        assert told(results) == {"a": "failed 5.3.4"}
+        assert not session.usable
+
+
+# --- what is offered, and what is needed ---
+
+
+async def test_size_is_known_before_mail() -> None:  # RFC 1870
+    async with RemoteHost(extensions=("SIZE 50",)) as remote:
+        session = await session_with(remote)
+        results = await send(session, A)
+        assert told(results) == {"a": "failed 5.3.4"}
+        assert results["a@example.net"].text == "the host takes messages of at most 50 octets"
+        assert not any(line.startswith("MAIL") for line in remote.said)
+        session.leave()
+
+
+@pytest.mark.parametrize("offered", ["SIZE", "SIZE 0", "SIZE 99999999999999999999999", "SIZE nonsense"])
+async def test_size_without_a_limit(offered: str) -> None:
+    async with RemoteHost(extensions=(offered,)) as remote:
+        session = await session_with(remote)
+        assert told(await send(session, A)) == {"a": "delivered 2.0.0"}
+        session.leave()
+
+
+EIGHT_BIT = b"Subject: x\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n"
+
+
+async def test_eight_bit_text() -> None:  # RFC 6152
+    async with RemoteHost() as remote:
+        session = await session_with(remote)
+        await send(session, A, raw=EIGHT_BIT)
+        assert remote.messages[0].mail.endswith(" BODY=8BITMIME")
+        assert remote.messages[0].data == EIGHT_BIT
+        session.leave()
+
+
+async def test_eight_bit_text_for_a_host_without_8bitmime() -> None:
+    async with RemoteHost(extensions=("PIPELINING",)) as remote:
+        session = await session_with(remote)
+        assert told(await send(session, A, raw=EIGHT_BIT)) == {"a": "failed 5.6.3"}
+        assert told(await send(session, A, raw=EIGHT_BIT, send_eight_bit=True)) == {"a": "delivered 2.0.0"}
+        assert remote.messages[0].mail == "MAIL FROM:<s@example.org>"
+        session.leave()
+
+
+UTF8_HEADER = "Subject: Grüße\r\n\r\nHello\r\n".encode()
+UTF8_RECIPIENT = Recipient("grüße@example.net")
+
+
+async def test_smtputf8_is_asked_for_only_when_needed() -> None:  # RFC 6531 §3.2
+    async with RemoteHost() as remote:
+        session = await session_with(remote)
+        await send(session, A, smtputf8=True)
+        await send(session, UTF8_RECIPIENT)
+        await send(session, A, raw=UTF8_HEADER, smtputf8=True)
+        await send(session, A, raw=UTF8_HEADER)  # 8-bit octets of no known meaning: not ours to judge
+        assert ["SMTPUTF8" in taken.mail for taken in remote.messages] == [False, True, True, False]
+        assert remote.messages[1].rcpt == ("RCPT TO:<grüße@example.net>",)
+        session.leave()
+
+
+async def test_smtputf8_has_no_way_down() -> None:  # RFC 6531 §3.5
+    async with RemoteHost(extensions=("8BITMIME",)) as remote:
+        session = await session_with(remote)
+        assert told(await send(session, UTF8_RECIPIENT)) == {"g": "failed 5.6.7"}
+        assert told(await send(session, A, reverse_path="ü@example.org")) == {"a": "failed 5.6.7"}
+        assert told(await send(session, A, raw=UTF8_HEADER, smtputf8=True)) == {"a": "failed 5.6.7"}
+        session.leave()
+
+
+async def test_dsn_wishes_are_passed_on() -> None:  # RFC 3461 §5.2.1
+    wishes = RcptParameters((Notify.SUCCESS, Notify.DELAY), "rfc822;b+c@example.net")
+    recipient = Recipient("a@example.net", wishes)
+    for extensions, passed in ((EXTENSIONS, True), (("PIPELINING",), False)):
+        async with RemoteHost(extensions=extensions) as remote:
+            session = await session_with(remote)
+            results = await send(session, recipient, ret=Ret.HDRS, envid="a+b=c")
+            assert results["a@example.net"].dsn_passed is passed
+            (taken,) = remote.messages
+            assert (" RET=HDRS ENVID=a+2Bb+3Dc" in taken.mail) is passed
+            assert taken.rcpt[0].endswith(" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b+2Bc@example.net") is passed
+            session.leave()
+
+
+async def test_the_null_reverse_path() -> None:
+    async with RemoteHost(extensions=()) as remote:
+        session = await session_with(remote)
+        await send(session, A, reverse_path="")
+        assert remote.messages[0].mail == "MAIL FROM:<>"
+        session.leave()
+
+
+# --- octets ---
+
+
+@pytest.mark.parametrize(
+    ("raw", "stuffed"),
+    [
+        (b"", b".\r\n"),
+        (b"a\r\n", b"a\r\n.\r\n"),
+        (b"a", b"a\r\n.\r\n"),
+        (b".", b"..\r\n.\r\n"),
+        (b".\r\n.\r\n", b"..\r\n..\r\n.\r\n"),
+        (b"a\r\n.b\r\n..\r\nc.\r\n", b"a\r\n..b\r\n...\r\nc.\r\n.\r\n"),
+    ],
+)
+def test_dot_stuffing(raw: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
+    assert dot_stuffed(raw) == stuffed
+
+
+@pytest.mark.parametrize("raw", [b"a\n.\r\nMAIL FROM:<>", b"a\r.\rb", b"a\r\n.\nb\n", b"\n\r\n\r"])
+def test_no_bare_line_end_leaves(raw: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
+    data = Message.of(raw, "").data
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
+    assert data.count(b"\r\n.\r\n") + data.startswith(b".\r\n") == 1
+
+
+def test_a_clean_message_is_not_copied() -> None:
+    assert crlf_only(RAW) is RAW
