@@ -10,7 +10,7 @@ import os
 import signal
 import smtplib
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from platforms import Platform, until
@@ -79,7 +79,7 @@ async def kill(platform: Platform, name: str, senders: list[Sender]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def sending(*senders: Sender):  # type: ignore[no-untyped-def]
+async def sending(*senders: Sender) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(asyncio.to_thread(sender.run)) for sender in senders]
     try:
         yield
