@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
+import select
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -125,6 +127,42 @@ async def test_accounts_and_their_passwords(stack: Stack) -> None:
     removed = await stack.run("account", "remove", "alice@example.org", stdin="y\n")
     assert removed.code == 0
     assert (await stack.run("account", "list", "--json")).json == []
+
+
+async def test_a_password_is_asked_for_twice_and_not_shown(stack: Stack) -> None:
+    await stack.run("domain", "add", "example.org")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", _PROGRAM, "account", "add", "bob@example.org", "--data", str(stack.data)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    shown = ""
+    dialogue = (
+        ("Password: ", "gehiem"),
+        ("Repeat it: ", "geheim"),
+        ("Password: ", "geheim"),
+        ("Repeat it: ", "geheim"),
+    )
+    for prompt, answer in dialogue:  # the space comes when the echo is off
+        shown += await asyncio.to_thread(_read_until, ours, prompt)
+        os.write(ours, f"{answer}\n".encode())
+    shown += await asyncio.to_thread(_read_until, ours, "created")
+    assert await asyncio.wait_for(process.wait(), 20.0) == 0
+    os.close(ours)
+    assert "geheim" not in shown
+    identity = await stack.service.authentication.authenticate("bob@example.org", "geheim", "", "imap")
+    assert isinstance(identity, Identity)
+
+
+def _read_until(terminal: int, text: str) -> str:
+    """Everything the terminal shows up to `text`; 20 s of silence are a failure."""
+    shown = ""
+    while text not in shown:
+        readable, _, _ = select.select([terminal], [], [], 20.0)
+        assert readable, f"{text!r} never came after {shown!r}"
+        shown += os.read(terminal, 1024).decode()
+    return shown
 
 
 async def test_aliases(stack: Stack) -> None:

@@ -26,7 +26,7 @@ CREATE TABLE directory.accounts (
     created_at    timestamptz NOT NULL DEFAULT now(),
     UNIQUE (domain, local_part)
 );
-CREATE INDEX accounts_oldest ON directory.accounts (domain, account_id);
+CREATE INDEX accounts_oldest ON directory.accounts (domain, account_id) WHERE enabled;
 
 -- An app password is random (100 bits), so one SHA-256 keeps it safe and a login with it costs no argon2.
 CREATE TABLE directory.app_passwords (
