@@ -69,14 +69,9 @@ def check_part(raw: bytes, part: message.BodyPart, low: int, high: int) -> None:
         assert part.lines == raw.count(b"\n", part.body_offset, end)
     else:
         assert not part.parts
-        message.decode_part_text(raw[part.body_offset : end], part.encoding, _charset(part))
+        message.decode_part_text(raw[part.body_offset : end], part.encoding, message.charset(part))
     if part.type == b"TEXT":
         assert part.lines == raw.count(b"\n", part.body_offset, end)
-
-
-def _charset(part: message.BodyPart) -> str:
-    found = [parameter.value for parameter in part.parameters if parameter.name == b"charset"]
-    return found[0].decode("latin-1") if found else ""
 
 
 def check_headers(raw: bytes, summary: message.MessageSummary) -> None:

@@ -6,6 +6,7 @@ RFC 2045 §5.1, RFC 2183 §2, RFC 2231.
 """
 
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from paquebot.message.address_list import skip_comment
 from paquebot.message.limits import MAX_PARAMETERS, MAX_TYPE
@@ -161,6 +162,11 @@ def _whole(name: bytes, segments: dict[int, tuple[bool, bytes]] | None, value: b
     if not any(extended for extended, _ in ordered):
         return name[:-1], b"".join(text for _, text in ordered)
     return name, b"".join(text if extended else _percent_encoded(text) for extended, text in ordered)
+
+
+def decoded_value(extended: bytes) -> bytes:
+    """RFC 2231 §4: the octets of charset'language'value, percent-encoding undone."""
+    return unquote_to_bytes(extended.split(b"'", 2)[-1])
 
 
 # RFC 2231 §7: attribute-char stands for itself.

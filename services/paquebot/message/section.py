@@ -77,6 +77,14 @@ def embedded_message(part: summary_pb2.BodyPart) -> summary_pb2.BodyPart | None:
     return part.parts[0] if part.type == b"MESSAGE" and part.parts else None
 
 
+def charset(part: summary_pb2.BodyPart) -> str:
+    """The charset parameter of a part, "" without one: what `decode_part_text` asks."""
+    for parameter in part.parameters:
+        if parameter.name == b"charset":
+            return parameter.value.decode("ascii", "replace")
+    return ""
+
+
 def section_octets(summary: summary_pb2.MessageSummary, section: Section) -> Octets | None:
     """The range of a section, or None when the message has no such section (NIL in IMAP).
 

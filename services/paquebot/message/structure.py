@@ -25,7 +25,7 @@ from paquebot.message.limits import (
     MAX_TYPE,
     Budget,
 )
-from paquebot.message.parameters import Parameters, disposition, media_type, token
+from paquebot.message.parameters import Parameters, decoded_value, disposition, media_type, token
 from paquebot.v1 import summary_pb2
 
 CONTENT_FIELDS: Final = frozenset(
@@ -304,6 +304,7 @@ def _media(values: HeaderValues, default: tuple[bytes, bytes]) -> tuple[tuple[by
 def _boundary(parameters: Parameters) -> bytes:
     """RFC 2046 §5.1.1: a boundary never ends with white space; b"" when there is none that could be found."""
     for name, value in parameters:
-        if name == b"boundary":
-            return value.rstrip(b" \t") if len(value) <= MAX_BOUNDARY else b""
+        if name in (b"boundary", b"boundary*") and len(value) <= MAX_BOUNDARY:
+            plain = value if name == b"boundary" else decoded_value(value)
+            return plain.rstrip(b" \t")
     return b""

@@ -38,7 +38,8 @@ def multiparts(children: st.SearchStrategy[MIMEPart]) -> st.SearchStrategy[MIMEP
 def _multipart(subtype: str, children: list[MIMEPart]) -> MIMEPart:
     part = MIMEPart()
     part["Content-Type"] = f"multipart/{subtype}"
-    part.set_payload(children)
+    for child in children:
+        part.attach(child)
     return part
 
 
@@ -78,6 +79,7 @@ def compare(raw: bytes, ours: BodyPart, theirs: email.message.Message) -> None:
             assert isinstance(their_child, email.message.Message)
             compare(raw, child, their_child)
         return
+    assert isinstance(payload, str)
     octets = raw[ours.body_offset : ours.body_offset + ours.body_length]
     assert decode_transfer(octets, ours.encoding) == theirs.get_payload(decode=True)
     assert octets == payload.encode("ascii", "surrogateescape")

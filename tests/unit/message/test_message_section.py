@@ -2,7 +2,7 @@
 
 import pytest
 
-from paquebot.message import Octets, Section, SectionText, part_at, section_octets, summarise
+from paquebot.message import Octets, Section, SectionText, charset, part_at, section_octets, summarise
 
 # RFC 3501 §6.4.5's example: part 3 is a message with two parts, part 4 a multipart with an image and a message.
 EXAMPLE = (
@@ -68,6 +68,11 @@ def test_paths_that_lead_nowhere(path: tuple[int, ...]) -> None:
 def test_only_messages_have_header_and_text(path: tuple[int, ...]) -> None:
     assert octets(EXAMPLE, path, SectionText.HEADER) is None
     assert octets(EXAMPLE, path, SectionText.TEXT) is None
+
+
+def test_charset() -> None:
+    assert charset(summarise(b'Content-Type: text/plain; CHARSET="UTF-8"\r\n\r\n').body) == "UTF-8"
+    assert charset(summarise(b"Subject: x\r\n\r\n").body) == ""
 
 
 def test_every_message_has_a_part_1() -> None:

@@ -95,6 +95,12 @@ def test_inner_boundary_that_extends_the_outer_one_by_dashes() -> None:
     assert tree(raw) == ("MULTIPART/MIXED", [("TEXT/PLAIN", b"a")])
 
 
+@pytest.mark.parametrize("parameter", ["boundary*0=a; boundary*1=b", "boundary*=us-ascii''%61b"])
+def test_boundary_in_rfc_2231_form(parameter: str) -> None:
+    raw = crlf(f"Content-Type: multipart/mixed; {parameter}\n\n--ab\n\none\n--ab--\n")
+    assert tree(raw) == ("MULTIPART/MIXED", [("TEXT/PLAIN", b"one")])
+
+
 def test_same_boundary_inside_and_outside() -> None:
     raw = crlf(
         "Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: multipart/mixed; boundary=x\n\n"
