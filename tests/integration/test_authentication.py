@@ -13,7 +13,7 @@ from directory_service import DirectoryService, directory_service, role_dsn
 from paquebot.directory.passwords import Argon2Parameters, Hasher
 from paquebot.recipient_validation.authentication import Authentication
 from paquebot.recipient_validation.boundary import Overloaded
-from paquebot.recipient_validation.hashing import HASH_SECONDS, Hashing
+from paquebot.recipient_validation.hashing import HASH_SECONDS, HASHES_WAITING, Hashing
 from paquebot.recipient_validation.settings import HashSettings, LoginSettings
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited
 from paquebot.runtime.engines import PostgresSettings
@@ -270,3 +270,17 @@ async def test_a_damaged_hash_fits_no_password(service: DirectoryService, databa
     await connection.execute("UPDATE directory.accounts SET password_hash = 'damaged'")
     await connection.close()
     assert await login(service, "alice@example.org", "secret") == InvalidCredentials()
+
+
+async def test_a_drain_finishes_the_calls_under_way(database: str) -> None:
+    slow = {"PAQUEBOT_ARGON2_PASSES": "4", "PAQUEBOT_ARGON2_MEMORY": "64MiB"}
+    async with directory_service(database, **slow) as service:
+        await service.domain("example.org")
+        alice = await service.account("alice@example.org", "secret")
+        before = HASHES_WAITING.collect()[0].samples[0].value
+        under_way = asyncio.ensure_future(login(service, "alice@example.org", "secret"))
+        async with asyncio.timeout(10.0):
+            while HASHES_WAITING.collect()[0].samples[0].value == before:  # noqa: ASYNC110 - a gauge has no event
+                await asyncio.sleep(0)
+        service.context.draining.set()
+        assert await under_way == Identity(alice, "alice@example.org", 0)

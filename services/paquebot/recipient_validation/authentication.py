@@ -98,7 +98,7 @@ class Authentication(AuthenticationServicer):
         try:
             found = await credentials(self._postgres, address) if address else None
             verified = await self._verify(found, request.password)
-        except BaseException:
+        except Exception:  # an engine away, too many hashes; not a caller that goes away: that would be a free guess
             self._limits.spared(attempt)
             raise
         if verified is None:

@@ -28,6 +28,7 @@ from paquebot.runtime.health import Health
 from paquebot.runtime.migrations import SCHEMAS, applied, code_version
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
+from paquebot.runtime.settings import Listen
 from paquebot.v1 import authentication_pb2_grpc, directory_pb2_grpc, recipient_validation_pb2_grpc
 
 NAME = "recipient_validation"
@@ -87,7 +88,7 @@ async def serve(settings: RecipientValidationSettings, health_of_process: Health
     await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     _add_services(server, settings, postgres, hashing, servicer)
     try:
-        port = server.add_insecure_port(str(settings.listen))
+        port = _bind(server, settings.listen)
         await server.start()
         async with asyncio.TaskGroup() as group:
             reporter = group.create_task(_report_health(servicer, health_of_process))
@@ -123,6 +124,13 @@ def _add_services(
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
+
+
+def _bind(server: Server, listen: Listen) -> int:
+    try:
+        return server.add_insecure_port(str(listen))
+    except RuntimeError as error:  # gRPC tells no reason
+        raise OSError(f"cannot listen on {listen} for gRPC: the port is taken or the address is not ours") from error
 
 
 async def _schemas_fit(postgres: Postgres, needed: Mapping[str, int]) -> None:

@@ -40,7 +40,7 @@ class DirectoryClient:
     """`channel` from `open_channel`; `admin_token` as the service has it."""
 
     def __init__(self, channel: Channel, settings: DirectoryClientSettings, admin_token: str) -> None:
-        self.stub: "DirectoryAsyncStub" = DirectoryStub(channel)
+        self.stub: DirectoryAsyncStub = DirectoryStub(channel)
         self._timeout = settings.timeout
         self._metadata = (("authorization", f"Bearer {admin_token}"),)
 
