@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport
+from paquebot.message.encoded_text import decode_header_text
+from paquebot.message.header import first_value
 
 SUBJECTS: Final = {
     Action.FAILED: "Your message could not be delivered",
@@ -58,6 +60,7 @@ _REASONS: Final = (
 
 _WIDTH: Final = 72
 _MAX_QUOTED: Final = 600
+_MAX_SUBJECT: Final = 120
 
 
 def subject(report: DeliveryReport) -> str:
@@ -67,7 +70,7 @@ def subject(report: DeliveryReport) -> str:
 
 def human_text(report: DeliveryReport, attached: str) -> str:
     """The text with LF line ends; `attached` says in a sentence what of the message comes with it."""
-    blocks = [f"This is the mail system at {one_line(report.reporting_mta)}."]
+    blocks = ["\n".join(_wrapped(_greeting(report)))]
     for action in Action:
         of_this_kind = [item for item in report.recipients if item.action is action]
         if of_this_kind:
@@ -75,6 +78,14 @@ def human_text(report: DeliveryReport, attached: str) -> str:
             blocks.extend("\n".join(_recipient(item)) for item in of_this_kind)
     blocks.append("\n".join(_wrapped(f"{attached} The details behind this text are for mail programs and experts.")))
     return "\n\n".join(blocks) + "\n"
+
+
+def _greeting(report: DeliveryReport) -> str:
+    greeting = f"This is the mail system at {one_line(report.reporting_mta)}."
+    about = one_line(decode_header_text(first_value(report.original, b"subject") or b""))
+    if len(about) > _MAX_SUBJECT:
+        about = about[:_MAX_SUBJECT] + "..."
+    return f'{greeting} This is about your message with the subject "{about}".' if about else greeting
 
 
 def _recipient(item: RecipientReport) -> Iterator[str]:

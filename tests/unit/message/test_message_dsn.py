@@ -125,12 +125,28 @@ def test_will_retry_until_is_for_delays_alone() -> None:
 
 def test_words_for_people_come_first() -> None:
     text = human(build_dsn(replace(REPORT, recipients=(FAILED, DELAYED))))
-    assert text.startswith("This is the mail system at mx.a.test. Your message could not be delivered to: bob@b.test")
+    assert text.startswith(
+        'This is the mail system at mx.a.test. This is about your message with the subject "Hello". '
+        "Your message could not be delivered to: bob@b.test"
+    )
     assert "There is no mailbox with this address." in text
     assert "mx.b.test said: 550 5.1.1 <bob@b.test>: no mailbox here by that name" in text
     assert "You do not need to send it again" in text
     assert "We try until Saturday, 28 November 2026, 09:00 UTC." in text
     assert "Your message is attached." in text
+
+
+@pytest.mark.parametrize(
+    ("subject", "words"),
+    [
+        (b"Subject: =?utf-8?q?Caf=C3=A9?=\r\n\r\n", 'the subject "Café".'),
+        (b"Subject: " + b"x" * 500 + b"\r\n\r\n", 'the subject "' + "x" * 120 + '...".'),
+        (b"Subject:\r\n\r\n", "mx.a.test. Your message could not"),
+        (b"", "mx.a.test. Your message could not"),
+    ],
+)
+def test_the_message_is_named_by_its_subject(subject: bytes, words: str) -> None:
+    assert words in human(build_dsn(replace(REPORT, original=subject)))
 
 
 @pytest.mark.parametrize(
