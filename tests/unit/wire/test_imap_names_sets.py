@@ -166,6 +166,13 @@ def test_a_hostile_pattern_takes_no_time() -> None:
     assert time.process_time() - started < 1
 
 
+def test_a_pattern_longer_than_any_name_matches_none() -> None:
+    longest = "a" * MAX_NAME_OCTETS
+    assert list_matches("*a" * MAX_NAME_OCTETS, longest)
+    assert not list_matches("*a" * (MAX_NAME_OCTETS + 1), longest)
+    assert not list_matches("*a" * (MAX_NAME_OCTETS + 1), "")
+
+
 # --- sequence sets ---------------------------------------------------------------------------------------
 
 

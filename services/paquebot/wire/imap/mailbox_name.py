@@ -140,6 +140,10 @@ class ListPattern:
         self._masks: dict[str, int] = {}
         self._any = self._level = 0
         elements = _collapse(pattern)
+        self._accept = 1 << len(elements)
+        # More literal characters than a name can have match none; so the bits stay few for any client's pattern.
+        if sum(element not in "%*" for element in elements) > MAX_NAME_OCTETS:
+            elements, self._accept = [], 0
         for index, element in enumerate(elements):
             bit = 1 << index
             if element == "*":
@@ -149,7 +153,6 @@ class ListPattern:
             else:
                 self._masks[element] = self._masks.get(element, 0) | bit
         self._wild = self._any | self._level
-        self._accept = 1 << len(elements)
 
     def matches(self, name: str) -> bool:
         # INBOX matches in any case (RFC 3501 §5.1); its names begin in upper case here.

@@ -104,6 +104,12 @@ def quoted(cur: CommandCursor) -> bytes:
     cur.expect(b'"', "a quoted string")
     data, position = cur.data, cur.position
     size = len(data)
+    # Nearly every string holds nothing special: it is a slice.
+    end = data.find(b'"', position)
+    plain = data[position:end]
+    if end >= 0 and not any(special in plain for special in (b"\\", b"\0", b"\r", b"\n")):
+        cur.position = end + 1
+        return plain
     out = bytearray()
     while position < size:
         octet = data[position]
