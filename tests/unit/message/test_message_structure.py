@@ -245,12 +245,14 @@ MEGABYTE = 1024 * 1024
         b"Content-Type: text/plain; a=" + b'"\\' * MEGABYTE,
         b"Content-Type: message/rfc822\n\n" * 50 + b"x\n" * MEGABYTE,
         b"Content-Type: multipart/mixed; boundary=x\n\n" + b"--x\nContent-Type: message/rfc822\n\na:b\n" * 30000,
+        b"Content-Type: multipart/mixed; boundary=x\n\n"
+        + (b"--x\nContent-ID: <" + b"i" * 500 + b">\nContent-Type: a/b; name=" + b"n" * 500 + b"\n\n") * 1000,
         b"From: a@" + b"b" * limits.ENVELOPE_KEPT,
         b"\r" * MEGABYTE,
         b"\0" * MEGABYTE,
         b":" * MEGABYTE,
     ],
-    ids=range(18),
+    ids=range(19),
 )
 def test_hostile_megabytes_take_bounded_time_and_space(raw: bytes) -> None:
     start = time.process_time()
