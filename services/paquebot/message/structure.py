@@ -13,11 +13,11 @@ RFC 2045 §5.2 (defaults), RFC 2046 §5.1 (multipart), §5.1.5 (digest), §5.2.1
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from paquebot.message.boundary_lines import Ahead, BoundaryLines
 from paquebot.message.envelope import ENVELOPE_FIELDS, HeaderValues, fill_envelope
 from paquebot.message.header import field_spans, unfold
 from paquebot.message.limits import (
     MAX_BOUNDARY,
-    MAX_DASH_LINES,
     MAX_DEPTH,
     MAX_HEADER,
     MAX_HEADERS_TOTAL,
@@ -69,34 +69,6 @@ class Header:
     whole: bool
 
 
-@dataclass(slots=True)
-class _Delimiter:
-    """A boundary line: where the content before it ends, where its next line starts, whose it is."""
-
-    content_end: int
-    next_line: int
-    level: int
-    closes: bool
-
-
-class _Ahead:
-    """The next place of a needle at or after positions that only grow, so that each octet is searched once."""
-
-    __slots__ = ("at", "needle", "raw")
-
-    def __init__(self, raw: bytes, needle: bytes) -> None:
-        self.raw = raw
-        self.needle = needle
-        self.at = -1
-
-    def find(self, pos: int) -> int:
-        """Offset of the next needle, or the length of the message."""
-        if self.at < pos:
-            at = self.raw.find(self.needle, pos)
-            self.at = at if at >= 0 else len(self.raw)
-        return self.at
-
-
 class StructureScan:
     """The scan over one message; positions only grow."""
 
@@ -106,12 +78,9 @@ class StructureScan:
         self.structure_budget = structure_budget
         self.header_octets = MAX_HEADERS_TOTAL
         self.parts = 0
-        self.boundaries: dict[bytes, int] = {}
-        self.delimiter: _Delimiter | None = None  # where the entity just read ended; None: end of message
-        self.dashes = _Ahead(raw, b"\n--")
-        self.dash_lines = MAX_DASH_LINES
-        self.blank_crlf = _Ahead(raw, b"\n\r\n")
-        self.blank_lf = _Ahead(raw, b"\n\n")
+        self.boundaries = BoundaryLines(raw)
+        self.blank_crlf = Ahead(raw, b"\n\r\n")
+        self.blank_lf = Ahead(raw, b"\n\n")
         self.counted_to = 0
         self.lines = 0
 
@@ -122,8 +91,8 @@ class StructureScan:
         """
         body_offset = self._after_empty_line(start)
         # A line at body_offset itself may be the delimiter of a multipart that only this header announces.
-        if self.boundaries and (at := self._boundary_line(start, body_offset - 1)) is not None:
-            body_offset = at + 1
+        delimiter = self.boundaries.line_in(start, body_offset)
+        body_offset = body_offset if delimiter is None else delimiter
         limit = min(body_offset, start + MAX_HEADER, start + self.header_octets)
         self.header_octets -= limit - start
         raw = self.raw
@@ -146,7 +115,7 @@ class StructureScan:
     def entity(
         self, part: summary_pb2.BodyPart, start: int, header: Header, level: int, default: tuple[bytes, bytes]
     ) -> None:
-        """Fill `part` with the entity at `start`; afterwards `delimiter` tells where it ended."""
+        """Fill `part` with the entity at `start`; afterwards `boundaries.delimiter` tells where it ended."""
         self.parts += 1
         kind, parameters = _media(header.values, default)
         boundary = _boundary(parameters) if kind[0] == b"MULTIPART" else b""
@@ -161,7 +130,7 @@ class StructureScan:
         elif kind in _EMBEDDED:
             self._embedded_message(part, header.body_offset, level)
         else:
-            self._seek(header.body_offset)
+            self.boundaries.seek(header.body_offset)
         self._place(part, start, header.body_offset)
         if kind[0] == b"TEXT":
             part.lines = self.raw.count(b"\n", part.body_offset, part.body_offset + part.body_length)
@@ -171,23 +140,20 @@ class StructureScan:
     def _multipart(self, part: summary_pb2.BodyPart, body_offset: int, boundary: bytes, level: int) -> None:
         """RFC 2046 §5.1.1: [preamble] 1*(delimiter body-part) close-delimiter [epilogue]"""
         default = _EMBEDDED_RFC822 if part.subtype == b"DIGEST" else _TEXT_PLAIN  # RFC 2046 §5.1.5
-        shadowed = self.boundaries.get(boundary)
-        self.boundaries[boundary] = level
-        self._seek(body_offset)
-        preamble_end = self._content_end()
+        boundaries = self.boundaries
+        shadowed = boundaries.open(boundary, level)
+        boundaries.seek(body_offset)
+        preamble_end = boundaries.content_end()
         # A delimiter of an outer level ends this multipart too (RFC 2046 §5.1.2).
-        while (mark := self.delimiter) is not None and mark.level == level and not mark.closes:
+        while (mark := boundaries.delimiter) is not None and mark.level == level and not mark.closes:
             if self.parts < MAX_PARTS:
                 header = self.header(mark.next_line, CONTENT_FIELDS)
                 self.entity(part.parts.add(), mark.next_line, header, level + 1, default)
             else:
-                self._seek(mark.next_line)
-        if shadowed is None:
-            del self.boundaries[boundary]
-        else:
-            self.boundaries[boundary] = shadowed
+                boundaries.seek(mark.next_line)
+        boundaries.close(boundary, shadowed)
         if mark is not None and mark.level == level:
-            self._seek(mark.next_line)  # the epilogue is part of this multipart's body
+            boundaries.seek(mark.next_line)  # the epilogue is part of this multipart's body
         if not part.parts:
             self._preamble_as_text(part.parts.add(), body_offset, preamble_end)
 
@@ -196,7 +162,7 @@ class StructureScan:
         self.parts += 1
         part.type, part.subtype = _TEXT_PLAIN
         part.encoding = b"7BIT"
-        start = min(start, self._content_end())
+        start = min(start, self.boundaries.content_end())
         part.header_offset = part.body_offset = start
         part.body_length = max(0, end - start)
         part.lines = self.raw.count(b"\n", start, start + part.body_length)
@@ -207,17 +173,14 @@ class StructureScan:
         header = self.header(body_offset, _MESSAGE_FIELDS)
         fill_envelope(part.envelope, header.values, self.envelope_budget)
         self.entity(part.parts.add(), body_offset, header, level + 1, _TEXT_PLAIN)
-        part.lines = max(0, self._lines_before(self._content_end()) - lines)
+        part.lines = max(0, self._lines_before(self.boundaries.content_end()) - lines)
 
     def _place(self, part: summary_pb2.BodyPart, start: int, body_offset: int) -> None:
-        end = self._content_end()
+        end = self.boundaries.content_end()
         # A delimiter straight behind the header takes the empty line, or the line end, as its own.
         part.header_offset = min(start, end)
         part.body_offset = min(body_offset, end)
         part.body_length = end - part.body_offset
-
-    def _content_end(self) -> int:
-        return len(self.raw) if self.delimiter is None else self.delimiter.content_end
 
     def _lines_before(self, pos: int) -> int:
         """Line ends before `pos`, each octet counted once while positions grow."""
@@ -226,36 +189,6 @@ class StructureScan:
         self.lines += self.raw.count(b"\n", self.counted_to, pos)
         self.counted_to = pos
         return self.lines
-
-    def _seek(self, pos: int) -> None:
-        """Find the next delimiter of an open multipart whose line starts at `pos` or later."""
-        self.delimiter = None
-        if self.boundaries:
-            self._boundary_line(pos, len(self.raw))
-
-    def _boundary_line(self, pos: int, limit: int) -> int | None:
-        """Look for a delimiter from the line at `pos` on; the offset before its line, or None up to `limit`."""
-        raw = self.raw
-        at = self.dashes.find(pos - 1)
-        while at < limit and self.dash_lines > 0:
-            self.dash_lines -= 1
-            line_end = raw.find(b"\n", at + 3)
-            line_end = line_end if line_end >= 0 else len(raw)
-            if line_end - at <= MAX_BOUNDARY and self._match(raw[at + 3 : line_end].rstrip(b" \t\r"), at):
-                return at
-            at = self.dashes.find(line_end)
-        return None
-
-    def _match(self, line: bytes, at: int) -> bool:
-        """RFC 2046 §5.1.1: boundary, or boundary "--", with white space behind; the innermost level wins."""
-        level = self.boundaries.get(line, -1)
-        closing = self.boundaries.get(line[:-2], -1) if line.endswith(b"--") else -1
-        if level < 0 and closing < 0:
-            return False
-        content_end = at - 1 if at and self.raw[at - 1] == _CR else at
-        next_line = self.raw.find(b"\n", at + 3) + 1 or len(self.raw)
-        self.delimiter = _Delimiter(content_end, next_line, max(level, closing), closing > level)
-        return True
 
     def _parameters(self, kept: "_KeptParameters", parameters: Parameters) -> None:
         for name, value in parameters:
