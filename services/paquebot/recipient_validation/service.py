@@ -1,6 +1,6 @@
 """The process: what it opens, when it is ready, how it ends.
 
-`serve` opens the pool and the gRPC server at once and stays up while PostgreSQL is away (calls are UNAVAILABLE
+`main` opens the pool and the gRPC server at once and stays up while PostgreSQL is away (calls are UNAVAILABLE
 meanwhile); it is ready, by HTTP and by grpc.health.v1, once the schemas have this code's version.
 """
 
@@ -14,6 +14,7 @@ from grpc.aio import server as grpc_server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from paquebot.directory.lookup import Entry, look_up
 from paquebot.mailstore.types import Usage
 from paquebot.mailstore.usages import usages
 from paquebot.observability.log import Log
@@ -21,6 +22,7 @@ from paquebot.recipient_validation.admin_token import AdminToken
 from paquebot.recipient_validation.administration import Administration
 from paquebot.recipient_validation.authentication import Authentication
 from paquebot.recipient_validation.boundary import Boundary
+from paquebot.recipient_validation.gathering import WORKERS, Gathering
 from paquebot.recipient_validation.hashing import Hashing
 from paquebot.recipient_validation.settings import RecipientValidationSettings
 from paquebot.recipient_validation.validation import Validation
@@ -30,6 +32,7 @@ from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
 from paquebot.runtime.settings import Listen
 from paquebot.v1 import authentication_pb2_grpc, directory_pb2_grpc, recipient_validation_pb2_grpc
+from paquebot.wire.address import Address
 
 NAME = "recipient_validation"
 SERVICES = (
@@ -56,74 +59,87 @@ _log = Log("paquebot.recipient_validation")
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """`port` is where gRPC listens."""
+class _Engines:
+    """What the services work with."""
 
-    port: int
     postgres: Postgres
+    hashing: Hashing
+    lookups: Gathering[Address, Entry]
+    usages: Gathering[int, Usage]
 
 
 async def main(context: Context, settings: RecipientValidationSettings) -> None:
-    async with serve(settings, context.health) as running:
-        _log.info("listening", address=settings.listen.host, port=running.port)
+    async with _engines(settings) as engines:
+        needed = {schema.name: code_version(schema) for schema in SCHEMAS if schema.name in ("directory", "mailstore")}
+        context.health.depend("postgres", lambda: _schemas_fit(engines.postgres, needed))
+        servicer = health.aio.HealthServicer()
+        await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        server = _server(settings, engines, servicer)
+        port = _bind(server, settings.listen)
+        await server.start()
+        _log.info("listening", address=settings.listen.host, port=port)
         if not settings.admin_token:
             _log.warning("administration_closed", reason="PAQUEBOT_ADMIN_TOKEN is not set")
         context.started()
-        await context.draining.wait()
+        await _serve(context, server, servicer, engines, grace=max(1.0, settings.process.drain - 3.0))
+
+
+async def _serve(
+    context: Context, server: Server, servicer: health.aio.HealthServicer, engines: _Engines, *, grace: float
+) -> None:
+    """Serve until the drain, then finish the calls under way, `grace` seconds at most."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_report_health(servicer, context.health))]
+        for _ in range(WORKERS):
+            tasks += [group.create_task(engines.lookups.work()), group.create_task(engines.usages.work())]
+        try:
+            await context.draining.wait()
+            await servicer.enter_graceful_shutdown()
+        finally:
+            await server.stop(grace)
+            for task in tasks:
+                task.cancel()
 
 
 @contextlib.asynccontextmanager
-async def serve(settings: RecipientValidationSettings, health_of_process: Health) -> AsyncIterator[Running]:
-    """All services, for the time of the block; at its end calls under way are finished, then all is closed."""
+async def _engines(settings: RecipientValidationSettings) -> AsyncIterator[_Engines]:
     postgres = await open_postgres(settings.postgres, NAME)
     hashing = Hashing(settings.hashes)
-    needed = {schema.name: code_version(schema) for schema in SCHEMAS if schema.name in ("directory", "mailstore")}
-    health_of_process.depend("postgres", lambda: _schemas_fit(postgres, needed))
+    rules = settings.addresses.rules
+
+    async def entries(addresses: Sequence[Address]) -> Mapping[Address, Entry]:
+        return await look_up(postgres, rules, addresses)
+
+    async def usages_of(account_ids: Sequence[int]) -> Mapping[int, Usage]:
+        return await usages(postgres, account_ids)
+
+    try:
+        yield _Engines(postgres, hashing, Gathering("address", entries), Gathering("usage", usages_of))
+    finally:
+        hashing.close()
+        await postgres.close(timeout=1.0)
+
+
+def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: health.aio.HealthServicer) -> Server:
     server = grpc_server(
         interceptors=(Boundary(), AdminToken(settings.admin_token)),
         options=_OPTIONS,
         maximum_concurrent_rpcs=_MAX_CALLS,
     )
-    servicer = health.aio.HealthServicer()
-    await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-    _add_services(server, settings, postgres, hashing, servicer)
-    try:
-        port = _bind(server, settings.listen)
-        await server.start()
-        async with asyncio.TaskGroup() as group:
-            reporter = group.create_task(_report_health(servicer, health_of_process))
-            try:
-                yield Running(port, postgres)
-            finally:
-                reporter.cancel()
-                await servicer.enter_graceful_shutdown()
-    finally:
-        await server.stop(max(1.0, settings.process.drain - 3.0))
-        hashing.close()
-        await postgres.close(timeout=1.0)
-
-
-def _add_services(
-    server: Server,
-    settings: RecipientValidationSettings,
-    postgres: Postgres,
-    hashing: Hashing,
-    servicer: health.aio.HealthServicer,
-) -> None:
-    async def usage_of(account_ids: Sequence[int]) -> dict[int, Usage]:
-        return await usages(postgres, account_ids)
-
     addresses = settings.addresses
     recipient_validation_pb2_grpc.add_RecipientValidationServicer_to_server(
-        Validation(postgres, addresses.rules, addresses.literals, usage_of), server
+        Validation(engines.lookups, addresses.literals, engines.usages), server
     )
     authentication_pb2_grpc.add_AuthenticationServicer_to_server(
-        Authentication(postgres, hashing, settings.logins, addresses.default_domain), server
+        Authentication(engines.postgres, engines.hashing, settings.logins, addresses.default_domain), server
     )
-    directory_pb2_grpc.add_DirectoryServicer_to_server(Administration(postgres, hashing, usage_of), server)
+    directory_pb2_grpc.add_DirectoryServicer_to_server(
+        Administration(engines.postgres, engines.hashing, engines.usages), server
+    )
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
+    return server
 
 
 def _bind(server: Server, listen: Listen) -> int:

@@ -6,15 +6,12 @@ import grpc
 from grpc.aio import ServicerContext
 from prometheus_client import Counter
 
-from paquebot.directory.lookup import Entry, Rules, look_up
-from paquebot.directory.resolution import LocalTarget, Refusal, RemoteTarget, Resolution, resolve
+from paquebot.directory.resolution import LocalTarget, Lookup, Refusal, RemoteTarget, Resolution, resolve
 from paquebot.mailstore.types import Usage
 from paquebot.observability.log import Log, shown
-from paquebot.runtime.postgres import Postgres
 from paquebot.v1 import recipient_validation_pb2 as pb
 from paquebot.v1.mail_pb2 import LocalRecipient, RemoteRecipient
 from paquebot.v1.recipient_validation_pb2_grpc import RecipientValidationServicer
-from paquebot.wire.address import Address
 
 MAX_FORWARD_PATHS = 1000
 
@@ -37,9 +34,8 @@ _log = Log("paquebot.recipient_validation")
 class Validation(RecipientValidationServicer):
     """The reverse-path does not matter: the null one (RFC 5321 §4.5.5) may write to everybody, as any other."""
 
-    def __init__(self, postgres: Postgres, rules: Rules, own_literals: Sequence[str], usage_of: UsageOf) -> None:
-        self._postgres = postgres
-        self._rules = rules
+    def __init__(self, lookup: Lookup, own_literals: Sequence[str], usage_of: UsageOf) -> None:
+        self._lookup = lookup
         self._own_literals = frozenset(own_literals)
         self._usage_of = usage_of
 
@@ -73,10 +69,7 @@ class Validation(RecipientValidationServicer):
         return pb.AuthorizeSenderResponse(allowed=alone and owners == [request.account_id])
 
     async def _resolve(self, forward_paths: Sequence[str], *, may_relay: bool) -> list[Resolution]:
-        async def lookup(addresses: Sequence[Address]) -> Mapping[Address, Entry]:
-            return await look_up(self._postgres, self._rules, addresses)
-
-        return await resolve(forward_paths, lookup, may_relay=may_relay, own_literals=self._own_literals)
+        return await resolve(forward_paths, self._lookup, may_relay=may_relay, own_literals=self._own_literals)
 
     async def _full(self, resolutions: Sequence[Resolution], size: int) -> frozenset[int]:
         """Accounts whose quota has no room for `size` more octets; 0: unknown, any room will do."""
