@@ -1,0 +1,257 @@
+"""Messages that come in and are copied: delivery, append, copy, move, quota, on a real database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mailstore_fixtures import PREFIX, SMALL_LIMITS, WHEN, delivery, new_message
+from paquebot.mailstore import (
+    Delivery,
+    DeliveryResult,
+    Flag,
+    FlagOp,
+    Mailstore,
+    NewMessage,
+    StoredMessage,
+)
+from paquebot.mailstore.errors import MailboxFull, NoSuchMailbox, OverQuota, TooManyKeywords
+from paquebot.mailstore.names import INBOX_ID
+from paquebot.runtime.postgres import Postgres
+
+A, B, C = 1, 2, 3
+DRAFTS, SENT = 2, 3
+
+
+async def read(mailstore: Mailstore, account_id: int, mailbox_id: int) -> list[StoredMessage]:
+    snapshot = await mailstore.snapshot(account_id, mailbox_id)
+    uids = snapshot.rows.uids
+    return [m async for m in mailstore.messages(account_id, mailbox_id, uids, with_summary=True)]
+
+
+async def results(mailstore: Mailstore, *deliveries: Delivery, refuse: bool = False) -> list[str]:
+    outcomes = await mailstore.deliver(deliveries, refuse_over_quota=refuse)
+    return [outcome.result.value for outcome in outcomes]
+
+
+async def test_what_is_delivered_is_there(mailstore: Mailstore) -> None:
+    first, second, other = delivery(A), delivery(A, size=200), delivery(B)
+    outcomes = await mailstore.deliver([first, other, second])
+    assert [(o.result, o.mailbox_id, o.uid, o.mod_seq) for o in outcomes] == [
+        (DeliveryResult.DELIVERED, INBOX_ID, 1, 2),
+        (DeliveryResult.DELIVERED, INBOX_ID, 1, 2),
+        (DeliveryResult.DELIVERED, INBOX_ID, 2, 2),
+    ]
+    one, two = await read(mailstore, A, INBOX_ID)
+    assert one.blob == first.message.blob
+    assert one.summary == first.message.summary
+    assert one.thread_id == first.message.thread_key.hex()
+    assert (one.email_id, two.email_id) == (first.message.email_id, second.message.email_id)
+    assert (one.prefix, one.size, two.size) == (PREFIX, 100 + len(PREFIX), 200 + len(PREFIX))
+    assert one.internal_date == WHEN
+    assert one.save_date > WHEN
+    assert (one.flags, one.keywords) == (Flag(0), ())
+    assert await mailstore.deliver([]) == []
+
+
+async def test_each_message_has_its_effect_once(mailstore: Mailstore) -> None:
+    one, other = delivery(A), delivery(B)
+    also_b = replace(one, account_id=B)
+    assert await results(mailstore, one, one, also_b) == ["delivered", "duplicate", "delivered"]
+    assert await results(mailstore, one, other, also_b) == ["duplicate", "delivered", "duplicate"]
+    assert (await mailstore.usage(A)).messages == 1
+    assert (await mailstore.usage(B)).messages == 2
+    queue_id = one.message.email_id
+    assert await mailstore.delivered([(A, queue_id), (B, queue_id), (C, queue_id)]) == {(A, queue_id), (B, queue_id)}
+
+
+async def test_over_quota_changes_nothing(mailstore: Mailstore) -> None:
+    size = 100 + len(PREFIX)
+    fits, too_much, small = delivery(A, quota=size), delivery(A, quota=size + 50), delivery(A, quota=size + 50, size=10)
+    assert await results(mailstore, fits, too_much, small) == ["delivered", "over_quota", "delivered"]
+    assert await results(mailstore, too_much) == ["over_quota"]
+    await mailstore.remove(A, INBOX_ID, [1])
+    assert await results(mailstore, too_much) == ["delivered"]
+
+
+async def test_a_refusal_is_for_good(mailstore: Mailstore) -> None:
+    big = delivery(A, quota=50)
+    assert await results(mailstore, big, refuse=True) == ["over_quota"]
+    assert await results(mailstore, replace(big, quota_octets=0)) == ["over_quota"]
+    assert await mailstore.delivered([(A, big.message.email_id)]) == {(A, big.message.email_id)}
+    assert (await mailstore.usage(A)).messages == 0
+
+
+async def test_no_account(mailstore: Mailstore) -> None:
+    await mailstore.delete_account(A)
+    assert await results(mailstore, delivery(A), delivery(B)) == ["no_account", "delivered"]
+
+
+async def test_detail(mailstore: Mailstore) -> None:
+    await mailstore.ensure_account(A)
+    top = await mailstore.create_mailbox(A, "\u00c9t\u00e9")
+    await mailstore.create_mailbox(A, "INBOX/\u00e9t\u00e9")
+    below = await mailstore.create_mailbox(A, "INBOX/x")
+    outcomes = await mailstore.deliver(
+        [delivery(A, detail=detail) for detail in ("\u00e9T\u00c9", "X", "sent", "inbox", "none", "x/y")]
+    )
+    assert [outcome.mailbox_id for outcome in outcomes] == [
+        top.mailbox_id, below.mailbox_id, INBOX_ID, INBOX_ID, INBOX_ID, INBOX_ID,
+    ]  # fmt: skip
+
+
+async def test_append(mailstore: Mailstore) -> None:
+    await mailstore.ensure_account(A)
+    messages = [
+        new_message(flags=Flag.SEEN | Flag.DELETED, keywords=("$Forwarded", "a")),
+        new_message(keywords=("A", "$forwarded", "a")),
+    ]
+    appended = await mailstore.append(A, SENT, messages, quota_octets=0)
+    sent = await mailstore.find_mailbox(A, "Sent")
+    assert (appended.uid_validity, list(appended.uids), appended.mod_seq) == (sent.uid_validity, [1, 2], 2)
+    one, two = await read(mailstore, A, SENT)
+    assert one.flags == Flag.SEEN | Flag.DELETED
+    assert set(one.keywords) == {word for word in sent.keywords if word.lower() in ("$forwarded", "a")}
+    assert set(two.keywords) == set(one.keywords)  # one spelling per mailbox
+    assert (sent.messages, sent.unseen, sent.deleted) == (2, 1, 1)
+    nothing = await mailstore.append(A, SENT, [], quota_octets=0)
+    assert (list(nothing.uids), nothing.mod_seq) == ([], 2)
+
+
+async def test_append_is_all_or_none(mailstore: Mailstore) -> None:
+    await mailstore.ensure_account(A)
+    with pytest.raises(OverQuota) as caught:
+        await mailstore.append(A, SENT, [new_message(size=60), new_message(size=60)], quota_octets=119)
+    assert (caught.value.limit, caught.value.used, caught.value.asked) == (119, 0, 120)
+    with pytest.raises(TooManyKeywords):
+        await mailstore.append(A, SENT, [new_message(), new_message(keywords=("a", "b", "c", "d"))], quota_octets=0)
+    with pytest.raises(NoSuchMailbox):
+        await mailstore.append(A, 77, [new_message()], quota_octets=0)
+    for word in ("", "two words"):
+        with pytest.raises(ValueError, match="keyword"):
+            await mailstore.append(A, SENT, [new_message(keywords=(word,))], quota_octets=0)
+    assert (await mailstore.usage(A)).messages == 0
+    await mailstore.append(A, SENT, [new_message(size=60), new_message(size=60)], quota_octets=120)
+
+
+async def test_a_full_mailbox(mailstore: Mailstore, migrated: Postgres) -> None:
+    await mailstore.ensure_account(A)
+    await migrated.execute("test", "UPDATE mailstore.mailboxes SET uid_next = 4294967295 WHERE mailbox_id = 3")
+    appended = await mailstore.append(A, SENT, [new_message()], quota_octets=0)
+    assert list(appended.uids) == [2**32 - 1]
+    with pytest.raises(MailboxFull):
+        await mailstore.append(A, SENT, [new_message()], quota_octets=0)
+    with pytest.raises(MailboxFull):
+        await mailstore.copy(A, SENT, appended.uids, SENT, quota_octets=0)
+    await mailstore.snapshot(A, SENT)
+
+
+async def filled(mailstore: Mailstore) -> list[NewMessage]:
+    messages = [
+        new_message(flags=Flag.SEEN, keywords=("$x",)),
+        new_message(size=50),
+        new_message(flags=Flag.DELETED, keywords=("y", "$X")),
+    ]
+    await mailstore.ensure_account(A)
+    await mailstore.append(A, DRAFTS, messages, quota_octets=0)
+    return messages
+
+
+async def test_copy_keeps_what_the_message_is(mailstore: Mailstore) -> None:
+    messages = await filled(mailstore)
+    await mailstore.append(A, SENT, [new_message(keywords=("$X",))], quota_octets=0)
+    copied = await mailstore.copy(A, DRAFTS, [3, 1, 99], SENT, quota_octets=0)
+    sent = await mailstore.find_mailbox(A, "Sent")
+    assert (copied.uid_validity, list(copied.source_uids), list(copied.uids)) == (sent.uid_validity, [1, 3], [2, 3])
+    _, one, three = await read(mailstore, A, SENT)
+    assert (one.email_id, three.email_id) == (messages[0].email_id, messages[2].email_id)
+    assert (one.flags, one.keywords) == (Flag.SEEN, ("$X",))  # spelled as in the target
+    assert (three.flags, three.keywords) == (Flag.DELETED, ("y", "$X"))
+    assert one.mod_seq == three.mod_seq == copied.mod_seq
+    assert one.thread_id == messages[0].thread_key.hex()
+    assert one.internal_date == WHEN
+    assert one.summary == messages[0].summary
+    assert (sent.messages, sent.unseen, sent.deleted) == (3, 2, 1)
+    assert len(await read(mailstore, A, DRAFTS)) == 3
+    nothing = await mailstore.copy(A, DRAFTS, [98, 99], SENT, quota_octets=0)
+    assert (list(nothing.uids), nothing.mod_seq) == ([], sent.highest_mod_seq)
+
+
+async def test_copy_into_the_same_mailbox(mailstore: Mailstore) -> None:
+    await filled(mailstore)
+    copied = await mailstore.copy(A, DRAFTS, [1, 2, 3], DRAFTS, quota_octets=0)
+    assert list(copied.uids) == [4, 5, 6]
+    assert len(await read(mailstore, A, DRAFTS)) == 6
+
+
+async def test_copy_respects_the_quota_and_move_needs_none(mailstore: Mailstore) -> None:
+    await filled(mailstore)
+    used = (await mailstore.usage(A)).octets
+    with pytest.raises(OverQuota):
+        await mailstore.copy(A, DRAFTS, [2], SENT, quota_octets=used + 49)
+    await mailstore.copy(A, DRAFTS, [2], SENT, quota_octets=used + 50)
+    await mailstore.move(A, DRAFTS, [2], SENT)
+    assert (await mailstore.usage(A)).octets == used + 50
+
+
+async def test_copy_is_all_or_none(mailstore: Mailstore) -> None:
+    await filled(mailstore)
+    await mailstore.append(A, SENT, [new_message(keywords=("p", "q"))], quota_octets=0)
+    for action in (
+        mailstore.copy(A, DRAFTS, [1, 2, 3], SENT, quota_octets=0),
+        mailstore.move(A, DRAFTS, [1, 2, 3], SENT),
+    ):
+        with pytest.raises(TooManyKeywords):
+            await action
+    assert len(await read(mailstore, A, DRAFTS)) == 3
+    assert len(await read(mailstore, A, SENT)) == 1
+    for source, target in ((77, SENT), (DRAFTS, 77)):
+        with pytest.raises(NoSuchMailbox) as caught:
+            await mailstore.copy(A, source, [1], target, quota_octets=0)
+        assert caught.value.name == "77"
+
+
+async def test_keywords_out_of_use_make_room(mailstore: Mailstore) -> None:
+    await mailstore.ensure_account(A)
+    await mailstore.append(A, SENT, [new_message(keywords=("a", "b", "c"))], quota_octets=0)
+    await mailstore.store_flags(A, SENT, [1], FlagOp.REMOVE, keywords=["A", "b"])
+    await mailstore.store_flags(A, SENT, [1], FlagOp.ADD, keywords=["d", "e"])
+    [message] = await read(mailstore, A, SENT)
+    assert set(message.keywords) == {"c", "d", "e"}
+    assert len((await mailstore.find_mailbox(A, "Sent")).keywords) <= SMALL_LIMITS.keywords
+
+
+async def test_move(mailstore: Mailstore) -> None:
+    messages = await filled(mailstore)
+    before = await mailstore.find_mailbox(A, "Drafts")
+    moved = await mailstore.move(A, DRAFTS, [2, 3], SENT)
+    assert (list(moved.source_uids), list(moved.uids)) == ([2, 3], [1, 2])
+    changes = await mailstore.changes_since(A, DRAFTS, before.highest_mod_seq)
+    assert changes.expunged is not None
+    assert (list(changes.expunged), len(changes.rows)) == ([2, 3], 0)
+    assert changes.mailbox.highest_mod_seq == moved.source_mod_seq
+    two, three = await read(mailstore, A, SENT)
+    assert (two.email_id, three.email_id) == (messages[1].email_id, messages[2].email_id)
+    assert two.mod_seq == moved.mod_seq
+    assert three.keywords == ("y", "$x")
+    assert three.summary == messages[2].summary
+    nothing = await mailstore.move(A, DRAFTS, [2, 3], SENT)
+    assert list(nothing.uids) == []
+
+
+async def test_move_into_the_same_mailbox(mailstore: Mailstore) -> None:
+    await filled(mailstore)
+    moved = await mailstore.move(A, DRAFTS, [1, 2], DRAFTS)
+    assert list(moved.uids) == [4, 5]
+    assert [message.uid for message in await read(mailstore, A, DRAFTS)] == [3, 4, 5]
+    changes = await mailstore.changes_since(A, DRAFTS, 2)
+    assert changes.expunged is not None
+    assert (list(changes.expunged), list(changes.rows.uids)) == ([1, 2], [4, 5])
+
+
+async def test_a_message_without_a_thread(mailstore: Mailstore) -> None:
+    await mailstore.ensure_account(A)
+    await mailstore.append(A, SENT, [replace(new_message(), thread_key=b"", summary=b"")], quota_octets=0)
+    [message] = await read(mailstore, A, SENT)
+    assert (message.thread_id, message.summary) == (None, b"")

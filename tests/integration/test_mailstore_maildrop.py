@@ -1,0 +1,83 @@
+"""POP3's maildrop: an exclusive lease that outlives no pod, and removals at its end only."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mailstore_fixtures import delivery
+from paquebot.mailstore import Mailstore
+from paquebot.mailstore.errors import MaildropLocked, MaildropLost, NoSuchAccount
+from paquebot.mailstore.names import INBOX_ID
+from paquebot.runtime.postgres import Postgres
+
+A = 1
+MINUTE = 60.0
+
+
+async def test_what_a_session_sees(mailstore: Mailstore) -> None:
+    await mailstore.deliver([delivery(A, size=10), delivery(A, size=20)])
+    await mailstore.remove(A, INBOX_ID, [1])
+    maildrop = await mailstore.lock_maildrop(A, "one", MINUTE)
+    inbox = await mailstore.find_mailbox(A, "INBOX")
+    assert (maildrop.mailbox_id, maildrop.uid_validity) == (INBOX_ID, inbox.uid_validity)
+    assert [(message.uid, message.size) for message in maildrop.messages] == [(2, inbox.octets)]
+    await mailstore.unlock_maildrop(A, "one")
+    empty = await mailstore.lock_maildrop(2, "one", MINUTE)  # made on first use
+    assert empty.messages == ()
+
+
+async def test_one_session_at_a_time(mailstore: Mailstore) -> None:
+    await mailstore.ensure_account(A)
+    owners = [f"session {n}" for n in range(6)]
+    answers = await asyncio.gather(
+        *(mailstore.lock_maildrop(A, owner, MINUTE) for owner in owners), return_exceptions=True
+    )
+    assert sum(isinstance(answer, MaildropLocked) for answer in answers) == 5
+    [owner] = [owner for owner, answer in zip(owners, answers, strict=True) if not isinstance(answer, Exception)]
+    await mailstore.lock_maildrop(A, owner, MINUTE)  # the holder's own again
+    await mailstore.unlock_maildrop(A, "somebody else")
+    with pytest.raises(MaildropLocked):
+        await mailstore.lock_maildrop(A, "late", MINUTE)
+    await mailstore.unlock_maildrop(A, owner)
+    await mailstore.lock_maildrop(A, "late", MINUTE)
+
+
+async def test_deletions_are_applied_at_the_end(mailstore: Mailstore) -> None:
+    await mailstore.deliver([delivery(A), delivery(A), delivery(A)])
+    await mailstore.lock_maildrop(A, "one", MINUTE)
+    closed = await mailstore.close_maildrop(A, "one", INBOX_ID, [1, 3])
+    assert list(closed.uids) == [1, 3]
+    maildrop = await mailstore.lock_maildrop(A, "two", MINUTE)
+    assert [message.uid for message in maildrop.messages] == [2]
+    with pytest.raises(MaildropLost):
+        await mailstore.close_maildrop(A, "one", INBOX_ID, [2])
+
+
+async def test_a_lease_that_ran_out(mailstore: Mailstore, migrated: Postgres) -> None:
+    await mailstore.deliver([delivery(A)])
+    await mailstore.lock_maildrop(A, "dead pod", MINUTE)
+    await migrated.execute("test", "UPDATE mailstore.maildrop_locks SET expires_at = now() - interval '1 s'")
+    await mailstore.renew_maildrop(A, "dead pod", MINUTE)  # nobody came between
+    with pytest.raises(MaildropLocked):
+        await mailstore.lock_maildrop(A, "next", MINUTE)
+    await migrated.execute("test", "UPDATE mailstore.maildrop_locks SET expires_at = now() - interval '1 s'")
+    await mailstore.lock_maildrop(A, "next", MINUTE)
+    with pytest.raises(MaildropLost):
+        await mailstore.renew_maildrop(A, "dead pod", MINUTE)
+    with pytest.raises(MaildropLost):
+        await mailstore.close_maildrop(A, "dead pod", INBOX_ID, [1])
+    await mailstore.unlock_maildrop(A, "dead pod")
+    assert (await mailstore.usage(A)).messages == 1
+    await mailstore.renew_maildrop(A, "next", MINUTE)
+
+
+async def test_a_deleted_account(mailstore: Mailstore) -> None:
+    await mailstore.ensure_account(A)
+    await mailstore.lock_maildrop(A, "one", MINUTE)
+    await mailstore.delete_account(A)
+    with pytest.raises(MaildropLost):
+        await mailstore.close_maildrop(A, "one", INBOX_ID, [])
+    with pytest.raises(NoSuchAccount):
+        await mailstore.lock_maildrop(A, "one", MINUTE)

@@ -1,0 +1,100 @@
+"""What janitor, verify and recover ask of the mailstore, and that its own check finds what is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+
+import pytest
+
+from mailstore_fixtures import WHEN, delivery, new_message
+from paquebot.blobs import new_ulid
+from paquebot.mailstore import Mailstore, PackLiveness, Relocation
+from paquebot.mailstore.names import INBOX_ID
+from paquebot.runtime.postgres import Postgres
+from paquebot.v1.mail_pb2 import BlobRef
+
+A, B = 1, 2
+SENT = 3
+
+
+async def test_liveness_counts_entries_once(mailstore: Mailstore) -> None:
+    pack, other, dead = new_ulid(), new_ulid(), new_ulid()
+    await mailstore.ensure_account(A)
+    messages = [new_message(size=100, pack=pack), new_message(size=50, pack=pack), new_message(size=8, pack=other)]
+    await mailstore.append(A, INBOX_ID, messages, quota_octets=0)
+    await mailstore.copy(A, INBOX_ID, [1], SENT, quota_octets=0)
+    assert await mailstore.live_packs([pack, other, dead]) == {
+        pack: PackLiveness(entries=2, octets=75, rows=3),
+        other: PackLiveness(entries=1, octets=4, rows=1),
+    }
+    await mailstore.remove(A, INBOX_ID, [1, 3])
+    assert await mailstore.live_packs([pack, other, dead]) == {pack: PackLiveness(entries=2, octets=75, rows=2)}
+
+
+async def test_old_delivery_records_go(mailstore: Mailstore) -> None:
+    one = delivery(A)
+    await mailstore.deliver([one])
+    assert await mailstore.forget_deliveries(WHEN) == 0
+    assert await mailstore.forget_deliveries(datetime.datetime.now(datetime.UTC) + datetime.timedelta(1)) == 1
+    assert await mailstore.delivered([(A, one.message.email_id)]) == set()
+
+
+async def test_every_blob_in_order(mailstore: Mailstore) -> None:
+    await mailstore.deliver([delivery(account_id) for account_id in (B, A, 3, A)])
+    await mailstore.copy(A, INBOX_ID, [2], SENT, quota_octets=0)
+    places = [(use.account_id, use.mailbox_id, use.uid) async for use in mailstore.blobs()]
+    assert places == [(A, 1, 1), (A, 1, 2), (A, 3, 1), (B, 1, 1), (3, 1, 1)]
+    assert [use.account_id async for use in mailstore.blobs(B, 3)] == [B, 3]
+    assert [use.account_id async for use in mailstore.blobs(B, B)] == [B]
+    [use] = [use async for use in mailstore.blobs(3)]
+    [same] = [use async for use in mailstore.blobs_of_packs([use.blob.pack])]
+    assert same == use
+
+
+async def test_relocation_moves_every_reference(mailstore: Mailstore) -> None:
+    message = new_message(size=100)
+    await mailstore.ensure_account(A)
+    await mailstore.append(A, INBOX_ID, [message, new_message(pack=message.blob.pack, size=7)], quota_octets=0)
+    before = await mailstore.snapshot(A, INBOX_ID)
+    new = BlobRef(pack=new_ulid(), offset=5, length=40, size=100)
+    copies = asyncio.gather(
+        *(mailstore.copy(A, INBOX_ID, [1], SENT, quota_octets=0) for _ in range(8)),
+    )
+    await mailstore.relocate([Relocation(message.blob, new)])
+    await copies
+    uses = [use.blob async for use in mailstore.blobs_of_packs([message.blob.pack])]
+    assert [blob.offset for blob in uses] == [7]  # only the other entry, which was not relocated
+    assert (await mailstore.live_packs([new.pack]))[new.pack].rows == 9
+    assert (await mailstore.snapshot(A, INBOX_ID)).rows == before.rows
+    assert await mailstore.relocate([]) == 0
+
+
+BREAKS = {
+    "UPDATE mailstore.mailboxes SET unseen = 0": "counters",
+    "UPDATE mailstore.accounts SET octets = 1": "usage",
+    "UPDATE mailstore.mailboxes SET uid_next = 1, recent_from = 1": "uid_next",
+    "UPDATE mailstore.messages SET mod_seq = 9": "mod_seq 9",
+    "UPDATE mailstore.messages SET keywords = '{x}'": "keywords",
+    "UPDATE mailstore.messages SET blob_size = 1": "size",
+    "UPDATE mailstore.messages SET mailbox_id = 77": "in no mailbox",
+    "INSERT INTO mailstore.expunged VALUES (1, 1, 2, 1, now())": "alive and expunged",
+    "INSERT INTO mailstore.expunged VALUES (1, 1, 99, 1, now())": "expunge",
+    "UPDATE mailstore.mailboxes SET recent_from = 99": "recent",
+    "UPDATE mailstore.accounts SET last_uid_validity = 1": "uid_validity",
+    "UPDATE mailstore.mailboxes SET name = 'x/y' WHERE mailbox_id = 2": "superior",
+    "DELETE FROM mailstore.messages; DELETE FROM mailstore.mailboxes WHERE mailbox_id = 1": "INBOX",
+}
+
+
+@pytest.mark.parametrize(("statement", "word"), BREAKS.items())
+async def test_the_check_sees(migrated: Postgres, statement: str, word: str) -> None:
+    """Each invariant, broken by hand."""
+    mailstore = Mailstore(migrated)
+    await mailstore.deliver([delivery(A), delivery(B)])
+    assert await mailstore.check() == []
+    async with migrated.connection("test") as connection:
+        await connection.execute(statement)
+    faults = await mailstore.check()
+    assert any(word in fault for fault in faults), faults
+    assert len(await mailstore.check(A)) <= len(faults)
