@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import asyncpg
 import nats
 import pytest
 import urllib3
+import uvloop
 from nats.js import JetStreamContext
 
 from loopback import EngineSet, engine_set
@@ -25,7 +26,13 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Engine
 
-pytest_plugins = ["spool_fixtures", "imap_fixtures"]
+pytest_plugins = ["spool_fixtures", "mailstore_fixtures", "imap_fixtures"]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The services' own event loop, so that the tests meet what the services meet."""
+    return {"uvloop": uvloop.new_event_loop}
+
 
 _numbers = itertools.count(1)
 

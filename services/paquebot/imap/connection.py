@@ -7,6 +7,7 @@ a peer that does not read stops its own session, and loses it after the write de
 import asyncio
 import ssl
 from dataclasses import dataclass
+from typing import cast
 
 _HIGH = 128 * 1024  # octets received and not yet consumed: reading stops above, and starts again below half of it
 _WRITE_HIGH = 256 * 1024
@@ -48,7 +49,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio.Protocol --------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._transport = transport
         transport.set_write_buffer_limits(high=_WRITE_HIGH)
 

@@ -9,6 +9,7 @@ Invariants: every wait has a deadline; replies to a pipelined group leave in one
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
@@ -36,7 +37,7 @@ class OverLong(Exception):
 
 
 class Connection(SMTP):
-    """Await its methods from the session's task only."""
+    """Await its methods from the session's task only. `tls_first`: nothing is read before `start_tls`."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Connection(SMTP):
         loop: asyncio.AbstractEventLoop,
         *,
         write_seconds: float,
+        tls_first: bool,
     ) -> None:
         # Not SMTP.__init__: it looks up command methods and hooks by reflection for each connection (0.1 ms), and
         # all of them are replaced. The attributes are those that its connection_made uses.
@@ -57,6 +59,7 @@ class Connection(SMTP):
         self._original_transport = None
         self._serve = serve
         self._write_seconds = write_seconds
+        self._tls_first = tls_first
         self._buffer = bytearray()
         self._scanned = 0
         self._ended = False
@@ -70,8 +73,10 @@ class Connection(SMTP):
     # --- asyncio.Protocol ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        if self._tls_first:
+            transport.pause_reading()  # the first octets are the handshake's
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

@@ -84,7 +84,7 @@ class ManagedProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,
-                process_group=0,
+                start_new_session=True,
             )
 
     async def wait(self) -> int:
@@ -153,7 +153,7 @@ async def run_to_end(argv: tuple[str, ...], cwd: Path, prefix: tuple[str, ...] =
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        process_group=0,
+        start_new_session=True,
     )
     try:
         output, _ = await process.communicate()
