@@ -19,7 +19,9 @@ SPECIAL_USES = {f"\\{use.value.capitalize()}": use for use in SpecialUse}
 async def enable(session: "Session", state: Authenticated, command: ast.Enable) -> Reply:
     """RFC 5161 §3.1. QRESYNC enables CONDSTORE too (RFC 7162 §3.2.3)."""
     asked = ENABLEABLE.intersection(command.capabilities)
-    new = sorted(asked | ({CONDSTORE} if QRESYNC in asked else set()) - state.enabled)
+    if QRESYNC in asked:
+        asked |= {CONDSTORE}
+    new = sorted(asked - state.enabled)
     following = Authenticated(state.account, state.enabled.union(new))
     return ok("ENABLE completed", untagged=responses.enabled(new), state=following)
 

@@ -73,6 +73,8 @@ def _told(state: Selected, command: ast.Store, result: StoreResult, expected: di
     with CONDSTORE the new mod-sequences (RFC 7162 §3.1.3)."""
     out = bytearray()
     view = state.view
+    used = (word for words in result.rows.keywords.values() for word in words)
+    updates.write_keywords(out, view, (*view.keywords_known, *used))
     if not command.silent:
         updates.write_flags(out, state, result.rows.uids, uid=command.uid)
         return bytes(out)
@@ -85,7 +87,7 @@ def _told(state: Selected, command: ast.Store, result: StoreResult, expected: di
         if known != expected.get(uid):
             updates.write_flags(out, state, (uid,), uid=command.uid)
         elif uid in changed and state.condstore:
-            updates.write_mod_seq(out, view, number, uid=command.uid)
+            updates.write_mod_seq(out, view, number, uid=command.uid or state.qresync)
     return bytes(out)
 
 

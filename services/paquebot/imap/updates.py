@@ -58,11 +58,17 @@ def _lines(state: Selected, updates: Updates, mailbox: Mailbox) -> bytes:
     if updates.arrived:
         out += responses.exists(view.exists)
         out += responses.recent(view.recent)
-    if view.keywords_known.symmetric_difference(mailbox.keywords):
-        view.keywords_known = frozenset(mailbox.keywords)
-        out += responses.flags((*flags.SYSTEM_FLAGS, *mailbox.keywords))
+    write_keywords(out, view, mailbox.keywords)
     write_flags(out, state, updates.changed)
     return bytes(out)
+
+
+def write_keywords(out: bytearray, view: View, keywords: Iterable[str]) -> None:
+    """A FLAGS response, when there are other keywords than the client was told of (RFC 3501 §7.2.6)."""
+    found = tuple(dict.fromkeys(keywords))
+    if set(found) != set(view.keywords_known):
+        view.keywords_known = found
+        out += responses.flags((*flags.SYSTEM_FLAGS, *found))
 
 
 def write_flags(out: bytearray, state: Selected, uids: Iterable[int], *, uid: bool = False) -> None:

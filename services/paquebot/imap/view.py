@@ -52,7 +52,7 @@ class View:
         self._recent: list[RecentRange] = []
         self.mod_seq = mod_seq
         """Every change up to here is in the picture."""
-        self.keywords_known = frozenset(keywords)
+        self.keywords_known = tuple(keywords)
         """What the last FLAGS response named (RFC 3501 §7.2.6)."""
 
     # --- numbers -----------------------------------------------------------------------------------------
