@@ -7,6 +7,7 @@ statement stay asyncpg's own exceptions.
 
 import asyncio
 import contextlib
+import random
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ _AWAY = (
 )
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _TRIES = 4
+_AGAIN_SECONDS = 0.05
 _CONNECT_SECONDS = 5.0
 _IDLE_SECONDS = 300.0
 
@@ -93,6 +95,8 @@ class Postgres:
             except _AGAIN as error:
                 if attempt == _TRIES:
                     raise PostgresUnavailable(call) from error
+            # Whoever won needs a moment to go on, or both would meet again.
+            await asyncio.sleep(_AGAIN_SECONDS * attempt * random.uniform(0.5, 1.5))  # noqa: S311
         raise AssertionError("unreachable")
 
     async def fetch(self, call: str, sql: str, *args: Any) -> Sequence[Any]:

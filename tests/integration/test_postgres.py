@@ -1,0 +1,112 @@
+"""The pool: opens without the engine, comes back by itself, and says "unavailable" for what is temporary."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from loopback import free_port
+from paquebot.runtime.engines import PostgresSettings
+from paquebot.runtime.postgres import Connection, PostgresUnavailable, dsn_of, open_postgres
+from paquebot.runtime.settings import Seconds, Secret
+
+
+def settings(dsn: str, *, timeout: float = 5.0, size: int = 2) -> PostgresSettings:
+    return PostgresSettings(dsn=Secret(dsn), pool_size=size, timeout=Seconds(timeout))
+
+
+async def test_opens_while_the_engine_is_away() -> None:
+    postgres = await open_postgres(settings(f"postgresql://x@127.0.0.1:{free_port()}/x"), "tests")
+    assert not await postgres.ready()
+    with pytest.raises(PostgresUnavailable):
+        await postgres.fetchval("test", "SELECT 1")
+    await postgres.close()
+
+
+async def test_lost_connections_are_replaced(database: str) -> None:
+    postgres = await open_postgres(settings(database), "lost")
+    assert await postgres.ready()
+    admin = await asyncpg.connect(database)
+
+    async def lose(connection: Connection) -> None:
+        await connection.execute("SELECT 1")
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lost'")
+        await connection.execute("SELECT 1")
+
+    with pytest.raises(PostgresUnavailable):
+        await postgres.run("test", lose)
+    assert await postgres.fetchval("test", "SELECT 2") == 2
+    await admin.close()
+    await postgres.close()
+
+
+async def test_a_statement_has_its_time(database: str) -> None:
+    postgres = await open_postgres(settings(database, timeout=0.2), "tests")
+    with pytest.raises(PostgresUnavailable):
+        await postgres.execute("test", "SELECT pg_sleep(30)")
+    assert await postgres.ready()
+    await postgres.close()
+
+
+async def test_faults_of_a_statement_are_no_troubles_of_the_engine(database: str) -> None:
+    postgres = await open_postgres(settings(database), "tests")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await postgres.execute("test", "SELECT 1 FROM nothing")
+    with pytest.raises(asyncpg.DataError):
+        await postgres.fetchval("test", "SELECT $1::int", 2**40)
+    assert await postgres.ready()
+    await postgres.close()
+
+
+async def test_a_transaction_is_all_or_none(database: str) -> None:
+    postgres = await open_postgres(settings(database), "tests")
+    await postgres.execute("test", "CREATE TABLE t (n int)")
+
+    async def fail(connection: Connection) -> None:
+        await connection.execute("INSERT INTO t VALUES (1)")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await postgres.run("test", fail)
+    assert await postgres.fetch("test", "SELECT n FROM t") == []
+    await postgres.close()
+
+
+async def test_deadlocks_are_done_again(database: str) -> None:
+    """Two transactions take two rows in opposite orders: the engine ends one, which then starts over."""
+    postgres = await open_postgres(settings(database, timeout=15.0), "tests")
+    await postgres.execute("test", "CREATE TABLE t (id int, n int)")
+    await postgres.execute("test", "INSERT INTO t VALUES (1, 0), (2, 0)")
+    both = asyncio.Barrier(2)
+    tries = 0
+
+    async def add(first: int, second: int) -> None:
+        async def work(connection: Connection) -> None:
+            nonlocal tries
+            tries += 1
+            await connection.execute("UPDATE t SET n = n + 1 WHERE id = $1", first)
+            if tries <= 2:
+                await both.wait()
+            await connection.execute("UPDATE t SET n = n + 1 WHERE id = $1", second)
+
+        await postgres.run("test", work)
+
+    await asyncio.gather(add(1, 2), add(2, 1))
+    assert [row["n"] for row in await postgres.fetch("test", "SELECT n FROM t ORDER BY id")] == [2, 2]
+    assert tries == 3
+    await postgres.close()
+
+
+@pytest.mark.parametrize(
+    ("dsn", "password", "whole"),
+    [
+        ("postgresql://r@h:1/d", "", "postgresql://r@h:1/d"),
+        ("postgresql://r@h:1/d", "a b/c", "postgresql://r:a%20b%2Fc@h:1/d"),
+        ("postgresql://r:own@h/d", "other", "postgresql://r:own@h/d"),
+        ("postgresql://r@h1:1,h2:2/d?x=y", "p", "postgresql://r:p@h1:1,h2:2/d?x=y"),
+    ],
+)
+def test_the_password_goes_where_there_is_none(dsn: str, password: str, whole: str) -> None:
+    assert dsn_of(PostgresSettings(dsn=Secret(dsn), password=Secret(password))) == whole

@@ -1,0 +1,60 @@
+"""Rules of mailbox names."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paquebot.mailstore import Limits
+from paquebot.mailstore.errors import BadMailboxName
+from paquebot.mailstore.names import is_inferior, normal, superiors, valid
+
+LIMITS = Limits(name_length=20, depth=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("inbox", "INBOX"),
+        ("InBox/Sub", "INBOX/Sub"),
+        ("INBOX/inbox", "INBOX/inbox"),
+        ("inboxes", "inboxes"),
+        ("a/b/", "a/b"),
+        ("e\u0301", "\u00e9"),
+    ],
+)
+def test_one_spelling(name: str, spelled: str) -> None:
+    assert normal(name) == spelled
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/", "/a", "a//b", "a//", "x" * 21, "a/b/c/d", "a\tb", "a\x7f", "\ud800", "\uffff"]
+)
+def test_what_is_no_name(name: str) -> None:
+    with pytest.raises(BadMailboxName) as caught:
+        valid(name, LIMITS)
+    assert caught.value.why
+
+
+@pytest.mark.parametrize("name", ["a b", "a%b*", "x" * 20, "a/b/c", "\u65e5\u672c", "\U0001f4e7", "&", "a\\b", '"'])
+def test_what_is_a_name(name: str) -> None:
+    assert valid(name, LIMITS) == name
+
+
+def test_superiors() -> None:
+    assert superiors("a/b/c") == ["a", "a/b"]
+    assert superiors("a") == []
+    assert is_inferior("a/b", "a")
+    assert not is_inferior("ab", "a")
+    assert not is_inferior("a", "a")
+
+
+@given(st.text(max_size=30))
+def test_a_valid_name_stays_as_it_is(name: str) -> None:
+    try:
+        spelled = valid(name, LIMITS)
+    except BadMailboxName:
+        return
+    assert valid(spelled, LIMITS) == spelled
+    assert all(valid(superior, LIMITS) == superior for superior in superiors(spelled))
