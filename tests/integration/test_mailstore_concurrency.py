@@ -1,0 +1,125 @@
+"""Many writers on few accounts: no deadlock, no lost update, no UID given twice, every invariant kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mailstore_fixtures import delivery, new_message
+from paquebot.mailstore import DeliveryResult, Flag, FlagOp, Mailstore
+from paquebot.mailstore.errors import MailboxError
+from paquebot.mailstore.names import INBOX_ID
+from paquebot.runtime.engines import PostgresSettings
+from paquebot.runtime.migrations import migrate
+from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.settings import Secret
+
+ACCOUNTS = range(1, 5)
+SENT = 3
+
+
+@pytest.fixture
+async def many(database: str) -> AsyncIterator[Postgres]:
+    """A pool with room for all writers."""
+    await migrate(database)
+    postgres = await open_postgres(PostgresSettings(dsn=Secret(database), pool_size=12), "tests")
+    yield postgres
+    await postgres.close()
+
+
+async def act(mailstore: Mailstore, chance: random.Random) -> None:
+    """One random change."""
+    account_id = chance.choice(ACCOUNTS)
+    source, target = chance.sample((INBOX_ID, SENT), 2)
+    uids = sorted(chance.sample(range(1, 60), 6))
+    match chance.randrange(8):
+        case 0 | 1 | 2:
+            accounts = chance.sample(ACCOUNTS, 3)
+            await mailstore.deliver([delivery(one) for one in accounts for _ in range(3)])
+        case 3:
+            await mailstore.copy(account_id, source, uids, target, quota_octets=0)
+        case 4:
+            await mailstore.move(account_id, source, uids, target)
+        case 5:
+            flag = chance.choice(list(Flag))
+            op = chance.choice(list(FlagOp))
+            await mailstore.store_flags(account_id, source, uids, op, flags=flag, keywords=["x"])
+        case 6:
+            await mailstore.expunge(account_id, source, uids)
+        case _:
+            await mailstore.append(account_id, target, [new_message(), new_message()], quota_octets=0)
+
+
+async def test_writers_of_all_kinds(many: Postgres) -> None:
+    mailstore = Mailstore(many)
+    for account_id in ACCOUNTS:
+        await mailstore.ensure_account(account_id)
+
+    async def writer(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(25):
+            await act(mailstore, chance)
+
+    await asyncio.gather(*(writer(seed) for seed in range(8)))
+    assert await mailstore.check() == []
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert await many.fetchval("test", deadlocks) == 0
+
+
+async def test_uids_are_given_once(many: Postgres) -> None:
+    mailstore = Mailstore(many)
+    batches = [[delivery(1), delivery(2), delivery(1)] for _ in range(30)]
+    answers = await asyncio.gather(*(mailstore.deliver(batch) for batch in batches))
+    uids = [outcome.uid for outcomes in answers for outcome in (outcomes[0], outcomes[2])]
+    assert sorted(uids) == list(range(1, 61))
+    mod_seqs = {outcomes[0].mod_seq for outcomes in answers}
+    assert len(mod_seqs) == 30
+    assert await mailstore.check() == []
+
+
+async def test_the_same_job_in_many_hands(many: Postgres) -> None:
+    mailstore = Mailstore(many)
+    job = [delivery(account_id) for account_id in ACCOUNTS]
+    answers = await asyncio.gather(*(mailstore.deliver(job) for _ in range(10)))
+    for place in range(len(job)):
+        results = [outcomes[place].result for outcomes in answers]
+        assert results.count(DeliveryResult.DELIVERED) == 1
+        assert results.count(DeliveryResult.DUPLICATE) == 9
+    assert await mailstore.check() == []
+
+
+async def test_an_account_is_made_once(many: Postgres) -> None:
+    stores = [Mailstore(many) for _ in range(8)]
+    await asyncio.gather(*(store.ensure_account(1) for store in stores), stores[0].deliver([delivery(1)]))
+    assert len(await stores[0].mailboxes(1)) == 6
+    assert await stores[0].check() == []
+
+
+async def test_the_tree_changes_under_deliveries(many: Postgres) -> None:
+    """Mailboxes come and go while messages for them arrive: each message is somewhere, or was deleted with one."""
+    mailstore = Mailstore(many)
+    await mailstore.ensure_account(1)
+
+    async def gardener(number: int) -> None:
+        chance = random.Random(number)
+        for _ in range(12):
+            with contextlib.suppress(MailboxError):  # the other was there first
+                match chance.randrange(3):
+                    case 0:
+                        await mailstore.create_mailbox(1, chance.choice(("lists", "lists/a", "old")))
+                    case 1:
+                        await mailstore.rename_mailbox(1, chance.choice(("lists", "old", "INBOX")), "old")
+                    case _:
+                        await mailstore.delete_mailbox(1, chance.choice(("lists", "old", "lists/a")))
+
+    async def sender() -> None:
+        for _ in range(15):
+            outcomes = await mailstore.deliver([delivery(1, detail="lists"), delivery(1)])
+            assert all(outcome.result is DeliveryResult.DELIVERED for outcome in outcomes)
+
+    await asyncio.gather(gardener(1), gardener(2), sender(), sender())
+    assert await mailstore.check() == []
