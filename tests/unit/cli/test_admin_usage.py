@@ -1,0 +1,69 @@
+"""How the administration commands answer wrong use, and their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from paquebot.cli.connection import client_environment
+from paquebot.cli.main import app
+from paquebot.cli.presentation import iso_time, octets_text, quota_octets
+from paquebot.runtime.settings import SettingsError
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "domain set example.org",
+        "domain set example.org --quota much",
+        "account add",
+        "account add a@example.org --password secret",  # never as an argument
+        "account add a@example.org --password-stdin",  # and nothing on stdin
+        "account set a@example.org",
+        "alias set a@example.org",
+        "alias add a@example.org",
+    ],
+)
+def test_wrong_use_is_exit_code_2(command: str) -> None:
+    ended = CliRunner().invoke(app, command.split())
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("Usage: ")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["domain", "account add", "account app-password add", "alias set"])
+def test_help(command: str) -> None:
+    ended = CliRunner(env={"COLUMNS": "120"}).invoke(app, [*command.split(), "--help"])
+    assert ended.exit_code == 0
+    assert "Usage: " in ended.stdout
+
+
+def test_the_environment_comes_before_the_local_stack_and_an_option_before_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, token in ((".paquebot", "of here"), ("other", "of the option")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "client.env").write_text(
+            f"# a comment = nothing\nPAQUEBOT_ADMIN_TOKEN={token}\nPAQUEBOT_A=1\n"
+        )
+    monkeypatch.chdir(tmp_path)
+    assert client_environment(None, {"B": "2"}) == {"PAQUEBOT_ADMIN_TOKEN": "of here", "PAQUEBOT_A": "1", "B": "2"}
+    assert client_environment(None, {"PAQUEBOT_ADMIN_TOKEN": "x"})["PAQUEBOT_ADMIN_TOKEN"] == "x"
+    by_option = client_environment(tmp_path / "other", {"PAQUEBOT_ADMIN_TOKEN": "x"})
+    assert by_option["PAQUEBOT_ADMIN_TOKEN"] == "of the option"
+    with pytest.raises(SettingsError, match="cannot read"):
+        client_environment(tmp_path / "none", {})
+    monkeypatch.chdir(tmp_path / "other")
+    assert client_environment(None, {"B": "2"}) == {"B": "2"}
+
+
+def test_values_for_people() -> None:
+    assert octets_text(0) == "0 B"
+    assert octets_text(1536) == "1.5 KiB"
+    assert octets_text(5 * 2**30) == "5 GiB"
+    assert quota_octets("5GiB") == 5 * 2**30
+    assert quota_octets("None") == 0
+    assert iso_time(0) is None
+    assert iso_time(1_000_000_000_500) == "2001-09-09T01:46:40Z"
