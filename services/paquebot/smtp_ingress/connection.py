@@ -37,7 +37,7 @@ class OverLong(Exception):
 
 
 class Connection(SMTP):
-    """Await its methods from the session's task only. `tls_first`: nothing is read before `start_tls`."""
+    """Await its methods from the session's task only."""
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class Connection(SMTP):
         loop: asyncio.AbstractEventLoop,
         *,
         write_seconds: float,
-        tls_first: bool,
     ) -> None:
         # Not SMTP.__init__: it looks up command methods and hooks by reflection for each connection (0.1 ms), and
         # all of them are replaced. The attributes are those that its connection_made uses.
@@ -59,7 +58,6 @@ class Connection(SMTP):
         self._original_transport = None
         self._serve = serve
         self._write_seconds = write_seconds
-        self._tls_first = tls_first
         self._buffer = bytearray()
         self._scanned = 0
         self._ended = False
@@ -75,8 +73,6 @@ class Connection(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         transport.set_write_buffer_limits(high=_WRITE_HIGH)
-        if self._tls_first:
-            transport.pause_reading()  # the first octets are the handshake's
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

@@ -127,8 +127,8 @@ class Conversation:
                     return End.QUIT
 
     async def _begin(self) -> None:
-        if self.session.role is Role.SUBMISSIONS:  # RFC 8314 §3.3
-            await self.start_tls()
+        if self.connection.tls_object is not None:  # RFC 8314 §3.3
+            self.note_tls()
         pause = self.services.timeouts.greet_pause
         if self.session.role is Role.MX:
             # RFC 5321 §4.3.1: the client waits for the greeting; who does not is no mail server.
@@ -206,19 +206,23 @@ class Conversation:
     async def start_tls(self) -> None:
         """The handshake, after which the session is as new (RFC 3207 §4.2). Raises PeerGone when it fails."""
         assert self.services.tls is not None
-        listener = self.session.role.value
         try:
             await self.connection.start_tls(self.services.tls, self.services.timeouts.handshake)
         except PeerGone:
-            metrics.TLS.labels(listener, "failed").inc()
+            metrics.TLS.labels(self.session.role.value, "failed").inc()
             raise
-        tls = self.connection.tls_object
-        assert tls is not None
         self.end_transaction()
         self.session.forget()
+        self.note_tls()
+
+    def note_tls(self) -> None:
+        """The connection speaks TLS now."""
+        tls = self.connection.tls_object
+        assert tls is not None
         self.session.tls = TlsInfo.of(tls)
         version = self.session.tls.version
-        metrics.TLS.labels(listener, version if version in metrics.TLS_VERSIONS else "other").inc()
+        label = version if version in metrics.TLS_VERSIONS else "other"
+        metrics.TLS.labels(self.session.role.value, label).inc()
 
     def begin_transaction(self, make: Callable[[Reservation], Transaction]) -> Transaction:
         """`make` gets the message's share of the octet budget."""

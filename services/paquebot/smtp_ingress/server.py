@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import os
+import socket
 from collections.abc import Sequence
 
 from paquebot.observability.log import Log
@@ -18,6 +19,22 @@ from paquebot.wire.smtp import replies
 
 _log = Log("paquebot.smtp")
 _BACKLOG = 512
+_ACCEPT_AGAIN_SECONDS = 0.1
+
+
+class _Seat:
+    """A connection's place among the connections; given back once, whoever is first to do it."""
+
+    __slots__ = ("_address", "_limit")
+
+    def __init__(self, limit: ConnectionLimit, address: str) -> None:
+        self._limit: ConnectionLimit | None = limit
+        self._address = address
+
+    def leave(self) -> None:
+        if self._limit is not None:
+            self._limit.leave(self._address)
+            self._limit = None
 
 
 class SmtpServer:
@@ -27,7 +44,10 @@ class SmtpServer:
         self._services = services
         self._relay_clients = relay_clients
         self._limit = ConnectionLimit(services.sessions.connections, services.sessions.per_client)
-        self._listeners: list[tuple[Role, asyncio.Server]] = []
+        self._listeners: list[tuple[Role, socket.socket]] = []
+        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[asyncio.Future[None]] = []
+        self._handshakes: set[asyncio.Future[None]] = set()
         self._sessions: dict[Connection, asyncio.Task[None]] = {}
         self._draining = False
 
@@ -43,29 +63,82 @@ class SmtpServer:
 
     async def _open(self, role: Role, address: Listen) -> None:
         loop = asyncio.get_running_loop()
-        write_seconds = self._services.timeouts.write
+        listener = _listening(address)
+        self._listeners.append((role, listener))
+        if role is Role.SUBMISSIONS:
+            self._acceptors.append(asyncio.ensure_future(self._accept_tls(role, listener)))
+        else:
+            server = await loop.create_server(lambda: self._connection(role, None), sock=listener, backlog=_BACKLOG)
+            self._servers.append(server)
+        _log.info("listening", listener=role.value, address=str(address), port=_port(listener))
 
-        def accept() -> Connection:
-            return Connection(lambda connection: self._serve(connection, role), loop, write_seconds=write_seconds)
+    def _connection(self, role: Role, seat: _Seat | None) -> Connection:
+        loop = asyncio.get_running_loop()
+        return Connection(lambda it: self._serve(it, role, seat), loop, write_seconds=self._services.timeouts.write)
 
-        server = await loop.create_server(accept, address.host, address.port, backlog=_BACKLOG)
-        self._listeners.append((role, server))
-        _log.info("listening", listener=role.value, address=str(address), port=_port(server))
+    # --- implicit TLS (RFC 8314 §3) ---
+
+    async def _accept_tls(self, role: Role, listener: socket.socket) -> None:
+        """Accept by hand: the limits hold before a handshake, which costs more than all the rest."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, address = await loop.sock_accept(listener)
+            except OSError as error:  # no file descriptors, or a client that went away at once
+                _log.warning("not_accepted", listener=role.value, reason=str(error.strerror))
+                await asyncio.sleep(_ACCEPT_AGAIN_SECONDS)
+                continue
+            seat = self._seat(address[0])
+            if seat is None:
+                metrics.REFUSED.labels(role.value).inc()
+                client.close()
+                continue
+            task = asyncio.ensure_future(self._shake_hands(role, client, seat))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, role: Role, client: socket.socket, seat: _Seat) -> None:
+        """The handshake; after it the session has the seat. A PROXY header would be read before."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._connection(role, seat),
+                client,
+                ssl=self._services.tls,
+                ssl_handshake_timeout=self._services.timeouts.handshake,
+            )
+        except (OSError, EOFError):  # ssl.SSLError, a reset, a timeout
+            metrics.TLS.labels(role.value, "failed").inc()
+            seat.leave()
+            client.close()
+        except asyncio.CancelledError:
+            seat.leave()
+            client.close()
+            raise
+
+    # --- sessions ---
 
     def ports(self, role: Role) -> list[int]:
         """Where the listeners of a role are."""
-        return [_port(server) for found, server in self._listeners if found is role]
+        return [_port(listener) for found, listener in self._listeners if found is role]
 
     @property
     def sessions(self) -> int:
         return len(self._sessions)
 
-    async def _serve(self, connection: Connection, role: Role) -> None:
+    def _seat(self, address: str) -> _Seat | None:
+        """A place among the connections, if there is one."""
+        return _Seat(self._limit, address) if not self._draining and self._limit.enter(address) else None
+
+    async def _serve(self, connection: Connection, role: Role, seat: _Seat | None) -> None:
+        """`seat` is None unless the connection has one already."""
         if connection.transport is None:  # it ended before its task began
+            if seat is not None:
+                seat.leave()
             return
         # A PROXY header (its reading belongs here, before anything else) would replace this address.
         address, port = connection.peer
-        if self._draining or not self._limit.enter(address):
+        seat = seat or self._seat(address)
+        if seat is None:
             await self._turn_away(connection, role)
             return
         task = asyncio.current_task()
@@ -80,13 +153,12 @@ class SmtpServer:
             _log.debug("session_ended", session=session.id, client=address, listener=role.value, reason=end.value)
         finally:
             metrics.OPEN_SESSIONS.labels(role.value).dec()
-            self._limit.leave(address)
+            seat.leave()
             del self._sessions[connection]
 
     async def _turn_away(self, connection: Connection, role: Role) -> None:
         metrics.REFUSED.labels(role.value).inc()
-        if role is not Role.SUBMISSIONS:  # there, nothing can be said before a handshake, which costs too much
-            connection.reply(replies.SHUTTING_DOWN if self._draining else replies.TOO_MANY_CONNECTIONS)
+        connection.reply(replies.SHUTTING_DOWN if self._draining else replies.TOO_MANY_CONNECTIONS)
         await connection.close()
 
     def _is_relay_client(self, role: Role, address: str) -> bool:
@@ -100,8 +172,13 @@ class SmtpServer:
     async def drain(self, seconds: float) -> None:
         """Take no more connections, let transactions finish, end idle sessions with 421; after `seconds`, all."""
         self._draining = True
-        for _, server in self._listeners:
+        for acceptor in (*self._acceptors, *self._handshakes):
+            acceptor.cancel()
+        await asyncio.gather(*self._acceptors, *self._handshakes, return_exceptions=True)
+        for server in self._servers:
             server.close()
+        for _, listener in self._listeners:
+            listener.close()
         for connection in list(self._sessions):
             connection.begin_drain()
         left = list(self._sessions.values())
@@ -114,5 +191,13 @@ class SmtpServer:
                 await asyncio.wait(late)
 
 
-def _port(server: asyncio.Server) -> int:
-    return int(server.sockets[0].getsockname()[1])
+def _listening(address: Listen) -> socket.socket:
+    """Raises OSError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _port(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
