@@ -19,7 +19,6 @@ from directory_service import ADMIN_TOKEN, directory_service
 from loopback import free_port
 from paquebot.rpc import Identity
 
-
 # These commands alone: the whole program's imports would take most of the tests' time.
 _PROGRAM = """
 import typer
