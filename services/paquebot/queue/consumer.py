@@ -99,11 +99,12 @@ class Consumer:
         return jobs
 
     async def close(self) -> None:
-        """Jobs that came and were not asked for any more go back at once."""
+        """Jobs that came and were not asked for any more go back at once, to others: a pull of ours may still be
+        open, and the server would answer it with what we have just given back."""
+        await self._forget()
         for job in self._stray:
             await job.nak()
         self._stray = []
-        await self._forget()
 
     async def _subscribe(self) -> None:
         if self._subscription is not None:

@@ -212,6 +212,8 @@ class RelayConsumer:
     async def _drain(self, seconds: float) -> None:
         """What waits goes back at once; what is under way may end; what is then still before the message's first
         octet goes back too. Only what a host may be taking right now stays to the last moment."""
+        with contextlib.suppress(QueueUnavailable):
+            await self._consumer.close()  # first, or a pull that is still open gets back what we give back
         for work in list(self._destinations.take_waiting()):
             self._in_hand.pop(work.handle.sequence, None)
             await self._give_back(work, 0.0)
@@ -220,8 +222,6 @@ class RelayConsumer:
             if not work.progress.exposed:
                 task.cancel()
         await _settled(self._tasks, _CUT_SECONDS)
-        with contextlib.suppress(QueueUnavailable):
-            await self._consumer.close()
 
 
 async def _settled(tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:

@@ -1,0 +1,422 @@
+"""The relay on the real engines: from a job in the stream to other hosts, again later, or back to the sender."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import default as parsing_policy
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from directory_service import DirectoryService, directory_service
+from dns_server import DnsServer
+from loopback import free_port
+from paquebot.blobs import BlobStore
+from paquebot.cli.engines.nats import NatsEngine
+from paquebot.cli.engines.s3 import S3Engine
+from paquebot.queue import Publication, Queue, relay_ready, stream
+from paquebot.relay.service import main
+from paquebot.relay.settings import RelaySettings
+from paquebot.runtime.health import Health
+from paquebot.runtime.migrations import bootstrap_roles
+from paquebot.runtime.service import Context
+from paquebot.runtime.settings import load
+from paquebot.spool import Spool
+from paquebot.spool.outcomes import Outcome
+from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_NEVER, NOTIFY_SUCCESS, RET_HDRS, Envelope, RemoteRecipient
+from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
+from remote_host import DROP, SILENT, RemoteHost
+
+ROLE = "paquebot_relay"
+RAW = b"From: alice@example.org\r\nTo: a@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
+ZONE = "@ MX 10 mx\nmx A 127.0.0.1"
+SECONDS = 20.0
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = SECONDS) -> None:
+    """Ask again and again until the condition holds; fail at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Engines, a directory with alice@example.org, name servers for example.net; the relay is started by the test."""
+
+    directory: DirectoryService
+    spool: Spool
+    queue: Queue
+    dns: DnsServer
+    environ: dict[str, str]
+    admin_dsn: str
+    port: int
+
+    async def accept(
+        self, *to: str | RemoteRecipient, reverse_path: str = "alice@example.org", raw: bytes = RAW, **fields: object
+    ) -> str:
+        recipients = [
+            RemoteRecipient(forward_path=one, domain=one.rpartition("@")[2]) if isinstance(one, str) else one
+            for one in to
+        ]
+        envelope = Envelope(reverse_path=reverse_path, remote=recipients, **fields)  # type: ignore[arg-type]
+        return await self.spool.accept(envelope, raw)
+
+    @contextlib.asynccontextmanager
+    async def relay(self, **environ: str) -> AsyncIterator[Context]:
+        """The service as `paquebot relay` runs it, for the time of the block, ended by its drain."""
+        settings = load(RelaySettings, {**self.environ, **environ})
+        context = Context("relay", Health(), asyncio.Event())
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(main(context, settings))
+            try:
+                yield context
+            finally:
+                context.draining.set()
+            await asyncio.wait_for(task, SECONDS)
+
+    def host(self, on: dict[str, object] | None = None, **options: object) -> RemoteHost:
+        """The mail exchanger of example.net."""
+        return RemoteHost(on, port=self.port, **options)  # type: ignore[arg-type]
+
+    async def outcomes(self) -> dict[str, Outcome]:
+        connection = await asyncpg.connect(self.admin_dsn)
+        try:
+            rows = await connection.fetch("SELECT forward_path, outcome FROM spool.outcomes")
+        finally:
+            await connection.close()
+        return {row["forward_path"].partition("@")[0]: Outcome(row["outcome"]) for row in rows}
+
+    async def until_outcomes(self, expected: dict[str, Outcome], seconds: float = SECONDS) -> None:
+        async def there() -> bool:
+            return await self.outcomes() == expected
+
+        await eventually(there, f"outcomes {expected}", seconds)
+
+    async def settled(self) -> None:
+        """No relay job is left, ready or for later."""
+
+        async def empty() -> bool:
+            return (await stream.counts(self.queue)).total("relay.") == 0
+
+        await eventually(empty, "no relay job")
+
+    async def later(self) -> RelayJob:
+        """The only job that is scheduled, once there is one."""
+
+        async def scheduled() -> bool:
+            return (await stream.counts(self.queue)).total("relay.later.") == 1
+
+        await eventually(scheduled, "a job for later")
+        [stored] = [job async for job in stream.jobs(self.queue, "relay.later.*")]
+        return RelayJob.FromString(stored.payload)
+
+    async def reports(self, blobs: BlobStore, count: int) -> list[EmailMessage]:
+        """The notifications to accounts of example.org, once there are `count`."""
+
+        async def there() -> bool:
+            return (await stream.counts(self.queue)).total("deliver.ready.example_org") >= count
+
+        await eventually(there, f"{count} notifications")
+        found = []
+        async for stored in stream.jobs(self.queue, "deliver.ready.example_org"):
+            for entry in DeliverJob.FromString(stored.payload).entries:
+                assert entry.reverse_path == "", "RFC 3464 §2: from the null reverse-path"
+                raw = await blobs.read(entry.blob)
+                found.append(BytesParser(policy=parsing_policy).parsebytes(raw))
+        assert len(found) == count
+        return found  # type: ignore[return-value]
+
+
+def fields(report: EmailMessage) -> list[dict[str, str]]:
+    """Of the delivery-status part: the message's group, then one a recipient."""
+    [status] = [part for part in report.walk() if part.get_content_type() == "message/delivery-status"]
+    return [dict(group.items()) for group in status.get_payload()]  # type: ignore[union-attr]
+
+
+@pytest.fixture
+async def post(
+    queue: Queue, spool: Spool, database: str, bucket: str, nats_engine: NatsEngine, s3_engine: S3Engine
+) -> AsyncIterator[Post]:
+    login, access = nats_engine.accesses[0], s3_engine.accesses[0]
+    async with directory_service(database) as directory, DnsServer({"example.net": ZONE}) as dns:
+        await directory.domain("example.org")
+        await directory.account("alice@example.org")
+        await bootstrap_roles(database, {ROLE: "role secret"})
+        parts = urllib.parse.urlsplit(database)
+        dsn = parts._replace(netloc=f"{ROLE}:role%20secret@{parts.netloc.rpartition('@')[2]}").geturl()
+        port = free_port()
+        environ = {
+            "PAQUEBOT_NATS_URL": nats_engine.url,
+            "PAQUEBOT_NATS_USER": login.name,
+            "PAQUEBOT_NATS_PASSWORD": login.password,
+            "PAQUEBOT_S3_ENDPOINT": f"http://{s3_engine.endpoint}",
+            "PAQUEBOT_S3_BUCKET": bucket,
+            "PAQUEBOT_S3_ACCESS_KEY": access.access_key,
+            "PAQUEBOT_S3_SECRET_KEY": access.secret_key,
+            "PAQUEBOT_POSTGRES_DSN": dsn,
+            "PAQUEBOT_RECIPIENT_VALIDATION": directory.target,
+            "PAQUEBOT_HOSTNAME": "relay.example.org",
+            "PAQUEBOT_METRICS_LISTEN": "127.0.0.1:0",
+            "PAQUEBOT_RELAY_DNS": f"127.0.0.1:{dns.port}",
+            "PAQUEBOT_RELAY_PORT": str(port),
+            "PAQUEBOT_RELAY_RETRY": "1s",
+            "PAQUEBOT_RELAY_RETRY_JITTER": "0",
+            "PAQUEBOT_RELAY_BACK_OFF": "500ms",
+            "PAQUEBOT_DRAIN": "8s",
+        }
+        yield Post(directory, spool, queue, dns, environ, database, port)
+
+
+async def test_a_message_goes_to_its_domains(post: Post) -> None:
+    post.dns.set_zone("example.com", "@ A 127.0.0.1")
+    async with post.host() as host, post.relay() as context:
+        await post.accept("a@example.net", "b@example.net", "c@example.com")
+        await host.until(lambda: len(host.messages) == 2)
+        await post.settled()
+        by_size = sorted(host.messages, key=lambda message: len(message.rcpt))
+        assert by_size[0].rcpt == ("RCPT TO:<c@example.com>",)
+        assert by_size[1].rcpt == ("RCPT TO:<a@example.net>", "RCPT TO:<b@example.net>")
+        assert all(message.data == RAW for message in host.messages)
+        assert all(message.mail.startswith("MAIL FROM:<alice@example.org>") for message in host.messages)
+        assert await post.outcomes() == dict.fromkeys("abc", Outcome.RELAYED)
+        assert await context.health.unready() == []
+
+
+async def test_each_recipient_has_its_own_end(post: Post, blobs: BlobStore) -> None:
+    later = "451 4.2.0 Greylisted"
+
+    def rcpt(line: str) -> str:
+        return {"a": "250 2.1.5 Ok", "b": later, "c": "550 5.1.1 No such user", "d": "550 5.1.1 No"}[line[9]]
+
+    wishes = RemoteRecipient(forward_path="d@example.net", domain="example.net", orcpt="rfc822;old+d@example.com")
+    async with post.host({"RCPT": rcpt}) as host, post.relay():
+        await post.accept("a@example.net", "b@example.net", "c@example.net", wishes, envid="id+1", ret=RET_HDRS)
+        await post.until_outcomes({"a": Outcome.RELAYED, "c": Outcome.BOUNCED, "d": Outcome.BOUNCED})
+        job = await post.later()
+        assert [recipient.forward_path for recipient in job.recipients] == ["b@example.net"]
+        assert (job.attempt, job.last_reply) == (1, later)
+
+        [report] = await post.reports(blobs, 1)  # all failing recipients of a job in one
+        message, one, two = fields(report)
+        assert report["To"] == "alice@example.org"
+        assert message["Original-Envelope-Id"] == "id+1"
+        assert message["Reporting-MTA"] == "dns; relay.example.org"
+        assert (one["Final-Recipient"], one["Action"]) == ("rfc822; c@example.net", "failed")
+        assert (one["Status"], one["Remote-MTA"]) == ("5.1.1", "dns; mx.example.net")
+        assert one["Diagnostic-Code"] == "smtp; 550 5.1.1 No such user"
+        assert two["Original-Recipient"] == "rfc822; old+d@example.com"
+        assert b"How do you do?" not in report.as_bytes(), "RET=HDRS"
+
+        del host.on["RCPT"]
+        await host.until(lambda: len(host.messages) == 2)
+        await post.settled()
+        assert [message.rcpt for message in host.messages] == [
+            ("RCPT TO:<a@example.net>",),
+            ("RCPT TO:<b@example.net>",),
+        ]
+
+
+async def test_a_host_that_is_away_gets_its_mail_when_it_is_back(post: Post) -> None:
+    async with post.relay():
+        await post.accept("a@example.net")
+        job = await post.later()
+        assert "connection refused" in job.last_reply
+        async with post.host() as host:
+            await host.until(lambda: len(host.messages) == 1)
+            await post.settled()
+    assert await post.outcomes() == {"a": Outcome.RELAYED}
+
+
+async def test_a_lost_reply_means_again_not_never(post: Post) -> None:
+    """RFC 1047: the host has the message and we do not know; it may get it twice, it must not get it never."""
+    async with post.host({"MESSAGE": DROP}) as host, post.relay():
+        await post.accept("a@example.net")
+        await post.later()
+        host.on.clear()
+        await host.until(lambda: len(host.messages) == 1)
+        await post.settled()
+    assert await post.outcomes() == {"a": Outcome.RELAYED}
+
+
+async def test_a_job_that_comes_again_sends_nothing_twice(post: Post) -> None:
+    async with post.host() as host:
+        async with post.relay():
+            await post.accept("a@example.net", "b@example.net")
+            [stored] = [job async for job in stream.jobs(post.queue, "relay.>")] or [None]
+            await host.until(lambda: len(host.messages) == 1)
+            await post.settled()
+        job = RelayJob(queue_id="", domain="example.net")
+        job = RelayJob.FromString(stored.payload) if stored else job
+        assert job.queue_id, "the job was seen before it was done"
+        extra = RemoteRecipient(forward_path="c@example.net", domain="example.net")
+        job.recipients.append(extra)  # as after a crash in the middle: two are done, one is not
+        await post.queue.publish([Publication(relay_ready("example.net"), job.SerializeToString())])
+        async with post.relay():
+            await host.until(lambda: len(host.messages) == 2)
+            await post.settled()
+        assert host.messages[1].rcpt == ("RCPT TO:<c@example.net>",)
+
+
+async def test_what_expires_goes_back_to_its_sender(post: Post, blobs: BlobStore) -> None:
+    async with post.host({"RCPT": "451 4.2.0 Later"}), post.relay(PAQUEBOT_RELAY_LIFETIME="2s"):
+        await post.accept("a@example.net")
+        await post.until_outcomes({"a": Outcome.BOUNCED})
+        [report] = await post.reports(blobs, 1)
+        _, one = fields(report)
+        assert (one["Action"], one["Status"]) == ("failed", "4.4.7")
+        assert one["Diagnostic-Code"] == "smtp; 451 4.2.0 Later"
+        await post.settled()
+
+
+async def test_a_delay_is_told_once_to_those_who_want_it(post: Post, blobs: BlobStore) -> None:
+    never = RemoteRecipient(forward_path="n@example.net", domain="example.net", notify=[NOTIFY_NEVER])
+    wanted = RemoteRecipient(forward_path="d@example.net", domain="example.net", notify=[NOTIFY_DELAY])
+    async with post.host({"RCPT": "451 4.2.0 Later"}) as host, post.relay(PAQUEBOT_RELAY_WARN_AFTER="1s"):
+        await post.accept("a@example.net", never, wanted)
+        [report] = await post.reports(blobs, 1)
+        _, *recipients = fields(report)
+        assert [one["Final-Recipient"] for one in recipients] == ["rfc822; a@example.net", "rfc822; d@example.net"]
+        assert {one["Action"] for one in recipients} == {"delayed"}
+        assert all("Will-Retry-Until" in one for one in recipients)
+        attempts = sum(line.startswith("MAIL") for line in host.said)
+        await host.until(lambda: sum(line.startswith("MAIL") for line in host.said) > attempts)
+        assert (await post.later()).delay_reported
+        assert len(await post.reports(blobs, 1)) == 1
+        host.on.clear()
+        await post.settled()
+
+
+async def test_notify_never_is_honoured(post: Post) -> None:
+    never = RemoteRecipient(forward_path="n@example.net", domain="example.net", notify=[NOTIFY_NEVER])
+    async with post.host({"RCPT": "550 5.1.1 No"}), post.relay():
+        await post.accept(never)
+        await post.until_outcomes({"n": Outcome.BOUNCED})
+        await post.settled()
+        assert (await stream.counts(post.queue)).by_subject == {}
+
+
+@pytest.mark.parametrize("dsn", [True, False])
+async def test_success_is_told_where_the_next_host_cannot(post: Post, blobs: BlobStore, *, dsn: bool) -> None:
+    wanted = RemoteRecipient(forward_path="s@example.net", domain="example.net", notify=[NOTIFY_SUCCESS])
+    async with post.host(extensions=("DSN",) if dsn else ()) as host, post.relay():
+        await post.accept(wanted)
+        await post.until_outcomes({"s": Outcome.RELAYED})
+        await post.settled()
+        if dsn:
+            assert host.messages[0].rcpt == ("RCPT TO:<s@example.net> NOTIFY=SUCCESS",)
+            assert (await stream.counts(post.queue)).by_subject == {}
+        else:
+            [report] = await post.reports(blobs, 1)
+            assert fields(report)[1]["Action"] == "relayed"
+
+
+async def test_a_failed_notification_is_dropped(post: Post) -> None:
+    async with post.host({"RCPT": "550 5.1.1 No"}), post.relay():
+        await post.accept("a@example.net", reverse_path="")
+        await post.until_outcomes({"a": Outcome.DROPPED})
+        await post.settled()
+        assert (await stream.counts(post.queue)).by_subject == {}
+
+
+async def test_a_failed_notification_can_go_to_the_postmaster(post: Post, blobs: BlobStore) -> None:
+    async with post.host({"RCPT": "550 5.1.1 No"}):
+        async with post.relay(PAQUEBOT_RELAY_DOUBLE_BOUNCE_TO="alice@example.org"):
+            await post.accept("a@example.net", reverse_path="")
+            await post.until_outcomes({"a": Outcome.DROPPED})
+            [report] = await post.reports(blobs, 1)
+            assert report["To"] == "alice@example.org"
+
+
+async def test_a_notification_to_a_sender_elsewhere_is_relayed(post: Post) -> None:
+    post.dns.set_zone("example.com", "@ A 127.0.0.1")
+    async with post.host({"RCPT": lambda line: "550 5.1.1 No" if "example.net" in line else "250 Ok"}) as host:
+        async with post.relay():
+            await post.accept("a@example.net", reverse_path="s@example.com")
+            await host.until(lambda: len(host.messages) == 1)
+            await post.settled()
+            assert host.messages[0].mail.startswith("MAIL FROM:<>")
+            assert host.messages[0].rcpt == ("RCPT TO:<s@example.com>",)
+            assert b"multipart/report" in host.messages[0].data
+
+
+async def test_a_domain_without_mail_bounces_at_once(post: Post, blobs: BlobStore) -> None:
+    post.dns.set_zone("example.com", "@ MX 0 .")  # RFC 7505
+    async with post.relay():
+        await post.accept("a@example.com")
+        await post.until_outcomes({"a": Outcome.BOUNCED})
+        [report] = await post.reports(blobs, 1)
+        assert fields(report)[1]["Status"] == "5.1.10"
+
+
+async def test_an_unreadable_job_is_held(post: Post) -> None:
+    await post.queue.publish([Publication(relay_ready("example.net"), b"\xff\xff\xff")])
+    async with post.relay():
+
+        async def is_held() -> bool:
+            return (await stream.counts(post.queue)).total("hold.unreadable.") == 1
+
+        await eventually(is_held, "a held job")
+        [held] = [HeldJob.FromString(job.payload) async for job in stream.jobs(post.queue, "hold.>")]
+        assert (held.subject, held.payload) == (relay_ready("example.net"), b"\xff\xff\xff")
+        await post.settled()
+
+
+async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -> None:
+    await post.accept("a@example.net")
+    await blobs.delete([info.pack async for info in blobs.list_packs()])
+    async with post.host() as host, post.relay(PAQUEBOT_RELAY_TRIES="1"):
+
+        async def is_held() -> bool:
+            return (await stream.counts(post.queue)).total("hold.blob.") == 1
+
+        await eventually(is_held, "a held job")
+        await post.settled()
+        assert host.connections == []
+    assert await post.outcomes() == {}
+
+
+async def test_a_drain_finishes_what_is_under_way_and_hands_back_the_rest(post: Post) -> None:
+    async with post.host({"MESSAGE": SILENT}) as host:
+        settings = {"PAQUEBOT_RELAY_DESTINATION_CONCURRENCY": "1"}
+        async with post.relay(**settings) as context:
+            await post.accept("a@example.net")
+            await post.accept("b@example.net")
+            await host.until(lambda: "DATA" in host.said)
+            context.draining.set()
+        # The one at the silent host was cut off at the drain's end, the other handed back at its beginning.
+        assert sum(line.startswith("MAIL") for line in host.said) == 1
+        host.on.clear()
+        async with post.relay():
+            await post.until_outcomes({"b": Outcome.RELAYED, "a": Outcome.RELAYED})
+            await post.settled()
+
+
+async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:
+    async with post.host({"MESSAGE": SILENT}) as host:
+        await post.accept("a@example.net", "b@example.net")
+        process = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("paquebot"), "relay", env={**os.environ, **post.environ}
+        )
+        try:
+            await host.until(lambda: "DATA" in host.said, 30.0)
+        finally:
+            process.kill()
+            await process.wait()
+        host.on.clear()
+        async with post.relay():
+            # The queue hands the job out again when it has heard nothing of it for 30 s.
+            await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.RELAYED}, 60.0)
+            await post.settled()
+        assert [len(message.rcpt) for message in host.messages] == [2]
