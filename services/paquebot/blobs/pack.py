@@ -141,9 +141,7 @@ def decode_entry(ref: BlobRef, data: bytes) -> bytes:
     return message
 
 
-def _decoded(
-    compression: Compression.ValueType, encryption: Encryption.ValueType, size: int, data: bytes
-) -> bytes:
+def _decoded(compression: Compression.ValueType, encryption: Encryption.ValueType, size: int, data: bytes) -> bytes:
     if encryption != ENCRYPTION_NONE:
         raise BadPack(f"encryption {encryption} is not known")
     if compression == COMPRESSION_NONE:
