@@ -1,0 +1,129 @@
+"""The end of a message, wherever the segments are cut, and what its content may be (RFC 5321 §2.3.8, §4.5.2)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paquebot.wire.smtp.content import (
+    BareLineEnd,
+    ChunkCollector,
+    DataDecoder,
+    LineTooLong,
+    add_transparency,
+    check_line_lengths,
+)
+
+_ALPHABET = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"a", b"\x00", b"\xff"]), max_size=30).map(b"".join)
+_LINES = st.lists(st.lists(st.sampled_from([b".", b"a", b"\xc3\xa9"]), max_size=6).map(b"".join), max_size=8)
+_CUTS = st.lists(st.integers(min_value=1, max_value=7), max_size=40)
+
+
+def decoded(octets: bytes, cuts: list[int]) -> tuple[bytes, bytes] | None:
+    """The content and what follows, when `octets` come in segments of these lengths; None: no end."""
+    decoder = DataDecoder()
+    at = 0
+    for length in [*cuts, len(octets)]:
+        rest = decoder.feed(octets[at : at + length])
+        at += length
+        if rest is not None:
+            return decoder.content(), rest + octets[at:]
+    return None
+
+
+@given(_LINES, _CUTS)
+def test_any_lines_come_back_wherever_segments_are_cut(lines: list[bytes], cuts: list[int]) -> None:
+    content = b"".join(line + b"\r\n" for line in lines)
+    assert decoded(add_transparency(content) + b"QUIT\r\n", cuts) == (content, b"QUIT\r\n")
+
+
+@given(_ALPHABET, _CUTS)
+def test_only_crlf_dot_crlf_ends(octets: bytes, cuts: list[int]) -> None:
+    end = (b"\r\n" + octets).find(b"\r\n.\r\n")
+    try:
+        found = decoded(octets, cuts)
+    except BareLineEnd:
+        assert end >= 0
+        assert (octets[:end] if end else b"").replace(b"\r\n", b"").strip(b".a\x00\xff") != b""
+        return
+    if end < 0:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[1] == octets[end + 3 :]
+        assert b"\r" not in found[0].replace(b"\r\n", b"")
+        assert b"\n" not in found[0].replace(b"\r\n", b"")
+
+
+@given(_ALPHABET, _CUTS)
+def test_discarding_finds_the_same_end(octets: bytes, cuts: list[int]) -> None:
+    keeping, discarding = DataDecoder(), DataDecoder()
+    at = 0
+    for length in [*cuts, len(octets)]:
+        segment = octets[at : at + length]
+        at += length
+        kept, discarded = keeping.feed(segment), discarding.feed(segment)
+        assert kept == discarded
+        if kept is not None:
+            return
+        assert keeping.octets == discarding.octets
+        discarding.discard()
+
+
+@pytest.mark.parametrize("mark", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r\n\0.\r\n"])
+def test_other_marks_do_not_end(mark: bytes) -> None:
+    assert decoded(b"hello" + mark + b"x", []) is None
+
+
+@pytest.mark.parametrize("cut", range(1, 5))
+def test_end_mark_cut_anywhere(cut: int) -> None:
+    octets = b"hello\r\n.\r\nQUIT\r\n"
+    assert decoded(octets, [4 + cut]) == (b"hello\r\n", b"QUIT\r\n")
+
+
+@pytest.mark.parametrize(
+    ("octets", "content"),
+    [
+        (b".\r\n", b""),
+        (b"\r\n.\r\n", b"\r\n"),
+        (b"..\r\n.\r\n", b".\r\n"),
+        (b".a\r\n.\r\n", b"a\r\n"),
+        (b"a.\r\n..b\r\n....\r\n.\r\n", b"a.\r\n.b\r\n...\r\n"),
+    ],
+)
+def test_transparency(octets: bytes, content: bytes) -> None:
+    assert decoded(octets, []) == (content, b"")
+
+
+def test_line_length_counts_crlf_and_not_the_transparency_dot() -> None:
+    check_line_lengths(b"x" * 998 + b"\r\n", 1000)
+    with pytest.raises(LineTooLong):
+        check_line_lengths(b"ok\r\n" + b"x" * 999 + b"\r\n" + b"ok\r\n", 1000)
+    content = b"." + b"x" * 997 + b"\r\n"
+    assert decoded(add_transparency(content), []) == (content, b"")
+
+
+@given(st.lists(st.integers(min_value=0, max_value=30), max_size=20), st.integers(min_value=3, max_value=25))
+def test_line_lengths_are_exact(lengths: list[int], limit: int) -> None:
+    content = b"".join(b"x" * length + b"\r\n" for length in lengths)
+    too_long = any(length + 2 > limit for length in lengths)
+    if too_long:
+        with pytest.raises(LineTooLong):
+            check_line_lengths(content, limit)
+    else:
+        check_line_lengths(content, limit)
+
+
+@given(_ALPHABET, _CUTS)
+def test_chunks_join_and_end_with_a_line_end(octets: bytes, cuts: list[int]) -> None:
+    collector = ChunkCollector()
+    at = 0
+    for length in [*cuts, len(octets)]:
+        collector.feed(octets[at : at + length])
+        at += length
+    assert collector.octets == len(octets)
+    bare = octets.count(b"\r\n") != octets.count(b"\r") or octets.count(b"\r\n") != octets.count(b"\n")
+    if bare:
+        with pytest.raises(BareLineEnd):
+            collector.content()
+    else:
+        assert collector.content() == octets + (b"" if octets.endswith(b"\r\n") or not octets else b"\r\n")
