@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from directory_service import DirectoryService, directory_service, role_dsn
-from paquebot.directory.passwords import Argon2Parameters, Hasher
+from paquebot.directory.passwords import Argon2Parameters, Hasher, new_app_password
 from paquebot.recipient_validation.authentication import Authentication
 from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.hashing import HASH_SECONDS, HASHES_WAITING, Hashing
@@ -107,6 +107,7 @@ async def test_app_passwords(service: DirectoryService, database: str) -> None:
     assert await login(service, "alice@example.org", made.password.replace("-", "").upper()) == identity
     assert verifications() == before  # 100 random bits need no slow hash
     assert await login(service, "bob@example.org", made.password) == InvalidCredentials()
+    assert await login(service, "alice@example.org", new_app_password()) == InvalidCredentials()
     (listed,) = (
         await service.admin.ask(stub.ListAppPasswords, pb.ListAppPasswordsRequest(address="alice@example.org"))
     ).app_passwords

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from directory_service import DirectoryService, directory_service, running
 from loopback import free_port
 from paquebot.rpc import DirectoryUnavailable, ValidationCacheSettings, ValidationClient, open_channel
+from paquebot.rpc.health import probe
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1 import directory_pb2 as pb
@@ -322,6 +323,7 @@ async def test_health_and_reflection(service: DirectoryService) -> None:
         async for response in stub.Watch(health_pb2.HealthCheckRequest(service="paquebot.v1.Authentication")):
             if response.status == health_pb2.HealthCheckResponse.SERVING:
                 break
+    await probe(service.channel, "paquebot.v1.Authentication")
     assert await service.context.health.unready() == []
     requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
     reflector = reflection_pb2_grpc.ServerReflectionStub(service.channel)
@@ -339,6 +341,8 @@ async def test_without_its_database_the_service_is_up_not_ready_and_unavailable(
         stub = health_pb2_grpc.HealthStub(service.channel)
         health = await stub.Check(health_pb2.HealthCheckRequest())
         assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(DirectoryUnavailable, match="does not serve"):
+            await probe(service.channel, "")
 
 
 async def test_an_unmigrated_database_is_an_incident_that_tells_nothing(database: str) -> None:
