@@ -46,7 +46,7 @@ async def begun(joined: Gathering[int, int], statements: Statements, *calls: lis
     for number, keys in enumerate(calls):
         tasks.append(asyncio.ensure_future(joined(keys)))
         async with asyncio.timeout(5.0):
-            while number == 0 and not statements.asked:  # noqa: ASYNC110 - the statement itself is what happens
+            while number == 0 and not statements.asked:
                 await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
