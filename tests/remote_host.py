@@ -2,7 +2,8 @@
 
 `on` maps a phase (CONNECT, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, MESSAGE, RSET, NOOP, QUIT) to its answer: text
 (CRLF is added), DROP (close without a word), SILENT (never answer), THEN_DROP(text), or a function of the command line
-that gives one of these. What is not in the script is answered as a good server would. `messages` is what was taken.
+that gives one of these. What is not in the script is answered as a good server would, `hold` gates phases until an
+event. `messages` is what was taken.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class RemoteHost:
         self.extensions = extensions
         self.address = address
         self.port = port
+        self.hold: dict[str, asyncio.Event] = {}
         self.messages: list[Taken] = []
         self.connections: list[Transcript] = []
         self._tls = tls
@@ -202,6 +204,8 @@ class _Conversation:
 
     async def _say(self, phase: str, line: str, good: str) -> bool:
         """True: the answer was positive."""
+        if (gate := self._host.hold.get(phase)) is not None:
+            await gate.wait()
         answer = self._host.on.get(phase, good)
         if callable(answer):
             answer = answer(line)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 
 from directory_service import DirectoryService, directory_service
 from dns_server import DnsServer
@@ -388,19 +389,96 @@ async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -
 
 
 async def test_a_drain_finishes_what_is_under_way_and_hands_back_the_rest(post: Post) -> None:
-    async with post.host({"MESSAGE": SILENT}) as host:
-        settings = {"PAQUEBOT_RELAY_DESTINATION_CONCURRENCY": "1"}
-        async with post.relay(**settings) as context:
+    async with post.host() as host:
+        release = asyncio.Event()
+        host.hold["MESSAGE"] = release
+        async with post.relay(PAQUEBOT_RELAY_DESTINATION_CONCURRENCY="1") as context:
             await post.accept("a@example.net")
             await post.accept("b@example.net")
             await host.until(lambda: "DATA" in host.said)
             context.draining.set()
-        # The one at the silent host was cut off at the drain's end, the other handed back at its beginning.
-        assert sum(line.startswith("MAIL") for line in host.said) == 1
-        host.on.clear()
+            release.set()
+            await post.until_outcomes({"a": Outcome.RELAYED})
+        assert len(host.messages) == 1
         async with post.relay():
             await post.until_outcomes({"b": Outcome.RELAYED, "a": Outcome.RELAYED})
             await post.settled()
+
+
+async def test_a_drain_does_not_wait_for_a_silent_host(post: Post) -> None:
+    async with post.host({"MAIL": SILENT}) as host:
+        async with post.relay(PAQUEBOT_DRAIN="4s") as context:
+            await post.accept("a@example.net")
+            await host.until(lambda: any(line.startswith("MAIL") for line in host.said))
+            started = time.monotonic()
+            context.draining.set()
+        assert time.monotonic() - started < 4
+        host.on.clear()
+        async with post.relay():
+            await post.until_outcomes({"a": Outcome.RELAYED})
+
+
+async def test_nothing_is_sent_while_it_could_not_be_recorded(post: Post) -> None:
+    nobody = f"postgresql://paquebot_relay@127.0.0.1:{free_port()}/nothing"
+    async with post.host() as host:
+        await post.accept("a@example.net")
+        async with post.relay(PAQUEBOT_POSTGRES_DSN=nobody) as context:
+            before = _again()
+
+            async def given_back() -> bool:
+                return _again() > before
+
+            await eventually(given_back, "the job given back")
+            assert [reason.partition(":")[0] for reason in await context.health.unready()] == ["postgres"]
+        assert host.connections == []
+        async with post.relay():
+            await post.until_outcomes({"a": Outcome.RELAYED})
+            await post.settled()
+
+
+async def test_a_bounce_waits_for_the_directory(post: Post, blobs: BlobStore) -> None:
+    async with post.host({"RCPT": lambda line: "250 Ok" if "<a@" in line else "550 5.1.1 No"}) as host:
+        await post.accept("a@example.net", "b@example.net")
+        async with post.relay(
+            PAQUEBOT_RECIPIENT_VALIDATION=f"127.0.0.1:{free_port()}", PAQUEBOT_RECIPIENT_VALIDATION_TIMEOUT="1s"
+        ):
+            before = _again()
+
+            async def given_back() -> bool:
+                return _again() > before
+
+            await eventually(given_back, "the job given back")
+            assert await post.outcomes() == {"a": Outcome.RELAYED}, "recorded before anything else"
+        async with post.relay():
+            await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.BOUNCED})
+            await post.settled()
+        assert len(await post.reports(blobs, 1)) == 1
+        assert len(host.messages) == 1
+
+
+def _again() -> float:
+    return REGISTRY.get_sample_value("paquebot_relay_attempts_total", {"result": "engine_away"}) or 0.0
+
+
+async def test_a_crowd_for_one_domain_does_not_hold_up_another(post: Post) -> None:
+    """Jobs above the bound of a destination go back into the stream for later, untouched."""
+    post.dns.set_zone("example.com", "@ A 127.0.0.1")
+    async with post.host({"RCPT": lambda line: SILENT if "example.net" in line else "250 Ok"}) as host:
+        settings = {"PAQUEBOT_RELAY_DESTINATION_CONCURRENCY": "1", "PAQUEBOT_RELAY_DESTINATION_WAITING": "1"}
+        for name in ("a", "b", "c", "d"):
+            await post.accept(f"{name}@example.net")
+        await post.accept("z@example.com")
+        async with post.relay(**settings, PAQUEBOT_DRAIN="4s"):
+            await host.until(lambda: len(host.messages) == 1)
+            assert host.messages[0].rcpt == ("RCPT TO:<z@example.com>",)
+
+            async def scheduled() -> bool:
+                return (await stream.counts(post.queue)).total("relay.later.") >= 2
+
+            await eventually(scheduled, "jobs put back for later")
+            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.later.*")]
+            assert {job.attempt for job in jobs} == {0}
+    assert await post.outcomes() == {"z": Outcome.RELAYED}
 
 
 async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:

@@ -34,7 +34,7 @@ _FETCH_SECONDS = 5.0
 _AWAY_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 10.0  # a third of what the queue allows
 _MAX_SILENCE = 60.0
-_AGAIN_SECONDS = 10.0  # an engine is away, or memory is full
+_AGAIN_MOST_SECONDS = 30.0  # an engine is away, or memory is full: soon at first, then more patiently
 _CROWDED_SECONDS = 30.0  # a destination has more jobs here than it can take soon
 _CUT_SECONDS = 3.0  # before the drain's end, for what is handed back
 
@@ -162,7 +162,7 @@ class RelayConsumer:
             reason = type(error).__name__
             _log.warning("job_again", queue_id=work.job.queue_id, reason=reason)
             metrics.ATTEMPTS.labels("engine_away").inc()
-            await self._give_back(work, _AGAIN_SECONDS * (1 + self._random()))
+            await self._give_back(work, self._patience(work))
         except (BlobMissing, BadPack):
             _log.exception("message_missing", queue_id=work.job.queue_id)
             await self._again_or_hold(work, "blob")
@@ -176,12 +176,16 @@ class RelayConsumer:
     async def _again_or_hold(self, work: Work, reason: str) -> None:
         metrics.ATTEMPTS.labels("error").inc()
         if work.handle.deliveries < self._load.deliveries:
-            await self._give_back(work, min(300.0, 2.0**work.handle.deliveries))
+            await self._give_back(work, self._patience(work))
             return
         try:
             await self._hold(work.handle, reason)
         except QueueUnavailable:
-            await self._give_back(work, _AGAIN_SECONDS)
+            await self._give_back(work, _AGAIN_MOST_SECONDS)
+
+    def _patience(self, work: Work) -> float:
+        wait = min(_AGAIN_MOST_SECONDS, 2.0 ** min(work.handle.deliveries, 16))
+        return wait * (1 + self._random()) / 2
 
     async def _give_back(self, work: Work, delay_seconds: float) -> None:
         with contextlib.suppress(QueueUnavailable):  # then it comes again by itself

@@ -11,6 +11,7 @@ from paquebot.relay.consumer import RelayConsumer
 from paquebot.relay.courier import Courier
 from paquebot.relay.destinations import Destinations
 from paquebot.relay.handshake import Handshake
+from paquebot.relay.ledger import Ledger, Reader
 from paquebot.relay.pool import Pool
 from paquebot.relay.reports import Reporter
 from paquebot.relay.resolver import Resolver
@@ -75,14 +76,14 @@ def _consumer(
 ) -> RelayConsumer:
     client, chance = settings.client, random.SystemRandom()
     destinations: Destinations[Work] = Destinations(settings.load, settings.retry, time.time)
-    settlement = Settlement(postgres, queue, reporter, RetrySchedule(settings.retry, chance.random), time.time)
+    settlement = Settlement(Ledger(postgres), queue, reporter, RetrySchedule(settings.retry, chance.random), time.time)
     handshake = Handshake(
         settings.process.hostname, settings.deadlines, TlsContexts(client.ca), TlsMemory(), source=client.source
     )
     resolver = Resolver(settings.routing, settings.process.hostname, client.port, chance.shuffle)
     courier = Courier(resolver, handshake, pool, client, settings.deadlines)
     limit = settings.process.in_flight
-    worker = Worker(blobs, courier, settlement, destinations, OctetBudget(limit), limit)
+    worker = Worker(Reader(blobs), courier, settlement, destinations, OctetBudget(limit), limit)
     return RelayConsumer(
         queue,
         Consumer(queue, CONSUMER, RELAY),

@@ -19,11 +19,12 @@ from paquebot.message import Action
 from paquebot.observability.log import Log
 from paquebot.queue import Publication, Queue, domain_token, relay_later, relay_ready
 from paquebot.relay import metrics
+from paquebot.relay.ledger import Ledger
 from paquebot.relay.reports import Reporter, Told, due
 from paquebot.relay.result import EXPIRED, Outcome, Result
 from paquebot.relay.retry import RetrySchedule, accepted_at
 from paquebot.relay.transaction import Results
-from paquebot.runtime.postgres import Postgres, PostgresUnavailable
+from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.spool import outcomes
 from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
@@ -46,13 +47,13 @@ class Settlement:
 
     def __init__(
         self,
-        postgres: Postgres,
+        ledger: Ledger,
         queue: Queue,
         reporter: Reporter,
         schedule: RetrySchedule,
         clock: Callable[[], float],
     ) -> None:
-        self._postgres = postgres
+        self._ledger = ledger
         self._queue = queue
         self._reporter = reporter
         self._schedule = schedule
@@ -60,8 +61,8 @@ class Settlement:
 
     async def open_recipients(self, job: RelayJob) -> list[RemoteRecipient]:
         """Those of whom no end is recorded. Raises PostgresUnavailable."""
-        done = await outcomes.done(self._postgres, [job.queue_id])
-        return [r for r in job.recipients if (job.queue_id, r.forward_path) not in done]
+        done = await self._ledger.done(job.queue_id)
+        return [recipient for recipient in job.recipients if recipient.forward_path not in done]
 
     async def record_delivered(self, job: RelayJob, results: Results) -> None:
         """Step 1. Keeps on trying while PostgreSQL is away: nothing else may happen to the job before, for what a
@@ -70,7 +71,7 @@ class Settlement:
         rows = [(job.queue_id, path, outcomes.Outcome.RELAYED) for path in results]
         while True:
             try:
-                await outcomes.record(self._postgres, rows)
+                await self._ledger.record(rows)
                 break
             except PostgresUnavailable:
                 _log.warning("delivered_not_recorded_yet", queue_id=job.queue_id)
@@ -79,10 +80,13 @@ class Settlement:
 
     async def settle(
         self, job: RelayJob, recipients: Sequence[RemoteRecipient], results: Results, raw: bytes, not_before: float
-    ) -> None:
-        """Steps 2 to 4; the caller acknowledges. `recipients` were part of the attempt and each has its result;
-        `not_before`: when the destination's rest ends. Raises SpoolUnavailable, DirectoryUnavailable,
-        SenderUncertain, PostgresUnavailable, QueueUnavailable: the job is then to come again."""
+    ) -> bool:
+        """Steps 2 to 4; the caller acknowledges. True: somebody was deferred.
+
+        `recipients` were part of the attempt and each has its result; `not_before`: when the destination's rest
+        ends. Raises SpoolUnavailable, DirectoryUnavailable, SenderUncertain, PostgresUnavailable, QueueUnavailable:
+        the job is then to come again.
+        """
         now = self._clock()
         at = self._schedule.next_attempt(job, now, not_before=not_before)
         sorted_ = _sorted([(recipient, results[recipient.forward_path]) for recipient in recipients], at)
@@ -91,6 +95,7 @@ class Settlement:
         await self._fail(job, sorted_.failed, raw, now)
         if sorted_.deferred and at is not None:
             await self._defer(job, sorted_.deferred, raw, now, at)
+        return bool(sorted_.deferred)
 
     async def _fail(self, job: RelayJob, failed: Entries, raw: bytes, now: float) -> None:
         """Steps 2 and 3."""
@@ -101,7 +106,7 @@ class Settlement:
         else:
             await self._reporter.double_bounce(job, [Told(*entry) for entry in failed], raw, now)
         end = outcomes.Outcome.BOUNCED if job.reverse_path else outcomes.Outcome.DROPPED
-        await outcomes.record(self._postgres, [(job.queue_id, r.forward_path, end) for r, _ in failed])
+        await self._ledger.record([(job.queue_id, r.forward_path, end) for r, _ in failed])
         _log.info("bounced", queue_id=job.queue_id, domain=job.domain, **_summary(failed))
 
     async def _defer(self, job: RelayJob, deferred: Entries, raw: bytes, now: float, at: float) -> None:

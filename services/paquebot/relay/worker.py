@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from paquebot.blobs import BlobStore
 from paquebot.observability.log import Log, ids
 from paquebot.queue import Job
 from paquebot.relay import metrics
 from paquebot.relay.courier import Courier, Progress
 from paquebot.relay.destinations import Destinations
+from paquebot.relay.ledger import Reader
 from paquebot.relay.result import Outcome, Result
 from paquebot.relay.routes import Route
 from paquebot.relay.settlement import Settlement
@@ -39,14 +39,14 @@ class Worker:
 
     def __init__(
         self,
-        blobs: BlobStore,
+        reader: Reader,
         courier: Courier,
         settlement: Settlement,
         destinations: Destinations[Work],
         budget: OctetBudget,
         limit: int,
     ) -> None:
-        self._blobs = blobs
+        self._reader = reader
         self._courier = courier
         self._settlement = settlement
         self._destinations = destinations
@@ -59,16 +59,19 @@ class Worker:
         job = work.job
         with ids(queue_id=job.queue_id, trace=job.trace):
             recipients = await self._settlement.open_recipients(job)
-            if recipients:
-                await self._attempt(work, recipients)
-            await work.handle.ack()
+            deferred = await self._attempt(work, recipients) if recipients else False
+            if deferred:
+                await work.handle.ack()  # or the deferred would be tried again at once, beside their own later job
+            else:
+                await work.handle.ack_soon()  # every end is recorded: should the job come again, nothing happens
 
-    async def _attempt(self, work: Work, recipients: Sequence[RemoteRecipient]) -> None:
+    async def _attempt(self, work: Work, recipients: Sequence[RemoteRecipient]) -> bool:
+        """True: somebody was deferred."""
         job = work.job
         with self._budget.reservation() as reservation:
             # A message that alone is over the budget may still go when nothing else is under way.
             reservation.grow_to(min(job.blob.size * _COPIES, self._limit))
-            raw = await self._blobs.read(job.blob)
+            raw = await self._reader.read(job.blob)
             resting = self._destinations.resting(work.key)
             if resting is not None:
                 until, why = resting
@@ -77,7 +80,7 @@ class Worker:
             else:
                 until = 0.0
                 results = await self._carry(work, recipients, raw)
-            await self._settlement.settle(job, recipients, results, raw, until)
+            return await self._settlement.settle(job, recipients, results, raw, until)
 
     async def _carry(self, work: Work, recipients: Sequence[RemoteRecipient], raw: bytes) -> Results:
         job = work.job

@@ -1,0 +1,84 @@
+"""The engines as an attempt needs them: which recipients have an end, that they have one now, and the message.
+
+Attempts that run beside each other share their calls (a statement, a ranged read of a pack), so that PostgreSQL and S3
+are paid per group and not per message.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from paquebot.blobs import BlobStore
+from paquebot.relay.grouped import Grouped
+from paquebot.runtime.postgres import Postgres
+from paquebot.spool import outcomes
+from paquebot.v1.mail_pb2 import BlobRef
+
+_MOST = 200
+_READ_OCTETS = 16 * 2**20  # of one pack in one call; more are read by themselves
+Rows = list[tuple[str, str, outcomes.Outcome]]
+
+
+class Ledger:
+    """The outcomes of recipients."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._done: Grouped[str, set[str]] = Grouped(self._ask, calls=2, most=_MOST)
+        self._record: Grouped[Rows, None] = Grouped(self._write, calls=2, most=_MOST)
+
+    async def done(self, queue_id: str) -> set[str]:
+        """Forward-paths of the message that need nothing more. Raises PostgresUnavailable."""
+        return await self._done.ask(queue_id)
+
+    async def record(self, rows: Rows) -> None:
+        """(queue id, forward-path, outcome) each; returns when they are durable. Raises PostgresUnavailable."""
+        await self._record.ask(rows)
+
+    async def _ask(self, queue_ids: Sequence[str]) -> list[set[str]]:
+        found: dict[str, set[str]] = {queue_id: set() for queue_id in queue_ids}
+        for queue_id, forward_path in await outcomes.done(self._postgres, found):
+            found[queue_id].add(forward_path)
+        return [found[queue_id] for queue_id in queue_ids]
+
+    async def _write(self, groups: Sequence[Rows]) -> list[None]:
+        await outcomes.record(self._postgres, [row for rows in groups for row in rows])
+        return [None] * len(groups)
+
+
+class Reader:
+    """Messages; those of one pack that are asked for together are read together."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._read: Grouped[BlobRef, bytes] = Grouped(self._ask, calls=8, most=_MOST)
+
+    async def read(self, ref: BlobRef) -> bytes:
+        """Raises BlobMissing, BadPack, BlobsUnavailable."""
+        return await (self._blobs.read(ref) if ref.size > _READ_OCTETS else self._read.ask(ref))
+
+    async def _ask(self, refs: Sequence[BlobRef]) -> list[bytes | Exception]:
+        packs: dict[str, dict[int, BlobRef]] = {}
+        for ref in refs:  # a message to several domains is asked for several times
+            packs.setdefault(ref.pack, {})[ref.offset] = ref
+        parts = [part for wanted in packs.values() for part in _parts(wanted)]
+        found = await asyncio.gather(*(self._blobs.read_many(part) for part in parts), return_exceptions=True)
+        answers: dict[tuple[str, int], bytes | Exception] = {}
+        for part, result in zip(parts, found, strict=True):
+            if isinstance(result, BaseException) and not isinstance(result, Exception):
+                raise result
+            for number, ref in enumerate(part):
+                answers[ref.pack, ref.offset] = result if isinstance(result, Exception) else result[number]
+        return [answers[ref.pack, ref.offset] for ref in refs]
+
+
+def _parts(wanted: dict[int, BlobRef]) -> list[list[BlobRef]]:
+    """References of one pack in the order of their places, cut so that no call holds too much."""
+    parts: list[list[BlobRef]] = []
+    octets = 0
+    for _, ref in sorted(wanted.items()):
+        if not parts or octets + ref.size > _READ_OCTETS:
+            parts.append([])
+            octets = 0
+        parts[-1].append(ref)
+        octets += ref.size
+    return parts
