@@ -29,6 +29,7 @@ _PLACED = """
         UPDATE mailstore.mailboxes b
         SET uid_next = b.uid_next + n.messages,
             highest_mod_seq = b.highest_mod_seq + 1,
+            recent = b.recent + n.messages,
             messages = b.messages + n.messages,
             unseen = b.unseen + n.unseen,
             deleted = b.deleted + n.deleted,

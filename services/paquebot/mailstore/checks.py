@@ -8,14 +8,16 @@ _OF_ACCOUNT = "($1::bigint IS NULL OR account_id = $1)"
 
 _COUNTS = f"""
     SELECT format('mailbox %s/%s (%s): counters say %s, messages say %s', account_id, mailbox_id, name,
-                  (b.messages, b.unseen, b.deleted, b.octets), (m.messages, m.unseen, m.deleted, m.octets))
+                  (b.messages, b.recent, b.unseen, b.deleted, b.octets),
+                  (m.messages, m.recent, m.unseen, m.deleted, m.octets))
     FROM mailstore.mailboxes b CROSS JOIN LATERAL (
-        SELECT count(*) AS messages, count(*) FILTER (WHERE flags & 1 = 0) AS unseen,
+        SELECT count(*) AS messages, count(*) FILTER (WHERE uid >= b.recent_from) AS recent,
+               count(*) FILTER (WHERE flags & 1 = 0) AS unseen,
                count(*) FILTER (WHERE flags & 8 <> 0) AS deleted, coalesce(sum(size), 0) AS octets
         FROM mailstore.messages WHERE account_id = b.account_id AND mailbox_id = b.mailbox_id
     ) m
-    WHERE {_OF_ACCOUNT} AND (b.messages, b.unseen, b.deleted, b.octets)
-          IS DISTINCT FROM (m.messages, m.unseen, m.deleted, m.octets)
+    WHERE {_OF_ACCOUNT} AND (b.messages, b.recent, b.unseen, b.deleted, b.octets)
+          IS DISTINCT FROM (m.messages, m.recent, m.unseen, m.deleted, m.octets)
 """  # noqa: S608 - only constants are put in
 _USAGE = f"""
     SELECT format('account %s: usage says %s, messages say %s', account_id,

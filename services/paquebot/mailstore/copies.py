@@ -15,6 +15,7 @@ from paquebot.runtime.postgres import Connection, Postgres
 
 _CHOOSE = """
     SELECT coalesce(array_agg(uid ORDER BY uid), '{}') AS uids, coalesce(sum(size), 0)::bigint AS octets,
+           count(*) FILTER (WHERE uid >= $4) AS recent,
            count(*) FILTER (WHERE flags & 1 = 0) AS unseen,
            count(*) FILTER (WHERE flags & 8 <> 0) AS deleted
     FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
@@ -31,6 +32,7 @@ class _Chosen:
 
     uids: tuple[int, ...]
     octets: int
+    recent: int
     unseen: int
     deleted: int
     words: tuple[str, ...]
@@ -38,10 +40,15 @@ class _Chosen:
 
 async def _choose(connection: Connection, source: LockedMailbox, uids: Sequence[int]) -> _Chosen:
     place = source.account_id, source.mailbox_id, uids
-    row = await connection.fetchrow(_CHOOSE, *place)
+    row = await connection.fetchrow(_CHOOSE, *place, source.recent_from)
     words = await connection.fetch(_WORDS, *place) if source.keywords else ()
     return _Chosen(
-        tuple(row["uids"]), row["octets"], row["unseen"], row["deleted"], tuple(row["word"] for row in words)
+        uids=tuple(row["uids"]),
+        octets=row["octets"],
+        recent=row["recent"],
+        unseen=row["unseen"],
+        deleted=row["deleted"],
+        words=tuple(row["word"] for row in words),
     )
 
 
@@ -78,14 +85,14 @@ _NOTE_EXPUNGED = """
 """
 _COUNT_IN = """
     UPDATE mailstore.mailboxes
-    SET uid_next = uid_next + $3, highest_mod_seq = highest_mod_seq + 1,
+    SET uid_next = uid_next + $3, highest_mod_seq = highest_mod_seq + 1, recent = recent + $3,
         messages = messages + $3, octets = octets + $4, unseen = unseen + $5, deleted = deleted + $6
     WHERE account_id = $1 AND mailbox_id = $2
     RETURNING uid_next - $3 AS first_uid, highest_mod_seq AS mod_seq
 """
 _COUNT_OUT = """
     UPDATE mailstore.mailboxes
-    SET highest_mod_seq = highest_mod_seq + 1,
+    SET highest_mod_seq = highest_mod_seq + 1, recent = recent - $7,
         messages = messages - $3, octets = octets - $4, unseen = unseen - $5, deleted = deleted - $6
     WHERE account_id = $1 AND mailbox_id = $2
     RETURNING highest_mod_seq AS mod_seq
@@ -150,7 +157,7 @@ async def move_within(
     chosen = await _choose(connection, source, uids)
     if not chosen.uids:
         return Copied(target.uid_validity, (), (), target.highest_mod_seq, source.highest_mod_seq)
-    gone: int = await connection.fetchval(_COUNT_OUT, *_counts(source, chosen))
+    gone: int = await connection.fetchval(_COUNT_OUT, *_counts(source, chosen), chosen.recent)
     await connection.execute(_NOTE_EXPUNGED, account_id, source_id, gone, chosen.uids)
     moved = await _put(connection, _MOVE, source, chosen, target, limits)
     return Copied(moved.uid_validity, moved.source_uids, moved.uids, moved.mod_seq, gone)

@@ -27,6 +27,7 @@ class LockedMailbox:
     uid_validity: int
     uid_next: int
     highest_mod_seq: int
+    recent_from: int
     deleted: int
     keywords: tuple[str, ...]
     selectable: bool
@@ -64,9 +65,11 @@ async def lock_account(connection: Connection, account_id: int) -> LockedAccount
 
 
 _LOCK_MAILBOXES = """
-    SELECT account_id, mailbox_id, name, uid_validity, uid_next, highest_mod_seq, deleted, keywords,
-    selectable FROM mailstore.mailboxes WHERE account_id = $1 AND mailbox_id = ANY($2::int[]) ORDER BY
-    mailbox_id FOR NO KEY UPDATE
+    SELECT account_id, mailbox_id, name, uid_validity, uid_next, highest_mod_seq, recent_from, deleted,
+           keywords, selectable
+    FROM mailstore.mailboxes
+    WHERE account_id = $1 AND mailbox_id = ANY($2::int[])
+    ORDER BY mailbox_id FOR NO KEY UPDATE
 """
 
 

@@ -17,13 +17,14 @@ _REMOVE = """
         RETURNING uid, flags, size
     ), total AS (
         SELECT count(*) AS messages, coalesce(sum(size), 0) AS octets,
+               count(*) FILTER (WHERE uid >= $4) AS recent,
                count(*) FILTER (WHERE flags & 1 = 0) AS unseen,
                count(*) FILTER (WHERE flags & 8 <> 0) AS deleted
         FROM gone
     ), box AS (
         UPDATE mailstore.mailboxes b
         SET highest_mod_seq = $3, messages = b.messages - total.messages, octets = b.octets - total.octets,
-            unseen = b.unseen - total.unseen, deleted = b.deleted - total.deleted
+            recent = b.recent - total.recent, unseen = b.unseen - total.unseen, deleted = b.deleted - total.deleted
         FROM total WHERE b.account_id = $1 AND b.mailbox_id = $2 AND total.messages > 0
     ), used AS (
         UPDATE mailstore.accounts a
@@ -36,8 +37,8 @@ _REMOVE = """
     SELECT array_agg(uid ORDER BY uid) FROM gone
 """
 _EXPUNGE_ALL = _REMOVE.format(condition="flags & 8 <> 0")
-_EXPUNGE_SOME = _REMOVE.format(condition="flags & 8 <> 0 AND uid = ANY($4::bigint[])")
-_REMOVE_SOME = _REMOVE.format(condition="uid = ANY($4::bigint[])")
+_EXPUNGE_SOME = _REMOVE.format(condition="flags & 8 <> 0 AND uid = ANY($5::bigint[])")
+_REMOVE_SOME = _REMOVE.format(condition="uid = ANY($5::bigint[])")
 
 
 async def expunge(postgres: Postgres, account_id: int, mailbox_id: int, uids: Sequence[int] | None) -> Expunged:
@@ -69,5 +70,6 @@ async def remove_within(connection: Connection, account_id: int, mailbox_id: int
 
 async def _remove(connection: Connection, mailbox: LockedMailbox, sql: str, *args: object) -> Expunged:
     mod_seq = mailbox.highest_mod_seq + 1
-    gone = await connection.fetchval(sql, mailbox.account_id, mailbox.mailbox_id, mod_seq, *args)
+    place = mailbox.account_id, mailbox.mailbox_id
+    gone = await connection.fetchval(sql, *place, mod_seq, mailbox.recent_from, *args)
     return Expunged(tuple(gone), mod_seq) if gone else Expunged((), mailbox.highest_mod_seq)

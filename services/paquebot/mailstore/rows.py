@@ -10,11 +10,7 @@ Record = Any
 """An asyncpg row."""
 
 MAILBOX_COLUMNS = """
-    b.account_id, b.mailbox_id, b.name, b.uid_validity, b.uid_next, b.highest_mod_seq, b.recent_from,
-    CASE WHEN b.recent_from = b.uid_next THEN 0 ELSE (
-        SELECT count(*) FROM mailstore.messages r
-        WHERE r.account_id = b.account_id AND r.mailbox_id = b.mailbox_id AND r.uid >= b.recent_from
-    ) END AS recent,
+    b.account_id, b.mailbox_id, b.name, b.uid_validity, b.uid_next, b.highest_mod_seq, b.recent_from, b.recent,
     b.messages, b.unseen, b.deleted, b.octets, b.keywords AS known_keywords, b.expunged_horizon,
     b.special_use, b.selectable"""
 """Of `mailstore.mailboxes b`, for `mailbox`."""

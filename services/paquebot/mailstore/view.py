@@ -69,7 +69,7 @@ async def changes_since(postgres: Postgres, account_id: int, mailbox_id: int, mo
 
 _RECENT = "SELECT recent_from, uid_next FROM mailstore.mailboxes WHERE account_id = $1 AND mailbox_id = $2"
 _CLAIM = """
-    UPDATE mailstore.mailboxes SET recent_from = uid_next WHERE account_id = $1 AND mailbox_id = $2
+    UPDATE mailstore.mailboxes SET recent_from = uid_next, recent = 0 WHERE account_id = $1 AND mailbox_id = $2
 """
 
 

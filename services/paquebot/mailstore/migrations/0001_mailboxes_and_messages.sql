@@ -25,6 +25,7 @@ CREATE TABLE mailstore.mailboxes (
     uid_next         bigint  NOT NULL DEFAULT 1 CHECK (uid_next BETWEEN 1 AND 4294967296),
     highest_mod_seq  bigint  NOT NULL DEFAULT 1,
     recent_from      bigint  NOT NULL DEFAULT 1,
+    recent           integer NOT NULL DEFAULT 0 CHECK (recent >= 0),
     expunged_horizon bigint  NOT NULL DEFAULT 0,
     messages         integer NOT NULL DEFAULT 0 CHECK (messages >= 0),
     unseen           integer NOT NULL DEFAULT 0 CHECK (unseen >= 0),
@@ -64,7 +65,7 @@ CREATE TABLE mailstore.messages (
     prefix           bytea    NOT NULL,
     summary          bytea    NOT NULL,
     PRIMARY KEY (account_id, mailbox_id, uid)
-) WITH (toast_tuple_target = 256);  -- summaries lie beside the rows, so that flags are read and written without them
+) WITH (toast_tuple_target = 256);  -- of rows over 2 KB the summary lies beside, away from what flags need
 
 CREATE INDEX messages_by_mod_seq ON mailstore.messages (account_id, mailbox_id, mod_seq);
 CREATE INDEX messages_by_pack ON mailstore.messages (pack);
@@ -99,7 +100,7 @@ CREATE TABLE mailstore.maildrop_locks (
 GRANT USAGE ON SCHEMA mailstore
     TO paquebot_delivery, paquebot_imap, paquebot_pop3, paquebot_janitor, paquebot_recipient_validation;
 
-GRANT SELECT ON mailstore.quota TO paquebot_recipient_validation;
+GRANT SELECT ON mailstore.quota TO paquebot_recipient_validation, paquebot_imap;
 
 GRANT SELECT, INSERT, UPDATE ON mailstore.accounts, mailstore.mailboxes
     TO paquebot_delivery, paquebot_imap, paquebot_pop3;
