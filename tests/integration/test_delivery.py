@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 from directory_service import DirectoryService, directory_service
+from loopback import free_port
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
@@ -426,6 +427,38 @@ async def test_an_account_that_was_deleted(post: Post) -> None:
         await post.settled()
     assert b"Status: 5.1.1" in await whole(post, report)
     assert all(mailbox.messages == 0 for mailbox in await post.mailstore.mailboxes(post.alice))
+
+
+async def test_a_sender_who_cannot_be_told(post: Post) -> None:
+    """The sender is over quota too: the notification is tried, then given up, and nothing stays in the queue."""
+    await post.accept("bob@example.org")
+    async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
+        [first] = await post.arrived(post.bob)
+        await post.directory.set_account("bob@example.org", quota_bytes=first.size)
+        await post.accept(await over_quota(post))
+        await post.settled()
+    assert len(await post.inbox(post.bob)) == 1
+    assert (await stream.counts(post.queue)).total() == 0
+
+
+async def test_the_notification_waits_for_the_directory(post: Post) -> None:
+    """Delivered meanwhile, told once the directory is back: the job stays in the queue until then."""
+    await post.accept(await over_quota(post), await post.recipient("bob@example.org"))
+    nowhere = f"127.0.0.1:{free_port()}"
+    environ = {"PAQUEBOT_RECIPIENT_VALIDATION": nowhere, "PAQUEBOT_RECIPIENT_VALIDATION_TIMEOUT": "200ms"}
+
+    async def came_again() -> bool:
+        info = await post.queue.api(f"CONSUMER.INFO.{post.queue.settings.stream}.delivery")
+        return int(info["num_redelivered"]) > 0
+
+    async with post.delivery(**environ):
+        await post.arrived(post.bob)
+        await eventually(came_again, "the job is handed out again")
+    assert (await stream.counts(post.queue)).total("deliver.") == 1
+    async with post.delivery():
+        await post.arrived(post.bob, 2)
+        await post.settled()
+    assert len(await post.inbox(post.bob)) == 2
 
 
 async def test_postgres_goes_and_comes_back(post: Post) -> None:

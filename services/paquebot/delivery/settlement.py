@@ -18,6 +18,8 @@ from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, HeldJob
 
 _log = Log("paquebot.delivery")
 
+_THERE = (DeliveryResult.DELIVERED, DeliveryResult.DUPLICATE)
+
 
 class Settlement:
     """One for a process."""
@@ -34,10 +36,13 @@ class Settlement:
         return self._quota.policy is OverQuotaPolicy.BOUNCE
 
     async def tell(self, results: Sequence[Result]) -> None:
-        """Right after the commit: hints for the accounts that changed (invariant 4), counts, log lines."""
+        """Right after the commit: hints for the accounts that changed (invariant 4), counts, log lines.
+
+        A duplicate is hinted too: whoever delivered it may have died before its hint.
+        """
         now = time.time()
-        delivered = [result for result in results if result.outcome.result is DeliveryResult.DELIVERED]
-        for account_id in dict.fromkeys(result.addressed.recipient.account_id for result in delivered):
+        there = [result for result in results if result.outcome.result in _THERE]
+        for account_id in dict.fromkeys(result.addressed.recipient.account_id for result in there):
             await self._queue.hint_mailbox(account_id)
         for result in results:
             _count(result, now)
