@@ -11,22 +11,18 @@ from collections.abc import Callable, Iterable
 
 from google.protobuf.message import DecodeError
 
-from paquebot.blobs import BadPack, BlobMissing, BlobsUnavailable
+from paquebot.blobs import BadPack, BlobMissing
 from paquebot.observability.log import Log
 from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, held
 from paquebot.relay import metrics
 from paquebot.relay.destinations import Destinations
-from paquebot.relay.reports import SenderUncertain
 from paquebot.relay.retry import Random
 from paquebot.relay.routes import Routes
 from paquebot.relay.settings import LoadSettings
 from paquebot.relay.settlement import Settlement
-from paquebot.relay.worker import Work, Worker
-from paquebot.rpc import DirectoryUnavailable
+from paquebot.relay.worker import AWAY, Work, Worker
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OverBudget
-from paquebot.runtime.postgres import PostgresUnavailable
-from paquebot.spool import SpoolUnavailable
 from paquebot.v1.queue_pb2 import HeldJob, RelayJob
 
 _log = Log("paquebot.relay")
@@ -35,18 +31,7 @@ _AWAY_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 10.0  # a third of what the queue allows
 _MAX_SILENCE = 60.0
 _AGAIN_MOST_SECONDS = 30.0  # an engine is away, or memory is full: soon at first, then more patiently
-_CROWDED_SECONDS = 30.0  # a destination has more jobs here than it can take soon
 _CUT_SECONDS = 3.0  # before the drain's end, for what is handed back
-
-_AWAY = (
-    PostgresUnavailable,
-    BlobsUnavailable,
-    QueueUnavailable,
-    SpoolUnavailable,
-    DirectoryUnavailable,
-    SenderUncertain,
-    OverBudget,
-)
 
 
 class RelayConsumer:
@@ -128,7 +113,8 @@ class RelayConsumer:
             self._in_hand[handle.sequence] = work
             return
         # Others must not wait behind a destination with more mail than it takes.
-        await self._settlement.put_back(job, self._clock() + _CROWDED_SECONDS * (1 + self._random()))
+        wait = self._destinations.crowded_for(work.key) * (1 + self._random() / 4)
+        await self._settlement.put_back(job, self._clock() + wait)
         await handle.ack()
 
     def _begin(self) -> None:
@@ -158,7 +144,7 @@ class RelayConsumer:
         """Settle one job, or give it back, or hold it; raises only CancelledError."""
         try:
             await self._worker.work(work)
-        except _AWAY as error:
+        except (*AWAY, OverBudget) as error:
             reason = type(error).__name__
             _log.warning("job_again", queue_id=work.job.queue_id, reason=reason)
             metrics.ATTEMPTS.labels("engine_away").inc()

@@ -5,6 +5,7 @@ nothing. Once a host has begun to receive the message it is the only one for the
 it may have kept the message, and a second host would then double it.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,10 @@ class Courier:
     def most_recipients(self) -> int:
         return self._client.recipients
 
+    @property
+    def most_seconds(self) -> float:
+        return self._client.attempt
+
     def _login(self, route: Route) -> Credentials | None:
         if not route.smart_host or not self._client.user:
             return None
@@ -121,13 +126,14 @@ class _Journey:
     async def run(self, hosts: Sequence[Host], recipients: Sequence[Recipient]) -> Carried:
         refusals: list[Result] = []
         left = list(recipients)
+        until = time.monotonic() + self._courier.most_seconds
         for host in self._in_order(hosts):
             try:
                 await self._at(host, left)
             except HostUnusable as unusable:
                 refusals.append(unusable.result)
             left = [recipient for recipient in left if self._goes_on(recipient)]
-            if not left:
+            if not left or time.monotonic() > until:
                 break
         # Permanent only if every host said so (RFC 7504 §4).
         verdict = next((r for r in reversed(refusals) if r.outcome is Outcome.DEFERRED), None)

@@ -15,12 +15,15 @@ from paquebot.relay.settings import LoadSettings, RetrySettings
 T = TypeVar("T")
 _MOST_FAILURES = 16
 _REMEMBERED = 20_000
+_CROWDED_SECONDS, _CROWDED_MOST_SECONDS = 30.0, 900.0
+_CROWDED_SECONDS_EACH = 0.1
 
 
 @dataclass(slots=True)
 class _Destination(Generic[T]):
     waiting: deque[T] = field(default_factory=deque)
     running: int = 0
+    crowd: int = 0  # jobs sent away because enough waited
     failures: int = 0
     rests_until: float = 0.0
     last: Result | None = None
@@ -39,15 +42,21 @@ class Destinations(Generic[T]):
         self.running = 0
 
     def add(self, key: str, work: T) -> bool:
-        """Queue work; False: the destination has enough waiting, nothing was queued."""
+        """Queue work; False: the destination has enough waiting, nothing was queued (see `crowded_for`)."""
         found = self._known.setdefault(key, _Destination())
         if len(found.waiting) >= self._load.waiting_per_destination:
+            found.crowd += 1
             return False
         if not found.waiting:
             self._turns.append(key)
         found.waiting.append(work)
         self.waiting += 1
         return True
+
+    def crowded_for(self, key: str) -> float:
+        """Seconds after which work that was not queued should come again: the longer, the more was sent away, so
+        that a long queue for one destination does not go round and round."""
+        return min(_CROWDED_MOST_SECONDS, _CROWDED_SECONDS + self._known[key].crowd * _CROWDED_SECONDS_EACH)
 
     def next(self) -> tuple[str, T] | None:
         """The next work that may begin now, destination by destination in turn; then call `done` for it."""
@@ -77,6 +86,7 @@ class Destinations(Generic[T]):
         """Work that `next` gave has ended."""
         found = self._known[key]
         found.running -= 1
+        found.crowd = max(0, found.crowd - 1)
         self.running -= 1
         if not (found.running or found.waiting or found.failures):
             del self._known[key]

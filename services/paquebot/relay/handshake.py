@@ -21,6 +21,7 @@ from paquebot.relay.result import (
     HostUnusable,
     deferred,
     judged,
+    words,
 )
 from paquebot.relay.session import Session, SessionBroken, parse_extensions
 from paquebot.relay.settings import Deadlines, TlsPolicy
@@ -190,8 +191,8 @@ class Handshake:
             raise HostUnusable(host, deferred(LOGIN_FAILED, "the host offers neither AUTH PLAIN nor LOGIN", host))
         if reply.code != 235:
             metrics.CONNECTIONS.labels("login").inc()
-            _log.error("login_refused", host=str(host), reply=str(reply))
-            raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {reply}", host, elsewhere=True))
+            _log.error("login_refused", host=str(host), reply=words(reply))
+            raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {words(reply)}", host, elsewhere=True))
 
 
 def _base64(text: str) -> str:

@@ -26,6 +26,7 @@ RELAYED_AFTER_SECONDS = Histogram(
     "paquebot_relay_relayed_after_seconds", "From acceptance here to acceptance there", buckets=SLOW
 )
 OCTETS = Counter("paquebot_relay_octets_total", "Message octets that other hosts took")
+SETTLED_AGAIN = Counter("paquebot_relay_settled_again_total", "Settlements that an absent engine made wait")
 REPORTS = Counter("paquebot_relay_reports_total", "Notifications to senders", ["action"])
 DOUBLE_BOUNCES = Counter("paquebot_relay_double_bounces_total", "Failed messages with the null sender", ["result"])
 HELD = Counter("paquebot_relay_held_total", "Jobs put aside", ["reason"])

@@ -30,7 +30,7 @@ from paquebot.v1.mail_pb2 import (
     RemoteRecipient,
 )
 from paquebot.v1.queue_pb2 import RelayJob
-from paquebot.v1.recipient_validation_pb2 import VERDICT_ACCEPT, VERDICT_OVER_QUOTA, Verdict
+from paquebot.v1.recipient_validation_pb2 import VERDICT_ACCEPT, VERDICT_UNSPECIFIED
 from paquebot.wire.smtp.parameters import print_orcpt
 from paquebot.wire.smtp.xtext import encode_xtext
 
@@ -134,8 +134,8 @@ class Reporter:
     async def _envelope(self, job: RelayJob, to: str, action: Action, told: Sequence[Told]) -> Envelope | None:
         """From the null reverse-path (RFC 3464 §2) to wherever mail for `to` goes; None: nowhere."""
         [validation] = await self._validation.validate([to], may_relay=True, trace=job.trace)
-        if validation.verdict in (Verdict.VERDICT_UNSPECIFIED, VERDICT_OVER_QUOTA):
-            raise SenderUncertain(Verdict.Name(validation.verdict))
+        if validation.verdict == VERDICT_UNSPECIFIED:
+            raise SenderUncertain
         if validation.verdict != VERDICT_ACCEPT:
             return None
         return Envelope(

@@ -37,6 +37,9 @@ NEEDS_SMTPUTF8 = "5.6.7"  # RFC 6531 §3.5: non-ASCII addresses not permitted fo
 UNKNOWN_TEMPORARY = "4.3.0"  # §3.4: other or undefined mail system status
 
 
+MAX_WORDS = 1000  # characters of a host's reply that are kept
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """One address of one mail exchanger. `name` is for TLS, logs and reports; `address` is an IP address."""
@@ -69,7 +72,12 @@ def judged(reply: Reply, host: Host, *, elsewhere: bool = False) -> Result:
     """A negative reply as a result; without an enhanced status of its own it gets 4.0.0 or 5.0.0."""
     outcome = Outcome.FAILED if reply.is_permanent else Outcome.DEFERRED
     status = reply.enhanced_status or f"{reply.code // 100}.0.0"
-    return Result(outcome, status, str(reply), host.name, from_host=True, elsewhere=elsewhere)
+    return Result(outcome, status, words(reply), host.name, from_host=True, elsewhere=elsewhere)
+
+
+def words(reply: Reply) -> str:
+    """The reply as one line of bounded length that may be shown: a host's control characters are not passed on."""
+    return "".join(char if char.isprintable() else "?" for char in str(reply)[:MAX_WORDS])
 
 
 def deferred(status: str, text: str, host: Host | None = None, *, elsewhere: bool = False) -> Result:

@@ -51,6 +51,7 @@ class ClientSettings:
         "RELAY_EIGHT_BIT", "bounce", help="8-bit text for a host without 8BITMIME: bounce (5.6.3) or send"
     )
     source: str = setting("RELAY_SOURCE", "", help="local IP address to connect from")
+    attempt: Seconds = setting("RELAY_ATTEMPT", Seconds(900.0), help="after this no further host is tried at once")
     recipients: int = setting("RELAY_RECIPIENTS", 100, help="most recipients of one transaction")
     idle: Seconds = setting("RELAY_IDLE", Seconds(3.0), help="how long an open connection waits for more mail")
     messages: int = setting("RELAY_CONNECTION_MESSAGES", 100, help="most messages over one connection")

@@ -22,6 +22,7 @@ from paquebot.relay.result import (
     Result,
     failed,
     judged,
+    words,
 )
 from paquebot.relay.session import Session, SessionBroken
 from paquebot.relay.settings import Deadlines
@@ -158,6 +159,8 @@ class Transaction:
         for recipient in recipients:
             wishes = recipient.parameters.narrowed_to(extensions)
             commands.append(f"RCPT TO:<{recipient.forward_path}>{wishes}")
+        if any(char < " " or char == "\x7f" for command in commands for char in command):
+            raise ValueError("a control character in an address")  # none gets in at RCPT; none may make a command
         return commands
 
     async def _converse(self, recipients: Sequence[Recipient]) -> Results:
@@ -189,7 +192,7 @@ class Transaction:
         """Everybody shares the refusal. What was pipelined behind MAIL is still answered."""
         if mail.code == 421 and self._session.messages > 1:
             # A host that has had enough of this connection says so here; a new one may do.
-            raise self._session.broken(CLOSING, str(mail))
+            raise self._session.broken(CLOSING, words(mail))
         result = judged(mail, self._host, elsewhere=mail.is_temporary)
         if pipelined and self._session.alive:
             await self._skip(len(recipients))
@@ -218,7 +221,7 @@ class Transaction:
             else:
                 results[recipient.forward_path] = self._rcpt_refused(reply)
             if reply.code == 421:
-                raise SessionBroken(CLOSING, str(reply))
+                raise SessionBroken(CLOSING, words(reply))
         return accepted
 
     def _rcpt_refused(self, reply: Reply) -> Result:
@@ -247,7 +250,7 @@ class Transaction:
         whole = await session.send_message(self._message.data, self._deadlines.block)
         reply = await self._answer(None, self._deadlines.end, "message")
         if not whole:
-            broken = session.broken(PROTOCOL_ERROR, f"reply before the end of the message: {reply}")
+            broken = session.broken(PROTOCOL_ERROR, f"reply before the end of the message: {words(reply)}")
             if reply.is_positive:
                 raise broken
         return reply
@@ -265,7 +268,7 @@ class Transaction:
             metrics.OCTETS.inc(self._message.size)
             status = reply.enhanced_status or "2.0.0"
             dsn = "DSN" in self._session.extensions
-            result = Result(Outcome.DELIVERED, status, str(reply), self._host.name, from_host=True, dsn_passed=dsn)
+            result = Result(Outcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn)
         else:
             # A 3yz here is no answer to a message; only "later" is safe.
             refusal = reply if reply.code >= 400 else Reply(451, PROTOCOL_ERROR, str(reply))

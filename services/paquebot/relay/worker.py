@@ -1,24 +1,43 @@
 """One job from the queue to its acknowledgement: who is still open, the message, the attempt, the settlement."""
 
+import asyncio
 from collections.abc import Sequence
 
+from paquebot.blobs import BlobsUnavailable
 from paquebot.observability.log import Log, ids
-from paquebot.queue import Job
+from paquebot.queue import Job, QueueUnavailable
 from paquebot.relay import metrics
 from paquebot.relay.courier import Courier, Progress
 from paquebot.relay.destinations import Destinations
 from paquebot.relay.ledger import Reader
+from paquebot.relay.reports import SenderUncertain
 from paquebot.relay.result import Outcome, Result
 from paquebot.relay.routes import Route
 from paquebot.relay.settlement import Settlement
 from paquebot.relay.transaction import Message, Recipient, Results, wishes
+from paquebot.rpc import DirectoryUnavailable
 from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.spool import SpoolUnavailable
 from paquebot.v1.mail_pb2 import RET_UNSPECIFIED, RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import Ret
 
 _log = Log("paquebot.relay")
 _COPIES = 3  # as read, dot-stuffed, and while one becomes the other
+
+
+_PATIENCE = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0, 30.0, 30.0)
+
+AWAY = (
+    PostgresUnavailable,
+    BlobsUnavailable,
+    QueueUnavailable,
+    SpoolUnavailable,
+    DirectoryUnavailable,
+    SenderUncertain,
+)
+"""An engine or a service cannot be used now."""
 
 
 class Work:
@@ -80,7 +99,21 @@ class Worker:
             else:
                 until = 0.0
                 results = await self._carry(work, recipients, raw)
-            return await self._settlement.settle(job, recipients, results, raw, until)
+            return await self._settle(job, recipients, results, raw, until)
+
+    async def _settle(
+        self, job: RelayJob, recipients: Sequence[RemoteRecipient], results: Results, raw: bytes, until: float
+    ) -> bool:
+        """While an engine is away, wait here for some minutes with the hosts' answers in hand: to ask them again for
+        every try would be the worse. Each step may be done twice."""
+        for seconds in _PATIENCE:
+            try:
+                return await self._settlement.settle(job, recipients, results, raw, until)
+            except AWAY as error:
+                metrics.SETTLED_AGAIN.inc()
+                _log.warning("settlement_waits", reason=type(error).__name__)
+                await asyncio.sleep(seconds)
+        return await self._settlement.settle(job, recipients, results, raw, until)
 
     async def _carry(self, work: Work, recipients: Sequence[RemoteRecipient], raw: bytes) -> Results:
         job = work.job

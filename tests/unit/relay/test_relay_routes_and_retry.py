@@ -158,6 +158,12 @@ def test_a_crowd_does_not_fill_the_process() -> None:
     turns = Turns(waiting_per_destination=2)
     assert [turns.all.add("a", f"a{n}") for n in range(3)] == [True, True, False]
     assert turns.all.add("b", "b1")
+    waits = [turns.all.crowded_for("a")]
+    for _ in range(10_000):
+        turns.all.add("a", "a4")
+        waits.append(turns.all.crowded_for("a"))
+    assert waits == sorted(waits)
+    assert (round(waits[0]), waits[-1]) == (30, 900.0), "the longer the queue, the later, within bounds"
 
 
 def test_an_unreachable_destination_rests_and_is_then_tried_by_one() -> None:

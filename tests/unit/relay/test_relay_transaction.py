@@ -264,6 +264,27 @@ async def test_the_null_reverse_path() -> None:
         session.leave()
 
 
+async def test_what_a_host_says_is_bounded_and_shown_without_its_control_characters() -> None:
+    async with RemoteHost({"RCPT": "550-5.1.1 \x1b[2J\x07no\r\n" * 40 + "550 5.1.1 " + "x" * 900}) as remote:
+        session = await session_with(remote)
+        [result] = (await send(session, A)).values()
+        assert result.text.startswith("550 5.1.1 ?[2J?no ?[2J?no")
+        assert (result.status, len(result.text)) == ("5.1.1", 1000)
+        session.leave()
+
+
+@pytest.mark.parametrize("address", ["a\r\nRCPT TO:<x@example.net", "a\x00@example.net", "a\n@b"])
+async def test_no_address_makes_a_command(address: str) -> None:
+    async with RemoteHost() as remote:
+        session = await session_with(remote)
+        with pytest.raises(ValueError, match="control character"):
+            await send(session, Recipient(address))
+        with pytest.raises(ValueError, match="control character"):
+            await send(session, A, reverse_path=address)
+        assert not any(line.startswith(("MAIL", "RCPT")) for line in remote.said)
+        session.leave()
+
+
 # --- octets ---
 
 
