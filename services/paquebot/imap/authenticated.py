@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from paquebot.imap.capabilities import ENABLEABLE
 from paquebot.imap.reply import Look, Reply, no, ok
-from paquebot.imap.states import CONDSTORE, QRESYNC, Authenticated, LoggedIn
+from paquebot.imap.states import CONDSTORE, QRESYNC, Authenticated, LoggedIn, Selected
 from paquebot.mailstore.types import SpecialUse
 from paquebot.wire.imap import ast, check_new_name, response_codes, responses
 
@@ -45,9 +45,13 @@ async def create(session: "Session", state: LoggedIn, command: ast.Create) -> Re
 
 async def delete(session: "Session", state: LoggedIn, command: ast.Delete) -> Reply:
     """RFC 3501 §6.3.4. Sessions that have the mailbox selected look at once, and end."""
-    await session.process.mailstore.delete_mailbox(state.account.account_id, command.mailbox)
+    mailstore, account_id = session.process.mailstore, state.account.account_id
+    doomed = await mailstore.find_mailbox(account_id, command.mailbox)
+    await mailstore.delete_mailbox(account_id, command.mailbox)
     await session.changed()
-    return ok("DELETE completed", look=Look.NOW)
+    if isinstance(state, Selected) and state.mailbox_id == doomed.mailbox_id:
+        return ok("DELETE completed; no mailbox is selected now", state=state.closed())
+    return ok("DELETE completed")
 
 
 async def rename(session: "Session", state: LoggedIn, command: ast.Rename) -> Reply:

@@ -65,7 +65,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             budget=OctetBudget(settings.process.in_flight),
             tls=ServerTls(settings.tls) if settings.tls.certificate is not None else None,
         )
-        _depend(health, queue, blobs, postgres)
+        _depend(health, blobs, postgres)
         server = ImapServer(process)
         server.listen()
         watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
@@ -76,8 +76,8 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
                 watching.cancel()
 
 
-def _depend(health: Health, queue: Queue, blobs: BlobStore, postgres: Postgres) -> None:
-    """Ready while the mailboxes can be read, written and watched."""
+def _depend(health: Health, blobs: BlobStore, postgres: Postgres) -> None:
+    """Ready while mailboxes can be read and written. Not NATS: without hints a session still polls (invariant 4)."""
 
     async def schema_fits() -> None:
         found, code = await applied(postgres, SCHEMA.name), code_version(SCHEMA)
@@ -86,4 +86,3 @@ def _depend(health: Health, queue: Queue, blobs: BlobStore, postgres: Postgres) 
 
     health.depend("postgres", schema_fits)
     health.depend("s3", blobs.probe)
-    health.depend("nats", queue.probe)

@@ -1,0 +1,193 @@
+"""Two sessions stay in step: in one process, and in two processes of their own that share only the engines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator
+from urllib.request import urlopen
+
+import pytest
+
+from imap_wire import WireClient, connected
+from imap_world import ImapStack, Reader
+from loopback import free_port
+
+START = """
+import sys
+from paquebot.imap.service import NAME, main
+from paquebot.imap.settings import ImapSettings
+from paquebot.runtime.service import run
+sys.exit(run(NAME, ImapSettings, main))
+"""
+
+
+def message(number: int) -> bytes:
+    return f"Subject: number {number}\r\nFrom: a@example.org\r\n\r\nbody {number}\r\n".encode()
+
+
+@contextlib.asynccontextmanager
+async def process(stack: ImapStack, **environ: str) -> AsyncIterator[tuple[int, int, asyncio.subprocess.Process]]:
+    """`paquebot imap` as its own process with uvloop: (IMAPS port, metrics port, process)."""
+    imaps, metrics = free_port(), free_port()
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        START,
+        env={
+            **os.environ,
+            **stack.environ,
+            "PAQUEBOT_IMAP_LISTEN": "",
+            "PAQUEBOT_IMAPS_LISTEN": f"127.0.0.1:{imaps}",
+            "PAQUEBOT_METRICS_LISTEN": f"127.0.0.1:{metrics}",
+            **environ,
+        },
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await ready(metrics)
+        yield imaps, metrics, started
+    finally:
+        if started.returncode is None:
+            started.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(started.wait(), 15) == 0
+
+
+async def ready(metrics: int) -> None:
+    """Until /readyz is 200."""
+
+    def ask() -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{metrics}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    async with asyncio.timeout(30):
+        while not await asyncio.to_thread(ask):
+            await asyncio.sleep(0.05)
+
+
+async def test_two_processes_see_each_other_at_once(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, *map(message, range(3)))
+    async with process(imap_stack) as (first, metrics, _), process(imap_stack) as (second, _, _):
+        async with connected(first, reader) as one, connected(second, reader) as two:
+            for client in (one, two):
+                await client.ok("SELECT INBOX")
+            await one.say(b"i IDLE\r\n")
+            assert await one.line() == b"+ idling\r\n"
+
+            await two.ok("STORE 2 +FLAGS (\\Flagged)")
+            # No NOOP, and the poll is a minute away: it is the hint that brings this.
+            assert await one.line() == b"* 2 FETCH (FLAGS (\\Flagged \\Recent))\r\n"
+            await two.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")
+            assert await one.line() == b"* 1 FETCH (FLAGS (\\Deleted \\Recent))\r\n"
+            await two.ok("EXPUNGE")
+            assert await one.line() == b"* 1 EXPUNGE\r\n"
+            await imap_stack.deliver(reader, message(4))
+            assert await one.line() == b"* 3 EXISTS\r\n"
+            await one.line()
+            await one.say(b"DONE\r\n")
+            assert (await one.line()).startswith(b"i OK")
+
+            # Without IDLE, the next command sees what the other process answered before.
+            await two.ok("STORE 1 +FLAGS (\\Answered)")
+            assert b"\\Answered" in (await one.ok("FETCH 1 FLAGS"))[-1]
+            page = await asyncio.to_thread(lambda: urlopen(f"http://127.0.0.1:{metrics}/metrics").read().decode())
+            assert "paquebot_imap_hints_total" in page
+            assert 'paquebot_imap_commands_total{command="fetch",completion="ok"} 1.0' in page
+
+
+async def test_sigterm_says_bye_and_ends_with_success(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    async with process(imap_stack) as (port, _, running):
+        async with connected(port, reader) as client:
+            running.send_signal(signal.SIGTERM)
+            assert (await client.line()).startswith(b"* BYE [UNAVAILABLE]")
+            with pytest.raises(asyncio.IncompleteReadError):
+                await client.line()
+
+
+class Mirror:
+    """A client that keeps its own copy of the mailbox from untagged responses alone."""
+
+    def __init__(self, client: WireClient) -> None:
+        self.client = client
+        self.flags: list[frozenset[bytes] | None] = []  # None: a new message whose flags were not asked for
+
+    def take(self, lines: list[bytes]) -> None:
+        for line in lines:
+            words = line.split(None, 3)
+            if len(words) < 3 or not words[1].isdigit():
+                continue
+            number = int(words[1])
+            if words[2] == b"EXISTS":
+                self.flags += [None] * (number - len(self.flags))
+            elif words[2] == b"EXPUNGE":
+                del self.flags[number - 1]
+            elif words[2] == b"FETCH" and b"FLAGS (" in line:
+                inside = line.split(b"FLAGS (", 1)[1].split(b")", 1)[0]
+                self.flags[number - 1] = frozenset(inside.split()) - {b"\\Recent"}
+
+    async def run(self, command: str) -> None:
+        self.take(await self.client.run(command))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_mirrors_converge_after_random_changes(imap_stack: ImapStack, seed: int) -> None:
+    """Three sessions of one mailbox do what they like at once; after a NOOP each client's copy is the mailbox."""
+    chance = random.Random(seed)
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, *map(message, range(20)))
+    async with imap_stack.serving() as one, imap_stack.serving() as two:
+        ports = (one.port("imaps"), two.port("imaps"), two.port("imaps"))
+        async with contextlib.AsyncExitStack() as opened:
+            mirrors = [Mirror(await opened.enter_async_context(connected(port, reader))) for port in ports]
+            for mirror in mirrors:
+                await mirror.run("SELECT INBOX")
+                await mirror.run("FETCH 1:* FLAGS")
+            await asyncio.gather(*(_disturb(mirror, random.Random(chance.random())) for mirror in mirrors))
+            for mirror in mirrors:
+                await mirror.run("NOOP")
+                for number in [number for number, flags in enumerate(mirror.flags, 1) if flags is None]:
+                    await mirror.run(f"FETCH {number} FLAGS")
+            truth = await _truth(imap_stack, reader)
+            for mirror in mirrors:
+                assert mirror.flags == truth
+    assert await imap_stack.mailstore.check(reader.account_id) == []
+
+
+async def _disturb(mirror: Mirror, chance: random.Random) -> None:
+    for _ in range(40):
+        number = chance.randint(1, max(1, len(mirror.flags)))
+        flag = chance.choice(("\\Seen", "\\Flagged", "\\Deleted", "$Label"))
+        await mirror.run(
+            chance.choice(
+                (
+                    f"STORE {number} +FLAGS ({flag})",
+                    f"STORE {number} -FLAGS ({flag})",
+                    f"STORE {number}:* +FLAGS ($Bulk)",
+                    "NOOP",
+                    "EXPUNGE" if chance.random() < 0.3 else "CHECK",
+                    f"FETCH {number} (FLAGS)",
+                    f"COPY {number} INBOX",
+                    "SEARCH UNSEEN",
+                )
+            )
+        )
+
+
+async def _truth(stack: ImapStack, reader: Reader) -> list[frozenset[bytes]]:
+    inbox = await stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+    snapshot = await stack.mailstore.snapshot(reader.account_id, inbox.mailbox_id)
+    names = {1: b"\\Seen", 2: b"\\Answered", 4: b"\\Flagged", 8: b"\\Deleted", 16: b"\\Draft"}
+    return [
+        frozenset(name for bit, name in names.items() if flags & bit)
+        | frozenset(word.encode() for word in snapshot.rows.keywords.get(uid, ()))
+        for uid, flags in zip(snapshot.rows.uids, snapshot.rows.flags, strict=True)
+    ]
