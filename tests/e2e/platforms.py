@@ -91,7 +91,7 @@ async def running(
     """Start a platform for `domain`; ends it, and all its processes, at the end of the block."""
     layout = Layout(directory)
     layout.data.mkdir(parents=True, exist_ok=True)
-    overrides = {"PAQUEBOT_AUTHENTICATION_TIME_COST": "1", "PAQUEBOT_LOG_ADDRESSES": "true", **(settings or {})}
+    overrides = {"PAQUEBOT_ARGON2_PASSES": "1", "PAQUEBOT_LOG_ADDRESSES": "true", **(settings or {})}
     plan = Plan(layout, ports or free_ports(), layout.secrets(), f"mail.{domain}", domain, overrides)
     said: list[str] = []
     stack = Stack(plan, said.append, said.append)

@@ -39,7 +39,7 @@ class Up:
             *("-m", "paquebot", "up", *self.options(), *more),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "COLUMNS": "200", "PAQUEBOT_AUTHENTICATION_TIME_COST": "1"},
+            env={**os.environ, "COLUMNS": "200", "PAQUEBOT_ARGON2_PASSES": "1"},
         )
         return self.process
 

@@ -9,6 +9,8 @@ import pytest
 
 from paquebot.blobs import BlobStore
 from paquebot.blobs.pack import pack_key
+from paquebot.directory.accounts import create_account, delete_account
+from paquebot.directory.domains import create_domain
 from paquebot.janitor import backlog
 from paquebot.janitor.accounting import read_stream
 from paquebot.janitor.recover import recover
@@ -194,3 +196,20 @@ async def test_operator_sees_and_moves_jobs(stores: Stores, spool: Spool) -> Non
 
 def test_pack_key_follows_from_the_id() -> None:
     assert pack_key("01ARZ3NDEKTSV4RRFFQ69G5FAV") == "packs/2016/07/30/01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+async def test_sweep_purges_the_mail_of_removed_accounts(
+    stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
+) -> None:
+    await create_domain(stores.postgres, "paquebot.test")
+    account = await create_account(stores.postgres, "u@paquebot.test", "hash")
+    kept = await create_account(stores.postgres, "v@paquebot.test", "hash")
+    for account_id in (account.account_id, kept.account_id):
+        await spool.accept(envelope(accounts=[account_id]), RAW)
+        await deliver(stores)
+    await delete_account(stores.postgres, "u@paquebot.test")
+    assert (await sweep(stores, replace(settings, min_age=Seconds(3600.0)))).purged_accounts == 0
+    assert (await sweep(stores, settings)).purged_accounts == 1
+    assert (await sweep(stores, settings)).purged_accounts == 0
+    assert (await stores.mailstore.usage(kept.account_id)).messages == 1
+    assert (await stores.mailstore.usage(account.account_id)).messages == 0

@@ -53,7 +53,12 @@ SET password_hash = coalesce($3, password_hash), display_name = coalesce($4, dis
     enabled = coalesce($5, enabled), quota_bytes = coalesce($6, quota_bytes)
 WHERE domain = $1 AND local_part = $2 RETURNING {_COLUMNS}
 """  # noqa: S608
-_DELETE = "DELETE FROM directory.accounts WHERE domain = $1 AND local_part = $2 RETURNING account_id"
+_DELETE = """
+WITH gone AS (
+    DELETE FROM directory.accounts WHERE domain = $1 AND local_part = $2 RETURNING account_id
+)
+INSERT INTO directory.removed_accounts (account_id) SELECT account_id FROM gone RETURNING account_id
+"""
 
 
 async def create_account(
@@ -117,7 +122,8 @@ async def update_account(postgres: Postgres, address: str, change: AccountChange
 
 
 async def delete_account(postgres: Postgres, address: str) -> int:
-    """Remove the account and its app passwords; the id, under which its mail is kept. Raises NotFound."""
+    """Remove the account and its app passwords; the id, under which its mail is kept until `janitor` purges it.
+    Raises NotFound."""
     at = local_address(address)
     account_id = await postgres.fetchval("delete_account", _DELETE, at.domain, at.local)
     if account_id is None:

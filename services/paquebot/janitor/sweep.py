@@ -1,4 +1,5 @@
-"""`janitor`: gives space back. Deletes packs that nobody needs any more, and records that have served.
+"""`janitor`: gives space back. Deletes mail of removed accounts, packs that nobody needs any more, and records that
+have served.
 
 A pack goes when no mailbox row refers to it, no job names it, and every recipient in it is accounted for; a pack
 with recipients that nothing accounts for (an orphan, after a refused commit or a lost stream) is kept for
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from paquebot.blobs import BadPack, BlobMissing
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_time_ms
+from paquebot.directory.removed import purged, removed_accounts
 from paquebot.janitor.accounting import Queued, missing, read_stream
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.observability.log import Log
@@ -32,6 +34,7 @@ class Swept:
     deleted_octets: int = 0
     orphans_kept: int = 0
     unreadable: int = 0
+    purged_accounts: int = 0
     deliveries: int = 0
     outcomes: int = 0
     expunged: int = 0
@@ -40,6 +43,8 @@ class Swept:
 async def sweep(stores: Stores, settings: JanitorSettings, *, dry_run: bool = False) -> Swept:
     """Raises BlobsUnavailable, QueueUnavailable, PostgresUnavailable: what was deleted until then stays so."""
     result = Swept()
+    if not dry_run:
+        await _purge(stores, settings, result)
     # The stream before the tables: a job that ends in between has committed its rows by then.
     queued = await read_stream(stores.queue)
     async for group in _old_packs(stores, settings.min_age):
@@ -48,6 +53,15 @@ async def sweep(stores: Stores, settings: JanitorSettings, *, dry_run: bool = Fa
     if not dry_run:
         await _forget(stores, settings, result)
     return result
+
+
+async def _purge(stores: Stores, settings: JanitorSettings, result: Swept) -> None:
+    """Delete the mail of accounts that were removed; its packs go when they are empty."""
+    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
+    for account_id in await removed_accounts(stores.postgres, before):
+        await stores.mailstore.delete_account(account_id)
+        await purged(stores.postgres, [account_id])
+        result.purged_accounts += 1
 
 
 async def _old_packs(stores: Stores, min_age: float) -> AsyncIterator[list[PackInfo]]:
