@@ -1,0 +1,58 @@
+"""The POP3 grammar, RFC 1939 with its extensions: commands in, responses and dot-stuffed messages out. Pure.
+
+RFC 1939, RFC 2449 (CAPA, response codes, line limits), RFC 2595 (STLS), RFC 3206 (SYS and AUTH codes), RFC 5034 (AUTH).
+"""
+
+from paquebot.wire.pop3.commands import (
+    Auth,
+    Capa,
+    Command,
+    Dele,
+    List,
+    Noop,
+    Pass,
+    Quit,
+    Retr,
+    Rset,
+    Stat,
+    Stls,
+    Top,
+    Uidl,
+    Unknown,
+    User,
+    parse_command,
+)
+from paquebot.wire.pop3.content import canonical, stuffed, top_of
+from paquebot.wire.pop3.limits import MAX_COMMAND, MAX_RESPONSE
+from paquebot.wire.pop3.responses import END, Code, challenge, err, multi_line, ok
+
+__all__ = [
+    "END",
+    "MAX_COMMAND",
+    "MAX_RESPONSE",
+    "Auth",
+    "Capa",
+    "Code",
+    "Command",
+    "Dele",
+    "List",
+    "Noop",
+    "Pass",
+    "Quit",
+    "Retr",
+    "Rset",
+    "Stat",
+    "Stls",
+    "Top",
+    "Uidl",
+    "Unknown",
+    "User",
+    "canonical",
+    "challenge",
+    "err",
+    "multi_line",
+    "ok",
+    "parse_command",
+    "stuffed",
+    "top_of",
+]
