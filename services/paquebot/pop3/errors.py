@@ -1,0 +1,57 @@
+"""Domain errors to replies: the one place where POP3 words are chosen for them.
+
+What is not known is temporary, with an id to find it in the log (invariant 8); no text of an exception, no name of
+an engine reaches a client. Codes are those of RFC 2449 §8 and RFC 3206.
+"""
+
+from paquebot.blobs import BadPack, BlobMissing, BlobsUnavailable, new_ulid
+from paquebot.mailstore.errors import MaildropLocked, MaildropLost, NoSuchAccount
+from paquebot.observability.log import Log
+from paquebot.pop3 import metrics
+from paquebot.pop3.maildrop import NoSuchMessage
+from paquebot.pop3.reading import MessageGone
+from paquebot.pop3.reply import Reply, fault, negative
+from paquebot.rpc import DirectoryUnavailable
+from paquebot.runtime.limits import OverBudget
+from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.wire.pop3 import Code
+
+_log = Log("paquebot.pop3")
+
+_AWAY = (PostgresUnavailable, BlobsUnavailable, DirectoryUnavailable, OverBudget)
+
+
+def reply_to(error: Exception) -> Reply:
+    """The answer to a command that failed with `error`."""
+    match error:
+        case NoSuchMessage():
+            return negative("No such message")
+        case MessageGone():
+            return negative("The message was removed by another session")
+        case MaildropLocked():
+            return fault("Another session has this maildrop", Code.IN_USE)
+        case MaildropLost():
+            return negative("The maildrop was given to another session", Code.SYS_TEMP)
+        case NoSuchAccount():
+            return fault("The account was removed", Code.SYS_PERM)
+        case BlobMissing() | BadPack():
+            return _damaged()
+        case _:
+            return _temporary(error)
+
+
+def _damaged() -> Reply:
+    """RFC 3206 §3: waiting does not help, somebody must look."""
+    incident = new_ulid()
+    _log.exception("message_damaged", incident=incident)
+    return negative(f"The message cannot be read; please report {incident}", Code.SYS_PERM)
+
+
+def _temporary(error: Exception) -> Reply:
+    incident = new_ulid()
+    if isinstance(error, _AWAY):
+        _log.warning("command_unavailable", incident=incident, reason=f"{type(error).__name__}: {error}")
+    else:
+        metrics.UNEXPECTED.inc()
+        _log.exception("command_failed", incident=incident)
+    return negative(f"Temporary failure, try again later ({incident})", Code.SYS_TEMP)

@@ -1,0 +1,78 @@
+"""A session's lease on its maildrop: taken at login, renewed while the session lives, given back at its end.
+
+The lease is a row in the mailstore with an end, so no process can hold a maildrop longer than it lives. Nothing is
+deleted on the strength of what this process believes: the mailstore compares the owner in the transaction that
+deletes. The renewal here keeps others out, and ends a session whose maildrop went to another.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+from paquebot.mailstore import Expunged, Maildrop, Mailstore
+from paquebot.mailstore.errors import MaildropLocked, MaildropLost
+from paquebot.observability.log import Log
+from paquebot.pop3 import metrics
+from paquebot.runtime.postgres import PostgresUnavailable
+
+_log = Log("paquebot.pop3.lease")
+_RENEWALS = 3  # within the time of a lease, so that one may fail
+
+
+class Lease:
+    """`lost` is called when another session has the maildrop."""
+
+    def __init__(
+        self, mailstore: Mailstore, account_id: int, owner: str, seconds: float, lost: Callable[[], None]
+    ) -> None:
+        self._mailstore = mailstore
+        self._account_id = account_id
+        self._owner = owner
+        self._seconds = seconds
+        self._lost = lost
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def take(self) -> Maildrop:
+        """Lock the maildrop and list it. Raises MaildropLocked and what the mailstore raises."""
+        try:
+            maildrop = await self._mailstore.lock_maildrop(self._account_id, self._owner, self._seconds)
+        except MaildropLocked:
+            raise
+        except Exception:
+            await self.give_back()  # the lock may be ours though its answer was lost
+            raise
+        self._renewing = asyncio.create_task(self._renew())
+        return maildrop
+
+    async def give_back(self) -> None:
+        """End the lease without a change; when PostgreSQL is away it ends by itself."""
+        await self._stop()
+        with contextlib.suppress(PostgresUnavailable):
+            await self._mailstore.unlock_maildrop(self._account_id, self._owner)
+
+    async def close(self, mailbox_id: int, uids: Sequence[int]) -> Expunged:
+        """Delete the messages of `uids` and end the lease, both or neither. Raises MaildropLost, as the mailstore."""
+        await self._stop()
+        return await self._mailstore.close_maildrop(self._account_id, self._owner, mailbox_id, uids)
+
+    async def _stop(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait((self._renewing,))
+            self._renewing = None
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds / _RENEWALS)
+            try:
+                await self._mailstore.renew_maildrop(self._account_id, self._owner, self._seconds)
+            except PostgresUnavailable as error:
+                # A lease past its end that nobody took is still ours at the next renewal.
+                _log.warning("lease_not_renewed", reason=str(error))
+            except MaildropLost:
+                metrics.LEASES_LOST.inc()
+                _log.warning("lease_lost", account_id=self._account_id)
+                self._lost()
+                return
+            except Exception:  # noqa: BLE001 - the loop's one: logged, and tried again
+                _log.exception("lease_renewal_failed")

@@ -1,0 +1,24 @@
+"""What the sessions of a process share."""
+
+from dataclasses import dataclass
+
+from paquebot.blobs import BlobStore
+from paquebot.mailstore import Mailstore
+from paquebot.pop3.gate import OctetGate
+from paquebot.pop3.settings import Pop3Settings
+from paquebot.queue import Queue
+from paquebot.rpc import AuthenticationClient
+from paquebot.runtime.tls import ServerTls
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One for a process. `tls` None: STLS is not offered, so nobody can log in in the clear."""
+
+    settings: Pop3Settings
+    mailstore: Mailstore
+    blobs: BlobStore
+    queue: Queue
+    authentication: AuthenticationClient
+    gate: OctetGate
+    tls: ServerTls | None

@@ -1,0 +1,81 @@
+"""The POP3 process: what it opens, when it is ready, how it ends.
+
+It listens at once and stays up while an engine is away: commands that need it are answered -ERR [SYS/TEMP].
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from grpc.aio import Channel
+
+from paquebot.blobs import BlobStore
+from paquebot.mailstore import SCHEMA, Mailstore
+from paquebot.pop3.gate import OctetGate
+from paquebot.pop3.process import Process
+from paquebot.pop3.server import Pop3Server
+from paquebot.pop3.settings import Pop3Settings
+from paquebot.queue import Queue
+from paquebot.rpc import AuthenticationClient, open_channel
+from paquebot.rpc.health import probe
+from paquebot.runtime.health import Health
+from paquebot.runtime.migrations import applied, code_version
+from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.service import Context
+from paquebot.runtime.tls import ServerTls
+
+__all__ = ["Pop3Settings", "main", "open_server"]
+
+NAME = "pop3"
+
+
+async def main(context: Context, settings: Pop3Settings) -> None:
+    """Serve until `context.draining`."""
+    async with open_server(settings, context.health) as server:
+        context.started()
+        await server.run(context.draining)
+
+
+@contextlib.asynccontextmanager
+async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[Pop3Server]:
+    """A listening server with all it needs, for the time of the block; call its `run`."""
+    async with contextlib.AsyncExitStack() as stack:
+        queue = await Queue.open(settings.nats, NAME)
+        stack.push_async_callback(queue.close)
+        blobs = BlobStore(settings.s3)
+        stack.push_async_callback(blobs.close)
+        postgres = await open_postgres(settings.postgres, NAME)
+        stack.push_async_callback(postgres.close)
+        channel = open_channel(settings.directory)
+        stack.push_async_callback(channel.close)
+        process = Process(
+            settings=settings,
+            mailstore=Mailstore(postgres),
+            blobs=blobs,
+            queue=queue,
+            authentication=AuthenticationClient(channel, settings.directory),
+            gate=OctetGate(settings.process.in_flight),
+            tls=ServerTls(settings.tls) if settings.tls.certificate is not None else None,
+        )
+        _depend(health, blobs, postgres, channel)
+        server = Pop3Server(process)
+        server.listen()
+        watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
+        try:
+            yield server
+        finally:
+            if watching is not None:
+                watching.cancel()
+
+
+def _depend(health: Health, blobs: BlobStore, postgres: Postgres, channel: Channel) -> None:
+    """Ready while clients can log in and read. Without NATS only hints are missing, and nothing waits for those."""
+
+    async def schema_fits() -> None:
+        found, code = await applied(postgres, SCHEMA.name), code_version(SCHEMA)
+        if found is None or found.version < code:
+            raise RuntimeError(f"schema {SCHEMA.name} is not yet at version {code}")
+
+    health.depend("postgres", schema_fits)
+    health.depend("s3", blobs.probe)
+    health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.Authentication"))

@@ -1,0 +1,253 @@
+"""One client's session: greeting, commands, one writer, and an end that says why.
+
+Invariants: commands are answered in order, whole, one at a time; messages are deleted by QUIT and by nothing else; a
+password is in no log line; whatever fails inside a command is answered and the session goes on (invariant 8).
+"""
+
+import asyncio
+import contextlib
+import time
+
+from paquebot.blobs import new_ulid
+from paquebot.observability.log import Log
+from paquebot.pop3 import authorization, metrics, transaction, update
+from paquebot.pop3.capabilities import capabilities
+from paquebot.pop3.connection import Connection, LineTooLong, PeerGone
+from paquebot.pop3.errors import reply_to
+from paquebot.pop3.metrics import Ending, Result
+from paquebot.pop3.process import Process
+from paquebot.pop3.reply import Reply, Stream, fault
+from paquebot.pop3.states import Authorization, Ended, State, Transaction
+from paquebot.wire import pop3
+from paquebot.wire.cursor import GrammarError
+from paquebot.wire.pop3 import MAX_COMMAND, Code
+
+_log = Log("paquebot.pop3.session")
+_PAUSE_SECONDS = 3.0  # a client that is silent for so long does not need what was read ahead
+
+
+class _Inactive(Exception):
+    """No whole line came in time."""
+
+
+class _Leaving(Exception):
+    """The process ends; no further command is read."""
+
+
+class _LeaseLost(Exception):
+    """Another session has the maildrop."""
+
+
+_ENDS = (PeerGone, _Inactive, _Leaving, _LeaseLost)
+
+
+class Session:
+    """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
+
+    def __init__(self, process: Process, connection: Connection, client: str) -> None:
+        self.process = process
+        self.connection = connection
+        self.client = client
+        """The peer's IP address."""
+        self.id = new_ulid()
+        """In every log line, and the owner of the maildrop's lease."""
+        self.logins_failed = 0
+        self._state: State = Authorization()
+        self._faults = 0
+        self._login_deadline = asyncio.get_running_loop().time() + process.settings.session.login
+        self._leaving = False
+        self._lease_lost = False
+
+    @property
+    def tls(self) -> bool:
+        """Is the connection protected?"""
+        return self.connection.tls_version is not None
+
+    def capabilities(self) -> Reply:
+        """The answer to CAPA in this state."""
+        lines = capabilities(
+            logged_in=isinstance(self._state, Transaction), tls=self.tls, stls=self.process.tls is not None
+        )
+        return Reply(pop3.multi_line("Capabilities follow", lines))
+
+    def forget_login(self) -> None:
+        """The name that USER gave is used up."""
+        if isinstance(self._state, Authorization):
+            self._state = Authorization()
+
+    def leave(self) -> None:
+        """End the session before its next command."""
+        self._leaving = True
+        self.connection.ring()
+
+    def lease_lost(self) -> None:
+        """End the session before its next command: its maildrop is another's."""
+        self._lease_lost = True
+        self.connection.ring()
+
+    def remaining(self) -> float:
+        """Seconds that the client has until its next whole line."""
+        if isinstance(self._state, Authorization):
+            return max(0.0, self._login_deadline - asyncio.get_running_loop().time())
+        return self.process.settings.session.inactivity  # RFC 1939 §3: at least 10 minutes
+
+    async def next_line(self, maximum: int) -> bytes:
+        """The next line without its line end. Raises LineTooLong, and to end the session."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.remaining()
+        paused = loop.time() + _PAUSE_SECONDS
+        while True:
+            if self._leaving:
+                raise _Leaving
+            if self._lease_lost:
+                raise _LeaseLost
+            if (line := self.connection.take_line(maximum)) is not None:
+                return line
+            try:
+                await self.connection.wait(min(deadline, max(paused, loop.time())) - loop.time())
+            except TimeoutError:
+                if loop.time() >= deadline:
+                    raise _Inactive from None
+                self._drop_read_ahead()
+                paused = deadline
+
+    def _drop_read_ahead(self) -> None:
+        if isinstance(self._state, Transaction):
+            self._state.reading.forget()
+
+    async def run(self) -> Ending:
+        """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
+        metrics.SESSIONS.labels(_label(self._state)).inc()
+        try:
+            ending = await self._serve()
+            await self.connection.flush()
+            return ending
+        except PeerGone:
+            return Ending.GONE
+        except _Inactive:
+            return Ending.INACTIVE  # RFC 1939 §3: the connection is closed without a response
+        except _Leaving:
+            await self._bye("This server ends; please connect again")
+            return Ending.DRAIN
+        except _LeaseLost:
+            await self._bye("The maildrop was given to another session")
+            return Ending.LEASE_LOST
+        except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
+            metrics.UNEXPECTED.inc()
+            _log.exception("session_failed")
+            self.connection.abort()
+            return Ending.FAILED
+        finally:
+            self.connection.close()
+            await self._abandon()
+            metrics.SESSIONS.labels(_label(self._state)).dec()
+            metrics.RECEIVED.inc(self.connection.received)
+            metrics.SENT.inc(self.connection.sent)
+
+    async def _serve(self) -> Ending:
+        await self.connection.send(pop3.ok("Paquebot is ready"))
+        while not isinstance(self._state, Ended):
+            try:
+                line = await self.next_line(MAX_COMMAND)
+            except LineTooLong:
+                await self._finish(fault("The line is too long"))  # RFC 2449 §4
+            else:
+                await self._execute(line)
+            if self._faults >= self.process.settings.session.errors:
+                await self.connection.send(pop3.err("Too many errors", Code.SYS_TEMP))
+                return Ending.ERRORS
+        return Ending.QUIT
+
+    async def _execute(self, line: bytes) -> None:
+        """Run a command and answer it."""
+        started = time.perf_counter()
+        try:
+            command = pop3.parse_command(line)
+        except GrammarError as error:
+            metrics.COMMANDS.labels("malformed", Result.ERR.value).inc()
+            await self._finish(fault(f"Syntax error: {error}"))
+            return
+        name, result = type(command).__name__.lower(), Result.GONE
+        try:
+            positive = await self._run(command)
+            result = Result.OK if positive else Result.ERR
+        finally:
+            metrics.COMMANDS.labels(name, result.value).inc()
+            metrics.COMMAND_SECONDS.labels(name).observe(time.perf_counter() - started)
+
+    async def _run(self, command: pop3.Command) -> bool:
+        """True: the answer was +OK."""
+        try:
+            answer = await self._answer(command)
+        except _ENDS:
+            raise
+        except Exception as error:  # noqa: BLE001 - translated, logged with an id, and answered
+            answer = reply_to(error)
+        reply = answer if isinstance(answer, Reply) else await self._send_stream(answer)
+        return await self._finish(reply) if reply is not None else True
+
+    async def _answer(self, command: pop3.Command) -> Reply | Stream:
+        match self._state:
+            case Authorization() as state:
+                return await authorization.answer(self, state, command)
+            case Transaction() as state:
+                return await transaction.answer(self, state, command)
+            case Ended():
+                raise AssertionError("no command is read after the end")
+
+    async def _send_stream(self, stream: Stream) -> Reply | None:
+        """Send the pieces; returns the reply that is left to send, None when the answer is complete."""
+        begun = False
+        async with contextlib.aclosing(stream):
+            try:
+                async for piece in stream:
+                    if isinstance(piece, Reply):
+                        return piece
+                    begun = True
+                    await self.connection.send(piece)
+            except _ENDS:
+                raise
+            except Exception as error:
+                if begun:  # no -ERR can follow a +OK: the client must see that the answer is not whole
+                    raise
+                return reply_to(error)
+        return None
+
+    async def _finish(self, reply: Reply) -> bool:
+        """Send a whole answer and enter its state. True: it was +OK."""
+        if reply.state is not None:
+            self._enter(reply.state)
+        self._faults += reply.fault
+        await self.connection.send(reply.octets)
+        return reply.is_positive or not reply.octets
+
+    def _enter(self, state: State) -> None:
+        metrics.SESSIONS.labels(_label(self._state)).dec()
+        metrics.SESSIONS.labels(_label(state)).inc()
+        left, self._state = self._state, state
+        if isinstance(left, Transaction) and isinstance(state, Ended):
+            left.reading.forget()
+
+    async def _abandon(self) -> None:
+        """Give the maildrop back when the session did not end by QUIT."""
+        if isinstance(self._state, Transaction):
+            try:
+                await update.abandon(self.process, self._state)
+            except Exception:  # noqa: BLE001 - the lease ends by itself
+                _log.exception("abandon_failed")
+
+    async def _bye(self, text: str) -> None:
+        with contextlib.suppress(PeerGone):
+            await self.connection.send(pop3.err(text, Code.SYS_TEMP))
+            await self.connection.flush()
+
+
+def _label(state: State) -> str:
+    """For the metric: the states of RFC 1939 §3."""
+    match state:
+        case Authorization():
+            return "authorization"
+        case Transaction():
+            return "transaction"
+        case Ended():
+            return "update"

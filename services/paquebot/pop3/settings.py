@@ -1,0 +1,71 @@
+"""Settings of the POP3 service."""
+
+from dataclasses import dataclass
+
+from paquebot.runtime.engines import (
+    DirectoryClientSettings,
+    NatsSettings,
+    PostgresSettings,
+    ProcessSettings,
+    S3Settings,
+    TlsSettings,
+)
+from paquebot.runtime.settings import Listen, Seconds, setting
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """RFC 8314 prefers implicit TLS; both may be open, or one."""
+
+    pop3: tuple[Listen, ...] = setting(
+        "POP3_LISTEN", (Listen("127.0.0.1", 2110),), help="POP3 with STLS, separated by commas; empty: none"
+    )
+    pop3s: tuple[Listen, ...] = setting(
+        "POP3S_LISTEN", (Listen("127.0.0.1", 2995),), help="POP3 over TLS, separated by commas; empty: none"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Bounds of sessions."""
+
+    total: int = setting("POP3_SESSIONS", 10_000, help="most sessions of this process")
+    per_client: int = setting("POP3_SESSIONS_PER_CLIENT", 100, help="most sessions from one address")
+    login: Seconds = setting("POP3_LOGIN_TIMEOUT", Seconds(60.0), help="longest time until the client has logged in")
+    login_delay: Seconds = setting("POP3_LOGIN_DELAY", Seconds(1.0), help="wait after a failed login; grows")
+    inactivity: Seconds = setting("POP3_TIMEOUT", Seconds(600.0), help="inactivity after login; at least 10m")
+    write: Seconds = setting("POP3_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
+    errors: int = setting("POP3_ERRORS", 20, help="bad commands and failed logins before the session is ended")
+    lease: Seconds = setting(
+        "POP3_LEASE", Seconds(60.0), help="how long a maildrop stays locked after its process has died"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropSettings:
+    """What reading a message does."""
+
+    marks_seen: bool = setting("POP3_MARKS_SEEN", True, help="a retrieved message is marked as read for IMAP")
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Settings:
+    """Everything the POP3 service reads from its environment."""
+
+    process: ProcessSettings
+    nats: NatsSettings
+    s3: S3Settings
+    postgres: PostgresSettings
+    directory: DirectoryClientSettings
+    tls: TlsSettings
+    listen: ListenSettings
+    session: SessionSettings
+    maildrop: MaildropSettings
+
+    def __post_init__(self) -> None:
+        if not self.listen.pop3 and not self.listen.pop3s:
+            raise ValueError("PAQUEBOT_POP3_LISTEN and PAQUEBOT_POP3S_LISTEN are both empty")
+        if self.listen.pop3s and self.tls.certificate is None:
+            raise ValueError("PAQUEBOT_POP3S_LISTEN needs PAQUEBOT_TLS_CERTIFICATE")
+        if self.session.lease <= 0:
+            raise ValueError("PAQUEBOT_POP3_LEASE must be longer than nothing")

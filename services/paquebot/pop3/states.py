@@ -1,0 +1,31 @@
+"""The states of a session (RFC 1939 §3), each with what exists only in it."""
+
+from dataclasses import dataclass
+
+from paquebot.pop3.lease import Lease
+from paquebot.pop3.maildrop import OpenMaildrop
+from paquebot.pop3.reading import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """RFC 1939 §4. `login`: the name that USER gave, until PASS."""
+
+    login: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """RFC 1939 §5: the maildrop is locked and open."""
+
+    drop: OpenMaildrop
+    lease: Lease
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """After the answer to QUIT."""
+
+
+State = Authorization | Transaction | Ended
