@@ -104,7 +104,10 @@ def password(address: Address, password_stdin: PasswordStdin = False, data: Data
 
 @account_app.command("remove")
 def remove(address: Address, yes: YesOption = False, data: DataOption = None) -> None:
-    """Remove an account for good: it can no longer log in or get mail. `paquebot janitor` deletes its mail a day later."""
+    """Remove an account for good: no login and no mail from now on.
+
+    `paquebot janitor` deletes what it had a day later.
+    """
     if not yes:
         typer.confirm(f"Remove account {address} for good?", abort=True)
     request = pb.DeleteAccountRequest(address=address)
