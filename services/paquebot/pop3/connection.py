@@ -7,6 +7,7 @@ other while further commands are here already, so that a pipeline is answered in
 
 import asyncio
 import ssl
+from typing import cast
 
 _READ_HIGH = 64 * 1024  # octets received and not yet consumed: reading stops above, starts again below half of it
 _WRITE_HIGH = 256 * 1024
@@ -43,7 +44,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio.Protocol ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._transport = transport
         transport.set_write_buffer_limits(high=_WRITE_HIGH)
 
