@@ -55,6 +55,11 @@ class ImapServer:
         """The port of the listener `imap` or `imaps`."""
         return int(self._listeners[name].socket.getsockname()[1])
 
+    @property
+    def sessions(self) -> int:
+        """Sessions now."""
+        return len(self._sessions)
+
     async def run(self, draining: asyncio.Event) -> None:
         """Serve until `draining`, then end the sessions within the drain time."""
         session = self.process.settings.session

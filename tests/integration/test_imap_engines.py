@@ -1,0 +1,251 @@
+"""What IMAP asks of the engines, how much at a time, and what a client sees while one of them is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+from prometheus_client import REGISTRY
+
+from imap_wire import WireClient, connected
+from imap_world import ImapStack, Reader
+from paquebot.blobs import BlobStore
+from paquebot.imap.bodies import Bodies
+from paquebot.imap.gate import OctetGate
+from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.settings import load
+
+
+def message(number: int, *, size: int = 0, extra: str = "") -> bytes:
+    return (
+        f"From: a@example.org\r\nTo: b@example.org\r\nSubject: number {number}\r\n{extra}"
+        f"Date: Mon, 2 Mar 2026 10:00:00 +0000\r\nMessage-ID: <n{number}@example.org>\r\n\r\nbody {number}\r\n"
+    ).encode() + b"0123456789abcde\n" * (size // 16)
+
+
+def calls(engine: str, call: str) -> float:
+    """How often this process called the engine so far."""
+    labels = {"engine": engine, "call": call}
+    return REGISTRY.get_sample_value("paquebot_engine_call_seconds_count", labels) or 0.0
+
+
+@contextlib.asynccontextmanager
+async def selected(stack: ImapStack, reader: Reader, **environ: str) -> AsyncIterator[WireClient]:
+    async with stack.serving(**environ) as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("SELECT INBOX")
+        yield client
+
+
+class Wire:
+    """A TCP relay to an engine, which can be cut and mended."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._open: set[asyncio.StreamWriter] = set()
+        self._whole = True
+        self.port = 0
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def to(cls, host: str, port: int) -> AsyncIterator[Wire]:
+        wire = cls(host, port)
+        server = await asyncio.start_server(wire._relay, "127.0.0.1", 0)
+        wire.port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield wire
+            wire.cut()
+
+    def cut(self) -> None:
+        """Drop every connection, and each new one."""
+        self._whole = False
+        for writer in self._open:
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self._whole = True
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._whole:
+            writer.transport.abort()
+            return
+        to_reader, to_writer = await asyncio.open_connection(*self._target)
+        pair = {writer, to_writer}
+        self._open |= pair
+        try:
+            await asyncio.gather(_pump(reader, to_writer), _pump(to_reader, writer))
+        finally:
+            self._open -= pair
+            for end in pair:
+                end.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while octets := await reader.read(65536):
+            writer.write(octets)
+            await writer.drain()
+    writer.transport.abort()
+
+
+async def test_lists_of_messages_never_touch_s3(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, *map(message, range(30)))
+    before = calls("s3", "get")
+    async with selected(imap_stack, reader) as client:
+        await client.ok("FETCH 1:* (FLAGS UID INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY)")
+        await client.ok("FETCH 1:* BODY.PEEK[HEADER.FIELDS (DATE FROM TO CC SUBJECT REFERENCES LIST-ID)]")
+        await client.ok("UID FETCH 1:* (EMAILID THREADID SAVEDATE MODSEQ)")
+        await client.ok('SEARCH OR FROM "a@" SUBJECT "number" SENTSINCE 1-Jan-2026 LARGER 10 UNSEEN')
+        await client.ok("UID SEARCH HEADER MESSAGE-ID n7@example.org")
+    assert calls("s3", "get") == before
+
+
+async def test_bodies_come_in_few_requests_and_are_kept(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, *map(message, range(64)))
+    before = calls("s3", "get")
+    async with selected(imap_stack, reader) as client:
+        lines = await client.ok("FETCH 1:* BODY.PEEK[TEXT]")
+        assert len(lines) == 64
+        assert b"body 63" in lines[63]
+        once = calls("s3", "get")
+        # 64 messages lie in a few packs, and neighbours share a request.
+        assert 0 < once - before <= 16
+        await client.ok("FETCH 1:* BODY.PEEK[]")
+        await client.ok("SEARCH BODY nothing")
+        assert calls("s3", "get") == once
+
+
+async def test_header_field_outside_the_summary_is_read_from_the_body(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, message(1, extra="X-Rare: found\r\n"), message(2))
+    async with selected(imap_stack, reader) as client:
+        lines = await client.ok("FETCH 1 BODY.PEEK[HEADER.FIELDS (X-Rare Subject)]")
+        assert b"Subject: number 1\r\nX-Rare: found\r\n\r\n" in lines[0]
+        assert await client.ok("SEARCH HEADER X-Rare FOUND") == [b"* SEARCH 1\r\n"]
+
+
+async def test_two_thousand_messages(imap_stack: ImapStack) -> None:
+    """A first sync: all flags, all envelopes, all bodies; \\Seen for all of them in one statement."""
+    reader = await imap_stack.reader()
+    await imap_stack.deliver_many([(reader, message(number)) for number in range(2000)])
+    async with selected(imap_stack, reader) as client:
+        assert len(await client.ok("UID FETCH 1:* (FLAGS)")) == 2000
+        envelopes = await client.ok("FETCH 1:* (UID ENVELOPE RFC822.SIZE)")
+        assert len(envelopes) == 2000
+        assert envelopes[1999].startswith(b"* 2000 FETCH (UID 2000 ENVELOPE ")
+        stores = calls("postgres", "store_flags")
+        lines = await client.ok("FETCH 1:* (BODY[TEXT] FLAGS)")
+        assert len(lines) == 2000
+        assert all(b"\\Seen" in line for line in lines)
+        assert calls("postgres", "store_flags") - stores == 1
+        assert len((await client.ok("SEARCH SEEN"))[0].split()) == 2002
+        assert await client.ok("UID SEARCH SUBJECT 1234") == [b"* SEARCH 1235\r\n"]
+
+
+async def test_slow_reader_is_dropped_and_others_go_on(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, *(message(number, size=2_000_000) for number in range(6)))
+    async with imap_stack.serving(PAQUEBOT_IMAP_WRITE_TIMEOUT="500ms") as server:
+        port = server.port("imaps")
+        async with connected(port, reader, limit=1024) as slow, connected(port, reader) as quick:
+            await slow.ok("SELECT INBOX")
+            slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await slow.say(b"x FETCH 1:* BODY.PEEK[]\r\n" * 5)  # 60 MB: more than sockets buffer
+            await quick.ok("SELECT INBOX")
+            assert len((await quick.ok("FETCH 1 BODY.PEEK[]"))[0]) > 2_000_000
+            async with asyncio.timeout(20):
+                while server.sessions > 1:
+                    await quick.ok("NOOP")
+            slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            rest = b""
+            with contextlib.suppress(ConnectionError):
+                rest = await asyncio.wait_for(slow.reader.read(), 20)
+            assert len(rest) < 60_000_000  # cut off in the middle
+
+
+async def test_s3_away_refuses_bodies_and_keeps_the_session(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, message(1))
+    nowhere = {"PAQUEBOT_S3_ENDPOINT": "http://127.0.0.1:9", "PAQUEBOT_S3_TIMEOUT": "500ms"}
+    async with selected(imap_stack, reader, **nowhere) as client:
+        assert (await client.run("FETCH 1 BODY[]"))[-1].startswith(b"NO [UNAVAILABLE]")
+        (flags,) = await client.ok("FETCH 1 FLAGS")
+        assert b"\\Seen" not in flags
+        assert (await client.run("SEARCH BODY x"))[-1].startswith(b"NO [UNAVAILABLE]")
+        await client.say(b"x APPEND INBOX {11+}\r\nX: y\r\n\r\nabc\r\n")
+        assert (await client.line()).startswith(b"x NO [UNAVAILABLE]")
+        await client.ok("FETCH 1 ENVELOPE")
+        await client.ok("NOOP")
+
+
+async def test_postgres_away_refuses_and_recovers(imap_stack: ImapStack) -> None:
+    """A proxy stands for the network: cut, commands are refused; back, the same session goes on."""
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, message(1))
+    parts = urlsplit(imap_stack.environ["PAQUEBOT_POSTGRES_DSN"])
+    assert parts.hostname is not None and parts.port is not None
+    async with Wire.to(parts.hostname, parts.port) as wire:
+        credentials = parts.netloc.rpartition("@")[0]
+        dsn = parts._replace(netloc=f"{credentials}@127.0.0.1:{wire.port}").geturl()
+        async with selected(imap_stack, reader, PAQUEBOT_POSTGRES_DSN=dsn) as client:
+            wire.cut()
+            refused = await client.run("FETCH 1 ENVELOPE")
+            assert refused[-1].startswith(b"NO [UNAVAILABLE] Temporary failure")
+            assert b"127.0.0.1" not in refused[-1]
+            assert (await client.run("SELECT INBOX"))[-1].startswith(b"NO [UNAVAILABLE]")
+            await client.ok("NOOP")
+            wire.mend()
+            await client.ok("SELECT INBOX")
+            await client.ok("FETCH 1 ENVELOPE")
+
+
+async def test_directory_away_refuses_login_temporarily(imap_stack: ImapStack) -> None:
+    environ = {"PAQUEBOT_RECIPIENT_VALIDATION": "127.0.0.1:9", "PAQUEBOT_RECIPIENT_VALIDATION_TIMEOUT": "500ms"}
+    async with imap_stack.serving(**environ) as server, connected(server.port("imaps")) as client:
+        assert (await client.run("LOGIN a@b.example secret"))[-1].startswith(b"NO [UNAVAILABLE]")
+        await client.ok("CAPABILITY")
+
+
+async def test_passwords_are_in_no_log_line(imap_stack: ImapStack, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with imap_stack.serving() as server, connected(server.port("imaps")) as client:
+        await client.run('LOGIN someone@imap.test "hunter2-in-quotes"')
+        await client.run("AUTHENTICATE PLAIN AGEAaHVudGVyMi1zYXNs")
+        await client.run("LOGIN too many hunter2-words")
+    text = "\n".join(str(record.__dict__) for record in caplog.records if record.name.startswith("paquebot"))
+    assert "hunter2" not in text
+    assert "aHVudGVy" not in text
+
+
+async def test_one_read_serves_all_who_ask_at_once(imap_stack: ImapStack) -> None:
+    stored = [await imap_stack.spool.store(message(number), account_id=1) for number in range(4)]
+    blobs = BlobStore(load(S3Settings, imap_stack.environ))
+    bodies = Bodies(blobs, cache_octets=2**20, gate=OctetGate(2**20))
+    refs = [one.blob for one in stored]
+    before = calls("s3", "get")
+    results = await asyncio.gather(*(bodies.load(refs) for _ in range(10)))
+    assert all(result == [message(number) for number in range(4)] for result in results)
+    assert calls("s3", "get") - before <= len({ref.pack for ref in refs})
+    await bodies.close()
+    await blobs.close()
+
+
+async def test_one_bad_entry_does_not_hide_its_neighbours(imap_stack: ImapStack) -> None:
+    async def store(number: int) -> bytes:
+        return (await imap_stack.spool.store(message(number), account_id=1)).blob.SerializeToString()
+
+    good = await imap_stack.spool.store(message(1), account_id=1)
+    bad = type(good.blob).FromString(await store(2))
+    bad.size += 1
+    missing = type(good.blob)(pack="01ARZ3NDEKTSV4RRFFQ69G5FAV", offset=0, length=10, size=10)
+    blobs = BlobStore(load(S3Settings, imap_stack.environ))
+    bodies = Bodies(blobs, cache_octets=0, gate=OctetGate(2**20))
+    found = await bodies.load([good.blob, bad, missing])
+    assert found[0] == message(1)
+    assert [type(item).__name__ for item in found[1:]] == ["BadPack", "BlobMissing"]
+    await bodies.close()
+    await blobs.close()
