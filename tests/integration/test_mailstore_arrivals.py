@@ -88,6 +88,15 @@ async def test_no_account(mailstore: Mailstore) -> None:
     assert await results(mailstore, delivery(A), delivery(B)) == ["no_account", "delivered"]
 
 
+async def test_what_was_delivered_before_the_account_went(mailstore: Mailstore) -> None:
+    """A late copy of the job must not tell the sender that it failed."""
+    one = delivery(A)
+    await mailstore.deliver([one])
+    await mailstore.delete_account(A)
+    assert await results(mailstore, one, delivery(A)) == ["duplicate", "no_account"]
+    assert await mailstore.delivered([(A, one.message.email_id)]) == {(A, one.message.email_id)}
+
+
 async def test_detail(mailstore: Mailstore) -> None:
     await mailstore.ensure_account(A)
     top = await mailstore.create_mailbox(A, "\u00c9t\u00e9")

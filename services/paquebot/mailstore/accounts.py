@@ -102,10 +102,6 @@ _DELETE_EXPUNGED = """
     DELETE FROM mailstore.expunged WHERE account_id = $1 AND ctid = ANY(ARRAY(
         SELECT ctid FROM mailstore.expunged WHERE account_id = $1 LIMIT $2))
 """
-_DELETE_DELIVERIES = """
-    DELETE FROM mailstore.deliveries WHERE account_id = $1 AND ctid = ANY(ARRAY(
-        SELECT ctid FROM mailstore.deliveries WHERE account_id = $1 LIMIT $2))
-"""
 
 
 async def delete_account(postgres: Postgres, known: KnownAccounts, account_id: int) -> None:
@@ -116,7 +112,7 @@ async def delete_account(postgres: Postgres, known: KnownAccounts, account_id: i
         await connection.execute(_BURY, account_id)
 
     await postgres.run("delete_account", bury)
-    for sql in (_DELETE_MESSAGES, _DELETE_EXPUNGED, _DELETE_DELIVERIES):
+    for sql in (_DELETE_MESSAGES, _DELETE_EXPUNGED):
         while await _deleted(postgres, sql, account_id) == _CHUNK:
             pass
 

@@ -133,9 +133,8 @@ async def append(
         mailbox.need_uids(len(messages))
         if not messages:
             return Appended(mailbox.uid_validity, (), mailbox.highest_mod_seq)
-        spelled = await keywords.spell(
-            connection, mailbox, {word for message in messages for word in message.keywords}, limits
-        )
+        words = dict.fromkeys(word for message in messages for word in message.keywords)
+        spelled = await keywords.spell(connection, mailbox, words.keys(), limits)
         placed = await insert(connection, APPEND, list(_appends(account_id, mailbox_id, messages, spelled)))
         return Appended(mailbox.uid_validity, tuple(at.uid for at in placed), placed[0].mod_seq)
 

@@ -117,10 +117,10 @@ def _decide(
     results: list[DeliveryResult] = []
     for delivery in deliveries:
         key, size = _key(delivery), delivery.message.size
-        if delivery.account_id not in used:
-            result = DeliveryResult.NO_ACCOUNT
-        elif key in refused_before:
+        if key in refused_before:
             result = DeliveryResult.OVER_QUOTA if refused_before[key] else DeliveryResult.DUPLICATE
+        elif delivery.account_id not in used:
+            result = DeliveryResult.NO_ACCOUNT
         elif 0 < delivery.quota_octets < used[delivery.account_id] + size:
             result = DeliveryResult.OVER_QUOTA
         else:

@@ -78,7 +78,7 @@ class Mailstore:
         await accounts.ensure_account(self._postgres, self._accounts, account_id)
 
     async def delete_account(self, account_id: int) -> None:
-        """Remove everything of the account, for good: its id is not taken again. Idempotent."""
+        """Remove all mailboxes and messages, for good: the id is not taken again. Idempotent."""
         await accounts.delete_account(self._postgres, self._accounts, account_id)
 
     async def usage(self, account_id: int) -> Usage:
