@@ -17,7 +17,9 @@ class Spelling:
     __slots__ = ("_spellings",)
 
     def __init__(self, known: Iterable[str]) -> None:
-        self._spellings = {word.lower(): word for word in known}
+        self._spellings: dict[str, str] = {}
+        for word in known:
+            self._spellings.setdefault(word.lower(), word)
 
     def __call__(self, words: Iterable[str]) -> tuple[str, ...]:
         """The known ones of `words`, spelled as in the mailbox, each once, in order."""

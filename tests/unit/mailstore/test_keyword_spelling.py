@@ -11,6 +11,7 @@ def test_the_first_spelling_stays() -> None:
     spelling = Spelling(["$Junk", "work"])
     assert spelling(["WORK", "$junk", "work", "unknown"]) == ("work", "$Junk")
     assert spelling.known() == ("$Junk", "work")
+    assert Spelling(["$x", "y", "$X"]).known() == ("$x", "y")
 
 
 def test_what_a_change_does() -> None:
