@@ -72,7 +72,7 @@ class Platform:
         client = self.imap(name)
         try:
             client.select(mailbox, readonly=True)
-            _, parts = client.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+            _, parts = client.uid("FETCH", "1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
             lines = [part[1].decode() for part in parts if isinstance(part, tuple)]
             return [line.partition(":")[2].strip() for line in lines]
         finally:

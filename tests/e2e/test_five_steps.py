@@ -154,7 +154,8 @@ async def test_idle_hears_of_new_mail(platforms: tuple[Platform, Platform]) -> N
     await asyncio.wait_for(listener, 30)
     assert heard.is_set()
     client.send(b"DONE\r\n")
-    await asyncio.to_thread(client.readline)
+    while not (await asyncio.to_thread(client.readline)).startswith(b"x1 OK"):
+        pass
     await asyncio.to_thread(client.logout)
 
 
