@@ -99,7 +99,7 @@ class ImapStack:
         )
 
     @contextlib.asynccontextmanager
-    async def serving(self, *, draining: asyncio.Event | None = None, **environ: str) -> AsyncIterator[ImapServer]:
+    async def serving(self, draining: asyncio.Event | None = None, /, **environ: str) -> AsyncIterator[ImapServer]:
         """One IMAP service in this process, on free ports, ended by its drain."""
         settings = load(ImapSettings, {**self.environ, **environ})
         draining = draining or asyncio.Event()

@@ -74,5 +74,5 @@ def _for(script: Script, reader: Reader) -> Script:
 async def test_imap_dialogue(script: Script, imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     draining = asyncio.Event()
-    async with imap_stack.serving(draining=draining, **script.settings) as server:
+    async with imap_stack.serving(draining, **script.settings) as server:
         await play(_for(script, reader), ImapDialogue(imap_stack, server, reader, draining))

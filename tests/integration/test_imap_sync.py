@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import imaplib
 import os
 import random
 import signal
@@ -13,8 +14,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from dialogues.dialogue import client_tls
 from imap_wire import WireClient, connected
-from imap_world import ImapStack, Reader
+from imap_world import PASSWORD, ImapStack, Reader
 from loopback import free_port
 
 START = """
@@ -111,6 +113,22 @@ async def test_sigterm_says_bye_and_ends_with_success(imap_stack: ImapStack) -> 
             assert (await client.line()).startswith(b"* BYE [UNAVAILABLE]")
             with pytest.raises(asyncio.IncompleteReadError):
                 await client.line()
+
+
+async def test_starttls_in_the_real_process(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    port = free_port()
+    async with process(imap_stack, PAQUEBOT_IMAP_LISTEN=f"127.0.0.1:{port}"):
+
+        def work() -> None:
+            with imaplib.IMAP4("127.0.0.1", port) as client:
+                client.starttls(client_tls())
+                client.login(reader.address, PASSWORD)
+                assert client.append("INBOX", "", "", message(1) * 20_000)[0] == "OK"
+                assert client.select()[1] == [b"1"]
+                assert client.fetch("1", "(RFC822)")[1][0][1] == message(1) * 20_000
+
+        await asyncio.wait_for(asyncio.to_thread(work), 60)
 
 
 class Mirror:

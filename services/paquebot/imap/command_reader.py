@@ -4,6 +4,7 @@ Nothing that a client declares is read before the assembler, the process's octet
 mailbox and the quota have agreed (invariant 7).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -49,10 +50,11 @@ class Uploads:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What came was no command; the response is whole lines."""
+    """What came was not taken; the response is whole lines. `fault`: it broke the protocol."""
 
     response: bytes
     close: bool
+    fault: bool
 
 
 Admit = Callable[[ast.Append], Awaitable[bytes | None]]
@@ -99,7 +101,7 @@ class CommandReader:
                     want = self._assembler.drained()
                 case Refuse(response, close):
                     self.uploads.release()
-                    return Refused(response, close)
+                    return Refused(response, close, fault=b" BAD " in response)
                 case Complete(assembled):
                     return self._parsed(assembled)
 
@@ -108,7 +110,8 @@ class CommandReader:
             return parse_command(assembled, limits=self._limits)
         except BadSyntax as fault:
             self.uploads.release()
-            return Refused(responses.bad(fault.tag, f"{fault.message} at octet {fault.position}"), close=False)
+            response = responses.bad(fault.tag, f"{fault.message} at octet {fault.position}")
+            return Refused(response, close=False, fault=True)
 
     def _give_line(self, line: bytes | LineTooLong) -> Want:
         if isinstance(line, LineTooLong):
@@ -118,12 +121,14 @@ class CommandReader:
     async def _line(self, maximum: int, *, first: bool) -> bytes | LineTooLong:
         if not first:
             return await self._connection.read_line(maximum, self._settings.read)
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self.inactivity
         while (line := self._connection.take_line(maximum)) is None:
             if self._connection.ended:
                 raise PeerGone
             if self.leaving:
                 raise Leaving
-            await self._connection.wait(self.inactivity)
+            await self._connection.wait(ends - loop.time())
         if self.leaving:
             raise Leaving
         return line

@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._ended = True
         self._wake()
-        return False
+        return self.tls_version is None  # half-closed: what was asked before is still answered; TLS has no such thing
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
@@ -96,6 +96,11 @@ class Connection(asyncio.Protocol):
         """Let `wait` return, now or the next time: something other than octets is to be looked at."""
         self._rung = True
         self._wake()
+
+    @property
+    def gone(self) -> bool:
+        """Nobody will read what is sent."""
+        return self._transport is None or self._transport.is_closing()
 
     async def wait(self, seconds: float) -> None:
         """Until octets came, the peer ended, or `ring`. Raises Inactive after `seconds`."""

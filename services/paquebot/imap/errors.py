@@ -7,6 +7,7 @@ an engine reaches a client. Response codes are those of RFC 5530.
 from paquebot.blobs import BlobsUnavailable, new_ulid
 from paquebot.imap import metrics
 from paquebot.imap.reply import Reply, bad, no
+from paquebot.imap.sections import UnknownEncoding
 from paquebot.imap.view import NoSuchSequenceNumber
 from paquebot.mailstore.errors import (
     BadMailboxName,
@@ -45,6 +46,8 @@ def reply_to(error: Exception) -> Reply:
     match error:
         case NoSuchSequenceNumber():
             return bad("There is no message with that number")
+        case UnknownEncoding():
+            return no("A part has an unknown transfer encoding", codes.UNKNOWN_CTE)
         case NoSuchMailbox():
             return no("No such mailbox", codes.NONEXISTENT)
         case NotSelectable():

@@ -45,7 +45,11 @@ class Feed:
         watches = self._watches.setdefault(account_id, set())
         watches.add(watch)
         if len(watches) == 1:
-            await self._queue.hear_mailbox(account_id, self._hinted)
+            try:
+                await self._queue.hear_mailbox(account_id, self._hinted)
+            except BaseException:
+                self.ignore(watch)
+                raise
         return watch
 
     def ignore(self, watch: Watch) -> None:

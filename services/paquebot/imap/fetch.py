@@ -5,8 +5,9 @@ common header fields from the row; only what is left needs S3. The set's unseen 
 statement, once the first bodies are at hand.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,7 @@ class _Work:
         if self.plan.source is Source.VIEW:
             for piece in self._from_view(numbers):
                 yield piece
+                await asyncio.sleep(0)  # flags of 100,000 messages take a while: others get a turn
             return
         view = self.state.view
         messages = self.session.process.mailstore.messages(
@@ -114,9 +116,8 @@ class _Work:
         async for piece in self._from_rows(messages):
             yield piece
 
-    def _from_view(self, numbers: Sequence[int]) -> "list[bytes]":
+    def _from_view(self, numbers: Sequence[int]) -> Iterator[bytes]:
         out = bytearray()
-        pieces: list[bytes] = []
         view = self.state.view
         for number in numbers:
             if view.is_gone(view.uid(number)):
@@ -126,10 +127,9 @@ class _Work:
             response.close()
             self.found += 1
             if len(out) >= _PIECE:
-                pieces.append(bytes(out))
+                yield bytes(out)
                 out.clear()
-        pieces.append(bytes(out))
-        return pieces
+        yield bytes(out)
 
     async def _from_rows(self, messages: AsyncIterator[StoredMessage]) -> AsyncIterator[bytes]:
         """Without bodies, but for a message whose summary cannot tell what is asked."""

@@ -33,7 +33,8 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
             yield updates.release(state)
             _remember(session)  # what happened before IDLE is news too
         loop = asyncio.get_running_loop()
-        ends, looks = loop.time() + session.reader.inactivity, _next_poll(session)
+        ends = loop.time() + session.reader.inactivity
+        looks = _next_poll(session) if isinstance(state, Selected) else ends
         while (line := session.connection.take_line(_MAX_LINE)) is None:
             if isinstance(state, Selected) and (_hinted(session) or loop.time() >= looks):
                 looks = _next_poll(session)

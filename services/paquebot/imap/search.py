@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from paquebot.imap import updates
+from paquebot.imap.connection import PeerGone
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.imap.message_facts import Columns, Facts
 from paquebot.imap.reply import Reply, bad, no, ok
@@ -47,6 +48,7 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         )
         predicate = compile_key(command.key, context)
     except UnknownCharset:
+        session.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
         return no("The charset is not supported", response_codes.bad_charset(CHARSETS), untagged=news)
     except BadSearchText:
         return bad("A search string is not text of its charset")
@@ -88,6 +90,7 @@ class _Search:
 
     def __init__(self, session: "Session", state: Selected, predicate: Predicate) -> None:
         self._process = session.process
+        self._connection = session.connection
         self._state = state
         self._predicate = predicate
         self._found: list[int] = []
@@ -160,6 +163,8 @@ class _Search:
         )
         async with contextlib.aclosing(with_bodies(self._process.bodies, messages)) as groups:
             async for group in groups:
+                if self._connection.gone:  # a search of all bodies is long: not for nobody
+                    raise PeerGone
                 for message, body in group:
                     if not isinstance(body, bytes):
                         self.unread += 1

@@ -28,6 +28,11 @@ class Needs(enum.Enum):
     BODY = "body"
 
 
+class UnknownEncoding(Exception):
+    """A part's Content-Transfer-Encoding cannot be undone (RFC 3516 §4.3)."""
+
+
+_ENCODINGS = frozenset({b"7BIT", b"8BIT", b"BINARY", b"BASE64", b"QUOTED-PRINTABLE"})
 _TEXTS = {
     None: SectionText.WHOLE,
     SectionSpecifier.HEADER: SectionText.HEADER,
@@ -98,4 +103,8 @@ def binary(
     if body is None:
         return Needs.BODY
     found = octets.of(body)
-    return found if is_multipart(part) or part.type == b"MESSAGE" else decode_transfer(found, part.encoding)
+    if is_multipart(part) or part.type == b"MESSAGE":
+        return found
+    if part.encoding.upper() not in _ENCODINGS:
+        raise UnknownEncoding
+    return decode_transfer(found, part.encoding)

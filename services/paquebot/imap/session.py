@@ -97,7 +97,7 @@ class Session:
             command = await self.reader.next(self._admit)
             if isinstance(command, Refused):
                 await self.connection.send(command.response)
-                self.failures += 1
+                self.failures += command.fault
                 if command.close:
                     return Ending.ERRORS
             else:
@@ -153,6 +153,8 @@ class Session:
             self._enter(reply.state)
         if reply.status is Status.BAD:
             self.failures += 1
+        elif reply.status is Status.OK and not isinstance(self.state, NotAuthenticated):
+            self.failures = 0  # only an unbroken row of faults is noise; before login, all of them count
         news, closing = b"", b""
         if isinstance(self.state, Selected) and reply.look is not Look.NEVER:
             try:

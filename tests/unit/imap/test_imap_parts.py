@@ -187,7 +187,7 @@ async def test_ring_wakes_a_wait_and_is_not_lost() -> None:
 
 # --- dispatch --------------------------------------------------------------------------------------------
 
-_STATES = {
+_STATES: dict[State, NotAuthenticated | Authenticated | Selected] = {
     State.NOT_AUTHENTICATED: NotAuthenticated(),
     State.AUTHENTICATED: Authenticated(ACCOUNT),
     State.SELECTED: selected(),
@@ -297,7 +297,8 @@ def test_what_is_decided_early_is_right(tree: object) -> None:
 
 def _key(tree: object) -> ast.SearchKey:
     if isinstance(tree, str):
-        return {"seen": SEEN, "large": LARGE, "text": TEXT}[tree]
+        leaves: dict[str, ast.SearchKey] = {"seen": SEEN, "large": LARGE, "text": TEXT}
+        return leaves[tree]
     assert isinstance(tree, tuple)
     match tree:
         case ("not", inner):
