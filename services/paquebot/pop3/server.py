@@ -67,9 +67,13 @@ class Pop3Server:
             for task in accepting:
                 task.cancel()
             await asyncio.wait(accepting)
-            for listener in self._listeners:
-                listener.socket.close()
+            self.close()
             await self._dismiss()
+
+    def close(self) -> None:
+        """Stop listening; idempotent."""
+        for listener in self._listeners:
+            listener.socket.close()
 
     async def _dismiss(self) -> None:
         """Ask the sessions to leave, spread over a part of the drain time."""

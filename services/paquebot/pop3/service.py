@@ -59,6 +59,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         )
         _depend(health, blobs, postgres, channel)
         server = Pop3Server(process)
+        stack.callback(server.close)
         server.listen()
         watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
         try:

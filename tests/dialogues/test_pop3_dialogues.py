@@ -1,0 +1,86 @@
+"""Plays every script of tests/dialogues/pop3 with the real POP3 service.
+
+Beside the runner's own steps, a script can say:
+
+    deliver [count]            messages of 3 body lines arrive in INBOX as delivery puts them there
+    deliver octets TEXT        one message of exactly these octets (with escapes), without a prefix
+    do drain                   the process begins to end
+    do steal                   another session takes the maildrop, as after the end of the lease
+    assert messages N          INBOX holds N messages, at once or as soon as the server has noticed an end
+
+`{account}`, `{password}` and `{plain}` (the base64 of SASL PLAIN) are those of the script's account.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dialogues.dialogue import Endpoint, Script, Step, play, scripts, unescaped
+from paquebot.pop3.server import Pop3Server
+from paquebot.wire.sasl import Credentials, print_plain
+from pop3_world import PASSWORD, Pop3Stack, Reader, until
+
+FOLDER = Path(__file__).parent / "pop3"
+
+
+def message(number: int) -> bytes:
+    return (
+        f"From: Alice <alice@example.org>\r\nSubject: message {number}\r\n\r\nfirst {number}\r\n.second\r\nthird\r\n"
+    ).encode()
+
+
+class Pop3Dialogue:
+    """The world of a script: one service, one account."""
+
+    def __init__(self, stack: Pop3Stack, server: Pop3Server, reader: Reader, draining: asyncio.Event) -> None:
+        self._stack = stack
+        self._server = server
+        self._reader = reader
+        self._draining = draining
+        self._delivered = 0
+
+    def endpoint(self, listener: str) -> Endpoint:
+        return Endpoint("127.0.0.1", self._server.port(listener), tls=listener == "pop3s")
+
+    async def perform(self, step: str) -> None:
+        match step.split():
+            case ["deliver", "octets", *_]:
+                await self._stack.deliver(self._reader, unescaped(step.split(" ", 2)[2]).encode(), prefix=b"")
+            case ["deliver", *count]:
+                numbers = range(self._delivered + 1, self._delivered + 1 + int(count[0] if count else 1))
+                self._delivered = numbers[-1]
+                await self._stack.deliver(self._reader, *(message(number) for number in numbers))
+            case ["do", "drain"]:
+                self._draining.set()
+            case ["do", "steal"]:
+                sql = "UPDATE mailstore.maildrop_locks SET owner = 'thief' WHERE account_id = $1"
+                await self._stack.postgres.execute("test", sql, self._reader.account_id)
+            case ["assert", "messages", count]:
+                await until(lambda: self._holds(int(count)))
+            case _:
+                raise AssertionError(f"unknown step {step!r}")
+
+    async def _holds(self, count: int) -> bool:
+        return len(await self._stack.uids(self._reader)) == count
+
+
+def _for(script: Script, reader: Reader) -> Script:
+    """The script with the account's name and password in place."""
+    plain = print_plain(Credentials(reader.address, PASSWORD)).decode()
+
+    def filled(text: str) -> str:
+        return text.replace("{account}", reader.address).replace("{password}", PASSWORD).replace("{plain}", plain)
+
+    return dataclasses.replace(script, steps=tuple(Step(step.number, filled(step.text)) for step in script.steps))
+
+
+@pytest.mark.parametrize("script", scripts(FOLDER))
+async def test_pop3_dialogue(script: Script, pop3_stack: Pop3Stack) -> None:
+    reader = await pop3_stack.reader()
+    draining = asyncio.Event()
+    async with pop3_stack.serving(draining=draining, **script.settings) as server:
+        await play(_for(script, reader), Pop3Dialogue(pop3_stack, server, reader, draining))
