@@ -166,7 +166,7 @@ FORBIDDEN = {
     "paquebot_imap": ["SELECT 1 FROM directory.accounts", "SELECT 1 FROM mailstore.deliveries"],
     "paquebot_pop3": ["SELECT 1 FROM directory.accounts", "UPDATE mailstore.messages SET size = 0"],
     "paquebot_delivery": ["SELECT 1 FROM directory.accounts", "DELETE FROM mailstore.messages"],
-    "paquebot_janitor": ["SELECT 1 FROM directory.credentials", "UPDATE mailstore.schema_version SET floor = 9"],
+    "paquebot_janitor": ["SELECT 1 FROM directory.app_passwords", "UPDATE mailstore.schema_version SET floor = 9"],
     "paquebot_relay": ["SELECT 1 FROM mailstore.messages", "SELECT 1 FROM mailstore.quota"],
 }
 
