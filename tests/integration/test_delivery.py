@@ -379,7 +379,7 @@ async def test_over_quota_can_be_deferred(post: Post) -> None:
         await post.arrived(post.bob)
 
         async def is_later() -> bool:
-            return (await stream.counts(post.queue)).total("relay.later.") == 1
+            return (await stream.counts(post.queue)).total("deliver.later.") == 1
 
         await eventually(is_later, "the recipient over quota waits in the stream")
         await post.mailstore.remove(post.alice, INBOX_ID, [first.uid])

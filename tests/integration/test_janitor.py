@@ -19,7 +19,7 @@ from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verify import verify
 from paquebot.mailstore import Delivery, Mailstore, NewMessage
 from paquebot.mailstore.names import INBOX_ID
-from paquebot.queue import Consumer, Publication, Queue, stream
+from paquebot.queue import Consumer, Publication, Queue, deliver_later, stream
 from paquebot.queue.subjects import DELIVER
 from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres import Postgres
@@ -192,6 +192,18 @@ async def test_operator_sees_and_moves_jobs(stores: Stores, spool: Spool) -> Non
     assert await backlog.drop(stores.queue, stores.postgres, ready) == 2
     assert [item async for item in backlog.waiting(stores.queue)] == []
     assert (await recover(stores, since=WEEK, settle=0)).messages == 0
+
+
+async def test_operator_retries_a_deferred_delivery(stores: Stores, spool: Spool) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    (item,) = [item async for item in backlog.waiting(stores.queue)]
+    later = Publication(item.subject, item.payload, later_subject=deliver_later("1"), at=time.time() + 3600)
+    await stream.move(stores.queue, item.stored, later)
+    deferred = [item async for item in backlog.waiting(stores.queue, state="later")]
+    assert [item.kind for item in deferred] == ["deliver"]
+    assert (await read_stream(stores.queue)).local
+    assert await backlog.release(stores.queue, deferred) == 1
+    assert await deliver(stores) == 1
 
 
 def test_pack_key_follows_from_the_id() -> None:

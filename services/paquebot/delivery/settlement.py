@@ -13,7 +13,7 @@ from paquebot.delivery.reports import Reporter, due
 from paquebot.delivery.settings import OverQuotaPolicy, QuotaSettings
 from paquebot.mailstore import DeliveryResult, Mailstore
 from paquebot.observability.log import Log
-from paquebot.queue import Publication, Queue, deliver_ready, held, relay_later
+from paquebot.queue import Publication, Queue, deliver_later, deliver_ready, held
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, HeldJob
 
 _log = Log("paquebot.delivery")
@@ -78,7 +78,7 @@ class Settlement:
         age = max(0.0, time.time() - oldest)
         wait = min(max(age / 2, self._quota.retry), self._quota.retry_most)
         payload = DeliverJob(pack=job.pack, domain=job.domain, entries=entries).SerializeToString()
-        subject, later = deliver_ready(job.domain), relay_later(new_ulid())
+        subject, later = deliver_ready(job.domain), deliver_later(new_ulid())
         await self._queue.publish([Publication(subject, payload, later_subject=later, at=time.time() + wait)])
         metrics.DEFERRED.inc(len(addressed))
         _log.info("deferred", queue_ids=[entry.queue_id for entry in entries], wait_seconds=round(wait))

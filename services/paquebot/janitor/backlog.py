@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import new_ulid
-from paquebot.queue import Publication, Queue, StoredJob, held, relay_ready, stream
+from paquebot.queue import Publication, Queue, StoredJob, deliver_ready, held, relay_ready, stream
 from paquebot.runtime.postgres import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import Outcome
@@ -64,8 +64,8 @@ def read(stored: StoredJob) -> Waiting:
     job = _job(stored.subject, stored.payload)
     reason = job.last_reply if isinstance(job, RelayJob) else ""
     if place == "later":
-        assert isinstance(job, RelayJob)
-        return Waiting(stored, "later", kind, job, reason, relay_ready(job.domain))
+        ready = relay_ready if kind == "relay" else deliver_ready
+        return Waiting(stored, "later", kind, job, reason, ready(job.domain))
     return Waiting(stored, "ready", kind, job, reason, stored.subject)
 
 

@@ -3,7 +3,7 @@
 from paquebot.queue.client import Publication, Queue, QueueRefused, QueueUnavailable
 from paquebot.queue.consumer import Consumer, Job
 from paquebot.queue.stream import Counts, StoredJob
-from paquebot.queue.subjects import deliver_ready, domain_token, held, relay_later, relay_ready
+from paquebot.queue.subjects import deliver_later, deliver_ready, domain_token, held, relay_later, relay_ready
 
 __all__ = [
     "Consumer",
@@ -14,6 +14,7 @@ __all__ = [
     "QueueRefused",
     "QueueUnavailable",
     "StoredJob",
+    "deliver_later",
     "deliver_ready",
     "domain_token",
     "held",

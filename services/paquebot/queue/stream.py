@@ -23,7 +23,7 @@ class StoredJob:
     payload: bytes
     published_at: float
     scheduled_for: str = ""
-    """RFC 3339, for `relay.later.*`."""
+    """RFC 3339, for `*.later.*`."""
 
 
 @dataclass(frozen=True, slots=True)

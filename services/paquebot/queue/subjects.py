@@ -2,9 +2,8 @@
 
 DELIVER = "deliver.ready.>"
 RELAY = "relay.ready.>"
-LATER = "relay.later.>"
 HELD = "hold.>"
-STREAM_SUBJECTS = ("deliver.ready.*", "relay.ready.*", "relay.later.*", "hold.*.*")
+STREAM_SUBJECTS = ("deliver.ready.*", "deliver.later.*", "relay.ready.*", "relay.later.*", "hold.*.*")
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
@@ -27,6 +26,10 @@ def deliver_ready(domain: str) -> str:
 
 def relay_ready(domain: str) -> str:
     return "relay.ready." + domain_token(domain)
+
+
+def deliver_later(identifier: str) -> str:
+    return "deliver.later." + identifier
 
 
 def relay_later(identifier: str) -> str:
