@@ -225,3 +225,4 @@ async def test_sweep_purges_the_mail_of_removed_accounts(
     assert (await sweep(stores, settings)).purged_accounts == 0
     assert (await stores.mailstore.usage(kept.account_id)).messages == 1
     assert (await stores.mailstore.usage(account.account_id)).messages == 0
+    assert (await recover(stores, since=WEEK, settle=0)).messages == 0

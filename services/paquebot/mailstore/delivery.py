@@ -67,9 +67,15 @@ async def _recorded(connection: Connection, keys: Sequence[tuple[int, str]]) -> 
     return {(row["account_id"], row["queue_id"]): row["refused"] for row in found}
 
 
+_DELETED = "SELECT account_id FROM mailstore.accounts WHERE account_id = ANY($1::bigint[]) AND deleted_at IS NOT NULL"
+
+
 async def delivered(postgres: Postgres, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
     async with postgres.connection("delivered") as connection:
-        return set(await _recorded(connection, keys))
+        recorded = set(await _recorded(connection, keys))
+        rows = await connection.fetch(_DELETED, list({account_id for account_id, _ in keys}))
+    deleted = {row["account_id"] for row in rows}
+    return recorded | {key for key in keys if key[0] in deleted}
 
 
 _REFUSE = """

@@ -175,7 +175,8 @@ class Mailstore:
         return await delivery.deliver(self._postgres, deliveries, refuse_over_quota)
 
     async def delivered(self, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-        """Which of the (account id, queue id) were delivered or refused: what a recovery need not do again."""
+        """Which of the (account id, queue id) were delivered or refused, or name an account that was deleted: what a
+        recovery need not do again."""
         return await delivery.delivered(self._postgres, keys)
 
     async def append(
