@@ -1,0 +1,206 @@
+"""Fuzz the SMTP grammar: on any octets of a peer only its own errors are raised, and what is read prints back.
+
+Run: python tests/fuzz/fuzz_smtp.py [iterations [seed]]. With atheris installed it is coverage-guided and takes
+libFuzzer's arguments; otherwise the corpus is mutated at random, the same for the same seed.
+"""
+
+import random
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from paquebot.wire.sasl import BadSasl, decode_response, parse_plain, print_plain
+from paquebot.wire.smtp.commands import (
+    BadCommand,
+    NullPath,
+    Verb,
+    parse_auth,
+    parse_bdat,
+    parse_command,
+    parse_hello,
+    parse_mail,
+    parse_rcpt,
+)
+from paquebot.wire.smtp.content import BadContent, ChunkCollector, DataDecoder, add_transparency
+from paquebot.wire.smtp.parameters import BadParameter
+from paquebot.wire.smtp.replies import BadReply, join_reply, parse_reply_line
+
+CORPUS = Path(__file__).parent / "smtp"
+_EXTENSIONS = frozenset({"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "AUTH"})
+_WORDS = (
+    b"\r\n", b"\r", b"\n", b"\0", b".", b"\r\n.\r\n", b"\n.\n", b"\r\n..\r\n", b" ", b"<", b">", b"<>", b'"', b"\\",
+    b"@", b":", b",", b";", b"=", b"+", b"+2B", b"\\x{E9}", b"[", b"]", b"[IPv6:::1]", b"\xc3\xa9", b"\xff", b"(c)",
+    b"MAIL FROM:", b"RCPT TO:", b" SIZE=", b" BODY=8BITMIME", b" SMTPUTF8", b" RET=HDRS", b" ENVID=", b" AUTH=<>",
+    b" NOTIFY=SUCCESS", b" ORCPT=rfc822;", b" ORCPT=utf-8;", b"BDAT ", b"LAST", b"99999999999999999999", b"250-",
+    b"550 5.1.1 ", b"xn--", b"\xe2\x80\xa8", b"AUTH PLAIN ", b"postmaster",
+)  # fmt: skip
+
+
+def corpus() -> list[tuple[str, bytes]]:
+    """(name, octets) of every sample, in a fixed order."""
+    return [(path.name, path.read_bytes()) for path in sorted(CORPUS.glob("*.smtp"))]
+
+
+def check(raw: bytes) -> None:
+    """Read the octets as a client's lines, as content, as a server's reply, and as a SASL response."""
+    for line in raw.split(b"\r\n"):
+        check_line(line)
+    check_data(raw)
+    check_chunks(raw)
+    check_reply(raw)
+    check_sasl(raw)
+
+
+def check_line(line: bytes) -> None:
+    try:
+        command = parse_command(line)
+    except BadCommand:
+        return
+    assert not any(char < " " or char == "\x7f" for char in command.argument)
+    match command.verb:
+        case Verb.MAIL:
+            check_mail(command.argument)
+        case Verb.RCPT:
+            check_rcpt(command.argument)
+        case _:
+            check_quietly(command.argument)
+
+
+def check_mail(argument: str) -> None:
+    """A path and its parameters print to the same path and parameters."""
+    try:
+        mail = parse_mail(argument, _EXTENSIONS)
+    except (BadCommand, BadParameter):
+        return
+    assert parse_mail(f"FROM:<{mail.reverse_path}>{mail.parameters}", _EXTENSIONS) == mail
+    if not isinstance(mail.reverse_path, NullPath):
+        assert mail.parameters.smtputf8 or not mail.reverse_path.needs_smtputf8
+
+
+def check_rcpt(argument: str) -> None:
+    for smtputf8 in (False, True):
+        try:
+            rcpt = parse_rcpt(argument, _EXTENSIONS, smtputf8=smtputf8)
+        except (BadCommand, BadParameter):
+            continue
+        written = f"TO:<{rcpt.forward_path}>{rcpt.parameters}"
+        assert parse_rcpt(written, _EXTENSIONS, smtputf8=smtputf8) == rcpt
+
+
+def check_quietly(argument: str) -> None:
+    """The small grammars refuse with their own error only."""
+    for read in (parse_bdat, parse_auth, parse_hello):
+        try:
+            read(argument)
+        except BadCommand:
+            continue
+
+
+def check_data(raw: bytes) -> None:
+    """The end is where CRLF.CRLF first is, however the octets come; the content survives another hop."""
+    whole, by_three = DataDecoder(), DataDecoder()
+    rest = whole.feed(raw)
+    end = (b"\r\n" + raw).find(b"\r\n.\r\n")
+    assert (rest is None) == (end < 0)
+    for at in range(0, len(raw), 3):
+        after = by_three.feed(raw[at : at + 3])
+        if after is not None:
+            assert rest == after + raw[at + 3 :]
+            break
+    if rest is None:
+        return
+    try:
+        content = whole.content()
+    except BadContent:
+        return
+    assert content == by_three.content()
+    assert content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n")
+    again = DataDecoder()
+    assert again.feed(add_transparency(content)) == b""
+    assert again.content(max_line=10**6) == content
+
+
+def check_chunks(raw: bytes) -> None:
+    collector = ChunkCollector()
+    collector.feed(raw)
+    try:
+        content = collector.content()
+    except BadContent:
+        return
+    assert content.startswith(raw)
+    again = DataDecoder()
+    assert again.feed(add_transparency(content)) == b""
+    assert again.content() == content
+
+
+def check_reply(raw: bytes) -> None:
+    try:
+        reply = join_reply([parse_reply_line(line) for line in raw.splitlines()])
+    except BadReply:
+        return
+    assert 200 <= reply.code <= 599
+    assert "\n" not in str(reply)
+
+
+def check_sasl(raw: bytes) -> None:
+    try:
+        credentials = parse_plain(raw)
+    except BadSasl:
+        pass
+    else:
+        assert parse_plain(decode_response(print_plain(credentials))) == credentials
+    try:
+        decode_response(raw)
+    except BadSasl as error:
+        assert raw.decode("latin-1") not in str(error) or len(raw) < 10  # noqa: PT017
+
+
+def mutations(iterations: int, seed: int) -> Iterator[bytes]:
+    """Samples of the corpus, each changed in a few places or joined with another."""
+    source = random.Random(seed)
+    samples = [raw for _, raw in corpus()]
+    for _ in range(iterations):
+        raw = bytearray(source.choice(samples))
+        for _ in range(source.randint(1, 5)):
+            _mutate(raw, source, samples)
+        yield bytes(raw)
+
+
+def _mutate(raw: bytearray, source: random.Random, samples: list[bytes]) -> None:
+    at = source.randrange(len(raw) + 1)
+    match source.randrange(6):
+        case 0 | 1:
+            raw[at:at] = source.choice(_WORDS)
+        case 2:
+            del raw[at : at + source.randrange(1, 8)]
+        case 3:
+            raw[at : at + 1] = bytes([source.randrange(256)])
+        case 4:
+            raw[at:at] = raw[at : at + source.randrange(1, 30)] * source.randrange(1, 10)
+        case _:
+            raw[at:at] = source.choice(samples)[:400]
+
+
+def main() -> None:
+    """Fuzz until told otherwise (atheris), or for the given number of mutations."""
+    if find_spec("atheris") is not None:
+        atheris = import_module("atheris")
+        atheris.instrument_all()
+        atheris.Setup([*sys.argv, str(CORPUS)], check)
+        atheris.Fuzz()
+        return
+    iterations = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    for number, raw in enumerate(mutations(iterations, seed)):
+        try:
+            check(raw)
+        except Exception:
+            print(f"mutation {number} of seed {seed}: {raw!r}", file=sys.stderr)
+            raise
+    print(f"{iterations} mutations of seed {seed}: no fault")
+
+
+if __name__ == "__main__":
+    main()
