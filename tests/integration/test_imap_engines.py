@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import datetime
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -12,9 +14,11 @@ from prometheus_client import REGISTRY
 
 from imap_wire import WireClient, connected
 from imap_world import ImapStack, Reader
-from paquebot.blobs import BlobStore
+from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.gate import OctetGate
+from paquebot.imap.message_bodies import with_bodies
+from paquebot.mailstore import StoredMessage
 from paquebot.runtime.engines import S3Settings
 from paquebot.runtime.settings import load
 
@@ -249,3 +253,96 @@ async def test_one_bad_entry_does_not_hide_its_neighbours(imap_stack: ImapStack)
     assert [type(item).__name__ for item in found[1:]] == ["BadPack", "BlobMissing"]
     await bodies.close()
     await blobs.close()
+
+
+async def test_moved_message_is_found_at_its_new_place(imap_stack: ImapStack) -> None:
+    """Compaction between the row and the body: the row is read once more."""
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, message(1), message(2))
+    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+
+    def rows(uids: list[int]) -> AsyncIterator[StoredMessage]:
+        return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
+
+    async def stale(uids: list[int]) -> AsyncIterator[StoredMessage]:
+        async for found in rows(uids):
+            missing = type(found.blob)(pack="01ARZ3NDEKTSV4RRFFQ69G5FAV", offset=found.uid, length=10, size=10)
+            yield dataclasses.replace(found, blob=missing) if found.uid == 1 else found
+
+    blobs = BlobStore(load(S3Settings, imap_stack.environ))
+    gate = OctetGate(2**20)
+    bodies = Bodies(blobs, cache_octets=0, gate=gate)
+    groups = [group async for group in with_bodies(bodies, stale([1, 2]), rows)]
+    assert [[body for _, body in group] for group in groups] == [[message(1), message(2)]]
+    groups = [group async for group in with_bodies(bodies, stale([1, 2]), stale)]
+    assert isinstance(groups[0][0][1], BlobMissing)
+    assert groups[0][1][1] == message(2)
+    assert gate.used == 0
+    await bodies.close()
+    await blobs.close()
+
+
+async def test_cache_stays_within_its_bound(imap_stack: ImapStack) -> None:
+    stored = [await imap_stack.spool.store(message(n, size=1000), account_id=1) for n in range(20)]
+    blobs = BlobStore(load(S3Settings, imap_stack.environ))
+    bodies = Bodies(blobs, cache_octets=10_000, gate=OctetGate(2**20))
+    await bodies.load([one.blob for one in stored])
+    assert 0 < (REGISTRY.get_sample_value("paquebot_imap_body_cache_octets") or 0) <= 10_000
+    before = calls("s3", "get")
+    assert await bodies.load([stored[-1].blob]) == [message(19, size=1000)]
+    assert calls("s3", "get") == before
+    assert await bodies.load([stored[0].blob]) == [message(0, size=1000)]
+    assert calls("s3", "get") == before + 1
+    await bodies.close()
+    await blobs.close()
+
+
+async def test_sessions_that_idle_share_one_query(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    async with imap_stack.serving() as server, contextlib.AsyncExitStack() as opened:
+        clients = [await opened.enter_async_context(connected(server.port("imaps"), reader)) for _ in range(12)]
+        for client in clients:
+            await client.ok("SELECT INBOX")
+            await client.say(b"i IDLE\r\n")
+            assert await client.line() == b"+ idling\r\n"
+        await imap_stack.deliver(reader, message(1))
+        before = calls("postgres", "changes")
+        for client in clients:
+            assert await client.line() == b"* 1 EXISTS\r\n"
+            assert (await client.line()).endswith(b" RECENT\r\n")
+        assert calls("postgres", "changes") - before <= 2
+        for client in clients:
+            await client.say(b"DONE\r\n")
+            assert (await client.line()).startswith(b"i OK")
+
+
+async def test_expunges_older_than_the_record_are_found_by_comparing(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, *map(message, range(5)))
+    async with imap_stack.serving(PAQUEBOT_NATS_URL="nats://127.0.0.1:9", PAQUEBOT_NATS_TIMEOUT="100ms") as server:
+        port = server.port("imaps")
+        async with connected(port, reader) as away, connected(port, reader) as busy:
+            await away.ok("SELECT INBOX")
+            await busy.ok("SELECT INBOX")
+            await busy.ok("STORE 2,4 +FLAGS.SILENT (\\Deleted)")
+            await busy.ok("EXPUNGE")
+            await imap_stack.mailstore.forget_expunged(
+                datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+            )
+            assert await away.ok("NOOP") == [b"* 4 EXPUNGE\r\n", b"* 2 EXPUNGE\r\n"]
+
+
+async def test_drain_lets_a_command_finish(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, *(message(number, size=500_000) for number in range(8)))
+    draining = asyncio.Event()
+    async with imap_stack.serving(draining) as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("SELECT INBOX")
+        await client.say(b"x FETCH 1:8 BODY.PEEK[]\r\n")
+        first = await client.line()
+        assert first.startswith(b"* 1 FETCH")
+        draining.set()
+        for _ in range(7):
+            assert len(await client.line()) > 500_000
+        assert (await client.line()).startswith(b"x OK")
+        assert (await client.line()).startswith(b"* BYE [UNAVAILABLE]")

@@ -98,15 +98,11 @@ class _Work:
                 yield piece
                 await asyncio.sleep(0)  # flags of 100,000 messages take a while: others get a turn
             return
-        view = self.state.view
-        messages = self.session.process.mailstore.messages(
-            self.state.account.account_id,
-            self.state.mailbox_id,
-            [view.uid(number) for number in numbers],
-            with_summary=self.plan.source >= Source.SUMMARY,
-        )
+        messages = self._messages([self.state.view.uid(number) for number in numbers])
         if self.plan.source is Source.BODY:
-            async with contextlib.aclosing(with_bodies(self.session.process.bodies, messages)) as groups:
+            async with contextlib.aclosing(
+                with_bodies(self.session.process.bodies, messages, self._messages)
+            ) as groups:
                 async for group in groups:
                     async for piece in self._of_group(group, numbers):
                         yield piece
@@ -115,6 +111,14 @@ class _Work:
             await self._set_seen(numbers)
         async for piece in self._from_rows(messages):
             yield piece
+
+    def _messages(self, uids: list[int]) -> AsyncIterator[StoredMessage]:
+        return self.session.process.mailstore.messages(
+            self.state.account.account_id,
+            self.state.mailbox_id,
+            uids,
+            with_summary=self.plan.source >= Source.SUMMARY,
+        )
 
     def _from_view(self, numbers: Sequence[int]) -> Iterator[bytes]:
         out = bytearray()

@@ -4,14 +4,18 @@ What a group holds is reserved at the gate before it is read, and given back whe
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 
+from paquebot.blobs import BlobMissing
 from paquebot.imap.bodies import Bodies, BodyError
 from paquebot.mailstore.types import StoredMessage
 
 _GROUP_MESSAGES = 32
 _GROUP_OCTETS = 1024 * 1024
+
+Again = Callable[[list[int]], AsyncIterator[StoredMessage]]
+"""The rows of these UIDs, read anew."""
 
 Loaded = list[tuple[StoredMessage, bytes | BodyError]]
 
@@ -23,8 +27,13 @@ class _Group:
     reading: asyncio.Task[list[bytes | BodyError]] | None = None
 
 
-async def with_bodies(bodies: Bodies, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[Loaded, None]:
-    """Groups of `messages`, each with its octets or why they cannot be read. Close it (`aclosing`)."""
+async def with_bodies(
+    bodies: Bodies, messages: AsyncIterator[StoredMessage], again: Again
+) -> AsyncGenerator[Loaded, None]:
+    """Groups of `messages`, each with its octets or why they cannot be read. Close it (`aclosing`).
+
+    Compaction may move a message after its row was read: what is not where the row said is looked up once more.
+    """
     groups = _grouped(messages)
     current = await anext(groups, None)
     if current is not None:
@@ -36,7 +45,7 @@ async def with_bodies(bodies: Bodies, messages: AsyncIterator[StoredMessage]) ->
             following = await anext(groups, None)
             if following is not None and bodies.gate.try_take(following.octets):
                 following.reading = _reading(bodies, following)
-            yield list(zip(current.messages, await current.reading, strict=True))
+            yield await _found(bodies, list(zip(current.messages, await current.reading, strict=True)), again)
             bodies.gate.give_back(current.octets)
             current, following = following, None
             if current is not None and current.reading is None:
@@ -46,6 +55,16 @@ async def with_bodies(bodies: Bodies, messages: AsyncIterator[StoredMessage]) ->
             if group is not None and group.reading is not None:
                 group.reading.cancel()
                 bodies.gate.give_back(group.octets)
+
+
+async def _found(bodies: Bodies, loaded: Loaded, again: Again) -> Loaded:
+    missing = [message.uid for message, body in loaded if isinstance(body, BlobMissing)]
+    if not missing:
+        return loaded
+    rows = [message async for message in again(missing)]
+    moved = zip(rows, await bodies.load([message.blob for message in rows]), strict=True)
+    found = {message.uid: (message, body) for message, body in moved}
+    return [found.get(message.uid, (message, body)) for message, body in loaded]
 
 
 async def _begin(bodies: Bodies, group: _Group) -> None:

@@ -7,7 +7,7 @@ still open, and bodies only for what is open after that.
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 from paquebot.imap import updates
@@ -26,6 +26,7 @@ from paquebot.imap.search_keys import (
 )
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.view import View
+from paquebot.mailstore.types import StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
@@ -141,12 +142,14 @@ class _Search:
                 still.append(facts)
         return still
 
+    def _messages(self, uids: list[int]) -> AsyncIterator[StoredMessage]:
+        state = self._state
+        return self._process.mailstore.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
+
     async def _from_summaries(self, open_: list[Facts]) -> list[Facts]:
         by_uid = {facts.uid: facts for facts in open_}
         still: list[Facts] = []
-        messages = self._process.mailstore.messages(
-            self._state.account.account_id, self._state.mailbox_id, list(by_uid), with_summary=True
-        )
+        messages = self._messages(list(by_uid))
         async for message in messages:
             facts = by_uid[message.uid]
             facts.message = message
@@ -158,10 +161,8 @@ class _Search:
 
     async def _from_bodies(self, open_: list[Facts]) -> None:
         by_uid = {facts.uid: facts for facts in open_}
-        messages = self._process.mailstore.messages(
-            self._state.account.account_id, self._state.mailbox_id, list(by_uid), with_summary=True
-        )
-        async with contextlib.aclosing(with_bodies(self._process.bodies, messages)) as groups:
+        messages = self._messages(list(by_uid))
+        async with contextlib.aclosing(with_bodies(self._process.bodies, messages, self._messages)) as groups:
             async for group in groups:
                 if self._connection.gone:  # a search of all bodies is long: not for nobody
                     raise PeerGone
