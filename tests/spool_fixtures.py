@@ -22,9 +22,7 @@ from paquebot.spool import Spool, SpoolSettings
 @pytest.fixture
 def nats_settings(nats_engine: NatsEngine) -> NatsSettings:
     login = nats_engine.accesses[0]
-    return NatsSettings(
-        url=(nats_engine.url,), user=login.name, password=Secret(login.password), timeout=Seconds(5.0)
-    )
+    return NatsSettings(url=(nats_engine.url,), user=login.name, password=Secret(login.password), timeout=Seconds(5.0))
 
 
 @pytest.fixture

@@ -198,9 +198,7 @@ async def test_packs_are_listed_in_order_and_deleted(blobs: BlobStore) -> None:
 
 
 async def test_outcomes(migrated: Postgres) -> None:
-    await outcomes.record(
-        migrated, [("Q1", "a@x", outcomes.Outcome.RELAYED), ("Q1", "b@x", outcomes.Outcome.BOUNCED)]
-    )
+    await outcomes.record(migrated, [("Q1", "a@x", outcomes.Outcome.RELAYED), ("Q1", "b@x", outcomes.Outcome.BOUNCED)])
     await outcomes.record(migrated, [("Q1", "a@x", Outcome.DROPPED)])
     assert await outcomes.done(migrated, ["Q1", "Q2"]) == {("Q1", "a@x"), ("Q1", "b@x")}
     assert await outcomes.forget(migrated, datetime.datetime.now(datetime.UTC) + datetime.timedelta(1)) == 2

@@ -190,9 +190,7 @@ class Queue:
         headers["Nats-Batch-Commit"] = "1"
         answer = await self.request(last.to(), last.payload, headers)
         if answer.get("count") != len(publications):
-            raise QueueUnavailable(
-                f"batch acknowledged with {answer.get('count')} of {len(publications)} messages"
-            )
+            raise QueueUnavailable(f"batch acknowledged with {answer.get('count')} of {len(publications)} messages")
 
     # --- hints: not stored, never the only copy of a fact (invariant 4) ---
 

@@ -46,9 +46,7 @@ class Job:
         Raises QueueUnavailable; the job may then come again."""
         with engine_call("nats", "ack"):
             try:
-                await self._queue.client.request(
-                    self._message.reply, b"+ACK", timeout=self._queue.settings.timeout
-                )
+                await self._queue.client.request(self._message.reply, b"+ACK", timeout=self._queue.settings.timeout)
             except (TimeoutError, nats.errors.Error, OSError) as error:
                 raise QueueUnavailable(f"ack: {type(error).__name__}") from error
 

@@ -11,9 +11,7 @@ class NatsSettings:
     url: tuple[str, ...] = setting("NATS_URL", ("nats://127.0.0.1:2422",), help="servers, separated by commas")
     user: str = setting("NATS_USER", "")
     password: Secret = setting("NATS_PASSWORD", Secret(""))
-    credentials: Path | None = setting(
-        "NATS_CREDENTIALS", None, help="a .creds file, instead of user and password"
-    )
+    credentials: Path | None = setting("NATS_CREDENTIALS", None, help="a .creds file, instead of user and password")
     ca: Path | None = setting("NATS_CA", None, help="CA certificates to trust, PEM")
     replicas: int = setting("NATS_REPLICAS", 1, help="copies of the stream in a cluster: 1, 3 or 5")
     stream: str = setting("NATS_STREAM", "MAIL")
@@ -67,7 +65,5 @@ class ProcessSettings:
     log_level: str = setting("LOG_LEVEL", "info", help="debug, info, warning or error")
     log_addresses: bool = setting("LOG_ADDRESSES", False, help="mail addresses in logs; off: only their domains")
     drain: Seconds = setting("DRAIN", Seconds(25.0), help="longest time to end by itself after SIGTERM")
-    hostname: str = setting(
-        "HOSTNAME", "localhost", help="the name this host gives itself in SMTP, Received and DSNs"
-    )
+    hostname: str = setting("HOSTNAME", "localhost", help="the name this host gives itself in SMTP, Received and DSNs")
     in_flight: Octets = setting("IN_FLIGHT", Octets(256 * 2**20), help="most message octets in memory at once")

@@ -91,9 +91,7 @@ class HealthServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(
-            self._serve, self._listen.host, self._listen.port, limit=_MAX_REQUEST
-        )
+        self._server = await asyncio.start_server(self._serve, self._listen.host, self._listen.port, limit=_MAX_REQUEST)
 
     async def stop(self) -> None:
         if self._server is not None:

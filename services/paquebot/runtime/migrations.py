@@ -162,8 +162,7 @@ async def _apply(connection: Any, name: str, migration: Migration) -> None:
         )
     elif known != migration.sha256:
         raise MigrationError(
-            f"schema {name} of this database was made with another {migration.name}.sql: "
-            "it belongs to another release"
+            f"schema {name} of this database was made with another {migration.name}.sql: it belongs to another release"
         )
 
 

@@ -70,9 +70,7 @@ async def _frame(name: str, settings: S, main: Main[S]) -> int:
     try:
         await server.start()
     except OSError as error:
-        _log.error(
-            "metrics_listen_failed", address=str(settings.process.metrics_listen), reason=str(error.strerror)
-        )
+        _log.error("metrics_listen_failed", address=str(settings.process.metrics_listen), reason=str(error.strerror))
         return 1
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
