@@ -128,9 +128,7 @@ async def play(script: Script, world: World, *, deadline: float = 20.0) -> None:
         if isinstance(error, TimeoutError):
             reason = f"nothing came within {deadline:g} s"
         conversation = "\n    ".join(player.transcript[-40:])
-        raise DialogueFailed(
-            f"{script.path}:{step.number}: {reason}\n  in: {step.text}\n    {conversation}"
-        ) from error
+        raise DialogueFailed(f"{script.path}:{step.number}: {reason}\n  in: {step.text}\n    {conversation}") from error
     finally:
         player.close()
 
