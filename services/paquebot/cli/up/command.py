@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.demo import ensure_demo
@@ -84,7 +83,7 @@ async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain:
         if demo:
             await _demo(console, plan, step)
         if not once:
-            console.print(_table(plan))
+            console.print(_addresses(plan))
             console.print(_examples(plan))
             await stop.wait()
             console.print("ending: services finish what they do, then the engines stop")
@@ -127,30 +126,29 @@ async def _demo(console: Console, plan: Plan, step: Callable[[str], None]) -> No
     console.print()
 
 
-def _table(plan: Plan) -> Table:
+def _addresses(plan: Plan) -> str:
+    """Plain lines: they can be copied from any terminal, and read in a log."""
     ports, engines = plan.ports.services, plan.ports.engines
-    table = Table(title="Paquebot on this machine", title_justify="left", box=None, pad_edge=False)
-    for column in ("what", "address", "how"):
-        table.add_column(column, overflow="fold")
-    rows = (
-        ("SMTP, mail from other servers", ports.smtp, "STARTTLS"),
-        ("SMTP submission", ports.submission, "STARTTLS, login"),
-        ("SMTP submissions", ports.submissions, "TLS, login"),
-        ("IMAP", ports.imap, "STARTTLS, login"),
-        ("IMAPS", ports.imaps, "TLS, login"),
-        ("POP3", ports.pop3, "STLS, login"),
-        ("POP3S", ports.pop3s, "TLS, login"),
-        ("gRPC (directory, validation)", ports.grpc, "administration with the admin token"),
-        ("NATS JetStream", engines.nats, "the queue"),
-        ("S3 (SeaweedFS)", engines.s3, "messages"),
-        ("PostgreSQL", engines.postgres, "directory and mailboxes"),
-    )
-    for what, port, how in rows:
-        table.add_row(what, f"{LOOPBACK}:{port}", how)
+    rows = [
+        ("SMTP from other servers", f"{LOOPBACK}:{ports.smtp}", "STARTTLS"),
+        ("submission", f"{LOOPBACK}:{ports.submission}", "STARTTLS, login"),
+        ("submissions", f"{LOOPBACK}:{ports.submissions}", "TLS, login"),
+        ("IMAP", f"{LOOPBACK}:{ports.imap}", "STARTTLS, login"),
+        ("IMAPS", f"{LOOPBACK}:{ports.imaps}", "TLS, login"),
+        ("POP3", f"{LOOPBACK}:{ports.pop3}", "STLS, login"),
+        ("POP3S", f"{LOOPBACK}:{ports.pop3s}", "TLS, login"),
+        ("gRPC", f"{LOOPBACK}:{ports.grpc}", "validation, administration"),
+        ("NATS JetStream", f"{LOOPBACK}:{engines.nats}", "queue"),
+        ("S3", f"{LOOPBACK}:{engines.s3}", "messages"),
+        ("PostgreSQL", f"{LOOPBACK}:{engines.postgres}", "directory, mailboxes"),
+    ]
+    lines = [f"  {what:24} {address:17} {how}" for what, address, how in rows]
     for service in SERVICES:
-        table.add_row(f"metrics of {service}", f"http://{LOOPBACK}:{ports.metrics(service)}/metrics", "/livez /readyz")
-    table.add_row("logins", f"{SENDER}@{plan.domain}  {READER}@{plan.domain}", f"password: {PASSWORD}")
-    return table
+        lines.append(f"  metrics, /livez, /readyz  http://{LOOPBACK}:{ports.metrics(service)}/metrics  {service}")
+    lines.append(f"  logins                   {SENDER}@{plan.domain}, {READER}@{plan.domain}  password: {PASSWORD}")
+    lines.append(f"  certificate              {plan.layout.certificate}")
+    lines.append(f"  logs                     {plan.layout.logs}")
+    return "Paquebot on this machine:\n" + "\n".join(lines)
 
 
 def _examples(plan: Plan) -> str:
