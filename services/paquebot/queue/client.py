@@ -72,6 +72,7 @@ class Queue:
         self._connecting: asyncio.Task[None] | None = None
         self._hints: dict[int, set[Callable[[int], None]]] = {}
         self._hearing = False
+        self._closing = False
 
     @classmethod
     async def open(cls, settings: NatsSettings, name: str = "paquebot") -> "Queue":
@@ -82,6 +83,7 @@ class Queue:
         return queue
 
     async def close(self) -> None:
+        self._closing = True
         if self._connecting is not None:
             self._connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -114,7 +116,7 @@ class Queue:
                     max_outstanding_pings=2,
                     pending_size=0,  # nothing is kept back while disconnected: a publish that cannot go fails
                     error_cb=_on_error,
-                    disconnected_cb=_on_disconnect,
+                    disconnected_cb=self._on_disconnect,
                     reconnected_cb=_on_reconnect,
                     **options,
                 )
@@ -128,6 +130,10 @@ class Queue:
             if self._hearing:
                 await self._listen()
             return
+
+    async def _on_disconnect(self) -> None:
+        if not self._closing:
+            _log.warning("nats_disconnected")
 
     @property
     def client(self) -> Client:
@@ -238,10 +244,6 @@ def _parsed(answer: Msg) -> dict[str, Any]:
 
 async def _on_error(error: Exception) -> None:
     _log.debug("nats_error", reason=f"{type(error).__name__}: {error}")
-
-
-async def _on_disconnect() -> None:
-    _log.warning("nats_disconnected")
 
 
 async def _on_reconnect() -> None:
