@@ -1,0 +1,104 @@
+"""poplib against the real POP3 service on the real engines, with the rights of the service's own role."""
+
+from __future__ import annotations
+
+import asyncio
+import poplib
+
+import pytest
+
+from paquebot.mailstore import Flag
+from pop3_world import PASSWORD, PREFIX, Pop3Stack, poplib_client, until
+
+
+def mail(number: int, size: int = 500) -> bytes:
+    body = (f"{number:04d} .dots\r\n.{number}\r\n".encode() * (size // 18 + 1))[: size // 18 * 18]
+    return b"From: a@example.org\r\nSubject: %d\r\n\r\n" % number + body + b"\r\n"
+
+
+async def test_download_all_and_remove(pop3_stack: Pop3Stack) -> None:
+    reader = await pop3_stack.reader()
+    sent = [mail(number, size=400_000 if number == 20 else 3000) for number in range(60)]
+    await pop3_stack.deliver(reader, *sent)
+
+    def download(port_client: poplib.POP3_SSL) -> tuple[list[bytes], list[int], list[bytes]]:
+        sizes = [int(line.split()[1]) for line in port_client.list()[1]]
+        got = [b"\r\n".join(port_client.retr(n)[1]) + b"\r\n" for n in range(1, len(sizes) + 1)]
+        ids = [line.split()[1] for line in port_client.uidl()[1]]
+        for number in range(1, 60):
+            port_client.dele(number)
+        port_client.quit()
+        return got, sizes, ids
+
+    async with pop3_stack.serving() as server:
+        client = await asyncio.to_thread(poplib_client, server, reader)
+        got, sizes, ids = await asyncio.to_thread(download, client)
+    assert got == [PREFIX + raw for raw in sent]
+    assert sizes == [len(raw) for raw in got]
+    assert len(set(ids)) == 60
+    assert await pop3_stack.uids(reader) == [60]
+    assert await pop3_stack.flags(reader) == [Flag.SEEN]
+    assert await pop3_stack.leases(reader) == []
+
+
+async def test_unique_ids_stay_and_two_processes_share_one_lock(pop3_stack: Pop3Stack) -> None:
+    reader = await pop3_stack.reader()
+    await pop3_stack.deliver(reader, mail(1), mail(2))
+    async with pop3_stack.serving() as one, pop3_stack.serving() as other:
+        first = await asyncio.to_thread(poplib_client, one, reader)
+        ids = (await asyncio.to_thread(first.uidl))[1]
+        second = await asyncio.to_thread(poplib_client, other)
+        await asyncio.to_thread(second.user, reader.address)
+        with pytest.raises(poplib.error_proto, match=r"\[IN-USE\]"):
+            await asyncio.to_thread(second.pass_, PASSWORD)
+        await asyncio.to_thread(first.dele, 1)
+        first.close()  # no QUIT: nothing is deleted, and the maildrop is free
+
+        async def free() -> bool:
+            return not await pop3_stack.leases(reader)
+
+        await until(free)
+        await asyncio.to_thread(second.user, reader.address)
+        await asyncio.to_thread(second.pass_, PASSWORD)
+        assert (await asyncio.to_thread(second.uidl))[1] == ids
+        await asyncio.to_thread(second.quit)
+
+
+async def test_the_lease_of_a_dead_process_ends(pop3_stack: Pop3Stack) -> None:
+    reader = await pop3_stack.reader()
+    await pop3_stack.mailstore.lock_maildrop(reader.account_id, "a process that died", 0.3)
+
+    async def free() -> bool:
+        return not await pop3_stack.leases(reader)
+
+    await until(free)
+    async with pop3_stack.serving() as server:
+        client = await asyncio.to_thread(poplib_client, server, reader)
+        await asyncio.to_thread(client.quit)
+
+
+async def test_hint_after_deletion(pop3_stack: Pop3Stack) -> None:
+    reader = await pop3_stack.reader()
+    await pop3_stack.deliver(reader, mail(1))
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    await pop3_stack.queue.hear_mailbox(reader.account_id, heard.put_nowait)
+    async with pop3_stack.serving() as server:
+        client = await asyncio.to_thread(poplib_client, server, reader)
+        await asyncio.to_thread(client.dele, 1)
+        await asyncio.to_thread(client.quit)
+        assert await asyncio.wait_for(heard.get(), 10.0) == reader.account_id
+    assert await pop3_stack.uids(reader) == []
+
+
+async def test_a_lost_pack_is_told_and_the_session_goes_on(pop3_stack: Pop3Stack) -> None:
+    reader = await pop3_stack.reader()
+    await pop3_stack.deliver(reader, mail(1))
+    async for use in pop3_stack.mailstore.blobs(reader.account_id, reader.account_id):
+        await pop3_stack.blobs.delete([use.blob.pack])
+    await pop3_stack.deliver(reader, mail(2))
+    async with pop3_stack.serving() as server:
+        client = await asyncio.to_thread(poplib_client, server, reader)
+        with pytest.raises(poplib.error_proto, match=r"\[SYS/PERM\]"):
+            await asyncio.to_thread(client.retr, 1)
+        assert b"\r\n".join((await asyncio.to_thread(client.retr, 2))[1]) + b"\r\n" == PREFIX + mail(2)
+        await asyncio.to_thread(client.quit)

@@ -1,0 +1,72 @@
+"""POP3 commands: RFC examples, what is refused and where, and that no octets break the reader."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuzz.fuzz_pop3 import check, corpus, mutations
+from paquebot.wire import pop3
+from paquebot.wire.cursor import GrammarError
+from paquebot.wire.pop3 import Code, err, multi_line, ok, parse_command
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (b"USER mrose", pop3.User(b"mrose")),
+        (b"pass  two spaces ", pop3.Pass(b" two spaces ")),
+        (b"AUTH PLAIN", pop3.Auth("PLAIN", None)),
+        (b"auth plain dGVzdAB0ZXN0AHRlc3Q=", pop3.Auth("PLAIN", b"dGVzdAB0ZXN0AHRlc3Q=")),
+        (b"AUTH PLAIN =", pop3.Auth("PLAIN", b"=")),
+        (b"STLS", pop3.Stls()),
+        (b"CAPA", pop3.Capa()),
+        (b"STAT", pop3.Stat()),
+        (b"LIST", pop3.List(None)),
+        (b"LIST ", pop3.List(None)),
+        (b"LIST 2", pop3.List(2)),
+        (b"RETR 1", pop3.Retr(1)),
+        (b"DELE 1", pop3.Dele(1)),
+        (b"NOOP", pop3.Noop()),
+        (b"RSET", pop3.Rset()),
+        (b"TOP 1 10", pop3.Top(1, 10)),
+        (b"UIDL", pop3.Uidl(None)),
+        (b"UIDL 2", pop3.Uidl(2)),
+        (b"Quit", pop3.Quit()),
+        (b"APOP mrose c4c9334bac560ecc979e58001b3e22fb", pop3.Unknown()),
+    ],
+)
+def test_commands(line: bytes, command: pop3.Command) -> None:
+    assert parse_command(line) == command
+
+
+@pytest.mark.parametrize(
+    ("line", "position"),
+    [(b"", 0), (b"USER", 4), (b"USER ", 5), (b"PASS ", 5), (b"RETR x", 5), (b"LIST 1 2", 6), (b"STAT now", 4),
+     (b"TOP 1", 5), (b"DELE 4294967296", 5), (b"AUTH " + b"A" * 21, 5)],
+)  # fmt: skip
+def test_refused_with_the_place(line: bytes, position: int) -> None:
+    with pytest.raises(GrammarError) as caught:
+        parse_command(line)
+    assert caught.value.position == position
+
+
+def test_passwords_are_not_shown() -> None:
+    assert "secret" not in repr(parse_command(b"PASS secret"))
+    assert "c2VjcmV0" not in repr(parse_command(b"AUTH PLAIN c2VjcmV0"))
+
+
+def test_responses() -> None:
+    assert ok() == b"+OK\r\n"
+    assert err("x", Code.IN_USE) == b"-ERR [IN-USE] x\r\n"
+    assert multi_line("x", ["a", "b"]) == b"+OK x\r\na\r\nb\r\n.\r\n"
+    with pytest.raises(AssertionError):
+        ok("x" * 600)
+    with pytest.raises(AssertionError):
+        ok("a\r\n+OK forged")
+
+
+def test_corpus_and_mutations() -> None:
+    for raw in corpus():
+        check(raw)
+    for raw in mutations(3000, seed=7):
+        check(raw)
