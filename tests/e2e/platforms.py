@@ -7,8 +7,8 @@ import imaplib
 import poplib
 import smtplib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
@@ -47,8 +47,9 @@ class Platform:
     def submission(self, name: str) -> smtplib.SMTP:
         """A connection that is logged in, over STARTTLS."""
         client = smtplib.SMTP(LOOPBACK, self.plan.ports.services.submission, timeout=TIMEOUT)
-        client.starttls(context=self.tls())
-        client.login(self.address(name), PASSWORD)
+        with _closed_on_failure(client.close):
+            client.starttls(context=self.tls())
+            client.login(self.address(name), PASSWORD)
         return client
 
     def mx(self) -> smtplib.SMTP:
@@ -56,27 +57,38 @@ class Platform:
 
     def imap(self, name: str) -> imaplib.IMAP4:
         client = imaplib.IMAP4(LOOPBACK, self.plan.ports.services.imap, timeout=TIMEOUT)
-        client.starttls(self.tls())
-        client.login(self.address(name), PASSWORD)
+        with _closed_on_failure(client.shutdown):
+            client.starttls(self.tls())
+            client.login(self.address(name), PASSWORD)
         return client
 
     def pop3(self, name: str) -> poplib.POP3:
         client = poplib.POP3(LOOPBACK, self.plan.ports.services.pop3, timeout=TIMEOUT)
-        client.stls(self.tls())
-        client.user(self.address(name))
-        client.pass_(PASSWORD)
+        with _closed_on_failure(client.close):
+            client.stls(self.tls())
+            client.user(self.address(name))
+            client.pass_(PASSWORD)
         return client
 
     def subjects(self, name: str, mailbox: str = "INBOX") -> list[str]:
         """The subject of every message in a mailbox, in order of UID."""
         client = self.imap(name)
-        try:
+        with _closed_on_failure(client.shutdown):
             client.select(mailbox, readonly=True)
             _, parts = client.uid("FETCH", "1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
             lines = [part[1].decode() for part in parts if isinstance(part, tuple)]
-            return [line.partition(":")[2].strip() for line in lines]
-        finally:
             client.logout()
+        return [line.partition(":")[2].strip() for line in lines]
+
+
+@contextmanager
+def _closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
+    """A client whose conversation failed must not keep its socket."""
+    try:
+        yield
+    except BaseException:
+        close()
+        raise
 
 
 def free_ports() -> Ports:

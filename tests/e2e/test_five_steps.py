@@ -112,6 +112,7 @@ async def test_two_imap_clients_stay_in_sync(platforms: tuple[Platform, Platform
     first, second = await asyncio.to_thread(there.imap, "alice"), await asyncio.to_thread(there.imap, "alice")
     for client in (first, second):
         await asyncio.to_thread(client.select, "INBOX")
+        client.response("EXISTS")  # what SELECT said is no news
     message = letter(there.address("bob"), there.address("alice"), "for two devices")
     await asyncio.to_thread(send, there, "bob", message)
 
