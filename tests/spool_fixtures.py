@@ -13,7 +13,6 @@ from paquebot.cli.engines.s3 import S3Engine
 from paquebot.queue import Queue
 from paquebot.queue.stream import ensure_stream
 from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.migrations import migrate
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.settings import Seconds, Secret
 from paquebot.spool import Spool, SpoolSettings
@@ -62,14 +61,13 @@ async def spool(blobs: BlobStore, queue: Queue) -> AsyncIterator[Spool]:
 
 
 @pytest.fixture
-def postgres_settings(database: str) -> PostgresSettings:
-    return PostgresSettings(dsn=Secret(database), pool_size=4)
+def postgres_settings(migrated_database: str) -> PostgresSettings:
+    return PostgresSettings(dsn=Secret(migrated_database), pool_size=4)
 
 
 @pytest.fixture
 async def migrated(postgres_settings: PostgresSettings) -> AsyncIterator[Postgres]:
     """A pool, as the superuser, on a new database with every schema."""
-    await migrate(postgres_settings.dsn)
     postgres = await open_postgres(postgres_settings, "tests")
     yield postgres
     await postgres.close()
