@@ -8,6 +8,7 @@ entry, so the bucket alone is enough to deliver what it holds (invariant 2).
 import datetime
 import hashlib
 import struct
+import threading
 from dataclasses import dataclass, field
 
 import zstandard
@@ -33,8 +34,17 @@ PREFIX = "packs/"
 MAX_INDEX = 64 * 2**20
 
 _LEVEL = 1  # mail is mostly text or base64: level 3 costs twice the time and saves 2-3 % more
-_compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False)
-_decompressor = zstandard.ZstdDecompressor()
+
+
+class _Codec(threading.local):
+    """One for a thread: both objects release the GIL at work and must not be used by two threads at once."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_codec = _Codec()
 
 
 class BadPack(Exception):
@@ -60,7 +70,7 @@ class Frame:
 
 def compress(raw: bytes) -> Frame:
     """Hash and compress one message. Releases the GIL for large ones."""
-    return Frame(_compressor.compress(raw), len(raw), hashlib.sha256(raw).digest(), COMPRESSION_ZSTD)
+    return Frame(_codec.compressor.compress(raw), len(raw), hashlib.sha256(raw).digest(), COMPRESSION_ZSTD)
 
 
 @dataclass(slots=True)
@@ -151,6 +161,6 @@ def _decoded(compression: Compression.ValueType, encryption: Encryption.ValueTyp
     try:
         if zstandard.get_frame_parameters(data).content_size != size:
             raise BadPack("the frame's size is not the one told")
-        return _decompressor.decompress(data, max_output_size=size)
+        return _codec.decompressor.decompress(data, max_output_size=size)
     except zstandard.ZstdError as error:
         raise BadPack(f"frame cannot be read: {error}") from None
