@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from paquebot.cli.engines.engine import Engine, EngineError, check_ports, start_
 from paquebot.cli.engines.nats import NatsAccess, NatsEngine
 from paquebot.cli.engines.ports import EnginePorts
 from paquebot.cli.engines.postgres import PostgresEngine
+from paquebot.cli.engines.privilege import unprivileged
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Access, S3Engine
 
@@ -370,3 +372,19 @@ async def test_stop_is_polite(runner: Runner) -> None:
     nats_process = await runner.start(runner.described.nats)
     assert await nats_process.stop() == 0
     assert nats_process.returncode != -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+def test_programs_below_a_closed_home_are_found(tmp_path: Path) -> None:
+    """initdb looks for postgres with access(2), which forgets a capability unless it is told not to."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    program = home / "true"
+    shutil.copy(shutil.which("true") or "", program)
+    credentials = unprivileged(program)
+    subprocess.run([*credentials.prefix, "sh", "-c", '[ -x "$0" ] && exec "$0"', str(program)], check=True)
+    seen = "import os, sys; print(os.geteuid() != 0, os.access(sys.argv[1], os.X_OK))"
+    answer = subprocess.run(
+        [*credentials.prefix, sys.executable, "-c", seen, str(program)], check=True, capture_output=True, text=True
+    )
+    assert answer.stdout.split() == ["True", "True"]

@@ -1,7 +1,8 @@
 """Run PostgreSQL when we are root, which PostgreSQL refuses to be: as `nobody`, in one of two ways.
 
 1. `setpriv` changes to uid 65534 but keeps CAP_DAC_OVERRIDE, so that the programs can be read below a home that
-   only root may enter. The data directory then belongs to 65534.
+   only root may enter. The securebit is for access(2), by which PostgreSQL's programs look for each other: without
+   it, access(2) forgets the capability of a user who is not root. The data directory then belongs to 65534.
 2. Where that capability cannot be kept: `unshare --user` maps us to 65534 in a user namespace; files stay root's.
 
 Not root: nothing to do.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ _SETPRIV = (
     "--clear-groups",
     "--inh-caps=+dac_override",
     "--ambient-caps=+dac_override",
+    "--securebits=+no_setuid_fixup",
 )
 _UNSHARE = ("--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
 _TRIAL_SECONDS = 10
@@ -57,12 +60,17 @@ def unprivileged(program: Path) -> Credentials:
     raise EngineError("PostgreSQL does not run as root, and neither setpriv nor unshare works here: use another user")
 
 
+_SEES = "import os, sys; sys.exit(not os.access(sys.argv[1], os.R_OK | os.X_OK))"
+
+
 def _works(prefix: tuple[str, ...], program: Path) -> bool:
+    """Whether the program runs so, and is found so by its fellows."""
+    trials = ((str(program), "--version"), (sys.executable, "-I", "-S", "-c", _SEES, str(program)))
+    return all(_succeeds((*prefix, *trial)) for trial in trials)
+
+
+def _succeeds(argv: tuple[str, ...]) -> bool:
     trial = subprocess.run(  # noqa: S603  (our own argument list, no shell)
-        [*prefix, str(program), "--version"],
-        capture_output=True,
-        timeout=_TRIAL_SECONDS,
-        cwd="/",
-        check=False,
+        argv, capture_output=True, timeout=_TRIAL_SECONDS, cwd="/", check=False
     )
     return trial.returncode == 0
