@@ -268,6 +268,27 @@ async def test_a_job_that_comes_again_sends_nothing_twice(post: Post) -> None:
         assert host.messages[1].rcpt == ("RCPT TO:<c@example.net>",)
 
 
+async def test_an_attempt_settled_twice_is_scheduled_and_told_once(post: Post, blobs: BlobStore) -> None:
+    """As after a crash between the later job and the acknowledgement: the job comes again from the start."""
+    await post.accept("a@example.net", "b@example.net")
+    [stored] = [job async for job in stream.jobs(post.queue, "relay.>")]
+    rcpt = {"a": "451 4.2.0 Later", "b": "550 5.1.1 No"}
+    async with post.host({"RCPT": lambda line: rcpt[line[9]]}) as host:
+        async with post.relay(PAQUEBOT_RELAY_RETRY="1h"):
+            await post.until_outcomes({"b": Outcome.BOUNCED})
+            assert (await post.later()).attempt == 1
+            await post.queue.publish([Publication(relay_ready("example.net"), stored.payload)])
+            await host.until(lambda: sum(line.startswith("MAIL") for line in host.said) == 2)
+
+            async def acknowledged() -> bool:
+                return (await stream.counts(post.queue)).total("relay.ready.") == 0
+
+            await eventually(acknowledged, "the job done again")
+        assert sum("<b@example.net>" in line for line in host.said) == 1, "its end is recorded"
+    assert (await stream.counts(post.queue)).total("relay.later.") == 1
+    assert len(await post.reports(blobs, 1)) == 1
+
+
 async def test_what_expires_goes_back_to_its_sender(post: Post, blobs: BlobStore) -> None:
     async with post.host({"RCPT": "451 4.2.0 Later"}), post.relay(PAQUEBOT_RELAY_LIFETIME="2s"):
         await post.accept("a@example.net")
