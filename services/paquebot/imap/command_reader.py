@@ -14,6 +14,7 @@ from paquebot.imap.settings import SessionSettings
 from paquebot.runtime.limits import OctetBudget, OverBudget, Reservation
 from paquebot.wire.imap import (
     AssembledCommand,
+    BadMailboxEncoding,
     BadSyntax,
     CommandAssembler,
     Complete,
@@ -110,8 +111,8 @@ class CommandReader:
             return parse_command(assembled, limits=self._limits)
         except BadSyntax as fault:
             self.uploads.release()
-            response = responses.bad(fault.tag, f"{fault.message} at octet {fault.position}")
-            return Refused(response, close=False, fault=True)
+            response = responses.not_understood(fault)
+            return Refused(response, close=False, fault=not isinstance(fault, BadMailboxEncoding))
 
     def _give_line(self, line: bytes | LineTooLong) -> Want:
         if isinstance(line, LineTooLong):

@@ -32,7 +32,7 @@ from paquebot.wire.imap.assembler import (
     Want,
 )
 from paquebot.wire.imap.ast import Command, State
-from paquebot.wire.imap.errors import BadSyntax, MailboxNameError
+from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax, MailboxNameError
 from paquebot.wire.imap.fetch_response import FetchResponse, internal_date, item_name, section_text
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
 from paquebot.wire.imap.mailbox_name import (
@@ -51,6 +51,7 @@ __all__ = [
     "COMMAND_STATES",
     "DEFAULT_LIMITS",
     "AssembledCommand",
+    "BadMailboxEncoding",
     "BadSyntax",
     "Command",
     "CommandAssembler",

@@ -245,7 +245,7 @@ class CommandAssembler:
         try:
             append = parse_append_so_far(so_far, utf8=self.utf8, limits=self._limits)
         except BadSyntax as fault:
-            return self._refuse(responses.bad(tag, f"{fault.message} at octet {fault.position}"))
+            return self._refuse(responses.not_understood(fault))
         self._phase = _Phase.MESSAGE
         return NeedLiteral(announced.size, announced.synchronising, LiteralKind.APPEND_MESSAGE, append)
 

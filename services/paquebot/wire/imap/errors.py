@@ -17,5 +17,13 @@ class BadSyntax(Exception):
         self.position = position
 
 
+class BadMailboxEncoding(BadSyntax):
+    """A command whose mailbox name is not well encoded. The service answers `tag NO [CANNOT]` (RFC 5530 §3).
+
+    Some clients send names as people typed them, in UTF-8; a BAD would make them give up the whole session, a NO only
+    the mailbox.
+    """
+
+
 class MailboxNameError(ValueError):
     """A mailbox name that is not well encoded, or that no mailbox may have; the text is safe for the wire."""

@@ -12,9 +12,9 @@ from paquebot.wire.cursor import GrammarError
 from paquebot.wire.imap import ast, fetch_grammar, mailbox_grammar, message_grammar, search_grammar
 from paquebot.wire.imap import session_grammar as session
 from paquebot.wire.imap.ast import Command, State
-from paquebot.wire.imap.errors import BadSyntax
+from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
-from paquebot.wire.imap.tokens import ATOM_CHARS, AssembledCommand, CommandCursor, tag
+from paquebot.wire.imap.tokens import ATOM_CHARS, AssembledCommand, CommandCursor, UnreadableName, tag
 
 _Reader = Callable[[CommandCursor], Command]
 
@@ -119,7 +119,7 @@ def parse_command(assembled: AssembledCommand, *, utf8: bool = False, limits: Li
         if not isinstance(command, ast.UnknownCommand):
             cur.end("the end of the command")
     except GrammarError as fault:
-        raise BadSyntax(cur.tag or None, f"expected {fault.expected}", fault.position) from None
+        raise _outward(cur, fault) from None
     return command
 
 
@@ -137,7 +137,13 @@ def parse_append_so_far(
         cur.expect_word(b"APPEND", "APPEND")
         return message_grammar.append(cur, partial=True)
     except GrammarError as fault:
-        raise BadSyntax(cur.tag or None, f"expected {fault.expected}", fault.position) from None
+        raise _outward(cur, fault) from None
+
+
+def _outward(cur: CommandCursor, fault: GrammarError) -> BadSyntax:
+    """What the service gets to know of a fault."""
+    kind = BadMailboxEncoding if isinstance(fault, UnreadableName) else BadSyntax
+    return kind(cur.tag or None, f"expected {fault.expected}", fault.position)
 
 
 def _command(cur: CommandCursor) -> Command:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from paquebot.wire.imap import response_codes
 from paquebot.wire.imap.ast import SearchReturn, StatusItem
+from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax
 from paquebot.wire.imap.mailbox_name import DELIMITER, encode_mailbox_name
 from paquebot.wire.imap.sequence_set import compress
 from paquebot.wire.imap.tokens import ASTRING_CHARS
@@ -111,6 +113,14 @@ def no(tag: bytes, text: str, code: bytes | None = None) -> bytes:
 def bad(tag: bytes | None, text: str, code: bytes | None = None) -> bytes:
     """BAD, untagged when the command's tag could not be read (RFC 3501 §7.1.3)."""
     return _status((tag or b"*") + b" BAD", text, code)
+
+
+def not_understood(fault: BadSyntax) -> bytes:
+    """The completion of a command that could not be read."""
+    text = f"{fault.message} at octet {fault.position}"
+    if isinstance(fault, BadMailboxEncoding) and fault.tag is not None:
+        return no(fault.tag, text, response_codes.CANNOT)
+    return bad(fault.tag, text)
 
 
 def untagged_ok(text: str, code: bytes | None = None) -> bytes:

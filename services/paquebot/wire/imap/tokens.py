@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass, field
 
-from paquebot.wire.cursor import ALPHA, BACKSLASH, CR, DIGITS, DQUOTE, LF, Cursor
+from paquebot.wire.cursor import ALPHA, BACKSLASH, CR, DIGITS, DQUOTE, LF, Cursor, GrammarError
 from paquebot.wire.imap.errors import MailboxNameError
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
 from paquebot.wire.imap.mailbox_name import decode_name_text, fold_inbox
@@ -180,12 +180,16 @@ def list_mailbox(cur: CommandCursor) -> str:
     return _name(cur, cur.run1(LIST_CHARS, "a mailbox name or pattern"), start)
 
 
+class UnreadableName(GrammarError):
+    """The octets follow the grammar of a string, but not the encoding of mailbox names."""
+
+
 def _name(cur: CommandCursor, raw: bytes, start: int) -> str:
     try:
         return decode_name_text(raw, utf8=cur.utf8)
     except MailboxNameError:
         form = "UTF-8" if cur.utf8 else "modified UTF-7"
-        raise cur.failure(f"a mailbox name in {form}", at=start) from None
+        raise UnreadableName(f"a mailbox name in {form}", start) from None
 
 
 def nz_number(cur: CommandCursor, expected: str) -> int:
