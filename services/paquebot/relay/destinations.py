@@ -15,8 +15,8 @@ from paquebot.relay.settings import LoadSettings, RetrySettings
 T = TypeVar("T")
 _MOST_FAILURES = 16
 _REMEMBERED = 20_000
-_CROWDED_SECONDS, _CROWDED_MOST_SECONDS = 30.0, 900.0
-_CROWDED_SECONDS_EACH = 0.1
+_CROWDED_LEAST_SECONDS, _CROWDED_MOST_SECONDS = 2.0, 900.0
+_SMOOTH = 0.05
 
 
 @dataclass(slots=True)
@@ -24,6 +24,8 @@ class _Destination(Generic[T]):
     waiting: deque[T] = field(default_factory=deque)
     running: int = 0
     crowd: int = 0  # jobs sent away because enough waited
+    pace: float = 0.05  # seconds from one end of work to the next, smoothed, while more waited
+    ended_at: float = 0.0
     failures: int = 0
     rests_until: float = 0.0
     last: Result | None = None
@@ -54,9 +56,11 @@ class Destinations(Generic[T]):
         return True
 
     def crowded_for(self, key: str) -> float:
-        """Seconds after which work that was not queued should come again: the longer, the more was sent away, so
-        that a long queue for one destination does not go round and round."""
-        return min(_CROWDED_MOST_SECONDS, _CROWDED_SECONDS + self._known[key].crowd * _CROWDED_SECONDS_EACH)
+        """Seconds after which work that was not queued should come again: when the destination will have done, at
+        its present pace, what is before it; so a long queue neither goes round and round nor lies idle."""
+        found = self._known[key]
+        ahead = (len(found.waiting) + found.crowd) * found.pace
+        return min(_CROWDED_MOST_SECONDS, max(_CROWDED_LEAST_SECONDS, ahead))
 
     def next(self) -> tuple[str, T] | None:
         """The next work that may begin now, destination by destination in turn; then call `done` for it."""
@@ -87,6 +91,10 @@ class Destinations(Generic[T]):
         found = self._known[key]
         found.running -= 1
         found.crowd = max(0, found.crowd - 1)
+        now = self._clock()
+        if found.waiting and found.ended_at:
+            found.pace += _SMOOTH * (min(now - found.ended_at, 60.0) - found.pace)
+        found.ended_at = now
         self.running -= 1
         if not (found.running or found.waiting or found.failures):
             del self._known[key]

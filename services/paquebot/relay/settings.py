@@ -123,7 +123,7 @@ class LoadSettings:
     attempts: int = setting("RELAY_CONCURRENCY", 100, help="attempts under way in a process")
     per_destination: int = setting("RELAY_DESTINATION_CONCURRENCY", 10, help="of them for one destination")
     waiting: int = setting("RELAY_WAITING", 400, help="jobs taken from the queue and not under way yet")
-    waiting_per_destination: int = setting("RELAY_DESTINATION_WAITING", 100, help="of them for one destination")
+    waiting_per_destination: int = setting("RELAY_DESTINATION_WAITING", 200, help="of them for one destination")
     deliveries: int = setting("RELAY_TRIES", 20, help="times a job is handed out before it is held as poison")
 
 
