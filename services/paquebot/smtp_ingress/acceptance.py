@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from paquebot.blobs import new_ulid
 from paquebot.message import (
+    MAX_HEADER,
     add_trace,
     addresses,
     count_received,
@@ -126,7 +127,8 @@ class Acceptance:
         return replies.queued(envelope.queue_id)
 
     async def _refusal(self, session: Session, content: bytes) -> Reply | None:
-        if len(content) > self._policy.size:
+        # What is beyond MAX_HEADER would be in the message and in no summary of it; nobody writes such a header.
+        if len(content) > self._policy.size or split_header(content) > MAX_HEADER:
             return replies.TOO_BIG
         if count_received(content) >= self._policy.hops:  # RFC 5321 §6.3
             return replies.TOO_MANY_HOPS

@@ -1,0 +1,76 @@
+"""What a hostile SMTP client tries against our limits and our wish to relay nothing for strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from paquebot.cli.engines.nats import NatsEngine
+from paquebot.cli.engines.postgres import PostgresEngine
+from paquebot.cli.engines.s3 import S3Engine
+from paquebot.message import MAX_HEADER
+from paquebot.smtp_ingress.session import Role
+from smtp_world import SmtpStack, smtp_stack_on
+
+
+@pytest.fixture(scope="module")
+async def stack(
+    nats_engine: NatsEngine,
+    s3_engine: S3Engine,
+    postgres_engine: PostgresEngine,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[SmtpStack]:
+    async with smtp_stack_on(nats_engine, s3_engine, postgres_engine, tmp_path_factory.mktemp("tls")) as opened:
+        yield opened
+
+
+def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[int]:
+    """The codes of RCPT for each forward-path, and that of DATA when there is content."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+        client.ehlo("client.example")
+        codes = []
+        for path in forward_paths:
+            client.docmd("RSET")
+            assert client.docmd("MAIL FROM:<smith@bar.example>")[0] == 250
+            codes.append(client.docmd(f"RCPT TO:<{path}>")[0])
+        return [*codes, client.data(content)[0]] if content else codes
+
+
+@pytest.mark.parametrize("field", [b"X-A: b\r\n", b"X-B:" + 900 * b" b" + b"\r\n", b" folded\r\n"])
+async def test_a_header_bomb_is_refused(stack: SmtpStack, field: bytes) -> None:
+    header = b"Subject: x\r\n" + field[:998].rstrip(b"\r\n") + b"\r\n"
+    header += (field[:996].rstrip(b"\r\n") + b"\r\n") * (MAX_HEADER // min(len(field), 998) + 1)
+    after = await stack.last_sequence()
+    async with stack.serving() as running:
+        (port,) = running.ports(Role.MX)
+        codes = await asyncio.to_thread(_offer, port, ["bob@paquebot.test"], header + b"\r\nHello\r\n")
+    assert codes == [250, 552]
+    assert await stack.last_sequence() == after
+
+
+async def test_no_spelling_of_a_foreign_address_is_relayed(stack: SmtpStack) -> None:
+    paths = [
+        "x@elsewhere.example",
+        "X@ELSEWHERE.EXAMPLE",
+        "x@elsewhere.example.",
+        "x@[192.0.2.1]",
+        "x@[IPv6:2001:db8::1]",
+        "@paquebot.test:x@elsewhere.example",
+        "@paquebot.test,@other.example:x@elsewhere.example",
+        "x%elsewhere.example@paquebot.test",
+        '"x@elsewhere.example"@paquebot.test',
+        "elsewhere.example!x@paquebot.test",
+        "x@elsewhere.example@paquebot.test",
+        "x@paquebot.test@elsewhere.example",
+        "bob@paquebot.test.elsewhere.example",
+        "bob@[127.0.0.1]",
+        "x@localhost",
+    ]
+    async with stack.serving() as running:
+        (port,) = running.ports(Role.MX)
+        codes = await asyncio.to_thread(_offer, port, paths)
+    wrong = {path: code for path, code in zip(paths, codes, strict=True) if not 500 <= code < 560}
+    assert wrong == {}
