@@ -6,9 +6,11 @@ statement, once the first bodies are at hand.
 """
 
 import asyncio
+import bisect
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
@@ -64,10 +66,18 @@ async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> 
     wanted = command.sequence_set
     top = max(state.view.last_uid, wanted.highest())
     if changes.expunged is not None:
-        gone = [uid for uid in changes.expunged if wanted.contains(uid, max(top, uid))]
+        # Ranges and expunged UIDs may both be many thousands: each is gone through once, not each for each.
+        spans = wanted.resolve(max(top, max(changes.expunged, default=0)))
+        gone = [uid for uid in changes.expunged if _within(spans, uid)]
     else:
         gone = [uid for uid in wanted.iterate(state.view.last_uid) if state.view.number(uid) is None]
     return responses.vanished(gone, earlier=True) if gone else b""
+
+
+def _within(spans: Sequence[tuple[int, int]], uid: int) -> bool:
+    """Is it in one of the sorted, disjoint, inclusive spans?"""
+    at = bisect.bisect_right(spans, uid, key=itemgetter(0))
+    return at > 0 and uid <= spans[at - 1][1]
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from paquebot.imap.reply import Reply, ok
 from paquebot.imap.states import LoggedIn, condstore_enabled
 from paquebot.mailstore.errors import NotSelectable
 from paquebot.mailstore.types import Mailbox
-from paquebot.wire.imap import ast, list_matches, responses
+from paquebot.wire.imap import ListPattern, ast, responses
 from paquebot.wire.imap.ast import ListReturn, ListSelect, StatusItem
 from paquebot.wire.imap.responses import StatusValue
 
@@ -75,9 +75,9 @@ async def list_mailboxes(session: "Session", state: LoggedIn, command: ast.List)
 
 
 def _matching(names: Iterable[str], reference: str, patterns: Sequence[str]) -> list[str]:
-    wanted = [reference + pattern for pattern in patterns]
+    wanted = [ListPattern(reference + pattern) for pattern in patterns]
     return sorted(
-        (name for name in names if any(list_matches(pattern, name) for pattern in wanted)),
+        (name for name in names if any(pattern.matches(name) for pattern in wanted)),
         key=lambda name: (name != "INBOX", name),
     )
 
