@@ -49,7 +49,7 @@ def decode_utf8_xtext(text: str) -> str:
         char = text[at]
         if char == "\\":
             char, at = _embedded_unicode(text, at)
-        elif char > "~":
+        elif char >= "\xa0":  # not DEL and the C1 controls
             at += 1
         elif not "!" <= char <= "~" or char in "+=":
             raise BadXtext(f"unexpected {char!r} at {at}")
