@@ -48,6 +48,18 @@ class Supervisor:
         kept.watcher = asyncio.create_task(self._watch(name, kept), name=f"watch {name}")
         return process
 
+    async def pause(self, name: str) -> None:
+        """Kill `name` as a failing machine would, and leave it away until `resume`."""
+        kept = self._kept[name]
+        await _unwatch(kept)
+        await kept.process.kill()
+
+    async def resume(self, name: str) -> None:
+        """Start `name` again after `pause` and keep it running. Raises EngineError, OSError."""
+        kept = self._kept[name]
+        kept.process = await kept.start()
+        kept.watcher = asyncio.create_task(self._watch(name, kept), name=f"watch {name}")
+
     def pid(self, name: str) -> int:
         """The process id of `name` now."""
         return self._kept[name].process.pid
@@ -67,10 +79,7 @@ class Supervisor:
 
     async def _end(self, name: str) -> None:
         kept = self._kept.pop(name)
-        if kept.watcher is not None:
-            kept.watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await kept.watcher
+        await _unwatch(kept)
         await kept.process.stop()
 
     async def _watch(self, name: str, kept: _Kept) -> None:
@@ -98,6 +107,15 @@ class Supervisor:
                 continue
             self.say(f"{name} runs again")
             return delay
+
+
+async def _unwatch(kept: _Kept) -> None:
+    """Its end is meant from now on."""
+    if kept.watcher is not None:
+        kept.watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await kept.watcher
+        kept.watcher = None
 
 
 def how_it_ended(code: int) -> str:
