@@ -49,6 +49,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_REQUEST),
     ("grpc.so_reuseport", 0),  # a second process on the port is an error, not a partner
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),  # else the pings of an idle service's channel end its connection
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_connection_age_ms", 300_000),  # clients look for new pods now and then
