@@ -80,7 +80,8 @@ async def copy(session: "Session", state: Selected, command: ast.Copy) -> Reply:
     if copied.uids:
         await session.changed()
     here = target_id == state.mailbox_id
-    return ok("COPY completed", _copy_uid(copied), look=Look.NOW if here else Look.WHEN_HINTED)
+    text = "UID COPY completed" if command.uid else "COPY completed"
+    return ok(text, _copy_uid(copied), look=Look.NOW if here else Look.WHEN_HINTED)
 
 
 async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
@@ -104,7 +105,8 @@ async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
     untagged = responses.untagged_ok("Moved", _copy_uid(moved)) + updates.release(state)
     here = target_id == state.mailbox_id
     code = response_codes.highest_mod_seq(moved.source_mod_seq) if state.qresync else None
-    return ok("MOVE completed", code, untagged=untagged, look=Look.NOW if here else Look.WHEN_HINTED)
+    text = "UID MOVE completed" if command.uid else "MOVE completed"
+    return ok(text, code, untagged=untagged, look=Look.NOW if here else Look.WHEN_HINTED)
 
 
 def _to_copy(session: "Session", state: Selected, command: ast.Copy | ast.Move) -> list[int] | Reply:

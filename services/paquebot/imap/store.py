@@ -105,4 +105,4 @@ def _completion(
     missing = len(uids) - len(result.rows)
     if missing and not command.uid and not command.silent:  # RFC 2180 §4.2
         return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
-    return ok("STORE completed", untagged=untagged, state=state)
+    return ok("UID STORE completed" if command.uid else "STORE completed", untagged=untagged, state=state)

@@ -192,7 +192,7 @@ _STATES: dict[State, NotAuthenticated | Authenticated | Selected] = {
     State.AUTHENTICATED: Authenticated(ACCOUNT),
     State.SELECTED: selected(),
 }
-_NOT_OFFERED = {ast.Compress, ast.UnknownCommand}
+_NOT_OFFERED = {ast.UnknownCommand}
 
 
 def test_every_command_has_a_handler_exactly_where_the_standard_allows_it() -> None:

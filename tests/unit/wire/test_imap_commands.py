@@ -92,7 +92,6 @@ EXAMPLES = [
     ),
     (b"a UID MOVE 42:69 foo", ast.Move(b"a", True, numbers((42, 69)), "foo")),
     (b"a MOVE $ foo", ast.Move(b"a", False, SAVED_RESULT, "foo")),
-    (b"a COMPRESS DEFLATE", ast.Compress(b"a", "DEFLATE")),
     (b"t1 ENABLE condstore X-GOOD-IDEA CONDSTORE", ast.Enable(b"t1", ("CONDSTORE", "X-GOOD-IDEA"))),
     (
         b'a023 ID ("name" "sodr" "version" "19.34" "vendor" NIL)',

@@ -70,7 +70,6 @@ __all__ = [
     "Check",
     "Close",
     "Command",
-    "Compress",
     "Copy",
     "Create",
     "DateField",
@@ -315,14 +314,6 @@ class Idle:
     tag: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Compress:
-    """RFC 4978; `mechanism` in upper case, "DEFLATE"."""
-
-    tag: bytes
-    mechanism: str
-
-
 # Selected: RFC 3501 §6.4
 
 
@@ -442,7 +433,6 @@ Command: TypeAlias = (
     | Status
     | Append
     | Idle
-    | Compress
     | Check
     | Close
     | Unselect

@@ -30,7 +30,6 @@ _COMMANDS: Final[Mapping[bytes, _Reader]] = {
     b"LOGIN": session.login,
     # authenticated: RFC 3501 §6.3
     b"ENABLE": session.enable,
-    b"COMPRESS": session.compress,
     b"SELECT": mailbox_grammar.select,
     b"EXAMINE": mailbox_grammar.examine,
     b"CREATE": mailbox_grammar.create,
@@ -81,7 +80,6 @@ COMMAND_STATES: Final[Mapping[type[Command], frozenset[State]]] = {
     ast.Login: _BEFORE_LOGIN,
     # RFC 5161 §3.1: ENABLE only in the authenticated state, before a mailbox is selected.
     ast.Enable: frozenset({State.AUTHENTICATED}),
-    ast.Compress: _AFTER_LOGIN,
     ast.Select: _AFTER_LOGIN,
     ast.Examine: _AFTER_LOGIN,
     ast.Create: _AFTER_LOGIN,

@@ -1,6 +1,6 @@
 """The commands about the session itself: any state, and before login.
 
-RFC 3501 §6.1 and §6.2; RFC 2971 (ID), RFC 4959 (SASL-IR), RFC 5161 (ENABLE), RFC 4978 (COMPRESS),
+RFC 3501 §6.1 and §6.2; RFC 2971 (ID), RFC 4959 (SASL-IR), RFC 5161 (ENABLE),
 RFC 2177 (IDLE's DONE).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 
 from paquebot.wire.cursor import Cursor
-from paquebot.wire.imap.ast import Authenticate, Compress, Enable, Id, Login
+from paquebot.wire.imap.ast import Authenticate, Enable, Id, Login
 from paquebot.wire.imap.errors import BadSyntax
 from paquebot.wire.imap.tokens import CommandCursor, astring, atom, nstring, string
 
@@ -89,9 +89,3 @@ def enable(cur: CommandCursor) -> Enable:
     while cur.take(b" "):
         names[atom(cur, "a capability").upper().decode("ascii")] = None
     return Enable(cur.tag, tuple(names))
-
-
-def compress(cur: CommandCursor) -> Compress:
-    """compress = "COMPRESS" SP algorithm"""
-    cur.space()
-    return Compress(cur.tag, atom(cur, "a compression mechanism").upper().decode("ascii"))
