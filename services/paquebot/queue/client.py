@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import datetime
 import json
+import math
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +30,12 @@ _log = Log("paquebot.queue")
 MAX_BATCH = 1000
 """Most messages in one atomic batch (the server's limit)."""
 
-_RETRY_SECONDS = 1
+_RETRY_SECONDS = 1.0
+_CONNECT_SECONDS = 2
+_CHECK_SECONDS = 1.0
+NO_MESSAGE = 10037
+"""`QueueRefused.code`: no message found."""
+
 _HINT_MAILBOX = "hint.mailbox."
 
 
@@ -37,7 +44,11 @@ class QueueUnavailable(Exception):
 
 
 class QueueRefused(QueueUnavailable):
-    """JetStream refused: nothing was stored."""
+    """JetStream refused: nothing was stored. `code` is its `err_code`, 0 when the refusal is not its own."""
+
+    def __init__(self, reason: str, code: int = 0) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class Publication:
     def headers(self) -> dict[str, str]:
         headers = {"Nats-Msg-Id": self.message_id} if self.message_id else {}
         if self.later_subject:
-            when = datetime.datetime.fromtimestamp(self.at, datetime.UTC)
+            when = datetime.datetime.fromtimestamp(math.ceil(self.at), datetime.UTC)  # never before `at`
             headers["Nats-Schedule"] = "@at " + when.strftime("%Y-%m-%dT%H:%M:%SZ")
             headers["Nats-Schedule-Target"] = self.subject
         return headers
@@ -69,31 +80,85 @@ class Queue:
         self.settings = settings
         self._name = name
         self._client = Client()
-        self._connecting: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
+        self._fault = ""
         self._hints: dict[int, set[Callable[[int], None]]] = {}
         self._hearing = False
+        self._listening = asyncio.Lock()
+        self._listener: Client | None = None
         self._closing = False
 
     @classmethod
     async def open(cls, settings: NatsSettings, name: str = "paquebot") -> "Queue":
         """Connects in the background; waits for the first connection only as long as one timeout."""
         queue = cls(settings, name)
-        queue._connecting = asyncio.ensure_future(queue._connect())
-        await asyncio.wait((queue._connecting,), timeout=settings.timeout)
+        queue._keeper = asyncio.ensure_future(queue._keep())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.timeout):
+                await queue._opened.wait()
         return queue
 
     async def close(self) -> None:
         self._closing = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
         if self._client.is_connected:
-            with contextlib.suppress(nats.errors.Error, TimeoutError):
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
                 await self._client.flush(2)
-        await self._client.close()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
 
-    async def _connect(self) -> None:
+    async def _keep(self) -> None:
+        """One client after another, each for as long as its connection lasts.
+
+        The library's own way to reconnect is not used: it gives up for good after an error that the server
+        reports, such as a refused login, and it says nothing while a first connection does not come about.
+        """
+        away = False
+        while not self._closing:
+            client, closed = Client(), asyncio.Event()
+            start = time.monotonic()
+            try:
+                await self._connect(client, closed)
+                self._client = client
+                await self._listen()
+                if away:
+                    _log.info("nats_connected")
+                away = False
+                self._opened.set()
+                await self._last(client, closed)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next client may do better
+                if not away:
+                    _log.warning("nats_away", reason=self._fault or type(error).__name__)
+                away = True
+            finally:
+                await _discard(client)
+            if not self._closing and time.monotonic() - start < _RETRY_SECONDS:
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+        """Returns when connected; raises when no server of the list can be used now."""
+
+        async def on_close() -> None:
+            closed.set()
+
+        self._fault = ""
+        await client.connect(
+            list(self.settings.url),
+            name=self._name,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,  # 0 and less would try without end inside this call
+            reconnect_time_wait=0,
+            connect_timeout=_CONNECT_SECONDS,
+            ping_interval=15,
+            max_outstanding_pings=2,
+            pending_size=0,  # nothing is kept back while disconnected: a publish that cannot go fails
+            error_cb=self._on_error,
+            closed_cb=on_close,
+            **self._options(),
+        )
+
+    def _options(self) -> dict[str, Any]:
         settings = self.settings
         options: dict[str, Any] = {}
         if settings.user:
@@ -102,38 +167,21 @@ class Queue:
             options["user_credentials"] = str(settings.credentials)
         if settings.ca:
             options["tls"] = ssl.create_default_context(cafile=str(settings.ca))
-        reported = False
-        while True:
-            try:
-                await self._client.connect(
-                    list(settings.url),
-                    name=self._name,
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RETRY_SECONDS,
-                    connect_timeout=2,
-                    ping_interval=15,
-                    max_outstanding_pings=2,
-                    pending_size=0,  # nothing is kept back while disconnected: a publish that cannot go fails
-                    error_cb=_on_error,
-                    disconnected_cb=self._on_disconnect,
-                    reconnected_cb=_on_reconnect,
-                    **options,
-                )
-            except (OSError, nats.errors.Error, TimeoutError) as error:
-                if not reported:
-                    _log.warning("nats_away", reason=type(error).__name__)
-                    reported = True
-                self._client = Client()
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            if self._hearing:
-                await self._listen()
-            return
+        return options
 
-    async def _on_disconnect(self) -> None:
+    async def _last(self, client: Client, closed: asyncio.Event) -> None:
+        """Returns when the connection is lost."""
+        while client.is_connected and not self._closing:
+            # The client does not always call back: an error while it closes ends it before that.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await closed.wait()
         if not self._closing:
-            _log.warning("nats_disconnected")
+            _log.warning("nats_disconnected", reason=self._fault)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._fault = type(error).__name__
+        _log.debug("nats_error", reason=f"{self._fault}: {error}")
 
     @property
     def client(self) -> Client:
@@ -155,8 +203,15 @@ class Queue:
 
     async def api(self, call: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """`$JS.API.<call>`. Raises QueueUnavailable, QueueRefused."""
+        payload = json.dumps(body).encode() if body is not None else b""
         with engine_call("nats", "api"):
-            return await self.request("$JS.API." + call, json.dumps(body).encode() if body is not None else b"")
+            try:
+                return await self.request("$JS.API." + call, payload)
+            except QueueRefused as refused:
+                if refused.code != NO_MESSAGE:
+                    raise
+                absent = refused  # an answer, not an engine's error: it is raised where it is not counted
+        raise absent
 
     async def probe(self) -> None:
         """Raises QueueUnavailable unless JetStream answers and the stream is there."""
@@ -206,12 +261,12 @@ class Queue:
             await self.client.publish(_HINT_MAILBOX + str(account_id), b"")
 
     async def hear_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
-        """Call `callback(account_id)` at each hint for the account, from the event loop."""
+        """Call `callback(account_id)` at each hint for the account, from the event loop. When this returns, the
+        server knows that we listen; while it is away, we will listen as soon as it is back. Never raises."""
         self._hints.setdefault(account_id, set()).add(callback)
-        if not self._hearing:
-            self._hearing = True
-            if self._client.is_connected:
-                await self._listen()
+        self._hearing = True
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):  # the next connection listens again
+            await self._listen()
 
     def ignore_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
         """Undo `hear_mailbox`."""
@@ -221,7 +276,14 @@ class Queue:
             self._hints.pop(account_id, None)
 
     async def _listen(self) -> None:
-        await self._client.subscribe(_HINT_MAILBOX + "*", cb=self._on_hint)
+        """Subscribe once for each connection, and wait until the server has read it."""
+        async with self._listening:
+            client = self._client
+            if not self._hearing or self._listener is client or not client.is_connected:
+                return
+            await client.subscribe(_HINT_MAILBOX + "*", cb=self._on_hint)
+            self._listener = client
+            await client.flush(math.ceil(self.settings.timeout))
 
     async def _on_hint(self, message: Msg) -> None:
         token = message.subject.removeprefix(_HINT_MAILBOX)
@@ -238,13 +300,12 @@ def _parsed(answer: Msg) -> dict[str, Any]:
     except ValueError:
         raise QueueUnavailable("the answer is not JSON") from None
     if error := body.get("error"):
-        raise QueueRefused(f"{error.get('code')} {error.get('err_code')}: {error.get('description')}")
+        code = int(error.get("err_code", 0))
+        raise QueueRefused(f"{error.get('code')} {code}: {error.get('description')}", code)
     return body
 
 
-async def _on_error(error: Exception) -> None:
-    _log.debug("nats_error", reason=f"{type(error).__name__}: {error}")
-
-
-async def _on_reconnect() -> None:
-    _log.info("nats_reconnected")
+async def _discard(client: Client) -> None:
+    # AssertionError: the client never came so far as to have something to close.
+    with contextlib.suppress(nats.errors.Error, OSError, TimeoutError, AssertionError):
+        await client.close()

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from paquebot.queue.client import Publication, Queue, QueueRefused
+from paquebot.queue.client import NO_MESSAGE, Publication, Queue, QueueRefused
 from paquebot.queue.subjects import STREAM_SUBJECTS
 
 _DUPLICATE_WINDOW_SECONDS = 120
-_NO_MESSAGE = "10037"
-_NOT_THERE = "10057"
+_NAME_IN_USE = 10058  # stream name already in use with a different configuration
+_NOT_DELETED = 10057  # there is no message to delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ async def ensure_stream(queue: Queue) -> None:
     try:
         await queue.api(f"STREAM.CREATE.{settings.stream}", config)
     except QueueRefused as error:
-        if "10058" not in str(error):  # stream name already in use with a different configuration
+        if error.code != _NAME_IN_USE:
             raise
         await queue.api(f"STREAM.UPDATE.{settings.stream}", config)
 
@@ -93,7 +93,7 @@ async def jobs(queue: Queue, subject: str = ">", *, after: int = 0) -> AsyncIter
                 f"STREAM.MSG.GET.{queue.settings.stream}", {"seq": sequence, "next_by_subj": subject}
             )
         except QueueRefused as error:
-            if _NO_MESSAGE in str(error):
+            if error.code == NO_MESSAGE:
                 return
             raise
         job = _stored(found["message"])
@@ -106,7 +106,7 @@ async def job(queue: Queue, sequence: int) -> StoredJob | None:
     try:
         found = await queue.api(f"STREAM.MSG.GET.{queue.settings.stream}", {"seq": sequence})
     except QueueRefused as error:
-        if _NO_MESSAGE in str(error):
+        if error.code == NO_MESSAGE:
             return None
         raise
     return _stored(found["message"])
@@ -117,7 +117,7 @@ async def delete(queue: Queue, sequence: int) -> bool:
     try:
         await queue.api(f"STREAM.MSG.DELETE.{queue.settings.stream}", {"seq": sequence, "no_erase": True})
     except QueueRefused as error:
-        if _NOT_THERE in str(error):
+        if error.code == _NOT_DELETED:
             return False
         raise
     return True

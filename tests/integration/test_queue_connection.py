@@ -1,0 +1,256 @@
+"""The connection to NATS: made by itself, made again by itself whatever ended it, and hints heard on each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+
+from loopback import engine_set
+from paquebot.cli.engines.engine import start_engine
+from paquebot.cli.engines.nats import NatsAccess, NatsEngine
+from paquebot.cli.engines.process import ManagedProcess
+from paquebot.queue import Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
+from paquebot.queue.client import NO_MESSAGE
+from paquebot.queue.stream import ensure_stream
+from paquebot.queue.subjects import DELIVER
+from paquebot.runtime.engines import NatsSettings
+from paquebot.runtime.settings import Seconds, Secret
+
+SECONDS = 20.0
+JOB = Publication("deliver.ready.example", b"job")
+
+
+class PrivateNats:
+    """A nats-server of one test, to be killed and started again on the same port and data."""
+
+    def __init__(self, directory: Path) -> None:
+        self.engine: NatsEngine = engine_set(directory).nats
+        self._log_dir = directory / "log"
+        self._process: ManagedProcess | None = None
+
+    @property
+    def process(self) -> ManagedProcess:
+        assert self._process is not None
+        return self._process
+
+    def settings(self) -> NatsSettings:
+        login = self.engine.accesses[0]
+        password = Secret(login.password)
+        return NatsSettings(url=(self.engine.url,), user=login.name, password=password, timeout=Seconds(2.0))
+
+    async def start(self, engine: NatsEngine | None = None) -> None:
+        self._process = await start_engine(engine or self.engine, self._log_dir)
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            await self._process.kill()
+
+    async def reload(self, engine: NatsEngine) -> None:
+        """Let the running server read another configuration."""
+        await engine.prepare()
+        self.process.send(signal.SIGHUP)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[PrivateNats]:
+    server = PrivateNats(tmp_path)
+    yield server
+    await server.kill()
+    shutil.rmtree(tmp_path)
+
+
+@pytest.fixture
+async def opened(server: PrivateNats) -> AsyncIterator[Queue]:
+    """A queue on the private server, with its stream."""
+    await server.start()
+    queue = await Queue.open(server.settings(), "tests")
+    await ensure_stream(queue)
+    yield queue
+    await queue.close()
+
+
+async def works(call: Callable[[], Awaitable[object]]) -> None:
+    """Returns when `call` is not refused any more."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            with contextlib.suppress(QueueUnavailable):
+                await call()
+                return
+            await asyncio.sleep(0.02)
+
+
+async def fails(call: Callable[[], Awaitable[object]]) -> None:
+    """Returns when `call` raises QueueUnavailable."""
+    async with asyncio.timeout(SECONDS):
+        with contextlib.suppress(QueueUnavailable):
+            while True:
+                await call()
+                await asyncio.sleep(0.02)
+
+
+async def fetch_one(consumer: Consumer) -> bytes:
+    """The payload of the next job, acknowledged, however often the fetch fails before."""
+    found: list[bytes] = []
+
+    async def fetch() -> None:
+        for job in await consumer.fetch(1, 1.0):
+            found.append(job.payload)
+            await job.ack()
+        if not found:
+            raise QueueUnavailable("no job yet")
+
+    await works(fetch)
+    return found[0]
+
+
+async def hint_heard(teller: Queue, hearer: asyncio.Queue[int], account_id: int) -> None:
+    """Hints until one is heard: one may be lost while its hearer connects."""
+
+    async def hint() -> None:
+        await teller.hint_mailbox(account_id)
+        try:
+            async with asyncio.timeout(0.5):
+                assert await hearer.get() == account_id
+        except TimeoutError:
+            raise QueueUnavailable("not heard") from None
+
+    await works(hint)
+
+
+async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened: Queue) -> None:
+    consumer = Consumer(opened, "delivery", DELIVER)
+    await opened.publish([JOB])
+    assert await fetch_one(consumer) == b"job"
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    await opened.hear_mailbox(42, heard.put_nowait)
+    waiting = asyncio.ensure_future(consumer.fetch(1, 60.0))  # a fetch is under way when the server dies
+
+    await server.kill()
+    with pytest.raises(QueueUnavailable):
+        await waiting
+    await fails(opened.probe)
+    with pytest.raises(QueueUnavailable):
+        await opened.publish([JOB])
+    await opened.hint_mailbox(42)  # never raises
+    await server.start()
+
+    await works(lambda: opened.publish([replace(JOB, payload=b"again"), JOB]))
+    assert await fetch_one(consumer) == b"again"
+    await hint_heard(opened, heard, 42)
+    await consumer.close()
+
+
+async def test_nats_may_come_after_its_clients(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "paquebot.queue")
+    settings = replace(server.settings(), timeout=Seconds(0.5))
+    queue = await Queue.open(settings, "early")
+    assert [record.msg for record in caplog.records] == ["nats_away"]
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    await queue.hear_mailbox(7, heard.put_nowait)
+    with pytest.raises(QueueUnavailable):
+        await queue.publish([JOB])
+    await server.start()
+    await works(lambda: ensure_stream(queue))
+    await queue.publish([JOB])
+    await hint_heard(queue, heard, 7)
+    await queue.close()
+    assert [record.msg for record in caplog.records] == ["nats_away", "nats_connected"]
+
+
+async def test_a_login_refused_for_a_while_works_again(server: PrivateNats, opened: Queue) -> None:
+    """The server ends such a connection with -ERR, after which a client of the library stays closed."""
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    await opened.hear_mailbox(42, heard.put_nowait)
+    changed = replace(server.engine, accesses=(NatsAccess("test", "another-secret"),))
+    await server.reload(changed)
+    await fails(opened.probe)
+    await server.reload(server.engine)
+    await works(opened.probe)
+    await works(lambda: opened.publish([JOB]))
+    await hint_heard(opened, heard, 42)
+
+
+async def test_a_protocol_error_is_survived(opened: Queue) -> None:
+    """A subject that the server cannot parse: it answers -ERR and closes."""
+    client = opened.client
+    await client._send_command(b"NONSENSE\r\n")
+    await client._flush_pending()
+    async with asyncio.timeout(SECONDS):
+        while client.is_connected:
+            await asyncio.sleep(0.02)
+    await works(opened.probe)
+    assert opened.client is not client
+
+
+async def test_many_hearers_share_one_subscription(server: PrivateNats, opened: Queue) -> None:
+    other = await Queue.open(server.settings(), "other")
+    heard: list[int] = []
+    last = asyncio.Event()
+    await asyncio.gather(*(other.hear_mailbox(account, heard.append) for account in range(1, 20)))
+    await other.hear_mailbox(99, lambda _: last.set())
+    for account in (*range(1, 20), 99):  # each told once, and at once: the server knows the hearers by now
+        await opened.hint_mailbox(account)
+    async with asyncio.timeout(SECONDS):
+        await last.wait()
+    assert heard == list(range(1, 20))
+    await other.close()
+
+
+async def test_ignored_hints_are_not_called(server: PrivateNats, opened: Queue) -> None:
+    heard: list[int] = []
+    last = asyncio.Event()
+    await opened.hear_mailbox(1, heard.append)
+    await opened.hear_mailbox(2, lambda _: last.set())
+    opened.ignore_mailbox(1, heard.append)
+    await opened.hint_mailbox(1)
+    await opened.hint_mailbox(2)
+    async with asyncio.timeout(SECONDS):
+        await last.wait()
+    assert heard == []
+
+
+async def test_closing_is_quick_while_nats_is_away(server: PrivateNats) -> None:
+    queue = await Queue.open(replace(server.settings(), timeout=Seconds(0.1)), "never")
+    async with asyncio.timeout(2):
+        await queue.close()
+    with pytest.raises(QueueUnavailable):
+        _ = queue.client
+
+
+async def test_refusals_carry_the_code(opened: Queue) -> None:
+    with pytest.raises(QueueRefused) as refused:
+        await opened.api("STREAM.MSG.GET.MAIL", {"seq": 1})
+    assert refused.value.code == NO_MESSAGE
+    with pytest.raises(QueueRefused) as refused:
+        await opened.publish([JOB] * 1001)
+    assert refused.value.code == 0
+    assert not await stream.delete(opened, 1)
+
+
+async def test_no_message_is_an_answer_and_not_an_error_of_nats(opened: Queue) -> None:
+    labels = {"engine": "nats", "call": "api"}
+    before = REGISTRY.get_sample_value("paquebot_engine_errors_total", labels) or 0.0
+    assert await stream.job(opened, 1) is None
+    assert [job async for job in stream.jobs(opened)] == []
+    assert (REGISTRY.get_sample_value("paquebot_engine_errors_total", labels) or 0.0) == before
+    with pytest.raises(QueueRefused):
+        await opened.api("STREAM.INFO.NO_SUCH_STREAM")
+    assert REGISTRY.get_sample_value("paquebot_engine_errors_total", labels) == before + 1
+
+
+async def test_a_schedule_is_never_early(opened: Queue) -> None:
+    at = math.floor(time.time()) + 1000.25
+    await opened.publish([Publication("relay.ready.example", b"", later_subject="relay.later.x", at=at)])
+    (waiting,) = [job async for job in stream.jobs(opened)]
+    expected = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(math.ceil(at)))
+    assert waiting.scheduled_for == expected
