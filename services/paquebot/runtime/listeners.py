@@ -1,0 +1,156 @@
+"""Listening sockets of a process: accept within the limits, hand over, and ask all sessions to leave at the end.
+
+Limits are applied before a TLS handshake begins. On drain, sessions are asked to end one after another, so that
+their clients do not all come to the next pod in the same moment; what is under way is finished first.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from paquebot.observability.log import Log
+from paquebot.runtime.limits import ConnectionLimit
+from paquebot.runtime.settings import Listen
+
+_log = Log("paquebot.listeners")
+_BACKLOG = 1024
+_HANDSHAKE_SECONDS = 15.0
+_ACCEPT_PAUSE = 0.1  # when the process is out of file descriptors
+_STAGGER = 0.5  # of the drain time
+_LONGEST_STEP = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An accepted socket. `client` is the peer's address; `tls`: a handshake comes first (RFC 8314)."""
+
+    socket: socket.socket
+    client: str
+    tls: bool
+
+
+class Leaver(Protocol):
+    """A session, as far as its end is concerned."""
+
+    def leave(self) -> None:
+        """End before the next command."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    name: str
+    socket: socket.socket
+    tls: bool
+
+
+@dataclass(slots=True)
+class Listeners:
+    """`serve` has the arrival for its whole life; `turn_away` must not wait, and its arrival is closed after it."""
+
+    limit: ConnectionLimit
+    serve: Callable[[Arrival], Awaitable[None]]
+    turn_away: Callable[[Arrival], None]
+    _open: list[_Listener] = field(default_factory=list)
+
+    def listen(self, name: str, where: Listen, *, tls: bool) -> None:
+        """Bind one more listener. Raises OSError."""
+        self._open.append(_Listener(name, _bound(where), tls))
+        _log.info("listening", listener=name, port=_port(self._open[-1]))
+
+    def port(self, name: str) -> int:
+        """The port of the first listener of that name."""
+        return next(_port(listener) for listener in self._open if listener.name == name)
+
+    def close(self) -> None:
+        """Stop listening; idempotent."""
+        for listener in self._open:
+            listener.socket.close()
+
+    async def run(self, draining: asyncio.Event, dismiss: Callable[[], Awaitable[None]]) -> None:
+        """Accept until `draining`, then `dismiss` the sessions and wait for the last of them."""
+        async with asyncio.TaskGroup() as group:
+            accepting = [group.create_task(self._accept(listener, group)) for listener in self._open]
+            await draining.wait()
+            for task in accepting:
+                task.cancel()
+            if accepting:
+                await asyncio.wait(accepting)
+            self.close()
+            await dismiss()
+
+    async def _accept(self, listener: _Listener, group: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listener.socket)
+            except OSError as error:
+                _log.warning("accept_failed", reason=str(error))
+                await asyncio.sleep(_ACCEPT_PAUSE)
+                continue
+            arrival = Arrival(sock, _client(address[0]), listener.tls)
+            if self.limit.enter(arrival.client):
+                group.create_task(self._serve(arrival))
+            else:
+                self._refuse(arrival)
+
+    async def _serve(self, arrival: Arrival) -> None:
+        try:
+            await self.serve(arrival)
+        finally:
+            self.limit.leave(arrival.client)
+
+    def _refuse(self, arrival: Arrival) -> None:
+        with contextlib.closing(arrival.socket), contextlib.suppress(OSError):
+            arrival.socket.setblocking(False)
+            self.turn_away(arrival)
+
+
+async def connect(arrival: Arrival, protocol: asyncio.Protocol, context: ssl.SSLContext | None) -> bool:
+    """Give the socket to `protocol`, after the handshake when `context` is given. False: that failed, all is closed."""
+    sock = arrival.socket
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: protocol, sock, ssl=context, ssl_handshake_timeout=_HANDSHAKE_SECONDS if context else None
+        )
+    except (OSError, ssl.SSLError) as error:
+        _log.debug("handshake_failed", client=arrival.client, reason=type(error).__name__)
+        sock.close()
+        return False
+    return True
+
+
+async def dismiss(sessions: Collection[Leaver], drain: float) -> None:
+    """Ask the sessions to leave, spread over a part of `drain` seconds. `sessions` may change meanwhile."""
+    waiting = list(sessions)
+    step = min(_LONGEST_STEP, _STAGGER * drain / max(1, len(waiting)))
+    for session in waiting:
+        session.leave()
+        await asyncio.sleep(step)
+    for session in list(sessions):  # whose handshake ended while we asked
+        session.leave()
+
+
+def _bound(where: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    listener = socket.create_server((where.host, where.port), family=family, backlog=_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _port(listener: _Listener) -> int:
+    return int(listener.socket.getsockname()[1])
+
+
+def _client(host: str) -> str:
+    """The peer's address in one spelling, so that limits count it once."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
