@@ -16,10 +16,10 @@ from imap_wire import WireClient, connected
 from imap_world import ImapStack, Reader
 from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies import Bodies
-from paquebot.imap.gate import OctetGate
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.mailstore import StoredMessage
 from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.settings import load
 
 

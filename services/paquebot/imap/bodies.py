@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from paquebot.blobs.pack import BadPack
 from paquebot.blobs.store import BlobMissing, BlobStore, BlobsUnavailable
 from paquebot.imap import metrics
-from paquebot.imap.gate import OctetGate
 from paquebot.observability.log import Log
+from paquebot.runtime.gate import OctetGate
 from paquebot.v1.mail_pb2 import BlobRef
 
 _log = Log("paquebot.imap.bodies")

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 from paquebot.blobs import BlobStore
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.feed import Feed
-from paquebot.imap.gate import OctetGate
 from paquebot.imap.process import Process
 from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, open_channel
+from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.migrations import applied, code_version

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore
 from paquebot.mailstore import Mailstore
-from paquebot.pop3.gate import OctetGate
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient
+from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.tls import ServerTls
 
 

@@ -13,8 +13,8 @@ from itertools import islice
 from paquebot.blobs import BadPack, BlobMissing, BlobStore
 from paquebot.mailstore import Mailstore
 from paquebot.pop3 import metrics
-from paquebot.pop3.gate import OctetGate
 from paquebot.pop3.maildrop import OpenMaildrop
+from paquebot.runtime.gate import OctetGate
 from paquebot.v1.mail_pb2 import BlobRef
 
 _GROUP_MESSAGES = 32

@@ -11,14 +11,15 @@ from grpc.aio import Channel
 
 from paquebot.blobs import BlobStore
 from paquebot.mailstore import SCHEMA, Mailstore
-from paquebot.pop3.gate import OctetGate
 from paquebot.pop3.process import Process
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, open_channel
 from paquebot.rpc.health import probe
+from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
+from paquebot.runtime.limits import IN_FLIGHT
 from paquebot.runtime.migrations import applied, code_version
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
@@ -54,7 +55,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             blobs=blobs,
             queue=queue,
             authentication=AuthenticationClient(channel, settings.directory),
-            gate=OctetGate(settings.process.in_flight),
+            gate=OctetGate(settings.process.in_flight, gauge=IN_FLIGHT),
             tls=ServerTls(settings.tls) if settings.tls.certificate is not None else None,
         )
         _depend(health, blobs, postgres, channel)

@@ -19,7 +19,6 @@ from paquebot.imap.capabilities import after_login, before_login
 from paquebot.imap.connection import Connection, Inactive, LineTooLong, PeerGone
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
-from paquebot.imap.gate import OctetGate
 from paquebot.imap.message_facts import Columns, Facts
 from paquebot.imap.reply import Status
 from paquebot.imap.search_keys import BadSearchText, SearchContext, UnknownCharset, compile_key, uses_mod_seq
@@ -28,6 +27,7 @@ from paquebot.imap.states import Account, Authenticated, LoggedOut, NotAuthentic
 from paquebot.imap.view import NoSuchSequenceNumber, View
 from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.mailstore.errors import NoSuchMailbox, OverQuota
+from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.wire.imap import COMMAND_STATES, State, ast

@@ -1,16 +1,25 @@
-"""How many message octets the sessions of a process hold at once (invariant 7): who wants more waits in line."""
+"""How many message octets the readers of a process hold at once (invariant 7): who wants more waits in line."""
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from paquebot.runtime.limits import IN_FLIGHT, OverBudget
+from prometheus_client import Gauge
+
+from paquebot.runtime.limits import OverBudget
 
 
 class OctetGate:
-    """First come, first served. What is longer than the whole limit counts as the limit, and so goes alone."""
+    """First come, first served. What is longer than the whole limit counts as the limit, and so goes alone.
 
-    def __init__(self, limit: int) -> None:
+    Hold one reservation at a time, or waiting readers lock each other; a second one only by `try_take`.
+    """
+
+    def __init__(self, limit: int, *, gauge: Gauge | None = None) -> None:
         self._limit = limit
+        self._gauge = gauge
+        """Shows what is held."""
         self._used = 0
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
 
@@ -26,7 +35,7 @@ class OctetGate:
         self._add(octets)
         return True
 
-    async def take(self, octets: int, seconds: float) -> None:
+    async def take(self, octets: int, seconds: float | None = None) -> None:
         """Reserve, after those who asked before. Raises OverBudget after `seconds`, with nothing reserved."""
         if self.try_take(octets):
             return
@@ -43,6 +52,20 @@ class OctetGate:
             self._withdraw(entry)
             raise
 
+    def give_back(self, octets: int) -> None:
+        """End a reservation of `octets`."""
+        self._add(-min(octets, self._limit))
+        self._admit()
+
+    @asynccontextmanager
+    async def holding(self, octets: int) -> AsyncIterator[None]:
+        """A reservation for the time of the block."""
+        await self.take(octets)
+        try:
+            yield
+        finally:
+            self.give_back(octets)
+
     def _withdraw(self, entry: tuple[int, asyncio.Future[None]]) -> None:
         octets, turn = entry
         if turn.done() and not turn.cancelled():
@@ -51,14 +74,10 @@ class OctetGate:
             self._line.remove(entry)
             self._admit()
 
-    def give_back(self, octets: int) -> None:
-        """End a reservation of `octets`."""
-        self._add(-min(octets, self._limit))
-        self._admit()
-
     def _add(self, octets: int) -> None:
         self._used += octets
-        IN_FLIGHT.set(self._used)
+        if self._gauge is not None:
+            self._gauge.set(self._used)
 
     def _admit(self) -> None:
         while self._line and self._used + self._line[0][0] <= self._limit:
