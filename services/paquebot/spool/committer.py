@@ -1,7 +1,8 @@
 """Group commit: messages that finish within the same few milliseconds share one object and one batch.
 
 While one commit is under way the next gathers by itself. A commit that lasts (S3 far away or sick) does not hold
-the next one back for long: another starts beside it, up to a bound. A large message is a pack of its own.
+the next one back for long: another starts beside it, up to a bound. A large message is a pack of its own, and has
+a bound of its own: many large ones on a slow way never hold up the small ones.
 """
 
 import asyncio
@@ -50,9 +51,11 @@ class CommitLimits:
     slow: float = 0.03
     """Seconds after which a second commit starts beside one under way."""
     max_commits: int = 4
+    max_alone: int = 4
+    """Most large messages under way at once, beside the other commits."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     envelope: Envelope
     frame: Frame
@@ -68,34 +71,45 @@ class Committer:
         self._queue = queue
         self._limits = limits
         self._waiting: deque[_Waiting] = deque()
+        self._large: deque[_Waiting] = deque()
         self._commits: set[asyncio.Task[None]] = set()
+        self._alone: set[asyncio.Task[None]] = set()
         self._last_start = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.writers = 0
         """Sessions that may bring a message soon."""
 
     async def commit(self, envelope: Envelope, frame: Frame, summary: MessageSummary) -> BlobRef:
-        """Returns when the message is kept. Raises SpoolUnavailable."""
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(envelope, frame, summary, loop.create_future())
+        """Returns when the message is kept. Raises SpoolUnavailable. Cancelled before its commit began, the
+        message is not kept."""
+        waiting = _Waiting(envelope, frame, summary, asyncio.get_running_loop().create_future())
         start = time.perf_counter()
-        if len(frame.data) >= self._limits.alone_octets:
-            self._start([waiting])
+        large = len(frame.data) >= self._limits.alone_octets
+        line = self._large if large else self._waiting
+        line.append(waiting)
+        self._count()
+        if large:
+            self._start_large()
         else:
-            self._waiting.append(waiting)
-            WAITING.set(len(self._waiting))
             self._consider(arrival=True)
-        ref = await waiting.kept
+        try:
+            ref = await waiting.kept
+        except asyncio.CancelledError:
+            if waiting in line:
+                line.remove(waiting)
+                self._count()
+            raise
         ACCEPT_SECONDS.observe(time.perf_counter() - start)
         return ref
 
     async def close(self) -> None:
-        """Commit what waits, and wait for all commits."""
-        while self._waiting or self._commits:
-            if self._waiting:
-                self._start(self._take())
-            if self._commits:
-                await asyncio.wait(self._commits)
+        """Commit what waits, within the bounds, and wait for all commits."""
+        while self._waiting or self._large or self._commits or self._alone:
+            if self._waiting and len(self._commits) < self._limits.max_commits:
+                self._start_small()
+            self._start_large()
+            if under_way := self._commits | self._alone:
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
 
     def _consider(self, *, arrival: bool) -> None:
         """Start a commit now, or set the clock for one."""
@@ -107,11 +121,11 @@ class Committer:
             if company and arrival:
                 self._start_in(self._limits.linger)
             else:
-                self._start(self._take())
+                self._start_small()
         elif under_way < self._limits.max_commits:
             since = time.monotonic() - self._last_start
             if since >= self._limits.slow:
-                self._start(self._take())
+                self._start_small()
             else:
                 self._start_in(self._limits.slow - since)
 
@@ -124,26 +138,31 @@ class Committer:
         self._consider(arrival=False)
 
     def _take(self) -> list[_Waiting]:
+        """The next batch; empty when all who waited went away."""
         taken: list[_Waiting] = []
         octets = jobs = 0
         while self._waiting and len(taken) < self._limits.max_messages:
             first = self._waiting[0]
+            if first.kept.done():  # cancelled, and not yet woken to leave the line
+                self._waiting.popleft()
+                continue
             octets += len(first.frame.data)
             jobs += job_count(first.envelope)
             if taken and (octets > self._limits.max_octets or jobs > MAX_BATCH):
                 break
             taken.append(self._waiting.popleft())
-        WAITING.set(len(self._waiting))
+        self._count()
         return taken
 
-    def _start(self, batch: list[_Waiting]) -> None:
+    def _start_small(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._last_start = time.monotonic()
-        task = asyncio.ensure_future(self._commit(batch))
-        self._commits.add(task)
-        task.add_done_callback(self._on_done)
+        if batch := self._take():
+            self._last_start = time.monotonic()
+            task = asyncio.ensure_future(self._commit(batch))
+            self._commits.add(task)
+            task.add_done_callback(self._on_done)
         if self._waiting:
             self._consider(arrival=True)
 
@@ -151,23 +170,43 @@ class Committer:
         self._commits.discard(task)
         self._consider(arrival=False)
 
+    def _start_large(self) -> None:
+        while self._large and len(self._alone) < self._limits.max_alone:
+            waiting = self._large.popleft()
+            if not waiting.kept.done():
+                task = asyncio.ensure_future(self._commit([waiting]))
+                self._alone.add(task)
+                task.add_done_callback(self._on_large_done)
+        self._count()
+
+    def _on_large_done(self, task: asyncio.Task[None]) -> None:
+        self._alone.discard(task)
+        self._start_large()
+
+    def _count(self) -> None:
+        WAITING.set(len(self._waiting) + len(self._large))
+
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:
             refs = await self._keep(batch)
-        except Exception as error:  # noqa: BLE001 - the waiters must wake whatever went wrong
-            expected = isinstance(error, BlobsUnavailable | QueueUnavailable)
-            _log.warning("commit_failed", messages=len(batch), reason=f"{type(error).__name__}: {error}")
-            COMMITS.labels("failed").inc()
-            for waiting in batch:
-                if not waiting.kept.done():
-                    waiting.kept.set_exception(SpoolUnavailable(type(error).__name__))
-            if not expected:
-                _log.exception("commit_broken")
+        except BaseException as error:  # the waiters must wake whatever went wrong
+            self._fail(batch, error)
+            if not isinstance(error, Exception):
+                raise
             return
         COMMITS.labels("ok").inc()
         for waiting, ref in zip(batch, refs, strict=True):
             if not waiting.kept.done():  # a session that went away does not wait any more
                 waiting.kept.set_result(ref)
+
+    def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
+        _log.warning("commit_failed", messages=len(batch), reason=f"{type(error).__name__}: {error}")
+        COMMITS.labels("failed").inc()
+        for waiting in batch:
+            if not waiting.kept.done():
+                waiting.kept.set_exception(SpoolUnavailable(type(error).__name__))
+        if not isinstance(error, BlobsUnavailable | QueueUnavailable | asyncio.CancelledError):
+            _log.exception("commit_broken")
 
     async def _keep(self, batch: list[_Waiting]) -> list[BlobRef]:
         """The durability order: object first, then the jobs that name it, then the waiters (invariant 1)."""

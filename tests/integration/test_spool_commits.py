@@ -1,0 +1,185 @@
+"""When commits start, over a real S3 whose answers are held back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from paquebot.blobs import BlobStore
+from paquebot.blobs.pack import compress
+from paquebot.cli.engines.s3 import S3Engine
+from paquebot.runtime.engines import S3Settings
+from paquebot.spool import SpoolUnavailable
+from paquebot.spool.committer import CommitLimits, Committer
+from paquebot.v1.mail_pb2 import BlobRef, Envelope
+from paquebot.v1.summary_pb2 import MessageSummary
+from slow_proxy import SlowProxy
+
+NEVER = 3600.0
+LARGE = 20_000
+MOMENT = 0.3  # within this nothing may happen that must not happen
+LIMITS = CommitLimits(slow=NEVER, alone_octets=LARGE)
+
+
+@pytest.fixture
+async def proxy(s3_engine: S3Engine) -> AsyncIterator[SlowProxy]:
+    host, _, port = s3_engine.endpoint.rpartition(":")
+    async with SlowProxy(host, int(port)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def slow_blobs(proxy: SlowProxy, s3_settings: S3Settings, blobs: BlobStore) -> AsyncIterator[BlobStore]:
+    """The bucket of `blobs`, by way of the proxy."""
+    store = BlobStore(replace(s3_settings, endpoint=proxy.endpoint, threads=16))
+    yield store
+    proxy.release()
+    await store.close()
+
+
+def begin(committer: Committer, queue_id: str, octets: int = 100) -> asyncio.Task[BlobRef]:
+    frame = compress(random.Random(queue_id).randbytes(octets))
+    return asyncio.ensure_future(committer.commit(Envelope(queue_id=queue_id), frame, MessageSummary()))
+
+
+async def packs(blobs: BlobStore) -> list[list[str]]:
+    """The queue ids in each pack, in order."""
+    indexes = [await blobs.read_index(info) async for info in blobs.list_packs()]
+    return sorted([entry.envelope.queue_id for entry in index.entries] for index in indexes)
+
+
+async def test_a_second_commit_starts_beside_a_slow_one(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+    committer = Committer(slow_blobs, None, replace(LIMITS, slow=0.2))
+    proxy.hold()
+    first = begin(committer, "1")
+    await proxy.until_puts(1)
+    others = [begin(committer, "2"), begin(committer, "3")]
+    await proxy.until_puts(2)
+    assert proxy.puts[1] - proxy.puts[0] > 0.1  # the first PUT arrives a little after its commit began
+    proxy.release()
+    await asyncio.gather(first, *others)
+    assert await packs(slow_blobs) == [["1"], ["2", "3"]]
+
+
+async def test_commits_have_a_bound(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+    committer = Committer(slow_blobs, None, replace(LIMITS, slow=0.0, max_commits=2))
+    proxy.hold()
+    commits = [begin(committer, "1"), begin(committer, "2"), begin(committer, "3"), begin(committer, "4")]
+    await proxy.until_puts(2)
+    with pytest.raises(TimeoutError):
+        await proxy.until_puts(3, MOMENT)
+    proxy.release()
+    await asyncio.gather(*commits)
+    assert proxy.most_under_way == 2
+    assert await packs(slow_blobs) == [["1"], ["2"], ["3", "4"]]
+
+
+async def test_large_messages_do_not_hold_up_small_ones(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+    committer = Committer(slow_blobs, None, replace(LIMITS, max_commits=1, max_alone=4))
+    proxy.hold()
+    large = [begin(committer, f"large {number}", 2 * LARGE) for number in range(6)]
+    await proxy.until_puts(4)
+    small = begin(committer, "small")
+    await proxy.until_puts(5)
+    with pytest.raises(TimeoutError):  # the large ones have a bound, too
+        await proxy.until_puts(6, MOMENT)
+    proxy.release()
+    await asyncio.gather(small, *large)
+    assert proxy.most_under_way == 5
+    assert await packs(slow_blobs) == [*([f"large {number}"] for number in range(6)), ["small"]]
+
+
+async def test_who_went_away_before_the_commit_is_not_kept(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+    committer = Committer(slow_blobs, None, replace(LIMITS, max_commits=1, max_alone=1))
+    proxy.hold()
+    kept = [begin(committer, "1"), begin(committer, "large 1", 2 * LARGE)]
+    await proxy.until_puts(2)
+    gone = [begin(committer, "2"), begin(committer, "large 2", 2 * LARGE)]
+    kept += [begin(committer, "3"), begin(committer, "large 3", 2 * LARGE)]
+    late = begin(committer, "4")
+    await asyncio.wait([*gone, late], timeout=MOMENT)
+    for task in gone:
+        task.cancel()
+    await asyncio.wait(gone)
+    late.cancel()
+    proxy.release()
+    await asyncio.gather(*kept)
+    await committer.close()
+    assert all(task.cancelled() for task in (*gone, late))
+    assert await packs(slow_blobs) == [["1"], ["3"], ["large 1"], ["large 3"]]
+
+
+async def test_who_goes_away_in_the_same_step_is_not_kept(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+    committer = Committer(slow_blobs, None, LIMITS)
+    proxy.hold()
+    first = begin(committer, "1")
+    await proxy.until_puts(1)
+    second = begin(committer, "2")
+    await asyncio.wait([second], timeout=MOMENT)
+    second.cancel()  # `close` takes the line before the task can leave it
+    closing = committer.close()
+    proxy.release()
+    await closing
+    assert first.done()
+    assert await packs(slow_blobs) == [["1"]]
+
+
+async def test_who_goes_away_during_the_commit_harms_nobody(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+    committer = Committer(slow_blobs, None, LIMITS)
+    committer.writers = 2
+    proxy.hold()
+    first, second = begin(committer, "1"), begin(committer, "2")
+    await proxy.until_puts(1)
+    first.cancel()
+    await asyncio.wait([first])
+    proxy.release()
+    assert (await second).size == 100
+    assert await packs(slow_blobs) == [["1", "2"]]
+
+
+async def test_a_failure_wakes_all(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+    committer = Committer(slow_blobs, None, LIMITS)
+    committer.writers = 3
+    proxy.hold()
+    commits = [begin(committer, str(number)) for number in range(3)]
+    commits.append(begin(committer, "large", 2 * LARGE))
+    await proxy.until_puts(2)
+    commits.append(begin(committer, "next"))
+    await proxy.cut()
+    async with asyncio.timeout(15):
+        ends = await asyncio.gather(*commits, return_exceptions=True)
+    assert [type(end) for end in ends] == [SpoolUnavailable] * 5
+    await committer.close()
+
+
+async def test_close_commits_what_waits_within_the_bounds(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+    limits = replace(LIMITS, max_commits=2, max_alone=1, max_messages=1)
+    committer = Committer(slow_blobs, None, limits)
+    proxy.hold()
+    commits = [begin(committer, str(number)) for number in range(5)]
+    commits += [begin(committer, f"large {number}", 2 * LARGE) for number in range(2)]
+    await proxy.until_puts(2)
+    closing = asyncio.ensure_future(committer.close())
+    await proxy.until_puts(3)
+    with pytest.raises(TimeoutError):
+        await proxy.until_puts(4, MOMENT)
+    assert not closing.done()
+    proxy.release()
+    await closing
+    assert all(task.done() for task in commits)
+    assert proxy.most_under_way == 3
+    assert len(await packs(slow_blobs)) == 7
+
+
+async def test_first_of_several_waits_for_company(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+    committer = Committer(slow_blobs, None, replace(LIMITS, linger=NEVER))
+    committer.writers = 2
+    first = begin(committer, "1")
+    with pytest.raises(TimeoutError):
+        await proxy.until_puts(1, MOMENT)
+    await asyncio.gather(first, begin(committer, "2"))
+    assert await packs(slow_blobs) == [["1", "2"]]

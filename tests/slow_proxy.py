@@ -1,0 +1,87 @@
+"""A TCP proxy before a real S3 that holds its answers back until told: it counts the requests under way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+
+class SlowProxy:
+    """`async with SlowProxy(host, port) as proxy`; clients connect to `proxy.endpoint`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._open = asyncio.Event()
+        self._open.set()
+        self._changed = asyncio.Condition()
+        self._piping: set[asyncio.Task[None]] = set()
+        self.puts: list[float] = []
+        """When each PUT arrived, by the monotonic clock."""
+        self.under_way = 0
+        self.most_under_way = 0
+
+    async def __aenter__(self) -> SlowProxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
+
+    @property
+    def endpoint(self) -> str:
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"http://{host}:{port}"
+
+    def hold(self) -> None:
+        """No answer goes through any more."""
+        self._open.clear()
+
+    def release(self) -> None:
+        self._open.set()
+
+    async def cut(self) -> None:
+        """End every connection, and take no new one."""
+        self._server.close()
+        for task in self._piping:
+            task.cancel()
+        await asyncio.gather(*self._piping, return_exceptions=True)
+
+    async def until_puts(self, count: int, seconds: float = 15.0) -> None:
+        """Wait for the arrival of so many PUTs in all. Raises TimeoutError."""
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(lambda: len(self.puts) >= count)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._piping.add(task)
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            try:
+                await asyncio.gather(self._requests(reader, far_writer), self._answers(far_reader, writer))
+            finally:
+                far_writer.close()
+        writer.close()
+        self._piping.discard(task)
+
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if data.startswith(b"PUT /"):
+                self.puts.append(time.monotonic())
+                self.under_way += 1
+                self.most_under_way = max(self.most_under_way, self.under_way)
+                async with self._changed:
+                    self._changed.notify_all()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._open.wait()
+            if data.startswith(b"HTTP/1."):
+                self.under_way -= 1
+            writer.write(data)
+            await writer.drain()
+        writer.close()
