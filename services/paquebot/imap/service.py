@@ -19,7 +19,7 @@ from paquebot.rpc import AuthenticationClient, open_channel
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
-from paquebot.runtime.migrations import applied, code_version
+from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
 from paquebot.runtime.tls import ServerTls
@@ -67,6 +67,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         )
         _depend(health, blobs, postgres)
         server = ImapServer(process)
+        stack.callback(server.close)
         server.listen()
         watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
         try:
@@ -78,11 +79,5 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
 
 def _depend(health: Health, blobs: BlobStore, postgres: Postgres) -> None:
     """Ready while mailboxes can be read and written. Not NATS: without hints a session still polls (invariant 4)."""
-
-    async def schema_fits() -> None:
-        found, code = await applied(postgres, SCHEMA.name), code_version(SCHEMA)
-        if found is None or found.version < code:
-            raise RuntimeError(f"schema {SCHEMA.name} is not yet at version {code}")
-
-    health.depend("postgres", schema_fits)
+    health.depend("postgres", lambda: check_reached(postgres, SCHEMA))
     health.depend("s3", blobs.probe)

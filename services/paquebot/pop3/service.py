@@ -20,7 +20,7 @@ from paquebot.rpc.health import probe
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import IN_FLIGHT
-from paquebot.runtime.migrations import applied, code_version
+from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
 from paquebot.runtime.tls import ServerTls
@@ -72,12 +72,6 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
 
 def _depend(health: Health, blobs: BlobStore, postgres: Postgres, channel: Channel) -> None:
     """Ready while clients can log in and read. Without NATS only hints are missing, and nothing waits for those."""
-
-    async def schema_fits() -> None:
-        found, code = await applied(postgres, SCHEMA.name), code_version(SCHEMA)
-        if found is None or found.version < code:
-            raise RuntimeError(f"schema {SCHEMA.name} is not yet at version {code}")
-
-    health.depend("postgres", schema_fits)
+    health.depend("postgres", lambda: check_reached(postgres, SCHEMA))
     health.depend("s3", blobs.probe)
     health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.Authentication"))

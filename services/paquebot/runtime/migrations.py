@@ -176,6 +176,13 @@ async def applied(postgres: Postgres, schema: str) -> Applied | None:
     return None if row is None else Applied(row["version"], row["floor"])
 
 
+async def check_reached(postgres: Postgres, schema: Schema) -> None:
+    """A probe of readiness: PostgreSQL answers, and `schema` is not behind this code. Raises RuntimeError otherwise."""
+    found, code = await applied(postgres, schema.name), code_version(schema)
+    if found is None or found.version < code:
+        raise RuntimeError(f"schema {schema.name} is not yet at version {code}")
+
+
 async def wait_for_version(
     postgres: Postgres, schema: Schema, minimum: int | None = None, *, poll: float = 1.0
 ) -> Applied:
