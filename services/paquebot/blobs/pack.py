@@ -1,8 +1,8 @@
 """The pack: many messages in one immutable object that describes itself.
 
 Layout: entries one after another, each one zstd frame of a raw RFC 5322 message; the `PackIndex` (protobuf);
-the index's length (4 octets, little-endian); `MAGIC` (8 octets). An index names queue id and envelope of each
-entry, so the bucket alone is enough to deliver what it holds (invariant 2).
+the index's length (4 octets, little-endian); the first 8 octets of its SHA-256; `MAGIC` (8 octets). An index names
+queue id and envelope of each entry, so the bucket alone is enough to deliver what it holds (invariant 2).
 """
 
 import datetime
@@ -29,7 +29,7 @@ from paquebot.v1.mail_pb2 import (
 
 FORMAT_VERSION = 1
 MAGIC = b"PAQUEBT1"
-TRAILER = struct.Struct("<I8s")
+TRAILER = struct.Struct("<I8s8s")
 PREFIX = "packs/"
 MAX_INDEX = 64 * 2**20
 
@@ -103,7 +103,7 @@ class PackWriter:
         self._index.pack = self.pack
         self._index.written_at_ms = now_ms
         index = self._index.SerializeToString()
-        return b"".join((*self._frames, index, TRAILER.pack(len(index), MAGIC)))
+        return b"".join((*self._frames, index, TRAILER.pack(len(index), _checksum(index), MAGIC)))
 
 
 def entry_ref(pack: str, entry: PackEntry) -> BlobRef:
@@ -122,7 +122,7 @@ def index_length(trailer: bytes) -> int:
     """Octets of the index, from the last TRAILER.size octets of the object. Raises BadPack."""
     if len(trailer) != TRAILER.size:
         raise BadPack("shorter than a trailer")
-    length, magic = TRAILER.unpack(trailer)
+    length, _, magic = TRAILER.unpack(trailer)
     if magic != MAGIC:
         raise BadPack("no pack: the magic number is not there")
     if length > MAX_INDEX:
@@ -130,8 +130,16 @@ def index_length(trailer: bytes) -> int:
     return int(length)
 
 
-def parse_index(data: bytes) -> PackIndex:
-    """Raises BadPack."""
+def parse_index(tail: bytes) -> PackIndex:
+    """The index, from the last octets of the object: all of the index and the trailer at least. Raises BadPack."""
+    length = index_length(tail[-TRAILER.size :])
+    if length + TRAILER.size > len(tail):
+        raise BadPack("the index is longer than what there is")
+    end = len(tail) - TRAILER.size
+    data = tail[end - length : end]
+    _, checksum, _ = TRAILER.unpack(tail[end:])
+    if _checksum(data) != checksum:
+        raise BadPack("index does not match its checksum")
     try:
         index = PackIndex.FromString(data)
     except DecodeError as error:
@@ -139,6 +147,10 @@ def parse_index(data: bytes) -> PackIndex:
     if index.version != FORMAT_VERSION:
         raise BadPack(f"format version {index.version}; this program reads {FORMAT_VERSION}")
     return index
+
+
+def _checksum(index: bytes) -> bytes:
+    return hashlib.sha256(index).digest()[:8]
 
 
 def decode_entry(ref: BlobRef, data: bytes) -> bytes:

@@ -1,12 +1,13 @@
 """The bucket of packs, over the synchronous `minio` client in a small thread pool.
 
-Every request has a deadline. What may pass by itself is `BlobsUnavailable`; an object that is not there is
-`BlobMissing`.
+Every request has a deadline, and one that failed quickly is repeated. What may pass by itself is `BlobsUnavailable`;
+an object that is not there is `BlobMissing`.
 """
 
 import asyncio
 import io
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ READ_OCTETS = Counter("paquebot_blobs_read_octets_total", "Stored octets read fr
 WRITTEN_OCTETS = Counter("paquebot_blobs_written_octets_total", "Octets written to S3")
 
 _TAIL = 64 * 1024  # most indexes fit: one request reads them
+_READ_OCTETS = 256 * 1024
 _LIST_PAGE = 1000
+_PAUSES_SECONDS = (0.1, 0.2)
 _GRACE_SECONDS = 5.0  # the client's own timeouts come first; this one is for a thread that never gets a turn
 
 
@@ -40,7 +43,11 @@ class BlobsUnavailable(Exception):
 
 
 class BlobMissing(Exception):
-    """The object is not in the bucket."""
+    """The object `key` is not in the bucket."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} is not in the bucket")
+        self.key = key
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +83,7 @@ class BlobStore:
 
     async def put(self, pack: str, data: bytes) -> None:
         """Write a pack; returns when S3 acknowledged it. Raises BlobsUnavailable."""
-        key = pack_key(pack)
-        await self._run(
-            "put",
-            self._client.put_object,
-            self._bucket,
-            key,
-            io.BytesIO(data),
-            len(data),
-            "application/x-paquebot-pack",
-        )
+        await self._run("put", self._put, pack_key(pack), data)
         WRITTEN_OCTETS.inc(len(data))
 
     async def read(self, ref: BlobRef) -> bytes:
@@ -108,23 +106,25 @@ class BlobStore:
         """Stored octets as they are. Raises BlobMissing, BlobsUnavailable."""
         if not length:
             return b""
-        data = await self._run("get", self._get, pack_key(pack), offset, length)
+        key = pack_key(pack)
+        data = await self._run("get", self._get, key, offset, length, key=key)
         READ_OCTETS.inc(len(data))
         return data
 
     async def read_index(self, info: PackInfo) -> PackIndex:
         """What a pack says of itself. Raises BlobMissing, BadPack, BlobsUnavailable."""
         tail = await self.read_range(info.pack, max(0, info.octets - _TAIL), min(_TAIL, info.octets))
-        length = index_length(tail[-TRAILER.size :])
-        if length + TRAILER.size > info.octets:
+        needed = index_length(tail[-TRAILER.size :]) + TRAILER.size
+        if needed > info.octets:
             raise BadPack("the index is longer than the object")
-        if length + TRAILER.size > len(tail):
-            tail = await self.read_range(info.pack, info.octets - TRAILER.size - length, length + TRAILER.size)
-        return parse_index(tail[-TRAILER.size - length : -TRAILER.size])
+        if needed > len(tail):
+            tail = await self.read_range(info.pack, info.octets - needed, needed)
+        return parse_index(tail)
 
     async def stat(self, pack: str) -> PackInfo:
         """Raises BlobMissing, BlobsUnavailable."""
-        found = await self._run("stat", self._client.stat_object, self._bucket, pack_key(pack))
+        key = pack_key(pack)
+        found = await self._run("stat", self._client.stat_object, self._bucket, key, key=key)
         return PackInfo(pack, int(found.size or 0))
 
     async def list_packs(self, after: str = "") -> AsyncIterator[PackInfo]:
@@ -145,11 +145,20 @@ class BlobStore:
         for start in range(0, len(keys), _LIST_PAGE):
             await self._run("delete", self._delete, keys[start : start + _LIST_PAGE])
 
+    def _put(self, key: str, data: bytes) -> None:
+        # It can be repeated: key and content are fixed.
+        self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), "application/x-paquebot-pack")
+
     def _get(self, key: str, offset: int, length: int) -> bytes:
-        response = self._client.get_object(self._bucket, key, offset=offset, length=length)
+        response: Any = self._client.get_object(self._bucket, key, offset=offset, length=length)
+        deadline = time.monotonic() + self._settings.timeout
+        parts: list[bytes] = []
         try:
-            data: bytes = response.read()
-            return data
+            while part := response.read1(_READ_OCTETS):
+                parts.append(part)
+                if time.monotonic() > deadline:  # the client's own limit is for each part alone
+                    raise urllib3.exceptions.TimeoutError("the answer comes too slowly")
+            return b"".join(parts)
         finally:
             response.close()
             response.release_conn()
@@ -168,30 +177,46 @@ class BlobStore:
         for error in errors:  # the request is sent while this is read
             raise BlobsUnavailable(f"delete: {error.code}")
 
-    async def _run(self, call: str, function: Callable[..., T], *args: Any) -> T:
+    async def _run(self, call: str, function: Callable[..., T], *args: Any, key: str = "") -> T:
+        """`function(*args)` on a thread. `key`: the object that must be there."""
         loop = asyncio.get_running_loop()
         with engine_call("s3", call):
             try:
                 async with asyncio.timeout(self._settings.timeout + _GRACE_SECONDS):
-                    return await loop.run_in_executor(self._threads, function, *args)
+                    return await loop.run_in_executor(self._threads, self._repeated, function, *args)
             except S3Error as error:
-                if error.code in ("NoSuchKey", "NoSuchObject"):
-                    raise BlobMissing(str(args[-1])) from None
-                raise BlobsUnavailable(f"{call}: {error.code}") from error
+                if not key or error.code not in ("NoSuchKey", "NoSuchObject"):
+                    raise BlobsUnavailable(f"{call}: {error.code}") from error
             except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 raise BlobsUnavailable(f"{call}: {type(error).__name__}") from error
+        raise BlobMissing(key)  # an answer, not an engine's error: raised where it is not counted as one
+
+    def _repeated(self, function: Callable[..., T], *args: Any) -> T:
+        """A lost connection or a 5xx is tried again, but only while a quarter of the time is not yet over: what
+        fails slowly must not hold its thread for many times S3_TIMEOUT."""
+        start = time.monotonic()
+        for pause in _PAUSES_SECONDS:
+            try:
+                return function(*args)
+            except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+                if time.monotonic() - start > self._settings.timeout / 4 or not _may_pass(error):
+                    raise
+            time.sleep(pause)
+        return function(*args)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether asking again may help: no, when S3 itself answered with a refusal."""
+    return not isinstance(error, S3Error) or error.response is None or error.response.status >= 500
 
 
 def _client(settings: S3Settings) -> minio.Minio:
     address = urlsplit(settings.endpoint)
-    connect = min(5.0, settings.timeout)
+    connect = min(5.0, settings.timeout / 4)
     pool = urllib3.PoolManager(
         maxsize=settings.threads,
         timeout=urllib3.Timeout(connect=connect, read=settings.timeout),
-        # A PUT of a pack can be repeated: its key and content are fixed.
-        retries=urllib3.Retry(
-            total=2, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504), raise_on_status=False
-        ),
+        retries=urllib3.Retry(connect=0, read=0, status=0, other=0, redirect=2),  # `_repeated` does it
         cert_reqs="CERT_REQUIRED",
         ca_certs=str(settings.ca) if settings.ca else None,
     )
