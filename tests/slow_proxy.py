@@ -43,6 +43,10 @@ class SlowProxy:
     async def cut(self) -> None:
         """End every connection, and take no new one."""
         self._server.close()
+        await self.cut_connections()
+
+    async def cut_connections(self) -> None:
+        """End every connection there is now."""
         for task in self._piping:
             task.cancel()
         await asyncio.gather(*self._piping, return_exceptions=True)

@@ -44,14 +44,11 @@ def ulid_at(time_ms: int) -> str:
 
 def ulid_time_ms(ulid: str) -> int:
     """Unix milliseconds at which `ulid` was made. Raises ValueError for anything else."""
-    if len(ulid) != 26:
+    if len(ulid) != 26 or not _VALUES.keys() >= set(ulid) or ulid[0] > "7":  # 26 characters hold 130 bits, a ULID 128
         raise ValueError(f"{ulid!r} is not a ULID")
     value = 0
     for character in ulid[:10]:
-        try:
-            value = (value << 5) | _VALUES[character]
-        except KeyError:
-            raise ValueError(f"{ulid!r} is not a ULID") from None
+        value = (value << 5) | _VALUES[character]
     return value
 
 

@@ -1,0 +1,96 @@
+"""The bucket over a real S3, also one that is slow, silent, or cuts connections."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from prometheus_client import REGISTRY
+
+from paquebot.blobs import BadPack, BlobMissing, BlobStore, BlobsUnavailable, PackWriter, new_ulid, pack_key
+from paquebot.blobs.pack import compress
+from paquebot.blobs.store import PackInfo
+from paquebot.cli.engines.s3 import S3Engine
+from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.settings import Seconds
+from paquebot.v1.mail_pb2 import Envelope
+from slow_proxy import SlowProxy
+
+
+@pytest.fixture
+async def way(s3_engine: S3Engine) -> AsyncIterator[SlowProxy]:
+    host, _, port = s3_engine.endpoint.rpartition(":")
+    async with SlowProxy(host, int(port)) as proxy:
+        yield proxy
+
+
+def errors(call: str) -> float:
+    return REGISTRY.get_sample_value("paquebot_engine_errors_total", {"engine": "s3", "call": call}) or 0.0
+
+
+async def test_a_missing_object_is_named_and_is_no_error_of_s3(blobs: BlobStore) -> None:
+    pack = new_ulid()
+    before = errors("get"), errors("stat")
+    with pytest.raises(BlobMissing) as missing:
+        await blobs.read_range(pack, 0, 10)
+    assert missing.value.key == pack_key(pack)
+    with pytest.raises(BlobMissing) as missing:
+        await blobs.stat(pack)
+    assert missing.value.key == pack_key(pack)
+    assert (errors("get"), errors("stat")) == before
+
+
+async def test_a_missing_bucket_is_an_error(s3_settings: S3Settings) -> None:
+    store = BlobStore(replace(s3_settings, bucket="no-such-bucket"))
+    before = errors("put")
+    with pytest.raises(BlobsUnavailable):
+        await store.probe()
+    with pytest.raises(BlobsUnavailable, match=r"AccessDenied|NoSuchBucket"):
+        await store.put(new_ulid(), b"x")
+    assert errors("put") == before + 1
+    await store.close()
+
+
+async def test_large_index_is_read_whole(blobs: BlobStore) -> None:
+    writer = PackWriter(new_ulid())
+    for number in range(600):
+        writer.add(Envelope(queue_id=f"{number:026}", reverse_path="a" * 100 + "@example.org"), compress(b"x"))
+    data = writer.finish(1)
+    await blobs.put(writer.pack, data)
+    index = await blobs.read_index(await blobs.stat(writer.pack))
+    assert len(index.entries) == 600
+    assert index.ByteSize() > 64 * 1024
+    with pytest.raises(BadPack):
+        await blobs.read_index(PackInfo(writer.pack, len(data) - 1))
+
+
+async def test_a_silent_s3_does_not_hold_a_thread_for_long(way: SlowProxy, s3_settings: S3Settings) -> None:
+    store = BlobStore(replace(s3_settings, endpoint=way.endpoint, timeout=Seconds(0.6), threads=1))
+    way.hold()
+    start = time.monotonic()
+    with pytest.raises(BlobsUnavailable):
+        await store.put(new_ulid(), b"x" * 10)
+    assert time.monotonic() - start < 1.5
+    assert len(way.puts) == 1  # not tried again after so long
+    way.release()
+    await store.close()
+
+
+async def test_a_cut_connection_is_tried_again(
+    way: SlowProxy, s3_engine: S3Engine, s3_settings: S3Settings, blobs: BlobStore
+) -> None:
+    store = BlobStore(replace(s3_settings, endpoint=way.endpoint, threads=1))
+    await store.probe()  # makes a connection that stays open
+    way.hold()
+    pack = new_ulid()
+    writing = asyncio.ensure_future(store.put(pack, b"x" * 10))
+    await way.until_puts(1)
+    await way.cut_connections()
+    way.release()
+    await writing
+    assert len(way.puts) == 2
+    assert await blobs.read_range(pack, 0, 10) == b"x" * 10
+    await store.close()
