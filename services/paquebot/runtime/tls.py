@@ -1,4 +1,8 @@
-"""TLS for listeners, reloaded when the certificate file changes, so that a renewal needs no restart."""
+"""TLS for listeners, reloaded when the certificate file changes, so that a renewal needs no restart.
+
+A changed pair is tried in a context of its own and serves new handshakes only when it is whole: a bad one is
+reported once, and the last good one goes on.
+"""
 
 import asyncio
 import ssl
@@ -9,6 +13,7 @@ from prometheus_client import Counter, Gauge
 
 from paquebot.observability.log import Log
 from paquebot.runtime.engines import TlsSettings
+from paquebot.runtime.settings import SettingsError
 
 _log = Log("paquebot.tls")
 _LOOK_SECONDS = 10.0
@@ -16,40 +21,65 @@ _LOOK_SECONDS = 10.0
 RELOADS = Counter("paquebot_tls_reloads_total", "Times a changed certificate was loaded", ["result"])
 NOT_AFTER = Gauge("paquebot_tls_certificate_not_after_seconds", "Unix time at which the certificate expires")
 
+_Stamp = tuple[tuple[int, int, int], ...]
+
 
 class ServerTls:
-    """The server's SSL context. One context object lives as long as the process: loading a new chain into it
-    serves new handshakes with the new certificate while old connections go on."""
+    """The server's SSL context. The one in `context` lives as long as the process; each of its handshakes is
+    handed to the context of the last good pair. Old connections go on.
+
+    Raises SettingsError when the files cannot be used at the start.
+    """
 
     def __init__(self, settings: TlsSettings) -> None:
         assert settings.certificate is not None and settings.key is not None
         self._certificate: Path = settings.certificate
         self._key: Path = settings.key
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
-        self._seen: tuple[float, ...] = ()
-        self._load()
+        self._loaded = self._stamp()
+        self._refused: _Stamp | None = None
+        try:
+            self.context, not_after = self._try()
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise SettingsError(
+                [
+                    f"PAQUEBOT_TLS_CERTIFICATE={self._certificate} and PAQUEBOT_TLS_KEY={self._key}"
+                    f" cannot be used: {_reason(error)}"
+                ]
+            ) from error
+        self._current = self.context
+        # Called in every handshake, also where the client sends no name (RFC 6066 §3).
+        self.context.sni_callback = self._hand_over
+        NOT_AFTER.set(not_after)
 
-    def _stamp(self) -> tuple[float, ...]:
-        # In Kubernetes the files are links that are swapped; stat follows them.
-        return tuple(value for path in (self._certificate, self._key) for value in _stat(path))
+    def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
 
-    def _load(self) -> None:
-        stamp = self._stamp()
-        self.context.load_cert_chain(self._certificate, self._key)
-        self._seen = stamp
-        NOT_AFTER.set(_not_after(self._certificate))
+    def _stamp(self) -> _Stamp:
+        return _stat(self._certificate), _stat(self._key)
+
+    def _try(self) -> tuple[ssl.SSLContext, float]:
+        """A context with the pair as it is now, and when it expires. Raises OSError, ValueError."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
+        # Without a callback OpenSSL would ask for an encrypted key's password on the terminal.
+        context.load_cert_chain(self._certificate, self._key, password=lambda: "")
+        return context, _not_after(self._certificate)
 
     def look_again(self) -> bool:
         """Load the files when they changed; a bad pair is reported and the old one kept. True: loaded."""
-        try:
-            if self._stamp() == self._seen:
-                return False
-            self._load()
-        except (OSError, ssl.SSLError) as error:
-            RELOADS.labels("failed").inc()
-            _log.warning("certificate_not_loaded", reason=str(error))
+        stamp = self._stamp()  # before the files are read: what is written meanwhile is seen the next time
+        if stamp == self._loaded:
             return False
+        try:
+            context, not_after = self._try()
+        except (OSError, ValueError) as error:
+            if stamp != self._refused:
+                self._refused = stamp
+                RELOADS.labels("failed").inc()
+                _log.warning("certificate_not_loaded", path=str(self._certificate), reason=_reason(error))
+            return False
+        self._current, self._loaded, self._refused = context, stamp, None
+        NOT_AFTER.set(not_after)
         RELOADS.labels("ok").inc()
         _log.info("certificate_loaded", path=str(self._certificate))
         return True
@@ -61,9 +91,19 @@ class ServerTls:
             self.look_again()
 
 
-def _stat(path: Path) -> tuple[float, float]:
-    stat = path.stat()
-    return stat.st_mtime, float(stat.st_ino)
+def _stat(path: Path) -> tuple[int, int, int]:
+    """What changes with the file. In Kubernetes the files are links that are swapped; stat follows them."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0, 0  # reading it says why
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"no certificate with its key, unencrypted, in PEM ({error.reason or error})"
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
 
 
 def _not_after(path: Path) -> float:
