@@ -2,13 +2,16 @@
 
 A service module has `async def main(context: Context, settings: S) -> None`, which opens what it needs, marks
 itself started, serves until `context.draining` is set, then finishes what is under way and returns. `run`
-does the rest: SIGTERM or SIGINT begins the drain; one that lasts longer than PAQUEBOT_DRAIN is cut off.
+does the rest: SIGTERM or SIGINT begins the drain; one that lasts longer than PAQUEBOT_DRAIN is cut off, with the
+process, whatever its tasks and threads still wait for.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ from paquebot.runtime.health import Health, HealthServer
 from paquebot.runtime.settings import SettingsError, load
 
 _log = log.Log("paquebot")
+_CANCEL_SECONDS = 2.0  # for clean-up after the cut-off
+_GUARD_SECONDS = 4.0  # after the drain time: the event loop itself is stuck, or threads are at the exit
 
 
 class HasProcess(Protocol):
@@ -54,14 +59,18 @@ def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str,
     try:
         settings = load(settings_class, environ)
     except SettingsError as error:
-        for fault in error.faults:
-            print(f"paquebot {name}: {fault}", file=sys.stderr)
-        return 2
+        return _wrong_settings(name, error)
     process = settings.process
     log.set_up(name, level=process.log_level, addresses=process.log_addresses)
     metrics.set_build_info(name)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_frame(name, settings, main))
+
+
+def _wrong_settings(name: str, error: SettingsError) -> int:
+    for fault in error.faults:
+        print(f"paquebot {name}: {fault}", file=sys.stderr)
+    return 2
 
 
 async def _frame(name: str, settings: S, main: Main[S]) -> int:
@@ -74,19 +83,28 @@ async def _frame(name: str, settings: S, main: Main[S]) -> int:
         return 1
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _begin_drain, context)
+        loop.add_signal_handler(number, _begin_drain, context, settings.process.drain)
     try:
         return await _serve(context, settings, main)
     finally:
         await server.stop()
 
 
-def _begin_drain(context: Context) -> None:
+def _begin_drain(context: Context, seconds: float) -> None:
     if not context.draining.is_set():
+        _end_within(seconds)
         _log.info("draining")
         metrics.DRAINING.set(1)
         context.health.draining = True
         context.draining.set()
+
+
+def _end_within(seconds: float) -> None:
+    """From now the process has the drain time and little more, even when its event loop turns no longer, or when
+    threads are waited for at the exit."""
+    guard = threading.Timer(seconds + _GUARD_SECONDS, os._exit, (1,))  # no log line: its lock may be what is stuck
+    guard.daemon = True
+    guard.start()
 
 
 async def _serve(context: Context, settings: S, main: Main[S]) -> int:
@@ -100,11 +118,22 @@ async def _serve(context: Context, settings: S, main: Main[S]) -> int:
     if not task.done():
         _log.warning("drain_cut_off", after_seconds=settings.process.drain)
         task.cancel()
-        await asyncio.wait((task,), timeout=2.0)
-        return 1
+        await asyncio.wait((task,), timeout=_CANCEL_SECONDS)
+        logging.shutdown()
+        # A return would wait for every task and thread that is left, however long.
+        os._exit(1)
+    if not context.draining.is_set():
+        _end_within(settings.process.drain)
+    return _exit_code(context.name, task)
+
+
+def _exit_code(name: str, task: asyncio.Future[None]) -> int:
     if task.cancelled():
         return 1
-    if error := task.exception():
+    error = task.exception()
+    if isinstance(error, SettingsError):  # found only now, such as a certificate that is no certificate
+        return _wrong_settings(name, error)
+    if error is not None:
         _log.error("failed", error="".join(traceback.format_exception(error)))
         return 1
     _log.info("ended")
