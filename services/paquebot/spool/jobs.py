@@ -16,6 +16,9 @@ MAX_RECIPIENTS = 100
 """Most recipients of one deliver job: it is one transaction."""
 
 MAX_JOB_OCTETS = 512 * 1024
+"""A deliver job is larger only when one entry alone is."""
+
+_ENTRY_OVERHEAD = 5  # protobuf's tag and length of an entry, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def _deliver(pack: str, messages: Sequence[Packed]) -> list[Publication]:
     return [
         Publication(deliver_ready(domain), DeliverJob(pack=pack, domain=domain, entries=part).SerializeToString())
         for domain, entries in by_domain.items()
-        for part in _parts(entries)
+        for part in _parts(entries, DeliverJob(pack=pack, domain=domain).ByteSize())
     ]
 
 
@@ -75,16 +78,17 @@ def _entry(message: Packed, recipients: Sequence[LocalRecipient]) -> DeliverEntr
     )
 
 
-def _parts(entries: Sequence[DeliverEntry]) -> list[list[DeliverEntry]]:
-    """Entries in order, cut where a job would grow over its bounds."""
+def _parts(entries: Sequence[DeliverEntry], base: int) -> list[list[DeliverEntry]]:
+    """Entries in order, cut where a job would grow over its bounds; an entry over them by itself is a job alone.
+    `base`: octets of a job without entries."""
     parts: list[list[DeliverEntry]] = []
     recipients = octets = 0
     for entry in entries:
-        size = entry.ByteSize()
+        size = entry.ByteSize() + _ENTRY_OVERHEAD
         over = recipients + len(entry.recipients) > MAX_RECIPIENTS or octets + size > MAX_JOB_OCTETS
         if not parts or over:
             parts.append([])
-            recipients = octets = 0
+            recipients, octets = 0, base
         parts[-1].append(entry)
         recipients += len(entry.recipients)
         octets += size
