@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from loopback import engine_set
 from paquebot.cli.engines.engine import start_engine
-from paquebot.cli.engines.nats import NatsAccess, NatsEngine
+from paquebot.cli.engines.nats import MAX_PAYLOAD, NatsAccess, NatsEngine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.queue import Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.client import NO_MESSAGE
@@ -254,3 +254,11 @@ async def test_a_schedule_is_never_early(opened: Queue) -> None:
     (waiting,) = [job async for job in stream.jobs(opened)]
     expected = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(math.ceil(at)))
     assert waiting.scheduled_for == expected
+
+
+async def test_a_job_too_large_for_the_server_is_refused_before_it_is_sent(opened: Queue) -> None:
+    large = Publication("deliver.ready.example", bytes(MAX_PAYLOAD + 1))
+    for publications in ([large], [JOB, large], [large, JOB]):
+        with pytest.raises(QueueRefused):
+            await opened.publish(publications)
+    assert (await stream.counts(opened)).by_subject == {}

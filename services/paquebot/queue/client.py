@@ -197,6 +197,8 @@ class Queue:
             answer = await client.request(subject, payload, timeout=self.settings.timeout, headers=headers)
         except nats.errors.NoRespondersError:
             raise QueueRefused("no stream takes this subject, or JetStream is away") from None
+        except nats.errors.MaxPayloadError:
+            raise QueueRefused(f"{len(payload)} octets are more than the server takes") from None
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise QueueUnavailable(f"no answer: {type(error).__name__}") from error
         return _parsed(answer)
