@@ -5,6 +5,8 @@ from pathlib import Path
 
 from paquebot.runtime.settings import Listen, Octets, Seconds, Secret, setting
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
 
 @dataclass(frozen=True, slots=True)
 class NatsSettings:
@@ -16,6 +18,12 @@ class NatsSettings:
     replicas: int = setting("NATS_REPLICAS", 1, help="copies of the stream in a cluster: 1, 3 or 5")
     stream: str = setting("NATS_STREAM", "MAIL")
     timeout: Seconds = setting("NATS_TIMEOUT", Seconds(5.0), help="longest wait for an acknowledgement")
+
+    def __post_init__(self) -> None:
+        if self.replicas not in (1, 3, 5):
+            raise ValueError(f"PAQUEBOT_NATS_REPLICAS: {self.replicas} is none of 1, 3, 5")
+
+    ack_wait: Seconds = setting("NATS_ACK_WAIT", Seconds(30.0), help="a job not acknowledged then is handed out again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +75,7 @@ class ProcessSettings:
     drain: Seconds = setting("DRAIN", Seconds(25.0), help="longest time to end by itself after SIGTERM")
     hostname: str = setting("HOSTNAME", "localhost", help="the name this host gives itself in SMTP, Received and DSNs")
     in_flight: Octets = setting("IN_FLIGHT", Octets(256 * 2**20), help="most message octets in memory at once")
+
+    def __post_init__(self) -> None:
+        if self.log_level.lower() not in LOG_LEVELS:
+            raise ValueError(f"PAQUEBOT_LOG_LEVEL: {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")

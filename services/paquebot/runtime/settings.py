@@ -1,11 +1,13 @@
 """Frozen settings, read once from `PAQUEBOT_*` at the start of a process; all faults are reported at once.
 
 A settings class is a frozen dataclass whose fields are made with `setting(NAME, ...)`, or are themselves
-settings classes. `PAQUEBOT_<NAME>_FILE` names a file that holds the value (secrets; trailing newline dropped).
+settings classes. `PAQUEBOT_<NAME>_FILE` names a file that holds the value (secrets; UTF-8, trailing newline
+dropped) and goes before `PAQUEBOT_<NAME>`. A setting without a default must be set, and not to nothing.
 """
 
 import dataclasses
 import ipaddress
+import math
 import re
 import types
 import typing
@@ -77,15 +79,41 @@ def describe(cls: type[Any]) -> list[tuple[str, str, str]]:
         if "setting" not in field.metadata:
             rows.extend(describe(hints[field.name]))
             continue
-        default = "required" if field.default is dataclasses.MISSING else _shown(field.default)
+        default = "required" if field.default is dataclasses.MISSING else _shown(hints[field.name], field.default)
         rows.append((PREFIX + field.metadata["setting"], default, field.metadata["help"]))
     return rows
 
 
-def _shown(value: Any) -> str:
+def _shown(hint: Any, value: Any) -> str:
+    """A default as a person would write it."""
     if isinstance(value, tuple):
-        return ",".join(str(item) for item in value)
-    return "" if value is None else str(value)
+        return ",".join(_shown(typing.get_args(hint)[0], item) for item in value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if hint is Seconds:
+        return show_seconds(value)
+    if hint is Octets:
+        return show_octets(value)
+    return str(value)
+
+
+def show_seconds(seconds: float) -> str:
+    """432000 → `5d`: the largest unit of which it is a whole number."""
+    for unit in ("d", "h", "m", "s", "ms"):
+        count = seconds / _UNITS[unit]
+        if seconds and math.isclose(count, round(count), rel_tol=1e-9) and round(count):
+            return f"{round(count)}{unit}"
+    return f"{seconds:g}s"
+
+
+def show_octets(octets: int) -> str:
+    """65536 → `64KiB`: the largest unit of which it is a whole number."""
+    for unit in ("GiB", "GB", "MiB", "MB", "KiB", "KB"):
+        if octets and octets % _SIZES[unit.upper()] == 0:
+            return f"{octets // _SIZES[unit.upper()]}{unit}"
+    return str(octets)
 
 
 def _load(cls: type[Any], environ: Mapping[str, str], faults: list[str]) -> Any:
@@ -97,20 +125,10 @@ def _load(cls: type[Any], environ: Mapping[str, str], faults: list[str]) -> Any:
         if "setting" not in field.metadata:
             values[field.name] = _load(hint, environ, faults)
             continue
-        variable = PREFIX + field.metadata["setting"]
-        text = _text(variable, environ, faults)
-        if text is None:
-            if field.default is dataclasses.MISSING:
-                faults.append(
-                    f"{variable} must be set{': ' + field.metadata['help'] if field.metadata['help'] else ''}"
-                )
-            else:
-                values[field.name] = field.default
-            continue
         try:
-            values[field.name] = parse(hint, text)
+            values[field.name] = _value(field, hint, environ)
         except ValueError as error:
-            faults.append(f"{variable}: {error}")
+            faults.append(str(error))
     if len(faults) > before:
         return None
     try:
@@ -120,15 +138,35 @@ def _load(cls: type[Any], environ: Mapping[str, str], faults: list[str]) -> Any:
         return None
 
 
-def _text(variable: str, environ: Mapping[str, str], faults: list[str]) -> str | None:
+def _value(field: dataclasses.Field[Any], hint: Any, environ: Mapping[str, str]) -> Any:
+    """Raises ValueError with the fault's sentence."""
+    variable = PREFIX + field.metadata["setting"]
+    required = field.default is dataclasses.MISSING
+    text = _text(variable, environ)
+    if text is None and not required:
+        return field.default
+    if text is None or (required and not text.strip()):
+        meaning = field.metadata["help"]
+        raise ValueError(f"{variable} must be set{': ' + meaning if meaning else ''}")
+    try:
+        return parse(hint, text)
+    except ValueError as error:
+        raise ValueError(f"{variable}: {error}") from None
+
+
+def _text(variable: str, environ: Mapping[str, str]) -> str | None:
+    """Raises ValueError with the fault's sentence."""
     path = environ.get(variable + "_FILE")
-    if path:
-        try:
-            return Path(path).read_text("utf-8").rstrip("\r\n")
-        except OSError as error:
-            faults.append(f"{variable}_FILE: cannot read {path}: {error.strerror}")
-            return None
-    return environ.get(variable)
+    if not path:
+        return environ.get(variable)
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"{variable}_FILE: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{variable}_FILE: {path} is not UTF-8 text") from None
+    except ValueError as error:  # a path that cannot be one
+        raise ValueError(f"{variable}_FILE: {path!r}: {error}") from None
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -152,11 +190,19 @@ def parse_octets(text: str) -> Octets:
 
 
 def parse_listen(text: str) -> Listen:
-    """`127.0.0.1:25`, `[::]:25` or `:25` (all addresses). Raises ValueError."""
+    """`127.0.0.1:25`, `[::1]:25`; `:25` and `0.0.0.0:25` are all IPv4 addresses, `[::]:25` all IPv6 addresses (to have
+    both, give both where a list is taken). Raises ValueError."""
     host, colon, port = text.strip().rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise ValueError(f"{text!r} is not an address and port such as 0.0.0.0:25")
-    return Listen(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - an empty host asks for all addresses
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return Listen(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+        except ValueError:
+            raise ValueError(f"{text!r} has no IPv6 address between its brackets") from None
+    if ":" in host or "[" in host or "]" in host:
+        raise ValueError(f"{text!r} is ambiguous: an IPv6 address stands in brackets, such as [::]:{port}")
+    return Listen(host or "0.0.0.0", int(port))  # noqa: S104 - an empty host asks for all addresses
 
 
 def parse_bool(text: str) -> bool:
@@ -181,11 +227,21 @@ def _int(text: str) -> int:
         raise ValueError(f"{text!r} is not a whole number") from None
 
 
+def _float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a number")
+    return value
+
+
 _PARSERS: dict[Any, Any] = {
     str: str,
     Secret: Secret,
     int: _int,
-    float: float,
+    float: _float,
     bool: parse_bool,
     Path: Path,
     Listen: parse_listen,
