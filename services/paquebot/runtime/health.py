@@ -100,19 +100,37 @@ class HealthServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
-                request = await reader.readuntil(b"\r\n\r\n")
-                writer.write(await self._respond(request))
+                writer.write(await self._answer(reader))
+                if writer.can_write_eof():
+                    writer.write_eof()
                 await writer.drain()
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, TimeoutError):
+                await _read_away(reader)
+        except (ConnectionError, TimeoutError):
             pass
         finally:
             writer.close()
 
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            # RFC 6585 §5
+            return _response("431 Request Header Fields Too Large", b"at most 8192 octets\n", head=False)
+        except asyncio.IncompleteReadError as error:
+            if not error.partial:
+                return b""  # a probe of the bare port
+            return _response("400 Bad Request", b"not a whole HTTP request\n", head=False)
+        return await self._respond(request)
+
     async def _respond(self, request: bytes) -> bytes:
-        method, _, rest = request.partition(b" ")
-        path = rest.split(b" ", 1)[0].split(b"?", 1)[0]
+        # RFC 9112 §3: request-line = method SP request-target SP HTTP-version
+        words = request.split(b"\r\n", 1)[0].split(b" ")
+        if len(words) != 3 or not words[0].isalpha() or not words[2].startswith(b"HTTP/1."):
+            return _response("400 Bad Request", b"not an HTTP/1 request\n", head=False)
+        method, path = words[0], words[1].split(b"?", 1)[0]
         if method not in (b"GET", b"HEAD"):
-            return _response("405 Method Not Allowed", b"only GET\n", head=False)
+            # RFC 9110 §15.5.6: the answer names what is allowed
+            return _response("405 Method Not Allowed", b"only GET and HEAD\n", head=False, more="Allow: GET, HEAD\r\n")
         status, body, kind = await self._page(path)
         return _response(status, body, head=method == b"HEAD", kind=kind)
 
@@ -133,11 +151,18 @@ class HealthServer:
 
 
 def _lines(reasons: list[str]) -> bytes:
-    return ("\n".join(reasons) + "\n").encode()
+    return ("\n".join(reasons) + "\n").encode("utf-8", "backslashreplace")
 
 
-def _response(status: str, body: bytes, *, head: bool, kind: str = "text/plain") -> bytes:
+def _response(status: str, body: bytes, *, head: bool, kind: str = "text/plain", more: str = "") -> bytes:
     header = (
-        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
     ).encode()
     return header if head else header + body
+
+
+async def _read_away(reader: asyncio.StreamReader) -> None:
+    """Read what the client still sends: closing on unread octets resets the connection, and the answer with it
+    (RFC 9112 §9.6). The time of the request bounds it."""
+    while await reader.read(_MAX_REQUEST):
+        pass

@@ -1,0 +1,155 @@
+"""What a kubelet, Prometheus and strangers get from the port of health and metrics, over real connections."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from paquebot.runtime.health import Health, HealthServer
+from paquebot.runtime.settings import Listen
+
+
+@contextlib.asynccontextmanager
+async def serving(health: Health) -> AsyncIterator[int]:
+    server = HealthServer(health, Listen("127.0.0.1", 0))
+    await server.start()
+    try:
+        yield server.port
+    finally:
+        await server.stop()
+
+
+async def exchange(port: int, octets: bytes, *, eof: bool = False) -> bytes:
+    """All that comes back for `octets`."""
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(octets)
+        if eof:
+            writer.write_eof()
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+
+async def get(port: int, path: str, method: str = "GET") -> tuple[int, str, bytes]:
+    """(status, header, body)"""
+    answer = await exchange(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    header, _, body = answer.partition(b"\r\n\r\n")
+    return int(header.split()[1]), header.decode(), body
+
+
+async def test_readiness_goes_from_starting_to_ready_to_draining() -> None:
+    health = Health()
+    async with serving(health) as port:
+        assert (await get(port, "/readyz"))[::2] == (503, b"starting\n")
+        health.started = True
+        assert (await get(port, "/readyz?verbose"))[::2] == (200, b"ok\n")
+        health.draining = True
+        assert (await get(port, "/readyz"))[::2] == (503, b"draining\n")
+        assert (await get(port, "/livez"))[::2] == (200, b"ok\n")
+
+
+async def test_probe_that_fails_tells_why_even_in_odd_letters() -> None:
+    async def away() -> None:
+        raise ConnectionError("no route \udcff")
+
+    health = Health(started=True)
+    health.depend("nats", away)
+    async with serving(health) as port:
+        assert (await get(port, "/readyz"))[::2] == (503, b"nats: ConnectionError: no route \\udcff\n")
+
+
+async def test_slow_probe_is_asked_once_for_all_and_does_not_hold_liveness() -> None:
+    asked = 0
+    begun = asyncio.Event()
+
+    async def slow() -> None:
+        nonlocal asked
+        asked += 1
+        begun.set()
+        await asyncio.Event().wait()
+
+    health = Health(started=True)
+    health.depend("s3", slow)
+    async with serving(health) as port:
+        waiting = [asyncio.ensure_future(get(port, "/readyz")) for _ in range(3)]
+        await begun.wait()
+        assert (await get(port, "/livez"))[0] == 200
+        assert not any(task.done() for task in waiting)
+        for answer in await asyncio.gather(*waiting):
+            assert answer[::2] == (503, b"s3: no answer within 2 s\n")
+    assert asked == 1
+
+
+async def test_silent_loop_fails_liveness_until_it_ends_on_purpose() -> None:
+    health = Health()
+    async with serving(health) as port:
+        health.beat("consumer", max_age=60)
+        assert (await get(port, "/livez"))[0] == 200
+        health.beat("consumer", max_age=-1)
+        assert (await get(port, "/livez"))[::2] == (503, b"consumer\n")
+        health.silence("consumer")
+        assert (await get(port, "/livez"))[0] == 200
+
+
+async def test_metrics_and_unknown_paths() -> None:
+    async with serving(Health()) as port:
+        status, header, body = await get(port, "/metrics")
+        assert status == 200
+        assert "Content-Type: text/plain; version=" in header
+        assert b"paquebot_build_info" in body
+        assert (await get(port, "/"))[0] == 404
+
+
+async def test_head_has_the_header_of_get_and_no_body() -> None:
+    async with serving(Health(started=True)) as port:
+        status, header, body = await get(port, "/readyz", "HEAD")
+        assert (status, body) == (200, b"")
+        assert "Content-Length: 3" in header
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "get"])
+async def test_other_methods_are_not_allowed(method: str) -> None:
+    async with serving(Health()) as port:
+        status, header, _ = await get(port, "/livez", method)
+        assert status == 405
+        assert "Allow: GET, HEAD" in header
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"GET /livez\r\n\r\n",
+        b"GET /livez SMTP/1.1\r\n\r\n",
+        b"GET  /livez HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00 \xff HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_garbage_is_a_bad_request(octets: bytes) -> None:
+    async with serving(Health()) as port:
+        assert (await exchange(port, octets)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_half_a_request_is_a_bad_request_and_none_is_no_answer() -> None:
+    async with serving(Health()) as port:
+        assert (await exchange(port, b"GET /livez HTTP/1.1\r\n", eof=True)).startswith(b"HTTP/1.1 400 ")
+        assert await exchange(port, b"", eof=True) == b""
+
+
+@pytest.mark.parametrize("length", [10_000, 1_000_000])
+async def test_too_long_a_request_is_refused_and_the_answer_arrives(length: int) -> None:
+    async with serving(Health()) as port:
+        answer = await exchange(port, b"GET /livez HTTP/1.1\r\nCookie: " + b"x" * length + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert (await get(port, "/livez"))[0] == 200
+
+
+async def test_answer_does_not_wait_for_the_client_to_close() -> None:
+    async with serving(Health()) as port:
+        at = time.monotonic()
+        await get(port, "/livez")
+        assert time.monotonic() - at < 4
