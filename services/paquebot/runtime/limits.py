@@ -1,5 +1,6 @@
 """Bounds of a process: connections in total and per client, and message octets in memory (invariant 7)."""
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,7 +68,8 @@ class Reservation:
 
 @dataclass(slots=True)
 class ConnectionLimit:
-    """Connections now, in total and per client address."""
+    """Connections now, in total and per client: an IPv4 address, or an IPv6 network of 64 bits, within which one
+    host has as many addresses as it likes (RFC 4291 §2.5.4, RFC 8981)."""
 
     total: int
     per_client: int
@@ -76,6 +78,7 @@ class ConnectionLimit:
 
     def enter(self, client: str) -> bool:
         """Count a connection in; False: one too many, not counted."""
+        client = _counted_as(client)
         mine = self._clients.get(client, 0)
         if self.now >= self.total or mine >= self.per_client:
             return False
@@ -84,10 +87,25 @@ class ConnectionLimit:
         return True
 
     def leave(self, client: str) -> None:
-        """A connection that `enter` let in has ended."""
-        self.now -= 1
+        """A connection that `enter` let in has ended. Raises KeyError, and counts nothing, when none is in."""
+        client = _counted_as(client)
         mine = self._clients[client] - 1
+        self.now -= 1
         if mine:
             self._clients[client] = mine
         else:
             del self._clients[client]
+
+
+def _counted_as(client: str) -> str:
+    """The key under which an address is counted; what is no IPv6 address counts as itself."""
+    if ":" not in client:
+        return client
+    try:
+        address = ipaddress.IPv6Address(client)
+    except ValueError:
+        return client
+    if address.ipv4_mapped is not None:  # RFC 4291 §2.5.5.2: an IPv4 client on a listener for both
+        return str(address.ipv4_mapped)
+    network = str(ipaddress.IPv6Address(int(address) >> 64 << 64))
+    return f"{network}%{address.scope_id}" if address.scope_id else network
