@@ -8,6 +8,7 @@ import contextvars
 import datetime
 import json
 import logging
+import math
 import sys
 import traceback
 from collections.abc import Iterator
@@ -89,7 +90,29 @@ class _JsonFormatter(logging.Formatter):
         line.update(getattr(record, _RESERVED, {}))
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = "".join(traceback.format_exception(*record.exc_info))
-        return json.dumps(line, default=str, ensure_ascii=False)
+        # In ASCII: a lone surrogate, which a peer can bring in, has no UTF-8, and U+2028 ends a line for some readers.
+        return json.dumps(_with_string_keys(line), default=_written)
+
+
+def _with_string_keys(value: Any) -> Any:
+    """JSON names are strings; a field may be any mapping, inside any list."""
+    match value:
+        case dict():
+            return {str(key): _with_string_keys(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_with_string_keys(item) for item in value]
+        case float() if not math.isfinite(value):
+            return str(value)  # RFC 8259 §6: no NaN, no infinity
+        case _:
+            return value
+
+
+def _written(value: Any) -> str:
+    """A value that JSON has no form for; a line is never lost because one cannot be written."""
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - any class may be in a field
+        return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
 def set_up(service: str, *, level: str = "info", addresses: bool = False) -> None:
