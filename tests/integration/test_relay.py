@@ -501,10 +501,11 @@ async def test_a_crowd_for_one_domain_does_not_hold_up_another(post: Post) -> No
 
 
 async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:
+    soon = {"PAQUEBOT_NATS_ACK_WAIT": "2s"}
     async with post.host({"MESSAGE": SILENT}) as host:
         await post.accept("a@example.net", "b@example.net")
         process = await asyncio.create_subprocess_exec(
-            Path(sys.executable).with_name("paquebot"), "relay", env={**os.environ, **post.environ}
+            Path(sys.executable).with_name("paquebot"), "relay", env={**os.environ, **post.environ, **soon}
         )
         try:
             await host.until(lambda: "DATA" in host.said, 30.0)
@@ -512,8 +513,8 @@ async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:
             process.kill()
             await process.wait()
         host.on.clear()
-        async with post.relay():
-            # The queue hands the job out again when it has heard nothing of it for 30 s.
+        async with post.relay(**soon):
+            # The queue hands the job out again when it has heard nothing of it for the acknowledgement wait.
             await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.RELAYED}, 60.0)
             await post.settled()
         assert [len(message.rcpt) for message in host.messages] == [2]

@@ -10,7 +10,7 @@ import pytest
 
 from paquebot.blobs import BlobMissing, BlobStore, BlobsUnavailable, new_ulid
 from paquebot.blobs.store import PackInfo
-from paquebot.queue import Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
+from paquebot.queue import Consumer, Job, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engines import NatsSettings, S3Settings
 from paquebot.runtime.postgres import Postgres
@@ -210,3 +210,54 @@ async def test_relay_job_names_all_recipients_of_a_domain(spool: Spool, queue: Q
     (stored,) = [job async for job in stream.jobs(queue)]
     job = RelayJob.FromString(stored.payload)
     assert [recipient.forward_path for recipient in job.recipients] == ["x@example.net", "y@example.net"]
+
+
+async def test_jobs_of_a_cancelled_fetch_are_not_forgotten(queue: Queue) -> None:
+    consumer = Consumer(queue, "delivery", DELIVER)
+    waiting = asyncio.create_task(consumer.fetch(5, 30.0))
+    while not (await queue.api(f"STREAM.INFO.{queue.settings.stream}"))["state"].get("consumer_count"):
+        await asyncio.sleep(0)
+    await queue.publish([Publication("deliver.ready.example", b"1")])
+    while (await consumer.observe()) or not waiting.done():
+        await asyncio.sleep(0)
+    (job,) = waiting.result()
+    await job.nak()
+    (again,) = await consumer.fetch(5, 5.0)
+    assert again.deliveries == 2
+    await again.ack()
+
+    await queue.publish([Publication("deliver.ready.example", b"2")])
+    cut_off = asyncio.create_task(consumer.fetch(5, 30.0))
+    while (await queue.api(f"CONSUMER.INFO.{queue.settings.stream}.delivery"))["num_ack_pending"] == 0:
+        await asyncio.sleep(0)
+    cut_off.cancel()
+    found = (await asyncio.gather(cut_off, return_exceptions=True))[0]
+    if isinstance(found, BaseException):  # cut off with the job in hand
+        found = await consumer.fetch(5, 5.0)
+    assert [job.payload for job in found] == [b"2"]
+    assert found[0].deliveries == 1
+    await found[0].ack()
+    await consumer.close()
+
+
+async def test_consumer_goes_on_after_its_consumer_was_deleted(queue: Queue) -> None:
+    consumer = Consumer(queue, "delivery", DELIVER)
+    assert await consumer.fetch(5, 0.05) == []
+    waiting = asyncio.create_task(consumer.fetch(5, 30.0))
+    await asyncio.sleep(0)
+    await queue.api(f"CONSUMER.DELETE.{queue.settings.stream}.delivery")
+    await queue.publish([Publication("deliver.ready.example", b"1")])
+    found: list[Job] = []
+    async with asyncio.timeout(30):
+        try:
+            found = await waiting
+        except QueueUnavailable:
+            found = []
+        while not found:
+            try:
+                found = await consumer.fetch(5, 5.0)
+            except QueueUnavailable:
+                continue
+    assert [job.payload for job in found] == [b"1"]
+    await found[0].ack()
+    await consumer.close()

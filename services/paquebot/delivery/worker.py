@@ -29,7 +29,6 @@ _log = Log("paquebot.delivery")
 
 TEMPORARY = (PostgresUnavailable, QueueUnavailable, SpoolUnavailable, BlobsUnavailable, DirectoryUnavailable)
 
-_HEARTBEAT_SECONDS = 10.0
 _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds until a job that failed for the first, second... time comes again."""
 
@@ -196,7 +195,7 @@ async def _kept(jobs: Sequence[Job]) -> AsyncIterator[None]:
 
 async def _beat(jobs: Sequence[Job]) -> None:
     while True:
-        await asyncio.sleep(_HEARTBEAT_SECONDS)
+        await asyncio.sleep(min(job.heartbeat for job in jobs))
         for job in jobs:
             with contextlib.suppress(QueueUnavailable):
                 await job.in_progress()

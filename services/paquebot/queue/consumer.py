@@ -23,7 +23,6 @@ PENDING = Gauge("paquebot_queue_pending_jobs", "Jobs waiting for a consumer", ["
 UNACKNOWLEDGED = Gauge("paquebot_queue_unacknowledged_jobs", "Jobs handed out and not acknowledged", ["consumer"])
 OLDEST = Gauge("paquebot_queue_oldest_job_seconds", "Age of the oldest job in the consumer's part", ["consumer"])
 
-_ACK_WAIT_SECONDS = 30
 _SLACK_SECONDS = 1.0
 
 
@@ -59,8 +58,13 @@ class Job:
         body = json.dumps({"delay": int(delay_seconds * 1e9)}) if delay_seconds > 0 else ""
         await self._tell(f"-NAK {body}".strip().encode())
 
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between two `in_progress` that leave room for one to be lost."""
+        return self._queue.settings.ack_wait / 3
+
     async def in_progress(self) -> None:
-        """Still at work: gives another 30 s before it is handed out again."""
+        """Still at work: the time until it is handed out again begins anew."""
         await self._tell(b"+WPI")
 
     async def _tell(self, word: bytes) -> None:
@@ -82,18 +86,26 @@ class Consumer:
         self._inbox = ""
         self._numbers = itertools.count()
         self._stray: list[Job] = []
+        # The library's own `next_msg` can lose a message when it is cancelled as one arrives; this cannot.
+        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
 
     async def fetch(self, most: int, wait: float) -> list[Job]:
         """Up to `most` jobs that are there now; when none is, waits up to `wait` seconds for the first.
-        Empty: none came. Raises QueueUnavailable."""
-        await self._subscribe()
+        Empty: none came. Raises QueueUnavailable, unless some jobs came before."""
         jobs, self._stray = self._stray[:most], self._stray[most:]
-        if len(jobs) < most:
-            jobs += await self._pull(most - len(jobs), None)
-        if not jobs:
-            jobs = await self._pull(1, wait)
-            if jobs and most > 1:
-                jobs += await self._pull(most - 1, None)
+        try:
+            if len(jobs) < most:
+                await self._pull(jobs, most, None)
+            if not jobs:
+                await self._pull(jobs, 1, wait)
+                if jobs:
+                    await self._pull(jobs, most, None)
+        except QueueUnavailable:
+            if not jobs:
+                raise
+        except BaseException:
+            self._stray = jobs + self._stray  # the next fetch hands them out, or `close` gives them back
+            raise
         return jobs
 
     async def close(self) -> None:
@@ -111,7 +123,7 @@ class Consumer:
         client = self._queue.client
         self._inbox = client.new_inbox()
         try:
-            self._subscription = await client.subscribe(self._inbox + ".*")
+            self._subscription = await client.subscribe(self._inbox + ".*", cb=self._arrived.put)
         except (nats.errors.Error, OSError) as error:
             raise QueueUnavailable(f"subscribe: {type(error).__name__}") from error
 
@@ -122,7 +134,7 @@ class Consumer:
             "name": self._name,
             "filter_subject": self._subject,
             "ack_policy": "explicit",
-            "ack_wait": _ACK_WAIT_SECONDS * 10**9,
+            "ack_wait": int(self._queue.settings.ack_wait * 1e9),
             "deliver_policy": "all",
             "replay_policy": "instant",
             "max_deliver": -1,  # poison is told by `Job.deliveries` and put on hold, never dropped
@@ -133,59 +145,55 @@ class Consumer:
             f"CONSUMER.CREATE.{stream}.{self._name}.{self._subject}", {"stream_name": stream, "config": config}
         )
 
-    async def _pull(self, most: int, wait: float | None) -> list[Job]:
-        """One pull request: no wait at all, or up to `wait` seconds."""
-        assert self._subscription is not None
-        number = str(next(self._numbers))
-        request: dict[str, Any] = {"batch": most}
+    async def _pull(self, jobs: list[Job], most: int, wait: float | None) -> None:
+        """One pull request, into `jobs` until they are `most`: no wait at all, or up to `wait` seconds."""
+        if len(jobs) >= most:
+            return
+        await self._subscribe()
+        request: dict[str, Any] = {"batch": most - len(jobs)}
         if wait is None:
             request["no_wait"] = True
         else:
             request["expires"] = int(wait * 1e9)
-        reply = f"{self._inbox}.{number}"
+        reply = f"{self._inbox}.{next(self._numbers)}"
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._queue.settings.stream}.{self._name}"
         try:
             await self._queue.client.publish(subject, json.dumps(request).encode(), reply=reply)
-            return await self._collect(reply, most, (wait or 0.0) + self._queue.settings.timeout)
+            await self._collect(jobs, reply, most, (wait or 0.0) + self._queue.settings.timeout)
+        except TimeoutError:
+            # No word at all: the server may be new, or the consumer gone. Ask from the start next time.
+            await self._forget()
+            raise QueueUnavailable("pull: no answer") from None
         except (nats.errors.Error, OSError) as error:
             await self._forget()
             raise QueueUnavailable(f"pull: {type(error).__name__}") from error
 
-    async def _collect(self, reply: str, most: int, deadline: float) -> list[Job]:
-        assert self._subscription is not None
-        jobs: list[Job] = []
-        try:
-            async with asyncio.timeout(deadline + _SLACK_SECONDS):
-                while len(jobs) < most:
-                    message = await self._subscription.next_msg(timeout=deadline + 2 * _SLACK_SECONDS)
-                    status = (message.headers or {}).get("Status") if message.headers else None
-                    if status is None:
-                        jobs.append(self._job(message))
-                    elif message.subject == reply:
-                        self._judge(status, message)
-                        break
-        except TimeoutError:
-            # No word at all: the server may be new, or the consumer gone. Ask from the start next time.
-            await self._forget()
-            if not jobs:
-                raise QueueUnavailable("pull: no answer") from None
-        except asyncio.CancelledError:
-            self._stray += jobs  # `close` gives them back
-            raise
-        return jobs
+    async def _collect(self, jobs: list[Job], reply: str, most: int, deadline: float) -> None:
+        async with asyncio.timeout(deadline + _SLACK_SECONDS):
+            while len(jobs) < most:
+                message = await self._arrived.get()
+                status = (message.headers or {}).get("Status")
+                if status is None:
+                    jobs.append(self._job(message))
+                elif message.subject == reply:
+                    await self._judge(status, message)
+                    return
 
-    def _judge(self, status: str, message: Msg) -> None:
+    async def _judge(self, status: str, message: Msg) -> None:
         """404 no messages, 408 request expired: normal ends. All else: ask from the start."""
-        if status in ("404", "408"):
-            return
-        self._subscription = None
-        _log.debug("pull_ended", status=status, description=(message.headers or {}).get("Description", ""))
+        if status not in ("404", "408"):
+            _log.debug("pull_ended", status=status, description=(message.headers or {}).get("Description", ""))
+            await self._forget()
 
     async def _forget(self) -> None:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             with contextlib.suppress(nats.errors.Error, OSError):  # it may have gone with its connection
                 await subscription.unsubscribe()
+        while not self._arrived.empty():
+            message = self._arrived.get_nowait()
+            if "Status" not in (message.headers or {}):
+                self._stray.append(self._job(message))
 
     def _job(self, message: Msg) -> Job:
         data = message.metadata

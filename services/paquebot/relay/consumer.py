@@ -28,7 +28,6 @@ from paquebot.v1.queue_pb2 import HeldJob, RelayJob
 _log = Log("paquebot.relay")
 _FETCH_SECONDS = 5.0
 _AWAY_SECONDS = 1.0
-_HEARTBEAT_SECONDS = 10.0  # a third of what the queue allows
 _MAX_SILENCE = 60.0
 _AGAIN_MOST_SECONDS = 30.0  # an engine is away, or memory is full: soon at first, then more patiently
 _CUT_SECONDS = 3.0  # before the drain's end, for what is handed back
@@ -192,7 +191,7 @@ class RelayConsumer:
 
     async def _beat_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
+            await asyncio.sleep(self._queue.settings.ack_wait / 3)
             for work in list(self._in_hand.values()):
                 with contextlib.suppress(QueueUnavailable):
                     await work.handle.in_progress()
