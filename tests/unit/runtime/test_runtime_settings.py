@@ -172,6 +172,8 @@ def test_describe_writes_defaults_as_a_person_would() -> None:
     [(Seconds, 0.0), (Seconds, 0.005), (Seconds, 90.0), (Seconds, 0.0005), (Octets, 0), (Octets, 1000), (Octets, 1025)],
 )
 def test_shown_default_reads_back_as_itself(hint: Any, value: Any) -> None:
-    row = dataclass(frozen=True)(type("Row", (), {"__annotations__": {"it": hint}, "it": setting("IT", value)}))
+    row: type[Any] = dataclass(frozen=True)(
+        type("Row", (), {"__annotations__": {"it": hint}, "it": setting("IT", value)})
+    )
     ((_, text, _),) = describe(row)
     assert parse(hint, text) == pytest.approx(value, rel=1e-9)
