@@ -226,3 +226,29 @@ async def test_sweep_purges_the_mail_of_removed_accounts(
     assert (await stores.mailstore.usage(kept.account_id)).messages == 1
     assert (await stores.mailstore.usage(account.account_id)).messages == 0
     assert (await recover(stores, since=WEEK, settle=0)).messages == 0
+
+
+async def test_a_job_that_cannot_be_read_is_shown_and_can_be_held_and_dropped(stores: Stores) -> None:
+    await stores.queue.publish([Publication("deliver.ready.example_net", b"\xff\xff")])
+    (item,) = [item async for item in backlog.waiting(stores.queue)]
+    assert (item.kind, item.job.domain, item.reason) == ("unknown", "unknown", "cannot be read")
+    assert await backlog.hold(stores.queue, [item]) == 1
+    (held,) = [item async for item in backlog.waiting(stores.queue)]
+    assert (held.state, held.kind, held.reason) == ("held", "unknown", "cannot be read")
+    assert await backlog.release(stores.queue, [held]) == 0
+    assert await backlog.drop(stores.queue, stores.postgres, [held]) == 1
+    assert [item async for item in backlog.waiting(stores.queue)] == []
+
+
+async def test_nothing_is_deleted_while_a_job_cannot_be_read(
+    stores: Stores, spool: Spool, settings: JanitorSettings, blobs: BlobStore
+) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    await stores.queue.publish([Publication("relay.ready.example_net", b"\xff\xff")])
+    swept = await sweep(stores, replace(settings, orphan_age=Seconds(0.0)))
+    assert (swept.unreadable_jobs, swept.deleted_packs) == (1, 0)
+    assert len([info async for info in blobs.list_packs()]) == 1
+    assert (await recover(stores, since=WEEK, settle=0)).unreadable_jobs == 1
+    assert any("cannot be read" in fault for fault in (await verify(stores, settle=0)).faults)

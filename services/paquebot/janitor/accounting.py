@@ -8,14 +8,19 @@ that is deferred meanwhile has its successor further on in the stream.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from google.protobuf.message import DecodeError
+
 from paquebot.blobs.pack import entry_ref
 from paquebot.janitor.stores import Stores
 from paquebot.message import summarise
+from paquebot.observability.log import Log
 from paquebot.queue import Queue, StoredJob, stream
 from paquebot.spool import outcomes
 from paquebot.spool.jobs import Packed
 from paquebot.v1.mail_pb2 import Envelope, PackEntry, PackIndex
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
+
+_log = Log("paquebot.accounting")
 
 
 @dataclass(slots=True)
@@ -27,9 +32,11 @@ class Queued:
     """(account id, queue id)"""
     remote: set[tuple[str, str]] = field(default_factory=set)
     """(queue id, forward-path)"""
+    unreadable: list[int] = field(default_factory=list)
+    """Numbers of jobs that cannot be read: what they need is unknown, so no pack may be deleted."""
 
     def add(self, subject: str, payload: bytes) -> None:
-        """Note a job; one put aside counts as queued."""
+        """Note a job; one put aside counts as queued. Raises DecodeError."""
         if subject.startswith("hold."):
             held = HeldJob.FromString(payload)
             self.add(held.subject, held.payload)
@@ -49,11 +56,15 @@ class Queued:
 
 
 async def read_stream(queue: Queue) -> Queued:
-    """Raises QueueUnavailable."""
+    """What waits; a job that cannot be read is reported and passed over. Raises QueueUnavailable."""
     queued = Queued()
     found: StoredJob
     async for found in stream.jobs(queue):
-        queued.add(found.subject, found.payload)
+        try:
+            queued.add(found.subject, found.payload)
+        except DecodeError:
+            _log.error("job_unreadable", number=found.sequence, subject=found.subject)
+            queued.unreadable.append(found.sequence)
     return queued
 
 

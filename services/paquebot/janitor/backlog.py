@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from google.protobuf.message import DecodeError
+
 from paquebot.blobs import new_ulid
 from paquebot.queue import Publication, Queue, StoredJob, deliver_ready, held, relay_ready, stream
 from paquebot.runtime.postgres import Postgres
@@ -12,6 +14,9 @@ from paquebot.spool import outcomes
 from paquebot.spool.outcomes import Outcome
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
 
+UNKNOWN = "unknown"
+"""Kind and domain of a job that cannot be read."""
+UNREADABLE = "cannot be read"
 OPERATOR = "operator"
 """The reason of a job that a person put on hold."""
 
@@ -24,7 +29,7 @@ class Waiting:
     state: str
     """`ready`, `later` or `held`."""
     kind: str
-    """`deliver` or `relay`."""
+    """`deliver` or `relay`; `unknown` when the job cannot be read."""
     job: DeliverJob | RelayJob
     reason: str
     """Why it is held, or the last temporary failure."""
@@ -38,11 +43,13 @@ class Waiting:
 
     @property
     def payload(self) -> bytes:
-        return self.job.SerializeToString()
+        return self.stored.payload if self.kind == UNKNOWN else self.job.SerializeToString()
 
     @property
     def accepted_at(self) -> float:
-        """Unix seconds at which the oldest message in it was accepted."""
+        """Unix seconds at which the oldest message in it was accepted; when it was stored, if it cannot be read."""
+        if self.kind == UNKNOWN:
+            return self.stored.published_at
         if isinstance(self.job, RelayJob):
             return self.job.accepted_at_ms / 1000
         return min((entry.accepted_at_ms for entry in self.job.entries), default=0) / 1000
@@ -55,7 +62,19 @@ class Waiting:
 
 
 def read(stored: StoredJob) -> Waiting:
-    """Raises ValueError (protobuf's DecodeError is one) when the payload is not what its subject promises."""
+    """One whose payload is not what its subject promises is shown as unknown, so that an operator can move it."""
+    try:
+        return _read(stored)
+    except DecodeError:  # no ValueError
+        _, place, _ = stored.subject.split(".", 2)
+        state = "held" if stored.subject.startswith("hold.") else place
+        # Released, it would only come back: it goes where it is.
+        job = DeliverJob(domain=UNKNOWN)
+        return Waiting(stored, state, UNKNOWN, job, UNREADABLE, stored.subject)
+
+
+def _read(stored: StoredJob) -> Waiting:
+    """Raises DecodeError."""
     kind, place, _ = stored.subject.split(".", 2)
     if kind == "hold":
         inner = HeldJob.FromString(stored.payload)
@@ -126,7 +145,7 @@ async def release(queue: Queue, items: Iterable[Waiting]) -> int:
     """Make held or deferred jobs ready now; returns how many. Raises QueueUnavailable."""
     count = 0
     for item in items:
-        if item.state != "ready":
+        if item.state != "ready" and item.kind != UNKNOWN:
             await stream.move(queue, item.stored, Publication(item.subject, item.payload))
             count += 1
     return count

@@ -28,6 +28,7 @@ class Recovered:
     recipients: int = 0
     jobs: int = 0
     unreadable: int = 0
+    unreadable_jobs: int = 0
 
 
 async def recover(stores: Stores, *, since: float, settle: float = SETTLE_SECONDS, dry_run: bool = False) -> Recovered:
@@ -42,7 +43,7 @@ async def recover(stores: Stores, *, since: float, settle: float = SETTLE_SECOND
     start = ulid_at(max(0, now_ms - int(since * 1000)))
     infos = [info async for info in stores.blobs.list_packs(after=start)]
     queued = await read_stream(stores.queue)
-    result = Recovered()
+    result = Recovered(unreadable_jobs=len(queued.unreadable))
     for info in infos:
         if ulid_time_ms(info.pack) > now_ms - settle * 1000:
             continue

@@ -34,6 +34,7 @@ class Swept:
     deleted_octets: int = 0
     orphans_kept: int = 0
     unreadable: int = 0
+    unreadable_jobs: int = 0
     purged_accounts: int = 0
     deliveries: int = 0
     outcomes: int = 0
@@ -47,7 +48,10 @@ async def sweep(stores: Stores, settings: JanitorSettings, *, dry_run: bool = Fa
         await _purge(stores, settings, result)
     # The stream before the tables: a job that ends in between has committed its rows by then.
     queued = await read_stream(stores.queue)
+    result.unreadable_jobs = len(queued.unreadable)
     async for group in _old_packs(stores, settings.min_age):
+        if queued.unreadable:
+            break  # such a job may need any pack
         result.packs += len(group)
         await _sweep_group(stores, settings, group, queued, result, dry_run=dry_run)
     if not dry_run:

@@ -47,6 +47,8 @@ async def verify(stores: Stores, *, contents: bool = True, settle: float = SETTL
     began_ms = time.time() * 1000
     known = {info.pack: info async for info in stores.blobs.list_packs()}
     queued = await read_stream(stores.queue)
+    for number in queued.unreadable:
+        result.fault(f"job {number} cannot be read: look at it with paquebot queue show, then hold or drop it")
     for pack in sorted(queued.packs - known.keys()):
         if ulid_time_ms(pack) < began_ms - settle * 1000:
             result.fault(f"pack {pack} is not in the bucket, but a job needs it")
