@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -17,7 +18,7 @@ _RENEW_DAYS = 30
 
 def ensure_certificate(certificate: Path, key: Path, names: Sequence[str]) -> bool:
     """Make the pair unless a good one is there; `names` are host names and addresses. True: made now."""
-    if certificate.exists() and key.exists() and _good(certificate, names):
+    if certificate.exists() and key.exists() and _good(certificate, names) and _fits(certificate, key):
         return False
     private = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
@@ -59,6 +60,15 @@ def _good(certificate: Path, names: Sequence[str]) -> bool:
         return False
     left = loaded.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
     return left > datetime.timedelta(days=_RENEW_DAYS) and all(_general_name(n) in alternatives for n in names)
+
+
+def _fits(certificate: Path, key: Path) -> bool:
+    """The key is the one that the certificate is for."""
+    try:
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return private.public_key() == x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

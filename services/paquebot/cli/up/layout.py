@@ -112,7 +112,11 @@ class Layout:
             make_directory(self.data)
         except EngineError as error:
             raise UpError(str(error)) from None
-        descriptor = os.open(self.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.data / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UpError(f"cannot open {path}: {error.strerror}; give another directory with --data") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -124,18 +128,26 @@ class Layout:
     def secrets(self) -> Secrets:
         """Read the secrets, or make them the first time. Raises UpError."""
         path = self.data / "secrets.json"
-        known: dict[str, str] = {}
-        if path.exists():
-            try:
-                known = json.loads(path.read_text())
-            except ValueError:
-                text = f"{path} is damaged: bring it back from a backup, or move {self.data} away to start anew"
-                raise UpError(text) from None
+        known = _known_secrets(path) if path.exists() else {}
         names = ("nats", "s3", "postgres", "admin_token", *ROLES)
         values = {name: known.get(name) or secrets.token_urlsafe(24) for name in names}
         write_durably(path, json.dumps(values, indent=1))
         roles = {role: values.pop(role) for role in ROLES}
         return Secrets(roles=roles, **values)
+
+
+def _known_secrets(path: Path) -> dict[str, str]:
+    """Raises UpError."""
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UpError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        known = None
+    if not isinstance(known, dict) or not all(isinstance(value, str) for value in known.values()):
+        text = f"{path} is damaged: bring it back from a backup, or move {path.parent} away to start anew"
+        raise UpError(text)
+    return known
 
 
 def listen(port: int) -> str:
