@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -24,7 +24,9 @@ DEFAULT_DATA = Path(".paquebot")
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Data directory of a local stack.", show_default="./.paquebot"),
+    typer.Option(
+        "--data", metavar="DIR", help="Data directory of a local stack; ./.paquebot if not given.", show_default=False
+    ),
 ]
 
 
@@ -56,20 +58,33 @@ def client_settings(data: Path | None) -> ClientSettings:
     return load(ClientSettings, client_environment(data, os.environ))
 
 
+def refuse_settings(data: Path | None, error: SettingsError) -> NoReturn:
+    """Say what is wrong and end with exit code 2; one sentence where no platform is named at all."""
+    named = data is not None or (DEFAULT_DATA / CLIENT_ENV).is_file()
+    if named or any(name.startswith("PAQUEBOT_") for name in os.environ):
+        for fault in error.faults:
+            typer.echo(f"paquebot: {fault}", err=True)
+    else:
+        text = "there is no platform here: start one with `paquebot up`, name its directory with --data DIR,"
+        typer.echo(f"paquebot: {text} or set PAQUEBOT_... for one elsewhere", err=True)
+    raise typer.Exit(2) from None
+
+
 def administer(data: Path | None, work: Callable[[DirectoryClient], Awaitable[T]]) -> T:
     """The result of `work` with a connected client. A failure is one sentence and exit code 1; 2 for settings."""
     try:
         settings = client_settings(data)
     except SettingsError as error:
-        for fault in error.faults:
-            typer.echo(f"paquebot: {fault}", err=True)
-        raise typer.Exit(2) from None
+        refuse_settings(data, error)
     try:
         return asyncio.run(_with_client(settings, work))
     except DirectoryRefused as refused:
         typer.echo(f"paquebot: {refused}", err=True)
     except DirectoryUnavailable as away:
-        typer.echo(f"paquebot: the directory at {settings.directory.target} does not answer: {away}", err=True)
+        typer.echo(
+            f"paquebot: the directory at {settings.directory.target} does not answer: {away}; is the platform running?",
+            err=True,
+        )
     raise typer.Exit(1)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
-from paquebot.cli.connection import DataOption, client_environment
+from paquebot.cli.connection import DataOption, client_environment, refuse_settings
 from paquebot.cli.presentation import JsonOption, Record, print_record
 from paquebot.janitor.recover import recover
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
@@ -53,7 +53,13 @@ def _verify(
     Changes nothing. Exit code 1 when something is wrong.
     """
     result = run_on_stores(data, lambda stores, _: verify(stores, contents=not quick))
-    print_record(_record(result), as_json=as_json)
+    record = _record(result)
+    if as_json:
+        print_record(record, as_json=True)
+    else:
+        print_record({**record, "faults": len(result.faults)}, as_json=False)
+        for fault in result.faults:
+            typer.echo(fault)
     raise typer.Exit(1 if result.faults else 0)
 
 
@@ -112,9 +118,7 @@ def _settings(data: DataOption) -> JanitorSettings:
     try:
         return load(JanitorSettings, client_environment(data, os.environ))
     except SettingsError as error:
-        for fault in error.faults:
-            typer.echo(f"paquebot: {fault}", err=True)
-        raise typer.Exit(2) from None
+        refuse_settings(data, error)
 
 
 def _guarded(work: Callable[[], T]) -> T:
