@@ -22,6 +22,7 @@ from paquebot.blobs import BlobStore, new_ulid
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.delivery.service import DeliverySettings, main
+from paquebot.janitor import backlog
 from paquebot.mailstore import Mailstore, StoredMessage
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.queue import Publication, Queue, deliver_ready, stream
@@ -430,14 +431,21 @@ async def test_an_account_that_was_deleted(post: Post) -> None:
 
 
 async def test_a_sender_who_cannot_be_told(post: Post) -> None:
-    """The sender is over quota too: the notification is tried, then given up, and nothing stays in the queue."""
+    """The sender is over quota too: the notification is tried, then the job is held; a release tells it when it can."""
     await post.accept("bob@example.org")
     async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
         [first] = await post.arrived(post.bob)
         await post.directory.set_account("bob@example.org", quota_bytes=first.size)
         await post.accept(await over_quota(post))
         await post.settled()
-    assert len(await post.inbox(post.bob)) == 1
+        [held] = await post.held()
+        assert "nobody can be told: VERDICT_OVER_QUOTA" in held.reason
+        assert len(await post.inbox(post.bob)) == 1
+
+        await post.directory.set_account("bob@example.org", quota_bytes=0)
+        await backlog.release(post.queue, [item async for item in backlog.waiting(post.queue, state="held")])
+        await post.arrived(post.bob, 2)
+        await post.settled()
     assert (await stream.counts(post.queue)).total() == 0
 
 

@@ -147,7 +147,7 @@ class Worker:
         except TEMPORARY as error:
             await self._again(work.handle, type(error).__name__)
         except SenderUncertain as error:
-            await self._without_report(work.handle, str(error))
+            await self._hold_or_again(work.handle, f"nobody can be told: {error}", again="sender_uncertain")
         except Exception as error:  # noqa: BLE001 - a job that fails in our hands is told apart from the others
             _log.exception("settlement_failed", subject=work.handle.subject)
             await self._hold_or_again(work.handle, f"{type(error).__name__}: {error}")
@@ -155,18 +155,10 @@ class Worker:
     def _is_last(self, handle: Job) -> bool:
         return handle.deliveries >= self._load.tries
 
-    async def _without_report(self, handle: Job, reason: str) -> None:
-        """Nobody can be told for now; after the last try nobody is."""
+    async def _hold_or_again(self, handle: Job, reason: str, again: str = "failed") -> None:
+        """After the last try the whole job is put aside: what is done of it already has no effect on a release."""
         if not self._is_last(handle):
-            await self._again(handle, "sender_uncertain")
-            return
-        _log.warning("report_given_up", subject=handle.subject, reason=reason)
-        with contextlib.suppress(QueueUnavailable):
-            await handle.ack_soon()
-
-    async def _hold_or_again(self, handle: Job, reason: str) -> None:
-        if not self._is_last(handle):
-            await self._again(handle, "failed")
+            await self._again(handle, again)
             return
         try:
             await self._settlement.hold(handle.subject, handle.payload, reason)
