@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
@@ -114,7 +115,7 @@ def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Aw
 
 
 def _settings(data: DataOption) -> JanitorSettings:
-    log.set_up("janitor", level="warning")
+    log.set_up("janitor", level="error", stream=sys.stderr)  # stdout is for the answer
     try:
         return load(JanitorSettings, client_environment(data, os.environ))
     except SettingsError as error:

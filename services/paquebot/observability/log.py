@@ -12,7 +12,7 @@ import math
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 _ids: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("ids")
 _RESERVED = "fields"
@@ -115,9 +115,9 @@ def _written(value: Any) -> str:
         return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
-def set_up(service: str, *, level: str = "info", addresses: bool = False) -> None:
-    """Log JSON lines of `service` to stdout."""
-    handler = logging.StreamHandler(sys.stdout)
+def set_up(service: str, *, level: str = "info", addresses: bool = False, stream: TextIO | None = None) -> None:
+    """Log JSON lines of `service` to stdout, or to `stream`."""
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(_JsonFormatter(service))
     root = logging.getLogger()
     root.handlers[:] = [handler]
