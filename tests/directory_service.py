@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import urllib.parse
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from grpc.aio import Channel
 
+import roles
 from loopback import free_port
 from paquebot.recipient_validation.service import NAME, main
 from paquebot.recipient_validation.settings import RecipientValidationSettings
@@ -17,14 +17,13 @@ from paquebot.rpc import AuthenticationClient, DirectoryClient, ValidationClient
 from paquebot.rpc.validation import ValidationCacheSettings
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.health import Health
-from paquebot.runtime.migrations import bootstrap_roles, migrate
+from paquebot.runtime.migrations import migrate
 from paquebot.runtime.service import Context
 from paquebot.runtime.settings import Seconds, load
 from paquebot.v1 import directory_pb2 as pb
 
 ADMIN_TOKEN = "the admin token of tests"
 ROLE = "paquebot_recipient_validation"
-_ROLE_PASSWORD = "role secret of tests"
 
 CHEAP_HASHES = {
     "PAQUEBOT_ARGON2_PASSES": "1",
@@ -62,15 +61,13 @@ class DirectoryService:
 
 def role_dsn(admin_dsn: str) -> str:
     """The DSN with which the service itself logs in: only the rights of its role."""
-    parts = urllib.parse.urlsplit(admin_dsn)
-    hosts = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{ROLE}:{urllib.parse.quote(_ROLE_PASSWORD)}@{hosts}").geturl()
+    return roles.role_dsn(admin_dsn, ROLE)
 
 
 @contextlib.asynccontextmanager
 async def directory_service(admin_dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
     """Migrate the database, run the service as `paquebot recipient-validation` does, and end it by its drain."""
-    await bootstrap_roles(admin_dsn, {ROLE: _ROLE_PASSWORD})
+    await roles.let_roles_log_in(admin_dsn, ROLE)
     await migrate(admin_dsn)
     async with running(role_dsn(admin_dsn), **environ) as service:
         yield service

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import datetime
 import itertools
-import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +30,15 @@ from paquebot.mailstore import Delivery, Mailstore, NewMessage
 from paquebot.queue import Queue
 from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.health import Health
-from paquebot.runtime.migrations import bootstrap_roles
 from paquebot.runtime.postgres import open_postgres
 from paquebot.runtime.settings import Seconds, Secret, load
 from paquebot.spool import Spool, SpoolSettings
+from roles import let_roles_log_in, role_dsn
 
 PASSWORD = "secret of tests"
 DOMAIN = "imap.test"
 PREFIX = b"Return-Path: <sender@example.org>\r\nDelivered-To: reader@imap.test\r\n"
 _ROLE = "paquebot_imap"
-_ROLE_PASSWORD = "imap role secret"
 _numbers = itertools.count(1)
 
 
@@ -112,12 +110,6 @@ class ImapStack:
                 await asyncio.wait_for(task, 10.0)
 
 
-def _role_dsn(admin_dsn: str) -> str:
-    parts = urllib.parse.urlsplit(admin_dsn)
-    hosts = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{_ROLE}:{urllib.parse.quote(_ROLE_PASSWORD)}@{hosts}").geturl()
-
-
 def _environ(
     nats: NatsEngine, s3: S3Engine, bucket: str, dsn: str, directory: str, certificates: Path
 ) -> dict[str, str]:
@@ -155,9 +147,9 @@ async def imap_stack_on(
         directory = await stack.enter_async_context(
             directory_service(dsn, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1000", PAQUEBOT_LOGIN_FAILURES_CLIENT="100000")
         )
-        await bootstrap_roles(dsn, {_ROLE: _ROLE_PASSWORD})
+        await let_roles_log_in(dsn, _ROLE)
         await directory.domain(DOMAIN)
-        environ = _environ(nats_engine, s3_engine, "imap-tests", _role_dsn(dsn), directory.target, certificates)
+        environ = _environ(nats_engine, s3_engine, "imap-tests", role_dsn(dsn, _ROLE), directory.target, certificates)
         postgres = await open_postgres(PostgresSettings(Secret(dsn)), "imap-tests")
         stack.push_async_callback(postgres.close)
         blobs = BlobStore(load(S3Settings, environ))

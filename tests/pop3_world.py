@@ -11,7 +11,6 @@ import contextlib
 import datetime
 import itertools
 import poplib
-import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +32,10 @@ from paquebot.pop3.service import Pop3Settings, open_server
 from paquebot.queue import Queue
 from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.health import Health
-from paquebot.runtime.migrations import bootstrap_roles
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.settings import Seconds, Secret, load
 from paquebot.spool import Spool, SpoolSettings
+from roles import let_roles_log_in, role_dsn
 
 PASSWORD = "secret of tests"
 DOMAIN = "pop3.test"
@@ -45,7 +44,6 @@ INBOX = 1
 _DATABASE = "pop3_tests"
 _BUCKET = "pop3-tests"
 _ROLE = "paquebot_pop3"
-_ROLE_PASSWORD = "pop3 role secret"
 _numbers = itertools.count(1)
 
 T = TypeVar("T")
@@ -137,12 +135,6 @@ async def until(condition: Callable[[], T], deadline: float = 10.0) -> T:
     return answer
 
 
-def role_dsn(admin_dsn: str) -> str:
-    parts = urllib.parse.urlsplit(admin_dsn)
-    hosts = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{_ROLE}:{urllib.parse.quote(_ROLE_PASSWORD)}@{hosts}").geturl()
-
-
 def _environ(nats: NatsEngine, s3: S3Engine, dsn: str, directory: str, certificates: Path) -> dict[str, str]:
     nats_login, s3_login = nats.accesses[0], s3.accesses[0]
     return {
@@ -178,9 +170,9 @@ async def pop3_stack_on(
         directory = await stack.enter_async_context(
             directory_service(dsn, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1000", PAQUEBOT_LOGIN_FAILURES_CLIENT="100000")
         )
-        await bootstrap_roles(dsn, {_ROLE: _ROLE_PASSWORD})
+        await let_roles_log_in(dsn, _ROLE)
         await directory.domain(DOMAIN)
-        environ = _environ(nats_engine, s3_engine, role_dsn(dsn), directory.target, certificates)
+        environ = _environ(nats_engine, s3_engine, role_dsn(dsn, _ROLE), directory.target, certificates)
         postgres = await open_postgres(PostgresSettings(Secret(dsn)), "pop3-tests")
         stack.push_async_callback(postgres.close)
         blobs = BlobStore(load(S3Settings, environ))

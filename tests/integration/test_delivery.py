@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import time
-import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,13 +27,13 @@ from paquebot.mailstore.names import INBOX_ID
 from paquebot.queue import Publication, Queue, deliver_ready, stream
 from paquebot.runtime.engines import PostgresSettings
 from paquebot.runtime.health import Health
-from paquebot.runtime.migrations import bootstrap_roles
 from paquebot.runtime.postgres import open_postgres
 from paquebot.runtime.service import Context
 from paquebot.runtime.settings import Secret, load
 from paquebot.spool import Spool
 from paquebot.v1.mail_pb2 import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, LocalRecipient
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob
+from roles import let_roles_log_in, role_dsn
 
 DOMAIN = "example.org"
 SUBJECT = deliver_ready(DOMAIN)
@@ -130,15 +129,13 @@ async def post(
     bucket: str,
 ) -> AsyncIterator[Post]:
     async with directory_service(database) as directory:
-        await bootstrap_roles(database, {ROLE: "delivery secret"})
+        await let_roles_log_in(database, ROLE)
         await directory.domain(DOMAIN)
         alice = await directory.account("alice@example.org")
         bob = await directory.account("bob@example.org")
         postgres = await open_postgres(PostgresSettings(dsn=Secret(database), pool_size=2), "tests")
         mailstore = Mailstore(postgres)
         nats, s3 = nats_engine.accesses[0], s3_engine.accesses[0]
-        hosts = urllib.parse.urlsplit(database)
-        role_dsn = hosts._replace(netloc=f"{ROLE}:delivery%20secret@{hosts.netloc.rpartition('@')[2]}").geturl()
         environ = {
             "PAQUEBOT_NATS_URL": nats_engine.url,
             "PAQUEBOT_NATS_USER": nats.name,
@@ -147,7 +144,7 @@ async def post(
             "PAQUEBOT_S3_BUCKET": bucket,
             "PAQUEBOT_S3_ACCESS_KEY": s3.access_key,
             "PAQUEBOT_S3_SECRET_KEY": s3.secret_key,
-            "PAQUEBOT_POSTGRES_DSN": role_dsn,
+            "PAQUEBOT_POSTGRES_DSN": role_dsn(database, ROLE),
             "PAQUEBOT_RECIPIENT_VALIDATION": directory.target,
             "PAQUEBOT_HOSTNAME": "mail.example.org",
             "PAQUEBOT_METRICS_LISTEN": "127.0.0.1:0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -288,16 +289,25 @@ async def test_engines_end_when_their_supervisor_is_killed(tmp_path: Path) -> No
         stdout=asyncio.subprocess.PIPE,
     )
     assert supervisor.stdout is not None
-    answer = json.loads(await supervisor.stdout.readline())
-    descriptors = [os.pidfd_open(pid) for pid in answer["pids"]]
-    assert len(descriptors) > 5  # PostgreSQL has children of its own
-    supervisor.kill()
+    try:
+        answer = json.loads(await supervisor.stdout.readline())
+        descriptors = list(_opened(answer["pids"]))
+        assert len(descriptors) > 5  # PostgreSQL has children of its own
+    finally:
+        supervisor.kill()
     async with asyncio.timeout(_END_SECONDS):
         await asyncio.gather(*map(_readable, descriptors), supervisor.wait())
     for descriptor in descriptors:
         os.close(descriptor)
     remove([Path(name) for name in answer["sockets"]])
     shutil.rmtree(tmp_path)
+
+
+def _opened(pids: Iterable[int]) -> Iterable[int]:
+    """A pidfd of each process that still is: some of PostgreSQL's children are short-lived."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            yield os.pidfd_open(pid)
 
 
 async def _readable(descriptor: int) -> None:

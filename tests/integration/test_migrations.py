@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
-import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from paquebot.runtime.migrations import (
 )
 from paquebot.runtime.postgres import open_postgres
 from paquebot.runtime.settings import Secret
+from roles import let_roles_log_in, role_dsn
 
 Write = Callable[..., Schema]
 
@@ -135,20 +135,13 @@ async def test_services_wait_for_their_version(database: str, package: Write) ->
     await postgres.close()
 
 
-def as_role(dsn: str, role: str, password: str) -> str:
-    parts = urllib.parse.urlsplit(dsn)
-    hosts = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{role}:{urllib.parse.quote(password, safe='')}@{hosts}").geturl()
-
-
 async def test_roles_log_in_with_their_password(database: str) -> None:
     await migrate(database)
-    password = "p@ss:w/rd' \\ é"
-    await asyncio.gather(*(bootstrap_roles(database, dict.fromkeys(ROLES, password)) for _ in range(3)))
+    await asyncio.gather(*(let_roles_log_in(database, *ROLES) for _ in range(3)))
     for role in ROLES:
-        assert await rows(as_role(database, role, password), "SELECT current_user::text") == [(role,)]
+        assert await rows(role_dsn(database, role), "SELECT current_user::text") == [(role,)]
         with pytest.raises(asyncpg.InvalidPasswordError):
-            await rows(as_role(database, role, "wrong"), "SELECT 1")
+            await rows(role_dsn(database, role).replace("p%40ss", "wrong"), "SELECT 1")
     with pytest.raises(MigrationError, match="not a role"):
         await bootstrap_roles(database, {"postgres": "x"})
 
@@ -174,8 +167,8 @@ FORBIDDEN = {
 @pytest.mark.parametrize("role", ROLES)
 async def test_each_role_has_its_own_rights(database: str, role: str) -> None:
     await migrate(database)
-    await bootstrap_roles(database, {role: "secret"})
-    connection = await asyncpg.connect(as_role(database, role, "secret"))
+    await let_roles_log_in(database, role)
+    connection = await asyncpg.connect(role_dsn(database, role))
     for statement in ALLOWED[role]:
         await connection.execute(statement)
     for statement in FORBIDDEN[role]:

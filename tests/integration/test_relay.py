@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 import time
-import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -29,7 +28,6 @@ from paquebot.queue import Publication, Queue, relay_ready, stream
 from paquebot.relay.service import main
 from paquebot.relay.settings import RelaySettings
 from paquebot.runtime.health import Health
-from paquebot.runtime.migrations import bootstrap_roles
 from paquebot.runtime.service import Context
 from paquebot.runtime.settings import load
 from paquebot.spool import Spool
@@ -37,6 +35,7 @@ from paquebot.spool.outcomes import Outcome
 from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_NEVER, NOTIFY_SUCCESS, RET_HDRS, Envelope, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
 from remote_host import DROP, SILENT, RemoteHost
+from roles import let_roles_log_in, role_dsn
 
 ROLE = "paquebot_relay"
 RAW = b"From: alice@example.org\r\nTo: a@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
@@ -154,9 +153,8 @@ async def post(
     async with directory_service(database) as directory, DnsServer({"example.net": ZONE}) as dns:
         await directory.domain("example.org")
         await directory.account("alice@example.org")
-        await bootstrap_roles(database, {ROLE: "role secret"})
-        parts = urllib.parse.urlsplit(database)
-        dsn = parts._replace(netloc=f"{ROLE}:role%20secret@{parts.netloc.rpartition('@')[2]}").geturl()
+        await let_roles_log_in(database, ROLE)
+        dsn = role_dsn(database, ROLE)
         port = free_port()
         environ = {
             "PAQUEBOT_NATS_URL": nats_engine.url,
