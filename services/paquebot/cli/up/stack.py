@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import asyncpg
 
@@ -102,7 +103,7 @@ class Stack:
 
     async def _start_services(self) -> None:
         for service in SERVICES:
-            await self.supervisor.keep(service, lambda service=service: self._start_service(service))  # type: ignore[misc]
+            await self.supervisor.keep(service, partial(self._start_service, service))
         await asyncio.gather(*(self._wait_ready(service) for service in SERVICES))
 
     async def _start_service(self, service: str) -> ManagedProcess:
