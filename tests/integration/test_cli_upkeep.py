@@ -125,7 +125,7 @@ async def test_queue_hold_release_retry_drop(
     assert await outcomes.done(migrated, [queue_id]) == {(queue_id, "x@example.net")}
 
 
-async def test_a_lost_stream_is_found_and_recovered(
+async def test_what_is_young_is_left_alone_and_a_lost_stream_is_made_again(
     paquebot: CommandLine, spool: Spool, queue: Queue, blobs: BlobStore, migrated: Postgres
 ) -> None:
     await spool.accept(to("x@example.net"), RAW)
