@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from prometheus_client import REGISTRY
 
+import counted
+from counted import value
 from paquebot.blobs import BadPack, BlobMissing, BlobStore, BlobsUnavailable, PackWriter, new_ulid, pack_key
 from paquebot.blobs.pack import compress
 from paquebot.blobs.store import PackInfo
@@ -28,7 +29,11 @@ async def way(s3_engine: S3Engine) -> AsyncIterator[SlowProxy]:
 
 
 def errors(call: str) -> float:
-    return REGISTRY.get_sample_value("paquebot_engine_errors_total", {"engine": "s3", "call": call}) or 0.0
+    return counted.errors("s3", call)
+
+
+def faults(call: str, kind: str) -> float:
+    return value("paquebot_engine_errors_total", engine="s3", call=call, **{"class": kind}) or 0.0
 
 
 async def test_a_missing_object_is_named_and_is_no_error_of_s3(blobs: BlobStore) -> None:
@@ -45,12 +50,13 @@ async def test_a_missing_object_is_named_and_is_no_error_of_s3(blobs: BlobStore)
 
 async def test_a_missing_bucket_is_an_error(s3_settings: S3Settings) -> None:
     store = BlobStore(replace(s3_settings, bucket="no-such-bucket"))
-    before = errors("put")
+    before, refused = errors("put"), faults("put", "refused")
     with pytest.raises(BlobsUnavailable):
         await store.probe()
     with pytest.raises(BlobsUnavailable, match=r"AccessDenied|NoSuchBucket"):
         await store.put(new_ulid(), b"x")
     assert errors("put") == before + 1
+    assert faults("put", "refused") == refused + 1
     await store.close()
 
 
@@ -70,11 +76,13 @@ async def test_large_index_is_read_whole(blobs: BlobStore) -> None:
 async def test_a_silent_s3_does_not_hold_a_thread_for_long(way: SlowProxy, s3_settings: S3Settings) -> None:
     store = BlobStore(replace(s3_settings, endpoint=way.endpoint, timeout=Seconds(0.6), threads=1))
     way.hold()
+    before = faults("put", "timeout")
     start = time.monotonic()
     with pytest.raises(BlobsUnavailable):
         await store.put(new_ulid(), b"x" * 10)
     assert time.monotonic() - start < 1.5
     assert len(way.puts) == 1  # not tried again after so long
+    assert faults("put", "timeout") == before + 1
     way.release()
     await store.close()
 
@@ -85,6 +93,7 @@ async def test_a_cut_connection_is_tried_again(
     store = BlobStore(replace(s3_settings, endpoint=way.endpoint, threads=1))
     await store.probe()  # makes a connection that stays open
     way.hold()
+    requests = value("paquebot_s3_requests_total", call="put") or 0.0
     pack = new_ulid()
     writing = asyncio.ensure_future(store.put(pack, b"x" * 10))
     await way.until_puts(1)
@@ -92,5 +101,6 @@ async def test_a_cut_connection_is_tried_again(
     way.release()
     await writing
     assert len(way.puts) == 2
+    assert value("paquebot_s3_requests_total", call="put") == requests + 2
     assert await blobs.read_range(pack, 0, 10) == b"x" * 10
     await store.close()

@@ -34,9 +34,11 @@ async def test_output_and_errors_go_to_the_log_and_runs_are_rotated(tmp_path: Pa
     for _ in range(5):
         await process.start()
         assert await process.wait() == 1
-    assert process.log_path.read_text() == "out\nfault\n"
+    log = tmp_path / "log" / "child.log"
+    assert process.log == str(log)
+    assert log.read_text() == "out\nfault\n"
     assert process.last_words() == "fault"
-    names = sorted(path.name for path in process.log_path.parent.iterdir())
+    names = sorted(path.name for path in log.parent.iterdir())
     assert names == ["child.log", "child.log.1", "child.log.2", "child.log.3"]
 
 

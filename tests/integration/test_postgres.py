@@ -7,7 +7,9 @@ import asyncio
 import asyncpg
 import pytest
 
+from counted import value
 from loopback import free_port
+from paquebot.observability.metrics import Fault
 from paquebot.runtime.engines import PostgresSettings
 from paquebot.runtime.postgres import Connection, PostgresUnavailable, dsn_of, open_postgres
 from paquebot.runtime.settings import Seconds, Secret
@@ -81,6 +83,7 @@ async def test_deadlocks_are_done_again(database: str) -> None:
     await postgres.execute("test", "INSERT INTO t VALUES (1, 0), (2, 0)")
     both = asyncio.Barrier(2)
     tries = 0
+    again = value("paquebot_postgres_repeated_transactions_total") or 0.0
 
     async def add(first: int, second: int) -> None:
         async def work(connection: Connection) -> None:
@@ -96,6 +99,7 @@ async def test_deadlocks_are_done_again(database: str) -> None:
     await asyncio.gather(add(1, 2), add(2, 1))
     assert [row["n"] for row in await postgres.fetch("test", "SELECT n FROM t ORDER BY id")] == [2, 2]
     assert tries == 3
+    assert value("paquebot_postgres_repeated_transactions_total") == again + 1
     await postgres.close()
 
 
@@ -110,3 +114,38 @@ async def test_deadlocks_are_done_again(database: str) -> None:
 )
 def test_the_password_goes_where_there_is_none(dsn: str, password: str, whole: str) -> None:
     assert dsn_of(PostgresSettings(dsn=Secret(dsn), password=Secret(password))) == whole
+
+
+async def test_the_pool_and_its_faults_are_measured(database: str) -> None:
+    def faults(call: str) -> dict[str, float | None]:
+        labels = {"engine": "postgres", "call": call}
+        found = {
+            fault.value: value("paquebot_engine_errors_total", **labels, **{"class": fault.value}) for fault in Fault
+        }
+        return {name: number for name, number in found.items() if number}
+
+    waits = value("paquebot_postgres_pool_wait_seconds_count") or 0.0
+    postgres = await open_postgres(settings(database, timeout=0.2), "tests")
+    assert value("paquebot_postgres_pool_limit_connections") == 2
+    used = "paquebot_postgres_pool_connections"
+    async with postgres.connection("measured"):
+        assert (value(used, state="used"), value(used, state="idle")) == (1, 0)
+        async with postgres.connection("measured"):
+            waiting = asyncio.create_task(postgres.fetchval("measured", "SELECT 1"))
+            await asyncio.sleep(0)
+            assert value("paquebot_postgres_pool_waiting_calls") == 1
+    assert await waiting == 1
+    assert value("paquebot_postgres_pool_waiting_calls") == 0
+    assert (value(used, state="used"), value(used, state="idle")) == (0, 2)
+    assert value("paquebot_postgres_pool_wait_seconds_count") == waits + 3
+    assert faults("measured") == {}
+    with pytest.raises(PostgresUnavailable):
+        await postgres.execute("measured_timeout", "SELECT pg_sleep(30)")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await postgres.execute("measured_refused", "SELECT 1 FROM nothing")
+    assert (faults("measured_timeout"), faults("measured_refused")) == ({"timeout": 1}, {"refused": 1})
+    await postgres.close()
+    away = await open_postgres(settings(f"postgresql://x@127.0.0.1:{free_port()}/x"), "tests")
+    assert not await away.ready()
+    assert "connection" in faults("ready")
+    await away.close()

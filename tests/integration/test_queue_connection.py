@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
 
+from counted import errors, value
 from loopback import engine_set
 from paquebot.cli.engines.engine import start_engine
 from paquebot.cli.engines.nats import MAX_PAYLOAD, NatsAccess, NatsEngine
@@ -127,6 +127,18 @@ async def hint_heard(teller: Queue, hearer: asyncio.Queue[int], account_id: int)
     await works(hint)
 
 
+@pytest.mark.parametrize("name", ["mail.paquebot", "two words", "all.*", "a..b"])
+async def test_login_of_any_name(server: PrivateNats, name: str) -> None:
+    """A login's name need not be one that a subject can hold."""
+    server.engine = replace(server.engine, accesses=(NatsAccess(name, "secret"),))
+    await server.start()
+    queue = await Queue.open(server.settings(), "tests")
+    try:
+        await works(lambda: ensure_stream(queue))
+    finally:
+        await queue.close()
+
+
 async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened: Queue) -> None:
     consumer = Consumer(opened, "delivery", DELIVER)
     await opened.publish([JOB])
@@ -135,16 +147,21 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     await opened.hear_mailbox(42, heard.put_nowait)
     waiting = asyncio.ensure_future(consumer.fetch(1, 60.0))  # a fetch is under way when the server dies
 
+    assert value("paquebot_nats_connected") == 1
+    lost = value("paquebot_nats_connections_total", result="lost") or 0.0
     await server.kill()
     with pytest.raises(QueueUnavailable):
         await waiting
     await fails(opened.probe)
+    assert value("paquebot_nats_connected") == 0
+    assert value("paquebot_nats_connections_total", result="lost") == lost + 1
     with pytest.raises(QueueUnavailable):
         await opened.publish([JOB])
     await opened.hint_mailbox(42)  # never raises
     await server.start()
 
     await works(lambda: opened.publish([replace(JOB, payload=b"again"), JOB]))
+    assert value("paquebot_nats_connected") == 1
     assert await fetch_one(consumer) == b"again"
     await hint_heard(opened, heard, 42)
     await consumer.close()
@@ -238,14 +255,13 @@ async def test_refusals_carry_the_code(opened: Queue) -> None:
 
 
 async def test_no_message_is_an_answer_and_not_an_error_of_nats(opened: Queue) -> None:
-    labels = {"engine": "nats", "call": "api"}
-    before = REGISTRY.get_sample_value("paquebot_engine_errors_total", labels) or 0.0
+    before = errors("nats", "api")
     assert await stream.job(opened, 1) is None
     assert [job async for job in stream.jobs(opened)] == []
-    assert (REGISTRY.get_sample_value("paquebot_engine_errors_total", labels) or 0.0) == before
+    assert errors("nats", "api") == before
     with pytest.raises(QueueRefused):
         await opened.api("STREAM.INFO.NO_SUCH_STREAM")
-    assert REGISTRY.get_sample_value("paquebot_engine_errors_total", labels) == before + 1
+    assert errors("nats", "api") == before + 1
 
 
 async def test_a_schedule_is_never_early(opened: Queue) -> None:

@@ -18,18 +18,24 @@ import minio
 import urllib3
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
-from prometheus_client import Counter
 
 from paquebot.blobs.pack import PREFIX, TRAILER, BadPack, decode_entry, index_length, pack_key, parse_index
 from paquebot.blobs.ulid import ulid_time_ms
-from paquebot.observability.metrics import engine_call
+from paquebot.observability.metrics import Engine, Fault, causes, counter, engine_call, fault_of, know_calls
 from paquebot.runtime.engines import S3Settings
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
 
 T = TypeVar("T")
 
-READ_OCTETS = Counter("paquebot_blobs_read_octets_total", "Stored octets read from S3")
-WRITTEN_OCTETS = Counter("paquebot_blobs_written_octets_total", "Octets written to S3")
+_CALLS = ("put", "get", "stat", "list", "delete", "bucket_exists", "make_bucket")
+REQUESTS = counter(
+    "paquebot_s3_requests_total",
+    "Requests to S3, repeated ones included: what a provider bills; a call is one request unless that is repeated",
+    {"call": _CALLS},
+)
+READ_BYTES = counter("paquebot_s3_read_bytes_total", "Bytes of packs read from S3 (get)")
+WRITTEN_BYTES = counter("paquebot_s3_written_bytes_total", "Bytes of packs written to S3 (put)")
+_REQUEST = {call: REQUESTS.labels(call) for call in _CALLS}
 
 _TAIL = 64 * 1024  # most indexes fit: one request reads them
 _READ_OCTETS = 256 * 1024
@@ -64,7 +70,9 @@ class BlobStore:
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._bucket = settings.bucket
+        know_calls(Engine.S3, _CALLS)
         self._client = _client(settings)
+        self._may_head = True
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="s3")
 
     async def close(self) -> None:
@@ -73,18 +81,18 @@ class BlobStore:
 
     async def probe(self) -> None:
         """Raises BlobsUnavailable unless the bucket can be used."""
-        if not await self._run("bucket_exists", self._client.bucket_exists, self._bucket):
+        if not await self._run("bucket_exists", self._is_there):
             raise BlobsUnavailable(f"bucket {self._bucket} is not there")
 
     async def make_bucket(self) -> None:
         """Make the bucket unless it is there."""
-        if not await self._run("bucket_exists", self._client.bucket_exists, self._bucket):
+        if not await self._run("bucket_exists", self._is_there):
             await self._run("make_bucket", self._client.make_bucket, self._bucket)
 
     async def put(self, pack: str, data: bytes) -> None:
         """Write a pack; returns when S3 acknowledged it. Raises BlobsUnavailable."""
         await self._run("put", self._put, pack_key(pack), data)
-        WRITTEN_OCTETS.inc(len(data))
+        WRITTEN_BYTES.inc(len(data))
 
     async def read(self, ref: BlobRef) -> bytes:
         """One message. Raises BlobMissing, BadPack, BlobsUnavailable."""
@@ -108,7 +116,7 @@ class BlobStore:
             return b""
         key = pack_key(pack)
         data = await self._run("get", self._get, key, offset, length, key=key)
-        READ_OCTETS.inc(len(data))
+        READ_BYTES.inc(len(data))
         return data
 
     async def read_index(self, info: PackInfo) -> PackIndex:
@@ -145,6 +153,24 @@ class BlobStore:
         for start in range(0, len(keys), _LIST_PAGE):
             await self._run("delete", self._delete, keys[start : start + _LIST_PAGE])
 
+    def _is_there(self) -> bool:
+        """HEAD of a bucket takes the right to list it, but at SeaweedFS the right to read, which a service that only
+        writes has not. There a list tells, of a prefix that no key has: it costs more where requests are billed."""
+        if self._may_head:
+            try:
+                return self._client.bucket_exists(self._bucket)
+            except S3Error as error:
+                if error.code != "AccessDenied":
+                    raise
+        try:
+            next(iter(self._client.list_objects(self._bucket, prefix=PREFIX + "-")), None)
+        except S3Error as error:
+            if error.code == "NoSuchBucket":
+                return False
+            raise
+        self._may_head = False
+        return True
+
     def _put(self, key: str, data: bytes) -> None:
         # It can be repeated: key and content are fixed.
         self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), "application/x-paquebot-pack")
@@ -180,10 +206,10 @@ class BlobStore:
     async def _run(self, call: str, function: Callable[..., T], *args: Any, key: str = "") -> T:
         """`function(*args)` on a thread. `key`: the object that must be there."""
         loop = asyncio.get_running_loop()
-        with engine_call("s3", call):
+        with engine_call("s3", call, _fault_of):
             try:
                 async with asyncio.timeout(self._settings.timeout + _GRACE_SECONDS):
-                    return await loop.run_in_executor(self._threads, self._repeated, function, *args)
+                    return await loop.run_in_executor(self._threads, self._repeated, call, function, *args)
             except S3Error as error:
                 if not key or error.code not in ("NoSuchKey", "NoSuchObject"):
                     raise BlobsUnavailable(f"{call}: {error.code}") from error
@@ -191,18 +217,33 @@ class BlobStore:
                 raise BlobsUnavailable(f"{call}: {type(error).__name__}") from error
         raise BlobMissing(key)  # an answer, not an engine's error: raised where it is not counted as one
 
-    def _repeated(self, function: Callable[..., T], *args: Any) -> T:
+    def _repeated(self, call: str, function: Callable[..., T], *args: Any) -> T:
         """A lost connection or a 5xx is tried again, but only while a quarter of the time is not yet over: what
         fails slowly must not hold its thread for many times S3_TIMEOUT."""
         start = time.monotonic()
         for pause in _PAUSES_SECONDS:
+            _REQUEST[call].inc()
             try:
                 return function(*args)
             except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
                 if time.monotonic() - start > self._settings.timeout / 4 or not _may_pass(error):
                     raise
             time.sleep(pause)
+        _REQUEST[call].inc()
         return function(*args)
+
+
+def _fault_of(error: BaseException) -> Fault:
+    for cause in causes(error):
+        if isinstance(cause, S3Error):
+            return Fault.REFUSED
+        if isinstance(cause, urllib3.exceptions.TimeoutError):
+            return Fault.TIMEOUT
+        if isinstance(cause, urllib3.exceptions.MaxRetryError):
+            return _fault_of(cause.reason) if cause.reason is not None else Fault.CONNECTION
+        if isinstance(cause, urllib3.exceptions.HTTPError):
+            return Fault.CONNECTION
+    return fault_of(error)
 
 
 def _may_pass(error: Exception) -> bool:

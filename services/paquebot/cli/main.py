@@ -1,12 +1,20 @@
 """The command `paquebot`: the platform on one machine, its services one by one, and the operator's tools."""
 
+import os
+import signal
+import sys
+from typing import NoReturn
+
 import typer
 
 from paquebot import __version__
 from paquebot.cli.account import account_app
 from paquebot.cli.alias import alias_app
+from paquebot.cli.demo import demo_command
 from paquebot.cli.domain import domain_app
+from paquebot.cli.engine import engine_app
 from paquebot.cli.queue import queue_app
+from paquebot.cli.roundtrip import roundtrip_command
 from paquebot.cli.services import add_services
 from paquebot.cli.up.command import up
 from paquebot.cli.upkeep import add_upkeep
@@ -31,10 +39,20 @@ def _root(version: bool = typer.Option(False, "--version", help="print the versi
 app.command()(up)
 for name, part in (("domain", domain_app), ("account", account_app), ("alias", alias_app), ("queue", queue_app)):
     app.add_typer(part, name=name, rich_help_panel="Administration")
+app.add_typer(engine_app, name="engine", rich_help_panel="Evaluation")
+app.command("demo", rich_help_panel="Evaluation")(demo_command)
 add_upkeep(app)
+app.command("roundtrip", rich_help_panel="Upkeep")(roundtrip_command)
 add_services(app)
 
 
 def main() -> None:
     """The entry point of the script `paquebot`."""
+    if os.getpid() == 1:
+        # The first process of a container gets no signal that it does not ask for. Services ask by themselves, later.
+        signal.signal(signal.SIGTERM, _end)
     app()
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)

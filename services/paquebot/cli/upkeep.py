@@ -9,30 +9,23 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from paquebot.blobs import BlobStore, BlobsUnavailable
+from paquebot.blobs import BlobsUnavailable
 from paquebot.cli.connection import DataOption, client_environment, refuse_settings
+from paquebot.cli.migrate import migrate_command
+from paquebot.cli.patience import duration
 from paquebot.cli.presentation import JsonOption, Record, print_record
 from paquebot.janitor.recover import recover
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verify import verify
 from paquebot.observability import log
-from paquebot.queue import Queue, QueueUnavailable
-from paquebot.queue.stream import ensure_stream
-from paquebot.runtime.migrations import MigrationError, migrate
-from paquebot.runtime.postgres import PostgresUnavailable, dsn_of
-from paquebot.runtime.settings import SettingsError, load, parse_seconds
+from paquebot.queue import QueueUnavailable
+from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.settings import SettingsError, load
 
 T = TypeVar("T")
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-
-
-def _duration(text: str) -> float:
-    try:
-        return parse_seconds(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def add_upkeep(app: typer.Typer) -> None:
@@ -41,7 +34,7 @@ def add_upkeep(app: typer.Typer) -> None:
     app.command("verify", rich_help_panel=panel)(_verify)
     app.command("recover", rich_help_panel=panel)(_recover)
     app.command("janitor", rich_help_panel=panel)(_janitor)
-    app.command("migrate", rich_help_panel=panel)(_migrate)
+    app.command("migrate", rich_help_panel=panel)(migrate_command)
 
 
 def _verify(
@@ -66,7 +59,7 @@ def _verify(
 
 def _recover(
     since: Annotated[
-        float, typer.Option(parser=_duration, metavar="TIME", help="How far back to look, such as 12h or 7d.")
+        float, typer.Option(parser=duration, metavar="TIME", help="How far back to look, such as 12h or 7d.")
     ] = "7d",  # type: ignore[assignment]
     dry_run: DryRun = False,
     as_json: JsonOption = False,
@@ -81,26 +74,6 @@ def _janitor(dry_run: DryRun = False, as_json: JsonOption = False, data: DataOpt
     """Delete packs that nobody needs any more, and old records of deliveries and relays."""
     result = run_on_stores(data, lambda stores, settings: sweep(stores, settings, dry_run=dry_run))
     print_record(_record(result), as_json=as_json)
-
-
-def _migrate(data: DataOption = None) -> None:
-    """Bring the database schemas, the stream and the bucket to what this version needs. Safe to repeat."""
-
-    async def work(settings: JanitorSettings) -> dict[str, int]:
-        versions = await migrate(dsn_of(settings.postgres))
-        queue = await Queue.open(settings.nats, "paquebot migrate")
-        blobs = BlobStore(settings.s3)
-        try:
-            await ensure_stream(queue)
-            await blobs.make_bucket()
-        finally:
-            await queue.close()
-            await blobs.close()
-        return versions
-
-    versions = _guarded(lambda: asyncio.run(work(_settings(data))))
-    for schema, version in versions.items():
-        typer.echo(f"schema {schema} is at version {version}")
 
 
 def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Awaitable[T]]) -> T:
@@ -132,8 +105,6 @@ def _guarded(work: Callable[[], T]) -> T:
         typer.echo(f"paquebot: NATS does not answer as it should ({error}); try again when it does", err=True)
     except (PostgresUnavailable, OSError) as error:
         typer.echo(f"paquebot: PostgreSQL does not answer ({error}); try again when it does", err=True)
-    except MigrationError as error:
-        typer.echo(f"paquebot: {error}", err=True)
     raise typer.Exit(1)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import json
 import math
+import re
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +23,23 @@ from nats.aio.msg import Msg
 
 from paquebot.blobs.ulid import new_ulid
 from paquebot.observability.log import Log
-from paquebot.observability.metrics import engine_call
+from paquebot.observability.metrics import Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.runtime.engines import NatsSettings
 
 _log = Log("paquebot.queue")
+
+CONNECTED = gauge("paquebot_nats_connected", "1 while this process is connected to NATS")
+CONNECTIONS = counter(
+    "paquebot_nats_connections_total",
+    "Connections to NATS: made, lost, or not come about",
+    {"result": ("connected", "lost", "failed")},
+)
+PUBLISHED = counter(
+    "paquebot_queue_published_jobs_total",
+    "Jobs stored in the stream, by the first two tokens of their subject; later: scheduled, hold: put aside",
+    {"part": ("deliver.ready", "deliver.later", "relay.ready", "relay.later", "hold")},
+)
+_CALLS = ("publish", "publish_batch", "api", "ack")
 
 MAX_BATCH = 1000
 """Most messages in one atomic batch (the server's limit)."""
@@ -36,7 +50,9 @@ _CHECK_SECONDS = 1.0
 NO_MESSAGE = 10037
 """`QueueRefused.code`: no message found."""
 
+_SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 _HINT_MAILBOX = "hint.mailbox."
+_TRACEPARENT = "traceparent"
 
 
 class QueueUnavailable(Exception):
@@ -84,10 +100,13 @@ class Queue:
         self._opened = asyncio.Event()
         self._fault = ""
         self._hints: dict[int, set[Callable[[int], None]]] = {}
+        self.hint_trace = ""
+        """While the callbacks of a hint are called: the traceparent that came with it, or empty."""
         self._hearing = False
         self._listening = asyncio.Lock()
         self._listener: Client | None = None
         self._closing = False
+        know_calls(Engine.NATS, _CALLS)
 
     @classmethod
     async def open(cls, settings: NatsSettings, name: str = "paquebot") -> "Queue":
@@ -118,9 +137,13 @@ class Queue:
         while not self._closing:
             client, closed = Client(), asyncio.Event()
             start = time.monotonic()
+            result = "failed"
             try:
                 await self._connect(client, closed)
+                result = "lost"
                 self._client = client
+                CONNECTED.set(1)
+                CONNECTIONS.labels("connected").inc()
                 await self._listen()
                 if away:
                     _log.info("nats_connected")
@@ -132,6 +155,9 @@ class Queue:
                     _log.warning("nats_away", reason=self._fault or type(error).__name__)
                 away = True
             finally:
+                CONNECTED.set(0)
+                if not self._closing:
+                    CONNECTIONS.labels(result).inc()
                 await _discard(client)
             if not self._closing and time.monotonic() - start < _RETRY_SECONDS:
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -163,6 +189,9 @@ class Queue:
         options: dict[str, Any] = {}
         if settings.user:
             options |= {"user": settings.user, "password": str(settings.password)}
+            # Answers come to inboxes of this login alone, which a server's permissions can name.
+            if _SUBJECT.fullmatch(settings.user):
+                options["inbox_prefix"] = f"_INBOX.{settings.user}".encode()
         if settings.credentials:
             options["user_credentials"] = str(settings.credentials)
         if settings.ca:
@@ -206,7 +235,7 @@ class Queue:
     async def api(self, call: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """`$JS.API.<call>`. Raises QueueUnavailable, QueueRefused."""
         payload = json.dumps(body).encode() if body is not None else b""
-        with engine_call("nats", "api"):
+        with engine_call("nats", "api", nats_fault):
             try:
                 return await self.request("$JS.API." + call, payload)
             except QueueRefused as refused:
@@ -229,8 +258,10 @@ class Queue:
         if len(publications) > MAX_BATCH:
             raise QueueRefused(f"{len(publications)} messages are more than one batch takes")
         call = "publish_batch" if len(publications) > 1 else "publish"
-        with engine_call("nats", call):
+        with engine_call("nats", call, nats_fault):
             await self._publish(publications)
+        for publication in publications:
+            PUBLISHED.labels(_part(publication.to())).inc()
 
     async def _publish(self, publications: Sequence[Publication]) -> None:
         *before, last = publications
@@ -257,10 +288,12 @@ class Queue:
 
     # --- hints: not stored, never the only copy of a fact (invariant 4) ---
 
-    async def hint_mailbox(self, account_id: int) -> None:
-        """Tell every process that mailboxes of the account changed. Never raises."""
+    async def hint_mailbox(self, account_id: int, trace: str = "") -> None:
+        """Tell every process that mailboxes of the account changed. `trace`: the W3C traceparent of what changed
+        them. Never raises."""
+        headers = {_TRACEPARENT: trace} if trace else None
         with contextlib.suppress(QueueUnavailable, nats.errors.Error, OSError):
-            await self.client.publish(_HINT_MAILBOX + str(account_id), b"")
+            await self.client.publish(_HINT_MAILBOX + str(account_id), b"", headers=headers)
 
     async def hear_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
         """Call `callback(account_id)` at each hint for the account, from the event loop. When this returns, the
@@ -292,8 +325,22 @@ class Queue:
         if not token.isdecimal():
             return
         account_id = int(token)
+        self.hint_trace = (message.headers or {}).get(_TRACEPARENT, "")
         for callback in tuple(self._hints.get(account_id, ())):
             callback(account_id)
+        self.hint_trace = ""
+
+
+def nats_fault(error: BaseException) -> Fault:
+    if isinstance(error, QueueRefused) and error.__cause__ is None:
+        return Fault.REFUSED
+    found = fault_of(error)
+    return Fault.CONNECTION if found is Fault.OTHER and isinstance(error, QueueUnavailable) else found
+
+
+def _part(subject: str) -> str:
+    first, _, rest = subject.partition(".")
+    return first if first == "hold" else f"{first}.{rest.partition('.')[0]}"
 
 
 def _parsed(answer: Msg) -> dict[str, Any]:

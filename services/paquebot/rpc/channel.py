@@ -55,12 +55,20 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
+_FAULTS = {
+    grpc.StatusCode.DEADLINE_EXCEEDED: metrics.Fault.TIMEOUT,
+    grpc.StatusCode.UNAVAILABLE: metrics.Fault.CONNECTION,
+}
+_CALLS = ("validate", "authorize_sender", "authenticate")
+
+
 class DirectoryUnavailable(Exception):
     """recipient_validation did not answer as it should. Temporary; the cause is never for the peer."""
 
 
 def open_channel(settings: DirectoryClientSettings) -> Channel:
     """A channel to `settings.target`; connects on the first call. Close it with `await channel.close()`."""
+    metrics.know_calls(metrics.Engine.GRPC, _CALLS)
     return insecure_channel(settings.target, options=_OPTIONS)
 
 
@@ -69,10 +77,17 @@ def trace_metadata(trace: str) -> Metadata:
     return (("traceparent", trace),) if trace else ()
 
 
+def fault_of(error: BaseException) -> metrics.Fault:
+    """For the metric of failed calls."""
+    if isinstance(error, AioRpcError):
+        return _FAULTS.get(error.code(), metrics.Fault.REFUSED)
+    return metrics.Fault.CONNECTION if isinstance(error, grpc.RpcError | UsageError) else metrics.fault_of(error)
+
+
 async def call(name: str, rpc: Callable[[], Awaitable[Response]]) -> Response:
     """The answer of one call, timed as `name`. Raises DirectoryUnavailable."""
     try:
-        with metrics.engine_call("grpc", name):
+        with metrics.engine_call("grpc", name, fault_of):
             return await rpc()
     except AioRpcError as error:
         _log.warning("directory call failed", call=name, code=error.code().name, details=error.details())

@@ -6,7 +6,7 @@ import grpc
 from grpc.aio import AioRpcError, Channel, UnaryUnaryMultiCallable
 
 from paquebot.observability import metrics
-from paquebot.rpc.channel import DirectoryUnavailable
+from paquebot.rpc.channel import DirectoryUnavailable, fault_of
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.v1.directory_pb2_grpc import DirectoryStub
 
@@ -47,7 +47,7 @@ class DirectoryClient:
     async def ask(self, rpc: UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
         """Raises DirectoryRefused, DirectoryUnavailable."""
         try:
-            with metrics.engine_call("grpc", "directory"):
+            with metrics.engine_call("grpc", "directory", fault_of):
                 return await rpc(request, timeout=self._timeout, metadata=self._metadata)
         except AioRpcError as error:
             text = error.details() or error.code().name

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from grpc.aio import Channel
-from prometheus_client import Counter
 
+from paquebot.observability import trace as tracing
+from paquebot.observability.metrics import counter
 from paquebot.rpc.channel import call, trace_metadata
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import Seconds, setting
@@ -24,7 +25,12 @@ from paquebot.v1.recipient_validation_pb2 import (
 from paquebot.v1.recipient_validation_pb2_grpc import RecipientValidationStub
 
 RECIPIENTS_KEPT = 4
-CACHE = Counter("paquebot_rpc_validation_cache_total", "Validations asked of the client's cache", ["result"])
+CACHE = counter(
+    "paquebot_rpc_validation_cache_lookups_total",
+    "Forward-paths asked of this process's cache of validations",
+    {"result": ("hit", "miss")},
+)
+_HIT, _MISS = CACHE.labels("hit"), CACHE.labels("miss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,11 @@ class ValidationClient:
         asked = [path for path, validation in found.items() if validation is None]
         if asked:
             request = ValidateRequest(forward_paths=asked, reverse_path=reverse_path, may_relay=may_relay, size=size)
-            response = await call(
-                "validate",
-                lambda: self._stub.Validate(request, timeout=self._timeout, metadata=trace_metadata(trace)),
-            )
+            with tracing.span("Validate", trace, kind=tracing.Kind.CLIENT) as span:
+                metadata = trace_metadata(span.traceparent)
+                response = await call(
+                    "validate", lambda: self._stub.Validate(request, timeout=self._timeout, metadata=metadata)
+                )
             for path, validation in zip(asked, response.results, strict=True):
                 found[path] = validation
                 self._keep(path, validation, may_relay=may_relay, size=size)
@@ -87,10 +94,12 @@ class ValidationClient:
     async def authorize_sender(self, account_id: int, address: str, *, trace: str = "") -> bool:
         """May the account use `address` as its reverse-path or From address? Raises DirectoryUnavailable."""
         request = AuthorizeSenderRequest(account_id=account_id, address=address)
-        response = await call(
-            "authorize_sender",
-            lambda: self._stub.AuthorizeSender(request, timeout=self._timeout, metadata=trace_metadata(trace)),
-        )
+        with tracing.span("AuthorizeSender", trace, kind=tracing.Kind.CLIENT) as span:
+            metadata = trace_metadata(span.traceparent)
+            response = await call(
+                "authorize_sender",
+                lambda: self._stub.AuthorizeSender(request, timeout=self._timeout, metadata=metadata),
+            )
         return response.allowed
 
     def forget(self) -> None:
@@ -101,7 +110,7 @@ class ValidationClient:
         kept = self._kept.get((path, may_relay))
         # What was accepted for a size is accepted for a smaller one.
         hit = kept is not None and self._clock() < kept.until and size <= kept.size
-        CACHE.labels("hit" if hit else "miss").inc()
+        (_HIT if hit else _MISS).inc()
         return kept.validation if kept is not None and hit else None
 
     def _keep(self, path: str, validation: Validation, *, may_relay: bool, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from paquebot.runtime.settings import Listen, Octets, Seconds, Secret, setting
 
@@ -75,7 +76,20 @@ class ProcessSettings:
     drain: Seconds = setting("DRAIN", Seconds(25.0), help="longest time to end by itself after SIGTERM")
     hostname: str = setting("HOSTNAME", "localhost", help="the name this host gives itself in SMTP, Received and DSNs")
     in_flight: Octets = setting("IN_FLIGHT", Octets(256 * 2**20), help="most message octets in memory at once")
+    trace_endpoint: str = setting(
+        "TRACE_ENDPOINT", "", help="OTLP/gRPC collector, http:// or https://; empty: no traces"
+    )
+    trace_sample: float = setting("TRACE_SAMPLE", 0.01, help="the part of new traces that is recorded, 0 to 1")
 
     def __post_init__(self) -> None:
+        if self.trace_endpoint and not _is_http(self.trace_endpoint):
+            raise ValueError(f"PAQUEBOT_TRACE_ENDPOINT: {self.trace_endpoint!r} is no http:// or https:// URL")
+        if not 0 <= self.trace_sample <= 1:
+            raise ValueError(f"PAQUEBOT_TRACE_SAMPLE: {self.trace_sample} is not between 0 and 1")
         if self.log_level.lower() not in LOG_LEVELS:
             raise ValueError(f"PAQUEBOT_LOG_LEVEL: {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
+
+
+def _is_http(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

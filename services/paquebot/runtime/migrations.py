@@ -15,6 +15,7 @@ import hmac
 import importlib.resources
 import re
 import secrets
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,8 @@ ROLES = (
 """The services' database roles. Migrations grant to them; `bootstrap_roles` lets them log in."""
 
 _TRIES = 10
+_CONNECT_SECONDS = 5.0
+_MAINTENANCE_DATABASE = "postgres"  # every PostgreSQL has it: from there others are made
 _LOCK = 0x70617175  # any constant: all migrators of a database share it
 _FILE = re.compile(r"([0-9]{4})_[a-z0-9_]+\.sql")
 _FLOOR = re.compile(r"^-- floor: ([0-9]+)$", re.MULTILINE)
@@ -206,6 +209,32 @@ async def wait_for_version(
         if found is not None and found.version >= needed:
             return found
         await asyncio.sleep(poll)
+
+
+async def make_database(dsn: str) -> str:
+    """Make the database of `dsn` unless it is there, logging in to `postgres` instead; its name, or empty: it was
+    there. Safe with others doing the same. Raises asyncpg's exceptions."""
+    try:
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+    except asyncpg.InvalidCatalogNameError:
+        return await _make_database(dsn)
+    await connection.close()
+    return ""
+
+
+async def _make_database(dsn: str) -> str:
+    parts = urllib.parse.urlsplit(dsn)
+    elsewhere = parts._replace(path=f"/{_MAINTENANCE_DATABASE}").geturl()
+    name = urllib.parse.unquote(parts.path.removeprefix("/"))
+    quoted = name.replace('"', '""')
+    connection = await asyncpg.connect(elsewhere, timeout=_CONNECT_SECONDS)
+    try:
+        await connection.execute(f'CREATE DATABASE "{quoted}"')
+    except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
+        return ""  # another of our kind was first
+    finally:
+        await connection.close()
+    return name
 
 
 async def ensure_roles(connection: Any, roles: Sequence[str] = ROLES) -> None:

@@ -8,13 +8,25 @@ statement stay asyncpg's own exceptions.
 import asyncio
 import contextlib
 import random
+import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
 
-from paquebot.observability.metrics import engine_call
+from paquebot.observability.metrics import (
+    FAST,
+    Engine,
+    Fault,
+    causes,
+    counter,
+    engine_call,
+    fault_of,
+    gauge,
+    histogram,
+    know_calls,
+)
 from paquebot.runtime.engines import PostgresSettings
 
 T = TypeVar("T")
@@ -41,6 +53,21 @@ _CONNECT_SECONDS = 5.0
 _IDLE_SECONDS = 300.0
 
 
+POOL = gauge(
+    "paquebot_postgres_pool_connections", "Connections of this process to PostgreSQL", {"state": ("used", "idle")}
+)
+POOL_LIMIT = gauge(
+    "paquebot_postgres_pool_limit_connections", "Most connections of this process (PAQUEBOT_POSTGRES_POOL)"
+)
+POOL_WAITING = gauge("paquebot_postgres_pool_waiting_calls", "Calls that wait for a connection of the pool")
+POOL_WAIT = histogram(
+    "paquebot_postgres_pool_wait_seconds", "Wait of one call for a connection of the pool", buckets=FAST
+)
+AGAIN = counter(
+    "paquebot_postgres_repeated_transactions_total", "Transactions done again after a deadlock or serialization failure"
+)
+
+
 class PostgresUnavailable(Exception):
     """PostgreSQL cannot answer now; the same call may succeed later. The cause is chained, never shown to
     peers.
@@ -50,12 +77,23 @@ class PostgresUnavailable(Exception):
 @contextlib.contextmanager
 def _translated(call: str) -> Iterator[None]:
     try:
-        with engine_call("postgres", call):
+        with engine_call("postgres", call, _fault_of):
             yield
     except _AWAY as error:
         if isinstance(error, ValueError):  # an argument that does not fit its type: ours, not the engine's
             raise
         raise PostgresUnavailable(call) from error
+
+
+def _fault_of(error: BaseException) -> Fault:
+    for cause in causes(error):
+        if isinstance(cause, asyncpg.QueryCanceledError):  # the statement's own timeout
+            return Fault.TIMEOUT
+        if isinstance(cause, asyncpg.PostgresConnectionError | asyncpg.InterfaceError):
+            return Fault.CONNECTION
+        if isinstance(cause, asyncpg.PostgresError):
+            return Fault.REFUSED
+    return fault_of(error)
 
 
 class Postgres:
@@ -70,8 +108,21 @@ class Postgres:
     async def connection(self, call: str) -> AsyncIterator[Connection]:
         """A connection in autocommit, for the time of the block, counted as `call`."""
         with _translated(call):
-            async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
+            async with self._acquired() as connection:
                 yield connection
+
+    @contextlib.asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[Connection]:
+        start = time.perf_counter()
+        try:
+            with POOL_WAITING.track_inprogress():
+                connection = await self._pool.acquire(timeout=_CONNECT_SECONDS)
+        finally:
+            POOL_WAIT.observe(time.perf_counter() - start)
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
 
     @contextlib.asynccontextmanager
     async def transaction(self, call: str, *, snapshot: bool = False) -> AsyncIterator[Connection]:
@@ -95,6 +146,7 @@ class Postgres:
             except _AGAIN as error:
                 if attempt == _TRIES:
                     raise PostgresUnavailable(call) from error
+            AGAIN.inc()
             # Whoever won needs a moment to go on, or both would meet again.
             await asyncio.sleep(_AGAIN_SECONDS * attempt * random.uniform(0.5, 1.5))  # noqa: S311
         raise AssertionError("unreachable")
@@ -172,4 +224,8 @@ async def open_postgres(settings: PostgresSettings, application: str) -> Postgre
             "jit": "off",
         },
     )
+    POOL_LIMIT.set(settings.pool_size)
+    POOL.labels("idle").set_function(pool.get_idle_size)
+    POOL.labels("used").set_function(lambda: pool.get_size() - pool.get_idle_size())
+    know_calls(Engine.POSTGRES, ("ready",))
     return Postgres(pool)

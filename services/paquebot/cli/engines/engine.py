@@ -59,7 +59,7 @@ class Engine(Protocol):
         """Try the engine's real work once. Raises NotReadyYet, or EngineError when waiting is no use."""
 
 
-async def start_engine(engine: Engine, log_dir: Path, deadline_seconds: float = 60.0) -> ManagedProcess:
+async def start_engine(engine: Engine, log_dir: Path | None, deadline_seconds: float = 60.0) -> ManagedProcess:
     """Prepare, start and wait until the engine does its work. Nothing is left running after an error.
 
     Raises EngineError: busy port, unusable data directory, missing program, early end, or not ready in time.
@@ -89,9 +89,9 @@ async def wait_ready(engine: Engine, process: ManagedProcess, deadline_seconds: 
                     reason = str(fault)
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        text = f"{engine.name} was not ready after {deadline_seconds:g} s ({reason}); see {process.log_path}"
+        text = f"{engine.name} was not ready after {deadline_seconds:g} s ({reason}); see {process.log}"
         raise EngineError(text) from None
-    raise EngineError(f"{engine.name} ended at start: {process.last_words()} (see {process.log_path})")
+    raise EngineError(f"{engine.name} ended at start: {process.last_words()} (see {process.log})")
 
 
 async def check_ports(claims: Sequence[PortClaim]) -> None:

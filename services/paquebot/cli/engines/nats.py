@@ -16,6 +16,7 @@ from paquebot.cli.engines.binaries import script
 from paquebot.cli.engines.engine import EngineError, NotReadyYet, PortClaim, make_directory, write_durably
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
 from paquebot.cli.engines.process import Command
+from paquebot.runtime.settings import Listen
 
 MAX_PAYLOAD = 8 * 1024 * 1024  # octets; a job is at most 512 KiB, the rest is room for operators' tools
 _TIMEOUT_SECONDS = 2.0
@@ -71,8 +72,8 @@ class NatsEngine:
         """The server's configuration file; its format is a superset of JSON."""
         settings = {
             "server_name": self.server_name,
-            "listen": f"{self.host}:{self.ports_used.nats}",
-            "http": f"{self.monitor_host}:{self.ports_used.nats_monitor}",
+            "listen": str(Listen(self.host, self.ports_used.nats)),
+            "http": str(Listen(self.monitor_host, self.ports_used.nats_monitor)),
             "max_payload": MAX_PAYLOAD,
             "jetstream": {"store_dir": str(self.data_dir), "sync_interval": "always"},
             "authorization": {"users": [access.configuration() for access in self.accesses]},

@@ -96,6 +96,8 @@ class PostgresEngine:
         else:
             await self._initialise(programs, credentials)
         credentials.take(self._cluster)
+        # Kubernetes opens a volume to the pod's group at each mount (fsGroup), which PostgreSQL refuses.
+        self._cluster.chmod(0o700)
         self._write_settings(credentials)
 
     def command(self) -> Command:
@@ -189,7 +191,9 @@ class PostgresEngine:
         lock.unlink(missing_ok=True)
 
     def _write_settings(self, credentials: Credentials) -> None:
-        values = {"host": self.host, "port": self.ports_used.postgres, "hba": self._authentication_file}
+        # PostgreSQL takes :: for IPv6 alone, unlike the others.
+        host = "*" if self.host == "::" else self.host
+        values = {"host": host, "port": self.ports_used.postgres, "hba": self._authentication_file}
         settings = _SETTINGS.format(max_connections=MAX_CONNECTIONS, **values)
         files = ((self._settings_file, settings), (self._authentication_file, _HOST_BASED_AUTHENTICATION))
         for path, text in files:

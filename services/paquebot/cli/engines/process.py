@@ -3,7 +3,7 @@
 Invariants:
 - the child is in a process group of its own, so Ctrl-C on the terminal reaches only the supervisor;
 - the child gets `Command.death_signal` from the kernel when the supervisor dies, however it dies (see `guard`);
-- its output goes to a file, never to a pipe, so a slow supervisor cannot block it.
+- its output goes to a file, or is the supervisor's own, never to a pipe: a slow supervisor cannot block it.
 
 The kernel watches the *thread* that started the child: call `ManagedProcess.start` on a thread that lives as long
 as the process, normally the main thread's event loop.
@@ -19,6 +19,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 _GUARD = Path(__file__).with_name("guard.py")
 _LOGS_KEPT = 3
@@ -48,12 +49,15 @@ class Command:
 
 
 class ManagedProcess:
-    """One child process. It can be started again after it ended."""
+    """One child process. It can be started again after it ended.
 
-    def __init__(self, name: str, command: Command, log_dir: Path) -> None:
+    Its output goes to `<log_dir>/<name>.log`; without a directory it goes where ours goes, as in a container.
+    """
+
+    def __init__(self, name: str, command: Command, log_dir: Path | None) -> None:
         self.name = name
         self.command = command
-        self.log_path = log_dir / f"{name}.log"
+        self._log_path = None if log_dir is None else log_dir / f"{name}.log"
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -74,18 +78,24 @@ class ManagedProcess:
         """Rotate the log and start the child. Raises OSError when the program cannot be run."""
         if self.running:
             raise RuntimeError(f"{self.name} runs already")
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        rotate(self.log_path)
-        with open(self.log_path, "ab") as log:  # noqa: ASYNC230  (a local file, once per start)
-            self._process = await asyncio.create_subprocess_exec(
-                *self.command.guarded_argv(os.getpid()),
-                cwd=self.command.cwd,
-                env=dict(self.command.env),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
+        if self._log_path is None:
+            self._process = await self._spawn(None)
+            return
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        rotate(self._log_path)
+        with open(self._log_path, "ab") as log:  # noqa: ASYNC230  (a local file, once per start)
+            self._process = await self._spawn(log)
+
+    async def _spawn(self, log: BinaryIO | None) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self.command.guarded_argv(os.getpid()),
+            cwd=self.command.cwd,
+            env=dict(self.command.env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=None if log is None else asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     async def wait(self) -> int:
         """Wait until the child ends; its return code as in `returncode`."""
@@ -117,10 +127,17 @@ class ManagedProcess:
 
     def last_words(self) -> str:
         """The last line of its log that has text, for a sentence to a person."""
-        with contextlib.suppress(FileNotFoundError), open(self.log_path, "rb") as log:
+        if self._log_path is None:
+            return "it said why above"
+        with contextlib.suppress(FileNotFoundError), open(self._log_path, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return last_line(log.read())
         return ""
+
+    @property
+    def log(self) -> str:
+        """Where to look, for a sentence to a person."""
+        return "the lines above" if self._log_path is None else str(self._log_path)
 
     def _started(self) -> asyncio.subprocess.Process:
         if self._process is None:

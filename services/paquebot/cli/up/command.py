@@ -16,7 +16,7 @@ from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.demo import ensure_demo
 from paquebot.cli.up.environment import Plan
 from paquebot.cli.up.layout import SERVICES, Layout, Ports, UpError
-from paquebot.cli.up.roundtrip import PASSWORD, READER, SENDER, Timed, round_trip
+from paquebot.cli.up.roundtrip import PASSWORD, READER, SENDER, Timed, local_route, round_trip
 from paquebot.cli.up.stack import Stack
 
 DEFAULT_DATA = Path(".paquebot")
@@ -122,7 +122,7 @@ async def _demo(console: Console, plan: Plan, step: Callable[[str], None]) -> No
     def say(timed: Timed) -> None:
         console.print(f"[green]{timed.seconds * 1000:6.0f} ms[/]  {timed.what}")
 
-    await asyncio.to_thread(round_trip, plan, say)
+    await asyncio.to_thread(round_trip, local_route(plan), say)
     console.print()
 
 

@@ -17,13 +17,19 @@ async def ensure_demo(plan: Plan) -> bool:
     channel = open_channel(settings)
     try:
         client = DirectoryClient(channel, settings, plan.secrets.admin_token)
-        made = await _ensure_domain(client, plan.domain)
-        for name in (SENDER, READER):
-            made = await _ensure_account(client, f"{name}@{plan.domain}", name.title()) or made
+        return await ensure_accounts(client, plan.domain, PASSWORD)
     except (DirectoryRefused, DirectoryUnavailable) as error:
         raise UpError(f"the demo domain could not be made: {error}") from error
     finally:
         await channel.close()
+
+
+async def ensure_accounts(client: DirectoryClient, domain: str, password: str) -> bool:
+    """Make the domain with alice and bob where missing; True: something was made.
+    Raises DirectoryRefused, DirectoryUnavailable."""
+    made = await _ensure_domain(client, domain)
+    for name in (SENDER, READER):
+        made = await _ensure_account(client, f"{name}@{domain}", name.title(), password) or made
     return made
 
 
@@ -35,8 +41,8 @@ async def _ensure_domain(client: DirectoryClient, name: str) -> bool:
     return True
 
 
-async def _ensure_account(client: DirectoryClient, address: str, display_name: str) -> bool:
-    request = CreateAccountRequest(address=address, password=PASSWORD, display_name=display_name)
+async def _ensure_account(client: DirectoryClient, address: str, display_name: str, password: str) -> bool:
+    request = CreateAccountRequest(address=address, password=password, display_name=display_name)
     try:
         await client.ask(client.stub.CreateAccount, request)
     except DirectoryRefused as refused:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from paquebot.cli.engines.grants import nats_access, s3_access
 from paquebot.cli.engines.nats import NatsAccess, NatsEngine
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.postgres import PostgresEngine
@@ -14,6 +15,7 @@ from paquebot.cli.up.layout import Layout, Ports, Secrets, listen
 DATABASE = "paquebot"
 BUCKET = "paquebot"
 LOGIN = "paquebot"
+"""The operators' login, which may do all."""
 _DRAIN = "10s"
 
 
@@ -31,12 +33,16 @@ class Plan:
 
     @property
     def nats(self) -> NatsEngine:
-        return NatsEngine(self.layout.data / "nats", (NatsAccess(LOGIN, self.secrets.nats),), self.ports.engines)
+        logins = (nats_access(user, password) for user, password in self.secrets.nats_users.items())
+        accesses = (NatsAccess(LOGIN, self.secrets.nats), *logins)
+        return NatsEngine(self.layout.data / "nats", accesses, self.ports.engines)
 
     @property
     def s3(self) -> S3Engine:
-        access = S3Access(LOGIN, LOGIN, self.secrets.s3)
-        return S3Engine(self.layout.data / "s3", (access,), BUCKET, self.ports.engines)
+        keys = self.secrets.s3_users.items()
+        identities = (s3_access(user, _access_key(user), secret_key, BUCKET) for user, secret_key in keys)
+        accesses = (S3Access(LOGIN, LOGIN, self.secrets.s3), *identities)
+        return S3Engine(self.layout.data / "s3", accesses, BUCKET, self.ports.engines)
 
     @property
     def postgres(self) -> PostgresEngine:
@@ -64,8 +70,8 @@ class Plan:
         return {
             **self._directory(),
             **self._admin(),
-            **self._nats(),
-            **self._s3(),
+            **self._nats(LOGIN, self.secrets.nats),
+            **self._s3(LOGIN, self.secrets.s3),
             "PAQUEBOT_POSTGRES_DSN": self.postgres.dsn(DATABASE),
             "PAQUEBOT_HOSTNAME": self.hostname,
         }
@@ -79,24 +85,24 @@ class Plan:
                     "PAQUEBOT_SMTP_SUBMISSION_LISTEN": listen(ports.submission),
                     "PAQUEBOT_SMTP_SUBMISSIONS_LISTEN": listen(ports.submissions),
                 }
-                return {**own, **self._nats(), **self._s3(), **self._tls()}
+                return {**own, **self._queue_and_packs(service), **self._tls()}
             case "recipient_validation":
                 own = {"PAQUEBOT_GRPC_LISTEN": listen(ports.grpc)}
-                return {**own, **self._admin(), **self._nats(), **self._postgres(service)}
+                return {**own, **self._admin(), **self._postgres(service)}
             case "imap":
                 own = {
                     "PAQUEBOT_IMAP_LISTEN": listen(ports.imap),
                     "PAQUEBOT_IMAPS_LISTEN": listen(ports.imaps),
                 }
-                return {**own, **self._nats(), **self._s3(), **self._tls(), **self._postgres(service)}
+                return {**own, **self._queue_and_packs(service), **self._tls(), **self._postgres(service)}
             case "pop3":
                 own = {
                     "PAQUEBOT_POP3_LISTEN": listen(ports.pop3),
                     "PAQUEBOT_POP3S_LISTEN": listen(ports.pop3s),
                 }
-                return {**own, **self._nats(), **self._s3(), **self._tls(), **self._postgres(service)}
+                return {**own, **self._queue_and_packs(service), **self._tls(), **self._postgres(service)}
             case _:
-                return {**self._nats(), **self._s3(), **self._postgres(service)}
+                return {**self._queue_and_packs(service), **self._postgres(service)}
 
     def _directory(self) -> dict[str, str]:
         return {"PAQUEBOT_RECIPIENT_VALIDATION": listen(self.ports.services.grpc)}
@@ -104,19 +110,24 @@ class Plan:
     def _admin(self) -> dict[str, str]:
         return {"PAQUEBOT_ADMIN_TOKEN": self.secrets.admin_token}
 
-    def _nats(self) -> dict[str, str]:
+    def _queue_and_packs(self, service: str) -> dict[str, str]:
+        """A service's own logins, which open what its grants say."""
+        nats = self._nats(service, self.secrets.nats_users[service])
+        return {**nats, **self._s3(_access_key(service), self.secrets.s3_users[service])}
+
+    def _nats(self, user: str, password: str) -> dict[str, str]:
         return {
             "PAQUEBOT_NATS_URL": self.nats.url,
-            "PAQUEBOT_NATS_USER": LOGIN,
-            "PAQUEBOT_NATS_PASSWORD": self.secrets.nats,
+            "PAQUEBOT_NATS_USER": user,
+            "PAQUEBOT_NATS_PASSWORD": password,
         }
 
-    def _s3(self) -> dict[str, str]:
+    def _s3(self, access_key: str, secret_key: str) -> dict[str, str]:
         return {
             "PAQUEBOT_S3_ENDPOINT": f"http://{self.s3.endpoint}",
             "PAQUEBOT_S3_BUCKET": BUCKET,
-            "PAQUEBOT_S3_ACCESS_KEY": LOGIN,
-            "PAQUEBOT_S3_SECRET_KEY": self.secrets.s3,
+            "PAQUEBOT_S3_ACCESS_KEY": access_key,
+            "PAQUEBOT_S3_SECRET_KEY": secret_key,
         }
 
     def _tls(self) -> dict[str, str]:
@@ -127,3 +138,7 @@ class Plan:
 
     def _postgres(self, service: str) -> dict[str, str]:
         return {"PAQUEBOT_POSTGRES_DSN": self.role_dsn(f"paquebot_{service}")}
+
+
+def _access_key(user: str) -> str:
+    return f"{LOGIN}-{user}"

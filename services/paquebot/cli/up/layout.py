@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from paquebot.cli.engines.engine import EngineError, make_directory, write_durably
+from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option_name
 from paquebot.runtime.migrations import ROLES
 
@@ -74,10 +75,12 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Made once for a data directory; never shown."""
+    """Made once for a data directory; never shown. `nats` and `s3` open everything, for operators."""
 
     nats: str
     s3: str
+    nats_users: Mapping[str, str]
+    s3_users: Mapping[str, str]
     postgres: str
     admin_token: str
     roles: Mapping[str, str]
@@ -129,11 +132,19 @@ class Layout:
         """Read the secrets, or make them the first time. Raises UpError."""
         path = self.data / "secrets.json"
         known = _known_secrets(path) if path.exists() else {}
-        names = ("nats", "s3", "postgres", "admin_token", *ROLES)
+        logins = (*(f"nats.{user}" for user in NATS_USERS), *(f"s3.{user}" for user in S3_USERS))
+        names = ("nats", "s3", "postgres", "admin_token", *ROLES, *logins)
         values = {name: known.get(name) or secrets.token_urlsafe(24) for name in names}
         write_durably(path, json.dumps(values, indent=1))
-        roles = {role: values.pop(role) for role in ROLES}
-        return Secrets(roles=roles, **values)
+        return Secrets(
+            nats=values["nats"],
+            s3=values["s3"],
+            nats_users={user: values[f"nats.{user}"] for user in NATS_USERS},
+            s3_users={user: values[f"s3.{user}"] for user in S3_USERS},
+            postgres=values["postgres"],
+            admin_token=values["admin_token"],
+            roles={role: values[role] for role in ROLES},
+        )
 
 
 def _known_secrets(path: Path) -> dict[str, str]:

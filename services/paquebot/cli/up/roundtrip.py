@@ -1,4 +1,4 @@
-"""The main job, once, in front of the user: alice submits a message to bob, and bob reads it over IMAP and POP3.
+"""The main job, once, in front of the user: one account submits a message, another reads it over IMAP and POP3.
 
 Done with Python's own mail clients, which know nothing of this platform.
 """
@@ -8,13 +8,17 @@ import email.message
 import email.policy
 import email.utils
 import imaplib
+import ipaddress
 import poplib
 import smtplib
+import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.environment import Plan
@@ -25,6 +29,12 @@ SENDER = "alice"
 READER = "bob"
 _DEADLINE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.02
+_ATTACHMENT = bytes(range(256)) * 8
+_LATEST = 20  # messages of the maildrop that are looked at
+
+
+class RoundTripError(UpError):
+    """The message did not make its way; one sentence that says where it stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +45,88 @@ class Timed:
     seconds: float
 
 
-def round_trip(plan: Plan, say: Callable[[Timed], None]) -> None:
-    """Send, wait, read twice. Each step is told with its time. Raises UpError with the reason. Blocks."""
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A listener. `implicit`: TLS from the first octet; otherwise STARTTLS."""
+
+    host: str
+    port: int
+    implicit: bool = False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """An account with its password."""
+
+    address: str
+    password: str
+
+    @property
+    def name(self) -> str:
+        return self.address.partition("@")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a message goes in and comes out. `client`: the address of ours that Received must show; empty: any."""
+
+    submission: Endpoint
+    imap: Endpoint
+    pop3: Endpoint
+    tls: ssl.SSLContext
+    sender: Login
+    reader: Login
+    client: str = ""
+    patience_seconds: float = 0.0
+
+
+class NamedContext(ssl.SSLContext):
+    """Looks for one name in certificates, whatever host name or address was connected to."""
+
+    name: str | None = None
+
+    def wrap_socket(self, sock: socket.socket, **options: Any) -> ssl.SSLSocket:  # type: ignore[override]
+        return super().wrap_socket(sock, **{**options, "server_hostname": self.name or options.get("server_hostname")})
+
+
+def client_context(*, name: str = "", ca: Path | None = None, verify: bool = True) -> ssl.SSLContext:
+    """TLS of a client that trusts `ca`, or the system where that file is missing or empty, and looks for `name`.
+    Raises OSError, ssl.SSLError."""
+    context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.name = name or None
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif ca is not None and ca.is_file() and ca.stat().st_size:
+        context.load_verify_locations(cafile=str(ca))
+    else:
+        context.load_default_certs()
+    return context
+
+
+def local_route(plan: Plan) -> Route:
+    """From alice to bob on a local platform."""
+    ports = plan.ports.services
+    return Route(
+        submission=Endpoint(LOOPBACK, ports.submissions, implicit=True),
+        imap=Endpoint(LOOPBACK, ports.imaps, implicit=True),
+        pop3=Endpoint(LOOPBACK, ports.pop3s, implicit=True),
+        tls=client_context(ca=plan.layout.certificate),
+        sender=Login(f"{SENDER}@{plan.domain}", PASSWORD),
+        reader=Login(f"{READER}@{plan.domain}", PASSWORD),
+    )
+
+
+def round_trip(route: Route, say: Callable[[Timed], None]) -> None:
+    """Send, wait, read twice. Each step is told with its time. Raises RoundTripError with the reason. Blocks."""
     mark = uuid.uuid4().hex
-    tls = ssl.create_default_context(cafile=str(plan.layout.certificate))
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("submit", lambda: _submit(plan, tls, mark)),
-        ("imap", lambda: _read_imap(plan, tls, mark)),
-        ("pop3", lambda: _read_pop3(plan, tls, mark)),
+        ("submission", lambda: _submit(route, mark)),
+        ("imap", lambda: _read_imap(route, mark)),
+        ("pop3", lambda: _read_pop3(route, mark)),
     )
     start = time.perf_counter()
     for name, step in steps:
@@ -50,44 +134,69 @@ def round_trip(plan: Plan, say: Callable[[Timed], None]) -> None:
         try:
             what = step()
         except (OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.error_proto) as error:
-            raise UpError(f"the round trip failed at {name}: {type(error).__name__}: {error}") from error
+            endpoint: Endpoint = getattr(route, name)
+            text = f"the round trip failed at {name} ({endpoint}): {type(error).__name__}: {error}"
+            raise RoundTripError(text) from error
         say(Timed(what, time.perf_counter() - begin))
     say(Timed("the whole way", time.perf_counter() - start))
 
 
-def _message(plan: Plan, mark: str) -> email.message.EmailMessage:
+def _message(route: Route, mark: str) -> email.message.EmailMessage:
+    sender, reader = route.sender, route.reader
     message = email.message.EmailMessage(policy=email.policy.SMTP)
-    message["From"] = f"Alice <{SENDER}@{plan.domain}>"
-    message["To"] = f"Bob <{READER}@{plan.domain}>"
+    message["From"] = f"{sender.name.title()} <{sender.address}>"
+    message["To"] = f"{reader.name.title()} <{reader.address}>"
     message["Subject"] = f"A first letter ({mark[:8]})"
     message["Date"] = email.utils.localtime()
-    message["Message-ID"] = f"<{mark}@{plan.domain}>"
-    message.set_content("Hello Bob,\n\nthe packet boat has arrived.\n\nAlice\n")
-    message.add_alternative("<p>Hello Bob,</p><p>the packet boat has <b>arrived</b>.</p>", subtype="html")
-    message.add_attachment(bytes(range(256)) * 8, maintype="application", subtype="octet-stream", filename="cargo.bin")
+    message["Message-ID"] = f"<{mark}@{sender.address.partition('@')[2]}>"
+    message.set_content(f"Hello {reader.name.title()},\n\nthe packet boat has arrived.\n\n{sender.name.title()}\n")
+    html = f"<p>Hello {reader.name.title()},</p><p>the packet boat has <b>arrived</b>.</p>"
+    message.add_alternative(html, subtype="html")
+    message.add_attachment(_ATTACHMENT, maintype="application", subtype="octet-stream", filename="cargo.bin")
     return message
 
 
-def _submit(plan: Plan, tls: ssl.SSLContext, mark: str) -> str:
-    port = plan.ports.services.submissions
-    with smtplib.SMTP_SSL(LOOPBACK, port, context=tls, timeout=_DEADLINE_SECONDS) as client:
-        client.login(f"{SENDER}@{plan.domain}", PASSWORD)
-        refused = client.send_message(_message(plan, mark))
-        if refused:
-            raise UpError(f"the server refused {', '.join(refused)}")
-    return f"{SENDER} submitted a message over TLS with AUTH (port {port}): kept in S3, queued on JetStream"
+def _submit(route: Route, mark: str) -> str:
+    endpoint = route.submission
+    _reach(route, endpoint)
+    with _smtp(endpoint, route.tls) as client:
+        client.login(route.sender.address, route.sender.password)
+        if refused := client.send_message(_message(route, mark)):
+            raise RoundTripError(f"the server refused {', '.join(refused)}")
+    text = "submitted a message over TLS with AUTH"
+    return f"{route.sender.name} {text} (port {endpoint.port}): kept in S3, queued on JetStream"
 
 
-def _read_imap(plan: Plan, tls: ssl.SSLContext, mark: str) -> str:
-    port = plan.ports.services.imaps
-    with imaplib.IMAP4_SSL(LOOPBACK, port, ssl_context=tls, timeout=_DEADLINE_SECONDS) as client:
-        client.login(f"{READER}@{plan.domain}", PASSWORD)
+def _smtp(endpoint: Endpoint, tls: ssl.SSLContext) -> smtplib.SMTP:
+    if endpoint.implicit:
+        return smtplib.SMTP_SSL(endpoint.host, endpoint.port, context=tls, timeout=_DEADLINE_SECONDS)
+    client = smtplib.SMTP(endpoint.host, endpoint.port, timeout=_DEADLINE_SECONDS)
+    with _closed_on_failure(client.close):
+        client.starttls(context=tls)
+    return client
+
+
+def _read_imap(route: Route, mark: str) -> str:
+    endpoint = route.imap
+    _reach(route, endpoint)
+    with _imap(endpoint, route.tls) as client:
+        client.login(route.reader.address, route.reader.password)
         client.select("INBOX", readonly=True)
         number = _wait(lambda: _find(client, mark), "the message did not reach the mailbox")
         _, parts = client.fetch(number, "(BODY.PEEK[])")
         content = next(part[1] for part in parts if isinstance(part, tuple))
-    _check(content)
-    return f"{READER} sees it over IMAP (port {port}): whole, with its attachment"
+    _check(content, route.client)
+    seen = f", from our own address {route.client}" if route.client else ""
+    return f"{route.reader.name} sees it over IMAP (port {endpoint.port}): whole, with its attachment{seen}"
+
+
+def _imap(endpoint: Endpoint, tls: ssl.SSLContext) -> imaplib.IMAP4:
+    if endpoint.implicit:
+        return imaplib.IMAP4_SSL(endpoint.host, endpoint.port, ssl_context=tls, timeout=_DEADLINE_SECONDS)
+    client = imaplib.IMAP4(endpoint.host, endpoint.port, timeout=_DEADLINE_SECONDS)
+    with _closed_on_failure(client.shutdown):
+        client.starttls(tls)
+    return client
 
 
 def _find(client: imaplib.IMAP4, mark: str) -> str:
@@ -96,27 +205,73 @@ def _find(client: imaplib.IMAP4, mark: str) -> str:
     return numbers[-1].decode() if numbers else ""
 
 
-def _read_pop3(plan: Plan, tls: ssl.SSLContext, mark: str) -> str:
-    port = plan.ports.services.pop3s
-    client = poplib.POP3_SSL(LOOPBACK, port, context=tls, timeout=_DEADLINE_SECONDS)
-    with contextlib.closing(client):
-        client.user(f"{READER}@{plan.domain}")
-        client.pass_(PASSWORD)
+def _read_pop3(route: Route, mark: str) -> str:
+    endpoint = route.pop3
+    _reach(route, endpoint)
+    with contextlib.closing(_pop3(endpoint, route.tls)) as client:
+        client.user(route.reader.address)
+        client.pass_(route.reader.password)
         newest = len(client.list()[1])
-        for number in range(newest, max(0, newest - 20), -1):
+        for number in range(newest, max(0, newest - _LATEST), -1):
             content = b"\r\n".join(client.retr(number)[1]) + b"\r\n"
             if mark.encode() in content:
-                _check(content)
+                _check(content, route.client)
                 client.quit()
-                return f"{READER} sees it over POP3 (port {port})"
-    raise UpError("the round trip failed at pop3: the message is not in the maildrop")
+                return f"{route.reader.name} sees it over POP3 (port {endpoint.port})"
+    raise RoundTripError("the round trip failed at pop3: the message is not in the maildrop")
 
 
-def _check(content: bytes) -> None:
+def _pop3(endpoint: Endpoint, tls: ssl.SSLContext) -> poplib.POP3:
+    if endpoint.implicit:
+        return poplib.POP3_SSL(endpoint.host, endpoint.port, context=tls, timeout=_DEADLINE_SECONDS)
+    client = poplib.POP3(endpoint.host, endpoint.port, timeout=_DEADLINE_SECONDS)
+    with _closed_on_failure(client.close):
+        client.stls(tls)
+    return client
+
+
+@contextlib.contextmanager
+def _closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
+    """A client whose conversation failed must not keep its socket."""
+    try:
+        yield
+    except BaseException:
+        close()
+        raise
+
+
+def _reach(route: Route, endpoint: Endpoint) -> None:
+    """Returns when the listener takes connections, for which we wait as long as the route says. Raises OSError."""
+    deadline = time.monotonic() + route.patience_seconds
+    while True:
+        try:
+            socket.create_connection((endpoint.host, endpoint.port), timeout=_DEADLINE_SECONDS).close()
+            return
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE_SECONDS * 10)
+
+
+def _check(content: bytes, client: str) -> None:
     received = email.message_from_bytes(content, policy=email.policy.SMTP)
-    attached = [part.get_content() for part in received.iter_attachments()]
-    if attached != [bytes(range(256)) * 8]:
-        raise UpError("the round trip failed: the attachment that came is not the one that was sent")
+    if [part.get_content() for part in received.iter_attachments()] != [_ATTACHMENT]:
+        raise RoundTripError("the round trip failed: the attachment that came is not the one that was sent")
+    if not client:
+        return
+    seen = client_address(str(received.get("Received", "")))
+    if seen is None or seen != ipaddress.ip_address(client):
+        text = "something on the way hides the addresses of clients"
+        raise RoundTripError(f"the platform saw the client as {seen}, which is {client}: {text}")
+
+
+def client_address(field: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address-literal of a Received field's TCP-info (RFC 5321 §4.4): `from name ([192.0.2.1]) by ...`."""
+    literal = field.partition("([")[2].partition("])")[0]
+    try:
+        return ipaddress.ip_address(literal.removeprefix("IPv6:"))
+    except ValueError:
+        return None
 
 
 def _wait(look: Callable[[], str], failure: str) -> str:
@@ -125,4 +280,4 @@ def _wait(look: Callable[[], str], failure: str) -> str:
         if found := look():
             return found
         time.sleep(_PAUSE_SECONDS)
-    raise UpError(f"the round trip failed: {failure} within {_DEADLINE_SECONDS:g} s")
+    raise RoundTripError(f"the round trip failed: {failure} within {_DEADLINE_SECONDS:g} s")

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-import asyncpg
-
 from paquebot.cli.engines.engine import Engine, EngineError, PortClaim, check_ports, start_engine, write_durably
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import Command, ManagedProcess
@@ -20,7 +18,7 @@ from paquebot.cli.up.supervisor import Say, Supervisor
 from paquebot.queue import Queue
 from paquebot.queue.stream import ensure_stream
 from paquebot.runtime.engines import NatsSettings
-from paquebot.runtime.migrations import bootstrap_roles, migrate
+from paquebot.runtime.migrations import bootstrap_roles, make_database, migrate
 from paquebot.runtime.settings import load
 
 _READY_SECONDS = 60.0
@@ -84,7 +82,7 @@ class Stack:
     async def _prepare(self) -> None:
         """Database, roles, schemas, stream, certificate: each made or brought up to date."""
         plan = self.plan
-        await _make_database(plan.postgres.dsn(), DATABASE)
+        await make_database(plan.postgres.dsn(DATABASE))
         await bootstrap_roles(plan.postgres.dsn(), plan.secrets.roles)
         versions = await migrate(plan.postgres.dsn(DATABASE))
         shown = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -146,12 +144,3 @@ def _unready(url: str) -> str:
             return error.read(500).decode("utf-8", "replace").strip().replace("\n", "; ") or str(error.code)
     except (TimeoutError, OSError) as error:
         return str(error)
-
-
-async def _make_database(admin_dsn: str, name: str) -> None:
-    connection = await asyncpg.connect(admin_dsn, timeout=10.0)
-    try:
-        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
-            await connection.execute(f'CREATE DATABASE "{name}"')
-    finally:
-        await connection.close()

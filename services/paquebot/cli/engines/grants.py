@@ -1,0 +1,64 @@
+"""What each service may do at the bundled NATS and S3: as little as it needs.
+
+The names are logins; a service's credentials open nothing that its part of the architecture does not use.
+"""
+
+from paquebot.cli.engines.nats import NatsAccess
+from paquebot.cli.engines.s3 import S3Access
+
+_STREAM = "MAIL"
+_API = "$JS.API."
+_LOOK = (f"{_API}STREAM.INFO.{_STREAM}",)
+_HINTS = ("hint.mailbox.*",)
+_READY = ("deliver.ready.*", "relay.ready.*")
+_LATER = ("deliver.later.*", "relay.later.*")
+_HELD = ("hold.*.*",)
+
+
+def _consume(name: str) -> tuple[str, ...]:
+    """Make the durable consumer `name`, fetch from it, acknowledge, and look how much waits."""
+    return (
+        f"{_API}CONSUMER.CREATE.{_STREAM}.{name}.>",
+        f"{_API}CONSUMER.INFO.{_STREAM}.*",  # each shows how much waits for the other too, which may have no pod
+        f"{_API}CONSUMER.MSG.NEXT.{_STREAM}.{name}",
+        f"{_API}STREAM.MSG.GET.{_STREAM}",
+        f"$JS.ACK.{_STREAM}.{name}.>",
+        *_LOOK,
+    )
+
+
+_PUBLISH: dict[str, tuple[str, ...]] = {
+    "smtp_ingress": (*_LOOK, *_READY),
+    "delivery": (*_consume("delivery"), *_READY, "deliver.later.*", *_HELD, *_HINTS),
+    "relay": (*_consume("relay"), *_READY, "relay.later.*", *_HELD),
+    "imap": _HINTS,
+    "pop3": _HINTS,
+    "janitor": (f"{_API}STREAM.*.{_STREAM}", f"{_API}STREAM.MSG.*.{_STREAM}", *_READY, *_LATER, *_HELD),
+    "migrate": (f"{_API}STREAM.*.{_STREAM}",),
+}
+_SUBSCRIBE: dict[str, tuple[str, ...]] = {"imap": _HINTS}
+
+_ACTIONS: dict[str, tuple[str, ...]] = {
+    "smtp_ingress": ("Write", "List"),
+    "delivery": ("Read", "Write", "List"),
+    "relay": ("Read", "Write", "List"),
+    "imap": ("Read", "Write", "List"),
+    "pop3": ("Read", "List"),
+    "janitor": ("Read", "Write", "List"),
+    "migrate": ("List",),
+}
+"""`Write` also deletes: SeaweedFS has no action of its own for that."""
+
+NATS_USERS = tuple(_PUBLISH)
+S3_USERS = tuple(_ACTIONS)
+
+
+def nats_access(user: str, password: str) -> NatsAccess:
+    """The login `user` with its subjects. Answers come to inboxes of its own, so that none hears another's."""
+    inbox = f"_INBOX.{user}.>"
+    return NatsAccess(user, password, _PUBLISH[user], (inbox, *_SUBSCRIBE.get(user, ())))
+
+
+def s3_access(user: str, access_key: str, secret_key: str, bucket: str) -> S3Access:
+    """The identity `user`, limited to `bucket`."""
+    return S3Access(user, access_key, secret_key, tuple(f"{action}:{bucket}" for action in _ACTIONS[user]))

@@ -1,0 +1,175 @@
+"""`paquebot migrate`: bring database, stream and bucket to what this version needs, as soon as they answer.
+
+It runs beside old pods and beside others of its kind: every step is one that may be repeated. The three engines are
+waited for and worked on side by side, so that pods which need only one of them begin early.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, fields
+
+import asyncpg
+import typer
+from minio.error import S3Error
+
+from paquebot.blobs import BlobStore, BlobsUnavailable
+from paquebot.cli.connection import DataOption, client_environment, refuse_settings
+from paquebot.cli.patience import GivenUp, NotYet, Patience, Refused, WaitOption
+from paquebot.observability import log
+from paquebot.queue import Queue, QueueUnavailable
+from paquebot.queue.client import QueueRefused
+from paquebot.queue.stream import ensure_stream
+from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.migrations import MigrationError, bootstrap_roles, make_database, migrate
+from paquebot.runtime.postgres import dsn_of
+from paquebot.runtime.settings import Secret, SettingsError, load, setting
+
+_NO_SUCH_LOGIN = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
+_NOT_NOW = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # it starts, or ends
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,  # a primary that became a standby
+    asyncpg.DeadlockDetectedError,  # with statements of pods that serve meanwhile; each file is one transaction
+    asyncpg.LockNotAvailableError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RolePasswords:
+    """What each service's database role shall log in with; empty: its password is left alone."""
+
+    delivery: Secret = setting("ROLE_PASSWORD_DELIVERY", Secret(""), help="password to give to paquebot_delivery")
+    imap: Secret = setting("ROLE_PASSWORD_IMAP", Secret(""), help="password to give to paquebot_imap")
+    pop3: Secret = setting("ROLE_PASSWORD_POP3", Secret(""), help="password to give to paquebot_pop3")
+    janitor: Secret = setting("ROLE_PASSWORD_JANITOR", Secret(""), help="password to give to paquebot_janitor")
+    recipient_validation: Secret = setting(
+        "ROLE_PASSWORD_RECIPIENT_VALIDATION", Secret(""), help="password to give to paquebot_recipient_validation"
+    )
+    relay: Secret = setting("ROLE_PASSWORD_RELAY", Secret(""), help="password to give to paquebot_relay")
+
+    def given(self) -> dict[str, str]:
+        """By the role's name in the database."""
+        values = {f"paquebot_{item.name}": str(getattr(self, item.name)) for item in fields(self)}
+        return {role: password for role, password in values.items() if password}
+
+
+@dataclass(frozen=True, slots=True)
+class MigrateSettings:
+    nats: NatsSettings
+    s3: S3Settings
+    postgres: PostgresSettings
+    roles: RolePasswords
+
+    def __post_init__(self) -> None:
+        if not self.postgres.dsn:
+            raise ValueError("PAQUEBOT_POSTGRES_DSN must be set: postgresql://owner@host:port/database")
+
+
+def migrate_command(wait: WaitOption = "10m", data: DataOption = None) -> None:  # type: ignore[assignment]
+    """Bring the database schemas, the stream and the bucket to what this version needs. Safe to repeat.
+
+    Waits for engines that do not answer yet. The database is made when it is missing and the login of
+    PAQUEBOT_POSTGRES_DSN may; each role with a PAQUEBOT_ROLE_PASSWORD_<ROLE> gets that password.
+    """
+    log.set_up("migrate", level="error", stream=sys.stderr)  # stdout is for the answer
+    try:
+        settings = load(MigrateSettings, client_environment(data, os.environ))
+    except SettingsError as error:
+        refuse_settings(data, error)
+    patience = Patience(wait, lambda text: typer.echo(text, err=True))
+    sentences: list[str] = []
+    try:
+        asyncio.run(_bring_up_to_date(settings, patience))
+    except* (GivenUp, MigrationError) as faults:
+        sentences = [str(fault) for fault in faults.exceptions]
+    for sentence in sentences:
+        typer.echo(f"paquebot: {sentence}", err=True)
+    raise typer.Exit(1 if sentences else 0)
+
+
+async def _bring_up_to_date(settings: MigrateSettings, patience: Patience) -> None:
+    """Raises a group of GivenUp and MigrationError."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_database(settings, patience))
+        group.create_task(_stream(settings.nats, patience))
+        group.create_task(_bucket(settings.s3, patience))
+
+
+async def _database(settings: MigrateSettings, patience: Patience) -> None:
+    dsn, passwords = dsn_of(settings.postgres), settings.roles.given()
+
+    async def work() -> Mapping[str, int]:
+        if made := await make_database(dsn):
+            typer.echo(f"database {made} is made")
+        # First the logins: pods wait for them.
+        await bootstrap_roles(dsn, passwords)
+        return await migrate(dsn)
+
+    versions = await patience.until_done("PostgreSQL", lambda: _judged(work()))
+    for role in passwords:
+        typer.echo(f"role {role} can log in")
+    for schema, version in versions.items():
+        typer.echo(f"schema {schema} is at version {version}")
+
+
+async def _judged(work: Awaitable[Mapping[str, int]]) -> Mapping[str, int]:
+    """PostgreSQL's faults as NotYet, Refused or GivenUp."""
+    try:
+        return await work
+    except asyncpg.InvalidAuthorizationSpecificationError as error:  # a wrong password is one, too
+        raise Refused(f"PostgreSQL refuses the login: {error}") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise GivenUp(f"PostgreSQL: the login of PAQUEBOT_POSTGRES_DSN may not do it: {error}") from error
+    except _NOT_NOW as error:
+        raise NotYet(_why(error)) from error
+    except ValueError as error:  # asyncpg's word for a DSN that cannot be one
+        raise GivenUp(f"PAQUEBOT_POSTGRES_DSN: {error}") from error
+
+
+async def _stream(settings: NatsSettings, patience: Patience) -> None:
+    queue = await Queue.open(settings, "paquebot migrate")
+
+    async def work() -> None:
+        try:
+            await ensure_stream(queue)
+        except QueueRefused as error:
+            if error.code and not str(error).startswith("503"):  # 503: JetStream itself is not there yet
+                raise GivenUp(f"NATS refuses the stream {settings.stream} as it must be: {error}") from error
+            raise NotYet(str(error)) from error
+        except QueueUnavailable as error:
+            raise NotYet(f"{error} (are PAQUEBOT_NATS_URL and the login right?)") from error
+
+    try:
+        await patience.until_done("NATS", work)
+    finally:
+        await queue.close()
+    typer.echo(f"stream {settings.stream} is up to date")
+
+
+async def _bucket(settings: S3Settings, patience: Patience) -> None:
+    blobs = BlobStore(settings)
+
+    async def work() -> None:
+        try:
+            await blobs.make_bucket()
+        except BlobsUnavailable as error:
+            code = error.__cause__.code if isinstance(error.__cause__, S3Error) else ""
+            if code in _NO_SUCH_LOGIN:
+                text = f"S3 refuses our key ({error}): it must see the bucket {settings.bucket}, or make it"
+                raise Refused(text) from error
+            raise NotYet(str(error)) from error
+
+    try:
+        await patience.until_done("S3", work)
+    finally:
+        await blobs.close()
+    typer.echo(f"bucket {settings.bucket} is there")
+
+
+def _why(error: BaseException) -> str:
+    return str(error) or type(error).__name__
