@@ -18,32 +18,17 @@ Listeners are `mx`, `submission` and `submissions`. Beside the runner's own step
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
 
 from dialogues.dialogue import Endpoint, Script, play, scripts, unescaped
-from paquebot.cli.engines.nats import NatsEngine
-from paquebot.cli.engines.postgres import PostgresEngine
-from paquebot.cli.engines.s3 import S3Engine
 from paquebot.smtp_ingress.server import SmtpServer
 from paquebot.smtp_ingress.session import Role
-from smtp_world import Kept, SmtpStack, smtp_stack_on
+from smtp_world import Kept, SmtpStack
 
 FOLDER = Path(__file__).parent / "smtp"
-
-
-@pytest.fixture(scope="module")
-async def stack(
-    nats_engine: NatsEngine,
-    s3_engine: S3Engine,
-    postgres_engine: PostgresEngine,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[SmtpStack]:
-    async with smtp_stack_on(nats_engine, s3_engine, postgres_engine, tmp_path_factory.mktemp("tls")) as opened:
-        yield opened
 
 
 class SmtpDialogue:
@@ -124,9 +109,9 @@ def _check_field(message: Message, path: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize("script", scripts(FOLDER))
-async def test_smtp_dialogue(script: Script, stack: SmtpStack) -> None:
-    after = await stack.last_sequence()
-    async with stack.serving(**script.settings) as server:
-        world = SmtpDialogue(stack, server, after)
+async def test_smtp_dialogue(script: Script, smtp_stack: SmtpStack) -> None:
+    after = await smtp_stack.last_sequence()
+    async with smtp_stack.serving(**script.settings) as server:
+        world = SmtpDialogue(smtp_stack, server, after)
         await play(script, world)
         await world.end()

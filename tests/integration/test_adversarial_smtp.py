@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
-from collections.abc import AsyncIterator
 
 import pytest
 
-from paquebot.cli.engines.nats import NatsEngine
-from paquebot.cli.engines.postgres import PostgresEngine
-from paquebot.cli.engines.s3 import S3Engine
 from paquebot.message import MAX_HEADER
 from paquebot.smtp_ingress.session import Role
-from smtp_world import SmtpStack, smtp_stack_on
-
-
-@pytest.fixture(scope="module")
-async def stack(
-    nats_engine: NatsEngine,
-    s3_engine: S3Engine,
-    postgres_engine: PostgresEngine,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[SmtpStack]:
-    async with smtp_stack_on(nats_engine, s3_engine, postgres_engine, tmp_path_factory.mktemp("tls")) as opened:
-        yield opened
+from smtp_world import SmtpStack
 
 
 def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[int]:
@@ -40,18 +25,18 @@ def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[in
 
 
 @pytest.mark.parametrize("field", [b"X-A: b\r\n", b"X-B:" + 900 * b" b" + b"\r\n", b" folded\r\n"])
-async def test_a_header_bomb_is_refused(stack: SmtpStack, field: bytes) -> None:
+async def test_a_header_bomb_is_refused(smtp_stack: SmtpStack, field: bytes) -> None:
     header = b"Subject: x\r\n" + field[:998].rstrip(b"\r\n") + b"\r\n"
     header += (field[:996].rstrip(b"\r\n") + b"\r\n") * (MAX_HEADER // min(len(field), 998) + 1)
-    after = await stack.last_sequence()
-    async with stack.serving() as running:
+    after = await smtp_stack.last_sequence()
+    async with smtp_stack.serving() as running:
         (port,) = running.ports(Role.MX)
         codes = await asyncio.to_thread(_offer, port, ["bob@paquebot.test"], header + b"\r\nHello\r\n")
     assert codes == [250, 552]
-    assert await stack.last_sequence() == after
+    assert await smtp_stack.last_sequence() == after
 
 
-async def test_no_spelling_of_a_foreign_address_is_relayed(stack: SmtpStack) -> None:
+async def test_no_spelling_of_a_foreign_address_is_relayed(smtp_stack: SmtpStack) -> None:
     paths = [
         "x@elsewhere.example",
         "X@ELSEWHERE.EXAMPLE",
@@ -69,7 +54,7 @@ async def test_no_spelling_of_a_foreign_address_is_relayed(stack: SmtpStack) -> 
         "bob@[127.0.0.1]",
         "x@localhost",
     ]
-    async with stack.serving() as running:
+    async with smtp_stack.serving() as running:
         (port,) = running.ports(Role.MX)
         codes = await asyncio.to_thread(_offer, port, paths)
     wrong = {path: code for path, code in zip(paths, codes, strict=True) if not 500 <= code < 560}

@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import smtplib
-from collections.abc import AsyncIterator
 from email.message import EmailMessage
 
 import pytest
 
 from dialogues.dialogue import client_tls
-from paquebot.cli.engines.nats import NatsEngine
-from paquebot.cli.engines.postgres import PostgresEngine
-from paquebot.cli.engines.s3 import S3Engine
 from paquebot.runtime.health import Health
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.smtp_ingress import commands, server
@@ -23,18 +19,7 @@ from paquebot.smtp_ingress.session import Role
 from paquebot.smtp_ingress.settings import SmtpIngressSettings
 from paquebot.wire.smtp.commands import Verb
 from paquebot.wire.smtp.replies import Reply
-from smtp_world import PASSWORD, SmtpStack, smtp_stack_on
-
-
-@pytest.fixture(scope="module")
-async def stack(
-    nats_engine: NatsEngine,
-    s3_engine: S3Engine,
-    postgres_engine: PostgresEngine,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[SmtpStack]:
-    async with smtp_stack_on(nats_engine, s3_engine, postgres_engine, tmp_path_factory.mktemp("tls")) as opened:
-        yield opened
+from smtp_world import PASSWORD, SmtpStack
 
 
 def _message(subject: str, *, body: str = "hello\n.\nend\n") -> EmailMessage:
@@ -60,11 +45,11 @@ def _submit(port: int, message: EmailMessage, *, tls_first: bool) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.SUBMISSION, Role.SUBMISSIONS])
-async def test_a_client_of_the_standard_library_submits(stack: SmtpStack, role: Role) -> None:
-    after = await stack.last_sequence()
-    async with stack.serving() as running:
+async def test_a_client_of_the_standard_library_submits(smtp_stack: SmtpStack, role: Role) -> None:
+    after = await smtp_stack.last_sequence()
+    async with smtp_stack.serving() as running:
         await asyncio.to_thread(_submit, running.ports(role)[0], _message("hello"), tls_first=role is Role.SUBMISSIONS)
-    (kept,) = await stack.kept(after)
+    (kept,) = await smtp_stack.kept(after)
     assert kept.envelope.client.login == "alice@paquebot.test"
     assert kept.envelope.client.listener == role.value
     assert kept.raw.endswith(b"\r\n\r\nhello\r\n.\r\nend\r\n")
@@ -80,36 +65,36 @@ def _send(port: int, number: int, octets: int = 0) -> None:
     assert refused == {}
 
 
-async def test_many_sessions_at_once_share_packs_and_lose_nothing(stack: SmtpStack) -> None:
-    after = await stack.last_sequence()
-    before = len([info async for info in stack.blobs.list_packs()])
-    async with stack.serving(PAQUEBOT_COMMIT_LINGER="50ms") as running:
+async def test_many_sessions_at_once_share_packs_and_lose_nothing(smtp_stack: SmtpStack) -> None:
+    after = await smtp_stack.last_sequence()
+    before = len([info async for info in smtp_stack.blobs.list_packs()])
+    async with smtp_stack.serving(PAQUEBOT_COMMIT_LINGER="50ms") as running:
         (port,) = running.ports(Role.MX)
         await asyncio.gather(*(asyncio.to_thread(_send, port, number) for number in range(60)))
-    kept = await stack.kept(after)
+    kept = await smtp_stack.kept(after)
     subjects = sorted(int(one.raw.partition(b"Subject: ")[2].split(b"\r\n")[0]) for one in kept)
     assert subjects == list(range(60))
     assert len({one.envelope.queue_id for one in kept}) == 60
-    assert len([info async for info in stack.blobs.list_packs()]) - before < 60
+    assert len([info async for info in smtp_stack.blobs.list_packs()]) - before < 60
 
 
-async def test_a_large_message_comes_through_whole(stack: SmtpStack) -> None:
-    after = await stack.last_sequence()
-    async with stack.serving() as running:
+async def test_a_large_message_comes_through_whole(smtp_stack: SmtpStack) -> None:
+    after = await smtp_stack.last_sequence()
+    async with smtp_stack.serving() as running:
         await asyncio.to_thread(_send, running.ports(Role.MX)[0], 1, 12_000_000)
-    (kept,) = await stack.kept(after)
+    (kept,) = await smtp_stack.kept(after)
     lines = kept.raw.partition(b"\r\n\r\n")[2].split(b"\r\n")
     assert lines == [b"%070d" % line for line in range(12_000_000 // 72)] + [b""]
 
 
 async def test_the_unexpected_is_temporary_and_keeps_its_text(
-    stack: SmtpStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    smtp_stack: SmtpStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(conversation: Conversation, argument: str) -> Reply:
         raise RuntimeError("the secret of the engine")
 
     monkeypatch.setattr(server, "COMMANDS", {**commands.COMMANDS, Verb.VRFY: Entry(broken)})
-    async with stack.serving() as running:
+    async with smtp_stack.serving() as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.ports(Role.MX)[0])
         await reader.readline()
         with caplog.at_level(logging.ERROR):
@@ -124,8 +109,8 @@ async def test_the_unexpected_is_temporary_and_keeps_its_text(
         writer.close()
 
 
-async def test_garbage_for_a_handshake_ends_one_connection_only(stack: SmtpStack) -> None:
-    async with stack.serving() as running:
+async def test_garbage_for_a_handshake_ends_one_connection_only(smtp_stack: SmtpStack) -> None:
+    async with smtp_stack.serving() as running:
         (port,) = running.ports(Role.SUBMISSIONS)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"EHLO client.example\r\n")
@@ -135,11 +120,11 @@ async def test_garbage_for_a_handshake_ends_one_connection_only(stack: SmtpStack
         await asyncio.to_thread(_submit, port, _message("after garbage"), tls_first=True)
 
 
-async def test_readiness_names_what_is_away(stack: SmtpStack) -> None:
+async def test_readiness_names_what_is_away(smtp_stack: SmtpStack) -> None:
     settings = load(
         SmtpIngressSettings,
         {
-            **stack.environ,
+            **smtp_stack.environ,
             "PAQUEBOT_S3_ENDPOINT": "http://127.0.0.1:9",
             "PAQUEBOT_RECIPIENT_VALIDATION": "127.0.0.1:9",
         },
@@ -149,12 +134,12 @@ async def test_readiness_names_what_is_away(stack: SmtpStack) -> None:
         away = {reason.split(":")[0] for reason in await health.unready()}
     assert away == {"s3", "recipient_validation"}
     health = Health(started=True)
-    async with serve(load(SmtpIngressSettings, stack.environ), health):
+    async with serve(load(SmtpIngressSettings, smtp_stack.environ), health):
         assert await health.unready() == []
 
 
-async def test_the_drain_is_bounded_and_closes_the_listeners(stack: SmtpStack) -> None:
-    async with stack.serving() as running:
+async def test_the_drain_is_bounded_and_closes_the_listeners(smtp_stack: SmtpStack) -> None:
+    async with smtp_stack.serving() as running:
         (port,) = running.ports(Role.MX)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await reader.readline()

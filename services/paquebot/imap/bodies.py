@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from paquebot.blobs.pack import BadPack
 from paquebot.blobs.store import BlobMissing, BlobStore, BlobsUnavailable
 from paquebot.imap import metrics
+from paquebot.imap.metrics import Lookup
 from paquebot.observability.log import Log
 from paquebot.runtime.gate import OctetGate
 from paquebot.v1.mail_pb2 import BlobRef
@@ -55,10 +56,10 @@ class Bodies:
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)
-            metrics.BODY_CACHE.labels("hit").inc()
+            metrics.CACHED[Lookup.HIT].inc()
             return kept
         under_way = self._under_way.get(key)
-        metrics.BODY_CACHE.labels("miss" if under_way is None else "shared").inc()
+        metrics.CACHED[Lookup.MISS if under_way is None else Lookup.SHARED].inc()
         return under_way
 
     def _start(self, refs: Iterable[BlobRef]) -> None:
@@ -110,7 +111,7 @@ class Bodies:
         while self._octets > self._limit:
             _, dropped = self._kept.popitem(last=False)
             self._octets -= len(dropped)
-        metrics.BODY_CACHE_OCTETS.set(self._octets)
+        metrics.BODY_CACHE_BYTES.set(self._octets)
 
 
 async def _result(future: asyncio.Future[bytes]) -> bytes | BodyError:

@@ -30,6 +30,11 @@ from paquebot.wire.imap import (
     response_codes,
     responses,
 )
+from paquebot.wire.proxy import is_of_header
+
+
+class ProxyHeader(Exception):
+    """A header of the PROXY protocol came, where none is read."""
 
 
 class Leaving(Exception):
@@ -84,7 +89,7 @@ class CommandReader:
         return self._settings.inactivity if self._assembler.authenticated else self._settings.greeting
 
     async def next(self, admit: Admit) -> ast.Command | Refused:
-        """The next command. Raises Leaving, PeerGone, Inactive."""
+        """The next command. Raises Leaving, PeerGone, Inactive, ProxyHeader."""
         want: Want = self._assembler.start()
         first = True
         while True:
@@ -132,6 +137,8 @@ class CommandReader:
             await self._connection.wait(ends - loop.time())
         if self.leaving:
             raise Leaving
+        if not isinstance(line, LineTooLong) and is_of_header(line):
+            raise ProxyHeader
         return line
 
     async def answer(self, maximum: int) -> bytes | LineTooLong:

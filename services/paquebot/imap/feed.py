@@ -7,13 +7,17 @@ so none of them can miss what it was woken for.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paquebot.imap import metrics
+from paquebot.imap.metrics import Refresh
 from paquebot.mailstore import Changes, Mailstore
+from paquebot.observability import trace
+from paquebot.observability.trace import Span
 from paquebot.queue import Queue
 
 _Key = tuple[int, int, int]  # account, mailbox, mod_seq
+_MAX_SPANS = 16  # of hints that wait for one session's next look
 
 
 @dataclass(slots=True, eq=False)
@@ -23,11 +27,27 @@ class Watch:
     account_id: int
     ring: Callable[[], None]
     dirty: bool = False
+    _spans: list[Span] = field(default_factory=list)
 
-    def hinted(self) -> None:
+    def hinted(self, traceparent: str = "") -> None:
         """Something changed in the account."""
+        if trace.is_sampled(traceparent) and len(self._spans) < _MAX_SPANS:
+            self._spans.append(trace.span("imap", traceparent, kind=trace.Kind.CONSUMER, account_id=self.account_id))
         self.dirty = True
         self.ring()
+
+    def take_spans(self) -> list[Span]:
+        """Of the hints so far, before the look that answers them; for `told`."""
+        spans, self._spans = self._spans, []
+        return spans
+
+
+def told(spans: list[Span], news: bytes) -> None:
+    """`news` was written to the client: the hints are answered."""
+    for span in spans:
+        if b" EXISTS\r\n" in news:
+            span.set(exists=True)
+        span.end()
 
 
 class Feed:
@@ -54,6 +74,7 @@ class Feed:
 
     def ignore(self, watch: Watch) -> None:
         """End a watch."""
+        told(watch.take_spans(), b"")
         watches = self._watches[watch.account_id]
         watches.discard(watch)
         if not watches:
@@ -71,14 +92,14 @@ class Feed:
 
     async def changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """What happened after `mod_seq`, as of now."""
-        metrics.REFRESHES.labels("own").inc()
+        metrics.REFRESHED[Refresh.OWN].inc()
         return await self._mailstore.changes_since(account_id, mailbox_id, mod_seq)
 
     async def shared_changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """What happened after `mod_seq`, as of the last hint or later."""
         key = (account_id, mailbox_id, mod_seq)
         task = self._under_way.get(key)
-        metrics.REFRESHES.labels("shared" if task else "hinted").inc()
+        metrics.REFRESHED[Refresh.SHARED if task else Refresh.HINTED].inc()
         if task is None:
             task = asyncio.create_task(self._mailstore.changes_since(account_id, mailbox_id, mod_seq))
             self._under_way[key] = task
@@ -93,11 +114,11 @@ class Feed:
 
     def _hinted(self, account_id: int) -> None:
         metrics.HINTS.inc()
-        self._wake(account_id, but=None)
+        self._wake(account_id, but=None, traceparent=self._queue.hint_trace)
 
-    def _wake(self, account_id: int, *, but: Watch | None) -> None:
+    def _wake(self, account_id: int, *, but: Watch | None, traceparent: str = "") -> None:
         for key in [key for key in self._under_way if key[0] == account_id]:
             del self._under_way[key]  # began before this hint: whoever is woken now must not join it
         for watch in self._watches.get(account_id, ()):
             if watch is not but:
-                watch.hinted()
+                watch.hinted(traceparent)

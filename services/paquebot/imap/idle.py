@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from paquebot.imap import metrics, updates
 from paquebot.imap.command_reader import Leaving
 from paquebot.imap.connection import Inactive, LineTooLong, PeerGone
+from paquebot.imap.feed import told
 from paquebot.imap.reply import Reply, Stream, bad, ok
 from paquebot.imap.states import LoggedIn, Selected
 from paquebot.runtime.postgres import PostgresUnavailable
@@ -38,7 +39,10 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
         while (line := session.connection.take_line(_MAX_LINE)) is None:
             if isinstance(state, Selected) and (_hinted(session) or loop.time() >= looks):
                 looks = _next_poll(session)
-                yield await _news(session, state)
+                spans = session.watch.take_spans() if session.watch is not None else []
+                news = await _news(session, state)
+                yield news
+                told(spans, news)  # it goes on here when the client's socket has it
                 continue
             if loop.time() >= ends:
                 raise Inactive

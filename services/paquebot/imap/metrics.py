@@ -2,9 +2,8 @@
 
 import enum
 
-from prometheus_client import Counter, Gauge, Histogram
-
-from paquebot.observability.metrics import FAST
+from paquebot.observability.metrics import FAST, TLS_VERSIONS, by_member, counter, gauge, histogram
+from paquebot.wire.imap import COMMAND_STATES
 
 
 class Completion(enum.Enum):
@@ -21,7 +20,7 @@ class Ending(enum.Enum):
 
     LOGOUT = "logout"
     GONE = "gone"
-    IDLE = "inactive"
+    INACTIVE = "inactive"
     DRAIN = "drain"
     ERRORS = "errors"
     REFUSED = "refused"
@@ -36,20 +35,72 @@ class StateLabel(enum.Enum):
     SELECTED = "selected"
 
 
-SESSIONS = Gauge("paquebot_imap_sessions", "Sessions now, by state", ["state"])
-SESSIONS_TOTAL = Counter("paquebot_imap_sessions_ended_total", "Sessions ended, by reason", ["ending"])
-IDLING = Gauge("paquebot_imap_idling", "Sessions in IDLE now")
-TLS = Counter("paquebot_imap_tls_total", "TLS sessions, by version", ["version"])
-LOGINS = Counter("paquebot_imap_logins_total", "Logins, by result", ["result"])
-COMMANDS = Counter("paquebot_imap_commands_total", "Commands, by name and completion", ["command", "completion"])
-COMMAND_SECONDS = Histogram(
-    "paquebot_imap_command_seconds", "From the whole command to its completion sent", ["command"], buckets=FAST
+class Login(enum.Enum):
+    """What became of a login."""
+
+    OK = "ok"
+    INVALID = "invalid"
+    DISABLED = "disabled"
+    RATE_LIMITED = "rate_limited"
+    TOO_MANY = "too_many"
+    """The account has as many sessions here as it may."""
+
+
+class Lookup(enum.Enum):
+    """What a cache of bodies had."""
+
+    HIT = "hit"
+    MISS = "miss"
+    SHARED = "shared"
+    """Another session is reading it already."""
+
+
+class Refresh(enum.Enum):
+    """Why a session looked for changes."""
+
+    OWN = "own"
+    HINTED = "hinted"
+    SHARED = "shared"
+    """Another session is asking the same already."""
+
+
+COMMAND_NAMES = tuple(sorted(command.__name__.lower() for command in COMMAND_STATES))
+
+SESSIONS = gauge("paquebot_imap_sessions", "Sessions now, by state (RFC 3501 §3)", {"state": StateLabel})
+ENDED = counter("paquebot_imap_sessions_ended_total", "Sessions ended, by reason", {"ending": Ending})
+IDLING = gauge("paquebot_imap_idling_sessions", "Sessions in IDLE now")
+TLS = counter("paquebot_imap_tls_sessions_total", "TLS sessions, by version", {"version": TLS_VERSIONS})
+LOGINS = counter("paquebot_imap_logins_total", "Logins, by result", {"result": Login})
+COMMANDS = counter(
+    "paquebot_imap_commands_total",
+    "Commands, by name and completion; gone: the client went before its end",
+    {"command": COMMAND_NAMES, "completion": Completion},
 )
-FETCHED = Counter("paquebot_imap_fetch_octets_total", "Octets of FETCH responses")
-APPENDED = Counter("paquebot_imap_append_octets_total", "Octets of messages appended")
-LITERALS_REFUSED = Counter("paquebot_imap_literals_refused_total", "Literals refused before they were read")
-BODY_CACHE = Counter("paquebot_imap_body_cache_total", "Bodies asked of the cache", ["result"])
-BODY_CACHE_OCTETS = Gauge("paquebot_imap_body_cache_octets", "Octets of bodies in the cache")
-HINTS = Counter("paquebot_imap_hints_total", "Hints received for accounts with sessions here")
-REFRESHES = Counter("paquebot_imap_refreshes_total", "Looks for changes of a mailbox", ["source"])
-UNEXPECTED = Counter("paquebot_imap_unexpected_errors_total", "Commands that failed for a reason not foreseen")
+COMMAND_SECONDS = histogram(
+    "paquebot_imap_command_seconds",
+    "From the whole command to its completion sent",
+    {"command": COMMAND_NAMES},
+    buckets=FAST,
+)
+FETCHED = counter("paquebot_imap_fetched_bytes_total", "Bytes of FETCH responses")
+APPENDED = counter("paquebot_imap_appended_bytes_total", "Bytes of messages appended")
+LITERALS_REFUSED = counter("paquebot_imap_refused_literals_total", "Literals refused before they were read")
+BODY_CACHE = counter("paquebot_imap_body_cache_lookups_total", "Bodies asked of the cache", {"result": Lookup})
+BODY_CACHE_BYTES = gauge("paquebot_imap_body_cache_bytes", "Bytes of bodies in the cache")
+HINTS = counter("paquebot_imap_hints_total", "Hints of NATS received for accounts with sessions here")
+REFRESHES = counter(
+    "paquebot_imap_refreshes_total", "Looks for changes of a mailbox in PostgreSQL", {"source": Refresh}
+)
+UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed for a reason not foreseen")
+
+# Children are looked up once: labels() costs more than inc().
+SESSION = by_member(SESSIONS, StateLabel)
+LOGIN = by_member(LOGINS, Login)
+CACHED = by_member(BODY_CACHE, Lookup)
+REFRESHED = by_member(REFRESHES, Refresh)
+COMMAND = {
+    (name, completion.value): COMMANDS.labels(name, completion.value)
+    for name in COMMAND_NAMES
+    for completion in Completion
+}
+SECONDS = {name: COMMAND_SECONDS.labels(name) for name in COMMAND_NAMES}

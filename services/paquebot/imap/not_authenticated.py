@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 from paquebot.imap import metrics
 from paquebot.imap.capabilities import after_login
 from paquebot.imap.connection import LineTooLong
+from paquebot.imap.metrics import Login
 from paquebot.imap.reply import Answered, Reply, Status, Stream, bad, no, ok
 from paquebot.imap.states import Account, Authenticated, LoggedOut, NotAuthenticated
 from paquebot.observability.log import Log, shown
+from paquebot.observability.metrics import tls_version
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited, Refusal
 from paquebot.wire.imap import BadSyntax, ast, parse_authenticate_line, response_codes, responses
 from paquebot.wire.sasl import MAX_RESPONSE, BadSasl, Credentials, parse_login, parse_plain
@@ -42,7 +44,7 @@ async def _handshake(session: "Session", command: ast.StartTls) -> Stream:
     assert session.process.tls is not None
     yield responses.ok(command.tag, "Begin TLS negotiation now")
     await session.connection.start_tls(session.process.tls.context, session.process.settings.session.read)
-    metrics.TLS.labels(session.connection.tls_version).inc()
+    metrics.TLS.labels(tls_version(session.connection.tls_version)).inc()
     yield Answered()
 
 
@@ -94,13 +96,13 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     if not isinstance(answer, Identity):
         return await _refused(session, answer, credentials.login)
     if process.feed.sessions(answer.account_id) >= process.settings.session.per_account:
-        metrics.LOGINS.labels("too_many").inc()
+        metrics.LOGIN[Login.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
     await process.mailstore.ensure_account(answer.account_id)
     session.watch = await process.feed.watch(answer.account_id, session.connection.ring)
     session.reader.logged_in()
     session.failures = 0
-    metrics.LOGINS.labels("ok").inc()
+    metrics.LOGIN[Login.OK].inc()
     _log.info("logged_in", account_id=answer.account_id, client=session.client)
     account = Account(answer.account_id, answer.address, answer.quota_bytes)
     return ok("Logged in", response_codes.capability(after_login(process.limits.append)), state=Authenticated(account))
@@ -112,12 +114,12 @@ async def _refused(session: "Session", refusal: Refusal, login: str) -> Reply:
     await asyncio.sleep(min(session.failures, _LONGEST) * session.process.settings.session.login_delay)
     match refusal:
         case RateLimited(retry_after):
-            metrics.LOGINS.labels("rate_limited").inc()
+            metrics.LOGIN[Login.RATE_LIMITED].inc()
             return no(f"Too many failures, try again in {retry_after} s", response_codes.UNAVAILABLE)
         case AccountDisabled():
-            metrics.LOGINS.labels("disabled").inc()
+            metrics.LOGIN[Login.DISABLED].inc()
             return no("The account is disabled", response_codes.CONTACTADMIN)
         case InvalidCredentials():
-            metrics.LOGINS.labels("invalid").inc()
+            metrics.LOGIN[Login.INVALID].inc()
             _log.info("login_failed", login=shown(login), client=session.client)
             return no("Login or password is wrong", response_codes.AUTHENTICATIONFAILED)

@@ -9,8 +9,10 @@ from paquebot.imap.metrics import Ending
 from paquebot.imap.process import Process
 from paquebot.imap.session import Session
 from paquebot.observability.log import ids
+from paquebot.observability.metrics import tls_version
 from paquebot.runtime.limits import ConnectionLimit
 from paquebot.runtime.listeners import Arrival, Listeners, connect, dismiss
+from paquebot.runtime.proxy import Proxies
 from paquebot.wire.imap import response_codes, responses
 
 
@@ -25,7 +27,12 @@ class ImapServer:
 
     def __post_init__(self) -> None:
         session = self.process.settings.session
-        self._listeners = Listeners(ConnectionLimit(session.total, session.per_client), self._serve, _turn_away)
+        self._listeners = Listeners(
+            ConnectionLimit(session.total, session.per_client),
+            self._serve,
+            _turn_away,
+            Proxies(self.process.settings.proxy),
+        )
 
     def listen(self) -> None:
         """Bind every listener of the settings. Raises OSError."""
@@ -53,15 +60,17 @@ class ImapServer:
 
     async def _serve(self, arrival: Arrival) -> None:
         ending = await self._session(arrival)
-        metrics.SESSIONS_TOTAL.labels(ending.value).inc()
+        metrics.ENDED.labels(ending.value).inc()
 
     async def _session(self, arrival: Arrival) -> Ending:
         connection = Connection(write_seconds=self.process.settings.session.write)
         context = self.process.tls.context if arrival.tls and self.process.tls is not None else None
+        if arrival.early:
+            connection.data_received(arrival.early)
         if not await connect(arrival, connection, context):
             return Ending.GONE
         if context is not None:
-            metrics.TLS.labels(connection.tls_version).inc()
+            metrics.TLS.labels(tls_version(connection.tls_version)).inc()
         self._numbers += 1
         session = Session(self.process, connection, arrival.client)
         self._sessions.add(session)
@@ -74,6 +83,6 @@ class ImapServer:
 
 def _turn_away(arrival: Arrival) -> None:
     """One session too many: say so where it can be said without waiting."""
-    metrics.SESSIONS_TOTAL.labels(Ending.REFUSED.value).inc()
+    metrics.ENDED.labels(Ending.REFUSED.value).inc()
     if not arrival.tls:
         arrival.socket.send(responses.bye("Too many connections, try again later", response_codes.UNAVAILABLE))

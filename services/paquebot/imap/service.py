@@ -39,6 +39,8 @@ async def main(context: Context, settings: ImapSettings) -> None:
 @contextlib.asynccontextmanager
 async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[ImapServer]:
     """A listening server with all it needs, for the time of the block; call its `run`."""
+    # First: a bad certificate is to be told even while no engine answers. Raises SettingsError.
+    tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
     async with contextlib.AsyncExitStack() as stack:
         queue = await Queue.open(settings.nats, NAME)
         stack.push_async_callback(queue.close)
@@ -63,7 +65,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             feed=Feed(mailstore, queue),
             authentication=AuthenticationClient(channel, settings.directory),
             budget=OctetBudget(settings.process.in_flight),
-            tls=ServerTls(settings.tls) if settings.tls.certificate is not None else None,
+            tls=tls,
         )
         _depend(health, blobs, postgres)
         server = ImapServer(process)

@@ -10,18 +10,19 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from paquebot.imap import append, capabilities, metrics, updates
-from paquebot.imap.command_reader import CommandReader, Leaving, Refused
+from paquebot.imap.command_reader import CommandReader, Leaving, ProxyHeader, Refused
 from paquebot.imap.connection import Connection, Inactive, PeerGone
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
-from paquebot.imap.feed import Watch
-from paquebot.imap.metrics import Ending, StateLabel
+from paquebot.imap.feed import Watch, told
+from paquebot.imap.metrics import Completion, Ending, StateLabel
 from paquebot.imap.process import Process
 from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad
 from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
 from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.proxy import refuse_header
 from paquebot.wire.imap import ast, response_codes, responses
 
 _log = Log("paquebot.imap.session")
@@ -67,14 +68,18 @@ class Session:
     async def run(self) -> Ending:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
         label = _label(self.state)
-        metrics.SESSIONS.labels(label.value).inc()
+        metrics.SESSION[label].inc()
         try:
             return await self._serve()
         except PeerGone:
             return Ending.GONE
+        except ProxyHeader:
+            refuse_header(self.client)
+            await self._bye("No PROXY header is accepted from here")
+            return Ending.ERRORS
         except Inactive:
             await self._bye("Inactive for too long")
-            return Ending.IDLE
+            return Ending.INACTIVE
         except Leaving:
             await self._bye("This server ends; please connect again", response_codes.UNAVAILABLE)
             return Ending.DRAIN
@@ -84,7 +89,7 @@ class Session:
             await self._bye("Temporary failure", response_codes.UNAVAILABLE)
             return Ending.FAILED
         finally:
-            metrics.SESSIONS.labels(_label(self.state).value).dec()
+            metrics.SESSION[_label(self.state)].dec()
             self.reader.uploads.release()
             if self.watch is not None:
                 self.process.feed.ignore(self.watch)
@@ -115,7 +120,7 @@ class Session:
         """Run a command and answer it."""
         started = time.perf_counter()
         name = type(command).__name__.lower()
-        completion = "gone"
+        completion = Completion.GONE.value
         try:
             reply = await self._run(command)
             completion = reply.status.value if isinstance(reply, Reply) else Status.OK.value
@@ -123,8 +128,8 @@ class Session:
                 await self._finish(command, reply)
         finally:
             self.reader.uploads.release()
-            metrics.COMMANDS.labels(name, completion).inc()
-            metrics.COMMAND_SECONDS.labels(name).observe(time.perf_counter() - started)
+            metrics.COMMAND[name, completion].inc()
+            metrics.SECONDS[name].observe(time.perf_counter() - started)
 
     async def _run(self, command: ast.Command) -> Reply | Answered:
         handler = handler_of(command, self.state)
@@ -156,6 +161,7 @@ class Session:
         elif reply.status is Status.OK and not isinstance(self.state, NotAuthenticated):
             self.failures = 0  # only an unbroken row of faults is noise; before login, all of them count
         news, closing = b"", b""
+        spans = self.watch.take_spans() if self.watch is not None and reply.look is not Look.NEVER else []
         if isinstance(self.state, Selected) and reply.look is not Look.NEVER:
             try:
                 news = await self._news(self.state, command, reply.look)
@@ -163,6 +169,7 @@ class Session:
                 closing = responses.bye("The selected mailbox was deleted")
                 self._enter(LoggedOut())
         await self.connection.send(reply.untagged + news + reply.completion(command.tag) + closing)
+        told(spans, news)
 
     async def _news(self, state: Selected, command: ast.Command, look: Look) -> bytes:
         assert self.watch is not None
@@ -173,8 +180,8 @@ class Session:
         return news + updates.release(state) if _may_expunge(command) else news
 
     def _enter(self, state: SessionState) -> None:
-        metrics.SESSIONS.labels(_label(self.state).value).dec()
-        metrics.SESSIONS.labels(_label(state).value).inc()
+        metrics.SESSION[_label(self.state)].dec()
+        metrics.SESSION[_label(state)].inc()
         if not isinstance(state, Selected):
             self.saved_uids = ()
         self.state = state

@@ -10,6 +10,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
 
@@ -58,6 +59,7 @@ class ImapSettings:
     tls: TlsSettings
     spool: SpoolSettings
     listen: ListenSettings
+    proxy: ProxySettings
     session: SessionSettings
     bodies: BodySettings
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from paquebot.mailstore.errors import MaildropLocked
 from paquebot.observability.log import Log, shown
+from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import metrics
 from paquebot.pop3.connection import LineTooLong
 from paquebot.pop3.lease import Lease
@@ -67,7 +68,7 @@ async def _handshake(session: "Session") -> Stream:
     assert session.process.tls is not None
     yield pop3.ok("Begin TLS negotiation")
     await session.connection.start_tls(session.process.tls.context, max(0.1, session.remaining()))
-    metrics.TLS.labels(session.connection.tls_version).inc()
+    metrics.TLS.labels(tls_version(session.connection.tls_version)).inc()
     # RFC 2595 §4: what was learned before the handshake is forgotten.
     yield Reply(b"", Authorization())
 

@@ -1,10 +1,10 @@
 """What the POP3 service counts. Label values come from enums and the types of the grammar, never from a client."""
 
 import enum
+from typing import get_args
 
-from prometheus_client import Counter, Gauge, Histogram
-
-from paquebot.observability.metrics import FAST, SIZES
+from paquebot.observability.metrics import FAST, SIZES, TLS_VERSIONS, by_member, counter, gauge, histogram
+from paquebot.wire import pop3
 
 
 class Ending(enum.Enum):
@@ -38,19 +38,47 @@ class Result(enum.Enum):
     GONE = "gone"
 
 
-SESSIONS = Gauge("paquebot_pop3_sessions", "Sessions now, by state", ["state"])
-SESSIONS_ENDED = Counter("paquebot_pop3_sessions_ended_total", "Sessions ended, by reason", ["ending"])
-TLS = Counter("paquebot_pop3_tls_total", "TLS sessions, by version", ["version"])
-LOGINS = Counter("paquebot_pop3_logins_total", "Logins, by result", ["result"])
-COMMANDS = Counter("paquebot_pop3_commands_total", "Commands, by name and result", ["command", "result"])
-COMMAND_SECONDS = Histogram(
-    "paquebot_pop3_command_seconds", "From the command's line to its whole answer", ["command"], buckets=FAST
+class StateLabel(enum.Enum):
+    """RFC 1939 §3"""
+
+    AUTHORIZATION = "authorization"
+    TRANSACTION = "transaction"
+    UPDATE = "update"
+
+
+COMMAND_NAMES = (*sorted(command.__name__.lower() for command in get_args(pop3.Command)), "malformed")
+
+SESSIONS = gauge("paquebot_pop3_sessions", "Sessions now, by state (RFC 1939 §3)", {"state": StateLabel})
+SESSIONS_ENDED = counter("paquebot_pop3_sessions_ended_total", "Sessions ended, by reason", {"ending": Ending})
+TLS = counter("paquebot_pop3_tls_sessions_total", "TLS sessions, by version", {"version": TLS_VERSIONS})
+LOGINS = counter(
+    "paquebot_pop3_logins_total", "Logins, by result; in_use: another session has the maildrop", {"result": Login}
 )
-RECEIVED = Counter("paquebot_pop3_received_octets_total", "Octets received from clients")
-SENT = Counter("paquebot_pop3_sent_octets_total", "Octets sent to clients")
-RETRIEVED = Histogram("paquebot_pop3_retrieved_octets", "Sizes of the messages retrieved", buckets=SIZES)
-DELETED = Counter("paquebot_pop3_deleted_total", "Messages deleted at QUIT")
-UPDATES_FAILED = Counter("paquebot_pop3_updates_failed_total", "QUITs whose deletions were not applied")
-PREFETCH = Counter("paquebot_pop3_prefetch_total", "Messages that were read before they were asked for", ["result"])
-LEASES_LOST = Counter("paquebot_pop3_leases_lost_total", "Sessions ended because another one took their maildrop")
-UNEXPECTED = Counter("paquebot_pop3_unexpected_errors_total", "Commands that failed for a reason not foreseen")
+COMMANDS = counter(
+    "paquebot_pop3_commands_total",
+    "Commands, by name and result; gone: the client went before its end",
+    {"command": COMMAND_NAMES, "result": Result},
+)
+COMMAND_SECONDS = histogram(
+    "paquebot_pop3_command_seconds",
+    "From the command's line to its whole answer",
+    {"command": COMMAND_NAMES},
+    buckets=FAST,
+)
+RECEIVED = counter("paquebot_pop3_received_bytes_total", "Bytes received from clients, counted at the session's end")
+SENT = counter("paquebot_pop3_sent_bytes_total", "Bytes sent to clients, counted at the session's end")
+RETRIEVED = histogram("paquebot_pop3_retrieved_bytes", "Sizes of the messages retrieved", buckets=SIZES)
+DELETED = counter("paquebot_pop3_deleted_messages_total", "Messages deleted at QUIT")
+UPDATES_FAILED = counter("paquebot_pop3_failed_updates_total", "QUITs whose deletions were not applied")
+PREFETCH = counter(
+    "paquebot_pop3_prefetches_total",
+    "Messages asked for, by whether they were read before",
+    {"result": ("hit", "miss")},
+)
+LEASES_LOST = counter("paquebot_pop3_lost_leases_total", "Sessions ended because another one took their maildrop")
+UNEXPECTED = counter("paquebot_pop3_unexpected_errors_total", "Commands that failed for a reason not foreseen")
+
+# Children are looked up once: labels() costs more than inc().
+SESSION = by_member(SESSIONS, StateLabel)
+COMMAND = {(name, result): COMMANDS.labels(name, result.value) for name in COMMAND_NAMES for result in Result}
+SECONDS = {name: COMMAND_SECONDS.labels(name) for name in COMMAND_NAMES if name != "malformed"}

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from paquebot.observability.log import ids
+from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import metrics
 from paquebot.pop3.connection import Connection
 from paquebot.pop3.metrics import Ending
@@ -11,6 +12,7 @@ from paquebot.pop3.process import Process
 from paquebot.pop3.session import Session
 from paquebot.runtime.limits import ConnectionLimit
 from paquebot.runtime.listeners import Arrival, Listeners, connect, dismiss
+from paquebot.runtime.proxy import Proxies
 from paquebot.wire.pop3 import Code, err
 
 
@@ -24,7 +26,12 @@ class Pop3Server:
 
     def __post_init__(self) -> None:
         session = self.process.settings.session
-        self._listeners = Listeners(ConnectionLimit(session.total, session.per_client), self._serve, _turn_away)
+        self._listeners = Listeners(
+            ConnectionLimit(session.total, session.per_client),
+            self._serve,
+            _turn_away,
+            Proxies(self.process.settings.proxy),
+        )
 
     def listen(self) -> None:
         """Bind every listener of the settings. Raises OSError."""
@@ -52,10 +59,12 @@ class Pop3Server:
     async def _session(self, arrival: Arrival) -> Ending:
         connection = Connection(write_seconds=self.process.settings.session.write)
         context = self.process.tls.context if arrival.tls and self.process.tls is not None else None
+        if arrival.early:
+            connection.data_received(arrival.early)
         if not await connect(arrival, connection, context):
             return Ending.GONE
         if context is not None:
-            metrics.TLS.labels(connection.tls_version).inc()
+            metrics.TLS.labels(tls_version(connection.tls_version)).inc()
         session = Session(self.process, connection, arrival.client)
         self._sessions.add(session)
         try:

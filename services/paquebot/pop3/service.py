@@ -40,6 +40,8 @@ async def main(context: Context, settings: Pop3Settings) -> None:
 @contextlib.asynccontextmanager
 async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[Pop3Server]:
     """A listening server with all it needs, for the time of the block; call its `run`."""
+    # First: a bad certificate is to be told even while no engine answers. Raises SettingsError.
+    tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
     async with contextlib.AsyncExitStack() as stack:
         queue = await Queue.open(settings.nats, NAME)
         stack.push_async_callback(queue.close)
@@ -56,7 +58,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             queue=queue,
             authentication=AuthenticationClient(channel, settings.directory),
             gate=OctetGate(settings.process.in_flight, gauge=IN_FLIGHT),
-            tls=ServerTls(settings.tls) if settings.tls.certificate is not None else None,
+            tls=tls,
         )
         _depend(health, blobs, postgres, channel)
         server = Pop3Server(process)

@@ -14,13 +14,15 @@ from paquebot.pop3 import authorization, metrics, transaction, update
 from paquebot.pop3.capabilities import capabilities
 from paquebot.pop3.connection import Connection, LineTooLong, PeerGone
 from paquebot.pop3.errors import reply_to
-from paquebot.pop3.metrics import Ending, Result
+from paquebot.pop3.metrics import Ending, Result, StateLabel
 from paquebot.pop3.process import Process
 from paquebot.pop3.reply import Reply, Stream, fault
 from paquebot.pop3.states import Authorization, Ended, State, Transaction
+from paquebot.runtime.proxy import refuse_header
 from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import MAX_COMMAND, Code
+from paquebot.wire.proxy import is_of_header
 
 _log = Log("paquebot.pop3.session")
 _PAUSE_SECONDS = 3.0  # a client that is silent for so long does not need what was read ahead
@@ -117,7 +119,7 @@ class Session:
 
     async def run(self) -> Ending:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
-        metrics.SESSIONS.labels(_label(self._state)).inc()
+        metrics.SESSION[_label(self._state)].inc()
         try:
             ending = await self._serve()
             await self.connection.flush()
@@ -140,7 +142,7 @@ class Session:
         finally:
             self.connection.close()
             await self._abandon()
-            metrics.SESSIONS.labels(_label(self._state)).dec()
+            metrics.SESSION[_label(self._state)].dec()
             metrics.RECEIVED.inc(self.connection.received)
             metrics.SENT.inc(self.connection.sent)
 
@@ -152,6 +154,10 @@ class Session:
             except LineTooLong:
                 await self._finish(fault("The line is too long"))  # RFC 2449 §4
             else:
+                if is_of_header(line):
+                    refuse_header(self.client)
+                    await self.connection.send(pop3.err("No PROXY header is accepted from here", Code.SYS_PERM))
+                    return Ending.ERRORS
                 await self._execute(line)
             if self._faults >= self.process.settings.session.errors:
                 await self.connection.send(pop3.err("Too many errors", Code.SYS_TEMP))
@@ -164,7 +170,7 @@ class Session:
         try:
             command = pop3.parse_command(line)
         except GrammarError as error:
-            metrics.COMMANDS.labels("malformed", Result.ERR.value).inc()
+            metrics.COMMAND["malformed", Result.ERR].inc()
             await self._finish(fault(f"Syntax error: {error}"))
             return
         name, result = type(command).__name__.lower(), Result.GONE
@@ -172,8 +178,8 @@ class Session:
             positive = await self._run(command)
             result = Result.OK if positive else Result.ERR
         finally:
-            metrics.COMMANDS.labels(name, result.value).inc()
-            metrics.COMMAND_SECONDS.labels(name).observe(time.perf_counter() - started)
+            metrics.COMMAND[name, result].inc()
+            metrics.SECONDS[name].observe(time.perf_counter() - started)
 
     async def _run(self, command: pop3.Command) -> bool:
         """True: the answer was +OK."""
@@ -222,8 +228,8 @@ class Session:
         return reply.is_positive or not reply.octets
 
     def _enter(self, state: State) -> None:
-        metrics.SESSIONS.labels(_label(self._state)).dec()
-        metrics.SESSIONS.labels(_label(state)).inc()
+        metrics.SESSION[_label(self._state)].dec()
+        metrics.SESSION[_label(state)].inc()
         left, self._state = self._state, state
         if isinstance(left, Transaction) and isinstance(state, Ended):
             left.reading.forget()
@@ -242,12 +248,12 @@ class Session:
             await self.connection.flush()
 
 
-def _label(state: State) -> str:
+def _label(state: State) -> StateLabel:
     """For the metric: the states of RFC 1939 §3."""
     match state:
         case Authorization():
-            return "authorization"
+            return StateLabel.AUTHORIZATION
         case Transaction():
-            return "transaction"
+            return StateLabel.TRANSACTION
         case Ended():
-            return "update"
+            return StateLabel.UPDATE

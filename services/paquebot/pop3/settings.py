@@ -10,6 +10,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Seconds, setting
 
 
@@ -59,6 +60,7 @@ class Pop3Settings:
     directory: DirectoryClientSettings
     tls: TlsSettings
     listen: ListenSettings
+    proxy: ProxySettings
     session: SessionSettings
     maildrop: MaildropSettings
 

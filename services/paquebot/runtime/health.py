@@ -12,10 +12,18 @@ from dataclasses import dataclass, field
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from paquebot.observability.log import Log
+from paquebot.observability.metrics import Bounded, counter, gauge
 from paquebot.runtime.settings import Listen
 
 Probe = Callable[[], Awaitable[None]]
 """Raises, with a reason for people, while its dependency cannot be used."""
+
+READY = gauge("paquebot_ready", "1 while /readyz says so: started, not draining, every dependency answers")
+PROBE_FAILURES = counter(
+    "paquebot_probe_failures_total",
+    "Probes of a dependency, made for readiness, that failed",
+    {"probe": Bounded("the dependencies of a service: nats, s3, postgres, recipient_validation, ...")},
+)
 
 _log = Log("paquebot.health")
 _PROBE_SECONDS = 2.0
@@ -38,6 +46,7 @@ class Health:
     def depend(self, name: str, probe: Probe) -> None:
         """Be ready only while `probe` returns; it gets 2 s."""
         self._probes[name] = probe
+        PROBE_FAILURES.labels(name)
 
     def beat(self, name: str, *, max_age: float) -> None:
         """Tell that the loop `name` is alive; silence longer than `max_age` seconds fails liveness."""
@@ -54,6 +63,11 @@ class Health:
 
     async def unready(self) -> list[str]:
         """Why this process should get no work now; empty: ready."""
+        reasons = await self._reasons()
+        READY.set(0 if reasons else 1)
+        return reasons
+
+    async def _reasons(self) -> list[str]:
         if self.draining:
             return ["draining"]
         if not self.started:
@@ -71,8 +85,10 @@ async def _ask(name: str, probe: Probe) -> str:
     try:
         await asyncio.wait_for(probe(), _PROBE_SECONDS)
     except TimeoutError:
+        PROBE_FAILURES.labels(name).inc()
         return f"{name}: no answer within {_PROBE_SECONDS:g} s"
     except Exception as error:  # noqa: BLE001 - whatever the reason, it is not ready; the operator reads it here
+        PROBE_FAILURES.labels(name).inc()
         return f"{name}: {type(error).__name__}: {error}".rstrip(": ")
     return ""
 
@@ -137,6 +153,7 @@ class HealthServer:
     async def _page(self, path: bytes) -> tuple[str, bytes, str]:
         text = "text/plain; charset=utf-8"
         if path == b"/metrics":
+            await self._health.unready()  # nobody else may have asked of late, and `paquebot_ready` is to be true
             return "200 OK", generate_latest(), CONTENT_TYPE_LATEST
         if path == b"/livez":
             stuck = self._health.stuck()

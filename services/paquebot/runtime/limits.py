@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from prometheus_client import Gauge
+from paquebot.observability.metrics import gauge
 
-IN_FLIGHT = Gauge("paquebot_in_flight_octets", "Message octets in memory now")
+IN_FLIGHT = gauge("paquebot_in_flight_bytes", "Bytes of messages in memory now")
+LIMIT = gauge("paquebot_in_flight_limit_bytes", "Most bytes of messages that this process holds in memory")
 
 
 class OverBudget(Exception):
@@ -22,6 +23,7 @@ class OctetBudget:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._used = 0
+        LIMIT.set(limit)
 
     @property
     def used(self) -> int:

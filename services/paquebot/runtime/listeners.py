@@ -6,7 +6,7 @@ their clients do not all come to the next pod in the same moment; what is under 
 
 import asyncio
 import contextlib
-import ipaddress
+import functools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection
@@ -15,6 +15,7 @@ from typing import Protocol
 
 from paquebot.observability.log import Log
 from paquebot.runtime.limits import ConnectionLimit
+from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled, one_spelling
 from paquebot.runtime.settings import Listen
 
 _log = Log("paquebot.listeners")
@@ -27,11 +28,13 @@ _LONGEST_STEP = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An accepted socket. `client` is the peer's address; `tls`: a handshake comes first (RFC 8314)."""
+    """An accepted socket. `client` is the peer's address, or the one that a trusted proxy told; `tls`: a handshake
+    comes first (RFC 8314). `early`: the client's first octets, where they were taken already."""
 
     socket: socket.socket
     client: str
     tls: bool
+    early: bytes = b""
 
 
 class Leaver(Protocol):
@@ -55,6 +58,9 @@ class Listeners:
     limit: ConnectionLimit
     serve: Callable[[Arrival], Awaitable[None]]
     turn_away: Callable[[Arrival], None]
+    proxies: Proxies
+    _proxied: set[asyncio.Task[None]] = field(default_factory=set)
+    """Connections from trusted networks of which it is not known yet whose they are."""
     _open: list[_Listener] = field(default_factory=list)
 
     def listen(self, name: str, where: Listen, *, tls: bool) -> None:
@@ -80,6 +86,8 @@ class Listeners:
                 task.cancel()
             if accepting:
                 await asyncio.wait(accepting)
+            for task in self._proxied:
+                task.cancel()
             self.close()
             await dismiss()
 
@@ -92,11 +100,32 @@ class Listeners:
                 _log.warning("accept_failed", reason=str(error))
                 await asyncio.sleep(_ACCEPT_PAUSE)
                 continue
-            arrival = Arrival(sock, _client(address[0]), listener.tls)
-            if self.limit.enter(arrival.client):
-                group.create_task(self._serve(arrival))
+            if self.proxies.trusts(address[0]):
+                task = group.create_task(self._ask_proxy(listener, sock, address[:2], group))
+                self._proxied.add(task)
+                task.add_done_callback(self._proxied.discard)
+                task.add_done_callback(functools.partial(close_if_cancelled, sock))
             else:
-                self._refuse(arrival)
+                self._admit(Arrival(sock, one_spelling(address[0]), listener.tls), group)
+
+    async def _ask_proxy(
+        self, listener: _Listener, sock: socket.socket, peer: tuple[str, int], group: asyncio.TaskGroup
+    ) -> None:
+        """The limits are the client's, so they wait for its address."""
+        origin: Origin | None = None
+        try:
+            origin = await self.proxies.origin(sock, one_spelling(peer[0]), peer[1], tls=listener.tls)
+        finally:
+            if origin is None:
+                sock.close()
+        if origin is not None:
+            self._admit(Arrival(sock, origin.address, listener.tls, origin.early), group)
+
+    def _admit(self, arrival: Arrival, group: asyncio.TaskGroup) -> None:
+        if self.limit.enter(arrival.client):
+            group.create_task(self._serve(arrival))
+        else:
+            self._refuse(arrival)
 
     async def _serve(self, arrival: Arrival) -> None:
         try:
@@ -147,10 +176,3 @@ def _bound(where: Listen) -> socket.socket:
 
 def _port(listener: _Listener) -> int:
     return int(listener.socket.getsockname()[1])
-
-
-def _client(host: str) -> str:
-    """The peer's address in one spelling, so that limits count it once."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)

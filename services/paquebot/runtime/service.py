@@ -19,12 +19,13 @@ from typing import Protocol, TypeVar
 
 import uvloop
 
-from paquebot.observability import log, metrics
+from paquebot.observability import log, metrics, trace
 from paquebot.runtime.engines import ProcessSettings
 from paquebot.runtime.health import Health, HealthServer
 from paquebot.runtime.settings import SettingsError, load
 
 _log = log.Log("paquebot")
+_LOOP_SECONDS = 0.5
 _CANCEL_SECONDS = 2.0  # for clean-up after the cut-off
 _GUARD_SECONDS = 4.0  # after the drain time: the event loop itself is stuck, or threads are at the exit
 
@@ -58,13 +59,27 @@ def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str,
     """Run a service process to its end; returns the exit code: 0 drained, 1 failed, 2 wrong settings."""
     try:
         settings = load(settings_class, environ)
+        _set_up_trace(name, settings.process)
     except SettingsError as error:
         return _wrong_settings(name, error)
     process = settings.process
     log.set_up(name, level=process.log_level, addresses=process.log_addresses)
     metrics.set_build_info(name)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_frame(name, settings, main))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_frame(name, settings, main))
+    finally:
+        trace.close()
+
+
+def _set_up_trace(name: str, process: ProcessSettings) -> None:
+    """Raises SettingsError."""
+    try:
+        trace.set_up(name, endpoint=process.trace_endpoint, sample=process.trace_sample)
+    except trace.ExtraMissing:
+        raise SettingsError(
+            ["PAQUEBOT_TRACE_ENDPOINT is set, but OpenTelemetry is not installed: pip install 'paquebot[trace]'"]
+        ) from None
 
 
 def _wrong_settings(name: str, error: SettingsError) -> int:
@@ -84,10 +99,20 @@ async def _frame(name: str, settings: S, main: Main[S]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _begin_drain, context, settings.process.drain)
+    watching = asyncio.ensure_future(_watch_loop())
     try:
         return await _serve(context, settings, main)
     finally:
+        watching.cancel()
         await server.stop()
+
+
+async def _watch_loop() -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        start = loop.time()
+        await asyncio.sleep(_LOOP_SECONDS)
+        metrics.LOOP_DELAY.observe(max(0.0, loop.time() - start - _LOOP_SECONDS))
 
 
 def _begin_drain(context: Context, seconds: float) -> None:

@@ -9,17 +9,25 @@ import ssl
 from pathlib import Path
 
 from cryptography import x509
-from prometheus_client import Counter, Gauge
 
 from paquebot.observability.log import Log
+from paquebot.observability.metrics import Bounded, counter, gauge
 from paquebot.runtime.engines import TlsSettings
 from paquebot.runtime.settings import SettingsError
 
 _log = Log("paquebot.tls")
 _LOOK_SECONDS = 10.0
 
-RELOADS = Counter("paquebot_tls_reloads_total", "Times a changed certificate was loaded", ["result"])
-NOT_AFTER = Gauge("paquebot_tls_certificate_not_after_seconds", "Unix time at which the certificate expires")
+RELOADS = counter(
+    "paquebot_tls_reloads_total",
+    "Changed certificates; failed: it cannot be used, the last good one goes on",
+    {"result": ("ok", "failed")},
+)
+NOT_AFTER = gauge(
+    "paquebot_tls_certificate_not_after_timestamp_seconds",
+    "Unix time at which the certificate in use expires; absent without TLS",
+    {"certificate": Bounded("PAQUEBOT_TLS_CERTIFICATE, one file a process")},
+)
 
 _Stamp = tuple[tuple[int, int, int], ...]
 
@@ -49,7 +57,7 @@ class ServerTls:
         self._current = self.context
         # Called in every handshake, also where the client sends no name (RFC 6066 §3).
         self.context.sni_callback = self._hand_over
-        NOT_AFTER.set(not_after)
+        NOT_AFTER.labels(str(self._certificate)).set(not_after)
 
     def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current
@@ -79,7 +87,7 @@ class ServerTls:
                 _log.warning("certificate_not_loaded", path=str(self._certificate), reason=_reason(error))
             return False
         self._current, self._loaded, self._refused = context, stamp, None
-        NOT_AFTER.set(not_after)
+        NOT_AFTER.labels(str(self._certificate)).set(not_after)
         RELOADS.labels("ok").inc()
         _log.info("certificate_loaded", path=str(self._certificate))
         return True

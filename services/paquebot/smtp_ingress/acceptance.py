@@ -4,7 +4,6 @@ Invariant: a 250 leaves here only after `spool.accept` returned (invariant 1). W
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,12 +37,6 @@ from paquebot.wire.smtp.replies import Reply
 _log = Log("paquebot.smtp")
 _OFF_THE_LOOP = 256 * 1024  # octets from which the content is checked in a thread
 _MAX_FROM = 16  # addresses of a From field that are checked
-
-
-def new_trace() -> str:
-    """W3C Trace Context §3.2: version 00, random trace and parent ids, sampled."""
-    octets = os.urandom(24).hex()
-    return f"00-{octets[:32]}-{octets[32:]}-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +88,7 @@ class Acceptance:
         return reply
 
     async def _decide(self, session: Session, transaction: Transaction, content: bytes) -> Reply:
-        if refusal := await self._refusal(session, content):
+        if refusal := await self._refusal(session, transaction, content):
             _log.info("message_refused", session=session.id, reply=str(refusal))
             return refusal
         queue_id = new_ulid()
@@ -103,6 +96,7 @@ class Acceptance:
         raw = self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
         envelope = _envelope(session, transaction, content)
         envelope.queue_id = queue_id
+        transaction.span.set(queue_id=queue_id, size=len(raw))
         envelope.accepted_at_ms = int(now * 1000)
         return await self._keep(session, envelope, raw)
 
@@ -112,7 +106,7 @@ class Acceptance:
         except SpoolUnavailable as error:
             _log.warning("not_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
             return replies.TEMPORARY_FAILURE
-        metrics.MESSAGE_OCTETS.observe(len(raw))
+        metrics.MESSAGE_BYTES.observe(len(raw))
         _log.info(
             "accepted",
             queue_id=envelope.queue_id,
@@ -126,7 +120,7 @@ class Acceptance:
         )
         return replies.queued(envelope.queue_id)
 
-    async def _refusal(self, session: Session, content: bytes) -> Reply | None:
+    async def _refusal(self, session: Session, transaction: Transaction, content: bytes) -> Reply | None:
         # What is beyond MAX_HEADER would be in the message and in no summary of it; nobody writes such a header.
         if len(content) > self._policy.size or split_header(content) > MAX_HEADER:
             return replies.TOO_BIG
@@ -135,12 +129,12 @@ class Acceptance:
         if session.identity is None or not self._policy.check_from:
             return None
         try:
-            owned = await self._from_is_owned(session, content)
+            owned = await self._from_is_owned(session, content, transaction.trace)
         except DirectoryUnavailable:
             return replies.TEMPORARY_FAILURE
         return None if owned else replies.FROM_NOT_OWNED
 
-    async def _from_is_owned(self, session: Session, content: bytes) -> bool:
+    async def _from_is_owned(self, session: Session, content: bytes, trace: str) -> bool:
         """RFC 6409 §6.1: every author belongs to the login. A message without From passes: it names nobody."""
         values = [field_value(field) for name, field in fields(content) if name == b"from"]
         entries = [entry for value in values for entry in addresses(value)]
@@ -149,7 +143,7 @@ class Acceptance:
             return False
         for author in authors:
             text = f"{_text(author.mailbox)}@{_text(author.host)}"
-            if not await self.owns(session, text):
+            if not await self.owns(session, text, trace):
                 return False
         return True
 

@@ -4,20 +4,23 @@ Handlers return replies; this loop sends them, counts them and keeps the error b
 connection (RFC 5321 §4.1.1.10, §3.8). The unknown is temporary: 451 with an id to find it in the log (invariant 8).
 """
 
-import enum
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from paquebot.observability.log import Log
+from paquebot.observability.metrics import tls_version
 from paquebot.rpc import AuthenticationClient, ValidationClient
 from paquebot.runtime.limits import OctetBudget, Reservation
+from paquebot.runtime.proxy import refuse_header
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.acceptance import Acceptance
 from paquebot.smtp_ingress.connection import Connection, Draining, Idle, OverLong, PeerGone
+from paquebot.smtp_ingress.metrics import Ending
 from paquebot.smtp_ingress.session import Role, Session, TlsInfo, Transaction
 from paquebot.smtp_ingress.settings import MessageLimits, SessionLimits, Timeouts
+from paquebot.wire.proxy import is_of_header
 from paquebot.wire.sasl import MAX_RESPONSE
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import MAX_COMMAND, BadCommand, Command, Verb, parse_command
@@ -35,17 +38,6 @@ class HangUp(Exception):
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply = reply
-
-
-class End(enum.Enum):
-    """Why a session ended."""
-
-    QUIT = "quit"
-    REFUSED = "refused"
-    IDLE = "idle"
-    DRAINED = "drained"
-    GONE = "gone"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,36 +87,36 @@ class Conversation:
         self._errors = 0
         self._idle_commands = 0
 
-    async def run(self) -> End:
+    async def run(self) -> Ending:
         """To the connection's end. Raises nothing but CancelledError."""
         try:
             return await self._converse()
         except HangUp as end:
             self.connection.reply(end.reply)
-            return End.REFUSED
+            return Ending.REFUSED
         except Idle:
             self.connection.reply(replies.TIMED_OUT)
-            return End.IDLE
+            return Ending.INACTIVE
         except Draining:
             self.connection.reply(replies.SHUTTING_DOWN)
-            return End.DRAINED
+            return Ending.DRAIN
         except PeerGone:
-            return End.GONE
+            return Ending.GONE
         except Exception:  # noqa: BLE001 - as in _dispatch, for what is wrong outside a command
             self.connection.reply(self._incident())
-            return End.FAILED
+            return Ending.FAILED
         finally:
             self.end_transaction()
             await self.connection.close()
 
-    async def _converse(self) -> End:
+    async def _converse(self) -> Ending:
         await self._begin()
         while True:
             reply = await self._step()
             if reply is not None:
                 self._answer(reply)
                 if reply.code in _CLOSING:
-                    return End.QUIT
+                    return Ending.QUIT
 
     async def _begin(self) -> None:
         if self.connection.tls_object is not None:  # RFC 8314 §3.3
@@ -148,6 +140,9 @@ class Conversation:
             return replies.BARE_LF_IN_COMMAND
         if line.startswith(_OTHER_PROTOCOLS):
             raise HangUp(replies.NOT_SMTP)
+        if is_of_header(line):
+            refuse_header(self.session.address)
+            raise HangUp(replies.PROXY_HEADER)
         try:
             command = parse_command(line[:-2])
         except BadCommand:
@@ -220,9 +215,7 @@ class Conversation:
         tls = self.connection.tls_object
         assert tls is not None
         self.session.tls = TlsInfo.of(tls)
-        version = self.session.tls.version
-        label = version if version in metrics.TLS_VERSIONS else "other"
-        metrics.TLS.labels(self.session.role.value, label).inc()
+        metrics.TLS.labels(self.session.role.value, tls_version(self.session.tls.version)).inc()
 
     def begin_transaction(self, make: Callable[[Reservation], Transaction]) -> Transaction:
         """`make` gets the message's share of the octet budget."""
@@ -238,10 +231,13 @@ class Conversation:
             transaction.reservation.release()
             self.session.transaction = None
             self.services.acceptance.end()
+            transaction.span.end()
 
     def message_ended(self, reply: Reply) -> None:
         """A message was read whole and answered."""
-        metrics.MESSAGES.labels(self.session.role.value, metrics.RESULT[reply.code // 100]).inc()
+        metrics.MESSAGE[self.session.role, reply.code // 100].inc()
         if reply.is_positive:
             self._idle_commands = 0
+        if self.session.transaction is not None:
+            self.session.transaction.span.set(reply=reply.code)
         self.end_transaction()

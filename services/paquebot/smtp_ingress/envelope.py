@@ -1,10 +1,10 @@
 """MAIL and RCPT: the envelope (RFC 5321 §4.1.1.2, §4.1.1.3). Who may send, and where each recipient's mail goes."""
 
+from paquebot.observability import trace
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.runtime.limits import OverBudget
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.acceptance import new_trace
 from paquebot.smtp_ingress.conversation import Conversation
 from paquebot.smtp_ingress.session import Session, Transaction
 from paquebot.smtp_ingress.verdicts import reply_to
@@ -38,12 +38,19 @@ async def mail(conversation: Conversation, argument: str) -> Reply:
         command = parse_mail(argument, session.hello.extensions)
     except (BadCommand, BadParameter) as error:
         return _syntax_reply(error, replies.BAD_REVERSE_PATH)
-    trace = new_trace()
-    if refusal := _too_big(conversation, command) or await _not_owned(conversation, command, trace):
-        return refusal
-    conversation.begin_transaction(
-        lambda reservation: Transaction(command.reverse_path, command.parameters, reservation, trace)
-    )
+    span = trace.root("smtp_ingress", listener=session.role.value, session=session.id)
+    try:
+        if refusal := _too_big(conversation, command) or await _not_owned(conversation, command, span.traceparent):
+            span.set(reply=refusal.code)
+            span.end()
+            return refusal
+        conversation.begin_transaction(
+            lambda reservation: Transaction(command.reverse_path, command.parameters, reservation, span)
+        )
+    except BaseException as error:
+        span.fail(type(error).__name__)
+        span.end()
+        raise
     return replies.SENDER_OK
 
 
@@ -101,13 +108,13 @@ def _too_big(conversation: Conversation, command: Mail) -> Reply | None:
     return None
 
 
-async def _not_owned(conversation: Conversation, command: Mail, trace: str) -> Reply | None:
+async def _not_owned(conversation: Conversation, command: Mail, traceparent: str) -> Reply | None:
     """RFC 6409 §6.1. The null reverse-path is anyone's: clients send disposition notifications with it."""
     session: Session = conversation.session
     if session.identity is None or isinstance(command.reverse_path, NullPath):
         return None
     try:
-        owned = await conversation.services.acceptance.owns(session, command.reverse_path, trace)
+        owned = await conversation.services.acceptance.owns(session, command.reverse_path, traceparent)
     except DirectoryUnavailable:
         return replies.TEMPORARY_FAILURE
     return None if owned else replies.SENDER_NOT_OWNED

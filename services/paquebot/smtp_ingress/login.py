@@ -14,12 +14,21 @@ from paquebot.rpc import (
 )
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.conversation import Conversation
+from paquebot.smtp_ingress.metrics import MECHANISMS, Login
 from paquebot.wire.sasl import BadSasl, Credentials, decode_response, parse_login, parse_plain
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, parse_auth
 from paquebot.wire.smtp.replies import Reply
 
 _log = Log("paquebot.smtp")
+
+_RESULTS = {
+    replies.AUTHENTICATED: Login.OK,
+    replies.AUTH_INVALID: Login.INVALID,
+    replies.AUTH_DISABLED: Login.DISABLED,
+    replies.AUTH_RATE_LIMITED: Login.RATE_LIMITED,
+    replies.AUTH_UNAVAILABLE: Login.UNAVAILABLE,
+}
 
 
 class _ExchangeEnded(Exception):
@@ -48,7 +57,7 @@ async def auth(conversation: Conversation, argument: str) -> Reply:
         reply = ended.reply
     else:
         reply = await _log_in(conversation, credentials)
-    metrics.AUTH.labels(mechanism, "ok" if reply is replies.AUTHENTICATED else str(reply.code)).inc()
+    metrics.LOGINS.labels(mechanism, _RESULTS.get(reply, Login.BROKEN).value).inc()
     return reply
 
 
@@ -93,6 +102,7 @@ _EXCHANGES: Final[Mapping[str, Callable[[Conversation, bytes | None], Awaitable[
     "PLAIN": _plain,
     "LOGIN": _login,
 }
+assert tuple(_EXCHANGES) == MECHANISMS  # the label values
 
 
 async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply:

@@ -1,29 +1,76 @@
 """Metrics of smtp_ingress. Every label value is a name of ours."""
 
-from prometheus_client import Counter, Gauge, Histogram
+import enum
 
-from paquebot.observability.metrics import FAST, SIZES
+from paquebot.observability.metrics import FAST, SIZES, TLS_VERSIONS, by_member, counter, gauge, histogram
+from paquebot.smtp_ingress.session import Role
 from paquebot.wire.smtp.commands import Verb
 
-SESSIONS = Counter("paquebot_smtp_sessions_total", "Connections that began a session", ["listener"])
-OPEN_SESSIONS = Gauge("paquebot_smtp_open_sessions", "Sessions now", ["listener"])
-REFUSED = Counter("paquebot_smtp_refused_connections_total", "Connections over a limit", ["listener"])
-ENDS = Counter("paquebot_smtp_session_ends_total", "Why sessions ended", ["reason"])
-COMMANDS = Counter("paquebot_smtp_commands_total", "Commands by verb", ["verb"])
-REPLIES = Counter("paquebot_smtp_replies_total", "Replies by class of code", ["class"])
-MESSAGES = Counter("paquebot_smtp_messages_total", "Messages: accepted, rejected, deferred", ["listener", "result"])
-RECIPIENTS = Counter("paquebot_smtp_recipients_total", "RCPT: accepted, rejected, deferred", ["result"])
-MESSAGE_OCTETS = Histogram("paquebot_smtp_message_octets", "Octets of accepted messages", buckets=SIZES)
-ACCEPT_SECONDS = Histogram(
-    "paquebot_smtp_accept_seconds", "From the end of the message to the reply", ["listener"], buckets=FAST
+
+class Ending(enum.Enum):
+    """Why a session ended."""
+
+    QUIT = "quit"
+    REFUSED = "refused"
+    INACTIVE = "inactive"
+    DRAIN = "drain"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+class Result(enum.Enum):
+    """How a message or a recipient was answered."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    REJECTED = "rejected"
+
+
+class Login(enum.Enum):
+    """What became of a login."""
+
+    OK = "ok"
+    INVALID = "invalid"
+    DISABLED = "disabled"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    BROKEN = "broken"
+    """The exchange ended before there were credentials."""
+
+
+MECHANISMS = ("PLAIN", "LOGIN")
+
+SESSIONS = counter("paquebot_smtp_sessions_total", "Connections that began a session", {"listener": Role})
+OPEN_SESSIONS = gauge("paquebot_smtp_open_sessions", "Sessions now", {"listener": Role})
+REFUSED = counter("paquebot_smtp_refused_connections_total", "Connections over a limit", {"listener": Role})
+ENDED = counter("paquebot_smtp_sessions_ended_total", "Sessions ended, by reason", {"ending": Ending})
+COMMANDS = counter("paquebot_smtp_commands_total", "Commands received; OTHER: unknown ones", {"verb": Verb})
+REPLIES = counter(
+    "paquebot_smtp_replies_total", "Replies sent, by class of code", {"class": ("2xx", "3xx", "4xx", "5xx")}
 )
-AUTH = Counter("paquebot_smtp_auth_total", "Logins by mechanism and result", ["mechanism", "result"])
-TLS = Counter("paquebot_smtp_tls_total", "TLS sessions by version; failed: no handshake", ["listener", "version"])
-INCIDENTS = Counter("paquebot_smtp_incidents_total", "Unexpected errors answered with 451")
+MESSAGES = counter(
+    "paquebot_smtp_messages_total",
+    "Messages read whole, by the reply: accepted means kept in S3 and queued",
+    {"listener": Role, "result": Result},
+)
+RECIPIENTS = counter("paquebot_smtp_recipients_total", "RCPT commands, by the reply", {"result": Result})
+MESSAGE_BYTES = histogram("paquebot_smtp_message_bytes", "Sizes of accepted messages", buckets=SIZES)
+ACCEPT_SECONDS = histogram(
+    "paquebot_smtp_accept_seconds", "From the end of the message to the reply", {"listener": Role}, buckets=FAST
+)
+LOGINS = counter("paquebot_smtp_logins_total", "Logins (AUTH)", {"mechanism": MECHANISMS, "result": Login})
+TLS = counter(
+    "paquebot_smtp_tls_sessions_total",
+    "TLS sessions; failed: the handshake did not succeed",
+    {"listener": Role, "version": (*TLS_VERSIONS, "failed")},
+)
+INCIDENTS = counter("paquebot_smtp_unexpected_errors_total", "Unforeseen errors, each answered with 451")
 
 # Children are looked up once: labels() costs more than inc().
-COMMAND = {verb: COMMANDS.labels(verb.value) for verb in Verb}
+COMMAND = by_member(COMMANDS, Verb)
 REPLY = {digit: REPLIES.labels(f"{digit}xx") for digit in range(2, 6)}
-RECIPIENT = {digit: RECIPIENTS.labels(name) for digit, name in ((2, "accepted"), (4, "deferred"), (5, "rejected"))}
-RESULT = {2: "accepted", 4: "deferred", 5: "rejected"}
-TLS_VERSIONS = frozenset({"TLSv1.2", "TLSv1.3"})
+RESULT = {2: Result.ACCEPTED, 4: Result.DEFERRED, 5: Result.REJECTED}
+RECIPIENT = {digit: RECIPIENTS.labels(result.value) for digit, result in RESULT.items()}
+MESSAGE = {
+    (role, digit): MESSAGES.labels(role.value, result.value) for role in Role for digit, result in RESULT.items()
+}

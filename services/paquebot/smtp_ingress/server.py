@@ -1,6 +1,7 @@
 """The listeners and their sessions: connection limits, start, drain."""
 
 import asyncio
+import functools
 import ipaddress
 import os
 import socket
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 
 from paquebot.observability.log import Log
 from paquebot.runtime.limits import ConnectionLimit
+from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled
 from paquebot.runtime.settings import Listen, Network
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.commands import COMMANDS
@@ -40,14 +42,15 @@ class _Seat:
 class SmtpServer:
     """Every listener of the process. `start`, then `drain` at the end."""
 
-    def __init__(self, services: Services, relay_clients: Sequence[Network]) -> None:
+    def __init__(self, services: Services, relay_clients: Sequence[Network], proxies: Proxies) -> None:
         self._services = services
         self._relay_clients = relay_clients
+        self._proxies = proxies
         self._limit = ConnectionLimit(services.sessions.connections, services.sessions.per_client)
         self._listeners: list[tuple[Role, socket.socket]] = []
         self._servers: list[asyncio.Server] = []
         self._acceptors: list[asyncio.Future[None]] = []
-        self._handshakes: set[asyncio.Future[None]] = set()
+        self._beginning: set[asyncio.Future[None]] = set()
         self._sessions: dict[Connection, asyncio.Task[None]] = {}
         self._draining = False
 
@@ -65,21 +68,29 @@ class SmtpServer:
         loop = asyncio.get_running_loop()
         listener = _listening(address)
         self._listeners.append((role, listener))
-        if role is Role.SUBMISSIONS:
-            self._acceptors.append(asyncio.ensure_future(self._accept_tls(role, listener)))
+        if role is Role.SUBMISSIONS or self._proxies:
+            self._acceptors.append(asyncio.ensure_future(self._accept(role, listener)))
         else:
-            server = await loop.create_server(lambda: self._connection(role, None), sock=listener, backlog=_BACKLOG)
+            server = await loop.create_server(
+                lambda: self._connection(role, None, None), sock=listener, backlog=_BACKLOG
+            )
             self._servers.append(server)
         _log.info("listening", listener=role.value, address=str(address), port=_port(listener))
 
-    def _connection(self, role: Role, seat: _Seat | None) -> Connection:
+    def _connection(self, role: Role, seat: _Seat | None, origin: Origin | None) -> Connection:
+        """`origin` is None where it is the peer."""
         loop = asyncio.get_running_loop()
-        return Connection(lambda it: self._serve(it, role, seat), loop, write_seconds=self._services.timeouts.write)
+        connection = Connection(
+            lambda it: self._serve(it, role, seat, origin), loop, write_seconds=self._services.timeouts.write
+        )
+        if origin is not None and origin.early:
+            connection.unread(origin.early)
+        return connection
 
-    # --- implicit TLS (RFC 8314 §3) ---
+    # --- by hand: implicit TLS (RFC 8314 §3), and whatever a proxy passes on ---
 
-    async def _accept_tls(self, role: Role, listener: socket.socket) -> None:
-        """Accept by hand: the limits hold before a handshake, which costs more than all the rest."""
+    async def _accept(self, role: Role, listener: socket.socket) -> None:
+        """The limits hold before a handshake, which costs more than all the rest, and for the client of a proxy."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -88,32 +99,44 @@ class SmtpServer:
                 _log.warning("not_accepted", listener=role.value, reason=str(error.strerror))
                 await asyncio.sleep(_ACCEPT_AGAIN_SECONDS)
                 continue
-            seat = self._seat(address[0])
-            if seat is None:
-                metrics.REFUSED.labels(role.value).inc()
-                client.close()
-                continue
-            task = asyncio.ensure_future(self._shake_hands(role, client, seat))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            task = asyncio.ensure_future(self._begin(role, client, Origin(address[0], address[1])))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
+            task.add_done_callback(functools.partial(close_if_cancelled, client))
 
-    async def _shake_hands(self, role: Role, client: socket.socket, seat: _Seat) -> None:
-        """The handshake; after it the session has the seat. A PROXY header would be read before."""
+    async def _begin(self, role: Role, client: socket.socket, origin: Origin) -> None:
+        """A PROXY header, if there is one to read; then the seat, the handshake, and the session has the seat."""
+        seat: _Seat | None = None
+        begun = False
         try:
+            found = await self._origin(role, client, origin)
+            if found is None:
+                return
+            seat = self._seat(found.address)
+            if role is Role.SUBMISSIONS and seat is None:
+                metrics.REFUSED.labels(role.value).inc()
+                return
+            tls = self._services.tls if role is Role.SUBMISSIONS else None
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._connection(role, seat),
+                lambda: self._connection(role, seat, found),
                 client,
-                ssl=self._services.tls,
-                ssl_handshake_timeout=self._services.timeouts.handshake,
+                ssl=tls,
+                ssl_handshake_timeout=self._services.timeouts.handshake if tls is not None else None,
             )
+            begun = True
         except (OSError, EOFError):  # ssl.SSLError, a reset, a timeout
-            metrics.TLS.labels(role.value, "failed").inc()
-            seat.leave()
-            client.close()
-        except asyncio.CancelledError:
-            seat.leave()
-            client.close()
-            raise
+            if role is Role.SUBMISSIONS:
+                metrics.TLS.labels(role.value, "failed").inc()
+        finally:
+            if not begun:
+                client.close()
+                if seat is not None:
+                    seat.leave()
+
+    async def _origin(self, role: Role, client: socket.socket, peer: Origin) -> Origin | None:
+        if not self._proxies.trusts(peer.address):
+            return peer
+        return await self._proxies.origin(client, peer.address, peer.port, tls=role is Role.SUBMISSIONS)
 
     # --- sessions ---
 
@@ -129,14 +152,13 @@ class SmtpServer:
         """A place among the connections, if there is one."""
         return _Seat(self._limit, address) if not self._draining and self._limit.enter(address) else None
 
-    async def _serve(self, connection: Connection, role: Role, seat: _Seat | None) -> None:
-        """`seat` is None unless the connection has one already."""
+    async def _serve(self, connection: Connection, role: Role, seat: _Seat | None, origin: Origin | None) -> None:
+        """`seat` and `origin` are None unless the connection has them already."""
         if connection.transport is None:  # it ended before its task began
             if seat is not None:
                 seat.leave()
             return
-        # A PROXY header (its reading belongs here, before anything else) would replace this address.
-        address, port = connection.peer
+        address, port = (origin.address, origin.port) if origin is not None else connection.peer
         seat = seat or self._seat(address)
         if seat is None:
             await self._turn_away(connection, role)
@@ -149,7 +171,7 @@ class SmtpServer:
         metrics.OPEN_SESSIONS.labels(role.value).inc()
         try:
             end = await Conversation(connection, session, self._services, COMMANDS).run()
-            metrics.ENDS.labels(end.value).inc()
+            metrics.ENDED.labels(end.value).inc()
             _log.debug("session_ended", session=session.id, client=address, listener=role.value, reason=end.value)
         finally:
             metrics.OPEN_SESSIONS.labels(role.value).dec()
@@ -172,9 +194,9 @@ class SmtpServer:
     async def drain(self, seconds: float) -> None:
         """Take no more connections, let transactions finish, end idle sessions with 421; after `seconds`, all."""
         self._draining = True
-        for acceptor in (*self._acceptors, *self._handshakes):
+        for acceptor in (*self._acceptors, *self._beginning):
             acceptor.cancel()
-        await asyncio.gather(*self._acceptors, *self._handshakes, return_exceptions=True)
+        await asyncio.gather(*self._acceptors, *self._beginning, return_exceptions=True)
         for server in self._servers:
             server.close()
         for _, listener in self._listeners:

@@ -10,6 +10,7 @@ from paquebot.rpc import AuthenticationClient, ValidationClient, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.proxy import Proxies
 from paquebot.runtime.service import Context
 from paquebot.runtime.tls import ServerTls
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
@@ -36,6 +37,8 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
 
     Engines that are away do not stop it: mail is refused temporarily and readiness says why (invariant 9).
     """
+    # First: a bad certificate is to be told even while no engine answers. Raises SettingsError.
+    tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
     async with contextlib.AsyncExitStack() as stack:
         queue = await Queue.open(settings.nats, NAME)
         stack.push_async_callback(queue.close)
@@ -50,7 +53,6 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         health.depend("s3", blobs.probe)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
-        tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
         if tls is not None:
             stack.push_async_callback(_cancelled, asyncio.ensure_future(tls.watch()))
         services = Services(
@@ -64,7 +66,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             validation=validation,
             authentication=authentication,
         )
-        server = SmtpServer(services, settings.policy.relay_clients)
+        server = SmtpServer(services, settings.policy.relay_clients, Proxies(settings.proxy))
         stack.push_async_callback(server.drain, 0)
         await server.start(settings.listen)
         yield server

@@ -7,6 +7,7 @@ import enum
 import ssl
 from dataclasses import dataclass, field
 
+from paquebot.observability.trace import Span
 from paquebot.rpc import Identity
 from paquebot.runtime.limits import Reservation
 from paquebot.v1.mail_pb2 import LocalRecipient, Notify, RemoteRecipient
@@ -104,12 +105,17 @@ class Transaction:
     reverse_path: Address | NullPath
     parameters: MailParameters
     reservation: Reservation
-    trace: str  # W3C traceparent
+    span: Span
     recipients: Recipients = field(default_factory=Recipients)
     chunks: ChunkCollector | None = None
     """RFC 3030: the chunks so far; None before the first BDAT."""
     broken: bool = False
     """RFC 3030 §2: a BDAT failed, and only RSET (or a new MAIL after it) helps."""
+
+    @property
+    def trace(self) -> str:
+        """W3C traceparent."""
+        return self.span.traceparent
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Network, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
 
@@ -100,6 +101,7 @@ class PolicySettings:
 class SmtpIngressSettings:
     process: ProcessSettings
     listen: ListenSettings
+    proxy: ProxySettings
     tls: TlsSettings
     nats: NatsSettings
     s3: S3Settings

@@ -153,3 +153,33 @@ async def test_answer_does_not_wait_for_the_client_to_close() -> None:
         at = time.monotonic()
         await get(port, "/livez")
         assert time.monotonic() - at < 4
+
+
+async def test_readiness_and_failed_probes_are_measured_also_when_only_prometheus_asks() -> None:
+    faults: list[Exception] = []
+
+    async def dependency() -> None:
+        if faults:
+            raise faults[0]
+
+    def page_value(page: bytes, series: str) -> float:
+        return next(float(line.split()[-1]) for line in page.decode().splitlines() if line.startswith(series + " "))
+
+    health = Health()
+    health.depend("measured", dependency)
+    failures = 'paquebot_probe_failures_total{probe="measured"}'
+    async with serving(health) as port:
+        page = (await get(port, "/metrics"))[2]
+        assert (page_value(page, "paquebot_ready"), page_value(page, failures)) == (0, 0)
+        health.started = True
+        assert page_value((await get(port, "/metrics"))[2], "paquebot_ready") == 1
+        faults.append(ConnectionError("away"))
+        health._answer = (-1e9, [])  # the last answer is too old
+        page = (await get(port, "/metrics"))[2]
+        assert (page_value(page, "paquebot_ready"), page_value(page, failures)) == (0, 1)
+        faults.clear()
+        health._answer = (-1e9, [])
+        assert (await get(port, "/readyz"))[0] == 200
+        health.draining = True
+        page = (await get(port, "/metrics"))[2]
+        assert (page_value(page, "paquebot_ready"), page_value(page, failures)) == (0, 1)

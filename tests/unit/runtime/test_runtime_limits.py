@@ -58,14 +58,14 @@ def test_reservation_grows_and_is_given_back_whole() -> None:
         one.grow_to(60)
         one.grow_to(40)  # no less than before
         two.grow_to(40)
-        assert budget.used == REGISTRY.get_sample_value("paquebot_in_flight_octets") == 100
+        assert budget.used == REGISTRY.get_sample_value("paquebot_in_flight_bytes") == 100
         with pytest.raises(OverBudget):
             two.grow_to(41)
         assert (one.octets, two.octets, budget.used) == (60, 40, 100)
         one.release()
         one.release()
         two.grow_to(100)
-    assert budget.used == REGISTRY.get_sample_value("paquebot_in_flight_octets") == 0
+    assert budget.used == REGISTRY.get_sample_value("paquebot_in_flight_bytes") == 0
 
 
 def test_reservation_is_given_back_after_an_error() -> None:

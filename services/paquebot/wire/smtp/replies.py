@@ -150,6 +150,7 @@ AFTER_BDAT = Reply(503, "5.5.1", "Only BDAT, RSET or QUIT after BDAT")  # RFC 30
 BDAT_SYNTAX = Reply(501, "5.5.4", "Syntax: BDAT chunk-size [LAST]")  # RFC 3030 §2
 PIPELINING_ERROR = Reply(503, "5.5.0", "Improper use of pipelining")  # RFC 2920 §3.1
 NOT_SMTP = Reply(421, "4.7.0", "Not an SMTP client, closing")
+PROXY_HEADER = Reply(554, "5.7.0", "No PROXY header is accepted from here, closing")  # RFC 3463 §3.8: X.7.0
 EARLY_TALKER = Reply(554, "5.5.0", "Client spoke before the greeting")  # RFC 5321 §4.3.1
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing")  # RFC 5321 §3.8
 TOO_MANY_COMMANDS = Reply(421, "4.7.0", "Too many commands without mail, closing")

@@ -1,0 +1,203 @@
+"""Whose connection is it? Headers of the PROXY protocol on the port of ordinary clients, from trusted networks only.
+
+A proxy sends its header at once, while a client of SMTP, IMAP and POP3 waits to be greeted. So a connection from a
+trusted network has `PAQUEBOT_PROXY_WAIT` to begin a header; the first octets decide, and silence makes it an ordinary
+client. Over implicit TLS the client speaks first too, and its first octet decides without a wait.
+
+Invariants: nothing after the header is taken from the socket, so that TLS can begin there; a connection from any other
+network is not looked at; time, octets and the number of connections in this phase are bounded.
+"""
+
+import asyncio
+import enum
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paquebot.observability.log import Log
+from paquebot.observability.metrics import by_member, counter
+from paquebot.runtime.settings import Network, Seconds, setting
+from paquebot.wire.cursor import GrammarError
+from paquebot.wire.proxy import MAX_HEADER, Header, NeedMore, NoHeader, read_header
+
+_log = Log("paquebot.proxy")
+_HEADER_SECONDS = 5.0  # from the first octet to the last: at least 3 s, for a segment that was lost (spec §2)
+_MOST_WAITING = 1000
+
+
+class Result(enum.Enum):
+    """What a connection from a trusted network began with."""
+
+    HEADER = "header"
+    """A client's address: it counts from here on."""
+    LOCAL = "local"
+    """A header without a client's address: a health check of the proxy, or a family we do not know."""
+    DIRECT = "direct"
+    """No header: an ordinary client."""
+    MALFORMED = "malformed"
+    SLOW = "slow"
+    """A header whose end did not come in time."""
+    GONE = "gone"
+    """It ended first, as health checks do that only connect."""
+    CROWDED = "crowded"
+    """As many as may wait were waiting."""
+    UNTRUSTED = "untrusted"
+    """A header where none is read: from another network, or after the greeting."""
+
+
+CONNECTIONS = counter(
+    "paquebot_proxy_connections_total",
+    "Connections from trusted proxies, by what they began with; untrusted: a header from elsewhere, or too late",
+    {"result": Result},
+)
+_COUNT = by_member(CONNECTIONS, Result)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """Who may tell the address of a client."""
+
+    trusted: tuple[Network, ...] = setting(
+        "TRUSTED_PROXIES", (), help="networks whose hosts may begin with a PROXY header; empty: none"
+    )
+    wait: Seconds = setting(
+        "PROXY_WAIT", Seconds(0.25), help="how long a trusted proxy may take to begin its header before we greet"
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if not 0 < self.wait <= _HEADER_SECONDS:
+            raise ValueError(f"PAQUEBOT_PROXY_WAIT is above 0 and at most {_HEADER_SECONDS:g}s")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection comes from. `early`: octets that the client, no proxy, sent already and that were taken."""
+
+    address: str
+    port: int
+    early: bytes = b""
+
+
+class _Refused(Exception):
+    """Close the connection."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.value)
+        self.result = result
+
+
+class Proxies:
+    """The trusted networks, and the connections from them of which it is not known yet what they are."""
+
+    def __init__(self, settings: ProxySettings) -> None:
+        self._trusted: Sequence[Network] = settings.trusted
+        self._wait = settings.wait
+        self.waiting = 0
+        """Connections of which it is not known yet whose they are."""
+
+    def __bool__(self) -> bool:
+        """Is any network trusted?"""
+        return bool(self._trusted)
+
+    def trusts(self, address: str) -> bool:
+        """May this peer send a header?"""
+        if not self._trusted:
+            return False
+        peer = ipaddress.ip_address(one_spelling(address))
+        return any(peer in network for network in self._trusted)
+
+    async def origin(self, sock: socket.socket, address: str, port: int, *, tls: bool) -> Origin | None:
+        """Read the header of the peer at `address`, if it sends one. None: close it, it is counted and logged."""
+        self.waiting += 1
+        try:
+            if self.waiting > _MOST_WAITING:
+                raise _Refused(Result.CROWDED)
+            result, origin = await self._read(sock, address, port, tls=tls)
+        except _Refused as refused:
+            _refuse(refused.result, address)
+        except GrammarError as error:
+            _refuse(Result.MALFORMED, address, str(error))
+        except OSError:
+            _COUNT[Result.GONE].inc()
+        else:
+            _COUNT[result].inc()
+            return origin
+        finally:
+            self.waiting -= 1
+        return None
+
+    async def _read(self, sock: socket.socket, address: str, port: int, *, tls: bool) -> tuple[Result, Origin]:
+        """Raises GrammarError, OSError, _Refused."""
+        sock.setblocking(False)
+        now = asyncio.get_running_loop().time()
+        deadline, taken = now + _HEADER_SECONDS, b""
+        while True:
+            until = deadline if taken or tls else now + self._wait
+            if not await _readable(sock, until):
+                if taken:
+                    raise _Refused(Result.SLOW)
+                return Result.DIRECT, Origin(address, port)
+            try:
+                # Looked at first: what is after the header is another's, perhaps a ClientHello.
+                seen = sock.recv(MAX_HEADER - len(taken), socket.MSG_PEEK)
+            except BlockingIOError:
+                continue
+            if not seen:
+                raise ConnectionResetError
+            match read_header(taken + seen):
+                case NeedMore():
+                    taken += sock.recv(len(seen))
+                case NoHeader() if tls and taken:
+                    raise GrammarError("a header or TLS", len(taken))
+                case NoHeader():
+                    return Result.DIRECT, Origin(address, port, taken)
+                case Header(length, source):
+                    sock.recv(length - len(taken))
+                    if source is None:
+                        return Result.LOCAL, Origin(address, port)
+                    return Result.HEADER, Origin(one_spelling(source.address), source.port)
+
+
+def refuse_header(address: str) -> None:
+    """Count and log a header where none is allowed; the caller ends the connection."""
+    _refuse(Result.UNTRUSTED, address)
+
+
+def close_if_cancelled(sock: socket.socket, task: asyncio.Future[None]) -> None:
+    """When a task that has `sock` ends: one that was cancelled before its first step did not close it."""
+    if task.cancelled():
+        sock.close()
+
+
+def one_spelling(host: str) -> str:
+    """An IP address without its zone, an IPv4-mapped one as IPv4 (RFC 4291 §2.5.5.2)."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def _refuse(result: Result, address: str, reason: str = "") -> None:
+    _COUNT[result].inc()
+    _log.warning("proxy_header_refused", peer=address, result=result.value, reason=reason)
+
+
+async def _readable(sock: socket.socket, deadline: float) -> bool:
+    """Octets or the end came before `deadline`."""
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock, _done, came)
+    try:
+        async with asyncio.timeout_at(deadline):
+            await came
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(sock)
+    return True
+
+
+def _done(came: asyncio.Future[None]) -> None:
+    if not came.done():
+        came.set_result(None)
