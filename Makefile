@@ -8,10 +8,10 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check protos format bench clean
+.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format bench clean
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@echo "setting up $(VENV) (the first time takes a minute or two)"
@@ -28,7 +28,10 @@ run: $(STAMP)  ## run the whole platform here (ARGS=--once: stop after the round
 test: check  ## check the code, then run the whole suite (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
-check: $(STAMP)  ## ruff, mypy --strict, import-linter, generated stubs up to date
+test-cluster: $(STAMP)  ## build, install and try everything on the cluster that KUBECONFIG names
+	@$(BIN)/python -m pytest -q -m cluster tests/cluster $(ARGS)
+
+check: $(STAMP)  ## ruff, mypy --strict, import-linter, generated stubs and dashboards up to date
 	@$(BIN)/ruff check services tests
 	@$(BIN)/ruff format --check --quiet services tests || { echo "run make format"; exit 1; }
 	@$(BIN)/mypy
@@ -36,13 +39,26 @@ check: $(STAMP)  ## ruff, mypy --strict, import-linter, generated stubs up to da
 	@rm -rf $(VENV)/stubs && mkdir -p $(VENV)/stubs && PYTHON=$(BIN)/python protos/generate.sh $(VENV)/stubs
 	@diff -r --exclude=__pycache__ --exclude=__init__.py $(VENV)/stubs/paquebot/v1 services/paquebot/v1 \
 		|| { echo "the stubs are not what protos/ says: run make protos"; exit 1; }
+	@$(BIN)/ruff check deploy/dashboards && $(BIN)/ruff format --check --quiet deploy/dashboards || { echo "run make format"; exit 1; }
+	@cd deploy && ../$(BIN)/mypy --config-file ../pyproject.toml -p dashboards
+	@cd deploy && ../$(BIN)/python -m dashboards --check
 
 protos: $(STAMP)  ## generate the gRPC and protobuf stubs from protos/
 	@PYTHON=$(BIN)/python protos/generate.sh services
 
+dashboards: $(STAMP)  ## write the chart's Grafana dashboards from deploy/dashboards/
+	@cd deploy && ../$(BIN)/python -m dashboards
+
+chart-docs: $(STAMP)  ## write the chart's table of values, and its schema's descriptions, from values.yaml
+	@$(BIN)/python tests/chart/values_table.py
+
+metrics-docs: $(STAMP)  ## write docs/metrics.md from the metrics that the services declare
+	@$(BIN)/python docs/metrics_catalogue.py > $(VENV)/metrics.md
+	@mv $(VENV)/metrics.md docs/metrics.md
+
 format: $(STAMP)  ## format the code and mend what ruff can mend
-	@$(BIN)/ruff format --quiet services tests
-	@$(BIN)/ruff check --fix --quiet services tests
+	@$(BIN)/ruff format --quiet services tests deploy/dashboards
+	@$(BIN)/ruff check --fix --quiet services tests deploy/dashboards
 
 bench: $(STAMP)  ## the benchmarks: ratios, not a test
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -7,9 +7,10 @@ import datetime
 
 import pytest
 
+from counted import value
 from mailstore_fixtures import WHEN, delivery, new_message
 from paquebot.blobs import new_ulid
-from paquebot.mailstore import Mailstore, PackLiveness, Relocation
+from paquebot.mailstore import Mailstore, PackLiveness, Relocation, figures
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.postgres import Postgres
 from paquebot.v1.mail_pb2 import BlobRef
@@ -30,6 +31,23 @@ async def test_liveness_counts_entries_once(mailstore: Mailstore) -> None:
     }
     await mailstore.remove(A, INBOX_ID, [1, 3])
     assert await mailstore.live_packs([pack, other, dead]) == {pack: PackLiveness(entries=2, octets=75, rows=2)}
+
+
+async def test_figures_are_of_all_accounts_that_are_there(mailstore: Mailstore, migrated: Postgres) -> None:
+    def now() -> list[float | None]:
+        return [value(f"paquebot_mailstore_{what}") for what in ("accounts", "messages", "bytes")]
+
+    await figures.observe(migrated)
+    assert now() == [0, 0, 0]
+    for account, size in ((A, 100), (A, 50), (B, 8)):
+        await mailstore.ensure_account(account)
+        await mailstore.append(account, INBOX_ID, [new_message(size=size)], quota_octets=0)
+    await mailstore.copy(A, INBOX_ID, [1], SENT, quota_octets=0)
+    await figures.observe(migrated)
+    assert now() == [2, 4, 258]
+    await mailstore.delete_account(B)
+    await figures.observe(migrated)
+    assert now() == [1, 3, 250]
 
 
 async def test_old_delivery_records_go(mailstore: Mailstore) -> None:

@@ -15,7 +15,6 @@ _log = Log("paquebot.delivery")
 CONSUMER = "delivery"
 _FETCH_SECONDS = 5.0
 _AWAY_SECONDS = 1.0
-_OBSERVE_SECONDS = 10.0
 _SILENCE_SECONDS = 300.0  # far more than a batch with every deadline reached
 
 
@@ -71,15 +70,6 @@ class Intake:
         while not draining.is_set() and not await self._postgres.ready():
             self._health.beat(self._name, max_age=_SILENCE_SECONDS)
             await pause(draining, _AWAY_SECONDS)
-
-
-async def observe(queue: Queue, draining: asyncio.Event) -> None:
-    """Keep the gauges of this part of the queue."""
-    consumer = Consumer(queue, CONSUMER, DELIVER)
-    while not draining.is_set():
-        with contextlib.suppress(QueueUnavailable):
-            await consumer.observe()
-        await pause(draining, _OBSERVE_SECONDS)
 
 
 async def pause(draining: asyncio.Event, seconds: float) -> None:

@@ -1,22 +1,51 @@
 """Metrics of delivery. Labels come from enums."""
 
-from prometheus_client import Counter, Histogram
+import enum
 
-from paquebot.observability.metrics import FAST, SLOW
+from paquebot.mailstore import DeliveryResult
+from paquebot.message import Action
+from paquebot.observability.metrics import FAST, SLOW, by_member, counter, histogram
 
-DELIVERIES = Counter("paquebot_delivery_recipients_total", "Recipients by what became of them", ["outcome"])
-BATCH_JOBS = Histogram("paquebot_delivery_batch_jobs", "Jobs of one batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128))
-BATCH_RECIPIENTS = Histogram(
+
+class Again(enum.Enum):
+    """Why a job was given back to the queue."""
+
+    FAILED = "failed"
+    POSTGRES_AWAY = "postgres_away"
+    QUEUE_AWAY = "queue_away"
+    S3_AWAY = "s3_away"
+    DIRECTORY_AWAY = "directory_away"
+    SPOOL_AWAY = "spool_away"
+    SENDER_UNCERTAIN = "sender_uncertain"
+
+
+RECIPIENTS = counter(
+    "paquebot_delivery_recipients_total", "Recipients, by what became of them", {"outcome": DeliveryResult}
+)
+BATCH_JOBS = histogram(
+    "paquebot_delivery_batch_jobs", "Jobs taken from the queue at once", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+TRANSACTION_RECIPIENTS = histogram(
     "paquebot_delivery_transaction_recipients",
     "Recipients of one transaction",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
 )
-TRANSACTION_SECONDS = Histogram("paquebot_delivery_transaction_seconds", "One transaction", buckets=FAST)
-DELIVERED_AFTER_SECONDS = Histogram(
+TRANSACTION_SECONDS = histogram(
+    "paquebot_delivery_transaction_seconds", "Time of one delivering transaction", buckets=FAST
+)
+DELIVERED_AFTER_SECONDS = histogram(
     "paquebot_delivery_delivered_after_seconds", "From acceptance to the commit in the mailbox", buckets=SLOW
 )
-ONE_BY_ONE = Counter("paquebot_delivery_one_by_one_total", "Jobs done entry by entry because their batch failed")
-AGAIN = Counter("paquebot_delivery_jobs_again_total", "Jobs given back to the queue", ["reason"])
-HELD = Counter("paquebot_delivery_held_total", "Entries put aside", ["reason"])
-DEFERRED = Counter("paquebot_delivery_deferred_total", "Recipients over quota, to be tried again")
-REPORTS = Counter("paquebot_delivery_reports_total", "Notifications to senders", ["action"])
+ONE_BY_ONE = counter("paquebot_delivery_one_by_one_jobs_total", "Jobs done entry by entry because their batch failed")
+AGAIN = counter("paquebot_delivery_again_jobs_total", "Jobs given back to the queue, by reason", {"reason": Again})
+HELD = counter(
+    "paquebot_delivery_held_jobs_total", "Jobs put aside for an operator, by reason", {"reason": ("poison",)}
+)
+DEFERRED = counter("paquebot_delivery_deferred_recipients_total", "Recipients over quota, to be tried again later")
+REPORTS = counter(
+    "paquebot_delivery_reports_total",
+    "Notifications to senders (RFC 3464); undeliverable: the sender cannot be reached",
+    {"action": (Action.FAILED.value, Action.DELIVERED.value, "undeliverable")},
+)
+
+RECIPIENT = by_member(RECIPIENTS, DeliveryResult)

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 
 from paquebot.blobs import BlobStore
-from paquebot.delivery.intake import Intake, observe
+from paquebot.delivery.intake import Intake
 from paquebot.delivery.reports import Reporter
 from paquebot.delivery.settings import DeliverySettings
 from paquebot.delivery.settlement import Settlement
 from paquebot.delivery.worker import Worker
-from paquebot.mailstore import SCHEMA, Mailstore
-from paquebot.queue import Queue
+from paquebot.mailstore import SCHEMA, Mailstore, figures
+from paquebot.queue import Queue, observation
 from paquebot.rpc import ValidationClient, open_channel
 from paquebot.runtime.migrations import wait_for_version
 from paquebot.runtime.postgres import Postgres, open_postgres
@@ -70,7 +70,14 @@ async def _serve(
     context: Context, settings: DeliverySettings, queue: Queue, postgres: Postgres, worker: Worker
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(observe(queue, context.draining))
-        for number in range(1, settings.load.workers + 1):
-            intake = Intake(number, queue, postgres, worker, context.health, settings.load.jobs)
-            group.create_task(intake.run(context.draining))
+        observers = [
+            group.create_task(observation.observe_for_ever(queue)),
+            group.create_task(figures.observe_for_ever(postgres)),
+        ]
+        intakes = [
+            Intake(number, queue, postgres, worker, context.health, settings.load.jobs)
+            for number in range(1, settings.load.workers + 1)
+        ]
+        await asyncio.wait([group.create_task(intake.run(context.draining)) for intake in intakes])
+        for observer in observers:
+            observer.cancel()

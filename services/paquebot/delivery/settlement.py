@@ -13,6 +13,7 @@ from paquebot.delivery.reports import Reporter, due
 from paquebot.delivery.settings import OverQuotaPolicy, QuotaSettings
 from paquebot.mailstore import DeliveryResult, Mailstore
 from paquebot.observability.log import Log
+from paquebot.observability.trace import is_sampled
 from paquebot.queue import Publication, Queue, deliver_later, deliver_ready, held
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, HeldJob
 
@@ -42,8 +43,13 @@ class Settlement:
         """
         now = time.time()
         there = [result for result in results if result.outcome.result in _THERE]
-        for account_id in dict.fromkeys(result.addressed.recipient.account_id for result in there):
-            await self._queue.hint_mailbox(account_id)
+        traces: dict[int, str] = {}
+        for result in there:  # one hint for many messages: the first that is traced stands for them
+            account_id, traceparent = result.addressed.recipient.account_id, result.addressed.entry.trace
+            if not traces.get(account_id):
+                traces[account_id] = traceparent if is_sampled(traceparent) else ""
+        for account_id, traceparent in traces.items():
+            await self._queue.hint_mailbox(account_id, traceparent)
         for result in results:
             _count(result, now)
 
@@ -98,7 +104,7 @@ class Settlement:
 
 def _count(result: Result, now: float) -> None:
     entry, outcome = result.addressed.entry, result.outcome
-    metrics.DELIVERIES.labels(outcome.result.value).inc()
+    metrics.RECIPIENT[outcome.result].inc()
     seconds = max(0.0, now - entry.accepted_at_ms / 1000)
     if outcome.result is DeliveryResult.DELIVERED:
         metrics.DELIVERED_AFTER_SECONDS.observe(seconds)

@@ -14,12 +14,14 @@ from google.protobuf.message import DecodeError
 from paquebot.blobs import BlobsUnavailable
 from paquebot.delivery import metrics
 from paquebot.delivery.entries import Addressed, Result, addressed_of
+from paquebot.delivery.metrics import Again
 from paquebot.delivery.reports import SenderUncertain
 from paquebot.delivery.settings import LoadSettings
 from paquebot.delivery.settlement import Settlement
 from paquebot.mailstore import Mailstore
+from paquebot.observability import trace
 from paquebot.observability.log import Log
-from paquebot.queue import Job, QueueUnavailable
+from paquebot.queue import Job, QueueRefused, QueueUnavailable
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
@@ -27,7 +29,15 @@ from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
 
 _log = Log("paquebot.delivery")
 
-TEMPORARY = (PostgresUnavailable, QueueUnavailable, SpoolUnavailable, BlobsUnavailable, DirectoryUnavailable)
+_AWAY: dict[type[Exception], Again] = {
+    PostgresUnavailable: Again.POSTGRES_AWAY,
+    QueueUnavailable: Again.QUEUE_AWAY,
+    QueueRefused: Again.QUEUE_AWAY,
+    SpoolUnavailable: Again.SPOOL_AWAY,
+    BlobsUnavailable: Again.S3_AWAY,
+    DirectoryUnavailable: Again.DIRECTORY_AWAY,
+}
+TEMPORARY = tuple(_AWAY)
 
 _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds until a job that failed for the first, second... time comes again."""
@@ -66,7 +76,7 @@ class Worker:
                     await self._transaction(pending[0])
                 except PostgresUnavailable:
                     for work in (work for part in pending for work in part):
-                        await self._again(work.handle, "postgres_away", 1.0)
+                        await self._again(work.handle, Again.POSTGRES_AWAY, 1.0)
                     raise
                 del pending[0]
 
@@ -105,13 +115,14 @@ class Worker:
 
     async def _deliver(self, addressed: Sequence[Addressed]) -> list[Result]:
         """One transaction, and the hints of its commit."""
-        metrics.BATCH_RECIPIENTS.observe(len(addressed))
-        with metrics.TRANSACTION_SECONDS.time():
-            outcomes = await self._mailstore.deliver(
-                [one.delivery for one in addressed], refuse_over_quota=self._settlement.refuse_over_quota
-            )
-        results = [Result(*pair) for pair in zip(addressed, outcomes, strict=True)]
-        await self._settlement.tell(results)
+        metrics.TRANSACTION_RECIPIENTS.observe(len(addressed))
+        with _spans(addressed):
+            with metrics.TRANSACTION_SECONDS.time():
+                outcomes = await self._mailstore.deliver(
+                    [one.delivery for one in addressed], refuse_over_quota=self._settlement.refuse_over_quota
+                )
+            results = [Result(*pair) for pair in zip(addressed, outcomes, strict=True)]
+            await self._settlement.tell(results)
         return results
 
     async def _one_by_one(self, work: Work) -> None:
@@ -137,7 +148,7 @@ class Worker:
         try:
             await self._settlement.settle(work.job, results)
             if bad and not self._is_last(work.handle):
-                await self._again(work.handle, "failed")
+                await self._again(work.handle, Again.FAILED)
                 return
             if bad:
                 await self._settlement.hold_entries(work.handle.subject, work.job, bad, reason)
@@ -145,9 +156,9 @@ class Worker:
         except PostgresUnavailable:
             raise
         except TEMPORARY as error:
-            await self._again(work.handle, type(error).__name__)
+            await self._again(work.handle, _AWAY[type(error)])
         except SenderUncertain as error:
-            await self._hold_or_again(work.handle, f"nobody can be told: {error}", again="sender_uncertain")
+            await self._hold_or_again(work.handle, f"nobody can be told: {error}", again=Again.SENDER_UNCERTAIN)
         except Exception as error:  # noqa: BLE001 - a job that fails in our hands is told apart from the others
             _log.exception("settlement_failed", subject=work.handle.subject)
             await self._hold_or_again(work.handle, f"{type(error).__name__}: {error}")
@@ -155,7 +166,7 @@ class Worker:
     def _is_last(self, handle: Job) -> bool:
         return handle.deliveries >= self._load.tries
 
-    async def _hold_or_again(self, handle: Job, reason: str, again: str = "failed") -> None:
+    async def _hold_or_again(self, handle: Job, reason: str, again: Again = Again.FAILED) -> None:
         """After the last try the whole job is put aside: what is done of it already has no effect on a release."""
         if not self._is_last(handle):
             await self._again(handle, again)
@@ -164,13 +175,25 @@ class Worker:
             await self._settlement.hold(handle.subject, handle.payload, reason)
             await handle.ack_soon()
         except QueueUnavailable:
-            await self._again(handle, "queue_away")
+            await self._again(handle, Again.QUEUE_AWAY)
 
-    async def _again(self, handle: Job, reason: str, wait: float = 0.0) -> None:
+    async def _again(self, handle: Job, reason: Again, wait: float = 0.0) -> None:
         """Give the job back; when even that fails the queue takes it back by itself."""
-        metrics.AGAIN.labels(reason).inc()
+        metrics.AGAIN.labels(reason.value).inc()
         with contextlib.suppress(QueueUnavailable):
             await handle.nak(wait or _WAITS[min(handle.deliveries, len(_WAITS)) - 1])
+
+
+@contextlib.contextmanager
+def _spans(addressed: Sequence[Addressed]) -> Iterator[None]:
+    """A span for each entry in its own message's trace, for the one transaction that they share. From now on the
+    entry carries it: hints, notifications and a later try are its children."""
+    entries = [one.entry for one in addressed if trace.is_sampled(one.entry.trace)]
+    with contextlib.ExitStack() as stack:
+        for entry in {id(entry): entry for entry in entries}.values():
+            span = trace.span("delivery", entry.trace, kind=trace.Kind.CONSUMER, queue_id=entry.queue_id)
+            entry.trace = stack.enter_context(span).traceparent
+        yield
 
 
 @contextlib.asynccontextmanager

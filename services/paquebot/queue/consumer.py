@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import datetime
 import itertools
 import json
 from dataclasses import dataclass
@@ -11,17 +10,20 @@ from typing import Any
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from prometheus_client import Gauge
 
 from paquebot.observability.log import Log
-from paquebot.observability.metrics import engine_call
-from paquebot.queue.client import Queue, QueueRefused, QueueUnavailable
+from paquebot.observability.metrics import counter, engine_call
+from paquebot.queue.client import Queue, QueueUnavailable, nats_fault
+from paquebot.queue.observation import CONSUMERS, observe_consumer
 
 _log = Log("paquebot.queue")
 
-PENDING = Gauge("paquebot_queue_pending_jobs", "Jobs waiting for a consumer", ["consumer"])
-UNACKNOWLEDGED = Gauge("paquebot_queue_unacknowledged_jobs", "Jobs handed out and not acknowledged", ["consumer"])
-OLDEST = Gauge("paquebot_queue_oldest_job_seconds", "Age of the oldest job in the consumer's part", ["consumer"])
+TAKEN = counter("paquebot_queue_taken_jobs_total", "Jobs handed out to this process", {"consumer": CONSUMERS})
+REDELIVERED = counter(
+    "paquebot_queue_redelivered_jobs_total",
+    "Jobs handed out to this process that had been handed out before",
+    {"consumer": CONSUMERS},
+)
 
 _SLACK_SECONDS = 1.0
 
@@ -43,7 +45,7 @@ class Job:
     async def ack(self) -> None:
         """Done. Waits for the server's word, so that a job is not done again without need.
         Raises QueueUnavailable; the job may then come again."""
-        with engine_call("nats", "ack"):
+        with engine_call("nats", "ack", nats_fault):
             try:
                 await self._queue.client.request(self._message.reply, b"+ACK", timeout=self._queue.settings.timeout)
             except (TimeoutError, nats.errors.Error, OSError) as error:
@@ -85,6 +87,8 @@ class Consumer:
         self._subscription: Subscription | None = None
         self._inbox = ""
         self._numbers = itertools.count()
+        self._taken = TAKEN.labels(name)
+        self._redelivered = REDELIVERED.labels(name)
         self._stray: list[Job] = []
         # The library's own `next_msg` can lose a message when it is cancelled as one arrives; this cannot.
         self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
@@ -197,6 +201,9 @@ class Consumer:
 
     def _job(self, message: Msg) -> Job:
         data = message.metadata
+        self._taken.inc()
+        if (data.num_delivered or 1) > 1:
+            self._redelivered.inc()
         return Job(
             subject=message.subject,
             payload=message.data,
@@ -210,18 +217,4 @@ class Consumer:
     async def observe(self) -> int:
         """Set the gauges of this consumer's part of the queue; returns how many jobs wait.
         Raises QueueUnavailable."""
-        stream = self._queue.settings.stream
-        info = await self._queue.api(f"CONSUMER.INFO.{stream}.{self._name}")
-        pending = int(info["num_pending"])
-        PENDING.labels(self._name).set(pending)
-        UNACKNOWLEDGED.labels(self._name).set(info["num_ack_pending"])
-        OLDEST.labels(self._name).set(await self._oldest(stream) if pending or info["num_ack_pending"] else 0)
-        return pending
-
-    async def _oldest(self, stream: str) -> float:
-        try:
-            found = await self._queue.api(f"STREAM.MSG.GET.{stream}", {"seq": 1, "next_by_subj": self._subject})
-        except QueueRefused:
-            return 0.0  # taken between the two questions
-        at = datetime.datetime.fromisoformat(found["message"]["time"][:26].rstrip("Z") + "+00:00")
-        return max(0.0, (datetime.datetime.now(datetime.UTC) - at).total_seconds())
+        return await observe_consumer(self._queue, self._name, self._subject)

@@ -2,6 +2,8 @@
 
 DELIVER = "deliver.ready.>"
 RELAY = "relay.ready.>"
+DELIVER_LATER = "deliver.later.*"
+RELAY_LATER = "relay.later.*"
 HELD = "hold.>"
 STREAM_SUBJECTS = ("deliver.ready.*", "deliver.later.*", "relay.ready.*", "relay.later.*", "hold.*.*")
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import grpc
 from grpc.aio import ServerInterceptor
-from prometheus_client import Counter
+
+from paquebot.observability.metrics import counter
 
 _GUARDED = "/paquebot.v1.Directory/"
 _SCHEME = "bearer "
-REFUSED = Counter("paquebot_recipient_validation_admin_refused_total", "Directory calls without the admin token")
+REFUSED = counter("paquebot_recipient_validation_refused_admin_calls_total", "Directory calls without the admin token")
 
 
 class AdminToken(ServerInterceptor):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from grpc.aio import ServicerContext
-from prometheus_client import Counter
 
 from paquebot.directory.credentials import (
     Credentials,
@@ -21,6 +20,7 @@ from paquebot.directory.credentials import (
 )
 from paquebot.directory.passwords import BadPassword, app_password_digest, prepared
 from paquebot.observability.log import Log, shown
+from paquebot.observability.metrics import counter
 from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.failures import FailureLimits
 from paquebot.recipient_validation.hashing import Hashing
@@ -32,9 +32,18 @@ from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
 
 MAX_LOGIN = 320
 
-LOGINS = Counter("paquebot_recipient_validation_logins_total", "Logins tried", ["protocol", "result"])
-CACHE = Counter("paquebot_recipient_validation_login_cache_total", "Logins asked of the cache", ["result"])
-_PROTOCOLS = frozenset(("smtp", "imap", "pop3"))
+_PROTOCOLS = ("smtp", "imap", "pop3")
+_RESULTS = tuple(name.removeprefix("AUTHENTICATE_RESULT_").lower() for name in pb.AuthenticateResult.keys()[1:])
+LOGINS = counter(
+    "paquebot_recipient_validation_logins_total",
+    "Logins tried",
+    {"protocol": (*_PROTOCOLS, "other"), "result": _RESULTS},
+)
+CACHE = counter(
+    "paquebot_recipient_validation_login_cache_lookups_total",
+    "Passwords asked of the cache of those that were right a moment ago",
+    {"result": ("hit", "miss")},
+)
 
 _log = Log("paquebot.recipient_validation")
 

@@ -11,15 +11,31 @@ from typing import Any
 
 import grpc
 from grpc.aio import AbortError, ServerInterceptor
-from prometheus_client import Counter, Histogram
 
 from paquebot.directory.errors import AlreadyExists, DirectoryError, Invalid, NotFound, Precondition
-from paquebot.observability import log, metrics
+from paquebot.observability import log, metrics, trace
 from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.v1 import authentication_pb2, directory_pb2, recipient_validation_pb2
 
-CALLS = Counter("paquebot_recipient_validation_calls_total", "gRPC calls answered", ["method", "code"])
-SECONDS = Histogram(
-    "paquebot_recipient_validation_call_seconds", "Time of a gRPC call", ["method"], buckets=metrics.FAST
+_METHODS = tuple(
+    sorted(
+        method.name
+        for file in (recipient_validation_pb2, authentication_pb2, directory_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    )
+)
+_CODE_NAMES = (
+    *("OK", "CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION"),
+    *("UNAUTHENTICATED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "OTHER"),
+)
+CALLS = metrics.counter(
+    "paquebot_recipient_validation_calls_total",
+    "gRPC calls answered",
+    {"method": _METHODS, "code": _CODE_NAMES},
+)
+SECONDS = metrics.histogram(
+    "paquebot_recipient_validation_call_seconds", "Time of a gRPC call", {"method": _METHODS}, buckets=metrics.FAST
 )
 
 _CODES: dict[type[DirectoryError], grpc.StatusCode] = {
@@ -58,7 +74,12 @@ class Boundary(ServerInterceptor):
 
 def _guarded(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Any:
     async def call(request: Any, context: Any) -> Any:
-        with SECONDS.labels(method).time(), log.ids(**_trace(context)):
+        traceparent = _traceparent(context)
+        with (
+            SECONDS.labels(method).time(),
+            log.ids(**_trace_id(traceparent)),
+            trace.span(method, traceparent, kind=trace.Kind.SERVER) as span,
+        ):
             try:
                 response = await behaviour(request, context)
             except (asyncio.CancelledError, AbortError):
@@ -67,6 +88,7 @@ def _guarded(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> An
             except Exception as error:  # noqa: BLE001 - the one place where a call's unknown errors end
                 code, text = _refusal(error, method)
                 CALLS.labels(method, code.name).inc()
+                span.fail(code.name)
                 return await context.abort(code, text)
             CALLS.labels(method, "OK").inc()
             return response
@@ -87,14 +109,20 @@ def _refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.INTERNAL, f"internal error, incident {incident}"
 
 
-def _trace(context: Any) -> dict[str, str]:
-    """W3C Trace Context §3.2: the trace-id of `traceparent`, for the log."""
+def _traceparent(context: Any) -> str:
+    """W3C Trace Context §3.2: the header `traceparent`, or empty."""
     for key, value in context.invocation_metadata() or ():
         if key == "traceparent" and isinstance(value, str) and value.count("-") == 3 and len(value) == 55:
-            return {"trace_id": value.split("-")[1]}
-    return {}
+            return value
+    return ""
+
+
+def _trace_id(traceparent: str) -> dict[str, str]:
+    """For the log."""
+    return {"trace_id": traceparent.split("-")[1]} if traceparent else {}
 
 
 def _code_name(context: Any) -> str:
     code = context.code()
-    return code.name if isinstance(code, grpc.StatusCode) else "CANCELLED"
+    name = code.name if isinstance(code, grpc.StatusCode) else "CANCELLED"
+    return name if name in _CODE_NAMES else "OTHER"

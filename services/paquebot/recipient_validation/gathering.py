@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from prometheus_client import Histogram
-
+from paquebot.observability.metrics import histogram
 from paquebot.runtime.postgres import PostgresUnavailable
 
 K = TypeVar("K", bound=Hashable)
@@ -20,10 +19,10 @@ V = TypeVar("V")
 MAX_KEYS = 500  # of one statement, unless one caller alone asks for more
 WORKERS = 2  # statements under way at once
 
-JOINED = Histogram(
+JOINED = histogram(
     "paquebot_recipient_validation_joined_lookups",
     "Callers answered by one statement",
-    ["lookup"],
+    {"lookup": ("address", "usage")},
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
 

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from prometheus_client import Gauge, Histogram
-
 from paquebot.directory.passwords import Hasher
 from paquebot.observability import metrics
 from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.settings import HashSettings
 
-HASH_SECONDS = Histogram(
-    "paquebot_recipient_validation_hash_seconds", "Time of one password hash", ["work"], buckets=metrics.FAST
+HASH_SECONDS = metrics.histogram(
+    "paquebot_recipient_validation_hash_seconds",
+    "Time of one password hash (argon2id)",
+    {"work": ("hash", "verify")},
+    buckets=metrics.FAST,
 )
-HASHES_WAITING = Gauge("paquebot_recipient_validation_hashes_waiting", "Hashes waiting or under way")
+HASHES_WAITING = metrics.gauge("paquebot_recipient_validation_waiting_hashes", "Password hashes waiting or under way")
 
 T = TypeVar("T")
 

@@ -4,18 +4,24 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import grpc
 from grpc.aio import ServicerContext
-from prometheus_client import Counter
 
 from paquebot.directory.resolution import LocalTarget, Lookup, Refusal, RemoteTarget, Resolution, resolve
 from paquebot.mailstore.types import Usage
 from paquebot.observability.log import Log, shown
+from paquebot.observability.metrics import counter
 from paquebot.v1 import recipient_validation_pb2 as pb
 from paquebot.v1.mail_pb2 import LocalRecipient, RemoteRecipient
 from paquebot.v1.recipient_validation_pb2_grpc import RecipientValidationServicer
 
 MAX_FORWARD_PATHS = 1000
 
-VALIDATIONS = Counter("paquebot_recipient_validation_verdicts_total", "Forward-paths validated", ["verdict"])
+_VERDICT_NAMES = {value: name.removeprefix("VERDICT_").lower() for name, value in pb.Verdict.items()}
+VALIDATIONS = counter(
+    "paquebot_recipient_validation_verdicts_total",
+    "Forward-paths validated, by verdict",
+    {"verdict": tuple(_VERDICT_NAMES.values())},
+)
+_COUNT = {value: VALIDATIONS.labels(name) for value, name in _VERDICT_NAMES.items()}
 
 UsageOf = Callable[[Sequence[int]], Awaitable[Mapping[int, Usage]]]
 """What accounts have stored, by account id; an account without mail may be absent."""
@@ -51,7 +57,7 @@ class Validation(RecipientValidationServicer):
             for path, resolution in zip(request.forward_paths, resolutions, strict=True)
         ]
         for result in results:
-            VALIDATIONS.labels(pb.Verdict.Name(result.verdict).removeprefix("VERDICT_").lower()).inc()
+            _COUNT[result.verdict].inc()
         return pb.ValidateResponse(results=results)
 
     async def AuthorizeSender(  # noqa: N802 - the contract's name

@@ -14,12 +14,15 @@ from google.protobuf.message import DecodeError
 from paquebot.blobs import BadPack, BlobMissing
 from paquebot.observability.log import Log
 from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, held
+from paquebot.queue.observation import observe_for_ever
 from paquebot.relay import metrics
 from paquebot.relay.destinations import Destinations
+from paquebot.relay.metrics import Attempt, Held
 from paquebot.relay.retry import Random
 from paquebot.relay.routes import Routes
 from paquebot.relay.settings import LoadSettings
 from paquebot.relay.settlement import Settlement
+from paquebot.relay.shown import Shown
 from paquebot.relay.worker import AWAY, Work, Worker
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OverBudget
@@ -29,6 +32,7 @@ _log = Log("paquebot.relay")
 _FETCH_SECONDS = 5.0
 _AWAY_SECONDS = 1.0
 _MAX_SILENCE = 60.0
+_MEASURE_SECONDS = 5.0
 _AGAIN_MOST_SECONDS = 30.0  # an engine is away, or memory is full: soon at first, then more patiently
 _CUT_SECONDS = 3.0  # before the drain's end, for what is handed back
 
@@ -43,6 +47,7 @@ class RelayConsumer:
         worker: Worker,
         settlement: Settlement,
         destinations: Destinations[Work],
+        shown: Shown,
         routes: Routes,
         load: LoadSettings,
         health: Health,
@@ -54,6 +59,7 @@ class RelayConsumer:
         self._worker = worker
         self._settlement = settlement
         self._destinations = destinations
+        self._shown = shown
         self._routes = routes
         self._load = load
         self._health = health
@@ -67,13 +73,15 @@ class RelayConsumer:
         """Until `draining`; then what is under way has `drain_seconds` to end."""
         fetching = asyncio.create_task(self._fetch_for_ever())
         beating = asyncio.create_task(self._beat_for_ever())
+        observing = asyncio.create_task(observe_for_ever(self._queue))
+        measuring = asyncio.create_task(self._measure_for_ever())
         drain = asyncio.create_task(draining.wait())
         try:
-            await asyncio.wait((fetching, beating, drain), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((fetching, beating, observing, measuring, drain), return_when=asyncio.FIRST_COMPLETED)
             await _ended(fetching)
             await self._drain(max(0.0, drain_seconds - _CUT_SECONDS))
         finally:
-            for task in (drain, beating, *self._tasks):
+            for task in (drain, beating, observing, measuring, *self._tasks):
                 await _ended(task)
             self._health.silence("relay")
 
@@ -105,7 +113,7 @@ class RelayConsumer:
         try:
             job = RelayJob.FromString(handle.payload)
         except DecodeError:
-            await self._hold(handle, "unreadable")
+            await self._hold(handle, Held.UNREADABLE)
             return
         work = Work(handle, job, self._routes.route(job.domain))
         if self._destinations.add(work.key, work):
@@ -137,6 +145,12 @@ class RelayConsumer:
         for state, count in self._destinations.counts().items():
             metrics.DESTINATIONS.labels(state).set(count)
 
+    async def _measure_for_ever(self) -> None:
+        """What is too much work for each step of the way."""
+        while True:
+            self._shown.measure(self._destinations.waiting_by_key(), self._destinations.resting_keys())
+            await asyncio.sleep(_MEASURE_SECONDS)
+
     # --- out ---
 
     async def _work(self, work: Work) -> None:
@@ -146,20 +160,20 @@ class RelayConsumer:
         except (*AWAY, OverBudget) as error:
             reason = type(error).__name__
             _log.warning("job_again", queue_id=work.job.queue_id, reason=reason)
-            metrics.ATTEMPTS.labels("engine_away").inc()
+            metrics.ATTEMPT[Attempt.ENGINE_AWAY].inc()
             await self._give_back(work, self._patience(work))
         except (BlobMissing, BadPack):
             _log.exception("message_missing", queue_id=work.job.queue_id)
-            await self._again_or_hold(work, "blob")
+            await self._again_or_hold(work, Held.BLOB)
         except asyncio.CancelledError:
             await self._give_back(work, 0.0)
             raise
         except Exception:  # noqa: BLE001 - the one place where the unknown ends: logged, tried again, then held
             _log.exception("job_failed", queue_id=work.job.queue_id)
-            await self._again_or_hold(work, "poison")
+            await self._again_or_hold(work, Held.POISON)
 
-    async def _again_or_hold(self, work: Work, reason: str) -> None:
-        metrics.ATTEMPTS.labels("error").inc()
+    async def _again_or_hold(self, work: Work, reason: Held) -> None:
+        metrics.ATTEMPT[Attempt.ERROR].inc()
         if work.handle.deliveries < self._load.deliveries:
             await self._give_back(work, self._patience(work))
             return
@@ -176,15 +190,15 @@ class RelayConsumer:
         with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
             await work.handle.nak(delay_seconds)
 
-    async def _hold(self, handle: Job, reason: str) -> None:
+    async def _hold(self, handle: Job, reason: Held) -> None:
         """Put the job aside, then acknowledge it. Raises QueueUnavailable."""
         job = HeldJob(
-            subject=handle.subject, payload=handle.payload, reason=reason, held_at_ms=int(self._clock() * 1000)
+            subject=handle.subject, payload=handle.payload, reason=reason.value, held_at_ms=int(self._clock() * 1000)
         )
         name = f"relay-{handle.sequence}"
-        await self._queue.publish([Publication(held(reason, name), job.SerializeToString(), message_id=name)])
-        metrics.HELD.labels(reason).inc()
-        _log.error("job_held", subject=handle.subject, reason=reason, deliveries=handle.deliveries)
+        await self._queue.publish([Publication(held(reason.value, name), job.SerializeToString(), message_id=name)])
+        metrics.HELD.labels(reason.value).inc()
+        _log.error("job_held", subject=handle.subject, reason=reason.value, deliveries=handle.deliveries)
         await handle.ack()
 
     # --- meanwhile, and at the end ---
@@ -195,8 +209,6 @@ class RelayConsumer:
             for work in list(self._in_hand.values()):
                 with contextlib.suppress(QueueUnavailable):
                     await work.handle.in_progress()
-            with contextlib.suppress(QueueUnavailable):
-                await self._consumer.observe()
 
     async def _drain(self, seconds: float) -> None:
         """What waits goes back at once; what is under way may end; what is then still before the message's first

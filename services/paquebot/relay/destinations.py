@@ -139,8 +139,16 @@ class Destinations(Generic[T]):
                 self.waiting -= 1
                 yield found.waiting.popleft()
 
+    def waiting_by_key(self) -> dict[str, int]:
+        """How much waits, destination by destination, where anything does."""
+        return {key: len(found.waiting) for key, found in self._known.items() if found.waiting}
+
+    def resting_keys(self) -> frozenset[str]:
+        """The destinations that are left alone now."""
+        now = self._clock()
+        return frozenset(key for key, found in self._known.items() if now < found.rests_until)
+
     def counts(self) -> dict[str, int]:
         """How many destinations are at work, and how many rest."""
-        now = self._clock()
-        rest = sum(now < found.rests_until for found in self._known.values())
-        return {"active": sum(bool(found.running) for found in self._known.values()), "resting": rest}
+        active = sum(bool(found.running) for found in self._known.values())
+        return {"active": active, "resting": len(self.resting_keys())}

@@ -10,7 +10,9 @@ import time
 from dataclasses import dataclass
 
 from paquebot.observability.log import Log
+from paquebot.observability.metrics import tls_version
 from paquebot.relay import metrics
+from paquebot.relay.metrics import Connection
 from paquebot.relay.result import (
     BAD_CONNECTION,
     LOGIN_FAILED,
@@ -76,12 +78,12 @@ class Handshake:
                 if not broken.certificate:  # another certificate check would not help
                     modes = [other for other in modes if other is TlsMode.CLEAR]
                 if not modes:
-                    metrics.CONNECTIONS.labels("tls").inc()
+                    metrics.CONNECTION[Connection.TLS].inc()
                     text = f"TLS is required and failed: {broken.reason}"
                     raise HostUnusable(host, deferred(TLS_FAILED, text, host, elsewhere=True)) from None
                 self._memory.remember(host, modes[0])
                 continue
-            metrics.CONNECTIONS.labels("ok").inc()
+            metrics.CONNECTION[Connection.OK].inc()
             metrics.CONNECT_SECONDS.observe(time.perf_counter() - start)
             return session
 
@@ -94,7 +96,7 @@ class Handshake:
             if credentials is not None:
                 await self._log_in(session, credentials)
         except SessionBroken as broken:
-            metrics.CONNECTIONS.labels("broken").inc()
+            metrics.CONNECTION[Connection.BROKEN].inc()
             raise HostUnusable(host, broken.result(host, elsewhere=True)) from None
         except HostUnusable:
             session.leave()
@@ -108,10 +110,10 @@ class Handshake:
         try:
             stream = await open_stream(host.address, host.port, self._deadlines.connect, self._source)
         except TimeoutError:
-            metrics.CONNECTIONS.labels("timeout").inc()
+            metrics.CONNECTION[Connection.TIMEOUT].inc()
             raise HostUnusable(host, deferred(NO_ANSWER, "connection timed out", host, elsewhere=True)) from None
         except OSError as error:
-            metrics.CONNECTIONS.labels("refused").inc()
+            metrics.CONNECTION[Connection.REFUSED].inc()
             text = f"cannot connect: {_reason(error)}"
             raise HostUnusable(host, deferred(NO_ANSWER, text, host, elsewhere=True)) from None
         return Session(host, stream)
@@ -137,7 +139,7 @@ class Handshake:
             raise self._refused(session, reply)
 
     def _refused(self, session: Session, reply: Reply) -> HostUnusable:
-        metrics.CONNECTIONS.labels("rejected").inc()
+        metrics.CONNECTION[Connection.REJECTED].inc()
         return HostUnusable(session.host, judged(reply, session.host, elsewhere=True))
 
     async def _secure(self, session: Session, policy: TlsPolicy, mode: TlsMode) -> None:
@@ -171,7 +173,7 @@ class Handshake:
         except SessionBroken as broken:
             # With TLS 1.3 the host's alert comes only after our side of the handshake is done.
             raise _TlsBroken(broken.text, certificate=False) from None
-        metrics.TLS.labels(session.tls, mode.value).inc()
+        metrics.TLS.labels(tls_version(session.tls), mode.value).inc()
 
     async def _log_in(self, session: Session, credentials: Credentials) -> None:
         """Only after TLS. A refusal is temporary: it says something about our settings, nothing about the mail."""
@@ -190,7 +192,7 @@ class Handshake:
         else:
             raise HostUnusable(host, deferred(LOGIN_FAILED, "the host offers neither AUTH PLAIN nor LOGIN", host))
         if reply.code != 235:
-            metrics.CONNECTIONS.labels("login").inc()
+            metrics.CONNECTION[Connection.LOGIN].inc()
             _log.error("login_refused", host=str(host), reply=words(reply))
             raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {words(reply)}", host, elsewhere=True))
 

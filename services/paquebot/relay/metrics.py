@@ -1,41 +1,154 @@
-"""Metrics of the relay. Labels come from enums; destinations are never labels, for anybody can invent domains."""
+"""Metrics of the relay. Labels come from enums; a destination is named only within a bound (`Shown`), for anybody can
+invent domains."""
 
-from prometheus_client import Counter, Gauge, Histogram
+import enum
 
-from paquebot.observability.metrics import FAST, SLOW
-
-ATTEMPTS = Counter("paquebot_relay_attempts_total", "Attempts at a job", ["result"])
-RECIPIENTS = Counter(
-    "paquebot_relay_recipients_total",
-    "Recipients after an attempt; status is class.subject of the enhanced status, such as 4.2",
-    ["outcome", "status"],
+from paquebot.message import Action
+from paquebot.observability.metrics import (
+    FAST,
+    SLOW,
+    TLS_VERSIONS,
+    Bounded,
+    by_member,
+    counter,
+    gauge,
+    histogram,
 )
-REPLIES = Counter("paquebot_relay_replies_total", "Replies of other hosts", ["phase", "class"])
-CONNECTIONS = Counter("paquebot_relay_connections_total", "Connections to other hosts", ["result"])
-CONNECT_SECONDS = Histogram(
+from paquebot.relay.result import Outcome
+from paquebot.relay.tls import TlsMode
+
+
+class Attempt(enum.Enum):
+    """What came of an attempt at a job."""
+
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    MIXED = "mixed"
+    """Recipients of one job fared differently."""
+    UNREACHABLE = "unreachable"
+    """No host of the destination could be used."""
+    RESTING = "resting"
+    """Not tried: the destination was unreachable a moment ago."""
+    ENGINE_AWAY = "engine_away"
+    ERROR = "error"
+
+
+class Connection(enum.Enum):
+    """What came of connecting to a host."""
+
+    OK = "ok"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    REJECTED = "rejected"
+    """By its greeting or its reply to EHLO."""
+    BROKEN = "broken"
+    TLS = "tls"
+    LOGIN = "login"
+
+
+class Destination(enum.Enum):
+    """What a destination does."""
+
+    ACTIVE = "active"
+    RESTING = "resting"
+
+
+class Held(enum.Enum):
+    """Why a job was put aside."""
+
+    POISON = "poison"
+    BLOB = "blob"
+    """Its message is missing in S3 or damaged."""
+    UNREADABLE = "unreadable"
+
+
+_STATUSES = tuple(f"{kind}.{subject}" for kind in (2, 4, 5) for subject in range(8))
+_SHOWN = Bounded(
+    "PAQUEBOT_RELAY_SHOWN (those in PAQUEBOT_RELAY_SHOW always, others as they come, the longest unused makes room);"
+    " all further ones together are `other`"
+)
+
+ATTEMPTS = counter("paquebot_relay_attempts_total", "Attempts at a job, by what came of them", {"result": Attempt})
+RECIPIENTS = counter(
+    "paquebot_relay_recipients_total",
+    "Recipients after an attempt; status is class.subject of the enhanced status (RFC 3463), such as 4.2",
+    {"outcome": Outcome, "status": (*_STATUSES, "other")},
+)
+REPLIES = counter(
+    "paquebot_relay_replies_total",
+    "Replies of other hosts within a transaction, by class of code",
+    {"phase": ("MAIL", "RCPT", "DATA", "message"), "class": ("2xx", "3xx", "4xx", "5xx")},
+)
+CONNECTIONS = counter(
+    "paquebot_relay_connections_total", "Connections to other hosts, by what came of them", {"result": Connection}
+)
+CONNECT_SECONDS = histogram(
     "paquebot_relay_connect_seconds", "From connecting to a session that takes mail", buckets=FAST
 )
-TLS = Counter("paquebot_relay_tls_sessions_total", "Sessions opened", ["version", "certificate"])
-TLS_FALL_BACKS = Counter("paquebot_relay_tls_fall_backs_total", "Handshakes that failed", ["mode"])
-REUSED = Counter("paquebot_relay_connections_reused_total", "Messages over a connection that was open already")
-DNS_SECONDS = Histogram("paquebot_relay_dns_seconds", "Time of one name", ["type", "result"], buckets=FAST)
-TRANSACTION_SECONDS = Histogram(
+TLS = counter(
+    "paquebot_relay_tls_sessions_total",
+    "Sessions opened, by TLS version; none: in the clear",
+    {
+        "version": (*TLS_VERSIONS, "none"),
+        "certificate": (TlsMode.VERIFIED.value, TlsMode.UNVERIFIED.value, "none"),
+    },
+)
+TLS_FALL_BACKS = counter("paquebot_relay_tls_fall_backs_total", "TLS handshakes that failed", {"mode": TlsMode})
+REUSED = counter("paquebot_relay_connections_reused_total", "Messages over a connection that was open already")
+DNS_SECONDS = histogram(
+    "paquebot_relay_dns_seconds",
+    "Time of one DNS question; denied: no such name or record, away: no answer",
+    {"type": ("MX", "A", "AAAA"), "result": ("ok", "denied", "away")},
+    buckets=FAST,
+)
+TRANSACTION_SECONDS = histogram(
     "paquebot_relay_transaction_seconds", "From MAIL to the reply after the message", buckets=SLOW
 )
-RELAYED_AFTER_SECONDS = Histogram(
+RELAYED_AFTER_SECONDS = histogram(
     "paquebot_relay_relayed_after_seconds", "From acceptance here to acceptance there", buckets=SLOW
 )
-OCTETS = Counter("paquebot_relay_octets_total", "Message octets that other hosts took")
-SETTLED_AGAIN = Counter("paquebot_relay_settled_again_total", "Settlements that an absent engine made wait")
-REPORTS = Counter("paquebot_relay_reports_total", "Notifications to senders", ["action"])
-DOUBLE_BOUNCES = Counter("paquebot_relay_double_bounces_total", "Failed messages with the null sender", ["result"])
-HELD = Counter("paquebot_relay_held_total", "Jobs put aside", ["reason"])
-UNDER_WAY = Gauge("paquebot_relay_attempts_under_way", "Attempts under way")
-WAITING = Gauge("paquebot_relay_jobs_waiting", "Jobs taken from the queue and not under way")
-DESTINATIONS = Gauge("paquebot_relay_destinations", "Destinations by state", ["state"])
-IDLE = Gauge("paquebot_relay_idle_connections", "Open connections that wait for more mail")
+BYTES = counter("paquebot_relay_relayed_bytes_total", "Bytes of messages that other hosts took")
+SETTLED_AGAIN = counter(
+    "paquebot_relay_settled_again_total", "Settlements of an attempt that an absent engine made wait"
+)
+REPORTS = counter(
+    "paquebot_relay_reports_total",
+    "Notifications to senders (RFC 3464), failed ones are bounces; undeliverable: the sender cannot be reached",
+    {"action": (Action.FAILED.value, Action.DELAYED.value, Action.RELAYED.value, "undeliverable")},
+)
+DOUBLE_BOUNCES = counter(
+    "paquebot_relay_double_bounces_total", "Failed messages with the null sender", {"result": ("dropped", "reported")}
+)
+HELD = counter("paquebot_relay_held_jobs_total", "Jobs put aside for an operator, by reason", {"reason": Held})
+UNDER_WAY = gauge("paquebot_relay_attempts_under_way", "Attempts under way in this process")
+WAITING = gauge("paquebot_relay_waiting_jobs", "Jobs taken from the queue by this process and not under way")
+DESTINATIONS = gauge("paquebot_relay_destinations", "Destinations by state", {"state": Destination})
+IDLE = gauge("paquebot_relay_idle_connections", "Open connections that wait for more mail")
 
-_STATUSES = frozenset(f"{kind}.{subject}" for kind in (2, 4, 5) for subject in range(8))
+DESTINATION_RECIPIENTS = counter(
+    "paquebot_relay_destination_recipients_total",
+    "Recipients after an attempt that was made, by destination; an expired one counts as deferred here",
+    {"destination": _SHOWN, "outcome": Outcome},
+)
+DESTINATION_UNREACHABLE = counter(
+    "paquebot_relay_destination_unreachable_total",
+    "Attempts in which no host of the destination could be used",
+    {"destination": _SHOWN},
+)
+DESTINATION_WAITING = gauge(
+    "paquebot_relay_destination_waiting_jobs",
+    "Jobs taken from the queue by this process and not under way, by destination",
+    {"destination": _SHOWN},
+)
+DESTINATION_RESTING = gauge(
+    "paquebot_relay_destination_resting",
+    "1 while the destination is left alone because it was unreachable; other: how many of those are",
+    {"destination": _SHOWN},
+)
+
+CONNECTION = by_member(CONNECTIONS, Connection)
+ATTEMPT = by_member(ATTEMPTS, Attempt)
 
 
 def status_class(status: str) -> str:

@@ -19,6 +19,7 @@ from paquebot.relay.retry import RetrySchedule
 from paquebot.relay.routes import Routes
 from paquebot.relay.settings import RelaySettings
 from paquebot.relay.settlement import Settlement
+from paquebot.relay.shown import Shown
 from paquebot.relay.tls import TlsContexts, TlsMemory
 from paquebot.relay.worker import Work, Worker
 from paquebot.rpc import ValidationClient, open_channel
@@ -76,6 +77,7 @@ def _consumer(
 ) -> RelayConsumer:
     client, chance = settings.client, random.SystemRandom()
     destinations: Destinations[Work] = Destinations(settings.load, settings.retry, time.time)
+    shown = Shown(settings.shown, time.monotonic)
     settlement = Settlement(Ledger(postgres), queue, reporter, RetrySchedule(settings.retry, chance.random), time.time)
     handshake = Handshake(
         settings.process.hostname, settings.deadlines, TlsContexts(client.ca), TlsMemory(), source=client.source
@@ -83,13 +85,14 @@ def _consumer(
     resolver = Resolver(settings.routing, settings.process.hostname, client.port, chance.shuffle)
     courier = Courier(resolver, handshake, pool, client, settings.deadlines)
     limit = settings.process.in_flight
-    worker = Worker(Reader(blobs), courier, settlement, destinations, OctetBudget(limit), limit)
+    worker = Worker(Reader(blobs), courier, settlement, destinations, shown, OctetBudget(limit), limit)
     return RelayConsumer(
         queue,
         Consumer(queue, CONSUMER, RELAY),
         worker,
         settlement,
         destinations,
+        shown,
         Routes(settings.routing.routes),
         settings.load,
         context.health,

@@ -128,6 +128,14 @@ class LoadSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownSettings:
+    """Which destinations the metrics name."""
+
+    most: int = setting("RELAY_SHOWN", 50, help="most destinations that metrics name; further ones are `other`")
+    always: tuple[str, ...] = setting("RELAY_SHOW", (), help="destinations that metrics always name")
+
+
+@dataclass(frozen=True, slots=True)
 class ReportSettings:
     """Notifications to senders."""
 
@@ -152,4 +160,5 @@ class RelaySettings:
     routing: RoutingSettings
     retry: RetrySettings
     load: LoadSettings
+    shown: ShownSettings
     report: ReportSettings

@@ -185,7 +185,7 @@ class Transaction:
         if command is not None:
             self._session.send(command, phase)
         reply = await self._session.reply(seconds, phase)
-        metrics.REPLIES.labels(phase, f"{reply.code // 100}yz").inc()
+        metrics.REPLIES.labels(phase, f"{reply.code // 100}xx").inc()
         return reply
 
     async def _mail_refused(self, mail: Reply, recipients: Sequence[Recipient], *, pipelined: bool) -> Results:
@@ -265,7 +265,7 @@ class Transaction:
         """RFC 5321 §4.1.1.4: the reply after the final dot is for every accepted recipient."""
         if 200 <= reply.code < 300:
             self._session.open_transaction = False
-            metrics.OCTETS.inc(self._message.size)
+            metrics.BYTES.inc(self._message.size)
             status = reply.enhanced_status or "2.0.0"
             dsn = "DSN" in self._session.extensions
             result = Result(Outcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn)

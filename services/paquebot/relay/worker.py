@@ -1,19 +1,23 @@
 """One job from the queue to its acknowledgement: who is still open, the message, the attempt, the settlement."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from paquebot.blobs import BlobsUnavailable
+from paquebot.observability import trace
 from paquebot.observability.log import Log, ids
 from paquebot.queue import Job, QueueUnavailable
 from paquebot.relay import metrics
 from paquebot.relay.courier import Courier, Progress
 from paquebot.relay.destinations import Destinations
 from paquebot.relay.ledger import Reader
+from paquebot.relay.metrics import Attempt
 from paquebot.relay.reports import SenderUncertain
-from paquebot.relay.result import Outcome, Result
+from paquebot.relay.result import Result
 from paquebot.relay.routes import Route
 from paquebot.relay.settlement import Settlement
+from paquebot.relay.shown import Shown
 from paquebot.relay.transaction import Message, Recipient, Results, wishes
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.runtime.limits import OctetBudget
@@ -62,6 +66,7 @@ class Worker:
         courier: Courier,
         settlement: Settlement,
         destinations: Destinations[Work],
+        shown: Shown,
         budget: OctetBudget,
         limit: int,
     ) -> None:
@@ -69,6 +74,7 @@ class Worker:
         self._courier = courier
         self._settlement = settlement
         self._destinations = destinations
+        self._shown = shown
         self._budget = budget
         self._limit = limit
 
@@ -76,7 +82,18 @@ class Worker:
         """Returns when the job is settled and acknowledged. Raises OverBudget and what the engines raise: the job
         is then to come again; BlobMissing and BadPack: there is no message."""
         job = work.job
-        with ids(queue_id=job.queue_id, trace=job.trace):
+        with (
+            trace.span(
+                "relay",
+                job.trace,
+                kind=trace.Kind.CONSUMER,
+                queue_id=job.queue_id,
+                domain=job.domain,
+                attempt=job.attempt,
+            ) as span,
+            ids(queue_id=job.queue_id, trace=job.trace),
+        ):
+            job.trace = span.traceparent  # notifications and the next attempt are its children
             recipients = await self._settlement.open_recipients(job)
             deferred = await self._attempt(work, recipients) if recipients else False
             if deferred:
@@ -94,7 +111,7 @@ class Worker:
             resting = self._destinations.resting(work.key)
             if resting is not None:
                 until, why = resting
-                metrics.ATTEMPTS.labels("resting").inc()
+                metrics.ATTEMPT[Attempt.RESTING].inc()
                 results = dict.fromkeys((r.forward_path for r in recipients), why)
             else:
                 until = 0.0
@@ -136,16 +153,19 @@ class Worker:
         carried = await self._courier.carry(message, work.route, list(once.values()), on_delivered, work.progress)
         if carried.unreachable is not None:
             self._destinations.unreachable(work.key, carried.unreachable)
+            self._shown.unreachable(work.key)
         else:
             self._destinations.reached(work.key)
-        metrics.ATTEMPTS.labels(_kind(carried.results, carried.unreachable)).inc()
+        metrics.ATTEMPT[_kind(carried.results, carried.unreachable)].inc()
+        for outcome, number in Counter(result.outcome for result in carried.results.values()).items():
+            self._shown.recipients(work.key, outcome, number)
         return carried.results
 
 
-def _kind(results: Results, unreachable: Result | None) -> str:
+def _kind(results: Results, unreachable: Result | None) -> Attempt:
     if unreachable is not None:
-        return "unreachable"
+        return Attempt.UNREACHABLE
     kinds = {result.outcome for result in results.values()}
     if len(kinds) > 1:
-        return "mixed"
-    return {Outcome.DELIVERED: "delivered", Outcome.DEFERRED: "deferred", Outcome.FAILED: "failed"}[kinds.pop()]
+        return Attempt.MIXED
+    return Attempt(kinds.pop().value)

@@ -6,16 +6,17 @@ a bound of its own: many large ones on a slow way never hold up the small ones.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-from prometheus_client import Counter, Gauge, Histogram
 
 from paquebot.blobs import BlobStore, BlobsUnavailable, new_ulid
 from paquebot.blobs.pack import Frame, PackWriter
+from paquebot.observability import trace
 from paquebot.observability.log import Log
-from paquebot.observability.metrics import FAST, SIZES
+from paquebot.observability.metrics import FAST, SIZES, counter, gauge, histogram
 from paquebot.queue import Queue, QueueRefused, QueueUnavailable
 from paquebot.queue.client import MAX_BATCH
 from paquebot.spool.jobs import Packed, job_count, publications
@@ -23,15 +24,21 @@ from paquebot.v1.mail_pb2 import BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
 
 _log = Log("paquebot.spool")
+_MAX_LINKS = 16
 
-PACK_MESSAGES = Histogram(
+PACK_MESSAGES = histogram(
     "paquebot_spool_pack_messages", "Messages in one pack", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )
-PACK_OCTETS = Histogram("paquebot_spool_pack_octets", "Size of one pack", buckets=SIZES)
-COMMIT_SECONDS = Histogram("paquebot_spool_commit_seconds", "One commit: pack and jobs", buckets=FAST)
-ACCEPT_SECONDS = Histogram("paquebot_spool_accept_seconds", "From accept to kept, waiting included", buckets=FAST)
-COMMITS = Counter("paquebot_spool_commits_total", "Commits by result", ["result"])
-WAITING = Gauge("paquebot_spool_waiting_messages", "Messages that wait for a commit")
+PACK_BYTES = histogram("paquebot_spool_pack_bytes", "Size of one pack as it is stored", buckets=SIZES)
+MESSAGE_BYTES = counter("paquebot_spool_message_bytes_total", "Bytes of the messages in packs, before compression")
+COMMIT_SECONDS = histogram(
+    "paquebot_spool_commit_seconds", "Time of one commit: pack to S3, jobs to NATS", buckets=FAST
+)
+ACCEPT_SECONDS = histogram(
+    "paquebot_spool_accept_seconds", "From a message's arrival at the committer to kept, waiting included", buckets=FAST
+)
+COMMITS = counter("paquebot_spool_commits_total", "Commits by result", {"result": ("ok", "failed")})
+WAITING = gauge("paquebot_spool_waiting_messages", "Messages that wait for a commit")
 
 
 class SpoolUnavailable(Exception):
@@ -188,7 +195,8 @@ class Committer:
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:
-            refs = await self._keep(batch)
+            with _spans(batch):
+                refs = await self._keep(batch)
         except BaseException as error:  # the waiters must wake whatever went wrong
             self._fail(batch, error)
             if not isinstance(error, Exception):
@@ -218,7 +226,8 @@ class Committer:
         packed = [Packed(w.envelope, ref, w.summary) for w, ref in zip(batch, refs, strict=True)]
         await self._publish(writer.pack, packed)
         PACK_MESSAGES.observe(len(batch))
-        PACK_OCTETS.observe(len(data))
+        PACK_BYTES.observe(len(data))
+        MESSAGE_BYTES.inc(sum(waiting.frame.size for waiting in batch))
         COMMIT_SECONDS.observe(time.perf_counter() - start)
         return refs
 
@@ -238,3 +247,24 @@ class Committer:
             except BlobsUnavailable:
                 _log.warning("pack_left_behind", pack=pack)
             raise
+
+
+@contextlib.contextmanager
+def _spans(batch: list[_Waiting]) -> Iterator[None]:
+    """One commit is a step of every message in it: a span in each one's trace, linked to the others. The envelopes,
+    and so the jobs, carry it from now on."""
+    traced = [waiting for waiting in batch if trace.is_sampled(waiting.envelope.trace)]
+    parents = [waiting.envelope.trace for waiting in traced[: _MAX_LINKS + 1]]
+    with contextlib.ExitStack() as stack:
+        for waiting in traced:
+            envelope = waiting.envelope
+            span = trace.span(
+                "spool.commit",
+                envelope.trace,
+                kind=trace.Kind.PRODUCER,
+                links=[parent for parent in parents if parent != envelope.trace],
+                queue_id=envelope.queue_id,
+                messages=len(batch),
+            )
+            envelope.trace = stack.enter_context(span).traceparent
+        yield

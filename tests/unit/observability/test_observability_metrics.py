@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
+from counted import errors
 from paquebot.observability.metrics import engine_call
 
 
@@ -12,7 +13,7 @@ def counts(call: str) -> tuple[float, float]:
     """(calls timed, errors)"""
     labels = {"engine": "tests", "call": call}
     timed = REGISTRY.get_sample_value("paquebot_engine_call_seconds_count", labels)
-    return timed or 0, REGISTRY.get_sample_value("paquebot_engine_errors_total", labels) or 0
+    return timed or 0, errors("tests", call)
 
 
 @pytest.mark.parametrize(("error", "errors"), [(None, 0), (OSError(), 1), (asyncio.CancelledError(), 0)])

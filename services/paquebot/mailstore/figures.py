@@ -1,0 +1,37 @@
+"""What all mailboxes hold, as gauges: read from the accounts' own counts, which every change keeps, so no message row
+is looked at. Several processes report the same figures: take their maximum."""
+
+import asyncio
+import contextlib
+
+from paquebot.observability.metrics import gauge
+from paquebot.runtime.postgres import Postgres, PostgresUnavailable
+
+ACCOUNTS = gauge("paquebot_mailstore_accounts", "Accounts that have mailboxes; counted every five minutes")
+MESSAGES = gauge("paquebot_mailstore_messages", "Messages in all mailboxes; counted every five minutes")
+BYTES = gauge(
+    "paquebot_mailstore_bytes",
+    "Bytes of the messages in all mailboxes, before compression, a copy counted again; counted every five minutes",
+)
+
+EVERY_SECONDS = 300.0
+_TOTALS = """
+SELECT count(*) AS accounts, coalesce(sum(messages), 0)::bigint AS messages, coalesce(sum(octets), 0)::bigint AS octets
+FROM mailstore.accounts WHERE deleted_at IS NULL
+"""
+
+
+async def observe(postgres: Postgres) -> None:
+    """Set the gauges. Raises PostgresUnavailable."""
+    row = await postgres.fetchrow("totals", _TOTALS)
+    ACCOUNTS.set(row["accounts"])
+    MESSAGES.set(row["messages"])
+    BYTES.set(row["octets"])
+
+
+async def observe_for_ever(postgres: Postgres) -> None:
+    """Keep the gauges; while PostgreSQL is away they stay as they were."""
+    while True:
+        with contextlib.suppress(PostgresUnavailable):
+            await observe(postgres)
+        await asyncio.sleep(EVERY_SECONDS)

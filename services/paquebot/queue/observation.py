@@ -1,0 +1,103 @@
+"""How the queue stands, as gauges: what waits for each consumer, what is scheduled, held and stored.
+
+These are figures of the one stream, whoever asks: several processes report the same, so take their maximum. Each
+process that consumes reports the part of the other one too, which may have no process at all.
+"""
+
+import asyncio
+import contextlib
+import datetime
+
+from paquebot.observability.metrics import Bounded, gauge
+from paquebot.queue.client import Queue, QueueRefused, QueueUnavailable
+from paquebot.queue.subjects import DELIVER, DELIVER_LATER, HELD, RELAY, RELAY_LATER
+
+CONSUMERS = Bounded("the consumers of the stream: delivery, relay")
+_STREAMS = Bounded("PAQUEBOT_NATS_STREAM, one a platform")
+
+PENDING = gauge("paquebot_queue_pending_jobs", "Jobs that were not handed out yet", {"consumer": CONSUMERS})
+UNACKNOWLEDGED = gauge(
+    "paquebot_queue_unacknowledged_jobs", "Jobs handed out and not acknowledged", {"consumer": CONSUMERS}
+)
+REDELIVERING = gauge(
+    "paquebot_queue_redelivering_jobs",
+    "Jobs not acknowledged that were handed out more than once",
+    {"consumer": CONSUMERS},
+)
+OLDEST = gauge(
+    "paquebot_queue_oldest_job_seconds",
+    "Age of the oldest job that is due, acknowledged ones excepted; 0: there is none",
+    {"consumer": CONSUMERS},
+)
+SCHEDULED = gauge(
+    "paquebot_queue_scheduled_jobs",
+    "Jobs that the stream brings back later: deferred by another host, or over quota",
+    {"consumer": CONSUMERS},
+)
+HELD_JOBS = gauge("paquebot_queue_held_jobs", "Jobs put aside for an operator (paquebot queue)", {"stream": _STREAMS})
+JOBS = gauge("paquebot_queue_stream_jobs", "All jobs in the stream", {"stream": _STREAMS})
+BYTES = gauge("paquebot_queue_stream_bytes", "Size of the stream on disk", {"stream": _STREAMS})
+
+EVERY_SECONDS = 10.0
+_PARTS = {"delivery": (DELIVER, DELIVER_LATER), "relay": (RELAY, RELAY_LATER)}
+_NO_CONSUMER = 10014
+_PAST_ALL = 2**31 - 1
+
+
+async def observe(queue: Queue) -> None:
+    """Set all gauges of the queue. Raises QueueUnavailable."""
+    stream = queue.settings.stream
+    state = (await queue.api(f"STREAM.INFO.{stream}"))["state"]
+    JOBS.labels(stream).set(state["messages"])
+    BYTES.labels(stream).set(state["bytes"])
+    HELD_JOBS.labels(stream).set(await _subjects(queue, HELD))
+    for name, (ready, later) in _PARTS.items():
+        await observe_consumer(queue, name, ready)
+        SCHEDULED.labels(name).set(await _subjects(queue, later))
+
+
+async def observe_consumer(queue: Queue, name: str, subject: str) -> int:
+    """Set the gauges of one consumer's part of the queue, `subject`; returns how many jobs wait.
+    Raises QueueUnavailable."""
+    try:
+        info = await queue.api(f"CONSUMER.INFO.{queue.settings.stream}.{name}")
+    except QueueRefused as error:
+        if error.code != _NO_CONSUMER:
+            raise
+        info = {"num_pending": await _messages(queue, subject), "num_ack_pending": 0, "num_redelivered": 0}
+    pending = int(info["num_pending"])
+    PENDING.labels(name).set(pending)
+    UNACKNOWLEDGED.labels(name).set(info["num_ack_pending"])
+    REDELIVERING.labels(name).set(info["num_redelivered"])
+    OLDEST.labels(name).set(await _oldest(queue, subject) if pending or info["num_ack_pending"] else 0)
+    return pending
+
+
+async def observe_for_ever(queue: Queue) -> None:
+    """Keep the gauges; while NATS is away they stay as they were."""
+    while True:
+        with contextlib.suppress(QueueUnavailable):  # `paquebot_nats_connected` and the errors of engines tell
+            await observe(queue)
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+async def _subjects(queue: Queue, subject: str) -> int:
+    """How many subjects of that pattern have jobs. Scheduled and held jobs have one each; the list itself, which
+    may be long, is not asked for: a page behind its end tells only its length."""
+    body = {"subjects_filter": subject, "offset": _PAST_ALL}
+    return int((await queue.api(f"STREAM.INFO.{queue.settings.stream}", body)).get("total", 0))
+
+
+async def _messages(queue: Queue, subject: str) -> int:
+    """How many jobs are on the subjects of that pattern (the first 100,000 subjects)."""
+    info = await queue.api(f"STREAM.INFO.{queue.settings.stream}", {"subjects_filter": subject})
+    return sum((info["state"].get("subjects") or {}).values())
+
+
+async def _oldest(queue: Queue, subject: str) -> float:
+    try:
+        found = await queue.api(f"STREAM.MSG.GET.{queue.settings.stream}", {"seq": 1, "next_by_subj": subject})
+    except QueueRefused:
+        return 0.0  # taken between the two questions
+    at = datetime.datetime.fromisoformat(found["message"]["time"][:26].rstrip("Z") + "+00:00")
+    return max(0.0, (datetime.datetime.now(datetime.UTC) - at).total_seconds())

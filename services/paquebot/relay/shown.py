@@ -1,0 +1,85 @@
+"""Which destinations the metrics name: a bounded number, for each name is a series that Prometheus keeps.
+
+Some are named always, because the settings say so. The other places go to destinations as they come; one that nobody
+used for an hour makes room for another. What has no place counts as `other`. A destination that loses its place
+takes its series along, and begins at 0 should it come back, as after a restart of the process.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from paquebot.relay import metrics
+from paquebot.relay.result import Outcome
+from paquebot.relay.settings import ShownSettings
+
+OTHER = "other"
+_KEPT_SECONDS = 3600.0
+
+
+class Shown:
+    """Counts by destination. `clock`: seconds."""
+
+    def __init__(self, settings: ShownSettings, clock: Callable[[], float]) -> None:
+        self._most = settings.most
+        self._clock = clock
+        self._always = frozenset(settings.always[: settings.most])
+        self._used: OrderedDict[str, float] = OrderedDict()  # the longest unused first
+        for name in (OTHER, *self._always):
+            _begin(name)
+
+    def recipients(self, destination: str, outcome: Outcome, number: int = 1) -> None:
+        """`number` recipients had an attempt."""
+        metrics.DESTINATION_RECIPIENTS.labels(self._named(destination), outcome.value).inc(number)
+
+    def unreachable(self, destination: str) -> None:
+        """No host of the destination could be used."""
+        metrics.DESTINATION_UNREACHABLE.labels(self._named(destination)).inc()
+
+    def measure(self, waiting: Mapping[str, int], resting: frozenset[str]) -> None:
+        """How many jobs of each destination wait, and which are left alone; this gives nobody a place."""
+        left = dict.fromkeys((OTHER, *self._always, *self._used), 0)
+        alone = dict(left)
+        for destination, number in waiting.items():
+            left[destination if destination in left else OTHER] += number
+        for destination in resting:
+            alone[destination if destination in alone else OTHER] += 1
+        for name, number in left.items():
+            metrics.DESTINATION_WAITING.labels(name).set(number)
+            metrics.DESTINATION_RESTING.labels(name).set(alone[name])
+
+    def _named(self, destination: str) -> str:
+        if destination in self._always or destination == OTHER:
+            return destination
+        if destination in self._used or self._has_room():
+            if destination not in self._used:
+                _begin(destination)
+            self._used[destination] = self._clock()
+            self._used.move_to_end(destination)
+            return destination
+        return OTHER
+
+    def _has_room(self) -> bool:
+        if len(self._always) + len(self._used) < self._most:
+            return True
+        if not self._used:
+            return False
+        longest, at = next(iter(self._used.items()))
+        if self._clock() - at < _KEPT_SECONDS:
+            return False
+        del self._used[longest]
+        _end(longest)
+        return True
+
+
+def _begin(name: str) -> None:
+    for outcome in Outcome:
+        metrics.DESTINATION_RECIPIENTS.labels(name, outcome.value)
+    for metric in (metrics.DESTINATION_UNREACHABLE, metrics.DESTINATION_WAITING, metrics.DESTINATION_RESTING):
+        metric.labels(name)
+
+
+def _end(name: str) -> None:
+    for outcome in Outcome:
+        metrics.DESTINATION_RECIPIENTS.remove(name, outcome.value)
+    for metric in (metrics.DESTINATION_UNREACHABLE, metrics.DESTINATION_WAITING, metrics.DESTINATION_RESTING):
+        metric.remove(name)
