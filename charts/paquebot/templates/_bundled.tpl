@@ -1,0 +1,198 @@
+{{/*
+A bundled engine: StatefulSet, Service and NetworkPolicy. Evaluation only: one pod, so a rolling node or a full disk is
+an outage (services then refuse temporarily and lose nothing). The argument is a dict: "root" $, "engine" nats, "ports"
+a list of (dict "name" "nats" "port" 2422): the first is for our services, further ones for who watches.
+*/}}
+{{- define "paquebot.bundledEngine" -}}
+{{- $root := .root }}
+{{- $engine := .engine }}
+{{- $values := get $root.Values.bundled $engine }}
+{{- $name := printf "%s-%s" (include "paquebot.fullname" $root) $engine }}
+{{- $labels := dict "root" $root "component" $engine }}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "paquebot.labels" $labels | nindent 4 }}
+spec:
+  type: ClusterIP
+  selector:
+    {{- include "paquebot.selectorLabels" $labels | nindent 4 }}
+  ports:
+    {{- range .ports }}
+    - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}}
+    {{- end }}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "paquebot.labels" $labels | nindent 4 }}
+spec:
+  serviceName: {{ $name }}
+  replicas: 1
+  # OrderedReady would wait for a pod that never gets ready before it takes the version that mends it.
+  podManagementPolicy: Parallel
+  # Neither `helm uninstall` nor scaling to nothing removes mail.
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Retain, whenScaled: Retain}
+  selector:
+    matchLabels:
+      {{- include "paquebot.selectorLabels" $labels | nindent 6 }}
+  template:
+    metadata:
+      # No version here: an upgrade that changes nothing about the engine leaves it running.
+      labels:
+        {{- include "paquebot.selectorLabels" $labels | nindent 8 }}
+      annotations:
+        # The engine reads its logins when it starts.
+        checksum/access: {{ include "paquebot.accessChecksum" (dict "root" $root "engine" $engine) }}
+    spec:
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      {{- with include "paquebot.imagePullSecrets" $root | trim }}
+      {{- . | nindent 6 }}
+      {{- end }}
+      securityContext:
+        {{- include "paquebot.podSecurityContext" $root | nindent 8 }}
+      # The drain of 40 s, of which PostgreSQL's last checkpoint may take 30, and the process's end.
+      terminationGracePeriodSeconds: 50
+      {{- with include "paquebot.scheduling" $values | trim }}
+      {{- . | nindent 6 }}
+      {{- end }}
+      containers:
+        - name: {{ $engine }}
+          image: {{ include "paquebot.enginesImage" $root }}
+          imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+          args: [engine, {{ $engine }}]
+          securityContext:
+            {{- include "paquebot.containerSecurityContext" $root | nindent 12 }}
+          resources:
+            {{- toYaml $values.resources | nindent 12 }}
+          env:
+            - {name: PAQUEBOT_ENGINE_DATA, value: /data}
+            - {name: PAQUEBOT_ENGINE_ACCESS, value: /etc/paquebot/access}
+            - {name: PAQUEBOT_ENGINE_HOST, value: {{ trimAll "[]" $root.Values.listen | quote }}}
+            - {name: PAQUEBOT_METRICS_LISTEN, value: {{ printf "%s:2900" $root.Values.listen | quote }}}
+            - {name: PAQUEBOT_LOG_LEVEL, value: {{ $root.Values.log.level }}}
+            - {name: PAQUEBOT_DRAIN, value: 40s}
+            {{- if eq $engine "s3" }}
+            - {name: PAQUEBOT_S3_BUCKET, value: {{ $root.Values.s3.bucket | quote }}}
+            {{- end }}
+          ports:
+            {{- range .ports }}
+            - {name: {{ .name }}, containerPort: {{ .port }}}
+            {{- end }}
+            - {name: metrics, containerPort: 2900}
+          # Recovery after a crash may take minutes; the process is alive meanwhile and says so.
+          startupProbe:
+            httpGet: {path: /livez, port: metrics}
+            periodSeconds: 1
+            timeoutSeconds: 5
+            failureThreshold: 120
+          livenessProbe:
+            httpGet: {path: /livez, port: metrics}
+            periodSeconds: 10
+            timeoutSeconds: 5
+            failureThreshold: 6
+          # It tries the engine's real work once.
+          readinessProbe:
+            httpGet: {path: /readyz, port: metrics}
+            periodSeconds: 5
+            timeoutSeconds: 5
+            failureThreshold: 3
+          volumeMounts:
+            - {name: data, mountPath: /data}
+            - {name: tmp, mountPath: /tmp}
+            - {name: access, mountPath: /etc/paquebot/access, readOnly: true}
+      volumes:
+        - name: tmp
+          emptyDir: {}
+        - name: access
+          secret:
+            secretName: {{ include "paquebot.secretName" (dict "root" $root "service" "engines") }}
+            defaultMode: 0440
+            # Of the other engines' logins it sees none.
+            items:
+              {{- range $service, $uses := include "paquebot.uses" $root | fromYaml }}
+              {{- if and (has $engine $uses) (ne $engine "postgres") }}
+              - {key: {{ $engine }}.{{ $service }}, path: {{ $engine }}.{{ $service }}}
+              {{- end }}
+              {{- end }}
+              {{- if eq $engine "postgres" }}
+              - {key: postgres.owner, path: postgres.owner}
+              {{- end }}
+  volumeClaimTemplates:
+    - metadata:
+        name: data
+        labels:
+          {{- include "paquebot.selectorLabels" $labels | nindent 10 }}
+      spec:
+        accessModes: [ReadWriteOnce]
+        {{- with $values.storageClass }}
+        storageClassName: {{ . | quote }}
+        {{- end }}
+        resources:
+          requests:
+            storage: {{ $values.storage }}
+{{- if $root.Values.networkPolicy.enabled }}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "paquebot.labels" $labels | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "paquebot.selectorLabels" $labels | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  # An engine connects to nobody.
+  egress: []
+  ingress:
+    {{- include "paquebot.metricsIngress" . | nindent 4 }}
+    {{- range rest .ports }}
+    # Also KEDA, which asks here how many jobs wait.
+    - ports:
+        - {port: {{ .name }}, protocol: TCP}
+    {{- end }}
+    - ports:
+        - {port: {{ (first .ports).name }}, protocol: TCP}
+      from:
+        - podSelector:
+            matchLabels:
+              app.kubernetes.io/name: paquebot
+              app.kubernetes.io/instance: {{ $root.Release.Name }}
+            matchExpressions:
+              - key: app.kubernetes.io/component
+                operator: In
+                values:
+                  {{- range $service, $uses := include "paquebot.uses" $root | fromYaml }}
+                  {{- if or (has $engine $uses) (and (eq $engine "postgres") (has "owner" $uses)) }}
+                  - {{ replace "_" "-" $service }}
+                  {{- end }}
+                  {{- if and (eq $service "smtp_ingress") (has $engine $uses) }}
+                  - submission
+                  {{- end }}
+                  {{- end }}
+                  - verify
+{{- end }}
+{{- end }}
+
+{{/* Where a pod may run, of values with nodeSelector, tolerations and affinity. */}}
+{{- define "paquebot.scheduling" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,53 @@
+{{/* Parts of the NetworkPolicies. They take the dictionary of _pod.tpl. */}}
+
+{{/* Rule of ingress: metrics and probes. Kubelets connect from their nodes, which policies do not hold back. */}}
+{{- define "paquebot.metricsIngress" -}}
+- ports:
+    - {port: metrics, protocol: TCP}
+  {{- with .root.Values.networkPolicy.metricsFrom }}
+  from:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{/* Rules of egress to names, to the engines ("engines": a list of nats, s3, postgres), and to the directory. */}}
+{{- define "paquebot.egress" -}}
+{{- $values := .root.Values.networkPolicy -}}
+- ports:
+    {{- range $values.dnsPorts }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{- if .root.Values.bundled.enabled }}
+{{- $ports := dict "nats" 2422 "s3" 2333 "postgres" 2543 }}
+{{- range .engines }}
+- ports:
+    - {port: {{ get $ports . }}, protocol: TCP}
+  to:
+    - podSelector:
+        matchLabels:
+          {{- include "paquebot.selectorLabels" (dict "root" $.root "component" .) | nindent 10 }}
+{{- end }}
+{{- else if $values.enginesTo }}
+- to:
+    {{- toYaml $values.enginesTo | nindent 4 }}
+{{- else }}
+# The engines are elsewhere, at ports and addresses that the chart cannot know.
+- {}
+{{- end }}
+{{- if ne .service "recipient_validation" }}
+- ports:
+    - {port: grpc, protocol: TCP}
+  to:
+    - podSelector:
+        matchLabels:
+          {{- include "paquebot.selectorLabels" (dict "root" .root "component" "recipient-validation") | nindent 10 }}
+{{- end }}
+{{- with .root.Values.tracing.endpoint }}
+- ports:
+    - {port: {{ regexFind ":[0-9]+/?$" . | trimAll ":/" | default 4317 }}, protocol: TCP}
+{{- end }}
+{{- with $values.extraEgress }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

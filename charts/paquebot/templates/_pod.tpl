@@ -1,0 +1,257 @@
+{{/*
+What the Deployments of all services have in common. Each template takes the same dictionary, which a service's file
+makes at its top: "root" $, "component" (name in labels), "service" (name in the code), "values" (the service's part
+of the values).
+*/}}
+
+{{/* The upper part of a Deployment's spec. Whoever scales by itself must not find a number that each upgrade puts back. */}}
+{{- define "paquebot.rollout" -}}
+{{- $keda := (.values.keda | default dict).enabled }}
+{{- if and .values.autoscaling.enabled $keda }}
+{{- fail (printf "%s: turn on autoscaling or keda, not both: two would scale the same Deployment" .component) }}
+{{- end }}
+{{- if not (or .values.autoscaling.enabled $keda) }}
+replicas: {{ .values.replicas }}
+{{- end }}
+minReadySeconds: {{ .root.Values.rollout.minReadySeconds }}
+revisionHistoryLimit: {{ .root.Values.rollout.revisionHistoryLimit }}
+strategy:
+  type: RollingUpdate
+  rollingUpdate:
+    maxSurge: {{ .root.Values.rollout.maxSurge }}
+    maxUnavailable: {{ .root.Values.rollout.maxUnavailable }}
+selector:
+  matchLabels:
+    {{- include "paquebot.selectorLabels" . | nindent 4 }}
+{{- end -}}
+
+{{- define "paquebot.podMetadata" -}}
+labels:
+  {{- include "paquebot.selectorLabels" . | nindent 2 }}
+  # Not the chart's version: a chart that changes nothing for this service must not replace its pods.
+  app.kubernetes.io/version: {{ include "paquebot.version" .root | quote }}
+  {{- with .values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  # Credentials are read once, at the start: new ones need new pods. Certificates do not.
+  checksum/credentials: {{ get (include "paquebot.credentials" .root | fromJson).secrets .service | toJson | sha256sum }}
+  {{- with .values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* What a pod is beside its containers and volumes. */}}
+{{- define "paquebot.podSpec" -}}
+automountServiceAccountToken: false
+# The variables that links would set begin with the release's name: PAQUEBOT_ is ours.
+enableServiceLinks: false
+{{- include "paquebot.imagePullSecrets" .root }}
+securityContext:
+  {{- include "paquebot.podSecurityContext" .root | nindent 2 }}
+# preStop, the drain, and what the process takes to end after a drain that was cut off.
+terminationGracePeriodSeconds: {{ add .values.preStopSeconds .values.drainSeconds 5 }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range . }}
+  - {{ toYaml . | indent 4 | trim }}
+    {{- if not (hasKey . "labelSelector") }}
+    labelSelector:
+      matchLabels:
+        {{- include "paquebot.selectorLabels" $ | nindent 8 }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Image, command and security of the service's container. */}}
+{{- define "paquebot.container" -}}
+name: {{ .service | replace "_" "-" }}
+image: {{ include "paquebot.image" .root }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args: [{{ .service | replace "_" "-" }}]
+securityContext:
+  {{- include "paquebot.containerSecurityContext" .root | nindent 2 }}
+resources:
+  {{- toYaml .values.resources | nindent 2 }}
+lifecycle:
+  preStop:
+    exec:
+      command: [sleep, {{ .values.preStopSeconds | quote }}]
+{{- end -}}
+
+{{/*
+Probes of the port that no limit of a protocol guards. A start may be slow, a loop that is stuck is ended after a
+minute, and a pod whose engines are away is not ready; it is never ended for that. `paquebot.readiness` is apart
+because one service has another.
+*/}}
+{{- define "paquebot.probes" -}}
+startupProbe:
+  httpGet: {path: /livez, port: metrics}
+  periodSeconds: 1
+  timeoutSeconds: 5
+  failureThreshold: 120
+livenessProbe:
+  httpGet: {path: /livez, port: metrics}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+{{- end -}}
+
+{{- define "paquebot.readiness" -}}
+readinessProbe:
+  httpGet: {path: /readyz, port: metrics}
+  periodSeconds: 3
+  timeoutSeconds: 5
+  failureThreshold: 2
+{{- end -}}
+
+{{/*
+Environment of the service: what every service has, the engines', "own" (a list of entries as YAML), then `settings`
+and `extraEnv` of the values, whose names replace those before: a name may stand only once.
+*/}}
+{{- define "paquebot.env" -}}
+{{- if hasKey .values.settings "PAQUEBOT_DRAIN" }}
+{{- fail (printf "%s: set drainSeconds rather than PAQUEBOT_DRAIN, so that the grace period of the pod follows" .component) }}
+{{- end }}
+{{- $entries := include "paquebot.commonEnv" . | fromYamlArray }}
+{{- $entries = concat $entries (include "paquebot.engineEnv" (dict "root" .root "service" .service) | fromYamlArray) }}
+{{- $entries = concat $entries (.own | fromYamlArray) }}
+{{- range $name, $value := .values.settings }}
+{{- $entries = append $entries (dict "name" $name "value" (include "paquebot.text" $value)) }}
+{{- end }}
+{{- $entries = concat $entries .values.extraEnv }}
+{{- $last := dict }}
+{{- range $index, $entry := $entries }}
+{{- $_ := set $last $entry.name $index }}
+{{- end }}
+env:
+{{- range $index, $entry := $entries }}
+{{- if eq $index (get $last $entry.name) }}
+  - {{ toYaml $entry | indent 4 | trim }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A value as text: a large whole number comes as a float, and must not become 1e+06. */}}
+{{- define "paquebot.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
+{{- define "paquebot.commonEnv" -}}
+- {name: PAQUEBOT_METRICS_LISTEN, value: {{ printf "%s:2900" .root.Values.listen | quote }}}
+- {name: PAQUEBOT_HOSTNAME, value: {{ .root.Values.hostname | quote }}}
+- {name: PAQUEBOT_DRAIN, value: {{ printf "%ds" (int .values.drainSeconds) | quote }}}
+- {name: PAQUEBOT_LOG_LEVEL, value: {{ .root.Values.log.level }}}
+- {name: PAQUEBOT_LOG_ADDRESSES, value: {{ .root.Values.log.addresses | quote }}}
+{{- with .values.inFlight }}
+- {name: PAQUEBOT_IN_FLIGHT, value: {{ include "paquebot.text" . | quote }}}
+{{- end }}
+{{- if ne .service "recipient_validation" }}
+# All addresses of the headless Service: calls go round between them.
+- {name: PAQUEBOT_RECIPIENT_VALIDATION, value: {{ printf "dns:///%s-recipient-validation:2551" (include "paquebot.fullname" .root) }}}
+{{- end }}
+{{- with .root.Values.tracing.endpoint }}
+- {name: PAQUEBOT_TRACE_ENDPOINT, value: {{ . | quote }}}
+- {name: PAQUEBOT_TRACE_SAMPLE, value: {{ $.root.Values.tracing.sample | quote }}}
+{{- end }}
+{{- end -}}
+
+{{/* For services that mail clients and hosts connect to: their certificate, and whose PROXY header counts. */}}
+{{- define "paquebot.clientEnv" -}}
+- {name: PAQUEBOT_TLS_CERTIFICATE, value: /etc/paquebot/tls/tls.crt}
+- {name: PAQUEBOT_TLS_KEY, value: /etc/paquebot/tls/tls.key}
+{{- with .root.Values.trustedProxies }}
+- {name: PAQUEBOT_TRUSTED_PROXIES, value: {{ join "," . | quote }}}
+{{- end }}
+{{- end -}}
+
+{{- define "paquebot.volumeMounts" -}}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  {{- if .tls }}
+  # The directory, not the files: a renewed certificate is seen, and read again without a restart.
+  - {name: tls, mountPath: /etc/paquebot/tls, readOnly: true}
+  {{- end }}
+  {{- with include "paquebot.engineVolumeMounts" (dict "root" .root "service" .service) | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with .values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "paquebot.volumes" -}}
+volumes:
+  - name: tmp
+    emptyDir: {}
+  {{- if .tls }}
+  - name: tls
+    secret:
+      secretName: {{ include "paquebot.tlsSecretName" .root }}
+      defaultMode: 0440
+  {{- end }}
+  {{- with include "paquebot.engineVolumes" (dict "root" .root "service" .service) | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with .values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* The spec of a mail service's Service, but for its ports. */}}
+{{- define "paquebot.mailService" -}}
+{{- $service := .values.service -}}
+type: {{ $service.type }}
+{{- if ne $service.type "ClusterIP" }}
+# Local: the node that takes a connection serves it, so the pod sees the client's own address.
+externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
+{{- end }}
+{{- if eq $service.type "LoadBalancer" }}
+{{- with $service.loadBalancerClass }}
+loadBalancerClass: {{ . }}
+{{- end }}
+{{- with $service.loadBalancerIP }}
+loadBalancerIP: {{ . }}
+{{- end }}
+{{- with $service.loadBalancerSourceRanges }}
+loadBalancerSourceRanges:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with $service.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+selector:
+  {{- include "paquebot.selectorLabels" . | nindent 2 }}
+{{- end -}}
+
+{{/* A low port of a Service, mapped to the pods' high port of that name. (list $own "imaps" 993) */}}
+{{- define "paquebot.mailPort" -}}
+{{- $own := index . 0 -}}
+{{- $name := index . 1 -}}
+name: {{ $name }}
+port: {{ index . 2 }}
+targetPort: {{ $name }}
+protocol: TCP
+{{- if ne $own.values.service.type "ClusterIP" }}
+{{- with get $own.values.service.nodePorts $name }}
+nodePort: {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
