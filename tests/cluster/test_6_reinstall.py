@@ -1,0 +1,30 @@
+"""`helm uninstall` removes what runs and leaves what is kept; installing again finds every mail under its UID."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cluster.harness.commands import until
+from cluster.harness.release import ENGINES, Release
+from cluster.harness.traffic import inbox
+
+
+def volumes(release: Release) -> dict[str, str]:
+    """Claim to its volume."""
+    return {item["metadata"]["name"]: item["spec"]["volumeName"] for item in release.get("pvc")["items"]}
+
+
+def test_an_installation_under_the_same_name_finds_the_mail(installed: Release, scratch: Path) -> None:
+    before = {user: inbox(installed, scratch, user) for user in ("alice", "bob")}
+    assert all(messages for _, messages in before.values())
+    kept = volumes(installed)
+    assert set(kept) == {f"data-{installed.name}-{engine}-0" for engine in ENGINES}
+
+    installed.uninstall()
+    until("every pod is gone", lambda: not installed.get("pods")["items"], 180)
+    assert volumes(installed) == kept
+
+    installed.install()
+    installed.wait_ready(180)
+    assert volumes(installed) == kept
+    assert {user: inbox(installed, scratch, user) for user in ("alice", "bob")} == before
