@@ -92,4 +92,4 @@ def render(
     for version in api_versions:
         arguments += ["--api-versions", version]
     text = helm(*arguments, *more)
-    return Rendered(tuple(item for item in yaml.safe_load_all(text) if item))
+    return Rendered(tuple(item for item in yaml.load_all(text, yaml.CSafeLoader) if item))

@@ -23,7 +23,7 @@ class Watched:
     prometheus: Prometheus
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # mail must not flow on behind the tests of others
 async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
     directory = tmp_path_factory.mktemp("watched")
     ports = free_ports()
