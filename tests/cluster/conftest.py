@@ -60,12 +60,13 @@ def images(place: Place) -> Place:
 
 
 @pytest.fixture(scope="session")
-def release(images: Place) -> Iterator[Release]:
+def release(request: pytest.FixtureRequest, images: Place) -> Iterator[Release]:
     """The installation, which the first module makes. It goes when the tests end, unless one failed."""
     one = Release(images, f"paquebot-tests-{int(time.time()) % 100000}")
     one.make_namespace()
     yield one
-    one.forget()
+    if not request.session.testsfailed:
+        one.forget()
 
 
 @pytest.fixture(scope="session")
