@@ -61,11 +61,15 @@ def images(place: Place) -> Place:
 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest, images: Place) -> Iterator[Release]:
-    """The installation, which the first module makes. It goes when the tests end, unless one failed."""
-    one = Release(images, f"paquebot-tests-{int(time.time()) % 100000}")
+    """The installation, which the first module makes. It goes when the tests end, unless one failed.
+
+    PAQUEBOT_TEST_NAMESPACE: the one that an earlier run left there is used, and left again.
+    """
+    standing = os.environ.get("PAQUEBOT_TEST_NAMESPACE", "")
+    one = Release(images, standing or f"paquebot-tests-{int(time.time()) % 100000}")
     one.make_namespace()
     yield one
-    if not request.session.testsfailed:
+    if not standing and not request.session.testsfailed:
         one.forget()
 
 
@@ -79,7 +83,8 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(release: Release, figures: list[tuple[str, str]]) -> Release:
     """The release, installed with the chart's defaults, every pod ready."""
     began = time.monotonic()
-    release.install()
+    if not os.environ.get("PAQUEBOT_TEST_NAMESPACE"):
+        release.install()
     release.wait_ready(180)
     release.wait_job("migrate", 60)
     release.wait_job("demo", 60)
