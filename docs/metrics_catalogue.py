@@ -38,6 +38,8 @@ Every service serves these at `/metrics` on its metrics port (2900 in a pod). Ma
   they are known only at run time the text says what bounds them.
 - `paquebot_queue_*` gauges tell of the one stream, and each pod of delivery and relay reports the same figures, also
   those of the other's part: use `max`, never `sum`. With no pod of either nobody reports them.
+- A service with several workers (`PAQUEBOT_WORKERS`) is one target: counters and histograms are added up, gauges too,
+  but for those of which it says otherwise in the code (`Across`): `paquebot_ready` is that of the worst worker.
 - `python_*` and `process_*` (CPU, memory, open files, start time) come from prometheus-client, in every service.
 - The janitor and `verify` run and end, so nothing can scrape them: their figures are what they print at their end (one
   JSON object with `--json`), and Kubernetes tells whether the job succeeded.

@@ -1,4 +1,5 @@
-"""Two whole platforms with DNS between them, started once for all end-to-end tests."""
+"""Two whole platforms with DNS between them, started once for all end-to-end tests. In the second one every service has
+two workers."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ async def platforms(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[t
                 directory / "there",
                 "there.test",
                 ports=there,
-                settings={**common, "PAQUEBOT_RELAY_PORT": str(here.services.smtp)},
+                settings={**common, "PAQUEBOT_RELAY_PORT": str(here.services.smtp), "PAQUEBOT_WORKERS": "2"},
             ) as second,
         ):
             yield first, second

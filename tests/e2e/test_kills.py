@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 from platforms import Platform, until
 from senders import Sender, arrivals, sending
@@ -44,6 +45,27 @@ async def test_no_kill_loses_or_doubles_a_message(platforms: tuple[Platform, Pla
     doubled = [mark for mark, count in relayed.items() if count > 1]
     assert max(relayed.values()) <= 2
     assert len(doubled) <= 10
+
+
+def workers(platform: Platform, name: str) -> list[int]:
+    """Process ids of a service's workers; the first child of the parent is its front."""
+    pid = platform.stack.supervisor.pid(name)
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()][1:]
+
+
+async def test_a_killed_worker_comes_back_and_loses_nothing(platforms: tuple[Platform, Platform]) -> None:
+    _, there = platforms
+    local = Sender(there, there.address("bob"), "kill-worker")
+    async with sending(local):
+        for name in SERVICES:
+            before = workers(there, name)
+            assert len(before) == 2, name
+            os.kill(before[0], signal.SIGKILL)
+            await until(lambda: len(set(workers(there, name)) - set(before)) == 1, f"another worker of {name}")  # noqa: B023
+            count = local.count() + ACCEPTED_BETWEEN_KILLS
+            await until(lambda: local.count() >= count, f"mail after a worker of {name} was killed", timeout=60)  # noqa: B023
+    found = await arrivals(there, "bob", local)
+    assert set(found.values()) == {1}
 
 
 async def test_a_killed_platform_keeps_everything(platforms: tuple[Platform, Platform]) -> None:

@@ -32,6 +32,7 @@ class ImapServer:
             self._serve,
             _turn_away,
             Proxies(self.process.settings.proxy),
+            shared=self.process.settings.process.workers > 1,
         )
 
     def listen(self) -> None:

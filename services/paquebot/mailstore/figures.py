@@ -4,14 +4,19 @@ is looked at. Several processes report the same figures: take their maximum."""
 import asyncio
 import contextlib
 
-from paquebot.observability.metrics import gauge
+from paquebot.observability.metrics import Across, gauge
 from paquebot.runtime.postgres import Postgres, PostgresUnavailable
 
-ACCOUNTS = gauge("paquebot_mailstore_accounts", "Accounts that have mailboxes; counted every five minutes")
-MESSAGES = gauge("paquebot_mailstore_messages", "Messages in all mailboxes; counted every five minutes")
+ACCOUNTS = gauge(
+    "paquebot_mailstore_accounts", "Accounts that have mailboxes; counted every five minutes", across=Across.MAX
+)
+MESSAGES = gauge(
+    "paquebot_mailstore_messages", "Messages in all mailboxes; counted every five minutes", across=Across.MAX
+)
 BYTES = gauge(
     "paquebot_mailstore_bytes",
     "Bytes of the messages in all mailboxes, before compression, a copy counted again; counted every five minutes",
+    across=Across.MAX,
 )
 
 EVERY_SECONDS = 300.0

@@ -50,6 +50,15 @@ class Kind(enum.Enum):
     HISTOGRAM = "histogram"
 
 
+class Across(enum.Enum):
+    """What a gauge of a service is when it has several workers, each with a value of its own."""
+
+    SUM = "sum"
+    MIN = "min"
+    MAX = "max"
+    """Also for what every worker sees of a thing they share."""
+
+
 @dataclass(frozen=True, slots=True)
 class Declared:
     """What docs/metrics.md tells of a metric."""
@@ -58,6 +67,7 @@ class Declared:
     kind: Kind
     help: str
     labels: Mapping[str, tuple[str, ...] | Bounded]
+    across: Across = Across.SUM
 
     @property
     def unit(self) -> str:
@@ -79,9 +89,9 @@ def counter(name: str, help_: str, labels: Mapping[str, Values] = NO_LABELS) -> 
     return _started(Counter(name, help_, _declare(name, Kind.COUNTER, help_, labels)), labels)
 
 
-def gauge(name: str, help_: str, labels: Mapping[str, Values] = NO_LABELS) -> Gauge:
+def gauge(name: str, help_: str, labels: Mapping[str, Values] = NO_LABELS, *, across: Across = Across.SUM) -> Gauge:
     """A gauge, 0 for every combination of its label values until it is set."""
-    return _started(Gauge(name, help_, _declare(name, Kind.GAUGE, help_, labels)), labels)
+    return _started(Gauge(name, help_, _declare(name, Kind.GAUGE, help_, labels, across)), labels)
 
 
 def histogram(
@@ -96,8 +106,10 @@ def by_member(metric: M, members: type[E]) -> dict[E, M]:
     return {member: metric.labels(member.value) for member in members}
 
 
-def _declare(name: str, kind: Kind, help_: str, labels: Mapping[str, Values]) -> Sequence[str]:
-    DECLARED[name] = Declared(name, kind, help_, {label: _known(values) for label, values in labels.items()})
+def _declare(
+    name: str, kind: Kind, help_: str, labels: Mapping[str, Values], across: Across = Across.SUM
+) -> Sequence[str]:
+    DECLARED[name] = Declared(name, kind, help_, {label: _known(values) for label, values in labels.items()}, across)
     return tuple(labels)
 
 
@@ -134,8 +146,9 @@ BUILD = gauge(
     "paquebot_build_info",
     "Always 1; version and service of this process",
     {"version": Bounded("one a process"), "service": Bounded("one a process")},
+    across=Across.MAX,
 )
-DRAINING = gauge("paquebot_draining", "1 while the process ends after SIGTERM")
+DRAINING = gauge("paquebot_draining", "1 while the process ends after SIGTERM", across=Across.MAX)
 LOOP_DELAY = histogram(
     "paquebot_event_loop_delay_seconds",
     "How much later than asked the event loop woke a task, twice a second: the wait of everything in the process",

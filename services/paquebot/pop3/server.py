@@ -31,6 +31,7 @@ class Pop3Server:
             self._serve,
             _turn_away,
             Proxies(self.process.settings.proxy),
+            shared=self.process.settings.process.workers > 1,
         )
 
     def listen(self) -> None:

@@ -23,12 +23,12 @@ from nats.aio.msg import Msg
 
 from paquebot.blobs.ulid import new_ulid
 from paquebot.observability.log import Log
-from paquebot.observability.metrics import Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
+from paquebot.observability.metrics import Across, Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.runtime.engines import NatsSettings
 
 _log = Log("paquebot.queue")
 
-CONNECTED = gauge("paquebot_nats_connected", "1 while this process is connected to NATS")
+CONNECTED = gauge("paquebot_nats_connected", "1 while this process is connected to NATS", across=Across.MIN)
 CONNECTIONS = counter(
     "paquebot_nats_connections_total",
     "Connections to NATS: made, lost, or not come about",

@@ -8,14 +8,16 @@ import asyncio
 import contextlib
 import datetime
 
-from paquebot.observability.metrics import Bounded, gauge
+from paquebot.observability.metrics import Across, Bounded, gauge
 from paquebot.queue.client import Queue, QueueRefused, QueueUnavailable
 from paquebot.queue.subjects import DELIVER, DELIVER_LATER, HELD, RELAY, RELAY_LATER
 
 CONSUMERS = Bounded("the consumers of the stream: delivery, relay")
 _STREAMS = Bounded("PAQUEBOT_NATS_STREAM, one a platform")
 
-PENDING = gauge("paquebot_queue_pending_jobs", "Jobs that were not handed out yet", {"consumer": CONSUMERS})
+PENDING = gauge(
+    "paquebot_queue_pending_jobs", "Jobs that were not handed out yet", {"consumer": CONSUMERS}, across=Across.MAX
+)
 UNACKNOWLEDGED = gauge(
     "paquebot_queue_unacknowledged_jobs", "Jobs handed out and not acknowledged", {"consumer": CONSUMERS}
 )
@@ -23,20 +25,28 @@ REDELIVERING = gauge(
     "paquebot_queue_redelivering_jobs",
     "Jobs not acknowledged that were handed out more than once",
     {"consumer": CONSUMERS},
+    across=Across.MAX,
 )
 OLDEST = gauge(
     "paquebot_queue_oldest_job_seconds",
     "Age of the oldest job that is due, acknowledged ones excepted; 0: there is none",
     {"consumer": CONSUMERS},
+    across=Across.MAX,
 )
 SCHEDULED = gauge(
     "paquebot_queue_scheduled_jobs",
     "Jobs that the stream brings back later: deferred by another host, or over quota",
     {"consumer": CONSUMERS},
+    across=Across.MAX,
 )
-HELD_JOBS = gauge("paquebot_queue_held_jobs", "Jobs put aside for an operator (paquebot queue)", {"stream": _STREAMS})
-JOBS = gauge("paquebot_queue_stream_jobs", "All jobs in the stream", {"stream": _STREAMS})
-BYTES = gauge("paquebot_queue_stream_bytes", "Size of the stream on disk", {"stream": _STREAMS})
+HELD_JOBS = gauge(
+    "paquebot_queue_held_jobs",
+    "Jobs put aside for an operator (paquebot queue)",
+    {"stream": _STREAMS},
+    across=Across.MAX,
+)
+JOBS = gauge("paquebot_queue_stream_jobs", "All jobs in the stream", {"stream": _STREAMS}, across=Across.MAX)
+BYTES = gauge("paquebot_queue_stream_bytes", "Size of the stream on disk", {"stream": _STREAMS}, across=Across.MAX)
 
 EVERY_SECONDS = 10.0
 _PARTS = {"delivery": (DELIVER, DELIVER_LATER), "relay": (RELAY, RELAY_LATER)}

@@ -47,7 +47,6 @@ _MAX_CALLS = 1000  # under way at once; above, RESOURCE_EXHAUSTED
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_REQUEST),
-    ("grpc.so_reuseport", 0),  # a second process on the port is an error, not a partner
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),  # else the pings of an idle service's channel end its connection
     ("grpc.keepalive_time_ms", 60_000),
@@ -124,7 +123,8 @@ async def _engines(settings: RecipientValidationSettings) -> AsyncIterator[_Engi
 def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: health.aio.HealthServicer) -> Server:
     server = grpc_server(
         interceptors=(Boundary(), AdminToken(settings.admin_token)),
-        options=_OPTIONS,
+        # A second process on the port is an error, unless it is a worker of the same service.
+        options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.process.workers > 1))),
         maximum_concurrent_rpcs=_MAX_CALLS,
     )
     addresses = settings.addresses

@@ -8,6 +8,7 @@ from paquebot.observability.metrics import (
     FAST,
     SLOW,
     TLS_VERSIONS,
+    Across,
     Bounded,
     by_member,
     counter,
@@ -145,6 +146,7 @@ DESTINATION_RESTING = gauge(
     "paquebot_relay_destination_resting",
     "1 while the destination is left alone because it was unreachable; other: how many of those are",
     {"destination": _SHOWN},
+    across=Across.MAX,
 )
 
 CONNECTION = by_member(CONNECTIONS, Connection)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from paquebot.runtime.settings import Listen, Octets, Seconds, Secret, setting
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+MAX_WORKERS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,15 @@ class ProcessSettings:
     drain: Seconds = setting("DRAIN", Seconds(25.0), help="longest time to end by itself after SIGTERM")
     hostname: str = setting("HOSTNAME", "localhost", help="the name this host gives itself in SMTP, Received and DSNs")
     in_flight: Octets = setting("IN_FLIGHT", Octets(256 * 2**20), help="most message octets in memory at once")
+    workers: int = setting("WORKERS", 1, help="processes that share the ports; limits are of each of them")
     trace_endpoint: str = setting(
         "TRACE_ENDPOINT", "", help="OTLP/gRPC collector, http:// or https://; empty: no traces"
     )
     trace_sample: float = setting("TRACE_SAMPLE", 0.01, help="the part of new traces that is recorded, 0 to 1")
 
     def __post_init__(self) -> None:
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise ValueError(f"PAQUEBOT_WORKERS: {self.workers} is not between 1 and {MAX_WORKERS}")
         if self.trace_endpoint and not _is_http(self.trace_endpoint):
             raise ValueError(f"PAQUEBOT_TRACE_ENDPOINT: {self.trace_endpoint!r} is no http:// or https:// URL")
         if not 0 <= self.trace_sample <= 1:

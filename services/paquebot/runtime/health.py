@@ -5,20 +5,26 @@ every dependency, and says 503 with the reasons while one is away or the process
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from paquebot.observability.log import Log
-from paquebot.observability.metrics import Bounded, counter, gauge
+from paquebot.observability.metrics import Across, Bounded, counter, gauge
 from paquebot.runtime.settings import Listen
 
 Probe = Callable[[], Awaitable[None]]
 """Raises, with a reason for people, while its dependency cannot be used."""
 
-READY = gauge("paquebot_ready", "1 while /readyz says so: started, not draining, every dependency answers")
+READY = gauge(
+    "paquebot_ready",
+    "1 while /readyz says so: started, not draining, every dependency answers",
+    across=Across.MIN,
+)
 PROBE_FAILURES = counter(
     "paquebot_probe_failures_total",
     "Probes of a dependency, made for readiness, that failed",
@@ -30,6 +36,19 @@ _PROBE_SECONDS = 2.0
 _ANSWER_AGE = 1.0  # a kubelet, a load balancer and a person may ask at once: one round of probes serves all
 _REQUEST_SECONDS = 5.0
 _MAX_REQUEST = 8192
+
+
+class Truth(Protocol):
+    """What the health port tells: of this process, or of several as if they were one."""
+
+    async def stuck(self) -> list[str]:
+        """Why this should be killed; empty: it lives."""
+
+    async def unready(self) -> list[str]:
+        """Why this should get no work now; empty: ready."""
+
+    async def metrics(self) -> bytes:
+        """In the Prometheus text format."""
 
 
 @dataclass(slots=True)
@@ -56,7 +75,7 @@ class Health:
         """The loop `name` ended on purpose."""
         self._beats.pop(name, None)
 
-    def stuck(self) -> list[str]:
+    async def stuck(self) -> list[str]:
         """Names of loops that have not beaten in time."""
         now = time.monotonic()
         return [name for name, (at, age) in self._beats.items() if now - at > age]
@@ -66,6 +85,11 @@ class Health:
         reasons = await self._reasons()
         READY.set(0 if reasons else 1)
         return reasons
+
+    async def metrics(self) -> bytes:
+        """Nobody else may have asked of late, and `paquebot_ready` is to be true."""
+        await self.unready()
+        return generate_latest()
 
     async def _reasons(self) -> list[str]:
         if self.draining:
@@ -96,9 +120,10 @@ async def _ask(name: str, probe: Probe) -> str:
 class HealthServer:
     """A minimal HTTP/1.1 server: GET and HEAD of three paths, one request a connection."""
 
-    def __init__(self, health: Health, listen: Listen) -> None:
-        self._health = health
-        self._listen = listen
+    def __init__(self, truth: Truth, listen: Listen | socket.socket) -> None:
+        """`listen`: where to bind, or a socket that listens already."""
+        self._truth = truth
+        self.listen = listen
         self._server: asyncio.Server | None = None
 
     @property
@@ -107,7 +132,11 @@ class HealthServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self._listen.host, self._listen.port, limit=_MAX_REQUEST)
+        if isinstance(self.listen, Listen):
+            where = self.listen.host, self.listen.port
+            self._server = await asyncio.start_server(self._serve, *where, limit=_MAX_REQUEST)
+        else:
+            self._server = await asyncio.start_unix_server(self._serve, sock=self.listen, limit=_MAX_REQUEST)
 
     async def stop(self) -> None:
         if self._server is not None:
@@ -153,13 +182,12 @@ class HealthServer:
     async def _page(self, path: bytes) -> tuple[str, bytes, str]:
         text = "text/plain; charset=utf-8"
         if path == b"/metrics":
-            await self._health.unready()  # nobody else may have asked of late, and `paquebot_ready` is to be true
-            return "200 OK", generate_latest(), CONTENT_TYPE_LATEST
+            return "200 OK", await self._truth.metrics(), CONTENT_TYPE_LATEST
         if path == b"/livez":
-            stuck = self._health.stuck()
+            stuck = await self._truth.stuck()
             return ("503 Service Unavailable", _lines(stuck), text) if stuck else ("200 OK", b"ok\n", text)
         if path == b"/readyz":
-            reasons = await self._health.unready()
+            reasons = await self._truth.unready()
             if reasons:
                 _log.debug("not_ready", reasons=reasons)
                 return "503 Service Unavailable", _lines(reasons), text

@@ -19,7 +19,7 @@ from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled, one_spel
 from paquebot.runtime.settings import Listen
 
 _log = Log("paquebot.listeners")
-_BACKLOG = 1024
+BACKLOG = 1024
 _HANDSHAKE_SECONDS = 15.0
 _ACCEPT_PAUSE = 0.1  # when the process is out of file descriptors
 _STAGGER = 0.5  # of the drain time
@@ -59,13 +59,15 @@ class Listeners:
     serve: Callable[[Arrival], Awaitable[None]]
     turn_away: Callable[[Arrival], None]
     proxies: Proxies
+    shared: bool = False
+    """Other workers of this service listen on the same ports."""
     _proxied: set[asyncio.Task[None]] = field(default_factory=set)
     """Connections from trusted networks of which it is not known yet whose they are."""
     _open: list[_Listener] = field(default_factory=list)
 
     def listen(self, name: str, where: Listen, *, tls: bool) -> None:
         """Bind one more listener. Raises OSError."""
-        self._open.append(_Listener(name, _bound(where), tls))
+        self._open.append(_Listener(name, bound(where, shared=self.shared), tls))
         _log.info("listening", listener=name, port=_port(self._open[-1]))
 
     def port(self, name: str) -> int:
@@ -167,9 +169,11 @@ async def dismiss(sessions: Collection[Leaver], drain: float) -> None:
         session.leave()
 
 
-def _bound(where: Listen) -> socket.socket:
+def bound(where: Listen, *, shared: bool) -> socket.socket:
+    """A listening socket. With `shared` the kernel spreads connections over all processes that ask for the port so
+    (SO_REUSEPORT). Raises OSError."""
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    listener = socket.create_server((where.host, where.port), family=family, backlog=_BACKLOG)
+    listener = socket.create_server((where.host, where.port), family=family, backlog=BACKLOG, reuse_port=shared)
     listener.setblocking(False)
     return listener
 

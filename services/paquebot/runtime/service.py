@@ -3,26 +3,30 @@
 A service module has `async def main(context: Context, settings: S) -> None`, which opens what it needs, marks
 itself started, serves until `context.draining` is set, then finishes what is under way and returns. `run`
 does the rest: SIGTERM or SIGINT begins the drain; one that lasts longer than PAQUEBOT_DRAIN is cut off, with the
-process, whatever its tasks and threads still wait for.
+process, whatever its tasks and threads still wait for. With PAQUEBOT_WORKERS there are several such processes.
 """
 
 import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import uvloop
 
 from paquebot.observability import log, metrics, trace
 from paquebot.runtime.engines import ProcessSettings
+from paquebot.runtime.front import Front
 from paquebot.runtime.health import Health, HealthServer
-from paquebot.runtime.settings import SettingsError, load
+from paquebot.runtime.settings import Listen, SettingsError, load
+from paquebot.runtime.workers import Family
 
 _log = log.Log("paquebot")
 _LOOP_SECONDS = 0.5
@@ -59,17 +63,47 @@ def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str,
     """Run a service process to its end; returns the exit code: 0 drained, 1 failed, 2 wrong settings."""
     try:
         settings = load(settings_class, environ)
-        _set_up_trace(name, settings.process)
     except SettingsError as error:
         return _wrong_settings(name, error)
     process = settings.process
     log.set_up(name, level=process.log_level, addresses=process.log_addresses)
+    if process.workers == 1:
+        return _process(name, settings, main, process.metrics_listen)
+    work = partial(_worker, name, settings, main)
+    return Family(work, partial(_front, process.metrics_listen), process.workers).run()
+
+
+def _process(name: str, settings: S, main: Main[S], health: Listen | socket.socket) -> int:
+    try:
+        _set_up_trace(name, settings.process)
+    except SettingsError as error:
+        return _wrong_settings(name, error)
     metrics.set_build_info(name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_frame(name, settings, main))
+            return runner.run(_frame(name, settings, main, health))
     finally:
         trace.close()
+
+
+def _worker(name: str, settings: S, main: Main[S], number: int, health: socket.socket) -> int:
+    with log.ids(worker=number):
+        return _process(name, settings, main, health)
+
+
+def _front(listen: Listen, workers: Sequence[bytes]) -> int:
+    """Answers until it is killed."""
+
+    async def answer() -> int:
+        if await _tell(server):
+            await asyncio.Event().wait()
+        return 1
+
+    server = HealthServer(Front(workers), listen)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C goes to the whole family; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(answer())
 
 
 def _set_up_trace(name: str, process: ProcessSettings) -> None:
@@ -88,13 +122,20 @@ def _wrong_settings(name: str, error: SettingsError) -> int:
     return 2
 
 
-async def _frame(name: str, settings: S, main: Main[S]) -> int:
-    context = Context(name, Health(), asyncio.Event())
-    server = HealthServer(context.health, settings.process.metrics_listen)
+async def _tell(server: HealthServer) -> bool:
+    """Open the health port."""
     try:
         await server.start()
     except OSError as error:
-        _log.error("metrics_listen_failed", address=str(settings.process.metrics_listen), reason=str(error.strerror))
+        _log.error("metrics_listen_failed", address=str(server.listen), reason=str(error.strerror))
+        return False
+    return True
+
+
+async def _frame(name: str, settings: S, main: Main[S], health: Listen | socket.socket) -> int:
+    context = Context(name, Health(), asyncio.Event())
+    server = HealthServer(context.health, health)
+    if not await _tell(server):
         return 1
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

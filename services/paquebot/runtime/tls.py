@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography import x509
 
 from paquebot.observability.log import Log
-from paquebot.observability.metrics import Bounded, counter, gauge
+from paquebot.observability.metrics import Across, Bounded, counter, gauge
 from paquebot.runtime.engines import TlsSettings
 from paquebot.runtime.settings import SettingsError
 
@@ -27,6 +27,7 @@ NOT_AFTER = gauge(
     "paquebot_tls_certificate_not_after_timestamp_seconds",
     "Unix time at which the certificate in use expires; absent without TLS",
     {"certificate": Bounded("PAQUEBOT_TLS_CERTIFICATE, one file a process")},
+    across=Across.MIN,
 )
 
 _Stamp = tuple[tuple[int, int, int], ...]

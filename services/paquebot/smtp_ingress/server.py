@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from paquebot.observability.log import Log
 from paquebot.runtime.limits import ConnectionLimit
+from paquebot.runtime.listeners import BACKLOG, bound
 from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled
 from paquebot.runtime.settings import Listen, Network
 from paquebot.smtp_ingress import metrics
@@ -20,7 +21,6 @@ from paquebot.smtp_ingress.settings import ListenSettings
 from paquebot.wire.smtp import replies
 
 _log = Log("paquebot.smtp")
-_BACKLOG = 512
 _ACCEPT_AGAIN_SECONDS = 0.1
 
 
@@ -42,10 +42,14 @@ class _Seat:
 class SmtpServer:
     """Every listener of the process. `start`, then `drain` at the end."""
 
-    def __init__(self, services: Services, relay_clients: Sequence[Network], proxies: Proxies) -> None:
+    def __init__(
+        self, services: Services, relay_clients: Sequence[Network], proxies: Proxies, *, shared: bool = False
+    ) -> None:
+        """`shared`: other workers listen on the same ports."""
         self._services = services
         self._relay_clients = relay_clients
         self._proxies = proxies
+        self._shared = shared
         self._limit = ConnectionLimit(services.sessions.connections, services.sessions.per_client)
         self._listeners: list[tuple[Role, socket.socket]] = []
         self._servers: list[asyncio.Server] = []
@@ -66,13 +70,13 @@ class SmtpServer:
 
     async def _open(self, role: Role, address: Listen) -> None:
         loop = asyncio.get_running_loop()
-        listener = _listening(address)
+        listener = bound(address, shared=self._shared)
         self._listeners.append((role, listener))
         if role is Role.SUBMISSIONS or self._proxies:
             self._acceptors.append(asyncio.ensure_future(self._accept(role, listener)))
         else:
             server = await loop.create_server(
-                lambda: self._connection(role, None, None), sock=listener, backlog=_BACKLOG
+                lambda: self._connection(role, None, None), sock=listener, backlog=BACKLOG
             )
             self._servers.append(server)
         _log.info("listening", listener=role.value, address=str(address), port=_port(listener))
@@ -211,14 +215,6 @@ class SmtpServer:
             if late:
                 _log.warning("sessions_cut_off", sessions=len(late))
                 await asyncio.wait(late)
-
-
-def _listening(address: Listen) -> socket.socket:
-    """Raises OSError."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
-    listener.setblocking(False)
-    return listener
 
 
 def _port(listener: socket.socket) -> int:

@@ -66,7 +66,9 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             validation=validation,
             authentication=authentication,
         )
-        server = SmtpServer(services, settings.policy.relay_clients, Proxies(settings.proxy))
+        server = SmtpServer(
+            services, settings.policy.relay_clients, Proxies(settings.proxy), shared=settings.process.workers > 1
+        )
         stack.push_async_callback(server.drain, 0)
         await server.start(settings.listen)
         yield server

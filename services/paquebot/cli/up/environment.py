@@ -17,6 +17,7 @@ BUCKET = "paquebot"
 LOGIN = "paquebot"
 """The operators' login, which may do all."""
 _DRAIN = "10s"
+_MANY_CLIENTS = ("smtp_ingress", "imap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Plan:
             "PAQUEBOT_DRAIN": _DRAIN,
             **self._directory(),
             **self._parts(service),
+            **_workers(service),
             **self.overrides,
             "PAQUEBOT_METRICS_LISTEN": listen(ports.metrics(service)),
         }
@@ -138,6 +140,12 @@ class Plan:
 
     def _postgres(self, service: str) -> dict[str, str]:
         return {"PAQUEBOT_POSTGRES_DSN": self.role_dsn(f"paquebot_{service}")}
+
+
+def _workers(service: str) -> dict[str, str]:
+    """Half of the cores for what clients keep busy; the engines and the other services need theirs."""
+    cores = len(os.sched_getaffinity(0))
+    return {"PAQUEBOT_WORKERS": str(max(1, cores // 2))} if service in _MANY_CLIENTS else {}
 
 
 def _access_key(user: str) -> str:
