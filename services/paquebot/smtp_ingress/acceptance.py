@@ -89,7 +89,7 @@ class Acceptance:
 
     async def _decide(self, session: Session, transaction: Transaction, content: bytes) -> Reply:
         if refusal := await self._refusal(session, transaction, content):
-            _log.info("message_refused", session=session.id, reply=str(refusal))
+            _log.info("message_refused", session=session.id, client=session.address, reply=str(refusal))
             return refusal
         queue_id = new_ulid()
         now = self._clock()
@@ -111,6 +111,7 @@ class Acceptance:
             "accepted",
             queue_id=envelope.queue_id,
             session=session.id,
+            client=session.address,
             listener=session.role.value,
             reverse_path=shown(envelope.reverse_path),
             local=len(envelope.local),

@@ -87,7 +87,13 @@ async def _add(conversation: Conversation, transaction: Transaction, command: Rc
         return replies.TEMPORARY_FAILURE
     reply = reply_to(validation)
     if reply is not replies.RECIPIENT_OK:
-        _log.info("recipient_refused", session=session.id, forward_path=shown(forward_path), reply=str(reply))
+        _log.info(
+            "recipient_refused",
+            session=session.id,
+            client=session.address,
+            forward_path=shown(forward_path),
+            reply=str(reply),
+        )
         return reply
     if recipients.destinations + len(validation.local) + len(validation.remote) > _MAX_DESTINATIONS:
         return replies.TOO_MANY_RECIPIENTS

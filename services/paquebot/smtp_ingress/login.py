@@ -117,7 +117,13 @@ async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply
         return replies.AUTH_UNAVAILABLE
     if isinstance(answer, Identity):
         session.identity = answer
-        _log.info("login", session=session.id, account_id=answer.account_id, address=shown(answer.address))
+        _log.info(
+            "login",
+            session=session.id,
+            client=session.address,
+            account_id=answer.account_id,
+            address=shown(answer.address),
+        )
         return replies.AUTHENTICATED
     _log.info("login_refused", session=session.id, client=session.address, reason=type(answer).__name__)
     return _refusal(answer)
