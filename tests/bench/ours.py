@@ -1,0 +1,87 @@
+"""Our platform with the accounts of the benchmark: what `paquebot up` runs, on free ports, all engines durable."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from platforms import Platform, running
+
+from bench.rows import user
+from paquebot.cli.up.layout import SERVICES
+from paquebot.cli.up.roundtrip import PASSWORD
+from paquebot.rpc import DirectoryClient, open_channel
+from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.settings import load
+from paquebot.v1.directory_pb2 import CreateAccountRequest
+
+ENGINES = ("nats", "s3", "postgres")
+_AT_ONCE = 4  # password hashes
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A running platform as a `bench.rows.Side`."""
+
+    platform: Platform
+    accounts: int
+
+    @property
+    def name(self) -> str:
+        return "Paquebot"
+
+    @property
+    def domain(self) -> str:
+        return self.platform.domain
+
+    @property
+    def password(self) -> str:
+        return PASSWORD
+
+    @property
+    def smtp_port(self) -> int:
+        return self.platform.plan.ports.services.smtp
+
+    @property
+    def imaps_port(self) -> int:
+        return self.platform.plan.ports.services.imaps
+
+    def address(self, number: int) -> str:
+        return self.platform.address(user(number))
+
+    def tls(self) -> ssl.SSLContext:
+        return self.platform.tls()
+
+    def roots(self) -> Mapping[str, int]:
+        return {name: self.platform.stack.supervisor.pid(name) for name in (*SERVICES, *ENGINES)}
+
+
+@asynccontextmanager
+async def ours_running(
+    directory: Path, domain: str, accounts: int = 100, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Ours]:
+    """A platform in `directory`, ended with the block. `settings`: PAQUEBOT_* for every service."""
+    async with running(directory, domain, settings=settings) as platform:
+        await _make_accounts(platform, accounts)
+        yield Ours(platform, accounts)
+
+
+async def _make_accounts(platform: Platform, accounts: int) -> None:
+    settings = load(DirectoryClientSettings, platform.plan.client_environment())
+    channel = open_channel(settings)
+    client = DirectoryClient(channel, settings, platform.plan.secrets.admin_token)
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def make(number: int) -> None:
+        request = CreateAccountRequest(address=platform.address(user(number)), password=PASSWORD)
+        async with turns:
+            await client.ask(client.stub.CreateAccount, request)
+
+    try:
+        await asyncio.gather(*(make(number) for number in range(accounts)))
+    finally:
+        await channel.close()
