@@ -8,7 +8,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format bench clean
+.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format bench fuzz clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,18 @@ format: $(STAMP)  ## format the code and mend what ruff can mend
 
 bench: $(STAMP)  ## the benchmarks: ratios, not a test
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+FUZZ_SECONDS ?= 60
+fuzz: $(STAMP)  ## fuzz every parser of strangers' octets, guided by coverage (FUZZ_SECONDS=60 for each, FUZZ="smtp dns")
+	@$(BIN)/python -m pip install --quiet --editable '.[engines,dev,fuzz]'
+	@mkdir -p build/fuzz
+	@for name in $(or $(FUZZ),$$(cd tests && ../$(BIN)/python -m fuzz --list)); do \
+		echo "== $$name"; \
+		(cd tests && ../$(BIN)/python -m fuzz $$name -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+			-artifact_prefix=../build/fuzz/$$name- > ../build/fuzz/$$name.log 2>&1) \
+			|| { tail -40 build/fuzz/$$name.log; echo "$$name: see build/fuzz/"; exit 1; }; \
+		grep -E "stat::number_of_executed_units|stat::average_exec" build/fuzz/$$name.log; \
+	done
 
 clean:  ## remove the virtual environment and caches; mail in .paquebot/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

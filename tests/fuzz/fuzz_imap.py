@@ -1,19 +1,6 @@
-"""Fuzz the IMAP grammar: on any octets of a client nothing but BadSyntax is raised, and what is read prints back.
+"""Fuzz the IMAP grammar: on any octets of a client nothing but BadSyntax is raised, and what is read prints back."""
 
-Run: python tests/fuzz/fuzz_imap.py [iterations [seed]]. With atheris installed it is coverage-guided and takes
-libFuzzer's arguments; otherwise the corpus is mutated at random, the same for the same seed.
-"""
-
-import random
-import sys
-from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
-
-if __package__ in (None, ""):
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from fuzz.target import Target
 from imap_feed import Fed, feed
 from paquebot.wire.imap import (
     AssembledCommand,
@@ -38,7 +25,6 @@ from paquebot.wire.imap import (
     responses,
 )
 
-CORPUS = Path(__file__).parent / "imap"
 # Narrow enough for mutations to reach every limit.
 _LIMITS = Limits(
     line_before_login=200,
@@ -67,11 +53,6 @@ _WORDS = (
     b"1:*", b",", b"4294967296", b"NIL", b"UID ", b"\xff", b"+", b"-", b"\\Seen", b"NOT ", b"OR ", b"((",
     b"a FETCH 1 ", b"a SEARCH ", b"a APPEND x ", b"a LIST ", b"a UID STORE ", b"BODY[", b"RETURN (", b"UTF8 (",
 )  # fmt: skip
-
-
-def corpus() -> list[tuple[str, bytes]]:
-    """(name, octets) of every sample, in a fixed order."""
-    return [(path.name, path.read_bytes()) for path in sorted(CORPUS.glob("*.imap"))]
 
 
 def check(raw: bytes) -> None:
@@ -205,50 +186,4 @@ def check_strings(value: bytes) -> None:
     assert parse_command(outcome.assembled) == ast.Login(b"a", value, value)
 
 
-def mutations(iterations: int, seed: int) -> Iterator[bytes]:
-    """Samples of the corpus, each changed in a few places or joined with another."""
-    source = random.Random(seed)
-    samples = [raw for _, raw in corpus()]
-    for _ in range(iterations):
-        raw = bytearray(source.choice(samples))
-        for _ in range(source.randint(1, 5)):
-            _mutate(raw, source, samples)
-        yield bytes(raw)
-
-
-def _mutate(raw: bytearray, source: random.Random, samples: list[bytes]) -> None:
-    at = source.randrange(len(raw) + 1)
-    match source.randrange(6):
-        case 0 | 1:
-            raw[at:at] = source.choice(_WORDS)
-        case 2:
-            del raw[at : at + source.randrange(1, 8)]
-        case 3:
-            raw[at : at + 1] = bytes([source.randrange(256)])
-        case 4:
-            raw[at:at] = raw[at : at + source.randrange(1, 30)] * source.randrange(1, 10)
-        case _:
-            raw[at:at] = source.choice(samples)[:400]
-
-
-def main() -> None:
-    """Fuzz until told otherwise (atheris), or for the given number of mutations."""
-    if find_spec("atheris") is not None:
-        atheris = import_module("atheris")
-        atheris.instrument_all()
-        atheris.Setup([*sys.argv, str(CORPUS)], check)
-        atheris.Fuzz()
-        return
-    iterations = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    for number, raw in enumerate(mutations(iterations, seed)):
-        try:
-            check(raw)
-        except Exception:
-            print(f"mutation {number} of seed {seed}: {raw!r}", file=sys.stderr)
-            raise
-    print(f"{iterations} mutations of seed {seed}: no fault")
-
-
-if __name__ == "__main__":
-    main()
+TARGET = Target("imap", check, _WORDS)

@@ -1,21 +1,12 @@
-"""Fuzz the message package: on any octets nothing raises, and the summary's invariants hold.
+"""Fuzz the message package: on any octets nothing raises, and the summary's invariants hold."""
 
-Run: python tests/fuzz/fuzz_message.py [iterations [seed]]. With atheris installed it is coverage-guided and
-takes libFuzzer's arguments; otherwise the corpus is mutated at random, the same for the same seed.
-"""
-
-import random
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 
+from fuzz.target import Target
 from paquebot import message
 from paquebot.message import limits
 
-CORPUS = Path(__file__).parent / "message"
 _NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _MAX_SUMMARY = limits.HEADERS_KEPT + limits.ENVELOPE_KEPT + limits.STRUCTURE_KEPT + 64 * limits.MAX_PARTS
 # What mutations put in: the words that decide how a message is read.
@@ -25,11 +16,6 @@ _WORDS = (
     b"Content-Type: multipart/mixed; boundary=x", b"Content-Type: message/rfc822",
     b"Content-Type: multipart/digest; boundary=o", b"Content-Transfer-Encoding: base64",
 )  # fmt: skip
-
-
-def corpus() -> list[tuple[str, bytes]]:
-    """(name, octets) of every sample, in a fixed order."""
-    return [(path.name, path.read_bytes()) for path in sorted(CORPUS.glob("*.eml"))]
 
 
 def check(raw: bytes) -> None:
@@ -167,53 +153,4 @@ def check_report(raw: bytes) -> None:
     assert dsn.isascii() or not raw.isascii()
 
 
-def mutations(iterations: int, seed: int) -> Iterator[bytes]:
-    """Samples of the corpus, each changed in a few places or joined with another."""
-    source = random.Random(seed)
-    samples = [raw for _, raw in corpus()]
-    for _ in range(iterations):
-        raw = bytearray(source.choice(samples))
-        for _ in range(source.randint(1, 6)):
-            _mutate(raw, source, samples)
-        yield bytes(raw)
-
-
-def _mutate(raw: bytearray, source: random.Random, samples: list[bytes]) -> None:
-    at = source.randrange(len(raw) + 1)
-    match source.randrange(6):
-        case 0:
-            raw[at:at] = source.choice(_WORDS)
-        case 1:
-            del raw[at : at + source.randrange(1, 40)]
-        case 2:
-            raw[at : at + 1] = bytes([source.randrange(256)])
-        case 3:
-            raw[at:at] = raw[at : at + source.randrange(1, 200)]
-        case 4:
-            other = source.choice(samples)
-            raw[at:at] = other[source.randrange(len(other) + 1) :][:2000]
-        case _:
-            del raw[at:]
-
-
-def main() -> None:
-    """Fuzz until told otherwise (atheris), or for the given number of mutations."""
-    if find_spec("atheris") is not None:
-        atheris = import_module("atheris")
-        atheris.instrument_all()
-        atheris.Setup([*sys.argv, str(CORPUS)], check)
-        atheris.Fuzz()
-        return
-    iterations = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    for number, raw in enumerate(mutations(iterations, seed)):
-        try:
-            check(raw)
-        except Exception:
-            print(f"mutation {number} of seed {seed}: {raw!r}", file=sys.stderr)
-            raise
-    print(f"{iterations} mutations of seed {seed}: no fault")
-
-
-if __name__ == "__main__":
-    main()
+TARGET = Target("message", check, _WORDS)

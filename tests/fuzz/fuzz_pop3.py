@@ -1,27 +1,13 @@
-"""Fuzzes the POP3 grammar: lines to commands, and any octets through line ends, dot-stuffing and TOP.
-
-`python tests/fuzz/fuzz_pop3.py [iterations [seed]]`; with atheris installed it is guided by coverage, without end.
-"""
+"""Fuzzes the POP3 grammar: lines to commands, and any octets through line ends, dot-stuffing and TOP."""
 
 from __future__ import annotations
 
-import random
-import sys
-from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
-
+from fuzz.target import Target
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import canonical, parse_command, stuffed, top_of
 
-CORPUS = Path(__file__).parent / "pop3"
 _WORDS = (b"\r\n", b"\n", b"\r", b".", b"..", b" ", b"\0", b"\xff", b"=", b"-", b"99999999999999999999999", b"LIST 1",
           b"TOP 1 2", b"AUTH PLAIN ", b"USER ", b"PASS ", b"\r\n.\r\n", b"\n.\n")  # fmt: skip
-
-
-def corpus() -> list[bytes]:
-    return [path.read_bytes() for path in sorted(CORPUS.glob("*.pop3"))]
 
 
 def check(raw: bytes) -> None:
@@ -43,31 +29,4 @@ def check(raw: bytes) -> None:
         assert 0 <= end <= len(message)
 
 
-def mutations(iterations: int, seed: int) -> Iterator[bytes]:
-    """Samples of the corpus, each changed in a few places."""
-    source = random.Random(seed)
-    samples = corpus()
-    for _ in range(iterations):
-        raw = bytearray(source.choice(samples))
-        for _ in range(source.randint(1, 5)):
-            at = source.randrange(len(raw) + 1)
-            raw[at : at + source.randrange(4)] = source.choice((*_WORDS, bytes([source.randrange(256)])))
-        yield bytes(raw)
-
-
-def main() -> None:
-    """Fuzz until told otherwise (atheris), or for the given number of mutations."""
-    if find_spec("atheris") is not None:
-        atheris = import_module("atheris")
-        atheris.instrument_all()
-        atheris.Setup([*sys.argv, str(CORPUS)], check)
-        atheris.Fuzz()
-        return
-    iterations = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    for raw in mutations(iterations, int(sys.argv[2]) if len(sys.argv) > 2 else 1):
-        check(raw)
-    print(f"{iterations} mutations: no fault")
-
-
-if __name__ == "__main__":
-    main()
+TARGET = Target("pop3", check, _WORDS)

@@ -1,16 +1,6 @@
-"""Fuzz the SMTP grammar: on any octets of a peer only its own errors are raised, and what is read prints back.
+"""Fuzz the SMTP grammar: on any octets of a peer only its own errors are raised, and what is read prints back."""
 
-Run: python tests/fuzz/fuzz_smtp.py [iterations [seed]]. With atheris installed it is coverage-guided and takes
-libFuzzer's arguments; otherwise the corpus is mutated at random, the same for the same seed.
-"""
-
-import random
-import sys
-from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
-
+from fuzz.target import Target
 from paquebot.wire.sasl import BadSasl, decode_response, parse_plain, print_plain
 from paquebot.wire.smtp.commands import (
     BadCommand,
@@ -27,7 +17,6 @@ from paquebot.wire.smtp.content import BadContent, ChunkCollector, DataDecoder, 
 from paquebot.wire.smtp.parameters import BadParameter
 from paquebot.wire.smtp.replies import BadReply, join_reply, parse_reply_line
 
-CORPUS = Path(__file__).parent / "smtp"
 _EXTENSIONS = frozenset({"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "AUTH"})
 _WORDS = (
     b"\r\n", b"\r", b"\n", b"\0", b".", b"\r\n.\r\n", b"\n.\n", b"\r\n..\r\n", b" ", b"<", b">", b"<>", b'"', b"\\",
@@ -36,11 +25,6 @@ _WORDS = (
     b" NOTIFY=SUCCESS", b" ORCPT=rfc822;", b" ORCPT=utf-8;", b"BDAT ", b"LAST", b"99999999999999999999", b"250-",
     b"550 5.1.1 ", b"xn--", b"\xe2\x80\xa8", b"AUTH PLAIN ", b"postmaster",
 )  # fmt: skip
-
-
-def corpus() -> list[tuple[str, bytes]]:
-    """(name, octets) of every sample, in a fixed order."""
-    return [(path.name, path.read_bytes()) for path in sorted(CORPUS.glob("*.smtp"))]
 
 
 def check(raw: bytes) -> None:
@@ -157,50 +141,4 @@ def check_sasl(raw: bytes) -> None:
         assert raw.decode("latin-1") not in str(error) or len(raw) < 10  # noqa: PT017
 
 
-def mutations(iterations: int, seed: int) -> Iterator[bytes]:
-    """Samples of the corpus, each changed in a few places or joined with another."""
-    source = random.Random(seed)
-    samples = [raw for _, raw in corpus()]
-    for _ in range(iterations):
-        raw = bytearray(source.choice(samples))
-        for _ in range(source.randint(1, 5)):
-            _mutate(raw, source, samples)
-        yield bytes(raw)
-
-
-def _mutate(raw: bytearray, source: random.Random, samples: list[bytes]) -> None:
-    at = source.randrange(len(raw) + 1)
-    match source.randrange(6):
-        case 0 | 1:
-            raw[at:at] = source.choice(_WORDS)
-        case 2:
-            del raw[at : at + source.randrange(1, 8)]
-        case 3:
-            raw[at : at + 1] = bytes([source.randrange(256)])
-        case 4:
-            raw[at:at] = raw[at : at + source.randrange(1, 30)] * source.randrange(1, 10)
-        case _:
-            raw[at:at] = source.choice(samples)[:400]
-
-
-def main() -> None:
-    """Fuzz until told otherwise (atheris), or for the given number of mutations."""
-    if find_spec("atheris") is not None:
-        atheris = import_module("atheris")
-        atheris.instrument_all()
-        atheris.Setup([*sys.argv, str(CORPUS)], check)
-        atheris.Fuzz()
-        return
-    iterations = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    for number, raw in enumerate(mutations(iterations, seed)):
-        try:
-            check(raw)
-        except Exception:
-            print(f"mutation {number} of seed {seed}: {raw!r}", file=sys.stderr)
-            raise
-    print(f"{iterations} mutations of seed {seed}: no fault")
-
-
-if __name__ == "__main__":
-    main()
+TARGET = Target("smtp", check, _WORDS)

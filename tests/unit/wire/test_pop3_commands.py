@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from fuzz.fuzz_pop3 import check, corpus, mutations
 from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import Code, err, multi_line, ok, parse_command
@@ -63,10 +62,3 @@ def test_responses() -> None:
         ok("x" * 600)
     with pytest.raises(AssertionError):
         ok("a\r\n+OK forged")
-
-
-def test_corpus_and_mutations() -> None:
-    for raw in corpus():
-        check(raw)
-    for raw in mutations(3000, seed=7):
-        check(raw)
