@@ -56,7 +56,7 @@ class Release:
         self.helm("install", self.name, CHART, "-f", "-", *flags, stdin=json.dumps(self.values))
 
     def upgrade(self, changes: Mapping[str, Any], *flags: object, seconds: float = 300.0) -> None:
-        """`helm upgrade` with `changes` merged into the values."""
+        """`helm upgrade` with `changes` merged into the values; None takes a value out."""
         self.values = _merged(self.values, changes)
         self.helm("upgrade", self.name, CHART, "-f", "-", *flags, seconds=seconds, stdin=json.dumps(self.values))
 
@@ -198,6 +198,8 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in new.items():
         nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merged(merged[key], value) if nested else value
+        if value is None:
+            del merged[key]
     return merged
 
 
