@@ -8,7 +8,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format bench fuzz clean
+.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format bench attack fuzz clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ format: $(STAMP)  ## format the code and mend what ruff can mend
 
 bench: $(STAMP)  ## the benchmarks: ratios, not a test
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+attack: $(STAMP)  ## how ordinary clients fare while others attack (ARGS="--seconds 10")
+	@$(BIN)/python tests/attack/measure.py $(ARGS)
 
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMP)  ## fuzz every parser of strangers' octets, guided by coverage (FUZZ_SECONDS=60 for each, FUZZ="smtp dns")

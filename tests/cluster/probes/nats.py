@@ -11,7 +11,6 @@ import sys
 
 import nats
 
-
 _FORBIDDEN = "forbidden.to.everybody"
 
 

@@ -220,7 +220,10 @@ def _orcpt(value: str | None) -> dict[str, object]:
         raise BadParameter("ORCPT", "expected an address type, a semicolon and an address")
     if len(value or "") > MAX_ORCPT:
         raise BadParameter("ORCPT", f"expected at most {MAX_ORCPT} characters")
-    decode = decode_utf8_xtext if addr_type.lower() == "utf-8" else decode_xtext
+    if addr_type.lower() == "utf-8":
+        addr_type, decode = "utf-8", decode_utf8_xtext  # as we write it, whatever its case was
+    else:
+        decode = decode_xtext
     return {"orcpt": f"{addr_type};{_decoded('ORCPT', decode, encoded)}"}
 
 
