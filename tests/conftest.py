@@ -35,6 +35,23 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
+_WHOLE = ("e2e", "monitoring", "chaos", "attack", "drill", "bench", "cluster", "chart")
+"""Folders whose tests share what is dear to start, so one process runs them; the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """How the suite is cut when several processes run it (pytest-xdist): by file, or by folder."""
+    here = Path(__file__).parent
+    for item in items:
+        where = item.path.relative_to(here)
+        item.add_marker(pytest.mark.xdist_group(where.parts[0] if where.parts[0] in _WHOLE else str(where)))
+    items.sort(key=lambda item: _rank(item.path.relative_to(here).parts[0]))
+
+
+def _rank(folder: str) -> int:
+    return _WHOLE.index(folder) if folder in _WHOLE else len(_WHOLE)
+
+
 _numbers = itertools.count(1)
 
 
