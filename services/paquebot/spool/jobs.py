@@ -34,6 +34,8 @@ def local_domain(recipient: LocalRecipient) -> str:
 
 def job_count(envelope: Envelope) -> int:
     """The most jobs that a message with this envelope can make."""
+    if len(envelope.local) + len(envelope.remote) <= 1:
+        return len(envelope.local) + len(envelope.remote)
     local = len({local_domain(recipient) for recipient in envelope.local}) + len(envelope.local) // MAX_RECIPIENTS
     return local + len({recipient.domain for recipient in envelope.remote})
 
