@@ -55,7 +55,7 @@ class CommitLimits:
     alone_octets: int = 4 * 2**20
     """A message this large is a pack of its own."""
     linger: float = 0.005
-    """Seconds that a message waits for the next one while several writers are active."""
+    """Least seconds that a message waits for the next one while several writers are active."""
     slow: float = 0.03
     """Seconds after which a second commit starts beside one under way, unless commits usually take long."""
     max_commits: int = 4

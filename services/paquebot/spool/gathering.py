@@ -1,9 +1,12 @@
 """How long the messages that wait for a commit go on gathering: the fullest packs that latency allows.
 
 A commit costs the same whether it keeps one message or fifty, so that of several senders the first waits for the
-others. It goes as soon as all who may bring a message soon have brought it; when nothing stirred for `linger`; and
-after `PATIENCE` times that in any case. Who may bring one: sessions with a transaction open, and, as most senders go on
+others: until all who may bring a message soon have brought it, or nothing stirred for a linger, and no longer than
+`PATIENCE` lingers in any case. Who may bring one: sessions with a transaction open, and, as most senders go on
 sending, as many as were seen in the last round. A lone sender is complete by itself and waits for nobody.
+
+A linger grows with the time that a commit usually takes: where that is long, the whole machine is busy or a commit is
+dear. So nobody waits much longer for company than for the commit.
 """
 
 PATIENCE = 5
@@ -11,6 +14,7 @@ PATIENCE = 5
 
 _ROUND_SECONDS = 0.25  # for so long the last round tells how many may come
 _WEIGHT = 0.2  # of the newest commit in what a commit usually takes
+_LINGER = 0.25  # of the usual time
 _SLOW = 2.0  # times the usual time: then a commit is slow
 
 
@@ -50,7 +54,8 @@ class Gathering:
         expected = max(writers, self._round if now < self._round_until else 0)
         if waiting >= min(expected, self._most):
             return 0.0
-        return min(self._stirred + self._linger, self._began + PATIENCE * self._linger) - now
+        linger = max(self._linger, _LINGER * self._usual)
+        return min(self._stirred + linger, self._began + PATIENCE * linger) - now
 
     @property
     def slow(self) -> float:
