@@ -81,7 +81,7 @@ class Committer:
         self._waiting: deque[_Waiting] = deque()
         self._large: deque[_Waiting] = deque()
         self._commits: set[asyncio.Task[None]] = set()
-        self._alone: set[asyncio.Task[None]] = set()
+        self._alone: set[asyncio.Task[bool]] = set()
         self._last_start = 0.0
         self._gathering = Gathering(limits.linger, limits.slow, limits.max_messages)
         self._timer: asyncio.TimerHandle | None = None
@@ -181,7 +181,7 @@ class Committer:
             self._timer = None
         if batch := self._take():
             self._last_start = time.monotonic()
-            task = asyncio.ensure_future(self._commit(batch))
+            task = asyncio.ensure_future(self._commit_small(batch))
             self._commits.add(task)
             task.add_done_callback(self._on_done)
         self._consider()
@@ -199,14 +199,21 @@ class Committer:
                 task.add_done_callback(self._on_large_done)
         self._count()
 
-    def _on_large_done(self, task: asyncio.Task[None]) -> None:
+    def _on_large_done(self, task: asyncio.Task[bool]) -> None:
         self._alone.discard(task)
         self._start_large()
 
     def _count(self) -> None:
         WAITING.set(len(self._waiting) + len(self._large))
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit_small(self, batch: list[_Waiting]) -> None:
+        start = time.monotonic()
+        if await self._commit(batch):
+            now = time.monotonic()
+            self._gathering.committed(now, len(batch), len(self._waiting), now - start)
+
+    async def _commit(self, batch: list[_Waiting]) -> bool:
+        """Wake each of the batch; False: with an error."""
         try:
             with _spans(batch):
                 refs = await self._keep(batch)
@@ -214,11 +221,12 @@ class Committer:
             self._fail(batch, error)
             if not isinstance(error, Exception):
                 raise
-            return
+            return False
         COMMITS.labels("ok").inc()
         for waiting, ref in zip(batch, refs, strict=True):
             if not waiting.kept.done():  # a session that went away does not wait any more
                 waiting.kept.set_result(ref)
+        return True
 
     def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
         _log.warning("commit_failed", messages=len(batch), reason=f"{type(error).__name__}: {error}")
@@ -241,9 +249,7 @@ class Committer:
         PACK_MESSAGES.observe(len(batch))
         PACK_BYTES.observe(len(data))
         MESSAGE_BYTES.inc(sum(waiting.frame.size for waiting in batch))
-        seconds = time.perf_counter() - start
-        COMMIT_SECONDS.observe(seconds)
-        self._gathering.committed(time.monotonic(), len(batch), len(self._waiting), seconds)
+        COMMIT_SECONDS.observe(time.perf_counter() - start)
         return refs
 
     async def _publish(self, pack: str, packed: list[Packed]) -> None:

@@ -14,8 +14,10 @@ PATIENCE = 5
 
 _ROUND_SECONDS = 0.25  # for so long the last round tells how many may come
 _WEIGHT = 0.2  # of the newest commit in what a commit usually takes
-_LINGER = 0.25  # of the usual time
-_SLOW = 2.0  # times the usual time: then a commit is slow
+_LINGER = 0.25  # of the usual time, but no more than
+_MOST_LINGER = 0.02
+_SLOW = 2.0  # times the usual time, but no more than
+_MOST_SLOW = 0.25
 
 
 class Gathering:
@@ -54,11 +56,11 @@ class Gathering:
         expected = max(writers, self._round if now < self._round_until else 0)
         if waiting >= min(expected, self._most):
             return 0.0
-        linger = max(self._linger, _LINGER * self._usual)
+        linger = max(self._linger, min(_LINGER * self._usual, _MOST_LINGER))
         return min(self._stirred + linger, self._began + PATIENCE * linger) - now
 
     @property
     def slow(self) -> float:
         """Seconds after which a second commit starts beside one under way: on a busy machine, where all take long,
         a second one makes it only busier."""
-        return max(self._slow, _SLOW * self._usual)
+        return max(self._slow, min(_SLOW * self._usual, _MOST_SLOW))

@@ -100,8 +100,16 @@ def test_what_is_slow_depends_on_what_is_usual() -> None:
 def test_where_commits_take_long_a_message_waits_longer() -> None:
     found = gathering()
     for _ in range(50):
-        found.committed(1.0, 1, 0, 0.08)
+        found.committed(1.0, 1, 0, 0.06)
     found.arrived(60.0, 1)
-    assert found.pause(60.0, 1, writers=2) == pytest.approx(0.02, rel=0.01)
+    assert found.pause(60.0, 1, writers=2) == pytest.approx(0.015, rel=0.01)
     found.arrived(60.1, 2)
     assert found.pause(60.1, 2, writers=3) <= 0  # 0.1 s are more than any waits
+
+
+def test_a_sick_engine_does_not_make_them_wait_long_when_it_is_well_again() -> None:
+    found = gathering()
+    found.committed(1.0, 1, 0, 10.0)
+    found.arrived(60.0, 1)
+    assert found.pause(60.0, 1, writers=2) == pytest.approx(0.02)
+    assert found.slow <= 0.25
