@@ -197,7 +197,9 @@ class Connection(SMTP):
     async def _more(self, deadline: float, *, idle: bool = False) -> None:
         """Send what is to be sent, and wait for octets."""
         if self._out:
-            await self.flush()
+            self._send()
+            if self._writable is not None:
+                await self._written(self._writable)
         if self._ended:
             raise PeerGone
         if idle and self._drain:
@@ -243,19 +245,27 @@ class Connection(SMTP):
 
     async def flush(self) -> None:
         """Raises PeerGone when the client does not read."""
+        self._send()
+        if self._writable is not None:
+            await self._written(self._writable)
+
+    def _send(self) -> None:
         if self.transport is None or self.transport.is_closing():
             self._out.clear()
             raise PeerGone
         if self._out:
             self.transport.write(bytes(self._out))
             self._out.clear()
-        if self._writable is not None:
-            try:
-                async with asyncio.timeout(self._write_seconds):
-                    await self._writable
-            except TimeoutError:
+
+    async def _written(self, writable: asyncio.Future[None]) -> None:
+        """The transport has more to send than it should keep: wait until it has less."""
+        try:
+            async with asyncio.timeout(self._write_seconds):
+                await writable
+        except TimeoutError:
+            if self.transport is not None:
                 self.transport.abort()
-                raise PeerGone from None
+            raise PeerGone from None
 
     async def close(self) -> None:
         """Send what is to be sent, and end the connection."""
