@@ -14,7 +14,7 @@ PATIENCE = 5
 
 _ROUND_SECONDS = 0.25  # for so long the last round tells how many may come
 _WEIGHT = 0.2  # of the newest commit in what a commit usually takes
-_LINGER = 0.25  # of the usual time, but no more than
+_LINGER = 0.5  # of the usual time, but no more than
 _MOST_LINGER = 0.02
 _SLOW = 2.0  # times the usual time, but no more than
 _MOST_SLOW = 0.25

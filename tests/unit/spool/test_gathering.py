@@ -100,7 +100,7 @@ def test_what_is_slow_depends_on_what_is_usual() -> None:
 def test_where_commits_take_long_a_message_waits_longer() -> None:
     found = gathering()
     for _ in range(50):
-        found.committed(1.0, 1, 0, 0.06)
+        found.committed(1.0, 1, 0, 0.03)
     found.arrived(60.0, 1)
     assert found.pause(60.0, 1, writers=2) == pytest.approx(0.015, rel=0.01)
     found.arrived(60.1, 2)
