@@ -9,6 +9,8 @@ import time
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(120, -10, -10)  # 13 pairs of characters, 10 bits each
 _RANDOM_BITS = 80
 
 
@@ -53,7 +55,4 @@ def ulid_time_ms(ulid: str) -> int:
 
 
 def _encode(value: int) -> str:
-    characters = []
-    for shift in range(125, -5, -5):
-        characters.append(_ALPHABET[(value >> shift) & 31])
-    return "".join(characters)
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])

@@ -28,6 +28,7 @@ from paquebot.message.trace import (
     add_trace,
     count_received,
     ensure_date_and_message_id,
+    is_looping,
     remove_authentication_results,
     remove_header,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "fields",
     "first_value",
     "header_fields",
+    "is_looping",
     "is_multipart",
     "parse_date",
     "part_at",

@@ -5,6 +5,7 @@ joined; one that it encodes (§4) keeps its form charset'lang'value under the na
 RFC 2045 §5.1, RFC 2183 §2, RFC 2231.
 """
 
+import functools
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -15,16 +16,27 @@ Parameters = list[tuple[bytes, bytes]]
 
 _TOKEN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'()<>@,;:\\"/[]?=')
 _BLANK: Final = b" \t"
+_SHORT: Final = 48  # octets; with a boundary a value is longer, and no other message has it
 
 
 def media_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
-    """RFC 2045 §5.1: (TYPE, SUBTYPE, parameters) in upper case, or None when the value is no media type."""
+    """RFC 2045 §5.1: (TYPE, SUBTYPE, parameters) in upper case, or None when the value is no media type.
+
+    The caller changes nothing in it: most mail has one of a few short values, whose results are kept.
+    """
+    return _kept_media_type(value) if len(value) <= _SHORT else _media_type(value)
+
+
+def _media_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
     word, rest = _first_word(value)
     major, slash, minor = word.upper().partition(b"/")
     major, minor = major.strip(_BLANK), minor.strip(_BLANK)
     if not slash or not _is_token(major) or not _is_token(minor):
         return None
     return major, minor, parameters(rest)
+
+
+_kept_media_type = functools.lru_cache(maxsize=256)(_media_type)
 
 
 def disposition(value: bytes) -> tuple[bytes, Parameters] | None:

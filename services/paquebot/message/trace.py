@@ -20,6 +20,13 @@ def count_received(raw: bytes) -> int:
     return sum(name == b"received" for name, *_ in field_spans(raw, 0, split_header(raw)))
 
 
+def is_looping(raw: bytes, hops: int) -> bool:
+    """RFC 5321 §6.3: have at least `hops` hosts passed the message on? Fields are read only where the mere word is
+    there so often."""
+    words = raw[: split_header(raw)].lower().count(b"received")
+    return words >= hops and count_received(raw) >= hops
+
+
 def add_trace(raw: bytes, header_block: bytes) -> bytes:
     """The message with header fields (whole lines, each ended by CRLF) in front.
 
@@ -37,6 +44,8 @@ def remove_header(raw: bytes, name: bytes, predicate: Callable[[bytes], bool]) -
     The same object when there is none.
     """
     header_end = split_header(raw)
+    if name not in raw[:header_end].lower():  # as nearly always, and found out at a tenth of the cost
+        return raw
     kept: list[bytes] = []
     copied = 0
     for found, start, value, end in field_spans(raw, 0, header_end):

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 _ids: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("ids")
 _RESERVED = "fields"
+_PLAIN = frozenset((str, int, bool, type(None)))  # values that JSON has a form for as they are
 
 
 class Log:
@@ -75,11 +76,13 @@ class _JsonFormatter(logging.Formatter):
     def __init__(self, service: str) -> None:
         super().__init__()
         self._service = service
+        # In ASCII: a lone surrogate, which a peer can bring in, has no UTF-8, and U+2028 ends a line for some readers.
+        self._encode = json.JSONEncoder(default=_written).encode
+        self._second = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, Any] = {
-            "time": at.isoformat(timespec="milliseconds"),
+            "time": self._time(record.created),
             "level": record.levelname.lower(),
             "service": self._service,
             "event": record.getMessage(),
@@ -90,8 +93,18 @@ class _JsonFormatter(logging.Formatter):
         line.update(getattr(record, _RESERVED, {}))
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = "".join(traceback.format_exception(*record.exc_info))
-        # In ASCII: a lone surrogate, which a peer can bring in, has no UTF-8, and U+2028 ends a line for some readers.
-        return json.dumps(_with_string_keys(line), default=_written)
+        if not _PLAIN.issuperset(map(type, line.values())):
+            line = _with_string_keys(line)
+        return self._encode(line)
+
+    def _time(self, created: float) -> str:
+        """RFC 3339 with milliseconds; all but those are made once a second."""
+        milliseconds = int(created * 1000)
+        second = milliseconds // 1000
+        if second != self._second[0]:
+            at = datetime.datetime.fromtimestamp(second, datetime.UTC)
+            self._second = (second, at.strftime("%Y-%m-%dT%H:%M:%S"))
+        return f"{self._second[1]}.{milliseconds % 1000:03}+00:00"
 
 
 def _with_string_keys(value: Any) -> Any:
@@ -117,6 +130,9 @@ def _written(value: Any) -> str:
 
 def set_up(service: str, *, level: str = "info", addresses: bool = False, stream: TextIO | None = None) -> None:
     """Log JSON lines of `service` to stdout, or to `stream`."""
+    # What no line tells is not found out for each: the caller, its thread and process (logging HOWTO, Optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(_JsonFormatter(service))
     root = logging.getLogger()

@@ -9,7 +9,7 @@ OpenTelemetry is not imported. Attributes hold ids and numbers: no message conte
 """
 
 import enum
-import os
+import random
 import re
 from collections.abc import Sequence
 from types import TracebackType
@@ -119,8 +119,7 @@ def span(
 def root(name: str, *, kind: Kind = Kind.SERVER, **attributes: Attribute) -> Span:
     """The first step of a new trace. It has ids also when nobody records: the log finds a message by them."""
     if _recorder is None:
-        octets = os.urandom(24).hex()
-        return Span(f"00-{octets[:32]}-{octets[32:]}-00")
+        return Span(f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-00")
     return _recorder.start(name, "", kind, (), attributes)
 
 

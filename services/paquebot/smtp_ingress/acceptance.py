@@ -14,10 +14,10 @@ from paquebot.message import (
     MAX_HEADER,
     add_trace,
     addresses,
-    count_received,
     ensure_date_and_message_id,
     field_value,
     fields,
+    is_looping,
     remove_authentication_results,
     split_header,
 )
@@ -84,7 +84,7 @@ class Acceptance:
             reply = replies.TEXT_LINE_TOO_LONG
         else:
             reply = await self._decide(session, transaction, content)
-        metrics.ACCEPT_SECONDS.labels(session.role.value).observe(time.perf_counter() - start)
+        metrics.ACCEPT_SECOND[session.role].observe(time.perf_counter() - start)
         return reply
 
     async def _decide(self, session: Session, transaction: Transaction, content: bytes) -> Reply:
@@ -125,7 +125,7 @@ class Acceptance:
         # What is beyond MAX_HEADER would be in the message and in no summary of it; nobody writes such a header.
         if len(content) > self._policy.size or split_header(content) > MAX_HEADER:
             return replies.TOO_BIG
-        if count_received(content) >= self._policy.hops:  # RFC 5321 §6.3
+        if is_looping(content, self._policy.hops):
             return replies.TOO_MANY_HOPS
         if session.identity is None or not self._policy.check_from:
             return None

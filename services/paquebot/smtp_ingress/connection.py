@@ -46,16 +46,10 @@ class Connection(SMTP):
         *,
         write_seconds: float,
     ) -> None:
-        # Not SMTP.__init__: it looks up command methods and hooks by reflection for each connection (0.1 ms), and
-        # all of them are replaced. The attributes are those that its connection_made uses.
-        asyncio.StreamReaderProtocol.__init__(
-            self, asyncio.StreamReader(loop=loop), client_connected_cb=self._cb_client_connected, loop=loop
-        )
+        # Not SMTP.__init__: for each connection it looks up command methods and hooks by reflection (0.1 ms) and makes
+        # a stream reader, and all of them are replaced.
         self.loop = loop
         self.transport: asyncio.Transport | None = None
-        self.session = None
-        self.envelope = None
-        self._original_transport = None
         self._serve = serve
         self._write_seconds = write_seconds
         self._buffer = bytearray()
@@ -63,6 +57,9 @@ class Connection(SMTP):
         self._ended = False
         self._reading_paused = False
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._writable: asyncio.Future[None] | None = None
         self._out = bytearray()
         self._idle = False
@@ -73,7 +70,8 @@ class Connection(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         transport.set_write_buffer_limits(high=_WRITE_HIGH)
-        super().connection_made(transport)
+        self.transport = transport
+        self._handler_coroutine = self.loop.create_task(self._handle_client())
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -93,7 +91,9 @@ class Connection(SMTP):
         self.transport = None
         self._wake()
         self.resume_writing()
-        asyncio.StreamReaderProtocol.connection_lost(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def pause_writing(self) -> None:
         self._writable = self.loop.create_future()
@@ -103,10 +103,7 @@ class Connection(SMTP):
             self._writable.set_result(None)
         self._writable = None
 
-    # --- aiosmtpd's seams ---
-
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        """Every wait has its own deadline."""
+    # --- aiosmtpd's seam ---
 
     async def _handle_client(self) -> None:
         await self._serve(self)
@@ -200,19 +197,40 @@ class Connection(SMTP):
     async def _more(self, deadline: float, *, idle: bool = False) -> None:
         """Send what is to be sent, and wait for octets."""
         if self._out:
-            await self.flush()
+            self._send()
+            if self._writable is not None:
+                await self._written(self._writable)
         if self._ended:
             raise PeerGone
         if idle and self._drain:
             raise Draining
-        waiter = self._waiter = self.loop.create_future()
-        timer = self.loop.call_at(deadline, _expire, waiter)
+        self._waiter = self.loop.create_future()
         self._idle = idle
+        self._expire_at(deadline)
         try:
-            await waiter
+            await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
+
+    def _expire_at(self, deadline: float) -> None:
+        """Wake the wait with Idle at `deadline`. There is one timer for all waits, as most end long before: it may go
+        off too early, and is set again then."""
+        self._deadline = deadline
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self.loop.call_at(deadline, self._on_timer)
+        self._timer_at = deadline
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self.loop.time() < self._deadline:
+            self._expire_at(self._deadline)
+        else:
+            self._waiter.set_exception(Idle())
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -227,19 +245,27 @@ class Connection(SMTP):
 
     async def flush(self) -> None:
         """Raises PeerGone when the client does not read."""
+        self._send()
+        if self._writable is not None:
+            await self._written(self._writable)
+
+    def _send(self) -> None:
         if self.transport is None or self.transport.is_closing():
             self._out.clear()
             raise PeerGone
         if self._out:
             self.transport.write(bytes(self._out))
             self._out.clear()
-        if self._writable is not None:
-            try:
-                async with asyncio.timeout(self._write_seconds):
-                    await self._writable
-            except TimeoutError:
+
+    async def _written(self, writable: asyncio.Future[None]) -> None:
+        """The transport has more to send than it should keep: wait until it has less."""
+        try:
+            async with asyncio.timeout(self._write_seconds):
+                await writable
+        except TimeoutError:
+            if self.transport is not None:
                 self.transport.abort()
-                raise PeerGone from None
+            raise PeerGone from None
 
     async def close(self) -> None:
         """Send what is to be sent, and end the connection."""
@@ -282,8 +308,3 @@ class Connection(SMTP):
         transport.set_write_buffer_limits(high=_WRITE_HIGH)
         self._reading_paused = False
         self.transport = transport
-
-
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(Idle())

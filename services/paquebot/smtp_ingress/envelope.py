@@ -106,6 +106,8 @@ def _too_big(conversation: Conversation, command: Mail) -> Reply | None:
     size = command.parameters.size
     if size > conversation.services.messages.size:
         return replies.TOO_BIG
+    if not size:
+        return None
     try:
         conversation.services.budget.take(size)
     except OverBudget:

@@ -3,6 +3,9 @@
 RFC 5321 §4.1.1, RFC 3207 §4.
 """
 
+import functools
+from dataclasses import dataclass
+
 from paquebot.smtp_ingress.conversation import Conversation
 from paquebot.smtp_ingress.session import Hello
 from paquebot.wire.smtp import replies
@@ -17,24 +20,34 @@ _HELP = Reply(
 )
 
 
-def extensions(conversation: Conversation) -> dict[str, str]:
-    """EHLO keywords offered now, each with its parameters (RFC 5321 §4.1.1.1)."""
-    session, services = conversation.session, conversation.services
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The reply to EHLO, and the keywords in it."""
+
+    reply: Reply
+    extensions: frozenset[str]
+
+
+@functools.lru_cache(maxsize=64)
+def offer(hostname: str, size: int, *, starttls: bool, auth: bool) -> Offer:
+    """EHLO keywords offered, each with its parameters (RFC 5321 §4.1.1.1); made once for all who get the same."""
     offered = {
         "PIPELINING": "",  # RFC 2920
-        "SIZE": str(services.messages.size),  # RFC 1870
+        "SIZE": str(size),  # RFC 1870
         "8BITMIME": "",  # RFC 6152
         "SMTPUTF8": "",  # RFC 6531
         "ENHANCEDSTATUSCODES": "",  # RFC 2034
         "DSN": "",  # RFC 3461
         "CHUNKING": "",  # RFC 3030
     }
-    if services.tls is not None and session.tls is None:
-        offered["STARTTLS"] = ""  # RFC 3207 §4.2: not again after the handshake
-    if session.role.takes_logins and session.tls is not None:
-        offered["AUTH"] = " ".join(MECHANISMS)  # RFC 4954 §4, §14: passwords over TLS only
+    if starttls:
+        offered["STARTTLS"] = ""
+    if auth:
+        offered["AUTH"] = " ".join(MECHANISMS)
     offered["HELP"] = ""
-    return offered
+    lines = [f"{keyword} {value}" if value else keyword for keyword, value in offered.items()]
+    # RFC 2034 §4: no enhanced status in replies to HELO and EHLO
+    return Offer(Reply(250, "", "\n".join((hostname, *lines))), frozenset(offered))
 
 
 async def ehlo(conversation: Conversation, argument: str) -> Reply:
@@ -44,11 +57,15 @@ async def ehlo(conversation: Conversation, argument: str) -> Reply:
     except BadCommand:
         return replies.BAD_SYNTAX.with_text("Syntax: EHLO domain")
     conversation.end_transaction()
-    offered = extensions(conversation)
-    conversation.session.hello = Hello(name, True, frozenset(offered))
-    lines = [f"{keyword} {value}" if value else keyword for keyword, value in offered.items()]
-    # RFC 2034 §4: no enhanced status in replies to HELO and EHLO
-    return Reply(250, "", "\n".join((conversation.services.hostname, *lines)))
+    session, services = conversation.session, conversation.services
+    offered = offer(
+        services.hostname,
+        services.messages.size,
+        starttls=services.tls is not None and session.tls is None,  # RFC 3207 §4.2: not again after the handshake
+        auth=session.role.takes_logins and session.tls is not None,  # RFC 4954 §4, §14: passwords over TLS only
+    )
+    session.hello = Hello(name, True, offered.extensions)
+    return offered.reply
 
 
 async def helo(conversation: Conversation, argument: str) -> Reply:

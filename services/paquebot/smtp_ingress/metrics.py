@@ -68,6 +68,10 @@ INCIDENTS = counter("paquebot_smtp_unexpected_errors_total", "Unforeseen errors,
 
 # Children are looked up once: labels() costs more than inc().
 COMMAND = by_member(COMMANDS, Verb)
+SESSION = by_member(SESSIONS, Role)
+OPEN_SESSION = by_member(OPEN_SESSIONS, Role)
+ENDING = by_member(ENDED, Ending)
+ACCEPT_SECOND = by_member(ACCEPT_SECONDS, Role)
 REPLY = {digit: REPLIES.labels(f"{digit}xx") for digit in range(2, 6)}
 RESULT = {2: Result.ACCEPTED, 4: Result.DEFERRED, 5: Result.REJECTED}
 RECIPIENT = {digit: RECIPIENTS.labels(result.value) for digit, result in RESULT.items()}

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import ipaddress
-import os
+import random
 import socket
 from collections.abc import Sequence
 
@@ -170,15 +170,15 @@ class SmtpServer:
         task = asyncio.current_task()
         assert task is not None
         self._sessions[connection] = task
-        session = Session(os.urandom(6).hex(), role, address, port, self._is_relay_client(role, address))
-        metrics.SESSIONS.labels(role.value).inc()
-        metrics.OPEN_SESSIONS.labels(role.value).inc()
+        session = Session(f"{random.getrandbits(48):012x}", role, address, port, self._is_relay_client(role, address))
+        metrics.SESSION[role].inc()
+        metrics.OPEN_SESSION[role].inc()
         try:
             end = await Conversation(connection, session, self._services, COMMANDS).run()
-            metrics.ENDED.labels(end.value).inc()
+            metrics.ENDING[end].inc()
             _log.debug("session_ended", session=session.id, client=address, listener=role.value, reason=end.value)
         finally:
-            metrics.OPEN_SESSIONS.labels(role.value).dec()
+            metrics.OPEN_SESSION[role].dec()
             seat.leave()
             del self._sessions[connection]
 

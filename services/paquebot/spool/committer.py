@@ -1,8 +1,8 @@
 """Group commit: messages that finish within the same few milliseconds share one object and one batch.
 
-While one commit is under way the next gathers by itself. A commit that lasts (S3 far away or sick) does not hold
-the next one back for long: another starts beside it, up to a bound. A large message is a pack of its own, and has
-a bound of its own: many large ones on a slow way never hold up the small ones.
+While one commit is under way the next gathers by itself (`gathering`: for how long). A commit that lasts longer than
+usual (S3 is sick) does not hold the next one back: another starts beside it, up to a bound. A large message is a pack
+of its own, and has a bound of its own: many large ones on a slow way never hold up the small ones.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import FAST, SIZES, counter, gauge, histogram
 from paquebot.queue import Queue, QueueRefused, QueueUnavailable
 from paquebot.queue.client import MAX_BATCH
+from paquebot.spool.gathering import Gathering
 from paquebot.spool.jobs import Packed, job_count, publications
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
@@ -54,9 +55,9 @@ class CommitLimits:
     alone_octets: int = 4 * 2**20
     """A message this large is a pack of its own."""
     linger: float = 0.005
-    """Seconds a first message waits for company while several writers are active."""
+    """Least seconds that a message waits for the next one while several writers are active."""
     slow: float = 0.03
-    """Seconds after which a second commit starts beside one under way."""
+    """Seconds after which a second commit starts beside one under way, unless commits usually take long."""
     max_commits: int = 4
     max_alone: int = 4
     """Most large messages under way at once, beside the other commits."""
@@ -80,11 +81,22 @@ class Committer:
         self._waiting: deque[_Waiting] = deque()
         self._large: deque[_Waiting] = deque()
         self._commits: set[asyncio.Task[None]] = set()
-        self._alone: set[asyncio.Task[None]] = set()
+        self._alone: set[asyncio.Task[bool]] = set()
         self._last_start = 0.0
+        self._gathering = Gathering(limits.linger, limits.slow, limits.max_messages)
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self.writers = 0
         """Sessions that may bring a message soon."""
+
+    def join(self) -> None:
+        """One more session may bring a message soon."""
+        self.writers += 1
+        self._gathering.stirred(time.monotonic())
+
+    def leave(self) -> None:
+        """Undo `join`."""
+        self.writers -= 1
 
     async def commit(self, envelope: Envelope, frame: Frame, summary: MessageSummary) -> BlobRef:
         """Returns when the message is kept. Raises SpoolUnavailable. Cancelled before its commit began, the
@@ -98,7 +110,8 @@ class Committer:
         if large:
             self._start_large()
         else:
-            self._consider(arrival=True)
+            self._gathering.arrived(time.monotonic(), len(line))
+            self._consider()
         try:
             ref = await waiting.kept
         except asyncio.CancelledError:
@@ -118,31 +131,32 @@ class Committer:
             if under_way := self._commits | self._alone:
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
 
-    def _consider(self, *, arrival: bool) -> None:
+    def _consider(self) -> None:
         """Start a commit now, or set the clock for one."""
-        if not self._waiting:
+        if not self._waiting or len(self._commits) >= self._limits.max_commits:
             return
-        under_way = len(self._commits)
-        if under_way == 0:
-            company = self.writers > 1 and len(self._waiting) < min(self.writers, self._limits.max_messages)
-            if company and arrival:
-                self._start_in(self._limits.linger)
-            else:
-                self._start_small()
-        elif under_way < self._limits.max_commits:
-            since = time.monotonic() - self._last_start
-            if since >= self._limits.slow:
-                self._start_small()
-            else:
-                self._start_in(self._limits.slow - since)
+        now = time.monotonic()
+        if self._commits:
+            pause = self._last_start + self._gathering.slow - now
+        else:
+            pause = self._gathering.pause(now, len(self._waiting), self.writers)
+        if pause <= 0:
+            self._start_small()
+        else:
+            self._consider_at(now + pause)
 
-    def _start_in(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._on_timer)
+    def _consider_at(self, at: float) -> None:
+        """A clock that is set too early is kept: what it finds then sets it again."""
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_later(at - time.monotonic(), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._consider(arrival=False)
+        self._consider()
 
     def _take(self) -> list[_Waiting]:
         """The next batch; empty when all who waited went away."""
@@ -167,15 +181,14 @@ class Committer:
             self._timer = None
         if batch := self._take():
             self._last_start = time.monotonic()
-            task = asyncio.ensure_future(self._commit(batch))
+            task = asyncio.ensure_future(self._commit_small(batch))
             self._commits.add(task)
             task.add_done_callback(self._on_done)
-        if self._waiting:
-            self._consider(arrival=True)
+        self._consider()
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._commits.discard(task)
-        self._consider(arrival=False)
+        self._consider()
 
     def _start_large(self) -> None:
         while self._large and len(self._alone) < self._limits.max_alone:
@@ -186,14 +199,21 @@ class Committer:
                 task.add_done_callback(self._on_large_done)
         self._count()
 
-    def _on_large_done(self, task: asyncio.Task[None]) -> None:
+    def _on_large_done(self, task: asyncio.Task[bool]) -> None:
         self._alone.discard(task)
         self._start_large()
 
     def _count(self) -> None:
         WAITING.set(len(self._waiting) + len(self._large))
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit_small(self, batch: list[_Waiting]) -> None:
+        start = time.monotonic()
+        if await self._commit(batch):
+            now = time.monotonic()
+            self._gathering.committed(now, len(batch), len(self._waiting), now - start)
+
+    async def _commit(self, batch: list[_Waiting]) -> bool:
+        """Wake each of the batch; False: with an error."""
         try:
             with _spans(batch):
                 refs = await self._keep(batch)
@@ -201,11 +221,12 @@ class Committer:
             self._fail(batch, error)
             if not isinstance(error, Exception):
                 raise
-            return
+            return False
         COMMITS.labels("ok").inc()
         for waiting, ref in zip(batch, refs, strict=True):
             if not waiting.kept.done():  # a session that went away does not wait any more
                 waiting.kept.set_result(ref)
+        return True
 
     def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
         _log.warning("commit_failed", messages=len(batch), reason=f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from paquebot.queue import Publication, deliver_ready, relay_ready
 from paquebot.v1.mail_pb2 import BlobRef, Envelope, LocalRecipient, RemoteRecipient
-from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, RelayJob
+from paquebot.v1.queue_pb2 import DeliverJob, RelayJob
 from paquebot.v1.summary_pb2 import MessageSummary
 
 MAX_RECIPIENTS = 100
@@ -17,8 +17,6 @@ MAX_RECIPIENTS = 100
 
 MAX_JOB_OCTETS = 512 * 1024
 """A deliver job is larger only when one entry alone is."""
-
-_ENTRY_OVERHEAD = 5  # protobuf's tag and length of an entry, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,8 @@ def local_domain(recipient: LocalRecipient) -> str:
 
 def job_count(envelope: Envelope) -> int:
     """The most jobs that a message with this envelope can make."""
+    if len(envelope.local) + len(envelope.remote) <= 1:
+        return len(envelope.local) + len(envelope.remote)
     local = len({local_domain(recipient) for recipient in envelope.local}) + len(envelope.local) // MAX_RECIPIENTS
     return local + len({recipient.domain for recipient in envelope.remote})
 
@@ -45,8 +45,18 @@ def publications(pack: str, messages: Sequence[Packed]) -> list[Publication]:
     return [*_deliver(pack, messages), *_relay(messages)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """`octets`: a DeliverJob with nothing but the entry. Serialised messages one after another are one message with the
+    fields of all (protobuf's encoding, "Last One Wins"): so a job is cut and joined without a second copy of a summary.
+    """
+
+    octets: bytes
+    recipients: int
+
+
 def _deliver(pack: str, messages: Sequence[Packed]) -> list[Publication]:
-    by_domain: dict[str, list[DeliverEntry]] = {}
+    by_domain: dict[str, list[_Entry]] = {}
     for message in messages:
         local: dict[str, list[LocalRecipient]] = {}
         for recipient in message.envelope.local:
@@ -55,16 +65,17 @@ def _deliver(pack: str, messages: Sequence[Packed]) -> list[Publication]:
             for start in range(0, len(recipients), MAX_RECIPIENTS):
                 entry = _entry(message, recipients[start : start + MAX_RECIPIENTS])
                 by_domain.setdefault(domain, []).append(entry)
-    return [
-        Publication(deliver_ready(domain), DeliverJob(pack=pack, domain=domain, entries=part).SerializeToString())
-        for domain, entries in by_domain.items()
-        for part in _parts(entries, DeliverJob(pack=pack, domain=domain).ByteSize())
-    ]
+    found: list[Publication] = []
+    for domain, entries in by_domain.items():
+        head = DeliverJob(pack=pack, domain=domain).SerializeToString()
+        found += (Publication(deliver_ready(domain), head + b"".join(part)) for part in _parts(entries, len(head)))
+    return found
 
 
-def _entry(message: Packed, recipients: Sequence[LocalRecipient]) -> DeliverEntry:
+def _entry(message: Packed, recipients: Sequence[LocalRecipient]) -> _Entry:
     envelope = message.envelope
-    return DeliverEntry(
+    job = DeliverJob()
+    job.entries.add(
         queue_id=envelope.queue_id,
         reverse_path=envelope.reverse_path,
         recipients=recipients,
@@ -76,22 +87,22 @@ def _entry(message: Packed, recipients: Sequence[LocalRecipient]) -> DeliverEntr
         envid=envelope.envid,
         smtputf8=envelope.smtputf8,
     )
+    return _Entry(job.SerializeToString(), len(recipients))
 
 
-def _parts(entries: Sequence[DeliverEntry], base: int) -> list[list[DeliverEntry]]:
+def _parts(entries: Sequence[_Entry], base: int) -> list[list[bytes]]:
     """Entries in order, cut where a job would grow over its bounds; an entry over them by itself is a job alone.
     `base`: octets of a job without entries."""
-    parts: list[list[DeliverEntry]] = []
+    parts: list[list[bytes]] = []
     recipients = octets = 0
     for entry in entries:
-        size = entry.ByteSize() + _ENTRY_OVERHEAD
-        over = recipients + len(entry.recipients) > MAX_RECIPIENTS or octets + size > MAX_JOB_OCTETS
+        over = recipients + entry.recipients > MAX_RECIPIENTS or octets + len(entry.octets) > MAX_JOB_OCTETS
         if not parts or over:
             parts.append([])
             recipients, octets = 0, base
-        parts[-1].append(entry)
-        recipients += len(entry.recipients)
-        octets += size
+        parts[-1].append(entry.octets)
+        recipients += entry.recipients
+        octets += len(entry.octets)
     return parts
 
 

@@ -23,8 +23,8 @@ _OFF_THE_LOOP = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SpoolSettings:
-    linger: Seconds = setting("COMMIT_LINGER", Seconds(0.005), help="wait for company while several sessions last")
-    slow: Seconds = setting("COMMIT_SLOW", Seconds(0.03), help="then a second commit starts beside a slow one")
+    linger: Seconds = setting("COMMIT_LINGER", Seconds(0.005), help="wait for the next while several sessions send")
+    slow: Seconds = setting("COMMIT_SLOW", Seconds(0.03), help="until a second commit starts beside a slow one")
     max_commits: int = setting("COMMITS", 4, help="most commits under way at once")
     max_octets: Octets = setting("PACK_OCTETS", Octets(8 * 2**20), help="a pack is cut at this size")
     max_messages: int = setting("PACK_MESSAGES", 500, help="a pack is cut at this many messages")
@@ -58,11 +58,11 @@ class Spool:
 
     def join(self) -> None:
         """One more session may bring a message soon: the first of several then waits a moment for company."""
-        self._committer.writers += 1
+        self._committer.join()
 
     def leave(self) -> None:
         """Undo `join`."""
-        self._committer.writers -= 1
+        self._committer.leave()
 
     async def accept(self, envelope: Envelope, raw: bytes, summary: MessageSummary | None = None) -> str:
         """Keep a message and queue its jobs; returns the queue id once both are acknowledged.

@@ -5,6 +5,7 @@ form (A-labels in lower case, or an address literal). RFC 5321 §4.1.2 and §4.1
 UTF-8; comments, folding white space and the obsolete forms of RFC 5322 are not part of it.
 """
 
+import functools
 import ipaddress
 import unicodedata
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ MAX_MAILBOX = 254  # octets; RFC 5321 §4.5.3.1.3: a path of 256 less its angle 
 MAX_LABEL = 63  # octets; RFC 1035 §2.3.4
 
 _ATEXT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~")
+_DOT_STRING = _ATEXT | {"."}
 _LET_DIG = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 
 
@@ -74,7 +76,8 @@ def mailbox_at(text: str, start: int) -> tuple[Address, int]:
 def _local_part(text: str, start: int) -> tuple[str, int]:
     """Local-part = Dot-string / Quoted-string, decoded, and the position after it."""
     local, end = _quoted_string(text, start) if text[start : start + 1] == '"' else _dot_string(text, start)
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in local):  # C1 controls, octets that are not UTF-8
+    # C1 controls, octets that are not UTF-8; those of ASCII are not in either form
+    if not local.isascii() and any(unicodedata.category(char) in ("Cc", "Cs") for char in local):
         raise BadAddress("control characters and invalid UTF-8 cannot stand in a local part")
     if len(local.encode()) > MAX_LOCAL:
         raise BadAddress(f"a local part has at most {MAX_LOCAL} octets")
@@ -123,14 +126,16 @@ def _domain_end(text: str, start: int) -> int:
 
 def quoted_local(local: str) -> str:
     """The local part as it is written in an address: a Dot-string where it can be, else a Quoted-string."""
-    if local and "" not in local.split(".") and all(c in _ATEXT or c == "." or c > "\x7f" for c in local):
-        return local
+    if local and "" not in local.split("."):
+        if _DOT_STRING.issuperset(local) or all(c in _DOT_STRING or c > "\x7f" for c in local):
+            return local
     return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 # --- normal forms -----------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=1024)
 def normal_domain(domain: str) -> str:
     """A-labels in lower case, or the address literal in its shortest form. Raises BadAddress."""
     if domain.startswith("["):

@@ -11,6 +11,7 @@ from paquebot.message import (
     count_received,
     ensure_date_and_message_id,
     first_value,
+    is_looping,
     remove_authentication_results,
     remove_header,
     summarise,
@@ -22,6 +23,12 @@ NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 def test_count_received() -> None:
     assert count_received(b"Received: a\r\n b\r\nRECEIVED : c\r\nX-Received: d\r\n\r\nReceived: e\r\n") == 2
     assert count_received(b"") == 0
+
+
+def test_a_loop_is_many_received_fields() -> None:
+    words = b"Subject: received, received, received\r\n"
+    assert not is_looping(words + b"Received: a\r\nReceived: b\r\n\r\nReceived: c\r\n", 3)
+    assert is_looping(words + b"Received: a\r\nRECEIVED : b\r\nreceived: c\r\n\r\n", 3)
 
 
 def test_add_trace_stands_in_front() -> None:

@@ -107,6 +107,10 @@ class RcptParameters:
         return f"{notify} ORCPT={print_orcpt(self.orcpt)}" if self.orcpt else notify
 
 
+_NO_MAIL_PARAMETERS = MailParameters()
+_NO_RCPT_PARAMETERS = RcptParameters()
+
+
 def print_orcpt(orcpt: str) -> str:
     """RFC 3461 §4.2: original-recipient-address = addr-type ";" xtext; of type utf-8 by RFC 6533 §3."""
     addr_type, _, address = orcpt.partition(";")
@@ -118,6 +122,8 @@ def print_orcpt(orcpt: str) -> str:
 def parse_mail_parameters(text: str, extensions: Container[str]) -> MailParameters:
     """What follows the reverse-path, e.g. `SIZE=100 BODY=8BITMIME`. `extensions` are those offered at EHLO, in
     upper case; none after HELO. Raises UnknownParameter and BadParameter."""
+    if not text:
+        return _NO_MAIL_PARAMETERS
     fields: dict[str, object] = {}
     for keyword, value in _esmtp_params(text):
         extension, read = _MAIL.get(keyword, ("", _refuse))
@@ -129,6 +135,8 @@ def parse_mail_parameters(text: str, extensions: Container[str]) -> MailParamete
 
 def parse_rcpt_parameters(text: str, extensions: Container[str]) -> RcptParameters:
     """What follows the forward-path, e.g. `NOTIFY=NEVER`. Raises UnknownParameter and BadParameter."""
+    if not text:
+        return _NO_RCPT_PARAMETERS
     fields: dict[str, object] = {}
     for keyword, value in _esmtp_params(text):
         extension, read = _RCPT.get(keyword, ("", _refuse))

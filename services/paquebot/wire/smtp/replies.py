@@ -51,8 +51,10 @@ class Reply:
 
     def encode(self) -> bytes:
         """The octets of the reply; the enhanced status stands on every line (RFC 2034 §4)."""
-        lines = self.text.split("\n")
         status = f"{self.enhanced_status} " if self.enhanced_status else ""
+        if "\n" not in self.text:
+            return f"{self.code} {status}{self.text}\r\n".encode("utf-8", "replace")
+        lines = self.text.split("\n")
         last = len(lines) - 1
         return "".join(
             f"{self.code}{' ' if number == last else '-'}{status}{line}\r\n" for number, line in enumerate(lines)
