@@ -28,6 +28,9 @@ class LoadSettings:
     workers: int = setting("DELIVERY_WORKERS", 2, help="batches under way at once in a process")
     jobs: int = setting("DELIVERY_JOBS", 64, help="most jobs of one batch")
     recipients: int = setting("DELIVERY_RECIPIENTS", 500, help="most deliveries of one transaction")
+    pace: Seconds = setting(
+        "DELIVERY_PACE", Seconds(0.04), help="under load, from one batch to the next, so that many messages share one"
+    )
     tries: int = setting("DELIVERY_TRIES", 8, help="times a failing job is handed out before it is held as poison")
 
     def __post_init__(self) -> None:
