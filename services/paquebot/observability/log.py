@@ -98,7 +98,7 @@ class _JsonFormatter(logging.Formatter):
             line["error"] = "".join(traceback.format_exception(*record.exc_info))
         if each := getattr(record, _EACH, None):
             start = _json(line)[:-1] + ", "
-            return "\n".join(start + _json(fields)[1:] for fields in each)
+            return "\n".join(start + _json(fields)[1:] if fields else _json(line) for fields in each)
         return _json(line)
 
 
