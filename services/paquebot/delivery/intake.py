@@ -65,6 +65,8 @@ class Intake:
         loop = asyncio.get_running_loop()
         if not self._backlog:
             await pause(draining, self._next - loop.time())
+        if draining.is_set():
+            return []
         try:
             jobs = await self._fetch(draining)
         except QueueUnavailable as error:
