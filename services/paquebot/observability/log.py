@@ -96,21 +96,29 @@ class _JsonFormatter(logging.Formatter):
         line.update(getattr(record, _RESERVED, {}))
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = "".join(traceback.format_exception(*record.exc_info))
-        if each := getattr(record, _EACH, None):
-            start = _json(line)[:-1] + ", "
-            return "\n".join(start + _json(fields)[1:] if fields else _json(line) for fields in each)
-        return _json(line)
+        # In ASCII: a lone surrogate, which a peer can bring in, has no UTF-8, and U+2028 ends a line for some readers.
+        return json.dumps(_with_string_keys(line), default=_written)
 
 
-def _json(line: dict[str, Any]) -> str:
-    return _ENCODER.encode(_with_string_keys(line))
+class _LinesFormatter(_JsonFormatter):
+    """Also several lines of one record, which differ in their fields alone: what they share is written once."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(service)
+        self._encode_fields = json.JSONEncoder(default=_written).encode
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        start = line[:-1] + ", "
+        lines = [
+            start + self._encode_fields(_with_string_keys(fields))[1:] if fields else line
+            for fields in getattr(record, _EACH, ())
+        ]
+        return "\n".join(lines) if lines else line
 
 
 def _with_string_keys(value: Any) -> Any:
     """JSON names are strings; a field may be any mapping, inside any list."""
-    kind = type(value)
-    if kind is str or kind is int:  # most of them
-        return value
     match value:
         case dict():
             return {str(key): _with_string_keys(item) for key, item in value.items()}
@@ -130,14 +138,10 @@ def _written(value: Any) -> str:
         return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
-# In ASCII: a lone surrogate, which a peer can bring in, has no UTF-8, and U+2028 ends a line for some readers.
-_ENCODER = json.JSONEncoder(default=_written)
-
-
 def set_up(service: str, *, level: str = "info", addresses: bool = False, stream: TextIO | None = None) -> None:
     """Log JSON lines of `service` to stdout, or to `stream`."""
     handler = logging.StreamHandler(stream or sys.stdout)
-    handler.setFormatter(_JsonFormatter(service))
+    handler.setFormatter(_LinesFormatter(service))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
