@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 _ids: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("ids")
-_RESERVED = "fields"
 _EACH = "fields_of_each_line"
+_RESERVED = "fields"
 
 
 class Log:

@@ -12,7 +12,7 @@ import math
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,8 @@ class Queue:
         self._hints: dict[int, set[Callable[[int], None]]] = {}
         self.hint_trace = ""
         """While the callbacks of a hint are called: the traceparent that came with it, or empty."""
+        self.hint_source = b""
+        """While the callbacks of a hint are called: who told it, or empty."""
         self._hearing = False
         self._listening = asyncio.Lock()
         self._listener: Client | None = None
@@ -287,15 +289,18 @@ class Queue:
 
     # --- hints: not stored, never the only copy of a fact (invariant 4) ---
 
-    async def hint_mailbox(self, account_id: int, trace: str = "") -> None:
-        """Tell every process that mailboxes of the account changed. `trace`: the W3C traceparent of what changed
-        them. Never raises."""
-        await self.hint_mailboxes({account_id: trace})
+    async def hint_mailbox(self, account_id: int, trace: str = "", *, source: bytes = b"") -> None:
+        """Tell every process that mailboxes of the account changed, this one too. `trace`: the W3C traceparent of what
+        changed them; `source`: who tells, to be known again as `hint_source`. Never raises."""
+        await self._tell(hints.written({account_id: trace}, source))
 
     async def hint_mailboxes(self, traces: Mapping[int, str]) -> None:
         """The same for many accounts at once, each with its trace or none. Never raises."""
+        await self._tell(hints.written(traces))
+
+    async def _tell(self, written: Iterable[hints.Hint]) -> None:
         with contextlib.suppress(QueueUnavailable, nats.errors.Error, OSError):
-            for hint in hints.written(traces):
+            for hint in written:
                 await self.client.publish(hint.subject, hint.payload, headers=hint.headers)
 
     async def hear_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
@@ -324,11 +329,11 @@ class Queue:
             await client.flush(math.ceil(self.settings.timeout))
 
     async def _on_hint(self, message: Msg) -> None:
-        self.hint_trace = hints.trace(message)
+        self.hint_trace, self.hint_source = hints.trace(message), hints.source(message)
         for account_id in hints.accounts(message):
             for callback in tuple(self._hints.get(account_id, ())):
                 callback(account_id)
-        self.hint_trace = ""
+        self.hint_trace, self.hint_source = "", b""
 
 
 def nats_fault(error: BaseException) -> Fault:

@@ -1,8 +1,9 @@
 """How hints are written: mailboxes of an account changed, look again. Not stored, never the only copy of a fact
 (invariant 4).
 
-`hint.mailbox.<account>`, empty, is for one account; its header `traceparent` names the trace of what changed it.
-`hint.mailbox.many` is for several: their ids in decimal, with spaces between them.
+`hint.mailbox.<account>` is for one account: its payload says who tells it, or nothing; its header `traceparent` names
+the trace of what changed the mailboxes. `hint.mailbox.many` is for several accounts: their ids in decimal, with spaces
+between them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,17 +27,18 @@ class Hint:
     headers: dict[str, str] | None = None
 
 
-def written(traces: Mapping[int, str]) -> Iterator[Hint]:
-    """As few messages as tell of all accounts. `traces`: by account id the W3C traceparent, or empty."""
+def written(traces: Mapping[int, str], source: bytes = b"") -> Iterator[Hint]:
+    """As few messages as tell of all accounts. `traces`: by account id the W3C traceparent, or empty. `source`: who
+    tells it, in messages for one account."""
     plain = [str(account_id) for account_id, trace in traces.items() if not trace]
     if len(plain) == 1:
-        yield Hint(_PREFIX + plain[0])
+        yield Hint(_PREFIX + plain[0], source)
     else:
         for start in range(0, len(plain), _MOST):
             yield Hint(_MANY, " ".join(plain[start : start + _MOST]).encode())
     for account_id, trace in traces.items():
         if trace:
-            yield Hint(f"{_PREFIX}{account_id}", headers={_TRACEPARENT: trace})
+            yield Hint(f"{_PREFIX}{account_id}", source, {_TRACEPARENT: trace})
 
 
 def accounts(message: Msg) -> list[int]:
@@ -49,3 +51,8 @@ def accounts(message: Msg) -> list[int]:
 def trace(message: Msg) -> str:
     """The traceparent that came with a hint, or empty."""
     return (message.headers or {}).get(_TRACEPARENT, "")
+
+
+def source(message: Msg) -> bytes:
+    """Who tells it, or empty."""
+    return b"" if message.subject == _MANY else message.data
