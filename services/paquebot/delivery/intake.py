@@ -72,6 +72,7 @@ class Intake:
         except QueueUnavailable as error:
             self._is_away(error)
             return []
+        self._reported = self._away  # what goes away from now on is told again
         self._backlog = len(jobs) == self._load.jobs
         self._next = loop.time() + self._load.pace
         return jobs
@@ -79,7 +80,6 @@ class Intake:
     async def _work(self, jobs: Sequence[Job]) -> None:
         try:
             await self._worker.work(jobs)
-            self._reported = False
         except (QueueUnavailable, PostgresUnavailable) as error:
             self._is_away(error)
         finally:
