@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
+from counted import value
 from directory_service import DirectoryService, directory_service
 from loopback import free_port
 from paquebot.blobs import BlobStore, new_ulid
@@ -215,8 +216,72 @@ async def test_a_job_that_comes_twice_has_its_effect_once(post: Post) -> None:
     assert len(await post.inbox(post.bob)) == 1
 
 
+def copies(job: DeliverJob, count: int) -> list[DeliverJob]:
+    """Jobs like this one, each of other messages."""
+    found = []
+    for _ in range(count):
+        copy = DeliverJob.FromString(job.SerializeToString())
+        for entry in copy.entries:
+            entry.queue_id = new_ulid()
+        found.append(copy)
+    return found
+
+
+async def test_a_whole_batch_that_comes_again(post: Post) -> None:
+    """As after a death between the commit and the acknowledgements, in another order and with company."""
+    await post.accept("alice@example.org", "bob@example.org")
+    jobs = copies(await post.job(), 12)
+    await post.queue.publish([Publication(SUBJECT, job.SerializeToString()) for job in jobs[:10]])
+    async with post.delivery():
+        await post.settled()
+        first = [message.uid for message in await post.inbox(post.alice)]
+        await post.queue.publish([Publication(SUBJECT, job.SerializeToString()) for job in reversed(jobs)])
+        await post.settled()
+    for account_id in (post.alice, post.bob):
+        found = await post.inbox(account_id)
+        assert len({message.email_id for message in found}) == len(found) == 13
+        assert [message.uid for message in found[:11]] == first
+
+
+async def test_two_processes_on_the_same_accounts(post: Post) -> None:
+    """Their transactions meet at every account: none fails, none waits for the other in a circle."""
+    to_alice, to_bob = await post.recipient("alice@example.org"), await post.recipient("bob@example.org")
+    await post.accept(to_alice, to_bob)
+    jobs = copies(await post.job(), 120)
+    for job in jobs[::2]:
+        job.entries[0].recipients.reverse()
+    for start in range(0, len(jobs), 40):
+        batch = [Publication(SUBJECT, job.SerializeToString()) for job in jobs[start : start + 40]]
+        await post.queue.publish(batch)
+    few = {"PAQUEBOT_DELIVERY_JOBS": "3", "PAQUEBOT_DELIVERY_WORKERS": "3"}
+    failed = value("paquebot_delivery_one_by_one_jobs_total")
+    async with post.delivery(**few), post.delivery(**few):
+        await post.settled()
+    assert value("paquebot_delivery_one_by_one_jobs_total") == failed
+    for account_id in (post.alice, post.bob):
+        found = await post.inbox(account_id)
+        assert len({message.email_id for message in found}) == len(found) == 121
+    connection = await asyncpg.connect(post.admin_dsn)
+    sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert await connection.fetchval(sql) == 0
+    await connection.close()
+
+
+async def test_company_shares_a_transaction_under_load(post: Post) -> None:
+    """The first is delivered at once; what comes right after it waits for the next turn, and goes together."""
+    async with post.delivery(PAQUEBOT_DELIVERY_PACE="1s"):
+        await post.accept("alice@example.org")
+        await post.arrived(post.alice)
+        for _ in range(3):
+            await post.accept("alice@example.org")
+        first, second, *_ = await post.arrived(post.alice, 2)
+        await post.settled()
+    # The first batch began a little before its transaction.
+    assert second.save_date - first.save_date > datetime.timedelta(seconds=0.5)
+
+
 async def test_killed_in_its_transaction(post: Post) -> None:
-    """A process that dies while its transaction waits leaves nothing behind, and the next one delivers."""
+    """A process that dies while its transaction waits: done or not by the engine, the next one makes sure, once."""
     await post.mailstore.ensure_account(post.alice)
     await post.accept("alice@example.org")
     blocker = await asyncpg.connect(post.admin_dsn)
@@ -235,7 +300,6 @@ async def test_killed_in_its_transaction(post: Post) -> None:
         process.kill()
         await process.wait()
     await blocker.close()
-    assert await post.inbox(post.alice) == []
     await shorten_ack_wait(post.queue)
     async with post.delivery():
         await post.arrived(post.alice)

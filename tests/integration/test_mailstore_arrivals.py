@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -16,11 +17,12 @@ from paquebot.mailstore import (
     NewMessage,
     StoredMessage,
 )
+from paquebot.mailstore.delivery_at_once import deliver_at_once
 from paquebot.mailstore.errors import MailboxFull, NoSuchMailbox, OverQuota, TooManyKeywords
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.postgres import Postgres
 
-A, B, C = 1, 2, 3
+A, B, C, D = 1, 2, 3, 4
 DRAFTS, SENT = 2, 3
 
 
@@ -81,6 +83,57 @@ async def test_a_refusal_is_for_good(mailstore: Mailstore) -> None:
     assert await results(mailstore, replace(big, quota_octets=0)) == ["over_quota"]
     assert await mailstore.delivered([(A, big.message.email_id)]) == {(A, big.message.email_id)}
     assert (await mailstore.usage(A)).messages == 0
+
+
+async def rows_of(postgres: Postgres, *names: str) -> list[list[tuple[object, ...]]]:
+    """All rows of tables of the mailstore, without the moment of their transaction."""
+    found = []
+    for name in names:
+        rows = await postgres.fetch("test", f"SELECT * FROM mailstore.{name} ORDER BY 1, 2, 3")
+        found.append([tuple(v for k, v in row.items() if k not in ("save_date", "delivered_at")) for row in rows])
+    return found
+
+
+async def test_at_once_or_step_by_step(mailstore: Mailstore, migrated: Postgres) -> None:
+    """Both ways leave the same behind: A and B go at once, C and D step by step for the sake of a detail."""
+    for account_id in (A, B, C, D):
+        await mailstore.ensure_account(account_id)
+    first, second, third = delivery(A, size=70, quota=1000), delivery(B), delivery(A, quota=900)
+    batch = [first, second, third]
+    again = [replace(one, account_id=one.account_id + 2, detail="none") for one in batch]
+    at_once = await deliver_at_once(migrated, batch)
+    step_by_step = await mailstore.deliver(again)
+    assert at_once == step_by_step
+    assert [outcome.uid for outcome in at_once] == [1, 1, 2]
+    for table in await rows_of(migrated, "messages", "deliveries", "accounts", "mailboxes"):
+        at_once_rows = [row for row in table if row[0] in (A, B)]
+        others = [(cast(int, row[0]) - 2, *row[1:]) for row in table if row[0] in (C, D)]
+        assert at_once_rows == others != []
+
+
+async def test_what_needs_a_decision_is_not_done_at_once(mailstore: Mailstore, migrated: Postgres) -> None:
+    """One delivery that is not plain: nothing of the call is done."""
+    known = delivery(A)
+    await mailstore.deliver([known])
+    await mailstore.ensure_account(B)
+    await mailstore.ensure_account(C)
+    await mailstore.delete_account(C)
+    used = (await mailstore.usage(A)).octets
+    twice = delivery(A)
+    tables = ("messages", "deliveries", "accounts", "mailboxes")
+    before = await rows_of(migrated, *tables)
+    for bad in (
+        [known],
+        [twice, twice],
+        [delivery(C)],
+        [delivery(D)],
+        [delivery(A, detail="lists")],
+        [delivery(A, quota=used + 99)],
+        [delivery(A), delivery(A, quota=used + 100 + len(PREFIX))],
+        [replace(twice, message=replace(twice.message, flags=Flag.SEEN))],
+    ):
+        assert await deliver_at_once(migrated, [delivery(B), *bad, delivery(A)]) == []
+    assert await rows_of(migrated, *tables) == before
 
 
 async def test_no_account(mailstore: Mailstore) -> None:

@@ -146,17 +146,18 @@ async def test_roles_log_in_with_their_password(database: str) -> None:
         await bootstrap_roles(database, {"postgres": "x"})
 
 
+DELIVER = "SELECT mailstore.deliver_at_once(" + ", ".join(["'{}'"] * 18) + ")"
 ALLOWED = {
     "paquebot_recipient_validation": ["SELECT octets FROM mailstore.quota"],
     "paquebot_imap": ["SELECT 1 FROM mailstore.messages", "DELETE FROM mailstore.mailboxes WHERE account_id = 1"],
     "paquebot_pop3": ["SELECT 1 FROM mailstore.messages", "DELETE FROM mailstore.messages WHERE account_id = 1"],
-    "paquebot_delivery": ["SELECT 1 FROM mailstore.deliveries"],
+    "paquebot_delivery": ["SELECT 1 FROM mailstore.deliveries", DELIVER],
     "paquebot_janitor": ["DELETE FROM mailstore.deliveries", "DELETE FROM mailstore.messages"],
     "paquebot_relay": ["SELECT 1 FROM spool.outcomes"],
 }
 FORBIDDEN = {
     "paquebot_recipient_validation": ["SELECT 1 FROM mailstore.accounts", "SELECT 1 FROM mailstore.messages"],
-    "paquebot_imap": ["SELECT 1 FROM directory.accounts", "SELECT 1 FROM mailstore.deliveries"],
+    "paquebot_imap": ["SELECT 1 FROM directory.accounts", "SELECT 1 FROM mailstore.deliveries", DELIVER],
     "paquebot_pop3": ["SELECT 1 FROM directory.accounts", "UPDATE mailstore.messages SET size = 0"],
     "paquebot_delivery": ["SELECT 1 FROM directory.accounts", "DELETE FROM mailstore.messages"],
     "paquebot_janitor": ["SELECT 1 FROM directory.app_passwords", "UPDATE mailstore.schema_version SET floor = 9"],

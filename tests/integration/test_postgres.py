@@ -103,6 +103,23 @@ async def test_deadlocks_are_done_again(database: str) -> None:
     await postgres.close()
 
 
+async def test_a_statement_alone_is_done_again(database: str) -> None:
+    """Without a transaction around it: it is its own."""
+    postgres = await open_postgres(settings(database), "tests")
+    tries = 0
+
+    async def work(connection: Connection) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await connection.execute("DO $$ BEGIN RAISE deadlock_detected; END $$")
+        return bool(connection.is_in_transaction())
+
+    assert await postgres.run_statement("test", work) is False
+    assert tries == 2
+    await postgres.close()
+
+
 @pytest.mark.parametrize(
     ("dsn", "password", "whole"),
     [

@@ -223,6 +223,22 @@ async def test_many_hearers_share_one_subscription(server: PrivateNats, opened: 
     await other.close()
 
 
+async def test_one_message_tells_many_hearers(server: PrivateNats, opened: Queue) -> None:
+    other = await Queue.open(server.settings(), "other")
+    heard: list[tuple[int, str, bytes]] = []
+    last = asyncio.Event()
+    for account_id in (1, 2, 3):
+        await other.hear_mailbox(account_id, lambda told: heard.append((told, other.hint_trace, other.hint_source)))
+    await other.hear_mailbox(99, lambda _: last.set())
+    await opened.hint_mailboxes({1: "", 2: "trace of 2", 4: "", 3: ""})
+    await opened.hint_mailbox(3, source=b"us")
+    await opened.hint_mailbox(99)
+    async with asyncio.timeout(SECONDS):
+        await last.wait()
+    assert sorted(heard) == [(1, "", b""), (2, "trace of 2", b""), (3, "", b""), (3, "", b"us")]
+    await other.close()
+
+
 async def test_ignored_hints_are_not_called(server: PrivateNats, opened: Queue) -> None:
     heard: list[int] = []
     last = asyncio.Event()

@@ -53,4 +53,6 @@ def prefix(reverse_path: str, address: str) -> bytes:
 
 
 def _one_line(address: str) -> str:
+    if address.isprintable():
+        return address
     return "".join(character for character in address if character.isprintable())

@@ -62,6 +62,8 @@ def due(results: Iterable[Result]) -> list[tuple[DeliverEntry, Action, list[Told
     found: dict[tuple[str, Action], tuple[DeliverEntry, Action, list[Told]]] = {}
     for result in results:
         entry, recipient = result.addressed.entry, result.addressed.recipient
+        if result.outcome.result is DeliveryResult.DELIVERED and not recipient.notify:
+            continue  # most of them
         action, (status, text) = _became(result.outcome.result)
         if not entry.reverse_path or not wants(recipient, action):
             continue

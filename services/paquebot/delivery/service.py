@@ -74,10 +74,6 @@ async def _serve(
             group.create_task(observation.observe_for_ever(queue)),
             group.create_task(figures.observe_for_ever(postgres)),
         ]
-        intakes = [
-            Intake(number, queue, postgres, worker, context.health, settings.load.jobs)
-            for number in range(1, settings.load.workers + 1)
-        ]
-        await asyncio.wait([group.create_task(intake.run(context.draining)) for intake in intakes])
+        await Intake(queue, postgres, worker, context.health, settings.load).run(context.draining)
         for observer in observers:
             observer.cancel()

@@ -13,6 +13,8 @@ from paquebot.runtime.engines import (
 from paquebot.runtime.settings import Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
 
+_LONGEST_PACE = 10.0
+
 
 class OverQuotaPolicy(enum.Enum):
     """What happens to a message for an account that is over quota."""
@@ -28,11 +30,18 @@ class LoadSettings:
     workers: int = setting("DELIVERY_WORKERS", 2, help="batches under way at once in a process")
     jobs: int = setting("DELIVERY_JOBS", 64, help="most jobs of one batch")
     recipients: int = setting("DELIVERY_RECIPIENTS", 500, help="most deliveries of one transaction")
+    pace: Seconds = setting(
+        "DELIVERY_PACE", Seconds(0.05), help="under load, from one batch to the next, so that many messages share one"
+    )
     tries: int = setting("DELIVERY_TRIES", 8, help="times a failing job is handed out before it is held as poison")
 
     def __post_init__(self) -> None:
         if min(self.workers, self.jobs, self.recipients, self.tries) < 1:
             raise ValueError("PAQUEBOT_DELIVERY_WORKERS, _JOBS, _RECIPIENTS and _TRIES must each be at least one")
+        if self.pace > _LONGEST_PACE:
+            raise ValueError(
+                f"PAQUEBOT_DELIVERY_PACE: mail under load would wait {self.pace:g} s: {_LONGEST_PACE:g} s is the most"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,10 +48,8 @@ class Settlement:
             account_id, traceparent = result.addressed.recipient.account_id, result.addressed.entry.trace
             if not traces.get(account_id):
                 traces[account_id] = traceparent if is_sampled(traceparent) else ""
-        for account_id, traceparent in traces.items():
-            await self._queue.hint_mailbox(account_id, traceparent)
-        for result in results:
-            _count(result, now)
+        await self._queue.hint_mailboxes(traces)
+        _count(results, now)
 
     async def settle(self, job: DeliverJob, results: Sequence[Result]) -> None:
         """Notify senders and put off what may fit later. Raises SenderUncertain and what the engines raise."""
@@ -102,20 +100,24 @@ class Settlement:
         await self.hold(subject, part.SerializeToString(), reason)
 
 
-def _count(result: Result, now: float) -> None:
-    entry, outcome = result.addressed.entry, result.outcome
-    metrics.RECIPIENT[outcome.result].inc()
-    seconds = max(0.0, now - entry.accepted_at_ms / 1000)
-    if outcome.result is DeliveryResult.DELIVERED:
-        metrics.DELIVERED_AFTER_SECONDS.observe(seconds)
-    _log.info(
-        outcome.result.value,
-        queue_id=entry.queue_id,
-        account_id=result.addressed.recipient.account_id,
-        mailbox_id=outcome.mailbox_id,
-        uid=outcome.uid,
-        seconds=round(seconds, 3),
-    )
+def _count(results: Iterable[Result], now: float) -> None:
+    lines: dict[DeliveryResult, list[dict[str, str | int | float]]] = {}
+    for result in results:
+        entry, outcome = result.addressed.entry, result.outcome
+        seconds = max(0.0, now - entry.accepted_at_ms / 1000)
+        if outcome.result is DeliveryResult.DELIVERED:
+            metrics.DELIVERED_AFTER_SECONDS.observe(seconds)
+        line: dict[str, str | int | float] = {
+            "queue_id": entry.queue_id,
+            "account_id": result.addressed.recipient.account_id,
+            "mailbox_id": outcome.mailbox_id,
+            "uid": outcome.uid,
+            "seconds": round(seconds, 3),
+        }
+        lines.setdefault(outcome.result, []).append(line)
+    for became, each in lines.items():
+        metrics.RECIPIENT[became].inc(len(each))
+        _log.info_each(became.value, each)
 
 
 def _with_recipients(addressed: Sequence[Addressed]) -> list[DeliverEntry]:

@@ -4,12 +4,16 @@ A delivery and its record are one transaction under the account's lock, so a mes
 (invariant 3). The subaddress detail of a delivery names a mailbox when one of that name exists, compared without
 case, at the top or below INBOX (top first): alice+lists@ goes to `lists`, else to `INBOX/lists`, else to INBOX. It
 never names a mailbox with a special use, so no sender can write into Sent or Drafts.
+
+Most calls bring nothing but new messages for INBOX of accounts with room: `delivery_at_once` does these in one round
+trip, and what it leaves alone is decided here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from paquebot.mailstore.accounts import add_accounts
 from paquebot.mailstore.arrivals import DELIVER, Arrival, insert
+from paquebot.mailstore.delivery_at_once import deliver_at_once
 from paquebot.mailstore.locks import LockedAccount, lock_accounts
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.mailstore.types import Delivery, DeliveryResult, Outcome
@@ -19,6 +23,8 @@ from paquebot.runtime.postgres import Connection, Postgres
 async def deliver(postgres: Postgres, deliveries: Sequence[Delivery], refuse_over_quota: bool) -> list[Outcome]:
     if not deliveries:
         return []
+    if outcomes := await deliver_at_once(postgres, deliveries):
+        return outcomes
 
     async def work(connection: Connection) -> list[Outcome]:
         return await _deliver(connection, deliveries, refuse_over_quota)

@@ -12,7 +12,7 @@ import math
 import re
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 from paquebot.blobs.ulid import new_ulid
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import Across, Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
+from paquebot.queue import hints
 from paquebot.runtime.engines import NatsSettings
 
 _log = Log("paquebot.queue")
@@ -51,8 +52,6 @@ NO_MESSAGE = 10037
 """`QueueRefused.code`: no message found."""
 
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
-_HINT_MAILBOX = "hint.mailbox."
-_TRACEPARENT = "traceparent"
 
 
 class QueueUnavailable(Exception):
@@ -102,6 +101,8 @@ class Queue:
         self._hints: dict[int, set[Callable[[int], None]]] = {}
         self.hint_trace = ""
         """While the callbacks of a hint are called: the traceparent that came with it, or empty."""
+        self.hint_source = b""
+        """While the callbacks of a hint are called: who told it, or empty."""
         self._hearing = False
         self._listening = asyncio.Lock()
         self._listener: Client | None = None
@@ -288,12 +289,19 @@ class Queue:
 
     # --- hints: not stored, never the only copy of a fact (invariant 4) ---
 
-    async def hint_mailbox(self, account_id: int, trace: str = "") -> None:
-        """Tell every process that mailboxes of the account changed. `trace`: the W3C traceparent of what changed
-        them. Never raises."""
-        headers = {_TRACEPARENT: trace} if trace else None
+    async def hint_mailbox(self, account_id: int, trace: str = "", *, source: bytes = b"") -> None:
+        """Tell every process that mailboxes of the account changed, this one too. `trace`: the W3C traceparent of what
+        changed them; `source`: who tells, to be known again as `hint_source`. Never raises."""
+        await self._tell(hints.written({account_id: trace}, source))
+
+    async def hint_mailboxes(self, traces: Mapping[int, str]) -> None:
+        """The same for many accounts at once, each with its trace or none. Never raises."""
+        await self._tell(hints.written(traces))
+
+    async def _tell(self, written: Iterable[hints.Hint]) -> None:
         with contextlib.suppress(QueueUnavailable, nats.errors.Error, OSError):
-            await self.client.publish(_HINT_MAILBOX + str(account_id), b"", headers=headers)
+            for hint in written:
+                await self.client.publish(hint.subject, hint.payload, headers=hint.headers)
 
     async def hear_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
         """Call `callback(account_id)` at each hint for the account, from the event loop. When this returns, the
@@ -316,19 +324,16 @@ class Queue:
             client = self._client
             if not self._hearing or self._listener is client or not client.is_connected:
                 return
-            await client.subscribe(_HINT_MAILBOX + "*", cb=self._on_hint)
+            await client.subscribe(hints.SUBJECTS, cb=self._on_hint)
             self._listener = client
             await client.flush(math.ceil(self.settings.timeout))
 
     async def _on_hint(self, message: Msg) -> None:
-        token = message.subject.removeprefix(_HINT_MAILBOX)
-        if not token.isdecimal():
-            return
-        account_id = int(token)
-        self.hint_trace = (message.headers or {}).get(_TRACEPARENT, "")
-        for callback in tuple(self._hints.get(account_id, ())):
-            callback(account_id)
-        self.hint_trace = ""
+        self.hint_trace, self.hint_source = hints.trace(message), hints.source(message)
+        for account_id in hints.accounts(message):
+            for callback in tuple(self._hints.get(account_id, ())):
+                callback(account_id)
+        self.hint_trace, self.hint_source = "", b""
 
 
 def nats_fault(error: BaseException) -> Fault:

@@ -139,9 +139,21 @@ class Postgres:
     async def run(self, call: str, work: Callable[[Connection], Awaitable[T]]) -> T:
         """`work` in one transaction; done again, from the start, when the engine asks for it (deadlock,
         serialization failure)."""
+        return await self._repeated(call, self.transaction, work)
+
+    async def run_statement(self, call: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The same for work that is one statement: its own transaction, without the round trips of another."""
+        return await self._repeated(call, self.connection, work)
+
+    async def _repeated(
+        self,
+        call: str,
+        frame: Callable[[str], contextlib.AbstractAsyncContextManager[Connection]],
+        work: Callable[[Connection], Awaitable[T]],
+    ) -> T:
         for attempt in range(1, _TRIES + 1):
             try:
-                async with self.transaction(call) as connection:
+                async with frame(call) as connection:
                     return await work(connection)
             except _AGAIN as error:
                 if attempt == _TRIES:

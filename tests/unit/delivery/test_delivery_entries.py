@@ -115,3 +115,5 @@ def test_settings_say_all_faults() -> None:
     with pytest.raises(SettingsError) as caught:
         load(DeliverySettings, {"PAQUEBOT_DELIVERY_OVER_QUOTA": "ignore", "PAQUEBOT_DELIVERY_TRIES": "0"})
     assert len(caught.value.faults) == 2
+    with pytest.raises(SettingsError, match="10 s is the most"):
+        load(DeliverySettings, {"PAQUEBOT_DELIVERY_PACE": "1m"})

@@ -38,6 +38,22 @@ def test_line_has_its_time_level_service_event_and_fields() -> None:
     }
 
 
+def test_lines_together_are_as_lines_alone() -> None:
+    code = """
+lines = [{"queue_id": "Q", "uid": 1}, {}, {"queue_id": "\\n\\u2028", "nested": {1: float("inf")}}]
+with log.ids(session="S"):
+    it.info_each("delivered", lines)
+    it.info_each("delivered", [])
+    for line in lines:
+        it.info("delivered", **line)
+"""
+    lines = logged(code)
+    times = [line.pop("time") for line in lines]
+    assert lines[:3] == lines[3:]
+    assert times[0] == times[1] == times[2]
+    assert lines[0]["session"] == "S"
+
+
 @pytest.mark.parametrize("text", ["a\nb\r\n", "\udcff\ud800", "\u2028\u2029\x85", "\x00\x1b[2J", 'é"}{"', "\x7f"])
 def test_no_text_breaks_a_line(text: str) -> None:
     (line,) = logged(f"it.info('taken', field={text!r}, nested=[{{{text!r}: {text!r}}}])")

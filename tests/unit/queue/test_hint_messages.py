@@ -1,0 +1,48 @@
+"""Hints: as few messages as tell of all accounts, and whom a message is for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nats.aio.msg import Msg
+
+from paquebot.queue import hints
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def heard(hint: hints.Hint) -> Msg:
+    return Msg(None, hint.subject, data=hint.payload, headers=hint.headers)  # type: ignore[arg-type]
+
+
+@given(st.dictionaries(st.integers(0, 2**63 - 1), st.sampled_from(["", TRACE]), max_size=30))
+def test_everybody_is_told_once_with_its_trace(traces: dict[int, str]) -> None:
+    messages = [heard(hint) for hint in hints.written(traces)]
+    told = [(account_id, hints.trace(message)) for message in messages for account_id in hints.accounts(message)]
+    assert sorted(told) == sorted(traces.items())
+    assert len(messages) <= 1 + sum(1 for trace in traces.values() if trace)
+
+
+def test_one_account_is_told_as_older_processes_understand() -> None:
+    [hint] = hints.written({7: ""})
+    assert hint == hints.Hint("hint.mailbox.7")
+
+
+def test_messages_are_bounded() -> None:
+    written = list(hints.written(dict.fromkeys(range(2**62, 2**62 + 2500), "")))
+    assert len(written) == 3
+    assert max(len(hint.payload) for hint in written) <= 20_000
+
+
+@pytest.mark.parametrize(
+    ("subject", "payload"),
+    [
+        ("hint.mailbox.later", b"1 2"),
+        ("hint.mailbox.-1", b""),
+        ("hint.mailbox.many", b"x -1 1.5 "),
+        ("hint.mailbox.", b""),
+    ],
+)
+def test_what_is_not_understood_is_for_nobody(subject: str, payload: bytes) -> None:
+    assert hints.accounts(heard(hints.Hint(subject, payload))) == []
