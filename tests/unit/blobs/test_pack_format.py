@@ -100,9 +100,11 @@ def test_any_octets_are_read_or_bad(octets: bytes) -> None:
 
 
 def test_another_version_is_not_read() -> None:
-    index = PackIndex(version=2).SerializeToString()
-    with pytest.raises(BadPack, match="format version 2"):
-        parse_index(index + TRAILER.pack(len(index), hashlib.sha256(index).digest()[:8], MAGIC))
+    """Nor one whose index does not tell what its version promises."""
+    for version, account_id in ((3, 0), (0, 0), (2, 0), (1, 7)):
+        index = PackIndex(version=version, account_id=account_id).SerializeToString()
+        with pytest.raises(BadPack, match=f"format version {version}"):
+            parse_index(index + TRAILER.pack(len(index), hashlib.sha256(index).digest()[:8], MAGIC))
 
 
 def written(raw: bytes) -> tuple[BlobRef, bytes]:
