@@ -119,7 +119,7 @@ async def test_killed_at_a_request(
     await proxy.until_held(DEADLINE_SECONDS)
     await killed(process)
     proxy.release()
-    assert (set(await packs_of(stores, 1)) <= old) is not moved
+    assert ({use.blob.pack for use in await uses(stores)} <= old) is not moved
     await nothing_is_lost(stores, before)
     await later_runs_clean_up(stores, settings, before)
 

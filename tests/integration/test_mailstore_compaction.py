@@ -167,9 +167,9 @@ async def test_the_backlog_is_among_the_figures(mailstore: Mailstore, migrated: 
     await put(mailstore, B, *[20] * 6)
     await look(mailstore)
     await figures.observe(migrated)
-    assert value("paquebot_compaction_backlog_messages") == 12
-    assert value("paquebot_compaction_backlog_bytes") == 180
+    assert value("paquebot_mailstore_compaction_backlog_messages") == 12
+    assert value("paquebot_mailstore_compaction_backlog_bytes") == 180
     await mailstore.delete_account(B)
     await mailstore.forget_compactions(datetime.datetime.now(datetime.UTC))
     await figures.observe(migrated)
-    assert value("paquebot_compaction_backlog_messages") == 6
+    assert value("paquebot_mailstore_compaction_backlog_messages") == 6

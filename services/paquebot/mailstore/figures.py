@@ -19,10 +19,15 @@ BYTES = gauge(
     across=Across.MAX,
 )
 BACKLOG_MESSAGES = gauge(
-    "paquebot_compaction_backlog_messages",
+    "paquebot_mailstore_compaction_backlog_messages",
     "Messages that lie scattered and that compaction would still move, as the janitor's last run left it",
+    across=Across.MAX,
 )
-BACKLOG_BYTES = gauge("paquebot_compaction_backlog_bytes", "Stored bytes of those messages")
+BACKLOG_BYTES = gauge(
+    "paquebot_mailstore_compaction_backlog_bytes",
+    "Stored bytes of the messages that compaction would still move",
+    across=Across.MAX,
+)
 
 EVERY_SECONDS = 300.0
 _TOTALS = """
