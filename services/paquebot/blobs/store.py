@@ -123,7 +123,7 @@ class BlobStore:
         """The first `length` stored octets, fewer when the pack is shorter, and how many the pack has: a small pack in
         one request. Raises BlobMissing, BlobsUnavailable."""
         key = pack_key(pack)
-        data, octets = await self._run("get", self._get_of, key, 0, length, key=key)
+        data, octets = await self._run("get", self._get_start, key, length, key=key)
         READ_BYTES.inc(len(data))
         return data, octets
 
@@ -185,6 +185,14 @@ class BlobStore:
 
     def _get(self, key: str, offset: int, length: int) -> bytes:
         return self._get_of(key, offset, length)[0]
+
+    def _get_start(self, key: str, length: int) -> tuple[bytes, int]:
+        try:
+            return self._get_of(key, 0, length)
+        except S3Error as error:
+            if error.code != "InvalidRange":
+                raise
+            return b"", 0  # no octet can be asked for: there is none
 
     def _get_of(self, key: str, offset: int, length: int) -> tuple[bytes, int]:
         """The octets, and how many the whole object has."""

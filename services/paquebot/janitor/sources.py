@@ -51,6 +51,7 @@ class Sources:
         self._kept: OrderedDict[str, _Source] = OrderedDict()
         self._octets = 0
         self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._backwards = False
 
     async def copies(self, refs: Sequence[BlobRef]) -> list[Copy]:
         """The messages of `refs` in their order, each compared with its SHA-256; one that cannot be read is logged
@@ -58,7 +59,11 @@ class Sources:
         by_pack: dict[str, list[BlobRef]] = {}
         for ref in refs:
             by_pack.setdefault(ref.pack, []).append(ref)
-        groups = await asyncio.gather(*(self._of_pack(pack, wanted) for pack, wanted in by_pack.items()))
+        # To and fro, so that what an account read last is there for the next: in one direction only, packs that do not
+        # all fit would each be gone before they are asked for again.
+        self._backwards = not self._backwards
+        in_turn = sorted(by_pack, reverse=self._backwards)
+        groups = await asyncio.gather(*(self._of_pack(pack, by_pack[pack]) for pack in in_turn))
         found = {(copy.old.pack, copy.old.offset): copy for group in groups for copy in group}
         places = ((ref.pack, ref.offset) for ref in refs)
         return [found[place] for place in places if place in found]
