@@ -40,6 +40,7 @@ Every service serves these at `/metrics` on its metrics port (2900 in a pod). Ma
   those of the other's part: use `max`, never `sum`. With no pod of either nobody reports them.
 - A service with several workers (`PAQUEBOT_WORKERS`) is one target: counters and histograms are added up, gauges too,
   but for those of which it says otherwise in the code (`Across`): `paquebot_ready` is that of the worst worker.
+- `paquebot_mailstore_*` gauges are read from PostgreSQL, the same by each pod of delivery.
 - `python_*` and `process_*` (CPU, memory, open files, start time) come from prometheus-client, in every service.
 - The janitor and `verify` run and end, so nothing can scrape them: their figures are what they print at their end (one
   JSON object with `--json`), and Kubernetes tells whether the job succeeded.

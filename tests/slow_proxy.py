@@ -18,6 +18,7 @@ class SlowProxy:
         self._piping: set[asyncio.Task[None]] = set()
         self.puts: list[float] = []
         """When each PUT arrived, by the monotonic clock."""
+        self._hold_at, self._hold_after = b"", 0
         self.under_way = 0
         self.most_under_way = 0
 
@@ -37,7 +38,17 @@ class SlowProxy:
         """No answer goes through any more."""
         self._open.clear()
 
+    def hold_at(self, start: bytes, count: int = 1) -> None:
+        """`hold` when the `count`-th request that begins so arrives: it reaches S3, its answer does not come back."""
+        self._hold_at, self._hold_after = start, count
+
+    async def until_held(self, seconds: float = 15.0) -> None:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(lambda: not self._open.is_set())
+
     def release(self) -> None:
+        self._hold_at = b""
         self._open.set()
 
     async def cut(self) -> None:
@@ -77,9 +88,18 @@ class SlowProxy:
                 self.most_under_way = max(self.most_under_way, self.under_way)
                 async with self._changed:
                     self._changed.notify_all()
+            if self._hold_at and data.startswith(self._hold_at):
+                await self._count_down()
             writer.write(data)
             await writer.drain()
         writer.close()
+
+    async def _count_down(self) -> None:
+        self._hold_after -= 1
+        if self._hold_after <= 0:
+            self.hold()
+            async with self._changed:
+                self._changed.notify_all()
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):

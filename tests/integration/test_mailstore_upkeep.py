@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 
 import pytest
@@ -10,10 +9,9 @@ import pytest
 from counted import value
 from mailstore_fixtures import WHEN, delivery, new_message
 from paquebot.blobs import new_ulid
-from paquebot.mailstore import Mailstore, PackLiveness, Relocation, figures
+from paquebot.mailstore import Mailstore, PackLiveness, figures
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.postgres import Postgres
-from paquebot.v1.mail_pb2 import BlobRef
 
 A, B = 1, 2
 SENT = 3
@@ -68,24 +66,6 @@ async def test_every_blob_in_order(mailstore: Mailstore) -> None:
     [use] = [use async for use in mailstore.blobs(3)]
     [same] = [use async for use in mailstore.blobs_of_packs([use.blob.pack])]
     assert same == use
-
-
-async def test_relocation_moves_every_reference(mailstore: Mailstore) -> None:
-    message = new_message(size=100)
-    await mailstore.ensure_account(A)
-    await mailstore.append(A, INBOX_ID, [message, new_message(pack=message.blob.pack, size=7)], quota_octets=0)
-    before = await mailstore.snapshot(A, INBOX_ID)
-    new = BlobRef(pack=new_ulid(), offset=5, length=40, size=100)
-    copies = asyncio.gather(
-        *(mailstore.copy(A, INBOX_ID, [1], SENT, quota_octets=0) for _ in range(8)),
-    )
-    await mailstore.relocate([Relocation(message.blob, new)])
-    await copies
-    uses = [use.blob async for use in mailstore.blobs_of_packs([message.blob.pack])]
-    assert [blob.offset for blob in uses] == [7]  # only the other entry, which was not relocated
-    assert (await mailstore.live_packs([new.pack]))[new.pack].rows == 9
-    assert (await mailstore.snapshot(A, INBOX_ID)).rows == before.rows
-    assert await mailstore.relocate([]) == 0
 
 
 BREAKS = {

@@ -3,6 +3,9 @@
 Layout: entries one after another, each one zstd frame of a raw RFC 5322 message; the `PackIndex` (protobuf);
 the index's length (4 octets, little-endian); the first 8 octets of its SHA-256; `MAGIC` (8 octets). An index names
 queue id and envelope of each entry, so the bucket alone is enough to deliver what it holds (invariant 2).
+
+Format version 1 is a pack as accepted. Version 2 was written again by the janitor for one account, which its index
+names: a program that does not know of that must not read the index, or `recover` would deliver old mail once more.
 """
 
 import datetime
@@ -28,6 +31,7 @@ from paquebot.v1.mail_pb2 import (
 )
 
 FORMAT_VERSION = 1
+REWRITTEN_VERSION = 2
 MAGIC = b"PAQUEBT1"
 TRAILER = struct.Struct("<I8s8s")
 PREFIX = "packs/"
@@ -79,6 +83,8 @@ class PackWriter:
 
     pack: str
     octets: int = 0
+    account_id: int = 0
+    """For which account the messages are written again; 0: they were just accepted."""
     _index: PackIndex = field(default_factory=PackIndex)
     _frames: list[bytes] = field(default_factory=list)
 
@@ -99,7 +105,8 @@ class PackWriter:
 
     def finish(self, now_ms: int) -> bytes:
         """The whole object."""
-        self._index.version = FORMAT_VERSION
+        self._index.version = REWRITTEN_VERSION if self.account_id else FORMAT_VERSION
+        self._index.account_id = self.account_id
         self._index.pack = self.pack
         self._index.written_at_ms = now_ms
         index = self._index.SerializeToString()
@@ -144,8 +151,10 @@ def parse_index(tail: bytes) -> PackIndex:
         index = PackIndex.FromString(data)
     except DecodeError as error:
         raise BadPack(f"index cannot be read: {error}") from None
-    if index.version != FORMAT_VERSION:
-        raise BadPack(f"format version {index.version}; this program reads {FORMAT_VERSION}")
+    if index.version not in (FORMAT_VERSION, REWRITTEN_VERSION):
+        raise BadPack(f"format version {index.version}; this program reads {FORMAT_VERSION} and {REWRITTEN_VERSION}")
+    if (index.version == REWRITTEN_VERSION) != bool(index.account_id):
+        raise BadPack(f"format version {index.version} with account {index.account_id}")
     return index
 
 

@@ -119,6 +119,14 @@ class BlobStore:
         READ_BYTES.inc(len(data))
         return data
 
+    async def read_start(self, pack: str, length: int) -> tuple[bytes, int]:
+        """The first `length` stored octets, fewer when the pack is shorter, and how many the pack has: a small pack in
+        one request. Raises BlobMissing, BlobsUnavailable."""
+        key = pack_key(pack)
+        data, octets = await self._run("get", self._get_start, key, length, key=key)
+        READ_BYTES.inc(len(data))
+        return data, octets
+
     async def read_index(self, info: PackInfo) -> PackIndex:
         """What a pack says of itself. Raises BlobMissing, BadPack, BlobsUnavailable."""
         tail = await self.read_range(info.pack, max(0, info.octets - _TAIL), min(_TAIL, info.octets))
@@ -176,6 +184,18 @@ class BlobStore:
         self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), "application/x-paquebot-pack")
 
     def _get(self, key: str, offset: int, length: int) -> bytes:
+        return self._get_of(key, offset, length)[0]
+
+    def _get_start(self, key: str, length: int) -> tuple[bytes, int]:
+        try:
+            return self._get_of(key, 0, length)
+        except S3Error as error:
+            if error.code != "InvalidRange":
+                raise
+            return b"", 0  # no octet can be asked for: there is none
+
+    def _get_of(self, key: str, offset: int, length: int) -> tuple[bytes, int]:
+        """The octets, and how many the whole object has."""
         response: Any = self._client.get_object(self._bucket, key, offset=offset, length=length)
         deadline = time.monotonic() + self._settings.timeout
         parts: list[bytes] = []
@@ -184,7 +204,10 @@ class BlobStore:
                 parts.append(part)
                 if time.monotonic() > deadline:  # the client's own limit is for each part alone
                     raise urllib3.exceptions.TimeoutError("the answer comes too slowly")
-            return b"".join(parts)
+            data = b"".join(parts)
+            # RFC 9110 §14.4: `bytes 0-99/1234`; a server may also send the whole object
+            whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+            return data, int(whole) if whole.isdecimal() else offset + len(data)
         finally:
             response.close()
             response.release_conn()

@@ -14,9 +14,11 @@ from paquebot.cli.connection import DataOption, client_environment, refuse_setti
 from paquebot.cli.migrate import migrate_command
 from paquebot.cli.patience import duration
 from paquebot.cli.presentation import JsonOption, Record, print_record
+from paquebot.janitor.compaction import Compacted, compact
 from paquebot.janitor.recover import recover
+from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
-from paquebot.janitor.sweep import sweep
+from paquebot.janitor.sweep import Swept, sweep
 from paquebot.janitor.verify import verify
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
@@ -71,9 +73,20 @@ def _recover(
 
 
 def _janitor(dry_run: DryRun = False, as_json: JsonOption = False, data: DataOption = None) -> None:
-    """Delete packs that nobody needs any more, and old records of deliveries and relays."""
-    result = run_on_stores(data, lambda stores, settings: sweep(stores, settings, dry_run=dry_run))
-    print_record(_record(result), as_json=as_json)
+    """Delete packs that nobody needs any more, and old records of deliveries and relays; then write the messages of
+    accounts that lie scattered over many packs together, so that reading a mailbox takes few requests.
+
+    It may run at any time and beside itself, and may be killed at any time. PAQUEBOT_JANITOR_* settings bound what one
+    run does.
+    """
+
+    async def work(stores: Stores, settings: JanitorSettings) -> tuple[Swept, Compacted]:
+        sparse = SparsePacks(settings.compaction.live_share)
+        swept = await sweep(stores, settings, sparse=sparse, dry_run=dry_run)
+        return swept, await compact(stores, settings, sparse, dry_run=dry_run)
+
+    swept, compacted = run_on_stores(data, work)
+    print_record({**_record(swept), **_record(compacted)}, as_json=as_json)
 
 
 def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Awaitable[T]]) -> T:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore
+from paquebot.janitor.compaction_settings import CompactionSettings
 from paquebot.mailstore import Mailstore
 from paquebot.queue import Queue
 from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
@@ -27,6 +28,7 @@ class JanitorSettings:
     expunged_age: Seconds = setting(
         "JANITOR_EXPUNGED_AGE", Seconds(90 * 86400.0), help="how long IMAP clients can learn what was expunged"
     )
+    compaction: CompactionSettings = CompactionSettings()
 
     def __post_init__(self) -> None:
         if self.records_age < self.orphan_age:

@@ -3,7 +3,7 @@ have served.
 
 A pack goes when no mailbox row refers to it, no job names it, and every recipient in it is accounted for; a pack
 with recipients that nothing accounts for (an orphan, after a refused commit or a lost stream) is kept for
-`recover` until a safe age.
+`recover` until a safe age. A pack that a compaction left is kept as long for those who read from it.
 """
 
 import datetime
@@ -11,14 +11,16 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from paquebot.blobs import BadPack, BlobMissing
+from paquebot.blobs import BadPack, BlobMissing, new_ulid
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_time_ms
 from paquebot.directory.removed import purged, removed_accounts
 from paquebot.janitor.accounting import Queued, missing, read_stream
+from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.observability.log import Log
 from paquebot.spool import outcomes
+from paquebot.v1.mail_pb2 import PackIndex
 
 _log = Log("paquebot.janitor")
 
@@ -32,6 +34,8 @@ class Swept:
     packs: int = 0
     deleted_packs: int = 0
     deleted_octets: int = 0
+    left_packs: int = 0
+    """Free, but a reader may still hold a reference from before a compaction."""
     orphans_kept: int = 0
     unreadable: int = 0
     unreadable_jobs: int = 0
@@ -41,8 +45,11 @@ class Swept:
     expunged: int = 0
 
 
-async def sweep(stores: Stores, settings: JanitorSettings, *, dry_run: bool = False) -> Swept:
-    """Raises BlobsUnavailable, QueueUnavailable, PostgresUnavailable: what was deleted until then stays so."""
+async def sweep(
+    stores: Stores, settings: JanitorSettings, *, sparse: SparsePacks | None = None, dry_run: bool = False
+) -> Swept:
+    """Packs that are alive and perhaps mostly dead are noted in `sparse`.
+    Raises BlobsUnavailable, QueueUnavailable, PostgresUnavailable: what was deleted until then stays so."""
     result = Swept()
     if not dry_run:
         await _purge(stores, settings, result)
@@ -53,7 +60,7 @@ async def sweep(stores: Stores, settings: JanitorSettings, *, dry_run: bool = Fa
         if queued.unreadable:
             break  # such a job may need any pack
         result.packs += len(group)
-        await _sweep_group(stores, settings, group, queued, result, dry_run=dry_run)
+        await _sweep_group(stores, settings, group, queued, result, sparse, dry_run=dry_run)
     if not dry_run:
         await _forget(stores, settings, result)
     return result
@@ -83,14 +90,28 @@ async def _old_packs(stores: Stores, min_age: float) -> AsyncIterator[list[PackI
 
 
 async def _sweep_group(
-    stores: Stores, settings: JanitorSettings, group: list[PackInfo], queued: Queued, result: Swept, *, dry_run: bool
+    stores: Stores,
+    settings: JanitorSettings,
+    group: list[PackInfo],
+    queued: Queued,
+    result: Swept,
+    sparse: SparsePacks | None,
+    *,
+    dry_run: bool,
 ) -> None:
-    live = await stores.mailstore.live_packs([info.pack for info in group])
+    packs = [info.pack for info in group]
+    live = await stores.mailstore.live_packs(packs)
+    # After the rows: what is not live then was left before.
+    safe = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
+    left = await stores.mailstore.left_since(packs, safe)
     doomed: list[PackInfo] = []
     for info in group:
-        if info.pack in live or info.pack in queued.packs:
-            continue
-        if await _may_go(stores, settings, info, queued, result):
+        if info.pack in live:
+            if sparse is not None and info.pack not in queued.packs:
+                sparse.consider(info, live[info.pack])
+        elif info.pack in left:
+            result.left_packs += 1
+        elif info.pack not in queued.packs and await _may_go(stores, settings, info, queued, result, dry_run=dry_run):
             doomed.append(info)
     if doomed and not dry_run:
         await stores.blobs.delete([info.pack for info in doomed])
@@ -99,9 +120,11 @@ async def _sweep_group(
     result.deleted_octets += sum(info.octets for info in doomed)
 
 
-async def _may_go(stores: Stores, settings: JanitorSettings, info: PackInfo, queued: Queued, result: Swept) -> bool:
+async def _may_go(
+    stores: Stores, settings: JanitorSettings, info: PackInfo, queued: Queued, result: Swept, *, dry_run: bool
+) -> bool:
     age = time.time() - ulid_time_ms(info.pack) / 1000
-    if age > settings.orphan_age:
+    if age > settings.orphan_age and age > 2 * settings.compaction.lease:
         return True
     try:
         index = await stores.blobs.read_index(info)
@@ -111,10 +134,26 @@ async def _may_go(stores: Stores, settings: JanitorSettings, info: PackInfo, que
         _log.error("pack_unreadable", pack=info.pack, reason=str(error))
         result.unreadable += 1
         return False
-    if await missing(stores, index, queued):
+    if index.account_id:
+        return await _is_garbage(stores, settings, index, dry_run=dry_run)
+    if age <= settings.orphan_age and await missing(stores, index, queued):
         result.orphans_kept += 1
         return False
     return True
+
+
+async def _is_garbage(stores: Stores, settings: JanitorSettings, index: PackIndex, *, dry_run: bool) -> bool:
+    """Whether a pack written again for an account is of no use for ever. Its janitor may be about to point rows at
+    it, but only as long as it has the account's lease."""
+    if dry_run:
+        return True
+    owner = new_ulid()
+    if not await stores.mailstore.take_compaction(index.account_id, owner, settings.compaction.lease):
+        return False
+    try:
+        return not await stores.mailstore.live_packs([index.pack])
+    finally:
+        await stores.mailstore.give_back_compaction(index.account_id, owner)
 
 
 async def _forget(stores: Stores, settings: JanitorSettings, result: Swept) -> None:

@@ -108,6 +108,11 @@ async def _verify_rows(stores: Stores, indexes: _Indexes, result: Verified, bega
             continue
         entries = {entry.offset: entry for entry in index.entries}
         wanted = _known_entries(pack, entries, uses, result)
+        for use in uses:
+            if index.account_id not in (0, use.account_id):
+                result.fault(
+                    f"{_rows([use])} points into pack {pack}, which was written for account {index.account_id}"
+                )
         result.entries += len(wanted)
         if contents:
             await _verify_contents(stores, pack, wanted, result)

@@ -103,3 +103,7 @@ class MaildropLocked(MailstoreError):
 
 class MaildropLost(MailstoreError):
     """The maildrop's lease ran out, so the session's deletions were not applied."""
+
+
+class CompactionLost(MailstoreError):
+    """The lease under which an account's messages were written again ran out, so no row was pointed at them."""

@@ -18,6 +18,7 @@ from paquebot.mailstore import (
     accounts,
     arrivals,
     checks,
+    compaction,
     copies,
     delivery,
     flag_changes,
@@ -33,6 +34,7 @@ from paquebot.mailstore.types import (
     Appended,
     BlobUse,
     Changes,
+    CompactionRule,
     Copied,
     Delivery,
     Expunged,
@@ -46,9 +48,11 @@ from paquebot.mailstore.types import (
     PackLiveness,
     RecentRange,
     Relocation,
+    Scattered,
     SearchRows,
     Snapshot,
     SpecialUse,
+    Standing,
     StoredMessage,
     StoreResult,
     Usage,
@@ -277,13 +281,51 @@ class Mailstore:
         """Every message row that refers to one of `packs`, by account, mailbox, UID."""
         return upkeep.blobs_of_packs(self._postgres, packs)
 
-    async def relocate(self, relocations: Sequence[Relocation]) -> int:
-        """Point the rows of each `old` entry to `new`, all or none; return how many rows.
+    # Compaction, for the janitor: under a lease of the account, which no mail path asks for
+
+    async def standings(self, rule: CompactionRule, after: int, limit: int) -> list[Standing]:
+        """The next accounts after the id `after` that may have something to move, at most `limit`, by id."""
+        return await compaction.standings(self._postgres, rule, after, limit)
+
+    async def measure_compaction(
+        self, rule: CompactionRule, before: str, standing: Sequence[Standing], *, record: bool
+    ) -> list[Scattered]:
+        """What compaction would move of each account from packs with ids below `before`; reads all their rows.
+        With `record` it is kept, for `standings` and for the backlog among the figures."""
+        return await compaction.measure(self._postgres, rule, before, standing, record=record)
+
+    async def scattered_packs(self, rule: CompactionRule, before: str, account_id: int, limit: int) -> list[str]:
+        """The packs from which the account's messages should move, the oldest first, at most `limit`."""
+        return await compaction.scattered_packs(self._postgres, rule, before, account_id, limit)
+
+    async def compaction_uses(self, account_id: int, packs: Collection[str], message_octets: int) -> list[BlobUse]:
+        """The account's rows that refer to one of `packs`, by mailbox and UID; without larger messages."""
+        return await compaction.uses(self._postgres, account_id, packs, message_octets)
+
+    async def take_compaction(self, account_id: int, owner: str, ttl: float) -> bool:
+        """Take the account's lease for `owner` (any new text) for `ttl` seconds; False: another has it."""
+        return await compaction.take(self._postgres, account_id, owner, ttl)
+
+    async def give_back_compaction(self, account_id: int, owner: str) -> None:
+        """End the lease; idempotent."""
+        await compaction.give_back(self._postgres, account_id, owner)
+
+    async def relocate(self, account_id: int, relocations: Sequence[Relocation], *, owner: str, ttl: float) -> int:
+        """Point the account's rows of each `old` entry to `new`, all or none, and make the lease last `ttl`
+        seconds from then; return how many rows. Other accounts' rows of the same entry stay.
 
         The octets are the same, so neither mod_seq nor anything a client sees changes. No copy under way can
-        keep an `old` reference: when it returns, `live_packs` tells whether the old pack is free.
+        keep an `old` reference. Raises CompactionLost when `owner` has no lease any more, NoSuchAccount.
         """
-        return await upkeep.relocate(self._postgres, relocations)
+        return await compaction.relocate(self._postgres, account_id, relocations, owner, ttl)
+
+    async def left_since(self, packs: Collection[str], since: datetime) -> set[str]:
+        """Which of `packs` rows were moved away from after `since`: a reader may still hold a reference."""
+        return await compaction.left_since(self._postgres, packs, since)
+
+    async def forget_compactions(self, older_than: datetime) -> None:
+        """Drop what is known of deleted accounts and of packs left before `older_than`."""
+        await compaction.forget(self._postgres, older_than)
 
     async def check(self, account_id: int | None = None) -> list[str]:
         """Every broken invariant, a sentence each, of one account or of all; empty when all is well."""

@@ -320,3 +320,53 @@ class Relocation:
 
     old: BlobRef
     new: BlobRef
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionRule:
+    """When an account's messages lie so scattered that they are worth writing together."""
+
+    saved_packs: int
+    """Least number of packs that reading all of them must be spared."""
+    pack_octets: int
+    """Size of the packs to write."""
+    message_octets: int
+    """Larger messages (as stored) are not moved."""
+
+    @property
+    def share_octets(self) -> int:
+        """A pack with more of the account's octets is compact enough."""
+        return self.pack_octets // 4
+
+    @property
+    def floor_octets(self) -> int:
+        """Packs with no more of them, such as one message, are always worth putting together."""
+        return min(self.message_octets, self.share_octets)
+
+    def text(self) -> str:
+        return f"{self.saved_packs},{self.pack_octets},{self.message_octets}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scattered:
+    """What compaction would move of an account: zeros when that is not worth it."""
+
+    account_id: int
+    packs: int
+    """From so many."""
+    messages: int
+    octets: int
+    """As stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An account before a look at its messages."""
+
+    account_id: int
+    stored: int
+    """Messages in all its mailboxes."""
+    arrivals: int
+    """Grows with every message put into one of its mailboxes."""
+    known: Scattered | None
+    """What the last look found, when it still holds."""

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 
 from paquebot.mailstore import rows
-from paquebot.mailstore.types import BlobUse, PackLiveness, Relocation
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.mailstore.types import BlobUse, PackLiveness
+from paquebot.runtime.postgres import Postgres
 
 _BATCH = 2000
 
@@ -102,44 +102,3 @@ async def _pages(
             yield BlobUse(*after, row["queue_id"], rows.blob_ref(row))
         if len(page) < _BATCH:
             return
-
-
-# Compaction
-
-_ACCOUNTS_OF = "SELECT DISTINCT account_id FROM mailstore.messages WHERE pack = ANY($1::text[])"
-# A copy under way holds its account's lock and may yet commit an old reference: wait for it, then look.
-_LOCK_ACCOUNTS = """
-    SELECT account_id FROM mailstore.accounts WHERE account_id = ANY($1::bigint[])
-    ORDER BY account_id FOR NO KEY UPDATE
-"""
-_RELOCATE = """
-    UPDATE mailstore.messages m
-    SET pack = r.pack, blob_offset = r.blob_offset, blob_length = r.blob_length, blob_size = r.blob_size,
-        blob_compression = r.blob_compression, blob_encryption = r.blob_encryption
-    FROM unnest(
-        $1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::smallint[],
-        $8::smallint[]
-    ) AS r (old_pack, old_offset, pack, blob_offset, blob_length, blob_size, blob_compression,
-    blob_encryption) WHERE m.pack = r.old_pack AND m.blob_offset = r.old_offset
-"""
-
-
-async def relocate(postgres: Postgres, relocations: Sequence[Relocation]) -> int:
-    if not relocations:
-        return 0
-    columns = zip(*(_columns(relocation) for relocation in relocations), strict=True)
-    arrays = [list(column) for column in columns]
-
-    async def work(connection: Connection) -> int:
-        found = await connection.fetch(_ACCOUNTS_OF, sorted(set(arrays[0])))
-        await connection.fetch(_LOCK_ACCOUNTS, [row["account_id"] for row in found])
-        status: str = await connection.execute(_RELOCATE, *arrays)
-        return int(status.rpartition(" ")[2])
-
-    return await postgres.run("relocate", work)
-
-
-def _columns(relocation: Relocation) -> tuple[object, ...]:
-    old, new = relocation.old, relocation.new
-    place = new.pack, new.offset, new.length, new.size, new.compression, new.encryption
-    return old.pack, old.offset, *place

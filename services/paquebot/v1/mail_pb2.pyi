@@ -349,10 +349,16 @@ class PackIndex(_message.Message):
     PACK_FIELD_NUMBER: _builtins.int
     WRITTEN_AT_MS_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     version: _builtins.int
+    """1: as accepted; 2: `account_id` is set"""
     pack: _builtins.str
     """ULID"""
     written_at_ms: _builtins.int
+    account_id: _builtins.int
+    """Not 0: the janitor wrote these messages again for this account, from packs in which they were accepted. Its mailbox
+    rows name them, and nobody is to be served from here again. Envelopes keep only the account's own recipients.
+    """
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackEntry]: ...
     def __init__(
@@ -362,10 +368,11 @@ class PackIndex(_message.Message):
         pack: _builtins.str = ...,
         written_at_ms: _builtins.int = ...,
         entries: _abc.Iterable[Global___PackEntry] | None = ...,
+        account_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "pack", b"pack", "version", b"version", "written_at_ms", b"written_at_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "entries", b"entries", "pack", b"pack", "version", b"version", "written_at_ms", b"written_at_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,6 +35,15 @@ bHfFBBUVVFQlQx
 """
 """A pack of format version 1, as first written. It must stay readable for ever: never make it anew."""
 
+REWRITTEN = """
+KLUv/SBcpQIAwgUUGZCnbVC00k+LTYjI1mT2GFOlyGvlaHY9owN25UcTyStMZDM2L4SFIxPyQGDY2RmOnE3Q9HGCroBd87v06tchU6Fo1rBL1JafhBL
+xItGgVYAAU3ViamVjdDogcGxhaW4NCg0KU3RvcmVkIGFzIGl0IGlzLg0KCAISGjAxS0FSMEc5VzBHMDFERU5QQUNLMDAwMDAyGMjT37SrMyKEAQpaCh
+owMUtBUjBHOVcwMDAwMDAwMDAwMDAwMDAwMRINYUBleGFtcGxlLm9yZxomCAcSD2JAcGFxdWVib3QudGVzdBoRYit4QHBhcXVlYm90LnRlc3RIgNDft
+KszGF0gXCogKLOOHdXnZNoREelqAz9z2bShZdHeAT8BsvBZgf0GdqcwASJGChwKGjAxS0FSMEc5VzAwMDAwMDAwMDAwMDAwMDAyEF0YJCAkKiAsFyEc
+jDv4+EURMaH9zTKAgf2Q82rsiYZVRuNHPAiF5igH9gAAAAga64tRDE50UEFRVUVCVDE=
+"""
+"""A pack of format version 2, as first written: the same messages, written again for account 7."""
+
 FIRST = b"From: a@example.org\r\nTo: b@paquebot.test\r\nSubject: golden\r\n\r\nThis pack must stay readable.\r\n"
 SECOND = b"Subject: plain\r\n\r\nStored as it is.\r\n"
 
@@ -61,6 +70,26 @@ def test_version_1_stays_readable() -> None:
     assert second.envelope == Envelope(queue_id="01KAR0G9W00000000000000002")
     assert read(pack) == [FIRST, SECOND]
     assert [entry.sha256 for entry in index.entries] == [hashlib.sha256(raw).digest() for raw in (FIRST, SECOND)]
+
+
+def test_version_2_stays_readable() -> None:
+    pack = base64.b64decode(REWRITTEN)
+    index = parse_index(pack)
+    assert (index.version, index.pack, index.account_id) == (2, "01KAR0G9W0G01DENPACK000002", 7)
+    assert [entry.envelope.queue_id[-1] for entry in index.entries] == ["1", "2"]
+    assert [recipient.account_id for recipient in index.entries[0].envelope.local] == [7]
+    assert read(pack) == [FIRST, SECOND]
+
+
+def test_a_pack_as_accepted_is_still_written_as_version_1() -> None:
+    """Octet for octet: the golden pack's stored messages, put into a new one, give the golden pack."""
+    pack = base64.b64decode(GOLDEN)
+    index = parse_index(pack)
+    writer = PackWriter(index.pack)
+    for entry in index.entries:
+        stored = pack[entry.offset : entry.offset + entry.length]
+        writer.add(entry.envelope, Frame(stored, entry.size, entry.sha256, entry.compression))
+    assert writer.finish(index.written_at_ms) == pack
 
 
 @given(st.lists(st.binary(max_size=2000), max_size=8), st.integers(0, 2**48))
@@ -100,9 +129,11 @@ def test_any_octets_are_read_or_bad(octets: bytes) -> None:
 
 
 def test_another_version_is_not_read() -> None:
-    index = PackIndex(version=2).SerializeToString()
-    with pytest.raises(BadPack, match="format version 2"):
-        parse_index(index + TRAILER.pack(len(index), hashlib.sha256(index).digest()[:8], MAGIC))
+    """Nor one whose index does not tell what its version promises."""
+    for version, account_id in ((3, 0), (0, 0), (2, 0), (1, 7)):
+        index = PackIndex(version=version, account_id=account_id).SerializeToString()
+        with pytest.raises(BadPack, match=f"format version {version}"):
+            parse_index(index + TRAILER.pack(len(index), hashlib.sha256(index).digest()[:8], MAGIC))
 
 
 def written(raw: bytes) -> tuple[BlobRef, bytes]:

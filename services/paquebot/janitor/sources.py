@@ -1,0 +1,146 @@
+"""Stored messages read from the packs in which they lie, as they are and with what those packs say of them.
+
+A small pack is one request for its entries and its index; of a large one the index and runs of neighbours are read.
+What was read last is kept within a bound: the next account's messages often lie in the same packs.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from paquebot.blobs import BadPack, BlobMissing, BlobStore
+from paquebot.blobs.pack import Frame, decode_entry, entry_ref, parse_index
+from paquebot.blobs.store import PackInfo
+from paquebot.observability.log import Log
+from paquebot.v1.mail_pb2 import BlobRef, Envelope, PackEntry
+
+_log = Log("paquebot.janitor")
+
+_START_OCTETS = 256 * 1024
+_GAP_OCTETS = 64 * 1024
+_CACHE_OCTETS = 48 * 2**20
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A message as it is stored, ready for another pack."""
+
+    old: BlobRef
+    envelope: Envelope
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A pack, read: its index by offset and its first octets."""
+
+    entries: dict[int, PackEntry]
+    start: bytes
+    octets: int
+    """What keeping it costs."""
+
+
+class Sources:
+    """One for a run."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._kept: OrderedDict[str, _Source] = OrderedDict()
+        self._octets = 0
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._backwards = False
+
+    async def copies(self, refs: Sequence[BlobRef]) -> list[Copy]:
+        """The messages of `refs` in their order, each compared with its SHA-256; one that cannot be read is logged
+        and left out. Raises BlobsUnavailable."""
+        by_pack: dict[str, list[BlobRef]] = {}
+        for ref in refs:
+            by_pack.setdefault(ref.pack, []).append(ref)
+        # To and fro, so that what an account read last is there for the next: in one direction only, packs that do not
+        # all fit would each be gone before they are asked for again.
+        self._backwards = not self._backwards
+        in_turn = sorted(by_pack, reverse=self._backwards)
+        groups = await asyncio.gather(*(self._of_pack(pack, by_pack[pack]) for pack in in_turn))
+        found = {(copy.old.pack, copy.old.offset): copy for group in groups for copy in group}
+        places = ((ref.pack, ref.offset) for ref in refs)
+        return [found[place] for place in places if place in found]
+
+    async def _of_pack(self, pack: str, refs: list[BlobRef]) -> list[Copy]:
+        try:
+            async with self._turn:
+                source = await self._source(pack)
+                return list(_checked(source, refs, await self._stored(pack, source, refs)))
+        except (BlobMissing, BadPack) as error:
+            _log.error("pack_not_compacted", pack=pack, reason=str(error))
+            return []
+
+    async def _source(self, pack: str) -> _Source:
+        kept = self._kept.get(pack)
+        if kept is not None:
+            self._kept.move_to_end(pack)
+            return kept
+        start, octets = await self._blobs.read_start(pack, _START_OCTETS)
+        whole = octets == len(start)
+        index = parse_index(start) if whole else await self._blobs.read_index(PackInfo(pack, octets))
+        cost = len(start) + 4 * index.ByteSize() + 4096
+        source = _Source({entry.offset: entry for entry in index.entries}, start, cost)
+        self._keep(pack, source)
+        return source
+
+    def _keep(self, pack: str, source: _Source) -> None:
+        if pack not in self._kept:
+            self._kept[pack] = source
+            self._octets += source.octets
+        while self._octets > _CACHE_OCTETS and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._octets -= dropped.octets
+
+    async def _stored(self, pack: str, source: _Source, refs: Iterable[BlobRef]) -> dict[int, bytes]:
+        """Stored octets by offset."""
+        found: dict[int, bytes] = {}
+        far: list[BlobRef] = []
+        for ref in refs:
+            if ref.offset + ref.length <= len(source.start):
+                found[ref.offset] = source.start[ref.offset : ref.offset + ref.length]
+            else:
+                far.append(ref)
+        for run in _runs(far):
+            first, end = run[0].offset, run[-1].offset + run[-1].length
+            data = await self._blobs.read_range(pack, first, end - first)
+            found |= {ref.offset: data[ref.offset - first : ref.offset - first + ref.length] for ref in run}
+        return found
+
+
+def _runs(refs: Iterable[BlobRef]) -> list[list[BlobRef]]:
+    """Neighbours to read together; entries do not overlap."""
+    runs: list[list[BlobRef]] = []
+    end = 0
+    for ref in sorted(refs, key=lambda ref: ref.offset):
+        if runs and ref.offset - end <= _GAP_OCTETS:
+            runs[-1].append(ref)
+        else:
+            runs.append([ref])
+        end = ref.offset + ref.length
+    return runs
+
+
+def _checked(source: _Source, refs: Iterable[BlobRef], stored: dict[int, bytes]) -> Iterable[Copy]:
+    for ref in refs:
+        entry, data = source.entries.get(ref.offset), stored[ref.offset]
+        if entry is None or entry_ref(ref.pack, entry) != ref:
+            _log.error(
+                "message_not_compacted", pack=ref.pack, offset=ref.offset, reason="the index knows no such entry"
+            )
+            continue
+        try:
+            raw = decode_entry(ref, data)
+        except BadPack as error:
+            _log.error("message_not_compacted", pack=ref.pack, offset=ref.offset, reason=str(error))
+            continue
+        if hashlib.sha256(raw).digest() != entry.sha256:
+            _log.error("message_not_compacted", pack=ref.pack, offset=ref.offset, reason="does not match its SHA-256")
+            continue
+        yield Copy(ref, entry.envelope, Frame(data, entry.size, entry.sha256, entry.compression))

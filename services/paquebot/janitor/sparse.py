@@ -1,0 +1,61 @@
+"""Mostly dead packs: what lives in them is worth writing elsewhere, so that they can go.
+
+`sweep` sees every pack's size and what of it is alive, but not how much of the size is the index: packs that may be
+sparse by an estimate are collected there, and their indexes tell.
+"""
+
+from dataclasses import dataclass, field
+
+from paquebot.blobs import BadPack, BlobMissing
+from paquebot.blobs.store import PackInfo
+from paquebot.janitor.stores import Stores
+from paquebot.mailstore import PackLiveness
+from paquebot.observability.log import Log
+
+_log = Log("paquebot.janitor")
+
+_INDEX_OCTETS = 512  # of one entry in most indexes, or less
+_GAIN_OCTETS = 64 * 1024  # that each new pack must free: one request to write it costs as much as a year of these
+_MOST = 1000  # of a run: each costs a request or two
+
+
+@dataclass(slots=True)
+class SparsePacks:
+    """Collects candidates during a sweep."""
+
+    live_share: float
+    found: int = 0
+    _candidates: list[PackInfo] = field(default_factory=list)
+
+    def consider(self, info: PackInfo, live: PackLiveness) -> None:
+        dead = info.octets - live.octets - live.entries * _INDEX_OCTETS
+        if dead >= _GAIN_OCTETS and dead > (1 - self.live_share) * info.octets and len(self._candidates) < _MOST:
+            self._candidates.append(info)
+
+    async def by_account(self, stores: Stores) -> dict[int, set[str]]:
+        """Account id → mostly dead packs from which its messages should go.
+        Raises BlobsUnavailable, PostgresUnavailable."""
+        found: dict[int, set[str]] = {}
+        for info in self._candidates:
+            try:
+                index = await stores.blobs.read_index(info)
+            except (BlobMissing, BadPack) as error:
+                _log.error("pack_unreadable", pack=info.pack, reason=str(error))
+                continue
+            stored = sum(entry.length for entry in index.entries)
+            accounts = await self._leaving(stores, info.pack, stored)
+            self.found += bool(accounts)
+            for account_id in accounts:
+                found.setdefault(account_id, set()).add(info.pack)
+        return found
+
+    async def _leaving(self, stores: Stores, pack: str, stored: int) -> set[int]:
+        """The accounts that use a pack of `stored` octets of messages, when little of it is alive; else none. Each
+        account takes a copy of its own."""
+        copies: dict[tuple[int, int], int] = {}
+        async for use in stores.mailstore.blobs_of_packs([pack]):
+            copies[use.account_id, use.blob.offset] = use.blob.length
+        accounts = {account_id for account_id, _ in copies}
+        octets = sum(copies.values())
+        worth = octets < self.live_share * stored and stored - octets >= len(accounts) * _GAIN_OCTETS
+        return accounts if worth else set()

@@ -1,0 +1,31 @@
+"""Settings of the compaction: what they default to, and that a wrong one is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from paquebot.janitor.compaction_settings import CompactionSettings
+from paquebot.runtime.settings import SettingsError, describe, load
+
+
+def test_read_from_the_environment() -> None:
+    found = load(CompactionSettings, {"PAQUEBOT_JANITOR_COMPACT": "no", "PAQUEBOT_JANITOR_COMPACT_MESSAGE": "2MiB"})
+    assert (found.enabled, found.saved_packs, found.age) == (False, 16, 86400.0)
+    rule = found.rule()
+    assert (rule.pack_octets, rule.share_octets) == (4 * 2**20, 2**20)
+    assert rule.floor_octets == 2**20  # no more than what a share may be, whatever a message may be
+    assert all(name.startswith("PAQUEBOT_JANITOR_") and help_ for name, _, help_ in describe(CompactionSettings))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JANITOR_COMPACT_PACKS", "0"),
+        ("JANITOR_PACK_OCTETS", "1"),
+        ("JANITOR_PACK_OCTETS", "1GiB"),
+        ("JANITOR_LIVE_SHARE", "1.5"),
+    ],
+)
+def test_a_wrong_one_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"PAQUEBOT_{name}"):
+        load(CompactionSettings, {f"PAQUEBOT_{name}": value})
