@@ -14,10 +14,14 @@ from paquebot.cli.connection import DataOption, client_environment, refuse_setti
 from paquebot.cli.migrate import migrate_command
 from paquebot.cli.patience import duration
 from paquebot.cli.presentation import JsonOption, Record, print_record
+from paquebot.janitor.rebuild import NotEmpty, rebuild
 from paquebot.janitor.recover import recover
+from paquebot.janitor.snapshot import StrangeBucket, snapshot
+from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verify import verify
+from paquebot.mailstore.snapshots import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.postgres import PostgresUnavailable
@@ -61,19 +65,73 @@ def _recover(
     since: Annotated[
         float, typer.Option(parser=duration, metavar="TIME", help="How far back to look, such as 12h or 7d.")
     ] = "7d",  # type: ignore[assignment]
+    rebuild_too: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="PostgreSQL's mailstore is lost and the bucket kept: bring every message back to its account.",
+        ),
+    ] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="With --rebuild: add to a mailstore that holds mail already.")
+    ] = False,
+    settle: Annotated[
+        float,
+        typer.Option(
+            parser=duration,
+            metavar="TIME",
+            help="With --rebuild: how long jobs may be on their way to the stream; 0s when all services are stopped.",
+        ),
+    ] = "60s",  # type: ignore[assignment]
     dry_run: DryRun = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Queue again what recent packs hold and nobody delivered, relayed or queued: after a lost stream."""
+    """Queue again what recent packs hold and nobody delivered, relayed or queued: after a lost stream.
+
+    With --rebuild: make a lost mailstore again, on migrated, empty tables. Folders, flags and UIDs are those of the
+    newest snapshot that the janitor wrote; what came later goes to INBOX, and what was expunged later may come back.
+    Nothing is relayed. Killed at any point, run it again.
+    """
+    if rebuild_too and dry_run:
+        raise typer.BadParameter("--rebuild has no --dry-run: it adds to the mailstore and deletes nothing")
+    if rebuild_too:
+        rebuilt = run_on_stores(data, lambda stores, _: rebuild(stores, merge=merge, say=_say, settle=settle))
+        print_record(_record(rebuilt), as_json=as_json)
+        return
     result = run_on_stores(data, lambda stores, _: recover(stores, since=since, dry_run=dry_run))
     print_record(_record(result), as_json=as_json)
 
 
-def _janitor(dry_run: DryRun = False, as_json: JsonOption = False, data: DataOption = None) -> None:
-    """Delete packs that nobody needs any more, and old records of deliveries and relays."""
-    result = run_on_stores(data, lambda stores, settings: sweep(stores, settings, dry_run=dry_run))
-    print_record(_record(result), as_json=as_json)
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _janitor(
+    dry_run: DryRun = False,
+    snapshot_only: Annotated[
+        bool, typer.Option("--snapshot-only", help="Only write a snapshot of the mailstore's metadata.")
+    ] = False,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Delete packs that nobody needs any more, and old records of deliveries and relays.
+
+    Then write a snapshot of all mailboxes and flags that changed into the bucket, for `paquebot recover --rebuild`.
+    """
+    if dry_run and snapshot_only:
+        raise typer.BadParameter("--dry-run writes no snapshot, so nothing is left of --snapshot-only")
+
+    async def work(stores: Stores, settings: JanitorSettings) -> Record:
+        record: Record = {}
+        if not snapshot_only:
+            record |= _record(await sweep(stores, settings, dry_run=dry_run))
+        if not dry_run and settings.snapshot:
+            found = _record(await snapshot(stores, settings))
+            record |= {f"snapshot_{name}": value for name, value in found.items()}
+        return record
+
+    print_record(run_on_stores(data, work), as_json=as_json)
 
 
 def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Awaitable[T]]) -> T:
@@ -103,6 +161,18 @@ def _guarded(work: Callable[[], T]) -> T:
         typer.echo(f"paquebot: S3 does not answer as it should ({error}); try again when it does", err=True)
     except QueueUnavailable as error:
         typer.echo(f"paquebot: NATS does not answer as it should ({error}); try again when it does", err=True)
+    except BadSnapshot as error:
+        typer.echo(f"paquebot: a snapshot in the bucket is damaged ({error}); see docs/backup.md", err=True)
+    except StrangeBucket as error:
+        typer.echo(
+            f"paquebot: {error}; nothing was done. Was the mailstore lost? Then run paquebot recover --rebuild. "
+            "Is the old mail not wanted? Then give this mailstore an empty bucket",
+            err=True,
+        )
+    except NotEmpty as error:
+        typer.echo(f"paquebot: {error}; nothing was done. To add the bucket's mail to it: --merge", err=True)
+    except UpkeepBusy as error:
+        typer.echo(f"paquebot: {error}; try again when it has ended", err=True)
     except (PostgresUnavailable, OSError) as error:
         typer.echo(f"paquebot: PostgreSQL does not answer ({error}); try again when it does", err=True)
     raise typer.Exit(1)

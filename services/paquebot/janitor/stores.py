@@ -27,6 +27,9 @@ class JanitorSettings:
     expunged_age: Seconds = setting(
         "JANITOR_EXPUNGED_AGE", Seconds(90 * 86400.0), help="how long IMAP clients can learn what was expunged"
     )
+    snapshot: bool = setting(
+        "JANITOR_SNAPSHOT", True, help="write the mailboxes' metadata into the bucket, for recover --rebuild"
+    )
 
     def __post_init__(self) -> None:
         if self.records_age < self.orphan_age:
