@@ -13,7 +13,7 @@ from paquebot.blobs import BlobsUnavailable
 from paquebot.cli.connection import DataOption, client_environment, refuse_settings
 from paquebot.cli.migrate import migrate_command
 from paquebot.cli.patience import duration
-from paquebot.cli.presentation import JsonOption, Record, print_record
+from paquebot.cli.presentation import JsonOption, Record, Value, print_record
 from paquebot.janitor.rebuild import NotEmpty, rebuild
 from paquebot.janitor.recover import recover
 from paquebot.janitor.snapshot import StrangeBucket, snapshot
@@ -123,7 +123,7 @@ def _janitor(
         raise typer.BadParameter("--dry-run writes no snapshot, so nothing is left of --snapshot-only")
 
     async def work(stores: Stores, settings: JanitorSettings) -> Record:
-        record: Record = {}
+        record: dict[str, Value] = {}
         if not snapshot_only:
             record |= _record(await sweep(stores, settings, dry_run=dry_run))
         if not dry_run and settings.snapshot:
@@ -178,7 +178,7 @@ def _guarded(work: Callable[[], T]) -> T:
     raise typer.Exit(1)
 
 
-def _record(result: object) -> Record:
+def _record(result: object) -> dict[str, Value]:
     assert dataclasses.is_dataclass(result)
     assert not isinstance(result, type)
     return dataclasses.asdict(result)

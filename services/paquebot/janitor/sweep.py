@@ -43,8 +43,8 @@ class Swept:
 
 
 async def sweep(stores: Stores, settings: JanitorSettings, *, dry_run: bool = False) -> Swept:
-    """Raises StrangeBucket, BadSnapshot, BlobsUnavailable, QueueUnavailable, PostgresUnavailable: what was deleted until
-    then stays so."""
+    """Raises StrangeBucket, BadSnapshot, BlobsUnavailable, QueueUnavailable, PostgresUnavailable: what was deleted
+    until then stays so."""
     result = Swept()
     await known_bucket(stores)  # or all packs would look dead after a loss of the mailstore
     if not dry_run:

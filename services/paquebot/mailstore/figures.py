@@ -18,12 +18,17 @@ BYTES = gauge(
     "Bytes of the messages in all mailboxes, before compression, a copy counted again; counted every five minutes",
     across=Across.MAX,
 )
+SNAPSHOT = gauge(
+    "paquebot_mailstore_snapshot_timestamp_seconds",
+    "Unix time of the janitor's newest snapshot of the metadata in the bucket, 0: none; read every five minutes",
+)
 
 EVERY_SECONDS = 300.0
 _TOTALS = """
 SELECT count(*) AS accounts, coalesce(sum(messages), 0)::bigint AS messages, coalesce(sum(octets), 0)::bigint AS octets
 FROM mailstore.accounts WHERE deleted_at IS NULL
 """
+_SNAPSHOT = "SELECT coalesce(extract(epoch FROM max(finished_at)), 0)::float8 FROM mailstore.snapshot_runs"
 
 
 async def observe(postgres: Postgres) -> None:
@@ -32,6 +37,7 @@ async def observe(postgres: Postgres) -> None:
     ACCOUNTS.set(row["accounts"])
     MESSAGES.set(row["messages"])
     BYTES.set(row["octets"])
+    SNAPSHOT.set(await postgres.fetchval("snapshot_time", _SNAPSHOT))
 
 
 async def observe_for_ever(postgres: Postgres) -> None:
