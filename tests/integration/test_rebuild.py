@@ -17,6 +17,7 @@ from paquebot.janitor import rebuild_packs, snapshot_objects
 from paquebot.janitor.accounting import read_stream
 from paquebot.janitor.rebuild import NotEmpty, Rebuilt, rebuild
 from paquebot.janitor.recover import recover
+from paquebot.janitor.restored import Leapt, leap_over
 from paquebot.janitor.snapshot import Snapshotted, StrangeBucket, snapshot
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import sweep
@@ -374,7 +375,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it."""
 
 
-@pytest.mark.parametrize("step", range(1, 26, 3))
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 9, 10])
 async def test_killed_at_any_statement_and_run_again(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -404,12 +405,8 @@ async def test_killed_at_any_statement_and_run_again(
     with monkeypatch.context() as patch:
         patch.setattr(Postgres, "run", counted)
         patch.setattr(Postgres, "execute", counted_too)
-        try:
+        with pytest.raises(Killed):
             await rebuild(platform.stores, merge=False, say=platform.said.append, settle=0)
-        except Killed:
-            pass
-        else:
-            pytest.skip(f"a whole rebuild takes fewer than {step} transactions")
     with pytest.raises(StrangeBucket):  # upkeep waits until the mailstore is whole
         await sweep(platform.stores, platform.settings)
     await platform.rebuild()
@@ -470,6 +467,45 @@ async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Pl
     await platform.rebuild(merge=True)  # once more: each message is there already
     assert await platform.subjects(ALICE) == ["early bird", *subjects["INBOX"]]
     await platform.snapshot()
+
+
+async def test_a_restored_backup_gives_no_uid_twice(platform: Platform) -> None:
+    """PostgreSQL was restored from a backup that is older than the newest snapshot."""
+    await furnish(platform)
+    await platform.snapshot()
+    tables = ("accounts", "mailboxes", "messages", "subscriptions", "deliveries", "expunged")
+    for table in tables:
+        await platform.stores.postgres.execute("test", f"CREATE TABLE public.{table} AS TABLE mailstore.{table}")
+    before = await platform.contents(ALICE)
+    seen = {uid: facts[0] for uid, facts in before["INBOX"].items()}
+    validity = (await platform.mailstore.find_mailbox(ALICE, "INBOX")).uid_validity
+    unknown = await platform.mailstore.create_mailbox(BOB, "Made after the snapshot")
+    later = [await platform.arrive(f"later-{number}", ALICE) for number in range(3)]
+    await platform.mailstore.store_flags(ALICE, INBOX_ID, [1], FlagOp.REMOVE, flags=Flag.SEEN)
+    seen |= {uid: facts[0] for uid, facts in (await platform.contents(ALICE))["INBOX"].items()}
+    mod_seq = (await platform.mailstore.find_mailbox(ALICE, "INBOX")).highest_mod_seq
+    for table in tables:
+        await platform.stores.postgres.execute("test", f"TRUNCATE mailstore.{table}")
+        await platform.stores.postgres.execute("test", f"INSERT INTO mailstore.{table} TABLE public.{table}")
+    extra = await platform.mailstore.create_mailbox(BOB, "Not in the snapshot")
+
+    assert await leap_over(platform.stores) == Leapt(accounts=2, mailboxes=15, renewed=1)
+    await recover(platform.stores, since=WEEK, settle=0)
+    await platform.deliver()
+    now = (await platform.contents(ALICE))["INBOX"]
+    assert {uid: facts for uid, facts in now.items() if uid in before["INBOX"]} == before["INBOX"]
+    assert [facts[0] for facts in now.values()][-3:] == later
+    for uid, facts in now.items():
+        assert seen.setdefault(uid, facts[0]) == facts[0], "another message under a known UID"
+    assert (await platform.mailstore.find_mailbox(ALICE, "INBOX")).uid_validity == validity
+    assert (await platform.mailstore.find_mailbox(BOB, extra.name)).uid_validity > extra.uid_validity
+    made = await platform.mailstore.create_mailbox(BOB, unknown.name)
+    assert made.uid_validity > unknown.uid_validity
+    assert made.mailbox_id > unknown.mailbox_id
+    changes = await platform.mailstore.changes_since(ALICE, INBOX_ID, mod_seq)
+    assert set(changes.rows.uids) == set(now)
+    assert changes.expunged is None
+    assert await platform.mailstore.check() == []
 
 
 async def test_only_accounts_that_changed_are_written(platform: Platform) -> None:

@@ -16,6 +16,7 @@ from paquebot.cli.patience import duration
 from paquebot.cli.presentation import JsonOption, Record, Value, print_record
 from paquebot.janitor.rebuild import NotEmpty, rebuild
 from paquebot.janitor.recover import recover
+from paquebot.janitor.restored import leap_over
 from paquebot.janitor.snapshot import StrangeBucket, snapshot
 from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
@@ -72,6 +73,13 @@ def _recover(
             help="PostgreSQL's mailstore is lost and the bucket kept: bring every message back to its account.",
         ),
     ] = False,
+    restored: Annotated[
+        bool,
+        typer.Option(
+            "--restored",
+            help="PostgreSQL was restored from a backup: first leap over all UIDs that were given after it.",
+        ),
+    ] = False,
     merge: Annotated[
         bool, typer.Option("--merge", help="With --rebuild: add to a mailstore that holds mail already.")
     ] = False,
@@ -80,7 +88,7 @@ def _recover(
         typer.Option(
             parser=duration,
             metavar="TIME",
-            help="With --rebuild: how long jobs may be on their way to the stream; 0s when all services are stopped.",
+            help="How long jobs may be on their way to the stream; 0s when all services are stopped.",
         ),
     ] = "60s",  # type: ignore[assignment]
     dry_run: DryRun = False,
@@ -89,18 +97,26 @@ def _recover(
 ) -> None:
     """Queue again what recent packs hold and nobody delivered, relayed or queued: after a lost stream.
 
+    With --restored: stop all services before it, for no UID may be given in between.
     With --rebuild: make a lost mailstore again, on migrated, empty tables. Folders, flags and UIDs are those of the
     newest snapshot that the janitor wrote; what came later goes to INBOX, and what was expunged later may come back.
     Nothing is relayed. Killed at any point, run it again.
     """
-    if rebuild_too and dry_run:
-        raise typer.BadParameter("--rebuild has no --dry-run: it adds to the mailstore and deletes nothing")
+    if dry_run and (rebuild_too or restored):
+        raise typer.BadParameter("--rebuild and --restored have no --dry-run")
+    if rebuild_too and restored:
+        raise typer.BadParameter("--rebuild makes a lost mailstore, --restored goes on with a restored one: give one")
     if rebuild_too:
         rebuilt = run_on_stores(data, lambda stores, _: rebuild(stores, merge=merge, say=_say, settle=settle))
         print_record(_record(rebuilt), as_json=as_json)
         return
-    result = run_on_stores(data, lambda stores, _: recover(stores, since=since, dry_run=dry_run))
-    print_record(_record(result), as_json=as_json)
+
+    async def work(stores: Stores, _: JanitorSettings) -> Record:
+        leapt = _record(await leap_over(stores)) if restored else {}
+        found = _record(await recover(stores, since=since, settle=settle, dry_run=dry_run))
+        return found | {f"leapt_{name}": value for name, value in leapt.items()}
+
+    print_record(run_on_stores(data, work), as_json=as_json)
 
 
 def _say(line: str) -> None:

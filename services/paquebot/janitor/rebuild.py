@@ -26,9 +26,6 @@ from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry, SnapshotPar
 
 _log = Log("paquebot.rebuild")
 
-_CLOCKS_MS = 600_000
-"""How far the clocks of two hosts may differ: a rebuild that may be newer than a snapshot counts as newer."""
-
 Say = Callable[[str], None]
 """Told where the rebuild stands: a line for the person who waits."""
 
@@ -145,7 +142,7 @@ async def _restore_accounts(stores: Stores, work: Rebuild, result: Rebuilt, say:
         rules = await rebuilding.rules(stores.postgres, page)
         for account_id in page:
             taken_ms = rules[account_id].taken_at.timestamp() * 1000 if account_id in rules else 0
-            newer = sum(mark > taken_ms - _CLOCKS_MS for mark in marks)
+            newer = sum(mark > taken_ms - objects.CLOCKS_MS for mark in marks)
             restored = await restoring.restore(stores.postgres, account_id, Leap(newer, len(marks)))
             result.accounts += 1
             result.restored += restored.restored

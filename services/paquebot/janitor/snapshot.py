@@ -63,7 +63,7 @@ async def _snapshot(stores: Stores, settings: JanitorSettings, before: SnapshotR
     writer, manifest = objects.ObjectWriter(stores.blobs), objects.ManifestWriter(stores.blobs)
     result = Snapshotted(run=manifest.run)
     stale = await _stale_objects(stores.blobs, before)
-    previous = _Previous(_readable_entries(stores.blobs, before))
+    previous = objects.Following(readable_entries(stores.blobs, before))
     promises: list[Promise] = []
     async for account_id, signature in snapshots.signatures(stores.postgres):
         entry = await previous.entry(account_id)
@@ -114,22 +114,7 @@ async def _parts(account_id: int, export: Export) -> AsyncIterator[SnapshotPart]
     yield part
 
 
-@dataclass(slots=True)
-class _Previous:
-    """The entries of the run before, asked for in order of the accounts' ids."""
-
-    source: AsyncIterator[SnapshotEntry]
-    waiting: SnapshotEntry | None = None
-
-    async def entry(self, account_id: int) -> SnapshotEntry | None:
-        while self.waiting is None or self.waiting.account_id < account_id:
-            self.waiting = await anext(self.source, None)
-            if self.waiting is None:
-                return None
-        return self.waiting if self.waiting.account_id == account_id else None
-
-
-async def _readable_entries(blobs: BlobStore, run: SnapshotRun | None) -> AsyncIterator[SnapshotEntry]:
+async def readable_entries(blobs: BlobStore, run: SnapshotRun | None) -> AsyncIterator[SnapshotEntry]:
     """Up to where the manifest is damaged: the accounts after that are written anew."""
     if run is None:
         return
@@ -163,7 +148,7 @@ async def _counted(blobs: BlobStore, run: SnapshotRun) -> _Objects:
     found = _Objects()
     async for key, octets in blobs.list_objects(objects.OBJECTS):
         found.all[key.removeprefix(objects.OBJECTS)] = octets
-    async for entry in _readable_entries(blobs, run):
+    async for entry in readable_entries(blobs, run):
         found.count(list(entry.places))
     return found
 
@@ -176,7 +161,7 @@ async def _stale_objects(blobs: BlobStore, run: SnapshotRun | None) -> set[str]:
     return {name for name, octets in found.live.items() if octets * 2 < found.all.get(name, 0)}
 
 
-async def _remove_old(blobs: BlobStore, run: SnapshotRun, safe_age_ms: int = _SAFE_AGE_MS) -> int:
+async def _remove_old(blobs: BlobStore, run: SnapshotRun) -> int:
     """Keep `run` and the one before it; delete older manifests, and objects that neither names and that are older than
     a safe age."""
     manifests = [key async for key, _ in blobs.list_objects(objects.RUNS)]
@@ -193,7 +178,7 @@ async def _remove_old(blobs: BlobStore, run: SnapshotRun, safe_age_ms: int = _SA
     except BadSnapshot as error:
         _log.error("manifest_damaged", reason=str(error))
         return len(doomed)  # what it names is not known
-    old_ms = _now_ms() - safe_age_ms
+    old_ms = _now_ms() - _SAFE_AGE_MS
     unnamed = [
         key
         async for key, _ in blobs.list_objects(objects.OBJECTS)

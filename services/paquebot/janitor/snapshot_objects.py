@@ -39,6 +39,9 @@ RUNS = PREFIX + "runs/"
 REBUILDS = PREFIX + "rebuilds/"
 COMPLETE = "complete"
 
+CLOCKS_MS = 600_000
+"""How far the clocks of two hosts may differ: a rebuild that may be newer than a snapshot counts as newer."""
+
 _TRAILER = struct.Struct("<I8s8s")
 _MAX_FRAME = 64 * 2**20
 _OBJECT_OCTETS = 8 * 2**20
@@ -202,6 +205,22 @@ async def entries(blobs: BlobStore, run: SnapshotRun, after: int = 0) -> AsyncIt
         for entry in page.entries:
             if entry.account_id > after:
                 yield entry
+
+
+@dataclass(slots=True)
+class Following:
+    """Entries asked for one by one, in order of the accounts' ids."""
+
+    source: AsyncIterator[SnapshotEntry]
+    waiting: SnapshotEntry | None = None
+
+    async def entry(self, account_id: int) -> SnapshotEntry | None:
+        """The account's; None: there is none."""
+        while self.waiting is None or self.waiting.account_id < account_id:
+            self.waiting = await anext(self.source, None)
+            if self.waiting is None:
+                return None
+        return self.waiting if self.waiting.account_id == account_id else None
 
 
 # Rebuilds

@@ -16,11 +16,11 @@ from paquebot.mailstore.snapshots import NO_UID, UID_ROOM
 from paquebot.runtime.postgres import Connection, Postgres
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotMailbox
 
-_MOD_SEQ_LEAP = 2**40
+MOD_SEQ_LEAP = 2**40
 """More changes than a mailbox can see between two snapshots; there is room for eight million leaps."""
-_ID_LEAP = 2**20
+ID_LEAP = 2**20
 """More mailboxes than an account can make, delete and rename between two snapshots: each is a transaction."""
-_LARGE_ACCOUNT_SECONDS = 3600.0
+LARGE_ACCOUNT_SECONDS = 3600.0
 
 _ACCOUNTS = "SELECT account_id FROM mailstore.rebuild_accounts WHERE account_id > $1 ORDER BY account_id LIMIT 500"
 
@@ -64,7 +64,7 @@ async def restore(postgres: Postgres, account_id: int, leap: Leap) -> Restored:
     """Idempotent: an account that is done is not gathered any more."""
 
     async def work(connection: Connection) -> Restored:
-        await connection.execute(f"SET LOCAL statement_timeout = '{_LARGE_ACCOUNT_SECONDS:g}s'")
+        await connection.execute(f"SET LOCAL statement_timeout = '{LARGE_ACCOUNT_SECONDS:g}s'")
         stored = await connection.fetchrow(_SNAPSHOT, account_id)
         result = Restored()
         if stored is None:
@@ -87,7 +87,7 @@ async def restore(postgres: Postgres, account_id: int, leap: Leap) -> Restored:
 
 async def _run(connection: Connection, sql: str, *args: object) -> int:
     """Rows that the statement changed; it may take as long as a large account needs."""
-    status: str = await connection.execute(sql, *args, timeout=_LARGE_ACCOUNT_SECONDS)
+    status: str = await connection.execute(sql, *args, timeout=LARGE_ACCOUNT_SECONDS)
     return int(status.rpartition(" ")[2])
 
 
@@ -107,7 +107,7 @@ async def _without_snapshot(connection: Connection, account_id: int, leap: Leap,
     """A new account; its UIDVALIDITY is none that the lost one ever had."""
     if is_new:
         await add_accounts(connection, [account_id])
-        await connection.execute(_NEW_VALIDITY, account_id, (leap.ever + 1) * _ID_LEAP)
+        await connection.execute(_NEW_VALIDITY, account_id, (leap.ever + 1) * ID_LEAP)
 
 
 # From a snapshot
@@ -137,8 +137,8 @@ _USE_IDS = "UPDATE mailstore.accounts SET last_mailbox_id = $2 WHERE account_id 
 
 async def _mailboxes(connection: Connection, account_id: int, snapshot: AccountSnapshot, leap: Leap) -> int:
     """All mailboxes of the snapshot; returns how many messages they got."""
-    ids = min(snapshot.last_mailbox_id + (leap.since_snapshot + 1) * _ID_LEAP, 2**31 - _ID_LEAP)
-    validity_leap = (leap.since_snapshot + 1) * _ID_LEAP
+    ids = min(snapshot.last_mailbox_id + (leap.since_snapshot + 1) * ID_LEAP, 2**31 - ID_LEAP)
+    validity_leap = (leap.since_snapshot + 1) * ID_LEAP
     given = await connection.fetchrow(_TAKE, account_id, ids, snapshot.last_uid_validity, validity_leap)
     next_id, uid_validity = given["last_mailbox_id"] + 1, given["last_uid_validity"]
     await connection.execute(_DROP_UNUSED, account_id, [box.name for box in snapshot.mailboxes])
@@ -188,7 +188,7 @@ async def _make(
         uid_next, ceiling = box.uid_next, NO_UID
     else:
         uid_validity = box.uid_validity
-    mod_seq = box.highest_mod_seq + (leap.since_snapshot + 1) * _MOD_SEQ_LEAP
+    mod_seq = box.highest_mod_seq + (leap.since_snapshot + 1) * MOD_SEQ_LEAP
     place = account_id, mailbox_id, box.name, uid_validity
     words, use = list(box.keywords), box.special_use or None
     await connection.execute(_MAKE, *place, uid_next, ceiling, mod_seq, words, use, box.selectable)
