@@ -28,7 +28,7 @@ async def drills(directory: Path, messages: int, *, quiet: bool = False) -> list
     async with running(directory / "data", "drill.test") as platform:
         post = mail.Post()
         say(f"sending {messages} messages, filing some, writing a snapshot")
-        await prepare(platform, post, "known", messages)
+        say(await prepare(platform, post, "known", messages))
         results = [await rebuild(platform, post, messages, say)]
         say(results[-1].line())
         results.append(await restore(platform, post, messages, directory / "backup", say))

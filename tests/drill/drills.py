@@ -74,12 +74,12 @@ async def arrived(platform: Platform, expected: Iterable[str]) -> None:
         raise Failed(f"not exactly once: {wrong}")
 
 
-async def prepare(platform: Platform, post: mail.Post, mark: str, count: int) -> None:
-    """Mail that is read and filed, and that a snapshot knows."""
+async def prepare(platform: Platform, post: mail.Post, mark: str, count: int) -> str:
+    """Mail that is read and filed, and that a snapshot knows; what the janitor said of that."""
     await asyncio.to_thread(post.send, platform, mark, count)
     await arrived(platform, post.accepted)
     await asyncio.to_thread(mail.file_some, platform)
-    await paquebot(platform.plan, "janitor", "--snapshot-only")
+    return (await paquebot(platform.plan, "janitor", "--snapshot-only")).rstrip()
 
 
 async def verified(platform: Platform) -> None:

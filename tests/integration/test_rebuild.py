@@ -3,189 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pytest
 
-from paquebot.blobs import BlobStore, BlobsUnavailable, PackWriter, new_ulid
+from paquebot.blobs import PackWriter, new_ulid
 from paquebot.blobs.pack import Frame
 from paquebot.delivery import entries
 from paquebot.janitor import rebuild_packs, snapshot_objects
 from paquebot.janitor.accounting import read_stream
-from paquebot.janitor.rebuild import NotEmpty, Rebuilt, rebuild
+from paquebot.janitor.rebuild import NotEmpty, rebuild
 from paquebot.janitor.recover import recover
 from paquebot.janitor.restored import Leapt, leap_over
-from paquebot.janitor.snapshot import Snapshotted, StrangeBucket, snapshot
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.snapshot import StrangeBucket
 from paquebot.janitor.sweep import sweep
-from paquebot.janitor.verify import verify
-from paquebot.mailstore import Delivery, Flag, FlagOp, Mailstore, NewMessage, SpecialUse
+from paquebot.mailstore import Delivery, Flag, FlagOp
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.mailstore.snapshots import UID_ROOM, UpkeepBusy, alone
-from paquebot.queue import Consumer, Queue, stream
+from paquebot.queue import Consumer, stream
 from paquebot.queue.subjects import DELIVER
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres import Postgres
-from paquebot.runtime.settings import Seconds
-from paquebot.spool import Spool, outcomes
+from paquebot.spool import outcomes
 from paquebot.spool.outcomes import Outcome
-from paquebot.v1.mail_pb2 import Envelope, LocalRecipient, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverJob
-
-ALICE, BOB = 1, 2
-WEEK = 7 * 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """What the tests do to mail, as the services do it."""
-
-    stores: Stores
-    spool: Spool
-    settings: JanitorSettings
-    said: list[str] = field(default_factory=list)
-
-    @property
-    def mailstore(self) -> Mailstore:
-        return self.stores.mailstore
-
-    async def accept(self, subject: str, *accounts: int, remote: Sequence[str] = ()) -> str:
-        """A message into the spool; not yet delivered."""
-        local = [
-            LocalRecipient(account_id=n, address=f"u{n}@paquebot.test", forward_path=f"u{n}@paquebot.test")
-            for n in accounts
-        ]
-        out = [RemoteRecipient(forward_path=path, domain=path.partition("@")[2]) for path in remote]
-        raw = f"From: a@example.org\r\nSubject: {subject}\r\nMessage-ID: <{subject}@x>\r\n\r\nHow do you do?\r\n"
-        return await self.spool.accept(Envelope(reverse_path="a@example.org", local=local, remote=out), raw.encode())
-
-    async def deliver(self) -> None:
-        """Everything that waits, with the prefix and the dates of the delivery service."""
-        consumer = Consumer(self.stores.queue, "delivery", DELIVER)
-        for job in await consumer.fetch(100, 0.1):
-            for entry in DeliverJob.FromString(job.payload).entries:
-                await self.mailstore.deliver([one.delivery for one in entries.addressed_of(entry)])
-            await job.ack()
-        await consumer.close()
-
-    async def arrive(self, subject: str, *accounts: int) -> str:
-        queue_id = await self.accept(subject, *accounts)
-        await self.deliver()
-        return queue_id
-
-    async def append(self, account_id: int, mailbox: str, subject: str, *words: str) -> None:
-        """What IMAP APPEND does."""
-        await self.mailstore.ensure_account(account_id)
-        box = await self.mailstore.find_mailbox(account_id, mailbox)
-        stored = await self.spool.store(f"Subject: {subject}\r\n\r\ndraft\r\n".encode(), account_id=account_id)
-        message = NewMessage(
-            email_id=stored.queue_id,
-            blob=stored.blob,
-            summary=stored.summary.SerializeToString(),
-            thread_key=stored.summary.thread_key,
-            internal_date=datetime.datetime(2020, 2, 29, 1, 2, 3, 456789, tzinfo=datetime.UTC),
-            flags=Flag.SEEN | Flag.DRAFT,
-            keywords=words,
-        )
-        await self.mailstore.append(account_id, box.mailbox_id, [message], quota_octets=0)
-
-    async def snapshot(self) -> Snapshotted:
-        return await snapshot(self.stores, self.settings)
-
-    async def rebuild(self, *, merge: bool = False) -> Rebuilt:
-        result = await rebuild(self.stores, merge=merge, say=self.said.append, settle=0)
-        assert await self.mailstore.check() == []
-        assert (await verify(self.stores, settle=0)).faults == []
-        return result
-
-    async def lose_mailstore(self) -> None:
-        """All rows, and with them the name: as if the schema had been dropped and migrated anew."""
-        tables = await self.stores.postgres.fetch(
-            "test",
-            "SELECT relname FROM pg_class WHERE relnamespace = 'mailstore'::regnamespace AND relkind = 'r'"
-            " AND relname <> 'schema_version'",
-        )
-        names = ", ".join(f"mailstore.{row['relname']}" for row in tables)
-        await self.stores.postgres.execute("test", f"TRUNCATE {names}")
-        await self.stores.postgres.execute(
-            "test", "INSERT INTO mailstore.identity (name) VALUES (gen_random_uuid()::text)"
-        )
-
-    async def contents(self, account_id: int) -> dict[str, dict[int, tuple[object, ...]]]:
-        """By mailbox and UID: everything of a message that must come back, its octets included."""
-        found: dict[str, dict[int, tuple[object, ...]]] = {}
-        for box in await self.mailstore.mailboxes(account_id):
-            if not box.selectable:
-                continue
-            view = await self.mailstore.snapshot(account_id, box.mailbox_id)
-            found[box.name] = {
-                message.uid: (
-                    message.email_id,
-                    message.flags,
-                    frozenset(message.keywords),
-                    message.internal_date,
-                    message.save_date,
-                    message.thread_id,
-                    message.summary,
-                    hashlib.sha256(message.prefix + await self.stores.blobs.read(message.blob)).hexdigest(),
-                )
-                async for message in self.mailstore.messages(
-                    account_id, box.mailbox_id, view.rows.uids, with_summary=True
-                )
-            }
-        return found
-
-    async def tree(self, account_id: int) -> dict[str, tuple[object, ...]]:
-        boxes = await self.mailstore.mailboxes(account_id)
-        return {
-            box.name: (box.mailbox_id, box.uid_validity, box.special_use, box.selectable, set(box.keywords))
-            for box in boxes
-        }
-
-    async def subjects(self, account_id: int, mailbox: str = "INBOX") -> list[str]:
-        box = await self.mailstore.find_mailbox(account_id, mailbox)
-        uids = (await self.mailstore.snapshot(account_id, box.mailbox_id)).rows.uids
-        found = [m async for m in self.mailstore.messages(account_id, box.mailbox_id, uids, with_summary=False)]
-        raw = [await self.stores.blobs.read(message.blob) for message in found]
-        return [text.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode() for text in raw]
-
-    async def expunge(self, account_id: int, mailbox_id: int, *uids: int) -> None:
-        await self.mailstore.remove(account_id, mailbox_id, uids)
-
-
-@pytest.fixture
-async def platform(
-    blobs: BlobStore,
-    queue: Queue,
-    migrated: Postgres,
-    spool: Spool,
-    nats_settings: NatsSettings,
-    s3_settings: S3Settings,
-    postgres_settings: PostgresSettings,
-) -> Platform:
-    settings = JanitorSettings(nats_settings, s3_settings, postgres_settings, min_age=Seconds(0.0))
-    return Platform(Stores(blobs, queue, migrated, Mailstore(migrated)), spool, settings)
-
-
-async def furnish(platform: Platform) -> None:
-    """Two accounts with shared and own mail, nested mailboxes, flags, keywords, an APPEND, a copy, an expunge."""
-    for number in range(5):
-        await platform.arrive(f"shared-{number}", ALICE, BOB)
-    store = platform.mailstore
-    nested = await store.create_mailbox(ALICE, "Projekte/Büro 2024/日本語")
-    await store.create_mailbox(ALICE, "Lists", special_use=SpecialUse.JUNK)
-    await store.delete_mailbox(ALICE, "Projekte")  # stays, not selectable
-    await store.unsubscribe(ALICE, "Junk")
-    await store.subscribe(ALICE, "gone/for good")
-    await store.store_flags(ALICE, INBOX_ID, [1, 2], FlagOp.ADD, flags=Flag.SEEN, keywords=["$Forwarded", "Wichtig"])
-    await store.store_flags(ALICE, INBOX_ID, [3], FlagOp.ADD, flags=Flag.FLAGGED | Flag.DELETED)
-    await store.copy(ALICE, INBOX_ID, [1, 2], nested.mailbox_id, quota_octets=0)
-    await store.move(ALICE, INBOX_ID, [4], nested.mailbox_id)
-    await platform.append(ALICE, "Drafts", "draft", "$Label1")
-    await platform.expunge(BOB, INBOX_ID, 2)
+from rebuild_world import ALICE, BOB, WEEK, Platform, furnish
 
 
 async def test_everything_in_a_snapshot_comes_back_as_it_was(platform: Platform) -> None:
@@ -205,7 +45,7 @@ async def test_everything_in_a_snapshot_comes_back_as_it_was(platform: Platform)
     assert await platform.mailstore.subscriptions(ALICE) == subscriptions
     assert await platform.mailstore.usage(ALICE) == usage
     # The records of deliveries are back too: nothing is delivered a second time.
-    assert (await recover(platform.stores, since=WEEK, settle=0)).messages == 0
+    assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
     with pytest.raises(NotEmpty):
         await platform.rebuild()
 
@@ -257,33 +97,6 @@ async def test_a_mailbox_without_room_gets_a_new_uid_validity(platform: Platform
     assert list(await platform.contents(ALICE)) == [b.name for b in await platform.mailstore.mailboxes(ALICE)]
 
 
-async def test_the_ceiling_holds_and_moves_with_the_snapshots(platform: Platform) -> None:
-    async def ceiling() -> int:
-        return int(
-            await platform.stores.postgres.fetchval(
-                "test", "SELECT uid_ceiling FROM mailstore.mailboxes WHERE account_id = 1 AND mailbox_id = 1"
-            )
-        )
-
-    async def leap(uid_next: int) -> None:
-        sql = "UPDATE mailstore.mailboxes SET uid_next = $1 WHERE account_id = 1 AND mailbox_id = 1"
-        await platform.stores.postgres.execute("test", sql, uid_next)
-
-    await platform.arrive("one", ALICE)
-    assert await ceiling() == 2**32
-    await platform.snapshot()
-    assert await ceiling() == 2 + UID_ROOM
-    await platform.arrive("two", ALICE)
-    await platform.snapshot()
-    assert await ceiling() == 2 + UID_ROOM, "as long as half of the room is left"
-    await leap(UID_ROOM - 5)
-    await platform.snapshot()
-    assert await ceiling() == UID_ROOM - 5 + UID_ROOM
-    await leap(2 * UID_ROOM - 5)
-    with pytest.raises(Exception, match="mailboxes_uid_ceiling"):
-        await platform.arrive("over it", ALICE)
-
-
 async def test_mail_without_a_snapshot_comes_to_inbox(platform: Platform) -> None:
     await platform.arrive("one", ALICE, BOB)
     await platform.append(BOB, "Sent", "sent")
@@ -291,6 +104,7 @@ async def test_mail_without_a_snapshot_comes_to_inbox(platform: Platform) -> Non
     before = (await platform.contents(ALICE))["INBOX"]
     validity = (await platform.mailstore.find_mailbox(ALICE, "INBOX")).uid_validity
     await platform.lose_mailstore()
+    await stream.delete_stream(platform.stores.queue)  # lost too: it is made anew
     result = await platform.rebuild()
     assert (result.snapshot, result.accounts, result.arrived) == ("", 2, 3)
     assert await platform.subjects(BOB) == ["one", "sent"]
@@ -345,7 +159,7 @@ async def test_a_job_that_comes_again_changes_nothing(platform: Platform) -> Non
     await platform.lose_mailstore()
     await platform.rebuild()
     await stream.delete_stream(platform.stores.queue)
-    assert (await recover(platform.stores, since=WEEK, settle=0)).messages == 0
+    assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
     assert await platform.subjects(ALICE) == ["one", "two"]
 
 
@@ -360,12 +174,12 @@ async def test_relayed_mail_is_not_relayed_again(platform: Platform) -> None:
 
     await platform.lose_mailstore()
     assert (await platform.rebuild()).assumed_relayed == 0
-    assert (await recover(platform.stores, since=WEEK, settle=0)).messages == 0
+    assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
 
     await platform.lose_mailstore()
     await platform.stores.postgres.execute("test", "TRUNCATE spool.outcomes")
     assert (await platform.rebuild()).assumed_relayed == 1
-    assert (await recover(platform.stores, since=WEEK, settle=0)).messages == 0
+    assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
     queued = await read_stream(platform.stores.queue)
     assert queued.remote == {(waiting, "y@example.net")}
     assert await outcomes.done(platform.stores.postgres, [done, waiting]) == {(done, "x@example.net")}
@@ -406,9 +220,9 @@ async def test_killed_at_any_statement_and_run_again(
         patch.setattr(Postgres, "run", counted)
         patch.setattr(Postgres, "execute", counted_too)
         with pytest.raises(Killed):
-            await rebuild(platform.stores, merge=False, say=platform.said.append, settle=0)
+            await rebuild(platform.janitor, merge=False, say=platform.said.append, settle=0)
     with pytest.raises(StrangeBucket):  # upkeep waits until the mailstore is whole
-        await sweep(platform.stores, platform.settings)
+        await sweep(platform.janitor, platform.settings)
     await platform.rebuild()
     for account in (ALICE, BOB):
         found = await platform.contents(account)
@@ -449,7 +263,7 @@ async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Pl
     with pytest.raises(StrangeBucket):
         await platform.snapshot()
     with pytest.raises(StrangeBucket):
-        await sweep(platform.stores, platform.settings)
+        await sweep(platform.janitor, platform.settings)
     with pytest.raises(NotEmpty):
         await platform.rebuild()
     bob = await platform.mailstore.find_mailbox(BOB, "INBOX")
@@ -489,8 +303,8 @@ async def test_a_restored_backup_gives_no_uid_twice(platform: Platform) -> None:
         await platform.stores.postgres.execute("test", f"INSERT INTO mailstore.{table} TABLE public.{table}")
     extra = await platform.mailstore.create_mailbox(BOB, "Not in the snapshot")
 
-    assert await leap_over(platform.stores) == Leapt(accounts=2, mailboxes=15, renewed=1)
-    await recover(platform.stores, since=WEEK, settle=0)
+    assert await leap_over(platform.janitor) == Leapt(accounts=2, mailboxes=15, renewed=1)
+    await recover(platform.janitor, since=WEEK, settle=0)
     await platform.deliver()
     now = (await platform.contents(ALICE))["INBOX"]
     assert {uid: facts for uid, facts in now.items() if uid in before["INBOX"]} == before["INBOX"]
@@ -506,42 +320,6 @@ async def test_a_restored_backup_gives_no_uid_twice(platform: Platform) -> None:
     assert set(changes.rows.uids) == set(now)
     assert changes.expunged is None
     assert await platform.mailstore.check() == []
-
-
-async def test_only_accounts_that_changed_are_written(platform: Platform) -> None:
-    await furnish(platform)
-    first = await platform.snapshot()
-    assert (first.accounts, first.written_accounts, first.written_objects) == (2, 2, 1)
-    again = await platform.snapshot()
-    assert (again.accounts, again.written_accounts, again.written_objects) == (2, 0, 0)
-    await platform.mailstore.store_flags(BOB, INBOX_ID, [1], FlagOp.ADD, flags=Flag.SEEN)
-    await platform.mailstore.subscribe(ALICE, "x")
-    third = await platform.snapshot()
-    assert (third.accounts, third.written_accounts) == (2, 2)
-    runs = [key async for key, _ in platform.stores.blobs.list_objects(snapshot_objects.RUNS)]
-    assert {key.split("/")[-2] for key in runs} == {again.run, third.run}, "the newest and the one before"
-
-
-async def test_old_objects_go_and_mostly_outdated_ones_are_written_again(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("paquebot.janitor.snapshot._SAFE_AGE_MS", 0)
-    for account in range(1, 9):
-        await platform.mailstore.ensure_account(account)
-    await platform.snapshot()
-    for account in range(2, 9):
-        await platform.mailstore.subscribe(account, "changed")
-    changed = await platform.snapshot()
-    assert changed.written_accounts == 7
-    rest = await platform.snapshot()
-    assert rest.written_accounts == 1, "its object had little else that is current"
-    for _ in range(2):
-        last = await platform.snapshot()
-    assert last.written_accounts == 0
-    kept = [key async for key, _ in platform.stores.blobs.list_objects(snapshot_objects.OBJECTS)]
-    assert len(kept) == 2
-    await platform.lose_mailstore()
-    assert (await platform.rebuild()).accounts == 8
 
 
 async def test_a_large_account_takes_several_parts_and_objects(
@@ -585,29 +363,12 @@ async def test_a_damaged_snapshot_costs_folders_but_no_mail(platform: Platform) 
     assert any("cannot be used" in line for line in platform.said)
 
 
-async def test_an_unfinished_run_does_not_count(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    await platform.arrive("one", ALICE)
-    first = await platform.snapshot()
-    await platform.arrive("two", ALICE)
-
-    async def fail(*_: object) -> None:
-        raise BlobsUnavailable("put")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(snapshot_objects.ManifestWriter, "complete", fail)
-        with pytest.raises(BlobsUnavailable):
-            await platform.snapshot()
-    run = await snapshot_objects.newest_run(platform.stores.blobs)
-    assert run is not None
-    assert run.run == first.run
-
-
 async def test_two_at_once_are_refused(platform: Platform) -> None:
     async with alone(platform.stores.postgres):
         with pytest.raises(UpkeepBusy):
             await platform.snapshot()
         with pytest.raises(UpkeepBusy):
-            await rebuild(platform.stores, merge=False, say=platform.said.append)
+            await rebuild(platform.janitor, merge=False, say=platform.said.append)
     await platform.snapshot()
 
 

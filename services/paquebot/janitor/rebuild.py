@@ -7,13 +7,11 @@ Nothing is relayed and no job is made; what waits in the stream stays there.
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from paquebot.blobs import new_ulid, ulid_time_ms
 from paquebot.janitor import snapshot_objects as objects
 from paquebot.janitor.accounting import read_stream
-from paquebot.janitor.rebuild_packs import PackReader
+from paquebot.janitor.rebuild_packs import PackReader, Rebuilt, Say
 from paquebot.janitor.recover import SETTLE_SECONDS
 from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.stores import Stores
@@ -21,33 +19,15 @@ from paquebot.mailstore import rebuilding, restoring, snapshots
 from paquebot.mailstore.rebuilding import Rebuild
 from paquebot.mailstore.restoring import Leap
 from paquebot.observability.log import Log
+from paquebot.queue.stream import ensure_stream
 from paquebot.spool import outcomes
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry, SnapshotPart, SnapshotRun
 
 _log = Log("paquebot.rebuild")
 
-Say = Callable[[str], None]
-"""Told where the rebuild stands: a line for the person who waits."""
-
 
 class NotEmpty(Exception):
     """The mailstore holds mail, and nobody said that the bucket's is to be added to it."""
-
-
-@dataclass(slots=True)
-class Rebuilt:
-    """What a rebuild did; when one was killed and went on, since it went on."""
-
-    snapshot: str = ""
-    snapshot_at_ms: int = 0
-    accounts: int = 0
-    restored: int = 0
-    arrived: int = 0
-    gone: int = 0
-    packs: int = 0
-    unreadable: int = 0
-    damaged_accounts: int = 0
-    assumed_relayed: int = 0
 
 
 async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETTLE_SECONDS) -> Rebuilt:
@@ -69,6 +49,7 @@ async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETT
         if run is not None:
             await _read_snapshot(stores, work, run, result, say)
         await _settle(began + settle, say)
+        await ensure_stream(stores.queue)
         queued = await read_stream(stores.queue)
         await PackReader(stores, work, queued, began * 1000).read(result, say)
         await _restore_accounts(stores, work, result, say)

@@ -7,9 +7,8 @@ them. So the cost goes with the bucket's octets, and memory with a few packs.
 import asyncio
 import datetime
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from paquebot.blobs import BadPack, BlobMissing, ulid_time_ms
 from paquebot.blobs.pack import entry_ref
@@ -24,9 +23,6 @@ from paquebot.spool import outcomes
 from paquebot.spool.outcomes import Outcome
 from paquebot.v1.mail_pb2 import Envelope, PackEntry, PackIndex
 
-if TYPE_CHECKING:
-    from paquebot.janitor.rebuild import Rebuilt, Say
-
 _log = Log("paquebot.rebuild")
 
 _CHUNK_PACKS = 16
@@ -36,6 +32,26 @@ _SAY_EVERY = 1000
 _APPEND_SECONDS = 300.0
 """Longest time from a message's way into a pack by APPEND until its row is in the mailbox: what is older than that
 before a snapshot, and not in it, was expunged."""
+
+
+Say = Callable[[str], None]
+"""Told where the rebuild stands: a line for the person who waits."""
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What a rebuild did; when one was killed and went on, since it went on."""
+
+    snapshot: str = ""
+    snapshot_at_ms: int = 0
+    accounts: int = 0
+    restored: int = 0
+    arrived: int = 0
+    gone: int = 0
+    packs: int = 0
+    unreadable: int = 0
+    damaged_accounts: int = 0
+    assumed_relayed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,7 @@ class PackReader:
         self._queued = queued
         self._until_ms = until_ms
 
-    async def read(self, result: "Rebuilt", say: "Say") -> None:
+    async def read(self, result: Rebuilt, say: Say) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""
         told = 0
         async for chunk in self._chunks():
@@ -87,7 +103,7 @@ class PackReader:
         if chunk:
             yield chunk
 
-    async def _read_chunk(self, chunk: Sequence[PackInfo], result: "Rebuilt") -> None:
+    async def _read_chunk(self, chunk: Sequence[PackInfo], result: Rebuilt) -> None:
         indexes = [index for index in await asyncio.gather(*map(self._index, chunk)) if index is not None]
         result.unreadable += len(chunk) - len(indexes)
         envelopes = [entry.envelope for index in indexes for entry in index.entries]
@@ -128,7 +144,7 @@ class PackReader:
         done |= await rebuilding.known(self._stores.postgres, keys)
         return [candidates[key] for key in keys if key not in done]
 
-    async def _found(self, index: PackIndex, wanted: set[str], result: "Rebuilt") -> list[Found]:
+    async def _found(self, index: PackIndex, wanted: set[str], result: Rebuilt) -> list[Found]:
         """The wanted entries of a pack whose octets are what its index says."""
         entries = [entry for entry in index.entries if entry.envelope.queue_id in wanted]
         contents = await self._contents(index.pack, entries)

@@ -1,22 +1,17 @@
 """A lost mailstore made again: what a snapshot and the packs tell is gathered in tables of its own, then each account
 appears whole, in one transaction, so that services may run meanwhile.
 
-No client may find another message under a UID that it knows. A restored mailbox has its UIDVALIDITY and its UIDs from
-the snapshot, and goes on at the ceiling that the snapshot promised (`snapshots`), so all UIDs that were given after
-it stay unused for ever. Each earlier rebuild from the same snapshot may have given `UID_ROOM` more. Where there is no
-promise, or no room left, the UIDVALIDITY is a new one. Mod-sequences and ids leap far over whatever was given.
+How far a rebuild is stands beside what it did, in the same transaction, so that one that was killed goes on.
 """
 
 import datetime
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from paquebot.mailstore.snapshots import UID_ROOM
+from paquebot.mailstore import snapshots
 from paquebot.runtime.postgres import Connection, Postgres
 from paquebot.v1.mail_pb2 import BlobRef
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotPart
-
-__all__ = ["UID_ROOM", "Arrival", "Found", "Rebuild", "Rule"]
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 ARRIVALS_ID = 0
@@ -69,7 +64,7 @@ async def end(postgres: Postgres, rebuild: Rebuild, mailstore: str) -> None:
     async def work(connection: Connection) -> None:
         await connection.execute(_FINISH, rebuild.rebuild)
         if mailstore:
-            await connection.execute("UPDATE mailstore.identity SET name = $1", mailstore)
+            await snapshots.rename(connection, mailstore)
 
     await postgres.run("rebuild_end", work)
 

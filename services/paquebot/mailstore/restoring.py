@@ -1,5 +1,10 @@
 """An account of a rebuild comes into being whole: mailboxes, messages, subscriptions, in one transaction.
 
+No client may find another message under a UID that it knows. A restored mailbox has its UIDVALIDITY and its UIDs from
+the snapshot, and goes on at the ceiling that the snapshot promised (`snapshots`), so all UIDs that were given after
+it stay unused for ever. Each earlier rebuild from the same snapshot may have given `UID_ROOM` more. Where there is no
+promise, or no room left, the UIDVALIDITY is a new one. Mod-sequences and ids leap far over whatever was given.
+
 A mailbox whose name is free, or taken by one that never had a message, is the snapshot's own again: its id, UIDVALIDITY
 and UIDs. Where services made mailboxes and mail came before the rebuild, the messages of the snapshot are added to
 the mailbox of that name, with new UIDs.
