@@ -35,13 +35,6 @@ pytest_plugins = [
     "pop3_fixtures",
     "rebuild_world",
 ]
-    "spool_fixtures",
-    "mailstore_fixtures",
-    "smtp_fixtures",
-    "imap_fixtures",
-    "pop3_fixtures",
-    "rebuild_world",
-]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
