@@ -79,14 +79,15 @@ async def _begin(stores: Stores) -> Rebuild:
 
 
 async def _read_snapshot(stores: Stores, work: Rebuild, run: SnapshotRun, result: Rebuilt, say: Say) -> None:
-    count = 0
+    await rebuilding.forget_accounts(stores.postgres, work.accounts_to + 1)
+    reader, count = objects.PartReader(stores.blobs), 0
     async for entry in objects.entries(stores.blobs, run, after=work.accounts_to):
         try:
-            await _read_account(stores, work, entry)
+            await _read_account(stores, work, reader, entry)
         except BadSnapshot as error:
             _log.error("snapshot_damaged", account_id=entry.account_id, reason=str(error))
             say(f"the snapshot of account {entry.account_id} cannot be used ({error}): its mail comes to INBOX")
-            await rebuilding.forget_account(stores.postgres, entry.account_id)
+            await rebuilding.forget_damaged(stores.postgres, entry.account_id)
             result.damaged_accounts += 1
         count += 1
         if count % 1000 == 0:
@@ -94,16 +95,15 @@ async def _read_snapshot(stores: Stores, work: Rebuild, run: SnapshotRun, result
     say(f"snapshots of {count} accounts read")
 
 
-async def _read_account(stores: Stores, work: Rebuild, entry: SnapshotEntry) -> None:
+async def _read_account(stores: Stores, work: Rebuild, reader: objects.PartReader, entry: SnapshotEntry) -> None:
     """Raises BadSnapshot."""
-    await rebuilding.forget_account(stores.postgres, entry.account_id)
-    account: AccountSnapshot | None = None
-    async for part in objects.read_parts(stores.blobs, entry):
-        account = account or part.account
-        await rebuilding.add_part(stores.postgres, account, part, _delivered(account, part))
-    if account is None:
-        raise BadSnapshot("it has no part")
-    await rebuilding.add_account(stores.postgres, work, entry.account_id, account)
+    account = AccountSnapshot()
+    async for part in reader.parts(entry):
+        account = part.account if part.part == 0 else account
+        last = part.part == len(entry.places) - 1
+        await rebuilding.add_part(
+            stores.postgres, account, part, _delivered(account, part), last_of=work if last else None
+        )
 
 
 def _delivered(account: AccountSnapshot, part: SnapshotPart) -> list[str]:

@@ -7,14 +7,14 @@ new UIDVALIDITY. Repeated, it leaps again, which does no harm.
 
 from dataclasses import dataclass
 
-from paquebot.blobs import BlobStore, new_ulid, ulid_time_ms
+from paquebot.blobs import new_ulid, ulid_time_ms
 from paquebot.janitor import snapshot_objects as objects
 from paquebot.janitor.snapshot import known_bucket, readable_entries
 from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import leaping, snapshots
 from paquebot.observability.log import Log
-from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry, SnapshotRun
+from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry
 
 _log = Log("paquebot.restored")
 
@@ -39,8 +39,9 @@ async def leap_over(stores: Stores) -> Leapt:
         # As for a rebuild: a later one leaps over what is given from now on.
         await objects.mark_rebuild(stores.blobs, new_ulid(), run.run if run else "")
         entries = objects.Following(readable_entries(stores.blobs, run))
+        reader = objects.PartReader(stores.blobs)
         async for account_id, _ in snapshots.signatures(stores.postgres):
-            known = await _account(stores.blobs, await entries.entry(account_id), run)
+            known = await _account(reader, await entries.entry(account_id))
             times = sum(mark > known.taken_at_ms - objects.CLOCKS_MS for mark in marks)
             mailboxes, renewed = await leaping.leap(stores.postgres, account_id, known, times)
             result.accounts += 1
@@ -49,12 +50,12 @@ async def leap_over(stores: Stores) -> Leapt:
     return result
 
 
-async def _account(blobs: BlobStore, entry: SnapshotEntry | None, run: SnapshotRun | None) -> AccountSnapshot:
+async def _account(reader: objects.PartReader, entry: SnapshotEntry | None) -> AccountSnapshot:
     """What the newest snapshot says of the account; empty where it says nothing."""
-    if entry is None or run is None:
+    if entry is None:
         return AccountSnapshot()
     try:
-        async for part in objects.read_parts(blobs, entry):
+        async for part in reader.parts(entry):
             return part.account
     except BadSnapshot as error:
         _log.error("snapshot_damaged", account_id=entry.account_id, reason=str(error))

@@ -71,7 +71,7 @@ async def end(postgres: Postgres, rebuild: Rebuild, mailstore: str) -> None:
 
 # From the snapshot
 
-_FORGET_ACCOUNT = "DELETE FROM mailstore.rebuild_messages WHERE account_id = $1"
+_FORGET = "DELETE FROM mailstore.rebuild_messages WHERE account_id >= $1 AND mailbox_id <> 0"
 _COLUMNS = (
     "account_id",
     "mailbox_id",
@@ -98,15 +98,32 @@ _TOMBSTONE = """
 """
 
 
-async def forget_account(postgres: Postgres, account_id: int) -> None:
-    """What a killed process left of an account whose snapshot it was reading."""
-    await postgres.execute("rebuild_forget", _FORGET_ACCOUNT, account_id)
+async def forget_accounts(postgres: Postgres, first: int) -> None:
+    """What a killed process left of accounts from `first` on."""
+    await postgres.execute("rebuild_forget", _FORGET, first)
+
+
+_FORGET_DAMAGED = """
+    WITH messages AS (DELETE FROM mailstore.rebuild_messages WHERE account_id = $1 AND mailbox_id <> 0)
+    DELETE FROM mailstore.deliveries WHERE account_id = $1
+"""
+
+
+async def forget_damaged(postgres: Postgres, account_id: int) -> None:
+    """What was read of a snapshot that is damaged further on, its records of deliveries too: the packs decide alone."""
+    await postgres.execute("rebuild_forget", _FORGET_DAMAGED, account_id)
 
 
 async def add_part(
-    postgres: Postgres, account: AccountSnapshot, part: SnapshotPart, delivered: Collection[str]
+    postgres: Postgres,
+    account: AccountSnapshot,
+    part: SnapshotPart,
+    delivered: Collection[str],
+    *,
+    last_of: Rebuild | None,
 ) -> None:
-    """A piece of an account's snapshot. `delivered`: queue ids whose jobs and packs must not deliver them again."""
+    """A piece of an account's snapshot; with the last one the account counts as read. `delivered`: queue ids whose jobs
+    and packs must not deliver them again."""
     words = {box.mailbox_id: box.keywords for box in account.mailboxes}
     records = [
         (
@@ -130,22 +147,19 @@ async def add_part(
         )
         if delivered:
             await connection.execute(_DELIVERED, part.account_id, list(delivered))
+        if last_of is not None:
+            await _add_account(connection, part.account_id, account)
+            await connection.execute(_TO_ACCOUNT, last_of.rebuild, part.account_id)
 
     await postgres.run("rebuild_add", work)
 
 
-async def add_account(postgres: Postgres, rebuild: Rebuild, account_id: int, account: AccountSnapshot) -> None:
-    """After all its parts."""
-
-    async def work(connection: Connection) -> None:
-        if account.deleted:
-            await connection.execute(_TOMBSTONE, account_id, account.last_mailbox_id, account.last_uid_validity)
-        else:
-            times = moment(account.taken_at_ms * 1000), moment(account.records_since_ms * 1000)
-            await connection.execute(_ACCOUNT, account_id, account.SerializeToString(), *times)
-        await connection.execute(_TO_ACCOUNT, rebuild.rebuild, account_id)
-
-    await postgres.run("rebuild_account", work)
+async def _add_account(connection: Connection, account_id: int, account: AccountSnapshot) -> None:
+    if account.deleted:
+        await connection.execute(_TOMBSTONE, account_id, account.last_mailbox_id, account.last_uid_validity)
+    else:
+        times = moment(account.taken_at_ms * 1000), moment(account.records_since_ms * 1000)
+        await connection.execute(_ACCOUNT, account_id, account.SerializeToString(), *times)
 
 
 # From the packs
