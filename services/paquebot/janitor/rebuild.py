@@ -35,7 +35,6 @@ async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETT
 
     Raises NotEmpty, UpkeepBusy, BadSnapshot, BlobsUnavailable, QueueUnavailable, PostgresUnavailable.
     """
-    began = time.time()
     async with snapshots.alone(stores.postgres):
         work = await rebuilding.unfinished(stores.postgres)
         if work is None:
@@ -48,10 +47,12 @@ async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETT
         result = Rebuilt(snapshot=work.run, snapshot_at_ms=run.finished_at_ms if run else 0)
         if run is not None:
             await _read_snapshot(stores, work, run, result, say)
-        await _settle(began + settle, say)
+        # Later packs are left to their jobs, also when this goes on with what another process began.
+        began_ms = ulid_time_ms(work.rebuild)
+        await _settle(began_ms / 1000 + settle, say)
         await ensure_stream(stores.queue)
         queued = await read_stream(stores.queue)
-        await PackReader(stores, work, queued, began * 1000).read(result, say)
+        await PackReader(stores, work, queued, began_ms).read(result, say)
         await _restore_accounts(stores, work, result, say)
         await rebuilding.end(stores.postgres, work, run.mailstore if run else "")
     return result
