@@ -26,6 +26,10 @@ from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry, SnapshotPar
 _log = Log("paquebot.rebuild")
 
 
+_SKEW_MS = 60_000
+"""How far the clock of a host that made packs may be ahead of ours. A pack too many does no harm: it is known by then."""
+
+
 class NotEmpty(Exception):
     """The mailstore holds mail, and nobody said that the bucket's is to be added to it."""
 
@@ -52,7 +56,7 @@ async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETT
         await _settle(began_ms / 1000 + settle, say)
         await ensure_stream(stores.queue)
         queued = await read_stream(stores.queue)
-        await PackReader(stores, work, queued, began_ms).read(result, say)
+        await PackReader(stores, work, queued, began_ms + _SKEW_MS).read(result, say)
         await _restore_accounts(stores, work, result, say)
         await rebuilding.end(stores.postgres, work, run.mailstore if run else "")
     return result
