@@ -25,9 +25,8 @@ from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry, SnapshotPar
 
 _log = Log("paquebot.rebuild")
 
-
 _SKEW_MS = 60_000
-"""How far the clock of a host that made packs may be ahead of ours. A pack too many does no harm: it is known by then."""
+"""How far the clock of a host that made packs may be ahead of ours. A pack too many does no harm: it is known."""
 
 
 class NotEmpty(Exception):

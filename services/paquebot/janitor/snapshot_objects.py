@@ -202,8 +202,12 @@ def page_key(run: str, page: int) -> str:
 
 
 async def read_run(blobs: BlobStore, run: str) -> SnapshotRun:
-    """Raises BadSnapshot, BlobMissing, BlobsUnavailable."""
-    return unseal(SnapshotRun, await blobs.read_object(f"{RUNS}{run}/{COMPLETE}"))
+    """Raises BadSnapshot, BlobsUnavailable."""
+    key = f"{RUNS}{run}/{COMPLETE}"
+    try:
+        return unseal(SnapshotRun, await blobs.read_object(key))
+    except (BlobMissing, BadSnapshot) as error:
+        raise BadSnapshot(f"{key}: {error}") from None
 
 
 async def newest_run(blobs: BlobStore) -> SnapshotRun | None:
