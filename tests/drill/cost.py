@@ -49,7 +49,10 @@ def measured(what: str) -> Iterator[None]:
     wall, cpu, requests = time.perf_counter(), time.process_time(), _requests()
     yield
     seconds, work = time.perf_counter() - wall, time.process_time() - cpu
-    print(f"{what:34} {seconds:7.2f} s  {work:7.2f} CPU s of the janitor  {_requests() - requests:6} S3 requests")
+    print(
+        f"{what:34} {seconds:7.2f} s  {work:7.2f} CPU s of the janitor  {_requests() - requests:6} S3 requests",
+        flush=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
