@@ -8,7 +8,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format bench attack fuzz clean
+.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format drill bench attack fuzz clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ metrics-docs: $(STAMP)  ## write docs/metrics.md from the metrics that the servi
 format: $(STAMP)  ## format the code and mend what ruff can mend
 	@$(BIN)/ruff format --quiet services tests deploy/dashboards
 	@$(BIN)/ruff check --fix --quiet services tests deploy/dashboards
+
+drill: $(STAMP)  ## lose everything, then the mailstore alone, and get all mail back (ARGS=--messages=5000)
+	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m drill $(ARGS)
 
 bench: $(STAMP)  ## the benchmarks: ratios, not a test
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -27,7 +27,14 @@ from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.runtime.migrations import migrate
 
-pytest_plugins = ["spool_fixtures", "mailstore_fixtures", "smtp_fixtures", "imap_fixtures", "pop3_fixtures"]
+pytest_plugins = [
+    "spool_fixtures",
+    "mailstore_fixtures",
+    "smtp_fixtures",
+    "imap_fixtures",
+    "pop3_fixtures",
+    "rebuild_world",
+]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

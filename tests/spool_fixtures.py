@@ -49,7 +49,7 @@ async def blobs(s3_settings: S3Settings) -> AsyncIterator[BlobStore]:
     """An empty bucket; emptied after the test."""
     store = BlobStore(s3_settings)
     yield store
-    await store.delete([info.pack async for info in store.list_packs()])
+    await store.delete_objects([key async for key, _ in store.list_objects("")])
     await store.close()
 
 

@@ -47,7 +47,7 @@ class Platform:
     def submission(self, name: str) -> smtplib.SMTP:
         """A connection that is logged in, over STARTTLS."""
         client = smtplib.SMTP(LOOPBACK, self.plan.ports.services.submission, timeout=TIMEOUT)
-        with _closed_on_failure(client.close):
+        with closed_on_failure(client.close):
             client.starttls(context=self.tls())
             client.login(self.address(name), PASSWORD)
         return client
@@ -57,14 +57,14 @@ class Platform:
 
     def imap(self, name: str) -> imaplib.IMAP4:
         client = imaplib.IMAP4(LOOPBACK, self.plan.ports.services.imap, timeout=TIMEOUT)
-        with _closed_on_failure(client.shutdown):
+        with closed_on_failure(client.shutdown):
             client.starttls(self.tls())
             client.login(self.address(name), PASSWORD)
         return client
 
     def pop3(self, name: str) -> poplib.POP3:
         client = poplib.POP3(LOOPBACK, self.plan.ports.services.pop3, timeout=TIMEOUT)
-        with _closed_on_failure(client.close):
+        with closed_on_failure(client.close):
             client.stls(self.tls())
             client.user(self.address(name))
             client.pass_(PASSWORD)
@@ -73,7 +73,7 @@ class Platform:
     def subjects(self, name: str, mailbox: str = "INBOX") -> list[str]:
         """The subject of every message in a mailbox, in order of UID."""
         client = self.imap(name)
-        with _closed_on_failure(client.shutdown):
+        with closed_on_failure(client.shutdown):
             client.select(mailbox, readonly=True)
             _, parts = client.uid("FETCH", "1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
             lines = [part[1].decode() for part in parts if isinstance(part, tuple)]
@@ -82,7 +82,7 @@ class Platform:
 
 
 @contextmanager
-def _closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
+def closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
     """A client whose conversation failed must not keep its socket."""
     try:
         yield

@@ -176,3 +176,22 @@ async def test_an_engine_that_is_away_is_one_sentence(
     assert errors.splitlines()[-1].startswith(f"paquebot: {named} does not answer")
     assert len(errors.splitlines()) == 1
     assert output == ""
+
+
+async def test_upkeep_of_the_wrong_mailstore_is_refused_until_it_is_rebuilt(
+    paquebot: CommandLine, queue: Queue, blobs: BlobStore, migrated: Postgres
+) -> None:
+    first = await paquebot.json("janitor", "--snapshot-only")
+    assert isinstance(first, dict)
+    await migrated.execute("test", "UPDATE mailstore.identity SET name = 'made anew'")
+    code, output, errors = await paquebot("janitor")
+    assert (code, output) == (1, "")
+    assert errors.startswith("paquebot: the bucket holds the mail of another mailstore; nothing was done.")
+
+    rebuilt = await paquebot.json("recover", "--rebuild", "--settle", "0s")
+    assert isinstance(rebuilt, dict)
+    assert rebuilt["snapshot"] == first["snapshot_run"]
+    assert (await paquebot("janitor"))[0] == 0
+    code, _, errors = await paquebot("recover", "--rebuild", "--restored")
+    assert code == 2
+    assert "give one" in errors

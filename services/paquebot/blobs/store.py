@@ -157,7 +157,34 @@ class BlobStore:
 
     async def delete(self, packs: Iterable[str]) -> None:
         """Delete packs; one that is not there is no error. Raises BlobsUnavailable."""
-        keys = [pack_key(pack) for pack in packs]
+        await self.delete_objects([pack_key(pack) for pack in packs])
+
+    # Objects that are no packs, by their keys: snapshots
+
+    async def put_object(self, key: str, data: bytes) -> None:
+        """Write an object; returns when S3 acknowledged it. Raises BlobsUnavailable."""
+        await self._run("put", self._put, key, data)
+        WRITTEN_BYTES.inc(len(data))
+
+    async def read_object(self, key: str, offset: int = 0, length: int = 0) -> bytes:
+        """`length` octets at `offset`, all to the end when it is 0. Raises BlobMissing, BlobsUnavailable."""
+        data = await self._run("get", self._get, key, offset, length, key=key)
+        READ_BYTES.inc(len(data))
+        return data
+
+    async def list_objects(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
+        """(key, octets) of all objects whose keys begin so, in order. Raises BlobsUnavailable."""
+        start: str | None = None
+        while True:
+            page = await self._run("list", self._list, start, prefix)
+            for key, octets in page:
+                start = key
+                yield key, octets
+            if len(page) < _LIST_PAGE:
+                return
+
+    async def delete_objects(self, keys: Sequence[str]) -> None:
+        """Delete objects; one that is not there is no error. Raises BlobsUnavailable."""
         for start in range(0, len(keys), _LIST_PAGE):
             await self._run("delete", self._delete, keys[start : start + _LIST_PAGE])
 
@@ -212,8 +239,8 @@ class BlobStore:
             response.close()
             response.release_conn()
 
-    def _list(self, start: str | None) -> list[tuple[str, int]]:
-        found = self._client.list_objects(self._bucket, prefix=PREFIX, recursive=True, start_after=start)
+    def _list(self, start: str | None, prefix: str = PREFIX) -> list[tuple[str, int]]:
+        found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True, start_after=start)
         page: list[tuple[str, int]] = []
         for item in found:
             page.append((str(item.object_name), int(item.size or 0)))

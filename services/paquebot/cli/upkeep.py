@@ -13,13 +13,18 @@ from paquebot.blobs import BlobsUnavailable
 from paquebot.cli.connection import DataOption, client_environment, refuse_settings
 from paquebot.cli.migrate import migrate_command
 from paquebot.cli.patience import duration
-from paquebot.cli.presentation import JsonOption, Record, print_record
-from paquebot.janitor.compaction import Compacted, compact
+from paquebot.cli.presentation import JsonOption, Record, Value, print_record
+from paquebot.janitor.compaction import compact
+from paquebot.janitor.rebuild import NotEmpty, rebuild
 from paquebot.janitor.recover import recover
+from paquebot.janitor.restored import leap_over
+from paquebot.janitor.snapshot import StrangeBucket, snapshot
+from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
-from paquebot.janitor.sweep import Swept, sweep
+from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verify import verify
+from paquebot.mailstore.snapshots import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.postgres import PostgresUnavailable
@@ -63,30 +68,93 @@ def _recover(
     since: Annotated[
         float, typer.Option(parser=duration, metavar="TIME", help="How far back to look, such as 12h or 7d.")
     ] = "7d",  # type: ignore[assignment]
+    rebuild_too: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="PostgreSQL's mailstore is lost and the bucket kept: bring every message back to its account.",
+        ),
+    ] = False,
+    restored: Annotated[
+        bool,
+        typer.Option(
+            "--restored",
+            help="PostgreSQL was restored from a backup: first leap over all UIDs that were given after it.",
+        ),
+    ] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="With --rebuild: add to a mailstore that holds mail already.")
+    ] = False,
+    settle: Annotated[
+        float,
+        typer.Option(
+            parser=duration,
+            metavar="TIME",
+            help="How long jobs may be on their way to the stream; 0s when all services are stopped.",
+        ),
+    ] = "60s",  # type: ignore[assignment]
     dry_run: DryRun = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Queue again what recent packs hold and nobody delivered, relayed or queued: after a lost stream."""
-    result = run_on_stores(data, lambda stores, _: recover(stores, since=since, dry_run=dry_run))
-    print_record(_record(result), as_json=as_json)
+    """Queue again what recent packs hold and nobody delivered, relayed or queued: after a lost stream.
+
+    With --restored: stop all services before it, for no UID may be given in between.
+    With --rebuild: make a lost mailstore again, on migrated, empty tables. Folders, flags and UIDs are those of the
+    newest snapshot that the janitor wrote; what came later goes to INBOX, and what was expunged later may come back.
+    Nothing is relayed. Killed at any point, run it again.
+    """
+    if dry_run and (rebuild_too or restored):
+        raise typer.BadParameter("--rebuild and --restored have no --dry-run")
+    if rebuild_too and restored:
+        raise typer.BadParameter("--rebuild makes a lost mailstore, --restored goes on with a restored one: give one")
+    if rebuild_too:
+        rebuilt = run_on_stores(data, lambda stores, _: rebuild(stores, merge=merge, say=_say, settle=settle))
+        print_record(_record(rebuilt), as_json=as_json)
+        return
+
+    async def work(stores: Stores, _: JanitorSettings) -> Record:
+        leapt = _record(await leap_over(stores)) if restored else {}
+        found = _record(await recover(stores, since=since, settle=settle, dry_run=dry_run))
+        return found | {f"leapt_{name}": value for name, value in leapt.items()}
+
+    print_record(run_on_stores(data, work), as_json=as_json)
 
 
-def _janitor(dry_run: DryRun = False, as_json: JsonOption = False, data: DataOption = None) -> None:
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _janitor(
+    dry_run: DryRun = False,
+    snapshot_only: Annotated[
+        bool, typer.Option("--snapshot-only", help="Only write a snapshot of the mailstore's metadata.")
+    ] = False,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
     """Delete packs that nobody needs any more, and old records of deliveries and relays; then write the messages of
     accounts that lie scattered over many packs together, so that reading a mailbox takes few requests.
 
+    Last, write a snapshot of all mailboxes and flags that changed into the bucket, for `paquebot recover --rebuild`.
     It may run at any time and beside itself, and may be killed at any time. PAQUEBOT_JANITOR_* settings bound what one
     run does.
     """
+    if dry_run and snapshot_only:
+        raise typer.BadParameter("--dry-run writes no snapshot, so nothing is left of --snapshot-only")
 
-    async def work(stores: Stores, settings: JanitorSettings) -> tuple[Swept, Compacted]:
-        sparse = SparsePacks(settings.compaction.live_share)
-        swept = await sweep(stores, settings, sparse=sparse, dry_run=dry_run)
-        return swept, await compact(stores, settings, sparse, dry_run=dry_run)
+    async def work(stores: Stores, settings: JanitorSettings) -> Record:
+        record: dict[str, Value] = {}
+        if not snapshot_only:
+            sparse = SparsePacks(settings.compaction.live_share)
+            record |= _record(await sweep(stores, settings, sparse=sparse, dry_run=dry_run))
+            record |= _record(await compact(stores, settings, sparse, dry_run=dry_run))
+        if not dry_run and settings.snapshot:
+            found = _record(await snapshot(stores, settings))
+            record |= {f"snapshot_{name}": value for name, value in found.items()}
+        return record
 
-    swept, compacted = run_on_stores(data, work)
-    print_record({**_record(swept), **_record(compacted)}, as_json=as_json)
+    print_record(run_on_stores(data, work), as_json=as_json)
 
 
 def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Awaitable[T]]) -> T:
@@ -116,12 +184,24 @@ def _guarded(work: Callable[[], T]) -> T:
         typer.echo(f"paquebot: S3 does not answer as it should ({error}); try again when it does", err=True)
     except QueueUnavailable as error:
         typer.echo(f"paquebot: NATS does not answer as it should ({error}); try again when it does", err=True)
+    except BadSnapshot as error:
+        typer.echo(f"paquebot: a snapshot in the bucket is damaged ({error}); see docs/backup.md", err=True)
+    except StrangeBucket as error:
+        typer.echo(
+            f"paquebot: {error}; nothing was done. Was the mailstore lost? Then run paquebot recover --rebuild. "
+            "Is the old mail not wanted? Then give this mailstore an empty bucket",
+            err=True,
+        )
+    except NotEmpty as error:
+        typer.echo(f"paquebot: {error}; nothing was done. To add the bucket's mail to it: --merge", err=True)
+    except UpkeepBusy as error:
+        typer.echo(f"paquebot: {error}; try again when it has ended", err=True)
     except (PostgresUnavailable, OSError) as error:
         typer.echo(f"paquebot: PostgreSQL does not answer ({error}); try again when it does", err=True)
     raise typer.Exit(1)
 
 
-def _record(result: object) -> Record:
+def _record(result: object) -> dict[str, Value]:
     assert dataclasses.is_dataclass(result)
     assert not isinstance(result, type)
     return dataclasses.asdict(result)

@@ -28,6 +28,9 @@ class JanitorSettings:
     expunged_age: Seconds = setting(
         "JANITOR_EXPUNGED_AGE", Seconds(90 * 86400.0), help="how long IMAP clients can learn what was expunged"
     )
+    snapshot: bool = setting(
+        "JANITOR_SNAPSHOT", True, help="write the mailboxes' metadata into the bucket, for recover --rebuild"
+    )
     compaction: CompactionSettings = CompactionSettings()
 
     def __post_init__(self) -> None:

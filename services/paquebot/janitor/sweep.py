@@ -16,6 +16,7 @@ from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_time_ms
 from paquebot.directory.removed import purged, removed_accounts
 from paquebot.janitor.accounting import Queued, missing, read_stream
+from paquebot.janitor.snapshot import known_bucket
 from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.observability.log import Log
@@ -48,9 +49,10 @@ class Swept:
 async def sweep(
     stores: Stores, settings: JanitorSettings, *, sparse: SparsePacks | None = None, dry_run: bool = False
 ) -> Swept:
-    """Packs that are alive and perhaps mostly dead are noted in `sparse`.
-    Raises BlobsUnavailable, QueueUnavailable, PostgresUnavailable: what was deleted until then stays so."""
+    """Packs that are alive and perhaps mostly dead are noted in `sparse`. Raises StrangeBucket, BadSnapshot,
+    BlobsUnavailable, QueueUnavailable, PostgresUnavailable: what was deleted until then stays so."""
     result = Swept()
+    await known_bucket(stores)  # or all packs would look dead after a loss of the mailstore
     if not dry_run:
         await _purge(stores, settings, result)
     # The stream before the tables: a job that ends in between has committed its rows by then.

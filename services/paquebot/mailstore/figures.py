@@ -28,6 +28,11 @@ BACKLOG_BYTES = gauge(
     "Stored bytes of the messages that compaction would still move",
     across=Across.MAX,
 )
+SNAPSHOT = gauge(
+    "paquebot_mailstore_snapshot_timestamp_seconds",
+    "Unix time of the janitor's newest snapshot of the metadata in the bucket, 0: none; read every five minutes",
+    across=Across.MAX,
+)
 
 EVERY_SECONDS = 300.0
 _TOTALS = """
@@ -39,6 +44,7 @@ _BACKLOG = """
 SELECT coalesce(sum(messages), 0)::bigint AS messages, coalesce(sum(octets), 0)::bigint AS octets
 FROM mailstore.compactions WHERE packs > 0
 """
+_SNAPSHOT = "SELECT coalesce(extract(epoch FROM max(finished_at)), 0)::float8 FROM mailstore.snapshot_runs"
 
 
 async def observe(postgres: Postgres) -> None:
@@ -50,6 +56,7 @@ async def observe(postgres: Postgres) -> None:
     row = await postgres.fetchrow("compaction_backlog", _BACKLOG)
     BACKLOG_MESSAGES.set(row["messages"])
     BACKLOG_BYTES.set(row["octets"])
+    SNAPSHOT.set(await postgres.fetchval("snapshot_time", _SNAPSHOT))
 
 
 async def observe_for_ever(postgres: Postgres) -> None:

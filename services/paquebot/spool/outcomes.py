@@ -17,6 +17,8 @@ class Outcome(enum.IntEnum):
     """It failed for good, and its sender was told where that was due."""
     DROPPED = 3
     """An operator took it out of the queue, or a failure notice could itself not be sent."""
+    ASSUMED = 4
+    """It was in no queue when outcomes and mailstore were lost: taken as relayed, so that nothing is relayed twice."""
 
 
 Recipient = tuple[str, str]
@@ -48,6 +50,14 @@ async def record(postgres: Postgres, outcomes: Sequence[tuple[str, str, Outcome]
     await postgres.execute(
         "outcomes_record", _RECORD, list(queue_ids), list(forward_paths), [int(value) for value in values]
     )
+
+
+_NONE_KNOWN = "SELECT NOT EXISTS (SELECT FROM spool.outcomes)"
+
+
+async def none_known(postgres: Postgres) -> bool:
+    """Whether there is no outcome at all: on a platform that relayed, they were lost. Raises PostgresUnavailable."""
+    return bool(await postgres.fetchval("outcomes_none", _NONE_KNOWN))
 
 
 async def forget(postgres: Postgres, before: datetime.datetime) -> int:

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,9 @@ def up(
     ] = None,
     hostname: Annotated[str, typer.Option(help="the name the platform gives itself")] = "mail.paquebot.test",
     domain: Annotated[str, typer.Option(help="the demo domain")] = "paquebot.test",
+    engines_only: Annotated[
+        bool, typer.Option("--engines-only", help="start no service: to restore a backup, or for recover --rebuild")
+    ] = False,
 ) -> None:
     """Run the whole platform on this machine: three engines, six services, one demo domain.
 
@@ -47,7 +51,9 @@ def up(
     """
     console = Console(stderr=False, highlight=False, soft_wrap=True)
     try:
-        code = asyncio.run(_up(console, data.absolute(), _ports(port or []), hostname, domain, once=once, demo=demo))
+        code = asyncio.run(
+            _up(console, data.absolute(), _ports(port or []), hostname, domain, _Asked(once, demo, engines_only))
+        )
     except UpError as error:
         console.print(f"[bold red]paquebot up:[/] {error}")
         code = 1
@@ -64,7 +70,16 @@ def _ports(options: list[str]) -> Ports:
     return Ports().moved(numbers)
 
 
-async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain: str, *, once: bool, demo: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to happen after the start."""
+
+    once: bool
+    demo: bool
+    engines_only: bool
+
+
+async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain: str, asked: _Asked) -> int:
     begin = time.perf_counter()
     layout = Layout(data)
     lock = layout.lock()
@@ -77,12 +92,16 @@ async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain:
     stack = Stack(plan, step, lambda text: console.print(f"[yellow]{time.strftime('%H:%M:%S')}[/] {text}"))
     stop = _on_signals()
     try:
-        if not await _unless_stopped(stop, stack.start()):
+        if not await _unless_stopped(stop, stack.start(services=not asked.engines_only)):
             return 130
+        if asked.engines_only:
+            step(f"the engines are ready, and no service runs; data in {data}")
+            await stop.wait()
+            return 0
         step(f"the platform is ready; data in {data}")
-        if demo:
+        if asked.demo:
             await _demo(console, plan, step)
-        if not once:
+        if not asked.once:
             console.print(_addresses(plan))
             console.print(_examples(plan))
             await stop.wait()

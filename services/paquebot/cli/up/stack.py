@@ -41,13 +41,15 @@ class Stack:
     def __post_init__(self) -> None:
         self.supervisor = Supervisor(self.say)
 
-    async def start(self) -> None:
-        """Returns when every service says it is ready. Raises UpError; nothing is left running then."""
+    async def start(self, *, services: bool = True) -> None:
+        """Returns when every service says it is ready; without `services`, when the engines are and the schemas are up
+        to date. Raises UpError; nothing is left running then."""
         try:
             await self._check_ports()
             await self._start_engines()
             await self._prepare()
-            await self._start_services()
+            if services:
+                await self._start_services()
         except EngineError as error:
             await self.stop()
             raise UpError(str(error)) from None

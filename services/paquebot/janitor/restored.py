@@ -1,0 +1,62 @@
+"""`recover --restored`: PostgreSQL was restored from a backup, and clients have seen what came after it.
+
+Without this, the next messages would get the UIDs of messages that are lost to the database but not to the clients.
+The newest snapshot in the bucket says up to where UIDs can have been given; a mailbox that it does not know gets a
+new UIDVALIDITY. Repeated, it leaps again, which does no harm.
+"""
+
+from dataclasses import dataclass
+
+from paquebot.blobs import new_ulid, ulid_time_ms
+from paquebot.janitor import snapshot_objects as objects
+from paquebot.janitor.snapshot import known_bucket, readable_entries
+from paquebot.janitor.snapshot_objects import BadSnapshot
+from paquebot.janitor.stores import Stores
+from paquebot.mailstore import leaping, snapshots
+from paquebot.observability.log import Log
+from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry
+
+_log = Log("paquebot.restored")
+
+
+@dataclass(slots=True)
+class Leapt:
+    """What leapt."""
+
+    accounts: int = 0
+    mailboxes: int = 0
+    renewed: int = 0
+    """Mailboxes with a new UIDVALIDITY."""
+
+
+async def leap_over(stores: Stores) -> Leapt:
+    """Every mailbox, before any service gives a UID. Raises StrangeBucket, UpkeepBusy, BadSnapshot, BlobsUnavailable,
+    PostgresUnavailable."""
+    result = Leapt()
+    async with snapshots.alone(stores.postgres):
+        run = await known_bucket(stores)
+        marks = [ulid_time_ms(mark) for mark in await objects.rebuilds(stores.blobs)]
+        # As for a rebuild: a later one leaps over what is given from now on.
+        await objects.mark_rebuild(stores.blobs, new_ulid(), run.run if run else "")
+        entries = objects.Following(readable_entries(stores.blobs, run))
+        reader = objects.PartReader(stores.blobs)
+        async for account_id, _ in snapshots.signatures(stores.postgres):
+            known = await _account(reader, await entries.entry(account_id))
+            times = sum(mark > known.taken_at_ms - objects.CLOCKS_MS for mark in marks)
+            mailboxes, renewed = await leaping.leap(stores.postgres, account_id, known, times)
+            result.accounts += 1
+            result.mailboxes += mailboxes
+            result.renewed += renewed
+    return result
+
+
+async def _account(reader: objects.PartReader, entry: SnapshotEntry | None) -> AccountSnapshot:
+    """What the newest snapshot says of the account; empty where it says nothing."""
+    if entry is None:
+        return AccountSnapshot()
+    try:
+        async for part in reader.parts(entry):
+            return part.account
+    except BadSnapshot as error:
+        _log.error("snapshot_damaged", account_id=entry.account_id, reason=str(error))
+    return AccountSnapshot()

@@ -1,0 +1,252 @@
+"""The metadata of an account as a snapshot in the bucket keeps it, read in one moment and in bounded pieces.
+
+A rebuilt mailbox must never give a UID that its clients have seen for another message (RFC 9051 §2.3.1.1), whatever
+was given after the newest snapshot. So a snapshot promises a ceiling: `uid_ceiling` in PostgreSQL is never above the
+one in the newest snapshot, no UID is given from there on, and a rebuild goes on at the promised one. The order is:
+lower it before a first snapshot; raise it only when the snapshot that promises more is in the bucket.
+"""
+
+import contextlib
+import datetime
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paquebot.mailstore import rows
+from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotMailbox, SnapshotMessage
+
+UID_ROOM = 2**24
+"""UIDs that a mailbox may give from one snapshot on until a later one must promise more."""
+NO_UID = 2**32
+"""The first number that is no UID: as a ceiling, none."""
+
+_PAGE = 500
+
+_LOCK = 0x736E6170  # any constant
+_TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
+_UNLOCK = "SELECT pg_advisory_unlock($1)"
+
+
+class UpkeepBusy(Exception):
+    """A snapshot or a rebuild is under way elsewhere."""
+
+
+@contextlib.asynccontextmanager
+async def alone(postgres: Postgres) -> AsyncIterator[None]:
+    """No other snapshot or rebuild during the block. Raises UpkeepBusy."""
+    async with postgres.connection("alone") as connection:
+        if not await connection.fetchval(_TRY_LOCK, _LOCK):
+            raise UpkeepBusy("another snapshot or rebuild is under way")
+        try:
+            yield
+        finally:
+            await connection.execute(_UNLOCK, _LOCK)
+
+
+# Identity and runs
+
+_IDENTITY = "SELECT name FROM mailstore.identity"
+_RENAME = "UPDATE mailstore.identity SET name = $1"
+_HOLDS_MAIL = "SELECT EXISTS (SELECT FROM mailstore.messages) OR EXISTS (SELECT FROM mailstore.deliveries)"
+_NOTE_RUN = """
+    WITH older AS (DELETE FROM mailstore.snapshot_runs)
+    INSERT INTO mailstore.snapshot_runs (run, finished_at, accounts) VALUES ($1, $2, $3)
+"""
+
+
+async def identity(postgres: Postgres) -> str:
+    """The name of this mailstore: a restored backup has the same, one that was made anew has another."""
+    return str(await postgres.fetchval("identity", _IDENTITY))
+
+
+async def rename(connection: Connection, name: str) -> None:
+    """Take the name of the mailstore that this one replaces."""
+    await connection.execute(_RENAME, name)
+
+
+async def holds_mail(postgres: Postgres) -> bool:
+    """Whether any message or any record of a delivery is here."""
+    return bool(await postgres.fetchval("holds_mail", _HOLDS_MAIL))
+
+
+async def note_run(postgres: Postgres, run: str, finished_at: datetime.datetime, accounts: int) -> None:
+    """Remember the newest snapshot, for its age as a metric."""
+    await postgres.execute("note_run", _NOTE_RUN, run, finished_at, accounts)
+
+
+# What changed
+
+# highest_mod_seq and uid_next grow with every change of a mailbox's messages, so no message row is looked at.
+_SIGNATURES = """
+    SELECT a.account_id, decode(md5(concat_ws('|',
+        row(a.last_mailbox_id, a.last_uid_validity, a.deleted_at)::text, b.content, s.content)), 'hex') AS signature
+    FROM (SELECT account_id, last_mailbox_id, last_uid_validity, deleted_at FROM mailstore.accounts
+          WHERE account_id > $1 ORDER BY account_id LIMIT $2) a
+    CROSS JOIN LATERAL (
+        SELECT string_agg(row(mailbox_id, name, uid_validity, uid_next, highest_mod_seq, keywords, special_use,
+                              selectable)::text, '|' ORDER BY mailbox_id) AS content
+        FROM mailstore.mailboxes WHERE account_id = a.account_id) b
+    CROSS JOIN LATERAL (
+        SELECT string_agg(name, '|' ORDER BY name) AS content
+        FROM mailstore.subscriptions WHERE account_id = a.account_id) s
+    ORDER BY a.account_id
+"""
+
+
+async def signatures(postgres: Postgres) -> AsyncIterator[tuple[int, bytes]]:
+    """(account id, 16 octets that change with anything of it but its records of deliveries), in order of the ids."""
+    after = 0
+    while True:
+        page = await postgres.fetch("signatures", _SIGNATURES, after, _PAGE)
+        for row in page:
+            after = row["account_id"]
+            yield after, row["signature"]
+        if len(page) < _PAGE:
+            return
+
+
+# Ceilings
+
+_LOWER = """
+    UPDATE mailstore.mailboxes SET uid_ceiling = least(uid_next + $2, uid_ceiling)
+    WHERE account_id = $1 AND uid_ceiling = 4294967296
+"""
+_RAISE = """
+    UPDATE mailstore.mailboxes b SET uid_ceiling = p.uid_ceiling
+    FROM unnest($1::bigint[], $2::int[], $3::bigint[]) AS p (account_id, mailbox_id, uid_ceiling)
+    WHERE b.account_id = p.account_id AND b.mailbox_id = p.mailbox_id AND b.uid_ceiling < p.uid_ceiling
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A ceiling that is in a snapshot and not yet in PostgreSQL."""
+
+    account_id: int
+    mailbox_id: int
+    uid_ceiling: int
+
+
+async def lower_ceilings(postgres: Postgres, account_id: int) -> None:
+    """Before an account's first snapshot: from now on its mailboxes keep below what the snapshot will promise."""
+    await postgres.execute("lower_ceilings", _LOWER, account_id, UID_ROOM)
+
+
+async def raise_ceilings(postgres: Postgres, promises: Sequence[Promise]) -> None:
+    """After the snapshot that promises them is in the bucket, and counts."""
+    columns = [(one.account_id, one.mailbox_id, one.uid_ceiling) for one in promises]
+    if columns:
+        await postgres.execute("raise_ceilings", _RAISE, *map(list, zip(*columns, strict=True)))
+
+
+def _promised(row: rows.Record) -> int:
+    """The ceiling for the snapshot: the one there is while half of the room is left."""
+    ceiling, uid_next = int(row["uid_ceiling"]), int(row["uid_next"])
+    if ceiling - uid_next > UID_ROOM // 2:
+        return ceiling
+    return max(ceiling, min(uid_next + UID_ROOM, NO_UID))
+
+
+# One account
+
+_ACCOUNT = """
+    SELECT last_mailbox_id, last_uid_validity, deleted_at IS NOT NULL AS deleted
+    FROM mailstore.accounts WHERE account_id = $1
+"""
+_MAILBOXES = """
+    SELECT mailbox_id, name, uid_validity, uid_next, uid_ceiling, highest_mod_seq, keywords, special_use, selectable
+    FROM mailstore.mailboxes WHERE account_id = $1 ORDER BY mailbox_id
+"""
+_SUBSCRIPTIONS = "SELECT name FROM mailstore.subscriptions WHERE account_id = $1 ORDER BY name"
+_MICROSECONDS = "(extract(epoch FROM {}) * 1000000)::bigint"
+_MESSAGES = f"""
+    SELECT mailbox_id, uid, flags, keywords, {_MICROSECONDS.format("internal_date")} AS internal_date_us,
+           {_MICROSECONDS.format("save_date")} AS save_date_us, queue_id, prefix, thread_key
+    FROM mailstore.messages WHERE account_id = $1 ORDER BY mailbox_id, uid
+"""  # noqa: S608 - only constants are put in
+_DELIVERED = """
+    SELECT queue_id FROM mailstore.deliveries d WHERE account_id = $1 AND NOT EXISTS (
+        SELECT FROM mailstore.messages m WHERE m.account_id = $1 AND m.queue_id = d.queue_id)
+"""
+
+
+class Export:
+    """An account as it was in one moment. No lock is held: the transaction behind it only reads."""
+
+    def __init__(
+        self, connection: Connection, account_id: int, account: AccountSnapshot, promises: list[Promise]
+    ) -> None:
+        self._connection = connection
+        self._account_id = account_id
+        self._keywords = {box.mailbox_id: {word: n for n, word in enumerate(box.keywords)} for box in account.mailboxes}
+        self.account = account
+        self.promises = promises
+        """Ceilings to raise when the snapshot is in the bucket."""
+
+    async def messages(self, size: int) -> AsyncIterator[list[SnapshotMessage]]:
+        """By mailbox and UID, `size` at a time."""
+        async for page in self._pages(_MESSAGES, size):
+            yield [self._message(row) for row in page]
+
+    async def delivered(self, size: int) -> AsyncIterator[list[str]]:
+        """Queue ids of the records of deliveries whose messages are gone, `size` at a time."""
+        async for page in self._pages(_DELIVERED, size):
+            yield [row["queue_id"] for row in page]
+
+    async def _pages(self, sql: str, size: int) -> AsyncIterator[list[rows.Record]]:
+        cursor = await self._connection.cursor(sql, self._account_id)
+        while page := await cursor.fetch(size):
+            yield page
+
+    def _message(self, row: rows.Record) -> SnapshotMessage:
+        places = self._keywords[row["mailbox_id"]]
+        return SnapshotMessage(
+            mailbox_id=row["mailbox_id"],
+            uid=row["uid"],
+            flags=row["flags"],
+            keywords=[places[word] for word in row["keywords"]],
+            internal_date_us=row["internal_date_us"],
+            save_date_us=row["save_date_us"],
+            queue_id=row["queue_id"],
+            prefix=row["prefix"],
+            thread_key=row["thread_key"],
+        )
+
+
+@contextlib.asynccontextmanager
+async def export(postgres: Postgres, account_id: int, taken_at_ms: int, records_age: float) -> AsyncIterator[Export]:
+    """One account, for the time of the block. `records_age`: seconds for which records of deliveries are kept."""
+    async with postgres.transaction("export", snapshot=True) as connection:
+        row = await connection.fetchrow(_ACCOUNT, account_id)
+        boxes = [] if row["deleted"] else await connection.fetch(_MAILBOXES, account_id)
+        names = [] if row["deleted"] else await connection.fetch(_SUBSCRIPTIONS, account_id)
+        account = AccountSnapshot(
+            taken_at_ms=taken_at_ms,
+            records_since_ms=taken_at_ms - int(records_age * 1000),
+            deleted=row["deleted"],
+            last_mailbox_id=row["last_mailbox_id"],
+            last_uid_validity=row["last_uid_validity"],
+            mailboxes=[_mailbox(box) for box in boxes],
+            subscriptions=[name["name"] for name in names],
+        )
+        raised = [
+            Promise(account_id, box["mailbox_id"], _promised(box))
+            for box in boxes
+            if _promised(box) > box["uid_ceiling"]
+        ]
+        yield Export(connection, account_id, account, raised)
+
+
+def _mailbox(row: Any) -> SnapshotMailbox:
+    return SnapshotMailbox(
+        mailbox_id=row["mailbox_id"],
+        name=row["name"],
+        uid_validity=row["uid_validity"],
+        uid_next=row["uid_next"],
+        uid_ceiling=_promised(row),
+        highest_mod_seq=row["highest_mod_seq"],
+        keywords=row["keywords"],
+        special_use=row["special_use"] or "",
+        selectable=row["selectable"],
+    )

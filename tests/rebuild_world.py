@@ -1,0 +1,191 @@
+"""A platform whose mailstore is going to be lost: what services, janitor and operator do, on the real engines."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from paquebot.blobs import BlobStore
+from paquebot.delivery import entries
+from paquebot.janitor.rebuild import Rebuilt, rebuild
+from paquebot.janitor.snapshot import Snapshotted, snapshot
+from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.verify import verify
+from paquebot.mailstore import Flag, FlagOp, Mailstore, NewMessage, SpecialUse
+from paquebot.mailstore.names import INBOX_ID
+from paquebot.queue import Consumer, Queue
+from paquebot.queue.subjects import DELIVER
+from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.settings import Seconds, Secret
+from paquebot.spool import Spool
+from paquebot.v1.mail_pb2 import Envelope, LocalRecipient, RemoteRecipient
+from paquebot.v1.queue_pb2 import DeliverJob
+from roles import let_roles_log_in, role_dsn
+
+ALICE, BOB = 1, 2
+WEEK = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the tests do to mail, as the services do it."""
+
+    stores: Stores
+    janitor: Stores
+    """With the janitor's own role: what it does must need no other right."""
+    spool: Spool
+    settings: JanitorSettings
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def mailstore(self) -> Mailstore:
+        return self.stores.mailstore
+
+    async def accept(self, subject: str, *accounts: int, remote: Sequence[str] = ()) -> str:
+        """A message into the spool; not yet delivered."""
+        local = [
+            LocalRecipient(account_id=n, address=f"u{n}@paquebot.test", forward_path=f"u{n}@paquebot.test")
+            for n in accounts
+        ]
+        out = [RemoteRecipient(forward_path=path, domain=path.partition("@")[2]) for path in remote]
+        raw = f"From: a@example.org\r\nSubject: {subject}\r\nMessage-ID: <{subject}@x>\r\n\r\nHow do you do?\r\n"
+        return await self.spool.accept(Envelope(reverse_path="a@example.org", local=local, remote=out), raw.encode())
+
+    async def deliver(self) -> None:
+        """Everything that waits, with the prefix and the dates of the delivery service."""
+        consumer = Consumer(self.stores.queue, "delivery", DELIVER)
+        for job in await consumer.fetch(100, 0.1):
+            for entry in DeliverJob.FromString(job.payload).entries:
+                await self.mailstore.deliver([one.delivery for one in entries.addressed_of(entry)])
+            await job.ack()
+        await consumer.close()
+
+    async def arrive(self, subject: str, *accounts: int) -> str:
+        queue_id = await self.accept(subject, *accounts)
+        await self.deliver()
+        return queue_id
+
+    async def append(self, account_id: int, mailbox: str, subject: str, *words: str) -> None:
+        """What IMAP APPEND does."""
+        await self.mailstore.ensure_account(account_id)
+        box = await self.mailstore.find_mailbox(account_id, mailbox)
+        stored = await self.spool.store(f"Subject: {subject}\r\n\r\ndraft\r\n".encode(), account_id=account_id)
+        message = NewMessage(
+            email_id=stored.queue_id,
+            blob=stored.blob,
+            summary=stored.summary.SerializeToString(),
+            thread_key=stored.summary.thread_key,
+            internal_date=datetime.datetime(2020, 2, 29, 1, 2, 3, 456789, tzinfo=datetime.UTC),
+            flags=Flag.SEEN | Flag.DRAFT,
+            keywords=words,
+        )
+        await self.mailstore.append(account_id, box.mailbox_id, [message], quota_octets=0)
+
+    async def snapshot(self) -> Snapshotted:
+        return await snapshot(self.janitor, self.settings)
+
+    async def rebuild_only(self, *, merge: bool = False) -> Rebuilt:
+        return await rebuild(self.janitor, merge=merge, say=self.said.append, settle=0)
+
+    async def rebuild(self, *, merge: bool = False) -> Rebuilt:
+        """And look whether all is sound."""
+        result = await self.rebuild_only(merge=merge)
+        assert await self.mailstore.check() == []
+        assert (await verify(self.stores, settle=0)).faults == []
+        return result
+
+    async def lose_mailstore(self) -> None:
+        """All rows, and with them the name: as if the schema had been dropped and migrated anew."""
+        tables = await self.stores.postgres.fetch(
+            "test",
+            "SELECT relname FROM pg_class WHERE relnamespace = 'mailstore'::regnamespace AND relkind = 'r'"
+            " AND relname <> 'schema_version'",
+        )
+        names = ", ".join(f"mailstore.{row['relname']}" for row in tables)
+        await self.stores.postgres.execute("test", f"TRUNCATE {names}")
+        await self.stores.postgres.execute(
+            "test", "INSERT INTO mailstore.identity (name) VALUES (gen_random_uuid()::text)"
+        )
+
+    async def contents(self, account_id: int) -> dict[str, dict[int, tuple[object, ...]]]:
+        """By mailbox and UID: everything of a message that must come back, its octets included."""
+        found: dict[str, dict[int, tuple[object, ...]]] = {}
+        for box in await self.mailstore.mailboxes(account_id):
+            if not box.selectable:
+                continue
+            view = await self.mailstore.snapshot(account_id, box.mailbox_id)
+            found[box.name] = {
+                message.uid: (
+                    message.email_id,
+                    message.flags,
+                    frozenset(message.keywords),
+                    message.internal_date,
+                    message.save_date,
+                    message.thread_id,
+                    message.summary,
+                    hashlib.sha256(message.prefix + await self.stores.blobs.read(message.blob)).hexdigest(),
+                )
+                async for message in self.mailstore.messages(
+                    account_id, box.mailbox_id, view.rows.uids, with_summary=True
+                )
+            }
+        return found
+
+    async def tree(self, account_id: int) -> dict[str, tuple[object, ...]]:
+        boxes = await self.mailstore.mailboxes(account_id)
+        return {
+            box.name: (box.mailbox_id, box.uid_validity, box.special_use, box.selectable, set(box.keywords))
+            for box in boxes
+        }
+
+    async def subjects(self, account_id: int, mailbox: str = "INBOX") -> list[str]:
+        box = await self.mailstore.find_mailbox(account_id, mailbox)
+        uids = (await self.mailstore.snapshot(account_id, box.mailbox_id)).rows.uids
+        found = [m async for m in self.mailstore.messages(account_id, box.mailbox_id, uids, with_summary=False)]
+        raw = [await self.stores.blobs.read(message.blob) for message in found]
+        return [text.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode() for text in raw]
+
+    async def expunge(self, account_id: int, mailbox_id: int, *uids: int) -> None:
+        await self.mailstore.remove(account_id, mailbox_id, uids)
+
+
+@pytest.fixture
+async def platform(
+    blobs: BlobStore,
+    queue: Queue,
+    migrated: Postgres,
+    spool: Spool,
+    nats_settings: NatsSettings,
+    s3_settings: S3Settings,
+    postgres_settings: PostgresSettings,
+) -> AsyncIterator[Platform]:
+    settings = JanitorSettings(nats_settings, s3_settings, postgres_settings, min_age=Seconds(0.0))
+    await let_roles_log_in(str(postgres_settings.dsn), "paquebot_janitor")
+    dsn = Secret(role_dsn(str(postgres_settings.dsn), "paquebot_janitor"))
+    own = await open_postgres(PostgresSettings(dsn=dsn, pool_size=4), "tests")
+    stores = Stores(blobs, queue, migrated, Mailstore(migrated))
+    yield Platform(stores, Stores(blobs, queue, own, Mailstore(own)), spool, settings)
+    await own.close()
+
+
+async def furnish(platform: Platform) -> None:
+    """Two accounts with shared and own mail, nested mailboxes, flags, keywords, an APPEND, a copy, an expunge."""
+    for number in range(5):
+        await platform.arrive(f"shared-{number}", ALICE, BOB)
+    store = platform.mailstore
+    nested = await store.create_mailbox(ALICE, "Projekte/Büro 2024/日本語")
+    await store.create_mailbox(ALICE, "Lists", special_use=SpecialUse.JUNK)
+    await store.delete_mailbox(ALICE, "Projekte")  # stays, not selectable
+    await store.unsubscribe(ALICE, "Junk")
+    await store.subscribe(ALICE, "gone/for good")
+    await store.store_flags(ALICE, INBOX_ID, [1, 2], FlagOp.ADD, flags=Flag.SEEN, keywords=["$Forwarded", "Wichtig"])
+    await store.store_flags(ALICE, INBOX_ID, [3], FlagOp.ADD, flags=Flag.FLAGGED | Flag.DELETED)
+    await store.copy(ALICE, INBOX_ID, [1, 2], nested.mailbox_id, quota_octets=0)
+    await store.move(ALICE, INBOX_ID, [4], nested.mailbox_id)
+    await platform.append(ALICE, "Drafts", "draft", "$Label1")
+    await platform.expunge(BOB, INBOX_ID, 2)
