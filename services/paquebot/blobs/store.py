@@ -5,10 +5,11 @@ an object that is not there is `BlobMissing`.
 """
 
 import asyncio
+import contextlib
 import io
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -20,6 +21,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 
 from paquebot.blobs.pack import PREFIX, TRAILER, BadPack, decode_entry, index_length, pack_key, parse_index
+from paquebot.blobs.spans import GAP, Span, spans
 from paquebot.blobs.ulid import ulid_time_ms
 from paquebot.observability.metrics import Engine, Fault, causes, counter, engine_call, fault_of, know_calls
 from paquebot.runtime.engines import S3Settings
@@ -42,6 +44,7 @@ _READ_OCTETS = 256 * 1024
 _LIST_PAGE = 1000
 _PAUSES_SECONDS = (0.1, 0.2)
 _GRACE_SECONDS = 5.0  # the client's own timeouts come first; this one is for a thread that never gets a turn
+_TURN_SECONDS = 0.05  # for which one caller's spans keep a thread, while others wait for it
 
 
 class BlobsUnavailable(Exception):
@@ -98,26 +101,40 @@ class BlobStore:
         """One message. Raises BlobMissing, BadPack, BlobsUnavailable."""
         return decode_entry(ref, await self.read_range(ref.pack, ref.offset, ref.length))
 
-    async def read_many(self, refs: Sequence[BlobRef], *, gap: int = 64 * 1024) -> list[bytes]:
-        """Messages of one pack, in order of `refs`; neighbours less than `gap` octets apart share a request."""
-        runs = _runs(refs, gap)
-        spans = [(run[0].offset, max(ref.offset + ref.length for ref in run)) for run in runs]
-        parts = await asyncio.gather(*(self.read_range(refs[0].pack, start, end - start) for start, end in spans))
-        found: dict[int, bytes] = {}
-        for run, (start, _), data in zip(runs, spans, parts, strict=True):
-            for ref in run:
-                at = ref.offset - start
-                found[ref.offset] = decode_entry(ref, data[at : at + ref.length])
-        return [found[ref.offset] for ref in refs]
+    async def read_many(self, refs: Sequence[BlobRef], *, gap: int = GAP) -> list[bytes]:
+        """Messages in order of `refs`; neighbours at most `gap` octets apart in a pack share a request.
+
+        Raises BlobMissing, BadPack, BlobsUnavailable, when one of them cannot be read.
+        """
+        found: dict[tuple[str, int], bytes] = {}
+        planned = spans(refs, gap=gap)
+        for span, outcome in zip(planned, await asyncio.gather(*map(self._read_span, planned)), strict=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+            for ref, message in zip(span.refs, outcome, strict=True):
+                if isinstance(message, BadPack):
+                    raise message
+                found[ref.pack, ref.offset] = message
+        return [found[ref.pack, ref.offset] for ref in refs]
+
+    async def _read_span(self, span: Span) -> "SpanOutcome":
+        return (await self.read_spans((span,)))[0]
+
+    async def read_spans(self, waiting: Sequence[Span]) -> list["SpanOutcome"]:
+        """The first of the spans, at least one: those that one thread reads, one after another, in its turn.
+
+        To ask for many at once costs less than a call for each. What is raised elsewhere is here an outcome, of a
+        span or of one message in it, so that one that is damaged does not take its neighbours with it.
+        """
+        try:
+            return await self._on_thread(self._get_spans, waiting)
+        except TimeoutError:
+            return [BlobsUnavailable("get: no thread came free in time")] * len(waiting)
 
     async def read_range(self, pack: str, offset: int, length: int) -> bytes:
-        """Stored octets as they are. Raises BlobMissing, BlobsUnavailable."""
-        if not length:
-            return b""
+        """Stored octets as they are. Raises BlobMissing, BadPack (it ends before them), BlobsUnavailable."""
         key = pack_key(pack)
-        data = await self._run("get", self._get, key, offset, length, key=key)
-        READ_BYTES.inc(len(data))
-        return data
+        return await self._run("get", self._get, key, offset, length, key=key)
 
     async def read_index(self, info: PackInfo) -> PackIndex:
         """What a pack says of itself. Raises BlobMissing, BadPack, BlobsUnavailable."""
@@ -175,7 +192,28 @@ class BlobStore:
         # It can be repeated: key and content are fixed.
         self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), "application/x-paquebot-pack")
 
+    def _get_spans(self, waiting: Sequence[Span]) -> list["SpanOutcome"]:
+        end = time.monotonic() + _TURN_SECONDS
+        outcomes: list[SpanOutcome] = []
+        for span in waiting:
+            outcomes.append(self._get_span(span))
+            if time.monotonic() > end:
+                break
+        return outcomes
+
+    def _get_span(self, span: Span) -> "SpanOutcome":
+        """Decompressed on this thread too: octets as they are stored never wait for anybody."""
+        key = pack_key(span.pack)
+        try:
+            with _answered("get", key):
+                data = self._repeated("get", self._get, key, span.start, span.end - span.start)
+        except (BadPack, BlobMissing, BlobsUnavailable) as error:
+            return error
+        return [_decoded(ref, data[ref.offset - span.start :][: ref.length]) for ref in span.refs]
+
     def _get(self, key: str, offset: int, length: int) -> bytes:
+        if not length:
+            return b""
         response: Any = self._client.get_object(self._bucket, key, offset=offset, length=length)
         deadline = time.monotonic() + self._settings.timeout
         parts: list[bytes] = []
@@ -184,7 +222,9 @@ class BlobStore:
                 parts.append(part)
                 if time.monotonic() > deadline:  # the client's own limit is for each part alone
                     raise urllib3.exceptions.TimeoutError("the answer comes too slowly")
-            return b"".join(parts)
+            data = b"".join(parts)
+            READ_BYTES.inc(len(data))
+            return data
         finally:
             response.close()
             response.release_conn()
@@ -205,17 +245,14 @@ class BlobStore:
 
     async def _run(self, call: str, function: Callable[..., T], *args: Any, key: str = "") -> T:
         """`function(*args)` on a thread. `key`: the object that must be there."""
-        loop = asyncio.get_running_loop()
-        with engine_call("s3", call, _fault_of):
-            try:
-                async with asyncio.timeout(self._settings.timeout + _GRACE_SECONDS):
-                    return await loop.run_in_executor(self._threads, self._repeated, call, function, *args)
-            except S3Error as error:
-                if not key or error.code not in ("NoSuchKey", "NoSuchObject"):
-                    raise BlobsUnavailable(f"{call}: {error.code}") from error
-            except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                raise BlobsUnavailable(f"{call}: {type(error).__name__}") from error
-        raise BlobMissing(key)  # an answer, not an engine's error: raised where it is not counted as one
+        with _answered(call, key):
+            return await self._on_thread(self._repeated, call, function, *args)
+        raise AssertionError("unreachable")
+
+    async def _on_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(self._settings.timeout + _GRACE_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     def _repeated(self, call: str, function: Callable[..., T], *args: Any) -> T:
         """A lost connection or a 5xx is tried again, but only while a quarter of the time is not yet over: what
@@ -276,16 +313,42 @@ def _client(settings: S3Settings) -> minio.Minio:
     return cast(minio.Minio, client)
 
 
-def _runs(refs: Sequence[BlobRef], gap: int) -> list[list[BlobRef]]:
-    runs: list[list[BlobRef]] = []
-    end = 0
-    for ref in sorted(refs, key=lambda ref: ref.offset):
-        if runs and ref.offset - end <= gap:
-            runs[-1].append(ref)
-        else:
-            runs.append([ref])
-        end = max(end, ref.offset + ref.length)
-    return runs
+SpanOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
+"""Of a span: its messages, by offset, or why there is none."""
+
+
+def _decoded(ref: BlobRef, data: bytes) -> bytes | BadPack:
+    try:
+        return decode_entry(ref, data)
+    except BadPack as error:
+        return error
+
+
+@contextlib.contextmanager
+def _answered(call: str, key: str) -> Iterator[None]:
+    """Count and time a call. What S3 says of the object `key` is an answer, and counted as no error of S3."""
+    with engine_call("s3", call, _fault_of):
+        try:
+            yield
+            return
+        except S3Error as error:
+            answer = _ANSWERS.get(error.code or "") if key else None
+            if answer is None:
+                raise BlobsUnavailable(f"{call}: {error.code}") from error
+        except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise BlobsUnavailable(f"{call}: {type(error).__name__}") from error
+    raise answer(key)
+
+
+def _too_short(key: str) -> BadPack:
+    return BadPack(f"{key} ends before the octets that were asked for")
+
+
+_ANSWERS: Mapping[str, Callable[[str], Exception]] = {
+    "NoSuchKey": BlobMissing,
+    "NoSuchObject": BlobMissing,
+    "InvalidRange": _too_short,
+}
 
 
 _KEY = re.compile(re.escape(PREFIX) + r"\d{4}/\d\d/\d\d/([0-9A-Z]{26})")

@@ -1,18 +1,21 @@
-"""Messages with their bodies, in order, a few at a time: while one group is written, the next is on its way.
+"""Messages with their bodies, in order, planned a window at a time: while one is written, the next is on its way.
 
-What a group holds is reserved at the gate before it is read, and given back when the caller asks for the next.
+A window is many messages, so that those of one pack share a request although the mailbox's order jumps between
+packs. What it holds is reserved at the gate before it is read, and given back when the caller has taken all of it.
+The first window is small: a client that asks for little, or goes away, costs little.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paquebot.blobs import BlobMissing
-from paquebot.imap.bodies import Bodies, BodyError
+from paquebot.imap.bodies import Bodies, BodyError, Coming, body
 from paquebot.mailstore.types import StoredMessage
 
-_GROUP_MESSAGES = 32
-_GROUP_OCTETS = 1024 * 1024
+_FIRST_MESSAGES = 64
+_WINDOW_MESSAGES = 512
+_WINDOW_OCTETS = 2 * 1024 * 1024
 
 Again = Callable[[list[int]], AsyncIterator[StoredMessage]]
 """The rows of these UIDs, read anew."""
@@ -21,10 +24,15 @@ Loaded = list[tuple[StoredMessage, bytes | BodyError]]
 
 
 @dataclass(slots=True)
-class _Group:
-    messages: list[StoredMessage]
-    octets: int
-    reading: asyncio.Task[list[bytes | BodyError]] | None = None
+class _Window:
+    messages: list[StoredMessage] = field(default_factory=list)
+    octets: int = 0
+    begun: list[bytes | Coming] | None = None
+    """None: nothing is reserved and nothing asked for yet."""
+
+    def begin(self, bodies: Bodies) -> None:
+        """Its octets are reserved: read it."""
+        self.begun = bodies.begin([message.blob for message in self.messages])
 
 
 async def with_bodies(
@@ -34,56 +42,57 @@ async def with_bodies(
 
     Compaction may move a message after its row was read: what is not where the row said is looked up once more.
     """
-    groups = _grouped(messages)
-    current = await anext(groups, None)
-    if current is not None:
-        await _begin(bodies, current)
-    following: _Group | None = None
+    windows = _windows(messages)
+    current = await anext(windows, None)
+    following: _Window | None = None
     try:
         while current is not None:
-            assert current.reading is not None
-            following = await anext(groups, None)
+            if current.begun is None:
+                await bodies.gate.take(current.octets)
+                current.begin(bodies)
+            following = await anext(windows, None)
             if following is not None and bodies.gate.try_take(following.octets):
-                following.reading = _reading(bodies, following)
-            yield await _found(bodies, list(zip(current.messages, await current.reading, strict=True)), again)
+                following.begin(bodies)
+            async for loaded in _in_order(current):
+                yield await _found(bodies, loaded, again)
             bodies.gate.give_back(current.octets)
             current, following = following, None
-            if current is not None and current.reading is None:
-                await _begin(bodies, current)
     finally:
-        for group in (current, following):
-            if group is not None and group.reading is not None:
-                group.reading.cancel()
-                bodies.gate.give_back(group.octets)
+        for window in (current, following):
+            if window is not None and window.begun is not None:
+                bodies.gate.give_back(window.octets)
+
+
+async def _in_order(window: _Window) -> AsyncIterator[Loaded]:
+    """As much as is there, as soon as its first message is."""
+    assert window.begun is not None
+    loaded: Loaded = []
+    for message, begun in zip(window.messages, window.begun, strict=True):
+        if loaded and isinstance(begun, asyncio.Future) and not begun.done():
+            yield loaded
+            loaded = []
+        loaded.append((message, await body(message.blob, begun)))
+    yield loaded
 
 
 async def _found(bodies: Bodies, loaded: Loaded, again: Again) -> Loaded:
-    missing = [message.uid for message, body in loaded if isinstance(body, BlobMissing)]
+    missing = [message.uid for message, read in loaded if isinstance(read, BlobMissing)]
     if not missing:
         return loaded
     rows = [message async for message in again(missing)]
     moved = zip(rows, await bodies.load([message.blob for message in rows]), strict=True)
-    found = {message.uid: (message, body) for message, body in moved}
-    return [found.get(message.uid, (message, body)) for message, body in loaded]
+    found = {message.uid: (message, read) for message, read in moved}
+    return [found.get(message.uid, (message, read)) for message, read in loaded]
 
 
-async def _begin(bodies: Bodies, group: _Group) -> None:
-    await bodies.gate.take(group.octets)
-    group.reading = _reading(bodies, group)
-
-
-def _reading(bodies: Bodies, group: _Group) -> asyncio.Task[list[bytes | BodyError]]:
-    return asyncio.create_task(bodies.load([message.blob for message in group.messages]))
-
-
-async def _grouped(messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[_Group, None]:
-    group = _Group([], 0)
+async def _windows(messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[_Window, None]:
+    window, most = _Window(), _FIRST_MESSAGES
     async for message in messages:
-        size = message.blob.size
-        if group.messages and (len(group.messages) >= _GROUP_MESSAGES or group.octets + size > _GROUP_OCTETS):
-            yield group
-            group = _Group([], 0)
-        group.messages.append(message)
-        group.octets += size
-    if group.messages:
-        yield group
+        octets = message.blob.size + len(message.summary or b"")
+        if window.messages and (len(window.messages) >= most or window.octets + octets > _WINDOW_OCTETS):
+            yield window
+            window, most = _Window(), min(2 * most, _WINDOW_MESSAGES)
+        window.messages.append(message)
+        window.octets += octets
+    if window.messages:
+        yield window
