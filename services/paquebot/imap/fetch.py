@@ -14,11 +14,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
-from paquebot.imap.bodies import BodyError
-from paquebot.imap.fetch_plan import NeedsBody, Plan, Source, plan, write_items, write_view_items
+from paquebot.imap.fetch_plan import NeedsBody, Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.imap.messages_named import named
-from paquebot.imap.reply import Reply, Stream, bad, no, ok
+from paquebot.imap.reply import Octets, Reply, Stream, bad, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
@@ -29,7 +28,8 @@ from paquebot.wire.imap.fetch_response import FetchResponse
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
-_PIECE = 32 * 1024  # octets gathered before they are sent
+_PIECE = 64 * 1024  # octets gathered before they are sent
+_NO_SUMMARY = MessageSummary()
 
 
 async def fetch(session: "Session", state: Selected, command: ast.Fetch) -> Reply | Stream:
@@ -101,7 +101,7 @@ class _Work:
             return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED, state=self.state)
         return ok(f"{name} completed", state=self.state)
 
-    async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[Octets, None]:
         """The FETCH responses of the messages, in pieces worth a write."""
         if self.plan.source is Source.VIEW:
             for piece in self._from_view(numbers):
@@ -127,77 +127,84 @@ class _Work:
             self.state.account.account_id,
             self.state.mailbox_id,
             uids,
-            with_summary=self.plan.source >= Source.SUMMARY,
+            with_summary=self.plan.with_summary,
         )
 
-    def _from_view(self, numbers: Sequence[int]) -> Iterator[bytes]:
+    def _from_view(self, numbers: Sequence[int]) -> Iterator[Octets]:
         out = bytearray()
         view = self.state.view
         for number in numbers:
             if view.is_gone(view.uid(number)):
                 continue
             response = FetchResponse(out, number)
-            write_view_items(response, self.plan.attributes, view, number)
+            for write in self.plan.of_view:
+                write(response, view, number)
             response.close()
             self.found += 1
             if len(out) >= _PIECE:
-                yield bytes(out)
-                out.clear()
-        yield bytes(out)
+                yield out
+                out = bytearray()
+        yield out
 
-    async def _from_rows(self, messages: AsyncIterator[StoredMessage]) -> AsyncIterator[bytes]:
+    async def _from_rows(self, messages: AsyncIterator[StoredMessage]) -> AsyncIterator[Octets]:
         """Without bodies, but for a message whose summary cannot tell what is asked."""
         out = bytearray()
         async for message in messages:
-            await self._write(out, message, None)
+            if not self._write(out, message, None):
+                await self._write_with_body(out, message)
             if len(out) >= _PIECE:
-                yield bytes(out)
-                out.clear()
-        yield bytes(out)
+                yield out
+                out = bytearray()
+        yield out
 
-    async def _of_group(self, group: Loaded, numbers: Sequence[int]) -> AsyncIterator[bytes]:
+    async def _of_group(self, group: Loaded, numbers: Sequence[int]) -> AsyncIterator[Octets]:
         if self.plan.sets_seen and not self.found and any(isinstance(body, bytes) for _, body in group):
             await self._set_seen(numbers)
         out = bytearray()
         for message, body in group:
-            await self._write(out, message, body)
+            if isinstance(body, bytes):
+                self._write(out, message, body)
+            elif self.state.view.number(message.uid) is not None:
+                self.found += 1
+                self.unread += 1
             if len(out) >= _PIECE:
-                yield bytes(out)
-                out.clear()
-        yield bytes(out)
+                yield out
+                out = bytearray()
+        yield out
 
-    async def _write(self, out: bytearray, message: StoredMessage, body: bytes | BodyError | None) -> None:
-        """One FETCH response; none when the message's body is needed and cannot be read."""
+    def _write(self, out: bytearray, message: StoredMessage, body: bytes | None) -> bool:
+        """One FETCH response, unless the message left the view. False: it needs the body."""
         number = self.state.view.number(message.uid)
         if number is None:
-            return
-        self.found += 1
-        if isinstance(body, Exception):
-            self.unread += 1
-            return
+            return True
         start = len(out)
-        summary = MessageSummary.FromString(message.summary) if message.summary else MessageSummary()
+        summary = MessageSummary.FromString(message.summary) if message.summary else _NO_SUMMARY
+        response = FetchResponse(out, number)
+        for write_of_view in self.plan.of_view:
+            write_of_view(response, self.state.view, number)
         try:
-            self._write_response(out, number, message, summary, body)
+            for write in self.plan.of_row:
+                write(response, message, summary, body)
         except NeedsBody:
             del out[start:]
-            async with self.session.process.bodies.gate.holding(message.blob.size):
-                (read,) = await self.session.process.bodies.load((message.blob,))
-                if not isinstance(read, bytes):
-                    self.unread += 1
-                    return
-                self._write_response(out, number, message, summary, read)
-
-    def _write_response(
-        self, out: bytearray, number: int, message: StoredMessage, summary: MessageSummary, body: bytes | None
-    ) -> None:
-        response = FetchResponse(out, number)
-        write_view_items(response, self.plan.attributes, self.state.view, number)
-        write_items(response, self.plan.attributes, message, summary, body)
+            return False
         response.close()
-        if message.uid in self._made_seen and FetchItem.FLAGS not in self.plan.attributes:
+        self.found += 1
+        if self._made_seen and message.uid in self._made_seen and not self.plan.tells_flags:
             # RFC 3501 §6.4.5: if this caused the flags to change, they SHOULD be in the responses.
             updates.write_flags(out, self.state, (message.uid,), uid=self.command.uid)
+        return True
+
+    async def _write_with_body(self, out: bytearray, message: StoredMessage) -> None:
+        """What the summary could not tell."""
+        bodies = self.session.process.bodies
+        async with bodies.gate.holding(message.blob.size):
+            (read,) = await bodies.load((message.blob,))
+            if isinstance(read, bytes):
+                self._write(out, message, read)
+            else:
+                self.found += 1
+                self.unread += 1
 
     async def _set_seen(self, numbers: Sequence[int]) -> None:
         """\\Seen for every message of the set that has it not, in one statement."""

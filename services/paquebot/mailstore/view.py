@@ -6,6 +6,7 @@ statement that reads the mailbox's row and its messages sees all changes up to `
 after.
 """
 
+import asyncio
 from array import array
 from collections.abc import AsyncIterator, Sequence
 
@@ -97,10 +98,25 @@ async def messages(
 ) -> AsyncIterator[StoredMessage]:
     sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if with_summary else (_MESSAGES, _BATCH)
     wanted = sorted(set(uids))
-    for start in range(0, len(wanted), size):
+
+    def ask(start: int) -> asyncio.Task[Sequence[rows.Record]] | None:
+        if start >= len(wanted):
+            return None
         batch = wanted[start : start + size]
-        for row in await postgres.fetch("messages", sql, account_id, mailbox_id, batch):
-            yield _message(row, with_summary)
+        return asyncio.create_task(postgres.fetch("messages", sql, account_id, mailbox_id, batch))
+
+    # PostgreSQL reads one batch while the caller works on the one before it.
+    following = ask(0)
+    try:
+        for start in range(size, len(wanted) + size, size):
+            assert following is not None
+            batch = await following
+            following = ask(start)
+            for row in batch:
+                yield _message(row, with_summary)
+    finally:
+        if following is not None:
+            following.cancel()
 
 
 def _message(row: rows.Record, with_summary: bool) -> StoredMessage:
