@@ -22,7 +22,7 @@ from paquebot.wire.imap.ast import (
     SectionForm,
     SectionSpecifier,
 )
-from paquebot.wire.imap.fetch_response import FetchResponse
+from paquebot.wire.imap.fetch_response import FetchResponse, item_name
 
 ViewWriter = Callable[[FetchResponse, View, int], None]
 Writer = Callable[[FetchResponse, StoredMessage, MessageSummary, bytes | None], None]
@@ -138,8 +138,10 @@ def _writer(attribute: FetchAttribute) -> Writer:
 
 
 def _section_writer(asked: FetchSection) -> Writer:
+    name = item_name(asked)
+
     def write(response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None) -> None:
-        response.section(asked, _known(sections.section(message, summary, body, asked)))
+        response.named_section(name, _known(sections.section(message, summary, body, asked)))
 
     return write
 

@@ -102,6 +102,8 @@ class Queue:
         self._hints: dict[int, set[Callable[[int], None]]] = {}
         self.hint_trace = ""
         """While the callbacks of a hint are called: the traceparent that came with it, or empty."""
+        self.hint_source = b""
+        """While the callbacks of a hint are called: who told it, or empty."""
         self._hearing = False
         self._listening = asyncio.Lock()
         self._listener: Client | None = None
@@ -288,12 +290,12 @@ class Queue:
 
     # --- hints: not stored, never the only copy of a fact (invariant 4) ---
 
-    async def hint_mailbox(self, account_id: int, trace: str = "") -> None:
-        """Tell every process that mailboxes of the account changed. `trace`: the W3C traceparent of what changed
-        them. Never raises."""
+    async def hint_mailbox(self, account_id: int, trace: str = "", *, source: bytes = b"") -> None:
+        """Tell every process that mailboxes of the account changed, this one too. `trace`: the W3C traceparent of what
+        changed them; `source`: who tells, to be known again as `hint_source`. Never raises."""
         headers = {_TRACEPARENT: trace} if trace else None
         with contextlib.suppress(QueueUnavailable, nats.errors.Error, OSError):
-            await self.client.publish(_HINT_MAILBOX + str(account_id), b"", headers=headers)
+            await self.client.publish(_HINT_MAILBOX + str(account_id), source, headers=headers)
 
     async def hear_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
         """Call `callback(account_id)` at each hint for the account, from the event loop. When this returns, the
@@ -325,6 +327,7 @@ class Queue:
         if not token.isdecimal():
             return
         account_id = int(token)
+        self.hint_source = message.data
         self.hint_trace = (message.headers or {}).get(_TRACEPARENT, "")
         for callback in tuple(self._hints.get(account_id, ())):
             callback(account_id)
