@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +45,7 @@ def test_gaps_and_lengths_keep_their_bounds(wanted: list[BlobRef], gap: int, lon
         assert span.start == entries[0][0]
         assert span.end == max(end for _, end in entries)
         assert span.end - span.start <= max(longest, *(end - start for start, end in entries))
-        for (_, end), (start, _) in zip(entries, entries[1:], strict=False):
+        for (_, end), (start, _) in itertools.pairwise(entries):
             assert start - end <= gap
 
 
@@ -61,7 +63,7 @@ def test_no_two_requests_could_have_been_one(wanted: list[BlobRef], gap: int) ->
         by_pack.setdefault(span.pack, []).append(span)
     for found in by_pack.values():
         found.sort(key=lambda span: span.start)
-        assert all(later.start - earlier.end > gap for earlier, later in zip(found, found[1:], strict=False))
+        assert all(later.start - earlier.end > gap for earlier, later in itertools.pairwise(found))
 
 
 def test_nothing_asked_is_no_request() -> None:
