@@ -52,11 +52,15 @@ async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> 
     if command.vanished:
         yield await _vanished(session, state, command)
     work = _Work(session, state, command, what)
+    last: Octets = b""
     async with contextlib.aclosing(work.pieces(numbers)) as pieces:
         async for piece in pieces:
             metrics.FETCHED.inc(len(piece))
-            yield piece
-    yield work.completion(len(numbers))
+            if work.found < len(numbers) or len(piece) >= _PIECE:
+                yield piece
+            else:
+                last += piece  # goes out with the completion: most answers are one write
+    yield work.completion(len(numbers), bytes(last))
 
 
 async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> bytes:
@@ -92,14 +96,15 @@ class _Work:
     unread: int = 0
     _made_seen: frozenset[int] = frozenset()
 
-    def completion(self, asked: int) -> Reply:
-        """The Reply, when all is written."""
+    def completion(self, asked: int, last: bytes) -> Reply:
+        """The Reply, when all but `last` is sent."""
         name = "UID FETCH" if self.command.uid else "FETCH"
         if self.unread:
-            return no("Some messages cannot be read now", response_codes.UNAVAILABLE, state=self.state)
+            return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=last, state=self.state)
         if self.found < asked and not self.command.uid:  # RFC 2180 §4.1.2
-            return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED, state=self.state)
-        return ok(f"{name} completed", state=self.state)
+            text = "Some of the messages were expunged"
+            return no(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
+        return ok(f"{name} completed", untagged=last, state=self.state)
 
     async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[Octets, None]:
         """The FETCH responses of the messages, in pieces worth a write."""

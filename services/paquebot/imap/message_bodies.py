@@ -16,6 +16,7 @@ from paquebot.mailstore.types import StoredMessage
 _FIRST_MESSAGES = 64
 _WINDOW_MESSAGES = 512
 _WINDOW_OCTETS = 2 * 1024 * 1024
+_WORTH_OCTETS = 32 * 1024
 
 Again = Callable[[list[int]], AsyncIterator[StoredMessage]]
 """The rows of these UIDs, read anew."""
@@ -64,14 +65,16 @@ async def with_bodies(
 
 
 async def _in_order(window: _Window) -> AsyncIterator[Loaded]:
-    """As much as is there, as soon as its first message is."""
+    """What is there already, when it is worth a write; the rest as it comes."""
     assert window.begun is not None
     loaded: Loaded = []
+    octets = 0
     for message, begun in zip(window.messages, window.begun, strict=True):
-        if loaded and isinstance(begun, asyncio.Future) and not begun.done():
+        if octets >= _WORTH_OCTETS and isinstance(begun, asyncio.Future) and not begun.done():
             yield loaded
-            loaded = []
+            loaded, octets = [], 0
         loaded.append((message, await body(message.blob, begun)))
+        octets += message.blob.size
     yield loaded
 
 
