@@ -5,11 +5,10 @@ an object that is not there is `BlobMissing`.
 """
 
 import asyncio
-import contextlib
 import io
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -20,10 +19,11 @@ import urllib3
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 
+from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered, may_pass
 from paquebot.blobs.pack import PREFIX, TRAILER, BadPack, decode_entry, index_length, pack_key, parse_index
 from paquebot.blobs.spans import GAP, Span, spans
 from paquebot.blobs.ulid import ulid_time_ms
-from paquebot.observability.metrics import Engine, Fault, causes, counter, engine_call, fault_of, know_calls
+from paquebot.observability.metrics import Engine, counter, know_calls
 from paquebot.runtime.engines import S3Settings
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
 
@@ -47,24 +47,16 @@ _GRACE_SECONDS = 5.0  # the client's own timeouts come first; this one is for a 
 _TURN_SECONDS = 0.05  # for which one caller's spans keep a thread, while others wait for it
 
 
-class BlobsUnavailable(Exception):
-    """S3 cannot be used now; trying again later is right."""
-
-
-class BlobMissing(Exception):
-    """The object `key` is not in the bucket."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"{key} is not in the bucket")
-        self.key = key
-
-
 @dataclass(frozen=True, slots=True)
 class PackInfo:
     """A pack in the bucket."""
 
     pack: str
     octets: int
+
+
+SpanOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
+"""Of a span: its messages, by offset, or why there is none."""
 
 
 class BlobStore:
@@ -117,10 +109,10 @@ class BlobStore:
                 found[ref.pack, ref.offset] = message
         return [found[ref.pack, ref.offset] for ref in refs]
 
-    async def _read_span(self, span: Span) -> "SpanOutcome":
+    async def _read_span(self, span: Span) -> SpanOutcome:
         return (await self.read_spans((span,)))[0]
 
-    async def read_spans(self, waiting: Sequence[Span]) -> list["SpanOutcome"]:
+    async def read_spans(self, waiting: Sequence[Span]) -> list[SpanOutcome]:
         """The first of the spans, at least one: those that one thread reads, one after another, in its turn.
 
         To ask for many at once costs less than a call for each. What is raised elsewhere is here an outcome, of a
@@ -192,7 +184,7 @@ class BlobStore:
         # It can be repeated: key and content are fixed.
         self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), "application/x-paquebot-pack")
 
-    def _get_spans(self, waiting: Sequence[Span]) -> list["SpanOutcome"]:
+    def _get_spans(self, waiting: Sequence[Span]) -> list[SpanOutcome]:
         end = time.monotonic() + _TURN_SECONDS
         outcomes: list[SpanOutcome] = []
         for span in waiting:
@@ -201,15 +193,16 @@ class BlobStore:
                 break
         return outcomes
 
-    def _get_span(self, span: Span) -> "SpanOutcome":
+    def _get_span(self, span: Span) -> SpanOutcome:
         """Decompressed on this thread too: octets as they are stored never wait for anybody."""
         key = pack_key(span.pack)
         try:
-            with _answered("get", key):
+            with answered("get", key):
                 data = self._repeated("get", self._get, key, span.start, span.end - span.start)
         except (BadPack, BlobMissing, BlobsUnavailable) as error:
             return error
-        return [_decoded(ref, data[ref.offset - span.start :][: ref.length]) for ref in span.refs]
+        places = ((ref, ref.offset - span.start) for ref in span.refs)
+        return [_decoded(ref, data[at : at + ref.length]) for ref, at in places]
 
     def _get(self, key: str, offset: int, length: int) -> bytes:
         if not length:
@@ -245,7 +238,7 @@ class BlobStore:
 
     async def _run(self, call: str, function: Callable[..., T], *args: Any, key: str = "") -> T:
         """`function(*args)` on a thread. `key`: the object that must be there."""
-        with _answered(call, key):
+        with answered(call, key):
             return await self._on_thread(self._repeated, call, function, *args)
         raise AssertionError("unreachable")
 
@@ -263,29 +256,11 @@ class BlobStore:
             try:
                 return function(*args)
             except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-                if time.monotonic() - start > self._settings.timeout / 4 or not _may_pass(error):
+                if time.monotonic() - start > self._settings.timeout / 4 or not may_pass(error):
                     raise
             time.sleep(pause)
         _REQUEST[call].inc()
         return function(*args)
-
-
-def _fault_of(error: BaseException) -> Fault:
-    for cause in causes(error):
-        if isinstance(cause, S3Error):
-            return Fault.REFUSED
-        if isinstance(cause, urllib3.exceptions.TimeoutError):
-            return Fault.TIMEOUT
-        if isinstance(cause, urllib3.exceptions.MaxRetryError):
-            return _fault_of(cause.reason) if cause.reason is not None else Fault.CONNECTION
-        if isinstance(cause, urllib3.exceptions.HTTPError):
-            return Fault.CONNECTION
-    return fault_of(error)
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether asking again may help: no, when S3 itself answered with a refusal."""
-    return not isinstance(error, S3Error) or error.response is None or error.response.status >= 500
 
 
 def _client(settings: S3Settings) -> minio.Minio:
@@ -313,42 +288,11 @@ def _client(settings: S3Settings) -> minio.Minio:
     return cast(minio.Minio, client)
 
 
-SpanOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
-"""Of a span: its messages, by offset, or why there is none."""
-
-
 def _decoded(ref: BlobRef, data: bytes) -> bytes | BadPack:
     try:
         return decode_entry(ref, data)
     except BadPack as error:
         return error
-
-
-@contextlib.contextmanager
-def _answered(call: str, key: str) -> Iterator[None]:
-    """Count and time a call. What S3 says of the object `key` is an answer, and counted as no error of S3."""
-    with engine_call("s3", call, _fault_of):
-        try:
-            yield
-            return
-        except S3Error as error:
-            answer = _ANSWERS.get(error.code or "") if key else None
-            if answer is None:
-                raise BlobsUnavailable(f"{call}: {error.code}") from error
-        except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise BlobsUnavailable(f"{call}: {type(error).__name__}") from error
-    raise answer(key)
-
-
-def _too_short(key: str) -> BadPack:
-    return BadPack(f"{key} ends before the octets that were asked for")
-
-
-_ANSWERS: Mapping[str, Callable[[str], Exception]] = {
-    "NoSuchKey": BlobMissing,
-    "NoSuchObject": BlobMissing,
-    "InvalidRange": _too_short,
-}
 
 
 _KEY = re.compile(re.escape(PREFIX) + r"\d{4}/\d\d/\d\d/([0-9A-Z]{26})")
