@@ -128,7 +128,7 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
     def rows(uids: list[int]) -> AsyncIterator[StoredMessage]:
         return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
 
-    limit = 5_000_000
+    limit = 1_000_000
     gate = OctetGate(limit)
     before = octets_read()
     # Each reader has its own Bodies: they share the gate, but no read and no cache.

@@ -195,12 +195,14 @@ class BlobStore:
 
     def _get_span(self, span: Span) -> SpanOutcome:
         """Decompressed on this thread too: octets as they are stored never wait for anybody."""
-        key = pack_key(span.pack)
         try:
+            key = pack_key(span.pack)
             with answered("get", key):
                 data = self._repeated("get", self._get, key, span.start, span.end - span.start)
         except (BadPack, BlobMissing, BlobsUnavailable) as error:
             return error
+        except ValueError:
+            return BadPack(f"{span.pack} is no name of a pack")
         places = ((ref, ref.offset - span.start) for ref in span.refs)
         return [_decoded(ref, data[at : at + ref.length]) for ref, at in places]
 

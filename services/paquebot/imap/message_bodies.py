@@ -2,7 +2,8 @@
 
 A window is many messages, so that those of one pack share a request although the mailbox's order jumps between
 packs. What it holds is reserved at the gate before it is read, and given back when the caller has taken all of it.
-The first window is small: a client that asks for little, or goes away, costs little.
+The first window is small and each is twice the one before, up to a bound: who asks for little, reads slowly, or
+goes away, costs little.
 """
 
 import asyncio
@@ -14,8 +15,8 @@ from paquebot.imap.bodies import Bodies, BodyError, Coming, body
 from paquebot.mailstore.types import StoredMessage
 
 _FIRST_MESSAGES = 64
-_WINDOW_MESSAGES = 512
-_WINDOW_OCTETS = 2 * 1024 * 1024
+_FIRST_OCTETS = 256 * 1024
+_LARGEST = 8  # times the first: 512 messages, 2 MiB; one message that is longer is a window of its own
 _WORTH_OCTETS = 32 * 1024
 
 Again = Callable[[list[int]], AsyncIterator[StoredMessage]]
@@ -89,12 +90,13 @@ async def _found(bodies: Bodies, loaded: Loaded, again: Again) -> Loaded:
 
 
 async def _windows(messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[_Window, None]:
-    window, most = _Window(), _FIRST_MESSAGES
+    window, scale = _Window(), 1
     async for message in messages:
         octets = message.blob.size + len(message.summary or b"")
-        if window.messages and (len(window.messages) >= most or window.octets + octets > _WINDOW_OCTETS):
+        full = len(window.messages) >= scale * _FIRST_MESSAGES or window.octets + octets > scale * _FIRST_OCTETS
+        if full and window.messages:
             yield window
-            window, most = _Window(), min(2 * most, _WINDOW_MESSAGES)
+            window, scale = _Window(), min(2 * scale, _LARGEST)
         window.messages.append(message)
         window.octets += octets
     if window.messages:
