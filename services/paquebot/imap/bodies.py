@@ -78,9 +78,11 @@ class Bodies:
             coming: Coming = loop.create_future()
             for ref in span.refs:
                 self._under_way[ref.pack, ref.offset] = coming
-        task = loop.create_task(Reads(self._blobs, planned, self._came).run())
-        self._reads.add(task)
-        task.add_done_callback(self._reads.discard)
+        reads = Reads(self._blobs, planned, self._came)
+        for _ in range(reads.lanes):
+            task = loop.create_task(reads.lane())
+            self._reads.add(task)
+            task.add_done_callback(self._reads.discard)
 
     def _came(self, span: Span, outcome: SpanOutcome | Exception) -> None:
         """A request ended: keep what it brought, and wake those who wait."""

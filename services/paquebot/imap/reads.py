@@ -1,14 +1,13 @@
 """The requests of one window under way: several at once, and few enough that other sessions get theirs."""
 
-import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.blobs.spans import Span
 from paquebot.blobs.store import SpanOutcome
 
-LANES = 4  # threads that one window keeps busy; S3_THREADS are there for all sessions
+_LANES = 4  # threads that one window keeps busy; S3_THREADS are there for all sessions
 _TOGETHER = 16  # spans handed to a thread at once: it reads as many as it can in its turn
 _ENOUGH = 4  # failures in a row after which S3 is away: to try what is left would take minutes
 
@@ -16,23 +15,19 @@ Done = Callable[[Span, SpanOutcome | Exception], None]
 
 
 class Reads:
-    """`run` reads every span, in order as far as lanes allow, and calls `done` for each exactly once."""
+    """Run `lane` as so many tasks as `lanes` says: together they call `done` for each span exactly once."""
 
-    def __init__(self, blobs: BlobStore, planned: Iterable[Span], done: Done) -> None:
+    def __init__(self, blobs: BlobStore, planned: Sequence[Span], done: Done) -> None:
         self._blobs = blobs
         self._waiting = deque(planned)
         self._done = done
         self._failures = 0
+        self.lanes = min(_LANES, len(planned))
 
-    async def run(self) -> None:
+    async def lane(self) -> None:
         """Raises nothing but cancellation: what goes wrong is an outcome."""
-        async with asyncio.TaskGroup() as lanes:
-            for _ in range(min(LANES, len(self._waiting))):
-                lanes.create_task(self._lane())
-
-    async def _lane(self) -> None:
         while self._waiting:
-            share = max(1, min(_TOGETHER, len(self._waiting) // LANES))
+            share = max(1, min(_TOGETHER, len(self._waiting) // _LANES))
             mine = [self._waiting.popleft() for _ in range(share)]
             outcomes = await self._read(mine)
             self._waiting.extendleft(reversed(mine[len(outcomes) :]))

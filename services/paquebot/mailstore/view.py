@@ -8,7 +8,7 @@ after.
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 
 from paquebot.mailstore import names, rows
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable
@@ -114,21 +114,18 @@ async def messages(
 ) -> AsyncIterator[StoredMessage]:
     sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if with_summary else (_MESSAGES, _BATCH)
     wanted = sorted(set(uids))
+    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
 
-    def ask(start: int) -> asyncio.Task[Sequence[rows.Record]] | None:
-        if start >= len(wanted):
-            return None
-        batch = wanted[start : start + size]
-        return asyncio.create_task(postgres.fetch("messages", sql, account_id, mailbox_id, batch))
+    def ask(batch: list[int]) -> Coroutine[None, None, Sequence[rows.Record]]:
+        return postgres.fetch("messages", sql, account_id, mailbox_id, batch)
 
-    # PostgreSQL reads one batch while the caller works on the one before it.
-    following = ask(0)
+    following: asyncio.Task[Sequence[rows.Record]] | None = None
     try:
-        for start in range(size, len(wanted) + size, size):
-            assert following is not None
-            batch = await following
-            following = ask(start)
-            for row in batch:
+        for place, batch in enumerate(batches, 1):
+            found = await (following or ask(batch))
+            # PostgreSQL reads the next batch while the caller works on this one.
+            following = asyncio.create_task(ask(batches[place])) if place < len(batches) else None
+            for row in found:
                 yield _message(row, with_summary)
     finally:
         if following is not None:
