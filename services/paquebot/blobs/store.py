@@ -7,6 +7,7 @@ an object that is not there is `BlobMissing`.
 import asyncio
 import io
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,12 +95,12 @@ class BlobStore:
         return decode_entry(ref, await self.read_range(ref.pack, ref.offset, ref.length))
 
     async def read_many(self, refs: Sequence[BlobRef], *, gap: int = GAP) -> list[bytes]:
-        """Messages in order of `refs`; neighbours at most `gap` octets apart in a pack share a request.
+        """Messages in order of `refs`; neighbours at most `gap` octets apart in a pack share a request, however long.
 
         Raises BlobMissing, BadPack, BlobsUnavailable, when one of them cannot be read.
         """
         found: dict[tuple[str, int], bytes] = {}
-        planned = spans(refs, gap=gap)
+        planned = spans(refs, gap=gap, longest=sys.maxsize)
         for span, outcome in zip(planned, await asyncio.gather(*map(self._read_span, planned)), strict=True):
             if isinstance(outcome, Exception):
                 raise outcome
