@@ -47,7 +47,8 @@ async def act(mailstore: Mailstore, chance: random.Random) -> None:
         case 5:
             flag = chance.choice(list(Flag))
             op = chance.choice(list(FlagOp))
-            await mailstore.store_flags(account_id, source, uids, op, flags=flag, keywords=["x"])
+            keywords = chance.choice(([], ["x"]))
+            await mailstore.store_flags(account_id, source, uids, op, flags=flag, keywords=keywords)
         case 6:
             await mailstore.expunge(account_id, source, uids)
         case _:
