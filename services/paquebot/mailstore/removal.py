@@ -38,11 +38,12 @@ _REMOVE = """
     )
     SELECT box.mod_seq, (SELECT array_agg(uid ORDER BY uid) FROM gone) AS gone FROM box
 """
-_DELETED = "m.flags & 8 <> 0 AND box.deleted > 0 AND ($3::bigint[] IS NULL OR m.uid = ANY($3))"
+_DELETED = "m.flags & 8 <> 0 AND box.deleted > 0 AND $3::bigint[] IS NULL"
 _NAMED = "m.uid = ANY($3::bigint[])"
+_NAMED_DELETED = f"m.flags & 8 <> 0 AND box.deleted > 0 AND {_NAMED}"
 _UNDER_LOCK = "WITH box AS MATERIALIZED (SELECT $4::bigint AS mod_seq, $5::bigint AS recent_from, $6::int AS deleted)"
-# Nearly always nobody else changes the mailbox at the same time. Then its row, locked, is as the statement's snapshot
-# has it, and so are its messages: one statement does all. Else `box` is empty and nothing is done.
+# Nearly always nobody else changes the mailbox at the same time. Then its row, once it is locked, is as the
+# statement's snapshot has it, and so are its messages: one statement does all. Else `box` is empty: nothing is done.
 _AT_ONCE = """
     WITH seen AS MATERIALIZED (
         SELECT highest_mod_seq FROM mailstore.mailboxes WHERE account_id = $1 AND mailbox_id = $2
@@ -56,17 +57,21 @@ _AT_ONCE = """
     )
 """
 _EXPUNGE_AT_ONCE = _AT_ONCE + _REMOVE.format(condition=_DELETED)
+_EXPUNGE_NAMED_AT_ONCE = _AT_ONCE + _REMOVE.format(condition=_NAMED_DELETED)
 _EXPUNGE = _UNDER_LOCK + _REMOVE.format(condition=_DELETED)
+_EXPUNGE_NAMED = _UNDER_LOCK + _REMOVE.format(condition=_NAMED_DELETED)
 _REMOVE_NAMED = _UNDER_LOCK + _REMOVE.format(condition=_NAMED)
 
 
 async def expunge(postgres: Postgres, account_id: int, mailbox_id: int, uids: Sequence[int] | None) -> Expunged:
+    at_once, under_lock = (_EXPUNGE_AT_ONCE, _EXPUNGE) if uids is None else (_EXPUNGE_NAMED_AT_ONCE, _EXPUNGE_NAMED)
+
     async def work(connection: Connection) -> Expunged:
         await lock_account(connection, account_id)
         mailbox = await lock_mailbox(connection, account_id, mailbox_id)
-        return await _remove(connection, mailbox, _EXPUNGE, uids)
+        return await _remove(connection, mailbox, under_lock, uids)
 
-    row = await postgres.fetchrow("expunge", _EXPUNGE_AT_ONCE, account_id, mailbox_id, uids)
+    row = await postgres.fetchrow("expunge", at_once, account_id, mailbox_id, uids)
     return _expunged(row) if row is not None else await postgres.run("expunge", work)
 
 
