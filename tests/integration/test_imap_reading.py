@@ -118,6 +118,19 @@ async def test_a_damaged_or_missing_message_is_the_only_one_left_out(imap_stack:
         assert all(line.endswith(messages[int(line.split()[1]) - 1] + b")\r\n") for line in lines)
 
 
+async def test_a_damaged_first_message_keeps_no_other_from_becoming_seen(
+    imap_stack: ImapStack, store: BlobStore
+) -> None:
+    reader = await imap_stack.reader()
+    messages = [message(number, 60_000) for number in range(3)]
+    refs = [*await packed(store, messages[:1], damaged=[0]), *await packed(store, messages[1:])]
+    await delivered(imap_stack, reader, list(zip(refs, messages, strict=True)))
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("SELECT INBOX")
+        assert (await client.run("FETCH 1:* BODY[]"))[-1].startswith(b"NO [UNAVAILABLE]")
+        assert await client.ok("SEARCH 2:3 SEEN") == [b"* SEARCH 2 3\r\n"]
+
+
 async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: ImapStack, store: BlobStore) -> None:
     """Eight readers of 6 MB each take one group and then nothing: what was read is what the gate allowed."""
     reader = await imap_stack.reader()

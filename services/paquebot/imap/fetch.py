@@ -9,7 +9,7 @@ import asyncio
 import bisect
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -94,7 +94,11 @@ class _Work:
     plan: Plan
     found: int = 0
     unread: int = 0
+    _sets_seen: bool = field(init=False)
     _made_seen: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        self._sets_seen = self.plan.sets_seen
 
     def completion(self, asked: int, last: bytes) -> Reply:
         """The Reply, when all but `last` is sent."""
@@ -122,7 +126,7 @@ class _Work:
                     async for piece in self._of_group(group, numbers):
                         yield piece
             return
-        if self.plan.sets_seen:
+        if self._sets_seen:
             await self._set_seen(numbers)
         async for piece in self._from_rows(messages):
             yield piece
@@ -163,7 +167,7 @@ class _Work:
         yield out
 
     async def _of_group(self, group: Loaded, numbers: Sequence[int]) -> AsyncIterator[Octets]:
-        if self.plan.sets_seen and not self.found and any(isinstance(body, bytes) for _, body in group):
+        if self._sets_seen and any(isinstance(body, bytes) for _, body in group):
             await self._set_seen(numbers)
         out = bytearray()
         for message, body in group:
@@ -212,7 +216,8 @@ class _Work:
                 self.unread += 1
 
     async def _set_seen(self, numbers: Sequence[int]) -> None:
-        """\\Seen for every message of the set that has it not, in one statement."""
+        """\\Seen for every message of the set that has it not, in one statement, once."""
+        self._sets_seen = False
         view, state = self.state.view, self.state
         unseen = [view.uid(number) for number in numbers if not view.flags(number) & Flag.SEEN]
         if state.read_only or not unseen:
