@@ -89,7 +89,10 @@ def _whole(
 
 def _prefix_fields(message: StoredMessage, fields: list[str]) -> bytes:
     """The wanted fields of the recipient's prefix, without the empty line behind them."""
-    return header_fields(message.prefix, fields)[:-2] if message.prefix else b""
+    prefix = message.prefix.lower()
+    if not any(name.lower().encode("ascii", "replace") in prefix for name in fields):
+        return b""  # nearly always: Return-Path and Delivered-To are asked for by few
+    return header_fields(message.prefix, fields)[:-2]
 
 
 def binary(

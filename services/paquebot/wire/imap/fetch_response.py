@@ -22,17 +22,20 @@ from paquebot.wire.imap.tokens import MONTHS
 
 def internal_date(moment: datetime.datetime) -> bytes:
     """date-time in quotes, in the moment's own zone, which it must have"""
+    zone = b"+0000" if moment.tzinfo is datetime.UTC else _zone(moment)
+    month = MONTHS[moment.month - 1].encode("ascii")
+    date = (moment.day, month, moment.year, moment.hour, moment.minute, moment.second, zone)
+    return b'"%2d-%b-%04d %02d:%02d:%02d %b"' % date
+
+
+def _zone(moment: datetime.datetime) -> bytes:
+    """zone = ("+" / "-") 4DIGIT"""
     offset = moment.utcoffset()
     if offset is None:
         raise ValueError("an internal date has a zone")
     minutes = offset.days * 1440 + offset.seconds // 60
-    sign = "-" if minutes < 0 else "+"
-    hours, minutes = divmod(abs(minutes), 60)
-    return (
-        f'"{moment.day:2d}-{MONTHS[moment.month - 1]}-{moment.year:04d}'
-        f" {moment.hour:02d}:{moment.minute:02d}:{moment.second:02d}"
-        f' {sign}{hours:02d}{minutes:02d}"'
-    ).encode("ascii")
+    hours, rest = divmod(abs(minutes), 60)
+    return b"%b%02d%02d" % (b"-" if minutes < 0 else b"+", hours, rest)
 
 
 def section_text(section: Section) -> bytes:
