@@ -126,8 +126,12 @@ class BlobStore:
 
     async def read_range(self, pack: str, offset: int, length: int) -> bytes:
         """Stored octets as they are. Raises BlobMissing, BadPack (it ends before them), BlobsUnavailable."""
+        if not length:
+            return b""
         key = pack_key(pack)
-        return await self._run("get", self._get, key, offset, length, key=key)
+        data = await self._run("get", self._get, key, offset, length, key=key)
+        READ_BYTES.inc(len(data))
+        return data
 
     async def read_index(self, info: PackInfo) -> PackIndex:
         """What a pack says of itself. Raises BlobMissing, BadPack, BlobsUnavailable."""
@@ -197,9 +201,7 @@ class BlobStore:
     def _get_span(self, span: Span) -> SpanOutcome:
         """Decompressed on this thread too: octets as they are stored never wait for anybody."""
         try:
-            key = pack_key(span.pack)
-            with answered("get", key):
-                data = self._repeated("get", self._get, key, span.start, span.end - span.start)
+            data = self._octets_of(span)
         except (BadPack, BlobMissing, BlobsUnavailable) as error:
             return error
         except ValueError:
@@ -207,9 +209,16 @@ class BlobStore:
         places = ((ref, ref.offset - span.start) for ref in span.refs)
         return [_decoded(ref, data[at : at + ref.length]) for ref, at in places]
 
-    def _get(self, key: str, offset: int, length: int) -> bytes:
-        if not length:
+    def _octets_of(self, span: Span) -> bytes:
+        if span.start == span.end:
             return b""
+        key = pack_key(span.pack)
+        with answered("get", key):
+            data = self._repeated("get", self._get, key, span.start, span.end - span.start)
+        READ_BYTES.inc(len(data))
+        return data
+
+    def _get(self, key: str, offset: int, length: int) -> bytes:
         response: Any = self._client.get_object(self._bucket, key, offset=offset, length=length)
         deadline = time.monotonic() + self._settings.timeout
         parts: list[bytes] = []
@@ -218,9 +227,7 @@ class BlobStore:
                 parts.append(part)
                 if time.monotonic() > deadline:  # the client's own limit is for each part alone
                     raise urllib3.exceptions.TimeoutError("the answer comes too slowly")
-            data = b"".join(parts)
-            READ_BYTES.inc(len(data))
-            return data
+            return b"".join(parts)
         finally:
             response.close()
             response.release_conn()
