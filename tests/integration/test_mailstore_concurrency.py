@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import TypeVar
 
 import pytest
 
 from mailstore_fixtures import delivery, new_message
 from paquebot.mailstore import DeliveryResult, Flag, FlagOp, Mailstore
 from paquebot.mailstore.errors import MailboxError
+from paquebot.mailstore.locks import lock_mailbox
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.engines import PostgresSettings
 from paquebot.runtime.migrations import migrate
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.settings import Secret
 
+T = TypeVar("T")
 ACCOUNTS = range(1, 5)
 SENT = 3
 
@@ -47,7 +50,8 @@ async def act(mailstore: Mailstore, chance: random.Random) -> None:
         case 5:
             flag = chance.choice(list(Flag))
             op = chance.choice(list(FlagOp))
-            await mailstore.store_flags(account_id, source, uids, op, flags=flag, keywords=["x"])
+            keywords = chance.choice(([], ["x"]))
+            await mailstore.store_flags(account_id, source, uids, op, flags=flag, keywords=keywords)
         case 6:
             await mailstore.expunge(account_id, source, uids)
         case _:
@@ -122,4 +126,44 @@ async def test_the_tree_changes_under_deliveries(many: Postgres) -> None:
             assert all(outcome.result is DeliveryResult.DELIVERED for outcome in outcomes)
 
     await asyncio.gather(gardener(1), gardener(2), sender(), sender())
+    assert await mailstore.check() == []
+
+
+_FLAG_AND_DELETE_SECOND = """
+    WITH box AS (
+        UPDATE mailstore.mailboxes SET highest_mod_seq = highest_mod_seq + 1, deleted = deleted + 1
+        WHERE account_id = 1 AND mailbox_id = 1 RETURNING highest_mod_seq
+    )
+    UPDATE mailstore.messages SET flags = 12, mod_seq = box.highest_mod_seq FROM box WHERE account_id = 1 AND uid = 2
+"""
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+async def while_another_changes(postgres: Postgres, act: Coroutine[None, None, T]) -> T:
+    """`act` on INBOX, which waits for another who flags and deletes message 2."""
+    async with postgres.transaction("test") as connection:
+        await lock_mailbox(connection, 1, INBOX_ID)
+        task = asyncio.create_task(act)
+        async with asyncio.timeout(10):
+            while not await postgres.fetchval("test", _WAITING):
+                assert not task.done()
+        await connection.execute(_FLAG_AND_DELETE_SECOND)
+    return await task
+
+
+async def test_who_waited_sees_what_the_holder_did(many: Postgres) -> None:
+    """STORE and EXPUNGE are one statement only while nobody else changes the mailbox."""
+    mailstore = Mailstore(many)
+    await mailstore.ensure_account(1)
+    await mailstore.append(1, INBOX_ID, [new_message(), new_message(), new_message()], quota_octets=0)
+    before = (await mailstore.find_mailbox(1, "INBOX")).highest_mod_seq
+    storing = mailstore.store_flags(1, INBOX_ID, [1, 2], FlagOp.ADD, flags=Flag.SEEN)
+    stored = await while_another_changes(many, storing)
+    assert list(map(Flag, stored.rows.flags)) == [Flag.SEEN, Flag.SEEN | Flag.FLAGGED | Flag.DELETED]
+    assert (list(stored.changed), stored.mod_seq) == ([1, 2], before + 2)
+
+    await mailstore.store_flags(1, INBOX_ID, [1, 2], FlagOp.REPLACE)
+    await mailstore.store_flags(1, INBOX_ID, [3], FlagOp.ADD, flags=Flag.DELETED)
+    expunged = await while_another_changes(many, mailstore.expunge(1, INBOX_ID))
+    assert (list(expunged.uids), expunged.mod_seq) == ([2, 3], before + 6)
     assert await mailstore.check() == []

@@ -43,8 +43,11 @@ async def test_snapshot(mailstore: Mailstore) -> None:
     assert (snapshot.mailbox.uid_next, snapshot.mailbox.highest_mod_seq) == (3, 3)
     empty = await mailstore.snapshot(A, 2)
     assert len(empty.rows) == 0
+    assert await mailstore.snapshot_of(A, "inbox") == snapshot
     with pytest.raises(NoSuchMailbox):
         await mailstore.snapshot(A, 99)
+    with pytest.raises(NoSuchMailbox):
+        await mailstore.snapshot_of(A, "nowhere")
 
 
 async def test_changes_tell_what_happened_after(mailstore: Mailstore) -> None:

@@ -7,6 +7,7 @@ an object that is not there is `BlobMissing`.
 import asyncio
 import io
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,11 @@ import urllib3
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 
+from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered, may_pass
 from paquebot.blobs.pack import PREFIX, TRAILER, BadPack, decode_entry, index_length, pack_key, parse_index
+from paquebot.blobs.spans import GAP, Span, spans
 from paquebot.blobs.ulid import ulid_time_ms
-from paquebot.observability.metrics import Engine, Fault, causes, counter, engine_call, fault_of, know_calls
+from paquebot.observability.metrics import Engine, counter, know_calls
 from paquebot.runtime.engines import S3Settings
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
 
@@ -42,18 +45,7 @@ _READ_OCTETS = 256 * 1024
 _LIST_PAGE = 1000
 _PAUSES_SECONDS = (0.1, 0.2)
 _GRACE_SECONDS = 5.0  # the client's own timeouts come first; this one is for a thread that never gets a turn
-
-
-class BlobsUnavailable(Exception):
-    """S3 cannot be used now; trying again later is right."""
-
-
-class BlobMissing(Exception):
-    """The object `key` is not in the bucket."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"{key} is not in the bucket")
-        self.key = key
+_TURN_SECONDS = 0.05  # for which one caller's spans keep a thread, while others wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +54,10 @@ class PackInfo:
 
     pack: str
     octets: int
+
+
+SpanOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
+"""Of a span: its messages, by offset, or why there is none."""
 
 
 class BlobStore:
@@ -98,20 +94,38 @@ class BlobStore:
         """One message. Raises BlobMissing, BadPack, BlobsUnavailable."""
         return decode_entry(ref, await self.read_range(ref.pack, ref.offset, ref.length))
 
-    async def read_many(self, refs: Sequence[BlobRef], *, gap: int = 64 * 1024) -> list[bytes]:
-        """Messages of one pack, in order of `refs`; neighbours less than `gap` octets apart share a request."""
-        runs = _runs(refs, gap)
-        spans = [(run[0].offset, max(ref.offset + ref.length for ref in run)) for run in runs]
-        parts = await asyncio.gather(*(self.read_range(refs[0].pack, start, end - start) for start, end in spans))
-        found: dict[int, bytes] = {}
-        for run, (start, _), data in zip(runs, spans, parts, strict=True):
-            for ref in run:
-                at = ref.offset - start
-                found[ref.offset] = decode_entry(ref, data[at : at + ref.length])
-        return [found[ref.offset] for ref in refs]
+    async def read_many(self, refs: Sequence[BlobRef], *, gap: int = GAP) -> list[bytes]:
+        """Messages in order of `refs`; neighbours at most `gap` octets apart in a pack share a request, however long.
+
+        Raises BlobMissing, BadPack, BlobsUnavailable, when one of them cannot be read.
+        """
+        found: dict[tuple[str, int], bytes] = {}
+        planned = spans(refs, gap=gap, longest=sys.maxsize)
+        for span, outcome in zip(planned, await asyncio.gather(*map(self._read_span, planned)), strict=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+            for ref, message in zip(span.refs, outcome, strict=True):
+                if isinstance(message, BadPack):
+                    raise message
+                found[ref.pack, ref.offset] = message
+        return [found[ref.pack, ref.offset] for ref in refs]
+
+    async def _read_span(self, span: Span) -> SpanOutcome:
+        return (await self.read_spans((span,)))[0]
+
+    async def read_spans(self, waiting: Sequence[Span]) -> list[SpanOutcome]:
+        """The first of the spans, at least one: those that one thread reads, one after another, in its turn.
+
+        To ask for many at once costs less than a call for each. What is raised elsewhere is here an outcome, of a
+        span or of one message in it, so that one that is damaged does not take its neighbours with it.
+        """
+        try:
+            return await self._on_thread(self._get_spans, waiting)
+        except TimeoutError:
+            return [BlobsUnavailable("get: no thread came free in time")] * len(waiting)
 
     async def read_range(self, pack: str, offset: int, length: int) -> bytes:
-        """Stored octets as they are. Raises BlobMissing, BlobsUnavailable."""
+        """Stored octets as they are. Raises BlobMissing, BadPack (it ends before them), BlobsUnavailable."""
         if not length:
             return b""
         key = pack_key(pack)
@@ -210,6 +224,35 @@ class BlobStore:
         # It can be repeated: key and content are fixed.
         self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), "application/x-paquebot-pack")
 
+    def _get_spans(self, waiting: Sequence[Span]) -> list[SpanOutcome]:
+        end = time.monotonic() + _TURN_SECONDS
+        outcomes: list[SpanOutcome] = []
+        for span in waiting:
+            outcomes.append(self._get_span(span))
+            if time.monotonic() > end:
+                break
+        return outcomes
+
+    def _get_span(self, span: Span) -> SpanOutcome:
+        """Decompressed on this thread too: octets as they are stored never wait for anybody."""
+        try:
+            data = self._octets_of(span)
+        except (BadPack, BlobMissing, BlobsUnavailable) as error:
+            return error
+        except ValueError:
+            return BadPack(f"{span.pack} is no name of a pack")
+        places = ((ref, ref.offset - span.start) for ref in span.refs)
+        return [_decoded(ref, data[at : at + ref.length]) for ref, at in places]
+
+    def _octets_of(self, span: Span) -> bytes:
+        if span.start == span.end:
+            return b""
+        key = pack_key(span.pack)
+        with answered("get", key):
+            data = self._repeated("get", self._get, key, span.start, span.end - span.start)
+        READ_BYTES.inc(len(data))
+        return data
+
     def _get(self, key: str, offset: int, length: int) -> bytes:
         return self._get_of(key, offset, length)[0]
 
@@ -255,17 +298,14 @@ class BlobStore:
 
     async def _run(self, call: str, function: Callable[..., T], *args: Any, key: str = "") -> T:
         """`function(*args)` on a thread. `key`: the object that must be there."""
-        loop = asyncio.get_running_loop()
-        with engine_call("s3", call, _fault_of):
-            try:
-                async with asyncio.timeout(self._settings.timeout + _GRACE_SECONDS):
-                    return await loop.run_in_executor(self._threads, self._repeated, call, function, *args)
-            except S3Error as error:
-                if not key or error.code not in ("NoSuchKey", "NoSuchObject"):
-                    raise BlobsUnavailable(f"{call}: {error.code}") from error
-            except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                raise BlobsUnavailable(f"{call}: {type(error).__name__}") from error
-        raise BlobMissing(key)  # an answer, not an engine's error: raised where it is not counted as one
+        with answered(call, key):
+            return await self._on_thread(self._repeated, call, function, *args)
+        raise AssertionError("unreachable")
+
+    async def _on_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(self._settings.timeout + _GRACE_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     def _repeated(self, call: str, function: Callable[..., T], *args: Any) -> T:
         """A lost connection or a 5xx is tried again, but only while a quarter of the time is not yet over: what
@@ -276,29 +316,11 @@ class BlobStore:
             try:
                 return function(*args)
             except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-                if time.monotonic() - start > self._settings.timeout / 4 or not _may_pass(error):
+                if time.monotonic() - start > self._settings.timeout / 4 or not may_pass(error):
                     raise
             time.sleep(pause)
         _REQUEST[call].inc()
         return function(*args)
-
-
-def _fault_of(error: BaseException) -> Fault:
-    for cause in causes(error):
-        if isinstance(cause, S3Error):
-            return Fault.REFUSED
-        if isinstance(cause, urllib3.exceptions.TimeoutError):
-            return Fault.TIMEOUT
-        if isinstance(cause, urllib3.exceptions.MaxRetryError):
-            return _fault_of(cause.reason) if cause.reason is not None else Fault.CONNECTION
-        if isinstance(cause, urllib3.exceptions.HTTPError):
-            return Fault.CONNECTION
-    return fault_of(error)
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether asking again may help: no, when S3 itself answered with a refusal."""
-    return not isinstance(error, S3Error) or error.response is None or error.response.status >= 500
 
 
 def _client(settings: S3Settings) -> minio.Minio:
@@ -326,16 +348,11 @@ def _client(settings: S3Settings) -> minio.Minio:
     return cast(minio.Minio, client)
 
 
-def _runs(refs: Sequence[BlobRef], gap: int) -> list[list[BlobRef]]:
-    runs: list[list[BlobRef]] = []
-    end = 0
-    for ref in sorted(refs, key=lambda ref: ref.offset):
-        if runs and ref.offset - end <= gap:
-            runs[-1].append(ref)
-        else:
-            runs.append([ref])
-        end = max(end, ref.offset + ref.length)
-    return runs
+def _decoded(ref: BlobRef, data: bytes) -> bytes | BadPack:
+    try:
+        return decode_entry(ref, data)
+    except BadPack as error:
+        return error
 
 
 _KEY = re.compile(re.escape(PREFIX) + r"\d{4}/\d\d/\d\d/([0-9A-Z]{26})")

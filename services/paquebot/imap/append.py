@@ -33,7 +33,7 @@ async def refusal(session: "Session", command: ast.Append) -> bytes | None:
     if not command.messages[-1].size:
         return responses.no(command.tag, "A message cannot be empty")  # RFC 3502 §6.3.11: this cancels
     try:
-        await _room_for(session, state, command.mailbox, coming)
+        session.reader.uploads.mailbox_id = await _room_for(session, state, command.mailbox, coming)
     except Exception as error:  # noqa: BLE001 - answered like a failure of the command itself
         return missing_target(error).completion(command.tag)
     return None
@@ -55,11 +55,10 @@ async def _room_for(session: "Session", state: LoggedIn, name: str, octets: int)
 async def append(session: "Session", state: LoggedIn, command: ast.Append) -> Reply:
     """RFC 3501 §6.3.11"""
     process, account = session.process, state.account
-    uploads = session.reader.uploads.messages
+    uploads, mailbox_id = session.reader.uploads.messages, session.reader.uploads.mailbox_id
     if len(uploads) != len(command.messages):
         return no("A message was not read", response_codes.UNAVAILABLE)
     try:
-        mailbox_id = await _room_for(session, state, command.mailbox, 0)
         stored = await _store(session, uploads, account.account_id)
         messages = [_new_message(one, asked) for one, asked in zip(stored, command.messages, strict=True)]
         appended = await process.mailstore.append(

@@ -1,17 +1,19 @@
 """Message bodies from S3: each read once however many sessions ask, the last ones kept within a bound.
 
-Messages that lie in one pack are asked for together, so that a sync of a mailbox costs few requests. A read
-belongs to the process, not to the session that asked first: it goes on when that session ends.
+Messages that lie near each other in a pack are one request, so that a sync of a mailbox costs few. A read belongs
+to the process, not to the session that asked first: it goes on when that session ends.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
-from paquebot.blobs.pack import BadPack
-from paquebot.blobs.store import BlobMissing, BlobStore, BlobsUnavailable
+from paquebot.blobs import BadPack, BlobMissing, BlobStore, BlobsUnavailable
+from paquebot.blobs.spans import Span, spans
+from paquebot.blobs.store import SpanOutcome
 from paquebot.imap import metrics
 from paquebot.imap.metrics import Lookup
+from paquebot.imap.reads import Reads
 from paquebot.observability.log import Log
 from paquebot.runtime.gate import OctetGate
 from paquebot.v1.mail_pb2 import BlobRef
@@ -21,6 +23,8 @@ _LARGE_SHARE = 8  # a body above this fraction of the cache is not worth what it
 
 BodyError = BlobMissing | BadPack | BlobsUnavailable
 Key = tuple[str, int]
+Coming = asyncio.Future[Mapping[int, bytes | Exception]]
+"""A request under way: its messages by offset, each or why it cannot be read."""
 
 
 class Bodies:
@@ -31,77 +35,68 @@ class Bodies:
         self._limit = cache_octets
         self._octets = 0
         self._kept: OrderedDict[Key, bytes] = OrderedDict()
-        self._under_way: dict[Key, asyncio.Future[bytes]] = {}
+        self._under_way: dict[Key, Coming] = {}
         self._reads: set[asyncio.Task[None]] = set()
         self.gate = gate
 
     async def load(self, refs: Sequence[BlobRef]) -> list[bytes | BodyError]:
         """The messages, in the order of `refs`, each or why it cannot be read."""
-        found = [self._find(ref) for ref in refs]
-        self._start(ref for ref, body in zip(refs, found, strict=True) if body is None)
-        # All futures are taken before the first is awaited: a read that ends meanwhile leaves the table.
-        waiting = [
-            self._under_way[ref.pack, ref.offset] if body is None else body
-            for ref, body in zip(refs, found, strict=True)
-        ]
-        return [body if isinstance(body, bytes) else await _result(body) for body in waiting]
+        return [await body(ref, begun) for ref, begun in zip(refs, self.begin(refs), strict=True)]
+
+    def begin(self, refs: Sequence[BlobRef]) -> list[bytes | Coming]:
+        """Start to read what is neither kept nor under way; in the order of `refs`, for `body`."""
+        begun: list[bytes | Coming | Key] = []
+        missing: dict[Key, BlobRef] = {}
+        hits = shared = 0
+        for ref in refs:
+            key = (ref.pack, ref.offset)
+            if (kept := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                begun.append(kept)
+                hits += 1
+            elif (coming := self._under_way.get(key)) is not None:
+                begun.append(coming)
+                shared += 1
+            else:
+                missing[key] = ref
+                begun.append(key)
+        metrics.CACHED[Lookup.HIT].inc(hits)
+        metrics.CACHED[Lookup.SHARED].inc(shared)
+        metrics.CACHED[Lookup.MISS].inc(len(refs) - hits - shared)
+        self._start(missing)
+        return [self._under_way[item] if isinstance(item, tuple) else item for item in begun]
 
     async def close(self) -> None:
         """Wait for the reads under way."""
         if self._reads:
             await asyncio.wait(self._reads)
 
-    def _find(self, ref: BlobRef) -> bytes | asyncio.Future[bytes] | None:
-        key = (ref.pack, ref.offset)
-        kept = self._kept.get(key)
-        if kept is not None:
-            self._kept.move_to_end(key)
-            metrics.CACHED[Lookup.HIT].inc()
-            return kept
-        under_way = self._under_way.get(key)
-        metrics.CACHED[Lookup.MISS if under_way is None else Lookup.SHARED].inc()
-        return under_way
-
-    def _start(self, refs: Iterable[BlobRef]) -> None:
-        packs: dict[str, list[BlobRef]] = {}
-        for ref in refs:
-            key = (ref.pack, ref.offset)
-            if key not in self._under_way:
-                future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-                future.add_done_callback(_seen)
-                self._under_way[key] = future
-                packs.setdefault(ref.pack, []).append(ref)
-        for group in packs.values():
-            task = asyncio.create_task(self._read(group))
+    def _start(self, missing: Mapping[Key, BlobRef]) -> None:
+        planned = spans(missing.values())
+        loop = asyncio.get_running_loop()
+        for span in planned:
+            coming: Coming = loop.create_future()
+            for ref in span.refs:
+                self._under_way[ref.pack, ref.offset] = coming
+        reads = Reads(self._blobs, planned, self._came)
+        for _ in range(reads.lanes):
+            task = loop.create_task(reads.lane())
             self._reads.add(task)
             task.add_done_callback(self._reads.discard)
 
-    async def _read(self, refs: list[BlobRef]) -> None:
-        """Read messages of one pack and wake those who wait."""
-        try:
-            found: Sequence[bytes | Exception] = await self._blobs.read_many(refs)
-        except (BadPack, BlobMissing) as error:
-            found = [error] if len(refs) == 1 else await self._one_by_one(refs)
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-            found = [error] * len(refs)
-        for ref, body in zip(refs, found, strict=True):
-            future = self._under_way.pop((ref.pack, ref.offset))
-            if isinstance(body, bytes):
-                self._keep((ref.pack, ref.offset), body)
-                future.set_result(body)
+    def _came(self, span: Span, outcome: SpanOutcome | Exception) -> None:
+        """A request ended: keep what it brought, and wake those who wait."""
+        bodies = outcome if isinstance(outcome, list) else [outcome] * len(span.refs)
+        found: dict[int, bytes | Exception] = {}
+        for ref, read in zip(span.refs, bodies, strict=True):
+            coming = self._under_way.pop((ref.pack, ref.offset))
+            found[ref.offset] = read
+            if isinstance(read, bytes):
+                self._keep((ref.pack, ref.offset), read)
             else:
-                _log.error("body_not_read", pack=ref.pack, offset=ref.offset, reason=f"{type(body).__name__}: {body}")
-                future.set_exception(body)
-
-    async def _one_by_one(self, refs: list[BlobRef]) -> list[bytes | Exception]:
-        """One bad entry must not take its neighbours with it."""
-        found: list[bytes | Exception] = []
-        for ref in refs:
-            try:
-                found.append(await self._blobs.read(ref))
-            except Exception as error:  # noqa: BLE001 - reported for its message alone
-                found.append(error)
-        return found
+                _log.error("body_not_read", pack=ref.pack, offset=ref.offset, reason=f"{type(read).__name__}: {read}")
+        metrics.BODY_CACHE_BYTES.set(self._octets)
+        coming.set_result(found)
 
     def _keep(self, key: Key, body: bytes) -> None:
         if len(body) > self._limit // _LARGE_SHARE:
@@ -111,17 +106,14 @@ class Bodies:
         while self._octets > self._limit:
             _, dropped = self._kept.popitem(last=False)
             self._octets -= len(dropped)
-        metrics.BODY_CACHE_BYTES.set(self._octets)
 
 
-async def _result(future: asyncio.Future[bytes]) -> bytes | BodyError:
-    try:
-        return await asyncio.shield(future)
-    except (BlobMissing, BadPack, BlobsUnavailable) as error:
-        return error
-
-
-def _seen(future: asyncio.Future[bytes]) -> None:
-    """A failure that nobody waits for any more is logged already."""
-    if not future.cancelled():
-        future.exception()
+async def body(ref: BlobRef, begun: bytes | Coming) -> bytes | BodyError:
+    """One of the messages that `begin` told of. Raises what was not foreseen."""
+    if isinstance(begun, bytes):
+        return begun
+    found = begun.result() if begun.done() else await asyncio.shield(begun)
+    read = found[ref.offset]
+    if isinstance(read, bytes | BlobMissing | BadPack | BlobsUnavailable):
+        return read
+    raise read

@@ -47,6 +47,8 @@ class Uploads:
 
     reservation: Reservation
     messages: list[bytes] = field(default_factory=list)
+    mailbox_id: int = 0
+    """Where they go, known once the first was admitted."""
 
     def release(self) -> None:
         """The messages are not needed any more."""

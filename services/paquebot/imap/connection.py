@@ -191,8 +191,11 @@ class Connection(asyncio.Protocol):
 
     # --- writing -----------------------------------------------------------------------------------------
 
-    async def send(self, octets: bytes) -> None:
-        """Write, and wait while the peer is behind. Raises PeerGone when it does not catch up in time."""
+    async def send(self, octets: bytes | bytearray) -> None:
+        """Write, and wait while the peer is behind. Nobody may change `octets` any more.
+
+        Raises PeerGone when the peer does not catch up in time.
+        """
         transport = self._transport
         if transport is None or transport.is_closing():
             raise PeerGone

@@ -6,6 +6,7 @@ so none of them can miss what it was woken for.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -58,6 +59,7 @@ class Feed:
         self._queue = queue
         self._watches: dict[int, set[Watch]] = {}
         self._under_way: dict[_Key, asyncio.Task[Changes]] = {}
+        self._source = secrets.token_bytes(8)
 
     async def watch(self, account_id: int, ring: Callable[[], None]) -> Watch:
         """Hear of changes in the account until `ignore`."""
@@ -88,7 +90,7 @@ class Feed:
     async def changed(self, watch: Watch) -> None:
         """The session of `watch` changed a mailbox of its account: tell the others, here and elsewhere."""
         self._wake(watch.account_id, but=watch)
-        await self._queue.hint_mailbox(watch.account_id)
+        await self._queue.hint_mailbox(watch.account_id, source=self._source)
 
     async def changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """What happened after `mod_seq`, as of now."""
@@ -114,6 +116,8 @@ class Feed:
 
     def _hinted(self, account_id: int) -> None:
         metrics.HINTS.inc()
+        if self._queue.hint_source == self._source:  # our own: `changed` woke whom it concerns here
+            return
         self._wake(account_id, but=None, traceparent=self._queue.hint_trace)
 
     def _wake(self, account_id: int, *, but: Watch | None, traceparent: str = "") -> None:

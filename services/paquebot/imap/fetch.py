@@ -9,16 +9,15 @@ import asyncio
 import bisect
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
-from paquebot.imap.bodies import BodyError
-from paquebot.imap.fetch_plan import NeedsBody, Plan, Source, plan, write_items, write_view_items
+from paquebot.imap.fetch_plan import NeedsBody, Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.imap.messages_named import named
-from paquebot.imap.reply import Reply, Stream, bad, no, ok
+from paquebot.imap.reply import Octets, Reply, Stream, bad, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
@@ -29,7 +28,8 @@ from paquebot.wire.imap.fetch_response import FetchResponse
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
-_PIECE = 32 * 1024  # octets gathered before they are sent
+_PIECE = 64 * 1024  # octets gathered before they are sent
+_NO_SUMMARY = MessageSummary()
 
 
 async def fetch(session: "Session", state: Selected, command: ast.Fetch) -> Reply | Stream:
@@ -52,11 +52,15 @@ async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> 
     if command.vanished:
         yield await _vanished(session, state, command)
     work = _Work(session, state, command, what)
+    last: Octets = b""
     async with contextlib.aclosing(work.pieces(numbers)) as pieces:
         async for piece in pieces:
             metrics.FETCHED.inc(len(piece))
-            yield piece
-    yield work.completion(len(numbers))
+            if work.found < len(numbers) or len(piece) >= _PIECE:
+                yield piece
+            else:
+                last += piece  # goes out with the completion: most answers are one write
+    yield work.completion(len(numbers), bytes(last))
 
 
 async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> bytes:
@@ -90,18 +94,23 @@ class _Work:
     plan: Plan
     found: int = 0
     unread: int = 0
+    _sets_seen: bool = field(init=False)
     _made_seen: frozenset[int] = frozenset()
 
-    def completion(self, asked: int) -> Reply:
-        """The Reply, when all is written."""
+    def __post_init__(self) -> None:
+        self._sets_seen = self.plan.sets_seen
+
+    def completion(self, asked: int, last: bytes) -> Reply:
+        """The Reply, when all but `last` is sent."""
         name = "UID FETCH" if self.command.uid else "FETCH"
         if self.unread:
-            return no("Some messages cannot be read now", response_codes.UNAVAILABLE, state=self.state)
+            return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=last, state=self.state)
         if self.found < asked and not self.command.uid:  # RFC 2180 §4.1.2
-            return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED, state=self.state)
-        return ok(f"{name} completed", state=self.state)
+            text = "Some of the messages were expunged"
+            return no(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
+        return ok(f"{name} completed", untagged=last, state=self.state)
 
-    async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[Octets, None]:
         """The FETCH responses of the messages, in pieces worth a write."""
         if self.plan.source is Source.VIEW:
             for piece in self._from_view(numbers):
@@ -117,7 +126,7 @@ class _Work:
                     async for piece in self._of_group(group, numbers):
                         yield piece
             return
-        if self.plan.sets_seen:
+        if self._sets_seen:
             await self._set_seen(numbers)
         async for piece in self._from_rows(messages):
             yield piece
@@ -127,80 +136,88 @@ class _Work:
             self.state.account.account_id,
             self.state.mailbox_id,
             uids,
-            with_summary=self.plan.source >= Source.SUMMARY,
+            with_summary=self.plan.with_summary,
         )
 
-    def _from_view(self, numbers: Sequence[int]) -> Iterator[bytes]:
+    def _from_view(self, numbers: Sequence[int]) -> Iterator[Octets]:
         out = bytearray()
         view = self.state.view
         for number in numbers:
             if view.is_gone(view.uid(number)):
                 continue
             response = FetchResponse(out, number)
-            write_view_items(response, self.plan.attributes, view, number)
+            for write in self.plan.of_view:
+                write(response, view, number)
             response.close()
             self.found += 1
             if len(out) >= _PIECE:
-                yield bytes(out)
-                out.clear()
-        yield bytes(out)
+                yield out
+                out = bytearray()
+        yield out
 
-    async def _from_rows(self, messages: AsyncIterator[StoredMessage]) -> AsyncIterator[bytes]:
+    async def _from_rows(self, messages: AsyncIterator[StoredMessage]) -> AsyncIterator[Octets]:
         """Without bodies, but for a message whose summary cannot tell what is asked."""
         out = bytearray()
         async for message in messages:
-            await self._write(out, message, None)
+            if not self._write(out, message, None):
+                await self._write_with_body(out, message)
             if len(out) >= _PIECE:
-                yield bytes(out)
-                out.clear()
-        yield bytes(out)
+                yield out
+                out = bytearray()
+        yield out
 
-    async def _of_group(self, group: Loaded, numbers: Sequence[int]) -> AsyncIterator[bytes]:
-        if self.plan.sets_seen and not self.found and any(isinstance(body, bytes) for _, body in group):
+    async def _of_group(self, group: Loaded, numbers: Sequence[int]) -> AsyncIterator[Octets]:
+        if self._sets_seen and any(isinstance(body, bytes) for _, body in group):
             await self._set_seen(numbers)
         out = bytearray()
         for message, body in group:
-            await self._write(out, message, body)
+            if isinstance(body, bytes):
+                self._write(out, message, body)
+            elif self.state.view.number(message.uid) is not None:
+                self.found += 1
+                self.unread += 1
             if len(out) >= _PIECE:
-                yield bytes(out)
-                out.clear()
-        yield bytes(out)
+                yield out
+                out = bytearray()
+        yield out
 
-    async def _write(self, out: bytearray, message: StoredMessage, body: bytes | BodyError | None) -> None:
-        """One FETCH response; none when the message's body is needed and cannot be read."""
+    def _write(self, out: bytearray, message: StoredMessage, body: bytes | None) -> bool:
+        """One FETCH response, unless the message left the view. False: it needs the body."""
         number = self.state.view.number(message.uid)
         if number is None:
-            return
-        self.found += 1
-        if isinstance(body, Exception):
-            self.unread += 1
-            return
+            return True
         start = len(out)
-        summary = MessageSummary.FromString(message.summary) if message.summary else MessageSummary()
+        summary = MessageSummary.FromString(message.summary) if message.summary else _NO_SUMMARY
+        response = FetchResponse(out, number)
+        for write_of_view in self.plan.of_view:
+            write_of_view(response, self.state.view, number)
         try:
-            self._write_response(out, number, message, summary, body)
+            for write in self.plan.of_row:
+                write(response, message, summary, body)
         except NeedsBody:
             del out[start:]
-            async with self.session.process.bodies.gate.holding(message.blob.size):
-                (read,) = await self.session.process.bodies.load((message.blob,))
-                if not isinstance(read, bytes):
-                    self.unread += 1
-                    return
-                self._write_response(out, number, message, summary, read)
-
-    def _write_response(
-        self, out: bytearray, number: int, message: StoredMessage, summary: MessageSummary, body: bytes | None
-    ) -> None:
-        response = FetchResponse(out, number)
-        write_view_items(response, self.plan.attributes, self.state.view, number)
-        write_items(response, self.plan.attributes, message, summary, body)
+            return False
         response.close()
-        if message.uid in self._made_seen and FetchItem.FLAGS not in self.plan.attributes:
+        self.found += 1
+        if self._made_seen and message.uid in self._made_seen and not self.plan.tells_flags:
             # RFC 3501 §6.4.5: if this caused the flags to change, they SHOULD be in the responses.
             updates.write_flags(out, self.state, (message.uid,), uid=self.command.uid)
+        return True
+
+    async def _write_with_body(self, out: bytearray, message: StoredMessage) -> None:
+        """What the summary could not tell."""
+        bodies = self.session.process.bodies
+        async with bodies.gate.holding(message.blob.size):
+            (read,) = await bodies.load((message.blob,))
+            if isinstance(read, bytes):
+                self._write(out, message, read)
+            else:
+                self.found += 1
+                self.unread += 1
 
     async def _set_seen(self, numbers: Sequence[int]) -> None:
-        """\\Seen for every message of the set that has it not, in one statement."""
+        """\\Seen for every message of the set that has it not, in one statement, once."""
+        self._sets_seen = False
         view, state = self.state.view, self.state
         unseen = [view.uid(number) for number in numbers if not view.flags(number) & Flag.SEEN]
         if state.read_only or not unseen:

@@ -1,6 +1,10 @@
-"""What a FETCH needs for its items, so that it reads no more than that: the view, the row, the summary, the body."""
+"""What a FETCH needs for its items, so that it reads no more than that: the view, the row, the summary, the body.
+
+The items are looked up once for a command: a message costs a call for each of them, and no question which it is.
+"""
 
 import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from paquebot.imap import flags, sections
@@ -18,39 +22,66 @@ from paquebot.wire.imap.ast import (
     SectionForm,
     SectionSpecifier,
 )
-from paquebot.wire.imap.fetch_response import FetchResponse
+from paquebot.wire.imap.fetch_response import FetchResponse, item_name
 
-_OF_VIEW = frozenset({FetchItem.FLAGS, FetchItem.UID, FetchItem.MODSEQ})
-_OF_SUMMARY = frozenset({FetchItem.ENVELOPE, FetchItem.BODY, FetchItem.BODYSTRUCTURE})
+ViewWriter = Callable[[FetchResponse, View, int], None]
+Writer = Callable[[FetchResponse, StoredMessage, MessageSummary, bytes | None], None]
+"""Writes one item from the row, the summary and the body. Raises NeedsBody; then the response is spoilt."""
+
+_OF_VIEW: Mapping[FetchAttribute, ViewWriter] = {
+    FetchItem.UID: lambda response, view, number: response.uid(view.uid(number)),
+    FetchItem.FLAGS: lambda response, view, number: response.flags(flags.of_message(view, number)),
+    FetchItem.MODSEQ: lambda response, view, number: response.mod_seq(view.mod_seq_of(number)),
+}
+_OF_ROW: Mapping[FetchAttribute, Writer] = {
+    FetchItem.INTERNALDATE: lambda response, message, summary, body: response.internal_date(message.internal_date),
+    FetchItem.RFC822_SIZE: lambda response, message, summary, body: response.size(message.size),
+    FetchItem.SAVEDATE: lambda response, message, summary, body: response.save_date(message.save_date),
+    FetchItem.EMAILID: lambda response, message, summary, body: response.email_id(message.email_id),
+    FetchItem.THREADID: lambda response, message, summary, body: response.thread_id(message.thread_id),
+}
+_OF_SUMMARY: Mapping[FetchAttribute, Writer] = {
+    FetchItem.ENVELOPE: lambda response, message, summary, body: response.envelope(summary.envelope),
+    FetchItem.BODY: lambda response, message, summary, body: response.body(summary.body),
+    FetchItem.BODYSTRUCTURE: lambda response, message, summary, body: response.body_structure(summary.body),
+}
 
 
 class Source(enum.IntEnum):
-    """Where the items of a FETCH come from, each including those before it."""
+    """Where the items of a FETCH come from: what every message surely needs."""
 
     VIEW = 0
     ROW = 1
-    SUMMARY = 2
-    BODY = 3
+    BODY = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A FETCH's items. `source` is what every message surely needs; one may still need more (a header field
-    that did not fit into its summary)."""
+    """A FETCH's items. A message may need its body though `source` does not say so (a header field that did not
+    fit into its summary)."""
 
-    attributes: tuple[FetchAttribute, ...]
     source: Source
+    with_summary: bool
     sets_seen: bool
     with_flags: bool
+    """FLAGS or MODSEQ are asked for."""
+    tells_flags: bool
+    """FLAGS are asked for."""
+    of_view: tuple[ViewWriter, ...]
+    """For the items that the view answers, in the client's order; they come before the others."""
+    of_row: tuple[Writer, ...]
 
 
 def plan(attributes: tuple[FetchAttribute, ...]) -> Plan:
     """The plan for the items of a FETCH."""
     return Plan(
-        attributes,
-        max((_source(attribute) for attribute in attributes), default=Source.VIEW),
-        any(_sets_seen(attribute) for attribute in attributes),
-        not {FetchItem.FLAGS, FetchItem.MODSEQ}.isdisjoint(attributes),
+        source=max((_source(attribute) for attribute in attributes), default=Source.VIEW),
+        with_summary=any(_asks_summary(attribute) for attribute in attributes),
+        sets_seen=any(_sets_seen(attribute) for attribute in attributes),
+        with_flags=not {FetchItem.FLAGS, FetchItem.MODSEQ}.isdisjoint(attributes),
+        tells_flags=FetchItem.FLAGS in attributes,
+        of_view=tuple(_OF_VIEW[attribute] for attribute in attributes if attribute in _OF_VIEW),
+        of_row=tuple(_writer(attribute) for attribute in attributes if attribute not in _OF_VIEW),
     )
 
 
@@ -59,13 +90,22 @@ def _source(attribute: FetchAttribute) -> Source:
         case FetchSection(section):
             # A list of common fields is in the summary; the summary itself says when it is not.
             cached = section.specifier is SectionSpecifier.HEADER_FIELDS and not section.path
-            return Source.SUMMARY if cached else Source.BODY
+            return Source.ROW if cached else Source.BODY
         case FetchBinary() | FetchBinarySize() | FetchPreview():
             return Source.BODY
-        case _ if attribute in _OF_VIEW:
-            return Source.VIEW
         case _:
-            return Source.SUMMARY if attribute in _OF_SUMMARY else Source.ROW
+            return Source.VIEW if attribute in _OF_VIEW else Source.ROW
+
+
+def _asks_summary(attribute: FetchAttribute) -> bool:
+    """All but columns and whole messages: the summary has what is told, or where it is."""
+    match attribute:
+        case FetchSection(section):
+            return bool(section.path) or section.specifier is not None
+        case FetchBinary(path) | FetchBinarySize(path):
+            return bool(path)
+        case _:
+            return attribute in _OF_SUMMARY
 
 
 def _sets_seen(attribute: FetchAttribute) -> bool:
@@ -83,67 +123,46 @@ class NeedsBody(Exception):
     """An item of this message cannot be answered without its body."""
 
 
-def write_view_items(response: FetchResponse, attributes: tuple[FetchAttribute, ...], view: View, number: int) -> None:
-    """The items that the view answers, in the client's order."""
-    for attribute in attributes:
-        match attribute:
-            case FetchItem.UID:
-                response.uid(view.uid(number))
-            case FetchItem.FLAGS:
-                response.flags(flags.of_message(view, number))
-            case FetchItem.MODSEQ:
-                response.mod_seq(view.mod_seq_of(number))
-            case _:
-                continue
+def _writer(attribute: FetchAttribute) -> Writer:
+    match attribute:
+        case FetchSection():
+            return _section_writer(attribute)
+        case FetchBinary():
+            return _binary_writer(attribute)
+        case FetchBinarySize():
+            return _binary_size_writer(attribute)
+        case FetchPreview():
+            return lambda response, message, summary, body: response.preview(None)
+        case _:
+            return _OF_ROW.get(attribute) or _OF_SUMMARY[attribute]
 
 
-def write_items(
-    response: FetchResponse,
-    attributes: tuple[FetchAttribute, ...],
-    message: StoredMessage,
-    summary: MessageSummary,
-    body: bytes | None,
-) -> None:
-    """The items that the row, the summary and the body answer. Raises NeedsBody; then `response` is spoilt."""
-    for attribute in attributes:
-        match attribute:
-            case FetchItem():
-                _write_row_item(response, attribute, message, summary)
-            case FetchSection():
-                response.section(attribute, _known(sections.section(message, summary, body, attribute)))
-            case FetchBinary():
-                found = _known(sections.binary(message, summary, body, attribute.path))
-                response.binary(attribute, None if found is None else sections.cut(found, attribute.partial))
-            case FetchBinarySize():
-                found = _known(sections.binary(message, summary, body, attribute.path))
-                response.binary_size(attribute, len(found or b""))
-            case FetchPreview():
-                response.preview(None)
+def _section_writer(asked: FetchSection) -> Writer:
+    name = item_name(asked)
+
+    def write(response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None) -> None:
+        response.named_section(name, _known(sections.section(message, summary, body, asked)))
+
+    return write
+
+
+def _binary_writer(asked: FetchBinary) -> Writer:
+    def write(response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None) -> None:
+        found = _known(sections.binary(message, summary, body, asked.path))
+        response.binary(asked, None if found is None else sections.cut(found, asked.partial))
+
+    return write
+
+
+def _binary_size_writer(asked: FetchBinarySize) -> Writer:
+    def write(response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None) -> None:
+        found = _known(sections.binary(message, summary, body, asked.path))
+        response.binary_size(asked, len(found or b""))
+
+    return write
 
 
 def _known(found: bytes | Needs | None) -> bytes | None:
     if isinstance(found, Needs):
         raise NeedsBody
     return found
-
-
-def _write_row_item(response: FetchResponse, item: FetchItem, message: StoredMessage, summary: MessageSummary) -> None:
-    match item:
-        case FetchItem.INTERNALDATE:
-            response.internal_date(message.internal_date)
-        case FetchItem.RFC822_SIZE:
-            response.size(message.size)
-        case FetchItem.SAVEDATE:
-            response.save_date(message.save_date)
-        case FetchItem.EMAILID:
-            response.email_id(message.email_id)
-        case FetchItem.THREADID:
-            response.thread_id(message.thread_id)
-        case FetchItem.ENVELOPE:
-            response.envelope(summary.envelope)
-        case FetchItem.BODY:
-            response.body(summary.body)
-        case FetchItem.BODYSTRUCTURE:
-            response.body_structure(summary.body)
-        case _:  # UID, FLAGS and MODSEQ are the view's
-            return

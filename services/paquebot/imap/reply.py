@@ -51,8 +51,10 @@ class Answered:
     """The end of a command whose completion was sent already (STARTTLS)."""
 
 
-Stream = AsyncGenerator[bytes | Reply | Answered, None]
-"""An answer in pieces: octets to send at once, and at the end its Reply."""
+Octets = bytes | bytearray
+
+Stream = AsyncGenerator[Octets | Reply | Answered, None]
+"""An answer in pieces: octets to send at once, which are not touched any more, and at the end its Reply."""
 
 
 def ok(

@@ -61,8 +61,10 @@ def cut(octets: bytes, partial: Partial | None) -> bytes:
 def _whole(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.Section
 ) -> bytes | Needs | None:
-    fields = [name.decode("ascii", "replace") for name in asked.fields]
     at_top = not asked.path
+    if at_top and asked.specifier is None:  # the whole message: no place of a part is needed
+        return Needs.BODY if body is None else message.prefix + body
+    fields = [name.decode("ascii", "replace") for name in asked.fields]
     if at_top and body is None and asked.specifier is SectionSpecifier.HEADER_FIELDS:
         cached = cached_header_fields(summary, fields)
         if cached is not None:
@@ -79,15 +81,18 @@ def _whole(
         case SectionSpecifier.HEADER_FIELDS_NOT:
             header = message.prefix + found if at_top else found
             return header_fields(header, fields, negate=True)
-        case SectionSpecifier.HEADER | None:
-            return message.prefix + found if at_top else found
+        case SectionSpecifier.HEADER if at_top:
+            return message.prefix + found
         case _:
             return found
 
 
 def _prefix_fields(message: StoredMessage, fields: list[str]) -> bytes:
     """The wanted fields of the recipient's prefix, without the empty line behind them."""
-    return header_fields(message.prefix, fields)[:-2] if message.prefix else b""
+    prefix = message.prefix.lower()
+    if not any(name.lower().encode("ascii", "replace") in prefix for name in fields):
+        return b""  # nearly always: Return-Path and Delivered-To are asked for by few
+    return header_fields(message.prefix, fields)[:-2]
 
 
 def binary(

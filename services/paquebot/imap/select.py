@@ -50,9 +50,8 @@ async def _selected(
 ) -> tuple[Selected, Mailbox]:
     mailstore, account = session.process.mailstore, state.account
     assert session.watch is not None
-    found = await mailstore.find_mailbox(account.account_id, name)
     session.watch.dirty = False  # what is hinted at from here on, the snapshot may not have
-    snapshot = await mailstore.snapshot(account.account_id, found.mailbox_id)
+    snapshot = await mailstore.snapshot_of(account.account_id, name)
     mailbox = snapshot.mailbox
     view = View(snapshot.rows, mailbox.highest_mod_seq, mailbox.keywords)
     if read_only:

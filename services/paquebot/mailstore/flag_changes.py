@@ -70,6 +70,45 @@ _WRITE = """
 """
 
 
+# Nearly always nobody else changes the mailbox at the same time. Then its row, locked, is as the statement's snapshot
+# has it, and so are its messages: one statement reads and writes. Else `box` is empty and nothing is done.
+_AT_ONCE = """
+    WITH seen AS MATERIALIZED (
+        SELECT highest_mod_seq FROM mailstore.mailboxes WHERE account_id = $1 AND mailbox_id = $2
+    ), locked AS MATERIALIZED (
+        SELECT highest_mod_seq FROM mailstore.mailboxes WHERE account_id = $1 AND mailbox_id = $2 FOR NO KEY UPDATE
+    ), box AS MATERIALIZED (
+        SELECT highest_mod_seq + 1 AS mod_seq FROM locked JOIN seen USING (highest_mod_seq)
+    ), named AS MATERIALIZED (
+        SELECT m.uid, m.mod_seq, m.keywords, m.flags AS old_flags, m.flags & $4::smallint | $5::smallint AS flags,
+               $6::bigint IS NULL OR m.mod_seq <= $6 AS may_change
+        FROM box CROSS JOIN mailstore.messages m
+        WHERE m.account_id = $1 AND m.mailbox_id = $2 AND m.uid = ANY($3::bigint[])
+    ), changed AS MATERIALIZED (
+        SELECT * FROM named WHERE may_change AND (flags <> old_flags OR $7::boolean AND keywords <> '{}')
+    ), written AS (
+        UPDATE mailstore.messages m
+        SET mod_seq = box.mod_seq, flags = c.flags, keywords = CASE WHEN $7 THEN '{}' ELSE m.keywords END
+        FROM changed c CROSS JOIN box
+        WHERE m.account_id = $1 AND m.mailbox_id = $2 AND m.uid = c.uid
+    ), total AS (
+        SELECT count(*) AS messages,
+               count(*) FILTER (WHERE flags & 1 = 0) - count(*) FILTER (WHERE old_flags & 1 = 0) AS unseen,
+               count(*) FILTER (WHERE flags & 8 <> 0) - count(*) FILTER (WHERE old_flags & 8 <> 0) AS deleted
+        FROM changed
+    ), counted AS (
+        UPDATE mailstore.mailboxes b
+        SET highest_mod_seq = box.mod_seq, unseen = b.unseen + total.unseen, deleted = b.deleted + total.deleted
+        FROM box CROSS JOIN total
+        WHERE b.account_id = $1 AND b.mailbox_id = $2 AND total.messages > 0
+    )
+    SELECT box.mod_seq, n.*, (SELECT array_agg(uid ORDER BY uid) FROM changed) AS changed,
+           (SELECT array_agg(uid ORDER BY uid) FROM named WHERE NOT may_change) AS modified
+    FROM box CROSS JOIN LATERAL (SELECT {columns} FROM named WHERE may_change) n
+""".replace("{columns}", rows.FLAG_COLUMNS)
+_ALL_FLAGS = sum(Flag)
+
+
 async def store_flags(
     postgres: Postgres,
     limits: Limits,
@@ -88,7 +127,30 @@ async def store_flags(
             await _write(connection, mailbox, outcome, mod_seq)
         return _result(outcome, mod_seq if outcome.changed else mailbox.highest_mod_seq)
 
-    return await postgres.run("store_flags", work)
+    at_once = None if change.keywords else await _at_once(postgres, account_id, mailbox_id, uids, change)
+    return at_once if at_once is not None else await postgres.run("store_flags", work)
+
+
+async def _at_once(
+    postgres: Postgres, account_id: int, mailbox_id: int, uids: Sequence[int], change: FlagChange
+) -> StoreResult | None:
+    """A change without keywords; None: not done, because the mailbox is not there or changes just now."""
+    clears = change.op is FlagOp.REPLACE
+    keep, add = change.apply_flags(_ALL_FLAGS) & ~change.apply_flags(0), change.apply_flags(0)
+    row = await postgres.fetchrow(
+        "store_flags", _AT_ONCE, account_id, mailbox_id, uids, keep, add, change.unchanged_since, clears
+    )
+    if row is None:
+        return None
+    found = rows.flag_rows(row)
+    changed = row["changed"] or ()
+    mod_seqs = dict(zip(found.uids, found.mod_seqs, strict=True)) | dict.fromkeys(changed, row["mod_seq"])
+    return StoreResult(
+        rows=FlagRows(found.uids, found.flags, array("Q", mod_seqs.values()), {} if clears else found.keywords),
+        changed=tuple(changed),
+        modified=tuple(row["modified"] or ()),
+        mod_seq=row["mod_seq"] if changed else row["mod_seq"] - 1,
+    )
 
 
 async def _spelled(connection: Connection, mailbox: LockedMailbox, change: FlagChange, limits: Limits) -> FlagChange:

@@ -143,6 +143,10 @@ class Mailstore:
         """The mailbox and the flags of all its messages in one moment. Raises NoSuchMailbox, NotSelectable."""
         return await view.snapshot(self._postgres, account_id, mailbox_id)
 
+    async def snapshot_of(self, account_id: int, name: str) -> Snapshot:
+        """As `snapshot`, of the mailbox of that name."""
+        return await view.snapshot_of(self._postgres, account_id, name)
+
     async def changes_since(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """All changes after `mod_seq`, in one query that costs what changed, not what is there.
 

@@ -6,10 +6,11 @@ statement that reads the mailbox's row and its messages sees all changes up to `
 after.
 """
 
+import asyncio
 from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 
-from paquebot.mailstore import rows
+from paquebot.mailstore import names, rows
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable
 from paquebot.mailstore.types import (
     Changes,
@@ -32,12 +33,22 @@ _SNAPSHOT = f"""
     ) m
     WHERE b.account_id = $1 AND b.mailbox_id = $2
 """  # noqa: S608 - only constants are put in
+_SNAPSHOT_BY_NAME = _SNAPSHOT.replace("b.mailbox_id = $2", "b.name = $2")
 
 
 async def snapshot(postgres: Postgres, account_id: int, mailbox_id: int) -> Snapshot:
     row = await postgres.fetchrow("snapshot", _SNAPSHOT, account_id, mailbox_id)
+    return _snapshot(row, str(mailbox_id))
+
+
+async def snapshot_of(postgres: Postgres, account_id: int, name: str) -> Snapshot:
+    row = await postgres.fetchrow("snapshot", _SNAPSHOT_BY_NAME, account_id, names.normal(name))
+    return _snapshot(row, name)
+
+
+def _snapshot(row: rows.Record | None, asked: str) -> Snapshot:
     if row is None:
-        raise NoSuchMailbox(str(mailbox_id))
+        raise NoSuchMailbox(asked)
     mailbox = rows.mailbox(row)
     if not mailbox.selectable:
         raise NotSelectable(mailbox.name)
@@ -67,21 +78,27 @@ async def changes_since(postgres: Postgres, account_id: int, mailbox_id: int, mo
     return Changes(mailbox, rows.flag_rows(row), None if forgotten else array("I", row["expunged"] or ()))
 
 
-_RECENT = "SELECT recent_from, uid_next FROM mailstore.mailboxes WHERE account_id = $1 AND mailbox_id = $2"
+# What `before` locks, `b` cannot be changed by others: its uid_next is the newest there is.
 _CLAIM = """
-    UPDATE mailstore.mailboxes SET recent_from = uid_next, recent = 0 WHERE account_id = $1 AND mailbox_id = $2
+    UPDATE mailstore.mailboxes b SET recent_from = b.uid_next, recent = 0
+    FROM (
+        SELECT account_id, mailbox_id, recent_from FROM mailstore.mailboxes
+        WHERE account_id = $1 AND mailbox_id = $2 FOR NO KEY UPDATE
+    ) before
+    WHERE b.account_id = before.account_id AND b.mailbox_id = before.mailbox_id AND before.recent_from < b.uid_next
+    RETURNING before.recent_from, b.uid_next
 """
+_UID_NEXT = "SELECT uid_next FROM mailstore.mailboxes WHERE account_id = $1 AND mailbox_id = $2"
 
 
 async def claim_recent(postgres: Postgres, account_id: int, mailbox_id: int) -> RecentRange:
-    row = await postgres.fetchrow("recent", _RECENT, account_id, mailbox_id)
-    if row is not None and row["recent_from"] < row["uid_next"]:
-        async with postgres.transaction("claim_recent") as connection:
-            row = await connection.fetchrow(_RECENT + " FOR NO KEY UPDATE", account_id, mailbox_id)
-            await connection.execute(_CLAIM, account_id, mailbox_id)
-    if row is None:
+    row = await postgres.fetchrow("claim_recent", _CLAIM, account_id, mailbox_id)
+    if row is not None:
+        return RecentRange(row["recent_from"], row["uid_next"])
+    uid_next = await postgres.fetchval("recent", _UID_NEXT, account_id, mailbox_id)
+    if uid_next is None:
         raise NoSuchMailbox(str(mailbox_id))
-    return RecentRange(row["recent_from"], row["uid_next"])
+    return RecentRange(uid_next, uid_next)
 
 
 _MESSAGES = f"""
@@ -97,10 +114,22 @@ async def messages(
 ) -> AsyncIterator[StoredMessage]:
     sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if with_summary else (_MESSAGES, _BATCH)
     wanted = sorted(set(uids))
-    for start in range(0, len(wanted), size):
-        batch = wanted[start : start + size]
-        for row in await postgres.fetch("messages", sql, account_id, mailbox_id, batch):
-            yield _message(row, with_summary)
+    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+
+    def ask(batch: list[int]) -> Coroutine[None, None, Sequence[rows.Record]]:
+        return postgres.fetch("messages", sql, account_id, mailbox_id, batch)
+
+    following: asyncio.Task[Sequence[rows.Record]] | None = None
+    try:
+        for place, batch in enumerate(batches, 1):
+            found = await (following or ask(batch))
+            # PostgreSQL reads the next batch while the caller works on this one.
+            following = asyncio.create_task(ask(batches[place])) if place < len(batches) else None
+            for row in found:
+                yield _message(row, with_summary)
+    finally:
+        if following is not None:
+            following.cancel()
 
 
 def _message(row: rows.Record, with_summary: bool) -> StoredMessage:

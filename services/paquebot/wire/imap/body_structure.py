@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from paquebot.v1 import summary_pb2
-from paquebot.wire.imap.responses import write_nstring, write_string
+from paquebot.wire.imap.responses import is_plain, write_nstring, write_string
 
 _EMPTY_ENVELOPE: Final = b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
 _EMPTY_TEXT: Final = b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0)'
@@ -29,8 +29,16 @@ def write_envelope(out: bytearray, envelope: summary_pb2.ImapEnvelope) -> None:
     out += b" "
     write_nstring(out, envelope.subject or (b"" if envelope.HasField("subject") else None))
     out += b" "
-    _write_addresses(out, envelope.from_)
-    for addresses in (envelope.sender, envelope.reply_to, envelope.to, envelope.cc, envelope.bcc):
+    authors, start = envelope.from_, len(out)
+    _write_addresses(out, authors)
+    written = out[start:]
+    for addresses in (envelope.sender, envelope.reply_to):  # nearly always the authors (RFC 3501 §7.4.2)
+        out += b" "
+        if addresses == authors:
+            out += written
+        else:
+            _write_addresses(out, addresses)
+    for addresses in (envelope.to, envelope.cc, envelope.bcc):
         out += b" "
         _write_addresses(out, addresses)
     out += b" "
@@ -41,21 +49,30 @@ def write_envelope(out: bytearray, envelope: summary_pb2.ImapEnvelope) -> None:
 
 
 def _write_addresses(out: bytearray, addresses: Sequence[summary_pb2.Address]) -> None:
-    """ "(" 1*address ")" / nil; address = "(" name SP adl SP mailbox SP host ")" """
+    """ "(" 1*address ")" / nil"""
     if not addresses:
         out += b"NIL"
         return
     out += b"("
     for address in addresses:
-        out += b"("
-        write_nstring(out, address.name or (b"" if address.HasField("name") else None))
-        out += b" "
-        write_nstring(out, address.adl or (b"" if address.HasField("adl") else None))
-        out += b" "
-        write_nstring(out, address.mailbox or (b"" if address.HasField("mailbox") else None))
-        out += b" "
-        write_nstring(out, address.host or (b"" if address.HasField("host") else None))
-        out += b")"
+        _write_address(out, address)
+    out += b")"
+
+
+def _write_address(out: bytearray, address: summary_pb2.Address) -> None:
+    """address = "(" name SP adl SP mailbox SP host ")" """
+    name, mailbox, host = address.name, address.mailbox, address.host
+    if name and mailbox and host and is_plain(name + mailbox + host) and not address.HasField("adl"):
+        out += b'("%b" NIL "%b" "%b")' % (name, mailbox, host)
+        return
+    out += b"("
+    write_nstring(out, name or (b"" if address.HasField("name") else None))
+    out += b" "
+    write_nstring(out, address.adl or (b"" if address.HasField("adl") else None))
+    out += b" "
+    write_nstring(out, mailbox or (b"" if address.HasField("mailbox") else None))
+    out += b" "
+    write_nstring(out, host or (b"" if address.HasField("host") else None))
     out += b")"
 
 

@@ -22,17 +22,20 @@ from paquebot.wire.imap.tokens import MONTHS
 
 def internal_date(moment: datetime.datetime) -> bytes:
     """date-time in quotes, in the moment's own zone, which it must have"""
+    zone = b"+0000" if moment.tzinfo is datetime.UTC else _zone(moment)
+    month = MONTHS[moment.month - 1].encode("ascii")
+    date = (moment.day, month, moment.year, moment.hour, moment.minute, moment.second, zone)
+    return b'"%2d-%b-%04d %02d:%02d:%02d %b"' % date
+
+
+def _zone(moment: datetime.datetime) -> bytes:
+    """zone = ("+" / "-") 4DIGIT"""
     offset = moment.utcoffset()
     if offset is None:
         raise ValueError("an internal date has a zone")
     minutes = offset.days * 1440 + offset.seconds // 60
-    sign = "-" if minutes < 0 else "+"
-    hours, minutes = divmod(abs(minutes), 60)
-    return (
-        f'"{moment.day:2d}-{MONTHS[moment.month - 1]}-{moment.year:04d}'
-        f" {moment.hour:02d}:{moment.minute:02d}:{moment.second:02d}"
-        f' {sign}{hours:02d}{minutes:02d}"'
-    ).encode("ascii")
+    hours, rest = divmod(abs(minutes), 60)
+    return b"%b%02d%02d" % (b"-" if minutes < 0 else b"+", hours, rest)
 
 
 def section_text(section: Section) -> bytes:
@@ -138,11 +141,15 @@ class FetchResponse:
 
     def section(self, attribute: FetchSection, octets: bytes | None) -> None:
         """The section's octets, already cut to its partial; None when the message has no such part."""
+        self.named_section(item_name(attribute), octets)
+
+    def named_section(self, name: bytes, octets: bytes | None) -> None:
+        """As `section`, for thousands of messages: `name` is the attribute's `item_name`."""
         if octets is None:
-            self._item(item_name(attribute) + b" NIL")
-            return
-        self.section_head(attribute, len(octets))
-        self._out += _without_nul(octets)
+            self._item(b"%b NIL" % name)
+        else:
+            self._item(b"%b {%d}\r\n" % (name, len(octets)))
+            self._out += _without_nul(octets)
 
     def section_head(self, attribute: FetchSection, size: int) -> None:
         """Everything of a section before its `size` octets, which the caller sends."""

@@ -33,6 +33,11 @@ def without_nul(octets: bytes) -> bytes:
     return octets.replace(b"\0", _NUL_SUBSTITUTE) if b"\0" in octets else octets
 
 
+def is_plain(value: bytes) -> bool:
+    """May it stand in quotes as it is?"""
+    return len(value) <= _MAX_QUOTED and not value.translate(None, _PLAIN)
+
+
 def write_string(out: bytearray, value: bytes) -> None:
     """string = quoted / literal"""
     if len(value) <= _MAX_QUOTED:

@@ -1,0 +1,67 @@
+"""What the answers of S3 mean, and its silence: for the caller, for the metrics, and for trying again."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import urllib3
+from minio.error import MinioException, S3Error
+
+from paquebot.blobs.pack import BadPack
+from paquebot.observability.metrics import Fault, causes, engine_call, fault_of
+
+
+class BlobsUnavailable(Exception):
+    """S3 cannot be used now; trying again later is right."""
+
+
+class BlobMissing(Exception):
+    """The object `key` is not in the bucket."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} is not in the bucket")
+        self.key = key
+
+
+@contextlib.contextmanager
+def answered(call: str, key: str) -> Iterator[None]:
+    """Count and time a call. What S3 says of the object `key` is an answer, and counted as no error of S3."""
+    with engine_call("s3", call, _fault_of):
+        try:
+            yield
+            return
+        except S3Error as error:
+            answer = _ANSWERS.get(error.code or "") if key else None
+            if answer is None:
+                raise BlobsUnavailable(f"{call}: {error.code}") from error
+        except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise BlobsUnavailable(f"{call}: {type(error).__name__}") from error
+    raise answer(key)
+
+
+def _too_short(key: str) -> BadPack:
+    return BadPack(f"{key} ends before the octets that were asked for")
+
+
+_ANSWERS: Mapping[str, Callable[[str], Exception]] = {
+    "NoSuchKey": BlobMissing,
+    "NoSuchObject": BlobMissing,
+    "InvalidRange": _too_short,
+}
+
+
+def _fault_of(error: BaseException) -> Fault:
+    for cause in causes(error):
+        if isinstance(cause, S3Error):
+            return Fault.REFUSED
+        if isinstance(cause, urllib3.exceptions.TimeoutError):
+            return Fault.TIMEOUT
+        if isinstance(cause, urllib3.exceptions.MaxRetryError):
+            return _fault_of(cause.reason) if cause.reason is not None else Fault.CONNECTION
+        if isinstance(cause, urllib3.exceptions.HTTPError):
+            return Fault.CONNECTION
+    return fault_of(error)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether asking again may help: no, when S3 itself answered with a refusal."""
+    return not isinstance(error, S3Error) or error.response is None or error.response.status >= 500

@@ -1,0 +1,62 @@
+"""Which ranged GETs bring many messages: neighbours of one pack are one request, however the caller lists them.
+
+A gap of up to 64 KiB is read and thrown away: a request costs more than such a gap does, at the client, at the
+server, and on the bill. Pure: no I/O.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+
+from paquebot.v1.mail_pb2 import BlobRef
+
+GAP = 64 * 1024
+LONGEST = 1024 * 1024
+"""Octets of one request, unless a single entry is longer: what a thread holds before it decompresses."""
+
+_Placed = tuple[int, int, int, BlobRef]  # offset, end, place in the caller's order, entry
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One ranged GET: the octets `start` <= n < `end` of a pack, and the entries in them by offset."""
+
+    pack: str
+    start: int
+    end: int
+    refs: tuple[BlobRef, ...]
+
+
+def spans(refs: Iterable[BlobRef], *, gap: int = GAP, longest: int = LONGEST) -> list[Span]:
+    """The requests that bring `refs`, each of which is in exactly one; the order is that of their first entries."""
+    packs: dict[str, list[_Placed]] = {}
+    for place, ref in enumerate(refs):
+        offset = ref.offset
+        packs.setdefault(ref.pack, []).append((offset, offset + ref.length, place, ref))
+    found = [
+        (min(place for _, _, place, _ in run), _span(pack, run))
+        for pack, entries in packs.items()
+        for run in _runs(entries, gap, longest)
+    ]
+    found.sort(key=itemgetter(0))
+    return [span for _, span in found]
+
+
+def _runs(entries: list[_Placed], gap: int, longest: int) -> Iterator[list[_Placed]]:
+    """Neighbours of one pack."""
+    entries.sort(key=itemgetter(0, 1, 2))
+    run: list[_Placed] = []
+    start = end = 0
+    for entry in entries:
+        if run and (entry[0] - end > gap or max(end, entry[1]) - start > longest):
+            yield run
+            run = []
+        if not run:
+            start = end = entry[0]
+        run.append(entry)
+        end = max(end, entry[1])
+    yield run
+
+
+def _span(pack: str, run: list[_Placed]) -> Span:
+    return Span(pack, run[0][0], max(end for _, end, _, _ in run), tuple(ref for _, _, _, ref in run))

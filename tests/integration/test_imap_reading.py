@@ -1,0 +1,178 @@
+"""Many bodies: how many requests they cost, what a slow reader holds, and what one damaged message does to others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+import pytest
+
+from counted import value
+from imap_wire import connected
+from imap_world import ImapStack, Reader
+from paquebot.blobs import BlobStore, PackWriter, new_ulid
+from paquebot.blobs.pack import compress
+from paquebot.imap.bodies import Bodies
+from paquebot.imap.message_bodies import Loaded, with_bodies
+from paquebot.mailstore import Delivery, NewMessage, StoredMessage
+from paquebot.message import summarise
+from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.settings import load
+from paquebot.v1.mail_pb2 import BlobRef, Envelope
+
+
+def message(number: int, size: int = 0) -> bytes:
+    noise = random.Random(number).randbytes(size // 2).hex().encode()
+    return b"Subject: number %d\r\n\r\nbody %d\r\n%b\r\n" % (number, number, noise)
+
+
+def gets() -> float:
+    return value("paquebot_s3_requests_total", call="get") or 0.0
+
+
+def octets_read() -> float:
+    return value("paquebot_s3_read_bytes_total") or 0.0
+
+
+@pytest.fixture
+async def store(imap_stack: ImapStack) -> AsyncIterator[BlobStore]:
+    blobs = BlobStore(load(S3Settings, imap_stack.environ))
+    yield blobs
+    await blobs.close()
+
+
+async def packed(store: BlobStore, messages: Sequence[bytes], damaged: Sequence[int] = ()) -> list[BlobRef]:
+    """One pack of the messages in S3; the stored octets of those in `damaged` are other ones."""
+    writer = PackWriter(new_ulid())
+    refs = [writer.add(Envelope(queue_id=new_ulid()), compress(raw)) for raw in messages]
+    data = bytearray(writer.finish(0))
+    for place in damaged:
+        start, end = refs[place].offset, refs[place].offset + refs[place].length
+        data[start:end] = bytes(end - start)
+    await store.put(writer.pack, bytes(data))
+    return refs
+
+
+async def delivered(stack: ImapStack, reader: Reader, messages: Sequence[tuple[BlobRef, bytes]]) -> None:
+    """Into INBOX in this order, whatever the packs' order is."""
+    await stack.mailstore.deliver(
+        [
+            Delivery(
+                reader.account_id,
+                "",
+                0,
+                NewMessage(
+                    email_id=new_ulid(),
+                    blob=ref,
+                    summary=summarise(raw).SerializeToString(),
+                    thread_key=b"",
+                    internal_date=datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC),
+                ),
+            )
+            for ref, raw in messages
+        ]
+    )
+
+
+async def test_messages_of_one_pack_share_requests_though_the_order_jumps(
+    imap_stack: ImapStack, store: BlobStore
+) -> None:
+    """400 messages in turn from four packs: a request for each pack and window, and not for each message."""
+    reader = await imap_stack.reader()
+    messages = [message(number) for number in range(400)]
+    refs: list[BlobRef] = [BlobRef()] * 400
+    for turn in range(4):
+        refs[turn::4] = await packed(store, messages[turn::4])
+    await delivered(imap_stack, reader, list(zip(refs, messages, strict=True)))
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("SELECT INBOX")
+        before = gets()
+        lines = await client.ok("FETCH 1:* BODY.PEEK[]")
+        assert gets() - before == 12  # windows of 64, 128 and 208 messages
+        for number, line in enumerate(lines):
+            assert line.startswith(b"* %d FETCH (BODY[] {" % (number + 1))
+            assert line.endswith(messages[number] + b")\r\n")
+        assert len(lines) == 400
+
+
+async def test_a_damaged_or_missing_message_is_the_only_one_left_out(imap_stack: ImapStack, store: BlobStore) -> None:
+    reader = await imap_stack.reader()
+    messages = [message(number) for number in range(12)]
+    good = await packed(store, messages[:4])
+    damaged = await packed(store, messages[4:8], damaged=[1])
+    gone = await packed(store, messages[8:10])
+    behind = await packed(store, messages[10:])
+    behind[1].offset += 1_000_000  # a row that points behind the end of its pack
+    await store.delete([gone[0].pack])
+    refs = [*good, *damaged, *gone, *behind]
+    await delivered(imap_stack, reader, list(zip(refs, messages, strict=True)))
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("SELECT INBOX")
+        *lines, completion = await client.run("FETCH 1:* BODY.PEEK[]")
+        assert [int(line.split()[1]) for line in lines] == [1, 2, 3, 4, 5, 7, 8, 11]
+        assert completion.startswith(b"NO [UNAVAILABLE]")
+        assert all(line.endswith(messages[int(line.split()[1]) - 1] + b")\r\n") for line in lines)
+
+
+async def test_a_damaged_first_message_keeps_no_other_from_becoming_seen(
+    imap_stack: ImapStack, store: BlobStore
+) -> None:
+    reader = await imap_stack.reader()
+    messages = [message(number, 60_000) for number in range(3)]
+    refs = [*await packed(store, messages[:1], damaged=[0]), *await packed(store, messages[1:])]
+    await delivered(imap_stack, reader, list(zip(refs, messages, strict=True)))
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("SELECT INBOX")
+        assert (await client.run("FETCH 1:* BODY[]"))[-1].startswith(b"NO [UNAVAILABLE]")
+        assert await client.ok("SEARCH 2:3 SEEN") == [b"* SEARCH 2 3\r\n"]
+
+
+async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: ImapStack, store: BlobStore) -> None:
+    """Eight readers of 6 MB each take one group and then nothing: what was read is what the gate allowed."""
+    reader = await imap_stack.reader()
+    messages = [message(number, 100_000) for number in range(60)]
+    await delivered(imap_stack, reader, list(zip(await packed(store, messages), messages, strict=True)))
+    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+
+    def rows(uids: list[int]) -> AsyncIterator[StoredMessage]:
+        return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
+
+    limit = 1_000_000
+    gate = OctetGate(limit)
+    before = octets_read()
+    # Each reader has its own Bodies: they share the gate, but no read and no cache.
+    all_bodies = [Bodies(store, cache_octets=0, gate=gate) for _ in range(8)]
+    readers = [with_bodies(bodies, rows(list(range(1, 61))), rows) for bodies in all_bodies]
+    async with contextlib.AsyncExitStack() as stack:
+        firsts = [asyncio.create_task(_first(stack, groups)) for groups in readers]
+        done, waiting = await asyncio.wait(firsts, return_when=asyncio.FIRST_COMPLETED)
+        for bodies in all_bodies:
+            await bodies.close()
+        assert 0 < gate.used <= limit
+        assert octets_read() - before <= limit
+        assert done and waiting  # the others wait in line for those who do not read
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*firsts, return_exceptions=True)
+    assert gate.used == 0
+
+
+async def _first(stack: contextlib.AsyncExitStack, groups: AsyncGenerator[Loaded, None]) -> Loaded:
+    opened = await stack.enter_async_context(contextlib.aclosing(groups))
+    return await anext(opened)
+
+
+async def test_s3_that_is_away_is_not_asked_for_every_message(imap_stack: ImapStack) -> None:
+    away = {"PAQUEBOT_S3_ENDPOINT": "http://127.0.0.1:9", "PAQUEBOT_S3_TIMEOUT": "500ms"}
+    store = BlobStore(load(S3Settings, {**imap_stack.environ, **away}))
+    bodies = Bodies(store, cache_octets=0, gate=OctetGate(2**20))
+    before = gets()
+    found = await bodies.load([BlobRef(pack=new_ulid(), offset=0, length=10, size=10) for _ in range(60)])
+    assert {type(body).__name__ for body in found} == {"BlobsUnavailable"}
+    assert gets() - before < 60
+    await bodies.close()
+    await store.close()
