@@ -8,7 +8,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format drill bench attack fuzz clean
+.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format drill bench bench-peers bench-growth attack fuzz clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,8 +64,15 @@ format: $(STAMP)  ## format the code and mend what ruff can mend
 drill: $(STAMP)  ## lose everything, then the mailstore alone, and get all mail back (ARGS=--messages=5000)
 	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m drill $(ARGS)
 
-bench: $(STAMP)  ## the benchmarks: ratios, not a test
-	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(STAMP)  ## measure our platform, and Postfix + Dovecot beside it: build/bench.json, build/bench.md (ARGS=--help)
+	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m bench $(ARGS)
+
+bench-peers:  ## install Debian's Postfix and Dovecot for `make bench` to compare with (as root; nothing is started)
+	@tests/bench/peers/install.sh
+
+bench-growth: $(STAMP)  ## draw how our figures grow with size, accounts, mailboxes and replicas: build/growth-*.png
+	@$(BIN)/python -m pip install --quiet --editable '.[engines,dev,bench]'
+	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m bench.growth $(ARGS)
 
 attack: $(STAMP)  ## how ordinary clients fare while others attack (ARGS="--seconds 10")
 	@$(BIN)/python tests/attack/measure.py $(ARGS)

@@ -6,14 +6,17 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from platforms import Platform, running
+from platforms import Platform, free_ports
 
 from bench.rows import user
-from paquebot.cli.up.layout import SERVICES
+from paquebot.cli.up.demo import ensure_demo
+from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.layout import SERVICES, Layout
 from paquebot.cli.up.roundtrip import PASSWORD
+from paquebot.cli.up.stack import Stack
 from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import load
@@ -50,6 +53,10 @@ class Ours:
     def imaps_port(self) -> int:
         return self.platform.plan.ports.services.imaps
 
+    @property
+    def plain_imap_port(self) -> None:
+        return None
+
     def address(self, number: int) -> str:
         return self.platform.address(user(number))
 
@@ -60,14 +67,41 @@ class Ours:
         return {name: self.platform.stack.supervisor.pid(name) for name in (*SERVICES, *ENGINES)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Replicas(Plan):
+    """A plan with so many workers of some services, by name."""
+
+    workers: Mapping[str, int] = field(default_factory=dict)
+
+    def service_environment(self, service: str) -> dict[str, str]:
+        own = {"PAQUEBOT_WORKERS": str(self.workers[service])} if service in self.workers else {}
+        return {**Plan.service_environment(self, service), **own}
+
+
 @asynccontextmanager
 async def ours_running(
-    directory: Path, domain: str, accounts: int = 100, settings: Mapping[str, str] | None = None
+    directory: Path,
+    domain: str,
+    accounts: int = 100,
+    workers: Mapping[str, int] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Ours]:
-    """A platform in `directory`, ended with the block. `settings`: PAQUEBOT_* for every service."""
-    async with running(directory, domain, settings=settings) as platform:
+    """A platform in `directory`, ended with the block; as `paquebot up` runs it but for `workers` of some services, and
+    `settings` (PAQUEBOT_*) of all."""
+    layout = Layout(directory)
+    layout.data.mkdir(parents=True, exist_ok=True)
+    overrides = {"PAQUEBOT_ARGON2_PASSES": "1", **(settings or {})}  # accounts are made faster; the load has no logins
+    plan = _Replicas(layout, free_ports(), layout.secrets(), f"mail.{domain}", domain, overrides, workers or {})
+    said: list[str] = []
+    stack = Stack(plan, said.append, said.append)
+    await stack.start()
+    try:
+        await ensure_demo(plan)
+        platform = Platform(plan, stack, said)
         await _make_accounts(platform, accounts)
         yield Ours(platform, accounts)
+    finally:
+        await stack.stop()
 
 
 async def _make_accounts(platform: Platform, accounts: int) -> None:

@@ -31,6 +31,10 @@ class Side(Protocol):
     @property
     def imaps_port(self) -> int: ...
 
+    @property
+    def plain_imap_port(self) -> int | None:
+        """Where a client may log in without TLS; None: nowhere."""
+
     def address(self, number: int) -> str:
         """The address, which is the login too, of an account from 0 up."""
 

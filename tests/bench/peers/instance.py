@@ -40,6 +40,13 @@ _PROGRAMS = {
     "dovecot-lmtpd": "/usr/lib/dovecot/lmtp",
 }
 """Debian's packages, each with a program of it."""
+# The kernel forgets the death signal of a process that changes its user for a moment, as Postfix's master does, so a
+# shell gets the signal and passes it on. The master wants to lead its own session.
+_FOLLOW = """\
+setsid "$@" & pid=$!
+trap 'kill "$pid"; wait "$pid"; exit' TERM
+wait "$pid"
+"""
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _LONGEST_SOCKET = 107  # octets, struct sockaddr_un
 
@@ -79,6 +86,10 @@ class Peers:
     def password(self) -> str:
         return PASSWORD
 
+    @property
+    def plain_imap_port(self) -> int:
+        return self.imap_port
+
     def address(self, number: int) -> str:
         return f"{user(number)}@{self.domain}"
 
@@ -112,14 +123,15 @@ class Peers:
 
     def _processes(self) -> tuple[ManagedProcess, ManagedProcess]:
         """Both stay in the foreground, so that each is the root of its family."""
-        common = {"cwd": self.places.base, "env": {"PATH": _SYSTEM_PATH}, "death_signal": signal.SIGTERM}
-        postfix = (_MASTER, "-c", str(self.places.postfix), "-s")
+        postfix = ("/bin/sh", "-c", _FOLLOW, "postfix", _MASTER, "-c", str(self.places.postfix), "-s")
         dovecot_ = (_DOVECOT, "-F", "-c", str(self.places.dovecot / "dovecot.conf"))
-        logs = self.places.base / "output"
-        return (
-            ManagedProcess("postfix", Command(argv=postfix, **common), logs),
-            ManagedProcess("dovecot", Command(argv=dovecot_, **common), logs),
-        )
+        return self._process("postfix", postfix), self._process("dovecot", dovecot_)
+
+    def _process(self, name: str, argv: tuple[str, ...]) -> ManagedProcess:
+        """SIGTERM lets both masters end their children, also when we die."""
+        places, env = self.places, {"PATH": _SYSTEM_PATH}
+        command = Command(argv=argv, cwd=places.base, env=env, death_signal=signal.SIGTERM)
+        return ManagedProcess(name, command, places.base / "output")
 
     def _write_configuration(self) -> None:
         places, owner = self.places, pwd.getpwnam(MAIL_USER)
