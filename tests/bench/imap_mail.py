@@ -73,4 +73,6 @@ def name_of(stored: bytes) -> str | None:
 def same(stored: bytes, octets: int = OCTETS) -> bool:
     """Is it, below the trace header fields, the message of its name, octet for octet?"""
     name = name_of(stored)
-    return name is not None and len(stored) >= octets and hashlib.sha256(stored[-octets:]).digest() == digest(name, octets)
+    return (
+        name is not None and len(stored) >= octets and hashlib.sha256(stored[-octets:]).digest() == digest(name, octets)
+    )

@@ -216,6 +216,10 @@ class MixedClient:
         view.apply(b"EXPUNGE", await self._ask(client, "EXPUNGE", b"EXPUNGE"))
         self.model.expunged(message)
         self.own.popleft()
+        if message.uid in view.uids:  # another session was faster; then it may be told now, but must be
+            view.apply(b"NOOP", await self._ask(client, "NOOP", b"NOOP"))
+        if message.uid in view.uids:
+            self._wrong(f"nobody told of the EXPUNGE of UID {message.uid}")
         self._wrong(*view.taken())
 
     async def _flag(self, client: ImapClient, view: View, message: Message, item: bytes, flag: bytes) -> list[Fetched]:

@@ -5,6 +5,7 @@ RFC 3501 §2.3.1.2, §5.2, §5.5, §7.3.1, §7.4.1.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 from imap_client import Answer
@@ -58,7 +59,7 @@ class View:
     def check_order(self) -> None:
         """UIDs ascend with the sequence numbers (RFC 3501 §2.3.1.1)."""
         told = [uid for uid in self.uids if uid]
-        if any(left >= right for left, right in zip(told, told[1:], strict=False)):
+        if any(left >= right for left, right in itertools.pairwise(told)):
             self.wrong.append(f"UIDs do not ascend: {told[:50]}")
 
     def taken(self) -> list[str]:
