@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
-from imap_response import Fetched, Response, ResponseStream, fetched, numbered
+from bench.imap_response import Fetched, Response, ResponseStream, fetched, numbered
 
 COMMAND_SECONDS = 60.0
 

@@ -9,9 +9,9 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-import imap_mail
-from imap_client import Login, ServerFault, log_in
-from imap_idle import Deliver
+from bench import imap_mail
+from bench.imap_client import Login, ServerFault, log_in
+from bench.imap_idle import Deliver
 
 _REPLY_SECONDS = 120.0
 _POLL_SECONDS = 0.05

@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-import imap_mail
-from imap_client import ImapClient, Login, ServerFault, log_in
-from imap_response import Response, numbered
+from bench import imap_mail
+from bench.imap_client import ImapClient, Login, ServerFault, log_in
+from bench.imap_response import Response, numbered
 
 _WAIT_SECONDS = 60.0
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from imap_client import Login, ServerFault
-from imap_mixed import Findings, MixedClient, final_state, prepare
-from imap_model import MailboxModel
+from bench.imap_accounts import final_state, prepare
+from bench.imap_client import Login, ServerFault
+from bench.imap_mixed import Findings, MixedClient
+from bench.imap_model import MailboxModel
 
 _GRACE_SECONDS = 90.0
 
@@ -55,19 +56,19 @@ class MixedLoad:
             await prepare(login, model)
         await asyncio.gather(*(client.fill() for client in self._clients))
 
-    async def run(self, seconds: float) -> Mixed:
+    async def run(self, seconds: float, *, rounds: int = 1) -> Mixed:
         """All clients at once for `seconds`; sessions under way then are finished."""
-        self._begin()
+        self._begin(rounds)
         begin, used = time.perf_counter(), time.process_time()
         until = asyncio.get_running_loop().time() + seconds
         async with asyncio.timeout(seconds + _GRACE_SECONDS):
             await asyncio.gather(*(client.run(until) for client in self._clients))
         return Mixed(self._findings, time.perf_counter() - begin, time.process_time() - used)
 
-    def _begin(self) -> None:
+    def _begin(self, rounds: int) -> None:
         self._findings = Findings()
         for client in self._clients:
-            client.findings = self._findings
+            client.findings, client.rounds = self._findings, rounds
 
     async def check(self) -> list[str]:
         """What is wrong with the mailboxes now that nobody changes them."""

@@ -1,8 +1,8 @@
 """The mixed load: clients that share accounts, each in a loop over the commands of a short session, every answer
 judged by a model of what the mailbox must contain (`imap_model`).
 
-One session: LOGIN, LIST, STATUS, SELECT, FETCH of all flags, FETCH of bodies, STORE, APPEND, STORE \\Deleted, EXPUNGE,
-LOGOUT. Each client owns the messages it appended: nobody else changes their flags.
+One session: LOGIN, LIST, then `rounds` times STATUS, SELECT, FETCH of all flags, FETCH of bodies, STORE, APPEND, STORE
+\\Deleted, EXPUNGE, then LOGOUT. Each client owns the messages it appended: nobody else changes their flags.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
-import imap_mail
-from imap_client import Answer, ImapClient, Login, Refused, ServerFault, log_in
-from imap_model import NEVER, Flags, MailboxModel, Message
-from imap_response import Fetched, Value, values
-from imap_view import View
+from bench import imap_mail
+from bench.imap_accounts import MAILBOXES, number
+from bench.imap_client import Answer, ImapClient, Login, Refused, ServerFault, log_in
+from bench.imap_model import NEVER, Flags, MailboxModel, Message
+from bench.imap_response import Fetched, Value, values
+from bench.imap_view import View
 
 KEPT = 10
 """Messages that a client keeps in the mailbox; each session adds one and removes the oldest."""
@@ -54,6 +55,7 @@ class MixedClient:
     name: str
     model: MailboxModel
     findings: Findings
+    rounds: int = 1
     own: collections.deque[Message] = field(default_factory=collections.deque)
     choice: random.Random = field(default_factory=lambda: random.Random(0))
     _number: int = 0
@@ -91,18 +93,22 @@ class MixedClient:
         client = await self._logged_in()
         try:
             await self._list(client)
-            await self._status(client)
-            with self.model.looking() as asked:
-                view = await self._select(client, asked)
-                await self._fetch_flags(client, view, asked)
-                await self._fetch_bodies(client, view)
-                await self._store(client, view)
-                await self._append(client, view)
-                await self._remove(client, view)
+            for _ in range(self.rounds):
+                await self._round(client)
             await self._log_out(client)
             self.findings.sessions += 1
         finally:
             client.close()
+
+    async def _round(self, client: ImapClient) -> None:
+        await self._status(client)
+        with self.model.looking() as asked:
+            view = await self._select(client, asked)
+            await self._fetch_flags(client, view, asked)
+            await self._fetch_bodies(client, view)
+            await self._store(client, view)
+            await self._append(client, view)
+            await self._remove(client, view)
 
     async def _logged_in(self) -> ImapClient:
         begin = time.perf_counter()
@@ -141,8 +147,8 @@ class MixedClient:
         view.apply(b"SELECT", answer)
         if not (bounds := self.model.count(asked)).hold(len(view.uids)):
             self._wrong(f"SELECT: {len(view.uids)} EXISTS is not within {bounds}")
-        self._check_validity(_number(answer, b"UIDVALIDITY"))
-        if (following := _number(answer, b"UIDNEXT")) <= least:
+        self._check_validity(number(answer, b"UIDVALIDITY"))
+        if (following := number(answer, b"UIDNEXT")) <= least:
             self._wrong(f"SELECT: UIDNEXT {following} is not above UID {least}")
         if answer.code(b"READ-WRITE") is None:
             self._wrong("SELECT without READ-WRITE")
@@ -269,61 +275,6 @@ class MixedClient:
     def _count(self, name: str, begin: float) -> None:
         self.findings.commands[name] += 1
         self.findings.seconds[name] += time.perf_counter() - begin
-
-
-MAILBOXES: tuple[bytes, ...] = (b"Archive", b"INBOX", b"Sent")
-"""What every account has; `prepare` makes what is missing."""
-
-
-async def prepare(login: Login, model: MailboxModel) -> None:
-    """An account with exactly `MAILBOXES` and an empty INBOX. Raises ServerFault."""
-    client = await log_in(login)
-    try:
-        answer = await client.ask(b'LIST "" "*"')
-        there = {values(one, 7)[-1] for one in answer.untagged if one.text.startswith(b"* LIST ")}
-        for name in there - set(MAILBOXES):
-            await client.ask(b'DELETE "%s"' % name)
-        for name in set(MAILBOXES) - there:
-            await client.ask(b'CREATE "%s"' % name)
-        answer = await client.ask(b"SELECT INBOX")
-        model.uid_validity = _number(answer, b"UIDVALIDITY")
-        if any(answer.numbers(b"EXISTS")):
-            await client.ask(b"STORE 1:* +FLAGS.SILENT (\\Deleted)")
-            await client.ask(b"EXPUNGE")
-        await client.ask(b"LOGOUT")
-    finally:
-        client.close()
-
-
-async def final_state(login: Login, model: MailboxModel) -> list[str]:
-    """When all clients have ended: everything in the mailbox against the model; what is wrong. Raises ServerFault."""
-    wrong: list[str] = []
-    client = await log_in(login)
-    try:
-        view = View()
-        view.apply(b"SELECT", await client.ask(b"EXAMINE INBOX"))
-        told: list[Fetched] = []
-        if view.uids:
-            told = view.apply(b"FETCH", await client.ask(b"FETCH 1:* (UID FLAGS BODY.PEEK[])"))
-        view.check_order()
-        wrong += view.taken()
-        left = {message.uid: message for message in model.certain(model.now())}
-        for one in told:
-            message = left.pop(one.uid, None)
-            if message is None:
-                wrong.append(f"UID {one.uid} should not be there")
-            elif one.flags != message.flags or not imap_mail.same(one.octets(b"BODY[]") or b""):
-                wrong.append(f"UID {one.uid} is not as its client left it")
-        wrong += [f"UID {uid} is not there" for uid in left]
-        await client.ask(b"LOGOUT")
-    finally:
-        client.close()
-    return wrong
-
-
-def _number(answer: Answer, code: bytes) -> int:
-    found = answer.code(code)
-    return int(found[0]) if found else 0
 
 
 def _status_values(answer: Answer) -> dict[bytes, int]:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-import imap_mail
-from imap_client import Answer, ImapClient, Login, log_in
-from imap_response import Fetched, Value
+from bench import imap_mail
+from bench.imap_client import Answer, ImapClient, Login, log_in
+from bench.imap_response import Fetched, Value
 
 _FETCH_SECONDS = 300.0
 _INTERNAL_DATE = re.compile(rb"[ 0-3]\d-[A-Z][a-z]{2}-\d{4} \d{2}:\d{2}:\d{2} [+-]\d{4}")

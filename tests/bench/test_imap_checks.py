@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import imap_mail
 import pytest
-from imap_client import Answer
-from imap_model import MailboxModel
-from imap_response import BadResponse, Response, ResponseStream, fetched, values
-from imap_view import View
+
+from bench import imap_mail
+from bench.imap_client import Answer
+from bench.imap_model import MailboxModel
+from bench.imap_response import BadResponse, Response, ResponseStream, fetched, values
+from bench.imap_view import View
 
 _OCTETS = (
     b"* OK ready\r\n"

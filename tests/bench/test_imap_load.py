@@ -1,0 +1,101 @@
+"""The short form of the IMAP benchmark, on our platform alone: that every answer is right under load, never how fast;
+and that the load client notices an answer that is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from bench import imap_measures
+from bench.imap_accounts import prepare
+from bench.imap_client import Login
+from bench.imap_measures import LargeMailboxes, Samples, Scale, logins
+from bench.imap_mixed import Findings, MixedClient
+from bench.imap_model import MailboxModel
+from bench.imap_tampering import Lie, tampered
+from bench.ours import Ours, ours_running
+
+SCALE = Scale(seconds=2.0, wakes=4, messages=150, sessions=8)
+
+
+@pytest.fixture(scope="module")
+async def side(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ours]:
+    async with ours_running(tmp_path_factory.mktemp("imap"), "bench.test", accounts=14) as ours:
+        yield ours
+
+
+def _no_cpu() -> float:
+    return 0.0
+
+
+async def test_every_answer_is_right_under_a_mixed_load(side: Ours) -> None:
+    samples = Samples()
+    await imap_measures.mixed(side, _no_cpu, SCALE, samples)
+    assert (samples.errors, samples.wrong) == ([], [])
+    assert all(min(values) > 0 for key, values in samples.figures.items() if "commands" in key)
+
+
+async def test_an_idling_client_is_told_of_each_message_once(side: Ours) -> None:
+    samples = Samples()
+    await imap_measures.idle(side, SCALE, samples)
+    assert (samples.errors, samples.wrong) == ([], [])
+
+
+async def test_a_large_mailbox_is_whole_however_it_is_read(side: Ours) -> None:
+    samples = Samples()
+    large = LargeMailboxes(side, _no_cpu, SCALE, samples)
+    await large.fill()
+    await large.synchronise()
+    assert (samples.errors, samples.wrong) == ([], [])
+
+
+def _once(pattern: bytes, replacement: bytes) -> Lie:
+    """Changes the first line that the pattern matches."""
+    left = [1]
+
+    def lie(line: bytes) -> bytes:
+        if left and (changed := re.sub(pattern, replacement, line)) != line:
+            left.pop()
+            return changed
+        return line
+
+    return lie
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "found"),
+    [
+        (rb'^\* LIST \(.*INBOX"?\r\n', b"", "LIST tells"),
+        (rb"MESSAGES 10", b"MESSAGES 11", "STATUS MESSAGES 11"),
+        (rb"UNSEEN 5", b"UNSEEN 4", "STATUS UNSEEN 4"),
+        (rb"^\* 10 EXISTS", b"* 9 EXISTS", "9 EXISTS is not within"),
+        (rb"\[UIDNEXT \d+\]", b"[UIDNEXT 1]", "UIDNEXT 1 is not above"),
+        (rb"^\* 3 FETCH .*\r\n", b"", "leaves out 1 of 10"),
+        (rb"^\* 3 FETCH \(UID \d+", b"* 3 FETCH (UID 4000000000", "do not ascend"),
+        (rb"(FETCH \(UID \d+ FLAGS \([^)]*)\\Seen", rb"\1\\Draft", "has flags"),
+        (rb"charset=iso-8859-1", b"charset=iso-8859-2", "is not the message"),
+        (rb"APPENDUID (\d+) \d+", rb"APPENDUID \1 1", "APPENDUID 1 "),
+        (rb"^\* 1 EXPUNGE\r\n", b"", "nobody told of the EXPUNGE"),
+        (rb"^\* BYE.*\r\n", b"", "without BYE"),
+    ],
+)
+async def test_a_false_answer_is_noticed(side: Ours, pattern: bytes, replacement: bytes, found: str) -> None:
+    """One client alone through a hop that falsifies one line: then, and only then, something is wrong."""
+    (login,) = logins(side, [13])
+    honest = await _one_session(login)
+    assert (honest.errors, honest.wrong) == ([], [])
+    async with tampered(login, _once(pattern, replacement)) as falsified:
+        findings = await _one_session(falsified)
+    assert any(found in text for text in findings.wrong), findings
+
+
+async def _one_session(login: Login) -> Findings:
+    model, findings = MailboxModel(), Findings()
+    client = MixedClient(replace(login), "alone", model, findings)
+    await prepare(login, model)
+    await client.fill()
+    await client.noted(client.session)
+    return findings
