@@ -80,13 +80,16 @@ class Wakes:
         return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
 
 
-async def wakes(accounts: Sequence[Login], rounds: int, deliver: Deliver) -> Wakes:
-    """A client idles on each account; in each round each of them gets one message, one after another.
-    Raises ServerFault."""
+async def wakes(accounts: Sequence[Login], rounds: int, deliver: Deliver, *, longest: float) -> Wakes:
+    """A client idles on each account; in each round each of them gets one message, one after another. No round begins
+    after `longest` seconds. Raises ServerFault."""
     seconds: list[float] = []
+    end = asyncio.get_running_loop().time() + longest
     async with contextlib.AsyncExitStack() as stack:
         idlers = [await stack.enter_async_context(_idling(login)) for login in accounts]
         for number in range(rounds):
+            if asyncio.get_running_loop().time() > end:
+                break
             for idler in idlers:
                 before = idler.exists
                 sent = await deliver(idler.login, imap_mail.message(f"idle-{number}"))

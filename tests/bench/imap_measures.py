@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from bench import imap_delivery, imap_idle
 from bench.imap_accounts import empty_inbox
 from bench.imap_client import Login, log_in
+from bench.imap_cpu import cpu_seconds
 from bench.imap_load import MixedLoad
 from bench.imap_sync import Mailbox, Step, Synchronised
 from bench.rows import LOOPBACK, Side
 
 _MIXED = range(5)
 _IDLE = range(5, 10)
-_LARGE = range(10, 13)
+_LARGE = range(10, 20)
 _LONG_ROUNDS = 10
 _labels = itertools.count(1)
-
-CpuSeconds = Callable[[], float]
-"""CPU seconds that all processes of the side have used so far, its engines and ended children included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +27,12 @@ class Scale:
     """How much of each."""
 
     clients: int = 20
-    seconds: float = 12.0
+    seconds: float = 8.0
     """Of each mixed load."""
-    wakes: int = 40
-    """Messages to each idling client."""
+    wakes: int = 60
+    """Messages to each idling client, at most."""
+    wake_seconds: float = 12.0
+    """For all of them, by APPEND and by SMTP each."""
     messages: int = 10_000
     """In the large mailbox."""
     sessions: int = 20
@@ -58,14 +59,14 @@ def logins(side: Side, numbers: Sequence[int]) -> list[Login]:
     return [Login(LOOPBACK, side.imaps_port, side.address(number), side.password, tls) for number in numbers]
 
 
-async def mixed(side: Side, cpu: CpuSeconds, scale: Scale, samples: Samples) -> None:
+async def mixed(side: Side, scale: Scale, samples: Samples) -> None:
     """The mixed load with short sessions, then with long ones. Raises ServerFault when it cannot even begin."""
     load = MixedLoad(logins(side, _MIXED), scale.clients, f"mixed{next(_labels)}")
     await load.fill()
     for key, rounds in (("imap_mixed", 1), ("imap_mixed_long", _LONG_ROUNDS)):
-        used = cpu()
+        used = cpu_seconds(side)
         result = await load.run(scale.seconds, rounds=rounds)
-        used = cpu() - used
+        used = cpu_seconds(side) - used
         total, findings = result.findings.total, result.findings
         samples.add(f"{key}_commands_per_second", result.per_second)
         samples.add(f"{key}_cpu_seconds_per_1000", used * 1000 / total)
@@ -84,9 +85,9 @@ async def idle(side: Side, scale: Scale, samples: Samples) -> None:
     """Wake-ups by APPEND and by SMTP. Raises ServerFault."""
     accounts = logins(side, _IDLE)
     async with imap_idle.appending(accounts) as deliver:
-        _woken("append", await imap_idle.wakes(accounts, scale.wakes, deliver), samples)
+        _woken("append", await imap_idle.wakes(accounts, scale.wakes, deliver, longest=scale.wake_seconds), samples)
     async with imap_delivery.delivering(LOOPBACK, side.smtp_port) as deliver:
-        _woken("smtp", await imap_idle.wakes(accounts, scale.wakes, deliver), samples)
+        _woken("smtp", await imap_idle.wakes(accounts, scale.wakes, deliver, longest=scale.wake_seconds), samples)
 
 
 def _woken(how: str, wakes: imap_idle.Wakes, samples: Samples) -> None:
@@ -97,17 +98,17 @@ def _woken(how: str, wakes: imap_idle.Wakes, samples: Samples) -> None:
 
 @dataclass(slots=True)
 class LargeMailboxes:
-    """Three accounts whose mail arrives interleaved, so that each one's lies among the others'."""
+    """Accounts whose mail arrives interleaved, so that each one's lies among the others'."""
 
     side: Side
-    cpu: CpuSeconds
+    count: int
     scale: Scale
     samples: Samples
     boxes: list[Mailbox] = field(default_factory=list)
 
     async def fill(self) -> None:
         """Through SMTP. Raises ServerFault."""
-        accounts, count, label = logins(self.side, _LARGE), self.scale.messages, f"large{next(_labels)}"
+        accounts, count, label = logins(self.side, _LARGE[: self.count]), self.scale.messages, f"large{next(_labels)}"
         for login in accounts:
             await _emptied(login)
         seconds = await imap_delivery.fill(
@@ -116,7 +117,7 @@ class LargeMailboxes:
         total = count * len(accounts)
         self.samples.notes.append(f"{self.side.name}: {total} messages for {len(accounts)} accounts in {seconds:.0f} s")
         names = [imap_delivery.message_name(label, number) for number in range(count)]
-        self.boxes = [Mailbox(login, names, cpu=self.cpu) for login in accounts]
+        self.boxes = [Mailbox(login, names, cpu=partial(cpu_seconds, self.side)) for login in accounts]
 
     async def synchronise(self) -> None:
         """Each mailbox twice: nothing of it was read before the first time. Raises ServerFault."""

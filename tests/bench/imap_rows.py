@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
-from bench.imap_measures import Samples
-from bench.rows import Row, Spread
+from bench import imap_measures
+from bench.imap_compaction import Compaction, compact
+from bench.imap_measures import LargeMailboxes, Samples, Scale
+from bench.ours import Ours
+from bench.peers import Peers
+from bench.rows import Row, Side, Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,9 @@ _KINDS = {
     "imap_bodystructure_seconds": _seconds("FETCH BODYSTRUCTURE of {messages}", 0.2, 0.5),
     "imap_bodies_seconds": _seconds("bodies of {messages} × 4 KiB, delivered among other mail", 0.02, 0.035),
     "imap_bodies_compacted_seconds": _seconds("the same after compaction", 0.1, 0.3, "imap_bodies_seconds"),
+    "compaction_requests_per_1000": _Kind("compaction: S3 requests per 1,000 messages", "", higher_is_better=False),
+    "compaction_mib_per_1000": _Kind("compaction: MiB written per 1,000 messages", "MiB", higher_is_better=False),
+    "compaction_cpu_seconds_per_1000": _cpu("compaction: CPU seconds per 1,000 messages, engines included"),
     "imap_flags_again_seconds": _seconds("SELECT and FETCH FLAGS, once more"),
     "imap_envelope_again_seconds": _seconds("FETCH ENVELOPE, INTERNALDATE, SIZE, once more"),
     "imap_bodystructure_again_seconds": _seconds("FETCH BODYSTRUCTURE, once more"),
@@ -61,15 +70,60 @@ _KINDS = {
 }
 
 
-def rows(ours: Samples, theirs: Samples | None, messages: int) -> list[Row]:
-    """A row for each key that was measured of ours. `messages`: of the large mailbox."""
+async def rows(ours: Ours, theirs: Peers | None, scale: Scale | None = None, repetitions: int = 3) -> list[Row]:
+    """Every IMAP row; both servers run, and are loaded one after the other, in turns. Raises ServerFault."""
+    scale = scale or Scale()
+    mine, other = Samples(), Samples()
+    sides = [(ours, mine), *([(theirs, other)] if theirs is not None else [])]
+    for _ in range(repetitions):
+        for side, samples in sides:
+            await imap_measures.mixed(side, scale, samples)
+    for side, samples in sides:
+        await imap_measures.idle(side, scale, samples)
+    await _large(ours, _OURS_LARGE, scale, mine, partial(compact, ours))
+    if theirs is not None:
+        await _large(theirs, 1, scale, other, None)
+    for text in (*mine.notes, *other.notes):
+        print(f"    {text}")
+    for side, samples in sides:
+        for text in (*samples.errors[:_SHOWN], *samples.wrong[:_SHOWN]):
+            print(f"    {side.name}: {text}")
+    return [*_measured(mine, other, scale.messages), *_faults(mine, other if theirs is not None else None)]
+
+
+_OURS_LARGE = 3
+"""Accounts with a large mailbox, each one's mail among the others'. Theirs has one: where a file of a Maildir lies is
+the same whatever arrived beside it."""
+_SHOWN = 10
+
+
+async def _large(
+    side: Side, count: int, scale: Scale, samples: Samples, compaction: Callable[[], Awaitable[Compaction | str]] | None
+) -> None:
+    large = LargeMailboxes(side, count, scale, samples)
+    await large.fill()
+    await large.synchronise()
+    if compaction is None:
+        return
+    done = await compaction()
+    if isinstance(done, str) or not done.messages:
+        samples.notes.append(f"no row after compaction: {done}")
+        return
+    await large.compacted()
+    for key, value in (("requests", done.requests), ("mib", done.octets / 2**20), ("cpu_seconds", done.cpu_seconds)):
+        samples.add(f"compaction_{key}_per_1000", value * 1000 / done.messages)
+    samples.notes.append(f"compaction of {done.messages:,} messages took {done.wall_seconds:.1f} s")
+
+
+def _measured(ours: Samples, theirs: Samples, messages: int) -> list[Row]:
+    """A row for each key that was measured of ours."""
     return [
         Row(
             key=key,
             title=kind.title.format(messages=f"{messages:,} messages"),
             unit=kind.unit,
             ours=Spread.of(ours.figures[key]),
-            theirs=_spread(theirs, kind.against or key),
+            theirs=_spread(theirs.figures.get(kind.against or key)),
             floor=kind.floor,
             goal=kind.goal,
             higher_is_better=kind.higher_is_better,
@@ -80,6 +134,19 @@ def rows(ours: Samples, theirs: Samples | None, messages: int) -> list[Row]:
     ]
 
 
-def _spread(samples: Samples | None, key: str) -> Spread | None:
-    values = samples.figures.get(key) if samples is not None else None
+def _faults(ours: Samples, theirs: Samples | None) -> list[Row]:
+    """Errors and wrong answers of all the above: none is allowed."""
+
+    def row(key: str, title: str, mine: list[str], other: list[str] | None) -> Row:
+        counted = Spread.of([float(len(other))]) if other is not None else None
+        spread = Spread.of([float(len(mine))])
+        return Row(key, title, "", spread, counted, 0.0, 0.0, higher_is_better=False, relative=False)
+
+    return [
+        row("imap_errors", "errors in all of it", ours.errors, theirs.errors if theirs is not None else None),
+        row("imap_wrong_answers", "wrong answers", ours.wrong, theirs.wrong if theirs is not None else None),
+    ]
+
+
+def _spread(values: list[float] | None) -> Spread | None:
     return Spread.of(values) if values else None

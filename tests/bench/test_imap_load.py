@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
 from bench import imap_measures
 from bench.imap_accounts import prepare
-from bench.imap_client import Login
 from bench.imap_measures import LargeMailboxes, Samples, Scale, logins
 from bench.imap_mixed import Findings, MixedClient
 from bench.imap_model import MailboxModel
@@ -27,13 +25,9 @@ async def side(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ours]:
         yield ours
 
 
-def _no_cpu() -> float:
-    return 0.0
-
-
 async def test_every_answer_is_right_under_a_mixed_load(side: Ours) -> None:
     samples = Samples()
-    await imap_measures.mixed(side, _no_cpu, SCALE, samples)
+    await imap_measures.mixed(side, SCALE, samples)
     assert (samples.errors, samples.wrong) == ([], [])
     assert all(min(values) > 0 for key, values in samples.figures.items() if "commands" in key)
 
@@ -46,7 +40,7 @@ async def test_an_idling_client_is_told_of_each_message_once(side: Ours) -> None
 
 async def test_a_large_mailbox_is_whole_however_it_is_read(side: Ours) -> None:
     samples = Samples()
-    large = LargeMailboxes(side, _no_cpu, SCALE, samples)
+    large = LargeMailboxes(side, 2, SCALE, samples)
     await large.fill()
     await large.synchronise()
     assert (samples.errors, samples.wrong) == ([], [])
@@ -83,19 +77,24 @@ def _once(pattern: bytes, replacement: bytes) -> Lie:
     ],
 )
 async def test_a_false_answer_is_noticed(side: Ours, pattern: bytes, replacement: bytes, found: str) -> None:
-    """One client alone through a hop that falsifies one line: then, and only then, something is wrong."""
+    """One session through a hop that falsifies one line."""
+    client = await _filled(side)
+    async with tampered(client.login, _once(pattern, replacement)) as client.login:
+        await client.noted(client.session)
+    assert any(found in text for text in client.findings.wrong), client.findings
+
+
+async def test_the_hop_alone_changes_nothing(side: Ours) -> None:
+    client = await _filled(side)
+    async with tampered(client.login, lambda line: line) as client.login:
+        await client.noted(client.session)
+    assert (client.findings.errors, client.findings.wrong) == ([], [])
+
+
+async def _filled(side: Ours) -> MixedClient:
+    """The only client of its account."""
     (login,) = logins(side, [13])
-    honest = await _one_session(login)
-    assert (honest.errors, honest.wrong) == ([], [])
-    async with tampered(login, _once(pattern, replacement)) as falsified:
-        findings = await _one_session(falsified)
-    assert any(found in text for text in findings.wrong), findings
-
-
-async def _one_session(login: Login) -> Findings:
-    model, findings = MailboxModel(), Findings()
-    client = MixedClient(replace(login), "alone", model, findings)
-    await prepare(login, model)
+    client = MixedClient(login, "alone", MailboxModel(), Findings())
+    await prepare(login, client.model)
     await client.fill()
-    await client.noted(client.session)
-    return findings
+    return client
