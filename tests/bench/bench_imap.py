@@ -1,6 +1,7 @@
 """The IMAP side of the benchmark alone: our platform and, where it is installed, a private Postfix + Dovecot.
 
-    python tests/bench/bench_imap.py [--repetitions 3] [--seconds 8] [--messages 10000] [--no-peers] [--growth]
+    python tests/bench/bench_imap.py [--repetitions 3] [--seconds 8] [--messages 10000] [--no-peers]
+    python tests/bench/bench_imap.py --growth [--messages 100000] [--no-peers]
 
 Prints a Markdown table of the rows that `make bench` writes into build/bench.json. With --growth it synchronises one
 mailbox of 100 to 100,000 messages instead, and writes build/imap_growth.png when matplotlib is there. Exit code 1:
@@ -25,7 +26,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from bench.imap_growth import SIZES, Growth, grow, plot  # noqa: E402
 from bench.imap_measures import Scale  # noqa: E402
-from bench.imap_rows import rows  # noqa: E402
+from bench.imap_rows import Part, rows  # noqa: E402
 from bench.ours import Ours, ours_running  # noqa: E402
 from bench.peers import Peers, lacking, peers_running  # noqa: E402
 from bench.rows import Row  # noqa: E402
@@ -65,7 +66,7 @@ def _table(measured: list[Row]) -> str:
 async def _measure(options: argparse.Namespace) -> int:
     scale = Scale(seconds=options.seconds, messages=options.messages)
     async with _sides(peers=options.peers) as (ours, theirs):
-        measured = await rows(ours, theirs, scale, options.repetitions)
+        measured = await rows(ours, theirs, scale, options.repetitions, [Part(name) for name in options.parts])
     print(_table(measured))
     if options.json:
         await asyncio.to_thread(Path(options.json).write_text, json.dumps([asdict(row) for row in measured], indent=1))
@@ -88,9 +89,11 @@ async def _grow(options: argparse.Namespace) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [part.value for part in Part]
     parser.add_argument("--repetitions", type=int, default=3, help="of the mixed load on each side")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each mixed load")
     parser.add_argument("--messages", type=int, help="in the large mailbox; with --growth in the largest")
+    parser.add_argument("--parts", nargs="+", choices=names, default=names, help="measure these alone")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="our platform alone")
     parser.add_argument("--growth", action="store_true", help="how the synchronisation grows with the mailbox")
     parser.add_argument("--json", help="write the rows there")

@@ -74,7 +74,7 @@ async def mixed(side: Side, scale: Scale, samples: Samples) -> None:
         samples.wrong += findings.wrong
         waits = (f"{name} {findings.seconds[name] * 1000 / count:.1f}" for name, count in findings.commands.items())
         samples.notes.append(
-            f"{side.name}, {key}: {total} commands in {result.seconds:.1f} s, {len(findings.errors)} errors, "
+            f"{key}: {total} commands in {result.seconds:.1f} s, {len(findings.errors)} errors, "
             f"{len(findings.wrong)} wrong answers; {result.client_cpu_seconds / result.seconds:.0%} of a core for the "
             f"clients; mean wait in ms: {', '.join(waits)}"
         )
@@ -115,7 +115,7 @@ class LargeMailboxes:
             LOOPBACK, self.side.smtp_port, accounts, count, sessions=self.scale.sessions, label=label
         )
         total = count * len(accounts)
-        self.samples.notes.append(f"{self.side.name}: {total} messages for {len(accounts)} accounts in {seconds:.0f} s")
+        self.samples.notes.append(f"{total} messages for {len(accounts)} accounts in {seconds:.0f} s")
         names = [imap_delivery.message_name(label, number) for number in range(count)]
         self.boxes = [Mailbox(login, names, cpu=partial(cpu_seconds, self.side)) for login in accounts]
 

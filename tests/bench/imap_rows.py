@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 
 from bench import imap_measures
@@ -70,23 +71,37 @@ _KINDS = {
 }
 
 
-async def rows(ours: Ours, theirs: Peers | None, scale: Scale | None = None, repetitions: int = 3) -> list[Row]:
+class Part(Enum):
+    """What can be measured by itself."""
+
+    MIXED = "mixed"
+    IDLE = "idle"
+    LARGE = "large"
+
+
+async def rows(
+    ours: Ours,
+    theirs: Peers | None,
+    scale: Scale | None = None,
+    repetitions: int = 3,
+    parts: Collection[Part] = tuple(Part),
+) -> list[Row]:
     """Every IMAP row; both servers run, and are loaded one after the other, in turns. Raises ServerFault."""
     scale = scale or Scale()
     mine, other = Samples(), Samples()
     sides = [(ours, mine), *([(theirs, other)] if theirs is not None else [])]
-    for _ in range(repetitions):
+    for _ in range(repetitions if Part.MIXED in parts else 0):
         for side, samples in sides:
             await imap_measures.mixed(side, scale, samples)
+    if Part.IDLE in parts:
+        for side, samples in sides:
+            await imap_measures.idle(side, scale, samples)
+    if Part.LARGE in parts:
+        await _large(ours, _OURS_LARGE, scale, mine, partial(compact, ours))
+        if theirs is not None:
+            await _large(theirs, 1, scale, other, None)
     for side, samples in sides:
-        await imap_measures.idle(side, scale, samples)
-    await _large(ours, _OURS_LARGE, scale, mine, partial(compact, ours))
-    if theirs is not None:
-        await _large(theirs, 1, scale, other, None)
-    for text in (*mine.notes, *other.notes):
-        print(f"    {text}")
-    for side, samples in sides:
-        for text in (*samples.errors[:_SHOWN], *samples.wrong[:_SHOWN]):
+        for text in (*samples.notes, *samples.errors[:_SHOWN], *samples.wrong[:_SHOWN]):
             print(f"    {side.name}: {text}")
     return [*_measured(mine, other, scale.messages), *_faults(mine, other if theirs is not None else None)]
 

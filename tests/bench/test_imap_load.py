@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bench import imap_measures
 from bench.imap_accounts import prepare
-from bench.imap_measures import LargeMailboxes, Samples, Scale, logins
+from bench.imap_measures import Scale, logins
 from bench.imap_mixed import Findings, MixedClient
 from bench.imap_model import MailboxModel
+from bench.imap_rows import Part, rows
 from bench.imap_tampering import Lie, tampered
 from bench.ours import Ours, ours_running
 
-SCALE = Scale(seconds=2.0, wakes=4, messages=150, sessions=8)
+SCALE = Scale(seconds=1.5, wakes=4, messages=150, sessions=8)
 
 
 @pytest.fixture(scope="module")
@@ -25,25 +25,20 @@ async def side(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ours]:
         yield ours
 
 
-async def test_every_answer_is_right_under_a_mixed_load(side: Ours) -> None:
-    samples = Samples()
-    await imap_measures.mixed(side, SCALE, samples)
-    assert (samples.errors, samples.wrong) == ([], [])
-    assert all(min(values) > 0 for key, values in samples.figures.items() if "commands" in key)
-
-
-async def test_an_idling_client_is_told_of_each_message_once(side: Ours) -> None:
-    samples = Samples()
-    await imap_measures.idle(side, SCALE, samples)
-    assert (samples.errors, samples.wrong) == ([], [])
-
-
-async def test_a_large_mailbox_is_whole_however_it_is_read(side: Ours) -> None:
-    samples = Samples()
-    large = LargeMailboxes(side, 2, SCALE, samples)
-    await large.fill()
-    await large.synchronise()
-    assert (samples.errors, samples.wrong) == ([], [])
+@pytest.mark.parametrize(
+    ("part", "keys"),
+    [
+        (Part.MIXED, {"imap_mixed_commands_per_second", "imap_mixed_long_cpu_seconds_per_1000"}),
+        (Part.IDLE, {"imap_idle_append_p50_ms", "imap_idle_smtp_p99_ms"}),
+        (Part.LARGE, {"imap_flags_seconds", "imap_envelope_again_seconds", "imap_bodies_seconds"}),
+    ],
+)
+async def test_every_answer_is_right_under_load(side: Ours, part: Part, keys: set[str]) -> None:
+    """What was wrong is in the output."""
+    measured = {row.key: row.ours for row in await rows(side, None, SCALE, 1, [part])}
+    assert (measured.pop("imap_errors").most, measured.pop("imap_wrong_answers").most) == (0, 0)
+    assert keys <= measured.keys()
+    assert all(spread.least > 0 for key, spread in measured.items() if "cpu" not in key)  # ticks are 10 ms
 
 
 def _once(pattern: bytes, replacement: bytes) -> Lie:
