@@ -18,22 +18,22 @@ _OCTETS = (
 )
 
 
-@pytest.mark.parametrize("cut", range(1, len(_OCTETS)))
-def test_responses_are_the_same_however_octets_arrive(cut: int) -> None:
+def test_responses_are_the_same_however_octets_arrive() -> None:
     """Every cut into two, in lines, literals and line ends."""
-    stream = ResponseStream()
-    responses = stream.feed(_OCTETS[:cut]) + stream.feed(_OCTETS[cut:])
-    assert [one.text.split()[1] for one in responses] == [b"OK", b"2", b"3", b"OK"]
-    one = fetched(responses[1])
-    assert one is not None
+    whole = ResponseStream().feed(_OCTETS)
+    for cut in range(1, len(_OCTETS)):
+        stream = ResponseStream()
+        assert stream.feed(_OCTETS[:cut]) + stream.feed(_OCTETS[cut:]) == whole
+    assert [one.text.split()[1] for one in whole] == [b"OK", b"2", b"3", b"OK"]
+    one, empty = fetched(whole[1]), fetched(whole[2])
+    assert one is not None and empty is not None
     assert one.items == {
         b"UID": b"7",
         b"FLAGS": [b"\\Seen", b"$X"],
-        b"BODY[HEADER.FIELDS (A B)]": b"1234\r\n}{2}"[:10],
+        b"BODY[HEADER.FIELDS (A B)]": b"1234\r\n}{2}",
         b"ENVELOPE": [b'a"b', None],
     }
-    empty = fetched(responses[2])
-    assert empty is not None and empty.octets(b"BODY[]") == b""
+    assert empty.octets(b"BODY[]") == b""
 
 
 @pytest.mark.parametrize(
