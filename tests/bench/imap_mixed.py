@@ -33,7 +33,7 @@ class Findings:
     """Of all clients of a run."""
 
     commands: collections.Counter[str] = field(default_factory=collections.Counter)
-    seconds: collections.Counter[str] = field(default_factory=collections.Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: collections.defaultdict(float))
     """Waited for answers, by command, summed over all clients."""
     errors: list[str] = field(default_factory=list)
     """Refusals, lost connections, no answer in time."""

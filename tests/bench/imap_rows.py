@@ -89,7 +89,7 @@ async def rows(
     """Every IMAP row; both servers run, and are loaded one after the other, in turns. Raises ServerFault."""
     scale = scale or Scale()
     mine, other = Samples(), Samples()
-    sides = [(ours, mine), *([(theirs, other)] if theirs is not None else [])]
+    sides: list[tuple[Side, Samples]] = [(ours, mine), *([(theirs, other)] if theirs is not None else [])]
     for _ in range(repetitions if Part.MIXED in parts else 0):
         for side, samples in sides:
             await imap_measures.mixed(side, scale, samples)
