@@ -1,8 +1,9 @@
 """The mixed load: clients that share accounts, each in a loop over the commands of a short session, every answer
 judged by a model of what the mailbox must contain (`imap_model`).
 
-One session: LOGIN, LIST, then `rounds` times STATUS, SELECT, FETCH of all flags, FETCH of bodies, STORE, APPEND, STORE
-\\Deleted, EXPUNGE, then LOGOUT. Each client owns the messages it appended: nobody else changes their flags.
+One session: LOGIN, LIST, STATUS, then `rounds` times SELECT, FETCH of all flags, FETCH of bodies, STORE, APPEND, STORE
+\\Deleted, EXPUNGE, then LOGOUT. STATUS comes first, for of the selected mailbox nobody should ask it (RFC 3501 §6.3.10).
+Each client owns the messages it appended: nobody else changes their flags.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class MixedClient:
         client = await self._logged_in()
         try:
             await self._list(client)
+            await self._status(client)
             for _ in range(self.rounds):
                 await self._round(client)
             await self._log_out(client)
@@ -101,7 +103,6 @@ class MixedClient:
             client.close()
 
     async def _round(self, client: ImapClient) -> None:
-        await self._status(client)
         with self.model.looking() as asked:
             view = await self._select(client, asked)
             await self._fetch_flags(client, view, asked)

@@ -111,23 +111,23 @@ class Mailbox:
     def _envelope(self, one: Fetched) -> str:
         envelope = one.items.get(b"ENVELOPE")
         if not isinstance(envelope, list) or len(envelope) != 10 or not isinstance(envelope[1], bytes):
-            return f"{envelope}"
+            return f"{envelope!r}"
         name = envelope[1].decode("ascii", "replace").rpartition(" ")[2]
         self._names[one.uid] = name
         self._sizes[one.uid] = int(one.octets(b"RFC822.SIZE") or 0)
         if not _INTERNAL_DATE.fullmatch(one.octets(b"INTERNALDATE") or b""):
             return f"INTERNALDATE {one.octets(b'INTERNALDATE')!r}"
-        return "" if envelope == _right_envelope(name) else f"{envelope}"
+        return "" if envelope == _right_envelope(name) else f"{envelope!r}"
 
     def _body_structure(self, one: Fetched) -> str:
         structure = one.items.get(b"BODYSTRUCTURE")
         name = self._names.get(one.uid)
         if not isinstance(structure, list) or len(structure) < 8:
-            return f"{structure}"
+            return f"{structure!r}"
         media, parameters, encoding = structure[:2], structure[2], structure[5]
         told = [*media, *(parameters if isinstance(parameters, list) else []), encoding]
         if [_upper(value) for value in told] != [b"TEXT", b"PLAIN", b"CHARSET", b"ISO-8859-1", b"8BIT"]:
-            return f"{structure}"
+            return f"{structure!r}"
         if name is not None:
             body = imap_mail.message(name, self.octets).partition(b"\r\n\r\n")[2]
             if structure[6:8] != [b"%d" % len(body), b"%d" % body.count(b"\n")]:
