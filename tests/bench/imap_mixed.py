@@ -2,7 +2,7 @@
 judged by a model of what the mailbox must contain (`imap_model`).
 
 One session: LOGIN, LIST, STATUS, then `rounds` times SELECT, FETCH of all flags, FETCH of bodies, STORE, APPEND, STORE
-\\Deleted, EXPUNGE, then LOGOUT. STATUS comes first, for of the selected mailbox nobody should ask it (RFC 3501 §6.3.10).
+\\Deleted, EXPUNGE, then LOGOUT. STATUS comes first: of the selected mailbox nobody should ask it (RFC 3501 §6.3.10).
 Each client owns the messages it appended: nobody else changes their flags.
 """
 
