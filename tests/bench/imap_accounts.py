@@ -40,6 +40,7 @@ async def empty_inbox(client: ImapClient) -> int:
 async def final_state(login: Login, model: MailboxModel) -> list[str]:
     """When all clients have ended: everything in the mailbox against the model; what is wrong. Raises ServerFault."""
     wrong: list[str] = []
+    strangers: list[int] = []
     client = await log_in(login)
     try:
         view = View()
@@ -53,10 +54,12 @@ async def final_state(login: Login, model: MailboxModel) -> list[str]:
         for one in told:
             message = left.pop(one.uid, None)
             if message is None:
-                wrong.append(f"UID {one.uid} should not be there")
+                strangers.append(one.uid)
             elif one.flags != message.flags or not imap_mail.same(one.octets(b"BODY[]") or b""):
                 wrong.append(f"UID {one.uid} is not as its client left it")
         wrong += [f"UID {uid} is not there" for uid in left]
+        if len(strangers) > model.undecided():
+            wrong.append(f"UIDs {strangers} should not be there")
         await client.ask(b"LOGOUT")
     finally:
         client.close()

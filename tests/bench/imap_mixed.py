@@ -19,7 +19,7 @@ from bench import imap_mail
 from bench.imap_accounts import MAILBOXES, number
 from bench.imap_client import Answer, ImapClient, Login, Refused, ServerFault, log_in
 from bench.imap_model import NEVER, Flags, MailboxModel, Message
-from bench.imap_response import Fetched, Value, values
+from bench.imap_response import BadResponse, Fetched, Value, values
 from bench.imap_view import View
 
 KEPT = 10
@@ -81,11 +81,13 @@ class MixedClient:
             client.close()
 
     async def noted(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do it; a fault of the server becomes an error of the findings."""
+        """Do it; a fault of the server becomes a finding."""
         try:
             await work()
         except ServerFault as fault:
             self.findings.errors.append(f"{self.name}: {fault}")
+        except BadResponse as fault:
+            self._wrong(str(fault))
 
     # --- one session -------------------------------------------------------------------------------------
 

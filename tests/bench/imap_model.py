@@ -148,6 +148,12 @@ class MailboxModel:
         """Messages that may be there with a UID that nobody has been told."""
         return sum(message.kept == NEVER for message in self.messages)
 
+    def undecided(self) -> int:
+        """Messages that may be there or not, since an APPEND or an expunge was not answered."""
+        return sum(
+            message.gone == NEVER and (message.kept == NEVER or message.doomed < NEVER) for message in self.messages
+        )
+
     def certain(self, asked: int) -> Iterator[Message]:
         """Messages that an answer asked for at `asked` must know."""
         return (one for one in self.messages if one.kept < asked and one.doomed == NEVER)
