@@ -33,13 +33,14 @@ async def grow(side: Side, sizes: Sequence[int]) -> Growth:
     names: list[str] = []
     for size in sizes:
         new = [f"growth-{number}" for number in range(len(names), size)]
-        await _append(login, new)
+        await append(login, new)
         names += new
         found[size] = await Mailbox(login, names).synchronise()
     return found
 
 
-async def _append(login: Login, names: Sequence[str]) -> None:
+async def append(login: Login, names: Sequence[str]) -> None:
+    """The messages of those names, over several connections. Raises ServerFault."""
     turns = iter([names[at : at + _AT_ONCE] for at in range(0, len(names), _AT_ONCE)])
     async with asyncio.TaskGroup() as group:
         for _ in range(_UPLOADS):

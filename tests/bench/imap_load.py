@@ -57,12 +57,11 @@ class MixedLoad:
         await asyncio.gather(*(client.fill() for client in self._clients))
 
     async def run(self, seconds: float, *, rounds: int = 1) -> Mixed:
-        """All clients at once for `seconds`; sessions under way then are finished."""
+        """All clients at once for `seconds`; rounds under way then are finished."""
         self._begin(rounds)
         begin, used = time.perf_counter(), time.process_time()
-        until = asyncio.get_running_loop().time() + seconds
         async with asyncio.timeout(seconds + _GRACE_SECONDS):
-            await asyncio.gather(*(client.run(until) for client in self._clients))
+            await asyncio.gather(*(client.run(begin + seconds) for client in self._clients))
         return Mixed(self._findings, time.perf_counter() - begin, time.process_time() - used)
 
     def _begin(self, rounds: int) -> None:

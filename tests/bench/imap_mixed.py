@@ -8,8 +8,8 @@ Each client owns the messages it appended: nobody else changes their flags.
 
 from __future__ import annotations
 
-import asyncio
 import collections
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -60,14 +60,16 @@ class MixedClient:
     own: collections.deque[Message] = field(default_factory=collections.deque)
     choice: random.Random = field(default_factory=lambda: random.Random(0))
     _number: int = 0
+    _until: float = math.inf
 
     def __post_init__(self) -> None:
         self.choice = random.Random(self.name)
 
     async def run(self, until: float) -> None:
-        """Sessions one after another until that time of the loop; a failed one is noted, and the next begins."""
-        loop = asyncio.get_running_loop()
-        while loop.time() < until:
+        """Sessions one after another until that time.perf_counter(); a failed one is noted, and the next begins. The
+        last one is finished after its round."""
+        self._until = until
+        while time.perf_counter() < until:
             await self.noted(self.session)
 
     async def fill(self) -> None:
@@ -97,7 +99,9 @@ class MixedClient:
         try:
             await self._list(client)
             await self._status(client)
-            for _ in range(self.rounds):
+            for done in range(self.rounds):
+                if done and time.perf_counter() > self._until:
+                    break
                 await self._round(client)
             await self._log_out(client)
             self.findings.sessions += 1

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bench.imap_accounts import prepare
+from bench.imap_growth import append, grow
 from bench.imap_measures import Scale, logins
 from bench.imap_mixed import Findings, MixedClient
 from bench.imap_model import MailboxModel
 from bench.imap_rows import Part, rows
+from bench.imap_sync import Mailbox
 from bench.imap_tampering import Lie, tampered
 from bench.ours import Ours, ours_running
 
@@ -21,7 +23,7 @@ SCALE = Scale(seconds=1.5, wakes=4, messages=150, sessions=8)
 
 @pytest.fixture(scope="module")
 async def side(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ours]:
-    async with ours_running(tmp_path_factory.mktemp("imap"), "bench.test", accounts=14) as ours:
+    async with ours_running(tmp_path_factory.mktemp("imap"), "bench.test", accounts=21) as ours:
         yield ours
 
 
@@ -84,6 +86,38 @@ async def test_the_hop_alone_changes_nothing(side: Ours) -> None:
     async with tampered(client.login, lambda line: line) as client.login:
         await client.noted(client.session)
     assert (client.findings.errors, client.findings.wrong) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "found"),
+    [
+        (rb"^\* 3 EXISTS", b"* 2 EXISTS", "EXISTS of 3"),
+        (rb"(FETCH \(UID \d+ FLAGS \()", rb"\1\\Draft", "flags of UID"),
+        (rb"Benchmark message false-1", b"Benchmark message false-0", "not each message once"),
+        (rb"Bench Reader", b"Bench Sender", "envelope of UID"),
+        (rb"RFC822.SIZE 4", b"RFC822.SIZE 5", "RFC822.SIZE said"),
+        (rb"INTERNALDATE", b"INTERNALDATA", "INTERNALDATE None"),
+        (rb'"8BIT" 3', b'"8BIT" 2', "octets and lines"),
+        (rb"(?i)iso-8859-1", b"iso-8859-2", "bodystructure of UID"),
+        (rb"^MIME-Version: 1.0\r\n", b"MIME-Version: 1.1\r\n", "not what was sent"),
+        (rb"^\* 2 FETCH \(UID", b"* 1 FETCH (UID", "not one for each message"),
+    ],
+)
+async def test_a_false_answer_about_a_large_mailbox_is_noticed(
+    side: Ours, pattern: bytes, replacement: bytes, found: str
+) -> None:
+    (login,) = logins(side, [14])
+    names = [f"false-{number}" for number in range(3)]
+    await prepare(login, MailboxModel())
+    await append(login, names)
+    async with tampered(login, _once(pattern, replacement)) as falsified:
+        wrong = (await Mailbox(falsified, names).synchronise()).wrong
+    assert any(found in text for text in wrong), wrong
+
+
+async def test_a_mailbox_that_grows_is_whole_at_each_size(side: Ours) -> None:
+    growth = await grow(side, [3, 60])
+    assert {size: found.wrong for size, found in growth.items()} == {3: [], 60: []}
 
 
 async def _filled(side: Ours) -> MixedClient:
