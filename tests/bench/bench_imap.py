@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -54,6 +55,13 @@ def _directory(stack: contextlib.AsyncExitStack) -> Path:
     return base
 
 
+def _end_in_order() -> None:
+    """SIGTERM, like Ctrl-C, still ends every server that was started."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
 def _table(measured: list[Row]) -> str:
     lines = ["| measure | ours | theirs | ratio | floor | goal |", "|---|---:|---:|---:|---:|---:|"]
     for row in measured:
@@ -64,6 +72,7 @@ def _table(measured: list[Row]) -> str:
 
 
 async def _measure(options: argparse.Namespace) -> int:
+    _end_in_order()
     scale = Scale(seconds=options.seconds, messages=options.messages)
     async with _sides(peers=options.peers) as (ours, theirs):
         measured = await rows(ours, theirs, scale, options.repetitions, [Part(name) for name in options.parts])
@@ -74,6 +83,7 @@ async def _measure(options: argparse.Namespace) -> int:
 
 
 async def _grow(options: argparse.Namespace) -> int:
+    _end_in_order()
     growths: dict[str, Growth] = {}
     async with _sides(peers=options.peers) as (ours, theirs):
         for side in (ours, theirs):

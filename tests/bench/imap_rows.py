@@ -87,17 +87,22 @@ async def rows(
     for _ in range(repetitions if Part.MIXED in parts else 0):
         for side, samples in sides:
             await imap_measures.mixed(side, scale, samples)
-    if Part.IDLE in parts:
-        for side, samples in sides:
-            await imap_measures.idle(side, scale, samples)
+            _say(side, samples)
+    for side, samples in sides if Part.IDLE in parts else []:
+        await imap_measures.idle(side, scale, samples)
+        _say(side, samples)
     if Part.LARGE in parts:
         await _large(ours, _OURS_LARGE, scale, mine, partial(compact, ours))
         if theirs is not None:
             await _large(theirs, 1, scale, other, None)
-    for side, samples in sides:
-        for text in (*samples.notes, *samples.errors[:_SHOWN], *samples.wrong[:_SHOWN]):
-            print(f"    {side.name}: {text}")
     return [*_measured(mine, other, scale.messages), *_faults(mine, other if theirs is not None else None)]
+
+
+def _say(side: Side, samples: Samples) -> None:
+    """What there is to read beside the figures, once."""
+    for text in (*samples.notes, *samples.errors[-_SHOWN:], *samples.wrong[-_SHOWN:]):
+        print(f"    {side.name}: {text}", flush=True)
+    samples.notes.clear()
 
 
 _OURS_LARGE = 3
@@ -111,17 +116,21 @@ async def _large(
 ) -> None:
     large = LargeMailboxes(side, count, scale, samples)
     await large.fill()
+    _say(side, samples)
     await large.synchronise()
+    _say(side, samples)
     if compaction is None:
         return
     done = await compaction()
     if isinstance(done, str) or not done.messages:
         samples.notes.append(f"no row after compaction: {done}")
+        _say(side, samples)
         return
     await large.compacted()
     for key, value in (("requests", done.requests), ("mib", done.octets / 2**20), ("cpu_seconds", done.cpu_seconds)):
         samples.add(f"compaction_{key}_per_1000", value * 1000 / done.messages)
     samples.notes.append(f"compaction of {done.messages:,} messages took {done.wall_seconds:.1f} s")
+    _say(side, samples)
 
 
 def _measured(ours: Samples, theirs: Samples, messages: int) -> list[Row]:
