@@ -19,6 +19,7 @@ _MIXED = range(5)
 _IDLE = range(5, 10)
 _LARGE = range(10, 20)
 _LONG_ROUNDS = 10
+_SHOWN = 10
 _labels = itertools.count(1)
 
 
@@ -52,6 +53,12 @@ class Samples:
         """One repetition's figure."""
         self.figures.setdefault(key, []).append(value)
 
+    def blame(self, *, errors: Sequence[str] = (), wrong: Sequence[str]) -> None:
+        """What failed and what was wrong; the reader is shown the first of each."""
+        self.errors += errors
+        self.wrong += wrong
+        self.notes += [*errors[:_SHOWN], *wrong[:_SHOWN]]
+
 
 def logins(side: Side, numbers: Sequence[int]) -> list[Login]:
     """Of accounts of a side, over TLS as clients log in."""
@@ -70,15 +77,14 @@ async def mixed(side: Side, scale: Scale, samples: Samples) -> None:
         total, findings = result.findings.total, result.findings
         samples.add(f"{key}_commands_per_second", result.per_second)
         samples.add(f"{key}_cpu_seconds_per_1000", used * 1000 / total)
-        samples.errors += findings.errors
-        samples.wrong += findings.wrong
+        samples.blame(errors=findings.errors, wrong=findings.wrong)
         waits = (f"{name} {findings.seconds[name] * 1000 / count:.1f}" for name, count in findings.commands.items())
         samples.notes.append(
             f"{key}: {total} commands in {result.seconds:.1f} s, {len(findings.errors)} errors, "
             f"{len(findings.wrong)} wrong answers; {result.client_cpu_seconds / result.seconds:.0%} of a core for the "
             f"clients; mean wait in ms: {', '.join(waits)}"
         )
-    samples.wrong += await load.check()
+    samples.blame(wrong=await load.check())
 
 
 async def idle(side: Side, scale: Scale, samples: Samples) -> None:
@@ -93,7 +99,7 @@ async def idle(side: Side, scale: Scale, samples: Samples) -> None:
 def _woken(how: str, wakes: imap_idle.Wakes, samples: Samples) -> None:
     for share in (50, 99):
         samples.add(f"imap_idle_{how}_p{share}_ms", wakes.percentile(share / 100) * 1000)
-    samples.wrong += wakes.wrong
+    samples.blame(wrong=wakes.wrong)
 
 
 @dataclass(slots=True)
@@ -130,13 +136,13 @@ class LargeMailboxes:
         for box in self.boxes:
             found = await box.synchronise((Step.BODIES,))
             self.samples.add("imap_bodies_compacted_seconds", found.seconds[Step.BODIES])
-            self.samples.wrong += found.wrong
+            self.samples.blame(wrong=found.wrong)
 
     def _add(self, suffix: str, found: Synchronised) -> None:
         for step, seconds in found.seconds.items():
             self.samples.add(f"imap_{step.value}{suffix}_seconds", seconds)
         self.samples.add(f"imap_sync{suffix}_cpu_seconds", sum(found.cpu_seconds.values()))
-        self.samples.wrong += found.wrong
+        self.samples.blame(wrong=found.wrong)
 
 
 async def _emptied(login: Login) -> None:

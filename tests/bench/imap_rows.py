@@ -100,7 +100,7 @@ async def rows(
 
 def _say(side: Side, samples: Samples) -> None:
     """What there is to read beside the figures, once."""
-    for text in (*samples.notes, *samples.errors[-_SHOWN:], *samples.wrong[-_SHOWN:]):
+    for text in samples.notes:
         print(f"    {side.name}: {text}", flush=True)
     samples.notes.clear()
 
@@ -108,7 +108,6 @@ def _say(side: Side, samples: Samples) -> None:
 _OURS_LARGE = 3
 """Accounts with a large mailbox, each one's mail among the others'. Theirs has one: where a file of a Maildir lies is
 the same whatever arrived beside it."""
-_SHOWN = 10
 
 
 async def _large(
