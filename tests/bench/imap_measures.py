@@ -142,6 +142,8 @@ class LargeMailboxes:
         for step, seconds in found.seconds.items():
             self.samples.add(f"imap_{step.value}{suffix}_seconds", seconds)
         self.samples.add(f"imap_sync{suffix}_cpu_seconds", sum(found.cpu_seconds.values()))
+        times = (f"{step.value} {found.seconds[step]:.3f} ({found.cpu_seconds[step]:.2f})" for step in found.seconds)
+        self.samples.notes.append(f"seconds, and CPU seconds, {suffix[1:] or 'first'}: {', '.join(times)}")
         self.samples.blame(wrong=found.wrong)
 
 
