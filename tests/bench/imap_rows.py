@@ -65,6 +65,9 @@ _KINDS = {
 }
 
 
+Say = Callable[[str], object]
+
+
 class Part(Enum):
     """What can be measured by itself."""
 
@@ -79,29 +82,30 @@ async def rows(
     scale: Scale | None = None,
     repetitions: int = 3,
     parts: Collection[Part] = tuple(Part),
+    say: Say = print,
 ) -> list[Row]:
-    """Every IMAP row; both servers run, and are loaded one after the other, in turns. Raises ServerFault."""
+    """Every IMAP row; both servers run, and are loaded one after the other, in turns. What there is to read beside the
+    figures, faults above all, goes to `say` as it is found. Raises ServerFault."""
     scale = scale or Scale()
     mine, other = Samples(), Samples()
     sides: list[tuple[Side, Samples]] = [(ours, mine), *([(theirs, other)] if theirs is not None else [])]
     for _ in range(repetitions if Part.MIXED in parts else 0):
         for side, samples in sides:
             await imap_measures.mixed(side, scale, samples)
-            _say(side, samples)
+            _tell(side, samples, say)
     for side, samples in sides if Part.IDLE in parts else []:
         await imap_measures.idle(side, scale, samples)
-        _say(side, samples)
+        _tell(side, samples, say)
     if Part.LARGE in parts:
-        await _large(ours, _OURS_LARGE, scale, mine, partial(compact, ours))
+        await _large(ours, _OURS_LARGE, scale, mine, say, partial(compact, ours))
         if theirs is not None:
-            await _large(theirs, 1, scale, other, None)
+            await _large(theirs, 1, scale, other, say)
     return [*_measured(mine, other, scale.messages), *_faults(mine, other if theirs is not None else None)]
 
 
-def _say(side: Side, samples: Samples) -> None:
-    """What there is to read beside the figures, once."""
+def _tell(side: Side, samples: Samples, say: Say) -> None:
     for text in samples.notes:
-        print(f"    {side.name}: {text}", flush=True)
+        say(f"{side.name}: {text}")
     samples.notes.clear()
 
 
@@ -111,25 +115,30 @@ the same whatever arrived beside it."""
 
 
 async def _large(
-    side: Side, count: int, scale: Scale, samples: Samples, compaction: Callable[[], Awaitable[Compaction | str]] | None
+    side: Side,
+    count: int,
+    scale: Scale,
+    samples: Samples,
+    say: Say,
+    compaction: Callable[[], Awaitable[Compaction | str]] | None = None,
 ) -> None:
     large = LargeMailboxes(side, count, scale, samples)
     await large.fill()
-    _say(side, samples)
+    _tell(side, samples, say)
     await large.synchronise()
-    _say(side, samples)
+    _tell(side, samples, say)
     if compaction is None:
         return
     done = await compaction()
     if isinstance(done, str) or not done.messages:
         samples.notes.append(f"no row after compaction: {done}")
-        _say(side, samples)
+        _tell(side, samples, say)
         return
     await large.compacted()
     for key, value in (("requests", done.requests), ("mib", done.octets / 2**20), ("cpu_seconds", done.cpu_seconds)):
         samples.add(f"compaction_{key}_per_1000", value * 1000 / done.messages)
     samples.notes.append(f"compaction of {done.messages:,} messages took {done.wall_seconds:.1f} s")
-    _say(side, samples)
+    _tell(side, samples, say)
 
 
 def _measured(ours: Samples, theirs: Samples, messages: int) -> list[Row]:
