@@ -55,6 +55,10 @@ def _directory(stack: contextlib.AsyncExitStack) -> Path:
     return base
 
 
+def _say(text: str) -> None:
+    print(f"    {text}", flush=True)
+
+
 def _end_in_order() -> None:
     """SIGTERM, like Ctrl-C, still ends every server that was started."""
     task = asyncio.current_task()
@@ -75,7 +79,8 @@ async def _measure(options: argparse.Namespace) -> int:
     _end_in_order()
     scale = Scale(seconds=options.seconds, messages=options.messages)
     async with _sides(peers=options.peers) as (ours, theirs):
-        measured = await rows(ours, theirs, scale, options.repetitions, [Part(name) for name in options.parts])
+        parts = [Part(name) for name in options.parts]
+        measured = await rows(ours, theirs, scale, options.repetitions, parts, _say)
     print(_table(measured))
     if options.json:
         await asyncio.to_thread(Path(options.json).write_text, json.dumps([asdict(row) for row in measured], indent=1))
