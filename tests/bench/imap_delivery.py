@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from bench import imap_mail
-from bench.imap_client import Login, ServerFault, log_in
+from bench.imap_client import ImapClient, Login, ServerFault, log_in
 from bench.imap_idle import Deliver
 
 _REPLY_SECONDS = 120.0
@@ -97,9 +97,17 @@ async def fill(host: str, port: int, accounts: Sequence[Login], each: int, *, se
             group.create_task(_session(host, port, turns))
     async with asyncio.timeout(_ARRIVAL_SECONDS):
         for login, count in zip(accounts, before, strict=True):
-            while await messages(login) < count + each:
-                await asyncio.sleep(_POLL_SECONDS)
+            await _arrived(login, count + each)
     return time.perf_counter() - begin
+
+
+async def _arrived(login: Login, count: int) -> None:
+    client = await log_in(login)
+    try:
+        while await _status(client) < count:
+            await asyncio.sleep(_POLL_SECONDS)
+    finally:
+        client.close()
 
 
 def message_name(label: str, number: int) -> str:
@@ -117,7 +125,11 @@ async def messages(login: Login) -> int:
     """In the account's INBOX. Raises ServerFault."""
     client = await log_in(login)
     try:
-        answer = await client.ask(b"STATUS INBOX (MESSAGES)")
-        return int(answer.untagged[-1].text.rpartition(b"MESSAGES ")[2].rstrip(b")"))
+        return await _status(client)
     finally:
         client.close()
+
+
+async def _status(client: ImapClient) -> int:
+    answer = await client.ask(b"STATUS INBOX (MESSAGES)")
+    return int(answer.untagged[-1].text.rpartition(b"MESSAGES ")[2].rstrip(b")"))
