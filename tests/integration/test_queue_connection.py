@@ -167,6 +167,21 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     await consumer.close()
 
 
+async def test_a_fetch_ends_with_its_connection(server: PrivateNats, opened: Queue) -> None:
+    """Or the consumer would wait for an answer that cannot come, long after NATS is back."""
+    consumer = Consumer(opened, "delivery", DELIVER)
+    assert await consumer.fetch(1, 0.1) == []
+    waiting = asyncio.ensure_future(consumer.fetch(1, 300.0))
+    await asyncio.wait((waiting,), timeout=0.1)  # the pull is under way
+    await server.kill()
+    with pytest.raises(QueueUnavailable):
+        await asyncio.wait_for(waiting, SECONDS)
+    await server.start()
+    await works(lambda: opened.publish([JOB]))
+    assert await fetch_one(consumer) == b"job"
+    await consumer.close()
+
+
 async def test_nats_may_come_after_its_clients(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "paquebot.queue")
     settings = replace(server.settings(), timeout=Seconds(0.5))

@@ -106,6 +106,7 @@ class Queue:
         self._listening = asyncio.Lock()
         self._listener: Client | None = None
         self._closing = False
+        self._losses: set[Callable[[], None]] = set()
         know_calls(Engine.NATS, _CALLS)
 
     @classmethod
@@ -156,6 +157,8 @@ class Queue:
                 away = True
             finally:
                 CONNECTED.set(0)
+                for callback in tuple(self._losses):
+                    callback()
                 if not self._closing:
                     CONNECTIONS.labels(result).inc()
                 await _discard(client)
@@ -211,6 +214,14 @@ class Queue:
     async def _on_error(self, error: Exception) -> None:
         self._fault = type(error).__name__
         _log.debug("nats_error", reason=f"{self._fault}: {error}")
+
+    def watch_losses(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` each time a connection is lost: what was asked over it will not be answered."""
+        self._losses.add(callback)
+
+    def ignore_losses(self, callback: Callable[[], None]) -> None:
+        """Undo `watch_losses`."""
+        self._losses.discard(callback)
 
     @property
     def client(self) -> Client:

@@ -91,7 +91,8 @@ class Consumer:
         self._redelivered = REDELIVERED.labels(name)
         self._stray: list[Job] = []
         # The library's own `next_msg` can lose a message when it is cancelled as one arrives; this cannot.
-        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+        """None: the connection is lost, and nothing more will come over it."""
 
     async def fetch(self, most: int, wait: float) -> list[Job]:
         """Up to `most` jobs that are there now; when none is, waits up to `wait` seconds for the first.
@@ -115,14 +116,20 @@ class Consumer:
     async def close(self) -> None:
         """Jobs that came and were not asked for any more go back at once, to others: a pull of ours may still be
         open, and the server would answer it with what we have just given back."""
+        self._queue.ignore_losses(self._on_loss)
         await self._forget()
         for job in self._stray:
             await job.nak()
         self._stray = []
 
+    def _on_loss(self) -> None:
+        if self._subscription is not None:
+            self._arrived.put_nowait(None)
+
     async def _subscribe(self) -> None:
         if self._subscription is not None:
             return
+        self._queue.watch_losses(self._on_loss)
         await self._create()
         client = self._queue.client
         self._inbox = client.new_inbox()
@@ -176,6 +183,8 @@ class Consumer:
         async with asyncio.timeout(deadline + _SLACK_SECONDS):
             while len(jobs) < most:
                 message = await self._arrived.get()
+                if message is None:
+                    raise ConnectionResetError
                 status = (message.headers or {}).get("Status")
                 if status is None:
                     jobs.append(self._job(message))
@@ -196,7 +205,7 @@ class Consumer:
                 await subscription.unsubscribe()
         while not self._arrived.empty():
             message = self._arrived.get_nowait()
-            if "Status" not in (message.headers or {}):
+            if message is not None and "Status" not in (message.headers or {}):
                 self._stray.append(self._job(message))
 
     def _job(self, message: Msg) -> Job:
