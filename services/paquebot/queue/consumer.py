@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -41,11 +42,21 @@ class Job:
     """Unix seconds."""
     _message: Msg
     _queue: Queue
+    _client: Client
+    """Whose connection brought it. It is not acknowledged over a later one: a server that lost its store counts anew,
+    and the number may be another job's by then. Not acknowledged, it comes again, and its effect is there already."""
+
+    @property
+    def stored(self) -> tuple[int, float]:
+        """Which stored job this is, the same whenever it comes again. A stream made anew gives the same numbers to
+        other jobs."""
+        return self.sequence, self.published_at
 
     async def ack(self) -> None:
         """Done. Waits for the server's word, so that a job is not done again without need.
         Raises QueueUnavailable; the job may then come again."""
         with engine_call("nats", "ack", nats_fault):
+            self._check_connection()
             try:
                 await self._queue.client.request(self._message.reply, b"+ACK", timeout=self._queue.settings.timeout)
             except (TimeoutError, nats.errors.Error, OSError) as error:
@@ -53,6 +64,7 @@ class Job:
 
     async def ack_soon(self) -> None:
         """Done; not waited for: for effects that are idempotent."""
+        self._check_connection()
         await self._tell(b"+ACK")
 
     async def nak(self, delay_seconds: float = 0.0) -> None:
@@ -68,6 +80,11 @@ class Job:
     async def in_progress(self) -> None:
         """Still at work: the time until it is handed out again begins anew."""
         await self._tell(b"+WPI")
+
+    def _check_connection(self) -> None:
+        """Raises QueueUnavailable."""
+        if self._queue.client is not self._client:
+            raise QueueUnavailable("ack: the connection that brought the job is gone")
 
     async def _tell(self, word: bytes) -> None:
         try:
@@ -85,6 +102,8 @@ class Consumer:
         self._subject = subject
         self._max_ack_pending = max_ack_pending
         self._subscription: Subscription | None = None
+        self._client = Client()
+        """The one that `_subscription` is of."""
         self._inbox = ""
         self._numbers = itertools.count()
         self._taken = TAKEN.labels(name)
@@ -131,7 +150,7 @@ class Consumer:
             return
         self._queue.watch_losses(self._on_loss)
         await self._create()
-        client = self._queue.client
+        client = self._client = self._queue.client
         self._inbox = client.new_inbox()
         try:
             self._subscription = await client.subscribe(self._inbox + ".*", cb=self._arrived.put)
@@ -221,6 +240,7 @@ class Consumer:
             published_at=data.timestamp.timestamp(),
             _message=message,
             _queue=self._queue,
+            _client=self._client,
         )
 
     async def observe(self) -> int:
