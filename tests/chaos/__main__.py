@@ -12,6 +12,7 @@ import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +21,7 @@ import uvloop
 from chaos.figures import as_json, table
 from chaos.place import may_mount
 from chaos.run import Order, Run
-from chaos.schedule import faults, short_form
+from chaos.schedule import Fault, faults, short_form
 
 _OWN_MOUNTS = "CHAOS_OWN_MOUNTS"
 
@@ -41,7 +42,7 @@ def main() -> int:
         seed=seed,
         data=data,
         seconds=options.minutes * 60,
-        faults=short_form() if options.short else faults(seed, disks=disks),
+        faults=short_form() if options.short else _wanted(faults(seed, disks=disks), options.only),
         disks=disks,
         pace=options.pace,
     )
@@ -60,6 +61,11 @@ def main() -> int:
     return 0
 
 
+def _wanted(schedule: Iterator[tuple[float, Fault]], only: str) -> Iterator[tuple[float, Fault]]:
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    return ((pause, fault) for pause, fault in schedule if not words or any(word in str(fault) for word in words))
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -67,6 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", default="", help="repeat the faults and messages of a run; default: a new one")
     parser.add_argument("--minutes", type=float, default=12.0, help="how long faults begin (default: 12)")
     parser.add_argument("--pace", type=float, default=1.5, help="factor of the senders' pauses (default: 1.5)")
+    parser.add_argument("--only", default="", metavar="WORDS", help="faults whose line has one of: --only 'nats,disk'")
     parser.add_argument("--short", action="store_true", help="one fault of each main class, in about a minute")
     parser.add_argument(
         "--data", help="where the platform lives; kept afterwards (default: temporary, kept on failure)"
