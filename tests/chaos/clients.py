@@ -54,52 +54,53 @@ class Sender:
 
     async def _attempt(self, plan: Message, recipients: tuple[str, ...]) -> tuple[str, ...]:
         """The recipients to try again."""
-        self._numbers += 1
-        number = f"{plan.name}-{self._numbers}"
-        author = "someone@elsewhere.test" if plan.flavour is Flavour.FOREIGN_FROM else self._reverse_path()
-        text = plan.text(number, author, self.seed)
-        attempt = Attempt(
-            number,
-            plan.name,
-            self._reverse_path(),
-            frozenset(),
-            frozenset(),
-            digest_of(text),
-            submitted=bool(self.account),
-        )
-        self.ledger.attempts[number] = attempt
+        attempt, text = self._begin(plan)
         over: list[bool] = []
-        end, code, accepted = End.UNSENT, 0, ()
         try:
-            client = await self._connected()
-            accepted, later = await self._envelope(client, plan, recipients)
-            self._note(attempt, accepted)
-            if not accepted:
-                self._end(attempt, End.UNSENT, 0)
-                return tuple(later)
-            code = await self._content(client, plan, text, over)
-            end = _end_of(code)
+            later = await self._transaction(plan, attempt, text, recipients, over)
         except Refused as refused:
             self._unexpected(str(refused), refused.code)
-            end, code, later = End.UNSENT, refused.code, list(recipients)
-            self._drop()
+            self._end(attempt, End.UNSENT, refused.code)
         except Cut:
-            end, later = (End.AMBIGUOUS if over else End.UNSENT), list(recipients)
-            self._drop()
-        if end is End.AMBIGUOUS:
-            later = list(recipients)
-        self._judge(plan, attempt, end, code)
-        self._end(attempt, end, code)
-        return tuple(later)
+            self._end(attempt, End.AMBIGUOUS if over else End.UNSENT, 0)
+        else:
+            return recipients if attempt.end is End.AMBIGUOUS else later
+        self._drop()
+        return recipients
+
+    def _begin(self, plan: Message) -> tuple[Attempt, bytes]:
+        self._numbers += 1
+        number = f"{plan.name}-{self._numbers}"
+        path = self._reverse_path()
+        author = "someone@elsewhere.test" if plan.flavour is Flavour.FOREIGN_FROM else path
+        text = plan.text(number, author, self.seed)
+        attempt = Attempt(number, plan.name, path, digest_of(text), submitted=bool(self.account))
+        self.ledger.attempts[number] = attempt
+        return attempt, text
+
+    async def _transaction(
+        self, plan: Message, attempt: Attempt, text: bytes, recipients: tuple[str, ...], over: list[bool]
+    ) -> tuple[str, ...]:
+        """The recipients to try again, of those that were refused one by one. Raises Refused, Cut."""
+        client = await self._connected()
+        accepted, later = await self._envelope(client, plan, recipients)
+        self._note(attempt, accepted)
+        if not accepted:
+            self._end(attempt, End.UNSENT, 0)
+            return later
+        code = await self._content(client, plan, text, over)
+        self._end(attempt, _end_of(code), code)
+        self._judge(plan, attempt)
+        return later
 
     def _end(self, attempt: Attempt, end: End, code: int) -> None:
         self.ledger.ended(attempt, end, code, time.monotonic())
 
-    def _judge(self, plan: Message, attempt: Attempt, end: End, code: int) -> None:
-        if plan.flavour in REFUSED and end is End.ACCEPTED:
+    def _judge(self, plan: Message, attempt: Attempt) -> None:
+        if plan.flavour in REFUSED and attempt.end is End.ACCEPTED:
             self.ledger.find(f"{attempt.number}: a message with {plan.flavour.value} was accepted")
-        if plan.flavour not in REFUSED and end is End.REFUSED:
-            self.ledger.find(f"{attempt.number}: a good message was refused for good: {code}")
+        if plan.flavour not in REFUSED and attempt.end is End.REFUSED:
+            self.ledger.find(f"{attempt.number}: a good message was refused for good: {attempt.code}")
 
     async def _connected(self) -> Smtp:
         if self._client is not None and self._sent >= PER_CONNECTION:
@@ -121,7 +122,7 @@ class Sender:
 
     async def _envelope(
         self, client: Smtp, plan: Message, recipients: tuple[str, ...]
-    ) -> tuple[tuple[str, ...], list[str]]:
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """MAIL and RCPT; the recipients that were accepted, and those to try again."""
         await client.command("RSET")
         await client.command(f"MAIL FROM:<{self._reverse_path()}>")
@@ -137,7 +138,7 @@ class Sender:
                 if path not in plan.refused:
                     self._unexpected(str(refused), refused.code)
                     later.append(path)
-        return tuple(accepted), later
+        return tuple(accepted), tuple(later)
 
     async def _content(self, client: Smtp, plan: Message, text: bytes, over: list[bool]) -> int:
         """The message and the code of its reply. `over` has something once its end was on its way."""

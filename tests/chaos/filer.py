@@ -57,9 +57,8 @@ class Filer:
         self._numbers += 1
         number = f"append-{self.account.partition('@')[0]}-{self._numbers}"
         text = f"X-Chaos: {number}\r\nSubject: {number}\r\n\r\n{self.chance.getrandbits(400):x}\r\n".encode()
-        attempt = Attempt(number, number, "", frozenset((self.account,)), frozenset(), digest_of(text))
+        attempt = Attempt(number, number, "", digest_of(text), frozenset((self.account,)), end=End.AMBIGUOUS)
         self.ledger.attempts[number] = attempt
-        attempt.end = End.AMBIGUOUS
         lines = await client.command(f"APPEND {DRAFTS}", literal=text)
         attempt.end = End.ACCEPTED
         found = _APPEND_UID.search(lines[-1])

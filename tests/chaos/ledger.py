@@ -36,10 +36,10 @@ class Attempt:
     message: str
     """The same for an attempt and its retries."""
     reverse_path: str
-    accounts: frozenset[str]
-    """Addresses of the accounts behind the recipients that got 250 to RCPT."""
-    remote: frozenset[str]
     digest: bytes
+    accounts: frozenset[str] = frozenset()
+    """Addresses of the accounts behind the recipients that got 250 to RCPT."""
+    remote: frozenset[str] = frozenset()
     end: End = End.UNSENT
     code: int = 0
     at: float = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -34,6 +35,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_whatever_is_killed(tmp_pa
             process.kill()
             await process.wait()
     assert process.returncode == 0, output.decode()
+    shutil.rmtree(tmp_path / "data")
     found = json.loads(figures.read_text())
     assert found["findings"] == []
     assert found["lost"] == 0
