@@ -150,8 +150,7 @@ class Sender:
             last = b".\r\n"
         over.append(True)
         await client.end(last)
-        code, _ = await client.reply()
-        return code
+        return (await client.reply())[0]
 
     def _note(self, attempt: Attempt, accepted: tuple[str, ...]) -> None:
         cast = self.place.cast

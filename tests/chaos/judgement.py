@@ -76,10 +76,10 @@ class Verdict:
     doubled_by_retry: int = 0
 
 
-def judge(place: Place, ledger: Ledger, held: Held) -> Verdict:
-    """Sentences on every broken promise go to the ledger."""
+def judge(ledger: Ledger, held: Held, arrivals: Counter[tuple[str, str]]) -> Verdict:
+    """Sentences on every broken promise go to the ledger. `arrivals`: what the remote host took, by (number,
+    forward-path)."""
     verdict = Verdict()
-    arrivals = place.target.arrivals
     for attempt in ledger.attempts.values():
         _judge_local(ledger, held, verdict, attempt)
         _judge_remote(ledger, held, verdict, attempt, arrivals)

@@ -167,7 +167,7 @@ class Run:
             await last_look(watcher)
         held = await read(place, self.ledger)
         self.figures.messages_in_mailboxes = held.messages
-        self.figures.verdict = judge(place, self.ledger, held)
+        self.figures.verdict = judge(self.ledger, held, place.target.arrivals)
         code, said = await place.command("verify")
         self.figures.verify = said.strip()
         if code:
