@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import socket
 
 from paquebot.cli.engines.ports import LOOPBACK
 
@@ -83,7 +82,7 @@ class Proxy:
     def _half_close(self) -> None:
         for writers in self._pipes.values():
             with contextlib.suppress(OSError, RuntimeError):
-                writers[0].get_extra_info("socket").shutdown(socket.SHUT_WR)
+                writers[0].write_eof()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
