@@ -167,6 +167,15 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     await consumer.close()
 
 
+async def test_without_a_connection_nothing_is_stored_and_that_is_known(server: PrivateNats, opened: Queue) -> None:
+    await server.kill()
+    async with asyncio.timeout(SECONDS):
+        while opened._client.is_connected:
+            await asyncio.sleep(0.02)
+    with pytest.raises(QueueRefused, match="not connected"):
+        await opened.publish([JOB])
+
+
 async def test_a_fetch_ends_with_its_connection(server: PrivateNats, opened: Queue) -> None:
     """Or the consumer would wait for an answer that cannot come, long after NATS is back."""
     consumer = Consumer(opened, "delivery", DELIVER)

@@ -270,9 +270,18 @@ class Queue:
             raise QueueRefused(f"{len(publications)} messages are more than one batch takes")
         call = "publish_batch" if len(publications) > 1 else "publish"
         with engine_call("nats", call, nats_fault):
+            self._check_connected()
             await self._publish(publications)
         for publication in publications:
             PUBLISHED.labels(_part(publication.to())).inc()
+
+    def _check_connected(self) -> None:
+        """Raises QueueRefused. Without a connection nothing is sent, so it is known that nothing is stored: who wrote
+        a pack for it may take the pack back, or `recover` would deliver every attempt of a patient sender."""
+        try:
+            _ = self.client
+        except QueueUnavailable as away:
+            raise QueueRefused(str(away)) from away
 
     async def _publish(self, publications: Sequence[Publication]) -> None:
         *before, last = publications
