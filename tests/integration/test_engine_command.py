@@ -53,6 +53,12 @@ def test_every_login_comes_from_its_file(settings: EngineSettings) -> None:
     assert postgres_engine(settings).password == "owner's"
 
 
+def test_a_start_on_a_full_disk_sets_no_limit_for_later(settings: EngineSettings) -> None:
+    """By itself nats-server takes 75 % of what is free at its start as its limit, for as long as it runs."""
+    limit = json.loads(nats_engine(settings).configuration())["jetstream"]["max_file_store"]
+    assert limit > shutil.disk_usage(settings.access).total
+
+
 def test_all_ipv6_addresses(settings: EngineSettings) -> None:
     assert json.loads(nats_engine(replace(settings, host="::")).configuration())["listen"] == "[::]:2422"
 

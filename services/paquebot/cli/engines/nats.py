@@ -22,6 +22,9 @@ from paquebot.cli.engines.process import Command
 from paquebot.runtime.settings import Listen
 
 MAX_PAYLOAD = 8 * 1024 * 1024  # octets; a job is at most 512 KiB, the rest is room for operators' tools
+_MAX_FILE_STORE = 2**50
+"""More than any disk. By itself the server takes a share of what is free at its start: one that starts on a full disk
+would refuse everything for as long as it runs, also when there is room."""
 _TIMEOUT_SECONDS = 2.0
 _MAX_HEALTH = 2000
 
@@ -79,7 +82,11 @@ class NatsEngine:
             "listen": str(Listen(self.host, self.ports_used.nats)),
             "http": str(Listen(self.monitor_host, self.ports_used.nats_monitor)),
             "max_payload": MAX_PAYLOAD,
-            "jetstream": {"store_dir": str(self.data_dir), "sync_interval": "always"},
+            "jetstream": {
+                "store_dir": str(self.data_dir),
+                "sync_interval": "always",
+                "max_file_store": _MAX_FILE_STORE,
+            },
             "authorization": {"users": [access.configuration() for access in self.accesses]},
         }
         return json.dumps(settings, indent=2) + "\n"
