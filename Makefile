@@ -8,7 +8,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format drill bench bench-peers bench-growth attack fuzz clean
+.PHONY: help run test test-cluster check protos dashboards metrics-docs chart-docs format drill bench bench-peers bench-growth attack fuzz chaos clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ fuzz: $(STAMP)  ## fuzz every parser of strangers' octets, guided by coverage (F
 			|| { tail -40 build/fuzz/$$name.log; echo "$$name: see build/fuzz/"; exit 1; }; \
 		grep -E "stat::number_of_executed_units|stat::average_exec" build/fuzz/$$name.log; \
 	done
+
+chaos: $(STAMP)  ## kill, freeze, fill and cut off a platform under mail, and judge (ARGS='--seed N --minutes M')
+	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m chaos $(ARGS)
 
 clean:  ## remove the virtual environment and caches; mail in .paquebot/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,9 +1,9 @@
 """The other side of the relay in tests: an SMTP server that does what a script says, well or badly.
 
 `on` maps a phase (CONNECT, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, MESSAGE, RSET, NOOP, QUIT) to its answer: text
-(CRLF is added), DROP (close without a word), SILENT (never answer), THEN_DROP(text), or a function of the command line
-that gives one of these. What is not in the script is answered as a good server would, `hold` gates phases until an
-event. `messages` is what was taken.
+(CRLF is added), DROP (close without a word), SILENT (never answer), KEEP_THEN_DROP, THEN_DROP(text), or a function of
+the command line that gives one of these or nothing. What is not in the script is answered as a good server would,
+`hold` gates phases until an event. `messages` is what was taken.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ class Special:
     close: bool = False
     silent: bool = False
     garbage: bool = False
+    keeps: bool = False
 
 
 DROP = Special(close=True)
 SILENT = Special(silent=True)
+KEEP_THEN_DROP = Special(close=True, keeps=True)
+"""For MESSAGE: it is taken, and the connection ends without a reply."""
 BREAK_TLS = Special("220 2.0.0 Ready", garbage=True)
 """For STARTTLS: yes, and then something that is not TLS."""
 
@@ -150,6 +153,7 @@ class _Conversation:
         self._buffer = b""
         self._mail = ""
         self._rcpt: list[str] = []
+        self._data = b""
 
     async def run(self) -> None:
         await self._say("CONNECT", "", "220 mx.example.net ESMTP")
@@ -175,8 +179,9 @@ class _Conversation:
             case "AUTH":
                 await self._log_in(line)
             case "MAIL":
+                self._mail, self._rcpt = "", []
                 if await self._say(verb, line, "250 2.1.0 Ok"):
-                    self._mail, self._rcpt = line, []
+                    self._mail = line
             case "RCPT":
                 if await self._say(verb, line, "250 2.1.5 Ok" if self._mail else "503 5.5.1 MAIL first"):
                     self._rcpt.append(line)
@@ -193,14 +198,17 @@ class _Conversation:
     async def _message(self) -> None:
         self._buffer = b"\r\n" + self._buffer  # so that a final dot on the first line is one too
         data = await self._until(b"\r\n.\r\n") + b"\r\n"
-        data = data.replace(b"\r\n..", b"\r\n.")[2:]
-        transcript = self._transcript
+        self._data = data.replace(b"\r\n..", b"\r\n.")[2:]
         if await self._say("MESSAGE", "", "250 2.0.0 Taken"):
-            self._host.messages.append(
-                Taken(self._mail, tuple(self._rcpt), data, transcript.tls, transcript.login, transcript.number)
-            )
+            self._keep()
         self._mail, self._rcpt = "", []
         await self._host.notify()
+
+    def _keep(self) -> None:
+        transcript = self._transcript
+        self._host.messages.append(
+            Taken(self._mail, tuple(self._rcpt), self._data, transcript.tls, transcript.login, transcript.number)
+        )
 
     async def _say(self, phase: str, line: str, good: str) -> bool:
         """True: the answer was positive."""
@@ -208,13 +216,15 @@ class _Conversation:
             await gate.wait()
         answer = self._host.on.get(phase, good)
         if callable(answer):
-            answer = answer(line)
+            answer = answer(line) or good
         special = answer if isinstance(answer, Special) else Special(answer)
         if special.silent:
             await self._until(b"never comes")
         if special.text:
             self._writer.write(special.text.encode("utf-8", "surrogateescape") + b"\r\n")
             await self._writer.drain()
+        if special.keeps:
+            self._keep()
         if special.close:
             raise EOFError
         return special.text[:1] in ("3" if phase == "DATA" else "2")

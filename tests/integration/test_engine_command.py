@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,13 @@ import pytest
 from loopback import engine_set
 from paquebot.cli.engine import Ended, EngineSettings, nats_engine, postgres_engine, s3_engine, serve
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
+from paquebot.cli.engines.nats import NatsEngine
+from paquebot.queue import Publication, Queue, QueueUnavailable
+from paquebot.queue.stream import ensure_stream
+from paquebot.runtime.engines import NatsSettings
 from paquebot.runtime.health import Health
 from paquebot.runtime.service import Context
-from paquebot.runtime.settings import SettingsError, load
+from paquebot.runtime.settings import Seconds, Secret, SettingsError, load
 
 
 @pytest.fixture
@@ -47,6 +53,12 @@ def test_every_login_comes_from_its_file(settings: EngineSettings) -> None:
     assert postgres_engine(settings).password == "owner's"
 
 
+def test_a_start_on_a_full_disk_sets_no_limit_for_later(settings: EngineSettings) -> None:
+    """By itself nats-server takes 75 % of what is free at its start as its limit, for as long as it runs."""
+    limit = json.loads(nats_engine(settings).configuration())["jetstream"]["max_file_store"]
+    assert limit > shutil.disk_usage(settings.access).total
+
+
 def test_all_ipv6_addresses(settings: EngineSettings) -> None:
     assert json.loads(nats_engine(replace(settings, host="::")).configuration())["listen"] == "[::]:2422"
 
@@ -63,8 +75,12 @@ def test_a_login_that_is_missing_is_named(settings: EngineSettings, name: str, f
 
 
 async def started(tmp_path: Path) -> tuple[Context, Ended, asyncio.Future[None]]:
+    return await started_engine(engine_set(tmp_path).nats)
+
+
+async def started_engine(engine: NatsEngine) -> tuple[Context, Ended, asyncio.Future[None]]:
     context, ended = Context("engine", Health(), asyncio.Event()), Ended()
-    serving = asyncio.ensure_future(serve(context, engine_set(tmp_path).nats, ended))
+    serving = asyncio.ensure_future(serve(context, engine, ended))
     async with asyncio.timeout(60.0):
         while await context.health.unready():
             assert not serving.done()
@@ -96,4 +112,27 @@ async def test_an_engine_that_is_killed_ends_us_with_its_code(tmp_path: Path) ->
     _, ended, serving = await started(tmp_path)
     os.kill(child_of_ours(tmp_path / "nats"), signal.SIGKILL)
     await asyncio.wait_for(serving, 30.0)
+    assert ended.code == 128 + signal.SIGKILL
+
+
+async def test_a_server_that_stores_nothing_more_is_ended(tmp_path: Path) -> None:
+    """After one failed write nats-server refuses all, and stays so when the disk has room again."""
+    engine = engine_set(tmp_path).nats
+    _, ended, serving = await started_engine(engine)
+    assert await engine.stuck() == ""
+    login = engine.accesses[0]
+    settings = NatsSettings(url=(engine.url,), user=login.name, password=Secret(login.password), timeout=Seconds(1.0))
+    queue = await Queue.open(settings, "tests")
+    try:
+        await ensure_stream(queue)
+        [blocks] = (engine.data_dir / "jetstream").rglob("msgs")
+        shutil.rmtree(blocks)
+        blocks.touch()  # no next block can be made
+        with contextlib.suppress(QueueUnavailable):
+            for _ in range(32):
+                await queue.publish([Publication("deliver.ready.example", b"x" * 10**6)])
+            pytest.fail("everything was stored")
+        await asyncio.wait_for(serving, 30.0)
+    finally:
+        await queue.close()
     assert ended.code == 128 + signal.SIGKILL

@@ -19,7 +19,7 @@ from loopback import engine_set
 from paquebot.cli.engines.engine import start_engine
 from paquebot.cli.engines.nats import MAX_PAYLOAD, NatsAccess, NatsEngine
 from paquebot.cli.engines.process import ManagedProcess
-from paquebot.queue import Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
+from paquebot.queue import Consumer, Job, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.client import NO_MESSAGE
 from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER
@@ -165,6 +165,77 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     assert await fetch_one(consumer) == b"again"
     await hint_heard(opened, heard, 42)
     await consumer.close()
+
+
+async def test_without_a_connection_nothing_is_stored_and_that_is_known(server: PrivateNats, opened: Queue) -> None:
+    await server.kill()
+    async with asyncio.timeout(SECONDS):
+        while opened._client.is_connected:
+            await asyncio.sleep(0.02)
+    with pytest.raises(QueueRefused, match="not connected"):
+        await opened.publish([JOB])
+
+
+async def test_a_fetch_ends_with_its_connection(server: PrivateNats, opened: Queue) -> None:
+    """Or the consumer would wait for an answer that cannot come, long after NATS is back."""
+    consumer = Consumer(opened, "delivery", DELIVER)
+    assert await consumer.fetch(1, 0.1) == []
+    waiting = asyncio.ensure_future(consumer.fetch(1, 300.0))
+    await asyncio.wait((waiting,), timeout=0.1)  # the pull is under way
+    await server.kill()
+    with pytest.raises(QueueUnavailable):
+        await asyncio.wait_for(waiting, SECONDS)
+    await server.start()
+    await works(lambda: opened.publish([JOB]))
+    assert await fetch_one(consumer) == b"job"
+    await consumer.close()
+
+
+async def test_a_job_of_a_lost_store_acknowledges_no_other(server: PrivateNats, opened: Queue) -> None:
+    """A server without its store counts from 1 again: the old job's acknowledgement would take the new one out."""
+    consumer = Consumer(opened, "delivery", DELIVER)
+    await opened.publish([JOB])
+    [lost] = await consumer.fetch(1, SECONDS)
+    await server.kill()
+    shutil.rmtree(server.engine.data_dir / "jetstream")
+    await server.start()
+    await works(lambda: ensure_stream(opened))
+    await opened.publish([Publication(JOB.subject, b"another")])
+    found: list[Job] = []
+
+    async def fetch() -> None:
+        found.extend(await consumer.fetch(1, 1.0))
+        if not found:
+            raise QueueUnavailable("no job yet")
+
+    await works(fetch)
+    assert (found[0].sequence, found[0].payload) == (lost.sequence, b"another")
+    for acknowledge in (lost.ack, lost.ack_soon):
+        with pytest.raises(QueueUnavailable):
+            await acknowledge()
+    assert (await stream.counts(opened)).total() == 1
+    await found[0].ack()
+    assert (await stream.counts(opened)).total() == 0
+    await consumer.close()
+
+
+async def test_a_damaged_description_of_the_stream_is_mended(server: PrivateNats, opened: Queue) -> None:
+    await opened.publish([JOB])
+    await server.kill()
+    [description] = (server.engine.data_dir / "jetstream").rglob("meta.inf")
+    octets = bytearray(description.read_bytes())
+    octets[len(octets) // 2] ^= 0xFF
+    description.write_bytes(octets)
+    await server.start()
+    await works(lambda: opened.api("INFO"))
+    with pytest.raises(QueueRefused, match="stream not found"):
+        await stream.counts(opened)
+    await ensure_stream(opened)
+    assert (await stream.counts(opened)).total() == 1, "its messages were not lost"
+    await server.kill()
+    await server.start()
+    await works(lambda: opened.api("INFO"))
+    assert (await stream.counts(opened)).total() == 1
 
 
 async def test_nats_may_come_after_its_clients(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:

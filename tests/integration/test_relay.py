@@ -24,7 +24,7 @@ from loopback import free_port
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.queue import Publication, Queue, relay_ready, stream
+from paquebot.queue import Publication, Queue, QueueUnavailable, relay_ready, stream
 from paquebot.relay.service import main
 from paquebot.relay.settings import RelaySettings
 from paquebot.runtime.health import Health
@@ -403,6 +403,28 @@ async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -
         await post.settled()
         assert host.connections == []
     assert await post.outcomes() == {}
+
+
+async def test_a_stream_made_anew_may_give_the_number_of_a_job_in_hand_to_another(post: Post) -> None:
+    """Taken for the one in hand, the other would be acknowledged with it and never sent."""
+    async with post.host() as host, post.relay():
+        release = asyncio.Event()
+        host.hold["MESSAGE"] = release
+        await post.accept("a@example.net")
+        await host.until(lambda: "DATA" in host.said)
+        await stream.delete_stream(post.queue)
+        await stream.ensure_stream(post.queue)
+        await post.accept("b@example.net")
+
+        async def handed_out() -> bool:
+            with contextlib.suppress(QueueUnavailable):  # until the relay has made its consumer anew
+                info = await post.queue.api(f"CONSUMER.INFO.{post.queue.settings.stream}.relay")
+                return bool(info["num_ack_pending"])
+            return False
+
+        await eventually(handed_out, "the other job in the relay's hands")
+        release.set()
+        await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.RELAYED})
 
 
 async def test_a_drain_finishes_what_is_under_way_and_hands_back_the_rest(post: Post) -> None:

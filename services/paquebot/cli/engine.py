@@ -16,7 +16,7 @@ from typing import Literal
 
 import typer
 
-from paquebot.cli.engines.engine import Engine, EngineError, start_engine
+from paquebot.cli.engines.engine import Engine, EngineError, end_when_stuck, start_engine
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS, nats_access, s3_access
 from paquebot.cli.engines.nats import NatsAccess, NatsEngine
 from paquebot.cli.engines.ports import DEFAULT_PORTS
@@ -104,7 +104,13 @@ async def serve(context: Context, engine: Engine, ended: Ended) -> None:
         return
     process = starting.result()
     context.started()
-    await _until_drained(process, draining, ended)
+    watching = asyncio.ensure_future(
+        end_when_stuck(engine, process, lambda why: _log.error("engine_stuck", reason=why))
+    )
+    try:
+        await _until_drained(process, draining, ended)
+    finally:
+        watching.cancel()
 
 
 async def _until_drained(process: ManagedProcess, draining: "asyncio.Future[Literal[True]]", ended: Ended) -> None:

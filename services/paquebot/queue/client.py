@@ -107,6 +107,7 @@ class Queue:
         self._listening = asyncio.Lock()
         self._listener: Client | None = None
         self._closing = False
+        self._losses: set[Callable[[], None]] = set()
         know_calls(Engine.NATS, _CALLS)
 
     @classmethod
@@ -157,6 +158,8 @@ class Queue:
                 away = True
             finally:
                 CONNECTED.set(0)
+                for callback in tuple(self._losses):
+                    callback()
                 if not self._closing:
                     CONNECTIONS.labels(result).inc()
                 await _discard(client)
@@ -213,6 +216,14 @@ class Queue:
         self._fault = type(error).__name__
         _log.debug("nats_error", reason=f"{self._fault}: {error}")
 
+    def watch_losses(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` each time a connection is lost: what was asked over it will not be answered."""
+        self._losses.add(callback)
+
+    def ignore_losses(self, callback: Callable[[], None]) -> None:
+        """Undo `watch_losses`."""
+        self._losses.discard(callback)
+
     @property
     def client(self) -> Client:
         """The connected client. Raises QueueUnavailable."""
@@ -260,9 +271,18 @@ class Queue:
             raise QueueRefused(f"{len(publications)} messages are more than one batch takes")
         call = "publish_batch" if len(publications) > 1 else "publish"
         with engine_call("nats", call, nats_fault):
+            self._check_connected()
             await self._publish(publications)
         for publication in publications:
             PUBLISHED.labels(_part(publication.to())).inc()
+
+    def _check_connected(self) -> None:
+        """Raises QueueRefused. Without a connection nothing is sent, so it is known that nothing is stored: who wrote
+        a pack for it may take the pack back, or `recover` would deliver every attempt of a patient sender."""
+        try:
+            _ = self.client
+        except QueueUnavailable as away:
+            raise QueueRefused(str(away)) from away
 
     async def _publish(self, publications: Sequence[Publication]) -> None:
         *before, last = publications

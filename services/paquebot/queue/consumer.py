@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -41,11 +42,21 @@ class Job:
     """Unix seconds."""
     _message: Msg
     _queue: Queue
+    _client: Client
+    """Whose connection brought it. It is not acknowledged over a later one: a server that lost its store counts anew,
+    and the number may be another job's by then. Not acknowledged, it comes again, and its effect is there already."""
+
+    @property
+    def stored(self) -> tuple[int, float]:
+        """Which stored job this is, the same whenever it comes again. A stream made anew gives the same numbers to
+        other jobs."""
+        return self.sequence, self.published_at
 
     async def ack(self) -> None:
         """Done. Waits for the server's word, so that a job is not done again without need.
         Raises QueueUnavailable; the job may then come again."""
         with engine_call("nats", "ack", nats_fault):
+            self._check_connection()
             try:
                 await self._queue.client.request(self._message.reply, b"+ACK", timeout=self._queue.settings.timeout)
             except (TimeoutError, nats.errors.Error, OSError) as error:
@@ -53,6 +64,7 @@ class Job:
 
     async def ack_soon(self) -> None:
         """Done; not waited for: for effects that are idempotent."""
+        self._check_connection()
         await self._tell(b"+ACK")
 
     async def nak(self, delay_seconds: float = 0.0) -> None:
@@ -68,6 +80,11 @@ class Job:
     async def in_progress(self) -> None:
         """Still at work: the time until it is handed out again begins anew."""
         await self._tell(b"+WPI")
+
+    def _check_connection(self) -> None:
+        """Raises QueueUnavailable."""
+        if self._queue.client is not self._client:
+            raise QueueUnavailable("ack: the connection that brought the job is gone")
 
     async def _tell(self, word: bytes) -> None:
         try:
@@ -85,13 +102,16 @@ class Consumer:
         self._subject = subject
         self._max_ack_pending = max_ack_pending
         self._subscription: Subscription | None = None
+        self._client = Client()
+        """The one that `_subscription` is of."""
         self._inbox = ""
         self._numbers = itertools.count()
         self._taken = TAKEN.labels(name)
         self._redelivered = REDELIVERED.labels(name)
         self._stray: list[Job] = []
         # The library's own `next_msg` can lose a message when it is cancelled as one arrives; this cannot.
-        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+        """None: the connection is lost, and nothing more will come over it."""
 
     async def fetch(self, most: int, wait: float) -> list[Job]:
         """Up to `most` jobs that are there now; when none is, waits up to `wait` seconds for the first.
@@ -115,16 +135,22 @@ class Consumer:
     async def close(self) -> None:
         """Jobs that came and were not asked for any more go back at once, to others: a pull of ours may still be
         open, and the server would answer it with what we have just given back."""
+        self._queue.ignore_losses(self._on_loss)
         await self._forget()
         for job in self._stray:
             await job.nak()
         self._stray = []
 
+    def _on_loss(self) -> None:
+        if self._subscription is not None:
+            self._arrived.put_nowait(None)
+
     async def _subscribe(self) -> None:
         if self._subscription is not None:
             return
+        self._queue.watch_losses(self._on_loss)
         await self._create()
-        client = self._queue.client
+        client = self._client = self._queue.client
         self._inbox = client.new_inbox()
         try:
             self._subscription = await client.subscribe(self._inbox + ".*", cb=self._arrived.put)
@@ -176,6 +202,8 @@ class Consumer:
         async with asyncio.timeout(deadline + _SLACK_SECONDS):
             while len(jobs) < most:
                 message = await self._arrived.get()
+                if message is None:
+                    raise ConnectionResetError
                 status = (message.headers or {}).get("Status")
                 if status is None:
                     jobs.append(self._job(message))
@@ -196,7 +224,7 @@ class Consumer:
                 await subscription.unsubscribe()
         while not self._arrived.empty():
             message = self._arrived.get_nowait()
-            if "Status" not in (message.headers or {}):
+            if message is not None and "Status" not in (message.headers or {}):
                 self._stray.append(self._job(message))
 
     def _job(self, message: Msg) -> Job:
@@ -212,6 +240,7 @@ class Consumer:
             published_at=data.timestamp.timestamp(),
             _message=message,
             _queue=self._queue,
+            _client=self._client,
         )
 
     async def observe(self) -> int:

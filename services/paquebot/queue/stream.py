@@ -62,7 +62,9 @@ async def ensure_stream(queue: Queue) -> None:
     except QueueRefused as error:
         if error.code != _NAME_IN_USE:
             raise
-        await queue.api(f"STREAM.UPDATE.{settings.stream}", config)
+    # Always: a CREATE takes over the messages of a store whose description is damaged, but leaves the description as
+    # it is, and the stream would be gone again at the server's next start.
+    await queue.api(f"STREAM.UPDATE.{settings.stream}", config)
 
 
 async def delete_stream(queue: Queue) -> None:

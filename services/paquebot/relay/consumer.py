@@ -65,7 +65,7 @@ class RelayConsumer:
         self._health = health
         self._random = random
         self._clock = clock
-        self._in_hand: dict[int, Work] = {}  # by stream sequence
+        self._in_hand: dict[tuple[int, float], Work] = {}  # by `Job.stored`
         self._tasks: dict[asyncio.Task[None], Work] = {}
         self._room = asyncio.Event()
 
@@ -106,7 +106,7 @@ class RelayConsumer:
 
     async def _admit(self, handle: Job) -> None:
         """Raises QueueUnavailable; the job then comes again."""
-        known = self._in_hand.get(handle.sequence)
+        known = self._in_hand.get(handle.stored)
         if known is not None:  # our heartbeats were lost for a while; the work goes on under the new name
             known.handle = handle
             return
@@ -117,7 +117,7 @@ class RelayConsumer:
             return
         work = Work(handle, job, self._routes.route(job.domain))
         if self._destinations.add(work.key, work):
-            self._in_hand[handle.sequence] = work
+            self._in_hand[handle.stored] = work
             return
         # Others must not wait behind a destination with more mail than it takes.
         wait = self._destinations.crowded_for(work.key) * (1 + self._random() / 4)
@@ -134,7 +134,7 @@ class RelayConsumer:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         work = self._tasks.pop(task)
-        self._in_hand.pop(work.handle.sequence, None)
+        self._in_hand.pop(work.handle.stored, None)
         self._destinations.done(work.key)
         self._room.set()
         self._begin()
@@ -195,7 +195,7 @@ class RelayConsumer:
         job = HeldJob(
             subject=handle.subject, payload=handle.payload, reason=reason.value, held_at_ms=int(self._clock() * 1000)
         )
-        name = f"relay-{handle.sequence}"
+        name = f"relay-{handle.sequence}-{int(handle.published_at * 1000)}"
         await self._queue.publish([Publication(held(reason.value, name), job.SerializeToString(), message_id=name)])
         metrics.HELD.labels(reason.value).inc()
         _log.error("job_held", subject=handle.subject, reason=reason.value, deliveries=handle.deliveries)
@@ -216,7 +216,7 @@ class RelayConsumer:
         with contextlib.suppress(QueueUnavailable):
             await self._consumer.close()  # first, or a pull that is still open gets back what we give back
         for work in list(self._destinations.take_waiting()):
-            self._in_hand.pop(work.handle.sequence, None)
+            self._in_hand.pop(work.handle.stored, None)
             await self._give_back(work, 0.0)
         await _settled(self._tasks, seconds)
         for task, work in list(self._tasks.items()):

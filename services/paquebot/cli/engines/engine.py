@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from typing import Protocol
 from paquebot.cli.engines.process import Command, ManagedProcess
 
 POLL_SECONDS = 0.02  # between two looks at an engine that is starting
+_STUCK_SECONDS = 5.0
 _PORT_GRACE_SECONDS = 3.0  # an engine that was told to end may hold its port a moment longer
 
 
@@ -58,6 +59,9 @@ class Engine(Protocol):
     async def probe(self) -> None:
         """Try the engine's real work once. Raises NotReadyYet, or EngineError when waiting is no use."""
 
+    async def stuck(self) -> str:
+        """What is wrong with the running engine that only a new start can mend; empty: nothing."""
+
 
 async def start_engine(engine: Engine, log_dir: Path | None, deadline_seconds: float = 60.0) -> ManagedProcess:
     """Prepare, start and wait until the engine does its work. Nothing is left running after an error.
@@ -92,6 +96,15 @@ async def wait_ready(engine: Engine, process: ManagedProcess, deadline_seconds: 
         text = f"{engine.name} was not ready after {deadline_seconds:g} s ({reason}); see {process.log}"
         raise EngineError(text) from None
     raise EngineError(f"{engine.name} ended at start: {process.last_words()} (see {process.log})")
+
+
+async def end_when_stuck(engine: Engine, process: ManagedProcess, say: Callable[[str], None]) -> None:
+    """While it runs, end it when only a new start can help; whoever keeps it running then starts it again."""
+    while process.running:
+        if why := await engine.stuck():
+            say(f"{engine.name} is ended, for only a new start can mend it: {why}")
+            await process.kill()
+        await asyncio.sleep(_STUCK_SECONDS)
 
 
 async def check_ports(claims: Sequence[PortClaim]) -> None:

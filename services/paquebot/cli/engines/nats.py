@@ -6,8 +6,11 @@ Data directory: `nats.conf` (written anew at each start), `jetstream/`.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import signal
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,11 @@ from paquebot.cli.engines.process import Command
 from paquebot.runtime.settings import Listen
 
 MAX_PAYLOAD = 8 * 1024 * 1024  # octets; a job is at most 512 KiB, the rest is room for operators' tools
+_MAX_FILE_STORE = 2**50
+"""More than any disk. By itself the server takes a share of what is free at its start: one that starts on a full disk
+would refuse everything for as long as it runs, also when there is room."""
 _TIMEOUT_SECONDS = 2.0
+_MAX_HEALTH = 2000
 
 
 @dataclass(slots=True, frozen=True)
@@ -75,7 +82,11 @@ class NatsEngine:
             "listen": str(Listen(self.host, self.ports_used.nats)),
             "http": str(Listen(self.monitor_host, self.ports_used.nats_monitor)),
             "max_payload": MAX_PAYLOAD,
-            "jetstream": {"store_dir": str(self.data_dir), "sync_interval": "always"},
+            "jetstream": {
+                "store_dir": str(self.data_dir),
+                "sync_interval": "always",
+                "max_file_store": _MAX_FILE_STORE,
+            },
             "authorization": {"users": [access.configuration() for access in self.accesses]},
         }
         return json.dumps(settings, indent=2) + "\n"
@@ -102,6 +113,21 @@ class NatsEngine:
             raise NotReadyYet(f"no connection: {fault!r}") from fault
         if "error" in answer:
             raise NotReadyYet(f"JetStream: {answer['error']}")
+
+    async def stuck(self) -> str:
+        """After one write that failed (a full disk) the server stores nothing more, room or not."""
+        return await asyncio.to_thread(self._write_error)
+
+    def _write_error(self) -> str:
+        try:
+            with urllib.request.urlopen(self.monitor_url + "/healthz", timeout=_TIMEOUT_SECONDS):  # noqa: S310
+                return ""
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read(_MAX_HEALTH).decode("utf-8", "replace")
+            return text if "write error" in text else ""
+        except (OSError, http.client.HTTPException):  # it is just starting, or ending
+            return ""
 
     @property
     def _configuration_file(self) -> Path:

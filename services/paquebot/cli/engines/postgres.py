@@ -127,6 +127,10 @@ class PostgresEngine:
         finally:
             await connection.close(timeout=_TIMEOUT_SECONDS)
 
+    async def stuck(self) -> str:
+        """It ends by itself when it cannot go on."""
+        return ""
+
     async def _initialise(self, programs: Path, credentials: Credentials) -> None:
         new = self.data_dir / "cluster.new"
         password_file = self.data_dir / "password.new"

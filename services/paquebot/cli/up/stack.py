@@ -8,7 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from paquebot.cli.engines.engine import Engine, EngineError, PortClaim, check_ports, start_engine, write_durably
+from paquebot.cli.engines.engine import (
+    Engine,
+    EngineError,
+    PortClaim,
+    check_ports,
+    end_when_stuck,
+    start_engine,
+    write_durably,
+)
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import Command, ManagedProcess
 from paquebot.cli.up.certificate import ensure_certificate
@@ -37,6 +45,7 @@ class Stack:
     step: Step
     say: Say
     supervisor: Supervisor = field(init=False)
+    _watching: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.supervisor = Supervisor(self.say)
@@ -60,6 +69,8 @@ class Stack:
     async def stop(self) -> None:
         """Services first, so that they drain into engines that still run."""
         await self.supervisor.stop(SERVICES, ("nats", "s3", "postgres"))
+        for watching in self._watching:
+            watching.cancel()
         for path in self.plan.s3.stray_sockets():
             path.unlink(missing_ok=True)
 
@@ -76,7 +87,11 @@ class Stack:
 
     async def _start_engine(self, engine: Engine) -> None:
         async def start() -> ManagedProcess:
-            return await start_engine(engine, self.plan.layout.logs)
+            process = await start_engine(engine, self.plan.layout.logs)
+            watching = asyncio.create_task(end_when_stuck(engine, process, self.say))
+            self._watching.add(watching)
+            watching.add_done_callback(self._watching.discard)
+            return process
 
         await self.supervisor.keep(engine.name, start)
         self.step(f"{engine.name} is ready")

@@ -1,0 +1,182 @@
+"""Doing it: each fault is done to the platform, lasts its time, and is healed when `do` returns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+import asyncpg
+
+from chaos.place import ENGINES, PROCESSES, Place
+from chaos.proxy import Way
+from chaos.schedule import Fault, Kind
+from chaos.target import Mood
+from paquebot.cli.engines.engine import EngineError
+from paquebot.janitor.recover import Recovered, recover
+from paquebot.janitor.stores import JanitorSettings, open_stores
+from paquebot.queue import QueueUnavailable
+from paquebot.runtime.settings import load
+
+_RESTART_SECONDS = 90.0
+
+
+async def do(place: Place, fault: Fault, chance: random.Random) -> str:
+    """Returns what there is to say about it, or nothing."""
+    return await _DOERS[fault.kind](place, fault, chance) or ""
+
+
+def family(pid: int) -> list[int]:
+    """A process and its descendants: PostgreSQL's are in sessions of their own."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(found for child in children for found in family(int(child)))]
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+async def _signal_and_wait(place: Place, names: Iterable[str], number: signal.Signals) -> None:
+    """Returns when each of them has been started again."""
+    before = {name: place.pid(name) for name in names}
+    _signal(before.values(), number)
+    async with asyncio.timeout(_RESTART_SECONDS):
+        while any(place.pid(name) == pid for name, pid in before.items()):
+            await asyncio.sleep(0.05)
+
+
+async def _kill(place: Place, fault: Fault, _: random.Random) -> None:
+    await _signal_and_wait(place, fault.target.split(" and "), signal.SIGKILL)
+
+
+async def _kill_all(place: Place, _: Fault, __: random.Random) -> None:
+    await _signal_and_wait(place, (*PROCESSES, *ENGINES), signal.SIGKILL)
+
+
+async def _end(place: Place, fault: Fault, _: random.Random) -> None:
+    await _signal_and_wait(place, (fault.target,), signal.SIGTERM)
+
+
+async def _kill_backend(place: Place, _: Fault, chance: random.Random) -> str:
+    connection = await asyncpg.connect(place.plan.postgres.dsn())
+    try:
+        rows = await connection.fetch(
+            "SELECT pid, usename FROM pg_stat_activity WHERE usename LIKE 'paquebot%' ORDER BY backend_start"
+        )
+    finally:
+        await connection.close()
+    if not rows:
+        return "there was none"
+    row = chance.choice(rows)
+    _signal((row["pid"],), signal.SIGKILL)
+    return f"of {row['usename']}"
+
+
+async def _freeze(place: Place, fault: Fault, _: random.Random) -> None:
+    pids = family(place.pid(fault.target))
+    _signal(pids, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(fault.seconds)
+    finally:
+        _signal(pids, signal.SIGCONT)
+
+
+async def _away(place: Place, fault: Fault, _: random.Random) -> None:
+    await place.stack.supervisor.pause(fault.target)
+    await asyncio.sleep(fault.seconds)
+    await place.stack.supervisor.resume(fault.target)
+
+
+async def _full_disk(place: Place, fault: Fault, _: random.Random) -> None:
+    place.resize(fault.target, full=True)
+    try:
+        await asyncio.sleep(fault.seconds)
+    finally:
+        place.resize(fault.target, full=False)
+
+
+async def _proxy(place: Place, fault: Fault, chance: random.Random) -> None:
+    proxy, way = place.proxies[fault.target], Way(fault.way)
+    await proxy.turn(way)
+    until = time.monotonic() + fault.seconds
+    while (left := until - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, chance.uniform(0.1, 0.8) if way is Way.CUT else left))
+        if way is Way.CUT:
+            proxy.cut()
+    await proxy.turn(Way.OPEN)
+
+
+async def _remote(place: Place, fault: Fault, _: random.Random) -> None:
+    place.target.mood = Mood(fault.way)
+    await asyncio.sleep(fault.seconds)
+    place.target.mood = Mood.FAIR
+
+
+async def _lose_stream(place: Place, fault: Fault, chance: random.Random) -> str:
+    """The store is lost while the server is away; `recover` then looks at all packs from before."""
+    supervisor = place.stack.supervisor
+    await supervisor.pause("nats")
+    lost_at = time.time()
+    store = place.plan.layout.data / "nats" / "jetstream"
+    note = ""
+    if fault.way == "corrupted":
+        note = _corrupt(store, chance)
+    else:
+        shutil.rmtree(store, ignore_errors=True)
+    try:
+        await supervisor.resume("nats")
+    except EngineError:
+        note += ", the server did not start with it: deleted"
+        shutil.rmtree(store, ignore_errors=True)
+        await supervisor.resume("nats")
+    found = await recover_lost(place, before=lost_at)
+    return f"{note}{'; ' if note else ''}recovered {found.messages} messages, {found.recipients} recipients"
+
+
+def _corrupt(store: Path, chance: random.Random) -> str:
+    """Octets changed, and the end cut off, of files in the store."""
+    files = sorted(path for path in store.rglob("*") if path.is_file() and path.stat().st_size)
+    hit = chance.sample(files, min(len(files), 3))
+    for path in hit:
+        data = bytearray(path.read_bytes())
+        for _ in range(8):
+            data[chance.randrange(len(data))] ^= 0xFF
+        path.write_bytes(bytes(data[: chance.randrange(len(data)) + 1]))
+    return "hit " + ", ".join(path.name for path in hit)
+
+
+async def recover_lost(place: Place, *, before: float) -> Recovered:
+    """`paquebot recover` for packs from before that time (Unix seconds)."""
+    async with open_stores(load(JanitorSettings, place.plan.client_environment())) as stores:
+        async with asyncio.timeout(_RESTART_SECONDS):
+            while True:
+                try:
+                    return await recover(stores, since=86400.0, settle=max(0.0, time.time() - before))
+                except QueueUnavailable:  # a server that just started
+                    await asyncio.sleep(0.5)
+
+
+_DOERS: dict[Kind, Callable[[Place, Fault, random.Random], Awaitable[str | None]]] = {
+    Kind.KILL: _kill,
+    Kind.KILL_TWO: _kill,
+    Kind.KILL_BACKEND: _kill_backend,
+    Kind.KILL_ALL: _kill_all,
+    Kind.END: _end,
+    Kind.FREEZE: _freeze,
+    Kind.AWAY: _away,
+    Kind.FULL_DISK: _full_disk,
+    Kind.PROXY: _proxy,
+    Kind.REMOTE: _remote,
+    Kind.LOSE_STREAM: _lose_stream,
+}

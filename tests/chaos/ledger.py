@@ -1,0 +1,119 @@
+"""What was sent and how each attempt ended: the sender's side of the promise.
+
+Every attempt has a number of its own, also the retry of an attempt that failed, so the mailboxes tell which attempts
+arrived, and the judgement needs no tolerance: 250 is once, refused is never, an ambiguous end is at most once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MARK = b"X-Chaos: "
+"""The field whose value is the attempt's number; it and all after it is what is compared with what arrived."""
+_NUMBER = re.compile(rb"^X-Chaos: (\S+)\r\n", re.MULTILINE)
+
+
+class End(enum.Enum):
+    """How an attempt ended, and so what may be in a mailbox."""
+
+    ACCEPTED = "accepted"  # 250: exactly once
+    REFUSED = "refused"  # 5yz: never
+    UNSENT = "unsent"  # it broke before the message's last octet: never
+    AMBIGUOUS = "ambiguous"  # 4yz to the whole message, or no reply: at most once (RFC 1047, RFC 5321 §4.5.4.1)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One message over one transaction."""
+
+    number: str
+    message: str
+    """The same for an attempt and its retries."""
+    reverse_path: str
+    digest: bytes
+    accounts: frozenset[str] = frozenset()
+    """Addresses of the accounts behind the recipients that got 250 to RCPT."""
+    remote: frozenset[str] = frozenset()
+    end: End = End.UNSENT
+    code: int = 0
+    at: float = 0.0
+    """When it ended, by the monotonic clock."""
+    submitted: bool = False
+
+
+def number_of(octets: bytes) -> str:
+    """The first attempt's number in a message; empty: none."""
+    found = _NUMBER.search(octets)
+    return found[1].decode() if found else ""
+
+
+def digest_of(octets: bytes) -> bytes:
+    """Of the numbered field and everything after it."""
+    return hashlib.sha256(octets[octets.index(MARK) :]).digest()
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All attempts, and sentences on what should never have happened. `changed` wakes at every news."""
+
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    ends: Counter[End] = field(default_factory=Counter)
+    replies: Counter[int] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+    seen: dict[str, float] = field(default_factory=dict)
+    """Numbers that a reader saw in a mailbox, and when first."""
+    taken: dict[str, float] = field(default_factory=dict)
+    """Numbers that the remote host took, and when first."""
+    in_order: list[Attempt] = field(default_factory=list)
+    """Those with 250, as they ended."""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ended(self, attempt: Attempt, end: End, code: int, at: float) -> None:
+        attempt.end, attempt.code, attempt.at = end, code, at
+        self.ends[end] += 1
+        if end is End.ACCEPTED:
+            self.in_order.append(attempt)
+        if code:
+            self.replies[code] += 1
+        self.tell()
+
+    def find(self, text: str) -> None:
+        """Note what should never have happened, once."""
+        if text not in self.findings:
+            self.findings.append(text)
+            self.tell()
+
+    def tell(self) -> None:
+        self._news.set()
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait for what the ledger will show; False: not within `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def flows_since(self, moment: float) -> str:
+        """What does not flow yet of what was begun after that moment; empty: all does."""
+        since: list[Attempt] = []
+        for attempt in reversed(self.in_order):
+            if attempt.at < moment:
+                break
+            since.append(attempt)
+        flows = {
+            "mx": any(not attempt.submitted for attempt in since),
+            "submission": any(attempt.submitted for attempt in since),
+            "delivery": any(attempt.number in self.seen for attempt in since),
+            "relay": any(attempt.number in self.taken for attempt in since),
+        }
+        return ", ".join(name for name, does in flows.items() if not does)

@@ -1,0 +1,97 @@
+"""Which fault comes when: pure, from the seed alone."""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chaos.place import ACK_WAIT, ENGINES, PROCESSES
+from chaos.proxy import Way
+from chaos.target import Mood
+
+
+class Kind(enum.Enum):
+    """A class of faults."""
+
+    KILL = "kill -9"
+    KILL_BACKEND = "kill -9 of a backend of"
+    KILL_TWO = "kill -9 at once of"
+    KILL_ALL = "kill -9 of everything"
+    END = "SIGTERM"
+    FREEZE = "SIGSTOP"
+    AWAY = "no"
+    FULL_DISK = "full disk of"
+    PROXY = "way to"
+    REMOTE = "remote host"
+    LOSE_STREAM = "JetStream store"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`seconds`: how long until it is healed; `way`: how, where a kind has several."""
+
+    kind: Kind
+    target: str = ""
+    seconds: float = 0.0
+    way: str = ""
+
+    def __str__(self) -> str:
+        words = [self.kind.value, self.target, self.way, f"{self.seconds:.1f} s" if self.seconds else ""]
+        return " ".join(word for word in words if word)
+
+
+_FROZEN = ("smtp_ingress", "recipient_validation", "delivery", "relay", "imap", *ENGINES)
+_DRAINED = ("smtp_ingress", "recipient_validation", "delivery", "relay_2", "imap")
+_WAYS = tuple(way for way in Way if way is not Way.OPEN)
+_MOODS = tuple(mood for mood in Mood if mood is not Mood.FAIR)
+
+
+def deck(chance: random.Random, *, disks: bool) -> list[Fault]:
+    """Every fault once, shuffled."""
+
+    def some(least: float, most: float) -> float:
+        return round(chance.uniform(least, most), 1)
+
+    faults = [Fault(Kind.KILL, name) for name in (*PROCESSES, *ENGINES)]
+    faults += [Fault(Kind.KILL_BACKEND, "postgres")] * 2
+    faults += [Fault(Kind.KILL_TWO, " and ".join(chance.sample((*PROCESSES, *ENGINES), 2))) for _ in range(3)]
+    faults += [Fault(Kind.KILL_ALL)] * 2
+    faults += [Fault(Kind.END, name) for name in _DRAINED]
+    faults += [Fault(Kind.FREEZE, name, some(ACK_WAIT + 2, ACK_WAIT + 6)) for name in _FROZEN]
+    faults += [Fault(Kind.AWAY, name, some(3, 8)) for name in ENGINES]
+    faults += [Fault(Kind.PROXY, name, some(3, 8), way.value) for name in ENGINES for way in _WAYS]
+    faults += [Fault(Kind.REMOTE, "", some(4, 8), mood.value) for mood in _MOODS]
+    faults += [Fault(Kind.LOSE_STREAM, "", 0.0, way) for way in ("deleted", "corrupted")]
+    if disks:
+        faults += [Fault(Kind.FULL_DISK, name, some(5, 9)) for name in ENGINES]
+    chance.shuffle(faults)
+    return faults
+
+
+def faults(seed: str, *, disks: bool) -> Iterator[tuple[float, Fault]]:
+    """(seconds of quiet before, fault), without end."""
+    number = 0
+    while True:
+        number += 1
+        chance = random.Random(f"{seed} faults {number}")
+        for fault in deck(chance, disks=disks):
+            yield round(chance.uniform(0.5, 3.0), 1), fault
+
+
+def short_form() -> list[tuple[float, Fault]]:
+    """One fault of each main class."""
+    return [
+        (0.5, fault)
+        for fault in (
+            Fault(Kind.KILL, "delivery"),
+            Fault(Kind.FREEZE, "relay", ACK_WAIT + 1),
+            Fault(Kind.KILL, "nats"),
+            Fault(Kind.PROXY, "s3", 2.0, Way.SILENT.value),
+            Fault(Kind.PROXY, "postgres", 2.0, Way.AWAY.value),
+            Fault(Kind.REMOTE, "", 3.0, Mood.KEEPS_AND_CUTS.value),
+            Fault(Kind.LOSE_STREAM, "", 0.0, "deleted"),
+            Fault(Kind.KILL_ALL),
+        )
+    ]

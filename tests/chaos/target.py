@@ -1,0 +1,115 @@
+"""The other side of the relay: hosts that hang, cut connections and refuse, and remember what they have taken."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from chaos.ledger import Ledger, digest_of, number_of
+from chaos.plans import GONE, OTHER, REMOTE
+from dns_server import DnsServer
+from remote_host import DROP, KEEP_THEN_DROP, SILENT, Answer, RemoteHost, Special, Taken
+
+EVERYDAY_LATER = 0.03
+"""The part of commands that get a 4yz on a good day."""
+STORM_LATER = 0.6
+
+
+class Mood(enum.Enum):
+    """How the host treats its clients."""
+
+    FAIR = "fair"
+    HANGS_AT_GREETING = "hangs at greeting"
+    HANGS_AT_RCPT = "hangs at rcpt"
+    HANGS_AFTER_MESSAGE = "hangs after message"  # not kept
+    CUTS_AFTER_DATA = "cuts after data"
+    CUTS_AFTER_MESSAGE = "cuts after message"  # not kept
+    KEEPS_AND_CUTS = "keeps and cuts"  # kept, and no reply: the relay must send it again
+    STORM = "4yz at random"
+    AWAY = "refuses connections"
+
+
+@dataclass
+class Target:
+    """One host for all remote domains. `arrivals` counts by (number, forward-path)."""
+
+    ledger: Ledger
+    chance: random.Random
+    mood: Mood = Mood.FAIR
+    arrivals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    host: RemoteHost = field(init=False)
+    dns: DnsServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        phases = ("CONNECT", "MAIL", "RCPT", "DATA", "MESSAGE")
+        answers: dict[str, Answer] = {phase: self._answer(phase) for phase in phases}
+        self.host = _Host(answers, self.take)
+        self.dns = DnsServer(dict.fromkeys((REMOTE, OTHER), "@ MX 10 mail\nmail A 127.0.0.1"))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Target]:
+        async with self.host, self.dns:
+            yield self
+
+    def take(self, taken: Taken) -> None:
+        """The host says 250 to a message."""
+        number = number_of(taken.data)
+        attempt = self.ledger.attempts.get(number)
+        if attempt is None:
+            self.ledger.find(f"the remote host got a message that nobody sent: {taken.mail} {taken.data[:600]!r}")
+            return
+        if digest_of(taken.data) != attempt.digest:
+            self.ledger.find(f"{number}: the remote host got other octets than were sent")
+        for command in taken.rcpt:
+            self.arrivals[number, _path(command)] += 1
+        self.ledger.taken.setdefault(number, time.monotonic())
+        self.ledger.tell()
+
+    def _answer(self, phase: str) -> Callable[[str], str | Special]:
+        def answer(line: str) -> str | Special:
+            return self._special(phase, line) or ""
+
+        return answer
+
+    def _special(self, phase: str, line: str) -> str | Special | None:
+        if phase == "RCPT" and _path(line).startswith(GONE):
+            return "550 5.1.1 Nobody of that name"
+        match self.mood, phase:
+            case (Mood.AWAY, "CONNECT") | (Mood.CUTS_AFTER_DATA, "DATA") | (Mood.CUTS_AFTER_MESSAGE, "MESSAGE"):
+                return DROP
+            case (
+                (Mood.HANGS_AT_GREETING, "CONNECT")
+                | (Mood.HANGS_AT_RCPT, "RCPT")
+                | (Mood.HANGS_AFTER_MESSAGE, "MESSAGE")
+            ):
+                return SILENT
+            case (Mood.KEEPS_AND_CUTS, "MESSAGE"):
+                return KEEP_THEN_DROP
+        later = STORM_LATER if self.mood is Mood.STORM else EVERYDAY_LATER
+        if phase != "CONNECT" and self.chance.random() < later:
+            return "451 4.3.0 Not now"
+        return None
+
+
+def _path(command: str) -> str:
+    """`RCPT TO:<path> ...` → path."""
+    return command.partition("<")[2].partition(">")[0]
+
+
+class _Host(RemoteHost):
+    """Hands each message on instead of keeping it."""
+
+    def __init__(self, on: dict[str, Answer], take: Callable[[Taken], None]) -> None:
+        super().__init__(on)
+        self._take = take
+
+    async def notify(self) -> None:
+        while self.messages:
+            self._take(self.messages.pop())
+        self.connections.clear()
+        await super().notify()
