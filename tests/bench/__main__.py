@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from bench import backlog, smtp_rows
+from bench import backlog, imap_rows, smtp_rows
 from bench.flood import source_program
 from bench.ours import Ours, ours_running
 from bench.peers import Peers, lacking, peers_running
@@ -35,7 +35,11 @@ async def _smtp(ours: Ours, theirs: Peers | None, options: argparse.Namespace, s
     return rows
 
 
-PARTS: dict[str, Measure] = {"smtp": _smtp}
+async def _imap(ours: Ours, theirs: Peers | None, _options: argparse.Namespace, _scratch: Path) -> list[Row]:
+    return await imap_rows.rows(ours, theirs, say=say)
+
+
+PARTS: dict[str, Measure] = {"smtp": _smtp, "imap": _imap}
 """In the order of the table."""
 
 

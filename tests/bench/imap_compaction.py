@@ -9,7 +9,7 @@ import resource
 import sys
 from dataclasses import dataclass
 
-from bench.imap_cpu import cpu_seconds
+from bench.processes import cpu_seconds_of
 from bench.ours import Ours
 
 
@@ -26,7 +26,7 @@ class Compaction:
 
 async def compact(ours: Ours) -> Compaction | str:
     """Compact all accounts, however young their mail. A sentence instead: this platform's janitor does not compact."""
-    used, engines = _children(), cpu_seconds(ours)
+    used, engines = _children(), cpu_seconds_of(ours)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "paquebot", "janitor", "--json", "--data", str(ours.platform.plan.layout.data)),
         stdout=asyncio.subprocess.PIPE,
@@ -43,7 +43,7 @@ async def compact(ours: Ours) -> Compaction | str:
         messages=said["compacted_messages"],
         octets=said["compacted_octets"],
         requests=said["compaction_requests"],
-        cpu_seconds=_children() - used + cpu_seconds(ours) - engines,
+        cpu_seconds=_children() - used + cpu_seconds_of(ours) - engines,
         wall_seconds=said["compaction_seconds"],
     )
 

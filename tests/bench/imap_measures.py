@@ -10,9 +10,9 @@ from functools import partial
 from bench import imap_delivery, imap_idle
 from bench.imap_accounts import empty_inbox
 from bench.imap_client import Login, log_in
-from bench.imap_cpu import cpu_seconds
 from bench.imap_load import MixedLoad
 from bench.imap_sync import Mailbox, Step, Synchronised
+from bench.processes import cpu_seconds_of
 from bench.rows import LOOPBACK, Side
 
 _MIXED = range(5)
@@ -71,9 +71,9 @@ async def mixed(side: Side, scale: Scale, samples: Samples) -> None:
     load = MixedLoad(logins(side, _MIXED), scale.clients, f"mixed{next(_labels)}")
     await load.fill()
     for key, rounds in (("imap_mixed", 1), ("imap_mixed_long", _LONG_ROUNDS)):
-        used = cpu_seconds(side)
+        used = cpu_seconds_of(side)
         result = await load.run(scale.seconds, rounds=rounds)
-        used = cpu_seconds(side) - used
+        used = cpu_seconds_of(side) - used
         total, findings = result.findings.total, result.findings
         samples.add(f"{key}_commands_per_second", result.per_second)
         samples.add(f"{key}_cpu_seconds_per_1000", used * 1000 / total)
@@ -123,7 +123,7 @@ class LargeMailboxes:
         total = count * len(accounts)
         self.samples.notes.append(f"{total} messages for {len(accounts)} accounts in {seconds:.0f} s")
         names = [imap_delivery.message_name(label, number) for number in range(count)]
-        self.boxes = [Mailbox(login, names, cpu=partial(cpu_seconds, self.side)) for login in accounts]
+        self.boxes = [Mailbox(login, names, cpu=partial(cpu_seconds_of, self.side)) for login in accounts]
 
     async def synchronise(self) -> None:
         """Each mailbox twice: nothing of it was read before the first time. Raises ServerFault."""

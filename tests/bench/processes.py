@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.rows import Side
+
 _TICK = os.sysconf("SC_CLK_TCK")
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 _ATTEMPTS = 50
@@ -34,6 +36,11 @@ def family(pid: int) -> list[int]:
 def cpu_seconds(roots: Mapping[str, int]) -> dict[str, float]:
     """So far, for each program. A process that ends just now could be missed, so look until nothing changed."""
     return {name: _cpu_of_family(pid) for name, pid in roots.items()}
+
+
+def cpu_seconds_of(side: Side) -> float:
+    """So far, of all programs of the side."""
+    return sum(cpu_seconds(side.roots()).values())
 
 
 def _cpu_of_family(root: int) -> float:

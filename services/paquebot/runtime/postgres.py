@@ -234,6 +234,8 @@ async def open_postgres(settings: PostgresSettings, application: str) -> Postgre
             "statement_timeout": str(int(settings.timeout * 1000)),
             "idle_in_transaction_session_timeout": str(int(settings.timeout * 1000)),
             "jit": "off",
+            # A plan made anew for each call costs more than most of our statements do.
+            "plan_cache_mode": "force_generic_plan",
         },
     )
     POOL_LIMIT.set(settings.pool_size)
