@@ -46,6 +46,7 @@ _WHOLE = ("e2e", "monitoring", "chaos", "attack", "drill", "bench", "cluster", "
 """Folders whose tests share what is dear to start, so one process runs them; the longest first."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """How the suite is cut when several processes run it (pytest-xdist): by file, or by folder."""
     here = Path(__file__).parent
