@@ -27,7 +27,7 @@ run: $(STAMP)  ## run the whole platform here (ARGS=--once: stop after the round
 
 JOBS ?= 3
 test: check  ## check the code, then run the whole suite (ARGS=... goes to pytest; JOBS=3 parts of it at once)
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(STAMP)  ## build, install and try everything on the cluster that KUBECONFIG names
 	@$(BIN)/python -m pytest -q -m cluster tests/cluster $(ARGS)

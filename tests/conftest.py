@@ -18,6 +18,8 @@ import pytest
 import urllib3
 import uvloop
 from nats.js import JetStreamContext
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from loopback import EngineSet, engine_set
 from paquebot.cli.engines.engine import Engine, start_engine
@@ -46,17 +48,28 @@ _WHOLE = ("e2e", "monitoring", "chaos", "attack", "drill", "bench", "cluster", "
 """Folders whose tests share what is dear to start, so one process runs them; the longest first."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """How the suite is cut when several processes run it (pytest-xdist): by file, or by folder."""
-    here = Path(__file__).parent
-    for item in items:
-        where = item.path.relative_to(here)
-        item.add_marker(pytest.mark.xdist_group(where.parts[0] if where.parts[0] in _WHOLE else str(where)))
-    items.sort(key=lambda item: _rank(item.path.relative_to(here).parts[0]))
+    """What several processes share out (pytest-xdist) in the order of `_WHOLE`."""
+    items.sort(key=lambda item: _rank(item.nodeid))
 
 
-def _rank(folder: str) -> int:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _Parts(config, log)
+
+
+class _Parts(LoadScopeScheduling):
+    """One process runs a folder of `_WHOLE`, and else a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _folder(nodeid) if _folder(nodeid) in _WHOLE else nodeid.partition("::")[0]
+
+
+def _folder(nodeid: str) -> str:
+    return nodeid.removeprefix("tests/").partition("/")[0]
+
+
+def _rank(nodeid: str) -> int:
+    folder = _folder(nodeid)
     return _WHOLE.index(folder) if folder in _WHOLE else len(_WHOLE)
 
 
