@@ -97,6 +97,26 @@ async def test_recover_queues_again_what_a_lost_stream_forgot(stores: Stores, sp
     assert await deliver(stores) == 2
 
 
+async def test_recover_gives_jobs_that_their_consumer_passed_over_new_numbers(stores: Stores, spool: Spool) -> None:
+    """As after a server that lost what it had not written: the consumer's own record is past a job in the stream."""
+    await spool.accept(envelope(accounts=[1]), RAW)  # of domain paquebot.test
+    await stores.queue.publish(
+        [Publication("deliver.ready.elsewhere", DeliverJob(domain="elsewhere").SerializeToString())]
+    )
+    narrow = Consumer(stores.queue, "delivery", "deliver.ready.elsewhere")
+    (other,) = await narrow.fetch(10, 1)
+    await other.ack()
+    await narrow.close()
+
+    assert await deliver(stores) == 0
+    assert len([job async for job in stream.jobs(stores.queue, DELIVER)]) == 1
+    assert (await recover(stores, since=WEEK, settle=0, dry_run=True)).passed_over == 1
+    result = await recover(stores, since=WEEK, settle=0)
+    assert (result.passed_over, result.messages) == (1, 0)
+    assert await deliver(stores) == 1
+    assert (await recover(stores, since=WEEK, settle=0)).passed_over == 0
+
+
 async def test_recover_leaves_what_is_still_on_its_way(stores: Stores, spool: Spool) -> None:
     await spool.accept(envelope(accounts=[1]), RAW)
     await stream.delete_stream(stores.queue)

@@ -1,6 +1,7 @@
 """`recover`: the bucket is enough (invariant 2). What recent packs hold and nobody delivered, relayed or queued is
 queued again."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -9,11 +10,14 @@ from paquebot.blobs.ulid import ulid_at, ulid_time_ms
 from paquebot.janitor.accounting import missing, packed, read_stream
 from paquebot.janitor.stores import Stores
 from paquebot.observability.log import Log
+from paquebot.queue import Publication
 from paquebot.queue.client import MAX_BATCH
-from paquebot.queue.stream import ensure_stream
+from paquebot.queue.stream import ensure_stream, move, passed_over
 from paquebot.spool.jobs import publications
 
 _log = Log("paquebot.recover")
+
+_ACKNOWLEDGED_SECONDS = 2.0  # in which a job that was acknowledged has left the stream
 
 SETTLE_SECONDS = 60.0
 """Younger packs may still be on their way from the bucket to the stream."""
@@ -27,6 +31,8 @@ class Recovered:
     messages: int = 0
     recipients: int = 0
     jobs: int = 0
+    passed_over: int = 0
+    """Jobs that were in the stream but that their consumer took for done; they are queued under new numbers."""
     unreadable: int = 0
     unreadable_jobs: int = 0
 
@@ -44,6 +50,7 @@ async def recover(stores: Stores, *, since: float, settle: float = SETTLE_SECOND
     infos = [info async for info in stores.blobs.list_packs(after=start)]
     queued = await read_stream(stores.queue)
     result = Recovered(unreadable_jobs=len(queued.unreadable))
+    result.passed_over = await _queue_passed_over(stores, dry_run=dry_run)
     for info in infos:
         if ulid_time_ms(info.pack) > now_ms - settle * 1000:
             continue
@@ -66,3 +73,15 @@ async def recover(stores: Stores, *, since: float, settle: float = SETTLE_SECOND
                 await stores.queue.publish(jobs[first : first + MAX_BATCH])
             _log.info("queued_again", pack=info.pack, messages=len(messages), jobs=len(jobs))
     return result
+
+
+async def _queue_passed_over(stores: Stores, *, dry_run: bool) -> int:
+    first = {stored.sequence: stored.published_at for stored in await passed_over(stores.queue)}
+    if not first:
+        return 0
+    await asyncio.sleep(_ACKNOWLEDGED_SECONDS)
+    again = [s for s in await passed_over(stores.queue) if first.get(s.sequence) == s.published_at]
+    for stored in () if dry_run else again:
+        await move(stores.queue, stored, Publication(stored.subject, stored.payload))
+        _log.info("queued_again", sequence=stored.sequence, subject=stored.subject)
+    return len(again)

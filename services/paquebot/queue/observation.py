@@ -79,7 +79,8 @@ async def observe_consumer(queue: Queue, name: str, subject: str) -> int:
     PENDING.labels(name).set(pending)
     UNACKNOWLEDGED.labels(name).set(info["num_ack_pending"])
     REDELIVERING.labels(name).set(info["num_redelivered"])
-    OLDEST.labels(name).set(await _oldest(queue, subject) if pending or info["num_ack_pending"] else 0)
+    # Asked of the stream, not of the consumer: a job that the consumer passed over is seen here alone.
+    OLDEST.labels(name).set(await _oldest(queue, subject))
     return pending
 
 

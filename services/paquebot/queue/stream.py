@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from paquebot.queue.client import NO_MESSAGE, Publication, Queue, QueueRefused
-from paquebot.queue.subjects import STREAM_SUBJECTS
+from paquebot.queue.subjects import DELIVER, RELAY, STREAM_SUBJECTS
 
 _DUPLICATE_WINDOW_SECONDS = 120
 _NAME_IN_USE = 10058  # stream name already in use with a different configuration
+_NO_CONSUMER = 10014
+_CONSUMED = {"delivery": DELIVER, "relay": RELAY}
 _NOT_DELETED = 10057  # there is no message to delete
 
 
@@ -123,6 +125,28 @@ async def delete(queue: Queue, sequence: int) -> bool:
             return False
         raise
     return True
+
+
+async def passed_over(queue: Queue) -> list[StoredJob]:
+    """Jobs that their consumer takes for done and that are still in the stream: nobody would ever get them.
+
+    A job that is just being acknowledged may be among them: look again. A server that lost what it had not written
+    (a full disk) numbers new jobs as it had numbered others, which the consumer has had. Raises QueueUnavailable.
+    """
+    found: list[StoredJob] = []
+    for consumer, subject in _CONSUMED.items():
+        try:
+            info = await queue.api(f"CONSUMER.INFO.{queue.settings.stream}.{consumer}")
+        except QueueRefused as error:
+            if error.code != _NO_CONSUMER:
+                raise
+            continue
+        floor = int(info["ack_floor"]["stream_seq"])
+        async for stored in jobs(queue, subject):
+            if stored.sequence > floor:
+                break
+            found.append(stored)
+    return found
 
 
 async def move(queue: Queue, stored: StoredJob, to: Publication) -> None:

@@ -33,7 +33,14 @@ _PUBLISH: dict[str, tuple[str, ...]] = {
     "relay": (*_consume("relay"), *_READY, "relay.later.*", *_HELD),
     "imap": _HINTS,
     "pop3": _HINTS,
-    "janitor": (f"{_API}STREAM.*.{_STREAM}", f"{_API}STREAM.MSG.*.{_STREAM}", *_READY, *_LATER, *_HELD),
+    "janitor": (
+        f"{_API}STREAM.*.{_STREAM}",
+        f"{_API}STREAM.MSG.*.{_STREAM}",
+        f"{_API}CONSUMER.INFO.{_STREAM}.*",
+        *_READY,
+        *_LATER,
+        *_HELD,
+    ),
     "migrate": (f"{_API}STREAM.*.{_STREAM}",),
 }
 _SUBSCRIBE: dict[str, tuple[str, ...]] = {"imap": _HINTS}
