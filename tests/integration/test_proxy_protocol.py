@@ -198,6 +198,17 @@ async def test_header_after_the_greeting_is_refused(smtp_stack: SmtpStack, heade
     assert _counted("untrusted") == before + 1
 
 
+@pytest.mark.parametrize("header", HEADERS, ids=["v1", "v2"])
+async def test_header_before_the_greeting_is_refused_as_a_header(smtp_stack: SmtpStack, header: bytes) -> None:
+    """However early it comes: whoever set up the proxy is to learn what is wrong."""
+    before = _counted("untrusted")
+    async with smtp_stack.serving(PAQUEBOT_SMTP_GREET_PAUSE="10s") as running:
+        answer = await _conversation(running.ports(Role.MX)[0], header)
+    assert [line[:3] for line in answer.splitlines()] == [b"220", b"554"]
+    assert answer.endswith(b"554 5.7.0 No PROXY header is accepted from here, closing\r\n")
+    assert _counted("untrusted") == before + 1
+
+
 async def test_second_header_is_the_clients_and_refused(smtp_stack: SmtpStack) -> None:
     async with smtp_stack.serving(**TRUSTED) as running:
         (port,) = running.ports(Role.SUBMISSION)

@@ -122,6 +122,10 @@ class Connection(SMTP):
         """Octets received and not yet taken."""
         return len(self._buffer)
 
+    def beginning(self, most: int) -> bytes:
+        """Up to so many octets received and not yet taken; they stay."""
+        return bytes(self._buffer[:most])
+
     async def line(self, maximum: int, seconds: float, *, idle: bool = False) -> bytes:
         """The next line with its LF; at most `maximum` octets. With `idle`, a drain ends the wait.
 

@@ -20,7 +20,7 @@ from paquebot.smtp_ingress.connection import Connection, Draining, Idle, OverLon
 from paquebot.smtp_ingress.metrics import Ending
 from paquebot.smtp_ingress.session import Role, Session, TlsInfo, Transaction
 from paquebot.smtp_ingress.settings import MessageLimits, SessionLimits, Timeouts
-from paquebot.wire.proxy import is_of_header
+from paquebot.wire.proxy import SIGNATURE, begins_header, is_of_header
 from paquebot.wire.sasl import MAX_RESPONSE
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import MAX_COMMAND, BadCommand, Command, Verb, parse_command
@@ -121,12 +121,17 @@ class Conversation:
     async def _begin(self) -> None:
         if self.connection.tls_object is not None:  # RFC 8314 §3.3
             self.note_tls()
-        pause = self.services.timeouts.greet_pause
-        if self.session.role is Role.MX:
-            # RFC 5321 §4.3.1: the client waits for the greeting; who does not is no mail server.
-            if self.connection.buffered or (pause and await self.connection.spoke_within(pause)):
-                raise HangUp(replies.EARLY_TALKER)
+        if self.session.role is Role.MX and await self._spoke_early():
+            raise HangUp(replies.EARLY_TALKER)
         self.connection.reply(replies.greeting(self.services.hostname))
+
+    async def _spoke_early(self) -> bool:
+        """RFC 5321 §4.3.1: the client waits for the greeting; who does not is no mail server. A proxy does not either:
+        that its header is refused is to be told, whenever it came."""
+        pause = self.services.timeouts.greet_pause
+        if not self.connection.buffered and not (pause and await self.connection.spoke_within(pause)):
+            return False
+        return not begins_header(self.connection.beginning(len(SIGNATURE)))
 
     async def _step(self) -> Reply | None:
         """Read one command and handle it."""

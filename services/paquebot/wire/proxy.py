@@ -70,6 +70,11 @@ def read_header(octets: bytes) -> Header | NeedMore | NoHeader:
     return NeedMore() if begun else NoHeader()
 
 
+def begins_header(octets: bytes) -> bool:
+    """Are these the first octets of a connection through a proxy?"""
+    return octets.startswith((_KEYWORD + b" ", SIGNATURE))
+
+
 def is_of_header(line: bytes) -> bool:
     """Does this line of a conversation show that a header came where none is read? No command is written so; in IMAP
     `PROXY` alone is a tag like any other. The third line of SIGNATURE is its first that is not empty."""
