@@ -204,7 +204,7 @@ async def test_header_before_the_greeting_is_refused_as_a_header(smtp_stack: Smt
     before = _counted("untrusted")
     async with smtp_stack.serving(PAQUEBOT_SMTP_GREET_PAUSE="10s") as running:
         answer = await _conversation(running.ports(Role.MX)[0], header)
-    assert [line[:3] for line in answer.splitlines()] == [b"220", b"554"]
+    assert answer.startswith(b"220 ")
     assert answer.endswith(b"554 5.7.0 No PROXY header is accepted from here, closing\r\n")
     assert _counted("untrusted") == before + 1
 
