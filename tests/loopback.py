@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import socket
 from dataclasses import dataclass, fields
@@ -14,13 +15,15 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Access, S3Engine
 
 # Below the kernel's usual range for outgoing connections (32768 and up), so that no connection takes one.
-_FIRST, _COUNT = 20_000, 12_000
-# Another start for each process, so that two test sessions at once seldom meet.
+# Processes that share a test session out (pytest-xdist) have ports of their own: what one has found free it binds later.
+_COUNT = 3_000
+_FIRST = 20_000 + _COUNT * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4)
+# Another start for each session, so that two at once seldom meet.
 _candidates = itertools.islice(itertools.cycle(range(_COUNT)), random.SystemRandom().randrange(_COUNT), None)
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on; no port twice in 12,000 calls."""
+    """A TCP port on 127.0.0.1 that nobody listens on; no port twice in 3,000 calls."""
     for candidate in itertools.islice(_candidates, _COUNT):
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,7 @@
 """Starts one local platform in order: engines, schemas, services; and ends it in the opposite order."""
 
 import asyncio
+import http.client
 import sys
 import urllib.error
 import urllib.request
@@ -159,5 +160,5 @@ def _unready(url: str) -> str:
     except urllib.error.HTTPError as error:
         with error:
             return error.read(500).decode("utf-8", "replace").strip().replace("\n", "; ") or str(error.code)
-    except (TimeoutError, OSError) as error:
-        return str(error)
+    except (TimeoutError, OSError, http.client.HTTPException) as error:
+        return str(error) or type(error).__name__
