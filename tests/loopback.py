@@ -15,7 +15,7 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Access, S3Engine
 
 # Below the kernel's usual range for outgoing connections (32768 and up), so that no connection takes one.
-# Processes that share a test session out (pytest-xdist) have ports of their own: what one has found free it binds later.
+# Processes that share a session out (pytest-xdist) have ports of their own: what one finds free it binds later.
 _COUNT = 3_000
 _FIRST = 20_000 + _COUNT * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4)
 # Another start for each session, so that two at once seldom meet.
