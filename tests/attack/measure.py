@@ -27,8 +27,8 @@ if __package__ in (None, ""):
 from platforms import PASSWORD, Platform, running
 
 from attack.attacks import ATTACKS, HOST, Attack, Ports, under
+from bench.processes import cpu_seconds, pss_mib
 
-_MIB = 2**20
 _DEADLINE_SECONDS = 30.0
 
 
@@ -126,22 +126,9 @@ def _name(tls: object) -> str | None:
 
 
 def _usage(pid: int) -> tuple[float, float]:
-    """Private and shared memory in MiB, and CPU seconds so far, of a process and its children."""
-    mib = cpu = 0.0
-    for member in _family(pid):
-        with contextlib.suppress(OSError):
-            rollup = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
-            mib += next(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) / 1024
-            cpu += sum(map(int, Path(f"/proc/{member}/stat").read_text().rpartition(") ")[2].split()[11:13])) / 100
-    return mib, cpu
-
-
-def _family(pid: int) -> list[int]:
-    found = [pid]
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in path.read_text().split():
-            found += _family(int(child))
-    return found
+    """Memory in MiB (PSS), and CPU seconds so far, of a service's processes."""
+    roots = {"service": pid}
+    return pss_mib(roots)["service"], cpu_seconds(roots)["service"]
 
 
 async def observed(platform: Platform, attack: Attack | None, seconds: float) -> Figures:
