@@ -10,6 +10,7 @@ from paquebot.directory.passwords import Hasher
 from paquebot.observability import metrics
 from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.settings import HashSettings
+from paquebot.runtime.memory import give_back
 
 HASH_SECONDS = metrics.histogram(
     "paquebot_recipient_validation_hash_seconds",
@@ -20,6 +21,7 @@ HASH_SECONDS = metrics.histogram(
 HASHES_WAITING = metrics.gauge("paquebot_recipient_validation_waiting_hashes", "Password hashes waiting or under way")
 
 T = TypeVar("T")
+_REST_SECONDS = 3.0
 
 
 class Hashing:
@@ -31,6 +33,7 @@ class Hashing:
         self._under_way = 0
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._hasher = Hasher(settings.parameters)
+        self._rest: asyncio.TimerHandle | None = None
 
     async def hash(self, password: str) -> str:
         """The hash of a prepared password."""
@@ -47,6 +50,8 @@ class Hashing:
         return self._hasher.outgrown(stored)
 
     def close(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: str, function: Callable[[], T]) -> T:
@@ -61,8 +66,16 @@ class Hashing:
     def _ended(self, future: asyncio.Future[T]) -> None:
         self._under_way -= 1
         HASHES_WAITING.dec()
+        if not self._under_way:
+            self._give_back_soon()
         if not future.cancelled():
             future.exception()  # seen, should the caller be gone
+
+    def _give_back_soon(self) -> None:
+        """A hash takes 19 MiB, which the next one finds ready; after a while without one the system gets them back."""
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = asyncio.get_running_loop().call_later(_REST_SECONDS, give_back)
 
 
 def _timed(work: str, function: Callable[[], T]) -> T:

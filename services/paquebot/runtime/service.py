@@ -25,6 +25,7 @@ from paquebot.observability import log, metrics, trace
 from paquebot.runtime.engines import ProcessSettings
 from paquebot.runtime.front import Front
 from paquebot.runtime.health import Health, HealthServer
+from paquebot.runtime.memory import keep_one_arena
 from paquebot.runtime.settings import Listen, SettingsError, load
 from paquebot.runtime.workers import Family
 
@@ -67,6 +68,7 @@ def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str,
         return _wrong_settings(name, error)
     process = settings.process
     log.set_up(name, level=process.log_level, addresses=process.log_addresses)
+    keep_one_arena()
     if process.workers == 1:
         return _process(name, settings, main, process.metrics_listen)
     work = partial(_worker, name, settings, main)
