@@ -20,21 +20,20 @@ from pathlib import Path
 
 import urllib3
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench_platform import usage  # noqa: E402
-
-from compaction_world import DAY, Scatterer, packs_of, uses  # noqa: E402
-from loopback import EngineSet, engine_set  # noqa: E402
-from paquebot.blobs import store as blob_store  # noqa: E402
-from paquebot.cli.engines.engine import start_engine  # noqa: E402
-from paquebot.janitor.compaction import compact  # noqa: E402
-from paquebot.janitor.stores import JanitorSettings, Stores, open_stores  # noqa: E402
-from paquebot.queue.stream import ensure_stream  # noqa: E402
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings  # noqa: E402
-from paquebot.runtime.migrations import migrate  # noqa: E402
-from paquebot.runtime.settings import Secret  # noqa: E402
-from paquebot.v1.mail_pb2 import BlobRef  # noqa: E402
+from bench.processes import cpu_seconds
+from compaction_world import DAY, Scatterer, packs_of, uses
+from loopback import EngineSet, engine_set
+from paquebot.blobs import store as blob_store
+from paquebot.cli.engines.engine import start_engine
+from paquebot.janitor.compaction import compact
+from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
+from paquebot.queue.stream import ensure_stream
+from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.migrations import migrate
+from paquebot.runtime.settings import Secret
+from paquebot.v1.mail_pb2 import BlobRef
 
 ENGINES = ("s3", "postgres")
 
@@ -91,12 +90,12 @@ def _counted() -> tuple[int, int, int]:
 @contextmanager
 def measured(pids: dict[str, int]) -> Iterator[Cost]:
     cost = Cost()
-    before, used = _counted(), {name: usage(pids[name]).cpu_seconds for name in ENGINES}
+    before, used = _counted(), cpu_seconds({name: pids[name] for name in ENGINES})
     start, cpu = time.perf_counter(), time.process_time()
     yield cost
     cost.seconds = time.perf_counter() - start
     cost.cpu = {"janitor": time.process_time() - cpu}
-    cost.cpu |= {name: usage(pids[name]).cpu_seconds - used[name] for name in ENGINES}
+    cost.cpu |= {name: seconds - used[name] for name, seconds in cpu_seconds({n: pids[n] for n in ENGINES}).items()}
     cost.requests, cost.read, cost.written = (now - then for now, then in zip(_counted(), before, strict=True))
 
 

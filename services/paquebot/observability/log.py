@@ -116,15 +116,11 @@ class _JsonFormatter(logging.Formatter):
 class _LinesFormatter(_JsonFormatter):
     """Also several lines of one record, which differ in their fields alone: what they share is written once."""
 
-    def __init__(self, service: str) -> None:
-        super().__init__(service)
-        self._encode_fields = json.JSONEncoder(default=_written).encode
-
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         start = line[:-1] + ", "
         lines = [
-            start + self._encode_fields(_with_string_keys(fields))[1:] if fields else line
+            start + self._encode(_with_string_keys(fields))[1:] if fields else line
             for fields in getattr(record, _EACH, ())
         ]
         return "\n".join(lines) if lines else line

@@ -17,10 +17,6 @@ _FOREIGN = {"process_start_time_seconds": Across.MIN, "process_max_fds": Across.
 """Gauges of the Prometheus library's own."""
 
 
-class Silent(Exception):
-    """A worker gave no answer in time."""
-
-
 @dataclass(frozen=True, slots=True)
 class Front:
     """`workers`: the addresses of the UNIX sockets on which they tell their health. See `health.Truth`."""
