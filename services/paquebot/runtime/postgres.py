@@ -132,6 +132,8 @@ class Postgres:
         With `snapshot` it is read-only and all its statements see one state of the database.
         """
         async with self.connection(call) as connection:
+            if snapshot:  # as its first statement ever, a new session sometimes refuses to choose an isolation level
+                await connection.execute("SELECT")
             isolation = "repeatable_read" if snapshot else None
             async with connection.transaction(isolation=isolation, readonly=snapshot):
                 yield connection
