@@ -1,56 +1,27 @@
-"""The command `paquebot`: the platform on one machine, its services one by one, and the operator's tools."""
+"""The entry point of the script `paquebot`.
+
+A service that is to run is run from here, without the command line's own modules: a quarter of its memory would be
+theirs (docs/performance.md). Everything else is `cli.app`.
+"""
 
 import os
 import signal
 import sys
 from typing import NoReturn
 
-import typer
-
-from paquebot import __version__
-from paquebot.cli.account import account_app
-from paquebot.cli.alias import alias_app
-from paquebot.cli.demo import demo_command
-from paquebot.cli.domain import domain_app
-from paquebot.cli.engine import engine_app
-from paquebot.cli.queue import queue_app
-from paquebot.cli.roundtrip import roundtrip_command
-from paquebot.cli.services import add_services
-from paquebot.cli.up.command import up
-from paquebot.cli.upkeep import add_upkeep
-
-app = typer.Typer(
-    name="paquebot",
-    help="A mail platform of separate services: SMTP in, validation, relay, delivery, IMAP and POP3.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="print the version and end")) -> None:
-    if version:
-        typer.echo(f"paquebot {__version__}")
-        raise typer.Exit
-
-
-app.command()(up)
-for name, part in (("domain", domain_app), ("account", account_app), ("alias", alias_app), ("queue", queue_app)):
-    app.add_typer(part, name=name, rich_help_panel="Administration")
-app.add_typer(engine_app, name="engine", rich_help_panel="Evaluation")
-app.command("demo", rich_help_panel="Evaluation")(demo_command)
-add_upkeep(app)
-app.command("roundtrip", rich_help_panel="Upkeep")(roundtrip_command)
-add_services(app)
+from paquebot.cli.services import by_command, run_service
 
 
 def main() -> None:
-    """The entry point of the script `paquebot`."""
+    """Run what the arguments say."""
     if os.getpid() == 1:
         # The first process of a container gets no signal that it does not ask for. Services ask by themselves, later.
         signal.signal(signal.SIGTERM, _end)
+    service = by_command(sys.argv[1:])
+    if service is not None:
+        sys.exit(run_service(service))
+    from paquebot.cli.app import app  # here, so that a service has none of it
+
     app()
 
 

@@ -1,25 +1,27 @@
-"""One command for each service: `paquebot smtp-ingress` runs that process, configured by PAQUEBOT_* alone."""
+"""The services as processes: where each lives, and how one is run, configured by PAQUEBOT_* alone.
+
+A running service has imported what is named here and nothing else of the command line.
+"""
 
 import importlib
-import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import typer
-from rich.console import Console
-from rich.table import Table
+from types import ModuleType
 
 from paquebot.runtime.service import run
-from paquebot.runtime.settings import describe
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceCommand:
-    """Where a service lives: imported only when it is run, so that `paquebot --help` stays quick."""
+    """Where a service lives: imported only when it is run."""
 
     name: str
     settings: str
     summary: str
+
+    @property
+    def command(self) -> str:
+        return self.name.replace("_", "-")
 
 
 SERVICES = (
@@ -32,32 +34,21 @@ SERVICES = (
 )
 
 
-def add_services(app: typer.Typer) -> None:
-    """Add a command for each service."""
-    for service in SERVICES:
-        app.command(
-            service.name.replace("_", "-"),
-            help=f"Run the service {service.name}: {service.summary}.",
-            rich_help_panel="Services",
-        )(_command(service))
+def by_command(arguments: Sequence[str]) -> ServiceCommand | None:
+    """The service that these arguments run; None when they ask for anything else, were it a service's help."""
+    return next((service for service in SERVICES if [service.command] == list(arguments)), None)
 
 
-def _command(service: ServiceCommand) -> Callable[[bool], None]:
-    def command(settings: bool = typer.Option(False, "--settings", help="list the settings and end")) -> None:
-        module = importlib.import_module(f"paquebot.{service.name}.service")
-        settings_class = getattr(module, service.settings)
-        if settings:
-            _print_settings(settings_class)
-            return
-        sys.exit(run(service.name, settings_class, module.main))
-
-    return command
+def settings_class(service: ServiceCommand) -> type:
+    """What its PAQUEBOT_* are read into."""
+    found: type = getattr(_module(service), service.settings)
+    return found
 
 
-def _print_settings(settings_class: type) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("variable", "default", "meaning"):
-        table.add_column(column, overflow="fold")
-    for row in describe(settings_class):
-        table.add_row(*row)
-    Console(highlight=False).print(table)
+def run_service(service: ServiceCommand) -> int:
+    """Run the process to its end; returns the exit code."""
+    return run(service.name, settings_class(service), _module(service).main)
+
+
+def _module(service: ServiceCommand) -> ModuleType:
+    return importlib.import_module(f"paquebot.{service.name}.service")

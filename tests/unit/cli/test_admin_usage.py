@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from paquebot.cli.app import app
 from paquebot.cli.connection import client_environment
-from paquebot.cli.main import app
 from paquebot.cli.presentation import iso_time, octets_text, quota_octets
 from paquebot.runtime.settings import SettingsError
 

@@ -1,0 +1,41 @@
+"""The command `paquebot`: the platform on one machine, its services one by one, and the operator's tools."""
+
+import typer
+
+from paquebot import __version__
+from paquebot.cli.account import account_app
+from paquebot.cli.alias import alias_app
+from paquebot.cli.demo import demo_command
+from paquebot.cli.domain import domain_app
+from paquebot.cli.engine import engine_app
+from paquebot.cli.queue import queue_app
+from paquebot.cli.roundtrip import roundtrip_command
+from paquebot.cli.service_commands import add_services
+from paquebot.cli.up.command import up
+from paquebot.cli.upkeep import add_upkeep
+
+app = typer.Typer(
+    name="paquebot",
+    help="A mail platform of separate services: SMTP in, validation, relay, delivery, IMAP and POP3.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="print the version and end")) -> None:
+    if version:
+        typer.echo(f"paquebot {__version__}")
+        raise typer.Exit
+
+
+app.command()(up)
+for name, part in (("domain", domain_app), ("account", account_app), ("alias", alias_app), ("queue", queue_app)):
+    app.add_typer(part, name=name, rich_help_panel="Administration")
+app.add_typer(engine_app, name="engine", rich_help_panel="Evaluation")
+app.command("demo", rich_help_panel="Evaluation")(demo_command)
+add_upkeep(app)
+app.command("roundtrip", rich_help_panel="Upkeep")(roundtrip_command)
+add_services(app)
