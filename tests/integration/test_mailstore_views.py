@@ -8,8 +8,8 @@ import datetime
 import pytest
 
 from mailstore_fixtures import WHEN, delivery, new_message
-from paquebot.mailstore import Flag, FlagOp, FlagRows, Mailstore
-from paquebot.mailstore.errors import NoSuchMailbox, TooManyKeywords
+from paquebot.mailstore import Flag, FlagOp, FlagRows, Mailstore, RecentRange
+from paquebot.mailstore.errors import NoSuchAccount, NoSuchMailbox, TooManyKeywords
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.postgres import Postgres
 
@@ -48,6 +48,47 @@ async def test_snapshot(mailstore: Mailstore) -> None:
         await mailstore.snapshot(A, 99)
     with pytest.raises(NoSuchMailbox):
         await mailstore.snapshot_of(A, "nowhere")
+
+
+async def test_append_claims_what_is_recent_for_the_session_that_asks(mailstore: Mailstore) -> None:
+    await fill(mailstore, Flag(0), Flag(0))
+    appended = await mailstore.append(A, INBOX_ID, [new_message(), new_message()], quota_octets=0, claim=True)
+    assert (list(appended.uids), appended.claimed) == ([3, 4], RecentRange(1, 5))
+    inbox = await mailstore.find_mailbox(A, "INBOX")
+    assert (inbox.recent, inbox.recent_from) == (0, 5)
+    assert (await mailstore.append(A, INBOX_ID, [new_message()], quota_octets=0)).claimed is None
+    assert (await mailstore.find_mailbox(A, "INBOX")).recent == 1
+    assert await mailstore.claim_recent(A, INBOX_ID) == RecentRange(5, 6)
+
+
+async def test_keywords_keep_the_mailbox_spelling_whoever_brings_them(mailstore: Mailstore) -> None:
+    await fill(mailstore, Flag(0))
+    await mailstore.append(A, INBOX_ID, [new_message(keywords=("Work",))], quota_octets=0)
+    await mailstore.append(A, INBOX_ID, [new_message(keywords=("WORK", "new"))], quota_octets=0)
+    for words in (("work",), ("Work", "work")):
+        await mailstore.store_flags(A, INBOX_ID, [1], ADD, keywords=words)
+    rows = (await mailstore.snapshot(A, INBOX_ID)).rows
+    assert rows.keywords == {1: ("Work",), 2: ("Work",), 3: ("Work", "new")}
+    same = await mailstore.store_flags(A, INBOX_ID, [3], REPLACE, keywords=("new", "Work"))
+    assert same.changed == ()  # the order of keywords means nothing
+    removed = await mailstore.store_flags(A, INBOX_ID, [1, 3], REMOVE, keywords=("WORK", "unknown"))
+    assert (removed.changed, removed.rows.keywords) == ((1, 3), {3: ("new",)})
+
+
+async def test_what_is_not_there_cannot_be_changed(mailstore: Mailstore) -> None:
+    await fill(mailstore, Flag.DELETED)
+    for change in (
+        mailstore.store_flags(A, 99, [1], ADD, flags=Flag.SEEN),
+        mailstore.expunge(A, 99),
+        mailstore.remove(A, 99, [1]),
+        mailstore.append(A, 99, [new_message()], quota_octets=0),
+    ):
+        with pytest.raises(NoSuchMailbox):
+            await change
+    await mailstore.delete_account(A)
+    for change in (mailstore.expunge(A, INBOX_ID), mailstore.append(A, INBOX_ID, [new_message()], quota_octets=0)):
+        with pytest.raises(NoSuchAccount):
+            await change
 
 
 async def test_changes_tell_what_happened_after(mailstore: Mailstore) -> None:

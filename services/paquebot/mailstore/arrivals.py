@@ -1,13 +1,10 @@
-"""Messages that get their place in a mailbox: the one statement that allocates their UIDs, and append."""
+"""Messages that are delivered and get their places in mailboxes: the one statement that allocates their UIDs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.mailstore import keywords
-from paquebot.mailstore.errors import OverQuota
-from paquebot.mailstore.locks import LockedAccount, lock_account, lock_mailbox
-from paquebot.mailstore.types import Appended, Limits, NewMessage
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.mailstore.types import NewMessage
+from paquebot.runtime.postgres import Connection
 
 _PLACED = """
     WITH incoming AS (
@@ -64,8 +61,7 @@ _RECORD = """
         SELECT account_id, queue_id, now(), false FROM incoming
     )
 """
-APPEND = _PLACED + _INSERT
-DELIVER = _PLACED + _RECORD + _INSERT
+_DELIVER = _PLACED + _RECORD + _INSERT
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,59 +102,12 @@ class Placed:
     mod_seq: int
 
 
-async def insert(connection: Connection, sql: str, arrivals: Sequence[Arrival]) -> list[Placed]:
+async def insert(connection: Connection, arrivals: Sequence[Arrival]) -> list[Placed]:
     """Insert under the accounts' locks; the answer is in the order of `arrivals`."""
     columns = zip(*(arrival.columns() for arrival in arrivals), strict=True)
-    inserted = await connection.fetch(sql, *map(list, columns))
+    inserted = await connection.fetch(_DELIVER, *map(list, columns))
     mailboxes: dict[tuple[int, int], list[Placed]] = {}
     for row in sorted(inserted, key=lambda row: int(row["uid"])):
         key = row["account_id"], row["mailbox_id"]
         mailboxes.setdefault(key, []).append(Placed(row["uid"], row["mod_seq"]))
     return [mailboxes[arrival.account_id, arrival.mailbox_id][arrival.place] for arrival in arrivals]
-
-
-async def append(
-    postgres: Postgres,
-    limits: Limits,
-    account_id: int,
-    mailbox_id: int,
-    messages: Sequence[NewMessage],
-    quota_octets: int,
-) -> Appended:
-    async def work(connection: Connection) -> Appended:
-        account = await lock_account(connection, account_id)
-        need_quota(account, sum(message.size for message in messages), quota_octets)
-        mailbox = await lock_mailbox(connection, account_id, mailbox_id)
-        mailbox.need_selectable()
-        mailbox.need_uids(len(messages))
-        if not messages:
-            return Appended(mailbox.uid_validity, (), mailbox.highest_mod_seq)
-        words = dict.fromkeys(word for message in messages for word in message.keywords)
-        spelled = await keywords.spell(connection, mailbox, words.keys(), limits)
-        placed = await insert(connection, APPEND, list(_appends(account_id, mailbox_id, messages, spelled)))
-        return Appended(mailbox.uid_validity, tuple(at.uid for at in placed), placed[0].mod_seq)
-
-    return await postgres.run("append", work)
-
-
-def _appends(
-    account_id: int, mailbox_id: int, messages: Sequence[NewMessage], spelled: keywords.Spelling
-) -> Iterator[Arrival]:
-    for place, message in enumerate(messages):
-        respelled = NewMessage(
-            email_id=message.email_id,
-            blob=message.blob,
-            summary=message.summary,
-            thread_key=message.thread_key,
-            internal_date=message.internal_date,
-            flags=message.flags,
-            keywords=spelled(message.keywords),
-            prefix=message.prefix,
-        )
-        yield Arrival(account_id, mailbox_id, place, respelled)
-
-
-def need_quota(account: LockedAccount, asked: int, quota_octets: int) -> None:
-    """Raises OverQuota unless `asked` more octets fit into the limit (0: none)."""
-    if quota_octets and account.octets + asked > quota_octets:
-        raise OverQuota(quota_octets, account.octets, asked)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paquebot.mailstore import keywords
-from paquebot.mailstore.arrivals import need_quota
+from paquebot.mailstore.append import need_quota
 from paquebot.mailstore.locks import LockedMailbox, lock_account, lock_mailboxes
 from paquebot.mailstore.types import Copied, Limits
 from paquebot.runtime.postgres import Connection, Postgres

@@ -12,7 +12,7 @@ trip, and what it leaves alone is decided here.
 from collections.abc import Iterator, Mapping, Sequence
 
 from paquebot.mailstore.accounts import add_accounts
-from paquebot.mailstore.arrivals import DELIVER, Arrival, insert
+from paquebot.mailstore.arrivals import Arrival, insert
 from paquebot.mailstore.delivery_at_once import deliver_at_once
 from paquebot.mailstore.locks import LockedAccount, lock_accounts
 from paquebot.mailstore.names import INBOX_ID
@@ -40,7 +40,7 @@ async def _deliver(connection: Connection, deliveries: Sequence[Delivery], refus
     if refuse_over_quota:
         await _record_refusals(connection, deliveries, results)
     arrivals = list(_arrivals(deliveries, results, mailboxes))
-    placed = await insert(connection, DELIVER, arrivals) if arrivals else []
+    placed = await insert(connection, arrivals) if arrivals else []
     outcomes = (
         Outcome(DeliveryResult.DELIVERED, arrival.mailbox_id, at.uid, at.mod_seq)
         for arrival, at in zip(arrivals, placed, strict=True)

@@ -16,7 +16,7 @@ from datetime import datetime
 
 from paquebot.mailstore import (
     accounts,
-    arrivals,
+    append,
     checks,
     compaction,
     copies,
@@ -188,13 +188,22 @@ class Mailstore:
         return await delivery.delivered(self._postgres, keys)
 
     async def append(
-        self, account_id: int, mailbox_id: int, messages: Sequence[NewMessage], *, quota_octets: int
+        self,
+        account_id: int,
+        mailbox_id: int,
+        messages: Sequence[NewMessage],
+        *,
+        quota_octets: int,
+        claim: bool = False,
     ) -> Appended:
         """Put messages into one mailbox, all or none (RFC 3501 §6.3.11, RFC 3502).
 
-        Raises NoSuchMailbox, NotSelectable, OverQuota, TooManyKeywords, MailboxFull.
+        With `claim` the calling session, which has the mailbox selected, takes the recent messages, as by
+        `claim_recent`. Raises NoSuchMailbox, NotSelectable, OverQuota, TooManyKeywords, MailboxFull.
         """
-        return await arrivals.append(self._postgres, self._limits, account_id, mailbox_id, messages, quota_octets)
+        return await append.append(
+            self._postgres, self._limits, account_id, mailbox_id, messages, quota_octets=quota_octets, claim=claim
+        )
 
     async def copy(
         self, account_id: int, source_id: int, uids: Sequence[int], target_id: int, *, quota_octets: int
@@ -227,7 +236,7 @@ class Mailstore:
 
         A message that has the flags already keeps its mod_seq. Raises NoSuchMailbox, TooManyKeywords.
         """
-        change = flag_changes.FlagChange(op, flags, tuple(keywords), unchanged_since)
+        change = flag_changes.FlagChange(op, flags, tuple(dict.fromkeys(keywords)), unchanged_since)
         return await flag_changes.store_flags(self._postgres, self._limits, account_id, mailbox_id, uids, change)
 
     async def expunge(self, account_id: int, mailbox_id: int, uids: Sequence[int] | None = None) -> Expunged:

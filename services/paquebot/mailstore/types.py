@@ -229,6 +229,8 @@ class Appended:
     uid_validity: int
     uids: Sequence[int]
     mod_seq: int
+    claimed: RecentRange | None = None
+    """What is \\Recent for the caller's session alone, when it claimed that."""
 
 
 @dataclass(frozen=True, slots=True)

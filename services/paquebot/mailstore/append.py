@@ -1,0 +1,82 @@
+"""APPEND: messages that a client puts into a mailbox of its account (RFC 3501 §6.3.11, RFC 3502)."""
+
+from collections.abc import Sequence
+
+from paquebot.mailstore import keywords
+from paquebot.mailstore.errors import OverQuota
+from paquebot.mailstore.locks import LockedAccount, lock_account, lock_mailbox
+from paquebot.mailstore.types import Appended, Limits, NewMessage, RecentRange
+from paquebot.runtime.postgres import Connection, Postgres
+
+_NO_LIMIT = 2**62
+
+# Migration changes_in_one_call.
+_APPEND = """
+    SELECT uid_validity, first_uid, mod_seq, recent_from FROM mailstore.append_messages(
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+"""
+
+
+async def append(
+    postgres: Postgres,
+    limits: Limits,
+    account_id: int,
+    mailbox_id: int,
+    messages: Sequence[NewMessage],
+    *,
+    quota_octets: int,
+    claim: bool,
+) -> Appended:
+    place = account_id, mailbox_id, quota_octets or _NO_LIMIT, claim
+    words = dict.fromkeys(word for message in messages for word in message.keywords)
+
+    async def at_once(connection: Connection) -> Appended | None:
+        return await _append(connection, place, messages, keywords.Spelling(words))
+
+    async def step_by_step(connection: Connection) -> Appended | None:
+        account = await lock_account(connection, account_id)
+        need_quota(account, sum(message.size for message in messages), quota_octets)
+        mailbox = await lock_mailbox(connection, account_id, mailbox_id)
+        mailbox.need_selectable()
+        mailbox.need_uids(len(messages))
+        if not messages:
+            return Appended(mailbox.uid_validity, (), mailbox.highest_mod_seq)
+        return await _append(connection, place, messages, await keywords.spell(connection, mailbox, words, limits))
+
+    appended = await postgres.run_statement("append", at_once) if messages else None
+    appended = appended or await postgres.run("append", step_by_step)
+    assert appended is not None  # every keyword is spelled as the locked mailbox knows it, and there is room
+    return appended
+
+
+async def _append(
+    connection: Connection,
+    place: tuple[int, int, int, bool],
+    messages: Sequence[NewMessage],
+    spelling: keywords.Spelling,
+) -> Appended | None:
+    """None: not done; something is to be refused, or the mailbox spells a keyword in another way or not yet."""
+    columns = zip(*(_columns(message, spelling) for message in messages), strict=True)
+    row = await connection.fetchrow(_APPEND, *place, spelling.known(), *columns)
+    if row is None:
+        return None
+    first, mod_seq, recent_from = row["first_uid"], row["mod_seq"], row["recent_from"]
+    uids = range(first, first + len(messages))
+    claimed = RecentRange(recent_from, uids.stop) if recent_from is not None else None
+    return Appended(row["uid_validity"], uids, mod_seq, claimed)
+
+
+def _columns(message: NewMessage, spelling: keywords.Spelling) -> tuple[object, ...]:
+    blob = message.blob
+    return (
+        *(message.email_id, message.size, message.internal_date),
+        *(int(message.flags), " ".join(spelling(message.keywords))),
+        *(blob.pack, blob.offset, blob.length, blob.size, blob.compression, blob.encryption),
+        *(message.thread_key, message.prefix, message.summary),
+    )
+
+
+def need_quota(account: LockedAccount, asked: int, quota_octets: int) -> None:
+    """Raises OverQuota unless `asked` more octets fit into the limit (0: none)."""
+    if quota_octets and account.octets + asked > quota_octets:
+        raise OverQuota(quota_octets, account.octets, asked)
