@@ -299,14 +299,24 @@ async def test_cache_stays_within_its_bound(imap_stack: ImapStack) -> None:
     await blobs.close()
 
 
+def _looks() -> float:
+    """Looks of idling sessions so far."""
+    sources = [value("paquebot_imap_refreshes_total", source=source) for source in ("hinted", "shared")]
+    return sum(count or 0.0 for count in sources)
+
+
 async def test_sessions_that_idle_share_one_query(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     async with imap_stack.serving() as server, contextlib.AsyncExitStack() as opened:
         clients = [await opened.enter_async_context(connected(server.port("imaps"), reader)) for _ in range(12)]
+        looked = _looks()
         for client in clients:
             await client.ok("SELECT INBOX")
             await client.say(b"i IDLE\r\n")
             assert await client.line() == b"+ idling\r\n"
+        async with asyncio.timeout(10):  # each looks once when it begins
+            while _looks() < looked + 12:
+                await asyncio.sleep(0)
         await imap_stack.deliver(reader, message(1))
         before = calls("postgres", "changes")
         for client in clients:

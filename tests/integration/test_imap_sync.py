@@ -18,6 +18,7 @@ from dialogues.dialogue import client_tls
 from imap_wire import WireClient, connected
 from imap_world import PASSWORD, ImapStack, Reader
 from loopback import free_port
+from paquebot.imap.metrics import REFRESHED, Refresh
 
 START = """
 import sys
@@ -178,6 +179,51 @@ async def test_mirrors_converge_after_random_changes(imap_stack: ImapStack, seed
             for mirror in mirrors:
                 assert mirror.flags == truth
     assert await imap_stack.mailstore.check(reader.account_id) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_sessions_of_one_process_learn_of_each_other_without_asking(imap_stack: ImapStack, seed: int) -> None:
+    """No NOOP, whose look would find everything: what the sessions told each other must be all that happened."""
+    chance = random.Random(seed)
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, *map(message, range(10)))
+    before = REFRESHED[Refresh.REMEMBERED]._value.get()
+    async with imap_stack.serving() as server, contextlib.AsyncExitStack() as opened:
+        ports = [server.port("imaps")] * 3
+        mirrors = [Mirror(await opened.enter_async_context(connected(port, reader))) for port in ports]
+        for mirror in mirrors:
+            await mirror.run("SELECT INBOX")
+            await mirror.run("FETCH 1:* FLAGS")
+        await asyncio.gather(*(_work(mirror, random.Random(chance.random())) for mirror in mirrors))
+        for mirror in mirrors:
+            await mirror.run("CAPABILITY")
+        for mirror in mirrors:
+            for number in [number for number, flags in enumerate(mirror.flags, 1) if flags is None]:
+                await mirror.run(f"FETCH {number} FLAGS")
+        truth = await _truth(imap_stack, reader)
+        for mirror in mirrors:
+            assert mirror.flags == truth
+    assert REFRESHED[Refresh.REMEMBERED]._value.get() > before
+
+
+async def _work(mirror: Mirror, chance: random.Random) -> None:
+    """As clients do that share a mailbox: flags, new messages, some into other mailboxes, and messages that go."""
+    for turn in range(25):
+        number = chance.randint(1, max(1, len(mirror.flags)))
+        flag = chance.choice(("\\Seen", "\\Flagged", "\\Deleted", "$Label"))
+        kind = chance.choice(("store", "store", "append", "other", "expunge", "look"))
+        match kind:
+            case "store":
+                await mirror.run(f"STORE {number} {chance.choice('+-')}FLAGS ({flag})")
+            case "append":
+                target, raw = chance.choice(("INBOX", "inbox", "Drafts")), message(turn).decode()
+                await mirror.run(f"APPEND {target} ({flag}) {{{len(raw)}+}}\r\n{raw}")
+            case "other":
+                await mirror.run(f"COPY {number} Drafts")
+            case "expunge":
+                await mirror.run("EXPUNGE")
+            case _:
+                await mirror.run("CAPABILITY")
 
 
 async def _disturb(mirror: Mirror, chance: random.Random) -> None:

@@ -5,15 +5,19 @@ The message is in S3 before its row is in the mailbox; several messages arrive t
 
 import asyncio
 import datetime
+from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics
+from paquebot.imap.changes import Change
 from paquebot.imap.errors import missing_target
 from paquebot.imap.flags import split
-from paquebot.imap.reply import Look, Reply, no, ok
+from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Authenticated, LoggedIn, Selected
 from paquebot.mailstore.errors import MailboxError, NotSelectable, OverQuota
-from paquebot.mailstore.types import NewMessage
+from paquebot.mailstore.names import INBOX, INBOX_ID, normal
+from paquebot.mailstore.types import Appended, FlagRows, NewMessage
 from paquebot.spool import Stored
 from paquebot.wire.imap import ast, response_codes, responses
 
@@ -42,13 +46,15 @@ async def refusal(session: "Session", command: ast.Append) -> bytes | None:
 async def _room_for(session: "Session", state: LoggedIn, name: str, octets: int) -> int:
     """The mailbox's id. Raises NoSuchMailbox, NotSelectable, OverQuota."""
     mailstore, account = session.process.mailstore, state.account
-    mailbox = await mailstore.find_mailbox(account.account_id, name)
-    if not mailbox.selectable:
-        raise NotSelectable(name)
     if account.quota_bytes:
         usage = await mailstore.usage(account.account_id)
         if usage.octets + octets > account.quota_bytes:
             raise OverQuota(account.quota_bytes, usage.octets, octets)
+    if normal(name) == INBOX:  # always there, under this id
+        return INBOX_ID
+    mailbox = await mailstore.find_mailbox(account.account_id, name)
+    if not mailbox.selectable:
+        raise NotSelectable(name)
     return mailbox.mailbox_id
 
 
@@ -61,16 +67,44 @@ async def append(session: "Session", state: LoggedIn, command: ast.Append) -> Re
     try:
         stored = await _store(session, uploads, account.account_id)
         messages = [_new_message(one, asked) for one, asked in zip(stored, command.messages, strict=True)]
+        selected = state if isinstance(state, Selected) and state.mailbox_id == mailbox_id else None
         appended = await process.mailstore.append(
-            account.account_id, mailbox_id, messages, quota_octets=account.quota_bytes
+            account.account_id,
+            mailbox_id,
+            messages,
+            quota_octets=account.quota_bytes,
+            claim=selected is not None and not selected.read_only,
         )
     except MailboxError as error:
         return missing_target(error)
+    for one, raw in zip(stored, uploads, strict=True):
+        process.bodies.keep(one.blob, raw)
     metrics.APPENDED.inc(sum(one.size for one in stored))
-    await session.changed()
-    here = isinstance(state, Selected) and state.mailbox_id == mailbox_id
+    _announce(session, selected, messages, appended)
     code = response_codes.append_uid(appended.uid_validity, appended.uids)
-    return ok("APPEND completed", code, look=Look.NOW if here else Look.WHEN_HINTED)
+    return ok("APPEND completed", code)
+
+
+def _announce(
+    session: "Session", selected: Selected | None, messages: Sequence[NewMessage], appended: Appended
+) -> None:
+    """Let this session, and the others, see the messages."""
+    assert session.watch is not None
+    if selected is None:
+        session.changed()
+        return
+    if appended.claimed is None or any(message.keywords for message in messages):  # not all of it is known here
+        session.watch.dirty = True
+        session.changed()
+        return
+    selected.view.claim(appended.claimed)
+    rows = FlagRows(
+        uids=array("I", appended.uids),
+        flags=bytes(message.flags for message in messages),
+        mod_seqs=array("Q", [appended.mod_seq] * len(messages)),
+    )
+    session.changed(Change(selected.mailbox_id, appended.mod_seq, rows))
+    session.watch.awaited = appended.mod_seq
 
 
 async def _store(session: "Session", uploads: list[bytes], account_id: int) -> list[Stored]:

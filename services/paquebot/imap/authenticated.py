@@ -48,7 +48,7 @@ async def delete(session: "Session", state: LoggedIn, command: ast.Delete) -> Re
     mailstore, account_id = session.process.mailstore, state.account.account_id
     doomed = await mailstore.find_mailbox(account_id, command.mailbox)
     await mailstore.delete_mailbox(account_id, command.mailbox)
-    await session.changed()
+    session.changed()
     if isinstance(state, Selected) and state.mailbox_id == doomed.mailbox_id:
         return ok("DELETE completed; no mailbox is selected now", state=state.closed())
     return ok("DELETE completed")
@@ -58,7 +58,7 @@ async def rename(session: "Session", state: LoggedIn, command: ast.Rename) -> Re
     """RFC 3501 §6.3.5; renaming INBOX moves its messages away."""
     new_name = check_new_name(command.new_name.removesuffix(DELIMITER))
     await session.process.mailstore.rename_mailbox(state.account.account_id, command.mailbox, new_name)
-    await session.changed()
+    session.changed()
     return ok("RENAME completed", look=Look.NOW)
 
 

@@ -66,6 +66,12 @@ class Bodies:
         self._start(missing)
         return [self._under_way[item] if isinstance(item, tuple) else item for item in begun]
 
+    def keep(self, ref: BlobRef, body: bytes) -> None:
+        """A message that was just written: other sessions of its account will soon ask for it."""
+        if (ref.pack, ref.offset) not in self._kept:
+            self._keep((ref.pack, ref.offset), body)
+            metrics.BODY_CACHE_BYTES.set(self._octets)
+
     async def close(self) -> None:
         """Wait for the reads under way."""
         if self._reads:

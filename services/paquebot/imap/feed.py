@@ -2,7 +2,8 @@
 
 A hint says "look again"; PostgreSQL says what happened (invariant 4). Sessions that a hint woke share one query
 for the same mailbox and the same point in time; a query is shared only by those who were woken before it began,
-so none of them can miss what it was woken for.
+so none of them can miss what it was woken for. What a session of this process did itself, PostgreSQL has answered
+already: the other sessions take it from memory when nothing else happened in between.
 """
 
 import asyncio
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from paquebot.imap import metrics
+from paquebot.imap.changes import Change, RecentChanges
 from paquebot.imap.metrics import Refresh
+from paquebot.imap.telling import Telling
 from paquebot.mailstore import Changes, Mailstore
 from paquebot.observability import trace
 from paquebot.observability.trace import Span
@@ -23,12 +26,24 @@ _MAX_SPANS = 16  # of hints that wait for one session's next look
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """One session's interest in its account. `dirty`: a change was hinted at since it was last cleared."""
+    """One session's interest in its account.
+
+    `dirty`: a change was hinted at since it was last cleared, and only PostgreSQL knows which. `awaited`: of the
+    selected mailbox all changes up to this mod_seq have happened.
+    """
 
     account_id: int
     ring: Callable[[], None]
     dirty: bool = False
+    awaited: int = 0
+    _mailbox_id: int | None = None
     _spans: list[Span] = field(default_factory=list)
+
+    def selects(self, mailbox_id: int | None) -> None:
+        """From now on known changes of this mailbox alone concern the session; None: it is not known which."""
+        if mailbox_id != self._mailbox_id:
+            self._mailbox_id = mailbox_id
+            self.awaited = 0
 
     def hinted(self, traceparent: str = "") -> None:
         """Something changed in the account."""
@@ -36,6 +51,14 @@ class Watch:
             self._spans.append(trace.span("imap", traceparent, kind=trace.Kind.CONSUMER, account_id=self.account_id))
         self.dirty = True
         self.ring()
+
+    def changed(self, change: Change) -> None:
+        """Another session of this process changed a mailbox of the account."""
+        if self._mailbox_id is None:
+            self.dirty = True
+        elif self._mailbox_id == change.mailbox_id:
+            self.awaited = max(self.awaited, change.mod_seq)
+            self.ring()
 
     def take_spans(self) -> list[Span]:
         """Of the hints so far, before the look that answers them; for `told`."""
@@ -51,22 +74,35 @@ def told(spans: list[Span], news: bytes) -> None:
         span.end()
 
 
+@dataclass(slots=True)
+class _Account:
+    """What is known of an account while sessions watch it."""
+
+    watches: set[Watch] = field(default_factory=set)
+    recent: RecentChanges = field(default_factory=RecentChanges)
+
+
 class Feed:
     """One for a process."""
 
     def __init__(self, mailstore: Mailstore, queue: Queue) -> None:
         self._mailstore = mailstore
         self._queue = queue
-        self._watches: dict[int, set[Watch]] = {}
+        self._accounts: dict[int, _Account] = {}
         self._under_way: dict[_Key, asyncio.Task[Changes]] = {}
-        self._source = secrets.token_bytes(8)
+        self._source = secrets.token_hex(8).encode()
+        self._telling = Telling(queue, self._source)
+
+    async def close(self) -> None:
+        """Tell what is still to be told."""
+        await self._telling.close()
 
     async def watch(self, account_id: int, ring: Callable[[], None]) -> Watch:
         """Hear of changes in the account until `ignore`."""
         watch = Watch(account_id, ring)
-        watches = self._watches.setdefault(account_id, set())
-        watches.add(watch)
-        if len(watches) == 1:
+        account = self._accounts.setdefault(account_id, _Account())
+        account.watches.add(watch)
+        if len(account.watches) == 1:
             try:
                 await self._queue.hear_mailbox(account_id, self._hinted)
             except BaseException:
@@ -77,20 +113,36 @@ class Feed:
     def ignore(self, watch: Watch) -> None:
         """End a watch."""
         told(watch.take_spans(), b"")
-        watches = self._watches[watch.account_id]
+        watches = self._accounts[watch.account_id].watches
         watches.discard(watch)
         if not watches:
-            del self._watches[watch.account_id]
+            del self._accounts[watch.account_id]
             self._queue.ignore_mailbox(watch.account_id, self._hinted)
 
     def sessions(self, account_id: int) -> int:
         """How many sessions of this process watch the account."""
-        return len(self._watches.get(account_id, ()))
+        account = self._accounts.get(account_id)
+        return len(account.watches) if account is not None else 0
 
-    async def changed(self, watch: Watch) -> None:
-        """The session of `watch` changed a mailbox of its account: tell the others, here and elsewhere."""
-        self._wake(watch.account_id, but=watch)
-        await self._queue.hint_mailbox(watch.account_id, source=self._source)
+    def changed(self, watch: Watch, change: Change | None) -> None:
+        """The session of `watch` changed a mailbox of its account: tell the others, here and elsewhere. `change`: all
+        that it did; None: that is to be looked up."""
+        account = self._accounts[watch.account_id]
+        if change is None or not account.recent.remember(change):
+            self._wake(watch.account_id, but=watch)
+        else:
+            for other in account.watches:
+                if other is not watch:
+                    other.changed(change)
+        self._telling.changed(watch.account_id)
+
+    def remembered(self, watch: Watch, mailbox_id: int, mod_seq: int) -> list[Change] | None:
+        """What happened after `mod_seq` up to what the watch awaits or later; None: that is to be looked up."""
+        found = self._accounts[watch.account_id].recent.since(mailbox_id, mod_seq)
+        if watch.dirty or watch.awaited > (found[-1].mod_seq if found else mod_seq):
+            return None
+        metrics.REFRESHED[Refresh.REMEMBERED].inc()
+        return found
 
     async def changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """What happened after `mod_seq`, as of now."""
@@ -123,6 +175,7 @@ class Feed:
     def _wake(self, account_id: int, *, but: Watch | None, traceparent: str = "") -> None:
         for key in [key for key in self._under_way if key[0] == account_id]:
             del self._under_way[key]  # began before this hint: whoever is woken now must not join it
-        for watch in self._watches.get(account_id, ()):
+        account = self._accounts.get(account_id)
+        for watch in account.watches if account is not None else ():
             if watch is not but:
                 watch.hinted(traceparent)

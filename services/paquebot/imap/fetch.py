@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
+from paquebot.imap.changes import Change
 from paquebot.imap.fetch_plan import NeedsBody, Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.imap.messages_named import named
@@ -44,7 +45,11 @@ async def fetch(session: "Session", state: Selected, command: ast.Fetch) -> Repl
 async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> Stream:
     assert session.watch is not None
     what = plan(command.attributes)
-    if what.with_flags or what.sets_seen or session.watch.dirty or command.uid:
+    # What the client has seen elsewhere may be asked for before a hint of it came here.
+    asks_state = what.with_flags or what.sets_seen or command.changed_since is not None
+    if asks_state or (command.uid and not state.view.knows_all(command.sequence_set)):
+        yield await updates.look(session.process, session.watch, state, now=True)
+    elif updates.waiting(session.watch, state):
         yield await updates.look(session.process, session.watch, state)
     numbers = named(session, state, command.sequence_set, uid=command.uid)
     if command.changed_since is not None:
@@ -225,7 +230,7 @@ class _Work:
         result = await self.session.process.mailstore.store_flags(
             state.account.account_id, state.mailbox_id, unseen, FlagOp.ADD, flags=Flag.SEEN
         )
-        updates.own(state, result.rows)
+        updates.own(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
         self._made_seen = frozenset(result.changed)
         if result.changed:
-            await self.session.changed()
+            self.session.changed(Change(state.mailbox_id, result.mod_seq, result.rows))

@@ -37,10 +37,10 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
         ends = loop.time() + session.reader.inactivity
         looks = _next_poll(session) if isinstance(state, Selected) else ends
         while (line := session.connection.take_line(_MAX_LINE)) is None:
-            if isinstance(state, Selected) and (_hinted(session) or loop.time() >= looks):
+            if isinstance(state, Selected) and ((hinted := _hinted(session, state)) or loop.time() >= looks):
                 looks = _next_poll(session)
                 spans = session.watch.take_spans() if session.watch is not None else []
-                news = await _news(session, state)
+                news = await _news(session, state, now=not hinted)
                 yield news
                 told(spans, news)  # it goes on here when the client's socket has it
                 continue
@@ -50,10 +50,10 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
     yield _ended(line)
 
 
-async def _news(session: "Session", state: Selected) -> bytes:
+async def _news(session: "Session", state: Selected, *, now: bool) -> bytes:
     assert session.watch is not None
     try:
-        news = await updates.look(session.process, session.watch, state, shared=True)
+        news = await updates.look(session.process, session.watch, state, now=now, shared=True)
     except PostgresUnavailable:  # said again at the next poll
         session.watch.dirty = False
         return b""
@@ -71,8 +71,8 @@ async def _wait(session: "Session", seconds: float) -> None:
         return
 
 
-def _hinted(session: "Session") -> bool:
-    return session.watch is not None and session.watch.dirty
+def _hinted(session: "Session", state: Selected) -> bool:
+    return session.watch is not None and updates.waiting(session.watch, state)
 
 
 def _remember(session: "Session") -> None:

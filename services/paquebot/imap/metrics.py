@@ -62,6 +62,8 @@ class Refresh(enum.Enum):
     HINTED = "hinted"
     SHARED = "shared"
     """Another session is asking the same already."""
+    REMEMBERED = "remembered"
+    """Sessions of this process did all that happened: nobody is asked."""
 
 
 COMMAND_NAMES = tuple(sorted(command.__name__.lower() for command in COMMAND_STATES))
@@ -89,7 +91,9 @@ BODY_CACHE = counter("paquebot_imap_body_cache_lookups_total", "Bodies asked of 
 BODY_CACHE_BYTES = gauge("paquebot_imap_body_cache_bytes", "Bytes of bodies in the cache")
 HINTS = counter("paquebot_imap_hints_total", "Hints of NATS received for accounts with sessions here")
 REFRESHES = counter(
-    "paquebot_imap_refreshes_total", "Looks for changes of a mailbox in PostgreSQL", {"source": Refresh}
+    "paquebot_imap_refreshes_total",
+    "Looks for changes of a mailbox: in PostgreSQL, or (remembered) in what sessions of the process did",
+    {"source": Refresh},
 )
 UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed for a reason not foreseen")
 

@@ -41,7 +41,7 @@ _HEAVY = 128 * 1024  # octets of a body from which its text is searched in a thr
 async def search(session: "Session", state: Selected, command: ast.Search) -> Reply:
     """RFC 3501 §6.4.4"""
     assert session.watch is not None
-    news = await updates.look(session.process, session.watch, state)
+    news = await updates.look(session.process, session.watch, state, now=True)
     view = state.view
     try:
         context = SearchContext(

@@ -50,7 +50,8 @@ async def _selected(
 ) -> tuple[Selected, Mailbox]:
     mailstore, account = session.process.mailstore, state.account
     assert session.watch is not None
-    session.watch.dirty = False  # what is hinted at from here on, the snapshot may not have
+    session.watch.selects(None)
+    session.watch.dirty = False  # what happens from here on, the snapshot may not have
     snapshot = await mailstore.snapshot_of(account.account_id, name)
     mailbox = snapshot.mailbox
     view = View(snapshot.rows, mailbox.highest_mod_seq, mailbox.keywords)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paquebot.imap import updates
+from paquebot.imap.changes import Change
 from paquebot.imap.errors import missing_target
 from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Look, Reply, no, ok
@@ -28,7 +29,7 @@ async def close(session: "Session", state: Selected, command: ast.Close) -> Repl
     if not state.read_only:
         removed = await session.process.mailstore.expunge(state.account.account_id, state.mailbox_id)
         if removed.uids:
-            await session.changed()
+            session.changed(Change(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
         if state.qresync:  # RFC 7162 §3.2.8
             code = response_codes.highest_mod_seq(removed.mod_seq)
     return ok("CLOSE completed", code, state=state.closed())
@@ -56,9 +57,9 @@ async def _expunged(session: "Session", state: Selected, uids: Sequence[int] | N
     if uids is not None and not uids:
         return ok(f"{name} completed")
     removed = await session.process.mailstore.expunge(state.account.account_id, state.mailbox_id, uids)
-    updates.own(state, expunged=removed.uids)
+    updates.own(state, expunged=removed.uids, mod_seq=removed.mod_seq if removed.uids else None)
     if removed.uids:
-        await session.changed()
+        session.changed(Change(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
     condstore = removed.uids and state.condstore  # RFC 7162 §3.2.7
     return ok(f"{name} completed", response_codes.highest_mod_seq(removed.mod_seq) if condstore else None)
 
@@ -78,7 +79,7 @@ async def copy(session: "Session", state: Selected, command: ast.Copy) -> Reply:
         state.account.account_id, state.mailbox_id, uids, target_id, quota_octets=state.account.quota_bytes
     )
     if copied.uids:
-        await session.changed()
+        session.changed()
     here = target_id == state.mailbox_id
     text = "UID COPY completed" if command.uid else "COPY completed"
     return ok(text, _copy_uid(copied), look=Look.NOW if here else Look.WHEN_HINTED)
@@ -101,7 +102,7 @@ async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
     if not moved.uids:
         return ok("Nothing to move")
     updates.own(state, expunged=moved.source_uids)
-    await session.changed()
+    session.changed()
     untagged = responses.untagged_ok("Moved", _copy_uid(moved)) + updates.release(state)
     here = target_id == state.mailbox_id
     code = response_codes.highest_mod_seq(moved.source_mod_seq) if state.qresync else None

@@ -56,13 +56,15 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=gate)
         stack.push_async_callback(bodies.close)
         mailstore = Mailstore(postgres)
+        feed = Feed(mailstore, queue)
+        stack.push_async_callback(feed.close)
         process = Process(
             settings=settings,
             limits=Limits(append=settings.bodies.append_limit),
             mailstore=mailstore,
             bodies=bodies,
             spool=spool,
-            feed=Feed(mailstore, queue),
+            feed=feed,
             authentication=AuthenticationClient(channel, settings.directory),
             budget=OctetBudget(settings.process.in_flight),
             tls=tls,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from paquebot.imap import append, capabilities, metrics, updates
+from paquebot.imap.changes import Change
 from paquebot.imap.command_reader import CommandReader, Leaving, ProxyHeader, Refused
 from paquebot.imap.connection import Connection, Inactive, PeerGone
 from paquebot.imap.dispatch import handler_of
@@ -60,10 +61,10 @@ class Session:
         self.reader.leaving = True
         self.connection.ring()
 
-    async def changed(self) -> None:
-        """This session changed a mailbox of its account: let the other sessions look."""
+    def changed(self, change: Change | None = None) -> None:
+        """This session changed a mailbox of its account: let the other sessions know. `change`: all that it did."""
         if self.watch is not None:
-            await self.process.feed.changed(self.watch)
+            self.process.feed.changed(self.watch, change)
 
     async def run(self) -> Ending:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
@@ -174,9 +175,9 @@ class Session:
     async def _news(self, state: Selected, command: ast.Command, look: Look) -> bytes:
         assert self.watch is not None
         news = b""
-        if look is Look.NOW or self.watch.dirty:
+        if look is Look.NOW or updates.waiting(self.watch, state):
             with contextlib.suppress(PostgresUnavailable):  # the watch stays dirty: the next command looks again
-                news = await updates.look(self.process, self.watch, state)
+                news = await updates.look(self.process, self.watch, state, now=look is Look.NOW)
         return news + updates.release(state) if _may_expunge(command) else news
 
     def _enter(self, state: SessionState) -> None:
@@ -184,6 +185,8 @@ class Session:
         metrics.SESSION[_label(state)].inc()
         if not isinstance(state, Selected):
             self.saved_uids = ()
+        if self.watch is not None:
+            self.watch.selects(state.mailbox_id if isinstance(state, Selected) else None)
         self.state = state
 
     async def _bye(self, text: str, code: bytes | None = None) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paquebot.imap import updates
+from paquebot.imap.changes import Change
 from paquebot.imap.flags import split
 from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Reply, no, ok
@@ -42,9 +43,9 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
         keywords=keywords,
         unchanged_since=command.unchanged_since,
     )
-    updates.own(state, result.rows)
+    updates.own(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
     if result.changed:
-        await session.changed()
+        session.changed(Change(state.mailbox_id, result.mod_seq, result.rows))
     untagged = _told(state, command, result, expected)
     return _completion(state, command, uids, result, untagged)
 

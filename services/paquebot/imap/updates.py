@@ -7,6 +7,7 @@ name messages by numbers that must not move. Everything else may go out with eve
 from collections.abc import Iterable
 
 from paquebot.imap import flags
+from paquebot.imap.changes import Change
 from paquebot.imap.feed import Watch
 from paquebot.imap.process import Process
 from paquebot.imap.states import Selected
@@ -16,12 +17,20 @@ from paquebot.wire.imap import responses
 from paquebot.wire.imap.fetch_response import FetchResponse
 
 
-async def look(process: Process, watch: Watch, state: Selected, *, shared: bool = False) -> bytes:
+def waiting(watch: Watch, state: Selected) -> bool:
+    """Did something happen that the session has not seen?"""
+    return watch.dirty or watch.awaited > state.view.mod_seq
+
+
+async def look(process: Process, watch: Watch, state: Selected, *, now: bool = False, shared: bool = False) -> bytes:
     """See what happened since the last look; the lines for the client, without EXPUNGE (that is `release`).
 
-    `shared`: a hint or the poll asked for it, so that a query with others will do. Raises NoSuchMailbox.
+    `now`: PostgreSQL is to be asked, also for what nobody hinted at. `shared`: a hint or the poll asked for it, so that
+    a query with others will do. Raises NoSuchMailbox.
     """
-    watch.dirty = False
+    if not now and (known := process.feed.remembered(watch, state.mailbox_id, state.view.mod_seq)) is not None:
+        return _remembered(state, known)
+    watch.dirty, watch.awaited = False, 0
     ask = process.feed.shared_changes if shared else process.feed.changes
     try:
         changes = await ask(state.account.account_id, state.mailbox_id, state.view.mod_seq)
@@ -40,7 +49,19 @@ async def look(process: Process, watch: Watch, state: Selected, *, shared: bool 
     except BaseException:
         watch.dirty = True
         raise
-    return _lines(state, updates, mailbox)
+    return _lines(state, updates, mailbox.keywords)
+
+
+def _remembered(state: Selected, changes: Iterable[Change]) -> bytes:
+    """As `look`, from what sessions of this process did."""
+    view = state.view
+    arrived, changed, words = 0, list[int](), dict.fromkeys(view.keywords_known)
+    for change in changes:
+        updates = view.apply(change.rows, change.expunged, change.mod_seq)
+        arrived += updates.arrived
+        changed += updates.changed
+        words |= dict.fromkeys(word for used in change.rows.keywords.values() for word in used)
+    return _lines(state, Updates(arrived, tuple(dict.fromkeys(changed))), words)
 
 
 async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
@@ -52,13 +73,13 @@ async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
         state.view.claim(await process.mailstore.claim_recent(state.account.account_id, state.mailbox_id))
 
 
-def _lines(state: Selected, updates: Updates, mailbox: Mailbox) -> bytes:
+def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> bytes:
     out = bytearray()
     view = state.view
     if updates.arrived:
         out += responses.exists(view.exists)
         out += responses.recent(view.recent)
-    write_keywords(out, view, mailbox.keywords)
+    write_keywords(out, view, keywords)
     write_flags(out, state, updates.changed)
     return bytes(out)
 
@@ -111,6 +132,10 @@ def release(state: Selected) -> bytes:
     return b"".join(responses.expunge(number) for number in released.numbers)
 
 
-def own(state: Selected, rows: FlagRows | None = None, expunged: Iterable[int] = ()) -> Updates:
-    """Take in what this session itself did."""
-    return state.view.apply(rows or FlagRows(), expunged)
+def own(
+    state: Selected, rows: FlagRows | None = None, expunged: Iterable[int] = (), *, mod_seq: int | None = None
+) -> None:
+    """Take in what this session itself did. `mod_seq`: what was given to it, when that was all."""
+    state.view.apply(rows or FlagRows(), expunged)
+    if mod_seq is not None and mod_seq == state.view.mod_seq + 1:  # nobody did anything in between
+        state.view.mod_seq = mod_seq

@@ -96,6 +96,13 @@ class View:
             raise NoSuchSequenceNumber
         return list(sequence_set.iterate(self.exists))
 
+    def knows_all(self, sequence_set: SequenceSet) -> bool:
+        """Is each UID that the set names in the picture?"""
+        if sequence_set.has_star() or sequence_set.highest() > self.last_uid:
+            return False
+        named = sum(high - low + 1 for low, high in sequence_set.resolve(self.last_uid))
+        return named == len(self._by_uid(sequence_set))
+
     def _by_uid(self, sequence_set: SequenceSet) -> list[int]:
         # `*` is the largest UID in use; what lies above it names nothing unless a range crosses it.
         numbers: list[int] = []

@@ -314,9 +314,9 @@ class Queue:
         changed them; `source`: who tells, to be known again as `hint_source`. Never raises."""
         await self._tell(hints.written({account_id: trace}, source))
 
-    async def hint_mailboxes(self, traces: Mapping[int, str]) -> None:
+    async def hint_mailboxes(self, traces: Mapping[int, str], *, source: bytes = b"") -> None:
         """The same for many accounts at once, each with its trace or none. Never raises."""
-        await self._tell(hints.written(traces))
+        await self._tell(hints.written(traces, source))
 
     async def _tell(self, written: Iterable[hints.Hint]) -> None:
         with contextlib.suppress(QueueUnavailable, nats.errors.Error, OSError):

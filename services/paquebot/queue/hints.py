@@ -3,7 +3,7 @@
 
 `hint.mailbox.<account>` is for one account: its payload says who tells it, or nothing; its header `traceparent` names
 the trace of what changed the mailboxes. `hint.mailbox.many` is for several accounts: their ids in decimal, with spaces
-between them.
+between them, and at the end `@` and who tells it, or not.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,13 +29,14 @@ class Hint:
 
 def written(traces: Mapping[int, str], source: bytes = b"") -> Iterator[Hint]:
     """As few messages as tell of all accounts. `traces`: by account id the W3C traceparent, or empty. `source`: who
-    tells it, in messages for one account."""
+    tells it, a word without spaces."""
     plain = [str(account_id) for account_id, trace in traces.items() if not trace]
     if len(plain) == 1:
         yield Hint(_PREFIX + plain[0], source)
     else:
         for start in range(0, len(plain), _MOST):
-            yield Hint(_MANY, " ".join(plain[start : start + _MOST]).encode())
+            words = " ".join(plain[start : start + _MOST]).encode()
+            yield Hint(_MANY, words + b" @" + source if source else words)
     for account_id, trace in traces.items():
         if trace:
             yield Hint(f"{_PREFIX}{account_id}", source, {_TRACEPARENT: trace})
@@ -55,4 +56,7 @@ def trace(message: Msg) -> str:
 
 def source(message: Msg) -> bytes:
     """Who tells it, or empty."""
-    return b"" if message.subject == _MANY else message.data
+    if message.subject != _MANY:
+        return message.data
+    word = message.data.rpartition(b" ")[2]
+    return word[1:] if word.startswith(b"@") else b""

@@ -31,6 +31,20 @@ def view_of(*uids: int) -> View:
     return View(rows([(uid, 1, 0) for uid in uids]), 1)
 
 
+@given(
+    st.sets(st.integers(1, 30)),
+    st.lists(st.tuples(st.integers(1, 35) | st.none(), st.integers(1, 35) | st.none()), min_size=1, max_size=4),
+)
+def test_a_picture_knows_whether_it_has_all_that_a_set_names(uids: set[int], ranges: list[tuple[int, int]]) -> None:
+    view = view_of(*sorted(uids))
+    named = SequenceSet(tuple(SeqRange(*ends) for ends in ranges))
+    if any(None in ends for ends in ranges):  # `*` may be a message that is not in the picture yet
+        assert not view.knows_all(named)
+    else:
+        wanted = {uid for first, last in ranges for uid in range(min(first, last), max(first, last) + 1)}
+        assert view.knows_all(named) is (wanted <= uids)
+
+
 class ClientAndMailbox(RuleBasedStateMachine):
     """The mailbox changes as it likes; the session looks and releases when it may; the client applies EXISTS and
     EXPUNGE by the rules of RFC 3501 §7.3.1 and §7.4.1 and must agree on every number."""

@@ -24,6 +24,13 @@ def test_everybody_is_told_once_with_its_trace(traces: dict[int, str]) -> None:
     assert len(messages) <= 1 + sum(1 for trace in traces.values() if trace)
 
 
+@given(st.sets(st.integers(0, 2**63 - 1), min_size=1, max_size=30), st.sampled_from([b"", b"us", b"c0ffee"]))
+def test_who_tells_it_is_told(accounts: set[int], source: bytes) -> None:
+    messages = [heard(hint) for hint in hints.written(dict.fromkeys(accounts, ""), source)]
+    assert {hints.source(message) for message in messages} == {source}
+    assert sorted(account_id for message in messages for account_id in hints.accounts(message)) == sorted(accounts)
+
+
 def test_one_account_is_told_as_older_processes_understand() -> None:
     [hint] = hints.written({7: ""})
     assert hint == hints.Hint("hint.mailbox.7")
