@@ -83,6 +83,18 @@ async def _kill_backend(place: Place, _: Fault, chance: random.Random) -> str:
     return f"of {row['usename']}"
 
 
+async def _kill_worker(place: Place, fault: Fault, chance: random.Random) -> str:
+    """One of the processes that share the service's ports, or the front that answers for them."""
+    parent = place.pid(fault.target)
+    before = family(parent)[1:]
+    victim = chance.choice(before)
+    _signal((victim,), signal.SIGKILL)
+    async with asyncio.timeout(_RESTART_SECONDS):
+        while victim in (now := family(parent)[1:]) or len(now) < len(before):
+            await asyncio.sleep(0.05)
+    return "" if place.pid(fault.target) == parent else "the whole service was started again"
+
+
 async def _freeze(place: Place, fault: Fault, _: random.Random) -> None:
     pids = family(place.pid(fault.target))
     _signal(pids, signal.SIGSTOP)
@@ -171,6 +183,7 @@ _DOERS: dict[Kind, Callable[[Place, Fault, random.Random], Awaitable[str | None]
     Kind.KILL: _kill,
     Kind.KILL_TWO: _kill,
     Kind.KILL_BACKEND: _kill_backend,
+    Kind.KILL_WORKER: _kill_worker,
     Kind.KILL_ALL: _kill_all,
     Kind.END: _end,
     Kind.FREEZE: _freeze,

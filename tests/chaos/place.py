@@ -1,5 +1,5 @@
-"""The platform that suffers: what `paquebot up` runs, a second process of `delivery` and of `relay`, a proxy before
-each engine, and the other side of the relay."""
+"""The platform that suffers: what `paquebot up` runs, two workers of `smtp_ingress` and of `imap`, a second process of
+`delivery` and of `relay`, a proxy before each engine, and the other side of the relay."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
 ALIASES = {"team": ("dave", "erin"), "all": NAMES[:4]}
 ENGINES = ("nats", "s3", "postgres")
 REPLICAS = {"delivery_2": "delivery", "relay_2": "relay"}
+WORKERS = ("smtp_ingress", "imap")
+"""Services of which two workers share the ports."""
 PROCESSES = (*SERVICES, *REPLICAS)
 ACK_WAIT = 4.0
 SETTINGS = {
@@ -73,6 +75,8 @@ class ProxiedPlan(Plan):
             for port, proxy in self.proxied.items():
                 value = value.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{proxy}")
             environment[name] = value
+        if service in WORKERS:
+            environment["PAQUEBOT_WORKERS"] = "2"
         return environment
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chaos.place import ACK_WAIT, ENGINES, PROCESSES
+from chaos.place import ACK_WAIT, ENGINES, PROCESSES, WORKERS
 from chaos.proxy import Way
 from chaos.target import Mood
 
@@ -17,6 +17,7 @@ class Kind(enum.Enum):
 
     KILL = "kill -9"
     KILL_BACKEND = "kill -9 of a backend of"
+    KILL_WORKER = "kill -9 of a worker of"
     KILL_TWO = "kill -9 at once of"
     KILL_ALL = "kill -9 of everything"
     END = "SIGTERM"
@@ -56,6 +57,7 @@ def deck(chance: random.Random, *, disks: bool) -> list[Fault]:
 
     faults = [Fault(Kind.KILL, name) for name in (*PROCESSES, *ENGINES)]
     faults += [Fault(Kind.KILL_BACKEND, "postgres")] * 2
+    faults += [Fault(Kind.KILL_WORKER, name) for name in WORKERS]
     faults += [Fault(Kind.KILL_TWO, " and ".join(chance.sample((*PROCESSES, *ENGINES), 2))) for _ in range(3)]
     faults += [Fault(Kind.KILL_ALL)] * 2
     faults += [Fault(Kind.END, name) for name in _DRAINED]
@@ -86,6 +88,7 @@ def short_form() -> list[tuple[float, Fault]]:
         (0.5, fault)
         for fault in (
             Fault(Kind.KILL, "delivery"),
+            Fault(Kind.KILL_WORKER, "smtp_ingress"),
             Fault(Kind.FREEZE, "relay", ACK_WAIT + 1),
             Fault(Kind.KILL, "nats"),
             Fault(Kind.PROXY, "s3", 2.0, Way.SILENT.value),

@@ -52,6 +52,16 @@ async def test_a_statement_has_its_time(database: str) -> None:
     await postgres.close()
 
 
+@pytest.mark.parametrize("code", ["08006", "25P03", "53100", "57P02", "58030", "58P01", "XX000", "XX001"])
+async def test_the_engine_has_a_trouble_of_its_own(database: str, code: str) -> None:
+    """Memory, disk, files, damaged data: whatever an engine tells of itself may pass."""
+    postgres = await open_postgres(settings(database), "tests")
+    with pytest.raises(PostgresUnavailable):
+        await postgres.execute("test", f"DO $$ BEGIN RAISE EXCEPTION 'trouble' USING ERRCODE = '{code}'; END $$")
+    assert await postgres.ready()
+    await postgres.close()
+
+
 async def test_faults_of_a_statement_are_no_troubles_of_the_engine(database: str) -> None:
     postgres = await open_postgres(settings(database), "tests")
     with pytest.raises(asyncpg.UndefinedTableError):

@@ -10,5 +10,6 @@ the command in its state, the handler returns a `Reply`, and one writer sends it
     view.py, updates.py    sequence numbers, and when the client learns of changes (RFC 3501 §5.2, §7.4.1)
     fetch.py, search.py    what a FETCH or SEARCH needs, cheapest source first
     message_bodies.py, bodies.py, reads.py   windows of messages, the cache, and the requests to S3 under way
-    feed.py, changes.py, telling.py   changes of mailboxes: shared among the sessions of the process, hinted at to others
+    feed.py, changes.py    changes of mailboxes, shared among the sessions of the process
+    telling.py             hints to other processes
 """

@@ -42,6 +42,9 @@ _AWAY = (
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,  # shutdown, crash recovery, statement timeout
     asyncpg.InsufficientResourcesError,  # connections, memory, disk
+    asyncpg.PostgresSystemError,  # a file that cannot be read or written
+    asyncpg.InternalServerError,  # its own fault, damaged data
+    asyncpg.IdleInTransactionSessionTimeoutError,  # we were too slow: frozen, or starved
     asyncpg.ReadOnlySQLTransactionError,  # a primary that became a standby
     asyncpg.InvalidAuthorizationSpecificationError,  # a password that is being changed
     asyncpg.InvalidCatalogNameError,  # a database that is not made yet
