@@ -104,7 +104,7 @@ def _announce(
         mod_seqs=array("Q", [appended.mod_seq] * len(messages)),
     )
     session.changed(Change(selected.mailbox_id, appended.mod_seq, rows))
-    session.watch.awaited = appended.mod_seq
+    session.watch.awaited = max(session.watch.awaited, appended.mod_seq)
 
 
 async def _store(session: "Session", uploads: list[bytes], account_id: int) -> list[Stored]:
