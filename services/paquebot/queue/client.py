@@ -309,13 +309,14 @@ class Queue:
 
     # --- hints: not stored, never the only copy of a fact (invariant 4) ---
 
-    async def hint_mailbox(self, account_id: int, trace: str = "", *, source: bytes = b"") -> None:
+    async def hint_mailbox(self, account_id: int, trace: str = "") -> None:
         """Tell every process that mailboxes of the account changed, this one too. `trace`: the W3C traceparent of what
-        changed them; `source`: who tells, to be known again as `hint_source`. Never raises."""
-        await self._tell(hints.written({account_id: trace}, source))
+        changed them. Never raises."""
+        await self._tell(hints.written({account_id: trace}))
 
     async def hint_mailboxes(self, traces: Mapping[int, str], *, source: bytes = b"") -> None:
-        """The same for many accounts at once, each with its trace or none. Never raises."""
+        """The same for many accounts at once, each with its trace or none. `source`: who tells, to be known again as
+        `hint_source`. Never raises."""
         await self._tell(hints.written(traces, source))
 
     async def _tell(self, written: Iterable[hints.Hint]) -> None:
