@@ -370,3 +370,22 @@ async def test_a_job_too_large_for_the_server_is_refused_before_it_is_sent(opene
         with pytest.raises(QueueRefused):
             await opened.publish(publications)
     assert (await stream.counts(opened)).by_subject == {}
+
+
+async def test_a_consumer_whose_file_is_damaged_is_kept_in_memory(server: PrivateNats, opened: Queue) -> None:
+    """The server forgets a consumer whose files it cannot read, and then refuses to make one of that name for ever."""
+    consumer = Consumer(opened, "delivery", DELIVER)
+    await opened.publish([JOB])
+    assert await fetch_one(consumer) == b"job"
+    await opened.publish([JOB])
+    await server.kill()
+    for file in (server.engine.data_dir / "jetstream").rglob("obs/delivery/*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    for _ in range(2):  # what is only in memory is made anew, whatever the server has lost
+        await server.start()
+        assert await fetch_one(consumer) == b"job"
+        await works(lambda: opened.publish([JOB]))
+        await server.kill()
+    await server.start()
+    assert await fetch_one(Consumer(opened, "delivery", DELIVER)) == b"job"

@@ -14,7 +14,7 @@ from nats.aio.subscription import Subscription
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter, engine_call
-from paquebot.queue.client import Queue, QueueUnavailable, nats_fault
+from paquebot.queue.client import Queue, QueueRefused, QueueUnavailable, nats_fault
 from paquebot.queue.observation import CONSUMERS, observe_consumer
 
 _log = Log("paquebot.queue")
@@ -27,6 +27,7 @@ REDELIVERED = counter(
 )
 
 _SLACK_SECONDS = 1.0
+_OF_THE_STORE = (10012, 10104)  # consumer create: error creating store for consumer
 
 
 @dataclass(slots=True)
@@ -171,9 +172,16 @@ class Consumer:
             "max_ack_pending": self._max_ack_pending,
             "max_waiting": 512,
         }
-        await self._queue.api(
-            f"CONSUMER.CREATE.{stream}.{self._name}.{self._subject}", {"stream_name": stream, "config": config}
-        )
+        subject = f"CONSUMER.CREATE.{stream}.{self._name}.{self._subject}"
+        try:
+            await self._queue.api(subject, {"stream_name": stream, "config": config})
+        except QueueRefused as error:
+            if error.code not in _OF_THE_STORE:
+                raise
+            # The server forgot a consumer whose files it could not read, and refuses to write over them. What a
+            # consumer knows is who has which job; without it, jobs that were not acknowledged come again.
+            _log.error("consumer_kept_in_memory", consumer=self._name, reason=str(error))
+            await self._queue.api(subject, {"stream_name": stream, "config": {**config, "mem_storage": True}})
 
     async def _pull(self, jobs: list[Job], most: int, wait: float | None) -> None:
         """One pull request, into `jobs` until they are `most`: no wait at all, or up to `wait` seconds."""
