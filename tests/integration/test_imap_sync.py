@@ -14,11 +14,11 @@ from urllib.request import urlopen
 
 import pytest
 
+from counted import value
 from dialogues.dialogue import client_tls
 from imap_wire import WireClient, connected
 from imap_world import PASSWORD, ImapStack, Reader
 from loopback import free_port
-from paquebot.imap.metrics import REFRESHED, Refresh
 
 START = """
 import sys
@@ -187,7 +187,7 @@ async def test_sessions_of_one_process_learn_of_each_other_without_asking(imap_s
     chance = random.Random(seed)
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *map(message, range(10)))
-    before = REFRESHED[Refresh.REMEMBERED]._value.get()
+    before = value("paquebot_imap_refreshes_total", source="remembered") or 0.0
     async with imap_stack.serving() as server, contextlib.AsyncExitStack() as opened:
         ports = [server.port("imaps")] * 3
         mirrors = [Mirror(await opened.enter_async_context(connected(port, reader))) for port in ports]
@@ -203,7 +203,7 @@ async def test_sessions_of_one_process_learn_of_each_other_without_asking(imap_s
         truth = await _truth(imap_stack, reader)
         for mirror in mirrors:
             assert mirror.flags == truth
-    assert REFRESHED[Refresh.REMEMBERED]._value.get() > before
+    assert (value("paquebot_imap_refreshes_total", source="remembered") or 0.0) > before
 
 
 async def _work(mirror: Mirror, chance: random.Random) -> None:
