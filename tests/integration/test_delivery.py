@@ -366,6 +366,36 @@ async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
     assert [entry.queue_id for entry in kept.entries] == [bad.entries[0].queue_id]
 
 
+_DAMAGE = """
+CREATE FUNCTION public.damaged() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF NEW.account_id = %d THEN RAISE EXCEPTION 'invalid page' USING ERRCODE = '%s'; END IF; RETURN NEW; END $$;
+CREATE TRIGGER damaged BEFORE INSERT ON mailstore.messages FOR EACH ROW EXECUTE FUNCTION public.damaged()
+"""
+
+
+@pytest.mark.parametrize("code", ["XX001", "58030"])
+async def test_damaged_data_of_one_account_keep_nobody_else_waiting(post: Post, code: str) -> None:
+    """And its own mail waits, however often it fails, until the data are mended."""
+    for account_id in (post.alice, post.bob):
+        await post.mailstore.ensure_account(account_id)
+    admin = await asyncpg.connect(post.admin_dsn)
+    try:
+        await admin.execute(_DAMAGE % (post.alice, code))
+        await post.accept("alice@example.org", "bob@example.org")
+        await post.accept("alice@example.org")
+        await post.accept("bob@example.org")
+        async with post.delivery(PAQUEBOT_DELIVERY_TRIES="1"):
+            await post.arrived(post.bob)
+            assert await post.inbox(post.alice) == []
+            await admin.execute("DROP TRIGGER damaged ON mailstore.messages")
+            await post.arrived(post.alice, 2)
+            await post.arrived(post.bob, 2)
+            await post.settled()
+    finally:
+        await admin.close()
+    assert await post.held() == []
+
+
 async def test_an_unreadable_job_is_held_whole(post: Post) -> None:
     await post.queue.publish([Publication(SUBJECT, b"\xff\xff no job")])
     await post.accept("alice@example.org")

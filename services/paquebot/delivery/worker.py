@@ -23,7 +23,7 @@ from paquebot.observability import trace
 from paquebot.observability.log import Log
 from paquebot.queue import Job, QueueRefused, QueueUnavailable
 from paquebot.rpc import DirectoryUnavailable
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.postgres import PostgresTroubled, PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
 
@@ -31,6 +31,7 @@ _log = Log("paquebot.delivery")
 
 _AWAY: dict[type[Exception], Again] = {
     PostgresUnavailable: Again.POSTGRES_AWAY,
+    PostgresTroubled: Again.POSTGRES_AWAY,
     QueueUnavailable: Again.QUEUE_AWAY,
     QueueRefused: Again.QUEUE_AWAY,
     SpoolUnavailable: Again.SPOOL_AWAY,
@@ -103,9 +104,9 @@ class Worker:
     async def _transaction(self, works: Sequence[Work]) -> None:
         try:
             results = iter(await self._deliver([one for work in works for one in work.addressed]))
-        except PostgresUnavailable:
-            raise
-        except Exception:  # noqa: BLE001 - whatever one of them does to the batch, the others must arrive
+        except Exception as error:  # whatever one of them does to the batch, the others must arrive
+            if _is_away(error):
+                raise
             _log.exception("batch_failed", jobs=len(works))
             for work in works:
                 await self._one_by_one(work)
@@ -129,33 +130,41 @@ class Worker:
         metrics.ONE_BY_ONE.inc()
         results: list[Result] = []
         bad: list[DeliverEntry] = []
-        reason = ""
+        reason, troubled = "", False
         for entry, addressed in zip(work.job.entries, work.entries, strict=True):
             try:
                 results += await self._deliver(addressed)
-            except PostgresUnavailable:
-                raise
-            except Exception as error:  # noqa: BLE001 - only this entry is put off or held
+            except Exception as error:  # only this entry is put off or held
+                if _is_away(error):
+                    raise
+                troubled = troubled or isinstance(error, PostgresTroubled)
                 _log.exception("entry_failed", queue_id=entry.queue_id, tries=work.handle.deliveries)
                 reason = f"{type(error).__name__}: {error}"
                 bad.append(entry)
-        await self._finish(work, results, bad, reason)
+        await self._finish(work, results, bad, reason, troubled=troubled)
 
     async def _finish(
-        self, work: Work, results: Sequence[Result], bad: Sequence[DeliverEntry] = (), reason: str = ""
+        self,
+        work: Work,
+        results: Sequence[Result],
+        bad: Sequence[DeliverEntry] = (),
+        reason: str = "",
+        *,
+        troubled: bool = False,
     ) -> None:
-        """Settle what was committed, then acknowledge; with bad entries the job comes again, until they are held."""
+        """Settle what was committed, then acknowledge; with bad entries the job comes again, until they are held: not
+        while the engine is `troubled`, whose fault it is."""
         try:
             await self._settlement.settle(work.job, results)
-            if bad and not self._is_last(work.handle):
-                await self._again(work.handle, Again.FAILED)
+            if bad and (troubled or not self._is_last(work.handle)):
+                await self._again(work.handle, Again.POSTGRES_AWAY if troubled else Again.FAILED)
                 return
             if bad:
                 await self._settlement.hold_entries(work.handle.subject, work.job, bad, reason)
             await work.handle.ack_soon()
-        except PostgresUnavailable:
-            raise
         except TEMPORARY as error:
+            if _is_away(error):
+                raise
             await self._again(work.handle, _AWAY[type(error)])
         except SenderUncertain as error:
             await self._hold_or_again(work.handle, f"nobody can be told: {error}", again=Again.SENDER_UNCERTAIN)
@@ -182,6 +191,11 @@ class Worker:
         metrics.AGAIN.labels(reason.value).inc()
         with contextlib.suppress(QueueUnavailable):
             await handle.nak(wait or _WAITS[min(handle.deliveries, len(_WAITS)) - 1])
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether no other transaction can succeed now."""
+    return isinstance(error, PostgresUnavailable) and not isinstance(error, PostgresTroubled)
 
 
 @contextlib.contextmanager

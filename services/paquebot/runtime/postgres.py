@@ -49,6 +49,8 @@ _AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,  # a password that is being changed
     asyncpg.InvalidCatalogNameError,  # a database that is not made yet
 )
+_OF_ONE_STATEMENT = (asyncpg.PostgresSystemError, asyncpg.InternalServerError)
+"""Troubles that the engine has with some of its data, and maybe with no other."""
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _TRIES = 4
 _AGAIN_SECONDS = 0.05
@@ -77,6 +79,12 @@ class PostgresUnavailable(Exception):
     """
 
 
+class PostgresTroubled(PostgresUnavailable):
+    """The engine answered this call with a trouble of its own: damaged data, a file. Calls about other data may well
+    succeed meanwhile.
+    """
+
+
 @contextlib.contextmanager
 def _translated(call: str) -> Iterator[None]:
     try:
@@ -85,7 +93,7 @@ def _translated(call: str) -> Iterator[None]:
     except _AWAY as error:
         if isinstance(error, ValueError):  # an argument that does not fit its type: ours, not the engine's
             raise
-        raise PostgresUnavailable(call) from error
+        raise (PostgresTroubled if isinstance(error, _OF_ONE_STATEMENT) else PostgresUnavailable)(call) from error
 
 
 def _fault_of(error: BaseException) -> Fault:
