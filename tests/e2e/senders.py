@@ -74,7 +74,11 @@ async def arrivals(platform: Platform, name: str, sender: Sender) -> collections
     """How often each accepted message is in the mailbox, once all are there."""
 
     def look() -> collections.Counter[str] | None:
-        found = collections.Counter(s for s in platform.subjects(name) if s.startswith(sender.mark))
+        try:
+            subjects = platform.subjects(name)
+        except ConnectionError:  # started again, and not listening yet
+            return None
+        found = collections.Counter(s for s in subjects if s.startswith(sender.mark))
         return found if all(found[mark] for mark in sender.accepted) else None
 
     found = await until(look, f"every accepted message in the mailbox of {name}", timeout=60)

@@ -14,14 +14,13 @@ def test_the_first_spelling_stays() -> None:
     assert Spelling(["$x", "y", "$X"]).known() == ("$x", "y")
 
 
-def test_what_a_change_does() -> None:
-    add = FlagChange(FlagOp.ADD, Flag.SEEN, ("b",), None)
-    remove = FlagChange(FlagOp.REMOVE, Flag.SEEN, ("b",), None)
-    replace = FlagChange(FlagOp.REPLACE, Flag.SEEN, ("b",), None)
-    draft = int(Flag.DRAFT)
-    assert [change.apply_flags(draft) for change in (add, remove, replace)] == [17, 16, 1]
-    assert remove.apply_flags(17) == 16
-    assert add.apply_keywords(("a", "b")) == ("a", "b")
-    assert add.apply_keywords(("a",)) == ("a", "b")
-    assert remove.apply_keywords(("a", "b")) == ("a",)
-    assert replace.apply_keywords(("a",)) == ("b",)
+def test_which_system_flags_a_change_keeps_and_adds() -> None:
+    changes = [FlagChange(op, Flag.SEEN | Flag.FLAGGED, (), None) for op in FlagOp]
+    draft, seen = int(Flag.DRAFT), int(Flag.DRAFT | Flag.SEEN)
+    assert [(op.name, *change.masks()) for op, change in zip(FlagOp, changes, strict=True)] == [
+        ("ADD", 31, 5),
+        ("REMOVE", 26, 0),
+        ("REPLACE", 0, 5),
+    ]
+    after = [[flags & kept | added for kept, added in map(FlagChange.masks, changes)] for flags in (draft, seen)]
+    assert after == [[21, 16, 5], [21, 16, 5]]
