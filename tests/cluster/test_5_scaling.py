@@ -73,13 +73,14 @@ def test_an_autoscaler_grows_smtp_ingress_under_load_and_shrinks_it(
 def test_keda_lets_delivery_follow_the_backlog(installed: Release, scratch: Path, figures: Table) -> None:
     if not installed.place.ready_for_keda():
         pytest.skip("KEDA is not in this cluster")
-    # A pod with little CPU, so that a backlog of this size lasts longer than a look of the autoscaler.
+    # Pods with so little CPU that they need longer to start than the autoscaler to look (15 s): a backlog of this size
+    # is gone a moment later.
     installed.upgrade(
         {
             "keda": {"pollingInterval": 2},
             "delivery": {
                 "keda": {"enabled": True, "minReplicas": 1, "maxReplicas": 3, "pendingJobs": 5, "behavior": AT_ONCE},
-                "resources": {"limits": {"cpu": "100m", "memory": "512Mi"}},
+                "resources": {"limits": {"cpu": "40m", "memory": "512Mi"}},
             },
         },
         "--wait", "--timeout", "240s",
