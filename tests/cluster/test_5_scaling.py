@@ -80,7 +80,7 @@ def test_keda_lets_delivery_follow_the_backlog(installed: Release, scratch: Path
             "keda": {"pollingInterval": 2},
             "delivery": {
                 "keda": {"enabled": True, "minReplicas": 1, "maxReplicas": 3, "pendingJobs": 5, "behavior": AT_ONCE},
-                "resources": {"limits": {"cpu": "40m", "memory": "512Mi"}},
+                "resources": {"requests": {"cpu": "40m"}, "limits": {"cpu": "40m", "memory": "512Mi"}},
             },
         },
         "--wait", "--timeout", "240s",
