@@ -17,8 +17,11 @@ from imap_wire import WireClient, connected
 from imap_world import ImapStack, Reader
 from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies import Bodies
+from paquebot.imap.changes import Change
+from paquebot.imap.feed import Feed
 from paquebot.imap.message_bodies import with_bodies
-from paquebot.mailstore import StoredMessage
+from paquebot.mailstore import Changes, StoredMessage
+from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.engines import S3Settings
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.settings import load
@@ -373,3 +376,26 @@ async def test_drain_lets_a_command_finish(imap_stack: ImapStack) -> None:
             assert len(await client.line()) > 500_000
         assert (await client.line()).startswith(b"x OK")
         assert (await client.line()).startswith(b"* BYE [UNAVAILABLE]")
+
+
+async def test_a_query_that_began_before_a_change_is_not_joined_after_it(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    feed = Feed(imap_stack.mailstore, imap_stack.queue)
+    one, two = [await feed.watch(reader.account_id, lambda: None) for _ in range(2)]
+    asking = (reader.account_id, INBOX_ID, 1)
+
+    async def joined() -> tuple[asyncio.Task[Changes], bool]:
+        before = value("paquebot_imap_refreshes_total", source="shared") or 0.0
+        task = asyncio.create_task(feed.shared_changes(*asking))
+        await asyncio.sleep(0)  # it has asked, or joined
+        return task, (value("paquebot_imap_refreshes_total", source="shared") or 0.0) > before
+
+    first, began = await joined()
+    second, shared = await joined()
+    feed.changed(one, Change(INBOX_ID, 2))
+    third, again = await joined()
+    assert (began, shared, again) == (False, True, False)
+    await asyncio.gather(first, second, third)
+    for watch in (one, two):
+        feed.ignore(watch)
+    await feed.close()

@@ -131,6 +131,7 @@ class Feed:
         if change is None or not account.recent.remember(change):
             self._wake(watch.account_id, but=watch)
         else:
+            self._outdate(watch.account_id)
             for other in account.watches:
                 if other is not watch:
                     other.changed(change)
@@ -172,9 +173,13 @@ class Feed:
             return
         self._wake(account_id, but=None, traceparent=self._queue.hint_trace)
 
-    def _wake(self, account_id: int, *, but: Watch | None, traceparent: str = "") -> None:
+    def _outdate(self, account_id: int) -> None:
+        """The queries under way began before what is told now: whoever is woken must not join them."""
         for key in [key for key in self._under_way if key[0] == account_id]:
-            del self._under_way[key]  # began before this hint: whoever is woken now must not join it
+            del self._under_way[key]
+
+    def _wake(self, account_id: int, *, but: Watch | None, traceparent: str = "") -> None:
+        self._outdate(account_id)
         account = self._accounts.get(account_id)
         for watch in account.watches if account is not None else ():
             if watch is not but:
