@@ -20,6 +20,7 @@ from paquebot.imap.bodies import Bodies
 from paquebot.imap.changes import Change
 from paquebot.imap.feed import Feed
 from paquebot.imap.message_bodies import with_bodies
+from paquebot.imap.telling import Telling
 from paquebot.mailstore import Changes, StoredMessage
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.engines import S3Settings
@@ -399,3 +400,34 @@ async def test_a_query_that_began_before_a_change_is_not_joined_after_it(imap_st
     for watch in (one, two):
         feed.ignore(watch)
     await feed.close()
+
+
+async def test_an_appended_message_is_read_from_memory(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    raw = message(1)
+    async with selected(imap_stack, reader) as client:
+        await client.ok(f"APPEND INBOX {{{len(raw)}+}}\r\n{raw.decode()}")
+        before = calls("s3", "get")
+        assert raw in b"".join(await client.ok("FETCH 1 BODY.PEEK[]"))
+        assert calls("s3", "get") == before
+
+
+async def test_all_accounts_are_told_before_the_process_ends(imap_stack: ImapStack) -> None:
+    accounts = range(2**40, 2**40 + 3)
+    heard: list[tuple[int, bytes]] = []
+    last = asyncio.Event()
+
+    def hear(account_id: int) -> None:
+        heard.append((account_id, imap_stack.queue.hint_source))
+
+    for account_id in accounts:
+        await imap_stack.queue.hear_mailbox(account_id, hear)
+    await imap_stack.queue.hear_mailbox(accounts.stop, lambda _: last.set())
+    telling = Telling(imap_stack.queue, b"us")
+    for account_id in (*accounts, *accounts):
+        telling.changed(account_id)
+    await telling.close()
+    await imap_stack.queue.hint_mailbox(accounts.stop)
+    async with asyncio.timeout(10):
+        await last.wait()
+    assert sorted(heard) == [(account_id, b"us") for account_id in accounts]

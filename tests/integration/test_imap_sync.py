@@ -157,6 +157,21 @@ class Mirror:
         self.take(await self.client.run(command))
 
 
+async def _mirror(opened: contextlib.AsyncExitStack, port: int, reader: Reader) -> Mirror:
+    """Of INBOX, as it is now."""
+    mirror = Mirror(await opened.enter_async_context(connected(port, reader)))
+    await mirror.run("SELECT INBOX")
+    await mirror.run("FETCH 1:* FLAGS")
+    return mirror
+
+
+async def _see_all(mirrors: list[Mirror]) -> None:
+    """The flags of messages that were only counted so far."""
+    for mirror in mirrors:
+        for number in [number for number, flags in enumerate(mirror.flags, 1) if flags is None]:
+            await mirror.run(f"FETCH {number} FLAGS")
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_mirrors_converge_after_random_changes(imap_stack: ImapStack, seed: int) -> None:
     """Three sessions of one mailbox do what they like at once; after a NOOP each client's copy is the mailbox."""
@@ -166,18 +181,13 @@ async def test_mirrors_converge_after_random_changes(imap_stack: ImapStack, seed
     async with imap_stack.serving() as one, imap_stack.serving() as two:
         ports = (one.port("imaps"), two.port("imaps"), two.port("imaps"))
         async with contextlib.AsyncExitStack() as opened:
-            mirrors = [Mirror(await opened.enter_async_context(connected(port, reader))) for port in ports]
-            for mirror in mirrors:
-                await mirror.run("SELECT INBOX")
-                await mirror.run("FETCH 1:* FLAGS")
+            mirrors = [await _mirror(opened, port, reader) for port in ports]
             await asyncio.gather(*(_disturb(mirror, random.Random(chance.random())) for mirror in mirrors))
             for mirror in mirrors:
                 await mirror.run("NOOP")
-                for number in [number for number, flags in enumerate(mirror.flags, 1) if flags is None]:
-                    await mirror.run(f"FETCH {number} FLAGS")
+            await _see_all(mirrors)
             truth = await _truth(imap_stack, reader)
-            for mirror in mirrors:
-                assert mirror.flags == truth
+            assert [mirror.flags for mirror in mirrors] == [truth] * 3
     assert await imap_stack.mailstore.check(reader.account_id) == []
 
 
@@ -189,20 +199,13 @@ async def test_sessions_of_one_process_learn_of_each_other_without_asking(imap_s
     await imap_stack.deliver(reader, *map(message, range(10)))
     before = value("paquebot_imap_refreshes_total", source="remembered") or 0.0
     async with imap_stack.serving() as server, contextlib.AsyncExitStack() as opened:
-        ports = [server.port("imaps")] * 3
-        mirrors = [Mirror(await opened.enter_async_context(connected(port, reader))) for port in ports]
-        for mirror in mirrors:
-            await mirror.run("SELECT INBOX")
-            await mirror.run("FETCH 1:* FLAGS")
+        mirrors = [await _mirror(opened, server.port("imaps"), reader) for _ in range(3)]
         await asyncio.gather(*(_work(mirror, random.Random(chance.random())) for mirror in mirrors))
         for mirror in mirrors:
             await mirror.run("CAPABILITY")
-        for mirror in mirrors:
-            for number in [number for number, flags in enumerate(mirror.flags, 1) if flags is None]:
-                await mirror.run(f"FETCH {number} FLAGS")
+        await _see_all(mirrors)
         truth = await _truth(imap_stack, reader)
-        for mirror in mirrors:
-            assert mirror.flags == truth
+        assert [mirror.flags for mirror in mirrors] == [truth] * 3
     assert (value("paquebot_imap_refreshes_total", source="remembered") or 0.0) > before
 
 

@@ -14,12 +14,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
-from paquebot.imap.changes import Change
 from paquebot.imap.fetch_plan import NeedsBody, Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Octets, Reply, Stream, bad, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
+from paquebot.imap.store import take_in
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.wire.imap import ast, response_codes, responses
@@ -230,7 +230,5 @@ class _Work:
         result = await self.session.process.mailstore.store_flags(
             state.account.account_id, state.mailbox_id, unseen, FlagOp.ADD, flags=Flag.SEEN
         )
-        updates.own(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
+        take_in(self.session, state, result)
         self._made_seen = frozenset(result.changed)
-        if result.changed:
-            self.session.changed(Change(state.mailbox_id, result.mod_seq, result.rows))

@@ -43,11 +43,16 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
         keywords=keywords,
         unchanged_since=command.unchanged_since,
     )
+    take_in(session, state, result)
+    untagged = _told(state, command, result, expected)
+    return _completion(state, command, uids, result, untagged)
+
+
+def take_in(session: "Session", state: Selected, result: StoreResult) -> None:
+    """What this session stored goes into its picture, and is told to the others."""
     updates.own(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
     if result.changed:
         session.changed(Change(state.mailbox_id, result.mod_seq, result.rows))
-    untagged = _told(state, command, result, expected)
-    return _completion(state, command, uids, result, untagged)
 
 
 def _expected(view: View, uids: Sequence[int], op: FlagOp, change: _Known) -> dict[int, _Known]:

@@ -100,8 +100,10 @@ class View:
         """Is each UID that the set names in the picture?"""
         if sequence_set.has_star() or sequence_set.highest() > self.last_uid:
             return False
-        named = sum(high - low + 1 for low, high in sequence_set.resolve(self.last_uid))
-        return named == len(self._by_uid(sequence_set))
+        spans = sequence_set.resolve(self.last_uid)
+        return all(
+            bisect_right(self._uids, high) - bisect_left(self._uids, low) == high - low + 1 for low, high in spans
+        )
 
     def _by_uid(self, sequence_set: SequenceSet) -> list[int]:
         # `*` is the largest UID in use; what lies above it names nothing unless a range crosses it.

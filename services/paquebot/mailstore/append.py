@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-from paquebot.mailstore import keywords
-from paquebot.mailstore.errors import OverQuota
-from paquebot.mailstore.locks import LockedAccount, lock_account, lock_mailbox
-from paquebot.mailstore.types import Appended, Limits, NewMessage, RecentRange
+from paquebot.mailstore import keywords, rows
+from paquebot.mailstore.locks import lock_account, lock_mailbox
+from paquebot.mailstore.types import NO_LIMIT, Appended, Limits, NewMessage, RecentRange
 from paquebot.runtime.postgres import Connection, Postgres
-
-_NO_LIMIT = 2**62
 
 # Migration changes_in_one_call.
 _APPEND = """
@@ -27,7 +24,7 @@ async def append(
     quota_octets: int,
     claim: bool,
 ) -> Appended:
-    place = account_id, mailbox_id, quota_octets or _NO_LIMIT, claim
+    place = account_id, mailbox_id, quota_octets or NO_LIMIT, claim
     words = dict.fromkeys(word for message in messages for word in message.keywords)
 
     async def at_once(connection: Connection) -> Appended | None:
@@ -35,7 +32,7 @@ async def append(
 
     async def step_by_step(connection: Connection) -> Appended | None:
         account = await lock_account(connection, account_id)
-        need_quota(account, sum(message.size for message in messages), quota_octets)
+        account.need_room(sum(message.size for message in messages), quota_octets)
         mailbox = await lock_mailbox(connection, account_id, mailbox_id)
         mailbox.need_selectable()
         mailbox.need_uids(len(messages))
@@ -67,16 +64,9 @@ async def _append(
 
 
 def _columns(message: NewMessage, spelling: keywords.Spelling) -> tuple[object, ...]:
-    blob = message.blob
     return (
         *(message.email_id, message.size, message.internal_date),
         *(int(message.flags), " ".join(spelling(message.keywords))),
-        *(blob.pack, blob.offset, blob.length, blob.size, blob.compression, blob.encryption),
+        *rows.blob_values(message.blob),
         *(message.thread_key, message.prefix, message.summary),
     )
-
-
-def need_quota(account: LockedAccount, asked: int, quota_octets: int) -> None:
-    """Raises OverQuota unless `asked` more octets fit into the limit (0: none)."""
-    if quota_octets and account.octets + asked > quota_octets:
-        raise OverQuota(quota_octets, account.octets, asked)

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paquebot.mailstore import rows
 from paquebot.mailstore.types import NewMessage
 from paquebot.runtime.postgres import Connection
 
-_PLACED = """
+_DELIVER = """
     WITH incoming AS (
         SELECT * FROM unnest(
             $1::bigint[], $2::int[], $3::int[], $4::smallint[], $5::text[], $6::bigint[], $7::timestamptz[],
@@ -39,9 +40,10 @@ _PLACED = """
         ) n
         WHERE b.account_id = n.account_id AND b.mailbox_id = n.mailbox_id
         RETURNING b.account_id, b.mailbox_id, b.uid_next - n.messages AS first_uid, b.highest_mod_seq
+    ), recorded AS (
+        INSERT INTO mailstore.deliveries (account_id, queue_id, delivered_at, refused)
+        SELECT account_id, queue_id, now(), false FROM incoming
     )
-"""
-_INSERT = """
     INSERT INTO mailstore.messages (
         account_id, mailbox_id, uid, mod_seq, flags, keywords, size, internal_date, save_date,
         pack, blob_offset, blob_length, blob_size, blob_compression, blob_encryption,
@@ -55,13 +57,6 @@ _INSERT = """
     FROM incoming JOIN box USING (account_id, mailbox_id)
     RETURNING account_id, mailbox_id, uid, mod_seq
 """
-_RECORD = """
-    , recorded AS (
-        INSERT INTO mailstore.deliveries (account_id, queue_id, delivered_at, refused)
-        SELECT account_id, queue_id, now(), false FROM incoming
-    )
-"""
-_DELIVER = _PLACED + _RECORD + _INSERT
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +69,7 @@ class Arrival:
     message: NewMessage
 
     def columns(self) -> tuple[object, ...]:
-        message, blob = self.message, self.message.blob
+        message = self.message
         return (
             self.account_id,
             self.mailbox_id,
@@ -83,12 +78,7 @@ class Arrival:
             " ".join(message.keywords),
             message.size,
             message.internal_date,
-            blob.pack,
-            blob.offset,
-            blob.length,
-            blob.size,
-            blob.compression,
-            blob.encryption,
+            *rows.blob_values(message.blob),
             message.email_id,
             message.thread_key,
             message.prefix,

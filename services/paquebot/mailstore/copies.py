@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paquebot.mailstore import keywords
-from paquebot.mailstore.append import need_quota
 from paquebot.mailstore.locks import LockedMailbox, lock_account, lock_mailboxes
 from paquebot.mailstore.types import Copied, Limits
 from paquebot.runtime.postgres import Connection, Postgres
@@ -120,7 +119,7 @@ async def copy(
         account = await lock_account(connection, account_id)
         locked = await lock_mailboxes(connection, account_id, [source_id, target_id])
         chosen = await _choose(connection, locked[source_id], uids)
-        need_quota(account, chosen.octets, quota_octets)
+        account.need_room(chosen.octets, quota_octets)
         copied = await _put(connection, _COPY, locked[source_id], chosen, locked[target_id], limits)
         await connection.execute(_COUNT_USED, account_id, chosen.octets, len(chosen.uids))
         return copied

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from paquebot.mailstore.names import INBOX_ID
-from paquebot.mailstore.types import Delivery, DeliveryResult, Outcome
+from paquebot.mailstore.rows import blob_values
+from paquebot.mailstore.types import NO_LIMIT, Delivery, DeliveryResult, Outcome
 from paquebot.runtime.postgres import Connection, Postgres
-
-_NO_LIMIT = 2**62
 
 _AT_ONCE = """
     SELECT account_id, first_uid, mod_seq FROM mailstore.deliver_at_once(
@@ -25,7 +24,7 @@ class _Gain:
 
     messages: int = 0
     octets: int = 0
-    allowed: int = _NO_LIMIT
+    allowed: int = NO_LIMIT
 
 
 async def deliver_at_once(postgres: Postgres, deliveries: Sequence[Delivery]) -> list[Outcome]:
@@ -64,14 +63,14 @@ def _arguments(deliveries: Sequence[Delivery]) -> tuple[dict[int, _Gain], list[t
     rows: list[tuple[Any, ...]] = []
     for delivery in deliveries:
         account_id, message = delivery.account_id, delivery.message
-        blob, size = message.blob, message.size
+        size = message.size
         gain = gains.get(account_id)
         if gain is None:
             gain = gains[account_id] = _Gain()
         rows.append(
             (
                 *(account_id, gain.messages, message.email_id, size, message.internal_date),
-                *(blob.pack, blob.offset, blob.length, blob.size, blob.compression, blob.encryption),
+                *blob_values(message.blob),
                 *(message.thread_key, message.prefix, message.summary),
             )
         )

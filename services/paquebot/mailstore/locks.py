@@ -7,7 +7,7 @@ mailbox. Who waited for a lock reads with a statement after it, so that it sees 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.mailstore.errors import MailboxFull, NoSuchAccount, NoSuchMailbox, NotSelectable
+from paquebot.mailstore.errors import MailboxFull, NoSuchAccount, NoSuchMailbox, NotSelectable, OverQuota
 from paquebot.runtime.postgres import Connection
 
 _LAST_UID = 2**32 - 1  # RFC 3501 §2.3.1.1: a UID is a non-zero 32-bit number
@@ -17,6 +17,11 @@ _LAST_UID = 2**32 - 1  # RFC 3501 §2.3.1.1: a UID is a non-zero 32-bit number
 class LockedAccount:
     account_id: int
     octets: int
+
+    def need_room(self, asked: int, quota_octets: int) -> None:
+        """Raises OverQuota unless `asked` more octets fit into the limit (0: none)."""
+        if quota_octets and self.octets + asked > quota_octets:
+            raise OverQuota(quota_octets, self.octets, asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ def flag_rows(row: Record) -> FlagRows:
     )
 
 
+def blob_values(blob: BlobRef) -> tuple[object, ...]:
+    """What BLOB_COLUMNS hold of it, in their order."""
+    return blob.pack, blob.offset, blob.length, blob.size, blob.compression, blob.encryption
+
+
 def blob_ref(row: Record) -> BlobRef:
     return BlobRef(
         pack=row["pack"],

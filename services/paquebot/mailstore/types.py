@@ -24,6 +24,8 @@ class Flag(enum.IntFlag):
 
 
 NO_FLAGS = Flag(0)
+NO_LIMIT = 2**62
+"""Octets: more than an account can have."""
 
 
 class SpecialUse(enum.Enum):
