@@ -25,7 +25,7 @@ from chaos.target import Target
 from loopback import free_port
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import Command, ManagedProcess
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import DATABASE, Plan
 from paquebot.cli.up.layout import SERVICES, Layout, Ports, listen
 from paquebot.cli.up.roundtrip import PASSWORD
 from paquebot.cli.up.stack import Stack
@@ -68,6 +68,9 @@ class ProxiedPlan(Plan):
     """Services reach the engines through proxies; the driver and the command line go straight there."""
 
     proxied: Mapping[int, int] = field(default_factory=dict)
+
+    def role_dsn(self, role: str) -> str:
+        return self.postgres.role_dsn(role, self.secrets.roles[role], DATABASE)
 
     def service_environment(self, service: str) -> dict[str, str]:
         environment = Plan.service_environment(self, service)

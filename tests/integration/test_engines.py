@@ -147,6 +147,25 @@ async def test_postgres_asks_for_a_password(postgres_engine: PostgresEngine) -> 
         await asyncpg.connect(postgres_engine.dsn().replace("postgres%20secret", "guess"))
 
 
+async def test_postgres_is_reached_over_a_socket(postgres_engine: PostgresEngine) -> None:
+    dsn = postgres_engine.socket_dsn("postgres", postgres_engine.password, "postgres")
+    connection = await asyncpg.connect(dsn)
+    assert await connection.fetchval("SELECT inet_client_addr() IS NULL")
+    await connection.close()
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(dsn.replace("postgres%20secret", "guess"))
+
+
+async def test_postgres_is_reached_over_tcp_where_a_socket_has_too_long_a_path(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / ("d" * 100))
+    engine = runner.described.postgres
+    await runner.start(engine)
+    assert engine.socket_dsn("postgres", engine.password, "postgres") == engine.dsn()
+    assert not await fetch(engine, "SELECT inet_client_addr() IS NULL")
+    await runner.end()
+    shutil.rmtree(tmp_path)
+
+
 async def test_jetstream_syncs_always(nats_engine: NatsEngine) -> None:
     with urllib3.PoolManager() as pool:
         answer = await asyncio.to_thread(pool.request, "GET", f"{nats_engine.monitor_url}/jsz?config=1")
@@ -244,10 +263,13 @@ async def test_postgres_keeps_what_it_committed_though_its_pid_is_reused(runner:
     process = await runner.start(engine)
     await execute(engine, "CREATE TABLE kept AS SELECT 42 AS value")
     await process.kill()
-    lock = engine.data_dir / "cluster" / "postmaster.pid"
-    lock.write_text(lock.read_text().replace(str(process.pid), str(os.getpid()), 1))
+    for name in ("postmaster.pid", f".s.PGSQL.{engine.ports_used.postgres}.lock"):
+        lock = engine.data_dir / "cluster" / name
+        lock.write_text(lock.read_text().replace(str(process.pid), str(os.getpid()), 1))
     await runner.start(engine)
     assert await fetch(engine, "SELECT value FROM kept") == 42
+    connection = await asyncpg.connect(engine.socket_dsn("postgres", engine.password, "postgres"))
+    await connection.close()
 
 
 async def test_s3_makes_indexes_again_after_a_boot(runner: Runner) -> None:

@@ -53,7 +53,7 @@ def _verify(
 
     Changes nothing. Exit code 1 when something is wrong.
     """
-    result = run_on_stores(data, lambda stores, _: verify(stores, contents=not quick))
+    result = run_on_stores(data, lambda stores, _: verify(stores, contents=not quick, say=_say))
     record = _record(result)
     if as_json:
         print_record(record, as_json=True)
@@ -115,7 +115,7 @@ def _recover(
 
     async def work(stores: Stores, _: JanitorSettings) -> Record:
         leapt = _record(await leap_over(stores)) if restored else {}
-        found = _record(await recover(stores, since=since, settle=settle, dry_run=dry_run))
+        found = _record(await recover(stores, since=since, settle=settle, dry_run=dry_run, say=_say))
         return found | {f"leapt_{name}": value for name, value in leapt.items()}
 
     print_record(run_on_stores(data, work), as_json=as_json)

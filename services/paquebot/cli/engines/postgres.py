@@ -2,6 +2,9 @@
 
 Data directory: `cluster/` (PostgreSQL's own), `postgresql.conf` and `pg_hba.conf` (written anew at each start).
 `cluster/` appears by one rename after initdb has finished, so a killed initdb leaves only `cluster.new`.
+
+Beside its port it listens on a UNIX socket in `cluster/`, where the file system can have one there: a statement over it
+costs a quarter to a third less on both sides.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +44,7 @@ _INITDB_SECONDS = 120.0
 _SETTINGS = """\
 listen_addresses = '{host}'
 port = {port}
-unix_socket_directories = ''
+unix_socket_directories = '{sockets}'
 hba_file = '{hba}'
 max_connections = {max_connections}
 password_encryption = 'scram-sha-256'
@@ -62,6 +66,7 @@ log_line_prefix = '%m [%p] %q%u@%d '
 _HOST_BASED_AUTHENTICATION = """\
 host all all 0.0.0.0/0 scram-sha-256
 host all all ::/0 scram-sha-256
+local all all scram-sha-256
 """
 
 
@@ -79,9 +84,19 @@ class PostgresEngine:
         return "postgres"
 
     def dsn(self, database: str = "postgres") -> str:
-        """The superuser's connection URL."""
-        login = f"{SUPERUSER}:{quote(self.password, safe='')}"
-        return f"postgresql://{login}@{LOOPBACK}:{self.ports_used.postgres}/{quote(database, safe='')}"
+        """The superuser's connection URL, over TCP."""
+        return self.role_dsn(SUPERUSER, self.password, database)
+
+    def role_dsn(self, role: str, password: str, database: str) -> str:
+        """The connection URL of a role, over TCP."""
+        return _dsn(role, password, f"{LOOPBACK}:{self.ports_used.postgres}", database)
+
+    def socket_dsn(self, role: str, password: str, database: str) -> str:
+        """The same over the UNIX socket if the engine, which must be running, has one."""
+        if not self._socket.is_socket():
+            return self.role_dsn(role, password, database)
+        directory = quote(str(self._cluster.absolute()), safe="")
+        return f"{_dsn(role, password, '', database)}?host={directory}&port={self.ports_used.postgres}"
 
     def ports(self) -> tuple[PortClaim, ...]:
         return (PortClaim("PostgreSQL", self.host, self.ports_used.postgres, option("postgres")),)
@@ -179,10 +194,10 @@ class PostgresEngine:
             )
 
     async def _clear_stale_lock(self) -> None:
-        """Wait for the processes of an earlier postmaster, then remove its lock.
+        """Wait for the processes of an earlier postmaster, then remove its locks and sockets.
 
         After a kill -9 of the postmaster its backends need a moment to notice, and no new one starts before.
-        PostgreSQL removes a stale lock itself, except when another process has got the same pid meanwhile, which
+        PostgreSQL removes stale ones itself, except when another process has got the same pid meanwhile, which
         is usual in a container, where pids are few.
         """
         lock = self._cluster / "postmaster.pid"
@@ -192,13 +207,15 @@ class PostgresEngine:
             if loop.time() > deadline:
                 raise EngineError(f"another PostgreSQL (process {pids[0]}) runs on {self._cluster}: end it first")
             await asyncio.sleep(POLL_SECONDS)
-        lock.unlink(missing_ok=True)
+        for left in (lock, *self._cluster.glob(".s.PGSQL.*")):
+            left.unlink(missing_ok=True)
 
     def _write_settings(self, credentials: Credentials) -> None:
         # PostgreSQL takes :: for IPv6 alone, unlike the others.
         host = "*" if self.host == "::" else self.host
         values = {"host": host, "port": self.ports_used.postgres, "hba": self._authentication_file}
-        settings = _SETTINGS.format(max_connections=MAX_CONNECTIONS, **values)
+        sockets = "." if _takes_socket(self._socket) else ""  # relative to the cluster
+        settings = _SETTINGS.format(max_connections=MAX_CONNECTIONS, sockets=sockets, **values)
         files = ((self._settings_file, settings), (self._authentication_file, _HOST_BASED_AUTHENTICATION))
         for path, text in files:
             write_durably(path, text)
@@ -209,12 +226,31 @@ class PostgresEngine:
         return self.data_dir / "cluster"
 
     @property
+    def _socket(self) -> Path:
+        return self._cluster / f".s.PGSQL.{self.ports_used.postgres}"
+
+    @property
     def _settings_file(self) -> Path:
         return self.data_dir / "postgresql.conf"
 
     @property
     def _authentication_file(self) -> Path:
         return self.data_dir / "pg_hba.conf"
+
+
+def _dsn(role: str, password: str, host: str, database: str) -> str:
+    return f"postgresql://{role}:{quote(password, safe='')}@{host}/{quote(database, safe='')}"
+
+
+def _takes_socket(path: Path) -> bool:
+    """Whether a socket can be there: some file systems have none, and a path of more than 107 octets is too long."""
+    try:
+        with socket.socket(socket.AF_UNIX) as trial:
+            trial.bind(str(path.absolute()))
+    except OSError:
+        return False
+    path.unlink()
+    return True
 
 
 def _residents(cluster: Path) -> list[int]:

@@ -3,11 +3,9 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
 from paquebot.cli.engines.grants import nats_access, s3_access
 from paquebot.cli.engines.nats import NatsAccess, NatsEngine
-from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Access, S3Engine
 from paquebot.cli.up.layout import Layout, Ports, Secrets, listen
@@ -50,8 +48,8 @@ class Plan:
         return PostgresEngine(self.layout.data / "postgres", self.secrets.postgres, self.ports.engines)
 
     def role_dsn(self, role: str) -> str:
-        login = f"{role}:{quote(self.secrets.roles[role], safe='')}"
-        return f"postgresql://{login}@{LOOPBACK}:{self.ports.engines.postgres}/{DATABASE}"
+        """How a service's role reaches the running PostgreSQL."""
+        return self.postgres.socket_dsn(role, self.secrets.roles[role], DATABASE)
 
     def service_environment(self, service: str) -> dict[str, str]:
         """The whole environment of a service process."""
