@@ -25,6 +25,7 @@ from paquebot.queue import QueueUnavailable
 from paquebot.runtime.settings import load
 
 _RESTART_SECONDS = 90.0
+_RECOVER_SECONDS = 300.0  # it reads the index of every pack of the run
 
 
 async def do(place: Place, fault: Fault, chance: random.Random) -> str:
@@ -171,7 +172,7 @@ def _corrupt(store: Path, chance: random.Random) -> str:
 async def recover_lost(place: Place, *, before: float) -> Recovered:
     """`paquebot recover` for packs from before that time (Unix seconds)."""
     async with open_stores(load(JanitorSettings, place.plan.client_environment())) as stores:
-        async with asyncio.timeout(_RESTART_SECONDS):
+        async with asyncio.timeout(_RECOVER_SECONDS):
             while True:
                 try:
                     return await recover(stores, since=86400.0, settle=max(0.0, time.time() - before))

@@ -13,6 +13,7 @@ from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
 from paquebot.janitor import backlog
 from paquebot.janitor.accounting import read_stream
+from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recover import recover
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import sweep
@@ -95,6 +96,21 @@ async def test_recover_queues_again_what_a_lost_stream_forgot(stores: Stores, sp
     again = await recover(stores, since=WEEK, settle=0)
     assert again.messages == 0
     assert await deliver(stores) == 2
+
+
+async def test_recover_looks_at_more_packs_than_it_keeps_in_memory(stores: Stores, spool: Spool) -> None:
+    for number in range(GROUP + 6):
+        await spool.accept(envelope(accounts=[number % 2 + 1]), RAW)
+        if number % 10:
+            assert await deliver(stores) == 1
+        else:
+            await stream.delete_stream(stores.queue)
+            await stream.ensure_stream(stores.queue)
+    result = await recover(stores, since=WEEK, settle=0)
+    assert (result.packs, result.messages, result.unreadable) == (GROUP + 6, 7, 0)
+    assert await deliver(stores) == 7
+    verified = await verify(stores, settle=0)
+    assert (verified.packs, verified.entries, verified.faults) == (GROUP + 6, GROUP + 6, [])
 
 
 async def test_recover_gives_jobs_that_their_consumer_passed_over_new_numbers(stores: Stores, spool: Spool) -> None:

@@ -5,7 +5,8 @@ tables are asked. A job that ends meanwhile has left its record first (commit fi
 that is deferred meanwhile has its successor further on in the stream.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
@@ -80,22 +81,31 @@ class Missing:
         return len(self.envelope.local) + len(self.envelope.remote)
 
 
-async def missing(stores: Stores, index: PackIndex, queued: Queued) -> list[Missing]:
-    """Messages of a pack that need to be queued again. Raises PostgresUnavailable."""
+async def missing(stores: Stores, indexes: Sequence[PackIndex], queued: Queued) -> list[list[Missing]]:
+    """For each of the packs, its messages that need to be queued again. Raises PostgresUnavailable."""
+    wanted = [_addressed(index) for index in indexes]
+    entries = list(itertools.chain.from_iterable(wanted))
+    if not entries:
+        return [[] for _ in indexes]
+    ended = await outcomes.done(stores.postgres, [entry.envelope.queue_id for entry in entries])
+    served = await stores.mailstore.delivered(list(_local_keys(entries))) | queued.local
+    return [list(_missing(of_pack, served, ended | queued.remote, ended)) for of_pack in wanted]
+
+
+def _addressed(index: PackIndex) -> list[PackEntry]:
+    """The messages of a pack that were accepted for somebody."""
     if index.account_id:
         return []  # written again by compaction: who was to be served was, in another pack
-    wanted = [entry for entry in index.entries if entry.envelope.local or entry.envelope.remote]
-    if not wanted:
-        return []
-    ids = [entry.envelope.queue_id for entry in wanted]
-    delivered = await stores.mailstore.delivered(list(_local_keys(wanted)))
-    ended = await outcomes.done(stores.postgres, ids)
-    found: list[Missing] = []
-    for entry in wanted:
-        envelope = _rest(entry.envelope, delivered | queued.local, ended | queued.remote, ended)
+    return [entry for entry in index.entries if entry.envelope.local or entry.envelope.remote]
+
+
+def _missing(
+    entries: Iterable[PackEntry], local: set[tuple[int, str]], remote: set[tuple[str, str]], ended: set[tuple[str, str]]
+) -> Iterator[Missing]:
+    for entry in entries:
+        envelope = _rest(entry.envelope, local, remote, ended)
         if envelope.local or envelope.remote:
-            found.append(Missing(entry, envelope))
-    return found
+            yield Missing(entry, envelope)
 
 
 def _local_keys(entries: Iterable[PackEntry]) -> Iterable[tuple[int, str]]:

@@ -11,7 +11,8 @@ import time
 from paquebot.blobs import new_ulid, ulid_time_ms
 from paquebot.janitor import snapshot_objects as objects
 from paquebot.janitor.accounting import read_stream
-from paquebot.janitor.rebuild_packs import PackReader, Rebuilt, Say
+from paquebot.janitor.indexes import Say
+from paquebot.janitor.rebuild_packs import PackReader, Rebuilt
 from paquebot.janitor.recover import SETTLE_SECONDS
 from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.stores import Stores

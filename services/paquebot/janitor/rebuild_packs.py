@@ -7,13 +7,14 @@ them. So the cost goes with the bucket's octets, and memory with a few packs.
 import asyncio
 import datetime
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import BadPack, BlobMissing, ulid_time_ms
 from paquebot.blobs.pack import entry_ref
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.accounting import Queued
+from paquebot.janitor.indexes import Say, readable
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import rebuilding
 from paquebot.mailstore.rebuilding import Arrival, Found, Rebuild, Rule
@@ -32,10 +33,6 @@ _SAY_EVERY = 1000
 _APPEND_SECONDS = 300.0
 """Longest time from a message's way into a pack by APPEND until its row is in the mailbox: what is older than that
 before a snapshot, and not in it, was expunged."""
-
-
-Say = Callable[[str], None]
-"""Told where the rebuild stands: a line for the person who waits."""
 
 
 @dataclass(slots=True)
@@ -104,8 +101,8 @@ class PackReader:
             yield chunk
 
     async def _read_chunk(self, chunk: Sequence[PackInfo], result: Rebuilt) -> None:
-        indexes = [index for index in await asyncio.gather(*map(self._index, chunk)) if index is not None]
-        result.unreadable += len(chunk) - len(indexes)
+        indexes, unreadable = await readable(self._stores.blobs, chunk)
+        result.unreadable += unreadable
         envelopes = [entry.envelope for index in indexes for entry in index.entries]
         wanted = await rebuilding.wanted(self._stores.postgres, [envelope.queue_id for envelope in envelopes])
         coming = await self._coming(indexes)
@@ -118,15 +115,6 @@ class PackReader:
         if self._work.outcomes_lost:
             result.assumed_relayed += await self._assume_relayed(envelopes)
         await rebuilding.place(self._stores.postgres, self._work, list(found.values()), arrivals, chunk[-1].pack)
-
-    async def _index(self, info: PackInfo) -> PackIndex | None:
-        try:
-            return await self._stores.blobs.read_index(info)
-        except BlobMissing:
-            return None
-        except BadPack as error:
-            _log.error("pack_unreadable", pack=info.pack, reason=str(error))
-            return None
 
     async def _coming(self, indexes: Iterable[PackIndex]) -> list[_Candidate]:
         """Who gets an entry although no snapshot has it."""

@@ -3,17 +3,19 @@ queued again."""
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.blobs import BadPack
 from paquebot.blobs.ulid import ulid_at, ulid_time_ms
-from paquebot.janitor.accounting import missing, packed, read_stream
+from paquebot.janitor.accounting import Missing, missing, packed, read_stream
+from paquebot.janitor.indexes import Say, in_groups, readable, silent
 from paquebot.janitor.stores import Stores
 from paquebot.observability.log import Log
 from paquebot.queue import Publication
 from paquebot.queue.client import MAX_BATCH
 from paquebot.queue.stream import ensure_stream, move, passed_over
 from paquebot.spool.jobs import publications
+from paquebot.v1.mail_pb2 import PackIndex
 
 _log = Log("paquebot.recover")
 
@@ -37,7 +39,9 @@ class Recovered:
     unreadable_jobs: int = 0
 
 
-async def recover(stores: Stores, *, since: float, settle: float = SETTLE_SECONDS, dry_run: bool = False) -> Recovered:
+async def recover(
+    stores: Stores, *, since: float, settle: float = SETTLE_SECONDS, dry_run: bool = False, say: Say = silent
+) -> Recovered:
     """Look at packs written in the last `since` seconds, except the last `settle`; queue again what is missing.
 
     A stream that is gone is made anew. May be repeated: what is queued is not missing. Raises BlobsUnavailable,
@@ -47,32 +51,34 @@ async def recover(stores: Stores, *, since: float, settle: float = SETTLE_SECOND
         await ensure_stream(stores.queue)
     now_ms = int(time.time() * 1000)
     start = ulid_at(max(0, now_ms - int(since * 1000)))
-    infos = [info async for info in stores.blobs.list_packs(after=start)]
+    infos = [
+        info async for info in stores.blobs.list_packs(after=start) if ulid_time_ms(info.pack) <= now_ms - settle * 1000
+    ]
     queued = await read_stream(stores.queue)
     result = Recovered(unreadable_jobs=len(queued.unreadable))
     result.passed_over = await _queue_passed_over(stores, dry_run=dry_run)
-    for info in infos:
-        if ulid_time_ms(info.pack) > now_ms - settle * 1000:
-            continue
-        result.packs += 1
-        try:
-            index = await stores.blobs.read_index(info)
-        except BadPack as error:
-            _log.error("pack_unreadable", pack=info.pack, reason=str(error))
-            result.unreadable += 1
-            continue
-        messages = await missing(stores, index, queued)
-        if not messages:
-            continue
-        result.messages += len(messages)
-        result.recipients += sum(message.recipients() for message in messages)
-        jobs = publications(info.pack, await packed(stores, index, messages))
-        result.jobs += len(jobs)
-        if not dry_run:
-            for first in range(0, len(jobs), MAX_BATCH):
-                await stores.queue.publish(jobs[first : first + MAX_BATCH])
-            _log.info("queued_again", pack=info.pack, messages=len(messages), jobs=len(jobs))
+    for group in in_groups(infos, say):
+        result.packs += len(group)
+        indexes, unreadable = await readable(stores.blobs, group)
+        result.unreadable += unreadable
+        for index, messages in zip(indexes, await missing(stores, indexes, queued), strict=True):
+            if messages:
+                await _queue_again(stores, index, messages, result, dry_run=dry_run)
     return result
+
+
+async def _queue_again(
+    stores: Stores, index: PackIndex, messages: Sequence[Missing], result: Recovered, *, dry_run: bool
+) -> None:
+    result.messages += len(messages)
+    result.recipients += sum(message.recipients() for message in messages)
+    jobs = publications(index.pack, await packed(stores, index, messages))
+    result.jobs += len(jobs)
+    if dry_run:
+        return
+    for first in range(0, len(jobs), MAX_BATCH):
+        await stores.queue.publish(jobs[first : first + MAX_BATCH])
+    _log.info("queued_again", pack=index.pack, messages=len(messages), jobs=len(jobs))
 
 
 async def _queue_passed_over(stores: Stores, *, dry_run: bool) -> int:

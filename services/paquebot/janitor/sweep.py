@@ -8,7 +8,7 @@ with recipients that nothing accounts for (an orphan, after a refused commit or 
 
 import datetime
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import BadPack, BlobMissing, new_ulid
@@ -16,6 +16,7 @@ from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_time_ms
 from paquebot.directory.removed import purged, removed_accounts
 from paquebot.janitor.accounting import Queued, missing, read_stream
+from paquebot.janitor.indexes import in_groups, read_indexes
 from paquebot.janitor.snapshot import known_bucket
 from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores
@@ -106,15 +107,16 @@ async def _sweep_group(
     # After the rows: what is not live then was left before.
     safe = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
     left = await stores.mailstore.left_since(packs, safe)
-    doomed: list[PackInfo] = []
+    unused: list[PackInfo] = []
     for info in group:
         if info.pack in live:
             if sparse is not None and info.pack not in queued.packs:
                 sparse.consider(info, live[info.pack])
         elif info.pack in left:
             result.left_packs += 1
-        elif info.pack not in queued.packs and await _may_go(stores, settings, info, queued, result, dry_run=dry_run):
-            doomed.append(info)
+        elif info.pack not in queued.packs:
+            unused.append(info)
+    doomed = [info async for info in _free(stores, settings, unused, queued, result, dry_run=dry_run)]
     if doomed and not dry_run:
         await stores.blobs.delete([info.pack for info in doomed])
         _log.info("packs_deleted", packs=len(doomed))
@@ -122,26 +124,42 @@ async def _sweep_group(
     result.deleted_octets += sum(info.octets for info in doomed)
 
 
-async def _may_go(
-    stores: Stores, settings: JanitorSettings, info: PackInfo, queued: Queued, result: Swept, *, dry_run: bool
-) -> bool:
-    age = time.time() - ulid_time_ms(info.pack) / 1000
-    if age > settings.orphan_age and age > 2 * settings.compaction.lease:
-        return True
-    try:
-        index = await stores.blobs.read_index(info)
-    except BlobMissing:
-        return False  # another janitor was first
-    except BadPack as error:
-        _log.error("pack_unreadable", pack=info.pack, reason=str(error))
-        result.unreadable += 1
-        return False
-    if index.account_id:
-        return await _is_garbage(stores, settings, index, dry_run=dry_run)
-    if age <= settings.orphan_age and await missing(stores, index, queued):
-        result.orphans_kept += 1
-        return False
-    return True
+async def _free(
+    stores: Stores,
+    settings: JanitorSettings,
+    unused: Sequence[PackInfo],
+    queued: Queued,
+    result: Swept,
+    *,
+    dry_run: bool,
+) -> AsyncIterator[PackInfo]:
+    """Those of the packs without a row or a job that may go."""
+    now = time.time()
+    ages = {info.pack: now - ulid_time_ms(info.pack) / 1000 for info in unused}
+    doubtful: list[PackInfo] = []
+    for info in unused:
+        if ages[info.pack] > settings.orphan_age and ages[info.pack] > 2 * settings.compaction.lease:
+            yield info
+        else:
+            doubtful.append(info)
+    for few in in_groups(doubtful):
+        accepted: list[tuple[PackInfo, PackIndex]] = []
+        for info, outcome in zip(few, await read_indexes(stores.blobs, few), strict=True):
+            if isinstance(outcome, BadPack):
+                _log.error("pack_unreadable", pack=info.pack, reason=str(outcome))
+                result.unreadable += 1
+            elif isinstance(outcome, BlobMissing):
+                continue  # another janitor was first
+            elif not outcome.account_id:
+                accepted.append((info, outcome))
+            elif await _is_garbage(stores, settings, outcome, dry_run=dry_run):
+                yield info
+        orphaned = await missing(stores, [index for _, index in accepted], queued)
+        for (info, _), messages in zip(accepted, orphaned, strict=True):
+            if messages and ages[info.pack] <= settings.orphan_age:
+                result.orphans_kept += 1
+            else:
+                yield info
 
 
 async def _is_garbage(stores: Stores, settings: JanitorSettings, index: PackIndex, *, dry_run: bool) -> bool:

@@ -5,22 +5,25 @@ job's pack must exist; every recipient in a settled pack must be done or queued;
 must hold.
 """
 
+import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from paquebot.blobs import BadPack, BlobMissing
-from paquebot.blobs.pack import decode_entry, entry_ref
+from paquebot.blobs import BadPack, BlobsUnavailable
+from paquebot.blobs.pack import entry_ref
+from paquebot.blobs.spans import spans
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_time_ms
 from paquebot.janitor.accounting import missing, read_stream
+from paquebot.janitor.indexes import Say, in_groups, read_indexes, silent
 from paquebot.janitor.recover import SETTLE_SECONDS
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore.types import BlobUse
 from paquebot.v1.mail_pb2 import PackEntry, PackIndex
 
-_GROUP = 100
+_PACKS_AT_ONCE = 8  # whose messages are read: each takes a request and up to 1 MiB, or one large message
 _MAX_FAULTS = 1000
 
 
@@ -39,88 +42,78 @@ class Verified:
             self.faults.append(text)
 
 
-async def verify(stores: Stores, *, contents: bool = True, settle: float = SETTLE_SECONDS) -> Verified:
+async def verify(
+    stores: Stores, *, contents: bool = True, settle: float = SETTLE_SECONDS, say: Say = silent
+) -> Verified:
     """With `contents`, every message is read and hashed; without, only indexes are.
     Raises BlobsUnavailable, QueueUnavailable, PostgresUnavailable."""
     result = Verified()
     # Rows that come after the list of packs may refer to newer packs: only older rows count as lost.
     began_ms = time.time() * 1000
-    known = {info.pack: info async for info in stores.blobs.list_packs()}
+    infos = [info async for info in stores.blobs.list_packs()]
+    known = {info.pack for info in infos}
     queued = await read_stream(stores.queue)
     for number in queued.unreadable:
         result.fault(f"job {number} cannot be read: look at it with paquebot queue show, then hold or drop it")
-    for pack in sorted(queued.packs - known.keys()):
+    for pack in sorted(queued.packs - known):
         if ulid_time_ms(pack) < began_ms - settle * 1000:
             result.fault(f"pack {pack} is not in the bucket, but a job needs it")
-    indexes = _Indexes(stores, known)
-    await _verify_rows(stores, indexes, result, began_ms, contents=contents)
-    for info in known.values():
-        index = await indexes.get(info.pack, result)
-        result.packs += 1
-        if index is not None and ulid_time_ms(info.pack) < began_ms - settle * 1000:
-            lost = await missing(stores, index, queued)
-            count = sum(message.recipients() for message in lost)
-            if count:
+    by_pack = await _rows_by_pack(stores, result)
+    for pack in sorted(by_pack.keys() - known):
+        if ulid_time_ms(pack) < began_ms:
+            result.fault(f"pack {pack} is not in the bucket, but {_rows(by_pack[pack])} need it")
+    for group in in_groups(infos, say):
+        indexes = await _verify_packs(stores, group, by_pack, result, contents=contents)
+        settled = [index for index in indexes if ulid_time_ms(index.pack) < began_ms - settle * 1000]
+        for index, lost in zip(settled, await missing(stores, settled, queued), strict=True):
+            if count := sum(message.recipients() for message in lost):
                 result.fault(
-                    f"pack {info.pack}: {count} recipients are neither served nor queued: run paquebot recover"
+                    f"pack {index.pack}: {count} recipients are neither served nor queued: run paquebot recover"
                 )
     for broken in await stores.mailstore.check():
         result.fault(broken)
     return result
 
 
-class _Indexes:
-    """Indexes read once; a pack that cannot be read is reported once."""
-
-    def __init__(self, stores: Stores, known: dict[str, PackInfo]) -> None:
-        self._stores = stores
-        self._known = known
-        self._read: dict[str, PackIndex | None] = {}
-
-    def known(self, pack: str) -> bool:
-        return pack in self._known
-
-    async def get(self, pack: str, result: Verified) -> PackIndex | None:
-        if pack not in self._read:
-            try:
-                self._read[pack] = await self._stores.blobs.read_index(self._known[pack])
-            except BlobMissing:
-                self._read[pack] = None  # deleted meanwhile; a row that needs it is reported by itself
-            except BadPack as error:
-                result.fault(f"pack {pack}: {error}")
-                self._read[pack] = None
-        return self._read[pack]
-
-
-async def _verify_rows(stores: Stores, indexes: _Indexes, result: Verified, began_ms: float, *, contents: bool) -> None:
+async def _rows_by_pack(stores: Stores, result: Verified) -> dict[str, list[BlobUse]]:
     by_pack: dict[str, list[BlobUse]] = {}
     async for use in stores.mailstore.blobs():
         result.rows += 1
         by_pack.setdefault(use.blob.pack, []).append(use)
-    for pack, uses in by_pack.items():
-        if not indexes.known(pack):
-            if ulid_time_ms(pack) < began_ms:
-                result.fault(f"pack {pack} is not in the bucket, but {_rows(uses)} need it")
-            continue
-        index = await indexes.get(pack, result)
-        if index is None:
-            result.fault(f"pack {pack} cannot be read, but {_rows(uses)} need it")
-            continue
-        entries = {entry.offset: entry for entry in index.entries}
-        wanted = _known_entries(pack, entries, uses, result)
-        for use in uses:
-            if index.account_id not in (0, use.account_id):
-                result.fault(
-                    f"{_rows([use])} points into pack {pack}, which was written for account {index.account_id}"
-                )
-        result.entries += len(wanted)
-        if contents:
-            await _verify_contents(stores, pack, wanted, result)
+    return by_pack
 
 
-def _known_entries(
-    pack: str, entries: dict[int, PackEntry], uses: Sequence[BlobUse], result: Verified
-) -> list[PackEntry]:
+async def _verify_packs(
+    stores: Stores, group: Sequence[PackInfo], by_pack: Mapping[str, list[BlobUse]], result: Verified, *, contents: bool
+) -> list[PackIndex]:
+    """The packs that can be read."""
+    result.packs += len(group)
+    indexes: list[PackIndex] = []
+    wanted: list[tuple[str, list[PackEntry]]] = []
+    for info, outcome in zip(group, await read_indexes(stores.blobs, group), strict=True):
+        uses = by_pack.get(info.pack, [])
+        if isinstance(outcome, PackIndex):
+            indexes.append(outcome)
+            wanted.append((info.pack, _known_entries(outcome, uses, result)))
+            continue
+        if isinstance(outcome, BadPack):  # not one that was deleted meanwhile
+            result.fault(f"pack {info.pack}: {outcome}")
+        if uses:
+            result.fault(f"pack {info.pack} cannot be read, but {_rows(uses)} need it")
+    result.entries += sum(len(entries) for _, entries in wanted)
+    if contents:
+        turn = asyncio.Semaphore(_PACKS_AT_ONCE)
+        for read in await asyncio.gather(*(_read_contents(stores, turn, *one) for one in wanted)):
+            result.octets += read.octets
+            for text in read.faults:
+                result.fault(text)
+    return indexes
+
+
+def _known_entries(index: PackIndex, uses: Sequence[BlobUse], result: Verified) -> list[PackEntry]:
+    """The entries that rows point at."""
+    pack = index.pack
+    entries = {entry.offset: entry for entry in index.entries}
     wanted: dict[int, PackEntry] = {}
     for use in uses:
         entry = entries.get(use.blob.offset)
@@ -128,21 +121,37 @@ def _known_entries(
             result.fault(f"{_rows([use])} points into pack {pack} where no message begins")
         else:
             wanted[entry.offset] = entry
+        if index.account_id not in (0, use.account_id):
+            result.fault(f"{_rows([use])} points into pack {pack}, which was written for account {index.account_id}")
     return list(wanted.values())
 
 
-async def _verify_contents(stores: Stores, pack: str, entries: Sequence[PackEntry], result: Verified) -> None:
-    for start in range(0, len(entries), _GROUP):
-        for entry in entries[start : start + _GROUP]:
-            ref = entry_ref(pack, entry)
-            try:
-                raw = decode_entry(ref, await stores.blobs.read_range(pack, ref.offset, ref.length))
-            except (BadPack, BlobMissing) as error:
-                result.fault(f"message {entry.envelope.queue_id} in pack {pack} cannot be read: {error}")
-                continue
-            result.octets += len(raw)
-            if hashlib.sha256(raw).digest() != entry.sha256:
-                result.fault(f"message {entry.envelope.queue_id} in pack {pack} does not match its SHA-256")
+@dataclass(slots=True)
+class _Read:
+    octets: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+async def _read_contents(stores: Stores, turn: asyncio.Semaphore, pack: str, entries: Sequence[PackEntry]) -> _Read:
+    """Every one of these messages read and hashed; one span of a pack is in memory at a time."""
+    read = _Read()
+    by_offset = {entry.offset: entry for entry in entries}
+    async with turn:
+        for span in spans(entry_ref(pack, entry) for entry in entries):
+            (outcome,) = await stores.blobs.read_spans([span])
+            if isinstance(outcome, BlobsUnavailable):
+                raise outcome
+            messages = [outcome] * len(span.refs) if isinstance(outcome, Exception) else outcome
+            for ref, message in zip(span.refs, messages, strict=True):
+                entry = by_offset[ref.offset]
+                queue_id = entry.envelope.queue_id
+                if isinstance(message, Exception):
+                    read.faults.append(f"message {queue_id} in pack {pack} cannot be read: {message}")
+                    continue
+                read.octets += len(message)
+                if hashlib.sha256(message).digest() != entry.sha256:
+                    read.faults.append(f"message {queue_id} in pack {pack} does not match its SHA-256")
+    return read
 
 
 def _rows(uses: Sequence[BlobUse]) -> str:

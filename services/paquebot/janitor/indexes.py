@@ -1,0 +1,59 @@
+"""What packs say of themselves, for many packs: several are read at once, as each costs a round trip and no more."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+
+from paquebot.blobs import BadPack, BlobMissing, BlobStore
+from paquebot.blobs.store import PackInfo
+from paquebot.observability.log import Log
+from paquebot.v1.mail_pb2 import PackIndex
+
+_log = Log("paquebot.janitor")
+
+GROUP = 64
+"""Packs whose indexes are in memory at once: a full one is of 500 messages."""
+
+IndexOutcome = PackIndex | BadPack | BlobMissing
+
+Say = Callable[[str], None]
+"""Takes a line of progress."""
+
+_SAY_EVERY = 1000
+
+
+def silent(line: str) -> None:
+    """For callers that show no progress."""
+
+
+async def read_indexes(blobs: BlobStore, infos: Sequence[PackInfo]) -> list[IndexOutcome]:
+    """The index of each pack, or why there is none. Raises BlobsUnavailable."""
+
+    async def read(info: PackInfo) -> IndexOutcome:
+        try:
+            return await blobs.read_index(info)
+        except (BadPack, BlobMissing) as error:
+            return error
+
+    return await asyncio.gather(*map(read, infos))
+
+
+async def readable(blobs: BlobStore, infos: Sequence[PackInfo]) -> tuple[list[PackIndex], int]:
+    """The indexes of the packs that are there and can be read, and the number of those that cannot: they are logged.
+    Raises BlobsUnavailable."""
+    indexes: list[PackIndex] = []
+    unreadable = 0
+    for info, outcome in zip(infos, await read_indexes(blobs, infos), strict=True):
+        if isinstance(outcome, PackIndex):
+            indexes.append(outcome)
+        elif isinstance(outcome, BadPack):
+            _log.error("pack_unreadable", pack=info.pack, reason=str(outcome))
+            unreadable += 1
+    return indexes, unreadable
+
+
+def in_groups(infos: Sequence[PackInfo], say: Say = silent) -> Iterator[Sequence[PackInfo]]:
+    """All packs, `GROUP` at a time; tells how far it is."""
+    for first in range(0, len(infos), GROUP):
+        if first // _SAY_EVERY != (first - GROUP) // _SAY_EVERY and first:
+            say(f"{first:,} of {len(infos):,} packs looked at")
+        yield infos[first : first + GROUP]
