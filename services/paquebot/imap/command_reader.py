@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from paquebot.imap import metrics
-from paquebot.imap.connection import Connection, LineTooLong, PeerGone
+from paquebot.imap.connection import Connection, LineTooLong
 from paquebot.imap.settings import SessionSettings
 from paquebot.runtime.limits import OctetBudget, OverBudget, Reservation
+from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import (
     AssembledCommand,
     BadMailboxEncoding,

@@ -1,20 +1,11 @@
-"""One client's connection: lines and octets in, octets out, TLS; every wait has a deadline.
-
-Nothing is read ahead beyond `_HIGH` octets, and nothing is written ahead beyond the transport's high-water mark:
-a peer that does not read stops its own session, and loses it after the write deadline.
-"""
+"""One IMAP client's connection: lines and counted octets in, octets out."""
 
 import asyncio
-import ssl
 from dataclasses import dataclass
-from typing import cast
 
-_HIGH = 128 * 1024  # octets received and not yet consumed: reading stops above, and starts again below half of it
-_WRITE_HIGH = 256 * 1024
+from paquebot.runtime.peer import PeerConnection, PeerGone
 
-
-class PeerGone(Exception):
-    """The connection ended, or the peer did not read our octets in time."""
+_READ_HIGH = 128 * 1024
 
 
 class Inactive(Exception):
@@ -28,96 +19,19 @@ class LineTooLong:
     head: bytes
 
 
-class Connection(asyncio.Protocol):
-    """The transport of one session. `await` on it from that session's task only."""
+class Connection(PeerConnection):
+    """`await` on it from its session's task only."""
 
     def __init__(self, *, write_seconds: float) -> None:
-        self._write_seconds = write_seconds
-        self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._scanned = 0
+        super().__init__(write_seconds=write_seconds, read_high=_READ_HIGH)
         self._skipping = False
-        self._ended = False
-        self._reading_paused = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._rung = False
-        self._writing_paused = False
-        self._drained: asyncio.Future[None] | None = None
-        self.received = 0
-        self.sent = 0
-
-    # --- asyncio.Protocol --------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-        self._transport = transport
-        transport.set_write_buffer_limits(high=_WRITE_HIGH)
-
-    def data_received(self, data: bytes) -> None:
-        self.received += len(data)
-        self._buffer += data
-        if len(self._buffer) > _HIGH and not self._reading_paused and self._transport is not None:
-            self._transport.pause_reading()
-            self._reading_paused = True
-        self._wake()
-
-    def eof_received(self) -> bool:
-        self._ended = True
-        self._wake()
-        return self.tls_version is None  # half-closed: what was asked before is still answered; TLS has no such thing
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._ended = True
-        self._wake()
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-
-    def pause_writing(self) -> None:
-        self._writing_paused = True
-
-    def resume_writing(self) -> None:
-        self._writing_paused = False
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-
-    # --- reading -----------------------------------------------------------------------------------------
-
-    @property
-    def buffered(self) -> int:
-        """Octets received and not yet consumed."""
-        return len(self._buffer)
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more will come than what is buffered."""
-        return self._ended
-
-    def ring(self) -> None:
-        """Let `wait` return, now or the next time: something other than octets is to be looked at."""
-        self._rung = True
-        self._wake()
-
-    @property
-    def gone(self) -> bool:
-        """Nobody will read what is sent."""
-        return self._transport is None or self._transport.is_closing()
 
     async def wait(self, seconds: float) -> None:
         """Until octets came, the peer ended, or `ring`. Raises Inactive after `seconds`."""
-        if self._rung:
-            self._rung = False
-            return
-        if self._ended:
-            return
-        self._waiter = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(seconds):
-                await self._waiter
+            await self._more(seconds)
         except TimeoutError:
             raise Inactive from None
-        finally:
-            self._waiter = None
-            self._rung = False
 
     def take_line(self, maximum: int) -> bytes | LineTooLong | None:
         """The next line without its line end, if it is here. A lone LF ends a line too: people type commands."""
@@ -177,83 +91,3 @@ class Connection(asyncio.Protocol):
         """Read `size` octets and keep none. Raises as `read_some`."""
         while size:
             size -= len(await self.read_some(size, seconds))
-
-    def _consume(self, count: int) -> None:
-        del self._buffer[:count]
-        self._scanned = 0
-        if self._reading_paused and len(self._buffer) < _HIGH // 2 and self._transport is not None:
-            self._transport.resume_reading()
-            self._reading_paused = False
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    # --- writing -----------------------------------------------------------------------------------------
-
-    async def send(self, octets: bytes | bytearray) -> None:
-        """Write, and wait while the peer is behind. Nobody may change `octets` any more.
-
-        Raises PeerGone when the peer does not catch up in time.
-        """
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            raise PeerGone
-        self.sent += len(octets)
-        transport.write(octets)
-        if self._writing_paused:
-            await self._drain(transport)
-
-    async def _drain(self, transport: asyncio.Transport) -> None:
-        self._drained = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(self._write_seconds):
-                await self._drained
-        except TimeoutError:
-            transport.abort()
-            raise PeerGone from None
-        finally:
-            self._drained = None
-        if transport.is_closing():
-            raise PeerGone
-
-    # --- TLS and end -------------------------------------------------------------------------------------
-
-    async def start_tls(self, context: ssl.SSLContext, seconds: float) -> None:
-        """Turn the connection into TLS. Raises PeerGone when the handshake fails or is too slow.
-
-        The caller has made sure that nothing is buffered: what was sent in the clear must not become a command
-        of the protected session (RFC 3501 §6.2.1).
-        """
-        assert self._transport is not None and not self._buffer
-        try:
-            transport = await asyncio.get_running_loop().start_tls(
-                self._transport, self, context, server_side=True, ssl_handshake_timeout=seconds
-            )
-        except (OSError, ssl.SSLError, TimeoutError) as error:
-            raise PeerGone from error
-        if transport is None:
-            raise PeerGone
-        self._transport = transport
-        transport.set_write_buffer_limits(high=_WRITE_HIGH)
-
-    def pause(self) -> None:
-        """Stop reading from the socket, so that the octets of a TLS handshake stay there."""
-        if self._transport is not None and not self._reading_paused:
-            self._transport.pause_reading()
-
-    @property
-    def tls_version(self) -> str | None:
-        """Such as "TLSv1.3"; None in the clear."""
-        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
-        return str(tls.version()) if tls is not None else None
-
-    def close(self) -> None:
-        """Send what is written, then end."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        """End now."""
-        if self._transport is not None:
-            self._transport.abort()

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
 from paquebot.imap.command_reader import Leaving
-from paquebot.imap.connection import Inactive, LineTooLong, PeerGone
+from paquebot.imap.connection import Inactive, LineTooLong
 from paquebot.imap.feed import told
 from paquebot.imap.reply import Reply, Stream, bad, ok
 from paquebot.imap.states import LoggedIn, Selected
+from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.wire.imap import BadSyntax, ast, parse_done, responses
 

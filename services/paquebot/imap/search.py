@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 from paquebot.imap import updates
-from paquebot.imap.connection import PeerGone
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.imap.message_facts import Columns, Facts
 from paquebot.imap.reply import Reply, bad, no, ok
@@ -28,6 +27,7 @@ from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.view import View
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import MessageSummary
+from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
 

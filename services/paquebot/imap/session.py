@@ -12,7 +12,7 @@ from typing import assert_never
 from paquebot.imap import append, capabilities, metrics, updates
 from paquebot.imap.changes import Change
 from paquebot.imap.command_reader import CommandReader, Leaving, ProxyHeader, Refused
-from paquebot.imap.connection import Connection, Inactive, PeerGone
+from paquebot.imap.connection import Connection, Inactive
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
 from paquebot.imap.feed import Watch, told
@@ -22,6 +22,7 @@ from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad
 from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
+from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.runtime.proxy import refuse_header
 from paquebot.wire.imap import ast, response_codes, responses

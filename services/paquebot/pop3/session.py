@@ -12,12 +12,13 @@ from paquebot.blobs import new_ulid
 from paquebot.observability.log import Log
 from paquebot.pop3 import authorization, metrics, transaction, update
 from paquebot.pop3.capabilities import capabilities
-from paquebot.pop3.connection import Connection, LineTooLong, PeerGone
+from paquebot.pop3.connection import Connection, LineTooLong
 from paquebot.pop3.errors import reply_to
 from paquebot.pop3.metrics import Ending, Result, StateLabel
 from paquebot.pop3.process import Process
 from paquebot.pop3.reply import Reply, Stream, fault
 from paquebot.pop3.states import Authorization, Ended, State, Transaction
+from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
 from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from paquebot.blobs import BlobsUnavailable
 from paquebot.imap import flags
 from paquebot.imap.capabilities import after_login, before_login
-from paquebot.imap.connection import Connection, Inactive, LineTooLong, PeerGone
+from paquebot.imap.connection import Connection, Inactive, LineTooLong
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
 from paquebot.imap.message_facts import Columns, Facts
@@ -28,6 +28,7 @@ from paquebot.imap.view import NoSuchSequenceNumber, View
 from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.mailstore.errors import NoSuchMailbox, OverQuota
 from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.wire.imap import COMMAND_STATES, State, ast
