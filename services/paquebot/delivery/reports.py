@@ -1,51 +1,28 @@
 """Notifications of what became of recipients here: failed (over quota, account gone) and, when asked for, delivered.
 
-RFC 3461 §4.1 (NOTIFY), §5.2.6 and §6.2 (the action "delivered"); RFC 3464; RFC 5321 §4.5.5: never to the null
-reverse-path. A notification's queue id follows from what it reports, so a job that comes again after a crash makes the
-same notification, which is then delivered once.
+RFC 3461 §4.1 (NOTIFY), §5.2.6 and §6.2 (the action "delivered"); RFC 5321 §4.5.5: never to the null reverse-path.
 """
 
-import datetime
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore
-from paquebot.blobs.ulid import ulid_at
 from paquebot.delivery import metrics
 from paquebot.delivery.entries import Result
-from paquebot.delivery.settings import ReportSettings
 from paquebot.mailstore import DeliveryResult
-from paquebot.message import Action, DeliveryReport, RecipientReport, Ret, build_dsn
+from paquebot.message import Action, RecipientReport
+from paquebot.notification import Notifier, moment, queue_id_of
 from paquebot.observability.log import Log, shown
-from paquebot.rpc import ValidationClient
-from paquebot.spool import Spool
-from paquebot.v1.mail_pb2 import (
-    NOTIFY_FAILURE,
-    NOTIFY_NEVER,
-    NOTIFY_SUCCESS,
-    RET_FULL,
-    RET_UNSPECIFIED,
-    Client,
-    Envelope,
-    LocalRecipient,
-)
+from paquebot.v1.mail_pb2 import NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, LocalRecipient
 from paquebot.v1.queue_pb2 import DeliverEntry
-from paquebot.v1.recipient_validation_pb2 import VERDICT_ACCEPT, VERDICT_OVER_QUOTA, VERDICT_UNSPECIFIED, Verdict
 from paquebot.wire.smtp.parameters import print_orcpt
-from paquebot.wire.smtp.xtext import encode_xtext
 
 _log = Log("paquebot.delivery")
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 # RFC 3463 §3.2, §3.3
 _MAILBOX_FULL = ("5.2.2", "The mailbox is full")
 _NO_MAILBOX = ("5.1.1", "There is no such mailbox any more")
 _DELIVERED = ("2.0.0", "")
-
-
-class SenderUncertain(Exception):
-    """The directory cannot say now where a notification goes, or its mailbox is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,60 +69,32 @@ def wants(recipient: LocalRecipient, action: Action) -> bool:
 
 
 class Reporter:
-    """Writes notifications and hands them to the spool. `hostname` is the Reporting-MTA."""
+    """Tells senders."""
 
-    def __init__(
-        self,
-        hostname: str,
-        settings: ReportSettings,
-        validation: ValidationClient,
-        blobs: BlobStore,
-        spool: Spool,
-    ) -> None:
-        self._hostname = hostname
-        self._settings = settings
-        self._validation = validation
+    def __init__(self, notifier: Notifier, blobs: BlobStore) -> None:
+        self._notifier = notifier
         self._blobs = blobs
-        self._spool = spool
 
     async def report(self, entry: DeliverEntry, action: Action, told: Sequence[Told], now: float) -> None:
         """One notification to the reverse-path of `entry`; returns when it is kept.
 
         Raises SpoolUnavailable, BlobsUnavailable, DirectoryUnavailable, SenderUncertain.
         """
-        envelope = await self._envelope(entry, action, told)
-        if envelope is None:
+        queue_id = report_queue_id(entry, action, told)
+        notification = await self._notifier.address(entry, entry.reverse_path, queue_id)
+        if notification is None:
             metrics.REPORTS.labels("undeliverable").inc()
             _log.warning("report_undeliverable", queue_id=entry.queue_id, to=shown(entry.reverse_path))
             return
         original = await self._original(entry)
-        octets = build_dsn(self._written(entry, action, told, original, now, envelope.queue_id))
-        envelope.eight_bit = not octets.isascii()
-        await self._spool.accept(envelope, octets)
+        await self._notifier.send(notification, (_recipient(one, action, now) for one in told), original, now)
         metrics.REPORTS.labels(action.value).inc()
         _log.info(
             "reported",
             queue_id=entry.queue_id,
-            report_queue_id=envelope.queue_id,
+            report_queue_id=queue_id,
             action=action.value,
             recipients=len(told),
-        )
-
-    async def _envelope(self, entry: DeliverEntry, action: Action, told: Sequence[Told]) -> Envelope | None:
-        """From the null reverse-path (RFC 3464 §2) to wherever mail for the sender goes; None: nowhere."""
-        to = entry.reverse_path
-        [validation] = await self._validation.validate([to], may_relay=True, trace=entry.trace)
-        if validation.verdict in (VERDICT_UNSPECIFIED, VERDICT_OVER_QUOTA):
-            raise SenderUncertain(Verdict.Name(validation.verdict))
-        if validation.verdict != VERDICT_ACCEPT:
-            return None
-        return Envelope(
-            queue_id=report_queue_id(entry, action, told),
-            local=validation.local,
-            remote=validation.remote,
-            smtputf8=not to.isascii(),
-            client=Client(listener="local", helo=self._hostname),
-            trace=entry.trace,
         )
 
     async def _original(self, entry: DeliverEntry) -> bytes:
@@ -156,35 +105,8 @@ class Reporter:
             _log.error("original_lost", queue_id=entry.queue_id, pack=entry.blob.pack, reason=type(error).__name__)
             return b"".join(field.raw for field in entry.summary.headers) + b"\r\n"
 
-    def _written(
-        self,
-        entry: DeliverEntry,
-        action: Action,
-        told: Sequence[Told],
-        original: bytes,
-        now: float,
-        queue_id: str,
-    ) -> DeliveryReport:
-        moment = _moment(now)
-        return DeliveryReport(
-            reporting_mta=self._hostname,
-            return_path=entry.reverse_path,
-            recipients=tuple(_recipient(one, action, moment) for one in told),
-            original=original,
-            message_id=f"<{queue_id}@{self._hostname}>",
-            now=moment,
-            arrival_date=_moment(entry.accepted_at_ms / 1000),
-            envelope_id=encode_xtext(entry.envid) if entry.envid else None,
-            ret=self._ret(entry, original),
-        )
 
-    def _ret(self, entry: DeliverEntry, original: bytes) -> Ret:
-        """RFC 3461 §4.3: as asked for; without RET as we like."""
-        fits = len(original) <= self._settings.full_up_to
-        return Ret.FULL if (fits if entry.ret == RET_UNSPECIFIED else entry.ret == RET_FULL) else Ret.HDRS
-
-
-def _recipient(told: Told, action: Action, now: datetime.datetime) -> RecipientReport:
+def _recipient(told: Told, action: Action, now: float) -> RecipientReport:
     recipient = told.recipient
     return RecipientReport(
         # RFC 3464 §2.3.2: the address as the sender knows it, where an alias would tell what is private.
@@ -193,18 +115,11 @@ def _recipient(told: Told, action: Action, now: datetime.datetime) -> RecipientR
         status=told.status,
         original_recipient=print_orcpt(recipient.orcpt) if recipient.orcpt else None,
         diagnostic_code=told.text or None,
-        last_attempt=now,
+        last_attempt=moment(now),
     )
 
 
 def report_queue_id(entry: DeliverEntry, action: Action, told: Sequence[Told]) -> str:
-    """The same for the same message, kind and recipients: a ULID made by hash."""
+    """The same for the same message, kind and recipients."""
     paths = sorted(f"{one.recipient.account_id} {one.recipient.forward_path}" for one in told)
-    text = "\0".join(("delivery", entry.queue_id, action.value, *paths))
-    digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:10], "big")
-    chance = "".join(_CROCKFORD[(digest >> shift) & 31] for shift in range(75, -1, -5))
-    return ulid_at(entry.accepted_at_ms)[:10] + chance
-
-
-def _moment(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
+    return queue_id_of(entry, ("delivery", entry.queue_id, action.value, *paths))

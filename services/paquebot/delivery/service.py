@@ -10,12 +10,14 @@ from paquebot.delivery.settings import DeliverySettings
 from paquebot.delivery.settlement import Settlement
 from paquebot.delivery.worker import Worker
 from paquebot.mailstore import SCHEMA, Mailstore, figures
+from paquebot.notification import Notifier
 from paquebot.queue import Queue, observation
 from paquebot.rpc import ValidationClient, open_channel
 from paquebot.runtime.migrations import wait_for_version
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
 from paquebot.spool import Spool
+from paquebot.v1.recipient_validation_pb2 import VERDICT_OVER_QUOTA, VERDICT_UNSPECIFIED
 
 __all__ = ["DeliverySettings", "main"]
 
@@ -33,10 +35,17 @@ async def main(context: Context, settings: DeliverySettings) -> None:
         stack.push_async_callback(channel.close)
         spool = Spool(blobs, queue, settings.spool)
         stack.push_async_callback(spool.close)
-        validation = ValidationClient(channel, settings.directory)
-        reporter = Reporter(settings.process.hostname, settings.report, validation, blobs, spool)
+        notifier = Notifier(
+            settings.process.hostname,
+            settings.report.full_up_to,
+            ValidationClient(channel, settings.directory),
+            spool,
+            # A sender whose own mailbox is full is told when it is not: the job waits (decision 5).
+            uncertain=(VERDICT_UNSPECIFIED, VERDICT_OVER_QUOTA),
+        )
         mailstore = Mailstore(postgres)
-        worker = Worker(mailstore, Settlement(mailstore, queue, reporter, settings.quota), settings.load)
+        settlement = Settlement(mailstore, queue, Reporter(notifier, blobs), settings.quota)
+        worker = Worker(mailstore, settlement, settings.load)
         _depend(context, queue, postgres)
         if await _schema_is_there(context, postgres):
             context.started()

@@ -15,10 +15,10 @@ from paquebot.blobs import BlobsUnavailable
 from paquebot.delivery import metrics
 from paquebot.delivery.entries import Addressed, Result, addressed_of
 from paquebot.delivery.metrics import Again
-from paquebot.delivery.reports import SenderUncertain
 from paquebot.delivery.settings import LoadSettings
 from paquebot.delivery.settlement import Settlement
 from paquebot.mailstore import Mailstore
+from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log
 from paquebot.queue import Job, QueueRefused, QueueUnavailable

@@ -1,45 +1,22 @@
 """Who is told what: which recipients of a job a notification is due for, and the notification itself.
 
-RFC 3461 §4.1 (NOTIFY), §5.2.2 (a next host without DSN: "relayed"), §5.2.5 (delays), §6.1; RFC 3464; RFC 5321 §4.5.5
-(never to the null reverse-path). A notification's queue id follows from what it reports, so that a job that comes
-again after a crash makes the same notification, which is then delivered once.
+RFC 3461 §4.1 (NOTIFY), §5.2.2 (a next host without DSN: "relayed"), §5.2.5 (delays), §6.1; RFC 5321 §4.5.5: never to
+the null reverse-path.
 """
 
-import datetime
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from paquebot.blobs.ulid import ulid_at
-from paquebot.message import Action, DeliveryReport, RecipientReport, Ret, build_dsn
+from paquebot.message import Action, RecipientReport
+from paquebot.notification import Notifier, moment, queue_id_of
 from paquebot.observability.log import Log, shown
 from paquebot.relay import metrics
 from paquebot.relay.result import Outcome, Result
-from paquebot.relay.settings import ReportSettings
-from paquebot.rpc import ValidationClient
-from paquebot.spool import Spool
-from paquebot.v1.mail_pb2 import (
-    NOTIFY_DELAY,
-    NOTIFY_FAILURE,
-    NOTIFY_NEVER,
-    NOTIFY_SUCCESS,
-    RET_FULL,
-    RET_UNSPECIFIED,
-    Client,
-    Envelope,
-    RemoteRecipient,
-)
+from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
-from paquebot.v1.recipient_validation_pb2 import VERDICT_ACCEPT, VERDICT_UNSPECIFIED
 from paquebot.wire.smtp.parameters import print_orcpt
-from paquebot.wire.smtp.xtext import encode_xtext
 
 _log = Log("paquebot.relay")
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-class SenderUncertain(Exception):
-    """The directory cannot say now where a notification goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +53,11 @@ def due(job: RelayJob, results: Collection[tuple[RemoteRecipient, Result]], acti
 
 
 class Reporter:
-    """Writes notifications and hands them to the spool. `hostname` is the Reporting-MTA."""
+    """Tells senders; `double_bounce_to`, if it is not empty, of what failed and has no sender."""
 
-    def __init__(self, hostname: str, settings: ReportSettings, validation: ValidationClient, spool: Spool) -> None:
-        self._hostname = hostname
-        self._settings = settings
-        self._validation = validation
-        self._spool = spool
+    def __init__(self, notifier: Notifier, double_bounce_to: str) -> None:
+        self._notifier = notifier
+        self._double_bounce_to = double_bounce_to
 
     async def report(
         self, job: RelayJob, action: Action, told: Sequence[Told], raw: bytes, now: float, *, retry_until: float = 0.0
@@ -95,7 +70,7 @@ class Reporter:
     async def double_bounce(self, job: RelayJob, told: Sequence[Told], raw: bytes, now: float) -> None:
         """A message with the null reverse-path failed: to the postmaster if one is set, else to nobody.
         Raises as `report`."""
-        to = self._settings.double_bounce_to
+        to = self._double_bounce_to
         if not to or any(one.recipient.forward_path == to for one in told):
             metrics.DOUBLE_BOUNCES.labels("dropped").inc()
             _log.warning("double_bounce_dropped", queue_id=job.queue_id, domain=job.domain)
@@ -113,74 +88,25 @@ class Reporter:
         now: float,
         retry_until: float,
     ) -> None:
-        envelope = await self._envelope(job, to, action, told)
-        if envelope is None:
+        queue_id = report_queue_id(job, action, told)
+        notification = await self._notifier.address(job, to, queue_id)
+        if notification is None:
             metrics.REPORTS.labels("undeliverable").inc()
             _log.warning("report_undeliverable", queue_id=job.queue_id, to=shown(to), action=action.value)
             return
-        report = self._written(job, to, action, told, raw, now, retry_until, envelope.queue_id)
-        octets = build_dsn(report)
-        envelope.eight_bit = not octets.isascii()
-        await self._spool.accept(envelope, octets)
+        recipients = (_recipient(one, action, now, retry_until) for one in told)
+        await self._notifier.send(notification, recipients, raw, now)
         metrics.REPORTS.labels(action.value).inc()
         _log.info(
             "reported",
             queue_id=job.queue_id,
-            report_queue_id=envelope.queue_id,
+            report_queue_id=queue_id,
             action=action.value,
             recipients=len(told),
         )
 
-    async def _envelope(self, job: RelayJob, to: str, action: Action, told: Sequence[Told]) -> Envelope | None:
-        """From the null reverse-path (RFC 3464 §2) to wherever mail for `to` goes; None: nowhere."""
-        [validation] = await self._validation.validate([to], may_relay=True, trace=job.trace)
-        if validation.verdict == VERDICT_UNSPECIFIED:
-            raise SenderUncertain
-        if validation.verdict != VERDICT_ACCEPT:
-            return None
-        return Envelope(
-            queue_id=report_queue_id(job, action, told),
-            local=validation.local,
-            remote=validation.remote,
-            smtputf8=not to.isascii(),
-            client=Client(listener="local", helo=self._hostname),
-            trace=job.trace,
-        )
 
-    def _written(
-        self,
-        job: RelayJob,
-        to: str,
-        action: Action,
-        told: Sequence[Told],
-        raw: bytes,
-        now: float,
-        retry_until: float,
-        queue_id: str,
-    ) -> DeliveryReport:
-        moment = _moment(now)
-        until = _moment(retry_until) if retry_until else None
-        return DeliveryReport(
-            reporting_mta=self._hostname,
-            return_path=to,
-            recipients=tuple(_entry(one, action, moment, until) for one in told),
-            original=raw,
-            message_id=f"<{queue_id}@{self._hostname}>",
-            now=moment,
-            arrival_date=_moment(job.accepted_at_ms / 1000),
-            envelope_id=encode_xtext(job.envid) if job.envid else None,
-            ret=self._ret(job, raw),
-        )
-
-    def _ret(self, job: RelayJob, raw: bytes) -> Ret:
-        """RFC 3461 §4.3: as asked for; without RET as we like."""
-        whole = len(raw) <= self._settings.full_up_to if job.ret == RET_UNSPECIFIED else job.ret == RET_FULL
-        return Ret.FULL if whole else Ret.HDRS
-
-
-def _entry(
-    told: Told, action: Action, now: datetime.datetime, retry_until: datetime.datetime | None
-) -> RecipientReport:
+def _recipient(told: Told, action: Action, now: float, retry_until: float) -> RecipientReport:
     recipient, result = told.recipient, told.result
     orcpt = recipient.orcpt or (f"rfc822;{recipient.original}" if recipient.original else "")
     return RecipientReport(
@@ -190,19 +116,12 @@ def _entry(
         original_recipient=print_orcpt(orcpt) if orcpt else None,
         diagnostic_code=result.text or None,
         remote_mta=result.host or None,
-        last_attempt=now,
-        will_retry_until=retry_until,
+        last_attempt=moment(now),
+        will_retry_until=moment(retry_until) if retry_until else None,
     )
 
 
 def report_queue_id(job: RelayJob, action: Action, told: Sequence[Told]) -> str:
-    """The same for the same job, kind and recipients, and another one for each attempt: a ULID made by hash."""
+    """The same for the same job, kind and recipients, and another one for each attempt."""
     paths = sorted(one.recipient.forward_path for one in told)
-    text = "\0".join((job.queue_id, job.domain, str(job.attempt), action.value, *paths))
-    digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:10], "big")
-    chance = "".join(_CROCKFORD[(digest >> shift) & 31] for shift in range(75, -1, -5))
-    return ulid_at(job.accepted_at_ms)[:10] + chance
-
-
-def _moment(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
+    return queue_id_of(job, (job.queue_id, job.domain, str(job.attempt), action.value, *paths))

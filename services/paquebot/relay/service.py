@@ -5,6 +5,7 @@ import random
 import time
 
 from paquebot.blobs import BlobStore
+from paquebot.notification import Notifier
 from paquebot.queue import Consumer, Queue
 from paquebot.queue.subjects import RELAY
 from paquebot.relay.consumer import RelayConsumer
@@ -47,9 +48,13 @@ async def main(context: Context, settings: RelaySettings) -> None:
         pool = Pool(settings.client.idle, settings.client.messages)
         stack.callback(pool.close)
         _depend(context, queue, blobs, postgres)
-        reporter = Reporter(
-            settings.process.hostname, settings.report, ValidationClient(channel, settings.directory), spool
+        notifier = Notifier(
+            settings.process.hostname,
+            settings.report.full_up_to,
+            ValidationClient(channel, settings.directory),
+            spool,
         )
+        reporter = Reporter(notifier, settings.report.double_bounce_to)
         consumer = _consumer(context, settings, queue, blobs, postgres, reporter, pool)
         context.started()
         await consumer.run(context.draining, settings.process.drain)

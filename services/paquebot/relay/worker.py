@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from paquebot.blobs import BlobsUnavailable
+from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log, ids
 from paquebot.queue import Job, QueueUnavailable
@@ -13,7 +14,6 @@ from paquebot.relay.courier import Courier, Progress
 from paquebot.relay.destinations import Destinations
 from paquebot.relay.ledger import Reader
 from paquebot.relay.metrics import Attempt
-from paquebot.relay.reports import SenderUncertain
 from paquebot.relay.result import Result
 from paquebot.relay.routes import Route
 from paquebot.relay.settlement import Settlement
