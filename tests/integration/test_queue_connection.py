@@ -22,7 +22,7 @@ from paquebot.cli.engines.process import ManagedProcess
 from paquebot.queue import Consumer, Job, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.client import NO_MESSAGE
 from paquebot.queue.stream import ensure_stream
-from paquebot.queue.subjects import DELIVER
+from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engines import NatsSettings
 from paquebot.runtime.settings import Seconds, Secret
 
@@ -389,3 +389,76 @@ async def test_a_consumer_whose_file_is_damaged_is_kept_in_memory(server: Privat
         await server.kill()
     await server.start()
     assert await fetch_one(Consumer(opened, "delivery", DELIVER)) == b"job"
+
+
+LOST = Publication("relay.ready.example", b"lost")
+RELAYED = Publication("relay.ready.example", b"relay")
+
+
+async def take(consumer: Consumer, number: int) -> list[Job]:
+    """So many jobs, however often the fetch fails before."""
+    taken: list[Job] = []
+
+    async def fetch() -> None:
+        taken.extend(await consumer.fetch(number - len(taken), 1.0))
+        if len(taken) < number:
+            raise QueueUnavailable("not all yet")
+
+    await works(fetch)
+    return taken
+
+
+async def lose_newest(server: PrivateNats, queue: Queue) -> None:
+    """A server that lost its newest messages, and kept what its consumers know of them though it cannot read what they
+    are: of four, `relay` had two done and has two in hand."""
+    relay = Consumer(queue, "relay", RELAY)
+    await works(lambda: ensure_stream(queue))
+    assert await relay.fetch(1, 0.01) == []
+    await server.process.stop()
+    [messages] = (server.engine.data_dir / "jetstream").rglob("msgs")
+    shutil.copytree(messages, before := messages.with_name("before"))
+    await server.start()
+    await works(lambda: queue.publish([LOST] * 4))
+    for job in (await take(relay, 4))[:2]:
+        await job.ack()
+    await relay.close()
+    await server.process.stop()
+    shutil.rmtree(messages)
+    before.rename(messages)
+    [description] = messages.parent.glob("obs/relay/meta.inf")
+    description.write_bytes(description.read_bytes()[:40])
+    await server.start()
+
+
+async def test_a_consumer_that_is_ahead_of_the_stream_is_made_anew(server: PrivateNats, opened: Queue) -> None:
+    """New jobs have the numbers of those that are lost: what a consumer knows of these is true of none of them."""
+    await lose_newest(server, opened)
+    delivery, relay = Consumer(opened, "delivery", DELIVER), Consumer(opened, "relay", RELAY)
+    await works(lambda: relay.fetch(1, 0.01))
+    await opened.publish([RELAYED, JOB, JOB, RELAYED])
+    assert [await fetch_one(relay) for _ in range(2)] == [b"relay"] * 2
+    assert [await fetch_one(delivery) for _ in range(2)] == [b"job"] * 2
+    assert (await stream.counts(opened)).total() == 0
+
+
+async def test_a_job_of_another_consumer_is_left_to_it(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
+    """The stream had grown past what `relay` knew before that could be seen: it hands out numbers that are others'."""
+    await server.start()
+    queue = await Queue.open(replace(server.settings(), ack_wait=Seconds(0.5)), "tests")
+    await lose_newest(server, queue)
+    delivery, relay = Consumer(queue, "delivery", DELIVER), Consumer(queue, "relay", RELAY)
+    await works(relay._found)
+    assert (await relay._found())["delivered"]["stream_seq"] == 4
+    await queue.publish([JOB] * 8)
+
+    async def nothing() -> None:
+        assert await relay.fetch(8, 1.0) == []
+
+    with caplog.at_level("ERROR"):
+        await fails(nothing)
+    assert "job_of_another_consumer" in caplog.messages
+    await queue.publish([RELAYED])
+    assert await fetch_one(relay) == b"relay"
+    assert [await fetch_one(delivery) for _ in range(8)] == [b"job"] * 8
+    assert (await stream.counts(queue)).total() == 0
+    await queue.close()

@@ -48,6 +48,7 @@ MAX_BATCH = 1000
 _RETRY_SECONDS = 1.0
 _CONNECT_SECONDS = 2
 _CHECK_SECONDS = 1.0
+NO_CONSUMER = 10014
 NO_MESSAGE = 10037
 """`QueueRefused.code`: no message found."""
 

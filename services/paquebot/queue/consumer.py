@@ -14,8 +14,10 @@ from nats.aio.subscription import Subscription
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter, engine_call
-from paquebot.queue.client import Queue, QueueRefused, QueueUnavailable, nats_fault
+from paquebot.queue.client import NO_CONSUMER, Queue, QueueRefused, QueueUnavailable, nats_fault
 from paquebot.queue.observation import CONSUMERS, observe_consumer
+from paquebot.queue.stream import last_number
+from paquebot.queue.subjects import is_within
 
 _log = Log("paquebot.queue")
 
@@ -159,6 +161,24 @@ class Consumer:
             raise QueueUnavailable(f"subscribe: {type(error).__name__}") from error
 
     async def _create(self) -> None:
+        """Find the consumer, or make it. One that is ahead of the stream knows of jobs that the server has lost since
+        (its files may outlive those of the messages): it is made anew, or it would take new jobs for these, which have
+        their numbers."""
+        if (await self._found())["delivered"]["stream_seq"] > await last_number(self._queue):
+            _log.error("consumer_ahead_of_stream", consumer=self._name)
+            await self._delete()
+            await self._found()
+
+    async def _delete(self) -> None:
+        """Let the server forget who has which job. What is not acknowledged comes again."""
+        try:
+            await self._queue.api(f"CONSUMER.DELETE.{self._queue.settings.stream}.{self._name}")
+        except QueueRefused as error:
+            if error.code != NO_CONSUMER:  # another process was faster
+                raise
+
+    async def _found(self) -> dict[str, Any]:
+        """What the server says of the consumer, which it makes unless it has it."""
         stream = self._queue.settings.stream
         config = {
             "durable_name": self._name,
@@ -174,14 +194,14 @@ class Consumer:
         }
         subject = f"CONSUMER.CREATE.{stream}.{self._name}.{self._subject}"
         try:
-            await self._queue.api(subject, {"stream_name": stream, "config": config})
+            return await self._queue.api(subject, {"stream_name": stream, "config": config})
         except QueueRefused as error:
             if error.code not in _OF_THE_STORE:
                 raise
             # The server forgot a consumer whose files it could not read, and refuses to write over them. What a
             # consumer knows is who has which job; without it, jobs that were not acknowledged come again.
             _log.error("consumer_kept_in_memory", consumer=self._name, reason=str(error))
-            await self._queue.api(subject, {"stream_name": stream, "config": {**config, "mem_storage": True}})
+            return await self._queue.api(subject, {"stream_name": stream, "config": {**config, "mem_storage": True}})
 
     async def _pull(self, jobs: list[Job], most: int, wait: float | None) -> None:
         """One pull request, into `jobs` until they are `most`: no wait at all, or up to `wait` seconds."""
@@ -214,10 +234,23 @@ class Consumer:
                     raise ConnectionResetError
                 status = (message.headers or {}).get("Status")
                 if status is None:
+                    if not self._is_ours(message):
+                        await self._disown(message)
                     jobs.append(self._job(message))
                 elif message.subject == reply:
                     await self._judge(status, message)
                     return
+
+    def _is_ours(self, message: Msg) -> bool:
+        return is_within(message.subject, self._subject)
+
+    async def _disown(self, message: Msg) -> None:
+        """A job that is not this consumer's came as if it were: the server mistakes it for one that had its number and
+        is lost. It stays where it is. Raises QueueUnavailable."""
+        _log.error("job_of_another_consumer", consumer=self._name, subject=message.subject)
+        await self._delete()
+        await self._forget()
+        raise QueueUnavailable("pull: a job of another consumer came")
 
     async def _judge(self, status: str, message: Msg) -> None:
         """404 no messages, 408 request expired: normal ends. All else: ask from the start."""
@@ -232,7 +265,7 @@ class Consumer:
                 await subscription.unsubscribe()
         while not self._arrived.empty():
             message = self._arrived.get_nowait()
-            if message is not None and "Status" not in (message.headers or {}):
+            if message is not None and "Status" not in (message.headers or {}) and self._is_ours(message):
                 self._stray.append(self._job(message))
 
     def _job(self, message: Msg) -> Job:

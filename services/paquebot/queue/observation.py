@@ -9,7 +9,7 @@ import contextlib
 import datetime
 
 from paquebot.observability.metrics import Across, Bounded, gauge
-from paquebot.queue.client import Queue, QueueRefused, QueueUnavailable
+from paquebot.queue.client import NO_CONSUMER, Queue, QueueRefused, QueueUnavailable
 from paquebot.queue.subjects import DELIVER, DELIVER_LATER, HELD, RELAY, RELAY_LATER
 
 CONSUMERS = Bounded("the consumers of the stream: delivery, relay")
@@ -50,7 +50,6 @@ BYTES = gauge("paquebot_queue_stream_bytes", "Size of the stream on disk", {"str
 
 EVERY_SECONDS = 10.0
 _PARTS = {"delivery": (DELIVER, DELIVER_LATER), "relay": (RELAY, RELAY_LATER)}
-_NO_CONSUMER = 10014
 _PAST_ALL = 2**31 - 1
 
 
@@ -72,7 +71,7 @@ async def observe_consumer(queue: Queue, name: str, subject: str) -> int:
     try:
         info = await queue.api(f"CONSUMER.INFO.{queue.settings.stream}.{name}")
     except QueueRefused as error:
-        if error.code != _NO_CONSUMER:
+        if error.code != NO_CONSUMER:
             raise
         info = {"num_pending": await _messages(queue, subject), "num_ack_pending": 0, "num_redelivered": 0}
     pending = int(info["num_pending"])

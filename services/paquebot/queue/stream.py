@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from paquebot.queue.client import NO_MESSAGE, Publication, Queue, QueueRefused
+from paquebot.queue.client import NO_CONSUMER, NO_MESSAGE, Publication, Queue, QueueRefused
 from paquebot.queue.subjects import DELIVER, RELAY, STREAM_SUBJECTS
 
 _DUPLICATE_WINDOW_SECONDS = 120
 _NAME_IN_USE = 10058  # stream name already in use with a different configuration
-_NO_CONSUMER = 10014
 _CONSUMED = {"delivery": DELIVER, "relay": RELAY}
 _NOT_DELETED = 10057  # there is no message to delete
 
@@ -87,6 +86,12 @@ async def counts(queue: Queue) -> Counts:
             return Counts(found)
 
 
+async def last_number(queue: Queue) -> int:
+    """The newest job's, whether it is still there or not. Raises QueueUnavailable."""
+    info = await queue.api(f"STREAM.INFO.{queue.settings.stream}")
+    return int(info["state"]["last_seq"])
+
+
 async def jobs(queue: Queue, subject: str = ">", *, after: int = 0) -> AsyncIterator[StoredJob]:
     """Every job on `subject` (wildcards allowed) in the order it was stored. Jobs that come or go meanwhile
     may or may not be seen. Raises QueueUnavailable."""
@@ -138,7 +143,7 @@ async def passed_over(queue: Queue) -> list[StoredJob]:
         try:
             info = await queue.api(f"CONSUMER.INFO.{queue.settings.stream}.{consumer}")
         except QueueRefused as error:
-            if error.code != _NO_CONSUMER:
+            if error.code != NO_CONSUMER:
                 raise
             continue
         floor = int(info["ack_floor"]["stream_seq"])

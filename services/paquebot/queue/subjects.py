@@ -10,6 +10,11 @@ STREAM_SUBJECTS = ("deliver.ready.*", "deliver.later.*", "relay.ready.*", "relay
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
+def is_within(subject: str, wanted: str) -> bool:
+    """Is it `wanted`, or of those below `wanted` when that ends with `>`?"""
+    return subject.startswith(wanted[:-1]) if wanted.endswith(".>") else subject == wanted
+
+
 def domain_token(domain: str) -> str:
     """`mail.example.org` → `mail_example_org`; any other octet as `=XX`. Jobs carry the domain itself."""
     parts = []

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paquebot.queue import deliver_ready, domain_token, held, relay_ready
+from paquebot.queue.subjects import RELAY, is_within
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,18 @@ def test_subjects() -> None:
     assert deliver_ready("a.example") == "deliver.ready.a_example"
     assert relay_ready("a.example") == "relay.ready.a_example"
     assert held("poison", "1") == "hold.poison.1"
+
+
+@pytest.mark.parametrize(
+    ("subject", "wanted", "within"),
+    [
+        ("relay.ready.example_org", RELAY, True),
+        ("relay.ready.a.b", RELAY, True),
+        ("deliver.ready.example_org", RELAY, False),
+        ("relay.readyish", RELAY, False),
+        ("deliver.ready.x", "deliver.ready.x", True),
+        ("deliver.ready.xy", "deliver.ready.x", False),
+    ],
+)
+def test_which_subjects_are_a_consumers(subject: str, wanted: str, within: bool) -> None:
+    assert is_within(subject, wanted) is within

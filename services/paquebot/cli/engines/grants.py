@@ -16,9 +16,10 @@ _HELD = ("hold.*.*",)
 
 
 def _consume(name: str) -> tuple[str, ...]:
-    """Make the durable consumer `name`, fetch from it, acknowledge, and look how much waits."""
+    """Make the durable consumer `name`, make it anew, fetch from it, acknowledge, and look how much waits."""
     return (
         f"{_API}CONSUMER.CREATE.{_STREAM}.{name}.>",
+        f"{_API}CONSUMER.DELETE.{_STREAM}.{name}",
         f"{_API}CONSUMER.INFO.{_STREAM}.*",  # each shows how much waits for the other too, which may have no pod
         f"{_API}CONSUMER.MSG.NEXT.{_STREAM}.{name}",
         f"{_API}STREAM.MSG.GET.{_STREAM}",
