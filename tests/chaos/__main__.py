@@ -19,7 +19,7 @@ from typing import NoReturn
 import uvloop
 
 from chaos.figures import as_json, table
-from chaos.place import may_mount
+from chaos.place import keep_disks, may_mount
 from chaos.run import Order, Run
 from chaos.schedule import Fault, faults, short_form
 
@@ -54,6 +54,8 @@ def main() -> int:
     for finding in run.ledger.findings:
         print(f"BROKEN: {finding}")
     if run.ledger.findings:
+        if disks:
+            keep_disks(data)
         print(f"seed {seed}: {len(run.ledger.findings)} findings; logs in {data / 'log'}")
         return 1
     if not options.data:

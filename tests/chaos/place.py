@@ -23,6 +23,7 @@ from chaos.plans import Cast
 from chaos.proxy import Proxy
 from chaos.target import Target
 from loopback import free_port
+from paquebot.cli.engines import process as processes
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import Command, ManagedProcess
 from paquebot.cli.up.environment import DATABASE, Plan
@@ -160,6 +161,7 @@ class Place:
 @contextlib.asynccontextmanager
 async def running(data: Path, target: Target, *, disks: bool) -> AsyncIterator[Place]:
     """Start the platform with accounts and aliases; ends it, and all its processes, at the end of the block."""
+    processes.LOGS_KEPT = 200  # a finding may be in any of them
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(target.running())
         ports = free_ports()
@@ -198,6 +200,16 @@ def _mount(data: Path) -> None:
         path = data / engine
         path.mkdir(mode=0o700, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", path], check=True)
+
+
+def keep_disks(data: Path) -> None:
+    """Copy what lies on the small disks, which end with this process, to where the rest of the data is."""
+    for engine in _DISKS:
+        shutil.copytree(data / engine, data / "disks" / engine, symlinks=True, ignore=_sockets)
+
+
+def _sockets(directory: str, names: list[str]) -> list[str]:
+    return [name for name in names if Path(directory, name).is_socket()]
 
 
 async def _populate(place: Place) -> None:

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _GUARD = Path(__file__).with_name("guard.py")
-_LOGS_KEPT = 3
+LOGS_KEPT = 3
+"""Runs of a process whose logs are there beside its own."""
 _TAIL_BYTES = 4096
 
 
@@ -146,8 +147,8 @@ class ManagedProcess:
 
 
 def rotate(log: Path) -> None:
-    """Keep the last `_LOGS_KEPT` runs: x.log becomes x.log.1, x.log.1 becomes x.log.2, and so on."""
-    for number in range(_LOGS_KEPT, 0, -1):
+    """Keep the last `LOGS_KEPT` runs: x.log becomes x.log.1, x.log.1 becomes x.log.2, and so on."""
+    for number in range(LOGS_KEPT, 0, -1):
         older = log.with_name(f"{log.name}.{number}")
         newer = log if number == 1 else log.with_name(f"{log.name}.{number - 1}")
         with contextlib.suppress(FileNotFoundError):
