@@ -10,6 +10,8 @@ import pytest
 from counted import value
 from loopback import free_port
 from paquebot.observability.metrics import Fault
+from paquebot.runtime import connections
+from paquebot.runtime import postgres as postgres_module
 from paquebot.runtime.engines import PostgresSettings
 from paquebot.runtime.postgres import Connection, PostgresUnavailable, dsn_of, open_postgres
 from paquebot.runtime.settings import Seconds, Secret
@@ -127,6 +129,65 @@ async def test_a_statement_alone_is_done_again(database: str) -> None:
 
     assert await postgres.run_statement("test", work) is False
     assert tries == 2
+    await postgres.close()
+
+
+async def test_calls_one_after_another_have_one_connection(database: str) -> None:
+    postgres = await open_postgres(settings(database), "tests")
+    pids = {await postgres.fetchval("test", "SELECT pg_backend_pid()") for _ in range(5)}
+    assert len(pids) == 1
+    await postgres.close()
+
+
+async def test_more_calls_than_connections_take_turns(database: str) -> None:
+    """Those who wait in line get what the others give back."""
+    postgres = await open_postgres(settings(database, size=2), "tests")
+    answers = await asyncio.gather(
+        *(postgres.fetchrow("test", "SELECT $1::int, pg_backend_pid()", n) for n in range(40))
+    )
+    assert [answer[0] for answer in answers] == list(range(40))
+    assert len({answer[1] for answer in answers}) == 2
+    await postgres.close()
+
+
+async def test_a_connection_lost_between_two_calls_is_no_fault(database: str) -> None:
+    postgres = await open_postgres(settings(database), "lost")
+    used = await postgres.fetchval("test", "SELECT pg_backend_pid()")
+    assert value("paquebot_postgres_pool_connections", state="idle") == 1
+    admin = await asyncpg.connect(database)
+    await admin.execute("SELECT pg_terminate_backend($1)", used)
+    async with asyncio.timeout(10):
+        while value("paquebot_postgres_pool_connections", state="idle"):
+            await asyncio.sleep(0)  # until the loss has come here
+    assert await postgres.fetchval("test", "SELECT pg_backend_pid()") != used
+    await admin.close()
+    await postgres.close()
+
+
+async def test_a_call_given_up_leaves_nothing_behind(database: str) -> None:
+    postgres = await open_postgres(settings(database, size=1), "tests")
+
+    async def work(connection: Connection) -> None:
+        await connection.execute("CREATE TABLE given_up ()")
+        await connection.execute("SELECT pg_sleep(30)")
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(postgres.run("test", work), 0.1)
+    assert await postgres.fetchval("test", "SELECT to_regclass('given_up')") is None
+    await postgres.close()
+
+
+async def test_connections_without_work_go_back_to_the_pool(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SPARE_SECONDS", 0.05)
+    monkeypatch.setattr(postgres_module, "_IDLE_SECONDS", 0.05)
+    postgres = await open_postgres(settings(database, size=4), "few")
+    await asyncio.gather(*(postgres.execute("test", "SELECT pg_sleep(0.05)") for _ in range(4)))
+    admin = await asyncpg.connect(database)
+    async with asyncio.timeout(10):
+        while await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'few'"):
+            await asyncio.sleep(0.01)
+    assert await postgres.ready()
+    await admin.close()
     await postgres.close()
 
 

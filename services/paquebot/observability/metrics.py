@@ -6,7 +6,6 @@ never from a peer. Each counter's series are made at the start, so that a rate s
 """
 
 import asyncio
-import contextlib
 import enum
 import itertools
 import time
@@ -239,17 +238,32 @@ def fault_of(error: BaseException) -> Fault:
     return Fault.OTHER
 
 
-@contextlib.contextmanager
-def engine_call(engine: str, call: str, classify: Classifier = fault_of) -> Iterator[None]:
-    """Time one call to `engine` (a value of Engine); an exception counts as an error, cancellation does not."""
-    series = _series(engine, call)
-    start = time.perf_counter()
-    try:
-        yield
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        series.errors[classify(error)].inc()
-        raise
-    finally:
-        series.seconds.observe(time.perf_counter() - start)
+class engine_call:  # noqa: N801 - reads as what it does: with engine_call(...)
+    """Time one call to `engine` (a value of Engine); an exception counts as an error, cancellation does not.
+
+    A context manager, or `begin` and `end`.
+    """
+
+    __slots__ = ("_classify", "_series", "_start", "name")
+
+    def __init__(self, engine: str, call: str, classify: Classifier = fault_of) -> None:
+        self.name = call
+        self._series = _series(engine, call)
+        self._classify = classify
+        self._start = 0.0
+
+    def begin(self) -> None:
+        """It starts now."""
+        self._start = time.perf_counter()
+
+    def end(self, error: BaseException | None) -> None:
+        """It ended, with this error."""
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            self._series.errors[self._classify(error)].inc()
+        self._series.seconds.observe(time.perf_counter() - self._start)
+
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self.end(error)

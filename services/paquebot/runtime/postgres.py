@@ -8,25 +8,22 @@ statement stay asyncpg's own exceptions.
 import asyncio
 import contextlib
 import random
-import time
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
 
 from paquebot.observability.metrics import (
-    FAST,
     Engine,
     Fault,
     causes,
     counter,
     engine_call,
     fault_of,
-    gauge,
-    histogram,
     know_calls,
 )
+from paquebot.runtime.connections import Connections
 from paquebot.runtime.engines import PostgresSettings
 
 T = TypeVar("T")
@@ -58,16 +55,6 @@ _CONNECT_SECONDS = 5.0
 _IDLE_SECONDS = 300.0
 
 
-POOL = gauge(
-    "paquebot_postgres_pool_connections", "Connections of this process to PostgreSQL", {"state": ("used", "idle")}
-)
-POOL_LIMIT = gauge(
-    "paquebot_postgres_pool_limit_connections", "Most connections of this process (PAQUEBOT_POSTGRES_POOL)"
-)
-POOL_WAITING = gauge("paquebot_postgres_pool_waiting_calls", "Calls that wait for a connection of the pool")
-POOL_WAIT = histogram(
-    "paquebot_postgres_pool_wait_seconds", "Wait of one call for a connection of the pool", buckets=FAST
-)
 AGAIN = counter(
     "paquebot_postgres_repeated_transactions_total", "Transactions done again after a deadlock or serialization failure"
 )
@@ -85,17 +72,6 @@ class PostgresTroubled(PostgresUnavailable):
     """
 
 
-@contextlib.contextmanager
-def _translated(call: str) -> Iterator[None]:
-    try:
-        with engine_call("postgres", call, _fault_of):
-            yield
-    except _AWAY as error:
-        if isinstance(error, ValueError):  # an argument that does not fit its type: ours, not the engine's
-            raise
-        raise (PostgresTroubled if isinstance(error, _OF_ONE_STATEMENT) else PostgresUnavailable)(call) from error
-
-
 def _fault_of(error: BaseException) -> Fault:
     for cause in causes(error):
         if isinstance(cause, asyncpg.QueryCanceledError):  # the statement's own timeout
@@ -107,33 +83,53 @@ def _fault_of(error: BaseException) -> Fault:
     return fault_of(error)
 
 
+class _Lent:
+    """`async with`: a connection in autocommit for the time of the block, which is one call, counted and timed."""
+
+    __slots__ = ("_call", "_connection", "_connections")
+
+    def __init__(self, connections: Connections, call: str) -> None:
+        self._connections = connections
+        self._call = engine_call("postgres", call, _fault_of)
+        self._connection: Connection = None
+
+    async def __aenter__(self) -> Connection:
+        self._call.begin()
+        try:
+            self._connection = await self._connections.take()
+        except BaseException as error:
+            self._end(error)
+            raise
+        return self._connection
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            await self._connections.give_back(self._connection, well=error is None)
+        except BaseException as failed:
+            self._end(failed)
+            raise
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Raises PostgresUnavailable when that is what the error means."""
+        self._call.end(error)
+        if isinstance(error, _AWAY) and not isinstance(error, ValueError):  # an argument that does not fit is ours
+            raise (PostgresTroubled if isinstance(error, _OF_ONE_STATEMENT) else PostgresUnavailable)(
+                self._call.name
+            ) from error
+
+
 class Postgres:
     """A pool. Open with `open_postgres`; share one per process."""
 
-    __slots__ = ("_pool",)
+    __slots__ = ("_connections",)
 
     def __init__(self, pool: Any) -> None:
-        self._pool = pool
+        self._connections = Connections(pool, _CONNECT_SECONDS)
 
-    @contextlib.asynccontextmanager
-    async def connection(self, call: str) -> AsyncIterator[Connection]:
+    def connection(self, call: str) -> contextlib.AbstractAsyncContextManager[Connection]:
         """A connection in autocommit, for the time of the block, counted as `call`."""
-        with _translated(call):
-            async with self._acquired() as connection:
-                yield connection
-
-    @contextlib.asynccontextmanager
-    async def _acquired(self) -> AsyncIterator[Connection]:
-        start = time.perf_counter()
-        try:
-            with POOL_WAITING.track_inprogress():
-                connection = await self._pool.acquire(timeout=_CONNECT_SECONDS)
-        finally:
-            POOL_WAIT.observe(time.perf_counter() - start)
-        try:
-            yield connection
-        finally:
-            await self._pool.release(connection)
+        return _Lent(self._connections, call)
 
     @contextlib.asynccontextmanager
     async def transaction(self, call: str, *, snapshot: bool = False) -> AsyncIterator[Connection]:
@@ -207,11 +203,7 @@ class Postgres:
 
     async def close(self, *, timeout: float = 5.0) -> None:
         """Wait for the calls under way, at most `timeout` seconds, then close every connection."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._pool.close()
-        except TimeoutError:
-            self._pool.terminate()
+        await self._connections.close(timeout)
 
 
 def dsn_of(settings: PostgresSettings) -> str:
@@ -251,8 +243,5 @@ async def open_postgres(settings: PostgresSettings, application: str) -> Postgre
             "plan_cache_mode": "force_generic_plan",
         },
     )
-    POOL_LIMIT.set(settings.pool_size)
-    POOL.labels("idle").set_function(pool.get_idle_size)
-    POOL.labels("used").set_function(lambda: pool.get_size() - pool.get_idle_size())
     know_calls(Engine.POSTGRES, ("ready",))
     return Postgres(pool)
