@@ -7,6 +7,7 @@ is too long, is the protocol's own (`imap.connection`, `pop3.connection`).
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import cast
 
 _WRITE_HIGH = 256 * 1024
@@ -14,6 +15,44 @@ _WRITE_HIGH = 256 * 1024
 
 class PeerGone(Exception):
     """The connection ended, or the peer did not read our octets in time."""
+
+
+class Deadline:
+    """Of a connection's waits, one at a time. There is one timer for all of them, as most end long before: it may go
+    off too early, and is set again then."""
+
+    __slots__ = ("_at", "_expire", "_loop", "_timer", "_timer_at")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[], None]) -> None:
+        """`expire` ends the wait that lasts too long, if there still is one."""
+        self._loop = loop
+        self._expire = expire
+        self._at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    def set(self, at: float) -> None:
+        """A wait begins, which may last until then by the loop's clock."""
+        self._at = at
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._on_timer)
+        self._timer_at = at
+
+    def cancel(self) -> None:
+        """There will be no more waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._loop.time() < self._at:
+            self.set(self._at)
+        else:
+            self._expire()
 
 
 class PeerConnection(asyncio.Protocol):
@@ -28,7 +67,9 @@ class PeerConnection(asyncio.Protocol):
         self._scanned = 0
         self._ended = False
         self._reading_paused = False
+        self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = Deadline(self._loop, self._expire)
         self._rung = False
         self._writing_paused = False
         self._drained: asyncio.Future[None] | None = None
@@ -58,6 +99,7 @@ class PeerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         self._wake()
+        self._deadline.cancel()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
@@ -93,10 +135,10 @@ class PeerConnection(asyncio.Protocol):
             return
         if self._ended:
             return
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
+        self._deadline.set(self._loop.time() + seconds)
         try:
-            async with asyncio.timeout(seconds):
-                await self._waiter
+            await self._waiter
         finally:
             self._waiter = None
             self._rung = False
@@ -111,6 +153,10 @@ class PeerConnection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _expire(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError())
 
     # --- writing ---
 
@@ -133,7 +179,7 @@ class PeerConnection(asyncio.Protocol):
             await self._drain(transport)
 
     async def _drain(self, transport: asyncio.Transport) -> None:
-        self._drained = asyncio.get_running_loop().create_future()
+        self._drained = self._loop.create_future()
         try:
             async with asyncio.timeout(self._write_seconds):
                 await self._drained
@@ -161,7 +207,7 @@ class PeerConnection(asyncio.Protocol):
         """
         assert self._transport is not None and not self._buffer
         try:
-            transport = await asyncio.get_running_loop().start_tls(
+            transport = await self._loop.start_tls(
                 self._transport, self, context, server_side=True, ssl_handshake_timeout=seconds
             )
         except (OSError, ssl.SSLError, TimeoutError) as error:

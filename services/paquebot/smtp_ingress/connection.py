@@ -13,15 +13,12 @@ from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
+from paquebot.runtime.peer import Deadline, PeerGone
 from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
 
 _HIGH = 256 * 1024  # octets received and not yet taken; above, reading stops
 _WRITE_HIGH = 64 * 1024
-
-
-class PeerGone(Exception):
-    """The connection ended, or the peer did not read our replies in time."""
 
 
 class Idle(Exception):
@@ -57,9 +54,7 @@ class Connection(SMTP):
         self._ended = False
         self._reading_paused = False
         self._waiter: asyncio.Future[None] | None = None
-        self._deadline = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._deadline = Deadline(loop, self._expire)
         self._writable: asyncio.Future[None] | None = None
         self._out = bytearray()
         self._idle = False
@@ -91,9 +86,7 @@ class Connection(SMTP):
         self.transport = None
         self._wake()
         self.resume_writing()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.cancel()
 
     def pause_writing(self) -> None:
         self._writable = self.loop.create_future()
@@ -210,30 +203,14 @@ class Connection(SMTP):
             raise Draining
         self._waiter = self.loop.create_future()
         self._idle = idle
-        self._expire_at(deadline)
+        self._deadline.set(deadline)
         try:
             await self._waiter
         finally:
             self._waiter = None
 
-    def _expire_at(self, deadline: float) -> None:
-        """Wake the wait with Idle at `deadline`. There is one timer for all waits, as most end long before: it may go
-        off too early, and is set again then."""
-        self._deadline = deadline
-        if self._timer is not None:
-            if self._timer_at <= deadline:
-                return
-            self._timer.cancel()
-        self._timer = self.loop.call_at(deadline, self._on_timer)
-        self._timer_at = deadline
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self._waiter is None or self._waiter.done():
-            return
-        if self.loop.time() < self._deadline:
-            self._expire_at(self._deadline)
-        else:
+    def _expire(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(Idle())
 
     def _wake(self) -> None:

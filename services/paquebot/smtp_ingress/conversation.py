@@ -13,10 +13,11 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.rpc import AuthenticationClient, ValidationClient
 from paquebot.runtime.limits import OctetBudget, Reservation
+from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.acceptance import Acceptance
-from paquebot.smtp_ingress.connection import Connection, Draining, Idle, OverLong, PeerGone
+from paquebot.smtp_ingress.connection import Connection, Draining, Idle, OverLong
 from paquebot.smtp_ingress.metrics import Ending
 from paquebot.smtp_ingress.session import Role, Session, TlsInfo, Transaction
 from paquebot.smtp_ingress.settings import MessageLimits, SessionLimits, Timeouts

@@ -112,7 +112,7 @@ async def pair(*, write_seconds: float = 5.0) -> AsyncIterator[tuple[Connection,
 
 
 @given(st.data())
-def test_lines_are_found_however_they_are_cut(data: st.DataObject) -> None:
+async def test_lines_are_found_however_they_are_cut(data: st.DataObject) -> None:
     lines = data.draw(st.lists(st.binary(max_size=12).map(lambda raw: raw.replace(b"\n", b"").rstrip(b"\r"))))
     raw = b"".join(line + data.draw(st.sampled_from([b"\r\n", b"\n"])) for line in lines)
     connection = Connection(write_seconds=1)
@@ -127,7 +127,7 @@ def test_lines_are_found_however_they_are_cut(data: st.DataObject) -> None:
 
 
 @given(st.integers(1, 30), st.integers(0, 60), st.integers(1, 9))
-def test_line_limit_is_exact_and_the_rest_is_skipped(maximum: int, length: int, size: int) -> None:
+async def test_line_limit_is_exact_and_the_rest_is_skipped(maximum: int, length: int, size: int) -> None:
     connection = Connection(write_seconds=1)
     raw = b"x" * length + b"\r\nnext\r\n"
     found: list[bytes | LineTooLong] = []
