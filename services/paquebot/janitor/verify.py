@@ -8,7 +8,7 @@ must hold.
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from paquebot.blobs import BadPack, BlobsUnavailable
@@ -58,12 +58,9 @@ async def verify(
     for pack in sorted(queued.packs - known):
         if ulid_time_ms(pack) < began_ms - settle * 1000:
             result.fault(f"pack {pack} is not in the bucket, but a job needs it")
-    by_pack = await _rows_by_pack(stores, result)
-    for pack in sorted(by_pack.keys() - known):
-        if ulid_time_ms(pack) < began_ms:
-            result.fault(f"pack {pack} is not in the bucket, but {_rows(by_pack[pack])} need it")
+    await _verify_rows(stores, known, result, began_ms)
     for group in in_groups(infos, say):
-        indexes = await _verify_packs(stores, group, by_pack, result, contents=contents)
+        indexes = await _verify_packs(stores, group, result, contents=contents)
         settled = [index for index in indexes if ulid_time_ms(index.pack) < began_ms - settle * 1000]
         for index, lost in zip(settled, await missing(stores, settled, queued), strict=True):
             if count := sum(message.recipients() for message in lost):
@@ -75,19 +72,25 @@ async def verify(
     return result
 
 
-async def _rows_by_pack(stores: Stores, result: Verified) -> dict[str, list[BlobUse]]:
-    by_pack: dict[str, list[BlobUse]] = {}
+async def _verify_rows(stores: Stores, known: Container[str], result: Verified, began_ms: float) -> None:
+    """Every row's pack is in the bucket."""
+    lost: dict[str, list[BlobUse]] = {}
     async for use in stores.mailstore.blobs():
         result.rows += 1
-        by_pack.setdefault(use.blob.pack, []).append(use)
-    return by_pack
+        if use.blob.pack not in known and ulid_time_ms(use.blob.pack) < began_ms:
+            lost.setdefault(use.blob.pack, []).append(use)
+    for pack, uses in sorted(lost.items()):
+        result.fault(f"pack {pack} is not in the bucket, but {_rows(uses)} need it")
 
 
 async def _verify_packs(
-    stores: Stores, group: Sequence[PackInfo], by_pack: Mapping[str, list[BlobUse]], result: Verified, *, contents: bool
+    stores: Stores, group: Sequence[PackInfo], result: Verified, *, contents: bool
 ) -> list[PackIndex]:
-    """The packs that can be read."""
+    """Each pack, and the rows that point into it; the indexes of those that can be read."""
     result.packs += len(group)
+    by_pack: dict[str, list[BlobUse]] = {}
+    async for use in stores.mailstore.blobs_of_packs([info.pack for info in group]):
+        by_pack.setdefault(use.blob.pack, []).append(use)
     indexes: list[PackIndex] = []
     wanted: list[tuple[str, list[PackEntry]]] = []
     for info, outcome in zip(group, await read_indexes(stores.blobs, group), strict=True):
