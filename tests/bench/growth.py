@@ -99,9 +99,11 @@ async def messages_in_mailbox(quick: bool) -> Curve:
     async with _platform(1) as (ours, scratch):
         held = 0
         for number in _MAILBOXES[: 3 if quick else None]:
-            result = await _deliver(ours, scratch, number - held, 1, 1 * _KIB)
+            if number > held:
+                await _deliver(ours, scratch, number - held, 1, 1 * _KIB)
+                held = number
             result = await _deliver(ours, scratch, 1000, 1, 1 * _KIB)
-            held = number + 1000
+            held += 1000
             reader = await Reader.open(ours, 0)
             start = time.perf_counter()
             await reader.ask("SELECT INBOX")
