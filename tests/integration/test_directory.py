@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from google.protobuf.message import Message
 
 from directory_service import ADMIN_TOKEN, DirectoryService, directory_service
+from paquebot.directory import lookup
 from paquebot.rpc import DirectoryClient, DirectoryRefused
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import Seconds
@@ -247,3 +249,21 @@ async def test_without_a_configured_token_the_directory_is_closed(database: str)
             with pytest.raises(DirectoryRefused) as caught:
                 await client.ask(client.stub.ListDomains, pb.ListDomainsRequest())
             assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_plan_made_for_few_accounts_searches_many_by_index(migrated_database: str) -> None:
+    """A session keeps a plan until the next ANALYZE, while thousands of accounts may be imported."""
+    connection = await asyncpg.connect(migrated_database, server_settings={"plan_cache_mode": "force_generic_plan"})
+    await connection.execute("INSERT INTO directory.domains (name) VALUES ('x.test')")
+    await connection.execute(f"PREPARE search AS {lookup._LOOK_UP}")
+    explain = "EXPLAIN EXECUTE search (ARRAY[0], ARRAY['x.test'], ARRAY['u1'], ARRAY['u1'])"
+    for accounts in (2, 2000):
+        await connection.execute(
+            "INSERT INTO directory.accounts (domain, local_part, password_hash)"
+            f" SELECT 'x.test', 'u' || n, '' FROM generate_series(1, {accounts}) n ON CONFLICT DO NOTHING"
+        )
+        plan = "\n".join(row[0] for row in await connection.fetch(explain))
+        for table in ("accounts", "aliases"):
+            assert f"Seq Scan on {table}" not in plan
+        assert plan.count("Index Cond: ((domain = asked.domain) AND (local_part = asked.whole))") == 2
+    await connection.close()

@@ -67,14 +67,18 @@ class Rules:
     postmaster: str = ""
 
 
+# LIMIT 1 keeps each search by itself, so that it goes by the index of both columns: joined freely, the planner may read
+# all accounts of a domain instead, as long as it believes that there are few (until the next ANALYZE).
 _LOOK_UP = """
 WITH asked AS MATERIALIZED (
-    SELECT n, whole, base, coalesce(nullif(domain, ''), (
-        SELECT name FROM directory.domains WHERE alias_of IS NULL ORDER BY created_at, name LIMIT 1
-    )) AS domain
+    SELECT n, whole, base, home.name AS domain, d.enabled AND home.enabled AS domain_enabled, home.catch_all
     FROM unnest($1::int[], $2::text[], $3::text[], $4::text[]) AS given (n, domain, whole, base)
+    JOIN directory.domains d ON d.name = coalesce(nullif(given.domain, ''), (
+        SELECT name FROM directory.domains WHERE alias_of IS NULL ORDER BY created_at, name LIMIT 1
+    ))
+    JOIN directory.domains home ON home.name = coalesce(d.alias_of, d.name)
 )
-SELECT asked.n, home.name AS domain, d.enabled AND home.enabled AS domain_enabled, home.catch_all,
+SELECT asked.n, asked.domain, asked.domain_enabled, asked.catch_all,
        exact.account_id, exact.local_part, exact.enabled, exact.quota_bytes,
        exact_alias.targets, exact_alias.enabled AS alias_enabled,
        base.account_id AS base_account_id, base.local_part AS base_local_part,
@@ -83,21 +87,28 @@ SELECT asked.n, home.name AS domain, d.enabled AND home.enabled AS domain_enable
        oldest.account_id AS oldest_account_id, oldest.local_part AS oldest_local_part,
        oldest.domain AS oldest_domain, oldest.quota_bytes AS oldest_quota_bytes
 FROM asked
-JOIN directory.domains d ON d.name = asked.domain
-JOIN directory.domains home ON home.name = coalesce(d.alias_of, d.name)
-LEFT JOIN directory.accounts exact ON exact.domain = home.name AND exact.local_part = asked.whole
-LEFT JOIN directory.aliases exact_alias
-       ON exact_alias.domain = home.name AND exact_alias.local_part = asked.whole
-LEFT JOIN directory.accounts base
-       ON base.domain = home.name AND base.local_part = asked.base AND asked.base <> asked.whole
-LEFT JOIN directory.aliases base_alias
-       ON base_alias.domain = home.name AND base_alias.local_part = asked.base AND asked.base <> asked.whole
+LEFT JOIN LATERAL (
+    SELECT account_id, local_part, enabled, quota_bytes FROM directory.accounts
+    WHERE domain = asked.domain AND local_part = asked.whole LIMIT 1
+) AS exact ON true
+LEFT JOIN LATERAL (
+    SELECT targets, enabled FROM directory.aliases
+    WHERE domain = asked.domain AND local_part = asked.whole LIMIT 1
+) AS exact_alias ON true
+LEFT JOIN LATERAL (
+    SELECT account_id, local_part, enabled, quota_bytes FROM directory.accounts
+    WHERE domain = asked.domain AND local_part = asked.base AND asked.base <> asked.whole LIMIT 1
+) AS base ON true
+LEFT JOIN LATERAL (
+    SELECT targets, enabled FROM directory.aliases
+    WHERE domain = asked.domain AND local_part = asked.base AND asked.base <> asked.whole LIMIT 1
+) AS base_alias ON true
 LEFT JOIN LATERAL (
     (SELECT 1 AS rank, * FROM (  -- the range finds it by the index accounts_oldest, however few the domain has
         SELECT account_id, local_part, domain, quota_bytes FROM directory.accounts
-        WHERE asked.base = 'postmaster' AND enabled AND (domain, account_id) >= (home.name, 0)
+        WHERE asked.base = 'postmaster' AND enabled AND (domain, account_id) >= (asked.domain, 0)
         ORDER BY domain, account_id LIMIT 1
-     ) AS of_domain WHERE domain = home.name)
+     ) AS of_domain WHERE domain = asked.domain)
     UNION ALL
     (SELECT 2, account_id, local_part, domain, quota_bytes FROM directory.accounts
      WHERE asked.base = 'postmaster' AND enabled ORDER BY account_id LIMIT 1)
