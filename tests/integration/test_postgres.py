@@ -150,6 +150,40 @@ async def test_more_calls_than_connections_take_turns(database: str) -> None:
     await postgres.close()
 
 
+async def test_who_gives_up_in_line_takes_no_turn(database: str) -> None:
+    postgres = await open_postgres(settings(database, size=1), "tests")
+    async with postgres.connection("test"):
+        impatient = [asyncio.create_task(postgres.fetchval("test", "SELECT 1")) for _ in range(3)]
+        patient = asyncio.create_task(postgres.fetchval("test", "SELECT 2"))
+        await asyncio.sleep(0)
+        impatient[0].cancel()
+        impatient[2].cancel()
+        await asyncio.sleep(0)
+    impatient[1].cancel()  # its turn has come already
+    assert await patient == 2
+    assert await postgres.ready()
+    assert value("paquebot_postgres_pool_waiting_calls") == 0
+    await postgres.close()
+
+
+async def test_a_line_that_does_not_move_is_no_reason_to_wait_for_ever(database: str) -> None:
+    postgres = await open_postgres(settings(database, size=1), "tests")
+    async with postgres.connection("test"):
+        postgres._connections._patience = 0.05
+        with pytest.raises(PostgresUnavailable):
+            await postgres.fetchval("test", "SELECT 1")
+    assert await postgres.ready()
+    await postgres.close()
+
+
+async def test_a_failed_call_lets_the_next_in_line_go_on(database: str) -> None:
+    postgres = await open_postgres(settings(database, size=1), "tests")
+    failing = [postgres.fetchval("test", "SELECT 1 / 0") for _ in range(3)]
+    answers = await asyncio.gather(*failing, postgres.fetchval("test", "SELECT 1"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [asyncpg.DivisionByZeroError] * 3 + [int]
+    await postgres.close()
+
+
 async def test_a_connection_lost_between_two_calls_is_no_fault(database: str) -> None:
     postgres = await open_postgres(settings(database), "lost")
     used = await postgres.fetchval("test", "SELECT pg_backend_pid()")
