@@ -41,11 +41,12 @@ class Deadline:
         self._timer = self._loop.call_at(at, self._on_timer)
         self._timer_at = at
 
-    def cancel(self) -> None:
+    def end(self) -> None:
         """There will be no more waits."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._expire = _nothing  # or it and its connection would keep each other until a garbage collection
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -53,6 +54,10 @@ class Deadline:
             self.set(self._at)
         else:
             self._expire()
+
+
+def _nothing() -> None:
+    """Nobody waits."""
 
 
 class PeerConnection(asyncio.Protocol):
@@ -99,7 +104,7 @@ class PeerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         self._wake()
-        self._deadline.cancel()
+        self._deadline.end()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 

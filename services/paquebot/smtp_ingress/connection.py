@@ -86,7 +86,7 @@ class Connection(SMTP):
         self.transport = None
         self._wake()
         self.resume_writing()
-        self._deadline.cancel()
+        self._deadline.end()
 
     def pause_writing(self) -> None:
         self._writable = self.loop.create_future()

@@ -1,6 +1,8 @@
 """One timer for all waits of a connection."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -40,11 +42,18 @@ async def test_a_timer_that_goes_off_too_early_is_set_again() -> None:
     assert await expired >= start + 0.05
 
 
-async def test_a_lost_connection_has_no_timer() -> None:
+async def test_a_lost_connection_leaves_nothing_for_the_garbage_collector() -> None:
     peer = Peer()
-    waiting = asyncio.create_task(peer.wait(0.02))
+    waiting = asyncio.create_task(peer.wait(30.0))
     await asyncio.sleep(0)
     peer.connection_lost(None)
     await waiting
     assert peer.ended
-    await peer.wait(0.02)
+    await peer.wait(30.0)
+    gone = weakref.ref(peer)
+    gc.disable()
+    try:
+        del peer, waiting
+        assert gone() is None
+    finally:
+        gc.enable()
