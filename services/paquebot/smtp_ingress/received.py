@@ -1,5 +1,6 @@
 """The Received field that records how a message came in (RFC 5321 §4.4, RFC 3848, RFC 6531 §4.3)."""
 
+import functools
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,12 +44,13 @@ def received(session: Session, transaction: Transaction, queue_id: str, now: dat
     single = f"\r\n\tfor <{paths[0]}>" if len(paths) == 1 else ""
     return (
         f"Received: {origin}\r\n\tby {policy.hostname} (Paquebot) with {protocol(session, smtputf8=smtputf8)}"
-        f"{tls}\r\n\tid {queue_id}{single};\r\n\t{date_time(now)}\r\n"
+        f"{tls}\r\n\tid {queue_id}{single};\r\n\t{date_time(now.replace(microsecond=0))}\r\n"
     ).encode()
 
 
+@functools.lru_cache(maxsize=4)
 def date_time(now: datetime) -> str:
-    """RFC 5322 §3.3 date-time."""
+    """RFC 5322 §3.3 date-time; the same for all messages of a second."""
     zone = now.strftime("%z")
     return (
         f"{_DAYS[now.weekday()]}, {now.day} {_MONTHS[now.month - 1]} {now.year:04} "
