@@ -4,7 +4,7 @@ Data directory: `cluster/` (PostgreSQL's own), `postgresql.conf` and `pg_hba.con
 `cluster/` appears by one rename after initdb has finished, so a killed initdb leaves only `cluster.new`.
 
 Beside its port it listens on a UNIX socket in `cluster/`, where the file system can have one there: a statement over it
-costs a quarter to a third less on both sides.
+costs a fifth to a third less on both sides.
 """
 
 from __future__ import annotations
