@@ -88,8 +88,8 @@ async def missing(stores: Stores, indexes: Sequence[PackIndex], queued: Queued) 
     if not entries:
         return [[] for _ in indexes]
     ended = await outcomes.done(stores.postgres, [entry.envelope.queue_id for entry in entries])
-    served = await stores.mailstore.delivered(list(_local_keys(entries))) | queued.local
-    return [list(_missing(of_pack, served, ended | queued.remote, ended)) for of_pack in wanted]
+    delivered = await stores.mailstore.delivered(list(_local_keys(entries)))
+    return [list(_missing(of_pack, delivered, ended, queued)) for of_pack in wanted]
 
 
 def _addressed(index: PackIndex) -> list[PackEntry]:
@@ -100,10 +100,10 @@ def _addressed(index: PackIndex) -> list[PackEntry]:
 
 
 def _missing(
-    entries: Iterable[PackEntry], local: set[tuple[int, str]], remote: set[tuple[str, str]], ended: set[tuple[str, str]]
+    entries: Iterable[PackEntry], delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: Queued
 ) -> Iterator[Missing]:
     for entry in entries:
-        envelope = _rest(entry.envelope, local, remote, ended)
+        envelope = _rest(entry.envelope, delivered, ended, queued)
         if envelope.local or envelope.remote:
             yield Missing(entry, envelope)
 
@@ -114,21 +114,21 @@ def _local_keys(entries: Iterable[PackEntry]) -> Iterable[tuple[int, str]]:
             yield recipient.account_id, entry.envelope.queue_id
 
 
-def _rest(
-    envelope: Envelope, local: set[tuple[int, str]], remote: set[tuple[str, str]], ended: set[tuple[str, str]]
-) -> Envelope:
+def _rest(envelope: Envelope, delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: Queued) -> Envelope:
     queue_id = envelope.queue_id
     rest = Envelope()
     rest.CopyFrom(envelope)
     del rest.local[:]
     del rest.remote[:]
-    # A local recipient has an outcome too when an operator dropped its job.
-    rest.local.extend(
-        recipient
-        for recipient in envelope.local
-        if (recipient.account_id, queue_id) not in local and (queue_id, recipient.forward_path) not in ended
-    )
-    rest.remote.extend(recipient for recipient in envelope.remote if (queue_id, recipient.forward_path) not in remote)
+    for local in envelope.local:
+        key, outcome = (local.account_id, queue_id), (queue_id, local.forward_path)
+        # It has an outcome too when an operator dropped its job.
+        if key not in delivered and key not in queued.local and outcome not in ended:
+            rest.local.append(local)
+    for remote in envelope.remote:
+        outcome = (queue_id, remote.forward_path)
+        if outcome not in ended and outcome not in queued.remote:
+            rest.remote.append(remote)
     return rest
 
 

@@ -37,18 +37,18 @@ async def read_indexes(blobs: BlobStore, infos: Sequence[PackInfo]) -> list[Inde
     return await asyncio.gather(*map(read, infos))
 
 
-async def readable(blobs: BlobStore, infos: Sequence[PackInfo]) -> tuple[list[PackIndex], int]:
-    """The indexes of the packs that are there and can be read, and the number of those that cannot: they are logged.
+async def readable(blobs: BlobStore, infos: Sequence[PackInfo]) -> tuple[list[tuple[PackInfo, PackIndex]], int]:
+    """The packs that are there and can be read, and the number of those that cannot: they are logged.
     Raises BlobsUnavailable."""
-    indexes: list[PackIndex] = []
+    found: list[tuple[PackInfo, PackIndex]] = []
     unreadable = 0
     for info, outcome in zip(infos, await read_indexes(blobs, infos), strict=True):
         if isinstance(outcome, PackIndex):
-            indexes.append(outcome)
+            found.append((info, outcome))
         elif isinstance(outcome, BadPack):
             _log.error("pack_unreadable", pack=info.pack, reason=str(outcome))
             unreadable += 1
-    return indexes, unreadable
+    return found, unreadable
 
 
 def in_groups(infos: Sequence[PackInfo], say: Say = silent) -> Iterator[Sequence[PackInfo]]:

@@ -101,8 +101,8 @@ class PackReader:
             yield chunk
 
     async def _read_chunk(self, chunk: Sequence[PackInfo], result: Rebuilt) -> None:
-        indexes, unreadable = await readable(self._stores.blobs, chunk)
-        result.unreadable += unreadable
+        indexes = [index for _, index in (await readable(self._stores.blobs, chunk))[0]]
+        result.unreadable += len(chunk) - len(indexes)
         envelopes = [entry.envelope for index in indexes for entry in index.entries]
         wanted = await rebuilding.wanted(self._stores.postgres, [envelope.queue_id for envelope in envelopes])
         coming = await self._coming(indexes)

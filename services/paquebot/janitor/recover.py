@@ -59,8 +59,9 @@ async def recover(
     result.passed_over = await _queue_passed_over(stores, dry_run=dry_run)
     for group in in_groups(infos, say):
         result.packs += len(group)
-        indexes, unreadable = await readable(stores.blobs, group)
+        found, unreadable = await readable(stores.blobs, group)
         result.unreadable += unreadable
+        indexes = [index for _, index in found]
         for index, messages in zip(indexes, await missing(stores, indexes, queued), strict=True):
             if messages:
                 await _queue_again(stores, index, messages, result, dry_run=dry_run)

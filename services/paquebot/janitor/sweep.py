@@ -11,12 +11,12 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from paquebot.blobs import BadPack, BlobMissing, new_ulid
+from paquebot.blobs import new_ulid
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_time_ms
 from paquebot.directory.removed import purged, removed_accounts
 from paquebot.janitor.accounting import Queued, missing, read_stream
-from paquebot.janitor.indexes import in_groups, read_indexes
+from paquebot.janitor.indexes import in_groups, readable
 from paquebot.janitor.snapshot import known_bucket
 from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores
@@ -143,17 +143,12 @@ async def _free(
         else:
             doubtful.append(info)
     for few in in_groups(doubtful):
-        accepted: list[tuple[PackInfo, PackIndex]] = []
-        for info, outcome in zip(few, await read_indexes(stores.blobs, few), strict=True):
-            if isinstance(outcome, BadPack):
-                _log.error("pack_unreadable", pack=info.pack, reason=str(outcome))
-                result.unreadable += 1
-            elif isinstance(outcome, BlobMissing):
-                continue  # another janitor was first
-            elif not outcome.account_id:
-                accepted.append((info, outcome))
-            elif await _is_garbage(stores, settings, outcome, dry_run=dry_run):
+        found, unreadable = await readable(stores.blobs, few)  # what is not there was another janitor's
+        result.unreadable += unreadable
+        for info, index in found:
+            if index.account_id and await _is_garbage(stores, settings, index, dry_run=dry_run):
                 yield info
+        accepted = [(info, index) for info, index in found if not index.account_id]
         orphaned = await missing(stores, [index for _, index in accepted], queued)
         for (info, _), messages in zip(accepted, orphaned, strict=True):
             if messages and ages[info.pack] <= settings.orphan_age:

@@ -60,8 +60,8 @@ async def verify(
             result.fault(f"pack {pack} is not in the bucket, but a job needs it")
     await _verify_rows(stores, known, result, began_ms)
     for group in in_groups(infos, say):
-        indexes = await _verify_packs(stores, group, result, contents=contents)
-        settled = [index for index in indexes if ulid_time_ms(index.pack) < began_ms - settle * 1000]
+        read = await _verify_packs(stores, group, result, contents=contents)
+        settled = [index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000]
         for index, lost in zip(settled, await missing(stores, settled, queued), strict=True):
             if count := sum(message.recipients() for message in lost):
                 result.fault(
@@ -85,19 +85,19 @@ async def _verify_rows(stores: Stores, known: Container[str], result: Verified, 
 
 async def _verify_packs(
     stores: Stores, group: Sequence[PackInfo], result: Verified, *, contents: bool
-) -> list[PackIndex]:
-    """Each pack, and the rows that point into it; the indexes of those that can be read."""
+) -> list[tuple[PackInfo, PackIndex]]:
+    """Each pack, and the rows that point into it; the packs that can be read."""
     result.packs += len(group)
     by_pack: dict[str, list[BlobUse]] = {}
     async for use in stores.mailstore.blobs_of_packs([info.pack for info in group]):
         by_pack.setdefault(use.blob.pack, []).append(use)
-    indexes: list[PackIndex] = []
+    readable: list[tuple[PackInfo, PackIndex]] = []
     wanted: list[tuple[str, list[PackEntry]]] = []
     for info, outcome in zip(group, await read_indexes(stores.blobs, group), strict=True):
         uses = by_pack.get(info.pack, [])
         if isinstance(outcome, PackIndex):
-            indexes.append(outcome)
-            wanted.append((info.pack, _known_entries(outcome, uses, result)))
+            readable.append((info, outcome))
+            wanted.append((info.pack, _known_entries(info.pack, outcome, uses, result)))
             continue
         if isinstance(outcome, BadPack):  # not one that was deleted meanwhile
             result.fault(f"pack {info.pack}: {outcome}")
@@ -110,12 +110,11 @@ async def _verify_packs(
             result.octets += read.octets
             for text in read.faults:
                 result.fault(text)
-    return indexes
+    return readable
 
 
-def _known_entries(index: PackIndex, uses: Sequence[BlobUse], result: Verified) -> list[PackEntry]:
+def _known_entries(pack: str, index: PackIndex, uses: Sequence[BlobUse], result: Verified) -> list[PackEntry]:
     """The entries that rows point at."""
-    pack = index.pack
     entries = {entry.offset: entry for entry in index.entries}
     wanted: dict[int, PackEntry] = {}
     for use in uses:
