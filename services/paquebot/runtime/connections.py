@@ -86,30 +86,34 @@ class Connections:
         """Raises what asyncpg does, TimeoutError, ServerReadOnly."""
         start = time.perf_counter()
         try:
-            for _ in range(self._most + 2):
-                connection = await self._next()
-                if _is_open(connection) and await self._is_good(connection):
-                    return connection
-                self._end(connection)
+            async with asyncio.timeout(self._patience):
+                for _ in range(self._most + 2):
+                    connection = await self._next()
+                    if _is_open(connection) and (
+                        self._is_checked(connection) or await self._takes_writes_now(connection)
+                    ):
+                        return connection
+                    self._end(connection)
             raise ServerReadOnly
         finally:
             POOL_WAIT.observe(time.perf_counter() - start)
 
-    async def _is_good(self, connection: Any) -> bool:
+    def _is_checked(self, connection: Any) -> bool:
+        checked = self._checked.setdefault(connection, -CHECK_SECONDS)
+        return self._takes_writes is None or time.monotonic() - checked < CHECK_SECONDS
+
+    async def _takes_writes_now(self, connection: Any) -> bool:
         """False: its server takes no writes, or the connection is lost."""
-        now = time.monotonic()
-        if now - self._checked.setdefault(connection, -CHECK_SECONDS) < CHECK_SECONDS or self._takes_writes is None:
-            return True
+        assert self._takes_writes is not None
         try:
-            async with asyncio.timeout(self._patience):
-                good = await self._takes_writes(connection)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # TimeoutError is one: it is frozen
+            good = await self._takes_writes(connection)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
         except BaseException:
             self._end(connection)
             raise
         if good:
-            self._checked[connection] = now
+            self._checked[connection] = time.monotonic()
         else:
             self.expire()
         return good
@@ -122,10 +126,6 @@ class Connections:
             self._hand_on(connection)
         else:
             self._return_later(connection)
-
-    def end(self, connection: Any) -> None:
-        """Instead of giving it back: what its server does with it is not known."""
-        self._end(connection)
 
     def expire(self) -> None:
         """End every connection: now, or when its call has ended. Calls from now on get new ones."""
@@ -161,8 +161,7 @@ class Connections:
         self._line.append(turn)
         POOL_WAITING.set(len(self._line))
         try:
-            async with asyncio.timeout(self._patience):
-                return await turn
+            return await turn
         except BaseException:
             if turn.done() and not turn.cancelled():  # both at once: it is the next one's
                 connection = turn.result()
