@@ -27,6 +27,7 @@ class Kind(enum.Enum):
     PROXY = "way to"
     REMOTE = "remote host"
     LOSE_STREAM = "JetStream store"
+    TAKE_OVER = "take-over of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def deck(chance: random.Random, *, disks: bool) -> list[Fault]:
     faults += [Fault(Kind.PROXY, name, some(3, 8), way.value) for name in ENGINES for way in _WAYS]
     faults += [Fault(Kind.REMOTE, "", some(4, 8), mood.value) for mood in _MOODS]
     faults += [Fault(Kind.LOSE_STREAM, "", 0.0, way) for way in ("deleted", "corrupted")]
+    faults += [Fault(Kind.TAKE_OVER, "postgres")] * 2
     if disks:
         faults += [Fault(Kind.FULL_DISK, name, some(5, 9)) for name in ENGINES]
     chance.shuffle(faults)
@@ -93,6 +95,7 @@ def short_form() -> list[tuple[float, Fault]]:
             Fault(Kind.KILL, "nats"),
             Fault(Kind.PROXY, "s3", 2.0, Way.SILENT.value),
             Fault(Kind.PROXY, "postgres", 2.0, Way.AWAY.value),
+            Fault(Kind.TAKE_OVER, "postgres"),
             Fault(Kind.REMOTE, "", 3.0, Mood.KEEPS_AND_CUTS.value),
             Fault(Kind.LOSE_STREAM, "", 0.0, "deleted"),
             Fault(Kind.KILL_ALL),
