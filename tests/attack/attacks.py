@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from attack import insiders, strangers
-from attack.field import OSCAR, Field
+from attack.field import Victim
 
 _PAUSE = 0.05
 _PREPARE_SECONDS = 120.0
-Run = Callable[[Field], Awaitable[None]]
+Run = Callable[[Victim], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,16 @@ class Attack:
     prepare: Run | None = None
 
 
-def _smtp(place: Field) -> int:
-    return place.smtp
+def _smtp(victim: Victim) -> int:
+    return victim.ports.smtp
 
 
-def _imap(place: Field) -> int:
-    return place.imap
+def _imap(victim: Victim) -> int:
+    return victim.ports.imap
 
 
-def _pop3(place: Field) -> int:
-    return place.pop3
+def _pop3(victim: Victim) -> int:
+    return victim.ports.pop3
 
 
 ATTACKS = (
@@ -51,8 +51,8 @@ ATTACKS = (
     Attack("pipelined NOOPs", 20, strangers.pipelined_noops),
     Attack("lines without end", 20, strangers.endless_line),
     Attack("660 parameters", 8, strangers.parameters),
-    Attack("declared sizes", 10, strangers.declared_size),
-    Attack("declared chunks", 10, strangers.declared_chunk),
+    Attack("declared sizes", 40, strangers.declared_size),
+    Attack("declared chunks", 40, strangers.declared_chunk),
     Attack("reports to silent hosts", 4, strangers.wanted_reports, strangers.many_wanted_reports),
     Attack("header bombs", 4, strangers.header_bomb),
     Attack("deep MIME", 4, strangers.deep_mime),
@@ -60,7 +60,7 @@ ATTACKS = (
     Attack("100,000 parts", 4, strangers.many_parts),
     Attack("oversize literals", 20, strangers.literal_before_login),
     Attack("deep SEARCH", 20, strangers.deep_search),
-    Attack("guessed passwords", 20, strangers.guesses(OSCAR)),
+    Attack("guessed passwords", 20, strangers.guesses),
     Attack("LIST of 64 patterns", 4, insiders.list_many_patterns, insiders.long_names),
     Attack("505 × NOT BODY", 4, insiders.search_many_times),
     Attack("declared literals", 10, insiders.declared_literal),
@@ -71,27 +71,28 @@ ATTACKS = (
 )
 
 
-async def prepared(attack: Attack, place: Field) -> None:
-    """Whatever is refused meanwhile is refused to the attacker."""
-    if attack.prepare is not None:
+async def prepared(attack: Attack, victim: Victim) -> None:
+    """Once for each victim. Whatever is refused meanwhile is refused to the attacker."""
+    if attack.prepare is not None and attack.name not in victim.prepared:
+        victim.prepared.add(attack.name)
         with contextlib.suppress(OSError, EOFError, TimeoutError):
             async with asyncio.timeout(_PREPARE_SECONDS):
-                await attack.prepare(place)
+                await attack.prepare(victim)
 
 
 @contextlib.asynccontextmanager
-async def under(attack: Attack, place: Field) -> AsyncIterator[list[int]]:
-    """The attack goes on for the time of the block; gives the count of its rounds, as a list of one."""
+async def under(attacks: Sequence[Attack], victim: Victim) -> AsyncIterator[list[int]]:
+    """The attacks go on for the time of the block; gives the count of their rounds, as a list of one."""
     rounds = [0]
 
-    async def client() -> None:
+    async def client(attack: Attack) -> None:
         while True:
             with contextlib.suppress(OSError, EOFError, ValueError):  # ValueError: a line longer than we read
-                await attack.run(place)
+                await attack.run(victim)
             rounds[0] += 1
             await asyncio.sleep(_PAUSE)
 
-    clients = [asyncio.create_task(client()) for _ in range(attack.clients)]
+    clients = [asyncio.create_task(client(attack)) for attack in attacks for _ in range(attack.clients)]
     try:
         yield rounds
     finally:

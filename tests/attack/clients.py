@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from attack.field import DOMAIN, HOST, OSCAR, SECRET, Field
+from attack.field import DOMAIN, HOST, SECRET, Field
 
 DEADLINE_SECONDS = 30.0
 _NOOP_PAUSE, _RELAY_PAUSE = 0.02, 0.05
@@ -64,13 +64,13 @@ async def talk(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Co
         yield Conversation(reader, writer)
 
 
-def _plain() -> bytes:
-    return base64.b64encode(f"\0{OSCAR}\0{SECRET}".encode())
+def _plain(place: Field) -> bytes:
+    return base64.b64encode(f"\0{place.oscar}\0{SECRET}".encode())
 
 
 async def smtp(place: Field) -> None:
     """Another host's mail, from connect to 250."""
-    async with talk(place.smtp) as it:
+    async with talk(place.ports.smtp) as it:
         await it.expect(b"220")
         await it.say(b"HELO ordinary.test\r\n", b"250")
         await it.say(b"MAIL FROM:<someone@ordinary.test>\r\n", b"250")
@@ -80,14 +80,14 @@ async def smtp(place: Field) -> None:
 
 
 async def _submit(place: Field, forward_path: str, subject: str) -> None:
-    async with talk(place.submissions, place.tls) as it:
+    async with talk(place.ports.submissions, place.tls) as it:
         await it.expect(b"220")
         await it.say(b"EHLO ordinary.test\r\n", b"250 ", until=b"250 ")
-        await it.say(b"AUTH PLAIN " + _plain() + b"\r\n", b"235")
-        await it.say(f"MAIL FROM:<{OSCAR}>\r\n".encode(), b"250")
+        await it.say(b"AUTH PLAIN " + _plain(place) + b"\r\n", b"235")
+        await it.say(f"MAIL FROM:<{place.oscar}>\r\n".encode(), b"250")
         await it.say(f"RCPT TO:<{forward_path}>\r\n".encode(), b"250")
         await it.say(b"DATA\r\n", b"354")
-        await it.say(f"From: <{OSCAR}>\r\nSubject: {subject}\r\n\r\nHello\r\n.\r\n".encode(), b"250")
+        await it.say(f"From: <{place.oscar}>\r\nSubject: {subject}\r\n\r\nHello\r\n.\r\n".encode(), b"250")
 
 
 async def submission(place: Field) -> None:
@@ -97,9 +97,9 @@ async def submission(place: Field) -> None:
 
 async def imap(place: Field) -> None:
     """With TLS, from connect over login, SELECT and FETCH to LOGOUT."""
-    async with talk(place.imaps, place.tls) as it:
+    async with talk(place.ports.imaps, place.tls) as it:
         await it.expect(b"* OK")
-        await it.say(f'a LOGIN {OSCAR} "{SECRET}"\r\n'.encode(), b"a OK", until=b"a ")
+        await it.say(f'a LOGIN {place.oscar} "{SECRET}"\r\n'.encode(), b"a OK", until=b"a ")
         await it.say(b"b SELECT INBOX\r\n", b"b OK", until=b"b ")
         await it.say(b"c FETCH 1 (FLAGS BODY.PEEK[])\r\n", b"c OK", until=b"c ")
         await it.say(b"d LOGOUT\r\n", b"d OK", until=b"d ")
@@ -107,9 +107,9 @@ async def imap(place: Field) -> None:
 
 async def pop3(place: Field) -> None:
     """With TLS, from connect to QUIT."""
-    async with talk(place.pop3s, place.tls) as it:
+    async with talk(place.ports.pop3s, place.tls) as it:
         await it.expect(b"+OK")
-        await it.say(f"USER {OSCAR}\r\n".encode(), b"+OK")
+        await it.say(f"USER {place.oscar}\r\n".encode(), b"+OK")
         await it.say(f"PASS {SECRET}\r\n".encode(), b"+OK")
         await it.say(b"STAT\r\n", b"+OK")
         await it.say(b"QUIT\r\n", b"+OK")
@@ -129,9 +129,9 @@ async def noops(place: Field, seen: Ordinary, end: asyncio.Event) -> None:
     """NOOP after NOOP in one session that is logged in."""
     while not end.is_set():
         with _noted(seen):
-            async with talk(place.imaps, place.tls) as it:
+            async with talk(place.ports.imaps, place.tls) as it:
                 await it.expect(b"* OK")
-                await it.say(f'a LOGIN {OSCAR} "{SECRET}"\r\n'.encode(), b"a OK", until=b"a ")
+                await it.say(f'a LOGIN {place.oscar} "{SECRET}"\r\n'.encode(), b"a OK", until=b"a ")
                 while not end.is_set():
                     began = time.perf_counter()
                     async with asyncio.timeout(DEADLINE_SECONDS):

@@ -8,13 +8,15 @@ import itertools
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from platforms import Platform, running
 
 from attack.limits import Limits, limited
 from dns_server import DnsServer
+from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.layout import ServicePorts
 from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import load
@@ -24,47 +26,48 @@ from remote_host import SILENT, RemoteHost
 HOST = "127.0.0.1"
 DOMAIN = "paquebot.test"
 SECRET = "long enough a password"
-MALLORY = f"mallory@{DOMAIN}"
-"""An account of the platform whose owner attacks it."""
-OSCAR = f"oscar@{DOMAIN}"
-"""An account whose owner only wants to work."""
 SILENT_DOMAINS = 20
 _SILENT_HOST, _GOOD_HOST = "127.0.0.7", "127.0.0.8"
 _addresses = (f"127.9.{high}.{low}" for high, low in itertools.cycle(itertools.product(range(1, 250), range(1, 250))))
 
 
 @dataclass(frozen=True, slots=True)
+class Victim:
+    """What attackers know of a platform: `somebody` has an account there, and so has the attacker, `mallory`."""
+
+    ports: ServicePorts
+    domain: str
+    tls: ssl.SSLContext
+    somebody: str
+    prepared: set[str] = field(default_factory=set)
+    """Names of attacks for which everything is there."""
+
+    @property
+    def mallory(self) -> str:
+        return f"mallory@{self.domain}"
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
-    """What is known from outside; `good` takes mail for good.test, and the domains silentN.test never say a word."""
+    """A platform for measuring. `good` takes mail for good.test; hosts of the domains silentN.test never say a word."""
 
     platform: Platform
     limits: Limits
-    tls: ssl.SSLContext
+    victim: Victim
     good: RemoteHost
 
     @property
-    def smtp(self) -> int:
-        return self.platform.plan.ports.services.smtp
+    def ports(self) -> ServicePorts:
+        return self.victim.ports
 
     @property
-    def submissions(self) -> int:
-        return self.platform.plan.ports.services.submissions
+    def tls(self) -> ssl.SSLContext:
+        return self.victim.tls
 
     @property
-    def imap(self) -> int:
-        return self.platform.plan.ports.services.imap
-
-    @property
-    def imaps(self) -> int:
-        return self.platform.plan.ports.services.imaps
-
-    @property
-    def pop3(self) -> int:
-        return self.platform.plan.ports.services.pop3
-
-    @property
-    def pop3s(self) -> int:
-        return self.platform.plan.ports.services.pop3s
+    def oscar(self) -> str:
+        """The account of somebody who only wants to work."""
+        return self.victim.somebody
 
 
 @contextlib.asynccontextmanager
@@ -78,16 +81,18 @@ async def field_of(directory: Path) -> AsyncIterator[Field]:
         dns = await stack.enter_async_context(DnsServer(zones))
         relay = {"PAQUEBOT_RELAY_DNS": f"{HOST}:{dns.port}", "PAQUEBOT_RELAY_PORT": str(good.port)}
         platform = await stack.enter_async_context(running(directory, DOMAIN, settings=relay))
-        await _enrol(platform, MALLORY, OSCAR)
+        victim = Victim(platform.plan.ports.services, DOMAIN, platform.tls(), f"oscar@{DOMAIN}")
+        await enrol(platform.plan, victim.mallory, victim.somebody)
         limits = stack.enter_context(limited(platform))
-        yield Field(platform, limits, platform.tls(), good)
+        yield Field(platform, limits, victim, good)
 
 
-async def _enrol(platform: Platform, *addresses: str) -> None:
-    settings = load(DirectoryClientSettings, platform.plan.client_environment())
+async def enrol(plan: Plan, *addresses: str) -> None:
+    """Make these accounts; their password is SECRET."""
+    settings = load(DirectoryClientSettings, plan.client_environment())
     channel = open_channel(settings)
     try:
-        client = DirectoryClient(channel, settings, platform.plan.secrets.admin_token)
+        client = DirectoryClient(channel, settings, plan.secrets.admin_token)
         for address in addresses:
             request = CreateAccountRequest(address=address, password=SECRET, display_name=address.partition("@")[0])
             await client.ask(client.stub.CreateAccount, request)

