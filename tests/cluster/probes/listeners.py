@@ -1,6 +1,6 @@
-"""Every socket that listens in the process tree of the given process ids, read from /proc; none given: of all processes.
+"""Every socket that listens in the process trees of the given process ids, read from /proc; none given: everybody's.
 
-Run in a pod it prints them as JSON; the tests of a local platform import `listeners`. Only the standard library is used.
+Run in a pod it prints them as JSON; the tests of a local platform import it. Only the standard library is used.
 """
 
 from __future__ import annotations
@@ -70,6 +70,6 @@ def _unix() -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    chosen = [int(word) for word in sys.argv[1:]]
-    tcp_found, unix_found = listeners(pid for root in chosen for pid in descendants(root)) if chosen else listeners(everybody())
+    chosen = [pid for word in sys.argv[1:] for pid in descendants(int(word))]
+    tcp_found, unix_found = listeners(chosen or everybody())
     print(json.dumps({"tcp": sorted(tcp_found), "unix": sorted(unix_found)}))

@@ -1,7 +1,7 @@
-"""What somebody without any credential gets from a listener. Each function gives a list: what was got, empty when nothing.
+"""What somebody without any credential gets from a listener. Each function lists it; nothing: an empty list.
 
-`python - HOST NAME=PORT...` tries the listeners named and prints {NAME: what was got} as JSON; NAME is a key of `TRIES`.
-The tests of a local platform import the functions.
+`python - HOST NAME=PORT...` tries the listeners named and prints {NAME: what was got} as JSON; a NAME is a key of
+`TRIES`. The tests of a local platform import the functions.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ What makes a PUT durable, checked on weed 4.48 with `strace -f -e trace=fsync,fd
 - the index of a volume (`.idx`): never synced. It is lost only with the kernel's page cache, and `weed fix` makes
   it again from the `.dat` file; so `prepare` does that when the machine has booted since the last start.
 
-Only the S3 port answers strangers. Each of its parts listens on a port of its own too, and some of them would give all
-mail to whoever asks (the gateway's gRPC makes an administrator of anybody); so every one of these ports wants a client's
-certificate (`inner_tls`), over gRPC and over HTTP, and the UNIX sockets of gRPC in `/tmp` want it as well. The two UNIX
-sockets that want none are in the data directory, which is its owner's alone.
+Only the S3 port answers strangers. Each part listens on ports of its own too, and by itself it would give all mail to
+whoever asks there, or make an administrator of anybody. So every inner port wants a client's certificate (`inner_tls`),
+over gRPC and over HTTP, and so do the UNIX sockets of gRPC in `/tmp`. The two UNIX sockets that want none are in the
+data directory, which is its owner's alone.
 
 Data directory: `data/` (volumes, master state, `filer.db`), `keys/` and `security.toml` (new at each start),
 `filer.toml`, `master.toml`, `s3.json`, `boot_id`.
@@ -125,6 +125,7 @@ class S3Engine:
 
     async def prepare(self) -> None:
         make_directory(self._volumes)
+        self.data_dir.chmod(0o700)  # sockets that ask for nothing lie there
         await self._rebuild_indexes()
         write_durably(self.data_dir / "filer.toml", _FILER_TOML.format(database=self._volumes / "filer.db"))
         write_durably(self.data_dir / "master.toml", _MASTER_TOML)
