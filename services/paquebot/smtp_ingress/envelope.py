@@ -97,6 +97,9 @@ async def _add(conversation: Conversation, transaction: Transaction, command: Rc
         return reply
     if recipients.destinations + len(validation.local) + len(validation.remote) > _MAX_DESTINATIONS:
         return replies.TOO_MANY_RECIPIENTS
+    who = session.identity
+    if who is not None and not conversation.services.rates.take(who.account_id, who.recipients_per_hour):
+        return replies.TOO_MANY_IN_AN_HOUR
     recipients.add(forward_path, validation, command.parameters)
     return reply
 
