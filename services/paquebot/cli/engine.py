@@ -30,8 +30,8 @@ from paquebot.runtime.settings import SettingsError, setting
 
 engine_app = typer.Typer(
     help="Run one bundled engine in the foreground, for evaluation installations. Settings are PAQUEBOT_* variables: "
-    "ENGINE_DATA and ENGINE_ACCESS (directories), ENGINE_HOST, ENGINE_MONITOR_HOST, S3_BUCKET, METRICS_LISTEN, LOG_LEVEL, "
-    "DRAIN.",
+    "ENGINE_DATA and ENGINE_ACCESS (directories), ENGINE_HOST, ENGINE_MONITOR_HOST, S3_BUCKET, METRICS_LISTEN, "
+    "LOG_LEVEL, DRAIN.",
     no_args_is_help=True,
 )
 
