@@ -78,6 +78,8 @@ def administer(data: Path | None, work: Callable[[DirectoryClient], Awaitable[T]
         refuse_settings(data, error)
     try:
         return asyncio.run(_with_client(settings, work))
+    except SettingsError as error:  # certificates that are none
+        refuse_settings(data, error)
     except DirectoryRefused as refused:
         typer.echo(f"paquebot: {refused}", err=True)
     except DirectoryUnavailable as away:
