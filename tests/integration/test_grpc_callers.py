@@ -308,6 +308,24 @@ async def test_a_client_with_many_channels_has_its_share_and_others_go_on(
                 pass
 
 
+async def test_who_connects_and_says_nothing_holds_little_and_not_for_long(
+    authority: Authority, tmp_path: Path
+) -> None:
+    environ = authority.service(tmp_path / "server", "recipient-validation", *SERVER_NAMES)
+    limits = {"PAQUEBOT_GRPC_CONNECTIONS": "3", "PAQUEBOT_GRPC_HANDSHAKE_TIMEOUT": "500ms"}
+    async with running(NOWHERE, **environ, **limits) as service:  # one connection is this client's
+        host, _, port = service.target.rpartition(":")
+        async with asyncio.timeout(20.0):
+            silent = [await asyncio.open_connection(host, int(port)) for _ in range(10)]
+            await _healthy(service.channel)
+            for reader, writer in silent:
+                assert await reader.read(1) == b""  # ended by the server
+                writer.close()
+            async with channel_of(service.target, authority.service(tmp_path / "client", "imap")) as channel:
+                stub = health_pb2_grpc.HealthStub(channel)
+                await stub.Check(health_pb2.HealthCheckRequest(), timeout=10.0, wait_for_ready=True)
+
+
 async def test_a_second_listener_without_tls_is_for_questions_only(
     database: str, authority: Authority, tmp_path: Path
 ) -> None:

@@ -54,7 +54,6 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_connection_age_ms", 300_000),  # clients look for new pods now and then
     ("grpc.max_connection_age_grace_ms", 30_000),
-    ("grpc.server_handshake_timeout_ms", 10_000),  # who has no certificate may hold a connection this long
 )
 
 _log = Log("paquebot.recipient_validation")
@@ -132,6 +131,8 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
             ("grpc.so_reuseport", int(settings.process.workers > 1)),
             # A client's channel waits with further calls; only a client with many channels is refused its share.
             ("grpc.max_concurrent_streams", settings.grpc.calls_per_client),
+            ("grpc.server_handshake_timeout_ms", round(settings.grpc.handshake * 1000)),
+            ("grpc.max_allowed_incoming_connections", settings.grpc.connections),
         ),
         maximum_concurrent_rpcs=settings.grpc.calls,
     )

@@ -84,6 +84,9 @@ class GrpcSettings:
     calls: int = setting("GRPC_CALLS", 1000, help="most calls under way; above, RESOURCE_EXHAUSTED")
     calls_per_client: int = setting("GRPC_CALLS_PER_CLIENT", 300, help="the same for one address of a client")
 
+    connections: int = setting("GRPC_CONNECTIONS", 1000, help="most connections, those in their handshake included")
+    handshake: Seconds = setting("GRPC_HANDSHAKE_TIMEOUT", Seconds(5.0), help="longest time without a certificate")
+
     def __post_init__(self) -> None:
         """Raises ValueError."""
         if not 1 <= self.calls_per_client <= self.calls:
