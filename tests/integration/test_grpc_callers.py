@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -211,6 +213,36 @@ async def test_smtp_ingress_validates_and_logs_in(
         authentication = AuthenticationClient(channel, settings)
         answer = await authentication.authenticate("alice@example.org", "secret", "192.0.2.1", "smtp")
         assert isinstance(answer, Identity)
+
+
+async def paquebot(*arguments: str, **environ: str) -> tuple[int, str]:
+    """Run the command; its exit code, and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "paquebot", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={"PATH": os.environ["PATH"], "PAQUEBOT_ADMIN_TOKEN": ADMIN_TOKEN, **environ},
+    )
+    async with asyncio.timeout(60.0):
+        output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+async def test_the_command_line_in_the_pod_of_the_service_administrates(
+    service: DirectoryService, authority: Authority, tmp_path: Path
+) -> None:
+    await service.domain("example.org")
+    here = authority.service(tmp_path / "server", "recipient-validation", *SERVER_NAMES)
+    code, said = await paquebot("domain", "list", PAQUEBOT_GRPC_LISTEN=service.target, **here)
+    assert (code, "example.org" in said) == (0, True), said
+    elsewhere = authority.service(tmp_path / "client", "imap")
+    code, said = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
+    assert (code, said) == (1, "paquebot: not permitted\n")
+    (tmp_path / "client" / "tls.key").write_text("no PEM")
+    code, said = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
+    assert code == 2
+    assert "PAQUEBOT_GRPC_TLS_KEY" in said
+    assert "Traceback" not in said
 
 
 async def presented(target: str, environ: dict[str, str]) -> bytes:

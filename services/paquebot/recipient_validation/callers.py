@@ -57,7 +57,7 @@ class Callers(ServerInterceptor):
     """Stands before all others: refuses what a caller may not ask, and more calls at once than one client's share."""
 
     def __init__(self, settings: GrpcSettings) -> None:
-        self._suffix = f".{settings.tls.domain}"
+        self._suffix = f".{settings.tls.domain.lower()}"
         self._tls = settings.secure
         self._share = settings.calls_per_client
         self._under_way: Counter[tuple[str, str]] = Counter()
