@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DOMAIN = "mail.post.paquebot.internal"
-SERVER_NAMES = ("127.0.0.1", "localhost")
 
 
 def _name(text: str) -> x509.Name:
@@ -77,9 +76,9 @@ class Authority:
             "PAQUEBOT_GRPC_TLS_DOMAIN": DOMAIN,
         }
 
-    def service(self, directory: Path, service: str, *more: str, trusted: bytes | None = None) -> dict[str, str]:
+    def service(self, directory: Path, service: str, trusted: bytes | None = None) -> dict[str, str]:
         """The pair of a service of this installation."""
-        return self.issue(directory, f"{service}.{DOMAIN}", *more, trusted=trusted)
+        return self.issue(directory, f"{service}.{DOMAIN}", trusted=trusted)
 
 
 def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
 from directory_service import ADMIN_TOKEN, DirectoryService, directory_service, running
-from grpc_certificates import DOMAIN, SERVER_NAMES, Authority
+from grpc_certificates import DOMAIN, Authority
 from loopback import free_port
 from paquebot.recipient_validation.callers import RIGHTS
 from paquebot.rpc import (
@@ -37,6 +37,7 @@ from paquebot.runtime.engines import DirectoryClientSettings, GrpcTlsSettings
 from paquebot.runtime.settings import Seconds, load
 from paquebot.v1 import authentication_pb2, directory_pb2, recipient_validation_pb2
 
+SERVER_NAME = f"recipient-validation.{DOMAIN}"
 NOWHERE = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
 METHODS = {
     f"/{service.full_name}/{method.name}": service.name
@@ -66,7 +67,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 async def service(database: str, authority: Authority, tmp_path: Path) -> AsyncIterator[DirectoryService]:
-    environ = authority.service(tmp_path / "server", "recipient-validation", *SERVER_NAMES)
+    environ = authority.service(tmp_path / "server", "recipient-validation")
     async with directory_service(database, **environ) as running_service:
         yield running_service
 
@@ -74,7 +75,7 @@ async def service(database: str, authority: Authority, tmp_path: Path) -> AsyncI
 @pytest.fixture
 async def without_database(authority: Authority, tmp_path: Path) -> AsyncIterator[DirectoryService]:
     """Enough to be refused by."""
-    environ = authority.service(tmp_path / "server", "recipient-validation", *SERVER_NAMES)
+    environ = authority.service(tmp_path / "server", "recipient-validation")
     async with running(NOWHERE, **environ, PAQUEBOT_GRPC_CALLS_PER_CLIENT="2") as running_service:
         yield running_service
 
@@ -105,11 +106,16 @@ async def test_a_stranger_gets_no_connection(without_database: DirectoryService,
 
 
 async def test_a_client_does_not_tell_a_password_to_another_server(authority: Authority, tmp_path: Path) -> None:
-    """A pod of the installation, `imap`, in the place of the service; and a server of another authority."""
+    """In the place of the service: `imap` of the same installation; the service of another one, with the same authority
+    and the right address; and a server of another authority."""
     own = authority.service(tmp_path / "client", "smtp-ingress")
+    elsewhere = "recipient-validation.mail.other.paquebot.internal"
     servers = [
         authority.service(tmp_path / "imap", "imap"),
-        Authority.make("another").service(tmp_path / "other", "recipient-validation", *SERVER_NAMES),
+        authority.issue(
+            tmp_path / "elsewhere", "recipient-validation.mail.other.paquebot.internal", "localhost", "127.0.0.1"
+        ),
+        Authority.make("another").service(tmp_path / "other", "recipient-validation"),
     ]
     for environ in servers:
         identity = ServerIdentity(load(GrpcTlsSettings, environ))
@@ -232,7 +238,7 @@ async def test_the_command_line_in_the_pod_of_the_service_administrates(
     service: DirectoryService, authority: Authority, tmp_path: Path
 ) -> None:
     await service.domain("example.org")
-    here = authority.service(tmp_path / "server", "recipient-validation", *SERVER_NAMES)
+    here = authority.service(tmp_path / "server", "recipient-validation")
     code, said = await paquebot("domain", "list", PAQUEBOT_GRPC_LISTEN=service.target, **here)
     assert (code, "example.org" in said) == (0, True), said
     elsewhere = authority.service(tmp_path / "client", "imap")
@@ -252,7 +258,7 @@ async def presented(target: str, environ: dict[str, str]) -> bytes:
     context.set_alpn_protocols(["h2"])
     host, _, port = target.rpartition(":")
     async with asyncio.timeout(10.0):
-        _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+        _, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname=SERVER_NAME)
         der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.transport.abort()
     return ssl.DER_cert_to_PEM_cert(der).encode()
@@ -273,7 +279,7 @@ async def test_certificates_and_authority_are_renewed_without_a_restart(
         # First everybody trusts both, then the server and one client get certificates of the new authority.
         (server / "ca.crt").write_bytes(both)
         (client / "ca.crt").write_bytes(both)
-        new.service(server, "recipient-validation", *SERVER_NAMES, trusted=both)
+        new.service(server, "recipient-validation", trusted=both)
         assert await presented(target, environ) == (server / "tls.crt").read_bytes()
         await _healthy(old_connection)
         new.service(client, "imap", trusted=both)
@@ -308,7 +314,7 @@ async def test_a_bad_pair_is_not_taken(
 ) -> None:
     environ = authority.service(tmp_path / "client", "imap")
     good = (tmp_path / "server" / "tls.crt").read_bytes()
-    authority.service(tmp_path / "next", "recipient-validation", *SERVER_NAMES)
+    authority.service(tmp_path / "next", "recipient-validation")
     (tmp_path / "server" / "tls.crt").write_bytes((tmp_path / "next" / "tls.crt").read_bytes())  # not of this key
     assert await presented(without_database.target, environ) == good
     assert await presented(without_database.target, environ) == good
@@ -343,7 +349,7 @@ async def test_a_client_with_many_channels_has_its_share_and_others_go_on(
 async def test_who_connects_and_says_nothing_holds_little_and_not_for_long(
     authority: Authority, tmp_path: Path
 ) -> None:
-    environ = authority.service(tmp_path / "server", "recipient-validation", *SERVER_NAMES)
+    environ = authority.service(tmp_path / "server", "recipient-validation")
     limits = {"PAQUEBOT_GRPC_CONNECTIONS": "3", "PAQUEBOT_GRPC_HANDSHAKE_TIMEOUT": "500ms"}
     async with running(NOWHERE, **environ, **limits) as service:  # one connection is this client's
         host, _, port = service.target.rpartition(":")
@@ -362,7 +368,7 @@ async def test_a_second_listener_without_tls_is_for_questions_only(
     database: str, authority: Authority, tmp_path: Path
 ) -> None:
     """Pods of a version before have no certificates; `internalTls.acceptPlain` lets them in while they are replaced."""
-    environ = authority.service(tmp_path / "server", "recipient-validation", *SERVER_NAMES)
+    environ = authority.service(tmp_path / "server", "recipient-validation")
     plain = f"127.0.0.1:{free_port()}"
     async with directory_service(database, **environ, PAQUEBOT_GRPC_PLAIN_LISTEN=plain) as service:
         await service.domain("example.org")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from grpc_certificates import SERVER_NAMES, Authority
+from grpc_certificates import Authority
 from loopback import free_port
 from paquebot.rpc import open_channel
 from paquebot.runtime.engines import DirectoryClientSettings, GrpcTlsSettings
@@ -56,7 +56,7 @@ async def test_without_tls_it_does_not_listen_for_others(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("broken", ["tls.crt", "tls.key", "ca.crt"])
 async def test_a_certificate_that_is_none_is_told_at_the_start(tmp_path: Path, broken: str) -> None:
-    settings = Authority.make().service(tmp_path, "recipient-validation", *SERVER_NAMES)
+    settings = Authority.make().service(tmp_path, "recipient-validation")
     (tmp_path / broken).write_text("no PEM")
     assert "PAQUEBOT_GRPC_TLS_CERTIFICATE=" in await refusal(**settings)
 
@@ -68,7 +68,7 @@ def workers(pid: int) -> set[int]:
 
 async def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
     authority = Authority.make()
-    settings = authority.service(tmp_path / "server", "recipient-validation", *SERVER_NAMES)
+    settings = authority.service(tmp_path / "server", "recipient-validation")
     target = f"127.0.0.1:{free_port()}"
     tls = load(GrpcTlsSettings, authority.service(tmp_path / "client", "imap"))
     client = DirectoryClientSettings(target, Seconds(10.0), tls)

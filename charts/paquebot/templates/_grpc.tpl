@@ -30,17 +30,9 @@ How the services reach recipient_validation: with TLS on port 2552, each with a 
 {{- get .root.Values.internalTls.existingSecrets .caller | default $made -}}
 {{- end }}
 
-{{- /* DNS names in a caller's certificate, as a list: who it is, and for the server how clients name it. */}}
-{{- define "paquebot.grpcNames" -}}
-- {{ printf "%s.%s" (replace "_" "-" .caller) (include "paquebot.grpcDomain" .root) }}
-{{- if eq .caller "recipient_validation" }}
-{{- $service := printf "%s-recipient-validation" (include "paquebot.fullname" .root) }}
-- {{ $service }}
-- {{ printf "%s.%s" $service .root.Release.Namespace }}
-- {{ printf "%s.%s.svc" $service .root.Release.Namespace }}
-# For `kubectl exec deploy/... -- paquebot account add ...`.
-- localhost
-{{- end }}
+{{- /* The DNS name in a certificate: whose it is. Clients expect it of the server, however they reached it. */}}
+{{- define "paquebot.grpcIdentity" -}}
+{{- printf "%s.%s" (replace "_" "-" .caller) (include "paquebot.grpcDomain" .root) -}}
 {{- end }}
 
 {{- define "paquebot.grpcTlsEnv" -}}

@@ -58,6 +58,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
+SERVER = "recipient-validation"
+"""Whose certificate, of the installation's domain, the server must show."""
 _FAULTS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: metrics.Fault.TIMEOUT,
     grpc.StatusCode.UNAVAILABLE: metrics.Fault.CONNECTION,
@@ -85,7 +87,9 @@ def open_channel(settings: DirectoryClientSettings) -> Channel:
     from paquebot.rpc.renewed import RenewedChannel
 
     pems = reloaded_pems(settings.tls)
-    return RenewedChannel(pems, lambda credentials: secure_channel(target, credentials, options=_OPTIONS))
+    # Not the host of `target`: the same name of a Service may stand for another installation's elsewhere.
+    options = (*_OPTIONS, ("grpc.ssl_target_name_override", f"{SERVER}.{settings.tls.domain}"))
+    return RenewedChannel(pems, lambda credentials: secure_channel(target, credentials, options=options))
 
 
 def trace_metadata(trace: str) -> Metadata:

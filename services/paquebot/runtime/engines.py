@@ -58,9 +58,7 @@ class GrpcTlsSettings:
     certificate: Path | None = setting("GRPC_TLS_CERTIFICATE", None, help="this service's own, PEM; reloaded")
     key: Path | None = setting("GRPC_TLS_KEY", None, help="its PEM private key; reloaded")
     ca: Path | None = setting("GRPC_TLS_CA", None, help="authorities to trust, PEM, old and new ones; reloaded")
-    domain: str = setting(
-        "GRPC_TLS_DOMAIN", "paquebot.internal", help="imap's certificate is for imap.<domain>, and so on"
-    )
+    domain: str = setting("GRPC_TLS_DOMAIN", "paquebot.internal", help="certificates are for imap.<domain>, and so on")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""

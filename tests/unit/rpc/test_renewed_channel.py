@@ -38,7 +38,7 @@ class Answering(grpc.GenericRpcHandler):
 
 async def test_calls_under_way_end_on_the_channel_they_began_on(tmp_path: Path) -> None:
     authority = Authority.make()
-    identity = ServerIdentity(load(GrpcTlsSettings, authority.service(tmp_path / "server", "server", "localhost")))
+    identity = ServerIdentity(load(GrpcTlsSettings, authority.issue(tmp_path / "server", "localhost")))
     answering = Answering()
     server = grpc.aio.server(handlers=(answering,))
     port = server.add_secure_port("localhost:0", identity.credentials())

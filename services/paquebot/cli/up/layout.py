@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -178,9 +177,10 @@ class Layout:
 
 def _short_directory(data: Path) -> Path:
     """A directory for this data directory alone, in one that is this user's, or everybody's."""
-    home = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    own = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    home = own if own.is_absolute() and os.access(own, os.W_OK) else Path("/tmp")  # noqa: S108 - checked when it is made
     mark = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:12]
-    return Path(home) / f"paquebot-{os.geteuid()}-{mark}"
+    return home / f"paquebot-{os.geteuid()}-{mark}"
 
 
 def _known_secrets(path: Path) -> dict[str, str]:
