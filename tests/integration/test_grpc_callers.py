@@ -112,9 +112,7 @@ async def test_a_client_does_not_tell_a_password_to_another_server(authority: Au
     elsewhere = "recipient-validation.mail.other.paquebot.internal"
     servers = [
         authority.service(tmp_path / "imap", "imap"),
-        authority.issue(
-            tmp_path / "elsewhere", "recipient-validation.mail.other.paquebot.internal", "localhost", "127.0.0.1"
-        ),
+        authority.issue(tmp_path / "elsewhere", elsewhere, "localhost", "127.0.0.1"),
         Authority.make("another").service(tmp_path / "other", "recipient-validation"),
     ]
     for environ in servers:
