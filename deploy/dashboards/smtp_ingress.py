@@ -181,6 +181,17 @@ def smtp_ingress() -> dashboard.Dashboard:
                         )
                     ],
                 ),
+                graph(
+                    "Calls refused by recipient_validation",
+                    "By caller. rights: not its to make; share: too many of one client at once.",
+                    "cps",
+                    [
+                        Query(
+                            seen("paquebot_recipient_validation_refused_calls_total", by="caller, reason"),
+                            "{{caller}} {{reason}}",
+                        )
+                    ],
+                ),
             ),
         ),
     )

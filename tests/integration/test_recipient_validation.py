@@ -317,7 +317,7 @@ async def test_positive_answers_are_kept_for_their_time(service: DirectoryServic
     assert await verdict_of("alice@example.org") == VERDICT_DISABLED
 
 
-async def test_health_and_reflection(service: DirectoryService) -> None:
+async def test_health(service: DirectoryService) -> None:
     stub = health_pb2_grpc.HealthStub(service.channel)
     async with asyncio.timeout(10.0):
         async for response in stub.Watch(health_pb2.HealthCheckRequest(service="paquebot.v1.Authentication")):
@@ -325,19 +325,33 @@ async def test_health_and_reflection(service: DirectoryService) -> None:
                 break
     await probe(service.channel, "paquebot.v1.Authentication")
     assert await service.context.health.unready() == []
-    requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
-    reflector = reflection_pb2_grpc.ServerReflectionStub(service.channel)
-    async for answer in reflector.ServerReflectionInfo(iter(requests)):
-        names = {item.name for item in answer.list_services_response.service}
+
+
+async def test_reflection_is_for_who_asks_for_it(database: str, service: DirectoryService) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="UNIMPLEMENTED"):
+        await _described(service)
+    async with directory_service(database, PAQUEBOT_GRPC_REFLECTION="true") as open_service:
+        names = await _described(open_service)
     assert {"paquebot.v1.RecipientValidation", "paquebot.v1.Directory", "grpc.health.v1.Health"} <= names
 
 
+async def _described(service: DirectoryService) -> set[str]:
+    requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    reflector = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    return {
+        item.name
+        async for answer in reflector.ServerReflectionInfo(iter(requests))
+        for item in answer.list_services_response.service
+    }
+
+
 async def test_without_its_database_the_service_is_up_not_ready_and_unavailable() -> None:
-    async with running(f"postgresql://nobody@127.0.0.1:{free_port()}/none") as service:
+    async with running(f"postgresql://nobody:hushed@127.0.0.1:{free_port()}/none") as service:
         with pytest.raises(DirectoryUnavailable, match="UNAVAILABLE"):
             await service.validation.validate(["alice@example.org"])
         (reason,) = await service.context.health.unready()
         assert reason.startswith("postgres:")
+        assert "hushed" not in reason  # anybody who reaches the port of metrics may read it
         stub = health_pb2_grpc.HealthStub(service.channel)
         health = await stub.Check(health_pb2.HealthCheckRequest())
         assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
