@@ -16,6 +16,7 @@ from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, open_channel
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
@@ -67,6 +68,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             feed=feed,
             authentication=AuthenticationClient(channel, settings.directory),
             budget=OctetBudget(settings.process.in_flight),
+            shares=LoopShares(settings.fairness),
             tls=tls,
         )
         _depend(health, blobs, postgres)

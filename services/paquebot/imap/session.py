@@ -38,6 +38,8 @@ class Session:
         self.connection = connection
         self.client = client
         """The peer's IP address."""
+        self.turns = process.shares.turns(client)
+        """Long work gives way through it."""
         self.state: SessionState = NotAuthenticated()
         self.watch: Watch | None = None
         self.reader = CommandReader(connection, process.settings.session, process.limits, process.budget)
@@ -72,7 +74,7 @@ class Session:
         label = _label(self.state)
         metrics.SESSION[label].inc()
         try:
-            return await self._serve()
+            return await self.turns.run(self._serve())
         except PeerGone:
             return Ending.GONE
         except ProxyHeader:
@@ -114,6 +116,7 @@ class Session:
             if self.failures >= self.process.settings.session.errors:
                 await self._bye("Too many errors")
                 return Ending.ERRORS
+            await self.turns.between_commands(more=self.connection.buffered > 0)
 
     async def _admit(self, command: ast.Append) -> bytes | None:
         return await append.refusal(self, command)

@@ -10,6 +10,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.fairness import FairnessSettings
 from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
@@ -60,6 +61,7 @@ class ImapSettings:
     spool: SpoolSettings
     listen: ListenSettings
     proxy: ProxySettings
+    fairness: FairnessSettings
     session: SessionSettings
     bodies: BodySettings
 

@@ -54,6 +54,8 @@ class Session:
         """The peer's IP address."""
         self.id = new_ulid()
         """In every log line, and the owner of the maildrop's lease."""
+        self.turns = process.shares.turns(client)
+        """Long work gives way through it."""
         self.logins_failed = 0
         self._state: State = Authorization()
         self._faults = 0
@@ -122,7 +124,7 @@ class Session:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
         metrics.SESSION[_label(self._state)].inc()
         try:
-            ending = await self._serve()
+            ending = await self.turns.run(self._serve())
             await self.connection.flush()
             return ending
         except PeerGone:
@@ -163,6 +165,7 @@ class Session:
             if self._faults >= self.process.settings.session.errors:
                 await self.connection.send(pop3.err("Too many errors", Code.SYS_TEMP))
                 return Ending.ERRORS
+            await self.turns.between_commands(more=self.connection.buffered > 0)
         return Ending.QUIT
 
     async def _execute(self, line: bytes) -> None:

@@ -1,0 +1,234 @@
+"""Fair shares of a process's event loop: no client and no account keeps the others waiting.
+
+Everything that a session does on the event loop is measured, step by step, and charged to one party: the client's
+address before login, the account after it. A session yields between pipelined commands, and inside long ones after
+`SLICE` seconds. A party that used more than its share of the loop waits before its next command or slice, if others
+are there and they were kept waiting; alone on an idle loop it is never slowed. docs/decisions/0018.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from paquebot.observability.metrics import counter
+from paquebot.runtime.limits import counted_as
+from paquebot.runtime.settings import Seconds, setting
+
+SLICE = 0.002
+"""Seconds for which one session may hold the event loop."""
+_BURST = 0.5  # seconds of the loop that a party may use at once before its share counts
+_DEBT = 2.5  # seconds of the loop that are remembered beyond the burst, so no wait is without end
+_RECENT = 2.0  # seconds for which what was seen of others, and of waiting, counts
+_SWEEP = 1000  # parties that may come before the rested ones are forgotten
+
+BUSY = counter("paquebot_session_loop_seconds_total", "Seconds for which sessions held the event loop")
+HELD_BACK = counter(
+    "paquebot_session_held_back_total", "Waits of sessions whose client or account used more than its share of the loop"
+)
+HELD_BACK_SECONDS = counter("paquebot_session_held_back_seconds_total", "Seconds that such sessions waited")
+
+T = TypeVar("T")
+Party = str | int
+"""Who is charged: a client's address, or an account's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessSettings:
+    """Shares of the event loop."""
+
+    share: float = setting("LOOP_SHARE", 0.25, help="part of the event loop for one client or account, if others wait")
+    lag: Seconds = setting("LOOP_LAG", Seconds(0.01), help="a wait for the event loop above which it is contended")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if not 0 < self.share <= 1:
+            raise ValueError("PAQUEBOT_LOOP_SHARE is above 0 and at most 1")
+
+
+class _Use:
+    """What a party used: a bucket of seconds of the loop that fills up at the party's share."""
+
+    __slots__ = ("at", "left", "sessions", "turn_at")
+
+    def __init__(self, now: float) -> None:
+        self.left = _BURST
+        self.at = now
+        self.sessions = 0
+        self.turn_at = now
+
+
+class LoopShares:
+    """One per event loop."""
+
+    def __init__(
+        self,
+        settings: FairnessSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        settings = settings or FairnessSettings()
+        self._share = settings.share
+        self._lag = settings.lag
+        self.clock = clock
+        self._uses: dict[Party, _Use] = {}
+        self._sweep_at = _SWEEP
+        self._latest: _Use | None = None
+        self._latest_at = self._other_at = self._late_at = -_RECENT
+        self._uncounted = 0.0
+
+    def turns(self, client: str) -> "Turns":
+        """For a new session, which is charged to the client's address until it belongs to an account."""
+        return Turns(self, self._enter(counted_as(client)))
+
+    def _enter(self, party: Party) -> _Use:
+        use = self._uses.get(party)
+        if use is None:
+            if len(self._uses) >= self._sweep_at:
+                self._sweep()
+            use = self._uses[party] = _Use(self.clock())
+        use.sessions += 1
+        return use
+
+    def _sweep(self) -> None:
+        """Forget who has no session and has rested: a party cannot come back to a new bucket before that."""
+        rested = self.clock() - (_BURST + _DEBT) / self._share
+        self._uses = {party: use for party, use in self._uses.items() if use.sessions or use.at > rested}
+        self._sweep_at = 2 * len(self._uses) + _SWEEP
+
+    def move(self, use: _Use, party: Party) -> _Use:
+        """A session of another party from now on."""
+        use.sessions -= 1
+        return self._enter(party)
+
+    def charge(self, use: _Use, began: float) -> None:
+        """The party used the loop from `began` until now."""
+        now = self.clock()
+        left = min(_BURST, use.left + (now - use.at) * self._share) - (now - began)
+        use.left = max(left, -_DEBT)
+        use.at = now
+        if use is not self._latest:
+            self._other_at, self._latest = self._latest_at, use
+        self._latest_at = now
+        self._uncounted += now - began
+        if self._uncounted >= SLICE:  # a counter's own lock costs more than the rest of this
+            BUSY.inc(self._uncounted)
+            self._uncounted = 0.0
+
+    def late(self, seconds: float) -> None:
+        """Somebody waited so long for the loop."""
+        if seconds >= self._lag:
+            self._late_at = self.clock()
+
+    def wait_of(self, use: _Use) -> float:
+        """Seconds that a session must wait until its party is within its share; 0 while nobody suffers.
+
+        Sessions of one party get times of their own, or they would all come back at once.
+        """
+        now = self.clock()
+        missing = -(use.left + (now - use.at) * self._share)
+        others_at = self._other_at if use is self._latest else self._latest_at
+        if missing <= 0 or now - others_at >= _RECENT or now - self._late_at >= _RECENT:
+            return 0.0
+        at = max(now + missing / self._share, use.turn_at)
+        use.turn_at = at + SLICE / self._share
+        return at - now
+
+
+class Turns:
+    """A session's turns on the event loop. Used by its task only."""
+
+    __slots__ = ("_shares", "_step_began", "_use")
+
+    def __init__(self, shares: LoopShares, use: _Use) -> None:
+        self._shares = shares
+        self._use = use
+        self._step_began = shares.clock()
+
+    def belongs_to(self, account_id: int) -> None:
+        """The session logged in."""
+        self._use = self._shares.move(self._use, account_id)
+
+    async def run(self, session: Awaitable[T]) -> T:
+        """Run the session to its end, and charge what it does on the loop."""
+        try:
+            return await _Measured(session, self)
+        finally:
+            self._use.sessions -= 1
+
+    def step_begins(self) -> None:
+        """The loop resumes the session."""
+        self._step_began = self._shares.clock()
+
+    def step_ends(self) -> None:
+        """The session waits, or ended."""
+        self._shares.charge(self._use, self._step_began)
+
+    @property
+    def due(self) -> bool:
+        """Has the session held the loop for its slice?"""
+        return self._shares.clock() - self._step_began >= SLICE
+
+    async def between_commands(self, *, more: bool) -> None:
+        """Let others go first. `more`: the next command is here already, so no wait for it lets them."""
+        if more or self._use.left < 0:
+            await self.next()
+
+    async def next(self) -> None:
+        """Go to the end of the queue, and wait there for as long as the party is over its share."""
+        shares = self._shares
+        began = shares.clock()
+        await asyncio.sleep(0)
+        shares.late(shares.clock() - began)
+        wait = shares.wait_of(self._use)
+        if wait:
+            HELD_BACK.inc()
+            HELD_BACK_SECONDS.inc(wait)
+            await asyncio.sleep(wait)
+
+    async def through(self, items: Iterable[T], *, stride: int = 1) -> AsyncIterator[T]:
+        """The items, with a turn for others whenever one is due; it is looked at after every `stride` items."""
+        count = 0
+        for item in items:
+            yield item
+            count += 1
+            if count >= stride:
+                count = 0
+                if self.due:
+                    await self.next()
+
+
+class _Measured(Generator[Any, Any, T], Generic[T]):
+    """An awaitable that awaits another, and tells `Turns` where each of its steps begins and ends."""
+
+    __slots__ = ("_inner", "_turns")
+
+    def __init__(self, inner: Awaitable[T], turns: Turns) -> None:
+        self._inner = inner.__await__()
+        self._turns = turns
+
+    def __await__(self) -> "Generator[Any, Any, T]":
+        return self
+
+    def __next__(self) -> Any:
+        self._turns.step_begins()
+        try:
+            return next(self._inner)
+        finally:
+            self._turns.step_ends()
+
+    def send(self, value: Any) -> Any:
+        if value is None:
+            return self.__next__()
+        raise AssertionError("the event loop sends nothing")
+
+    def throw(self, *error: Any) -> Any:
+        self._turns.step_begins()
+        try:
+            return self._inner.throw(*error)
+        finally:
+            self._turns.step_ends()
+
+    def close(self) -> None:
+        self._inner.close()
