@@ -33,6 +33,7 @@ class Limits:
     section_depth: int = 64  # numbers in one section path
     flags: int = 128
     list_patterns: int = 64
+    list_characters: int = 4096  # of a LIST's patterns together, each with the reference before it
     id_parameters: int = 30  # RFC 2971 §3.3
 
 
