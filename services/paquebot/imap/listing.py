@@ -10,6 +10,7 @@ from paquebot.imap.reply import Reply, ok
 from paquebot.imap.states import LoggedIn, condstore_enabled
 from paquebot.mailstore.errors import NotSelectable
 from paquebot.mailstore.types import Mailbox
+from paquebot.runtime.fairness import in_slices
 from paquebot.wire.imap import ListPatterns, ast, responses
 from paquebot.wire.imap.ast import ListReturn, ListSelect, StatusItem
 from paquebot.wire.imap.responses import StatusValue
@@ -62,7 +63,7 @@ async def list_mailboxes(session: "Session", state: LoggedIn, command: ast.List)
     names = tree.mailboxes.keys() | tree.subscribed if by_subscription else tree.mailboxes.keys()
     if by_subscription and ListSelect.RECURSIVEMATCH in command.select:
         names |= tree.subscribed_below
-    async for name in session.turns.through(await _matching(session, names, command.reference, command.patterns)):
+    async for name in in_slices(await _matching(names, command.reference, command.patterns)):
         line = _list_line(tree, name, command)
         if line is None:
             continue
@@ -74,9 +75,9 @@ async def list_mailboxes(session: "Session", state: LoggedIn, command: ast.List)
     return ok("LIST completed", untagged=b"".join(lines), state=_condstore(state, command.return_status))
 
 
-async def _matching(session: "Session", names: Iterable[str], reference: str, patterns: Sequence[str]) -> list[str]:
+async def _matching(names: Iterable[str], reference: str, patterns: Sequence[str]) -> list[str]:
     wanted = ListPatterns(reference + pattern for pattern in patterns)
-    found = [name async for name in session.turns.through(names) if wanted.matches(name)]
+    found = [name async for name in in_slices(names) if wanted.matches(name)]
     return sorted(found, key=lambda name: (name != "INBOX", name))
 
 
@@ -116,7 +117,7 @@ async def lsub(session: "Session", state: LoggedIn, command: ast.Lsub) -> Reply:
     tree = await _tree(session, state.account.account_id, subscriptions=True)
     lines: list[bytes] = []
     names = tree.subscribed | tree.subscribed_below
-    async for name in session.turns.through(await _matching(session, names, command.reference, (command.pattern,))):
+    async for name in in_slices(await _matching(names, command.reference, (command.pattern,))):
         if name in tree.subscribed:
             mailbox = tree.mailboxes.get(name)
             selectable = mailbox is not None and mailbox.selectable

@@ -22,6 +22,7 @@ from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad
 from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
+from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.runtime.proxy import refuse_header
@@ -39,7 +40,7 @@ class Session:
         self.client = client
         """The peer's IP address."""
         self.turns = process.shares.turns(client)
-        """Long work gives way through it."""
+        """The session's turns on the event loop."""
         self.state: SessionState = NotAuthenticated()
         self.watch: Watch | None = None
         self.reader = CommandReader(connection, process.settings.session, process.limits, process.budget)
@@ -155,6 +156,7 @@ class Session:
                     return piece
                 if piece:
                     await self.connection.send(piece)
+                await give_way()
         raise AssertionError("a stream ends with its reply")
 
     async def _finish(self, command: ast.Command, reply: Reply) -> None:

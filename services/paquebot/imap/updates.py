@@ -13,8 +13,10 @@ from paquebot.imap.process import Process
 from paquebot.imap.states import Selected
 from paquebot.imap.view import Updates, View
 from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
+from paquebot.runtime.fairness import in_slices
 from paquebot.wire.imap import responses
 from paquebot.wire.imap.fetch_response import FetchResponse
+from paquebot.wire.imap.sequence_set import spans_of
 
 
 def waiting(watch: Watch, state: Selected) -> bool:
@@ -29,7 +31,7 @@ async def look(process: Process, watch: Watch, state: Selected, *, now: bool = F
     a query with others will do. Raises NoSuchMailbox.
     """
     if not now and (known := process.feed.remembered(watch, state.mailbox_id, state.view.mod_seq)) is not None:
-        return _remembered(state, known)
+        return await _remembered(state, known)
     watch.dirty, watch.awaited = False, 0
     ask = process.feed.shared_changes if shared else process.feed.changes
     try:
@@ -49,10 +51,10 @@ async def look(process: Process, watch: Watch, state: Selected, *, now: bool = F
     except BaseException:
         watch.dirty = True
         raise
-    return _lines(state, updates, mailbox.keywords)
+    return await _lines(state, updates, mailbox.keywords)
 
 
-def _remembered(state: Selected, changes: Iterable[Change]) -> bytes:
+async def _remembered(state: Selected, changes: Iterable[Change]) -> bytes:
     """As `look`, from what sessions of this process did."""
     view = state.view
     arrived, changed, words = 0, list[int](), dict.fromkeys(view.keywords_known)
@@ -61,7 +63,7 @@ def _remembered(state: Selected, changes: Iterable[Change]) -> bytes:
         arrived += updates.arrived
         changed += updates.changed
         words |= dict.fromkeys(word for used in change.rows.keywords.values() for word in used)
-    return _lines(state, Updates(arrived, tuple(dict.fromkeys(changed))), words)
+    return await _lines(state, Updates(arrived, tuple(dict.fromkeys(changed))), words)
 
 
 async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
@@ -73,14 +75,14 @@ async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
         state.view.claim(await process.mailstore.claim_recent(state.account.account_id, state.mailbox_id))
 
 
-def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> bytes:
+async def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> bytes:
     out = bytearray()
     view = state.view
     if updates.arrived:
         out += responses.exists(view.exists)
         out += responses.recent(view.recent)
     write_keywords(out, view, keywords)
-    write_flags(out, state, updates.changed)
+    await write_flags(out, state, updates.changed)
     return bytes(out)
 
 
@@ -92,11 +94,11 @@ def write_keywords(out: bytearray, view: View, keywords: Iterable[str]) -> None:
         out += responses.flags((*flags.SYSTEM_FLAGS, *found))
 
 
-def write_flags(out: bytearray, state: Selected, uids: Iterable[int], *, uid: bool = False) -> None:
+async def write_flags(out: bytearray, state: Selected, uids: Iterable[int], *, uid: bool = False) -> None:
     """An untagged FETCH with the flags of each message; `uid`: a UID command asks (RFC 3501 §6.4.8)."""
     mod_seq = state.condstore  # RFC 7162 §3.1: every FETCH that a flag change caused
     uid = uid or state.qresync  # RFC 7162 §3.2.4
-    for found in uids:
+    async for found in in_slices(uids, stride=32):
         number = state.view.number(found)
         if number is not None:
             write_message_flags(out, state.view, number, uid=uid, mod_seq=mod_seq)
@@ -128,7 +130,7 @@ def release(state: Selected) -> bytes:
     if not released.numbers:
         return b""
     if state.qresync:
-        return responses.vanished(released.uids, earlier=False)
+        return responses.vanished(spans_of(released.uids), earlier=False)
     return b"".join(responses.expunge(number) for number in released.numbers)
 
 

@@ -18,6 +18,7 @@ from paquebot.pop3.metrics import Ending, Result, StateLabel
 from paquebot.pop3.process import Process
 from paquebot.pop3.reply import Reply, Stream, fault
 from paquebot.pop3.states import Authorization, Ended, State, Transaction
+from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
 from paquebot.wire import pop3
@@ -55,7 +56,7 @@ class Session:
         self.id = new_ulid()
         """In every log line, and the owner of the maildrop's lease."""
         self.turns = process.shares.turns(client)
-        """Long work gives way through it."""
+        """The session's turns on the event loop."""
         self.logins_failed = 0
         self._state: State = Authorization()
         self._faults = 0
@@ -215,6 +216,7 @@ class Session:
                         return piece
                     begun = True
                     await self.connection.send(piece)
+                    await give_way()
             except _ENDS:
                 raise
             except Exception as error:

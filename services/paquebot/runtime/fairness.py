@@ -9,6 +9,7 @@ are there and they were kept waiting; alone on an idle loop it is never slowed. 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -152,6 +153,7 @@ class Turns:
 
     async def run(self, session: Awaitable[T]) -> T:
         """Run the session to its end, and charge what it does on the loop."""
+        _CURRENT.set(self)
         try:
             return await _Measured(session, self)
         finally:
@@ -187,16 +189,26 @@ class Turns:
             HELD_BACK_SECONDS.inc(wait)
             await asyncio.sleep(wait)
 
-    async def through(self, items: Iterable[T], *, stride: int = 1) -> AsyncIterator[T]:
-        """The items, with a turn for others whenever one is due; it is looked at after every `stride` items."""
-        count = 0
-        for item in items:
-            yield item
-            count += 1
-            if count >= stride:
-                count = 0
-                if self.due:
-                    await self.next()
+
+_CURRENT: ContextVar[Turns | None] = ContextVar("turns", default=None)
+
+
+async def give_way() -> None:
+    """Inside long work of a session: let others go first if it has held the loop for its slice."""
+    turns = _CURRENT.get()
+    if turns is not None and turns.due:
+        await turns.next()
+
+
+async def in_slices(items: Iterable[T], *, stride: int = 1) -> AsyncIterator[T]:
+    """The items; the session gives way between them, which is looked at after every `stride` of them."""
+    count = 0
+    for item in items:
+        yield item
+        count += 1
+        if count >= stride:
+            count = 0
+            await give_way()
 
 
 class _Measured(Generator[Any, Any, T], Generic[T]):

@@ -87,7 +87,7 @@ class Conversation:
         self.session = session
         self.services = services
         self.turns = services.shares.turns(session.address)
-        """Long work gives way through it."""
+        """The session's turns on the event loop."""
         self._table = table
         self._errors = 0
         self._idle_commands = 0

@@ -252,12 +252,12 @@ def flag_list(cur: CommandCursor) -> tuple[str, ...]:
 
 def flags(cur: CommandCursor) -> tuple[str, ...]:
     """flag *(SP flag), as STORE allows without parentheses; repeated flags are given once"""
-    found = {flag(cur): None}
+    found = [flag(cur)]
     while cur.take(b" "):
         if len(found) >= cur.limits.flags:
             raise cur.failure(f"at most {cur.limits.flags} flags")
-        found[flag(cur)] = None
-    return tuple(found)
+        found.append(flag(cur))
+    return tuple(dict.fromkeys(found))
 
 
 def date(cur: CommandCursor) -> datetime.date:
