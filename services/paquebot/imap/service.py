@@ -56,7 +56,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         gate = OctetGate(settings.process.in_flight)
         bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=gate)
         stack.push_async_callback(bodies.close)
-        mailstore = Mailstore(postgres)
+        mailstore = Mailstore(postgres, settings.account)
         feed = Feed(mailstore, queue)
         stack.push_async_callback(feed.close)
         process = Process(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from paquebot.mailstore import Limits
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -62,6 +63,7 @@ class ImapSettings:
     listen: ListenSettings
     proxy: ProxySettings
     fairness: FairnessSettings
+    account: Limits
     session: SessionSettings
     bodies: BodySettings
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from paquebot.directory.lookup import Rules
 from paquebot.directory.passwords import Argon2Parameters
+from paquebot.mailstore import Limits
 from paquebot.runtime.engines import PostgresSettings, ProcessSettings
 from paquebot.runtime.settings import Listen, Octets, Seconds, Secret, setting
 from paquebot.wire.address import normal_domain, parse_address
@@ -74,7 +75,11 @@ class RecipientValidationSettings:
     addresses: AddressSettings
     hashes: HashSettings
     logins: LoginSettings
+    account: Limits
     listen: Listen = setting("GRPC_LISTEN", Listen("127.0.0.1", 2551))
+    quota: Octets = setting(
+        "ACCOUNT_QUOTA", Octets(10 * 2**30), help="of new accounts, unless they or their domain have one; 0: none"
+    )
     admin_token: Secret = setting("ADMIN_TOKEN", Secret(""), help="of the Directory service; empty: it is closed")
 
     def __post_init__(self) -> None:

@@ -172,6 +172,10 @@ class Turns:
         """Has the session held the loop for its slice?"""
         return self._shares.clock() - self._step_began >= SLICE
 
+    def charge(self, seconds: float) -> None:
+        """Count so many seconds as used."""
+        self._use.left = max(self._use.left - seconds, -_DEBT)
+
     async def between_commands(self, *, more: bool) -> None:
         """Let others go first. `more`: the next command is here already, so no wait for it lets them."""
         if more or self._use.left < 0:
@@ -198,6 +202,13 @@ async def give_way() -> None:
     turns = _CURRENT.get()
     if turns is not None and turns.due:
         await turns.next()
+
+
+def charge(seconds: float) -> None:
+    """Work that engines do for the session, and others wait for, counts as if it held the loop for so long."""
+    turns = _CURRENT.get()
+    if turns is not None:
+        turns.charge(seconds)
 
 
 async def in_slices(items: Iterable[T], *, stride: int = 1) -> AsyncIterator[T]:

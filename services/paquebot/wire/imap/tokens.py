@@ -232,9 +232,12 @@ def known_set(cur: CommandCursor) -> SequenceSet:
 def flag(cur: CommandCursor) -> str:
     """flag = system flag / flag-keyword; \\Recent cannot be set by a client (RFC 3501 §2.3.2)"""
     start = cur.position
-    if not cur.take(b"\\"):
-        return atom(cur, "a flag").decode("ascii")
-    name = atom(cur, "a flag's name")
+    is_system = cur.take(b"\\")
+    name = atom(cur, "a flag's name" if is_system else "a flag")
+    if len(name) > cur.limits.flag_octets:
+        raise cur.failure(f"a flag of at most {cur.limits.flag_octets} octets", at=start)
+    if not is_system:
+        return name.decode("ascii")
     if name.upper() == b"RECENT":
         raise cur.failure("a flag that a client may set", at=start)
     return _SYSTEM_FLAGS.get(name.upper(), "\\" + name.decode("ascii"))
