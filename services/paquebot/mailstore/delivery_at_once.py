@@ -18,7 +18,8 @@ from paquebot.runtime.postgres import Connection, Postgres
 _AT_ONCE = """
     SELECT account_id, first_uid, mod_seq FROM mailstore.deliver_at_once(
         $1, $2, $3, (
-            SELECT CASE WHEN bool_or(a.messages + n.count > $19 OR b.messages + n.count > $20) THEN '{}' ELSE $4::bigint[] END
+            SELECT CASE WHEN bool_or(a.messages + n.count > $19 OR b.messages + n.count > $20) THEN '{}'
+                        ELSE $4::bigint[] END
             FROM unnest($1::bigint[], $2::integer[]) AS n (account_id, count)
             JOIN mailstore.accounts a USING (account_id)
             JOIN mailstore.mailboxes b ON b.account_id = n.account_id AND b.mailbox_id = 1

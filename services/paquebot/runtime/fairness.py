@@ -2,11 +2,12 @@
 
 Everything that a session does on the event loop is measured, step by step, and charged to one party: the client's
 address before login, the account after it. A session yields between pipelined commands, and inside long ones after
-`SLICE` seconds. A party that used more than its share of the loop waits before its next command or slice, if others
-are there and they were kept waiting; alone on an idle loop it is never slowed. docs/decisions/0018.
+`SLICE` seconds. A party that used more than its share of the loop waits before its next command or slice, if somebody
+was kept waiting for the loop; alone, or while the loop has time for all, it is never slowed. docs/decisions/0018.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ SLICE = 0.002
 """Seconds for which one session may hold the event loop."""
 _BURST = 0.5  # seconds of the loop that a party may use at once before its share counts
 _DEBT = 2.5  # seconds of the loop that are remembered beyond the burst, so no wait is without end
-_RECENT = 2.0  # seconds for which what was seen of others, and of waiting, counts
+_RECENT = 2.0  # seconds for which it counts that a party was there, and that somebody waited
 _SWEEP = 1000  # parties that may come before the rested ones are forgotten
 
 BUSY = counter("paquebot_session_loop_seconds_total", "Seconds for which sessions held the event loop")
@@ -39,7 +40,7 @@ Party = str | int
 class FairnessSettings:
     """Shares of the event loop."""
 
-    share: float = setting("LOOP_SHARE", 0.25, help="part of the event loop for one client or account, if others wait")
+    share: float = setting("LOOP_SHARE", 0.25, help="least part of the event loop for one client or account")
     lag: Seconds = setting("LOOP_LAG", Seconds(0.01), help="a wait for the event loop above which it is contended")
 
     def __post_init__(self) -> None:
@@ -51,13 +52,14 @@ class FairnessSettings:
 class _Use:
     """What a party used: a bucket of seconds of the loop that fills up at the party's share."""
 
-    __slots__ = ("at", "left", "sessions", "turn_at")
+    __slots__ = ("at", "left", "period", "sessions", "turn_at")
 
     def __init__(self, now: float) -> None:
         self.left = _BURST
         self.at = now
         self.sessions = 0
         self.turn_at = now
+        self.period = -1  # in which it was seen last
 
 
 class LoopShares:
@@ -75,8 +77,10 @@ class LoopShares:
         self.clock = clock
         self._uses: dict[Party, _Use] = {}
         self._sweep_at = _SWEEP
-        self._latest: _Use | None = None
-        self._latest_at = self._other_at = self._late_at = -_RECENT
+        self._late_at = -math.inf
+        self._period = 0
+        self._period_ends = clock() + _RECENT
+        self._parties = self._parties_before = 0
         self._uncounted = 0.0
 
     def turns(self, client: str) -> "Turns":
@@ -92,6 +96,11 @@ class LoopShares:
         use.sessions += 1
         return use
 
+    @property
+    def parties(self) -> int:
+        """Parties that are remembered."""
+        return len(self._uses)
+
     def _sweep(self) -> None:
         """Forget who has no session and has rested: a party cannot come back to a new bucket before that."""
         rested = self.clock() - (_BURST + _DEBT) / self._share
@@ -103,19 +112,33 @@ class LoopShares:
         use.sessions -= 1
         return self._enter(party)
 
-    def charge(self, use: _Use, began: float) -> None:
-        """The party used the loop from `began` until now."""
+    def charge(self, use: _Use, began: float) -> float:
+        """The party used the loop from `began` until now; the seconds."""
         now = self.clock()
-        left = min(_BURST, use.left + (now - use.at) * self._share) - (now - began)
+        used = now - began
+        if now >= self._period_ends:
+            self._begin_period(now)
+        if use.period != self._period:
+            use.period = self._period
+            self._parties += 1
+        left = min(_BURST, use.left + (now - use.at) * self._rate()) - used
         use.left = max(left, -_DEBT)
         use.at = now
-        if use is not self._latest:
-            self._other_at, self._latest = self._latest_at, use
-        self._latest_at = now
-        self._uncounted += now - began
+        self._uncounted += used
         if self._uncounted >= SLICE:  # a counter's own lock costs more than the rest of this
             BUSY.inc(self._uncounted)
             self._uncounted = 0.0
+        return used
+
+    def _begin_period(self, now: float) -> None:
+        self._parties_before = self._parties if now < self._period_ends + _RECENT else 0
+        self._parties = 0
+        self._period += 1
+        self._period_ends = now + _RECENT
+
+    def _rate(self) -> float:
+        """The share of each party: few parties have more than the least."""
+        return max(self._share, 1 / max(self._parties, self._parties_before, 1))
 
     def late(self, seconds: float) -> None:
         """Somebody waited so long for the loop."""
@@ -127,25 +150,25 @@ class LoopShares:
 
         Sessions of one party get times of their own, or they would all come back at once.
         """
-        now = self.clock()
-        missing = -(use.left + (now - use.at) * self._share)
-        others_at = self._other_at if use is self._latest else self._latest_at
-        if missing <= 0 or now - others_at >= _RECENT or now - self._late_at >= _RECENT:
+        now, rate = self.clock(), self._rate()
+        missing = -(use.left + (now - use.at) * rate)
+        if missing <= 0 or now - self._late_at >= _RECENT:
             return 0.0
-        at = max(now + missing / self._share, use.turn_at)
-        use.turn_at = at + SLICE / self._share
+        at = max(now + missing / rate, use.turn_at)
+        use.turn_at = at + SLICE / rate
         return at - now
 
 
 class Turns:
     """A session's turns on the event loop. Used by its task only."""
 
-    __slots__ = ("_shares", "_step_began", "_use")
+    __slots__ = ("_shares", "_step_began", "_use", "_used")
 
     def __init__(self, shares: LoopShares, use: _Use) -> None:
         self._shares = shares
         self._use = use
         self._step_began = shares.clock()
+        self._used = 0.0
 
     def belongs_to(self, account_id: int) -> None:
         """The session logged in."""
@@ -165,12 +188,17 @@ class Turns:
 
     def step_ends(self) -> None:
         """The session waits, or ended."""
-        self._shares.charge(self._use, self._step_began)
+        self._used += self._shares.charge(self._use, self._step_began)
 
     @property
     def due(self) -> bool:
         """Has the session held the loop for its slice?"""
         return self._shares.clock() - self._step_began >= SLICE
+
+    @property
+    def used(self) -> float:
+        """Seconds for which this session held the loop."""
+        return self._used
 
     def charge(self, seconds: float) -> None:
         """Count so many seconds as used."""
