@@ -64,6 +64,15 @@ def mailboxes() -> dashboard.Dashboard:
                     ],
                 ),
                 graph(
+                    "Sessions on the event loop",
+                    "Seconds a second for which sessions held it, and waits of those that used more than their share.",
+                    "short",
+                    [
+                        Query(rate("paquebot_event_loop_session_seconds_total"), "held"),
+                        Query(rate("paquebot_event_loop_held_back_total"), "held back"),
+                    ],
+                ),
+                graph(
                     "Sessions by pod",
                     "The figure that scaling looks at.",
                     "short",

@@ -98,6 +98,15 @@ def smtp_ingress() -> dashboard.Dashboard:
             "Sessions",
             (
                 graph(
+                    "Sessions on the event loop",
+                    "Seconds a second for which sessions held it, and waits of those that used more than their share.",
+                    "short",
+                    [
+                        Query(rate("paquebot_event_loop_session_seconds_total"), "held"),
+                        Query(rate("paquebot_event_loop_held_back_total"), "held back"),
+                    ],
+                ),
+                graph(
                     "Open sessions",
                     "By pod and listener: the figure that scaling looks at.",
                     "short",

@@ -6,14 +6,15 @@ address before login, the account after it. A session yields between pipelined c
 was kept waiting for the loop; alone, or while the loop has time for all, it is never slowed. docs/decisions/0018.
 """
 
-import asyncio
 import math
 import time
+from asyncio import sleep
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter
 from paquebot.runtime.limits import counted_as
 from paquebot.runtime.settings import Seconds, setting
@@ -23,14 +24,16 @@ SLICE = 0.002
 _BURST = 0.5  # seconds of the loop that a party may use at once before its share counts
 _DEBT = 2.5  # seconds of the loop that are remembered beyond the burst, so no wait is without end
 _RECENT = 2.0  # seconds for which it counts that a party was there, and that somebody waited
+_LOG_AGAIN = 60.0  # seconds until the log names a party again
 _SWEEP = 1000  # parties that may come before the rested ones are forgotten
 
-BUSY = counter("paquebot_session_loop_seconds_total", "Seconds for which sessions held the event loop")
+BUSY = counter("paquebot_event_loop_session_seconds_total", "Seconds for which sessions held the event loop")
 HELD_BACK = counter(
-    "paquebot_session_held_back_total", "Waits of sessions whose client or account used more than its share of the loop"
+    "paquebot_event_loop_held_back_total", "Waits of sessions whose client or account used more than its share"
 )
-HELD_BACK_SECONDS = counter("paquebot_session_held_back_seconds_total", "Seconds that such sessions waited")
+HELD_BACK_SECONDS = counter("paquebot_event_loop_held_back_seconds_total", "Seconds that such sessions waited")
 
+_log = Log("paquebot.fairness")
 T = TypeVar("T")
 Party = str | int
 """Who is charged: a client's address, or an account's id."""
@@ -52,9 +55,11 @@ class FairnessSettings:
 class _Use:
     """What a party used: a bucket of seconds of the loop that fills up at the party's share."""
 
-    __slots__ = ("at", "left", "period", "sessions", "turn_at")
+    __slots__ = ("at", "left", "logged_at", "party", "period", "sessions", "turn_at")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, party: Party, now: float) -> None:
+        self.party = party
+        self.logged_at = -math.inf
         self.left = _BURST
         self.at = now
         self.sessions = 0
@@ -92,7 +97,7 @@ class LoopShares:
         if use is None:
             if len(self._uses) >= self._sweep_at:
                 self._sweep()
-            use = self._uses[party] = _Use(self.clock())
+            use = self._uses[party] = _Use(party, self.clock())
         use.sessions += 1
         return use
 
@@ -154,6 +159,10 @@ class LoopShares:
         missing = -(use.left + (now - use.at) * rate)
         if missing <= 0 or now - self._late_at >= _RECENT:
             return 0.0
+        if now - use.logged_at >= _LOG_AGAIN:
+            use.logged_at = now
+            who = {"account_id": use.party} if isinstance(use.party, int) else {"client": use.party}
+            _log.warning("held_back", **who)
         at = max(now + missing / rate, use.turn_at)
         use.turn_at = at + SLICE / rate
         return at - now
@@ -213,13 +222,13 @@ class Turns:
         """Go to the end of the queue, and wait there for as long as the party is over its share."""
         shares = self._shares
         began = shares.clock()
-        await asyncio.sleep(0)
+        await sleep(0)
         shares.late(shares.clock() - began)
         wait = shares.wait_of(self._use)
         if wait:
             HELD_BACK.inc()
             HELD_BACK_SECONDS.inc(wait)
-            await asyncio.sleep(wait)
+            await sleep(wait)
 
 
 _CURRENT: ContextVar[Turns | None] = ContextVar("turns", default=None)

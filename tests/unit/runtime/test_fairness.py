@@ -46,7 +46,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             found.append(seconds)
         await yield_once(0)
 
-    monkeypatch.setattr(fairness.asyncio, "sleep", sleep)
+    monkeypatch.setattr(fairness, "sleep", sleep)
     return found
 
 
