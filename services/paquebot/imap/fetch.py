@@ -5,9 +5,12 @@ common header fields from the row; only what is left needs S3. The set's unseen 
 statement, once the first bodies are at hand.
 """
 
+import asyncio
+import bisect
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
@@ -19,11 +22,9 @@ from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
-from paquebot.runtime.fairness import give_way, in_slices
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
 from paquebot.wire.imap.fetch_response import FetchResponse
-from paquebot.wire.imap.sequence_set import spans_of, within, without
 
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
@@ -76,10 +77,16 @@ async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> 
     if changes.expunged is not None:
         # Ranges and expunged UIDs may both be many thousands: each is gone through once, not each for each.
         spans = wanted.resolve(max(top, max(changes.expunged, default=0)))
-        gone = spans_of([uid async for uid in in_slices(changes.expunged, stride=64) if within(spans, uid)])
+        gone = [uid for uid in changes.expunged if _within(spans, uid)]
     else:
-        gone = without(wanted.resolve(state.view.last_uid), state.view.uids)
-    return responses.vanished(gone, earlier=True)
+        gone = [uid for uid in wanted.iterate(state.view.last_uid) if state.view.number(uid) is None]
+    return responses.vanished(gone, earlier=True) if gone else b""
+
+
+def _within(spans: Sequence[tuple[int, int]], uid: int) -> bool:
+    """Is it in one of the sorted, disjoint, inclusive spans?"""
+    at = bisect.bisect_right(spans, uid, key=itemgetter(0))
+    return at > 0 and uid <= spans[at - 1][1]
 
 
 @dataclass(slots=True)
@@ -113,6 +120,7 @@ class _Work:
         if self.plan.source is Source.VIEW:
             for piece in self._from_view(numbers):
                 yield piece
+                await asyncio.sleep(0)  # flags of 100,000 messages take a while: others get a turn
             return
         messages = self._messages([self.state.view.uid(number) for number in numbers])
         if self.plan.source is Source.BODY:
@@ -158,7 +166,6 @@ class _Work:
         async for message in messages:
             if not self._write(out, message, None):
                 await self._write_with_body(out, message)
-            await give_way()
             if len(out) >= _PIECE:
                 yield out
                 out = bytearray()
@@ -169,7 +176,6 @@ class _Work:
             await self._set_seen(numbers)
         out = bytearray()
         for message, body in group:
-            await give_way()
             if isinstance(body, bytes):
                 self._write(out, message, body)
             elif self.state.view.number(message.uid) is not None:
@@ -200,8 +206,7 @@ class _Work:
         self.found += 1
         if self._made_seen and message.uid in self._made_seen and not self.plan.tells_flags:
             # RFC 3501 §6.4.5: if this caused the flags to change, they SHOULD be in the responses.
-            uid, view = self.command.uid or self.state.qresync, self.state.view
-            updates.write_message_flags(out, view, number, uid=uid, mod_seq=self.state.condstore)
+            updates.write_flags(out, self.state, (message.uid,), uid=self.command.uid)
         return True
 
     async def _write_with_body(self, out: bytearray, message: StoredMessage) -> None:

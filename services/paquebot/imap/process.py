@@ -26,5 +26,5 @@ class Process:
     feed: Feed
     authentication: AuthenticationClient
     budget: OctetBudget
-    shares: LoopShares
+    loop_shares: LoopShares
     tls: ServerTls | None

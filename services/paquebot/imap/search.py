@@ -27,7 +27,6 @@ from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.view import View
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import MessageSummary
-from paquebot.runtime.fairness import give_way, in_slices
 from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
@@ -35,6 +34,7 @@ from paquebot.wire.imap.ast import SearchReturn
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
+_TURN = 2000  # messages looked at before others get a turn
 _HEAVY = 128 * 1024  # octets of a body from which its text is searched in a thread
 
 
@@ -119,7 +119,9 @@ class _Search:
     async def _from_view(self, numbers: Iterable[int]) -> list[Facts]:
         still: list[Facts] = []
         view = self._state.view
-        async for number in in_slices(numbers, stride=8):
+        for number in numbers:
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
             facts = Facts(view, number)
             if not self._decide(facts):
                 still.append(facts)
@@ -131,7 +133,7 @@ class _Search:
         rows = await self._process.mailstore.search_rows(state.account.account_id, state.mailbox_id, wanted)
         place = {uid: index for index, uid in enumerate(rows.uids)}
         still: list[Facts] = []
-        async for facts in in_slices(open_, stride=8):
+        for facts in open_:
             index = place.get(facts.uid)
             if index is None:  # expunged meanwhile
                 continue
@@ -155,7 +157,6 @@ class _Search:
             if not self._decide(facts):
                 still.append(facts)
             facts.message = facts.summary = None  # thousands of summaries are not kept for the next round
-            await give_way()
         return still
 
     async def _from_bodies(self, open_: list[Facts]) -> None:

@@ -10,9 +10,7 @@ from paquebot.imap.reply import Look, Reply, bad, ok
 from paquebot.imap.states import CONDSTORE, Authenticated, LoggedIn, Selected
 from paquebot.imap.view import View
 from paquebot.mailstore.types import Mailbox, RecentRange
-from paquebot.runtime.fairness import in_slices
 from paquebot.wire.imap import ast, response_codes, responses
-from paquebot.wire.imap.sequence_set import spans_of, within, without
 
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
@@ -93,14 +91,16 @@ async def _resynchronised(session: "Session", state: Selected, mailbox: Mailbox,
         return b""
     view, account_id = state.view, state.account.account_id
     changes = await session.process.feed.changes(account_id, state.mailbox_id, known.mod_seq)
-    last = mailbox.uid_next - 1
-    spans = known.known_uids.resolve(last) if known.known_uids is not None else ((1, last),)
-    gone: Iterable[tuple[int, int]]
+    gone: Iterable[int]
     if changes.expunged is None:
         # RFC 7162 §3.2.5.1: without a record, every UID of the past that is not there.
-        gone = without(spans, view.uids)
+        gone = (uid for uid in range(1, mailbox.uid_next) if view.number(uid) is None)
     else:
-        gone = spans_of([uid async for uid in in_slices(changes.expunged, stride=64) if within(spans, uid)])
-    out = bytearray(responses.vanished(gone, earlier=True))
-    await updates.write_flags(out, state, changes.rows.uids, uid=True)
+        gone = changes.expunged
+    if known.known_uids is not None:
+        spans = known.known_uids.resolve(mailbox.uid_next - 1)
+        gone = (uid for uid in gone if any(low <= uid <= high for low, high in spans))
+    gone = list(gone)
+    out = bytearray(responses.vanished(gone, earlier=True) if gone else b"")
+    updates.write_flags(out, state, changes.rows.uids, uid=True)
     return bytes(out)

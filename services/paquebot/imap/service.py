@@ -68,7 +68,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             feed=feed,
             authentication=AuthenticationClient(channel, settings.directory),
             budget=OctetBudget(settings.process.in_flight),
-            shares=LoopShares(settings.fairness),
+            loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )
         _depend(health, blobs, postgres)

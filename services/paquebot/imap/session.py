@@ -39,7 +39,7 @@ class Session:
         self.connection = connection
         self.client = client
         """The peer's IP address."""
-        self.turns = process.shares.turns(client)
+        self.turns = process.loop_shares.turns(client)
         """The session's turns on the event loop."""
         self.state: SessionState = NotAuthenticated()
         self.watch: Watch | None = None

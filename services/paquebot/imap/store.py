@@ -11,7 +11,6 @@ from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.view import View
 from paquebot.mailstore.types import Flag, FlagOp, StoreResult
-from paquebot.runtime.fairness import in_slices
 from paquebot.wire.imap import ast, response_codes
 from paquebot.wire.imap.ast import StoreMode
 
@@ -34,7 +33,7 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
         return ok("Nothing to change", state=state)
     flags, keywords = split(command.flags)
     op = _OPS[command.mode]
-    expected = await _expected(view, uids, op, (flags, frozenset(keywords))) if command.silent else {}
+    expected = _expected(view, uids, op, (flags, frozenset(keywords))) if command.silent else {}
     result = await session.process.mailstore.store_flags(
         state.account.account_id,
         state.mailbox_id,
@@ -45,7 +44,7 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
         unchanged_since=command.unchanged_since,
     )
     take_in(session, state, result)
-    untagged = await _told(state, command, result, expected)
+    untagged = _told(state, command, result, expected)
     return _completion(state, command, uids, result, untagged)
 
 
@@ -56,11 +55,11 @@ def take_in(session: "Session", state: Selected, result: StoreResult) -> None:
         session.changed(Change(state.mailbox_id, result.mod_seq, result.rows))
 
 
-async def _expected(view: View, uids: Sequence[int], op: FlagOp, change: _Known) -> dict[int, _Known]:
+def _expected(view: View, uids: Sequence[int], op: FlagOp, change: _Known) -> dict[int, _Known]:
     """What a client that asks for silence believes the flags to be afterwards."""
     flags, keywords = change
     expected: dict[int, _Known] = {}
-    async for uid in in_slices(uids, stride=32):
+    for uid in uids:
         number = view.number(uid)
         if number is None:
             continue
@@ -75,7 +74,7 @@ async def _expected(view: View, uids: Sequence[int], op: FlagOp, change: _Known)
     return expected
 
 
-async def _told(state: Selected, command: ast.Store, result: StoreResult, expected: dict[int, _Known]) -> bytes:
+def _told(state: Selected, command: ast.Store, result: StoreResult, expected: dict[int, _Known]) -> bytes:
     """The FETCH responses: all, or with .SILENT those where another session had its part (RFC 3501 §6.4.6), and
     with CONDSTORE the new mod-sequences (RFC 7162 §3.1.3)."""
     out = bytearray()
@@ -83,16 +82,16 @@ async def _told(state: Selected, command: ast.Store, result: StoreResult, expect
     used = (word for words in result.rows.keywords.values() for word in words)
     updates.write_keywords(out, view, (*view.keywords_known, *used))
     if not command.silent:
-        await updates.write_flags(out, state, result.rows.uids, uid=command.uid)
+        updates.write_flags(out, state, result.rows.uids, uid=command.uid)
         return bytes(out)
     changed = frozenset(result.changed)
-    async for uid in in_slices(result.rows.uids, stride=32):
+    for uid in result.rows.uids:
         number = view.number(uid)
         if number is None:
             continue
         known = (view.flags(number), frozenset(view.keywords(number)))
         if known != expected.get(uid):
-            await updates.write_flags(out, state, (uid,), uid=command.uid)
+            updates.write_flags(out, state, (uid,), uid=command.uid)
         elif uid in changed and state.condstore:
             updates.write_mod_seq(out, view, number, uid=command.uid or state.qresync)
     return bytes(out)

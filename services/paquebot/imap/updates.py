@@ -13,10 +13,8 @@ from paquebot.imap.process import Process
 from paquebot.imap.states import Selected
 from paquebot.imap.view import Updates, View
 from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
-from paquebot.runtime.fairness import in_slices
 from paquebot.wire.imap import responses
 from paquebot.wire.imap.fetch_response import FetchResponse
-from paquebot.wire.imap.sequence_set import spans_of
 
 
 def waiting(watch: Watch, state: Selected) -> bool:
@@ -31,7 +29,7 @@ async def look(process: Process, watch: Watch, state: Selected, *, now: bool = F
     a query with others will do. Raises NoSuchMailbox.
     """
     if not now and (known := process.feed.remembered(watch, state.mailbox_id, state.view.mod_seq)) is not None:
-        return await _remembered(state, known)
+        return _remembered(state, known)
     watch.dirty, watch.awaited = False, 0
     ask = process.feed.shared_changes if shared else process.feed.changes
     try:
@@ -51,10 +49,10 @@ async def look(process: Process, watch: Watch, state: Selected, *, now: bool = F
     except BaseException:
         watch.dirty = True
         raise
-    return await _lines(state, updates, mailbox.keywords)
+    return _lines(state, updates, mailbox.keywords)
 
 
-async def _remembered(state: Selected, changes: Iterable[Change]) -> bytes:
+def _remembered(state: Selected, changes: Iterable[Change]) -> bytes:
     """As `look`, from what sessions of this process did."""
     view = state.view
     arrived, changed, words = 0, list[int](), dict.fromkeys(view.keywords_known)
@@ -63,7 +61,7 @@ async def _remembered(state: Selected, changes: Iterable[Change]) -> bytes:
         arrived += updates.arrived
         changed += updates.changed
         words |= dict.fromkeys(word for used in change.rows.keywords.values() for word in used)
-    return await _lines(state, Updates(arrived, tuple(dict.fromkeys(changed))), words)
+    return _lines(state, Updates(arrived, tuple(dict.fromkeys(changed))), words)
 
 
 async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
@@ -75,14 +73,14 @@ async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
         state.view.claim(await process.mailstore.claim_recent(state.account.account_id, state.mailbox_id))
 
 
-async def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> bytes:
+def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> bytes:
     out = bytearray()
     view = state.view
     if updates.arrived:
         out += responses.exists(view.exists)
         out += responses.recent(view.recent)
     write_keywords(out, view, keywords)
-    await write_flags(out, state, updates.changed)
+    write_flags(out, state, updates.changed)
     return bytes(out)
 
 
@@ -94,11 +92,11 @@ def write_keywords(out: bytearray, view: View, keywords: Iterable[str]) -> None:
         out += responses.flags((*flags.SYSTEM_FLAGS, *found))
 
 
-async def write_flags(out: bytearray, state: Selected, uids: Iterable[int], *, uid: bool = False) -> None:
+def write_flags(out: bytearray, state: Selected, uids: Iterable[int], *, uid: bool = False) -> None:
     """An untagged FETCH with the flags of each message; `uid`: a UID command asks (RFC 3501 §6.4.8)."""
     mod_seq = state.condstore  # RFC 7162 §3.1: every FETCH that a flag change caused
     uid = uid or state.qresync  # RFC 7162 §3.2.4
-    async for found in in_slices(uids, stride=32):
+    for found in uids:
         number = state.view.number(found)
         if number is not None:
             write_message_flags(out, state.view, number, uid=uid, mod_seq=mod_seq)
@@ -130,7 +128,7 @@ def release(state: Selected) -> bytes:
     if not released.numbers:
         return b""
     if state.qresync:
-        return responses.vanished(spans_of(released.uids), earlier=False)
+        return responses.vanished(released.uids, earlier=False)
     return b"".join(responses.expunge(number) for number in released.numbers)
 
 

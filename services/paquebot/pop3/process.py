@@ -22,5 +22,5 @@ class Process:
     queue: Queue
     authentication: AuthenticationClient
     gate: OctetGate
-    shares: LoopShares
+    loop_shares: LoopShares
     tls: ServerTls | None

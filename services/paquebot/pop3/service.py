@@ -59,7 +59,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             queue=queue,
             authentication=AuthenticationClient(channel, settings.directory),
             gate=OctetGate(settings.process.in_flight, gauge=IN_FLIGHT),
-            shares=LoopShares(settings.fairness),
+            loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )
         _depend(health, blobs, postgres, channel)

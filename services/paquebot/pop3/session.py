@@ -55,7 +55,7 @@ class Session:
         """The peer's IP address."""
         self.id = new_ulid()
         """In every log line, and the owner of the maildrop's lease."""
-        self.turns = process.shares.turns(client)
+        self.turns = process.loop_shares.turns(client)
         """The session's turns on the event loop."""
         self.logins_failed = 0
         self._state: State = Authorization()

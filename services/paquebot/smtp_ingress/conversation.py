@@ -52,7 +52,7 @@ class Services:
     timeouts: Timeouts
     tls: ssl.SSLContext | None
     budget: OctetBudget
-    shares: LoopShares
+    loop_shares: LoopShares
     acceptance: Acceptance
     validation: ValidationClient
     authentication: AuthenticationClient
@@ -86,7 +86,7 @@ class Conversation:
         self.connection = connection
         self.session = session
         self.services = services
-        self.turns = services.shares.turns(session.address)
+        self.turns = services.loop_shares.turns(session.address)
         """The session's turns on the event loop."""
         self._table = table
         self._errors = 0

@@ -66,7 +66,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             timeouts=settings.timeouts,
             tls=tls.context if tls is not None else None,
             budget=OctetBudget(settings.process.in_flight),
-            shares=LoopShares(settings.fairness),
+            loop_shares=LoopShares(settings.fairness),
             acceptance=Acceptance(spool, validation, _policy(settings)),
             validation=validation,
             authentication=authentication,

@@ -164,11 +164,8 @@ def expanded(text: str) -> list[int]:
         (responses.exists(23), b"* 23 EXISTS\r\n"),
         (responses.recent(5), b"* 5 RECENT\r\n"),
         (responses.expunge(44), b"* 44 EXPUNGE\r\n"),
-        (
-            responses.vanished([(300, 301), (405, 405), (411, 411)], earlier=True),
-            b"* VANISHED (EARLIER) 300:301,405,411\r\n",
-        ),
-        (responses.vanished([(405, 405)], earlier=False), b"* VANISHED 405\r\n"),
+        (responses.vanished([300, 301, 405, 411], earlier=True), b"* VANISHED (EARLIER) 300:301,405,411\r\n"),
+        (responses.vanished([405], earlier=False), b"* VANISHED 405\r\n"),
         (responses.flags(["\\Answered", "\\Seen"]), b"* FLAGS (\\Answered \\Seen)\r\n"),
         (responses.list_line(["\\Noselect"], "~/Mail/foo"), b'* LIST (\\Noselect) "/" ~/Mail/foo\r\n'),
         (responses.list_line(["\\Noselect"], ""), b'* LIST (\\Noselect) "/" ""\r\n'),

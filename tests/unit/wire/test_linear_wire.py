@@ -30,10 +30,9 @@ from paquebot.wire.imap import (
     decode_mailbox_name,
     encode_mailbox_name,
     parse_command,
-    responses,
     set_of,
 )
-from paquebot.wire.imap.sequence_set import SeqRange, within, without
+from paquebot.wire.imap.sequence_set import SeqRange
 from paquebot.wire.smtp.commands import (
     parse_auth,
     parse_bdat,
@@ -192,17 +191,6 @@ def resolve_overlapping(count: int) -> Callable[[], object]:
     return lambda: (ranges.resolve(10**9), ranges.highest(), ranges.has_star(), str(ranges))
 
 
-def find_each_in_many(count: int) -> Callable[[], object]:
-    spans = tuple((2 * at, 2 * at) for at in range(1, count))
-    return lambda: [within(spans, number) for number in range(count)]
-
-
-def what_is_not_there(count: int) -> Callable[[], object]:
-    """Of a range as wide as UIDs can be, with half of its first numbers used."""
-    numbers = range(1, 2 * count, 2)
-    return lambda: responses.vanished(without(((1, 2**32 - 1),), numbers), earlier=True)
-
-
 def view_of(count: int) -> View:
     every = range(1, count + 1)
     return View(FlagRows(uids=list(every), flags=bytes(count), mod_seqs=[1] * count), 1)  # type: ignore[arg-type]
@@ -265,8 +253,6 @@ IMAP: dict[str, Make] = {
     "assembled literals": assembled_literals,
     "a digit line": octets(lambda line: CommandAssembler(_WIDE).start() and _line(line), b"9", before=b"a {"),
     "overlapping ranges": resolve_overlapping,
-    "each in many spans": find_each_in_many,
-    "what is not there": what_is_not_there,
     "sequence numbers": select_overlapping,
     "UIDs": select_uids,
     "recent in pieces": recent_in_pieces,

@@ -15,7 +15,7 @@ from paquebot.wire.imap import response_codes
 from paquebot.wire.imap.ast import SearchReturn, StatusItem
 from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax
 from paquebot.wire.imap.mailbox_name import DELIMITER, encode_mailbox_name
-from paquebot.wire.imap.sequence_set import compress, print_spans
+from paquebot.wire.imap.sequence_set import compress
 from paquebot.wire.imap.tokens import ASTRING_CHARS
 
 # TEXT-CHAR without the quoted-specials and controls: what stands in quotes as it is.
@@ -174,10 +174,9 @@ def expunge(sequence_number: int) -> bytes:
     return b"* %d EXPUNGE\r\n" % sequence_number
 
 
-def vanished(spans: Iterable[tuple[int, int]], *, earlier: bool) -> bytes:
-    """RFC 7162 §3.2.10; ascending, inclusive spans of UIDs; nothing for none"""
-    uids = print_spans(spans)
-    return b"* VANISHED %b%b\r\n" % (b"(EARLIER) " if earlier else b"", uids.encode("ascii")) if uids else b""
+def vanished(uids: Iterable[int], *, earlier: bool) -> bytes:
+    """RFC 7162 §3.2.10; ascending UIDs, at least one"""
+    return b"* VANISHED %b%b\r\n" % (b"(EARLIER) " if earlier else b"", compress(uids).encode("ascii"))
 
 
 def flags(names: Iterable[str]) -> bytes:

@@ -9,10 +9,8 @@ RFC 3501 §9 (sequence-set), RFC 9051 §4.1.1, RFC 5182.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from operator import itemgetter
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,47 +99,33 @@ def _merged(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(merged)
 
 
-def within(spans: Sequence[tuple[int, int]], number: int) -> bool:
-    """Is the number in one of the spans that `resolve` gave? The work grows with the logarithm of their number."""
-    at = bisect_right(spans, number, key=itemgetter(0))
-    return at > 0 and number <= spans[at - 1][1]
-
-
-def without(spans: Iterable[tuple[int, int]], numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The parts of the spans that hold none of the ascending `numbers`. Spans are never walked, however wide."""
-    for low, high in spans:
-        for at in range(bisect_left(numbers, low), bisect_right(numbers, high)):
-            if low < numbers[at]:
-                yield low, numbers[at] - 1
-            low = numbers[at] + 1
-        if low <= high:
-            yield low, high
-
-
-def spans_of(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as inclusive spans, neighbours together."""
+def compress(numbers: Iterable[int]) -> str:
+    """Ascending numbers as uid-set text, "1:3,7"; "" for none. Source of COPYUID, VANISHED, ESEARCH ALL."""
+    parts: list[str] = []
     low = high = 0
     for number in numbers:
         if low and number == high + 1:
             high = number
             continue
         if low:
-            yield low, high
+            parts.append(str(low) if low == high else f"{low}:{high}")
         low = high = number
     if low:
-        yield low, high
-
-
-def print_spans(spans: Iterable[tuple[int, int]]) -> str:
-    """Spans as uid-set text, "1:3,7"; "" for none."""
-    return ",".join(str(low) if low == high else f"{low}:{high}" for low, high in spans)
-
-
-def compress(numbers: Iterable[int]) -> str:
-    """Ascending numbers as uid-set text, "1:3,7"; "" for none. Source of COPYUID, VANISHED, ESEARCH ALL."""
-    return print_spans(spans_of(numbers))
+        parts.append(str(low) if low == high else f"{low}:{high}")
+    return ",".join(parts)
 
 
 def set_of(numbers: Iterable[int]) -> SequenceSet:
     """Ascending numbers as a compressed SequenceSet."""
-    return SequenceSet(tuple(SeqRange(low, high) for low, high in spans_of(numbers)))
+    ranges: list[SeqRange] = []
+    low = high = 0
+    for number in numbers:
+        if low and number == high + 1:
+            high = number
+            continue
+        if low:
+            ranges.append(SeqRange(low, high))
+        low = high = number
+    if low:
+        ranges.append(SeqRange(low, high))
+    return SequenceSet(tuple(ranges))
