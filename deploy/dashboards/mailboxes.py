@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from dashboards.board import GREEN, RED, YELLOW, Query, board, filled, graph, number, rate, seen
+from dashboards.board import (
+    GREEN,
+    RED,
+    YELLOW,
+    Query,
+    board,
+    filled,
+    graph,
+    number,
+    rate,
+    seen,
+    sessions_on_the_loop,
+)
 
 POP3_SECONDS = "paquebot_pop3_command_seconds_bucket"
 NO_IDLE = 'command!="idle"'
@@ -63,15 +75,7 @@ def mailboxes() -> dashboard.Dashboard:
                         Query("sum(paquebot_imap_idling_sessions{sel})", "in IDLE"),
                     ],
                 ),
-                graph(
-                    "Sessions on the event loop",
-                    "Seconds a second for which sessions held it, and waits of those that used more than their share.",
-                    "short",
-                    [
-                        Query(rate("paquebot_event_loop_session_seconds_total"), "held"),
-                        Query(rate("paquebot_event_loop_held_back_total"), "held back"),
-                    ],
-                ),
+                sessions_on_the_loop(),
                 graph(
                     "Sessions by pod",
                     "The figure that scaling looks at.",

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from manual_clock import ManualClock
 from paquebot.runtime import fairness
 from paquebot.runtime.fairness import SLICE, FairnessSettings, LoopShares, Turns, charge, give_way, in_slices
 from paquebot.runtime.settings import Seconds
@@ -15,23 +16,13 @@ from paquebot.runtime.settings import Seconds
 SHARE = 0.25
 
 
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def shares(clock: Clock) -> LoopShares:
+def shares(clock: ManualClock) -> LoopShares:
     return LoopShares(FairnessSettings(SHARE, Seconds(0.01)), clock=clock)
 
 
@@ -50,7 +41,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
-def working(clock: Clock, seconds: float) -> Callable[[], Awaitable[None]]:
+def working(clock: ManualClock, seconds: float) -> Callable[[], Awaitable[None]]:
     """A session that holds the loop for so long at once, and ends."""
 
     async def session() -> None:
@@ -59,7 +50,7 @@ def working(clock: Clock, seconds: float) -> Callable[[], Awaitable[None]]:
     return session
 
 
-async def others(shares: LoopShares, clock: Clock, count: int = 3) -> None:
+async def others(shares: LoopShares, clock: ManualClock, count: int = 3) -> None:
     """So many other clients did a little, so each party's share is the least."""
     for number in range(count):
         await shares.turns(f"198.51.100.{number}").run(working(clock, 0.0)())
@@ -73,7 +64,7 @@ async def held_back(turns: Turns, waits: list[float]) -> float:
 
 
 async def test_who_used_too_much_of_a_contended_loop_waits(
-    shares: LoopShares, clock: Clock, waits: list[float]
+    shares: LoopShares, clock: ManualClock, waits: list[float]
 ) -> None:
     turns = shares.turns("192.0.2.1")
     await others(shares, clock)
@@ -86,7 +77,7 @@ async def test_who_used_too_much_of_a_contended_loop_waits(
 
 
 async def test_nobody_waits_while_the_loop_has_time_for_all(
-    shares: LoopShares, clock: Clock, waits: list[float]
+    shares: LoopShares, clock: ManualClock, waits: list[float]
 ) -> None:
     turns = shares.turns("192.0.2.1")
     await others(shares, clock)
@@ -99,7 +90,7 @@ async def test_nobody_waits_while_the_loop_has_time_for_all(
     assert await held_back(turns, waits) == 0
 
 
-async def test_a_client_alone_never_waits(shares: LoopShares, clock: Clock, waits: list[float]) -> None:
+async def test_a_client_alone_never_waits(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
     turns = shares.turns("192.0.2.1")
     for _ in range(20):
         await turns.run(working(clock, 0.5)())
@@ -107,7 +98,7 @@ async def test_a_client_alone_never_waits(shares: LoopShares, clock: Clock, wait
         assert await held_back(turns, waits) == 0
 
 
-async def test_two_have_half_each(shares: LoopShares, clock: Clock, waits: list[float]) -> None:
+async def test_two_have_half_each(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
     """As behind two proxies that do not tell their clients: both together use all of the loop."""
     both = [shares.turns(f"192.0.2.{number}") for number in (1, 2)]
     for _ in range(20):
@@ -117,7 +108,7 @@ async def test_two_have_half_each(shares: LoopShares, clock: Clock, waits: list[
             assert await held_back(turns, waits) == 0
 
 
-async def test_what_was_used_is_forgiven_in_time(shares: LoopShares, clock: Clock, waits: list[float]) -> None:
+async def test_what_was_used_is_forgiven_in_time(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
     turns = shares.turns("192.0.2.1")
     await others(shares, clock)
     await turns.run(working(clock, 1.0)())
@@ -127,7 +118,7 @@ async def test_what_was_used_is_forgiven_in_time(shares: LoopShares, clock: Cloc
     assert await held_back(turns, waits) == 0
 
 
-async def test_a_debt_has_an_end(shares: LoopShares, clock: Clock, waits: list[float]) -> None:
+async def test_a_debt_has_an_end(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
     turns = shares.turns("192.0.2.1")
     await others(shares, clock)
     await turns.run(working(clock, 1000.0)())
@@ -136,7 +127,9 @@ async def test_a_debt_has_an_end(shares: LoopShares, clock: Clock, waits: list[f
     assert await held_back(turns, waits) == pytest.approx(2.5 / SHARE)
 
 
-async def test_another_connection_is_the_same_client(shares: LoopShares, clock: Clock, waits: list[float]) -> None:
+async def test_another_connection_is_the_same_client(
+    shares: LoopShares, clock: ManualClock, waits: list[float]
+) -> None:
     await shares.turns("2001:db8::1").run(working(clock, 1.0)())
     await others(shares, clock)
     shares.late(0.02)
@@ -144,7 +137,9 @@ async def test_another_connection_is_the_same_client(shares: LoopShares, clock: 
     assert await held_back(again, waits) > 1
 
 
-async def test_sessions_of_an_account_share_what_is_its(shares: LoopShares, clock: Clock, waits: list[float]) -> None:
+async def test_sessions_of_an_account_share_what_is_its(
+    shares: LoopShares, clock: ManualClock, waits: list[float]
+) -> None:
     one, other = shares.turns("192.0.2.1"), shares.turns("192.0.2.2")
     for turns in (one, other):
         turns.belongs_to(7)
@@ -156,7 +151,9 @@ async def test_sessions_of_an_account_share_what_is_its(shares: LoopShares, cloc
     assert await held_back(stranger, waits) == 0
 
 
-async def test_sessions_held_back_come_one_after_another(shares: LoopShares, clock: Clock, waits: list[float]) -> None:
+async def test_sessions_held_back_come_one_after_another(
+    shares: LoopShares, clock: ManualClock, waits: list[float]
+) -> None:
     """Or they would all be ready at the same moment, and others wait for all of them."""
     sessions = [shares.turns("192.0.2.1") for _ in range(5)]
     await others(shares, clock)
@@ -167,7 +164,7 @@ async def test_sessions_held_back_come_one_after_another(shares: LoopShares, clo
     assert gaps == [pytest.approx(SLICE / SHARE)] * 3
 
 
-async def test_only_what_holds_the_loop_is_charged(shares: LoopShares, clock: Clock, waits: list[float]) -> None:
+async def test_only_what_holds_the_loop_is_charged(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
     """Half a second in steps of its own; the minute between them the session waited for others."""
 
     async def session() -> str:
@@ -188,7 +185,7 @@ async def test_only_what_holds_the_loop_is_charged(shares: LoopShares, clock: Cl
 
 
 async def test_work_elsewhere_is_charged_by_the_session_that_asked(
-    shares: LoopShares, clock: Clock, waits: list[float]
+    shares: LoopShares, clock: ManualClock, waits: list[float]
 ) -> None:
     async def session() -> None:
         charge(1.0)
@@ -201,7 +198,7 @@ async def test_work_elsewhere_is_charged_by_the_session_that_asked(
     charge(1.0)  # no session: nobody is charged
 
 
-async def test_long_work_gives_way_when_its_slice_is_over(shares: LoopShares, clock: Clock) -> None:
+async def test_long_work_gives_way_when_its_slice_is_over(shares: LoopShares, clock: ManualClock) -> None:
     steps: list[str] = []
 
     async def session() -> None:
@@ -258,7 +255,7 @@ async def test_failures_and_cancellation_pass_through(shares: LoopShares) -> Non
         await task
 
 
-async def test_who_rested_is_forgotten(shares: LoopShares, clock: Clock) -> None:
+async def test_who_rested_is_forgotten(shares: LoopShares, clock: ManualClock) -> None:
     """Addresses are many: those without a session, and without a debt, take no memory."""
     for number in range(5000):
         await shares.turns(f"client {number}").run(working(clock, 0.01)())
