@@ -15,6 +15,7 @@ from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, open_channel
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
@@ -55,7 +56,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         gate = OctetGate(settings.process.in_flight)
         bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=gate)
         stack.push_async_callback(bodies.close)
-        mailstore = Mailstore(postgres)
+        mailstore = Mailstore(postgres, settings.account)
         feed = Feed(mailstore, queue)
         stack.push_async_callback(feed.close)
         process = Process(
@@ -67,6 +68,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             feed=feed,
             authentication=AuthenticationClient(channel, settings.directory),
             budget=OctetBudget(settings.process.in_flight),
+            loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )
         _depend(health, blobs, postgres)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from paquebot.mailstore import Limits
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -10,6 +11,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.fairness import FairnessSettings
 from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
@@ -60,6 +62,8 @@ class ImapSettings:
     spool: SpoolSettings
     listen: ListenSettings
     proxy: ProxySettings
+    fairness: FairnessSettings
+    account: Limits
     session: SessionSettings
     bodies: BodySettings
 

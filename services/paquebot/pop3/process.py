@@ -7,6 +7,7 @@ from paquebot.mailstore import Mailstore
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.tls import ServerTls
 
@@ -21,4 +22,5 @@ class Process:
     queue: Queue
     authentication: AuthenticationClient
     gate: OctetGate
+    loop_shares: LoopShares
     tls: ServerTls | None

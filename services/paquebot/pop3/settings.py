@@ -10,6 +10,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.fairness import FairnessSettings
 from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Seconds, setting
 
@@ -61,6 +62,7 @@ class Pop3Settings:
     tls: TlsSettings
     listen: ListenSettings
     proxy: ProxySettings
+    fairness: FairnessSettings
     session: SessionSettings
     maildrop: MaildropSettings
 

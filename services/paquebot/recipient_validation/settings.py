@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from paquebot.directory.lookup import Rules
 from paquebot.directory.passwords import Argon2Parameters
+from paquebot.mailstore import Limits
 from paquebot.runtime.engines import GrpcTlsSettings, PostgresSettings, ProcessSettings
 from paquebot.runtime.settings import Listen, ListenOrSocket, Octets, Seconds, Secret, SocketPath, setting
 from paquebot.wire.address import normal_domain, parse_address
@@ -137,7 +138,11 @@ class RecipientValidationSettings:
     hashes: HashSettings
     logins: LoginSettings
     guests: GuestSettings
+    account: Limits
     grpc: GrpcSettings
+    quota: Octets = setting(
+        "ACCOUNT_QUOTA", Octets(10 * 2**30), help="of new accounts, unless they or their domain have one; 0: none"
+    )
     admin_token: Secret = setting("ADMIN_TOKEN", Secret(""), help="of the Directory service; empty: it is closed")
 
     def __post_init__(self) -> None:
