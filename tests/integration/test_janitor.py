@@ -170,7 +170,7 @@ async def test_verify_finds_a_changed_message(stores: Stores, spool: Spool, blob
     index = await blobs.read_index(info)
     whole = bytearray(await blobs.read_range(info.pack, 0, info.octets))
     whole[index.entries[0].offset + 20] ^= 1
-    await blobs.put(info.pack, bytes(whole))
+    await blobs.put_object(pack_key(info.pack), bytes(whole))
     (fault,) = (await verify(stores, settle=0)).faults
     assert index.entries[0].envelope.queue_id in fault
     assert (await verify(stores, contents=False, settle=0)).faults == []

@@ -38,6 +38,9 @@ def answered(call: str, key: str) -> Iterator[None]:
     raise answer(key)
 
 
+_NOT_IMPLEMENTED = 501
+
+
 def _too_short(key: str) -> BadPack:
     return BadPack(f"{key} ends before the octets that were asked for")
 
@@ -63,5 +66,7 @@ def _fault_of(error: BaseException) -> Fault:
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether asking again may help: no, when S3 itself answered with a refusal."""
-    return not isinstance(error, S3Error) or error.response is None or error.response.status >= 500
+    """Whether asking again may help: no, when S3 itself answered with a refusal, or knows no such request."""
+    if not isinstance(error, S3Error) or error.response is None:
+        return True
+    return error.response.status >= 500 and error.response.status != _NOT_IMPLEMENTED

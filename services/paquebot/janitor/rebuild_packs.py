@@ -6,11 +6,10 @@ them. So the cost goes with the bucket's octets, and memory with a few packs.
 
 import asyncio
 import datetime
-import hashlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from paquebot.blobs import BadPack, BlobMissing, ulid_time_ms
+from paquebot.blobs import BlobsUnavailable, ulid_time_ms
 from paquebot.blobs.pack import entry_ref
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.accounting import Queued
@@ -141,18 +140,13 @@ class PackReader:
 
     async def _contents(self, pack: str, entries: Sequence[PackEntry]) -> list[bytes | None]:
         refs = [entry_ref(pack, entry) for entry in entries]
-        if not refs:
-            return []
-        try:
-            return list(await self._stores.blobs.read_many(refs))
-        except (BadPack, BlobMissing):
-            _log.error("pack_damaged", pack=pack)
         contents: list[bytes | None] = []
-        for ref in refs:  # one that is damaged must not cost its neighbours
-            try:
-                contents.append(await self._stores.blobs.read(ref))
-            except (BadPack, BlobMissing):
-                contents.append(None)
+        for entry, read in zip(entries, await self._stores.blobs.read_each(refs), strict=True):
+            if isinstance(read, BlobsUnavailable):
+                raise read
+            if isinstance(read, Exception):
+                _log.error("message_damaged", pack=pack, queue_id=entry.envelope.queue_id, reason=str(read))
+            contents.append(None if isinstance(read, Exception) else read)
         return contents
 
     async def _assume_relayed(self, envelopes: Iterable[Envelope]) -> int:
@@ -197,8 +191,7 @@ def _may_come(one: _Candidate, rule: Rule | None) -> bool:
 def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes | None]) -> list[Found]:
     found: list[Found] = []
     for entry, raw in zip(entries, contents, strict=True):
-        if raw is None or hashlib.sha256(raw).digest() != entry.sha256:
-            _log.error("message_damaged", pack=pack, queue_id=entry.envelope.queue_id)
+        if raw is None:
             continue
         summary = summarise(raw)
         ref = entry_ref(pack, entry)
