@@ -70,7 +70,9 @@ SpanOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
 
 
 class ObjectExists(BlobsUnavailable):
-    """Another object has the name under which one was to be written. Nothing was changed."""
+    """Another object has the name under which one was to be written."""
+
+    nothing_done = True
 
 
 class Bucket:
