@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from paquebot.blobs import BlobStore
+from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.blobs.pack import pack_key
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
 from paquebot.janitor import backlog
 from paquebot.janitor.accounting import read_stream
+from paquebot.janitor.compaction_settings import CompactionSettings
 from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recover import recover
 from paquebot.janitor.stores import JanitorSettings, Stores
@@ -32,6 +34,7 @@ from paquebot.v1.queue_pb2 import DeliverJob
 
 RAW = b"From: a@example.org\r\nTo: b@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 WEEK = 7 * 86400.0
+SHORT_LEASE = CompactionSettings(lease=Seconds(0.0))
 
 
 @pytest.fixture
@@ -202,8 +205,75 @@ async def test_sweep_keeps_orphans_until_a_safe_age(
     await stream.delete_stream(stores.queue)
     await stream.ensure_stream(stores.queue)
     assert (await sweep(stores, settings)).orphans_kept == 1
+    old = replace(settings, orphan_age=Seconds(0.0))
+    assert (await sweep(stores, settings, drop_orphans=True)).orphans_kept == 1
+    assert (await sweep(stores, old)).orphans_kept == 1
+    # Records of what was served are forgotten now, so that nothing but the mark tells it from such a pack.
+    ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
+    swept = [await sweep(stores, ancient) for _ in range(2)]
+    assert [(one.orphans_kept, one.deleted_packs) for one in swept] == [(1, 0), (1, 0)]
+    assert (await sweep(stores, old, drop_orphans=True)).deleted_packs == 1
+    assert [key async for key, _ in blobs.list_objects("") if key.startswith(("packs/", "orphaned/0"))] == []
+
+
+async def test_an_orphan_that_recover_has_queued_is_none_any_more(
+    stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
+) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    assert (await sweep(stores, settings)).orphans_kept == 1
+    dry = await recover(stores, since=0, settle=0, dry_run=True)
+    assert (dry.packs, dry.messages) == (1, 1)  # however long ago it came
+    assert (await recover(stores, since=0, settle=0)).jobs == 1
+    assert await deliver(stores) == 1
+    assert (await recover(stores, since=0, settle=0)).packs == 0
+    await stores.mailstore.remove(1, INBOX_ID, [1])
+    assert (await sweep(stores, settings)).deleted_packs == 1
+
+
+async def test_a_sweep_after_a_long_pause_still_looks_before_it_deletes(
+    stores: Stores, spool: Spool, settings: JanitorSettings
+) -> None:
+    """No sweep ran while the pack was younger than the records are kept."""
+    await sweep(stores, settings)
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
+    swept = await sweep(stores, ancient)
+    assert (swept.orphans_kept, swept.deleted_packs) == (1, 0)
+
+
+async def test_what_was_refused_is_neither_advised_nor_recovered(
+    stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
+) -> None:
+    """Two messages in a bucket without jobs: the sender of one was told 451 and sends it again."""
+    for _ in range(2):
+        await spool.accept(envelope(accounts=[1]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    refused, lost = [info.pack async for info in blobs.list_packs()]
+    index = await blobs.read_index(await blobs.stat(refused))
+    await Marks(blobs, REFUSED).put(refused, [entry.envelope.queue_id for entry in index.entries])
+
+    verified = await verify(stores, settle=0)
+    (fault,) = verified.faults
+    assert f"pack {lost}: 1 recipients are neither served nor queued" in fault
+    assert verified.refused == 1
+    lines: list[str] = []
+    dry = await recover(stores, since=WEEK, settle=0, dry_run=True, say=lines.append)
+    assert (dry.messages, dry.refused) == (1, 1)
+    assert [line.split(":")[0] for line in lines] == [f"pack {lost}"]
+    assert (await recover(stores, since=WEEK, settle=0)).messages == 1
+    assert await deliver(stores) == 1
+
+    swept = await sweep(stores, settings)
+    assert (swept.refused_kept, swept.orphans_kept, swept.deleted_packs) == (1, 0, 0)
+    assert (await recover(stores, since=WEEK, settle=0, refused_too=True, dry_run=True)).messages == 1
     assert (await sweep(stores, replace(settings, orphan_age=Seconds(0.0)))).deleted_packs == 1
-    assert [info async for info in blobs.list_packs()] == []
+    assert [info.pack async for info in blobs.list_packs()] == [lost]
+    assert await Marks(blobs, REFUSED).packs() == set()
 
 
 async def test_operator_sees_and_moves_jobs(stores: Stores, spool: Spool) -> None:

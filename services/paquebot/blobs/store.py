@@ -17,7 +17,7 @@ from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered
 from paquebot.blobs.bucket import CALLS, LIST_PAGE, READ_BYTES, WRITTEN_BYTES, Bucket, SpanOutcome
 from paquebot.blobs.pack import PREFIX, BadPack, pack_key
 from paquebot.blobs.spans import GAP, Span, spans
-from paquebot.blobs.ulid import ulid_time_ms
+from paquebot.blobs.ulid import is_ulid
 from paquebot.observability.metrics import Engine, know_calls
 from paquebot.runtime.engines import S3Settings
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
@@ -243,10 +243,4 @@ _KEY = re.compile(re.escape(PREFIX) + r"\d{4}/\d\d/\d\d/([0-9A-Z]{26})")
 
 def _pack_of(key: str) -> str | None:
     match = _KEY.fullmatch(key)
-    if not match:
-        return None
-    try:
-        ulid_time_ms(match[1])
-    except ValueError:
-        return None
-    return match[1]
+    return match[1] if match and is_ulid(match[1]) else None

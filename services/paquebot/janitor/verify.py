@@ -18,6 +18,7 @@ from paquebot.blobs.ulid import ulid_time_ms
 from paquebot.janitor.accounting import missing, read_stream
 from paquebot.janitor.indexes import Say, in_groups, read_indexes, silent
 from paquebot.janitor.recover import SETTLE_SECONDS
+from paquebot.janitor.refused import read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore.types import BlobUse
 from paquebot.v1.mail_pb2 import PackEntry, PackIndex
@@ -34,6 +35,8 @@ class Verified:
     rows: int = 0
     entries: int = 0
     octets: int = 0
+    refused: int = 0
+    """Messages that their senders were told 451 for: they send them again, so there is nothing to do."""
     faults: list[str] = field(default_factory=list)
 
     def fault(self, text: str) -> None:
@@ -45,12 +48,13 @@ async def verify(
     stores: Stores, *, contents: bool = True, settle: float = SETTLE_SECONDS, say: Say = silent
 ) -> Verified:
     """With `contents`, every message is read and hashed; without, only indexes are.
-    Raises BlobsUnavailable, QueueUnavailable, PostgresUnavailable."""
+    Raises BlobsUnavailable, BadPack (a mark cannot be read), QueueUnavailable, PostgresUnavailable."""
     result = Verified()
     # Rows that come after the list of packs may refer to newer packs: only older rows count as lost.
     began_ms = time.time() * 1000
     infos = [info async for info in stores.blobs.list_packs()]
     known = {info.pack for info in infos}
+    refused = await read_refused(stores.blobs)
     queued = await read_stream(stores.queue)
     for number in queued.unreadable:
         result.fault(f"job {number} cannot be read: look at it with paquebot queue show, then hold or drop it")
@@ -62,9 +66,13 @@ async def verify(
         read = await _verify_packs(stores, group, result, contents=contents)
         settled = [index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000]
         for index, lost in zip(settled, await missing(stores, settled, queued), strict=True):
-            if count := sum(message.recipients() for message in lost):
+            accepted = await refused.accepted(index.pack, lost)
+            result.refused += len(lost) - len(accepted)
+            if count := sum(message.recipients() for message in accepted):
                 result.fault(
-                    f"pack {index.pack}: {count} recipients are neither served nor queued: run paquebot recover"
+                    f"pack {index.pack}: {count} recipients are neither served nor queued: see what paquebot recover "
+                    "--dry-run says of it, then run paquebot recover. Where a process was killed before it could "
+                    "answer its sender, the sender has sent the message again"
                 )
     for broken in await stores.mailstore.check():
         result.fault(broken)

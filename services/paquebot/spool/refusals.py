@@ -8,15 +8,15 @@ before. Whatever became of the jobs, nothing is lost by a mark: nobody was told 
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from paquebot.blobs import BlobMissing, BlobStore, BlobsUnavailable
+from paquebot.blobs import BlobStore, BlobsUnavailable
+from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.observability.log import Log
 
 _log = Log("paquebot.spool")
 
-MARKS = "refused/"
 _PAUSES_SECONDS = (0.0, 1.0, 5.0, 15.0)  # then the last again and again
 _CLOSE_SECONDS = 3.0
 _MOST = 10_000  # packs that wait for their mark: S3 may be away for hours
@@ -72,27 +72,9 @@ class Refusals:
     async def _write_one(self) -> None:
         """Raises BlobsUnavailable."""
         pack, refused = next(iter(self._waiting.items()))
-        await self.blobs.put_object(MARKS + pack, "\n".join(refused.queue_ids).encode())
+        await Marks(self.blobs, REFUSED).put(pack, refused.queue_ids)
         if refused.void:
             await self.blobs.delete([pack])
         if self._waiting.get(pack) is refused:
             del self._waiting[pack]
         _log.info("pack_refused", pack=pack, messages=len(refused.queue_ids))
-
-
-async def marked_packs(blobs: BlobStore) -> set[str]:
-    """The packs with a mark. Raises BlobsUnavailable."""
-    return {key.removeprefix(MARKS) async for key, _ in blobs.list_objects(MARKS)}
-
-
-async def refused_messages(blobs: BlobStore, pack: str) -> set[str]:
-    """The queue ids in the mark of a pack; none when it has no mark. Raises BlobsUnavailable, BadPack."""
-    try:
-        return set((await blobs.read_object(MARKS + pack)).decode("utf-8", "replace").split("\n"))
-    except BlobMissing:
-        return set()
-
-
-async def unmark(blobs: BlobStore, packs: Sequence[str]) -> None:
-    """Raises BlobsUnavailable."""
-    await blobs.delete_objects([MARKS + pack for pack in packs])
