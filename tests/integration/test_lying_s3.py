@@ -14,7 +14,6 @@ from paquebot.blobs import BadPack, BlobStore, BlobsUnavailable, PackWriter, new
 from paquebot.blobs.pack import Frame, compress, decode_entry, is_checked
 from paquebot.blobs.ranged import WrongAnswer
 from paquebot.blobs.spans import spans
-from paquebot.cli.engines.s3 import S3Engine
 from paquebot.janitor.sources import Sources
 from paquebot.runtime.engines import S3Settings
 from paquebot.runtime.settings import Seconds
@@ -27,18 +26,11 @@ LIES_OF_READING = [Lie.FLIP, Lie.CUT, Lie.SHORT, Lie.LONG, Lie.OTHER_RANGE, Lie.
 
 
 @pytest.fixture
-async def s3(s3_engine: S3Engine) -> AsyncIterator[LyingS3]:
-    host, _, port = s3_engine.endpoint.rpartition(":")
-    async with LyingS3(host, int(port)) as lying:
-        yield lying
-
-
-@pytest.fixture
-async def store(s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore) -> AsyncIterator[BlobStore]:
+async def store(lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore) -> AsyncIterator[BlobStore]:
     """The bucket of `blobs`, by way of the liar."""
-    opened = BlobStore(replace(s3_settings, endpoint=s3.endpoint))
+    opened = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
     yield opened
-    s3.tell(Lie.NONE)
+    lying_s3.tell(Lie.NONE)
     await opened.close()
 
 
@@ -65,37 +57,39 @@ def frames(*, checked: bool) -> list[Frame]:
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
 @pytest.mark.parametrize("lie", LIES_OF_READING)
 async def test_what_was_not_written_is_given_to_nobody(
-    s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
-    s3.tell(lie)
+    lying_s3.tell(lie)
     outcomes = [*await store.read_each(refs), *[(await store.read_each([ref]))[0] for ref in refs]]
-    assert s3.lies >= 2
+    assert lying_s3.lies >= 2
     for outcome, raw in zip(outcomes, MESSAGES * 2, strict=True):
         assert isinstance(outcome, BadPack | BlobsUnavailable) or outcome == raw
     assert any(isinstance(outcome, Exception) for outcome in outcomes)
-    s3.tell(Lie.NONE)
+    lying_s3.tell(Lie.NONE)
     assert await store.read_many(refs) == MESSAGES  # nothing wrong was kept
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
 @pytest.mark.parametrize("lie", LIES_OF_READING)
 async def test_one_wrong_answer_is_asked_again(
-    s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
-    s3.tell(lie, times=1)
+    lying_s3.tell(lie, times=1)
     assert await store.read_many(refs) == MESSAGES
-    assert s3.lies == 1
+    assert lying_s3.lies == 1
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
-async def test_no_flipped_bit_is_missed(s3: LyingS3, store: BlobStore, blobs: BlobStore, *, checked: bool) -> None:
+async def test_no_flipped_bit_is_missed(
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, *, checked: bool
+) -> None:
     """An older frame alone does not show most of them."""
     (ref,) = await written(blobs, [compress(MESSAGES[0]) if checked else unchecked(MESSAGES[0])])
     seen = 0
-    s3.tell(Lie.FLIP)
-    for s3.seed in range(100):
+    lying_s3.tell(Lie.FLIP)
+    for lying_s3.seed in range(100):
         (outcome,) = await store.read_each([ref])
         seen += isinstance(outcome, BadPack)
         assert isinstance(outcome, BadPack) or outcome == MESSAGES[0]  # a frame has a bit that means nothing
@@ -131,16 +125,18 @@ async def test_a_job_names_the_message_that_it_means(blobs: BlobStore) -> None:
         await blobs.read(ref)
 
 
-async def test_what_is_read_is_bounded_by_what_was_asked_for(s3: LyingS3, store: BlobStore, blobs: BlobStore) -> None:
+async def test_what_is_read_is_bounded_by_what_was_asked_for(
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore
+) -> None:
     pack = new_ulid()
     await blobs.put(pack, b"x" * 100_000)
-    s3.tell(Lie.WHOLE)
+    lying_s3.tell(Lie.WHOLE)
     with pytest.raises(WrongAnswer, match="not the range that was asked for"):
         await store.read_range(pack, 10, 10)
-    s3.tell(Lie.LONG)
+    lying_s3.tell(Lie.LONG)
     with pytest.raises(WrongAnswer, match="a body of 33 octets where 10 were asked for"):
         await store.read_range(pack, 10, 10)
-    s3.tell(Lie.NONE)
+    lying_s3.tell(Lie.NONE)
     with pytest.raises(BadPack, match="ends before"):
         await store.read_range(pack, 99_999, 10)
     assert await store.read_start(pack, 2**20) == (b"x" * 100_000, 100_000)
@@ -162,62 +158,62 @@ async def test_a_pack_is_never_written_over(blobs: BlobStore) -> None:
     assert await blobs.read_range(pack, 0, 5) == b"first"
 
 
-async def test_a_pack_whose_acknowledgement_was_lost_is_its_own(s3: LyingS3, store: BlobStore) -> None:
+async def test_a_pack_whose_acknowledgement_was_lost_is_its_own(lying_s3: LyingS3, store: BlobStore) -> None:
     """S3 took the first try, and says at the second that the object is there."""
     pack = new_ulid()
-    s3.tell(Lie.LOST_ANSWER, times=1)
+    lying_s3.tell(Lie.LOST_ANSWER, times=1)
     await store.put(pack, b"mine")
-    assert len(s3.writes) == 2
+    assert len(lying_s3.writes) == 2
     assert await store.read_range(pack, 0, 4) == b"mine"
 
 
-async def test_a_store_without_conditions_is_written_without(s3: LyingS3, store: BlobStore) -> None:
-    s3.tell(Lie.UNCONDITIONAL)
+async def test_a_store_without_conditions_is_written_without(lying_s3: LyingS3, store: BlobStore) -> None:
+    lying_s3.tell(Lie.UNCONDITIONAL)
     for _ in range(2):
         pack = new_ulid()
         await store.put(pack, b"pack")
         assert await store.read_range(pack, 0, 4) == b"pack"
-    assert s3.lies == 1  # remembered
+    assert lying_s3.lies == 1  # remembered
 
 
 @pytest.mark.parametrize("lie", [Lie.FORBIDDEN, Lie.FULL])
-async def test_readiness_to_write_is_told_by_writing(s3: LyingS3, store: BlobStore, lie: Lie) -> None:
+async def test_readiness_to_write_is_told_by_writing(lying_s3: LyingS3, store: BlobStore, lie: Lie) -> None:
     await store.probe_writes()
-    probes = len(s3.writes)
+    probes = len(lying_s3.writes)
     await store.probe_writes()
-    assert len(s3.writes) == probes  # it was just written
-    s3.tell(lie)
+    assert len(lying_s3.writes) == probes  # it was just written
+    lying_s3.tell(lie)
     with pytest.raises(BlobsUnavailable):
         await store.put(new_ulid(), b"x")
     for _ in range(2):
         with pytest.raises(BlobsUnavailable):
             await store.probe_writes()
     await store.probe()  # reading goes on
-    s3.tell(Lie.NONE)
+    lying_s3.tell(Lie.NONE)
     await store.probe_writes()
     await store.put(new_ulid(), b"x")
 
 
-async def test_a_write_without_an_answer_is_probed_by_one_write(s3: LyingS3, s3_settings: S3Settings) -> None:
-    store = BlobStore(replace(s3_settings, endpoint=s3.endpoint, timeout=Seconds(30.0)))
-    s3.tell(Lie.NO_ANSWER)
+async def test_a_write_without_an_answer_is_probed_by_one_write(lying_s3: LyingS3, s3_settings: S3Settings) -> None:
+    store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint, timeout=Seconds(30.0)))
+    lying_s3.tell(Lie.NO_ANSWER)
     for _ in range(2):
         with pytest.raises(BlobsUnavailable, match="a write takes longer"):
             await store.probe_writes()
-    assert len(s3.writes) == 1
-    s3.tell(Lie.NONE)
+    assert len(lying_s3.writes) == 1
+    lying_s3.tell(Lie.NONE)
     await store.close()
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
 async def test_nothing_damaged_is_copied_into_another_pack(
-    s3: LyingS3, store: BlobStore, blobs: BlobStore, *, checked: bool
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, *, checked: bool
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
     for times in (1, 2, 3, 2**62):
-        s3.tell(Lie.FLIP, times)
+        lying_s3.tell(Lie.FLIP, times)
         copies = await Sources(store).copies(refs)
-        s3.tell(Lie.NONE)
+        lying_s3.tell(Lie.NONE)
         for copy in copies:
             raw = MESSAGES[refs.index(copy.old)]
             place = PackWriter(new_ulid()).add(copy.envelope, copy.frame)
@@ -229,13 +225,13 @@ async def test_nothing_damaged_is_copied_into_another_pack(
 
 @pytest.mark.parametrize("times", [1, 2**62])
 async def test_an_index_is_believed_only_with_its_checksum(
-    s3: LyingS3, store: BlobStore, blobs: BlobStore, times: int
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, times: int
 ) -> None:
     (ref, *_) = await written(blobs, frames(checked=True))
     info = await blobs.stat(ref.pack)
     right = await blobs.read_index(info)
-    for s3.seed in range(50):
-        s3.tell(Lie.FLIP, times)
+    for lying_s3.seed in range(50):
+        lying_s3.tell(Lie.FLIP, times)
         try:
             assert await store.read_index(info) == right
         except BadPack:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import poplib
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,20 +12,12 @@ from imap_wire import connected
 from imap_world import PREFIX as IMAP_PREFIX
 from imap_world import ImapStack
 from lying_s3 import Lie, LyingS3
-from paquebot.cli.engines.s3 import S3Engine
 from pop3_world import PREFIX as POP3_PREFIX
 from pop3_world import Pop3Stack, poplib_client
 
 LIES = [Lie.FLIP, Lie.CUT, Lie.SHORT, Lie.LONG, Lie.OTHER_RANGE, Lie.SHIFTED, Lie.WHOLE]
 MESSAGES = [b"Subject: number %d\r\n\r\n" % n + b"line of %d\r\n" % n * (20 + 9 * n) for n in range(20)]
 _BODY = re.compile(rb"\* (\d+) FETCH \(BODY\[\] \{\d+\}\r\n(.*)\)\r\n", re.DOTALL)
-
-
-@pytest.fixture
-async def s3(s3_engine: S3Engine) -> AsyncIterator[LyingS3]:
-    host, _, port = s3_engine.endpoint.rpartition(":")
-    async with LyingS3(host, int(port)) as lying:
-        yield lying
 
 
 def bodies(lines: list[bytes]) -> dict[int, bytes]:
@@ -36,43 +27,43 @@ def bodies(lines: list[bytes]) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_imap(imap_stack: ImapStack, s3: LyingS3, lie: Lie) -> None:
+async def test_imap(imap_stack: ImapStack, lying_s3: LyingS3, lie: Lie) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *MESSAGES)
     expected = {number: IMAP_PREFIX + raw for number, raw in enumerate(MESSAGES, 1)}
     async with (
-        imap_stack.serving(PAQUEBOT_S3_ENDPOINT=s3.endpoint) as server,
+        imap_stack.serving(PAQUEBOT_S3_ENDPOINT=lying_s3.endpoint) as server,
         connected(server.port("imaps"), reader) as client,
     ):
         await client.ok("SELECT INBOX")
-        s3.tell(lie)
+        lying_s3.tell(lie)
         lines = await client.run("FETCH 1:* BODY.PEEK[]")
         assert bodies(lines).items() <= expected.items()
         assert lines[-1].startswith(b"NO [UNAVAILABLE]")
         for number in (3, 20):
             lines = await client.run(f"FETCH {number} BODY.PEEK[]")
             assert bodies(lines).items() <= expected.items()
-        assert s3.lies > 0
-        s3.tell(Lie.NONE)
+        assert lying_s3.lies > 0
+        lying_s3.tell(Lie.NONE)
         assert bodies(await client.ok("FETCH 1:* BODY.PEEK[]")) == expected  # nothing wrong was kept
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_imap_does_not_hear_of_one_wrong_answer(imap_stack: ImapStack, s3: LyingS3, lie: Lie) -> None:
+async def test_imap_does_not_hear_of_one_wrong_answer(imap_stack: ImapStack, lying_s3: LyingS3, lie: Lie) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, MESSAGES[5])
     async with (
-        imap_stack.serving(PAQUEBOT_S3_ENDPOINT=s3.endpoint) as server,
+        imap_stack.serving(PAQUEBOT_S3_ENDPOINT=lying_s3.endpoint) as server,
         connected(server.port("imaps"), reader) as client,
     ):
         await client.ok("SELECT INBOX")
-        s3.tell(lie, times=1)
+        lying_s3.tell(lie, times=1)
         assert bodies(await client.ok("FETCH 1 BODY.PEEK[]")) == {1: IMAP_PREFIX + MESSAGES[5]}
-        assert s3.lies == 1
+        assert lying_s3.lies == 1
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_pop3(pop3_stack: Pop3Stack, s3: LyingS3, lie: Lie) -> None:
+async def test_pop3(pop3_stack: Pop3Stack, lying_s3: LyingS3, lie: Lie) -> None:
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, *MESSAGES)
 
@@ -85,13 +76,13 @@ async def test_pop3(pop3_stack: Pop3Stack, s3: LyingS3, lie: Lie) -> None:
         except poplib.error_proto as error:
             return str(error)
 
-    async with pop3_stack.serving(PAQUEBOT_S3_ENDPOINT=s3.endpoint) as server:
+    async with pop3_stack.serving(PAQUEBOT_S3_ENDPOINT=lying_s3.endpoint) as server:
         client = await asyncio.to_thread(poplib_client, server, reader)
-        s3.tell(lie)
+        lying_s3.tell(lie)
         got = await asyncio.to_thread(retrieve, client)
         for read, raw in zip(got, MESSAGES, strict=True):
             assert read == POP3_PREFIX + raw or "-ERR [SYS/TEMP]" in str(read)
         assert any(isinstance(read, str) for read in got)
-        s3.tell(Lie.NONE)
+        lying_s3.tell(Lie.NONE)
         assert await asyncio.to_thread(retrieve, client) == [POP3_PREFIX + raw for raw in MESSAGES]
         await asyncio.to_thread(client.quit)

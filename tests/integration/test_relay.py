@@ -407,24 +407,22 @@ async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -
 
 
 @pytest.mark.parametrize("lie", [Lie.FLIP, Lie.SHORT, Lie.SHIFTED])
-async def test_what_s3_answers_wrongly_is_sent_to_nobody(post: Post, s3_engine: S3Engine, lie: Lie) -> None:
+async def test_what_s3_answers_wrongly_is_sent_to_nobody(post: Post, lying_s3: LyingS3, lie: Lie) -> None:
     """More tries than a job has in all: it waits for as long as S3 lies, and is sent when that ends."""
-    address, _, port = s3_engine.endpoint.rpartition(":")
-    async with LyingS3(address, int(port)) as s3, post.host() as host:
-        environ = {"PAQUEBOT_S3_ENDPOINT": s3.endpoint, "PAQUEBOT_RELAY_TRIES": "2"}
-        async with post.relay(**environ):
-            s3.tell(lie)
-            await post.accept("a@example.net")
+    environ = {"PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_RELAY_TRIES": "2"}
+    async with post.host() as host, post.relay(**environ):
+        lying_s3.tell(lie)
+        await post.accept("a@example.net")
 
-            async def asked_often() -> bool:
-                return s3.lies >= 6  # each try reads twice
+        async def asked_often() -> bool:
+            return lying_s3.lies >= 6  # each try reads twice
 
-            await eventually(asked_often, "three tries", 60.0)
-            assert host.messages == []
-            assert (await stream.counts(post.queue)).total("hold.") == 0
-            s3.tell(Lie.NONE)
-            await host.until(lambda: len(host.messages) == 1)
-            await post.settled()
+        await eventually(asked_often, "three tries", 60.0)
+        assert host.messages == []
+        assert (await stream.counts(post.queue)).total("hold.") == 0
+        lying_s3.tell(Lie.NONE)
+        await host.until(lambda: len(host.messages) == 1)
+        await post.settled()
         assert host.messages[0].data == RAW
     assert await post.outcomes() == {"a": Outcome.RELAYED}
 

@@ -29,6 +29,7 @@ T = TypeVar("T")
 _GRACE_SECONDS = 5.0  # the client's own timeouts come first; this one is for a thread that never gets a turn
 _TURN_SECONDS = 0.05  # for which one caller's spans keep a thread, while others wait for it
 _WRITE_AGE_SECONDS = 60.0  # of the last write that tells that S3 takes them
+_SLOW_WRITE_SECONDS = 5.0
 _PROBE_KEY = "probe/write"
 _PROBE_SECONDS = 1.5  # less than a probe for readiness has
 
@@ -54,6 +55,7 @@ class BlobStore:
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="s3")
         self._written_at = -_WRITE_AGE_SECONDS
         self._write_fault = ""
+        self._writing: list[float] = []  # when each write under way began
         self._probing: asyncio.Future[None] | None = None
 
     async def close(self) -> None:
@@ -66,10 +68,12 @@ class BlobStore:
             raise BlobsUnavailable(f"bucket {self._settings.bucket} is not there")
 
     async def probe_writes(self) -> None:
-        """Raises BlobsUnavailable unless the bucket takes objects. Where the last write failed, or was long ago, a
-        small object tells; one such write is under way at a time, however long it takes and often this is asked."""
+        """Raises BlobsUnavailable unless the bucket takes objects. A small object tells, where the last write failed or
+        was long ago, or one goes on for long. One such write is under way at a time, however often this is asked."""
         await self.probe()
-        if not self._write_fault and time.monotonic() - self._written_at < _WRITE_AGE_SECONDS:
+        now = time.monotonic()
+        slow = any(now - began > _SLOW_WRITE_SECONDS for began in self._writing)
+        if not slow and not self._write_fault and now - self._written_at < _WRITE_AGE_SECONDS:
             return
         if self._probing is None or self._probing.done():
             self._probing = asyncio.ensure_future(self.put_object(_PROBE_KEY, b"probe"))
@@ -211,11 +215,15 @@ class BlobStore:
         return outcomes
 
     async def _write(self, write: Callable[[str, bytes], None], key: str, data: bytes) -> None:
+        began = time.monotonic()
+        self._writing.append(began)
         try:
             await self._run("put", write, key, data)
         except BlobsUnavailable as error:
             self._write_fault = str(error)
             raise
+        finally:
+            self._writing.remove(began)
         self._write_fault = ""
         self._written_at = time.monotonic()
         WRITTEN_BYTES.inc(len(data))
