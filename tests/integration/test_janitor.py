@@ -2,14 +2,14 @@
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
 
-from paquebot.blobs import BlobStore
+from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
-from paquebot.blobs.pack import pack_key
+from paquebot.blobs.pack import compress, pack_key
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
 from paquebot.janitor import backlog
@@ -17,10 +17,12 @@ from paquebot.janitor.accounting import read_stream
 from paquebot.janitor.compaction_settings import CompactionSettings
 from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recover import recover
+from paquebot.janitor.rewriting import account_lease, write_together
+from paquebot.janitor.sources import Sources
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verify import verify
-from paquebot.mailstore import Delivery, Mailstore, NewMessage
+from paquebot.mailstore import BlobUse, Delivery, Mailstore, NewMessage
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.queue import Consumer, Publication, Queue, deliver_later, stream
 from paquebot.queue.subjects import DELIVER
@@ -177,6 +179,54 @@ async def test_verify_finds_a_changed_message(stores: Stores, spool: Spool, blob
     (fault,) = (await verify(stores, settle=0)).faults
     assert index.entries[0].envelope.queue_id in fault
     assert (await verify(stores, contents=False, settle=0)).faults == []
+
+
+async def test_verify_tells_of_a_pack_that_was_changed(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
+    """Whoever may write into the bucket put another message there, with an index that fits."""
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await deliver(stores)
+    (info,) = [info async for info in blobs.list_packs()]
+    index = await blobs.read_index(info)
+    writer = PackWriter(info.pack)
+    other = Envelope()
+    other.CopyFrom(index.entries[0].envelope)
+    other.queue_id = new_ulid()
+    writer.add(other, compress(RAW.replace(b"hello", b"olleh")))
+    await blobs.put_object(pack_key(info.pack), writer.finish(index.written_at_ms))
+    assert any("the pack was changed" in fault for fault in (await verify(stores, settle=0)).faults)
+
+
+async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
+    """One message went to two accounts, and one of them has a copy since a compaction; another lies nowhere else."""
+    await spool.accept(envelope(accounts=[1, 2]), RAW)
+    await spool.accept(envelope(accounts=[1]), RAW + b"alone\r\n")
+    await deliver(stores)
+    infos = [info async for info in blobs.list_packs()]
+    (blob,) = [use.blob async for use in stores.mailstore.blobs_of_packs([infos[0].pack]) if use.account_id == 2]
+    copies = await Sources(blobs).copies([blob])
+    async with account_lease(stores, 2, 60.0) as owner:
+        await write_together(stores, 2, owner, 60.0, copies)
+    for info in infos:
+        whole = bytearray(await blobs.read_range(info.pack, 0, info.octets))
+        whole[30] ^= 1
+        await blobs.put_object(pack_key(info.pack), bytes(whole))
+
+    found = await verify(stores, settle=0)
+    assert (len(found.faults), found.mended) == (2, 0)
+    mended = await verify(stores, mend=60.0, settle=0)
+    assert mended.mended == 1
+    assert len(mended.faults) == 3
+    assert f"restore pack {infos[1].pack} from a backup" in mended.faults[2]
+    (fault,) = (await verify(stores, mend=60.0, settle=0)).faults[:-1]
+    assert infos[1].pack in fault
+    (moved,) = [use.blob async for use in _uses(stores, 1) if use.blob.pack != infos[1].pack]
+    assert await blobs.read(moved) == RAW
+
+
+async def _uses(stores: Stores, account_id: int) -> AsyncIterator[BlobUse]:
+    async for use in stores.mailstore.blobs():
+        if use.account_id == account_id:
+            yield use
 
 
 async def test_sweep_deletes_only_what_nobody_needs(

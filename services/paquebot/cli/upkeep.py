@@ -23,7 +23,7 @@ from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
 from paquebot.janitor.sweep import sweep
-from paquebot.janitor.verify import verify
+from paquebot.janitor.verify import Verified, verify
 from paquebot.mailstore.snapshots import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
@@ -47,14 +47,27 @@ def add_upkeep(app: typer.Typer) -> None:
 
 def _verify(
     quick: Annotated[bool, typer.Option("--quick", help="Read the packs' indexes, not every message.")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Copy damaged messages from other packs that hold them whole; tell those that none holds."
+        ),
+    ] = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Compare database, bucket and stream: every mailbox row's message exists and matches its hash.
 
-    Changes nothing. Exit code 1 when something is wrong.
+    Changes nothing without --repair. Exit code 1 when something is wrong.
     """
-    result = run_on_stores(data, lambda stores, _: verify(stores, contents=not quick, say=_say))
+    if quick and repair:
+        raise typer.BadParameter("--repair must read every message, so it does not go with --quick")
+
+    async def work(stores: Stores, settings: JanitorSettings) -> Verified:
+        lease = settings.compaction.lease if repair else 0.0
+        return await verify(stores, contents=not quick, mend=lease, say=_say)
+
+    result = run_on_stores(data, work)
     record = _record(result)
     if as_json:
         print_record(record, as_json=True)
