@@ -14,6 +14,7 @@ from paquebot.blobs.pack import entry_ref
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.accounting import Queued
 from paquebot.janitor.indexes import Say, readable
+from paquebot.janitor.refused import Refused, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import rebuilding
 from paquebot.mailstore.rebuilding import Arrival, Found, Rebuild, Rule
@@ -73,10 +74,12 @@ class PackReader:
         self._work = work
         self._queued = queued
         self._until_ms = until_ms
+        self._refused: Refused | None = None
 
     async def read(self, result: Rebuilt, say: Say) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""
         told = 0
+        self._refused = await read_refused(self._stores.blobs)
         async for chunk in self._chunks():
             await self._read_chunk(chunk, result)
             result.packs += len(chunk)
@@ -116,8 +119,12 @@ class PackReader:
         await rebuilding.place(self._stores.postgres, self._work, list(found.values()), arrivals, chunk[-1].pack)
 
     async def _coming(self, indexes: Iterable[PackIndex]) -> list[_Candidate]:
-        """Who gets an entry although no snapshot has it."""
-        candidates = {one.key: one for index in indexes for entry in index.entries for one in _candidates(entry)}
+        """Who gets an entry although no snapshot has it. What was refused its sender has sent again."""
+        candidates: dict[tuple[int, str], _Candidate] = {}
+        for index in indexes:
+            refused = await self._refused.queue_ids(index.pack) if self._refused is not None else frozenset()
+            kept = (entry for entry in index.entries if entry.envelope.queue_id not in refused)
+            candidates |= {one.key: one for entry in kept for one in _candidates(entry)}
         if not candidates:
             return []
         rules = await rebuilding.rules(self._stores.postgres, {account_id for account_id, _ in candidates})

@@ -17,10 +17,14 @@ class Refused:
 
     async def accepted(self, pack: str, messages: Sequence[Missing]) -> list[Missing]:
         """Those without a mark. Raises BlobsUnavailable, BadPack."""
-        if not messages or pack not in self.packs:
-            return list(messages)
-        refused = await self.marks.queue_ids(pack)
+        if not messages:
+            return []
+        refused = await self.queue_ids(pack)
         return [message for message in messages if message.envelope.queue_id not in refused]
+
+    async def queue_ids(self, pack: str) -> frozenset[str]:
+        """The refused messages of a pack. Raises BlobsUnavailable, BadPack."""
+        return frozenset(await self.marks.queue_ids(pack) if pack in self.packs else ())
 
 
 async def read_refused(blobs: BlobStore) -> Refused:
