@@ -10,6 +10,7 @@ import pytest
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.blobs.pack import compress, pack_key
+from paquebot.blobs.ulid import ulid_at
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
 from paquebot.janitor import backlog
@@ -194,6 +195,17 @@ async def test_verify_tells_of_a_pack_that_was_changed(stores: Stores, spool: Sp
     writer.add(other, compress(RAW.replace(b"hello", b"olleh")))
     await blobs.put_object(pack_key(info.pack), writer.finish(index.written_at_ms))
     assert any("the pack was changed" in fault for fault in (await verify(stores, settle=0)).faults)
+
+
+async def test_verify_tells_of_packs_that_were_written_over_long_after(stores: Stores, blobs: BlobStore) -> None:
+    """An index and rows that fit prove nothing where somebody else could write both."""
+    for age in (7200, 60):
+        writer = PackWriter(ulid_at(int((time.time() - age) * 1000)))
+        writer.add(Envelope(queue_id=new_ulid()), compress(RAW))
+        await blobs.put(writer.pack, writer.finish(1))
+    lines: list[str] = []
+    assert (await verify(stores, settle=0, say=lines.append)).written_later == 1
+    assert "1 packs were written more than an hour after they were made" in lines[0]
 
 
 async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool: Spool, blobs: BlobStore) -> None:

@@ -7,7 +7,7 @@ match is read once more over a new connection: a memory, a disk or a proxy may h
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import minio
 import urllib3
@@ -73,6 +73,14 @@ class ObjectExists(BlobsUnavailable):
     """Another object has the name under which one was to be written."""
 
     nothing_done = True
+
+
+class Listed(NamedTuple):
+    """An object as a list tells it. `written_ms`: by the clock of S3; 0: it does not say."""
+
+    key: str
+    octets: int
+    written_ms: int
 
 
 class Bucket:
@@ -243,15 +251,16 @@ class Bucket:
         self._fresh_connections.clear()
         return self._fresh
 
-    def page(self, start: str | None, prefix: str) -> list[tuple[str, int]]:
-        """(key, octets) of the objects after `start`, in order, as many as one request brings."""
+    def page(self, start: str | None, prefix: str) -> list[Listed]:
+        """The objects after `start`, in order, as many as one request brings."""
         return self._repeated("list", self._page, start, prefix)
 
-    def _page(self, start: str | None, prefix: str) -> list[tuple[str, int]]:
+    def _page(self, start: str | None, prefix: str) -> list[Listed]:
         found = self._client.list_objects(self._name, prefix=prefix, recursive=True, start_after=start)
-        page: list[tuple[str, int]] = []
+        page: list[Listed] = []
         for item in found:
-            page.append((str(item.object_name), int(item.size or 0)))
+            written = int(item.last_modified.timestamp() * 1000) if item.last_modified else 0
+            page.append(Listed(str(item.object_name), int(item.size or 0), written))
             if len(page) == LIST_PAGE:
                 break
         return page

@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered
-from paquebot.blobs.bucket import CALLS, LIST_PAGE, READ_BYTES, WRITTEN_BYTES, Bucket, SpanOutcome
+from paquebot.blobs.bucket import CALLS, LIST_PAGE, READ_BYTES, WRITTEN_BYTES, Bucket, Listed, SpanOutcome
 from paquebot.blobs.pack import PREFIX, BadPack, pack_key
 from paquebot.blobs.spans import GAP, Span, spans
 from paquebot.blobs.ulid import is_ulid
@@ -39,10 +39,11 @@ MessageOutcome = bytes | BadPack | BlobMissing | BlobsUnavailable
 
 @dataclass(frozen=True, slots=True)
 class PackInfo:
-    """A pack in the bucket."""
+    """A pack in the bucket. `written_ms`: when, by the clock of S3; 0: not asked."""
 
     pack: str
     octets: int
+    written_ms: int = field(default=0, compare=False)
 
 
 class BlobStore:
@@ -162,9 +163,9 @@ class BlobStore:
 
     async def list_packs(self, after: str = "") -> AsyncIterator[PackInfo]:
         """All packs in order of their ids (so of their time), those after `after` when given."""
-        async for key, octets in self._pages(PREFIX, pack_key(after) if after else None):
-            if name := _pack_of(key):
-                yield PackInfo(name, octets)
+        async for item in self._pages(PREFIX, pack_key(after) if after else None):
+            if name := _pack_of(item.key):
+                yield PackInfo(name, item.octets, item.written_ms)
 
     async def delete(self, packs: Iterable[str]) -> None:
         """Delete packs; one that is not there is no error. Raises BlobsUnavailable."""
@@ -189,19 +190,19 @@ class BlobStore:
     async def list_objects(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
         """(key, octets) of all objects whose keys begin so, in order. Raises BlobsUnavailable."""
         async for item in self._pages(prefix, None):
-            yield item
+            yield item.key, item.octets
 
     async def delete_objects(self, keys: Sequence[str]) -> None:
         """Delete objects; one that is not there is no error. Raises BlobsUnavailable."""
         for start in range(0, len(keys), LIST_PAGE):
             await self._run("delete", self._bucket.delete, keys[start : start + LIST_PAGE])
 
-    async def _pages(self, prefix: str, start: str | None) -> AsyncIterator[tuple[str, int]]:
+    async def _pages(self, prefix: str, start: str | None) -> AsyncIterator[Listed]:
         while True:
             page = await self._run("list", self._bucket.page, start, prefix)
-            for key, octets in page:
-                start = key
-                yield key, octets
+            for item in page:
+                start = item.key
+                yield item
             if len(page) < LIST_PAGE:
                 return
 

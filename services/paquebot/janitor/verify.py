@@ -27,6 +27,7 @@ from paquebot.v1.mail_pb2 import PackEntry, PackIndex
 
 _PACKS_AT_ONCE = 8  # whose messages are read: each takes a request and up to 1 MiB, or one large message
 _MAX_FAULTS = 1000
+_LATE_MS = 3600 * 1000
 _MAX_DAMAGED = 100_000  # rows to mend at once
 
 
@@ -40,6 +41,8 @@ class Verified:
     octets: int = 0
     refused: int = 0
     """Messages that their senders were told 451 for: they send them again, so there is nothing to do."""
+    written_later: int = 0
+    """Packs that S3 was given long after they were made: the bucket is a restored copy, or they were written over."""
     mended: int = 0
     """Rows whose message was damaged and lay whole in another pack."""
     faults: list[str] = field(default_factory=list)
@@ -66,6 +69,7 @@ async def verify(
     began_ms = time.time() * 1000
     infos = [info async for info in stores.blobs.list_packs()]
     known = {info.pack for info in infos}
+    _count_written_later(infos, result, say)
     refused = await read_refused(stores.blobs)
     queued = await read_stream(stores.queue)
     for number in queued.unreadable:
@@ -96,6 +100,16 @@ async def verify(
         if repaired.busy:
             result.fault(f"{repaired.busy} rows belong to accounts that a janitor works on: mend them later")
     return result
+
+
+def _count_written_later(infos: Sequence[PackInfo], result: Verified, say: Say) -> None:
+    late = [info.pack for info in infos if info.written_ms > ulid_time_ms(info.pack) + _LATE_MS]
+    result.written_later = len(late)
+    if late:
+        say(
+            f"{len(late)} packs were written more than an hour after they were made (first: {late[0]}): the bucket was "
+            "restored from a copy, or somebody wrote over them"
+        )
 
 
 async def _verify_rows(
