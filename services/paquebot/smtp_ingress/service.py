@@ -55,7 +55,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         stack.push_async_callback(channel.close)
         validation = ValidationClient(channel, settings.directory, settings.cache)
         authentication = AuthenticationClient(channel, settings.directory)
-        health.depend("s3", blobs.probe)
+        health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
         if tls is not None:
