@@ -22,6 +22,7 @@ from paquebot.message import summarise
 from paquebot.runtime.engines import S3Settings
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.settings import load
+from paquebot.runtime.shares import Shares
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 
 
@@ -142,11 +143,12 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
         return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
 
     limit = 1_000_000
-    gate = OctetGate(limit)
+    shares = Shares(limit, limit)
+    gate, share = shares.gate, shares.of(reader.account_id)
     before = octets_read()
     # Each reader has its own Bodies: they share the gate, but no read and no cache.
     all_bodies = [Bodies(store, cache_octets=0, gate=gate) for _ in range(8)]
-    readers = [with_bodies(bodies, rows(list(range(1, 61))), rows) for bodies in all_bodies]
+    readers = [with_bodies(bodies, share, rows(list(range(1, 61))), rows) for bodies in all_bodies]
     async with contextlib.AsyncExitStack() as stack:
         firsts = [asyncio.create_task(_first(stack, groups)) for groups in readers]
         done, waiting = await asyncio.wait(firsts, return_when=asyncio.FIRST_COMPLETED)

@@ -8,13 +8,14 @@ statement, once the first bodies are at hand.
 import asyncio
 import bisect
 import contextlib
+from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
-from paquebot.imap.fetch_plan import NeedsBody, Plan, Source, plan
+from paquebot.imap.fetch_plan import Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Octets, Reply, Stream, bad, no, ok
@@ -51,9 +52,10 @@ async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> 
         yield await updates.look(session.process, session.watch, state, now=True)
     elif updates.waiting(session.watch, state):
         yield await updates.look(session.process, session.watch, state)
-    numbers = named(session, state, command.sequence_set, uid=command.uid)
+    numbers: Sequence[int] = array("I", named(session, state, command.sequence_set, uid=command.uid))
     if command.changed_since is not None:
-        numbers = [number for number in numbers if state.view.mod_seq_of(number) > command.changed_since]
+        since = command.changed_since
+        numbers = array("I", (number for number in numbers if state.view.mod_seq_of(number) > since))
     if command.vanished:
         yield await _vanished(session, state, command)
     work = _Work(session, state, command, what)
@@ -122,21 +124,23 @@ class _Work:
                 yield piece
                 await asyncio.sleep(0)  # flags of 100,000 messages take a while: others get a turn
             return
-        messages = self._messages([self.state.view.uid(number) for number in numbers])
+        messages = self._messages(array("I", map(self.state.view.uid, numbers)))
         if self.plan.source is Source.BODY:
-            async with contextlib.aclosing(
-                with_bodies(self.session.process.bodies, messages, self._messages)
-            ) as groups:
+            async with contextlib.aclosing(self._bodies(messages)) as groups:
                 async for group in groups:
-                    async for piece in self._of_group(group, numbers):
+                    if self._sets_seen and any(isinstance(body, bytes) for _, body in group):
+                        await self._set_seen(numbers)
+                    out = bytearray()
+                    async for piece in self._of_group(out, group):
                         yield piece
+                    yield out
             return
         if self._sets_seen:
             await self._set_seen(numbers)
         async for piece in self._from_rows(messages):
             yield piece
 
-    def _messages(self, uids: list[int]) -> AsyncIterator[StoredMessage]:
+    def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
         return self.session.process.mailstore.messages(
             self.state.account.account_id,
             self.state.mailbox_id,
@@ -156,69 +160,76 @@ class _Work:
             response.close()
             self.found += 1
             if len(out) >= _PIECE:
-                yield out
-                out = bytearray()
+                yield _taken(out)
         yield out
 
     async def _from_rows(self, messages: AsyncIterator[StoredMessage]) -> AsyncIterator[Octets]:
         """Without bodies, but for a message whose summary cannot tell what is asked."""
         out = bytearray()
         async for message in messages:
-            if not self._write(out, message, None):
-                await self._write_with_body(out, message)
+            summary = _summary(message)
+            if self.plan.needs_body(summary):
+                async for piece in self._with_body(out, message):
+                    yield piece
+                continue
+            for later in self._write(out, message, summary, None):
+                async for piece in _pieces(out, later):
+                    yield piece
             if len(out) >= _PIECE:
-                yield out
-                out = bytearray()
+                yield _taken(out)
         yield out
 
-    async def _of_group(self, group: Loaded, numbers: Sequence[int]) -> AsyncIterator[Octets]:
-        if self._sets_seen and any(isinstance(body, bytes) for _, body in group):
-            await self._set_seen(numbers)
-        out = bytearray()
+    async def _with_body(self, out: bytearray, message: StoredMessage) -> AsyncIterator[Octets]:
+        """What the summary could not tell."""
+
+        async def alone() -> AsyncIterator[StoredMessage]:
+            yield message
+
+        async with contextlib.aclosing(self._bodies(alone())) as groups:
+            async for group in groups:
+                async for piece in self._of_group(out, group):
+                    yield piece
+
+    def _bodies(self, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[Loaded, None]:
+        process = self.session.process
+        return with_bodies(process.bodies, process.shares.of(self.state.account.account_id), messages, self._messages)
+
+    async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
         for message, body in group:
             if isinstance(body, bytes):
-                self._write(out, message, body)
+                for later in self._write(out, message, _summary(message), body):
+                    async for piece in _pieces(out, later):
+                        yield piece
             elif self.state.view.number(message.uid) is not None:
                 self.found += 1
                 self.unread += 1
             if len(out) >= _PIECE:
-                yield out
-                out = bytearray()
-        yield out
+                yield _taken(out)
 
-    def _write(self, out: bytearray, message: StoredMessage, body: bytes | None) -> bool:
-        """One FETCH response, unless the message left the view. False: it needs the body."""
+    def _write(
+        self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
+    ) -> Iterator[Iterator[bytes] | None]:
+        """One FETCH response, unless the message left the view. Yields where `out` is to be sent, with what comes
+        behind it: so a response is never in memory whole, whatever is asked for.
+
+        Raises UnknownEncoding before it has begun.
+        """
         number = self.state.view.number(message.uid)
         if number is None:
-            return True
-        start = len(out)
-        summary = MessageSummary.FromString(message.summary) if message.summary else _NO_SUMMARY
+            return
+        self.plan.check_encodings(summary)
         response = FetchResponse(out, number)
         for write_of_view in self.plan.of_view:
             write_of_view(response, self.state.view, number)
-        try:
-            for write in self.plan.of_row:
-                write(response, message, summary, body)
-        except NeedsBody:
-            del out[start:]
-            return False
+        for write in self.plan.of_row:
+            later = write(response, message, summary, body)
+            if later is not None or len(out) >= _PIECE:
+                yield later
         response.close()
         self.found += 1
         if self._made_seen and message.uid in self._made_seen and not self.plan.tells_flags:
             # RFC 3501 §6.4.5: if this caused the flags to change, they SHOULD be in the responses.
             updates.write_flags(out, self.state, (message.uid,), uid=self.command.uid)
-        return True
-
-    async def _write_with_body(self, out: bytearray, message: StoredMessage) -> None:
-        """What the summary could not tell."""
-        bodies = self.session.process.bodies
-        async with bodies.gate.holding(message.blob.size):
-            (read,) = await bodies.load((message.blob,))
-            if isinstance(read, bytes):
-                self._write(out, message, read)
-            else:
-                self.found += 1
-                self.unread += 1
 
     async def _set_seen(self, numbers: Sequence[int]) -> None:
         """\\Seen for every message of the set that has it not, in one statement, once."""
@@ -232,3 +243,25 @@ class _Work:
         )
         take_in(self.session, state, result)
         self._made_seen = frozenset(result.changed)
+
+
+def _summary(message: StoredMessage) -> MessageSummary:
+    return MessageSummary.FromString(message.summary) if message.summary else _NO_SUMMARY
+
+
+def _taken(out: bytearray) -> bytes:
+    octets = bytes(out)
+    out.clear()
+    return octets
+
+
+async def _pieces(out: bytearray, steps: Iterator[bytes] | None) -> AsyncIterator[Octets]:
+    """What is gathered, and the octets of each step; a step is a turn, also of a client that reads at once."""
+    if out:
+        yield _taken(out)
+    for octets in steps or ():
+        if out:
+            yield _taken(out)
+        if octets:
+            yield octets
+        await asyncio.sleep(0)

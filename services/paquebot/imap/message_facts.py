@@ -1,26 +1,25 @@
 """What a search knows of one message: its place in the view, then columns, then the summary, then the body.
 
 Text is compared without regard to case, after transfer encodings, charsets and encoded words are undone
-(RFC 3501 §6.4.4).
+(RFC 3501 §6.4.4). Each text of a message is decoded once, however many keys ask for it, and the body's not by a key
+but by the search (`search_texts`), a piece at a time: a key only asks whether its text was found so far.
 """
 
 import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
+from paquebot.imap.search_texts import TextsFound
 from paquebot.imap.view import View
 from paquebot.mailstore.types import Flag, StoredMessage
 from paquebot.message import (
-    BodyPart,
+    MAX_HEADER,
     MessageSummary,
-    cached_header_fields,
     decode_header_text,
-    decode_part_text,
-    embedded_message,
     field_value,
     fields,
-    header_fields,
-    is_multipart,
+    knows_header_fields,
     parse_date,
 )
 
@@ -44,7 +43,10 @@ class Facts:
     message: StoredMessage | None = None
     summary: MessageSummary | None = None
     body: bytes | None = None
-    _body_text: str | None = field(default=None, repr=False)
+    texts: TextsFound | None = None
+    """What of the body was looked through."""
+    _header_text: str | None = field(default=None, repr=False)
+    _fields: dict[str, list[str]] | None = field(default=None, repr=False)
 
     @property
     def uid(self) -> int:
@@ -78,55 +80,42 @@ class Facts:
         """Has a field of this lower-case name the text? An empty text asks whether there is one."""
         if self.message is None or self.summary is None:
             return None
-        found = cached_header_fields(self.summary, (name,))
-        if found is None:
-            if self.body is None:
-                return None
-            found = header_fields(self._header(self.body), (name,))
-        return _has(header_fields(self.message.prefix, (name,)), wanted) or _has(found, wanted)
+        if self.body is None and not knows_header_fields(self.summary, (name,)):
+            return None
+        return any(wanted in value for value in self._values().get(name, ()))
 
     def body_contains(self, wanted: str) -> bool | None:
         """Is the text in a part of the message?"""
-        if self.body is None or self.summary is None:
+        if self.texts is None:
             return None
-        if self._body_text is None:
-            self._body_text = "\n".join(_texts(self.summary.body, self.body)).casefold()
-        return wanted in self._body_text
+        return True if wanted in self.texts.found else (False if self.texts.complete else None)
 
     def text_contains(self, wanted: str) -> bool | None:
         """Is the text in the header or in a part of the message?"""
         if self.body is None or self.message is None:
             return None
-        header = self.message.prefix + self._header(self.body)
-        return _has(header, wanted, whole=True) or self.body_contains(wanted)
+        return wanted in self._whole_header() or self.body_contains(wanted)
 
-    def _header(self, raw: bytes) -> bytes:
-        assert self.summary is not None
-        return raw[: self.summary.body.body_offset]
+    def _values(self) -> dict[str, list[str]]:
+        """The folded values of the fields by lower-case name: of all, or of those that the summary has."""
+        if self._fields is None:
+            self._fields = {}
+            for name, value in self._decoded_fields():
+                self._fields.setdefault(name.decode("latin-1"), []).append(value.casefold())
+        return self._fields
 
+    def _whole_header(self) -> str:
+        """All fields, folded. NUL, which no search text holds, stands between them."""
+        if self._header_text is None:
+            decoded = self._decoded_fields()
+            self._header_text = "\0".join(f"{name.decode('latin-1')}: {value}" for name, value in decoded).casefold()
+        return self._header_text
 
-def _has(header: bytes, wanted: str, *, whole: bool = False) -> bool:
-    """Does a field's value have the text; with `whole`, its name too?"""
-    for name, raw in fields(header):
-        value = decode_header_text(field_value(raw) if name else raw)
-        if wanted in value.casefold() or (whole and wanted in f"{name.decode('latin-1')}: {value}".casefold()):
-            return True
-    return False
-
-
-def _texts(part: BodyPart, raw: bytes) -> Iterator[str]:
-    """The text of every text part, and the header of every embedded message."""
-    embedded = embedded_message(part)
-    if is_multipart(part):
-        for child in part.parts:
-            yield from _texts(child, raw)
-    elif embedded is not None:
-        yield decode_header_text(raw[embedded.header_offset : embedded.body_offset])
-        yield from _texts(embedded, raw)
-    elif part.type == b"TEXT":
-        body = raw[part.body_offset : part.body_offset + part.body_length]
-        yield decode_part_text(body, part.encoding, _charset(part))
-
-
-def _charset(part: BodyPart) -> str:
-    return next((p.value.decode("latin-1") for p in part.parameters if p.name.lower() == b"charset"), "")
+    def _decoded_fields(self) -> Iterator[tuple[bytes, str]]:
+        assert self.message is not None and self.summary is not None
+        if self.body is not None:
+            stored = fields(self.body[: min(self.summary.body.body_offset, MAX_HEADER)])
+        else:
+            stored = ((field.name.encode("latin-1"), field.raw) for field in self.summary.headers)
+        for name, raw in chain(fields(self.message.prefix), stored):
+            yield name, decode_header_text(field_value(raw) if name else raw)

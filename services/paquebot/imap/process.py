@@ -8,7 +8,9 @@ from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
 from paquebot.rpc import AuthenticationClient
 from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.shares import Shares
 from paquebot.runtime.tls import ServerTls
+from paquebot.runtime.turns import Turns
 from paquebot.spool import Spool
 from paquebot.wire.imap import Limits
 
@@ -21,6 +23,8 @@ class Process:
     limits: Limits
     mailstore: Mailstore
     bodies: Bodies
+    shares: Shares
+    turns: Turns
     spool: Spool
     feed: Feed
     authentication: AuthenticationClient

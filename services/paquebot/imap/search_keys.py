@@ -6,7 +6,7 @@ cheapest facts first, and only what is still open costs columns, then summaries,
 
 import datetime
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.imap.message_facts import Facts
@@ -130,6 +130,34 @@ def uses_mod_seq(key: ast.SearchKey) -> bool:
             return uses_mod_seq(inner)
         case _:
             return False
+
+
+def texts_of(key: ast.SearchKey, context: SearchContext) -> tuple[str, ...]:
+    """What the key looks for in bodies, folded, each once. Raises UnknownCharset, BadSearchText."""
+    texts = (
+        _text(leaf.value, context.charset) for leaf in _leaves(key) if isinstance(leaf, ast.SearchBody | ast.SearchText)
+    )
+    return tuple(dict.fromkeys(texts))
+
+
+def count_keys(key: ast.SearchKey) -> int:
+    """How many keys are asked of a message, at most."""
+    return sum(1 for _ in _leaves(key))
+
+
+def _leaves(key: ast.SearchKey) -> Iterator[ast.SearchKey]:
+    """The keys that others are made of."""
+    waiting = [key]
+    while waiting:
+        match waiting.pop():
+            case ast.SearchAnd(keys):
+                waiting += reversed(keys)
+            case ast.SearchOr(left, right):
+                waiting += (right, left)
+            case ast.SearchNot(inner):
+                waiting.append(inner)
+            case leaf:
+                yield leaf
 
 
 def _by_cost(keys: Iterable[ast.SearchKey], context: SearchContext) -> list[Predicate]:

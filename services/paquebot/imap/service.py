@@ -16,13 +16,14 @@ from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, open_channel
-from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
+from paquebot.runtime.shares import Shares
 from paquebot.runtime.tls import ServerTls
+from paquebot.runtime.turns import Turns
 from paquebot.spool import Spool
 from paquebot.wire.imap import Limits
 
@@ -52,8 +53,8 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         stack.push_async_callback(channel.close)
         spool = Spool(blobs, None, settings.spool)
         stack.push_async_callback(spool.close)
-        gate = OctetGate(settings.process.in_flight)
-        bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=gate)
+        shares = Shares(settings.bodies.reading, settings.bodies.reading_per_account)
+        bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=shares.gate)
         stack.push_async_callback(bodies.close)
         mailstore = Mailstore(postgres)
         feed = Feed(mailstore, queue)
@@ -63,6 +64,8 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             limits=Limits(append=settings.bodies.append_limit),
             mailstore=mailstore,
             bodies=bodies,
+            shares=shares,
+            turns=Turns(),
             spool=spool,
             feed=feed,
             authentication=AuthenticationClient(channel, settings.directory),

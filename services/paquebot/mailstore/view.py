@@ -113,18 +113,17 @@ async def messages(
     postgres: Postgres, account_id: int, mailbox_id: int, uids: Sequence[int], with_summary: bool
 ) -> AsyncIterator[StoredMessage]:
     sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if with_summary else (_MESSAGES, _BATCH)
-    wanted = sorted(set(uids))
-    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    wanted = array("I", sorted(set(uids)))  # may be a whole mailbox, held while its reader is slow
 
-    def ask(batch: list[int]) -> Coroutine[None, None, Sequence[rows.Record]]:
-        return postgres.fetch("messages", sql, account_id, mailbox_id, batch)
+    def ask(start: int) -> Coroutine[None, None, Sequence[rows.Record]]:
+        return postgres.fetch("messages", sql, account_id, mailbox_id, wanted[start : start + size].tolist())
 
     following: asyncio.Task[Sequence[rows.Record]] | None = None
     try:
-        for place, batch in enumerate(batches, 1):
-            found = await (following or ask(batch))
+        for start in range(0, len(wanted), size):
+            found = await (following or ask(start))
             # PostgreSQL reads the next batch while the caller works on this one.
-            following = asyncio.create_task(ask(batches[place])) if place < len(batches) else None
+            following = asyncio.create_task(ask(start + size)) if start + size < len(wanted) else None
             for row in found:
                 yield _message(row, with_summary)
     finally:
