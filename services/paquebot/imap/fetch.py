@@ -6,12 +6,10 @@ statement, once the first bodies are at hand.
 """
 
 import asyncio
-import bisect
 import contextlib
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
@@ -26,6 +24,7 @@ from paquebot.message import MessageSummary
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
 from paquebot.wire.imap.fetch_response import FetchResponse
+from paquebot.wire.imap.sequence_set import inside_of, ranges_of
 
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
@@ -49,15 +48,18 @@ async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> 
     # What the client has seen elsewhere may be asked for before a hint of it came here.
     asks_state = what.with_flags or what.sets_seen or command.changed_since is not None
     if asks_state or (command.uid and not state.view.knows_all(command.sequence_set)):
-        yield await updates.look(session.process, session.watch, state, now=True)
+        for line in await updates.look(session.process, session.watch, state, now=True):
+            yield line
     elif updates.waiting(session.watch, state):
-        yield await updates.look(session.process, session.watch, state)
+        for line in await updates.look(session.process, session.watch, state):
+            yield line
     numbers: Sequence[int] = array("I", named(session, state, command.sequence_set, uid=command.uid))
     if command.changed_since is not None:
         since = command.changed_since
         numbers = array("I", (number for number in numbers if state.view.mod_seq_of(number) > since))
     if command.vanished:
-        yield await _vanished(session, state, command)
+        for line in await _vanished(session, state, command):
+            yield line
     work = _Work(session, state, command, what)
     last: Octets = b""
     async with contextlib.aclosing(work.pieces(numbers)) as pieces:
@@ -70,7 +72,7 @@ async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> 
     yield work.completion(len(numbers), bytes(last))
 
 
-async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> bytes:
+async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> Iterator[bytes]:
     """RFC 7162 §3.2.6: which of the UIDs went away since."""
     since = command.changed_since or 0
     changes = await session.process.feed.changes(state.account.account_id, state.mailbox_id, since)
@@ -78,17 +80,9 @@ async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> 
     top = max(state.view.last_uid, wanted.highest())
     if changes.expunged is not None:
         # Ranges and expunged UIDs may both be many thousands: each is gone through once, not each for each.
-        spans = wanted.resolve(max(top, max(changes.expunged, default=0)))
-        gone = [uid for uid in changes.expunged if _within(spans, uid)]
-    else:
-        gone = [uid for uid in wanted.iterate(state.view.last_uid) if state.view.number(uid) is None]
-    return responses.vanished(gone, earlier=True) if gone else b""
-
-
-def _within(spans: Sequence[tuple[int, int]], uid: int) -> bool:
-    """Is it in one of the sorted, disjoint, inclusive spans?"""
-    at = bisect.bisect_right(spans, uid, key=itemgetter(0))
-    return at > 0 and uid <= spans[at - 1][1]
+        inside = inside_of(wanted.resolve(max(top, max(changes.expunged, default=0))))
+        return responses.vanished(ranges_of(filter(inside, changes.expunged)), earlier=True)
+    return responses.vanished(state.view.gaps(wanted.resolve(state.view.last_uid)), earlier=True)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ import contextlib
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import chain
 from math import floor
 from typing import TYPE_CHECKING
 
@@ -68,18 +69,20 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
     if search.unread:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=news, state=state)
     mod_seq = max((view.mod_seq_of(number) for number in found), default=None) if with_mod_seq else None
-    untagged = news + _answer(session, command, view, found, mod_seq)
+    untagged = chain(news, _answer(session, command, view, found, mod_seq))
     return ok("SEARCH completed", untagged=untagged, state=state)
 
 
-def _answer(session: "Session", command: ast.Search, view: View, found: Sequence[int], mod_seq: int | None) -> bytes:
+def _answer(
+    session: "Session", command: ast.Search, view: View, found: Sequence[int], mod_seq: int | None
+) -> Iterable[bytes]:
     numbers = array("I", map(view.uid, found)) if command.uid else found
     if command.returns is None:
         return responses.search(numbers, mod_seq=mod_seq)
     if SearchReturn.SAVE in command.returns:
         session.saved_uids = _saved(array("I", map(view.uid, found)), command.returns)
         if command.returns == {SearchReturn.SAVE}:  # RFC 5182 §2.1: nothing else was asked
-            return b""
+            return ()
     return responses.esearch(command.tag, numbers, command.returns, uid=command.uid, mod_seq=mod_seq)
 
 

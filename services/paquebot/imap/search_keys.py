@@ -5,14 +5,13 @@ cheapest facts first, and only what is still open costs columns, then summaries,
 """
 
 import datetime
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.imap.message_facts import Facts
 from paquebot.mailstore.types import Flag
 from paquebot.wire.imap import ast
-from paquebot.wire.imap.sequence_set import SequenceSet
+from paquebot.wire.imap.sequence_set import SequenceSet, inside_of
 
 Predicate = Callable[[Facts], bool | None]
 
@@ -233,30 +232,20 @@ def _flag(flag: str, *, present: bool) -> Predicate:
 def _numbers(sequence_set: SequenceSet, context: SearchContext) -> Predicate:
     if sequence_set.saved:
         return _saved(context)
-    inside = _inside(sequence_set.resolve(context.exists))
+    inside = inside_of(sequence_set.resolve(context.exists))
     return lambda facts: inside(facts.number)
 
 
 def _uids(sequence_set: SequenceSet, context: SearchContext) -> Predicate:
     if sequence_set.saved:
         return _saved(context)
-    inside = _inside(sequence_set.resolve(context.last_uid))
+    inside = inside_of(sequence_set.resolve(context.last_uid))
     return lambda facts: inside(facts.uid)
 
 
 def _saved(context: SearchContext) -> Predicate:
     saved = frozenset(context.saved_uids)
     return lambda facts: facts.uid in saved
-
-
-def _inside(spans: Sequence[tuple[int, int]]) -> Callable[[int], bool]:
-    lows = [low for low, _ in spans]
-
-    def check(number: int) -> bool:
-        place = bisect_right(lows, number) - 1
-        return place >= 0 and number <= spans[place][1]
-
-    return check
 
 
 def _size(op: ast.SizeOp, octets: int) -> Predicate:
