@@ -7,7 +7,7 @@ from paquebot.mailstore import Mailstore
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient
-from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.shares import Shares
 from paquebot.runtime.tls import ServerTls
 
 
@@ -20,5 +20,5 @@ class Process:
     blobs: BlobStore
     queue: Queue
     authentication: AuthenticationClient
-    gate: OctetGate
+    shares: Shares
     tls: ServerTls | None

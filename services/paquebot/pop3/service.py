@@ -17,12 +17,12 @@ from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, open_channel
 from paquebot.rpc.health import probe
-from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import IN_FLIGHT
 from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
+from paquebot.runtime.shares import Shares
 from paquebot.runtime.tls import ServerTls
 
 __all__ = ["Pop3Settings", "main", "open_server"]
@@ -57,7 +57,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             blobs=blobs,
             queue=queue,
             authentication=AuthenticationClient(channel, settings.directory),
-            gate=OctetGate(settings.process.in_flight, gauge=IN_FLIGHT),
+            shares=Shares(settings.process.in_flight, settings.maildrop.reading_per_account, gauge=IN_FLIGHT),
             tls=tls,
         )
         _depend(health, blobs, postgres, channel)

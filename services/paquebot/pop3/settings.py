@@ -52,6 +52,9 @@ class SessionSettings:
 class MaildropSettings:
     """What reading a message does."""
 
+    reading_per_account: Octets = setting(
+        "POP3_READING_PER_ACCOUNT", Octets(32 * 2**20), help="octets of messages that one account's sessions hold"
+    )
     marks_seen: bool = setting("POP3_MARKS_SEEN", True, help="a retrieved message is marked as read for IMAP")
 
 

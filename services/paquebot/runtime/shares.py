@@ -8,6 +8,8 @@ import asyncio
 import weakref
 from dataclasses import dataclass, field
 
+from prometheus_client import Gauge
+
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.limits import OverBudget
 
@@ -80,11 +82,13 @@ class Shares:
 
     limit: int
     share: int
+    gauge: Gauge | None = None
+    """Shows what is held."""
     gate: OctetGate = field(init=False)
     _accounts: weakref.WeakValueDictionary[int, Share] = field(default_factory=weakref.WeakValueDictionary)
 
     def __post_init__(self) -> None:
-        self.gate = OctetGate(self.limit)
+        self.gate = OctetGate(self.limit, gauge=self.gauge)
 
     def of(self, account_id: int) -> Share:
         """The share of an account: one for all that hold of it, or wait for it, now."""
