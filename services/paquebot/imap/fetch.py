@@ -21,6 +21,7 @@ from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
+from paquebot.runtime.shares import Share
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
 from paquebot.wire.imap.fetch_response import FetchResponse
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
 _PIECE = 64 * 1024  # octets gathered before they are sent
+_ROWS, _ROW = 512 * 1024, 8 * 1024  # octets that count for rows with summaries: of two batches, of one message
 _NO_SUMMARY = MessageSummary()
 
 
@@ -131,8 +133,9 @@ class _Work:
             return
         if self._sets_seen:
             await self._set_seen(numbers)
-        async for piece in self._from_rows(messages):
-            yield piece
+        async with contextlib.aclosing(self._from_rows(messages, len(numbers))) as rows:
+            async for piece in rows:
+                yield piece
 
     def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
         return self.session.process.mailstore.messages(
@@ -157,21 +160,28 @@ class _Work:
                 yield _taken(out)
         yield out
 
-    async def _from_rows(self, messages: AsyncIterator[StoredMessage]) -> AsyncIterator[Octets]:
+    async def _from_rows(self, messages: AsyncIterator[StoredMessage], count: int) -> AsyncGenerator[Octets, None]:
         """Without bodies, but for a message whose summary cannot tell what is asked."""
         out = bytearray()
-        async for message in messages:
-            summary = _summary(message)
-            if self.plan.needs_body(summary):
-                async for piece in self._with_body(out, message):
-                    yield piece
-                continue
-            for later in self._write(out, message, summary, None):
-                async for piece in _pieces(out, later):
-                    yield piece
-            if len(out) >= _PIECE:
-                yield _taken(out)
-        yield out
+        share, octets = self._share(), min(_ROWS, count * _ROW)
+        hold = await share.take(octets)
+        try:
+            async for message in messages:
+                summary = _summary(message)
+                if self.plan.needs_body(summary):
+                    hold.release()  # whoever waits holds nothing
+                    async for piece in self._with_body(out, message):
+                        yield piece
+                    hold = await share.take(octets)
+                    continue
+                for later in self._write(out, message, summary, None):
+                    async for piece in _pieces(out, later):
+                        yield piece
+                if len(out) >= _PIECE:
+                    yield _taken(out)
+            yield out
+        finally:
+            hold.release()
 
     async def _with_body(self, out: bytearray, message: StoredMessage) -> AsyncIterator[Octets]:
         """What the summary could not tell."""
@@ -185,8 +195,10 @@ class _Work:
                     yield piece
 
     def _bodies(self, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[Loaded, None]:
-        process = self.session.process
-        return with_bodies(process.bodies, process.shares.of(self.state.account.account_id), messages, self._messages)
+        return with_bodies(self.session.process.bodies, self._share(), messages, self._messages)
+
+    def _share(self) -> Share:
+        return self.session.process.shares.of(self.state.account.account_id)
 
     async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
         for message, body in group:

@@ -8,6 +8,7 @@ after.
 
 import asyncio
 from array import array
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Coroutine, Sequence
 
 from paquebot.mailstore import names, rows
@@ -24,6 +25,7 @@ from paquebot.runtime.postgres import Postgres
 
 _BATCH = 500
 _BATCH_WITH_SUMMARY = 100
+_BATCH_OCTETS = 256 * 1024  # of summaries; a batch ends with the message that reaches it
 
 _SNAPSHOT = f"""
     SELECT {rows.MAILBOX_COLUMNS}, m.*
@@ -106,7 +108,15 @@ _MESSAGES = f"""
            queue_id, thread_key, prefix
     FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[]) ORDER BY uid
 """  # noqa: S608 - only constants are put in
-_MESSAGES_WITH_SUMMARY = _MESSAGES.replace("prefix\n", "prefix, summary\n")
+# A summary may be 150 KB, and who asks for it may read slowly. To learn how long it is does not read it.
+_MESSAGES_WITH_SUMMARY = f"""
+    SELECT * FROM (
+        SELECT uid, mod_seq, flags, keywords, size, internal_date, save_date, {rows.BLOB_COLUMNS},
+               queue_id, thread_key, prefix, summary,
+               sum(octet_length(summary)) OVER (ORDER BY uid) - octet_length(summary) AS octets_before
+        FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
+    ) found WHERE octets_before < {_BATCH_OCTETS} ORDER BY uid
+"""  # noqa: S608 - only constants are put in
 
 
 async def messages(
@@ -120,15 +130,24 @@ async def messages(
 
     following: asyncio.Task[Sequence[rows.Record]] | None = None
     try:
-        for start in range(0, len(wanted), size):
+        start = 0
+        while start < len(wanted):
             found = await (following or ask(start))
+            start = _next(wanted, start + size, found) if with_summary else start + size
             # PostgreSQL reads the next batch while the caller works on this one.
-            following = asyncio.create_task(ask(start + size)) if start + size < len(wanted) else None
+            following = asyncio.create_task(ask(start)) if start < len(wanted) else None
             for row in found:
                 yield _message(row, with_summary)
     finally:
         if following is not None:
             following.cancel()
+
+
+def _next(wanted: Sequence[int], following: int, found: Sequence[rows.Record]) -> int:
+    """Where the next batch begins: behind the last message of one that its octets cut short."""
+    if sum(len(row["summary"]) for row in found) < _BATCH_OCTETS:
+        return following
+    return bisect_right(wanted, found[-1]["uid"])
 
 
 def _message(row: rows.Record, with_summary: bool) -> StoredMessage:
