@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from paquebot.blobs import BlobStore
+from paquebot.imap import metrics
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.feed import Feed
 from paquebot.imap.process import Process
@@ -53,7 +54,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         stack.push_async_callback(channel.close)
         spool = Spool(blobs, None, settings.spool)
         stack.push_async_callback(spool.close)
-        shares = Shares(settings.bodies.reading, settings.bodies.reading_per_account)
+        shares = Shares(settings.bodies.reading, settings.bodies.reading_per_account, gauge=metrics.READING)
         bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=shares.gate)
         stack.push_async_callback(bodies.close)
         mailstore = Mailstore(postgres)
