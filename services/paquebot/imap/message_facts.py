@@ -1,12 +1,12 @@
 """What a search knows of one message: its place in the view, then columns, then the summary, then the body.
 
 Text is compared without regard to case, after transfer encodings, charsets and encoded words are undone
-(RFC 3501 §6.4.4). Each text of a message is decoded once, however many keys ask for it, and the body's not by a key
-but by the search (`search_texts`), a piece at a time: a key only asks whether its text was found so far.
+(RFC 3501 §6.4.4). Each text of a message is decoded once, however many keys ask for it, and not by a key but by the
+search, in steps: a key only asks whether its text was found so far.
 """
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -22,6 +22,8 @@ from paquebot.message import (
     knows_header_fields,
     parse_date,
 )
+
+_PIECE = 64 * 1024  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,11 @@ class Facts:
     message: StoredMessage | None = None
     summary: MessageSummary | None = None
     body: bytes | None = None
+    field_verdicts: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """Whether fields of a name have a text: what was looked at so far."""
+    header_texts: TextsFound | None = None
     texts: TextsFound | None = None
-    """What of the body was looked through."""
-    _header_text: str | None = field(default=None, repr=False)
-    _fields: dict[str, list[str]] | None = field(default=None, repr=False)
+    """What of the header and of the body was looked through."""
 
     @property
     def uid(self) -> int:
@@ -78,38 +81,38 @@ class Facts:
 
     def header_contains(self, name: str, wanted: str) -> bool | None:
         """Has a field of this lower-case name the text? An empty text asks whether there is one."""
-        if self.message is None or self.summary is None:
-            return None
-        if self.body is None and not knows_header_fields(self.summary, (name,)):
-            return None
-        return any(wanted in value for value in self._values().get(name, ()))
+        return self.field_verdicts.get((name, wanted))
 
     def body_contains(self, wanted: str) -> bool | None:
         """Is the text in a part of the message?"""
-        if self.texts is None:
-            return None
-        return True if wanted in self.texts.found else (False if self.texts.complete else None)
+        return _is_in(wanted, self.texts)
 
     def text_contains(self, wanted: str) -> bool | None:
         """Is the text in the header or in a part of the message?"""
-        if self.body is None or self.message is None:
-            return None
-        return wanted in self._whole_header() or self.body_contains(wanted)
+        in_header, in_body = _is_in(wanted, self.header_texts), _is_in(wanted, self.texts)
+        if in_header or in_body:
+            return True
+        return None if in_header is None or in_body is None else False
 
-    def _values(self) -> dict[str, list[str]]:
-        """The folded values of the fields by lower-case name: of all, or of those that the summary has."""
-        if self._fields is None:
-            self._fields = {}
-            for name, value in self._decoded_fields():
-                self._fields.setdefault(name.decode("latin-1"), []).append(value.casefold())
-        return self._fields
+    def look_at_fields(self, wanted: Sequence[tuple[str, str]]) -> Iterator[int]:
+        """Answer for each (name, text) whether a field has it, where the summary or the body can tell. Each step yields
+        what it cost, in characters."""
+        assert self.summary is not None
+        values: dict[str, list[str]] = {}
+        for raw_name, value in self._decoded_fields():
+            values.setdefault(raw_name.decode("latin-1"), []).append(value.casefold())
+        yield sum(len(value) for found in values.values() for value in found)
+        for name, text in wanted:
+            if self.body is not None or knows_header_fields(self.summary, (name,)):
+                found = values.get(name, [])
+                self.field_verdicts[name, text] = any(text in value for value in found)
+                yield sum(map(len, found))
 
-    def _whole_header(self) -> str:
-        """All fields, folded. NUL, which no search text holds, stands between them."""
-        if self._header_text is None:
-            decoded = self._decoded_fields()
-            self._header_text = "\0".join(f"{name.decode('latin-1')}: {value}" for name, value in decoded).casefold()
-        return self._header_text
+    def header(self) -> Iterator[str]:
+        """The text of all fields, a piece at a time. NUL, which no search text holds, stands between them."""
+        decoded = self._decoded_fields()
+        text = "\0".join(f"{name.decode('latin-1')}: {value}" for name, value in decoded)
+        return (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
 
     def _decoded_fields(self) -> Iterator[tuple[bytes, str]]:
         assert self.message is not None and self.summary is not None
@@ -119,3 +122,9 @@ class Facts:
             stored = ((field.name.encode("latin-1"), field.raw) for field in self.summary.headers)
         for name, raw in chain(fields(self.message.prefix), stored):
             yield name, decode_header_text(field_value(raw) if name else raw)
+
+
+def _is_in(wanted: str, texts: TextsFound | None) -> bool | None:
+    if texts is None:
+        return None
+    return True if wanted in texts.found else (False if texts.complete else None)

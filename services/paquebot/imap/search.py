@@ -24,10 +24,11 @@ from paquebot.imap.search_keys import (
     UnknownCharset,
     compile_key,
     count_keys,
+    fields_of,
     texts_of,
     uses_mod_seq,
 )
-from paquebot.imap.search_texts import TextsFound, look_through
+from paquebot.imap.search_texts import TextsFound, look_through, parts_of
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.view import View
 from paquebot.mailstore.types import StoredMessage
@@ -107,7 +108,9 @@ class _Search:
         self._connection = session.connection
         self._state = state
         self._predicate = compile_key(key, context)
-        self._texts = texts_of(key, context)
+        self._fields = fields_of(key, context)
+        self._header_texts = texts_of(key, context, ast.SearchText)
+        self._texts = texts_of(key, context, ast.SearchText, ast.SearchBody)
         self._cost = _KEY * count_keys(key)
         self._verdicts = max(1, _TURN // self._cost)
         self._asked = 0
@@ -185,10 +188,19 @@ class _Search:
         still = array("I")
         async for message in self._messages(array("I", map(self._state.view.uid, open_))):
             facts = self._facts(message)
-            if facts is not None and not self._decide(facts):
+            if facts is not None and not await self._decide_with_fields(facts):
                 still.append(facts.number)
             await self._others()
         return still
+
+    async def _decide_with_fields(self, facts: Facts) -> bool:
+        if self._decide(facts):
+            return True
+        if not self._fields:
+            return False
+        for cost in facts.look_at_fields(self._fields):
+            await self._pay(cost)
+        return self._decide(facts)
 
     async def _from_bodies(self, open_: "array[int]") -> None:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
@@ -205,17 +217,28 @@ class _Search:
 
     async def _look_through(self, facts: Facts, body: bytes) -> None:
         """Only as far as the verdict takes it."""
-        facts.texts = TextsFound()
-        if self._decide(facts):
-            return
         assert facts.summary is not None
-        known = len(facts.texts.found)
-        for cost in look_through(body, facts.summary.body, self._texts, facts.texts):
-            metrics.SEARCHED.inc(cost)
-            await self._work.did(cost)
-            if len(facts.texts.found) > known:
-                known = len(facts.texts.found)
-                if self._decide(facts):
-                    return
-            await self._others()
+        facts.header_texts, facts.texts = TextsFound(), TextsFound()
+        stages = (
+            facts.look_at_fields(self._fields),
+            look_through((facts.header(),), self._header_texts, facts.header_texts),
+            look_through(parts_of(body, facts.summary.body), self._texts, facts.texts),
+        )
+        known = 0
+        for stage in stages:
+            if self._decide(facts):
+                return
+            for cost in stage:
+                await self._pay(cost)
+                found = len(facts.header_texts.found) + len(facts.texts.found)
+                if found > known:
+                    known = found
+                    if self._decide(facts):
+                        return
         self._decide(facts)
+        await self._others()
+
+    async def _pay(self, cost: int) -> None:
+        metrics.SEARCHED.inc(cost)
+        await self._work.did(cost)
+        await self._others()

@@ -131,12 +131,18 @@ def uses_mod_seq(key: ast.SearchKey) -> bool:
             return False
 
 
-def texts_of(key: ast.SearchKey, context: SearchContext) -> tuple[str, ...]:
-    """What the key looks for in bodies, folded, each once. Raises UnknownCharset, BadSearchText."""
-    texts = (
-        _text(leaf.value, context.charset) for leaf in _leaves(key) if isinstance(leaf, ast.SearchBody | ast.SearchText)
-    )
+def texts_of(
+    key: ast.SearchKey, context: SearchContext, *kinds: type[ast.SearchBody] | type[ast.SearchText]
+) -> tuple[str, ...]:
+    """What keys of these kinds look for, folded, each once. Raises UnknownCharset, BadSearchText."""
+    texts = (_text(leaf.value, context.charset) for leaf in _leaves(key) if isinstance(leaf, kinds))
     return tuple(dict.fromkeys(texts))
+
+
+def fields_of(key: ast.SearchKey, context: SearchContext) -> tuple[tuple[str, str], ...]:
+    """The names of fields and the folded texts that are looked for in them. Raises as `texts_of`."""
+    leaves = (leaf for leaf in _leaves(key) if isinstance(leaf, ast.SearchHeader))
+    return tuple(dict.fromkeys((leaf.field, _text(leaf.value, context.charset)) for leaf in leaves))
 
 
 def count_keys(key: ast.SearchKey) -> int:

@@ -1,7 +1,7 @@
-"""Looks through the text of a body for all texts of a search together, a piece at a time.
+"""Looks through a header or a body for all texts of a search together, a piece at a time.
 
-A piece is decoded once, folded, compared with every text that was not found so far, and dropped: of a body nothing is
-kept but which texts it has. What that costs is counted, in octets decoded and characters compared.
+A piece is decoded once, folded, compared with every text that was not found so far, and dropped: nothing is kept but
+which texts are there. What that costs is counted, in octets decoded and characters compared.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,20 +16,20 @@ _CHECKED = 64 * 1024  # what a piece without text stands for: octets whose chars
 
 @dataclass(slots=True)
 class TextsFound:
-    """In one body so far. `complete`: all of it was looked through, so what was not found is not there."""
+    """In one header or body so far. `complete`: all of it was looked through, so what was not found is not there."""
 
     found: set[str] = field(default_factory=set)
     complete: bool = False
 
 
-def look_through(raw: bytes, root: BodyPart, wanted: Iterable[str], texts: TextsFound) -> Iterator[int]:
+def look_through(parts: Iterable[Iterable[str]], wanted: Iterable[str], texts: TextsFound) -> Iterator[int]:
     """Fill `texts` with what of `wanted`, which is folded, is there. Each step yields what it cost.
 
     A text is looked for in each part by itself. The caller may stop as soon as it knows enough.
     """
     missing = [text for text in wanted if text]
     texts.found.add("")  # it is in every text
-    for part in _parts(root, memoryview(raw)):
+    for part in parts:
         tail = ""
         for piece in part:
             if not piece:
@@ -47,8 +47,12 @@ def look_through(raw: bytes, root: BodyPart, wanted: Iterable[str], texts: Texts
     texts.complete = True
 
 
+def parts_of(raw: bytes, root: BodyPart) -> Iterator[Iterable[str]]:
+    """The text of every text part, and the header of every embedded message, in pieces."""
+    return _parts(root, memoryview(raw))
+
+
 def _parts(part: BodyPart, raw: memoryview) -> Iterator[Iterable[str]]:
-    """The text of every text part, and the header of every embedded message."""
     embedded = embedded_message(part)
     if is_multipart(part):
         for child in part.parts:

@@ -87,6 +87,7 @@ class PeerConnection(asyncio.Protocol):
         self._buffer = bytearray()
         self._scanned = 0
         self._ended = False
+        self._lost = False
         self._reading_paused = False
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
@@ -120,7 +121,7 @@ class PeerConnection(asyncio.Protocol):
         return self.tls_version is None  # half-closed: what was asked before is still answered; TLS has no such thing
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended = True
+        self._ended = self._lost = True
         self._wake()
         self._deadline.end()
         if self._closing is not None:
@@ -196,7 +197,7 @@ class PeerConnection(asyncio.Protocol):
         When it returns, the transport holds less than its high-water mark of what was sent. Raises PeerGone when the
         peer does not catch up in time.
         """
-        if len(octets) <= SLICE:
+        if len(octets) < 2 * SLICE:  # a slice, and what was gathered until it was full
             await self._write(octets)
             return
         view = memoryview(octets)
@@ -267,7 +268,7 @@ class PeerConnection(asyncio.Protocol):
         """Send what is written, then end; a peer that does not take it in time loses the rest."""
         if self._transport is not None:
             self._transport.close()
-            if self._closing is None and not self._ended:
+            if self._closing is None and not self._lost:
                 self._closing = self._loop.call_later(self._write_seconds, self._transport.abort)
 
     def abort(self) -> None:
