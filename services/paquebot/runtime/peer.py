@@ -170,6 +170,8 @@ class PeerConnection(asyncio.Protocol):
             self._rung = False
 
     def _consume(self, count: int) -> None:
+        # A bytearray remembers where it begins, and moves what is left only when it has lost half of its memory: many
+        # short lines of a full buffer cost as much as their octets.
         del self._buffer[:count]
         self._scanned = 0
         if self._reading_paused and len(self._buffer) < self._read_high // 2 and self._transport is not None:
