@@ -220,15 +220,28 @@ volumes:
   {{- end }}
 {{- end -}}
 
+{{/*
+The type of a mail service's Service. A demo has accounts for trying, so it is not shown to the world by accident.
+*/}}
+{{- define "paquebot.serviceType" -}}
+{{- $demo := .root.Values.demo -}}
+{{- $type := .values.service.type | default (ternary "ClusterIP" "LoadBalancer" $demo.enabled) -}}
+{{- if and $demo.enabled (not $demo.public) (ne $type "ClusterIP") }}
+{{- fail (printf "%s: a Service of type %s would show the demo accounts to the world: leave the type out (ClusterIP, reached with kubectl port-forward), turn demo.enabled off, or say demo.public=true" .component $type) }}
+{{- end -}}
+{{ $type }}
+{{- end -}}
+
 {{/* The spec of a mail service's Service, but for its ports. */}}
 {{- define "paquebot.mailService" -}}
 {{- $service := .values.service -}}
-type: {{ $service.type }}
-{{- if ne $service.type "ClusterIP" }}
+{{- $type := include "paquebot.serviceType" . -}}
+type: {{ $type }}
+{{- if ne $type "ClusterIP" }}
 # Local: the node that takes a connection serves it, so the pod sees the client's own address.
 externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
 {{- end }}
-{{- if eq $service.type "LoadBalancer" }}
+{{- if eq $type "LoadBalancer" }}
 {{- with $service.loadBalancerClass }}
 loadBalancerClass: {{ . }}
 {{- end }}
@@ -255,7 +268,7 @@ name: {{ $name }}
 port: {{ index . 2 }}
 targetPort: {{ $name }}
 protocol: TCP
-{{- if ne $own.values.service.type "ClusterIP" }}
+{{- if ne (include "paquebot.serviceType" $own) "ClusterIP" }}
 {{- with get $own.values.service.nodePorts $name }}
 nodePort: {{ . }}
 {{- end }}

@@ -141,7 +141,10 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
         Validation(engines.lookups, addresses.literals, engines.usages), server
     )
     authentication_pb2_grpc.add_AuthenticationServicer_to_server(
-        Authentication(engines.postgres, engines.hashing, settings.logins, addresses.default_domain), server
+        Authentication(
+            engines.postgres, engines.hashing, settings.logins, addresses.default_domain, guests=settings.guests
+        ),
+        server,
     )
     directory_pb2_grpc.add_DirectoryServicer_to_server(
         Administration(engines.postgres, engines.hashing, engines.usages), server

@@ -115,6 +115,21 @@ def _is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestSettings:
+    """Domains whose accounts are for trying, as those of the chart's demo."""
+
+    domains: tuple[str, ...] = setting("GUEST_DOMAINS", (), help="domains whose accounts are guests; empty: none")
+    relay: bool = setting("GUEST_RELAY", False, help="guests may write to other domains")
+    recipients: int = setting("GUEST_RECIPIENTS", 200, help="recipients a guest may name in an hour; 0: any number")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.recipients < 0:
+            raise ValueError("PAQUEBOT_GUEST_RECIPIENTS is 0 or more")
+        object.__setattr__(self, "domains", tuple(normal_domain(domain) for domain in self.domains))
+
+
+@dataclass(frozen=True, slots=True)
 class RecipientValidationSettings:
     process: ProcessSettings
     postgres: PostgresSettings
@@ -122,6 +137,7 @@ class RecipientValidationSettings:
     hashes: HashSettings
     logins: LoginSettings
     grpc: GrpcSettings
+    guests: GuestSettings
     admin_token: Secret = setting("ADMIN_TOKEN", Secret(""), help="of the Directory service; empty: it is closed")
 
     def __post_init__(self) -> None:

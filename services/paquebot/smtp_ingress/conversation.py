@@ -7,7 +7,7 @@ connection (RFC 5321 §4.1.1.10, §3.8). The unknown is temporary: 451 with an i
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
@@ -19,6 +19,7 @@ from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.acceptance import Acceptance
 from paquebot.smtp_ingress.connection import Connection, Draining, Idle, OverLong
 from paquebot.smtp_ingress.metrics import Ending
+from paquebot.smtp_ingress.recipient_rate import RecipientRates
 from paquebot.smtp_ingress.session import Role, Session, TlsInfo, Transaction
 from paquebot.smtp_ingress.settings import MessageLimits, SessionLimits, Timeouts
 from paquebot.wire.proxy import SIGNATURE, begins_header, is_of_header
@@ -54,6 +55,7 @@ class Services:
     acceptance: Acceptance
     validation: ValidationClient
     authentication: AuthenticationClient
+    rates: RecipientRates = field(default_factory=RecipientRates)
 
 
 Handler = Callable[["Conversation", str], Awaitable[Reply | None]]
