@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from dashboards.board import GREEN, RED, YELLOW, Query, board, filled, graph, number, quantiles, rate, seen
+from dashboards.board import (
+    GREEN,
+    RED,
+    YELLOW,
+    Query,
+    board,
+    filled,
+    graph,
+    number,
+    quantiles,
+    rate,
+    seen,
+    sessions_on_the_loop,
+)
 
 MESSAGES = "paquebot_smtp_messages_total"
 
@@ -97,6 +110,7 @@ def smtp_ingress() -> dashboard.Dashboard:
         (
             "Sessions",
             (
+                sessions_on_the_loop(),
                 graph(
                     "Open sessions",
                     "By pod and listener: the figure that scaling looks at.",

@@ -223,6 +223,23 @@ async def test_configured_postmaster_default_domain_literals_and_separator(datab
         assert await verdict(service, "alice+x@example.org") == name(VERDICT_NO_SUCH_ACCOUNT)
 
 
+async def test_an_account_with_its_fill_of_messages(database: str) -> None:
+    """Senders hear it at RCPT already, whatever the octets."""
+    async with directory_service(database, PAQUEBOT_ACCOUNT_MESSAGES="3") as service:
+        await service.domain("example.org", default_quota_bytes=10**9)
+        full, other = await service.account("full@example.org"), await service.account("other@example.org")
+        connection = await asyncpg.connect(database)
+        for account_id, messages in ((full, 3), (other, 2)):
+            await connection.execute(
+                "INSERT INTO mailstore.accounts (account_id, octets, messages, last_mailbox_id, last_uid_validity)"
+                " VALUES ($1, 10, $2, 0, 1)",
+                *(account_id, messages),
+            )
+        await connection.close()
+        assert await verdict(service, "full@example.org") == name(VERDICT_OVER_QUOTA)
+        assert await verdict(service, "other@example.org") == name(VERDICT_ACCEPT)
+
+
 async def test_quota(service: DirectoryService, database: str) -> None:
     await service.domain("example.org", default_quota_bytes=1000)
     alice = await service.account("alice@example.org")

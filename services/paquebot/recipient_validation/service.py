@@ -138,7 +138,7 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
     )
     addresses = settings.addresses
     recipient_validation_pb2_grpc.add_RecipientValidationServicer_to_server(
-        Validation(engines.lookups, addresses.literals, engines.usages), server
+        Validation(engines.lookups, addresses.literals, engines.usages, settings.account.messages), server
     )
     authentication_pb2_grpc.add_AuthenticationServicer_to_server(
         Authentication(
@@ -147,7 +147,7 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
         server,
     )
     directory_pb2_grpc.add_DirectoryServicer_to_server(
-        Administration(engines.postgres, engines.hashing, engines.usages), server
+        Administration(engines.postgres, engines.hashing, engines.usages, settings.quota), server
     )
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     if settings.grpc.reflection:

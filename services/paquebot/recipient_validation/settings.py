@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from paquebot.directory.lookup import Rules
 from paquebot.directory.passwords import Argon2Parameters
+from paquebot.mailstore import Limits
 from paquebot.runtime.engines import GrpcTlsSettings, PostgresSettings, ProcessSettings
 from paquebot.runtime.settings import Listen, ListenOrSocket, Octets, Seconds, Secret, SocketPath, setting
 from paquebot.wire.address import normal_domain, parse_address
@@ -69,6 +70,21 @@ class LoginSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestSettings:
+    """Domains whose accounts are for trying, as those of the chart's demo."""
+
+    domains: tuple[str, ...] = setting("GUEST_DOMAINS", (), help="domains whose accounts are guests; empty: none")
+    relay: bool = setting("GUEST_RELAY", False, help="guests may write to other domains")
+    recipients: int = setting("GUEST_RECIPIENTS", 200, help="recipients a guest may name in an hour; 0: any number")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.recipients < 0:
+            raise ValueError("PAQUEBOT_GUEST_RECIPIENTS is 0 or more")
+        object.__setattr__(self, "domains", tuple(normal_domain(domain) for domain in self.domains))
+
+
+@dataclass(frozen=True, slots=True)
 class GrpcSettings:
     """Who may reach the services, and how much of them one client may take."""
 
@@ -115,29 +131,18 @@ def _is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class GuestSettings:
-    """Domains whose accounts are for trying, as those of the chart's demo."""
-
-    domains: tuple[str, ...] = setting("GUEST_DOMAINS", (), help="domains whose accounts are guests; empty: none")
-    relay: bool = setting("GUEST_RELAY", False, help="guests may write to other domains")
-    recipients: int = setting("GUEST_RECIPIENTS", 200, help="recipients a guest may name in an hour; 0: any number")
-
-    def __post_init__(self) -> None:
-        """Raises ValueError."""
-        if self.recipients < 0:
-            raise ValueError("PAQUEBOT_GUEST_RECIPIENTS is 0 or more")
-        object.__setattr__(self, "domains", tuple(normal_domain(domain) for domain in self.domains))
-
-
-@dataclass(frozen=True, slots=True)
 class RecipientValidationSettings:
     process: ProcessSettings
     postgres: PostgresSettings
     addresses: AddressSettings
     hashes: HashSettings
     logins: LoginSettings
-    grpc: GrpcSettings
     guests: GuestSettings
+    account: Limits
+    grpc: GrpcSettings
+    quota: Octets = setting(
+        "ACCOUNT_QUOTA", Octets(10 * 2**30), help="of new accounts, unless they or their domain have one; 0: none"
+    )
     admin_token: Secret = setting("ADMIN_TOKEN", Secret(""), help="of the Directory service; empty: it is closed")
 
     def __post_init__(self) -> None:
