@@ -38,7 +38,7 @@ HIDDEN = {
 """What they listen on at their own loopback."""
 OF_SERVICES = {
     "smtp-ingress": {2525, 2587, 2465},
-    "recipient-validation": {2551},
+    "recipient-validation": {2552},
     "delivery": set(),
     "relay": set(),
     "imap": {2143, 2993},
@@ -95,6 +95,12 @@ def test_an_engine_gives_a_stranger_nothing(installed: Release, stranger: Releas
     program = (PROBES / "stranger.py").read_text()
     got = json.loads(stranger.python("stranger", program, address, *(f"{name}={port}" for name, port in ports.items())))
     assert got == {name: [] for name in ports}
+
+
+def test_the_directory_gives_a_stranger_nothing(installed: Release, stranger: Release) -> None:
+    address = installed.pods("recipient-validation")[0]["status"]["podIP"]
+    got = stranger.python("stranger", (PROBES / "stranger.py").read_text(), address, "grpc=2552")
+    assert json.loads(got) == {"grpc": []}
 
 
 def test_the_password_of_the_demo_is_nobody_s_guess(installed: Release) -> None:

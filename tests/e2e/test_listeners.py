@@ -47,7 +47,9 @@ def pids(platform: Platform) -> Iterable[int]:
 
 
 def ports(platform: Platform) -> dict[str, int]:
-    return {**asdict(platform.plan.ports.services), **asdict(platform.plan.ports.engines)}
+    """gRPC has its UNIX socket: nobody asked for a port."""
+    named = {**asdict(platform.plan.ports.services), **asdict(platform.plan.ports.engines)}
+    return {name: port for name, port in named.items() if port}
 
 
 @pytest.fixture
@@ -74,14 +76,16 @@ async def test_the_platform_listens_where_the_plan_says_and_nowhere_else(here: P
 
 
 async def test_every_port_is_tried_by_one_of_these_tests(here: Platform) -> None:
-    assert set(ports(here)) == {*stranger.TRIES, *_LINES, *_METRICS, "grpc"}
+    assert set(ports(here)) == {*stranger.TRIES, *_LINES, *_METRICS} - {"grpc"}
 
 
 async def test_unix_sockets_lie_in_private_directories_or_want_a_certificate(here: Platform) -> None:
     _, names = listeners(pids(here))
     outside = {str(path) for path in here.plan.s3.stray_sockets()}
     port = here.plan.ports.engines.postgres
-    assert names == {*outside, "filer.sock", "s3.sock", f"./.s.PGSQL.{port}"}
+    directory = here.plan.layout.socket
+    assert names == {*outside, "filer.sock", "s3.sock", f"./.s.PGSQL.{port}", str(directory)}
+    assert directory.parent.stat().st_mode & 0o777 == 0o700
     data = here.plan.layout.data
     for private in (here.plan.s3.data_dir, here.plan.postgres.data_dir / "cluster"):
         assert any(at.stat().st_mode & 0o077 == 0 for at in (private, *private.parents) if at.is_relative_to(data))
@@ -89,7 +93,7 @@ async def test_unix_sockets_lie_in_private_directories_or_want_a_certificate(her
         assert await asyncio.to_thread(stranger.over_grpc, f"unix:{path}", stranger.GRPC_CALLS) == []
 
 
-@pytest.mark.parametrize("name", [name for name in stranger.TRIES if name != "nats_monitor"])
+@pytest.mark.parametrize("name", [name for name in stranger.TRIES if name not in ("nats_monitor", "grpc")])
 async def test_a_port_of_the_engines_gives_a_stranger_nothing(here: Platform, name: str) -> None:
     assert await asyncio.to_thread(stranger.TRIES[name], LOOPBACK, ports(here)[name]) == []
 
@@ -209,6 +213,6 @@ async def _converse(port: int, asked: bytes, context: ssl.SSLContext | None, hos
 
 
 async def test_administration_wants_the_token(here: Platform) -> None:
-    target = f"{LOOPBACK}:{here.plan.ports.services.grpc}"
+    target = f"unix:{here.plan.layout.socket}"
     got = await asyncio.to_thread(stranger.over_grpc, target, [("/paquebot.v1.Directory/ListDomains", b"")])
     assert [line for line in got if grpc.StatusCode.UNAUTHENTICATED.name not in line] == []

@@ -17,6 +17,7 @@ from grpc.aio import AioRpcError, Channel, insecure_channel, secure_channel
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
+from cluster.probes import stranger
 from directory_service import ADMIN_TOKEN, DirectoryService, directory_service, running
 from grpc_certificates import DOMAIN, Authority
 from loopback import free_port
@@ -103,6 +104,8 @@ async def test_a_stranger_gets_no_connection(without_database: DirectoryService,
         for method in METHODS:
             assert await code_of(channel, method) is grpc.StatusCode.UNAVAILABLE
         await channel.close()
+    host, _, port = target.rpartition(":")
+    assert await asyncio.to_thread(stranger.TRIES["grpc"], host, int(port)) == []  # as from another pod of a cluster
 
 
 async def test_a_client_does_not_tell_a_password_to_another_server(authority: Authority, tmp_path: Path) -> None:
@@ -380,6 +383,8 @@ async def test_a_second_listener_without_tls_is_for_questions_only(
         with pytest.raises(DirectoryRefused, match="not permitted"):
             await admin.ask(admin.stub.GetDomain, directory_pb2.GetDomainRequest(name="example.org"))
         await channel.close()
+        host, _, port = plain.rpartition(":")
+        assert await asyncio.to_thread(stranger.TRIES["grpc"], host, int(port))  # which is why it is not the default
 
 
 @pytest.mark.parametrize("folder", ["run", "a name with % and #"])
