@@ -191,37 +191,42 @@ def _section_writer(asked: FetchSection) -> Writer:
 
 
 def _binary_writer(asked: FetchBinary) -> Writer:
-    def write(
-        response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None
-    ) -> Iterator[bytes] | None:
-        found = sections.binary(message, summary, body, asked.path)
-        if isinstance(found, Needs):
-            raise NeedsBody
-        if isinstance(found, Encoded):
-            return _decoded(response, asked, found)
-        found = None if found is None else cut(found, asked.partial)
-        if isinstance(found, LongOctets):
-            response.binary_head(asked, len(found))
-            return found.slices()
-        response.binary(asked, found)
-        return None
-
-    return write
+    return lambda response, message, summary, body: _write_binary(response, asked, _part(message, summary, body, asked))
 
 
 def _binary_size_writer(asked: FetchBinarySize) -> Writer:
-    def write(
-        response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None
-    ) -> Iterator[bytes] | None:
-        found = sections.binary(message, summary, body, asked.path)
-        if isinstance(found, Needs):
-            raise NeedsBody
-        if isinstance(found, Encoded):
-            return _decoded_size(response, asked, found)
-        response.binary_size(asked, len(found or b""))
-        return None
+    return lambda response, message, summary, body: _write_size(response, asked, _part(message, summary, body, asked))
 
-    return write
+
+def _part(
+    message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: FetchBinary | FetchBinarySize
+) -> bytes | LongOctets | Encoded | None:
+    found = sections.binary(message, summary, body, asked.path)
+    if isinstance(found, Needs):
+        raise NeedsBody
+    return found
+
+
+def _write_binary(
+    response: FetchResponse, asked: FetchBinary, part: bytes | LongOctets | Encoded | None
+) -> Iterator[bytes] | None:
+    if isinstance(part, Encoded):
+        return _decoded(response, asked, part)
+    found = None if part is None else cut(part, asked.partial)
+    if isinstance(found, LongOctets):
+        response.binary_head(asked, len(found))
+        return found.slices()
+    response.binary(asked, found)
+    return None
+
+
+def _write_size(
+    response: FetchResponse, asked: FetchBinarySize, part: bytes | LongOctets | Encoded | None
+) -> Iterator[bytes] | None:
+    if isinstance(part, Encoded):
+        return _decoded_size(response, asked, part)
+    response.binary_size(asked, len(part or b""))
+    return None
 
 
 def _decoded(response: FetchResponse, asked: FetchBinary, part: Encoded) -> Iterator[bytes]:

@@ -219,11 +219,11 @@ class _Search:
         """Only as far as the verdict takes it."""
         assert facts.summary is not None
         facts.header_texts, facts.texts = TextsFound(), TextsFound()
-        stages = (
-            facts.look_at_fields(self._fields),
-            look_through((facts.header(),), self._header_texts, facts.header_texts),
-            look_through(parts_of(body, facts.summary.body), self._texts, facts.texts),
-        )
+        stages = [look_through(parts_of(body, facts.summary.body), self._texts, facts.texts)]
+        if self._header_texts:
+            stages.insert(0, look_through((facts.header(),), self._header_texts, facts.header_texts))
+        if self._fields:
+            stages.insert(0, facts.look_at_fields(self._fields))
         known = 0
         for stage in stages:
             if self._decide(facts):

@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from paquebot.imap import updates
+from paquebot.imap.reply import gathered
+from paquebot.imap.states import Account, Selected
 from paquebot.imap.view import NoSuchSequenceNumber, View
 from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.wire.imap import SequenceSet
-from paquebot.wire.imap.sequence_set import SeqRange, set_of
+from paquebot.wire.imap.sequence_set import SeqRange, ranges_of, set_of
 
 
 def rows(messages: Sequence[tuple[int, int, int]], keywords: dict[int, tuple[str, ...]] | None = None) -> FlagRows:
@@ -216,3 +219,34 @@ def test_release_of_any_share(uids: set[int], data: st.DataObject) -> None:
     assert list(numbers) == sorted(numbers, reverse=True)
     assert list(view.uids) == [uid for uid in ordered if uid not in gone]
     assert view.select(set_of(sorted(uids)), uid=True) == list(range(1, view.exists + 1))
+
+
+@given(st.sets(st.integers(1, 40)), st.sets(st.integers(1, 45)))
+def test_gaps_are_the_uids_of_no_message(uids: set[int], asked: set[int]) -> None:
+    found = View(rows([(uid, 1, 0) for uid in sorted(uids)]), 1)
+    gaps = [uid for low, high in found.gaps(ranges_of(sorted(asked))) for uid in range(low, high + 1)]
+    assert gaps == sorted(asked - uids)
+
+
+def large(count: int) -> Selected:
+    view = View(FlagRows(array("I", range(1, count + 1)), bytes(count), array("Q", [1] * count)), 1)
+    return Selected(Account(1, "a@imap.test", 0), frozenset(), 1, "INBOX", 1, read_only=False, view=view)
+
+
+def test_flags_of_a_large_mailbox_are_made_piece_by_piece() -> None:
+    """What another session changed in 100,000 messages is in no one's memory before it is written."""
+    count = 100_000
+    state = large(count)
+    lines = updates.flag_lines(state, state.view.uids)
+    first = next(iter(lines))
+    assert first.startswith(b"* 1 FETCH (FLAGS ())\r\n") and len(first) < 20_000
+    assert sum(piece.count(b"\r\n") for piece in lines) + first.count(b"\r\n") == count
+
+
+def test_what_was_expunged_is_told_piece_by_piece_and_gone_at_once() -> None:
+    count = 10_000
+    state = large(count)
+    state.view.apply(FlagRows(), range(1, count + 1), 2)
+    lines = updates.release(state)
+    assert state.view.exists == 0
+    assert next(gathered(lines)).startswith(b"* 10000 EXPUNGE\r\n* 9999 EXPUNGE\r\n")

@@ -296,3 +296,15 @@ def test_an_empty_fetch_line_is_no_line() -> None:
     out = bytearray()
     FetchResponse(out, 1).close()
     assert not out
+
+
+def test_long_answers_come_in_pieces() -> None:
+    numbers = range(1, 200_001, 2)
+    for pieces in (
+        responses.search(numbers),
+        responses.esearch(b"a", numbers, frozenset({SearchReturn.ALL}), uid=True),
+        responses.vanished(((number, number) for number in numbers), earlier=True),
+    ):
+        found = list(pieces)
+        assert max(map(len, found)) < 32 * 1024
+        assert b"".join(found).count(b"199999") == 1 and found[-1] == b"\r\n"
