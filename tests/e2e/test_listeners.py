@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import email.message
+import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -68,9 +69,12 @@ def _send(platform: Platform) -> None:
         client.send_message(message)
 
 
-async def test_the_platform_listens_where_the_plan_says_and_nowhere_else(here: Platform) -> None:
-    tcp, _ = listeners(pids(here))
-    assert tcp == {(LOOPBACK, port) for port in ports(here).values()}
+@pytest.mark.parametrize("number", [0, 1], ids=["one worker", "two workers"])
+async def test_the_platform_listens_where_the_plan_says_and_nowhere_else(
+    platforms: tuple[Platform, Platform], number: int
+) -> None:
+    tcp, _ = listeners(pids(platforms[number]))
+    assert tcp == {(LOOPBACK, port) for port in ports(platforms[number]).values()}
 
 
 async def test_every_port_is_tried_by_one_of_these_tests(here: Platform) -> None:
@@ -87,6 +91,33 @@ async def test_unix_sockets_lie_in_private_directories_or_want_a_certificate(her
         assert any(at.stat().st_mode & 0o077 == 0 for at in (private, *private.parents) if at.is_relative_to(data))
     for path in outside:
         assert await asyncio.to_thread(stranger.over_grpc, f"unix:{path}", stranger.GRPC_CALLS) == []
+
+
+async def test_workers_tell_a_stranger_their_health_and_metrics_only(platforms: tuple[Platform, Platform]) -> None:
+    """Their sockets have abstract names, which the kernel guards by nothing."""
+    _, names = listeners(pids(platforms[1]))
+    workers = {name for name in names if name.startswith("@")}
+    assert len(workers) == 2 * len(SERVICES)
+    for name in workers:
+        page = await _ask(name, "GET /metrics")
+        assert b" 200 " in page
+        assert [word for word in _forbidden(platforms[1]) if word.encode() in page] == []
+        assert b" 405 " in await _ask(name, "POST /metrics")
+        assert b" 404 " in await _ask(name, "GET /secrets")
+
+
+async def _ask(name: str, request: str) -> bytes:
+    """The whole answer of an HTTP server on an abstract UNIX socket."""
+
+    def converse() -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(stranger.SECONDS)
+            client.connect(name.replace("@", "\0", 1))
+            client.sendall(f"{request} HTTP/1.1\r\nHost: worker\r\n\r\n".encode())
+            client.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    return await asyncio.to_thread(converse)
 
 
 @pytest.mark.parametrize("name", [name for name in stranger.TRIES if name != "nats_monitor"])
