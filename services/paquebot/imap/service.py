@@ -3,7 +3,6 @@
 It listens at once and stays up while an engine is away: commands that need it are answered NO [UNAVAILABLE].
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -22,6 +21,7 @@ from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 from paquebot.spool import Spool
 from paquebot.wire.imap import Limits
@@ -73,7 +73,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         server = ImapServer(process)
         stack.callback(server.close)
         server.listen()
-        watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
+        watching = background(process.tls.watch(), "certificates") if process.tls is not None else None
         try:
             yield server
         finally:

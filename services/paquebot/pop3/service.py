@@ -3,7 +3,6 @@
 It listens at once and stays up while an engine is away: commands that need it are answered -ERR [SYS/TEMP].
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -23,6 +22,7 @@ from paquebot.runtime.limits import IN_FLIGHT
 from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 
 __all__ = ["Pop3Settings", "main", "open_server"]
@@ -64,7 +64,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         server = Pop3Server(process)
         stack.callback(server.close)
         server.listen()
-        watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
+        watching = background(process.tls.watch(), "certificates") if process.tls is not None else None
         try:
             yield server
         finally:

@@ -45,7 +45,11 @@ class S3Settings:
 
 @dataclass(frozen=True, slots=True)
 class PostgresSettings:
-    dsn: Secret = setting("POSTGRES_DSN", Secret(""), help="postgresql://role@host:port/database")
+    dsn: Secret = setting(
+        "POSTGRES_DSN",
+        Secret(""),
+        help="postgresql://role@host:port/database; host1:port,host2:port: the one that writes",
+    )
     password: Secret = setting("POSTGRES_PASSWORD", Secret(""), help="where the DSN has none")
     pool_size: int = setting("POSTGRES_POOL", 8, help="most connections of a process")
     timeout: Seconds = setting("POSTGRES_TIMEOUT", Seconds(10.0), help="longest time for one statement")

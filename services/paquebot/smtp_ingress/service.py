@@ -13,6 +13,7 @@ from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.proxy import Proxies
 from paquebot.runtime.service import Context
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
 from paquebot.smtp_ingress.conversation import Services
@@ -57,7 +58,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
         if tls is not None:
-            stack.push_async_callback(_cancelled, asyncio.ensure_future(tls.watch()))
+            stack.push_async_callback(_cancelled, background(tls.watch(), "certificates"))
         services = Services(
             hostname=settings.process.hostname,
             sessions=settings.sessions,

@@ -19,6 +19,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import FAST, SIZES, counter, gauge, histogram
 from paquebot.queue import Queue, QueueRefused, QueueUnavailable
 from paquebot.queue.client import MAX_BATCH
+from paquebot.runtime.tasks import background
 from paquebot.spool.gathering import Gathering
 from paquebot.spool.jobs import Packed, job_count, publications
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
@@ -181,7 +182,7 @@ class Committer:
             self._timer = None
         if batch := self._take():
             self._last_start = time.monotonic()
-            task = asyncio.ensure_future(self._commit_small(batch))
+            task = background(self._commit_small(batch), "commit")
             self._commits.add(task)
             task.add_done_callback(self._on_done)
         self._consider()
@@ -194,7 +195,7 @@ class Committer:
         while self._large and len(self._alone) < self._limits.max_alone:
             waiting = self._large.popleft()
             if not waiting.kept.done():
-                task = asyncio.ensure_future(self._commit([waiting]))
+                task = background(self._commit([waiting]), "commit")
                 self._alone.add(task)
                 task.add_done_callback(self._on_large_done)
         self._count()
