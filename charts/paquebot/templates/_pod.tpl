@@ -163,9 +163,9 @@ env:
 - {name: PAQUEBOT_IN_FLIGHT, value: {{ include "paquebot.text" . | quote }}}
 {{- end }}
 {{- if ne .service "recipient_validation" }}
-# All addresses of the headless Service: calls go round between them.
-- {name: PAQUEBOT_RECIPIENT_VALIDATION, value: {{ printf "dns:///%s-recipient-validation:2551" (include "paquebot.fullname" .root) }}}
+- {name: PAQUEBOT_RECIPIENT_VALIDATION, value: {{ include "paquebot.grpcTarget" .root }}}
 {{- end }}
+{{- include "paquebot.grpcTlsEnv" .root }}
 {{- with .root.Values.tracing.endpoint }}
 - {name: PAQUEBOT_TRACE_ENDPOINT, value: {{ . | quote }}}
 - {name: PAQUEBOT_TRACE_SAMPLE, value: {{ $.root.Values.tracing.sample | quote }}}
@@ -188,6 +188,9 @@ volumeMounts:
   # The directory, not the files: a renewed certificate is seen, and read again without a restart.
   - {name: tls, mountPath: /etc/paquebot/tls, readOnly: true}
   {{- end }}
+  {{- with include "paquebot.grpcVolumeMounts" . | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with include "paquebot.engineVolumeMounts" (dict "root" .root "service" .service) | trim }}
   {{- . | nindent 2 }}
   {{- end }}
@@ -205,6 +208,9 @@ volumes:
     secret:
       secretName: {{ include "paquebot.tlsSecretName" .root }}
       defaultMode: 0440
+  {{- end }}
+  {{- with include "paquebot.grpcVolumes" (dict "root" .root "caller" .service) | trim }}
+  {{- . | nindent 2 }}
   {{- end }}
   {{- with include "paquebot.engineVolumes" (dict "root" .root "service" .service) | trim }}
   {{- . | nindent 2 }}

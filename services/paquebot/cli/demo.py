@@ -43,6 +43,8 @@ def demo_command(
     patience = Patience(wait, lambda text: typer.echo(text, err=True))
     try:
         made = asyncio.run(_ensure(settings, domain, password, patience))
+    except SettingsError as error:  # certificates that are none
+        refuse_settings(data, error)
     except GivenUp as fault:
         typer.echo(f"paquebot: {fault}", err=True)
         raise typer.Exit(1) from None

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from paquebot.mailstore import Limits
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -81,4 +82,5 @@ class DeliverySettings:
     spool: SpoolSettings
     load: LoadSettings
     quota: QuotaSettings
+    account: Limits
     report: ReportSettings

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.rpc import AuthenticationClient, ValidationClient
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.limits import OctetBudget, Reservation
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
@@ -52,6 +53,7 @@ class Services:
     timeouts: Timeouts
     tls: ssl.SSLContext | None
     budget: OctetBudget
+    loop_shares: LoopShares
     acceptance: Acceptance
     validation: ValidationClient
     authentication: AuthenticationClient
@@ -86,6 +88,8 @@ class Conversation:
         self.connection = connection
         self.session = session
         self.services = services
+        self.turns = services.loop_shares.turns(session.address)
+        """The session's turns on the event loop."""
         self._table = table
         self._errors = 0
         self._idle_commands = 0
@@ -93,7 +97,7 @@ class Conversation:
     async def run(self) -> Ending:
         """To the connection's end. Raises nothing but CancelledError."""
         try:
-            return await self._converse()
+            return await self.turns.run(self._converse())
         except HangUp as end:
             self.connection.reply(end.reply)
             return Ending.REFUSED
@@ -120,6 +124,7 @@ class Conversation:
                 self._answer(reply)
                 if reply.code in _CLOSING:
                     return Ending.QUIT
+            await self.turns.between_commands(more=self.connection.buffered > 0)
 
     async def _begin(self) -> None:
         if self.connection.tls_object is not None:  # RFC 8314 §3.3

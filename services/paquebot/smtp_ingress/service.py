@@ -9,6 +9,7 @@ from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, ValidationClient, open_channel
 from paquebot.rpc.health import probe
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.proxy import Proxies
@@ -54,7 +55,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         stack.push_async_callback(channel.close)
         validation = ValidationClient(channel, settings.directory, settings.cache)
         authentication = AuthenticationClient(channel, settings.directory)
-        health.depend("s3", blobs.probe)
+        health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
         if tls is not None:
@@ -66,6 +67,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             timeouts=settings.timeouts,
             tls=tls.context if tls is not None else None,
             budget=OctetBudget(settings.process.in_flight),
+            loop_shares=LoopShares(settings.fairness),
             acceptance=Acceptance(spool, validation, _policy(settings)),
             validation=validation,
             authentication=authentication,

@@ -42,6 +42,11 @@ _FILER_CALLS = (
     ("/iam_pb.SeaweedIdentityAccessManagement/ListUsers", b""),
 )
 _MASTER_CALLS = (("/master_pb.Seaweed/Assign", b"\x08\x01"), ("/master_pb.Seaweed/VolumeList", b""))
+_DIRECTORY_CALLS = (
+    ("/paquebot.v1.Directory/ListDomains", b""),
+    ("/paquebot.v1.RecipientValidation/Validate", _field(1, b"bob@paquebot.test")),
+    ("/paquebot.v1.Authentication/Authenticate", _field(1, b"bob@paquebot.test") + _field(2, b"paquebot")),
+)
 _VOLUME_CALLS = (("/volume_server_pb.VolumeServer/VolumeServerStatus", b""),)
 
 
@@ -176,8 +181,9 @@ TRIES: dict[str, Callable[[str, int], list[str]]] = {
     "s3_volume": lambda host, port: over_http(host, port, "/", "/status", "/1,01"),
     "s3_volume_grpc": lambda host, port: over_grpc(f"{host}:{port}", _VOLUME_CALLS),
     "postgres": over_postgres,
+    "grpc": lambda host, port: over_grpc(f"{host}:{port}", _DIRECTORY_CALLS),
 }
-"""By the name of the port, as in `paquebot.cli.engines.ports.EnginePorts`."""
+"""By the name of the port, as in `paquebot.cli.engines.ports.EnginePorts`; `grpc` is recipient_validation's."""
 
 GRPC_CALLS = (*_S3_CALLS, *_FILER_CALLS, *_MASTER_CALLS, *_VOLUME_CALLS)
 
