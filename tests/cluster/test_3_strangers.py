@@ -16,7 +16,7 @@ from cluster.harness.place import kubectl
 from cluster.harness.release import ENGINES, REPOSITORY, SERVICES, Release
 
 PROBES = Path(__file__).parent / "probes"
-METRICS = 2900
+METRICS, GRPC = 2900, 2552
 SHOWN = {
     "nats": {"nats": 2422},
     "s3": {"s3": 2333, "s3_grpc": 2334},
@@ -38,7 +38,7 @@ HIDDEN = {
 """What they listen on at their own loopback."""
 OF_SERVICES = {
     "smtp-ingress": {2525, 2587, 2465},
-    "recipient-validation": {2552},
+    "recipient-validation": {GRPC},
     "delivery": set(),
     "relay": set(),
     "imap": {2143, 2993},
@@ -97,10 +97,10 @@ def test_an_engine_gives_a_stranger_nothing(installed: Release, stranger: Releas
     assert got == {name: [] for name in ports}
 
 
-def test_the_directory_gives_a_stranger_nothing(installed: Release, stranger: Release) -> None:
+def test_recipient_validation_gives_a_stranger_nothing(installed: Release, stranger: Release) -> None:
     address = installed.pods("recipient-validation")[0]["status"]["podIP"]
-    got = stranger.python("stranger", (PROBES / "stranger.py").read_text(), address, "grpc=2552")
-    assert json.loads(got) == {"grpc": []}
+    program = (PROBES / "stranger.py").read_text()
+    assert json.loads(stranger.python("stranger", program, address, f"grpc={GRPC}")) == {"grpc": []}
 
 
 def test_the_password_of_the_demo_is_nobody_s_guess(installed: Release) -> None:

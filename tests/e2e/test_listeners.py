@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import email.message
+import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -47,9 +48,9 @@ def pids(platform: Platform) -> Iterable[int]:
 
 
 def ports(platform: Platform) -> dict[str, int]:
-    """gRPC has its UNIX socket: nobody asked for a port."""
-    named = {**asdict(platform.plan.ports.services), **asdict(platform.plan.ports.engines)}
-    return {name: port for name, port in named.items() if port}
+    """Those that are opened."""
+    every = {**asdict(platform.plan.ports.services), **asdict(platform.plan.ports.engines)}
+    return {name: port for name, port in every.items() if port}
 
 
 @pytest.fixture
@@ -70,27 +71,58 @@ def _send(platform: Platform) -> None:
         client.send_message(message)
 
 
-async def test_the_platform_listens_where_the_plan_says_and_nowhere_else(here: Platform) -> None:
-    tcp, _ = listeners(pids(here))
-    assert tcp == {(LOOPBACK, port) for port in ports(here).values()}
+@pytest.mark.parametrize("number", [0, 1], ids=["one worker", "two workers"])
+async def test_the_platform_listens_where_the_plan_says_and_nowhere_else(
+    platforms: tuple[Platform, Platform], number: int
+) -> None:
+    tcp, _ = listeners(pids(platforms[number]))
+    assert tcp == {(LOOPBACK, port) for port in ports(platforms[number]).values()}
 
 
 async def test_every_port_is_tried_by_one_of_these_tests(here: Platform) -> None:
-    assert set(ports(here)) == {*stranger.TRIES, *_LINES, *_METRICS} - {"grpc"}
+    """gRPC has a socket."""
+    assert {*ports(here), "grpc"} == {*stranger.TRIES, *_LINES, *_METRICS}
 
 
 async def test_unix_sockets_lie_in_private_directories_or_want_a_certificate(here: Platform) -> None:
     _, names = listeners(pids(here))
     outside = {str(path) for path in here.plan.s3.stray_sockets()}
     port = here.plan.ports.engines.postgres
-    directory = here.plan.layout.socket
-    assert names == {*outside, "filer.sock", "s3.sock", f"./.s.PGSQL.{port}", str(directory)}
-    assert directory.parent.stat().st_mode & 0o777 == 0o700
+    grpc_socket = here.plan.layout.socket
+    assert names == {*outside, "filer.sock", "s3.sock", f"./.s.PGSQL.{port}", str(grpc_socket)}
+    assert grpc_socket.parent.stat().st_mode & 0o077 == 0
     data = here.plan.layout.data
     for private in (here.plan.s3.data_dir, here.plan.postgres.data_dir / "cluster"):
         assert any(at.stat().st_mode & 0o077 == 0 for at in (private, *private.parents) if at.is_relative_to(data))
     for path in outside:
         assert await asyncio.to_thread(stranger.over_grpc, f"unix:{path}", stranger.GRPC_CALLS) == []
+
+
+async def test_workers_tell_a_stranger_their_health_and_metrics_only(platforms: tuple[Platform, Platform]) -> None:
+    """Their sockets have abstract names, which the kernel guards by nothing."""
+    _, names = listeners(pids(platforms[1]))
+    workers = {name for name in names if name.startswith("@")}
+    assert len(workers) == 2 * (len(SERVICES) - 1)  # recipient_validation has one worker, for its socket
+    for name in workers:
+        page = await _ask(name, "GET /metrics")
+        assert b" 200 " in page
+        assert [word for word in _forbidden(platforms[1]) if word.encode() in page] == []
+        assert b" 405 " in await _ask(name, "POST /metrics")
+        assert b" 404 " in await _ask(name, "GET /secrets")
+
+
+async def _ask(name: str, request: str) -> bytes:
+    """The whole answer of an HTTP server on an abstract UNIX socket."""
+
+    def converse() -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(stranger.SECONDS)
+            client.connect(name.replace("@", "\0", 1))
+            client.sendall(f"{request} HTTP/1.1\r\nHost: worker\r\n\r\n".encode())
+            client.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    return await asyncio.to_thread(converse)
 
 
 @pytest.mark.parametrize("name", [name for name in stranger.TRIES if name not in ("nats_monitor", "grpc")])
@@ -137,10 +169,8 @@ async def test_a_pack_is_read_with_the_certificate_only(here: Platform) -> None:
 
 def _known(platform: Platform) -> urllib3.PoolManager:
     """A client with the certificate of the S3 server's inner parts."""
-    tls = platform.plan.s3.inner_tls
-    return urllib3.PoolManager(
-        ca_certs=str(tls.authority), cert_file=str(tls.certificate), key_file=str(tls.key), timeout=stranger.SECONDS
-    )
+    path = platform.plan.s3.inner_tls.path
+    return urllib3.PoolManager(ca_certs=path, cert_file=path, key_file=path, timeout=stranger.SECONDS)
 
 
 def _a_pack(platform: Platform) -> tuple[str, str]:
@@ -213,6 +243,7 @@ async def _converse(port: int, asked: bytes, context: ssl.SSLContext | None, hos
 
 
 async def test_administration_wants_the_token(here: Platform) -> None:
+    """Also of those who can reach the socket."""
     target = f"unix:{here.plan.layout.socket}"
     got = await asyncio.to_thread(stranger.over_grpc, target, [("/paquebot.v1.Directory/ListDomains", b"")])
-    assert [line for line in got if grpc.StatusCode.UNAUTHENTICATED.name not in line] == []
+    assert got == [f"clear /paquebot.v1.Directory/ListDomains: {grpc.StatusCode.UNAUTHENTICATED.name}"]

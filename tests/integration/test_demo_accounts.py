@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from directory_service import directory_service
+import asyncio
+import os
+import sys
+
+from directory_service import ADMIN_TOKEN, directory_service
 from paquebot.cli.up.demo import ensure_accounts
 from paquebot.rpc import Identity, InvalidCredentials
 
@@ -34,3 +38,20 @@ async def test_an_account_of_another_domain_is_no_guest(database: str) -> None:
             found = await service.authentication.authenticate(address, KNOWN, "192.0.2.1", "smtp")
             assert isinstance(found, Identity)
             assert found.local_only is guest
+
+
+async def test_the_command_draws_a_password_where_none_is_given(database: str) -> None:
+    async with directory_service(database) as service:
+        environ = {"PAQUEBOT_RECIPIENT_VALIDATION": service.target, "PAQUEBOT_ADMIN_TOKEN": ADMIN_TOKEN}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "paquebot", "demo", "--wait", "20s"),
+            stdout=asyncio.subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], **environ},
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0
+        drawn = said.decode().strip().rpartition(" ")[2]
+        assert len(drawn) >= 20
+        for password, kind in ((drawn, Identity), ("paquebot", InvalidCredentials)):
+            found = await service.authentication.authenticate("bob@paquebot.test", password, "192.0.2.1", "imap")
+            assert isinstance(found, kind)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from paquebot.cli.connection import ClientSettings, DataOption, client_environment, refuse_settings
 from paquebot.cli.patience import GivenUp, NotYet, Patience, T, WaitOption
 from paquebot.cli.up.demo import ensure_accounts
-from paquebot.cli.up.roundtrip import PASSWORD, READER, SENDER
+from paquebot.cli.up.roundtrip import READER, SENDER
 from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
 from paquebot.runtime.settings import Secret, SettingsError, load, setting
 
@@ -19,7 +20,7 @@ from paquebot.runtime.settings import Secret, SettingsError, load, setting
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
     client: ClientSettings
-    password: Secret = setting("DEMO_PASSWORD", Secret(PASSWORD), help="of the demo accounts that are made")
+    password: Secret = setting("DEMO_PASSWORD", Secret(""), help="of the demo accounts that are made; empty: drawn")
     reset: bool = setting("DEMO_RESET", False, help="give the password to accounts that are there, too")
 
 
@@ -30,16 +31,18 @@ def demo_command(
 ) -> None:
     """Make the demo domain with the accounts alice and bob, where missing; waits for the platform.
 
-    Their password is PAQUEBOT_DEMO_PASSWORD, or `paquebot`. Accounts that are there stay as they are, unless
+    Their password is PAQUEBOT_DEMO_PASSWORD, else one that is drawn and printed: other people reach an installation
+    elsewhere, so it is never the one of `paquebot up`. Accounts that are there stay as they are, unless
     PAQUEBOT_DEMO_RESET is true: then they get the password, too.
     """
     try:
         settings = load(DemoSettings, client_environment(data, os.environ))
     except SettingsError as error:
         refuse_settings(data, error)
+    password = settings.password or secrets.token_urlsafe(18)
     patience = Patience(wait, lambda text: typer.echo(text, err=True))
     try:
-        made = asyncio.run(_ensure(settings, domain, patience))
+        made = asyncio.run(_ensure(settings, domain, password, patience))
     except SettingsError as error:  # certificates that are none
         refuse_settings(data, error)
     except GivenUp as fault:
@@ -47,14 +50,16 @@ def demo_command(
         raise typer.Exit(1) from None
     state = "is made" if made else "was there already"
     typer.echo(f"domain {domain} with the accounts {SENDER}@{domain} and {READER}@{domain} {state}")
+    if not settings.password and (made or settings.reset):
+        typer.echo(f"the password that was set now: {password}")
 
 
-async def _ensure(settings: DemoSettings, domain: str, patience: Patience) -> bool:
+async def _ensure(settings: DemoSettings, domain: str, password: str, patience: Patience) -> bool:
     channel = open_channel(settings.client.directory)
     client = DirectoryClient(channel, settings.client.directory, settings.client.admin_token)
     try:
         return await patience.until_done(
-            "the directory", lambda: asked(ensure_accounts(client, domain, settings.password, reset=settings.reset))
+            "the directory", lambda: asked(ensure_accounts(client, domain, password, reset=settings.reset))
         )
     finally:
         await channel.close()

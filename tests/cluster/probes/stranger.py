@@ -42,12 +42,10 @@ _FILER_CALLS = (
     ("/iam_pb.SeaweedIdentityAccessManagement/ListUsers", b""),
 )
 _MASTER_CALLS = (("/master_pb.Seaweed/Assign", b"\x08\x01"), ("/master_pb.Seaweed/VolumeList", b""))
-# protos/paquebot/v1: whether postmaster exists, a password of its, and who else there is.
 _DIRECTORY_CALLS = (
-    ("/paquebot.v1.RecipientValidation/Validate", _field(1, b"postmaster")),
-    ("/paquebot.v1.Authentication/Authenticate", _field(1, b"postmaster") + _field(2, b"paquebot")),
     ("/paquebot.v1.Directory/ListDomains", b""),
-    ("/grpc.health.v1.Health/Check", b""),
+    ("/paquebot.v1.RecipientValidation/Validate", _field(1, b"bob@paquebot.test")),
+    ("/paquebot.v1.Authentication/Authenticate", _field(1, b"bob@paquebot.test") + _field(2, b"paquebot")),
 )
 _VOLUME_CALLS = (("/volume_server_pb.VolumeServer/VolumeServerStatus", b""),)
 

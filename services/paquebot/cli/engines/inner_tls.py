@@ -1,12 +1,14 @@
-"""Certificates by which the parts of SeaweedFS know each other, and nobody else gets in.
+"""The certificate by which the parts of SeaweedFS know each other, and nobody else gets in.
 
 An authority signs one certificate, which every part shows as server and as client, and its key is forgotten: nobody can
-make a second one. All is made anew at each start, for they all run in one process.
+make a second one. All is made anew at each start, for the parts run in one process; only on a full disk, those of
+the last start serve again. It is one file, so that certificate, authority and key always fit each other.
 """
 
 from __future__ import annotations
 
 import datetime
+import errno
 import ipaddress
 import json
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from paquebot.cli.engines.engine import make_directory, write_durably
+from paquebot.cli.engines.engine import write_durably
 from paquebot.cli.engines.ports import LOOPBACK
 
 _VALID = datetime.timedelta(days=3650)  # longer than any process runs
@@ -26,25 +28,23 @@ _CLOCK_ERROR = datetime.timedelta(days=1)
 
 @dataclass(slots=True, frozen=True)
 class InnerTls:
-    """The files below `directory`, as absolute paths."""
+    """`file` is for its owner alone."""
 
-    directory: Path
-
-    @property
-    def authority(self) -> Path:
-        return self.directory.absolute() / "ca.crt"
+    file: Path
 
     @property
-    def certificate(self) -> Path:
-        return self.directory.absolute() / "tls.crt"
-
-    @property
-    def key(self) -> Path:
-        return self.directory.absolute() / "tls.key"
+    def path(self) -> str:
+        return str(self.file.absolute())
 
     def make(self) -> None:
-        """Write new ones over those of the last start. Raises EngineError when there can be no directory."""
-        make_directory(self.directory)
+        """Write a new one over that of the last start. Raises OSError."""
+        try:
+            write_durably(self.file, self._made())
+        except OSError as fault:
+            if fault.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.file.exists():
+                raise
+
+    def _made(self) -> str:
         authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         authority = (
             _begin("authority", authority_key.public_key())
@@ -59,18 +59,15 @@ class InnerTls:
             .add_extension(uses, critical=False)
             .sign(authority_key, hashes.SHA256())
         )
-        write_durably(self.authority, authority.public_bytes(serialization.Encoding.PEM).decode())
-        write_durably(self.certificate, certificate.public_bytes(serialization.Encoding.PEM).decode())
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        write_durably(self.key, secret.decode())
+        pem = serialization.Encoding.PEM
+        secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        # The certificate before the authority's: a server shows the first one.
+        return (certificate.public_bytes(pem) + authority.public_bytes(pem) + secret).decode()
 
     def security_toml(self) -> str:
         """The configuration that makes every inner port of `weed` ask for the certificate, and every part show it."""
-        # Basic strings of TOML are written as JSON's.
-        authority = f"ca = {json.dumps(str(self.authority))}\n"
-        pair = f"cert = {json.dumps(str(self.certificate))}\nkey = {json.dumps(str(self.key))}\n"
+        file = json.dumps(self.path, ensure_ascii=False)  # basic strings of TOML are written as JSON's
+        authority, pair = f"ca = {file}\n", f"cert = {file}\nkey = {file}\n"
         grpc = "".join(f"[grpc.{part}]\n{pair}" for part in ("master", "volume", "filer", "s3", "client"))
         http = "".join(f"[https.{part}]\n{authority}{pair}" for part in ("master", "volume", "filer"))
         return f"[grpc]\n{authority}{grpc}{http}[https.client]\nenabled = true\n{authority}{pair}"

@@ -13,7 +13,7 @@ whoever asks there, or make an administrator of anybody. So every inner port wan
 over gRPC and over HTTP, and so do the UNIX sockets of gRPC in `/tmp`. The two UNIX sockets that want none are in the
 data directory, which is its owner's alone.
 
-Data directory: `data/` (volumes, master state, `filer.db`), `keys/` and `security.toml` (new at each start),
+Data directory: `data/` (volumes, master state, `filer.db`), `inner.pem` (new at each start), `security.toml`,
 `filer.toml`, `master.toml`, `s3.json`, `boot_id`.
 """
 
@@ -223,14 +223,8 @@ class S3Engine:
 
     def _filer(self) -> urllib3.PoolManager:
         """Connections to the filer's own port."""
-        tls = self.inner_tls
-        return urllib3.PoolManager(
-            timeout=_TIMEOUT,
-            retries=False,
-            ca_certs=str(tls.authority),
-            cert_file=str(tls.certificate),
-            key_file=str(tls.key),
-        )
+        path = self.inner_tls.path
+        return urllib3.PoolManager(timeout=_TIMEOUT, retries=False, ca_certs=path, cert_file=path, key_file=path)
 
     def _set_rules(self, pool: urllib3.PoolManager) -> None:
         url = f"https://{LOOPBACK}:{self.ports_used.s3_filer}{_FILER_RULES_PATH}"
@@ -277,7 +271,7 @@ class S3Engine:
     @property
     def inner_tls(self) -> InnerTls:
         """What opens the inner ports, for an operator's `weed shell` too."""
-        return InnerTls(self.data_dir / "keys")
+        return InnerTls(self.data_dir / "inner.pem")
 
     @property
     def _volumes(self) -> Path:
