@@ -99,7 +99,7 @@ async def later_runs_clean_up(stores: Stores, settings: JanitorSettings, before:
 
 @pytest.mark.parametrize(
     ("request_start", "count", "moved"),
-    [("GET /{bucket}/packs/", 3, False), ("PUT /", 1, False), ("PUT /", 2, True)],
+    [("GET /{bucket}/packs/", 3, False), ("PUT /{bucket}/packs/", 1, False), ("PUT /{bucket}/packs/", 2, True)],
     ids=["reading", "first pack written", "second pack written"],
 )
 async def test_killed_at_a_request(

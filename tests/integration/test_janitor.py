@@ -307,6 +307,14 @@ async def test_a_sweep_after_a_long_pause_still_looks_before_it_deletes(
     assert (swept.orphans_kept, swept.deleted_packs) == (1, 0)
 
 
+async def test_a_pack_that_nobody_can_read_is_kept(stores: Stores, blobs: BlobStore, settings: JanitorSettings) -> None:
+    await blobs.put(new_ulid(), b"no pack, or one that was damaged")
+    ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
+    swept = [await sweep(stores, one) for one in (settings, ancient, ancient)]
+    assert [(one.unreadable, one.orphans_kept, one.deleted_packs) for one in swept] == [(1, 0, 0), (0, 1, 0), (0, 1, 0)]
+    assert (await sweep(stores, ancient, drop_orphans=True)).deleted_packs == 1
+
+
 async def test_what_was_refused_is_neither_advised_nor_recovered(
     stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
 ) -> None:

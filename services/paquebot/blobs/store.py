@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered
-from paquebot.blobs.bucket import CALLS, LIST_PAGE, READ_BYTES, WRITTEN_BYTES, Bucket, Listed, SpanOutcome
+from paquebot.blobs.bucket import LIST_PAGE, WRITTEN_BYTES, Bucket, Listed
 from paquebot.blobs.pack import PREFIX, BadPack, pack_key
+from paquebot.blobs.reading import READ_BYTES, SpanOutcome
+from paquebot.blobs.requests import CALLS
 from paquebot.blobs.spans import GAP, Span, spans
 from paquebot.blobs.ulid import is_ulid
 from paquebot.observability.metrics import Engine, know_calls
@@ -147,19 +149,19 @@ class BlobStore:
         """The first `length` stored octets, fewer when the pack is shorter, and how many the pack has: a small pack in
         one request. Raises BlobMissing, BadPack, BlobsUnavailable."""
         key = pack_key(pack)
-        part = await self._run("get", self._bucket.start, key, length, key=key)
+        part = await self._run("get", self._bucket.reader.start, key, length, key=key)
         READ_BYTES.inc(len(part.data))
         return part.data, len(part.data) if part.whole is None else part.whole
 
     async def read_index(self, info: PackInfo) -> PackIndex:
         """What a pack says of itself. Raises BlobMissing, BadPack, BlobsUnavailable."""
         key = pack_key(info.pack)
-        return await self._run("get", self._bucket.index, key, info.octets, key=key)
+        return await self._run("get", self._bucket.reader.index, key, info.octets, key=key)
 
     async def stat(self, pack: str) -> PackInfo:
         """Raises BlobMissing, BlobsUnavailable."""
         key = pack_key(pack)
-        return PackInfo(pack, await self._run("stat", self._bucket.octets, key, key=key))
+        return PackInfo(pack, await self._run("stat", self._bucket.reader.octets, key, key=key))
 
     async def list_packs(self, after: str = "") -> AsyncIterator[PackInfo]:
         """All packs in order of their ids (so of their time), those after `after` when given."""
@@ -181,9 +183,9 @@ class BlobStore:
         """`length` octets at `offset`, fewer where it ends before; the whole object when `length` is 0.
         Raises BlobMissing, BadPack, BlobsUnavailable."""
         if length:
-            part = await self._run("get", self._bucket.part, key, offset, length, key=key)
+            part = await self._run("get", self._bucket.reader.part, key, offset, length, key=key)
         else:
-            part = await self._run("get", self._bucket.whole, key, key=key)
+            part = await self._run("get", self._bucket.reader.whole, key, key=key)
         READ_BYTES.inc(len(part.data))
         return part.data
 
@@ -210,7 +212,7 @@ class BlobStore:
         end = time.monotonic() + _TURN_SECONDS
         outcomes: list[SpanOutcome] = []
         for span in waiting:
-            outcomes.append(self._bucket.messages(span))
+            outcomes.append(self._bucket.reader.messages(span))
             if time.monotonic() > end:
                 break
         return outcomes

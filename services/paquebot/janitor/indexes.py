@@ -37,17 +37,18 @@ async def read_indexes(blobs: BlobStore, infos: Sequence[PackInfo]) -> list[Inde
     return await asyncio.gather(*map(read, infos))
 
 
-async def readable(blobs: BlobStore, infos: Sequence[PackInfo]) -> tuple[list[tuple[PackInfo, PackIndex]], int]:
-    """The packs that are there and can be read, and the number of those that cannot: they are logged.
-    Raises BlobsUnavailable."""
+async def readable(
+    blobs: BlobStore, infos: Sequence[PackInfo]
+) -> tuple[list[tuple[PackInfo, PackIndex]], list[PackInfo]]:
+    """The packs that are there and can be read, and those that cannot: they are logged. Raises BlobsUnavailable."""
     found: list[tuple[PackInfo, PackIndex]] = []
-    unreadable = 0
+    unreadable: list[PackInfo] = []
     for info, outcome in zip(infos, await read_indexes(blobs, infos), strict=True):
         if isinstance(outcome, PackIndex):
             found.append((info, outcome))
         elif isinstance(outcome, BadPack):
             _log.error("pack_unreadable", pack=info.pack, reason=str(outcome))
-            unreadable += 1
+            unreadable.append(info)
     return found, unreadable
 
 

@@ -77,7 +77,7 @@ async def recover(
     for group in in_groups(infos, say):
         result.packs += len(group)
         found, unreadable = await readable(stores.blobs, group)
-        result.unreadable += unreadable
+        result.unreadable += len(unreadable)
         indexes = [index for _, index in found]
         for index, messages in zip(indexes, await missing(stores, indexes, queued), strict=True):
             wanted = messages

@@ -180,7 +180,9 @@ async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackIn
             run.result.orphans_kept += 1
     for few in in_groups(doubtful):
         found, unreadable = await readable(stores.blobs, few)  # what is not there was another janitor's
-        run.result.unreadable += unreadable
+        run.result.unreadable += len(unreadable)
+        for info in unreadable:
+            await _keep(run, info.pack, ())  # nobody knows whether it holds mail that was never delivered
         for info, index in found:
             if index.account_id and await _is_garbage(stores, settings, index, dry_run=run.dry_run):
                 yield info
@@ -202,9 +204,14 @@ async def _may_go(run: _Sweep, pack: str, messages: Sequence[Missing], age: floa
         return True
     run.result.orphans_kept += 1
     _log.error("orphan_kept", pack=pack, messages=len(orphans))
-    if not run.dry_run and pack not in run.orphans:
-        await run.orphaned.put(pack, [message.envelope.queue_id for message in orphans])
+    await _keep(run, pack, [message.envelope.queue_id for message in orphans])
     return False
+
+
+async def _keep(run: _Sweep, pack: str, queue_ids: Sequence[str]) -> None:
+    """Also when the records that tell of it are forgotten."""
+    if not run.dry_run and pack not in run.orphans:
+        await run.orphaned.put(pack, queue_ids)
 
 
 async def _forget_refused(run: _Sweep) -> None:

@@ -1,0 +1,44 @@
+"""Requests to S3, each counted, and repeated where that may help."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import urllib3
+from minio.error import MinioException
+
+from paquebot.blobs.answers import may_pass
+from paquebot.observability.metrics import counter
+
+T = TypeVar("T")
+
+CALLS = ("put", "get", "stat", "list", "delete", "bucket_exists", "make_bucket")
+REQUESTS = counter(
+    "paquebot_s3_requests_total",
+    "Requests to S3, repeated ones included: what a provider bills; a call is one request unless that is repeated",
+    {"call": CALLS},
+)
+_REQUEST = {call: REQUESTS.labels(call) for call in CALLS}
+_PAUSES_SECONDS = (0.1, 0.2)
+
+
+class Requests:
+    """`timeout`: the longest time for one, in seconds."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+
+    def repeated(self, call: str, function: Callable[..., T], *args: Any) -> T:
+        """A lost connection or a 5xx is tried again, but only while a quarter of the time is not yet over: what
+        fails slowly must not hold its thread for many times S3_TIMEOUT."""
+        start = time.monotonic()
+        for pause in _PAUSES_SECONDS:
+            _REQUEST[call].inc()
+            try:
+                return function(*args)
+            except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+                if time.monotonic() - start > self.timeout / 4 or not may_pass(error):
+                    raise
+            time.sleep(pause)
+        _REQUEST[call].inc()
+        return function(*args)
