@@ -43,6 +43,7 @@ _REQUEST = {call: REQUESTS.labels(call) for call in _CALLS}
 _TAIL = 64 * 1024  # most indexes fit: one request reads them
 _READ_OCTETS = 256 * 1024
 _LIST_PAGE = 1000
+_LEAST_PART = 5 * 2**20  # of the client's
 _PAUSES_SECONDS = (0.1, 0.2)
 _GRACE_SECONDS = 5.0  # the client's own timeouts come first; this one is for a thread that never gets a turn
 _TURN_SECONDS = 0.05  # for which one caller's spans keep a thread, while others wait for it
@@ -222,7 +223,15 @@ class BlobStore:
 
     def _put(self, key: str, data: bytes) -> None:
         # It can be repeated: key and content are fixed.
-        self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), "application/x-paquebot-pack")
+        # As one request: parts would be copied out of `data`, and all of them be in memory beside it.
+        self._client.put_object(
+            self._bucket,
+            key,
+            io.BytesIO(data),
+            len(data),
+            "application/x-paquebot-pack",
+            part_size=max(len(data), _LEAST_PART),
+        )
 
     def _get_spans(self, waiting: Sequence[Span]) -> list[SpanOutcome]:
         end = time.monotonic() + _TURN_SECONDS

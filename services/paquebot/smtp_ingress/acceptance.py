@@ -26,7 +26,7 @@ from paquebot.rpc import DirectoryUnavailable, ValidationClient
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.session import Session, Transaction
-from paquebot.spool import Spool, SpoolUnavailable
+from paquebot.spool import Prepared, Spool, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
 from paquebot.wire.address import Address, BadAddress, canonical, parse_address
 from paquebot.wire.smtp import replies
@@ -77,36 +77,40 @@ class Acceptance:
         """Decide on the message that `decode` gives (it raises BadContent) of about `octets`; the final reply."""
         start = time.perf_counter()
         try:
-            content = await asyncio.to_thread(decode) if octets >= _OFF_THE_LOOP else decode()
+            reply = await self._decide(session, transaction, decode, octets)
         except BareLineEnd:
             reply = replies.BARE_LINE_END
         except BadContent:
             reply = replies.TEXT_LINE_TOO_LONG
-        else:
-            reply = await self._decide(session, transaction, content)
         metrics.ACCEPT_SECOND[session.role].observe(time.perf_counter() - start)
         return reply
 
-    async def _decide(self, session: Session, transaction: Transaction, content: bytes) -> Reply:
+    async def _decide(
+        self, session: Session, transaction: Transaction, decode: Callable[[], bytes], octets: int
+    ) -> Reply:
+        """At most two forms of the message are in memory at once: nobody holds one that the next was made of."""
+        content = await asyncio.to_thread(decode) if octets >= _OFF_THE_LOOP else decode()
         if refusal := await self._refusal(session, transaction, content):
             _log.info("message_refused", session=session.id, client=session.address, reply=str(refusal))
             return refusal
         queue_id = new_ulid()
         now = self._clock()
-        raw = self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
         envelope = _envelope(session, transaction, content)
         envelope.queue_id = queue_id
-        transaction.span.set(queue_id=queue_id, size=len(raw))
         envelope.accepted_at_ms = int(now * 1000)
-        return await self._keep(session, envelope, raw)
+        content = self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
+        transaction.span.set(queue_id=queue_id, size=len(content))
+        prepared = await self._spool.prepare(content)
+        del content
+        return await self._keep(session, envelope, prepared)
 
-    async def _keep(self, session: Session, envelope: Envelope, raw: bytes) -> Reply:
+    async def _keep(self, session: Session, envelope: Envelope, prepared: Prepared) -> Reply:
         try:
-            await self._spool.accept(envelope, raw)
+            await self._spool.accept_prepared(envelope, prepared)
         except SpoolUnavailable as error:
             _log.warning("not_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
             return replies.TEMPORARY_FAILURE
-        metrics.MESSAGE_BYTES.observe(len(raw))
+        metrics.MESSAGE_BYTES.observe(prepared.size)
         _log.info(
             "accepted",
             queue_id=envelope.queue_id,
@@ -116,7 +120,7 @@ class Acceptance:
             reverse_path=shown(envelope.reverse_path),
             local=len(envelope.local),
             remote=len(envelope.remote),
-            size=len(raw),
+            size=prepared.size,
             trace=envelope.trace,
         )
         return replies.queued(envelope.queue_id)
