@@ -19,6 +19,8 @@ from paquebot.wire.smtp.replies import Reply
 
 _HIGH = 256 * 1024  # octets received and not yet taken; above, reading stops
 _WRITE_HIGH = 64 * 1024
+_REPLIES_HIGH = 8 * 1024  # octets of replies that wait for the end of a pipelined group
+_FAREWELL_SECONDS = 5.0
 
 
 class Idle(Exception):
@@ -27,6 +29,10 @@ class Idle(Exception):
 
 class Draining(Exception):
     """The process ends, and this connection has nothing under way."""
+
+
+class Displaced(Exception):
+    """Another client needs the seat of this connection."""
 
 
 class OverLong(Exception):
@@ -59,6 +65,7 @@ class Connection(SMTP):
         self._out = bytearray()
         self._idle = False
         self._drain = False
+        self._displaced = False
 
     # --- asyncio.Protocol ---
 
@@ -122,9 +129,12 @@ class Connection(SMTP):
     async def line(self, maximum: int, seconds: float, *, idle: bool = False) -> bytes:
         """The next line with its LF; at most `maximum` octets. With `idle`, a drain ends the wait.
 
-        Raises OverLong, Idle, Draining, PeerGone. The deadline is for the whole line.
+        Raises OverLong, Idle, Draining, Displaced, PeerGone. The deadline is for the whole line. Replies to a long
+        group are sent before its end, so that a client that reads none is sent none.
         """
         deadline = self.loop.time() + seconds
+        if len(self._out) > _REPLIES_HIGH:
+            await self.flush()
         while (end := self._buffer.find(b"\n", self._scanned)) < 0:
             self._scanned = len(self._buffer)
             if self._scanned > maximum:
@@ -179,6 +189,18 @@ class Connection(SMTP):
         if self._idle and self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(Draining())
 
+    def displace(self) -> None:
+        """End the session with Displaced, now or when it waits for the client again."""
+        self._displaced = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(Displaced())
+        if self.transport is not None:
+            self.loop.call_later(_FAREWELL_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
     def _consume(self, octets: int) -> None:
         if octets == len(self._buffer):
             self._buffer.clear()
@@ -199,6 +221,8 @@ class Connection(SMTP):
                 await self._written(self._writable)
         if self._ended:
             raise PeerGone
+        if self._displaced:
+            raise Displaced
         if idle and self._drain:
             raise Draining
         self._waiter = self.loop.create_future()

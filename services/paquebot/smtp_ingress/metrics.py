@@ -14,6 +14,7 @@ class Ending(enum.Enum):
     REFUSED = "refused"
     INACTIVE = "inactive"
     DRAIN = "drain"
+    DISPLACED = "displaced"
     GONE = "gone"
     FAILED = "failed"
 
@@ -34,6 +35,7 @@ class Login(enum.Enum):
     DISABLED = "disabled"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
+    TOO_MANY = "too_many"
     BROKEN = "broken"
     """The exchange ended before there were credentials."""
 

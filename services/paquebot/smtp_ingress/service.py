@@ -10,7 +10,8 @@ from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, ValidationClient, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.health import Health
-from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.limits import octet_shares
+from paquebot.runtime.memory import keep_large_apart
 from paquebot.runtime.proxy import Proxies
 from paquebot.runtime.service import Context
 from paquebot.runtime.tls import ServerTls
@@ -18,7 +19,7 @@ from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
 from paquebot.smtp_ingress.conversation import Services
 from paquebot.smtp_ingress.received import TracePolicy
 from paquebot.smtp_ingress.server import SmtpServer
-from paquebot.smtp_ingress.settings import SmtpIngressSettings
+from paquebot.smtp_ingress.settings import SLACK, SmtpIngressSettings
 from paquebot.spool import Spool
 
 NAME = "smtp_ingress"
@@ -26,6 +27,7 @@ _CLOSING_SECONDS = 3.0  # of the drain time, kept for what comes after the sessi
 
 
 async def main(context: Context, settings: SmtpIngressSettings) -> None:
+    keep_large_apart()
     async with serve(settings, context.health) as server:
         # Modules and clients stay: a full collection need not walk through them, which stops all sessions for 20 ms.
         gc.freeze()
@@ -64,7 +66,8 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             messages=settings.messages,
             timeouts=settings.timeouts,
             tls=tls.context if tls is not None else None,
-            budget=OctetBudget(settings.process.in_flight),
+            budget=octet_shares(settings.process.in_flight, settings.shares, settings.messages.size + SLACK),
+            pace=settings.pace,
             acceptance=Acceptance(spool, validation, _policy(settings)),
             validation=validation,
             authentication=authentication,

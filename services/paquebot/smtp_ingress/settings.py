@@ -10,9 +10,15 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.limits import ShareSettings
+from paquebot.runtime.pace import PaceSettings
 from paquebot.runtime.proxy import ProxySettings
+from paquebot.runtime.seats import SeatLimits
 from paquebot.runtime.settings import Listen, Network, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
+
+SLACK = 64 * 1024
+"""Octets of transparency dots and the end mark, for which the size of a message is known after decoding only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +45,32 @@ class SessionLimits:
     """Bounds of connections and of what a client may do in one."""
 
     connections: int = setting("SMTP_CONNECTIONS", 2000, help="most connections of this process")
-    per_client: int = setting("SMTP_CONNECTIONS_PER_CLIENT", 100, help="most connections from one address")
+    reserved: float = setting("SMTP_CONNECTIONS_RESERVED", 0.25, help="part of them kept for clients that log in")
+    per_client: int = setting(
+        "SMTP_CONNECTIONS_PER_CLIENT", 100, help="most without login from one address (an IPv6 /64)"
+    )
+    per_network: int = setting(
+        "SMTP_CONNECTIONS_PER_NETWORK", 400, help="most without login from one IPv4 /24 or IPv6 /48"
+    )
+    per_account: int = setting("SMTP_CONNECTIONS_PER_ACCOUNT", 50, help="most of one account")
     errors: int = setting("SMTP_ERRORS", 20, help="permanent errors in a session before 421")
     idle_commands: int = setting("SMTP_IDLE_COMMANDS", 100, help="commands that bring no mail on before 421")
+    login_commands: int = setting("SMTP_LOGIN_COMMANDS", 30, help="on submission, commands before login until 421")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        if min(self.connections, self.per_client, self.errors, self.idle_commands) < 1:
+        seats = (self.connections, self.per_client, self.per_network, self.per_account)
+        if min(*seats, self.errors, self.idle_commands, self.login_commands) < 1:
             raise ValueError(
-                "PAQUEBOT_SMTP_CONNECTIONS, _CONNECTIONS_PER_CLIENT, _ERRORS and _IDLE_COMMANDS are at least 1"
+                "PAQUEBOT_SMTP_CONNECTIONS, _CONNECTIONS_PER_CLIENT, _PER_NETWORK, _PER_ACCOUNT, _ERRORS, "
+                "_IDLE_COMMANDS and _LOGIN_COMMANDS are at least 1"
             )
+        if not 0 <= self.reserved < 1:
+            raise ValueError("PAQUEBOT_SMTP_CONNECTIONS_RESERVED is a part of all: from 0 to less than 1")
+
+    @property
+    def seats(self) -> SeatLimits:
+        return SeatLimits(self.connections, self.reserved, self.per_client, self.per_network, self.per_account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +97,8 @@ class Timeouts:
     command: Seconds = setting("SMTP_COMMAND_TIMEOUT", Seconds(300.0), help="for the next command")
     data: Seconds = setting("SMTP_DATA_TIMEOUT", Seconds(180.0), help="for the next octets of a message")
     message: Seconds = setting("SMTP_MESSAGE_TIMEOUT", Seconds(3600.0), help="for all octets of a message")
+    without_mail: Seconds = setting("SMTP_SESSION_TIMEOUT", Seconds(900.0), help="from one message to the next")
+    login: Seconds = setting("SMTP_LOGIN_TIMEOUT", Seconds(120.0), help="on submission, until the client has logged in")
     handshake: Seconds = setting("SMTP_TLS_TIMEOUT", Seconds(60.0), help="for a TLS handshake")
     write: Seconds = setting("SMTP_WRITE_TIMEOUT", Seconds(60.0), help="for reading our replies")
     greet_pause: Seconds = setting(
@@ -100,6 +124,8 @@ class PolicySettings:
 @dataclass(frozen=True, slots=True)
 class SmtpIngressSettings:
     process: ProcessSettings
+    shares: ShareSettings
+    pace: PaceSettings
     listen: ListenSettings
     proxy: ProxySettings
     tls: TlsSettings
