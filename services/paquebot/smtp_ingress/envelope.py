@@ -108,7 +108,7 @@ async def _not_owned(conversation: Conversation, command: Mail, traceparent: str
     if session.identity is None or isinstance(command.reverse_path, NullPath):
         return None
     try:
-        owned = await conversation.services.acceptance.owns(session, command.reverse_path, traceparent)
+        owned = await conversation.services.acceptance.authorship.owns(session, command.reverse_path, traceparent)
     except DirectoryUnavailable:
         return replies.TEMPORARY_FAILURE
     return None if owned else replies.SENDER_NOT_OWNED

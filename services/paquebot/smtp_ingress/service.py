@@ -16,6 +16,7 @@ from paquebot.runtime.proxy import Proxies
 from paquebot.runtime.service import Context
 from paquebot.runtime.tls import ServerTls
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
+from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.conversation import Services
 from paquebot.smtp_ingress.received import TracePolicy
 from paquebot.smtp_ingress.server import SmtpServer
@@ -68,7 +69,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             tls=tls.context if tls is not None else None,
             budget=octet_shares(settings.process.in_flight, settings.shares, settings.messages.size + SLACK),
             pace=settings.pace,
-            acceptance=Acceptance(spool, validation, _policy(settings)),
+            acceptance=Acceptance(spool, Authorship(validation, settings.policy.sender), _policy(settings)),
             validation=validation,
             authentication=authentication,
         )

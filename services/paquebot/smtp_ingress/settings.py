@@ -1,5 +1,6 @@
 """Settings of smtp_ingress."""
 
+import enum
 from dataclasses import dataclass
 
 from paquebot.rpc import ValidationCacheSettings
@@ -106,6 +107,13 @@ class Timeouts:
     )
 
 
+class SenderPolicy(enum.Enum):
+    """What becomes of a submitted message without From, or with the Sender of another."""
+
+    REFUSE = "refuse"
+    REWRITE = "rewrite"
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
     """Who may do what."""
@@ -116,9 +124,21 @@ class PolicySettings:
     check_from: bool = setting(
         "SMTP_CHECK_FROM", True, help="on submission, From must belong to the login, as the reverse-path does"
     )
+    submission_sender: str = setting(
+        "SUBMISSION_SENDER", "refuse", help="a submitted message without From or with another's Sender: refuse, rewrite"
+    )
     hide_client: bool = setting(
         "SMTP_HIDE_CLIENT", False, help="on submission, leave the client's address out of Received"
     )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.submission_sender not in {policy.value for policy in SenderPolicy}:
+            raise ValueError("PAQUEBOT_SUBMISSION_SENDER is refuse or rewrite")
+
+    @property
+    def sender(self) -> SenderPolicy:
+        return SenderPolicy(self.submission_sender)
 
 
 @dataclass(frozen=True, slots=True)

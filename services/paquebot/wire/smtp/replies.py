@@ -190,6 +190,8 @@ DOMAIN_DISABLED = Reply(550, "5.1.2", "Domain does not accept mail")  # RFC 3463
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")  # RFC 3463 §3.8: X.7.1
 ALIAS_LOOP = Reply(550, "5.4.6", "Alias loop")  # RFC 3463 §3.5: X.4.6 routing loop
 SENDER_NOT_OWNED = Reply(553, "5.7.1", "Sender address does not belong to the login")  # RFC 3463 §3.8, RFC 6409 §6.1
+FROM_MISSING = Reply(550, "5.7.1", "From names no author")  # RFC 5322 §3.6.2, RFC 6409 §6.1
+SENDER_FIELD_NOT_OWNED = Reply(550, "5.7.1", "Sender field does not belong to the login")  # RFC 6409 §8.1
 FROM_NOT_OWNED = Reply(550, "5.7.1", "From address does not belong to the login")  # RFC 6409 §6.1
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10, RFC 3463 §3.6
 
