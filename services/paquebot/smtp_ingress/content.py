@@ -30,7 +30,9 @@ async def data(conversation: Conversation, argument: str) -> Reply:
     conversation.connection.reply(replies.START_DATA)
     decoder = DataDecoder()
     transaction.holding.offer(decoder.discard)
+    conversation.connection.content_begins()
     refusal = await _read_data(conversation, transaction, decoder)
+    conversation.connection.content_ends()
     transaction.holding.keep()
     line = conversation.services.messages.line
     octets = decoder.octets
@@ -71,7 +73,9 @@ async def bdat(conversation: Conversation, argument: str) -> Reply:
         raise HangUp(replies.TOO_BIG)
     transaction = conversation.session.transaction
     refusal = _chunk_refusal(conversation, transaction, command)
+    conversation.connection.content_begins()
     refusal = await _read_chunk(conversation, command.size, transaction, refusal)
+    conversation.connection.content_ends()
     if refusal is not None or transaction is None or transaction.chunks is None:
         return _broken(transaction, refusal or replies.MAIL_FIRST)
     if not command.last:

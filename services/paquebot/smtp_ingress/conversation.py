@@ -94,6 +94,7 @@ class Conversation:
         self._in_vain = 0
         self._since = connection.loop.time()
         """The session's beginning, its login, or its last message that was accepted."""
+        connection.charge_to(services.budget.holding(self._holder()))
 
     async def run(self) -> Ending:
         """To the connection's end. Raises nothing but CancelledError."""
@@ -255,6 +256,7 @@ class Conversation:
     def logged_in(self) -> None:
         """The client has proven who it is: it has the time of a session that brings mail."""
         self._since = self.connection.loop.time()
+        self.connection.charge_to(self.services.budget.holding(self._holder()))
 
     def read_in_vain(self, octets: int, refusal: Reply) -> None:
         """Octets of a message that is refused already were read. Raises HangUp: no sender of mail goes on so long."""
