@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import yaml
 
 from paquebot.runtime.settings import parse_octets
@@ -120,6 +121,15 @@ def incompressible(octets: int) -> bytes:
     header = b"Subject: a film\r\nContent-Type: application/octet-stream\r\n\r\n"
     lines = base64.encodebytes(random.Random(7).randbytes(octets * 3 // 4)).replace(b"\n", b"\r\n.")
     return header + lines[: octets - len(header) - 2] + b"\r\n"
+
+
+@pytest.mark.parametrize("name", ["values", "values-minimal", "values-production"])
+def test_every_limit_of_the_chart_has_room_for_what_docs_count(name: str) -> None:
+    """docs/hostile-input.md, "Memory of smtp_ingress"."""
+    values = yaml.safe_load(_CHART.read_text())["smtpIngress"]
+    values |= yaml.safe_load(_CHART.with_name(f"{name}.yaml").read_text())["smtpIngress"]
+    limit = parse_octets(values["resources"]["limits"]["memory"].replace("Mi", "MiB"))
+    assert limit >= 100 * _MIB + 2 * (parse_octets(values["inFlight"]) + parse_octets(values["maxMessageSize"]))
 
 
 async def test_memory_stays_below_the_limit_of_the_pod(smtp_stack: SmtpStack) -> None:

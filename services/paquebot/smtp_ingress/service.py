@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
@@ -45,6 +46,9 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
     """
     # First: a bad certificate is to be told even while no engine answers. Raises SettingsError.
     tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
+    shares, sessions = settings.shares, settings.sessions
+    if not settings.takes_logins:  # nothing is kept for who cannot come
+        shares, sessions = replace(shares, reserved=0.0), replace(sessions, reserved=0.0)
     async with contextlib.AsyncExitStack() as stack:
         queue = await Queue.open(settings.nats, NAME)
         stack.push_async_callback(queue.close)
@@ -63,11 +67,11 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             stack.push_async_callback(_cancelled, asyncio.ensure_future(tls.watch()))
         services = Services(
             hostname=settings.process.hostname,
-            sessions=settings.sessions,
+            sessions=sessions,
             messages=settings.messages,
             timeouts=settings.timeouts,
             tls=tls.context if tls is not None else None,
-            budget=octet_shares(settings.process.in_flight, settings.shares, settings.messages.size + SLACK),
+            budget=octet_shares(settings.process.in_flight, shares, settings.messages.size + SLACK),
             pace=settings.pace,
             acceptance=Acceptance(spool, Authorship(validation, settings.policy.sender), _policy(settings)),
             validation=validation,

@@ -159,9 +159,13 @@ class SmtpIngressSettings:
     timeouts: Timeouts
     policy: PolicySettings
 
+    @property
+    def takes_logins(self) -> bool:
+        return bool(self.listen.submission or self.listen.submissions)
+
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        if (self.listen.submission or self.listen.submissions) and self.tls.certificate is None:
+        if self.takes_logins and self.tls.certificate is None:
             raise ValueError(
                 "PAQUEBOT_TLS_CERTIFICATE and PAQUEBOT_TLS_KEY must be set for submission and submissions: "
                 "logins travel over TLS only"
