@@ -96,7 +96,7 @@ class CommandReader:
         return max(0.0, self._login_ends - self._now())
 
     @property
-    def _patience(self) -> float:
+    def patience(self) -> float:
         """Seconds for the rest of a command that has begun."""
         return self._settings.read if self._assembler.authenticated else min(self._settings.read, self._until_login())
 
@@ -142,7 +142,7 @@ class CommandReader:
 
     async def _line(self, maximum: int, *, first: bool) -> bytes | LineTooLong:
         if not first:
-            return await self._connection.read_line(maximum, self._patience)
+            return await self._connection.read_line(maximum, self.patience)
         ends = self._now() + self.inactivity
         while (line := self._connection.take_line(maximum)) is None:
             if self._connection.ended:
@@ -158,7 +158,7 @@ class CommandReader:
 
     async def answer(self, maximum: int) -> bytes | LineTooLong:
         """A line that belongs to the command under way: a SASL response."""
-        return await self._connection.read_line(maximum, self._patience)
+        return await self._connection.read_line(maximum, self.patience)
 
     async def _literal(self, want: NeedLiteral) -> Want:
         if want.synchronising:

@@ -43,7 +43,7 @@ async def start_tls(session: "Session", state: NotAuthenticated, command: ast.St
 async def _handshake(session: "Session", command: ast.StartTls) -> Stream:
     assert session.process.tls is not None
     yield responses.ok(command.tag, "Begin TLS negotiation now")
-    await session.connection.start_tls(session.process.tls.context, session.process.settings.session.read)
+    await session.connection.start_tls(session.process.tls.context, max(0.1, session.reader.patience))
     metrics.TLS.labels(tls_version(session.connection.tls_version)).inc()
     yield Answered()
 
