@@ -92,10 +92,8 @@ class SharedBudget:
     def _take(self, holding: "Holding", amount: int) -> None:
         nodes = self._nodes(holding.path)
         try:
-            if any(node.used + amount > node.cap for node in nodes[1:]):
-                raise OverBudget
-            while not self._fits(nodes[0], amount):
-                self._victim(nodes, amount).revoke()
+            while (full := self._full(nodes, amount)) is not None:
+                self._victim(nodes, amount, full).revoke()
         except OverBudget:
             self._prune(nodes)
             raise
@@ -103,8 +101,12 @@ class SharedBudget:
         if holding in nodes[-1].holdings:
             _add_revocable(nodes, amount)
 
-    def _fits(self, group: _Node, amount: int) -> bool:
-        return self._used + amount <= self._limit and group.used + amount <= group.cap
+    def _full(self, nodes: Sequence[_Node], amount: int) -> int | None:
+        """The lowest level that has no room for `amount` more; -1: the whole; None: there is room everywhere."""
+        levels = [level for level, node in enumerate(nodes) if node.used + amount > node.cap]
+        if levels:
+            return levels[-1]
+        return -1 if self._used + amount > self._limit else None
 
     def _add(self, nodes: Sequence[_Node], amount: int) -> None:
         for node in nodes:
@@ -135,14 +137,14 @@ class SharedBudget:
         _add_revocable(nodes, -holding.amount)
         self._prune(nodes)
 
-    def _victim(self, nodes: Sequence[_Node], amount: int) -> "Holding":
-        """The holding that makes room for `amount` more of the holder at `nodes`. Raises OverBudget."""
-        group = nodes[0]
-        if group.used + amount <= group.cap:  # the whole is used up: by a group that holds more than is its own?
+    def _victim(self, nodes: Sequence[_Node], amount: int, full: int) -> "Holding":
+        """The holding that makes room for `amount` more of the holder at `nodes`, below the level that is full. Raises
+        OverBudget."""
+        if full < 0:  # by a group that holds more than is its own?
             for name, other in self._roots.items():
-                if other is not group and other.revocable and other.used > self._groups[name].guaranteed:
+                if other is not nodes[0] and other.revocable and other.used > self._groups[name].guaranteed:
                     return _largest_in(other)
-        for parent, mine in itertools.pairwise(nodes):
+        for parent, mine in itertools.pairwise(nodes[max(full, 0) :]):
             others = (child for child in parent.children.values() if child.revocable and child is not mine)
             largest = max(others, key=_used, default=None)
             if largest is not None and largest.used > mine.used + amount:

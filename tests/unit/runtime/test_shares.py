@@ -75,11 +75,13 @@ def test_client_has_at_most_its_cap(first: str, second: str, *, same: bool) -> N
 )
 def test_network_has_at_most_its_cap(addresses: list[str], other: str) -> None:
     shares = budget(network=20, client=10)
-    for address in addresses[:2]:
-        held(shares, stranger(address), 10)
+    first, second = (held(shares, stranger(address), 10) for address in addresses[:2])
     with pytest.raises(OverBudget):
-        held(shares, stranger(addresses[2]), 1)
+        held(shares, stranger(addresses[2]), 10)
     held(shares, stranger(other), 10)
+    held(shares, stranger(addresses[2]), 1)  # whoever holds less gets it from within the network
+    assert first.revoked
+    assert not second.revoked
 
 
 def test_refusal_changes_nothing() -> None:
