@@ -166,9 +166,9 @@ async def first_message(platform: Platform) -> None:
 
     def send() -> None:
         with platform.submission("bob") as client:
-            client.sendmail(
-                platform.address("bob"), [platform.address("alice")], b"Subject: first\r\n\r\n" + b"x\r\n" * 1000
-            )
+            bob = platform.address("bob")
+            letter = f"From: {bob}\r\nSubject: first\r\n\r\n".encode() + b"x\r\n" * 1000
+            client.sendmail(bob, [platform.address("alice")], letter)
 
     await asyncio.to_thread(send)
     async with asyncio.timeout(_DEADLINE_SECONDS):
