@@ -4,6 +4,7 @@ Within 64 bits an IPv6 host has as many addresses as it likes (RFC 4291 §2.5.4,
 (RFC 6177), an IPv4 site often 24.
 """
 
+import functools
 import ipaddress
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ class Origin(NamedTuple):
     client: str
 
 
+@functools.lru_cache(maxsize=1024)
 def origin_of(address: str) -> Origin:
     """Of an address as the socket or a trusted proxy gave it; what is no address is a network of its own."""
     bare, _, scope = address.partition("%")

@@ -5,8 +5,12 @@ need more is let go of and refused, and read to its end like any other that is r
 RFC 5321 §4.1.1.4, RFC 3030 §2, RFC 1870 §6.
 """
 
+import functools
+from collections.abc import Callable
+
 from paquebot.runtime.pace import Pace
 from paquebot.runtime.shares import OverBudget
+from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.conversation import Conversation, HangUp
 from paquebot.smtp_ingress.session import Transaction
 from paquebot.smtp_ingress.settings import SLACK
@@ -29,7 +33,7 @@ async def data(conversation: Conversation, argument: str) -> Reply:
         return replies.NO_VALID_RECIPIENTS
     conversation.connection.reply(replies.START_DATA)
     decoder = DataDecoder()
-    transaction.holding.offer(decoder.discard)
+    transaction.holding.offer(functools.partial(_displaced, decoder.discard))
     conversation.connection.content_begins()
     refusal = await _read_data(conversation, transaction, decoder)
     conversation.connection.content_ends()
@@ -99,7 +103,7 @@ def _chunk_refusal(conversation: Conversation, transaction: Transaction | None, 
         return replies.NO_VALID_RECIPIENTS
     if transaction.chunks is None or transaction.pace is None:
         transaction.chunks, transaction.pace = ChunkCollector(), _pace(conversation)
-        transaction.holding.offer(transaction.drop_chunks)
+        transaction.holding.offer(functools.partial(_displaced, transaction.drop_chunks))
     else:
         transaction.pace.resume()
     too_big = transaction.chunks.octets + command.size > conversation.services.messages.size
@@ -140,6 +144,11 @@ def _drop(transaction: Transaction | None) -> None:
     if transaction is not None and transaction.chunks is not None:
         transaction.drop_chunks()
         transaction.holding.release()
+
+
+def _displaced(let_go: Callable[[], None]) -> None:
+    metrics.DISPLACED.inc()
+    let_go()
 
 
 def _charge(transaction: Transaction, octets: int) -> Reply | None:

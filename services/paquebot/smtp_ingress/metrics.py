@@ -55,6 +55,9 @@ MESSAGES = counter(
     "Messages read whole, by the reply: accepted means kept in S3 and queued",
     {"listener": Role, "result": Result},
 )
+DISPLACED = counter(
+    "paquebot_smtp_messages_displaced_total", "Messages under way whose memory smaller senders needed: refused with 452"
+)
 RECIPIENTS = counter("paquebot_smtp_recipients_total", "RCPT commands, by the reply", {"result": Result})
 MESSAGE_BYTES = histogram("paquebot_smtp_message_bytes", "Sizes of accepted messages", buckets=SIZES)
 ACCEPT_SECONDS = histogram(
