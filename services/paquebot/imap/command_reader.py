@@ -12,10 +12,10 @@ from paquebot.imap import metrics
 from paquebot.imap.connection import Connection, LineTooLong
 from paquebot.imap.settings import SessionSettings
 from paquebot.imap.uploads import Uploads
+from paquebot.runtime.fair_shares import SharedBudget
 from paquebot.runtime.limits import account
 from paquebot.runtime.pace import Pace, PaceSettings
 from paquebot.runtime.peer import PeerGone
-from paquebot.runtime.shares import SharedBudget
 from paquebot.wire.imap import (
     AssembledCommand,
     BadMailboxEncoding,

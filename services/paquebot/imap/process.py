@@ -7,7 +7,7 @@ from paquebot.imap.feed import Feed
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
 from paquebot.rpc import AuthenticationClient
-from paquebot.runtime.shares import SharedBudget
+from paquebot.runtime.fair_shares import SharedBudget
 from paquebot.runtime.tls import ServerTls
 from paquebot.spool import Spool
 from paquebot.wire.imap import Limits

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from paquebot.observability.metrics import gauge
 from paquebot.runtime.addresses import origin_of
+from paquebot.runtime.fair_shares import Group, OverBudget, Path, SharedBudget
 from paquebot.runtime.settings import setting
-from paquebot.runtime.shares import Group, OverBudget, Path, SharedBudget
 
 __all__ = ["OctetBudget", "OverBudget", "Reservation", "ShareSettings", "account", "octet_shares", "stranger"]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from paquebot.runtime.addresses import origin_of
+from paquebot.runtime.fair_shares import Group, Holding, OverBudget, SharedBudget
 from paquebot.runtime.limits import ACCOUNTS, account
-from paquebot.runtime.shares import Group, Holding, OverBudget, SharedBudget
 
 LOGIN = "login"
 """The door of clients that are to log in."""

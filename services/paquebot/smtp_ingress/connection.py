@@ -13,8 +13,8 @@ from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
+from paquebot.runtime.fair_shares import Holding, OverBudget
 from paquebot.runtime.peer import Deadline, PeerGone
-from paquebot.runtime.shares import Holding, OverBudget
 from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
 

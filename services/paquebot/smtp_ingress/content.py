@@ -8,8 +8,8 @@ RFC 5321 §4.1.1.4, RFC 3030 §2, RFC 1870 §6.
 import functools
 from collections.abc import Callable
 
+from paquebot.runtime.fair_shares import OverBudget
 from paquebot.runtime.pace import Pace
-from paquebot.runtime.shares import OverBudget
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.conversation import Conversation, HangUp
 from paquebot.smtp_ingress.session import Transaction

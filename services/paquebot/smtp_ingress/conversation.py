@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.rpc import AuthenticationClient, ValidationClient
+from paquebot.runtime.fair_shares import Holding, Path, SharedBudget
 from paquebot.runtime.limits import account, stranger
 from paquebot.runtime.pace import PaceSettings
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
-from paquebot.runtime.shares import Holding, Path, SharedBudget
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.acceptance import Acceptance
 from paquebot.smtp_ingress.connection import Connection, Displaced, Draining, Idle, OverLong

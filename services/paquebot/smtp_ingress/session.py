@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from paquebot.observability.trace import Span
 from paquebot.rpc import Identity
+from paquebot.runtime.fair_shares import Holding
 from paquebot.runtime.pace import Pace
 from paquebot.runtime.seats import Seat
-from paquebot.runtime.shares import Holding
 from paquebot.v1.mail_pb2 import LocalRecipient, Notify, RemoteRecipient
 from paquebot.v1.recipient_validation_pb2 import Validation
 from paquebot.wire.address import Address
