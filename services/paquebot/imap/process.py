@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.feed import Feed
+from paquebot.imap.search_turns import Turns
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
 from paquebot.rpc import AuthenticationClient
 from paquebot.runtime.fair_shares import SharedBudget
+from paquebot.runtime.fairness import LoopShares
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.tls import ServerTls
 from paquebot.spool import Spool
 from paquebot.wire.imap import Limits
@@ -21,8 +24,11 @@ class Process:
     limits: Limits
     mailstore: Mailstore
     bodies: Bodies
+    shares: Shares
+    turns: Turns
     spool: Spool
     feed: Feed
     authentication: AuthenticationClient
     budget: SharedBudget
+    loop_shares: LoopShares
     tls: ServerTls | None

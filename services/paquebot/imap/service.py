@@ -3,25 +3,28 @@
 It listens at once and stays up while an engine is away: commands that need it are answered NO [UNAVAILABLE].
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
 from paquebot.blobs import BlobStore
+from paquebot.imap import metrics
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.feed import Feed
 from paquebot.imap.process import Process
+from paquebot.imap.search_turns import Turns
 from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, open_channel
-from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.fairness import LoopShares
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import octet_shares
 from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 from paquebot.spool import Spool
 from paquebot.wire.imap import Limits
@@ -52,10 +55,10 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         stack.push_async_callback(channel.close)
         spool = Spool(blobs, None, settings.spool)
         stack.push_async_callback(spool.close)
-        gate = OctetGate(settings.process.in_flight)
-        bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=gate)
+        shares = Shares(settings.bodies.reading, settings.bodies.reading_per_account, gauge=metrics.READING)
+        bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=shares.gate)
         stack.push_async_callback(bodies.close)
-        mailstore = Mailstore(postgres)
+        mailstore = Mailstore(postgres, settings.account)
         feed = Feed(mailstore, queue)
         stack.push_async_callback(feed.close)
         process = Process(
@@ -63,17 +66,20 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             limits=Limits(append=settings.bodies.append_limit),
             mailstore=mailstore,
             bodies=bodies,
+            shares=shares,
+            turns=Turns(),
             spool=spool,
             feed=feed,
             authentication=AuthenticationClient(channel, settings.directory),
             budget=octet_shares(settings.process.in_flight, settings.shares, settings.bodies.append_limit),
+            loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )
         _depend(health, blobs, postgres)
         server = ImapServer(process)
         stack.callback(server.close)
         server.listen()
-        watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
+        watching = background(process.tls.watch(), "certificates") if process.tls is not None else None
         try:
             yield server
         finally:

@@ -9,8 +9,9 @@ Invariants: UIDs ascend strictly; what is gone is a subset of them; the client w
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from paquebot.mailstore.types import Flag, FlagRows, RecentRange
 from paquebot.wire.imap.sequence_set import SequenceSet
@@ -105,6 +106,20 @@ class View:
             bisect_right(self._uids, high) - bisect_left(self._uids, low) == high - low + 1 for low, high in spans
         )
 
+    def gaps(self, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """What of the sorted spans of UIDs is of no message here, as spans. Walks over messages, not over UIDs."""
+        uids = self._uids
+        for low, high in spans:
+            for index in range(bisect_left(uids, low), len(uids)):
+                uid = uids[index]
+                if uid > high:
+                    break
+                if low < uid:
+                    yield low, uid - 1
+                low = uid + 1
+            if low <= high:
+                yield low, high
+
     def _by_uid(self, sequence_set: SequenceSet) -> list[int]:
         # `*` is the largest UID in use; what lies above it names nothing unless a range crosses it.
         numbers: list[int] = []
@@ -128,8 +143,11 @@ class View:
 
     def is_recent(self, number: int) -> bool:
         """Is the message \\Recent in this session (RFC 3501 §2.3.2)?"""
+        if not self._recent:
+            return False
         uid = self._uids[number - 1]
-        return any(claimed.first <= uid < claimed.until for claimed in self._recent)
+        at = bisect_right(self._recent, uid, key=attrgetter("first"))  # claims ascend
+        return at > 0 and uid < self._recent[at - 1].until
 
     @property
     def recent(self) -> int:

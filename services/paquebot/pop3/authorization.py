@@ -138,10 +138,11 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     except MaildropLocked:
         metrics.LOGINS.labels(Login.IN_USE.value).inc()
         raise
+    session.turns.belongs_to(identity.account_id)
     metrics.LOGINS.labels(Login.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
     session.seat.log_in(identity.account_id)
-    reading = Reading(process.mailstore, process.blobs, process.gate, drop)
+    reading = Reading(process.mailstore, process.blobs, process.shares.of(drop.account_id), drop)
     return positive(f"{len(drop)} messages ({drop.octets} octets)", Transaction(drop, lease, reading))
 
 

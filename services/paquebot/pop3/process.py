@@ -7,7 +7,8 @@ from paquebot.mailstore import Mailstore
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient
-from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.fairness import LoopShares
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.tls import ServerTls
 
 
@@ -20,5 +21,6 @@ class Process:
     blobs: BlobStore
     queue: Queue
     authentication: AuthenticationClient
-    gate: OctetGate
+    shares: Shares
+    loop_shares: LoopShares
     tls: ServerTls | None

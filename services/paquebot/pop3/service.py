@@ -3,7 +3,6 @@
 It listens at once and stays up while an engine is away: commands that need it are answered -ERR [SYS/TEMP].
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -17,12 +16,14 @@ from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, open_channel
 from paquebot.rpc.health import probe
-from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.fairness import LoopShares
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import IN_FLIGHT
 from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 
 __all__ = ["Pop3Settings", "main", "open_server"]
@@ -57,14 +58,15 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             blobs=blobs,
             queue=queue,
             authentication=AuthenticationClient(channel, settings.directory),
-            gate=OctetGate(settings.process.in_flight, gauge=IN_FLIGHT),
+            shares=Shares(settings.process.in_flight, settings.maildrop.reading_per_account, gauge=IN_FLIGHT),
+            loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )
         _depend(health, blobs, postgres, channel)
         server = Pop3Server(process)
         stack.callback(server.close)
         server.listen()
-        watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
+        watching = background(process.tls.watch(), "certificates") if process.tls is not None else None
         try:
             yield server
         finally:

@@ -26,6 +26,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import Across, Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.queue import hints
 from paquebot.runtime.engines import NatsSettings
+from paquebot.runtime.tasks import background
 
 _log = Log("paquebot.queue")
 
@@ -115,7 +116,7 @@ class Queue:
     async def open(cls, settings: NatsSettings, name: str = "paquebot") -> "Queue":
         """Connects in the background; waits for the first connection only as long as one timeout."""
         queue = cls(settings, name)
-        queue._keeper = asyncio.ensure_future(queue._keep())
+        queue._keeper = background(queue._keep(), "nats_connection")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.timeout):
                 await queue._opened.wait()

@@ -33,10 +33,12 @@ _NOTHING = Usage(octets=0, messages=0)
 
 
 class Administration(DirectoryServicer):
-    def __init__(self, postgres: Postgres, hashing: Hashing, usage_of: UsageOf) -> None:
+    def __init__(self, postgres: Postgres, hashing: Hashing, usage_of: UsageOf, quota_bytes: int) -> None:
+        """`quota_bytes`: of new accounts for which nothing else is said; 0: none."""
         self._postgres = postgres
         self._hashing = hashing
         self._usage_of = usage_of
+        self._quota_bytes = quota_bytes
 
     # --- domains ------------------------------------------------------------------------------------------
 
@@ -86,6 +88,7 @@ class Administration(DirectoryServicer):
             await self._hash(request.password),
             name=request.display_name,
             quota_bytes=request.quota_bytes if request.HasField("quota_bytes") else None,
+            default_quota_bytes=self._quota_bytes,
         )
         _log.info("account_created", account_id=account.account_id, address=shown(str(account.address)))
         return _account(account, _NOTHING)

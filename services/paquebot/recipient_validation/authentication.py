@@ -25,7 +25,7 @@ from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.failures import FailureLimits
 from paquebot.recipient_validation.hashing import Hashing
 from paquebot.recipient_validation.login_cache import LoginCache
-from paquebot.recipient_validation.settings import LoginSettings
+from paquebot.recipient_validation.settings import GuestSettings, LoginSettings
 from paquebot.runtime.postgres import Postgres
 from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
@@ -66,9 +66,11 @@ class Authentication(AuthenticationServicer):
         settings: LoginSettings,
         default_domain: str,
         clock: Callable[[], float] = time.monotonic,
+        guests: GuestSettings = GuestSettings(),  # noqa: B008 - frozen
     ) -> None:
         self._postgres = postgres
         self._hashing = hashing
+        self._guests = guests
         self._default_domain = default_domain
         self._cache = LoginCache(settings.cache, settings.cache_entries, clock)
         self._limits = FailureLimits(
@@ -116,11 +118,14 @@ class Authentication(AuthenticationServicer):
         if not verified.credentials.enabled:
             return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_DISABLED)
         await self._note(verified, request.password)
+        guest = verified.credentials.address.domain in self._guests.domains
         return pb.AuthenticateResponse(
             result=pb.AUTHENTICATE_RESULT_OK,
             account_id=verified.credentials.account_id,
             address=str(verified.credentials.address),
             quota_bytes=verified.credentials.quota_bytes,
+            local_only=guest and not self._guests.relay,
+            recipients_per_hour=self._guests.recipients if guest else 0,
         )
 
     async def _verify(self, found: Credentials | None, given: str) -> _Verified | None:

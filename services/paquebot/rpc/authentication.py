@@ -15,11 +15,14 @@ Protocol = Literal["smtp", "imap", "pop3"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who logged in. `address` is canonical; `quota_bytes` 0: none."""
+    """Who logged in. `address` is canonical; `quota_bytes` 0: none; `local_only`: may write to addresses of this
+    installation only; `recipients_per_hour` 0: any number."""
 
     account_id: int
     address: str
     quota_bytes: int
+    local_only: bool = False
+    recipients_per_hour: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,13 @@ class AuthenticationClient:
         )
         match response.result:
             case pb.AUTHENTICATE_RESULT_OK:
-                return Identity(response.account_id, response.address, response.quota_bytes)
+                return Identity(
+                    response.account_id,
+                    response.address,
+                    response.quota_bytes,
+                    local_only=response.local_only,
+                    recipients_per_hour=response.recipients_per_hour,
+                )
             case pb.AUTHENTICATE_RESULT_INVALID:
                 return InvalidCredentials()
             case pb.AUTHENTICATE_RESULT_DISABLED:

@@ -118,3 +118,8 @@ class Reservation:
     def release(self) -> None:
         self._budget.give_back(self.octets)
         self.octets = 0
+
+
+def counted_as(client: str) -> str:
+    """The key under which a client is counted."""
+    return origin_of(client).client

@@ -121,6 +121,7 @@ async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply
             return replies.AUTH_TOO_MANY
         session.identity = answer
         conversation.logged_in()
+        conversation.turns.belongs_to(answer.account_id)
         _log.info(
             "login",
             session=session.id,

@@ -10,11 +10,13 @@ from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, ValidationClient, open_channel
 from paquebot.rpc.health import probe
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import octet_shares
 from paquebot.runtime.memory import keep_large_apart
 from paquebot.runtime.proxy import Proxies
 from paquebot.runtime.service import Context
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
 from paquebot.smtp_ingress.authorship import Authorship
@@ -60,11 +62,11 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         stack.push_async_callback(channel.close)
         validation = ValidationClient(channel, settings.directory, settings.cache)
         authentication = AuthenticationClient(channel, settings.directory)
-        health.depend("s3", blobs.probe)
+        health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
         if tls is not None:
-            stack.push_async_callback(_cancelled, asyncio.ensure_future(tls.watch()))
+            stack.push_async_callback(_cancelled, background(tls.watch(), "certificates"))
         services = Services(
             hostname=settings.process.hostname,
             sessions=sessions,
@@ -74,6 +76,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             budget=octet_shares(settings.process.in_flight, shares, settings.messages.size + SLACK),
             pace=settings.pace,
             acceptance=Acceptance(spool, Authorship(validation, settings.policy.sender), _policy(settings)),
+            loop_shares=LoopShares(settings.fairness),
             validation=validation,
             authentication=authentication,
         )

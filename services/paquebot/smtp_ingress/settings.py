@@ -11,6 +11,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.fairness import FairnessSettings
 from paquebot.runtime.limits import ShareSettings
 from paquebot.runtime.pace import PaceSettings
 from paquebot.runtime.proxy import ProxySettings
@@ -148,6 +149,7 @@ class SmtpIngressSettings:
     pace: PaceSettings
     listen: ListenSettings
     proxy: ProxySettings
+    fairness: FairnessSettings
     tls: TlsSettings
     nats: NatsSettings
     s3: S3Settings
