@@ -105,6 +105,12 @@ def smtp_ingress() -> dashboard.Dashboard:
                         Query("max(paquebot_in_flight_limit_bytes{sel})", "bound of a pod"),
                     ],
                 ),
+                graph(
+                    "Messages that gave way",
+                    "Refused with 452 while they came: smaller senders needed the memory. For long: an attack.",
+                    "cps",
+                    [Query(rate("paquebot_smtp_messages_displaced_total"), "messages")],
+                ),
             ),
         ),
         (

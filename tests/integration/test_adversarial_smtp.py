@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import smtplib
+import socket
+import struct
 
 import pytest
 
+from dialogues.dialogue import client_tls
 from paquebot.message import MAX_HEADER
 from paquebot.smtp_ingress.session import Role
-from smtp_world import SmtpStack
+from smtp_world import PASSWORD, SmtpStack
 
 
 def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[int]:
@@ -59,3 +63,32 @@ async def test_no_spelling_of_a_foreign_address_is_relayed(smtp_stack: SmtpStack
         codes = await asyncio.to_thread(_offer, port, paths)
     wrong = {path: code for path, code in zip(paths, codes, strict=True) if not 500 <= code < 560}
     assert wrong == {}
+
+
+_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+_BROKEN = (b"", b"EHLO client.example\r\n", b"\x16", _HELLO, _HELLO + bytes(508), b"\x15\x03\x01\x00\x02\x02\x28")
+
+
+def _break_handshakes(port: int, count: int) -> None:
+    """Begin so many handshakes, and break each in another way: some by a reset, some by an end, some by nonsense."""
+    for number in range(count):
+        with socket.create_connection(("127.0.0.1", port), 20, (f"127.0.{number % 7}.2", 0)) as client:
+            if number % 2:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):
+                client.sendall(_BROKEN[number % len(_BROKEN)])
+
+
+def _log_in(port: int) -> int:
+    with smtplib.SMTP_SSL("127.0.0.1", port, timeout=20, context=client_tls()) as client:
+        return client.login("alice@paquebot.test", PASSWORD)[0]
+
+
+async def test_600_broken_handshakes_take_no_seat_for_long(smtp_stack: SmtpStack) -> None:
+    async with smtp_stack.serving(PAQUEBOT_SMTP_CONNECTIONS="20") as running:
+        (port,) = running.ports(Role.SUBMISSIONS)
+        await asyncio.to_thread(_break_handshakes, port, 600)
+        assert await asyncio.to_thread(_log_in, port) == 235
+        async with asyncio.timeout(30):
+            while running._seats.now:
+                await asyncio.sleep(0)

@@ -250,19 +250,20 @@ async def test_imap_counts_the_client(
     reader = await imap_stack.reader()
     tls = listener == "imaps"
 
-    def log_in(port: int) -> imaplib.IMAP4:
-        client: Any = ProxiedImap(port, header, tls=tls)
+    def log_in(client: Any) -> None:
         if not tls:
             client.starttls(client_tls())
         client.login(reader.address, READER_PASSWORD)
-        return client  # type: ignore[no-any-return]
 
     async with imap_stack.serving(**TRUSTED, PAQUEBOT_IMAP_SESSIONS_PER_CLIENT="1") as server:
         port = server.port(listener)
-        client = await asyncio.to_thread(log_in, port)
+        client: Any = await asyncio.to_thread(ProxiedImap, port, header, tls=tls)
         assert [session.client for session in server._sessions] == [CLIENT]
         refusal = await asyncio.to_thread(_greeting, port, header, tls=tls)  # one too many of this client
         assert refusal.startswith(b"* BYE ") if not tls else refusal == b""
+        await asyncio.to_thread(log_in, client)  # now it counts for its account
+        second = await asyncio.to_thread(ProxiedImap, port, header, tls=tls)
+        await asyncio.to_thread(second.logout)
         other = await asyncio.to_thread(ProxiedImap, port, v1("2001:db8::7", "2001:db8::1", 1, 143), tls=tls)
         await asyncio.to_thread(other.logout)
         await asyncio.to_thread(client.logout)
@@ -274,20 +275,21 @@ async def test_pop3_counts_the_client(pop3_stack: Pop3Stack, listener: str, head
     reader = await pop3_stack.reader()
     tls = listener == "pop3s"
 
-    def log_in(port: int) -> poplib.POP3:
-        client: Any = ProxiedPop3(port, header, tls=tls)
+    def log_in(client: Any) -> None:
         if not tls:
             client.stls(client_tls())
         client.user(reader.address)
         client.pass_(READER_PASSWORD)
-        return client  # type: ignore[no-any-return]
 
     async with pop3_stack.serving(**TRUSTED, PAQUEBOT_POP3_SESSIONS_PER_CLIENT="1") as server:
         port = server.port(listener)
-        client = await asyncio.to_thread(log_in, port)
+        client: Any = await asyncio.to_thread(ProxiedPop3, port, header, tls=tls)
         assert [session.client for session in server._sessions] == [CLIENT]
         refusal = await asyncio.to_thread(_greeting, port, header, tls=tls)  # one too many of this client
         assert refusal.startswith(b"-ERR [SYS/TEMP]") if not tls else refusal == b""
+        await asyncio.to_thread(log_in, client)  # now it counts for its account
+        second = await asyncio.to_thread(ProxiedPop3, port, header, tls=tls)
+        await asyncio.to_thread(second.quit)
         other = await asyncio.to_thread(ProxiedPop3, port, v1("2001:db8::7", "2001:db8::1", 1, 110), tls=tls)
         await asyncio.to_thread(other.quit)
         await asyncio.to_thread(client.quit)

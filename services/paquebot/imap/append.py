@@ -61,9 +61,9 @@ async def _room_for(session: "Session", state: LoggedIn, name: str, octets: int)
 async def append(session: "Session", state: LoggedIn, command: ast.Append) -> Reply:
     """RFC 3501 §6.3.11"""
     process, account = session.process, state.account
-    uploads, mailbox_id = session.reader.uploads.messages, session.reader.uploads.mailbox_id
+    uploads, mailbox_id = session.reader.uploads.take(), session.reader.uploads.mailbox_id
     if len(uploads) != len(command.messages):
-        return no("A message was not read", response_codes.UNAVAILABLE)
+        return no("Too many messages at once, try again later", response_codes.UNAVAILABLE)
     try:
         stored = await _store(session, uploads, account.account_id)
         messages = [_new_message(one, asked) for one, asked in zip(stored, command.messages, strict=True)]

@@ -1,17 +1,20 @@
 """Reads one command after another from a connection, as the grammar's assembler asks for lines and literals.
 
-Nothing that a client declares is read before the assembler, the process's octet budget and, for APPEND, the
-mailbox and the quota have agreed (invariant 7).
+Nothing that a client declares is read before the assembler and, for APPEND, the mailbox and the quota have agreed; the
+octets of a message are charged to the account's share of the process's budget as they come (invariant 7).
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from paquebot.imap import metrics
 from paquebot.imap.connection import Connection, LineTooLong
 from paquebot.imap.settings import SessionSettings
-from paquebot.runtime.limits import OctetBudget, OverBudget, Reservation
+from paquebot.imap.uploads import Uploads
+from paquebot.runtime.fair_shares import SharedBudget
+from paquebot.runtime.limits import account
+from paquebot.runtime.pace import Pace, PaceSettings
 from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import (
     AssembledCommand,
@@ -42,21 +45,6 @@ class Leaving(Exception):
     """The process drains, and it is this session's turn to say BYE."""
 
 
-@dataclass(slots=True)
-class Uploads:
-    """The messages of one APPEND, in order, and what they hold of the octet budget."""
-
-    reservation: Reservation
-    messages: list[bytes] = field(default_factory=list)
-    mailbox_id: int = 0
-    """Where they go, known once the first was admitted."""
-
-    def release(self) -> None:
-        """The messages are not needed any more."""
-        self.messages.clear()
-        self.reservation.release()
-
-
 @dataclass(frozen=True, slots=True)
 class Refused:
     """What came was not taken; the response is whole lines. `fault`: it broke the protocol."""
@@ -73,23 +61,44 @@ Admit = Callable[[ast.Append], Awaitable[bytes | None]]
 class CommandReader:
     """The reading half of a session."""
 
-    def __init__(self, connection: Connection, settings: SessionSettings, limits: Limits, budget: OctetBudget) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: SessionSettings,
+        limits: Limits,
+        budget: SharedBudget,
+        pace: PaceSettings,
+    ) -> None:
         self._connection = connection
         self._settings = settings
         self._limits = limits
         self._assembler = CommandAssembler(limits)
-        self.uploads = Uploads(Reservation(budget))
+        self._pace = pace
+        self._now = asyncio.get_running_loop().time
+        self._login_ends = self._now() + settings.login
+        self._in_vain = 0
+        self.uploads = Uploads(budget)
         self.leaving = False
         """Set to end the session before its next command."""
 
-    def logged_in(self) -> None:
+    def logged_in(self, account_id: int) -> None:
         """From now on, the wider limits and the longer timeout."""
         self._assembler.authenticated = True
+        self.uploads.holder = account(account_id)
 
     @property
     def inactivity(self) -> float:
-        """Seconds without a command after which the session ends (RFC 3501 §5.4)."""
-        return self._settings.inactivity if self._assembler.authenticated else self._settings.greeting
+        """Seconds from now after which the session ends without a command (RFC 3501 §5.4); before login it ends then
+        whatever it says."""
+        return self._settings.inactivity if self._assembler.authenticated else self._until_login()
+
+    def _until_login(self) -> float:
+        return max(0.0, self._login_ends - self._now())
+
+    @property
+    def patience(self) -> float:
+        """Seconds for the rest of a command that has begun."""
+        return self._settings.read if self._assembler.authenticated else min(self._settings.read, self._until_login())
 
     async def next(self, admit: Admit) -> ast.Command | Refused:
         """The next command. Raises Leaving, PeerGone, Inactive, ProxyHeader."""
@@ -101,12 +110,16 @@ class CommandReader:
                     want = self._give_line(await self._line(maximum, first=first))
                     first = False
                 case NeedLiteral(kind=LiteralKind.APPEND_MESSAGE):
-                    want = await self._message(want, admit)
+                    message = await self._message(want, admit)
+                    if message is None:
+                        return self._cut_off()
+                    want = message
                 case NeedLiteral():
                     want = await self._literal(want)
                 case Drain(size):
                     metrics.LITERALS_REFUSED.inc()
-                    await self._connection.throw_away(size, self._settings.read)
+                    if not await self._throw_away(size):
+                        return self._cut_off()
                     want = self._assembler.drained()
                 case Refuse(response, close):
                     self.uploads.release()
@@ -129,15 +142,14 @@ class CommandReader:
 
     async def _line(self, maximum: int, *, first: bool) -> bytes | LineTooLong:
         if not first:
-            return await self._connection.read_line(maximum, self._settings.read)
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + self.inactivity
+            return await self._connection.read_line(maximum, self.patience)
+        ends = self._now() + self.inactivity
         while (line := self._connection.take_line(maximum)) is None:
             if self._connection.ended:
                 raise PeerGone
             if self.leaving:
                 raise Leaving
-            await self._connection.wait(ends - loop.time())
+            await self._connection.wait(ends - self._now())
         if self.leaving:
             raise Leaving
         if not isinstance(line, LineTooLong) and is_of_header(line):
@@ -146,35 +158,64 @@ class CommandReader:
 
     async def answer(self, maximum: int) -> bytes | LineTooLong:
         """A line that belongs to the command under way: a SASL response."""
-        return await self._connection.read_line(maximum, self._settings.read)
+        return await self._connection.read_line(maximum, self.patience)
 
     async def _literal(self, want: NeedLiteral) -> Want:
         if want.synchronising:
             await self._connection.send(responses.continuation())
-        return self._assembler.literal(bytes(await self._connection.read_exactly(want.size, self._settings.read)))
+        octets = bytearray()
+        pace = self._transfer(self._settings.append if self._assembler.authenticated else self._until_login())
+        while left := want.size - len(octets):
+            octets += await self._some(left, pace)
+        return self._assembler.literal(bytes(octets))
 
-    async def _message(self, want: NeedLiteral, admit: Admit) -> Want:
+    async def _message(self, want: NeedLiteral, admit: Admit) -> Want | None:
+        """None: as `_throw_away`."""
         assert want.append is not None
         refusal = await admit(want.append)
-        if refusal is None:
-            refusal = self._reserve(want)
+        if refusal is None and self.uploads.lost:
+            refusal = _too_many(want.append.tag)
         if refusal is not None:
             metrics.LITERALS_REFUSED.inc()
             return self._assembler.refuse(refusal)
         if want.synchronising:
             await self._connection.send(responses.continuation())
-        octets = await self._connection.read_exactly(want.size, self._settings.read)
-        self.uploads.messages.append(bytes(octets))
+        pace = self._transfer(self._settings.append)
+        left = want.size
+        while left:
+            piece = await self._some(left, pace)
+            left -= len(piece)
+            if not self.uploads.add(piece):
+                metrics.LITERALS_REFUSED.inc()
+                if not await self._throw_away(left):
+                    return None
+                left = 0
+        self.uploads.end_message()
         return self._assembler.message_read()
 
-    def _reserve(self, want: NeedLiteral) -> bytes | None:
-        """Octets of the process for the message; the refusal when it has too many in memory."""
-        assert want.append is not None
-        held = self.uploads.reservation.octets
-        try:
-            self.uploads.reservation.grow_to(held + want.size)
-        except OverBudget:
-            return responses.no(
-                want.append.tag, "Too many messages at once, try again later", response_codes.UNAVAILABLE
-            )
-        return None
+    def _transfer(self, seconds: float) -> Pace:
+        return Pace(self._pace, self._now, seconds)
+
+    async def _some(self, most: int, pace: Pace) -> bytes:
+        """As `Connection.read_some`, at the least pace."""
+        piece = await self._connection.read_some(most, pace.deadline(self._settings.read) - self._now())
+        pace.came(len(piece))
+        return piece
+
+    async def _throw_away(self, size: int) -> bool:
+        """Read `size` octets and keep none. False, and not all is read: so much in vain is no client's mistake."""
+        self._in_vain += size
+        if self._in_vain > 2 * self._limits.drain:
+            return False
+        pace = self._transfer(self._settings.append if self._assembler.authenticated else self._until_login())
+        while size:
+            size -= len(await self._some(size, pace))
+        return True
+
+    def _cut_off(self) -> Refused:
+        self.uploads.release()
+        return Refused(responses.bye("Too much that was refused"), close=True, fault=True)
+
+
+def _too_many(tag: bytes) -> bytes:
+    return responses.no(tag, "Too many messages at once, try again later", response_codes.UNAVAILABLE)

@@ -80,15 +80,3 @@ class Connection(PeerConnection):
         chunk = bytes(memoryview(self._buffer)[:count])
         self._consume(count)
         return chunk
-
-    async def read_exactly(self, size: int, seconds: float) -> bytearray:
-        """`size` octets; the deadline is for each piece that arrives. Raises as `read_some`."""
-        octets = bytearray()
-        while len(octets) < size:
-            octets += await self.read_some(size - len(octets), seconds)
-        return octets
-
-    async def throw_away(self, size: int, seconds: float) -> None:
-        """Read `size` octets and keep none. Raises as `read_some`."""
-        while size:
-            size -= len(await self.read_some(size, seconds))

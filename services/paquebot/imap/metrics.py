@@ -24,6 +24,7 @@ class Ending(enum.Enum):
     DRAIN = "drain"
     ERRORS = "errors"
     REFUSED = "refused"
+    DISPLACED = "displaced"
     FAILED = "failed"
 
 

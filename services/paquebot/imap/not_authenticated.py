@@ -43,7 +43,7 @@ async def start_tls(session: "Session", state: NotAuthenticated, command: ast.St
 async def _handshake(session: "Session", command: ast.StartTls) -> Stream:
     assert session.process.tls is not None
     yield responses.ok(command.tag, "Begin TLS negotiation now")
-    await session.connection.start_tls(session.process.tls.context, session.process.settings.session.read)
+    await session.connection.start_tls(session.process.tls.context, max(0.1, session.reader.patience))
     metrics.TLS.labels(tls_version(session.connection.tls_version)).inc()
     yield Answered()
 
@@ -95,12 +95,13 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     answer = await process.authentication.authenticate(credentials.login, credentials.password, session.client, "imap")
     if not isinstance(answer, Identity):
         return await _refused(session, answer, credentials.login)
-    if process.feed.sessions(answer.account_id) >= process.settings.session.per_account:
+    most = process.settings.session.per_account
+    if process.feed.sessions(answer.account_id) >= most or not session.seat.log_in(answer.account_id):
         metrics.LOGIN[Login.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
     await process.mailstore.ensure_account(answer.account_id)
     session.watch = await process.feed.watch(answer.account_id, session.connection.ring)
-    session.reader.logged_in()
+    session.reader.logged_in(answer.account_id)
     session.turns.belongs_to(answer.account_id)
     session.failures = 0
     metrics.LOGIN[Login.OK].inc()

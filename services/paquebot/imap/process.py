@@ -8,9 +8,9 @@ from paquebot.imap.search_turns import Turns
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
 from paquebot.rpc import AuthenticationClient
+from paquebot.runtime.fair_shares import SharedBudget
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
-from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.tls import ServerTls
 from paquebot.spool import Spool
 from paquebot.wire.imap import Limits
@@ -29,6 +29,6 @@ class Process:
     spool: Spool
     feed: Feed
     authentication: AuthenticationClient
-    budget: OctetBudget
+    budget: SharedBudget
     loop_shares: LoopShares
     tls: ServerTls | None

@@ -1,6 +1,7 @@
 """Runs a session for each connection that the listeners let in, and says BYE to all of them before the end."""
 
 import asyncio
+import functools
 from dataclasses import dataclass, field
 
 from paquebot.imap import metrics
@@ -10,9 +11,9 @@ from paquebot.imap.process import Process
 from paquebot.imap.session import Session
 from paquebot.observability.log import ids
 from paquebot.observability.metrics import tls_version
-from paquebot.runtime.limits import ConnectionLimit
-from paquebot.runtime.listeners import Arrival, Listeners, connect, dismiss
+from paquebot.runtime.listeners import Arrival, Listeners, connect, dismiss, displaced
 from paquebot.runtime.proxy import Proxies
+from paquebot.runtime.seats import Seat, Seats
 from paquebot.wire.imap import response_codes, responses
 
 
@@ -26,9 +27,8 @@ class ImapServer:
     _numbers: int = 0
 
     def __post_init__(self) -> None:
-        session = self.process.settings.session
         self._listeners = Listeners(
-            ConnectionLimit(session.total, session.per_client),
+            Seats.of_logins(self.process.settings.session.seats),
             self._serve,
             _turn_away,
             Proxies(self.process.settings.proxy),
@@ -59,11 +59,11 @@ class ImapServer:
         """Stop listening; idempotent."""
         self._listeners.close()
 
-    async def _serve(self, arrival: Arrival) -> None:
-        ending = await self._session(arrival)
+    async def _serve(self, arrival: Arrival, seat: Seat) -> None:
+        ending = await self._session(arrival, seat)
         metrics.ENDED.labels(ending.value).inc()
 
-    async def _session(self, arrival: Arrival) -> Ending:
+    async def _session(self, arrival: Arrival, seat: Seat) -> Ending:
         settings = self.process.settings.session
         connection = Connection(write_seconds=settings.write, write_rate=settings.write_rate)
         context = self.process.tls.context if arrival.tls and self.process.tls is not None else None
@@ -74,8 +74,9 @@ class ImapServer:
         if context is not None:
             metrics.TLS.labels(tls_version(connection.tls_version)).inc()
         self._numbers += 1
-        session = Session(self.process, connection, arrival.client)
+        session = Session(self.process, connection, arrival.client, seat)
         self._sessions.add(session)
+        seat.offer(functools.partial(displaced, session, arrival.socket))
         try:
             with ids(session=self._numbers):
                 return await session.run()

@@ -20,7 +20,7 @@ from paquebot.rpc import AuthenticationClient, open_channel
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.health import Health
-from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.limits import octet_shares
 from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
@@ -71,7 +71,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             spool=spool,
             feed=feed,
             authentication=AuthenticationClient(channel, settings.directory),
-            budget=OctetBudget(settings.process.in_flight),
+            budget=octet_shares(settings.process.in_flight, settings.shares, settings.bodies.append_limit),
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )

@@ -26,28 +26,38 @@ from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.runtime.proxy import refuse_header
+from paquebot.runtime.seats import Seat
 from paquebot.wire.imap import ast, response_codes, responses
 
 _log = Log("paquebot.imap.session")
+_FAREWELL = {
+    Ending.DISPLACED: "Too many connections, try again later",
+    Ending.DRAIN: "This server ends; please connect again",
+}
 
 
 class Session:
     """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
 
-    def __init__(self, process: Process, connection: Connection, client: str) -> None:
+    def __init__(self, process: Process, connection: Connection, client: str, seat: Seat) -> None:
         self.process = process
         self.connection = connection
         self.client = client
         """The peer's IP address."""
+        self.seat = seat
         self.turns = process.loop_shares.turns(client)
         """The session's turns on the event loop."""
         self.state: SessionState = NotAuthenticated()
         self.watch: Watch | None = None
-        self.reader = CommandReader(connection, process.settings.session, process.limits, process.budget)
+        self.reader = CommandReader(
+            connection, process.settings.session, process.limits, process.budget, process.settings.pace
+        )
         self.saved_uids: Sequence[int] = ()
         """The search result that `$` names (RFC 5182)."""
         self.failures = 0
         """Bad commands and failed logins so far."""
+        self._commands_before_login = 0
+        self._displaced = False
 
     @property
     def tls(self) -> bool:
@@ -64,6 +74,11 @@ class Session:
         """End the session before its next command, or out of IDLE."""
         self.reader.leaving = True
         self.connection.ring()
+
+    def displace(self) -> None:
+        """End the session before its next command: another client needs its seat."""
+        self._displaced = True
+        self.leave()
 
     def changed(self, change: Change | None = None) -> None:
         """This session changed a mailbox of its account: let the other sessions know. `change`: all that it did."""
@@ -86,8 +101,9 @@ class Session:
             await self._bye("Inactive for too long")
             return Ending.INACTIVE
         except Leaving:
-            await self._bye("This server ends; please connect again", response_codes.UNAVAILABLE)
-            return Ending.DRAIN
+            ending = Ending.DISPLACED if self._displaced else Ending.DRAIN
+            await self._bye(_FAREWELL[ending], response_codes.UNAVAILABLE)
+            return ending
         except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
@@ -114,6 +130,11 @@ class Session:
                 await self._execute(command)
             if isinstance(self.state, LoggedOut):
                 return Ending.LOGOUT
+            if isinstance(self.state, NotAuthenticated):
+                self._commands_before_login += 1
+                if self._commands_before_login >= self.process.settings.session.login_commands:
+                    await self._bye("Too many commands before login")
+                    return Ending.ERRORS
             if self.failures >= self.process.settings.session.errors:
                 await self._bye("Too many errors")
                 return Ending.ERRORS

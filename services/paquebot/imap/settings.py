@@ -12,8 +12,11 @@ from paquebot.runtime.engines import (
     TlsSettings,
 )
 from paquebot.runtime.fairness import FairnessSettings
+from paquebot.runtime.limits import ShareSettings
+from paquebot.runtime.pace import PaceSettings
 from paquebot.runtime.patience import LEAST_RATE
 from paquebot.runtime.proxy import ProxySettings
+from paquebot.runtime.seats import SeatLimits
 from paquebot.runtime.settings import Listen, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
 
@@ -31,11 +34,19 @@ class SessionSettings:
     """Bounds of sessions."""
 
     total: int = setting("IMAP_SESSIONS", 10_000, help="most sessions of this process")
-    per_client: int = setting("IMAP_SESSIONS_PER_CLIENT", 200, help="most sessions from one address")
+    reserved: float = setting("IMAP_SESSIONS_RESERVED", 0.25, help="part of them kept for clients that logged in")
+    per_client: int = setting(
+        "IMAP_SESSIONS_PER_CLIENT", 200, help="most from one address (an IPv6 /64) that did not log in yet"
+    )
+    per_network: int = setting(
+        "IMAP_SESSIONS_PER_NETWORK", 1000, help="most from one IPv4 /24 or IPv6 /48 that did not log in yet"
+    )
     per_account: int = setting("IMAP_SESSIONS_PER_ACCOUNT", 50, help="most sessions of one account")
-    greeting: Seconds = setting("IMAP_LOGIN_TIMEOUT", Seconds(60.0), help="inactivity before login")
+    login: Seconds = setting("IMAP_LOGIN_TIMEOUT", Seconds(120.0), help="longest time until the client has logged in")
+    login_commands: int = setting("IMAP_LOGIN_COMMANDS", 50, help="most commands before login until BYE")
     login_delay: Seconds = setting("IMAP_LOGIN_DELAY", Seconds(1.0), help="wait after a failed login; grows")
     inactivity: Seconds = setting("IMAP_TIMEOUT", Seconds(1800.0), help="inactivity after login; at least 30m")
+    append: Seconds = setting("IMAP_APPEND_TIMEOUT", Seconds(3600.0), help="for all octets of a message of APPEND")
     read: Seconds = setting("IMAP_READ_TIMEOUT", Seconds(60.0), help="longest pause inside a literal")
     write: Seconds = setting("IMAP_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
     write_rate: Octets = setting(
@@ -48,6 +59,15 @@ class SessionSettings:
     )
     poll: Seconds = setting("IMAP_POLL", Seconds(60.0), help="how often IDLE looks for changes without a hint")
     errors: int = setting("IMAP_ERRORS", 25, help="bad commands or logins in a session before BYE")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if not 0 <= self.reserved < 1:
+            raise ValueError("PAQUEBOT_IMAP_SESSIONS_RESERVED is a part of all: from 0 to less than 1")
+
+    @property
+    def seats(self) -> SeatLimits:
+        return SeatLimits(self.total, self.reserved, self.per_client, self.per_network, self.per_account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +87,8 @@ class ImapSettings:
     """Everything the IMAP service reads from its environment."""
 
     process: ProcessSettings
+    shares: ShareSettings
+    pace: PaceSettings
     nats: NatsSettings
     s3: S3Settings
     postgres: PostgresSettings

@@ -141,6 +141,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     session.turns.belongs_to(identity.account_id)
     metrics.LOGINS.labels(Login.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
+    session.seat.log_in(identity.account_id)
     reading = Reading(process.mailstore, process.blobs, process.shares.of(drop.account_id), drop)
     return positive(f"{len(drop)} messages ({drop.octets} octets)", Transaction(drop, lease, reading))
 

@@ -16,6 +16,7 @@ class Ending(enum.Enum):
     DRAIN = "drain"
     ERRORS = "errors"
     REFUSED = "refused"
+    DISPLACED = "displaced"
     LEASE_LOST = "lease_lost"
     FAILED = "failed"
 

@@ -1,6 +1,7 @@
 """Runs a session for each connection that the listeners let in, and asks all of them to leave before the end."""
 
 import asyncio
+import functools
 from dataclasses import dataclass, field
 
 from paquebot.observability.log import ids
@@ -10,9 +11,9 @@ from paquebot.pop3.connection import Connection
 from paquebot.pop3.metrics import Ending
 from paquebot.pop3.process import Process
 from paquebot.pop3.session import Session
-from paquebot.runtime.limits import ConnectionLimit
-from paquebot.runtime.listeners import Arrival, Listeners, connect, dismiss
+from paquebot.runtime.listeners import Arrival, Listeners, connect, dismiss, displaced
 from paquebot.runtime.proxy import Proxies
+from paquebot.runtime.seats import Seat, Seats
 from paquebot.wire.pop3 import Code, err
 
 
@@ -25,9 +26,8 @@ class Pop3Server:
     _sessions: set[Session] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        session = self.process.settings.session
         self._listeners = Listeners(
-            ConnectionLimit(session.total, session.per_client),
+            Seats.of_logins(self.process.settings.session.seats),
             self._serve,
             _turn_away,
             Proxies(self.process.settings.proxy),
@@ -53,11 +53,11 @@ class Pop3Server:
         """Stop listening; idempotent."""
         self._listeners.close()
 
-    async def _serve(self, arrival: Arrival) -> None:
-        ending = await self._session(arrival)
+    async def _serve(self, arrival: Arrival, seat: Seat) -> None:
+        ending = await self._session(arrival, seat)
         metrics.SESSIONS_ENDED.labels(ending.value).inc()
 
-    async def _session(self, arrival: Arrival) -> Ending:
+    async def _session(self, arrival: Arrival, seat: Seat) -> Ending:
         settings = self.process.settings.session
         connection = Connection(write_seconds=settings.write, write_rate=settings.write_rate)
         context = self.process.tls.context if arrival.tls and self.process.tls is not None else None
@@ -67,8 +67,9 @@ class Pop3Server:
             return Ending.GONE
         if context is not None:
             metrics.TLS.labels(tls_version(connection.tls_version)).inc()
-        session = Session(self.process, connection, arrival.client)
+        session = Session(self.process, connection, arrival.client, seat)
         self._sessions.add(session)
+        seat.offer(functools.partial(displaced, session, arrival.socket))
         try:
             with ids(session=session.id):
                 return await session.run()

@@ -21,6 +21,7 @@ from paquebot.pop3.states import Authorization, Ended, State, Transaction
 from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
+from paquebot.runtime.seats import Seat
 from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import MAX_COMMAND, Code
@@ -28,6 +29,12 @@ from paquebot.wire.proxy import is_of_header
 
 _log = Log("paquebot.pop3.session")
 _PAUSE_SECONDS = 3.0  # a client that is silent for so long does not need what was read ahead
+
+
+_FAREWELL = {
+    Ending.DISPLACED: "Too many connections, try again later",
+    Ending.DRAIN: "This server ends; please connect again",
+}
 
 
 class _Inactive(Exception):
@@ -48,11 +55,12 @@ _ENDS = (PeerGone, _Inactive, _Leaving, _LeaseLost)
 class Session:
     """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
 
-    def __init__(self, process: Process, connection: Connection, client: str) -> None:
+    def __init__(self, process: Process, connection: Connection, client: str, seat: Seat) -> None:
         self.process = process
         self.connection = connection
         self.client = client
         """The peer's IP address."""
+        self.seat = seat
         self.id = new_ulid()
         """In every log line, and the owner of the maildrop's lease."""
         self.turns = process.loop_shares.turns(client)
@@ -61,7 +69,9 @@ class Session:
         self._state: State = Authorization()
         self._faults = 0
         self._login_deadline = asyncio.get_running_loop().time() + process.settings.session.login
+        self._commands_before_login = 0
         self._leaving = False
+        self._displaced = False
         self._lease_lost = False
 
     @property
@@ -85,6 +95,11 @@ class Session:
         """End the session before its next command."""
         self._leaving = True
         self.connection.ring()
+
+    def displace(self) -> None:
+        """End the session before its next command: another client needs its seat."""
+        self._displaced = True
+        self.leave()
 
     def lease_lost(self) -> None:
         """End the session before its next command: its maildrop is another's."""
@@ -133,8 +148,9 @@ class Session:
         except _Inactive:
             return Ending.INACTIVE  # RFC 1939 §3: the connection is closed without a response
         except _Leaving:
-            await self._bye("This server ends; please connect again")
-            return Ending.DRAIN
+            ending = Ending.DISPLACED if self._displaced else Ending.DRAIN
+            await self._bye(_FAREWELL[ending])
+            return ending
         except _LeaseLost:
             await self._bye("The maildrop was given to another session")
             return Ending.LEASE_LOST
@@ -163,6 +179,11 @@ class Session:
                     await self.connection.send(pop3.err("No PROXY header is accepted from here", Code.SYS_PERM))
                     return Ending.ERRORS
                 await self._execute(line)
+            if isinstance(self._state, Authorization):
+                self._commands_before_login += 1
+                if self._commands_before_login >= self.process.settings.session.login_commands:
+                    await self.connection.send(pop3.err("Too many commands before login", Code.SYS_TEMP))
+                    return Ending.ERRORS
             if self._faults >= self.process.settings.session.errors:
                 await self.connection.send(pop3.err("Too many errors", Code.SYS_TEMP))
                 return Ending.ERRORS

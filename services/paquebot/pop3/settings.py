@@ -13,6 +13,7 @@ from paquebot.runtime.engines import (
 from paquebot.runtime.fairness import FairnessSettings
 from paquebot.runtime.patience import LEAST_RATE
 from paquebot.runtime.proxy import ProxySettings
+from paquebot.runtime.seats import SeatLimits
 from paquebot.runtime.settings import Listen, Octets, Seconds, setting
 
 
@@ -33,8 +34,15 @@ class SessionSettings:
     """Bounds of sessions."""
 
     total: int = setting("POP3_SESSIONS", 10_000, help="most sessions of this process")
-    per_client: int = setting("POP3_SESSIONS_PER_CLIENT", 100, help="most sessions from one address")
+    reserved: float = setting("POP3_SESSIONS_RESERVED", 0.25, help="part of them kept for clients that logged in")
+    per_client: int = setting(
+        "POP3_SESSIONS_PER_CLIENT", 100, help="most from one address (an IPv6 /64) that did not log in yet"
+    )
+    per_network: int = setting(
+        "POP3_SESSIONS_PER_NETWORK", 1000, help="most from one IPv4 /24 or IPv6 /48 that did not log in yet"
+    )
     login: Seconds = setting("POP3_LOGIN_TIMEOUT", Seconds(60.0), help="longest time until the client has logged in")
+    login_commands: int = setting("POP3_LOGIN_COMMANDS", 50, help="most commands before login until the end")
     login_delay: Seconds = setting("POP3_LOGIN_DELAY", Seconds(1.0), help="wait after a failed login; grows")
     inactivity: Seconds = setting("POP3_TIMEOUT", Seconds(600.0), help="inactivity after login; at least 10m")
     write: Seconds = setting("POP3_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
@@ -47,6 +55,16 @@ class SessionSettings:
     lease: Seconds = setting(
         "POP3_LEASE", Seconds(60.0), help="how long a maildrop stays locked after its process has died"
     )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if not 0 <= self.reserved < 1:
+            raise ValueError("PAQUEBOT_POP3_SESSIONS_RESERVED is a part of all: from 0 to less than 1")
+
+    @property
+    def seats(self) -> SeatLimits:
+        """One session holds an account's maildrop, so accounts need no bound of their own."""
+        return SeatLimits(self.total, self.reserved, self.per_client, self.per_network, self.total)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,70 @@
-"""Bounds of a process: connections in total and per client, and message octets in memory (invariant 7)."""
+"""How many message octets a process holds in memory (invariant 7), and how its peers share them."""
 
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from paquebot.observability.metrics import gauge
+from paquebot.runtime.addresses import origin_of
+from paquebot.runtime.fair_shares import Group, OverBudget, Path, SharedBudget
+from paquebot.runtime.settings import setting
+
+__all__ = ["OctetBudget", "OverBudget", "Reservation", "ShareSettings", "account", "octet_shares", "stranger"]
 
 IN_FLIGHT = gauge("paquebot_in_flight_bytes", "Bytes of messages in memory now")
 LIMIT = gauge("paquebot_in_flight_limit_bytes", "Most bytes of messages that this process holds in memory")
 
 
-class OverBudget(Exception):
-    """The process holds as many message octets as it may; the peer should come back later."""
+STRANGERS = "strangers"
+ACCOUNTS = "accounts"
+
+
+def stranger(address: str) -> Path:
+    """The holder that nobody vouches for: a client in its network."""
+    origin = origin_of(address)
+    return (STRANGERS, origin.network, origin.client)
+
+
+def account(account_id: int | str) -> Path:
+    """The holder that logged in, or whose address the operator trusts."""
+    return (ACCOUNTS, account_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ShareSettings:
+    """Parts of PAQUEBOT_IN_FLIGHT. None is smaller than one message of the longest kind: a peer alone can always send
+    one."""
+
+    reserved: float = setting("IN_FLIGHT_RESERVED", 0.4, help="part of the octets kept for clients that logged in")
+    network: float = setting("IN_FLIGHT_NETWORK", 0.5, help="most of a network without login (IPv4 /24, IPv6 /48)")
+    client: float = setting("IN_FLIGHT_CLIENT", 0.3, help="most of a client without login (IPv4 address, IPv6 /64)")
+    account: float = setting("IN_FLIGHT_ACCOUNT", 0.3, help="most of an account")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        for name in ("network", "client", "account"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"PAQUEBOT_IN_FLIGHT_{name.upper()} is a part of all: more than 0, at most 1")
+        if not 0 <= self.reserved < 1:
+            raise ValueError("PAQUEBOT_IN_FLIGHT_RESERVED is a part of all: from 0 to less than 1")
+
+
+def octet_shares(limit: int, settings: ShareSettings, longest: int) -> SharedBudget:
+    """Of `limit` octets, for messages of at most `longest`."""
+
+    def part(share: float) -> int:
+        return min(limit, max(longest, int(limit * share)))
+
+    open_to_all = int(limit * (1 - settings.reserved))
+    LIMIT.set(limit)
+    return SharedBudget(
+        limit,
+        {
+            STRANGERS: Group(part(1 - settings.reserved), open_to_all, (part(settings.network), part(settings.client))),
+            ACCOUNTS: Group(limit, limit - open_to_all, (part(settings.account),)),
+        },
+        gauge=IN_FLIGHT,
+    )
 
 
 class OctetBudget:
@@ -68,46 +120,6 @@ class Reservation:
         self.octets = 0
 
 
-@dataclass(slots=True)
-class ConnectionLimit:
-    """Connections now, in total and per client: an IPv4 address, or an IPv6 network of 64 bits, within which one
-    host has as many addresses as it likes (RFC 4291 §2.5.4, RFC 8981)."""
-
-    total: int
-    per_client: int
-    now: int = 0
-    _clients: dict[str, int] = field(default_factory=dict)
-
-    def enter(self, client: str) -> bool:
-        """Count a connection in; False: one too many, not counted."""
-        client = counted_as(client)
-        mine = self._clients.get(client, 0)
-        if self.now >= self.total or mine >= self.per_client:
-            return False
-        self.now += 1
-        self._clients[client] = mine + 1
-        return True
-
-    def leave(self, client: str) -> None:
-        """A connection that `enter` let in has ended. Raises KeyError, and counts nothing, when none is in."""
-        client = counted_as(client)
-        mine = self._clients[client] - 1
-        self.now -= 1
-        if mine:
-            self._clients[client] = mine
-        else:
-            del self._clients[client]
-
-
 def counted_as(client: str) -> str:
-    """The key under which an address is counted; what is no IPv6 address counts as itself."""
-    if ":" not in client:
-        return client
-    try:
-        address = ipaddress.IPv6Address(client)
-    except ValueError:
-        return client
-    if address.ipv4_mapped is not None:  # RFC 4291 §2.5.5.2: an IPv4 client on a listener for both
-        return str(address.ipv4_mapped)
-    network = str(ipaddress.IPv6Address(int(address) >> 64 << 64))
-    return f"{network}%{address.scope_id}" if address.scope_id else network
+    """The key under which a client is counted."""
+    return origin_of(client).client

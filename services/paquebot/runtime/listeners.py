@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from paquebot.observability.log import Log
-from paquebot.runtime.limits import ConnectionLimit
 from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled, one_spelling
+from paquebot.runtime.seats import Seat, Seats
 from paquebot.runtime.settings import Listen
 
 _log = Log("paquebot.listeners")
 BACKLOG = 1024
 _HANDSHAKE_SECONDS = 15.0
 _ACCEPT_PAUSE = 0.1  # when the process is out of file descriptors
+_FAREWELL_SECONDS = 2.0
 _STAGGER = 0.5  # of the drain time
 _LONGEST_STEP = 0.05
 
@@ -43,6 +44,9 @@ class Leaver(Protocol):
     def leave(self) -> None:
         """End before the next command."""
 
+    def displace(self) -> None:
+        """The same, for another client needs the seat."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
@@ -53,10 +57,11 @@ class _Listener:
 
 @dataclass(slots=True)
 class Listeners:
-    """`serve` has the arrival for its whole life; `turn_away` must not wait, and its arrival is closed after it."""
+    """`serve` has the arrival and its seat for their whole life; `turn_away` must not wait, and its arrival is closed
+    after it."""
 
-    limit: ConnectionLimit
-    serve: Callable[[Arrival], Awaitable[None]]
+    seats: Seats
+    serve: Callable[[Arrival, Seat], Awaitable[None]]
     turn_away: Callable[[Arrival], None]
     proxies: Proxies
     shared: bool = False
@@ -124,16 +129,18 @@ class Listeners:
             self._admit(Arrival(sock, origin.address, listener.tls, origin.early), group)
 
     def _admit(self, arrival: Arrival, group: asyncio.TaskGroup) -> None:
-        if self.limit.enter(arrival.client):
-            group.create_task(self._serve(arrival))
-        else:
+        seat = self.seats.enter(arrival.client)
+        if seat is None:
             self._refuse(arrival)
+            return
+        seat.offer(functools.partial(cut_off, arrival.socket))  # until a session can say it better
+        group.create_task(self._serve(arrival, seat))
 
-    async def _serve(self, arrival: Arrival) -> None:
+    async def _serve(self, arrival: Arrival, seat: Seat) -> None:
         try:
-            await self.serve(arrival)
+            await self.serve(arrival, seat)
         finally:
-            self.limit.leave(arrival.client)
+            seat.leave()
 
     def _refuse(self, arrival: Arrival) -> None:
         with contextlib.closing(arrival.socket), contextlib.suppress(OSError):
@@ -156,6 +163,18 @@ async def connect(arrival: Arrival, protocol: asyncio.Protocol, context: ssl.SSL
         sock.close()
         return False
     return True
+
+
+def cut_off(sock: socket.socket) -> None:
+    """End the connection now, whoever reads and writes it."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def displaced(session: Leaver, sock: socket.socket) -> None:
+    """The session has lost its seat: it says so, but has not long to do it."""
+    session.displace()
+    asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, cut_off, sock)
 
 
 async def dismiss(sessions: Collection[Leaver], drain: float) -> None:

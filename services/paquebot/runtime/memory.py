@@ -2,7 +2,9 @@
 
 import ctypes
 
-_M_ARENA_MAX = -8  # malloc.h
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_M_ARENA_MAX = -8
+_OWN_PAGES = 256 * 1024
 
 
 def keep_one_arena() -> None:
@@ -11,6 +13,15 @@ def keep_one_arena() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+
+
+def keep_large_apart() -> None:
+    """Memory of this size and more is always the system's own pages: they grow without a copy and go back whole. By
+    itself glibc takes ever larger pieces from its heap, once one was freed, and a hole in there is of no use to a
+    longer message."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES)
 
 
 def give_back() -> None:

@@ -13,22 +13,19 @@ from paquebot.blobs import new_ulid
 from paquebot.message import (
     MAX_HEADER,
     add_trace,
-    addresses,
     ensure_date_and_message_id,
-    field_value,
-    fields,
     is_looping,
     remove_authentication_results,
     split_header,
 )
 from paquebot.observability.log import Log, shown
-from paquebot.rpc import DirectoryUnavailable, ValidationClient
+from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
+from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.session import Session, Transaction
-from paquebot.spool import Spool, SpoolUnavailable
+from paquebot.spool import Prepared, Spool, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
-from paquebot.wire.address import Address, BadAddress, canonical, parse_address
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.content import BadContent, BareLineEnd
 from paquebot.wire.smtp.parameters import Body
@@ -36,7 +33,6 @@ from paquebot.wire.smtp.replies import Reply
 
 _log = Log("paquebot.smtp")
 _OFF_THE_LOOP = 256 * 1024  # octets from which the content is checked in a thread
-_MAX_FROM = 16  # addresses of a From field that are checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +49,13 @@ class Acceptance:
     def __init__(
         self,
         spool: Spool,
-        validation: ValidationClient,
+        authorship: Authorship,
         policy: AcceptancePolicy,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._spool = spool
-        self._validation = validation
+        self.authorship = authorship
         self._policy = policy
         self._clock = clock
 
@@ -77,36 +73,43 @@ class Acceptance:
         """Decide on the message that `decode` gives (it raises BadContent) of about `octets`; the final reply."""
         start = time.perf_counter()
         try:
-            content = await asyncio.to_thread(decode) if octets >= _OFF_THE_LOOP else decode()
+            reply = await self._decide(session, transaction, decode, octets)
         except BareLineEnd:
             reply = replies.BARE_LINE_END
         except BadContent:
             reply = replies.TEXT_LINE_TOO_LONG
-        else:
-            reply = await self._decide(session, transaction, content)
         metrics.ACCEPT_SECOND[session.role].observe(time.perf_counter() - start)
         return reply
 
-    async def _decide(self, session: Session, transaction: Transaction, content: bytes) -> Reply:
-        if refusal := await self._refusal(session, transaction, content):
-            _log.info("message_refused", session=session.id, client=session.address, reply=str(refusal))
-            return refusal
+    async def _decide(
+        self, session: Session, transaction: Transaction, decode: Callable[[], bytes], octets: int
+    ) -> Reply:
+        """At most two forms of the message are in memory at once: nobody holds one that the next was made of."""
+        content = await asyncio.to_thread(decode) if octets >= _OFF_THE_LOOP else decode()
+        checked = await self._checked(session, transaction, content)
+        if isinstance(checked, Reply):
+            _log.info("message_refused", session=session.id, client=session.address, reply=str(checked))
+            return checked
+        content = checked
+        del checked
         queue_id = new_ulid()
         now = self._clock()
-        raw = self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
         envelope = _envelope(session, transaction, content)
         envelope.queue_id = queue_id
-        transaction.span.set(queue_id=queue_id, size=len(raw))
         envelope.accepted_at_ms = int(now * 1000)
-        return await self._keep(session, envelope, raw)
+        content = self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
+        transaction.span.set(queue_id=queue_id, size=len(content))
+        prepared = await self._spool.prepare(content)
+        del content
+        return await self._keep(session, envelope, prepared)
 
-    async def _keep(self, session: Session, envelope: Envelope, raw: bytes) -> Reply:
+    async def _keep(self, session: Session, envelope: Envelope, prepared: Prepared) -> Reply:
         try:
-            await self._spool.accept(envelope, raw)
+            await self._spool.accept_prepared(envelope, prepared)
         except SpoolUnavailable as error:
             _log.warning("not_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
             return replies.TEMPORARY_FAILURE
-        metrics.MESSAGE_BYTES.observe(len(raw))
+        metrics.MESSAGE_BYTES.observe(prepared.size)
         _log.info(
             "accepted",
             queue_id=envelope.queue_id,
@@ -116,51 +119,24 @@ class Acceptance:
             reverse_path=shown(envelope.reverse_path),
             local=len(envelope.local),
             remote=len(envelope.remote),
-            size=len(raw),
+            size=prepared.size,
             trace=envelope.trace,
         )
         return replies.queued(envelope.queue_id)
 
-    async def _refusal(self, session: Session, transaction: Transaction, content: bytes) -> Reply | None:
+    async def _checked(self, session: Session, transaction: Transaction, content: bytes) -> bytes | Reply:
+        """The message as the policy lets it be sent, or why it is refused."""
         # What is beyond MAX_HEADER would be in the message and in no summary of it; nobody writes such a header.
         if len(content) > self._policy.size or split_header(content) > MAX_HEADER:
             return replies.TOO_BIG
         if is_looping(content, self._policy.hops):
             return replies.TOO_MANY_HOPS
         if session.identity is None or not self._policy.check_from:
-            return None
+            return content
         try:
-            owned = await self._from_is_owned(session, content, transaction.trace)
+            return await self.authorship.checked(session, transaction, content)
         except DirectoryUnavailable:
             return replies.TEMPORARY_FAILURE
-        return None if owned else replies.FROM_NOT_OWNED
-
-    async def _from_is_owned(self, session: Session, content: bytes, trace: str) -> bool:
-        """RFC 6409 §6.1: every author belongs to the login. A message without From passes: it names nobody."""
-        values = [field_value(field) for name, field in fields(content) if name == b"from"]
-        entries = [entry for value in values for entry in addresses(value)]
-        authors = [entry for entry in entries if entry.mailbox is not None and entry.host is not None]
-        if len(authors) > _MAX_FROM:
-            return False
-        for author in authors:
-            text = f"{_text(author.mailbox)}@{_text(author.host)}"
-            if not await self.owns(session, text, trace):
-                return False
-        return True
-
-    async def owns(self, session: Session, address: Address | str, trace: str = "") -> bool:
-        """May the session's identity send as `address`? Raises DirectoryUnavailable."""
-        assert session.identity is not None
-        try:
-            wanted = str(canonical(address if isinstance(address, Address) else parse_address(address)))
-        except BadAddress:
-            return False
-        if wanted == session.identity.address or wanted in session.owned:
-            return True
-        allowed = await self._validation.authorize_sender(session.identity.account_id, wanted, trace=trace)
-        if allowed:
-            session.remember_owned(wanted)
-        return allowed
 
     def _with_trace(
         self, session: Session, transaction: Transaction, content: bytes, queue_id: str, now: datetime
@@ -171,10 +147,6 @@ class Acceptance:
         if session.role.takes_logins:
             raw = ensure_date_and_message_id(raw, now, f"<{queue_id}@{hostname}>")
         return add_trace(raw, received(session, transaction, queue_id, now, self._policy.trace))
-
-
-def _text(octets: bytes | None) -> str:
-    return (octets or b"").decode("utf-8", "replace")
 
 
 def _envelope(session: Session, transaction: Transaction, content: bytes) -> Envelope:

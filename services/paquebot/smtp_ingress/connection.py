@@ -13,12 +13,16 @@ from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
+from paquebot.runtime.fair_shares import Holding, OverBudget
 from paquebot.runtime.peer import Deadline, PeerGone
 from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
 
 _HIGH = 256 * 1024  # octets received and not yet taken; above, reading stops
+_UNCHARGED = 16 * 1024  # of them; more is charged to the client, as a message is
 _WRITE_HIGH = 64 * 1024
+_REPLIES_HIGH = 8 * 1024  # octets of replies that wait for the end of a pipelined group
+_FAREWELL_SECONDS = 5.0
 
 
 class Idle(Exception):
@@ -27,6 +31,10 @@ class Idle(Exception):
 
 class Draining(Exception):
     """The process ends, and this connection has nothing under way."""
+
+
+class Displaced(Exception):
+    """Another client needs the seat of this connection."""
 
 
 class OverLong(Exception):
@@ -59,6 +67,9 @@ class Connection(SMTP):
         self._out = bytearray()
         self._idle = False
         self._drain = False
+        self._displaced = False
+        self._holding: Holding | None = None
+        self._in_content = False
 
     # --- asyncio.Protocol ---
 
@@ -70,6 +81,7 @@ class Connection(SMTP):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        self._weigh()
         if len(self._buffer) > _HIGH and not self._reading_paused and self.transport is not None:
             self.transport.pause_reading()
             self._reading_paused = True
@@ -84,6 +96,7 @@ class Connection(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         self._ended = True
         self.transport = None
+        self.charge_to(None)
         self._wake()
         self.resume_writing()
         self._deadline.end()
@@ -122,9 +135,12 @@ class Connection(SMTP):
     async def line(self, maximum: int, seconds: float, *, idle: bool = False) -> bytes:
         """The next line with its LF; at most `maximum` octets. With `idle`, a drain ends the wait.
 
-        Raises OverLong, Idle, Draining, PeerGone. The deadline is for the whole line.
+        Raises OverLong, Idle, Draining, Displaced, PeerGone. The deadline is for the whole line. Replies to a long
+        group are sent before its end, so that a client that reads none is sent none.
         """
         deadline = self.loop.time() + seconds
+        if len(self._out) > _REPLIES_HIGH:
+            await self.flush()
         while (end := self._buffer.find(b"\n", self._scanned)) < 0:
             self._scanned = len(self._buffer)
             if self._scanned > maximum:
@@ -163,6 +179,7 @@ class Connection(SMTP):
     def unread(self, octets: bytes) -> None:
         """Put back what came after the part that was wanted."""
         self._buffer[:0] = octets
+        self._weigh()
 
     async def spoke_within(self, seconds: float) -> bool:
         """Does the client say something within `seconds`?"""
@@ -173,17 +190,63 @@ class Connection(SMTP):
             return False
         return True
 
+    def charge_to(self, holding: Holding | None) -> None:
+        """Whose octets are those that wait here, from now on."""
+        if self._holding is not None:
+            self._holding.release()
+        self._holding = holding
+        self._weigh()
+
+    def content_begins(self) -> None:
+        """What comes is taken at once and charged to its message."""
+        self._in_content = True
+        if self._holding is not None:
+            self._holding.release()
+
+    def content_ends(self) -> None:
+        self._in_content = False
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Commands that nobody has taken yet are memory too; a client that fills it loses its connection."""
+        if self._in_content or self._holding is None:
+            return
+        if len(self._buffer) <= _UNCHARGED:
+            self._holding.release()
+            return
+        self._holding.offer(self.displace)
+        try:
+            self._holding.grow_to(len(self._buffer))
+        except OverBudget:
+            self.displace()
+
     def begin_drain(self) -> None:
         """Wake an idle session, now or when it becomes idle, with Draining."""
         self._drain = True
         if self._idle and self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(Draining())
 
+    def displace(self) -> None:
+        """End the session with Displaced, now or when it waits for the client again; nothing more of it is read."""
+        self._displaced = True
+        self._buffer.clear()
+        self._scanned = 0
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(Displaced())
+        if self.transport is not None:
+            self.loop.call_later(_FAREWELL_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
     def _consume(self, octets: int) -> None:
         if octets == len(self._buffer):
             self._buffer.clear()
         else:
             del self._buffer[:octets]
+        if self._holding is not None and self._holding.amount:
+            self._weigh()
         self._resume()
 
     def _resume(self) -> None:
@@ -199,6 +262,8 @@ class Connection(SMTP):
                 await self._written(self._writable)
         if self._ended:
             raise PeerGone
+        if self._displaced:
+            raise Displaced
         if idle and self._drain:
             raise Draining
         self._waiter = self.loop.create_future()

@@ -1,18 +1,25 @@
 """DATA and BDAT: the message itself, limited while it is read (invariant 7).
 
+Octets are charged to the client's share as they come; what it declares reserves nothing. A message whose octets others
+need more is let go of and refused, and read to its end like any other that is refused.
 RFC 5321 §4.1.1.4, RFC 3030 §2, RFC 1870 §6.
 """
 
-from paquebot.runtime.limits import OverBudget, Reservation
+import functools
+from collections.abc import Callable
+
+from paquebot.runtime.fair_shares import OverBudget
+from paquebot.runtime.pace import Pace
+from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.conversation import Conversation, HangUp
 from paquebot.smtp_ingress.session import Transaction
+from paquebot.smtp_ingress.settings import SLACK
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, Bdat, parse_bdat
 from paquebot.wire.smtp.content import ChunkCollector, DataDecoder
 from paquebot.wire.smtp.replies import Reply
 
 _READ = 256 * 1024  # octets taken at once
-_SLACK = 64 * 1024  # transparency dots and the end mark: the exact size is known after decoding
 
 
 async def data(conversation: Conversation, argument: str) -> Reply:
@@ -24,11 +31,13 @@ async def data(conversation: Conversation, argument: str) -> Reply:
         return replies.MAIL_FIRST
     if not len(transaction.recipients):
         return replies.NO_VALID_RECIPIENTS
-    if refusal := _reserve(transaction.reservation, transaction.parameters.size):
-        return refusal
     conversation.connection.reply(replies.START_DATA)
     decoder = DataDecoder()
+    transaction.holding.offer(functools.partial(_displaced, decoder.discard))
+    conversation.connection.content_begins()
     refusal = await _read_data(conversation, transaction, decoder)
+    conversation.connection.content_ends()
+    transaction.holding.keep()
     line = conversation.services.messages.line
     octets = decoder.octets
     reply = refusal or await conversation.services.acceptance.accept(
@@ -40,25 +49,22 @@ async def data(conversation: Conversation, argument: str) -> Reply:
 
 async def _read_data(conversation: Conversation, transaction: Transaction, decoder: DataDecoder) -> Reply | None:
     """Read to <CRLF>.<CRLF>, keeping no more than the limits allow; why not to take the message, or None."""
-    connection, timeouts = conversation.connection, conversation.services.timeouts
-    limit = conversation.services.messages.size + _SLACK
+    connection, pace = conversation.connection, _pace(conversation)
+    limit = conversation.services.messages.size + SLACK
     refusal: Reply | None = None
-    now = connection.loop.time
-    last = now() + timeouts.message
     while True:
-        octets = await connection.some(_READ, min(now() + timeouts.data, last))
+        octets = await connection.some(_READ, pace.deadline(conversation.services.timeouts.data))
+        pace.came(len(octets))
         rest = decoder.feed(octets)
         if refusal is None:
-            too_big = decoder.octets > limit
-            refusal = replies.TOO_BIG if too_big else _reserve(transaction.reservation, decoder.octets)
+            refusal = replies.TOO_BIG if decoder.octets > limit else _charge(transaction, decoder.octets)
         if rest is not None:
             connection.unread(rest)
             return refusal
         if refusal is not None:
             decoder.discard()
-            transaction.reservation.release()
-            if decoder.octets > 2 * limit:  # no sender of mail goes on for so long
-                raise HangUp(refusal)
+            transaction.holding.release()
+            conversation.read_in_vain(len(octets), refusal)
 
 
 async def bdat(conversation: Conversation, argument: str) -> Reply:
@@ -67,16 +73,18 @@ async def bdat(conversation: Conversation, argument: str) -> Reply:
         command = parse_bdat(argument)
     except BadCommand:
         raise HangUp(replies.BDAT_SYNTAX) from None  # how much follows is not known
-    limit = conversation.services.messages.size
-    if command.size > limit:
+    if command.size > conversation.services.messages.size:
         raise HangUp(replies.TOO_BIG)
     transaction = conversation.session.transaction
-    refusal = _chunk_refusal(transaction, command, limit)
-    await _read_chunk(conversation, command.size, None if refusal else transaction)
+    refusal = _chunk_refusal(conversation, transaction, command)
+    conversation.connection.content_begins()
+    refusal = await _read_chunk(conversation, command.size, transaction, refusal)
+    conversation.connection.content_ends()
     if refusal is not None or transaction is None or transaction.chunks is None:
         return _broken(transaction, refusal or replies.MAIL_FIRST)
     if not command.last:
         return replies.chunk_received(command.size)
+    transaction.holding.keep()
     chunks, line = transaction.chunks, conversation.services.messages.line
     reply = await conversation.services.acceptance.accept(
         conversation.session, transaction, lambda: chunks.content(max_line=line), chunks.octets
@@ -85,46 +93,73 @@ async def bdat(conversation: Conversation, argument: str) -> Reply:
     return reply
 
 
-def _chunk_refusal(transaction: Transaction | None, command: Bdat, limit: int) -> Reply | None:
-    """Why the chunk cannot be taken; else its octets are reserved."""
+def _chunk_refusal(conversation: Conversation, transaction: Transaction | None, command: Bdat) -> Reply | None:
+    """Why the chunk cannot be taken; else the transaction is ready for it."""
     if transaction is None:
         return replies.MAIL_FIRST
     if transaction.broken:
         return replies.BAD_SEQUENCE
     if not len(transaction.recipients):
         return replies.NO_VALID_RECIPIENTS
-    transaction.chunks = transaction.chunks or ChunkCollector()
-    octets = transaction.chunks.octets + command.size
-    if octets > limit:
-        return replies.TOO_BIG
-    return _reserve(transaction.reservation, octets)
+    if transaction.chunks is None or transaction.pace is None:
+        transaction.chunks, transaction.pace = ChunkCollector(), _pace(conversation)
+        transaction.holding.offer(functools.partial(_displaced, transaction.drop_chunks))
+    else:
+        transaction.pace.resume()
+    too_big = transaction.chunks.octets + command.size > conversation.services.messages.size
+    return replies.TOO_BIG if too_big else _charge(transaction, transaction.chunks.octets)
 
 
-async def _read_chunk(conversation: Conversation, size: int, transaction: Transaction | None) -> None:
-    """Exactly `size` octets, into the transaction's chunks or nowhere."""
+async def _read_chunk(
+    conversation: Conversation, size: int, transaction: Transaction | None, refusal: Reply | None
+) -> Reply | None:
+    """Exactly `size` octets, into the transaction's chunks or nowhere; why not to take them, or None."""
     connection, timeouts = conversation.connection, conversation.services.timeouts
-    now = connection.loop.time
-    last = now() + timeouts.message
+    pace = transaction.pace if transaction is not None and transaction.pace is not None else _pace(conversation)
     left = size
     while left:
-        octets = await connection.some(min(left, _READ), min(now() + timeouts.data, last))
+        octets = await connection.some(min(left, _READ), pace.deadline(timeouts.data))
+        pace.came(len(octets))
         left -= len(octets)
-        if transaction is not None and transaction.chunks is not None:
+        if refusal is None and transaction is not None and transaction.chunks is not None:
+            refusal = _charge(transaction, transaction.chunks.octets + len(octets))
+        if refusal is not None:
+            _drop(transaction)
+            conversation.read_in_vain(len(octets), refusal)
+        elif transaction is not None and transaction.chunks is not None:
             transaction.chunks.feed(octets)
+    return refusal
 
 
 def _broken(transaction: Transaction | None, refusal: Reply) -> Reply:
     """RFC 3030 §2: after a failed BDAT only RSET makes the state known again."""
     if transaction is not None:
         transaction.broken = True
-        transaction.chunks = ChunkCollector()  # what came is not needed any more
-        transaction.reservation.release()
+        transaction.chunks = transaction.chunks or ChunkCollector()
+    _drop(transaction)
     return refusal
 
 
-def _reserve(reservation: Reservation, octets: int) -> Reply | None:
+def _drop(transaction: Transaction | None) -> None:
+    if transaction is not None and transaction.chunks is not None:
+        transaction.drop_chunks()
+        transaction.holding.release()
+
+
+def _displaced(let_go: Callable[[], None]) -> None:
+    metrics.DISPLACED.inc()
+    let_go()
+
+
+def _charge(transaction: Transaction, octets: int) -> Reply | None:
+    """The message has `octets` now; why it cannot have them, or None."""
     try:
-        reservation.grow_to(octets)
+        transaction.holding.grow_to(octets)
     except OverBudget:
         return replies.OUT_OF_MEMORY
     return None
+
+
+def _pace(conversation: Conversation) -> Pace:
+    services = conversation.services
+    return Pace(services.pace, conversation.connection.loop.time, services.timeouts.message)

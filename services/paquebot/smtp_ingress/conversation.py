@@ -12,17 +12,19 @@ from dataclasses import dataclass, field
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.rpc import AuthenticationClient, ValidationClient
+from paquebot.runtime.fair_shares import Holding, Path, SharedBudget
 from paquebot.runtime.fairness import LoopShares
-from paquebot.runtime.limits import OctetBudget, Reservation
+from paquebot.runtime.limits import account, stranger
+from paquebot.runtime.pace import PaceSettings
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.acceptance import Acceptance
-from paquebot.smtp_ingress.connection import Connection, Draining, Idle, OverLong
+from paquebot.smtp_ingress.connection import Connection, Displaced, Draining, Idle, OverLong
 from paquebot.smtp_ingress.metrics import Ending
 from paquebot.smtp_ingress.recipient_rate import RecipientRates
 from paquebot.smtp_ingress.session import Role, Session, TlsInfo, Transaction
-from paquebot.smtp_ingress.settings import MessageLimits, SessionLimits, Timeouts
+from paquebot.smtp_ingress.settings import SLACK, MessageLimits, SessionLimits, Timeouts
 from paquebot.wire.proxy import SIGNATURE, begins_header, is_of_header
 from paquebot.wire.sasl import MAX_RESPONSE
 from paquebot.wire.smtp import replies
@@ -52,7 +54,8 @@ class Services:
     messages: MessageLimits
     timeouts: Timeouts
     tls: ssl.SSLContext | None
-    budget: OctetBudget
+    budget: SharedBudget
+    pace: PaceSettings
     loop_shares: LoopShares
     acceptance: Acceptance
     validation: ValidationClient
@@ -93,6 +96,11 @@ class Conversation:
         self._table = table
         self._errors = 0
         self._idle_commands = 0
+        self._commands_before_login = 0
+        self._in_vain = 0
+        self._since = connection.loop.time()
+        """The session's beginning, its login, or its last message that was accepted."""
+        connection.charge_to(services.budget.holding(self._holder()))
 
     async def run(self) -> Ending:
         """To the connection's end. Raises nothing but CancelledError."""
@@ -107,6 +115,9 @@ class Conversation:
         except Draining:
             self.connection.reply(replies.SHUTTING_DOWN)
             return Ending.DRAIN
+        except Displaced:
+            self.connection.reply(replies.TOO_MANY_CONNECTIONS)
+            return Ending.DISPLACED
         except PeerGone:
             return Ending.GONE
         except Exception:  # noqa: BLE001 - as in _dispatch, for what is wrong outside a command
@@ -144,9 +155,7 @@ class Conversation:
     async def _step(self) -> Reply | None:
         """Read one command and handle it."""
         try:
-            line = await self.connection.line(
-                _MAX_LINE, self.services.timeouts.command, idle=self.session.transaction is None
-            )
+            line = await self.connection.line(_MAX_LINE, self._patience(), idle=self.session.transaction is None)
         except OverLong:
             return replies.LINE_TOO_LONG
         if not line.endswith(b"\r\n"):
@@ -165,6 +174,22 @@ class Conversation:
             return replies.LINE_TOO_LONG
         return await self._dispatch(command)
 
+    @property
+    def _must_log_in(self) -> bool:
+        return self.session.role.takes_logins and self.session.identity is None
+
+    def _patience(self) -> float:
+        """Seconds until the next command must be here. Raises HangUp: there are none left."""
+        timeouts, now = self.services.timeouts, self.connection.loop.time()
+        whole = timeouts.login if self._must_log_in else timeouts.without_mail
+        ends = self._since + whole
+        transaction = self.session.transaction
+        if transaction is not None and transaction.pace is not None:
+            ends = max(ends, transaction.pace.last)
+        if now >= ends:
+            raise HangUp(replies.NO_LOGIN_IN_TIME if self._must_log_in else replies.NO_MAIL_IN_TIME)
+        return min(timeouts.command, ends - now)
+
     async def _dispatch(self, command: Command) -> Reply | None:
         entry = self._table.get(command.verb)
         if entry is None:
@@ -176,13 +201,17 @@ class Conversation:
         transaction = self.session.transaction
         if transaction is not None and transaction.chunks is not None and not entry.after_bdat:
             return replies.BDAT_THEN_DATA if command.verb is Verb.DATA else replies.AFTER_BDAT
+        if self._must_log_in:
+            self._commands_before_login += 1
+            if self._commands_before_login > self.services.sessions.login_commands:
+                raise HangUp(replies.TOO_MANY_BEFORE_LOGIN)
         if not entry.progress:
             self._idle_commands += 1
             if self._idle_commands > self.services.sessions.idle_commands:
                 raise HangUp(replies.TOO_MANY_COMMANDS)
         try:
             return await entry.handle(self, command.argument)
-        except (HangUp, Idle, Draining, PeerGone):
+        except (HangUp, Idle, Draining, Displaced, PeerGone):
             raise
         except Exception:  # noqa: BLE001 - the one place where the unknown becomes temporary
             return self._incident()
@@ -206,7 +235,7 @@ class Conversation:
         """Send a 334 and read the response without CRLF; None: it is over-long (RFC 4954 §4)."""
         self.connection.reply(reply)
         try:
-            line = await self.connection.line(MAX_RESPONSE + 2, self.services.timeouts.command)
+            line = await self.connection.line(MAX_RESPONSE + 2, self._patience())
         except OverLong:
             return None
         return line.rstrip(b"\r\n")
@@ -215,7 +244,8 @@ class Conversation:
         """The handshake, after which the session is as new (RFC 3207 §4.2). Raises PeerGone when it fails."""
         assert self.services.tls is not None
         try:
-            await self.connection.start_tls(self.services.tls, self.services.timeouts.handshake)
+            patience = min(self.services.timeouts.handshake, self._patience())
+            await self.connection.start_tls(self.services.tls, patience)
         except PeerGone:
             metrics.TLS.labels(self.session.role.value, "failed").inc()
             raise
@@ -230,9 +260,27 @@ class Conversation:
         self.session.tls = TlsInfo.of(tls)
         metrics.TLS.labels(self.session.role.value, tls_version(self.session.tls.version)).inc()
 
-    def begin_transaction(self, make: Callable[[Reservation], Transaction]) -> Transaction:
-        """`make` gets the message's share of the octet budget."""
-        transaction = make(Reservation(self.services.budget))
+    def logged_in(self) -> None:
+        """The client has proven who it is: it has the time of a session that brings mail."""
+        self._since = self.connection.loop.time()
+        self.connection.charge_to(self.services.budget.holding(self._holder()))
+
+    def read_in_vain(self, octets: int, refusal: Reply) -> None:
+        """Octets of a message that is refused already were read. Raises HangUp: no sender of mail goes on so long."""
+        self._in_vain += octets
+        if self._in_vain > 2 * (self.services.messages.size + SLACK):
+            raise HangUp(refusal)
+
+    def _holder(self) -> Path:
+        """Whose octets a message's are."""
+        session = self.session
+        if session.identity is not None:
+            return account(session.identity.account_id)
+        return account(session.address) if session.relay_client else stranger(session.address)
+
+    def begin_transaction(self, make: Callable[[Holding], Transaction]) -> Transaction:
+        """`make` gets what the message will have of the octet budget."""
+        transaction = make(self.services.budget.holding(self._holder()))
         self.session.transaction = transaction
         self.services.acceptance.begin()
         return transaction
@@ -241,7 +289,7 @@ class Conversation:
         """RFC 5321 §4.1.1.5: nothing of the transaction, if there is one, is kept."""
         transaction = self.session.transaction
         if transaction is not None:
-            transaction.reservation.release()
+            transaction.holding.release()
             self.session.transaction = None
             self.services.acceptance.end()
             transaction.span.end()
@@ -251,6 +299,7 @@ class Conversation:
         metrics.MESSAGE[self.session.role, reply.code // 100].inc()
         if reply.is_positive:
             self._idle_commands = 0
+            self._since = self.connection.loop.time()
         if self.session.transaction is not None:
             self.session.transaction.span.set(reply=reply.code)
         self.end_transaction()

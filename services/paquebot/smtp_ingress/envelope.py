@@ -3,7 +3,6 @@
 from paquebot.observability import trace
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
-from paquebot.runtime.limits import OverBudget
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.conversation import Conversation
 from paquebot.smtp_ingress.session import Session, Transaction
@@ -40,12 +39,14 @@ async def mail(conversation: Conversation, argument: str) -> Reply:
         return _syntax_reply(error, replies.BAD_REVERSE_PATH)
     span = trace.root("smtp_ingress", listener=session.role.value, session=session.id)
     try:
-        if refusal := _too_big(conversation, command) or await _not_owned(conversation, command, span.traceparent):
+        # RFC 1870 §6.1. What the client declares is compared and nothing more: memory is taken by what it sends.
+        too_big = command.parameters.size > conversation.services.messages.size
+        if refusal := replies.TOO_BIG if too_big else await _not_owned(conversation, command, span.traceparent):
             span.set(reply=refusal.code)
             span.end()
             return refusal
         conversation.begin_transaction(
-            lambda reservation: Transaction(command.reverse_path, command.parameters, reservation, span)
+            lambda holding: Transaction(command.reverse_path, command.parameters, holding, span)
         )
     except BaseException as error:
         span.fail(type(error).__name__)
@@ -105,28 +106,13 @@ async def _add(conversation: Conversation, transaction: Transaction, command: Rc
     return reply
 
 
-def _too_big(conversation: Conversation, command: Mail) -> Reply | None:
-    """RFC 1870 §6.1: refused by the declared size, before a byte of it is sent."""
-    size = command.parameters.size
-    if size > conversation.services.messages.size:
-        return replies.TOO_BIG
-    if not size:
-        return None
-    try:
-        conversation.services.budget.take(size)
-    except OverBudget:
-        return replies.OUT_OF_MEMORY
-    conversation.services.budget.give_back(size)  # taken in earnest when the message comes
-    return None
-
-
 async def _not_owned(conversation: Conversation, command: Mail, traceparent: str) -> Reply | None:
     """RFC 6409 §6.1. The null reverse-path is anyone's: clients send disposition notifications with it."""
     session: Session = conversation.session
     if session.identity is None or isinstance(command.reverse_path, NullPath):
         return None
     try:
-        owned = await conversation.services.acceptance.owns(session, command.reverse_path, traceparent)
+        owned = await conversation.services.acceptance.authorship.owns(session, command.reverse_path, traceparent)
     except DirectoryUnavailable:
         return replies.TEMPORARY_FAILURE
     return None if owned else replies.SENDER_NOT_OWNED

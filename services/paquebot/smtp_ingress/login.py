@@ -26,6 +26,7 @@ _RESULTS = {
     replies.AUTHENTICATED: Login.OK,
     replies.AUTH_INVALID: Login.INVALID,
     replies.AUTH_DISABLED: Login.DISABLED,
+    replies.AUTH_TOO_MANY: Login.TOO_MANY,
     replies.AUTH_RATE_LIMITED: Login.RATE_LIMITED,
     replies.AUTH_UNAVAILABLE: Login.UNAVAILABLE,
 }
@@ -116,7 +117,10 @@ async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply
     except DirectoryUnavailable:
         return replies.AUTH_UNAVAILABLE
     if isinstance(answer, Identity):
+        if not session.seat.log_in(answer.account_id):
+            return replies.AUTH_TOO_MANY
         session.identity = answer
+        conversation.logged_in()
         conversation.turns.belongs_to(answer.account_id)
         _log.info(
             "login",

@@ -14,6 +14,7 @@ class Ending(enum.Enum):
     REFUSED = "refused"
     INACTIVE = "inactive"
     DRAIN = "drain"
+    DISPLACED = "displaced"
     GONE = "gone"
     FAILED = "failed"
 
@@ -34,6 +35,7 @@ class Login(enum.Enum):
     DISABLED = "disabled"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
+    TOO_MANY = "too_many"
     BROKEN = "broken"
     """The exchange ended before there were credentials."""
 
@@ -52,6 +54,9 @@ MESSAGES = counter(
     "paquebot_smtp_messages_total",
     "Messages read whole, by the reply: accepted means kept in S3 and queued",
     {"listener": Role, "result": Result},
+)
+DISPLACED = counter(
+    "paquebot_smtp_messages_displaced_total", "Messages under way whose memory smaller senders needed: refused with 452"
 )
 RECIPIENTS = counter("paquebot_smtp_recipients_total", "RCPT commands, by the reply", {"result": Result})
 MESSAGE_BYTES = histogram("paquebot_smtp_message_bytes", "Sizes of accepted messages", buckets=SIZES)

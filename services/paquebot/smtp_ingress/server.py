@@ -8,9 +8,9 @@ import socket
 from collections.abc import Sequence
 
 from paquebot.observability.log import Log
-from paquebot.runtime.limits import ConnectionLimit
-from paquebot.runtime.listeners import BACKLOG, bound
+from paquebot.runtime.listeners import BACKLOG, bound, cut_off
 from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled
+from paquebot.runtime.seats import LOGIN, MAIL, Seat, Seats
 from paquebot.runtime.settings import Listen, Network
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.commands import COMMANDS
@@ -24,21 +24,6 @@ _log = Log("paquebot.smtp")
 _ACCEPT_AGAIN_SECONDS = 0.1
 
 
-class _Seat:
-    """A connection's place among the connections; given back once, whoever is first to do it."""
-
-    __slots__ = ("_address", "_limit")
-
-    def __init__(self, limit: ConnectionLimit, address: str) -> None:
-        self._limit: ConnectionLimit | None = limit
-        self._address = address
-
-    def leave(self) -> None:
-        if self._limit is not None:
-            self._limit.leave(self._address)
-            self._limit = None
-
-
 class SmtpServer:
     """Every listener of the process. `start`, then `drain` at the end."""
 
@@ -50,7 +35,7 @@ class SmtpServer:
         self._relay_clients = relay_clients
         self._proxies = proxies
         self._shared = shared
-        self._limit = ConnectionLimit(services.sessions.connections, services.sessions.per_client)
+        self._seats = Seats.of_mail_and_logins(services.sessions.seats)
         self._listeners: list[tuple[Role, socket.socket]] = []
         self._servers: list[asyncio.Server] = []
         self._acceptors: list[asyncio.Future[None]] = []
@@ -81,7 +66,7 @@ class SmtpServer:
             self._servers.append(server)
         _log.info("listening", listener=role.value, address=str(address), port=_port(listener))
 
-    def _connection(self, role: Role, seat: _Seat | None, origin: Origin | None) -> Connection:
+    def _connection(self, role: Role, seat: Seat | None, origin: Origin | None) -> Connection:
         """`origin` is None where it is the peer."""
         loop = asyncio.get_running_loop()
         connection = Connection(
@@ -110,13 +95,15 @@ class SmtpServer:
 
     async def _begin(self, role: Role, client: socket.socket, origin: Origin) -> None:
         """A PROXY header, if there is one to read; then the seat, the handshake, and the session has the seat."""
-        seat: _Seat | None = None
+        seat: Seat | None = None
         begun = False
         try:
             found = await self._origin(role, client, origin)
             if found is None:
                 return
-            seat = self._seat(found.address)
+            seat = self._seat(role, found.address)
+            if seat is not None:
+                seat.offer(functools.partial(cut_off, client))  # until the session can say it better
             if role is Role.SUBMISSIONS and seat is None:
                 metrics.REFUSED.labels(role.value).inc()
                 return
@@ -152,25 +139,27 @@ class SmtpServer:
     def sessions(self) -> int:
         return len(self._sessions)
 
-    def _seat(self, address: str) -> _Seat | None:
+    def _seat(self, role: Role, address: str) -> Seat | None:
         """A place among the connections, if there is one."""
-        return _Seat(self._limit, address) if not self._draining and self._limit.enter(address) else None
+        return None if self._draining else self._seats.enter(address, LOGIN if role.takes_logins else MAIL)
 
-    async def _serve(self, connection: Connection, role: Role, seat: _Seat | None, origin: Origin | None) -> None:
+    async def _serve(self, connection: Connection, role: Role, seat: Seat | None, origin: Origin | None) -> None:
         """`seat` and `origin` are None unless the connection has them already."""
         if connection.transport is None:  # it ended before its task began
             if seat is not None:
                 seat.leave()
             return
         address, port = (origin.address, origin.port) if origin is not None else connection.peer
-        seat = seat or self._seat(address)
+        seat = seat or self._seat(role, address)
         if seat is None:
             await self._turn_away(connection, role)
             return
         task = asyncio.current_task()
         assert task is not None
         self._sessions[connection] = task
-        session = Session(f"{random.getrandbits(48):012x}", role, address, port, self._is_relay_client(role, address))
+        session_id = f"{random.getrandbits(48):012x}"
+        session = Session(session_id, role, address, port, self._is_relay_client(role, address), seat)
+        seat.offer(connection.displace)
         metrics.SESSION[role].inc()
         metrics.OPEN_SESSION[role].inc()
         try:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
@@ -11,16 +12,18 @@ from paquebot.rpc import AuthenticationClient, ValidationClient, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.health import Health
-from paquebot.runtime.limits import OctetBudget
+from paquebot.runtime.limits import octet_shares
+from paquebot.runtime.memory import keep_large_apart
 from paquebot.runtime.proxy import Proxies
 from paquebot.runtime.service import Context
 from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
+from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.conversation import Services
 from paquebot.smtp_ingress.received import TracePolicy
 from paquebot.smtp_ingress.server import SmtpServer
-from paquebot.smtp_ingress.settings import SmtpIngressSettings
+from paquebot.smtp_ingress.settings import SLACK, SmtpIngressSettings
 from paquebot.spool import Spool
 
 NAME = "smtp_ingress"
@@ -28,6 +31,7 @@ _CLOSING_SECONDS = 3.0  # of the drain time, kept for what comes after the sessi
 
 
 async def main(context: Context, settings: SmtpIngressSettings) -> None:
+    keep_large_apart()
     async with serve(settings, context.health) as server:
         # Modules and clients stay: a full collection need not walk through them, which stops all sessions for 20 ms.
         gc.freeze()
@@ -44,6 +48,9 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
     """
     # First: a bad certificate is to be told even while no engine answers. Raises SettingsError.
     tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
+    shares, sessions = settings.shares, settings.sessions
+    if not settings.takes_logins:  # nothing is kept for who cannot come
+        shares, sessions = replace(shares, reserved=0.0), replace(sessions, reserved=0.0)
     async with contextlib.AsyncExitStack() as stack:
         queue = await Queue.open(settings.nats, NAME)
         stack.push_async_callback(queue.close)
@@ -62,13 +69,14 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             stack.push_async_callback(_cancelled, background(tls.watch(), "certificates"))
         services = Services(
             hostname=settings.process.hostname,
-            sessions=settings.sessions,
+            sessions=sessions,
             messages=settings.messages,
             timeouts=settings.timeouts,
             tls=tls.context if tls is not None else None,
-            budget=OctetBudget(settings.process.in_flight),
+            budget=octet_shares(settings.process.in_flight, shares, settings.messages.size + SLACK),
+            pace=settings.pace,
+            acceptance=Acceptance(spool, Authorship(validation, settings.policy.sender), _policy(settings)),
             loop_shares=LoopShares(settings.fairness),
-            acceptance=Acceptance(spool, validation, _policy(settings)),
             validation=validation,
             authentication=authentication,
         )

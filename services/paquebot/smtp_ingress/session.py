@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from paquebot.observability.trace import Span
 from paquebot.rpc import Identity
-from paquebot.runtime.limits import Reservation
+from paquebot.runtime.fair_shares import Holding
+from paquebot.runtime.pace import Pace
+from paquebot.runtime.seats import Seat
 from paquebot.v1.mail_pb2 import LocalRecipient, Notify, RemoteRecipient
 from paquebot.v1.recipient_validation_pb2 import Validation
 from paquebot.wire.address import Address
@@ -104,11 +106,14 @@ class Transaction:
 
     reverse_path: Address | NullPath
     parameters: MailParameters
-    reservation: Reservation
+    holding: Holding
+    """What it has of the octet budget."""
     span: Span
     recipients: Recipients = field(default_factory=Recipients)
     chunks: ChunkCollector | None = None
     """RFC 3030: the chunks so far; None before the first BDAT."""
+    pace: Pace | None = None
+    """Of the chunks."""
     broken: bool = False
     """RFC 3030 §2: a BDAT failed, and only RSET (or a new MAIL after it) helps."""
 
@@ -116,6 +121,10 @@ class Transaction:
     def trace(self) -> str:
         """W3C traceparent."""
         return self.span.traceparent
+
+    def drop_chunks(self) -> None:
+        """They are not needed any more, or others need the memory."""
+        self.chunks = ChunkCollector()
 
 
 @dataclass(slots=True)
@@ -127,6 +136,7 @@ class Session:
     address: str
     port: int
     relay_client: bool
+    seat: Seat
     tls: TlsInfo | None = None
     hello: Hello | None = None
     identity: Identity | None = None

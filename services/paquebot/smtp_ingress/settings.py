@@ -1,5 +1,6 @@
 """Settings of smtp_ingress."""
 
+import enum
 from dataclasses import dataclass
 
 from paquebot.rpc import ValidationCacheSettings
@@ -11,9 +12,15 @@ from paquebot.runtime.engines import (
     TlsSettings,
 )
 from paquebot.runtime.fairness import FairnessSettings
+from paquebot.runtime.limits import ShareSettings
+from paquebot.runtime.pace import PaceSettings
 from paquebot.runtime.proxy import ProxySettings
+from paquebot.runtime.seats import SeatLimits
 from paquebot.runtime.settings import Listen, Network, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
+
+SLACK = 64 * 1024
+"""Octets of transparency dots and the end mark, for which the size of a message is known after decoding only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +47,32 @@ class SessionLimits:
     """Bounds of connections and of what a client may do in one."""
 
     connections: int = setting("SMTP_CONNECTIONS", 2000, help="most connections of this process")
-    per_client: int = setting("SMTP_CONNECTIONS_PER_CLIENT", 100, help="most connections from one address")
+    reserved: float = setting("SMTP_CONNECTIONS_RESERVED", 0.25, help="part of them kept for clients that log in")
+    per_client: int = setting(
+        "SMTP_CONNECTIONS_PER_CLIENT", 100, help="most without login from one address (an IPv6 /64)"
+    )
+    per_network: int = setting(
+        "SMTP_CONNECTIONS_PER_NETWORK", 400, help="most without login from one IPv4 /24 or IPv6 /48"
+    )
+    per_account: int = setting("SMTP_CONNECTIONS_PER_ACCOUNT", 50, help="most of one account")
     errors: int = setting("SMTP_ERRORS", 20, help="permanent errors in a session before 421")
     idle_commands: int = setting("SMTP_IDLE_COMMANDS", 100, help="commands that bring no mail on before 421")
+    login_commands: int = setting("SMTP_LOGIN_COMMANDS", 30, help="on submission, commands before login until 421")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        if min(self.connections, self.per_client, self.errors, self.idle_commands) < 1:
+        seats = (self.connections, self.per_client, self.per_network, self.per_account)
+        if min(*seats, self.errors, self.idle_commands, self.login_commands) < 1:
             raise ValueError(
-                "PAQUEBOT_SMTP_CONNECTIONS, _CONNECTIONS_PER_CLIENT, _ERRORS and _IDLE_COMMANDS are at least 1"
+                "PAQUEBOT_SMTP_CONNECTIONS, _CONNECTIONS_PER_CLIENT, _PER_NETWORK, _PER_ACCOUNT, _ERRORS, "
+                "_IDLE_COMMANDS and _LOGIN_COMMANDS are at least 1"
             )
+        if not 0 <= self.reserved < 1:
+            raise ValueError("PAQUEBOT_SMTP_CONNECTIONS_RESERVED is a part of all: from 0 to less than 1")
+
+    @property
+    def seats(self) -> SeatLimits:
+        return SeatLimits(self.connections, self.reserved, self.per_client, self.per_network, self.per_account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +99,20 @@ class Timeouts:
     command: Seconds = setting("SMTP_COMMAND_TIMEOUT", Seconds(300.0), help="for the next command")
     data: Seconds = setting("SMTP_DATA_TIMEOUT", Seconds(180.0), help="for the next octets of a message")
     message: Seconds = setting("SMTP_MESSAGE_TIMEOUT", Seconds(3600.0), help="for all octets of a message")
+    without_mail: Seconds = setting("SMTP_SESSION_TIMEOUT", Seconds(900.0), help="from one message to the next")
+    login: Seconds = setting("SMTP_LOGIN_TIMEOUT", Seconds(120.0), help="on submission, until the client has logged in")
     handshake: Seconds = setting("SMTP_TLS_TIMEOUT", Seconds(60.0), help="for a TLS handshake")
     write: Seconds = setting("SMTP_WRITE_TIMEOUT", Seconds(60.0), help="for reading our replies")
     greet_pause: Seconds = setting(
         "SMTP_GREET_PAUSE", Seconds(0.0), help="on mx: wait, and refuse who speaks before the greeting"
     )
+
+
+class SenderPolicy(enum.Enum):
+    """What becomes of a submitted message without From, or with the Sender of another."""
+
+    REFUSE = "refuse"
+    REWRITE = "rewrite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +125,28 @@ class PolicySettings:
     check_from: bool = setting(
         "SMTP_CHECK_FROM", True, help="on submission, From must belong to the login, as the reverse-path does"
     )
+    submission_sender: str = setting(
+        "SUBMISSION_SENDER", "refuse", help="a submitted message without From or with another's Sender: refuse, rewrite"
+    )
     hide_client: bool = setting(
         "SMTP_HIDE_CLIENT", False, help="on submission, leave the client's address out of Received"
     )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.submission_sender not in {policy.value for policy in SenderPolicy}:
+            raise ValueError("PAQUEBOT_SUBMISSION_SENDER is refuse or rewrite")
+
+    @property
+    def sender(self) -> SenderPolicy:
+        return SenderPolicy(self.submission_sender)
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpIngressSettings:
     process: ProcessSettings
+    shares: ShareSettings
+    pace: PaceSettings
     listen: ListenSettings
     proxy: ProxySettings
     fairness: FairnessSettings
@@ -115,9 +161,13 @@ class SmtpIngressSettings:
     timeouts: Timeouts
     policy: PolicySettings
 
+    @property
+    def takes_logins(self) -> bool:
+        return bool(self.listen.submission or self.listen.submissions)
+
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        if (self.listen.submission or self.listen.submissions) and self.tls.certificate is None:
+        if self.takes_logins and self.tls.certificate is None:
             raise ValueError(
                 "PAQUEBOT_TLS_CERTIFICATE and PAQUEBOT_TLS_KEY must be set for submission and submissions: "
                 "logins travel over TLS only"

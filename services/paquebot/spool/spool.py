@@ -15,7 +15,7 @@ from paquebot.spool.jobs import job_count
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
 
-__all__ = ["Spool", "SpoolSettings", "SpoolUnavailable", "Stored"]
+__all__ = ["Prepared", "Spool", "SpoolSettings", "SpoolUnavailable", "Stored"]
 
 _OFF_THE_LOOP = 128 * 1024
 """Octets from which hashing, compressing and parsing go to a thread: below, the hand-over costs more."""
@@ -31,6 +31,18 @@ class SpoolSettings:
         "COMMIT_TIMEOUT", Seconds(14.0), help="a message whose pack is not written then is refused temporarily"
     )
     max_messages: int = setting("PACK_MESSAGES", 500, help="a pack is cut at this many messages")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A message compressed and looked through: all that is needed of it any more. `size`: of the message."""
+
+    summary: MessageSummary
+    frame: Frame
+
+    @property
+    def size(self) -> int:
+        return self.frame.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +86,21 @@ class Spool:
         A queue id and an acceptance time already in `envelope` are kept. Raises SpoolUnavailable: not kept
         (or, after an engine's silence, perhaps kept: the sender's retry may then double it).
         """
+        return await self.accept_prepared(envelope, await self.prepare(raw, summary))
+
+    async def prepare(self, raw: bytes, summary: MessageSummary | None = None) -> Prepared:
+        """The first half of `accept`, for who wants to let go of a large `raw` before the second."""
+        if len(raw) >= _OFF_THE_LOOP:
+            return await asyncio.to_thread(_prepare, raw, summary)
+        return _prepare(raw, summary)
+
+    async def accept_prepared(self, envelope: Envelope, prepared: Prepared) -> str:
+        """The second half of `accept`."""
         envelope.queue_id = envelope.queue_id or new_ulid()
         envelope.accepted_at_ms = envelope.accepted_at_ms or time.time_ns() // 1_000_000
         if job_count(envelope) > MAX_BATCH:
             raise SpoolUnavailable("more destinations than one batch takes")
-        summary, frame = await _prepared(raw, summary)
-        await self._committer.commit(envelope, frame, summary)
+        await self._committer.commit(envelope, prepared.frame, prepared.summary)
         return envelope.queue_id
 
     async def store(self, raw: bytes, *, account_id: int, summary: MessageSummary | None = None) -> Stored:
@@ -87,20 +108,15 @@ class Spool:
         envelope = Envelope(queue_id=new_ulid(), accepted_at_ms=time.time_ns() // 1_000_000)
         envelope.client.listener = "local"
         envelope.client.login = f"#{account_id}"
-        summary, frame = await _prepared(raw, summary)
-        ref = await self._committer.commit(envelope, frame, summary)
-        return Stored(envelope.queue_id, ref, summary, len(raw))
+        prepared = await self.prepare(raw, summary)
+        del raw  # the caller may have let go of it, and a large one need not lie here beside its frame
+        ref = await self._committer.commit(envelope, prepared.frame, prepared.summary)
+        return Stored(envelope.queue_id, ref, prepared.summary, prepared.size)
 
     async def close(self) -> None:
         """Finish every commit under way."""
         await self._committer.close()
 
 
-async def _prepared(raw: bytes, summary: MessageSummary | None) -> tuple[MessageSummary, Frame]:
-    if len(raw) >= _OFF_THE_LOOP:
-        return await asyncio.to_thread(_prepare, raw, summary)
-    return _prepare(raw, summary)
-
-
-def _prepare(raw: bytes, summary: MessageSummary | None) -> tuple[MessageSummary, Frame]:
-    return summary if summary is not None else summarise(raw), compress(raw)
+def _prepare(raw: bytes, summary: MessageSummary | None) -> Prepared:
+    return Prepared(summary if summary is not None else summarise(raw), compress(raw))

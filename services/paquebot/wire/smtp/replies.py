@@ -155,6 +155,7 @@ NOT_SMTP = Reply(421, "4.7.0", "Not an SMTP client, closing")
 PROXY_HEADER = Reply(554, "5.7.0", "No PROXY header is accepted from here, closing")  # RFC 3463 §3.8: X.7.0
 EARLY_TALKER = Reply(554, "5.5.0", "Client spoke before the greeting")  # RFC 5321 §4.3.1
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing")  # RFC 5321 §3.8
+TOO_MANY_BEFORE_LOGIN = Reply(421, "4.7.0", "Too many commands before login, closing")
 TOO_MANY_COMMANDS = Reply(421, "4.7.0", "Too many commands without mail, closing")
 
 # --- what we send: TLS and authentication (RFC 3207, RFC 4954) ---
@@ -172,6 +173,7 @@ AUTH_BAD_BASE64 = Reply(501, "5.5.2", "Cannot decode the response")  # RFC 4954 
 AUTH_TOO_LONG = Reply(500, "5.5.6", "Authentication exchange line is too long")  # RFC 4954 §6
 AUTH_INVALID = Reply(535, "5.7.8", "Authentication credentials invalid")  # RFC 4954 §6
 AUTH_DISABLED = Reply(535, "5.7.13", "Account disabled")  # RFC 5248 §2.4: X.7.13 user account disabled
+AUTH_TOO_MANY = Reply(454, "4.7.0", "Too many connections of this account")  # RFC 4954 §6
 AUTH_RATE_LIMITED = Reply(454, "4.7.0", "Too many failures, try again later")  # RFC 4954 §6
 AUTH_UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure")  # RFC 4954 §6
 
@@ -188,6 +190,8 @@ DOMAIN_DISABLED = Reply(550, "5.1.2", "Domain does not accept mail")  # RFC 3463
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")  # RFC 3463 §3.8: X.7.1
 ALIAS_LOOP = Reply(550, "5.4.6", "Alias loop")  # RFC 3463 §3.5: X.4.6 routing loop
 SENDER_NOT_OWNED = Reply(553, "5.7.1", "Sender address does not belong to the login")  # RFC 3463 §3.8, RFC 6409 §6.1
+FROM_MISSING = Reply(550, "5.7.1", "From names no author")  # RFC 5322 §3.6.2, RFC 6409 §6.1
+SENDER_FIELD_NOT_OWNED = Reply(550, "5.7.1", "Sender field does not belong to the login")  # RFC 6409 §8.1
 FROM_NOT_OWNED = Reply(550, "5.7.1", "From address does not belong to the login")  # RFC 6409 §6.1
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10, RFC 3463 §3.6
 # RFC 5321 §4.2.2: policy; RFC 3463 §3.8: X.7.1; trying again helps when an hour has passed
@@ -206,6 +210,8 @@ TOO_MANY_HOPS = Reply(554, "5.4.6", "Too many hops")  # RFC 5321 §6.3, RFC 3463
 TEMPORARY_FAILURE = Reply(451, "4.3.0", "Temporary failure, try again later")  # RFC 3463 §3.4
 SHUTTING_DOWN = Reply(421, "4.3.2", "Service shutting down, try again later")  # RFC 3463 §3.4: X.3.2
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections, try again later")  # RFC 5321 §3.8
+NO_MAIL_IN_TIME = Reply(421, "4.4.2", "No mail in all this time, closing")  # RFC 3463 §3.5: X.4.2
+NO_LOGIN_IN_TIME = Reply(421, "4.4.2", "No login in time, closing")
 TIMED_OUT = Reply(421, "4.4.2", "Timeout, closing")  # RFC 5321 §4.5.3.2.7, RFC 3463 §3.5: X.4.2
 
 

@@ -1,0 +1,52 @@
+"""How slowly a peer may send what we keep in memory: so much in each window, however little it may be silent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from paquebot.runtime.settings import Octets, Seconds, setting
+
+
+@dataclass(frozen=True, slots=True)
+class PaceSettings:
+    """The first window is the grace: nothing is asked of a peer before its end."""
+
+    rate: Octets = setting("MIN_RATE", Octets(1024), help="least octets a second of a message's transfer; 0: any")
+    window: Seconds = setting("MIN_RATE_WINDOW", Seconds(120.0), help="time over which the rate is averaged")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.rate < 0 or self.window <= 0:
+            raise ValueError("PAQUEBOT_MIN_RATE is at least 0, PAQUEBOT_MIN_RATE_WINDOW more than 0")
+
+
+class Pace:
+    """Of one transfer, from its first octet to `last`, by the loop's clock."""
+
+    __slots__ = ("_due", "_now", "_wanted", "_window", "last", "received")
+
+    def __init__(self, settings: PaceSettings, now: Callable[[], float], seconds: float) -> None:
+        """`seconds`: the longest time for all of it."""
+        self._now = now
+        self._window = settings.window if settings.rate else seconds
+        self._wanted = int(settings.rate * settings.window)
+        start = now()
+        self._due = start + self._window
+        self.last = start + seconds
+        self.received = 0
+        """In the window so far."""
+
+    def deadline(self, silence: float) -> float:
+        """Until when the next octets must come, after at most `silence` seconds without any."""
+        return min(self._now() + silence, self._due, self.last)
+
+    def came(self, octets: int) -> None:
+        """A window ends as soon as what it wants has come."""
+        self.received += octets
+        if self.received >= self._wanted:
+            self.received = 0
+            self._due = self._now() + self._window
+
+    def resume(self) -> None:
+        """After a time in which nothing was to come."""
+        self.received = 0
+        self._due = self._now() + self._window

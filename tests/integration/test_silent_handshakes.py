@@ -1,0 +1,63 @@
+"""Connections that never finish a TLS handshake hold seats, and lose them to clients of other networks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from dialogues.dialogue import client_tls
+from imap_world import ImapStack
+from paquebot.smtp_ingress.session import Role
+from smtp_world import SmtpStack
+
+
+@contextlib.asynccontextmanager
+async def silent(port: int, count: int) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """So many connections of one network that say nothing."""
+    streams = [await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.1.1", 0)) for _ in range(count)]
+    try:
+        yield [reader for reader, _ in streams]
+    finally:
+        for _, writer in streams:
+            writer.close()
+
+
+async def _first_line(port: int) -> bytes:
+    """What a client of another network is greeted with, after its handshake."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=client_tls(), local_addr=("127.0.2.1", 0), ssl_handshake_timeout=20
+    )
+    async with asyncio.timeout(20):
+        line = await reader.readline()
+    writer.close()
+    return line
+
+
+async def _until_ended(readers: list[asyncio.StreamReader], count: int) -> None:
+    """So many of them are ended by the server."""
+    async with asyncio.timeout(20):
+        while sum(reader.at_eof() or reader.exception() is not None for reader in readers) < count:
+            await asyncio.sleep(0)
+
+
+async def test_imap_gives_the_seat_of_a_handshake(imap_stack: ImapStack) -> None:
+    settings = {"PAQUEBOT_IMAP_SESSIONS": "3", "PAQUEBOT_IMAP_SESSIONS_RESERVED": "0"}
+    async with imap_stack.serving(**settings) as server:
+        port = server.port("imaps")
+        async with silent(port, 3) as readers:
+            while server._listeners.seats.now < 3:
+                await asyncio.sleep(0)
+            assert (await _first_line(port)).startswith(b"* OK ")
+            await _until_ended(readers, 1)
+
+
+async def test_smtp_gives_the_seat_of_a_handshake(smtp_stack: SmtpStack) -> None:
+    settings = {"PAQUEBOT_SMTP_CONNECTIONS": "3", "PAQUEBOT_SMTP_CONNECTIONS_RESERVED": "0"}
+    async with smtp_stack.serving(**settings) as server:
+        (port,) = server.ports(Role.SUBMISSIONS)
+        async with silent(port, 3) as readers:
+            while server._seats.now < 3:
+                await asyncio.sleep(0)
+            assert (await _first_line(port)).startswith(b"220 ")
+            await _until_ended(readers, 1)

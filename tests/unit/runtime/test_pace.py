@@ -1,0 +1,70 @@
+"""The least pace of a transfer, by a clock of the test's own."""
+
+import pytest
+
+from paquebot.runtime.pace import Pace, PaceSettings
+from paquebot.runtime.settings import Octets, Seconds
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def pace(clock: Clock, *, rate: int = 10, window: float = 60.0, seconds: float = 600.0) -> Pace:
+    return Pace(PaceSettings(Octets(rate), Seconds(window)), clock, seconds)
+
+
+def test_silence_has_its_own_bound() -> None:
+    clock = Clock()
+    assert pace(clock).deadline(5.0) == 1005.0
+
+
+def test_a_trickle_ends_with_the_window() -> None:
+    clock = Clock()
+    transfer = pace(clock)
+    for _ in range(59):
+        clock.now += 1.0
+        transfer.came(1)
+        assert transfer.deadline(30.0) <= 1060.0
+    assert transfer.deadline(30.0) == 1060.0
+
+
+def test_whoever_keeps_the_pace_goes_on_to_the_end() -> None:
+    clock = Clock()
+    transfer = pace(clock)
+    for _ in range(19):
+        clock.now += 30.0
+        transfer.came(600)
+        assert transfer.deadline(60.0) > clock.now
+    assert transfer.deadline(60.0) == transfer.last == 1600.0
+
+
+def test_octets_sent_early_are_no_credit_for_later() -> None:
+    clock = Clock()
+    transfer = pace(clock)
+    transfer.came(10_000_000)
+    assert transfer.deadline(100.0) == 1060.0
+
+
+def test_time_between_chunks_is_not_counted() -> None:
+    clock = Clock()
+    transfer = pace(clock)
+    clock.now += 59.0
+    transfer.resume()
+    assert transfer.deadline(100.0) == clock.now + 60.0
+
+
+def test_no_rate_is_no_bound() -> None:
+    clock = Clock()
+    assert pace(clock, rate=0).deadline(1e9) == 1600.0
+
+
+def test_settings_that_make_no_sense() -> None:
+    with pytest.raises(ValueError, match="PAQUEBOT_MIN_RATE"):
+        PaceSettings(Octets(-1))
+    with pytest.raises(ValueError, match="PAQUEBOT_MIN_RATE"):
+        PaceSettings(window=Seconds(0.0))

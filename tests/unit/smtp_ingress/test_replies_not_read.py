@@ -1,0 +1,71 @@
+"""A client that pipelines and reads nothing is sent nothing more, and loses its connection."""
+
+import asyncio
+
+import pytest
+
+from paquebot.runtime.peer import PeerGone
+from paquebot.smtp_ingress.connection import Connection
+from paquebot.wire.smtp.replies import Reply
+
+_REPLY = Reply(250, "2.0.0", "x" * 100)
+
+
+class Wire(asyncio.Transport):
+    """Takes what is written, and is full from `most` octets on."""
+
+    def __init__(self, protocol: Connection, most: int) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._most = most
+        self.written = 0
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """`most` it is."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += len(data)
+        if self.written > self._most:
+            self._protocol.pause_writing()
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+async def _nothing(connection: Connection) -> None:
+    """No session: the test reads."""
+
+
+def connected(most: int) -> tuple[Connection, Wire]:
+    connection = Connection(_nothing, asyncio.get_running_loop(), write_seconds=0.05)
+    wire = Wire(connection, most)
+    connection.connection_made(wire)
+    return connection, wire
+
+
+async def _answer_all(connection: Connection) -> None:
+    for _ in range(2000):
+        await connection.line(100, 1.0)
+        connection.reply(_REPLY)
+
+
+async def test_replies_to_a_long_group_do_not_wait_for_its_end() -> None:
+    connection, wire = connected(most=10**9)
+    connection.data_received(b"NOOP\r\n" * 2000)
+    for number in range(2000):
+        await connection.line(100, 1.0)
+        connection.reply(_REPLY)
+        assert number * len(_REPLY.encode()) - wire.written < 16 * 1024
+
+
+async def test_whoever_does_not_read_loses_the_connection() -> None:
+    connection, wire = connected(most=20_000)
+    connection.data_received(b"NOOP\r\n" * 2000)
+    with pytest.raises(PeerGone):
+        await _answer_all(connection)
+    assert wire.aborted
+    assert wire.written < 40_000

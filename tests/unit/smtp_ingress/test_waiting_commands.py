@@ -1,0 +1,63 @@
+"""Commands that a client sent and that wait for their turn are its memory, as its messages are."""
+
+import asyncio
+
+import pytest
+
+from paquebot.runtime.fair_shares import SharedBudget
+from paquebot.runtime.limits import ShareSettings, octet_shares, stranger
+from paquebot.smtp_ingress.connection import Connection, Displaced
+
+_KIB = 1024
+
+
+async def _nothing(connection: Connection) -> None:
+    """No session: the test reads."""
+
+
+def connection(budget: SharedBudget, address: str) -> Connection:
+    made = Connection(_nothing, asyncio.get_running_loop(), write_seconds=1.0)
+    made.charge_to(budget.holding(stranger(address)))
+    return made
+
+
+def budget() -> SharedBudget:
+    return octet_shares(1000 * _KIB, ShareSettings(reserved=0.0, network=1.0, client=1.0), longest=0)
+
+
+async def test_a_few_commands_cost_nothing_and_many_are_charged_until_they_are_taken() -> None:
+    shares = budget()
+    client = connection(shares, "192.0.2.1")
+    client.data_received(b"NOOP\r\n" * 1000)
+    assert shares.used == 0
+    client.data_received(b"NOOP\r\n" * 10_000)
+    assert shares.used == 66_000
+    for _ in range(11_000):
+        await client.line(100, 1.0)
+    assert shares.used == 0
+    client.data_received(b"x" * 100 * _KIB)
+    client.connection_lost(None)
+    assert shares.used == 0
+
+
+async def test_whoever_fills_the_budget_loses_its_connection() -> None:
+    shares = budget()
+    hostile = [connection(shares, "192.0.2.1") for _ in range(20)]
+    for one in hostile:
+        one.data_received(b"x" * 256 * _KIB)
+    assert shares.used <= 1000 * _KIB
+    with pytest.raises(Displaced):
+        await hostile[-1].line(100, 1.0)
+    modest = connection(shares, "198.51.100.1")
+    modest.data_received(b"NOOP\r\n" * 10_000)
+    assert await modest.line(100, 1.0) == b"NOOP\r\n"
+
+
+async def test_content_is_charged_to_its_message() -> None:
+    shares = budget()
+    client = connection(shares, "192.0.2.1")
+    client.content_begins()
+    client.data_received(b"x" * 100 * _KIB)
+    assert shares.used == 0
+    client.content_ends()
+    assert shares.used == 100 * _KIB
