@@ -13,6 +13,7 @@ import grpc
 from grpc.aio import Channel, UnaryUnaryMultiCallable
 
 from paquebot.rpc.credentials import Pems
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import Reloaded
 
 _LOOK_SECONDS = 1.0
@@ -46,7 +47,7 @@ class RenewedChannel(Channel):
         return self._now
 
     def _end(self, old: Channel) -> None:
-        task = asyncio.ensure_future(old.close(_GRACE_SECONDS))
+        task = background(old.close(_GRACE_SECONDS), "grpc_channel")
         self._ending[task] = old
         task.add_done_callback(lambda done: self._ending.pop(done, None))
 

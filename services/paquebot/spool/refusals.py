@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.observability.log import Log
+from paquebot.runtime.tasks import background
 
 _log = Log("paquebot.spool")
 
@@ -45,7 +46,7 @@ class Refusals:
         known.queue_ids += queue_ids
         known.void &= void
         if self._task is None or self._task.done():
-            self._task = asyncio.ensure_future(self._write_all())
+            self._task = background(self._write_all(), "refused_packs")
 
     async def close(self) -> None:
         """What waits is tried once more, for a short time."""

@@ -17,6 +17,7 @@ SERVICES = Path(paquebot.__file__).parent
 GROUPS = {"group", "batches"}
 """Names of TaskGroups in the code: they raise what their tasks raise."""
 AWAITED = {
+    "blobs/store.py": "probes await it; its exception is read when none does",
     "cli/engine.py": "awaited with asyncio.wait, its result read",
     "cli/up/command.py": "awaited with asyncio.wait, its result read",
     "cli/up/stack.py": "awaited when the stack ends",

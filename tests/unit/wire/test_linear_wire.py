@@ -283,7 +283,7 @@ POP3_AND_OTHERS: dict[str, Make] = {
     "PASS": octets(pop3.parse_command, b" x", before=b"PASS"),
     "AUTH": octets(pop3.parse_command, b"x", before=b"AUTH "),
     "stuffed": octets(lambda message: list(pop3.stuffed(message, piece=2)), b".\r\n"),
-    "lone LF": octets(pop3.canonical, b"\n"),
+    "lone LF": octets(lambda text: b"".join(pop3.stuffed(text)), b"\n"),
     "top": octets(lambda message: pop3.top_of(message, 7), b"\r\n"),
     "PROXY 1": octets(proxy.read_header, b" ", before=b"PROXY TCP4 "),
     "PROXY 2": octets(proxy.read_header, b"\x04\0\0", before=proxy.SIGNATURE + b"\x21\x11\xff\xff" + bytes(12)),
