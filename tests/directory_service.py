@@ -11,6 +11,7 @@ from grpc.aio import Channel
 
 import roles
 from loopback import free_port
+from paquebot.cli.engines.nats import NatsEngine
 from paquebot.recipient_validation.service import NAME, main
 from paquebot.recipient_validation.settings import RecipientValidationSettings
 from paquebot.rpc import AuthenticationClient, DirectoryClient, ValidationClient, open_channel
@@ -29,6 +30,7 @@ CHEAP_HASHES = {
     "PAQUEBOT_ARGON2_PASSES": "1",
     "PAQUEBOT_ARGON2_MEMORY": "64KiB",
     "PAQUEBOT_HASH_THREADS": "1",
+    "PAQUEBOT_PASSWORD_MIN_LENGTH": "6",
 }
 
 
@@ -59,6 +61,16 @@ class DirectoryService:
         await self.admin.ask(self.admin.stub.UpdateAccount, request)
 
 
+def nats_login(nats: NatsEngine) -> dict[str, str]:
+    """The settings of a service that reaches it as its operator."""
+    login = nats.accesses[0]
+    return {
+        "PAQUEBOT_NATS_URL": nats.url,
+        "PAQUEBOT_NATS_USER": login.name,
+        "PAQUEBOT_NATS_PASSWORD": login.password,
+    }
+
+
 def role_dsn(admin_dsn: str) -> str:
     """The DSN with which the service itself logs in: only the rights of its role."""
     return roles.role_dsn(admin_dsn, ROLE)
@@ -83,6 +95,7 @@ async def running(dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
             "PAQUEBOT_POSTGRES_DSN": dsn,
             "PAQUEBOT_GRPC_LISTEN": target,
             "PAQUEBOT_ADMIN_TOKEN": ADMIN_TOKEN,
+            "PAQUEBOT_NATS_URL": "nats://127.0.0.1:1",  # away, unless a test has one
             **CHEAP_HASHES,
             **environ,
         },

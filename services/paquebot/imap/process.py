@@ -6,7 +6,7 @@ from paquebot.imap.bodies import Bodies
 from paquebot.imap.feed import Feed
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
-from paquebot.rpc import AuthenticationClient
+from paquebot.rpc import AuthenticationClient, Logins
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.tls import ServerTls
 from paquebot.spool import Spool
@@ -24,5 +24,6 @@ class Process:
     spool: Spool
     feed: Feed
     authentication: AuthenticationClient
+    logins: Logins
     budget: OctetBudget
     tls: ServerTls | None

@@ -15,7 +15,7 @@ from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, open_channel
+from paquebot.rpc import AuthenticationClient, Logins, open_channel
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
@@ -58,6 +58,9 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         mailstore = Mailstore(postgres)
         feed = Feed(mailstore, queue)
         stack.push_async_callback(feed.close)
+        authentication = AuthenticationClient(channel, settings.directory)
+        logins = Logins(authentication, settings.checks)
+        await logins.listen(queue)
         process = Process(
             settings=settings,
             limits=Limits(append=settings.bodies.append_limit),
@@ -65,7 +68,8 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             bodies=bodies,
             spool=spool,
             feed=feed,
-            authentication=AuthenticationClient(channel, settings.directory),
+            authentication=authentication,
+            logins=logins,
             budget=OctetBudget(settings.process.in_flight),
             tls=tls,
         )
@@ -73,12 +77,14 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         server = ImapServer(process)
         stack.callback(server.close)
         server.listen()
-        watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
+        background = [asyncio.create_task(logins.run())]
+        if process.tls is not None:
+            background.append(asyncio.create_task(process.tls.watch()))
         try:
             yield server
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in background:
+                task.cancel()
 
 
 def _depend(health: Health, blobs: BlobStore, postgres: Postgres) -> None:

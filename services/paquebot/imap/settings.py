@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from paquebot.rpc import SessionCheckSettings
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -56,6 +57,7 @@ class ImapSettings:
     s3: S3Settings
     postgres: PostgresSettings
     directory: DirectoryClientSettings
+    checks: SessionCheckSettings
     tls: TlsSettings
     spool: SpoolSettings
     listen: ListenSettings

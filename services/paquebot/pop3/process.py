@@ -6,7 +6,7 @@ from paquebot.blobs import BlobStore
 from paquebot.mailstore import Mailstore
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient
+from paquebot.rpc import AuthenticationClient, Logins
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.tls import ServerTls
 
@@ -20,5 +20,6 @@ class Process:
     blobs: BlobStore
     queue: Queue
     authentication: AuthenticationClient
+    logins: Logins
     gate: OctetGate
     tls: ServerTls | None

@@ -15,7 +15,7 @@ from paquebot.pop3.process import Process
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, open_channel
+from paquebot.rpc import AuthenticationClient, Logins, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
@@ -51,12 +51,16 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         stack.push_async_callback(postgres.close)
         channel = open_channel(settings.directory)
         stack.push_async_callback(channel.close)
+        authentication = AuthenticationClient(channel, settings.directory)
+        logins = Logins(authentication, settings.checks)
+        await logins.listen(queue)
         process = Process(
             settings=settings,
             mailstore=Mailstore(postgres),
             blobs=blobs,
             queue=queue,
-            authentication=AuthenticationClient(channel, settings.directory),
+            authentication=authentication,
+            logins=logins,
             gate=OctetGate(settings.process.in_flight, gauge=IN_FLIGHT),
             tls=tls,
         )
@@ -64,12 +68,14 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         server = Pop3Server(process)
         stack.callback(server.close)
         server.listen()
-        watching = asyncio.create_task(process.tls.watch()) if process.tls is not None else None
+        background = [asyncio.create_task(logins.run())]
+        if process.tls is not None:
+            background.append(asyncio.create_task(process.tls.watch()))
         try:
             yield server
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in background:
+                task.cancel()
 
 
 def _depend(health: Health, blobs: BlobStore, postgres: Postgres, channel: Channel) -> None:

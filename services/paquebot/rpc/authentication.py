@@ -1,6 +1,7 @@
-"""Client of `Authentication`: a login and a password to an identity, or why not."""
+"""Client of `Authentication`: a login and a password to an identity, or why not; and whether sessions may go on."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from grpc.aio import Channel
@@ -13,6 +14,19 @@ from paquebot.v1.authentication_pb2_grpc import AuthenticationStub
 Protocol = Literal["smtp", "imap", "pop3"]
 
 
+MAX_CHECKED = 1000
+"""Most sessions in one `check_sessions`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a session logged in with. `app_password_id` 0: the account's own password, of `password_version` (0: a
+    service of an older version did not say)."""
+
+    app_password_id: int = 0
+    password_version: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who logged in. `address` is canonical; `quota_bytes` 0: none."""
@@ -20,6 +34,7 @@ class Identity:
     account_id: int
     address: str
     quota_bytes: int
+    credential: Credential = field(default=Credential(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +77,9 @@ class AuthenticationClient:
         )
         match response.result:
             case pb.AUTHENTICATE_RESULT_OK:
-                return Identity(response.account_id, response.address, response.quota_bytes)
+                return Identity(
+                    response.account_id, response.address, response.quota_bytes, _credential(response.credential)
+                )
             case pb.AUTHENTICATE_RESULT_INVALID:
                 return InvalidCredentials()
             case pb.AUTHENTICATE_RESULT_DISABLED:
@@ -70,3 +87,29 @@ class AuthenticationClient:
             case pb.AUTHENTICATE_RESULT_RATE_LIMITED:
                 return RateLimited(response.retry_after_seconds)
         raise DirectoryUnavailable("authenticate: an unknown result")
+
+    async def check_sessions(
+        self, sessions: Sequence[tuple[int, Credential]], *, timeout: float | None = None
+    ) -> list["pb.SessionVerdict.ValueType"]:
+        """A verdict for each account id and credential, in order; at most MAX_CHECKED. Raises DirectoryUnavailable."""
+        request = pb.CheckSessionsRequest(
+            sessions=[
+                pb.LoggedIn(
+                    account_id=account_id,
+                    credential=pb.Credential(
+                        app_password_id=credential.app_password_id, password_version=credential.password_version
+                    ),
+                )
+                for account_id, credential in sessions
+            ]
+        )
+        response = await call(
+            "check_sessions", lambda: self._stub.CheckSessions(request, timeout=timeout or self._timeout)
+        )
+        if len(response.verdicts) != len(sessions):
+            raise DirectoryUnavailable("check_sessions: not one verdict a session")
+        return list(response.verdicts)
+
+
+def _credential(credential: pb.Credential) -> Credential:
+    return Credential(credential.app_password_id, credential.password_version)

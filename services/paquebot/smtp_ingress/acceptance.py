@@ -26,6 +26,7 @@ from paquebot.rpc import DirectoryUnavailable, ValidationClient
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.session import Session, Transaction
+from paquebot.smtp_ingress.verdicts import refusal_after
 from paquebot.spool import Spool, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
 from paquebot.wire.address import Address, BadAddress, canonical, parse_address
@@ -91,6 +92,8 @@ class Acceptance:
         if refusal := await self._refusal(session, transaction, content):
             _log.info("message_refused", session=session.id, client=session.address, reply=str(refusal))
             return refusal
+        if session.login is not None and session.login.end is not None:  # found out while the message was read
+            return refusal_after(session.login.end)
         queue_id = new_ulid()
         now = self._clock()
         raw = self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))

@@ -59,6 +59,7 @@ class Connection(SMTP):
         self._out = bytearray()
         self._idle = False
         self._drain = False
+        self._stopped = False
 
     # --- asyncio.Protocol ---
 
@@ -179,6 +180,12 @@ class Connection(SMTP):
         if self._idle and self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(Draining())
 
+    def stop(self) -> None:
+        """Wake the session with Draining, now or when it next waits, whatever it waits for."""
+        self._stopped = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(Draining())
+
     def _consume(self, octets: int) -> None:
         if octets == len(self._buffer):
             self._buffer.clear()
@@ -199,7 +206,7 @@ class Connection(SMTP):
                 await self._written(self._writable)
         if self._ended:
             raise PeerGone
-        if idle and self._drain:
+        if self._stopped or (idle and self._drain):
             raise Draining
         self._waiter = self.loop.create_future()
         self._idle = idle

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
-from paquebot.rpc import AuthenticationClient, ValidationClient
+from paquebot.rpc import AuthenticationClient, Logins, ValidationClient
 from paquebot.runtime.limits import OctetBudget, Reservation
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
@@ -21,6 +21,7 @@ from paquebot.smtp_ingress.connection import Connection, Draining, Idle, OverLon
 from paquebot.smtp_ingress.metrics import Ending
 from paquebot.smtp_ingress.session import Role, Session, TlsInfo, Transaction
 from paquebot.smtp_ingress.settings import MessageLimits, SessionLimits, Timeouts
+from paquebot.smtp_ingress.verdicts import login_ended
 from paquebot.wire.proxy import SIGNATURE, begins_header, is_of_header
 from paquebot.wire.sasl import MAX_RESPONSE
 from paquebot.wire.smtp import replies
@@ -54,6 +55,7 @@ class Services:
     acceptance: Acceptance
     validation: ValidationClient
     authentication: AuthenticationClient
+    logins: Logins
 
 
 Handler = Callable[["Conversation", str], Awaitable[Reply | None]]
@@ -99,6 +101,10 @@ class Conversation:
             self.connection.reply(replies.TIMED_OUT)
             return Ending.INACTIVE
         except Draining:
+            login = self.session.login
+            if login is not None and login.end is not None:
+                self.connection.reply(login_ended(login.end))
+                return Ending.LOGIN_ENDED
             self.connection.reply(replies.SHUTTING_DOWN)
             return Ending.DRAIN
         except PeerGone:
@@ -108,6 +114,8 @@ class Conversation:
             return Ending.FAILED
         finally:
             self.end_transaction()
+            if self.session.login is not None:
+                self.services.logins.leave(self.session.login)
             await self.connection.close()
 
     async def _converse(self) -> Ending:
@@ -154,6 +162,8 @@ class Conversation:
         except BadCommand:
             return replies.UNRECOGNISED
         metrics.COMMAND[command.verb].inc()
+        if self.session.login is not None and await self.services.logins.check(self.session.login):
+            raise Draining
         if len(line) > MAX_COMMAND and command.verb is not Verb.AUTH:
             return replies.LINE_TOO_LONG
         return await self._dispatch(command)

@@ -117,6 +117,7 @@ async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply
         return replies.AUTH_UNAVAILABLE
     if isinstance(answer, Identity):
         session.identity = answer
+        session.login = conversation.services.logins.enter(answer, conversation.connection.stop)
         _log.info(
             "login",
             session=session.id,

@@ -14,6 +14,7 @@ class Ending(enum.Enum):
     REFUSED = "refused"
     INACTIVE = "inactive"
     DRAIN = "drain"
+    LOGIN_ENDED = "login_ended"
     GONE = "gone"
     FAILED = "failed"
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, ValidationClient, open_channel
+from paquebot.rpc import AuthenticationClient, Logins, ValidationClient, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
@@ -53,6 +53,10 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         stack.push_async_callback(channel.close)
         validation = ValidationClient(channel, settings.directory, settings.cache)
         authentication = AuthenticationClient(channel, settings.directory)
+        logins = Logins(authentication, settings.checks)
+        await logins.listen(queue)
+        await queue.hear_directory(lambda _: validation.forget())
+        stack.push_async_callback(_cancelled, asyncio.ensure_future(logins.run()))
         health.depend("s3", blobs.probe)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
@@ -68,6 +72,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             acceptance=Acceptance(spool, validation, _policy(settings)),
             validation=validation,
             authentication=authentication,
+            logins=logins,
         )
         server = SmtpServer(
             services, settings.policy.relay_clients, Proxies(settings.proxy), shared=settings.process.workers > 1

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from paquebot.rpc import ValidationCacheSettings
+from paquebot.rpc import SessionCheckSettings, ValidationCacheSettings
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -107,6 +107,7 @@ class SmtpIngressSettings:
     s3: S3Settings
     spool: SpoolSettings
     directory: DirectoryClientSettings
+    checks: SessionCheckSettings
     cache: ValidationCacheSettings
     sessions: SessionLimits
     messages: MessageLimits
