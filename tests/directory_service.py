@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import asyncpg
 from grpc.aio import Channel
 
 import roles
@@ -44,6 +46,12 @@ class DirectoryService:
     admin: DirectoryClient
     validation: ValidationClient
     authentication: AuthenticationClient
+    admin_dsn: str = ""
+
+    @property
+    def authentication_settings(self) -> DirectoryClientSettings:
+        """For a client on `channel`."""
+        return DirectoryClientSettings(self.target, Seconds(10.0))
 
     async def domain(self, name: str, **fields: object) -> pb.Domain:
         return await self.admin.ask(self.admin.stub.CreateDomain, pb.CreateDomainRequest(name=name, **fields))
@@ -59,6 +67,23 @@ class DirectoryService:
     async def set_account(self, address: str, **fields: object) -> None:
         request = pb.UpdateAccountRequest(address=address, **fields)
         await self.admin.ask(self.admin.stub.UpdateAccount, request)
+
+    async def app_password(self, address: str, name: str) -> tuple[str, str]:
+        """Its id and the password."""
+        request = pb.CreateAppPasswordRequest(address=address, name=name)
+        made = await self.admin.ask(self.admin.stub.CreateAppPassword, request)
+        return made.app_password.app_password_id, made.password
+
+    async def remove(self, address: str) -> None:
+        await self.admin.ask(self.admin.stub.DeleteAccount, pb.DeleteAccountRequest(address=address))
+
+    async def disable_unheard(self, address: str) -> None:
+        """As if the hint were lost."""
+        local, _, domain = address.partition("@")
+        connection = await asyncpg.connect(self.admin_dsn)
+        sql = "UPDATE directory.accounts SET enabled = false WHERE local_part = $1 AND domain = $2"
+        await connection.execute(sql, local, domain)
+        await connection.close()
 
 
 def nats_login(nats: NatsEngine) -> dict[str, str]:
@@ -82,7 +107,7 @@ async def directory_service(admin_dsn: str, **environ: str) -> AsyncIterator[Dir
     await roles.let_roles_log_in(admin_dsn, ROLE)
     await migrate(admin_dsn)
     async with running(role_dsn(admin_dsn), **environ) as service:
-        yield service
+        yield dataclasses.replace(service, admin_dsn=admin_dsn)
 
 
 @contextlib.asynccontextmanager

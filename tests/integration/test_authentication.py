@@ -363,9 +363,7 @@ async def test_remembered_logins_end_with_their_time(service: DirectoryService, 
     await service.account("alice@example.org", "secret")
     now = 50.0
     hashing = Hashing(CHEAP)
-    settings = LoginSettings(
-        cache=Seconds(10.0), account_failures=1000, client_failures=1000, longest_delay=Seconds(0.0)
-    )
+    settings = dataclasses.replace(PATIENT, cache=Seconds(10.0))
     authentication = Authentication(postgres, hashing, settings, "", clock=lambda: now)
     before = verifications()
     for at, hashes in ((50.0, 1), (59.9, 1), (60.0, 2), (69.9, 2), (70.0, 3)):

@@ -10,6 +10,7 @@ import datetime
 import json
 import math
 import re
+import secrets
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,6 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from paquebot.blobs.ulid import new_ulid
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import Across, Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.queue import hints
@@ -298,7 +298,7 @@ class Queue:
         if not before:
             await self.request(last.to(), last.payload, last.headers() or None)
             return
-        batch = new_ulid()
+        batch = secrets.token_hex(16)
         client = self.client
         try:
             for number, publication in enumerate(before, 1):
