@@ -62,6 +62,13 @@ INSERT INTO directory.removed_accounts (account_id) SELECT account_id FROM gone 
 """
 
 
+async def check_free(postgres: Postgres, address: str) -> None:
+    """Raises Invalid, AlreadyExists: the account is there."""
+    at = local_address(address)
+    if await postgres.fetchrow("get_account", _GET, at.domain, at.local) is not None:
+        raise AlreadyExists(f"account {at} exists")
+
+
 async def create_account(
     postgres: Postgres,
     address: str,

@@ -46,9 +46,10 @@ def check_strength(password: str, address: Address, shortest: int) -> None:
     NIST SP 800-63B §5.1.1.2: length counts, and not the name of the account; no rules about kinds of characters.
     """
     if len(password) < shortest:
+        count = f"{len(password)} character{'s' if len(password) != 1 else ''}"
         raise BadPassword(
-            f"the password has {len(password)} characters and must have at least {shortest}: take a few words, or let "
-            "a password manager make one"
+            f"the password has {count} and must have at least {shortest}: take a few words, or let a password manager "
+            "make one"
         )
     if len(set(password)) < _DIFFERENT:
         raise BadPassword(f"the password must have at least {_DIFFERENT} different characters")

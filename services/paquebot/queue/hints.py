@@ -49,7 +49,7 @@ class DirectoryHint:
         """What came on `hint.directory`; a kind that this version does not know is a hint for all."""
         ids, _, changed = message.data.decode("utf-8", "replace").partition("@")
         words = ids.split()
-        known = bool(words) and all(word.isascii() and word.isdecimal() and len(word) < 19 for word in words)
+        known = bool(words) and all(word.isascii() and word.isdecimal() and len(word) < 20 for word in words)
         return cls(frozenset(map(int, words)) if known else None, changed.strip())
 
 

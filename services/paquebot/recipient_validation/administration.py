@@ -90,6 +90,8 @@ class Administration(DirectoryServicer):
     # --- accounts -----------------------------------------------------------------------------------------
 
     async def CreateAccount(self, request: pb.CreateAccountRequest, context: Context) -> pb.Account:
+        # Said before what is wrong with its password: who only makes sure that it is there needs no new one.
+        await accounts.check_free(self._postgres, request.address)
         account = await accounts.create_account(
             self._postgres,
             request.address,
