@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+from grpc.aio import server as grpc_server
 
 from directory_service import DirectoryService, directory_service, nats_login
 from imap_wire import connected
@@ -14,10 +15,19 @@ from imap_world import PASSWORD, ImapStack
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.queue import Queue
 from paquebot.queue.hints import DirectoryHint
-from paquebot.rpc import AuthenticationClient, Credential, DirectoryUnavailable, Identity, Login, LoginEnd, Logins
+from paquebot.rpc import (
+    AuthenticationClient,
+    Credential,
+    DirectoryUnavailable,
+    Identity,
+    Login,
+    LoginEnd,
+    Logins,
+    open_channel,
+)
 from paquebot.rpc.sessions import SessionCheckSettings
-from paquebot.runtime.engines import NatsSettings
-from paquebot.runtime.settings import load
+from paquebot.runtime.engines import DirectoryClientSettings, NatsSettings
+from paquebot.runtime.settings import Seconds, load
 from paquebot.v1 import directory_pb2 as pb
 
 ALICE = "alice@example.org"
@@ -212,3 +222,19 @@ async def test_sessions_end_in_every_process_and_only_those_of_the_password(imap
         for number in range(2):
             assert b"* BYE [EXPIRED]" in await clients[number, phone_password].line()
             await clients[number, PASSWORD].ok("NOOP")
+
+
+async def test_a_service_of_an_older_version_ends_no_session() -> None:
+    server = grpc_server()  # without a service, as without the method
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    settings = DirectoryClientSettings(f"127.0.0.1:{port}", Seconds(SECONDS))
+    channel = open_channel(settings)
+    logins = Logins(AuthenticationClient(channel, settings), SessionCheckSettings())
+    login = logins.enter(Identity(1, ALICE, 0), lambda: None)
+    try:
+        assert await logins.check(login, again=True) is None
+        assert login.checked > 0
+    finally:
+        await channel.close()
+        await server.stop(0)

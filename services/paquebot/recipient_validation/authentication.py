@@ -28,7 +28,7 @@ from paquebot.directory.sessions import LoggedIn, Standing, standings
 from paquebot.observability.log import Log, shown
 from paquebot.observability.metrics import counter
 from paquebot.recipient_validation.boundary import Overloaded
-from paquebot.recipient_validation.failures import Held, client_network, delay
+from paquebot.recipient_validation.failures import Held, Refusals, client_network, delay
 from paquebot.recipient_validation.hashing import Hashing, Lane
 from paquebot.recipient_validation.login_cache import LoginCache
 from paquebot.recipient_validation.settings import LoginSettings
@@ -100,6 +100,7 @@ class Authentication(AuthenticationServicer):
         self._default_domain = default_domain
         self._cache = LoginCache(settings.cache, settings.cache_entries, clock)
         self._held = Held(settings.delayed, settings.delayed_per_client)
+        self._refusals = Refusals(settings.limit_entries, clock)
         self._login_key: bytes | None = None
 
     async def Authenticate(  # noqa: N802 - the contract's name
@@ -162,8 +163,11 @@ class Authentication(AuthenticationServicer):
         if verified is None:
             limits = self._settings.limits
             subject = claim.found.account_id if claim.found else await self._unknown_subject(claim.login)
+            if wait := self._refusals.wait((subject, claim.network)):
+                return _rate_limited(wait)
             attempt = await login_limits.take(self._postgres, limits, subject, claim.network, known=claim.known)
             if isinstance(attempt, Refused):
+                self._refusals.note((subject, claim.network), attempt.seconds)
                 return _rate_limited(attempt.seconds)
             seconds = delay(attempt, limits, self._settings.longest_delay)
             if seconds and not await self._held.wait(claim.network, seconds):

@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import ipaddress
 import math
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 
 from paquebot.directory.login_limits import Attempt, LimitPolicy
 
@@ -54,6 +54,33 @@ class Held:
             self._clients[network] -= 1
             if not self._clients[network]:
                 del self._clients[network]
+
+
+class Refusals:
+    """Refused a moment ago, and for how long still: a guesser that goes on asks the database nothing. At most
+    `entries`; `clock` is monotonic seconds."""
+
+    def __init__(self, entries: int, clock: Callable[[], float]) -> None:
+        self._entries = entries
+        self._clock = clock
+        self._until: OrderedDict[tuple[int, str], float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def note(self, key: tuple[int, str], seconds: float) -> None:
+        self._until[key] = self._clock() + seconds
+        self._until.move_to_end(key)
+        while len(self._until) > self._entries:
+            self._until.popitem(last=False)
+
+    def wait(self, key: tuple[int, str]) -> float:
+        """Seconds that are left; 0.0: not refused."""
+        left = self._until.get(key, 0.0) - self._clock()
+        if left > 0:
+            return left
+        self._until.pop(key, None)
+        return 0.0
 
 
 def client_network(address: str) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from grpc.aio import Channel
+import grpc
+from grpc.aio import AioRpcError, Channel
 
 from paquebot.rpc.channel import DirectoryUnavailable, call, trace_metadata
 from paquebot.runtime.engines import DirectoryClientSettings
@@ -91,7 +92,8 @@ class AuthenticationClient:
     async def check_sessions(
         self, sessions: Sequence[tuple[int, Credential]], *, timeout: float | None = None
     ) -> list["pb.SessionVerdict.ValueType"]:
-        """A verdict for each account id and credential, in order; at most MAX_CHECKED. Raises DirectoryUnavailable."""
+        """A verdict for each account id and credential, in order; at most MAX_CHECKED. A service of an older version
+        ends no session. Raises DirectoryUnavailable."""
         request = pb.CheckSessionsRequest(
             sessions=[
                 pb.LoggedIn(
@@ -103,9 +105,15 @@ class AuthenticationClient:
                 for account_id, credential in sessions
             ]
         )
-        response = await call(
-            "check_sessions", lambda: self._stub.CheckSessions(request, timeout=timeout or self._timeout)
-        )
+        try:
+            response = await call(
+                "check_sessions", lambda: self._stub.CheckSessions(request, timeout=timeout or self._timeout)
+            )
+        except DirectoryUnavailable as error:
+            cause = error.__cause__
+            if isinstance(cause, AioRpcError) and cause.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return [pb.SESSION_VERDICT_GOES_ON] * len(sessions)
+            raise
         if len(response.verdicts) != len(sessions):
             raise DirectoryUnavailable("check_sessions: not one verdict a session")
         return list(response.verdicts)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from paquebot.directory.login_limits import Attempt, LimitPolicy, unknown_subject
-from paquebot.recipient_validation.failures import Held, client_network, delay
+from paquebot.recipient_validation.failures import Held, Refusals, client_network, delay
 
 POLICY = LimitPolicy(pair=10, client=20, login=10, recovery=30.0)
 
@@ -49,6 +49,21 @@ async def test_waiting_answers_are_bounded_for_each_client_and_for_all() -> None
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert len(held) == 0
+
+
+def test_a_refusal_is_remembered_until_it_ends_and_their_number_is_bounded() -> None:
+    now = 100.0
+    refusals = Refusals(2, lambda: now)
+    refusals.note((1, "a"), 30.0)
+    assert refusals.wait((1, "a")) == 30.0
+    assert refusals.wait((1, "b")) == 0.0
+    now = 130.0
+    assert refusals.wait((1, "a")) == 0.0
+    assert len(refusals) == 0
+    for number in range(3):
+        refusals.note((number, "a"), 30.0)
+    assert len(refusals) == 2
+    assert refusals.wait((0, "a")) == 0.0
 
 
 def test_a_login_that_nobody_has_is_no_account_and_says_nothing_without_the_key() -> None:
