@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -76,6 +76,21 @@ class DirectoryService:
 
     async def remove(self, address: str) -> None:
         await self.admin.ask(self.admin.stub.DeleteAccount, pb.DeleteAccountRequest(address=address))
+
+    async def change(self, what: Sequence[str], address: str) -> bool:
+        """A step of a dialogue; False: it is none of these."""
+        match what:
+            case ["disable"]:
+                await self.set_account(address, enabled=False)
+            case ["disable", "unheard"]:
+                await self.disable_unheard(address)
+            case ["remove"]:
+                await self.remove(address)
+            case ["change", "password"]:
+                await self.set_account(address, password="another of tests")
+            case _:
+                return False
+        return True
 
     async def disable_unheard(self, address: str) -> None:
         """As if the hint were lost."""

@@ -57,14 +57,8 @@ class Pop3Dialogue:
                 numbers = range(self._delivered + 1, self._delivered + 1 + int(count[0] if count else 1))
                 self._delivered = numbers[-1]
                 await self._stack.deliver(self._reader, *(message(number) for number in numbers))
-            case ["do", "disable"]:
-                await self._stack.directory.set_account(self._reader.address, enabled=False)
-            case ["do", "disable", "unheard"]:
-                await self._stack.directory.disable_unheard(self._reader.address)
-            case ["do", "remove"]:
-                await self._stack.directory.remove(self._reader.address)
-            case ["do", "change", "password"]:
-                await self._stack.directory.set_account(self._reader.address, password="another of tests")
+            case ["do", *change] if await self._stack.directory.change(change, self._reader.address):
+                pass
             case ["do", "drain"]:
                 self._draining.set()
             case ["do", "steal"]:

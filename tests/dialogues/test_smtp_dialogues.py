@@ -14,8 +14,8 @@ Listeners are `mx`, `submission` and `submissions`. Beside the runner's own step
     assert remote ADDRESS FIELD VALUE
     do drain                           the process begins to end
     do add ADDRESS                     an account, with the password of all others
-    do disable ADDRESS [unheard]       the account is disabled; unheard: the hint is lost
-    do change password of ADDRESS
+    do disable [unheard] ADDRESS       the account is disabled; unheard: the hint is lost
+    do change password ADDRESS
 """
 
 from __future__ import annotations
@@ -70,12 +70,8 @@ class SmtpDialogue:
                 _check_field(next(one for one in recipients if one.forward_path == address), field, value)
             case ["do", "add", address]:
                 await self._stack.directory.account(address, PASSWORD)
-            case ["do", "disable", address]:
-                await self._stack.directory.set_account(address, enabled=False)
-            case ["do", "disable", address, "unheard"]:
-                await self._stack.directory.disable_unheard(address)
-            case ["do", "change", "password", "of", address]:
-                await self._stack.directory.set_account(address, password="another of tests")
+            case ["do", *change, address] if await self._stack.directory.change(change, address):
+                pass
             case ["do", "drain"]:
                 self._tasks.append(asyncio.create_task(self._server.drain(10.0)))
                 await asyncio.sleep(0)  # let it begin

@@ -22,6 +22,7 @@ from paquebot.directory.login_limits import (
     take,
 )
 from paquebot.directory.passwords import Argon2Parameters, Hasher, new_app_password
+from paquebot.observability.metrics import ENGINE_SECONDS
 from paquebot.recipient_validation.authentication import Authentication
 from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.hashing import HASH_SECONDS, HASHES_WAITING, Hashing
@@ -60,6 +61,12 @@ async def login(
 def verifications() -> float:
     """Hashes that were verified in this process so far."""
     samples = HASH_SECONDS.labels("verify").collect()[0].samples
+    return next(sample.value for sample in samples if sample.name.endswith("_count"))
+
+
+def statements(call: str) -> float:
+    """How often PostgreSQL was asked so in this process."""
+    samples = ENGINE_SECONDS.labels("postgres", call).collect()[0].samples
     return next(sample.value for sample in samples if sample.name.endswith("_count"))
 
 
@@ -267,6 +274,18 @@ async def test_guesses_side_by_side_do_not_pass_the_limit(database: str) -> None
         answers = await asyncio.gather(*guesses)
         assert answers.count(InvalidCredentials()) == 4
         assert sum(isinstance(answer, RateLimited) for answer in answers) == 16
+
+
+async def test_who_is_refused_costs_the_database_little_and_no_hash(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1", **QUICK) as service:
+        await service.domain("example.org")
+        await service.account("alice@example.org", "secret")
+        assert await login(service, "alice@example.org", "guess") == InvalidCredentials()
+        assert isinstance(await login(service, "alice@example.org", "guess"), RateLimited)
+        hashes, counted = verifications(), statements("take_login")
+        for number in range(20):
+            assert isinstance(await login(service, "alice@example.org", f"guess {number}"), RateLimited)
+        assert (verifications(), statements("take_login")) == (hashes, counted)
 
 
 async def test_failures_are_forgotten_with_time_and_bounded(service: DirectoryService, postgres: Postgres) -> None:
