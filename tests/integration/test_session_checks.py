@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 from grpc.aio import server as grpc_server
 
+from dialogues.dialogue import client_tls
 from directory_service import DirectoryService, directory_service, nats_login
 from imap_wire import connected
 from imap_world import PASSWORD, ImapStack
@@ -25,10 +28,13 @@ from paquebot.rpc import (
     Logins,
     open_channel,
 )
-from paquebot.rpc.sessions import SessionCheckSettings
+from paquebot.rpc.sessions import ENDED, SessionCheckSettings
 from paquebot.runtime.engines import DirectoryClientSettings, NatsSettings
 from paquebot.runtime.settings import Seconds, load
+from paquebot.smtp_ingress.session import Role
 from paquebot.v1 import directory_pb2 as pb
+from smtp_world import PASSWORD as SUBMISSION_PASSWORD
+from smtp_world import SmtpStack
 
 ALICE = "alice@example.org"
 SECONDS = 20.0
@@ -238,3 +244,40 @@ async def test_a_service_of_an_older_version_ends_no_session() -> None:
     finally:
         await channel.close()
         await server.stop(0)
+
+
+async def test_a_message_read_whole_before_its_password_was_changed_is_not_accepted(smtp_stack: SmtpStack) -> None:
+    address, alias = "judy@paquebot.test", "judy.alias@paquebot.test"
+    await smtp_stack.directory.account(address, SUBMISSION_PASSWORD)
+    await smtp_stack.directory.alias(alias, address)
+    after = await smtp_stack.last_sequence()
+    plain = base64.b64encode(f"\0{address}\0{SUBMISSION_PASSWORD}".encode()).decode()
+    database = await asyncpg.connect(smtp_stack.directory.admin_dsn)
+    async with smtp_stack.serving() as server:
+        port = server.ports(Role.SUBMISSIONS)[0]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_tls())
+
+        async def answer(*lines: str) -> bytes:
+            writer.writelines(f"{line}\r\n".encode() for line in lines)
+            while (reply := await asyncio.wait_for(reader.readline(), SECONDS))[3:4] == b"-":
+                pass
+            return reply
+
+        assert (await answer()).startswith(b"220")
+        for lines in (["EHLO client.example"], [f"AUTH PLAIN {plain}"], [f"MAIL FROM:<{address}>"]):
+            assert (await answer(*lines)).startswith(b"2")
+        assert (await answer("RCPT TO:<bob@paquebot.test>")).startswith(b"250")
+        assert (await answer("DATA")).startswith(b"354")
+        ended = ENDED.labels("revoked").collect()[0].samples[0].value
+        async with database.transaction():
+            # Whose the author's address is cannot be looked up, so the message waits there.
+            await database.execute("LOCK TABLE directory.aliases IN ACCESS EXCLUSIVE MODE")
+            decision = asyncio.ensure_future(answer(f"From: {alias}", "", "text", "."))
+            await smtp_stack.directory.set_account(address, enabled=False)
+            async with asyncio.timeout(SECONDS):
+                while ENDED.labels("revoked").collect()[0].samples[0].value == ended:
+                    await asyncio.sleep(0.01)
+        assert (await decision).startswith(b"421 4.7.0")
+        writer.close()
+    await database.close()
+    assert not await smtp_stack.kept(after)
