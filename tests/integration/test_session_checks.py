@@ -273,7 +273,7 @@ async def test_a_message_read_whole_before_its_password_was_changed_is_not_accep
             # Whose the author's address is cannot be looked up, so the message waits there.
             await database.execute("LOCK TABLE directory.aliases IN ACCESS EXCLUSIVE MODE")
             decision = asyncio.ensure_future(answer(f"From: {alias}", "", "text", "."))
-            await smtp_stack.directory.set_account(address, enabled=False)
+            await smtp_stack.directory.set_account(address, password="another of tests")
             async with asyncio.timeout(SECONDS):
                 while ENDED.labels("revoked").collect()[0].samples[0].value == ended:
                     await asyncio.sleep(0.01)
