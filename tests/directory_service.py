@@ -127,7 +127,7 @@ async def directory_service(admin_dsn: str, **environ: str) -> AsyncIterator[Dir
 
 @contextlib.asynccontextmanager
 async def running(dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
-    """The service alone, whatever the database is."""
+    """The service alone, whatever the database is. With certificates for its gRPC, the clients here have the same."""
     target = environ.pop("PAQUEBOT_GRPC_LISTEN", f"127.0.0.1:{free_port()}")
     settings = load(
         RecipientValidationSettings,
@@ -141,7 +141,7 @@ async def running(dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
         },
     )
     context = Context(NAME, Health(), asyncio.Event())
-    client = DirectoryClientSettings(target, Seconds(10.0))
+    client = DirectoryClientSettings(target, Seconds(10.0), settings.grpc.tls)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(main(context, settings))
         channel = open_channel(client)

@@ -36,6 +36,7 @@ from paquebot.v1.queue_pb2 import DeliverJob, RelayJob
 
 PASSWORD = "paquebot of tests"
 HOSTNAME = "mx.paquebot.test"
+_GUESTS = {"PAQUEBOT_GUEST_DOMAINS": "guests.test", "PAQUEBOT_GUEST_RECIPIENTS": "3"}
 _numbers = itertools.count(1)
 
 
@@ -104,7 +105,9 @@ async def smtp_stack_on(
     with urllib3.PoolManager() as pool:
         await asyncio.to_thread(s3.client(pool).make_bucket, environ["PAQUEBOT_S3_BUCKET"])
     async with contextlib.AsyncExitStack() as stack:
-        directory = await stack.enter_async_context(directory_service(postgres.dsn(name), **nats_login(nats)))
+        directory = await stack.enter_async_context(
+            directory_service(postgres.dsn(name), **nats_login(nats), **_GUESTS)
+        )
         environ["PAQUEBOT_RECIPIENT_VALIDATION"] = directory.target
         await _populate(directory)
         blobs = BlobStore(load(S3Settings, environ))
@@ -118,10 +121,11 @@ async def smtp_stack_on(
 
 
 async def _populate(directory: DirectoryService) -> None:
-    for domain in ("paquebot.test", "off.test"):
+    for domain in ("paquebot.test", "off.test", "guests.test"):
         await directory.domain(domain)
     for account in ("alice", "bob", "carol", "élise"):
         await directory.account(f"{account}@paquebot.test", PASSWORD)
+    await directory.account("gina@guests.test", PASSWORD)
     await directory.account("dave@paquebot.test", PASSWORD, quota_bytes=1000)
     await directory.admin.ask(directory.admin.stub.UpdateDomain, pb.UpdateDomainRequest(name="off.test", enabled=False))
     await directory.set_account("carol@paquebot.test", enabled=False)

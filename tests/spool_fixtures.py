@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from nats.js import JetStreamContext
 
+from lying_s3 import LyingS3
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
@@ -51,6 +52,14 @@ async def blobs(s3_settings: S3Settings) -> AsyncIterator[BlobStore]:
     yield store
     await store.delete_objects([key async for key, _ in store.list_objects("")])
     await store.close()
+
+
+@pytest.fixture
+async def lying_s3(s3_engine: S3Engine) -> AsyncIterator[LyingS3]:
+    """The way to S3 past a proxy that lies when it is told to."""
+    host, _, port = s3_engine.endpoint.rpartition(":")
+    async with LyingS3(host, int(port)) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -291,3 +291,16 @@ def filled(built: dashboard.Dashboard, *rows: tuple[str, Sequence[Panel]]) -> da
             identity += 1
             built = built.with_panel(panel.id(identity))
     return built
+
+
+def sessions_on_the_loop() -> timeseries.Panel:
+    """How much of the event loop sessions take, and how often one must wait for its share."""
+    return graph(
+        "Sessions on the event loop",
+        "Seconds a second for which sessions held it, and waits of those that used more than their share.",
+        "short",
+        [
+            Query(rate("paquebot_event_loop_session_seconds_total"), "held"),
+            Query(rate("paquebot_event_loop_held_back_total"), "held back"),
+        ],
+    )

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from dashboards.board import GREEN, RED, YELLOW, Query, board, filled, graph, number, rate, seen
+from dashboards.board import (
+    GREEN,
+    RED,
+    YELLOW,
+    Query,
+    board,
+    filled,
+    graph,
+    number,
+    rate,
+    seen,
+    sessions_on_the_loop,
+)
 
 POP3_SECONDS = "paquebot_pop3_command_seconds_bucket"
 NO_IDLE = 'command!="idle"'
@@ -63,6 +75,7 @@ def mailboxes() -> dashboard.Dashboard:
                         Query("sum(paquebot_imap_idling_sessions{sel})", "in IDLE"),
                     ],
                 ),
+                sessions_on_the_loop(),
                 graph(
                     "Sessions by pod",
                     "The figure that scaling looks at.",

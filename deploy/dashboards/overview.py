@@ -230,6 +230,17 @@ def overview() -> dashboard.Dashboard:
                     [Query(rate("paquebot_probe_failures_total", by="probe"), "{{probe}}")],
                     steps=((None, GREEN), (0.1, RED)),
                 ),
+                graph(
+                    "Background tasks that failed",
+                    "Each one ended with an error that the code does not foresee: see the pod's log.",
+                    "short",
+                    [
+                        Query(
+                            "sum by (task) (increase(paquebot_task_failures_total{sel}[$__rate_interval]))", "{{task}}"
+                        )
+                    ],
+                    steps=((None, GREEN), (1, RED)),
+                ),
             ),
         ),
     )

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from dashboards.board import GREEN, RED, YELLOW, Query, board, filled, graph, number, quantiles, rate, seen
+from dashboards.board import (
+    GREEN,
+    RED,
+    YELLOW,
+    Query,
+    board,
+    filled,
+    graph,
+    number,
+    quantiles,
+    rate,
+    seen,
+    sessions_on_the_loop,
+)
 
 MESSAGES = "paquebot_smtp_messages_total"
 
@@ -97,6 +110,7 @@ def smtp_ingress() -> dashboard.Dashboard:
         (
             "Sessions",
             (
+                sessions_on_the_loop(),
                 graph(
                     "Open sessions",
                     "By pod and listener: the figure that scaling looks at.",
@@ -178,6 +192,17 @@ def smtp_ingress() -> dashboard.Dashboard:
                             "histogram_quantile(0.99, sum by (le, method)"
                             " (rate(paquebot_recipient_validation_call_seconds_bucket{sel}[$__rate_interval])))",
                             "{{method}} p99",
+                        )
+                    ],
+                ),
+                graph(
+                    "Calls refused by recipient_validation",
+                    "By caller. rights: not its to make; share: too many of one client at once.",
+                    "cps",
+                    [
+                        Query(
+                            seen("paquebot_recipient_validation_refused_calls_total", by="caller, reason"),
+                            "{{caller}} {{reason}}",
                         )
                     ],
                 ),

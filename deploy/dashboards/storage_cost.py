@@ -120,6 +120,16 @@ def storage_cost() -> dashboard.Dashboard:
                     steps=((None, GREEN), (0.1, RED)),
                 ),
                 graph(
+                    "Damaged answers",
+                    "Not what was written; each is read again. Unreadable: damaged at the second reading too.",
+                    "reqps",
+                    [
+                        Query(rate("paquebot_s3_damaged_reads_total", by="shown_by"), "{{shown_by}}"),
+                        Query(rate("paquebot_s3_unreadable_total", by="what"), "unreadable {{what}}"),
+                    ],
+                    steps=((None, GREEN), (0.001, RED)),
+                ),
+                graph(
                     "Bytes",
                     "To and from S3.",
                     "Bps",

@@ -7,162 +7,92 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-HOST = "127.0.0.1"
-_addresses = (f"127.9.{high}.{low}" for high, low in itertools.cycle(itertools.product(range(1, 250), range(1, 250))))
+from attack import insiders, strangers
+from attack.field import Victim
+
 _PAUSE = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    smtp: int
-    imap: int
-    pop3: int
+_PREPARE_SECONDS = 120.0
+Run = Callable[[Victim], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """`clients` of it at once, each `run(ports)` again and again."""
+    """`clients` of it at once, each `run` again and again; `prepare` once before."""
 
     name: str
-    service: str
     clients: int
-    run: Callable[[Ports], Awaitable[None]]
+    run: Run
+    prepare: Run | None = None
 
 
-async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """From a new address: the limits for one client do not hold it back."""
-    sock = socket.socket()
-    sock.setblocking(False)
-    try:
-        sock.bind((next(_addresses), 0))
-        await asyncio.get_running_loop().sock_connect(sock, (HOST, port))
-        return await asyncio.open_connection(sock=sock)
-    except BaseException:
-        sock.close()
-        raise
+def _smtp(victim: Victim) -> int:
+    return victim.ports.smtp
 
 
-async def _say(port: int, octets: bytes, *, repeat: int = 1, pause: float = 0.0, wait: bytes = b"") -> None:
-    reader, writer = await connected(port)
-    try:
-        await reader.readline()
-        if wait:
-            writer.write(wait)
-            await reader.readline()
-        for _ in range(repeat):
-            writer.write(octets)
-            await writer.drain()
-            if pause:
-                await asyncio.sleep(pause)
-        writer.write_eof()
-        while await reader.read(65536):
-            pass
-    finally:
-        writer.close()
+def _imap(victim: Victim) -> int:
+    return victim.ports.imap
 
 
-def _slow(port: Callable[[Ports], int], begin: bytes) -> Callable[[Ports], Awaitable[None]]:
-    """One octet now and then, of a line that never ends."""
-
-    async def run(ports: Ports) -> None:
-        await _say(port(ports), b"x", wait=begin, repeat=10_000, pause=0.5)
-
-    return run
-
-
-async def _connects(ports: Ports) -> None:
-    _, writer = await connected(ports.smtp)
-    writer.close()
-
-
-async def _pipelined(ports: Ports) -> None:
-    await _say(ports.smtp, b"NOOP\r\n" * 2000, wait=b"EHLO x\r\n")
-
-
-async def _endless_line(ports: Ports) -> None:
-    await _say(ports.smtp, b"x" * 65536, repeat=64)
-
-
-async def _header_bomb(ports: Ports) -> None:
-    fields = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 60) for number in range(14_000))
-    await _mail(ports, fields + b"\r\nx\r\n")
-
-
-async def _deep_mime(ports: Ports) -> None:
-    nested = b"".join(
-        b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (depth, depth) for depth in range(5000)
-    )
-    await _mail(ports, b"MIME-Version: 1.0\r\n" + nested + b"\r\nx\r\n")
-
-
-async def _many_parts(ports: Ports) -> None:
-    head = b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n'
-    await _mail(ports, head + b"--b\r\n\r\nx\r\n" * 100_000 + b"--b--\r\n")
-
-
-async def _mail(ports: Ports, content: bytes) -> None:
-    envelope = b"MAIL FROM:<a@attacker.test>\r\nRCPT TO:<alice@paquebot.test>\r\nDATA\r\n"
-    reader, writer = await connected(ports.smtp)
-    try:
-        await reader.readline()
-        writer.write(b"HELO attacker.test\r\n")
-        await reader.readline()
-        writer.write(envelope)
-        for _ in range(3):
-            await reader.readline()
-        writer.write(content + b".\r\n")
-        await writer.drain()
-        await reader.readline()
-    finally:
-        writer.close()
-
-
-async def _oversize_literal(ports: Ports) -> None:
-    await _say(ports.imap, b"x" * 65536, wait=b"a LOGIN {4294967295+}\r\n", repeat=64)
-
-
-async def _deep_search(ports: Ports) -> None:
-    await _say(ports.imap, b"a SEARCH " + b"(" * 7000 + b"\r\n", repeat=20)
-
-
-async def _guesses(ports: Ports) -> None:
-    await _say(ports.imap, b'a LOGIN alice@paquebot.test "wrong"\r\n', repeat=3)
+def _pop3(victim: Victim) -> int:
+    return victim.ports.pop3
 
 
 ATTACKS = (
-    Attack("slow lines, SMTP", "smtp_ingress", 400, _slow(lambda ports: ports.smtp, b"EHLO x\r\n")),
-    Attack("slow lines, IMAP", "imap", 400, _slow(lambda ports: ports.imap, b"a CAPABILITY\r\n")),
-    Attack("slow lines, POP3", "pop3", 400, _slow(lambda ports: ports.pop3, b"CAPA\r\n")),
-    Attack("connections without a word", "smtp_ingress", 20, _connects),
-    Attack("pipelined NOOPs", "smtp_ingress", 20, _pipelined),
-    Attack("lines without end", "smtp_ingress", 20, _endless_line),
-    Attack("header bombs", "smtp_ingress", 4, _header_bomb),
-    Attack("deep MIME", "smtp_ingress", 4, _deep_mime),
-    Attack("100,000 parts", "smtp_ingress", 4, _many_parts),
-    Attack("oversize literals", "imap", 20, _oversize_literal),
-    Attack("deep SEARCH", "imap", 20, _deep_search),
-    Attack("guessed passwords", "imap", 20, _guesses),
+    Attack("slow lines, SMTP", 400, strangers.slow_line(_smtp, b"EHLO x\r\n")),
+    Attack("slow lines, IMAP", 400, strangers.slow_line(_imap, b"a CAPABILITY\r\n")),
+    Attack("slow lines, POP3", 400, strangers.slow_line(_pop3, b"CAPA\r\n")),
+    Attack("connections without a word", 20, strangers.connects),
+    Attack("broken TLS handshakes", 20, strangers.broken_handshake),
+    Attack("NOOP without a login, IMAP", 200, strangers.unending_noop(_imap, b"a NOOP\r\n")),
+    Attack("CAPA without a login, POP3", 200, strangers.unending_noop(_pop3, b"CAPA\r\n")),
+    Attack("pipelined NOOPs", 20, strangers.pipelined_noops),
+    Attack("lines without end", 20, strangers.endless_line),
+    Attack("660 parameters", 8, strangers.parameters),
+    Attack("declared sizes", 40, strangers.declared_size),
+    Attack("declared chunks", 40, strangers.declared_chunk),
+    Attack("reports to silent hosts", 4, strangers.wanted_reports, strangers.many_wanted_reports),
+    Attack("header bombs", 4, strangers.header_bomb),
+    Attack("deep MIME", 4, strangers.deep_mime),
+    Attack("20,000 slashes", 4, strangers.slashes),
+    Attack("100,000 parts", 4, strangers.many_parts),
+    Attack("oversize literals", 20, strangers.literal_before_login),
+    Attack("deep SEARCH", 20, strangers.deep_search),
+    Attack("guessed passwords", 20, strangers.guesses),
+    Attack("LIST of 64 patterns", 4, insiders.list_many_patterns, insiders.long_names),
+    Attack("505 × NOT BODY", 4, insiders.search_many_times),
+    Attack("declared literals", 10, insiders.declared_literal),
+    Attack("copies of copies", 2, insiders.copies, insiders.mailbox_to_copy),
+    Attack("40 partials of 20 MiB", 4, insiders.many_partials, insiders.mailbox_of_large_messages),
+    Attack("60 MiB never read", 8, insiders.never_read),
+    Attack("SEARCH BODY of 200 MiB", 4, insiders.search_much, insiders.mailbox_to_search),
 )
 
 
+async def prepared(attack: Attack, victim: Victim) -> None:
+    """Once for each victim. Whatever is refused meanwhile is refused to the attacker."""
+    if attack.prepare is not None and attack.name not in victim.prepared:
+        victim.prepared.add(attack.name)
+        with contextlib.suppress(OSError, EOFError, TimeoutError):
+            async with asyncio.timeout(_PREPARE_SECONDS):
+                await attack.prepare(victim)
+
+
 @contextlib.asynccontextmanager
-async def under(attack: Attack, ports: Ports):  # type: ignore[no-untyped-def]
-    """The attack goes on for the time of the block; gives the count of its rounds, as a list of one."""
+async def under(attacks: Sequence[Attack], victim: Victim) -> AsyncIterator[list[int]]:
+    """The attacks go on for the time of the block; gives the count of their rounds, as a list of one."""
     rounds = [0]
 
-    async def client() -> None:
+    async def client(attack: Attack) -> None:
         while True:
-            with contextlib.suppress(OSError, EOFError):
-                await attack.run(ports)
+            with contextlib.suppress(OSError, EOFError, ValueError):  # ValueError: a line longer than we read
+                await attack.run(victim)
             rounds[0] += 1
             await asyncio.sleep(_PAUSE)
 
-    clients = [asyncio.create_task(client()) for _ in range(attack.clients)]
+    clients = [asyncio.create_task(client(attack)) for attack in attacks for _ in range(attack.clients)]
     try:
         yield rounds
     finally:

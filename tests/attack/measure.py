@@ -1,215 +1,187 @@
-"""How an ordinary client fares while another attacks: `make attack`.
+"""How ordinary clients fare while another attacks: `make attack`.
 
-    python tests/attack/measure.py [--seconds 10]
+    python tests/attack/measure.py [--seconds 10] [--only WORDS]
+    python tests/attack/measure.py --random 10 [--seed N]       # minutes of attacks drawn at random, some together
 
-Starts a platform, and lets one ordinary client of each protocol work without a pause: SMTP from connect to 250, IMAP
-from connect over login, SELECT and FETCH to LOGOUT, POP3 the same way. First alone, then under each attack. Prints p50
-and p99 of each, failures, and the memory and CPU that the attacked service took; writes build/attack.json.
+Starts a platform whose services have no more memory than the chart gives their pods, and lets one ordinary client of
+each kind work without a pause: mail from another host, submission, IMAP and POP3 from connect to goodbye, mail for
+another domain until its host has it, and NOOP after NOOP in an open IMAP session. First alone, then under each attack.
+
+Prints p99 of each, who failed, the most memory of each service, and CPU; writes build/attack.json. An attack is
+resisted when nobody failed, no p99 is above both 250 ms and three times what it is in peace, and no service ended or
+needed more memory than its limit. Exit code 1: one was not.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
+import imaplib
+import itertools
 import json
-import statistics
+import random
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 if __package__ in (None, ""):
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "e2e")]
 
-from platforms import PASSWORD, Platform, running
+from attack.attacks import ATTACKS, Attack, prepared, under
+from attack.clients import DEADLINE_SECONDS, KINDS, NOOP, submission, working
+from attack.field import SECRET, Field, field_of
+from bench.processes import cpu_seconds
 
-from attack.attacks import ATTACKS, HOST, Attack, Ports, under
-from bench.processes import cpu_seconds, pss_mib
-
-_DEADLINE_SECONDS = 30.0
-
-
-@dataclass(slots=True)
-class Ordinary:
-    """One client's tries: seconds of each that succeeded, and how many did not."""
-
-    seconds: list[float] = field(default_factory=list)
-    failed: int = 0
-
-    def quantile(self, part: float) -> float:
-        if len(self.seconds) < 2:
-            return self.seconds[0] if self.seconds else float("inf")
-        return statistics.quantiles(self.seconds, n=100, method="inclusive")[round(part * 100) - 1]
+SHOWN = ("smtp_ingress", "relay", "imap", "pop3")
+BOUND_MS, TIMES_PEACE = 250.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one attack. Milliseconds of ordinary clients; MiB and CPU seconds a second of the attacked service."""
+    """Under one attack. Milliseconds (p50, p99) by kind of ordinary client, MiB by service, CPU seconds a second."""
 
     attack: str
     rounds: int
-    smtp: tuple[float, float]
-    imap: tuple[float, float]
-    pop3: tuple[float, float]
-    failed: int
-    grown_mib: float
+    ms: dict[str, tuple[float, float]]
+    failures: dict[str, list[str]]
+    peaks_mib: dict[str, float]
+    broken: list[str]
     cpu: float
 
+    @property
+    def failed(self) -> int:
+        return sum(map(len, self.failures.values()))
 
-class Conversation:
-    """A line at a time; anything unexpected is a failure."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    async def expect(self, start: bytes, *, until: bytes = b"") -> None:
-        """A line that begins so; with `until`, everything to a line that begins so."""
-        line = await self._reader.readline()
-        while until and not line.startswith(until):
-            if not line:
-                raise EOFError
-            line = await self._reader.readline()
-        if not line.startswith(start):
-            raise EOFError(line)
-
-    async def say(self, octets: bytes, start: bytes, *, until: bytes = b"") -> None:
-        self._writer.write(octets)
-        await self.expect(start, until=until)
-
-
-async def smtp(talk: Conversation) -> None:
-    await talk.expect(b"220")
-    await talk.say(b"HELO ordinary.test\r\n", b"250")
-    await talk.say(b"MAIL FROM:<someone@ordinary.test>\r\n", b"250")
-    await talk.say(b"RCPT TO:<bob@paquebot.test>\r\n", b"250")
-    await talk.say(b"DATA\r\n", b"354")
-    await talk.say(b"Subject: ordinary\r\n\r\nHello\r\n.\r\n", b"250")
-
-
-async def imap(talk: Conversation) -> None:
-    await talk.expect(b"* OK")
-    await talk.say(f"a LOGIN alice@paquebot.test {PASSWORD}\r\n".encode(), b"a OK", until=b"a ")
-    await talk.say(b"b SELECT INBOX\r\n", b"b OK", until=b"b ")
-    await talk.say(b"c FETCH 1 (FLAGS BODY.PEEK[])\r\n", b"c OK", until=b"c ")
-    await talk.say(b"d LOGOUT\r\n", b"d OK", until=b"d ")
-
-
-async def pop3(talk: Conversation) -> None:
-    await talk.expect(b"+OK")
-    await talk.say(b"USER alice@paquebot.test\r\n", b"+OK")
-    await talk.say(f"PASS {PASSWORD}\r\n".encode(), b"+OK")
-    await talk.say(b"STAT\r\n", b"+OK")
-    await talk.say(b"QUIT\r\n", b"+OK")
-
-
-async def work(
-    port: int, tls: object, talk_over: Callable[[Conversation], Awaitable[None]], seen: Ordinary, end: asyncio.Event
-) -> None:
-    while not end.is_set():
-        began = time.perf_counter()
-        try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
-                reader, writer = await asyncio.open_connection(HOST, port, ssl=tls, server_hostname=_name(tls))  # type: ignore[arg-type]
-                with contextlib.closing(writer):
-                    await talk_over(Conversation(reader, writer))
-        except (OSError, EOFError, TimeoutError):
-            seen.failed += 1
-        else:
-            seen.seconds.append(time.perf_counter() - began)
-
-
-def _name(tls: object) -> str | None:
-    return "localhost" if tls is not None else None
-
-
-def _usage(pid: int) -> tuple[float, float]:
-    """Memory in MiB (PSS), and CPU seconds so far, of a service's processes."""
-    roots = {"service": pid}
-    return pss_mib(roots)["service"], cpu_seconds(roots)["service"]
-
-
-async def observed(platform: Platform, attack: Attack | None, seconds: float) -> Figures:
-    """Ordinary clients for so long, under the attack if there is one."""
-    services = platform.plan.ports.services
-    tls = platform.tls()
-    seen = {name: Ordinary() for name in ("smtp", "imap", "pop3")}
-    end = asyncio.Event()
-    pid = platform.stack.supervisor.pid(attack.service if attack else "smtp_ingress")
-    before, used = _usage(pid)
-    async with contextlib.AsyncExitStack() as stack:
-        ports = Ports(services.smtp, services.imap, services.pop3)
-        rounds = await stack.enter_async_context(under(attack, ports)) if attack else [0]
-        clients = [
-            asyncio.create_task(work(services.smtp, None, smtp, seen["smtp"], end)),
-            asyncio.create_task(work(services.imaps, tls, imap, seen["imap"], end)),
-            asyncio.create_task(work(services.pop3s, tls, pop3, seen["pop3"], end)),
+    def faults(self, peace: Figures) -> list[str]:
+        """Why the attack was not resisted, by what ordinary clients saw in peace; empty: it was."""
+        slow = [
+            f"{kind} p99 {p99:.0f} ms"
+            for kind, (_, p99) in self.ms.items()
+            if p99 > max(BOUND_MS, TIMES_PEACE * peace.ms[kind][1])
         ]
-        most = before
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            await asyncio.sleep(0.25)
-            most = max(most, _usage(pid)[0])
-        cpu = (_usage(pid)[1] - used) / seconds
-        end.set()
-        await asyncio.gather(*clients)
-    latency = {name: (one.quantile(0.5) * 1000, one.quantile(0.99) * 1000) for name, one in seen.items()}
-    failed = sum(one.failed for one in seen.values())
-    name = attack.name if attack else "none"
-    return Figures(name, rounds[0], latency["smtp"], latency["imap"], latency["pop3"], failed, most - before, cpu)
+        return (
+            self.broken + slow + [f"{kind} failed {len(why)}: {why[0]}" for kind, why in self.failures.items() if why]
+        )
 
 
-async def first_message(platform: Platform) -> None:
+async def observed(place: Field, attacks: Sequence[Attack], seconds: float) -> Figures:
+    """Ordinary clients for so long, under the attacks if there are any."""
+    for attack in attacks:
+        await prepared(attack, place.victim)
+    place.limits.begin()
+    roots = place.limits.pids()
+    used = sum(cpu_seconds(roots).values())
+    async with working(place) as seen:
+        async with under(attacks, place.victim) as rounds:
+            await asyncio.sleep(seconds)
+        peaks, broken = place.limits.peaks(), place.limits.broken()
+        cpu = 0.0 if broken else (sum(cpu_seconds(roots).values()) - used) / seconds
+    return Figures(
+        " + ".join(attack.name for attack in attacks) or "none",
+        rounds[0],
+        {name: (one.quantile(0.5) * 1000, one.quantile(0.99) * 1000) for name, one in seen.items()},
+        {name: one.failures for name, one in seen.items()},
+        peaks,
+        broken,
+        cpu,
+    )
+
+
+async def first_message(place: Field) -> None:
     """For ordinary readers."""
 
     def send() -> None:
-        with platform.submission("bob") as client:
-            client.sendmail(
-                platform.address("bob"), [platform.address("alice")], b"Subject: first\r\n\r\n" + b"x\r\n" * 1000
-            )
+        with place.platform.mx() as client:
+            client.sendmail("a@ordinary.test", [place.oscar], b"Subject: first\r\n\r\n" + b"x\r\n" * 1000)
+
+    def arrived() -> bool:
+        client = imaplib.IMAP4_SSL("127.0.0.1", place.ports.imaps, ssl_context=place.tls)
+        client.login(place.oscar, SECRET)
+        _, [count] = client.select("INBOX")
+        client.logout()
+        return int(count or 0) > 0
 
     await asyncio.to_thread(send)
-    async with asyncio.timeout(_DEADLINE_SECONDS):
-        while not await asyncio.to_thread(platform.subjects, "alice"):
+    await submission(place)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not await asyncio.to_thread(arrived):
             await asyncio.sleep(0.05)
 
 
-def row(one: Figures) -> str:
-    times = " | ".join(f"{p50:.0f} / {p99:.0f}" for p50, p99 in (one.smtp, one.imap, one.pop3))
-    return f"| {one.attack} | {one.rounds} | {times} | {one.failed} | {one.grown_mib:.0f} | {one.cpu:.2f} |"
+def head() -> str:
+    columns = (
+        "attack",
+        "rounds",
+        *(f"{name} p99 ms" for name in (*KINDS, NOOP)),
+        "failed",
+        *SHOWN,
+        "CPU s/s",
+        "resisted",
+    )
+    return f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 2)}---|"
 
 
-HEAD = (
-    "| attack | rounds | SMTP p50 / p99 ms | IMAP | POP3 | failed | memory grown, MiB | CPU s/s |\n"
-    "|---|---:|---:|---:|---:|---:|---:|---:|"
-)
+def row(one: Figures, peace: Figures) -> str:
+    times = [f"{p99:.0f}" for _, p99 in one.ms.values()]
+    peaks = [f"{one.peaks_mib[name]:.0f}" for name in SHOWN]
+    verdict = "yes" if not (faults := one.faults(peace)) else "NO: " + "; ".join(faults)
+    cells = (one.attack, str(one.rounds), *times, str(one.failed), *peaks, f"{one.cpu:.2f}", verdict)
+    return f"| {' | '.join(cells)} |"
 
 
-async def every_attack(seconds: float) -> list[Figures]:
-    """Printed as they come."""
-    found = []
+Round = tuple[Sequence[Attack], float]
+"""Attacks at once, and for how many seconds."""
+
+
+def at_random(attacks: Sequence[Attack], minutes: float, seed: str) -> Iterator[Round]:
+    """One to three attacks together for some seconds, then others, for so long in all."""
+    chance, left = random.Random(seed), minutes * 60
+    while left > 0:
+        seconds = round(min(left, chance.uniform(4, 15)), 1)
+        yield chance.sample(attacks, min(len(attacks), chance.choice((1, 1, 2, 3)))), seconds
+        left -= seconds
+
+
+async def every_round(rounds: Iterable[Round], seconds: float) -> list[Figures]:
+    """Peace first and last, for so many seconds. Printed as they come."""
     with tempfile.TemporaryDirectory() as directory:
-        async with running(Path(directory), "paquebot.test") as platform:
-            await first_message(platform)
-            await observed(platform, None, 2)  # caches, connections
-            print(HEAD, flush=True)
-            for attack in (None, *ATTACKS, None):
-                found.append(await observed(platform, attack, seconds))
-                print(row(found[-1]), flush=True)
+        async with field_of(Path(directory)) as place:
+            how = "held to" if place.limits.enforced else "compared with"
+            print(f"Memory is {how} the chart's limits. Columns of services: the most resident memory, MiB.\n")
+            await first_message(place)
+            await observed(place, (), 2)  # caches, connections
+            print(head(), flush=True)
+            found: list[Figures] = []
+            for attacks, duration in itertools.chain([((), seconds)], rounds, [((), seconds)]):
+                found.append(await observed(place, attacks, duration))
+                print(row(found[-1], found[0]), flush=True)
     return found
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each attack")
+    parser.add_argument("--only", default="", help="attacks whose name has one of these words, with commas between")
+    parser.add_argument(
+        "--random", type=float, default=0.0, metavar="MINUTES", help="draw attacks at random for so long"
+    )
+    parser.add_argument("--seed", default="", help="of --random; default: a new one")
     options = parser.parse_args()
-    found = asyncio.run(every_attack(options.seconds))
+    words = [word.strip() for word in options.only.split(",") if word.strip()]
+    attacks = [attack for attack in ATTACKS if not words or any(word in attack.name for word in words)]
+    rounds: Iterable[Round] = (([attack], options.seconds) for attack in attacks)
+    if options.random:
+        seed = options.seed or str(random.SystemRandom().randrange(1_000_000))
+        print(f"seed {seed}: --seed {seed} draws the same attacks", flush=True)
+        rounds = at_random(attacks, options.random, seed)
+    found = asyncio.run(every_round(rounds, options.seconds))
     path = Path("build/attack.json")
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps([asdict(one) for one in found], indent=1))
+    return int(any(one.faults(found[0]) for one in found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.processes import cpu_seconds
 from compaction_world import DAY, Scatterer, packs_of, uses
 from loopback import EngineSet, engine_set
-from paquebot.blobs import store as blob_store
+from paquebot.blobs import bucket
 from paquebot.cli.engines.engine import start_engine
 from paquebot.janitor.compaction import compact
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
@@ -79,7 +79,7 @@ def settings_of(described: EngineSet) -> JanitorSettings:
 
 
 def _counted() -> tuple[int, int, int]:
-    metrics = (blob_store.REQUESTS, blob_store.READ_BYTES, blob_store.WRITTEN_BYTES)
+    metrics = (bucket.REQUESTS, bucket.READ_BYTES, bucket.WRITTEN_BYTES)
     totals = [
         sum(sample.value for family in metric.collect() for sample in family.samples if sample.name.endswith("_total"))
         for metric in metrics

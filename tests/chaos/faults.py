@@ -14,16 +14,22 @@ from pathlib import Path
 
 import asyncpg
 
-from chaos.place import ENGINES, PROCESSES, Place
+from attack.attacks import ATTACKS, prepared, under
+from attack.field import Victim, enrol
+from chaos.place import DOMAIN, ENGINES, PROCESSES, Place
 from chaos.proxy import Way
 from chaos.schedule import Fault, Kind
 from chaos.target import Mood
 from paquebot.cli.engines.engine import EngineError
+from paquebot.cli.up.environment import DATABASE
 from paquebot.janitor.recover import Recovered, recover
 from paquebot.janitor.stores import JanitorSettings, open_stores
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.settings import load
 
+_SEVERAL = 4  # services whose connections a take-over finds
+_SERVICES = "SELECT pid, usename FROM pg_stat_activity WHERE usename LIKE 'paquebot%'"
+_END_WRITERS = f"SELECT pg_terminate_backend(pid) FROM ({_SERVICES}) AS found"
 _RESTART_SECONDS = 90.0
 _RECOVER_SECONDS = 300.0  # it reads the index of every pack of the run
 
@@ -169,6 +175,45 @@ def _corrupt(store: Path, chance: random.Random) -> str:
     return "hit " + ", ".join(path.name for path in hit)
 
 
+async def _take_over(place: Place, _: Fault, __: random.Random) -> str:
+    """As behind a proxy that leads new connections to another server and keeps the old ones: those there are refuse
+    every write from now on, new ones take them. It is not healed: mail must flow again while the old ones are there."""
+    connection = await asyncpg.connect(place.plan.postgres.dsn(DATABASE))
+    try:
+        await connection.execute("SET default_transaction_read_only = off")
+        # What an earlier take-over left: its new connections must be old ones now.
+        await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        await connection.execute(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only")
+        await connection.execute("SELECT pg_reload_conf()")
+        await connection.execute(_END_WRITERS)
+        old: list[asyncpg.Record] = []
+        async with asyncio.timeout(_RESTART_SECONDS):
+            while len({row["usename"] for row in old}) < _SEVERAL:
+                await asyncio.sleep(0.05)
+                old = await connection.fetch(_SERVICES)
+        # Sessions take a value of the database at their start only, and it outranks the one of the server.
+        await connection.execute(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = off")
+        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
+    return f"{len(old)} connections were kept"
+
+
+async def _attack(place: Place, fault: Fault, _: random.Random) -> None:
+    """Hostile clients beside ours, which are neither to be lost nor refused for good."""
+    victim = place.victim
+    if victim is None:
+        victim = Victim(place.ports.services, DOMAIN, place.tls(), place.cast.address(place.cast.names[0]))
+        await enrol(place.plan, victim.mallory)
+        place.victim = victim
+    attacks = [attack for attack in ATTACKS if attack.name in fault.target.split(" and ")]
+    for attack in attacks:
+        await prepared(attack, victim)
+    async with under(attacks, victim):
+        await asyncio.sleep(fault.seconds)
+
+
 async def recover_lost(place: Place, *, before: float) -> Recovered:
     """`paquebot recover` for packs from before that time (Unix seconds)."""
     async with open_stores(load(JanitorSettings, place.plan.client_environment())) as stores:
@@ -193,4 +238,6 @@ _DOERS: dict[Kind, Callable[[Place, Fault, random.Random], Awaitable[str | None]
     Kind.PROXY: _proxy,
     Kind.REMOTE: _remote,
     Kind.LOSE_STREAM: _lose_stream,
+    Kind.TAKE_OVER: _take_over,
+    Kind.ATTACK: _attack,
 }

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from platforms import free_ports
 
+from attack.field import Victim
 from chaos.plans import Cast
 from chaos.proxy import Proxy
 from chaos.target import Target
@@ -97,6 +98,8 @@ class Place:
     said: list[str]
     ending: bool = False
     """No more patience: clients give up."""
+    victim: Victim | None = None
+    """What attackers know, once one of them has an account."""
     _metrics: dict[str, int] = field(default_factory=dict)
 
     @property

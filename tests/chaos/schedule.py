@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from attack.attacks import ATTACKS
 from chaos.place import ACK_WAIT, ENGINES, PROCESSES, WORKERS
 from chaos.proxy import Way
 from chaos.target import Mood
@@ -27,6 +29,8 @@ class Kind(enum.Enum):
     PROXY = "way to"
     REMOTE = "remote host"
     LOSE_STREAM = "JetStream store"
+    TAKE_OVER = "take-over of"
+    ATTACK = "attack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Fault:
 _FROZEN = ("smtp_ingress", "recipient_validation", "delivery", "relay", "imap", *ENGINES)
 _DRAINED = ("smtp_ingress", "recipient_validation", "delivery", "relay_2", "imap")
 _WAYS = tuple(way for way in Way if way is not Way.OPEN)
+_ATTACKS = 6  # of all attacks, in one deck
 _MOODS = tuple(mood for mood in Mood if mood is not Mood.FAIR)
 
 
@@ -66,6 +71,9 @@ def deck(chance: random.Random, *, disks: bool) -> list[Fault]:
     faults += [Fault(Kind.PROXY, name, some(3, 8), way.value) for name in ENGINES for way in _WAYS]
     faults += [Fault(Kind.REMOTE, "", some(4, 8), mood.value) for mood in _MOODS]
     faults += [Fault(Kind.LOSE_STREAM, "", 0.0, way) for way in ("deleted", "corrupted")]
+    faults += [Fault(Kind.TAKE_OVER, "postgres")] * 2
+    attacks = chance.sample([attack.name for attack in ATTACKS], _ATTACKS)
+    faults += [Fault(Kind.ATTACK, " and ".join(pair), some(4, 9)) for pair in itertools.pairwise(attacks)]
     if disks:
         faults += [Fault(Kind.FULL_DISK, name, some(5, 9)) for name in ENGINES]
     chance.shuffle(faults)
@@ -93,6 +101,8 @@ def short_form() -> list[tuple[float, Fault]]:
             Fault(Kind.KILL, "nats"),
             Fault(Kind.PROXY, "s3", 2.0, Way.SILENT.value),
             Fault(Kind.PROXY, "postgres", 2.0, Way.AWAY.value),
+            Fault(Kind.TAKE_OVER, "postgres"),
+            Fault(Kind.ATTACK, "declared sizes and 660 parameters", 3.0),
             Fault(Kind.REMOTE, "", 3.0, Mood.KEEPS_AND_CUTS.value),
             Fault(Kind.LOSE_STREAM, "", 0.0, "deleted"),
             Fault(Kind.KILL_ALL),

@@ -20,6 +20,11 @@ _CORE = {
         {"name": "secrets", "singularName": "secret", "namespaced": True, "kind": "Secret", "verbs": ["get", "list"]}
     ],
 }
+_BATCH = {
+    "kind": "APIResourceList",
+    "groupVersion": "batch/v1",
+    "resources": [{"name": "jobs", "singularName": "job", "namespaced": True, "kind": "Job", "verbs": ["get", "list"]}],
+}
 
 
 def _stored(secret: dict[str, Any]) -> dict[str, Any]:
@@ -31,8 +36,12 @@ def _stored(secret: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def api_server(secrets: Iterable[dict[str, Any]], directory: Path) -> Iterator[Path]:
-    """Serve `secrets` on loopback for the time of the block; yields the path of a kubeconfig."""
+def api_server(
+    secrets: Iterable[dict[str, Any]], directory: Path, jobs: Iterable[dict[str, Any]] = ()
+) -> Iterator[Path]:
+    """Serve `secrets`, and `jobs` as ones that succeeded, on loopback for the time of the block; yields the path of a
+    kubeconfig."""
+    finished = {job["metadata"]["name"]: {**job, "status": {"succeeded": 1}} for job in jobs}
     stored = {secret["metadata"]["name"]: _stored(secret) for secret in secrets}
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,6 +62,10 @@ def api_server(secrets: Iterable[dict[str, Any]], directory: Path) -> Iterator[P
                     return 200, {"kind": "APIVersions", "versions": ["v1"]}
                 case ["apis"]:
                     return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": []}
+                case ["apis", "batch", "v1"]:
+                    return 200, _BATCH
+                case ["apis", "batch", "v1", "namespaces", _, "jobs", name] if name in finished:
+                    return 200, finished[name]
                 case ["api", "v1"]:
                     return 200, _CORE
                 case ["api", "v1", "namespaces", _, "secrets", name] if name in stored:

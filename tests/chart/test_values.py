@@ -108,7 +108,7 @@ def test_a_certificate_comes_from_where_the_values_say() -> None:
             volume["secret"]["secretName"]
             for component in ("smtp-ingress", "imap", "pop3")
             for volume in rendered.pods()["Deployment", f"mail-{component}"]["spec"]["volumes"]
-            if "secret" in volume
+            if volume["name"] == "tls"
         }
 
     own = render()

@@ -15,7 +15,7 @@ from cluster.conftest import needs
 from cluster.harness.commands import run, until
 from cluster.harness.place import start
 from cluster.harness.release import HOSTNAME, Release
-from cluster.harness.traffic import CLIENTS, DOMAIN, PASSWORD
+from cluster.harness.traffic import CLIENTS, DOMAIN
 
 ALICE, BOB = f"alice@{DOMAIN}", f"bob@{DOMAIN}"
 HOP_PORT, CLIENT_BEHIND_HOP = 2526, "127.0.0.7"
@@ -36,7 +36,7 @@ def submit(release: Release, authority: Path, subject: str) -> str:
         release.place.outside(
             needs("swaks"), "--server", release.address("smtp-ingress"), "--port", 587,
             "--tls", "--tls-ca-path", authority,
-            "--auth", "PLAIN", "--auth-user", ALICE, "--auth-password", PASSWORD,
+            "--auth", "PLAIN", "--auth-user", ALICE, "--auth-password", release.demo_password,
             "--from", ALICE, "--to", BOB, "--header", f"Subject: {subject}",
         ),
         seconds=60,
@@ -56,7 +56,15 @@ def message(installed: Release, authority: Path) -> dict[str, Any]:
     assert " 235 " in transcript
     await_message(installed, authority, subject)
     found = reader(
-        installed, "two-connections", "imap", "--authority", authority, "--password", PASSWORD, "--subject", subject
+        installed,
+        "two-connections",
+        "imap",
+        "--authority",
+        authority,
+        "--password",
+        installed.demo_password,
+        "--subject",
+        subject,
     )
     return {"subject": subject, **found}
 
@@ -66,7 +74,7 @@ def await_message(release: Release, authority: Path, subject: str) -> None:
     address = release.address("imap")
     look = release.place.outside(
         needs("curl"), "-sS", "--resolve", f"{HOSTNAME}:143:{address}", "--cacert", authority, "--ssl-reqd",
-        "--user", f"{BOB}:{PASSWORD}", f"imap://{HOSTNAME}/INBOX", "-X", f"SEARCH SUBJECT {subject}",
+        "--user", f"{BOB}:{release.demo_password}", f"imap://{HOSTNAME}/INBOX", "-X", f"SEARCH SUBJECT {subject}",
     )  # fmt: skip
 
     def found() -> bool:
@@ -82,7 +90,7 @@ def test_what_one_imap_connection_marks_the_other_sees(message: dict[str, Any]) 
 
 
 def test_pop3_lists_the_message(installed: Release, authority: Path, message: dict[str, Any]) -> None:
-    found = reader(installed, "maildrop", "pop3", "--authority", authority, "--password", PASSWORD)
+    found = reader(installed, "maildrop", "pop3", "--authority", authority, "--password", installed.demo_password)
     assert message["subject"] in found["subjects"]
 
 
@@ -108,7 +116,15 @@ def test_received_names_the_client_and_no_node_or_proxy(installed: Release, auth
 def received(release: Release, authority: Path, subject: str) -> str:
     """The newest Received field of the message, unfolded."""
     found = reader(
-        release, "two-connections", "imap", "--authority", authority, "--password", PASSWORD, "--subject", subject
+        release,
+        "two-connections",
+        "imap",
+        "--authority",
+        authority,
+        "--password",
+        release.demo_password,
+        "--subject",
+        subject,
     )
     lines = found["message"].replace("\r\n ", " ").replace("\r\n\t", " ").split("\r\n")
     return next(str(line) for line in lines if line.lower().startswith("received:"))
@@ -117,7 +133,7 @@ def received(release: Release, authority: Path, subject: str) -> str:
 @pytest.mark.parametrize("service", ["smtp-ingress", "imap", "pop3"])
 def test_logs_name_the_client(installed: Release, authority: Path, message: dict[str, Any], service: str) -> None:
     address = client_address(installed)
-    reader(installed, "maildrop", "pop3", "--authority", authority, "--password", PASSWORD)
+    reader(installed, "maildrop", "pop3", "--authority", authority, "--password", installed.demo_password)
     until(f"{address} in the logs of {service}", lambda: f'"{address}"' in installed.logs(service), 30)
 
 

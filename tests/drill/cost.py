@@ -19,7 +19,7 @@ from pathlib import Path
 
 from loopback import EngineSet, engine_set
 from paquebot.blobs import BlobStore
-from paquebot.blobs.store import REQUESTS
+from paquebot.blobs.bucket import REQUESTS
 from paquebot.cli.engines.engine import start_engine
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.mailstore import Delivery, Flag, FlagOp, Mailstore, NewMessage

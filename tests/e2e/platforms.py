@@ -92,7 +92,8 @@ def closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
 
 
 def free_ports() -> Ports:
-    services = ServicePorts(**{item.name: free_port() for item in fields(ServicePorts)})
+    # gRPC has its UNIX socket, unless a port is asked for.
+    services = ServicePorts(**{item.name: free_port() for item in fields(ServicePorts) if item.name != "grpc"})
     return Ports(services, EnginePorts(**{item.name: free_port() for item in fields(EnginePorts)}))
 
 

@@ -58,6 +58,8 @@ async def test_a_killed_worker_comes_back_and_loses_nothing(platforms: tuple[Pla
     local = Sender(there, there.address("bob"), "kill-worker")
     async with sending(local):
         for name in SERVICES:
+            if name == "recipient_validation":  # its UNIX socket has one process; integration/test_grpc_process.py
+                continue
             before = workers(there, name)
             assert len(before) == 2, name
             os.kill(before[0], signal.SIGKILL)

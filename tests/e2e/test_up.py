@@ -30,7 +30,7 @@ class Up:
 
     def options(self) -> list[str]:
         numbers = {**asdict(self.ports.services), **asdict(self.ports.engines)}
-        moved = [f"--port={name.replace('_', '-')}={number}" for name, number in numbers.items()]
+        moved = [f"--port={name.replace('_', '-')}={number}" for name, number in numbers.items() if number]
         return ["--data", str(self.data), *moved]
 
     async def start(self, *more: str) -> asyncio.subprocess.Process:
@@ -97,6 +97,13 @@ async def test_once_sends_a_message_and_ends_and_a_second_start_keeps_it(up: Up)
     shown = await up.read_until("Ctrl-C ends the platform")
     assert "account alice" not in shown
     assert f"{LOOPBACK}:{up.ports.services.imaps}" in shown
+    assert f"unix:{up.data}/run/grpc.sock" in shown
+    assert (up.data / "run").stat().st_mode & 0o777 == 0o700
+    listed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "paquebot", "account", "list", "--data", str(up.data)), stdout=asyncio.subprocess.PIPE
+    )
+    accounts, _ = await asyncio.wait_for(listed.communicate(), START_SECONDS)
+    assert b"alice@paquebot.test" in accounts
     assert up.process is not None
     up.process.send_signal(signal.SIGINT)
     output_rest, _ = await asyncio.wait_for(up.process.communicate(), START_SECONDS)

@@ -9,7 +9,7 @@ from paquebot.wire.imap import (
     CommandAssembler,
     Complete,
     Limits,
-    ListPattern,
+    ListPatterns,
     Literal,
     MailboxNameError,
     Refuse,
@@ -118,7 +118,7 @@ def check_command(command: Command, *, utf8: bool) -> None:
             assert decode_mailbox_name(encode_mailbox_name(name, utf8=utf8), utf8=utf8) == name
         case ast.List(reference=reference, patterns=patterns):
             for pattern in patterns:
-                ListPattern(reference + pattern).matches("INBOX/a/b")
+                ListPatterns([reference + pattern]).matches("INBOX/a/b")
         case _:
             pass
 
@@ -166,7 +166,7 @@ def check_name(raw: bytes) -> None:
             name = decode_mailbox_name(raw, utf8=utf8)
         except MailboxNameError:
             continue
-        ListPattern(name).matches(name)
+        ListPatterns([name]).matches(name)
         assert decode_mailbox_name(encode_mailbox_name(name, utf8=utf8), utf8=utf8) == name
         try:
             made = check_new_name(name)

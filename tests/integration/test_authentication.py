@@ -96,7 +96,9 @@ async def test_logins_by_any_spelling(service: DirectoryService) -> None:
 
 
 async def test_a_default_domain_completes_a_login(database: str) -> None:
-    async with directory_service(database, PAQUEBOT_DEFAULT_DOMAIN="example.org") as service:
+    async with directory_service(
+        database, PAQUEBOT_DEFAULT_DOMAIN="example.org", PAQUEBOT_ACCOUNT_QUOTA="0"
+    ) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")
         assert await login(service, "Alice", "secret") == Identity(alice, "alice@example.org", 0)
@@ -167,7 +169,7 @@ async def test_an_unknown_account_costs_a_hash_too(service: DirectoryService) ->
         assert verifications() == before + 1, name
 
 
-QUICK = {"PAQUEBOT_LOGIN_DELAY": "0s", "PAQUEBOT_LOGIN_FAILURE_RECOVERY": "1h"}
+QUICK = {"PAQUEBOT_LOGIN_DELAY": "0s", "PAQUEBOT_LOGIN_FAILURE_RECOVERY": "1h", "PAQUEBOT_ACCOUNT_QUOTA": "0"}
 
 
 async def test_strangers_do_not_lock_the_owner_out(database: str) -> None:
@@ -423,7 +425,7 @@ async def test_a_damaged_hash_fits_no_password(service: DirectoryService, databa
 
 
 async def test_a_drain_finishes_the_calls_under_way(database: str) -> None:
-    slow = {"PAQUEBOT_ARGON2_PASSES": "4", "PAQUEBOT_ARGON2_MEMORY": "64MiB"}
+    slow = {"PAQUEBOT_ARGON2_PASSES": "4", "PAQUEBOT_ARGON2_MEMORY": "64MiB", "PAQUEBOT_ACCOUNT_QUOTA": "0"}
     async with directory_service(database, **slow) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")

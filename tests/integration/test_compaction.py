@@ -13,7 +13,7 @@ import pytest
 from compaction_world import DAY, Scatterer, all_packs, everything, packs_of, read, uses
 from counted import value
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
-from paquebot.blobs.pack import compress
+from paquebot.blobs.pack import compress, pack_key
 from paquebot.janitor.compaction import Compacted, compact
 from paquebot.janitor.recover import recover
 from paquebot.janitor.sparse import SparsePacks
@@ -259,17 +259,17 @@ async def test_a_damaged_message_stays_where_it_is(
     whole = await blobs.read_range(info.pack, 0, info.octets)
     damaged = bytearray(whole)
     damaged[40] ^= 1
-    await blobs.put(info.pack, bytes(damaged))
+    await blobs.put_object(pack_key(info.pack), bytes(damaged))
     broken = packs[5:8]
-    await blobs.put(broken[0], b"no pack at all")
-    await blobs.put(broken[1], b"")
+    await blobs.put_object(pack_key(broken[0]), b"no pack at all")
+    await blobs.put_object(pack_key(broken[1]), b"")
     await blobs.delete([broken[2]])
     done = await compact(stores, settings)
     assert (done.compacted_messages, done.unreadable_messages) == (16, 4)
     assert [pack for pack in await packs_of(stores, 1) if pack in packs] == [packs[3], *broken]
     uids = [use.uid for use in await uses(stores) if use.blob.pack in broken]
     await mail.stores.mailstore.remove(1, INBOX_ID, uids)
-    await blobs.put(info.pack, whole)
+    await blobs.put_object(pack_key(info.pack), whole)
     await blobs.delete(broken)
 
 

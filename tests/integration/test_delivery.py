@@ -25,7 +25,8 @@ from paquebot.delivery.service import DeliverySettings, main
 from paquebot.janitor import backlog
 from paquebot.mailstore import Mailstore, StoredMessage
 from paquebot.mailstore.names import INBOX_ID
-from paquebot.queue import Publication, Queue, deliver_ready, stream
+from paquebot.queue import Consumer, Publication, Queue, deliver_ready, stream
+from paquebot.queue.subjects import DELIVER
 from paquebot.runtime.engines import PostgresSettings
 from paquebot.runtime.health import Health
 from paquebot.runtime.postgres import open_postgres
@@ -364,6 +365,25 @@ async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
     assert "DataError" in held.reason
     kept = DeliverJob.FromString(held.payload)
     assert [entry.queue_id for entry in kept.entries] == [bad.entries[0].queue_id]
+
+
+async def test_given_back_for_an_engine_is_no_try(post: Post) -> None:
+    """PostgreSQL was away as often as a job may fail: the first failure of its own is still not its last."""
+    await post.accept("alice@example.org")
+    bad = with_bad_entry(await post.job())
+    await post.queue.publish([Publication(SUBJECT, bad.SerializeToString())])
+    consumer = Consumer(post.queue, "delivery", DELIVER)
+    for _ in range(3):
+        for _ in range(2):
+            [job] = await consumer.fetch(1, SECONDS)
+            await job.nak()
+    await consumer.close()
+    failed = value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0
+    async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
+        await post.arrived(post.alice)
+        await post.settled()
+    assert value("paquebot_delivery_again_jobs_total", reason="failed") == failed + 1
+    assert len(await post.held()) == 1
 
 
 _DAMAGE = """

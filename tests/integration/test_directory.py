@@ -94,6 +94,19 @@ async def test_account_ids_are_never_used_again(service: DirectoryService) -> No
     assert await service.account("alice@example.org") > first
 
 
+async def test_a_new_account_has_a_quota(database: str) -> None:
+    """Its own, or its domain's, or that of the setting; and none where somebody asked for none."""
+    async with directory_service(database, PAQUEBOT_ACCOUNT_QUOTA="5MiB") as service:
+        await service.domain("example.org")
+        await service.domain("small.example", default_quota_bytes=7)
+        await service.account("a@example.org")
+        await service.account("b@example.org", quota_bytes=0)
+        await service.account("c@small.example")
+        for address, octets in (("a@example.org", 5 * 2**20), ("b@example.org", 0), ("c@small.example", 7)):
+            account = await service.admin.ask(service.admin.stub.GetAccount, pb.GetAccountRequest(address=address))
+            assert account.quota_bytes == octets, address
+
+
 async def test_accounts(service: DirectoryService) -> None:
     ask, stub = service.admin.ask, service.admin.stub
     await service.domain("example.org", default_quota_bytes=7)

@@ -46,7 +46,7 @@ def test_every_login_comes_from_its_file(settings: EngineSettings) -> None:
     assert users["imap"]["password"] == "password of imap"
     assert "permissions" not in users["engine"]
     assert all("permissions" in users[user] for user in NATS_USERS)
-    assert (configuration["listen"], configuration["http"]) == ("0.0.0.0:2422", "0.0.0.0:2822")
+    assert (configuration["listen"], configuration["http"]) == ("0.0.0.0:2422", "127.0.0.1:2822")
     identities = {entry["name"]: entry for entry in json.loads(s3_engine(settings).identities())["identities"]}
     assert identities["pop3"]["credentials"] == [{"accessKey": "KEYpop3", "secretKey": "secret:of:pop3"}]
     assert identities["pop3"]["actions"] == ["Read:paquebot", "List:paquebot"]

@@ -211,7 +211,7 @@ async def test_each_key_reads_and_writes_packs_only_where_its_service_does(grant
             for refused in (writing, deleting):
                 with pytest.raises(BlobsUnavailable, match="AccessDenied"):
                     await refused
-        client = blobs._client
+        client = blobs._bucket._client
         if user in READS:
             assert client.get_object(granted.s3.bucket, key + pack).read() == b"octets"
         else:

@@ -2,23 +2,28 @@
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
 
-from paquebot.blobs import BlobStore
-from paquebot.blobs.pack import pack_key
+from paquebot.blobs import BlobStore, PackWriter, new_ulid
+from paquebot.blobs.marks import REFUSED, Marks
+from paquebot.blobs.pack import compress, pack_key
+from paquebot.blobs.ulid import ulid_at
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
 from paquebot.janitor import backlog
 from paquebot.janitor.accounting import read_stream
+from paquebot.janitor.compaction_settings import CompactionSettings
 from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recover import recover
+from paquebot.janitor.rewriting import account_lease, write_together
+from paquebot.janitor.sources import Sources
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verify import verify
-from paquebot.mailstore import Delivery, Mailstore, NewMessage
+from paquebot.mailstore import BlobUse, Delivery, Mailstore, NewMessage
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.queue import Consumer, Publication, Queue, deliver_later, stream
 from paquebot.queue.subjects import DELIVER
@@ -32,6 +37,7 @@ from paquebot.v1.queue_pb2 import DeliverJob
 
 RAW = b"From: a@example.org\r\nTo: b@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 WEEK = 7 * 86400.0
+SHORT_LEASE = CompactionSettings(lease=Seconds(0.0))
 
 
 @pytest.fixture
@@ -170,10 +176,69 @@ async def test_verify_finds_a_changed_message(stores: Stores, spool: Spool, blob
     index = await blobs.read_index(info)
     whole = bytearray(await blobs.read_range(info.pack, 0, info.octets))
     whole[index.entries[0].offset + 20] ^= 1
-    await blobs.put(info.pack, bytes(whole))
+    await blobs.put_object(pack_key(info.pack), bytes(whole))
     (fault,) = (await verify(stores, settle=0)).faults
     assert index.entries[0].envelope.queue_id in fault
     assert (await verify(stores, contents=False, settle=0)).faults == []
+
+
+async def test_verify_tells_of_a_pack_that_was_changed(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
+    """Whoever may write into the bucket put another message there, with an index that fits."""
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await deliver(stores)
+    (info,) = [info async for info in blobs.list_packs()]
+    index = await blobs.read_index(info)
+    writer = PackWriter(info.pack)
+    other = Envelope()
+    other.CopyFrom(index.entries[0].envelope)
+    other.queue_id = new_ulid()
+    writer.add(other, compress(RAW.replace(b"hello", b"olleh")))
+    await blobs.put_object(pack_key(info.pack), writer.finish(index.written_at_ms))
+    assert any("the pack was changed" in fault for fault in (await verify(stores, settle=0)).faults)
+
+
+async def test_verify_tells_of_packs_that_were_written_over_long_after(stores: Stores, blobs: BlobStore) -> None:
+    """An index and rows that fit prove nothing where somebody else could write both."""
+    for age in (7200, 60):
+        writer = PackWriter(ulid_at(int((time.time() - age) * 1000)))
+        writer.add(Envelope(queue_id=new_ulid()), compress(RAW))
+        await blobs.put(writer.pack, writer.finish(1))
+    lines: list[str] = []
+    assert (await verify(stores, settle=0, say=lines.append)).written_later == 1
+    assert "1 packs were written more than an hour after they were made" in lines[0]
+
+
+async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
+    """One message went to two accounts, and one of them has a copy since a compaction; another lies nowhere else."""
+    await spool.accept(envelope(accounts=[1, 2]), RAW)
+    await spool.accept(envelope(accounts=[1]), RAW + b"alone\r\n")
+    await deliver(stores)
+    infos = [info async for info in blobs.list_packs()]
+    (blob,) = [use.blob async for use in stores.mailstore.blobs_of_packs([infos[0].pack]) if use.account_id == 2]
+    copies = await Sources(blobs).copies([blob])
+    async with account_lease(stores, 2, 60.0) as owner:
+        await write_together(stores, 2, owner, 60.0, copies)
+    for info in infos:
+        whole = bytearray(await blobs.read_range(info.pack, 0, info.octets))
+        whole[30] ^= 1
+        await blobs.put_object(pack_key(info.pack), bytes(whole))
+
+    found = await verify(stores, settle=0)
+    assert (len(found.faults), found.mended) == (2, 0)
+    mended = await verify(stores, mend=60.0, settle=0)
+    assert mended.mended == 1
+    assert len(mended.faults) == 3
+    assert f"restore pack {infos[1].pack} from a backup" in mended.faults[2]
+    (fault,) = (await verify(stores, mend=60.0, settle=0)).faults[:-1]
+    assert infos[1].pack in fault
+    (moved,) = [use.blob async for use in _uses(stores, 1) if use.blob.pack != infos[1].pack]
+    assert await blobs.read(moved) == RAW
+
+
+async def _uses(stores: Stores, account_id: int) -> AsyncIterator[BlobUse]:
+    async for use in stores.mailstore.blobs():
+        if use.account_id == account_id:
+            yield use
 
 
 async def test_sweep_deletes_only_what_nobody_needs(
@@ -202,8 +267,75 @@ async def test_sweep_keeps_orphans_until_a_safe_age(
     await stream.delete_stream(stores.queue)
     await stream.ensure_stream(stores.queue)
     assert (await sweep(stores, settings)).orphans_kept == 1
+    old = replace(settings, orphan_age=Seconds(0.0))
+    assert (await sweep(stores, settings, drop_orphans=True)).orphans_kept == 1
+    assert (await sweep(stores, old)).orphans_kept == 1
+    # Records of what was served are forgotten now, so that nothing but the mark tells it from such a pack.
+    ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
+    swept = [await sweep(stores, ancient) for _ in range(2)]
+    assert [(one.orphans_kept, one.deleted_packs) for one in swept] == [(1, 0), (1, 0)]
+    assert (await sweep(stores, old, drop_orphans=True)).deleted_packs == 1
+    assert [key async for key, _ in blobs.list_objects("") if key.startswith(("packs/", "orphaned/0"))] == []
+
+
+async def test_an_orphan_that_recover_has_queued_is_none_any_more(
+    stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
+) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    assert (await sweep(stores, settings)).orphans_kept == 1
+    dry = await recover(stores, since=0, settle=0, dry_run=True)
+    assert (dry.packs, dry.messages) == (1, 1)  # however long ago it came
+    assert (await recover(stores, since=0, settle=0)).jobs == 1
+    assert await deliver(stores) == 1
+    assert (await recover(stores, since=0, settle=0)).packs == 0
+    await stores.mailstore.remove(1, INBOX_ID, [1])
+    assert (await sweep(stores, settings)).deleted_packs == 1
+
+
+async def test_a_sweep_after_a_long_pause_still_looks_before_it_deletes(
+    stores: Stores, spool: Spool, settings: JanitorSettings
+) -> None:
+    """No sweep ran while the pack was younger than the records are kept."""
+    await sweep(stores, settings)
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
+    swept = await sweep(stores, ancient)
+    assert (swept.orphans_kept, swept.deleted_packs) == (1, 0)
+
+
+async def test_what_was_refused_is_neither_advised_nor_recovered(
+    stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
+) -> None:
+    """Two messages in a bucket without jobs: the sender of one was told 451 and sends it again."""
+    for _ in range(2):
+        await spool.accept(envelope(accounts=[1]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    refused, lost = [info.pack async for info in blobs.list_packs()]
+    index = await blobs.read_index(await blobs.stat(refused))
+    await Marks(blobs, REFUSED).put(refused, [entry.envelope.queue_id for entry in index.entries])
+
+    verified = await verify(stores, settle=0)
+    (fault,) = verified.faults
+    assert f"pack {lost}: 1 recipients are neither served nor queued" in fault
+    assert verified.refused == 1
+    lines: list[str] = []
+    dry = await recover(stores, since=WEEK, settle=0, dry_run=True, say=lines.append)
+    assert (dry.messages, dry.refused) == (1, 1)
+    assert [line.split(":")[0] for line in lines] == [f"pack {lost}"]
+    assert (await recover(stores, since=WEEK, settle=0)).messages == 1
+    assert await deliver(stores) == 1
+
+    swept = await sweep(stores, settings)
+    assert (swept.refused_kept, swept.orphans_kept, swept.deleted_packs) == (1, 0, 0)
+    assert (await recover(stores, since=WEEK, settle=0, refused_too=True, dry_run=True)).messages == 1
     assert (await sweep(stores, replace(settings, orphan_age=Seconds(0.0)))).deleted_packs == 1
-    assert [info async for info in blobs.list_packs()] == []
+    assert [info.pack async for info in blobs.list_packs()] == [lost]
+    assert await Marks(blobs, REFUSED).packs() == set()
 
 
 async def test_operator_sees_and_moves_jobs(stores: Stores, spool: Spool) -> None:

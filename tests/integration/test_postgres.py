@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.parse
 
 import asyncpg
 import pytest
@@ -13,8 +14,9 @@ from paquebot.observability.metrics import Fault
 from paquebot.runtime import connections
 from paquebot.runtime import postgres as postgres_module
 from paquebot.runtime.engines import PostgresSettings
-from paquebot.runtime.postgres import Connection, PostgresUnavailable, dsn_of, open_postgres
+from paquebot.runtime.postgres import Connection, Postgres, PostgresUnavailable, dsn_of, open_postgres
 from paquebot.runtime.settings import Seconds, Secret
+from slow_proxy import SlowProxy
 
 
 def settings(dsn: str, *, timeout: float = 5.0, size: int = 2) -> PostgresSettings:
@@ -271,3 +273,112 @@ async def test_the_pool_and_its_faults_are_measured(database: str) -> None:
     assert not await away.ready()
     assert "connection" in faults("ready")
     await away.close()
+
+
+async def make_read_only(postgres: Postgres, connections: int) -> set[int]:
+    """Let so many connections be as those that a proxy keeps open to a demoted primary. Their server processes."""
+    together = asyncio.Barrier(connections)
+
+    async def one() -> int:
+        async with postgres.connection("test") as connection:
+            await connection.execute("SET default_transaction_read_only = on")
+            await together.wait()
+            return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    return set(await asyncio.gather(*(one() for _ in range(connections))))
+
+
+async def test_a_refused_write_ends_every_connection_to_that_server(database: str) -> None:
+    postgres = await open_postgres(settings(database, size=3), "tests")
+    await postgres.execute("test", "CREATE TABLE t (n int)")
+    left = value("paquebot_postgres_read_only_total") or 0.0
+    stale = await make_read_only(postgres, 3)
+    with pytest.raises(PostgresUnavailable):
+        await postgres.execute("test", "INSERT INTO t VALUES (1)")
+    fresh = await asyncio.gather(
+        *(postgres.fetchval("test", "INSERT INTO t VALUES (2) RETURNING pg_backend_pid()") for _ in range(6))
+    )
+    assert not stale & set(fresh)
+    assert value("paquebot_postgres_read_only_total") == left + 1
+    await postgres.close()
+
+
+async def test_a_call_under_way_does_not_bring_a_stale_connection_back(database: str) -> None:
+    postgres = await open_postgres(settings(database, size=2), "tests")
+    await postgres.execute("test", "CREATE TABLE t (n int)")
+    stale = await make_read_only(postgres, 2)
+    async with postgres.connection("test") as under_way:
+        with pytest.raises(PostgresUnavailable):
+            await postgres.execute("test", "INSERT INTO t VALUES (1)")
+        assert await under_way.fetchval("SELECT 1") == 1
+    pids = await asyncio.gather(*(postgres.fetchval("test", "SELECT pg_backend_pid()") for _ in range(4)))
+    assert not stale & set(pids)
+    await postgres.close()
+
+
+async def test_who_only_reads_leaves_a_stale_server_too(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    postgres = await open_postgres(settings(database), "tests")
+    stale = await make_read_only(postgres, 2)
+    assert await postgres.fetchval("test", "SELECT pg_backend_pid()") in stale  # checked a moment ago
+    monkeypatch.setattr(connections, "CHECK_SECONDS", 0.0)
+    assert await postgres.fetchval("test", "SELECT pg_backend_pid()") not in stale
+    await postgres.close()
+
+
+async def test_readiness_asks_whether_writes_are_taken(database: str) -> None:
+    postgres = await open_postgres(settings(database, size=1), "tests")
+    await make_read_only(postgres, 1)
+    assert not await postgres.ready()
+    assert await postgres.ready()
+    await postgres.close()
+
+
+async def test_of_several_servers_one_that_takes_writes_is_chosen(database: str) -> None:
+    """The first of them answers nobody, the second is a standby as far as one can see from outside."""
+    admin = await asyncpg.connect(database)
+    parts = urllib.parse.urlsplit(database)
+    name = parts.path.removeprefix("/")
+    two = parts._replace(netloc=parts.netloc.replace("@", f"@127.0.0.1:{free_port()},")).geturl()
+    postgres = await open_postgres(settings(two), "tests")
+    assert await postgres.fetchval("test", "SELECT 1") == 1
+    await postgres.close()
+    await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    refused = await open_postgres(settings(two), "tests")
+    with pytest.raises(PostgresUnavailable):
+        await refused.fetchval("test", "SELECT 1")
+    assert not await refused.ready()
+    await refused.close()
+    content = await open_postgres(settings(f"{two}?target_session_attrs=any"), "tests")
+    assert await content.fetchval("test", "SELECT 1") == 1
+    assert await content.ready()
+    await content.close()
+    await admin.close()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+async def test_nobody_waits_for_the_clean_up_of_a_frozen_connection(database: str, in_transaction: bool) -> None:
+    """A call that is cancelled, as a probe is after its time, ends at once, and not when its statement would."""
+    parts = urllib.parse.urlsplit(database)
+    async with SlowProxy(str(parts.hostname), int(parts.port or 0)) as proxy:
+        host, port = urllib.parse.urlsplit(proxy.endpoint).netloc.split(":")
+        netloc = f"{parts.netloc.rpartition('@')[0]}@{host}:{port}"
+        dsn = parts._replace(netloc=netloc).geturl()
+        postgres = await open_postgres(settings(f"{dsn}?sslmode=disable", timeout=100.0, size=1), "tests")
+        assert await postgres.ready()
+        frozen = asyncio.Event()
+
+        async def ask(connection: Connection) -> None:
+            proxy.hold()
+            frozen.set()
+            await connection.fetchval("SELECT 1")
+
+        frame = postgres.run if in_transaction else postgres.run_statement
+        call = asyncio.ensure_future(frame("test", ask))
+        await frozen.wait()
+        call.cancel()
+        async with asyncio.timeout(30):
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        proxy.release()
+        assert await postgres.fetchval("test", "SELECT 1") == 1
+        await postgres.close()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from paquebot.blobs import PackWriter, new_ulid
+from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.blobs.pack import Frame
 from paquebot.delivery import entries
 from paquebot.janitor import rebuild_packs, snapshot_objects
@@ -249,6 +250,20 @@ async def test_a_compacted_or_deleted_pack_is_found_by_the_queue_id(platform: Pl
     result = await platform.rebuild()
     assert (result.restored, result.gone, result.arrived) == (1, 1, 0)
     assert await platform.subjects(ALICE) == ["moved"]
+
+
+async def test_what_was_refused_does_not_come_back(platform: Platform) -> None:
+    """Its sender was told 451, and sent it again."""
+    await platform.snapshot()
+    await platform.arrive("first try", ALICE)
+    await platform.arrive("second try", ALICE)
+    blobs = platform.stores.blobs
+    first, _ = [info async for info in blobs.list_packs()]
+    index = await blobs.read_index(first)
+    await Marks(blobs, REFUSED).put(first.pack, [entry.envelope.queue_id for entry in index.entries])
+    await platform.lose_mailstore()
+    await platform.rebuild()
+    assert await platform.subjects(ALICE) == ["second try"]
 
 
 async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Platform) -> None:

@@ -223,6 +223,23 @@ async def test_configured_postmaster_default_domain_literals_and_separator(datab
         assert await verdict(service, "alice+x@example.org") == name(VERDICT_NO_SUCH_ACCOUNT)
 
 
+async def test_an_account_with_its_fill_of_messages(database: str) -> None:
+    """Senders hear it at RCPT already, whatever the octets."""
+    async with directory_service(database, PAQUEBOT_ACCOUNT_MESSAGES="3") as service:
+        await service.domain("example.org", default_quota_bytes=10**9)
+        full, other = await service.account("full@example.org"), await service.account("other@example.org")
+        connection = await asyncpg.connect(database)
+        for account_id, messages in ((full, 3), (other, 2)):
+            await connection.execute(
+                "INSERT INTO mailstore.accounts (account_id, octets, messages, last_mailbox_id, last_uid_validity)"
+                " VALUES ($1, 10, $2, 0, 1)",
+                *(account_id, messages),
+            )
+        await connection.close()
+        assert await verdict(service, "full@example.org") == name(VERDICT_OVER_QUOTA)
+        assert await verdict(service, "other@example.org") == name(VERDICT_ACCEPT)
+
+
 async def test_quota(service: DirectoryService, database: str) -> None:
     await service.domain("example.org", default_quota_bytes=1000)
     alice = await service.account("alice@example.org")
@@ -317,7 +334,7 @@ async def test_positive_answers_are_kept_for_their_time(service: DirectoryServic
     assert await verdict_of("alice@example.org") == VERDICT_DISABLED
 
 
-async def test_health_and_reflection(service: DirectoryService) -> None:
+async def test_health(service: DirectoryService) -> None:
     stub = health_pb2_grpc.HealthStub(service.channel)
     async with asyncio.timeout(10.0):
         async for response in stub.Watch(health_pb2.HealthCheckRequest(service="paquebot.v1.Authentication")):
@@ -325,19 +342,33 @@ async def test_health_and_reflection(service: DirectoryService) -> None:
                 break
     await probe(service.channel, "paquebot.v1.Authentication")
     assert await service.context.health.unready() == []
-    requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
-    reflector = reflection_pb2_grpc.ServerReflectionStub(service.channel)
-    async for answer in reflector.ServerReflectionInfo(iter(requests)):
-        names = {item.name for item in answer.list_services_response.service}
+
+
+async def test_reflection_is_for_who_asks_for_it(database: str, service: DirectoryService) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="UNIMPLEMENTED"):
+        await _described(service)
+    async with directory_service(database, PAQUEBOT_GRPC_REFLECTION="true") as open_service:
+        names = await _described(open_service)
     assert {"paquebot.v1.RecipientValidation", "paquebot.v1.Directory", "grpc.health.v1.Health"} <= names
 
 
+async def _described(service: DirectoryService) -> set[str]:
+    requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    reflector = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    return {
+        item.name
+        async for answer in reflector.ServerReflectionInfo(iter(requests))
+        for item in answer.list_services_response.service
+    }
+
+
 async def test_without_its_database_the_service_is_up_not_ready_and_unavailable() -> None:
-    async with running(f"postgresql://nobody@127.0.0.1:{free_port()}/none") as service:
+    async with running(f"postgresql://nobody:hushed@127.0.0.1:{free_port()}/none") as service:
         with pytest.raises(DirectoryUnavailable, match="UNAVAILABLE"):
             await service.validation.validate(["alice@example.org"])
         (reason,) = await service.context.health.unready()
         assert reason.startswith("postgres:")
+        assert "hushed" not in reason  # anybody who reaches the port of metrics may read it
         stub = health_pb2_grpc.HealthStub(service.channel)
         health = await stub.Check(health_pb2.HealthCheckRequest())
         assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING

@@ -21,6 +21,7 @@ from prometheus_client import REGISTRY
 from directory_service import DirectoryService, directory_service
 from dns_server import DnsServer
 from loopback import free_port
+from lying_s3 import Lie, LyingS3
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
@@ -403,6 +404,27 @@ async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -
         await post.settled()
         assert host.connections == []
     assert await post.outcomes() == {}
+
+
+@pytest.mark.parametrize("lie", [Lie.FLIP, Lie.SHORT, Lie.SHIFTED])
+async def test_what_s3_answers_wrongly_is_sent_to_nobody(post: Post, lying_s3: LyingS3, lie: Lie) -> None:
+    """More tries than a job has in all: it waits for as long as S3 lies, and is sent when that ends."""
+    environ = {"PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_RELAY_TRIES": "2"}
+    async with post.host() as host, post.relay(**environ):
+        lying_s3.tell(lie)
+        await post.accept("a@example.net")
+
+        async def asked_often() -> bool:
+            return lying_s3.lies >= 6  # each try reads twice
+
+        await eventually(asked_often, "three tries", 60.0)
+        assert host.messages == []
+        assert (await stream.counts(post.queue)).total("hold.") == 0
+        lying_s3.tell(Lie.NONE)
+        await host.until(lambda: len(host.messages) == 1)
+        await post.settled()
+        assert host.messages[0].data == RAW
+    assert await post.outcomes() == {"a": Outcome.RELAYED}
 
 
 async def test_a_stream_made_anew_may_give_the_number_of_a_job_in_hand_to_another(post: Post) -> None:

@@ -1,7 +1,8 @@
 {{/*
 A bundled engine: StatefulSet, Service and NetworkPolicy. Evaluation only: one pod, so a rolling node or a full disk is
 an outage (services then refuse temporarily and lose nothing). The argument is a dict: "root" $, "engine" nats, "ports"
-a list of (dict "name" "nats" "port" 2422): the first is for our services, further ones for who watches.
+a list of (dict "name" "nats" "port" 2422): the first is for our services, further ones for who watches. What else the
+engine listens on is bound to the pod's loopback or asks for a certificate that never leaves the pod.
 */}}
 {{- define "paquebot.bundledEngine" -}}
 {{- $root := .root }}
@@ -77,6 +78,9 @@ spec:
             - {name: PAQUEBOT_METRICS_LISTEN, value: {{ printf "%s:2900" $root.Values.listen | quote }}}
             - {name: PAQUEBOT_LOG_LEVEL, value: {{ $root.Values.log.level }}}
             - {name: PAQUEBOT_DRAIN, value: 40s}
+            {{- if and (eq $engine "nats") (include "paquebot.natsMonitored" $root) }}
+            - {name: PAQUEBOT_ENGINE_MONITOR_HOST, value: {{ trimAll "[]" $root.Values.listen | quote }}}
+            {{- end }}
             {{- if eq $engine "s3" }}
             - {name: PAQUEBOT_S3_BUCKET, value: {{ $root.Values.s3.bucket | quote }}}
             {{- end }}

@@ -1,6 +1,6 @@
 {{/*
-The pod of a job: "root" $, "component", "args" (a list), "resources", "restartPolicy", "env" (entries as YAML), and
-"service", whose engines it uses (none: "").
+The pod of a job: "root" $, "component", "args" (a list), "resources", "restartPolicy", "env" (entries as YAML),
+"service", whose engines it uses (none: ""), and "caller", as whom it asks the directory (none: absent).
 */}}
 {{- define "paquebot.jobPod" -}}
 {{- $needs := dict "root" .root "service" .service -}}
@@ -41,6 +41,9 @@ spec:
         {{- with include "paquebot.engineVolumeMounts" $needs | trim }}
         {{- . | nindent 8 }}
         {{- end }}
+        {{- if .caller }}
+        {{- include "paquebot.grpcVolumeMounts" . | trim | nindent 8 }}
+        {{- end }}
         {{- with .mounts }}
         {{- . | nindent 8 }}
         {{- end }}
@@ -50,6 +53,9 @@ spec:
     {{- with include "paquebot.engineVolumes" $needs | trim }}
     {{- . | nindent 4 }}
     {{- end }}
+    {{- if .caller }}
+    {{- include "paquebot.grpcVolumes" . | trim | nindent 4 }}
+    {{- end }}
     {{- with .volumes }}
     {{- . | nindent 4 }}
     {{- end }}
@@ -57,6 +63,7 @@ spec:
 
 {{/* Where a job finds the directory, and its administrator's token. */}}
 {{- define "paquebot.adminEnv" -}}
-- {name: PAQUEBOT_RECIPIENT_VALIDATION, value: {{ printf "dns:///%s-recipient-validation:2551" (include "paquebot.fullname" .) }}}
+- {name: PAQUEBOT_RECIPIENT_VALIDATION, value: {{ include "paquebot.grpcTarget" . }}}
+{{- include "paquebot.grpcTlsEnv" . }}
 {{ include "paquebot.fromSecret" (list "PAQUEBOT_ADMIN_TOKEN" (include "paquebot.secretName" (dict "root" . "service" "recipient_validation")) "admin-token") }}
 {{- end }}

@@ -37,7 +37,9 @@
 {{- end }}
 {{- if ne .service "recipient_validation" }}
 - ports:
-    - {port: grpc, protocol: TCP}
+    {{- range $port, $_ := include "paquebot.grpcPorts" .root | fromYaml }}
+    - {port: {{ $port }}, protocol: TCP}
+    {{- end }}
   to:
     - podSelector:
         matchLabels:

@@ -163,9 +163,9 @@ env:
 - {name: PAQUEBOT_IN_FLIGHT, value: {{ include "paquebot.text" . | quote }}}
 {{- end }}
 {{- if ne .service "recipient_validation" }}
-# All addresses of the headless Service: calls go round between them.
-- {name: PAQUEBOT_RECIPIENT_VALIDATION, value: {{ printf "dns:///%s-recipient-validation:2551" (include "paquebot.fullname" .root) }}}
+- {name: PAQUEBOT_RECIPIENT_VALIDATION, value: {{ include "paquebot.grpcTarget" .root }}}
 {{- end }}
+{{- include "paquebot.grpcTlsEnv" .root }}
 {{- with .root.Values.tracing.endpoint }}
 - {name: PAQUEBOT_TRACE_ENDPOINT, value: {{ . | quote }}}
 - {name: PAQUEBOT_TRACE_SAMPLE, value: {{ $.root.Values.tracing.sample | quote }}}
@@ -188,6 +188,9 @@ volumeMounts:
   # The directory, not the files: a renewed certificate is seen, and read again without a restart.
   - {name: tls, mountPath: /etc/paquebot/tls, readOnly: true}
   {{- end }}
+  {{- with include "paquebot.grpcVolumeMounts" . | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with include "paquebot.engineVolumeMounts" (dict "root" .root "service" .service) | trim }}
   {{- . | nindent 2 }}
   {{- end }}
@@ -206,6 +209,9 @@ volumes:
       secretName: {{ include "paquebot.tlsSecretName" .root }}
       defaultMode: 0440
   {{- end }}
+  {{- with include "paquebot.grpcVolumes" (dict "root" .root "caller" .service) | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with include "paquebot.engineVolumes" (dict "root" .root "service" .service) | trim }}
   {{- . | nindent 2 }}
   {{- end }}
@@ -214,15 +220,28 @@ volumes:
   {{- end }}
 {{- end -}}
 
+{{/*
+The type of a mail service's Service. A demo has accounts for trying, so it is not shown to the world by accident.
+*/}}
+{{- define "paquebot.serviceType" -}}
+{{- $demo := .root.Values.demo -}}
+{{- $type := .values.service.type | default (ternary "ClusterIP" "LoadBalancer" $demo.enabled) -}}
+{{- if and $demo.enabled (not $demo.public) (ne $type "ClusterIP") }}
+{{- fail (printf "%s: a Service of type %s would show the demo accounts to the world: leave the type out (ClusterIP, reached with kubectl port-forward), turn demo.enabled off, or say demo.public=true" .component $type) }}
+{{- end -}}
+{{ $type }}
+{{- end -}}
+
 {{/* The spec of a mail service's Service, but for its ports. */}}
 {{- define "paquebot.mailService" -}}
 {{- $service := .values.service -}}
-type: {{ $service.type }}
-{{- if ne $service.type "ClusterIP" }}
+{{- $type := include "paquebot.serviceType" . -}}
+type: {{ $type }}
+{{- if ne $type "ClusterIP" }}
 # Local: the node that takes a connection serves it, so the pod sees the client's own address.
 externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
 {{- end }}
-{{- if eq $service.type "LoadBalancer" }}
+{{- if eq $type "LoadBalancer" }}
 {{- with $service.loadBalancerClass }}
 loadBalancerClass: {{ . }}
 {{- end }}
@@ -249,7 +268,7 @@ name: {{ $name }}
 port: {{ index . 2 }}
 targetPort: {{ $name }}
 protocol: TCP
-{{- if ne $own.values.service.type "ClusterIP" }}
+{{- if ne (include "paquebot.serviceType" $own) "ClusterIP" }}
 {{- with get $own.values.service.nodePorts $name }}
 nodePort: {{ . }}
 {{- end }}

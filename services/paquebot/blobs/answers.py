@@ -13,6 +13,9 @@ from paquebot.observability.metrics import Fault, causes, engine_call, fault_of
 class BlobsUnavailable(Exception):
     """S3 cannot be used now; trying again later is right."""
 
+    nothing_done = False
+    """Whether it is certain that S3 did nothing: it refused, or was never reached."""
+
 
 class BlobMissing(Exception):
     """The object `key` is not in the bucket."""
@@ -32,10 +35,27 @@ def answered(call: str, key: str) -> Iterator[None]:
         except S3Error as error:
             answer = _ANSWERS.get(error.code or "") if key else None
             if answer is None:
-                raise BlobsUnavailable(f"{call}: {error.code}") from error
+                raise _unavailable(call, error.code or "", error) from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise BlobsUnavailable(f"{call}: {type(error).__name__}") from error
+            raise _unavailable(call, type(error).__name__, error) from error
     raise answer(key)
+
+
+def _unavailable(call: str, what: str, error: Exception) -> BlobsUnavailable:
+    unavailable = BlobsUnavailable(f"{call}: {what}")
+    unavailable.nothing_done = any(map(_did_nothing, causes(error)))
+    return unavailable
+
+
+def _did_nothing(error: BaseException) -> bool:
+    if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
+        return _did_nothing(error.reason)
+    if isinstance(error, S3Error):
+        return not may_pass(error)
+    return isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+
+
+_NOT_IMPLEMENTED = 501
 
 
 def _too_short(key: str) -> BadPack:
@@ -63,5 +83,7 @@ def _fault_of(error: BaseException) -> Fault:
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether asking again may help: no, when S3 itself answered with a refusal."""
-    return not isinstance(error, S3Error) or error.response is None or error.response.status >= 500
+    """Whether asking again may help: no, when S3 itself answered with a refusal, or knows no such request."""
+    if not isinstance(error, S3Error) or error.response is None:
+        return True
+    return error.response.status >= 500 and error.response.status != _NOT_IMPLEMENTED

@@ -1,6 +1,7 @@
 """The pack: many messages in one immutable object that describes itself.
 
-Layout: entries one after another, each one zstd frame of a raw RFC 5322 message; the `PackIndex` (protobuf);
+Layout: entries one after another, each one zstd frame of a raw RFC 5322 message, with the frame's own checksum (packs
+of older programs have none in their frames); the `PackIndex` (protobuf);
 the index's length (4 octets, little-endian); the first 8 octets of its SHA-256; `MAGIC` (8 octets). An index names
 queue id and envelope of each entry, so the bucket alone is enough to deliver what it holds (invariant 2).
 
@@ -44,7 +45,7 @@ class _Codec(threading.local):
     """One for a thread: both objects release the GIL at work and must not be used by two threads at once."""
 
     def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False)
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
         self.decompressor = zstandard.ZstdDecompressor()
 
 
@@ -52,7 +53,10 @@ _codec = _Codec()
 
 
 class BadPack(Exception):
-    """The object is not a pack, is cut off, or an entry does not match what the index says."""
+    """What was read is not what was written: no pack, cut off, or an entry that does not match its checksum.
+
+    Either the object is damaged or S3 answered wrongly this time; both look alike, so to try again may help.
+    """
 
 
 def pack_key(pack: str) -> str:
@@ -114,7 +118,7 @@ class PackWriter:
 
 
 def entry_ref(pack: str, entry: PackEntry) -> BlobRef:
-    """The reference with which jobs and mailbox rows name an entry."""
+    """The reference with which jobs name an entry. Mailbox rows keep all of it but the SHA-256."""
     return BlobRef(
         pack=pack,
         offset=entry.offset,
@@ -122,7 +126,14 @@ def entry_ref(pack: str, entry: PackEntry) -> BlobRef:
         size=entry.size,
         compression=entry.compression,
         encryption=entry.encryption,
+        sha256=entry.sha256,
     )
+
+
+def is_at(ref: BlobRef, entry: PackEntry) -> bool:
+    """Whether `ref`, of a mailbox row or of a job, names this entry of its pack."""
+    place = ref.offset, ref.length, ref.size, ref.compression, ref.encryption
+    return place == (entry.offset, entry.length, entry.size, entry.compression, entry.encryption)
 
 
 def index_length(trailer: bytes) -> int:
@@ -163,13 +174,29 @@ def _checksum(index: bytes) -> bytes:
 
 
 def decode_entry(ref: BlobRef, data: bytes) -> bytes:
-    """The message, from the stored octets `ref` names. Raises BadPack."""
+    """The message, from the stored octets `ref` names, compared with the checksum of its frame and with the SHA-256 of
+    `ref`, as far as there are any: see `is_checked`. Raises BadPack."""
     if len(data) != ref.length:
         raise BadPack(f"{len(data)} octets where {ref.length} are stored")
     message = _decoded(ref.compression, ref.encryption, ref.size, data)
     if len(message) != ref.size:
         raise BadPack(f"{len(message)} octets where {ref.size} are told")
+    if ref.sha256:
+        check_digest(message, ref.sha256)
     return message
+
+
+def check_digest(message: bytes, sha256: bytes) -> None:
+    """Raises BadPack."""
+    if hashlib.sha256(message).digest() != sha256:
+        raise BadPack("the message does not match its SHA-256")
+
+
+def is_checked(ref: BlobRef, data: bytes) -> bool:
+    """Whether `decode_entry` would have found any change of the stored octets `data`."""
+    if ref.sha256:
+        return True
+    return ref.compression == COMPRESSION_ZSTD and bool(zstandard.get_frame_parameters(data).has_checksum)
 
 
 def _decoded(compression: Compression.ValueType, encryption: Encryption.ValueType, size: int, data: bytes) -> bytes:

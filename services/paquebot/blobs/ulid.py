@@ -54,5 +54,13 @@ def ulid_time_ms(ulid: str) -> int:
     return value
 
 
+def is_ulid(text: str) -> bool:
+    try:
+        ulid_time_ms(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _encode(value: int) -> str:
     return "".join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])

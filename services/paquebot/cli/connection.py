@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 CLIENT_ENV = "client.env"
 DEFAULT_DATA = Path(".paquebot")
+_TARGET = "PAQUEBOT_RECIPIENT_VALIDATION"
 
 DataOption = Annotated[
     Path | None,
@@ -41,7 +42,15 @@ def client_environment(data: Path | None, environ: Mapping[str, str]) -> dict[st
     if data is not None:
         return {**environ, **_read(data / CLIENT_ENV)}
     default = DEFAULT_DATA / CLIENT_ENV
-    return {**(_read(default) if default.is_file() else {}), **environ}
+    return {**(_read(default) if default.is_file() else {}), **_beside(environ), **environ}
+
+
+def _beside(environ: Mapping[str, str]) -> dict[str, str]:
+    """In the container of recipient_validation itself: where that listens."""
+    listen = environ.get("PAQUEBOT_GRPC_LISTEN", "")
+    if not listen or listen.startswith("unix:"):
+        return {_TARGET: listen} if listen else {}
+    return {_TARGET: f"localhost:{listen.rpartition(':')[2]}"}
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -78,6 +87,8 @@ def administer(data: Path | None, work: Callable[[DirectoryClient], Awaitable[T]
         refuse_settings(data, error)
     try:
         return asyncio.run(_with_client(settings, work))
+    except SettingsError as error:  # certificates that are none
+        refuse_settings(data, error)
     except DirectoryRefused as refused:
         typer.echo(f"paquebot: {refused}", err=True)
     except DirectoryUnavailable as away:

@@ -20,6 +20,7 @@ from paquebot.runtime.settings import Secret, SettingsError, load, setting
 class DemoSettings:
     client: ClientSettings
     password: Secret = setting("DEMO_PASSWORD", Secret(PASSWORD), help="of the demo accounts that are made")
+    reset: bool = setting("DEMO_RESET", False, help="give the password to accounts that are there, too")
 
 
 def demo_command(
@@ -29,7 +30,8 @@ def demo_command(
 ) -> None:
     """Make the demo domain with the accounts alice and bob, where missing; waits for the platform.
 
-    Their password is PAQUEBOT_DEMO_PASSWORD, or `paquebot`. Accounts that are there stay as they are.
+    Their password is PAQUEBOT_DEMO_PASSWORD, or `paquebot`. Accounts that are there stay as they are, unless
+    PAQUEBOT_DEMO_RESET is true: then they get the password, too.
     """
     try:
         settings = load(DemoSettings, client_environment(data, os.environ))
@@ -38,6 +40,8 @@ def demo_command(
     patience = Patience(wait, lambda text: typer.echo(text, err=True))
     try:
         made = asyncio.run(_ensure(settings, domain, patience))
+    except SettingsError as error:  # certificates that are none
+        refuse_settings(data, error)
     except GivenUp as fault:
         typer.echo(f"paquebot: {fault}", err=True)
         raise typer.Exit(1) from None
@@ -50,7 +54,7 @@ async def _ensure(settings: DemoSettings, domain: str, patience: Patience) -> bo
     client = DirectoryClient(channel, settings.client.directory, settings.client.admin_token)
     try:
         return await patience.until_done(
-            "the directory", lambda: asked(ensure_accounts(client, domain, settings.password))
+            "the directory", lambda: asked(ensure_accounts(client, domain, settings.password, reset=settings.reset))
         )
     finally:
         await channel.close()

@@ -32,7 +32,7 @@ CatchAll = Annotated[
 ]
 Quota = Annotated[
     int | None,
-    typer.Option(parser=quota_octets, metavar="SIZE", help="Limit of new accounts, such as 5GiB, or none."),
+    typer.Option(parser=quota_octets, metavar="SIZE", help="Quota of new accounts; none: PAQUEBOT_ACCOUNT_QUOTA."),
 ]
 
 _COLUMNS = ("domain", "enabled", "alias_of", "catch_all", "default_quota_bytes", "accounts", "aliases")

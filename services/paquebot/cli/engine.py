@@ -30,7 +30,8 @@ from paquebot.runtime.settings import SettingsError, setting
 
 engine_app = typer.Typer(
     help="Run one bundled engine in the foreground, for evaluation installations. Settings are PAQUEBOT_* variables: "
-    "ENGINE_DATA and ENGINE_ACCESS (directories), ENGINE_HOST, S3_BUCKET, METRICS_LISTEN, LOG_LEVEL, DRAIN.",
+    "ENGINE_DATA and ENGINE_ACCESS (directories), ENGINE_HOST, ENGINE_MONITOR_HOST, S3_BUCKET, METRICS_LISTEN, "
+    "LOG_LEVEL, DRAIN.",
     no_args_is_help=True,
 )
 
@@ -47,6 +48,9 @@ class EngineSettings:
     data: Path = setting("ENGINE_DATA", help="directory for the engine's data, usually on a volume")
     access: Path = setting("ENGINE_ACCESS", help="directory with a file for each login: nats.USER, s3.USER, ...")
     host: str = setting("ENGINE_HOST", "127.0.0.1", help="address to listen on; 0.0.0.0 in a pod")
+    monitor_host: str = setting(
+        "ENGINE_MONITOR_HOST", "127.0.0.1", help="address of the monitor, which asks for no login (nats)"
+    )
     bucket: str = setting("S3_BUCKET", "paquebot", help="the bucket that is made (s3)")
 
 
@@ -54,8 +58,8 @@ def nats_engine(settings: EngineSettings) -> NatsEngine:
     """Files `nats.USER`: the password. Raises SettingsError."""
     logins = [nats_access(user, _read(settings, f"nats.{user}")) for user in NATS_USERS]
     own = NatsAccess(_FIRST, secrets.token_urlsafe(24))
-    host = settings.host
-    return NatsEngine(settings.data / "nats", (own, *logins), DEFAULT_PORTS, host=host, monitor_host=host)
+    hosts = {"host": settings.host, "monitor_host": settings.monitor_host}
+    return NatsEngine(settings.data / "nats", (own, *logins), DEFAULT_PORTS, **hosts)
 
 
 def s3_engine(settings: EngineSettings) -> S3Engine:

@@ -17,6 +17,8 @@ def main() -> None:
     if os.getpid() == 1:
         # The first process of a container gets no signal that it does not ask for. Services ask by themselves, later.
         signal.signal(signal.SIGTERM, _end)
+    # At its own choice gRPC writes a line, which is no log entry, for each handshake of whoever connects.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     service = by_command(sys.argv[1:])
     if service is not None:
         sys.exit(run_service(service))

@@ -15,10 +15,11 @@ from google.protobuf.message import Message
 
 from paquebot.cli.connection import ClientSettings, DataOption, client_environment, refuse_settings
 from paquebot.cli.demo import asked
+from paquebot.cli.enforcement import enforcement
 from paquebot.cli.patience import GivenUp, Patience, WaitOption
 from paquebot.cli.up.roundtrip import Endpoint, Login, RoundTripError, Route, Timed, client_context, round_trip
 from paquebot.rpc import DirectoryClient, open_channel
-from paquebot.runtime.settings import Secret, SettingsError, load, parse_listen, setting
+from paquebot.runtime.settings import Listen, Secret, SettingsError, load, parse_listen, setting
 from paquebot.v1 import directory_pb2 as pb
 
 RouteOf = Callable[[Login, Login], Route]
@@ -38,11 +39,15 @@ class RoundtripSettings:
 
 def _endpoint(text: str) -> Endpoint:
     """`host:port`; a name is not looked up yet."""
+    found = _listen(text)
+    return Endpoint(found.host, found.port)
+
+
+def _listen(text: str) -> Listen:
     try:
-        found = parse_listen(text)
+        return parse_listen(text)
     except ValueError as error:
         raise typer.BadParameter(str(error).replace("0.0.0.0:25", "mail.example.org:587")) from None
-    return Endpoint(found.host, found.port)
 
 
 def roundtrip_command(
@@ -76,6 +81,14 @@ def roundtrip_command(
         str,
         typer.Option(envvar="PAQUEBOT_ROUNDTRIP_CLIENT", metavar="ADDRESS", help="What Received must say we are."),
     ] = "",
+    forbidden: Annotated[
+        str,
+        typer.Option(
+            envvar="PAQUEBOT_ROUNDTRIP_FORBIDDEN",
+            metavar="HOST:PORT",
+            help="What NetworkPolicies forbid us: say whether they are enforced.",
+        ),
+    ] = "",
     wait: WaitOption = "1m",  # type: ignore[assignment]
     data: DataOption = None,
 ) -> None:
@@ -108,6 +121,8 @@ def roundtrip_command(
     except (RoundTripError, GivenUp) as error:
         typer.echo(f"paquebot: {error}", err=True)
         raise typer.Exit(1) from None
+    if forbidden:
+        typer.echo(enforcement(_listen(forbidden)))
 
 
 async def _between_strangers(settings: ClientSettings, route: RouteOf, patience: Patience) -> None:

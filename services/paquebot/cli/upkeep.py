@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from paquebot.blobs import BlobsUnavailable
+from paquebot.blobs import BadPack, BlobsUnavailable
 from paquebot.cli.connection import DataOption, client_environment, refuse_settings
 from paquebot.cli.migrate import migrate_command
 from paquebot.cli.patience import duration
@@ -23,7 +23,7 @@ from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
 from paquebot.janitor.sweep import sweep
-from paquebot.janitor.verify import verify
+from paquebot.janitor.verify import Verified, verify
 from paquebot.mailstore.snapshots import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
@@ -32,6 +32,7 @@ from paquebot.runtime.settings import SettingsError, load
 
 T = TypeVar("T")
 
+_ORPHANS = "see paquebot recover --dry-run, then run paquebot recover"
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
@@ -46,14 +47,27 @@ def add_upkeep(app: typer.Typer) -> None:
 
 def _verify(
     quick: Annotated[bool, typer.Option("--quick", help="Read the packs' indexes, not every message.")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Copy damaged messages from other packs that hold them whole; tell those that none holds."
+        ),
+    ] = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Compare database, bucket and stream: every mailbox row's message exists and matches its hash.
 
-    Changes nothing. Exit code 1 when something is wrong.
+    Changes nothing without --repair. Exit code 1 when something is wrong.
     """
-    result = run_on_stores(data, lambda stores, _: verify(stores, contents=not quick, say=_say))
+    if quick and repair:
+        raise typer.BadParameter("--repair must read every message, so it does not go with --quick")
+
+    async def work(stores: Stores, settings: JanitorSettings) -> Verified:
+        lease = settings.compaction.lease if repair else 0.0
+        return await verify(stores, contents=not quick, mend=lease, say=_say)
+
+    result = run_on_stores(data, work)
     record = _record(result)
     if as_json:
         print_record(record, as_json=True)
@@ -93,11 +107,20 @@ def _recover(
             help="How long jobs may be on their way to the stream; 0s when all services are stopped.",
         ),
     ] = "60s",  # type: ignore[assignment]
+    refused: Annotated[
+        bool,
+        typer.Option(
+            "--refused",
+            help="Also what was refused: its senders were told to try again, so it will mostly arrive twice.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Queue again what recent packs hold and nobody delivered, relayed or queued: after a lost stream.
+
+    With --dry-run each such message is told, with the time at which it came.
 
     With --restored: stop all services before it, for no UID may be given in between.
     With --rebuild: make a lost mailstore again, on migrated, empty tables. Folders, flags and UIDs are those of the
@@ -115,7 +138,9 @@ def _recover(
 
     async def work(stores: Stores, _: JanitorSettings) -> Record:
         leapt = _record(await leap_over(stores)) if restored else {}
-        found = _record(await recover(stores, since=since, settle=settle, dry_run=dry_run, say=_say))
+        found = _record(
+            await recover(stores, since=since, settle=settle, refused_too=refused, dry_run=dry_run, say=_say)
+        )
         return found | {f"leapt_{name}": value for name, value in leapt.items()}
 
     print_record(run_on_stores(data, work), as_json=as_json)
@@ -129,6 +154,13 @@ def _janitor(
     dry_run: DryRun = False,
     snapshot_only: Annotated[
         bool, typer.Option("--snapshot-only", help="Only write a snapshot of the mailstore's metadata.")
+    ] = False,
+    drop_orphans: Annotated[
+        bool,
+        typer.Option(
+            "--drop-orphans",
+            help="Give up accepted mail that nobody delivered or queued and that is older than a safe age.",
+        ),
     ] = False,
     as_json: JsonOption = False,
     data: DataOption = None,
@@ -147,7 +179,10 @@ def _janitor(
         record: dict[str, Value] = {}
         if not snapshot_only:
             sparse = SparsePacks(settings.compaction.live_share)
-            record |= _record(await sweep(stores, settings, sparse=sparse, dry_run=dry_run))
+            swept = await sweep(stores, settings, sparse=sparse, drop_orphans=drop_orphans, dry_run=dry_run)
+            if swept.orphans_kept:
+                _say(f"{swept.orphans_kept} packs hold accepted mail that is neither served nor queued: {_ORPHANS}")
+            record |= _record(swept)
             record |= _record(await compact(stores, settings, sparse, dry_run=dry_run))
         if not dry_run and settings.snapshot:
             found = _record(await snapshot(stores, settings))
@@ -180,7 +215,7 @@ def _guarded(work: Callable[[], T]) -> T:
     """An engine that is away is one sentence and exit code 1."""
     try:
         return work()
-    except BlobsUnavailable as error:
+    except (BlobsUnavailable, BadPack) as error:
         typer.echo(f"paquebot: S3 does not answer as it should ({error}); try again when it does", err=True)
     except QueueUnavailable as error:
         typer.echo(f"paquebot: NATS does not answer as it should ({error}); try again when it does", err=True)

@@ -43,7 +43,7 @@ async def main(context: Context, settings: DeliverySettings) -> None:
             # A sender whose own mailbox is full is told when it is not: the job waits (decision 5).
             uncertain=(VERDICT_UNSPECIFIED, VERDICT_OVER_QUOTA),
         )
-        mailstore = Mailstore(postgres)
+        mailstore = Mailstore(postgres, settings.account)
         settlement = Settlement(mailstore, queue, Reporter(notifier, blobs), settings.quota)
         worker = Worker(mailstore, settlement, settings.load)
         _depend(context, queue, postgres)

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from paquebot.mailstore import Limits
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -33,7 +34,7 @@ class LoadSettings:
     pace: Seconds = setting(
         "DELIVERY_PACE", Seconds(0.05), help="under load, from one batch to the next, so that many messages share one"
     )
-    tries: int = setting("DELIVERY_TRIES", 8, help="times a failing job is handed out before it is held as poison")
+    tries: int = setting("DELIVERY_TRIES", 8, help="times a job fails before it is held as poison")
 
     def __post_init__(self) -> None:
         if min(self.workers, self.jobs, self.recipients, self.tries) < 1:
@@ -81,4 +82,5 @@ class DeliverySettings:
     spool: SpoolSettings
     load: LoadSettings
     quota: QuotaSettings
+    account: Limits
     report: ReportSettings

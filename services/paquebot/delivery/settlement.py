@@ -81,11 +81,20 @@ class Settlement:
         oldest = min(entry.accepted_at_ms for entry in entries) / 1000
         age = max(0.0, time.time() - oldest)
         wait = min(max(age / 2, self._quota.retry), self._quota.retry_most)
-        payload = DeliverJob(pack=job.pack, domain=job.domain, entries=entries).SerializeToString()
+        again = DeliverJob(pack=job.pack, domain=job.domain, entries=entries, failures=job.failures)
+        payload = again.SerializeToString()
         subject, later = deliver_ready(job.domain), deliver_later(new_ulid())
         await self._queue.publish([Publication(subject, payload, later_subject=later, at=time.time() + wait)])
         metrics.DEFERRED.inc(len(addressed))
         _log.info("deferred", queue_ids=[entry.queue_id for entry in entries], wait_seconds=round(wait))
+
+    async def try_later(self, job: DeliverJob, entries: Iterable[DeliverEntry], wait: float) -> None:
+        """Put these entries of a job off that failed for its own sake, and count the failure in it: how often the queue
+        handed it out says more of the engines. Raises QueueUnavailable."""
+        again = DeliverJob(pack=job.pack, domain=job.domain, entries=entries, failures=job.failures + 1)
+        subject, later = deliver_ready(job.domain), deliver_later(new_ulid())
+        publication = Publication(subject, again.SerializeToString(), later_subject=later, at=time.time() + wait)
+        await self._queue.publish([publication])
 
     async def hold(self, subject: str, payload: bytes, reason: str) -> None:
         """Put a job aside for an operator, with the reason. Raises QueueUnavailable."""

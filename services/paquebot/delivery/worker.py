@@ -86,7 +86,7 @@ class Worker:
             job = DeliverJob.FromString(handle.payload)
             return Work(handle, job, [list(addressed_of(entry)) for entry in job.entries])
         except (DecodeError, ValueError, OverflowError, OSError) as error:  # OSError: a date out of range
-            await self._hold_or_again(handle, f"{type(error).__name__}: {error}")
+            await self._unreadable(handle, f"{type(error).__name__}: {error}")
             return None
 
     def _transactions(self, works: Sequence[Work]) -> Iterator[list[Work]]:
@@ -156,29 +156,43 @@ class Worker:
         while the engine is `troubled`, whose fault it is."""
         try:
             await self._settlement.settle(work.job, results)
-            if bad and (troubled or not self._is_last(work.handle)):
-                await self._again(work.handle, Again.POSTGRES_AWAY if troubled else Again.FAILED)
+            if bad and troubled:
+                await self._again(work.handle, Again.POSTGRES_AWAY)
                 return
             if bad:
-                await self._settlement.hold_entries(work.handle.subject, work.job, bad, reason)
-            await work.handle.ack_soon()
+                await self._failed(work, bad, reason)
+            else:
+                await work.handle.ack_soon()
         except TEMPORARY as error:
             if _is_away(error):
                 raise
             await self._again(work.handle, _AWAY[type(error)])
         except SenderUncertain as error:
-            await self._hold_or_again(work.handle, f"nobody can be told: {error}", again=Again.SENDER_UNCERTAIN)
+            await self._failed(work, work.job.entries, f"nobody can be told: {error}", again=Again.SENDER_UNCERTAIN)
         except Exception as error:  # noqa: BLE001 - a job that fails in our hands is told apart from the others
             _log.exception("settlement_failed", subject=work.handle.subject)
-            await self._hold_or_again(work.handle, f"{type(error).__name__}: {error}")
+            await self._failed(work, work.job.entries, f"{type(error).__name__}: {error}")
 
-    def _is_last(self, handle: Job) -> bool:
-        return handle.deliveries >= self._load.tries
+    async def _failed(
+        self, work: Work, entries: Sequence[DeliverEntry], reason: str, *, again: Again = Again.FAILED
+    ) -> None:
+        """These entries failed for their own sake: put off, or put aside after the last try. What is done of them
+        already has no effect when it is done again."""
+        job, failures = work.job, work.job.failures + 1
+        try:
+            if failures < self._load.tries:
+                await self._settlement.try_later(job, entries, _wait(failures))
+                metrics.AGAIN.labels(again.value).inc()
+            else:
+                await self._settlement.hold_entries(work.handle.subject, job, entries, reason)
+            await work.handle.ack_soon()
+        except QueueUnavailable:
+            await self._again(work.handle, Again.QUEUE_AWAY)
 
-    async def _hold_or_again(self, handle: Job, reason: str, again: Again = Again.FAILED) -> None:
-        """After the last try the whole job is put aside: what is done of it already has no effect on a release."""
-        if not self._is_last(handle):
-            await self._again(handle, again)
+    async def _unreadable(self, handle: Job, reason: str) -> None:
+        """A newer program may read it; after the last try it is put aside."""
+        if handle.deliveries < self._load.tries:
+            await self._again(handle, Again.FAILED)
             return
         try:
             await self._settlement.hold(handle.subject, handle.payload, reason)
@@ -190,7 +204,12 @@ class Worker:
         """Give the job back; when even that fails the queue takes it back by itself."""
         metrics.AGAIN.labels(reason.value).inc()
         with contextlib.suppress(QueueUnavailable):
-            await handle.nak(wait or _WAITS[min(handle.deliveries, len(_WAITS)) - 1])
+            await handle.nak(wait or _wait(handle.deliveries))
+
+
+def _wait(tries: int) -> float:
+    """Seconds until a job comes again that failed so often."""
+    return _WAITS[min(tries, len(_WAITS)) - 1]
 
 
 def _is_away(error: Exception) -> bool:

@@ -38,7 +38,7 @@ class AccountChange:
 _COLUMNS = "account_id, local_part, domain, display_name, enabled, quota_bytes, created_at"
 _INSERT = f"""
 INSERT INTO directory.accounts (local_part, domain, display_name, password_hash, quota_bytes)
-SELECT $1, name, $3, $4, coalesce($5, default_quota_bytes) FROM directory.domains WHERE name = $2
+SELECT $1, name, $3, $4, coalesce($5, nullif(default_quota_bytes, 0), $6) FROM directory.domains WHERE name = $2
 RETURNING {_COLUMNS}
 """  # noqa: S608 - a constant of column names
 _ALIAS = "SELECT 1 FROM directory.aliases WHERE domain = $1 AND local_part = $2"
@@ -76,8 +76,12 @@ async def create_account(
     *,
     name: str = "",
     quota_bytes: int | None = None,
+    default_quota_bytes: int = 0,
 ) -> Account:
-    """`quota_bytes` None: the domain's default. Raises Invalid, NotFound, AlreadyExists, Precondition."""
+    """`quota_bytes` None: the domain's default, or `default_quota_bytes` where it has none.
+
+    Raises Invalid, NotFound, AlreadyExists, Precondition.
+    """
     at = local_address(address)
     display_name(name)
     if quota_bytes is not None:
@@ -88,7 +92,9 @@ async def create_account(
         if await connection.fetchval(_ALIAS, at.domain, at.local):
             raise AlreadyExists(f"{at} is an alias")
         try:
-            row = await connection.fetchrow(_INSERT, at.local, at.domain, name, password_hash, quota_bytes)
+            row = await connection.fetchrow(
+                _INSERT, at.local, at.domain, name, password_hash, quota_bytes, default_quota_bytes
+            )
         except asyncpg.UniqueViolationError:
             raise AlreadyExists(f"account {at} exists") from None
         return _account(row)

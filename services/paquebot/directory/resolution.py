@@ -138,8 +138,9 @@ class _Walk:
         steps, self.pending = self.pending, []
         for step in steps:
             self._take(step, entries[step.address])
-        if len(self._seen) > MAX_RECIPIENTS:
-            self._give_up()
+            if len(self._seen) > MAX_RECIPIENTS:  # at once: each level could have a hundred times as many as the last
+                self._give_up()
+                return
 
     def end(self) -> Resolution:
         if self.pending:  # deeper than MAX_LEVELS

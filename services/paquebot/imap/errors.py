@@ -4,7 +4,7 @@ What is not known is temporary, with an id to find it in the log (invariant 8); 
 an engine reaches a client. Response codes are those of RFC 5530.
 """
 
-from paquebot.blobs import BlobsUnavailable, new_ulid
+from paquebot.blobs import BadPack, BlobsUnavailable, new_ulid
 from paquebot.imap import metrics
 from paquebot.imap.reply import Reply, bad, no
 from paquebot.imap.sections import UnknownEncoding
@@ -34,6 +34,7 @@ _log = Log("paquebot.imap")
 _AWAY = (
     PostgresUnavailable,
     BlobsUnavailable,
+    BadPack,
     SpoolUnavailable,
     DirectoryUnavailable,
     QueueUnavailable,

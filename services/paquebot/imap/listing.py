@@ -10,7 +10,8 @@ from paquebot.imap.reply import Reply, ok
 from paquebot.imap.states import LoggedIn, condstore_enabled
 from paquebot.mailstore.errors import NotSelectable
 from paquebot.mailstore.types import Mailbox
-from paquebot.wire.imap import ListPattern, ast, responses
+from paquebot.runtime.fairness import in_slices
+from paquebot.wire.imap import ListPatterns, ast, responses
 from paquebot.wire.imap.ast import ListReturn, ListSelect, StatusItem
 from paquebot.wire.imap.responses import StatusValue
 
@@ -62,7 +63,7 @@ async def list_mailboxes(session: "Session", state: LoggedIn, command: ast.List)
     names = tree.mailboxes.keys() | tree.subscribed if by_subscription else tree.mailboxes.keys()
     if by_subscription and ListSelect.RECURSIVEMATCH in command.select:
         names |= tree.subscribed_below
-    for name in _matching(names, command.reference, command.patterns):
+    async for name in in_slices(await _matching(names, command.reference, command.patterns)):
         line = _list_line(tree, name, command)
         if line is None:
             continue
@@ -74,12 +75,10 @@ async def list_mailboxes(session: "Session", state: LoggedIn, command: ast.List)
     return ok("LIST completed", untagged=b"".join(lines), state=_condstore(state, command.return_status))
 
 
-def _matching(names: Iterable[str], reference: str, patterns: Sequence[str]) -> list[str]:
-    wanted = [ListPattern(reference + pattern) for pattern in patterns]
-    return sorted(
-        (name for name in names if any(pattern.matches(name) for pattern in wanted)),
-        key=lambda name: (name != "INBOX", name),
-    )
+async def _matching(names: Iterable[str], reference: str, patterns: Sequence[str]) -> list[str]:
+    wanted = ListPatterns(reference + pattern for pattern in patterns)
+    found = [name async for name in in_slices(names) if wanted.matches(name)]
+    return sorted(found, key=lambda name: (name != "INBOX", name))
 
 
 def _list_line(tree: _Tree, name: str, command: ast.List) -> bytes | None:
@@ -117,7 +116,8 @@ async def lsub(session: "Session", state: LoggedIn, command: ast.Lsub) -> Reply:
         return ok("LSUB completed", untagged=responses.lsub_line(("\\Noselect",), ""))
     tree = await _tree(session, state.account.account_id, subscriptions=True)
     lines: list[bytes] = []
-    for name in _matching(tree.subscribed | tree.subscribed_below, command.reference, (command.pattern,)):
+    names = tree.subscribed | tree.subscribed_below
+    async for name in in_slices(await _matching(names, command.reference, (command.pattern,))):
         if name in tree.subscribed:
             mailbox = tree.mailboxes.get(name)
             selectable = mailbox is not None and mailbox.selectable

@@ -101,6 +101,7 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     await process.mailstore.ensure_account(answer.account_id)
     session.watch = await process.feed.watch(answer.account_id, session.connection.ring)
     session.logged_in(answer)
+    session.turns.belongs_to(answer.account_id)
     session.failures = 0
     metrics.LOGIN[Login.OK].inc()
     _log.info("logged_in", account_id=answer.account_id, client=session.client)

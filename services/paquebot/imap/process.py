@@ -7,6 +7,7 @@ from paquebot.imap.feed import Feed
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
 from paquebot.rpc import AuthenticationClient, Logins
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.tls import ServerTls
 from paquebot.spool import Spool
@@ -26,4 +27,5 @@ class Process:
     authentication: AuthenticationClient
     logins: Logins
     budget: OctetBudget
+    loop_shares: LoopShares
     tls: ServerTls | None

@@ -3,7 +3,6 @@
 It listens at once and stays up while an engine is away: commands that need it are answered NO [UNAVAILABLE].
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -16,12 +15,14 @@ from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, open_channel
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 from paquebot.spool import Spool
 from paquebot.wire.imap import Limits
@@ -55,7 +56,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         gate = OctetGate(settings.process.in_flight)
         bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=gate)
         stack.push_async_callback(bodies.close)
-        mailstore = Mailstore(postgres)
+        mailstore = Mailstore(postgres, settings.account)
         feed = Feed(mailstore, queue)
         stack.push_async_callback(feed.close)
         authentication = AuthenticationClient(channel, settings.directory)
@@ -71,19 +72,20 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             authentication=authentication,
             logins=logins,
             budget=OctetBudget(settings.process.in_flight),
+            loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )
         _depend(health, blobs, postgres)
         server = ImapServer(process)
         stack.callback(server.close)
         server.listen()
-        background = [asyncio.create_task(logins.run())]
+        tasks = [background(logins.run(), "session_checks")]
         if process.tls is not None:
-            background.append(asyncio.create_task(process.tls.watch()))
+            tasks.append(background(process.tls.watch(), "certificates"))
         try:
             yield server
         finally:
-            for task in background:
+            for task in tasks:
                 task.cancel()
 
 

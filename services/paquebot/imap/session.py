@@ -24,6 +24,7 @@ from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Sel
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
 from paquebot.rpc import Identity, Login, LoginEnd
+from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.runtime.proxy import refuse_header
@@ -49,6 +50,8 @@ class Session:
         self.connection = connection
         self.client = client
         """The peer's IP address."""
+        self.turns = process.loop_shares.turns(client)
+        """The session's turns on the event loop."""
         self.state: SessionState = NotAuthenticated()
         self.watch: Watch | None = None
         self.reader = CommandReader(connection, process.settings.session, process.limits, process.budget)
@@ -95,7 +98,7 @@ class Session:
         label = _label(self.state)
         metrics.SESSION[label].inc()
         try:
-            return await self._serve()
+            return await self.turns.run(self._serve())
         except PeerGone:
             return Ending.GONE if self._parting() is None else Ending.LOGIN_ENDED
         except ProxyHeader:
@@ -146,6 +149,7 @@ class Session:
             if self.failures >= self.process.settings.session.errors:
                 await self._bye("Too many errors")
                 return Ending.ERRORS
+            await self.turns.between_commands(more=self.connection.buffered > 0)
 
     async def _admit(self, command: ast.Append) -> bytes | None:
         return await append.refusal(self, command)
@@ -184,6 +188,7 @@ class Session:
                     return piece
                 if piece:
                     await self.connection.send(piece)
+                await give_way()
         raise AssertionError("a stream ends with its reply")
 
     async def _finish(self, command: ast.Command, reply: Reply) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from paquebot.mailstore import Limits
 from paquebot.rpc import SessionCheckSettings
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
@@ -11,6 +12,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.fairness import FairnessSettings
 from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
@@ -62,6 +64,8 @@ class ImapSettings:
     spool: SpoolSettings
     listen: ListenSettings
     proxy: ProxySettings
+    fairness: FairnessSettings
+    account: Limits
     session: SessionSettings
     bodies: BodySettings
 

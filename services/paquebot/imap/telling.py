@@ -6,6 +6,7 @@ A busy mailbox changes hundreds of times a second, and whoever hears of it looks
 import asyncio
 
 from paquebot.queue import Queue
+from paquebot.runtime.tasks import background
 
 _GATHER_SECONDS = 0.01
 
@@ -23,7 +24,7 @@ class Telling:
         """Mailboxes of the account changed: the others hear of it within `_GATHER_SECONDS`."""
         self._waiting[account_id] = ""
         if self._task is None:
-            self._task = asyncio.create_task(self._tell())
+            self._task = background(self._tell(), "hints")
 
     async def close(self) -> None:
         """When this returns, everything is told."""

@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from paquebot.mailstore.types import Flag, FlagRows, RecentRange
 from paquebot.wire.imap.sequence_set import SequenceSet
@@ -128,8 +129,11 @@ class View:
 
     def is_recent(self, number: int) -> bool:
         """Is the message \\Recent in this session (RFC 3501 §2.3.2)?"""
+        if not self._recent:
+            return False
         uid = self._uids[number - 1]
-        return any(claimed.first <= uid < claimed.until for claimed in self._recent)
+        at = bisect_right(self._recent, uid, key=attrgetter("first"))  # claims ascend
+        return at > 0 and uid < self._recent[at - 1].until
 
     @property
     def recent(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
+from paquebot.blobs import BlobsUnavailable
 from paquebot.blobs.pack import entry_ref
 from paquebot.janitor.stores import Stores
 from paquebot.message import summarise
@@ -133,11 +134,15 @@ def _rest(envelope: Envelope, delivered: set[tuple[int, str]], ended: set[tuple[
 
 
 async def packed(stores: Stores, index: PackIndex, messages: Sequence[Missing]) -> list[Packed]:
-    """The messages as the committer has them, for `spool.jobs.publications`; the summary is made anew.
-    Raises BlobMissing, BadPack, BlobsUnavailable."""
+    """The messages as the committer has them, for `spool.jobs.publications`; the summary is made anew. One that cannot
+    be read is logged and left out. Raises BlobsUnavailable."""
     refs = [entry_ref(index.pack, message.entry) for message in messages]
-    contents = await stores.blobs.read_many(refs)
-    return [
-        Packed(message.envelope, ref, summarise(raw))
-        for message, ref, raw in zip(messages, refs, contents, strict=True)
-    ]
+    found: list[Packed] = []
+    for message, ref, raw in zip(messages, refs, await stores.blobs.read_each(refs), strict=True):
+        if isinstance(raw, BlobsUnavailable):
+            raise raw
+        if isinstance(raw, Exception):
+            _log.error("message_unreadable", pack=ref.pack, queue_id=message.envelope.queue_id, reason=str(raw))
+        else:
+            found.append(Packed(message.envelope, ref, summarise(raw)))
+    return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client import Counter
 
-from paquebot.blobs import store as blob_store
+from paquebot.blobs import bucket
 from paquebot.blobs.ulid import ulid_at
 from paquebot.janitor.rewriting import Budget, Moved, Rewriter
 from paquebot.janitor.sources import Sources
@@ -102,7 +102,7 @@ async def compact(
     stores: Stores, settings: JanitorSettings, sparse: SparsePacks | None = None, *, dry_run: bool = False
 ) -> Compacted:
     """Raises BlobsUnavailable, PostgresUnavailable: what was moved until then stays so, and nothing is half moved."""
-    started, requests, read = time.monotonic(), _total(blob_store.REQUESTS), _total(blob_store.READ_BYTES)
+    started, requests, read = time.monotonic(), _total(bucket.REQUESTS), _total(bucket.READ_BYTES)
     by_account = await sparse.by_account(stores) if sparse else {}
     result = Compacted(sparse_packs=sparse.found if sparse else 0)
     before = ulid_at(int((time.time() - settings.compaction.age) * 1000))
@@ -113,8 +113,8 @@ async def compact(
         else:
             await _run(stores, settings, before, backlog, by_account, result)
             await _forget(stores, settings)
-    result.compaction_requests = int(_total(blob_store.REQUESTS) - requests)
-    result.compaction_read_octets = int(_total(blob_store.READ_BYTES) - read)
+    result.compaction_requests = int(_total(bucket.REQUESTS) - requests)
+    result.compaction_read_octets = int(_total(bucket.READ_BYTES) - read)
     result.compaction_seconds = round(time.monotonic() - started, 3)
     return result
 

@@ -6,15 +6,15 @@ them. So the cost goes with the bucket's octets, and memory with a few packs.
 
 import asyncio
 import datetime
-import hashlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from paquebot.blobs import BadPack, BlobMissing, ulid_time_ms
+from paquebot.blobs import BlobsUnavailable, ulid_time_ms
 from paquebot.blobs.pack import entry_ref
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.accounting import Queued
 from paquebot.janitor.indexes import Say, readable
+from paquebot.janitor.refused import Refused, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import rebuilding
 from paquebot.mailstore.rebuilding import Arrival, Found, Rebuild, Rule
@@ -74,10 +74,12 @@ class PackReader:
         self._work = work
         self._queued = queued
         self._until_ms = until_ms
+        self._refused: Refused | None = None
 
     async def read(self, result: Rebuilt, say: Say) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""
         told = 0
+        self._refused = await read_refused(self._stores.blobs)
         async for chunk in self._chunks():
             await self._read_chunk(chunk, result)
             result.packs += len(chunk)
@@ -117,8 +119,12 @@ class PackReader:
         await rebuilding.place(self._stores.postgres, self._work, list(found.values()), arrivals, chunk[-1].pack)
 
     async def _coming(self, indexes: Iterable[PackIndex]) -> list[_Candidate]:
-        """Who gets an entry although no snapshot has it."""
-        candidates = {one.key: one for index in indexes for entry in index.entries for one in _candidates(entry)}
+        """Who gets an entry although no snapshot has it. What was refused its sender has sent again."""
+        candidates: dict[tuple[int, str], _Candidate] = {}
+        for index in indexes:
+            refused = await self._refused.queue_ids(index.pack) if self._refused is not None else frozenset()
+            kept = (entry for entry in index.entries if entry.envelope.queue_id not in refused)
+            candidates |= {one.key: one for entry in kept for one in _candidates(entry)}
         if not candidates:
             return []
         rules = await rebuilding.rules(self._stores.postgres, {account_id for account_id, _ in candidates})
@@ -141,18 +147,13 @@ class PackReader:
 
     async def _contents(self, pack: str, entries: Sequence[PackEntry]) -> list[bytes | None]:
         refs = [entry_ref(pack, entry) for entry in entries]
-        if not refs:
-            return []
-        try:
-            return list(await self._stores.blobs.read_many(refs))
-        except (BadPack, BlobMissing):
-            _log.error("pack_damaged", pack=pack)
         contents: list[bytes | None] = []
-        for ref in refs:  # one that is damaged must not cost its neighbours
-            try:
-                contents.append(await self._stores.blobs.read(ref))
-            except (BadPack, BlobMissing):
-                contents.append(None)
+        for entry, read in zip(entries, await self._stores.blobs.read_each(refs), strict=True):
+            if isinstance(read, BlobsUnavailable):
+                raise read
+            if isinstance(read, Exception):
+                _log.error("message_damaged", pack=pack, queue_id=entry.envelope.queue_id, reason=str(read))
+            contents.append(None if isinstance(read, Exception) else read)
         return contents
 
     async def _assume_relayed(self, envelopes: Iterable[Envelope]) -> int:
@@ -197,8 +198,7 @@ def _may_come(one: _Candidate, rule: Rule | None) -> bool:
 def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes | None]) -> list[Found]:
     found: list[Found] = []
     for entry, raw in zip(entries, contents, strict=True):
-        if raw is None or hashlib.sha256(raw).digest() != entry.sha256:
-            _log.error("message_damaged", pack=pack, queue_id=entry.envelope.queue_id)
+        if raw is None:
             continue
         summary = summarise(raw)
         ref = entry_ref(pack, entry)

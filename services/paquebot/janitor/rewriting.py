@@ -65,9 +65,8 @@ class Rewriter:
     async def rewrite(self, account_id: int, sparse: Collection[str], budget: Budget, moved: Moved) -> None:
         """Move the account's scattered messages, and those in the packs of `sparse`, as far as the budget goes.
         Raises BlobsUnavailable, PostgresUnavailable."""
-        owner = new_ulid()
-        async with self._lease(account_id, owner) as taken:
-            if not taken:
+        async with account_lease(self.stores, account_id, self.settings.lease) as owner:
+            if not owner:
                 moved.busy_accounts += 1
                 return
             before = moved.messages
@@ -76,15 +75,6 @@ class Rewriter:
             except (CompactionLost, NoSuchAccount) as error:
                 _log.warning("compaction_given_up", account=account_id, reason=type(error).__name__)
             moved.accounts += moved.messages > before
-
-    @contextlib.asynccontextmanager
-    async def _lease(self, account_id: int, owner: str) -> AsyncIterator[bool]:
-        taken = await self.stores.mailstore.take_compaction(account_id, owner, self.settings.lease)
-        try:
-            yield taken
-        finally:
-            if taken:
-                await self.stores.mailstore.give_back_compaction(account_id, owner)
 
     async def _rewrite(
         self, account_id: int, owner: str, sparse: Collection[str], budget: Budget, moved: Moved
@@ -121,16 +111,35 @@ class Rewriter:
                 await self._write(account_id, owner, copies, moved)
 
     async def _write(self, account_id: int, owner: str, copies: Sequence[Copy], moved: Moved) -> None:
-        """The order that makes a kill harmless: the new pack first, then the rows, never the old packs."""
-        writer = PackWriter(new_ulid(), account_id=account_id)
-        relocations = [Relocation(copy.old, writer.add(_own(copy.envelope, account_id), copy.frame)) for copy in copies]
-        await self.stores.blobs.put(writer.pack, writer.finish(int(time.time() * 1000)))
-        rows = await self.stores.mailstore.relocate(account_id, relocations, owner=owner, ttl=self.settings.lease)
+        octets = await write_together(self.stores, account_id, owner, self.settings.lease, copies)
         moved.messages += len(copies)
-        moved.octets += writer.octets
+        moved.octets += octets
         moved.source_packs += len({copy.old.pack for copy in copies})
         moved.new_packs += 1
-        _log.info("messages_compacted", account=account_id, pack=writer.pack, messages=len(copies), rows=rows)
+
+
+@contextlib.asynccontextmanager
+async def account_lease(stores: Stores, account_id: int, ttl: float) -> AsyncIterator[str]:
+    """The owner of the right to point the account's rows elsewhere; empty: another has it."""
+    owner = new_ulid()
+    taken = await stores.mailstore.take_compaction(account_id, owner, ttl)
+    try:
+        yield owner if taken else ""
+    finally:
+        if taken:
+            await stores.mailstore.give_back_compaction(account_id, owner)
+
+
+async def write_together(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[Copy]) -> int:
+    """Messages into a new pack of the account; returns its octets of messages. The order makes a kill harmless: the new
+    pack first, then the rows, never the old packs. Raises BlobsUnavailable, PostgresUnavailable, CompactionLost,
+    NoSuchAccount."""
+    writer = PackWriter(new_ulid(), account_id=account_id)
+    relocations = [Relocation(copy.old, writer.add(_own(copy.envelope, account_id), copy.frame)) for copy in copies]
+    await stores.blobs.put(writer.pack, writer.finish(int(time.time() * 1000)))
+    rows = await stores.mailstore.relocate(account_id, relocations, owner=owner, ttl=ttl)
+    _log.info("messages_written_together", account=account_id, pack=writer.pack, messages=len(copies), rows=rows)
+    return writer.octets
 
 
 def _parts(refs: Sequence[BlobRef], pack_octets: int) -> Iterator[list[BlobRef]]:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import zstandard
 from google.protobuf.message import DecodeError, Message
 
-from paquebot.blobs import BlobMissing, BlobStore, new_ulid, ulid_time_ms
+from paquebot.blobs import BadPack, BlobMissing, BlobStore, new_ulid, ulid_time_ms
 from paquebot.v1.snapshot_pb2 import (
     RebuildMark,
     SnapshotEntry,
@@ -149,7 +149,7 @@ class PartReader:
             wanted = max(place.length, _READ_AHEAD)
             try:
                 self._data = await self._blobs.read_object(OBJECTS + place.object, place.offset, wanted)
-            except BlobMissing as error:
+            except (BlobMissing, BadPack) as error:
                 raise BadSnapshot(str(error)) from None
             self._object, self._start = place.object, place.offset
         at = place.offset - self._start
@@ -206,7 +206,7 @@ async def read_run(blobs: BlobStore, run: str) -> SnapshotRun:
     key = f"{RUNS}{run}/{COMPLETE}"
     try:
         return unseal(SnapshotRun, await blobs.read_object(key))
-    except (BlobMissing, BadSnapshot) as error:
+    except (BlobMissing, BadPack, BadSnapshot) as error:
         raise BadSnapshot(f"{key}: {error}") from None
 
 
@@ -221,7 +221,7 @@ async def entries(blobs: BlobStore, run: SnapshotRun, after: int = 0) -> AsyncIt
     for number in range(run.pages):
         try:
             page = unseal(SnapshotManifest, await blobs.read_object(page_key(run.run, number)))
-        except (BlobMissing, BadSnapshot) as error:
+        except (BlobMissing, BadPack, BadSnapshot) as error:
             raise BadSnapshot(f"page {number} of run {run.run}: {error}") from None
         for entry in page.entries:
             if entry.account_id > after:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore
-from paquebot.blobs.pack import Frame, decode_entry, entry_ref, parse_index
+from paquebot.blobs.pack import Frame, compress, decode_entry, entry_ref, is_at, is_checked, parse_index
 from paquebot.blobs.store import PackInfo
 from paquebot.observability.log import Log
-from paquebot.v1.mail_pb2 import BlobRef, Envelope, PackEntry
+from paquebot.v1.mail_pb2 import BlobRef, Envelope, PackEntry, PackIndex
 
 _log = Log("paquebot.janitor")
 
@@ -54,8 +54,8 @@ class Sources:
         self._backwards = False
 
     async def copies(self, refs: Sequence[BlobRef]) -> list[Copy]:
-        """The messages of `refs` in their order, each compared with its SHA-256; one that cannot be read is logged
-        and left out. Raises BlobsUnavailable."""
+        """The messages of `refs` in their order, each compared with its SHA-256 and read again where it differs; one
+        that cannot be read is logged and left out. Raises BlobsUnavailable."""
         by_pack: dict[str, list[BlobRef]] = {}
         for ref in refs:
             by_pack.setdefault(ref.pack, []).append(ref)
@@ -72,7 +72,9 @@ class Sources:
         try:
             async with self._turn:
                 source = await self._source(pack)
-                return list(_checked(source, refs, await self._stored(pack, source, refs)))
+                stored = await self._stored(pack, source, refs)
+                copies = [await self._copy(source, ref, stored[ref.offset]) for ref in refs]
+                return [copy for copy in copies if copy is not None]
         except (BlobMissing, BadPack) as error:
             _log.error("pack_not_compacted", pack=pack, reason=str(error))
             return []
@@ -84,11 +86,31 @@ class Sources:
             return kept
         start, octets = await self._blobs.read_start(pack, _START_OCTETS)
         whole = octets == len(start)
-        index = parse_index(start) if whole else await self._blobs.read_index(PackInfo(pack, octets))
+        index = _index_of(start) if whole else None
+        if index is None:
+            index = await self._blobs.read_index(PackInfo(pack, octets))
         cost = len(start) + 4 * index.ByteSize() + 4096
         source = _Source({entry.offset: entry for entry in index.entries}, start, cost)
         self._keep(pack, source)
         return source
+
+    async def _copy(self, source: _Source, ref: BlobRef, data: bytes) -> Copy | None:
+        """None: it cannot be read. Nothing is copied that is not what was accepted. Raises BlobMissing,
+        BlobsUnavailable."""
+        entry = source.entries.get(ref.offset)
+        if entry is None or not is_at(ref, entry):
+            _not_compacted(ref, "the index knows no such entry")
+            return None
+        known = entry_ref(ref.pack, entry)
+        try:
+            try:
+                frame = _frame(ref, data, decode_entry(known, data))
+            except BadPack:
+                frame = compress(await self._blobs.read(known))
+        except BadPack as error:
+            _not_compacted(ref, str(error))
+            return None
+        return Copy(ref, entry.envelope, frame)
 
     def _keep(self, pack: str, source: _Source) -> None:
         if pack not in self._kept:
@@ -127,20 +149,19 @@ def _runs(refs: Iterable[BlobRef]) -> list[list[BlobRef]]:
     return runs
 
 
-def _checked(source: _Source, refs: Iterable[BlobRef], stored: dict[int, bytes]) -> Iterable[Copy]:
-    for ref in refs:
-        entry, data = source.entries.get(ref.offset), stored[ref.offset]
-        if entry is None or entry_ref(ref.pack, entry) != ref:
-            _log.error(
-                "message_not_compacted", pack=ref.pack, offset=ref.offset, reason="the index knows no such entry"
-            )
-            continue
-        try:
-            raw = decode_entry(ref, data)
-        except BadPack as error:
-            _log.error("message_not_compacted", pack=ref.pack, offset=ref.offset, reason=str(error))
-            continue
-        if hashlib.sha256(raw).digest() != entry.sha256:
-            _log.error("message_not_compacted", pack=ref.pack, offset=ref.offset, reason="does not match its SHA-256")
-            continue
-        yield Copy(ref, entry.envelope, Frame(data, entry.size, entry.sha256, entry.compression))
+def _not_compacted(ref: BlobRef, reason: str) -> None:
+    _log.error("message_not_compacted", pack=ref.pack, offset=ref.offset, reason=reason)
+
+
+def _index_of(pack: bytes) -> PackIndex | None:
+    """None: it is damaged, perhaps only in this answer of S3."""
+    try:
+        return parse_index(pack)
+    except BadPack:
+        return None
+
+
+def _frame(ref: BlobRef, data: bytes, raw: bytes) -> Frame:
+    """As it is stored; one of an older program, without a checksum, gets one."""
+    checked = is_checked(ref, data)
+    return Frame(data, len(raw), hashlib.sha256(raw).digest(), ref.compression) if checked else compress(raw)

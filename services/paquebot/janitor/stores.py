@@ -20,7 +20,9 @@ class JanitorSettings:
     postgres: PostgresSettings
     min_age: Seconds = setting("JANITOR_MIN_AGE", Seconds(86400.0), help="younger packs are left alone")
     orphan_age: Seconds = setting(
-        "JANITOR_ORPHAN_AGE", Seconds(14 * 86400.0), help="a pack that nothing accounts for is deleted after this"
+        "JANITOR_ORPHAN_AGE",
+        Seconds(14 * 86400.0),
+        help="a pack of mail that was refused, which its senders have, is deleted then",
     )
     records_age: Seconds = setting(
         "JANITOR_RECORDS_AGE", Seconds(30 * 86400.0), help="records of deliveries and relays are kept this long"

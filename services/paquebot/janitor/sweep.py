@@ -1,9 +1,11 @@
 """`janitor`: gives space back. Deletes mail of removed accounts, packs that nobody needs any more, and records that
 have served.
 
-A pack goes when no mailbox row refers to it, no job names it, and every recipient in it is accounted for; a pack
-with recipients that nothing accounts for (an orphan, after a refused commit or a lost stream) is kept for
-`recover` until a safe age. A pack that a compaction left is kept as long for those who read from it.
+A pack goes when no mailbox row refers to it, no job names it, and every recipient in it is accounted for. A pack with
+recipients that nothing accounts for (an orphan: after a lost stream, or a process that died before the jobs were
+queued) is kept until `recover` has queued it or an operator gives it up, and marked, for the records that tell it from
+a pack whose mail was served and expunged are forgotten one day. Where a mark says that its mail was refused, it goes
+after a safe age. A pack that a compaction left is kept as long for those who read from it.
 """
 
 import datetime
@@ -11,12 +13,14 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from paquebot.blobs import new_ulid
+from paquebot.blobs import BlobMissing, new_ulid
+from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
-from paquebot.blobs.ulid import ulid_time_ms
+from paquebot.blobs.ulid import ulid_at, ulid_time_ms
 from paquebot.directory.removed import purged, removed_accounts
-from paquebot.janitor.accounting import Queued, missing, read_stream
+from paquebot.janitor.accounting import Missing, Queued, missing, read_stream
 from paquebot.janitor.indexes import in_groups, readable
+from paquebot.janitor.refused import Refused, read_refused
 from paquebot.janitor.snapshot import known_bucket
 from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores
@@ -27,6 +31,7 @@ from paquebot.v1.mail_pb2 import PackIndex
 _log = Log("paquebot.janitor")
 
 _GROUP = 200
+_LOOKED_TO = ORPHANED + "looked-to"
 
 
 @dataclass(slots=True)
@@ -39,6 +44,9 @@ class Swept:
     left_packs: int = 0
     """Free, but a reader may still hold a reference from before a compaction."""
     orphans_kept: int = 0
+    """With accepted mail that is neither served nor queued: paquebot recover queues it."""
+    refused_kept: int = 0
+    """With mail that was refused, which its senders have; not old enough to go."""
     unreadable: int = 0
     unreadable_jobs: int = 0
     purged_accounts: int = 0
@@ -47,11 +55,36 @@ class Swept:
     expunged: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """One run."""
+
+    stores: Stores
+    settings: JanitorSettings
+    queued: Queued
+    refused: Refused
+    orphaned: Marks
+    orphans: frozenset[str]
+    """Packs that were marked as such before."""
+    looked_to: str
+    """Packs with lower ids were looked at by a sweep before, while all records of them were there."""
+    result: Swept
+    drop_orphans: bool
+    dry_run: bool
+
+
 async def sweep(
-    stores: Stores, settings: JanitorSettings, *, sparse: SparsePacks | None = None, dry_run: bool = False
+    stores: Stores,
+    settings: JanitorSettings,
+    *,
+    sparse: SparsePacks | None = None,
+    drop_orphans: bool = False,
+    dry_run: bool = False,
 ) -> Swept:
-    """Packs that are alive and perhaps mostly dead are noted in `sparse`. Raises StrangeBucket, BadSnapshot,
-    BlobsUnavailable, QueueUnavailable, PostgresUnavailable: what was deleted until then stays so."""
+    """Packs that are alive and perhaps mostly dead are noted in `sparse`. With `drop_orphans` accepted mail that is
+    older than the safe age, and neither served nor queued, is given up. Raises StrangeBucket, BadSnapshot,
+    BlobsUnavailable, BadPack (a mark cannot be read), QueueUnavailable, PostgresUnavailable: what was deleted until
+    then stays so."""
     result = Swept()
     await known_bucket(stores)  # or all packs would look dead after a loss of the mailstore
     if not dry_run:
@@ -59,14 +92,30 @@ async def sweep(
     # The stream before the tables: a job that ends in between has committed its rows by then.
     queued = await read_stream(stores.queue)
     result.unreadable_jobs = len(queued.unreadable)
+    orphaned = Marks(stores.blobs, ORPHANED)
+    refused, orphans = await read_refused(stores.blobs), frozenset(await orphaned.packs())
+    begin = time.time()
+    looked_to = await _looked_to(stores) or ulid_at(max(0, int((begin - settings.records_age) * 1000)))
+    run = _Sweep(stores, settings, queued, refused, orphaned, orphans, looked_to, result, drop_orphans, dry_run)
     async for group in _old_packs(stores, settings.min_age):
         if queued.unreadable:
             break  # such a job may need any pack
         result.packs += len(group)
-        await _sweep_group(stores, settings, group, queued, result, sparse, dry_run=dry_run)
+        await _sweep_group(run, group, sparse)
     if not dry_run:
+        if not queued.unreadable:
+            bound = ulid_at(max(0, int((begin - settings.min_age) * 1000)))
+            await stores.blobs.put_object(_LOOKED_TO, max(bound, looked_to).encode())
+        await _forget_refused(run)
         await _forget(stores, settings, result)
     return result
+
+
+async def _looked_to(stores: Stores) -> str:
+    try:
+        return (await stores.blobs.read_object(_LOOKED_TO)).decode()
+    except BlobMissing:
+        return ""
 
 
 async def _purge(stores: Stores, settings: JanitorSettings, result: Swept) -> None:
@@ -92,69 +141,77 @@ async def _old_packs(stores: Stores, min_age: float) -> AsyncIterator[list[PackI
         yield group
 
 
-async def _sweep_group(
-    stores: Stores,
-    settings: JanitorSettings,
-    group: list[PackInfo],
-    queued: Queued,
-    result: Swept,
-    sparse: SparsePacks | None,
-    *,
-    dry_run: bool,
-) -> None:
-    packs = [info.pack for info in group]
+async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks | None) -> None:
+    stores, packs = run.stores, [info.pack for info in group]
     live = await stores.mailstore.live_packs(packs)
     # After the rows: what is not live then was left before.
-    safe = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
+    safe = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=run.settings.min_age)
     left = await stores.mailstore.left_since(packs, safe)
     unused: list[PackInfo] = []
     for info in group:
         if info.pack in live:
-            if sparse is not None and info.pack not in queued.packs:
+            if sparse is not None and info.pack not in run.queued.packs:
                 sparse.consider(info, live[info.pack])
         elif info.pack in left:
-            result.left_packs += 1
-        elif info.pack not in queued.packs:
+            run.result.left_packs += 1
+        elif info.pack not in run.queued.packs:
             unused.append(info)
-    doomed = [info async for info in _free(stores, settings, unused, queued, result, dry_run=dry_run)]
-    if doomed and not dry_run:
+    doomed = [info async for info in _free(run, unused)]
+    if doomed and not run.dry_run:
         await stores.blobs.delete([info.pack for info in doomed])
+        await run.orphaned.delete(run.orphans.intersection(info.pack for info in doomed))
         _log.info("packs_deleted", packs=len(doomed))
-    result.deleted_packs += len(doomed)
-    result.deleted_octets += sum(info.octets for info in doomed)
+    run.result.deleted_packs += len(doomed)
+    run.result.deleted_octets += sum(info.octets for info in doomed)
 
 
-async def _free(
-    stores: Stores,
-    settings: JanitorSettings,
-    unused: Sequence[PackInfo],
-    queued: Queued,
-    result: Swept,
-    *,
-    dry_run: bool,
-) -> AsyncIterator[PackInfo]:
+async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackInfo]:
     """Those of the packs without a row or a job that may go."""
+    stores, settings = run.stores, run.settings
     now = time.time()
     ages = {info.pack: now - ulid_time_ms(info.pack) / 1000 for info in unused}
     doubtful: list[PackInfo] = []
     for info in unused:
-        if ages[info.pack] > settings.orphan_age and ages[info.pack] > 2 * settings.compaction.lease:
-            yield info
-        else:
+        if info.pack >= run.looked_to or ages[info.pack] <= max(settings.records_age, 2 * settings.compaction.lease):
             doubtful.append(info)
+        elif info.pack not in run.orphans or run.drop_orphans:
+            yield info  # an orphan would be marked: only sweeps forget records, and they look at packs before
+        else:
+            run.result.orphans_kept += 1
     for few in in_groups(doubtful):
         found, unreadable = await readable(stores.blobs, few)  # what is not there was another janitor's
-        result.unreadable += unreadable
+        run.result.unreadable += unreadable
         for info, index in found:
-            if index.account_id and await _is_garbage(stores, settings, index, dry_run=dry_run):
+            if index.account_id and await _is_garbage(stores, settings, index, dry_run=run.dry_run):
                 yield info
         accepted = [(info, index) for info, index in found if not index.account_id]
-        orphaned = await missing(stores, [index for _, index in accepted], queued)
+        orphaned = await missing(stores, [index for _, index in accepted], run.queued)
         for (info, _), messages in zip(accepted, orphaned, strict=True):
-            if messages and ages[info.pack] <= settings.orphan_age:
-                result.orphans_kept += 1
-            else:
+            if not messages or await _may_go(run, info.pack, messages, ages[info.pack]):
                 yield info
+
+
+async def _may_go(run: _Sweep, pack: str, messages: Sequence[Missing], age: float) -> bool:
+    """A pack with mail that is neither served nor queued."""
+    old = age > run.settings.orphan_age
+    orphans = await run.refused.accepted(pack, messages)
+    if not orphans:
+        run.result.refused_kept += not old
+        return old
+    if old and run.drop_orphans:
+        return True
+    run.result.orphans_kept += 1
+    _log.error("orphan_kept", pack=pack, messages=len(orphans))
+    if not run.dry_run and pack not in run.orphans:
+        await run.orphaned.put(pack, [message.envelope.queue_id for message in orphans])
+    return False
+
+
+async def _forget_refused(run: _Sweep) -> None:
+    """Marks that are older than the packs they speak of can be."""
+    limit_ms = (time.time() - 2 * run.settings.orphan_age) * 1000
+    old = [pack for pack in run.refused.packs if ulid_time_ms(pack) < limit_ms]
+    await run.refused.marks.delete(old)
 
 
 async def _is_garbage(stores: Stores, settings: JanitorSettings, index: PackIndex, *, dry_run: bool) -> bool:

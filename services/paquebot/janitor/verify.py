@@ -1,4 +1,4 @@
-"""`verify`: database, bucket and stream agree. Changes nothing.
+"""`verify`: database, bucket and stream agree. Changes nothing, unless it is to mend what it can.
 
 Every mailbox row's blob must exist in a readable pack, at an entry the index knows, and match its SHA-256; every
 job's pack must exist; every recipient in a settled pack must be done or queued; the mailstore's own invariants
@@ -6,25 +6,29 @@ must hold.
 """
 
 import asyncio
-import hashlib
+import itertools
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paquebot.blobs import BadPack, BlobsUnavailable
-from paquebot.blobs.pack import entry_ref
+from paquebot.blobs.pack import entry_ref, is_at
 from paquebot.blobs.spans import spans
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_time_ms
 from paquebot.janitor.accounting import missing, read_stream
 from paquebot.janitor.indexes import Say, in_groups, read_indexes, silent
 from paquebot.janitor.recover import SETTLE_SECONDS
+from paquebot.janitor.refused import read_refused
+from paquebot.janitor.repair import Damaged, repair
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore.types import BlobUse
 from paquebot.v1.mail_pb2 import PackEntry, PackIndex
 
 _PACKS_AT_ONCE = 8  # whose messages are read: each takes a request and up to 1 MiB, or one large message
 _MAX_FAULTS = 1000
+_LATE_MS = 3600 * 1000
+_MAX_DAMAGED = 100_000  # rows to mend at once
 
 
 @dataclass(slots=True)
@@ -35,6 +39,12 @@ class Verified:
     rows: int = 0
     entries: int = 0
     octets: int = 0
+    refused: int = 0
+    """Messages that their senders were told 451 for: they send them again, so there is nothing to do."""
+    written_later: int = 0
+    """Packs that S3 was given long after they were made: the bucket is a restored copy, or they were written over."""
+    mended: int = 0
+    """Rows whose message was damaged and lay whole in another pack."""
     faults: list[str] = field(default_factory=list)
 
     def fault(self, text: str) -> None:
@@ -43,48 +53,81 @@ class Verified:
 
 
 async def verify(
-    stores: Stores, *, contents: bool = True, settle: float = SETTLE_SECONDS, say: Say = silent
+    stores: Stores,
+    *,
+    contents: bool = True,
+    mend: float = 0.0,
+    settle: float = SETTLE_SECONDS,
+    say: Say = silent,
 ) -> Verified:
-    """With `contents`, every message is read and hashed; without, only indexes are.
-    Raises BlobsUnavailable, QueueUnavailable, PostgresUnavailable."""
+    """With `contents`, every message is read and hashed; without, only indexes are. `mend`: seconds of a lease of each
+    account to mend; 0: nothing is changed.
+    Raises BlobsUnavailable, BadPack (a mark cannot be read), QueueUnavailable, PostgresUnavailable."""
     result = Verified()
+    damaged: list[Damaged] = []
     # Rows that come after the list of packs may refer to newer packs: only older rows count as lost.
     began_ms = time.time() * 1000
     infos = [info async for info in stores.blobs.list_packs()]
     known = {info.pack for info in infos}
+    _count_written_later(infos, result, say)
+    refused = await read_refused(stores.blobs)
     queued = await read_stream(stores.queue)
     for number in queued.unreadable:
         result.fault(f"job {number} cannot be read: look at it with paquebot queue show, then hold or drop it")
     for pack in sorted(queued.packs - known):
         if ulid_time_ms(pack) < began_ms - settle * 1000:
             result.fault(f"pack {pack} is not in the bucket, but a job needs it")
-    await _verify_rows(stores, known, result, began_ms)
+    await _verify_rows(stores, known, result, damaged, began_ms)
     for group in in_groups(infos, say):
-        read = await _verify_packs(stores, group, result, contents=contents)
+        read = await _verify_packs(stores, group, result, damaged, contents=contents)
         settled = [index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000]
         for index, lost in zip(settled, await missing(stores, settled, queued), strict=True):
-            if count := sum(message.recipients() for message in lost):
+            accepted = await refused.accepted(index.pack, lost)
+            result.refused += len(lost) - len(accepted)
+            if count := sum(message.recipients() for message in accepted):
                 result.fault(
-                    f"pack {index.pack}: {count} recipients are neither served nor queued: run paquebot recover"
+                    f"pack {index.pack}: {count} recipients are neither served nor queued: see what paquebot recover "
+                    "--dry-run says of it, then run paquebot recover. Where a process was killed before it could "
+                    "answer its sender, the sender has sent the message again"
                 )
     for broken in await stores.mailstore.check():
         result.fault(broken)
+    if mend:
+        repaired = await repair(stores, damaged, infos, mend, say=say)
+        result.mended = repaired.mended
+        for text in repaired.lost:
+            result.fault(text)
+        if repaired.busy:
+            result.fault(f"{repaired.busy} rows belong to accounts that a janitor works on: mend them later")
     return result
 
 
-async def _verify_rows(stores: Stores, known: Container[str], result: Verified, began_ms: float) -> None:
+def _count_written_later(infos: Sequence[PackInfo], result: Verified, say: Say) -> None:
+    late = [info.pack for info in infos if info.written_ms > ulid_time_ms(info.pack) + _LATE_MS]
+    result.written_later = len(late)
+    if late:
+        say(
+            f"{len(late)} packs were written more than an hour after they were made (first: {late[0]}): the bucket was "
+            "restored from a copy, or somebody wrote over them"
+        )
+
+
+async def _verify_rows(
+    stores: Stores, known: Container[str], result: Verified, damaged: list[Damaged], began_ms: float
+) -> None:
     """Every row's pack is in the bucket."""
     lost: dict[str, list[BlobUse]] = {}
     async for use in stores.mailstore.blobs():
         result.rows += 1
         if use.blob.pack not in known and ulid_time_ms(use.blob.pack) < began_ms:
             lost.setdefault(use.blob.pack, []).append(use)
+            _note(damaged, [Damaged(use)])
     for pack, uses in sorted(lost.items()):
         result.fault(f"pack {pack} is not in the bucket, but {_rows(uses)} need it")
 
 
 async def _verify_packs(
-    stores: Stores, group: Sequence[PackInfo], result: Verified, *, contents: bool
+    stores: Stores, group: Sequence[PackInfo], result: Verified, damaged: list[Damaged], *, contents: bool
 ) -> list[tuple[PackInfo, PackIndex]]:
     """Each pack, and the rows that point into it; the packs that can be read."""
     result.packs += len(group)
@@ -97,30 +140,50 @@ async def _verify_packs(
         uses = by_pack.get(info.pack, [])
         if isinstance(outcome, PackIndex):
             readable.append((info, outcome))
-            wanted.append((info.pack, _known_entries(info.pack, outcome, uses, result)))
+            wanted.append((info.pack, _known_entries(info.pack, outcome, uses, result, damaged)))
             continue
         if isinstance(outcome, BadPack):  # not one that was deleted meanwhile
             result.fault(f"pack {info.pack}: {outcome}")
         if uses:
             result.fault(f"pack {info.pack} cannot be read, but {_rows(uses)} need it")
+            _note(damaged, map(Damaged, uses))
     result.entries += sum(len(entries) for _, entries in wanted)
     if contents:
         turn = asyncio.Semaphore(_PACKS_AT_ONCE)
         for read in await asyncio.gather(*(_read_contents(stores, turn, *one) for one in wanted)):
             result.octets += read.octets
+            _note(damaged, [Damaged(use, sha) for place, sha in read.damaged for use in _uses_at(by_pack, place)])
             for text in read.faults:
                 result.fault(text)
     return readable
 
 
-def _known_entries(pack: str, index: PackIndex, uses: Sequence[BlobUse], result: Verified) -> list[PackEntry]:
+def _note(damaged: list[Damaged], more: Iterable[Damaged]) -> None:
+    """Within a bound: a bucket that is lost is for `recover --rebuild`."""
+    damaged += itertools.islice(more, max(0, _MAX_DAMAGED - len(damaged)))
+
+
+def _uses_at(by_pack: Mapping[str, Sequence[BlobUse]], place: tuple[str, int]) -> list[BlobUse]:
+    return [use for use in by_pack.get(place[0], ()) if use.blob.offset == place[1]]
+
+
+def _known_entries(
+    pack: str, index: PackIndex, uses: Sequence[BlobUse], result: Verified, damaged: list[Damaged]
+) -> list[PackEntry]:
     """The entries that rows point at."""
     entries = {entry.offset: entry for entry in index.entries}
     wanted: dict[int, PackEntry] = {}
     for use in uses:
         entry = entries.get(use.blob.offset)
-        if entry is None or entry_ref(pack, entry) != use.blob:
+        if entry is None or not is_at(use.blob, entry):
             result.fault(f"{_rows([use])} points into pack {pack} where no message begins")
+            _note(damaged, [Damaged(use)])
+        elif entry.envelope.queue_id != use.email_id:
+            result.fault(
+                f"{_rows([use])} is of message {use.email_id}, but in pack {pack} there is "
+                f"{entry.envelope.queue_id}: the pack was changed"
+            )
+            _note(damaged, [Damaged(use)])
         else:
             wanted[entry.offset] = entry
         if index.account_id not in (0, use.account_id):
@@ -132,6 +195,8 @@ def _known_entries(pack: str, index: PackIndex, uses: Sequence[BlobUse], result:
 class _Read:
     octets: int = 0
     faults: list[str] = field(default_factory=list)
+    damaged: list[tuple[tuple[str, int], bytes]] = field(default_factory=list)
+    """(pack, offset) and SHA-256 of messages that cannot be read."""
 
 
 async def _read_contents(stores: Stores, turn: asyncio.Semaphore, pack: str, entries: Sequence[PackEntry]) -> _Read:
@@ -149,10 +214,9 @@ async def _read_contents(stores: Stores, turn: asyncio.Semaphore, pack: str, ent
                 queue_id = entry.envelope.queue_id
                 if isinstance(message, Exception):
                     read.faults.append(f"message {queue_id} in pack {pack} cannot be read: {message}")
+                    read.damaged.append(((pack, entry.offset), entry.sha256))
                     continue
                 read.octets += len(message)
-                if hashlib.sha256(message).digest() != entry.sha256:
-                    read.faults.append(f"message {queue_id} in pack {pack} does not match its SHA-256")
     return read
 
 

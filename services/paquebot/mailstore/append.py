@@ -7,10 +7,16 @@ from paquebot.mailstore.locks import lock_account, lock_mailbox
 from paquebot.mailstore.types import NO_LIMIT, Appended, Limits, NewMessage, RecentRange
 from paquebot.runtime.postgres import Connection, Postgres
 
-# Migration changes_in_one_call.
+# Migration changes_in_one_call. Without room for so many messages, no octets are allowed. Their number is read without
+# the locks, so those who add at the same time may pass the bound by what they bring: it protects, it counts nothing.
 _APPEND = """
     SELECT uid_validity, first_uid, mod_seq, recent_from FROM mailstore.append_messages(
-        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+        $1, $2, (
+            SELECT CASE WHEN a.messages + cardinality($6::text[]) <= $20
+                         AND b.messages + cardinality($6::text[]) <= $21 THEN $3::bigint ELSE -1 END
+            FROM mailstore.accounts a JOIN mailstore.mailboxes b USING (account_id)
+            WHERE account_id = $1 AND b.mailbox_id = $2
+        ), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 """
 
 
@@ -28,17 +34,20 @@ async def append(
     words = dict.fromkeys(word for message in messages for word in message.keywords)
 
     async def at_once(connection: Connection) -> Appended | None:
-        return await _append(connection, place, messages, keywords.Spelling(words))
+        return await _append(connection, place, messages, keywords.Spelling(words), limits)
 
     async def step_by_step(connection: Connection) -> Appended | None:
         account = await lock_account(connection, account_id)
         account.need_room(sum(message.size for message in messages), quota_octets)
+        account.need_messages(len(messages), limits)
         mailbox = await lock_mailbox(connection, account_id, mailbox_id)
         mailbox.need_selectable()
         mailbox.need_uids(len(messages))
+        mailbox.need_messages(len(messages), limits)
         if not messages:
             return Appended(mailbox.uid_validity, (), mailbox.highest_mod_seq)
-        return await _append(connection, place, messages, await keywords.spell(connection, mailbox, words, limits))
+        spelling = await keywords.spell(connection, mailbox, words, limits)
+        return await _append(connection, place, messages, spelling, limits)
 
     appended = await postgres.run_statement("append", at_once) if messages else None
     appended = appended or await postgres.run("append", step_by_step)
@@ -51,10 +60,12 @@ async def _append(
     place: tuple[int, int, int, bool],
     messages: Sequence[NewMessage],
     spelling: keywords.Spelling,
+    limits: Limits,
 ) -> Appended | None:
     """None: not done; something is to be refused, or the mailbox spells a keyword in another way or not yet."""
     columns = zip(*(_columns(message, spelling) for message in messages), strict=True)
-    row = await connection.fetchrow(_APPEND, *place, spelling.known(), *columns)
+    bounds = limits.messages, limits.mailbox_messages
+    row = await connection.fetchrow(_APPEND, *place, spelling.known(), *columns, *bounds)
     if row is None:
         return None
     first, mod_seq, recent_from = row["first_uid"], row["mod_seq"], row["recent_from"]

@@ -120,6 +120,7 @@ async def copy(
         locked = await lock_mailboxes(connection, account_id, [source_id, target_id])
         chosen = await _choose(connection, locked[source_id], uids)
         account.need_room(chosen.octets, quota_octets)
+        account.need_messages(len(chosen.uids), limits)
         copied = await _put(connection, _COPY, locked[source_id], chosen, locked[target_id], limits)
         await connection.execute(_COUNT_USED, account_id, chosen.octets, len(chosen.uids))
         return copied
@@ -173,6 +174,8 @@ async def _put(
     """Give the chosen messages their place in the target with `sql`: _COPY or _MOVE."""
     target.need_selectable()
     target.need_uids(len(chosen.uids))
+    if target.mailbox_id != source.mailbox_id or sql is _COPY:
+        target.need_messages(len(chosen.uids), limits)
     if not chosen.uids:
         return Copied(target.uid_validity, (), (), target.highest_mod_seq, 0)
     spelling = await keywords.spell(connection, target, chosen.words, limits)

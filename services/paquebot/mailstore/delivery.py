@@ -16,27 +16,36 @@ from paquebot.mailstore.arrivals import Arrival, insert
 from paquebot.mailstore.delivery_at_once import deliver_at_once
 from paquebot.mailstore.locks import LockedAccount, lock_accounts
 from paquebot.mailstore.names import INBOX_ID
-from paquebot.mailstore.types import Delivery, DeliveryResult, Outcome
+from paquebot.mailstore.types import Delivery, DeliveryResult, Limits, Outcome
 from paquebot.runtime.postgres import Connection, Postgres
 
+_Place = tuple[int, int]
+"""A mailbox: the account's id and its own."""
 
-async def deliver(postgres: Postgres, deliveries: Sequence[Delivery], refuse_over_quota: bool) -> list[Outcome]:
+
+async def deliver(
+    postgres: Postgres, limits: Limits, deliveries: Sequence[Delivery], refuse_over_quota: bool
+) -> list[Outcome]:
     if not deliveries:
         return []
-    if outcomes := await deliver_at_once(postgres, deliveries):
+    if outcomes := await deliver_at_once(postgres, limits, deliveries):
         return outcomes
 
     async def work(connection: Connection) -> list[Outcome]:
-        return await _deliver(connection, deliveries, refuse_over_quota)
+        return await _deliver(connection, limits, deliveries, refuse_over_quota)
 
     return await postgres.run("deliver", work)
 
 
-async def _deliver(connection: Connection, deliveries: Sequence[Delivery], refuse_over_quota: bool) -> list[Outcome]:
+async def _deliver(
+    connection: Connection, limits: Limits, deliveries: Sequence[Delivery], refuse_over_quota: bool
+) -> list[Outcome]:
     accounts = await _accounts(connection, {delivery.account_id for delivery in deliveries})
     before = await _recorded(connection, [_key(delivery) for delivery in deliveries])
-    mailboxes = await _named_mailboxes(connection, deliveries)
-    results = _decide(deliveries, accounts, before)
+    named = await _named_mailboxes(connection, deliveries)
+    mailboxes = [(delivery.account_id, _mailbox_for(delivery, named)) for delivery in deliveries]
+    room = _Room(limits, accounts, await _counted(connection, mailboxes))
+    results = _decide(deliveries, mailboxes, before, room)
     if refuse_over_quota:
         await _record_refusals(connection, deliveries, results)
     arrivals = list(_arrivals(deliveries, results, mailboxes))
@@ -118,43 +127,79 @@ async def _named_mailboxes(connection: Connection, deliveries: Sequence[Delivery
     return {(row["account_id"], row["name"].casefold()): row["mailbox_id"] for row in found}
 
 
+_COUNTED = """
+    SELECT account_id, mailbox_id, messages FROM mailstore.mailboxes
+    WHERE account_id = ANY($1::bigint[]) AND mailbox_id = ANY($2::int[])
+"""
+
+
+async def _counted(connection: Connection, mailboxes: Sequence[_Place]) -> dict[_Place, int]:
+    """How many messages each of the mailboxes has; nobody adds one while the accounts are locked."""
+    accounts, ids = {account_id for account_id, _ in mailboxes}, {mailbox_id for _, mailbox_id in mailboxes}
+    found = await connection.fetch(_COUNTED, sorted(accounts), sorted(ids))
+    return {(row["account_id"], row["mailbox_id"]): row["messages"] for row in found}
+
+
+class _Room:
+    """What the accounts, and their mailboxes, have room for while messages are put into them."""
+
+    def __init__(self, limits: Limits, accounts: Mapping[int, LockedAccount], counted: Mapping[_Place, int]) -> None:
+        self._limits = limits
+        self._octets = {account_id: account.octets for account_id, account in accounts.items()}
+        self._messages = {account_id: account.messages for account_id, account in accounts.items()}
+        self._counted = dict(counted)
+
+    def __contains__(self, account_id: int) -> bool:
+        return account_id in self._octets
+
+    def take(self, delivery: Delivery, mailbox: _Place) -> bool:
+        """Whether there is room for the delivery, which then is taken."""
+        account_id, octets = delivery.account_id, delivery.message.size
+        if (
+            0 < delivery.quota_octets < self._octets[account_id] + octets
+            or self._messages[account_id] >= self._limits.messages
+            or self._counted[mailbox] >= self._limits.mailbox_messages
+        ):
+            return False
+        self._octets[account_id] += octets
+        self._messages[account_id] += 1
+        self._counted[mailbox] += 1
+        return True
+
+
 def _decide(
     deliveries: Sequence[Delivery],
-    accounts: Mapping[int, LockedAccount],
+    mailboxes: Sequence[_Place],
     before: Mapping[tuple[int, str], bool],
+    room: _Room,
 ) -> list[DeliveryResult]:
     """What to do with each, in order: a message that does not fit leaves room for a smaller one after it."""
     refused_before = dict(before)
-    used = {account_id: account.octets for account_id, account in accounts.items()}
     results: list[DeliveryResult] = []
-    for delivery in deliveries:
-        key, size = _key(delivery), delivery.message.size
+    for delivery, mailbox in zip(deliveries, mailboxes, strict=True):
+        key = _key(delivery)
         if key in refused_before:
             result = DeliveryResult.OVER_QUOTA if refused_before[key] else DeliveryResult.DUPLICATE
-        elif delivery.account_id not in used:
+        elif delivery.account_id not in room:
             result = DeliveryResult.NO_ACCOUNT
-        elif 0 < delivery.quota_octets < used[delivery.account_id] + size:
+        elif not room.take(delivery, mailbox):
             result = DeliveryResult.OVER_QUOTA
         else:
             result = DeliveryResult.DELIVERED
             refused_before[key] = False
-            used[delivery.account_id] += size
         results.append(result)
     return results
 
 
 def _arrivals(
-    deliveries: Sequence[Delivery],
-    results: Sequence[DeliveryResult],
-    mailboxes: Mapping[tuple[int, str], int],
+    deliveries: Sequence[Delivery], results: Sequence[DeliveryResult], mailboxes: Sequence[_Place]
 ) -> Iterator[Arrival]:
-    places: dict[tuple[int, int], int] = {}
-    for delivery, result in zip(deliveries, results, strict=True):
+    places: dict[_Place, int] = {}
+    for delivery, result, mailbox in zip(deliveries, results, mailboxes, strict=True):
         if result is DeliveryResult.DELIVERED:
-            mailbox_id = _mailbox_for(delivery, mailboxes)
-            place = places.get((delivery.account_id, mailbox_id), 0)
-            places[delivery.account_id, mailbox_id] = place + 1
-            yield Arrival(delivery.account_id, mailbox_id, place, delivery.message)
+            place = places.get(mailbox, 0)
+            places[mailbox] = place + 1
+            yield Arrival(*mailbox, place, delivery.message)
 
 
 def _mailbox_for(delivery: Delivery, mailboxes: Mapping[tuple[int, str], int]) -> int:

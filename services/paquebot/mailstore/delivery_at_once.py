@@ -9,12 +9,21 @@ from typing import Any
 
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.mailstore.rows import blob_values
-from paquebot.mailstore.types import NO_LIMIT, Delivery, DeliveryResult, Outcome
+from paquebot.mailstore.types import NO_LIMIT, Delivery, DeliveryResult, Limits, Outcome
 from paquebot.runtime.postgres import Connection, Postgres
 
+# Where an account or its INBOX has no room for so many messages, no octets are allowed, and nothing is done. Their
+# number is read without the locks, so those who add at the same time may pass the bound by what they bring: it
+# protects, it counts nothing.
 _AT_ONCE = """
     SELECT account_id, first_uid, mod_seq FROM mailstore.deliver_at_once(
-        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+        $1, $2, $3, (
+            SELECT CASE WHEN bool_or(a.messages + n.count > $19 OR b.messages + n.count > $20) THEN '{}'
+                        ELSE $4::bigint[] END
+            FROM unnest($1::bigint[], $2::integer[]) AS n (account_id, count)
+            JOIN mailstore.accounts a USING (account_id)
+            JOIN mailstore.mailboxes b ON b.account_id = n.account_id AND b.mailbox_id = 1
+        ), $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 """
 
 
@@ -27,7 +36,7 @@ class _Gain:
     allowed: int = NO_LIMIT
 
 
-async def deliver_at_once(postgres: Postgres, deliveries: Sequence[Delivery]) -> list[Outcome]:
+async def deliver_at_once(postgres: Postgres, limits: Limits, deliveries: Sequence[Delivery]) -> list[Outcome]:
     """All deliveries, in order; empty, and nothing was done, when one of them is not of the plain kind."""
     if not _are_plain(deliveries):
         return []
@@ -36,7 +45,7 @@ async def deliver_at_once(postgres: Postgres, deliveries: Sequence[Delivery]) ->
     columns = [*zip(*accounts, strict=True), *zip(*rows, strict=True)]
 
     async def work(connection: Connection) -> dict[int, tuple[int, int]]:
-        found = await connection.fetch(_AT_ONCE, *columns)
+        found = await connection.fetch(_AT_ONCE, *columns, limits.messages, limits.mailbox_messages)
         return {account_id: (first_uid, mod_seq) for account_id, first_uid, mod_seq in found}
 
     placed = await postgres.run_statement("deliver", work)

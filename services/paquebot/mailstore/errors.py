@@ -10,9 +10,11 @@ MailstoreError
     MailboxProtected       INBOX cannot be deleted
     BadMailboxName         .why
   OverQuota                .limit, .used, .asked, in octets
+    OverMessageQuota       the same in messages
   LimitExceeded            .limit
     TooManyMailboxes
     TooManyKeywords
+    TooManyMessages        in one mailbox
     MailboxFull            no unique identifier is left
   MaildropLocked           another session holds the maildrop
   MaildropLost             the lease ran out before the changes were applied
@@ -77,6 +79,10 @@ class OverQuota(MailstoreError):
         self.asked = asked
 
 
+class OverMessageQuota(OverQuota):
+    """`used` messages are stored, `asked` more would pass `limit`, whatever their octets (RFC 9208 §5.2: MESSAGE)."""
+
+
 class LimitExceeded(MailstoreError):
     """A bound of `Limits` that protects the whole platform."""
 
@@ -91,6 +97,10 @@ class TooManyMailboxes(LimitExceeded):
 
 class TooManyKeywords(LimitExceeded):
     """The mailbox knows its fill of keywords."""
+
+
+class TooManyMessages(LimitExceeded):
+    """The mailbox has its fill of messages."""
 
 
 class MailboxFull(LimitExceeded):

@@ -7,7 +7,16 @@ mailbox. Who waited for a lock reads with a statement after it, so that it sees 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.mailstore.errors import MailboxFull, NoSuchAccount, NoSuchMailbox, NotSelectable, OverQuota
+from paquebot.mailstore.errors import (
+    MailboxFull,
+    NoSuchAccount,
+    NoSuchMailbox,
+    NotSelectable,
+    OverMessageQuota,
+    OverQuota,
+    TooManyMessages,
+)
+from paquebot.mailstore.types import Limits
 from paquebot.runtime.postgres import Connection
 
 _LAST_UID = 2**32 - 1  # RFC 3501 §2.3.1.1: a UID is a non-zero 32-bit number
@@ -17,11 +26,17 @@ _LAST_UID = 2**32 - 1  # RFC 3501 §2.3.1.1: a UID is a non-zero 32-bit number
 class LockedAccount:
     account_id: int
     octets: int
+    messages: int
 
     def need_room(self, asked: int, quota_octets: int) -> None:
         """Raises OverQuota unless `asked` more octets fit into the limit (0: none)."""
         if quota_octets and self.octets + asked > quota_octets:
             raise OverQuota(quota_octets, self.octets, asked)
+
+    def need_messages(self, asked: int, limits: Limits) -> None:
+        """Raises OverMessageQuota unless the account may have `asked` more messages."""
+        if self.messages + asked > limits.messages:
+            raise OverMessageQuota(limits.messages, self.messages, asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +48,15 @@ class LockedMailbox:
     uid_next: int
     highest_mod_seq: int
     recent_from: int
+    messages: int
     deleted: int
     keywords: tuple[str, ...]
     selectable: bool
+
+    def need_messages(self, asked: int, limits: Limits) -> None:
+        """Raises TooManyMessages unless the mailbox may have `asked` more messages."""
+        if self.messages + asked > limits.mailbox_messages:
+            raise TooManyMessages(limits.mailbox_messages)
 
     def need_uids(self, count: int) -> None:
         """Raises MailboxFull unless `count` UIDs are left."""
@@ -49,7 +70,7 @@ class LockedMailbox:
 
 
 _LOCK_ACCOUNTS = """
-    SELECT account_id, octets FROM mailstore.accounts
+    SELECT account_id, octets, messages FROM mailstore.accounts
     WHERE account_id = ANY($1::bigint[]) AND deleted_at IS NULL
     ORDER BY account_id FOR NO KEY UPDATE
 """
@@ -58,7 +79,7 @@ _LOCK_ACCOUNTS = """
 async def lock_accounts(connection: Connection, account_ids: Sequence[int]) -> dict[int, LockedAccount]:
     """Lock the accounts that exist, in the order of their ids."""
     rows = await connection.fetch(_LOCK_ACCOUNTS, account_ids)
-    return {row["account_id"]: LockedAccount(row["account_id"], row["octets"]) for row in rows}
+    return {row["account_id"]: LockedAccount(row["account_id"], row["octets"], row["messages"]) for row in rows}
 
 
 async def lock_account(connection: Connection, account_id: int) -> LockedAccount:
@@ -70,8 +91,8 @@ async def lock_account(connection: Connection, account_id: int) -> LockedAccount
 
 
 _LOCK_MAILBOXES = """
-    SELECT account_id, mailbox_id, name, uid_validity, uid_next, highest_mod_seq, recent_from, deleted,
-           keywords, selectable
+    SELECT account_id, mailbox_id, name, uid_validity, uid_next, highest_mod_seq, recent_from, messages,
+           deleted, keywords, selectable
     FROM mailstore.mailboxes
     WHERE account_id = $1 AND mailbox_id = ANY($2::int[])
     ORDER BY mailbox_id FOR NO KEY UPDATE

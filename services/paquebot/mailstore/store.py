@@ -178,9 +178,10 @@ class Mailstore:
 
         Each (queue id, account) has its effect once, however often it comes. The mailbox is INBOX, or the one
         that `detail` names (see `delivery`). Accounts are made on first use. With `refuse_over_quota` a message
-        over quota is recorded as refused: it stays OVER_QUOTA when it comes again, even with room by then.
+        over quota, in octets or messages, is recorded as refused: it stays OVER_QUOTA when it comes again, even with
+        room by then.
         """
-        return await delivery.deliver(self._postgres, deliveries, refuse_over_quota)
+        return await delivery.deliver(self._postgres, self._limits, deliveries, refuse_over_quota)
 
     async def delivered(self, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
         """Which of the (account id, queue id) were delivered or refused, or name an account that was deleted: what a

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from paquebot.runtime.settings import setting
 from paquebot.v1.mail_pb2 import BlobRef
 
 
@@ -48,15 +49,28 @@ class FlagOp(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one account, so that no account can grow without end what others must wait for."""
+    """Bounds of one account, so that no account can grow without end what others must wait for. Settings of every
+    service that writes into mailboxes; what is above a bound that was lowered stays, and nothing is added to it."""
 
-    mailboxes: int = 1000
-    keywords: int = 100
-    """Different keywords in one mailbox."""
-    name_length: int = 255
-    """Characters of a whole mailbox name."""
-    depth: int = 16
-    """Levels of a mailbox name."""
+    messages: int = setting("ACCOUNT_MESSAGES", 1_000_000, help="most messages of an account")
+    mailbox_messages: int = setting("MAILBOX_MESSAGES", 250_000, help="most messages of one mailbox")
+    mailboxes: int = setting(
+        "ACCOUNT_MAILBOXES", 1000, help="most mailboxes of an account; twice as many subscriptions"
+    )
+    keywords: int = setting("MAILBOX_KEYWORDS", 100, help="most different keywords in one mailbox")
+    name_length: int = setting("MAILBOX_NAME", 255, help="most characters of a whole mailbox name")
+    depth: int = setting("MAILBOX_LEVELS", 16, help="most levels of a mailbox name")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if min(self.messages, self.mailbox_messages, self.keywords, self.name_length, self.depth) < 1:
+            raise ValueError(
+                "PAQUEBOT_ACCOUNT_MESSAGES, PAQUEBOT_MAILBOX_MESSAGES, _KEYWORDS, _NAME and _LEVELS are at least 1"
+            )
+        if self.mailboxes < len(SpecialUse) + 1:
+            raise ValueError(
+                f"PAQUEBOT_ACCOUNT_MAILBOXES is at least {len(SpecialUse) + 1}: an account begins with so many"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ class MailAddress(NamedTuple):
     host: bytes | None
 
 
+_MAX_ROUTE: Final = 2048  # octets of an obsolete route that is looked at
 _GROUP_END: Final = MailAddress(None, None, None, None)
 
 # Every octet that ends an atom becomes "!", so that one find() reaches the next of them.
@@ -197,7 +198,9 @@ class _AddressList:
             pos += 1
         if not value.startswith((b"@", b","), pos):
             return None
-        colon = value.find(b":", pos, value.find(b">", pos))
+        # Bounded: many unclosed "<@" must not each be searched to the end.
+        close = value.find(b">", pos, pos + _MAX_ROUTE)
+        colon = value.find(b":", pos, close) if close >= 0 else -1
         if colon < 0:
             return None
         self.pos = colon + 1

@@ -59,19 +59,22 @@ def _first_word(value: bytes) -> tuple[bytes, bytes]:
     pos = _skip_blank(value, 0)
     word, _, rest = value[pos:].partition(b";")
     if b"(" in word or b"=" in word or b" " in word or b"\t" in word:
-        return _word_before_gap(value[pos:])
+        return _word_before_gap(value, pos)
     return word, rest
 
 
-def _word_before_gap(value: bytes) -> tuple[bytes, bytes]:
-    end = 0
-    while end < len(value) and value[end] not in b" \t(;=":
-        end += 1
-    rest = _skip_blank(value, end)
-    if value.startswith(b"/", rest) and value.find(b"/", 0, end) < 0:  # white space around the slash
-        word, rest_of_it = _word_before_gap(value[_skip_blank(value, rest + 1) :])
-        return value[:end] + b"/" + word, rest_of_it
-    return value[:end], value[rest:]
+def _word_before_gap(value: bytes, pos: int) -> tuple[bytes, bytes]:
+    """The word at `pos`, with white space around its slashes taken out, and what follows the gap behind it."""
+    words: list[bytes] = []
+    while True:
+        end = pos
+        while end < len(value) and value[end] not in b" \t(;=":
+            end += 1
+        words.append(value[pos:end])
+        rest = _skip_blank(value, end)
+        if not value.startswith(b"/", rest) or b"/" in words[-1]:
+            return b"/".join(words), value[rest:]
+        pos = _skip_blank(value, rest + 1)
 
 
 def _skip_blank(value: bytes, pos: int) -> int:
@@ -100,6 +103,8 @@ def parameters(text: bytes) -> Parameters:
         semicolon = text.rfind(b";", pos, equals)  # everything before it has no "=": empty or broken parameters
         if semicolon >= 0:
             pos = _skip_blank(text, semicolon + 1)
+            if pos > equals:  # the "=" is in a comment; never go back, or each comment would be read again and again
+                continue
         name = text[pos:equals].partition(b"(")[0].rstrip(_BLANK).lower()
         value, pos = _value(text, _skip_blank(text, equals + 1))
         if name:

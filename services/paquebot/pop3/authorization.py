@@ -139,6 +139,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
         metrics.LOGINS.labels(Login.IN_USE.value).inc()
         raise
     session.logged_in(identity)
+    session.turns.belongs_to(identity.account_id)
     metrics.LOGINS.labels(Login.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
     reading = Reading(process.mailstore, process.blobs, process.gate, drop)

@@ -18,7 +18,8 @@ from paquebot.wire.pop3 import Code
 
 _log = Log("paquebot.pop3")
 
-_AWAY = (PostgresUnavailable, BlobsUnavailable, DirectoryUnavailable, OverBudget)
+# BadPack: what S3 answered was wrong twice, and may be right the next time.
+_AWAY = (PostgresUnavailable, BlobsUnavailable, BadPack, DirectoryUnavailable, OverBudget)
 
 
 def reply_to(error: Exception) -> Reply:
@@ -34,16 +35,16 @@ def reply_to(error: Exception) -> Reply:
             return negative("The maildrop was given to another session", Code.SYS_TEMP)
         case NoSuchAccount():
             return fault("The account was removed", Code.SYS_PERM)
-        case BlobMissing() | BadPack():
-            return _damaged()
+        case BlobMissing():
+            return _lost()
         case _:
             return _temporary(error)
 
 
-def _damaged() -> Reply:
+def _lost() -> Reply:
     """RFC 3206 §3: waiting does not help, somebody must look."""
     incident = new_ulid()
-    _log.exception("message_damaged", incident=incident)
+    _log.exception("message_lost", incident=incident)
     return negative(f"The message cannot be read; please report {incident}", Code.SYS_PERM)
 
 

@@ -14,6 +14,7 @@ from paquebot.mailstore.errors import MaildropLocked, MaildropLost
 from paquebot.observability.log import Log
 from paquebot.pop3 import metrics
 from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.tasks import background
 
 _log = Log("paquebot.pop3.lease")
 _RENEWALS = 3  # within the time of a lease, so that one may fail
@@ -41,7 +42,7 @@ class Lease:
         except Exception:
             await self.give_back()  # the lock may be ours though its answer was lost
             raise
-        self._renewing = asyncio.create_task(self._renew())
+        self._renewing = background(self._renew(), "maildrop_lease")
         return maildrop
 
     async def give_back(self) -> None:

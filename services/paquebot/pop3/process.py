@@ -7,6 +7,7 @@ from paquebot.mailstore import Mailstore
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.tls import ServerTls
 
@@ -22,4 +23,5 @@ class Process:
     authentication: AuthenticationClient
     logins: Logins
     gate: OctetGate
+    loop_shares: LoopShares
     tls: ServerTls | None

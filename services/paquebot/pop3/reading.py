@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore
+from paquebot.blobs.store import MessageOutcome
 from paquebot.mailstore import Mailstore
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import OpenMaildrop
@@ -169,19 +170,16 @@ class Reading:
 
     async def _load_pack(self, places: dict[int, Place]) -> dict[int, Outcome]:
         """Messages of one pack; a bad one does not take its neighbours with it."""
-        try:
-            bodies = await self._blobs.read_many([place.blob for place in places.values()])
-        except (BadPack, BlobMissing):
-            return {number: await self._load_one(number, place) for number, place in places.items()}
+        bodies = await self._blobs.read_each([place.blob for place in places.values()])
         return {
-            number: MessageText(place.prefix, raw) for (number, place), raw in zip(places.items(), bodies, strict=True)
+            number: await self._outcome(number, place, read)
+            for (number, place), read in zip(places.items(), bodies, strict=True)
         }
 
-    async def _load_one(self, number: int, place: Place) -> Outcome:
-        try:
-            return MessageText(place.prefix, await self._blobs.read(place.blob))
-        except (BadPack, BlobMissing) as error:
-            return await self._load_moved(number, place, error)
+    async def _outcome(self, number: int, place: Place, read: MessageOutcome) -> Outcome:
+        if isinstance(read, BadPack | BlobMissing):
+            return await self._load_moved(number, place, read)
+        return read if isinstance(read, Exception) else MessageText(place.prefix, read)
 
     async def _load_moved(self, number: int, place: Place, error: Exception) -> Outcome:
         """A pack goes away when its messages were written again into another: look where this one is now."""

@@ -3,7 +3,6 @@
 It listens at once and stays up while an engine is away: commands that need it are answered -ERR [SYS/TEMP].
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -17,12 +16,14 @@ from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, open_channel
 from paquebot.rpc.health import probe
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import IN_FLIGHT
 from paquebot.runtime.migrations import check_reached
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.service import Context
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 
 __all__ = ["Pop3Settings", "main", "open_server"]
@@ -62,19 +63,20 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             authentication=authentication,
             logins=logins,
             gate=OctetGate(settings.process.in_flight, gauge=IN_FLIGHT),
+            loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )
         _depend(health, blobs, postgres, channel)
         server = Pop3Server(process)
         stack.callback(server.close)
         server.listen()
-        background = [asyncio.create_task(logins.run())]
+        tasks = [background(logins.run(), "session_checks")]
         if process.tls is not None:
-            background.append(asyncio.create_task(process.tls.watch()))
+            tasks.append(background(process.tls.watch(), "certificates"))
         try:
             yield server
         finally:
-            for task in background:
+            for task in tasks:
                 task.cancel()
 
 

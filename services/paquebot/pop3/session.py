@@ -19,6 +19,7 @@ from paquebot.pop3.process import Process
 from paquebot.pop3.reply import Reply, Stream, fault
 from paquebot.pop3.states import Authorization, Ended, State, Transaction
 from paquebot.rpc import Identity, Login, LoginEnd
+from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
 from paquebot.wire import pop3
@@ -68,6 +69,8 @@ class Session:
         """The peer's IP address."""
         self.id = new_ulid()
         """In every log line, and the owner of the maildrop's lease."""
+        self.turns = process.loop_shares.turns(client)
+        """The session's turns on the event loop."""
         self.logins_failed = 0
         self._state: State = Authorization()
         self._faults = 0
@@ -149,7 +152,7 @@ class Session:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
         metrics.SESSION[_label(self._state)].inc()
         try:
-            ending = await self._serve()
+            ending = await self.turns.run(self._serve())
             await self.connection.flush()
             return ending
         except PeerGone:
@@ -200,6 +203,7 @@ class Session:
             if self._faults >= self.process.settings.session.errors:
                 await self.connection.send(pop3.err("Too many errors", Code.SYS_TEMP))
                 return Ending.ERRORS
+            await self.turns.between_commands(more=self.connection.buffered > 0)
         return Ending.QUIT
 
     async def _execute(self, line: bytes) -> None:
@@ -249,6 +253,7 @@ class Session:
                         return piece
                     begun = True
                     await self.connection.send(piece)
+                    await give_way()
             except _ENDS:
                 raise
             except Exception as error:

@@ -11,6 +11,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.fairness import FairnessSettings
 from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Seconds, setting
 
@@ -63,6 +64,7 @@ class Pop3Settings:
     tls: TlsSettings
     listen: ListenSettings
     proxy: ProxySettings
+    fairness: FairnessSettings
     session: SessionSettings
     maildrop: MaildropSettings
 

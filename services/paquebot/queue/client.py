@@ -26,6 +26,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import Across, Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.queue import hints
 from paquebot.runtime.engines import NatsSettings
+from paquebot.runtime.tasks import background
 
 _log = Log("paquebot.queue")
 
@@ -117,7 +118,7 @@ class Queue:
     def begin(cls, settings: NatsSettings, name: str = "paquebot") -> "Queue":
         """Connects in the background, and waits for nothing."""
         queue = cls(settings, name)
-        queue._keeper = asyncio.ensure_future(queue._keep())
+        queue._keeper = background(queue._keep(), "nats_connection")
         return queue
 
     @classmethod

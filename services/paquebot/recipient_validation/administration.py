@@ -38,12 +38,21 @@ class Administration(DirectoryServicer):
     """After the commit of a change that may end sessions it hints at it: `queue` may be away, the change counts."""
 
     def __init__(
-        self, postgres: Postgres, hashing: Hashing, usage_of: UsageOf, queue: Queue, *, shortest_password: int
+        self,
+        postgres: Postgres,
+        hashing: Hashing,
+        usage_of: UsageOf,
+        queue: Queue,
+        *,
+        quota_bytes: int,
+        shortest_password: int,
     ) -> None:
+        """`quota_bytes`: of new accounts for which nothing else is said; 0: none."""
         self._postgres = postgres
         self._hashing = hashing
         self._usage_of = usage_of
         self._queue = queue
+        self._quota_bytes = quota_bytes
         self._shortest_password = shortest_password
 
     # --- domains ------------------------------------------------------------------------------------------
@@ -98,6 +107,7 @@ class Administration(DirectoryServicer):
             await self._hash(request.password, request.address),
             name=request.display_name,
             quota_bytes=request.quota_bytes if request.HasField("quota_bytes") else None,
+            default_quota_bytes=self._quota_bytes,
         )
         _log.info("account_created", account_id=account.account_id, address=shown(str(account.address)))
         return _account(account, _NOTHING)

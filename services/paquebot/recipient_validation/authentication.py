@@ -31,7 +31,7 @@ from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.failures import Held, Refusals, client_network, delay
 from paquebot.recipient_validation.hashing import Hashing, Lane
 from paquebot.recipient_validation.login_cache import LoginCache
-from paquebot.recipient_validation.settings import LoginSettings
+from paquebot.recipient_validation.settings import GuestSettings, LoginSettings
 from paquebot.runtime.postgres import Postgres
 from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
@@ -93,10 +93,12 @@ class Authentication(AuthenticationServicer):
         settings: LoginSettings,
         default_domain: str,
         clock: Callable[[], float] = time.monotonic,
+        guests: GuestSettings = GuestSettings(),  # noqa: B008 - frozen
     ) -> None:
         self._postgres = postgres
         self._hashing = hashing
         self._settings = settings
+        self._guests = guests
         self._default_domain = default_domain
         self._cache = LoginCache(settings.cache, settings.cache_entries, clock)
         self._held = Held(settings.delayed, settings.delayed_per_client)
@@ -184,7 +186,7 @@ class Authentication(AuthenticationServicer):
         if not verified.credentials.enabled:
             return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_DISABLED)
         await self._note(claim, verified)
-        return _identity(verified)
+        return self._identity(verified)
 
     def _without_hash(self, claim: _Claim) -> _Verified | None:
         """An app password, or a password that a hash found right a moment ago."""
@@ -228,6 +230,20 @@ class Authentication(AuthenticationServicer):
         _log.info("password_hash_strengthened", account_id=found.account_id)
         return stronger
 
+    def _identity(self, verified: _Verified) -> pb.AuthenticateResponse:
+        found = verified.credentials
+        guest = found.address.domain in self._guests.domains
+        version = 0 if verified.app_password_id else found.password_version
+        return pb.AuthenticateResponse(
+            result=pb.AUTHENTICATE_RESULT_OK,
+            account_id=found.account_id,
+            address=str(found.address),
+            quota_bytes=found.quota_bytes,
+            credential=pb.Credential(app_password_id=verified.app_password_id, password_version=version),
+            local_only=guest and not self._guests.relay,
+            recipients_per_hour=self._guests.recipients if guest else 0,
+        )
+
     async def _unknown_subject(self, login: str) -> int:
         if self._login_key is None:
             self._login_key = await login_key(self._postgres)
@@ -241,18 +257,6 @@ def _today() -> datetime.date:
 def _rate_limited(seconds: float) -> pb.AuthenticateResponse:
     return pb.AuthenticateResponse(
         result=pb.AUTHENTICATE_RESULT_RATE_LIMITED, retry_after_seconds=max(1, math.ceil(seconds))
-    )
-
-
-def _identity(verified: _Verified) -> pb.AuthenticateResponse:
-    found = verified.credentials
-    version = 0 if verified.app_password_id else found.password_version
-    return pb.AuthenticateResponse(
-        result=pb.AUTHENTICATE_RESULT_OK,
-        account_id=found.account_id,
-        address=str(found.address),
-        quota_bytes=found.quota_bytes,
-        credential=pb.Credential(app_password_id=verified.app_password_id, password_version=version),
     )
 
 

@@ -7,9 +7,10 @@ meanwhile); it is ready, by HTTP and by grpc.health.v1, once the schemas have th
 import asyncio
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from grpc import ServerCredentials
 from grpc.aio import Server
 from grpc.aio import server as grpc_server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -25,15 +26,16 @@ from paquebot.recipient_validation.admin_token import AdminToken
 from paquebot.recipient_validation.administration import Administration
 from paquebot.recipient_validation.authentication import Authentication
 from paquebot.recipient_validation.boundary import Boundary
+from paquebot.recipient_validation.callers import Callers
 from paquebot.recipient_validation.gathering import WORKERS, Gathering
 from paquebot.recipient_validation.hashing import Hashing
-from paquebot.recipient_validation.settings import LoginSettings, RecipientValidationSettings
+from paquebot.recipient_validation.settings import GrpcSettings, LoginSettings, RecipientValidationSettings
 from paquebot.recipient_validation.validation import Validation
 from paquebot.runtime.health import Health
 from paquebot.runtime.migrations import SCHEMAS, applied, code_version
 from paquebot.runtime.postgres import Postgres, PostgresUnavailable, open_postgres
 from paquebot.runtime.service import Context
-from paquebot.runtime.settings import Listen
+from paquebot.runtime.settings import Listen, ListenOrSocket, SocketPath
 from paquebot.v1 import authentication_pb2_grpc, directory_pb2_grpc, recipient_validation_pb2_grpc
 from paquebot.wire.address import Address
 
@@ -47,7 +49,6 @@ _HEALTH_SECONDS = 2.0
 _START_SECONDS = 0.2
 _FORGET_SECONDS = 60.0
 _MAX_REQUEST = 1024 * 1024
-_MAX_CALLS = 1000  # under way at once; above, RESOURCE_EXHAUSTED
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_REQUEST),
@@ -74,15 +75,16 @@ class _Engines:
 
 
 async def main(context: Context, settings: RecipientValidationSettings) -> None:
+    # First: a bad certificate is to be told even while no engine answers. Raises SettingsError.
+    credentials = _credentials(settings.grpc)
     async with _engines(settings) as engines:
         needed = {schema.name: code_version(schema) for schema in SCHEMAS if schema.name in ("directory", "mailstore")}
         context.health.depend("postgres", lambda: _schemas_fit(engines.postgres, needed))
         servicer = health.aio.HealthServicer()
         await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         server = _server(settings, engines, servicer)
-        port = _bind(server, settings.listen)
+        _listen(server, settings.grpc, credentials)
         await server.start()
-        _log.info("listening", address=settings.listen.host, port=port)
         if not settings.admin_token:
             _log.warning("administration_closed", reason="PAQUEBOT_ADMIN_TOKEN is not set")
         context.started()
@@ -140,17 +142,27 @@ async def _engines(settings: RecipientValidationSettings) -> AsyncIterator[_Engi
 
 def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: health.aio.HealthServicer) -> Server:
     server = grpc_server(
-        interceptors=(Boundary(), AdminToken(settings.admin_token)),
-        # A second process on the port is an error, unless it is a worker of the same service.
-        options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.process.workers > 1))),
-        maximum_concurrent_rpcs=_MAX_CALLS,
+        interceptors=(Callers(settings.grpc), Boundary(), AdminToken(settings.admin_token)),
+        options=(
+            *_OPTIONS,
+            # A second process on the port is an error, unless it is a worker of the same service.
+            ("grpc.so_reuseport", int(settings.process.workers > 1)),
+            # A client's channel waits with further calls; only a client with many channels is refused its share.
+            ("grpc.max_concurrent_streams", settings.grpc.calls_per_client),
+            ("grpc.server_handshake_timeout_ms", round(settings.grpc.handshake * 1000)),
+            ("grpc.max_allowed_incoming_connections", settings.grpc.connections),
+        ),
+        maximum_concurrent_rpcs=settings.grpc.calls,
     )
     addresses = settings.addresses
     recipient_validation_pb2_grpc.add_RecipientValidationServicer_to_server(
-        Validation(engines.lookups, addresses.literals, engines.usages), server
+        Validation(engines.lookups, addresses.literals, engines.usages, settings.account.messages), server
     )
     authentication_pb2_grpc.add_AuthenticationServicer_to_server(
-        Authentication(engines.postgres, engines.hashing, settings.logins, addresses.default_domain), server
+        Authentication(
+            engines.postgres, engines.hashing, settings.logins, addresses.default_domain, guests=settings.guests
+        ),
+        server,
     )
     directory_pb2_grpc.add_DirectoryServicer_to_server(
         Administration(
@@ -158,21 +170,44 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
             engines.hashing,
             engines.usages,
             engines.queue,
+            quota_bytes=settings.quota,
             shortest_password=settings.hashes.shortest,
         ),
         server,
     )
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    if settings.grpc.reflection:
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
 
 
-def _bind(server: Server, listen: Listen) -> int:
+def _credentials(settings: GrpcSettings) -> ServerCredentials | None:
+    """None: without TLS. Raises SettingsError."""
+    if not settings.secure:
+        return None
+    # Here, so that only a process with certificates holds the module that reads them.
+    from paquebot.rpc.credentials import ServerIdentity
+
+    return ServerIdentity(settings.tls).credentials()
+
+
+def _listen(server: Server, settings: GrpcSettings, credentials: ServerCredentials | None) -> None:
+    """Raises OSError for an address that cannot be had."""
+    if credentials is not None:
+        _bind(settings.listen, lambda address: server.add_secure_port(address, credentials), tls=True)
+    else:
+        _bind(settings.listen, server.add_insecure_port, tls=False)
+    if settings.plain_listen is not None:
+        _bind(settings.plain_listen, server.add_insecure_port, tls=False)
+
+
+def _bind(listen: ListenOrSocket, add: Callable[[str], int], *, tls: bool) -> None:
     try:
-        return server.add_insecure_port(str(listen))
+        port = add(listen.uri if isinstance(listen, SocketPath) else str(listen))
     except RuntimeError as error:  # gRPC tells no reason
         raise OSError(f"cannot listen on {listen} for gRPC: the port is taken or the address is not ours") from error
+    where = {"address": listen.host, "port": port} if isinstance(listen, Listen) else {"address": str(listen)}
+    _log.info("listening", **where, tls=tls)
 
 
 async def _schemas_fit(postgres: Postgres, needed: Mapping[str, int]) -> None:

@@ -1,12 +1,14 @@
 """Settings of recipient_validation."""
 
+import ipaddress
 from dataclasses import dataclass
 
 from paquebot.directory.login_limits import LimitPolicy
 from paquebot.directory.lookup import Rules
 from paquebot.directory.passwords import MIN_SHORTEST, Argon2Parameters
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, ProcessSettings
-from paquebot.runtime.settings import Listen, Octets, Seconds, Secret, setting
+from paquebot.mailstore import Limits
+from paquebot.runtime.engines import GrpcTlsSettings, NatsSettings, PostgresSettings, ProcessSettings
+from paquebot.runtime.settings import Listen, ListenOrSocket, Octets, Seconds, Secret, SocketPath, setting
 from paquebot.wire.address import normal_domain, parse_address
 
 MIN_ADMIN_TOKEN = 16
@@ -88,6 +90,67 @@ class LoginSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestSettings:
+    """Domains whose accounts are for trying, as those of the chart's demo."""
+
+    domains: tuple[str, ...] = setting("GUEST_DOMAINS", (), help="domains whose accounts are guests; empty: none")
+    relay: bool = setting("GUEST_RELAY", False, help="guests may write to other domains")
+    recipients: int = setting("GUEST_RECIPIENTS", 200, help="recipients a guest may name in an hour; 0: any number")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.recipients < 0:
+            raise ValueError("PAQUEBOT_GUEST_RECIPIENTS is 0 or more")
+        object.__setattr__(self, "domains", tuple(normal_domain(domain) for domain in self.domains))
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcSettings:
+    """Who may reach the services, and how much of them one client may take."""
+
+    tls: GrpcTlsSettings
+    listen: ListenOrSocket = setting(
+        "GRPC_LISTEN", Listen("127.0.0.1", 2551), help="host:port, or unix:/path; with TLS where it is set"
+    )
+    plain_listen: Listen | None = setting(
+        "GRPC_PLAIN_LISTEN", None, help="a further listener without TLS, for clients of a version before"
+    )
+    insecure: bool = setting("GRPC_INSECURE", False, help="listen without TLS beyond this machine: passwords in clear")
+    reflection: bool = setting("GRPC_REFLECTION", False, help="describe the services to administrators' tools")
+    calls: int = setting("GRPC_CALLS", 1000, help="most calls under way; above, RESOURCE_EXHAUSTED")
+    calls_per_client: int = setting("GRPC_CALLS_PER_CLIENT", 300, help="the same for one address of a client")
+
+    connections: int = setting("GRPC_CONNECTIONS", 1000, help="most connections, those in their handshake included")
+    handshake: Seconds = setting("GRPC_HANDSHAKE_TIMEOUT", Seconds(5.0), help="longest time without a certificate")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if not 1 <= self.calls_per_client <= self.calls:
+            raise ValueError("PAQUEBOT_GRPC_CALLS_PER_CLIENT is between 1 and PAQUEBOT_GRPC_CALLS")
+        clear = [self.plain_listen] if self.plain_listen else []
+        if isinstance(self.listen, Listen) and not self.secure:
+            clear.append(self.listen)
+        for listen in clear:
+            if not (self.insecure or _is_loopback(listen.host)):
+                raise ValueError(
+                    f"gRPC would listen on {listen} without TLS, where others can read and ask: set"
+                    " PAQUEBOT_GRPC_TLS_CERTIFICATE, _KEY and _CA, or PAQUEBOT_GRPC_INSECURE=true"
+                )
+
+    @property
+    def secure(self) -> bool:
+        """The listener is one with TLS; a UNIX socket has its directory's permissions instead."""
+        return self.tls.enabled and isinstance(self.listen, Listen)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
 class RecipientValidationSettings:
     process: ProcessSettings
     nats: NatsSettings
@@ -95,10 +158,17 @@ class RecipientValidationSettings:
     addresses: AddressSettings
     hashes: HashSettings
     logins: LoginSettings
-    listen: Listen = setting("GRPC_LISTEN", Listen("127.0.0.1", 2551))
+    guests: GuestSettings
+    account: Limits
+    grpc: GrpcSettings
+    quota: Octets = setting(
+        "ACCOUNT_QUOTA", Octets(10 * 2**30), help="of new accounts, unless they or their domain have one; 0: none"
+    )
     admin_token: Secret = setting("ADMIN_TOKEN", Secret(""), help="of the Directory service; empty: it is closed")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
         if self.admin_token and len(self.admin_token) < MIN_ADMIN_TOKEN:
             raise ValueError(f"PAQUEBOT_ADMIN_TOKEN has at least {MIN_ADMIN_TOKEN} characters")
+        if isinstance(self.grpc.listen, SocketPath) and self.process.workers > 1:
+            raise ValueError("PAQUEBOT_GRPC_LISTEN is a UNIX socket, which workers cannot share: PAQUEBOT_WORKERS is 1")

@@ -40,10 +40,12 @@ _log = Log("paquebot.recipient_validation")
 class Validation(RecipientValidationServicer):
     """The reverse-path does not matter: the null one (RFC 5321 §4.5.5) may write to everybody, as any other."""
 
-    def __init__(self, lookup: Lookup, own_literals: Sequence[str], usage_of: UsageOf) -> None:
+    def __init__(self, lookup: Lookup, own_literals: Sequence[str], usage_of: UsageOf, messages: int) -> None:
+        """`messages`: the most that an account may have."""
         self._lookup = lookup
         self._own_literals = frozenset(own_literals)
         self._usage_of = usage_of
+        self._messages = messages
 
     async def Validate(  # noqa: N802 - the contract's name
         self, request: pb.ValidateRequest, context: ServicerContext[pb.ValidateRequest, pb.ValidateResponse]
@@ -88,8 +90,11 @@ class Validation(RecipientValidationServicer):
         if not quotas:
             return frozenset()
         usage = await self._usage_of(list(quotas))
-        used = {account_id: stored.octets for account_id, stored in usage.items()}
-        return frozenset(one for one, quota in quotas.items() if used.get(one, 0) + max(size, 1) > quota)
+        return frozenset(
+            account_id
+            for account_id, stored in usage.items()
+            if stored.octets + max(size, 1) > quotas[account_id] or stored.messages >= self._messages
+        ) | frozenset(one for one, quota in quotas.items() if one not in usage and max(size, 1) > quota)
 
 
 def _validation(path: str, resolution: Resolution, full: frozenset[int]) -> pb.Validation:

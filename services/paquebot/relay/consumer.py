@@ -162,7 +162,9 @@ class RelayConsumer:
             _log.warning("job_again", queue_id=work.job.queue_id, reason=reason)
             metrics.ATTEMPT[Attempt.ENGINE_AWAY].inc()
             await self._give_back(work, self._patience(work))
-        except (BlobMissing, BadPack):
+        except BadPack as error:
+            await self._damaged(work, error)
+        except BlobMissing:
             _log.exception("message_missing", queue_id=work.job.queue_id)
             await self._again_or_hold(work, Held.BLOB)
         except asyncio.CancelledError:
@@ -171,6 +173,15 @@ class RelayConsumer:
         except Exception:  # noqa: BLE001 - the one place where the unknown ends: logged, tried again, then held
             _log.exception("job_failed", queue_id=work.job.queue_id)
             await self._again_or_hold(work, Held.POISON)
+
+    async def _damaged(self, work: Work, error: BadPack) -> None:
+        """S3 may lie for hours and the message be whole: as long as it is not too old to wait, it does."""
+        _log.warning("message_damaged", queue_id=work.job.queue_id, reason=str(error))
+        if self._clock() - work.job.accepted_at_ms / 1000 > self._load.damaged:
+            await self._again_or_hold(work, Held.BLOB)
+            return
+        metrics.ATTEMPT[Attempt.ENGINE_AWAY].inc()
+        await self._give_back(work, self._patience(work))
 
     async def _again_or_hold(self, work: Work, reason: Held) -> None:
         metrics.ATTEMPT[Attempt.ERROR].inc()

@@ -61,13 +61,9 @@ class Reader:
         for ref in refs:  # a message to several domains is asked for several times
             packs.setdefault(ref.pack, {})[ref.offset] = ref
         parts = [part for wanted in packs.values() for part in _parts(wanted)]
-        found = await asyncio.gather(*(self._blobs.read_many(part) for part in parts), return_exceptions=True)
         answers: dict[tuple[str, int], bytes | Exception] = {}
-        for part, result in zip(parts, found, strict=True):
-            if isinstance(result, BaseException) and not isinstance(result, Exception):
-                raise result
-            for number, ref in enumerate(part):
-                answers[ref.pack, ref.offset] = result if isinstance(result, Exception) else result[number]
+        for part, found in zip(parts, await asyncio.gather(*map(self._blobs.read_each, parts)), strict=True):
+            answers |= {(ref.pack, ref.offset): message for ref, message in zip(part, found, strict=True)}
         return [answers[ref.pack, ref.offset] for ref in refs]
 
 

@@ -125,6 +125,9 @@ class LoadSettings:
     waiting: int = setting("RELAY_WAITING", 400, help="jobs taken from the queue and not under way yet")
     waiting_per_destination: int = setting("RELAY_DESTINATION_WAITING", 200, help="of them for one destination")
     deliveries: int = setting("RELAY_TRIES", 20, help="times a job is handed out before it is held as poison")
+    damaged: Seconds = setting(
+        "RELAY_DAMAGED", Seconds(86400.0), help="a message that S3 gives damaged is tried again until it is so old"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,14 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who logged in. `address` is canonical; `quota_bytes` 0: none."""
+    """Who logged in. `address` is canonical; `quota_bytes` 0: none; `local_only`: may write to addresses of this
+    installation only; `recipients_per_hour` 0: any number."""
 
     account_id: int
     address: str
     quota_bytes: int
+    local_only: bool = False
+    recipients_per_hour: int = 0
     credential: Credential = field(default=Credential(), compare=False)
 
 
@@ -79,7 +82,12 @@ class AuthenticationClient:
         match response.result:
             case pb.AUTHENTICATE_RESULT_OK:
                 return Identity(
-                    response.account_id, response.address, response.quota_bytes, _credential(response.credential)
+                    response.account_id,
+                    response.address,
+                    response.quota_bytes,
+                    local_only=response.local_only,
+                    recipients_per_hour=response.recipients_per_hour,
+                    credential=_credential(response.credential),
                 )
             case pb.AUTHENTICATE_RESULT_INVALID:
                 return InvalidCredentials()

@@ -2,19 +2,22 @@
 
 Every failure of the service or the network becomes `DirectoryUnavailable`, which is temporary: the caller
 answers 451, `NO [UNAVAILABLE]` or `-ERR [SYS/TEMP]`. The channel reconnects by itself, at most two seconds after
-the service is back.
+the service is back. Over TCP it proves its service by a certificate where `PAQUEBOT_GRPC_TLS_*` name one; a UNIX
+socket is guarded by its directory.
 """
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from grpc.aio import AioRpcError, Channel, UsageError, insecure_channel
+from grpc.aio import AioRpcError, Channel, UsageError, insecure_channel, secure_channel
 
 from paquebot.observability import metrics
 from paquebot.observability.log import Log
 from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.settings import SocketPath
 
 Response = TypeVar("Response")
 Metadata = tuple[tuple[str, str], ...]
@@ -55,6 +58,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
+SERVER = "recipient-validation"
+"""Whose certificate, of the installation's domain, the server must show."""
 _FAULTS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: metrics.Fault.TIMEOUT,
     grpc.StatusCode.UNAVAILABLE: metrics.Fault.CONNECTION,
@@ -67,9 +72,24 @@ class DirectoryUnavailable(Exception):
 
 
 def open_channel(settings: DirectoryClientSettings) -> Channel:
-    """A channel to `settings.target`; connects on the first call. Close it with `await channel.close()`."""
+    """A channel to `settings.target`; connects on the first call. Close it with `await channel.close()`.
+
+    Raises SettingsError when there are certificates that cannot be used.
+    """
     metrics.know_calls(metrics.Engine.GRPC, _CALLS)
-    return insecure_channel(settings.target, options=_OPTIONS)
+    target = settings.target
+    if target.startswith("unix:"):
+        return insecure_channel(SocketPath(Path(target.removeprefix("unix:"))).uri, options=_OPTIONS)
+    if not settings.tls.enabled:
+        return insecure_channel(target, options=_OPTIONS)
+    # Here, so that only processes with certificates hold the module that reads them.
+    from paquebot.rpc.credentials import reloaded_pems
+    from paquebot.rpc.renewed import RenewedChannel
+
+    pems = reloaded_pems(settings.tls)
+    # Not the host of `target`: the same name of a Service may stand for another installation's elsewhere.
+    options = (*_OPTIONS, ("grpc.ssl_target_name_override", f"{SERVER}.{settings.tls.domain}"))
+    return RenewedChannel(pems, lambda credentials: secure_channel(target, credentials, options=options))
 
 
 def trace_metadata(trace: str) -> Metadata:

@@ -19,6 +19,7 @@ from paquebot.queue.hints import DirectoryHint
 from paquebot.rpc.authentication import MAX_CHECKED, AuthenticationClient, Credential, Identity
 from paquebot.rpc.channel import DirectoryUnavailable
 from paquebot.runtime.settings import Seconds, setting
+from paquebot.runtime.tasks import background
 from paquebot.v1 import authentication_pb2 as pb
 
 _log = Log("paquebot.rpc")
@@ -162,7 +163,7 @@ class Logins:
 
     def _spawn(self, logins: list[Login]) -> None:
         if logins:
-            task = asyncio.ensure_future(self._ask(logins))
+            task = background(self._ask(logins), "session_check")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

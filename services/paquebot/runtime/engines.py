@@ -1,6 +1,6 @@
 """Settings with which every service reaches the three engines, the directory service, and shows itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,16 +45,45 @@ class S3Settings:
 
 @dataclass(frozen=True, slots=True)
 class PostgresSettings:
-    dsn: Secret = setting("POSTGRES_DSN", Secret(""), help="postgresql://role@host:port/database")
+    dsn: Secret = setting(
+        "POSTGRES_DSN",
+        Secret(""),
+        help="postgresql://role@host:port/database; host1:port,host2:port: the one that writes",
+    )
     password: Secret = setting("POSTGRES_PASSWORD", Secret(""), help="where the DSN has none")
     pool_size: int = setting("POSTGRES_POOL", 8, help="most connections of a process")
     timeout: Seconds = setting("POSTGRES_TIMEOUT", Seconds(10.0), help="longest time for one statement")
 
 
 @dataclass(frozen=True, slots=True)
+class GrpcTlsSettings:
+    """How services prove to each other who they are: by certificates of one authority, on both sides."""
+
+    certificate: Path | None = setting("GRPC_TLS_CERTIFICATE", None, help="this service's own, PEM; reloaded")
+    key: Path | None = setting("GRPC_TLS_KEY", None, help="its PEM private key; reloaded")
+    ca: Path | None = setting("GRPC_TLS_CA", None, help="authorities to trust, PEM, old and new ones; reloaded")
+    domain: str = setting("GRPC_TLS_DOMAIN", "paquebot.internal", help="certificates are for imap.<domain>, and so on")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if len({self.certificate is None, self.key is None, self.ca is None}) > 1:
+            raise ValueError(
+                "PAQUEBOT_GRPC_TLS_CERTIFICATE, PAQUEBOT_GRPC_TLS_KEY and PAQUEBOT_GRPC_TLS_CA go together: one of them"
+                " is not set"
+            )
+
+    @property
+    def enabled(self) -> bool:
+        return self.certificate is not None
+
+
+@dataclass(frozen=True, slots=True)
 class DirectoryClientSettings:
-    target: str = setting("RECIPIENT_VALIDATION", "127.0.0.1:2551", help="host:port of recipient_validation")
+    target: str = setting(
+        "RECIPIENT_VALIDATION", "127.0.0.1:2551", help="host:port of recipient_validation, or unix:/path of its socket"
+    )
     timeout: Seconds = setting("RECIPIENT_VALIDATION_TIMEOUT", Seconds(5.0))
+    tls: GrpcTlsSettings = field(default_factory=GrpcTlsSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class Health:
     started: bool = False
     _probes: dict[str, Probe] = field(default_factory=dict)
     _beats: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _under_way: dict[str, asyncio.Task[str]] = field(default_factory=dict)
     _answer: tuple[float, list[str]] = (-1e9, [])
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -99,18 +100,30 @@ class Health:
         async with self._asking:
             at, reasons = self._answer
             if time.monotonic() - at > _ANSWER_AGE:
-                results = await asyncio.gather(*(_ask(n, p) for n, p in self._probes.items()))
+                results = await asyncio.gather(*(self._ask(name) for name in self._probes))
                 reasons = [reason for reason in results if reason]
                 self._answer = (time.monotonic(), reasons)
         return reasons
 
-
-async def _ask(name: str, probe: Probe) -> str:
-    try:
-        await asyncio.wait_for(probe(), _PROBE_SECONDS)
-    except TimeoutError:
+    async def _ask(self, name: str) -> str:
+        """Never longer than a probe's time, whatever hangs: a probe that is cancelled may go on for a while, and is not
+        asked again before it has ended."""
+        asking = self._under_way.get(name)
+        if asking is None:
+            asking = self._under_way[name] = asyncio.ensure_future(_outcome(name, self._probes[name]))
+            asking.add_done_callback(lambda _: self._under_way.pop(name))
+        ended, _ = await asyncio.wait((asking,), timeout=_PROBE_SECONDS)
+        if ended and not asking.cancelled():
+            return asking.result()
+        asking.cancel()
         PROBE_FAILURES.labels(name).inc()
         return f"{name}: no answer within {_PROBE_SECONDS:g} s"
+
+
+async def _outcome(name: str, probe: Probe) -> str:
+    """Why the dependency cannot be used; empty: it can."""
+    try:
+        await probe()
     except Exception as error:  # noqa: BLE001 - whatever the reason, it is not ready; the operator reads it here
         PROBE_FAILURES.labels(name).inc()
         return f"{name}: {type(error).__name__}: {error}".rstrip(": ")

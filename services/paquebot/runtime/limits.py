@@ -80,7 +80,7 @@ class ConnectionLimit:
 
     def enter(self, client: str) -> bool:
         """Count a connection in; False: one too many, not counted."""
-        client = _counted_as(client)
+        client = counted_as(client)
         mine = self._clients.get(client, 0)
         if self.now >= self.total or mine >= self.per_client:
             return False
@@ -90,7 +90,7 @@ class ConnectionLimit:
 
     def leave(self, client: str) -> None:
         """A connection that `enter` let in has ended. Raises KeyError, and counts nothing, when none is in."""
-        client = _counted_as(client)
+        client = counted_as(client)
         mine = self._clients[client] - 1
         self.now -= 1
         if mine:
@@ -99,7 +99,7 @@ class ConnectionLimit:
             del self._clients[client]
 
 
-def _counted_as(client: str) -> str:
+def counted_as(client: str) -> str:
     """The key under which an address is counted; what is no IPv6 address counts as itself."""
     if ":" not in client:
         return client

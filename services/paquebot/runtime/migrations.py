@@ -22,7 +22,7 @@ from typing import Any
 
 import asyncpg
 
-from paquebot.runtime.postgres import Postgres, PostgresUnavailable
+from paquebot.runtime.postgres import Postgres, PostgresUnavailable, session_attribute
 
 ROLES = (
     "paquebot_delivery",
@@ -115,7 +115,7 @@ async def migrate(dsn: str, packages: Sequence[Schema] = SCHEMAS) -> dict[str, i
     `dsn` logs in as the owner of the schemas, who may create roles. Raises MigrationError, or asyncpg's
     exceptions.
     """
-    connection = await asyncpg.connect(dsn, timeout=10.0)
+    connection = await asyncpg.connect(dsn, timeout=10.0, target_session_attrs=session_attribute(dsn))
     try:
         await ensure_roles(connection)
         return {schema.name: await _migrate_schema(connection, schema) for schema in packages}
@@ -256,7 +256,7 @@ async def bootstrap_roles(admin_dsn: str, passwords: Mapping[str, str]) -> None:
     for role in passwords:
         if role not in ROLES:
             raise MigrationError(f"{role} is not a role of the platform")
-    connection = await asyncpg.connect(admin_dsn, timeout=10.0)
+    connection = await asyncpg.connect(admin_dsn, timeout=10.0, target_session_attrs=session_attribute(admin_dsn))
     try:
         await ensure_roles(connection)
         for role, password in passwords.items():

@@ -3,6 +3,9 @@
 Every call is counted and timed (`engine_call`), has a deadline on both sides, and turns each trouble with the
 engine itself (away, starting, full, too slow) into `PostgresUnavailable`: a temporary failure. Faults of a
 statement stay asyncpg's own exceptions.
+
+A DSN may name several servers; only one that takes writes will do, unless the DSN asks for another with
+`target_session_attrs`. When a server stops taking writes (a take-over), all connections to it are left.
 """
 
 import asyncio
@@ -23,7 +26,7 @@ from paquebot.observability.metrics import (
     fault_of,
     know_calls,
 )
-from paquebot.runtime.connections import Connections
+from paquebot.runtime.connections import Connections, ServerReadOnly
 from paquebot.runtime.engines import PostgresSettings
 
 T = TypeVar("T")
@@ -34,6 +37,7 @@ Connection = Any
 _AWAY = (
     OSError,
     TimeoutError,
+    ServerReadOnly,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -49,6 +53,10 @@ _AWAY = (
 _OF_ONE_STATEMENT = (asyncpg.PostgresSystemError, asyncpg.InternalServerError)
 """Troubles that the engine has with some of its data, and maybe with no other."""
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_UNSURE = (OSError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+"""Ends of a call after which the state of its connection is not known. TimeoutError is an OSError."""
+_READ_WRITE = "read-write"
+_WRITABLE = (_READ_WRITE, "primary")
 _TRIES = 4
 _AGAIN_SECONDS = 0.05
 _CONNECT_SECONDS = 5.0
@@ -72,13 +80,17 @@ class PostgresTroubled(PostgresUnavailable):
     """
 
 
+def _is_unsure(error: BaseException) -> bool:
+    return isinstance(error, _UNSURE) and not isinstance(error, ValueError)  # an argument that does not fit is ours
+
+
 def _fault_of(error: BaseException) -> Fault:
     for cause in causes(error):
         if isinstance(cause, asyncpg.QueryCanceledError):  # the statement's own timeout
             return Fault.TIMEOUT
         if isinstance(cause, asyncpg.PostgresConnectionError | asyncpg.InterfaceError):
             return Fault.CONNECTION
-        if isinstance(cause, asyncpg.PostgresError):
+        if isinstance(cause, asyncpg.PostgresError | ServerReadOnly):
             return Fault.REFUSED
     return fault_of(error)
 
@@ -103,11 +115,9 @@ class _Lent:
         return self._connection
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        try:
-            await self._connections.give_back(self._connection, well=error is None)
-        except BaseException as failed:
-            self._end(failed)
-            raise
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            self._connections.expire()
+        self._connections.give_back(self._connection, well=error is None)
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
@@ -122,10 +132,13 @@ class _Lent:
 class Postgres:
     """A pool. Open with `open_postgres`; share one per process."""
 
-    __slots__ = ("_connections",)
+    __slots__ = ("_connections", "_wants_writes")
 
-    def __init__(self, pool: Any) -> None:
-        self._connections = Connections(pool, _CONNECT_SECONDS)
+    def __init__(self, pool: Any, attribute: str = "any") -> None:
+        """`attribute`: which servers the pool connects to, see `session_attribute`."""
+        wants_writes = attribute in _WRITABLE
+        self._connections = Connections(pool, _CONNECT_SECONDS, _takes_writes if wants_writes else None)
+        self._wants_writes = wants_writes
 
     def connection(self, call: str) -> contextlib.AbstractAsyncContextManager[Connection]:
         """A connection in autocommit, for the time of the block, counted as `call`."""
@@ -142,8 +155,18 @@ class Postgres:
             if snapshot:  # as its first statement ever, a new session sometimes refuses to choose an isolation level
                 await connection.execute("SELECT")
             isolation = "repeatable_read" if snapshot else None
-            async with connection.transaction(isolation=isolation, readonly=snapshot):
+            transaction = connection.transaction(isolation=isolation, readonly=snapshot)
+            await transaction.start()
+            try:
                 yield connection
+            except BaseException as error:
+                if _is_unsure(error):
+                    # The server may be frozen. It rolls back by itself when the connection ends; nobody waits for it.
+                    connection.terminate()
+                else:
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
 
     async def run(self, call: str, work: Callable[[Connection], Awaitable[T]]) -> T:
         """`work` in one transaction; done again, from the start, when the engine asks for it (deadlock,
@@ -194,9 +217,12 @@ class Postgres:
             await connection.execute(sql, *args)
 
     async def ready(self) -> bool:
-        """Whether the engine answers now; for /readyz."""
+        """Whether the engine answers now, and takes writes where they are wanted; for /readyz."""
         try:
-            await self.fetchval("ready", "SELECT 1")
+            async with self.connection("ready") as connection:
+                if not await _takes_writes(connection) and self._wants_writes:
+                    self._connections.expire()
+                    return False
         except PostgresUnavailable:
             return False
         return True
@@ -216,6 +242,16 @@ def dsn_of(settings: PostgresSettings) -> str:
     return parts._replace(netloc=f"{credentials}:{password}{at or '@'}{hosts}").geturl()
 
 
+def session_attribute(dsn: str) -> str:
+    """Which server of those in `dsn` will do: libpq's `target_session_attrs`, by default one that takes writes."""
+    return urllib.parse.parse_qs(urllib.parse.urlsplit(dsn).query).get("target_session_attrs", [_READ_WRITE])[-1]
+
+
+async def _takes_writes(connection: Connection) -> bool:
+    """A standby, and a server that was set to refuse writes, says "on"."""
+    return bool(await connection.fetchval("SHOW transaction_read_only") == "off")
+
+
 async def _keep(connection: Connection) -> None:
     """No round trip when a connection goes back to the pool: nothing here changes a session's state, and an open
     transaction is ended before."""
@@ -226,8 +262,10 @@ async def open_postgres(settings: PostgresSettings, application: str) -> Postgre
 
     No connection is made yet, so a service starts while the engine is away (invariant 9).
     """
+    attribute = session_attribute(settings.dsn)
     pool = await asyncpg.create_pool(
         dsn_of(settings),
+        target_session_attrs=attribute,
         min_size=0,
         max_size=settings.pool_size,
         max_inactive_connection_lifetime=_IDLE_SECONDS,
@@ -244,4 +282,4 @@ async def open_postgres(settings: PostgresSettings, application: str) -> Postgre
         },
     )
     know_calls(Engine.POSTGRES, ("ready",))
-    return Postgres(pool)
+    return Postgres(pool, attribute)

@@ -27,6 +27,7 @@ from paquebot.runtime.front import Front
 from paquebot.runtime.health import Health, HealthServer
 from paquebot.runtime.memory import keep_one_arena
 from paquebot.runtime.settings import Listen, SettingsError, load
+from paquebot.runtime.tasks import background, watch_loop_errors
 from paquebot.runtime.workers import Family
 
 _log = log.Log("paquebot")
@@ -142,7 +143,8 @@ async def _frame(name: str, settings: S, main: Main[S], health: Listen | socket.
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _begin_drain, context, settings.process.drain)
-    watching = asyncio.ensure_future(_watch_loop())
+    watch_loop_errors(loop)
+    watching = background(_watch_loop(), "loop_delay")
     try:
         return await _serve(context, settings, main)
     finally:

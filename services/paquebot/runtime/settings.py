@@ -8,6 +8,7 @@ dropped) and goes before `PAQUEBOT_<NAME>`. A setting without a default must be 
 import dataclasses
 import ipaddress
 import math
+import os
 import re
 import types
 import typing
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NewType, TypeVar
+from urllib.parse import quote
 
 PREFIX = "PAQUEBOT_"
 
@@ -55,6 +57,24 @@ class Listen:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPath:
+    """Where a listener has a UNIX socket; written `unix:/run/paquebot/grpc.sock`."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+    @property
+    def uri(self) -> str:
+        """As gRPC has it: https://github.com/grpc/grpc/blob/master/doc/naming.md, RFC 3986 §2.1."""
+        return f"unix:{quote(os.fsencode(self.path))}"
+
+
+ListenOrSocket = Listen | SocketPath
 
 
 def setting(name: str, default: Any = dataclasses.MISSING, *, help: str = "") -> Any:
@@ -205,6 +225,16 @@ def parse_listen(text: str) -> Listen:
     return Listen(host or "0.0.0.0", int(port))  # noqa: S104 - an empty host asks for all addresses
 
 
+def parse_listen_or_socket(text: str) -> ListenOrSocket:
+    """`127.0.0.1:2551` or `unix:/path`, an absolute one. Raises ValueError."""
+    scheme, _, path = text.strip().partition(":")
+    if scheme != "unix":
+        return parse_listen(text)
+    if not path.startswith("/"):
+        raise ValueError(f"{text!r} has no absolute path, as in unix:/run/paquebot/grpc.sock")
+    return SocketPath(Path(path))
+
+
 def parse_bool(text: str) -> bool:
     """`true`, `false` and their usual spellings. Raises ValueError."""
     word = text.strip().lower()
@@ -245,6 +275,7 @@ _PARSERS: dict[Any, Any] = {
     bool: parse_bool,
     Path: Path,
     Listen: parse_listen,
+    ListenOrSocket: parse_listen_or_socket,
     Seconds: parse_seconds,
     Octets: parse_octets,
 }

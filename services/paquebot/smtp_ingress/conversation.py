@@ -7,11 +7,12 @@ connection (RFC 5321 §4.1.1.10, §3.8). The unknown is temporary: 451 with an i
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.rpc import AuthenticationClient, Logins, ValidationClient
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.limits import OctetBudget, Reservation
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
@@ -19,6 +20,7 @@ from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.acceptance import Acceptance
 from paquebot.smtp_ingress.connection import Connection, Draining, Idle, OverLong
 from paquebot.smtp_ingress.metrics import Ending
+from paquebot.smtp_ingress.recipient_rate import RecipientRates
 from paquebot.smtp_ingress.session import Role, Session, TlsInfo, Transaction
 from paquebot.smtp_ingress.settings import MessageLimits, SessionLimits, Timeouts
 from paquebot.smtp_ingress.verdicts import login_ended
@@ -52,10 +54,12 @@ class Services:
     timeouts: Timeouts
     tls: ssl.SSLContext | None
     budget: OctetBudget
+    loop_shares: LoopShares
     acceptance: Acceptance
     validation: ValidationClient
     authentication: AuthenticationClient
     logins: Logins
+    rates: RecipientRates = field(default_factory=RecipientRates)
 
 
 Handler = Callable[["Conversation", str], Awaitable[Reply | None]]
@@ -86,6 +90,8 @@ class Conversation:
         self.connection = connection
         self.session = session
         self.services = services
+        self.turns = services.loop_shares.turns(session.address)
+        """The session's turns on the event loop."""
         self._table = table
         self._errors = 0
         self._idle_commands = 0
@@ -93,7 +99,7 @@ class Conversation:
     async def run(self) -> Ending:
         """To the connection's end. Raises nothing but CancelledError."""
         try:
-            return await self._converse()
+            return await self.turns.run(self._converse())
         except HangUp as end:
             self.connection.reply(end.reply)
             return Ending.REFUSED
@@ -126,6 +132,7 @@ class Conversation:
                 self._answer(reply)
                 if reply.code in _CLOSING:
                     return Ending.QUIT
+            await self.turns.between_commands(more=self.connection.buffered > 0)
 
     async def _begin(self) -> None:
         if self.connection.tls_object is not None:  # RFC 8314 §3.3

@@ -99,6 +99,10 @@ async def _add(conversation: Conversation, transaction: Transaction, command: Rc
         return reply
     if recipients.destinations + len(validation.local) + len(validation.remote) > _MAX_DESTINATIONS:
         return replies.TOO_MANY_RECIPIENTS
+    who = session.identity
+    if who is not None and not conversation.services.rates.take(who.account_id, who.recipients_per_hour):
+        _log.info("recipient_rate_reached", session=session.id, client=session.address, account_id=who.account_id)
+        return replies.TOO_MANY_IN_AN_HOUR
     recipients.add(forward_path, validation, command.parameters)
     return reply
 

@@ -118,6 +118,7 @@ async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply
     if isinstance(answer, Identity):
         session.identity = answer
         session.login = conversation.services.logins.enter(answer, conversation.connection.stop)
+        conversation.turns.belongs_to(answer.account_id)
         _log.info(
             "login",
             session=session.id,

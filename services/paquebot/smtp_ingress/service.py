@@ -9,10 +9,12 @@ from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, ValidationClient, open_channel
 from paquebot.rpc.health import probe
+from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.proxy import Proxies
 from paquebot.runtime.service import Context
+from paquebot.runtime.tasks import background
 from paquebot.runtime.tls import ServerTls
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
 from paquebot.smtp_ingress.conversation import Services
@@ -56,12 +58,12 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         logins = Logins(authentication, settings.checks)
         await logins.listen(queue)
         await queue.hear_directory(lambda _: validation.forget())
-        stack.push_async_callback(_cancelled, asyncio.ensure_future(logins.run()))
-        health.depend("s3", blobs.probe)
+        stack.push_async_callback(_cancelled, background(logins.run(), "session_checks"))
+        health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
         if tls is not None:
-            stack.push_async_callback(_cancelled, asyncio.ensure_future(tls.watch()))
+            stack.push_async_callback(_cancelled, background(tls.watch(), "certificates"))
         services = Services(
             hostname=settings.process.hostname,
             sessions=settings.sessions,
@@ -69,6 +71,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             timeouts=settings.timeouts,
             tls=tls.context if tls is not None else None,
             budget=OctetBudget(settings.process.in_flight),
+            loop_shares=LoopShares(settings.fairness),
             acceptance=Acceptance(spool, validation, _policy(settings)),
             validation=validation,
             authentication=authentication,

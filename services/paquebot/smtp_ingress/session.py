@@ -138,7 +138,7 @@ class Session:
 
     @property
     def may_relay(self) -> bool:
-        return self.identity is not None or self.relay_client
+        return self.relay_client if self.identity is None else not self.identity.local_only
 
     def remember_owned(self, address: str) -> None:
         if len(self.owned) < _OWNED_KEPT:

@@ -10,6 +10,7 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
+from paquebot.runtime.fairness import FairnessSettings
 from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Network, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
@@ -102,6 +103,7 @@ class SmtpIngressSettings:
     process: ProcessSettings
     listen: ListenSettings
     proxy: ProxySettings
+    fairness: FairnessSettings
     tls: TlsSettings
     nats: NatsSettings
     s3: S3Settings

@@ -19,13 +19,16 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import FAST, SIZES, counter, gauge, histogram
 from paquebot.queue import Queue, QueueRefused, QueueUnavailable
 from paquebot.queue.client import MAX_BATCH
+from paquebot.runtime.tasks import background
 from paquebot.spool.gathering import Gathering
 from paquebot.spool.jobs import Packed, job_count, publications
+from paquebot.spool.refusals import Refusals
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
 
 _log = Log("paquebot.spool")
 _MAX_LINKS = 16
+_DELETE_SECONDS = 1.0  # for which a sender waits until a pack is gone again whose jobs were refused
 
 PACK_MESSAGES = histogram(
     "paquebot_spool_pack_messages", "Messages in one pack", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -61,6 +64,9 @@ class CommitLimits:
     max_commits: int = 4
     max_alone: int = 4
     """Most large messages under way at once, beside the other commits."""
+    patience: float = 14.0
+    """Seconds after which a message whose pack is not written is given up, whatever holds it up: the sender hears it
+    while it still listens, and what its own retry brings is then the only copy."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +75,8 @@ class _Waiting:
     frame: Frame
     summary: MessageSummary
     kept: asyncio.Future[BlobRef]
+    publishing: bool = False
+    """Its jobs may be in the stream."""
 
 
 class Committer:
@@ -78,6 +86,7 @@ class Committer:
         self._blobs = blobs
         self._queue = queue
         self._limits = limits
+        self._refusals = Refusals(blobs)
         self._waiting: deque[_Waiting] = deque()
         self._large: deque[_Waiting] = deque()
         self._commits: set[asyncio.Task[None]] = set()
@@ -112,13 +121,16 @@ class Committer:
         else:
             self._gathering.arrived(time.monotonic(), len(line))
             self._consider()
+        expiry = asyncio.get_running_loop().call_later(self._limits.patience, _expire, waiting)
         try:
             ref = await waiting.kept
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, SpoolUnavailable):
             if waiting in line:
                 line.remove(waiting)
                 self._count()
             raise
+        finally:
+            expiry.cancel()
         ACCEPT_SECONDS.observe(time.perf_counter() - start)
         return ref
 
@@ -130,6 +142,7 @@ class Committer:
             self._start_large()
             if under_way := self._commits | self._alone:
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+        await self._refusals.close()
 
     def _consider(self) -> None:
         """Start a commit now, or set the clock for one."""
@@ -181,7 +194,7 @@ class Committer:
             self._timer = None
         if batch := self._take():
             self._last_start = time.monotonic()
-            task = asyncio.ensure_future(self._commit_small(batch))
+            task = background(self._commit_small(batch), "commit")
             self._commits.add(task)
             task.add_done_callback(self._on_done)
         self._consider()
@@ -194,7 +207,7 @@ class Committer:
         while self._large and len(self._alone) < self._limits.max_alone:
             waiting = self._large.popleft()
             if not waiting.kept.done():
-                task = asyncio.ensure_future(self._commit([waiting]))
+                task = background(self._commit([waiting]), "commit")
                 self._alone.add(task)
                 task.add_done_callback(self._on_large_done)
         self._count()
@@ -243,17 +256,33 @@ class Committer:
         writer = PackWriter(new_ulid())
         refs = [writer.add(waiting.envelope, waiting.frame) for waiting in batch]
         data = writer.finish(time.time_ns() // 1_000_000)
-        await self._blobs.put(writer.pack, data)
-        packed = [Packed(w.envelope, ref, w.summary) for w, ref in zip(batch, refs, strict=True)]
-        await self._publish(writer.pack, packed)
+        await self._put(writer.pack, data, batch)
+        await self._publish(writer.pack, batch, refs)
         PACK_MESSAGES.observe(len(batch))
         PACK_BYTES.observe(len(data))
         MESSAGE_BYTES.inc(sum(waiting.frame.size for waiting in batch))
         COMMIT_SECONDS.observe(time.perf_counter() - start)
         return refs
 
-    async def _publish(self, pack: str, packed: list[Packed]) -> None:
+    async def _put(self, pack: str, data: bytes, batch: list[_Waiting]) -> None:
+        try:
+            await self._blobs.put(pack, data)
+        except BaseException as error:
+            if not (isinstance(error, BlobsUnavailable) and error.nothing_done):
+                self._refuse(pack, batch, void=True)  # S3 may have it, or get it when the network gives it back
+            raise
+
+    async def _publish(self, pack: str, batch: list[_Waiting], refs: list[BlobRef]) -> None:
+        """The jobs of those who still wait: who was given up was told so, and whoever went away will come again."""
+        gone = [waiting for waiting in batch if waiting.kept.done()]
+        packed: list[Packed] = []
+        for waiting, ref in zip(batch, refs, strict=True):
+            if not waiting.kept.done():
+                waiting.publishing = True
+                packed.append(Packed(waiting.envelope, ref, waiting.summary))
         jobs = publications(pack, packed)
+        if gone:
+            self._refuse(pack, gone, void=not packed)
         if not jobs:
             return
         if self._queue is None:
@@ -262,12 +291,28 @@ class Committer:
             await self._queue.publish(jobs)
         except QueueRefused:
             # Nothing was stored, and the sender will come back: without its pack, `recover` cannot bring the
-            # message in a second time. After a mere silence the jobs may be there, and so the pack must stay.
-            try:
-                await self._blobs.delete([pack])
-            except BlobsUnavailable:
-                _log.warning("pack_left_behind", pack=pack)
+            # message in a second time.
+            await self._take_back(pack, batch)
             raise
+        except BaseException:
+            self._refuse(pack, batch, void=False)  # the jobs may be there, and so the pack must stay
+            raise
+
+    async def _take_back(self, pack: str, batch: list[_Waiting]) -> None:
+        try:
+            async with asyncio.timeout(_DELETE_SECONDS):
+                await self._blobs.delete([pack])
+        except (BlobsUnavailable, TimeoutError):
+            self._refuse(pack, batch, void=True)
+
+    def _refuse(self, pack: str, refused: list[_Waiting], *, void: bool) -> None:
+        self._refusals.add(pack, [waiting.envelope.queue_id for waiting in refused], void=void)
+
+
+def _expire(waiting: _Waiting) -> None:
+    """It waited for too long; from the moment in which its jobs may be stored only NATS can tell."""
+    if not waiting.publishing and not waiting.kept.done():
+        waiting.kept.set_exception(SpoolUnavailable("not stored in time"))
 
 
 @contextlib.contextmanager

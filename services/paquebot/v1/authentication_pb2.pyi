@@ -136,6 +136,8 @@ class AuthenticateResponse(_message.Message):
     QUOTA_BYTES_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
     CREDENTIAL_FIELD_NUMBER: _builtins.int
+    LOCAL_ONLY_FIELD_NUMBER: _builtins.int
+    RECIPIENTS_PER_HOUR_FIELD_NUMBER: _builtins.int
     result: Global___AuthenticateResult.ValueType
     account_id: _builtins.int
     address: _builtins.str
@@ -144,6 +146,10 @@ class AuthenticateResponse(_message.Message):
     """0: none"""
     retry_after_seconds: _builtins.int
     """with RATE_LIMITED"""
+    local_only: _builtins.bool
+    """may write to addresses of this installation only"""
+    recipients_per_hour: _builtins.int
+    """0: any number"""
     @_builtins.property
     def credential(self) -> Global___Credential:
         """with OK"""
@@ -157,10 +163,12 @@ class AuthenticateResponse(_message.Message):
         quota_bytes: _builtins.int = ...,
         retry_after_seconds: _builtins.int = ...,
         credential: Global___Credential | None = ...,
+        local_only: _builtins.bool = ...,
+        recipients_per_hour: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "credential", b"credential", "quota_bytes", b"quota_bytes", "result", b"result", "retry_after_seconds", b"retry_after_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "credential", b"credential", "local_only", b"local_only", "quota_bytes", b"quota_bytes", "recipients_per_hour", b"recipients_per_hour", "result", b"result", "retry_after_seconds", b"retry_after_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,33 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16paquebot/v1/mail.proto\x12\x0bpaquebot.v1\"\xa1\x01\n\x07\x42lobRef\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12-\n\x0b\x63ompression\x18\x05 \x01(\x0e\x32\x18.paquebot.v1.Compression\x12+\n\nencryption\x18\x06 \x01(\x0e\x32\x17.paquebot.v1.Encryption\"\xa4\x01\n\x0eLocalRecipient\x12\x12\n\naccount_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\x0c\x66orward_path\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\r\n\x05orcpt\x18\x05 \x01(\t\x12#\n\x06notify\x18\x06 \x03(\x0e\x32\x13.paquebot.v1.Notify\x12\x13\n\x0bquota_bytes\x18\x07 \x01(\x03\"}\n\x0fRemoteRecipient\x12\x14\n\x0c\x66orward_path\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\r\n\x05orcpt\x18\x03 \x01(\t\x12#\n\x06notify\x18\x04 \x03(\x0e\x32\x13.paquebot.v1.Notify\x12\x10\n\x08original\x18\x05 \x01(\t\"Z\n\x06\x43lient\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04helo\x18\x02 \x01(\t\x12\r\n\x05login\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t\x12\x10\n\x08listener\x18\x05 \x01(\t\"\xab\x02\n\x08\x45nvelope\x12\x10\n\x08queue_id\x18\x01 \x01(\t\x12\x14\n\x0creverse_path\x18\x02 \x01(\t\x12*\n\x05local\x18\x03 \x03(\x0b\x32\x1b.paquebot.v1.LocalRecipient\x12,\n\x06remote\x18\x04 \x03(\x0b\x32\x1c.paquebot.v1.RemoteRecipient\x12\x1d\n\x03ret\x18\x05 \x01(\x0e\x32\x10.paquebot.v1.Ret\x12\r\n\x05\x65nvid\x18\x06 \x01(\t\x12\x10\n\x08smtputf8\x18\x07 \x01(\x08\x12\x11\n\teight_bit\x18\x08 \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pted_at_ms\x18\t \x01(\x03\x12#\n\x06\x63lient\x18\n \x01(\x0b\x32\x13.paquebot.v1.Client\x12\r\n\x05trace\x18\x0b \x01(\t\"\xce\x01\n\tPackEntry\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.paquebot.v1.Envelope\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x12-\n\x0b\x63ompression\x18\x06 \x01(\x0e\x32\x18.paquebot.v1.Compression\x12+\n\nencryption\x18\x07 \x01(\x0e\x32\x17.paquebot.v1.Encryption\"~\n\tPackIndex\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04pack\x18\x02 \x01(\t\x12\x15\n\rwritten_at_ms\x18\x03 \x01(\x03\x12\'\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x16.paquebot.v1.PackEntry\x12\x12\n\naccount_id\x18\x05 \x01(\x03*9\n\x0b\x43ompression\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x00\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x01*!\n\nEncryption\x12\x13\n\x0f\x45NCRYPTION_NONE\x10\x00*l\n\x06Notify\x12\x16\n\x12NOTIFY_UNSPECIFIED\x10\x00\x12\x10\n\x0cNOTIFY_NEVER\x10\x01\x12\x12\n\x0eNOTIFY_SUCCESS\x10\x02\x12\x12\n\x0eNOTIFY_FAILURE\x10\x03\x12\x10\n\x0cNOTIFY_DELAY\x10\x04*6\n\x03Ret\x12\x13\n\x0fRET_UNSPECIFIED\x10\x00\x12\x0c\n\x08RET_FULL\x10\x01\x12\x0c\n\x08RET_HDRS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16paquebot/v1/mail.proto\x12\x0bpaquebot.v1\"\xb1\x01\n\x07\x42lobRef\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12-\n\x0b\x63ompression\x18\x05 \x01(\x0e\x32\x18.paquebot.v1.Compression\x12+\n\nencryption\x18\x06 \x01(\x0e\x32\x17.paquebot.v1.Encryption\x12\x0e\n\x06sha256\x18\x07 \x01(\x0c\"\xa4\x01\n\x0eLocalRecipient\x12\x12\n\naccount_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\x0c\x66orward_path\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\r\n\x05orcpt\x18\x05 \x01(\t\x12#\n\x06notify\x18\x06 \x03(\x0e\x32\x13.paquebot.v1.Notify\x12\x13\n\x0bquota_bytes\x18\x07 \x01(\x03\"}\n\x0fRemoteRecipient\x12\x14\n\x0c\x66orward_path\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\r\n\x05orcpt\x18\x03 \x01(\t\x12#\n\x06notify\x18\x04 \x03(\x0e\x32\x13.paquebot.v1.Notify\x12\x10\n\x08original\x18\x05 \x01(\t\"Z\n\x06\x43lient\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04helo\x18\x02 \x01(\t\x12\r\n\x05login\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t\x12\x10\n\x08listener\x18\x05 \x01(\t\"\xab\x02\n\x08\x45nvelope\x12\x10\n\x08queue_id\x18\x01 \x01(\t\x12\x14\n\x0creverse_path\x18\x02 \x01(\t\x12*\n\x05local\x18\x03 \x03(\x0b\x32\x1b.paquebot.v1.LocalRecipient\x12,\n\x06remote\x18\x04 \x03(\x0b\x32\x1c.paquebot.v1.RemoteRecipient\x12\x1d\n\x03ret\x18\x05 \x01(\x0e\x32\x10.paquebot.v1.Ret\x12\r\n\x05\x65nvid\x18\x06 \x01(\t\x12\x10\n\x08smtputf8\x18\x07 \x01(\x08\x12\x11\n\teight_bit\x18\x08 \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pted_at_ms\x18\t \x01(\x03\x12#\n\x06\x63lient\x18\n \x01(\x0b\x32\x13.paquebot.v1.Client\x12\r\n\x05trace\x18\x0b \x01(\t\"\xce\x01\n\tPackEntry\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.paquebot.v1.Envelope\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x12-\n\x0b\x63ompression\x18\x06 \x01(\x0e\x32\x18.paquebot.v1.Compression\x12+\n\nencryption\x18\x07 \x01(\x0e\x32\x17.paquebot.v1.Encryption\"~\n\tPackIndex\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04pack\x18\x02 \x01(\t\x12\x15\n\rwritten_at_ms\x18\x03 \x01(\x03\x12\'\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x16.paquebot.v1.PackEntry\x12\x12\n\naccount_id\x18\x05 \x01(\x03*9\n\x0b\x43ompression\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x00\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x01*!\n\nEncryption\x12\x13\n\x0f\x45NCRYPTION_NONE\x10\x00*l\n\x06Notify\x12\x16\n\x12NOTIFY_UNSPECIFIED\x10\x00\x12\x10\n\x0cNOTIFY_NEVER\x10\x01\x12\x12\n\x0eNOTIFY_SUCCESS\x10\x02\x12\x12\n\x0eNOTIFY_FAILURE\x10\x03\x12\x10\n\x0cNOTIFY_DELAY\x10\x04*6\n\x03Ret\x12\x13\n\x0fRET_UNSPECIFIED\x10\x00\x12\x0c\n\x08RET_FULL\x10\x01\x12\x0c\n\x08RET_HDRS\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paquebot.v1.mail_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMPRESSION']._serialized_start=1228
-  _globals['_COMPRESSION']._serialized_end=1285
-  _globals['_ENCRYPTION']._serialized_start=1287
-  _globals['_ENCRYPTION']._serialized_end=1320
-  _globals['_NOTIFY']._serialized_start=1322
-  _globals['_NOTIFY']._serialized_end=1430
-  _globals['_RET']._serialized_start=1432
-  _globals['_RET']._serialized_end=1486
+  _globals['_COMPRESSION']._serialized_start=1244
+  _globals['_COMPRESSION']._serialized_end=1301
+  _globals['_ENCRYPTION']._serialized_start=1303
+  _globals['_ENCRYPTION']._serialized_end=1336
+  _globals['_NOTIFY']._serialized_start=1338
+  _globals['_NOTIFY']._serialized_end=1446
+  _globals['_RET']._serialized_start=1448
+  _globals['_RET']._serialized_end=1502
   _globals['_BLOBREF']._serialized_start=40
-  _globals['_BLOBREF']._serialized_end=201
-  _globals['_LOCALRECIPIENT']._serialized_start=204
-  _globals['_LOCALRECIPIENT']._serialized_end=368
-  _globals['_REMOTERECIPIENT']._serialized_start=370
-  _globals['_REMOTERECIPIENT']._serialized_end=495
-  _globals['_CLIENT']._serialized_start=497
-  _globals['_CLIENT']._serialized_end=587
-  _globals['_ENVELOPE']._serialized_start=590
-  _globals['_ENVELOPE']._serialized_end=889
-  _globals['_PACKENTRY']._serialized_start=892
-  _globals['_PACKENTRY']._serialized_end=1098
-  _globals['_PACKINDEX']._serialized_start=1100
-  _globals['_PACKINDEX']._serialized_end=1226
+  _globals['_BLOBREF']._serialized_end=217
+  _globals['_LOCALRECIPIENT']._serialized_start=220
+  _globals['_LOCALRECIPIENT']._serialized_end=384
+  _globals['_REMOTERECIPIENT']._serialized_start=386
+  _globals['_REMOTERECIPIENT']._serialized_end=511
+  _globals['_CLIENT']._serialized_start=513
+  _globals['_CLIENT']._serialized_end=603
+  _globals['_ENVELOPE']._serialized_start=606
+  _globals['_ENVELOPE']._serialized_end=905
+  _globals['_PACKENTRY']._serialized_start=908
+  _globals['_PACKENTRY']._serialized_end=1114
+  _globals['_PACKINDEX']._serialized_start=1116
+  _globals['_PACKINDEX']._serialized_end=1242
 # @@protoc_insertion_point(module_scope)

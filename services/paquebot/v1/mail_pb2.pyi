@@ -101,6 +101,7 @@ class BlobRef(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
     ENCRYPTION_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     pack: _builtins.str
     """ULID; the object's key follows from it (paquebot.blobs.pack_key)"""
     offset: _builtins.int
@@ -110,6 +111,8 @@ class BlobRef(_message.Message):
     """as read"""
     compression: Global___Compression.ValueType
     encryption: Global___Encryption.ValueType
+    sha256: _builtins.bytes
+    """of the message as read; empty where it is not known, as in mailbox rows"""
     def __init__(
         self,
         *,
@@ -119,10 +122,11 @@ class BlobRef(_message.Message):
         size: _builtins.int = ...,
         compression: Global___Compression.ValueType = ...,
         encryption: Global___Encryption.ValueType = ...,
+        sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "encryption", b"encryption", "length", b"length", "offset", b"offset", "pack", b"pack", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "encryption", b"encryption", "length", b"length", "offset", b"offset", "pack", b"pack", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,8 +29,11 @@ class DeliverJob(_message.Message):
     PACK_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
     pack: _builtins.str
     domain: _builtins.str
+    failures: _builtins.int
+    """tries that failed for the job's own sake, not for an engine's"""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliverEntry]: ...
     def __init__(
@@ -39,10 +42,11 @@ class DeliverJob(_message.Message):
         pack: _builtins.str = ...,
         domain: _builtins.str = ...,
         entries: _abc.Iterable[Global___DeliverEntry] | None = ...,
+        failures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "entries", b"entries", "pack", b"pack"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "entries", b"entries", "failures", b"failures", "pack", b"pack"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -121,6 +125,7 @@ class RelayJob(_message.Message):
     DELAY_REPORTED_FIELD_NUMBER: _builtins.int
     LAST_REPLY_FIELD_NUMBER: _builtins.int
     NOT_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.str
     reverse_path: _builtins.str
     domain: _builtins.str
@@ -138,6 +143,8 @@ class RelayJob(_message.Message):
     """the last temporary failure, for people"""
     not_before_ms: _builtins.int
     """when this attempt was scheduled for; 0: at once"""
+    failures: _builtins.int
+    """tries that failed for the job's own sake, not for an engine's"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.RemoteRecipient]: ...
     @_builtins.property
@@ -160,10 +167,11 @@ class RelayJob(_message.Message):
         delay_reported: _builtins.bool = ...,
         last_reply: _builtins.str = ...,
         not_before_ms: _builtins.int = ...,
+        failures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at_ms", b"accepted_at_ms", "attempt", b"attempt", "blob", b"blob", "delay_reported", b"delay_reported", "domain", b"domain", "eight_bit", b"eight_bit", "envid", b"envid", "last_reply", b"last_reply", "not_before_ms", b"not_before_ms", "queue_id", b"queue_id", "recipients", b"recipients", "ret", b"ret", "reverse_path", b"reverse_path", "smtputf8", b"smtputf8", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at_ms", b"accepted_at_ms", "attempt", b"attempt", "blob", b"blob", "delay_reported", b"delay_reported", "domain", b"domain", "eight_bit", b"eight_bit", "envid", b"envid", "failures", b"failures", "last_reply", b"last_reply", "not_before_ms", b"not_before_ms", "queue_id", b"queue_id", "recipients", b"recipients", "ret", b"ret", "reverse_path", b"reverse_path", "smtputf8", b"smtputf8", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,10 +6,20 @@ expected and at which octet; nothing is read past the end. Case is folded for US
 
 from __future__ import annotations
 
+import functools
+import re
+
 CR, LF, SP, DQUOTE, BACKSLASH = 0x0D, 0x0A, 0x20, 0x22, 0x5C
 DIGITS = frozenset(b"0123456789")
 ALPHA = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 END = -1  # what `peek` gives at the end: no octet
+
+
+@functools.cache
+def _run_of(allowed: frozenset[int]) -> re.Pattern[bytes]:
+    """Matches the longest run, perhaps empty, of one character class: there is nothing to go back to."""
+    octets = b"".join(b"\\x%02x" % octet for octet in sorted(allowed))
+    return re.compile(b"[%b]*+" % octets if octets else b"")
 
 
 class GrammarError(Exception):
@@ -84,12 +94,9 @@ class Cursor:
 
     def run(self, allowed: frozenset[int]) -> bytes:
         """The longest run of allowed octets from here, perhaps empty."""
-        data, start = self.data, self.position
-        stop, size = start, len(self.data)
-        while stop < size and data[stop] in allowed:
-            stop += 1
-        self.position = stop
-        return data[start:stop]
+        start = self.position
+        self.position = _run_of(allowed).match(self.data, start).end()  # type: ignore[union-attr]
+        return self.data[start : self.position]
 
     def run1(self, allowed: frozenset[int], expected: str) -> bytes:
         """A run of at least one allowed octet."""

@@ -20,10 +20,15 @@ ENGINES = ("nats", "s3", "postgres")
 REPOSITORY = "example.test/paquebot"
 HOSTNAME = "mail.paquebot.test"
 
-# The chart's defaults but for what an image that is in no registry needs, and the accounts to try it with.
+_SHOWN = {"service": {"type": "LoadBalancer"}}
+# The chart's defaults but for what an image that is in no registry needs, and the accounts to try it with: they send
+# and read from outside here, and to other domains.
 DEFAULTS: dict[str, Any] = {
     "image": {"repository": REPOSITORY, "tag": "dev", "pullPolicy": "IfNotPresent"},
-    "demo": {"enabled": True},
+    "demo": {"enabled": True, "public": True, "relay": True, "recipientsPerHour": 0},
+    "smtpIngress": {**_SHOWN, "submission": _SHOWN},
+    "imap": _SHOWN,
+    "pop3": _SHOWN,
 }
 
 
@@ -164,6 +169,11 @@ class Release:
     def secret(self, suffix: str) -> dict[str, str]:
         data = self.get("secret", f"{self.name}-{suffix}")["data"]
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    @property
+    def demo_password(self) -> str:
+        """Of alice and bob."""
+        return self.secret("demo")["password"]
 
     def authority(self, directory: Path) -> Path:
         """A file with the certificate that clients are to trust."""

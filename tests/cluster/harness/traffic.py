@@ -18,7 +18,6 @@ from cluster.harness.place import start
 from cluster.harness.release import Release
 
 CLIENTS = Path(__file__).resolve().parents[1] / "clients"
-PASSWORD = "paquebot"
 DOMAIN = "paquebot.test"
 ELSEWHERE = "elsewhere.test"
 
@@ -136,12 +135,12 @@ class Traffic:
         elsewhere = ("--recipient", f"friend@{ELSEWHERE}") if self.relayed else ()
         self.submission = client(
             release, "sender", self.directory / f"{mark}-submission.log", smtp, 587, "--mark", f"{mark}-sub",
-            "--sender", alice, "--login", f"{alice}:{PASSWORD}", "--authority", authority,
+            "--sender", alice, "--login", f"{alice}:{release.demo_password}", "--authority", authority,
             "--recipient", bob, *elsewhere, *pace,
         )  # fmt: skip
         self.watcher = client(
             release, "watcher", self.directory / f"{mark}-imap.log", imap, "--authority", authority,
-            "--password", PASSWORD, "--user", alice, "--user", bob,
+            "--password", release.demo_password, "--user", alice, "--user", bob,
         )  # fmt: skip
         self.wait_flowing(0)
 
@@ -180,7 +179,7 @@ def inbox(release: Release, directory: Path, user: str) -> tuple[int, dict[int, 
     """UIDVALIDITY of the account's INBOX, and UID to X-Attempt of all in it, read over IMAP from outside."""
     command = release.place.outside(
         sys.executable, CLIENTS / "watcher.py", release.address("imap"), "--authority", release.authority(directory),
-        "--user", f"{user}@{DOMAIN}", "--password", PASSWORD, "--log", "/dev/null", "--once",
+        "--user", f"{user}@{DOMAIN}", "--password", release.demo_password, "--log", "/dev/null", "--once",
     )  # fmt: skip
     answer = json.loads(run(command, seconds=120).stdout)
     return answer["validity"], {int(uid): attempt for uid, attempt in answer["messages"].items()}

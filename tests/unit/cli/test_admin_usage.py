@@ -59,6 +59,21 @@ def test_the_environment_comes_before_the_local_stack_and_an_option_before_both(
     assert client_environment(None, {"B": "2"}) == {"B": "2"}
 
 
+@pytest.mark.parametrize(
+    ("listen", "target"),
+    [
+        ("0.0.0.0:2552", "localhost:2552"),
+        ("[::]:2552", "localhost:2552"),
+        ("unix:/run/paquebot/grpc.sock", "unix:/run/paquebot/grpc.sock"),
+    ],
+)
+def test_in_the_pod_of_the_directory_it_is_found_by_itself(listen: str, target: str) -> None:
+    here = {"PAQUEBOT_GRPC_LISTEN": listen}
+    assert client_environment(None, here)["PAQUEBOT_RECIPIENT_VALIDATION"] == target
+    told = {**here, "PAQUEBOT_RECIPIENT_VALIDATION": "elsewhere:2551"}
+    assert client_environment(None, told)["PAQUEBOT_RECIPIENT_VALIDATION"] == "elsewhere:2551"
+
+
 def test_values_for_people() -> None:
     assert octets_text(0) == "0 B"
     assert octets_text(1536) == "1.5 KiB"

@@ -6,7 +6,8 @@ import pytest
 
 from paquebot.cli.up import certificate
 from paquebot.cli.up.certificate import ensure_certificate
-from paquebot.cli.up.layout import Layout, UpError
+from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.layout import Layout, Ports, UpError
 
 NAMES = ("paquebot.test", "127.0.0.1")
 
@@ -65,3 +66,47 @@ def test_a_key_that_does_not_fit_is_replaced(tmp_path: Path, damaged: bool) -> N
     pair[1].write_bytes(b"no key" if damaged else other[1].read_bytes())
     assert ensure_certificate(*pair, NAMES)
     assert not ensure_certificate(*pair, NAMES)
+
+
+def test_the_socket_of_grpc_is_reached_by_nobody_else(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.prepare_socket()
+    layout.socket.parent.chmod(0o755)
+    layout.prepare_socket()  # a second start
+    assert layout.socket.parent.is_relative_to(tmp_path)
+    assert layout.socket.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_where_the_path_is_too_long_the_socket_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    layout = Layout(long)
+    layout.prepare_socket()
+    assert layout.socket.parent.parent == tmp_path
+    assert layout.socket.parent.stat().st_mode & 0o777 == 0o700
+    assert Layout(long).socket == layout.socket != Layout(long / "other").socket
+
+
+def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 100)
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    Layout(long).socket.parent.symlink_to(tmp_path / "theirs")
+    with pytest.raises(UpError, match="another user's"):
+        Layout(long).prepare_socket()
+
+
+def test_clients_and_services_use_the_socket_and_a_port_only_when_asked(tmp_path: Path) -> None:
+    def environments(ports: Ports) -> tuple[dict[str, str], dict[str, str]]:
+        layout = Layout(tmp_path)
+        plan = Plan(layout, ports, layout.secrets(), "mail.paquebot.test", "paquebot.test")
+        return plan.service_environment("recipient_validation"), plan.client_environment()
+
+    socket = f"unix:{tmp_path}/run/grpc.sock"
+    service, client = environments(Ports())
+    assert (service["PAQUEBOT_GRPC_LISTEN"], client["PAQUEBOT_RECIPIENT_VALIDATION"]) == (socket, socket)
+    assert "PAQUEBOT_GRPC_PLAIN_LISTEN" not in service
+    service, client = environments(Ports().moved({"grpc": 2551}))
+    assert (service["PAQUEBOT_GRPC_LISTEN"], client["PAQUEBOT_RECIPIENT_VALIDATION"]) == (socket, socket)
+    assert service["PAQUEBOT_GRPC_PLAIN_LISTEN"] == "127.0.0.1:2551"

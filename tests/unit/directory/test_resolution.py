@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,6 +95,23 @@ async def test_the_bounds() -> None:
     too_wide = Table({"w": [f"r{number}@there" for number in range(MAX_RECIPIENTS)]})
     (refused,) = await resolve(["w@here"], too_wide)
     assert refused == Resolution(refusal=Refusal.ALIAS_LOOP)
+
+
+async def test_a_graph_that_grows_at_each_level_is_left_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each alias leads to a hundred others: what is followed is bounded, not a hundred to the tenth."""
+    read = 0
+
+    def counting(text: str) -> Address:
+        nonlocal read
+        read += 1
+        return parse_address(text)
+
+    monkeypatch.setattr("paquebot.directory.resolution.parse_address", counting)
+    doubling = Table({f"{level}-{number}": [f"{level + 1}-{number * 100 + one}@here" for one in range(100)]
+                      for level in range(3) for number in range(100**level)})  # fmt: skip
+    (refused,) = await resolve(["0-0@here"], doubling)
+    assert refused == Resolution(refusal=Refusal.ALIAS_LOOP)
+    assert read <= MAX_RECIPIENTS + 100
 
 
 _names = st.sampled_from("abcdef")

@@ -3,6 +3,7 @@
 import pytest
 
 from paquebot.recipient_validation.settings import RecipientValidationSettings
+from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import SettingsError, load
 
 
@@ -42,3 +43,44 @@ def test_faults_are_told_together() -> None:
 def test_single_faults(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         load(RecipientValidationSettings, {name: value})
+
+
+TLS = {f"PAQUEBOT_GRPC_TLS_{part}": f"/etc/paquebot/grpc/{part}" for part in ("CERTIFICATE", "KEY", "CA")}
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:2551", "[::]:2551", "192.0.2.1:2551", "mail.example.org:2551"])
+def test_without_tls_grpc_is_not_shown_to_others(listen: str) -> None:
+    with pytest.raises(SettingsError, match="PAQUEBOT_GRPC_INSECURE"):
+        load(RecipientValidationSettings, {"PAQUEBOT_GRPC_LISTEN": listen})
+    with pytest.raises(SettingsError, match="PAQUEBOT_GRPC_INSECURE"):
+        load(RecipientValidationSettings, {"PAQUEBOT_GRPC_PLAIN_LISTEN": listen, **TLS})
+    load(RecipientValidationSettings, {"PAQUEBOT_GRPC_LISTEN": listen, "PAQUEBOT_GRPC_INSECURE": "true"})
+    assert load(RecipientValidationSettings, {"PAQUEBOT_GRPC_LISTEN": listen, **TLS}).grpc.secure
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:2551", "[::1]:2551", "localhost:2551", "unix:/run/paquebot/grpc.sock"])
+def test_on_this_machine_grpc_needs_no_tls(listen: str) -> None:
+    assert not load(RecipientValidationSettings, {"PAQUEBOT_GRPC_LISTEN": listen}).grpc.secure
+
+
+@pytest.mark.parametrize("missing", TLS)
+def test_half_of_the_certificates_is_a_fault(missing: str) -> None:
+    given = {name: path for name, path in TLS.items() if name != missing}
+    with pytest.raises(SettingsError, match="go together"):
+        load(RecipientValidationSettings, given)
+    with pytest.raises(SettingsError, match="go together"):
+        load(DirectoryClientSettings, given)
+
+
+@pytest.mark.parametrize(
+    ("environ", "fault"),
+    [
+        ({"PAQUEBOT_GRPC_LISTEN": "unix:relative/grpc.sock"}, "absolute path"),
+        ({"PAQUEBOT_GRPC_LISTEN": "unix:/run/grpc.sock", "PAQUEBOT_WORKERS": "2"}, "workers cannot share"),
+        ({"PAQUEBOT_GRPC_CALLS": "10"}, "PAQUEBOT_GRPC_CALLS_PER_CLIENT"),
+        ({"PAQUEBOT_GRPC_CALLS_PER_CLIENT": "0"}, "PAQUEBOT_GRPC_CALLS_PER_CLIENT"),
+    ],
+)
+def test_settings_of_grpc_that_do_not_go_together(environ: dict[str, str], fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault):
+        load(RecipientValidationSettings, environ)

@@ -183,3 +183,26 @@ async def test_readiness_and_failed_probes_are_measured_also_when_only_prometheu
         health.draining = True
         page = (await get(port, "/metrics"))[2]
         assert (page_value(page, "paquebot_ready"), page_value(page, failures)) == (0, 1)
+
+
+async def test_probe_that_goes_on_after_its_time_holds_up_no_answer() -> None:
+    """As one does whose cancelled call waits for a frozen engine. It is not asked again before it has ended."""
+    asked, end = 0, asyncio.Event()
+
+    async def frozen() -> None:
+        nonlocal asked
+        asked += 1
+        try:
+            await end.wait()
+        finally:
+            await end.wait()
+
+    health = Health(started=True)
+    health.depend("postgres", frozen)
+    async with serving(health) as port:
+        for path, status in (("/readyz", 503), ("/metrics", 200), ("/livez", 200)):
+            assert (await get(port, path))[0] == status
+        assert asked == 1
+        end.set()
+        while (await get(port, "/readyz"))[0] != 200:
+            pass

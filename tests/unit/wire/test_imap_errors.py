@@ -130,7 +130,9 @@ TIGHT = dataclasses.replace(
     header_fields=2,
     section_depth=3,
     flags=2,
+    flag_octets=5,
     list_patterns=2,
+    list_characters=8,
     id_parameters=1,
 )
 
@@ -146,7 +148,12 @@ TIGHT = dataclasses.replace(
         (b"a FETCH 1 BODY[HEADER.FIELDS (a b)]", b"a FETCH 1 BODY[HEADER.FIELDS (a b c)]"),
         (b"a FETCH 1 BODY[1.2.3]", b"a FETCH 1 BODY[1.2.3.4]"),
         (b"a STORE 1 FLAGS (a b)", b"a STORE 1 FLAGS (a b c)"),
+        (b"a STORE 1 FLAGS (a a)", b"a STORE 1 FLAGS (a a a)"),
+        (b"a STORE 1 FLAGS (abcde)", b"a STORE 1 FLAGS (abcdef)"),
         (b'a LIST "" (a b)', b'a LIST "" (a b c)'),
+        (b"a LIST abc (a b)", b"a LIST abc (ab b)"),
+        (b'a LIST "" abcdefgh', b'a LIST "" abcdefghi'),
+        (b"a LSUB ab abcdef", b"a LSUB abc abcdef"),
         (b'a ID ("a" "b")', b'a ID ("a" "b" "c" "d")'),
     ],
     ids=lambda value: str(value)[:40],

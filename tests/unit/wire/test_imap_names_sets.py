@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from imap_feed import parsed
 from paquebot.wire.imap import (
-    ListPattern,
+    ListPatterns,
     MailboxNameError,
     SequenceSet,
     ast,
@@ -160,10 +160,16 @@ def test_patterns_match_as_defined(pattern: str, name: str) -> None:
 
 
 def test_a_hostile_pattern_takes_no_time() -> None:
-    pattern = ListPattern("*a" * 400 + "b")
+    pattern = ListPatterns(["*a" * 400 + "b"])
     started = time.process_time()
     assert not pattern.matches("a" * 1000)
     assert time.process_time() - started < 1
+
+
+@given(st.lists(st.text("ab/%*", max_size=5), max_size=4), st.text("ab/", max_size=8))
+def test_patterns_together_match_as_each_does(patterns: list[str], name: str) -> None:
+    together = ListPatterns(patterns).matches(name)
+    assert together is any(matches_by_definition(pattern, name) for pattern in patterns)
 
 
 def test_a_pattern_longer_than_any_name_matches_none() -> None:

@@ -214,7 +214,7 @@ class PostgresEngine:
         # PostgreSQL takes :: for IPv6 alone, unlike the others.
         host = "*" if self.host == "::" else self.host
         values = {"host": host, "port": self.ports_used.postgres, "hba": self._authentication_file}
-        sockets = "." if _takes_socket(self._socket) else ""  # relative to the cluster
+        sockets = "." if takes_socket(self._socket) else ""  # relative to the cluster
         settings = _SETTINGS.format(max_connections=MAX_CONNECTIONS, sockets=sockets, **values)
         files = ((self._settings_file, settings), (self._authentication_file, _HOST_BASED_AUTHENTICATION))
         for path, text in files:
@@ -242,7 +242,7 @@ def _dsn(role: str, password: str, host: str, database: str) -> str:
     return f"postgresql://{role}:{quote(password, safe='')}@{host}/{quote(database, safe='')}"
 
 
-def _takes_socket(path: Path) -> bool:
+def takes_socket(path: Path) -> bool:
     """Whether a socket can be there: some file systems have none, and a path of more than 107 octets is too long."""
     try:
         with socket.socket(socket.AF_UNIX) as trial:

@@ -8,7 +8,13 @@ What makes a PUT durable, checked on weed 4.48 with `strace -f -e trace=fsync,fd
 - the index of a volume (`.idx`): never synced. It is lost only with the kernel's page cache, and `weed fix` makes
   it again from the `.dat` file; so `prepare` does that when the machine has booted since the last start.
 
-Data directory: `data/` (volumes, master state, `filer.db`), `filer.toml`, `master.toml`, `s3.json`, `boot_id`.
+Only the S3 port answers strangers. Each part listens on ports of its own too, and by itself it would give all mail to
+whoever asks there, or make an administrator of anybody. So every inner port wants a client's certificate (`inner_tls`),
+over gRPC and over HTTP, and so do the UNIX sockets of gRPC in `/tmp`. The two UNIX sockets that want none are in the
+data directory, which is its owner's alone.
+
+Data directory: `data/` (volumes, master state, `filer.db`), `keys/` and `security.toml` (new at each start),
+`filer.toml`, `master.toml`, `s3.json`, `boot_id`.
 """
 
 from __future__ import annotations
@@ -34,6 +40,7 @@ from paquebot.cli.engines.engine import (
     read_if_there,
     write_durably,
 )
+from paquebot.cli.engines.inner_tls import InnerTls
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
 from paquebot.cli.engines.process import Command, last_line, run_to_end
 
@@ -118,10 +125,13 @@ class S3Engine:
 
     async def prepare(self) -> None:
         make_directory(self._volumes)
+        self.data_dir.chmod(0o700)  # sockets that ask for nothing lie there
         await self._rebuild_indexes()
         write_durably(self.data_dir / "filer.toml", _FILER_TOML.format(database=self._volumes / "filer.db"))
         write_durably(self.data_dir / "master.toml", _MASTER_TOML)
         write_durably(self._identities_file, self.identities())
+        self.inner_tls.make()
+        write_durably(self.data_dir / "security.toml", self.inner_tls.security_toml())
 
     async def _rebuild_indexes(self) -> None:
         boot, seen = read_if_there(_BOOT_ID) or "", self.data_dir / "boot_id"
@@ -204,15 +214,26 @@ class S3Engine:
         return ""
 
     def _probe(self) -> None:
-        with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool:
+        with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool, self._filer() as filer:
             try:
-                self._set_rules(pool)
+                self._set_rules(filer)
                 self._use_bucket(pool)
             except (urllib3.exceptions.HTTPError, MinioException, OSError) as fault:
                 raise NotReadyYet(f"{type(fault).__name__}: {fault}") from fault
 
+    def _filer(self) -> urllib3.PoolManager:
+        """Connections to the filer's own port."""
+        tls = self.inner_tls
+        return urllib3.PoolManager(
+            timeout=_TIMEOUT,
+            retries=False,
+            ca_certs=str(tls.authority),
+            cert_file=str(tls.certificate),
+            key_file=str(tls.key),
+        )
+
     def _set_rules(self, pool: urllib3.PoolManager) -> None:
-        url = f"http://{LOOPBACK}:{self.ports_used.s3_filer}{_FILER_RULES_PATH}"
+        url = f"https://{LOOPBACK}:{self.ports_used.s3_filer}{_FILER_RULES_PATH}"
         if _stored_rules(pool, url) != _FILER_RULES.encode():
             pool.request("POST", url, fields={"file": ("filer.conf", _FILER_RULES)})
             raise NotReadyYet("the filer's rules were just set")
@@ -252,6 +273,11 @@ class S3Engine:
             "s3": ports.s3_grpc,
         }
         return tuple(Path(f"/tmp/seaweedfs-{part}-grpc-{number}.sock") for part, number in numbers.items())  # noqa: S108
+
+    @property
+    def inner_tls(self) -> InnerTls:
+        """What opens the inner ports, for an operator's `weed shell` too."""
+        return InnerTls(self.data_dir / "keys")
 
     @property
     def _volumes(self) -> Path:

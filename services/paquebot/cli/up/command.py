@@ -156,7 +156,6 @@ def _addresses(plan: Plan) -> str:
         ("IMAPS", f"{LOOPBACK}:{ports.imaps}", "TLS, login"),
         ("POP3", f"{LOOPBACK}:{ports.pop3}", "STLS, login"),
         ("POP3S", f"{LOOPBACK}:{ports.pop3s}", "TLS, login"),
-        ("gRPC", f"{LOOPBACK}:{ports.grpc}", "validation, administration"),
         ("NATS JetStream", f"{LOOPBACK}:{engines.nats}", "queue"),
         ("S3", f"{LOOPBACK}:{engines.s3}", "messages"),
         ("PostgreSQL", f"{LOOPBACK}:{engines.postgres}", "directory, mailboxes"),
@@ -164,6 +163,8 @@ def _addresses(plan: Plan) -> str:
     lines = [f"  {what:24} {address:17} {how}" for what, address, how in rows]
     for service in SERVICES:
         lines.append(f"  metrics, /livez, /readyz  http://{LOOPBACK}:{ports.metrics(service)}/metrics  {service}")
+    grpc = f", {LOOPBACK}:{ports.grpc}" if ports.grpc else ""
+    lines.append(f"  gRPC                     unix:{plan.layout.socket}{grpc}  validation, administration")
     lines.append(f"  logins                   {SENDER}@{plan.domain}, {READER}@{plan.domain}  password: {PASSWORD}")
     lines.append(f"  certificate              {plan.layout.certificate}")
     lines.append(f"  logs                     {plan.layout.logs}")

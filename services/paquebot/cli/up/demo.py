@@ -8,7 +8,7 @@ from paquebot.cli.up.roundtrip import PASSWORD, READER, SENDER
 from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import load
-from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateDomainRequest
+from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateDomainRequest, UpdateAccountRequest
 
 
 async def ensure_demo(plan: Plan) -> bool:
@@ -24,12 +24,16 @@ async def ensure_demo(plan: Plan) -> bool:
         await channel.close()
 
 
-async def ensure_accounts(client: DirectoryClient, domain: str, password: str) -> bool:
-    """Make the domain with alice and bob where missing; True: something was made.
-    Raises DirectoryRefused, DirectoryUnavailable."""
+async def ensure_accounts(client: DirectoryClient, domain: str, password: str, *, reset: bool = False) -> bool:
+    """Make the domain with alice and bob where missing; True: something was made. `reset`: those that are there get
+    the password. Raises DirectoryRefused, DirectoryUnavailable."""
     made = await _ensure_domain(client, domain)
     for name in (SENDER, READER):
-        made = await _ensure_account(client, f"{name}@{domain}", name.title(), password) or made
+        new = await _ensure_account(client, f"{name}@{domain}", name.title(), password)
+        if reset and not new:
+            change = UpdateAccountRequest(address=f"{name}@{domain}", password=password)
+            await client.ask(client.stub.UpdateAccount, change)
+        made = new or made
     return made
 
 

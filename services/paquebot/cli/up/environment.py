@@ -63,6 +63,7 @@ class Plan:
             **self._parts(service),
             **_workers(service),
             **self.overrides,
+            **_fixed(service),
             "PAQUEBOT_METRICS_LISTEN": listen(ports.metrics(service)),
         }
         return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **own}
@@ -89,14 +90,11 @@ class Plan:
                 }
                 return {**own, **self._queue_and_packs(service), **self._tls()}
             case "recipient_validation":
-                own = {"PAQUEBOT_GRPC_LISTEN": listen(ports.grpc)}
-                return {
-                    **own,
-                    **_DEMO_PASSWORDS,
-                    **self._admin(),
-                    **self._nats(service, self.secrets.nats_users[service]),
-                    **self._postgres(service),
-                }
+                own = {"PAQUEBOT_GRPC_LISTEN": self._grpc, **_DEMO_PASSWORDS}
+                if ports.grpc:
+                    own["PAQUEBOT_GRPC_PLAIN_LISTEN"] = listen(ports.grpc)
+                nats = self._nats(service, self.secrets.nats_users[service])
+                return {**own, **self._admin(), **nats, **self._postgres(service)}
             case "imap":
                 own = {
                     "PAQUEBOT_IMAP_LISTEN": listen(ports.imap),
@@ -113,7 +111,11 @@ class Plan:
                 return {**self._queue_and_packs(service), **self._postgres(service)}
 
     def _directory(self) -> dict[str, str]:
-        return {"PAQUEBOT_RECIPIENT_VALIDATION": listen(self.ports.services.grpc)}
+        return {"PAQUEBOT_RECIPIENT_VALIDATION": self._grpc}
+
+    @property
+    def _grpc(self) -> str:
+        return f"unix:{self.layout.socket}"
 
     def _admin(self) -> dict[str, str]:
         return {"PAQUEBOT_ADMIN_TOKEN": self.secrets.admin_token}
@@ -152,6 +154,11 @@ def _workers(service: str) -> dict[str, str]:
     """Half of the cores for what clients keep busy; the engines and the other services need theirs."""
     cores = len(os.sched_getaffinity(0))
     return {"PAQUEBOT_WORKERS": str(max(1, cores // 2))} if service in _MANY_CLIENTS else {}
+
+
+def _fixed(service: str) -> dict[str, str]:
+    """Workers cannot share a UNIX socket."""
+    return {"PAQUEBOT_WORKERS": "1"} if service == "recipient_validation" else {}
 
 
 def _access_key(user: str) -> str:

@@ -1,9 +1,11 @@
 """Where the local platform listens and what it keeps: ports, data directory, secrets."""
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -11,10 +13,13 @@ from pathlib import Path
 from paquebot.cli.engines.engine import EngineError, make_directory, write_durably
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option_name
+from paquebot.cli.engines.postgres import takes_socket
 from paquebot.runtime.migrations import ROLES
 
 SERVICES = ("recipient_validation", "smtp_ingress", "delivery", "relay", "imap", "pop3")
 """In the order in which the table shows them."""
+
+_SOCKET_PATH = 107  # octets of a UNIX socket's path, as Linux has it
 
 
 class UpError(Exception):
@@ -32,7 +37,8 @@ class ServicePorts:
     imaps: int = 2993
     pop3: int = 2110
     pop3s: int = 2995
-    grpc: int = 2551
+    grpc: int = 0
+    """Not asked for: services and the command line use the UNIX socket."""
     smtp_ingress_metrics: int = 2900
     recipient_validation_metrics: int = 2901
     delivery_metrics: int = 2902
@@ -70,6 +76,7 @@ class Ports:
         return [
             (f"the listener {option_name(name)}", number, f"--port {option_name(name)}=NUMBER")
             for name, number in asdict(self.services).items()
+            if number
         ]
 
 
@@ -109,6 +116,27 @@ class Layout:
         """What the command line needs to reach this platform."""
         return self.data / "client.env"
 
+    @property
+    def socket(self) -> Path:
+        """Of gRPC. Where the data directory's path is too long for a socket, it is elsewhere."""
+        path = self.data / "run" / "grpc.sock"
+        return path if len(os.fsencode(path)) <= _SOCKET_PATH else _short_directory(self.data) / "grpc.sock"
+
+    def prepare_socket(self) -> None:
+        """Make the socket's directory, which is what keeps others from it. Raises UpError."""
+        directory = self.socket.parent
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            found = directory.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                raise UpError(f"{directory} is another user's: remove it, or give a shorter directory with --data")
+            directory.chmod(0o700)
+            self.socket.unlink(missing_ok=True)  # of a service that was killed
+        except OSError as error:
+            raise UpError(f"cannot make {directory} for the socket of gRPC: {error.strerror}") from None
+        if not takes_socket(self.socket):
+            raise UpError(f"there can be no UNIX socket in {directory}: give another directory with --data")
+
     def lock(self) -> int:
         """Take the data directory for this process; held until the descriptor is closed. Raises UpError."""
         try:
@@ -145,6 +173,14 @@ class Layout:
             admin_token=values["admin_token"],
             roles={role: values[role] for role in ROLES},
         )
+
+
+def _short_directory(data: Path) -> Path:
+    """A directory for this data directory alone, in one that is this user's, or everybody's."""
+    own = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    home = own if own.is_absolute() and os.access(own, os.W_OK) else Path("/tmp")  # noqa: S108 - checked when it is made
+    mark = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:12]
+    return home / f"paquebot-{os.geteuid()}-{mark}"
 
 
 def _known_secrets(path: Path) -> dict[str, str]:

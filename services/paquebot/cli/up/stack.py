@@ -56,6 +56,7 @@ class Stack:
         to date. Raises UpError; nothing is left running then."""
         try:
             await self._check_ports()
+            self.plan.layout.prepare_socket()
             await self._start_engines()
             await self._prepare()
             if services:

@@ -17,7 +17,7 @@ Reading, in one loop per connection: `CommandAssembler` is given lines and liter
             case Refuse(response, close):      # send; then start() or close
             case Complete(assembled):          # parse_command(assembled), BadSyntax; then start()
 
-Names: `decode_mailbox_name`, `encode_mailbox_name`, `check_new_name`, `ListPattern`. Writing: the modules
+Names: `decode_mailbox_name`, `encode_mailbox_name`, `check_new_name`, `ListPatterns`. Writing: the modules
 `responses`, `response_codes` and `fetch_response`.
 """
 
@@ -36,7 +36,7 @@ from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax, MailboxName
 from paquebot.wire.imap.fetch_response import FetchResponse, internal_date, item_name, section_text
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
 from paquebot.wire.imap.mailbox_name import (
-    ListPattern,
+    ListPatterns,
     check_new_name,
     decode_mailbox_name,
     encode_mailbox_name,
@@ -59,7 +59,7 @@ __all__ = [
     "Drain",
     "FetchResponse",
     "Limits",
-    "ListPattern",
+    "ListPatterns",
     "Literal",
     "LiteralKind",
     "MailboxNameError",

@@ -32,7 +32,9 @@ class Limits:
     header_fields: int = 256  # names in one HEADER.FIELDS list
     section_depth: int = 64  # numbers in one section path
     flags: int = 128
+    flag_octets: int = 255  # of one keyword: each is kept with its mailbox and with its messages
     list_patterns: int = 64
+    list_characters: int = 4096  # of a LIST's patterns together, each with the reference before it
     id_parameters: int = 30  # RFC 2971 §3.3
 
 

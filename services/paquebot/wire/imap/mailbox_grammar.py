@@ -6,7 +6,7 @@ RFC 3501 §6.3; RFC 5258 and RFC 5819 (LIST-EXTENDED, LIST-STATUS), RFC 6154 (SP
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 from paquebot.wire.imap.ast import (
@@ -152,7 +152,7 @@ def lsub(cur: CommandCursor) -> Lsub:
     cur.space()
     prefix = reference(cur)
     cur.space()
-    return Lsub(cur.tag, prefix, list_mailbox(cur))
+    return Lsub(cur.tag, prefix, *_bounded(cur, prefix, [list_mailbox(cur)]))
 
 
 def status(cur: CommandCursor) -> Status:
@@ -192,9 +192,9 @@ def list_mailboxes(cur: CommandCursor) -> List:
     cur.space()
     if cur.at(b"("):
         extended = True
-        patterns = _patterns(cur)
+        patterns = _bounded(cur, prefix, _patterns(cur))
     else:
-        patterns = (list_mailbox(cur),)
+        patterns = _bounded(cur, prefix, [list_mailbox(cur)])
     returns: frozenset[ListReturn] = frozenset()
     items: tuple[StatusItem, ...] = ()
     if cur.take(b" "):
@@ -217,7 +217,14 @@ def _select_options(cur: CommandCursor) -> frozenset[ListSelect]:
     return frozenset(found)
 
 
-def _patterns(cur: CommandCursor) -> tuple[str, ...]:
+def _bounded(cur: CommandCursor, prefix: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    """The patterns, unless matching them would be too much work."""
+    if sum(len(prefix) + len(pattern) for pattern in patterns) > cur.limits.list_characters:
+        raise cur.failure(f"patterns of at most {cur.limits.list_characters} characters together")
+    return tuple(patterns)
+
+
+def _patterns(cur: CommandCursor) -> list[str]:
     """patterns = "(" list-mailbox *(SP list-mailbox) ")" """
     cur.expect(b"(", "( before patterns")
     found = [list_mailbox(cur)]
@@ -226,7 +233,7 @@ def _patterns(cur: CommandCursor) -> tuple[str, ...]:
             raise cur.failure(f"at most {cur.limits.list_patterns} patterns")
         found.append(list_mailbox(cur))
     cur.expect(b")", "a space or ) after a pattern")
-    return tuple(found)
+    return found
 
 
 def _return_options(cur: CommandCursor) -> tuple[frozenset[ListReturn], tuple[StatusItem, ...]]:

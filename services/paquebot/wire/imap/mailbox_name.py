@@ -10,6 +10,7 @@ RFC 3501 §5.1, §5.1.3 (modified UTF-7), §6.3.8 (LIST); RFC 6855 §3 and RFC 9
 from __future__ import annotations
 
 import binascii
+from collections.abc import Iterable
 
 from paquebot.wire.imap.errors import MailboxNameError
 
@@ -126,25 +127,34 @@ def check_new_name(name: str) -> str:
     return fold_inbox(name)
 
 
-class ListPattern:
-    """A LIST pattern, made once and matched against many names.
+class ListPatterns:
+    """The patterns of a LIST, made once and matched against many names: a name matches if one of them does.
 
-    All ways of matching are followed at once as bits of one integer, so the work is linear in the name's
-    length whatever the pattern. `*` matches anything, `%` anything but the delimiter (RFC 3501 §6.3.8).
+    All ways of matching all patterns are followed at once as bits of one integer, so the work for a name is linear in
+    its length, whatever the patterns and however many. `*` matches anything, `%` anything but the delimiter (RFC 3501
+    §6.3.8). The grammar bounds the patterns together (`Limits.list_characters`), and with them the integer.
     """
 
-    __slots__ = ("_accept", "_any", "_delimiter", "_level", "_masks", "_wild")
+    __slots__ = ("_accept", "_any", "_delimiter", "_level", "_masks", "_start", "_wild")
 
-    def __init__(self, pattern: str, delimiter: str = DELIMITER) -> None:
+    def __init__(self, patterns: Iterable[str], delimiter: str = DELIMITER) -> None:
         self._delimiter = delimiter
         self._masks: dict[str, int] = {}
-        self._any = self._level = 0
-        elements = _collapse(pattern)
-        self._accept = 1 << len(elements)
-        # More literal characters than a name can have match none; so the bits stay few for any client's pattern.
-        if sum(element not in "%*" for element in elements) > MAX_NAME_OCTETS:
-            elements, self._accept = [], 0
-        for index, element in enumerate(elements):
+        self._any = self._level = self._start = self._accept = 0
+        first = 0
+        for elements in dict.fromkeys(map(_collapse, patterns)):
+            # More literal characters than a name can have match none; so the bits stay few for any client's pattern.
+            if sum(element not in "%*" for element in elements) <= MAX_NAME_OCTETS:
+                self._add(elements, first)
+                first += len(elements) + 1
+        self._wild = self._any | self._level
+        self._start |= (self._start & self._wild) << 1
+
+    def _add(self, elements: str, first: int) -> None:
+        """A pattern whose states are the bits from `first` on; the last means that all of it matched."""
+        self._start |= 1 << first
+        self._accept |= 1 << first + len(elements)
+        for index, element in enumerate(elements, first):
             bit = 1 << index
             if element == "*":
                 self._any |= bit
@@ -152,13 +162,12 @@ class ListPattern:
                 self._level |= bit
             else:
                 self._masks[element] = self._masks.get(element, 0) | bit
-        self._wild = self._any | self._level
 
     def matches(self, name: str) -> bool:
         # INBOX matches in any case (RFC 3501 §5.1); its names begin in upper case here.
         folded = 5 if name[:5] == INBOX and name[5:6] in ("", self._delimiter) else 0
         masks = self._masks
-        states = 1 | (1 & self._wild) << 1
+        states = self._start
         for index, char in enumerate(name):
             fits = masks.get(char, 0)
             if index < folded:
@@ -171,8 +180,8 @@ class ListPattern:
         return bool(states & self._accept)
 
 
-def _collapse(pattern: str) -> list[str]:
-    """The pattern's characters, each run of wildcards as one: a run with `*` in it is `*`."""
+def _collapse(pattern: str) -> str:
+    """The pattern, each run of wildcards as one: a run with `*` in it is `*`."""
     elements: list[str] = []
     for char in pattern:
         if char in "%*" and elements and elements[-1] in "%*":
@@ -180,9 +189,9 @@ def _collapse(pattern: str) -> list[str]:
                 elements[-1] = "*"
         else:
             elements.append(char)
-    return elements
+    return "".join(elements)
 
 
 def list_matches(pattern: str, name: str, delimiter: str = DELIMITER) -> bool:
-    """One pattern against one name; for many names make a ListPattern."""
-    return ListPattern(pattern, delimiter).matches(name)
+    """One pattern against one name; for many names make ListPatterns."""
+    return ListPatterns([pattern], delimiter).matches(name)

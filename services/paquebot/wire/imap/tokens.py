@@ -232,9 +232,12 @@ def known_set(cur: CommandCursor) -> SequenceSet:
 def flag(cur: CommandCursor) -> str:
     """flag = system flag / flag-keyword; \\Recent cannot be set by a client (RFC 3501 §2.3.2)"""
     start = cur.position
-    if not cur.take(b"\\"):
-        return atom(cur, "a flag").decode("ascii")
-    name = atom(cur, "a flag's name")
+    is_system = cur.take(b"\\")
+    name = atom(cur, "a flag's name" if is_system else "a flag")
+    if len(name) > cur.limits.flag_octets:
+        raise cur.failure(f"a flag of at most {cur.limits.flag_octets} octets", at=start)
+    if not is_system:
+        return name.decode("ascii")
     if name.upper() == b"RECENT":
         raise cur.failure("a flag that a client may set", at=start)
     return _SYSTEM_FLAGS.get(name.upper(), "\\" + name.decode("ascii"))
@@ -252,12 +255,12 @@ def flag_list(cur: CommandCursor) -> tuple[str, ...]:
 
 def flags(cur: CommandCursor) -> tuple[str, ...]:
     """flag *(SP flag), as STORE allows without parentheses; repeated flags are given once"""
-    found = {flag(cur): None}
+    found = [flag(cur)]
     while cur.take(b" "):
         if len(found) >= cur.limits.flags:
             raise cur.failure(f"at most {cur.limits.flags} flags")
-        found[flag(cur)] = None
-    return tuple(found)
+        found.append(flag(cur))
+    return tuple(dict.fromkeys(found))
 
 
 def date(cur: CommandCursor) -> datetime.date:

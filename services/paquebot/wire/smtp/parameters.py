@@ -7,7 +7,7 @@ A parameter whose extension the server has not offered is not recognised (RFC 53
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from paquebot.wire.smtp.xtext import BadXtext, decode_utf8_xtext, decode_xtext, encode_utf8_xtext, encode_xtext
@@ -16,6 +16,7 @@ MAX_ENVID = 100  # characters of xtext; RFC 3461 §4.4
 MAX_ORCPT = 500  # characters of xtext; RFC 3461 §4.2
 _MAX_SIZE_DIGITS = 20  # RFC 1870 §4
 _KEYWORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")
+_Reader = Callable[[str | None], dict[str, object]]
 
 
 class BadParameter(ValueError):
@@ -124,31 +125,34 @@ def parse_mail_parameters(text: str, extensions: Container[str]) -> MailParamete
     upper case; none after HELO. Raises UnknownParameter and BadParameter."""
     if not text:
         return _NO_MAIL_PARAMETERS
-    fields: dict[str, object] = {}
-    for keyword, value in _esmtp_params(text):
-        extension, read = _MAIL.get(keyword, ("", _refuse))
-        if extension not in extensions:
-            raise UnknownParameter(keyword)
-        fields.update(read(value))
-    return MailParameters(**fields)  # type: ignore[arg-type]
+    return MailParameters(**_fields(text, _MAIL, extensions))  # type: ignore[arg-type]
 
 
 def parse_rcpt_parameters(text: str, extensions: Container[str]) -> RcptParameters:
     """What follows the forward-path, e.g. `NOTIFY=NEVER`. Raises UnknownParameter and BadParameter."""
     if not text:
         return _NO_RCPT_PARAMETERS
+    return RcptParameters(**_fields(text, _RCPT, extensions))  # type: ignore[arg-type]
+
+
+def _fields(text: str, readers: Mapping[str, tuple[str, _Reader]], extensions: Container[str]) -> dict[str, object]:
+    """The fields that the parameters set. The first that is wrong, unknown or given twice ends the reading, so no
+    more are read than there are keywords, however many a client writes."""
     fields: dict[str, object] = {}
+    seen: set[str] = set()
     for keyword, value in _esmtp_params(text):
-        extension, read = _RCPT.get(keyword, ("", _refuse))
+        if keyword in seen:
+            raise BadParameter(keyword, "given twice")  # RFC 5321 §4.1.1.11
+        seen.add(keyword)
+        extension, read = readers.get(keyword, ("", _refuse))
         if extension not in extensions:
             raise UnknownParameter(keyword)
         fields.update(read(value))
-    return RcptParameters(**fields)  # type: ignore[arg-type]
+    return fields
 
 
-def _esmtp_params(text: str) -> list[tuple[str, str | None]]:
+def _esmtp_params(text: str) -> Iterator[tuple[str, str | None]]:
     """RFC 5321 §4.1.2: esmtp-param *(SP esmtp-param), each as (KEYWORD, value); value None: no `=`."""
-    found: list[tuple[str, str | None]] = []
     for word in text.split(" "):
         if not word:
             continue  # more than one space between parameters is seen in the field
@@ -158,10 +162,7 @@ def _esmtp_params(text: str) -> list[tuple[str, str | None]]:
         # esmtp-value = 1*(%d33-60 / %d62-126); RFC 6531 §3.3 adds UTF-8
         if equals and (not value or "=" in value or any(c < "!" or c == "\x7f" for c in value)):
             raise BadParameter(keyword.upper(), "expected a value")
-        if any(keyword.upper() == earlier for earlier, _ in found):
-            raise BadParameter(keyword.upper(), "given twice")  # RFC 5321 §4.1.1.11
-        found.append((keyword.upper(), value if equals else None))
-    return found
+        yield keyword.upper(), value if equals else None
 
 
 def _refuse(value: str | None) -> dict[str, object]:
@@ -241,8 +242,6 @@ def _decoded(keyword: str, decode: Callable[[str], str], value: str) -> str:
     except BadXtext as error:
         raise BadParameter(keyword, str(error)) from None
 
-
-_Reader = Callable[[str | None], dict[str, object]]
 
 _MAIL: dict[str, tuple[str, _Reader]] = {
     "SIZE": ("SIZE", _size),

@@ -193,6 +193,8 @@ ALIAS_LOOP = Reply(550, "5.4.6", "Alias loop")  # RFC 3463 §3.5: X.4.6 routing 
 SENDER_NOT_OWNED = Reply(553, "5.7.1", "Sender address does not belong to the login")  # RFC 3463 §3.8, RFC 6409 §6.1
 FROM_NOT_OWNED = Reply(550, "5.7.1", "From address does not belong to the login")  # RFC 6409 §6.1
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10, RFC 3463 §3.6
+# RFC 5321 §4.2.2: policy; RFC 3463 §3.8: X.7.1; trying again helps when an hour has passed
+TOO_MANY_IN_AN_HOUR = Reply(450, "4.7.1", "Too many recipients of this account in an hour, try again later")
 
 # --- what we send: the message (RFC 3463 §3.4, §3.6, §3.7) ---
 

@@ -1,0 +1,90 @@
+{{/*
+How the services reach recipient_validation: with TLS on port 2552, each with a certificate of its own, or in clear on
+2551. The ports differ, so that both can be served while pods of the other kind are replaced.
+*/}}
+
+{{- define "paquebot.grpcPort" -}}
+{{- ternary 2552 2551 .Values.internalTls.enabled -}}
+{{- end }}
+
+{{- /* All addresses of the headless Service: calls go round between them. */}}
+{{- define "paquebot.grpcTarget" -}}
+{{- printf "dns:///%s-recipient-validation:%s" (include "paquebot.fullname" .) (include "paquebot.grpcPort" .) -}}
+{{- end }}
+
+{{- /* imap's certificate is for imap.<this>, and so on: a certificate of another installation opens nothing here. */}}
+{{- define "paquebot.grpcDomain" -}}
+{{- printf "%s.%s.paquebot.internal" (include "paquebot.fullname" .) .Release.Namespace -}}
+{{- end }}
+
+{{- /* Who has a certificate: the services, and the jobs that administrate. */}}
+{{- define "paquebot.grpcCallers" -}}
+[smtp_ingress, recipient_validation, delivery, relay, imap, pop3, admin]
+{{- end }}
+
+{{- /* The Secret with a caller's certificate, key and trusted authorities. (dict "root" $ "caller" "imap") */}}
+{{- define "paquebot.grpcSecretName" -}}
+{{- $made := printf "%s-grpc-%s" (include "paquebot.fullname" .root) (replace "_" "-" .caller) -}}
+{{- /* cert-manager would write into a Secret that Helm holds for its own. */ -}}
+{{- if .root.Values.internalTls.certManager.enabled }}{{ $made = printf "%s-certificate" $made }}{{ end -}}
+{{- get .root.Values.internalTls.existingSecrets .caller | default $made -}}
+{{- end }}
+
+{{- /* The DNS name in a certificate: whose it is. Clients expect it of the server, however they reached it. */}}
+{{- define "paquebot.grpcIdentity" -}}
+{{- printf "%s.%s" (replace "_" "-" .caller) (include "paquebot.grpcDomain" .root) -}}
+{{- end }}
+
+{{- define "paquebot.grpcTlsEnv" -}}
+{{- if .Values.internalTls.enabled }}
+- {name: PAQUEBOT_GRPC_TLS_CERTIFICATE, value: /etc/paquebot/grpc/tls.crt}
+- {name: PAQUEBOT_GRPC_TLS_KEY, value: /etc/paquebot/grpc/tls.key}
+- {name: PAQUEBOT_GRPC_TLS_CA, value: /etc/paquebot/grpc/ca.crt}
+- {name: PAQUEBOT_GRPC_TLS_DOMAIN, value: {{ include "paquebot.grpcDomain" . }}}
+{{- end }}
+{{- end }}
+
+{{- define "paquebot.grpcServerEnv" -}}
+- {name: PAQUEBOT_GRPC_LISTEN, value: {{ printf "%s:%s" .Values.listen (include "paquebot.grpcPort" .) | quote }}}
+{{- if and .Values.internalTls.enabled .Values.internalTls.acceptPlain }}
+- {name: PAQUEBOT_GRPC_PLAIN_LISTEN, value: {{ printf "%s:2551" .Values.listen | quote }}}
+{{- end }}
+{{- if or (not .Values.internalTls.enabled) .Values.internalTls.acceptPlain }}
+- {name: PAQUEBOT_GRPC_INSECURE, value: "true"}
+{{- end }}
+{{- end }}
+
+{{- /* The server's ports, by name and number, as YAML. */}}
+{{- define "paquebot.grpcPorts" -}}
+grpc: {{ include "paquebot.grpcPort" . }}
+{{- if and .Values.internalTls.enabled .Values.internalTls.acceptPlain }}
+grpc-plain: 2551
+{{- end }}
+{{- end }}
+
+{{- define "paquebot.grpcVolumeMounts" -}}
+{{- if .root.Values.internalTls.enabled }}
+# The directory, not the files: renewed ones are seen, and read again without a restart.
+- {name: grpc-tls, mountPath: /etc/paquebot/grpc, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "paquebot.grpcVolumes" -}}
+{{- if .root.Values.internalTls.enabled }}
+- name: grpc-tls
+  secret:
+    secretName: {{ include "paquebot.grpcSecretName" . | quote }}
+    defaultMode: 0440
+{{- end }}
+{{- end }}
+
+{{- /* Fails with one sentence when the values name some of the Secrets only: another authority would sign the others. */}}
+{{- define "paquebot.checkGrpcSecrets" -}}
+{{- $missing := list }}
+{{- range include "paquebot.grpcCallers" . | fromYamlArray }}
+{{- if not (get $.Values.internalTls.existingSecrets .) }}{{ $missing = append $missing . }}{{ end }}
+{{- end }}
+{{- if $missing }}
+{{- fail (printf "internalTls.existingSecrets: name the Secrets of %s, too" (join ", " $missing)) }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,80 @@
+"""Marks beside packs: for these messages the sender was told 451, so it still has them and will send them again.
+
+A pack that was written and whose jobs were not published looks like one whose jobs were lost. `recover` would deliver
+it, and its sender too: the message twice. So a mark `refused/<pack>`, with a queue id a line, is written as soon as S3
+takes it; until then it is tried again, for as long as the process lives. That is best effort: the process may die
+before. Whatever became of the jobs, nothing is lost by a mark: nobody was told 250.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from paquebot.blobs import BlobStore, BlobsUnavailable
+from paquebot.blobs.marks import REFUSED, Marks
+from paquebot.observability.log import Log
+
+_log = Log("paquebot.spool")
+
+_PAUSES_SECONDS = (0.0, 1.0, 5.0, 15.0)  # then the last again and again
+_CLOSE_SECONDS = 3.0
+_MOST = 10_000  # packs that wait for their mark: S3 may be away for hours
+
+
+@dataclass(slots=True)
+class _Refused:
+    queue_ids: list[str]
+    void: bool
+
+
+@dataclass(slots=True)
+class Refusals:
+    """One for a process."""
+
+    blobs: BlobStore
+    _waiting: dict[str, _Refused] = field(default_factory=dict)
+    _task: asyncio.Task[None] | None = None
+
+    def add(self, pack: str, queue_ids: Collection[str], *, void: bool) -> None:
+        """Soon mark these messages of the pack. `void`: no job names the pack, so it is deleted then."""
+        if len(self._waiting) >= _MOST:
+            _log.warning("pack_left_behind", pack=pack)
+            return
+        known = self._waiting.setdefault(pack, _Refused([], void))
+        known.queue_ids += queue_ids
+        known.void &= void
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._write_all())
+
+    async def close(self) -> None:
+        """What waits is tried once more, for a short time."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+        with contextlib.suppress(TimeoutError, BlobsUnavailable):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                while self._waiting:
+                    await self._write_one()
+        for pack in self._waiting:
+            _log.warning("pack_left_behind", pack=pack)
+
+    async def _write_all(self) -> None:
+        tries = 0
+        while self._waiting:
+            await asyncio.sleep(_PAUSES_SECONDS[min(tries, len(_PAUSES_SECONDS) - 1)])
+            try:
+                await self._write_one()
+                tries = 0
+            except BlobsUnavailable:
+                tries += 1
+
+    async def _write_one(self) -> None:
+        """Raises BlobsUnavailable."""
+        pack, refused = next(iter(self._waiting.items()))
+        await Marks(self.blobs, REFUSED).put(pack, refused.queue_ids)
+        if refused.void:
+            await self.blobs.delete([pack])
+        if self._waiting.get(pack) is refused:
+            del self._waiting[pack]
+        _log.info("pack_refused", pack=pack, messages=len(refused.queue_ids))

@@ -1,0 +1,36 @@
+"""The demo's accounts: made where they are missing, and given a password again only when that is asked for."""
+
+from __future__ import annotations
+
+from directory_service import directory_service
+from paquebot.cli.up.demo import ensure_accounts
+from paquebot.rpc import Identity, InvalidCredentials
+
+KNOWN, DRAWN = "the password of an earlier chart", "a password that was drawn"
+
+
+async def test_accounts_that_are_there_get_the_password_when_that_is_asked(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_GUEST_DOMAINS="paquebot.test") as service:
+
+        async def login(password: str) -> object:
+            return await service.authentication.authenticate("alice@paquebot.test", password, "192.0.2.1", "smtp")
+
+        assert await ensure_accounts(service.admin, "paquebot.test", KNOWN)
+        assert not await ensure_accounts(service.admin, "paquebot.test", DRAWN)
+        assert isinstance(await login(KNOWN), Identity)
+        assert not await ensure_accounts(service.admin, "paquebot.test", DRAWN, reset=True)
+        assert isinstance(await login(KNOWN), InvalidCredentials)
+        found = await login(DRAWN)
+        assert isinstance(found, Identity)
+        assert (found.local_only, found.recipients_per_hour) == (True, 200)
+
+
+async def test_an_account_of_another_domain_is_no_guest(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_GUEST_DOMAINS="guests.test,Other.Test") as service:
+        await service.domain("paquebot.test")
+        await service.domain("other.test")
+        for address, guest in (("alice@paquebot.test", False), ("bob@other.test", True)):
+            await service.account(address, KNOWN)
+            found = await service.authentication.authenticate(address, KNOWN, "192.0.2.1", "smtp")
+            assert isinstance(found, Identity)
+            assert found.local_only is guest

@@ -1,0 +1,123 @@
+"""No session keeps the event loop to itself: between pipelined commands, and inside a long one, others get a turn.
+
+A task that only counts the rounds of the loop stands for the others: between two commands, and between two names that
+LIST looks at, it must have counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from imap_wire import connected
+from imap_world import ImapStack
+from paquebot.mailstore import Mailstore
+from paquebot.pop3.connection import Connection as Pop3Connection
+from paquebot.runtime import fairness
+from paquebot.runtime.peer import PeerConnection
+from paquebot.smtp_ingress.connection import Connection as SmtpConnection
+from paquebot.smtp_ingress.session import Role
+from paquebot.wire.imap import ListPatterns
+from pop3_world import Pop3Stack
+from smtp_world import SmtpStack
+
+COMMANDS = 60
+NAMES = 40
+
+
+class Rounds:
+    """Of the event loop, so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def go_on(self) -> None:
+        while True:
+            self.count += 1
+            await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def counting() -> AsyncIterator[Rounds]:
+    rounds = Rounds()
+    task = asyncio.ensure_future(rounds.go_on())
+    try:
+        yield rounds
+    finally:
+        task.cancel()
+
+
+def noted(monkeypatch: pytest.MonkeyPatch, owner: type[Any], name: str, rounds: Rounds) -> list[int]:
+    """The round of the loop at each call of a method."""
+    found: list[int] = []
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        found.append(rounds.count)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, call)
+    return found
+
+
+def assert_each_in_a_round_of_its_own(rounds: list[int], count: int) -> None:
+    assert len(rounds) >= count
+    last = rounds[-count:]
+    assert all(earlier < later for earlier, later in itertools.pairwise(last)), last
+
+
+async def pipelined(port: int, command: bytes, answers: bytes) -> None:
+    """Send a command many times in one write, and read until it was answered so often."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(30):
+            await reader.readuntil(b"\r\n")  # the greeting
+            writer.write(command * COMMANDS)
+            got = b""
+            while got.count(answers) < COMMANDS:
+                some = await reader.read(65536)
+                assert some, got
+                got += some
+    finally:
+        writer.close()
+
+
+async def test_pipelined_smtp(smtp_stack: SmtpStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with smtp_stack.serving() as server, counting() as rounds:
+        found = noted(monkeypatch, SmtpConnection, "reply", rounds)
+        await pipelined(server.ports(Role.MX)[0], b"NOOP\r\n", b"250 ")
+        assert_each_in_a_round_of_its_own(found, COMMANDS)
+
+
+async def test_pipelined_imap(imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with imap_stack.serving() as server, counting() as rounds:
+        found = noted(monkeypatch, PeerConnection, "send", rounds)
+        await pipelined(server.port("imap"), b"a NOOP\r\n", b"a OK ")
+        assert_each_in_a_round_of_its_own(found, COMMANDS)
+
+
+async def test_pipelined_pop3(pop3_stack: Pop3Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with pop3_stack.serving() as server, counting() as rounds:
+        found = noted(monkeypatch, Pop3Connection, "send", rounds)
+        await pipelined(server.port("pop3"), b"CAPA\r\n", b"+OK Capabilities")
+        assert_each_in_a_round_of_its_own(found, COMMANDS)
+
+
+async def test_list_gives_way(imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 patterns over long names: another user waited 13 s for its NOOP."""
+    reader = await imap_stack.reader()
+    mailstore: Mailstore = imap_stack.mailstore
+    for number in range(NAMES):
+        await mailstore.create_mailbox(reader.account_id, "a" * 250 + f"{number:02d}")
+    monkeypatch.setattr(fairness, "SLICE", 0.0)  # every moment to give way is taken
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client, counting() as rounds:
+        found = noted(monkeypatch, ListPatterns, "matches", rounds)
+        patterns = " ".join(f"*a*a*a{number}*" for number in range(64))
+        lines = await client.ok(f'LIST "" ({patterns})')
+        assert len(lines) == NAMES  # each name, once
+        assert_each_in_a_round_of_its_own(found, NAMES)

@@ -1,0 +1,238 @@
+"""S3 that answers wrongly: nobody is given what was not written, and what was right all the time is given."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import zstandard
+
+from counted import value
+from lying_s3 import Lie, LyingS3
+from paquebot.blobs import BadPack, BlobStore, BlobsUnavailable, PackWriter, new_ulid
+from paquebot.blobs.pack import Frame, compress, decode_entry, is_checked
+from paquebot.blobs.ranged import WrongAnswer
+from paquebot.blobs.spans import spans
+from paquebot.janitor.sources import Sources
+from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.settings import Seconds
+from paquebot.v1.mail_pb2 import BlobRef, Envelope
+
+MESSAGES = [
+    b"Subject: %d\r\n\r\n" % n + b"".join(b"line %d of %d\r\n" % (i * i, n) for i in range(99)) for n in range(9)
+]
+LIES_OF_READING = [Lie.FLIP, Lie.CUT, Lie.SHORT, Lie.LONG, Lie.OTHER_RANGE, Lie.SHIFTED, Lie.WHOLE]
+
+
+@pytest.fixture
+async def store(lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore) -> AsyncIterator[BlobStore]:
+    """The bucket of `blobs`, by way of the liar."""
+    opened = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
+    yield opened
+    lying_s3.tell(Lie.NONE)
+    await opened.close()
+
+
+def unchecked(raw: bytes) -> Frame:
+    """As older programs wrote frames."""
+    frame = compress(raw)
+    return replace(frame, data=zstandard.ZstdCompressor(level=1, write_checksum=False).compress(raw))
+
+
+async def written(blobs: BlobStore, frames: list[Frame]) -> list[BlobRef]:
+    """References to messages of a new pack, as mailbox rows keep them."""
+    writer = PackWriter(new_ulid())
+    refs = [writer.add(Envelope(queue_id=new_ulid()), frame) for frame in frames]
+    await blobs.put(writer.pack, writer.finish(1))
+    for ref in refs:
+        ref.ClearField("sha256")
+    return refs
+
+
+def frames(*, checked: bool) -> list[Frame]:
+    return [compress(raw) if checked else unchecked(raw) for raw in MESSAGES]
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
+@pytest.mark.parametrize("lie", LIES_OF_READING)
+async def test_what_was_not_written_is_given_to_nobody(
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
+) -> None:
+    refs = await written(blobs, frames(checked=checked))
+    lying_s3.tell(lie)
+    outcomes = [*await store.read_each(refs), *[(await store.read_each([ref]))[0] for ref in refs]]
+    assert lying_s3.lies >= 2
+    for outcome, raw in zip(outcomes, MESSAGES * 2, strict=True):
+        assert isinstance(outcome, BadPack | BlobsUnavailable) or outcome == raw
+    assert any(isinstance(outcome, Exception) for outcome in outcomes)
+    lying_s3.tell(Lie.NONE)
+    assert await store.read_many(refs) == MESSAGES  # nothing wrong was kept
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
+@pytest.mark.parametrize("lie", LIES_OF_READING)
+async def test_one_wrong_answer_is_asked_again(
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
+) -> None:
+    refs = await written(blobs, frames(checked=checked))
+    lying_s3.tell(lie, times=1)
+    assert await store.read_many(refs) == MESSAGES
+    assert lying_s3.lies == 1
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
+async def test_no_flipped_bit_is_missed(
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, *, checked: bool
+) -> None:
+    """An older frame alone does not show most of them."""
+    (ref,) = await written(blobs, [compress(MESSAGES[0]) if checked else unchecked(MESSAGES[0])])
+    seen = 0
+    lying_s3.tell(Lie.FLIP)
+    for lying_s3.seed in range(100):
+        (outcome,) = await store.read_each([ref])
+        seen += isinstance(outcome, BadPack)
+        assert isinstance(outcome, BadPack) or outcome == MESSAGES[0]  # a frame has a bit that means nothing
+    assert seen >= 95
+
+
+async def test_a_damaged_message_does_not_take_its_neighbours_with_it(store: BlobStore, blobs: BlobStore) -> None:
+    damaged = compress(MESSAGES[1])
+    flipped = bytearray(damaged.data)
+    flipped[len(flipped) // 2] ^= 1
+    refs = await written(blobs, [compress(MESSAGES[0]), replace(damaged, data=bytes(flipped)), compress(MESSAGES[2])])
+    before = value("paquebot_s3_unreadable_total", what="message") or 0.0
+    first, second, third = await store.read_each(refs)
+    assert (first, third) == (MESSAGES[0], MESSAGES[2])
+    assert isinstance(second, BadPack)
+    (outcome,) = await store.read_spans(spans(refs))
+    assert isinstance(outcome, list)
+    assert [isinstance(message, bytes) for message in outcome] == [True, False, True]
+    assert value("paquebot_s3_unreadable_total", what="message") == before + 2
+
+
+async def test_a_job_names_the_message_that_it_means(blobs: BlobStore) -> None:
+    """Another message of the same length in its place, with a checksum of its own, is not it."""
+    writer = PackWriter(new_ulid())
+    ref = writer.add(Envelope(), compress(MESSAGES[1]))
+    other = compress(MESSAGES[1].replace(b"Subject: 1", b"Subject: 2"))
+    assert len(other.data) == ref.length
+    overwritten = PackWriter(writer.pack)
+    place = overwritten.add(Envelope(), other)
+    await blobs.put(writer.pack, overwritten.finish(1))
+    assert await blobs.read(place) != MESSAGES[1]
+    with pytest.raises(BadPack):
+        await blobs.read(ref)
+
+
+async def test_what_is_read_is_bounded_by_what_was_asked_for(
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore
+) -> None:
+    pack = new_ulid()
+    await blobs.put(pack, b"x" * 100_000)
+    lying_s3.tell(Lie.WHOLE)
+    with pytest.raises(WrongAnswer, match="not the range that was asked for"):
+        await store.read_range(pack, 10, 10)
+    lying_s3.tell(Lie.LONG)
+    with pytest.raises(WrongAnswer, match="a body of 33 octets where 10 were asked for"):
+        await store.read_range(pack, 10, 10)
+    lying_s3.tell(Lie.NONE)
+    with pytest.raises(BadPack, match="ends before"):
+        await store.read_range(pack, 99_999, 10)
+    assert await store.read_start(pack, 2**20) == (b"x" * 100_000, 100_000)
+
+
+async def test_a_declared_size_is_compared_before_anything_is_decompressed() -> None:
+    frame = compress(bytes(50_000_000))
+    assert len(frame.data) < 10_000
+    ref = PackWriter(new_ulid()).add(Envelope(), frame)
+    with pytest.raises(BadPack, match="the frame's size is not the one told"):
+        decode_entry(BlobRef(length=ref.length, size=1000, compression=ref.compression), frame.data)
+
+
+async def test_a_pack_is_never_written_over(blobs: BlobStore) -> None:
+    pack = new_ulid()
+    await blobs.put(pack, b"first")
+    with pytest.raises(BlobsUnavailable, match="is there already"):
+        await blobs.put(pack, b"other")
+    assert await blobs.read_range(pack, 0, 5) == b"first"
+
+
+async def test_a_pack_whose_acknowledgement_was_lost_is_its_own(lying_s3: LyingS3, store: BlobStore) -> None:
+    """S3 took the first try, and says at the second that the object is there."""
+    pack = new_ulid()
+    lying_s3.tell(Lie.LOST_ANSWER, times=1)
+    await store.put(pack, b"mine")
+    assert len(lying_s3.writes) == 2
+    assert await store.read_range(pack, 0, 4) == b"mine"
+
+
+async def test_a_store_without_conditions_is_written_without(lying_s3: LyingS3, store: BlobStore) -> None:
+    lying_s3.tell(Lie.UNCONDITIONAL)
+    for _ in range(2):
+        pack = new_ulid()
+        await store.put(pack, b"pack")
+        assert await store.read_range(pack, 0, 4) == b"pack"
+    assert lying_s3.lies == 1  # remembered
+
+
+@pytest.mark.parametrize("lie", [Lie.FORBIDDEN, Lie.FULL])
+async def test_readiness_to_write_is_told_by_writing(lying_s3: LyingS3, store: BlobStore, lie: Lie) -> None:
+    await store.probe_writes()
+    probes = len(lying_s3.writes)
+    await store.probe_writes()
+    assert len(lying_s3.writes) == probes  # it was just written
+    lying_s3.tell(lie)
+    with pytest.raises(BlobsUnavailable):
+        await store.put(new_ulid(), b"x")
+    for _ in range(2):
+        with pytest.raises(BlobsUnavailable):
+            await store.probe_writes()
+    await store.probe()  # reading goes on
+    lying_s3.tell(Lie.NONE)
+    await store.probe_writes()
+    await store.put(new_ulid(), b"x")
+
+
+async def test_a_write_without_an_answer_is_probed_by_one_write(lying_s3: LyingS3, s3_settings: S3Settings) -> None:
+    store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint, timeout=Seconds(30.0)))
+    lying_s3.tell(Lie.NO_ANSWER)
+    for _ in range(2):
+        with pytest.raises(BlobsUnavailable, match="a write takes longer"):
+            await store.probe_writes()
+    assert len(lying_s3.writes) == 1
+    lying_s3.tell(Lie.NONE)
+    await store.close()
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
+async def test_nothing_damaged_is_copied_into_another_pack(
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, *, checked: bool
+) -> None:
+    refs = await written(blobs, frames(checked=checked))
+    for times in (1, 2, 3, 2**62):
+        lying_s3.tell(Lie.FLIP, times)
+        copies = await Sources(store).copies(refs)
+        lying_s3.tell(Lie.NONE)
+        for copy in copies:
+            raw = MESSAGES[refs.index(copy.old)]
+            place = PackWriter(new_ulid()).add(copy.envelope, copy.frame)
+            assert decode_entry(place, copy.frame.data) == raw
+            assert is_checked(copy.old, copy.frame.data)  # one of an older program gets a checksum
+        if times == 1:
+            assert len(copies) == len(refs)
+
+
+@pytest.mark.parametrize("times", [1, 2**62])
+async def test_an_index_is_believed_only_with_its_checksum(
+    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, times: int
+) -> None:
+    (ref, *_) = await written(blobs, frames(checked=True))
+    info = await blobs.stat(ref.pack)
+    right = await blobs.read_index(info)
+    for lying_s3.seed in range(50):
+        lying_s3.tell(Lie.FLIP, times)
+        try:
+            assert await store.read_index(info) == right
+        except BadPack:
+            assert times > 1

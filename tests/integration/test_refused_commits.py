@@ -1,0 +1,98 @@
+"""Commits that fail half way: what is left in the bucket is marked, and delivers nothing a second time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from lying_s3 import Lie, LyingS3
+from paquebot.blobs import BlobStore
+from paquebot.blobs.marks import REFUSED, Marks
+from paquebot.queue import Queue, stream
+from paquebot.runtime.engines import NatsSettings, S3Settings
+from paquebot.runtime.settings import Seconds
+from paquebot.spool import Spool, SpoolSettings, SpoolUnavailable
+from paquebot.v1.mail_pb2 import Envelope, LocalRecipient
+from slow_proxy import SlowProxy
+
+RAW = b"From: a@example.org\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
+
+
+def message(queue_id: str) -> Envelope:
+    return Envelope(
+        queue_id=queue_id,
+        local=[LocalRecipient(account_id=1, address="a@paquebot.test", forward_path="a@paquebot.test")],
+    )
+
+
+async def until_marked(blobs: BlobStore) -> str:
+    """The only pack with a mark, once there is one."""
+    async with asyncio.timeout(20.0):
+        while not (marked := await Marks(blobs, REFUSED).packs()):
+            await asyncio.sleep(0.01)
+    (pack,) = marked
+    return pack
+
+
+async def test_a_pack_that_s3_takes_after_its_message_was_refused_makes_no_job(
+    lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore, queue: Queue
+) -> None:
+    store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
+    spool = Spool(store, queue, SpoolSettings(patience=Seconds(0.5)))
+    lying_s3.tell(Lie.NO_ANSWER)
+    with pytest.raises(SpoolUnavailable):
+        await spool.accept(message("late"), RAW)
+    lying_s3.tell(Lie.NONE)  # the PUT goes on, and succeeds
+    pack = await until_marked(blobs)
+    assert await Marks(blobs, REFUSED).queue_ids(pack) == {"late"}
+    await spool.close()
+    await store.close()
+    assert [job async for job in stream.jobs(queue)] == []
+    assert [info async for info in blobs.list_packs()] == []  # no job can name it
+
+
+async def test_who_waits_still_is_served_by_the_commit_of_one_who_was_refused(
+    lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore, queue: Queue
+) -> None:
+    """Both are in one pack: one job, and the mark names the other."""
+    store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
+    spool = Spool(store, queue, SpoolSettings(linger=Seconds(3600.0)))
+    lying_s3.tell(Lie.NO_ANSWER)
+    spool.join()
+    spool.join()
+    gone, served = (asyncio.ensure_future(spool.accept(message(name), RAW)) for name in ("gone", "served"))
+    async with asyncio.timeout(20.0):
+        while not lying_s3.writes:
+            await asyncio.sleep(0.01)
+    gone.cancel()
+    await asyncio.wait((gone,))
+    lying_s3.tell(Lie.NONE)
+    assert await served == "served"
+    pack = await until_marked(blobs)
+    assert await Marks(blobs, REFUSED).queue_ids(pack) == {"gone"}
+    assert [info.pack async for info in blobs.list_packs()] == [pack]
+    assert len([job async for job in stream.jobs(queue)]) == 1
+    await spool.close()
+    await store.close()
+
+
+async def test_a_pack_whose_jobs_may_be_stored_is_marked_and_stays(
+    nats_settings: NatsSettings, blobs: BlobStore, queue: Queue
+) -> None:
+    """JetStream is silent: the sender hears 451."""
+    host, _, port = nats_settings.url[0].removeprefix("nats://").rpartition(":")
+    async with SlowProxy(host, int(port)) as proxy:
+        url = proxy.endpoint.replace("http://", "nats://")
+        silent = await Queue.open(replace(nats_settings, url=(url,), timeout=Seconds(0.5)), "silent")
+        await silent.probe()
+        spool = Spool(blobs, silent, SpoolSettings())
+        proxy.hold()
+        with pytest.raises(SpoolUnavailable):
+            await spool.accept(message("perhaps"), RAW)
+        pack = await until_marked(blobs)
+        assert [info.pack async for info in blobs.list_packs()] == [pack]
+        proxy.release()
+        await spool.close()
+        await silent.close()

@@ -1,0 +1,69 @@
+"""S3 that takes no writes, or does not answer them: mail is refused in time, readiness says so, nothing is doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+
+import pytest
+
+from imap_wire import connected
+from imap_world import ImapStack
+from lying_s3 import Lie, LyingS3
+from paquebot.runtime.health import Health
+from paquebot.runtime.settings import load
+from paquebot.smtp_ingress.service import serve
+from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.settings import SmtpIngressSettings
+from smtp_world import SmtpStack
+
+RAW = b"From: a@example.org\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
+
+
+def sent(port: int) -> int:
+    """The reply code to a message."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=30.0) as client:
+        try:
+            client.sendmail("smith@bar.example", ["alice@paquebot.test"], RAW)
+        except smtplib.SMTPDataError as error:
+            return error.smtp_code
+    return 250
+
+
+@pytest.mark.parametrize("lie", [Lie.FORBIDDEN, Lie.FULL, Lie.NO_ANSWER])
+async def test_mail_is_refused_and_readiness_says_why(smtp_stack: SmtpStack, lying_s3: LyingS3, lie: Lie) -> None:
+    last = await smtp_stack.last_sequence()
+    environ = {**smtp_stack.environ, "PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_COMMIT_TIMEOUT": "1s"}
+    health = Health(started=True)
+    async with serve(load(SmtpIngressSettings, environ), health) as server:
+        assert await health.unready() == []
+        lying_s3.tell(lie)
+        async with asyncio.timeout(20.0):  # S3_TIMEOUT alone would be as long
+            assert await asyncio.to_thread(sent, server.ports(Role.MX)[0]) == 451
+        assert (await until(health, ready=False))[0].startswith("s3: ")
+        lying_s3.tell(Lie.NONE)
+        await until(health, ready=True)
+        assert await asyncio.to_thread(sent, server.ports(Role.MX)[0]) == 250
+    assert [kept.raw.endswith(RAW) for kept in await smtp_stack.kept(last)] == [True]
+
+
+async def until(health: Health, *, ready: bool) -> list[str]:
+    """The reasons, once /readyz says so."""
+    async with asyncio.timeout(20.0):
+        while bool(reasons := await health.unready()) is ready:
+            await asyncio.sleep(0.05)
+    return reasons
+
+
+async def test_an_append_is_refused_in_time(imap_stack: ImapStack, lying_s3: LyingS3) -> None:
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, RAW)
+    environ = {"PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_COMMIT_TIMEOUT": "1s"}
+    async with imap_stack.serving(**environ) as server, connected(server.port("imaps"), reader) as client:
+        lying_s3.tell(Lie.NO_ANSWER)
+        async with asyncio.timeout(20.0):
+            await client.say(b"a APPEND INBOX {%d+}\r\n%b\r\n" % (len(RAW), RAW))
+            assert (await client.line()).startswith(b"a NO [UNAVAILABLE]")
+        await client.ok("SELECT INBOX")
+        assert len(await client.ok("FETCH 1:* BODY.PEEK[]")) == 1  # reading goes on
+        lying_s3.tell(Lie.NONE)

@@ -1,0 +1,213 @@
+"""Every reader of messages takes twice the work for twice the input, at most, and none calls itself once for each
+piece of its input. Each case is what some reader would look at again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from counted_work import assert_linear
+from paquebot.message import (
+    Action,
+    DeliveryReport,
+    RecipientReport,
+    add_trace,
+    addresses,
+    base_subject,
+    build_dsn,
+    cached_header_fields,
+    count_received,
+    decode_header_text,
+    decode_part_text,
+    ensure_date_and_message_id,
+    first_value,
+    header_fields,
+    is_looping,
+    parse_date,
+    remove_authentication_results,
+    split_header,
+    summarise,
+    thread_key,
+    unfold,
+    xtext_decoded,
+)
+from paquebot.message.parameters import disposition, media_type, token
+
+Make = Callable[[int], Callable[[], object]]
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+
+
+def repeated(read: Callable[[bytes], object], piece: bytes, *, before: bytes = b"", after: bytes = b"") -> Make:
+    """A reader of octets on octets that repeat a piece."""
+
+    def make(count: int) -> Callable[[], object]:
+        data = before + piece * count + after
+        return lambda: read(data)
+
+    return make
+
+
+def content_type(piece: bytes, *, before: bytes = b"", after: bytes = b"") -> Make:
+    """A message with such a Content-Type."""
+    return repeated(summarise, piece, before=b"Content-Type: " + before, after=after + b"\r\n\r\nx\r\n")
+
+
+PARAMETERS: dict[str, Make] = {
+    "words and slashes": content_type(b"a / ", after=b"b; c=d"),
+    "slashes alone": content_type(b" / ", before=b"a"),
+    "slashes in comments": content_type(b"a(/) / ", after=b"b"),
+    "an equals sign in a comment without an end": content_type(b"x;(a=;", before=b"text/plain;"),
+    "comments in comments": content_type(b"(", before=b"text/plain; "),
+    "comments one after another": content_type(b"(a)", before=b"text/plain; ", after=b"a=b"),
+    "quoted pairs in comments": content_type(b"\\(", before=b"text/plain; ("),
+    "semicolons": content_type(b";", before=b"text/plain", after=b"a=b"),
+    "parameters without a name": content_type(b"=a;", before=b"text/plain;"),
+    "parameters": content_type(b"a=b;", before=b"text/plain;"),
+    "values in quotes without an end": content_type(b'a="b\\', before=b"text/plain;"),
+    "quoted pairs": content_type(b"\\\\", before=b'text/plain; a="', after=b'"'),
+    "segments": content_type(b"a*1=b;", before=b"text/plain;"),
+    "a long type": content_type(b"a", after=b"/b"),
+    "media type": repeated(media_type, b"a / ", before=b" "),
+    "disposition": repeated(disposition, b"a / ", before=b" "),
+    "token": repeated(token, b"( ", before=b"a"),
+    "encoding": repeated(summarise, b" /", before=b"Content-Transfer-Encoding: a", after=b"\r\n\r\nx"),
+    "languages": repeated(summarise, b"a(,", before=b"Content-Language: ", after=b"\r\n\r\nx"),
+}
+
+ADDRESSES: dict[str, Make] = {
+    "plain": repeated(addresses, b"a@b,"),
+    "angle brackets without an end": repeated(addresses, b"<@a,"),
+    "routes": repeated(addresses, b"<@a:b@c>,"),
+    "at signs": repeated(addresses, b"@"),
+    "quotes without an end": repeated(addresses, b'"\\"'),
+    "quotes": repeated(addresses, b'"a" '),
+    "comments": repeated(addresses, b"("),
+    "comments and words": repeated(addresses, b"(a)b "),
+    "domain literals without an end": repeated(addresses, b"[\\"),
+    "groups": repeated(addresses, b"a:b@c;"),
+    "groups without an end": repeated(addresses, b"a:"),
+    "words": repeated(addresses, b"a ", after=b"<b@c>"),
+    "words behind": repeated(addresses, b" a:", before=b"<b@c>"),
+    "fields": repeated(summarise, b"To: a@b\r\n", after=b"\r\n"),
+}
+
+HEADERS: dict[str, Make] = {
+    "fields": repeated(summarise, b"Subject: x\r\n", after=b"\r\n"),
+    "folded lines": repeated(summarise, b"\r\n\tx", before=b"Subject: ", after=b"\r\n\r\n"),
+    "lines that are no fields": repeated(summarise, b"x\r\n", after=b"\r\n"),
+    "colons": repeated(summarise, b":\r\n", after=b"\r\n"),
+    "an empty line": repeated(split_header, b"\r\n", before=b"a: b\r\n"),
+    "one value": repeated(lambda raw: first_value(raw, b"x"), b"a: b\r\n"),
+    "of names": repeated(lambda raw: header_fields(raw, ["a"]), b"a: b\r\n"),
+    "unfold": repeated(unfold, b"\r\n "),
+    "kept fields": repeated(lambda raw: cached_header_fields(summarise(raw), ["to"]), b"To: a\r\n", after=b"\r\n"),
+    "hops": repeated(count_received, b"Received: x\r\n", after=b"\r\n"),
+    "a loop": repeated(lambda raw: is_looping(raw, 10), b"Received: x\r\n", after=b"\r\n"),
+    "trace": repeated(lambda raw: add_trace(raw, b"Received: x\r\n"), b"a: b\r\n"),
+    "results": repeated(
+        lambda raw: remove_authentication_results(raw, "mx.test"), b"Authentication-Results: mx.test\r\n"
+    ),
+    "results in comments": repeated(
+        lambda raw: remove_authentication_results(raw, "mx.test"), b"(", before=b"Authentication-Results: "
+    ),
+    "date and id": repeated(lambda raw: ensure_date_and_message_id(raw, NOW, "<a@b>"), b"a: b\r\n", after=b"\r\n"),
+    "references": repeated(lambda value: thread_key(value, None, None), b"<a@b> "),
+    "references without an end": repeated(lambda value: thread_key(value, value, value), b"<"),
+    "encoded words": repeated(decode_header_text, b"=?utf-8?q?a?= "),
+    "encoded words without an end": repeated(decode_header_text, b"=?a?q?"),
+    "beginnings of encoded words": repeated(decode_header_text, b"=?"),
+    "charsets": repeated(decode_header_text, b"=?x?b?YQ==?= =?utf-8?b?YQ==?="),
+    "reply marks": repeated(base_subject, b"re: "),
+    "reply marks with blobs": repeated(base_subject, b"re[a]: "),
+    "blobs": repeated(base_subject, b"[a]"),
+    "blobs without an end": repeated(base_subject, b"["),
+    "forward marks": repeated(base_subject, b"[fwd: ", after=b"]"),
+    "forward trailers": repeated(base_subject, b"(fwd) "),
+    "a date of comments": repeated(parse_date, b"("),
+    "a date of hyphens": repeated(parse_date, b"1-"),
+}
+
+
+def nested(count: int) -> Callable[[], object]:
+    levels = b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (level, level) for level in range(count)
+    )
+    return lambda: summarise(levels)
+
+
+def with_boundary(piece: bytes) -> Make:
+    return repeated(summarise, piece, before=b"Content-Type: multipart/mixed; boundary=b\r\n\r\n", after=b"--b--\r\n")
+
+
+BODIES: dict[str, Make] = {
+    "parts": with_boundary(b"--b\r\n\r\nx\r\n"),
+    "parts without a body": with_boundary(b"--b\r\n"),
+    "parts with a header": with_boundary(b"--b\r\nContent-Type: a / b\r\n\r\n"),
+    "lines like boundaries": with_boundary(b"--bb\r\n"),
+    "one boundary at all levels": repeated(
+        summarise, b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n", after=b"--b--\r\n"
+    ),
+    "levels": nested,
+    "messages in messages": repeated(summarise, b"Content-Type: message/rfc822\r\n\r\n"),
+    "a digest": repeated(
+        summarise, b"--b\r\n\r\nSubject: x\r\n\r\n", before=b"Content-Type: multipart/digest; boundary=b\r\n\r\n"
+    ),
+    "empty lines": repeated(summarise, b"\r\n", before=b"a: b\r\n\r\n"),
+    "base64": repeated(lambda body: decode_part_text(body, b"base64", "utf-8"), b"YQ==\r\n"),
+    "quoted-printable": repeated(lambda body: decode_part_text(body, b"quoted-printable", "x"), b"=\r\n=41"),
+    "UTF-7": repeated(lambda body: decode_part_text(body, b"7bit", "utf-7"), b"+-"),
+    "ISO-2022": repeated(lambda body: decode_part_text(body, b"7bit", "iso-2022-jp"), b"\x1b$B"),
+}
+
+
+def report(count: int) -> Callable[[], object]:
+    recipients = tuple(
+        RecipientReport(f"a{number}@b.test", Action.FAILED, "5.1.1", diagnostic_code="550 no " * 20)
+        for number in range(count)
+    )
+    whole = DeliveryReport("mx.test", "a@b.test", recipients, b"Subject: x\r\n\r\n", "<1@mx.test>", NOW)
+    return lambda: build_dsn(whole)
+
+
+def report_on(piece: bytes) -> Make:
+    def make(count: int) -> Callable[[], object]:
+        failed = (RecipientReport("a@b.test", Action.FAILED, "5.1.1", diagnostic_code="x " * count),)
+        whole = DeliveryReport("mx.test", "a@b.test", failed, piece * count, "<1@mx.test>", NOW)
+        return lambda: build_dsn(whole)
+
+    return make
+
+
+REPORTS: dict[str, Make] = {
+    "recipients": report,
+    "a long subject": report_on(b"Subject: =?utf-8?q?x?=\r\n"),
+    "an original of short lines": report_on(b"\r"),
+    "xtext": repeated(lambda text: xtext_decoded(text.decode()), b"+41"),
+}
+
+
+@pytest.mark.parametrize("make", PARAMETERS.values(), ids=PARAMETERS.keys())
+def test_parameters(make: Make) -> None:
+    assert_linear(make, 2000)
+
+
+@pytest.mark.parametrize("make", ADDRESSES.values(), ids=ADDRESSES.keys())
+def test_addresses(make: Make) -> None:
+    assert_linear(make, 400)
+
+
+@pytest.mark.parametrize("make", HEADERS.values(), ids=HEADERS.keys())
+def test_headers(make: Make) -> None:
+    assert_linear(make, 400)
+
+
+@pytest.mark.parametrize("make", BODIES.values(), ids=BODIES.keys())
+def test_bodies(make: Make) -> None:
+    assert_linear(make, 400)
+
+
+@pytest.mark.parametrize("make", REPORTS.values(), ids=REPORTS.keys())
+def test_reports(make: Make) -> None:
+    assert_linear(make, 100)
