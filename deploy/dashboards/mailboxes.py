@@ -151,6 +151,18 @@ def mailboxes() -> dashboard.Dashboard:
                     ],
                     soft_max=1,
                 ),
+                graph(
+                    "Memory for reading",
+                    "Bytes reserved by FETCH and SEARCH; at PAQUEBOT_IMAP_READING, sessions wait for each other.",
+                    "bytes",
+                    [Query("sum by (pod) (paquebot_imap_reading_bytes{sel})", "{{pod}}")],
+                ),
+                graph(
+                    "Work of SEARCH",
+                    "Characters of bodies decoded, and compared with each text of a search, a second.",
+                    "short",
+                    [Query(rate("paquebot_imap_searched_characters_total"), "characters")],
+                ),
             ),
         ),
         (

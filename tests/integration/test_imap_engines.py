@@ -25,6 +25,7 @@ from paquebot.mailstore import Changes, StoredMessage
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.engines import S3Settings
 from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.settings import load
 
 
@@ -275,11 +276,12 @@ async def test_moved_message_is_found_at_its_new_place(imap_stack: ImapStack) ->
             yield dataclasses.replace(found, blob=missing) if found.uid == 1 else found
 
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
-    gate = OctetGate(2**20)
+    shares = Shares(2**20, 2**20)
+    gate, share = shares.gate, shares.of(reader.account_id)
     bodies = Bodies(blobs, cache_octets=0, gate=gate)
-    found = [body async for group in with_bodies(bodies, stale([1, 2]), rows) for _, body in group]
+    found = [body async for group in with_bodies(bodies, share, stale([1, 2]), rows) for _, body in group]
     assert found == [message(1), message(2)]
-    found = [body async for group in with_bodies(bodies, stale([1, 2]), stale) for _, body in group]
+    found = [body async for group in with_bodies(bodies, share, stale([1, 2]), stale) for _, body in group]
     assert isinstance(found[0], BlobMissing)
     assert found[1] == message(2)
     assert gate.used == 0

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
 from counted import value
+from imap_packs import delivered, packed
 from imap_wire import connected
-from imap_world import ImapStack, Reader
-from paquebot.blobs import BlobStore, PackWriter, new_ulid
-from paquebot.blobs.pack import compress
+from imap_world import ImapStack
+from paquebot.blobs import BlobStore, new_ulid
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.message_bodies import Loaded, with_bodies
-from paquebot.mailstore import Delivery, NewMessage, StoredMessage
-from paquebot.message import summarise
+from paquebot.mailstore import StoredMessage
 from paquebot.runtime.engines import S3Settings
 from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.settings import load
-from paquebot.v1.mail_pb2 import BlobRef, Envelope
+from paquebot.v1.mail_pb2 import BlobRef
 
 
 def message(number: int, size: int = 0) -> bytes:
@@ -43,39 +42,6 @@ async def store(imap_stack: ImapStack) -> AsyncIterator[BlobStore]:
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
     yield blobs
     await blobs.close()
-
-
-async def packed(store: BlobStore, messages: Sequence[bytes], damaged: Sequence[int] = ()) -> list[BlobRef]:
-    """One pack of the messages in S3; the stored octets of those in `damaged` are other ones."""
-    writer = PackWriter(new_ulid())
-    refs = [writer.add(Envelope(queue_id=new_ulid()), compress(raw)) for raw in messages]
-    data = bytearray(writer.finish(0))
-    for place in damaged:
-        start, end = refs[place].offset, refs[place].offset + refs[place].length
-        data[start:end] = bytes(end - start)
-    await store.put(writer.pack, bytes(data))
-    return refs
-
-
-async def delivered(stack: ImapStack, reader: Reader, messages: Sequence[tuple[BlobRef, bytes]]) -> None:
-    """Into INBOX in this order, whatever the packs' order is."""
-    await stack.mailstore.deliver(
-        [
-            Delivery(
-                reader.account_id,
-                "",
-                0,
-                NewMessage(
-                    email_id=new_ulid(),
-                    blob=ref,
-                    summary=summarise(raw).SerializeToString(),
-                    thread_key=b"",
-                    internal_date=datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC),
-                ),
-            )
-            for ref, raw in messages
-        ]
-    )
 
 
 async def test_messages_of_one_pack_share_requests_though_the_order_jumps(
@@ -142,11 +108,12 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
         return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
 
     limit = 1_000_000
-    gate = OctetGate(limit)
+    shares = Shares(limit, limit)
+    gate, share = shares.gate, shares.of(reader.account_id)
     before = octets_read()
     # Each reader has its own Bodies: they share the gate, but no read and no cache.
     all_bodies = [Bodies(store, cache_octets=0, gate=gate) for _ in range(8)]
-    readers = [with_bodies(bodies, rows(list(range(1, 61))), rows) for bodies in all_bodies]
+    readers = [with_bodies(bodies, share, rows(list(range(1, 61))), rows) for bodies in all_bodies]
     async with contextlib.AsyncExitStack() as stack:
         firsts = [asyncio.create_task(_first(stack, groups)) for groups in readers]
         done, waiting = await asyncio.wait(firsts, return_when=asyncio.FIRST_COMPLETED)

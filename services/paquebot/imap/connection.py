@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from paquebot.runtime.patience import LEAST_RATE
 from paquebot.runtime.peer import PeerConnection, PeerGone
 
 _READ_HIGH = 128 * 1024
@@ -22,8 +23,8 @@ class LineTooLong:
 class Connection(PeerConnection):
     """`await` on it from its session's task only."""
 
-    def __init__(self, *, write_seconds: float) -> None:
-        super().__init__(write_seconds=write_seconds, read_high=_READ_HIGH)
+    def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE) -> None:
+        super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH)
         self._skipping = False
 
     async def wait(self, seconds: float) -> None:

@@ -66,10 +66,10 @@ class Watch:
         return spans
 
 
-def told(spans: list[Span], news: bytes) -> None:
-    """`news` was written to the client: the hints are answered."""
+def told(spans: list[Span], *, arrived: bool = False) -> None:
+    """The news were written to the client, messages among them or not: the hints are answered."""
     for span in spans:
-        if b" EXISTS\r\n" in news:
+        if arrived:
             span.set(exists=True)
         span.end()
 
@@ -112,7 +112,7 @@ class Feed:
 
     def ignore(self, watch: Watch) -> None:
         """End a watch."""
-        told(watch.take_spans(), b"")
+        told(watch.take_spans())
         watches = self._accounts[watch.account_id].watches
         watches.discard(watch)
         if not watches:

@@ -6,15 +6,14 @@ statement, once the first bodies are at hand.
 """
 
 import asyncio
-import bisect
 import contextlib
+from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
-from paquebot.imap.fetch_plan import NeedsBody, Plan, Source, plan
+from paquebot.imap.fetch_plan import Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Octets, Reply, Stream, bad, no, ok
@@ -22,14 +21,17 @@ from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
+from paquebot.runtime.gate_shares import Share
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
 from paquebot.wire.imap.fetch_response import FetchResponse
+from paquebot.wire.imap.sequence_set import inside_of, ranges_of
 
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
 _PIECE = 64 * 1024  # octets gathered before they are sent
+_ROWS, _ROW = 512 * 1024, 8 * 1024  # octets that count for rows with summaries: of two batches, of one message
 _NO_SUMMARY = MessageSummary()
 
 
@@ -48,14 +50,18 @@ async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> 
     # What the client has seen elsewhere may be asked for before a hint of it came here.
     asks_state = what.with_flags or what.sets_seen or command.changed_since is not None
     if asks_state or (command.uid and not state.view.knows_all(command.sequence_set)):
-        yield await updates.look(session.process, session.watch, state, now=True)
+        for line in await updates.look(session.process, session.watch, state, now=True):
+            yield line
     elif updates.waiting(session.watch, state):
-        yield await updates.look(session.process, session.watch, state)
-    numbers = named(session, state, command.sequence_set, uid=command.uid)
+        for line in await updates.look(session.process, session.watch, state):
+            yield line
+    numbers: Sequence[int] = array("I", named(session, state, command.sequence_set, uid=command.uid))
     if command.changed_since is not None:
-        numbers = [number for number in numbers if state.view.mod_seq_of(number) > command.changed_since]
+        since = command.changed_since
+        numbers = array("I", (number for number in numbers if state.view.mod_seq_of(number) > since))
     if command.vanished:
-        yield await _vanished(session, state, command)
+        for line in await _vanished(session, state, command):
+            yield line
     work = _Work(session, state, command, what)
     last: Octets = b""
     async with contextlib.aclosing(work.pieces(numbers)) as pieces:
@@ -68,7 +74,7 @@ async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> 
     yield work.completion(len(numbers), bytes(last))
 
 
-async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> bytes:
+async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> Iterator[bytes]:
     """RFC 7162 §3.2.6: which of the UIDs went away since."""
     since = command.changed_since or 0
     changes = await session.process.feed.changes(state.account.account_id, state.mailbox_id, since)
@@ -76,17 +82,9 @@ async def _vanished(session: "Session", state: Selected, command: ast.Fetch) -> 
     top = max(state.view.last_uid, wanted.highest())
     if changes.expunged is not None:
         # Ranges and expunged UIDs may both be many thousands: each is gone through once, not each for each.
-        spans = wanted.resolve(max(top, max(changes.expunged, default=0)))
-        gone = [uid for uid in changes.expunged if _within(spans, uid)]
-    else:
-        gone = [uid for uid in wanted.iterate(state.view.last_uid) if state.view.number(uid) is None]
-    return responses.vanished(gone, earlier=True) if gone else b""
-
-
-def _within(spans: Sequence[tuple[int, int]], uid: int) -> bool:
-    """Is it in one of the sorted, disjoint, inclusive spans?"""
-    at = bisect.bisect_right(spans, uid, key=itemgetter(0))
-    return at > 0 and uid <= spans[at - 1][1]
+        inside = inside_of(wanted.resolve(max(top, max(changes.expunged, default=0))))
+        return responses.vanished(ranges_of(filter(inside, changes.expunged)), earlier=True)
+    return responses.vanished(state.view.gaps(wanted.resolve(state.view.last_uid)), earlier=True)
 
 
 @dataclass(slots=True)
@@ -122,21 +120,24 @@ class _Work:
                 yield piece
                 await asyncio.sleep(0)  # flags of 100,000 messages take a while: others get a turn
             return
-        messages = self._messages([self.state.view.uid(number) for number in numbers])
+        messages = self._messages(array("I", map(self.state.view.uid, numbers)))
         if self.plan.source is Source.BODY:
-            async with contextlib.aclosing(
-                with_bodies(self.session.process.bodies, messages, self._messages)
-            ) as groups:
+            async with contextlib.aclosing(self._bodies(messages)) as groups:
                 async for group in groups:
-                    async for piece in self._of_group(group, numbers):
+                    if self._sets_seen and any(isinstance(body, bytes) for _, body in group):
+                        await self._set_seen(numbers)
+                    out = bytearray()
+                    async for piece in self._of_group(out, group):
                         yield piece
+                    yield out
             return
         if self._sets_seen:
             await self._set_seen(numbers)
-        async for piece in self._from_rows(messages):
-            yield piece
+        async with contextlib.aclosing(self._from_rows(messages, len(numbers))) as rows:
+            async for piece in rows:
+                yield piece
 
-    def _messages(self, uids: list[int]) -> AsyncIterator[StoredMessage]:
+    def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
         return self.session.process.mailstore.messages(
             self.state.account.account_id,
             self.state.mailbox_id,
@@ -156,69 +157,85 @@ class _Work:
             response.close()
             self.found += 1
             if len(out) >= _PIECE:
-                yield out
-                out = bytearray()
+                yield _taken(out)
         yield out
 
-    async def _from_rows(self, messages: AsyncIterator[StoredMessage]) -> AsyncIterator[Octets]:
+    async def _from_rows(self, messages: AsyncIterator[StoredMessage], count: int) -> AsyncGenerator[Octets, None]:
         """Without bodies, but for a message whose summary cannot tell what is asked."""
         out = bytearray()
-        async for message in messages:
-            if not self._write(out, message, None):
-                await self._write_with_body(out, message)
-            if len(out) >= _PIECE:
-                yield out
-                out = bytearray()
-        yield out
+        share, octets = self._share(), min(_ROWS, count * _ROW)
+        hold = await share.take(octets)
+        try:
+            async for message in messages:
+                summary = _summary(message)
+                if self.plan.needs_body(summary):
+                    hold.release()  # whoever waits holds nothing
+                    async for piece in self._with_body(out, message):
+                        yield piece
+                    hold = await share.take(octets)
+                    continue
+                for later in self._write(out, message, summary, None):
+                    async for piece in _pieces(out, later):
+                        yield piece
+                if len(out) >= _PIECE:
+                    yield _taken(out)
+            yield out
+        finally:
+            hold.release()
 
-    async def _of_group(self, group: Loaded, numbers: Sequence[int]) -> AsyncIterator[Octets]:
-        if self._sets_seen and any(isinstance(body, bytes) for _, body in group):
-            await self._set_seen(numbers)
-        out = bytearray()
+    async def _with_body(self, out: bytearray, message: StoredMessage) -> AsyncIterator[Octets]:
+        """What the summary could not tell."""
+
+        async def alone() -> AsyncIterator[StoredMessage]:
+            yield message
+
+        async with contextlib.aclosing(self._bodies(alone())) as groups:
+            async for group in groups:
+                async for piece in self._of_group(out, group):
+                    yield piece
+
+    def _bodies(self, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[Loaded, None]:
+        return with_bodies(self.session.process.bodies, self._share(), messages, self._messages)
+
+    def _share(self) -> Share:
+        return self.session.process.shares.of(self.state.account.account_id)
+
+    async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
         for message, body in group:
             if isinstance(body, bytes):
-                self._write(out, message, body)
+                for later in self._write(out, message, _summary(message), body):
+                    async for piece in _pieces(out, later):
+                        yield piece
             elif self.state.view.number(message.uid) is not None:
                 self.found += 1
                 self.unread += 1
             if len(out) >= _PIECE:
-                yield out
-                out = bytearray()
-        yield out
+                yield _taken(out)
 
-    def _write(self, out: bytearray, message: StoredMessage, body: bytes | None) -> bool:
-        """One FETCH response, unless the message left the view. False: it needs the body."""
+    def _write(
+        self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
+    ) -> Iterator[Iterator[bytes] | None]:
+        """One FETCH response, unless the message left the view. Yields where `out` is to be sent, with what comes
+        behind it: so a response is never in memory whole, whatever is asked for.
+
+        Raises UnknownEncoding before it has begun.
+        """
         number = self.state.view.number(message.uid)
         if number is None:
-            return True
-        start = len(out)
-        summary = MessageSummary.FromString(message.summary) if message.summary else _NO_SUMMARY
+            return
+        self.plan.check_encodings(summary)
         response = FetchResponse(out, number)
         for write_of_view in self.plan.of_view:
             write_of_view(response, self.state.view, number)
-        try:
-            for write in self.plan.of_row:
-                write(response, message, summary, body)
-        except NeedsBody:
-            del out[start:]
-            return False
+        for write in self.plan.of_row:
+            later = write(response, message, summary, body)
+            if later is not None or len(out) >= _PIECE:
+                yield later
         response.close()
         self.found += 1
         if self._made_seen and message.uid in self._made_seen and not self.plan.tells_flags:
             # RFC 3501 §6.4.5: if this caused the flags to change, they SHOULD be in the responses.
             updates.write_flags(out, self.state, (message.uid,), uid=self.command.uid)
-        return True
-
-    async def _write_with_body(self, out: bytearray, message: StoredMessage) -> None:
-        """What the summary could not tell."""
-        bodies = self.session.process.bodies
-        async with bodies.gate.holding(message.blob.size):
-            (read,) = await bodies.load((message.blob,))
-            if isinstance(read, bytes):
-                self._write(out, message, read)
-            else:
-                self.found += 1
-                self.unread += 1
 
     async def _set_seen(self, numbers: Sequence[int]) -> None:
         """\\Seen for every message of the set that has it not, in one statement, once."""
@@ -232,3 +249,25 @@ class _Work:
         )
         take_in(self.session, state, result)
         self._made_seen = frozenset(result.changed)
+
+
+def _summary(message: StoredMessage) -> MessageSummary:
+    return MessageSummary.FromString(message.summary) if message.summary else _NO_SUMMARY
+
+
+def _taken(out: bytearray) -> bytes:
+    octets = bytes(out)
+    out.clear()
+    return octets
+
+
+async def _pieces(out: bytearray, steps: Iterator[bytes] | None) -> AsyncIterator[Octets]:
+    """What is gathered, and the octets of each step; a step is a turn, also of a client that reads at once."""
+    if out:
+        yield _taken(out)
+    for octets in steps or ():
+        if out:
+            yield _taken(out)
+        if octets:
+            yield octets
+        await asyncio.sleep(0)

@@ -4,14 +4,16 @@ The items are looked up once for a command: a message costs a call for each of t
 """
 
 import enum
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from paquebot.imap import flags, sections
-from paquebot.imap.sections import Needs
+from paquebot.imap.long_octets import LongOctets, cut
+from paquebot.imap.sections import Encoded, Needs
 from paquebot.imap.view import View
 from paquebot.mailstore.types import StoredMessage
-from paquebot.message import MessageSummary
+from paquebot.message import MessageSummary, decoded_pieces, knows_header_fields
 from paquebot.wire.imap.ast import (
     FetchAttribute,
     FetchBinary,
@@ -23,10 +25,14 @@ from paquebot.wire.imap.ast import (
     SectionSpecifier,
 )
 from paquebot.wire.imap.fetch_response import FetchResponse, item_name
+from paquebot.wire.imap.responses import without_nul
 
 ViewWriter = Callable[[FetchResponse, View, int], None]
-Writer = Callable[[FetchResponse, StoredMessage, MessageSummary, bytes | None], None]
-"""Writes one item from the row, the summary and the body. Raises NeedsBody; then the response is spoilt."""
+Writer = Callable[[FetchResponse, StoredMessage, MessageSummary, bytes | None], Iterator[bytes] | None]
+"""Writes one item from the row, the summary and the body. Raises NeedsBody, and has written nothing then.
+
+What is long is not written but returned, as steps: before each, the caller sends what the response has; then the octets
+of the step, if any. A step without octets is work."""
 
 _OF_VIEW: Mapping[FetchAttribute, ViewWriter] = {
     FetchItem.UID: lambda response, view, number: response.uid(view.uid(number)),
@@ -70,10 +76,24 @@ class Plan:
     of_view: tuple[ViewWriter, ...]
     """For the items that the view answers, in the client's order; they come before the others."""
     of_row: tuple[Writer, ...]
+    fields: frozenset[str]
+    """The header fields that a summary may know."""
+    decoded: frozenset[tuple[int, ...]]
+    """Paths of the parts whose transfer encoding is undone."""
+
+    def needs_body(self, summary: MessageSummary) -> bool:
+        """Cannot this summary answer what others can?"""
+        return bool(self.fields) and not knows_header_fields(summary, self.fields)
+
+    def check_encodings(self, summary: MessageSummary) -> None:
+        """Raises UnknownEncoding: a part that is asked for cannot be decoded (RFC 3516 §4.3)."""
+        for path in self.decoded:
+            sections.check_encoding(summary, path)
 
 
 def plan(attributes: tuple[FetchAttribute, ...]) -> Plan:
-    """The plan for the items of a FETCH."""
+    """The plan for the items of a FETCH; one that is asked for twice is answered once."""
+    attributes = tuple(dict.fromkeys(attributes))
     return Plan(
         source=max((_source(attribute) for attribute in attributes), default=Source.VIEW),
         with_summary=any(_asks_summary(attribute) for attribute in attributes),
@@ -82,19 +102,34 @@ def plan(attributes: tuple[FetchAttribute, ...]) -> Plan:
         tells_flags=FetchItem.FLAGS in attributes,
         of_view=tuple(_OF_VIEW[attribute] for attribute in attributes if attribute in _OF_VIEW),
         of_row=tuple(_writer(attribute) for attribute in attributes if attribute not in _OF_VIEW),
+        fields=frozenset(name for attribute in attributes if _is_cached(attribute) for name in _fields(attribute)),
+        decoded=frozenset(
+            attribute.path for attribute in attributes if isinstance(attribute, FetchBinary | FetchBinarySize)
+        ),
     )
 
 
 def _source(attribute: FetchAttribute) -> Source:
     match attribute:
-        case FetchSection(section):
-            # A list of common fields is in the summary; the summary itself says when it is not.
-            cached = section.specifier is SectionSpecifier.HEADER_FIELDS and not section.path
-            return Source.ROW if cached else Source.BODY
+        case FetchSection():
+            return Source.ROW if _is_cached(attribute) else Source.BODY
         case FetchBinary() | FetchBinarySize() | FetchPreview():
             return Source.BODY
         case _:
             return Source.VIEW if attribute in _OF_VIEW else Source.ROW
+
+
+def _is_cached(attribute: FetchAttribute) -> bool:
+    """A list of common fields is in the summary; the summary itself says when it is not."""
+    return (
+        isinstance(attribute, FetchSection)
+        and attribute.section.specifier is SectionSpecifier.HEADER_FIELDS
+        and not attribute.section.path
+    )
+
+
+def _fields(attribute: FetchAttribute) -> list[str]:
+    return sections.field_names(attribute.section) if isinstance(attribute, FetchSection) else []
 
 
 def _asks_summary(attribute: FetchAttribute) -> bool:
@@ -140,29 +175,79 @@ def _writer(attribute: FetchAttribute) -> Writer:
 def _section_writer(asked: FetchSection) -> Writer:
     name = item_name(asked)
 
-    def write(response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None) -> None:
-        response.named_section(name, _known(sections.section(message, summary, body, asked)))
+    def write(
+        response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None
+    ) -> Iterator[bytes] | None:
+        found = sections.section(message, summary, body, asked)
+        if isinstance(found, Needs):
+            raise NeedsBody
+        if isinstance(found, LongOctets):
+            response.section_head(asked, len(found))
+            return map(without_nul, found.slices())
+        response.named_section(name, found)
+        return None
 
     return write
 
 
 def _binary_writer(asked: FetchBinary) -> Writer:
-    def write(response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None) -> None:
-        found = _known(sections.binary(message, summary, body, asked.path))
-        response.binary(asked, None if found is None else sections.cut(found, asked.partial))
+    def write(
+        response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None
+    ) -> Iterator[bytes] | None:
+        found = sections.binary(message, summary, body, asked.path)
+        if isinstance(found, Needs):
+            raise NeedsBody
+        if isinstance(found, Encoded):
+            return _decoded(response, asked, found)
+        found = None if found is None else cut(found, asked.partial)
+        if isinstance(found, LongOctets):
+            response.binary_head(asked, len(found))
+            return found.slices()
+        response.binary(asked, found)
+        return None
 
     return write
 
 
 def _binary_size_writer(asked: FetchBinarySize) -> Writer:
-    def write(response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None) -> None:
-        found = _known(sections.binary(message, summary, body, asked.path))
+    def write(
+        response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None
+    ) -> Iterator[bytes] | None:
+        found = sections.binary(message, summary, body, asked.path)
+        if isinstance(found, Needs):
+            raise NeedsBody
+        if isinstance(found, Encoded):
+            return _decoded_size(response, asked, found)
         response.binary_size(asked, len(found or b""))
+        return None
 
     return write
 
 
-def _known(found: bytes | Needs | None) -> bytes | None:
-    if isinstance(found, Needs):
-        raise NeedsBody
-    return found
+def _decoded(response: FetchResponse, asked: FetchBinary, part: Encoded) -> Iterator[bytes]:
+    """Decoded twice: a literal says its size before its octets, and the octets are not kept."""
+    start, left = (asked.partial.offset, asked.partial.count) if asked.partial is not None else (0, sys.maxsize)
+    size = 0
+    for octets in decoded_pieces(part.octets, part.encoding):
+        size += len(octets)
+        if size >= start + left:
+            break
+        yield b""
+    left = max(0, min(size - start, left))
+    response.binary_head(asked, left)
+    place = 0
+    for octets in decoded_pieces(part.octets, part.encoding):
+        wanted = octets[max(0, start - place) :][:left]
+        place += len(octets)
+        left -= len(wanted)
+        yield wanted
+        if not left:
+            return
+
+
+def _decoded_size(response: FetchResponse, asked: FetchBinarySize, part: Encoded) -> Iterator[bytes]:
+    size = 0
+    for octets in decoded_pieces(part.octets, part.encoding):
+        size += len(octets)
+        yield b""
+    response.binary_size(asked, size)

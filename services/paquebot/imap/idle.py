@@ -11,7 +11,7 @@ from paquebot.imap import metrics, updates
 from paquebot.imap.command_reader import Leaving
 from paquebot.imap.connection import Inactive, LineTooLong
 from paquebot.imap.feed import told
-from paquebot.imap.reply import Reply, Stream, bad, ok
+from paquebot.imap.reply import Reply, Stream, bad, gathered, ok
 from paquebot.imap.states import LoggedIn, Selected
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
@@ -32,7 +32,8 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
     with metrics.IDLING.track_inprogress():
         yield responses.continuation("idling")
         if isinstance(state, Selected):
-            yield updates.release(state)
+            for piece in gathered(updates.release(state)):
+                yield piece
             _remember(session)  # what happened before IDLE is news too
         loop = asyncio.get_running_loop()
         ends = loop.time() + session.reader.inactivity
@@ -42,8 +43,9 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
                 looks = _next_poll(session)
                 spans = session.watch.take_spans() if session.watch is not None else []
                 news = await _news(session, state, now=not hinted)
-                yield news
-                told(spans, news)  # it goes on here when the client's socket has it
+                for piece in gathered(updates.and_release(news, state)):
+                    yield piece
+                told(spans, arrived=news.arrived)  # it goes on here when the client's socket has it
                 continue
             if loop.time() >= ends:
                 raise Inactive
@@ -51,14 +53,13 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
     yield _ended(line)
 
 
-async def _news(session: "Session", state: Selected, *, now: bool) -> bytes:
+async def _news(session: "Session", state: Selected, *, now: bool) -> updates.News:
     assert session.watch is not None
     try:
-        news = await updates.look(session.process, session.watch, state, now=now, shared=True)
+        return await updates.look(session.process, session.watch, state, now=now, shared=True)
     except PostgresUnavailable:  # said again at the next poll
         session.watch.dirty = False
-        return b""
-    return news + updates.release(state)
+        return updates.News()
 
 
 async def _wait(session: "Session", seconds: float) -> None:

@@ -1,28 +1,29 @@
 """What a search knows of one message: its place in the view, then columns, then the summary, then the body.
 
 Text is compared without regard to case, after transfer encodings, charsets and encoded words are undone
-(RFC 3501 §6.4.4).
+(RFC 3501 §6.4.4). Each text of a message is decoded once, however many keys ask for it, and not by a key but by the
+search, in steps: a key only asks whether its text was found so far.
 """
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
+from paquebot.imap.search_texts import TextsFound
 from paquebot.imap.view import View
 from paquebot.mailstore.types import Flag, StoredMessage
 from paquebot.message import (
-    BodyPart,
+    MAX_HEADER,
     MessageSummary,
-    cached_header_fields,
     decode_header_text,
-    decode_part_text,
-    embedded_message,
     field_value,
     fields,
-    header_fields,
-    is_multipart,
+    knows_header_fields,
     parse_date,
 )
+
+_PIECE = 64 * 1024  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,11 @@ class Facts:
     message: StoredMessage | None = None
     summary: MessageSummary | None = None
     body: bytes | None = None
-    _body_text: str | None = field(default=None, repr=False)
+    field_verdicts: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """Whether fields of a name have a text: what was looked at so far."""
+    header_texts: TextsFound | None = None
+    texts: TextsFound | None = None
+    """What of the header and of the body was looked through."""
 
     @property
     def uid(self) -> int:
@@ -76,57 +81,50 @@ class Facts:
 
     def header_contains(self, name: str, wanted: str) -> bool | None:
         """Has a field of this lower-case name the text? An empty text asks whether there is one."""
-        if self.message is None or self.summary is None:
-            return None
-        found = cached_header_fields(self.summary, (name,))
-        if found is None:
-            if self.body is None:
-                return None
-            found = header_fields(self._header(self.body), (name,))
-        return _has(header_fields(self.message.prefix, (name,)), wanted) or _has(found, wanted)
+        return self.field_verdicts.get((name, wanted))
 
     def body_contains(self, wanted: str) -> bool | None:
         """Is the text in a part of the message?"""
-        if self.body is None or self.summary is None:
-            return None
-        if self._body_text is None:
-            self._body_text = "\n".join(_texts(self.summary.body, self.body)).casefold()
-        return wanted in self._body_text
+        return _is_in(wanted, self.texts)
 
     def text_contains(self, wanted: str) -> bool | None:
         """Is the text in the header or in a part of the message?"""
-        if self.body is None or self.message is None:
-            return None
-        header = self.message.prefix + self._header(self.body)
-        return _has(header, wanted, whole=True) or self.body_contains(wanted)
-
-    def _header(self, raw: bytes) -> bytes:
-        assert self.summary is not None
-        return raw[: self.summary.body.body_offset]
-
-
-def _has(header: bytes, wanted: str, *, whole: bool = False) -> bool:
-    """Does a field's value have the text; with `whole`, its name too?"""
-    for name, raw in fields(header):
-        value = decode_header_text(field_value(raw) if name else raw)
-        if wanted in value.casefold() or (whole and wanted in f"{name.decode('latin-1')}: {value}".casefold()):
+        in_header, in_body = _is_in(wanted, self.header_texts), _is_in(wanted, self.texts)
+        if in_header or in_body:
             return True
-    return False
+        return None if in_header is None or in_body is None else False
+
+    def look_at_fields(self, wanted: Sequence[tuple[str, str]]) -> Iterator[int]:
+        """Answer for each (name, text) whether a field has it, where the summary or the body can tell. Each step yields
+        what it cost, in characters."""
+        assert self.summary is not None
+        values: dict[str, list[str]] = {}
+        for raw_name, value in self._decoded_fields():
+            values.setdefault(raw_name.decode("latin-1"), []).append(value.casefold())
+        yield sum(len(value) for found in values.values() for value in found)
+        for name, text in wanted:
+            if self.body is not None or knows_header_fields(self.summary, (name,)):
+                found = values.get(name, [])
+                self.field_verdicts[name, text] = any(text in value for value in found)
+                yield sum(map(len, found))
+
+    def header(self) -> Iterator[str]:
+        """The text of all fields, a piece at a time. NUL, which no search text holds, stands between them."""
+        decoded = self._decoded_fields()
+        text = "\0".join(f"{name.decode('latin-1')}: {value}" for name, value in decoded)
+        return (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+
+    def _decoded_fields(self) -> Iterator[tuple[bytes, str]]:
+        assert self.message is not None and self.summary is not None
+        if self.body is not None:
+            stored = fields(self.body[: min(self.summary.body.body_offset, MAX_HEADER)])
+        else:
+            stored = ((field.name.encode("latin-1"), field.raw) for field in self.summary.headers)
+        for name, raw in chain(fields(self.message.prefix), stored):
+            yield name, decode_header_text(field_value(raw) if name else raw)
 
 
-def _texts(part: BodyPart, raw: bytes) -> Iterator[str]:
-    """The text of every text part, and the header of every embedded message."""
-    embedded = embedded_message(part)
-    if is_multipart(part):
-        for child in part.parts:
-            yield from _texts(child, raw)
-    elif embedded is not None:
-        yield decode_header_text(raw[embedded.header_offset : embedded.body_offset])
-        yield from _texts(embedded, raw)
-    elif part.type == b"TEXT":
-        body = raw[part.body_offset : part.body_offset + part.body_length]
-        yield decode_part_text(body, part.encoding, _charset(part))
-
-
-def _charset(part: BodyPart) -> str:
-    return next((p.value.decode("latin-1") for p in part.parameters if p.name.lower() == b"charset"), "")
+def _is_in(wanted: str, texts: TextsFound | None) -> bool | None:
+    if texts is None:
+        return None
+    return True if wanted in texts.found else (False if texts.complete else None)

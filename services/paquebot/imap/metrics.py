@@ -86,10 +86,15 @@ COMMAND_SECONDS = histogram(
     buckets=FAST,
 )
 FETCHED = counter("paquebot_imap_fetched_bytes_total", "Bytes of FETCH responses")
+SEARCHED = counter(
+    "paquebot_imap_searched_characters_total",
+    "Work of SEARCH in bodies: characters decoded, and compared with each text",
+)
 APPENDED = counter("paquebot_imap_appended_bytes_total", "Bytes of messages appended")
 LITERALS_REFUSED = counter("paquebot_imap_refused_literals_total", "Literals refused before they were read")
 BODY_CACHE = counter("paquebot_imap_body_cache_lookups_total", "Bodies asked of the cache", {"result": Lookup})
 BODY_CACHE_BYTES = gauge("paquebot_imap_body_cache_bytes", "Bytes of bodies in the cache")
+READING = gauge("paquebot_imap_reading_bytes", "Bytes reserved by FETCH and SEARCH for what they read now")
 HINTS = counter("paquebot_imap_hints_total", "Hints of NATS received for accounts with sessions here")
 REFRESHES = counter(
     "paquebot_imap_refreshes_total",

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.feed import Feed
+from paquebot.imap.search_turns import Turns
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
 from paquebot.rpc import AuthenticationClient, Logins
 from paquebot.runtime.fairness import LoopShares
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.tls import ServerTls
 from paquebot.spool import Spool
@@ -22,6 +24,8 @@ class Process:
     limits: Limits
     mailstore: Mailstore
     bodies: Bodies
+    shares: Shares
+    turns: Turns
     spool: Spool
     feed: Feed
     authentication: AuthenticationClient

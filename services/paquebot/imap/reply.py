@@ -1,10 +1,11 @@
 """What a handler answers: untagged lines, one completion, the state that follows. Only the session sends it."""
 
 import enum
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
 
 from paquebot.imap.states import SessionState
+from paquebot.runtime.peer import SLICE
 from paquebot.wire.imap import responses
 
 
@@ -24,14 +25,18 @@ class Look(enum.Enum):
     NEVER = "never"
 
 
+Lines = bytes | Iterable[bytes]
+"""Whole lines, or pieces of them that are made while they are written: there may be very many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The end of a command. `untagged` are whole lines; `state` None: it stays."""
+    """The end of a command. `state` None: it stays."""
 
     status: Status
     text: str
     code: bytes | None = None
-    untagged: bytes = b""
+    untagged: Lines = b""
     state: SessionState | None = None
     look: Look = Look.WHEN_HINTED
 
@@ -44,6 +49,19 @@ class Reply:
                 return responses.no(tag, self.text, self.code)
             case Status.BAD:
                 return responses.bad(tag, self.text, self.code)
+
+
+def gathered(*lines: Lines) -> Iterator[bytes]:
+    """All of them in pieces that are worth a write."""
+    out = bytearray()
+    for some in lines:
+        for piece in (some,) if isinstance(some, bytes) else some:
+            out += piece
+            if len(out) >= SLICE:
+                yield bytes(out)
+                out.clear()
+    if out:
+        yield bytes(out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +79,7 @@ def ok(
     text: str,
     code: bytes | None = None,
     *,
-    untagged: bytes = b"",
+    untagged: Lines = b"",
     state: SessionState | None = None,
     look: Look = Look.WHEN_HINTED,
 ) -> Reply:
@@ -69,7 +87,7 @@ def ok(
     return Reply(Status.OK, text, code, untagged, state, look)
 
 
-def no(text: str, code: bytes | None = None, *, untagged: bytes = b"", state: SessionState | None = None) -> Reply:
+def no(text: str, code: bytes | None = None, *, untagged: Lines = b"", state: SessionState | None = None) -> Reply:
     """The command was understood and not done."""
     return Reply(Status.NO, text, code, untagged, state)
 

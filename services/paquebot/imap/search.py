@@ -4,25 +4,32 @@ Cheap facts first: what the view decides costs nothing, columns cost one query, 
 still open, and bodies only for what is open after that.
 """
 
-import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from array import array
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import chain
+from math import floor
 from typing import TYPE_CHECKING
 
-from paquebot.imap import updates
+from paquebot.imap import metrics, updates
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.imap.message_facts import Columns, Facts
 from paquebot.imap.reply import Reply, bad, no, ok
 from paquebot.imap.search_keys import (
     CHARSETS,
     BadSearchText,
-    Predicate,
     SearchContext,
     UnknownCharset,
     compile_key,
+    count_keys,
+    fields_of,
+    texts_of,
     uses_mod_seq,
 )
+from paquebot.imap.search_texts import TextsFound, look_through, parts_of
+from paquebot.imap.search_turns import TooMuchWork, Work
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.view import View
 from paquebot.mailstore.types import StoredMessage
@@ -34,8 +41,8 @@ from paquebot.wire.imap.ast import SearchReturn
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
-_TURN = 2000  # messages looked at before others get a turn
-_HEAVY = 128 * 1024  # octets of a body from which its text is searched in a thread
+_TURN = 1024 * 1024  # what is done before others get a turn: about so many characters compared with one text
+_KEY = 256  # what it costs to ask a key of a message
 
 
 async def search(session: "Session", state: Selected, command: ast.Search) -> Reply:
@@ -47,7 +54,7 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         context = SearchContext(
             view.exists, view.last_uid, session.saved_uids, command.charset or "US-ASCII", time.time()
         )
-        predicate = compile_key(command.key, context)
+        search = _Search(session, state, command.key, context)
     except UnknownCharset:
         session.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
         return no("The charset is not supported", response_codes.bad_charset(CHARSETS), untagged=news)
@@ -56,27 +63,31 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
     with_mod_seq = uses_mod_seq(command.key)
     if with_mod_seq:
         state = condstore_enabled(state)
-    search = _Search(session, state, predicate)
-    found = await search.run()
+    try:
+        found = await search.run()
+    except TooMuchWork:
+        return no("The search would look through too much text", response_codes.LIMIT, untagged=news, state=state)
     if search.unread:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=news, state=state)
     mod_seq = max((view.mod_seq_of(number) for number in found), default=None) if with_mod_seq else None
-    untagged = news + _answer(session, command, view, found, mod_seq)
+    untagged = chain(news, _answer(session, command, view, found, mod_seq))
     return ok("SEARCH completed", untagged=untagged, state=state)
 
 
-def _answer(session: "Session", command: ast.Search, view: View, found: list[int], mod_seq: int | None) -> bytes:
-    numbers = [view.uid(number) for number in found] if command.uid else found
+def _answer(
+    session: "Session", command: ast.Search, view: View, found: Sequence[int], mod_seq: int | None
+) -> Iterable[bytes]:
+    numbers = array("I", map(view.uid, found)) if command.uid else found
     if command.returns is None:
         return responses.search(numbers, mod_seq=mod_seq)
     if SearchReturn.SAVE in command.returns:
-        session.saved_uids = _saved([view.uid(number) for number in found], command.returns)
+        session.saved_uids = _saved(array("I", map(view.uid, found)), command.returns)
         if command.returns == {SearchReturn.SAVE}:  # RFC 5182 §2.1: nothing else was asked
-            return b""
+            return ()
     return responses.esearch(command.tag, numbers, command.returns, uid=command.uid, mod_seq=mod_seq)
 
 
-def _saved(uids: list[int], returns: frozenset[SearchReturn]) -> list[int]:
+def _saved(uids: Sequence[int], returns: frozenset[SearchReturn]) -> Sequence[int]:
     """RFC 5182 §2.4: with MIN or MAX, and neither ALL nor COUNT, only these are saved."""
     if not uids or returns & {SearchReturn.ALL, SearchReturn.COUNT}:
         return uids
@@ -87,93 +98,147 @@ def _saved(uids: list[int], returns: frozenset[SearchReturn]) -> list[int]:
 
 
 class _Search:
-    """One search under way: the messages found, and those still open, dearer facts each time."""
+    """One search under way: the messages found, and those still open, dearer facts each time.
 
-    def __init__(self, session: "Session", state: Selected, predicate: Predicate) -> None:
+    Of a message nothing is kept between the rounds but its number, and of its body nothing after its verdict.
+    """
+
+    def __init__(self, session: "Session", state: Selected, key: ast.SearchKey, context: SearchContext) -> None:
         self._process = session.process
         self._connection = session.connection
         self._state = state
-        self._predicate = predicate
-        self._found: list[int] = []
+        self._predicate = compile_key(key, context)
+        self._fields = fields_of(key, context)
+        self._header_texts = texts_of(key, context, ast.SearchText)
+        self._texts = texts_of(key, context, ast.SearchText, ast.SearchBody)
+        self._cost = _KEY * count_keys(key)
+        self._verdicts = max(1, _TURN // self._cost)
+        self._asked = 0
+        account_id = state.account.account_id
+        self._work = Work(session.process.turns, account_id, _TURN, session.process.settings.session.search_work)
+        self._found = array("I")
         self.unread = 0
 
-    async def run(self) -> list[int]:
-        """Ascending sequence numbers of the messages that match."""
-        view = self._state.view
-        still = await self._from_view(range(1, view.exists + 1))
+    async def run(self) -> Sequence[int]:
+        """Ascending sequence numbers of the messages that match. Raises TooMuchWork."""
+        await self._work.begin()
+        still = await self._from_view()
         if still:
             still = await self._from_columns(still)
         if still:
             still = await self._from_summaries(still)
         if still:
             await self._from_bodies(still)
-        return sorted(self._found)
+        return array("I", sorted(self._found))
 
     def _decide(self, facts: Facts) -> bool:
         """Take in a verdict; False: it is still open."""
+        self._asked += 1
         verdict = self._predicate(facts)
         if verdict:
             self._found.append(facts.number)
         return verdict is not None
 
-    async def _from_view(self, numbers: Iterable[int]) -> list[Facts]:
-        still: list[Facts] = []
+    async def _others(self) -> None:
+        """Let them have their turns, after so many verdicts as one turn has time for."""
+        if self._asked >= self._verdicts:
+            asked, self._asked = self._asked, 0
+            await self._work.did(asked * self._cost)
+
+    async def _from_view(self) -> "array[int]":
         view = self._state.view
-        for number in numbers:
-            if number % _TURN == 0:
-                await asyncio.sleep(0)
-            facts = Facts(view, number)
-            if not self._decide(facts):
-                still.append(facts)
+        still = array("I")
+        for number in range(1, view.exists + 1):
+            if not self._decide(Facts(view, number)):
+                still.append(number)
+            await self._others()
         return still
 
-    async def _from_columns(self, open_: list[Facts]) -> list[Facts]:
-        state = self._state
-        wanted = None if len(open_) == state.view.exists else [facts.uid for facts in open_]
-        rows = await self._process.mailstore.search_rows(state.account.account_id, state.mailbox_id, wanted)
-        place = {uid: index for index, uid in enumerate(rows.uids)}
-        still: list[Facts] = []
-        for facts in open_:
-            index = place.get(facts.uid)
-            if index is None:  # expunged meanwhile
+    async def _from_columns(self, open_: "array[int]") -> "array[int]":
+        view = self._state.view
+        wanted = None if len(open_) == view.exists else [view.uid(number) for number in open_]
+        rows = await self._process.mailstore.search_rows(self._state.account.account_id, self._state.mailbox_id, wanted)
+        still = array("I")
+        for number in open_:
+            uid = view.uid(number)
+            index = bisect_left(rows.uids, uid)
+            if index == len(rows.uids) or rows.uids[index] != uid:  # expunged meanwhile
                 continue
-            facts.columns = Columns(rows.sizes[index], rows.internal_dates[index], rows.save_dates[index])
-            if not self._decide(facts):
-                still.append(facts)
+            columns = Columns(rows.sizes[index], rows.internal_dates[index], rows.save_dates[index])
+            if not self._decide(Facts(view, number, columns)):
+                still.append(number)
+            await self._others()
         return still
 
-    def _messages(self, uids: list[int]) -> AsyncIterator[StoredMessage]:
+    def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
         state = self._state
         return self._process.mailstore.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
 
-    async def _from_summaries(self, open_: list[Facts]) -> list[Facts]:
-        by_uid = {facts.uid: facts for facts in open_}
-        still: list[Facts] = []
-        messages = self._messages(list(by_uid))
-        async for message in messages:
-            facts = by_uid[message.uid]
-            facts.message = message
-            facts.summary = MessageSummary.FromString(message.summary or b"")
-            if not self._decide(facts):
-                still.append(facts)
-            facts.message = facts.summary = None  # thousands of summaries are not kept for the next round
+    def _facts(self, message: StoredMessage, body: bytes | None = None) -> Facts | None:
+        """All that is known of it; None: it left the view."""
+        view = self._state.view
+        number = view.number(message.uid)
+        if number is None:
+            return None
+        columns = Columns(message.size, floor(message.internal_date.timestamp()), floor(message.save_date.timestamp()))
+        summary = MessageSummary.FromString(message.summary or b"")
+        return Facts(view, number, columns, message, summary, body)
+
+    async def _from_summaries(self, open_: "array[int]") -> "array[int]":
+        still = array("I")
+        async for message in self._messages(array("I", map(self._state.view.uid, open_))):
+            facts = self._facts(message)
+            if facts is not None and not await self._decide_with_fields(facts):
+                still.append(facts.number)
+            await self._others()
         return still
 
-    async def _from_bodies(self, open_: list[Facts]) -> None:
-        by_uid = {facts.uid: facts for facts in open_}
-        messages = self._messages(list(by_uid))
-        async with contextlib.aclosing(with_bodies(self._process.bodies, messages, self._messages)) as groups:
+    async def _decide_with_fields(self, facts: Facts) -> bool:
+        if self._decide(facts):
+            return True
+        if not self._fields:
+            return False
+        for cost in facts.look_at_fields(self._fields):
+            await self._pay(cost)
+        return self._decide(facts)
+
+    async def _from_bodies(self, open_: "array[int]") -> None:
+        messages = self._messages(array("I", map(self._state.view.uid, open_)))
+        share = self._process.shares.of(self._state.account.account_id)
+        async with contextlib.aclosing(with_bodies(self._process.bodies, share, messages, self._messages)) as groups:
             async for group in groups:
-                if self._connection.gone:  # a search of all bodies is long: not for nobody
-                    raise PeerGone
                 for message, body in group:
+                    if self._connection.gone:  # a search of all bodies is long: not for nobody
+                        raise PeerGone
                     if not isinstance(body, bytes):
                         self.unread += 1
-                        continue
-                    facts = by_uid.pop(message.uid)
-                    facts.message, facts.body = message, body
-                    facts.summary = MessageSummary.FromString(message.summary or b"")
-                    if len(body) >= _HEAVY:
-                        await asyncio.to_thread(self._decide, facts)
-                    else:
-                        self._decide(facts)
+                    elif (facts := self._facts(message, body)) is not None:
+                        await self._look_through(facts, body)
+
+    async def _look_through(self, facts: Facts, body: bytes) -> None:
+        """Only as far as the verdict takes it."""
+        assert facts.summary is not None
+        facts.header_texts, facts.texts = TextsFound(), TextsFound()
+        stages = (
+            facts.look_at_fields(self._fields),
+            look_through((facts.header(),), self._header_texts, facts.header_texts),
+            look_through(parts_of(body, facts.summary.body), self._texts, facts.texts),
+        )
+        known = 0
+        for stage in stages:
+            if self._decide(facts):
+                return
+            for cost in stage:
+                await self._pay(cost)
+                found = len(facts.header_texts.found) + len(facts.texts.found)
+                if found > known:
+                    known = found
+                    if self._decide(facts):
+                        return
+        self._decide(facts)
+        await self._others()
+
+    async def _pay(self, cost: int) -> None:
+        metrics.SEARCHED.inc(cost)
+        await self._work.did(cost)
+        await self._others()

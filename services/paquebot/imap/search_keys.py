@@ -5,14 +5,13 @@ cheapest facts first, and only what is still open costs columns, then summaries,
 """
 
 import datetime
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.imap.message_facts import Facts
 from paquebot.mailstore.types import Flag
 from paquebot.wire.imap import ast
-from paquebot.wire.imap.sequence_set import SequenceSet
+from paquebot.wire.imap.sequence_set import SequenceSet, inside_of
 
 Predicate = Callable[[Facts], bool | None]
 
@@ -132,6 +131,40 @@ def uses_mod_seq(key: ast.SearchKey) -> bool:
             return False
 
 
+def texts_of(
+    key: ast.SearchKey, context: SearchContext, *kinds: type[ast.SearchBody] | type[ast.SearchText]
+) -> tuple[str, ...]:
+    """What keys of these kinds look for, folded, each once. Raises UnknownCharset, BadSearchText."""
+    texts = (_text(leaf.value, context.charset) for leaf in _leaves(key) if isinstance(leaf, kinds))
+    return tuple(dict.fromkeys(texts))
+
+
+def fields_of(key: ast.SearchKey, context: SearchContext) -> tuple[tuple[str, str], ...]:
+    """The names of fields and the folded texts that are looked for in them. Raises as `texts_of`."""
+    leaves = (leaf for leaf in _leaves(key) if isinstance(leaf, ast.SearchHeader))
+    return tuple(dict.fromkeys((leaf.field, _text(leaf.value, context.charset)) for leaf in leaves))
+
+
+def count_keys(key: ast.SearchKey) -> int:
+    """How many keys are asked of a message, at most."""
+    return sum(1 for _ in _leaves(key))
+
+
+def _leaves(key: ast.SearchKey) -> Iterator[ast.SearchKey]:
+    """The keys that others are made of."""
+    waiting = [key]
+    while waiting:
+        match waiting.pop():
+            case ast.SearchAnd(keys):
+                waiting += reversed(keys)
+            case ast.SearchOr(left, right):
+                waiting += (right, left)
+            case ast.SearchNot(inner):
+                waiting.append(inner)
+            case leaf:
+                yield leaf
+
+
 def _by_cost(keys: Iterable[ast.SearchKey], context: SearchContext) -> list[Predicate]:
     return [compile_key(key, context) for key in sorted(keys, key=_cost)]
 
@@ -205,30 +238,20 @@ def _flag(flag: str, *, present: bool) -> Predicate:
 def _numbers(sequence_set: SequenceSet, context: SearchContext) -> Predicate:
     if sequence_set.saved:
         return _saved(context)
-    inside = _inside(sequence_set.resolve(context.exists))
+    inside = inside_of(sequence_set.resolve(context.exists))
     return lambda facts: inside(facts.number)
 
 
 def _uids(sequence_set: SequenceSet, context: SearchContext) -> Predicate:
     if sequence_set.saved:
         return _saved(context)
-    inside = _inside(sequence_set.resolve(context.last_uid))
+    inside = inside_of(sequence_set.resolve(context.last_uid))
     return lambda facts: inside(facts.uid)
 
 
 def _saved(context: SearchContext) -> Predicate:
     saved = frozenset(context.saved_uids)
     return lambda facts: facts.uid in saved
-
-
-def _inside(spans: Sequence[tuple[int, int]]) -> Callable[[int], bool]:
-    lows = [low for low, _ in spans]
-
-    def check(number: int) -> bool:
-        place = bisect_right(lows, number) - 1
-        return place >= 0 and number <= spans[place][1]
-
-    return check
 
 
 def _size(op: ast.SizeOp, octets: int) -> Predicate:

@@ -2,12 +2,17 @@
 
 A message as a client sees it is the recipient's prefix (Return-Path, Delivered-To) and then the stored octets;
 the summary's offsets count in the stored octets alone (invariant 5). RFC 3501 §6.4.5, RFC 3516.
+
+What is long is never copied: forty sections of one message are forty views of it.
 """
 
 import enum
+from dataclasses import dataclass
 
+from paquebot.imap.long_octets import LongOctets, cut, joined
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import (
+    MAX_HEADER,
     MessageSummary,
     Section,
     SectionText,
@@ -18,8 +23,9 @@ from paquebot.message import (
     part_at,
     section_octets,
 )
+from paquebot.runtime.peer import SLICE
 from paquebot.wire.imap import ast
-from paquebot.wire.imap.ast import Partial, SectionSpecifier
+from paquebot.wire.imap.ast import SectionSpecifier
 
 
 class Needs(enum.Enum):
@@ -33,6 +39,7 @@ class UnknownEncoding(Exception):
 
 
 _ENCODINGS = frozenset({b"7BIT", b"8BIT", b"BINARY", b"BASE64", b"QUOTED-PRINTABLE"})
+_UNCHANGED = frozenset({b"7BIT", b"8BIT", b"BINARY"})
 _TEXTS = {
     None: SectionText.WHOLE,
     SectionSpecifier.HEADER: SectionText.HEADER,
@@ -43,28 +50,24 @@ _TEXTS = {
 }
 
 
+Found = bytes | LongOctets
+
+
 def section(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.FetchSection
-) -> bytes | Needs | None:
+) -> Found | Needs | None:
     """The octets of a section, cut to its partial; None when the message has no such part."""
     found = _whole(message, summary, body, asked.section)
-    if found is None or isinstance(found, Needs) or asked.partial is None:
-        return found
-    return cut(found, asked.partial)
-
-
-def cut(octets: bytes, partial: Partial | None) -> bytes:
-    """RFC 3501 §6.4.5: what lies behind the end is empty."""
-    return octets if partial is None else octets[partial.offset : partial.offset + partial.count]
+    return found if found is None or isinstance(found, Needs) else cut(found, asked.partial)
 
 
 def _whole(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.Section
-) -> bytes | Needs | None:
+) -> Found | Needs | None:
     at_top = not asked.path
     if at_top and asked.specifier is None:  # the whole message: no place of a part is needed
-        return Needs.BODY if body is None else message.prefix + body
-    fields = [name.decode("ascii", "replace") for name in asked.fields]
+        return Needs.BODY if body is None else joined(message.prefix, body)
+    fields = field_names(asked)
     if at_top and body is None and asked.specifier is SectionSpecifier.HEADER_FIELDS:
         cached = cached_header_fields(summary, fields)
         if cached is not None:
@@ -74,17 +77,30 @@ def _whole(
         return None
     if body is None:
         return Needs.BODY
-    found = octets.of(body)
+    found = memoryview(body)[octets.offset : octets.offset + octets.length]
+    prefix = message.prefix if at_top else b""
     match asked.specifier:
         case SectionSpecifier.HEADER_FIELDS:
-            return (_prefix_fields(message, fields) if at_top else b"") + header_fields(found, fields)
+            return (_prefix_fields(message, fields) if at_top else b"") + header_fields(_start(found), fields)
         case SectionSpecifier.HEADER_FIELDS_NOT:
-            header = message.prefix + found if at_top else found
-            return header_fields(header, fields, negate=True)
-        case SectionSpecifier.HEADER if at_top:
-            return message.prefix + found
+            start = _start(found)
+            return joined(header_fields(prefix + start, fields, negate=True), found[len(start) :])
+        case SectionSpecifier.HEADER:
+            return joined(prefix, found)
         case _:
-            return found
+            return joined(found)
+
+
+def field_names(asked: ast.Section) -> list[str]:
+    return [name.decode("ascii", "replace") for name in asked.fields]
+
+
+def _start(header: memoryview) -> bytes:
+    """What of a header is looked at for fields: whole lines, and nearly always all of it."""
+    if len(header) <= MAX_HEADER:
+        return bytes(header)
+    start = bytes(header[:MAX_HEADER])
+    return start[: start.rfind(b"\n") + 1]
 
 
 def _prefix_fields(message: StoredMessage, fields: list[str]) -> bytes:
@@ -95,21 +111,39 @@ def _prefix_fields(message: StoredMessage, fields: list[str]) -> bytes:
     return header_fields(message.prefix, fields)[:-2]
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A part that is too long to be decoded in one piece."""
+
+    octets: memoryview
+    encoding: bytes
+
+
 def binary(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, path: tuple[int, ...]
-) -> bytes | Needs | None:
-    """A part without its transfer encoding (RFC 3516 §4.3); BINARY[] is the message itself."""
+) -> Found | Encoded | Needs | None:
+    """A part without its transfer encoding (RFC 3516 §4.3), which `check_encoding` knows; BINARY[] is the message."""
     if not path:
-        return Needs.BODY if body is None else message.prefix + body
+        return Needs.BODY if body is None else joined(message.prefix, body)
     octets = section_octets(summary, Section(path, SectionText.WHOLE))
     part = part_at(summary, path)
     if octets is None or part is None:
         return None
     if body is None:
         return Needs.BODY
-    found = octets.of(body)
+    found = memoryview(body)[octets.offset : octets.offset + octets.length]
     if is_multipart(part) or part.type == b"MESSAGE":
-        return found
+        return joined(found)
+    encoding = part.encoding.upper()
+    if len(found) <= SLICE:
+        return decode_transfer(bytes(found), encoding)
+    return joined(found) if encoding in _UNCHANGED else Encoded(found, encoding)
+
+
+def check_encoding(summary: MessageSummary, path: tuple[int, ...]) -> None:
+    """Raises UnknownEncoding: the part cannot be decoded."""
+    part = part_at(summary, path) if path else None
+    if part is None or is_multipart(part) or part.type == b"MESSAGE":
+        return
     if part.encoding.upper() not in _ENCODINGS:
         raise UnknownEncoding
-    return decode_transfer(found, part.encoding)

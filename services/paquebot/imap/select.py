@@ -1,6 +1,8 @@
 """SELECT and EXAMINE (RFC 3501 §6.3.1, §6.3.2), with CONDSTORE and QRESYNC (RFC 7162 §3.1.8, §3.2.5)."""
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from paquebot.imap import flags, updates
@@ -11,6 +13,7 @@ from paquebot.imap.states import CONDSTORE, Authenticated, LoggedIn, Selected
 from paquebot.imap.view import View
 from paquebot.mailstore.types import Mailbox, RecentRange
 from paquebot.wire.imap import ast, response_codes, responses
+from paquebot.wire.imap.sequence_set import inside_of, ranges_of
 
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
@@ -41,7 +44,7 @@ async def _open(session: "Session", state: LoggedIn, command: ast.Select | ast.E
         return Reply(reply.status, reply.text, reply.code, before, Authenticated(state.account, enabled))
     code = response_codes.READ_ONLY if read_only else response_codes.READ_WRITE
     name = type(command).__name__.upper()
-    untagged = before + _description(selected, mailbox) + earlier
+    untagged = chain((before + _description(selected, mailbox),), earlier)
     return ok(f"{name} completed", code, untagged=untagged, state=selected, look=Look.NEVER)
 
 
@@ -85,22 +88,20 @@ def _description(state: Selected, mailbox: Mailbox) -> bytes:
     return b"".join(lines)
 
 
-async def _resynchronised(session: "Session", state: Selected, mailbox: Mailbox, known: ast.QResync | None) -> bytes:
+async def _resynchronised(
+    session: "Session", state: Selected, mailbox: Mailbox, known: ast.QResync | None
+) -> Iterable[bytes]:
     """RFC 7162 §3.2.5.1: what happened since the client was here, unless the UIDs are other ones now."""
     if known is None or known.uid_validity != state.uid_validity:
-        return b""
+        return ()
     view, account_id = state.view, state.account.account_id
     changes = await session.process.feed.changes(account_id, state.mailbox_id, known.mod_seq)
-    gone: Iterable[int]
-    if changes.expunged is None:
-        # RFC 7162 §3.2.5.1: without a record, every UID of the past that is not there.
-        gone = (uid for uid in range(1, mailbox.uid_next) if view.number(uid) is None)
-    else:
-        gone = changes.expunged
+    past: Sequence[tuple[int, int]] = ((1, mailbox.uid_next - 1),)
     if known.known_uids is not None:
-        spans = known.known_uids.resolve(mailbox.uid_next - 1)
-        gone = (uid for uid in gone if any(low <= uid <= high for low, high in spans))
-    gone = list(gone)
-    out = bytearray(responses.vanished(gone, earlier=True) if gone else b"")
-    updates.write_flags(out, state, changes.rows.uids, uid=True)
-    return bytes(out)
+        past = known.known_uids.resolve(mailbox.uid_next - 1)
+    if changes.expunged is None:  # RFC 7162 §3.2.5.1: without a record, every UID of the past that is not there
+        gone = view.gaps(past)
+    else:
+        gone = ranges_of(filter(inside_of(past), changes.expunged))
+    vanished = responses.vanished(gone, earlier=True)
+    return chain(vanished, updates.flag_lines(state, array("I", changes.rows.uids), uid=True))

@@ -2,6 +2,7 @@
 UNSELECT (RFC 3691), UIDPLUS (RFC 4315), MOVE (RFC 6851)."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from paquebot.imap import updates
@@ -108,7 +109,7 @@ async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
         return ok("Nothing to move")
     updates.own(state, expunged=moved.source_uids)
     session.changed()
-    untagged = responses.untagged_ok("Moved", _copy_uid(moved)) + updates.release(state)
+    untagged = chain((responses.untagged_ok("Moved", _copy_uid(moved)),), updates.release(state))
     here = target_id == state.mailbox_id
     code = response_codes.highest_mod_seq(moved.source_mod_seq) if state.qresync else None
     text = "UID MOVE completed" if command.uid else "MOVE completed"

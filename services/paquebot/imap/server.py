@@ -64,7 +64,8 @@ class ImapServer:
         metrics.ENDED.labels(ending.value).inc()
 
     async def _session(self, arrival: Arrival) -> Ending:
-        connection = Connection(write_seconds=self.process.settings.session.write)
+        settings = self.process.settings.session
+        connection = Connection(write_seconds=settings.write, write_rate=settings.write_rate)
         context = self.process.tls.context if arrival.tls and self.process.tls is not None else None
         if arrival.early:
             connection.data_received(arrival.early)

@@ -7,16 +7,18 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from paquebot.blobs import BlobStore
+from paquebot.imap import metrics
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.feed import Feed
 from paquebot.imap.process import Process
+from paquebot.imap.search_turns import Turns
 from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, open_channel
 from paquebot.runtime.fairness import LoopShares
-from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.migrations import check_reached
@@ -53,8 +55,8 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         stack.push_async_callback(channel.close)
         spool = Spool(blobs, None, settings.spool)
         stack.push_async_callback(spool.close)
-        gate = OctetGate(settings.process.in_flight)
-        bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=gate)
+        shares = Shares(settings.bodies.reading, settings.bodies.reading_per_account, gauge=metrics.READING)
+        bodies = Bodies(blobs, cache_octets=settings.bodies.cache, gate=shares.gate)
         stack.push_async_callback(bodies.close)
         mailstore = Mailstore(postgres, settings.account)
         feed = Feed(mailstore, queue)
@@ -67,6 +69,8 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             limits=Limits(append=settings.bodies.append_limit),
             mailstore=mailstore,
             bodies=bodies,
+            shares=shares,
+            turns=Turns(),
             spool=spool,
             feed=feed,
             authentication=authentication,

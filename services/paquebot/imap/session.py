@@ -19,7 +19,7 @@ from paquebot.imap.errors import reply_to
 from paquebot.imap.feed import Watch, told
 from paquebot.imap.metrics import Completion, Ending, StateLabel
 from paquebot.imap.process import Process
-from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad
+from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad, gathered
 from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
@@ -199,7 +199,7 @@ class Session:
             self.failures += 1
         elif reply.status is Status.OK and not isinstance(self.state, NotAuthenticated):
             self.failures = 0  # only an unbroken row of faults is noise; before login, all of them count
-        news, closing = b"", b""
+        news, closing = updates.News(), b""
         spans = self.watch.take_spans() if self.watch is not None and reply.look is not Look.NEVER else []
         if isinstance(self.state, Selected) and reply.look is not Look.NEVER:
             try:
@@ -207,16 +207,19 @@ class Session:
             except NoSuchMailbox:  # deleted by another session (RFC 2180 §3)
                 closing = responses.bye("The selected mailbox was deleted")
                 self._enter(LoggedOut())
-        await self.connection.send(reply.untagged + news + reply.completion(command.tag) + closing)
-        told(spans, news)
+        for piece in gathered(reply.untagged, news, reply.completion(command.tag) + closing):
+            await self.connection.send(piece)
+        told(spans, arrived=news.arrived)
 
-    async def _news(self, state: Selected, command: ast.Command, look: Look) -> bytes:
+    async def _news(self, state: Selected, command: ast.Command, look: Look) -> updates.News:
         assert self.watch is not None
-        news = b""
+        news = updates.News()
         if look is Look.NOW or updates.waiting(self.watch, state):
             with contextlib.suppress(PostgresUnavailable):  # the watch stays dirty: the next command looks again
                 news = await updates.look(self.process, self.watch, state, now=look is Look.NOW)
-        return news + updates.release(state) if _may_expunge(command) else news
+        if _may_expunge(command):
+            news.lines = updates.and_release(news.lines, state)
+        return news
 
     def _enter(self, state: SessionState) -> None:
         metrics.SESSION[_label(self.state)].dec()

@@ -13,6 +13,7 @@ from paquebot.runtime.engines import (
     TlsSettings,
 )
 from paquebot.runtime.fairness import FairnessSettings
+from paquebot.runtime.patience import LEAST_RATE
 from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.settings import Listen, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
@@ -38,6 +39,14 @@ class SessionSettings:
     inactivity: Seconds = setting("IMAP_TIMEOUT", Seconds(1800.0), help="inactivity after login; at least 30m")
     read: Seconds = setting("IMAP_READ_TIMEOUT", Seconds(60.0), help="longest pause inside a literal")
     write: Seconds = setting("IMAP_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
+    write_rate: Octets = setting(
+        "IMAP_WRITE_RATE",
+        Octets(LEAST_RATE),
+        help="octets a second that a client takes on the whole; one that takes fewer is ended",
+    )
+    search_work: Octets = setting(
+        "IMAP_SEARCH_WORK", Octets(64 * 2**30), help="characters that one SEARCH compares with its texts, all together"
+    )
     poll: Seconds = setting("IMAP_POLL", Seconds(60.0), help="how often IDLE looks for changes without a hint")
     errors: int = setting("IMAP_ERRORS", 25, help="bad commands or logins in a session before BYE")
 
@@ -48,6 +57,10 @@ class BodySettings:
 
     append_limit: Octets = setting("IMAP_APPEND_LIMIT", Octets(50_000_000), help="longest message of APPEND")
     cache: Octets = setting("IMAP_BODY_CACHE", Octets(64 * 2**20), help="octets of bodies kept for reading")
+    reading: Octets = setting("IMAP_READING", Octets(128 * 2**20), help="octets that FETCH and SEARCH hold at once")
+    reading_per_account: Octets = setting(
+        "IMAP_READING_PER_ACCOUNT", Octets(32 * 2**20), help="octets of these that one account's sessions hold"
+    )
 
 
 @dataclass(frozen=True, slots=True)

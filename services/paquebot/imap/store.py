@@ -1,6 +1,10 @@
 """STORE (RFC 3501 §6.4.6) with UNCHANGEDSINCE (RFC 7162 §3.1.3): one statement whatever the set."""
 
-from collections.abc import Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from paquebot.imap import updates
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
 _OPS = {StoreMode.SET: FlagOp.REPLACE, StoreMode.ADD: FlagOp.ADD, StoreMode.REMOVE: FlagOp.REMOVE}
+_Flags = tuple[Flag, tuple[str, ...]]
 _Known = tuple[Flag, frozenset[str]]
 
 
@@ -28,12 +33,13 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
     if command.unchanged_since is not None:  # RFC 7162 §3.1: this enables CONDSTORE
         state = condstore_enabled(state)
     view = state.view
-    uids = [view.uid(number) for number in named(session, state, command.sequence_set, uid=command.uid)]
+    numbers = named(session, state, command.sequence_set, uid=command.uid)
+    uids = list(map(view.uid, numbers))
     if not uids:
         return ok("Nothing to change", state=state)
     flags, keywords = split(command.flags)
     op = _OPS[command.mode]
-    expected = _expected(view, uids, op, (flags, frozenset(keywords))) if command.silent else {}
+    expected = _expected(view, numbers, op, (flags, frozenset(keywords))) if command.silent else None
     result = await session.process.mailstore.store_flags(
         state.account.account_id,
         state.mailbox_id,
@@ -55,46 +61,63 @@ def take_in(session: "Session", state: Selected, result: StoreResult) -> None:
         session.changed(Change(state.mailbox_id, result.mod_seq, result.rows))
 
 
-def _expected(view: View, uids: Sequence[int], op: FlagOp, change: _Known) -> dict[int, _Known]:
-    """What a client that asks for silence believes the flags to be afterwards."""
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What a client that asks for silence believes the flags to be afterwards, by ascending UID."""
+
+    uids: Sequence[int]
+    known: Sequence[_Known]
+
+    def of(self, uid: int) -> _Known | None:
+        place = bisect_left(self.uids, uid)
+        return self.known[place] if place < len(self.uids) and self.uids[place] == uid else None
+
+
+def _expected(view: View, numbers: Sequence[int], op: FlagOp, change: _Known) -> _Expected:
+    known: dict[_Flags, _Known] = {}  # most messages of a mailbox have the same
+    found: list[_Known] = []
+    for number in numbers:
+        now = (view.flags(number), view.keywords(number))
+        if now not in known:
+            known[now] = _changed(now, op, change)
+        found.append(known[now])
+    return _Expected(array("I", map(view.uid, numbers)), found)
+
+
+def _changed(now: _Flags, op: FlagOp, change: _Known) -> _Known:
     flags, keywords = change
-    expected: dict[int, _Known] = {}
-    for uid in uids:
-        number = view.number(uid)
-        if number is None:
-            continue
-        now, words = view.flags(number), frozenset(view.keywords(number))
-        match op:
-            case FlagOp.REPLACE:
-                expected[uid] = change
-            case FlagOp.ADD:
-                expected[uid] = (now | flags, words | keywords)
-            case FlagOp.REMOVE:
-                expected[uid] = (now & ~flags, words - keywords)
-    return expected
+    match op:
+        case FlagOp.REPLACE:
+            return change
+        case FlagOp.ADD:
+            return now[0] | flags, keywords.union(now[1])
+        case FlagOp.REMOVE:
+            return now[0] & ~flags, frozenset(now[1]) - keywords
 
 
-def _told(state: Selected, command: ast.Store, result: StoreResult, expected: dict[int, _Known]) -> bytes:
+def _told(state: Selected, command: ast.Store, result: StoreResult, expected: _Expected | None) -> Iterator[bytes]:
     """The FETCH responses: all, or with .SILENT those where another session had its part (RFC 3501 §6.4.6), and
-    with CONDSTORE the new mod-sequences (RFC 7162 §3.1.3)."""
+    with CONDSTORE the new mod-sequences (RFC 7162 §3.1.3). They are made while they are written."""
     out = bytearray()
-    view = state.view
     used = (word for words in result.rows.keywords.values() for word in words)
-    updates.write_keywords(out, view, (*view.keywords_known, *used))
-    if not command.silent:
-        updates.write_flags(out, state, result.rows.uids, uid=command.uid)
-        return bytes(out)
-    changed = frozenset(result.changed)
-    for uid in result.rows.uids:
-        number = view.number(uid)
+    updates.write_keywords(out, state.view, (*state.view.keywords_known, *used))
+    if expected is None:
+        return chain((bytes(out),), updates.flag_lines(state, result.rows.uids, uid=command.uid))
+    return chain((bytes(out),), _unexpected(state, result, expected, uid=command.uid))
+
+
+def _unexpected(state: Selected, result: StoreResult, expected: _Expected, *, uid: bool) -> Iterator[bytes]:
+    view, changed = state.view, frozenset(result.changed)
+    for found in result.rows.uids:
+        number = view.number(found)
         if number is None:
             continue
-        known = (view.flags(number), frozenset(view.keywords(number)))
-        if known != expected.get(uid):
-            updates.write_flags(out, state, (uid,), uid=command.uid)
-        elif uid in changed and state.condstore:
-            updates.write_mod_seq(out, view, number, uid=command.uid or state.qresync)
-    return bytes(out)
+        out = bytearray()
+        if (view.flags(number), frozenset(view.keywords(number))) != expected.of(found):
+            updates.write_flags(out, state, (found,), uid=uid)
+        elif found in changed and state.condstore:
+            updates.write_mod_seq(out, view, number, uid=uid or state.qresync)
+        yield bytes(out)
 
 
 def _completion(
@@ -102,7 +125,7 @@ def _completion(
     command: ast.Store,
     uids: Sequence[int],
     result: StoreResult,
-    untagged: bytes,
+    untagged: Iterable[bytes],
 ) -> Reply:
     if result.modified:
         view = state.view

@@ -4,7 +4,10 @@ EXPUNGE goes out only where the caller allows it: never while FETCH, STORE or SE
 name messages by numbers that must not move. Everything else may go out with every answer.
 """
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 
 from paquebot.imap import flags
 from paquebot.imap.changes import Change
@@ -15,6 +18,9 @@ from paquebot.imap.view import Updates, View
 from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
 from paquebot.wire.imap import responses
 from paquebot.wire.imap.fetch_response import FetchResponse
+from paquebot.wire.imap.sequence_set import ranges_of
+
+_PIECE = 16 * 1024  # octets of lines that are made at once
 
 
 def waiting(watch: Watch, state: Selected) -> bool:
@@ -22,8 +28,20 @@ def waiting(watch: Watch, state: Selected) -> bool:
     return watch.dirty or watch.awaited > state.view.mod_seq
 
 
-async def look(process: Process, watch: Watch, state: Selected, *, now: bool = False, shared: bool = False) -> bytes:
-    """See what happened since the last look; the lines for the client, without EXPUNGE (that is `release`).
+@dataclass(slots=True)
+class News:
+    """Lines for the client: made, once, while they are written, for they may be as many as the mailbox has messages.
+    Take them before `release`, which moves the numbers."""
+
+    arrived: bool = False
+    lines: Iterable[bytes] = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.lines)
+
+
+async def look(process: Process, watch: Watch, state: Selected, *, now: bool = False, shared: bool = False) -> News:
+    """See what happened since the last look, and tell it, but for EXPUNGE (that is `release`).
 
     `now`: PostgreSQL is to be asked, also for what nobody hinted at. `shared`: a hint or the poll asked for it, so that
     a query with others will do. Raises NoSuchMailbox.
@@ -52,7 +70,7 @@ async def look(process: Process, watch: Watch, state: Selected, *, now: bool = F
     return _lines(state, updates, mailbox.keywords)
 
 
-def _remembered(state: Selected, changes: Iterable[Change]) -> bytes:
+def _remembered(state: Selected, changes: Iterable[Change]) -> News:
     """As `look`, from what sessions of this process did."""
     view = state.view
     arrived, changed, words = 0, list[int](), dict.fromkeys(view.keywords_known)
@@ -73,15 +91,14 @@ async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
         state.view.claim(await process.mailstore.claim_recent(state.account.account_id, state.mailbox_id))
 
 
-def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> bytes:
+def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> News:
     out = bytearray()
     view = state.view
     if updates.arrived:
         out += responses.exists(view.exists)
         out += responses.recent(view.recent)
     write_keywords(out, view, keywords)
-    write_flags(out, state, updates.changed)
-    return bytes(out)
+    return News(bool(updates.arrived), chain((bytes(out),), flag_lines(state, array("I", updates.changed))))
 
 
 def write_keywords(out: bytearray, view: View, keywords: Iterable[str]) -> None:
@@ -90,6 +107,17 @@ def write_keywords(out: bytearray, view: View, keywords: Iterable[str]) -> None:
     if set(found) != set(view.keywords_known):
         view.keywords_known = found
         out += responses.flags((*flags.SYSTEM_FLAGS, *found))
+
+
+def flag_lines(state: Selected, uids: Iterable[int], *, uid: bool = False) -> Iterator[bytes]:
+    """As `write_flags`, in pieces."""
+    out = bytearray()
+    for found in uids:
+        write_flags(out, state, (found,), uid=uid)
+        if len(out) >= _PIECE:
+            yield bytes(out)
+            out.clear()
+    yield bytes(out)
 
 
 def write_flags(out: bytearray, state: Selected, uids: Iterable[int], *, uid: bool = False) -> None:
@@ -122,14 +150,19 @@ def write_mod_seq(out: bytearray, view: View, number: int, *, uid: bool) -> None
     response.close()
 
 
-def release(state: Selected) -> bytes:
-    """The EXPUNGE responses that wait, or VANISHED after ENABLE QRESYNC (RFC 7162 §3.2.10)."""
+def release(state: Selected) -> Iterable[bytes]:
+    """The EXPUNGE responses that wait, or VANISHED after ENABLE QRESYNC (RFC 7162 §3.2.10). The numbers move at once,
+    the lines are made while they are written."""
     released = state.view.release()
-    if not released.numbers:
-        return b""
     if state.qresync:
-        return responses.vanished(released.uids, earlier=False)
-    return b"".join(responses.expunge(number) for number in released.numbers)
+        return responses.vanished(ranges_of(array("I", released.uids)), earlier=False)
+    return map(responses.expunge, array("I", released.numbers))
+
+
+def and_release(news: Iterable[bytes], state: Selected) -> Iterator[bytes]:
+    """The lines, and then those of `release`."""
+    yield from news
+    yield from release(state)
 
 
 def own(

@@ -9,7 +9,7 @@ Invariants: UIDs ascend strictly; what is gone is a subset of them; the client w
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -105,6 +105,20 @@ class View:
         return all(
             bisect_right(self._uids, high) - bisect_left(self._uids, low) == high - low + 1 for low, high in spans
         )
+
+    def gaps(self, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """What of the sorted spans of UIDs is of no message here, as spans. Walks over messages, not over UIDs."""
+        uids = self._uids
+        for low, high in spans:
+            for index in range(bisect_left(uids, low), len(uids)):
+                uid = uids[index]
+                if uid > high:
+                    break
+                if low < uid:
+                    yield low, uid - 1
+                low = uid + 1
+            if low <= high:
+                yield low, high
 
     def _by_uid(self, sequence_set: SequenceSet) -> list[int]:
         # `*` is the largest UID in use; what lies above it names nothing unless a range crosses it.

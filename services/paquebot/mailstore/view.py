@@ -8,6 +8,7 @@ after.
 
 import asyncio
 from array import array
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Coroutine, Sequence
 
 from paquebot.mailstore import names, rows
@@ -24,6 +25,7 @@ from paquebot.runtime.postgres import Postgres
 
 _BATCH = 500
 _BATCH_WITH_SUMMARY = 100
+_BATCH_OCTETS = 256 * 1024  # of summaries; a batch ends with the message that reaches it
 
 _SNAPSHOT = f"""
     SELECT {rows.MAILBOX_COLUMNS}, m.*
@@ -106,30 +108,46 @@ _MESSAGES = f"""
            queue_id, thread_key, prefix
     FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[]) ORDER BY uid
 """  # noqa: S608 - only constants are put in
-_MESSAGES_WITH_SUMMARY = _MESSAGES.replace("prefix\n", "prefix, summary\n")
+# A summary may be 150 KB, and who asks for it may read slowly. To learn how long it is does not read it.
+_MESSAGES_WITH_SUMMARY = f"""
+    SELECT * FROM (
+        SELECT uid, mod_seq, flags, keywords, size, internal_date, save_date, {rows.BLOB_COLUMNS},
+               queue_id, thread_key, prefix, summary,
+               sum(octet_length(summary)) OVER (ORDER BY uid) - octet_length(summary) AS octets_before
+        FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
+    ) found WHERE octets_before < {_BATCH_OCTETS} ORDER BY uid
+"""  # noqa: S608 - only constants are put in
 
 
 async def messages(
     postgres: Postgres, account_id: int, mailbox_id: int, uids: Sequence[int], with_summary: bool
 ) -> AsyncIterator[StoredMessage]:
     sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if with_summary else (_MESSAGES, _BATCH)
-    wanted = sorted(set(uids))
-    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    wanted = array("I", sorted(set(uids)))  # may be a whole mailbox, held while its reader is slow
 
-    def ask(batch: list[int]) -> Coroutine[None, None, Sequence[rows.Record]]:
-        return postgres.fetch("messages", sql, account_id, mailbox_id, batch)
+    def ask(start: int) -> Coroutine[None, None, Sequence[rows.Record]]:
+        return postgres.fetch("messages", sql, account_id, mailbox_id, wanted[start : start + size].tolist())
 
     following: asyncio.Task[Sequence[rows.Record]] | None = None
     try:
-        for place, batch in enumerate(batches, 1):
-            found = await (following or ask(batch))
+        start = 0
+        while start < len(wanted):
+            found = await (following or ask(start))
+            start = _next(wanted, start + size, found) if with_summary else start + size
             # PostgreSQL reads the next batch while the caller works on this one.
-            following = asyncio.create_task(ask(batches[place])) if place < len(batches) else None
+            following = asyncio.create_task(ask(start)) if start < len(wanted) else None
             for row in found:
                 yield _message(row, with_summary)
     finally:
         if following is not None:
             following.cancel()
+
+
+def _next(wanted: Sequence[int], following: int, found: Sequence[rows.Record]) -> int:
+    """Where the next batch begins: behind the last message of one that its octets cut short."""
+    if sum(len(row["summary"]) for row in found) < _BATCH_OCTETS:
+        return following
+    return bisect_right(wanted, found[-1]["uid"])
 
 
 def _message(row: rows.Record, with_summary: bool) -> StoredMessage:

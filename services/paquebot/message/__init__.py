@@ -5,7 +5,12 @@ is re-exported here; each name's module tells the rest.
 """
 
 from paquebot.message.address_list import MailAddress, addresses
-from paquebot.message.cached_headers import CACHED_HEADERS, SUMMARY_VERSION, cached_header_fields
+from paquebot.message.cached_headers import (
+    CACHED_HEADERS,
+    SUMMARY_VERSION,
+    cached_header_fields,
+    knows_header_fields,
+)
 from paquebot.message.conversation import base_subject, thread_key
 from paquebot.message.date_time import parse_date
 from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
@@ -23,6 +28,7 @@ from paquebot.message.section import (
     part_at,
     section_octets,
 )
+from paquebot.message.streamed_text import decoded_pieces, text_pieces
 from paquebot.message.summary import summarise
 from paquebot.message.trace import (
     add_trace,
@@ -63,6 +69,7 @@ __all__ = [
     "decode_header_text",
     "decode_part_text",
     "decode_transfer",
+    "decoded_pieces",
     "embedded_message",
     "ensure_date_and_message_id",
     "field_value",
@@ -71,6 +78,7 @@ __all__ = [
     "header_fields",
     "is_looping",
     "is_multipart",
+    "knows_header_fields",
     "parse_date",
     "part_at",
     "remove_authentication_results",
@@ -78,6 +86,7 @@ __all__ = [
     "section_octets",
     "split_header",
     "summarise",
+    "text_pieces",
     "thread_key",
     "unfold",
     "xtext_decoded",

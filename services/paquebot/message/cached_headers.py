@@ -82,8 +82,14 @@ def cached_header_fields(summary: summary_pb2.MessageSummary, names: Iterable[st
     Delivered-To) are not known here.
     """
     wanted = {name.lower() for name in names}
-    if summary.version != SUMMARY_VERSION or not wanted <= CACHED_HEADERS:
-        return None
-    if not wanted.isdisjoint(summary.headers_left_out):
+    if not knows_header_fields(summary, wanted):
         return None
     return join_fields(field.raw for field in summary.headers if field.name in wanted)
+
+
+def knows_header_fields(summary: summary_pb2.MessageSummary, names: Iterable[str]) -> bool:
+    """Can the summary tell these fields, or that the message has none of them?"""
+    wanted = {name.lower() for name in names}
+    return (
+        summary.version == SUMMARY_VERSION and wanted <= CACHED_HEADERS and wanted.isdisjoint(summary.headers_left_out)
+    )

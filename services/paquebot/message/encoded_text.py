@@ -35,16 +35,23 @@ _MAX_ENCODED_WORD: Final = 4096
 
 def decode_charset(octets: bytes, charset: str) -> str:
     """Text of `octets`; an absent, ASCII or unknown charset is read as UTF-8, else as Windows-1252."""
+    codec = codec_of(charset)
+    return _guess(octets) if codec is None else octets.decode(codec, "replace")
+
+
+def codec_of(charset: str) -> str | None:
+    """Python's name of a charset; None: it is absent, ASCII or unknown, and its text is to be guessed."""
     label = charset.strip().lower()
     if label in _ASCII_LABELS or len(label) > _MAX_LABEL:
-        return _guess(octets)
+        return None
     codec = _LABELS.get(label, label).replace("-", "_")
     if codec not in _CHARSETS:
-        return _guess(octets)
+        return None
     try:
-        return octets.decode(codec, "replace")
+        b"a".decode(codec, "replace")
     except LookupError:  # a codec that is not from octets to text
-        return _guess(octets)
+        return None
+    return codec
 
 
 def _guess(octets: bytes) -> str:
@@ -66,12 +73,12 @@ def decode_transfer(body: bytes, encoding: bytes) -> bytes:
 
 
 _BASE64_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_NOT_BASE64: Final = bytes(set(range(256)) - set(_BASE64_ALPHABET))
+NOT_BASE64: Final = bytes(set(range(256)) - set(_BASE64_ALPHABET))
 
 
 def _base64(octets: bytes) -> bytes:
     """RFC 2045 §6.8: "=" ends the data, characters outside the alphabet are ignored; a broken end is cut."""
-    digits = octets.partition(b"=")[0].translate(None, _NOT_BASE64)
+    digits = octets.partition(b"=")[0].translate(None, NOT_BASE64)
     digits = digits[:-1] if len(digits) % 4 == 1 else digits
     return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
 

@@ -142,7 +142,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     session.turns.belongs_to(identity.account_id)
     metrics.LOGINS.labels(Login.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
-    reading = Reading(process.mailstore, process.blobs, process.gate, drop)
+    reading = Reading(process.mailstore, process.blobs, process.shares.of(drop.account_id), drop)
     return positive(f"{len(drop)} messages ({drop.octets} octets)", Transaction(drop, lease, reading))
 
 

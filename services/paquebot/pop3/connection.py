@@ -6,6 +6,7 @@ Small answers wait for each other while further commands are here already, so th
 
 import ssl
 
+from paquebot.runtime.patience import LEAST_RATE
 from paquebot.runtime.peer import PeerConnection, PeerGone
 
 _READ_HIGH = 64 * 1024
@@ -19,8 +20,8 @@ class LineTooLong(Exception):
 class Connection(PeerConnection):
     """`await` on it from its session's task only."""
 
-    def __init__(self, *, write_seconds: float) -> None:
-        super().__init__(write_seconds=write_seconds, read_high=_READ_HIGH)
+    def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE) -> None:
+        super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH)
         self._skipping = False
         self._gathered = bytearray()
 
@@ -59,7 +60,7 @@ class Connection(PeerConnection):
         if not reported:
             raise LineTooLong
 
-    async def send(self, octets: bytes | bytearray) -> None:
+    async def send(self, octets: bytes | bytearray | memoryview) -> None:
         """Write with what comes after it, within a bound. Raises PeerGone as `flush`."""
         self._gathered += octets
         if len(self._gathered) >= _GATHER:

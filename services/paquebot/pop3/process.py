@@ -8,7 +8,7 @@ from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins
 from paquebot.runtime.fairness import LoopShares
-from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.tls import ServerTls
 
 
@@ -22,6 +22,6 @@ class Process:
     queue: Queue
     authentication: AuthenticationClient
     logins: Logins
-    gate: OctetGate
+    shares: Shares
     loop_shares: LoopShares
     tls: ServerTls | None

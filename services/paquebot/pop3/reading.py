@@ -15,12 +15,12 @@ from paquebot.blobs.store import MessageOutcome
 from paquebot.mailstore import Mailstore
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.gate_shares import Hold, Share
 from paquebot.v1.mail_pb2 import BlobRef
 
 _GROUP_MESSAGES = 32
 _GROUP_OCTETS = 1024 * 1024
-_LONGEST_AHEAD = 8 * 1024 * 1024  # a single message above this is read when it is asked for
+_LONGEST_AHEAD = 1024 * 1024  # a single message above this is read when it is asked for
 _PLACES = 64  # messages whose places are asked of PostgreSQL at once
 _GATE_SECONDS = 30.0
 
@@ -50,20 +50,28 @@ Outcome = MessageText | Exception
 
 @dataclass(slots=True)
 class _Group:
-    """Messages that are read together; each is reserved at the gate until it is taken or dropped."""
+    """Messages that are read together; each is held until it is taken, or dropped and not being read any more."""
 
     numbers: list[int]
     reading: asyncio.Task[dict[int, Outcome]]
     waiting: set[int]
+    hold: Hold
+
+    def drop(self) -> None:
+        """What reads it goes on, in a thread, and is held so long."""
+        if self.reading.done():
+            self.hold.release()
+        else:
+            self.reading.add_done_callback(lambda _: self.hold.release())
 
 
 class Reading:
     """One for a session."""
 
-    def __init__(self, mailstore: Mailstore, blobs: BlobStore, gate: OctetGate, drop: OpenMaildrop) -> None:
+    def __init__(self, mailstore: Mailstore, blobs: BlobStore, share: Share, drop: OpenMaildrop) -> None:
         self._mailstore = mailstore
         self._blobs = blobs
-        self._gate = gate
+        self._share = share
         self._drop = drop
         self._places: dict[int, Place | None] = {}
         self._groups: list[_Group] = []  # at most two: the one in use, and the next
@@ -79,13 +87,16 @@ class Reading:
         metrics.PREFETCH.labels("miss" if group is None else "hit").inc()
         if group is None:
             self.forget()
-            await self._gate.take(self._drop.size(number), _GATE_SECONDS)
-            group = self._start([number])
+            size = self._drop.size(number)
+            # A long message takes more while it is read: what came from S3, whole and in parts.
+            hold = await self._share.take(3 * size if size > _GROUP_OCTETS else size, _GATE_SECONDS)
+            group = self._start([number], hold)
         try:
             outcome = (await asyncio.shield(group.reading))[number]
         except Exception:
             self.forget()  # the next time it is read anew
             raise
+        group.hold.shrink(sum(map(self._drop.size, group.waiting)))
         self._read_ahead()
         if isinstance(outcome, Exception):
             self.finish(number)
@@ -98,28 +109,26 @@ class Reading:
         if group is None:
             return
         group.waiting.discard(number)
-        self._gate.give_back(self._drop.size(number))
+        group.hold.shrink(sum(map(self._drop.size, group.waiting)))
         if group.reading.done() and not group.reading.cancelled() and not group.reading.exception():
             group.reading.result().pop(number, None)
         if not group.waiting:
-            group.reading.cancel()
+            group.drop()
             self._groups.remove(group)
         self._read_ahead()
 
     def forget(self) -> None:
         """Drop everything that was read ahead."""
         for group in self._groups:
-            group.reading.cancel()
-            for number in group.waiting:
-                self._gate.give_back(self._drop.size(number))
+            group.drop()
         self._groups.clear()
 
     def _holding(self, number: int) -> _Group | None:
         return next((group for group in self._groups if number in group.waiting), None)
 
-    def _start(self, numbers: list[int]) -> _Group:
+    def _start(self, numbers: list[int], hold: Hold) -> _Group:
         """Read the messages, which are reserved already."""
-        group = _Group(numbers, asyncio.create_task(self._load(numbers)), set(numbers))
+        group = _Group(numbers, asyncio.create_task(self._load(numbers)), set(numbers), hold)
         group.reading.add_done_callback(_seen)
         self._groups.append(group)
         return group
@@ -129,8 +138,9 @@ class Reading:
         if len(self._groups) != 1:
             return
         numbers = self._following(self._groups[0].numbers[-1])
-        if numbers and self._gate.try_take(sum(map(self._drop.size, numbers))):
-            self._start(numbers)
+        hold = self._share.try_take(sum(map(self._drop.size, numbers))) if numbers else None
+        if hold is not None:
+            self._start(numbers, hold)
 
     def _following(self, last: int) -> list[int]:
         found: list[int] = []

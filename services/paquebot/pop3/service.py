@@ -17,7 +17,7 @@ from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.fairness import LoopShares
-from paquebot.runtime.gate import OctetGate
+from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import IN_FLIGHT
 from paquebot.runtime.migrations import check_reached
@@ -62,7 +62,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             queue=queue,
             authentication=authentication,
             logins=logins,
-            gate=OctetGate(settings.process.in_flight, gauge=IN_FLIGHT),
+            shares=Shares(settings.process.in_flight, settings.maildrop.reading_per_account, gauge=IN_FLIGHT),
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )

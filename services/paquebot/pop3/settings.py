@@ -12,8 +12,9 @@ from paquebot.runtime.engines import (
     TlsSettings,
 )
 from paquebot.runtime.fairness import FairnessSettings
+from paquebot.runtime.patience import LEAST_RATE
 from paquebot.runtime.proxy import ProxySettings
-from paquebot.runtime.settings import Listen, Seconds, setting
+from paquebot.runtime.settings import Listen, Octets, Seconds, setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class SessionSettings:
     login_delay: Seconds = setting("POP3_LOGIN_DELAY", Seconds(1.0), help="wait after a failed login; grows")
     inactivity: Seconds = setting("POP3_TIMEOUT", Seconds(600.0), help="inactivity after login; at least 10m")
     write: Seconds = setting("POP3_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
+    write_rate: Octets = setting(
+        "POP3_WRITE_RATE",
+        Octets(LEAST_RATE),
+        help="octets a second that a client takes on the whole; one that takes fewer is ended",
+    )
     errors: int = setting("POP3_ERRORS", 20, help="bad commands and failed logins before the session is ended")
     lease: Seconds = setting(
         "POP3_LEASE", Seconds(60.0), help="how long a maildrop stays locked after its process has died"
@@ -48,6 +54,9 @@ class SessionSettings:
 class MaildropSettings:
     """What reading a message does."""
 
+    reading_per_account: Octets = setting(
+        "POP3_READING_PER_ACCOUNT", Octets(32 * 2**20), help="octets of messages that one account's sessions hold"
+    )
     marks_seen: bool = setting("POP3_MARKS_SEEN", True, help="a retrieved message is marked as read for IMAP")
 
 

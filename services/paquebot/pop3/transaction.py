@@ -69,7 +69,7 @@ async def _retrieve(state: Transaction, number: int) -> Stream:
     message = await state.reading.begin(number)
     try:
         yield pop3.ok(f"{state.drop.size(number)} octets")
-        for part in (message.prefix, pop3.canonical(message.raw)):
+        for part in (message.prefix, message.raw):
             for piece in pop3.stuffed(part):
                 yield piece
         yield pop3.END
@@ -83,7 +83,7 @@ async def _top(state: Transaction, number: int, lines: int) -> Stream:
     """RFC 1939 §7 (TOP): the prefix is the beginning of the header."""
     message = await state.reading.begin(number)
     try:
-        raw = pop3.canonical(message.raw)
+        raw = message.raw
         yield pop3.ok("Top of the message follows")
         for piece in pop3.stuffed(message.prefix):
             yield piece

@@ -1,16 +1,23 @@
 """The transport of one client's session in a line protocol: octets in, octets out, TLS; every wait has a deadline.
 
-Nothing is read ahead beyond a bound, and nothing is written ahead beyond the transport's high-water mark: a peer that
-does not read stops its own session, and loses it after the write deadline. What a line is, and what happens to one that
-is too long, is the protocol's own (`imap.connection`, `pop3.connection`).
+Nothing is read ahead beyond a bound. Nothing is written ahead but slices, and the next one only when the transport has
+passed on the one before: a TLS transport takes a write whole, whatever its high-water mark, and then neither waits nor
+says what it holds. A peer that does not read stops its own session; one that does not read, or reads too slowly, loses
+it (`patience`). What a line is, and what happens to one that is too long, is the protocol's own (`imap.connection`,
+`pop3.connection`).
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
 
-_WRITE_HIGH = 256 * 1024
+from paquebot.runtime.patience import LEAST_RATE, Patience
+
+SLICE = 64 * 1024
+"""Octets written at once. The transport holds about three of them, the one in its own hands included."""
+_WRITE_HIGH = 64 * 1024
 
 
 class PeerGone(Exception):
@@ -60,17 +67,27 @@ def _nothing() -> None:
     """Nobody waits."""
 
 
+def hold_little(sock: socket.socket | None) -> None:
+    """Let the kernel keep no more than a slice that is not sent yet: megabytes of it would be in nobody's account, and
+    it would say for a minute that a slow peer has taken nothing (tcp(7), TCP_NOTSENT_LOWAT)."""
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, SLICE)
+
+
 class PeerConnection(asyncio.Protocol):
     """`await` on it from its session's task only."""
 
-    def __init__(self, *, write_seconds: float, read_high: int) -> None:
-        """`read_high`: octets received and not yet consumed. Reading stops above, and starts again below half of it."""
+    def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE, read_high: int) -> None:
+        """`write_seconds`, `write_rate`: as `Patience`. `read_high`: octets received and not yet consumed. Reading
+        stops above, and starts again below half of it."""
         self._write_seconds = write_seconds
+        self._patience = Patience(write_seconds, write_rate)
         self._read_high = read_high
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._scanned = 0
         self._ended = False
+        self._lost = False
         self._reading_paused = False
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
@@ -78,6 +95,7 @@ class PeerConnection(asyncio.Protocol):
         self._rung = False
         self._writing_paused = False
         self._drained: asyncio.Future[None] | None = None
+        self._closing: asyncio.TimerHandle | None = None
         self.received = 0
         self.sent = 0
 
@@ -87,6 +105,7 @@ class PeerConnection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._transport = transport
         transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        hold_little(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
@@ -102,9 +121,11 @@ class PeerConnection(asyncio.Protocol):
         return self.tls_version is None  # half-closed: what was asked before is still answered; TLS has no such thing
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended = True
+        self._ended = self._lost = True
         self._wake()
         self._deadline.end()
+        if self._closing is not None:
+            self._closing.cancel()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
@@ -170,29 +191,43 @@ class PeerConnection(asyncio.Protocol):
         """Nobody will read what is sent."""
         return self._transport is None or self._transport.is_closing()
 
-    async def send(self, octets: bytes | bytearray) -> None:
+    async def send(self, octets: bytes | bytearray | memoryview) -> None:
         """Write, and wait while the peer is behind. Nobody may change `octets` any more.
 
-        Raises PeerGone when the peer does not catch up in time.
+        When it returns, the transport holds less than its high-water mark of what was sent. Raises PeerGone when the
+        peer does not catch up in time.
         """
+        if len(octets) < 2 * SLICE:  # a slice, and what was gathered until it was full
+            await self._write(octets)
+            return
+        view = memoryview(octets)
+        for start in range(0, len(view), SLICE):
+            if start:
+                await asyncio.sleep(0)  # to a peer that reads as fast as we write, this would be one long turn
+            await self._write(view[start : start + SLICE])
+
+    async def _write(self, octets: bytes | bytearray | memoryview) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             raise PeerGone
         self.sent += len(octets)
+        self._patience.wrote(len(octets))
         transport.write(octets)
         if self._writing_paused:
             await self._drain(transport)
 
     async def _drain(self, transport: asyncio.Transport) -> None:
         self._drained = self._loop.create_future()
+        began = self._loop.time()
         try:
-            async with asyncio.timeout(self._write_seconds):
+            async with asyncio.timeout(self._patience.seconds):
                 await self._drained
         except TimeoutError:
             transport.abort()
             raise PeerGone from None
         finally:
             self._drained = None
+            self._patience.waited(self._loop.time() - began)
         if transport.is_closing():
             raise PeerGone
 
@@ -230,9 +265,11 @@ class PeerConnection(asyncio.Protocol):
         return str(tls.version()) if tls is not None else None
 
     def close(self) -> None:
-        """Send what is written, then end."""
+        """Send what is written, then end; a peer that does not take it in time loses the rest."""
         if self._transport is not None:
             self._transport.close()
+            if self._closing is None and not self._lost:
+                self._closing = self._loop.call_later(self._write_seconds, self._transport.abort)
 
     def abort(self) -> None:
         """End now: the peer must not take what it has for a whole answer."""

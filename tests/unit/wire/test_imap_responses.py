@@ -164,8 +164,11 @@ def expanded(text: str) -> list[int]:
         (responses.exists(23), b"* 23 EXISTS\r\n"),
         (responses.recent(5), b"* 5 RECENT\r\n"),
         (responses.expunge(44), b"* 44 EXPUNGE\r\n"),
-        (responses.vanished([300, 301, 405, 411], earlier=True), b"* VANISHED (EARLIER) 300:301,405,411\r\n"),
-        (responses.vanished([405], earlier=False), b"* VANISHED 405\r\n"),
+        (
+            b"".join(responses.vanished([(300, 301), (405, 405), (411, 411)], earlier=True)),
+            b"* VANISHED (EARLIER) 300:301,405,411\r\n",
+        ),
+        (b"".join(responses.vanished([(405, 405)], earlier=False)), b"* VANISHED 405\r\n"),
         (responses.flags(["\\Answered", "\\Seen"]), b"* FLAGS (\\Answered \\Seen)\r\n"),
         (responses.list_line(["\\Noselect"], "~/Mail/foo"), b'* LIST (\\Noselect) "/" ~/Mail/foo\r\n'),
         (responses.list_line(["\\Noselect"], ""), b'* LIST (\\Noselect) "/" ""\r\n'),
@@ -189,9 +192,9 @@ def expanded(text: str) -> list[int]:
             responses.status("a b", {StatusItem.MAILBOXID: "F1", StatusItem.APPENDLIMIT: None}),
             b'* STATUS "a b" (MAILBOXID (F1) APPENDLIMIT NIL)\r\n',
         ),
-        (responses.search([2, 3, 6]), b"* SEARCH 2 3 6\r\n"),
-        (responses.search([]), b"* SEARCH\r\n"),
-        (responses.search([2, 5], mod_seq=917162500), b"* SEARCH 2 5 (MODSEQ 917162500)\r\n"),
+        (b"".join(responses.search([2, 3, 6])), b"* SEARCH 2 3 6\r\n"),
+        (b"".join(responses.search([])), b"* SEARCH\r\n"),
+        (b"".join(responses.search([2, 5], mod_seq=917162500)), b"* SEARCH 2 5 (MODSEQ 917162500)\r\n"),
     ],
 )
 def test_untagged_line(line: bytes, expected: bytes) -> None:
@@ -201,12 +204,14 @@ def test_untagged_line(line: bytes, expected: bytes) -> None:
 def test_esearch() -> None:
     """RFC 4731 §3.1's examples"""
     some = frozenset({SearchReturn.MIN, SearchReturn.COUNT})
-    assert responses.esearch(b"A282", [2, 10, 882], some, uid=False) == (b'* ESEARCH (TAG "A282") MIN 2 COUNT 3\r\n')
+    assert b"".join(responses.esearch(b"A282", [2, 10, 882], some, uid=False)) == (
+        b'* ESEARCH (TAG "A282") MIN 2 COUNT 3\r\n'
+    )
     every = frozenset({SearchReturn.ALL, SearchReturn.MAX})
-    assert responses.esearch(b"A283", [2, 10, 11], every, uid=True, mod_seq=9) == (
+    assert b"".join(responses.esearch(b"A283", [2, 10, 11], every, uid=True, mod_seq=9)) == (
         b'* ESEARCH (TAG "A283") UID MAX 11 ALL 2,10:11 MODSEQ 9\r\n'
     )
-    assert responses.esearch(b"A284", [], every | some, uid=False) == b'* ESEARCH (TAG "A284") COUNT 0\r\n'
+    assert b"".join(responses.esearch(b"A284", [], every | some, uid=False)) == b'* ESEARCH (TAG "A284") COUNT 0\r\n'
 
 
 # --- FETCH -----------------------------------------------------------------------------------------------

@@ -155,6 +155,11 @@ class FetchResponse:
         """Everything of a section before its `size` octets, which the caller sends."""
         self._item(item_name(attribute) + b" {%d}\r\n" % size)
 
+    def binary_head(self, attribute: FetchBinary, size: int) -> None:
+        """Everything of a part before its `size` decoded octets, which the caller sends as they are: a literal8, which
+        may hold NUL or not."""
+        self._item(item_name(attribute) + b" ~{%d}\r\n" % size)
+
     def binary(self, attribute: FetchBinary, octets: bytes | None) -> None:
         """Decoded octets, as literal8 when they hold NUL (RFC 3516 §4.3)."""
         out = self._item(item_name(attribute) + b" ")

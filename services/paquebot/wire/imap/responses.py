@@ -9,13 +9,14 @@ RFC 3501 §4.3, §7 and §9.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from paquebot.wire.imap import response_codes
 from paquebot.wire.imap.ast import SearchReturn, StatusItem
 from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax
 from paquebot.wire.imap.mailbox_name import DELIMITER, encode_mailbox_name
-from paquebot.wire.imap.sequence_set import compress
+from paquebot.wire.imap.sequence_set import compressed, range_text
 from paquebot.wire.imap.tokens import ASTRING_CHARS
 
 # TEXT-CHAR without the quoted-specials and controls: what stands in quotes as it is.
@@ -23,6 +24,7 @@ _PLAIN = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\')
 _UTF8_QUOTABLE = _PLAIN + b'"\\' + bytes(range(0x80, 0x100))  # RFC 6855 §3
 _ASTRING = bytes(ASTRING_CHARS)
 _MAX_QUOTED = 1024  # octets; longer strings go as literals, which no reader has to scan
+_TOGETHER = 2000  # numbers or ranges of a long response that are made at once
 _NUL_SUBSTITUTE = b"\x80"  # keeps sizes and offsets; literals cannot carry NUL (RFC 3501 §9, CHAR8)
 
 # --- strings ---------------------------------------------------------------------------------------------
@@ -174,9 +176,25 @@ def expunge(sequence_number: int) -> bytes:
     return b"* %d EXPUNGE\r\n" % sequence_number
 
 
-def vanished(uids: Iterable[int], *, earlier: bool) -> bytes:
-    """RFC 7162 §3.2.10; ascending UIDs, at least one"""
-    return b"* VANISHED %b%b\r\n" % (b"(EARLIER) " if earlier else b"", compress(uids).encode("ascii"))
+def vanished(ranges: Iterable[tuple[int, int]], *, earlier: bool) -> Iterator[bytes]:
+    """RFC 7162 §3.2.10; ascending ranges of UIDs, nothing when there is none. In pieces: there may be very many."""
+    begun = False
+    for piece in _pieces(map(range_text, ranges), ","):
+        if not begun:
+            yield b"* VANISHED (EARLIER) " if earlier else b"* VANISHED "
+            begun = True
+        yield piece
+    if begun:
+        yield b"\r\n"
+
+
+def _pieces(words: Iterable[str], separator: str) -> Iterator[bytes]:
+    """The words with the separator between them, many words at a time."""
+    words = iter(words)
+    before = ""
+    while some := list(islice(words, _TOGETHER)):
+        yield (before + separator.join(some)).encode("ascii")
+        before = separator
 
 
 def flags(names: Iterable[str]) -> bytes:
@@ -271,13 +289,13 @@ def status(name: str, values: Mapping[StatusItem, StatusValue], *, utf8: bool = 
     return bytes(out)
 
 
-def search(numbers: Iterable[int], *, mod_seq: int | None = None) -> bytes:
-    """SEARCH, with the highest mod-sequence when the program had MODSEQ (RFC 7162 §3.1.5)"""
-    found = " ".join(map(str, numbers))
-    if not found:
-        return b"* SEARCH\r\n"
-    tail = "" if mod_seq is None else f" (MODSEQ {mod_seq})"
-    return f"* SEARCH {found}{tail}\r\n".encode("ascii")
+def search(numbers: Sequence[int], *, mod_seq: int | None = None) -> Iterator[bytes]:
+    """SEARCH in pieces, with the highest mod-sequence when the program had MODSEQ (RFC 7162 §3.1.5)"""
+    yield b"* SEARCH " if numbers else b"* SEARCH"
+    yield from _pieces(map(str, numbers), " ")
+    if numbers and mod_seq is not None:
+        yield b" (MODSEQ %d)" % mod_seq
+    yield b"\r\n"
 
 
 def esearch(
@@ -287,8 +305,8 @@ def esearch(
     *,
     uid: bool,
     mod_seq: int | None = None,
-) -> bytes:
-    """ESEARCH (RFC 4731 §3.1): `numbers` ascending; MIN, MAX and ALL are left out when nothing was found."""
+) -> Iterator[bytes]:
+    """ESEARCH (RFC 4731 §3.1) in pieces: `numbers` ascending; MIN, MAX and ALL are left out when nothing was found."""
     out = bytearray(b"* ESEARCH (TAG ")
     write_string(out, tag)
     out += b") UID" if uid else b")"
@@ -298,10 +316,11 @@ def esearch(
         if SearchReturn.MAX in returns:
             out += b" MAX %d" % numbers[-1]
         if SearchReturn.ALL in returns:
-            out += b" ALL %b" % compress(numbers).encode("ascii")
+            yield bytes(out) + b" ALL "
+            yield from _pieces(compressed(numbers), ",")
+            out.clear()
     if SearchReturn.COUNT in returns:
         out += b" COUNT %d" % len(numbers)
     if numbers and mod_seq is not None:
         out += b" MODSEQ %d" % mod_seq  # RFC 7162 §3.1.10
-    out += b"\r\n"
-    return bytes(out)
+    yield bytes(out) + b"\r\n"

@@ -9,7 +9,8 @@ RFC 3501 §9 (sequence-set), RFC 9051 §4.1.1, RFC 5182.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -84,6 +85,17 @@ class SequenceSet:
         return any(item.first is None or item.last is None for item in self.ranges)
 
 
+def inside_of(spans: Sequence[tuple[int, int]]) -> Callable[[int], bool]:
+    """Is a number in one of what `resolve` gives? For many numbers: each costs a search by halves."""
+    lows = [low for low, _ in spans]
+
+    def check(number: int) -> bool:
+        place = bisect_right(lows, number) - 1
+        return place >= 0 and number <= spans[place][1]
+
+    return check
+
+
 SAVED_RESULT = SequenceSet((), saved=True)
 
 
@@ -100,32 +112,35 @@ def _merged(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def compress(numbers: Iterable[int]) -> str:
-    """Ascending numbers as uid-set text, "1:3,7"; "" for none. Source of COPYUID, VANISHED, ESEARCH ALL."""
-    parts: list[str] = []
+    """Ascending numbers as uid-set text, "1:3,7"; "" for none. Source of COPYUID."""
+    return ",".join(compressed(numbers))
+
+
+def compressed(numbers: Iterable[int]) -> Iterator[str]:
+    """Ascending numbers as the parts of a uid-set, "1:3" and "7". Source of ESEARCH ALL."""
+    return map(range_text, ranges_of(numbers))
+
+
+def range_text(span: tuple[int, int]) -> str:
+    """A range as a part of a uid-set."""
+    low, high = span
+    return str(low) if low == high else f"{low}:{high}"
+
+
+def ranges_of(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as inclusive ranges."""
     low = high = 0
     for number in numbers:
         if low and number == high + 1:
             high = number
             continue
         if low:
-            parts.append(str(low) if low == high else f"{low}:{high}")
+            yield low, high
         low = high = number
     if low:
-        parts.append(str(low) if low == high else f"{low}:{high}")
-    return ",".join(parts)
+        yield low, high
 
 
 def set_of(numbers: Iterable[int]) -> SequenceSet:
     """Ascending numbers as a compressed SequenceSet."""
-    ranges: list[SeqRange] = []
-    low = high = 0
-    for number in numbers:
-        if low and number == high + 1:
-            high = number
-            continue
-        if low:
-            ranges.append(SeqRange(low, high))
-        low = high = number
-    if low:
-        ranges.append(SeqRange(low, high))
-    return SequenceSet(tuple(ranges))
+    return SequenceSet(tuple(SeqRange(low, high) for low, high in ranges_of(numbers)))

@@ -22,7 +22,7 @@ from paquebot.wire.pop3.commands import (
     User,
     parse_command,
 )
-from paquebot.wire.pop3.content import canonical, stuffed, top_of
+from paquebot.wire.pop3.content import stuffed, top_of
 from paquebot.wire.pop3.limits import MAX_COMMAND, MAX_RESPONSE
 from paquebot.wire.pop3.responses import END, Code, challenge, err, multi_line, ok
 
@@ -47,7 +47,6 @@ __all__ = [
     "Uidl",
     "Unknown",
     "User",
-    "canonical",
     "challenge",
     "err",
     "multi_line",

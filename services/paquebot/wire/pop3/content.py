@@ -3,40 +3,35 @@
 The work on each octet is done by the search and replace of `bytes`; Python sees only pieces of some kilobytes.
 """
 
-import re
 from collections.abc import Iterator
 
 _PIECE = 64 * 1024
-_LONE_LF = re.compile(rb"(?<!\r)\n")
-
-
-def canonical(message: bytes) -> bytes:
-    """The message with every line ended by CRLF; the same object when it is so already.
-
-    A lone LF must not stay: a client that takes it for a line end would see a "." of the message as the end of the
-    response, and what follows as our next one.
-    """
-    if message.count(b"\n") == message.count(b"\r\n"):
-        return message
-    return _LONE_LF.sub(b"\r\n", message)
 
 
 def stuffed(message: bytes, *, start: int = 0, end: int | None = None, piece: int = _PIECE) -> Iterator[bytes]:
-    """RFC 1939 §3: `message[start:end]`, of CRLF lines, in pieces of about `piece` octets, at least 2.
+    """RFC 1939 §3: `message[start:end]` in CRLF lines, in pieces of about `piece` octets of it, at least 2.
 
-    `start` must be the beginning of a line. A line that the message leaves open at `end` is ended.
+    `start` must be the beginning of a line. A line that the message leaves open at `end` is ended. A lone LF becomes
+    CRLF: a client that takes it for a line end would see a "." of the message as the end of the response, and what
+    follows as our next one.
     """
     end = len(message) if end is None else end
     line_start = True
     position = start
     while position < end:
         cut = _cut(message, position, min(position + piece, end), end)
-        octets = message[position:cut].replace(b"\r\n.", b"\r\n..")
+        octets = _in_crlf(message[position:cut]).replace(b"\r\n.", b"\r\n..")
         yield b"." + octets if line_start and octets.startswith(b".") else octets
-        line_start = message.endswith(b"\r\n", position, cut)
+        line_start = octets.endswith(b"\n")
         position = cut
     if not line_start:
         yield b"\r\n"
+
+
+def _in_crlf(octets: bytes) -> bytes:
+    if octets.count(b"\n") == octets.count(b"\r\n"):
+        return octets
+    return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def _cut(message: bytes, position: int, wanted: int, end: int) -> int:
@@ -51,12 +46,18 @@ def _cut(message: bytes, position: int, wanted: int, end: int) -> int:
 
 def top_of(message: bytes, lines: int) -> int:
     """RFC 1939 §7: where TOP ends: behind the header, the empty line and `lines` lines of the body."""
-    if message.startswith(b"\r\n"):
-        body = 2
-    else:
-        header_end = message.find(b"\r\n\r\n")
-        body = len(message) if header_end < 0 else header_end + 4
-    return _after_lines(message, body, lines)
+    return _after_lines(message, _body_of(message), lines)
+
+
+def _body_of(message: bytes) -> int:
+    """Behind the first empty line, which ends with CRLF or a lone LF."""
+    if message.startswith((b"\r\n", b"\n")):
+        return message.index(b"\n") + 1
+    crlf = message.find(b"\n\r\n")
+    lone = message.find(b"\n\n", 0, crlf + 1 if crlf >= 0 else len(message))
+    if lone >= 0:
+        return lone + 2
+    return crlf + 3 if crlf >= 0 else len(message)
 
 
 def _after_lines(message: bytes, low: int, lines: int) -> int:

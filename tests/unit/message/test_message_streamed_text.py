@@ -1,0 +1,49 @@
+"""Decoding a piece at a time gives what decoding at once gives."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paquebot.message import decode_part_text, decode_transfer, decoded_pieces, text_pieces
+
+_pieces = st.sampled_from((1, 2, 3, 4, 5, 7, 16))
+_CHARSETS = ("utf-8", "", "us-ascii", "x-unknown", "utf-16", "iso-2022-jp", "euc-jp", "latin-1", "big5", "utf-7", "hex")
+
+
+@given(st.lists(st.sampled_from((b"QUJD", b"a", b"=", b"\r\n", b"\xff", b"9+/"))).map(b"".join), _pieces)
+def test_base64(body: bytes, piece: int) -> None:
+    assert b"".join(decoded_pieces(memoryview(body), b"Base64", piece=piece)) == decode_transfer(body, b"BASE64")
+
+
+@given(st.lists(st.sampled_from((b"=3D", b"a", b"=", b"==", b"=\r", b"\xff", b" "))).map(b"".join), st.data())
+def test_quoted_printable_of_lines_that_are_shorter_than_a_piece(line: bytes, data: st.DataObject) -> None:
+    line_end = data.draw(st.sampled_from((b"\r\n", b"\n", b"=\r\n", b"=\n")))
+    body = (line + line_end) * 5 + line
+    piece = len(line) + 2 + data.draw(st.integers(0, 9))
+    found = b"".join(decoded_pieces(memoryview(body), b"quoted-printable", piece=piece))
+    assert found == decode_transfer(body, b"QUOTED-PRINTABLE")
+
+
+@pytest.mark.parametrize("piece", [4, 5, 6, 7, 8])
+def test_an_escape_of_a_long_line_is_not_cut(piece: int) -> None:
+    body = b"a=3Dbc=C3=A9" * 40
+    assert b"".join(decoded_pieces(memoryview(body), b"quoted-printable", piece=piece)) == b"a=bc\xc3\xa9" * 40
+
+
+@given(st.text("aé漢😀\n", max_size=40), st.sampled_from(_CHARSETS), st.data())
+def test_charsets(text: str, charset: str, data: st.DataObject) -> None:
+    try:
+        octets = text.encode(charset, "replace")
+    except LookupError:
+        octets = text.encode()
+    octets = octets[: data.draw(st.integers(0, len(octets)))]
+    pieces = text_pieces(memoryview(octets), b"8bit", charset, piece=data.draw(_pieces))
+    assert "".join(pieces) == decode_part_text(octets, b"8bit", charset)
+
+
+def test_a_piece_is_never_longer_than_was_asked() -> None:
+    body = b"YWJj" * 10_000
+    assert max(map(len, decoded_pieces(memoryview(body), b"base64", piece=1000))) <= 1000
+    assert max(map(len, text_pieces(memoryview(body), b"base64", "utf-8", piece=1000))) <= 1000

@@ -1,0 +1,133 @@
+"""Accounts share memory and turns: none can have what is the others'."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from paquebot.imap.search_turns import TooMuchWork, Turns, Work
+from paquebot.runtime.gate_shares import Hold, Shares
+from paquebot.runtime.limits import OverBudget
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_fifty_sessions_of_one_account_leave_room_for_another() -> None:
+    shares = Shares(limit=100, share=40)
+    greedy = [asyncio.create_task(shares.of(1).take(20)) for _ in range(50)]
+    await settle()
+    assert [task.done() for task in greedy].count(True) == 2
+    assert shares.gate.used == 40
+    assert (await asyncio.wait_for(shares.of(2).take(40), 5)).octets == 40  # at once, though 48 came before
+    for task in greedy:
+        task.cancel()
+    await asyncio.gather(*greedy, return_exceptions=True)
+
+
+async def test_in_the_common_line_a_share_of_each_account_is_before_anybody() -> None:
+    shares = Shares(limit=100, share=50)
+    first = [await shares.of(1).take(50), await shares.of(2).take(50)]
+    order: list[int] = []
+
+    async def reader(account_id: int) -> None:
+        hold = await shares.of(account_id).take(25)
+        order.append(account_id)
+        await asyncio.sleep(0)
+        hold.release()
+
+    waiting = [asyncio.create_task(reader(account_id)) for account_id in (1, 1, 1, 3, 1, 1, 3, 4)]
+    await settle()
+    for hold in first:
+        hold.release()
+    await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert order[:3] == [3, 3, 4] or order.index(4) < 5
+    assert shares.gate.used == 0
+
+
+async def test_what_is_longer_than_a_share_goes_alone() -> None:
+    shares = Shares(limit=100, share=40)
+    hold = await shares.of(1).take(90)
+    assert shares.gate.used == 90
+    assert shares.of(1).try_take(1) is None
+    hold.shrink(30)
+    assert (shares.gate.used, shares.of(1).used) == (30, 30)
+    small = shares.of(1).try_take(10)
+    assert small is not None
+    hold.release()
+    hold.release()
+    small.release()
+    assert shares.gate.used == 0
+
+
+async def test_who_waits_too_long_or_goes_away_holds_nothing() -> None:
+    shares = Shares(limit=100, share=60)
+    held: list[Hold] = [await shares.of(1).take(60)]
+    with pytest.raises(OverBudget):
+        await shares.of(2).take(60, seconds=0.01)
+    waiting = asyncio.create_task(shares.of(2).take(60))
+    await settle()
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    assert shares.of(2).used == 0 and shares.gate.used == 60
+    held.pop().release()
+    assert shares.gate.used == 0
+
+
+async def test_accounts_take_turns_however_many_sessions_work() -> None:
+    turns = Turns()
+    order: list[int] = []
+
+    async def work(account_id: int) -> None:
+        for _ in range(5):
+            await turns.wait(account_id)
+            order.append(account_id)
+
+    await asyncio.gather(*(work(1) for _ in range(20)), work(2), work(3))
+    assert sorted(order[:15]) == [1] * 5 + [2] * 5 + [3] * 5
+    assert len(order) == 22 * 5
+
+
+async def test_one_turn_a_round_of_the_loop() -> None:
+    """Whatever else is ready runs between any two turns."""
+    turns = Turns()
+    rounds, turn_in = 0, list[int]()
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async def work() -> None:
+        for _ in range(10):
+            await turns.wait(1)
+            turn_in.append(rounds)
+
+    counting = asyncio.create_task(count())
+    await asyncio.gather(*(work() for _ in range(10)))
+    counting.cancel()
+    assert len(turn_in) == len(set(turn_in)) == 100
+
+
+async def test_a_cancelled_wait_costs_no_turn() -> None:
+    turns = Turns()
+    gone = [asyncio.create_task(turns.wait(1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in gone:
+        task.cancel()
+    await asyncio.wait_for(turns.wait(1), 5)
+
+
+async def test_work_is_counted_and_bounded() -> None:
+    work = Work(Turns(), account_id=1, turn=10, limit=100)
+    await work.begin()
+    for _ in range(10):
+        await work.did(10)
+    with pytest.raises(TooMuchWork):
+        await work.did(1)

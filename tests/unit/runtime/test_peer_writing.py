@@ -1,0 +1,115 @@
+"""What a peer that does not read, or reads slowly, lets its session write and wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dialogues.dialogue import client_tls
+from paquebot.cli.up.certificate import ensure_certificate
+from paquebot.runtime.listeners import Arrival, connect
+from paquebot.runtime.patience import Patience
+from paquebot.runtime.peer import SLICE, PeerConnection, PeerGone
+
+_LONG = 45_000_000
+
+
+class Peer(PeerConnection):
+    def __init__(self, write_seconds: float) -> None:
+        super().__init__(write_seconds=write_seconds, read_high=1024)
+        self.stuck = asyncio.Event()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.stuck.set()
+
+
+@contextlib.asynccontextmanager
+async def pair(
+    directory: Path, *, tls: bool, write_seconds: float
+) -> AsyncIterator[tuple[Peer, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection as the servers have it, and its peer, which reads only what it is asked to."""
+    ensure_certificate(directory / "c.pem", directory / "k.pem", ("localhost",))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "c.pem", directory / "k.pem")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        client = asyncio.create_task(
+            asyncio.open_connection("127.0.0.1", port, ssl=client_tls() if tls else None, limit=SLICE)
+        )
+        accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+    peer = Peer(write_seconds)
+    assert await connect(Arrival(accepted, "127.0.0.1", tls), peer, context if tls else None)
+    reader, writer = await client
+    try:
+        yield peer, reader, writer
+    finally:
+        peer.abort()
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("tls", [True, False])
+async def test_to_a_peer_that_does_not_read_little_is_written(tmp_path: Path, tls: bool) -> None:
+    """Over TLS all was given away at once, and neither a wait nor a deadline began."""
+    async with pair(tmp_path, tls=tls, write_seconds=600.0) as (peer, reader, _):
+        sending = asyncio.create_task(peer.send(bytes(_LONG)))
+        await asyncio.wait_for(peer.stuck.wait(), 30)
+        assert not sending.done()
+        assert peer.sent < _LONG // 4  # what the kernel's buffers of both ends take, and three slices
+        assert await asyncio.wait_for(reader.readexactly(_LONG), 60) == bytes(_LONG)
+        await sending
+        assert peer.sent == _LONG
+
+
+@pytest.mark.parametrize("tls", [True, False])
+async def test_a_peer_that_does_not_read_in_time_is_gone(tmp_path: Path, tls: bool) -> None:
+    async with pair(tmp_path, tls=tls, write_seconds=0.1) as (peer, _, _):
+        with pytest.raises(PeerGone):
+            await asyncio.wait_for(peer.send(bytes(_LONG)), 60)
+        assert peer.gone
+
+
+async def test_the_end_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> None:
+    async with pair(tmp_path, tls=False, write_seconds=0.1) as (peer, _, _):
+        sending = asyncio.create_task(peer.send(bytes(_LONG)))
+        await asyncio.wait_for(peer.stuck.wait(), 30)
+        peer.close()
+        with pytest.raises(PeerGone):
+            await asyncio.wait_for(sending, 60)
+        async with asyncio.timeout(60):
+            while not peer.ended:  # `connection_lost` is what a lost socket ends with
+                await asyncio.sleep(0)
+
+
+def test_pauses_are_forgiven_for_what_is_read() -> None:
+    patience = Patience(60.0, 8192)
+    patience.waited(50.0)
+    assert patience.seconds == 10.0
+    patience.wrote(80 * 1024)
+    assert patience.seconds == 20.0
+    patience.wrote(10**9)
+    assert patience.seconds == 60.0
+
+
+@pytest.mark.parametrize(("rate", "whole"), [(1.0, False), (7_000.0, False), (9_000.0, True), (10**6, True)])
+def test_a_peer_reads_at_the_least_rate_or_is_gone(rate: float, whole: bool) -> None:
+    """However it spreads its pauses: here it takes a slice, waits as long as it may at its rate, and so on."""
+    patience = Patience(60.0, 8192)
+    slices = -(-_LONG // SLICE)
+    taken = 0
+    for _ in range(slices):
+        patience.wrote(SLICE)
+        pause = SLICE / rate
+        if pause > patience.seconds:
+            break
+        patience.waited(pause)
+        taken += 1
+    assert (taken == slices) is whole
+    assert taken * SLICE < 5_000_000 or whole
