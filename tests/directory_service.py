@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+import asyncpg
 from grpc.aio import Channel
 
 import roles
 from loopback import free_port
+from paquebot.cli.engines.nats import NatsEngine
 from paquebot.recipient_validation.service import NAME, main
 from paquebot.recipient_validation.settings import RecipientValidationSettings
 from paquebot.rpc import AuthenticationClient, DirectoryClient, ValidationClient, open_channel
@@ -29,6 +32,7 @@ CHEAP_HASHES = {
     "PAQUEBOT_ARGON2_PASSES": "1",
     "PAQUEBOT_ARGON2_MEMORY": "64KiB",
     "PAQUEBOT_HASH_THREADS": "1",
+    "PAQUEBOT_PASSWORD_MIN_LENGTH": "6",
 }
 
 
@@ -42,6 +46,12 @@ class DirectoryService:
     admin: DirectoryClient
     validation: ValidationClient
     authentication: AuthenticationClient
+    admin_dsn: str = ""
+
+    @property
+    def authentication_settings(self) -> DirectoryClientSettings:
+        """For a client on `channel`."""
+        return DirectoryClientSettings(self.target, Seconds(10.0))
 
     async def domain(self, name: str, **fields: object) -> pb.Domain:
         return await self.admin.ask(self.admin.stub.CreateDomain, pb.CreateDomainRequest(name=name, **fields))
@@ -58,6 +68,48 @@ class DirectoryService:
         request = pb.UpdateAccountRequest(address=address, **fields)
         await self.admin.ask(self.admin.stub.UpdateAccount, request)
 
+    async def app_password(self, address: str, name: str) -> tuple[str, str]:
+        """Its id and the password."""
+        request = pb.CreateAppPasswordRequest(address=address, name=name)
+        made = await self.admin.ask(self.admin.stub.CreateAppPassword, request)
+        return made.app_password.app_password_id, made.password
+
+    async def remove(self, address: str) -> None:
+        await self.admin.ask(self.admin.stub.DeleteAccount, pb.DeleteAccountRequest(address=address))
+
+    async def change(self, what: Sequence[str], address: str) -> bool:
+        """A step of a dialogue; False: it is none of these."""
+        match what:
+            case ["disable"]:
+                await self.set_account(address, enabled=False)
+            case ["disable", "unheard"]:
+                await self.disable_unheard(address)
+            case ["remove"]:
+                await self.remove(address)
+            case ["change", "password"]:
+                await self.set_account(address, password="another of tests")
+            case _:
+                return False
+        return True
+
+    async def disable_unheard(self, address: str) -> None:
+        """As if the hint were lost."""
+        local, _, domain = address.partition("@")
+        connection = await asyncpg.connect(self.admin_dsn)
+        sql = "UPDATE directory.accounts SET enabled = false WHERE local_part = $1 AND domain = $2"
+        await connection.execute(sql, local, domain)
+        await connection.close()
+
+
+def nats_login(nats: NatsEngine) -> dict[str, str]:
+    """The settings of a service that reaches it as its operator."""
+    login = nats.accesses[0]
+    return {
+        "PAQUEBOT_NATS_URL": nats.url,
+        "PAQUEBOT_NATS_USER": login.name,
+        "PAQUEBOT_NATS_PASSWORD": login.password,
+    }
+
 
 def role_dsn(admin_dsn: str) -> str:
     """The DSN with which the service itself logs in: only the rights of its role."""
@@ -70,7 +122,7 @@ async def directory_service(admin_dsn: str, **environ: str) -> AsyncIterator[Dir
     await roles.let_roles_log_in(admin_dsn, ROLE)
     await migrate(admin_dsn)
     async with running(role_dsn(admin_dsn), **environ) as service:
-        yield service
+        yield dataclasses.replace(service, admin_dsn=admin_dsn)
 
 
 @contextlib.asynccontextmanager
@@ -83,6 +135,7 @@ async def running(dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
             "PAQUEBOT_POSTGRES_DSN": dsn,
             "PAQUEBOT_GRPC_LISTEN": target,
             "PAQUEBOT_ADMIN_TOKEN": ADMIN_TOKEN,
+            "PAQUEBOT_NATS_URL": "nats://127.0.0.1:1",  # away, unless a test has one
             **CHEAP_HASHES,
             **environ,
         },

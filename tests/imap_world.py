@@ -17,7 +17,7 @@ from pathlib import Path
 import asyncpg
 import urllib3
 
-from directory_service import DirectoryService, directory_service
+from directory_service import DirectoryService, directory_service, nats_login
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
@@ -113,11 +113,9 @@ class ImapStack:
 def _environ(
     nats: NatsEngine, s3: S3Engine, bucket: str, dsn: str, directory: str, certificates: Path
 ) -> dict[str, str]:
-    nats_login, s3_login = nats.accesses[0], s3.accesses[0]
+    s3_login = s3.accesses[0]
     return {
-        "PAQUEBOT_NATS_URL": nats.url,
-        "PAQUEBOT_NATS_USER": nats_login.name,
-        "PAQUEBOT_NATS_PASSWORD": nats_login.password,
+        **nats_login(nats),
         "PAQUEBOT_S3_ENDPOINT": f"http://{s3.endpoint}",
         "PAQUEBOT_S3_BUCKET": bucket,
         "PAQUEBOT_S3_ACCESS_KEY": s3_login.access_key,
@@ -145,7 +143,13 @@ async def imap_stack_on(
         await asyncio.to_thread(s3_engine.client(pool).make_bucket, "imap-tests")
     async with contextlib.AsyncExitStack() as stack:
         directory = await stack.enter_async_context(
-            directory_service(dsn, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1000", PAQUEBOT_LOGIN_FAILURES_CLIENT="100000")
+            directory_service(
+                dsn,
+                PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1000",
+                PAQUEBOT_LOGIN_FAILURES_CLIENT="100000",
+                PAQUEBOT_LOGIN_DELAY="0s",
+                **nats_login(nats_engine),
+            )
         )
         await let_roles_log_in(dsn, _ROLE)
         await directory.domain(DOMAIN)

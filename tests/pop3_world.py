@@ -20,7 +20,7 @@ import asyncpg
 import urllib3
 
 from dialogues.dialogue import client_tls
-from directory_service import DirectoryService, directory_service
+from directory_service import DirectoryService, directory_service, nats_login
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
@@ -136,11 +136,9 @@ async def until(condition: Callable[[], T], deadline: float = 10.0) -> T:
 
 
 def _environ(nats: NatsEngine, s3: S3Engine, dsn: str, directory: str, certificates: Path) -> dict[str, str]:
-    nats_login, s3_login = nats.accesses[0], s3.accesses[0]
+    s3_login = s3.accesses[0]
     return {
-        "PAQUEBOT_NATS_URL": nats.url,
-        "PAQUEBOT_NATS_USER": nats_login.name,
-        "PAQUEBOT_NATS_PASSWORD": nats_login.password,
+        **nats_login(nats),
         "PAQUEBOT_S3_ENDPOINT": f"http://{s3.endpoint}",
         "PAQUEBOT_S3_BUCKET": _BUCKET,
         "PAQUEBOT_S3_ACCESS_KEY": s3_login.access_key,
@@ -168,7 +166,13 @@ async def pop3_stack_on(
         await asyncio.to_thread(s3_engine.client(pool).make_bucket, _BUCKET)
     async with contextlib.AsyncExitStack() as stack:
         directory = await stack.enter_async_context(
-            directory_service(dsn, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1000", PAQUEBOT_LOGIN_FAILURES_CLIENT="100000")
+            directory_service(
+                dsn,
+                PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1000",
+                PAQUEBOT_LOGIN_FAILURES_CLIENT="100000",
+                PAQUEBOT_LOGIN_DELAY="0s",
+                **nats_login(nats_engine),
+            )
         )
         await let_roles_log_in(dsn, _ROLE)
         await directory.domain(DOMAIN)

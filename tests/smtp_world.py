@@ -16,7 +16,7 @@ from pathlib import Path
 import asyncpg
 import urllib3
 
-from directory_service import DirectoryService, directory_service
+from directory_service import DirectoryService, directory_service, nats_login
 from paquebot.blobs import BlobStore, decode_entry
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
@@ -105,7 +105,9 @@ async def smtp_stack_on(
     with urllib3.PoolManager() as pool:
         await asyncio.to_thread(s3.client(pool).make_bucket, environ["PAQUEBOT_S3_BUCKET"])
     async with contextlib.AsyncExitStack() as stack:
-        directory = await stack.enter_async_context(directory_service(postgres.dsn(name), **_GUESTS))
+        directory = await stack.enter_async_context(
+            directory_service(postgres.dsn(name), **nats_login(nats), **_GUESTS)
+        )
         environ["PAQUEBOT_RECIPIENT_VALIDATION"] = directory.target
         await _populate(directory)
         blobs = BlobStore(load(S3Settings, environ))
@@ -134,11 +136,9 @@ async def _populate(directory: DirectoryService) -> None:
 
 
 def _environ(nats: NatsEngine, s3: S3Engine, bucket: str, certificates: Path) -> dict[str, str]:
-    nats_login, s3_login = nats.accesses[0], s3.accesses[0]
+    s3_login = s3.accesses[0]
     return {
-        "PAQUEBOT_NATS_URL": nats.url,
-        "PAQUEBOT_NATS_USER": nats_login.name,
-        "PAQUEBOT_NATS_PASSWORD": nats_login.password,
+        **nats_login(nats),
         "PAQUEBOT_S3_ENDPOINT": f"http://{s3.endpoint}",
         "PAQUEBOT_S3_BUCKET": bucket,
         "PAQUEBOT_S3_ACCESS_KEY": s3_login.access_key,

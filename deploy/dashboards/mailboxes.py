@@ -253,6 +253,19 @@ def mailboxes() -> dashboard.Dashboard:
                     ],
                 ),
                 graph(
+                    "Logins that no longer hold",
+                    "Sessions ended for a disabled or removed account or a changed password; unchecked: the directory"
+                    " was silent for too long.",
+                    "cps",
+                    [
+                        Query(
+                            "sum by (reason)"
+                            ' (rate(paquebot_rpc_ended_logins_total{namespace=~"$namespace"}[$__rate_interval]))',
+                            "{{reason}}",
+                        )
+                    ],
+                ),
+                graph(
                     "Password hashing",
                     "99 of 100 took at most this: the CPU cost of a login, over all pods of the namespace.",
                     "s",

@@ -5,6 +5,9 @@ Beside the runner's own steps, a script can say:
     login                      log in on the current connection: LOGIN with the account of this script
     deliver [count]            messages arrive in INBOX as delivery puts them there
     do drain                   the process begins to end
+    do disable [unheard]       the account is disabled; unheard: the hint is lost
+    do remove                  the account is removed
+    do change password         of the account
     assert messages N          INBOX holds N messages
 
 `$(account)` is not known to the runner: scripts write `{account}` and `{password}`.
@@ -52,6 +55,8 @@ class ImapDialogue:
                 numbers = range(self._delivered + 1, self._delivered + 1 + int(count[0] if count else 1))
                 self._delivered = numbers[-1]
                 await self._stack.deliver(self._reader, *(message(number) for number in numbers))
+            case ["do", *change] if await self._stack.directory.change(change, self._reader.address):
+                pass
             case ["do", "drain"]:
                 self._draining.set()
             case ["assert", "messages", count]:

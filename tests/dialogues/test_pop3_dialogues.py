@@ -5,6 +5,9 @@ Beside the runner's own steps, a script can say:
     deliver [count]            messages of 3 body lines arrive in INBOX as delivery puts them there
     deliver octets TEXT        one message of exactly these octets (with escapes), without a prefix
     do drain                   the process begins to end
+    do disable [unheard]       the account is disabled; unheard: the hint is lost
+    do remove                  the account is removed
+    do change password         of the account
     do steal                   another session takes the maildrop, as after the end of the lease
     assert messages N          INBOX holds N messages, at once or as soon as the server has noticed an end
 
@@ -54,6 +57,8 @@ class Pop3Dialogue:
                 numbers = range(self._delivered + 1, self._delivered + 1 + int(count[0] if count else 1))
                 self._delivered = numbers[-1]
                 await self._stack.deliver(self._reader, *(message(number) for number in numbers))
+            case ["do", *change] if await self._stack.directory.change(change, self._reader.address):
+                pass
             case ["do", "drain"]:
                 self._draining.set()
             case ["do", "steal"]:

@@ -13,6 +13,9 @@ Listeners are `mx`, `submission` and `submissions`. Beside the runner's own step
     assert local ADDRESS FIELD VALUE   a field of a recipient; lists joined by commas
     assert remote ADDRESS FIELD VALUE
     do drain                           the process begins to end
+    do add ADDRESS                     an account, with the password of all others
+    do disable [unheard] ADDRESS       the account is disabled; unheard: the hint is lost
+    do change password ADDRESS
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from google.protobuf.message import Message
 from dialogues.dialogue import Endpoint, Script, play, scripts, unescaped
 from paquebot.smtp_ingress.server import SmtpServer
 from paquebot.smtp_ingress.session import Role
-from smtp_world import Kept, SmtpStack
+from smtp_world import PASSWORD, Kept, SmtpStack
 
 FOLDER = Path(__file__).parent / "smtp"
 
@@ -65,6 +68,10 @@ class SmtpDialogue:
             case ["assert", "remote", address, field, value]:
                 recipients = (await self._last()).envelope.remote
                 _check_field(next(one for one in recipients if one.forward_path == address), field, value)
+            case ["do", "add", address]:
+                await self._stack.directory.account(address, PASSWORD)
+            case ["do", *change, address] if await self._stack.directory.change(change, address):
+                pass
             case ["do", "drain"]:
                 self._tasks.append(asyncio.create_task(self._server.drain(10.0)))
                 await asyncio.sleep(0)  # let it begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 from collections.abc import AsyncIterator
 
@@ -10,7 +11,18 @@ import asyncpg
 import pytest
 
 from directory_service import DirectoryService, directory_service, role_dsn
+from paquebot.directory.login_limits import (
+    NETWORKS_KEPT,
+    Attempt,
+    LimitPolicy,
+    Refused,
+    forget,
+    give_back,
+    note_network,
+    take,
+)
 from paquebot.directory.passwords import Argon2Parameters, Hasher, new_app_password
+from paquebot.observability.metrics import ENGINE_SECONDS
 from paquebot.recipient_validation.authentication import Authentication
 from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.hashing import HASH_SECONDS, HASHES_WAITING, Hashing
@@ -23,7 +35,7 @@ from paquebot.v1 import authentication_pb2 as auth_pb
 from paquebot.v1 import directory_pb2 as pb
 
 CHEAP = HashSettings(passes=1, memory=Octets(64 * 1024), lanes=1, threads=1, waiting=64)
-PATIENT = LoginSettings(account_failures=1000, client_failures=1000)
+PATIENT = LoginSettings(account_failures=1000, client_failures=1000, longest_delay=Seconds(0.0))
 
 
 @pytest.fixture
@@ -49,6 +61,12 @@ async def login(
 def verifications() -> float:
     """Hashes that were verified in this process so far."""
     samples = HASH_SECONDS.labels("verify").collect()[0].samples
+    return next(sample.value for sample in samples if sample.name.endswith("_count"))
+
+
+def statements(call: str) -> float:
+    """How often PostgreSQL was asked so in this process."""
+    samples = ENGINE_SECONDS.labels("postgres", call).collect()[0].samples
     return next(sample.value for sample in samples if sample.name.endswith("_count"))
 
 
@@ -78,7 +96,9 @@ async def test_logins_by_any_spelling(service: DirectoryService) -> None:
 
 
 async def test_a_default_domain_completes_a_login(database: str) -> None:
-    async with directory_service(database, PAQUEBOT_DEFAULT_DOMAIN="example.org") as service:
+    async with directory_service(
+        database, PAQUEBOT_DEFAULT_DOMAIN="example.org", PAQUEBOT_ACCOUNT_QUOTA="0"
+    ) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")
         assert await login(service, "Alice", "secret") == Identity(alice, "alice@example.org", 0)
@@ -134,11 +154,11 @@ async def test_a_good_login_costs_one_hash_and_a_changed_password_counts_at_once
     assert verifications() == before + 1
     assert await login(service, "alice@example.org", "wrong") == InvalidCredentials()
     assert verifications() == before + 2
-    await service.set_account("alice@example.org", password="other")
+    await service.set_account("alice@example.org", password="others")
     assert await login(service, "alice@example.org", "secret") == InvalidCredentials()
-    assert await login(service, "alice@example.org", "other") == Identity(alice, "alice@example.org", 5000)
+    assert await login(service, "alice@example.org", "others") == Identity(alice, "alice@example.org", 5000)
     await service.set_account("alice@example.org", enabled=False)
-    assert await login(service, "alice@example.org", "other") == AccountDisabled()
+    assert await login(service, "alice@example.org", "others") == AccountDisabled()
 
 
 async def test_an_unknown_account_costs_a_hash_too(service: DirectoryService) -> None:
@@ -149,29 +169,95 @@ async def test_an_unknown_account_costs_a_hash_too(service: DirectoryService) ->
         assert verifications() == before + 1, name
 
 
-async def test_failures_are_limited_per_account_and_the_owner_still_gets_in(database: str) -> None:
+QUICK = {"PAQUEBOT_LOGIN_DELAY": "0s", "PAQUEBOT_LOGIN_FAILURE_RECOVERY": "1h", "PAQUEBOT_ACCOUNT_QUOTA": "0"}
+
+
+async def test_strangers_do_not_lock_the_owner_out(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="3", **QUICK) as service:
+        await service.domain("example.org")
+        alice = await service.account("alice@example.org", "secret")
+        for number in range(20):
+            guessed = await login(service, "alice@example.org", "guess", f"198.51.100.{number}")
+            assert guessed == InvalidCredentials()
+        identity = Identity(alice, "alice@example.org", 0)
+        assert await login(service, "alice@example.org", "secret", "203.0.113.1") == identity
+
+
+async def test_an_alias_domain_does_not_go_round_the_limit(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="3", **QUICK) as service:
+        await service.domain("example.org")
+        await service.domain("alias.example", alias_of="example.org")
+        await service.account("alice@example.org", "secret")
+        for name in ("alice@example.org", "alice@alias.example", "ALICE@example.org"):
+            assert await login(service, name, "guess") == InvalidCredentials()
+        for name in ("alice@example.org", "alice@alias.example"):
+            refused = await login(service, name, "guess")
+            assert isinstance(refused, RateLimited)
+            assert 3500 < refused.retry_after <= 3600
+
+
+async def test_failures_are_shared_by_replicas_and_survive_a_restart(database: str) -> None:
+    limits = {"PAQUEBOT_LOGIN_FAILURES_ACCOUNT": "2", **QUICK}
+    async with directory_service(database, **limits) as first:
+        await first.domain("example.org")
+        await first.account("alice@example.org", "secret")
+        assert await login(first, "alice@example.org", "guess") == InvalidCredentials()
+        async with directory_service(database, **limits) as second:
+            assert await login(second, "alice@example.org", "guess") == InvalidCredentials()
+            assert isinstance(await login(first, "alice@example.org", "guess"), RateLimited)
+    async with directory_service(database, **limits) as restarted:
+        assert isinstance(await login(restarted, "alice@example.org", "guess"), RateLimited)
+
+
+async def test_where_the_password_was_right_others_failures_do_not_count(database: str) -> None:
     async with directory_service(
-        database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="3", PAQUEBOT_LOGIN_FAILURE_RECOVERY="1h"
+        database,
+        PAQUEBOT_LOGIN_FAILURES_ACCOUNT="2",
+        PAQUEBOT_LOGIN_FAILURES_CLIENT="3",
+        PAQUEBOT_LOGIN_CACHE="0s",
+        **QUICK,
     ) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")
-        identity = Identity(alice, "alice@example.org", 0)
-        assert await login(service, "alice@example.org", "secret", "192.0.2.1") == identity
+        bob = await service.account("bob@example.org", "secret")
+        assert await login(service, "alice@example.org", "secret") == Identity(alice, "alice@example.org", 0)
         for number in range(3):
-            assert await login(service, "alice@example.org", "guess", f"198.51.100.{number}") == InvalidCredentials()
-        refused = await login(service, "ALICE@example.org", "secret", "203.0.113.1")
-        assert isinstance(refused, RateLimited)
-        assert 3500 < refused.retry_after <= 3600
-        assert await login(service, "alice@example.org", "secret", "192.0.2.1") == identity  # known from there
-        for _ in range(3):
-            assert await login(service, "alice@example.org", "guess", "192.0.2.1") == InvalidCredentials()
-        assert isinstance(await login(service, "alice@example.org", "secret", "192.0.2.1"), RateLimited)
+            assert await login(service, f"guess{number}@example.org", "x") == InvalidCredentials()
+        assert isinstance(await login(service, "bob@example.org", "secret"), RateLimited)  # the client's limit
+        assert await login(service, "alice@example.org", "secret") == Identity(alice, "alice@example.org", 0)
+        for _ in range(2):
+            assert await login(service, "alice@example.org", "guess") == InvalidCredentials()
+        assert isinstance(await login(service, "alice@example.org", "secret"), RateLimited)
+        assert await login(service, "bob@example.org", "secret", "192.0.2.2") == Identity(bob, "bob@example.org", 0)
+
+
+async def test_app_passwords_pass_where_guesses_are_refused(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1", **QUICK) as service:
+        await service.domain("example.org")
+        alice = await service.account("alice@example.org", "secret")
+        create = pb.CreateAppPasswordRequest(address="alice@example.org", name="phone")
+        made = await service.admin.ask(service.admin.stub.CreateAppPassword, create)
+        assert await login(service, "alice@example.org", "guess") == InvalidCredentials()
+        assert isinstance(await login(service, "alice@example.org", "secret"), RateLimited)
+        assert await login(service, "alice@example.org", made.password) == Identity(alice, "alice@example.org", 0)
+
+
+async def test_an_unknown_login_is_limited_as_a_known_one(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="2", **QUICK) as service:
+        await service.domain("example.org")
+        await service.account("alice@example.org", "secret")
+        for name, client in (
+            ("alice@example.org", "192.0.2.1"),
+            ("nobody@example.org", "192.0.2.2"),
+            ("x", "192.0.2.3"),
+        ):
+            answers = [await login(service, name, "guess", client) for _ in range(3)]
+            assert answers[:2] == [InvalidCredentials()] * 2
+            assert isinstance(answers[2], RateLimited), name
 
 
 async def test_failures_are_limited_per_client(database: str) -> None:
-    async with directory_service(
-        database, PAQUEBOT_LOGIN_FAILURES_CLIENT="3", PAQUEBOT_LOGIN_FAILURE_RECOVERY="1h"
-    ) as service:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_CLIENT="3", **QUICK) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")
         for number in range(3):
@@ -183,15 +269,80 @@ async def test_failures_are_limited_per_client(database: str) -> None:
 
 
 async def test_guesses_side_by_side_do_not_pass_the_limit(database: str) -> None:
-    async with directory_service(
-        database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="4", PAQUEBOT_LOGIN_FAILURE_RECOVERY="1h"
-    ) as service:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="4", **QUICK) as service:
         await service.domain("example.org")
         await service.account("alice@example.org", "secret")
         guesses = (login(service, "alice@example.org", f"guess {number}") for number in range(20))
         answers = await asyncio.gather(*guesses)
         assert answers.count(InvalidCredentials()) == 4
         assert sum(isinstance(answer, RateLimited) for answer in answers) == 16
+
+
+async def test_who_is_refused_costs_the_database_little_and_no_hash(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1", **QUICK) as service:
+        await service.domain("example.org")
+        await service.account("alice@example.org", "secret")
+        assert await login(service, "alice@example.org", "guess") == InvalidCredentials()
+        assert isinstance(await login(service, "alice@example.org", "guess"), RateLimited)
+        hashes, counted = verifications(), statements("take_login")
+        for number in range(20):
+            assert isinstance(await login(service, "alice@example.org", f"guess {number}"), RateLimited)
+        assert (verifications(), statements("take_login")) == (hashes, counted)
+
+
+async def test_failures_are_forgotten_with_time_and_bounded(service: DirectoryService, postgres: Postgres) -> None:
+    policy = LimitPolicy(pair=3, client=3, login=3, recovery=30.0)
+    for number in range(1, 6):
+        await take(postgres, policy, number, f"192.0.2.{number}", known=False)
+    rows = "SELECT count(*) FROM directory.login_failures"
+    assert await postgres.fetchval("test", rows) == 15
+    yesterday = datetime.datetime.now(datetime.UTC).date()
+    await forget(postgres, policy, 6, yesterday)
+    assert 6 <= await postgres.fetchval("test", rows) <= 9  # those of one statement may be of one moment
+    await postgres.execute("test", "UPDATE directory.login_failures SET at = at - interval '1 day'")
+    await forget(postgres, policy, 6, yesterday)
+    assert await postgres.fetchval("test", rows) == 0
+
+
+async def test_a_failure_is_forgiven_as_its_level_falls(service: DirectoryService, postgres: Postgres) -> None:
+    policy = LimitPolicy(pair=2, client=99, login=99, recovery=30.0)
+    for _ in range(2):
+        assert isinstance(await take(postgres, policy, 1, "192.0.2.1", known=False), Attempt)
+    refused = await take(postgres, policy, 1, "192.0.2.1", known=False)
+    assert isinstance(refused, Refused)
+    assert 0 < refused.seconds <= 30
+    await postgres.execute("test", "UPDATE directory.login_failures SET at = at - interval '30 seconds'")
+    attempt = await take(postgres, policy, 1, "192.0.2.1", known=False)
+    assert isinstance(attempt, Attempt)
+    await give_back(postgres, attempt.keys)
+    assert isinstance(await take(postgres, policy, 1, "192.0.2.1", known=False), Attempt)
+
+
+async def test_networks_of_an_account_are_bounded(service: DirectoryService, postgres: Postgres) -> None:
+    alice = await service.account("alice@example.org", "secret")
+    today = datetime.datetime.now(datetime.UTC).date()
+    await note_network(postgres, alice, "203.0.113.1", today - datetime.timedelta(days=1))
+    for number in range(NETWORKS_KEPT):
+        await note_network(postgres, alice, f"192.0.2.{number}", today)
+    kept = [row["network"] for row in await postgres.fetch("test", "SELECT network FROM directory.login_networks")]
+    assert len(kept) == NETWORKS_KEPT
+    assert "203.0.113.1" not in kept
+
+
+async def test_each_failure_is_one_line_with_the_client_and_never_a_login_that_nobody_has(
+    service: DirectoryService, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    alice = await service.account("alice@example.org", "secret")
+    await login(service, "alice@example.org", "guess", "192.0.2.1")
+    await login(service, "my secret password", "alice@example.org", "192.0.2.2")
+    await login(service, "my@secret password", "alice@example.org", "192.0.2.2")
+    lines = [record.fields for record in caplog.records if record.getMessage() == "login_failed"]
+    assert [line["client"] for line in lines] == ["192.0.2.1", "192.0.2.2", "192.0.2.2"]
+    assert lines[0]["account_id"] == alice
+    assert {line["result"] for line in lines} == {"invalid"}
+    assert lines[1]["unknown_login"] != lines[2]["unknown_login"]
+    assert "secret" not in str(lines)
 
 
 def request(password: str) -> auth_pb.AuthenticateRequest:
@@ -233,7 +384,7 @@ async def test_remembered_logins_end_with_their_time(service: DirectoryService, 
     await service.account("alice@example.org", "secret")
     now = 50.0
     hashing = Hashing(CHEAP)
-    settings = LoginSettings(cache=Seconds(10.0), account_failures=1000, client_failures=1000)
+    settings = dataclasses.replace(PATIENT, cache=Seconds(10.0))
     authentication = Authentication(postgres, hashing, settings, "", clock=lambda: now)
     before = verifications()
     for at, hashes in ((50.0, 1), (59.9, 1), (60.0, 2), (69.9, 2), (70.0, 3)):
@@ -274,7 +425,7 @@ async def test_a_damaged_hash_fits_no_password(service: DirectoryService, databa
 
 
 async def test_a_drain_finishes_the_calls_under_way(database: str) -> None:
-    slow = {"PAQUEBOT_ARGON2_PASSES": "4", "PAQUEBOT_ARGON2_MEMORY": "64MiB"}
+    slow = {"PAQUEBOT_ARGON2_PASSES": "4", "PAQUEBOT_ARGON2_MEMORY": "64MiB", "PAQUEBOT_ACCOUNT_QUOTA": "0"}
     async with directory_service(database, **slow) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")

@@ -113,8 +113,11 @@ async def test_accounts_and_their_passwords(stack: Stack) -> None:
     assert await login("alice@example.org", "s3 cret", "192.0.2.1", "imap") == identity
     again = await stack.run("account", "add", "ALICE@example.org", "--password-stdin", stdin="x\n")
     assert (again.code, again.err) == (1, "paquebot: account alice@example.org exists\n")
-    await stack.run("account", "password", "alice@example.org", "--password-stdin", stdin="other\n")
-    assert await login("alice@example.org", "other", "192.0.2.1", "imap") == identity
+    weak = await stack.run("account", "password", "alice@example.org", "--password-stdin", stdin="x\n")
+    assert weak.code == 1
+    assert weak.err.startswith("paquebot: the password has 1 character and must have at least 6: take a few words")
+    await stack.run("account", "password", "alice@example.org", "--password-stdin", stdin="others\n")
+    assert await login("alice@example.org", "others", "192.0.2.1", "imap") == identity
     changed = await stack.run("account", "set", "alice@example.org", "--quota", "5MB", "--json")
     assert changed.json["quota_bytes"] == 5_000_000
     assert (await stack.run("account", "list", "--domain", "example.org")).out.count("Alice [b]") == 1

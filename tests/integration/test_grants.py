@@ -21,6 +21,7 @@ from paquebot.cli.engines.grants import NATS_USERS, S3_USERS, nats_access, s3_ac
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.queue import Consumer, Publication, Queue, stream
+from paquebot.queue.hints import DirectoryHint
 from paquebot.queue.observation import observe
 from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER, RELAY
@@ -113,6 +114,13 @@ async def test_mail_goes_the_whole_way_with_each_services_own_login(opened: Call
         await opened(user).hint_mailbox(7)
         await asyncio.wait_for(heard.wait(), SECONDS)
 
+    told: asyncio.Queue[DirectoryHint] = asyncio.Queue()
+    for user in ("smtp_ingress", "imap", "pop3"):
+        await opened(user).hear_directory(told.put_nowait)
+    await opened("recipient_validation").hint_directory((7,), "enabled")
+    for _ in range(3):
+        assert await asyncio.wait_for(told.get(), SECONDS) == DirectoryHint(frozenset((7,)), "enabled")
+
     janitor = opened("janitor")
     waiting = [stored async for stored in stream.jobs(janitor)]
     assert sorted(stored.subject for stored in waiting) == [
@@ -130,12 +138,26 @@ async def test_mail_goes_the_whole_way_with_each_services_own_login(opened: Call
     assert (await stream.counts(janitor)).total() == 0
 
 
+_STREAM = ("$JS.API.STREAM.MSG.GET.MAIL", "$JS.API.STREAM.PURGE.MAIL")
 FORBIDDEN_TO_PUBLISH = {
-    "smtp_ingress": ("hold.x.y", "relay.later.x", "hint.mailbox.1", "$JS.API.STREAM.MSG.GET.MAIL", "$JS.ACK.MAIL.x.1"),
+    "smtp_ingress": ("hold.x.y", "relay.later.x", "hint.directory", "$JS.API.STREAM.MSG.GET.MAIL", "$JS.ACK.MAIL.x.1"),
+    "recipient_validation": ("deliver.ready.x", "hint.mailbox.1", "$JS.API.STREAM.INFO.MAIL", "hint.directory.x"),
     "delivery": ("relay.later.x", "$JS.API.CONSUMER.MSG.NEXT.MAIL.relay", "$JS.API.STREAM.DELETE.MAIL"),
-    "relay": ("deliver.later.x", "hint.mailbox.1", "$JS.API.CONSUMER.MSG.NEXT.MAIL.delivery"),
-    "imap": ("deliver.ready.x", "relay.ready.x", "$JS.API.STREAM.MSG.GET.MAIL", "$JS.API.STREAM.PURGE.MAIL"),
-    "pop3": ("deliver.ready.x", "relay.ready.x", "$JS.API.STREAM.MSG.GET.MAIL", "$JS.API.STREAM.PURGE.MAIL"),
+    "relay": ("deliver.later.x", "hint.mailbox.1", "hint.directory", "$JS.API.CONSUMER.MSG.NEXT.MAIL.delivery"),
+    "imap": (
+        "hint.directory",
+        "deliver.ready.x",
+        "relay.ready.x",
+        "$JS.API.STREAM.MSG.GET.MAIL",
+        "$JS.API.STREAM.PURGE.MAIL",
+    ),
+    "pop3": (
+        "hint.directory",
+        "deliver.ready.x",
+        "relay.ready.x",
+        "$JS.API.STREAM.MSG.GET.MAIL",
+        "$JS.API.STREAM.PURGE.MAIL",
+    ),
     "janitor": ("hint.mailbox.1", "$JS.API.CONSUMER.DELETE.MAIL.relay", "$JS.API.CONSUMER.CREATE.MAIL.x"),
     "migrate": ("deliver.ready.x", "relay.ready.x", "hold.x.y", "$JS.API.CONSUMER.DELETE.MAIL.relay"),
 }

@@ -8,7 +8,7 @@ Each template that is about one service takes (dict "root" $ "service" "smtp_ing
 {{- /* What each service uses. `owner` is the owner of the database, for migrations. */}}
 {{- define "paquebot.uses" -}}
 smtp_ingress: [nats, s3]
-recipient_validation: [postgres, admin]
+recipient_validation: [nats, postgres, admin]
 delivery: [nats, s3, postgres]
 relay: [nats, s3, postgres]
 imap: [nats, s3, postgres]

@@ -50,7 +50,8 @@ WHERE (domain, local_part) > ($1, $2) AND ($3 = '' OR domain = $3) ORDER BY doma
 _UPDATE = f"""
 UPDATE directory.accounts
 SET password_hash = coalesce($3, password_hash), display_name = coalesce($4, display_name),
-    enabled = coalesce($5, enabled), quota_bytes = coalesce($6, quota_bytes)
+    enabled = coalesce($5, enabled), quota_bytes = coalesce($6, quota_bytes),
+    password_version = password_version + CASE WHEN $3::text IS NULL THEN 0 ELSE 1 END
 WHERE domain = $1 AND local_part = $2 RETURNING {_COLUMNS}
 """  # noqa: S608
 _DELETE = """
@@ -59,6 +60,13 @@ WITH gone AS (
 )
 INSERT INTO directory.removed_accounts (account_id) SELECT account_id FROM gone RETURNING account_id
 """
+
+
+async def check_free(postgres: Postgres, address: str) -> None:
+    """Raises Invalid, AlreadyExists: the account is there."""
+    at = local_address(address)
+    if await postgres.fetchrow("get_account", _GET, at.domain, at.local) is not None:
+        raise AlreadyExists(f"account {at} exists")
 
 
 async def create_account(

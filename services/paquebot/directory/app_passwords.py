@@ -64,12 +64,13 @@ async def list_app_passwords(postgres: Postgres, address: str) -> list[AppPasswo
     return [_app_password(row) for row in await postgres.fetch("list_app_passwords", _LIST, account.account_id)]
 
 
-async def delete_app_password(postgres: Postgres, address: str, app_password_id: int) -> None:
-    """Raises Invalid, NotFound."""
+async def delete_app_password(postgres: Postgres, address: str, app_password_id: int) -> int:
+    """The account's id. Raises Invalid, NotFound."""
     account = await get_account(postgres, address)
     gone = await postgres.fetchval("delete_app_password", _DELETE, account.account_id, app_password_id)
     if gone is None:
         raise NotFound(f"account {account.address} has no app password {app_password_id}")
+    return account.account_id
 
 
 def _app_password(row: Any) -> AppPassword:

@@ -9,14 +9,17 @@ from paquebot.wire.address import Address, BadAddress, canonical, canonical_loca
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`enabled`: the account and its domain are. `app_passwords`: digest → id."""
+    """`enabled`: the account and its domain are. `app_passwords`: digest → id. `network_used_on`: when the
+    account last logged in from the client's network (a UTC day); None: not that is known."""
 
     account_id: int
     address: Address
     enabled: bool
     quota_bytes: int
     password_hash: str
+    password_version: int
     app_passwords: dict[bytes, int]
+    network_used_on: datetime.date | None
 
 
 def login_address(login: str, default_domain: str) -> Address | None:
@@ -31,7 +34,9 @@ def login_address(login: str, default_domain: str) -> Address | None:
 
 _CREDENTIALS = """
 SELECT a.account_id, a.local_part, a.domain, a.enabled AND d.enabled AND home.enabled AS enabled, a.quota_bytes,
-       a.password_hash,
+       a.password_hash, a.password_version,
+       (SELECT last_used_on FROM directory.login_networks n
+        WHERE n.account_id = a.account_id AND n.network = $3) AS network_used_on,
        array(SELECT digest FROM directory.app_passwords p WHERE p.account_id = a.account_id
              ORDER BY app_password_id) AS digests,
        array(SELECT app_password_id FROM directory.app_passwords p WHERE p.account_id = a.account_id
@@ -43,11 +48,11 @@ WHERE d.name = $1 AND a.local_part = $2
 """
 
 
-async def credentials(postgres: Postgres, address: Address) -> Credentials | None:
-    """Of the account that has `address`, also by its domain's alias; None: there is none."""
+async def credentials(postgres: Postgres, address: Address, network: str) -> Credentials | None:
+    """Of the account that has `address`, also by its domain's alias; None: there is none. `network` is the client's."""
     if "\0" in address.local:  # the one character that PostgreSQL's text cannot hold
         return None
-    row = await postgres.fetchrow("credentials", _CREDENTIALS, address.domain, address.local)
+    row = await postgres.fetchrow("credentials", _CREDENTIALS, address.domain, address.local, network)
     if row is None:
         return None
     return Credentials(
@@ -56,7 +61,9 @@ async def credentials(postgres: Postgres, address: Address) -> Credentials | Non
         enabled=row["enabled"],
         quota_bytes=row["quota_bytes"],
         password_hash=row["password_hash"],
+        password_version=row["password_version"],
         app_passwords=dict(zip(row["digests"], row["ids"], strict=True)),
+        network_used_on=row["network_used_on"],
     )
 
 

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from paquebot.wire.address import Address
+
 MAX_OCTETS = 1024
+MIN_SHORTEST = 6
+"""No setting allows shorter passwords."""
+_DIFFERENT = 4
 _APP_PASSWORD_OCTETS = 20  # of base32 text: 100 bits
 _APP_PASSWORD_GROUP = 5
 _BASE32 = frozenset("abcdefghijklmnopqrstuvwxyz234567")
@@ -33,6 +38,30 @@ def prepared(password: str) -> str:
     if len(normal.encode()) > MAX_OCTETS:
         raise BadPassword(f"a password has at most {MAX_OCTETS} octets")
     return normal
+
+
+def check_strength(password: str, address: Address, shortest: int) -> None:
+    """Is the prepared `password` one that a stranger does not guess soon? Raises BadPassword, which says what to do.
+
+    NIST SP 800-63B §5.1.1.2: length counts, and not the name of the account; no rules about kinds of characters.
+    """
+    if len(password) < shortest:
+        count = f"{len(password)} character{'s' if len(password) != 1 else ''}"
+        raise BadPassword(
+            f"the password has {count} and must have at least {shortest}: take a few words, or let a password manager "
+            "make one"
+        )
+    if len(set(password)) < _DIFFERENT:
+        raise BadPassword(f"the password must have at least {_DIFFERENT} different characters")
+    bare = _bare(password)
+    local, domain = _bare(address.local), _bare(address.domain)
+    if bare.strip("0123456789") in {local, domain, local + domain, local * 2, local[::-1]} or bare == local:
+        raise BadPassword("the password must not be the account's address, or its name with digits: take other words")
+
+
+def _bare(text: str) -> str:
+    """Its letters and digits, in lower case."""
+    return "".join(char for char in text.casefold() if char.isalnum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from paquebot.imap.connection import LineTooLong
 from paquebot.imap.metrics import Login
 from paquebot.imap.reply import Answered, Reply, Status, Stream, bad, no, ok
 from paquebot.imap.states import Account, Authenticated, LoggedOut, NotAuthenticated
-from paquebot.observability.log import Log, shown
+from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited, Refusal
 from paquebot.wire.imap import BadSyntax, ast, parse_authenticate_line, response_codes, responses
@@ -84,7 +84,7 @@ async def login(session: "Session", state: NotAuthenticated, command: ast.Login)
     try:
         credentials = parse_login(command.userid, command.password)
     except BadSasl:
-        return await _refused(session, InvalidCredentials(), "")
+        return await _refused(session, InvalidCredentials())
     return await _log_in(session, credentials)
 
 
@@ -94,14 +94,14 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
         return no("Nobody may act for another here", response_codes.AUTHORIZATIONFAILED)
     answer = await process.authentication.authenticate(credentials.login, credentials.password, session.client, "imap")
     if not isinstance(answer, Identity):
-        return await _refused(session, answer, credentials.login)
+        return await _refused(session, answer)
     most = process.settings.session.per_account
     if process.feed.sessions(answer.account_id) >= most or not session.seat.log_in(answer.account_id):
         metrics.LOGIN[Login.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
     await process.mailstore.ensure_account(answer.account_id)
     session.watch = await process.feed.watch(answer.account_id, session.connection.ring)
-    session.reader.logged_in(answer.account_id)
+    session.logged_in(answer)
     session.turns.belongs_to(answer.account_id)
     session.failures = 0
     metrics.LOGIN[Login.OK].inc()
@@ -110,7 +110,7 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     return ok("Logged in", response_codes.capability(after_login(process.limits.append)), state=Authenticated(account))
 
 
-async def _refused(session: "Session", refusal: Refusal, login: str) -> Reply:
+async def _refused(session: "Session", refusal: Refusal) -> Reply:
     """Guessing is slow: each failure of a session waits a little longer (RFC 3501 §11.2)."""
     session.failures += 1
     await asyncio.sleep(min(session.failures, _LONGEST) * session.process.settings.session.login_delay)
@@ -123,5 +123,5 @@ async def _refused(session: "Session", refusal: Refusal, login: str) -> Reply:
             return no("The account is disabled", response_codes.CONTACTADMIN)
         case InvalidCredentials():
             metrics.LOGIN[Login.INVALID].inc()
-            _log.info("login_failed", login=shown(login), client=session.client)
+            _log.info("login_failed", client=session.client)  # not the login: it may be a password
             return no("Login or password is wrong", response_codes.AUTHENTICATIONFAILED)

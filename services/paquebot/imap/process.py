@@ -7,7 +7,7 @@ from paquebot.imap.feed import Feed
 from paquebot.imap.search_turns import Turns
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
-from paquebot.rpc import AuthenticationClient
+from paquebot.rpc import AuthenticationClient, Logins
 from paquebot.runtime.fair_shares import SharedBudget
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
@@ -29,6 +29,7 @@ class Process:
     spool: Spool
     feed: Feed
     authentication: AuthenticationClient
+    logins: Logins
     budget: SharedBudget
     loop_shares: LoopShares
     tls: ServerTls | None

@@ -16,7 +16,7 @@ from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, open_channel
+from paquebot.rpc import AuthenticationClient, Logins, open_channel
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.health import Health
@@ -61,6 +61,9 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         mailstore = Mailstore(postgres, settings.account)
         feed = Feed(mailstore, queue)
         stack.push_async_callback(feed.close)
+        authentication = AuthenticationClient(channel, settings.directory)
+        logins = Logins(authentication, settings.checks)
+        await logins.listen(queue)
         process = Process(
             settings=settings,
             limits=Limits(append=settings.bodies.append_limit),
@@ -70,7 +73,8 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             turns=Turns(),
             spool=spool,
             feed=feed,
-            authentication=AuthenticationClient(channel, settings.directory),
+            authentication=authentication,
+            logins=logins,
             budget=octet_shares(settings.process.in_flight, settings.shares, settings.bodies.append_limit),
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
@@ -79,12 +83,14 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         server = ImapServer(process)
         stack.callback(server.close)
         server.listen()
-        watching = background(process.tls.watch(), "certificates") if process.tls is not None else None
+        tasks = [background(logins.run(), "session_checks")]
+        if process.tls is not None:
+            tasks.append(background(process.tls.watch(), "certificates"))
         try:
             yield server
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in tasks:
+                task.cancel()
 
 
 def _depend(health: Health, blobs: BlobStore, postgres: Postgres) -> None:

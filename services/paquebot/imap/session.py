@@ -4,6 +4,7 @@ Invariants: a command is read only after the answer to the one before it was wri
 whatever fails inside a command is answered and the session goes on (invariant 8).
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad, gath
 from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
+from paquebot.rpc import Identity, Login, LoginEnd
 from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
@@ -30,9 +32,18 @@ from paquebot.runtime.seats import Seat
 from paquebot.wire.imap import ast, response_codes, responses
 
 _log = Log("paquebot.imap.session")
+_CUT_OFF_SECONDS = 0.5
 _FAREWELL = {
     Ending.DISPLACED: "Too many connections, try again later",
     Ending.DRAIN: "This server ends; please connect again",
+}
+
+# RFC 5530 §3: what the person can do about it.
+_PARTINGS = {
+    LoginEnd.DISABLED: ("The account is disabled", response_codes.CONTACTADMIN),
+    LoginEnd.REMOVED: ("The account was removed", response_codes.CONTACTADMIN),
+    LoginEnd.REVOKED: ("The password of this session is no longer valid: log in again", response_codes.EXPIRED),
+    LoginEnd.UNCHECKED: ("The login cannot be checked now: please connect again later", response_codes.UNAVAILABLE),
 }
 
 
@@ -54,6 +65,8 @@ class Session:
         )
         self.saved_uids: Sequence[int] = ()
         """The search result that `$` names (RFC 5182)."""
+        self.login: Login | None = None
+        self._cut_off: asyncio.TimerHandle | None = None
         self.failures = 0
         """Bad commands and failed logins so far."""
         self._commands_before_login = 0
@@ -80,6 +93,16 @@ class Session:
         self._displaced = True
         self.leave()
 
+    def logged_in(self, identity: Identity) -> None:
+        """The session is the identity's, for as long as the directory lets it be."""
+        self.reader.logged_in(identity.account_id)
+        self.login = self.process.logins.enter(identity, self._login_ended)
+
+    def _login_ended(self) -> None:
+        """End the session before its next command, or out of IDLE; a command under way gets a moment to end."""
+        self.leave()
+        self._cut_off = asyncio.get_running_loop().call_later(_CUT_OFF_SECONDS, self.connection.abort)
+
     def changed(self, change: Change | None = None) -> None:
         """This session changed a mailbox of its account: let the other sessions know. `change`: all that it did."""
         if self.watch is not None:
@@ -92,7 +115,7 @@ class Session:
         try:
             return await self.turns.run(self._serve())
         except PeerGone:
-            return Ending.GONE
+            return Ending.GONE if self._parting() is None else Ending.LOGIN_ENDED
         except ProxyHeader:
             refuse_header(self.client)
             await self._bye("No PROXY header is accepted from here")
@@ -101,6 +124,9 @@ class Session:
             await self._bye("Inactive for too long")
             return Ending.INACTIVE
         except Leaving:
+            if parting := self._parting():
+                await self._bye(*parting)
+                return Ending.LOGIN_ENDED
             ending = Ending.DISPLACED if self._displaced else Ending.DRAIN
             await self._bye(_FAREWELL[ending], response_codes.UNAVAILABLE)
             return ending
@@ -114,6 +140,10 @@ class Session:
             self.reader.uploads.release()
             if self.watch is not None:
                 self.process.feed.ignore(self.watch)
+            if self.login is not None:
+                self.process.logins.leave(self.login)
+            if self._cut_off is not None:
+                self._cut_off.cancel()
             self.connection.close()
 
     async def _serve(self) -> Ending:
@@ -127,6 +157,8 @@ class Session:
                 if command.close:
                     return Ending.ERRORS
             else:
+                if self.login is not None and await self.process.logins.check(self.login):
+                    raise Leaving
                 await self._execute(command)
             if isinstance(self.state, LoggedOut):
                 return Ending.LOGOUT
@@ -218,6 +250,10 @@ class Session:
         if self.watch is not None:
             self.watch.selects(state.mailbox_id if isinstance(state, Selected) else None)
         self.state = state
+
+    def _parting(self) -> tuple[str, bytes] | None:
+        """What to say of a login that has ended; None: it holds."""
+        return _PARTINGS[self.login.end] if self.login is not None and self.login.end is not None else None
 
     async def _bye(self, text: str, code: bytes | None = None) -> None:
         with contextlib.suppress(PeerGone):

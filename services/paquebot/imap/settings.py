@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from paquebot.mailstore import Limits
+from paquebot.rpc import SessionCheckSettings
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -93,6 +94,7 @@ class ImapSettings:
     s3: S3Settings
     postgres: PostgresSettings
     directory: DirectoryClientSettings
+    checks: SessionCheckSettings
     tls: TlsSettings
     spool: SpoolSettings
     listen: ListenSettings

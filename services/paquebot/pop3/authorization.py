@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from paquebot.mailstore.errors import MaildropLocked
-from paquebot.observability.log import Log, shown
+from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import metrics
 from paquebot.pop3.connection import LineTooLong
@@ -82,7 +82,7 @@ async def _pass(session: "Session", state: Authorization, password: bytes) -> Re
     try:
         credentials = parse_login(state.login, password)
     except BadSasl:
-        return await _refused(session, InvalidCredentials(), "")
+        return await _refused(session, InvalidCredentials())
     return await _log_in(session, credentials)
 
 
@@ -123,7 +123,7 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
         credentials.login, credentials.password, session.client, "pop3"
     )
     if not isinstance(found, Identity):
-        return await _refused(session, found, credentials.login)
+        return await _refused(session, found)
     return await _open(session, found)
 
 
@@ -138,6 +138,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     except MaildropLocked:
         metrics.LOGINS.labels(Login.IN_USE.value).inc()
         raise
+    session.logged_in(identity)
     session.turns.belongs_to(identity.account_id)
     metrics.LOGINS.labels(Login.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
@@ -146,7 +147,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     return positive(f"{len(drop)} messages ({drop.octets} octets)", Transaction(drop, lease, reading))
 
 
-async def _refused(session: "Session", refusal: Refusal, login: str) -> Reply:
+async def _refused(session: "Session", refusal: Refusal) -> Reply:
     """Guessing is slow: each failure of a session waits a little longer."""
     session.forget_login()
     session.logins_failed += 1
@@ -160,5 +161,5 @@ async def _refused(session: "Session", refusal: Refusal, login: str) -> Reply:
             return fault("The account is disabled", Code.SYS_PERM)
         case InvalidCredentials():
             metrics.LOGINS.labels(Login.INVALID.value).inc()
-            _log.info("login_failed", login=shown(login), client=session.client)
+            _log.info("login_failed", client=session.client)  # not the login: it may be a password
             return fault("Login or password is wrong", Code.AUTH)

@@ -14,6 +14,7 @@ class Ending(enum.Enum):
     GONE = "gone"
     INACTIVE = "inactive"
     DRAIN = "drain"
+    LOGIN_ENDED = "login_ended"
     ERRORS = "errors"
     REFUSED = "refused"
     DISPLACED = "displaced"

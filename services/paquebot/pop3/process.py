@@ -6,7 +6,7 @@ from paquebot.blobs import BlobStore
 from paquebot.mailstore import Mailstore
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient
+from paquebot.rpc import AuthenticationClient, Logins
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.tls import ServerTls
@@ -21,6 +21,7 @@ class Process:
     blobs: BlobStore
     queue: Queue
     authentication: AuthenticationClient
+    logins: Logins
     shares: Shares
     loop_shares: LoopShares
     tls: ServerTls | None

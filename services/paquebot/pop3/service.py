@@ -14,7 +14,7 @@ from paquebot.pop3.process import Process
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, open_channel
+from paquebot.rpc import AuthenticationClient, Logins, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
@@ -52,12 +52,16 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         stack.push_async_callback(postgres.close)
         channel = open_channel(settings.directory)
         stack.push_async_callback(channel.close)
+        authentication = AuthenticationClient(channel, settings.directory)
+        logins = Logins(authentication, settings.checks)
+        await logins.listen(queue)
         process = Process(
             settings=settings,
             mailstore=Mailstore(postgres),
             blobs=blobs,
             queue=queue,
-            authentication=AuthenticationClient(channel, settings.directory),
+            authentication=authentication,
+            logins=logins,
             shares=Shares(settings.process.in_flight, settings.maildrop.reading_per_account, gauge=IN_FLIGHT),
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
@@ -66,12 +70,14 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         server = Pop3Server(process)
         stack.callback(server.close)
         server.listen()
-        watching = background(process.tls.watch(), "certificates") if process.tls is not None else None
+        tasks = [background(logins.run(), "session_checks")]
+        if process.tls is not None:
+            tasks.append(background(process.tls.watch(), "certificates"))
         try:
             yield server
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in tasks:
+                task.cancel()
 
 
 def _depend(health: Health, blobs: BlobStore, postgres: Postgres, channel: Channel) -> None:

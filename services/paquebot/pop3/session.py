@@ -18,6 +18,7 @@ from paquebot.pop3.metrics import Ending, Result, StateLabel
 from paquebot.pop3.process import Process
 from paquebot.pop3.reply import Reply, Stream, fault
 from paquebot.pop3.states import Authorization, Ended, State, Transaction
+from paquebot.rpc import Identity, Login, LoginEnd
 from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
@@ -49,7 +50,20 @@ class _LeaseLost(Exception):
     """Another session has the maildrop."""
 
 
-_ENDS = (PeerGone, _Inactive, _Leaving, _LeaseLost)
+class _LoginEnded(Exception):
+    """The directory does not let the login be any longer."""
+
+
+_ENDS = (PeerGone, _Inactive, _Leaving, _LeaseLost, _LoginEnded)
+_CUT_OFF_SECONDS = 0.5
+
+# RFC 3206 §3, §4: are the credentials at fault?
+_PARTINGS = {
+    LoginEnd.DISABLED: ("The account is disabled", Code.AUTH),
+    LoginEnd.REMOVED: ("The account was removed", Code.AUTH),
+    LoginEnd.REVOKED: ("The password of this session is no longer valid", Code.AUTH),
+    LoginEnd.UNCHECKED: ("The login cannot be checked now, try again later", Code.SYS_TEMP),
+}
 
 
 class Session:
@@ -73,6 +87,8 @@ class Session:
         self._leaving = False
         self._displaced = False
         self._lease_lost = False
+        self._login: Login | None = None
+        self._cut_off: asyncio.TimerHandle | None = None
 
     @property
     def tls(self) -> bool:
@@ -106,6 +122,15 @@ class Session:
         self._lease_lost = True
         self.connection.ring()
 
+    def logged_in(self, identity: Identity) -> None:
+        """The session is the identity's, for as long as the directory lets it be."""
+        self._login = self.process.logins.enter(identity, self._login_ended)
+
+    def _login_ended(self) -> None:
+        """End the session before its next command; one under way gets a moment to end."""
+        self.connection.ring()
+        self._cut_off = asyncio.get_running_loop().call_later(_CUT_OFF_SECONDS, self.connection.abort)
+
     def remaining(self) -> float:
         """Seconds that the client has until its next whole line."""
         if isinstance(self._state, Authorization):
@@ -122,6 +147,8 @@ class Session:
                 raise _Leaving
             if self._lease_lost:
                 raise _LeaseLost
+            if self._login is not None and self._login.end is not None:
+                raise _LoginEnded
             if (line := self.connection.take_line(maximum)) is not None:
                 return line
             try:
@@ -154,12 +181,20 @@ class Session:
         except _LeaseLost:
             await self._bye("The maildrop was given to another session")
             return Ending.LEASE_LOST
+        except _LoginEnded:
+            assert self._login is not None and self._login.end is not None
+            await self._bye(*_PARTINGS[self._login.end])
+            return Ending.LOGIN_ENDED
         except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
             self.connection.abort()
             return Ending.FAILED
         finally:
+            if self._login is not None:
+                self.process.logins.leave(self._login)
+            if self._cut_off is not None:
+                self._cut_off.cancel()
             self.connection.close()
             await self._abandon()
             metrics.SESSION[_label(self._state)].dec()
@@ -178,6 +213,8 @@ class Session:
                     refuse_header(self.client)
                     await self.connection.send(pop3.err("No PROXY header is accepted from here", Code.SYS_PERM))
                     return Ending.ERRORS
+                if self._login is not None and await self.process.logins.check(self._login):
+                    raise _LoginEnded  # also before QUIT: nothing is deleted
                 await self._execute(line)
             if isinstance(self._state, Authorization):
                 self._commands_before_login += 1
@@ -269,9 +306,9 @@ class Session:
             except Exception:  # noqa: BLE001 - the lease ends by itself
                 _log.exception("abandon_failed")
 
-    async def _bye(self, text: str) -> None:
+    async def _bye(self, text: str, code: Code = Code.SYS_TEMP) -> None:
         with contextlib.suppress(PeerGone):
-            await self.connection.send(pop3.err(text, Code.SYS_TEMP))
+            await self.connection.send(pop3.err(text, code))
             await self.connection.flush()
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from paquebot.rpc import SessionCheckSettings
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -86,6 +87,7 @@ class Pop3Settings:
     s3: S3Settings
     postgres: PostgresSettings
     directory: DirectoryClientSettings
+    checks: SessionCheckSettings
     tls: TlsSettings
     listen: ListenSettings
     proxy: ProxySettings

@@ -10,9 +10,10 @@ import datetime
 import json
 import math
 import re
+import secrets
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,6 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from paquebot.blobs.ulid import new_ulid
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import Across, Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.queue import hints
@@ -106,17 +106,25 @@ class Queue:
         self.hint_source = b""
         """While the callbacks of a hint are called: who told it, or empty."""
         self._hearing = False
+        self._directory_hints: set[Callable[[hints.DirectoryHint], None]] = set()
         self._listening = asyncio.Lock()
         self._listener: Client | None = None
+        self._heard: set[str] = set()
         self._closing = False
         self._losses: set[Callable[[], None]] = set()
         know_calls(Engine.NATS, _CALLS)
 
     @classmethod
-    async def open(cls, settings: NatsSettings, name: str = "paquebot") -> "Queue":
-        """Connects in the background; waits for the first connection only as long as one timeout."""
+    def begin(cls, settings: NatsSettings, name: str = "paquebot") -> "Queue":
+        """Connects in the background, and waits for nothing."""
         queue = cls(settings, name)
         queue._keeper = background(queue._keep(), "nats_connection")
+        return queue
+
+    @classmethod
+    async def open(cls, settings: NatsSettings, name: str = "paquebot") -> "Queue":
+        """Connects in the background; waits for the first connection only as long as one timeout."""
+        queue = cls.begin(settings, name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.timeout):
                 await queue._opened.wait()
@@ -291,7 +299,7 @@ class Queue:
         if not before:
             await self.request(last.to(), last.payload, last.headers() or None)
             return
-        batch = new_ulid()
+        batch = secrets.token_hex(16)
         client = self.client
         try:
             for number, publication in enumerate(before, 1):
@@ -326,13 +334,26 @@ class Queue:
             for hint in written:
                 await self.client.publish(hint.subject, hint.payload, headers=hint.headers)
 
+    async def hint_directory(self, account_ids: Iterable[int] | None, changed: str) -> None:
+        """Tell every process that accounts (None: all) may not log in as before. `changed`: a word. Never raises."""
+        told = frozenset(account_ids) if account_ids is not None else None
+        await self._tell([hints.DirectoryHint(told, changed).written()])
+
+    async def hear_directory(self, callback: Callable[[hints.DirectoryHint], None]) -> None:
+        """Call `callback(hint)` at each hint about accounts, from the event loop; otherwise as `hear_mailbox`."""
+        self._directory_hints.add(callback)
+        await self._listen_soon()
+
+    def ignore_directory(self, callback: Callable[[hints.DirectoryHint], None]) -> None:
+        """Undo `hear_directory`."""
+        self._directory_hints.discard(callback)
+
     async def hear_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
         """Call `callback(account_id)` at each hint for the account, from the event loop. When this returns, the
         server knows that we listen; while it is away, we will listen as soon as it is back. Never raises."""
         self._hints.setdefault(account_id, set()).add(callback)
         self._hearing = True
-        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):  # the next connection listens again
-            await self._listen()
+        await self._listen_soon()
 
     def ignore_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
         """Undo `hear_mailbox`."""
@@ -341,15 +362,29 @@ class Queue:
         if not callbacks:
             self._hints.pop(account_id, None)
 
+    async def _listen_soon(self) -> None:
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):  # the next connection listens again
+            await self._listen()
+
     async def _listen(self) -> None:
         """Subscribe once for each connection, and wait until the server has read it."""
         async with self._listening:
             client = self._client
-            if not self._hearing or self._listener is client or not client.is_connected:
+            if not client.is_connected:
                 return
-            await client.subscribe(hints.SUBJECTS, cb=self._on_hint)
-            self._listener = client
-            await client.flush(math.ceil(self.settings.timeout))
+            if self._listener is not client:
+                self._listener, self._heard = client, set()
+            wanted: dict[str, Callable[[Msg], Awaitable[None]]] = {}
+            if self._hearing:
+                wanted[hints.SUBJECTS] = self._on_hint
+            if self._directory_hints:
+                wanted[hints.DIRECTORY] = self._on_directory_hint
+            new = wanted.keys() - self._heard
+            for subject in new:
+                await client.subscribe(subject, cb=wanted[subject])
+                self._heard.add(subject)
+            if new:
+                await client.flush(math.ceil(self.settings.timeout))
 
     async def _on_hint(self, message: Msg) -> None:
         self.hint_trace, self.hint_source = hints.trace(message), hints.source(message)
@@ -357,6 +392,11 @@ class Queue:
             for callback in tuple(self._hints.get(account_id, ())):
                 callback(account_id)
         self.hint_trace, self.hint_source = "", b""
+
+    async def _on_directory_hint(self, message: Msg) -> None:
+        hint = hints.DirectoryHint.read(message)
+        for callback in tuple(self._directory_hints):
+            callback(hint)
 
 
 def nats_fault(error: BaseException) -> Fault:

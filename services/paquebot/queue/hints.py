@@ -4,6 +4,10 @@
 `hint.mailbox.<account>` is for one account: its payload says who tells it, or nothing; its header `traceparent` names
 the trace of what changed the mailboxes. `hint.mailbox.many` is for several accounts: their ids in decimal, with spaces
 between them, and at the end `@` and who tells it, or not.
+
+`hint.directory` says that accounts may not log in as before: look again whether their sessions go on. Its payload is
+the accounts' ids in decimal, with spaces between them, or `*` for all of them; at the end `@` and a word that says what
+changed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +16,7 @@ from dataclasses import dataclass
 from nats.aio.msg import Msg
 
 SUBJECTS = "hint.mailbox.*"
+DIRECTORY = "hint.directory"
 _PREFIX = "hint.mailbox."
 _MANY = "hint.mailbox.many"
 _MOST = 1000  # accounts in one message: at most 20 KB
@@ -25,6 +30,27 @@ class Hint:
     subject: str
     payload: bytes = b""
     headers: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryHint:
+    """`account_ids` None: any account. `changed`: a word for the log."""
+
+    account_ids: frozenset[int] | None
+    changed: str = ""
+
+    def written(self) -> Hint:
+        """The message to publish."""
+        words = ["*"] if self.account_ids is None else [str(account_id) for account_id in sorted(self.account_ids)]
+        return Hint(DIRECTORY, " ".join((*words, f"@{self.changed}")).encode())
+
+    @classmethod
+    def read(cls, message: Msg) -> "DirectoryHint":
+        """What came on `hint.directory`; a kind that this version does not know is a hint for all."""
+        ids, _, changed = message.data.decode("utf-8", "replace").partition("@")
+        words = ids.split()
+        known = bool(words) and all(word.isascii() and word.isdecimal() and len(word) < 20 for word in words)
+        return cls(frozenset(map(int, words)) if known else None, changed.strip())
 
 
 def written(traces: Mapping[int, str], source: bytes = b"") -> Iterator[Hint]:

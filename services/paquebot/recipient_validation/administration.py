@@ -16,9 +16,11 @@ from paquebot.directory.aliases import Alias
 from paquebot.directory.app_passwords import AppPassword
 from paquebot.directory.domains import Domain, DomainChange
 from paquebot.directory.errors import Invalid
-from paquebot.directory.passwords import BadPassword, prepared
+from paquebot.directory.names import local_address
+from paquebot.directory.passwords import BadPassword, check_strength, prepared
 from paquebot.mailstore.types import Usage
 from paquebot.observability.log import Log, shown
+from paquebot.queue import Queue
 from paquebot.recipient_validation.hashing import Hashing
 from paquebot.recipient_validation.pages import page_key, page_size, page_token
 from paquebot.recipient_validation.validation import UsageOf
@@ -33,12 +35,25 @@ _NOTHING = Usage(octets=0, messages=0)
 
 
 class Administration(DirectoryServicer):
-    def __init__(self, postgres: Postgres, hashing: Hashing, usage_of: UsageOf, quota_bytes: int) -> None:
+    """After the commit of a change that may end sessions it hints at it: `queue` may be away, the change counts."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        hashing: Hashing,
+        usage_of: UsageOf,
+        queue: Queue,
+        *,
+        quota_bytes: int,
+        shortest_password: int,
+    ) -> None:
         """`quota_bytes`: of new accounts for which nothing else is said; 0: none."""
         self._postgres = postgres
         self._hashing = hashing
         self._usage_of = usage_of
+        self._queue = queue
         self._quota_bytes = quota_bytes
+        self._shortest_password = shortest_password
 
     # --- domains ------------------------------------------------------------------------------------------
 
@@ -71,6 +86,8 @@ class Administration(DirectoryServicer):
             default_quota_bytes=request.default_quota_bytes if request.HasField("default_quota_bytes") else None,
         )
         domain = await domains.update_domain(self._postgres, request.name, change)
+        if request.HasField("enabled"):
+            await self._queue.hint_directory(None, "domain")
         _log.info("domain_updated", domain=domain.name, fields=_fields(request))
         return _domain(domain)
 
@@ -82,10 +99,12 @@ class Administration(DirectoryServicer):
     # --- accounts -----------------------------------------------------------------------------------------
 
     async def CreateAccount(self, request: pb.CreateAccountRequest, context: Context) -> pb.Account:
+        # Said before what is wrong with its password: who only makes sure that it is there needs no new one.
+        await accounts.check_free(self._postgres, request.address)
         account = await accounts.create_account(
             self._postgres,
             request.address,
-            await self._hash(request.password),
+            await self._hash(request.password, request.address),
             name=request.display_name,
             quota_bytes=request.quota_bytes if request.HasField("quota_bytes") else None,
             default_quota_bytes=self._quota_bytes,
@@ -108,17 +127,21 @@ class Administration(DirectoryServicer):
 
     async def UpdateAccount(self, request: pb.UpdateAccountRequest, context: Context) -> pb.Account:
         change = AccountChange(
-            password_hash=await self._hash(request.password) if request.HasField("password") else None,
+            password_hash=await self._hash(request.password, request.address) if request.HasField("password") else None,
             display_name=request.display_name if request.HasField("display_name") else None,
             enabled=request.enabled if request.HasField("enabled") else None,
             quota_bytes=request.quota_bytes if request.HasField("quota_bytes") else None,
         )
         account = await accounts.update_account(self._postgres, request.address, change)
+        for field in ("password", "enabled"):
+            if request.HasField(field):
+                await self._queue.hint_directory((account.account_id,), field)
         _log.info("account_updated", account_id=account.account_id, fields=_fields(request))
         return await self._with_usage(account)
 
     async def DeleteAccount(self, request: pb.DeleteAccountRequest, context: Context) -> pb.DeleteAccountResponse:
         account_id = await accounts.delete_account(self._postgres, request.address)
+        await self._queue.hint_directory((account_id,), "removed")
         _log.info("account_deleted", account_id=account_id)
         return pb.DeleteAccountResponse(account_id=account_id)
 
@@ -177,15 +200,20 @@ class Administration(DirectoryServicer):
         if not request.app_password_id.isdecimal() or len(request.app_password_id) > 18:
             raise Invalid(f"{request.app_password_id[:40]!r} is not the id of an app password")
         app_password_id = int(request.app_password_id)
-        await app_passwords.delete_app_password(self._postgres, request.address, app_password_id)
+        account_id = await app_passwords.delete_app_password(self._postgres, request.address, app_password_id)
+        await self._queue.hint_directory((account_id,), "app_password")
         _log.info("app_password_deleted", app_password_id=app_password_id)
         return pb.DeleteAppPasswordResponse()
 
-    async def _hash(self, password: str) -> str:
+    async def _hash(self, password: str, address: str) -> str:
+        """Raises Invalid: no such address can be, or the password is too weak for it."""
+        at = local_address(address)
         try:
-            return await self._hashing.hash(prepared(password))
+            new = prepared(password)
+            check_strength(new, at, self._shortest_password)
         except BadPassword as error:
             raise Invalid(str(error)) from None
+        return await self._hashing.hash(new)
 
     async def _with_usage(self, account: Account) -> pb.Account:
         usage = await self._usage_of([account.account_id])

@@ -1,16 +1,19 @@
 """`Authentication`: a login and a password to an account, at the same cost whether the account exists or not.
 
-Order: limits, app passwords, remembered logins, hash. A disabled account is told only to who knows its password.
+Order: app passwords, remembered logins, limits, hash. What is known to be right without a hash is no guess and is never
+slowed down. A disabled account is told only to who knows its password.
 """
 
 import datetime
 import hmac
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from grpc.aio import ServicerContext
 
+from paquebot.directory import login_limits
 from paquebot.directory.credentials import (
     Credentials,
     credentials,
@@ -18,12 +21,15 @@ from paquebot.directory.credentials import (
     note_use,
     replace_hash,
 )
+from paquebot.directory.errors import Invalid
+from paquebot.directory.login_limits import Refused, login_key, note_network, unknown_subject
 from paquebot.directory.passwords import BadPassword, app_password_digest, prepared
+from paquebot.directory.sessions import LoggedIn, Standing, standings
 from paquebot.observability.log import Log, shown
 from paquebot.observability.metrics import counter
 from paquebot.recipient_validation.boundary import Overloaded
-from paquebot.recipient_validation.failures import FailureLimits
-from paquebot.recipient_validation.hashing import Hashing
+from paquebot.recipient_validation.failures import Held, Refusals, client_network, delay
+from paquebot.recipient_validation.hashing import Hashing, Lane
 from paquebot.recipient_validation.login_cache import LoginCache
 from paquebot.recipient_validation.settings import GuestSettings, LoginSettings
 from paquebot.runtime.postgres import Postgres
@@ -31,6 +37,7 @@ from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
 
 MAX_LOGIN = 320
+MAX_SESSIONS = 1000
 
 _PROTOCOLS = ("smtp", "imap", "pop3")
 _RESULTS = tuple(name.removeprefix("AUTHENTICATE_RESULT_").lower() for name in pb.AuthenticateResult.keys()[1:])
@@ -44,16 +51,36 @@ CACHE = counter(
     "Passwords asked of the cache of those that were right a moment ago",
     {"result": ("hit", "miss")},
 )
+_VERDICTS = {
+    Standing.GOES_ON: pb.SESSION_VERDICT_GOES_ON,
+    Standing.ACCOUNT_DISABLED: pb.SESSION_VERDICT_ACCOUNT_DISABLED,
+    Standing.ACCOUNT_REMOVED: pb.SESSION_VERDICT_ACCOUNT_REMOVED,
+    Standing.CREDENTIAL_REVOKED: pb.SESSION_VERDICT_CREDENTIAL_REVOKED,
+}
 
 _log = Log("paquebot.recipient_validation")
 
 
 @dataclass(frozen=True, slots=True)
+class _Claim:
+    """Who wants to log in. `found` None: there is no such account. `password` None: no password can be like this."""
+
+    login: str
+    network: str
+    found: Credentials | None
+    password: str | None
+    known: bool
+    """The account logged in from the network lately."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Verified:
-    """The password was right for these credentials; `app_password_id` None: it was the account's own."""
+    """The password was right for these credentials; `app_password_id` 0: it was the account's own. `hashed`: a hash
+    said so."""
 
     credentials: Credentials
-    app_password_id: int | None
+    app_password_id: int = 0
+    hashed: bool = False
 
 
 class Authentication(AuthenticationServicer):
@@ -70,92 +97,126 @@ class Authentication(AuthenticationServicer):
     ) -> None:
         self._postgres = postgres
         self._hashing = hashing
+        self._settings = settings
         self._guests = guests
         self._default_domain = default_domain
         self._cache = LoginCache(settings.cache, settings.cache_entries, clock)
-        self._limits = FailureLimits(
-            account_failures=settings.account_failures,
-            client_failures=settings.client_failures,
-            recovery=settings.recovery,
-            entries=settings.limit_entries,
-            clock=clock,
-        )
+        self._held = Held(settings.delayed, settings.delayed_per_client)
+        self._refusals = Refusals(settings.limit_entries, clock)
+        self._login_key: bytes | None = None
 
     async def Authenticate(  # noqa: N802 - the contract's name
         self,
         request: pb.AuthenticateRequest,
         context: ServicerContext[pb.AuthenticateRequest, pb.AuthenticateResponse],
     ) -> pb.AuthenticateResponse:
-        response = await self._authenticate(request)
+        return await self._authenticate(request)
+
+    async def CheckSessions(  # noqa: N802 - the contract's name
+        self,
+        request: pb.CheckSessionsRequest,
+        context: ServicerContext[pb.CheckSessionsRequest, pb.CheckSessionsResponse],
+    ) -> pb.CheckSessionsResponse:
+        if len(request.sessions) > MAX_SESSIONS:
+            raise Invalid(f"at most {MAX_SESSIONS} sessions are checked at once")
+        sessions = [
+            LoggedIn(one.account_id, one.credential.app_password_id, one.credential.password_version)
+            for one in request.sessions
+        ]
+        found = await standings(self._postgres, sessions)
+        return pb.CheckSessionsResponse(verdicts=[_VERDICTS[standing] for standing in found])
+
+    async def _authenticate(self, request: pb.AuthenticateRequest) -> pb.AuthenticateResponse:
+        claim = await self._claim(request)
+        response = await self._decide(claim)
         protocol = request.protocol if request.protocol in _PROTOCOLS else "other"
         result = pb.AuthenticateResult.Name(response.result).removeprefix("AUTHENTICATE_RESULT_").lower()
         LOGINS.labels(protocol, result).inc()
         if response.result != pb.AUTHENTICATE_RESULT_OK:
-            _log.info(
-                "login_refused",
-                result=result,
-                login=shown(request.login[:MAX_LOGIN]),
-                client=request.client_address,
-                protocol=protocol,
-            )
+            await self._log_failure(claim, result, protocol, request.client_address)
         return response
 
-    async def _authenticate(self, request: pb.AuthenticateRequest) -> pb.AuthenticateResponse:
-        address = login_address(request.login[:MAX_LOGIN], self._default_domain)
-        key = str(address) if address else request.login[:MAX_LOGIN].lower()
-        attempt = self._limits.begin(key, request.client_address)
-        if isinstance(attempt, int):
-            return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_RATE_LIMITED, retry_after_seconds=attempt)
+    async def _log_failure(self, claim: _Claim, result: str, protocol: str, client: str) -> None:
+        """One line for each failure, with the client's address, for tools that shut guessers out. The login only when
+        somebody has it: else it may be a password."""
+        if claim.found is not None:
+            who = {"account_id": claim.found.account_id, "login": shown(str(claim.found.address))}
+        else:
+            who = {"unknown_login": f"{-await self._unknown_subject(claim.login):016x}"}
+        _log.info("login_failed", result=result, client=client, protocol=protocol, **who)
+
+    async def _claim(self, request: pb.AuthenticateRequest) -> _Claim:
+        login = request.login[:MAX_LOGIN]
+        address = login_address(login, self._default_domain)
+        network = client_network(request.client_address)
+        found = await credentials(self._postgres, address, network) if address else None
         try:
-            found = await credentials(self._postgres, address) if address else None
-            verified = await self._verify(found, request.password)
-        except Exception:  # an engine away, too many hashes; not a caller that goes away: that would be a free guess
-            self._limits.spared(attempt)
-            raise
+            password = prepared(request.password)
+        except BadPassword:
+            password = None
+        known = found is not None and found.network_used_on is not None and found.network_used_on > self._known_since()
+        return _Claim(str(address) if address else login.lower(), network, found, password, known)
+
+    def _known_since(self) -> datetime.date:
+        return _today() - datetime.timedelta(days=self._settings.known_days)
+
+    async def _decide(self, claim: _Claim) -> pb.AuthenticateResponse:
+        verified = self._without_hash(claim)
         if verified is None:
-            return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_INVALID)
-        self._limits.succeeded(attempt)
+            limits = self._settings.limits
+            subject = claim.found.account_id if claim.found else await self._unknown_subject(claim.login)
+            if wait := self._refusals.wait((subject, claim.network)):
+                return _rate_limited(wait)
+            attempt = await login_limits.take(self._postgres, limits, subject, claim.network, known=claim.known)
+            if isinstance(attempt, Refused):
+                self._refusals.note((subject, claim.network), attempt.seconds)
+                return _rate_limited(attempt.seconds)
+            seconds = delay(attempt, limits, self._settings.longest_delay)
+            if seconds and not await self._held.wait(claim.network, seconds):
+                await login_limits.give_back(self._postgres, attempt.keys)
+                return _rate_limited(seconds)
+            try:
+                verified = await self._by_hash(claim)
+            except Exception:  # an engine away, too many hashes; not a caller that goes away: that is a free guess
+                await login_limits.give_back(self._postgres, attempt.keys)
+                raise
+            if verified is None:
+                return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_INVALID)
+            await login_limits.give_back(self._postgres, attempt.keys)
         if not verified.credentials.enabled:
             return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_DISABLED)
-        await self._note(verified, request.password)
-        guest = verified.credentials.address.domain in self._guests.domains
-        return pb.AuthenticateResponse(
-            result=pb.AUTHENTICATE_RESULT_OK,
-            account_id=verified.credentials.account_id,
-            address=str(verified.credentials.address),
-            quota_bytes=verified.credentials.quota_bytes,
-            local_only=guest and not self._guests.relay,
-            recipients_per_hour=self._guests.recipients if guest else 0,
-        )
+        await self._note(claim, verified)
+        return self._identity(verified)
 
-    async def _verify(self, found: Credentials | None, given: str) -> _Verified | None:
-        try:
-            password = prepared(given)
-        except BadPassword:
-            await self._hashing.verify(None, "no password")  # costs what a wrong one costs
-            return None
-        if found is None:
-            await self._hashing.verify(None, password)
+    def _without_hash(self, claim: _Claim) -> _Verified | None:
+        """An app password, or a password that a hash found right a moment ago."""
+        found, password = claim.found, claim.password
+        if found is None or password is None:
             return None
         app_password_id = _app_password(found, password)
         if app_password_id is not None:
             return _Verified(found, app_password_id)
         known = self._cache.knows(found.account_id, found.password_hash, password)
         CACHE.labels("hit" if known else "miss").inc()
-        if known or await self._hashing.verify(found.password_hash, password):
-            return _Verified(found, None)
-        return None
+        return _Verified(found) if known else None
 
-    async def _note(self, verified: _Verified, given: str) -> None:
+    async def _by_hash(self, claim: _Claim) -> _Verified | None:
+        """A login that cannot be costs what a wrong password costs."""
+        found, password = claim.found, claim.password
+        stored = found.password_hash if found is not None and password is not None else None
+        lane = Lane(claim.network, stranger=not claim.known)
+        right = await self._hashing.verify(stored, password if password is not None else "no password", lane)
+        return _Verified(found, hashed=True) if right and found is not None else None
+
+    async def _note(self, claim: _Claim, verified: _Verified) -> None:
         """What a good login leaves behind."""
-        found = verified.credentials
-        if verified.app_password_id is not None:
-            await note_use(self._postgres, verified.app_password_id, datetime.datetime.now(datetime.UTC).date())
-            return
-        password = prepared(given)
-        if self._cache.knows(found.account_id, found.password_hash, password):
-            return
-        self._cache.remember(found.account_id, await self._strengthened(found, password), password)
+        found, today = verified.credentials, _today()
+        if claim.network and found.network_used_on != today:
+            await note_network(self._postgres, found.account_id, claim.network, today)
+        if verified.app_password_id:
+            await note_use(self._postgres, verified.app_password_id, today)
+        elif verified.hashed and claim.password is not None:
+            self._cache.remember(found.account_id, await self._strengthened(found, claim.password), claim.password)
 
     async def _strengthened(self, found: Credentials, password: str) -> str:
         """The stored hash, made anew when the parameters have grown since; not while there is no time for it."""
@@ -168,6 +229,35 @@ class Authentication(AuthenticationServicer):
         await replace_hash(self._postgres, found.account_id, found.password_hash, stronger)
         _log.info("password_hash_strengthened", account_id=found.account_id)
         return stronger
+
+    def _identity(self, verified: _Verified) -> pb.AuthenticateResponse:
+        found = verified.credentials
+        guest = found.address.domain in self._guests.domains
+        version = 0 if verified.app_password_id else found.password_version
+        return pb.AuthenticateResponse(
+            result=pb.AUTHENTICATE_RESULT_OK,
+            account_id=found.account_id,
+            address=str(found.address),
+            quota_bytes=found.quota_bytes,
+            credential=pb.Credential(app_password_id=verified.app_password_id, password_version=version),
+            local_only=guest and not self._guests.relay,
+            recipients_per_hour=self._guests.recipients if guest else 0,
+        )
+
+    async def _unknown_subject(self, login: str) -> int:
+        if self._login_key is None:
+            self._login_key = await login_key(self._postgres)
+        return unknown_subject(self._login_key, login)
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
+
+
+def _rate_limited(seconds: float) -> pb.AuthenticateResponse:
+    return pb.AuthenticateResponse(
+        result=pb.AUTHENTICATE_RESULT_RATE_LIMITED, retry_after_seconds=max(1, math.ceil(seconds))
+    )
 
 
 def _app_password(found: Credentials, password: str) -> int | None:

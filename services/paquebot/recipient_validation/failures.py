@@ -1,122 +1,86 @@
-"""Patience with failed logins: token buckets per account, per client address, and per pair of both.
+"""Patience with failed logins: how long an answer waits, how many wait, and what counts as one client.
 
-An attempt takes a token before the password is looked at, so that guesses side by side cannot pass the limit; a
-success gives it back. A client address from which the account logged in lately has a bucket of its own, so that
-others' failures, for the account or from the same network, do not lock its owner out. Memory is bounded: the
-bucket longest untouched is forgotten first.
+The levels are the directory's (`directory.login_limits`). An answer that waits holds a call; their number is bounded,
+for all and for each client, so that waiting is no attack of its own.
 """
 
+import asyncio
+import contextlib
 import ipaddress
 import math
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+
+from paquebot.directory.login_limits import Attempt, LimitPolicy
+
+FREE = 2
+"""Failures of a person, from one network, that cost no time."""
+_FIRST_SECONDS = 0.25
 
 
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    at: float
+def delay(attempt: Attempt, policy: LimitPolicy, longest: float) -> float:
+    """Seconds until the password is looked at: twice as many with each failure, `longest` at most."""
+    over = max(attempt.pair - 1 - FREE, attempt.login - policy.login, attempt.client - policy.client / 2)
+    if over <= 0 or longest <= 0:
+        return 0.0
+    return min(longest, _FIRST_SECONDS * math.exp2(min(over - 1.0, 30.0)))
 
 
-class Buckets:
-    """Token buckets by key: `capacity` tokens each, one more every `recovery` seconds, at most `entries` kept."""
+class Held:
+    """Answers that wait, `most` of them and `per_client` for one client network."""
 
-    def __init__(self, capacity: int, recovery: float, entries: int, clock: Callable[[], float]) -> None:
-        self._capacity = capacity
-        self._recovery = recovery
-        self._entries = entries
-        self._clock = clock
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+    def __init__(self, most: int, per_client: int) -> None:
+        self._most = most
+        self._per_client = per_client
+        self._clients: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return self._clients.total()
 
-    def wait(self, key: str) -> float:
-        """Seconds until a token is there; 0: now."""
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            return 0.0
-        return max(0.0, (1.0 - self._level(bucket)) * self._recovery)
+    async def wait(self, network: str, seconds: float) -> bool:
+        """False, at once: too many wait already."""
+        if len(self) >= self._most or self._clients[network] >= self._per_client:
+            return False
+        with self._holding(network):
+            await asyncio.sleep(seconds)
+        return True
 
-    def take(self, key: str) -> None:
-        bucket = self._buckets.pop(key, None) or _Bucket(self._capacity, self._clock())
-        self._buckets[key] = _Bucket(self._level(bucket) - 1.0, self._clock())
-        while len(self._buckets) > self._entries:
-            self._buckets.popitem(last=False)
-
-    def give_back(self, key: str) -> None:
-        """Undo a `take`."""
-        bucket = self._buckets.get(key)
-        if bucket is not None:
-            bucket.tokens, bucket.at = min(self._capacity, self._level(bucket) + 1.0), self._clock()
-            if bucket.tokens >= self._capacity:
-                del self._buckets[key]
-
-    def _level(self, bucket: _Bucket) -> float:
-        return min(self._capacity, bucket.tokens + (self._clock() - bucket.at) / self._recovery)
+    @contextlib.contextmanager
+    def _holding(self, network: str) -> Iterator[None]:
+        self._clients[network] += 1
+        try:
+            yield
+        finally:
+            self._clients[network] -= 1
+            if not self._clients[network]:
+                del self._clients[network]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """The buckets that an attempt drew from."""
+class Refusals:
+    """Refused a moment ago, and for how long still: a guesser that goes on asks the database nothing. At most
+    `entries`; `clock` is monotonic seconds."""
 
-    account: str
-    client: str
-    pair: str
-    known: bool
-
-
-class FailureLimits:
-    """`begin` an attempt, then `succeeded` or nothing."""
-
-    def __init__(
-        self,
-        *,
-        account_failures: int,
-        client_failures: int,
-        recovery: float,
-        entries: int,
-        clock: Callable[[], float],
-    ) -> None:
-        self._accounts = Buckets(account_failures, recovery, entries, clock)
-        self._clients = Buckets(client_failures, recovery, entries, clock)
-        self._pairs = Buckets(account_failures, recovery, entries, clock)
-        self._known: OrderedDict[str, None] = OrderedDict()
+    def __init__(self, entries: int, clock: Callable[[], float]) -> None:
         self._entries = entries
+        self._clock = clock
+        self._until: OrderedDict[tuple[int, str], float] = OrderedDict()
 
-    def begin(self, account: str, client_address: str) -> Attempt | int:
-        """Take the tokens of one attempt; or the seconds to wait, at least 1."""
-        client = client_network(client_address)
-        pair = f"{account} {client}"
-        attempt = Attempt(account, client, pair, pair in self._known)
-        wait = max(buckets.wait(key) for buckets, key in self._drawn(attempt))
-        if wait > 0:
-            return max(1, math.ceil(wait))
-        for buckets, key in self._drawn(attempt):
-            buckets.take(key)
-        return attempt
+    def __len__(self) -> int:
+        return len(self._until)
 
-    def succeeded(self, attempt: Attempt) -> None:
-        self.spared(attempt)
-        if attempt.client:
-            self._known[attempt.pair] = None
-            self._known.move_to_end(attempt.pair)
-            while len(self._known) > self._entries:
-                self._known.popitem(last=False)
+    def note(self, key: tuple[int, str], seconds: float) -> None:
+        self._until[key] = self._clock() + seconds
+        self._until.move_to_end(key)
+        while len(self._until) > self._entries:
+            self._until.popitem(last=False)
 
-    def spared(self, attempt: Attempt) -> None:
-        """The attempt came to no verdict: give its tokens back."""
-        for buckets, key in self._drawn(attempt):
-            buckets.give_back(key)
-
-    def _drawn(self, attempt: Attempt) -> list[tuple[Buckets, str]]:
-        if attempt.known:
-            return [(self._pairs, attempt.pair)]
-        drawn = [(self._accounts, attempt.account)]
-        if attempt.client:
-            drawn.append((self._clients, attempt.client))
-        return drawn
+    def wait(self, key: tuple[int, str]) -> float:
+        """Seconds that are left; 0.0: not refused."""
+        left = self._until.get(key, 0.0) - self._clock()
+        if left > 0:
+            return left
+        self._until.pop(key, None)
+        return 0.0
 
 
 def client_network(address: str) -> str:

@@ -6,6 +6,7 @@ meanwhile); it is ready, by HTTP and by grpc.health.v1, once the schemas have th
 
 import asyncio
 import contextlib
+import datetime
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,12 @@ from grpc.aio import server as grpc_server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from paquebot.directory.login_limits import forget
 from paquebot.directory.lookup import Entry, look_up
 from paquebot.mailstore.types import Usage
 from paquebot.mailstore.usages import usages
 from paquebot.observability.log import Log
+from paquebot.queue import Queue
 from paquebot.recipient_validation.admin_token import AdminToken
 from paquebot.recipient_validation.administration import Administration
 from paquebot.recipient_validation.authentication import Authentication
@@ -26,11 +29,11 @@ from paquebot.recipient_validation.boundary import Boundary
 from paquebot.recipient_validation.callers import Callers
 from paquebot.recipient_validation.gathering import WORKERS, Gathering
 from paquebot.recipient_validation.hashing import Hashing
-from paquebot.recipient_validation.settings import GrpcSettings, RecipientValidationSettings
+from paquebot.recipient_validation.settings import GrpcSettings, LoginSettings, RecipientValidationSettings
 from paquebot.recipient_validation.validation import Validation
 from paquebot.runtime.health import Health
 from paquebot.runtime.migrations import SCHEMAS, applied, code_version
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.postgres import Postgres, PostgresUnavailable, open_postgres
 from paquebot.runtime.service import Context
 from paquebot.runtime.settings import Listen, ListenOrSocket, SocketPath
 from paquebot.v1 import authentication_pb2_grpc, directory_pb2_grpc, recipient_validation_pb2_grpc
@@ -44,6 +47,7 @@ SERVICES = (
 )
 _HEALTH_SECONDS = 2.0
 _START_SECONDS = 0.2
+_FORGET_SECONDS = 60.0
 _MAX_REQUEST = 1024 * 1024
 
 _OPTIONS = (
@@ -67,6 +71,7 @@ class _Engines:
     hashing: Hashing
     lookups: Gathering[Address, Entry]
     usages: Gathering[int, Usage]
+    queue: Queue
 
 
 async def main(context: Context, settings: RecipientValidationSettings) -> None:
@@ -83,15 +88,25 @@ async def main(context: Context, settings: RecipientValidationSettings) -> None:
         if not settings.admin_token:
             _log.warning("administration_closed", reason="PAQUEBOT_ADMIN_TOKEN is not set")
         context.started()
-        await _serve(context, server, servicer, engines, grace=max(1.0, settings.process.drain - 3.0))
+        grace = max(1.0, settings.process.drain - 3.0)
+        await _serve(context, server, servicer, engines, settings.logins, grace=grace)
 
 
 async def _serve(
-    context: Context, server: Server, servicer: health.aio.HealthServicer, engines: _Engines, *, grace: float
+    context: Context,
+    server: Server,
+    servicer: health.aio.HealthServicer,
+    engines: _Engines,
+    logins: LoginSettings,
+    *,
+    grace: float,
 ) -> None:
     """Serve until the drain, then finish the calls under way, `grace` seconds at most."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_report_health(servicer, context.health))]
+        tasks = [
+            group.create_task(_report_health(servicer, context.health)),
+            group.create_task(_forget_failures(engines.postgres, logins)),
+        ]
         for _ in range(WORKERS):
             tasks += [group.create_task(engines.lookups.work()), group.create_task(engines.usages.work())]
         try:
@@ -115,9 +130,12 @@ async def _engines(settings: RecipientValidationSettings) -> AsyncIterator[_Engi
     async def usages_of(account_ids: Sequence[int]) -> Mapping[int, Usage]:
         return await usages(postgres, account_ids)
 
+    # Only for hints: nothing waits for it, and readiness does not depend on it (invariant 4).
+    queue = Queue.begin(settings.nats, NAME)
     try:
-        yield _Engines(postgres, hashing, Gathering("address", entries), Gathering("usage", usages_of))
+        yield _Engines(postgres, hashing, Gathering("address", entries), Gathering("usage", usages_of), queue)
     finally:
+        await queue.close()
         hashing.close()
         await postgres.close(timeout=1.0)
 
@@ -147,7 +165,15 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
         server,
     )
     directory_pb2_grpc.add_DirectoryServicer_to_server(
-        Administration(engines.postgres, engines.hashing, engines.usages, settings.quota), server
+        Administration(
+            engines.postgres,
+            engines.hashing,
+            engines.usages,
+            engines.queue,
+            quota_bytes=settings.quota,
+            shortest_password=settings.hashes.shortest,
+        ),
+        server,
     )
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     if settings.grpc.reflection:
@@ -203,3 +229,16 @@ async def _report_health(servicer: health.aio.HealthServicer, health_of_process:
         for name in ("", *SERVICES):
             await servicer.set(name, status)
         await asyncio.sleep(_START_SECONDS if reasons else _HEALTH_SECONDS)
+
+
+async def _forget_failures(postgres: Postgres, logins: LoginSettings) -> None:
+    """Keep the directory's memory of failed logins small."""
+    while True:
+        known_since = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=logins.known_days)
+        try:
+            await forget(postgres, logins.limits, logins.limit_entries, known_since)
+        except PostgresUnavailable:
+            pass  # readiness tells
+        except Exception:  # noqa: BLE001 - the schema is not there yet, or whatever: the next time it may go
+            _log.exception("failures_not_forgotten")
+        await asyncio.sleep(_FORGET_SECONDS)

@@ -3,10 +3,11 @@
 import ipaddress
 from dataclasses import dataclass
 
+from paquebot.directory.login_limits import LimitPolicy
 from paquebot.directory.lookup import Rules
-from paquebot.directory.passwords import Argon2Parameters
+from paquebot.directory.passwords import MIN_SHORTEST, Argon2Parameters
 from paquebot.mailstore import Limits
-from paquebot.runtime.engines import GrpcTlsSettings, PostgresSettings, ProcessSettings
+from paquebot.runtime.engines import GrpcTlsSettings, NatsSettings, PostgresSettings, ProcessSettings
 from paquebot.runtime.settings import Listen, ListenOrSocket, Octets, Seconds, Secret, SocketPath, setting
 from paquebot.wire.address import normal_domain, parse_address
 
@@ -46,9 +47,14 @@ class HashSettings:
     lanes: int = setting("ARGON2_LANES", 1, help="RFC 9106 lanes")
     threads: int = setting("HASH_THREADS", 0, help="hashes under way at once; 0: one a core")
     waiting: int = setting("HASH_WAITING", 64, help="most hashes waiting; above, logins are refused temporarily")
+    per_client: int = setting("HASH_WAITING_PER_CLIENT", 8, help="most of them for a client without a good login yet")
+
+    shortest: int = setting("PASSWORD_MIN_LENGTH", 12, help="characters of a new password, at least; 6 or more")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
+        if self.shortest < MIN_SHORTEST:
+            raise ValueError(f"PAQUEBOT_PASSWORD_MIN_LENGTH is at least {MIN_SHORTEST}")
         if self.passes < 1 or self.lanes < 1 or self.memory < 8 * 1024 * self.lanes:  # RFC 9106 §3.1
             raise ValueError("PAQUEBOT_ARGON2_* need at least 1 pass, 1 lane and 8 KiB of memory a lane")
 
@@ -63,10 +69,24 @@ class LoginSettings:
 
     cache: Seconds = setting("LOGIN_CACHE", Seconds(300.0), help="how long a good login needs no hash; 0: never")
     cache_entries: int = setting("LOGIN_CACHE_ENTRIES", 10_000, help="most good logins remembered")
-    account_failures: int = setting("LOGIN_FAILURES_ACCOUNT", 10, help="failures in a row for one account")
-    client_failures: int = setting("LOGIN_FAILURES_CLIENT", 20, help="failures in a row from one client address")
+    account_failures: int = setting(
+        "LOGIN_FAILURES_ACCOUNT", 10, help="failures for one account from one client address before it is refused there"
+    )
+    client_failures: int = setting(
+        "LOGIN_FAILURES_CLIENT", 20, help="failures from one client address; accounts used from there are let in still"
+    )
     recovery: Seconds = setting("LOGIN_FAILURE_RECOVERY", Seconds(30.0), help="time that forgives one failure")
-    limit_entries: int = setting("LOGIN_LIMIT_ENTRIES", 50_000, help="most accounts, and clients, remembered")
+    limit_entries: int = setting("LOGIN_LIMIT_ENTRIES", 50_000, help="most failures remembered, in the directory")
+    longest_delay: Seconds = setting(
+        "LOGIN_DELAY", Seconds(3.0), help="longest wait after failures; shorter than RECIPIENT_VALIDATION_TIMEOUT"
+    )
+    delayed: int = setting("LOGINS_DELAYED", 200, help="most logins that wait; above, they are refused temporarily")
+    delayed_per_client: int = setting("LOGINS_DELAYED_PER_CLIENT", 5, help="most of them from one client address")
+    known_days: int = setting("LOGIN_NETWORK_DAYS", 90, help="how long a client address with a good login is known")
+
+    @property
+    def limits(self) -> LimitPolicy:
+        return LimitPolicy(self.account_failures, self.client_failures, self.account_failures, self.recovery)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +153,7 @@ def _is_loopback(host: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class RecipientValidationSettings:
     process: ProcessSettings
+    nats: NatsSettings
     postgres: PostgresSettings
     addresses: AddressSettings
     hashes: HashSettings

@@ -3,6 +3,7 @@
 from paquebot.rpc.authentication import (
     AccountDisabled,
     AuthenticationClient,
+    Credential,
     Identity,
     InvalidCredentials,
     RateLimited,
@@ -10,18 +11,24 @@ from paquebot.rpc.authentication import (
 )
 from paquebot.rpc.channel import DirectoryUnavailable, open_channel
 from paquebot.rpc.directory import DirectoryClient, DirectoryRefused
+from paquebot.rpc.sessions import Login, LoginEnd, Logins, SessionCheckSettings
 from paquebot.rpc.validation import ValidationCacheSettings, ValidationClient
 
 __all__ = [
     "AccountDisabled",
     "AuthenticationClient",
+    "Credential",
     "DirectoryClient",
     "DirectoryRefused",
     "DirectoryUnavailable",
     "Identity",
     "InvalidCredentials",
+    "Login",
+    "LoginEnd",
+    "Logins",
     "RateLimited",
     "Refusal",
+    "SessionCheckSettings",
     "ValidationCacheSettings",
     "ValidationClient",
     "open_channel",

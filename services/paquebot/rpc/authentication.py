@@ -1,9 +1,11 @@
-"""Client of `Authentication`: a login and a password to an identity, or why not."""
+"""Client of `Authentication`: a login and a password to an identity, or why not; and whether sessions may go on."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from grpc.aio import Channel
+import grpc
+from grpc.aio import AioRpcError, Channel
 
 from paquebot.rpc.channel import DirectoryUnavailable, call, trace_metadata
 from paquebot.runtime.engines import DirectoryClientSettings
@@ -11,6 +13,19 @@ from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationStub
 
 Protocol = Literal["smtp", "imap", "pop3"]
+
+
+MAX_CHECKED = 1000
+"""Most sessions in one `check_sessions`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a session logged in with. `app_password_id` 0: the account's own password, of `password_version` (0: a
+    service of an older version did not say)."""
+
+    app_password_id: int = 0
+    password_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +38,7 @@ class Identity:
     quota_bytes: int
     local_only: bool = False
     recipients_per_hour: int = 0
+    credential: Credential = field(default=Credential(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +87,7 @@ class AuthenticationClient:
                     response.quota_bytes,
                     local_only=response.local_only,
                     recipients_per_hour=response.recipients_per_hour,
+                    credential=_credential(response.credential),
                 )
             case pb.AUTHENTICATE_RESULT_INVALID:
                 return InvalidCredentials()
@@ -79,3 +96,36 @@ class AuthenticationClient:
             case pb.AUTHENTICATE_RESULT_RATE_LIMITED:
                 return RateLimited(response.retry_after_seconds)
         raise DirectoryUnavailable("authenticate: an unknown result")
+
+    async def check_sessions(
+        self, sessions: Sequence[tuple[int, Credential]], *, timeout: float | None = None
+    ) -> list["pb.SessionVerdict.ValueType"]:
+        """A verdict for each account id and credential, in order; at most MAX_CHECKED. A service of an older version
+        ends no session. Raises DirectoryUnavailable."""
+        request = pb.CheckSessionsRequest(
+            sessions=[
+                pb.LoggedIn(
+                    account_id=account_id,
+                    credential=pb.Credential(
+                        app_password_id=credential.app_password_id, password_version=credential.password_version
+                    ),
+                )
+                for account_id, credential in sessions
+            ]
+        )
+        try:
+            response = await call(
+                "check_sessions", lambda: self._stub.CheckSessions(request, timeout=timeout or self._timeout)
+            )
+        except DirectoryUnavailable as error:
+            cause = error.__cause__
+            if isinstance(cause, AioRpcError) and cause.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return [pb.SESSION_VERDICT_GOES_ON] * len(sessions)
+            raise
+        if len(response.verdicts) != len(sessions):
+            raise DirectoryUnavailable("check_sessions: not one verdict a session")
+        return list(response.verdicts)
+
+
+def _credential(credential: pb.Credential) -> Credential:
+    return Credential(credential.app_password_id, credential.password_version)

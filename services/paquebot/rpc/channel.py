@@ -64,7 +64,7 @@ _FAULTS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: metrics.Fault.TIMEOUT,
     grpc.StatusCode.UNAVAILABLE: metrics.Fault.CONNECTION,
 }
-_CALLS = ("validate", "authorize_sender", "authenticate")
+_CALLS = ("validate", "authorize_sender", "authenticate", "check_sessions")
 
 
 class DirectoryUnavailable(Exception):

@@ -24,6 +24,7 @@ from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.session import Session, Transaction
+from paquebot.smtp_ingress.verdicts import refusal_after
 from paquebot.spool import Prepared, Spool, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
 from paquebot.wire.smtp import replies
@@ -92,6 +93,8 @@ class Acceptance:
             return checked
         content = checked
         del checked
+        if session.login is not None and session.login.end is not None:  # found out while the message was read
+            return refusal_after(session.login.end)
         queue_id = new_ulid()
         now = self._clock()
         envelope = _envelope(session, transaction, content)

@@ -70,6 +70,7 @@ class Connection(SMTP):
         self._displaced = False
         self._holding: Holding | None = None
         self._in_content = False
+        self._stopped = False
 
     # --- asyncio.Protocol ---
 
@@ -240,6 +241,12 @@ class Connection(SMTP):
         if self.transport is not None:
             self.transport.abort()
 
+    def stop(self) -> None:
+        """Wake the session with Draining, now or when it next waits, whatever it waits for."""
+        self._stopped = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(Draining())
+
     def _consume(self, octets: int) -> None:
         if octets == len(self._buffer):
             self._buffer.clear()
@@ -264,7 +271,7 @@ class Connection(SMTP):
             raise PeerGone
         if self._displaced:
             raise Displaced
-        if idle and self._drain:
+        if self._stopped or (idle and self._drain):
             raise Draining
         self._waiter = self.loop.create_future()
         self._idle = idle

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
-from paquebot.rpc import AuthenticationClient, ValidationClient
+from paquebot.rpc import AuthenticationClient, Logins, ValidationClient
 from paquebot.runtime.fair_shares import Holding, Path, SharedBudget
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.limits import account, stranger
@@ -25,6 +25,7 @@ from paquebot.smtp_ingress.metrics import Ending
 from paquebot.smtp_ingress.recipient_rate import RecipientRates
 from paquebot.smtp_ingress.session import Role, Session, TlsInfo, Transaction
 from paquebot.smtp_ingress.settings import SLACK, MessageLimits, SessionLimits, Timeouts
+from paquebot.smtp_ingress.verdicts import login_ended
 from paquebot.wire.proxy import SIGNATURE, begins_header, is_of_header
 from paquebot.wire.sasl import MAX_RESPONSE
 from paquebot.wire.smtp import replies
@@ -60,6 +61,7 @@ class Services:
     acceptance: Acceptance
     validation: ValidationClient
     authentication: AuthenticationClient
+    logins: Logins
     rates: RecipientRates = field(default_factory=RecipientRates)
 
 
@@ -113,6 +115,10 @@ class Conversation:
             self.connection.reply(replies.TIMED_OUT)
             return Ending.INACTIVE
         except Draining:
+            login = self.session.login
+            if login is not None and login.end is not None:
+                self.connection.reply(login_ended(login.end))
+                return Ending.LOGIN_ENDED
             self.connection.reply(replies.SHUTTING_DOWN)
             return Ending.DRAIN
         except Displaced:
@@ -125,6 +131,8 @@ class Conversation:
             return Ending.FAILED
         finally:
             self.end_transaction()
+            if self.session.login is not None:
+                self.services.logins.leave(self.session.login)
             await self.connection.close()
 
     async def _converse(self) -> Ending:
@@ -170,6 +178,8 @@ class Conversation:
         except BadCommand:
             return replies.UNRECOGNISED
         metrics.COMMAND[command.verb].inc()
+        if self.session.login is not None and await self.services.logins.check(self.session.login):
+            raise Draining
         if len(line) > MAX_COMMAND and command.verb is not Verb.AUTH:
             return replies.LINE_TOO_LONG
         return await self._dispatch(command)

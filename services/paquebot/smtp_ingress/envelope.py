@@ -4,9 +4,9 @@ from paquebot.observability import trace
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.conversation import Conversation
+from paquebot.smtp_ingress.conversation import Conversation, HangUp
 from paquebot.smtp_ingress.session import Session, Transaction
-from paquebot.smtp_ingress.verdicts import reply_to
+from paquebot.smtp_ingress.verdicts import refusal_after, reply_to
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import (
     BadCommand,
@@ -33,6 +33,8 @@ async def mail(conversation: Conversation, argument: str) -> Reply:
         return replies.AUTH_REQUIRED  # RFC 6409 §4.3
     if session.transaction is not None:
         return replies.NESTED_MAIL
+    if session.login is not None and (end := await conversation.services.logins.check(session.login, again=True)):
+        raise HangUp(refusal_after(end))
     try:
         command = parse_mail(argument, session.hello.extensions)
     except (BadCommand, BadParameter) as error:

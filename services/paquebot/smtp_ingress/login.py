@@ -120,6 +120,7 @@ async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply
         if not session.seat.log_in(answer.account_id):
             return replies.AUTH_TOO_MANY
         session.identity = answer
+        session.login = conversation.services.logins.enter(answer, conversation.connection.stop)
         conversation.logged_in()
         conversation.turns.belongs_to(answer.account_id)
         _log.info(

@@ -15,6 +15,7 @@ class Ending(enum.Enum):
     INACTIVE = "inactive"
     DRAIN = "drain"
     DISPLACED = "displaced"
+    LOGIN_ENDED = "login_ended"
     GONE = "gone"
     FAILED = "failed"
 

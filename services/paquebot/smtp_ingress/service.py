@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, ValidationClient, open_channel
+from paquebot.rpc import AuthenticationClient, Logins, ValidationClient, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.health import Health
@@ -62,6 +62,10 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         stack.push_async_callback(channel.close)
         validation = ValidationClient(channel, settings.directory, settings.cache)
         authentication = AuthenticationClient(channel, settings.directory)
+        logins = Logins(authentication, settings.checks)
+        await logins.listen(queue)
+        await queue.hear_directory(lambda _: validation.forget())
+        stack.push_async_callback(_cancelled, background(logins.run(), "session_checks"))
         health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
@@ -79,6 +83,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             loop_shares=LoopShares(settings.fairness),
             validation=validation,
             authentication=authentication,
+            logins=logins,
         )
         server = SmtpServer(
             services, settings.policy.relay_clients, Proxies(settings.proxy), shared=settings.process.workers > 1

@@ -8,7 +8,7 @@ import ssl
 from dataclasses import dataclass, field
 
 from paquebot.observability.trace import Span
-from paquebot.rpc import Identity
+from paquebot.rpc import Identity, Login
 from paquebot.runtime.fair_shares import Holding
 from paquebot.runtime.pace import Pace
 from paquebot.runtime.seats import Seat
@@ -140,6 +140,8 @@ class Session:
     tls: TlsInfo | None = None
     hello: Hello | None = None
     identity: Identity | None = None
+    login: Login | None = None
+    """Of the identity; it may end before the session does."""
     transaction: Transaction | None = None
     owned: set[str] = field(default_factory=set)
     """Addresses that were found to belong to the identity."""

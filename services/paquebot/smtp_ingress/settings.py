@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass
 
-from paquebot.rpc import ValidationCacheSettings
+from paquebot.rpc import SessionCheckSettings, ValidationCacheSettings
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -155,6 +155,7 @@ class SmtpIngressSettings:
     s3: S3Settings
     spool: SpoolSettings
     directory: DirectoryClientSettings
+    checks: SessionCheckSettings
     cache: ValidationCacheSettings
     sessions: SessionLimits
     messages: MessageLimits

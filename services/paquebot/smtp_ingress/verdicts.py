@@ -1,8 +1,9 @@
-"""The decision at RCPT: each verdict of recipient_validation and the reply it gets."""
+"""Decisions of the directory and the replies they get: verdicts at RCPT, and logins that no longer hold."""
 
 from collections.abc import Mapping
 from typing import Final
 
+from paquebot.rpc import LoginEnd
 from paquebot.v1 import recipient_validation_pb2 as pb
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.replies import Reply
@@ -25,3 +26,13 @@ def reply_to(validation: pb.Validation) -> Reply:
     if reply is replies.RECIPIENT_OK and not (validation.local or validation.remote):
         return replies.TEMPORARY_FAILURE
     return reply
+
+
+def login_ended(end: LoginEnd) -> Reply:
+    """The reply that ends a session. Logging in anew is what tells a client whether it ever can (RFC 4954 §6)."""
+    return replies.LOGIN_UNCHECKED if end is LoginEnd.UNCHECKED else replies.LOGIN_ENDED
+
+
+def refusal_after(end: LoginEnd) -> Reply:
+    """The same for a message: that of a disabled or removed account can never be sent."""
+    return replies.LOGIN_DISABLED if end in (LoginEnd.DISABLED, LoginEnd.REMOVED) else login_ended(end)

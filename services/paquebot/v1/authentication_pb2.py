@@ -24,19 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paquebot/v1/authentication.proto\x12\x0bpaquebot.v1\"`\n\x13\x41uthenticateRequest\x12\r\n\x05login\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t\"\xcf\x01\n\x14\x41uthenticateResponse\x12/\n\x06result\x18\x01 \x01(\x0e\x32\x1f.paquebot.v1.AuthenticateResult\x12\x12\n\naccount_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0bquota_bytes\x18\x04 \x01(\x03\x12\x1b\n\x13retry_after_seconds\x18\x05 \x01(\r\x12\x12\n\nlocal_only\x18\n \x01(\x08\x12\x1b\n\x13recipients_per_hour\x18\x0b \x01(\r*\xbe\x01\n\x12\x41uthenticateResult\x12#\n\x1f\x41UTHENTICATE_RESULT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41UTHENTICATE_RESULT_OK\x10\x01\x12\x1f\n\x1b\x41UTHENTICATE_RESULT_INVALID\x10\x02\x12 \n\x1c\x41UTHENTICATE_RESULT_DISABLED\x10\x03\x12$\n AUTHENTICATE_RESULT_RATE_LIMITED\x10\x04\x32\x65\n\x0e\x41uthentication\x12S\n\x0c\x41uthenticate\x12 .paquebot.v1.AuthenticateRequest\x1a!.paquebot.v1.AuthenticateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n paquebot/v1/authentication.proto\x12\x0bpaquebot.v1\"?\n\nCredential\x12\x17\n\x0f\x61pp_password_id\x18\x01 \x01(\x03\x12\x18\n\x10password_version\x18\x02 \x01(\x03\"`\n\x13\x41uthenticateRequest\x12\r\n\x05login\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t\"\xfc\x01\n\x14\x41uthenticateResponse\x12/\n\x06result\x18\x01 \x01(\x0e\x32\x1f.paquebot.v1.AuthenticateResult\x12\x12\n\naccount_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0bquota_bytes\x18\x04 \x01(\x03\x12\x1b\n\x13retry_after_seconds\x18\x05 \x01(\r\x12+\n\ncredential\x18\x06 \x01(\x0b\x32\x17.paquebot.v1.Credential\x12\x12\n\nlocal_only\x18\n \x01(\x08\x12\x1b\n\x13recipients_per_hour\x18\x0b \x01(\r\"K\n\x08LoggedIn\x12\x12\n\naccount_id\x18\x01 \x01(\x03\x12+\n\ncredential\x18\x02 \x01(\x0b\x32\x17.paquebot.v1.Credential\"?\n\x14\x43heckSessionsRequest\x12\'\n\x08sessions\x18\x01 \x03(\x0b\x32\x15.paquebot.v1.LoggedIn\"F\n\x15\x43heckSessionsResponse\x12-\n\x08verdicts\x18\x01 \x03(\x0e\x32\x1b.paquebot.v1.SessionVerdict*\xbe\x01\n\x12\x41uthenticateResult\x12#\n\x1f\x41UTHENTICATE_RESULT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41UTHENTICATE_RESULT_OK\x10\x01\x12\x1f\n\x1b\x41UTHENTICATE_RESULT_INVALID\x10\x02\x12 \n\x1c\x41UTHENTICATE_RESULT_DISABLED\x10\x03\x12$\n AUTHENTICATE_RESULT_RATE_LIMITED\x10\x04*\xc1\x01\n\x0eSessionVerdict\x12\x1f\n\x1bSESSION_VERDICT_UNSPECIFIED\x10\x00\x12\x1b\n\x17SESSION_VERDICT_GOES_ON\x10\x01\x12$\n SESSION_VERDICT_ACCOUNT_DISABLED\x10\x02\x12#\n\x1fSESSION_VERDICT_ACCOUNT_REMOVED\x10\x03\x12&\n\"SESSION_VERDICT_CREDENTIAL_REVOKED\x10\x04\x32\xbd\x01\n\x0e\x41uthentication\x12S\n\x0c\x41uthenticate\x12 .paquebot.v1.AuthenticateRequest\x1a!.paquebot.v1.AuthenticateResponse\x12V\n\rCheckSessions\x12!.paquebot.v1.CheckSessionsRequest\x1a\".paquebot.v1.CheckSessionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paquebot.v1.authentication_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUTHENTICATERESULT']._serialized_start=358
-  _globals['_AUTHENTICATERESULT']._serialized_end=548
-  _globals['_AUTHENTICATEREQUEST']._serialized_start=49
-  _globals['_AUTHENTICATEREQUEST']._serialized_end=145
-  _globals['_AUTHENTICATERESPONSE']._serialized_start=148
-  _globals['_AUTHENTICATERESPONSE']._serialized_end=355
-  _globals['_AUTHENTICATION']._serialized_start=550
-  _globals['_AUTHENTICATION']._serialized_end=651
+  _globals['_AUTHENTICATERESULT']._serialized_start=682
+  _globals['_AUTHENTICATERESULT']._serialized_end=872
+  _globals['_SESSIONVERDICT']._serialized_start=875
+  _globals['_SESSIONVERDICT']._serialized_end=1068
+  _globals['_CREDENTIAL']._serialized_start=49
+  _globals['_CREDENTIAL']._serialized_end=112
+  _globals['_AUTHENTICATEREQUEST']._serialized_start=114
+  _globals['_AUTHENTICATEREQUEST']._serialized_end=210
+  _globals['_AUTHENTICATERESPONSE']._serialized_start=213
+  _globals['_AUTHENTICATERESPONSE']._serialized_end=465
+  _globals['_LOGGEDIN']._serialized_start=467
+  _globals['_LOGGEDIN']._serialized_end=542
+  _globals['_CHECKSESSIONSREQUEST']._serialized_start=544
+  _globals['_CHECKSESSIONSREQUEST']._serialized_end=607
+  _globals['_CHECKSESSIONSRESPONSE']._serialized_start=609
+  _globals['_CHECKSESSIONSRESPONSE']._serialized_end=679
+  _globals['_AUTHENTICATION']._serialized_start=1071
+  _globals['_AUTHENTICATION']._serialized_end=1260
 # @@protoc_insertion_point(module_scope)

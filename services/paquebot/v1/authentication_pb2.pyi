@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -41,6 +43,57 @@ AUTHENTICATE_RESULT_DISABLED: AuthenticateResult.ValueType  # 3
 """only said when the password was right"""
 AUTHENTICATE_RESULT_RATE_LIMITED: AuthenticateResult.ValueType  # 4
 Global___AuthenticateResult: _TypeAlias = AuthenticateResult  # noqa: Y015
+
+class _SessionVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SessionVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SESSION_VERDICT_UNSPECIFIED: _SessionVerdict.ValueType  # 0
+    SESSION_VERDICT_GOES_ON: _SessionVerdict.ValueType  # 1
+    SESSION_VERDICT_ACCOUNT_DISABLED: _SessionVerdict.ValueType  # 2
+    """or its domain is"""
+    SESSION_VERDICT_ACCOUNT_REMOVED: _SessionVerdict.ValueType  # 3
+    SESSION_VERDICT_CREDENTIAL_REVOKED: _SessionVerdict.ValueType  # 4
+    """another password since, or the app password was removed"""
+
+class SessionVerdict(_SessionVerdict, metaclass=_SessionVerdictEnumTypeWrapper): ...
+
+SESSION_VERDICT_UNSPECIFIED: SessionVerdict.ValueType  # 0
+SESSION_VERDICT_GOES_ON: SessionVerdict.ValueType  # 1
+SESSION_VERDICT_ACCOUNT_DISABLED: SessionVerdict.ValueType  # 2
+"""or its domain is"""
+SESSION_VERDICT_ACCOUNT_REMOVED: SessionVerdict.ValueType  # 3
+SESSION_VERDICT_CREDENTIAL_REVOKED: SessionVerdict.ValueType  # 4
+"""another password since, or the app password was removed"""
+Global___SessionVerdict: _TypeAlias = SessionVerdict  # noqa: Y015
+
+@_typing.final
+class Credential(_message.Message):
+    """What a session logged in with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APP_PASSWORD_ID_FIELD_NUMBER: _builtins.int
+    PASSWORD_VERSION_FIELD_NUMBER: _builtins.int
+    app_password_id: _builtins.int
+    """0: the account's own password"""
+    password_version: _builtins.int
+    """of the account's own password, counted from 1; 0: not known"""
+    def __init__(
+        self,
+        *,
+        app_password_id: _builtins.int = ...,
+        password_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_password_id", b"app_password_id", "password_version", b"password_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Credential: _TypeAlias = Credential  # noqa: Y015
 
 @_typing.final
 class AuthenticateRequest(_message.Message):
@@ -82,6 +135,7 @@ class AuthenticateResponse(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     QUOTA_BYTES_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
     LOCAL_ONLY_FIELD_NUMBER: _builtins.int
     RECIPIENTS_PER_HOUR_FIELD_NUMBER: _builtins.int
     result: Global___AuthenticateResult.ValueType
@@ -96,6 +150,10 @@ class AuthenticateResponse(_message.Message):
     """may write to addresses of this installation only"""
     recipients_per_hour: _builtins.int
     """0: any number"""
+    @_builtins.property
+    def credential(self) -> Global___Credential:
+        """with OK"""
+
     def __init__(
         self,
         *,
@@ -104,13 +162,77 @@ class AuthenticateResponse(_message.Message):
         address: _builtins.str = ...,
         quota_bytes: _builtins.int = ...,
         retry_after_seconds: _builtins.int = ...,
+        credential: Global___Credential | None = ...,
         local_only: _builtins.bool = ...,
         recipients_per_hour: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "local_only", b"local_only", "quota_bytes", b"quota_bytes", "recipients_per_hour", b"recipients_per_hour", "result", b"result", "retry_after_seconds", b"retry_after_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "credential", b"credential", "local_only", b"local_only", "quota_bytes", b"quota_bytes", "recipients_per_hour", b"recipients_per_hour", "result", b"result", "retry_after_seconds", b"retry_after_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuthenticateResponse: _TypeAlias = AuthenticateResponse  # noqa: Y015
+
+@_typing.final
+class LoggedIn(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.int
+    @_builtins.property
+    def credential(self) -> Global___Credential: ...
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.int = ...,
+        credential: Global___Credential | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "credential", b"credential"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoggedIn: _TypeAlias = LoggedIn  # noqa: Y015
+
+@_typing.final
+class CheckSessionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedIn]: ...
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[Global___LoggedIn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSessionsRequest: _TypeAlias = CheckSessionsRequest  # noqa: Y015
+
+@_typing.final
+class CheckSessionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedScalarFieldContainer[Global___SessionVerdict.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        verdicts: _abc.Iterable[Global___SessionVerdict.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSessionsResponse: _TypeAlias = CheckSessionsResponse  # noqa: Y015

@@ -39,6 +39,11 @@ class AuthenticationStub:
                 request_serializer=paquebot_dot_v1_dot_authentication__pb2.AuthenticateRequest.SerializeToString,
                 response_deserializer=paquebot_dot_v1_dot_authentication__pb2.AuthenticateResponse.FromString,
                 _registered_method=True)
+        self.CheckSessions = channel.unary_unary(
+                '/paquebot.v1.Authentication/CheckSessions',
+                request_serializer=paquebot_dot_v1_dot_authentication__pb2.CheckSessionsRequest.SerializeToString,
+                response_deserializer=paquebot_dot_v1_dot_authentication__pb2.CheckSessionsResponse.FromString,
+                _registered_method=True)
 
 
 class AuthenticationServicer:
@@ -50,6 +55,13 @@ class AuthenticationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckSessions(self, request, context):
+        """May sessions that logged in earlier go on? At most 1000 at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthenticationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -57,6 +69,11 @@ def add_AuthenticationServicer_to_server(servicer, server):
                     servicer.Authenticate,
                     request_deserializer=paquebot_dot_v1_dot_authentication__pb2.AuthenticateRequest.FromString,
                     response_serializer=paquebot_dot_v1_dot_authentication__pb2.AuthenticateResponse.SerializeToString,
+            ),
+            'CheckSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckSessions,
+                    request_deserializer=paquebot_dot_v1_dot_authentication__pb2.CheckSessionsRequest.FromString,
+                    response_serializer=paquebot_dot_v1_dot_authentication__pb2.CheckSessionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +103,33 @@ class Authentication:
             '/paquebot.v1.Authentication/Authenticate',
             paquebot_dot_v1_dot_authentication__pb2.AuthenticateRequest.SerializeToString,
             paquebot_dot_v1_dot_authentication__pb2.AuthenticateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paquebot.v1.Authentication/CheckSessions',
+            paquebot_dot_v1_dot_authentication__pb2.CheckSessionsRequest.SerializeToString,
+            paquebot_dot_v1_dot_authentication__pb2.CheckSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,7 +12,7 @@ from paquebot.cli.services import SERVICES, ServiceCommand, by_command
 _COMMAND_LINE = {"click", "typer", "rich", "opentelemetry", "paquebot.cli.app"}
 _NEVER = {
     "smtp_ingress": {"asyncpg", "dns", "paquebot.mailstore", "paquebot.directory"},
-    "recipient_validation": {"minio", "nats", "dns", "cryptography"},
+    "recipient_validation": {"minio", "dns", "cryptography"},
     "delivery": {"aiosmtpd", "dns", "cryptography", "paquebot.directory"},
     "relay": {"aiosmtpd", "cryptography", "paquebot.mailstore", "paquebot.directory"},
     "imap": {"aiosmtpd", "dns", "paquebot.directory"},

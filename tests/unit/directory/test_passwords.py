@@ -11,9 +11,11 @@ from paquebot.directory.passwords import (
     BadPassword,
     Hasher,
     app_password_digest,
+    check_strength,
     new_app_password,
     prepared,
 )
+from paquebot.wire.address import Address
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,33 @@ def test_app_passwords_are_read_as_people_type_them() -> None:
 @pytest.mark.parametrize("password", ["", "secret", "abcde-fghij-abcde-fghi1", "abcde-fghij-abcde-fghijk"])
 def test_what_is_no_app_password(password: str) -> None:
     assert app_password_digest(1, password) is None
+
+
+ALICE = Address("alice.smith", "example.org")
+
+
+@pytest.mark.parametrize(
+    "password", ["correct horse", "πßåπßå πßåπßåé", "alice likes boats", "12345678901 2", "paquebot of boats"]
+)
+def test_passwords_of_some_length_are_taken(password: str) -> None:
+    check_strength(prepared(password), ALICE, 12)
+
+
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [
+        ("x", "has 1 character and must have at least 12"),
+        ("elevenchars", "has 11 characters and must have at least 12"),
+        ("aaaaaaaaaaaaaaaaa", "at least 4 different characters"),
+        ("abababababababab", "at least 4 different characters"),
+        ("alice.smith@example.org", "must not be the account's address"),
+        ("Alice.Smith2026", "its name with digits"),
+        ("ALICE SMITH 12!", "its name with digits"),
+        ("alicesmithalicesmith", "its name with digits"),
+        ("htims.ecila!!", "its name with digits"),
+        ("example.org99", "its name with digits"),
+    ],
+)
+def test_weak_passwords_are_refused_with_what_to_do(password: str, why: str) -> None:
+    with pytest.raises(BadPassword, match=re.escape(why)):
+        check_strength(prepared(password), ALICE, 12)

@@ -53,3 +53,15 @@ def test_messages_are_bounded() -> None:
 )
 def test_what_is_not_understood_is_for_nobody(subject: str, payload: bytes) -> None:
     assert hints.accounts(heard(hints.Hint(subject, payload))) == []
+
+
+@given(st.frozensets(st.integers(1, 2**63 - 1), min_size=1, max_size=30), st.sampled_from(["password", "removed"]))
+def test_a_hint_about_accounts_is_read_as_it_was_written(accounts: frozenset[int], changed: str) -> None:
+    for hint in (hints.DirectoryHint(accounts, changed), hints.DirectoryHint(None, changed)):
+        assert hints.DirectoryHint.read(heard(hint.written())) == hint
+
+
+@pytest.mark.parametrize("payload", [b"", b"everybody", b"1 x", b"-1", b"\xff", b"9" * 30, "٣".encode()])
+def test_a_hint_of_an_unknown_kind_is_for_all_accounts(payload: bytes) -> None:
+    message = Msg(None, hints.DIRECTORY, data=payload)  # type: ignore[arg-type]
+    assert hints.DirectoryHint.read(message).account_ids is None

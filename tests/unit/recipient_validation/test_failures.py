@@ -1,103 +1,76 @@
-"""Token buckets for failed logins, on a clock of the test's own."""
+"""Waits after failed logins, and what counts as one client."""
+
+import asyncio
 
 import pytest
 
-from paquebot.recipient_validation.failures import Attempt, Buckets, FailureLimits, client_network
+from paquebot.directory.login_limits import Attempt, LimitPolicy, unknown_subject
+from paquebot.recipient_validation.failures import Held, Refusals, client_network, delay
+
+POLICY = LimitPolicy(pair=10, client=20, login=10, recovery=30.0)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+def attempt(*, pair: float = 1.0, client: float = 1.0, login: float = 1.0) -> Attempt:
+    return Attempt((), pair, client, login)
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def test_a_person_who_mistypes_waits_a_little_longer_each_time() -> None:
+    waits = [delay(attempt(pair=float(failures)), POLICY, 3.0) for failures in range(1, 10)]
+    assert waits == [0, 0, 0, 0.25, 0.5, 1.0, 2.0, 3.0, 3.0]
 
 
-def limits(clock: Clock, *, account: int = 3, client: int = 5, entries: int = 100) -> FailureLimits:
-    return FailureLimits(account_failures=account, client_failures=client, recovery=10.0, entries=entries, clock=clock)
+def test_guesses_from_everywhere_slow_a_login_down_and_refuse_nobody() -> None:
+    assert delay(attempt(login=10.0), POLICY, 3.0) == 0
+    assert delay(attempt(login=11.0), POLICY, 3.0) == 0.25
+    assert delay(attempt(login=22.0), POLICY, 3.0) == 3.0
+    assert delay(attempt(login=1e9), POLICY, 3.0) == 3.0
 
 
-def begun(attempt: Attempt | int) -> Attempt:
-    assert isinstance(attempt, Attempt)
-    return attempt
+def test_a_client_with_many_failures_is_slow_for_each_login() -> None:
+    assert delay(attempt(client=10.0), POLICY, 3.0) == 0
+    assert delay(attempt(client=12.0), POLICY, 3.0) == 0.5
 
 
-def test_a_bucket_empties_and_fills_with_time(clock: Clock) -> None:
-    buckets = Buckets(2, 10.0, 100, clock)
-    buckets.take("a")
-    assert buckets.wait("a") == 0
-    buckets.take("a")
-    assert buckets.wait("a") == 10.0
-    clock.now += 4
-    assert buckets.wait("a") == pytest.approx(6.0)
-    clock.now += 6
-    assert buckets.wait("a") == 0
-    clock.now += 1e6
-    for _ in range(2):
-        buckets.take("a")
-    assert buckets.wait("a") == 10.0  # never more than its capacity
+def test_no_wait_when_none_is_wanted() -> None:
+    assert delay(attempt(pair=9.0), POLICY, 0.0) == 0
 
 
-def test_a_token_given_back_leaves_nothing_behind(clock: Clock) -> None:
-    buckets = Buckets(2, 10.0, 100, clock)
-    buckets.take("a")
-    buckets.give_back("a")
-    assert len(buckets) == 0
-    buckets.give_back("a")
-    assert len(buckets) == 0
+async def test_waiting_answers_are_bounded_for_each_client_and_for_all() -> None:
+    held = Held(most=3, per_client=2)
+    waiting = [asyncio.ensure_future(held.wait(network, 3600.0)) for network in ("a", "a", "b")]
+    await asyncio.sleep(0)
+    assert len(held) == 3
+    assert not await held.wait("c", 3600.0)  # three wait in all
+    waiting[2].cancel()
+    await asyncio.gather(waiting[2], return_exceptions=True)
+    assert not await held.wait("a", 3600.0)  # two of this client
+    assert await held.wait("c", 0.0)
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert len(held) == 0
 
 
-def test_memory_is_bounded_and_the_longest_untouched_is_forgotten(clock: Clock) -> None:
-    buckets = Buckets(1, 10.0, 3, clock)
-    for key in ("a", "b", "c", "a", "d"):
-        buckets.take(key)
-    assert len(buckets) == 3
-    assert buckets.wait("b") == 0
-    assert buckets.wait("a") > 10
+def test_a_refusal_is_remembered_until_it_ends_and_their_number_is_bounded() -> None:
+    now = 100.0
+    refusals = Refusals(2, lambda: now)
+    refusals.note((1, "a"), 30.0)
+    assert refusals.wait((1, "a")) == 30.0
+    assert refusals.wait((1, "b")) == 0.0
+    now = 130.0
+    assert refusals.wait((1, "a")) == 0.0
+    assert len(refusals) == 0
+    for number in range(3):
+        refusals.note((number, "a"), 30.0)
+    assert len(refusals) == 2
+    assert refusals.wait((0, "a")) == 0.0
 
 
-def test_success_gives_the_attempt_back(clock: Clock) -> None:
-    limit = limits(clock, account=1)
-    for _ in range(5):
-        limit.succeeded(begun(limit.begin("alice", "")))
-    begun(limit.begin("alice", ""))
-    assert limit.begin("alice", "") == 10
-
-
-def test_an_attempt_without_a_verdict_is_spared(clock: Clock) -> None:
-    limit = limits(clock, account=1)
-    for _ in range(5):
-        limit.spared(begun(limit.begin("alice", "192.0.2.1")))
-    begun(limit.begin("alice", "192.0.2.1"))
-
-
-def test_a_known_pair_has_a_bucket_of_its_own(clock: Clock) -> None:
-    limit = limits(clock, account=2)
-    limit.succeeded(begun(limit.begin("alice", "192.0.2.1")))
-    for number in range(2):
-        begun(limit.begin("alice", f"198.51.100.{number}"))
-    assert limit.begin("alice", "198.51.100.9") == 10
-    for _ in range(2):
-        begun(limit.begin("alice", "192.0.2.1"))
-    assert limit.begin("alice", "192.0.2.1") == 10
-    begun(limit.begin("bob", "192.0.2.1"))  # her failures from there did not use up the client's
-
-
-def test_a_client_that_tries_many_accounts_is_stopped(clock: Clock) -> None:
-    limit = limits(clock, client=2)
-    for account in ("a", "b"):
-        begun(limit.begin(account, "2001:db8::1"))
-    assert limit.begin("c", "2001:db8::2") == 10
-    begun(limit.begin("c", "2001:db8:0:1::2"))
-    clock.now += 9.5
-    assert limit.begin("c", "2001:db8::2") == 1
-    clock.now += 0.5
-    begun(limit.begin("c", "2001:db8::2"))
+def test_a_login_that_nobody_has_is_no_account_and_says_nothing_without_the_key() -> None:
+    subjects = {unknown_subject(key, login) for key in (b"1", b"2") for login in ("a", "b", "\udcff")}
+    assert len(subjects) == 6
+    assert all(-(2**63) <= subject < 0 for subject in subjects)
+    assert unknown_subject(b"1", "a") == unknown_subject(b"1", "a")
 
 
 @pytest.mark.parametrize(

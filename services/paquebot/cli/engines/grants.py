@@ -10,6 +10,7 @@ _STREAM = "MAIL"
 _API = "$JS.API."
 _LOOK = (f"{_API}STREAM.INFO.{_STREAM}",)
 _HINTS = ("hint.mailbox.*",)
+_DIRECTORY = ("hint.directory",)
 _READY = ("deliver.ready.*", "relay.ready.*")
 _LATER = ("deliver.later.*", "relay.later.*")
 _HELD = ("hold.*.*",)
@@ -30,6 +31,7 @@ def _consume(name: str) -> tuple[str, ...]:
 
 _PUBLISH: dict[str, tuple[str, ...]] = {
     "smtp_ingress": (*_LOOK, *_READY),
+    "recipient_validation": _DIRECTORY,
     "delivery": (*_consume("delivery"), *_READY, "deliver.later.*", *_HELD, *_HINTS),
     "relay": (*_consume("relay"), *_READY, "relay.later.*", *_HELD),
     "imap": _HINTS,
@@ -44,7 +46,11 @@ _PUBLISH: dict[str, tuple[str, ...]] = {
     ),
     "migrate": (f"{_API}STREAM.*.{_STREAM}",),
 }
-_SUBSCRIBE: dict[str, tuple[str, ...]] = {"imap": _HINTS}
+_SUBSCRIBE: dict[str, tuple[str, ...]] = {
+    "smtp_ingress": _DIRECTORY,
+    "imap": (*_HINTS, *_DIRECTORY),
+    "pop3": _DIRECTORY,
+}
 
 _ACTIONS: dict[str, tuple[str, ...]] = {
     "smtp_ingress": ("Write", "List"),

@@ -15,6 +15,8 @@ BUCKET = "paquebot"
 LOGIN = "paquebot"
 """The operators' login, which may do all."""
 _DRAIN = "10s"
+_DEMO_PASSWORDS = {"PAQUEBOT_PASSWORD_MIN_LENGTH": "8"}
+"""The demo accounts have a password that everybody knows; nobody but this machine reaches them."""
 _MANY_CLIENTS = ("smtp_ingress", "imap")
 
 
@@ -88,10 +90,11 @@ class Plan:
                 }
                 return {**own, **self._queue_and_packs(service), **self._tls()}
             case "recipient_validation":
-                own = {"PAQUEBOT_GRPC_LISTEN": self._grpc}
+                own = {"PAQUEBOT_GRPC_LISTEN": self._grpc, **_DEMO_PASSWORDS}
                 if ports.grpc:
                     own["PAQUEBOT_GRPC_PLAIN_LISTEN"] = listen(ports.grpc)
-                return {**own, **self._admin(), **self._postgres(service)}
+                nats = self._nats(service, self.secrets.nats_users[service])
+                return {**own, **self._admin(), **nats, **self._postgres(service)}
             case "imap":
                 own = {
                     "PAQUEBOT_IMAP_LISTEN": listen(ports.imap),

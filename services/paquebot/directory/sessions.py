@@ -1,0 +1,61 @@
+"""May sessions that logged in earlier go on? Answered for many of them with one statement."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paquebot.runtime.postgres import Postgres
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """`app_password_id` 0: with the account's own password, of `password_version` (0: not known)."""
+
+    account_id: int
+    app_password_id: int
+    password_version: int
+
+
+class Standing(enum.Enum):
+    GOES_ON = enum.auto()
+    ACCOUNT_DISABLED = enum.auto()
+    """Or its domain is."""
+    ACCOUNT_REMOVED = enum.auto()
+    CREDENTIAL_REVOKED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    enabled: bool
+    password_version: int
+    app_passwords: frozenset[int]
+
+
+_ACCOUNTS = """
+SELECT a.account_id, a.enabled AND d.enabled AS enabled, a.password_version,
+       array(SELECT app_password_id FROM directory.app_passwords p WHERE p.account_id = a.account_id) AS app_passwords
+FROM directory.accounts a JOIN directory.domains d ON d.name = a.domain
+WHERE a.account_id = ANY($1::bigint[])
+"""
+
+
+async def standings(postgres: Postgres, sessions: Sequence[LoggedIn]) -> list[Standing]:
+    """One for each of `sessions`, in order."""
+    asked = list({session.account_id for session in sessions})
+    found = {
+        int(row["account_id"]): _Account(row["enabled"], row["password_version"], frozenset(row["app_passwords"]))
+        for row in await postgres.fetch("check_sessions", _ACCOUNTS, asked)
+    }
+    return [_standing(session, found.get(session.account_id)) for session in sessions]
+
+
+def _standing(session: LoggedIn, account: _Account | None) -> Standing:
+    if account is None:
+        return Standing.ACCOUNT_REMOVED
+    if not account.enabled:
+        return Standing.ACCOUNT_DISABLED
+    if session.app_password_id:
+        kept = session.app_password_id in account.app_passwords
+    else:
+        kept = session.password_version in (0, account.password_version)
+    return Standing.GOES_ON if kept else Standing.CREDENTIAL_REVOKED

@@ -1,0 +1,203 @@
+"""Sessions of a process that are logged in, and whether the directory still lets them be.
+
+A disabled or removed account, another password, a removed app password: each ends the sessions that it concerns. A hint
+(`hint.directory`) says which accounts to ask about at once; without one, all logins are asked about together every
+`interval` seconds, and a session whose last answer is older asks before its next command. The directory decides, never
+the hint (invariant 4). While the directory is away sessions go on, for `patience` seconds after their last answer.
+"""
+
+import asyncio
+import enum
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from paquebot.observability.log import Log
+from paquebot.observability.metrics import counter
+from paquebot.queue import Queue
+from paquebot.queue.hints import DirectoryHint
+from paquebot.rpc.authentication import MAX_CHECKED, AuthenticationClient, Credential, Identity
+from paquebot.rpc.channel import DirectoryUnavailable
+from paquebot.runtime.settings import Seconds, setting
+from paquebot.runtime.tasks import background
+from paquebot.v1 import authentication_pb2 as pb
+
+_log = Log("paquebot.rpc")
+_EARLY = 0.8  # of the interval: commands find an answer that is young enough
+_COMMAND_SECONDS = 2.0  # a command waits no longer for a directory that does not answer
+_HINTS_KEPT = 1000
+_HINT_KEPT = 10.0  # seconds; a login that was under way when a hint came is asked about once more
+
+
+class LoginEnd(enum.Enum):
+    """Why a login no longer holds; the values are labels."""
+
+    DISABLED = "disabled"
+    REMOVED = "removed"
+    REVOKED = "revoked"
+    """The password is another one now, or the app password was removed."""
+    UNCHECKED = "unchecked"
+    """The directory has not answered for too long."""
+
+
+_ENDS = {
+    pb.SESSION_VERDICT_ACCOUNT_DISABLED: LoginEnd.DISABLED,
+    pb.SESSION_VERDICT_ACCOUNT_REMOVED: LoginEnd.REMOVED,
+    pb.SESSION_VERDICT_CREDENTIAL_REVOKED: LoginEnd.REVOKED,
+}
+ENDED = counter(
+    "paquebot_rpc_ended_logins_total",
+    "Sessions whose login no longer holds",
+    {"reason": tuple(end.value for end in LoginEnd)},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCheckSettings:
+    interval: Seconds = setting(
+        "SESSION_CHECK", Seconds(30.0), help="a session asks again whether its login holds before a command then"
+    )
+    patience: Seconds = setting(
+        "SESSION_CHECK_PATIENCE", Seconds(900.0), help="how long sessions go on while the directory does not answer"
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if not 0 < self.interval <= self.patience:
+            raise ValueError("PAQUEBOT_SESSION_CHECK is more than nothing and at most PAQUEBOT_SESSION_CHECK_PATIENCE")
+
+
+@dataclass(slots=True, eq=False)
+class Login:
+    """One session's. `on_end` is called once, when the login is found to hold no longer; `end` then says why."""
+
+    account_id: int
+    credential: Credential
+    on_end: Callable[[], None]
+    checked: float
+    end: LoginEnd | None = None
+    left: bool = field(default=False, repr=False)
+
+
+class Logins:
+    """One for a process; `run` must run. `clock` is monotonic seconds."""
+
+    def __init__(
+        self,
+        authentication: AuthenticationClient,
+        settings: SessionCheckSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._authentication = authentication
+        self._settings = settings
+        self._clock = clock
+        self._accounts: dict[int, set[Login]] = {}
+        self._hinted: dict[int | None, float] = {}
+        self._silent_until = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self, queue: Queue) -> None:
+        """Hear of changes at once."""
+        await queue.hear_directory(self.hinted)
+
+    def enter(self, identity: Identity, on_end: Callable[[], None]) -> Login:
+        """A session has logged in; `leave` when it ends."""
+        login = Login(identity.account_id, identity.credential, on_end, self._clock())
+        self._accounts.setdefault(login.account_id, set()).add(login)
+        if self._was_hinted(login.account_id):
+            self._spawn([login])
+        return login
+
+    def leave(self, login: Login) -> None:
+        """The session has ended; idempotent."""
+        login.left = True
+        found = self._accounts.get(login.account_id)
+        if found is not None:
+            found.discard(login)
+            if not found:
+                del self._accounts[login.account_id]
+
+    async def check(self, login: Login, *, again: bool = False) -> LoginEnd | None:
+        """Before a command: why the session ends, or None. `again`: ask the directory, however young its answer is."""
+        now = self._clock()
+        if login.end is not None or (not again and now - login.checked < self._settings.interval):
+            return login.end
+        if now >= self._silent_until:
+            await self._ask([login], seconds=_COMMAND_SECONDS)
+        self._expire(login)
+        return login.end
+
+    def hinted(self, hint: DirectoryHint) -> None:
+        """Ask at once about the accounts of a hint."""
+        now = self._clock()
+        if len(self._hinted) > _HINTS_KEPT:
+            self._hinted = {None: now}  # as if all had been hinted at
+        self._hinted.update(dict.fromkeys(hint.account_ids if hint.account_ids is not None else (None,), now))
+        named = self._accounts.keys() if hint.account_ids is None else hint.account_ids & self._accounts.keys()
+        self._spawn([login for account_id in named for login in self._accounts[account_id]])
+
+    async def run(self) -> None:
+        """Ask about all logins again and again, until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(self._settings.interval * _EARLY)
+                try:
+                    await self.check_all()
+                except Exception:  # noqa: BLE001 - the next round asks about all of them again
+                    _log.exception("session_check_failed")
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def check_all(self) -> None:
+        """Ask about every login, however young its answer is."""
+        logins = [login for found in self._accounts.values() for login in found]
+        await self._ask(logins)
+        for login in logins:
+            self._expire(login)
+
+    def _was_hinted(self, account_id: int) -> bool:
+        latest = max(self._hinted.get(account_id, 0.0), self._hinted.get(None, 0.0))
+        return bool(latest) and self._clock() - latest < _HINT_KEPT
+
+    def _spawn(self, logins: list[Login]) -> None:
+        if logins:
+            task = background(self._ask(logins), "session_check")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, logins: Iterable[Login], *, seconds: float | None = None) -> None:
+        """Take in the verdicts; while the directory is away nothing changes. Logins that are alike are one question."""
+        alike: dict[tuple[int, Credential], list[Login]] = {}
+        for login in logins:
+            alike.setdefault((login.account_id, login.credential), []).append(login)
+        keys = list(alike)
+        for start in range(0, len(keys), MAX_CHECKED):
+            part = keys[start : start + MAX_CHECKED]
+            asked = self._clock()
+            try:
+                verdicts = await self._authentication.check_sessions(part, timeout=seconds)
+            except DirectoryUnavailable:
+                self._silent_until = self._clock() + self._settings.interval / 3  # commands do not wait for it again
+                return
+            self._silent_until = 0.0
+            for key, verdict in zip(part, verdicts, strict=True):
+                for login in alike[key]:
+                    self._take(login, verdict, asked)
+
+    def _take(self, login: Login, verdict: "pb.SessionVerdict.ValueType", asked: float) -> None:
+        login.checked = max(login.checked, asked)
+        if (end := _ENDS.get(verdict)) is not None:
+            self._end(login, end)
+
+    def _expire(self, login: Login) -> None:
+        if self._clock() - login.checked > self._settings.patience:
+            self._end(login, LoginEnd.UNCHECKED)
+
+    def _end(self, login: Login, end: LoginEnd) -> None:
+        if login.end is None and not login.left:
+            login.end = end
+            ENDED.labels(end.value).inc()
+            _log.info("login_ended", account_id=login.account_id, reason=end.value)
+            login.on_end()
