@@ -170,6 +170,7 @@ async def post(
             "PAQUEBOT_METRICS_LISTEN": "127.0.0.1:0",
             "PAQUEBOT_RELAY_DNS": f"127.0.0.1:{dns.port}",
             "PAQUEBOT_RELAY_PORT": str(port),
+            "PAQUEBOT_RELAY_ALLOW_NETWORKS": "127.0.0.0/8",
             "PAQUEBOT_RELAY_RETRY": "1s",
             "PAQUEBOT_RELAY_RETRY_JITTER": "0",
             "PAQUEBOT_RELAY_BACK_OFF": "500ms",

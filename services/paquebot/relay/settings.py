@@ -94,7 +94,15 @@ class RoutingSettings:
     ipv6: bool = setting("RELAY_IPV6", True, help="try IPv6 addresses too")
     own_names: tuple[str, ...] = setting("RELAY_OWN_NAMES", (), help="our own MX hosts, beside the host name")
     own_addresses: tuple[Network, ...] = setting(
-        "RELAY_OWN_ADDRESSES", (), help="addresses of our own MX hosts: mail routed there would come back"
+        "RELAY_OWN_ADDRESSES",
+        (),
+        help="addresses of our own MX hosts, beside this host's: mail routed there would come back",
+    )
+    allow_networks: tuple[Network, ...] = setting(
+        "RELAY_ALLOW_NETWORKS", (), help="networks that DNS may lead to though they are not public, such as 10.0.0.0/8"
+    )
+    literals: bool = setting(
+        "RELAY_LITERALS", False, help="send to address literals such as a@[192.0.2.1], where the network is allowed"
     )
 
     def __post_init__(self) -> None:

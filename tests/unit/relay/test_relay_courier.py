@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from relay_fixtures import DEADLINES, authority, handshake, letter
 from remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
 ZONE = "@ MX 10 first\n@ MX 20 second\nfirst A 127.0.0.2\nsecond A 127.0.0.3"
+LOOPBACK = (ip_network("127.0.0.0/8"),)
 RAW = b"Subject: x\r\n\r\nHello\r\n"
 
 
@@ -32,7 +34,9 @@ class Road:
 
     def __init__(self, dns: DnsServer, client: ClientSettings, routes: Sequence[str] = (), ca: str = "") -> None:
         self.pool = Pool(client.idle, client.messages)
-        routing = RoutingSettings(dns=(Listen("127.0.0.1", dns.port),), dns_timeout=Seconds(2.0), ipv6=False)
+        routing = RoutingSettings(
+            dns=(Listen("127.0.0.1", dns.port),), dns_timeout=Seconds(2.0), ipv6=False, allow_networks=LOOPBACK
+        )
         resolver = Resolver(routing, "relay.example.org", client.port, lambda exchangers: None)
         hosts = HostShares(LoadSettings(), RetrySettings(), lambda: 0.0)
         self.courier = Courier(resolver, handshake(ca=ca), self.pool, hosts, client, DEADLINES)
