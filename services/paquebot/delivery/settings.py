@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from paquebot.notification import SuccessLimits
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -82,3 +83,4 @@ class DeliverySettings:
     load: LoadSettings
     quota: QuotaSettings
     report: ReportSettings
+    success: SuccessLimits

@@ -72,7 +72,7 @@ class Reporter:
     ) -> None:
         """To the reverse-path; returns when the notification is kept. Raises SpoolUnavailable,
         DirectoryUnavailable, SenderUncertain."""
-        if told:
+        if told and (action is not Action.RELAYED or self._notifier.may_tell_success(job, job.reverse_path)):
             await self._send(job, job.reverse_path, action, told, letter, now, retry_until)
 
     async def double_bounce(self, job: RelayJob, told: Sequence[Told], letter: Letter, now: float) -> None:

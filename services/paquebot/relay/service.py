@@ -5,7 +5,7 @@ import random
 import time
 
 from paquebot.blobs import BlobStore
-from paquebot.notification import Notifier
+from paquebot.notification import Notifier, SuccessShares
 from paquebot.queue import Consumer, Queue
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD
 from paquebot.relay.ahead import Overtaking
@@ -58,6 +58,7 @@ async def main(context: Context, settings: RelaySettings) -> None:
             settings.report.full_up_to,
             ValidationClient(channel, settings.directory),
             spool,
+            SuccessShares(settings.success),
         )
         reporter = Reporter(notifier, settings.report.double_bounce_to)
         consumer = _consumer(context, settings, queue, blobs, postgres, reporter, pool)

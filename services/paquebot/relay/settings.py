@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from paquebot.notification import SuccessLimits
 from paquebot.relay.routes import Routes
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
@@ -207,3 +208,4 @@ class RelaySettings:
     load: LoadSettings
     shown: ShownSettings
     report: ReportSettings
+    success: SuccessLimits
