@@ -27,10 +27,10 @@ T = TypeVar("T")
 _log = Log("paquebot.relay")
 _LOOK_SECONDS = 0.5
 _REST_SECONDS = 60.0  # after a refusal: an older stream, or a login without the right
-_SHARE = 10  # between two looks passes at least so many times what the last one took
+_SHARE = 1  # between two looks passes at least so many times what the last one took
 _BACKLOG = 500  # jobs; fewer are handed out soon anyway
 _MARGIN = 2000  # jobs behind the last one handed out
-_PROVEN, _OTHERS = 48, 16  # destinations in one look
+_PROVEN, _OTHERS = 24, 8  # destinations in one look
 _AT_ONCE = 8
 _NEVER = 2**62
 """No job has this number."""

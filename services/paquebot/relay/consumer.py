@@ -156,10 +156,9 @@ class RelayConsumer:
         stored = [
             handle for (handle, _), result in zip(back, results, strict=True) if not isinstance(result, Exception)
         ]
-        for handle in stored[:-1]:
+        for handle in stored:
+            # Not waited for: the server takes longer to remove a job than to store one, and others wait behind these.
             await handle.ack_soon()
-        for handle in stored[-1:]:
-            await handle.ack()  # the server has then read those before it
         for result in results:
             if isinstance(result, BaseException):
                 raise result

@@ -89,7 +89,9 @@ class Destinations(Generic[T]):
             most = self._load.waiting_per_destination
         else:
             most = min(self._load.waiting_per_new_destination, self._load.waiting_per_destination)
-            if self.unproven_waiting >= self._load.waiting // 2:
+            # What is new finds room beside the second jobs of others.
+            idle = not (found.count or found.running)
+            if self.unproven_waiting >= (self._load.waiting if idle else self._load.waiting // 2):
                 return False
         # One with nothing there yet finds room beside another sender's many.
         return found.count < most or (sender not in found.waiting and found.count < 2 * most)

@@ -64,7 +64,7 @@ class ClientSettings:
         "RELAY_ATTEMPT", Seconds(900.0), help="longest attempt at a job, all hosts together, but for the message itself"
     )
     slow: Seconds = setting(
-        "RELAY_SLOW_AFTER", Seconds(3.0), help="an attempt that lasts longer leaves its slot to others"
+        "RELAY_SLOW_AFTER", Seconds(1.0), help="an attempt that lasts longer leaves its slot to others"
     )
     recipients: int = setting("RELAY_RECIPIENTS", 100, help="most recipients of one transaction")
     idle: Seconds = setting("RELAY_IDLE", Seconds(3.0), help="how long an open connection waits for more mail")
@@ -160,7 +160,7 @@ class LoadSettings:
     waiting: int = setting("RELAY_WAITING", 400, help="jobs taken from the queue and not under way yet")
     waiting_per_destination: int = setting("RELAY_DESTINATION_WAITING", 100, help="of them for one destination")
     waiting_per_new_destination: int = setting(
-        "RELAY_NEW_DESTINATION_WAITING", 10, help="of them for one that has not answered lately"
+        "RELAY_NEW_DESTINATION_WAITING", 2, help="of them for one that has not answered lately"
     )
     waiting_per_sender: int = setting("RELAY_SENDER_WAITING", 200, help="of them from one sender")
     octets_per_destination: Octets = setting(
