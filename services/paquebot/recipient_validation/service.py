@@ -129,7 +129,7 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
     )
     addresses = settings.addresses
     recipient_validation_pb2_grpc.add_RecipientValidationServicer_to_server(
-        Validation(engines.lookups, addresses.literals, engines.usages), server
+        Validation(engines.lookups, addresses.literals, engines.usages, other_literals=addresses.other_literals), server
     )
     authentication_pb2_grpc.add_AuthenticationServicer_to_server(
         Authentication(engines.postgres, engines.hashing, settings.logins, addresses.default_domain), server
