@@ -210,7 +210,7 @@ def relay() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Slots",
-                    "Attempts under way, of those that may be. Unproven ones are a part of all; slow ones are beside them.",
+                    "Attempts under way, of those that may be. Unproven ones are a part of all, slow ones beside them.",
                     "percentunit",
                     [
                         Query(
