@@ -2,8 +2,9 @@
 
 The consumer gets jobs in the order in which they were stored. When many wait, the stream is asked which destinations
 have any; for those with nothing in hand and nothing known against them, the oldest job is moved to the subject
-`relay.ahead.<domain>`, which has a consumer of its own. Destinations that answered lately come first, the others by
-chance, so that no number of unknown ones keeps a known one, or another unknown one, waiting for its turn.
+`relay.ahead.<domain>`, which has a consumer of its own. Destinations that answered lately have places of their own, so
+that no number of unknown ones holds them up; among the others those with few jobs come first, so that a single message
+does not wait behind a hundred each for a thousand others.
 
 A job is moved only when it is so far behind what the consumer was handed out that nobody has it; it is stored at its
 new place before it is deleted at the old one (a crash between leaves both, and the outcomes in PostgreSQL are asked
@@ -12,8 +13,7 @@ before each attempt).
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from paquebot.observability.log import Log
@@ -30,7 +30,8 @@ _REST_SECONDS = 60.0  # after a refusal: an older stream, or a login without the
 _SHARE = 1  # between two looks passes at least so many times what the last one took
 _BACKLOG = 500  # jobs; fewer are handed out soon anyway
 _MARGIN = 2000  # jobs behind the last one handed out
-_PROVEN, _OTHERS = 24, 8  # destinations in one look
+_PROVEN, _OTHERS = 24, 16  # destinations in one look
+_EACH = 8  # jobs of one that answered lately; of another, one
 _AT_ONCE = 8
 _NEVER = 2**62
 """No job has this number."""
@@ -77,37 +78,41 @@ class Overtaking(Generic[T]):
             return 0
         after = int(info["delivered"]["stream_seq"]) + _MARGIN
         found = await self._queue.api(f"STREAM.INFO.{settings.stream}", {"subjects_filter": RELAY})
-        domains = list(islice(self._idle(found["state"].get("subjects") or {}), _PROVEN + _OTHERS))
-        if domains and not self._may_delete:
+        known, others = self._idle(found["state"].get("subjects") or {})
+        if (known or others) and not self._may_delete:
             await stream.delete(self._queue, _NEVER)  # with a copy elsewhere and no right to delete there would be two
             self._may_delete = True
         limit = asyncio.Semaphore(_AT_ONCE)
-        moved = await asyncio.gather(*(self._move(domain, after, limit) for domain in domains))
-        return sum(moved)
+        moving = [self._move(domain, after, _EACH, limit) for domain in known]
+        moving += [self._move(domain, after, 1, limit) for domain in others]
+        return sum(await asyncio.gather(*moving))
 
-    def _idle(self, subjects: dict[str, int]) -> Iterator[str]:
-        """Domains of destinations without anything in hand: those that answered lately first, then some others."""
+    def _idle(self, subjects: dict[str, int]) -> tuple[list[str], list[str]]:
+        """Domains of destinations without anything in hand: those that answered lately, and others."""
+        known: list[str] = []
         others: list[str] = []
-        proven = 0
-        for subject in subjects:
+        counts: dict[str, int] = {}
+        for subject, count in subjects.items():
             domain = domain_of(subject)
             key = self._routes.route(domain).key if domain else ""
-            if not domain or not self._destinations.is_idle(key):
-                continue
-            if not self._destinations.is_proven(key):
-                others.append(domain)
-            elif proven < _PROVEN:
-                proven += 1
-                yield domain
-        self._shuffle(others)
-        yield from others[:_OTHERS]
+            if domain and self._destinations.is_idle(key):
+                (known if self._destinations.is_proven(key) else others).append(domain)
+                counts[domain] = count
+        for domains in (known, others):
+            self._shuffle(domains)
+            domains.sort(key=counts.__getitem__)  # whoever asks for little comes before those who ask for much
+        return known[:_PROVEN], others[:_OTHERS]
 
-    async def _move(self, domain: str, after: int, limit: asyncio.Semaphore) -> int:
+    async def _move(self, domain: str, after: int, most: int, limit: asyncio.Semaphore) -> int:
+        """The oldest jobs of the domain; returns how many."""
+        moved = 0
         async with limit:
-            found = await stream.oldest(self._queue, relay_ready(domain), after=after)
-            if found is None:
-                return 0
-            name = f"ahead-{found.sequence}-{int(found.published_at * 1000)}"
-            await stream.move(self._queue, found, Publication(relay_ahead(domain), found.payload, message_id=name))
-            metrics.AHEAD.inc()
-            return 1
+            while moved < most:
+                found = await stream.oldest(self._queue, relay_ready(domain), after=after)
+                if found is None:
+                    break
+                name = f"ahead-{found.sequence}-{int(found.published_at * 1000)}"
+                await stream.move(self._queue, found, Publication(relay_ahead(domain), found.payload, message_id=name))
+                metrics.AHEAD.inc()
+                moved, after = moved + 1, found.sequence
+        return moved

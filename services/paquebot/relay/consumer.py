@@ -141,17 +141,18 @@ class RelayConsumer:
     async def _fetch(self, consumer: Consumer, most: int) -> bool:
         """False: the queue is away."""
         try:
-            await self._admit(await consumer.fetch(most, _FETCH_SECONDS))
+            await self._admit(await consumer.fetch(most, _FETCH_SECONDS), first=consumer is self._ahead)
         except QueueUnavailable:
             await asyncio.sleep(_AWAY_SECONDS)
             return False
         self._begin()
         return True
 
-    async def _admit(self, handles: Sequence[Job]) -> None:
+    async def _admit(self, handles: Sequence[Job], *, first: bool) -> None:
         """What cannot be worked on soon goes back for later at once, all together. Raises QueueUnavailable; such jobs
         come again by themselves."""
-        back = [(handle, storing) for handle in handles if (storing := self._placed(handle)) is not None]
+        placed = [(handle, self._placed(handle, first=first)) for handle in handles]
+        back = [(handle, storing) for handle, storing in placed if storing is not None]
         results = await asyncio.gather(*(storing for _, storing in back), return_exceptions=True)
         stored = [
             handle for (handle, _), result in zip(back, results, strict=True) if not isinstance(result, Exception)
@@ -163,7 +164,7 @@ class RelayConsumer:
             if isinstance(result, BaseException):
                 raise result
 
-    def _placed(self, handle: Job) -> Coroutine[None, None, None] | None:
+    def _placed(self, handle: Job, *, first: bool) -> Coroutine[None, None, None] | None:
         """None: the job waits for its turn here. Else what is to be done with it before it is acknowledged."""
         known = self._in_hand.get(handle.stored)
         if known is not None:  # our heartbeats were lost for a while; the work goes on under the new name
@@ -184,7 +185,7 @@ class RelayConsumer:
         busy_until = self._destinations.busy_until(work.key)
         if busy_until:
             return self._put_back(work, PutBack.BUSY, busy_until - self._clock())
-        if not self._destinations.add(work.key, work.sender, work):
+        if not self._destinations.add(work.key, work.sender, work, first=first):
             # Others must not wait behind a destination or a sender with more mail than it may have here.
             return self._put_back(work, PutBack.CROWDED, self._destinations.crowded_for(work.key))
         self._take(work)

@@ -70,14 +70,15 @@ class Destinations(Generic[T]):
 
     # --- in ---
 
-    def add(self, key: str, sender: str, work: T) -> bool:
-        """Queue work; False: the destination or the sender has enough waiting, nothing was queued (`crowded_for`)."""
+    def add(self, key: str, sender: str, work: T, *, first: bool = False) -> bool:
+        """Queue work; False: the destination or the sender has enough waiting, nothing was queued (`crowded_for`).
+        `first`: the destination has the next turn if nothing of it waits yet."""
         found = self._known.setdefault(key, _Destination())
         if not self._has_room(key, found, sender):
             found.crowd += 1
             return False
         if not found.count:
-            self._turns.append(key)
+            (self._turns.appendleft if first else self._turns.append)(key)
         found.waiting.setdefault(sender, deque()).append(work)
         self._count_waiting(key, found, sender, 1)
         return True

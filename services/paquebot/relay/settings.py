@@ -148,7 +148,7 @@ class LoadSettings:
     )
     slow: int = setting("RELAY_SLOW_CONCURRENCY", 400, help="slow attempts under way (RELAY_SLOW_AFTER)")
     slow_least: Seconds = setting(
-        "RELAY_SLOW_LEAST", Seconds(10.0), help="least time an attempt has before a newer slow one takes its place"
+        "RELAY_SLOW_LEAST", Seconds(5.0), help="least time an attempt has before a newer slow one takes its place"
     )
     per_destination: int = setting("RELAY_DESTINATION_CONCURRENCY", 10, help="attempts for one destination")
     per_new_destination: int = setting(
