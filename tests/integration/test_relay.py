@@ -29,6 +29,7 @@ from paquebot.queue.subjects import RELAY, RELAY_AHEAD, relay_ahead
 from paquebot.relay.ahead import Overtaking
 from paquebot.relay.destinations import Destinations
 from paquebot.relay.result import deferred
+from paquebot.relay.returns import Returns
 from paquebot.relay.routes import Routes
 from paquebot.relay.service import main
 from paquebot.relay.settings import LoadSettings, RelaySettings, RetrySettings
@@ -516,16 +517,18 @@ async def test_a_crowd_for_one_domain_does_not_hold_up_another(post: Post) -> No
         for name in ("a", "b", "c", "d"):
             await post.accept(f"{name}@example.net")
         await post.accept("z@example.com")
+        before = _count("paquebot_relay_put_back_jobs_total", reason="crowded")
         async with post.relay(**settings, PAQUEBOT_DRAIN="4s"):
             await host.until(lambda: len(host.messages) == 1)
             assert host.messages[0].rcpt == ("RCPT TO:<z@example.com>",)
 
-            async def scheduled() -> bool:
-                return (await stream.counts(post.queue)).total("relay.later.") >= 2
+            async def put_back() -> bool:
+                return _count("paquebot_relay_put_back_jobs_total", reason="crowded") - before >= 2
 
-            await eventually(scheduled, "jobs put back for later")
-            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.later.*")]
-            assert {job.attempt for job in jobs} == {0}
+            await eventually(put_back, "jobs put back for later")
+            ready = relay_ready("example.net")
+            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, ready)]
+            assert [job.attempt for job in jobs] == [0] * 4
     assert await post.outcomes() == {"z": Outcome.RELAYED}
 
 
@@ -612,16 +615,17 @@ async def test_domains_behind_one_silent_host_are_one(post: Post) -> None:
         for domain in silent.domains:
             await post.accept(f"a@{domain}")
         await post.accept("first@example.net")
+        before = _count("paquebot_relay_put_back_jobs_total", reason="busy")
         async with post.relay(**FEW, PAQUEBOT_RELAY_NEW_HOST_CONCURRENCY="3"):
             await host.until(lambda: len(host.messages) == 1)
 
             async def put_back() -> bool:
-                return (await stream.counts(post.queue)).total("relay.later.") == 27
+                return _count("paquebot_relay_put_back_jobs_total", reason="busy") - before >= 27
 
             await eventually(put_back, "the others put back")
             assert silent.connected == {"127.9.0.1": 3}
-            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.later.*")]
-            assert {job.attempt for job in jobs} == {0}, "nothing was tried"
+            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.>")]
+            assert [job.attempt for job in jobs] == [0] * 30, "nothing was tried"
 
 
 async def test_jobs_of_a_resting_destination_are_not_tried_one_by_one(post: Post) -> None:
@@ -630,17 +634,16 @@ async def test_jobs_of_a_resting_destination_are_not_tried_one_by_one(post: Post
         settings = {"PAQUEBOT_RELAY_RETRY": "1h", "PAQUEBOT_RELAY_BACK_OFF": "1h", "PAQUEBOT_RELAY_BACK_OFF_MOST": "1h"}
         async with post.relay(**settings):
             await post.later()
+            before = _count("paquebot_relay_put_back_jobs_total", reason="resting")
             for number in range(40):
                 await post.accept(f"u{number}@example.net")
 
-            async def put_off() -> bool:
-                return (await stream.counts(post.queue)).total("relay.later.") == 41
+            async def put_back() -> bool:
+                return _count("paquebot_relay_put_back_jobs_total", reason="resting") - before == 40
 
-            await eventually(put_off, "all put off")
+            await eventually(put_back, "all put back")
             assert len(host.connections) == 1
-            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.later.*")]
-            assert {job.attempt for job in jobs} == {1}
-            assert all(job.last_reply for job in jobs)
+            assert (await stream.counts(post.queue)).total("relay.ready.") == 40
 
 
 async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
@@ -659,7 +662,9 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
         await post.queue.publish(backlog[start : start + 500])
     for domain in ("resting.test", "example.net"):
         await post.queue.publish([Publication(relay_ready(domain), domain.encode())])
-    overtaking = Overtaking(post.queue, "relay", destinations, Routes([]), lambda others: others.sort())
+    overtaking = Overtaking(
+        post.queue, Returns(post.queue), "relay", destinations, Routes([]), lambda others: others.sort()
+    )
     assert await overtaking.look() == 16, "of unknown destinations only so many at once"
     ahead = [job async for job in stream.jobs(post.queue, "relay.ahead.>")]
     assert (relay_ahead("example.net"), b"example.net") in [(job.subject, job.payload) for job in ahead]
@@ -758,3 +763,44 @@ async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:
             await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.RELAYED}, 60.0)
             await post.settled()
         assert [len(message.rcpt) for message in host.messages] == [2]
+
+
+async def test_a_job_that_cannot_be_parked_is_stored_for_later(post: Post) -> None:
+    """The consumer keeps only so many jobs for later; beyond that they go back into the stream."""
+    settings = {
+        "PAQUEBOT_RELAY_PARKED": "0",
+        "PAQUEBOT_RELAY_DESTINATION_CONCURRENCY": "1",
+        "PAQUEBOT_RELAY_DESTINATION_WAITING": "1",
+    }
+    async with post.host({"RCPT": SILENT}):
+        for name in ("a", "b", "c", "d"):
+            await post.accept(f"{name}@example.net")
+        async with post.relay(**settings, PAQUEBOT_DRAIN="4s"):
+
+            async def scheduled() -> bool:
+                return (await stream.counts(post.queue)).total("relay.later.") >= 2
+
+            await eventually(scheduled, "jobs put back for later")
+            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.later.*")]
+            assert {job.attempt for job in jobs} == {0}
+
+
+async def test_an_engine_that_is_away_is_not_a_try_at_the_job(post: Post, blobs: BlobStore) -> None:
+    """Handed out many times while PostgreSQL was away, a job still has all its tries at its message."""
+    await post.accept("a@example.net")
+    [stored] = [job async for job in stream.jobs(post.queue, "relay.>")]
+    consumer = Consumer(post.queue, "relay", RELAY)
+    for _ in range(5):
+        [job] = await consumer.fetch(1, 5.0)
+        await job.nak()
+    await consumer.close()
+    await blobs.delete([info.pack async for info in blobs.list_packs()])
+    async with post.host(), post.relay(PAQUEBOT_RELAY_TRIES="2"):
+        again = await post.later()
+        assert (again.tries, again.attempt) == (1, 0)
+
+        async def is_held() -> bool:
+            return (await stream.counts(post.queue)).total("hold.blob.") == 1
+
+        await eventually(is_held, "held after the second try")
+    assert stored.payload

@@ -21,6 +21,7 @@ from paquebot.queue import Publication, Queue, QueueRefused, QueueUnavailable, r
 from paquebot.queue.subjects import RELAY, domain_of, relay_ahead
 from paquebot.relay import metrics
 from paquebot.relay.destinations import Destinations
+from paquebot.relay.returns import Returns
 from paquebot.relay.routes import Routes
 
 T = TypeVar("T")
@@ -43,17 +44,21 @@ class Overtaking(Generic[T]):
     def __init__(
         self,
         queue: Queue,
+        returns: Returns,
         consumer: str,
         destinations: Destinations[T],
         routes: Routes,
         shuffle: Callable[[list[str]], None],
     ) -> None:
         self._queue = queue
+        self._returns = returns
         self._consumer = consumer
         self._destinations = destinations
         self._routes = routes
         self._shuffle = shuffle
         self._may_delete = False
+        self.unacknowledged = 0
+        """Jobs that the consumer keeps: in somebody's hands, or put back for later."""
 
     async def run_for_ever(self, consumed: asyncio.Event) -> None:
         """`consumed` is set once somebody takes what is moved."""
@@ -74,6 +79,7 @@ class Overtaking(Generic[T]):
         """Move what should not wait; returns how many jobs. Raises QueueUnavailable, QueueRefused."""
         settings = self._queue.settings
         info = await self._queue.api(f"CONSUMER.INFO.{settings.stream}.{self._consumer}")
+        self.unacknowledged = int(info["num_ack_pending"])
         if int(info["num_pending"]) < _BACKLOG:
             return 0
         after = int(info["delivered"]["stream_seq"]) + _MARGIN
@@ -112,7 +118,8 @@ class Overtaking(Generic[T]):
                 if found is None:
                     break
                 name = f"ahead-{found.sequence}-{int(found.published_at * 1000)}"
-                await stream.move(self._queue, found, Publication(relay_ahead(domain), found.payload, message_id=name))
+                await self._returns.store(Publication(relay_ahead(domain), found.payload, message_id=name))
+                await stream.delete(self._queue, found.sequence)
                 metrics.AHEAD.inc()
                 moved, after = moved + 1, found.sequence
         return moved

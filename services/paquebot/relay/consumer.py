@@ -34,6 +34,8 @@ from paquebot.v1.queue_pb2 import HeldJob, RelayJob
 
 _log = Log("paquebot.relay")
 _FETCH_SECONDS = 5.0
+_FIRST_SECONDS = 0.1
+_CROWD_SECONDS = 0.1
 _FETCH_JOBS = 256
 _AHEAD_JOBS = 64
 _AWAY_SECONDS = 1.0
@@ -130,66 +132,65 @@ class RelayConsumer:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._room.wait(), _FETCH_SECONDS)
                 continue
-            await self._fetch(self._consumer, min(room, _FETCH_JOBS))
+            if await self._fetch(self._consumer, min(room, _FETCH_JOBS)) > _FETCH_JOBS // 2:
+                await asyncio.sleep(_CROWD_SECONDS)  # a backlog that is only put back: attempts need the time more
 
     async def _fetch_ahead_for_ever(self) -> None:
-        """What was taken ahead is worked on beside whatever else waits."""
+        """What was taken ahead is worked on beside whatever else waits; nothing is, before somebody is there for it."""
         while True:
-            if await self._fetch(self._ahead, _AHEAD_JOBS):
+            wait = _FETCH_SECONDS if self._consumed.is_set() else _FIRST_SECONDS
+            if await self._fetch(self._ahead, _AHEAD_JOBS, wait) >= 0:
                 self._consumed.set()
 
-    async def _fetch(self, consumer: Consumer, most: int) -> bool:
-        """False: the queue is away."""
+    async def _fetch(self, consumer: Consumer, most: int, wait: float = _FETCH_SECONDS) -> int:
+        """How many jobs were put back; -1: the queue is away."""
         try:
-            await self._admit(await consumer.fetch(most, _FETCH_SECONDS), first=consumer is self._ahead)
+            put_back = await self._admit(await consumer.fetch(most, wait), first=consumer is self._ahead)
         except QueueUnavailable:
             await asyncio.sleep(_AWAY_SECONDS)
-            return False
+            return -1
         self._begin()
-        return True
+        return put_back
 
-    async def _admit(self, handles: Sequence[Job], *, first: bool) -> None:
-        """What cannot be worked on soon goes back for later at once, all together. Raises QueueUnavailable; such jobs
-        come again by themselves."""
-        placed = [(handle, self._placed(handle, first=first)) for handle in handles]
-        back = [(handle, storing) for handle, storing in placed if storing is not None]
-        results = await asyncio.gather(*(storing for _, storing in back), return_exceptions=True)
-        stored = [
-            handle for (handle, _), result in zip(back, results, strict=True) if not isinstance(result, Exception)
-        ]
-        for handle in stored:
-            # Not waited for: the server takes longer to remove a job than to store one, and others wait behind these.
-            await handle.ack_soon()
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+    async def _admit(self, handles: Sequence[Job], *, first: bool) -> int:
+        """What cannot be worked on soon goes back for later at once; returns how many. Raises QueueUnavailable; such
+        jobs come again by themselves."""
+        put_back = 0
+        for handle in handles:
+            known = self._in_hand.get(handle.stored)
+            if known is not None:  # our heartbeats were lost for a while; the work goes on under the new name
+                known.handle = handle
+                continue
+            try:
+                job = RelayJob.FromString(handle.payload)
+            except DecodeError:
+                await self._put_aside(handle, Held.UNREADABLE)
+                await handle.ack()
+                continue
+            work = Work(handle, job, self._routes.route(job.domain))
+            reason, seconds = self._obstacle(work, first=first)
+            if reason is None:
+                self._take(work)
+            else:
+                await self._put_back(work, reason, seconds)
+                put_back += 1
+        return put_back
 
-    def _placed(self, handle: Job, *, first: bool) -> Coroutine[None, None, None] | None:
-        """None: the job waits for its turn here. Else what is to be done with it before it is acknowledged."""
-        known = self._in_hand.get(handle.stored)
-        if known is not None:  # our heartbeats were lost for a while; the work goes on under the new name
-            known.handle = handle
-            return None
-        try:
-            job = RelayJob.FromString(handle.payload)
-        except DecodeError:
-            return self._put_aside(handle, Held.UNREADABLE)
-        work = Work(handle, job, self._routes.route(job.domain))
-        if (job.queue_id, job.domain) in self._names:
-            return self._put_back(work, PutBack.TWICE, _TWICE_SECONDS)
+    def _obstacle(self, work: Work, *, first: bool) -> tuple[PutBack | None, float]:
+        """Why a job is not for now, and for how many seconds; None: it waits for its turn here."""
+        now = self._clock()
+        if (work.job.queue_id, work.job.domain) in self._names:
+            return PutBack.TWICE, _TWICE_SECONDS
         resting = self._destinations.resting(work.key)
-        if resting is not None:
-            put_off = self._settlement.put_off(job, handle.sequence, *resting)
-            if put_off is not None:
-                return self._store(put_off, PutBack.RESTING)
+        if resting is not None and (wait := self._settlement.may_wait(work.job, resting[0])) is not None:
+            return PutBack.RESTING, wait
         busy_until = self._destinations.busy_until(work.key)
         if busy_until:
-            return self._put_back(work, PutBack.BUSY, busy_until - self._clock())
+            return PutBack.BUSY, busy_until - now
         if not self._destinations.add(work.key, work.sender, work, first=first):
             # Others must not wait behind a destination or a sender with more mail than it may have here.
-            return self._put_back(work, PutBack.CROWDED, self._destinations.crowded_for(work.key))
-        self._take(work)
-        return None
+            return PutBack.CROWDED, self._destinations.crowded_for(work.key)
+        return None, 0.0
 
     def _take(self, work: Work) -> None:
         self._in_hand[work.handle.stored] = work
@@ -200,13 +201,15 @@ class RelayConsumer:
         self._names.pop((work.job.queue_id, work.job.domain), None)
 
     async def _put_back(self, work: Work, reason: PutBack, seconds: float) -> None:
-        """Raises QueueUnavailable."""
-        at = self._clock() + seconds * (1 + self._random())
-        await self._store(self._settlement.unchanged(work.job, at, work.handle.sequence), reason)
-
-    async def _store(self, publication: Publication, reason: PutBack) -> None:
-        """Raises QueueUnavailable."""
-        await self._settlement.store(publication)
+        """For later, as it is: nothing was tried. The consumer itself keeps it, which costs the server no disk; only
+        where it keeps very many is the job stored anew. Those of one crowd do not come back all at once. Raises
+        QueueUnavailable."""
+        seconds *= 1 + self._random()
+        if self._overtaking.unacknowledged < self._load.parked:
+            await work.handle.nak(seconds)
+        else:
+            await self._settlement.store_later(work.job, self._clock() + seconds, work.handle.sequence)
+            await work.handle.ack_soon()
         metrics.PUT_BACKS[reason].inc()
 
     def _begin(self) -> None:
@@ -273,15 +276,15 @@ class RelayConsumer:
             await self._worker.work(work)
         except Busy:
             self._destinations.busy(work.key, _BUSY_SECONDS)
-            await self._finish(work, self._put_back(work, PutBack.BUSY, _BUSY_SECONDS))
+            with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
+                await self._put_back(work, PutBack.BUSY, _BUSY_SECONDS)
         except Unrecorded:
             await self._finish(work, self._hand_over(work))
         except (*AWAY, OverBudget) as error:
             reason = type(error).__name__
             _log.warning("job_again", queue_id=work.job.queue_id, reason=reason)
             metrics.ATTEMPT[Attempt.ENGINE_AWAY].inc()
-            self._spare(work)
-            await self._give_back(work, self._patience(work))
+            await self._give_back(work, self._spare(work))
         except (BlobMissing, BadPack):
             _log.exception("message_missing", queue_id=work.job.queue_id)
             await self._again_or_hold(work, Held.BLOB)
@@ -309,26 +312,26 @@ class RelayConsumer:
         delivered = [path for path, result in results.items() if result.outcome is Outcome.DELIVERED]
         await self._settlement.hand_over(work.job, delivered, work.handle.sequence)
 
-    def _spare(self, work: Work) -> None:
-        """This time does not count as a try at the job: an engine was away."""
+    def _spare(self, work: Work) -> float:
+        """An engine was away: the next wait for it is longer, and the job is not to blame."""
         self._spared[work.handle.stored] = self._spared.pop(work.handle.stored, 0) + 1
         while len(self._spared) > _REMEMBERED:
             self._spared.popitem(last=False)
+        return _patience(self._spared[work.handle.stored], self._random)
 
     async def _again_or_hold(self, work: Work, reason: Held) -> None:
+        """Whatever went wrong may have been chance: tried again some times, then put aside."""
         metrics.ATTEMPT[Attempt.ERROR].inc()
-        if work.handle.deliveries - self._spared.get(work.handle.stored, 0) < self._load.deliveries:
-            await self._give_back(work, self._patience(work))
-            return
+        tries = work.job.tries + 1
         try:
-            await self._put_aside(work.handle, reason)
+            if tries < self._load.tries:
+                wait = _patience(tries, self._random)
+                await self._settlement.store_later(work.job, self._clock() + wait, work.handle.sequence, tries=tries)
+            else:
+                await self._put_aside(work.handle, reason)
             await work.handle.ack()
         except QueueUnavailable:
             await self._give_back(work, _AGAIN_MOST_SECONDS)
-
-    def _patience(self, work: Work) -> float:
-        wait = min(_AGAIN_MOST_SECONDS, 2.0 ** min(work.handle.deliveries, 16))
-        return wait * (1 + self._random()) / 2
 
     async def _give_back(self, work: Work, delay_seconds: float) -> None:
         with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
@@ -368,6 +371,11 @@ class RelayConsumer:
             if not turn.work.progress.exposed:
                 task.cancel()
         await _settled(self._tasks, _CUT_SECONDS)
+
+
+def _patience(tries: int, random: Random) -> float:
+    """Seconds until the next try."""
+    return min(_AGAIN_MOST_SECONDS, 2.0 ** min(tries, 16)) * (1 + random()) / 2
 
 
 async def _settled(tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:

@@ -25,16 +25,15 @@ class RetrySchedule:
         lifetime = self._settings.lifetime if job.reverse_path else self._settings.bounce_lifetime
         return accepted_at(job) + lifetime
 
-    def next_attempt(self, job: RelayJob, now: float, *, not_before: float = 0.0, spread: bool = False) -> float | None:
-        """After a failed attempt that ended `now`; `not_before` while the destination rests; with `spread` up to half
-        as late again, for a crowd. None: give up."""
+    def next_attempt(self, job: RelayJob, now: float, *, not_before: float = 0.0) -> float | None:
+        """After a failed attempt that ended `now`; `not_before` while the destination rests. None: give up."""
         expires = self.expires(job)
         if now >= expires:
             return None
         delays = self._settings.delays
         wait = delays[min(job.attempt, len(delays) - 1)]
         at = max(now + wait, not_before)
-        at += (at - now) * 0.5 * self._random() if spread else wait * self._settings.jitter * self._random()
+        at += wait * self._settings.jitter * self._random()
         warn = self._warn_at(job)
         if warn is not None and now < warn < at:
             at = max(warn, not_before)

@@ -35,6 +35,7 @@ from paquebot.spool import Spool
 
 CONSUMER = "relay"
 AHEAD = "relay-ahead"
+_UNDER_WAY = 50_000  # jobs in hand of all processes, beside those that are parked
 
 
 async def main(context: Context, settings: RelaySettings) -> None:
@@ -90,7 +91,8 @@ def _consumer(
     destinations: Destinations[Work] = Destinations(settings.load, settings.retry, time.time)
     shown = Shown(settings.shown, time.monotonic)
     schedule = RetrySchedule(settings.retry, chance.random)
-    settlement = Settlement(Ledger(postgres), queue, Returns(queue), reporter, schedule, time.time)
+    returns = Returns(queue)
+    settlement = Settlement(Ledger(postgres), returns, reporter, schedule, time.time)
     handshake = Handshake(
         settings.process.hostname, settings.deadlines, TlsContexts(client.ca), TlsMemory(), source=client.source
     )
@@ -103,9 +105,9 @@ def _consumer(
     routes = Routes(settings.routing.routes)
     return RelayConsumer(
         queue,
-        Consumer(queue, CONSUMER, RELAY),
+        Consumer(queue, CONSUMER, RELAY, max_ack_pending=settings.load.parked + _UNDER_WAY),
         Consumer(queue, AHEAD, RELAY_AHEAD),
-        Overtaking(queue, CONSUMER, destinations, routes, chance.shuffle),
+        Overtaking(queue, returns, CONSUMER, destinations, routes, chance.shuffle),
         worker,
         settlement,
         destinations,

@@ -166,7 +166,12 @@ class LoadSettings:
     octets_per_destination: Octets = setting(
         "RELAY_DESTINATION_OCTETS", Octets(64 * 2**20), help="message octets in memory for one destination"
     )
-    deliveries: int = setting("RELAY_TRIES", 20, help="times a job is handed out before it is held as poison")
+    parked: int = setting(
+        "RELAY_PARKED",
+        150_000,
+        help="jobs of all processes that the queue's consumer keeps for later; further ones cost",
+    )
+    tries: int = setting("RELAY_TRIES", 20, help="times a job fails for no known reason before it is held as poison")
 
     def __post_init__(self) -> None:
         if not 0 < self.unproven < self.attempts:

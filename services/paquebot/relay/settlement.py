@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from paquebot.message import Action
 from paquebot.observability.log import Log
-from paquebot.queue import Publication, Queue, domain_token, relay_later, relay_ready
+from paquebot.queue import Publication, domain_token, relay_later, relay_ready
 from paquebot.relay import metrics
 from paquebot.relay.ledger import Ledger
 from paquebot.relay.letter import Letter
@@ -33,6 +33,7 @@ from paquebot.v1.queue_pb2 import RelayJob
 
 _log = Log("paquebot.relay")
 _RECORD_LATER_SECONDS = 5.0
+_REST_LEAST_SECONDS = 30.0
 _MAX_LAST_REPLY = 500
 Entries = list[tuple[RemoteRecipient, Result]]
 
@@ -54,14 +55,12 @@ class Settlement:
     def __init__(
         self,
         ledger: Ledger,
-        queue: Queue,
         returns: Returns,
         reporter: Reporter,
         schedule: RetrySchedule,
         clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
-        self._queue = queue
         self._returns = returns
         self._reporter = reporter
         self._schedule = schedule
@@ -143,7 +142,7 @@ class Settlement:
         again.recipients.extend(recipient for recipient, _ in deferred)
         del again.relayed[:]
         again.delay_reported = job.delay_reported or warned
-        await self._queue.publish([later(again, at)])
+        await self._returns.store(later(again, at))
         _log.info(
             "deferred",
             queue_id=job.queue_id,
@@ -153,23 +152,22 @@ class Settlement:
             **_summary(deferred),
         )
 
-    def unchanged(self, job: RelayJob, at: float, sequence: int) -> Publication:
-        """The job as it is for a later time: nothing was tried. `sequence`: of the job in the stream."""
-        return later(job, at, unique=f"-{sequence}")
-
-    def put_off(self, job: RelayJob, sequence: int, until: float, why: Result) -> Publication | None:
-        """The job after an attempt at a destination that rests, without one: step 4 where nobody has to be told of
-        anything, in which case there is None. Jobs of one destination come back spread over a while, not all at once.
-        """
+    def may_wait(self, job: RelayJob, until: float) -> float | None:
+        """Seconds that a job may wait without an attempt while its destination rests; None: its sender is to be told
+        something now, which is part of an attempt."""
         now = self._clock()
-        at = self._schedule.next_attempt(job, now, not_before=until, spread=True)
+        at = self._schedule.next_attempt(job, now)
         if at is None or self._schedule.warns(job, now):
             return None
-        return later(_next(job, at, why.text), at, unique=f"-{sequence}")
+        return min(max(until - now, _REST_LEAST_SECONDS), at - now)
 
-    async def store(self, publication: Publication) -> None:
-        """Returns when it is kept. Raises QueueUnavailable."""
-        await self._returns.store(publication)
+    async def store_later(self, job: RelayJob, at: float, sequence: int, *, tries: int = 0) -> None:
+        """The same attempt, later, in a job of its own. `sequence`: of the job in the stream; `tries`: at it that
+        failed for no known reason. Raises QueueUnavailable."""
+        again = RelayJob()
+        again.CopyFrom(job)
+        again.tries = tries or job.tries
+        await self._returns.store(later(again, at, unique=f"-{sequence}"))
 
 
 def _next(job: RelayJob, at: float, reply: str) -> RelayJob:
@@ -177,6 +175,7 @@ def _next(job: RelayJob, at: float, reply: str) -> RelayJob:
     again = RelayJob()
     again.CopyFrom(job)
     again.attempt = job.attempt + 1
+    again.tries = 0
     again.last_reply = reply[:_MAX_LAST_REPLY]
     again.not_before_ms = int(at * 1000)
     return again

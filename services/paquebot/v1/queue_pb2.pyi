@@ -127,6 +127,7 @@ class RelayJob(_message.Message):
     NOT_BEFORE_MS_FIELD_NUMBER: _builtins.int
     LOGIN_FIELD_NUMBER: _builtins.int
     RELAYED_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.str
     reverse_path: _builtins.str
     domain: _builtins.str
@@ -146,6 +147,8 @@ class RelayJob(_message.Message):
     """when this attempt was scheduled for; 0: at once"""
     login: _builtins.str
     """the authenticated account's address; empty: a stranger, or a notification"""
+    tries: _builtins.int
+    """at this attempt that failed for no known reason"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.RemoteRecipient]: ...
     @_builtins.property
@@ -174,10 +177,11 @@ class RelayJob(_message.Message):
         not_before_ms: _builtins.int = ...,
         login: _builtins.str = ...,
         relayed: _abc.Iterable[_builtins.str] | None = ...,
+        tries: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at_ms", b"accepted_at_ms", "attempt", b"attempt", "blob", b"blob", "delay_reported", b"delay_reported", "domain", b"domain", "eight_bit", b"eight_bit", "envid", b"envid", "last_reply", b"last_reply", "login", b"login", "not_before_ms", b"not_before_ms", "queue_id", b"queue_id", "recipients", b"recipients", "relayed", b"relayed", "ret", b"ret", "reverse_path", b"reverse_path", "smtputf8", b"smtputf8", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at_ms", b"accepted_at_ms", "attempt", b"attempt", "blob", b"blob", "delay_reported", b"delay_reported", "domain", b"domain", "eight_bit", b"eight_bit", "envid", b"envid", "last_reply", b"last_reply", "login", b"login", "not_before_ms", b"not_before_ms", "queue_id", b"queue_id", "recipients", b"recipients", "relayed", b"relayed", "ret", b"ret", "reverse_path", b"reverse_path", "smtputf8", b"smtputf8", "trace", b"trace", "tries", b"tries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,12 +87,6 @@ def test_chance_only_lengthens_a_wait() -> None:
     assert RetrySchedule(SETTINGS, lambda: 1.0).next_attempt(job(), ACCEPTED) == ACCEPTED + 450
 
 
-def test_a_crowd_comes_back_spread() -> None:
-    assert RetrySchedule(SETTINGS, lambda: 1.0).next_attempt(job(), ACCEPTED, spread=True) == ACCEPTED + 450
-    later = RetrySchedule(SETTINGS, lambda: 1.0).next_attempt(job(), ACCEPTED, not_before=ACCEPTED + 1000, spread=True)
-    assert later == ACCEPTED + 1500
-
-
 def test_a_rest_of_the_destination_is_waited_for() -> None:
     schedule = RetrySchedule(SETTINGS, lambda: 0.0)
     assert schedule.next_attempt(job(), ACCEPTED, not_before=ACCEPTED + 1000) == ACCEPTED + 1000
