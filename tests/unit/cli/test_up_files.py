@@ -6,7 +6,8 @@ import pytest
 
 from paquebot.cli.up import certificate
 from paquebot.cli.up.certificate import ensure_certificate
-from paquebot.cli.up.layout import Layout, UpError
+from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.layout import Layout, Ports, UpError
 
 NAMES = ("paquebot.test", "127.0.0.1")
 
@@ -65,3 +66,24 @@ def test_a_key_that_does_not_fit_is_replaced(tmp_path: Path, damaged: bool) -> N
     pair[1].write_bytes(b"no key" if damaged else other[1].read_bytes())
     assert ensure_certificate(*pair, NAMES)
     assert not ensure_certificate(*pair, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("servers", "opened"),
+    [
+        ("", False),
+        ("127.0.0.1:5390", True),
+        ("127.0.0.1:5390,[::1]:5391", True),
+        ("127.0.0.1:53", False),
+        ("127.0.0.1:5390,192.0.2.1:53", False),
+    ],
+)
+def test_relay_may_connect_to_loopback_where_the_name_servers_are_a_trial(
+    tmp_path: Path, servers: str, *, opened: bool
+) -> None:
+    layout = Layout(tmp_path)
+    overrides = {"PAQUEBOT_RELAY_DNS": servers} if servers else {}
+    plan = Plan(layout, Ports(), layout.secrets(), "mail.example.org", "example.org", overrides)
+    assert ("PAQUEBOT_RELAY_ALLOW_NETWORKS" in plan.service_environment("relay")) == opened
+    closed = Plan(layout, Ports(), layout.secrets(), "h", "d", {**overrides, "PAQUEBOT_RELAY_ALLOW_NETWORKS": ""})
+    assert closed.service_environment("relay")["PAQUEBOT_RELAY_ALLOW_NETWORKS"] == ""
