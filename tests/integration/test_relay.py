@@ -625,7 +625,8 @@ async def test_domains_behind_one_silent_host_are_one(post: Post) -> None:
             await eventually(put_back, "the others put back")
             assert silent.connected == {"127.9.0.1": 3}
             jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.>")]
-            assert [job.attempt for job in jobs] == [0] * 30, "nothing was tried"
+            attempts = [job.attempt for job in jobs if job.domain in silent.domains]
+            assert attempts == [0] * 30, "nothing was tried"
 
 
 async def test_jobs_of_a_resting_destination_are_not_tried_one_by_one(post: Post) -> None:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 _MOST_FAILURES = 16
 _REMEMBERED = 20_000
 _CROWDED_LEAST_SECONDS, _CROWDED_MOST_SECONDS = 2.0, 900.0
-_UNPROVEN_LEAST_SECONDS = 15.0
+_UNPROVEN_LEAST_SECONDS = 5.0
 _PACE, _UNPROVEN_PACE = 0.05, 1.0  # seconds
 _SMOOTH = 0.05
 
@@ -89,7 +89,9 @@ class Destinations(Generic[T]):
         if key in self._proven:
             most = self._load.waiting_per_destination
         else:
-            most = min(self._load.waiting_per_new_destination, self._load.waiting_per_destination)
+            most = self._load.waiting_per_destination
+            if self.unproven_waiting >= self._load.waiting // 4:  # many of its kind: a few of each
+                most = min(most, self._load.waiting_per_new_destination)
             # What is new finds room beside the second jobs of others.
             idle = not (found.count or found.running)
             if self.unproven_waiting >= (self._load.waiting if idle else self._load.waiting // 2):

@@ -74,9 +74,11 @@ def test_any_number_of_unknown_destinations_leaves_slots_to_those_that_answer() 
 def test_what_waits_for_unknown_destinations_is_a_part_of_the_window() -> None:
     turns = Turns(attempts=2, waiting=20, waiting_per_new_destination=3, waiting_per_sender=1000)
     turns.prove("a")
-    assert turns.add("b1", "b2", "b3", "b4") == [True] * 3 + [False]
+    assert turns.add(*(f"b{n}" for n in range(7))) == [True] * 5 + [False] * 2, "alone it may have more than a few"
+    assert turns.add(*(f"c{n}" for n in range(7))) == [True] * 3 + [False] * 4, "beside another few"
+    assert turns.add("d1", "d2", "d3") == [True, True, False], "half of the window for those with several"
     accepted = turns.add(*(chr(0x4E00 + n) for n in range(50)))
-    assert (sum(accepted), turns.all.unproven_waiting) == (7, 10)
+    assert (sum(accepted), turns.all.unproven_waiting) == (10, 20), "and the rest for the first of each"
     assert turns.add("a1") == [True], "a known one has room"
 
 
@@ -148,7 +150,7 @@ def test_a_crowd_does_not_fill_the_process() -> None:
 
 
 def test_a_crowd_for_an_unknown_destination_comes_back_later() -> None:
-    turns = Turns(waiting_per_new_destination=1)
+    turns = Turns(waiting_per_destination=1)
     turns.add(*(f"a{n}" for n in range(100)))
     assert turns.all.crowded_for("a") == 100.0
 
