@@ -14,11 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from paquebot.relay.handshake import Credentials, Handshake
+from paquebot.relay.letter import Letter, OctetShares
 from paquebot.relay.result import Host
 from paquebot.relay.session import Session
 from paquebot.relay.settings import Deadlines, TlsPolicy
 from paquebot.relay.tls import TlsContexts, TlsMemory
+from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.settings import Seconds
+from paquebot.wire.smtp.parameters import Ret
 from remote_host import RemoteHost
 
 SHORT = Seconds(0.3)
@@ -100,3 +103,15 @@ async def session_with(
     ca: str = "",
 ) -> Session:
     return await handshake(deadlines=deadlines, ca=ca).open(host_of(remote), policy, credentials)
+
+
+def letter(
+    raw: bytes, reverse_path: str = "", *, ret: Ret | None = None, envid: str = "", smtputf8: bool = False
+) -> Letter:
+    """A message that is read from memory."""
+
+    async def read() -> bytes:
+        return raw
+
+    shares = OctetShares(OctetBudget(2**30), 2**30, 2**30)
+    return Letter(read, len(raw), shares, "example.net", reverse_path, ret=ret, envid=envid, smtputf8=smtputf8)

@@ -209,6 +209,30 @@ def relay() -> dashboard.Dashboard:
                     [Query(rate("paquebot_relay_relayed_bytes_total"), "bytes")],
                 ),
                 graph(
+                    "Slots",
+                    "Attempts under way, of those that may be. Unproven ones are a part of all, slow ones beside them.",
+                    "percentunit",
+                    [
+                        Query(
+                            "sum by (slots) (paquebot_relay_slots_used{sel})"
+                            " / sum by (slots) (paquebot_relay_slots{sel})",
+                            "{{slots}}",
+                        )
+                    ],
+                ),
+                graph(
+                    "Put back",
+                    "Jobs a second that went back for later without an attempt, by reason; taken ahead of a backlog;"
+                    " slow attempts that made room; notifications of success that strangers did not get.",
+                    "cps",
+                    [
+                        Query(rate("paquebot_relay_put_back_jobs_total", by="reason"), "{{reason}}"),
+                        Query(rate("paquebot_relay_ahead_jobs_total"), "taken ahead"),
+                        Query(rate("paquebot_relay_cut_attempts_total"), "cut"),
+                        Query(rate("paquebot_notification_suppressed_total", by="limit"), "not told: {{limit}}"),
+                    ],
+                ),
+                graph(
                     "Held open",
                     "Connections that wait for more mail, attempts under way, jobs waiting for their turn.",
                     "short",

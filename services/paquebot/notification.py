@@ -1,25 +1,89 @@
 """Notifications of what became of a message (RFC 3464): addressed, written, and handed to the spool. Which of them are
 due, and what they say of each recipient, is for the service that knows it.
 
+A stranger's reverse-path may be anybody's, so success is told there only so often (`SuccessLimits`): RFC 3461 lets a
+stranger ask for it (§4.1), and whoever is named gets the answer. Failures are always told.
+
 They come from the null reverse-path (RFC 5321 §4.5.5). A notification's queue id follows from what it reports, so that
 a job that comes again after a crash makes the same one, which is then delivered once.
 """
 
 import datetime
 import hashlib
-from collections.abc import Iterable
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from paquebot.blobs.ulid import ulid_at
 from paquebot.message import DeliveryReport, RecipientReport, Ret, build_dsn
+from paquebot.observability.metrics import counter
 from paquebot.rpc import ValidationClient
+from paquebot.runtime.settings import setting
 from paquebot.spool import Spool
 from paquebot.v1.mail_pb2 import RET_FULL, RET_UNSPECIFIED, Client, Envelope
 from paquebot.v1.recipient_validation_pb2 import VERDICT_ACCEPT, VERDICT_UNSPECIFIED, Verdict
 from paquebot.wire.smtp.xtext import encode_xtext
 
+_REMEMBERED = 20_000
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+SUPPRESSED = counter(
+    "paquebot_notification_suppressed_total",
+    "Notifications of success that strangers asked for and that were not sent, by the limit that was reached",
+    {"limit": ("address", "domain", "total")},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessLimits:
+    """Notifications of success to reverse-paths that nobody has logged in for. Each is the most at once, too."""
+
+    per_address: int = setting(
+        "REPORT_SUCCESS_PER_ADDRESS", 10, help="an hour to one reverse-path, for strangers' mail"
+    )
+    per_domain: int = setting("REPORT_SUCCESS_PER_DOMAIN", 100, help="the same, to the reverse-paths of one domain")
+    total: int = setting("REPORT_SUCCESS_TOTAL", 1000, help="the same, in all, of a process; 0: none at all")
+
+    def __post_init__(self) -> None:
+        if min(self.per_address, self.per_domain, self.total) < 0:
+            raise ValueError("PAQUEBOT_REPORT_SUCCESS_*: none is below zero")
+
+
+class SuccessShares:
+    """Token buckets, each as deep as its limit and filled in an hour. `clock`: seconds."""
+
+    def __init__(self, limits: SuccessLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._used: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()  # tokens gone, at which time
+
+    def allow(self, reverse_path: str) -> bool:
+        """Count one in; False: one too many, which is counted as suppressed and takes nothing."""
+        domain = reverse_path.rpartition("@")[2].lower()
+        limits = self._limits
+        wanted = (
+            ("total", "", limits.total),
+            ("domain", domain, limits.per_domain),
+            ("address", reverse_path.lower(), limits.per_address),
+        )
+        now = self._clock()
+        for name, key, most in wanted:
+            if self._gone(name, key, most, now) + 1 > most:
+                SUPPRESSED.labels(name).inc()
+                return False
+        for name, key, most in wanted:
+            self._used[name, key] = self._gone(name, key, most, now) + 1, now
+            self._used.move_to_end((name, key))
+        while len(self._used) > _REMEMBERED:
+            self._used.popitem(last=False)
+        return True
+
+    def _gone(self, name: str, key: str, most: int, now: float) -> float:
+        gone, at = self._used.get((name, key), (0.0, now))
+        return max(0.0, gone - (now - at) * most / 3600)
 
 
 class SenderUncertain(Exception):
@@ -39,6 +103,8 @@ class Accepted(Protocol):
     def ret(self) -> int: ...
     @property
     def trace(self) -> str: ...
+    @property
+    def login(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +126,7 @@ class Notifier:
         full_up_to: int,
         validation: ValidationClient,
         spool: Spool,
+        success: SuccessShares,
         *,
         uncertain: Iterable["Verdict.ValueType"] = (VERDICT_UNSPECIFIED,),
     ) -> None:
@@ -67,7 +134,12 @@ class Notifier:
         self._full_up_to = full_up_to
         self._validation = validation
         self._spool = spool
+        self._success = success
         self._uncertain = frozenset(uncertain)
+
+    def may_tell_success(self, about: Accepted, to: str) -> bool:
+        """Of the message, to its reverse-path: somebody has logged in for it, or the limits leave room."""
+        return bool(about.login) or self._success.allow(to)
 
     async def address(self, about: Accepted, to: str, queue_id: str) -> Notification | None:
         """To wherever mail for `to` goes; None: nowhere. Raises SenderUncertain, DirectoryUnavailable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import ipaddress
 from typing import Any
 
 import pytest
@@ -185,3 +186,45 @@ def test_a_fixed_port_of_nodes_is_given_to_its_port() -> None:
     )
 
     assert {port["name"]: port.get("nodePort") for port in service["spec"]["ports"]} == {"imap": None, "imaps": 30993}
+
+
+def test_relay_is_kept_from_networks_that_are_not_public() -> None:
+    rule = _outside(render())
+    assert [item["port"] for item in rule["ports"]] == [25, 465, 587]
+    blocks = {peer["ipBlock"]["cidr"]: peer["ipBlock"]["except"] for peer in rule["to"]}
+    assert blocks.keys() == {"0.0.0.0/0", "::/0"}
+    closed = [ipaddress.ip_network(text) for text in (*blocks["0.0.0.0/0"], *blocks["::/0"])]
+    for inside in (
+        "10.1.2.3",
+        "172.20.0.1",
+        "192.168.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "127.0.0.1",
+        "::1",
+        "fd00::1",
+    ):
+        address = ipaddress.ip_address(inside)
+        assert any(address.version == network.version and address in network for network in closed), inside
+
+
+def test_an_operator_says_which_networks_relay_is_kept_from() -> None:
+    rule = _outside(render({"relay.closedNetworks": ["10.0.0.0/8"]}))
+    assert [peer["ipBlock"] for peer in rule["to"]] == [
+        {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]},
+        {"cidr": "::/0"},
+    ]
+    assert "to" not in _outside(render({"relay.closedNetworks": []}))
+
+
+def test_relay_knows_the_addresses_of_the_mail_services() -> None:
+    values = {"smtpIngress.service.loadBalancerIP": "198.51.100.7", "relay.ownAddresses": ["198.51.100.8"]}
+    container = render(values).pods()["Deployment", "mail-relay"]["spec"]["containers"][0]
+    settings = {item["name"]: item.get("value") for item in container["env"]}
+    assert settings["PAQUEBOT_RELAY_OWN_ADDRESSES"] == "198.51.100.8,198.51.100.7"
+
+
+def _outside(rendered: Rendered) -> dict[str, Any]:
+    """relay's rule of egress to other hosts."""
+    rules = rendered.get("NetworkPolicy", "mail-relay")["spec"]["egress"]
+    return next(rule for rule in rules if any(item["port"] == 25 for item in rule.get("ports", [])))

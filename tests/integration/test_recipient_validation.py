@@ -104,7 +104,13 @@ async def test_remote_recipients_keep_the_case_of_the_local_part(service: Direct
     assert remote.domain == "xn--bcher-kva.example"
     assert remote.original == ""
     literal = await ask(service, "x@[IPv6:2001:DB8::1]", may_relay=True)
-    assert literal.remote[0].domain == "[IPv6:2001:db8::1]"
+    assert literal.verdict == VERDICT_DOMAIN_DISABLED
+
+
+async def test_address_literals_where_they_are_wanted(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_RELAY_LITERALS="true") as service:
+        literal = await ask(service, "x@[IPv6:2001:DB8::1]", may_relay=True)
+        assert literal.remote[0].domain == "[IPv6:2001:db8::1]"
 
 
 async def test_many_paths_are_answered_in_order(service: DirectoryService) -> None:

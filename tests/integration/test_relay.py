@@ -25,16 +25,22 @@ from lying_s3 import Lie, LyingS3
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.queue import Publication, Queue, QueueUnavailable, relay_ready, stream
+from paquebot.queue import Consumer, Publication, Queue, QueueUnavailable, relay_ready, stream
+from paquebot.queue.subjects import RELAY, RELAY_AHEAD, relay_ahead
+from paquebot.relay.ahead import Overtaking
+from paquebot.relay.destinations import Destinations
+from paquebot.relay.result import deferred
+from paquebot.relay.returns import Returns
+from paquebot.relay.routes import Routes
 from paquebot.relay.service import main
-from paquebot.relay.settings import RelaySettings
+from paquebot.relay.settings import LoadSettings, RelaySettings, RetrySettings
 from paquebot.runtime.health import Health
 from paquebot.runtime.service import Context
 from paquebot.runtime.settings import load
 from paquebot.spool import Spool
 from paquebot.spool.outcomes import Outcome
-from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_NEVER, NOTIFY_SUCCESS, RET_HDRS, Envelope, RemoteRecipient
-from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
+from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_NEVER, NOTIFY_SUCCESS, RET_HDRS, Client, Envelope, RemoteRecipient
+from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, HeldJob, RelayJob
 from remote_host import DROP, SILENT, RemoteHost
 from roles import let_roles_log_in, role_dsn
 
@@ -126,16 +132,19 @@ class Post:
     async def reports(self, blobs: BlobStore, count: int) -> list[EmailMessage]:
         """The notifications to accounts of example.org, once there are `count`."""
 
+        entries: list[DeliverEntry] = []
+
         async def there() -> bool:
-            return (await stream.counts(self.queue)).total("deliver.ready.example_org") >= count
+            jobs = [job async for job in stream.jobs(self.queue, "deliver.ready.example_org")]
+            entries[:] = [entry for job in jobs for entry in DeliverJob.FromString(job.payload).entries]
+            return len(entries) >= count
 
         await eventually(there, f"{count} notifications")
         found = []
-        async for stored in stream.jobs(self.queue, "deliver.ready.example_org"):
-            for entry in DeliverJob.FromString(stored.payload).entries:
-                assert entry.reverse_path == "", "RFC 3464 §2: from the null reverse-path"
-                raw = await blobs.read(entry.blob)
-                found.append(BytesParser(policy=parsing_policy).parsebytes(raw))
+        for entry in entries:
+            assert entry.reverse_path == "", "RFC 3464 §2: from the null reverse-path"
+            raw = await blobs.read(entry.blob)
+            found.append(BytesParser(policy=parsing_policy).parsebytes(raw))
         assert len(found) == count
         return found  # type: ignore[return-value]
 
@@ -171,6 +180,7 @@ async def post(
             "PAQUEBOT_METRICS_LISTEN": "127.0.0.1:0",
             "PAQUEBOT_RELAY_DNS": f"127.0.0.1:{dns.port}",
             "PAQUEBOT_RELAY_PORT": str(port),
+            "PAQUEBOT_RELAY_ALLOW_NETWORKS": "127.0.0.0/8",
             "PAQUEBOT_RELAY_RETRY": "1s",
             "PAQUEBOT_RELAY_RETRY_JITTER": "0",
             "PAQUEBOT_RELAY_BACK_OFF": "500ms",
@@ -402,7 +412,7 @@ async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -
 
         await eventually(is_held, "a held job")
         await post.settled()
-        assert host.connections == []
+        assert not any(line.startswith("MAIL") for line in host.said), "nothing is said of what cannot be sent"
     assert await post.outcomes() == {}
 
 
@@ -529,17 +539,233 @@ async def test_a_crowd_for_one_domain_does_not_hold_up_another(post: Post) -> No
         for name in ("a", "b", "c", "d"):
             await post.accept(f"{name}@example.net")
         await post.accept("z@example.com")
+        before = _count("paquebot_relay_put_back_jobs_total", reason="crowded")
         async with post.relay(**settings, PAQUEBOT_DRAIN="4s"):
             await host.until(lambda: len(host.messages) == 1)
             assert host.messages[0].rcpt == ("RCPT TO:<z@example.com>",)
 
-            async def scheduled() -> bool:
-                return (await stream.counts(post.queue)).total("relay.later.") >= 2
+            async def put_back() -> bool:
+                return _count("paquebot_relay_put_back_jobs_total", reason="crowded") - before >= 2
 
-            await eventually(scheduled, "jobs put back for later")
-            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.later.*")]
-            assert {job.attempt for job in jobs} == {0}
+            await eventually(put_back, "jobs put back for later")
+            ready = relay_ready("example.net")
+            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, ready)]
+            assert [job.attempt for job in jobs] == [0] * 4
     assert await post.outcomes() == {"z": Outcome.RELAYED}
+
+
+# --- shares ---
+
+
+class Silent:
+    """Hosts that take connections and never say a word, one for each of `domains`, at addresses of their own."""
+
+    def __init__(self, post: Post, count: int, *, one_address: bool = False) -> None:
+        self.addresses = ["127.9.0.1"] if one_address else [f"127.9.0.{number}" for number in range(1, count + 1)]
+        self.domains = [f"silent{number}.test" for number in range(count)]
+        self.connected: dict[str, int] = dict.fromkeys(self.addresses, 0)
+        self.open = 0
+        self._port = post.port
+        for number, domain in enumerate(self.domains):
+            post.dns.set_zone(domain, f"@ MX 10 mx\nmx A {self.addresses[number % len(self.addresses)]}")
+
+    async def __aenter__(self) -> Silent:
+        self._server = await asyncio.start_server(self._hang, self.addresses, self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _hang(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connected[writer.get_extra_info("sockname")[0]] += 1
+        self.open += 1
+        with contextlib.suppress(OSError):
+            await reader.read()
+        self.open -= 1
+        writer.close()
+
+
+FEW = {
+    "PAQUEBOT_RELAY_CONCURRENCY": "8",
+    "PAQUEBOT_RELAY_UNPROVEN_CONCURRENCY": "6",
+    "PAQUEBOT_RELAY_SLOW_AFTER": "300ms",
+    "PAQUEBOT_DRAIN": "4s",
+}
+
+
+async def test_silent_hosts_do_not_hold_up_the_others(post: Post) -> None:
+    """They were first, they are more than there are slots, and they hang while the others get their mail."""
+    async with Silent(post, 40) as silent, post.host() as host:
+        for domain in silent.domains:
+            await post.accept(f"a@{domain}", f"b@{domain}")
+        await post.accept("first@example.net")  # a destination that nobody knows yet
+        async with post.relay(**FEW):
+            await host.until(lambda: len(host.messages) == 1, 60.0)
+            assert silent.open > 6, "more than have slots, all hanging"
+            for number in range(20):
+                hanging = silent.open
+                await post.accept(f"u{number}@example.net")
+                await host.until(lambda: len(host.messages) >= number + 2)  # noqa: B023
+                assert hanging
+            assert max(silent.connected.values()) <= 2, "and none is tried again and again"
+
+
+async def test_slow_attempts_make_room_for_newer_ones(post: Post) -> None:
+    async with Silent(post, 40) as silent, post.host() as host:
+        for domain in silent.domains:
+            await post.accept(f"a@{domain}")
+        await post.accept("first@example.net")
+        few = {"PAQUEBOT_RELAY_SLOW_CONCURRENCY": "4", "PAQUEBOT_RELAY_SLOW_LEAST": "500ms"}
+        before = _count("paquebot_relay_cut_attempts_total")
+        async with post.relay(**FEW, **few, PAQUEBOT_RELAY_RETRY="1h"):
+            await host.until(lambda: len(host.messages) == 1, 60.0)
+            assert silent.open <= 8 + 4
+            assert _count("paquebot_relay_cut_attempts_total") > before
+
+            async def deferred() -> bool:
+                return (await stream.counts(post.queue)).total("relay.later.") >= 40 - 4
+
+            await eventually(deferred, "every attempt ended but the last, whose places nobody needs", 60.0)
+            [job, *_] = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.later.*")]
+            assert job.attempt == 1
+            assert job.last_reply
+
+
+async def test_domains_behind_one_silent_host_are_one(post: Post) -> None:
+    async with Silent(post, 30, one_address=True) as silent, post.host() as host:
+        for domain in silent.domains:
+            await post.accept(f"a@{domain}")
+        await post.accept("first@example.net")
+        before = _count("paquebot_relay_put_back_jobs_total", reason="busy")
+        async with post.relay(**FEW, PAQUEBOT_RELAY_NEW_HOST_CONCURRENCY="3"):
+            await host.until(lambda: len(host.messages) == 1)
+
+            async def put_back() -> bool:
+                return _count("paquebot_relay_put_back_jobs_total", reason="busy") - before >= 27
+
+            await eventually(put_back, "the others put back")
+            assert silent.connected == {"127.9.0.1": 3}
+            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.>")]
+            attempts = [job.attempt for job in jobs if job.domain in silent.domains]
+            assert attempts == [0] * 30, "nothing was tried"
+
+
+async def test_jobs_of_a_resting_destination_are_not_tried_one_by_one(post: Post) -> None:
+    async with post.host({"CONNECT": DROP}) as host:
+        await post.accept("first@example.net")
+        settings = {"PAQUEBOT_RELAY_RETRY": "1h", "PAQUEBOT_RELAY_BACK_OFF": "1h", "PAQUEBOT_RELAY_BACK_OFF_MOST": "1h"}
+        async with post.relay(**settings):
+            await post.later()
+            before = _count("paquebot_relay_put_back_jobs_total", reason="resting")
+            for number in range(40):
+                await post.accept(f"u{number}@example.net")
+
+            async def put_back() -> bool:
+                return _count("paquebot_relay_put_back_jobs_total", reason="resting") - before == 40
+
+            await eventually(put_back, "all put back")
+            assert len(host.connections) == 1
+            assert (await stream.counts(post.queue)).total("relay.ready.") == 40
+
+
+async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
+    """3,000 jobs for silent domains are before it; the consumer has been handed out none of them."""
+    retry = RetrySettings()
+    destinations: Destinations[str] = Destinations(LoadSettings(), retry, time.time)
+    destinations.add("resting.test", "s", "work")
+    turn = destinations.next()
+    assert turn is not None
+    destinations.unreachable("resting.test", deferred("4.4.1", "connection timed out"))
+    destinations.done(turn)
+    consumer = Consumer(post.queue, "relay", RELAY)
+    assert await consumer.fetch(1, 0.01) == []  # so that it is there
+    backlog = [Publication(relay_ready(f"s{n % 30}.test"), b"") for n in range(3000)]
+    for start in range(0, len(backlog), 500):
+        await post.queue.publish(backlog[start : start + 500])
+    for domain in ("resting.test", "example.net"):
+        await post.queue.publish([Publication(relay_ready(domain), domain.encode())])
+    overtaking = Overtaking(
+        post.queue, Returns(post.queue), "relay", destinations, Routes([]), lambda others: others.sort()
+    )
+    assert await overtaking.look() == 16, "of unknown destinations only so many at once"
+    ahead = [job async for job in stream.jobs(post.queue, "relay.ahead.>")]
+    assert (relay_ahead("example.net"), b"example.net") in [(job.subject, job.payload) for job in ahead]
+    left = (await stream.counts(post.queue)).by_subject
+    assert left[relay_ready("resting.test")] == 1, "what rests has no need"
+    assert relay_ready("example.net") not in left, "moved, not copied"
+    assert sum(left.values()) == 3002
+    [job, *_] = await Consumer(post.queue, "relay-ahead", RELAY_AHEAD).fetch(20, 5.0)
+    assert job.subject.startswith("relay.ahead.")
+    await consumer.close()
+
+
+async def test_what_is_taken_ahead_is_relayed(post: Post) -> None:
+    await post.accept("a@example.net")
+    [stored] = [job async for job in stream.jobs(post.queue, "relay.>")]
+    await stream.move(post.queue, stored, Publication(relay_ahead("example.net"), stored.payload))
+    async with post.host() as host, post.relay():
+        await host.until(lambda: len(host.messages) == 1)
+        await post.settled()
+    assert await post.outcomes() == {"a": Outcome.RELAYED}
+
+
+# --- what must not be sent again, and where nothing is sent ---
+
+
+async def test_what_could_not_be_recorded_is_not_sent_again(post: Post) -> None:
+    """PostgreSQL goes away after the message's last octet; then the relay is restarted."""
+    async with post.host() as host:
+        host.hold["MESSAGE"] = release = asyncio.Event()
+        await post.accept("a@example.net", "b@example.net")
+        async with post.relay():
+            await host.until(lambda: "DATA" in host.said)
+            await _lock_out(post.admin_dsn)
+            release.set()
+            job = await post.later()
+            assert sorted(job.relayed) == ["a@example.net", "b@example.net"]
+            assert not job.recipients, "for a version that does not know what `relayed` is"
+        await let_roles_log_in(post.admin_dsn, ROLE)
+        async with post.relay():
+            await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.RELAYED})
+            await post.settled()
+        assert len(host.messages) == 1
+
+
+async def _lock_out(dsn: str) -> None:
+    """The relay's role loses its login and its connections."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(f"ALTER ROLE {ROLE} NOLOGIN")
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", ROLE)
+    finally:
+        await connection.close()
+
+
+async def test_nothing_inside_is_connected_to(post: Post, blobs: BlobStore) -> None:
+    """Neither by an exchanger on loopback nor by an address literal; and the sender learns nothing of what is there."""
+    async with post.host({"CONNECT": "554 secret banner of an inner host"}) as host:
+        async with post.relay(PAQUEBOT_RELAY_ALLOW_NETWORKS=""):
+            literal = RemoteRecipient(forward_path="b@[127.0.0.1]", domain="[127.0.0.1]")
+            await post.accept("a@example.net", literal)
+            await post.until_outcomes({"a": Outcome.BOUNCED, "b": Outcome.BOUNCED})
+            for report in await post.reports(blobs, 2):
+                assert fields(report)[1]["Status"] == "5.1.2"
+                assert b"secret" not in report.as_bytes()
+        assert host.connections == []
+
+
+async def test_success_is_told_to_a_stranger_only_so_often(post: Post, blobs: BlobStore) -> None:
+    wanted = RemoteRecipient(forward_path="s@example.net", domain="example.net", notify=[NOTIFY_SUCCESS])
+    async with post.host(extensions=()) as host, post.relay(PAQUEBOT_REPORT_SUCCESS_PER_ADDRESS="2"):
+        for _ in range(5):
+            await post.accept(wanted)
+        for _ in range(3):
+            await post.accept(wanted, client=Client(login="alice@example.org"))
+        await host.until(lambda: len(host.messages) == 8)
+        await post.settled()
+        reports = await post.reports(blobs, 5)
+        assert {fields(report)[1]["Action"] for report in reports} == {"relayed"}
 
 
 async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:
@@ -560,3 +786,44 @@ async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:
             await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.RELAYED}, 60.0)
             await post.settled()
         assert [len(message.rcpt) for message in host.messages] == [2]
+
+
+async def test_a_job_that_cannot_be_parked_is_stored_for_later(post: Post) -> None:
+    """The consumer keeps only so many jobs for later; beyond that they go back into the stream."""
+    settings = {
+        "PAQUEBOT_RELAY_PARKED": "0",
+        "PAQUEBOT_RELAY_DESTINATION_CONCURRENCY": "1",
+        "PAQUEBOT_RELAY_DESTINATION_WAITING": "1",
+    }
+    async with post.host({"RCPT": SILENT}):
+        for name in ("a", "b", "c", "d"):
+            await post.accept(f"{name}@example.net")
+        async with post.relay(**settings, PAQUEBOT_DRAIN="4s"):
+
+            async def scheduled() -> bool:
+                return (await stream.counts(post.queue)).total("relay.later.") >= 2
+
+            await eventually(scheduled, "jobs put back for later")
+            jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.later.*")]
+            assert {job.attempt for job in jobs} == {0}
+
+
+async def test_an_engine_that_is_away_is_not_a_try_at_the_job(post: Post, blobs: BlobStore) -> None:
+    """Handed out many times while PostgreSQL was away, a job still has all its tries at its message."""
+    await post.accept("a@example.net")
+    [stored] = [job async for job in stream.jobs(post.queue, "relay.>")]
+    consumer = Consumer(post.queue, "relay", RELAY)
+    for _ in range(5):
+        [job] = await consumer.fetch(1, 5.0)
+        await job.nak()
+    await consumer.close()
+    await blobs.delete([info.pack async for info in blobs.list_packs()])
+    async with post.host(), post.relay(PAQUEBOT_RELAY_TRIES="2"):
+        again = await post.later()
+        assert (again.failures, again.attempt) == (1, 0)
+
+        async def is_held() -> bool:
+            return (await stream.counts(post.queue)).total("hold.blob.") == 1
+
+        await eventually(is_held, "held after the second try")
+    assert stored.payload

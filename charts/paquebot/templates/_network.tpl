@@ -53,3 +53,27 @@
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
+
+{{/* Rule of egress to "ports" anywhere but in the networks "closed", IPv4 and IPv6. */}}
+{{- define "paquebot.outside" -}}
+- ports:
+    {{- range .ports }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- if .closed }}
+  to:
+    {{- range $all := list "0.0.0.0/0" "::/0" }}
+    - ipBlock:
+        cidr: {{ $all }}
+        {{- $except := list }}
+        {{- range $.closed }}
+        {{- if eq (contains ":" .) (contains ":" $all) }}
+        {{- $except = append $except . }}
+        {{- end }}
+        {{- end }}
+        {{- with $except }}
+        except: {{ toJson . }}
+        {{- end }}
+    {{- end }}
+  {{- end }}
+{{- end -}}

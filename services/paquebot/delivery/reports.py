@@ -80,6 +80,8 @@ class Reporter:
 
         Raises SpoolUnavailable, BlobsUnavailable, DirectoryUnavailable, SenderUncertain.
         """
+        if action is Action.DELIVERED and not self._notifier.may_tell_success(entry, entry.reverse_path):
+            return
         queue_id = report_queue_id(entry, action, told)
         notification = await self._notifier.address(entry, entry.reverse_path, queue_id)
         if notification is None:

@@ -10,7 +10,7 @@ from paquebot.delivery.settings import DeliverySettings
 from paquebot.delivery.settlement import Settlement
 from paquebot.delivery.worker import Worker
 from paquebot.mailstore import SCHEMA, Mailstore, figures
-from paquebot.notification import Notifier
+from paquebot.notification import Notifier, SuccessShares
 from paquebot.queue import Queue, observation
 from paquebot.rpc import ValidationClient, open_channel
 from paquebot.runtime.migrations import wait_for_version
@@ -40,6 +40,7 @@ async def main(context: Context, settings: DeliverySettings) -> None:
             settings.report.full_up_to,
             ValidationClient(channel, settings.directory),
             spool,
+            SuccessShares(settings.success),
             # A sender whose own mailbox is full is told when it is not: the job waits (decision 5).
             uncertain=(VERDICT_UNSPECIFIED, VERDICT_OVER_QUOTA),
         )

@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from paquebot.mailstore import Limits
+from paquebot.notification import SuccessLimits
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
     NatsSettings,
@@ -84,3 +85,4 @@ class DeliverySettings:
     quota: QuotaSettings
     account: Limits
     report: ReportSettings
+    success: SuccessLimits

@@ -76,13 +76,15 @@ async def resolve(
     *,
     may_relay: bool = False,
     own_literals: frozenset[str] = frozenset(),
+    other_literals: bool = False,
 ) -> list[Resolution]:
     """A Resolution for each forward-path, in order.
 
     `own_literals` are address literals of this host in normal form: mail for them is mail for the default domain
-    (RFC 5321 §4.1.3). `may_relay` admits addresses at domains of others.
+    (RFC 5321 §4.1.3). `may_relay` admits addresses at domains of others, `other_literals`
+    with it those at address literals of others: whoever names one chooses where we connect to.
     """
-    walks = [_start(path, own_literals, may_relay=may_relay) for path in forward_paths]
+    walks = [_start(path, own_literals, may_relay=may_relay, literals=other_literals) for path in forward_paths]
     for _ in range(MAX_LEVELS):
         asked = list({step.address: None for walk in walks for step in walk.pending})
         if not asked:
@@ -100,8 +102,8 @@ class _Step:
     aliased: bool
 
 
-def _start(path: str, own_literals: frozenset[str], *, may_relay: bool) -> "_Walk":
-    walk = _Walk(may_relay)
+def _start(path: str, own_literals: frozenset[str], *, may_relay: bool, literals: bool) -> "_Walk":
+    walk = _Walk(may_relay, literals)
     try:
         parsed = parse_forward_path(path)
     except BadAddress:
@@ -120,6 +122,7 @@ class _Walk:
     """The way from one forward-path to its recipients."""
 
     may_relay: bool
+    literals: bool
     pending: list[_Step] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     by_name: bool = True
@@ -184,7 +187,9 @@ class _Walk:
     def _foreign(self, step: _Step) -> None:
         if not step.address.domain:  # no domain of our own exists yet
             self.refusals.append(Refusal.NO_SUCH_ACCOUNT)
-        elif step.aliased or self.may_relay:
-            self._remote[step.address] = RemoteTarget(step.address, step.aliased)
-        else:
+        elif not (step.aliased or self.may_relay):
             self.refusals.append(Refusal.RELAY_DENIED)
+        elif step.address.domain.startswith("[") and not self.literals:
+            self.refusals.append(Refusal.DOMAIN_DISABLED)
+        else:
+            self._remote[step.address] = RemoteTarget(step.address, step.aliased)

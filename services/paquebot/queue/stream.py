@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from paquebot.queue.client import NO_CONSUMER, NO_MESSAGE, Publication, Queue, QueueRefused
-from paquebot.queue.subjects import DELIVER, RELAY, STREAM_SUBJECTS
+from paquebot.queue.subjects import DELIVER, RELAY, RELAY_AHEAD, STREAM_SUBJECTS
 
 _DUPLICATE_WINDOW_SECONDS = 120
 _NAME_IN_USE = 10058  # stream name already in use with a different configuration
-_CONSUMED = {"delivery": DELIVER, "relay": RELAY}
+_CONSUMED = {"delivery": DELIVER, "relay": RELAY, "relay-ahead": RELAY_AHEAD}
 _NOT_DELETED = 10057  # there is no message to delete
 
 
@@ -95,25 +95,24 @@ async def last_number(queue: Queue) -> int:
 async def jobs(queue: Queue, subject: str = ">", *, after: int = 0) -> AsyncIterator[StoredJob]:
     """Every job on `subject` (wildcards allowed) in the order it was stored. Jobs that come or go meanwhile
     may or may not be seen. Raises QueueUnavailable."""
-    sequence = after + 1
-    while True:
-        try:
-            found = await queue.api(
-                f"STREAM.MSG.GET.{queue.settings.stream}", {"seq": sequence, "next_by_subj": subject}
-            )
-        except QueueRefused as error:
-            if error.code == NO_MESSAGE:
-                return
-            raise
-        job = _stored(found["message"])
-        yield job
-        sequence = job.sequence + 1
+    while (found := await oldest(queue, subject, after=after)) is not None:
+        yield found
+        after = found.sequence
+
+
+async def oldest(queue: Queue, subject: str, *, after: int = 0) -> StoredJob | None:
+    """The first job on `subject` (wildcards allowed) that was stored after that number. Raises QueueUnavailable."""
+    return await _got(queue, {"seq": after + 1, "next_by_subj": subject})
 
 
 async def job(queue: Queue, sequence: int) -> StoredJob | None:
     """The job with that stream sequence, if it is still there. Raises QueueUnavailable."""
+    return await _got(queue, {"seq": sequence})
+
+
+async def _got(queue: Queue, wanted: dict[str, Any]) -> StoredJob | None:
     try:
-        found = await queue.api(f"STREAM.MSG.GET.{queue.settings.stream}", {"seq": sequence})
+        found = await queue.api(f"STREAM.MSG.GET.{queue.settings.stream}", wanted)
     except QueueRefused as error:
         if error.code == NO_MESSAGE:
             return None

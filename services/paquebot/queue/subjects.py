@@ -1,11 +1,14 @@
 """Names in the stream. A domain is one subject token, so that an operator can count and filter by domain."""
 
+import urllib.parse
+
 DELIVER = "deliver.ready.>"
 RELAY = "relay.ready.>"
+RELAY_AHEAD = "relay.ahead.>"
 DELIVER_LATER = "deliver.later.*"
 RELAY_LATER = "relay.later.*"
 HELD = "hold.>"
-STREAM_SUBJECTS = ("deliver.ready.*", "deliver.later.*", "relay.ready.*", "relay.later.*", "hold.*.*")
+STREAM_SUBJECTS = ("deliver.ready.*", "deliver.later.*", "relay.ready.*", "relay.ahead.*", "relay.later.*", "hold.*.*")
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
@@ -27,6 +30,17 @@ def domain_token(domain: str) -> str:
     return "".join(parts) or "="
 
 
+def domain_of(subject: str) -> str:
+    """The domain of a subject that ends with a `domain_token`; empty: there is none."""
+    token = subject.rpartition(".")[2].replace("_", ".")
+    if "=" not in token:
+        return token
+    try:
+        return urllib.parse.unquote_to_bytes(token.replace("=", "%")).decode()
+    except UnicodeDecodeError:
+        return ""
+
+
 def deliver_ready(domain: str) -> str:
     return "deliver.ready." + domain_token(domain)
 
@@ -37,6 +51,11 @@ def relay_ready(domain: str) -> str:
 
 def deliver_later(identifier: str) -> str:
     return "deliver.later." + identifier
+
+
+def relay_ahead(domain: str) -> str:
+    """A job that was taken ahead of the backlog on `relay_ready`."""
+    return "relay.ahead." + domain_token(domain)
 
 
 def relay_later(identifier: str) -> str:

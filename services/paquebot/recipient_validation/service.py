@@ -156,7 +156,14 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
     )
     addresses = settings.addresses
     recipient_validation_pb2_grpc.add_RecipientValidationServicer_to_server(
-        Validation(engines.lookups, addresses.literals, engines.usages, settings.account.messages), server
+        Validation(
+            engines.lookups,
+            addresses.literals,
+            engines.usages,
+            settings.account.messages,
+            other_literals=addresses.other_literals,
+        ),
+        server,
     )
     authentication_pb2_grpc.add_AuthenticationServicer_to_server(
         Authentication(

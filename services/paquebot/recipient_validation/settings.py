@@ -22,6 +22,9 @@ class AddressSettings:
     default_domain: str = setting("DEFAULT_DOMAIN", "", help="of logins and <Postmaster>; empty: the oldest domain")
     postmaster: str = setting("POSTMASTER", "", help="who gets mail for postmaster where nobody has that name")
     literals: tuple[str, ...] = setting("OWN_LITERALS", (), help="our address literals, such as [192.0.2.1]")
+    other_literals: bool = setting(
+        "RELAY_LITERALS", False, help="take mail for address literals of others; the relay has the same setting"
+    )
 
     def __post_init__(self) -> None:
         """Raises ValueError."""

@@ -40,10 +40,19 @@ _log = Log("paquebot.recipient_validation")
 class Validation(RecipientValidationServicer):
     """The reverse-path does not matter: the null one (RFC 5321 §4.5.5) may write to everybody, as any other."""
 
-    def __init__(self, lookup: Lookup, own_literals: Sequence[str], usage_of: UsageOf, messages: int) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        own_literals: Sequence[str],
+        usage_of: UsageOf,
+        messages: int,
+        *,
+        other_literals: bool = False,
+    ) -> None:
         """`messages`: the most that an account may have."""
         self._lookup = lookup
         self._own_literals = frozenset(own_literals)
+        self._other_literals = other_literals
         self._usage_of = usage_of
         self._messages = messages
 
@@ -77,7 +86,13 @@ class Validation(RecipientValidationServicer):
         return pb.AuthorizeSenderResponse(allowed=alone and owners == [request.account_id])
 
     async def _resolve(self, forward_paths: Sequence[str], *, may_relay: bool) -> list[Resolution]:
-        return await resolve(forward_paths, self._lookup, may_relay=may_relay, own_literals=self._own_literals)
+        return await resolve(
+            forward_paths,
+            self._lookup,
+            may_relay=may_relay,
+            own_literals=self._own_literals,
+            other_literals=self._other_literals,
+        )
 
     async def _full(self, resolutions: Sequence[Resolution], size: int) -> frozenset[int]:
         """Accounts whose quota has no room for `size` more octets; 0: unknown, any room will do."""

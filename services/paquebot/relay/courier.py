@@ -5,43 +5,95 @@ nothing. Once a host has begun to receive the message it is the only one for the
 it may have kept the message, and a second host would then double it.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paquebot.relay.handshake import Credentials, Handshake
+from paquebot.relay.hosts import HostBusy, HostShares
+from paquebot.relay.letter import Letter, Recipient
 from paquebot.relay.pool import Pool, Purpose
 from paquebot.relay.resolver import Resolver
-from paquebot.relay.result import UNKNOWN_TEMPORARY, Host, HostUnusable, Outcome, Result, Unroutable, deferred
+from paquebot.relay.result import (
+    NO_ANSWER,
+    UNKNOWN_TEMPORARY,
+    Host,
+    HostUnusable,
+    Outcome,
+    Result,
+    Unroutable,
+    deferred,
+)
 from paquebot.relay.routes import Route
 from paquebot.relay.session import Session, SessionBroken
 from paquebot.relay.settings import ClientSettings, Deadlines, TlsPolicy
-from paquebot.relay.transaction import Message, Recipient, Results, Transaction
+from paquebot.relay.transaction import Results, Transaction
 
 OnDelivered = Callable[[Results], Awaitable[None]]
 
 
-@dataclass(slots=True)
 class Progress:
-    """`exposed`: a host may have taken a message of which nothing is recorded yet; a bad moment to be cut off."""
+    """How far an attempt is. `exposed`: a host may have taken a message of which nothing is recorded yet, a bad moment
+    to be cut off; until it is over the attempt has no deadline but those of the message itself."""
 
-    exposed: bool = False
+    def __init__(self) -> None:
+        self.exposed = False
+        self.results: Results = {}
+        self.unrecorded: Results = {}
+        """Delivered, and PostgreSQL could not be told yet."""
+        self._limit: asyncio.Timeout | None = None
+        self._until = 0.0
+
+    def limit_to(self, seconds: float) -> asyncio.Timeout:
+        """`async with`: the attempt, which TimeoutError ends after so long, or when `cut` is called."""
+        self._until = asyncio.get_running_loop().time() + seconds
+        self._limit = asyncio.timeout_at(self._until)
+        return self._limit
+
+    def expose(self) -> None:
+        self.exposed = True
+        if self._limit is not None:
+            self._limit.reschedule(None)
+
+    def conceal(self) -> None:
+        """What a host has taken is recorded."""
+        self.exposed = False
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(self._until)
+
+    def cut(self) -> bool:
+        """End the attempt now; False: it cannot be."""
+        if self.exposed or self._limit is None or self._limit.when() is None or self._limit.expired():
+            return False
+        self._until = asyncio.get_running_loop().time()
+        self._limit.reschedule(self._until)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """`results` for every recipient; `unreachable`: why, when no host took up a conversation."""
+    """`results` for every recipient; `unreachable`: why, when no host took up a conversation. `busy`: nothing was
+    tried, for the hosts have as many attempts as they may have; there is no result then."""
 
-    results: Results
+    results: Results = field(default_factory=dict)
     unreachable: Result | None = None
+    busy: bool = False
 
 
 class Courier:
     """One for a process."""
 
     def __init__(
-        self, resolver: Resolver, handshake: Handshake, pool: Pool, client: ClientSettings, deadlines: Deadlines
+        self,
+        resolver: Resolver,
+        handshake: Handshake,
+        pool: Pool,
+        hosts: HostShares,
+        client: ClientSettings,
+        deadlines: Deadlines,
     ) -> None:
+        self.hosts = hosts
         self._resolver = resolver
         self._handshake = handshake
         self._pool = pool
@@ -50,20 +102,28 @@ class Courier:
 
     async def carry(
         self,
-        message: Message,
+        letter: Letter,
         route: Route,
         recipients: Sequence[Recipient],
         on_delivered: OnDelivered,
         progress: Progress,
     ) -> Carried:
-        """`on_delivered` is awaited after each transaction that delivered to somebody, before the next one."""
+        """`on_delivered` is awaited after each transaction that delivered to somebody, before the next one. Raises
+        OverBudget, what reading the message raises, and what `on_delivered` raises."""
+        journey = _Journey(self, letter, route, on_delivered, progress)
+        try:
+            async with progress.limit_to(self._client.attempt):
+                return await self._carry(journey, route, recipients)
+        except TimeoutError:
+            return journey.end(recipients, deferred(NO_ANSWER, "the attempt took too long"))
+
+    async def _carry(self, journey: "_Journey", route: Route, recipients: Sequence[Recipient]) -> Carried:
         try:
             hosts = await self._resolver.hosts(route)
         except Unroutable as unroutable:
             result = unroutable.result
             silent = result if result.outcome is Outcome.DEFERRED else None
             return Carried(dict.fromkeys((r.forward_path for r in recipients), result), silent)
-        journey = _Journey(self, message, route, on_delivered, progress)
         return await journey.run(hosts, recipients)
 
     def purpose(self, host: Host, route: Route) -> Purpose:
@@ -82,21 +142,18 @@ class Courier:
         """Raises HostUnusable."""
         return await self._handshake.open(host, self._policy(route), self._login(route))
 
-    def transaction(self, session: Session, message: Message, progress: Progress) -> Transaction:
-        def exposed() -> None:
-            progress.exposed = True
+    def transaction(self, session: Session, letter: Letter, progress: Progress) -> Transaction:
+        eight_bit = self._client.eight_bit == "send"
+        return Transaction(session, letter, self._deadlines, send_eight_bit=eight_bit, on_content=progress.expose)
 
-        return Transaction(
-            session, message, self._deadlines, send_eight_bit=self._client.eight_bit == "send", on_content=exposed
-        )
+    @property
+    def slow_seconds(self) -> float:
+        """A host that fails later than this has let the attempt hang."""
+        return self._client.slow
 
     @property
     def most_recipients(self) -> int:
         return self._client.recipients
-
-    @property
-    def most_seconds(self) -> float:
-        return self._client.attempt
 
     def _login(self, route: Route) -> Credentials | None:
         if not route.smart_host or not self._client.user:
@@ -114,30 +171,56 @@ class _Journey:
     """One message on its way through the hosts of one destination."""
 
     def __init__(
-        self, courier: Courier, message: Message, route: Route, on_delivered: OnDelivered, progress: Progress
+        self, courier: Courier, letter: Letter, route: Route, on_delivered: OnDelivered, progress: Progress
     ) -> None:
         self._courier = courier
-        self._message = message
+        self._letter = letter
         self._route = route
         self._on_delivered = on_delivered
         self._progress = progress
-        self._results: Results = {}
+        self._results = progress.results
+        self._busy = False
 
     async def run(self, hosts: Sequence[Host], recipients: Sequence[Recipient]) -> Carried:
         refusals: list[Result] = []
         left = list(recipients)
-        until = time.monotonic() + self._courier.most_seconds
         for host in self._in_order(hosts):
             try:
-                await self._at(host, left)
+                await self._try(host, left)
             except HostUnusable as unusable:
                 refusals.append(unusable.result)
+            except HostBusy:
+                self._busy = True
             left = [recipient for recipient in left if self._goes_on(recipient)]
-            if not left or time.monotonic() > until:
+            if not left:
                 break
         # Permanent only if every host said so (RFC 7504 §4).
         verdict = next((r for r in reversed(refusals) if r.outcome is Outcome.DEFERRED), None)
         verdict = verdict or (refusals[-1] if refusals else deferred(UNKNOWN_TEMPORARY, "no host to try"))
+        return self.end(left, verdict)
+
+    async def _try(self, host: Host, left: Sequence[Recipient]) -> None:
+        """One host, and what its address is to be known for. Raises HostUnusable, HostBusy."""
+        shares, start = self._courier.hosts, time.monotonic()
+        answered = {path: result for path, result in self._results.items() if result.from_host}
+        with shares.attempt(host):
+            why = deferred(NO_ANSWER, "no answer in time", host, elsewhere=True)
+            try:
+                await self._at(host, left)
+            except HostUnusable as unusable:
+                why = unusable.result
+                raise
+            finally:
+                slow = time.monotonic() - start > self._courier.slow_seconds
+                if any(r.from_host and answered.get(path) is not r for path, r in self._results.items()):
+                    shares.answered(host)
+                elif slow:
+                    shares.hung(host, why)
+
+    def end(self, left: Sequence[Recipient], verdict: Result) -> Carried:
+        """`verdict` for those of `left` to whom no host has said anything."""
+        if self._busy and not self._results:
+            return Carried(busy=True)
         silent = not self._results and verdict.outcome is Outcome.DEFERRED
         for recipient in left:
             self._results.setdefault(recipient.forward_path, verdict)
@@ -183,7 +266,7 @@ class _Journey:
 
     async def _transact(self, session: Session, recipients: Sequence[Recipient]) -> Results:
         """One transaction, recorded before anything else happens. Raises SessionBroken before MAIL is answered."""
-        transaction = self._courier.transaction(session, self._message, self._progress)
+        transaction = self._courier.transaction(session, self._letter, self._progress)
         try:
             found = await transaction.run(recipients)
         except SessionBroken:
@@ -194,8 +277,10 @@ class _Journey:
         self._results.update(found)
         delivered = {path: result for path, result in found.items() if result.outcome is Outcome.DELIVERED}
         if delivered:
+            self._progress.unrecorded = delivered
             await self._on_delivered(delivered)
-        self._progress.exposed = False
+            self._progress.unrecorded = {}
+        self._progress.conceal()
         return found
 
     def _over_its_limit(self, recipients: Sequence[Recipient], found: Results) -> list[Recipient]:

@@ -1,10 +1,12 @@
-"""Work by destination: fair turns, a bound of concurrency for each, and a rest for one that cannot be reached.
+"""Work by destination and by sender: fair turns, a share of the slots for each, and a rest for what cannot be reached.
 
-A destination that failed gets a single attempt after its rest; one success brings back its whole concurrency, each
-further failure doubles the rest. Nothing is kept of a destination that has no work and no failure.
+A slot is an attempt under way. A destination that answered lately is proven; all others together have only a part of
+the slots, and each of them few, so that a thousand silent ones leave room for those that work. An attempt that lasts
+gives its slot back and counts as slow from then on, within a bound of its own. A destination that failed gets a single
+attempt after its rest; one success brings back its whole concurrency, each further failure doubles the rest.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -16,19 +18,35 @@ T = TypeVar("T")
 _MOST_FAILURES = 16
 _REMEMBERED = 20_000
 _CROWDED_LEAST_SECONDS, _CROWDED_MOST_SECONDS = 2.0, 900.0
+_UNPROVEN_LEAST_SECONDS = 5.0
+_PACE, _UNPROVEN_PACE = 0.05, 1.0  # seconds
 _SMOOTH = 0.05
 
 
 @dataclass(slots=True)
 class _Destination(Generic[T]):
-    waiting: deque[T] = field(default_factory=deque)
-    running: int = 0
+    waiting: OrderedDict[str, deque[T]] = field(default_factory=OrderedDict)  # by sender, whose turn it is first
+    count: int = 0  # of what waits
+    running: int = 0  # slow ones too
+    slow: int = 0
     crowd: int = 0  # jobs sent away because enough waited
-    pace: float = 0.05  # seconds from one end of work to the next, smoothed, while more waited
+    pace: float = _PACE  # seconds from one end of work to the next, smoothed, while more waited
     ended_at: float = 0.0
     failures: int = 0
     rests_until: float = 0.0
+    busy_until: float = 0.0
     last: Result | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Turn(Generic[T]):
+    """Work that has begun. `unproven`: its slot is one of those for destinations that have not answered lately."""
+
+    key: str
+    sender: str
+    work: T
+    unproven: bool
+    slow: bool = False
 
 
 class Destinations(Generic[T]):
@@ -39,74 +57,155 @@ class Destinations(Generic[T]):
         self._retry = retry
         self._clock = clock
         self._known: OrderedDict[str, _Destination[T]] = OrderedDict()
+        self._proven: OrderedDict[str, None] = OrderedDict()
         self._turns: deque[str] = deque()  # destinations with waiting work, each once
+        self._waiting_by_sender: Counter[str] = Counter()
+        self._running_by_sender: Counter[str] = Counter()
         self.waiting = 0
+        self.unproven_waiting = 0
         self.running = 0
+        """Slow ones excepted."""
+        self.unproven_running = 0
+        self.slow = 0
 
-    def add(self, key: str, work: T) -> bool:
-        """Queue work; False: the destination has enough waiting, nothing was queued (see `crowded_for`)."""
+    # --- in ---
+
+    def add(self, key: str, sender: str, work: T, *, first: bool = False) -> bool:
+        """Queue work; False: the destination or the sender has enough waiting, nothing was queued (`crowded_for`).
+        `first`: the destination has the next turn if nothing of it waits yet."""
         found = self._known.setdefault(key, _Destination())
-        if len(found.waiting) >= self._load.waiting_per_destination:
+        if not self._has_room(key, found, sender):
             found.crowd += 1
             return False
-        if not found.waiting:
-            self._turns.append(key)
-        found.waiting.append(work)
-        self.waiting += 1
+        if not found.count:
+            (self._turns.appendleft if first else self._turns.append)(key)
+        found.waiting.setdefault(sender, deque()).append(work)
+        self._count_waiting(key, found, sender, 1)
         return True
+
+    def _has_room(self, key: str, found: _Destination[T], sender: str) -> bool:
+        if self._waiting_by_sender[sender] >= self._load.waiting_per_sender:
+            return False
+        if key in self._proven:
+            most = self._load.waiting_per_destination
+        else:
+            most = self._load.waiting_per_destination
+            if self.unproven_waiting >= self._load.waiting // 4:  # many of its kind: a few of each
+                most = min(most, self._load.waiting_per_new_destination)
+            # What is new finds room beside the second jobs of others.
+            idle = not (found.count or found.running)
+            if self.unproven_waiting >= (self._load.waiting if idle else self._load.waiting // 2):
+                return False
+        # One with nothing there yet finds room beside another sender's many.
+        return found.count < most or (sender not in found.waiting and found.count < 2 * most)
+
+    def _count_waiting(self, key: str, found: _Destination[T], sender: str, number: int) -> None:
+        found.count += number
+        self.waiting += number
+        if key not in self._proven:
+            self.unproven_waiting += number
+        _count(self._waiting_by_sender, sender, number)
 
     def crowded_for(self, key: str) -> float:
         """Seconds after which work that was not queued should come again: when the destination will have done, at
         its present pace, what is before it; so a long queue neither goes round and round nor lies idle."""
         found = self._known[key]
-        ahead = (len(found.waiting) + found.crowd) * found.pace
-        return min(_CROWDED_MOST_SECONDS, max(_CROWDED_LEAST_SECONDS, ahead))
+        proven = key in self._proven
+        pace = found.pace if proven else max(found.pace, _UNPROVEN_PACE)
+        least = _CROWDED_LEAST_SECONDS if proven else _UNPROVEN_LEAST_SECONDS
+        return min(_CROWDED_MOST_SECONDS, max(least, (found.count + found.crowd) * pace))
 
-    def next(self) -> tuple[str, T] | None:
-        """The next work that may begin now, destination by destination in turn; then call `done` for it."""
+    # --- turns ---
+
+    def next(self) -> Turn[T] | None:
+        """The next work that may begin now, destination by destination and sender by sender in turn; then call `done`
+        for it."""
         if self.running >= self._load.attempts:
             return None
         for _ in range(len(self._turns)):
             key = self._turns.popleft()
             found = self._known[key]
-            if found.running >= self._limit(found):
+            sender = self._sender(found) if self._may_begin(key, found) else None
+            if sender is None:
                 self._turns.append(key)
                 continue
-            work = found.waiting.popleft()
-            if found.waiting:
+            turn = self._begin(key, found, sender)
+            if found.count:
                 self._turns.append(key)
-            found.running += 1
-            self.running += 1
-            self.waiting -= 1
-            return key, work
+            return turn
         return None
 
-    def _limit(self, found: _Destination[T]) -> int:
-        # Work for a resting destination makes no connection: it is only scheduled again.
-        probing = found.failures > 0 and self._clock() >= found.rests_until
-        return 1 if probing else self._load.per_destination
+    def _may_begin(self, key: str, found: _Destination[T]) -> bool:
+        if key not in self._proven and self.unproven_running >= self._load.unproven:
+            return False
+        return found.running < self._limit(key, found)
 
-    def done(self, key: str) -> None:
+    def _limit(self, key: str, found: _Destination[T]) -> int:
+        # Work for a resting destination makes no connection: it is only scheduled again.
+        if found.failures > 0 and self._clock() >= found.rests_until:
+            return 1
+        if key in self._proven or found.failures:
+            return self._load.per_destination
+        return min(self._load.per_new_destination, self._load.per_destination)
+
+    def _sender(self, found: _Destination[T]) -> str | None:
+        """Whose turn it is at the destination, of those with a share left."""
+        most = self._load.per_sender
+        return next((sender for sender in found.waiting if self._running_by_sender[sender] < most), None)
+
+    def _begin(self, key: str, found: _Destination[T], sender: str) -> Turn[T]:
+        works = found.waiting.pop(sender)
+        turn = Turn(key, sender, works.popleft(), unproven=key not in self._proven)
+        if works:
+            found.waiting[sender] = works  # behind the others
+        self._count_waiting(key, found, sender, -1)
+        found.running += 1
+        self._take_slot(turn, 1)
+        return turn
+
+    def _take_slot(self, turn: Turn[T], number: int) -> None:
+        self.running += number
+        if turn.unproven:
+            self.unproven_running += number
+        _count(self._running_by_sender, turn.sender, number)
+
+    def slowed(self, turn: Turn[T]) -> bool:
+        """The work lasts: its slot is free for others. False: there are too many such, and nothing changed."""
+        if self.slow >= self._load.slow:
+            return False
+        turn.slow = True
+        self._take_slot(turn, -1)
+        self.slow += 1
+        self._known[turn.key].slow += 1
+        return True
+
+    def done(self, turn: Turn[T]) -> None:
         """Work that `next` gave has ended."""
-        found = self._known[key]
+        found = self._known[turn.key]
         found.running -= 1
+        if turn.slow:
+            self.slow -= 1
+            found.slow -= 1
+        else:
+            self._take_slot(turn, -1)
         found.crowd = max(0, found.crowd - 1)
         now = self._clock()
-        if found.waiting and found.ended_at:
+        if found.count and found.ended_at:
             found.pace += _SMOOTH * (min(now - found.ended_at, 60.0) - found.pace)
         found.ended_at = now
-        self.running -= 1
-        if not (found.running or found.waiting or found.failures):
-            del self._known[key]
+        if not (found.running or found.count or found.failures or found.busy_until > now):
+            del self._known[turn.key]
         while len(self._known) > _REMEMBERED and self._forget_one():
             pass
 
     def _forget_one(self) -> bool:
         for key, found in self._known.items():
-            if not (found.running or found.waiting):
+            if not (found.running or found.count):
                 del self._known[key]
                 return True
         return False
+
+    # --- what is known of a destination ---
 
     def resting(self, key: str) -> tuple[float, Result] | None:
         """Until when not to try the destination, and what was wrong; None: try."""
@@ -115,14 +214,49 @@ class Destinations(Generic[T]):
             return None
         return found.rests_until, found.last
 
-    def reached(self, key: str) -> None:
-        """A host of the destination spoke with us."""
+    def busy_until(self, key: str) -> float:
+        """Until when its hosts have enough to do with other destinations; 0: try."""
+        found = self._known.get(key)
+        return found.busy_until if found is not None and self._clock() < found.busy_until else 0.0
+
+    def is_proven(self, key: str) -> bool:
+        """It answered lately."""
+        return key in self._proven
+
+    def is_idle(self, key: str) -> bool:
+        """Nothing of it is in hand, and nothing is known against it."""
+        found = self._known.get(key)
+        if found is None:
+            return True
+        return not (found.running or found.count or self._clock() < max(found.rests_until, found.busy_until))
+
+    def answered(self, key: str) -> None:
+        """A host of the destination spoke with us, soon."""
         found = self._known[key]
         found.failures, found.rests_until, found.last = 0, 0.0, None
+        if key not in self._proven:
+            self.unproven_waiting -= found.count
+            found.pace = _PACE
+        self._proven[key] = None
+        self._proven.move_to_end(key)
+        while len(self._proven) > _REMEMBERED:
+            self._disprove(next(iter(self._proven)))
+
+    def _disprove(self, key: str) -> None:
+        if key in self._proven:
+            del self._proven[key]
+            found = self._known.get(key)
+            self.unproven_waiting += found.count if found is not None else 0
+
+    def hung(self, key: str) -> None:
+        """Hosts of the destination spoke with us, and let the attempt hang."""
+        self._known[key].failures = 0
+        self._disprove(key)
 
     def unreachable(self, key: str, why: Result) -> None:
         """No host of the destination could be reached. Attempts that were under way together count as one."""
         found = self._known[key]
+        self._disprove(key)
         if self._clock() < found.rests_until:
             return
         found.failures = min(found.failures + 1, _MOST_FAILURES)
@@ -131,17 +265,24 @@ class Destinations(Generic[T]):
         found.last = why
         self._known.move_to_end(key)
 
+    def busy(self, key: str, seconds: float) -> None:
+        """The hosts of the destination have as many attempts as they may have."""
+        self._known[key].busy_until = self._clock() + seconds
+
+    # --- the whole ---
+
     def take_waiting(self) -> Iterator[T]:
         """All that waits, which is then no longer queued."""
         while self._turns:
-            found = self._known[self._turns.popleft()]
-            while found.waiting:
-                self.waiting -= 1
-                yield found.waiting.popleft()
+            key = self._turns.popleft()
+            found = self._known[key]
+            for sender, works in list(found.waiting.items()):
+                self._count_waiting(key, found, sender, -len(works))
+                yield from found.waiting.pop(sender)
 
     def waiting_by_key(self) -> dict[str, int]:
         """How much waits, destination by destination, where anything does."""
-        return {key: len(found.waiting) for key, found in self._known.items() if found.waiting}
+        return {key: found.count for key, found in self._known.items() if found.count}
 
     def resting_keys(self) -> frozenset[str]:
         """The destinations that are left alone now."""
@@ -149,6 +290,14 @@ class Destinations(Generic[T]):
         return frozenset(key for key, found in self._known.items() if now < found.rests_until)
 
     def counts(self) -> dict[str, int]:
-        """How many destinations are at work, and how many rest."""
+        """How many destinations are at work, how many of them have a slow attempt, and how many rest."""
         active = sum(bool(found.running) for found in self._known.values())
-        return {"active": active, "resting": len(self.resting_keys())}
+        slow = sum(bool(found.slow) for found in self._known.values())
+        return {"active": active, "slow": slow, "resting": len(self.resting_keys())}
+
+
+def _count(counter: Counter[str], name: str, number: int) -> None:
+    """Nothing is kept of whoever has nothing."""
+    counter[name] += number
+    if not counter[name]:
+        del counter[name]

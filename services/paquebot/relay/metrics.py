@@ -52,7 +52,32 @@ class Destination(enum.Enum):
     """What a destination does."""
 
     ACTIVE = "active"
+    SLOW = "slow"
+    """It has an attempt that lasts longer than PAQUEBOT_RELAY_SLOW_AFTER."""
     RESTING = "resting"
+
+
+class Slots(enum.Enum):
+    """Of which bound an attempt is."""
+
+    ALL = "all"
+    UNPROVEN = "unproven"
+    """Of these, for destinations that have not answered lately."""
+    SLOW = "slow"
+    """Beside these: attempts that last longer than PAQUEBOT_RELAY_SLOW_AFTER."""
+
+
+class PutBack(enum.Enum):
+    """Why a job went back into the stream for later without an attempt."""
+
+    RESTING = "resting"
+    """The destination was unreachable a moment ago."""
+    CROWDED = "crowded"
+    """The destination or the sender has enough jobs in hand."""
+    BUSY = "busy"
+    """The destination's hosts have as many attempts as they may have, for other domains too."""
+    TWICE = "twice"
+    """The same job is in hand already."""
 
 
 class Held(enum.Enum):
@@ -122,7 +147,16 @@ DOUBLE_BOUNCES = counter(
     "paquebot_relay_double_bounces_total", "Failed messages with the null sender", {"result": ("dropped", "reported")}
 )
 HELD = counter("paquebot_relay_held_jobs_total", "Jobs put aside for an operator, by reason", {"reason": Held})
-UNDER_WAY = gauge("paquebot_relay_attempts_under_way", "Attempts under way in this process")
+UNDER_WAY = gauge("paquebot_relay_attempts_under_way", "Attempts under way in this process, slow ones too")
+SLOTS = gauge("paquebot_relay_slots", "Most attempts under way in this process", {"slots": Slots})
+SLOTS_USED = gauge("paquebot_relay_slots_used", "Attempts under way in this process", {"slots": Slots})
+PUT_BACK = counter(
+    "paquebot_relay_put_back_jobs_total",
+    "Jobs that went back into the stream for later without an attempt, by reason",
+    {"reason": PutBack},
+)
+AHEAD = counter("paquebot_relay_ahead_jobs_total", "Jobs taken ahead of a backlog for a destination without work")
+CUT = counter("paquebot_relay_cut_attempts_total", "Slow attempts that made room for newer ones")
 WAITING = gauge("paquebot_relay_waiting_jobs", "Jobs taken from the queue by this process and not under way")
 DESTINATIONS = gauge("paquebot_relay_destinations", "Destinations by state", {"state": Destination})
 IDLE = gauge("paquebot_relay_idle_connections", "Open connections that wait for more mail")
@@ -149,6 +183,7 @@ DESTINATION_RESTING = gauge(
     across=Across.MAX,
 )
 
+PUT_BACKS = by_member(PUT_BACK, PutBack)
 CONNECTION = by_member(CONNECTIONS, Connection)
 ATTEMPT = by_member(ATTEMPTS, Attempt)
 

@@ -11,6 +11,7 @@ from paquebot.message import Action, RecipientReport
 from paquebot.notification import Notifier, moment, queue_id_of
 from paquebot.observability.log import Log, shown
 from paquebot.relay import metrics
+from paquebot.relay.letter import Letter
 from paquebot.relay.result import Outcome, Result
 from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
@@ -60,14 +61,21 @@ class Reporter:
         self._double_bounce_to = double_bounce_to
 
     async def report(
-        self, job: RelayJob, action: Action, told: Sequence[Told], raw: bytes, now: float, *, retry_until: float = 0.0
+        self,
+        job: RelayJob,
+        action: Action,
+        told: Sequence[Told],
+        letter: Letter,
+        now: float,
+        *,
+        retry_until: float = 0.0,
     ) -> None:
         """To the reverse-path; returns when the notification is kept. Raises SpoolUnavailable,
         DirectoryUnavailable, SenderUncertain."""
-        if told:
-            await self._send(job, job.reverse_path, action, told, raw, now, retry_until)
+        if told and (action is not Action.RELAYED or self._notifier.may_tell_success(job, job.reverse_path)):
+            await self._send(job, job.reverse_path, action, told, letter, now, retry_until)
 
-    async def double_bounce(self, job: RelayJob, told: Sequence[Told], raw: bytes, now: float) -> None:
+    async def double_bounce(self, job: RelayJob, told: Sequence[Told], letter: Letter, now: float) -> None:
         """A message with the null reverse-path failed: to the postmaster if one is set, else to nobody.
         Raises as `report`."""
         to = self._double_bounce_to
@@ -76,7 +84,7 @@ class Reporter:
             _log.warning("double_bounce_dropped", queue_id=job.queue_id, domain=job.domain)
             return
         metrics.DOUBLE_BOUNCES.labels("reported").inc()
-        await self._send(job, to, Action.FAILED, told, raw, now, 0.0)
+        await self._send(job, to, Action.FAILED, told, letter, now, 0.0)
 
     async def _send(
         self,
@@ -84,7 +92,7 @@ class Reporter:
         to: str,
         action: Action,
         told: Sequence[Told],
-        raw: bytes,
+        letter: Letter,
         now: float,
         retry_until: float,
     ) -> None:
@@ -95,7 +103,8 @@ class Reporter:
             _log.warning("report_undeliverable", queue_id=job.queue_id, to=shown(to), action=action.value)
             return
         recipients = (_recipient(one, action, now, retry_until) for one in told)
-        await self._notifier.send(notification, recipients, raw, now)
+        async with letter.opened() as raw:
+            await self._notifier.send(notification, recipients, raw, now)
         metrics.REPORTS.labels(action.value).inc()
         _log.info(
             "reported",

@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dns.asyncresolver
@@ -18,10 +18,12 @@ import dns.nameserver
 import dns.resolver
 
 from paquebot.relay import metrics
+from paquebot.relay.addresses import interface_addresses, is_within, may_connect
 from paquebot.relay.result import (
     BAD_DOMAIN,
     DNS_FAILED,
     NO_ROUTE,
+    NOT_PUBLIC,
     NULL_MX,
     ROUTING_LOOP,
     Host,
@@ -46,11 +48,13 @@ class Exchanger:
 
 @dataclass(frozen=True, slots=True)
 class _Located:
-    """An exchanger with its addresses; `temporary`: DNS did not say which, or not all."""
+    """An exchanger with its addresses; `temporary`: DNS did not say which, or not all; `refused`: it named some to
+    which nothing may be sent."""
 
     exchanger: Exchanger
     addresses: tuple[str, ...]
     temporary: bool
+    refused: bool = False
 
 
 class _Denied(Exception):
@@ -69,16 +73,17 @@ class Resolver:
         self._port = port
         self._shuffle = shuffle
         self._own_names = {name.lower().rstrip(".") for name in (hostname, *settings.own_names)}
+        self._own_addresses = (*settings.own_addresses, *interface_addresses())
         self._dns = _resolver(settings.dns, settings)
 
     async def hosts(self, route: Route) -> list[Host]:
         """Where to connect to, best first, at most as many as the settings say. Raises Unroutable."""
         port = route.port or self._port
         if (address := _literal(route.host)) is not None:
-            return [Host(route.host, address, port)]
+            return [self._at_literal(route, address, port)]
         exchangers = await self._exchangers(route)
         located = await asyncio.gather(*(self._locate(exchanger) for exchanger in exchangers))
-        usable = self._before_us(located, route)
+        usable = [self._reachable(found, route) for found in self._before_us(located, route)]
         hosts = [
             Host(found.exchanger.name, address, port, found.exchanger.preference)
             for found in usable
@@ -88,9 +93,31 @@ class Resolver:
             return hosts[: self._settings.addresses]
         if any(found.temporary for found in located):
             raise Unroutable(deferred(DNS_FAILED, f"DNS does not answer for the hosts of {route.host}"))
+        if any(found.refused for found in usable):
+            raise Unroutable(failed(NOT_PUBLIC, f"the hosts of {route.host} are not on the public Internet"))
         implicit = len(exchangers) == 1 and exchangers[0].name == route.host
         status = BAD_DOMAIN if implicit else NO_ROUTE
         raise Unroutable(failed(status, f"the hosts of {route.host} have no address"))
+
+    def _at_literal(self, route: Route, address: str, port: int) -> Host:
+        """A static route is taken at its word; what a sender wrote is not. Raises Unroutable."""
+        if not route.static:
+            if not self._settings.literals:
+                raise Unroutable(failed(NOT_PUBLIC, "mail to address literals is not sent from here"))
+            if is_within(ipaddress.ip_address(address), self._own_addresses):
+                raise Unroutable(failed(ROUTING_LOOP, f"mail for {route.host} loops back to this host"))
+            if not may_connect(address, self._settings.allow_networks):
+                raise Unroutable(failed(NOT_PUBLIC, f"{route.host} is not on the public Internet"))
+        return Host(route.host, address, port)
+
+    def _reachable(self, located: _Located, route: Route) -> _Located:
+        """Without addresses that DNS must not lead to. What is connected to is this very address: the name is not
+        asked for again, so it cannot have another one by then."""
+        if route.static:
+            return located
+        allowed = self._settings.allow_networks
+        addresses = tuple(address for address in located.addresses if may_connect(address, allowed))
+        return replace(located, addresses=addresses, refused=len(addresses) < len(located.addresses))
 
     # --- MX ---
 
@@ -138,8 +165,7 @@ class Resolver:
     def _is_us(self, located: _Located) -> bool:
         if located.exchanger.name in self._own_names:
             return True
-        own = self._settings.own_addresses
-        return any(ipaddress.ip_address(address) in network for address in located.addresses for network in own)
+        return any(is_within(ipaddress.ip_address(address), self._own_addresses) for address in located.addresses)
 
     # --- addresses ---
 

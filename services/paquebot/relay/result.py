@@ -19,6 +19,7 @@ class Outcome(enum.Enum):
 
 # RFC 3463, by our own judgement rather than a host's words
 BAD_DOMAIN = "5.1.2"  # §3.2: bad destination system address
+NOT_PUBLIC = "5.1.2"  # the same: it leads to where no mail goes from here
 NULL_MX = "5.1.10"  # RFC 7505 §4.1: recipient address has null MX
 NO_ROUTE = "5.4.4"  # §3.5: unable to route
 ROUTING_LOOP = "5.4.6"  # §3.5: routing loop detected

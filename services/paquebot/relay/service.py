@@ -5,18 +5,22 @@ import random
 import time
 
 from paquebot.blobs import BlobStore
-from paquebot.notification import Notifier
+from paquebot.notification import Notifier, SuccessShares
 from paquebot.queue import Consumer, Queue
-from paquebot.queue.subjects import RELAY
+from paquebot.queue.subjects import RELAY, RELAY_AHEAD
+from paquebot.relay.ahead import Overtaking
 from paquebot.relay.consumer import RelayConsumer
 from paquebot.relay.courier import Courier
 from paquebot.relay.destinations import Destinations
 from paquebot.relay.handshake import Handshake
+from paquebot.relay.hosts import HostShares
 from paquebot.relay.ledger import Ledger, Reader
+from paquebot.relay.letter import OctetShares
 from paquebot.relay.pool import Pool
 from paquebot.relay.reports import Reporter
 from paquebot.relay.resolver import Resolver
 from paquebot.relay.retry import RetrySchedule
+from paquebot.relay.returns import Returns
 from paquebot.relay.routes import Routes
 from paquebot.relay.settings import RelaySettings
 from paquebot.relay.settlement import Settlement
@@ -30,6 +34,8 @@ from paquebot.runtime.service import Context
 from paquebot.spool import Spool
 
 CONSUMER = "relay"
+AHEAD = "relay-ahead"
+_UNDER_WAY = 50_000  # jobs in hand of all processes, beside those that are parked
 
 
 async def main(context: Context, settings: RelaySettings) -> None:
@@ -53,6 +59,7 @@ async def main(context: Context, settings: RelaySettings) -> None:
             settings.report.full_up_to,
             ValidationClient(channel, settings.directory),
             spool,
+            SuccessShares(settings.success),
         )
         reporter = Reporter(notifier, settings.report.double_bounce_to)
         consumer = _consumer(context, settings, queue, blobs, postgres, reporter, pool)
@@ -83,23 +90,31 @@ def _consumer(
     client, chance = settings.client, random.SystemRandom()
     destinations: Destinations[Work] = Destinations(settings.load, settings.retry, time.time)
     shown = Shown(settings.shown, time.monotonic)
-    settlement = Settlement(Ledger(postgres), queue, reporter, RetrySchedule(settings.retry, chance.random), time.time)
+    schedule = RetrySchedule(settings.retry, chance.random)
+    returns = Returns(queue)
+    settlement = Settlement(Ledger(postgres), returns, reporter, schedule, time.time)
     handshake = Handshake(
         settings.process.hostname, settings.deadlines, TlsContexts(client.ca), TlsMemory(), source=client.source
     )
     resolver = Resolver(settings.routing, settings.process.hostname, client.port, chance.shuffle)
-    courier = Courier(resolver, handshake, pool, client, settings.deadlines)
+    hosts = HostShares(settings.load, settings.retry, time.monotonic)
+    courier = Courier(resolver, handshake, pool, hosts, client, settings.deadlines)
     limit = settings.process.in_flight
-    worker = Worker(Reader(blobs), courier, settlement, destinations, shown, OctetBudget(limit), limit)
+    shares = OctetShares(OctetBudget(limit), limit, settings.load.octets_per_destination)
+    worker = Worker(Reader(blobs), courier, settlement, destinations, shown, shares, client.slow)
+    routes = Routes(settings.routing.routes)
     return RelayConsumer(
         queue,
-        Consumer(queue, CONSUMER, RELAY),
+        Consumer(queue, CONSUMER, RELAY, max_ack_pending=settings.load.parked + _UNDER_WAY),
+        Consumer(queue, AHEAD, RELAY_AHEAD),
+        Overtaking(queue, returns, CONSUMER, destinations, routes, chance.shuffle),
         worker,
         settlement,
         destinations,
         shown,
-        Routes(settings.routing.routes),
+        routes,
         settings.load,
+        client.slow,
         context.health,
         chance.random,
     )

@@ -3,13 +3,15 @@
 RFC 5321 §3.1, §4.1.1, §4.2 and §4.5.3.2. A 421 reply ends a session at any point (§4.2.3).
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 
 from paquebot.relay.result import BAD_CONNECTION, PROTOCOL_ERROR, Host, Result, deferred
 from paquebot.relay.stream import LineTooLong, Stream, StreamEnded
 from paquebot.wire.smtp.replies import BadReply, Reply, ReplyLine, join_reply, parse_reply_line
 
 MAX_REPLY_LINES = 128
+MAX_REPLY = 64 * 1024  # octets of all lines of a reply
 
 
 class SessionBroken(Exception):
@@ -74,11 +76,11 @@ class Session:
             if not self._stream.has_line():  # else its last words explain why
                 raise self.broken(BAD_CONNECTION, f"connection closed before {phase}") from None
 
-    async def send_message(self, data: bytes, seconds: float) -> bool:
-        """Send the dot-stuffed message with its final dot; False: the host replied before all was sent.
-        Raises SessionBroken."""
+    async def send_message(self, blocks: Iterable[bytes | memoryview], seconds: float, total: float) -> bool:
+        """Send the dot-stuffed message with its final dot, each block within `seconds` and all of them within `total`;
+        False: the host replied before all was sent. Raises SessionBroken."""
         try:
-            return await self._stream.write_blocks(data, seconds)
+            return await self._stream.write_blocks(blocks, seconds, total)
         except StreamEnded:
             if not self._stream.has_line():
                 raise self.broken(BAD_CONNECTION, "connection closed during the message") from None
@@ -87,14 +89,11 @@ class Session:
             raise self.broken(BAD_CONNECTION, "timed out sending the message") from None
 
     async def reply(self, seconds: float, phase: str) -> Reply:
-        """The next reply, of at most MAX_REPLY_LINES lines. Raises SessionBroken."""
-        lines: list[ReplyLine] = []
+        """The next reply. `seconds` are for all its lines, at most MAX_REPLY_LINES and MAX_REPLY octets: a host that
+        sends a line now and then gets no more time than a silent one. Raises SessionBroken."""
         try:
-            while not lines or not lines[-1].last:
-                if len(lines) == MAX_REPLY_LINES:
-                    raise BadReply("too many lines")
-                lines.append(parse_reply_line(await self._stream.line(seconds)))
-            reply = join_reply(lines)
+            async with asyncio.timeout(seconds):
+                reply = await self._whole_reply()
         except StreamEnded:
             raise self.broken(BAD_CONNECTION, f"connection closed during {phase}") from None
         except TimeoutError:
@@ -105,6 +104,18 @@ class Session:
         if reply.code == 421:  # RFC 5321 §4.2.3: the host closes
             self._broken = True
         return reply
+
+    async def _whole_reply(self) -> Reply:
+        """Raises StreamEnded, BadReply, LineTooLong."""
+        lines: list[ReplyLine] = []
+        octets = 0
+        while not lines or not lines[-1].last:
+            line = await self._stream.line()
+            octets += len(line)
+            if len(lines) == MAX_REPLY_LINES or octets > MAX_REPLY:
+                raise BadReply("too many lines")
+            lines.append(parse_reply_line(line))
+        return join_reply(lines)
 
     def broken(self, status: str, text: str) -> SessionBroken:
         """Make the session unusable; returns the exception to raise."""

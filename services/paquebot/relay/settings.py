@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from paquebot.notification import SuccessLimits
 from paquebot.relay.routes import Routes
 from paquebot.runtime.engines import (
     DirectoryClientSettings,
@@ -26,7 +27,8 @@ class TlsPolicy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Longest waits for the other host; the defaults are the least that RFC 5321 §4.5.3.2 allows."""
+    """Longest waits for the other host, each for a whole reply with all its lines; the defaults are the least that
+    RFC 5321 §4.5.3.2 allows."""
 
     connect: Seconds = setting("RELAY_TIMEOUT_CONNECT", Seconds(30.0))
     greeting: Seconds = setting("RELAY_TIMEOUT_GREETING", Seconds(300.0), help="220, EHLO, STARTTLS, AUTH")
@@ -35,6 +37,13 @@ class Deadlines:
     data: Seconds = setting("RELAY_TIMEOUT_DATA", Seconds(120.0), help="the 354 after DATA")
     block: Seconds = setting("RELAY_TIMEOUT_BLOCK", Seconds(180.0), help="64 KiB of the message to be taken")
     end: Seconds = setting("RELAY_TIMEOUT_END", Seconds(600.0), help="the reply after the message's end")
+    rate: Octets = setting(
+        "RELAY_TRANSFER_RATE", Octets(4096), help="octets per second a message must go at, beside one block's time"
+    )
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0:
+            raise ValueError("PAQUEBOT_RELAY_TRANSFER_RATE: above zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,12 @@ class ClientSettings:
         "RELAY_EIGHT_BIT", "bounce", help="8-bit text for a host without 8BITMIME: bounce (5.6.3) or send"
     )
     source: str = setting("RELAY_SOURCE", "", help="local IP address to connect from")
-    attempt: Seconds = setting("RELAY_ATTEMPT", Seconds(900.0), help="after this no further host is tried at once")
+    attempt: Seconds = setting(
+        "RELAY_ATTEMPT", Seconds(900.0), help="longest attempt at a job, all hosts together, but for the message itself"
+    )
+    slow: Seconds = setting(
+        "RELAY_SLOW_AFTER", Seconds(1.0), help="an attempt that lasts longer leaves its slot to others"
+    )
     recipients: int = setting("RELAY_RECIPIENTS", 100, help="most recipients of one transaction")
     idle: Seconds = setting("RELAY_IDLE", Seconds(3.0), help="how long an open connection waits for more mail")
     messages: int = setting("RELAY_CONNECTION_MESSAGES", 100, help="most messages over one connection")
@@ -81,7 +95,15 @@ class RoutingSettings:
     ipv6: bool = setting("RELAY_IPV6", True, help="try IPv6 addresses too")
     own_names: tuple[str, ...] = setting("RELAY_OWN_NAMES", (), help="our own MX hosts, beside the host name")
     own_addresses: tuple[Network, ...] = setting(
-        "RELAY_OWN_ADDRESSES", (), help="addresses of our own MX hosts: mail routed there would come back"
+        "RELAY_OWN_ADDRESSES",
+        (),
+        help="addresses of our own MX hosts, beside this host's: mail routed there would come back",
+    )
+    allow_networks: tuple[Network, ...] = setting(
+        "RELAY_ALLOW_NETWORKS", (), help="networks that DNS may lead to though they are not public, such as 10.0.0.0/8"
+    )
+    literals: bool = setting(
+        "RELAY_LITERALS", False, help="send to address literals such as a@[192.0.2.1], where the network is allowed"
     )
 
     def __post_init__(self) -> None:
@@ -118,16 +140,45 @@ class RetrySettings:
 
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
-    """How much at once."""
+    """How much at once, and what of it one destination, address or sender may have."""
 
-    attempts: int = setting("RELAY_CONCURRENCY", 100, help="attempts under way in a process")
-    per_destination: int = setting("RELAY_DESTINATION_CONCURRENCY", 10, help="of them for one destination")
+    attempts: int = setting("RELAY_CONCURRENCY", 100, help="attempts under way in a process, slow ones excepted")
+    unproven: int = setting(
+        "RELAY_UNPROVEN_CONCURRENCY", 50, help="of them for destinations that have not answered lately"
+    )
+    slow: int = setting("RELAY_SLOW_CONCURRENCY", 400, help="slow attempts under way (RELAY_SLOW_AFTER)")
+    slow_least: Seconds = setting(
+        "RELAY_SLOW_LEAST", Seconds(5.0), help="least time an attempt has before a newer slow one takes its place"
+    )
+    per_destination: int = setting("RELAY_DESTINATION_CONCURRENCY", 10, help="attempts for one destination")
+    per_new_destination: int = setting(
+        "RELAY_NEW_DESTINATION_CONCURRENCY", 2, help="attempts for one that has not answered lately"
+    )
+    per_host: int = setting("RELAY_HOST_CONCURRENCY", 20, help="attempts at one address, whatever domains lead there")
+    per_new_host: int = setting("RELAY_NEW_HOST_CONCURRENCY", 5, help="attempts at one that has not answered yet")
+    per_sender: int = setting("RELAY_SENDER_CONCURRENCY", 80, help="attempts for one sender, slow ones excepted")
     waiting: int = setting("RELAY_WAITING", 400, help="jobs taken from the queue and not under way yet")
-    waiting_per_destination: int = setting("RELAY_DESTINATION_WAITING", 200, help="of them for one destination")
-    deliveries: int = setting("RELAY_TRIES", 20, help="times a job is handed out before it is held as poison")
+    waiting_per_destination: int = setting("RELAY_DESTINATION_WAITING", 100, help="of them for one destination")
+    waiting_per_new_destination: int = setting(
+        "RELAY_NEW_DESTINATION_WAITING", 2, help="of them for one that has not answered lately"
+    )
+    waiting_per_sender: int = setting("RELAY_SENDER_WAITING", 200, help="of them from one sender")
+    octets_per_destination: Octets = setting(
+        "RELAY_DESTINATION_OCTETS", Octets(64 * 2**20), help="message octets in memory for one destination"
+    )
+    parked: int = setting(
+        "RELAY_PARKED",
+        150_000,
+        help="jobs of all processes that the queue's consumer keeps for later; further ones cost",
+    )
     damaged: Seconds = setting(
         "RELAY_DAMAGED", Seconds(86400.0), help="a message that S3 gives damaged is tried again until it is so old"
     )
+    tries: int = setting("RELAY_TRIES", 20, help="times a job fails for no known reason before it is held as poison")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.unproven < self.attempts:
+            raise ValueError("PAQUEBOT_RELAY_UNPROVEN_CONCURRENCY: from 1 to less than PAQUEBOT_RELAY_CONCURRENCY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +216,4 @@ class RelaySettings:
     load: LoadSettings
     shown: ShownSettings
     report: ReportSettings
+    success: SuccessLimits

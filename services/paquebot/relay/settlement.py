@@ -1,7 +1,8 @@
 """What happens after an attempt, in the order that loses nothing wherever a crash cuts it off (invariants 3 and 4).
 
 1. Delivered recipients are recorded, at once after the host's reply: the only window in which a crash doubles a
-   message (RFC 1047) is from that reply to the commit. A crash: the job comes again, and they are skipped.
+   message (RFC 1047) is from that reply to the commit. A crash: the job comes again, and they are skipped. While
+   PostgreSQL does not take it, the stream does, in a job that says so (`hand_over`).
 2. Notifications of failures are accepted by the spool. A crash: the job comes again, fails again, and makes the same
    notification under the same queue id.
 3. Failed recipients are recorded. A crash: the job comes again for the deferred ones alone.
@@ -11,18 +12,19 @@
 5. The old job is acknowledged.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from paquebot.message import Action
 from paquebot.observability.log import Log
-from paquebot.queue import Publication, Queue, domain_token, relay_later, relay_ready
+from paquebot.queue import Publication, domain_token, relay_later, relay_ready
 from paquebot.relay import metrics
 from paquebot.relay.ledger import Ledger
+from paquebot.relay.letter import Letter
 from paquebot.relay.reports import Reporter, Told, due
 from paquebot.relay.result import EXPIRED, Outcome, Result
 from paquebot.relay.retry import RetrySchedule, accepted_at
+from paquebot.relay.returns import Returns
 from paquebot.relay.transaction import Results
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.spool import outcomes
@@ -30,9 +32,14 @@ from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 
 _log = Log("paquebot.relay")
-_RECORD_AGAIN_SECONDS = 1.0
+_RECORD_LATER_SECONDS = 5.0
+_REST_LEAST_SECONDS = 30.0
 _MAX_LAST_REPLY = 500
 Entries = list[tuple[RemoteRecipient, Result]]
+
+
+class Unrecorded(Exception):
+    """A host has taken a message, and PostgreSQL could not be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,83 +55,94 @@ class Settlement:
     def __init__(
         self,
         ledger: Ledger,
-        queue: Queue,
+        returns: Returns,
         reporter: Reporter,
         schedule: RetrySchedule,
         clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
-        self._queue = queue
+        self._returns = returns
         self._reporter = reporter
         self._schedule = schedule
         self._clock = clock
 
     async def open_recipients(self, job: RelayJob) -> list[RemoteRecipient]:
-        """Those of whom no end is recorded. Raises PostgresUnavailable."""
+        """Those of whom no end is recorded. What an earlier attempt could not record is recorded first. Raises
+        PostgresUnavailable."""
+        if job.relayed:
+            await self._ledger.record([(job.queue_id, path, outcomes.Outcome.RELAYED) for path in job.relayed])
         done = await self._ledger.done(job.queue_id)
         return [recipient for recipient in job.recipients if recipient.forward_path not in done]
 
     async def record_delivered(self, job: RelayJob, results: Results) -> None:
-        """Step 1. Keeps on trying while PostgreSQL is away: nothing else may happen to the job before, for what a
-        host has taken must not be sent again."""
+        """Step 1. Raises Unrecorded when PostgreSQL does not take it: nothing else may happen to the job then but
+        `hand_over`, for what a host has taken must not be sent again."""
         now = self._clock()
         rows = [(job.queue_id, path, outcomes.Outcome.RELAYED) for path in results]
-        while True:
-            try:
-                await self._ledger.record(rows)
-                break
-            except PostgresUnavailable:
-                _log.warning("delivered_not_recorded_yet", queue_id=job.queue_id)
-                await asyncio.sleep(_RECORD_AGAIN_SECONDS)
+        try:
+            await self._ledger.record(rows)
+        except PostgresUnavailable:
+            _log.warning("delivered_not_recorded_yet", queue_id=job.queue_id)
+            raise Unrecorded from None
         metrics.RELAYED_AFTER_SECONDS.observe(max(0.0, now - accepted_at(job)))
 
+    async def hand_over(self, job: RelayJob, delivered: Iterable[str], sequence: int) -> None:
+        """Instead of step 1, while PostgreSQL is away: the stream keeps what is delivered, in a job for the others, and
+        the old job is then acknowledged. So neither a restart nor a crash sends again what a host has taken.
+        `sequence`: of the old job. Raises QueueUnavailable."""
+        rest = RelayJob()
+        rest.CopyFrom(job)
+        paths = frozenset(delivered)
+        del rest.recipients[:]
+        rest.recipients.extend(recipient for recipient in job.recipients if recipient.forward_path not in paths)
+        rest.relayed.extend(sorted(paths.difference(job.relayed)))
+        await self._returns.store(later(rest, self._clock() + _RECORD_LATER_SECONDS, unique=f"-relayed-{sequence}"))
+        _log.info("record_handed_over", queue_id=job.queue_id, recipients=len(paths))
+
     async def settle(
-        self, job: RelayJob, recipients: Sequence[RemoteRecipient], results: Results, raw: bytes, not_before: float
+        self, job: RelayJob, recipients: Sequence[RemoteRecipient], results: Results, letter: Letter, not_before: float
     ) -> bool:
         """Steps 2 to 4; the caller acknowledges. True: somebody was deferred.
 
         `recipients` were part of the attempt and each has its result; `not_before`: when the destination's rest
-        ends. Raises SpoolUnavailable, DirectoryUnavailable, SenderUncertain, PostgresUnavailable, QueueUnavailable:
-        the job is then to come again.
+        ends. The message is read when somebody is told. Raises SpoolUnavailable, DirectoryUnavailable, SenderUncertain,
+        PostgresUnavailable, QueueUnavailable, and what reading raises: the job is then to come again.
         """
         now = self._clock()
         at = self._schedule.next_attempt(job, now, not_before=not_before)
         sorted_ = _sorted([(recipient, results[recipient.forward_path]) for recipient in recipients], at)
         _count(sorted_)
-        await self._reporter.report(job, Action.RELAYED, due(job, sorted_.delivered, Action.RELAYED), raw, now)
-        await self._fail(job, sorted_.failed, raw, now)
+        await self._reporter.report(job, Action.RELAYED, due(job, sorted_.delivered, Action.RELAYED), letter, now)
+        await self._fail(job, sorted_.failed, letter, now)
         if sorted_.deferred and at is not None:
-            await self._defer(job, sorted_.deferred, raw, now, at)
+            await self._defer(job, sorted_.deferred, letter, now, at)
         return bool(sorted_.deferred)
 
-    async def _fail(self, job: RelayJob, failed: Entries, raw: bytes, now: float) -> None:
+    async def _fail(self, job: RelayJob, failed: Entries, letter: Letter, now: float) -> None:
         """Steps 2 and 3."""
         if not failed:
             return
         if job.reverse_path:
-            await self._reporter.report(job, Action.FAILED, due(job, failed, Action.FAILED), raw, now)
+            await self._reporter.report(job, Action.FAILED, due(job, failed, Action.FAILED), letter, now)
         else:
-            await self._reporter.double_bounce(job, [Told(*entry) for entry in failed], raw, now)
+            await self._reporter.double_bounce(job, [Told(*entry) for entry in failed], letter, now)
         end = outcomes.Outcome.BOUNCED if job.reverse_path else outcomes.Outcome.DROPPED
         await self._ledger.record([(job.queue_id, r.forward_path, end) for r, _ in failed])
         _log.info("bounced", queue_id=job.queue_id, domain=job.domain, **_summary(failed))
 
-    async def _defer(self, job: RelayJob, deferred: Entries, raw: bytes, now: float, at: float) -> None:
+    async def _defer(self, job: RelayJob, deferred: Entries, letter: Letter, now: float, at: float) -> None:
         """Step 4."""
         warned = self._schedule.warns(job, now)
         if warned:
             told = due(job, deferred, Action.DELAYED)
             until = self._schedule.expires(job)
-            await self._reporter.report(job, Action.DELAYED, told, raw, now, retry_until=until)
-        again = RelayJob()
-        again.CopyFrom(job)
+            await self._reporter.report(job, Action.DELAYED, told, letter, now, retry_until=until)
+        again = _next(job, at, deferred[-1][1].text)
         del again.recipients[:]
         again.recipients.extend(recipient for recipient, _ in deferred)
-        again.attempt = job.attempt + 1
+        del again.relayed[:]
         again.delay_reported = job.delay_reported or warned
-        again.last_reply = deferred[-1][1].text[:_MAX_LAST_REPLY]
-        again.not_before_ms = int(at * 1000)
-        await self._queue.publish([later(again, at)])
+        await self._returns.store(later(again, at))
         _log.info(
             "deferred",
             queue_id=job.queue_id,
@@ -134,9 +152,33 @@ class Settlement:
             **_summary(deferred),
         )
 
-    async def put_back(self, job: RelayJob, at: float) -> None:
-        """Store the job as it is for a later time: nothing was tried. Raises QueueUnavailable."""
-        await self._queue.publish([later(job, at, unique=f"-{int(at)}")])
+    def may_wait(self, job: RelayJob, until: float) -> float | None:
+        """Seconds that a job may wait without an attempt while its destination rests; None: its sender is to be told
+        something now, which is part of an attempt."""
+        now = self._clock()
+        at = self._schedule.next_attempt(job, now)
+        if at is None or self._schedule.warns(job, now):
+            return None
+        return min(max(until - now, _REST_LEAST_SECONDS), at - now)
+
+    async def store_later(self, job: RelayJob, at: float, sequence: int, *, failures: int = 0) -> None:
+        """The same attempt, later, in a job of its own. `sequence`: of the job in the stream; `failures`: at it that
+        failed for no known reason. Raises QueueUnavailable."""
+        again = RelayJob()
+        again.CopyFrom(job)
+        again.failures = failures or job.failures
+        await self._returns.store(later(again, at, unique=f"-{sequence}"))
+
+
+def _next(job: RelayJob, at: float, reply: str) -> RelayJob:
+    """The job of the next attempt."""
+    again = RelayJob()
+    again.CopyFrom(job)
+    again.attempt = job.attempt + 1
+    again.failures = 0
+    again.last_reply = reply[:_MAX_LAST_REPLY]
+    again.not_before_ms = int(at * 1000)
+    return again
 
 
 def later(job: RelayJob, at: float, *, unique: str = "") -> Publication:

@@ -1,17 +1,19 @@
 """One TCP connection to another host's SMTP server: lines in, octets out, each wait with a deadline.
 
-Invariants: unread octets are bounded by MAX_UNREAD (reading pauses above it) and a line by MAX_LINE, whatever the
-host sends; octets that came in clear before STARTTLS are never read as if they had come through TLS.
-RFC 5321 §2.3.8 and §4.5.3.1, RFC 3207 §4.2.
+Invariants: what is written and not taken yet is bounded by UNTAKEN, with TLS too; unread octets are bounded by
+MAX_UNREAD (reading pauses above it) and a line by MAX_LINE, whatever the host sends; octets that came in clear before
+STARTTLS are never read as if they had come through TLS. RFC 5321 §2.3.8 and §4.5.3.1, RFC 3207 §4.2.
 """
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 from typing import cast
 
 MAX_LINE = 4096  # octets; RFC 5321 §4.5.3.1.5 says 512 for a reply line, and some hosts write longer ones
 MAX_UNREAD = 64 * 1024
 BLOCK = 64 * 1024
+UNTAKEN = 64 * 1024  # above this a writer waits; uvloop's TLS would take half a MiB before it says so
 _LEAVE_SECONDS = 5.0
 
 
@@ -44,6 +46,7 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(UNTAKEN)
 
     def data_received(self, data: bytes) -> None:
         if self._leaving:
@@ -89,16 +92,15 @@ class Stream(asyncio.Protocol):
         """`line` would return at once."""
         return b"\n" in self._unread
 
-    async def line(self, seconds: float) -> bytes:
-        """The next line with its line end. Raises StreamEnded, LineTooLong, TimeoutError."""
-        async with asyncio.timeout(seconds):
-            while (end := self._unread.find(b"\n", 0, MAX_LINE)) < 0:
-                if len(self._unread) >= MAX_LINE:
-                    raise LineTooLong
-                if self._ended:
-                    raise StreamEnded
-                self._arrived.clear()
-                await self._arrived.wait()
+    async def line(self) -> bytes:
+        """The next line with its line end; the caller has a deadline. Raises StreamEnded, LineTooLong."""
+        while (end := self._unread.find(b"\n", 0, MAX_LINE)) < 0:
+            if len(self._unread) >= MAX_LINE:
+                raise LineTooLong
+            if self._ended:
+                raise StreamEnded
+            self._arrived.clear()
+            await self._arrived.wait()
         line = bytes(self._unread[: end + 1])
         del self._unread[: end + 1]
         if self._paused and len(self._unread) < MAX_UNREAD // 2 and self._transport is not None:
@@ -112,16 +114,16 @@ class Stream(asyncio.Protocol):
             raise StreamEnded
         self._transport.write(data)
 
-    async def write_blocks(self, data: bytes, seconds: float) -> bool:
-        """Send `data`; each block of it has `seconds` to be taken (RFC 5321 §4.5.3.2.5). False: stopped early, for
-        the host has said something already. Raises StreamEnded, TimeoutError."""
-        view = memoryview(data)
-        for start in range(0, len(view), BLOCK):
-            if self.has_line():
-                return False
-            self.write(view[start : start + BLOCK])
-            async with asyncio.timeout(seconds):
-                await self._writable.wait()
+    async def write_blocks(self, blocks: Iterable[bytes | memoryview], seconds: float, total: float) -> bool:
+        """Send `blocks`; each has `seconds` to be taken (RFC 5321 §4.5.3.2.5), and all of them `total`. False: stopped
+        early, for the host has said something already. Raises StreamEnded, TimeoutError."""
+        async with asyncio.timeout(total):
+            for block in blocks:
+                if self.has_line():
+                    return False
+                self.write(block)
+                async with asyncio.timeout(seconds):
+                    await self._writable.wait()
         if self._ended and not self.has_line():
             raise StreamEnded
         return True
@@ -144,6 +146,7 @@ class Stream(asyncio.Protocol):
         if transport is None:
             raise ConnectionResetError
         self._transport = transport
+        transport.set_write_buffer_limits(UNTAKEN)
         return str(transport.get_extra_info("ssl_object").version())
 
     def leave(self) -> None:

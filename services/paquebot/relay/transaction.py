@@ -5,12 +5,11 @@ RCPT; every other end is a result too, so no recipient is forgotten. Bare CR and
 RFC 5321 §3.3, §4.1.1, §4.5.2 (transparency), RFC 2920 (pipelining), RFC 1870, 6152, 6531, 3461.
 """
 
-import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from paquebot.relay import metrics
+from paquebot.relay.letter import Facts, Letter, Recipient, dot_stuffed
 from paquebot.relay.result import (
     CLOSING,
     NEEDS_EIGHT_BIT,
@@ -26,74 +25,8 @@ from paquebot.relay.result import (
 )
 from paquebot.relay.session import Session, SessionBroken
 from paquebot.relay.settings import Deadlines
-from paquebot.wire.smtp.parameters import Body, MailParameters, Notify, RcptParameters, Ret
+from paquebot.wire.smtp.parameters import Notify, RcptParameters
 from paquebot.wire.smtp.replies import Reply
-
-_BARE_LINE_END = re.compile(rb"\r\n|\r|\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """`forward_path` without angle brackets; `parameters` as the sender gave them."""
-
-    forward_path: str
-    parameters: RcptParameters = RcptParameters()
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What is sent. `data`: dot-stuffed and ended by its final dot; `size`: its octets before that."""
-
-    reverse_path: str
-    data: bytes
-    size: int
-    ret: Ret | None
-    envid: str
-    eight_bit: bool
-    utf8_header: bool
-
-    @classmethod
-    def of(
-        cls, raw: bytes, reverse_path: str, *, ret: Ret | None = None, envid: str = "", smtputf8: bool = False
-    ) -> "Message":
-        """`smtputf8`: the message came with SMTPUTF8, so that 8-bit octets of its header are UTF-8."""
-        raw = crlf_only(raw)
-        ascii_only = raw.isascii()
-        header = raw.partition(b"\r\n\r\n")[0]
-        return cls(
-            reverse_path,
-            dot_stuffed(raw),
-            len(raw),
-            ret,
-            envid,
-            eight_bit=not ascii_only,
-            utf8_header=smtputf8 and not header.isascii(),
-        )
-
-    def needs_smtputf8(self, recipients: Sequence[Recipient]) -> bool:
-        """RFC 6531 §3.2: an address or the header is not ASCII. The sender's mere SMTPUTF8 asks for nothing."""
-        addresses = (self.reverse_path, *(recipient.forward_path for recipient in recipients))
-        return self.utf8_header or not all(address.isascii() for address in addresses)
-
-    def parameters(self, *, smtputf8: bool) -> MailParameters:
-        body = Body.EIGHT_BIT_MIME if self.eight_bit else None
-        return MailParameters(self.size, body, smtputf8, self.ret, self.envid)
-
-
-def crlf_only(raw: bytes) -> bytes:
-    """The message with every bare CR or LF made a line end; the same object when there is none."""
-    ends = raw.count(b"\r\n")
-    if raw.count(b"\n") == ends and raw.count(b"\r") == ends:
-        return raw
-    return _BARE_LINE_END.sub(b"\r\n", raw)
-
-
-def dot_stuffed(raw: bytes) -> bytes:
-    """RFC 5321 §4.5.2: the message with a dot before each line that begins with one, and with its final dot."""
-    stuffed = raw.replace(b"\r\n.", b"\r\n..")
-    first = b"." if raw.startswith(b".") else b""
-    return b"".join((first, stuffed, b".\r\n" if raw.endswith(b"\r\n") or not raw else b"\r\n.\r\n"))
-
 
 Results = dict[str, Result]
 """By forward-path."""
@@ -105,14 +38,14 @@ class Transaction:
     def __init__(
         self,
         session: Session,
-        message: Message,
+        letter: Letter,
         deadlines: Deadlines,
         *,
         send_eight_bit: bool,
         on_content: Callable[[], None],
     ) -> None:
         self._session = session
-        self._message = message
+        self._letter = letter
         self._deadlines = deadlines
         self._send_eight_bit = send_eight_bit
         self._on_content = on_content
@@ -120,8 +53,10 @@ class Transaction:
 
     async def run(self, recipients: Sequence[Recipient]) -> Results:
         """A result for every recipient. Raises SessionBroken only when the session was dead before MAIL was
-        answered, so that nothing has happened yet."""
-        if refusal := self._refusal(recipients):
+        answered, so that nothing has happened yet; OverBudget and what reading the message raises."""
+        facts = await self._letter.facts()
+        smtputf8 = self._letter.needs_smtputf8(facts, recipients)
+        if refusal := self._refusal(facts, smtputf8=smtputf8):
             return dict.fromkeys((recipient.forward_path for recipient in recipients), refusal)
         session = self._session
         if session.open_transaction:
@@ -130,7 +65,7 @@ class Transaction:
         session.messages += 1
         start = time.perf_counter()
         try:
-            return await self._converse(recipients)
+            return await self._converse(recipients, self._commands(facts, recipients, smtputf8=smtputf8))
         finally:
             metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - start)
 
@@ -138,24 +73,24 @@ class Transaction:
     def _host(self) -> Host:
         return self._session.host
 
-    def _refusal(self, recipients: Sequence[Recipient]) -> Result | None:
+    def _refusal(self, facts: Facts, *, smtputf8: bool) -> Result | None:
         """What this host cannot take, by what it offered."""
-        extensions, message = self._session.extensions, self._message
-        if message.needs_smtputf8(recipients) and "SMTPUTF8" not in extensions:
+        extensions = self._session.extensions
+        if smtputf8 and "SMTPUTF8" not in extensions:
             # RFC 6531 §3.2: there is no way down from UTF-8 addresses and headers.
             return failed(NEEDS_SMTPUTF8, "the host does not take UTF-8 addresses and headers", self._host)
-        if message.eight_bit and "8BITMIME" not in extensions and not self._send_eight_bit:
+        if facts.eight_bit and "8BITMIME" not in extensions and not self._send_eight_bit:
             # RFC 6152 §3: convert to 7 bits or treat as undeliverable; bytes never change here.
             return failed(NEEDS_EIGHT_BIT, "the host does not take 8-bit text", self._host)
         limit = self._session.size_limit
-        if limit and message.size > limit:  # RFC 1870 §6.1
+        if limit and facts.size > limit:  # RFC 1870 §6.1
             return failed(TOO_BIG, f"the host takes messages of at most {limit} octets", self._host)
         return None
 
-    def _commands(self, recipients: Sequence[Recipient]) -> list[str]:
-        extensions, message = self._session.extensions, self._message
-        parameters = message.parameters(smtputf8=message.needs_smtputf8(recipients)).narrowed_to(extensions)
-        commands = [f"MAIL FROM:<{message.reverse_path}>{parameters}"]
+    def _commands(self, facts: Facts, recipients: Sequence[Recipient], *, smtputf8: bool) -> list[str]:
+        extensions, letter = self._session.extensions, self._letter
+        parameters = letter.parameters(facts, smtputf8=smtputf8).narrowed_to(extensions)
+        commands = [f"MAIL FROM:<{letter.reverse_path}>{parameters}"]
         for recipient in recipients:
             wishes = recipient.parameters.narrowed_to(extensions)
             commands.append(f"RCPT TO:<{recipient.forward_path}>{wishes}")
@@ -163,8 +98,7 @@ class Transaction:
             raise ValueError("a control character in an address")  # none gets in at RCPT; none may make a command
         return commands
 
-    async def _converse(self, recipients: Sequence[Recipient]) -> Results:
-        commands = self._commands(recipients)
+    async def _converse(self, recipients: Sequence[Recipient], commands: Sequence[str]) -> Results:
         pipelined = "PIPELINING" in self._session.extensions  # RFC 2920 §3.1
         if pipelined:
             self._session.send("\r\n".join((*commands, "DATA")), "MAIL")
@@ -239,15 +173,22 @@ class Transaction:
             await self._empty_message()  # RFC 2920 §3.1
             return
         if reply.code == 354:
-            self._content = True
-            self._on_content()
-            reply = await self._message_itself()
-        self._settle(reply, accepted, results)
+            async with self._letter.opened() as raw:
+                self._content = True
+                self._on_content()
+                whole = await self._send(raw)
+            reply = await self._reply_to_message(whole=whole)
+        self._settle(reply, accepted, results, (await self._letter.facts()).size)
 
-    async def _message_itself(self) -> Reply:
-        """The reply to the message. One that came before the final dot was sent can only be a refusal."""
+    async def _send(self, raw: bytes) -> bool:
+        """The message itself. False: the host replied before its end. Raises SessionBroken."""
+        deadlines = self._deadlines
+        total = deadlines.block + len(raw) / deadlines.rate
+        return await self._session.send_message(dot_stuffed(raw), deadlines.block, total)
+
+    async def _reply_to_message(self, *, whole: bool) -> Reply:
+        """One that came before the final dot was sent can only be a refusal. Raises SessionBroken."""
         session = self._session
-        whole = await session.send_message(self._message.data, self._deadlines.block)
         reply = await self._answer(None, self._deadlines.end, "message")
         if not whole:
             broken = session.broken(PROTOCOL_ERROR, f"reply before the end of the message: {words(reply)}")
@@ -261,11 +202,11 @@ class Transaction:
         await self._session.reply(self._deadlines.end, "message")
         self._session.open_transaction = False
 
-    def _settle(self, reply: Reply, accepted: Sequence[Recipient], results: Results) -> None:
+    def _settle(self, reply: Reply, accepted: Sequence[Recipient], results: Results, size: int) -> None:
         """RFC 5321 §4.1.1.4: the reply after the final dot is for every accepted recipient."""
         if 200 <= reply.code < 300:
             self._session.open_transaction = False
-            metrics.BYTES.inc(self._message.size)
+            metrics.BYTES.inc(size)
             status = reply.enhanced_status or "2.0.0"
             dsn = "DSN" in self._session.extensions
             result = Result(Outcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn)

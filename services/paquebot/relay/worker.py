@@ -1,6 +1,7 @@
 """One job from the queue to its acknowledgement: who is still open, the message, the attempt, the settlement."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,17 +11,17 @@ from paquebot.observability import trace
 from paquebot.observability.log import Log, ids
 from paquebot.queue import Job, QueueUnavailable
 from paquebot.relay import metrics
-from paquebot.relay.courier import Courier, Progress
+from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.destinations import Destinations
 from paquebot.relay.ledger import Reader
+from paquebot.relay.letter import Letter, OctetShares, Recipient
 from paquebot.relay.metrics import Attempt
 from paquebot.relay.result import Result
 from paquebot.relay.routes import Route
 from paquebot.relay.settlement import Settlement
 from paquebot.relay.shown import Shown
-from paquebot.relay.transaction import Message, Recipient, Results, wishes
+from paquebot.relay.transaction import Results, wishes
 from paquebot.rpc import DirectoryUnavailable
-from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
 from paquebot.v1.mail_pb2 import RET_UNSPECIFIED, RemoteRecipient
@@ -28,9 +29,6 @@ from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import Ret
 
 _log = Log("paquebot.relay")
-_COPIES = 3  # as read, dot-stuffed, and while one becomes the other
-
-
 _PATIENCE = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0, 30.0, 30.0)
 
 AWAY = (
@@ -44,21 +42,28 @@ AWAY = (
 """An engine or a service cannot be used now."""
 
 
-class Work:
-    """A job in our hands."""
+class Busy(Exception):
+    """The destination's hosts have as many attempts as they may have: nothing was tried."""
 
-    __slots__ = ("handle", "job", "key", "progress", "route")
+
+class Work:
+    """A job in our hands. `begun`: when its attempt began, monotonic seconds."""
+
+    __slots__ = ("begun", "handle", "job", "key", "progress", "route", "sender")
 
     def __init__(self, handle: Job, job: RelayJob, route: Route) -> None:
         self.handle = handle
         self.job = job
         self.route = route
         self.key = route.key
+        self.sender = job.login or job.reverse_path.lower()
+        """Who shares with the others; all notifications are one."""
+        self.begun = 0.0
         self.progress = Progress()
 
 
 class Worker:
-    """One for a process. `limit`: octets that `budget` has in all."""
+    """One for a process."""
 
     def __init__(
         self,
@@ -67,20 +72,20 @@ class Worker:
         settlement: Settlement,
         destinations: Destinations[Work],
         shown: Shown,
-        budget: OctetBudget,
-        limit: int,
+        shares: OctetShares,
+        slow_seconds: float,
     ) -> None:
         self._reader = reader
         self._courier = courier
         self._settlement = settlement
         self._destinations = destinations
         self._shown = shown
-        self._budget = budget
-        self._limit = limit
+        self._shares = shares
+        self._slow_seconds = slow_seconds
 
     async def work(self, work: Work) -> None:
         """Returns when the job is settled and acknowledged. Raises OverBudget and what the engines raise: the job
-        is then to come again; BlobMissing and BadPack: there is no message."""
+        is then to come again; BlobMissing and BadPack: there is no message; Busy and Unrecorded."""
         job = work.job
         with (
             trace.span(
@@ -103,11 +108,8 @@ class Worker:
 
     async def _attempt(self, work: Work, recipients: Sequence[RemoteRecipient]) -> bool:
         """True: somebody was deferred."""
-        job = work.job
-        with self._budget.reservation() as reservation:
-            # A message that alone is over the budget may still go when nothing else is under way.
-            reservation.grow_to(min(job.blob.size * _COPIES, self._limit))
-            raw = await self._reader.read(job.blob)
+        letter = self._letter(work)
+        try:
             resting = self._destinations.resting(work.key)
             if resting is not None:
                 until, why = resting
@@ -115,27 +117,42 @@ class Worker:
                 results = dict.fromkeys((r.forward_path for r in recipients), why)
             else:
                 until = 0.0
-                results = await self._carry(work, recipients, raw)
-            return await self._settle(job, recipients, results, raw, until)
+                results = await self._carry(work, recipients, letter)
+            return await self._settle(work.job, recipients, results, letter, until)
+        finally:
+            letter.close()
+
+    def _letter(self, work: Work) -> Letter:
+        job = work.job
+        ret = Ret(job.ret) if job.ret != RET_UNSPECIFIED else None
+        return Letter(
+            lambda: self._reader.read(job.blob),
+            job.blob.size,
+            self._shares,
+            work.key,
+            job.reverse_path,
+            ret=ret,
+            envid=job.envid,
+            smtputf8=job.smtputf8,
+        )
 
     async def _settle(
-        self, job: RelayJob, recipients: Sequence[RemoteRecipient], results: Results, raw: bytes, until: float
+        self, job: RelayJob, recipients: Sequence[RemoteRecipient], results: Results, letter: Letter, until: float
     ) -> bool:
         """While an engine is away, wait here for some minutes with the hosts' answers in hand: to ask them again for
         every try would be the worse. Each step may be done twice."""
         for seconds in _PATIENCE:
             try:
-                return await self._settlement.settle(job, recipients, results, raw, until)
+                return await self._settlement.settle(job, recipients, results, letter, until)
             except AWAY as error:
                 metrics.SETTLED_AGAIN.inc()
                 _log.warning("settlement_waits", reason=type(error).__name__)
                 await asyncio.sleep(seconds)
-        return await self._settlement.settle(job, recipients, results, raw, until)
+        return await self._settlement.settle(job, recipients, results, letter, until)
 
-    async def _carry(self, work: Work, recipients: Sequence[RemoteRecipient], raw: bytes) -> Results:
+    async def _carry(self, work: Work, recipients: Sequence[RemoteRecipient], letter: Letter) -> Results:
+        """Raises Busy, Unrecorded, OverBudget and what reading the message raises."""
         job = work.job
-        ret = Ret(job.ret) if job.ret != RET_UNSPECIFIED else None
-        message = Message.of(raw, job.reverse_path, ret=ret, envid=job.envid, smtputf8=job.smtputf8)
 
         async def on_delivered(results: Results) -> None:
             await self._settlement.record_delivered(job, results)
@@ -150,16 +167,25 @@ class Worker:
             )
 
         once = {r.forward_path: Recipient(r.forward_path, wishes(r.notify, r.orcpt)) for r in recipients}
-        carried = await self._courier.carry(message, work.route, list(once.values()), on_delivered, work.progress)
-        if carried.unreachable is not None:
-            self._destinations.unreachable(work.key, carried.unreachable)
-            self._shown.unreachable(work.key)
-        else:
-            self._destinations.reached(work.key)
+        start = time.monotonic()
+        carried = await self._courier.carry(letter, work.route, list(once.values()), on_delivered, work.progress)
+        if carried.busy:
+            raise Busy
+        self._learn(work.key, carried, slow=time.monotonic() - start > self._slow_seconds)
         metrics.ATTEMPT[_kind(carried.results, carried.unreachable)].inc()
         for outcome, number in Counter(result.outcome for result in carried.results.values()).items():
             self._shown.recipients(work.key, outcome, number)
         return carried.results
+
+    def _learn(self, key: str, carried: Carried, *, slow: bool) -> None:
+        """What the attempt tells of the destination."""
+        if carried.unreachable is not None:
+            self._destinations.unreachable(key, carried.unreachable)
+            self._shown.unreachable(key)
+        elif slow and not any(result.from_host for result in carried.results.values()):
+            self._destinations.hung(key)
+        else:
+            self._destinations.answered(key)
 
 
 def _kind(results: Results, unreachable: Result | None) -> Attempt:

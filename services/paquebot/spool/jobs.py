@@ -86,6 +86,7 @@ def _entry(message: Packed, recipients: Sequence[LocalRecipient]) -> _Entry:
         ret=envelope.ret,
         envid=envelope.envid,
         smtputf8=envelope.smtputf8,
+        login=envelope.client.login,
     )
     return _Entry(job.SerializeToString(), len(recipients))
 
@@ -133,4 +134,5 @@ def relay_job(message: Packed, domain: str, recipients: Sequence[RemoteRecipient
         smtputf8=envelope.smtputf8,
         eight_bit=envelope.eight_bit,
         trace=envelope.trace,
+        login=envelope.client.login,
     )

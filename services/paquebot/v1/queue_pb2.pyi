@@ -67,6 +67,7 @@ class DeliverEntry(_message.Message):
     RET_FIELD_NUMBER: _builtins.int
     ENVID_FIELD_NUMBER: _builtins.int
     SMTPUTF8_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.str
     reverse_path: _builtins.str
     verdict: _builtins.str
@@ -75,6 +76,8 @@ class DeliverEntry(_message.Message):
     ret: _mail_pb2.Ret.ValueType
     envid: _builtins.str
     smtputf8: _builtins.bool
+    login: _builtins.str
+    """the authenticated account's address; empty: a stranger, or a notification"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.LocalRecipient]: ...
     @_builtins.property
@@ -95,10 +98,11 @@ class DeliverEntry(_message.Message):
         ret: _mail_pb2.Ret.ValueType = ...,
         envid: _builtins.str = ...,
         smtputf8: _builtins.bool = ...,
+        login: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at_ms", b"accepted_at_ms", "blob", b"blob", "envid", b"envid", "queue_id", b"queue_id", "recipients", b"recipients", "ret", b"ret", "reverse_path", b"reverse_path", "smtputf8", b"smtputf8", "summary", b"summary", "trace", b"trace", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at_ms", b"accepted_at_ms", "blob", b"blob", "envid", b"envid", "login", b"login", "queue_id", b"queue_id", "recipients", b"recipients", "ret", b"ret", "reverse_path", b"reverse_path", "smtputf8", b"smtputf8", "summary", b"summary", "trace", b"trace", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,7 +110,7 @@ Global___DeliverEntry: _TypeAlias = DeliverEntry  # noqa: Y015
 
 @_typing.final
 class RelayJob(_message.Message):
-    """relay.ready.<domain>, relay.later.<id>: one message for recipients at one remote domain."""
+    """relay.ready.<domain>, relay.ahead.<domain>, relay.later.<id>: one message for recipients at one remote domain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -125,6 +129,8 @@ class RelayJob(_message.Message):
     DELAY_REPORTED_FIELD_NUMBER: _builtins.int
     LAST_REPLY_FIELD_NUMBER: _builtins.int
     NOT_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    RELAYED_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.str
     reverse_path: _builtins.str
@@ -143,12 +149,18 @@ class RelayJob(_message.Message):
     """the last temporary failure, for people"""
     not_before_ms: _builtins.int
     """when this attempt was scheduled for; 0: at once"""
+    login: _builtins.str
+    """the authenticated account's address; empty: a stranger, or a notification"""
     failures: _builtins.int
-    """tries that failed for the job's own sake, not for an engine's"""
+    """tries at this attempt that failed for the job's own sake, not for an engine's"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.RemoteRecipient]: ...
     @_builtins.property
     def blob(self) -> _mail_pb2.BlobRef: ...
+    @_builtins.property
+    def relayed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """forward-paths no more among the recipients: delivered, and not recorded yet"""
+
     def __init__(
         self,
         *,
@@ -167,11 +179,13 @@ class RelayJob(_message.Message):
         delay_reported: _builtins.bool = ...,
         last_reply: _builtins.str = ...,
         not_before_ms: _builtins.int = ...,
+        login: _builtins.str = ...,
+        relayed: _abc.Iterable[_builtins.str] | None = ...,
         failures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at_ms", b"accepted_at_ms", "attempt", b"attempt", "blob", b"blob", "delay_reported", b"delay_reported", "domain", b"domain", "eight_bit", b"eight_bit", "envid", b"envid", "failures", b"failures", "last_reply", b"last_reply", "not_before_ms", b"not_before_ms", "queue_id", b"queue_id", "recipients", b"recipients", "ret", b"ret", "reverse_path", b"reverse_path", "smtputf8", b"smtputf8", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at_ms", b"accepted_at_ms", "attempt", b"attempt", "blob", b"blob", "delay_reported", b"delay_reported", "domain", b"domain", "eight_bit", b"eight_bit", "envid", b"envid", "failures", b"failures", "last_reply", b"last_reply", "login", b"login", "not_before_ms", b"not_before_ms", "queue_id", b"queue_id", "recipients", b"recipients", "relayed", b"relayed", "ret", b"ret", "reverse_path", b"reverse_path", "smtputf8", b"smtputf8", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -110,3 +110,24 @@ def test_clients_and_services_use_the_socket_and_a_port_only_when_asked(tmp_path
     service, client = environments(Ports().moved({"grpc": 2551}))
     assert (service["PAQUEBOT_GRPC_LISTEN"], client["PAQUEBOT_RECIPIENT_VALIDATION"]) == (socket, socket)
     assert service["PAQUEBOT_GRPC_PLAIN_LISTEN"] == "127.0.0.1:2551"
+
+
+@pytest.mark.parametrize(
+    ("servers", "opened"),
+    [
+        ("", False),
+        ("127.0.0.1:5390", True),
+        ("127.0.0.1:5390,[::1]:5391", True),
+        ("127.0.0.1:53", False),
+        ("127.0.0.1:5390,192.0.2.1:53", False),
+    ],
+)
+def test_relay_may_connect_to_loopback_where_the_name_servers_are_a_trial(
+    tmp_path: Path, servers: str, *, opened: bool
+) -> None:
+    layout = Layout(tmp_path)
+    overrides = {"PAQUEBOT_RELAY_DNS": servers} if servers else {}
+    plan = Plan(layout, Ports(), layout.secrets(), "mail.example.org", "example.org", overrides)
+    assert ("PAQUEBOT_RELAY_ALLOW_NETWORKS" in plan.service_environment("relay")) == opened
+    closed = Plan(layout, Ports(), layout.secrets(), "h", "d", {**overrides, "PAQUEBOT_RELAY_ALLOW_NETWORKS": ""})
+    assert closed.service_environment("relay")["PAQUEBOT_RELAY_ALLOW_NETWORKS"] == ""

@@ -83,6 +83,17 @@ async def test_aliases_may_lead_away_where_the_sender_may_not() -> None:
     assert direct.refusal is Refusal.RELAY_DENIED
 
 
+async def test_address_literals_of_others_lead_nowhere_unless_they_are_wanted() -> None:
+    table = Table({"x": ["r@[127.0.0.4]"]})
+    paths = ["r@[127.0.0.4]", "r@[IPv6:::1]", "x@here"]
+    for resolution in await resolve(paths, table, may_relay=True):
+        assert (resolution.refusal, resolution.remote) == (Refusal.DOMAIN_DISABLED, ())
+    for resolution in await resolve(paths, table, may_relay=True, other_literals=True):
+        assert len(resolution.remote) == 1
+    [stranger, *_] = await resolve(paths, table, other_literals=True)
+    assert stranger.refusal is Refusal.RELAY_DENIED
+
+
 async def test_the_bounds() -> None:
     chain: dict[str, list[str] | int] = {f"c{number}": [f"c{number + 1}@here"] for number in range(MAX_LEVELS)}
     chain[f"c{MAX_LEVELS}"] = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,19 @@ import pytest
 from dns_server import DnsServer
 from loopback import free_port
 from paquebot.relay.courier import Carried, Courier, Progress
+from paquebot.relay.hosts import HostShares
+from paquebot.relay.letter import Recipient
 from paquebot.relay.pool import Pool
 from paquebot.relay.resolver import Resolver
 from paquebot.relay.routes import Routes
-from paquebot.relay.settings import ClientSettings, RoutingSettings
-from paquebot.relay.transaction import Message, Recipient, Results
+from paquebot.relay.settings import ClientSettings, LoadSettings, RetrySettings, RoutingSettings
+from paquebot.relay.transaction import Results
 from paquebot.runtime.settings import Listen, Seconds, Secret
-from relay_fixtures import DEADLINES, authority, handshake
+from relay_fixtures import DEADLINES, authority, handshake, letter
 from remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
 ZONE = "@ MX 10 first\n@ MX 20 second\nfirst A 127.0.0.2\nsecond A 127.0.0.3"
+LOOPBACK = (ip_network("127.0.0.0/8"),)
 RAW = b"Subject: x\r\n\r\nHello\r\n"
 
 
@@ -30,9 +34,12 @@ class Road:
 
     def __init__(self, dns: DnsServer, client: ClientSettings, routes: Sequence[str] = (), ca: str = "") -> None:
         self.pool = Pool(client.idle, client.messages)
-        routing = RoutingSettings(dns=(Listen("127.0.0.1", dns.port),), dns_timeout=Seconds(2.0), ipv6=False)
+        routing = RoutingSettings(
+            dns=(Listen("127.0.0.1", dns.port),), dns_timeout=Seconds(2.0), ipv6=False, allow_networks=LOOPBACK
+        )
         resolver = Resolver(routing, "relay.example.org", client.port, lambda exchangers: None)
-        self.courier = Courier(resolver, handshake(ca=ca), self.pool, client, DEADLINES)
+        hosts = HostShares(LoadSettings(), RetrySettings(), lambda: 0.0)
+        self.courier = Courier(resolver, handshake(ca=ca), self.pool, hosts, client, DEADLINES)
         self.routes = Routes(routes)
         self.delivered: list[set[str]] = []
         self.exposed: list[bool] = []
@@ -48,8 +55,9 @@ class Road:
             self.exposed.append(progress.exposed)
 
         recipients = [Recipient(f"{name}@{domain}") for name in names]
-        message = Message.of(RAW, "s@example.org")
-        found = await self.courier.carry(message, self.routes.route(domain), recipients, on_delivered, progress)
+        found = await self.courier.carry(
+            letter(RAW, "s@example.org"), self.routes.route(domain), recipients, on_delivered, progress
+        )
         assert not progress.exposed
         return found
 

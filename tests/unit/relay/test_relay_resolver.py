@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import AsyncIterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
 from dns_server import DnsServer
+from paquebot.relay.addresses import interface_addresses
 from paquebot.relay.resolver import Exchanger, Resolver
 from paquebot.relay.result import Outcome, Unroutable
 from paquebot.relay.routes import Route, Routes
@@ -48,11 +50,22 @@ async def dns() -> AsyncIterator[DnsServer]:
         yield server
 
 
-def resolver(dns: DnsServer, *, own: tuple[Network, ...] = (), shuffle: object = None, **fields: object) -> Resolver:
+HERE = (ip_network("127.0.0.0/8"), ip_network("::/64"))
+
+
+def resolver(
+    dns: DnsServer,
+    *,
+    own: tuple[Network, ...] = (),
+    allow: tuple[Network, ...] = HERE,
+    shuffle: object = None,
+    **fields: object,
+) -> Resolver:
     settings = RoutingSettings(
         dns=(Listen("127.0.0.1", dns.port),),
         dns_timeout=Seconds(0.6),
         own_addresses=own,
+        allow_networks=allow,
         **fields,  # type: ignore[arg-type]
     )
     return Resolver(settings, "relay.example.org", 25, shuffle or (lambda exchangers: None))  # type: ignore[arg-type]
@@ -158,9 +171,99 @@ async def test_answers_are_kept_for_their_time(dns: DnsServer) -> None:
     assert len(dns.questions) == asked
 
 
+INSIDE = (
+    "A 127.0.0.1",
+    "A 10.1.2.3",
+    "A 172.16.0.1",
+    "A 192.168.1.1",
+    "A 169.254.169.254",
+    "A 100.64.0.1",
+    "A 0.0.0.0",
+    "A 192.0.2.1",
+    "A 198.18.0.1",
+    "A 224.0.0.1",
+    "A 255.255.255.255",
+    "AAAA ::1",
+    "AAAA ::",
+    "AAAA ::ffff:127.0.0.1",
+    "AAAA ::ffff:8.8.8.8",
+    "AAAA ::127.0.0.1",
+    "AAAA fe80::1",
+    "AAAA fd00::1",
+    "AAAA fec0::1",
+    "AAAA ff02::1",
+    "AAAA 64:ff9b::10.0.0.1",
+    "AAAA 64:ff9b:1::8.8.8.8",
+    "AAAA 2002:7f00:1::",
+    "AAAA 2002:a00:1::1",
+    "AAAA 2001:0:808:808::1",
+    "AAAA 2001:db8::1",
+    "AAAA 3fff::1",
+)
+
+
+@pytest.mark.parametrize("record", INSIDE)
+async def test_dns_leads_to_public_addresses_alone(dns: DnsServer, record: str) -> None:
+    dns.set_zone("inner.test", f"@ MX 10 mx\nmx {record}\nplain {record}")
+    for domain in ("inner.test", "plain.inner.test"):
+        with pytest.raises(Unroutable) as caught:
+            await resolver(dns, allow=()).hosts(Route(domain))
+        assert (caught.value.result.outcome, caught.value.result.status) == (Outcome.FAILED, "5.1.2")
+        assert record.split()[1] not in caught.value.result.text, "what is inside stays inside"
+
+
+OUTSIDE = ("A 8.8.8.8", "AAAA 2606:4700::1", "AAAA 64:ff9b::8.8.8.8", "AAAA 2002:808:808::1")
+
+
+@pytest.mark.parametrize("record", OUTSIDE)
+async def test_public_addresses(dns: DnsServer, record: str) -> None:
+    dns.set_zone("outer.test", f"@ MX 10 mx\nmx {record}\nmx A 10.0.0.1\n@ MX 20 inner\ninner A 192.168.0.1")
+    [host] = await resolver(dns, allow=()).hosts(Route("outer.test"))
+    assert ip_address(host.address) == ip_address(record.split()[1]), "and none that is not public beside it"
+
+
+async def test_an_operator_may_allow_networks(dns: DnsServer) -> None:
+    dns.set_zone("inner.test", "@ A 10.1.2.3\n@ A 10.2.2.3")
+    allowed = (ip_network("10.1.0.0/16"),)
+    assert await where(dns, "inner.test", allow=allowed) == ["inner.test[10.1.2.3]:25"]
+
+
+async def test_static_routes_lead_anywhere(dns: DnsServer) -> None:
+    routes = Routes(["a.test=[10.0.0.1]", "b.test=[alone.example.net]"])
+    for domain, address in (("a.test", "10.0.0.1"), ("b.test", "127.0.0.4")):
+        [host] = await resolver(dns, allow=()).hosts(routes.route(domain))
+        assert host.address == address
+
+
+@pytest.mark.parametrize("literal", ["[8.8.8.8]", "[IPv6:2606:4700::1]", "[127.0.0.4]"])
+async def test_address_literals_are_not_sent_to(dns: DnsServer, literal: str) -> None:
+    assert await nowhere(dns, literal) == (Outcome.FAILED, "5.1.2")
+
+
+async def test_address_literals_where_they_are_wanted(dns: DnsServer) -> None:
+    wanted = {"literals": True, "allow": ()}
+    assert await where(dns, "[8.8.8.8]", **wanted) == ["[8.8.8.8][8.8.8.8]:25"]
+    assert await nowhere(dns, "[127.0.0.4]", **wanted) == (Outcome.FAILED, "5.1.2")
+    assert await nowhere(dns, "[8.8.8.8]", own=(ip_network("8.8.8.0/24"),), **wanted) == (Outcome.FAILED, "5.4.6")
+
+
+def test_this_host_knows_its_own_addresses(tmp_path: Path) -> None:
+    (tmp_path / "fib_trie").write_text(
+        "Main:\n  |-- 127.0.0.1\n     /32 host LOCAL\n  |-- 203.0.113.5\n     /32 host LOCAL\n  |-- 203.0.113.0\n"
+        "     /24 link UNICAST\nLocal:\n  |-- 203.0.113.5\n     /32 host LOCAL\n"
+    )
+    (tmp_path / "if_inet6").write_text(
+        "00000000000000000000000000000001 01 80 10 80       lo\n26064700000000000000000000000005 02 40 00 80     eth0\n"
+        "fe800000000000000000000000000005 02 40 20 80     eth0\n"
+    )
+    own = interface_addresses(tmp_path)
+    assert own == (ip_network("203.0.113.5/32"), ip_network("2606:4700::5/128"))
+    assert interface_addresses(tmp_path / "nothing") == ()
+
+
 async def test_address_literals_and_static_routes_ask_nothing(dns: DnsServer) -> None:
-    assert await where(dns, "[127.0.0.7]") == ["[127.0.0.7][127.0.0.7]:25"]
-    assert await where(dns, "[IPv6:::1]") == ["[IPv6:::1][::1]:25"]
+    assert await where(dns, "[127.0.0.7]", literals=True) == ["[127.0.0.7][127.0.0.7]:25"]
+    assert await where(dns, "[IPv6:::1]", literals=True) == ["[IPv6:::1][::1]:25"]
     (host,) = await resolver(dns).hosts(Routes(["*=[127.0.0.8]:2525"]).route("anywhere.test"))
     assert str(host) == "127.0.0.8[127.0.0.8]:2525"
     assert dns.questions == []

@@ -1,13 +1,11 @@
-"""Routes, settings, the retry schedule, and turns between destinations: values in, values out."""
+"""Routes, settings, the retry schedule: values in, values out."""
 
 import pytest
 
-from paquebot.relay.destinations import Destinations
 from paquebot.relay.metrics import status_class
-from paquebot.relay.result import NO_ANSWER, deferred
 from paquebot.relay.retry import RetrySchedule
 from paquebot.relay.routes import Route, Routes
-from paquebot.relay.settings import LoadSettings, RelaySettings, RetrySettings
+from paquebot.relay.settings import RelaySettings, RetrySettings
 from paquebot.runtime.settings import Seconds, SettingsError, load
 from paquebot.v1.queue_pb2 import RelayJob
 
@@ -117,104 +115,6 @@ def test_the_sender_is_warned_once_and_on_time() -> None:
     assert not schedule.warns(job(reverse_path=""), ACCEPTED + 5 * HOUR)
     never = RetrySchedule(RetrySettings(warn_after=Seconds(0)), lambda: 0.0)
     assert not never.warns(job(), ACCEPTED + 5 * HOUR)
-
-
-# --- turns ---
-
-
-class Turns:
-    def __init__(self, **load: int) -> None:
-        self.now = 0.0
-        retry = RetrySettings(back_off=Seconds(30.0), back_off_most=Seconds(100.0))
-        self.all: Destinations[str] = Destinations(LoadSettings(**load), retry, lambda: self.now)
-
-    def begin(self) -> list[str]:
-        begun = []
-        while (found := self.all.next()) is not None:
-            begun.append(found[1])
-        return begun
-
-
-def test_destinations_take_turns() -> None:
-    turns = Turns(attempts=4)
-    for work in ("a1", "a2", "a3", "a4", "b1", "c1"):
-        assert turns.all.add(work[0], work)
-    assert turns.begin() == ["a1", "b1", "c1", "a2"]
-    turns.all.done("a")
-    assert turns.begin() == ["a3"]
-    assert (turns.all.running, turns.all.waiting) == (4, 1)
-
-
-def test_concurrency_is_bounded_by_destination() -> None:
-    turns = Turns(per_destination=2)
-    for work in ("a1", "a2", "a3", "b1"):
-        turns.all.add(work[0], work)
-    assert turns.begin() == ["a1", "b1", "a2"]
-    turns.all.done("a")
-    assert turns.begin() == ["a3"]
-
-
-def test_a_crowd_does_not_fill_the_process() -> None:
-    turns = Turns(waiting_per_destination=2)
-    assert [turns.all.add("a", f"a{n}") for n in range(3)] == [True, True, False]
-    assert turns.all.add("b", "b1")
-    waits = [turns.all.crowded_for("a")]
-    for _ in range(20_000):
-        turns.all.add("a", "a4")
-        waits.append(turns.all.crowded_for("a"))
-    assert waits == sorted(waits)
-    assert (waits[0], waits[-1]) == (2.0, 900.0), "the longer the queue, the later, within bounds"
-
-
-def test_a_crowd_comes_again_at_the_pace_of_its_destination() -> None:
-    turns = Turns(per_destination=1, waiting_per_destination=200, waiting=400)
-    for n in range(200):
-        turns.all.add("a", f"a{n}")
-    for _ in range(150):
-        assert turns.begin()
-        turns.now += 0.5
-        turns.all.done("a")
-    for n in range(250):
-        turns.all.add("a", f"b{n}")
-    assert 0.45 * 300 < turns.all.crowded_for("a") < 0.51 * 300
-
-
-def test_an_unreachable_destination_rests_and_is_then_tried_by_one() -> None:
-    turns = Turns(per_destination=3)
-    why = deferred(NO_ANSWER, "connection refused")
-    for n in range(6):
-        turns.all.add("a", f"a{n}")
-    assert turns.begin() == ["a0", "a1", "a2"]
-    for _ in range(3):  # the three failed together: one failure
-        turns.all.unreachable("a", why)
-        turns.all.done("a")
-    assert turns.all.resting("a") == (30.0, why)
-    turns.now = 30.0
-    assert turns.all.resting("a") is None
-    assert turns.begin() == ["a3"], "one tries"
-    turns.all.unreachable("a", why)
-    turns.all.done("a")
-    assert turns.all.resting("a") == (90.0, why), "twice as long"
-    turns.now = 90.0
-    assert turns.begin() == ["a4"]
-    turns.all.unreachable("a", why)
-    turns.all.done("a")
-    assert turns.all.resting("a") == (190.0, why), "at most this"
-    turns.now = 190.0
-    assert turns.begin() == ["a5"]
-    turns.all.reached("a")
-    assert turns.all.resting("a") is None
-    turns.all.done("a")
-    assert turns.all.counts() == {"active": 0, "resting": 0}
-
-
-def test_what_waits_can_be_taken_back() -> None:
-    turns = Turns(attempts=1)
-    for work in ("a1", "a2", "b1"):
-        turns.all.add(work[0], work)
-    assert turns.begin() == ["a1"]
-    assert sorted(turns.all.take_waiting()) == ["a2", "b1"]
-    assert turns.all.waiting == 0
 
 
 def test_metric_labels_are_bounded() -> None:

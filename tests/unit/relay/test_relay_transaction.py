@@ -4,11 +4,13 @@ import re
 
 import pytest
 
+from paquebot.relay.letter import Recipient, crlf_only, dot_stuffed
 from paquebot.relay.session import Session, SessionBroken
 from paquebot.relay.settings import Deadlines
-from paquebot.relay.transaction import Message, Recipient, Results, Transaction, crlf_only, dot_stuffed
+from paquebot.relay.stream import BLOCK
+from paquebot.relay.transaction import Results, Transaction
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
-from relay_fixtures import DEADLINES, HASTY, session_with
+from relay_fixtures import DEADLINES, HASTY, letter, session_with
 from remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
 
 RAW = b"From: a@example.org\r\nTo: b@example.net\r\n\r\n.\r\n..two\r\nHello\r\n"
@@ -25,7 +27,7 @@ async def send(
     send_eight_bit: bool = False,
     **fields: object,
 ) -> Results:
-    message = Message.of(raw, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
+    message = letter(raw, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
     transaction = Transaction(session, message, deadlines, send_eight_bit=send_eight_bit, on_content=lambda: None)
     return await transaction.run(recipients)
 
@@ -300,12 +302,24 @@ async def test_no_address_makes_a_command(address: str) -> None:
     ],
 )
 def test_dot_stuffing(raw: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
-    assert dot_stuffed(raw) == stuffed
+    assert b"".join(dot_stuffed(raw)) == stuffed
+
+
+@pytest.mark.parametrize("before", range(-3, 4))
+@pytest.mark.parametrize("around", [b".", b"..", b"\r\n.", b"x\r\n..\r\n.\r\n", b"\r\n"])
+def test_dot_stuffing_in_pieces(before: int, around: bytes) -> None:
+    """A piece may end anywhere: in a long line, before or after a line end, before a dot."""
+    for raw in (b"a" * (BLOCK + before) + around + b"z", b"a\r\n" * (BLOCK // 3) + b"b" * before + around):
+        pieces = list(dot_stuffed(raw))
+        assert max(map(len, pieces)) < 2 * BLOCK
+        expected = raw.replace(b"\r\n.", b"\r\n..")
+        assert b"".join(pieces) == expected + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
 @pytest.mark.parametrize("raw", [b"a\n.\r\nMAIL FROM:<>", b"a\r.\rb", b"a\r\n.\nb\n", b"\n\r\n\r"])
-def test_no_bare_line_end_leaves(raw: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
-    data = Message.of(raw, "").data
+async def test_no_bare_line_end_leaves(raw: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
+    async with letter(raw).opened() as clean:
+        data = b"".join(dot_stuffed(clean))
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
     assert data.count(b"\r\n.\r\n") + data.startswith(b".\r\n") == 1
 

@@ -33,7 +33,15 @@ _PUBLISH: dict[str, tuple[str, ...]] = {
     "smtp_ingress": (*_LOOK, *_READY),
     "recipient_validation": _DIRECTORY,
     "delivery": (*_consume("delivery"), *_READY, "deliver.later.*", *_HELD, *_HINTS),
-    "relay": (*_consume("relay"), *_READY, "relay.later.*", *_HELD),
+    "relay": (
+        *_consume("relay"),
+        *_consume("relay-ahead"),
+        f"{_API}STREAM.MSG.DELETE.{_STREAM}",  # of what it moves ahead
+        *_READY,
+        "relay.ahead.*",
+        "relay.later.*",
+        *_HELD,
+    ),
     "imap": _HINTS,
     "pop3": _HINTS,
     "janitor": (
@@ -41,6 +49,7 @@ _PUBLISH: dict[str, tuple[str, ...]] = {
         f"{_API}STREAM.MSG.*.{_STREAM}",
         f"{_API}CONSUMER.INFO.{_STREAM}.*",
         *_READY,
+        "relay.ahead.*",
         *_LATER,
         *_HELD,
     ),

@@ -107,8 +107,17 @@ class Plan:
                     "PAQUEBOT_POP3S_LISTEN": listen(ports.pop3s),
                 }
                 return {**own, **self._queue_and_packs(service), **self._tls(), **self._postgres(service)}
+            case "relay":
+                return {**self._exchangers(), **self._queue_and_packs(service), **self._postgres(service)}
             case _:
                 return {**self._queue_and_packs(service), **self._postgres(service)}
+
+    def _exchangers(self) -> dict[str, str]:
+        """Where somebody has set up name servers of his own on loopback, for a trial, hosts on loopback may be mail
+        exchangers. A resolver at the usual port is no such thing: it answers with what all the world says."""
+        servers = [server.strip() for server in self.overrides.get("PAQUEBOT_RELAY_DNS", "").split(",")]
+        own = [server.startswith(("127.", "[::1]:")) and not server.endswith(":53") for server in servers]
+        return {"PAQUEBOT_RELAY_ALLOW_NETWORKS": "127.0.0.0/8,::1/128"} if all(own) else {}
 
     def _directory(self) -> dict[str, str]:
         return {"PAQUEBOT_RECIPIENT_VALIDATION": self._grpc}

@@ -1,0 +1,299 @@
+"""What one address, one destination and one attempt may hold: attempts, octets, time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+
+import pytest
+
+from dns_server import DnsServer
+from loopback import free_port
+from paquebot.relay.courier import Carried, Courier, Progress
+from paquebot.relay.hosts import HostBusy, HostShares
+from paquebot.relay.letter import KEEP, Letter, OctetShares, Recipient
+from paquebot.relay.pool import Pool
+from paquebot.relay.resolver import Resolver
+from paquebot.relay.result import BAD_CONNECTION, NO_ANSWER, Host, HostUnusable, Outcome, deferred
+from paquebot.relay.routes import Routes
+from paquebot.relay.session import MAX_REPLY, Session, SessionBroken
+from paquebot.relay.settings import ClientSettings, Deadlines, LoadSettings, RetrySettings, RoutingSettings, TlsPolicy
+from paquebot.relay.stream import MAX_LINE, Stream
+from paquebot.relay.transaction import Results, Transaction
+from paquebot.runtime.limits import OctetBudget, OverBudget
+from paquebot.runtime.settings import Listen, Octets, Seconds
+from relay_fixtures import DEADLINES, handshake, letter, session_with
+from remote_host import SILENT, RemoteHost
+
+HOST = Host("mx.example.net", "192.0.2.1", 25)
+WHY = deferred(NO_ANSWER, "connection timed out", HOST)
+
+
+# --- an address ---
+
+
+class Addresses:
+    def __init__(self, **load: int) -> None:
+        self.now = 0.0
+        self.all = HostShares(LoadSettings(**load), RetrySettings(back_off=Seconds(30.0)), lambda: self.now)
+
+    def enter(self, stack: contextlib.ExitStack, name: str = "a", address: str = "192.0.2.1") -> None:
+        stack.enter_context(self.all.attempt(Host(name, address, 25)))
+
+
+def test_an_address_holds_so_many_attempts_whatever_domains_lead_there() -> None:
+    addresses = Addresses(per_host=3, per_new_host=2)
+    with contextlib.ExitStack() as stack:
+        addresses.enter(stack, "a.test")
+        addresses.enter(stack, "b.test")
+        with pytest.raises(HostBusy):
+            addresses.enter(stack, "c.test")
+        addresses.enter(stack, "d.test", "192.0.2.2")
+        addresses.all.answered(HOST)
+        addresses.enter(stack, "c.test")
+        with pytest.raises(HostBusy):
+            addresses.enter(stack, "e.test")
+    with contextlib.ExitStack() as stack:
+        addresses.enter(stack)
+
+
+def test_an_address_that_lets_attempts_hang_rests() -> None:
+    addresses = Addresses(per_new_host=2)
+    with contextlib.ExitStack() as stack:
+        addresses.enter(stack)
+        addresses.enter(stack)
+        for _ in range(2):  # together: one failure
+            addresses.all.hung(HOST, WHY)
+        with pytest.raises(HostUnusable) as caught:
+            addresses.enter(stack)
+        assert caught.value.result is WHY
+    for rest in (30.0, 60.0):
+        with contextlib.ExitStack() as stack:
+            with pytest.raises(HostUnusable):
+                addresses.enter(stack)
+            addresses.now += rest
+            addresses.enter(stack)
+            with pytest.raises(HostBusy):
+                addresses.enter(stack)  # one tries
+            addresses.all.hung(HOST, WHY)
+    addresses.now += 1000.0
+    with contextlib.ExitStack() as stack:
+        addresses.enter(stack)
+        addresses.all.answered(HOST)
+        addresses.enter(stack)
+
+
+def test_the_addresses_that_are_remembered_are_bounded() -> None:
+    addresses = Addresses()
+    for number in range(21_000):
+        with addresses.all.attempt(Host("a", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 25)):
+            pass
+    assert len(addresses.all._known) == 20_000
+
+
+# --- octets ---
+
+
+def test_a_destination_holds_so_many_octets() -> None:
+    shares = OctetShares(OctetBudget(100), 100, 40)
+    assert shares.take("a", 30) == 30
+    with pytest.raises(OverBudget):
+        shares.take("a", 20)
+    assert shares.take("b", 70) == 70, "alone, over its share"
+    with pytest.raises(OverBudget):
+        shares.take("c", 1)
+    shares.give_back("a", 30)
+    shares.give_back("b", 70)
+    assert shares.take("a", 500) == 100, "alone, over everything"
+    shares.give_back("a", 500)
+    assert shares.take("a", 100) == 100
+
+
+class Counted:
+    """A message that tells how often it was read, and what is charged for it."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.reads = 0
+        self.budget = OctetBudget(10**9)
+        shares = OctetShares(self.budget, 10**9, 10**9)
+        self.letter = Letter(self._read, len(raw), shares, "example.net", "s@example.org")
+
+    async def _read(self) -> bytes:
+        self.reads += 1
+        return self.raw
+
+    async def send(self, session: Session, deadlines: Deadlines = DEADLINES) -> Results:
+        transaction = Transaction(session, self.letter, deadlines, send_eight_bit=False, on_content=lambda: None)
+        return await transaction.run([Recipient("a@example.net")])
+
+
+async def test_a_small_message_is_read_once_and_charged_until_the_end() -> None:
+    small = Counted(b"Subject: x\r\n\r\n.\r\n")
+    async with RemoteHost() as remote:
+        session = await session_with(remote)
+        await small.send(session)
+        await small.send(session)
+    assert [message.data for message in remote.messages] == [small.raw] * 2
+    assert (small.reads, small.budget.used) == (1, len(small.raw))
+    small.letter.close()
+    assert small.budget.used == 0
+
+
+@pytest.mark.parametrize("phase", ["MAIL", "RCPT", "DATA"])
+async def test_a_large_message_is_not_in_memory_while_a_host_thinks(phase: str) -> None:
+    large = Counted(b"Subject: x\r\n\r\n" + b"x" * 70 * 1000 + b"\r\n")
+    assert len(large.raw) > KEEP
+    async with RemoteHost() as remote:
+        remote.hold[phase] = release = asyncio.Event()
+        session = await session_with(remote)
+        sending = asyncio.create_task(large.send(session))
+        await remote.until(lambda: any(line.startswith(phase) for line in remote.said))
+        assert large.budget.used == 0
+        release.set()
+        await sending
+    assert [message.data for message in remote.messages] == [large.raw]
+    assert (large.reads, large.budget.used) == (2, 0)
+
+
+# --- time ---
+
+
+async def test_a_reply_has_one_deadline_for_all_its_lines() -> None:
+    stream = Stream()
+    session = Session(HOST, stream)
+    loop = asyncio.get_running_loop()
+
+    def drip() -> None:
+        stream.data_received(b"250-and so on\r\n")
+        timers.append(loop.call_later(0.05, drip))
+
+    timers: list[asyncio.TimerHandle] = []
+    drip()
+    with pytest.raises(SessionBroken) as broken:
+        await session.reply(0.4, "EHLO")
+    timers[-1].cancel()
+    assert broken.value.status == BAD_CONNECTION, "not: too many lines, 128 deadlines later"
+
+
+async def test_a_reply_has_so_many_octets() -> None:
+    stream = Stream()
+    stream.data_received(b"250-" + b"x" * (MAX_LINE - 10) + b"\r\n")
+    line = b"250-" + b"x" * (MAX_LINE - 10) + b"\r\n"
+    for _ in range(MAX_REPLY // MAX_LINE + 2):
+        stream.data_received(line)
+    with pytest.raises(SessionBroken) as broken:
+        await Session(HOST, stream).reply(5.0, "EHLO")
+    assert "too many lines" in broken.value.text
+
+
+async def test_a_message_goes_at_a_least_rate() -> None:
+    """A host that takes each block in time, and all of them too slowly, is left."""
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(b"220 a\r\n")
+            for answer in (b"250 a\r\n", b"250 a\r\n", b"250 a\r\n", b"354 a\r\n"):
+                await reader.readuntil(b"\r\n")
+                writer.write(answer)
+            while await reader.read(4096):
+                await asyncio.sleep(0.01)
+        writer.close()
+
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0, limit=8192)
+    async with server:
+        host = Host("mx.example.net", "127.0.0.1", server.sockets[0].getsockname()[1])
+        deadlines = Deadlines(*(Seconds(5.0),) * 5, block=Seconds(0.5), rate=Octets(2**40))
+        large = Counted(b"Subject: x\r\n\r\n" + b"x" * 40_000_000)
+        results = await large.send(await handshake().open(host, TlsPolicy.OFF), deadlines)
+    assert results["a@example.net"].text == "timed out sending the message"
+    assert large.budget.used == 0
+
+
+class Road:
+    """A courier whose attempts are short."""
+
+    def __init__(self, dns: DnsServer, port: int, **load: int) -> None:
+        routing = RoutingSettings(
+            dns=(Listen("127.0.0.1", dns.port),), ipv6=False, allow_networks=(ip_network("127.0.0.0/8"),)
+        )
+        client = ClientSettings(port=port, attempt=Seconds(0.3), slow=Seconds(0.1))
+        resolver = Resolver(routing, "relay.example.org", port, lambda exchangers: None)
+        self.hosts = HostShares(LoadSettings(**load), RetrySettings(), lambda: 0.0)
+        self.courier = Courier(resolver, handshake(), Pool(0.0, 100), self.hosts, client, DEADLINES)
+        self.progress = Progress()
+
+    async def carry(self) -> Carried:
+        self.progress = Progress()
+
+        async def on_delivered(results: Results) -> None:
+            await asyncio.sleep(0)
+
+        route = Routes([]).route("example.net")
+        recipients = [Recipient("a@example.net"), Recipient("b@example.net")]
+        return await self.courier.carry(
+            letter(b"x\r\n", "s@example.org"), route, recipients, on_delivered, self.progress
+        )
+
+
+@pytest.fixture
+async def dns() -> AsyncIterator[DnsServer]:
+    async with DnsServer({"example.net": "@ MX 10 one\n@ MX 20 two\none A 127.0.0.2\ntwo A 127.0.0.3"}) as server:
+        yield server
+
+
+@pytest.mark.parametrize("phase", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA"])
+async def test_an_attempt_ends_wherever_a_host_falls_silent(dns: DnsServer, phase: str) -> None:
+    port = free_port()
+    async with RemoteHost({phase: SILENT}, address="127.0.0.2", port=port, extensions=()) as one:
+        road = Road(dns, port)
+        carried = await road.carry()
+        assert {result.outcome for result in carried.results.values()} == {Outcome.DEFERRED}
+        assert carried.results.keys() == {"a@example.net", "b@example.net"}
+        await one.until(lambda: one.connections[0].closed)
+        if phase not in ("RCPT", "DATA"):
+            assert carried.unreachable is not None
+        assert any(found.failures for found in road.hosts._known.values()), "the address rests"
+
+
+async def test_an_attempt_is_not_cut_while_a_host_may_have_the_message(dns: DnsServer) -> None:
+    port = free_port()
+    async with RemoteHost(address="127.0.0.2", port=port) as one:
+        one.hold["MESSAGE"] = release = asyncio.Event()
+        road = Road(dns, port)
+        carrying = asyncio.create_task(road.carry())
+        await one.until(lambda: "DATA" in one.said)
+        async with asyncio.timeout(5):
+            while not road.progress.exposed:
+                await asyncio.sleep(0)
+        assert not road.progress.cut()
+        done, _ = await asyncio.wait((carrying,), timeout=0.6)  # twice the longest attempt
+        assert not done
+        release.set()
+        assert {result.outcome for result in (await carrying).results.values()} == {Outcome.DELIVERED}
+
+
+async def test_a_slow_attempt_can_be_cut(dns: DnsServer) -> None:
+    port = free_port()
+    async with RemoteHost({"MAIL": SILENT}, address="127.0.0.2", port=port) as one:
+        road = Road(dns, port)
+        carrying = asyncio.create_task(road.carry())
+        await one.until(lambda: any(line.startswith("MAIL") for line in one.said))
+        assert road.progress.cut()
+        assert {result.outcome for result in (await carrying).results.values()} == {Outcome.DEFERRED}
+
+
+async def test_hosts_with_enough_to_do_are_asked_later(dns: DnsServer) -> None:
+    port = free_port()
+    async with RemoteHost(address="127.0.0.2", port=port) as one, RemoteHost(address="127.0.0.3", port=port) as two:
+        road = Road(dns, port, per_new_host=1)
+        with road.hosts.attempt(Host("one", "127.0.0.2", port)):
+            carried = await road.carry()
+            assert {result.host for result in carried.results.values()} == {"two.example.net"}
+            with road.hosts.attempt(Host("two", "127.0.0.3", port)), contextlib.ExitStack() as stack:
+                for _ in range(19):  # it has answered, so it gets more
+                    stack.enter_context(road.hosts.attempt(Host("two", "127.0.0.3", port)))
+                assert (await road.carry()).busy
+        assert (len(one.messages), len(two.messages)) == (0, 1)
