@@ -193,21 +193,24 @@ async def test_a_message_goes_at_a_least_rate() -> None:
     """A host that takes each block in time, and all of them too slowly, is left."""
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError):
             writer.write(b"220 a\r\n")
             for answer in (b"250 a\r\n", b"250 a\r\n", b"250 a\r\n", b"354 a\r\n"):
                 await reader.readuntil(b"\r\n")
                 writer.write(answer)
             while await reader.read(4096):
                 await asyncio.sleep(0.01)
-        writer.close()
+        writer.transport.abort()
+        left.set()
 
+    left = asyncio.Event()
     server = await asyncio.start_server(trickle, "127.0.0.1", 0, limit=8192)
     async with server:
         host = Host("mx.example.net", "127.0.0.1", server.sockets[0].getsockname()[1])
         deadlines = Deadlines(*(Seconds(5.0),) * 5, block=Seconds(0.5), rate=Octets(2**40))
         large = Counted(b"Subject: x\r\n\r\n" + b"x" * 40_000_000)
         results = await large.send(await handshake().open(host, TlsPolicy.OFF), deadlines)
+        await left.wait()
     assert results["a@example.net"].text == "timed out sending the message"
     assert large.budget.used == 0
 
