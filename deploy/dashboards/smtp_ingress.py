@@ -207,7 +207,7 @@ def smtp_ingress() -> dashboard.Dashboard:
                     "cps",
                     [
                         Query(
-                            seen("paquebot_recipient_validation_refused_calls_total", by="caller, reason"),
+                            rate("paquebot_recipient_validation_refused_calls_total", by="caller, reason"),
                             "{{caller}} {{reason}}",
                         )
                     ],

@@ -108,7 +108,7 @@ async def test_accounts_and_their_passwords(stack: Stack) -> None:
         "account", "add", "alice@example.org", "--name", "Alice [b]", "--password-stdin", "--json", stdin="s3 cret\n"
     )
     assert made.json["name"] == "Alice [b]"
-    identity = Identity(made.json["account_id"], "alice@example.org", 0)
+    identity = Identity(made.json["account_id"], "alice@example.org", made.json["quota_bytes"])
     login = stack.service.authentication.authenticate
     assert await login("alice@example.org", "s3 cret", "192.0.2.1", "imap") == identity
     again = await stack.run("account", "add", "ALICE@example.org", "--password-stdin", stdin="x\n")

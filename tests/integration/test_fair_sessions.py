@@ -26,7 +26,7 @@ from paquebot.wire.imap import ListPatterns
 from pop3_world import Pop3Stack
 from smtp_world import SmtpStack
 
-COMMANDS = 60
+COMMANDS = 40  # fewer than a session may say before its login
 NAMES = 40
 
 
