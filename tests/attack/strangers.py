@@ -115,15 +115,16 @@ async def mail(victim: Victim, content: bytes) -> None:
 
 
 async def declared_size(victim: Victim) -> None:
-    """A message as large as may be, or half as large, and so on, of which an octet comes now and then."""
+    """A message as large as may be, or half as large, and so on to the last octet that is left, of which an octet
+    comes now and then."""
     size = 50 * 2**20
-    while size > 1000 and not await _trickle(victim, b" SIZE=%d" % size, b"DATA\r\n"):
+    while size and not await _trickle(victim, b" SIZE=%d" % size, b"DATA\r\n"):
         size //= 2
 
 
 async def declared_chunk(victim: Victim) -> None:
     size = 50 * 2**20
-    while size > 1000 and not await _trickle(victim, b"", b"BDAT %d\r\n" % size):
+    while size and not await _trickle(victim, b"", b"BDAT %d\r\n" % size):
         size //= 2
 
 
