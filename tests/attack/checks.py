@@ -9,6 +9,7 @@ from attack.finding import Finding
 from attack.inside import inner_hosts, listening, packs
 from attack.lies import flipped_bits
 from attack.logins import guesses, sessions_end
+from paquebot.cli.up.layout import UpError
 
 Check = Callable[[Field], Awaitable[list[Finding]]]
 QUICK: Sequence[Check] = (sessions_end, inner_hosts, packs)
@@ -22,7 +23,7 @@ async def findings(place: Field, checks: Sequence[Check]) -> AsyncIterator[Findi
     for check in checks:
         try:
             found = await check(place)
-        except (OSError, EOFError, AssertionError) as error:
+        except (OSError, EOFError, AssertionError, UpError) as error:
             found = [Finding(check.__name__, "none", f"{type(error).__name__}: {error}")]
         for one in found:
             yield one

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import imaplib
 import itertools
 import json
@@ -24,6 +25,7 @@ import os
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ from bench.processes import cpu_seconds
 
 SHOWN = ("smtp_ingress", "relay", "imap", "pop3")
 BOUND_MS, TIMES_PEACE = 250.0, 3.0
+_RAMP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +75,19 @@ class Figures:
 
 
 async def observed(place: Field, attacks: Sequence[Attack], seconds: float) -> Figures:
-    """Ordinary clients for so long, under the attacks if there are any."""
+    """Ordinary clients for so long, under the attacks if there are any, which have begun before them."""
     for attack in attacks:
         await prepared(attack, place.victim)
     place.limits.begin()
     roots = place.limits.pids()
-    used = sum(cpu_seconds(roots).values())
-    async with working(place) as seen:
+    used, began = sum(cpu_seconds(roots).values()), time.monotonic()
+    async with contextlib.AsyncExitStack() as ordinary:
         async with under(attacks, place.victim) as rounds:
+            await asyncio.sleep(min(seconds / 2, _RAMP_SECONDS))
+            seen = await ordinary.enter_async_context(working(place))
             await asyncio.sleep(seconds)
         peaks, broken = place.limits.peaks(), place.limits.broken()
-        cpu = 0.0 if broken else (sum(cpu_seconds(roots).values()) - used) / seconds
+        cpu = 0.0 if broken else (sum(cpu_seconds(roots).values()) - used) / (time.monotonic() - began)
     return Figures(
         " + ".join(attack.name for attack in attacks) or "none",
         rounds[0],
@@ -152,7 +157,7 @@ def at_random(attacks: Sequence[Attack], minutes: float, seed: str) -> Iterator[
 async def every_round(
     rounds: Iterable[Round], seconds: float, then: Sequence[checks.Check]
 ) -> tuple[list[Figures], list[Finding]]:
-    """Peace first and last, for so many seconds. Printed as they come."""
+    """Peace first, for twice so many seconds, and last. Printed as they come."""
     with tempfile.TemporaryDirectory() as directory:
         async with field_of(Path(directory)) as place:
             how = "held to" if place.limits.enforced else "compared with"
@@ -161,7 +166,7 @@ async def every_round(
             await observed(place, (), 2)  # caches, connections
             print(head(), flush=True)
             found: list[Figures] = []
-            for attacks, duration in itertools.chain([((), seconds)], rounds, [((), seconds)]):
+            for attacks, duration in itertools.chain([((), 2 * seconds)], rounds, [((), seconds)]):
                 found.append(await observed(place, attacks, duration))
                 print(row(found[-1], found[0]), flush=True)
             return found, await _checked(place, then)
