@@ -64,8 +64,9 @@ async def talk(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Co
         yield Conversation(reader, writer)
 
 
-def _plain(place: Field) -> bytes:
-    return base64.b64encode(f"\0{place.oscar}\0{SECRET}".encode())
+def plain(address: str, password: str = SECRET) -> bytes:
+    """AUTH PLAIN's message."""
+    return base64.b64encode(f"\0{address}\0{password}".encode())
 
 
 async def smtp(place: Field) -> None:
@@ -79,20 +80,22 @@ async def smtp(place: Field) -> None:
         await it.say(b"Subject: ordinary\r\n\r\nHello\r\n.\r\n", b"250")
 
 
-async def _submit(place: Field, forward_path: str, subject: str) -> None:
+async def submit(place: Field, forward_path: str, subject: str, *, sender: str = "") -> None:
+    """Raises EOFError: it was refused."""
+    sender = sender or place.oscar
     async with talk(place.ports.submissions, place.tls) as it:
         await it.expect(b"220")
         await it.say(b"EHLO ordinary.test\r\n", b"250 ", until=b"250 ")
-        await it.say(b"AUTH PLAIN " + _plain(place) + b"\r\n", b"235")
-        await it.say(f"MAIL FROM:<{place.oscar}>\r\n".encode(), b"250")
+        await it.say(b"AUTH PLAIN " + plain(sender) + b"\r\n", b"235")
+        await it.say(f"MAIL FROM:<{sender}>\r\n".encode(), b"250")
         await it.say(f"RCPT TO:<{forward_path}>\r\n".encode(), b"250")
         await it.say(b"DATA\r\n", b"354")
-        await it.say(f"From: <{place.oscar}>\r\nSubject: {subject}\r\n\r\nHello\r\n.\r\n".encode(), b"250")
+        await it.say(f"From: <{sender}>\r\nSubject: {subject}\r\n\r\nHello\r\n.\r\n".encode(), b"250")
 
 
 async def submission(place: Field) -> None:
     """With TLS and login, from connect to 250."""
-    await _submit(place, f"bob@{DOMAIN}", "ordinary")
+    await submit(place, f"bob@{DOMAIN}", "ordinary")
 
 
 async def imap(place: Field) -> None:
@@ -119,7 +122,7 @@ async def relay(place: Field) -> None:
     """From the submission of a message for another domain until its host has it."""
     subject = f"relayed {next(_numbers)}"
     line = f"Subject: {subject}\r\n".encode()
-    await _submit(place, "someone@good.test", subject)
+    await submit(place, "someone@good.test", subject)
     await place.good.until(lambda: any(line in taken.data for taken in place.good.messages), DEADLINE_SECONDS)
     place.good.messages.clear()
     await asyncio.sleep(_RELAY_PAUSE)

@@ -13,21 +13,25 @@ from pathlib import Path
 
 from platforms import Platform, running
 
-from attack.limits import Limits, limited
+from attack.limits import Limits, chart_settings, limited
 from dns_server import DnsServer
 from paquebot.cli.up.environment import Plan
 from paquebot.cli.up.layout import ServicePorts
 from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import load
-from paquebot.v1.directory_pb2 import CreateAccountRequest
+from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateDomainRequest
 from remote_host import SILENT, RemoteHost
 
 HOST = "127.0.0.1"
 DOMAIN = "paquebot.test"
 SECRET = "long enough a password"
 SILENT_DOMAINS = 20
-_SILENT_HOST, _GOOD_HOST = "127.0.0.7", "127.0.0.8"
+ALIAS_DOMAIN = "alias.test"
+INNER_HOST, _SILENT_HOST, _GOOD_HOST = "127.0.0.4", "127.0.0.7", "127.0.0.8"
+BANNER = "a banner that nobody outside may read"
+_WAYS_INSIDE = {"mx": f"@ MX 10 mx\nmx A {INNER_HOST}", "address": f"@ A {INNER_HOST}"}
+INNER_DOMAINS = tuple(f"inside-by-{way}.test" for way in _WAYS_INSIDE)
 _addresses = (f"127.9.{high}.{low}" for high, low in itertools.cycle(itertools.product(range(1, 250), range(1, 250))))
 
 
@@ -49,12 +53,16 @@ class Victim:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A platform for measuring. `good` takes mail for good.test; hosts of the domains silentN.test never say a word."""
+    """A platform for measuring. `good` takes mail for good.test; hosts of the domains silentN.test never say a word.
+    `inner` is a host that relay may not reach, though INNER_DOMAINS lead to it."""
 
     platform: Platform
     limits: Limits
     victim: Victim
     good: RemoteHost
+    inner: RemoteHost
+    dns: DnsServer
+    directory: Path
 
     @property
     def ports(self) -> ServicePorts:
@@ -76,28 +84,51 @@ async def field_of(directory: Path) -> AsyncIterator[Field]:
     async with contextlib.AsyncExitStack() as stack:
         good = await stack.enter_async_context(RemoteHost(address=_GOOD_HOST))
         await stack.enter_async_context(RemoteHost({"CONNECT": SILENT}, address=_SILENT_HOST, port=good.port))
+        banner = {"CONNECT": f"554 {BANNER}"}
+        inner = await stack.enter_async_context(RemoteHost(banner, address=INNER_HOST, port=good.port))
         silent = {f"silent{n}.test": f"@ MX 10 mx\nmx A {_SILENT_HOST}" for n in range(SILENT_DOMAINS)}
-        zones = {"good.test": f"@ MX 10 mx\nmx A {_GOOD_HOST}", **silent}
-        dns = await stack.enter_async_context(DnsServer(zones))
-        relay = {"PAQUEBOT_RELAY_DNS": f"{HOST}:{dns.port}", "PAQUEBOT_RELAY_PORT": str(good.port)}
-        platform = await stack.enter_async_context(running(directory, DOMAIN, settings=relay))
+        inside = dict(zip(INNER_DOMAINS, _WAYS_INSIDE.values(), strict=True))
+        dns = await stack.enter_async_context(
+            DnsServer({"good.test": f"@ MX 10 mx\nmx A {_GOOD_HOST}", **silent, **inside})
+        )
+        settings = {**relay_settings(dns, good), **chart_settings()}
+        platform = await stack.enter_async_context(running(directory / "field", DOMAIN, settings=settings))
         victim = Victim(platform.plan.ports.services, DOMAIN, platform.tls(), f"oscar@{DOMAIN}")
         await enrol(platform.plan, victim.mallory, victim.somebody)
         limits = stack.enter_context(limited(platform))
-        yield Field(platform, limits, victim, good)
+        yield Field(platform, limits, victim, good, inner, dns, directory)
+
+
+def relay_settings(dns: DnsServer, good: RemoteHost) -> dict[str, str]:
+    """Of these networks, which no relay may reach by itself, two hosts alone are open."""
+    return {
+        "PAQUEBOT_RELAY_DNS": f"{HOST}:{dns.port}",
+        "PAQUEBOT_RELAY_PORT": str(good.port),
+        "PAQUEBOT_RELAY_ALLOW_NETWORKS": f"{_GOOD_HOST}/32,{_SILENT_HOST}/32",
+    }
+
+
+@contextlib.asynccontextmanager
+async def administration(plan: Plan) -> AsyncIterator[DirectoryClient]:
+    settings = load(DirectoryClientSettings, plan.client_environment())
+    channel = open_channel(settings)
+    try:
+        yield DirectoryClient(channel, settings, plan.secrets.admin_token)
+    finally:
+        await channel.close()
 
 
 async def enrol(plan: Plan, *addresses: str) -> None:
     """Make these accounts; their password is SECRET."""
-    settings = load(DirectoryClientSettings, plan.client_environment())
-    channel = open_channel(settings)
-    try:
-        client = DirectoryClient(channel, settings, plan.secrets.admin_token)
+    async with administration(plan) as client:
         for address in addresses:
             request = CreateAccountRequest(address=address, password=SECRET, display_name=address.partition("@")[0])
             await client.ask(client.stub.CreateAccount, request)
-    finally:
-        await channel.close()
+
+
+async def add_alias_domain(plan: Plan) -> None:
+    async with administration(plan) as client:
+        await client.ask(client.stub.CreateDomain, CreateDomainRequest(name=ALIAS_DOMAIN, alias_of=plan.domain))
 
 
 async def connected(port: int, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -14,7 +14,7 @@ _SEARCHED, _SEARCHED_EACH = 25, 8 * 2**20  # 200 MiB
 
 
 class Session:
-    """An IMAP session of the attacker."""
+    """An IMAP session."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -39,12 +39,15 @@ class Session:
 
 
 @contextlib.asynccontextmanager
-async def session(victim: Victim) -> AsyncIterator[Session]:
+async def session(victim: Victim, address: str = "", password: str = SECRET) -> AsyncIterator[Session]:
+    """Of the attacker, or of another account. Raises EOFError: no login."""
     reader, writer = await connected(victim.ports.imaps, victim.tls)
     try:
         await reader.readline()
         it = Session(reader, writer)
-        await it.ask(f'LOGIN {victim.mallory} "{SECRET}"'.encode())
+        answer = await it.ask(f'LOGIN {address or victim.mallory} "{password}"'.encode())
+        if b" OK " not in answer:
+            raise EOFError(answer.decode("utf-8", "replace").strip())
         yield it
     finally:
         writer.transport.abort()

@@ -38,6 +38,12 @@ def chart_limits() -> dict[str, int]:
     return {name: _octets(values[key]["resources"]["limits"]["memory"]) for name, key in _KEYS.items()}
 
 
+def chart_settings() -> dict[str, str]:
+    """What goes with these limits: the octets of messages that a service may have in memory."""
+    values = yaml.safe_load(_VALUES.read_text("utf-8"))
+    return {"PAQUEBOT_IN_FLIGHT": values["smtpIngress"]["inFlight"]}
+
+
 def _octets(quantity: str) -> int:
     return int(quantity[:-2]) * _UNITS[quantity[-2:]]
 

@@ -1,6 +1,6 @@
 """How ordinary clients fare while another attacks: `make attack`.
 
-    python tests/attack/measure.py [--seconds 10] [--only WORDS]
+    python tests/attack/measure.py [--seconds 10] [--only WORDS] [--checks]
     python tests/attack/measure.py --random 10 [--seed N]       # minutes of attacks drawn at random, some together
 
 Starts a platform whose services have no more memory than the chart gives their pods, and lets one ordinary client of
@@ -9,33 +9,41 @@ another domain until its host has it, and NOOP after NOOP in an open IMAP sessio
 
 Prints p99 of each, who failed, the most memory of each service, and CPU; writes build/attack.json. An attack is
 resisted when nobody failed, no p99 is above both 250 ms and three times what it is in peace, and no service ended or
-needed more memory than its limit. Exit code 1: one was not.
+needed more memory than its limit. Then come checks of what is not about load (tests/attack/checks.py), with --only or
+--random if --checks is given. Exit code 1: an attack was not resisted, or a check found what should not be.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import imaplib
 import itertools
 import json
+import os
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it tells of each handshake that a stranger was refused
 if __package__ in (None, ""):
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "e2e")]
 
+from attack import checks
 from attack.attacks import ATTACKS, Attack, prepared, under
 from attack.clients import DEADLINE_SECONDS, KINDS, NOOP, submission, working
 from attack.field import SECRET, Field, field_of
+from attack.finding import Finding
 from bench.processes import cpu_seconds
 
 SHOWN = ("smtp_ingress", "relay", "imap", "pop3")
 BOUND_MS, TIMES_PEACE = 250.0, 3.0
+_RAMP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +75,19 @@ class Figures:
 
 
 async def observed(place: Field, attacks: Sequence[Attack], seconds: float) -> Figures:
-    """Ordinary clients for so long, under the attacks if there are any."""
+    """Ordinary clients for so long, under the attacks if there are any, which have begun before them."""
     for attack in attacks:
         await prepared(attack, place.victim)
     place.limits.begin()
     roots = place.limits.pids()
-    used = sum(cpu_seconds(roots).values())
-    async with working(place) as seen:
+    used, began = sum(cpu_seconds(roots).values()), time.monotonic()
+    async with contextlib.AsyncExitStack() as ordinary:
         async with under(attacks, place.victim) as rounds:
+            await asyncio.sleep(min(seconds / 2, _RAMP_SECONDS))
+            seen = await ordinary.enter_async_context(working(place))
             await asyncio.sleep(seconds)
         peaks, broken = place.limits.peaks(), place.limits.broken()
-        cpu = 0.0 if broken else (sum(cpu_seconds(roots).values()) - used) / seconds
+        cpu = 0.0 if broken else (sum(cpu_seconds(roots).values()) - used) / (time.monotonic() - began)
     return Figures(
         " + ".join(attack.name for attack in attacks) or "none",
         rounds[0],
@@ -144,8 +154,10 @@ def at_random(attacks: Sequence[Attack], minutes: float, seed: str) -> Iterator[
         left -= seconds
 
 
-async def every_round(rounds: Iterable[Round], seconds: float) -> list[Figures]:
-    """Peace first and last, for so many seconds. Printed as they come."""
+async def every_round(
+    rounds: Iterable[Round], seconds: float, then: Sequence[checks.Check]
+) -> tuple[list[Figures], list[Finding]]:
+    """Peace first, for twice so many seconds, and last. Printed as they come."""
     with tempfile.TemporaryDirectory() as directory:
         async with field_of(Path(directory)) as place:
             how = "held to" if place.limits.enforced else "compared with"
@@ -154,10 +166,20 @@ async def every_round(rounds: Iterable[Round], seconds: float) -> list[Figures]:
             await observed(place, (), 2)  # caches, connections
             print(head(), flush=True)
             found: list[Figures] = []
-            for attacks, duration in itertools.chain([((), seconds)], rounds, [((), seconds)]):
+            for attacks, duration in itertools.chain([((), 2 * seconds)], rounds, [((), seconds)]):
                 found.append(await observed(place, attacks, duration))
                 print(row(found[-1], found[0]), flush=True)
-    return found
+            return found, await _checked(place, then)
+
+
+async def _checked(place: Field, then: Sequence[checks.Check]) -> list[Finding]:
+    if then:
+        print(f"\n{checks.HEAD}")
+    findings: list[Finding] = []
+    async for one in checks.findings(place, then):
+        findings.append(one)
+        print(checks.row(one), flush=True)
+    return findings
 
 
 def main() -> int:
@@ -168,6 +190,7 @@ def main() -> int:
         "--random", type=float, default=0.0, metavar="MINUTES", help="draw attacks at random for so long"
     )
     parser.add_argument("--seed", default="", help="of --random; default: a new one")
+    parser.add_argument("--checks", action="store_true", help="with --only or --random: the checks too")
     options = parser.parse_args()
     words = [word.strip() for word in options.only.split(",") if word.strip()]
     attacks = [attack for attack in ATTACKS if not words or any(word in attack.name for word in words)]
@@ -176,11 +199,13 @@ def main() -> int:
         seed = options.seed or str(random.SystemRandom().randrange(1_000_000))
         print(f"seed {seed}: --seed {seed} draws the same attacks", flush=True)
         rounds = at_random(attacks, options.random, seed)
-    found = asyncio.run(every_round(rounds, options.seconds))
+    then = checks.CHECKS if options.checks or not (words or options.random) else ()
+    found, findings = asyncio.run(every_round(rounds, options.seconds, then))
     path = Path("build/attack.json")
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps([asdict(one) for one in found], indent=1))
-    return int(any(one.faults(found[0]) for one in found))
+    figures = {"attacks": [asdict(one) for one in found], "checks": [asdict(one) for one in findings]}
+    path.write_text(json.dumps(figures, indent=1))
+    return int(any(one.faults(found[0]) for one in found) or any(one.fault for one in findings))
 
 
 if __name__ == "__main__":

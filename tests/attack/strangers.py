@@ -69,7 +69,7 @@ async def broken_handshake(victim: Victim) -> None:
     for port in (victim.ports.imaps, victim.ports.pop3s, victim.ports.submissions):
         reader, writer = await connected(port)
         try:
-            writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + random.randbytes(200))
+            writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + random.randbytes(506))
             await reader.read(65536)
         finally:
             writer.close()
@@ -115,38 +115,54 @@ async def mail(victim: Victim, content: bytes) -> None:
 
 
 async def declared_size(victim: Victim) -> None:
-    """A message as large as may be, or half as large, and so on, of which an octet comes now and then."""
-    size = 50 * 2**20
-    while size > 1000 and not await _trickle(victim, b" SIZE=%d" % size, b"DATA\r\n"):
-        size //= 2
+    """A message as large as may be, or half as large, and so on to the last octet that is left, of which an octet
+    comes now and then."""
+    await _trickle(victim, *((b" SIZE=%d" % (50 * 2**20 >> halves), b"DATA\r\n") for halves in range(26)))
+
+
+_chunks = itertools.cycle((50, 50, 28))  # MiB: 128 together
 
 
 async def declared_chunk(victim: Victim) -> None:
-    size = 50 * 2**20
-    while size > 1000 and not await _trickle(victim, b"", b"BDAT %d\r\n" % size):
-        size //= 2
+    """A chunk, likewise; there is no second try."""
+    await _trickle(victim, (b"", b"BDAT %d\r\n" % (next(_chunks) * 2**20)))
 
 
-async def _trickle(victim: Victim, parameter: bytes, content: bytes) -> bool:
-    """Until the connection ends, when we may begin. A chunk has no answer before its end."""
+async def _trickle(victim: Victim, *tries: tuple[bytes, bytes]) -> None:
+    """Until the connection ends; the first parameter of MAIL and beginning of content that is taken."""
     reader, writer = await connected(victim.ports.smtp)
     try:
         await reader.readline()
         writer.write(b"EHLO attacker.test\r\n")
         while not (await reader.readline()).startswith(b"250 "):
             pass
-        writer.write(b"MAIL FROM:<a@attacker.test>%s\r\nRCPT TO:<%s>\r\n" % (parameter, victim.mallory.encode()))
-        writer.write(content)
-        for _ in range(3 if content.startswith(b"DATA") else 2):
-            if not (await reader.readline()).startswith((b"2", b"3")):
-                return False
+        for parameter, content in tries:
+            if await _begun(reader, writer, victim, parameter, content):
+                break
         while not reader.at_eof():
             writer.write(b"x")
             await writer.drain()
             await asyncio.sleep(0.5)
-        return True
     finally:
         writer.close()
+
+
+async def _begun(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, victim: Victim, parameter: bytes, content: bytes
+) -> bool:
+    """One refusal at a time: too many end the session."""
+    for octets in (
+        b"RSET\r\n",
+        b"MAIL FROM:<a@attacker.test>%s\r\n" % parameter,
+        b"RCPT TO:<%s>\r\n" % victim.mallory.encode(),
+        content,
+    ):
+        writer.write(octets)
+        if octets.startswith(b"BDAT"):
+            return True  # it has no answer yet
+        if not (await reader.readline()).startswith((b"2", b"3")):
+            return False
+    return True
 
 
 async def parameters(victim: Victim) -> None:

@@ -8,49 +8,24 @@ from __future__ import annotations
 import asyncio
 import email.message
 import socket
-import ssl
-from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 import grpc
 import pytest
 import urllib3
+from listening import MAIL, TLS, converse, pids, ports
 from minio import Minio
 from minio.error import S3Error
 from platforms import Platform, until
 
 from cluster.probes import stranger
-from cluster.probes.listeners import descendants, listeners
+from cluster.probes.listeners import listeners
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.environment import BUCKET
 from paquebot.cli.up.layout import SERVICES
 
-_ENGINES = ("nats", "s3", "postgres")
 _SUBJECT = "What no stranger may read"
 _METRICS = tuple(f"{service}_metrics" for service in SERVICES)
-_LINES: dict[str, tuple[bytes, bytes]] = {
-    "smtp": (b"EHLO x\r\nMAIL FROM:<a@elsewhere.example>\r\nRCPT TO:<b@elsewhere.example>\r\nQUIT\r\n", b"550 5.7.1"),
-    "submission": (b"EHLO x\r\nMAIL FROM:<alice@here.test>\r\nQUIT\r\n", b"530 5.7.0"),
-    "submissions": (b"EHLO x\r\nMAIL FROM:<alice@here.test>\r\nQUIT\r\n", b"530 5.7.0"),
-    "imap": (b"a EXAMINE INBOX\r\nb LOGOUT\r\n", b"a BAD"),
-    "imaps": (b"a EXAMINE INBOX\r\nb LOGOUT\r\n", b"a BAD"),
-    "pop3": (b"STAT\r\nQUIT\r\n", b"-ERR"),
-    "pop3s": (b"STAT\r\nQUIT\r\n", b"-ERR"),
-}
-"""What is asked before a login, and how the refusal begins."""
-_TLS = ("submissions", "imaps", "pop3s")
-
-
-def pids(platform: Platform) -> Iterable[int]:
-    for name in (*_ENGINES, *SERVICES):
-        yield from descendants(platform.stack.supervisor.pid(name))
-
-
-def ports(platform: Platform) -> dict[str, int]:
-    """Those that are opened."""
-    every = {**asdict(platform.plan.ports.services), **asdict(platform.plan.ports.engines)}
-    return {name: port for name, port in every.items() if port}
 
 
 @pytest.fixture
@@ -81,7 +56,7 @@ async def test_the_platform_listens_where_the_plan_says_and_nowhere_else(
 
 async def test_every_port_is_tried_by_one_of_these_tests(here: Platform) -> None:
     """gRPC has a socket."""
-    assert {*ports(here), "grpc"} == {*stranger.TRIES, *_LINES, *_METRICS}
+    assert {*ports(here), "grpc"} == {*stranger.TRIES, *MAIL, *_METRICS}
 
 
 async def test_unix_sockets_lie_in_private_directories_or_want_a_certificate(here: Platform) -> None:
@@ -221,25 +196,11 @@ def _forbidden(platform: Platform) -> list[str]:
     return [*secrets, platform.address("alice"), platform.address("bob"), _SUBJECT]
 
 
-@pytest.mark.parametrize("name", _LINES)
+@pytest.mark.parametrize("name", MAIL)
 async def test_a_mail_port_wants_a_login(here: Platform, name: str) -> None:
-    asked, refusal = _LINES[name]
-    context = here.tls() if name in _TLS else None
-    assert refusal in await _converse(ports(here)[name], asked, context, here.plan.hostname)
-
-
-async def _converse(port: int, asked: bytes, context: ssl.SSLContext | None, hostname: str) -> bytes:
-    name = hostname if context else None
-    reader, writer = await asyncio.open_connection(LOOPBACK, port, ssl=context, server_hostname=name)
-    said = await reader.readline()  # nobody may speak before the greeting
-    for line in asked.splitlines(keepends=True):
-        writer.write(line)
-        await writer.drain()
-        said += await reader.readline()
-    said += await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return said
+    asked, refusal = MAIL[name]
+    context = here.tls() if name in TLS else None
+    assert refusal in await converse(ports(here)[name], asked, context, here.plan.hostname)
 
 
 async def test_administration_wants_the_token(here: Platform) -> None:

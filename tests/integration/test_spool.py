@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import random
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engines import NatsSettings, S3Settings
 from paquebot.runtime.postgres import Postgres
 from paquebot.runtime.settings import Seconds
-from paquebot.spool import Spool, SpoolSettings, SpoolUnavailable, outcomes
+from paquebot.spool import Prepared, Spool, SpoolSettings, SpoolUnavailable, outcomes
 from paquebot.spool.outcomes import Outcome
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverJob, RelayJob
@@ -261,3 +262,22 @@ async def test_consumer_goes_on_after_its_consumer_was_deleted(queue: Queue) -> 
     assert [job.payload for job in found] == [b"1"]
     await found[0].ack()
     await consumer.close()
+
+
+async def test_few_large_messages_are_looked_through_at_once(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these threads keeps the interpreter from the event loop."""
+    now = peak = 0
+
+    async def counted(function: Callable[..., Prepared], *arguments: object) -> Prepared:
+        nonlocal now, peak
+        now += 1
+        peak = max(peak, now)
+        await asyncio.sleep(0)
+        now -= 1
+        return function(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    raw = b"Subject: large\r\n\r\n" + b"x\r\n" * 60_000
+    prepared = await asyncio.gather(*(spool.prepare(raw) for _ in range(8)))
+    assert [one.size for one in prepared] == [len(raw)] * 8
+    assert peak == 2

@@ -32,6 +32,9 @@ from paquebot.runtime.workers import Family
 
 _log = log.Log("paquebot")
 _LOOP_SECONDS = 0.5
+_SWITCH_SECONDS = 0.0005
+"""A thread that parses a large message keeps the interpreter for so long when others want it. Each call of an engine
+wants it some ten times, and Python's own 5 ms, several threads behind each other, made a second of them."""
 _CANCEL_SECONDS = 2.0  # for clean-up after the cut-off
 _GUARD_SECONDS = 4.0  # after the drain time: the event loop itself is stuck, or threads are at the exit
 
@@ -70,6 +73,7 @@ def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str,
     process = settings.process
     log.set_up(name, level=process.log_level, addresses=process.log_addresses)
     keep_one_arena()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     if process.workers == 1:
         return _process(name, settings, main, process.metrics_listen)
     work = partial(_worker, name, settings, main)

@@ -19,6 +19,8 @@ __all__ = ["Prepared", "Spool", "SpoolSettings", "SpoolUnavailable", "Stored"]
 
 _OFF_THE_LOOP = 128 * 1024
 """Octets from which hashing, compressing and parsing go to a thread: below, the hand-over costs more."""
+_THREADS = 2
+"""Of these: parsing keeps the interpreter, so more of them make nothing faster, and the event loop wait for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Spool:
     """One for a process. Also raises SpoolUnavailable for what will never fit, so check limits before."""
 
     def __init__(self, blobs: BlobStore, queue: Queue | None, settings: SpoolSettings) -> None:
+        self._preparing = asyncio.Semaphore(_THREADS)
         self._committer = Committer(
             blobs,
             queue,
@@ -91,7 +94,8 @@ class Spool:
     async def prepare(self, raw: bytes, summary: MessageSummary | None = None) -> Prepared:
         """The first half of `accept`, for who wants to let go of a large `raw` before the second."""
         if len(raw) >= _OFF_THE_LOOP:
-            return await asyncio.to_thread(_prepare, raw, summary)
+            async with self._preparing:
+                return await asyncio.to_thread(_prepare, raw, summary)
         return _prepare(raw, summary)
 
     async def accept_prepared(self, envelope: Envelope, prepared: Prepared) -> str:

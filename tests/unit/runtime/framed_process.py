@@ -1,6 +1,7 @@
 """A service in the frame, for tests that run it as a process: `python framed_process.py <what main does>`."""
 
 import asyncio
+import json
 import sys
 import threading
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ async def main(context: Context, settings: FramedSettings) -> None:
             await asyncio.to_thread(threading.Event().wait)
         case "leaves_a_thread_behind":
             asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+        case "tells_the_switch_interval":
+            print(json.dumps({"event": "switch_interval", "seconds": sys.getswitchinterval()}), flush=True)
         case "blocks_the_loop":
             threading.Event().wait()
 

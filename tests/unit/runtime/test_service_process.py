@@ -89,3 +89,9 @@ async def test_busy_metrics_port_is_one_line_with_exit_code_1() -> None:
     assert (code, err) == (1, "")
     (line,) = lines
     assert (line["event"], line["level"], line["address"]) == ("metrics_listen_failed", "error", listen)
+
+
+async def test_a_thread_does_not_keep_the_interpreter_for_long() -> None:
+    _, lines, _, _ = await terminated("tells_the_switch_interval")
+    [told] = [line["seconds"] for line in lines if line["event"] == "switch_interval"]
+    assert told <= 0.001
