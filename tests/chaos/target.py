@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from chaos.ledger import Ledger, digest_of, number_of
+from chaos.ledger import Ledger, number_of
 from chaos.plans import GONE, OTHER, REMOTE
 from dns_server import DnsServer
 from remote_host import DROP, KEEP_THEN_DROP, SILENT, Answer, RemoteHost, Special, Taken
 
+RELAY = "relay"
+"""The way of messages that the remote host was given."""
 EVERYDAY_LATER = 0.03
 """The part of commands that get a 4yz on a good day."""
 STORM_LATER = 0.6
@@ -58,13 +60,10 @@ class Target:
 
     def take(self, taken: Taken) -> None:
         """The host says 250 to a message."""
+        self.ledger.compare(RELAY, f"the remote host, from {taken.mail}", taken.data)
         number = number_of(taken.data)
-        attempt = self.ledger.attempts.get(number)
-        if attempt is None:
-            self.ledger.find(f"the remote host got a message that nobody sent: {taken.mail} {taken.data[:600]!r}")
+        if number not in self.ledger.attempts:
             return
-        if digest_of(taken.data) != attempt.digest:
-            self.ledger.find(f"{number}: the remote host got other octets than were sent")
         for command in taken.rcpt:
             self.arrivals[number, _path(command)] += 1
         self.ledger.taken.setdefault(number, time.monotonic())

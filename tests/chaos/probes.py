@@ -1,0 +1,108 @@
+"""Liveness, readiness and figures of each service, asked while an engine is away: the answers come in time, whatever
+they say (a kubelet that hears nothing kills)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from chaos.ledger import Ledger
+from paquebot.cli.engines.ports import LOOPBACK
+
+ANSWER_SECONDS = 4.0
+_EVERY = 1.0
+_STARVED = 1.0
+"""Who could not even run a timer of his own for so long says nothing about others."""
+_TICK = 0.1
+PATHS = ("/livez", "/readyz", "/metrics")
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the probes of one fault found. `unready`: processes that said so of themselves."""
+
+    answers: int = 0
+    slowest: float = 0.0
+    not_judged: int = 0
+    """No answers in time, while this process did not get to run either."""
+    unready: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        words = [f"{self.answers} probes answered, the slowest in {self.slowest:.1f} s"]
+        words += [f"{self.not_judged} not judged"] * bool(self.not_judged)
+        words += [f"unready: {' '.join(sorted(self.unready))}"] * bool(self.unready)
+        return ", ".join(words)
+
+
+@contextlib.asynccontextmanager
+async def asking(ports: Mapping[str, int], ledger: Ledger, during: str) -> AsyncIterator[Asked]:
+    """Ask everything each second until the end of the block; what is not answered in time is a finding. `ports`: of
+    health, by process."""
+    asked = Asked()
+    lags: list[tuple[float, float]] = []
+    rounds: set[asyncio.Task[None]] = set()
+
+    async def lag() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(_TICK)
+            lags.append((began, time.monotonic() - began - _TICK))
+
+    async def one(name: str, path: str) -> None:
+        began = time.monotonic()
+        why = await _unanswered(ports[name], path, asked, name)
+        took = time.monotonic() - began
+        if not why:
+            asked.answers += 1
+            asked.slowest = max(asked.slowest, took)
+        elif any(late > _STARVED for at, late in lags if at > began - _STARVED):
+            asked.not_judged += 1
+        else:
+            ledger.find(f"{during}: {name} gave no answer to {path}: {why}")
+
+    async def ask() -> None:
+        while True:
+            for name in ports:
+                for path in PATHS:
+                    rounds.add(task := asyncio.create_task(one(name, path)))
+                    task.add_done_callback(rounds.discard)
+            await asyncio.sleep(_EVERY)
+
+    always = [asyncio.create_task(lag()), asyncio.create_task(ask())]
+    try:
+        yield asked
+    finally:
+        always[1].cancel()
+        await asyncio.gather(*rounds)
+        always[0].cancel()
+        await asyncio.wait(always)
+
+
+async def _unanswered(port: int, path: str, asked: Asked, name: str) -> str:
+    """Why there was no whole answer; empty: there was one."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            answer = await _get(port, path)
+    except TimeoutError:
+        return f"not within {ANSWER_SECONDS:g} s"
+    except OSError as error:
+        return repr(error)
+    if not answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 503 ")):
+        return repr(answer[:80])
+    if path == "/livez" and not answer.startswith(b"HTTP/1.1 200 "):
+        return f"it wants to be killed: {answer[-200:]!r}"
+    if path == "/readyz" and not answer.startswith(b"HTTP/1.1 200 "):
+        asked.unready |= {name}
+    return ""
+
+
+async def _get(port: int, path: str) -> bytes:
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        return await reader.read()
+    finally:
+        writer.close()
