@@ -45,6 +45,7 @@ def _rows(run: Run) -> list[tuple[str, Any]]:
         *((f"bodies compared: {way}", count) for way, count in sorted(ledger.compared.items())),
         *((f"of them while S3 lied: {way}", count) for way, count in sorted(ledger.compared_under_lies.items())),
         ("bodies with other octets than were sent", ledger.wrong.total()),
+        ("longest wait for the reply to a message, s", round(ledger.longest_wait, 1)),
         ("lies of S3", run.figures.lies),
         ("probes answered while an engine was away", sum(asked.answers for asked in run.figures.asked)),
         ("probes not judged, as this process did not get to run", sum(a.not_judged for a in run.figures.asked)),

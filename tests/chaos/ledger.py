@@ -85,6 +85,8 @@ class Ledger:
     wrong: Counter[str] = field(default_factory=Counter)
     """Of all, those that had other octets."""
     under_lies: bool = False
+    longest_wait: float = 0.0
+    """Seconds from a message's end to its reply."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ended(self, attempt: Attempt, end: End, code: int, at: float) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chaos.ledger import Ledger
 from paquebot.cli.engines.ports import LOOPBACK
@@ -22,18 +22,19 @@ PATHS = ("/livez", "/readyz", "/metrics")
 
 @dataclass(slots=True)
 class Asked:
-    """What the probes of one fault found. `unready`: processes that said so of themselves."""
+    """What the probes of one fault found. `unready`: processes that said so of themselves, and what they missed."""
 
     answers: int = 0
     slowest: float = 0.0
     not_judged: int = 0
     """No answers in time, while this process did not get to run either."""
-    unready: frozenset[str] = frozenset()
+    unready: dict[str, set[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         words = [f"{self.answers} probes answered, the slowest in {self.slowest:.1f} s"]
         words += [f"{self.not_judged} not judged"] * bool(self.not_judged)
-        words += [f"unready: {' '.join(sorted(self.unready))}"] * bool(self.unready)
+        unready = [f"{name} ({', '.join(sorted(self.unready[name]))})" for name in sorted(self.unready)]
+        words += ["unready: " + " ".join(unready)] * bool(unready)
         return ", ".join(words)
 
 
@@ -95,7 +96,8 @@ async def _unanswered(port: int, path: str, asked: Asked, name: str) -> str:
     if path == "/livez" and not answer.startswith(b"HTTP/1.1 200 "):
         return f"it wants to be killed: {answer[-200:]!r}"
     if path == "/readyz" and not answer.startswith(b"HTTP/1.1 200 "):
-        asked.unready |= {name}
+        lines = answer.partition(b"\r\n\r\n")[2].decode("utf-8", "replace").splitlines()
+        asked.unready.setdefault(name, set()).update(line.partition(":")[0] for line in lines)
     return ""
 
 

@@ -10,7 +10,7 @@ from chaos import probes
 from chaos.ledger import Ledger
 from loopback import free_port
 
-OK, NOT_READY = b"HTTP/1.1 200 OK\r\n\r\nok\n", b"HTTP/1.1 503 Service Unavailable\r\n\r\nstuck\n"
+OK, NOT_READY = b"HTTP/1.1 200 OK\r\n\r\nok\n", b"HTTP/1.1 503 Service Unavailable\r\n\r\ns3: TimeoutError\n"
 
 
 async def found(answer: bytes | None) -> tuple[probes.Asked, list[str]]:
@@ -50,7 +50,7 @@ async def test_silence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_unready_is_an_answer_and_a_wish_to_be_killed_is_a_finding() -> None:
     asked, findings = await found(NOT_READY)
-    assert asked.unready == {"imap"}
+    assert asked.unready == {"imap": {"s3"}}
     assert [finding for finding in findings if "/livez" not in finding] == []
     assert "wants to be killed" in findings[0]
 
