@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ _EVERY = 1.0
 _STARVED = 1.0
 """Who could not even run a timer of his own for so long says nothing about others."""
 _TICK = 0.1
+_WORKER = re.compile(r"^worker \d+: ")
 PATHS = ("/livez", "/readyz", "/metrics")
 
 
@@ -97,7 +99,7 @@ async def _unanswered(port: int, path: str, asked: Asked, name: str) -> str:
         return f"it wants to be killed: {answer[-200:]!r}"
     if path == "/readyz" and not answer.startswith(b"HTTP/1.1 200 "):
         lines = answer.partition(b"\r\n\r\n")[2].decode("utf-8", "replace").splitlines()
-        asked.unready.setdefault(name, set()).update(line.partition(":")[0] for line in lines)
+        asked.unready.setdefault(name, set()).update(_WORKER.sub("", line).partition(":")[0] for line in lines)
     return ""
 
 
