@@ -27,7 +27,9 @@ HOST = "127.0.0.1"
 DOMAIN = "paquebot.test"
 SECRET = "long enough a password"
 SILENT_DOMAINS = 20
-_SILENT_HOST, _GOOD_HOST = "127.0.0.7", "127.0.0.8"
+SILENT_HOST, _GOOD_HOST = "127.0.0.7", "127.0.0.8"
+SILENT_ZONES = {f"silent{n}.test": f"@ MX 10 mx\nmx A {SILENT_HOST}" for n in range(SILENT_DOMAINS)}
+"""For `DnsServer`: what attackers make us write to."""
 _addresses = (f"127.9.{high}.{low}" for high, low in itertools.cycle(itertools.product(range(1, 250), range(1, 250))))
 
 
@@ -75,9 +77,8 @@ async def field_of(directory: Path) -> AsyncIterator[Field]:
     """Start the platform; ends it, and all its processes, at the end of the block."""
     async with contextlib.AsyncExitStack() as stack:
         good = await stack.enter_async_context(RemoteHost(address=_GOOD_HOST))
-        await stack.enter_async_context(RemoteHost({"CONNECT": SILENT}, address=_SILENT_HOST, port=good.port))
-        silent = {f"silent{n}.test": f"@ MX 10 mx\nmx A {_SILENT_HOST}" for n in range(SILENT_DOMAINS)}
-        zones = {"good.test": f"@ MX 10 mx\nmx A {_GOOD_HOST}", **silent}
+        await stack.enter_async_context(RemoteHost({"CONNECT": SILENT}, address=SILENT_HOST, port=good.port))
+        zones = {"good.test": f"@ MX 10 mx\nmx A {_GOOD_HOST}", **SILENT_ZONES}
         dns = await stack.enter_async_context(DnsServer(zones))
         relay = {"PAQUEBOT_RELAY_DNS": f"{HOST}:{dns.port}", "PAQUEBOT_RELAY_PORT": str(good.port)}
         platform = await stack.enter_async_context(running(directory, DOMAIN, settings=relay))

@@ -215,8 +215,12 @@ async def _attack(place: Place, fault: Fault, _: random.Random) -> None:
     attacks = [attack for attack in ATTACKS if attack.name in fault.target.split(" and ")]
     for attack in attacks:
         await prepared(attack, place.victim)
-    async with under(attacks, place.victim):
-        await asyncio.sleep(fault.seconds)
+    place.target.attacked = True
+    try:
+        async with under(attacks, place.victim):
+            await asyncio.sleep(fault.seconds)
+    finally:
+        place.target.attacked = False
 
 
 async def _lie(place: Place, fault: Fault, chance: random.Random) -> str:

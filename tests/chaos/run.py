@@ -16,6 +16,7 @@ from chaos.filer import Filer
 from chaos.imap import Imap
 from chaos.judgement import Verdict, judge, read
 from chaos.ledger import Ledger
+from chaos.logs import faults_of_the_program
 from chaos.place import PROCESSES, Place, running
 from chaos.plans import DETAILED
 from chaos.pop3 import Retriever
@@ -183,6 +184,8 @@ class Run:
         self.figures.verify = said.strip()
         if code:
             self.ledger.find(f"paquebot verify ended with {code}: {said}")
+        for fault in faults_of_the_program(place.plan.layout.logs, PROCESSES):
+            self.ledger.find(fault)
 
     def _say(self, text: str) -> None:
         self.say(f"{time.monotonic() - self._began:6.1f} s  {text}")

@@ -1,4 +1,5 @@
-"""The other side of the relay: hosts that hang, cut connections and refuse, and remember what they have taken."""
+"""The other side of the relay: hosts that hang, cut connections and refuse, and remember what they have taken; and a
+host of attackers, which is silent while they are there and wants nothing afterwards."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from attack.field import SILENT_HOST, SILENT_ZONES
 from chaos.ledger import Ledger, number_of
 from chaos.plans import GONE, OTHER, REMOTE
 from dns_server import DnsServer
@@ -43,6 +45,7 @@ class Target:
     ledger: Ledger
     chance: random.Random
     mood: Mood = Mood.FAIR
+    attacked: bool = False
     arrivals: Counter[tuple[str, str]] = field(default_factory=Counter)
     host: RemoteHost = field(init=False)
     dns: DnsServer = field(init=False)
@@ -51,12 +54,21 @@ class Target:
         phases = ("CONNECT", "MAIL", "RCPT", "DATA", "MESSAGE")
         answers: dict[str, Answer] = {phase: self._answer(phase) for phase in phases}
         self.host = _Host(answers, self.take)
-        self.dns = DnsServer(dict.fromkeys((REMOTE, OTHER), "@ MX 10 mail\nmail A 127.0.0.1"))
+        self.dns = DnsServer({**dict.fromkeys((REMOTE, OTHER), "@ MX 10 mail\nmail A 127.0.0.1"), **SILENT_ZONES})
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Target]:
-        async with self.host, self.dns:
+        async with (
+            self.host,
+            self.dns,
+            RemoteHost(
+                {"CONNECT": self._silence, "RCPT": "550 5.1.1 Nobody"}, address=SILENT_HOST, port=self.host.port
+            ),
+        ):
             yield self
+
+    def _silence(self, _: str) -> str | Special:
+        return SILENT if self.attacked else ""
 
     def take(self, taken: Taken) -> None:
         """The host says 250 to a message."""
