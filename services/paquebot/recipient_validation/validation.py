@@ -24,7 +24,8 @@ VALIDATIONS = counter(
 _COUNT = {value: VALIDATIONS.labels(name) for value, name in _VERDICT_NAMES.items()}
 
 UsageOf = Callable[[Sequence[int]], Awaitable[Mapping[int, Usage]]]
-"""What accounts have stored, by account id; an account without mail may be absent."""
+"""What accounts have stored, by account id; an account without mail may be absent, and others may be there too."""
+_NOTHING = Usage(octets=0, messages=0)
 
 _VERDICTS = {
     Refusal.BAD_ADDRESS: pb.VERDICT_BAD_ADDRESS,
@@ -104,12 +105,13 @@ class Validation(RecipientValidationServicer):
         }
         if not quotas:
             return frozenset()
-        usage = await self._usage_of(list(quotas))
-        return frozenset(
-            account_id
-            for account_id, stored in usage.items()
-            if stored.octets + max(size, 1) > quotas[account_id] or stored.messages >= self._messages
-        ) | frozenset(one for one, quota in quotas.items() if one not in usage and max(size, 1) > quota)
+        usage = await self._usage_of(list(quotas))  # perhaps with accounts of other callers
+
+        def full(account_id: int, quota: int) -> bool:
+            stored = usage.get(account_id, _NOTHING)
+            return stored.octets + max(size, 1) > quota or stored.messages >= self._messages
+
+        return frozenset(account_id for account_id, quota in quotas.items() if full(account_id, quota))
 
 
 def _validation(path: str, resolution: Resolution, full: frozenset[int]) -> pb.Validation:
