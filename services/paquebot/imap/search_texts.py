@@ -1,8 +1,7 @@
 """Looks through a header or a body for all texts of a search together, a piece at a time.
 
 A piece is decoded once, folded, compared with every text that was not found so far, and dropped: nothing is kept but
-which texts are there. What that costs is counted, in octets decoded and characters compared, and for each part and
-each comparison, however short they are.
+which texts are there. What that costs is counted, in octets decoded and characters compared.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,10 +12,6 @@ from paquebot.message import MAX_HEADER, BodyPart, decode_header_text, embedded_
 _DECODING = 8  # to decode and fold an octet takes about as long as to compare it with so many texts
 _TOGETHER = 16  # texts that are compared with a piece in one step
 _CHECKED = 64 * 1024  # what a piece without text stands for: octets whose charset is guessed
-_PART, _COMPARISON = (
-    8192,
-    128,
-)  # in characters, what it costs to begin a part, and to compare a text with a piece at all
 
 
 @dataclass(slots=True)
@@ -36,7 +31,6 @@ def look_through(parts: Iterable[Iterable[str]], wanted: Iterable[str], texts: T
     texts.found.add("")  # it is in every text
     for part in parts:
         tail = ""
-        yield _PART
         for piece in part:
             if not piece:
                 yield _CHECKED
@@ -46,7 +40,7 @@ def look_through(parts: Iterable[Iterable[str]], wanted: Iterable[str], texts: T
             for start in range(0, len(missing), _TOGETHER):
                 some = missing[start : start + _TOGETHER]
                 texts.found.update(one for one in some if one in text)
-                yield (len(text) + _COMPARISON) * len(some)
+                yield len(text) * len(some)
             missing = [one for one in missing if one not in texts.found]
             overlap = max(map(len, missing), default=1) - 1
             tail = text[max(0, len(text) - overlap) :]
