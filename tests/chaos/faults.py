@@ -16,7 +16,8 @@ import asyncpg
 
 from attack.attacks import ATTACKS, prepared, under
 from chaos.place import ENGINES, PROCESSES, Place
-from chaos.probes import asking
+from chaos.probes import Probed, asking
+from chaos.processes import family
 from chaos.proxy import Way
 from chaos.schedule import Fault, Kind, lie_of
 from chaos.target import Mood
@@ -42,20 +43,11 @@ async def do(place: Place, fault: Fault, chance: random.Random) -> str:
     doer = _DOERS[fault.kind]
     if fault.target not in ENGINES or fault.kind not in _PROBED:
         return await doer(place, fault, chance) or ""
-    ports = {name: place.health_port(name) for name in PROCESSES}
-    async with asking(ports, place.target.ledger, str(fault)) as asked:
+    probed = [Probed(name, place.health_port(name), place.pid(name)) for name in PROCESSES]
+    async with asking(probed, place.target.ledger, str(fault)) as asked:
         note = await doer(place, fault, chance)
     place.asked.append(asked)
     return "; ".join(filter(None, (note, str(asked))))
-
-
-def family(pid: int) -> list[int]:
-    """A process and its descendants: PostgreSQL's are in sessions of their own."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [pid, *(found for child in children for found in family(int(child)))]
 
 
 def _signal(pids: Iterable[int], number: signal.Signals) -> None:

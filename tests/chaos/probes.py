@@ -7,19 +7,29 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from chaos.ledger import Ledger
+from chaos.processes import waited
 from paquebot.cli.engines.ports import LOOPBACK
 
 ANSWER_SECONDS = 4.0
 _EVERY = 1.0
 _STARVED = 1.0
-"""Who could not even run a timer of his own for so long says nothing about others."""
+"""Seconds without a processor, or in which a timer of our own did not run, after which nobody is blamed."""
 _TICK = 0.1
 _WORKER = re.compile(r"^worker \d+: ")
 PATHS = ("/livez", "/readyz", "/metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A process of the platform and the port of its health."""
+
+    name: str
+    port: int
+    pid: int
 
 
 @dataclass(slots=True)
@@ -29,7 +39,7 @@ class Asked:
     answers: int = 0
     slowest: float = 0.0
     not_judged: int = 0
-    """No answers in time, while this process did not get to run either."""
+    """No answers in time, while it or this process did not get to run."""
     unready: dict[str, set[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -41,9 +51,8 @@ class Asked:
 
 
 @contextlib.asynccontextmanager
-async def asking(ports: Mapping[str, int], ledger: Ledger, during: str) -> AsyncIterator[Asked]:
-    """Ask everything each second until the end of the block; what is not answered in time is a finding. `ports`: of
-    health, by process."""
+async def asking(probed: Sequence[Probed], ledger: Ledger, during: str) -> AsyncIterator[Asked]:
+    """Ask everything each second until the end of the block; what is not answered in time is a finding."""
     asked = Asked()
     lags: list[tuple[float, float]] = []
     rounds: set[asyncio.Task[None]] = set()
@@ -54,23 +63,24 @@ async def asking(ports: Mapping[str, int], ledger: Ledger, during: str) -> Async
             await asyncio.sleep(_TICK)
             lags.append((began, time.monotonic() - began - _TICK))
 
-    async def one(name: str, path: str) -> None:
+    async def one(process: Probed, path: str, before: dict[int, float]) -> None:
         began = time.monotonic()
-        why = await _unanswered(ports[name], path, asked, name)
+        why = await _unanswered(process, path, asked)
         took = time.monotonic() - began
         if not why:
             asked.answers += 1
             asked.slowest = max(asked.slowest, took)
-        elif any(late > _STARVED for at, late in lags if at > began - _STARVED):
+        elif _starved(before, waited(process.pid)) or any(late > _STARVED for at, late in lags if at > began - 1):
             asked.not_judged += 1
         else:
-            ledger.find(f"{during}: {name} gave no answer to {path}: {why}")
+            ledger.find(f"{during}: {process.name} gave no answer to {path}: {why}")
 
     async def ask() -> None:
         while True:
-            for name in ports:
+            for process in probed:
+                before = waited(process.pid)
                 for path in PATHS:
-                    rounds.add(task := asyncio.create_task(one(name, path)))
+                    rounds.add(task := asyncio.create_task(one(process, path, before)))
                     task.add_done_callback(rounds.discard)
             await asyncio.sleep(_EVERY)
 
@@ -84,11 +94,15 @@ async def asking(ports: Mapping[str, int], ledger: Ledger, during: str) -> Async
         await asyncio.wait(always)
 
 
-async def _unanswered(port: int, path: str, asked: Asked, name: str) -> str:
+def _starved(before: dict[int, float], after: dict[int, float]) -> bool:
+    return any(after[pid] - seconds > _STARVED for pid, seconds in before.items() if pid in after)
+
+
+async def _unanswered(process: Probed, path: str, asked: Asked) -> str:
     """Why there was no whole answer; empty: there was one."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            answer = await _get(port, path)
+            answer = await _get(process.port, path)
     except TimeoutError:
         return f"not within {ANSWER_SECONDS:g} s"
     except OSError as error:
@@ -99,7 +113,7 @@ async def _unanswered(port: int, path: str, asked: Asked, name: str) -> str:
         return f"it wants to be killed: {answer[-200:]!r}"
     if path == "/readyz" and not answer.startswith(b"HTTP/1.1 200 "):
         lines = answer.partition(b"\r\n\r\n")[2].decode("utf-8", "replace").splitlines()
-        asked.unready.setdefault(name, set()).update(_WORKER.sub("", line).partition(":")[0] for line in lines)
+        asked.unready.setdefault(process.name, set()).update(_WORKER.sub("", line).partition(":")[0] for line in lines)
     return ""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 
 import pytest
 
@@ -27,7 +29,8 @@ async def found(answer: bytes | None) -> tuple[probes.Asked, list[str]]:
     ledger, asked_once = Ledger(), asyncio.Event()
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
-        async with probes.asking({"imap": server.sockets[0].getsockname()[1]}, ledger, "a fault") as asked:
+        process = probes.Probed("imap", server.sockets[0].getsockname()[1], os.getpid())
+        async with probes.asking([process], ledger, "a fault") as asked:
             asyncio.get_running_loop().call_soon(asked_once.set)
             await asked_once.wait()
     finally:
@@ -55,8 +58,17 @@ async def test_unready_is_an_answer_and_a_wish_to_be_killed_is_a_finding() -> No
     assert "wants to be killed" in findings[0]
 
 
-async def test_nobody_there_is_found() -> None:
+async def test_nobody_there_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "_STARVED", 1e9)
     ledger = Ledger()
-    async with probes.asking({"imap": free_port()}, ledger, "a fault"):
+    async with probes.asking([probes.Probed("imap", free_port(), os.getpid())], ledger, "a fault"):
         await asyncio.sleep(0)
     assert len(ledger.findings) == len(probes.PATHS)
+
+
+async def test_who_had_no_processor_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(0.0, 2.0)
+    monkeypatch.setattr(probes, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(probes, "waited", lambda pid: {pid: next(seconds)})
+    asked, findings = await found(None)
+    assert (asked.answers, asked.not_judged, findings) == (0, len(probes.PATHS), [])
