@@ -1,4 +1,5 @@
-"""An HTTP proxy before a real S3 that lies: one bit of each body flipped, bodies cut, other ranges, refused writes.
+"""An HTTP proxy before a real S3 that lies: a bit of each body flipped, bodies cut, other ranges, refused writes, and
+answers that come late.
 
 `async with LyingS3(host, port) as s3`; clients connect to `s3.endpoint`, and `s3.tell(Lie.FLIP)` says what is wrong
 from now on. Which bit is flipped follows from the seed and from the answer's content, so that a run can be repeated.
@@ -36,9 +37,13 @@ class Lie(enum.Enum):
     UNCONDITIONAL = "501 to each conditional write"
     LOST_ANSWER = "a write is done, and the connection ends before its answer"
     NO_ANSWER = "writes get no answer until the lie ends"
+    READ_ONLY = "403 to all that changes something"
+    LATE = "each answer comes long after its request"
 
 
-_READS = (Lie.FLIP, Lie.CUT, Lie.SHORT, Lie.LONG, Lie.OTHER_RANGE, Lie.SHIFTED, Lie.WHOLE)
+READS = (Lie.FLIP, Lie.CUT, Lie.SHORT, Lie.LONG, Lie.OTHER_RANGE, Lie.SHIFTED, Lie.WHOLE)
+"""Lies about bodies that are read; the others are about writes, or about all."""
+_CHANGES = ("PUT", "POST", "DELETE")
 
 
 @dataclass(slots=True)
@@ -59,12 +64,14 @@ class _Head:
 
 @dataclass(slots=True, eq=False)
 class LyingS3:
-    """`prefix`: only objects whose keys begin so are lied about. `seed`: of the bits to flip."""
+    """`prefix`: only reads of objects whose keys begin so are lied about. `seed`: of the bits to flip. `late`: how many
+    seconds a late answer is held back, if the lie does not end before."""
 
     host: str
     port: int
     prefix: str = "packs/"
     seed: int = 1
+    late: float = 30.0
     lies: int = 0
     """Answers that were made wrong."""
     writes: list[str] = field(default_factory=list)
@@ -88,8 +95,14 @@ class LyingS3:
 
     @property
     def endpoint(self) -> str:
+        return f"http://{_LOOPBACK}:{self.listens_at}"
+
+    @property
+    def listens_at(self) -> int:
+        """The port of this proxy."""
         assert self._server is not None
-        return f"http://{_LOOPBACK}:{self._server.sockets[0].getsockname()[1]}"
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     def tell(self, lie: Lie, times: int = 2**62) -> None:
         """From now on, for so many answers; then the truth again."""
@@ -126,17 +139,19 @@ class LyingS3:
         method, target, _ = request.line.decode().split(" ")
         if method == "PUT":
             self.writes.append(target.partition("?")[0].lstrip("/").partition("/")[2])
-            if refusal := await self._refusal(request):
-                writer.write(refusal)
-                await writer.drain()
-                return True
-        lie = self._told(_READS) if method == "GET" and f"/{self.prefix}" in target else Lie.NONE
+        if refusal := await self._refusal(method, request):
+            writer.write(refusal)
+            await writer.drain()
+            return True
+        lie = self._told(READS) if method == "GET" and f"/{self.prefix}" in target else Lie.NONE
         far_writer.write(request.written() + body)
         head, data = await _exchange(far_reader, method)
         if method == "PUT" and self._told((Lie.LOST_ANSWER,)) is Lie.LOST_ANSWER:
             return False
         if lie is not Lie.NONE and data:
             data = self._made_wrong(lie, head, data)
+        if self._told((Lie.LATE,)) is Lie.LATE:
+            await self._until_ended(self.late)
         writer.write(head.written() + data)
         await writer.drain()
         return not (lie is Lie.CUT and data) and head.fields.get("connection", "") != "close"
@@ -148,7 +163,18 @@ class LyingS3:
         self.lies += 1
         return self._lie
 
-    async def _refusal(self, request: _Head) -> bytes:
+    async def _until_ended(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+
+    async def _refusal(self, method: str, request: _Head) -> bytes:
+        """What is answered instead of handing the request on; empty: nothing."""
+        if method in _CHANGES and self._told((Lie.READ_ONLY,)) is Lie.READ_ONLY:
+            return _refused(b"403 Forbidden", b"AccessDenied")
+        return await self._refused_write(request) if method == "PUT" else b""
+
+    async def _refused_write(self, request: _Head) -> bytes:
         while self._lie is Lie.NO_ANSWER:
             self.lies += 1
             await self._ended.wait()

@@ -28,7 +28,9 @@ DOMAIN = "paquebot.test"
 SECRET = "long enough a password"
 SILENT_DOMAINS = 20
 ALIAS_DOMAIN = "alias.test"
-INNER_HOST, _SILENT_HOST, _GOOD_HOST = "127.0.0.4", "127.0.0.7", "127.0.0.8"
+INNER_HOST, SILENT_HOST, _GOOD_HOST = "127.0.0.4", "127.0.0.7", "127.0.0.8"
+SILENT_ZONES = {f"silent{n}.test": f"@ MX 10 mx\nmx A {SILENT_HOST}" for n in range(SILENT_DOMAINS)}
+"""For `DnsServer`: what attackers make us write to."""
 BANNER = "a banner that nobody outside may read"
 _WAYS_INSIDE = {"mx": f"@ MX 10 mx\nmx A {INNER_HOST}", "address": f"@ A {INNER_HOST}"}
 INNER_DOMAINS = tuple(f"inside-by-{way}.test" for way in _WAYS_INSIDE)
@@ -83,14 +85,12 @@ async def field_of(directory: Path) -> AsyncIterator[Field]:
     """Start the platform; ends it, and all its processes, at the end of the block."""
     async with contextlib.AsyncExitStack() as stack:
         good = await stack.enter_async_context(RemoteHost(address=_GOOD_HOST))
-        await stack.enter_async_context(RemoteHost({"CONNECT": SILENT}, address=_SILENT_HOST, port=good.port))
+        await stack.enter_async_context(RemoteHost({"CONNECT": SILENT}, address=SILENT_HOST, port=good.port))
         banner = {"CONNECT": f"554 {BANNER}"}
         inner = await stack.enter_async_context(RemoteHost(banner, address=INNER_HOST, port=good.port))
-        silent = {f"silent{n}.test": f"@ MX 10 mx\nmx A {_SILENT_HOST}" for n in range(SILENT_DOMAINS)}
         inside = dict(zip(INNER_DOMAINS, _WAYS_INSIDE.values(), strict=True))
-        dns = await stack.enter_async_context(
-            DnsServer({"good.test": f"@ MX 10 mx\nmx A {_GOOD_HOST}", **silent, **inside})
-        )
+        zones = {"good.test": f"@ MX 10 mx\nmx A {_GOOD_HOST}", **SILENT_ZONES, **inside}
+        dns = await stack.enter_async_context(DnsServer(zones))
         settings = {**relay_settings(dns, good), **chart_settings()}
         platform = await stack.enter_async_context(running(directory / "field", DOMAIN, settings=settings))
         victim = Victim(platform.plan.ports.services, DOMAIN, platform.tls(), f"oscar@{DOMAIN}")

@@ -150,7 +150,10 @@ class Sender:
             last = b".\r\n"
         over.append(True)
         await client.end(last)
-        return (await client.reply())[0]
+        began = time.monotonic()
+        code, _ = await client.reply()
+        self.ledger.longest_wait = max(self.ledger.longest_wait, time.monotonic() - began)
+        return code
 
     def _note(self, attempt: Attempt, accepted: tuple[str, ...]) -> None:
         cast = self.place.cast

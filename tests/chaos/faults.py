@@ -15,11 +15,13 @@ from pathlib import Path
 import asyncpg
 
 from attack.attacks import ATTACKS, prepared, under
-from attack.field import Victim, enrol
-from chaos.place import DOMAIN, ENGINES, PROCESSES, Place
+from chaos.place import ENGINES, PROCESSES, Place
+from chaos.probes import Probed, asking
+from chaos.processes import family
 from chaos.proxy import Way
-from chaos.schedule import Fault, Kind
+from chaos.schedule import Fault, Kind, lie_of
 from chaos.target import Mood
+from lying_s3 import READS, Lie
 from paquebot.cli.engines.engine import EngineError
 from paquebot.cli.up.environment import DATABASE
 from paquebot.janitor.recover import Recovered, recover
@@ -30,22 +32,22 @@ from paquebot.runtime.settings import load
 _SEVERAL = 4  # services whose connections a take-over finds
 _SERVICES = "SELECT pid, usename FROM pg_stat_activity WHERE usename LIKE 'paquebot%'"
 _END_WRITERS = f"SELECT pg_terminate_backend(pid) FROM ({_SERVICES}) AS found"
+_PROBED = (Kind.FREEZE, Kind.AWAY, Kind.FULL_DISK, Kind.PROXY, Kind.TAKE_OVER, Kind.LIE)
+"""Kinds during which services must go on to answer probes, where they are done to an engine."""
 _RESTART_SECONDS = 90.0
 _RECOVER_SECONDS = 300.0  # it reads the index of every pack of the run
 
 
 async def do(place: Place, fault: Fault, chance: random.Random) -> str:
     """Returns what there is to say about it, or nothing."""
-    return await _DOERS[fault.kind](place, fault, chance) or ""
-
-
-def family(pid: int) -> list[int]:
-    """A process and its descendants: PostgreSQL's are in sessions of their own."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [pid, *(found for child in children for found in family(int(child)))]
+    doer = _DOERS[fault.kind]
+    if fault.target not in ENGINES or fault.kind not in _PROBED:
+        return await doer(place, fault, chance) or ""
+    probed = [Probed(name, place.health_port(name), place.pid(name)) for name in PROCESSES]
+    async with asking(probed, place.target.ledger, str(fault)) as asked:
+        note = await doer(place, fault, chance)
+    place.asked.append(asked)
+    return "; ".join(filter(None, (note, str(asked))))
 
 
 def _signal(pids: Iterable[int], number: signal.Signals) -> None:
@@ -202,16 +204,35 @@ async def _take_over(place: Place, _: Fault, __: random.Random) -> str:
 
 async def _attack(place: Place, fault: Fault, _: random.Random) -> None:
     """Hostile clients beside ours, which are neither to be lost nor refused for good."""
-    victim = place.victim
-    if victim is None:
-        victim = Victim(place.ports.services, DOMAIN, place.tls(), place.cast.address(place.cast.names[0]))
-        await enrol(place.plan, victim.mallory)
-        place.victim = victim
     attacks = [attack for attack in ATTACKS if attack.name in fault.target.split(" and ")]
     for attack in attacks:
-        await prepared(attack, victim)
-    async with under(attacks, victim):
-        await asyncio.sleep(fault.seconds)
+        await prepared(attack, place.victim)
+    place.target.attacked = True
+    try:
+        async with under(attacks, place.victim):
+            await asyncio.sleep(fault.seconds)
+    finally:
+        place.target.attacked = False
+
+
+async def _lie(place: Place, fault: Fault, chance: random.Random) -> str:
+    """Lies about what is read come in bursts: some are mended by reading again, some are not."""
+    lie, ledger, told = lie_of(fault.way), place.target.ledger, place.s3.lies
+    compared = ledger.compared.total()
+    ledger.under_lies = True
+    until = time.monotonic() + fault.seconds
+    try:
+        while (left := until - time.monotonic()) > 0:
+            if lie in READS:
+                place.s3.tell(lie, chance.choice((1, 3, 10, 1000)))
+                await asyncio.sleep(min(left, chance.uniform(0.2, 1.0)))
+            else:
+                place.s3.tell(lie)
+                await asyncio.sleep(left)
+    finally:
+        place.s3.tell(Lie.NONE)
+        ledger.under_lies = False
+    return f"{place.s3.lies - told} lies, {ledger.compared.total() - compared} bodies compared meanwhile"
 
 
 async def recover_lost(place: Place, *, before: float) -> Recovered:
@@ -240,4 +261,5 @@ _DOERS: dict[Kind, Callable[[Place, Fault, random.Random], Awaitable[str | None]
     Kind.LOSE_STREAM: _lose_stream,
     Kind.TAKE_OVER: _take_over,
     Kind.ATTACK: _attack,
+    Kind.LIE: _lie,
 }

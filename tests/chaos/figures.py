@@ -42,8 +42,18 @@ def _rows(run: Run) -> list[tuple[str, Any]]:
         ("flags stored", sum(watcher.stored for watcher in run.watchers)),
         ("drafts moved", sum(filer.moved for filer in run.filers)),
         ("mailboxes compared whole", sum(watcher.looks for watcher in run.watchers)),
+        *((f"bodies compared: {way}", count) for way, count in sorted(ledger.compared.items())),
+        *((f"of them while S3 lied: {way}", count) for way, count in sorted(ledger.compared_under_lies.items())),
+        ("bodies with other octets than were sent", ledger.wrong.total()),
+        ("longest wait for the reply to a message, s", round(ledger.longest_wait, 1)),
+        ("lies of S3", run.figures.lies),
+        ("probes answered while an engine was away", sum(asked.answers for asked in run.figures.asked)),
+        ("probes not judged, as this process did not get to run", sum(a.not_judged for a in run.figures.asked)),
+        ("slowest answer to a probe, s", round(max((a.slowest for a in run.figures.asked), default=0.0), 1)),
         ("IMAP connections cut", sum(watcher.cuts for watcher in run.watchers)),
         ("IMAP commands refused temporarily", sum(watcher.refusals for watcher in run.watchers)),
+        ("POP3 connections cut", sum(retriever.cuts for retriever in run.retrievers)),
+        ("POP3 commands refused temporarily", sum(retriever.refusals for retriever in run.retrievers)),
     ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from chaos.imap import Imap
-from chaos.ledger import MARK, Attempt, End, Ledger, digest_of, number_of
+from chaos.ledger import Attempt, End, Ledger, is_report, number_of
 from chaos.place import Place
 
 _MAILBOX = re.compile(rb'^\* LIST \(([^)]*)\) "[^"]" (.+)\r\n\Z')
@@ -47,18 +47,13 @@ async def _mailboxes(client: Imap) -> list[str]:
 
 def _count(held: Held, ledger: Ledger, account: str, where: str, octets: bytes) -> None:
     held.messages += 1
-    header, _, body = octets.partition(b"\r\n\r\n")
+    ledger.compare("IMAP at the end", f"{account} {where}", octets)
     number = number_of(octets)
-    attempt = ledger.attempts.get(number)
-    if b"multipart/report" in header and MARK in body:
-        for path in _FINAL.findall(body):
+    if is_report(octets):
+        for path in _FINAL.findall(octets):
             held.reports[account, number, path.decode()] += 1
-    elif attempt is None or MARK not in header:
-        ledger.find(f"{account} {where}: a message that nobody sent: {octets[:200]!r}")
-    else:
+    elif number in ledger.attempts:
         held.copies[account, number] += 1
-        if digest_of(octets) != attempt.digest:
-            ledger.find(f"{account} {where}: {number} has other octets than were sent")
 
 
 @dataclass(slots=True)

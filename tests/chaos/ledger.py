@@ -53,6 +53,12 @@ def number_of(octets: bytes) -> str:
     return found[1].decode() if found else ""
 
 
+def is_report(octets: bytes) -> bool:
+    """Whether this is a DSN about one of our messages: nobody knows its octets before."""
+    header, _, body = octets.partition(b"\r\n\r\n")
+    return b"multipart/report" in header and MARK in body
+
+
 def digest_of(octets: bytes) -> bytes:
     """Of the numbered field and everything after it."""
     return hashlib.sha256(octets[octets.index(MARK) :]).digest()
@@ -72,6 +78,15 @@ class Ledger:
     """Numbers that the remote host took, and when first."""
     in_order: list[Attempt] = field(default_factory=list)
     """Those with 250, as they ended."""
+    compared: Counter[str] = field(default_factory=Counter)
+    """Messages that somebody was given and that were compared with what was sent, by the way they came."""
+    compared_under_lies: Counter[str] = field(default_factory=Counter)
+    """Of them, those that came while S3 lied."""
+    wrong: Counter[str] = field(default_factory=Counter)
+    """Of all, those that had other octets."""
+    under_lies: bool = False
+    longest_wait: float = 0.0
+    """Seconds from a message's end to its reply."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ended(self, attempt: Attempt, end: End, code: int, at: float) -> None:
@@ -82,6 +97,21 @@ class Ledger:
         if code:
             self.replies[code] += 1
         self.tell()
+
+    def compare(self, way: str, where: str, octets: bytes) -> None:
+        """A message that somebody was given: its octets are those that were sent, or that is a finding."""
+        if is_report(octets):
+            return
+        self.compared[way] += 1
+        self.compared_under_lies[way] += self.under_lies
+        number = number_of(octets)
+        attempt = self.attempts.get(number)
+        if attempt is None or MARK not in octets.partition(b"\r\n\r\n")[0]:
+            self.wrong[way] += 1
+            self.find(f"{where}: a message that nobody sent: {octets[:300]!r}")
+        elif digest_of(octets) != attempt.digest:
+            self.wrong[way] += 1
+            self.find(f"{where}: {number} has other octets than were sent")
 
     def find(self, text: str) -> None:
         """Note what should never have happened, once."""

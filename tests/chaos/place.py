@@ -19,11 +19,13 @@ from pathlib import Path
 
 from platforms import free_ports
 
-from attack.field import Victim
+from attack.field import Victim, enrol
 from chaos.plans import Cast
+from chaos.probes import Asked
 from chaos.proxy import Proxy
 from chaos.target import Target
 from loopback import free_port
+from lying_s3 import LyingS3
 from paquebot.cli.engines import process as processes
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import Command, ManagedProcess
@@ -53,6 +55,8 @@ SETTINGS = {
     "PAQUEBOT_S3_TIMEOUT": "3s",
     "PAQUEBOT_POSTGRES_TIMEOUT": "3s",
     "PAQUEBOT_RECIPIENT_VALIDATION_TIMEOUT": "3s",
+    "PAQUEBOT_IMAP_BODY_CACHE": str(128 * 2**10),  # most of what is read comes from S3, and some does not
+    "PAQUEBOT_POP3_LEASE": "3s",
     "PAQUEBOT_SMTP_ERRORS": "1000",
     "PAQUEBOT_RELAY_RETRY": "1s,1s,2s,3s",
     "PAQUEBOT_RELAY_BACK_OFF": "1s",
@@ -63,6 +67,8 @@ SETTINGS = {
 """Deadlines as short as they can be, so that a fault of seconds is longer than each."""
 _DISKS = {"nats": "192m", "s3": "1g", "postgres": "1g"}
 READY_SECONDS = 90.0
+LATE = 5.0
+"""How long after its request an answer of S3 comes when it is late: longer than services wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +98,18 @@ class Place:
     plan: ProxiedPlan
     stack: Stack
     proxies: dict[str, Proxy]
+    s3: LyingS3
+    """Between the proxy before S3 and S3 itself: it hands on what comes, or lies."""
     target: Target
     cast: Cast
     disks: frozenset[str]
     said: list[str]
+    victim: Victim
+    """What attackers know; one of them has an account."""
     ending: bool = False
     """No more patience: clients give up."""
-    victim: Victim | None = None
-    """What attackers know, once one of them has an account."""
+    asked: list[Asked] = field(default_factory=list)
+    """What services answered to probes, by fault."""
     _metrics: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -107,7 +117,7 @@ class Place:
         return self.plan.ports
 
     def tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.plan.layout.certificate))
+        return self.victim.tls
 
     def pid(self, name: str) -> int:
         return self.stack.supervisor.pid(name)
@@ -125,11 +135,13 @@ class Place:
         await process.start()
         return process
 
+    def health_port(self, name: str) -> int:
+        return self._metrics.get(name) or self.ports.services.metrics(name)
+
     def unready(self, name: str) -> str:
         """Why a service is not ready; empty: it is."""
-        port = self._metrics.get(name) or self.ports.services.metrics(name)
         try:
-            with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/readyz", timeout=5):
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self.health_port(name)}/readyz", timeout=5):
                 return ""
         except urllib.error.HTTPError as error:
             with error:
@@ -169,20 +181,26 @@ async def running(data: Path, target: Target, *, disks: bool) -> AsyncIterator[P
         await stack.enter_async_context(target.running())
         ports = free_ports()
         engines = {"nats": ports.engines.nats, "s3": ports.engines.s3, "postgres": ports.engines.postgres}
-        proxies = {name: await stack.enter_async_context(Proxy(port)) for name, port in engines.items()}
+        s3 = await stack.enter_async_context(LyingS3(LOOPBACK, ports.engines.s3, late=LATE))
+        ways = {**engines, "s3": s3.listens_at}
+        proxies = {name: await stack.enter_async_context(Proxy(port)) for name, port in ways.items()}
         layout = Layout(data)
         layout.data.mkdir(parents=True, exist_ok=True)
         if disks:
             _mount(layout.data)
-        plan = _plan(layout, ports, target, {proxy.target: proxy.port for proxy in proxies.values()})
+        plan = _plan(layout, ports, target, {port: proxies[name].port for name, port in engines.items()})
         said: list[str] = []
         platform = Stack(plan, said.append, said.append)
         await platform.start()
         stack.push_async_callback(platform.stop)
         cast = Cast(DOMAIN, NAMES, ALIASES)
-        place = Place(plan, platform, proxies, target, cast, frozenset(_DISKS if disks else ()), said)
+        victim = Victim(
+            ports.services, DOMAIN, ssl.create_default_context(cafile=str(layout.certificate)), cast.address(NAMES[0])
+        )
+        place = Place(plan, platform, proxies, s3, target, cast, frozenset(_DISKS if disks else ()), said, victim)
         await place.start_replicas()
         await _populate(place)
+        await enrol(plan, victim.mallory)
         yield place
 
 

@@ -16,8 +16,11 @@ from chaos.filer import Filer
 from chaos.imap import Imap
 from chaos.judgement import Verdict, judge, read
 from chaos.ledger import Ledger
+from chaos.logs import faults_of_the_program
 from chaos.place import PROCESSES, Place, running
 from chaos.plans import DETAILED
+from chaos.pop3 import Retriever
+from chaos.probes import Asked
 from chaos.schedule import Fault, Kind
 from chaos.target import Mood, Target
 from chaos.watchers import Watcher, last_look, watching
@@ -54,6 +57,9 @@ class Figures:
     recovered: Recovered | None = None
     verdict: Verdict = field(default_factory=Verdict)
     messages_in_mailboxes: int = 0
+    lies: int = 0
+    """Answers of S3 that were made wrong, late or refusals."""
+    asked: list[Asked] = field(default_factory=list)
     verify: str = ""
 
 
@@ -67,6 +73,7 @@ class Run:
     figures: Figures = field(default_factory=Figures)
     watchers: list[Watcher] = field(default_factory=list)
     filers: list[Filer] = field(default_factory=list)
+    retrievers: list[Retriever] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
 
     async def run(self) -> None:
@@ -75,6 +82,7 @@ class Run:
             self._say(f"{len(PROCESSES)} service processes and 3 engines run; data in {self.order.data}")
             await _make_mailboxes(place)
             await self._disturb(place)
+            self.figures.lies, self.figures.asked = place.s3.lies, place.asked
             await self._settle(place)
             await self._judge(place)
         self.figures.seconds = time.monotonic() - self._began
@@ -85,7 +93,11 @@ class Run:
         self.filers = [
             Filer(place.cast.address(name), place, self.ledger, self._chance(name)) for name in ("alice", "bob")
         ]
-        async with watching([*self.watchers, *self.filers]), _sending(senders, place):
+        self.retrievers = [
+            Retriever(place.cast.address(name), place, self.ledger, self._chance(f"{name} POP3"))
+            for name in ("carol", "dave")
+        ]
+        async with watching([*self.watchers, *self.filers, *self.retrievers]), _sending(senders, place):
             await self._flowing(place, None, time.monotonic())
             for number, (pause, fault) in enumerate(self.order.faults, 1):
                 if time.monotonic() - self._began > self.order.seconds:
@@ -172,6 +184,8 @@ class Run:
         self.figures.verify = said.strip()
         if code:
             self.ledger.find(f"paquebot verify ended with {code}: {said}")
+        for fault in faults_of_the_program(place.plan.layout.logs, PROCESSES):
+            self.ledger.find(fault)
 
     def _say(self, text: str) -> None:
         self.say(f"{time.monotonic() - self._began:6.1f} s  {text}")

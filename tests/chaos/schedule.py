@@ -12,6 +12,7 @@ from attack.attacks import ATTACKS
 from chaos.place import ACK_WAIT, ENGINES, PROCESSES, WORKERS
 from chaos.proxy import Way
 from chaos.target import Mood
+from lying_s3 import Lie
 
 
 class Kind(enum.Enum):
@@ -31,6 +32,7 @@ class Kind(enum.Enum):
     LOSE_STREAM = "JetStream store"
     TAKE_OVER = "take-over of"
     ATTACK = "attack"
+    LIE = "lies of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,18 @@ class Fault:
 _FROZEN = ("smtp_ingress", "recipient_validation", "delivery", "relay", "imap", *ENGINES)
 _DRAINED = ("smtp_ingress", "recipient_validation", "delivery", "relay_2", "imap")
 _WAYS = tuple(way for way in Way if way is not Way.OPEN)
+_LIES = tuple(lie for lie in Lie if lie is not Lie.NONE)
 _ATTACKS = 6  # of all attacks, in one deck
 _MOODS = tuple(mood for mood in Mood if mood is not Mood.FAIR)
+
+
+def _way_of(lie: Lie) -> str:
+    return lie.name.lower().replace("_", " ")
+
+
+def lie_of(way: str) -> Lie:
+    """What a fault's `way` says."""
+    return Lie[way.upper().replace(" ", "_")]
 
 
 def deck(chance: random.Random, *, disks: bool) -> list[Fault]:
@@ -72,6 +84,7 @@ def deck(chance: random.Random, *, disks: bool) -> list[Fault]:
     faults += [Fault(Kind.REMOTE, "", some(4, 8), mood.value) for mood in _MOODS]
     faults += [Fault(Kind.LOSE_STREAM, "", 0.0, way) for way in ("deleted", "corrupted")]
     faults += [Fault(Kind.TAKE_OVER, "postgres")] * 2
+    faults += [Fault(Kind.LIE, "s3", some(4, 9), _way_of(lie)) for lie in _LIES]
     attacks = chance.sample([attack.name for attack in ATTACKS], _ATTACKS)
     faults += [Fault(Kind.ATTACK, " and ".join(pair), some(4, 9)) for pair in itertools.pairwise(attacks)]
     if disks:
@@ -102,6 +115,10 @@ def short_form() -> list[tuple[float, Fault]]:
             Fault(Kind.PROXY, "s3", 2.0, Way.SILENT.value),
             Fault(Kind.PROXY, "postgres", 2.0, Way.AWAY.value),
             Fault(Kind.TAKE_OVER, "postgres"),
+            Fault(Kind.FREEZE, "postgres", ACK_WAIT + 2),
+            Fault(Kind.LIE, "s3", 3.0, _way_of(Lie.FLIP)),
+            Fault(Kind.LIE, "s3", 2.0, _way_of(Lie.CUT)),
+            Fault(Kind.LIE, "s3", 2.0, _way_of(Lie.READ_ONLY)),
             Fault(Kind.ATTACK, "declared sizes and 660 parameters", 3.0),
             Fault(Kind.REMOTE, "", 3.0, Mood.KEEPS_AND_CUTS.value),
             Fault(Kind.LOSE_STREAM, "", 0.0, "deleted"),

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from chaos.judgement import Held, Verdict, judge
-from chaos.ledger import Attempt, End, Ledger
+from chaos.ledger import Attempt, End, Ledger, digest_of
 from chaos.schedule import deck, faults
 
 BOB, REMOTE = "bob@chaos.test", "r1@remote.test"
@@ -81,6 +81,35 @@ def test_a_retry_beside_its_ambiguous_attempt_is_a_double_of_the_sender() -> Non
         ledger.attempts[number] = Attempt(number, "m", "alice@chaos.test", b"", frozenset({BOB}), end=end)
     verdict = judge(ledger, held, Counter())
     assert (verdict.ambiguous_arrived, verdict.doubled_by_retry, ledger.findings) == (1, 1, [])
+
+
+SENT = b"X-Chaos: n\r\nSubject: n\r\n\r\ntext\r\n"
+
+
+@pytest.mark.parametrize(
+    ("octets", "fault"),
+    [
+        (b"Received: by somebody\r\n" + SENT, ""),
+        (SENT.replace(b"text", b"tezt"), "other octets"),
+        (SENT.replace(b": n\r\nS", b": m\r\nS"), "nobody sent"),
+        (SENT[:-3], "other octets"),
+        (b"", "nobody sent"),
+        (b"Subject: n\r\n\r\n" + SENT, "nobody sent"),
+    ],
+)
+def test_what_a_reader_is_given_is_what_was_sent(octets: bytes, fault: str) -> None:
+    ledger = Ledger(under_lies=True)
+    ledger.attempts["n"] = Attempt("n", "m", "alice@chaos.test", digest_of(SENT))
+    ledger.compare("IMAP", "bob INBOX UID 1", octets)
+    assert [fault in finding for finding in ledger.findings] == ([True] if fault else [])
+    assert ledger.wrong["IMAP"] == bool(fault)
+    assert ledger.compared["IMAP"] == ledger.compared_under_lies["IMAP"] == 1
+
+
+def test_a_report_is_known_to_nobody_before() -> None:
+    ledger = Ledger()
+    ledger.compare("POP3", "bob", b"Content-Type: multipart/report\r\n\r\n" + SENT)
+    assert (ledger.findings, ledger.compared.total()) == ([], 0)
 
 
 def test_a_seed_gives_the_same_faults_again() -> None:

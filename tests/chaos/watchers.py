@@ -14,13 +14,15 @@ import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from chaos.filer import Filer
 from chaos.imap import Bad, Fetched, Imap, No, Selected
 from chaos.ledger import Ledger, number_of
 from chaos.place import Place
 from chaos.smtp import Cut
 
+IMAP = "IMAP"
+"""The way of messages that watchers were given."""
 AGAIN_SECONDS = 0.3
 IDLE_SECONDS = 2.0
 _FACTS = "UID MODSEQ FLAGS"
@@ -110,6 +112,7 @@ class Watcher:
     async def _news(self, client: Imap) -> None:
         last = max(self.messages, default=0)
         for one in await client.fetch(f"{last + 1}:*", f"{_FACTS} BODY.PEEK[]"):
+            self._compare_octets(one)
             known = self.messages.get(one.uid)
             if known is not None:  # `n:*` gives the last message when there is none from n on
                 self._same(known, one)
@@ -126,11 +129,16 @@ class Watcher:
             self.ledger.seen[number] = time.monotonic()
             self.ledger.tell()
 
+    def _compare_octets(self, one: Fetched) -> None:
+        if one.octets is not None:
+            self.ledger.compare(IMAP, f"{self.account} {self.mailbox} UID {one.uid}", one.octets)
+
     async def _sample(self, client: Imap) -> None:
         """Some messages, octet by octet."""
         if self.messages:
             uids = self.chance.sample(sorted(self.messages), min(_SAMPLE, len(self.messages)))
             for one in await client.fetch(",".join(map(str, uids)), f"{_FACTS} BODY.PEEK[]"):
+                self._compare_octets(one)
                 if one.uid in self.messages:
                     self._same(self.messages[one.uid], one)
 
@@ -168,6 +176,14 @@ class Watcher:
         self.ledger.find(f"{self.account} {self.mailbox}: {text}")
 
 
+class Reader(Protocol):
+    """A client that goes on until it is told to stop."""
+
+    stopping: bool
+
+    async def run(self) -> None: ...
+
+
 async def last_look(watcher: Watcher) -> None:
     """Compare once more, with the platform healed. Raises Cut, No, Bad."""
     async with Imap.session(watcher.place.ports.services.imaps, watcher.place.tls(), watcher.account) as client:
@@ -175,7 +191,7 @@ async def last_look(watcher: Watcher) -> None:
 
 
 @contextlib.asynccontextmanager
-async def watching(watchers: Sequence[Watcher | Filer]) -> AsyncIterator[None]:
+async def watching(watchers: Sequence[Reader]) -> AsyncIterator[None]:
     """All of them, until the end of the block."""
     tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
     try:
