@@ -268,6 +268,22 @@ async def test_failures_are_limited_per_client(database: str) -> None:
         assert other == Identity(alice, "alice@example.org", 0)
 
 
+async def test_a_48_of_ipv6_is_no_endless_row_of_clients(database: str) -> None:
+    """Each guess comes from a network of its own; another /48 and a known network pass."""
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_CLIENT="3", **QUICK) as service:
+        await service.domain("example.org")
+        alice = Identity(await service.account("alice@example.org", "secret"), "alice@example.org", 0)
+        assert await login(service, "alice@example.org", "secret", "2001:db8:0:ffff::1") == alice
+        answers = [
+            await login(service, f"guess{number}@example.org", "x", f"2001:db8:0:{number:x}::1") for number in range(30)
+        ]
+        assert answers.count(InvalidCredentials()) == 24
+        assert all(isinstance(answer, RateLimited) for answer in answers[24:])
+        assert isinstance(await login(service, "alice@example.org", "secret", "2001:db8:0:eeee::1"), Identity)
+        assert await login(service, "alice@example.org", "guess", "2001:db8:0:ffff::1") == InvalidCredentials()
+        assert await login(service, "guess@example.org", "x", "2001:db8:1::1") == InvalidCredentials()
+
+
 async def test_guesses_side_by_side_do_not_pass_the_limit(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="4", **QUICK) as service:
         await service.domain("example.org")

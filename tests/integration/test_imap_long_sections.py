@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import random
 import re
-from collections.abc import Sequence
+import ssl
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from imap_wire import connected
 from imap_world import PREFIX, ImapStack
-from paquebot.imap import sections
+from paquebot.imap import fetch_plan, sections
 from paquebot.imap.long_octets import LongOctets
 from paquebot.mailstore import StoredMessage
 from paquebot.mailstore.rows import Record
-from paquebot.message import summarise
+from paquebot.message import decoded_pieces, summarise
 from paquebot.runtime.postgres import Postgres
 from paquebot.wire.imap import ast
 from paquebot.wire.imap.ast import Partial
@@ -101,6 +103,34 @@ async def test_a_part_that_cannot_be_decoded_is_told_before_anything_is_sent(ima
         await client.ok("EXAMINE INBOX")
         (completion,) = await client.run("FETCH 1 (BODY.PEEK[] BINARY.PEEK[1])")
         assert completion.startswith(b"NO [UNKNOWN-CTE]")
+
+
+async def test_what_fails_inside_a_literal_ends_the_connection(
+    imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else may stand where the rest of the literal was announced."""
+    passes = 0
+
+    def failing(body: memoryview, encoding: bytes) -> Iterator[bytes]:
+        nonlocal passes
+        passes += 1
+        for octets in decoded_pieces(body, encoding):
+            yield octets
+            if passes == 2:
+                raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(fetch_plan, "decoded_pieces", failing)
+    reader = await imap_stack.reader()
+    await imap_stack.deliver(reader, _RAW)
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("EXAMINE INBOX")
+        await client.say(b"a FETCH 1 BINARY.PEEK[1]\r\n")
+        assert await client.reader.readuntil(b"}\r\n") == b"* 1 FETCH (BINARY[1] ~{300000}\r\n"
+        sent = bytearray()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while b"a NO" not in sent and (octets := await client.reader.read(2**16)):
+                sent += octets
+        assert _DATA.startswith(sent) and len(sent) < len(_DATA)
 
 
 async def test_forty_partials_are_views_of_one_body(imap_stack: ImapStack) -> None:

@@ -18,7 +18,6 @@ from paquebot.imap.bodies import Bodies
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.mailstore import StoredMessage
 from paquebot.runtime.engines import S3Settings
-from paquebot.runtime.gate import OctetGate
 from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.settings import load
 from paquebot.v1.mail_pb2 import BlobRef
@@ -109,23 +108,23 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
 
     limit = 1_000_000
     shares = Shares(limit, limit)
-    gate, share = shares.gate, shares.of(reader.account_id)
+    share = shares.of(reader.account_id)
     before = octets_read()
     # Each reader has its own Bodies: they share the gate, but no read and no cache.
-    all_bodies = [Bodies(store, cache_octets=0, gate=gate) for _ in range(8)]
+    all_bodies = [Bodies(store, cache_octets=0) for _ in range(8)]
     readers = [with_bodies(bodies, share, rows(list(range(1, 61))), rows) for bodies in all_bodies]
     async with contextlib.AsyncExitStack() as stack:
         firsts = [asyncio.create_task(_first(stack, groups)) for groups in readers]
         done, waiting = await asyncio.wait(firsts, return_when=asyncio.FIRST_COMPLETED)
         for bodies in all_bodies:
             await bodies.close()
-        assert 0 < gate.used <= limit
+        assert 0 < shares.used <= limit
         assert octets_read() - before <= limit
         assert done and waiting  # the others wait in line for those who do not read
         for task in waiting:
             task.cancel()
         await asyncio.gather(*firsts, return_exceptions=True)
-    assert gate.used == 0
+    assert shares.used == 0
 
 
 async def _first(stack: contextlib.AsyncExitStack, groups: AsyncGenerator[Loaded, None]) -> Loaded:
@@ -136,7 +135,7 @@ async def _first(stack: contextlib.AsyncExitStack, groups: AsyncGenerator[Loaded
 async def test_s3_that_is_away_is_not_asked_for_every_message(imap_stack: ImapStack) -> None:
     away = {"PAQUEBOT_S3_ENDPOINT": "http://127.0.0.1:9", "PAQUEBOT_S3_TIMEOUT": "500ms"}
     store = BlobStore(load(S3Settings, {**imap_stack.environ, **away}))
-    bodies = Bodies(store, cache_octets=0, gate=OctetGate(2**20))
+    bodies = Bodies(store, cache_octets=0)
     before = gets()
     found = await bodies.load([BlobRef(pack=new_ulid(), offset=0, length=10, size=10) for _ in range(60)])
     assert {type(body).__name__ for body in found} == {"BlobsUnavailable"}

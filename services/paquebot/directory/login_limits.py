@@ -1,7 +1,8 @@
 """Failed logins and good client networks, shared by all processes and kept over their restarts.
 
 A failure raises levels, which fall by one every `recovery` seconds: of the login from this client network, of the
-client network whatever it tries, and of the login whoever tries it. An attempt counts before its password is looked at,
+client network whatever it tries, and of the login whoever tries it. Anybody can have an IPv6 /48, and with it 65,536
+networks of clients: a failure counts an eighth for that, too. An attempt counts before its password is looked at,
 so that guesses side by side cannot pass a limit; one without fault is taken back. No level of an account alone refuses
 anybody: strangers cannot lock its owner out. From a network where the account's password was right lately only the
 level of that account and network counts.
@@ -13,6 +14,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paquebot.runtime.addresses import origin_of
 from paquebot.runtime.postgres import Postgres
 
 NETWORKS_KEPT = 50  # of an account
@@ -57,6 +59,11 @@ def unknown_subject(key: bytes, login: str) -> int:
     return -1 - (int.from_bytes(digest[:8], "big") >> 2)
 
 
+def site_of(network: str) -> str:
+    """What a client network is part of: an IPv6 /48 or an IPv4 /24; empty as that is."""
+    return origin_of(network.partition("/")[0]).network
+
+
 async def login_key(postgres: Postgres) -> bytes:
     """The key of `unknown_subject`; it never changes."""
     return bytes(await postgres.fetchval("login_key", "SELECT key FROM directory.login_key"))
@@ -65,30 +72,32 @@ async def login_key(postgres: Postgres) -> bytes:
 # Rows are locked in one order everywhere, so that two attempts cannot wait for each other.
 _LEFT = "greatest(0, f.level - greatest(0, extract(epoch FROM clock_timestamp() - f.at)) / $3::double precision)"
 _FLOAT = "double precision"
+_STEP = f"CASE WHEN %s.network LIKE '%%/48' THEN 0.125::{_FLOAT} ELSE 1::{_FLOAT} END"
+_UP, _NEW = _STEP % "f", _STEP % "k"
 _MOST = f"CASE WHEN f.network = '' THEN 'infinity'::{_FLOAT} WHEN f.subject = 0 THEN $4::{_FLOAT} ELSE $5::{_FLOAT} END"
 _TAKE = f"""
 INSERT INTO directory.login_failures AS f (subject, network, level, at)
-SELECT subject, network, 1, clock_timestamp() FROM unnest($1::bigint[], $2::text[]) AS k (subject, network)
+SELECT subject, network, {_NEW}, clock_timestamp() FROM unnest($1::bigint[], $2::text[]) AS k (subject, network)
 ORDER BY subject, network
 ON CONFLICT (subject, network) DO UPDATE
-SET level = least({_LEFT} + 1, CASE WHEN f.network = '' THEN $6::{_FLOAT} ELSE 'infinity'::{_FLOAT} END),
+SET level = least({_LEFT} + {_UP}, CASE WHEN f.network = '' THEN $6::{_FLOAT} ELSE 'infinity'::{_FLOAT} END),
     at = clock_timestamp()
-WHERE {_LEFT} + 1 <= {_MOST}
+WHERE {_LEFT} + {_UP} <= {_MOST}
 RETURNING subject, network, level
 """  # noqa: S608 - constants
 _WAIT = f"""
-SELECT coalesce(max(({_LEFT} + 1 - {_MOST}) * $3), 0)
+SELECT coalesce(max(({_LEFT} + {_UP} - {_MOST}) * $3), 0)
 FROM directory.login_failures f JOIN unnest($1::bigint[], $2::text[]) AS k (subject, network) USING (subject, network)
 """  # noqa: S608
-_GIVE_BACK = """
+_GIVE_BACK = f"""
 WITH held AS (
     SELECT subject, network FROM directory.login_failures
     JOIN unnest($1::bigint[], $2::text[]) AS k (subject, network) USING (subject, network)
     ORDER BY subject, network FOR UPDATE
 )
-UPDATE directory.login_failures f SET level = greatest(0, f.level - 1)
+UPDATE directory.login_failures f SET level = greatest(0, f.level - {_UP})
 FROM held WHERE f.subject = held.subject AND f.network = held.network
-"""
+"""  # noqa: S608
 
 
 async def take(
@@ -101,6 +110,8 @@ async def take(
         keys.append((subject, _ANY_NETWORK))
         if network:
             keys.append((_ANY_LOGIN, network))
+        if (site := site_of(network)).endswith("/48"):
+            keys.append((_ANY_LOGIN, site))
     rows = await postgres.fetch(
         "take_login",
         _TAKE,

@@ -15,7 +15,6 @@ from paquebot.imap import metrics
 from paquebot.imap.metrics import Lookup
 from paquebot.imap.reads import Reads
 from paquebot.observability.log import Log
-from paquebot.runtime.gate import OctetGate
 from paquebot.v1.mail_pb2 import BlobRef
 
 _log = Log("paquebot.imap.bodies")
@@ -28,16 +27,15 @@ Coming = asyncio.Future[Mapping[int, bytes | Exception]]
 
 
 class Bodies:
-    """One for a process. `gate` bounds what readers hold while they write it to their clients."""
+    """One for a process."""
 
-    def __init__(self, blobs: BlobStore, *, cache_octets: int, gate: OctetGate) -> None:
+    def __init__(self, blobs: BlobStore, *, cache_octets: int) -> None:
         self._blobs = blobs
         self._limit = cache_octets
         self._octets = 0
         self._kept: OrderedDict[Key, bytes] = OrderedDict()
         self._under_way: dict[Key, Coming] = {}
         self._reads: set[asyncio.Task[None]] = set()
-        self.gate = gate
 
     async def load(self, refs: Sequence[BlobRef]) -> list[bytes | BodyError]:
         """The messages, in the order of `refs`, each or why it cannot be read."""

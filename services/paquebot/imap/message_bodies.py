@@ -70,11 +70,16 @@ def _release(hold: Hold, coming: set[Coming], read: Coming) -> None:
 
 
 async def with_bodies(
-    bodies: Bodies, share: Share, messages: AsyncIterator[StoredMessage], again: Again
+    bodies: Bodies,
+    share: Share,
+    messages: AsyncIterator[StoredMessage],
+    again: Again,
+    end: Callable[[], None] | None = None,
 ) -> AsyncGenerator[Loaded, None]:
     """Groups of `messages`, each with its octets or why they cannot be read. Close it (`aclosing`).
 
     Compaction may move a message after its row was read: what is not where the row said is looked up once more.
+    `end`: of a caller that writes them to a client, as of `Hold.until_late`.
     """
     windows = _windows(messages)
     current = await anext(windows, None)
@@ -83,9 +88,12 @@ async def with_bodies(
         while current is not None:
             if current.hold is None:
                 current.begin(bodies, await share.take(current.peak))
+            if end is not None and current.hold is not None:
+                current.hold.until_late(end)
             following = await anext(windows, None)
-            if following is not None and not following.reading and (hold := share.try_take(following.peak)) is not None:
-                following.begin(bodies, hold)
+            if following is not None and not following.reading:
+                if (hold := share.try_take(following.peak)) is not None:
+                    following.begin(bodies, hold)
             async for loaded in _in_order(current):
                 yield await _found(bodies, loaded, again)
                 loaded.clear()

@@ -143,7 +143,9 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     metrics.LOGINS.labels(Login.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
     session.seat.log_in(identity.account_id)
-    reading = Reading(process.mailstore, process.blobs, process.shares.of(drop.account_id), drop)
+    reading = Reading(
+        process.mailstore, process.blobs, process.shares.of(drop.account_id), drop, session.connection.abort
+    )
     return positive(f"{len(drop)} messages ({drop.octets} octets)", Transaction(drop, lease, reading))
 
 

@@ -6,7 +6,8 @@ and dropped when the client pauses.
 """
 
 import asyncio
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -68,11 +69,15 @@ class _Group:
 class Reading:
     """One for a session."""
 
-    def __init__(self, mailstore: Mailstore, blobs: BlobStore, share: Share, drop: OpenMaildrop) -> None:
+    def __init__(
+        self, mailstore: Mailstore, blobs: BlobStore, share: Share, drop: OpenMaildrop, end: Callable[[], None]
+    ) -> None:
+        """`end` the session: as of `Hold.until_late`."""
         self._mailstore = mailstore
         self._blobs = blobs
         self._share = share
         self._drop = drop
+        self._end = end
         self._places: dict[int, Place | None] = {}
         self._groups: list[_Group] = []  # at most two: the one in use, and the next
 
@@ -89,7 +94,8 @@ class Reading:
             self.forget()
             size = self._drop.size(number)
             # A long message takes more while it is read: what came from S3, whole and in parts.
-            hold = await self._share.take(3 * size if size > _GROUP_OCTETS else size, _GATE_SECONDS)
+            octets = 3 * size if size > _GROUP_OCTETS else size
+            hold = await self._share.take(octets, _GATE_SECONDS)
             group = self._start([number], hold)
         try:
             outcome = (await asyncio.shield(group.reading))[number]
@@ -97,6 +103,8 @@ class Reading:
             self.forget()  # the next time it is read anew
             raise
         group.hold.shrink(sum(map(self._drop.size, group.waiting)))
+        if math.isinf(group.hold.due):  # the first of it goes to the client
+            group.hold.until_late(self._end)
         self._read_ahead()
         if isinstance(outcome, Exception):
             self.finish(number)
@@ -138,7 +146,8 @@ class Reading:
         if len(self._groups) != 1:
             return
         numbers = self._following(self._groups[0].numbers[-1])
-        hold = self._share.try_take(sum(map(self._drop.size, numbers))) if numbers else None
+        octets = sum(map(self._drop.size, numbers))
+        hold = self._share.try_take(octets) if numbers else None
         if hold is not None:
             self._start(numbers, hold)
 

@@ -62,7 +62,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             queue=queue,
             authentication=authentication,
             logins=logins,
-            shares=Shares(settings.process.in_flight, settings.maildrop.reading_per_account, gauge=IN_FLIGHT),
+            shares=Shares.of_readers(settings.process.in_flight, settings.maildrop.reading_per_account, IN_FLIGHT),
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )

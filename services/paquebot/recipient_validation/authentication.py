@@ -22,7 +22,7 @@ from paquebot.directory.credentials import (
     replace_hash,
 )
 from paquebot.directory.errors import Invalid
-from paquebot.directory.login_limits import Refused, login_key, note_network, unknown_subject
+from paquebot.directory.login_limits import Refused, login_key, note_network, site_of, unknown_subject
 from paquebot.directory.passwords import BadPassword, app_password_digest, prepared
 from paquebot.directory.sessions import LoggedIn, Standing, standings
 from paquebot.observability.log import Log, shown
@@ -204,7 +204,7 @@ class Authentication(AuthenticationServicer):
         """A login that cannot be costs what a wrong password costs."""
         found, password = claim.found, claim.password
         stored = found.password_hash if found is not None and password is not None else None
-        lane = Lane(claim.network, stranger=not claim.known)
+        lane = Lane(site_of(claim.network), stranger=not claim.known)
         right = await self._hashing.verify(stored, password if password is not None else "no password", lane)
         return _Verified(found, hashed=True) if right and found is not None else None
 

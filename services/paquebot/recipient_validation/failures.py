@@ -11,11 +11,13 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 
-from paquebot.directory.login_limits import Attempt, LimitPolicy
+from paquebot.directory.login_limits import Attempt, LimitPolicy, site_of
 
 FREE = 2
 """Failures of a person, from one network, that cost no time."""
 _FIRST_SECONDS = 0.25
+_SITE = 4
+"""Times what a client network may have waiting, for its site."""
 
 
 def delay(attempt: Attempt, policy: LimitPolicy, longest: float) -> float:
@@ -27,33 +29,42 @@ def delay(attempt: Attempt, policy: LimitPolicy, longest: float) -> float:
 
 
 class Held:
-    """Answers that wait, `most` of them and `per_client` for one client network."""
+    """Answers that wait, `most` of them, `per_client` for one client network, and four times that for all of its site:
+    a stranger who has many addresses in a row does not take all places.
+    """
 
     def __init__(self, most: int, per_client: int) -> None:
         self._most = most
         self._per_client = per_client
         self._clients: Counter[str] = Counter()
+        self._sites: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return self._clients.total()
 
     async def wait(self, network: str, seconds: float) -> bool:
         """False, at once: too many wait already."""
-        if len(self) >= self._most or self._clients[network] >= self._per_client:
+        site = site_of(network)
+        if (
+            len(self) >= self._most
+            or self._clients[network] >= self._per_client
+            or self._sites[site] >= _SITE * self._per_client
+        ):
             return False
-        with self._holding(network):
+        with _counted(self._clients, network), _counted(self._sites, site):
             await asyncio.sleep(seconds)
         return True
 
-    @contextlib.contextmanager
-    def _holding(self, network: str) -> Iterator[None]:
-        self._clients[network] += 1
-        try:
-            yield
-        finally:
-            self._clients[network] -= 1
-            if not self._clients[network]:
-                del self._clients[network]
+
+@contextlib.contextmanager
+def _counted(counter: Counter[str], key: str) -> Iterator[None]:
+    counter[key] += 1
+    try:
+        yield
+    finally:
+        counter[key] -= 1
+        if not counter[key]:
+            del counter[key]
 
 
 class Refusals:

@@ -32,7 +32,8 @@ _REST_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """For whom a hash is made. `stranger`: nobody logged in from the network to this account lately."""
+    """For whom a hash is made. `network`: of the client's site, for anybody can have an IPv6 /48. `stranger`: nobody
+    logged in from the client to this account lately."""
 
     network: str
     stranger: bool

@@ -19,7 +19,7 @@ class OctetGate:
     def __init__(self, limit: int, *, gauge: Gauge | None = None) -> None:
         self._limit = limit
         self._gauge = gauge
-        """Shows what is held."""
+        """Shows what is held, in all gates that have it."""
         self._used = 0
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
 
@@ -77,7 +77,7 @@ class OctetGate:
     def _add(self, octets: int) -> None:
         self._used += octets
         if self._gauge is not None:
-            self._gauge.set(self._used)
+            self._gauge.inc(octets)
 
     def _admit(self) -> None:
         while self._line and self._used + self._line[0][0] <= self._limit:

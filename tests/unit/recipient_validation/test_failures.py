@@ -51,6 +51,20 @@ async def test_waiting_answers_are_bounded_for_each_client_and_for_all() -> None
     assert len(held) == 0
 
 
+@pytest.mark.parametrize("network", ["2001:db8:1:%x::/64", "192.0.2.%d"])
+async def test_a_site_does_not_take_all_places_of_waiting_answers(network: str) -> None:
+    held = Held(most=200, per_client=5)
+    waiting = [asyncio.ensure_future(held.wait(network % (number % 50), 3600.0)) for number in range(250)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(held) == 20
+    assert await held.wait("203.0.113.1", 0.0)
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert (len(held), held._sites) == (0, {})
+
+
 def test_a_refusal_is_remembered_until_it_ends_and_their_number_is_bounded() -> None:
     now = 100.0
     refusals = Refusals(2, lambda: now)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 
 import pytest
 
 from paquebot.imap.search_turns import TooMuchWork, Turns, Work
+from paquebot.runtime import gate_shares
 from paquebot.runtime.gate_shares import Hold, Shares
 from paquebot.runtime.limits import OverBudget
 
@@ -22,7 +24,7 @@ async def test_fifty_sessions_of_one_account_leave_room_for_another() -> None:
     greedy = [asyncio.create_task(shares.of(1).take(20)) for _ in range(50)]
     await settle()
     assert [task.done() for task in greedy].count(True) == 2
-    assert shares.gate.used == 40
+    assert shares.used == 40
     assert (await asyncio.wait_for(shares.of(2).take(40), 5)).octets == 40  # at once, though 48 came before
     for task in greedy:
         task.cancel()
@@ -46,22 +48,22 @@ async def test_in_the_common_line_a_share_of_each_account_is_before_anybody() ->
         hold.release()
     await asyncio.wait_for(asyncio.gather(*waiting), 5)
     assert order[:3] == [3, 3, 4] or order.index(4) < 5
-    assert shares.gate.used == 0
+    assert shares.used == 0
 
 
 async def test_what_is_longer_than_a_share_goes_alone() -> None:
     shares = Shares(limit=100, share=40)
     hold = await shares.of(1).take(90)
-    assert shares.gate.used == 90
+    assert shares.used == 90
     assert shares.of(1).try_take(1) is None
     hold.shrink(30)
-    assert (shares.gate.used, shares.of(1).used) == (30, 30)
+    assert (shares.used, shares.of(1).used) == (30, 30)
     small = shares.of(1).try_take(10)
     assert small is not None
     hold.release()
     hold.release()
     small.release()
-    assert shares.gate.used == 0
+    assert shares.used == 0
 
 
 async def test_who_waits_too_long_or_goes_away_holds_nothing() -> None:
@@ -74,9 +76,82 @@ async def test_who_waits_too_long_or_goes_away_holds_nothing() -> None:
     waiting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await waiting
-    assert shares.of(2).used == 0 and shares.gate.used == 60
+    assert shares.of(2).used == 0 and shares.used == 60
     held.pop().release()
-    assert shares.gate.used == 0
+    assert shares.used == 0
+
+
+async def test_few_octets_do_not_wait_behind_a_long_message() -> None:
+    """One slow reader of little, and one message that needs all the room: everybody else reads on."""
+    shares = Shares(limit=128, share=32, few=32)
+    slow = await shares.of(1).take(5)
+    slow_of_few = await shares.of(2).take(1)
+    long = asyncio.create_task(shares.of(3).take(135))
+    await settle()
+    assert not long.done()
+    small = [await asyncio.wait_for(shares.of(account_id).take(4), 5) for account_id in (4, 5, 3, 6)]
+    assert shares.used == 5 + 1 + 16 and not long.done()
+    for hold in (slow, slow_of_few, *small, await asyncio.wait_for(_after(slow, long), 5)):
+        hold.release()
+    assert shares.used == 0
+
+
+async def _after(hold: Hold, waiting: asyncio.Task[Hold]) -> Hold:
+    hold.release()
+    return await waiting
+
+
+async def test_no_account_has_all_the_room_for_few_octets() -> None:
+    shares = Shares(limit=128, share=32, few=32)
+    greedy = [asyncio.create_task(shares.of(1).take(4)) for _ in range(50)]
+    await settle()
+    assert shares.used == 8
+    (await asyncio.wait_for(shares.of(2).take(4), 5)).release()
+    for task in greedy:
+        task.cancel()
+    await asyncio.gather(*greedy, return_exceptions=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers are late at once, but wait their turn to be ended."""
+    for name, value in (("_PATIENCE", 0.0), ("_RATE", 1e12), ("_NEXT", 0.0)):
+        monkeypatch.setattr(gate_shares, name, value)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_reads_slowly_is_ended_while_others_wait_the_largest_first() -> None:
+    shares = Shares(limit=100, share=100)
+    ended: list[int] = []
+    holds = {octets: await shares.of(octets).take(octets) for octets in (10, 60, 30)}
+
+    def end(octets: int) -> None:
+        ended.append(octets)
+        holds[octets].release()
+
+    for octets, hold in holds.items():
+        hold.until_late(functools.partial(end, octets))
+    await asyncio.sleep(0)
+    assert ended == []  # nobody waits
+    waiting = await asyncio.wait_for(shares.of(1).take(50), 5)
+    assert ended == [60]
+    more = await asyncio.wait_for(shares.of(2).take(40), 5)
+    assert ended == [60, 30]
+    for hold in (waiting, more, *holds.values()):
+        hold.release()
+    assert shares.used == 0
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_only_readers_who_write_to_a_client_are_ended() -> None:
+    shares = Shares(limit=10, share=10)
+    searching = await shares.of(1).take(10)
+    waiting = asyncio.create_task(shares.of(2).take(10))
+    await settle()
+    assert not waiting.done()
+    searching.until_late(searching.release)
+    (await asyncio.wait_for(waiting, 5)).release()
+    assert shares.used == 0
 
 
 async def test_accounts_take_turns_however_many_sessions_work() -> None:
