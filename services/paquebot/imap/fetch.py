@@ -21,7 +21,9 @@ from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
-from paquebot.runtime.gate_shares import Share
+from paquebot.observability.log import Log
+from paquebot.runtime.gate_shares import Hold, Share
+from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
 from paquebot.wire.imap.fetch_response import FetchResponse
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _PIECE = 64 * 1024  # octets gathered before they are sent
 _ROWS, _ROW = 512 * 1024, 8 * 1024  # octets that count for rows with summaries: of two batches, of one message
+_log = Log("paquebot.imap.fetch")
 _NO_SUMMARY = MessageSummary()
 
 
@@ -163,8 +166,9 @@ class _Work:
     async def _from_rows(self, messages: AsyncIterator[StoredMessage], count: int) -> AsyncGenerator[Octets, None]:
         """Without bodies, but for a message whose summary cannot tell what is asked."""
         out = bytearray()
-        share, octets = self._share(), min(_ROWS, count * _ROW)
-        hold = await share.take(octets)
+        written = 0
+        octets = min(_ROWS, count * _ROW)
+        hold = await self._taken_for_rows(octets)
         try:
             async for message in messages:
                 summary = _summary(message)
@@ -172,16 +176,24 @@ class _Work:
                     hold.release()  # whoever waits holds nothing
                     async for piece in self._with_body(out, message):
                         yield piece
-                    hold = await share.take(octets)
+                    hold = await self._taken_for_rows(octets)
                     continue
-                for later in self._write(out, message, summary, None):
-                    async for piece in _pieces(out, later):
-                        yield piece
+                async for piece in self._answer(out, message, summary, None):
+                    yield piece
                 if len(out) >= _PIECE:
+                    written += len(out)
                     yield _taken(out)
+                if written >= _ROWS:  # rows come and go: what is held is held for others by now
+                    written = 0
+                    hold.until_late(self.session.connection.abort)
             yield out
         finally:
             hold.release()
+
+    async def _taken_for_rows(self, octets: int) -> Hold:
+        hold = await self._share().take(octets)
+        hold.until_late(self.session.connection.abort)
+        return hold
 
     async def _with_body(self, out: bytearray, message: StoredMessage) -> AsyncIterator[Octets]:
         """What the summary could not tell."""
@@ -195,7 +207,8 @@ class _Work:
                     yield piece
 
     def _bodies(self, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[Loaded, None]:
-        return with_bodies(self.session.process.bodies, self._share(), messages, self._messages)
+        session = self.session
+        return with_bodies(session.process.bodies, self._share(), messages, self._messages, session.connection.abort)
 
     def _share(self) -> Share:
         return self.session.process.shares.of(self.state.account.account_id)
@@ -203,14 +216,32 @@ class _Work:
     async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
         for message, body in group:
             if isinstance(body, bytes):
-                for later in self._write(out, message, _summary(message), body):
-                    async for piece in _pieces(out, later):
-                        yield piece
+                async for piece in self._answer(out, message, _summary(message), body):
+                    yield piece
             elif self.state.view.number(message.uid) is not None:
                 self.found += 1
                 self.unread += 1
             if len(out) >= _PIECE:
                 yield _taken(out)
+
+    async def _answer(
+        self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
+    ) -> AsyncIterator[Octets]:
+        """As `_write`, in pieces. What fails behind the first of them ends the connection: a NO would be taken for
+        octets of a literal."""
+        begun = False
+        try:
+            for later in self._write(out, message, summary, body):
+                async for piece in _pieces(out, later):
+                    begun = True
+                    yield piece
+        except Exception:
+            if not begun:
+                raise
+            metrics.UNEXPECTED.inc()
+            _log.exception("response_cut", uid=message.uid)
+            self.session.connection.abort()
+            raise PeerGone from None
 
     def _write(
         self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
