@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import smtplib
 import socket
@@ -12,6 +13,8 @@ import pytest
 
 from dialogues.dialogue import client_tls
 from paquebot.message import MAX_HEADER
+from paquebot.runtime.limits import IN_FLIGHT
+from paquebot.smtp_ingress.connection import Connection
 from paquebot.smtp_ingress.session import Role
 from smtp_world import PASSWORD, SmtpStack
 
@@ -92,3 +95,41 @@ async def test_600_broken_handshakes_take_no_seat_for_long(smtp_stack: SmtpStack
         async with asyncio.timeout(30):
             while running._seats.now:
                 await asyncio.sleep(0)
+
+
+async def test_connections_that_are_reset_at_once_keep_no_seat(
+    smtp_stack: SmtpStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may not say any more whose such a connection was (uvloop: no peer name)."""
+    limits = {"PAQUEBOT_SMTP_CONNECTIONS": "4", "PAQUEBOT_SMTP_RELAY_CLIENTS": "192.0.2.0/24"}
+    async with smtp_stack.serving(**limits) as running:
+        (port,) = running.ports(Role.MX)
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "peer", property(lambda _: ("", 0)))
+            for _ in range(6):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                async with asyncio.timeout(20):
+                    assert await reader.read() == b""
+                writer.close()
+        assert running.sessions == 0
+        assert await asyncio.to_thread(_offer, port, ["bob@paquebot.test"]) == [250]
+
+
+async def test_a_client_that_leaves_while_it_logs_in_keeps_no_octets(smtp_stack: SmtpStack) -> None:
+    """What it sent behind AUTH waits in the session's memory when the login succeeds, and nobody takes it."""
+    login = base64.b64encode(f"\0alice@paquebot.test\0{PASSWORD}".encode())
+    async with smtp_stack.serving() as running:
+        (port,) = running.ports(Role.SUBMISSIONS)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_tls())
+        await reader.readline()
+        writer.write(b"EHLO client.example\r\n")
+        while not (await reader.readline()).startswith(b"250 "):
+            pass
+        writer.write(b"AUTH PLAIN " + login + b"\r\n")
+        await writer.drain()
+        writer.write(b"NOOP\r\n" * 20_000)
+        writer.transport.abort()
+        async with asyncio.timeout(20):
+            while running.sessions:
+                await asyncio.sleep(0)
+        assert IN_FLIGHT._value.get() == 0

@@ -133,6 +133,7 @@ class Conversation:
             self.end_transaction()
             if self.session.login is not None:
                 self.services.logins.leave(self.session.login)
+            self.connection.charge_to(None)
             await self.connection.close()
 
     async def _converse(self) -> Ending:

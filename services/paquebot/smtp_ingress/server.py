@@ -150,16 +150,25 @@ class SmtpServer:
                 seat.leave()
             return
         address, port = (origin.address, origin.port) if origin is not None else connection.peer
+        if not address:  # reset before its task began, so that the system does not say any more whose it was
+            await connection.close()
+            return
         seat = seat or self._seat(role, address)
         if seat is None:
             await self._turn_away(connection, role)
             return
+        try:
+            await self._converse(connection, role, seat, Origin(address, port))
+        finally:
+            seat.leave()
+
+    async def _converse(self, connection: Connection, role: Role, seat: Seat, origin: Origin) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._sessions[connection] = task
-        session_id = f"{random.getrandbits(48):012x}"
-        session = Session(session_id, role, address, port, self._is_relay_client(role, address), seat)
+        session_id, address = f"{random.getrandbits(48):012x}", origin.address
+        session = Session(session_id, role, address, origin.port, self._is_relay_client(role, address), seat)
         seat.offer(connection.displace)
+        self._sessions[connection] = task
         metrics.SESSION[role].inc()
         metrics.OPEN_SESSION[role].inc()
         try:
@@ -168,7 +177,6 @@ class SmtpServer:
             _log.debug("session_ended", session=session.id, client=address, listener=role.value, reason=end.value)
         finally:
             metrics.OPEN_SESSION[role].dec()
-            seat.leave()
             del self._sessions[connection]
 
     async def _turn_away(self, connection: Connection, role: Role) -> None:
