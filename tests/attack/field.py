@@ -104,7 +104,7 @@ def relay_settings(dns: DnsServer, good: RemoteHost) -> dict[str, str]:
     return {
         "PAQUEBOT_RELAY_DNS": f"{HOST}:{dns.port}",
         "PAQUEBOT_RELAY_PORT": str(good.port),
-        "PAQUEBOT_RELAY_ALLOW_NETWORKS": f"{_GOOD_HOST}/32,{_SILENT_HOST}/32",
+        "PAQUEBOT_RELAY_ALLOW_NETWORKS": f"{_GOOD_HOST}/32,{SILENT_HOST}/32",
     }
 
 
