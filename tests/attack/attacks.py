@@ -66,15 +66,15 @@ ATTACKS = (
     Attack("declared literals", 10, insiders.declared_literal),
     Attack("copies of copies", 2, insiders.copies, insiders.mailbox_to_copy),
     Attack("40 partials of 20 MiB", 4, insiders.many_partials, insiders.mailbox_of_large_messages),
-    Attack("60 MiB never read", 8, insiders.never_read),
+    Attack("60 MiB never read", 8, insiders.never_read, insiders.mailbox_of_large_messages),
     Attack("SEARCH BODY of 200 MiB", 4, insiders.search_much, insiders.mailbox_to_search),
 )
 
 
 async def prepared(attack: Attack, victim: Victim) -> None:
     """Once for each victim. Whatever is refused meanwhile is refused to the attacker."""
-    if attack.prepare is not None and attack.name not in victim.prepared:
-        victim.prepared.add(attack.name)
+    if attack.prepare is not None and attack.prepare.__name__ not in victim.prepared:
+        victim.prepared.add(attack.prepare.__name__)
         with contextlib.suppress(OSError, EOFError, TimeoutError):
             async with asyncio.timeout(_PREPARE_SECONDS):
                 await attack.prepare(victim)

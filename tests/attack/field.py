@@ -46,7 +46,7 @@ class Victim:
     tls: ssl.SSLContext
     somebody: str
     prepared: set[str] = field(default_factory=set)
-    """Names of attacks for which everything is there."""
+    """What was made ready for attacks, by the names of the functions."""
 
     @property
     def mallory(self) -> str:

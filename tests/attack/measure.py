@@ -26,7 +26,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,14 +80,14 @@ async def observed(place: Field, attacks: Sequence[Attack], seconds: float) -> F
         await prepared(attack, place.victim)
     place.limits.begin()
     roots = place.limits.pids()
-    used, began = sum(cpu_seconds(roots).values()), time.monotonic()
+    used, began = _cpu(roots), time.monotonic()
     async with contextlib.AsyncExitStack() as ordinary:
         async with under(attacks, place.victim) as rounds:
             await asyncio.sleep(min(seconds / 2, _RAMP_SECONDS))
             seen = await ordinary.enter_async_context(working(place))
             await asyncio.sleep(seconds)
         peaks, broken = place.limits.peaks(), place.limits.broken()
-        cpu = 0.0 if broken else (sum(cpu_seconds(roots).values()) - used) / (time.monotonic() - began)
+        cpu = 0.0 if broken else (_cpu(roots) - used) / (time.monotonic() - began)
     return Figures(
         " + ".join(attack.name for attack in attacks) or "none",
         rounds[0],
@@ -97,6 +97,13 @@ async def observed(place: Field, attacks: Sequence[Attack], seconds: float) -> F
         broken,
         cpu,
     )
+
+
+def _cpu(roots: Mapping[str, int]) -> float:
+    """Seconds; 0.0 while a service that was ended is started again."""
+    with contextlib.suppress(RuntimeError):
+        return sum(cpu_seconds(roots).values())
+    return 0.0
 
 
 async def first_message(place: Field) -> None:
