@@ -19,7 +19,7 @@ _EVERY = 1.0
 _STARVED = 1.0
 """Seconds without a processor, or in which a timer of our own did not run, after which nobody is blamed."""
 _PRESSED = 90.0
-"""Percent of the last 10 s in which something on this machine waited for a processor: engines do, too, and all is late."""
+"""Percent of the last 10 s in which a task of this machine waited for a processor: engines are late then, too."""
 _TICK = 0.1
 _WORKER = re.compile(r"^worker \d+: ")
 PATHS = ("/livez", "/readyz", "/metrics")
