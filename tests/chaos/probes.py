@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from chaos.ledger import Ledger
-from chaos.processes import waited
+from chaos.processes import pressure, waited
 from paquebot.cli.engines.ports import LOOPBACK
 
 ANSWER_SECONDS = 4.0
 _EVERY = 1.0
 _STARVED = 1.0
 """Seconds without a processor, or in which a timer of our own did not run, after which nobody is blamed."""
+_PRESSED = 90.0
+"""Percent of the last 10 s in which a task of this machine waited for a processor: engines are late then, too."""
 _TICK = 0.1
 _WORKER = re.compile(r"^worker \d+: ")
 PATHS = ("/livez", "/readyz", "/metrics")
@@ -70,7 +72,11 @@ async def asking(probed: Sequence[Probed], ledger: Ledger, during: str) -> Async
         if not why:
             asked.answers += 1
             asked.slowest = max(asked.slowest, took)
-        elif _starved(before, waited(process.pid)) or any(late > _STARVED for at, late in lags if at > began - 1):
+        elif (
+            pressure() > _PRESSED
+            or _starved(before, waited(process.pid))
+            or any(late > _STARVED for at, late in lags if at > began - 1)
+        ):
             asked.not_judged += 1
         else:
             ledger.find(f"{during}: {process.name} gave no answer to {path}: {why}")

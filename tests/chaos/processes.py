@@ -23,3 +23,11 @@ def waited(pid: int) -> dict[int, float]:
         except (OSError, IndexError):  # it has ended, or the kernel does not count
             continue
     return found
+
+
+def pressure() -> float:
+    """Percent of the last 10 s in which at least one task of the machine waited for a processor; 0: unknown."""
+    try:
+        return float(Path("/proc/pressure/cpu").read_text().split()[1].removeprefix("avg10="))
+    except (OSError, IndexError, ValueError):
+        return 0.0

@@ -46,12 +46,15 @@ async def test_answers_in_time_are_counted() -> None:
 async def test_silence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "ANSWER_SECONDS", 0.05)
     monkeypatch.setattr(probes, "_STARVED", 1e9)
+    monkeypatch.setattr(probes, "_PRESSED", 1e9)
     asked, findings = await found(None)
     assert (asked.answers, len(findings)) == (0, len(probes.PATHS))
     assert "a fault: imap gave no answer to /livez: not within 0.05 s" in findings
 
 
-async def test_unready_is_an_answer_and_a_wish_to_be_killed_is_a_finding() -> None:
+async def test_unready_is_an_answer_and_a_wish_to_be_killed_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "_STARVED", 1e9)
+    monkeypatch.setattr(probes, "_PRESSED", 1e9)
     asked, findings = await found(NOT_READY)
     assert asked.unready == {"imap": {"s3"}}
     assert [finding for finding in findings if "/livez" not in finding] == []
@@ -60,6 +63,7 @@ async def test_unready_is_an_answer_and_a_wish_to_be_killed_is_a_finding() -> No
 
 async def test_nobody_there_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "_STARVED", 1e9)
+    monkeypatch.setattr(probes, "_PRESSED", 1e9)
     ledger = Ledger()
     async with probes.asking([probes.Probed("imap", free_port(), os.getpid())], ledger, "a fault"):
         await asyncio.sleep(0)

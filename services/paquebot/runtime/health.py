@@ -97,9 +97,10 @@ class Health:
             return ["draining"]
         if not self.started:
             return ["starting"]
+        asked = time.monotonic()
         async with self._asking:
             at, reasons = self._answer
-            if time.monotonic() - at > _ANSWER_AGE:
+            if asked - at > _ANSWER_AGE:  # who waited for a round has its answer, however late the loop is
                 results = await asyncio.gather(*(self._ask(name) for name in self._probes))
                 reasons = [reason for reason in results if reason]
                 self._answer = (time.monotonic(), reasons)
