@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
@@ -17,6 +18,7 @@ from paquebot.blobs import BlobStore, new_ulid
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.mailstore import StoredMessage
+from paquebot.runtime import gate_shares
 from paquebot.runtime.engines import S3Settings
 from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.settings import load
@@ -125,6 +127,35 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
             task.cancel()
         await asyncio.gather(*firsts, return_exceptions=True)
     assert shares.used == 0
+
+
+async def test_a_client_that_does_not_read_a_long_message_makes_room_for_another(
+    imap_stack: ImapStack, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message needs most of the room; the other client's short one needs none of it."""
+    for name, seconds in (("_PATIENCE", 0.0), ("_RATE", 1e12), ("_NEXT", 0.0)):
+        monkeypatch.setattr(gate_shares, name, seconds)
+    long = b"Subject: long\r\n\r\n" + b"an ordinary line of words\r\n" * 800_000
+    readers = [await imap_stack.reader() for _ in range(2)]
+    for reader in readers:
+        messages = [long, message(1)]
+        await delivered(imap_stack, reader, list(zip(await packed(store, messages), messages, strict=True)))
+    room = {"PAQUEBOT_IMAP_READING": "32MiB", "PAQUEBOT_IMAP_READING_PER_ACCOUNT": "32MiB"}
+    async with (
+        imap_stack.serving(**room) as server,
+        connected(server.port("imaps"), readers[0], limit=2**10) as silent,
+        connected(server.port("imaps"), readers[1]) as client,
+    ):
+        await silent.ok("EXAMINE INBOX")
+        await silent.say(b"a FETCH 1 BODY.PEEK[]\r\n")
+        await silent.reader.readexactly(10)
+        await client.ok("EXAMINE INBOX")
+        (line,) = await client.ok("FETCH 2 BODY.PEEK[]")
+        assert line.endswith(message(1) + b")\r\n")
+        (line,) = await client.ok("FETCH 1 BODY.PEEK[]")
+        assert line.endswith(long + b")\r\n")
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError, ssl.SSLError)):
+            await silent.reader.readexactly(len(long))
 
 
 async def _first(stack: contextlib.AsyncExitStack, groups: AsyncGenerator[Loaded, None]) -> Loaded:

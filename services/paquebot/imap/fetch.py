@@ -16,7 +16,7 @@ from paquebot.imap import metrics, updates
 from paquebot.imap.fetch_plan import Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.imap.messages_named import named
-from paquebot.imap.reply import Octets, Reply, Stream, bad, no, ok
+from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
@@ -53,18 +53,18 @@ async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> 
     # What the client has seen elsewhere may be asked for before a hint of it came here.
     asks_state = what.with_flags or what.sets_seen or command.changed_since is not None
     if asks_state or (command.uid and not state.view.knows_all(command.sequence_set)):
-        for line in await updates.look(session.process, session.watch, state, now=True):
-            yield line
+        for lines in gathered(await updates.look(session.process, session.watch, state, now=True)):
+            yield lines
     elif updates.waiting(session.watch, state):
-        for line in await updates.look(session.process, session.watch, state):
-            yield line
+        for lines in gathered(await updates.look(session.process, session.watch, state)):
+            yield lines
     numbers: Sequence[int] = array("I", named(session, state, command.sequence_set, uid=command.uid))
     if command.changed_since is not None:
         since = command.changed_since
         numbers = array("I", (number for number in numbers if state.view.mod_seq_of(number) > since))
     if command.vanished:
-        for line in await _vanished(session, state, command):
-            yield line
+        for lines in gathered(await _vanished(session, state, command)):
+            yield lines
     work = _Work(session, state, command, what)
     last: Octets = b""
     async with contextlib.aclosing(work.pieces(numbers)) as pieces:

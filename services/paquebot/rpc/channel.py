@@ -24,7 +24,8 @@ Metadata = tuple[tuple[str, str], ...]
 
 _log = Log("paquebot.rpc")
 
-# Validate, AuthorizeSender and Authenticate change nothing, so asking again is safe.
+# Asking again is safe: these change nothing, but that a login whose answer was lost counts as a failure until it is
+# forgiven.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [

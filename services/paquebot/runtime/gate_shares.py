@@ -35,6 +35,9 @@ class _Room:
     """That may be ended when they are late."""
     _waiting: int = 0
     _timer: asyncio.TimerHandle | None = None
+    _timer_at: float = 0.0
+    _not_before: float = 0.0
+    """When the next late reader may be ended: the last one's octets come back in a moment."""
 
     async def take(self, octets: int) -> None:
         if self.gate.try_take(octets):
@@ -59,23 +62,29 @@ class _Room:
     def forget(self, hold: "Hold") -> None:
         self._holds.pop(hold, None)
 
-    def _look_later(self, least: float = 0.0) -> None:
-        if self._timer is None and self._holds:
-            at = min(hold.due for hold in self._holds)
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(at, loop.time() + least), self._look)
+    def _look_later(self) -> None:
+        if not self._holds:
+            return
+        at = max(self._not_before, min(hold.due for hold in self._holds))
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer, self._timer_at = asyncio.get_running_loop().call_at(at, self._look), at
 
     def _look(self) -> None:
         """Somebody waits: end the largest of those who are late."""
         self._timer = None
+        if not self._waiting:
+            return
         now = asyncio.get_running_loop().time()
         late = [hold for hold in self._holds if hold.due <= now]
-        if self._waiting and late:
+        if late:
             largest = max(late, key=lambda hold: hold.octets)
             self.forget(largest)
+            self._not_before = now + _NEXT
             largest.end()
-        if self._waiting:
-            self._look_later(_NEXT)
+        self._look_later()
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)

@@ -34,6 +34,8 @@ PROBE_FAILURES = counter(
 _log = Log("paquebot.health")
 _PROBE_SECONDS = 2.0
 _ANSWER_AGE = 1.0  # a kubelet, a load balancer and a person may ask at once: one round of probes serves all
+_METRICS_SHARE = 0.1  # of the event loop for writing metrics, however often somebody asks for them
+_METRICS_BURST = 0.2  # seconds of it at once
 _REQUEST_SECONDS = 5.0
 _MAX_REQUEST = 8192
 
@@ -61,6 +63,11 @@ class Health:
     _beats: dict[str, tuple[float, float]] = field(default_factory=dict)
     _under_way: dict[str, asyncio.Task[str]] = field(default_factory=dict)
     _answer: tuple[float, list[str]] = (-1e9, [])
+    _text: bytes = b""
+    """The metrics as they were written last."""
+    _metrics_left: float = _METRICS_BURST
+    """Seconds that may be used for writing them, at `_metrics_at`."""
+    _metrics_at: float = 0.0
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def depend(self, name: str, probe: Probe) -> None:
@@ -90,7 +97,13 @@ class Health:
     async def metrics(self) -> bytes:
         """Nobody else may have asked of late, and `paquebot_ready` is to be true."""
         await self.unready()
-        return generate_latest()
+        began = time.monotonic()
+        left = min(_METRICS_BURST, self._metrics_left + (began - self._metrics_at) * _METRICS_SHARE)
+        if left > 0:
+            self._text = generate_latest()
+            left -= time.monotonic() - began
+        self._metrics_left, self._metrics_at = left, began
+        return self._text
 
     async def _reasons(self) -> list[str]:
         if self.draining:

@@ -1,4 +1,4 @@
-"""SEARCH against a plain model: every text is decoded whole, looked through at once, and each key is asked of all facts.
+"""SEARCH against a plain model: each text is decoded whole, looked through at once, and every key asked of all facts.
 
 The search itself decodes pieces, looks for all texts together, keeps only what was found, and stops at its verdict.
 """

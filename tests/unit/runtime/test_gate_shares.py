@@ -142,6 +142,20 @@ async def test_who_reads_slowly_is_ended_while_others_wait_the_largest_first() -
     assert shares.used == 0
 
 
+async def test_who_is_late_first_is_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever began before and may still take its time keeps nobody from looking."""
+    monkeypatch.setattr(gate_shares, "_PATIENCE", 0.0)
+    shares = Shares(limit=2**40, share=2**40)
+    patient, hasty = await shares.of(1).take(2**39), await shares.of(2).take(2**38)
+    patient.until_late(pytest.fail)
+    waiting = asyncio.create_task(shares.of(3).take(2**39))
+    await settle()
+    monkeypatch.setattr(gate_shares, "_RATE", 1e15)
+    hasty.until_late(hasty.release)
+    (await asyncio.wait_for(waiting, 5)).release()
+    patient.release()
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_only_readers_who_write_to_a_client_are_ended() -> None:
     shares = Shares(limit=10, share=10)

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
+from paquebot.runtime import health as health_module
 from paquebot.runtime.health import Health, HealthServer
 from paquebot.runtime.settings import Listen
 
@@ -206,3 +208,28 @@ async def test_probe_that_goes_on_after_its_time_holds_up_no_answer() -> None:
         end.set()
         while (await get(port, "/readyz"))[0] != 200:
             pass
+
+
+async def test_metrics_asked_for_without_end_are_written_for_a_tenth_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, written = 1000.0, 0
+
+    def write() -> bytes:
+        nonlocal now, written
+        now += 0.02
+        written += 1
+        return b"paquebot_written %d\n" % written
+
+    monkeypatch.setattr(health_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(health_module, "generate_latest", write)
+    health = Health(started=True)
+    assert await health.metrics() == b"paquebot_written 1\n"
+    for _ in range(1000):
+        now += 0.001
+        await health.metrics()
+    # 10 at once, and then one in 0.2 s of the 1.2 s.
+    assert 12 <= written <= 17
+    now += 0.3
+    before = written
+    assert await health.metrics() == b"paquebot_written %d\n" % (before + 1)
