@@ -70,6 +70,7 @@ class LyingS3:
     writes: list[str] = field(default_factory=list)
     """Keys of the PUTs that came, in order."""
     _lie: Lie = Lie.NONE
+    _then: Lie = Lie.NONE
     _left: int = 0
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
@@ -91,9 +92,9 @@ class LyingS3:
         assert self._server is not None
         return f"http://{_LOOPBACK}:{self._server.sockets[0].getsockname()[1]}"
 
-    def tell(self, lie: Lie, times: int = 2**62) -> None:
-        """From now on, for so many answers; then the truth again."""
-        self._lie, self._left = lie, times
+    def tell(self, lie: Lie, times: int = 2**62, *, then: Lie = Lie.NONE) -> None:
+        """From now on, for so many answers; then, for ever, another."""
+        self._lie, self._left, self._then = lie, times, then
         self._ended.set()
         self._ended = asyncio.Event()
 
@@ -144,9 +145,12 @@ class LyingS3:
     def _told(self, among: tuple[Lie, ...]) -> Lie:
         if self._lie not in among or self._left <= 0:
             return Lie.NONE
+        told = self._lie
         self._left -= 1
         self.lies += 1
-        return self._lie
+        if not self._left:
+            self.tell(self._then)
+        return told
 
     async def _refusal(self, request: _Head) -> bytes:
         while self._lie is Lie.NO_ANSWER:

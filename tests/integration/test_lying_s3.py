@@ -167,6 +167,17 @@ async def test_a_pack_whose_acknowledgement_was_lost_is_its_own(lying_s3: LyingS
     assert await store.read_range(pack, 0, 4) == b"mine"
 
 
+async def test_a_pack_that_an_earlier_try_wrote_is_not_told_to_be_absent(lying_s3: LyingS3, store: BlobStore) -> None:
+    """The last try is refused with certainty: the first one was not."""
+    pack = new_ulid()
+    lying_s3.tell(Lie.LOST_ANSWER, times=1, then=Lie.FORBIDDEN)
+    with pytest.raises(BlobsUnavailable) as refused:
+        await store.put(pack, b"mine")
+    assert len(lying_s3.writes) == 2
+    assert await store.read_range(pack, 0, 4) == b"mine"
+    assert not refused.value.nothing_done
+
+
 async def test_a_store_without_conditions_is_written_without(lying_s3: LyingS3, store: BlobStore) -> None:
     lying_s3.tell(Lie.UNCONDITIONAL)
     for _ in range(2):

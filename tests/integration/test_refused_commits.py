@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 from lying_s3 import Lie, LyingS3
-from paquebot.blobs import BlobStore
+from paquebot.blobs import BlobStore, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.queue import Queue, stream
 from paquebot.runtime.engines import NatsSettings, S3Settings
 from paquebot.runtime.settings import Seconds
 from paquebot.spool import Spool, SpoolSettings, SpoolUnavailable
+from paquebot.spool.refusals import Refusals
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient
 from slow_proxy import SlowProxy
 
@@ -96,3 +97,29 @@ async def test_a_pack_whose_jobs_may_be_stored_is_marked_and_stays(
         proxy.release()
         await spool.close()
         await silent.close()
+
+
+async def test_what_is_refused_while_its_pack_is_marked_is_marked_too(
+    s3_settings: S3Settings, blobs: BlobStore
+) -> None:
+    """One sender of a pack went away, and JetStream is silent for the others while S3 writes the mark."""
+
+    class Slow(BlobStore):
+        async def put_object(self, key: str, data: bytes) -> None:
+            if not started.is_set():
+                started.set()
+                await more.wait()
+            await super().put_object(key, data)
+
+    started, more = asyncio.Event(), asyncio.Event()
+    store = Slow(s3_settings)
+    refusals, pack = Refusals(store), new_ulid()
+    refusals.add(pack, ["gone"], void=False)
+    await started.wait()
+    refusals.add(pack, ["gone", "silence"], void=False)
+    more.set()
+    async with asyncio.timeout(20.0):
+        while await Marks(blobs, REFUSED).queue_ids(pack) != {"gone", "silence"}:
+            await asyncio.sleep(0.01)
+    await refusals.close()
+    await store.close()
