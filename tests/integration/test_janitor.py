@@ -307,11 +307,71 @@ async def test_a_sweep_after_a_long_pause_still_looks_before_it_deletes(
     assert (swept.orphans_kept, swept.deleted_packs) == (1, 0)
 
 
+async def test_who_was_not_served_from_a_pack_that_others_need_is_not_forgotten(
+    stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
+) -> None:
+    """One recipient has the message until the records of it are forgotten; the relay's job is lost."""
+    await spool.accept(envelope(accounts=[1], remote=["x@example.net"]), RAW)
+    assert await deliver(stores) == 1
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    await sweep(stores, settings)
+    ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
+    assert (await sweep(stores, ancient)).orphans_kept == 1
+    await stores.mailstore.remove(1, INBOX_ID, [1])
+    swept = await sweep(stores, ancient)
+    assert (swept.orphans_kept, swept.deleted_packs) == (1, 0)
+    await recover(stores, since=0, settle=0)
+    queued = await read_stream(stores.queue)
+    assert {path for _, path in queued.remote} == {"x@example.net"}
+
+
+async def test_mail_of_which_the_records_are_forgotten_is_no_fault(
+    stores: Stores, spool: Spool, settings: JanitorSettings
+) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    assert await deliver(stores) == 1
+    await sweep(stores, settings)
+    ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
+    assert (await sweep(stores, ancient)).deliveries == 1
+    assert (await verify(stores, settle=0)).faults == []
+    lines: list[str] = []
+    await recover(stores, since=WEEK, settle=0, dry_run=True, say=lines.append)
+    assert "has forgotten the records" in lines[0]
+
+
+async def test_records_are_kept_while_no_pack_can_be_looked_at(
+    stores: Stores, spool: Spool, settings: JanitorSettings
+) -> None:
+    """A job that cannot be read may need any pack."""
+    await spool.accept(envelope(accounts=[1]), RAW)
+    assert await deliver(stores) == 1
+    await stores.queue.publish([Publication("relay.ready.unreadable", b"\xff")])
+    ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
+    swept = await sweep(stores, ancient)
+    assert (swept.unreadable_jobs, swept.deliveries) == (1, 0)
+
+
+async def test_what_was_unreadable_when_it_was_marked_is_recovered_when_it_can_be_read(
+    stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
+) -> None:
+    await spool.accept(envelope(accounts=[1]), RAW)
+    await stream.delete_stream(stores.queue)
+    await stream.ensure_stream(stores.queue)
+    (info,) = [info async for info in blobs.list_packs()]
+    whole = await blobs.read_range(info.pack, 0, info.octets)
+    await blobs.put_object(pack_key(info.pack), whole[:-1] + b"?")
+    assert (await sweep(stores, settings)).unreadable == 1
+    await blobs.put_object(pack_key(info.pack), whole)
+    assert (await sweep(stores, settings)).orphans_kept == 1
+    assert (await recover(stores, since=0, settle=0)).jobs == 1
+
+
 async def test_a_pack_that_nobody_can_read_is_kept(stores: Stores, blobs: BlobStore, settings: JanitorSettings) -> None:
     await blobs.put(new_ulid(), b"no pack, or one that was damaged")
     ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
     swept = [await sweep(stores, one) for one in (settings, ancient, ancient)]
-    assert [(one.unreadable, one.orphans_kept, one.deleted_packs) for one in swept] == [(1, 0, 0), (0, 1, 0), (0, 1, 0)]
+    assert [(one.unreadable, one.orphans_kept, one.deleted_packs) for one in swept] == [(1, 0, 0), (1, 0, 0), (0, 1, 0)]
     assert (await sweep(stores, ancient, drop_orphans=True)).deleted_packs == 1
 
 

@@ -16,6 +16,7 @@ from paquebot.janitor.accounting import Missing, missing, packed, read_stream
 from paquebot.janitor.indexes import Say, in_groups, readable, silent
 from paquebot.janitor.refused import read_refused
 from paquebot.janitor.stores import Stores
+from paquebot.janitor.sweep import read_looked_to
 from paquebot.observability.log import Log
 from paquebot.queue import Publication
 from paquebot.queue.client import MAX_BATCH
@@ -69,6 +70,8 @@ async def recover(
     orphaned = Marks(stores.blobs, ORPHANED)
     kept = await orphaned.packs()
     start = ulid_at(max(0, now_ms - int(since * 1000)))
+    if start < await read_looked_to(stores.blobs):
+        say("of the oldest of these packs the janitor has forgotten the records: what was served may be served again")
     infos = [info async for info in _packs(stores.blobs, start, now_ms - settle * 1000, kept)]
     refused = await read_refused(stores.blobs)
     queued = await read_stream(stores.queue)

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from paquebot.blobs import BlobMissing, new_ulid
+from paquebot.blobs import BlobMissing, BlobStore, new_ulid
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_at, ulid_time_ms
@@ -67,7 +67,9 @@ class _Sweep:
     orphans: frozenset[str]
     """Packs that were marked as such before."""
     looked_to: str
-    """Packs with lower ids were looked at by a sweep before, while all records of them were there."""
+    """Of packs with lower ids the records are forgotten; a sweep looked at each before, and marked the orphans."""
+    forget_to: str
+    """Of packs with lower ids this sweep forgets the records."""
     result: Swept
     drop_orphans: bool
     dry_run: bool
@@ -94,9 +96,12 @@ async def sweep(
     result.unreadable_jobs = len(queued.unreadable)
     orphaned = Marks(stores.blobs, ORPHANED)
     refused, orphans = await read_refused(stores.blobs), frozenset(await orphaned.packs())
-    begin = time.time()
-    looked_to = await _looked_to(stores) or ulid_at(max(0, int((begin - settings.records_age) * 1000)))
-    run = _Sweep(stores, settings, queued, refused, orphaned, orphans, looked_to, result, drop_orphans, dry_run)
+    forget_before = time.time() - settings.records_age
+    forget_to = ulid_at(max(0, int(forget_before * 1000)))
+    looked_to = await read_looked_to(stores.blobs) or forget_to
+    run = _Sweep(
+        stores, settings, queued, refused, orphaned, orphans, looked_to, forget_to, result, drop_orphans, dry_run
+    )
     async for group in _old_packs(stores, settings.min_age):
         if queued.unreadable:
             break  # such a job may need any pack
@@ -104,16 +109,19 @@ async def sweep(
         await _sweep_group(run, group, sparse)
     if not dry_run:
         if not queued.unreadable:
-            bound = ulid_at(max(0, int((begin - settings.min_age) * 1000)))
-            await stores.blobs.put_object(_LOOKED_TO, max(bound, looked_to).encode())
-        await _forget_refused(run)
-        await _forget(stores, settings, result)
+            await stores.blobs.put_object(_LOOKED_TO, max(forget_to, looked_to).encode())
+            await _forget_refused(run)
+            await _forget_records(stores, forget_before, result)
+        before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.expunged_age)
+        result.expunged = await stores.mailstore.forget_expunged(before)
     return result
 
 
-async def _looked_to(stores: Stores) -> str:
+async def read_looked_to(blobs: BlobStore) -> str:
+    """The lowest id of a pack of which all records are there; empty: no sweep has forgotten any. Raises
+    BlobsUnavailable, BadPack."""
     try:
-        return (await stores.blobs.read_object(_LOOKED_TO)).decode()
+        return (await blobs.read_object(_LOOKED_TO)).decode()
     except BlobMissing:
         return ""
 
@@ -148,6 +156,7 @@ async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks |
     safe = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=run.settings.min_age)
     left = await stores.mailstore.left_since(packs, safe)
     unused: list[PackInfo] = []
+    used: list[PackInfo] = []
     for info in group:
         if info.pack in live:
             if sparse is not None and info.pack not in run.queued.packs:
@@ -156,6 +165,9 @@ async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks |
             run.result.left_packs += 1
         elif info.pack not in run.queued.packs:
             unused.append(info)
+            continue
+        used.append(info)
+    await _look_before_forgetting(run, used)
     doomed = [info async for info in _free(run, unused)]
     if doomed and not run.dry_run:
         await stores.blobs.delete([info.pack for info in doomed])
@@ -193,6 +205,16 @@ async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackIn
                 yield info
 
 
+async def _look_before_forgetting(run: _Sweep, used: Sequence[PackInfo]) -> None:
+    """At packs that others need: when nobody does any more, no record tells whom they were not served to."""
+    for few in in_groups([info for info in used if run.looked_to <= info.pack < run.forget_to]):
+        found, _ = await readable(run.stores.blobs, few)
+        orphaned = await missing(run.stores, [index for _, index in found], run.queued)
+        for (info, _), messages in zip(found, orphaned, strict=True):
+            if orphans := await run.refused.accepted(info.pack, messages):
+                await _keep_orphans(run, info.pack, orphans)
+
+
 async def _may_go(run: _Sweep, pack: str, messages: Sequence[Missing], age: float) -> bool:
     """A pack with mail that is neither served nor queued."""
     old = age > run.settings.orphan_age
@@ -202,15 +224,20 @@ async def _may_go(run: _Sweep, pack: str, messages: Sequence[Missing], age: floa
         return old
     if old and run.drop_orphans:
         return True
-    run.result.orphans_kept += 1
-    _log.error("orphan_kept", pack=pack, messages=len(orphans))
-    await _keep(run, pack, [message.envelope.queue_id for message in orphans])
+    await _keep_orphans(run, pack, orphans)
     return False
 
 
+async def _keep_orphans(run: _Sweep, pack: str, orphans: Sequence[Missing]) -> None:
+    run.result.orphans_kept += 1
+    _log.error("orphan_kept", pack=pack, messages=len(orphans))
+    await _keep(run, pack, [message.envelope.queue_id for message in orphans])
+
+
 async def _keep(run: _Sweep, pack: str, queue_ids: Sequence[str]) -> None:
-    """Also when the records that tell of it are forgotten."""
-    if not run.dry_run and pack not in run.orphans:
+    """Also when the records that tell of it are forgotten. While they are there, each look says what is missing: a
+    pack may have been marked before anybody could read it."""
+    if not run.dry_run and (queue_ids or pack not in run.orphans):
         await run.orphaned.put(pack, queue_ids)
 
 
@@ -235,9 +262,7 @@ async def _is_garbage(stores: Stores, settings: JanitorSettings, index: PackInde
         await stores.mailstore.give_back_compaction(index.account_id, owner)
 
 
-async def _forget(stores: Stores, settings: JanitorSettings, result: Swept) -> None:
-    now = datetime.datetime.now(datetime.UTC)
-    records = now - datetime.timedelta(seconds=settings.records_age)
-    result.deliveries = await stores.mailstore.forget_deliveries(records)
-    result.outcomes = await outcomes.forget(stores.postgres, records)
-    result.expunged = await stores.mailstore.forget_expunged(now - datetime.timedelta(seconds=settings.expunged_age))
+async def _forget_records(stores: Stores, before_seconds: float, result: Swept) -> None:
+    before = datetime.datetime.fromtimestamp(before_seconds, datetime.UTC)
+    result.deliveries = await stores.mailstore.forget_deliveries(before)
+    result.outcomes = await outcomes.forget(stores.postgres, before)

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paquebot.blobs import BadPack, BlobsUnavailable
+from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.pack import entry_ref, is_at
 from paquebot.blobs.spans import spans
 from paquebot.blobs.store import PackInfo
@@ -22,6 +23,7 @@ from paquebot.janitor.recover import SETTLE_SECONDS
 from paquebot.janitor.refused import read_refused
 from paquebot.janitor.repair import Damaged, repair
 from paquebot.janitor.stores import Stores
+from paquebot.janitor.sweep import read_looked_to
 from paquebot.mailstore.types import BlobUse
 from paquebot.v1.mail_pb2 import PackEntry, PackIndex
 
@@ -71,6 +73,7 @@ async def verify(
     known = {info.pack for info in infos}
     _count_written_later(infos, result, say)
     refused = await read_refused(stores.blobs)
+    looked_to, orphaned = await read_looked_to(stores.blobs), Marks(stores.blobs, ORPHANED)
     queued = await read_stream(stores.queue)
     for number in queued.unreadable:
         result.fault(f"job {number} cannot be read: look at it with paquebot queue show, then hold or drop it")
@@ -82,6 +85,9 @@ async def verify(
         read = await _verify_packs(stores, group, result, damaged, contents=contents)
         settled = [index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000]
         for index, lost in zip(settled, await missing(stores, settled, queued), strict=True):
+            if index.pack < looked_to:  # their records are forgotten, and marks say who was not served
+                known = await orphaned.queue_ids(index.pack) if lost else set()
+                lost = [message for message in lost if message.envelope.queue_id in known]
             accepted = await refused.accepted(index.pack, lost)
             result.refused += len(lost) - len(accepted)
             if count := sum(message.recipients() for message in accepted):
