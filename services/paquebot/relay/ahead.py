@@ -34,6 +34,7 @@ _MARGIN = 2000  # jobs behind the last one handed out
 _PROVEN, _OTHERS = 24, 16  # destinations in one look
 _EACH = 8  # jobs of one that answered lately; of another, one
 _AT_ONCE = 8
+_AT_A_TIME = 500
 _NEVER = 2**62
 """No job has this number."""
 
@@ -84,7 +85,7 @@ class Overtaking(Generic[T]):
             return 0
         after = _handed_out(info) + _MARGIN
         found = await self._queue.api(f"STREAM.INFO.{settings.stream}", {"subjects_filter": RELAY})
-        known, others = self._idle(found["state"].get("subjects") or {})
+        known, others = await self._idle(found["state"].get("subjects") or {})
         if (known or others) and not self._may_delete:
             await stream.delete(self._queue, _NEVER)  # with a copy elsewhere and no right to delete there would be two
             self._may_delete = True
@@ -96,12 +97,14 @@ class Overtaking(Generic[T]):
     async def _info(self) -> dict[str, Any]:
         return await self._queue.api(f"CONSUMER.INFO.{self._queue.settings.stream}.{self._consumer}")
 
-    def _idle(self, subjects: dict[str, int]) -> tuple[list[str], list[str]]:
+    async def _idle(self, subjects: dict[str, int]) -> tuple[list[str], list[str]]:
         """Domains of destinations without anything in hand: those that answered lately, and others."""
         known: list[str] = []
         others: list[str] = []
         counts: dict[str, int] = {}
-        for subject, count in subjects.items():
+        for number, (subject, count) in enumerate(subjects.items()):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)  # a sender can name a hundred thousand domains
             domain = domain_of(subject)
             key = self._routes.route(domain).key if domain else ""
             if domain and self._destinations.is_idle(key):
