@@ -403,6 +403,8 @@ async def test_what_was_refused_is_neither_advised_nor_recovered(
     assert (await recover(stores, since=WEEK, settle=0, refused_too=True, dry_run=True)).messages == 1
     assert (await sweep(stores, replace(settings, orphan_age=Seconds(0.0)))).deleted_packs == 1
     assert [info.pack async for info in blobs.list_packs()] == [lost]
+    assert await Marks(blobs, REFUSED).packs() == {refused}, "a look at the pack, while it was needed, would need it"
+    await sweep(stores, replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE))
     assert await Marks(blobs, REFUSED).packs() == set()
 
 

@@ -25,7 +25,7 @@ from lying_s3 import Lie, LyingS3
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.queue import Consumer, Publication, Queue, QueueUnavailable, relay_ready, stream
+from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, relay_ready, stream
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD, relay_ahead
 from paquebot.relay.ahead import Overtaking
 from paquebot.relay.destinations import Destinations
@@ -697,6 +697,32 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
     assert sum(left.values()) == 3002
     [job, *_] = await Consumer(post.queue, "relay-ahead", RELAY_AHEAD).fetch(20, 5.0)
     assert job.subject.startswith("relay.ahead.")
+    await consumer.close()
+
+
+async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other processes pass the whole backlog between the question and the move: two would send the message."""
+    consumer = Consumer(post.queue, "relay", RELAY)
+    assert await consumer.fetch(1, 0.01) == []  # so that it is there
+    backlog = [Publication(relay_ready("silent.test"), b"") for _ in range(2100)]
+    backlog.append(Publication(relay_ready("example.net"), b"job"))
+    for start in range(0, len(backlog), 500):
+        await post.queue.publish(backlog[start : start + 500])
+    handed_out: list[Job] = []
+    oldest = stream.oldest
+
+    async def oldest_while_others_fetch(queue: Queue, subject: str, *, after: int = 0) -> stream.StoredJob | None:
+        handed_out.extend(await consumer.fetch(len(backlog), 5.0))
+        return await oldest(queue, subject, after=after)
+
+    monkeypatch.setattr(stream, "oldest", oldest_while_others_fetch)
+    destinations: Destinations[str] = Destinations(LoadSettings(), RetrySettings(), time.time)
+    overtaking = Overtaking(post.queue, Returns(post.queue), "relay", destinations, Routes([]), lambda _: None)
+    assert await overtaking.look() == 0
+    assert handed_out[-1].payload == b"job"
+    assert (await stream.counts(post.queue)).total("relay.ahead.") == 0
     await consumer.close()
 
 

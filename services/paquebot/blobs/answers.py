@@ -43,13 +43,14 @@ def answered(call: str, key: str) -> Iterator[None]:
 
 def _unavailable(call: str, what: str, error: Exception) -> BlobsUnavailable:
     unavailable = BlobsUnavailable(f"{call}: {what}")
-    unavailable.nothing_done = any(map(_did_nothing, causes(error)))
+    unavailable.nothing_done = any(map(did_nothing, causes(error)))
     return unavailable
 
 
-def _did_nothing(error: BaseException) -> bool:
+def did_nothing(error: BaseException) -> bool:
+    """Whether it is certain that the request of this error had no effect."""
     if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
-        return _did_nothing(error.reason)
+        return did_nothing(error.reason)
     if isinstance(error, S3Error):
         return not may_pass(error)
     return isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)

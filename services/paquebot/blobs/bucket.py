@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import urllib3
 from minio.deleteobjects import DeleteObject
-from minio.error import S3Error
+from minio.error import MinioException, S3Error
 
-from paquebot.blobs.answers import BlobsUnavailable
+from paquebot.blobs.answers import BlobsUnavailable, did_nothing
 from paquebot.blobs.client import open_client
 from paquebot.blobs.pack import PREFIX
 from paquebot.blobs.ranged import get_part
@@ -20,6 +21,7 @@ _log = Log("paquebot.blobs")
 
 WRITTEN_BYTES = counter("paquebot_s3_written_bytes_total", "Bytes of packs written to S3 (put)")
 LIST_PAGE = 1000
+_FAILURES = (MinioException, urllib3.exceptions.HTTPError, OSError)
 _UNCONDITIONAL = ("NotImplemented", "InvalidArgument", "InvalidRequest", "BadRequest")
 
 
@@ -90,7 +92,7 @@ class Bucket:
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object, over the one that may be there."""
-        self._requests.repeated("put", self._put, key, data, {})
+        self._write(key, data, {})
 
     def put_new(self, key: str, data: bytes) -> None:
         """Write an object that must not be there yet, as far as S3 can tell (RFC 9110 §13.1.2, `If-None-Match: *`).
@@ -98,24 +100,35 @@ class Bucket:
         if not self._may_condition:
             self.put(key, data)
             return
-        tries = 0
+        try:
+            self._write(key, data, {"If-None-Match": "*"})
+        except S3Error as error:
+            if error.code not in _UNCONDITIONAL:
+                raise
+            self.put(key, data)  # raises the same again, unless it was the condition
+            self._may_condition = False
+            _log.warning("no_conditional_writes", reason=error.code)
 
-        def put(key: str, data: bytes) -> None:
-            nonlocal tries
-            tries += 1
-            self._put(key, data, {"If-None-Match": "*"})
+    def _write(self, key: str, data: bytes, headers: dict[str, str]) -> None:
+        """Where an earlier try may have written the object, the error is that try's: the last one may have been refused
+        with certainty, or have reached nobody."""
+        unsure: list[Exception] = []
+
+        def put() -> None:
+            try:
+                self._put(key, data, headers)
+            except _FAILURES as error:
+                if not did_nothing(error):
+                    unsure.append(error)
+                raise
 
         try:
-            self._requests.repeated("put", put, key, data)
-        except S3Error as error:
-            if error.code == "PreconditionFailed":
-                self._check_own(key, data, tries)
-            elif error.code in _UNCONDITIONAL:
-                self.put(key, data)  # raises the same again, unless it was the condition
-                self._may_condition = False
-                _log.warning("no_conditional_writes", reason=error.code)
-            else:
-                raise
+            self._requests.repeated("put", put)
+        except _FAILURES as error:
+            if not _is_there(error):
+                raise unsure[0] if unsure else error from None
+            if not unsure or not self._is_own(key, data, unsure[0]):
+                raise ObjectExists(f"put: {key} is there already") from None
 
     def _put(self, key: str, data: bytes, headers: dict[str, str]) -> None:
         # As `put_object` does for small objects; that one takes no condition, and cuts large ones in parts.
@@ -123,20 +136,17 @@ class Bucket:
         head = {"Content-Type": "application/x-paquebot-pack", **headers}
         client._execute("PUT", self._name, key, body=data, headers=head)
 
-    def _check_own(self, key: str, data: bytes, tries: int) -> None:
-        """An object of this name is there. It is the one just written, when the answer to the first try was lost."""
-        if tries > 1:
-            try:
-                part = get_part(self._client, self._name, key, 0, len(data) + 1, self._requests.timeout)
-            except S3Error as error:
-                if error.code != "AccessDenied":
-                    raise
+    def _is_own(self, key: str, data: bytes, unsure: Exception) -> bool:
+        """Whether the object of this name is what an earlier try wrote, whose answer was lost: `unsure`, which is
+        raised when nobody can tell."""
+        try:
+            return get_part(self._client, self._name, key, 0, len(data) + 1, self._requests.timeout).data == data
+        except _FAILURES as error:
+            if isinstance(error, S3Error) and error.code == "AccessDenied":
                 # This process may only write. Its names are its own: 80 random bits.
                 _log.warning("written_before", key=key)
-                return
-            if part.data == data:
-                return
-        raise ObjectExists(f"put: {key} is there already")
+                return True
+            raise unsure from None
 
     def delete(self, keys: Sequence[str]) -> None:
         self._requests.repeated("delete", self._delete, keys)
@@ -145,3 +155,7 @@ class Bucket:
         errors = self._client.remove_objects(self._name, [DeleteObject(key) for key in keys])
         for error in errors:  # the request is sent while this is read
             raise BlobsUnavailable(f"delete: {error.code}")
+
+
+def _is_there(error: Exception) -> bool:
+    return isinstance(error, S3Error) and error.code == "PreconditionFailed"

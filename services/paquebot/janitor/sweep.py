@@ -242,8 +242,8 @@ async def _keep(run: _Sweep, pack: str, queue_ids: Sequence[str]) -> None:
 
 
 async def _forget_refused(run: _Sweep) -> None:
-    """Marks that are older than the packs they speak of can be."""
-    limit_ms = (time.time() - 2 * run.settings.orphan_age) * 1000
+    """Marks that are older than the packs they speak of can be, or that no look at these needs any more."""
+    limit_ms = (time.time() - 2 * max(run.settings.orphan_age, run.settings.records_age)) * 1000
     old = [pack for pack in run.refused.packs if ulid_time_ms(pack) < limit_ms]
     await run.refused.marks.delete(old)
 

@@ -39,7 +39,7 @@ CONNECTIONS = counter(
 PUBLISHED = counter(
     "paquebot_queue_published_jobs_total",
     "Jobs stored in the stream, by the first two tokens of their subject; later: scheduled, hold: put aside",
-    {"part": ("deliver.ready", "deliver.later", "relay.ready", "relay.later", "hold")},
+    {"part": ("deliver.ready", "deliver.later", "relay.ready", "relay.ahead", "relay.later", "hold")},
 )
 _CALLS = ("publish", "publish_batch", "api", "ack")
 

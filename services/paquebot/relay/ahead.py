@@ -6,15 +6,15 @@ have any; for those with nothing in hand and nothing known against them, the old
 that no number of unknown ones holds them up; among the others those with few jobs come first, so that a single message
 does not wait behind a hundred each for a thousand others.
 
-A job is moved only when it is so far behind what the consumer was handed out that nobody has it; it is stored at its
-new place before it is deleted at the old one (a crash between leaves both, and the outcomes in PostgreSQL are asked
-before each attempt).
+A job is moved only when it is so far behind what the consumer was handed out that nobody has it, which is asked anew
+for each: the processes together may pass thousands of jobs in a second. It is stored at its new place before it is
+deleted at the old one (a crash between leaves both, and the outcomes in PostgreSQL are asked before each attempt).
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from paquebot.observability.log import Log
 from paquebot.queue import Publication, Queue, QueueRefused, QueueUnavailable, relay_ready, stream
@@ -34,6 +34,7 @@ _MARGIN = 2000  # jobs behind the last one handed out
 _PROVEN, _OTHERS = 24, 16  # destinations in one look
 _EACH = 8  # jobs of one that answered lately; of another, one
 _AT_ONCE = 8
+_AT_A_TIME = 500
 _NEVER = 2**62
 """No job has this number."""
 
@@ -78,13 +79,13 @@ class Overtaking(Generic[T]):
     async def look(self) -> int:
         """Move what should not wait; returns how many jobs. Raises QueueUnavailable, QueueRefused."""
         settings = self._queue.settings
-        info = await self._queue.api(f"CONSUMER.INFO.{settings.stream}.{self._consumer}")
+        info = await self._info()
         self.unacknowledged = int(info["num_ack_pending"])
         if int(info["num_pending"]) < _BACKLOG:
             return 0
-        after = int(info["delivered"]["stream_seq"]) + _MARGIN
+        after = _handed_out(info) + _MARGIN
         found = await self._queue.api(f"STREAM.INFO.{settings.stream}", {"subjects_filter": RELAY})
-        known, others = self._idle(found["state"].get("subjects") or {})
+        known, others = await self._idle(found["state"].get("subjects") or {})
         if (known or others) and not self._may_delete:
             await stream.delete(self._queue, _NEVER)  # with a copy elsewhere and no right to delete there would be two
             self._may_delete = True
@@ -93,12 +94,17 @@ class Overtaking(Generic[T]):
         moving += [self._move(domain, after, 1, limit) for domain in others]
         return sum(await asyncio.gather(*moving))
 
-    def _idle(self, subjects: dict[str, int]) -> tuple[list[str], list[str]]:
+    async def _info(self) -> dict[str, Any]:
+        return await self._queue.api(f"CONSUMER.INFO.{self._queue.settings.stream}.{self._consumer}")
+
+    async def _idle(self, subjects: dict[str, int]) -> tuple[list[str], list[str]]:
         """Domains of destinations without anything in hand: those that answered lately, and others."""
         known: list[str] = []
         others: list[str] = []
         counts: dict[str, int] = {}
-        for subject, count in subjects.items():
+        for number, (subject, count) in enumerate(subjects.items()):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)  # a sender can name a hundred thousand domains
             domain = domain_of(subject)
             key = self._routes.route(domain).key if domain else ""
             if domain and self._destinations.is_idle(key):
@@ -115,7 +121,7 @@ class Overtaking(Generic[T]):
         async with limit:
             while moved < most:
                 found = await stream.oldest(self._queue, relay_ready(domain), after=after)
-                if found is None:
+                if found is None or found.sequence <= _handed_out(await self._info()) + _MARGIN:
                     break
                 name = f"ahead-{found.sequence}-{int(found.published_at * 1000)}"
                 await self._returns.store(Publication(relay_ahead(domain), found.payload, message_id=name))
@@ -123,3 +129,8 @@ class Overtaking(Generic[T]):
                 metrics.AHEAD.inc()
                 moved, after = moved + 1, found.sequence
         return moved
+
+
+def _handed_out(info: dict[str, Any]) -> int:
+    """The number of the newest job that a consumer gave to anybody."""
+    return int(info["delivered"]["stream_seq"])

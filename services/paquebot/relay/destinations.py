@@ -86,14 +86,15 @@ class Destinations(Generic[T]):
     def _has_room(self, key: str, found: _Destination[T], sender: str) -> bool:
         if self._waiting_by_sender[sender] >= self._load.waiting_per_sender:
             return False
-        if key in self._proven:
-            most = self._load.waiting_per_destination
-        else:
-            most = self._load.waiting_per_destination
+        most = self._load.waiting_per_destination
+        idle = not (found.count or found.running)
+        left = self._load.waiting - self.waiting
+        if left <= self._load.waiting // 4:  # a few that are slow would fill the window together, and stop the fetching
+            most = min(most, max(left // 8, int(idle)))
+        if key not in self._proven:
             if self.unproven_waiting >= self._load.waiting // 4:  # many of its kind: a few of each
                 most = min(most, self._load.waiting_per_new_destination)
             # What is new finds room beside the second jobs of others.
-            idle = not (found.count or found.running)
             if self.unproven_waiting >= (self._load.waiting if idle else self._load.waiting // 2):
                 return False
         # One with nothing there yet finds room beside another sender's many.

@@ -216,7 +216,10 @@ class Holding:
             on_revoked()
 
     def move(self, path: Path) -> None:
-        """The holder is another from now on. Raises OverBudget when that one holds its most already."""
+        """The holder is another from now on. Raises OverBudget when that one holds its most already, or nothing is left
+        to move."""
+        if self.revoked:
+            raise OverBudget
         amount, on_revoked = self.amount, self._on_revoked
         nodes = self._budget._nodes(path)
         if any(node.used + amount > node.cap for node in nodes):

@@ -73,9 +73,10 @@ class Refusals:
     async def _write_one(self) -> None:
         """Raises BlobsUnavailable."""
         pack, refused = next(iter(self._waiting.items()))
+        written = len(refused.queue_ids)
         await Marks(self.blobs, REFUSED).put(pack, refused.queue_ids)
         if refused.void:
             await self.blobs.delete([pack])
-        if self._waiting.get(pack) is refused:
+        if len(refused.queue_ids) == written:  # else more came meanwhile, which the mark does not name yet
             del self._waiting[pack]
-        _log.info("pack_refused", pack=pack, messages=len(refused.queue_ids))
+        _log.info("pack_refused", pack=pack, messages=written)

@@ -82,6 +82,19 @@ def test_what_waits_for_unknown_destinations_is_a_part_of_the_window() -> None:
     assert turns.add("a1") == [True], "a known one has room"
 
 
+def test_a_few_slow_destinations_leave_room_in_the_window() -> None:
+    """They answer at first, so that they are known, and each then lets its jobs wait; their mail is of many senders."""
+    turns = Turns(waiting_per_sender=1000)
+    turns.prove(*"abcdefgh")
+    for key in "abcdefgh":
+        for number in range(100):
+            turns.add(f"{key}{number}", sender=f"s{number % 7}")
+    turns.begin()
+    assert turns.all.waiting <= LoadSettings().waiting * 9 // 10, "or nothing more would be fetched for anybody"
+    turns.prove("z")
+    assert turns.add("z1", "z2", "z3") == [True] * 3
+
+
 def test_an_attempt_that_lasts_leaves_its_slot() -> None:
     turns = Turns(attempts=3, unproven=2, slow=2)
     turns.add("a1", "b1", "c1", "d1", "e1")

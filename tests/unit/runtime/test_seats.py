@@ -67,6 +67,15 @@ def test_login_counts_for_the_account_alone() -> None:
     assert seats.now == 2
 
 
+def test_a_seat_that_was_given_away_is_not_logged_in() -> None:
+    """Its connection ends; in the meantime its client may prove who it is."""
+    seats = Seats.of_logins(limits(2))
+    two = [entered(seats, "192.0.2.1") for _ in range(2)]
+    assert entered(seats, "198.51.100.1")
+    assert sorted(seat.log_in(7) for seat in two) == [False, True]
+    assert seats.now == 2
+
+
 def test_the_largest_network_gives_a_seat() -> None:
     ends: list[str] = []
     seats = Seats.of_logins(limits(8))

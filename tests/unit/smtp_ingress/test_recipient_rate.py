@@ -32,3 +32,17 @@ def test_accounts_of_long_ago_are_forgotten() -> None:
     now[0] = 3600.0
     rates.take(-1, 1)
     assert len(rates._spent) == 1
+
+
+def test_what_can_be_forgotten_is_not_looked_for_at_each_recipient() -> None:
+    """Each look is at all accounts."""
+    now = [0.0]
+    rates = RecipientRates(lambda: now[0])
+    for account in range(recipient_rate._KEPT):
+        rates.take(account, 1)
+    before = rates._spent
+    assert rates.take(-1, 2)
+    looked = rates._spent
+    assert looked is not before
+    assert rates.take(-1, 2)
+    assert rates._spent is looked
