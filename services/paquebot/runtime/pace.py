@@ -22,7 +22,7 @@ class PaceSettings:
 class Pace:
     """Of one transfer, from its first octet to `last`, by the loop's clock."""
 
-    __slots__ = ("_due", "_now", "_wanted", "_window", "last", "received")
+    __slots__ = ("_due", "_left", "_now", "_wanted", "_window", "last", "received")
 
     def __init__(self, settings: PaceSettings, now: Callable[[], float], seconds: float) -> None:
         """`seconds`: the longest time for all of it."""
@@ -31,6 +31,7 @@ class Pace:
         self._wanted = int(settings.rate * settings.window)
         start = now()
         self._due = start + self._window
+        self._left = self._window
         self.last = start + seconds
         self.received = 0
         """In the window so far."""
@@ -46,7 +47,11 @@ class Pace:
             self.received = 0
             self._due = self._now() + self._window
 
+    def pause(self) -> None:
+        """Nothing is to come for a while. What is left of the window is left for later: or whoever sends an octet in
+        each piece of a message would have a new window each time."""
+        self._left = self._due - self._now()
+
     def resume(self) -> None:
-        """After a time in which nothing was to come."""
-        self.received = 0
-        self._due = self._now() + self._window
+        """After a pause."""
+        self._due = self._now() + self._left

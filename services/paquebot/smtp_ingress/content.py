@@ -128,6 +128,7 @@ async def _read_chunk(
             conversation.read_in_vain(len(octets), refusal)
         elif transaction is not None and transaction.chunks is not None:
             transaction.chunks.feed(octets)
+    pace.pause()
     return refusal
 
 

@@ -53,9 +53,22 @@ def test_octets_sent_early_are_no_credit_for_later() -> None:
 def test_time_between_chunks_is_not_counted() -> None:
     clock = Clock()
     transfer = pace(clock)
-    clock.now += 59.0
+    clock.now += 20.0
+    transfer.pause()
+    clock.now += 300.0
     transfer.resume()
-    assert transfer.deadline(100.0) == clock.now + 60.0
+    assert transfer.deadline(100.0) == clock.now + 40.0
+
+
+def test_an_octet_in_each_chunk_is_no_pace() -> None:
+    clock = Clock()
+    transfer = pace(clock)
+    for _ in range(3):
+        clock.now += 20.0
+        transfer.came(1)
+        transfer.pause()
+        transfer.resume()
+    assert transfer.deadline(100.0) == clock.now
 
 
 def test_no_rate_is_no_bound() -> None:
