@@ -95,6 +95,7 @@ class Session:
 
     def logged_in(self, identity: Identity) -> None:
         """The session is the identity's, for as long as the directory lets it be."""
+        self.connection.logged_in()
         self.reader.logged_in(identity.account_id)
         self.login = self.process.logins.enter(identity, self._login_ended)
 

@@ -40,7 +40,7 @@ class SessionSettings:
         "IMAP_SESSIONS_PER_CLIENT", 200, help="most from one address (an IPv6 /64) that did not log in yet"
     )
     per_network: int = setting(
-        "IMAP_SESSIONS_PER_NETWORK", 1000, help="most from one IPv4 /24 or IPv6 /48 that did not log in yet"
+        "IMAP_SESSIONS_PER_NETWORK", 400, help="most from one IPv4 /24 or IPv6 /48 that did not log in yet"
     )
     per_account: int = setting("IMAP_SESSIONS_PER_ACCOUNT", 50, help="most sessions of one account")
     login: Seconds = setting("IMAP_LOGIN_TIMEOUT", Seconds(120.0), help="longest time until the client has logged in")

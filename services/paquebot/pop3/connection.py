@@ -10,6 +10,7 @@ from paquebot.runtime.patience import LEAST_RATE
 from paquebot.runtime.peer import PeerConnection, PeerGone
 
 _READ_HIGH = 64 * 1024
+_TOO_MUCH = b"-ERR Too much was sent before login\r\n"
 _GATHER = 16 * 1024
 
 
@@ -21,7 +22,7 @@ class Connection(PeerConnection):
     """`await` on it from its session's task only."""
 
     def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE) -> None:
-        super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH)
+        super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
         self._skipping = False
         self._gathered = bytearray()
 

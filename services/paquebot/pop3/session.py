@@ -124,6 +124,7 @@ class Session:
 
     def logged_in(self, identity: Identity) -> None:
         """The session is the identity's, for as long as the directory lets it be."""
+        self.connection.logged_in()
         self._login = self.process.logins.enter(identity, self._login_ended)
 
     def _login_ended(self) -> None:

@@ -40,7 +40,7 @@ class SessionSettings:
         "POP3_SESSIONS_PER_CLIENT", 100, help="most from one address (an IPv6 /64) that did not log in yet"
     )
     per_network: int = setting(
-        "POP3_SESSIONS_PER_NETWORK", 1000, help="most from one IPv4 /24 or IPv6 /48 that did not log in yet"
+        "POP3_SESSIONS_PER_NETWORK", 400, help="most from one IPv4 /24 or IPv6 /48 that did not log in yet"
     )
     login: Seconds = setting("POP3_LOGIN_TIMEOUT", Seconds(60.0), help="longest time until the client has logged in")
     login_commands: int = setting("POP3_LOGIN_COMMANDS", 50, help="most commands before login until the end")

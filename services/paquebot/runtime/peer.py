@@ -74,12 +74,24 @@ def hold_little(sock: socket.socket | None) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, SLICE)
 
 
+AHEAD_BEFORE_LOGIN = 16 * 1024
+"""Octets that a client may send ahead before its login: more than any command of that time has. TLS keeps up to three
+times as many beside ours, so without this bound some hundreds of strangers are the memory of a process."""
+
+
+_LAST_WORDS_SECONDS = 1.0  # until they are cut off: a TLS connection holds its buffers until it ends
+
+
 class PeerConnection(asyncio.Protocol):
     """`await` on it from its session's task only."""
 
-    def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE, read_high: int) -> None:
+    def __init__(
+        self, *, write_seconds: float, write_rate: int = LEAST_RATE, read_high: int, too_much: bytes = b""
+    ) -> None:
         """`write_seconds`, `write_rate`: as `Patience`. `read_high`: octets received and not yet consumed. Reading
-        stops above, and starts again below half of it."""
+        stops above, and starts again below half of it. `too_much`: the last words to a client that sends more than
+        AHEAD_BEFORE_LOGIN ahead; empty: there is no such bound."""
+        self._too_much = too_much
         self._write_seconds = write_seconds
         self._patience = Patience(write_seconds, write_rate)
         self._read_high = read_high
@@ -110,10 +122,27 @@ class PeerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         self._buffer += data
+        self._bound_ahead()
         if len(self._buffer) > self._read_high and not self._reading_paused and self._transport is not None:
             self._transport.pause_reading()
             self._reading_paused = True
         self._wake()
+
+    def logged_in(self) -> None:
+        """The client has a login: what it sends ahead is bounded by `read_high`, and waits."""
+        self._too_much = b""
+
+    def _bound_ahead(self) -> None:
+        """End the connection of a client without a login if too much of it waits."""
+        if not self._too_much or len(self._buffer) <= AHEAD_BEFORE_LOGIN:
+            return
+        self._buffer.clear()
+        self._scanned = 0
+        self._ended = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(self._too_much)
+            self._transport.close()
+            self._closing = self._loop.call_later(_LAST_WORDS_SECONDS, self._transport.abort)
 
     def eof_received(self) -> bool:
         self._ended = True

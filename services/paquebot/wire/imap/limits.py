@@ -22,7 +22,7 @@ class Limits:
     literals: int = 64  # a count
     # A refused non-synchronising literal up to this size is read and thrown away; beyond it the
     # connection is closed with BYE (RFC 7888 §4).
-    drain_before_login: int = 65536
+    drain_before_login: int = 8192
     drain: int = 64 * 1024 * 1024
     # Counts inside one command.
     sequence_ranges: int = 8192
