@@ -87,19 +87,41 @@ def test_smtp_ingress_has_no_way_into_the_database(installed: Release) -> None:
 
 
 NATS_CAN = {
-    "smtp-ingress": (),
-    "imap": ("pub:hint.mailbox.0", "sub:hint.mailbox.*"),
-    "pop3": ("pub:hint.mailbox.0",),
+    "smtp-ingress": ("sub:hint.directory",),
+    "recipient-validation": ("pub:hint.directory",),
+    "imap": ("pub:hint.mailbox.0", "sub:hint.mailbox.*", "sub:hint.directory"),
+    "pop3": ("pub:hint.mailbox.0", "sub:hint.directory"),
     "relay": (),
     "delivery": ("pub:hint.mailbox.0",),
 }
 _OTHERS = ("sub:_INBOX.>", "sub:>", "pub:$JS.API.STREAM.DELETE.MAIL", "pub:$JS.API.STREAM.PURGE.MAIL")
 NATS_CANNOT = {
     "smtp-ingress": (*_OTHERS, "sub:deliver.>", "pub:$JS.API.CONSUMER.MSG.NEXT.MAIL.delivery", "pub:hint.mailbox.0"),
-    "imap": (*_OTHERS, "pub:deliver.ready.example", "pub:relay.ready.example", "sub:deliver.>"),
-    "pop3": (*_OTHERS, "pub:deliver.ready.example", "sub:hint.mailbox.*"),
-    "relay": (*_OTHERS, "pub:$JS.API.CONSUMER.MSG.NEXT.MAIL.delivery", "pub:hint.mailbox.0"),
-    "delivery": (*_OTHERS, "pub:$JS.API.CONSUMER.MSG.NEXT.MAIL.relay", "sub:relay.>"),
+    "recipient-validation": (*_OTHERS, "pub:deliver.ready.example", "pub:hint.mailbox.0", "sub:hint.directory"),
+    "imap": (
+        *_OTHERS,
+        "pub:deliver.ready.example",
+        "pub:relay.ready.example",
+        "sub:deliver.>",
+        "pub:hint.directory",
+        "pub:$JS.API.STREAM.MSG.DELETE.MAIL",
+    ),
+    "pop3": (*_OTHERS, "pub:deliver.ready.example", "sub:hint.mailbox.*", "pub:hint.directory"),
+    "relay": (
+        *_OTHERS,
+        "pub:$JS.API.CONSUMER.MSG.NEXT.MAIL.delivery",
+        "pub:hint.mailbox.0",
+        "pub:hint.directory",
+        "sub:hint.directory",
+    ),
+    "delivery": (
+        *_OTHERS,
+        "pub:$JS.API.CONSUMER.MSG.NEXT.MAIL.relay",
+        "pub:$JS.API.CONSUMER.MSG.NEXT.MAIL.relay-ahead",
+        "pub:$JS.API.STREAM.MSG.DELETE.MAIL",
+        "sub:relay.>",
+        "pub:hint.directory",
+    ),
 }
 
 

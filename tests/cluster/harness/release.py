@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,12 @@ class Release:
     namespace: str
     name: str = "paquebot"
     values: dict[str, Any] = field(default_factory=lambda: dict(DEFAULTS))
+
+    def __post_init__(self) -> None:
+        """Mail for another domain goes to the outside host, whose address may be one that relay refuses by itself."""
+        if address := self.place.outside_address:
+            network = str(ipaddress.ip_network(address))
+            self.values = _merged(self.values, {"relay": {"allowNetworks": [network], "closedNetworks": []}})
 
     def kubectl(self, *arguments: object, seconds: float = 60.0, stdin: str | None = None) -> str:
         return kubectl(self.place, "-n", self.namespace, *arguments, seconds=seconds, stdin=stdin)

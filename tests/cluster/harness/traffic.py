@@ -128,6 +128,7 @@ class Traffic:
         pace = ("--connections", connections, "--pause", pause)
         if self.relayed:
             self.sink = client(release, "sink", self.directory / f"{mark}-sink.log", release.place.outside_address)
+            self._wait_sink()
         self.mx = client(
             release, "sender", self.directory / f"{mark}-mx.log", smtp, 25, "--mark", f"{mark}-mx",
             "--recipient", alice, "--recipient", bob, *pace,
@@ -143,6 +144,12 @@ class Traffic:
             "--password", release.demo_password, "--user", alice, "--user", bob,
         )  # fmt: skip
         self.wait_flowing(0)
+
+    def _wait_sink(self) -> None:
+        """Mail that finds no host comes again minutes later, and the mail behind it rests as long."""
+        asking = f"import socket; socket.create_connection(({self.release.place.outside_address!r}, 25), 5)"
+        look = self.release.place.outside(sys.executable, "-c", asking)
+        until("the other domain's host listens", lambda: run(look, check=False).returncode == 0, 60)
 
     def accepted(self) -> int:
         rows = [*self.mx.rows(), *self.submission.rows()]
