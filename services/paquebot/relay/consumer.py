@@ -45,6 +45,7 @@ _WATCH_SECONDS = 0.25
 _BUSY_SECONDS = 15.0
 _TWICE_SECONDS = 60.0
 _AGAIN_MOST_SECONDS = 30.0  # an engine is away, or memory is full: soon at first, then more patiently
+_REST_SPREAD = 0.25  # of what was left of a destination's rest
 _CUT_SECONDS = 3.0  # before the drain's end, for what is handed back
 _REMEMBERED = 10_000
 
@@ -204,7 +205,8 @@ class RelayConsumer:
         """For later, as it is: nothing was tried. The consumer itself keeps it, which costs the server no disk; only
         where it keeps very many is the job stored anew. Those of one crowd do not come back all at once. Raises
         QueueUnavailable."""
-        seconds *= 1 + self._random()
+        # After a long rest the host is there again: a crowd is spread over its wait, the rested over a part of theirs.
+        seconds *= 1 + self._random() * (_REST_SPREAD if reason is PutBack.RESTING else 1.0)
         if self._overtaking.unacknowledged < self._load.parked:
             await work.handle.nak(seconds)
         else:
