@@ -153,6 +153,7 @@ async def test_inactive_peer_and_lost_peer() -> None:
 
 async def test_reading_stops_above_the_high_water_mark() -> None:
     async with pair() as (connection, writer):
+        connection.logged_in()
         writer.write(b"y" * 4_000_000)
         octets = await connection.read_some(1, 5)
         await asyncio.sleep(0.05)
@@ -160,6 +161,19 @@ async def test_reading_stops_above_the_high_water_mark() -> None:
         while len(octets) < 4_000_000:
             octets += await connection.read_some(4_000_000 - len(octets), 5)
         assert octets == b"y" * 4_000_000
+
+
+async def test_before_a_login_what_is_sent_ahead_ends_the_connection() -> None:
+    async with pair() as (connection, writer):
+        writer.write(b"y" * 4_000_000)
+
+        async def read_on() -> None:
+            while True:
+                await connection.read_some(1, 5)
+
+        with pytest.raises(PeerGone):
+            await read_on()
+        assert connection.buffered == 0
 
 
 async def test_peer_that_does_not_read_is_dropped() -> None:

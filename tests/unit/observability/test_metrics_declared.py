@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 SERVICES = ("smtp_ingress", "recipient_validation", "delivery", "relay", "imap", "pop3")
 OWNERS = (
     *("smtp", "recipient_validation", "delivery", "relay", "imap", "pop3"),
-    *("spool", "mailstore", "queue", "rpc", "tls", "proxy"),
+    *("spool", "mailstore", "queue", "rpc", "tls", "proxy", "notification"),
     *("engine", "nats", "s3", "postgres"),
 )
 PROCESS = {
