@@ -133,8 +133,9 @@ async def noops(place: Field, seen: Ordinary, end: asyncio.Event) -> None:
     while not end.is_set():
         with _noted(seen):
             async with talk(place.ports.imaps, place.tls) as it:
-                await it.expect(b"* OK")
-                await it.say(f'a LOGIN {place.oscar} "{SECRET}"\r\n'.encode(), b"a OK", until=b"a ")
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    await it.expect(b"* OK")
+                    await it.say(f'a LOGIN {place.oscar} "{SECRET}"\r\n'.encode(), b"a OK", until=b"a ")
                 while not end.is_set():
                     began = time.perf_counter()
                     async with asyncio.timeout(DEADLINE_SECONDS):

@@ -63,7 +63,12 @@ async def _reports(place: Field, address: str, count: int) -> bytes:
         async with session(place.victim, address) as it:
             await it.ask(b"SELECT INBOX")
             it.writer.write(b"all FETCH 1:* BODY.PEEK[]\r\n")
-            text = await it.reader.readuntil(b"\r\nall ")
+            text = b""
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not (line := await it.reader.readline()).startswith(b"all "):
+                    if not line:
+                        raise EOFError
+                    text += line
         if text.count(b" FETCH (") >= count or place.inner.connections or time.monotonic() > end:
             return text
         await asyncio.sleep(_POLL_SECONDS)
