@@ -669,6 +669,19 @@ async def test_jobs_of_a_resting_destination_are_not_tried_one_by_one(post: Post
             assert (await stream.counts(post.queue)).total("relay.ready.") == 40
 
 
+async def test_a_message_that_a_host_hangs_up_on_lets_no_other_wait(post: Post) -> None:
+    """A host that greets and then breaks off at one message, a smart host maybe, is there for all others."""
+    async with post.host({"MAIL": DROP}) as host:
+        await post.accept("first@example.net")
+        settings = {"PAQUEBOT_RELAY_RETRY": "1h", "PAQUEBOT_RELAY_BACK_OFF": "1h", "PAQUEBOT_RELAY_BACK_OFF_MOST": "1h"}
+        async with post.relay(**settings):
+            await post.later()
+            host.on.clear()
+            await post.accept("second@example.net")
+            await host.until(lambda: len(host.messages) == 1)
+    assert host.messages[0].rcpt == ("RCPT TO:<second@example.net>",)
+
+
 async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
     """3,000 jobs for silent domains are before it; the consumer has been handed out none of them."""
     retry = RetrySettings()

@@ -180,6 +180,8 @@ class _Journey:
         self._progress = progress
         self._results = progress.results
         self._busy = False
+        self._greeted = False
+        """A host took up a conversation, and broke it off at this message: that says nothing of other messages."""
 
     async def run(self, hosts: Sequence[Host], recipients: Sequence[Recipient]) -> Carried:
         refusals: list[Result] = []
@@ -221,7 +223,7 @@ class _Journey:
         """`verdict` for those of `left` to whom no host has said anything."""
         if self._busy and not self._results:
             return Carried(busy=True)
-        silent = not self._results and verdict.outcome is Outcome.DEFERRED
+        silent = not (self._results or self._greeted) and verdict.outcome is Outcome.DEFERRED
         for recipient in left:
             self._results.setdefault(recipient.forward_path, verdict)
         return Carried(self._results, verdict if silent else None)
@@ -251,6 +253,7 @@ class _Journey:
                     found = await self._transact(session, now)
                 except SessionBroken as broken:
                     if not reused:
+                        self._greeted = True
                         raise HostUnusable(host, broken.result(host, elsewhere=True)) from None
                     reused = False
                     session = await self._again(session, host)
