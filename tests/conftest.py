@@ -17,6 +17,7 @@ import nats
 import pytest
 import urllib3
 import uvloop
+from hypothesis import settings
 from nats.js import JetStreamContext
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -28,6 +29,12 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.runtime.migrations import migrate
+
+# A property is tried with the same values at every run, so that what fails here failed where it was written too.
+# `--hypothesis-profile=random` draws others, and more of them.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("random", deadline=None, max_examples=1000)
+settings.load_profile("same")
 
 pytest_plugins = [
     "spool_fixtures",
