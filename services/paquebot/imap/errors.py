@@ -1,7 +1,8 @@
 """Domain errors to replies: the one place where IMAP words are chosen for them.
 
-What is not known is temporary, with an id to find it in the log (invariant 8); no text of an exception, no name of
-an engine reaches a client. Response codes are those of RFC 5530.
+Temporary is what an engine's trouble is: trying again helps. What is not known is a fault of this server and told so,
+since a client that tries again gets it again (RFC 5530 §3, SERVERBUG). Both have an id to find them in the log
+(invariant 8); no text of an exception, no name of an engine reaches a client. Response codes are those of RFC 5530.
 """
 
 from paquebot.blobs import BadPack, BlobsUnavailable, new_ulid
@@ -39,6 +40,7 @@ _AWAY = (
     DirectoryUnavailable,
     QueueUnavailable,
     OverBudget,
+    OSError,  # of a connection to an engine; TimeoutError is one
 )
 
 
@@ -70,17 +72,17 @@ def reply_to(error: Exception) -> Reply:
         case NoSuchAccount():
             return no("The account was removed", codes.AUTHORIZATIONFAILED)
         case _:
-            return _temporary(error)
+            return _failed(error)
 
 
-def _temporary(error: Exception) -> Reply:
+def _failed(error: Exception) -> Reply:
     incident = new_ulid()
     if isinstance(error, _AWAY):
         _log.warning("command_unavailable", incident=incident, reason=f"{type(error).__name__}: {error}")
-    else:
-        metrics.UNEXPECTED.inc()
-        _log.exception("command_failed", incident=incident)
-    return no(f"Temporary failure, try again later ({incident})", codes.UNAVAILABLE)
+        return no(f"Temporary failure, try again later ({incident})", codes.UNAVAILABLE)
+    metrics.UNEXPECTED.inc()
+    _log.exception("command_failed", incident=incident)
+    return no(f"A fault of this server, tell its administrator ({incident})", codes.SERVERBUG)
 
 
 def missing_target(error: Exception) -> Reply:

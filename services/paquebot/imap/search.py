@@ -13,7 +13,9 @@ from itertools import chain
 from math import floor
 from typing import TYPE_CHECKING
 
+from paquebot.blobs import BlobMissing
 from paquebot.imap import metrics, updates
+from paquebot.imap.long_commands import beside
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.imap.message_facts import Columns, Facts
 from paquebot.imap.reply import Reply, bad, no, ok
@@ -54,7 +56,7 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         context = SearchContext(
             view.exists, view.last_uid, session.saved_uids, command.charset or "US-ASCII", time.time()
         )
-        search = _Search(session, state, command.key, context)
+        search = await _prepared(session, state, command.key, context)
     except UnknownCharset:
         session.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
         return no("The charset is not supported", response_codes.bad_charset(CHARSETS), untagged=news)
@@ -70,8 +72,21 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
     if search.unread:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=news, state=state)
     mod_seq = max((view.mod_seq_of(number) for number in found), default=None) if with_mod_seq else None
-    untagged = chain(news, _answer(session, command, view, found, mod_seq))
+    untagged = chain(news, _of_lost(search.lost), _answer(session, command, view, found, mod_seq))
     return ok("SEARCH completed", untagged=untagged, state=state)
+
+
+def _of_lost(count: int) -> Iterable[bytes]:
+    """Bodies that are in no pack any more match nothing, and say so: trying again would not bring them back."""
+    if count:
+        yield responses.untagged_no(f"{count} messages are lost and were not looked through", response_codes.CORRUPTION)
+
+
+async def _prepared(session: "Session", state: Selected, key: ast.SearchKey, context: SearchContext) -> "_Search":
+    def prepare() -> _Search:
+        return _Search(session, state, key, context)
+
+    return await beside(prepare) if session.reader.long else prepare()
 
 
 def _answer(
@@ -118,6 +133,9 @@ class _Search:
         self._work = Work(session.process.turns, account_id, _TURN, session.process.settings.session.search_work)
         self._found = array("I")
         self.unread = 0
+        """Bodies that cannot be read now."""
+        self.lost = 0
+        """Bodies that are not there any more."""
 
     async def run(self) -> Sequence[int]:
         """Ascending sequence numbers of the messages that match. Raises TooMuchWork."""
@@ -210,7 +228,9 @@ class _Search:
                 for message, body in group:
                     if self._connection.gone:  # a search of all bodies is long: not for nobody
                         raise PeerGone
-                    if not isinstance(body, bytes):
+                    if isinstance(body, BlobMissing):
+                        self.lost += 1
+                    elif not isinstance(body, bytes):
                         self.unread += 1
                     elif (facts := self._facts(message, body)) is not None:
                         await self._look_through(facts, body)

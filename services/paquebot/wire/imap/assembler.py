@@ -186,6 +186,11 @@ class CommandAssembler:
             return self._end(responses.bad(self._tag, "Command too long", response_codes.TOOBIG))
         return self._complete()
 
+    def nothing(self) -> None:
+        """The line that was asked for first is passed over."""
+        self._expect(_Phase.LINE)
+        self._phase = _Phase.BETWEEN
+
     def _complete(self) -> Complete:
         self._phase = _Phase.BETWEEN
         assembled = AssembledCommand(bytes(self._text), tuple(self._literals))
