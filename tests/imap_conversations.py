@@ -143,15 +143,17 @@ _sections = st.one_of(
 _partials = optional(b"<", numbers, b".", numbers, b">")
 items = st.one_of(
     words(
-        b"FLAGS UID INTERNALDATE ENVELOPE BODY BODYSTRUCTURE RFC822 RFC822.SIZE RFC822.HEADER RFC822.PEEK MODSEQ ALL FULL "
-        b"FAST PREVIEW SAVEDATE EMAILID THREADID FOO BODY["
+        b"FLAGS UID INTERNALDATE ENVELOPE BODY BODYSTRUCTURE RFC822 RFC822.SIZE RFC822.HEADER RFC822.PEEK MODSEQ ALL "
+        b"FULL FAST PREVIEW SAVEDATE EMAILID THREADID FOO BODY["
     ),
     joined(words(b"BODY BODY.PEEK BINARY.PEEK BINARY.SIZE FLAGS"), b"[", _sections, b"]", _partials),
     joined(b"RFC822.HEADER.LINES (", spaced(_fields), b")"),
 )
 _status_items = words(b"MESSAGES UNSEEN UIDNEXT HIGHESTMODSEQ SIZE MAILBOXID APPENDLIMIT DELETED FOO")
 _patterns = st.one_of(names, joined(b"(", spaced(names), b")"))
-_qresync = joined(b" (QRESYNC (", numbers, b" ", numbers, optional(b" ", sets), optional(b" (", sets, b" ", sets, b")"), b"))")  # fmt: skip  # noqa: E501
+_qresync = joined(
+    b" (QRESYNC (", numbers, b" ", numbers, optional(b" ", sets), optional(b" (", sets, b" ", sets, b")"), b"))"
+)
 _message = st.one_of(
     _payloads.map(lambda octets: [Literal(octets or b"x")]),
     st.just([Literal(b"From: a@b\r\nSubject: x\r\nDate: Mon, 1 Jan 0001 00:00:00 +0000\r\n\r\ntext\r\n")]),
@@ -179,7 +181,7 @@ OF_MAILBOXES = (
         b" ",
         _patterns,
         b" RETURN (STATUS (SIZE))",
-    ),  # fmt: skip  # noqa: E501
+    ),
     joined(b"APPEND ", names, optional(b" ", _flag_lists), optional(b" ", _moments), b" ", _message),
     joined(b"ENABLE ", words(b"CONDSTORE QRESYNC UTF8=ACCEPT X \xff")),
     joined(b"IDLE", optional(b" ", strings), b"\r\nDONE"),
@@ -196,7 +198,7 @@ OF_MESSAGES = (
         _charsets,
         b" ",
         keys,
-    ),  # fmt: skip  # noqa: E501
+    ),
     joined(
         optional(b"UID "),
         b"FETCH ",
@@ -205,7 +207,7 @@ OF_MESSAGES = (
         spaced(items),
         b")",
         optional(b" (CHANGEDSINCE ", numbers, optional(b" VANISHED"), b")"),
-    ),  # fmt: skip  # noqa: E501
+    ),
     joined(
         optional(b"UID "),
         b"STORE ",
@@ -215,7 +217,7 @@ OF_MESSAGES = (
         words(b"FLAGS +FLAGS -FLAGS.SILENT FOO"),
         b" ",
         _flag_lists,
-    ),  # fmt: skip  # noqa: E501
+    ),
     joined(optional(b"UID "), words(b"COPY MOVE"), b" ", sets, b" ", names),
 )
 
@@ -223,5 +225,7 @@ OF_MESSAGES = (
 def conversations(*kinds: Pieces, most: int = 12) -> st.SearchStrategy[list[Command]]:
     """Some commands of these kinds, without their tags; a few with octets in them that nobody expects."""
     whole = st.one_of(*kinds)
-    broken = st.tuples(whole, _junk, st.integers(0, 8)).map(lambda found: [*found[0][: found[2]], *found[1], *found[0][found[2] :]])  # fmt: skip  # noqa: E501
+    broken = st.tuples(whole, _junk, st.integers(0, 8)).map(
+        lambda found: [*found[0][: found[2]], *found[1], *found[0][found[2] :]]
+    )
     return st.lists(st.one_of(whole, whole, broken), min_size=1, max_size=most)
