@@ -161,7 +161,7 @@ _message = st.one_of(
 
 ANY_STATE = (
     words(b"NOOP CAPABILITY NAMESPACE CHECK FOO x"),
-    joined(words(b"NOOP CAPABILITY CHECK ENABLE STARTTLS LOGOUT"), b" ", strings),
+    joined(words(b"NOOP CAPABILITY CHECK ENABLE STARTTLS"), b" ", strings),
     joined(b"ID ", st.one_of(words(b"NIL ()"), joined(b"(", spaced(joined(strings, b" ", strings)), b")"))),
     joined(words(b"LOGIN FOO UID"), b" ", strings, b" ", strings),
     joined(b"AUTHENTICATE ", words(b"PLAIN LOGIN \xff"), optional(b" ", words(b"= AGEAYg== AAA= !")), b"\r\n*"),
