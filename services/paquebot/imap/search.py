@@ -79,7 +79,8 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
 def _of_lost(count: int) -> Iterable[bytes]:
     """Bodies that are in no pack any more match nothing, and say so: trying again would not bring them back."""
     if count:
-        yield responses.untagged_no(f"Messages that are lost and were not looked through: {count}", response_codes.CORRUPTION)
+        text = f"Messages that are lost and were not looked through: {count}"
+        yield responses.untagged_no(text, response_codes.CORRUPTION)
 
 
 async def _prepared(session: "Session", state: Selected, key: ast.SearchKey, context: SearchContext) -> "_Search":
