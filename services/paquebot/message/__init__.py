@@ -16,6 +16,7 @@ from paquebot.message.date_time import parse_date
 from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
 from paquebot.message.dsn import build_dsn, xtext_decoded
 from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
+from paquebot.message.encoded_words import encoded_words
 from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
 from paquebot.message.limits import MAX_HEADER
 from paquebot.message.section import (
@@ -71,6 +72,7 @@ __all__ = [
     "decode_transfer",
     "decoded_pieces",
     "embedded_message",
+    "encoded_words",
     "ensure_date_and_message_id",
     "field_value",
     "fields",

@@ -18,6 +18,7 @@ from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.seats import SeatLimits
 from paquebot.runtime.settings import Listen, Network, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
+from paquebot.wire.smtp.content import SHORTEST_LIMIT
 
 SLACK = 64 * 1024
 """Octets of transparency dots and the end mark, for which the size of a message is known after decoding only."""
@@ -82,14 +83,14 @@ class MessageLimits:
     size: Octets = setting("SMTP_MAX_SIZE", Octets(50 * 2**20), help="longest message")
     recipients: int = setting("SMTP_RECIPIENTS", 500, help="most recipients of a message; RFC 5321: at least 100")
     hops: int = setting("SMTP_HOPS", 100, help="most Received fields; RFC 5321 §6.3: at least 100")
-    line: int = setting("SMTP_LINE", 1000, help="longest line of a message in octets, CRLF included")
+    line: int = setting("SMTP_LINE", 0, help="longest line of a message in octets, CRLF included; 0: any")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
         if not 1 <= self.recipients <= 900:  # every recipient may be a job, and a batch has at most 1000
             raise ValueError("PAQUEBOT_SMTP_RECIPIENTS is from 1 to 900")
-        if self.line < 1000:
-            raise ValueError("PAQUEBOT_SMTP_LINE is at least 1000 (RFC 5321 §4.5.3.1.6)")
+        if self.line and self.line < SHORTEST_LIMIT:
+            raise ValueError(f"PAQUEBOT_SMTP_LINE is 0 or at least {SHORTEST_LIMIT} (RFC 5321 §4.5.3.1.6)")
 
 
 @dataclass(frozen=True, slots=True)
