@@ -16,6 +16,7 @@ from paquebot.message import (
     ensure_date_and_message_id,
     is_looping,
     remove_authentication_results,
+    remove_header,
     split_header,
 )
 from paquebot.observability.log import Log, shown
@@ -147,6 +148,9 @@ class Acceptance:
         """The message as it is stored (invariant 5: its octets never change afterwards)."""
         hostname = self._policy.trace.hostname
         raw = remove_authentication_results(content, hostname)
+        if session.role.takes_logins or transaction.recipients.local:
+            # RFC 5321 §4.4: one, and that is the envelope's; an originator sends none. Who only relays does not look.
+            raw = remove_header(raw, b"return-path", lambda value: True)
         if session.role.takes_logins:
             raw = ensure_date_and_message_id(raw, now, f"<{queue_id}@{hostname}>")
         return add_trace(raw, received(session, transaction, queue_id, now, self._policy.trace))

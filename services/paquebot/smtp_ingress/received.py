@@ -48,8 +48,8 @@ def received(session: Session, transaction: Transaction, queue_id: str, now: dat
 
 
 def _client(session: Session) -> str:
-    """Extended-Domain = Domain FWS "(" TCP-info ")" / address-literal FWS "(" TCP-info ")" (RFC 5321 §4.4); TCP-info is
-    the address that TCP knows. A name that is neither stands in a comment, so that it says nothing but itself."""
+    """Extended-Domain = ( Domain / address-literal ) FWS "(" TCP-info ")" (RFC 5321 §4.4); TCP-info is the address that
+    TCP knows. A name that is neither stands in a comment, so that it says nothing but itself."""
     address = session.address.partition("%")[0]
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
     name = session.hello.name if session.hello else "unknown"

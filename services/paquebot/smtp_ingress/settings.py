@@ -57,7 +57,9 @@ class SessionLimits:
     )
     per_account: int = setting("SMTP_CONNECTIONS_PER_ACCOUNT", 50, help="most of one account")
     errors: int = setting("SMTP_ERRORS", 20, help="permanent errors in a session before 421")
-    idle_commands: int = setting("SMTP_IDLE_COMMANDS", 100, help="commands that bring no mail on before 421")
+    idle_commands: int = setting(
+        "SMTP_IDLE_COMMANDS", 1000, help="commands without login that bring no mail on before 421"
+    )
     login_commands: int = setting("SMTP_LOGIN_COMMANDS", 30, help="on submission, commands before login until 421")
 
     def __post_init__(self) -> None:
@@ -100,7 +102,9 @@ class Timeouts:
     command: Seconds = setting("SMTP_COMMAND_TIMEOUT", Seconds(300.0), help="for the next command")
     data: Seconds = setting("SMTP_DATA_TIMEOUT", Seconds(180.0), help="for the next octets of a message")
     message: Seconds = setting("SMTP_MESSAGE_TIMEOUT", Seconds(3600.0), help="for all octets of a message")
-    without_mail: Seconds = setting("SMTP_SESSION_TIMEOUT", Seconds(900.0), help="from one message to the next")
+    without_mail: Seconds = setting(
+        "SMTP_SESSION_TIMEOUT", Seconds(900.0), help="without login, from one message to the next"
+    )
     login: Seconds = setting("SMTP_LOGIN_TIMEOUT", Seconds(120.0), help="on submission, until the client has logged in")
     handshake: Seconds = setting("SMTP_TLS_TIMEOUT", Seconds(60.0), help="for a TLS handshake")
     write: Seconds = setting("SMTP_WRITE_TIMEOUT", Seconds(60.0), help="for reading our replies")

@@ -4,9 +4,9 @@ An `Address` holds the local part decoded (quotes and backslashes gone, case kep
 form (A-labels in lower case, or an address literal). RFC 5321 §4.1.2 and §4.1.3, widened by RFC 6531 §3.3 to
 UTF-8; comments, folding white space and the obsolete forms of RFC 5322 are not part of it.
 
-The sizes of RFC 5321 §4.5.3.1 are what everybody must take, no limits: mailing lists (VERP, SRS, BATV) write local parts
-of more than 64 octets. A domain is any name that DNS can hold, so with underscores and with labels that IDNA2008 does
-not allow, such as emoji: whether it is somebody's, only DNS knows.
+The sizes of RFC 5321 §4.5.3.1 are what everybody must take, no limits: mailing lists (VERP, SRS, BATV) write local
+parts of more than 64 octets. A domain is any name that DNS can hold, so with underscores and with labels that IDNA2008
+does not allow, such as emoji: whether it is somebody's, only DNS knows.
 """
 
 import functools
@@ -162,8 +162,8 @@ def _mapped(domain: str) -> str:
 
 
 def _a_label(label: str) -> str:
-    """sub-domain, wider than RFC 5321 §4.1.2: letters, digits, hyphens and underscores in any order; RFC 6531 §3.3 adds
-    U-labels, which become A-labels (RFC 5890 §2.3.2.1)."""
+    """sub-domain, wider than RFC 5321 §4.1.2: letters, digits, hyphens and underscores in any order; RFC 6531 §3.3
+    adds U-labels, which become A-labels (RFC 5890 §2.3.2.1)."""
     if len(label) <= MAX_LABEL and not label.isascii():
         _check_u_label(label)
         label = "xn--" + label.encode("punycode").decode("ascii")

@@ -67,7 +67,8 @@ def test_no_name_forges_the_trace(octets: bytes) -> None:
     field = _received(name)
     assert [found for found, _ in fields(field.encode())] == [b"received"]
     assert max(map(len, field.split("\r\n"))) < 998
-    origin, separator, rest = field.replace("\r\n", "").partition(")\tby mx.example (Paquebot) with ESMTP\tid 01Q;\tSun")
+    ours = ")\tby mx.example (Paquebot) with ESMTP\tid 01Q;\tSun"
+    origin, separator, rest = field.replace("\r\n", "").partition(ours)
     assert separator and "(" not in rest
     said, parenthesis, comment = origin.removeprefix("Received: from ").partition(" (")
     assert parenthesis

@@ -19,8 +19,8 @@ from paquebot.wire.smtp.parameters import (
 )
 
 MAX_COMMAND = 4096
-"""Octets with CRLF. RFC 5321 §4.5.3.1.4 asks for 512 at least; the parameters of the extensions add up to some 2,000 for
-MAIL and for RCPT, and a path with its source route comes on top."""
+"""Octets with CRLF. RFC 5321 §4.5.3.1.4 asks for 512 at least; the parameters of the extensions add up to some 2,000
+for MAIL and for RCPT, and a path with its source route comes on top."""
 MAX_HELLO = 255  # characters of a client's name that are kept
 MAX_SOURCE_ROUTE = 512  # octets of an obsolete source route that is skipped
 _MAX_CHUNK_DIGITS = 20
@@ -119,8 +119,8 @@ def parse_command(line: bytes) -> Command:
 
 
 def parse_hello(argument: str) -> str:
-    """RFC 5321 §4.1.1.1: Domain or address-literal; wider, as clients send the names of their machines, whatever these are
-    (`Ann's-MacBook`, `MÜLLER-PC`), and nothing depends on them (RFC 5321 §4.1.4).
+    """RFC 5321 §4.1.1.1: Domain or address-literal; wider, as clients send the names of their machines, whatever these
+    are (`Ann's-MacBook`, `MÜLLER-PC`), and nothing depends on them (RFC 5321 §4.1.4).
 
     The first MAX_HELLO characters; the trace writes what is no domain so that it stays what it is. Raises BadCommand.
     """

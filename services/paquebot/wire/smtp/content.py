@@ -2,8 +2,8 @@
 
 Invariants: only <CRLF>.<CRLF> ends DATA, whatever the borders of the segments (a receiver that takes <LF>.<LF> or
 a mixture for the end lets one message smuggle another); a message with a bare CR or LF is never taken, so none is
-ever sent on. Lines may be of any length: 1,000 octets are what everybody must take, no limit. No octet is looked at in a
-Python loop, and a line that does not end costs what as many octets in short lines do.
+ever sent on. Lines may be of any length: 1,000 octets are what everybody must take, no limit. No octet is looked at in
+a Python loop, and a line that does not end costs what as many octets in short lines do.
 RFC 5321 §2.3.8, §4.1.1.4, §4.5.2 (transparency), §4.5.3.1.6 (line length); RFC 3030 §2.
 """
 
@@ -115,7 +115,7 @@ def _without_transparency(content: bytes) -> bytes:
 
 
 def check_line_lengths(content: bytes, max_line: int) -> None:
-    """`max_line` octets with CRLF; 0: any. Raises LineTooLong. One step for each `max_line` octets, not for each line."""
+    """`max_line`: octets with CRLF, 0: any. Raises LineTooLong. One step for each `max_line` octets, not a line."""
     at = 0
     while max_line and len(content) - at > max_line:
         newline = content.rfind(b"\n", at, at + max_line)
