@@ -19,6 +19,7 @@ from paquebot.message.encoded_text import decode_charset, decode_header_text, de
 from paquebot.message.encoded_words import encoded_words
 from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
 from paquebot.message.limits import MAX_HEADER
+from paquebot.message.named_addresses import NamedAddresses, named_addresses
 from paquebot.message.section import (
     Octets,
     Section,
@@ -53,6 +54,7 @@ __all__ = [
     "ImapEnvelope",
     "MailAddress",
     "MessageSummary",
+    "NamedAddresses",
     "Octets",
     "Parameter",
     "RecipientReport",
@@ -81,6 +83,7 @@ __all__ = [
     "is_looping",
     "is_multipart",
     "knows_header_fields",
+    "named_addresses",
     "parse_date",
     "part_at",
     "remove_authentication_results",

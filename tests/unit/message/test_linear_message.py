@@ -25,6 +25,7 @@ from paquebot.message import (
     first_value,
     header_fields,
     is_looping,
+    named_addresses,
     parse_date,
     remove_authentication_results,
     split_header,
@@ -91,6 +92,12 @@ ADDRESSES: dict[str, Make] = {
     "words": repeated(addresses, b"a ", after=b"<b@c>"),
     "words behind": repeated(addresses, b" a:", before=b"<b@c>"),
     "fields": repeated(summarise, b"To: a@b\r\n", after=b"\r\n"),
+    "possible addresses": repeated(named_addresses, b"a@b ", after=b"<c@d>"),
+    "dots behind an at sign": repeated(named_addresses, b". .", before=b"a@b"),
+    "at signs and dots": repeated(named_addresses, b"@. "),
+    "words between commas": repeated(named_addresses, b"=?a?q?=40?= ,", after=b"<b@c>"),
+    "quoted pairs": repeated(named_addresses, b'"\\"@b"'),
+    "comments without an end": repeated(named_addresses, b"(a"),
 }
 
 HEADERS: dict[str, Make] = {
