@@ -76,6 +76,7 @@ _TRICKS = {
     "byte order mark": b"\xef\xbb\xbfFrom: bob@paquebot.test\r\nFrom: alice@paquebot.test\r\n",
     "more words than are looked at": b"From: " + b"x, " * 3000 + b"Alice <alice@paquebot.test>\r\n",
     "hidden behind many words": b"From: " + b"x, " * 3000 + b"bob@paquebot.test, A <alice@paquebot.test>\r\n",
+    "longer than is looked at": b"From: " + b"x" * 17_000 + b" <alice@paquebot.test>\r\n",
     "cyrillic letter": "From: <alice@p\u0430quebot.test>\r\n".encode(),
     "literal": b"From: <alice@[127.0.0.1]>\r\n",
     "foreign sender with a comma": b"From: alice@paquebot.test\r\nSender: Kock, bob@paquebot.test\r\n",

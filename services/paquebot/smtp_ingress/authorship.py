@@ -17,6 +17,7 @@ from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.replies import Reply
 
 _MAX_AUTHORS = 16  # addresses of From and Sender that are checked
+_MAX_OCTETS = 16 * 1024  # of From and of Sender
 _WHITE_SPACE = (b" ", b"\t")
 _INVISIBLE = bytes((*range(0x21), 0x7F))  # octets that some readers do not see around the name of a field
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -74,7 +75,10 @@ class Authorship:
 
     async def _owned(self, session: Session, content: bytes, name: bytes, trace: str) -> bool:
         """Does a field of that name have an address? Each must belong to the login. Raises _Foreign."""
-        named = [named_addresses(value) for value in _values(content, name)]
+        values = _values(content, name)
+        if sum(map(len, values)) > _MAX_OCTETS:
+            raise _Foreign
+        named = [named_addresses(value) for value in values]
         found = [address for one in named for address in _found(one, session)]
         if len(found) > _MAX_AUTHORS:
             raise _Foreign

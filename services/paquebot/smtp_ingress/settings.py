@@ -85,6 +85,7 @@ class MessageLimits:
     size: Octets = setting("SMTP_MAX_SIZE", Octets(50 * 2**20), help="longest message")
     recipients: int = setting("SMTP_RECIPIENTS", 500, help="most recipients of a message; RFC 5321: at least 100")
     hops: int = setting("SMTP_HOPS", 100, help="most Received fields; RFC 5321 §6.3: at least 100")
+    header: Octets = setting("SMTP_HEADER", Octets(2 * 2**20), help="longest header of a message")
     line: int = setting("SMTP_LINE", 0, help="longest line of a message in octets, CRLF included; 0: any")
 
     def __post_init__(self) -> None:

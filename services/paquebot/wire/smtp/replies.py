@@ -203,6 +203,7 @@ TOO_MANY_IN_AN_HOUR = Reply(450, "4.7.1", "Too many recipients of this account i
 # --- what we send: the message (RFC 3463 §3.4, §3.6, §3.7) ---
 
 TOO_BIG = Reply(552, "5.3.4", "Message too big")  # RFC 1870 §6.1, RFC 3463 §3.4
+HEADER_TOO_BIG = Reply(552, "5.3.4", "Header of the message too big")  # RFC 3463 §3.4
 OUT_OF_MEMORY = Reply(452, "4.3.1", "Too many messages under way, try again later")  # RFC 1870 §6.1, RFC 3463 §3.4
 BARE_LINE_END = Reply(554, "5.6.0", "Line ends must be CRLF: bare CR or LF found")  # RFC 5321 §2.3.8, RFC 3463 §3.7
 TEXT_LINE_TOO_LONG = Reply(554, "5.6.0", "Line of the message too long")  # RFC 5321 §4.5.3.1.6
