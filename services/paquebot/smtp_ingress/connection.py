@@ -15,6 +15,7 @@ from aiosmtpd.smtp import SMTP
 
 from paquebot.runtime.fair_shares import Holding, OverBudget
 from paquebot.runtime.peer import Deadline, PeerGone
+from paquebot.runtime.proxy import one_spelling
 from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
 
@@ -122,7 +123,7 @@ class Connection(SMTP):
         """Address and port of the client."""
         assert self.transport is not None
         name = self.transport.get_extra_info("peername")
-        return (str(name[0]), int(name[1])) if name else ("", 0)
+        return (one_spelling(name[0]), int(name[1])) if name else ("", 0)
 
     @property
     def buffered(self) -> int:
