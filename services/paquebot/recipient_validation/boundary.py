@@ -5,8 +5,9 @@ an incident id, under which the log has the traceback. No exception text leaves 
 """
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from grpc.aio import AbortError, ServerInterceptor
 
 from paquebot.directory.errors import AlreadyExists, DirectoryError, Invalid, NotFound, Precondition
 from paquebot.observability import log, metrics, trace
+from paquebot.queue import QueueUnavailable
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.v1 import authentication_pb2, directory_pb2, recipient_validation_pb2
 
@@ -54,7 +56,7 @@ class Overloaded(Exception):
 
 
 class Boundary(ServerInterceptor):
-    """Wraps every unary call of our own services."""
+    """Wraps every call of our own services."""
 
     async def intercept_service(
         self,
@@ -65,6 +67,12 @@ class Boundary(ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(_OURS):
             return handler
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                _guarded_stream(handler.unary_stream, method.rpartition("/")[2]),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
         return grpc.unary_unary_rpc_method_handler(
             _guarded(handler.unary_unary, method.rpartition("/")[2]),
             request_deserializer=handler.request_deserializer,
@@ -96,12 +104,35 @@ def _guarded(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> An
     return call
 
 
+def _guarded_stream(behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]], method: str) -> Any:
+    """A stream lasts as long as its client wants, so it has no place among the times."""
+
+    async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
+        try:
+            async with contextlib.aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        except (asyncio.CancelledError, AbortError):
+            CALLS.labels(method, _code_name(context)).inc()
+            raise
+        except Exception as error:  # noqa: BLE001 - as for a single answer
+            code, text = _refusal(error, method)
+            CALLS.labels(method, code.name).inc()
+            await context.abort(code, text)
+        else:
+            CALLS.labels(method, "OK").inc()
+
+    return stream
+
+
 def _refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, DirectoryError):
         return _CODES[type(error)], str(error)
     if isinstance(error, PostgresUnavailable):
         _log.warning("database_unavailable", call=method, statement=str(error), cause=repr(error.__cause__))
         return grpc.StatusCode.UNAVAILABLE, "the directory's database does not answer; try again later"
+    if isinstance(error, QueueUnavailable):
+        return grpc.StatusCode.UNAVAILABLE, "NATS does not answer; try again later"
     if isinstance(error, Overloaded):
         return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are waiting; try again later"
     incident = secrets.token_hex(6)
