@@ -14,7 +14,7 @@ import ipaddress
 import unicodedata
 from dataclasses import dataclass
 
-MAX_DOMAIN = 255  # octets; RFC 5321 §4.5.3.1.2, RFC 1035 §2.3.4
+MAX_DOMAIN = 253  # octets; RFC 1035 §2.3.4: 255 with the lengths of the labels and the root, so no more can be in DNS
 MAX_MAILBOX = 900
 """Octets of an address as it is written. A field of a trace or a report holds it in one line of 998 octets."""
 MAX_LABEL = 63  # octets; RFC 1035 §2.3.4
@@ -144,7 +144,7 @@ def normal_domain(domain: str) -> str:
     """A-labels in lower case, or the address literal in its shortest form. Raises BadAddress."""
     if domain.startswith("["):
         return _normal_literal(domain)
-    if len(domain) > MAX_DOMAIN:
+    if len(domain) > MAX_DOMAIN + len("."):
         raise BadAddress(f"a domain has at most {MAX_DOMAIN} octets")
     if not domain.isascii():
         domain = _mapped(domain)

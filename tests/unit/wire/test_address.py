@@ -44,6 +44,7 @@ from paquebot.wire.address import (
         ("x@_dmarc.Example", "x", "_dmarc.example"),
         ("x@-b.c-", "x", "-b.c-"),
         ("x@r3---sn.example", "x", "r3---sn.example"),
+        ("x@" + "b." * 126 + "c.", "x", "b." * 126 + "c"),  # 253 octets and the root
         ("root@host.example.", "root", "host.example"),
         ("x@xn--i-7iq.ws", "x", "xn--i-7iq.ws"),  # i❤, which IDNA2008 does not allow
         ("x@I❤.ws", "x", "xn--i-7iq.ws"),
@@ -85,6 +86,7 @@ def test_addresses(text: str, local: str, domain: str) -> None:
         "a@.b",
         "a@" + "b" * 64 + ".c",
         "a@" + ".".join(["b" * 60] * 5),
+        "a@" + "b." * 126 + "cc",  # 254 octets
         "a@[192.0.2.256]",
         "a@[192.0.2.1",
         "a@[IPv6:fe80::1%eth0]",
