@@ -47,6 +47,16 @@ _TRICKS = {
     "encoded foreign address between commas": b"From: =?utf-8?Q?bob=40paquebot=2Etest?=, A <alice@paquebot.test>\r\n",
     "base64 of a foreign address": b"From: =?utf-8?B?Ym9iQHBhcXVlYm90LnRlc3Q=?=, A <alice@paquebot.test>\r\n",
     "wide at sign between commas": "From: bob\uff20paquebot.test, A <alice@paquebot.test>\r\n".encode(),
+    "foreign address in quoted brackets": b'From: "Bob <bob@paquebot.test>" <alice@paquebot.test>\r\n',
+    "foreign address in brackets in a comment": b"From: (<bob@paquebot.test>) alice@paquebot.test\r\n",
+    "foreign address in encoded brackets": b"From: =?utf-8?Q?=3Cbob=40paquebot.test=3E?= <alice@paquebot.test>\r\n",
+    "in the brackets of two encoded words": b"From: =?utf-8?Q?=3Cbob=40?= =?utf-8?Q?paquebot.test=3E?= "
+    b"<alice@paquebot.test>\r\n",
+    "foreign address in wide brackets": 'From: "＜bob＠paquebot.test＞" <alice@paquebot.test>\r\n'.encode(),
+    "foreign address and NUL encoded": b"From: =?utf-8?Q?bob=40paquebot.test=00?= <alice@paquebot.test>\r\n",
+    "line end in an encoded word": b"From: =?utf-8?Q?bob=40paquebot.test=0A?= <alice@paquebot.test>\r\n",
+    "encoded words as the local part": b"From: =?utf-8?Q?bob=40paquebot.test=00?=@paquebot.test\r\n",
+    "address behind the name of a group": b"From: us <bob@paquebot.test>: alice@paquebot.test;\r\n",
     "two angle addresses": b"From: Bob <bob@paquebot.test> <alice@paquebot.test>\r\n",
     "foreign angle address last": b"From: Kock, Alice <alice@paquebot.test> <bob@paquebot.test>\r\n",
     "foreign address behind": b"From: Kock, Alice <alice@paquebot.test> bob@paquebot.test\r\n",
@@ -102,6 +112,9 @@ _OWN = {
     "at sign of people": b"From: alice@home <alice@paquebot.test>\r\n",
     "at sign of people and a comma": b"From: Alice @ home <alice@paquebot.test>\r\n",
     "own address as the name": b"From: alice@paquebot.test <alice@paquebot.test>\r\n",
+    "own address in the quoted name": b'From: "Alice <alice@paquebot.test>" <alice@paquebot.test>\r\n',
+    "brackets in the quoted name": b'From: "Alice <work> @ home" <alice@paquebot.test>\r\n',
+    "encoded address of another as the name": b"From: =?utf-8?Q?bob=40paquebot.test?= <alice@paquebot.test>\r\n",
     "quoted address of another as the name": b'From: "bob@paquebot.test via a list" <alice@paquebot.test>\r\n',
     "comment with the address of another": b"From: alice@paquebot.test (for bob@paquebot.test)\r\n",
     "quoted local part": b'From: Kock, Alice <"alice"@paquebot.test>\r\n',
@@ -129,7 +142,7 @@ async def test_no_trick_writes_in_the_name_of_another(smtp_stack: SmtpStack, pol
         codes = {trick: await asyncio.to_thread(_send, port, header) for trick, header in _TRICKS.items()}
     kept = await smtp_stack.kept(after)
     if policy == "refuse":
-        assert set(codes.values()) == {550}, codes
+        assert {trick: code for trick, code in codes.items() if code != 550} == {}
         assert not kept
         return
     mended = {trick for trick, code in codes.items() if code == 250}

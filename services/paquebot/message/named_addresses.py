@@ -1,8 +1,8 @@
 """Every address that some reader may find in an address list, however broken the list is.
 
 Readers differ where a list is not of its grammar: one takes `bob@a.example <ann@b.example>` for Ann with an odd name,
-another for Bob. Whoever decides what an author may write has to see both. Text in comments and quoted strings is no
-address to any of them; of encoded words only those are that stand alone between commas, as a name that was not quoted.
+another for Bob; and some look for angle brackets in quoted strings, comments and encoded words, too. Whoever decides
+what an author may write has to see all of it. Any other text that is quoted, in a comment or encoded is a name to all.
 RFC 5322 §3.4; linear in the length of the value.
 """
 
@@ -17,6 +17,7 @@ from paquebot.message.limits import MAX_ADDRESSES
 
 _SPACE: Final = b" \t"
 _SPECIALS: Final = b'"(<>@,;:\\ \t)['
+_ENDS: Final = frozenset("\0\r\n")  # what ends a text, or a line, for some readers
 _MARKS: Final = bytes(0x21 if octet in _SPECIALS else 0x61 for octet in range(256))
 
 
@@ -25,7 +26,8 @@ class NamedAddresses:
     """`certain`: those that every reader finds, as (local part, domain); `possible`: what else looks like one.
 
     `readable`: there is one way to understand the whole: each part between commas has an address, or all that have
-    none are words of the name before one address in angle brackets, which ends the list.
+    none are words of the name before one address in angle brackets, which ends the list. And no name ends a line or a
+    text before its end.
     """
 
     certain: tuple[tuple[bytes, bytes], ...]
@@ -38,11 +40,15 @@ def named_addresses(value: bytes) -> NamedAddresses:
     entries = [entry for entry in addresses(value) if entry.mailbox is not None and entry.host is not None]
     certain = dict.fromkeys((entry.mailbox or b"", entry.host or b"") for entry in entries if entry.host)
     words = [entry.mailbox or b"" for entry in entries if not entry.host]
-    tokens = tuple(_tokens(value))
+    all_tokens = tuple(_tokens(value))
+    tokens = tuple(token for token in all_tokens if not token.startswith(b"("))
+    text = _names(all_tokens)
     # A reader that knows no quoted pairs ends quoted strings elsewhere.
     plainer = tuple(_tokens(value.replace(b"\\", b""))) if b"\\" in value else ()
-    possible = dict.fromkeys(found for found in (*_at_signs(tokens), *_at_signs(plainer)) if found not in certain)
+    found = (*_at_signs(tokens), *_at_signs(plainer), *_in_brackets(text))
+    possible = dict.fromkeys(one for one in found if one not in certain)
     readable = len(entries) < MAX_ADDRESSES and (not words or _is_name(entries, words, tokens))
+    readable = readable and not _ENDS.intersection(text)
     return NamedAddresses(tuple(certain), tuple(possible), readable)
 
 
@@ -51,12 +57,28 @@ def _is_name(entries: list[MailAddress], words: list[bytes], tokens: tuple[bytes
     ends = [token for token in tokens if token not in (b",", b";")][-1:] == [b">"]
     if not ends or tokens.count(b"<") != 1 or not entries[-1].host:
         return False
-    texts = (unicodedata.normalize("NFKC", decode_header_text(word)) for word in words)
-    return len(words) == len(entries) - 1 and not any("@" in text for text in texts)
+    return len(words) == len(entries) - 1 and not any("@" in _decoded(word) for word in words)
+
+
+def _names(tokens: tuple[bytes, ...]) -> str:
+    """The text of everything but specials, decoded, so that brackets in it come from nowhere but within."""
+    return _decoded(b" ".join(token.strip(b'"()') for token in tokens if token not in _SPECIALS))
+
+
+def _decoded(text: bytes) -> str:
+    """As people see it: wide forms of `@`, `<` and `>` are no others to them."""
+    return unicodedata.normalize("NFKC", decode_header_text(text))
+
+
+def _in_brackets(text: str) -> Iterator[tuple[bytes, bytes]]:
+    for part in text.split("<")[1:]:
+        local, at, domain = part.partition(">")[0].rpartition("@")
+        if at:
+            yield local.strip().encode(), domain.strip().encode()
 
 
 def _tokens(value: bytes) -> Iterator[bytes]:
-    """Atoms, specials, domain literals, and quoted strings with their quotes; comments and white space are left out."""
+    """Atoms, specials, domain literals, and quoted strings and comments with their marks; without white space."""
     marks = value.translate(_MARKS)
     pos, end = 0, len(value)
     while pos < end:
@@ -64,7 +86,6 @@ def _tokens(value: bytes) -> Iterator[bytes]:
         match value[pos : pos + 1]:
             case b"(":
                 pos = skip_comment(value, pos)
-                continue
             case b'"':
                 pos = _closed(value, pos, b'"')
             case b"[":

@@ -86,7 +86,7 @@ class Authorship:
             address = _address(local, domain)
             if address is None or not await self.owns(session, address, trace):
                 raise _Foreign
-        return bool(found)
+        return any(one.certain for one in named)
 
 
 def _found(named: NamedAddresses, session: Session) -> list[tuple[bytes, bytes]]:

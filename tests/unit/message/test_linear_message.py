@@ -98,6 +98,7 @@ ADDRESSES: dict[str, Make] = {
     "words between commas": repeated(named_addresses, b"=?a?q?=40?= ,", after=b"<b@c>"),
     "quoted pairs": repeated(named_addresses, b'"\\"@b"'),
     "comments without an end": repeated(named_addresses, b"(a"),
+    "brackets in quotes": repeated(named_addresses, b'"<@"'),
 }
 
 HEADERS: dict[str, Make] = {

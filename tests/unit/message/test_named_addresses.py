@@ -39,6 +39,9 @@ def test_one_address_and_a_name(value: bytes) -> None:
         b"<ann@a.example> bob@b.example",
         b"bob@b.example: <ann@a.example>;",
         rb'"x\" <bob@b.example>, " <ann@a.example>',
+        b'"Bob <bob@b.example>" <ann@a.example>',
+        b"ann@a.example (Bob <bob@b.example>)",
+        b"=?utf-8?Q?Bob_=3Cbob=40b.example=3E?= <ann@a.example>",
     ],
 )
 def test_a_possible_address(value: bytes) -> None:
