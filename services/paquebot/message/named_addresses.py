@@ -40,11 +40,10 @@ def named_addresses(value: bytes) -> NamedAddresses:
     entries = [entry for entry in addresses(value) if entry.mailbox is not None and entry.host is not None]
     certain = dict.fromkeys((entry.mailbox or b"", entry.host or b"") for entry in entries if entry.host)
     words = [entry.mailbox or b"" for entry in entries if not entry.host]
-    all_tokens = tuple(_tokens(value))
-    tokens = tuple(token for token in all_tokens if not token.startswith(b"("))
-    text = _names(all_tokens)
+    tokens = _without_comments(value)
     # A reader that knows no quoted pairs ends quoted strings elsewhere.
-    plainer = tuple(_tokens(value.replace(b"\\", b""))) if b"\\" in value else ()
+    plainer = _without_comments(value.replace(b"\\", b"")) if b"\\" in value else ()
+    text = _names(value)
     found = (*_at_signs(tokens), *_at_signs(plainer), *_in_brackets(text))
     possible = dict.fromkeys(one for one in found if one not in certain)
     readable = len(entries) < MAX_ADDRESSES and (not words or _is_name(entries, words, tokens))
@@ -60,9 +59,13 @@ def _is_name(entries: list[MailAddress], words: list[bytes], tokens: tuple[bytes
     return len(words) == len(entries) - 1 and not any("@" in _decoded(word) for word in words)
 
 
-def _names(tokens: tuple[bytes, ...]) -> str:
+def _without_comments(value: bytes) -> tuple[bytes, ...]:
+    return tuple(token for token in _tokens(value) if not token.startswith(b"("))
+
+
+def _names(value: bytes) -> str:
     """The text of everything but specials, decoded, so that brackets in it come from nowhere but within."""
-    return _decoded(b" ".join(token.strip(b'"()') for token in tokens if token not in _SPECIALS))
+    return _decoded(b" ".join(token.strip(b'"()') for token in _tokens(value) if token not in _SPECIALS))
 
 
 def _decoded(text: bytes) -> str:
@@ -74,7 +77,7 @@ def _in_brackets(text: str) -> Iterator[tuple[bytes, bytes]]:
     for part in text.split("<")[1:]:
         local, at, domain = part.partition(">")[0].rpartition("@")
         if at:
-            yield local.strip().encode(), domain.strip().encode()
+            yield local.strip().encode("utf-8", "replace"), domain.strip().encode("utf-8", "replace")
 
 
 def _tokens(value: bytes) -> Iterator[bytes]:

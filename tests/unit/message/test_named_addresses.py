@@ -74,6 +74,17 @@ def test_a_route_has_no_local_part() -> None:
     )
 
 
+def test_half_a_character_is_no_fault() -> None:
+    named_addresses(b"=?utf-7?Q?=3C+2AA-=40x=3E?= <ann@a.example>")
+    named_addresses(b'"<\xed\xa0\x80@\xff>" <ann@a.example>')
+
+
+@given(st.binary(max_size=60))
+def test_any_octets(value: bytes) -> None:
+    for one in (value, b"=?utf-7?Q?" + value + b"?= <ann@a.example>", b'"<' + value + b'@x>" <ann@a.example>'):
+        named_addresses(one)
+
+
 _PIECES = st.sampled_from(
     [b"bob@b.example", b"ann@a.example", b"<", b">", b",", b";", b":", b'"', b"(", b")", b"\\", b" ", b"x", b"[", b"]"]
 )
