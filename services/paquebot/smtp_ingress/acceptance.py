@@ -151,7 +151,7 @@ class Acceptance:
         """The message as it is stored (invariant 5: its octets never change afterwards)."""
         hostname = self._policy.trace.hostname
         raw = remove_authentication_results(content, hostname)
-        if session.role.takes_logins or transaction.recipients.local:
+        if transaction.recipients.local or not session.relay_client:
             # RFC 5321 §4.4: one, and that is the envelope's; an originator sends none. Who only relays does not look.
             raw = remove_header(raw, b"return-path", lambda value: True)
         if session.role.takes_logins:

@@ -189,6 +189,8 @@ NON_ASCII_ADDRESS = Reply(553, "5.6.7", "Non-ASCII addresses need SMTPUTF8")  # 
 NO_SUCH_ACCOUNT = Reply(550, "5.1.1", "No such mailbox here")  # RFC 3463 §3.2: X.1.1
 ACCOUNT_DISABLED = Reply(550, "5.2.1", "Mailbox disabled, not accepting messages")  # RFC 3463 §3.3: X.2.1
 OVER_QUOTA = Reply(452, "4.2.2", "Mailbox full")  # RFC 3463 §3.3: X.2.2
+# RFC 5321 §4.2.3: exceeded storage allocation; RFC 3463 §3.3: X.2.3
+TOO_LARGE_FOR_MAILBOX = Reply(552, "5.2.3", "Message too big for this mailbox")
 DOMAIN_DISABLED = Reply(550, "5.1.2", "Domain does not accept mail")  # RFC 3463 §3.2: X.1.2
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")  # RFC 3463 §3.8: X.7.1
 ALIAS_LOOP = Reply(550, "5.4.6", "Alias loop")  # RFC 3463 §3.5: X.4.6 routing loop
