@@ -25,8 +25,8 @@ from paquebot.wire.smtp.parameters import Ret
 from remote_host import RemoteHost
 
 SHORT = Seconds(0.3)
-DEADLINES = Deadlines(*(Seconds(5.0),) * 7)
-HASTY = Deadlines(*(SHORT,) * 7)
+DEADLINES = Deadlines(*(Seconds(5.0),) * 7, starttls=Seconds(5.0))
+HASTY = Deadlines(*(SHORT,) * 7, starttls=SHORT)
 
 
 @dataclass(frozen=True)

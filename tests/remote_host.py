@@ -1,9 +1,9 @@
 """The other side of the relay in tests: an SMTP server that does what a script says, well or badly.
 
 `on` maps a phase (CONNECT, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, MESSAGE, RSET, NOOP, QUIT) to its answer: text
-(CRLF is added), DROP (close without a word), SILENT (never answer), KEEP_THEN_DROP, THEN_DROP(text), or a function of
-the command line that gives one of these or nothing. What is not in the script is answered as a good server would,
-`hold` gates phases until an event. `messages` is what was taken.
+(CRLF is added), DROP (close without a word), RESET (so that the client sees a reset connection), SILENT (never answer),
+KEEP_THEN_DROP, THEN_DROP(text), or a function of the command line that gives one of these or nothing. What is not in
+the script is answered as a good server would, `hold` gates phases until an event. `messages` is what was taken.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -26,12 +28,15 @@ class Special:
     silent: bool = False
     garbage: bool = False
     keeps: bool = False
+    reset: bool = False
 
 
 DROP = Special(close=True)
 SILENT = Special(silent=True)
 KEEP_THEN_DROP = Special(close=True, keeps=True)
 """For MESSAGE: it is taken, and the connection ends without a reply."""
+RESET = Special(close=True, reset=True)
+"""Close with a RST."""
 BREAK_TLS = Special("220 2.0.0 Ready", garbage=True)
 """For STARTTLS: yes, and then something that is not TLS."""
 
@@ -225,6 +230,9 @@ class _Conversation:
             await self._writer.drain()
         if special.keeps:
             self._keep()
+        if special.reset:
+            linger = struct.pack("ii", 1, 0)
+            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         if special.close:
             raise EOFError
         return special.text[:1] in ("3" if phase == "DATA" else "2")

@@ -31,7 +31,7 @@ class Deadlines:
     RFC 5321 §4.5.3.2 allows."""
 
     connect: Seconds = setting("RELAY_TIMEOUT_CONNECT", Seconds(30.0))
-    greeting: Seconds = setting("RELAY_TIMEOUT_GREETING", Seconds(300.0), help="220, EHLO, STARTTLS, AUTH")
+    greeting: Seconds = setting("RELAY_TIMEOUT_GREETING", Seconds(300.0), help="220, EHLO, AUTH")
     mail: Seconds = setting("RELAY_TIMEOUT_MAIL", Seconds(300.0), help="the reply to MAIL or RSET")
     rcpt: Seconds = setting("RELAY_TIMEOUT_RCPT", Seconds(300.0), help="the reply to each RCPT")
     data: Seconds = setting("RELAY_TIMEOUT_DATA", Seconds(120.0), help="the 354 after DATA")
@@ -40,6 +40,7 @@ class Deadlines:
     rate: Octets = setting(
         "RELAY_TRANSFER_RATE", Octets(4096), help="octets per second a message must go at, beside one block's time"
     )
+    starttls: Seconds = setting("RELAY_TIMEOUT_STARTTLS", Seconds(60.0), help="the reply to STARTTLS; the handshake")
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
