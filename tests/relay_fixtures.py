@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from paquebot.message import MAX_LINE
 from paquebot.relay.handshake import Credentials, Handshake
 from paquebot.relay.letter import Letter, OctetShares
 from paquebot.relay.result import Host
@@ -106,7 +107,14 @@ async def session_with(
 
 
 def letter(
-    raw: bytes, reverse_path: str = "", *, ret: Ret | None = None, envid: str = "", smtputf8: bool = False
+    raw: bytes,
+    reverse_path: str = "",
+    *,
+    ret: Ret | None = None,
+    envid: str = "",
+    smtputf8: bool = False,
+    submitted: bool = False,
+    line: int = MAX_LINE,
 ) -> Letter:
     """A message that is read from memory."""
 
@@ -114,4 +122,15 @@ def letter(
         return raw
 
     shares = OctetShares(OctetBudget(2**30), 2**30, 2**30)
-    return Letter(read, len(raw), shares, "example.net", reverse_path, ret=ret, envid=envid, smtputf8=smtputf8)
+    return Letter(
+        read,
+        len(raw),
+        shares,
+        "example.net",
+        reverse_path,
+        ret=ret,
+        envid=envid,
+        smtputf8=smtputf8,
+        submitted=submitted,
+        line=line,
+    )

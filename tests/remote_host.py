@@ -194,6 +194,8 @@ class _Conversation:
                 good = "354 Go on" if self._rcpt else "554 5.5.1 No valid recipients"
                 if await self._say(verb, line, good):
                     await self._message()
+            case "BDAT":
+                await self._chunk(line)
             case "QUIT":
                 await self._say(verb, line, "221 2.0.0 Bye")
                 raise EOFError
@@ -205,6 +207,19 @@ class _Conversation:
         data = await self._until(b"\r\n.\r\n") + b"\r\n"
         self._data = data.replace(b"\r\n..", b"\r\n.")[2:]
         if await self._say("MESSAGE", "", "250 2.0.0 Taken"):
+            self._keep()
+        self._mail, self._rcpt = "", []
+        await self._host.notify()
+
+    async def _chunk(self, line: str) -> None:
+        """RFC 3030 §2: the octets follow the command at once."""
+        size = int(line.split(" ")[1])
+        while len(self._buffer) < size:
+            if not (more := await self._reader.read(65536)):
+                raise EOFError
+            self._buffer += more
+        self._data, self._buffer = self._buffer[:size], self._buffer[size:]
+        if await self._say("MESSAGE", line, "250 2.0.0 Taken" if self._rcpt else "503 5.5.1 RCPT first"):
             self._keep()
         self._mail, self._rcpt = "", []
         await self._host.notify()

@@ -74,7 +74,10 @@ class Worker:
         shown: Shown,
         shares: OctetShares,
         slow_seconds: float,
+        line: int,
     ) -> None:
+        """`line`: most octets of a line that each host takes; 0: any."""
+        self._line = line
         self._reader = reader
         self._courier = courier
         self._settlement = settlement
@@ -134,6 +137,8 @@ class Worker:
             ret=ret,
             envid=job.envid,
             smtputf8=job.smtputf8,
+            submitted=bool(job.login),
+            line=self._line,
         )
 
     async def _settle(
