@@ -73,9 +73,10 @@ class Result:
 
 
 def judged(reply: Reply, host: Host, *, elsewhere: bool = False) -> Result:
-    """A negative reply as a result; without an enhanced status of its own it gets 4.0.0 or 5.0.0."""
+    """A reply that is not the one wished for as a result; without an enhanced status of its own it gets 4.0.0 or
+    5.0.0. A positive one that means nothing here is no end."""
     outcome = Outcome.FAILED if reply.is_permanent else Outcome.DEFERRED
-    status = reply.enhanced_status or f"{reply.code // 100}.0.0"
+    status = PROTOCOL_ERROR if reply.is_positive else reply.enhanced_status or f"{reply.code // 100}.0.0"
     return Result(outcome, status, words(reply), host.name, from_host=True, elsewhere=elsewhere)
 
 

@@ -104,7 +104,11 @@ async def test_mixed_replies_to_recipients(extensions: tuple[str, ...]) -> None:
         ({"RCPT": then_drop("421 4.3.2 Bye")}, "deferred 4.3.2"),
         ({"DATA": then_drop("421 4.3.2 Bye")}, "deferred 4.3.2"),
         ({"MESSAGE": then_drop("421 4.3.2 Bye")}, "deferred 4.3.2"),
-        ({"RCPT": "250 " + "x" * 10_000}, "deferred 4.5.0"),
+        ({"RCPT": "550 5.1.1 " + "x" * 100_000}, "failed 5.1.1"),
+        ({"RCPT": "550-no\r\n" * 500 + "550 5.1.1 such user"}, "failed 5.1.1"),
+        ({"RCPT": "550-no\r\n554 such user"}, "failed 5.0.0"),
+        ({"RCPT": "550-no\r\nsuch\r\n550 user"}, "failed 5.0.0"),
+        ({"RCPT": "450-" + "x" * 5000 + "\r\n" + "450 4.2.0 Later"}, "deferred 4.2.0"),
         ({"MESSAGE": "nonsense"}, "deferred 4.5.0"),
     ],
 )
