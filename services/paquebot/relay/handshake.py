@@ -169,10 +169,11 @@ class Handshake:
     async def _start_tls(self, session: Session, mode: TlsMode) -> None:
         """Raises _TlsBroken; SessionBroken too, for with TLS 1.3 the host's alert comes only after our side of the
         handshake is done."""
+        name = _certified_name(session.host)
+        if name is None and mode is TlsMode.VERIFIED:
+            raise _TlsBroken("no certificate can be for the host's name", certificate=True)
         try:
-            session.tls = await session.stream.start_tls(
-                self._contexts.of(mode), session.host.name, self._deadlines.starttls
-            )
+            session.tls = await session.stream.start_tls(self._contexts.of(mode), name, self._deadlines.starttls)
             session.extensions = {}
             await self._hello(session)
         except ssl.SSLCertVerificationError as error:
@@ -204,6 +205,18 @@ class Handshake:
             metrics.CONNECTION[Connection.LOGIN].inc()
             _log.error("login_refused", host=str(host), reply=words(reply))
             raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {words(reply)}", host, elsewhere=True))
+
+
+def _certified_name(host: Host) -> str | None:
+    """What the certificate must be for: the name, or the address that a literal has. None: DNS gave a name that TLS
+    cannot (RFC 6066 §3), such as one with other octets than letters and digits."""
+    if host.name.startswith("["):
+        return host.address
+    try:
+        host.name.encode("idna")
+    except UnicodeError:
+        return None
+    return host.name or None
 
 
 def _base64(text: str) -> str:

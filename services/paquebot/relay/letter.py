@@ -131,7 +131,7 @@ class Letter:
         self._key = key
         self._smtputf8 = smtputf8
         self._ret = ret
-        self._envid = envid
+        self._envid = envid if envid.isascii() else ""  # RFC 3461 §4.4 knows no other
         self._facts: Facts | None = None
         self._raw: bytes | None = None
         self._rewritten: _Rewritten | None = None

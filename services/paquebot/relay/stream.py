@@ -145,7 +145,7 @@ class Stream(asyncio.Protocol):
 
     # --- TLS and the end ---
 
-    async def start_tls(self, context: ssl.SSLContext, server_hostname: str, seconds: float) -> str:
+    async def start_tls(self, context: ssl.SSLContext, server_hostname: str | None, seconds: float) -> str:
         """Handshake as a client; returns the version, such as `TLSv1.3`.
 
         Raises ssl.SSLError, OSError, PlaintextInjected, TimeoutError; the connection is then of no more use.

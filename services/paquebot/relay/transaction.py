@@ -246,5 +246,5 @@ def _writable(address: str) -> bool:
 
 
 def wishes(notify: Sequence[int], orcpt: str) -> RcptParameters:
-    """From a job's recipient."""
-    return RcptParameters(tuple(Notify(item) for item in notify), orcpt)
+    """From a job's recipient; what a later version may have written there says nothing."""
+    return RcptParameters(tuple(item for item in Notify if item in notify), orcpt)

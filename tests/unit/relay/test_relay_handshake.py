@@ -150,6 +150,25 @@ async def test_a_certificate_for_another_name_is_refused_where_the_policy_says_s
         assert "doesn't match" in caught.value.result.text.lower() or "mismatch" in caught.value.result.text.lower()
 
 
+@pytest.mark.parametrize("name", ["a..example.net", r"\200" * 20 + ".example.net", ".example.net", ""])
+async def test_a_name_that_no_certificate_can_have(name: str, certificates: Authority) -> None:
+    """DNS can name an exchanger so; TLS can be spoken with it, and nobody can prove to be it."""
+    async with RemoteHost(tls=certificates.good) as remote:
+        session = await handshake(ca=certificates.ca).open(host_of(remote, name), TlsPolicy.OPPORTUNISTIC)
+        assert session.tls == "TLSv1.3"
+        session.leave()
+        with pytest.raises(HostUnusable) as caught:
+            await handshake(ca=certificates.ca).open(host_of(remote, name), TlsPolicy.VERIFY)
+        assert caught.value.result.status == "4.7.5"
+
+
+async def test_an_address_literal_is_verified_by_its_address(certificates: Authority) -> None:
+    async with RemoteHost(tls=certificates.good, address="127.0.0.9") as remote:
+        session = await handshake(ca=certificates.ca).open(host_of(remote, "[127.0.0.9]"), TlsPolicy.VERIFY)
+        assert session.tls
+        session.leave()
+
+
 async def test_a_failed_handshake_falls_back_to_clear_text(certificates: Authority) -> None:
     async with RemoteHost({"STARTTLS": BREAK_TLS}, tls=certificates.good) as remote:
         session = await session_with(remote)
