@@ -12,11 +12,13 @@ from paquebot.message.cached_headers import (
     knows_header_fields,
 )
 from paquebot.message.conversation import base_subject, thread_key
+from paquebot.message.conversion import Edit, Signatures, Wish, conversion, pieces, signatures
 from paquebot.message.date_time import parse_date
 from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
 from paquebot.message.dsn import build_dsn, xtext_decoded
 from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
 from paquebot.message.encoded_words import encoded_words
+from paquebot.message.field_conversion import Unconvertible
 from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
 from paquebot.message.limits import MAX_HEADER
 from paquebot.message.named_addresses import NamedAddresses, named_addresses
@@ -40,16 +42,19 @@ from paquebot.message.trace import (
     remove_authentication_results,
     remove_header,
 )
+from paquebot.message.transfer_encoding import MAX_LINE, has_long_line, is_ascii
 from paquebot.v1.summary_pb2 import Address, BodyPart, HeaderField, ImapEnvelope, MessageSummary, Parameter
 
 __all__ = [
     "CACHED_HEADERS",
     "MAX_HEADER",
+    "MAX_LINE",
     "SUMMARY_VERSION",
     "Action",
     "Address",
     "BodyPart",
     "DeliveryReport",
+    "Edit",
     "HeaderField",
     "ImapEnvelope",
     "MailAddress",
@@ -61,12 +66,16 @@ __all__ = [
     "Ret",
     "Section",
     "SectionText",
+    "Signatures",
+    "Unconvertible",
+    "Wish",
     "add_trace",
     "addresses",
     "base_subject",
     "build_dsn",
     "cached_header_fields",
     "charset",
+    "conversion",
     "count_received",
     "decode_charset",
     "decode_header_text",
@@ -79,16 +88,20 @@ __all__ = [
     "field_value",
     "fields",
     "first_value",
+    "has_long_line",
     "header_fields",
+    "is_ascii",
     "is_looping",
     "is_multipart",
     "knows_header_fields",
     "named_addresses",
     "parse_date",
     "part_at",
+    "pieces",
     "remove_authentication_results",
     "remove_header",
     "section_octets",
+    "signatures",
     "split_header",
     "summarise",
     "text_pieces",
