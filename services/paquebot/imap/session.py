@@ -134,7 +134,7 @@ class Session:
         except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
-            await self._bye("Temporary failure", response_codes.UNAVAILABLE)
+            await self._bye("The server failed in this session", response_codes.SERVERBUG)
             return Ending.FAILED
         finally:
             metrics.SESSION[_label(self.state)].dec()

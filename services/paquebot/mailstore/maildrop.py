@@ -7,6 +7,7 @@ renews or closes, and then changes nothing.
 
 from collections.abc import Sequence
 
+from paquebot.mailstore import rows
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.mailstore.removal import remove_within
@@ -36,7 +37,8 @@ async def lock(postgres: Postgres, account_id: int, owner: str, ttl: float) -> M
     row = await postgres.fetchrow("list_maildrop", _LIST, account_id, INBOX_ID)
     if row is None:  # the account was deleted between the two
         raise MaildropLost(str(account_id))
-    messages = tuple(MaildropMessage(uid, size) for uid, size in zip(row["uids"], row["sizes"], strict=True))
+    sound = rows.sound(account_id, INBOX_ID, row["uids"], row["sizes"])
+    messages = tuple(MaildropMessage(uid, max(0, size)) for uid, size in sound)
     return Maildrop(INBOX_ID, row["uid_validity"], messages)
 
 

@@ -6,7 +6,7 @@ How a name looks on the wire (modified UTF-7, UTF-8) is the protocol's matter.
 import unicodedata
 
 from paquebot.mailstore.errors import BadMailboxName
-from paquebot.mailstore.types import Limits, SpecialUse
+from paquebot.mailstore.types import MOST_NAME, Limits, SpecialUse
 
 SEPARATOR = "/"
 INBOX = "INBOX"
@@ -35,6 +35,11 @@ def normal(name: str) -> str:
     return first + separator + rest
 
 
+def may_exist(name: str) -> bool:
+    """Could a mailbox have the name? PostgreSQL takes neither NUL nor half of a surrogate pair in a text."""
+    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def valid(name: str, limits: Limits) -> str:
     """The normal spelling of a name that may be made. Raises BadMailboxName."""
     name = normal(name)
@@ -43,6 +48,8 @@ def valid(name: str, limits: Limits) -> str:
         raise BadMailboxName(name, "a level of the name is empty")
     if len(name) > limits.name_length:
         raise BadMailboxName(name, f"the name is longer than {limits.name_length} characters")
+    if len(name.encode("utf-8", "surrogatepass")) > MOST_NAME:
+        raise BadMailboxName(name, f"the name is longer than {MOST_NAME} octets")
     if len(levels) > limits.depth:
         raise BadMailboxName(name, f"the name has more than {limits.depth} levels")
     if any(unicodedata.category(character) in ("Cc", "Cs", "Cn") for character in name):

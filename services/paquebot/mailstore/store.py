@@ -5,10 +5,11 @@ order (account, mailbox); a message row, its delivery record, the counters of it
 usage change in one transaction. Nothing here knows of hints: after a call returns, the service publishes
 `hint.mailbox.<account>` for the account it changed.
 
-Every method raises `paquebot.runtime.postgres.PostgresUnavailable` when the engine cannot answer (temporary)
-and exceptions of `paquebot.mailstore.errors` when it refuses. Any method but those of the account itself may
-raise `NoSuchMailbox`, and those that make an account on first use (`ensure_account`, `deliver`) respect a
-deletion.
+Every method raises `paquebot.runtime.postgres.PostgresUnavailable` when the engine cannot answer (temporary),
+`PostgresRefused` when it can never take a value, and exceptions of `paquebot.mailstore.errors` when it refuses. Values
+are checked, or brought within their bounds (dates, mod-sequences), before PostgreSQL is asked. Any method but those of
+the account itself may raise `NoSuchMailbox`, and those that make an account on first use (`ensure_account`, `deliver`)
+respect a deletion.
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -29,7 +30,10 @@ from paquebot.mailstore import (
     upkeep,
     view,
 )
+from paquebot.mailstore.keywords import need_keywords
+from paquebot.mailstore.snapshots import promised
 from paquebot.mailstore.types import (
+    MOST_MOD_SEQ,
     NO_FLAGS,
     Appended,
     BlobUse,
@@ -123,7 +127,7 @@ class Mailstore:
         Renaming INBOX moves its messages to a new mailbox and leaves INBOX and its inferiors (RFC 3501
         §6.3.5). Raises NoSuchMailbox, MailboxExists, BadMailboxName, TooManyMailboxes.
         """
-        await tree.rename_mailbox(self._postgres, self._limits, account_id, name, new_name)
+        await promised(tree.rename_mailbox(self._postgres, self._limits, account_id, name, new_name))
 
     async def subscribe(self, account_id: int, name: str) -> None:
         """Add a name, of a mailbox or not, to the subscriptions. Raises BadMailboxName, TooManyMailboxes."""
@@ -159,13 +163,20 @@ class Mailstore:
         return await view.claim_recent(self._postgres, account_id, mailbox_id)
 
     def messages(
-        self, account_id: int, mailbox_id: int, uids: Sequence[int], *, with_summary: bool
+        self,
+        account_id: int,
+        mailbox_id: int,
+        uids: Sequence[int],
+        *,
+        with_summary: bool,
+        left_out: list[int] | None = None,
     ) -> AsyncIterator[StoredMessage]:
         """The messages of `uids` (in any order) that still exist, going up by UID, read in bounded batches.
 
-        The summary is read only `with_summary`. No connection is held while the caller uses a message.
+        The summary is read only `with_summary`. No connection is held while the caller uses a message. A row that
+        cannot be read is named in the log, and its UID put into `left_out`: the others come.
         """
-        return view.messages(self._postgres, account_id, mailbox_id, uids, with_summary)
+        return view.messages(self._postgres, account_id, mailbox_id, uids, with_summary, left_out)
 
     async def search_rows(self, account_id: int, mailbox_id: int, uids: Sequence[int] | None = None) -> SearchRows:
         """Sizes and dates of the messages of `uids`, of all when None."""
@@ -181,7 +192,7 @@ class Mailstore:
         over quota, in octets or messages, is recorded as refused: it stays OVER_QUOTA when it comes again, even with
         room by then.
         """
-        return await delivery.deliver(self._postgres, self._limits, deliveries, refuse_over_quota)
+        return await promised(delivery.deliver(self._postgres, self._limits, deliveries, refuse_over_quota))
 
     async def delivered(self, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
         """Which of the (account id, queue id) were delivered or refused, or name an account that was deleted: what a
@@ -200,10 +211,13 @@ class Mailstore:
         """Put messages into one mailbox, all or none (RFC 3501 §6.3.11, RFC 3502).
 
         With `claim` the calling session, which has the mailbox selected, takes the recent messages, as by
-        `claim_recent`. Raises NoSuchMailbox, NotSelectable, OverQuota, TooManyKeywords, MailboxFull.
+        `claim_recent`. Raises NoSuchMailbox, NotSelectable, OverQuota, BadKeyword, TooManyKeywords, MailboxFull.
         """
-        return await append.append(
-            self._postgres, self._limits, account_id, mailbox_id, messages, quota_octets=quota_octets, claim=claim
+        need_keywords(word for message in messages for word in message.keywords)
+        return await promised(
+            append.append(
+                self._postgres, self._limits, account_id, mailbox_id, messages, quota_octets=quota_octets, claim=claim
+            )
         )
 
     async def copy(
@@ -213,14 +227,16 @@ class Mailstore:
 
         Raises NoSuchMailbox (its `name` is the id), NotSelectable, OverQuota, TooManyKeywords, MailboxFull.
         """
-        return await copies.copy(self._postgres, self._limits, account_id, source_id, uids, target_id, quota_octets)
+        return await promised(
+            copies.copy(self._postgres, self._limits, account_id, source_id, uids, target_id, quota_octets)
+        )
 
     async def move(self, account_id: int, source_id: int, uids: Sequence[int], target_id: int) -> Copied:
         """Move the messages of `uids` that exist: in each moment they are in exactly one place (RFC 6851).
 
         Raises as `copy`, but never OverQuota.
         """
-        return await copies.move(self._postgres, self._limits, account_id, source_id, uids, target_id)
+        return await promised(copies.move(self._postgres, self._limits, account_id, source_id, uids, target_id))
 
     async def store_flags(
         self,
@@ -235,8 +251,11 @@ class Mailstore:
     ) -> StoreResult:
         """Change flags and keywords of the messages of `uids` that exist (RFC 3501 §6.4.6, RFC 7162 §3.1.3).
 
-        A message that has the flags already keeps its mod_seq. Raises NoSuchMailbox, TooManyKeywords.
+        A message that has the flags already keeps its mod_seq. Raises NoSuchMailbox, BadKeyword, TooManyKeywords.
         """
+        need_keywords(keywords)
+        if unchanged_since is not None:
+            unchanged_since = min(unchanged_since, MOST_MOD_SEQ)
         change = flag_changes.FlagChange(op, flags, tuple(dict.fromkeys(keywords)), unchanged_since)
         return await flag_changes.store_flags(self._postgres, self._limits, account_id, mailbox_id, uids, change)
 

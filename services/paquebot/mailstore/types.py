@@ -25,6 +25,12 @@ class Flag(enum.IntFlag):
 
 
 NO_FLAGS = Flag(0)
+LAST_UID = 2**32 - 1
+"""RFC 3501 §2.3.1.1: a UID is a non-zero 32-bit number."""
+MOST_MOD_SEQ = 2**63 - 1
+"""RFC 7162 §3.1: a mod-sequence has 63 bits."""
+MOST_NAME = 2000
+"""Octets of a mailbox name in UTF-8: an entry of an index of PostgreSQL has at most 2,704, with the account's id."""
 NO_LIMIT = 2**62
 """Octets: more than an account can have."""
 
@@ -67,6 +73,8 @@ class Limits:
             raise ValueError(
                 "PAQUEBOT_ACCOUNT_MESSAGES, PAQUEBOT_MAILBOX_MESSAGES, _KEYWORDS, _NAME and _LEVELS are at least 1"
             )
+        if self.name_length > MOST_NAME:
+            raise ValueError(f"PAQUEBOT_MAILBOX_NAME is at most {MOST_NAME}: longer names fit into no index")
         if self.mailboxes < len(SpecialUse) + 1:
             raise ValueError(
                 f"PAQUEBOT_ACCOUNT_MAILBOXES is at least {len(SpecialUse) + 1}: an account begins with so many"
