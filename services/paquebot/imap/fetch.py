@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from paquebot.blobs import BlobMissing
 from paquebot.imap import metrics, updates
 from paquebot.imap.fetch_plan import Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
@@ -19,8 +20,9 @@ from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
+from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
-from paquebot.message import MessageSummary
+from paquebot.message import MessageSummary, summarise
 from paquebot.observability.log import Log
 from paquebot.runtime.gate_shares import Hold, Share
 from paquebot.runtime.peer import PeerGone
@@ -36,6 +38,7 @@ _PIECE = 64 * 1024  # octets gathered before they are sent
 _ROWS, _ROW = 512 * 1024, 8 * 1024  # octets that count for rows with summaries: of two batches, of one message
 _log = Log("paquebot.imap.fetch")
 _NO_SUMMARY = MessageSummary()
+_OFF_THE_LOOP = 128 * 1024  # octets from which a message is looked through in a thread
 
 
 async def fetch(session: "Session", state: Selected, command: ast.Fetch) -> Reply | Stream:
@@ -100,6 +103,11 @@ class _Work:
     plan: Plan
     found: int = 0
     unread: int = 0
+    """Messages that S3 does not give now."""
+    lost: int = 0
+    """Messages whose octets are not in the bucket."""
+    left_out: list[int] = field(default_factory=list)
+    """UIDs of messages whose rows cannot be read."""
     _sets_seen: bool = field(init=False)
     _made_seen: frozenset[int] = frozenset()
 
@@ -111,6 +119,9 @@ class _Work:
         name = "UID FETCH" if self.command.uid else "FETCH"
         if self.unread:
             return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=last, state=self.state)
+        if self.lost or self.left_out:
+            text = "Some messages are damaged or lost; the others were sent"
+            return no(text, response_codes.CORRUPTION, untagged=last, state=self.state)
         if self.found < asked and not self.command.uid:  # RFC 2180 §4.1.2
             text = "Some of the messages were expunged"
             return no(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
@@ -140,12 +151,19 @@ class _Work:
             async for piece in rows:
                 yield piece
 
+    def _summary(self, message: StoredMessage) -> MessageSummary | None:
+        """None: the stored one cannot be read."""
+        if not message.summary:
+            return _NO_SUMMARY
+        return summary_of(message, self.state.account.account_id, self.state.mailbox_id)
+
     def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
         return self.session.process.mailstore.messages(
             self.state.account.account_id,
             self.state.mailbox_id,
             uids,
             with_summary=self.plan.with_summary,
+            left_out=self.left_out,
         )
 
     def _from_view(self, numbers: Sequence[int]) -> Iterator[Octets]:
@@ -171,8 +189,8 @@ class _Work:
         hold = await self._taken_for_rows(octets)
         try:
             async for message in messages:
-                summary = _summary(message)
-                if self.plan.needs_body(summary):
+                summary = self._summary(message)
+                if summary is None or self.plan.needs_body(summary):
                     hold.release()  # whoever waits holds nothing
                     async for piece in self._with_body(out, message):
                         yield piece
@@ -216,11 +234,13 @@ class _Work:
     async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
         for message, body in group:
             if isinstance(body, bytes):
-                async for piece in self._answer(out, message, _summary(message), body):
+                summary = self._summary(message) or await summarised(body)
+                async for piece in self._answer(out, message, summary, body):
                     yield piece
             elif self.state.view.number(message.uid) is not None:
                 self.found += 1
-                self.unread += 1
+                self.lost += isinstance(body, BlobMissing)
+                self.unread += not isinstance(body, BlobMissing)
             if len(out) >= _PIECE:
                 yield _taken(out)
 
@@ -282,8 +302,9 @@ class _Work:
         self._made_seen = frozenset(result.changed)
 
 
-def _summary(message: StoredMessage) -> MessageSummary:
-    return MessageSummary.FromString(message.summary) if message.summary else _NO_SUMMARY
+async def summarised(body: bytes) -> MessageSummary:
+    """Of a message whose stored summary cannot be read."""
+    return summarise(body) if len(body) < _OFF_THE_LOOP else await asyncio.to_thread(summarise, body)
 
 
 def _taken(out: bytearray) -> bytes:

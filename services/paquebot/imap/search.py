@@ -13,7 +13,9 @@ from itertools import chain
 from math import floor
 from typing import TYPE_CHECKING
 
+from paquebot.blobs import BlobMissing
 from paquebot.imap import metrics, updates
+from paquebot.imap.fetch import summarised
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.imap.message_facts import Columns, Facts
 from paquebot.imap.reply import Reply, bad, no, ok
@@ -32,6 +34,7 @@ from paquebot.imap.search_texts import TextsFound, look_through, parts_of
 from paquebot.imap.search_turns import TooMuchWork, Work
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.view import View
+from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.runtime.peer import PeerGone
@@ -174,20 +177,28 @@ class _Search:
         state = self._state
         return self._process.mailstore.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
 
-    def _facts(self, message: StoredMessage, body: bytes | None = None) -> Facts | None:
+    def _summary(self, message: StoredMessage) -> MessageSummary | None:
+        """None: it cannot be read."""
+        return summary_of(message, self._state.account.account_id, self._state.mailbox_id)
+
+    def _facts(self, message: StoredMessage, summary: MessageSummary, body: bytes | None = None) -> Facts | None:
         """All that is known of it; None: it left the view."""
         view = self._state.view
         number = view.number(message.uid)
         if number is None:
             return None
         columns = Columns(message.size, floor(message.internal_date.timestamp()), floor(message.save_date.timestamp()))
-        summary = MessageSummary.FromString(message.summary or b"")
         return Facts(view, number, columns, message, summary, body)
 
     async def _from_summaries(self, open_: "array[int]") -> "array[int]":
         still = array("I")
         async for message in self._messages(array("I", map(self._state.view.uid, open_))):
-            facts = self._facts(message)
+            summary = self._summary(message)
+            if summary is None:  # the body tells
+                if (number := self._state.view.number(message.uid)) is not None:
+                    still.append(number)
+                continue
+            facts = self._facts(message, summary)
             if facts is not None and not await self._decide_with_fields(facts):
                 still.append(facts.number)
             await self._others()
@@ -210,9 +221,13 @@ class _Search:
                 for message, body in group:
                     if self._connection.gone:  # a search of all bodies is long: not for nobody
                         raise PeerGone
+                    if isinstance(body, BlobMissing):
+                        continue  # lost for good, and named where it was read: the others are searched
                     if not isinstance(body, bytes):
                         self.unread += 1
-                    elif (facts := self._facts(message, body)) is not None:
+                        continue
+                    summary = self._summary(message) or await summarised(body)
+                    if (facts := self._facts(message, summary, body)) is not None:
                         await self._look_through(facts, body)
 
     async def _look_through(self, facts: Facts, body: bytes) -> None:

@@ -19,6 +19,10 @@ _MOST_LEFT_OUT = 16  # in one reading: where more of its rows fail, the fault is
 _named: dict[tuple[object, ...], None] = {}
 
 
+Tell = Callable[..., None]
+"""Takes what `tell` takes."""
+
+
 class Reading(enum.Enum):
     """How a bad row was read."""
 

@@ -8,11 +8,14 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from paquebot.mailstore import bad_rows, dates
-from paquebot.mailstore.bad_rows import Reading
+from paquebot.mailstore.bad_rows import Reading, Tell
 from paquebot.mailstore.keywords import is_keyword
-from paquebot.mailstore.types import LAST_UID, Flag, FlagRows, Mailbox, SpecialUse, StoredMessage
+from paquebot.mailstore.types import LAST_UID, BlobUse, Flag, FlagRows, Mailbox, SpecialUse, StoredMessage
 from paquebot.v1.mail_pb2 import BlobRef
+from paquebot.v1.summary_pb2 import MessageSummary
 
 Record = Any
 """An asyncpg row."""
@@ -42,7 +45,7 @@ ALL_FLAGS = int(sum(Flag))
 _KNOWN_FLAGS = bytes(flags & ALL_FLAGS for flags in range(256))
 
 
-def mailbox(row: Record) -> Mailbox:
+def mailbox(row: Record, tell: Tell = bad_rows.tell) -> Mailbox:
     place = row["account_id"], row["mailbox_id"]
     return Mailbox(
         account_id=row["account_id"],
@@ -57,7 +60,7 @@ def mailbox(row: Record) -> Mailbox:
         unseen=row["unseen"],
         deleted=row["deleted"],
         octets=row["octets"],
-        keywords=_keywords(row["known_keywords"], *place, 0),
+        keywords=_keywords(row["known_keywords"], *place, 0, tell),
         expunged_horizon=row["expunged_horizon"],
         special_use=special_use(row["special_use"]),
         selectable=row["selectable"],
@@ -76,7 +79,7 @@ def flag_rows(row: Record, account_id: int, mailbox_id: int) -> FlagRows:
     uids, flags, mod_seqs = row["uids"] or (), row["flags"] or (), row["mod_seqs"] or ()
     keyword_uids, keyword_lists = row["keyword_uids"] or (), row["keyword_lists"] or ()
     keywords = {
-        uid: _keywords(words.split(" "), account_id, mailbox_id, uid)
+        uid: _keywords(words.split(" "), account_id, mailbox_id, uid, bad_rows.tell)
         for uid, words in zip(keyword_uids, keyword_lists, strict=True)
     }
     try:
@@ -105,30 +108,36 @@ def sound(account_id: int, mailbox_id: int, uids: Sequence[int], *columns: Seque
     return kept
 
 
-def _keywords(stored: Iterable[str | None], account_id: int, mailbox_id: int, uid: int) -> tuple[str, ...]:
+def _keywords(stored: Iterable[str | None], account_id: int, mailbox_id: int, uid: int, tell: Tell) -> tuple[str, ...]:
     """Those that a response can have; `uid` 0: of the mailbox."""
     words = tuple(stored)
     kept = tuple(word for word in words if word is not None and is_keyword(word))
     if len(kept) < len(words):
         place = {"account": account_id, "mailbox": mailbox_id} | ({"uid": uid} if uid else {})
-        bad_rows.tell(Reading.MENDED, "a keyword is none", **place)
+        tell(Reading.MENDED, "a keyword is none", **place)
     return kept
 
 
-def message(row: Record, account_id: int, mailbox_id: int, *, with_summary: bool) -> StoredMessage:
+def message(
+    row: Record, account_id: int, mailbox_id: int, *, with_summary: bool, tell: Tell = bad_rows.tell
+) -> StoredMessage:
     """Of MESSAGE_COLUMNS, and `summary`. Raises ValueError for a row that cannot be mended."""
     internal_date, has_date = dates.readable(row["internal_date"])
     save_date, has_save_date = dates.readable(row["save_date"])
     place = account_id, mailbox_id, row["uid"]
-    size = row["size"]
-    if size < 0 or not has_date or not has_save_date:
-        reason = "the size is below 0" if size < 0 else "a date is out of range"
-        bad_rows.tell(Reading.MENDED, reason, account=account_id, mailbox=mailbox_id, uid=row["uid"])
+    size, mod_seq, flags = row["size"], row["mod_seq"], row["flags"]
+    reasons = {
+        "a date is out of range": not has_date or not has_save_date,
+        "a number is below 0": size < 0 or mod_seq < 0,
+        "a flag is none": flags & ALL_FLAGS != flags,
+    }
+    for reason in [reason for reason, holds in reasons.items() if holds]:
+        tell(Reading.MENDED, reason, account=account_id, mailbox=mailbox_id, uid=row["uid"])
     return StoredMessage(
         uid=row["uid"],
-        mod_seq=row["mod_seq"],
-        flags=Flag(row["flags"] & ALL_FLAGS),
-        keywords=_keywords(row["keywords"], *place) if row["keywords"] else (),
+        mod_seq=max(1, mod_seq),
+        flags=Flag(flags & ALL_FLAGS),
+        keywords=_keywords(row["keywords"], *place, tell) if row["keywords"] else (),
         size=max(0, size),
         internal_date=internal_date,
         save_date=save_date,
@@ -138,6 +147,18 @@ def message(row: Record, account_id: int, mailbox_id: int, *, with_summary: bool
         thread_id=row["thread_key"].hex() or None,
         summary=row["summary"] if with_summary else None,
     )
+
+
+def summary_of(
+    message: StoredMessage, account_id: int, mailbox_id: int, tell: Tell = bad_rows.tell
+) -> MessageSummary | None:
+    """The stored summary; None: it cannot be read, and the message must be looked through again."""
+    try:
+        return MessageSummary.FromString(message.summary or b"")
+    except DecodeError:
+        place = {"account": account_id, "mailbox": mailbox_id, "uid": message.uid}
+        tell(Reading.MENDED, "the summary cannot be read", **place)
+        return None
 
 
 def blob_values(blob: BlobRef) -> tuple[object, ...]:
@@ -154,3 +175,14 @@ def blob_ref(row: Record) -> BlobRef:
         compression=row["blob_compression"],
         encryption=row["blob_encryption"],
     )
+
+
+def blob_use(row: Record) -> BlobUse | None:
+    """None: nothing can lie where the row says."""
+    place = row["account_id"], row["mailbox_id"], row["uid"]
+    try:
+        return BlobUse(*place, row["queue_id"], blob_ref(row))
+    except (ValueError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        bad_rows.tell(Reading.LEFT_OUT, reason, account=place[0], mailbox=place[1], uid=place[2])
+        return None

@@ -98,16 +98,42 @@ _SIGNATURES = """
 """
 
 
+_IDS = "SELECT account_id FROM mailstore.accounts WHERE account_id > $1 ORDER BY account_id LIMIT $2"
+
+
 async def signatures(postgres: Postgres) -> AsyncIterator[tuple[int, bytes]]:
-    """(account id, 16 octets that change with anything of it but its records of deliveries), in order of the ids."""
+    """(account id, 16 octets that change with anything of it but its records of deliveries), in order of the ids. No
+    octets: the account cannot be read."""
     after = 0
     while True:
-        page = await postgres.fetch("signatures", _SIGNATURES, after, _PAGE)
-        for row in page:
-            after = row["account_id"]
-            yield after, row["signature"]
+        page = await _page(postgres, after)
+        for after, signature in page:
+            yield after, signature
         if len(page) < _PAGE:
             return
+
+
+async def _page(postgres: Postgres, after: int) -> list[tuple[int, bytes]]:
+    try:
+        found = await postgres.fetch("signatures", _SIGNATURES, after, _PAGE)
+        return [(row["account_id"], row["signature"]) for row in found]
+    except Exception as error:
+        if not bad_rows.is_of_rows(error):
+            raise
+    ids = [row["account_id"] for row in await postgres.fetch("signatures", _IDS, after, _PAGE)]
+    signed = dict.fromkeys(ids, b"")
+
+    async def read(some: Sequence[int]) -> Sequence[None]:
+        for account_id in some:
+            for row in await postgres.fetch("signatures", _SIGNATURES, account_id - 1, 1):
+                signed[row["account_id"]] = row["signature"]
+        return ()
+
+    def left_out(account_id: int, error: Exception) -> None:
+        bad_rows.tell(Reading.LEFT_OUT, f"{type(error).__name__}: {error}", account=account_id)
+
+    await bad_rows.one_by_one(read, ids, left_out)
+    return list(signed.items())
 
 
 # Ceilings

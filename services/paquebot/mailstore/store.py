@@ -12,7 +12,7 @@ the account itself may raise `NoSuchMailbox`, and those that make an account on 
 respect a deletion.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import datetime
 
 from paquebot.mailstore import (
@@ -25,12 +25,14 @@ from paquebot.mailstore import (
     flag_changes,
     maildrop,
     removal,
+    row_checks,
     subscriptions,
     tree,
     upkeep,
     view,
 )
 from paquebot.mailstore.keywords import need_keywords
+from paquebot.mailstore.row_checks import BadRow
 from paquebot.mailstore.snapshots import promised
 from paquebot.mailstore.types import (
     MOST_MOD_SEQ,
@@ -302,9 +304,12 @@ class Mailstore:
         """Drop the records of deliveries before `older_than`; return how many."""
         return await upkeep.forget_deliveries(self._postgres, older_than)
 
-    async def forget_expunged(self, older_than: datetime) -> int:
-        """Drop the records of expunges before `older_than` and move the mailboxes' horizons; return how many."""
-        return await upkeep.forget_expunged(self._postgres, older_than)
+    async def forget_expunged(
+        self, older_than: datetime, passed_over: Callable[[str, Exception], None] = upkeep.tell
+    ) -> int:
+        """Drop the records of expunges before `older_than` and move the mailboxes' horizons; return how many. A mailbox
+        that fails is told to `passed_over`."""
+        return await upkeep.forget_expunged(self._postgres, older_than, passed_over)
 
     def blobs(self, first_account: int = 0, last_account: int = 2**63 - 1) -> AsyncIterator[BlobUse]:
         """Every message row's blob of the accounts in the range (both included), by account, mailbox, UID."""
@@ -359,6 +364,14 @@ class Mailstore:
     async def forget_compactions(self, older_than: datetime) -> None:
         """Drop what is known of deleted accounts and of packs left before `older_than`."""
         await compaction.forget(self._postgres, older_than)
+
+    def bad_rows(self) -> AsyncIterator[BadRow]:
+        """Every row of a mailbox or a message that services cannot read as it is."""
+        return row_checks.bad_ones(self._postgres)
+
+    async def mend(self, bad: BadRow, summary: bytes | None = None) -> bool:
+        """Write into the row what services read in its place; `summary`: a new one. False: nobody can tell."""
+        return await row_checks.mend(self._postgres, bad, summary)
 
     async def check(self, account_id: int | None = None) -> list[str]:
         """Every broken invariant, a sentence each, of one account or of all; empty when all is well."""

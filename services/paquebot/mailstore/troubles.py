@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from paquebot.runtime.postgres import Connection, Postgres
 
+STAGES = ("sweep", "compaction", "snapshot")
+"""What a run of the janitor does, one after another."""
 _MOST_KEPT = 1000
 _LONGEST = 500  # characters, of a subject or a reason
 
