@@ -1,5 +1,5 @@
-"""Upkeep of a mailstore with bad rows: snapshot, sweep and compaction go on past what is bad and name it, `verify` finds
-it and mends what it can, and a rebuild brings back what a snapshot has."""
+"""Upkeep of a mailstore with bad rows: snapshot, sweep and compaction go on past what is bad and name it, `verify`
+finds it and mends what it can, and a rebuild brings back what a snapshot has."""
 
 from __future__ import annotations
 
