@@ -10,6 +10,7 @@ from email.message import EmailMessage
 import pytest
 
 from dialogues.dialogue import client_tls
+from loopback import free_port
 from paquebot.runtime.health import Health
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.smtp_ingress import commands, server
@@ -54,6 +55,19 @@ async def test_a_client_of_the_standard_library_submits(smtp_stack: SmtpStack, r
     assert kept.envelope.client.listener == role.value
     assert kept.raw.endswith(b"\r\n\r\nhello\r\n.\r\nend\r\n")
     assert kept.raw.startswith(b"Received: ")
+
+
+@pytest.mark.parametrize("role", [Role.SUBMISSION, Role.SUBMISSIONS])
+async def test_an_ipv4_client_of_a_listener_for_both_families_has_its_own_address(
+    smtp_stack: SmtpStack, role: Role
+) -> None:
+    after = await smtp_stack.last_sequence()
+    listen = {f"PAQUEBOT_SMTP_{name}_LISTEN": f"[::]:{free_port()}" for name in ("SUBMISSION", "SUBMISSIONS")}
+    async with smtp_stack.serving(**listen) as running:
+        await asyncio.to_thread(_submit, running.ports(role)[0], _message("hello"), tls_first=role is Role.SUBMISSIONS)
+    (kept,) = await smtp_stack.kept(after)
+    assert kept.envelope.client.address == "127.0.0.1"
+    assert b"[127.0.0.1]" in kept.raw.partition(b"\r\n\r\n")[0]
 
 
 def _send(port: int, number: int, octets: int = 0) -> None:

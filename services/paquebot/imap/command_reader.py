@@ -107,7 +107,9 @@ class CommandReader:
         while True:
             match want:
                 case NeedLine(maximum):
-                    want = self._give_line(await self._line(maximum, first=first))
+                    line = await self._line(maximum, first=first)
+                    self._connection.heard(line, first=first)
+                    want = self._give_line(line)
                     first = False
                 case NeedLiteral(kind=LiteralKind.APPEND_MESSAGE):
                     message = await self._message(want, admit)
@@ -167,7 +169,9 @@ class CommandReader:
         pace = self._transfer(self._settings.append if self._assembler.authenticated else self._until_login())
         while left := want.size - len(octets):
             octets += await self._some(left, pace)
-        return self._assembler.literal(bytes(octets))
+        literal = bytes(octets)
+        self._connection.heard_literal(literal)
+        return self._assembler.literal(literal)
 
     async def _message(self, want: NeedLiteral, admit: Admit) -> Want | None:
         """None: as `_throw_away`."""
@@ -182,6 +186,7 @@ class CommandReader:
             await self._connection.send(responses.continuation())
         pace = self._transfer(self._settings.append)
         left = want.size
+        thrown_away = 0
         while left:
             piece = await self._some(left, pace)
             left -= len(piece)
@@ -189,8 +194,9 @@ class CommandReader:
                 metrics.LITERALS_REFUSED.inc()
                 if not await self._throw_away(left):
                     return None
-                left = 0
+                left, thrown_away = 0, left
         self.uploads.end_message()
+        self._connection.heard_octets(want.size - thrown_away)
         return self._assembler.message_read()
 
     def _transfer(self, seconds: float) -> Pace:
@@ -208,8 +214,10 @@ class CommandReader:
         if self._in_vain > 2 * self._limits.drain:
             return False
         pace = self._transfer(self._settings.append if self._assembler.authenticated else self._until_login())
-        while size:
-            size -= len(await self._some(size, pace))
+        left = size
+        while left:
+            left -= len(await self._some(left, pace))
+        self._connection.heard_octets(size)
         return True
 
     def _cut_off(self) -> Refused:

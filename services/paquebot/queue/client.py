@@ -15,6 +15,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import nats
@@ -111,6 +112,7 @@ class Queue:
         self.hint_source = b""
         """While the callbacks of a hint are called: who told it, or empty."""
         self._hearing = False
+        self._others: dict[str, set[Callable[[Msg], None]]] = {}
         self._directory_hints: set[Callable[[hints.DirectoryHint], None]] = set()
         self._listening = asyncio.Lock()
         self._listener: Client | None = None
@@ -374,6 +376,20 @@ class Queue:
         if not callbacks:
             self._hints.pop(account_id, None)
 
+    async def tell(self, subject: str, payload: bytes) -> None:
+        """Publish to whoever hears it now. Never raises."""
+        await self._tell([hints.Hint(subject, payload)])
+
+    async def hear(self, subject: str, callback: Callable[[Msg], None]) -> None:
+        """Call `callback(message)` for each message on the subject, from the event loop; otherwise as
+        `hear_mailbox`."""
+        self._others.setdefault(subject, set()).add(callback)
+        await self._listen_soon()
+
+    def ignore(self, subject: str, callback: Callable[[Msg], None]) -> None:
+        """Undo `hear`."""
+        self._others.get(subject, set()).discard(callback)
+
     async def _listen_soon(self) -> None:
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):  # the next connection listens again
             await self._listen()
@@ -391,6 +407,7 @@ class Queue:
                 wanted[hints.SUBJECTS] = self._on_hint
             if self._directory_hints:
                 wanted[hints.DIRECTORY] = self._on_directory_hint
+            wanted.update((subject, partial(self._on_other, subject)) for subject in self._others)
             new = wanted.keys() - self._heard
             for subject in new:
                 await client.subscribe(subject, cb=wanted[subject])
@@ -404,6 +421,10 @@ class Queue:
             for callback in tuple(self._hints.get(account_id, ())):
                 callback(account_id)
         self.hint_trace, self.hint_source = "", b""
+
+    async def _on_other(self, subject: str, message: Msg) -> None:
+        for callback in tuple(self._others[subject]):
+            callback(message)
 
     async def _on_directory_hint(self, message: Msg) -> None:
         hint = hints.DirectoryHint.read(message)

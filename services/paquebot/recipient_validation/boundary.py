@@ -6,8 +6,9 @@ which tells callers that trying again does not help (`rpc.channel.CallFailed`). 
 """
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from grpc.aio import AbortError, ServerInterceptor
 
 from paquebot.directory.errors import AlreadyExists, DirectoryError, Invalid, NotFound, Precondition
 from paquebot.observability import log, metrics, trace
+from paquebot.queue import QueueUnavailable
 from paquebot.rpc.channel import INCIDENT, Metadata
 from paquebot.runtime.postgres import PostgresRefused, PostgresUnavailable
 from paquebot.v1 import authentication_pb2, directory_pb2, recipient_validation_pb2
@@ -59,7 +61,7 @@ class Overloaded(Exception):
 
 
 class Boundary(ServerInterceptor):
-    """Wraps every unary call of our own services."""
+    """Wraps every call of our own services."""
 
     async def intercept_service(
         self,
@@ -70,6 +72,12 @@ class Boundary(ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(_OURS):
             return handler
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                _guarded_stream(handler.unary_stream, method.rpartition("/")[2]),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
         return grpc.unary_unary_rpc_method_handler(
             _guarded(handler.unary_unary, method.rpartition("/")[2]),
             request_deserializer=handler.request_deserializer,
@@ -101,6 +109,27 @@ def _guarded(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> An
     return call
 
 
+def _guarded_stream(behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]], method: str) -> Any:
+    """A stream lasts as long as its client wants, so it has no place among the times."""
+
+    async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
+        try:
+            async with contextlib.aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        except (asyncio.CancelledError, AbortError):
+            CALLS.labels(method, _code_name(context)).inc()
+            raise
+        except Exception as error:  # noqa: BLE001 - as for a single answer
+            code, text, incident = _refusal(error, method)
+            CALLS.labels(method, code.name).inc()
+            await context.abort(code, text, incident)
+        else:
+            CALLS.labels(method, "OK").inc()
+
+    return stream
+
+
 def _refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str, Metadata]:
     """The third tells of a fault of our own code."""
     if isinstance(error, DirectoryError):
@@ -110,6 +139,8 @@ def _refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str, Metad
     if isinstance(error, PostgresUnavailable):
         _log.warning("database_unavailable", call=method, statement=str(error), cause=repr(error.__cause__))
         return grpc.StatusCode.UNAVAILABLE, "the directory's database does not answer; try again later", ()
+    if isinstance(error, QueueUnavailable):
+        return grpc.StatusCode.UNAVAILABLE, "NATS does not answer; try again later", ()
     if isinstance(error, Overloaded):
         return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are waiting; try again later", ()
     incident = secrets.token_hex(6)

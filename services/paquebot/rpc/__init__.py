@@ -11,6 +11,7 @@ from paquebot.rpc.authentication import (
 )
 from paquebot.rpc.channel import CallFailed, CallRefused, DirectoryUnavailable, open_channel
 from paquebot.rpc.directory import DirectoryClient, DirectoryRefused
+from paquebot.rpc.recordings import Recorder, Recordings
 from paquebot.rpc.sessions import Login, LoginEnd, Logins, SessionCheckSettings
 from paquebot.rpc.validation import ValidationCacheSettings, ValidationClient
 
@@ -29,6 +30,8 @@ __all__ = [
     "LoginEnd",
     "Logins",
     "RateLimited",
+    "Recorder",
+    "Recordings",
     "Refusal",
     "SessionCheckSettings",
     "ValidationCacheSettings",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
-from paquebot.rpc import AuthenticationClient, Logins, ValidationClient
+from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationClient
 from paquebot.runtime.fair_shares import Holding, Path, SharedBudget
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.limits import account, stranger
@@ -64,6 +64,7 @@ class Services:
     validation: ValidationClient
     authentication: AuthenticationClient
     logins: Logins
+    recordings: Recordings
     rates: RecipientRates = field(default_factory=RecipientRates)
 
 
@@ -136,6 +137,8 @@ class Conversation:
             if self.session.login is not None:
                 self.services.logins.leave(self.session.login)
             self.connection.charge_to(None)
+            if self.connection.recorder is not None:
+                self.connection.recorder.end()
             await self.connection.close()
 
     async def _converse(self) -> Ending:
@@ -169,6 +172,7 @@ class Conversation:
             line = await self.connection.line(_MAX_LINE, self._patience(), idle=self.session.transaction is None)
         except OverLong:
             return replies.LINE_TOO_LONG
+        self.connection.heard(line)
         if not line.endswith(b"\r\n"):
             return replies.BARE_LF_IN_COMMAND
         if line.startswith(_OTHER_PROTOCOLS):
