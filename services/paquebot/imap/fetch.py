@@ -19,6 +19,7 @@ from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
+from paquebot.imap.unreadable import Unreadable
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
@@ -99,7 +100,8 @@ class _Work:
     command: ast.Fetch
     plan: Plan
     found: int = 0
-    unread: int = 0
+    """Messages that were answered."""
+    unreadable: Unreadable = field(default_factory=Unreadable)
     _sets_seen: bool = field(init=False)
     _made_seen: frozenset[int] = frozenset()
 
@@ -109,11 +111,13 @@ class _Work:
     def completion(self, asked: int, last: bytes) -> Reply:
         """The Reply, when all but `last` is sent."""
         name = "UID FETCH" if self.command.uid else "FETCH"
-        if self.unread:
-            return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=last, state=self.state)
-        if self.found < asked and not self.command.uid:  # RFC 2180 §4.1.2
+        unreadable = self.unreadable
+        if code := unreadable.code(given=self.found):
+            return no("Some messages cannot be read", code, untagged=last, state=self.state)
+        if self.found + unreadable.damaged + unreadable.lost < asked and not self.command.uid:
+            # RFC 5530 §3, as other servers: after a NO (RFC 2180 §4.1.2) clients throw away what they were given.
             text = "Some of the messages were expunged"
-            return no(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
+            return ok(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
         return ok(f"{name} completed", untagged=last, state=self.state)
 
     async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[Octets, None]:
@@ -218,9 +222,8 @@ class _Work:
             if isinstance(body, bytes):
                 async for piece in self._answer(out, message, _summary(message), body):
                     yield piece
-            elif self.state.view.number(message.uid) is not None:
-                self.found += 1
-                self.unread += 1
+            elif (number := self.state.view.number(message.uid)) is not None:
+                out += self.unreadable.add(body, number, message.uid)
             if len(out) >= _PIECE:
                 yield _taken(out)
 
