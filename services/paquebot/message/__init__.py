@@ -18,6 +18,7 @@ from paquebot.message.dsn import build_dsn, xtext_decoded
 from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
 from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
 from paquebot.message.limits import MAX_HEADER
+from paquebot.message.line_ends import crlf_octets
 from paquebot.message.section import (
     Octets,
     Section,
@@ -65,6 +66,7 @@ __all__ = [
     "cached_header_fields",
     "charset",
     "count_received",
+    "crlf_octets",
     "decode_charset",
     "decode_header_text",
     "decode_part_text",
