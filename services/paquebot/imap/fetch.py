@@ -20,6 +20,7 @@ from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
 from paquebot.imap.unreadable import Unreadable
+from paquebot.imap.whole_summaries import octets_beside
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
@@ -212,7 +213,14 @@ class _Work:
 
     def _bodies(self, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[Loaded, None]:
         session = self.session
-        return with_bodies(session.process.bodies, self._share(), messages, self._messages, session.connection.abort)
+        return with_bodies(
+            session.process.bodies,
+            self._share(),
+            messages,
+            self._messages,
+            session.connection.abort,
+            octets_beside if self.plan.tells_envelope or self.plan.tells_structure else None,
+        )
 
     def _share(self) -> Share:
         return self.session.process.shares.of(self.state.account.account_id)
@@ -220,12 +228,25 @@ class _Work:
     async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
         for message, body in group:
             if isinstance(body, bytes):
-                async for piece in self._answer(out, message, _summary(message), body):
+                summary = await self._whole_summary(out, message, body)
+                async for piece in self._answer(out, message, summary, body):
                     yield piece
             elif (number := self.state.view.number(message.uid)) is not None:
                 out += self.unreadable.add(body, number, message.uid)
             if len(out) >= _PIECE:
                 yield _taken(out)
+
+    async def _whole_summary(self, out: bytearray, message: StoredMessage, body: bytes) -> MessageSummary:
+        """The stored summary, or one made from the body when that left out what is asked for."""
+        stored = _summary(message)
+        if not self.plan.needs_whole(stored):
+            return stored
+        summary = await self.session.process.whole_summaries.of(message, body)
+        number = self.state.view.number(message.uid)
+        if number is not None and self.plan.needs_whole(summary):
+            text = f"Message {number} (UID {message.uid}) has more than is told of it"
+            out += responses.untagged_no(text, response_codes.LIMIT)
+        return summary
 
     async def _answer(
         self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
