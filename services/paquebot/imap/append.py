@@ -128,4 +128,5 @@ def _new_message(stored: Stored, asked: ast.AppendMessage) -> NewMessage:
         internal_date=internal_date.astimezone(datetime.UTC),
         flags=flags,
         keywords=keywords,
+        crlf_octets=stored.crlf_octets,
     )

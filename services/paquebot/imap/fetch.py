@@ -20,9 +20,11 @@ from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
+from paquebot.imap.unreadable import Unreadable
+from paquebot.imap.whole_summaries import octets_beside
 from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
-from paquebot.message import MessageSummary, summarise
+from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
 from paquebot.runtime.gate_shares import Hold, Share
 from paquebot.runtime.peer import PeerGone
@@ -38,7 +40,6 @@ _PIECE = 64 * 1024  # octets gathered before they are sent
 _ROWS, _ROW = 512 * 1024, 8 * 1024  # octets that count for rows with summaries: of two batches, of one message
 _log = Log("paquebot.imap.fetch")
 _NO_SUMMARY = MessageSummary()
-_OFF_THE_LOOP = 128 * 1024  # octets from which a message is looked through in a thread
 
 
 async def fetch(session: "Session", state: Selected, command: ast.Fetch) -> Reply | Stream:
@@ -102,10 +103,8 @@ class _Work:
     command: ast.Fetch
     plan: Plan
     found: int = 0
-    unread: int = 0
-    """Messages that S3 does not give now."""
-    lost: int = 0
-    """Messages whose octets are not in the bucket."""
+    """Messages that were answered."""
+    unreadable: Unreadable = field(default_factory=Unreadable)
     left_out: list[int] = field(default_factory=list)
     """UIDs of messages whose rows cannot be read."""
     _sets_seen: bool = field(init=False)
@@ -117,14 +116,16 @@ class _Work:
     def completion(self, asked: int, last: bytes) -> Reply:
         """The Reply, when all but `last` is sent."""
         name = "UID FETCH" if self.command.uid else "FETCH"
-        if self.unread:
-            return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=last, state=self.state)
-        if self.lost or self.left_out:
-            text = "Some messages are damaged or lost; the others were sent"
-            return no(text, response_codes.CORRUPTION, untagged=last, state=self.state)
-        if self.found < asked and not self.command.uid:  # RFC 2180 §4.1.2
+        unreadable = self.unreadable
+        for uid in self.left_out:
+            if (number := self.state.view.number(uid)) is not None:
+                last += unreadable.add(BlobMissing("its row"), number, uid)
+        if code := unreadable.code(given=self.found):
+            return no("Some messages cannot be read", code, untagged=last, state=self.state)
+        if self.found + unreadable.damaged + unreadable.lost < asked and not self.command.uid:
+            # RFC 5530 §3, as other servers: after a NO (RFC 2180 §4.1.2) clients throw away what they were given.
             text = "Some of the messages were expunged"
-            return no(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
+            return ok(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
         return ok(f"{name} completed", untagged=last, state=self.state)
 
     async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[Octets, None]:
@@ -226,7 +227,14 @@ class _Work:
 
     def _bodies(self, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[Loaded, None]:
         session = self.session
-        return with_bodies(session.process.bodies, self._share(), messages, self._messages, session.connection.abort)
+        return with_bodies(
+            session.process.bodies,
+            self._share(),
+            messages,
+            self._messages,
+            session.connection.abort,
+            octets_beside if self.plan.tells_envelope or self.plan.tells_structure else None,
+        )
 
     def _share(self) -> Share:
         return self.session.process.shares.of(self.state.account.account_id)
@@ -234,15 +242,25 @@ class _Work:
     async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
         for message, body in group:
             if isinstance(body, bytes):
-                summary = self._summary(message) or await summarised(body)
+                summary = await self._whole_summary(out, message, body)
                 async for piece in self._answer(out, message, summary, body):
                     yield piece
-            elif self.state.view.number(message.uid) is not None:
-                self.found += 1
-                self.lost += isinstance(body, BlobMissing)
-                self.unread += not isinstance(body, BlobMissing)
+            elif (number := self.state.view.number(message.uid)) is not None:
+                out += self.unreadable.add(body, number, message.uid)
             if len(out) >= _PIECE:
                 yield _taken(out)
+
+    async def _whole_summary(self, out: bytearray, message: StoredMessage, body: bytes) -> MessageSummary:
+        """The stored summary, or one made from the body when that left out what is asked for, or cannot be read."""
+        stored = self._summary(message)
+        if stored is not None and not self.plan.needs_whole(stored):
+            return stored
+        summary = await self.session.process.whole_summaries.of(message, body)
+        number = self.state.view.number(message.uid)
+        if number is not None and self.plan.needs_whole(summary):
+            text = f"Message {number} (UID {message.uid}) has more than is told of it"
+            out += responses.untagged_no(text, response_codes.LIMIT)
+        return summary
 
     async def _answer(
         self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
@@ -300,11 +318,6 @@ class _Work:
         )
         take_in(self.session, state, result)
         self._made_seen = frozenset(result.changed)
-
-
-async def summarised(body: bytes) -> MessageSummary:
-    """Of a message whose stored summary cannot be read."""
-    return summarise(body) if len(body) < _OFF_THE_LOOP else await asyncio.to_thread(summarise, body)
 
 
 def _taken(out: bytearray) -> bytes:

@@ -13,9 +13,8 @@ from itertools import chain
 from math import floor
 from typing import TYPE_CHECKING
 
-from paquebot.blobs import BlobMissing
 from paquebot.imap import metrics, updates
-from paquebot.imap.fetch import summarised
+from paquebot.imap.bodies import BodyError
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.imap.message_facts import Columns, Facts
 from paquebot.imap.reply import Reply, bad, no, ok
@@ -33,6 +32,7 @@ from paquebot.imap.search_keys import (
 from paquebot.imap.search_texts import TextsFound, look_through, parts_of
 from paquebot.imap.search_turns import TooMuchWork, Work
 from paquebot.imap.states import Selected, condstore_enabled
+from paquebot.imap.unreadable import Unreadable
 from paquebot.imap.view import View
 from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import StoredMessage
@@ -70,10 +70,12 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         found = await search.run()
     except TooMuchWork:
         return no("The search would look through too much text", response_codes.LIMIT, untagged=news, state=state)
-    if search.unread:
+    if search.unreadable.away:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=news, state=state)
     mod_seq = max((view.mod_seq_of(number) for number in found), default=None) if with_mod_seq else None
-    untagged = chain(news, _answer(session, command, view, found, mod_seq))
+    untagged = chain(news, search.warnings, _answer(session, command, view, found, mod_seq))
+    if search.expunged and not command.uid:
+        return ok("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
     return ok("SEARCH completed", untagged=untagged, state=state)
 
 
@@ -120,7 +122,11 @@ class _Search:
         account_id = state.account.account_id
         self._work = Work(session.process.turns, account_id, _TURN, session.process.settings.session.search_work)
         self._found = array("I")
-        self.unread = 0
+        self.unreadable = Unreadable()
+        self.warnings: list[bytes] = []
+        """Untagged lines that name what could not be read."""
+        self.expunged = False
+        """Were messages passed over that other sessions had expunged?"""
 
     async def run(self) -> Sequence[int]:
         """Ascending sequence numbers of the messages that match. Raises TooMuchWork."""
@@ -152,7 +158,10 @@ class _Search:
         view = self._state.view
         still = array("I")
         for number in range(1, view.exists + 1):
-            if not self._decide(Facts(view, number)):
+            facts = Facts(view, number)
+            if view.is_gone(facts.uid):
+                self.expunged = self.expunged or self._predicate(facts) is not False
+            elif not self._decide(facts):
                 still.append(number)
             await self._others()
         return still
@@ -166,6 +175,7 @@ class _Search:
             uid = view.uid(number)
             index = bisect_left(rows.uids, uid)
             if index == len(rows.uids) or rows.uids[index] != uid:  # expunged meanwhile
+                self.expunged = True
                 continue
             columns = Columns(rows.sizes[index], rows.internal_dates[index], rows.save_dates[index])
             if not self._decide(Facts(view, number, columns)):
@@ -221,14 +231,17 @@ class _Search:
                 for message, body in group:
                     if self._connection.gone:  # a search of all bodies is long: not for nobody
                         raise PeerGone
-                    if isinstance(body, BlobMissing):
-                        continue  # lost for good, and named where it was read: the others are searched
                     if not isinstance(body, bytes):
-                        self.unread += 1
+                        self._unreadable(message, body)
                         continue
-                    summary = self._summary(message) or await summarised(body)
+                    summary = self._summary(message) or await self._process.whole_summaries.of(message, body)
                     if (facts := self._facts(message, summary, body)) is not None:
                         await self._look_through(facts, body)
+
+    def _unreadable(self, message: StoredMessage, error: BodyError) -> None:
+        number = self._state.view.number(message.uid)
+        if number is not None:
+            self.warnings.append(self.unreadable.add(error, number, message.uid))
 
     async def _look_through(self, facts: Facts, body: bytes) -> None:
         """Only as far as the verdict takes it."""

@@ -12,7 +12,7 @@ the account itself may raise `NoSuchMailbox`, and those that make an account on 
 respect a deletion.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from paquebot.mailstore import (
@@ -282,6 +282,10 @@ class Mailstore:
     async def renew_maildrop(self, account_id: int, owner: str, ttl: float) -> None:
         """Make the lease last `ttl` seconds from now. Raises MaildropLost when it is not `owner`'s."""
         await maildrop.renew(self._postgres, account_id, owner, ttl)
+
+    async def keep_sizes(self, account_id: int, mailbox_id: int, sizes: Mapping[int, int]) -> None:
+        """What POP3 sends of messages, by UID, where it was not known yet; a message that is gone is passed over."""
+        await maildrop.keep_sizes(self._postgres, account_id, mailbox_id, sizes)
 
     async def unlock_maildrop(self, account_id: int, owner: str) -> None:
         """Give the maildrop back without a change; idempotent."""

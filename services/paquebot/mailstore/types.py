@@ -206,10 +206,17 @@ class NewMessage:
     flags: Flag = NO_FLAGS
     keywords: tuple[str, ...] = ()
     prefix: bytes = b""
+    crlf_octets: int | None = None
+    """Octets of the message when each of its lines ends with CRLF. None: not counted, as of what came over SMTP."""
 
     @property
     def size(self) -> int:
         return self.blob.size + len(self.prefix)
+
+    @property
+    def crlf_size(self) -> int | None:
+        """What POP3 sends, the prefix included."""
+        return None if self.crlf_octets is None else self.crlf_octets + len(self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +313,8 @@ class MaildropMessage:
 
     uid: int
     size: int
+    """Octets with each line ended by CRLF (RFC 1939 §11), or RFC822.SIZE where that is not known."""
+    is_exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ is re-exported here; each name's module tells the rest.
 """
 
 from paquebot.message.address_list import MailAddress, addresses
+from paquebot.message.address_text import ADDRESS_FIELDS, address_texts
 from paquebot.message.cached_headers import (
     CACHED_HEADERS,
     SUMMARY_VERSION,
@@ -16,8 +17,10 @@ from paquebot.message.date_time import parse_date
 from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
 from paquebot.message.dsn import build_dsn, xtext_decoded
 from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
-from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
-from paquebot.message.limits import MAX_HEADER
+from paquebot.message.extent import has_whole_envelope, has_whole_structure, is_surely_whole
+from paquebot.message.header import field_spans, field_value, fields, first_value, header_fields, split_header, unfold
+from paquebot.message.limits import MAX_HEADER, WHOLE, WHOLE_OCTETS
+from paquebot.message.line_ends import crlf_octets
 from paquebot.message.section import (
     Octets,
     Section,
@@ -41,9 +44,12 @@ from paquebot.message.trace import (
 from paquebot.v1.summary_pb2 import Address, BodyPart, HeaderField, ImapEnvelope, MessageSummary, Parameter
 
 __all__ = [
+    "ADDRESS_FIELDS",
     "CACHED_HEADERS",
     "MAX_HEADER",
     "SUMMARY_VERSION",
+    "WHOLE",
+    "WHOLE_OCTETS",
     "Action",
     "Address",
     "BodyPart",
@@ -59,12 +65,14 @@ __all__ = [
     "Section",
     "SectionText",
     "add_trace",
+    "address_texts",
     "addresses",
     "base_subject",
     "build_dsn",
     "cached_header_fields",
     "charset",
     "count_received",
+    "crlf_octets",
     "decode_charset",
     "decode_header_text",
     "decode_part_text",
@@ -72,12 +80,16 @@ __all__ = [
     "decoded_pieces",
     "embedded_message",
     "ensure_date_and_message_id",
+    "field_spans",
     "field_value",
     "fields",
     "first_value",
+    "has_whole_envelope",
+    "has_whole_structure",
     "header_fields",
     "is_looping",
     "is_multipart",
+    "is_surely_whole",
     "knows_header_fields",
     "parse_date",
     "part_at",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.blobs.pack import Frame, compress
-from paquebot.message import summarise
+from paquebot.message import crlf_octets, summarise
 from paquebot.queue import Queue
 from paquebot.queue.client import MAX_BATCH
 from paquebot.runtime.settings import Octets, Seconds, setting
@@ -37,10 +37,12 @@ class SpoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A message compressed and looked through: all that is needed of it any more. `size`: of the message."""
+    """A message compressed and looked through: all that is needed of it any more. `size`: of the message;
+    `crlf_octets`: the same with each line ended by CRLF."""
 
     summary: MessageSummary
     frame: Frame
+    crlf_octets: int
 
     @property
     def size(self) -> int:
@@ -55,6 +57,8 @@ class Stored:
     blob: BlobRef
     summary: MessageSummary
     size: int
+    crlf_octets: int
+    """Its size with each line ended by CRLF, as POP3 sends it."""
 
 
 class Spool:
@@ -115,7 +119,7 @@ class Spool:
         prepared = await self.prepare(raw, summary)
         del raw  # the caller may have let go of it, and a large one need not lie here beside its frame
         ref = await self._committer.commit(envelope, prepared.frame, prepared.summary)
-        return Stored(envelope.queue_id, ref, prepared.summary, prepared.size)
+        return Stored(envelope.queue_id, ref, prepared.summary, prepared.size, prepared.crlf_octets)
 
     async def close(self) -> None:
         """Finish every commit under way."""
@@ -123,4 +127,4 @@ class Spool:
 
 
 def _prepare(raw: bytes, summary: MessageSummary | None) -> Prepared:
-    return Prepared(summary if summary is not None else summarise(raw), compress(raw))
+    return Prepared(summary if summary is not None else summarise(raw), compress(raw), crlf_octets(raw))
