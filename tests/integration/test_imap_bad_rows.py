@@ -43,10 +43,10 @@ async def three_messages(stack: ImapStack) -> AsyncIterator[tuple[Reader, WireCl
 @pytest.mark.parametrize(
     ("change", "date"),
     [
-        ("internal_date = '-infinity'", " 1-Jan-0001 00:00:00 +0000"),
-        ("internal_date = 'infinity'", "31-Dec-9999 23:59:59 +0000"),
-        ("internal_date = '0044-03-15 12:00:00+00 BC'", " 1-Jan-0001 00:00:00 +0000"),
-        ("internal_date = '200000-01-01 00:00:00+00'", "31-Dec-9999 23:59:59 +0000"),
+        ("internal_date = '-infinity'", " 2-Jan-0001 00:00:00 +0000"),
+        ("internal_date = 'infinity'", "30-Dec-9999 23:59:59 +0000"),
+        ("internal_date = '0044-03-15 12:00:00+00 BC'", " 2-Jan-0001 00:00:00 +0000"),
+        ("internal_date = '200000-01-01 00:00:00+00'", "30-Dec-9999 23:59:59 +0000"),
         ("save_date = '-infinity'", " 1-Mar-2026 12:00:01 +0000"),
     ],
 )
@@ -83,15 +83,23 @@ async def test_such_a_row_is_changed_copied_and_moved_and_is_mended_by_that(imap
         await client.ok("SELECT Archive")
         lines = await client.ok("FETCH 1:* (INTERNALDATE)")
         assert len(lines) == 2
-        assert all(b'" 1-Jan-0001 00:00:00 +0000"' in line for line in lines)
+        assert all(b'" 2-Jan-0001 00:00:00 +0000"' in line for line in lines)
         bad = "SELECT count(*) FROM mailstore.messages WHERE account_id = $1 AND NOT isfinite(internal_date)"
         assert await imap_stack.postgres.fetchval("test", bad, reader.account_id) == 1, "the one that nobody changed"
 
 
-@pytest.mark.parametrize("date", [" 1-Jan-0001 00:00:00 +0000", "31-Dec-9999 23:59:59 +0000"])
-async def test_the_first_and_the_last_date_are_kept(imap_stack: ImapStack, date: str) -> None:
+@pytest.mark.parametrize(
+    ("sent", "date"),
+    [
+        ("01-Jan-0001 00:00:00 +0000", " 2-Jan-0001 00:00:00 +0000"),
+        ("01-Jan-0001 00:00:00 +0100", " 2-Jan-0001 00:00:00 +0000"),
+        ("31-Dec-9999 23:59:59 +0000", "30-Dec-9999 23:59:59 +0000"),
+        ("31-Dec-9999 23:59:59 -0100", "30-Dec-9999 23:59:59 +0000"),
+    ],
+)
+async def test_dates_that_programs_send_for_none_are_kept(imap_stack: ImapStack, sent: str, date: str) -> None:
     async with three_messages(imap_stack) as (_, client):
-        await client.say(f'a APPEND INBOX "{date}" {{{len(message(4))}}}\r\n'.encode())
+        await client.say(f'a APPEND INBOX "{sent}" {{{len(message(4))}}}\r\n'.encode())
         assert (await client.line()).startswith(b"+")
         await client.say(message(4) + b"\r\n")
         assert b"a OK" in await client.line()

@@ -1,8 +1,8 @@
 """Domain errors to replies: the one place where IMAP words are chosen for them.
 
-An engine that does not answer is UNAVAILABLE: trying again helps. What is not known is a fault of ours, SERVERBUG: it
-would fail again. Both have an id to find it in the log (invariant 8); no text of an exception, no name of an engine
-reaches a client. Response codes are those of RFC 5530.
+Temporary is what an engine's trouble is: trying again helps. What is not known is a fault of this server and told so,
+since a client that tries again gets it again (RFC 5530 §3, SERVERBUG). Both have an id to find them in the log
+(invariant 8); no text of an exception, no name of an engine reaches a client. Response codes are those of RFC 5530.
 """
 
 from paquebot.blobs import BadPack, BlobMissing, BlobsRefused, BlobsUnavailable, new_ulid
@@ -41,6 +41,7 @@ _AWAY = (
     DirectoryUnavailable,
     QueueUnavailable,
     OverBudget,
+    OSError,  # of a connection to an engine; TimeoutError is one
 )
 
 
@@ -95,10 +96,10 @@ def _failed(error: Exception) -> Reply:
         return no(f"Temporary failure, try again later ({incident})", codes.UNAVAILABLE)
     if isinstance(error, BlobMissing):
         _log.exception("message_lost", incident=incident)
-        return no(f"A message is lost; please report {incident}", codes.CORRUPTION)
+        return no(f"A message is lost, tell the administrator ({incident})", codes.CORRUPTION)
     metrics.UNEXPECTED.inc()
     _log.exception("command_failed", incident=incident)
-    return no(f"The server failed, and trying again will not help; please report {incident}", codes.SERVERBUG)
+    return no(f"A fault of this server, tell its administrator ({incident})", codes.SERVERBUG)
 
 
 def missing_target(error: Exception) -> Reply:

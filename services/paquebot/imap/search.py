@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
 from paquebot.imap.bodies import BodyError
+from paquebot.imap.long_commands import beside
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.imap.message_facts import Columns, Facts
 from paquebot.imap.reply import Reply, bad, no, ok
@@ -57,7 +58,7 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         context = SearchContext(
             view.exists, view.last_uid, session.saved_uids, command.charset or "US-ASCII", time.time()
         )
-        search = _Search(session, state, command.key, context)
+        search = await _prepared(session, state, command.key, context)
     except UnknownCharset:
         session.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
         return no("The charset is not supported", response_codes.bad_charset(CHARSETS), untagged=news)
@@ -77,6 +78,13 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
     if search.expunged and not command.uid:
         return ok("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
     return ok("SEARCH completed", untagged=untagged, state=state)
+
+
+async def _prepared(session: "Session", state: Selected, key: ast.SearchKey, context: SearchContext) -> "_Search":
+    def prepare() -> _Search:
+        return _Search(session, state, key, context)
+
+    return await beside(prepare) if session.reader.long else prepare()
 
 
 def _answer(

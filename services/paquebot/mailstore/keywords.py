@@ -10,6 +10,8 @@ from paquebot.mailstore.locks import LockedMailbox
 from paquebot.mailstore.types import Limits
 from paquebot.runtime.postgres import Connection
 
+OCTETS = 25_600
+"""Of a mailbox's keywords together: each of its messages may have them all, and a session holds them in memory."""
 _MOST_OCTETS = 1000
 _SPECIAL = frozenset('(){"')
 
@@ -45,6 +47,10 @@ class Spelling:
     def known(self) -> tuple[str, ...]:
         return tuple(self._spellings.values())
 
+    def fits(self, limits: Limits) -> bool:
+        """May a mailbox know so many?"""
+        return len(self._spellings) <= limits.keywords and sum(map(len, self._spellings)) <= OCTETS
+
 
 _SET_KEYWORDS = """
     UPDATE mailstore.mailboxes SET keywords = $3 WHERE account_id = $1 AND mailbox_id = $2
@@ -62,10 +68,10 @@ async def spell(connection: Connection, mailbox: LockedMailbox, words: Collectio
     if not new:
         return before
     known = Spelling((*mailbox.keywords, *new))
-    if len(known.known()) > limits.keywords:  # rare: see which are still in use
+    if not known.fits(limits):  # rare: see which are still in use
         rows = await connection.fetch(_IN_USE, mailbox.account_id, mailbox.mailbox_id)
         known = Spelling((*sorted(row["word"] for row in rows), *before(words), *new))
-        if len(known.known()) > limits.keywords:
+        if not known.fits(limits):
             raise TooManyKeywords(limits.keywords)
     await connection.execute(_SET_KEYWORDS, mailbox.account_id, mailbox.mailbox_id, known.known())
     return known

@@ -5,8 +5,8 @@ How a name looks on the wire (modified UTF-7, UTF-8) is the protocol's matter.
 
 import unicodedata
 
-from paquebot.mailstore.errors import BadMailboxName
-from paquebot.mailstore.types import MOST_NAME, Limits, SpecialUse
+from paquebot.mailstore.errors import BadMailboxName, NoSuchMailbox
+from paquebot.mailstore.types import Limits, SpecialUse
 
 SEPARATOR = "/"
 INBOX = "INBOX"
@@ -24,6 +24,9 @@ FIRST_MAILBOXES: tuple[tuple[str, SpecialUse | None], ...] = (
 """What a new account gets; ids count from INBOX_ID."""
 
 
+_INDEXED_OCTETS = 2400  # of UTF-8: an entry of PostgreSQL's indexes has at most a third of a page
+
+
 def normal(name: str) -> str:
     """The one spelling of a name: NFC, INBOX upper case at the first level, no separator at the end.
 
@@ -35,11 +38,6 @@ def normal(name: str) -> str:
     return first + separator + rest
 
 
-def may_exist(name: str) -> bool:
-    """Could a mailbox have the name? PostgreSQL takes neither NUL nor half of a surrogate pair in a text."""
-    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
-
-
 def valid(name: str, limits: Limits) -> str:
     """The normal spelling of a name that may be made. Raises BadMailboxName."""
     name = normal(name)
@@ -48,13 +46,31 @@ def valid(name: str, limits: Limits) -> str:
         raise BadMailboxName(name, "a level of the name is empty")
     if len(name) > limits.name_length:
         raise BadMailboxName(name, f"the name is longer than {limits.name_length} characters")
-    if len(name.encode("utf-8", "surrogatepass")) > MOST_NAME:
-        raise BadMailboxName(name, f"the name is longer than {MOST_NAME} octets")
     if len(levels) > limits.depth:
         raise BadMailboxName(name, f"the name has more than {limits.depth} levels")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Cn") for character in name):
+    if any(_is_no_text(character) for character in name):
         raise BadMailboxName(name, "the name has a character that is not text")
+    if len(name.encode()) > _INDEXED_OCTETS:
+        raise BadMailboxName(name, f"the name is longer than {_INDEXED_OCTETS} octets")
     return name
+
+
+def _is_no_text(character: str) -> bool:
+    """Controls, surrogates and noncharacters; not what Unicode assigned after this Python was made."""
+    code = ord(character)
+    return unicodedata.category(character) in ("Cc", "Cs") or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+
+
+def sought(name: str) -> str:
+    """The normal spelling of a name that is looked for. Raises NoSuchMailbox for one that no mailbox can have."""
+    if not comparable(name):
+        raise NoSuchMailbox(name)
+    return normal(name)
+
+
+def comparable(name: str) -> bool:
+    """Does PostgreSQL take the name at all? It has no NUL, and no surrogates."""
+    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def superiors(name: str) -> list[str]:

@@ -206,10 +206,9 @@ def _microseconds(column: str) -> str:
     return f"(extract(epoch FROM {dates.clamped(column)}) * 1000000)::bigint AS {column}_us"
 
 
-_IN_RANGE = f"BETWEEN {dates.SQL_EARLIEST} AND {dates.SQL_LATEST}"
 _MESSAGES = f"""
     SELECT mailbox_id, uid, flags, keywords, {_microseconds("internal_date")}, {_microseconds("save_date")},
-           internal_date {_IN_RANGE} AND save_date {_IN_RANGE} AS has_dates, queue_id, prefix, thread_key
+           internal_date {dates.IN_RANGE} AND save_date {dates.IN_RANGE} AS has_dates, queue_id, prefix, thread_key
     FROM mailstore.messages WHERE account_id = $1 ORDER BY mailbox_id, uid
 """  # noqa: S608 - only constants are put in
 _DELIVERED = """
@@ -285,7 +284,7 @@ class Export:
 _MEND_DATES = f"""
     UPDATE mailstore.messages
     SET internal_date = {dates.clamped("internal_date")}, save_date = {dates.clamped("save_date")}
-    WHERE account_id = $1 AND NOT (internal_date {_IN_RANGE} AND save_date {_IN_RANGE})
+    WHERE account_id = $1 AND NOT (internal_date {dates.IN_RANGE} AND save_date {dates.IN_RANGE})
 """  # noqa: S608 - only constants are put in
 
 

@@ -136,7 +136,7 @@ class Mailstore:
         await subscriptions.subscribe(self._postgres, self._limits, account_id, name)
 
     async def unsubscribe(self, account_id: int, name: str) -> None:
-        """Take a name from the subscriptions; idempotent."""
+        """Take a name from the subscriptions; idempotent. Raises NoSuchMailbox for what cannot be a name."""
         await subscriptions.unsubscribe(self._postgres, account_id, name)
 
     async def subscriptions(self, account_id: int) -> tuple[str, ...]:

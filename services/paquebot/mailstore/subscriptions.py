@@ -28,9 +28,7 @@ async def subscribe(postgres: Postgres, limits: Limits, account_id: int, name: s
 
 
 async def unsubscribe(postgres: Postgres, account_id: int, name: str) -> None:
-    if not names.may_exist(name):
-        return
-    await postgres.execute("unsubscribe", _UNSUBSCRIBE, account_id, names.normal(name))
+    await postgres.execute("unsubscribe", _UNSUBSCRIBE, account_id, names.sought(name))
 
 
 async def subscriptions(postgres: Postgres, account_id: int) -> tuple[str, ...]:

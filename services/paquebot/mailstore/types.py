@@ -29,8 +29,6 @@ LAST_UID = 2**32 - 1
 """RFC 3501 §2.3.1.1: a UID is a non-zero 32-bit number."""
 MOST_MOD_SEQ = 2**63 - 1
 """RFC 7162 §3.1: a mod-sequence has 63 bits."""
-MOST_NAME = 2000
-"""Octets of a mailbox name in UTF-8: an entry of an index of PostgreSQL has at most 2,704, with the account's id."""
 NO_LIMIT = 2**62
 """Octets: more than an account can have."""
 
@@ -63,9 +61,9 @@ class Limits:
     mailboxes: int = setting(
         "ACCOUNT_MAILBOXES", 1000, help="most mailboxes of an account; twice as many subscriptions"
     )
-    keywords: int = setting("MAILBOX_KEYWORDS", 100, help="most different keywords in one mailbox")
-    name_length: int = setting("MAILBOX_NAME", 255, help="most characters of a whole mailbox name")
-    depth: int = setting("MAILBOX_LEVELS", 16, help="most levels of a mailbox name")
+    keywords: int = setting("MAILBOX_KEYWORDS", 300, help="most different keywords in one mailbox")
+    name_length: int = setting("MAILBOX_NAME", 1000, help="most characters of a whole mailbox name; 2,400 octets")
+    depth: int = setting("MAILBOX_LEVELS", 32, help="most levels of a mailbox name")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -73,8 +71,6 @@ class Limits:
             raise ValueError(
                 "PAQUEBOT_ACCOUNT_MESSAGES, PAQUEBOT_MAILBOX_MESSAGES, _KEYWORDS, _NAME and _LEVELS are at least 1"
             )
-        if self.name_length > MOST_NAME:
-            raise ValueError(f"PAQUEBOT_MAILBOX_NAME is at most {MOST_NAME}: longer names fit into no index")
         if self.mailboxes < len(SpecialUse) + 1:
             raise ValueError(
                 f"PAQUEBOT_ACCOUNT_MAILBOXES is at least {len(SpecialUse) + 1}: an account begins with so many"

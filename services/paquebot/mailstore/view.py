@@ -47,9 +47,7 @@ async def snapshot(postgres: Postgres, account_id: int, mailbox_id: int) -> Snap
 
 
 async def snapshot_of(postgres: Postgres, account_id: int, name: str) -> Snapshot:
-    if not names.may_exist(name):
-        raise NoSuchMailbox(name)
-    row = await postgres.fetchrow("snapshot", _SNAPSHOT_BY_NAME, account_id, names.normal(name))
+    row = await postgres.fetchrow("snapshot", _SNAPSHOT_BY_NAME, account_id, names.sought(name))
     return _snapshot(row, name)
 
 

@@ -16,7 +16,13 @@ from paquebot.message.conversation import base_subject, thread_key
 from paquebot.message.date_time import parse_date
 from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
 from paquebot.message.dsn import build_dsn, xtext_decoded
-from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
+from paquebot.message.encoded_text import (
+    codec_of,
+    decode_charset,
+    decode_header_text,
+    decode_part_text,
+    decode_transfer,
+)
 from paquebot.message.extent import has_whole_envelope, has_whole_structure, is_surely_whole
 from paquebot.message.header import field_spans, field_value, fields, first_value, header_fields, split_header, unfold
 from paquebot.message.limits import MAX_HEADER, WHOLE, WHOLE_OCTETS
@@ -71,6 +77,7 @@ __all__ = [
     "build_dsn",
     "cached_header_fields",
     "charset",
+    "codec_of",
     "count_received",
     "crlf_octets",
     "decode_charset",

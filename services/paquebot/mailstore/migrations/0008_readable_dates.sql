@@ -8,10 +8,14 @@ CREATE FUNCTION mailstore.keep_dates_readable() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    NEW.internal_date := least(
-        greatest(NEW.internal_date, '0001-01-01 00:00:00.000001+00'), '9999-12-31 23:59:59.999998+00');
-    NEW.save_date := least(
-        greatest(NEW.save_date, '0001-01-01 00:00:00.000001+00'), '9999-12-31 23:59:59.999998+00');
+    IF NEW.internal_date < '0001-01-01 00:00:00.000001+00' THEN
+        NEW.internal_date := '0001-01-02 00:00:00+00';
+    ELSIF NEW.internal_date > '9999-12-31 23:59:59.999998+00' THEN
+        NEW.internal_date := '9999-12-30 23:59:59+00';
+    END IF;
+    IF NEW.save_date NOT BETWEEN '0001-01-01 00:00:00.000001+00' AND '9999-12-31 23:59:59.999998+00' THEN
+        NEW.save_date := now();
+    END IF;
     RETURN NEW;
 END
 $$;
