@@ -14,7 +14,15 @@ from paquebot.observability.metrics import Fault
 from paquebot.runtime import connections
 from paquebot.runtime import postgres as postgres_module
 from paquebot.runtime.engines import PostgresSettings
-from paquebot.runtime.postgres import Connection, Postgres, PostgresRefused, PostgresUnavailable, dsn_of, open_postgres
+from paquebot.runtime.postgres import (
+    Connection,
+    Postgres,
+    PostgresNotReady,
+    PostgresRefused,
+    PostgresUnavailable,
+    dsn_of,
+    open_postgres,
+)
 from paquebot.runtime.settings import Seconds, Secret
 from slow_proxy import SlowProxy
 
@@ -68,7 +76,9 @@ async def test_the_engine_has_a_trouble_of_its_own(database: str, code: str) -> 
 
 async def test_faults_of_a_statement_are_no_troubles_of_the_engine(database: str) -> None:
     postgres = await open_postgres(settings(database), "tests")
-    with pytest.raises(asyncpg.UndefinedTableError):
+    with pytest.raises(asyncpg.PostgresSyntaxError):
+        await postgres.execute("test", "SELECT FROM WHERE")
+    with pytest.raises(PostgresNotReady):
         await postgres.execute("test", "SELECT 1 FROM nothing")
     assert await postgres.ready()
     await postgres.close()

@@ -9,8 +9,8 @@ import datetime
 
 EARLIEST = datetime.datetime(1, 1, 2, tzinfo=datetime.UTC)
 LATEST = datetime.datetime(9999, 12, 30, 23, 59, 59, tzinfo=datetime.UTC)
-"""The bounds of what is written: in every zone of the world a date with a year of four digits. Programs give the ends of
-their own calendars for "no date"; the message is worth more than that, so it gets the nearest date."""
+"""The bounds of what is written: in every zone of the world a date with a year of four digits. Programs give the ends
+of their own calendars for "no date"; the message is worth more than that, so it gets the nearest date."""
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _FIRST = "'0001-01-01 00:00:00.000001+00'::timestamptz"

@@ -78,8 +78,8 @@ class ValidationClient:
         """One Validation a forward-path, in order; each is the caller's own copy, to complete with its orcpt.
 
         `forward_paths` are text without angle brackets, `size` the declared octets (0: unknown), `trace` a W3C
-        traceparent. Where one of them can be no address of anybody, the verdict on all is BAD_ADDRESS. Raises
-        DirectoryUnavailable, CallFailed.
+        traceparent. One that can be no address of anybody is a BAD_ADDRESS. Raises DirectoryUnavailable, CallFailed,
+        and CallRefused where it is not known which of several that is.
         """
         found = {path: self._look(path, may_relay=may_relay, size=size) for path in forward_paths}
         asked = [path for path, validation in found.items() if validation is None]
@@ -96,7 +96,9 @@ class ValidationClient:
                 try:
                     response = await call("validate", ask)
                 except CallRefused:
-                    return [Validation(verdict=VERDICT_BAD_ADDRESS) for _ in forward_paths]
+                    if len(asked) > 1:
+                        raise
+                    response = ValidateResponse(results=[Validation(verdict=VERDICT_BAD_ADDRESS)])
             for path, validation in zip(asked, response.results, strict=True):
                 found[path] = validation
                 self._keep(path, validation, may_relay=may_relay, size=size)

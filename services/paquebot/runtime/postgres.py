@@ -58,9 +58,22 @@ _REFUSED = (
     asyncpg.NotNullViolationError,
     asyncpg.ProgramLimitExceededError,  # class 54: an index row, a nesting, a number of arguments is too large
 )
+_NOT_READY = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""The database is not as this code needs it: a migration will come, or a grant."""
 _OF_ONE_STATEMENT = (asyncpg.PostgresSystemError, asyncpg.InternalServerError)
 """Troubles that the engine has with some of its data, and maybe with no other."""
-_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_AGAIN = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.exceptions.InvalidCachedStatementError,  # a migration changed what a statement of ours was planned for
+    asyncpg.exceptions.OutdatedSchemaCacheError,
+)
 _UNSURE = (OSError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 """Ends of a call after which the state of its connection is not known. TimeoutError is an OSError."""
 _READ_WRITE = "read-write"
@@ -86,6 +99,10 @@ class PostgresUnavailable(Exception):
     """PostgreSQL cannot answer now; the same call may succeed later. The cause is chained, never shown to
     peers.
     """
+
+
+class PostgresNotReady(PostgresUnavailable):
+    """The database lacks what this code needs: it was not migrated yet, or a role has not its rights."""
 
 
 class PostgresTroubled(PostgresUnavailable):
@@ -160,6 +177,9 @@ class _Lent:
             self._call.end(None)  # an answer, about values: the engine is well
             raise _refused(self._call.name, error) from error
         self._call.end(error)
+        if isinstance(error, _NOT_READY):
+            _log.error("database_not_ready", statement=self._call.name, reason=f"{type(error).__name__}: {error}")
+            raise PostgresNotReady(self._call.name) from error
         if isinstance(error, _AWAY) and not isinstance(error, ValueError):  # an argument that does not fit is ours
             raise (PostgresTroubled if isinstance(error, _OF_ONE_STATEMENT) else PostgresUnavailable)(
                 self._call.name
