@@ -143,7 +143,7 @@ class Session:
         except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
-            await self._bye("Temporary failure", response_codes.UNAVAILABLE)
+            await self._bye("The session ends by a fault of this server", response_codes.SERVERBUG)
             return Ending.FAILED
         finally:
             metrics.SESSION[_label(self.state)].dec()
@@ -164,7 +164,8 @@ class Session:
         while True:
             command = await self.reader.next(self._admit)
             if isinstance(command, Refused):
-                await self.connection.send(command.response)
+                if command.response:
+                    await self.connection.send(command.response)
                 self.failures += command.fault
                 if command.close:
                     return Ending.ERRORS

@@ -15,6 +15,7 @@ from paquebot.message import (
     RecipientReport,
     Wish,
     add_trace,
+    address_texts,
     addresses,
     base_subject,
     build_dsn,
@@ -103,6 +104,9 @@ ADDRESSES: dict[str, Make] = {
     "quoted pairs": repeated(named_addresses, b'"\\"@b"'),
     "comments without an end": repeated(named_addresses, b"(a"),
     "brackets in quotes": repeated(named_addresses, b'"<@"'),
+    "as text, in quotes": repeated(lambda value: list(address_texts(value)), b'"a"@b,'),
+    "as text, without an end": repeated(lambda value: list(address_texts(value)), b' "'),
+    "as text, comments": repeated(lambda value: list(address_texts(value)), b"("),
 }
 
 HEADERS: dict[str, Make] = {
