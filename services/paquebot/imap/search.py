@@ -34,8 +34,9 @@ from paquebot.imap.search_turns import TooMuchWork, Work
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.unreadable import Unreadable
 from paquebot.imap.view import View
+from paquebot.imap.whole_summaries import octets_beside
 from paquebot.mailstore.types import StoredMessage
-from paquebot.message import MessageSummary
+from paquebot.message import MessageSummary, has_whole_envelope, has_whole_structure
 from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
@@ -186,6 +187,16 @@ class _Search:
         state = self._state
         return self._process.mailstore.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
 
+    async def _facts_of_body(self, message: StoredMessage, body: bytes) -> Facts | None:
+        """As `_facts`, with a summary that leaves out nothing of what is looked for."""
+        facts = self._facts(message, body)
+        if facts is None or facts.summary is None:
+            return facts
+        has_date = facts.summary.envelope.date or has_whole_envelope(facts.summary)
+        if not has_date or not has_whole_structure(facts.summary):
+            facts.summary = await self._process.whole_summaries.of(message, body)
+        return facts
+
     def _facts(self, message: StoredMessage, body: bytes | None = None) -> Facts | None:
         """All that is known of it; None: it left the view."""
         view = self._state.view
@@ -217,14 +228,15 @@ class _Search:
     async def _from_bodies(self, open_: "array[int]") -> None:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
         share = self._process.shares.of(self._state.account.account_id)
-        async with contextlib.aclosing(with_bodies(self._process.bodies, share, messages, self._messages)) as groups:
+        bodies = with_bodies(self._process.bodies, share, messages, self._messages, beside=octets_beside)
+        async with contextlib.aclosing(bodies) as groups:
             async for group in groups:
                 for message, body in group:
                     if self._connection.gone:  # a search of all bodies is long: not for nobody
                         raise PeerGone
                     if not isinstance(body, bytes):
                         self._unreadable(message, body)
-                    elif (facts := self._facts(message, body)) is not None:
+                    elif (facts := await self._facts_of_body(message, body)) is not None:
                         await self._look_through(facts, body)
 
     def _unreadable(self, message: StoredMessage, error: BodyError) -> None:
