@@ -35,9 +35,10 @@ from paquebot.imap.search_turns import TooMuchWork, Work
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.unreadable import Unreadable
 from paquebot.imap.view import View
+from paquebot.imap.whole_summaries import octets_beside
 from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import StoredMessage
-from paquebot.message import MessageSummary
+from paquebot.message import MessageSummary, has_whole_envelope, has_whole_structure
 from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
@@ -199,6 +200,18 @@ class _Search:
         """None: it cannot be read."""
         return summary_of(message, self._state.account.account_id, self._state.mailbox_id)
 
+    async def _facts_of_body(self, message: StoredMessage, body: bytes) -> Facts | None:
+        """As `_facts`, with a summary that leaves out nothing of what is looked for."""
+        summary = self._summary(message)
+        whole = (
+            summary is not None
+            and (summary.envelope.date or has_whole_envelope(summary))
+            and has_whole_structure(summary)
+        )
+        if summary is None or not whole:
+            summary = await self._process.whole_summaries.of(message, body)
+        return self._facts(message, summary, body)
+
     def _facts(self, message: StoredMessage, summary: MessageSummary, body: bytes | None = None) -> Facts | None:
         """All that is known of it; None: it left the view."""
         view = self._state.view
@@ -234,16 +247,15 @@ class _Search:
     async def _from_bodies(self, open_: "array[int]") -> None:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
         share = self._process.shares.of(self._state.account.account_id)
-        async with contextlib.aclosing(with_bodies(self._process.bodies, share, messages, self._messages)) as groups:
+        bodies = with_bodies(self._process.bodies, share, messages, self._messages, beside=octets_beside)
+        async with contextlib.aclosing(bodies) as groups:
             async for group in groups:
                 for message, body in group:
                     if self._connection.gone:  # a search of all bodies is long: not for nobody
                         raise PeerGone
                     if not isinstance(body, bytes):
                         self._unreadable(message, body)
-                        continue
-                    summary = self._summary(message) or await self._process.whole_summaries.of(message, body)
-                    if (facts := self._facts(message, summary, body)) is not None:
+                    elif (facts := await self._facts_of_body(message, body)) is not None:
                         await self._look_through(facts, body)
 
     def _unreadable(self, message: StoredMessage, error: BodyError) -> None:

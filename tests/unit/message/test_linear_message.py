@@ -10,6 +10,7 @@ import pytest
 
 from counted_work import assert_linear
 from paquebot.message import (
+    WHOLE,
     Action,
     DeliveryReport,
     RecipientReport,
@@ -111,6 +112,7 @@ ADDRESSES: dict[str, Make] = {
 
 HEADERS: dict[str, Make] = {
     "fields": repeated(summarise, b"Subject: x\r\n", after=b"\r\n"),
+    "all fields": repeated(lambda raw: summarise(raw, WHOLE), b"To: a@b, c;\r\n", after=b"\r\n"),
     "folded lines": repeated(summarise, b"\r\n\tx", before=b"Subject: ", after=b"\r\n\r\n"),
     "lines that are no fields": repeated(summarise, b"x\r\n", after=b"\r\n"),
     "colons": repeated(summarise, b":\r\n", after=b"\r\n"),
