@@ -14,8 +14,10 @@ from paquebot.imap.search_texts import TextsFound
 from paquebot.imap.view import View
 from paquebot.mailstore.types import Flag, StoredMessage
 from paquebot.message import (
+    ADDRESS_FIELDS,
     MAX_HEADER,
     MessageSummary,
+    address_texts,
     decode_header_text,
     field_value,
     fields,
@@ -25,6 +27,7 @@ from paquebot.message import (
 
 _PIECE = 64 * 1024  # characters
 _LOOK = 1024  # in characters, what it costs to look for a field at all
+_READING = 256  # to read an octet of an address list takes as long as to compare so many characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ class Facts:
         return None if at is None else at.date()
 
     def header_contains(self, name: str, wanted: str) -> bool | None:
-        """Has a field of this lower-case name the text? An empty text asks whether there is one."""
+        """Has a field of this lower-case name the text? An empty text asks whether there is one. Addresses are found as
+        they stand in the message, and as `local@domain`."""
         return self.field_verdicts.get((name, wanted))
 
     def body_contains(self, wanted: str) -> bool | None:
@@ -99,10 +103,24 @@ class Facts:
         """Answer for each (name, text) whether a field has it, where the summary or the body can tell. Each step yields
         what it cost, in characters."""
         assert self.summary is not None
+        names = {name for name, _ in wanted}
         values: dict[str, list[str]] = {}
-        for raw_name, value in self._decoded_fields():
-            values.setdefault(raw_name.decode("latin-1"), []).append(value.casefold())
-        yield sum(len(value) for found in values.values() for value in found)
+        cost = 0
+        for raw_name, raw in self._stored_fields():
+            cost += len(raw)
+            name = raw_name.decode("latin-1")
+            if name in names:
+                value = field_value(raw)
+                found = values.setdefault(name, [])
+                found.append(decode_header_text(value).casefold())
+                for octets, text in address_texts(value) if name in ADDRESS_FIELDS else ():
+                    found.append(text.casefold())
+                    yield _READING * octets
+            if cost >= _PIECE:
+                yield cost
+                cost = 0
+        if cost:
+            yield cost
         for name, text in wanted:
             if self.body is not None or knows_header_fields(self.summary, (name,)):
                 found = values.get(name, [])
@@ -111,18 +129,18 @@ class Facts:
 
     def header(self) -> Iterator[str]:
         """The text of all fields, a piece at a time. NUL, which no search text holds, stands between them."""
-        decoded = self._decoded_fields()
+        decoded = ((name, decode_header_text(field_value(raw) if name else raw)) for name, raw in self._stored_fields())
         text = "\0".join(f"{name.decode('latin-1')}: {value}" for name, value in decoded)
         return (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
 
-    def _decoded_fields(self) -> Iterator[tuple[bytes, str]]:
+    def _stored_fields(self) -> Iterator[tuple[bytes, bytes]]:
+        """(lower-case name, raw field); a line that is no field has the name b""."""
         assert self.message is not None and self.summary is not None
         if self.body is not None:
             stored = fields(self.body[: min(self.summary.body.body_offset, MAX_HEADER)])
         else:
             stored = ((field.name.encode("latin-1"), field.raw) for field in self.summary.headers)
-        for name, raw in chain(fields(self.message.prefix), stored):
-            yield name, decode_header_text(field_value(raw) if name else raw)
+        return chain(fields(self.message.prefix), stored)
 
 
 def _is_in(wanted: str, texts: TextsFound | None) -> bool | None:

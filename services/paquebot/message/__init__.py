@@ -5,6 +5,7 @@ is re-exported here; each name's module tells the rest.
 """
 
 from paquebot.message.address_list import MailAddress, addresses
+from paquebot.message.address_text import ADDRESS_FIELDS, address_texts
 from paquebot.message.cached_headers import (
     CACHED_HEADERS,
     SUMMARY_VERSION,
@@ -41,6 +42,7 @@ from paquebot.message.trace import (
 from paquebot.v1.summary_pb2 import Address, BodyPart, HeaderField, ImapEnvelope, MessageSummary, Parameter
 
 __all__ = [
+    "ADDRESS_FIELDS",
     "CACHED_HEADERS",
     "MAX_HEADER",
     "SUMMARY_VERSION",
@@ -59,6 +61,7 @@ __all__ = [
     "Section",
     "SectionText",
     "add_trace",
+    "address_texts",
     "addresses",
     "base_subject",
     "build_dsn",

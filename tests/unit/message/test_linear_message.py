@@ -14,6 +14,7 @@ from paquebot.message import (
     DeliveryReport,
     RecipientReport,
     add_trace,
+    address_texts,
     addresses,
     base_subject,
     build_dsn,
@@ -91,6 +92,9 @@ ADDRESSES: dict[str, Make] = {
     "words": repeated(addresses, b"a ", after=b"<b@c>"),
     "words behind": repeated(addresses, b" a:", before=b"<b@c>"),
     "fields": repeated(summarise, b"To: a@b\r\n", after=b"\r\n"),
+    "as text, in quotes": repeated(lambda value: list(address_texts(value)), b'"a"@b,'),
+    "as text, without an end": repeated(lambda value: list(address_texts(value)), b' "'),
+    "as text, comments": repeated(lambda value: list(address_texts(value)), b"("),
 }
 
 HEADERS: dict[str, Make] = {
