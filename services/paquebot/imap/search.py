@@ -74,7 +74,7 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         return no("The search would look through too much text", response_codes.LIMIT, untagged=news, state=state)
     if search.unreadable.away:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=news, state=state)
-    mod_seq = max((view.mod_seq_of(number) for number in found), default=None) if with_mod_seq else None
+    mod_seq = _mod_seq(view, found, command.returns) if with_mod_seq else None
     untagged = chain(news, search.warnings, _answer(session, command, view, found, mod_seq))
     if search.expunged and not command.uid:
         return ok("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
@@ -95,20 +95,27 @@ def _answer(
     if command.returns is None:
         return responses.search(numbers, mod_seq=mod_seq)
     if SearchReturn.SAVE in command.returns:
-        session.saved_uids = _saved(array("I", map(view.uid, found)), command.returns)
+        session.saved_uids = _of_result(array("I", map(view.uid, found)), command.returns)
         if command.returns == {SearchReturn.SAVE}:  # RFC 5182 §2.1: nothing else was asked
             return ()
     return responses.esearch(command.tag, numbers, command.returns, uid=command.uid, mod_seq=mod_seq)
 
 
-def _saved(uids: Sequence[int], returns: frozenset[SearchReturn]) -> Sequence[int]:
-    """RFC 5182 §2.4: with MIN or MAX, and neither ALL nor COUNT, only these are saved."""
-    if not uids or returns & {SearchReturn.ALL, SearchReturn.COUNT}:
-        return uids
+def _mod_seq(view: View, found: Sequence[int], returns: frozenset[SearchReturn] | None) -> int | None:
+    """RFC 4731 §3.2: the highest mod-sequence of the messages that the answer is about."""
+    told = found if returns is None else _of_result(found, returns)
+    return max(map(view.mod_seq_of, told), default=None)
+
+
+def _of_result(found: Sequence[int], returns: frozenset[SearchReturn]) -> Sequence[int]:
+    """Numbers or UIDs that a result is about (RFC 4731 §3.2), and that SAVE keeps (RFC 5182 §2.4): with MIN or MAX, and
+    neither ALL nor COUNT, only these."""
+    if not found or returns & {SearchReturn.ALL, SearchReturn.COUNT}:
+        return found
     if not returns & {SearchReturn.MIN, SearchReturn.MAX}:
-        return uids
-    ends = {uids[0]} if SearchReturn.MIN in returns else set()
-    return sorted(ends | ({uids[-1]} if SearchReturn.MAX in returns else set()))
+        return found
+    ends = {found[0]} if SearchReturn.MIN in returns else set()
+    return sorted(ends | ({found[-1]} if SearchReturn.MAX in returns else set()))
 
 
 class _Search:

@@ -175,6 +175,9 @@ BODIES: dict[str, Make] = {
     "empty lines": repeated(summarise, b"\r\n", before=b"a: b\r\n\r\n"),
     "base64": repeated(lambda body: decode_part_text(body, b"base64", "utf-8"), b"YQ==\r\n"),
     "quoted-printable": repeated(lambda body: decode_part_text(body, b"quoted-printable", "x"), b"=\r\n=41"),
+    "white space in quoted-printable": repeated(
+        lambda body: decode_part_text(body, b"quoted-printable", "x"), b" \r\n  \t = \n"
+    ),
     "UTF-7": repeated(lambda body: decode_part_text(body, b"7bit", "utf-7"), b"+-"),
     "ISO-2022": repeated(lambda body: decode_part_text(body, b"7bit", "iso-2022-jp"), b"\x1b$B"),
 }
