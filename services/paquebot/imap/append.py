@@ -16,6 +16,7 @@ from paquebot.imap.errors import missing_target
 from paquebot.imap.flags import split
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Authenticated, LoggedIn, Selected
+from paquebot.mailstore.dates import storable
 from paquebot.mailstore.errors import MailboxError, NotSelectable, OverQuota, TooManyKeywords
 from paquebot.mailstore.names import INBOX, INBOX_ID, normal
 from paquebot.mailstore.types import Appended, FlagRows, NewMessage
@@ -24,11 +25,6 @@ from paquebot.wire.imap import ast, response_codes, responses
 
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
-
-EARLIEST = datetime.datetime(1, 1, 2, tzinfo=datetime.UTC)
-LATEST = datetime.datetime(9999, 12, 30, 23, 59, 59, tzinfo=datetime.UTC)
-"""What every clock of the world tells as a date of four digits, and PostgreSQL gives back as it was. Programs give the
-ends of their own calendars for "no date"; the message is worth more than that, so it gets the nearest date."""
 
 
 async def refusal(session: "Session", command: ast.Append) -> bytes | None:
@@ -147,14 +143,8 @@ def _new_message(stored: Stored, asked: ast.AppendMessage) -> NewMessage:
         blob=stored.blob,
         summary=stored.summary.SerializeToString(),
         thread_key=stored.summary.thread_key,
-        internal_date=_in_utc(asked.internal_date or datetime.datetime.now(datetime.UTC)),
+        internal_date=storable(asked.internal_date or datetime.datetime.now(datetime.UTC)),
         flags=flags,
         keywords=keywords,
+        crlf_octets=stored.crlf_octets,
     )
-
-
-def _in_utc(moment: datetime.datetime) -> datetime.datetime:
-    # Their zones apart: in UTC the moment may be outside every calendar.
-    if moment <= EARLIEST:
-        return EARLIEST
-    return LATEST if moment >= LATEST else moment.astimezone(datetime.UTC)

@@ -122,6 +122,7 @@ class CommandReader:
             match want:
                 case NeedLine(maximum):
                     line = await self._line(maximum, first=first)
+                    self._connection.heard(line, first=first)
                     if first and self._is_empty(line):
                         return self._nothing()
                     want = self._give_line(line)
@@ -205,9 +206,11 @@ class CommandReader:
         pace = self._transfer(self._settings.append if self._assembler.authenticated else self._until_login())
         while left := want.size - len(octets):
             octets += await self._some(left, pace)
+        literal = bytes(octets)
+        self._connection.heard_literal(literal)
         self._octets += want.size
         self._hold(0)
-        return self._assembler.literal(bytes(octets))
+        return self._assembler.literal(literal)
 
     async def _message(self, want: NeedLiteral, admit: Admit) -> Want | None:
         """None: as `_throw_away`."""
@@ -222,6 +225,7 @@ class CommandReader:
             await self._connection.send(responses.continuation())
         pace = self._transfer(self._settings.append)
         left = want.size
+        thrown_away = 0
         while left:
             piece = await self._some(left, pace)
             left -= len(piece)
@@ -229,8 +233,9 @@ class CommandReader:
                 metrics.LITERALS_REFUSED.inc()
                 if not await self._throw_away(left):
                     return None
-                left = 0
+                left, thrown_away = 0, left
         self.uploads.end_message()
+        self._connection.heard_octets(want.size - thrown_away)
         return self._assembler.message_read()
 
     def _transfer(self, seconds: float) -> Pace:
@@ -248,8 +253,10 @@ class CommandReader:
         if self._in_vain > 2 * self._limits.drain:
             return False
         pace = self._transfer(self._settings.append if self._assembler.authenticated else self._until_login())
-        while size:
-            size -= len(await self._some(size, pace))
+        left = size
+        while left:
+            left -= len(await self._some(left, pace))
+        self._connection.heard_octets(size)
         return True
 
     def _cut_off(self) -> Refused:

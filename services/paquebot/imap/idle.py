@@ -96,5 +96,8 @@ def _ended(session: "Session", line: bytes | LineTooLong) -> Reply:
     except BadSyntax as fault:
         if isinstance(line, bytes) and tag_of(line) is not None:
             session.connection.put_back(line)
+        else:
+            session.connection.heard(line, first=True)
         return bad(fault.message)
+    session.connection.heard(line, first=True)
     return ok("IDLE completed")

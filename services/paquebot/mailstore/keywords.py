@@ -5,13 +5,29 @@ The mailbox's row holds every keyword its messages may have, bounded; so a messa
 
 from collections.abc import Collection, Iterable
 
-from paquebot.mailstore.errors import TooManyKeywords
+from paquebot.mailstore.errors import BadKeyword, TooManyKeywords
 from paquebot.mailstore.locks import LockedMailbox
 from paquebot.mailstore.types import Limits
 from paquebot.runtime.postgres import Connection
 
 OCTETS = 25_600
 """Of a mailbox's keywords together: each of its messages may have them all, and a session holds them in memory."""
+_MOST_OCTETS = 1000
+_SPECIAL = frozenset('(){"')
+
+
+def is_keyword(word: str) -> bool:
+    """Can it stand in a response as a flag (RFC 3501 §9)? What the grammar of commands does not let through and does no
+    harm in a response, such as "]", is one too."""
+    is_text = word.isascii() and word.isprintable() and " " not in word
+    return is_text and 0 < len(word) <= _MOST_OCTETS and _SPECIAL.isdisjoint(word)
+
+
+def need_keywords(words: Iterable[str]) -> None:
+    """Raises BadKeyword, before PostgreSQL is asked."""
+    for word in words:
+        if not is_keyword(word):
+            raise BadKeyword
 
 
 class Spelling:
@@ -45,11 +61,9 @@ _IN_USE = """
 
 
 async def spell(connection: Connection, mailbox: LockedMailbox, words: Collection[str], limits: Limits) -> Spelling:
-    """Make `words` known to the locked mailbox. Raises TooManyKeywords."""
+    """Make `words` known to the locked mailbox. Raises BadKeyword, TooManyKeywords."""
     before = Spelling(mailbox.keywords)
-    for word in words:
-        if not word or any(character.isspace() for character in word):
-            raise ValueError(f"{word!r} is not a keyword")
+    need_keywords(words)
     new = [word for word in words if not before([word])]
     if not new:
         return before
