@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from paquebot.blobs import BlobMissing
 from paquebot.imap import metrics, updates
 from paquebot.imap.errors import reply_to
 from paquebot.imap.fetch_plan import Plan, Source, plan
@@ -23,6 +24,7 @@ from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
 from paquebot.imap.unreadable import Unreadable
 from paquebot.imap.whole_summaries import octets_beside
+from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
@@ -105,6 +107,8 @@ class _Work:
     found: int = 0
     """Messages that were answered."""
     unreadable: Unreadable = field(default_factory=Unreadable)
+    left_out: list[int] = field(default_factory=list)
+    """UIDs of messages whose rows cannot be read."""
     undecoded: int = 0
     """Messages with a part that is asked for and cannot be decoded."""
     _sets_seen: bool = field(init=False)
@@ -117,6 +121,9 @@ class _Work:
         """The Reply, when all but `last` is sent."""
         name = "UID FETCH" if self.command.uid else "FETCH"
         unreadable = self.unreadable
+        for uid in self.left_out:
+            if (number := self.state.view.number(uid)) is not None:
+                last += unreadable.add(BlobMissing("its row"), number, uid)
         if code := unreadable.code(given=self.found):
             return no("Some messages cannot be read", code, untagged=last, state=self.state)
         if self.undecoded:
@@ -151,12 +158,19 @@ class _Work:
             async for piece in rows:
                 yield piece
 
+    def _summary(self, message: StoredMessage) -> MessageSummary | None:
+        """None: the stored one cannot be read."""
+        if not message.summary:
+            return _NO_SUMMARY
+        return summary_of(message, self.state.account.account_id, self.state.mailbox_id)
+
     def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
         return self.session.process.mailstore.messages(
             self.state.account.account_id,
             self.state.mailbox_id,
             uids,
             with_summary=self.plan.with_summary,
+            left_out=self.left_out,
         )
 
     def _from_view(self, numbers: Sequence[int]) -> Iterator[Octets]:
@@ -182,8 +196,8 @@ class _Work:
         hold = await self._taken_for_rows(octets)
         try:
             async for message in messages:
-                summary = _summary(message)
-                if self.plan.needs_body(summary):
+                summary = self._summary(message)
+                if summary is None or self.plan.needs_body(summary):
                     hold.release()  # whoever waits holds nothing
                     async for piece in self._with_body(out, message):
                         yield piece
@@ -246,9 +260,9 @@ class _Work:
                 yield _taken(out)
 
     async def _whole_summary(self, out: bytearray, message: StoredMessage, body: bytes) -> MessageSummary:
-        """The stored summary, or one made from the body when that left out what is asked for."""
-        stored = _summary(message)
-        if not self.plan.needs_whole(stored):
+        """The stored summary, or one made from the body when that left out what is asked for, or cannot be read."""
+        stored = self._summary(message)
+        if stored is not None and not self.plan.needs_whole(stored):
             return stored
         summary = await self.session.process.whole_summaries.of(message, body)
         number = self.state.view.number(message.uid)
@@ -313,10 +327,6 @@ class _Work:
         )
         take_in(self.session, state, result)
         self._made_seen = frozenset(result.changed)
-
-
-def _summary(message: StoredMessage) -> MessageSummary:
-    return MessageSummary.FromString(message.summary) if message.summary else _NO_SUMMARY
 
 
 def _taken(out: bytearray) -> bytes:

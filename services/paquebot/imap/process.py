@@ -8,7 +8,7 @@ from paquebot.imap.search_turns import Turns
 from paquebot.imap.settings import ImapSettings
 from paquebot.imap.whole_summaries import WholeSummaries
 from paquebot.mailstore import Mailstore
-from paquebot.rpc import AuthenticationClient, Logins
+from paquebot.rpc import AuthenticationClient, Logins, Recordings
 from paquebot.runtime.fair_shares import SharedBudget
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
@@ -32,6 +32,7 @@ class Process:
     feed: Feed
     authentication: AuthenticationClient
     logins: Logins
+    recordings: Recordings
     budget: SharedBudget
     loop_shares: LoopShares
     tls: ServerTls | None

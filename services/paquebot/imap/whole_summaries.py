@@ -10,6 +10,8 @@ import time
 from collections import OrderedDict
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import (
     WHOLE,
@@ -32,7 +34,10 @@ def octets_beside(message: StoredMessage) -> int:
     """What is reserved beside a message's own octets: those of its whole summary, when one may be needed."""
     if not message.summary or is_surely_whole(message.summary):
         return 0
-    summary = MessageSummary.FromString(message.summary)
+    try:
+        summary = MessageSummary.FromString(message.summary)
+    except DecodeError:  # made anew from the octets
+        return WHOLE_OCTETS
     return 0 if has_whole_envelope(summary) and has_whole_structure(summary) else WHOLE_OCTETS
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from paquebot.mailstore import keywords, rows
+from paquebot.mailstore import dates, keywords, rows
 from paquebot.mailstore.locks import lock_account, lock_mailbox
 from paquebot.mailstore.types import NO_LIMIT, Appended, Limits, NewMessage, RecentRange
 from paquebot.runtime.postgres import Connection, Postgres
@@ -77,7 +77,7 @@ async def _append(
 
 def _columns(message: NewMessage, spelling: keywords.Spelling) -> tuple[object, ...]:
     return (
-        *(message.email_id, message.size, message.internal_date),
+        *(message.email_id, message.size, dates.storable(message.internal_date)),
         *(int(message.flags), " ".join(spelling(message.keywords))),
         *rows.blob_values(message.blob),
         *(message.thread_key, message.prefix, message.summary, message.crlf_size),

@@ -7,6 +7,7 @@ renews or closes, and then changes nothing.
 
 from collections.abc import Mapping, Sequence
 
+from paquebot.mailstore import rows
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.mailstore.removal import remove_within
@@ -40,8 +41,8 @@ async def lock(postgres: Postgres, account_id: int, owner: str, ttl: float) -> M
     if row is None:  # the account was deleted between the two
         raise MaildropLost(str(account_id))
     not_exact = frozenset(row["not_exact"])
-    sizes = zip(row["uids"], row["sizes"], strict=True)
-    messages = tuple(MaildropMessage(uid, size, uid not in not_exact) for uid, size in sizes)
+    sound = rows.sound(account_id, INBOX_ID, row["uids"], row["sizes"])
+    messages = tuple(MaildropMessage(uid, max(0, size), uid not in not_exact) for uid, size in sound)
     return Maildrop(INBOX_ID, row["uid_validity"], messages)
 
 

@@ -25,6 +25,10 @@ class Flag(enum.IntFlag):
 
 
 NO_FLAGS = Flag(0)
+LAST_UID = 2**32 - 1
+"""RFC 3501 §2.3.1.1: a UID is a non-zero 32-bit number."""
+MOST_MOD_SEQ = 2**63 - 1
+"""RFC 7162 §3.1: a mod-sequence has 63 bits."""
 NO_LIMIT = 2**62
 """Octets: more than an account can have."""
 
@@ -57,9 +61,9 @@ class Limits:
     mailboxes: int = setting(
         "ACCOUNT_MAILBOXES", 1000, help="most mailboxes of an account; twice as many subscriptions"
     )
-    keywords: int = setting("MAILBOX_KEYWORDS", 100, help="most different keywords in one mailbox")
-    name_length: int = setting("MAILBOX_NAME", 255, help="most characters of a whole mailbox name")
-    depth: int = setting("MAILBOX_LEVELS", 16, help="most levels of a mailbox name")
+    keywords: int = setting("MAILBOX_KEYWORDS", 300, help="most different keywords in one mailbox")
+    name_length: int = setting("MAILBOX_NAME", 1000, help="most characters of a whole mailbox name; 2,400 octets")
+    depth: int = setting("MAILBOX_LEVELS", 32, help="most levels of a mailbox name")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
