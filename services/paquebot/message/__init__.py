@@ -17,7 +17,7 @@ from paquebot.message.delivery_report import Action, DeliveryReport, RecipientRe
 from paquebot.message.dsn import build_dsn, xtext_decoded
 from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
 from paquebot.message.encoded_words import encoded_words
-from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
+from paquebot.message.header import field_value, fields, first_value, header_fields, spans_of, split_header, unfold
 from paquebot.message.limits import MAX_HEADER
 from paquebot.message.named_addresses import NamedAddresses, named_addresses
 from paquebot.message.section import (
@@ -89,6 +89,7 @@ __all__ = [
     "remove_authentication_results",
     "remove_header",
     "section_octets",
+    "spans_of",
     "split_header",
     "summarise",
     "text_pieces",
