@@ -4,6 +4,7 @@ Invariants: the octets of the message that are not named stay as they are; what 
 (RFC 5321 §4.4) and ends its lines with CRLF. RFC 5322 §3.6, RFC 6409 §8, RFC 8601 §5.
 """
 
+import itertools
 from collections.abc import Callable
 from datetime import datetime
 from email.utils import format_datetime
@@ -21,8 +22,8 @@ def count_received(raw: bytes) -> int:
 
 
 def is_looping(raw: bytes, hops: int) -> bool:
-    """RFC 5321 §6.3: have at least `hops` hosts passed the message on?"""
-    return count_received(raw) >= hops
+    """RFC 5321 §6.3: have at least `hops` hosts passed the message on? `hops` is at least 1."""
+    return next(itertools.islice(spans_of(raw, b"received"), hops - 1, None), None) is not None
 
 
 def add_trace(raw: bytes, header_block: bytes) -> bytes:
