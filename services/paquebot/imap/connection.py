@@ -84,6 +84,7 @@ class Connection(PeerConnection):
             return LineTooLong(head)
         if end < 0:
             self._scanned = len(self._buffer)
+            self.go_on_reading()
             return None
         cut = end - 1 if end and self._buffer[end - 1] == 0x0D else end
         line = bytes(self._buffer[:cut])

@@ -6,6 +6,7 @@ from paquebot.imap.bodies import Bodies
 from paquebot.imap.feed import Feed
 from paquebot.imap.search_turns import Turns
 from paquebot.imap.settings import ImapSettings
+from paquebot.imap.whole_summaries import WholeSummaries
 from paquebot.mailstore import Mailstore
 from paquebot.rpc import AuthenticationClient, Logins, Recordings
 from paquebot.runtime.fair_shares import SharedBudget
@@ -24,6 +25,7 @@ class Process:
     limits: Limits
     mailstore: Mailstore
     bodies: Bodies
+    whole_summaries: WholeSummaries
     shares: Shares
     turns: Turns
     spool: Spool

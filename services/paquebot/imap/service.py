@@ -14,6 +14,7 @@ from paquebot.imap.process import Process
 from paquebot.imap.search_turns import Turns
 from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
+from paquebot.imap.whole_summaries import WholeSummaries
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings, open_channel
@@ -71,6 +72,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             limits=Limits(append=settings.bodies.append_limit),
             mailstore=mailstore,
             bodies=bodies,
+            whole_summaries=WholeSummaries(),
             shares=shares,
             turns=Turns(),
             spool=spool,

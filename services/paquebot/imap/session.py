@@ -143,7 +143,7 @@ class Session:
         except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
-            await self._bye("Temporary failure", response_codes.UNAVAILABLE)
+            await self._bye("The session ends by a fault of this server", response_codes.SERVERBUG)
             return Ending.FAILED
         finally:
             metrics.SESSION[_label(self.state)].dec()
@@ -164,7 +164,8 @@ class Session:
         while True:
             command = await self.reader.next(self._admit)
             if isinstance(command, Refused):
-                await self.connection.send(command.response)
+                if command.response:
+                    await self.connection.send(command.response)
                 self.failures += command.fault
                 if command.close:
                     return Ending.ERRORS
@@ -226,6 +227,7 @@ class Session:
 
     async def _finish(self, command: ast.Command, reply: Reply) -> None:
         """The untagged lines, what is new in the mailbox, and the completion, in one write."""
+        before = self.state
         if reply.state is not None:
             self._enter(reply.state)
         if reply.status is Status.BAD:
@@ -240,7 +242,8 @@ class Session:
             except NoSuchMailbox:  # deleted by another session (RFC 2180 §3)
                 closing = responses.bye("The selected mailbox was deleted")
                 self._enter(LoggedOut())
-        for piece in gathered(reply.untagged, news, reply.completion(command.tag) + closing):
+        mod_seq = updates.highest_mod_seq(before, self.state)
+        for piece in gathered(reply.untagged, news, mod_seq, reply.completion(command.tag) + closing):
             await self.connection.send(piece)
         told(spans, arrived=news.arrived)
 

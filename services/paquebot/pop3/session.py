@@ -225,10 +225,10 @@ class Session:
             if isinstance(self._state, Authorization):
                 self._commands_before_login += 1
                 if self._commands_before_login >= self.process.settings.session.login_commands:
-                    await self.connection.send(pop3.err("Too many commands before login", Code.SYS_TEMP))
+                    await self.connection.send(pop3.err("Too many commands before login"))
                     return Ending.ERRORS
             if self._faults >= self.process.settings.session.errors:
-                await self.connection.send(pop3.err("Too many errors", Code.SYS_TEMP))
+                await self.connection.send(pop3.err("Too many errors"))
                 return Ending.ERRORS
             await self.turns.between_commands(more=self.connection.buffered > 0)
         return Ending.QUIT
@@ -293,6 +293,8 @@ class Session:
         """Send a whole answer and enter its state. True: it was +OK."""
         if reply.state is not None:
             self._enter(reply.state)
+        if reply.is_positive and isinstance(self._state, Transaction):
+            self._faults = 0  # only an unbroken row of faults is noise; before login, all of them count
         self._faults += reply.fault
         await self.connection.send(reply.octets)
         return reply.is_positive or not reply.octets

@@ -9,7 +9,7 @@ from paquebot.rpc.authentication import (
     RateLimited,
     Refusal,
 )
-from paquebot.rpc.channel import DirectoryUnavailable, open_channel
+from paquebot.rpc.channel import CallFailed, CallRefused, DirectoryUnavailable, open_channel
 from paquebot.rpc.directory import DirectoryClient, DirectoryRefused
 from paquebot.rpc.recordings import Recorder, Recordings
 from paquebot.rpc.sessions import Login, LoginEnd, Logins, SessionCheckSettings
@@ -18,6 +18,8 @@ from paquebot.rpc.validation import ValidationCacheSettings, ValidationClient
 __all__ = [
     "AccountDisabled",
     "AuthenticationClient",
+    "CallFailed",
+    "CallRefused",
     "Credential",
     "DirectoryClient",
     "DirectoryRefused",

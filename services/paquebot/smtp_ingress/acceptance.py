@@ -25,7 +25,7 @@ from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.session import Session, Transaction
 from paquebot.smtp_ingress.verdicts import refusal_after
-from paquebot.spool import Prepared, Spool, SpoolUnavailable
+from paquebot.spool import Prepared, Spool, SpoolRefused, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.content import BadContent, BareLineEnd
@@ -111,6 +111,9 @@ class Acceptance:
     async def _keep(self, session: Session, envelope: Envelope, prepared: Prepared) -> Reply:
         try:
             await self._spool.accept_prepared(envelope, prepared)
+        except SpoolRefused as error:
+            _log.warning("never_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
+            return replies.CANNOT_KEEP
         except SpoolUnavailable as error:
             _log.warning("not_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
             return replies.TEMPORARY_FAILURE

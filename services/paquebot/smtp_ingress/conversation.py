@@ -1,7 +1,9 @@
 """One client's conversation: greeting, commands one after another, the end; errors become replies here.
 
 Handlers return replies; this loop sends them, counts them and keeps the error budget. A reply 221 or 421 ends the
-connection (RFC 5321 §4.1.1.10, §3.8). The unknown is temporary: 451 with an id to find it in the log (invariant 8).
+connection (RFC 5321 §4.1.1.10, §3.8). The unknown is a fault of ours, with an id to find it in the log (invariant 8).
+On MX it is 451, so that the sender's queue keeps the mail until the fault is mended; on submission it is 554, so that
+the person who waits hears of it now (docs/decisions/0038).
 """
 
 import os
@@ -234,14 +236,14 @@ class Conversation:
             return await entry.handle(self, command.argument)
         except (HangUp, Idle, Draining, Displaced, PeerGone):
             raise
-        except Exception:  # noqa: BLE001 - the one place where the unknown becomes temporary
+        except Exception:  # noqa: BLE001 - the one place where the unknown ends
             return self._incident()
 
     def _incident(self) -> Reply:
         incident_id = os.urandom(6).hex()
         metrics.INCIDENTS.inc()
         _log.exception("incident", incident=incident_id, session=self.session.id)
-        return replies.incident(incident_id)
+        return replies.incident(incident_id, permanent=self.session.role.takes_logins)
 
     def _answer(self, reply: Reply) -> None:
         # A list with many dead addresses is no attack by who is known, and 421 would have the client try all again.

@@ -38,10 +38,12 @@ class UnknownParameter(BadParameter):
 
 
 class Body(enum.Enum):
-    """RFC 6152 §2."""
+    """RFC 6152 §2 and RFC 3030 §3."""
 
     SEVEN_BIT = "7BIT"
     EIGHT_BIT_MIME = "8BITMIME"
+    BINARY_MIME = "BINARYMIME"
+    """Only where we are the client, for we do not offer it."""
 
 
 class Ret(enum.IntEnum):
@@ -77,7 +79,8 @@ class MailParameters:
         SMTPUTF8 is not narrowed: without it such a message cannot go to that server at all (RFC 6531 §3.2).
         """
         kept = self if "SIZE" in extensions else replace(self, size=0)
-        kept = kept if "8BITMIME" in extensions else replace(kept, body=None)
+        binary = kept.body is Body.BINARY_MIME
+        kept = kept if ("BINARYMIME" if binary else "8BITMIME") in extensions else replace(kept, body=None)
         kept = kept if "DSN" in extensions else replace(kept, ret=None, envid="")
         kept = kept if len(encode_xtext(kept.envid)) <= MAX_ENVID else replace(kept, envid="")
         return kept if "AUTH" in extensions else replace(kept, auth="")
@@ -184,10 +187,10 @@ def _size(value: str | None) -> dict[str, object]:
 
 def _body(value: str | None) -> dict[str, object]:
     """RFC 6152 §2: body-value = "7BIT" / "8BITMIME"; BINARYMIME (RFC 3030) is not offered."""
-    try:
-        return {"body": Body((value or "").upper())}
-    except ValueError:
-        raise BadParameter("BODY", "expected 7BIT or 8BITMIME") from None
+    word = (value or "").upper()
+    if word not in (Body.SEVEN_BIT.value, Body.EIGHT_BIT_MIME.value):
+        raise BadParameter("BODY", "expected 7BIT or 8BITMIME")
+    return {"body": Body(word)}
 
 
 def _smtputf8(value: str | None) -> dict[str, object]:

@@ -206,6 +206,7 @@ TOO_MANY_IN_AN_HOUR = Reply(450, "4.7.1", "Too many recipients of this account i
 
 TOO_BIG = Reply(552, "5.3.4", "Message too big")  # RFC 1870 §6.1, RFC 3463 §3.4
 HEADER_TOO_BIG = Reply(552, "5.3.4", "Header of the message too big")  # RFC 3463 §3.4
+CANNOT_KEEP = Reply(552, "5.3.4", "Message and recipients are too big to be kept")  # RFC 3463 §3.4
 OUT_OF_MEMORY = Reply(452, "4.3.1", "Too many messages under way, try again later")  # RFC 1870 §6.1, RFC 3463 §3.4
 BARE_LINE_END = Reply(554, "5.6.0", "Line ends must be CRLF: bare CR or LF found")  # RFC 5321 §2.3.8, RFC 3463 §3.7
 TEXT_LINE_TOO_LONG = Reply(554, "5.6.0", "Line of the message too long")  # RFC 5321 §4.5.3.1.6
@@ -236,6 +237,8 @@ def chunk_received(octets: int) -> Reply:
     return Reply(250, "2.0.0", f"{octets} octets received")
 
 
-def incident(incident_id: str) -> Reply:
-    """The unknown is temporary; the log has the cause under `incident_id`."""
+def incident(incident_id: str, *, permanent: bool = False) -> Reply:
+    """A fault of ours; the log has the cause under `incident_id`. `permanent`: a person waits for the reply."""
+    if permanent:
+        return Reply(554, "5.3.0", f"The server failed, please report incident {incident_id}")  # RFC 3463 §3.4
     return Reply(451, "4.3.0", f"Temporary failure, try again later (incident {incident_id})")
