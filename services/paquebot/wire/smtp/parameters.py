@@ -162,9 +162,9 @@ def _fields(text: str, readers: Mapping[str, tuple[str, _Reader]], extensions: C
 
 def _esmtp_params(text: str) -> Iterator[tuple[str, str | None]]:
     """RFC 5321 §4.1.2: esmtp-param *(SP esmtp-param), each as (KEYWORD, value); value None: no `=`."""
-    for word in text.split(" "):
+    for word in text.replace("\t", " ").split(" "):
         if not word:
-            continue  # more than one space between parameters is seen in the field
+            continue  # more than one space between parameters is seen in the field, and tabs
         keyword, equals, value = word.partition("=")
         if not keyword or not _KEYWORD.issuperset(keyword) or keyword[0] == "-":
             raise BadParameter("parameter", "expected a keyword")
