@@ -100,12 +100,23 @@ def data_in_single_octets(count: int) -> Callable[[], object]:
     return feed
 
 
+def one_line_in_single_octets(count: int) -> Callable[[], object]:
+    def feed() -> None:
+        decoder = DataDecoder()
+        for _ in range(count):
+            decoder.feed(b"x")
+        decoder.feed(b"\r\n.\r\n")
+        decoder.content()
+
+    return feed
+
+
 def chunks_of_one_octet(count: int) -> Callable[[], object]:
     def feed() -> None:
         collector = ChunkCollector()
         for _ in range(count):
             collector.feed(b"x")
-        collector.content(max_line=10**9)
+        collector.content()
 
     return feed
 
@@ -137,6 +148,7 @@ SMTP: dict[str, Make] = {
     "AUTH": repeated(parse_auth, "a "),
     "a reply of lines": reply_of_lines,
     "DATA in single octets": data_in_single_octets,
+    "one line of DATA in single octets": one_line_in_single_octets,
     "BDAT in single octets": chunks_of_one_octet,
     "short lines": octets(lambda content: check_line_lengths(content, 1000), b"\r\n"),
     "dots": octets(add_transparency, b".\r\n"),
