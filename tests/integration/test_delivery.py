@@ -531,6 +531,17 @@ async def test_deferral_ends(post: Post) -> None:
     assert (await stream.counts(post.queue)).total() == 0
 
 
+async def test_what_can_never_fit_is_not_deferred(post: Post) -> None:
+    recipient = await post.recipient("alice@example.org")
+    recipient.quota_bytes = len(RAW) - 1
+    await post.accept(recipient)
+    async with post.delivery(PAQUEBOT_DELIVERY_OVER_QUOTA="defer"):
+        [report] = await post.arrived(post.bob)
+        await post.settled()
+    assert b"Action: failed" in await whole(post, report)
+    assert (await stream.counts(post.queue)).total() == 0
+
+
 async def test_success_is_told_when_asked_for(post: Post) -> None:
     """RFC 3461 §4.1: NOTIFY=SUCCESS; a job that comes again tells it once."""
     recipient = await post.recipient("alice@example.org")

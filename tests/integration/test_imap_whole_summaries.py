@@ -91,11 +91,14 @@ async def test_structure_and_parts_of_1000_forwarded_messages(imap_stack: ImapSt
         assert b"text 1000" in line and b"file 1000" in line and b"Subject: number 999" in line
         (line,) = await client.ok("FETCH 1 BINARY.SIZE[1000.2]")
         assert b"BINARY.SIZE[1000.2] 9" in line
+        assert await client.ok('SEARCH BODY "text 1000"') == [b"* SEARCH 1\r\n"]
+        assert await client.ok('SEARCH BODY "number 999"') == [b"* SEARCH 1\r\n"]
 
 
 async def test_header_fields_of_any_header(imap_stack: ImapStack) -> None:
     """Fields behind a megabyte of others; HEADER.FIELDS.NOT is the rest, octet for octet; partials are cut."""
     others = b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(60_000))
+    others += b"Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
     message = b"Subject: first\r\n" + others + b"To: ann@example.org\r\n"
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, message + b"\r\nx\r\n", message[:-2])
@@ -116,6 +119,8 @@ async def test_header_fields_of_any_header(imap_stack: ImapStack) -> None:
         assert await client.ok("SEARCH TO ann@example.org") == [b"* SEARCH 1 2\r\n"]
         assert await client.ok('SEARCH HEADER X-59999 "59999"') == [b"* SEARCH 1 2\r\n"]
         assert await client.ok('SEARCH TEXT "to: ann@"') == [b"* SEARCH 1 2\r\n"]
+        assert await client.ok("SEARCH SENTON 17-Jul-1996") == [b"* SEARCH 1 2\r\n"]
+        assert await client.ok("SEARCH SENTSINCE 18-Jul-1996") == [b"* SEARCH\r\n"]
 
 
 async def test_what_is_beyond_every_bound_is_said(imap_stack: ImapStack) -> None:

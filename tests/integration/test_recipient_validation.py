@@ -37,6 +37,7 @@ from paquebot.v1.recipient_validation_pb2 import (
     VERDICT_NO_SUCH_ACCOUNT,
     VERDICT_OVER_QUOTA,
     VERDICT_RELAY_DENIED,
+    VERDICT_TOO_LARGE,
     Validation,
     Verdict,
 )
@@ -263,7 +264,7 @@ async def test_quota(service: DirectoryService, database: str) -> None:
     await service.alias("both@example.org", "alice@example.org", "bob@example.org")
     assert (await ask(service, "alice@example.org")).local[0].quota_bytes == 1000
     assert await verdict(service, "alice@example.org", size=1000) == name(VERDICT_ACCEPT)
-    assert await verdict(service, "alice@example.org", size=1001) == name(VERDICT_OVER_QUOTA)
+    assert await verdict(service, "alice@example.org", size=1001) == name(VERDICT_TOO_LARGE)
     assert await verdict(service, "bob@example.org", size=10**12) == name(VERDICT_ACCEPT)
     connection = await asyncpg.connect(database)
     await connection.execute(

@@ -59,7 +59,7 @@ class Settlement:
         for result in results:
             if self.refuse_over_quota or result.outcome.result is not DeliveryResult.OVER_QUOTA:
                 final.append(result)
-            elif self._is_over(result.addressed.entry):
+            elif self._is_over(result.addressed.entry) or _never_fits(result.addressed):
                 await self._refuse(result.addressed)
                 final.append(result)
             else:
@@ -110,6 +110,11 @@ class Settlement:
         """Put only these entries of the job aside. Raises QueueUnavailable."""
         part = DeliverJob(pack=job.pack, domain=job.domain, entries=entries)
         await self.hold(subject, part.SerializeToString(), reason)
+
+
+def _never_fits(addressed: Addressed) -> bool:
+    """The whole mailbox is not as large as the message."""
+    return 0 < addressed.delivery.quota_octets < addressed.delivery.message.size
 
 
 def _count(results: Iterable[Result], now: float) -> None:

@@ -9,15 +9,17 @@ import asyncio
 import contextlib
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from paquebot.blobs import BlobMissing
 from paquebot.imap import metrics, updates
+from paquebot.imap.errors import reply_to
 from paquebot.imap.fetch_plan import Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
+from paquebot.imap.sections import UnknownEncoding
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
 from paquebot.imap.unreadable import Unreadable
@@ -107,6 +109,8 @@ class _Work:
     unreadable: Unreadable = field(default_factory=Unreadable)
     left_out: list[int] = field(default_factory=list)
     """UIDs of messages whose rows cannot be read."""
+    undecoded: int = 0
+    """Messages with a part that is asked for and cannot be decoded."""
     _sets_seen: bool = field(init=False)
     _made_seen: frozenset[int] = frozenset()
 
@@ -122,6 +126,8 @@ class _Work:
                 last += unreadable.add(BlobMissing("its row"), number, uid)
         if code := unreadable.code(given=self.found):
             return no("Some messages cannot be read", code, untagged=last, state=self.state)
+        if self.undecoded:
+            return replace(reply_to(UnknownEncoding()), untagged=last, state=self.state)
         if self.found + unreadable.damaged + unreadable.lost < asked and not self.command.uid:
             # RFC 5530 §3, as other servers: after a NO (RFC 2180 §4.1.2) clients throw away what they were given.
             text = "Some of the messages were expunged"
@@ -243,8 +249,11 @@ class _Work:
         for message, body in group:
             if isinstance(body, bytes):
                 summary = await self._whole_summary(out, message, body)
-                async for piece in self._answer(out, message, summary, body):
-                    yield piece
+                try:
+                    async for piece in self._answer(out, message, summary, body):
+                        yield piece
+                except UnknownEncoding:
+                    self.undecoded += 1
             elif (number := self.state.view.number(message.uid)) is not None:
                 out += self.unreadable.add(body, number, message.uid)
             if len(out) >= _PIECE:

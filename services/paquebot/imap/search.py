@@ -35,9 +35,10 @@ from paquebot.imap.search_turns import TooMuchWork, Work
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.unreadable import Unreadable
 from paquebot.imap.view import View
+from paquebot.imap.whole_summaries import octets_beside
 from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import StoredMessage
-from paquebot.message import MessageSummary
+from paquebot.message import MessageSummary, has_whole_envelope, has_whole_structure
 from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
@@ -73,7 +74,7 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         return no("The search would look through too much text", response_codes.LIMIT, untagged=news, state=state)
     if search.unreadable.away:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=news, state=state)
-    mod_seq = max((view.mod_seq_of(number) for number in found), default=None) if with_mod_seq else None
+    mod_seq = _mod_seq(view, found, command.returns) if with_mod_seq else None
     untagged = chain(news, search.warnings, _answer(session, command, view, found, mod_seq))
     if search.expunged and not command.uid:
         return ok("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
@@ -94,20 +95,27 @@ def _answer(
     if command.returns is None:
         return responses.search(numbers, mod_seq=mod_seq)
     if SearchReturn.SAVE in command.returns:
-        session.saved_uids = _saved(array("I", map(view.uid, found)), command.returns)
+        session.saved_uids = _of_result(array("I", map(view.uid, found)), command.returns)
         if command.returns == {SearchReturn.SAVE}:  # RFC 5182 §2.1: nothing else was asked
             return ()
     return responses.esearch(command.tag, numbers, command.returns, uid=command.uid, mod_seq=mod_seq)
 
 
-def _saved(uids: Sequence[int], returns: frozenset[SearchReturn]) -> Sequence[int]:
-    """RFC 5182 §2.4: with MIN or MAX, and neither ALL nor COUNT, only these are saved."""
-    if not uids or returns & {SearchReturn.ALL, SearchReturn.COUNT}:
-        return uids
+def _mod_seq(view: View, found: Sequence[int], returns: frozenset[SearchReturn] | None) -> int | None:
+    """RFC 4731 §3.2: the highest mod-sequence of the messages that the answer is about."""
+    told = found if returns is None else _of_result(found, returns)
+    return max(map(view.mod_seq_of, told), default=None)
+
+
+def _of_result(found: Sequence[int], returns: frozenset[SearchReturn]) -> Sequence[int]:
+    """Numbers or UIDs that a result is about (RFC 4731 §3.2), and that SAVE keeps (RFC 5182 §2.4): with MIN or MAX, and
+    neither ALL nor COUNT, only these."""
+    if not found or returns & {SearchReturn.ALL, SearchReturn.COUNT}:
+        return found
     if not returns & {SearchReturn.MIN, SearchReturn.MAX}:
-        return uids
-    ends = {uids[0]} if SearchReturn.MIN in returns else set()
-    return sorted(ends | ({uids[-1]} if SearchReturn.MAX in returns else set()))
+        return found
+    ends = {found[0]} if SearchReturn.MIN in returns else set()
+    return sorted(ends | ({found[-1]} if SearchReturn.MAX in returns else set()))
 
 
 class _Search:
@@ -199,6 +207,18 @@ class _Search:
         """None: it cannot be read."""
         return summary_of(message, self._state.account.account_id, self._state.mailbox_id)
 
+    async def _facts_of_body(self, message: StoredMessage, body: bytes) -> Facts | None:
+        """As `_facts`, with a summary that leaves out nothing of what is looked for."""
+        summary = self._summary(message)
+        whole = (
+            summary is not None
+            and (summary.envelope.date or has_whole_envelope(summary))
+            and has_whole_structure(summary)
+        )
+        if summary is None or not whole:
+            summary = await self._process.whole_summaries.of(message, body)
+        return self._facts(message, summary, body)
+
     def _facts(self, message: StoredMessage, summary: MessageSummary, body: bytes | None = None) -> Facts | None:
         """All that is known of it; None: it left the view."""
         view = self._state.view
@@ -234,16 +254,15 @@ class _Search:
     async def _from_bodies(self, open_: "array[int]") -> None:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
         share = self._process.shares.of(self._state.account.account_id)
-        async with contextlib.aclosing(with_bodies(self._process.bodies, share, messages, self._messages)) as groups:
+        bodies = with_bodies(self._process.bodies, share, messages, self._messages, beside=octets_beside)
+        async with contextlib.aclosing(bodies) as groups:
             async for group in groups:
                 for message, body in group:
                     if self._connection.gone:  # a search of all bodies is long: not for nobody
                         raise PeerGone
                     if not isinstance(body, bytes):
                         self._unreadable(message, body)
-                        continue
-                    summary = self._summary(message) or await self._process.whole_summaries.of(message, body)
-                    if (facts := self._facts(message, summary, body)) is not None:
+                    elif (facts := await self._facts_of_body(message, body)) is not None:
                         await self._look_through(facts, body)
 
     def _unreadable(self, message: StoredMessage, error: BodyError) -> None:

@@ -171,7 +171,7 @@ def _date(field: ast.DateField, op: ast.DateOp, date: datetime.date) -> Predicat
                 return found >= date
 
     def sent(facts: Facts) -> bool | None:
-        if facts.message is None:
+        if not facts.knows_sent:
             return None
         return facts.sent is not None and compare(facts.sent)
 

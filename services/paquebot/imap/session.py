@@ -227,6 +227,7 @@ class Session:
 
     async def _finish(self, command: ast.Command, reply: Reply) -> None:
         """The untagged lines, what is new in the mailbox, and the completion, in one write."""
+        before = self.state
         if reply.state is not None:
             self._enter(reply.state)
         if reply.status is Status.BAD:
@@ -241,7 +242,8 @@ class Session:
             except NoSuchMailbox:  # deleted by another session (RFC 2180 §3)
                 closing = responses.bye("The selected mailbox was deleted")
                 self._enter(LoggedOut())
-        for piece in gathered(reply.untagged, news, reply.completion(command.tag) + closing):
+        mod_seq = updates.highest_mod_seq(before, self.state)
+        for piece in gathered(reply.untagged, news, mod_seq, reply.completion(command.tag) + closing):
             await self.connection.send(piece)
         told(spans, arrived=news.arrived)
 

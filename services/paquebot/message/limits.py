@@ -79,7 +79,7 @@ STORED: Final = Bounds(
 
 WHOLE: Final = Bounds(
     parts=10_000,
-    depth=100,
+    depth=90,
     header=2 * 1024 * 1024,
     headers=4 * 1024 * 1024,
     addresses=50_000,

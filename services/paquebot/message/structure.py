@@ -202,8 +202,8 @@ class StructureScan:
         """The other Content- fields (RFC 2045 §6 to §8, RFC 1864, RFC 2183, RFC 2557, RFC 3282)."""
         encoding = values.get(b"content-transfer-encoding")
         part.encoding = (token(unfold(encoding[0]))[:MAX_TYPE].upper() if encoding else b"") or b"7BIT"
-        if len(values) <= 1:
-            return
+        if len(values) == (encoding is not None) + (b"content-type" in values):
+            return  # nearly always: nothing else is said
         if (value := self._text(values, b"content-id")) is not None:
             part.id = value
         if (value := self._text(values, b"content-description")) is not None:

@@ -100,6 +100,8 @@ class Conversation:
         """The session's turns on the event loop."""
         self._table = table
         self._errors = 0
+        self._verb = Verb.OTHER
+        """Of the last command."""
         self._idle_commands = 0
         self._commands_before_login = 0
         self._in_vain = 0
@@ -168,6 +170,7 @@ class Conversation:
 
     async def _step(self) -> Reply | None:
         """Read one command and handle it."""
+        self._verb = Verb.OTHER
         try:
             line = await self.connection.line(_MAX_LINE, self._patience(), idle=self.session.transaction is None)
         except OverLong:
@@ -184,6 +187,7 @@ class Conversation:
             command = parse_command(line[:-2])
         except BadCommand:
             return replies.UNRECOGNISED
+        self._verb = command.verb
         metrics.COMMAND[command.verb].inc()
         if self.session.login is not None and await self.services.logins.check(self.session.login):
             raise Draining
@@ -198,6 +202,8 @@ class Conversation:
     def _patience(self) -> float:
         """Seconds until the next command must be here. Raises HangUp: there are none left."""
         timeouts, now = self.services.timeouts, self.connection.loop.time()
+        if self.session.is_known:
+            return timeouts.command
         whole = timeouts.login if self._must_log_in else timeouts.without_mail
         ends = self._since + whole
         transaction = self.session.transaction
@@ -222,7 +228,7 @@ class Conversation:
             self._commands_before_login += 1
             if self._commands_before_login > self.services.sessions.login_commands:
                 raise HangUp(replies.TOO_MANY_BEFORE_LOGIN)
-        if not entry.progress:
+        if not entry.progress and not self.session.is_known:
             self._idle_commands += 1
             if self._idle_commands > self.services.sessions.idle_commands:
                 raise HangUp(replies.TOO_MANY_COMMANDS)
@@ -240,7 +246,9 @@ class Conversation:
         return replies.incident(incident_id, permanent=self.session.role.takes_logins)
 
     def _answer(self, reply: Reply) -> None:
-        if reply.code >= 500:
+        # A list with many dead addresses is no attack by who is known, and 421 would have the client try all again.
+        forgiven = self.session.is_known and self._verb is Verb.RCPT
+        if reply.code >= 500 and not forgiven:
             self._errors += 1
             if self._errors >= self.services.sessions.errors:
                 raise HangUp(replies.TOO_MANY_ERRORS)

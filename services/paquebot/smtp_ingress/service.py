@@ -99,7 +99,8 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
 
 def _policy(settings: SmtpIngressSettings) -> AcceptancePolicy:
     trace = TracePolicy(settings.process.hostname, settings.policy.hide_client)
-    return AcceptancePolicy(trace, settings.messages.size, settings.messages.hops, settings.policy.check_from)
+    messages = settings.messages
+    return AcceptancePolicy(trace, messages.size, messages.header, messages.hops, settings.policy.check_from)
 
 
 async def _cancelled(task: asyncio.Future[None]) -> None:

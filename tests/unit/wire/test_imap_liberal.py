@@ -44,6 +44,7 @@ MEANT = [
     (b"a SEARCH HEADER Message-ID: <x>", b"a SEARCH HEADER Message-ID <x>"),
     (b"a ID (name x version 1 NIL NIL)", b'a ID ("name" "x" "version" "1" "NIL" NIL)'),
     (b"a ID", b"a ID NIL"),
+    (b'a ID "NIL"', b"a ID NIL"),
     (b"a LIST NIL *", b'a LIST "" *'),
     # items of IMAP2bis and RFC 1730
     (b"a FETCH 1 RFC822.peek", b"a FETCH 1 (RFC822.PEEK)"),

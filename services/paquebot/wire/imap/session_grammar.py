@@ -68,7 +68,11 @@ def identify(cur: CommandCursor) -> Id:
     if cur.at_end():
         return Id(cur.tag, None)
     cur.space()
-    if cur.at_end() or cur.take_word(b"NIL"):
+    if cur.at_end():
+        return Id(cur.tag, None)
+    if not cur.at(b"("):
+        if _value(cur) not in (None, b"NIL"):  # Jakarta Mail had it in quotes
+            raise cur.failure("( or NIL")
         return Id(cur.tag, None)
     cur.opens("( or NIL")
     found: list[tuple[bytes, bytes | None]] = []

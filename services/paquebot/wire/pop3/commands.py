@@ -170,7 +170,7 @@ def _pass(cur: Cursor) -> Pass:
 
 def _auth(cur: Cursor) -> Auth:
     """RFC 5034 §4: AUTH SP mechanism [SP (base64 / "=")]; or AUTH alone"""
-    if _ended(cur):
+    if cur.peek() == END:
         return Auth(None, None)
     _blank(cur)
     start = cur.position
