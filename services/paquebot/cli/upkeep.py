@@ -188,7 +188,8 @@ def _janitor(
         _say(f"{orphans} packs hold accepted mail that is neither served nor queued: {_ORPHANS}")
     for trouble in ran.troubles:
         _say(f"passed over: {trouble}")
-    print_record({**ran.record, "troubles": len(ran.troubles)}, as_json=as_json)
+    if ran.record or ran.troubles:
+        print_record({**ran.record, "troubles": len(ran.troubles)}, as_json=as_json)
     if ran.away is not None:
         _guarded(ran.raise_away)
     raise typer.Exit(1 if ran.troubles else 0)
