@@ -1,7 +1,9 @@
 """LIST, LSUB and STATUS (RFC 3501 §6.3.8 to §6.3.10), with LIST-EXTENDED (RFC 5258), LIST-STATUS (RFC 5819),
 CHILDREN (RFC 3348) and SPECIAL-USE (RFC 6154). One query answers all of a LIST, its STATUS included."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from paquebot.wire.imap.responses import StatusValue
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
+_CRITERIA = (ListSelect.SUBSCRIBED, ListSelect.SPECIAL_USE)
 _USE_NAMES = {use: name for name, use in SPECIAL_USES.items()}
 
 
@@ -28,14 +31,13 @@ class _Tree:
     mailboxes: Mapping[str, Mailbox]
     subscribed: frozenset[str]
     parents: frozenset[str]  # names with an existing inferior
-    subscribed_below: frozenset[str]  # names with a subscribed inferior
 
 
 async def _tree(session: "Session", account_id: int, *, subscriptions: bool) -> _Tree:
     mailstore = session.process.mailstore
     mailboxes = {mailbox.name: mailbox for mailbox in await mailstore.mailboxes(account_id)}
     subscribed = frozenset(await mailstore.subscriptions(account_id)) if subscriptions else frozenset[str]()
-    return _Tree(mailboxes, subscribed, _superiors(mailboxes), _superiors(subscribed))
+    return _Tree(mailboxes, subscribed, _superiors(mailboxes))
 
 
 def _superiors(names: Iterable[str]) -> frozenset[str]:
@@ -53,48 +55,65 @@ async def list_mailboxes(session: "Session", state: LoggedIn, command: ast.List)
     """RFC 3501 §6.3.8, RFC 5258 §3"""
     if not command.extended and command.patterns == ("",):
         return ok("LIST completed", untagged=responses.list_line(("\\Noselect",), ""))
-    by_subscription = ListSelect.SUBSCRIBED in command.select
-    tree = await _tree(
-        session,
-        state.account.account_id,
-        subscriptions=by_subscription or ListReturn.SUBSCRIBED in command.returns,
-    )
+    subscriptions = ListSelect.SUBSCRIBED in command.select or ListReturn.SUBSCRIBED in command.returns
+    tree = await _tree(session, state.account.account_id, subscriptions=subscriptions)
+    selection = await _selection(tree, command)
     lines: list[bytes] = []
-    names = tree.mailboxes.keys() | tree.subscribed if by_subscription else tree.mailboxes.keys()
-    if by_subscription and ListSelect.RECURSIVEMATCH in command.select:
-        names |= tree.subscribed_below
-    async for name in in_slices(await _matching(names, command.reference, command.patterns)):
-        line = _list_line(tree, name, command)
-        if line is None:
-            continue
-        lines.append(line)
+    async for name in in_slices(selection.listed):
+        lines.append(_list_line(tree, name, selection))
         mailbox = tree.mailboxes.get(name)
-        if command.return_status and mailbox is not None and mailbox.selectable:
+        # RFC 5819 §2: not for a name that is listed for its children alone.
+        if command.return_status and mailbox is not None and mailbox.selectable and name in selection.chosen:
             values = _status_values(session, mailbox, command.return_status)
-            lines.append(responses.status(name, values))  # RFC 5819 §2
+            lines.append(responses.status(name, values))
     return ok("LIST completed", untagged=b"".join(lines), state=_condstore(state, command.return_status))
 
 
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """What the selection options of a LIST choose (RFC 5258 §3.1)."""
+
+    criteria: tuple[str, ...]
+    """The options that a name must meet."""
+    chosen: AbstractSet[str]
+    """The names that meet them, whether the patterns match them or not."""
+    above: AbstractSet[str]
+    """With RECURSIVEMATCH, the superiors of these."""
+    listed: Sequence[str]
+    """The names of the answer, in its order."""
+
+
+async def _selection(tree: _Tree, command: ast.List) -> _Selection:
+    criteria = tuple(option.value.decode() for option in _CRITERIA if option in command.select)
+    chosen = frozenset(_chosen(tree, command.select))
+    if ListSelect.RECURSIVEMATCH not in command.select:
+        return _Selection(criteria, chosen, frozenset(), await _matching(chosen, command.reference, command.patterns))
+    above = _superiors(chosen)
+    matching = await _matching(chosen | above, command.reference, command.patterns)
+    # RFC 5258 §3.5: a name that is not chosen itself is listed for a child that the client would not see.
+    unseen = _superiors(chosen.difference(matching))
+    return _Selection(criteria, chosen, above, [name for name in matching if name in chosen or name in unseen])
+
+
+def _chosen(tree: _Tree, options: frozenset[ListSelect]) -> Iterable[str]:
+    names = tree.subscribed if ListSelect.SUBSCRIBED in options else tree.mailboxes.keys()
+    if ListSelect.SPECIAL_USE not in options:
+        return names
+    return (name for name in names if name in tree.mailboxes and tree.mailboxes[name].special_use is not None)
+
+
 async def _matching(names: Iterable[str], reference: str, patterns: Sequence[str]) -> list[str]:
-    wanted = ListPatterns(reference + pattern for pattern in patterns)
+    # Names are in NFC; some clients send what a file system gave them.
+    wanted = ListPatterns(unicodedata.normalize("NFC", reference + pattern) for pattern in patterns)
     found = [name async for name in in_slices(names) if wanted.matches(name)]
     return sorted(found, key=lambda name: (name != "INBOX", name))
 
 
-def _list_line(tree: _Tree, name: str, command: ast.List) -> bytes | None:
-    """The answer for a name, or None when the selection options leave it out (RFC 5258 §3.1)."""
-    mailbox = tree.mailboxes.get(name)
-    if ListSelect.SPECIAL_USE in command.select and (mailbox is None or mailbox.special_use is None):
-        return None
-    child_info: tuple[str, ...] = ()
-    if ListSelect.SUBSCRIBED in command.select:
-        recursive = ListSelect.RECURSIVEMATCH in command.select and name in tree.subscribed_below
-        if name not in tree.subscribed and not recursive:
-            return None
-        child_info = ("SUBSCRIBED",) if recursive else ()
-    attributes = _attributes(tree, name, mailbox)
+def _list_line(tree: _Tree, name: str, selection: _Selection) -> bytes:
+    attributes = _attributes(tree, name, tree.mailboxes.get(name))
     if name in tree.subscribed:
         attributes.append("\\Subscribed")
+    child_info = selection.criteria if name in selection.above else ()
     return responses.list_line(attributes, name, child_info=child_info)
 
 
@@ -116,7 +135,7 @@ async def lsub(session: "Session", state: LoggedIn, command: ast.Lsub) -> Reply:
         return ok("LSUB completed", untagged=responses.lsub_line(("\\Noselect",), ""))
     tree = await _tree(session, state.account.account_id, subscriptions=True)
     lines: list[bytes] = []
-    names = tree.subscribed | tree.subscribed_below
+    names = tree.subscribed | _superiors(tree.subscribed)
     async for name in in_slices(await _matching(names, command.reference, (command.pattern,))):
         if name in tree.subscribed:
             mailbox = tree.mailboxes.get(name)

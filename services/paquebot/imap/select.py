@@ -102,6 +102,8 @@ async def _resynchronised(
     if changes.expunged is None:  # RFC 7162 §3.2.5.1: without a record, every UID of the past that is not there
         gone = view.gaps(past)
     else:
-        gone = ranges_of(filter(inside_of(past), changes.expunged))
+        # What the snapshot still has was expunged after it, and is told as such.
+        earlier = (uid for uid in changes.expunged if view.number(uid) is None)
+        gone = ranges_of(filter(inside_of(past), earlier))
     vanished = responses.vanished(gone, earlier=True)
     return chain(vanished, updates.flag_lines(state, array("I", changes.rows.uids), uid=True))

@@ -1,6 +1,7 @@
 """Commands of the selected state that touch several messages at once (RFC 3501 §6.4.1 to §6.4.3, §6.4.7),
 UNSELECT (RFC 3691), UIDPLUS (RFC 4315), MOVE (RFC 6851)."""
 
+import contextlib
 from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from paquebot.imap.states import Selected
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable
 from paquebot.mailstore.types import Copied
 from paquebot.runtime.fairness import charge
+from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.wire.imap import ast, response_codes, responses
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ async def close(session: "Session", state: Selected, command: ast.Close) -> Repl
         if removed.uids:
             session.changed(Change(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
         if state.qresync:  # RFC 7162 §3.2.8
-            code = response_codes.highest_mod_seq(removed.mod_seq)
+            updates.own(state, mod_seq=removed.mod_seq if removed.uids else None)
+            code = response_codes.highest_mod_seq(state.view.told)
     return ok("CLOSE completed", code, state=state.closed())
 
 
@@ -62,10 +65,24 @@ async def _expunged(session: "Session", state: Selected, uids: Sequence[int] | N
         return ok(f"{name} completed")
     removed = await session.process.mailstore.expunge(state.account.account_id, state.mailbox_id, uids)
     updates.own(state, expunged=removed.uids, mod_seq=removed.mod_seq if removed.uids else None)
-    if removed.uids:
-        session.changed(Change(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
-    condstore = removed.uids and state.condstore  # RFC 7162 §3.2.7
-    return ok(f"{name} completed", response_codes.highest_mod_seq(removed.mod_seq) if condstore else None)
+    if not removed.uids:
+        return ok(f"{name} completed")
+    session.changed(Change(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
+    released = updates.release(state)
+    news = await _others(session, state, removed.mod_seq)
+    code = response_codes.highest_mod_seq(state.view.mod_seq) if state.condstore else None  # RFC 7162 §3.2.7
+    return ok(f"{name} completed", code, untagged=chain(released, news))
+
+
+async def _others(session: "Session", state: Selected, mod_seq: int) -> updates.News:
+    """What others did before this session's change of that mod-sequence. It must be told with it: a client asks for
+    nothing below what it was told. Raises nothing, for the change is made; the session looks again."""
+    news = updates.News()
+    if state.condstore and state.view.mod_seq < mod_seq:
+        assert session.watch is not None
+        with contextlib.suppress(PostgresUnavailable, NoSuchMailbox):
+            news = await updates.look(session.process, session.watch, state, now=True)
+    return news
 
 
 async def copy(session: "Session", state: Selected, command: ast.Copy) -> Reply:
@@ -107,13 +124,15 @@ async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
     charge(len(moved.uids) * _SECONDS_A_ROW)
     if not moved.uids:
         return ok("Nothing to move")
-    updates.own(state, expunged=moved.source_uids)
+    updates.own(state, expunged=moved.source_uids, mod_seq=moved.source_mod_seq)
     session.changed()
-    untagged = chain((responses.untagged_ok("Moved", _copy_uid(moved)),), updates.release(state))
+    copied = (responses.untagged_ok("Moved", _copy_uid(moved)),)
+    released = updates.release(state)
+    news = await _others(session, state, moved.source_mod_seq)
+    code = response_codes.highest_mod_seq(state.view.mod_seq) if state.qresync else None
     here = target_id == state.mailbox_id
-    code = response_codes.highest_mod_seq(moved.source_mod_seq) if state.qresync else None
     text = "UID MOVE completed" if command.uid else "MOVE completed"
-    return ok(text, code, untagged=untagged, look=Look.NOW if here else Look.WHEN_HINTED)
+    return ok(text, code, untagged=chain(copied, released, news), look=Look.NOW if here else Look.WHEN_HINTED)
 
 
 def _to_copy(session: "Session", state: Selected, command: ast.Copy | ast.Move) -> list[int] | Reply:

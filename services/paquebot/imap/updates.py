@@ -13,10 +13,10 @@ from paquebot.imap import flags
 from paquebot.imap.changes import Change
 from paquebot.imap.feed import Watch
 from paquebot.imap.process import Process
-from paquebot.imap.states import Selected
+from paquebot.imap.states import Selected, SessionState
 from paquebot.imap.view import Updates, View
 from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
-from paquebot.wire.imap import responses
+from paquebot.wire.imap import response_codes, responses
 from paquebot.wire.imap.fetch_response import FetchResponse
 from paquebot.wire.imap.sequence_set import ranges_of
 
@@ -157,6 +157,20 @@ def release(state: Selected) -> Iterable[bytes]:
     if state.qresync:
         return responses.vanished(ranges_of(array("I", released.uids)), earlier=False)
     return map(responses.expunge, array("I", released.numbers))
+
+
+def highest_mod_seq(before: SessionState, state: SessionState) -> Iterator[bytes]:
+    """What a command must tell of the mailbox's mod-sequence, at the end of its answer; mostly nothing. `before`: the
+    state in which it came.
+
+    The first command that enables CONDSTORE tells it (RFC 7162 §3.1). A client with QRESYNC is told from where to go on
+    should it lose the connection, where FETCH had mod-sequences above those of changes it was not told of (§3.2).
+    """
+    if not isinstance(state, Selected):
+        return
+    enabled = isinstance(before, Selected) and before.view is state.view and state.condstore and not before.condstore
+    if enabled or (state.qresync and state.view.behind):
+        yield responses.untagged_ok("Highest", response_codes.highest_mod_seq(state.view.told))
 
 
 def and_release(news: Iterable[bytes], state: Selected) -> Iterator[bytes]:

@@ -42,7 +42,18 @@ class Released:
 class View:
     """Sequence numbers, UIDs, flags and mod-sequences of one mailbox, as one session sees them."""
 
-    __slots__ = ("_flags", "_gone", "_keywords", "_mod_seqs", "_recent", "_uids", "keywords_known", "mod_seq")
+    __slots__ = (
+        "_before_gone",
+        "_flags",
+        "_gone",
+        "_keywords",
+        "_mod_seqs",
+        "_recent",
+        "_top",
+        "_uids",
+        "keywords_known",
+        "mod_seq",
+    )
 
     def __init__(self, rows: FlagRows, mod_seq: int, keywords: Iterable[str] = ()) -> None:
         self._uids = array("I", rows.uids)
@@ -50,6 +61,7 @@ class View:
         self._flags = bytearray(rows.flags)
         self._keywords = dict(rows.keywords)
         self._gone: set[int] = set()
+        self._before_gone = self._top = mod_seq
         self._recent: list[RecentRange] = []
         self.mod_seq = mod_seq
         """Every change up to here is in the picture."""
@@ -86,13 +98,27 @@ class View:
         """Expunged, but the client was not told yet."""
         return uid in self._gone
 
+    @property
+    def told(self) -> int:
+        """Every change up to this mod-sequence was told to the client, or is with what `apply` returned: while expunged
+        messages wait for `release`, less than theirs."""
+        return self._before_gone if self._gone else self.mod_seq
+
+    @property
+    def behind(self) -> bool:
+        """Are changes above `told` in the picture, so that the client may have seen a higher mod-sequence?"""
+        return self.told < self._top
+
     def select(self, sequence_set: SequenceSet, *, uid: bool) -> list[int]:
         """Ascending sequence numbers of the messages that the set names.
 
-        Unknown UIDs are passed over (RFC 3501 §6.4.8). Raises NoSuchSequenceNumber.
+        Unknown UIDs are passed over (RFC 3501 §6.4.8). Raises NoSuchSequenceNumber, but not for all messages of an
+        empty mailbox ("1:*"): clients ask so without looking at EXISTS, and it names nothing.
         """
         if uid:
             return self._by_uid(sequence_set)
+        if not self.exists and sequence_set.is_open():
+            return []
         if sequence_set.highest() > self.exists or (sequence_set.has_star() and not self.exists):
             raise NoSuchSequenceNumber
         return list(sequence_set.iterate(self.exists))
@@ -177,6 +203,8 @@ class View:
         of this session alone, and others may have happened before them.
         """
         before = self.exists
+        if not self._gone:
+            self._before_gone = self.mod_seq
         self._gone.update(uid for uid in expunged if self.number(uid) is not None)
         changed: list[int] = []
         for index, uid in enumerate(rows.uids):
@@ -190,6 +218,7 @@ class View:
                 changed.append(uid)
         if mod_seq is not None:
             self.mod_seq = max(self.mod_seq, mod_seq)
+        self._top = max(self._top, self.mod_seq, max(rows.mod_seqs, default=0))
         return Updates(self.exists - before, tuple(changed))
 
     def _append(self, rows: FlagRows, index: int) -> None:

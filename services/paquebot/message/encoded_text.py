@@ -8,6 +8,8 @@ import binascii
 from encodings.aliases import aliases
 from typing import Final
 
+from paquebot.message.quoted_printable import decode_quoted_printable
+
 # Labels that mail uses and the codec registry does not know, or knows too narrowly.
 _LABELS: Final = {
     "gb2312": "gb18030",
@@ -67,7 +69,7 @@ def decode_transfer(body: bytes, encoding: bytes) -> bytes:
         case b"BASE64":
             return _base64(body)
         case b"QUOTED-PRINTABLE":
-            return binascii.a2b_qp(body)
+            return decode_quoted_printable(body)
         case _:
             return body
 

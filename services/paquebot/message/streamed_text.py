@@ -9,21 +9,19 @@ import codecs
 from collections.abc import Iterable, Iterator
 
 from paquebot.message.encoded_text import NOT_BASE64, codec_of, decode_part_text
+from paquebot.message.quoted_printable import quoted_printable_pieces
 
 PIECE = 64 * 1024
 """Octets that are looked at for one piece."""
 
 
 def decoded_pieces(body: memoryview, encoding: bytes, *, piece: int = PIECE) -> Iterator[bytes]:
-    """A part's octets without their transfer encoding, as `decode_transfer` of all of them gives.
-
-    A line of quoted-printable that is longer than a piece is cut; RFC 2045 §6.7 allows 76 octets.
-    """
+    """A part's octets without their transfer encoding, as `decode_transfer` of all of them gives."""
     match encoding.strip().upper():
         case b"BASE64":
             return _base64(body, piece)
         case b"QUOTED-PRINTABLE":
-            return _quoted_printable(body, piece)
+            return quoted_printable_pieces(body, piece)
         case _:
             return _slices(body, piece)
 
@@ -80,22 +78,3 @@ def _base64(body: memoryview, piece: int) -> Iterator[bytes]:
         yield binascii.a2b_base64(digits[:whole])
     rest = rest[:-1] if len(rest) % 4 == 1 else rest
     yield binascii.a2b_base64(rest + b"=" * (-len(rest) % 4))
-
-
-def _quoted_printable(body: memoryview, piece: int) -> Iterator[bytes]:
-    start = 0
-    while start < len(body):
-        octets = bytes(body[start : start + piece])
-        if start + len(octets) < len(body):
-            octets = octets[: _cut(octets)]
-        yield binascii.a2b_qp(octets)
-        start += len(octets)
-
-
-def _cut(octets: bytes) -> int:
-    """Behind the last line end; in a longer line before an escape that may not be whole."""
-    line_end = octets.rfind(b"\n") + 1
-    if line_end:
-        return line_end
-    escape = octets.rfind(b"=", max(1, len(octets) - 2))
-    return escape if escape > 0 else len(octets)

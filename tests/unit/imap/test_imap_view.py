@@ -60,6 +60,7 @@ class ClientAndMailbox(RuleBasedStateMachine):
         self.mod_seq = 1
         self.view = View(FlagRows(), 1)
         self.client: list[int] = []  # UIDs by sequence number, as the client would find out
+        self.seen = 1  # the highest mod-sequence that a FETCH response told
 
     @rule(count=st.integers(1, 40))
     def arrive(self, count: int) -> None:
@@ -83,6 +84,7 @@ class ClientAndMailbox(RuleBasedStateMachine):
             self.mod_seq += 1
             self.mailbox[uid] = (self.mod_seq, flags)
             self.view.apply(rows([(uid, self.mod_seq, flags)]), ())
+            self.seen = self.mod_seq
 
     @rule(data=st.data())
     def expunge(self, data: st.DataObject) -> None:
@@ -98,6 +100,7 @@ class ClientAndMailbox(RuleBasedStateMachine):
         since = self.view.mod_seq
         changed = [(uid, mod_seq, flags) for uid, (mod_seq, flags) in self.mailbox.items() if mod_seq > since]
         gone = sorted(uid for mod_seq, uid in self.expunged if mod_seq > since)
+        self.seen = max([self.seen, *(mod_seq for _, mod_seq, _ in changed)])
         before = self.view.exists
         updates = self.view.apply(rows(changed), gone, self.mod_seq)
         assert updates.arrived == self.view.exists - before
@@ -132,6 +135,16 @@ class ClientAndMailbox(RuleBasedStateMachine):
             if found is not None and found[0] <= self.view.mod_seq:
                 assert self.view.flags(number) == Flag(found[1])
 
+    @invariant()
+    def a_client_that_goes_on_from_what_it_was_told_misses_nothing(self) -> None:
+        told = self.view.told
+        assert all(uid in self.client for uid, (mod_seq, _) in self.mailbox.items() if mod_seq <= told)
+        assert not any(uid in self.client for mod_seq, uid in self.expunged if mod_seq <= told)
+        for number in range(1, self.view.exists + 1):
+            found = self.mailbox.get(self.view.uid(number))
+            assert found is None or found[0] > told or self.view.flags(number) == Flag(found[1])
+        assert self.seen <= told or self.view.behind
+
 
 TestClientAndMailbox = ClientAndMailbox.TestCase
 TestClientAndMailbox.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
@@ -142,6 +155,16 @@ def test_own_change_does_not_hide_an_earlier_change_of_another() -> None:
     view.apply(rows([(1, 3, Flag.SEEN)]), ())  # our STORE got mod_seq 3
     updates = view.apply(rows([(1, 3, Flag.SEEN), (2, 2, Flag.FLAGGED)]), (), 3)  # another's was 2
     assert updates.changed == (2,)
+
+
+def test_what_is_told_is_behind_while_expunged_messages_wait() -> None:
+    view = view_of(1, 2)
+    assert (view.told, view.behind) == (1, False)
+    view.apply(rows([(1, 3, Flag.SEEN)]), [2], 3)
+    view.apply(rows([(1, 4, 0)]), (), 4)
+    assert (view.told, view.behind) == (1, True)
+    view.release()
+    assert (view.told, view.behind) == (4, False)
 
 
 def test_own_change_is_not_news() -> None:
@@ -190,9 +213,11 @@ def test_numbers_above_exists_are_a_client_error() -> None:
 
 
 def test_star_in_an_empty_mailbox() -> None:
-    with pytest.raises(NoSuchSequenceNumber):
-        view_of().select(sequence((1, None)), uid=False)
+    assert view_of().select(sequence((1, None)), uid=False) == []
     assert view_of().select(sequence((1, None)), uid=True) == []
+    for named in (sequence((None, None)), sequence((1, 1)), sequence((1, None), (2, 2))):
+        with pytest.raises(NoSuchSequenceNumber):
+            view_of().select(named, uid=False)
 
 
 def test_uid_range_above_the_last_contains_the_last() -> None:

@@ -17,13 +17,23 @@ def test_base64(body: bytes, piece: int) -> None:
     assert b"".join(decoded_pieces(memoryview(body), b"Base64", piece=piece)) == decode_transfer(body, b"BASE64")
 
 
-@given(st.lists(st.sampled_from((b"=3D", b"a", b"=", b"==", b"=\r", b"\xff", b" "))).map(b"".join), st.data())
-def test_quoted_printable_of_lines_that_are_shorter_than_a_piece(line: bytes, data: st.DataObject) -> None:
-    line_end = data.draw(st.sampled_from((b"\r\n", b"\n", b"=\r\n", b"=\n")))
-    body = (line + line_end) * 5 + line
-    piece = len(line + line_end) + data.draw(st.integers(0, 9))
+_QUOTED = (b"=3D", b"=c3", b"a", b"4", b"=", b"\r\n", b"\n", b"\r", b"=\r\n", b"\xff", b" ", b"\t", b"      ")
+
+
+@given(st.lists(st.sampled_from(_QUOTED)).map(b"".join), st.sampled_from((3, 4, 5, 7, 16)))
+def test_quoted_printable(body: bytes, piece: int) -> None:
     found = b"".join(decoded_pieces(memoryview(body), b"quoted-printable", piece=piece))
     assert found == decode_transfer(body, b"QUOTED-PRINTABLE")
+
+
+@pytest.mark.parametrize("before", [b"a", b"a=", b"=", b""])
+@pytest.mark.parametrize("after", [b"\r\nb", b"\nb", b"\rb", b"b", b""])
+def test_white_space_of_many_pieces(before: bytes, after: bytes) -> None:
+    """Only what stands behind it tells whether it is text."""
+    body = before + b" \t" * 50 + after
+    pieces = list(decoded_pieces(memoryview(body), b"quoted-printable", piece=10))
+    assert b"".join(pieces) == decode_transfer(body, b"QUOTED-PRINTABLE")
+    assert max(map(len, pieces)) <= 10
 
 
 @pytest.mark.parametrize("piece", [4, 5, 6, 7, 8])

@@ -50,6 +50,37 @@ def test_raw_8_bit_headers(value: bytes, text: str) -> None:
     assert decode_header_text(value) == text
 
 
+@pytest.mark.parametrize(
+    ("encoded", "octets"),
+    [
+        # RFC 2045 §6.7 rule 3: what transports added at the end of a line is deleted.
+        (b"hello  \r\nbar", b"hello\r\nbar"),
+        (b"hello\t \t\r\nbar", b"hello\r\nbar"),
+        (b"hello \nbar", b"hello\nbar"),
+        (b"hello \rbar", b"hello\rbar"),
+        (b"the end \t", b"the end"),
+        (b" \r\n \r\n ", b"\r\n\r\n"),
+        (b" in  the middle \tof a line", b" in  the middle \tof a line"),
+        # ... and what was encoded is kept.
+        (b"hello=20\r\nbar=09", b"hello \r\nbar\t"),
+        (b"hello =20 \r\n", b"hello  \r\n"),
+        # Rule 5: a soft line break, with what was added behind it
+        (b"foo=\r\nbar", b"foobar"),
+        (b"foo\t= \t\r\n=62ar", b"foo\tbar"),
+        (b"foo =\nbar", b"foo bar"),
+        (b"foo= ", b"foo"),
+        (b"foo=", b"foo"),
+        # a lone CR ends its line and no more than that
+        (b"foo=\rbar\rbaz\nend", b"foobar\rbaz\nend"),
+        # no quoted-printable: left as it is
+        (b"a = b", b"a = b"),
+        (b"50=% =x4", b"50=% =x4"),
+    ],
+)
+def test_quoted_printable(encoded: bytes, octets: bytes) -> None:
+    assert decode_transfer(encoded, b"Quoted-Printable") == octets
+
+
 @given(st.binary())
 def test_decoding_never_raises(value: bytes) -> None:
     decode_header_text(value)

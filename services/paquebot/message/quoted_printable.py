@@ -1,0 +1,89 @@
+"""Quoted-printable, undone at once or a piece at a time (RFC 2045 §6.7).
+
+White space at the end of an encoded line was added on the way and is no part of the text (rule 3); behind a soft line
+break it changes nothing (rule 5). `binascii.a2b_qp` keeps the one and takes the other for text, so it is given lines
+without either. What is not quoted-printable stays as it is; a lone CR ends a line, as it does in mail of old Macs.
+"""
+
+import binascii
+import re
+from collections.abc import Generator, Iterator
+from typing import Final
+
+_WHITE_SPACE: Final = b" \t"
+_HEX_DIGITS: Final = b"0123456789ABCDEFabcdef"
+_EQUALS: Final = 0x3D
+_ENDINGS: Final = (b" \r", b" \n", b"\t\r", b"\t\n")
+# A run is looked at from its first octet alone, and only once: the work is linear in any text.
+_BEFORE_LINE_END: Final = re.compile(rb"[ \t](?<![ \t]{2})[ \t]*+(?=[\r\n])")
+# Without LF behind it, a2b_qp takes all up to the next LF for the soft line break.
+_UNFINISHED: Final = re.compile(rb"=[0-9A-Fa-f]?\Z")
+_SOFT_BREAK_OF_CR: Final = re.compile(rb"=\r(?!\n)")
+
+
+def decode_quoted_printable(octets: bytes) -> bytes:
+    """The octets that were encoded."""
+    return _decoded(octets.rstrip(_WHITE_SPACE))
+
+
+def _decoded(octets: bytes) -> bytes:
+    """Of a text that goes on behind them."""
+    if any(ending in octets for ending in _ENDINGS):
+        octets = _BEFORE_LINE_END.sub(b"", octets)
+    if b"=\r" in octets:
+        octets = _SOFT_BREAK_OF_CR.sub(b"=\n", octets)
+    return binascii.a2b_qp(octets)
+
+
+def quoted_printable_pieces(body: memoryview, piece: int) -> Iterator[bytes]:
+    """As `decode_quoted_printable`, from `piece` octets at a time. An empty piece is a turn's work without a result.
+
+    A line that is longer than a piece is cut; RFC 2045 §6.7 allows 76 octets.
+    """
+    start = 0
+    while start < len(body):
+        octets = bytes(body[start : start + piece])
+        if start + len(octets) == len(body):
+            yield decode_quoted_printable(octets)
+            return
+        if cut := _cut(octets):
+            yield _decoded(octets[:cut])
+            start += cut
+        else:
+            start = yield from _undecided(body, start, piece)
+
+
+def _cut(octets: bytes) -> int:
+    """Behind the last line end; in a longer line, before what only the octets behind it decide."""
+    # A CR at the end may belong to an LF.
+    line_end = max(octets.rfind(b"\n"), octets.rfind(b"\r", 0, len(octets) - 1)) + 1
+    if line_end:
+        return line_end
+    text = octets.removesuffix(b"\r").rstrip(_WHITE_SPACE)
+    escape = _UNFINISHED.search(text, max(0, len(text) - 2))
+    if escape is None:
+        return len(text)
+    # a2b_qp takes "==" for one "=": where a run of them is cut, pairs stay together.
+    run = text[: escape.end()].rstrip(_HEX_DIGITS)
+    return len(run) - (len(run) - len(run.rstrip(b"="))) % 2
+
+
+def _undecided(body: memoryview, start: int, piece: int) -> Generator[bytes, None, int]:
+    """White space of a whole piece, perhaps behind an "=": it is text, unless the line ends behind it. Returns where
+    the rest begins."""
+    soft = body[start] == _EQUALS
+    end = start + soft
+    while run := _white_space(body[end : end + piece]):
+        end += run
+        yield b""
+    line_end = bytes(body[end : end + 2])
+    if line_end and line_end[0] not in b"\r\n":
+        for at in range(start, end, piece):
+            yield bytes(body[at : min(at + piece, end)])
+        return end
+    return end + (2 if line_end == b"\r\n" else len(line_end[:1])) if soft else end
+
+
+def _white_space(octets: memoryview) -> int:
+    """How much of it stands at the beginning."""
+    return len(octets) - len(bytes(octets).lstrip(_WHITE_SPACE))
