@@ -135,7 +135,7 @@ class Handshake:
             session.extensions = parse_extensions(reply.text)
             return
         session.extensions = {}
-        if reply.is_permanent and not session.tls:
+        if reply.is_permanent:
             reply = await session.command(f"HELO {self._hostname}", seconds, "HELO")
         if not reply.is_positive:
             raise self._refused(session, reply)

@@ -189,6 +189,8 @@ class Transaction:
             return
         if reply.code == 354:
             reply = await self._message(dot_stuffed)
+        elif reply.is_positive:  # nothing was sent, so nothing was taken: the host or we are out of step
+            raise self._session.broken(PROTOCOL_ERROR, f"unexpected reply to DATA: {words(reply)}")
         self._settle(reply, accepted, results)
 
     async def _bdat(self, accepted: list[Recipient], results: Results) -> None:
