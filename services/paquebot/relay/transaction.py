@@ -231,6 +231,8 @@ class Transaction:
         if 200 <= reply.code < 300:
             self._session.open_transaction = False
             metrics.BYTES.inc(self._form.size)
+            if self._form.change is not None:
+                metrics.CHANGED.labels(self._form.change.value).inc()
             status = reply.enhanced_status or "2.0.0"
             dsn = "DSN" in self._session.extensions
             result = Result(Outcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn)
