@@ -19,6 +19,7 @@ _STEP: Final = 16 * 1024  # the same where an octet costs more
 
 _QP_LINE: Final = 75  # RFC 2045 §6.7 rule 5, without the "=" of a soft line break
 _BASE64_LINE: Final = 57  # octets that make a line of 76
+_SHORT: Final = 1024
 _MANY: Final = 5  # where one octet of so many is to be escaped, base64 is the shorter form
 _SPECIAL: Final = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x3D, *range(0x7F, 0x100)))
 _SOFT_DASHES: Final = b"=\r\n--"
@@ -51,7 +52,9 @@ def has_long_line(raw: bytes, start: int, end: int, most: int = MAX_LINE) -> boo
 
 
 def shorter(raw: bytes, start: int, end: int) -> Encoding:
-    """The encoding that makes less of a text."""
+    """The encoding that makes less of a text; of a short one that which people can read."""
+    if end - start <= _SHORT:
+        return Encoding.QUOTED_PRINTABLE
     special = 0
     for at in range(start, end, BLOCK):
         block = raw[at : min(at + BLOCK, end)]
