@@ -11,7 +11,7 @@ message, and neither holds it a second time. Line ends are all CRLF. RFC 2045 §
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from paquebot.message.boundary_lines import Ahead, BoundaryLines
@@ -39,6 +39,7 @@ _SIGNED: Final = (b"MULTIPART", b"SIGNED")
 _PARTIAL: Final = (b"MESSAGE", b"PARTIAL")
 _AGAIN: Final = {b"BASE64": Encoding.BASE64_AGAIN, b"QUOTED-PRINTABLE": Encoding.QUOTED_PRINTABLE_AGAIN}
 _DKIM: Final = re.compile(rb"dkim-signature[ \t]*:", re.IGNORECASE)
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]+")
 _LABELS: Final = {
     Encoding.BASE64: b"base64",
     Encoding.QUOTED_PRINTABLE: b"quoted-printable",
@@ -130,6 +131,8 @@ class _Header:
     has_type: bool = False
     has_version: bool = False
     top: bool = False
+    retyped: bool = False
+    """A multipart without parts, which readers show as text: so it is called where it is encoded."""
 
 
 class _Walk:
@@ -155,15 +158,21 @@ class _Walk:
             self._too_deep(start)
             return
         header = self._header(start, default, top=top)
-        encoded = header.encoding in _AGAIN
         if header.boundary:
             self._multipart(header, level)
-        elif header.kind == _RFC822 and not encoded:
+        elif header.kind == _RFC822 and not self._is_encoded(header):
             self._fields(header, self._composite_label(header))
             self.entity(header.body, level + 1, _TEXT_PLAIN, top=True)
         else:
             self._boundaries.seek(header.body)
             self._leaf(header, max(header.body, self._boundaries.content_end()))
+
+    def _is_encoded(self, header: _Header) -> bool:
+        """A message with a transfer encoding, which RFC 2045 §6.4 does not permit; many that say so have none."""
+        line = self._raw[header.body : header.body + MAX_LINE].partition(b"\r\n")[0]
+        return header.encoding == b"QUOTED-PRINTABLE" or (
+            header.encoding == b"BASE64" and _BASE64.fullmatch(line) is not None
+        )
 
     def _too_deep(self, start: int) -> None:
         self._boundaries.seek(start)
@@ -191,12 +200,18 @@ class _Walk:
         """RFC 2046 §5.1.1. Text around the parts means nothing, and is only kept from breaking the lines' rules."""
         if self._wish.seven_bit and not header.boundary.isascii():
             raise Unconvertible("a boundary of the message is not in ASCII")
-        self._fields(header, self._composite_label(header))
         boundaries, outer = self._boundaries, self._signed
-        self._signed = outer or header.kind == _SIGNED
         shadowed = boundaries.open(header.boundary, level)
-        self._open.append(header.boundary)
         boundaries.seek(header.body)
+        mark = boundaries.delimiter
+        if mark is None or mark.level != level or mark.closes:
+            boundaries.close(header.boundary, shadowed)
+            boundaries.seek(header.body)
+            self._leaf(replace(header, retyped=True), max(header.body, boundaries.content_end()))
+            return
+        self._fields(header, self._composite_label(header))
+        self._signed = outer or header.kind == _SIGNED
+        self._open.append(header.boundary)
         self._around(header.body, boundaries.content_end())
         default = _RFC822 if header.kind[1] == b"DIGEST" else _TEXT_PLAIN
         while (mark := boundaries.delimiter) is not None and mark.level == level and not mark.closes:
@@ -251,7 +266,7 @@ class _Walk:
         """Fields that do not fit, and the transfer encoding where it becomes another one."""
         labels = header.encodings if label else []
         written = False
-        if labels or self._misfits(header.start, header.end):
+        if labels or (label and header.retyped) or self._misfits(header.start, header.end):
             if header.end - header.start > MAX_HEADERS_TOTAL:
                 raise Unconvertible(_TOO_MANY)
             for name, begin, _, end in field_spans(self._raw, header.start, header.end):
@@ -259,6 +274,8 @@ class _Walk:
                     self._forbid()
                     self._replace(begin, end, b"" if written else b"Content-Transfer-Encoding: %b\r\n" % label)
                     written = True
+                elif label and header.retyped and name == b"content-type":
+                    self._replace(begin, end, _text_type(self._raw, header.body, body_end))
                 elif self._misfits(begin, end):
                     self._field(name, begin, end)
         if label and not written:
@@ -317,12 +334,16 @@ def _added(raw: bytes, header: _Header, label: bytes, body_end: int) -> bytes:
     """The fields that an encoded body asks for. Text of which nothing is said is UTF-8 if it can be."""
     lines = []
     if header.top and not header.has_version:
-        lines.append(b"MIME-Version: 1.0")
+        lines.append(b"MIME-Version: 1.0\r\n")
     if header.top and not header.has_type:
-        lines.append(b"Content-Type: text/plain; charset=" + _charset(raw, header.body, body_end))
-    lines.append(b"Content-Transfer-Encoding: " + label)
+        lines.append(_text_type(raw, header.body, body_end))
+    lines.append(b"Content-Transfer-Encoding: %b\r\n" % label)
     before = b"" if header.end == header.start or raw[header.end - 1] == 0x0A else b"\r\n"
-    return before + b"".join(line + b"\r\n" for line in lines)
+    return before + b"".join(lines)
+
+
+def _text_type(raw: bytes, start: int, end: int) -> bytes:
+    return b"Content-Type: text/plain; charset=%b\r\n" % _charset(raw, start, end)
 
 
 def _charset(raw: bytes, start: int, end: int) -> bytes:
