@@ -16,7 +16,7 @@ from typing import Final
 
 from paquebot.message.boundary_lines import Ahead, BoundaryLines
 from paquebot.message.field_conversion import Unconvertible, ascii_field, folded
-from paquebot.message.header import field_spans, split_header, unfold
+from paquebot.message.header import field_spans, unfold
 from paquebot.message.limits import MAX_DEPTH, MAX_HEADERS_TOTAL
 from paquebot.message.parameters import decoded_value, media_type, token
 from paquebot.message.transfer_encoding import (
@@ -38,7 +38,6 @@ _RFC822: Final = (b"MESSAGE", b"RFC822")
 _SIGNED: Final = (b"MULTIPART", b"SIGNED")
 _PARTIAL: Final = (b"MESSAGE", b"PARTIAL")
 _AGAIN: Final = {b"BASE64": Encoding.BASE64_AGAIN, b"QUOTED-PRINTABLE": Encoding.QUOTED_PRINTABLE_AGAIN}
-_DKIM: Final = re.compile(rb"dkim-signature[ \t]*:", re.IGNORECASE)
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]+")
 _LABELS: Final = {
     Encoding.BASE64: b"base64",
@@ -66,27 +65,6 @@ class Edit:
     text: bytes = b""
     encoding: Encoding | None = None
     boundaries: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Signatures:
-    """DKIM (RFC 6376): whether there is one, and whether one has a `simple` header (§3.4.1), which folding breaks."""
-
-    present: bool = False
-    simple_header: bool = False
-
-
-def signatures(raw: bytes) -> Signatures:
-    present = simple = False
-    if not _DKIM.search(raw, 0, split_header(raw)):
-        return Signatures()
-    for name, _, value, end in field_spans(raw, 0, split_header(raw)):
-        if name == b"dkim-signature":
-            present = True
-            tags = (tag.partition(b"=") for tag in unfold(raw[value:end]).split(b";"))
-            canonicalization = next((text for tag, _, text in tags if tag.strip() == b"c"), b"simple")
-            simple = simple or not canonicalization.strip().lower().startswith(b"relaxed")
-    return Signatures(present, simple)
 
 
 def conversion(raw: bytes, wish: Wish) -> list[Edit]:
