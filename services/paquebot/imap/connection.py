@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from paquebot.runtime.patience import LEAST_RATE
-from paquebot.runtime.peer import PeerConnection, PeerGone
+from paquebot.runtime.peer import LongAhead, PeerConnection, PeerGone
 
 _READ_HIGH = 128 * 1024
 _TOO_MUCH = b"* BYE Too much was sent before login\r\n"
@@ -24,8 +24,16 @@ class LineTooLong:
 class Connection(PeerConnection):
     """`await` on it from its session's task only."""
 
-    def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE) -> None:
-        super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
+    def __init__(
+        self, *, write_seconds: float, write_rate: int = LEAST_RATE, long_ahead: LongAhead | None = None
+    ) -> None:
+        super().__init__(
+            write_seconds=write_seconds,
+            write_rate=write_rate,
+            read_high=_READ_HIGH,
+            too_much=_TOO_MUCH,
+            long_ahead=long_ahead,
+        )
         self._skipping = False
 
     async def wait(self, seconds: float) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class Limits:
     """Octets unless a name says otherwise. Lines are counted without their CRLF."""
 
-    line_before_login: int = 8192
+    line_before_login: int = 32768  # an ID of 30 values of 1,024 octets (RFC 2971 §3.3)
     line: int = 65536
     literal_before_login: int = 4096
     literal: int = 65536
