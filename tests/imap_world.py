@@ -30,7 +30,7 @@ from paquebot.mailstore import Delivery, Mailstore, NewMessage
 from paquebot.queue import Queue
 from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.health import Health
-from paquebot.runtime.postgres import open_postgres
+from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.settings import Seconds, Secret, load
 from paquebot.spool import Spool, SpoolSettings
 from roles import let_roles_log_in, role_dsn
@@ -59,6 +59,7 @@ class ImapStack:
     mailstore: Mailstore
     spool: Spool
     queue: Queue
+    postgres: Postgres
 
     async def reader(self, *, quota: int = 0) -> Reader:
         """A new account with its mailboxes."""
@@ -163,7 +164,7 @@ async def imap_stack_on(
         spool = Spool(blobs, None, SpoolSettings(linger=Seconds(0.002)))
         stack.push_async_callback(spool.close)
         mailstore = Mailstore(postgres)
-        yield ImapStack(environ, directory, mailstore, spool, queue)
+        yield ImapStack(environ, directory, mailstore, spool, queue, postgres)
         assert await mailstore.check() == []
     await _administer(postgres_engine, "DROP DATABASE imap_tests WITH (FORCE)")
 

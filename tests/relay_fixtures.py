@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from paquebot.message import MAX_LINE
 from paquebot.relay.handshake import Credentials, Handshake
 from paquebot.relay.letter import Letter, OctetShares
 from paquebot.relay.result import Host
@@ -25,8 +26,8 @@ from paquebot.wire.smtp.parameters import Ret
 from remote_host import RemoteHost
 
 SHORT = Seconds(0.3)
-DEADLINES = Deadlines(*(Seconds(5.0),) * 7)
-HASTY = Deadlines(*(SHORT,) * 7)
+DEADLINES = Deadlines(*(Seconds(5.0),) * 7, starttls=Seconds(5.0))
+HASTY = Deadlines(*(SHORT,) * 7, starttls=SHORT)
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,14 @@ async def session_with(
 
 
 def letter(
-    raw: bytes, reverse_path: str = "", *, ret: Ret | None = None, envid: str = "", smtputf8: bool = False
+    raw: bytes,
+    reverse_path: str = "",
+    *,
+    ret: Ret | None = None,
+    envid: str = "",
+    smtputf8: bool = False,
+    submitted: bool = False,
+    line: int = MAX_LINE,
 ) -> Letter:
     """A message that is read from memory."""
 
@@ -114,4 +122,15 @@ def letter(
         return raw
 
     shares = OctetShares(OctetBudget(2**30), 2**30, 2**30)
-    return Letter(read, len(raw), shares, "example.net", reverse_path, ret=ret, envid=envid, smtputf8=smtputf8)
+    return Letter(
+        read,
+        len(raw),
+        shares,
+        "example.net",
+        reverse_path,
+        ret=ret,
+        envid=envid,
+        smtputf8=smtputf8,
+        submitted=submitted,
+        line=line,
+    )

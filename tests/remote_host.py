@@ -1,9 +1,9 @@
 """The other side of the relay in tests: an SMTP server that does what a script says, well or badly.
 
 `on` maps a phase (CONNECT, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, MESSAGE, RSET, NOOP, QUIT) to its answer: text
-(CRLF is added), DROP (close without a word), SILENT (never answer), KEEP_THEN_DROP, THEN_DROP(text), or a function of
-the command line that gives one of these or nothing. What is not in the script is answered as a good server would,
-`hold` gates phases until an event. `messages` is what was taken.
+(CRLF is added), DROP (close without a word), RESET (so that the client sees a reset connection), SILENT (never answer),
+KEEP_THEN_DROP, THEN_DROP(text), or a function of the command line that gives one of these or nothing. What is not in
+the script is answered as a good server would, `hold` gates phases until an event. `messages` is what was taken.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -26,12 +28,15 @@ class Special:
     silent: bool = False
     garbage: bool = False
     keeps: bool = False
+    reset: bool = False
 
 
 DROP = Special(close=True)
 SILENT = Special(silent=True)
 KEEP_THEN_DROP = Special(close=True, keeps=True)
 """For MESSAGE: it is taken, and the connection ends without a reply."""
+RESET = Special(close=True, reset=True)
+"""Close with a RST."""
 BREAK_TLS = Special("220 2.0.0 Ready", garbage=True)
 """For STARTTLS: yes, and then something that is not TLS."""
 
@@ -189,6 +194,8 @@ class _Conversation:
                 good = "354 Go on" if self._rcpt else "554 5.5.1 No valid recipients"
                 if await self._say(verb, line, good):
                     await self._message()
+            case "BDAT":
+                await self._chunk(line)
             case "QUIT":
                 await self._say(verb, line, "221 2.0.0 Bye")
                 raise EOFError
@@ -200,6 +207,19 @@ class _Conversation:
         data = await self._until(b"\r\n.\r\n") + b"\r\n"
         self._data = data.replace(b"\r\n..", b"\r\n.")[2:]
         if await self._say("MESSAGE", "", "250 2.0.0 Taken"):
+            self._keep()
+        self._mail, self._rcpt = "", []
+        await self._host.notify()
+
+    async def _chunk(self, line: str) -> None:
+        """RFC 3030 §2: the octets follow the command at once."""
+        size = int(line.split(" ")[1])
+        while len(self._buffer) < size:
+            if not (more := await self._reader.read(65536)):
+                raise EOFError
+            self._buffer += more
+        self._data, self._buffer = self._buffer[:size], self._buffer[size:]
+        if await self._say("MESSAGE", line, "250 2.0.0 Taken" if self._rcpt else "503 5.5.1 RCPT first"):
             self._keep()
         self._mail, self._rcpt = "", []
         await self._host.notify()
@@ -225,6 +245,9 @@ class _Conversation:
             await self._writer.drain()
         if special.keeps:
             self._keep()
+        if special.reset:
+            linger = struct.pack("ii", 1, 0)
+            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         if special.close:
             raise EOFError
         return special.text[:1] in ("3" if phase == "DATA" else "2")

@@ -172,7 +172,7 @@ class Notifier:
                 message_id=f"<{envelope.queue_id}@{self._hostname}>",
                 now=moment(now),
                 arrival_date=moment(about.accepted_at_ms / 1000),
-                envelope_id=encode_xtext(about.envid) if about.envid else None,
+                envelope_id=encode_xtext(about.envid) if about.envid and about.envid.isascii() else None,
                 ret=self._ret(about, original),
             )
         )

@@ -7,14 +7,16 @@ A script is a text file, one step a line; empty lines and lines that begin with 
     connect mx as second              the same under a name of its own (without: the listener's name)
     connect mx as third from 127.0.0.2    from that local address
     use mx                            make another open connection the current one
-    C: EHLO client.example            send the line with CRLF. Consecutive `C:` and `repeat` lines are one write
+    C: EHLO client.example            send the line with CRLF. Consecutive `C:`, `repeat` and `fill` lines are one write
     C: one\ntwo\r\n                   escapes \r \n \t \0 \\ \xHH; a text that ends with \r or \n gets no CRLF
     C: partial\c                      \c at the end: no CRLF is added
     repeat 1000 0123456789\r\n        send that text 1000 times; no CRLF is added
+    fill 120 a@example.org            send a made-up message of 120 octets from that address; no CRLF is added
     S: 250 2.1.0 *                    the next line must match; * is any run of characters, \* a star
     S: 250 2.0.0 Ok: queued as $(id)  $(name) captures a run; used again, also in C:, it is what was captured
     S~: * FLAGS *                     consecutive S~ lines match the next lines in any order
     S*: a1 OK *                       skip lines until one matches
+    skip 120                          read over 120 octets
     starttls                          do the TLS handshake on the current connection
     closed                            the server must close the current connection, and say nothing more
     half-close                        end our direction of the current connection
@@ -35,13 +37,16 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from paquebot.wire.sasl import Credentials, print_plain
+
 MAX_LINE = 2**20
+_SENDING = ("C:", "repeat ", "fill ")
 _ESCAPES = {"r": "\r", "n": "\n", "t": "\t", "0": "\0", "\\": "\\", "*": "*", "$": "$"}
 
 
@@ -96,6 +101,16 @@ def load(path: Path) -> Script:
             steps.append(Step(number, line.strip() if not line.startswith(("C:", "S", "repeat ")) else line))
     assert steps, f"{path}: no steps"
     return Script(path, settings, tuple(steps))
+
+
+def with_login(script: Script, address: str, password: str) -> Script:
+    """The script with these for `{account}` and `{password}`, and their SASL PLAIN for `{plain}`."""
+    plain = print_plain(Credentials(address, password)).decode()
+
+    def filled(text: str) -> str:
+        return text.replace("{account}", address).replace("{password}", password).replace("{plain}", plain)
+
+    return replace(script, steps=tuple(Step(step.number, filled(step.text)) for step in script.steps))
 
 
 def scripts(folder: Path) -> list[Any]:
@@ -164,9 +179,9 @@ class _Player:
     async def step(self, text: str, following: str) -> None:
         """One step; `following` is the next one's text, to see where a write or an unordered group ends."""
         async with asyncio.timeout(self.deadline):
-            if text.startswith(("C:", "repeat ")):
-                self._to_send.append(self._repeated(text) if text.startswith("repeat ") else self._line(text))
-                if not following.startswith(("C:", "repeat ")):
+            if text.startswith(_SENDING):
+                self._to_send.append(self._octets(text))
+                if not following.startswith(_SENDING):
                     await self._send()
             elif text.startswith("S~:"):
                 self._any_order.append(text[3:].strip())
@@ -180,6 +195,12 @@ class _Player:
                 await self._directive(text)
 
     # --- sending ---
+
+    def _octets(self, text: str) -> bytes:
+        if text.startswith("fill "):
+            _, count, address = text.split()
+            return made_up(int(count), address)
+        return self._repeated(text) if text.startswith("repeat ") else self._line(text)
 
     def _line(self, text: str) -> bytes:
         body = self._substituted(text[2:].removeprefix(" "))
@@ -262,6 +283,8 @@ class _Player:
         self.transcript.append(f"-- {text}")
         if words[0] == "connect":
             await self._connect(words[1:])
+        elif words[0] == "skip":
+            await self._connection().reader.readexactly(int(words[1]))
         elif words[0] == "use":
             assert words[1] in self.connections, f"no connection {words[1]!r}"
             self.current = words[1]
@@ -329,6 +352,15 @@ class _Player:
     def close(self) -> None:
         for connection in self.connections.values():
             connection.writer.close()
+
+
+def made_up(octets: int, address: str) -> bytes:
+    """A message of so many octets, of lines; without a header when it is too short for one."""
+    header = f"From: <{address}>\r\nSubject: made up\r\n\r\n".encode()
+    head = header if octets >= len(header) else b""
+    left = octets - len(head)
+    lines, rest = divmod(left, 72)
+    return head + (b"x" * 70 + b"\r\n") * lines + (b"x" * (rest - 2) + b"\r\n" if rest >= 2 else b"x" * rest)
 
 
 def unescaped(text: str) -> str:

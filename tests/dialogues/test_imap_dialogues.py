@@ -10,18 +10,17 @@ Beside the runner's own steps, a script can say:
     do change password         of the account
     assert messages N          INBOX holds N messages
 
-`$(account)` is not known to the runner: scripts write `{account}` and `{password}`.
+`{account}`, `{password}` and `{plain}` (the base64 of SASL PLAIN) are those of the script's account.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from pathlib import Path
 
 import pytest
 
-from dialogues.dialogue import Endpoint, Script, Step, play, scripts
+from dialogues.dialogue import Endpoint, Script, play, scripts, with_login
 from imap_world import PASSWORD, ImapStack, Reader
 from paquebot.imap.server import ImapServer
 
@@ -66,18 +65,9 @@ class ImapDialogue:
                 raise AssertionError(f"unknown step {step!r}")
 
 
-def _for(script: Script, reader: Reader) -> Script:
-    """The script with the account's name and password in place."""
-
-    def filled(text: str) -> str:
-        return text.replace("{account}", reader.address).replace("{password}", PASSWORD)
-
-    return dataclasses.replace(script, steps=tuple(Step(step.number, filled(step.text)) for step in script.steps))
-
-
 @pytest.mark.parametrize("script", scripts(FOLDER))
 async def test_imap_dialogue(script: Script, imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     draining = asyncio.Event()
     async with imap_stack.serving(draining, **script.settings) as server:
-        await play(_for(script, reader), ImapDialogue(imap_stack, server, reader, draining))
+        await play(with_login(script, reader.address, PASSWORD), ImapDialogue(imap_stack, server, reader, draining))

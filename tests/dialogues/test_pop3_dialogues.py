@@ -17,14 +17,12 @@ Beside the runner's own steps, a script can say:
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from pathlib import Path
 
 import pytest
 
-from dialogues.dialogue import Endpoint, Script, Step, play, scripts, unescaped
+from dialogues.dialogue import Endpoint, Script, play, scripts, unescaped, with_login
 from paquebot.pop3.server import Pop3Server
-from paquebot.wire.sasl import Credentials, print_plain
 from pop3_world import PASSWORD, Pop3Stack, Reader, until
 
 FOLDER = Path(__file__).parent / "pop3"
@@ -73,19 +71,9 @@ class Pop3Dialogue:
         return len(await self._stack.uids(self._reader)) == count
 
 
-def _for(script: Script, reader: Reader) -> Script:
-    """The script with the account's name and password in place."""
-    plain = print_plain(Credentials(reader.address, PASSWORD)).decode()
-
-    def filled(text: str) -> str:
-        return text.replace("{account}", reader.address).replace("{password}", PASSWORD).replace("{plain}", plain)
-
-    return dataclasses.replace(script, steps=tuple(Step(step.number, filled(step.text)) for step in script.steps))
-
-
 @pytest.mark.parametrize("script", scripts(FOLDER))
 async def test_pop3_dialogue(script: Script, pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
     draining = asyncio.Event()
     async with pop3_stack.serving(draining=draining, **script.settings) as server:
-        await play(_for(script, reader), Pop3Dialogue(pop3_stack, server, reader, draining))
+        await play(with_login(script, reader.address, PASSWORD), Pop3Dialogue(pop3_stack, server, reader, draining))

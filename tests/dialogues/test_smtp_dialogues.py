@@ -16,6 +16,8 @@ Listeners are `mx`, `submission` and `submissions`. Beside the runner's own step
     do add ADDRESS                     an account, with the password of all others
     do disable [unheard] ADDRESS       the account is disabled; unheard: the hint is lost
     do change password ADDRESS
+
+`{account}`, `{password}` and `{plain}` (the base64 of SASL PLAIN) are those of alice@paquebot.test.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.message import Message
 
-from dialogues.dialogue import Endpoint, Script, play, scripts, unescaped
+from dialogues.dialogue import Endpoint, Script, play, scripts, unescaped, with_login
 from paquebot.smtp_ingress.server import SmtpServer
 from paquebot.smtp_ingress.session import Role
 from smtp_world import PASSWORD, Kept, SmtpStack
@@ -120,5 +122,5 @@ async def test_smtp_dialogue(script: Script, smtp_stack: SmtpStack) -> None:
     after = await smtp_stack.last_sequence()
     async with smtp_stack.serving(**script.settings) as server:
         world = SmtpDialogue(smtp_stack, server, after)
-        await play(script, world)
+        await play(with_login(script, "alice@paquebot.test", PASSWORD), world)
         await world.end()

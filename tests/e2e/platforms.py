@@ -42,7 +42,7 @@ class Platform:
         return f"{name}@{self.domain}"
 
     def tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.plan.layout.certificate))
+        return ssl.create_default_context(cafile=str(self.plan.authority))
 
     def submission(self, name: str) -> smtplib.SMTP:
         """A connection that is logged in, over STARTTLS."""

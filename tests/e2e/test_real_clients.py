@@ -57,7 +57,7 @@ async def run(*command: str) -> tuple[int, bytes]:
 
 async def curl(platform: Platform, name: str, password: str, *arguments: str) -> tuple[int, bytes]:
     login = f"{platform.address(name)}:{password}"
-    certificate = str(platform.plan.layout.certificate)
+    certificate = str(platform.plan.authority)
     return await run("curl", "-sS", "--ssl-reqd", "--cacert", certificate, "-u", login, *arguments)
 
 
@@ -143,7 +143,7 @@ def _configure(platform: Platform, store: Path) -> None:
         port=platform.plan.ports.services.imaps,
         account=platform.address("alice"),
         password=PASSWORD,
-        certificate=platform.plan.layout.certificate,
+        certificate=platform.plan.authority,
         maildir=store,
     )
     store.with_suffix(".rc").write_text(settings)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -98,6 +100,13 @@ async def test_once_sends_a_message_and_ends_and_a_second_start_keeps_it(up: Up)
     assert "account alice" not in shown
     assert f"{LOOPBACK}:{up.ports.services.imaps}" in shown
     assert f"unix:{up.data}/run/grpc.sock" in shown
+    trusted = re.search(r"certificate authority +(/\S+),", shown)
+    assert trusted
+    asking = ssl.create_default_context(cafile=trusted[1])
+    for server in ("IMAP", "POP3", "SMTP"):
+        port = re.search(rf"{server} +localhost, port (\d+), SSL/TLS", shown)
+        assert port
+        assert await asyncio.to_thread(ssl_version, int(port[1]), asking)
     assert (up.data / "run").stat().st_mode & 0o777 == 0o700
     listed = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "paquebot", "account", "list", "--data", str(up.data)), stdout=asyncio.subprocess.PIPE
@@ -109,6 +118,15 @@ async def test_once_sends_a_message_and_ends_and_a_second_start_keeps_it(up: Up)
     output_rest, _ = await asyncio.wait_for(up.process.communicate(), START_SECONDS)
     assert up.process.returncode == 0, output_rest.decode()
     assert up.children() == []
+
+
+def ssl_version(port: int, asking: ssl.SSLContext) -> str | None:
+    """What a mail program that was set up with the printed lines gets."""
+    with (
+        socket.create_connection((LOOPBACK, port), timeout=START_SECONDS) as plain,
+        asking.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        return client.version()
 
 
 async def test_killed_supervisor_leaves_no_children_and_the_next_start_works(up: Up) -> None:

@@ -39,7 +39,6 @@ _LIMITS = Limits(
     drain=1000,
     sequence_ranges=20,
     search_keys=20,
-    search_depth=6,
     fetch_attributes=10,
     header_fields=5,
     section_depth=6,

@@ -26,11 +26,22 @@ def check(raw: bytes) -> None:
     assert summary.body.body_offset == message.split_header(raw)
     assert summary.ByteSize() <= _MAX_SUMMARY
     check_part(raw, summary.body, 0, len(raw))
+    check_whole(raw, summary)
     check_headers(raw, summary)
     check_sections(raw, summary)
     read_texts(summary)
     check_header_changes(raw)
     check_report(raw)
+
+
+def check_whole(raw: bytes, summary: message.MessageSummary) -> None:
+    """A summary within wider bounds has the same where the stored one says that it is whole."""
+    whole = message.summarise(raw, message.WHOLE)
+    check_part(raw, whole.body, 0, len(raw))
+    if message.has_whole_envelope(summary):
+        assert whole.envelope == summary.envelope
+    if message.has_whole_structure(summary):
+        assert whole.body == summary.body
 
 
 def check_part(raw: bytes, part: message.BodyPart, low: int, high: int) -> None:

@@ -350,11 +350,19 @@ def with_bad_entry(job: DeliverJob) -> DeliverJob:
     return bad
 
 
+_DAMAGE = """
+CREATE FUNCTION public.damaged() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF NEW.account_id = %d THEN RAISE EXCEPTION 'invalid page' USING ERRCODE = '%s'; END IF; RETURN NEW; END $$;
+CREATE TRIGGER damaged BEFORE INSERT ON mailstore.messages FOR EACH ROW EXECUTE FUNCTION public.damaged()
+"""
+
+
 async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
     await post.accept("alice@example.org")
     bad = with_bad_entry(await post.job())
     await post.accept("bob@example.org")
     await post.queue.publish([Publication(SUBJECT, bad.SerializeToString())])
+    failed = value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0
     async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
         await post.arrived(post.alice)
         await post.arrived(post.bob)
@@ -362,16 +370,34 @@ async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
     assert len(await post.inbox(post.alice)) == 1
     [held] = await post.held()
     assert held.subject == SUBJECT
-    assert "DataError" in held.reason
+    assert "PostgresRefused" in held.reason
     kept = DeliverJob.FromString(held.payload)
     assert [entry.queue_id for entry in kept.entries] == [bad.entries[0].queue_id]
+    assert (value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0) == failed, "it can never work"
+
+
+async def test_one_recipient_for_whom_it_never_works_does_not_fail_the_others(post: Post) -> None:
+    for account_id in (post.alice, post.bob):
+        await post.mailstore.ensure_account(account_id)
+    admin = await asyncpg.connect(post.admin_dsn)
+    await admin.execute(_DAMAGE % (post.alice, "22003"))
+    await admin.close()
+    await post.accept("alice@example.org", "bob@example.org")
+    async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
+        await post.arrived(post.bob)
+        await post.settled()
+    [held] = await post.held()
+    kept = DeliverJob.FromString(held.payload)
+    assert [one.account_id for entry in kept.entries for one in entry.recipients] == [post.alice]
 
 
 async def test_given_back_for_an_engine_is_no_try(post: Post) -> None:
     """PostgreSQL was away as often as a job may fail: the first failure of its own is still not its last."""
-    await post.accept("alice@example.org")
-    bad = with_bad_entry(await post.job())
-    await post.queue.publish([Publication(SUBJECT, bad.SerializeToString())])
+    await post.mailstore.ensure_account(post.bob)
+    admin = await asyncpg.connect(post.admin_dsn)
+    await admin.execute(_DAMAGE % (post.bob, "P0001"))
+    await admin.close()
+    await post.accept("alice@example.org", "bob@example.org")
     consumer = Consumer(post.queue, "delivery", DELIVER)
     for _ in range(3):
         for _ in range(2):
@@ -384,13 +410,6 @@ async def test_given_back_for_an_engine_is_no_try(post: Post) -> None:
         await post.settled()
     assert value("paquebot_delivery_again_jobs_total", reason="failed") == failed + 1
     assert len(await post.held()) == 1
-
-
-_DAMAGE = """
-CREATE FUNCTION public.damaged() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN IF NEW.account_id = %d THEN RAISE EXCEPTION 'invalid page' USING ERRCODE = '%s'; END IF; RETURN NEW; END $$;
-CREATE TRIGGER damaged BEFORE INSERT ON mailstore.messages FOR EACH ROW EXECUTE FUNCTION public.damaged()
-"""
 
 
 @pytest.mark.parametrize("code", ["XX001", "58030"])
@@ -509,6 +528,17 @@ async def test_deferral_ends(post: Post) -> None:
         [report] = await post.arrived(post.bob)
         await post.settled()
     assert b"Status: 5.2.2" in await whole(post, report)
+    assert (await stream.counts(post.queue)).total() == 0
+
+
+async def test_what_can_never_fit_is_not_deferred(post: Post) -> None:
+    recipient = await post.recipient("alice@example.org")
+    recipient.quota_bytes = len(RAW) - 1
+    await post.accept(recipient)
+    async with post.delivery(PAQUEBOT_DELIVERY_OVER_QUOTA="defer"):
+        [report] = await post.arrived(post.bob)
+        await post.settled()
+    assert b"Action: failed" in await whole(post, report)
     assert (await stream.counts(post.queue)).total() == 0
 
 

@@ -61,6 +61,19 @@ async def test_a_certificate_that_is_none_is_told_at_the_start(tmp_path: Path, b
     assert "PAQUEBOT_GRPC_TLS_CERTIFICATE=" in await refusal(**settings)
 
 
+@pytest.mark.parametrize("listen", ["[::]:{port}", "0.0.0.0:{port},[::]:{port}", "127.0.0.1:{port},[::1]:{port}"])
+async def test_clients_of_both_families_are_served(listen: str) -> None:
+    port = free_port()
+    settings = {"PAQUEBOT_GRPC_LISTEN": listen.format(port=port), "PAQUEBOT_GRPC_INSECURE": "true"}
+    async with started(**settings), asyncio.timeout(SECONDS):
+        for host in ("127.0.0.1", "[::1]"):
+            client = DirectoryClientSettings(f"{host}:{port}", Seconds(10.0), load(GrpcTlsSettings, {}))
+            channel = open_channel(client)
+            stub = health_pb2_grpc.HealthStub(channel)
+            await stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS, wait_for_ready=True)
+            await channel.close()
+
+
 def workers(pid: int) -> set[int]:
     """Processes of the family beside its front, which is the first child."""
     return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[1:]}

@@ -22,6 +22,7 @@ from imap_wire import WireClient, connected
 from imap_world import ImapStack, Reader
 from loopback import free_port
 from paquebot.blobs import BlobStore
+from paquebot.message import WHOLE
 from paquebot.runtime.engines import S3Settings
 from paquebot.runtime.settings import load
 
@@ -161,6 +162,28 @@ async def test_readers_that_never_read_hold_no_message(imap_stack: ImapStack, st
         async with connected(imap.port, victim) as other:
             await other.ok("SELECT INBOX")
             assert (await other.ok("FETCH 1 BODY.PEEK[TEXT]"))[0].endswith(b"small\r\n)\r\n")
+        assert imap.peak() - imap.idle < _GROWTH
+
+
+async def test_whole_envelopes_are_made_one_after_another(imap_stack: ImapStack, store: BlobStore) -> None:
+    """Twelve sessions of four accounts ask for a million addresses each, and half of them do not read."""
+    victim = await mailbox(imap_stack, store, [b"Subject: small\r\n\r\nsmall\r\n"])
+    message = [b"Subject: many\r\nTo: " + b"a@b, " * 1_000_000 + b"\r\n\r\nx\r\n"]
+    readers = [await mailbox(imap_stack, store, message) for _ in range(4)]
+    async with service(imap_stack, **_SMALL) as imap, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(imap.port, reader, limit=2**23)) for reader in readers * 3]
+        for client in clients:
+            await client.ok("SELECT INBOX")
+        asking = [asyncio.create_task(client.ok("FETCH 1 (ENVELOPE BODYSTRUCTURE)")) for client in clients[:6]]
+        for client in clients[6:]:
+            await client.say(b"a FETCH 1 (ENVELOPE BODYSTRUCTURE)\r\n")
+        async with connected(imap.port, victim) as other:
+            await other.ok("SELECT INBOX")
+            while not all(task.done() for task in asking):
+                await other.ok("NOOP")
+            assert b'"small"' in (await other.ok("FETCH 1 ENVELOPE"))[0]
+        for task in asking:
+            assert task.result()[1].count(b'(NIL NIL "a" "b")') == WHOLE.addresses
         assert imap.peak() - imap.idle < _GROWTH
 
 

@@ -80,9 +80,25 @@ async def test_a_damaged_or_missing_message_is_the_only_one_left_out(imap_stack:
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
         await client.ok("SELECT INBOX")
         *lines, completion = await client.run("FETCH 1:* BODY.PEEK[]")
+        warnings = [line for line in lines if line.startswith(b"* NO ")]
+        lines = [line for line in lines if line not in warnings]
         assert [int(line.split()[1]) for line in lines] == [1, 2, 3, 4, 5, 7, 8, 11]
-        assert completion.startswith(b"NO [UNAVAILABLE]")
+        assert completion == b"OK FETCH completed\r\n"  # after a NO clients would throw away what they were given
         assert all(line.endswith(messages[int(line.split()[1]) - 1] + b")\r\n") for line in lines)
+        assert warnings == [
+            b"* NO [UNAVAILABLE] Message 6 (UID 6) is damaged, please report it\r\n",
+            b"* NO [CORRUPTION] Message 9 (UID 9) is lost, please report it\r\n",
+            b"* NO [CORRUPTION] Message 10 (UID 10) is lost, please report it\r\n",
+            b"* NO [UNAVAILABLE] Message 12 (UID 12) is damaged, please report it\r\n",
+        ]
+        # What the row knows is told of them too, a search goes on without them, and alone they are a failure.
+        assert len(await client.ok("FETCH 6:12 (ENVELOPE RFC822.SIZE)")) == 7
+        found = await client.ok("SEARCH BODY body")
+        assert found[:-1] == warnings
+        assert found[-1] == b"* SEARCH 1 2 3 4 5 7 8 11\r\n"
+        assert (await client.run("FETCH 9:10 BODY.PEEK[]"))[-1].startswith(b"NO [CORRUPTION]")
+        assert (await client.run("FETCH 6 BODY.PEEK[]"))[-1].startswith(b"NO [UNAVAILABLE]")
+        assert (await client.ok("COPY 1:12 Archive"))[-1:] == []
 
 
 async def test_a_damaged_first_message_keeps_no_other_from_becoming_seen(
@@ -94,7 +110,7 @@ async def test_a_damaged_first_message_keeps_no_other_from_becoming_seen(
     await delivered(imap_stack, reader, list(zip(refs, messages, strict=True)))
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
         await client.ok("SELECT INBOX")
-        assert (await client.run("FETCH 1:* BODY[]"))[-1].startswith(b"NO [UNAVAILABLE]")
+        assert (await client.ok("FETCH 1:* BODY[]"))[0].startswith(b"* NO [UNAVAILABLE] Message 1 ")
         assert await client.ok("SEARCH 2:3 SEEN") == [b"* SEARCH 2 3\r\n"]
 
 

@@ -19,7 +19,7 @@ from paquebot.mailstore import (
     StoredMessage,
 )
 from paquebot.mailstore.delivery_at_once import deliver_at_once
-from paquebot.mailstore.errors import MailboxFull, NoSuchMailbox, OverQuota, TooManyKeywords
+from paquebot.mailstore.errors import BadKeyword, MailboxFull, NoSuchMailbox, OverQuota, TooManyKeywords
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.postgres import Postgres
 
@@ -192,7 +192,7 @@ async def test_append_is_all_or_none(mailstore: Mailstore) -> None:
     with pytest.raises(NoSuchMailbox):
         await mailstore.append(A, 77, [new_message()], quota_octets=0)
     for word in ("", "two words"):
-        with pytest.raises(ValueError, match="keyword"):
+        with pytest.raises(BadKeyword):
             await mailstore.append(A, SENT, [new_message(keywords=(word,))], quota_octets=0)
     assert (await mailstore.usage(A)).messages == 0
     await mailstore.append(A, SENT, [new_message(size=60), new_message(size=60)], quota_octets=120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -81,3 +82,33 @@ async def test_a_deleted_account(mailstore: Mailstore) -> None:
         await mailstore.close_maildrop(A, "one", INBOX_ID, [])
     with pytest.raises(NoSuchAccount):
         await mailstore.lock_maildrop(A, "one", MINUTE)
+
+
+# As programs before migration crlf_sizes call it.
+_APPENDED_BEFORE = """
+    SELECT first_uid FROM mailstore.append_messages(
+        $1, 1, 1000000, false, '{}', '{q}', '{30}', ARRAY[now()], '{0}', '{""}', '{01ARZ3NDEKTSV4RRFFQ69G5FAV}',
+        '{0}', '{10}', '{30}', '{1}', '{0}', ARRAY[''::bytea], ARRAY[''::bytea], ARRAY[''::bytea])
+"""
+
+
+async def test_sizes_as_sent(mailstore: Mailstore, migrated: Postgres) -> None:
+    """Appended by this program, appended by one before it, delivered, copied; and what was found out later."""
+    await mailstore.ensure_account(A)
+    appended = replace(delivery(A, size=20).message, crlf_octets=24, prefix=b"")
+    await mailstore.append(A, INBOX_ID, [appended], quota_octets=0, claim=False)
+    assert await migrated.fetchval("test", _APPENDED_BEFORE, A) == 2
+    came_over_smtp = delivery(A, size=50)
+    assert came_over_smtp.message.prefix
+    await mailstore.deliver([came_over_smtp])
+    await mailstore.copy(A, INBOX_ID, [1, 2], INBOX_ID, quota_octets=0)
+
+    async def listed() -> list[tuple[int, bool]]:
+        found = [(message.size, message.is_exact) for message in (await mailstore.lock_maildrop(A, "x", 60)).messages]
+        assert len(found) == 5
+        return found
+
+    delivered = came_over_smtp.message.size
+    assert await listed() == [(24, True), (30, False), (delivered, True), (24, True), (30, False)]
+    await mailstore.keep_sizes(A, INBOX_ID, {1: 99, 2: 31, 5: 32, 77: 1})
+    assert await listed() == [(24, True), (31, True), (delivered, True), (24, True), (32, True)]

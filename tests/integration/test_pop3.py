@@ -7,6 +7,7 @@ import poplib
 
 import pytest
 
+from counted import value
 from paquebot.mailstore import Flag
 from pop3_world import PASSWORD, PREFIX, Pop3Stack, poplib_client, until
 
@@ -102,3 +103,68 @@ async def test_a_lost_pack_is_told_and_the_session_goes_on(pop3_stack: Pop3Stack
             await asyncio.to_thread(client.retr, 1)
         assert b"\r\n".join((await asyncio.to_thread(client.retr, 2))[1]) + b"\r\n" == PREFIX + mail(2)
         await asyncio.to_thread(client.quit)
+
+
+ODD = (
+    b"Subject: l\n\none\ntwo\n",
+    b"Subject: e\r\n\r\nno end",
+    b"",
+    b"\r\n",
+    b"\n",
+    b"Subject: header only\r\n",
+    b"Subject: no empty line",
+    b"a: b\r\n\r\n.\r\n..\r\n.end",
+    b"a: b\r\n\r\ncr\rcr\r\r\n\rend\r",
+    b"a: b\r\n\r\n\0nul\0\n\xff\n.",
+)
+
+
+def counted(client: poplib.POP3_SSL) -> tuple[list[int], list[int], tuple[int, int]]:
+    """What LIST and STAT tell, and what RETR sends of each message; dots undone, the last line out."""
+    told = [int(line.split()[1]) for line in client.list()[1]]
+    sent = []
+    for number in range(1, len(told) + 1):
+        status, lines, _ = client.retr(number)
+        assert int(status.split()[1]) == told[number - 1]
+        sent.append(sum(len(line) + 2 for line in lines))
+    return told, sent, client.stat()
+
+
+async def test_sizes_told_are_those_sent(pop3_stack: Pop3Stack) -> None:
+    """RFC 1939 §11; nothing counted these when they came, so the first login reads them, and no other does."""
+    reader = await pop3_stack.reader()
+    await pop3_stack.deliver(reader, mail(1))
+    await pop3_stack.deliver(reader, *ODD, prefix=b"")
+    async with pop3_stack.serving() as server:
+        client = await asyncio.to_thread(poplib_client, server, reader)
+        told, sent, stat = await asyncio.to_thread(counted, client)
+        await asyncio.to_thread(client.quit)
+        assert told == sent
+        assert stat == (len(told), sum(told))
+        before = value("paquebot_s3_requests_total", call="get")
+        client = await asyncio.to_thread(poplib_client, server, reader)
+        assert [int(line.split()[1]) for line in (await asyncio.to_thread(client.list))[1]] == told
+        assert value("paquebot_s3_requests_total", call="get") == before
+        await asyncio.to_thread(client.quit)
+
+
+async def test_what_is_not_counted_is_read_a_part_at_a_login(pop3_stack: Pop3Stack) -> None:
+    """The newest first, and one message however long it is; a lost one stops nothing."""
+    reader = await pop3_stack.reader()
+    for raw in (b"a: b\n\nfirst\n", b"a: b\n\nlost\n", b"a: b\n\nthird\n"):
+        await pop3_stack.deliver(reader, raw, prefix=b"")
+    uses = [use async for use in pop3_stack.mailstore.blobs(reader.account_id, reader.account_id)]
+    lost = next(use for use in uses if use.uid == 2)
+    await pop3_stack.blobs.delete([lost.blob.pack])
+
+    def sizes(client: poplib.POP3_SSL) -> list[int]:
+        told = [int(line.split()[1]) for line in client.list()[1]]
+        client.quit()
+        return told
+
+    async with pop3_stack.serving(PAQUEBOT_POP3_MEASURED="20") as server:
+        client = await asyncio.to_thread(poplib_client, server, reader)
+        assert await asyncio.to_thread(sizes, client) == [12, 11, 15]
+    async with pop3_stack.serving() as server:
+        client = await asyncio.to_thread(poplib_client, server, reader)
+        assert await asyncio.to_thread(sizes, client) == [15, 11, 15]

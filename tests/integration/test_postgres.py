@@ -8,13 +8,21 @@ import urllib.parse
 import asyncpg
 import pytest
 
-from counted import value
+from counted import errors, value
 from loopback import free_port
 from paquebot.observability.metrics import Fault
 from paquebot.runtime import connections
 from paquebot.runtime import postgres as postgres_module
 from paquebot.runtime.engines import PostgresSettings
-from paquebot.runtime.postgres import Connection, Postgres, PostgresUnavailable, dsn_of, open_postgres
+from paquebot.runtime.postgres import (
+    Connection,
+    Postgres,
+    PostgresNotReady,
+    PostgresRefused,
+    PostgresUnavailable,
+    dsn_of,
+    open_postgres,
+)
 from paquebot.runtime.settings import Seconds, Secret
 from slow_proxy import SlowProxy
 
@@ -68,10 +76,46 @@ async def test_the_engine_has_a_trouble_of_its_own(database: str, code: str) -> 
 
 async def test_faults_of_a_statement_are_no_troubles_of_the_engine(database: str) -> None:
     postgres = await open_postgres(settings(database), "tests")
-    with pytest.raises(asyncpg.UndefinedTableError):
+    with pytest.raises(asyncpg.PostgresSyntaxError):
+        await postgres.execute("test", "SELECT FROM WHERE")
+    with pytest.raises(PostgresNotReady):
         await postgres.execute("test", "SELECT 1 FROM nothing")
-    with pytest.raises(asyncpg.DataError):
-        await postgres.fetchval("test", "SELECT $1::int", 2**40)
+    assert await postgres.ready()
+    await postgres.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [
+        ("SELECT $1::int", (2**40,)),
+        ("SELECT $1::bigint", (2**63,)),
+        ("SELECT $1::smallint[]", ([1, 70_000],)),
+        ("SELECT $1::text", ("a\0b",)),
+        ("SELECT $1::text", ("\ud800",)),
+        ("SELECT $1::text::timestamptz", ("31-Feb-2024",)),
+        ("SELECT $1::text::int * $1::text::int", (str(2**31 - 1),)),
+        ("INSERT INTO values_of VALUES ($1, 'x')", (-1,)),
+        ("INSERT INTO values_of VALUES (1, $1)", (None,)),
+        ("INSERT INTO values_of VALUES (1, $1)", ("".join(map(chr, range(0x4E00, 0x4E00 + 3000))),)),
+    ],
+)
+async def test_values_that_never_work_are_told_from_outages(
+    database: str, sql: str, values: tuple[object, ...]
+) -> None:
+    postgres = await open_postgres(settings(database), "tests")
+    await postgres.execute("test", "CREATE TABLE values_of (n int CHECK (n >= 0), name text NOT NULL)")
+    await postgres.execute("test", "CREATE INDEX by_name ON values_of (name)")
+    refused, failed = value("paquebot_postgres_refused_values_total") or 0.0, errors("postgres", "never")
+    with pytest.raises(PostgresRefused, match=r"^never"):
+        await postgres.fetchval("never", sql, *values)
+    assert value("paquebot_postgres_refused_values_total") == refused + 1
+    assert errors("postgres", "never") == failed, "the engine is well"
+
+    async def work(connection: Connection) -> None:
+        await connection.fetchval(sql, *values)
+
+    with pytest.raises(PostgresRefused):
+        await postgres.run("never", work)
     assert await postgres.ready()
     await postgres.close()
 
@@ -182,7 +226,7 @@ async def test_a_failed_call_lets_the_next_in_line_go_on(database: str) -> None:
     postgres = await open_postgres(settings(database, size=1), "tests")
     failing = [postgres.fetchval("test", "SELECT 1 / 0") for _ in range(3)]
     answers = await asyncio.gather(*failing, postgres.fetchval("test", "SELECT 1"), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [asyncpg.DivisionByZeroError] * 3 + [int]
+    assert [type(answer) for answer in answers] == [PostgresRefused] * 3 + [int]
     await postgres.close()
 
 

@@ -39,7 +39,12 @@ async def test_imap(imap_stack: ImapStack, lying_s3: LyingS3, lie: Lie) -> None:
         lying_s3.tell(lie)
         lines = await client.run("FETCH 1:* BODY.PEEK[]")
         assert bodies(lines).items() <= expected.items()
-        assert lines[-1].startswith(b"NO [UNAVAILABLE]")
+        named = [line for line in lines if line.startswith(b"* NO [UNAVAILABLE] Message ")]
+        given = bodies(lines)
+        assert lines[-1].startswith(
+            b"OK " if given and len(given) + len(named) == len(MESSAGES) else b"NO [UNAVAILABLE]"
+        )
+        assert len(given) < len(MESSAGES)
         for number in (3, 20):
             lines = await client.run(f"FETCH {number} BODY.PEEK[]")
             assert bodies(lines).items() <= expected.items()

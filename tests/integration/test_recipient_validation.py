@@ -11,9 +11,19 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from counted import errors, value
 from directory_service import DirectoryService, directory_service, running
 from loopback import free_port
-from paquebot.rpc import DirectoryUnavailable, ValidationCacheSettings, ValidationClient, open_channel
+from paquebot.recipient_validation import validation as validating
+from paquebot.rpc import (
+    CallFailed,
+    CallRefused,
+    DirectoryUnavailable,
+    InvalidCredentials,
+    ValidationCacheSettings,
+    ValidationClient,
+    open_channel,
+)
 from paquebot.rpc.health import probe
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import Seconds
@@ -27,6 +37,7 @@ from paquebot.v1.recipient_validation_pb2 import (
     VERDICT_NO_SUCH_ACCOUNT,
     VERDICT_OVER_QUOTA,
     VERDICT_RELAY_DENIED,
+    VERDICT_TOO_LARGE,
     Validation,
     Verdict,
 )
@@ -253,7 +264,7 @@ async def test_quota(service: DirectoryService, database: str) -> None:
     await service.alias("both@example.org", "alice@example.org", "bob@example.org")
     assert (await ask(service, "alice@example.org")).local[0].quota_bytes == 1000
     assert await verdict(service, "alice@example.org", size=1000) == name(VERDICT_ACCEPT)
-    assert await verdict(service, "alice@example.org", size=1001) == name(VERDICT_OVER_QUOTA)
+    assert await verdict(service, "alice@example.org", size=1001) == name(VERDICT_TOO_LARGE)
     assert await verdict(service, "bob@example.org", size=10**12) == name(VERDICT_ACCEPT)
     connection = await asyncpg.connect(database)
     await connection.execute(
@@ -304,7 +315,7 @@ async def test_authorize_sender(service: DirectoryService) -> None:
 
 
 async def test_too_many_paths_are_refused(service: DirectoryService) -> None:
-    with pytest.raises(DirectoryUnavailable, match="INVALID_ARGUMENT"):
+    with pytest.raises(CallRefused):
         await service.validation.validate([f"x{number}@example.org" for number in range(1001)])
 
 
@@ -382,16 +393,44 @@ async def test_without_its_database_the_service_is_up_not_ready_and_unavailable(
             await probe(service.channel, "")
 
 
-async def test_an_unmigrated_database_is_an_incident_that_tells_nothing(database: str) -> None:
+async def test_an_unmigrated_database_is_temporary_and_tells_nothing(database: str) -> None:
     async with running(database) as service:
         with pytest.raises(DirectoryUnavailable) as caught:
             await service.validation.validate(["alice@example.org"])
         cause = caught.value.__cause__
         assert isinstance(cause, grpc.aio.AioRpcError)
-        assert cause.code() is grpc.StatusCode.INTERNAL
-        assert cause.details().startswith("internal error, incident ")
+        assert cause.code() is grpc.StatusCode.UNAVAILABLE
+        assert cause.details() == "the directory's database does not answer; try again later"
         (reason,) = await service.context.health.unready()
         assert "not yet at version" in reason
+
+
+async def test_a_fault_of_the_code_is_no_outage(service: DirectoryService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its callers say so, and nothing of it is told."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the secret of the engine")
+
+    monkeypatch.setattr(validating.Validation, "_resolve", broken)
+    failed = value("paquebot_recipient_validation_unexpected_errors_total") or 0.0
+    with pytest.raises(CallFailed) as caught:
+        await service.validation.validate(["alice@example.org"])
+    cause = caught.value.__cause__
+    assert isinstance(cause, grpc.aio.AioRpcError)
+    assert cause.code() is grpc.StatusCode.INTERNAL
+    assert str(cause.details()).startswith("internal error, incident ")
+    assert value("paquebot_recipient_validation_unexpected_errors_total") == failed + 1
+
+
+async def test_values_that_nobody_can_have_are_no_outage(service: DirectoryService) -> None:
+    failures = errors("grpc", "validate")
+    for path in ("\ud800@example.org", "a\0b@example.org", "x" * 3000 + "@example.org"):
+        (validation,) = await service.validation.validate([path])
+        assert validation.verdict == VERDICT_BAD_ADDRESS
+        assert await service.validation.authorize_sender(1, path) is False
+        answer = await service.authentication.authenticate(path, "\ud800\0", "192.0.2.1", "imap")
+        assert isinstance(answer, InvalidCredentials)
+    assert errors("grpc", "validate") == failures
 
 
 async def test_clients_find_the_service_again_after_a_restart(database: str) -> None:

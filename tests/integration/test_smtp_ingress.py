@@ -10,6 +10,7 @@ from email.message import EmailMessage
 import pytest
 
 from dialogues.dialogue import client_tls
+from loopback import free_port
 from paquebot.runtime.health import Health
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.smtp_ingress import commands, server
@@ -56,6 +57,19 @@ async def test_a_client_of_the_standard_library_submits(smtp_stack: SmtpStack, r
     assert kept.raw.startswith(b"Received: ")
 
 
+@pytest.mark.parametrize("role", [Role.SUBMISSION, Role.SUBMISSIONS])
+async def test_an_ipv4_client_of_a_listener_for_both_families_has_its_own_address(
+    smtp_stack: SmtpStack, role: Role
+) -> None:
+    after = await smtp_stack.last_sequence()
+    listen = {f"PAQUEBOT_SMTP_{name}_LISTEN": f"[::]:{free_port()}" for name in ("SUBMISSION", "SUBMISSIONS")}
+    async with smtp_stack.serving(**listen) as running:
+        await asyncio.to_thread(_submit, running.ports(role)[0], _message("hello"), tls_first=role is Role.SUBMISSIONS)
+    (kept,) = await smtp_stack.kept(after)
+    assert kept.envelope.client.address == "127.0.0.1"
+    assert b"[127.0.0.1]" in kept.raw.partition(b"\r\n\r\n")[0]
+
+
 def _send(port: int, number: int, octets: int = 0) -> None:
     body = "".join(f"{line:070d}\r\n" for line in range(octets // 72)) or "hello\r\n"
     with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
@@ -87,20 +101,28 @@ async def test_a_large_message_comes_through_whole(smtp_stack: SmtpStack) -> Non
     assert lines == [b"%070d" % line for line in range(12_000_000 // 72)] + [b""]
 
 
-async def test_the_unexpected_is_temporary_and_keeps_its_text(
-    smtp_stack: SmtpStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("role", "told"), [(Role.MX, b"451 4.3.0 "), (Role.SUBMISSIONS, b"554 5.3.0 ")])
+async def test_the_unexpected_keeps_its_text(
+    smtp_stack: SmtpStack,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    role: Role,
+    told: bytes,
 ) -> None:
+    """Another server's queue keeps the mail until the fault is mended; a person who waits hears of it now."""
+
     async def broken(conversation: Conversation, argument: str) -> Reply:
         raise RuntimeError("the secret of the engine")
 
     monkeypatch.setattr(server, "COMMANDS", {**commands.COMMANDS, Verb.VRFY: Entry(broken)})
     async with smtp_stack.serving() as running:
-        reader, writer = await asyncio.open_connection("127.0.0.1", running.ports(Role.MX)[0])
+        tls = client_tls() if role is Role.SUBMISSIONS else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.ports(role)[0], ssl=tls)
         await reader.readline()
         with caplog.at_level(logging.ERROR):
             writer.write(b"VRFY alice\r\nNOOP\r\n")
             answer = await reader.readline()
-        assert answer.startswith(b"451 4.3.0 ")
+        assert answer.startswith(told)
         assert b"secret" not in answer
         assert b"RuntimeError" not in answer
         incident = answer.rpartition(b"incident ")[2].rstrip(b")\r\n").decode()

@@ -17,6 +17,12 @@ class BlobsUnavailable(Exception):
     """Whether it is certain that S3 did nothing: it refused, or was never reached."""
 
 
+class BlobsRefused(BlobsUnavailable):
+    """S3 can never do what was asked: the object, its name or a header is larger than S3 takes."""
+
+    nothing_done = True
+
+
 class BlobMissing(Exception):
     """The object `key` is not in the bucket."""
 
@@ -42,9 +48,17 @@ def answered(call: str, key: str) -> Iterator[None]:
 
 
 def _unavailable(call: str, what: str, error: Exception) -> BlobsUnavailable:
+    if any(map(_never_works, causes(error))):
+        return BlobsRefused(f"{call}: {what}")
     unavailable = BlobsUnavailable(f"{call}: {what}")
     unavailable.nothing_done = any(map(did_nothing, causes(error)))
     return unavailable
+
+
+def _never_works(error: BaseException) -> bool:
+    if not isinstance(error, S3Error):
+        return False
+    return error.code in _NEVER or (error.response is not None and error.response.status in _TOO_LARGE)
 
 
 def did_nothing(error: BaseException) -> bool:
@@ -57,6 +71,10 @@ def did_nothing(error: BaseException) -> bool:
 
 
 _NOT_IMPLEMENTED = 501
+_TOO_LARGE = (413, 414, 431)  # RFC 9110 §15.5.14, §15.5.15, RFC 6585 §5
+_NEVER = frozenset(
+    ("EntityTooLarge", "KeyTooLongError", "MetadataTooLarge", "MaxMessageLengthExceeded", "XMinioInvalidObjectName")
+)
 
 
 def _too_short(key: str) -> BadPack:

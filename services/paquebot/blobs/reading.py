@@ -77,7 +77,7 @@ class Reader:
         except (BlobMissing, BlobsUnavailable) as error:
             return error
         except ValueError:
-            return BadPack(f"{span.pack} is no name of a pack")
+            return BlobMissing(span.pack)  # no name of a pack
 
     def part(self, key: str, offset: int, length: int) -> Part:
         """Stored octets as they are; fewer where the object ends before."""

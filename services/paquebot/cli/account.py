@@ -118,7 +118,10 @@ def remove(address: Address, yes: YesOption = False, data: DataOption = None) ->
 def _password(*, from_stdin: bool) -> str:
     if not from_stdin:
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Repeat it"))
-    line = sys.stdin.readline().rstrip("\r\n")
+    try:
+        line = sys.stdin.buffer.readline().decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise typer.BadParameter("--password-stdin: the password is not UTF-8") from None
     if not line:
         raise typer.BadParameter("--password-stdin: no password on stdin")
     return line

@@ -11,6 +11,7 @@ from paquebot.cli.engine import engine_app
 from paquebot.cli.queue import queue_app
 from paquebot.cli.roundtrip import roundtrip_command
 from paquebot.cli.service_commands import add_services
+from paquebot.cli.session import session_app
 from paquebot.cli.up.command import up
 from paquebot.cli.upkeep import add_upkeep
 
@@ -32,7 +33,13 @@ def _root(version: bool = typer.Option(False, "--version", help="print the versi
 
 
 app.command()(up)
-for name, part in (("domain", domain_app), ("account", account_app), ("alias", alias_app), ("queue", queue_app)):
+for name, part in (
+    ("domain", domain_app),
+    ("account", account_app),
+    ("alias", alias_app),
+    ("queue", queue_app),
+    ("session", session_app),
+):
     app.add_typer(part, name=name, rich_help_panel="Administration")
 app.add_typer(engine_app, name="engine", rich_help_panel="Evaluation")
 app.command("demo", rich_help_panel="Evaluation")(demo_command)

@@ -47,7 +47,7 @@ def client_environment(data: Path | None, environ: Mapping[str, str]) -> dict[st
 
 def _beside(environ: Mapping[str, str]) -> dict[str, str]:
     """In the container of recipient_validation itself: where that listens."""
-    listen = environ.get("PAQUEBOT_GRPC_LISTEN", "")
+    listen = environ.get("PAQUEBOT_GRPC_LISTEN", "").partition(",")[0].strip()
     if not listen or listen.startswith("unix:"):
         return {_TARGET: listen} if listen else {}
     return {_TARGET: f"localhost:{listen.rpartition(':')[2]}"}

@@ -22,9 +22,20 @@ def main() -> None:
     service = by_command(sys.argv[1:])
     if service is not None:
         sys.exit(run_service(service))
+    if not all(map(_is_text, sys.argv[1:])):
+        sys.exit("paquebot: an argument is not UTF-8")
     from paquebot.cli.app import app  # here, so that a service has none of it
 
     app()
+
+
+def _is_text(argument: str) -> bool:
+    """False: it has octets of another character set, which Python keeps as halves of characters (PEP 383)."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _end(number: int, _frame: object) -> NoReturn:

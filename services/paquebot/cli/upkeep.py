@@ -14,15 +14,13 @@ from paquebot.cli.connection import DataOption, client_environment, refuse_setti
 from paquebot.cli.migrate import migrate_command
 from paquebot.cli.patience import duration
 from paquebot.cli.presentation import JsonOption, Record, Value, print_record
-from paquebot.janitor.compaction import compact
 from paquebot.janitor.rebuild import NotEmpty, rebuild
 from paquebot.janitor.recover import recover
 from paquebot.janitor.restored import leap_over
-from paquebot.janitor.snapshot import StrangeBucket, snapshot
+from paquebot.janitor.run import Ran, run
+from paquebot.janitor.snapshot import StrangeBucket
 from paquebot.janitor.snapshot_objects import BadSnapshot
-from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
-from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verify import Verified, verify
 from paquebot.mailstore.snapshots import UpkeepBusy
 from paquebot.observability import log
@@ -134,7 +132,7 @@ def _recover(
     if rebuild_too:
         rebuilt = run_on_stores(data, lambda stores, _: rebuild(stores, merge=merge, say=_say, settle=settle))
         print_record(_record(rebuilt), as_json=as_json)
-        return
+        raise typer.Exit(1 if rebuilt.failed_accounts else 0)
 
     async def work(stores: Stores, _: JanitorSettings) -> Record:
         leapt = _record(await leap_over(stores)) if restored else {}
@@ -170,26 +168,30 @@ def _janitor(
 
     Last, write a snapshot of all mailboxes and flags that changed into the bucket, for `paquebot recover --rebuild`.
     It may run at any time and beside itself, and may be killed at any time. PAQUEBOT_JANITOR_* settings bound what one
-    run does.
+    run does. An account, a pack or a row that fails is named and passed over; then the exit code is 1, as it is when an
+    engine is away.
     """
     if dry_run and snapshot_only:
         raise typer.BadParameter("--dry-run writes no snapshot, so nothing is left of --snapshot-only")
 
-    async def work(stores: Stores, settings: JanitorSettings) -> Record:
-        record: dict[str, Value] = {}
-        if not snapshot_only:
-            sparse = SparsePacks(settings.compaction.live_share)
-            swept = await sweep(stores, settings, sparse=sparse, drop_orphans=drop_orphans, dry_run=dry_run)
-            if swept.orphans_kept:
-                _say(f"{swept.orphans_kept} packs hold accepted mail that is neither served nor queued: {_ORPHANS}")
-            record |= _record(swept)
-            record |= _record(await compact(stores, settings, sparse, dry_run=dry_run))
-        if not dry_run and settings.snapshot:
-            found = _record(await snapshot(stores, settings))
-            record |= {f"snapshot_{name}": value for name, value in found.items()}
-        return record
+    async def work(stores: Stores, settings: JanitorSettings) -> Ran:
+        return await run(
+            stores,
+            settings,
+            snapshot_only=snapshot_only,
+            drop_orphans=drop_orphans,
+            dry_run=dry_run,
+        )
 
-    print_record(run_on_stores(data, work), as_json=as_json)
+    ran = run_on_stores(data, work)
+    if orphans := ran.record.get("orphans_kept"):
+        _say(f"{orphans} packs hold accepted mail that is neither served nor queued: {_ORPHANS}")
+    for trouble in ran.troubles:
+        _say(f"passed over: {trouble}")
+    print_record({**ran.record, "troubles": len(ran.troubles)}, as_json=as_json)
+    if ran.away is not None:
+        _guarded(ran.raise_away)
+    raise typer.Exit(1 if ran.troubles else 0)
 
 
 def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Awaitable[T]]) -> T:

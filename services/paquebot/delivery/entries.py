@@ -3,11 +3,11 @@
 RFC 5321 §4.4: the final delivery puts Return-Path in front of the message; Delivered-To says for which address.
 """
 
-import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from paquebot.mailstore import Delivery, NewMessage, Outcome
+from paquebot.mailstore.dates import of_microseconds
 from paquebot.v1.mail_pb2 import LocalRecipient
 from paquebot.v1.queue_pb2 import DeliverEntry
 
@@ -30,9 +30,9 @@ class Result:
 
 
 def addressed_of(entry: DeliverEntry) -> Iterator[Addressed]:
-    """Every recipient of the entry, in order. Raises ValueError or OverflowError for a date that cannot be."""
+    """Every recipient of the entry, in order."""
     summary = entry.summary.SerializeToString()
-    accepted = datetime.datetime.fromtimestamp(entry.accepted_at_ms / 1000, datetime.UTC)
+    accepted = of_microseconds(entry.accepted_at_ms * 1000)
     for recipient in entry.recipients:
         message = NewMessage(
             email_id=entry.queue_id,

@@ -19,6 +19,7 @@ from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, HeldJob
 
 _log = Log("paquebot.delivery")
 
+_MOST_REASON = 1000  # characters: what an error says may be long, and the job must fit into a message of the queue
 _THERE = (DeliveryResult.DELIVERED, DeliveryResult.DUPLICATE)
 
 
@@ -58,7 +59,7 @@ class Settlement:
         for result in results:
             if self.refuse_over_quota or result.outcome.result is not DeliveryResult.OVER_QUOTA:
                 final.append(result)
-            elif self._is_over(result.addressed.entry):
+            elif self._is_over(result.addressed.entry) or _never_fits(result.addressed):
                 await self._refuse(result.addressed)
                 final.append(result)
             else:
@@ -77,7 +78,7 @@ class Settlement:
 
     async def _put_off(self, job: DeliverJob, addressed: Sequence[Addressed]) -> None:
         """The stream itself brings the rest of the job back: no timer and no pending job of ours holds it."""
-        entries = _with_recipients(addressed)
+        entries = with_recipients(addressed)
         oldest = min(entry.accepted_at_ms for entry in entries) / 1000
         age = max(0.0, time.time() - oldest)
         wait = min(max(age / 2, self._quota.retry), self._quota.retry_most)
@@ -98,7 +99,9 @@ class Settlement:
 
     async def hold(self, subject: str, payload: bytes, reason: str) -> None:
         """Put a job aside for an operator, with the reason. Raises QueueUnavailable."""
-        kept = HeldJob(subject=subject, payload=payload, reason=reason, held_at_ms=time.time_ns() // 1_000_000)
+        kept = HeldJob(
+            subject=subject, payload=payload, reason=reason[:_MOST_REASON], held_at_ms=time.time_ns() // 1_000_000
+        )
         await self._queue.publish([Publication(held("poison", new_ulid()), kept.SerializeToString())])
         metrics.HELD.labels("poison").inc()
         _log.error("held", subject=subject, reason=reason)
@@ -107,6 +110,11 @@ class Settlement:
         """Put only these entries of the job aside. Raises QueueUnavailable."""
         part = DeliverJob(pack=job.pack, domain=job.domain, entries=entries)
         await self.hold(subject, part.SerializeToString(), reason)
+
+
+def _never_fits(addressed: Addressed) -> bool:
+    """The whole mailbox is not as large as the message."""
+    return 0 < addressed.delivery.quota_octets < addressed.delivery.message.size
 
 
 def _count(results: Iterable[Result], now: float) -> None:
@@ -129,7 +137,7 @@ def _count(results: Iterable[Result], now: float) -> None:
         _log.info_each(became.value, each)
 
 
-def _with_recipients(addressed: Sequence[Addressed]) -> list[DeliverEntry]:
+def with_recipients(addressed: Sequence[Addressed]) -> list[DeliverEntry]:
     """The entries with only the recipients in `addressed`."""
     entries: dict[str, DeliverEntry] = {}
     for one in addressed:

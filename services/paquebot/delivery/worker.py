@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from paquebot.blobs import BlobsUnavailable
+from paquebot.blobs import BlobsRefused, BlobsUnavailable
 from paquebot.delivery import metrics
 from paquebot.delivery.entries import Addressed, Result, addressed_of
 from paquebot.delivery.metrics import Again
 from paquebot.delivery.settings import LoadSettings
-from paquebot.delivery.settlement import Settlement
+from paquebot.delivery.settlement import Settlement, with_recipients
 from paquebot.mailstore import Mailstore
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log
-from paquebot.queue import Job, QueueRefused, QueueUnavailable
+from paquebot.queue import Job, QueueRefused, QueueTooLarge, QueueUnavailable
 from paquebot.rpc import DirectoryUnavailable
-from paquebot.runtime.postgres import PostgresTroubled, PostgresUnavailable
+from paquebot.runtime.postgres import PostgresRefused, PostgresTroubled, PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
 
@@ -39,6 +39,8 @@ _AWAY: dict[type[Exception], Again] = {
     DirectoryUnavailable: Again.DIRECTORY_AWAY,
 }
 TEMPORARY = tuple(_AWAY)
+_NEVER = (QueueTooLarge, BlobsRefused)
+"""Of these engines, what trying again does not help with."""
 
 _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds until a job that failed for the first, second... time comes again."""
@@ -127,21 +129,39 @@ class Worker:
         return results
 
     async def _one_by_one(self, work: Work) -> None:
+        """Entry by entry, and one that fails recipient by recipient: whoever can be served is."""
         metrics.ONE_BY_ONE.inc()
         results: list[Result] = []
-        bad: list[DeliverEntry] = []
+        bad: list[Addressed] = []
+        never: list[Addressed] = []
         reason, troubled = "", False
-        for entry, addressed in zip(work.job.entries, work.entries, strict=True):
+        waiting = [list(addressed) for addressed in reversed(work.entries) if addressed]
+        while waiting:
+            some = waiting.pop()
             try:
-                results += await self._deliver(addressed)
-            except Exception as error:  # only this entry is put off or held
+                results += await self._deliver(some)
+            except Exception as error:  # only these recipients are put off or held
                 if _is_away(error):
                     raise
+                if len(some) > 1:
+                    waiting += [[one] for one in reversed(some)]
+                    continue
                 troubled = troubled or isinstance(error, PostgresTroubled)
-                _log.exception("entry_failed", queue_id=entry.queue_id, tries=work.handle.deliveries)
+                account_id, queue_id = some[0].recipient.account_id, some[0].entry.queue_id
+                _log.exception("recipient_failed", queue_id=queue_id, account_id=account_id)
                 reason = f"{type(error).__name__}: {error}"
-                bad.append(entry)
-        await self._finish(work, results, bad, reason, troubled=troubled)
+                (never if isinstance(error, PostgresRefused) else bad).extend(some)
+        if never and not await self._held(work, with_recipients(never), reason):
+            bad += never
+        await self._finish(work, results, with_recipients(bad), reason, troubled=troubled)
+
+    async def _held(self, work: Work, entries: Sequence[DeliverEntry], reason: str) -> bool:
+        """Put aside what can never be delivered, so that it does not come again with the others."""
+        try:
+            await self._settlement.hold_entries(work.handle.subject, work.job, entries, reason)
+        except QueueUnavailable:
+            return False
+        return True
 
     async def _finish(
         self,
@@ -163,10 +183,12 @@ class Worker:
                 await self._failed(work, bad, reason)
             else:
                 await work.handle.ack_soon()
+        except _NEVER as error:
+            await self._failed(work, work.job.entries, f"{type(error).__name__}: {error}")
         except TEMPORARY as error:
             if _is_away(error):
                 raise
-            await self._again(work.handle, _AWAY[type(error)])
+            await self._again(work.handle, _why_away(error))
         except SenderUncertain as error:
             await self._failed(work, work.job.entries, f"nobody can be told: {error}", again=Again.SENDER_UNCERTAIN)
         except Exception as error:  # noqa: BLE001 - a job that fails in our hands is told apart from the others
@@ -205,6 +227,10 @@ class Worker:
         metrics.AGAIN.labels(reason.value).inc()
         with contextlib.suppress(QueueUnavailable):
             await handle.nak(wait or _wait(handle.deliveries))
+
+
+def _why_away(error: Exception) -> Again:
+    return next(_AWAY[kind] for kind in type(error).__mro__ if kind in _AWAY)
 
 
 def _wait(tries: int) -> float:

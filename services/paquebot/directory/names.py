@@ -4,7 +4,10 @@ from paquebot.directory.errors import Invalid
 from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, parse_address
 
 MAX_TARGETS = 100
+_MAX_SHOWN = 300
 MAX_DISPLAY_NAME = 200
+MAX_LOCAL = 255
+"""Octets of a local part of our own: what keys of the database hold. Those of others may be longer."""
 
 
 def domain_name(text: str) -> str:
@@ -12,7 +15,7 @@ def domain_name(text: str) -> str:
     try:
         name = normal_domain(text.strip())
     except BadAddress as error:
-        raise Invalid(f"{text!r} is not a domain name: {error}") from None
+        raise Invalid(f"{_shown(text)} is not a domain name: {error}") from None
     if name.startswith("["):
         raise Invalid("a domain cannot be an address literal")
     return name
@@ -20,7 +23,10 @@ def domain_name(text: str) -> str:
 
 def local_address(text: str) -> Address:
     """An address in canonical form: how accounts and aliases are stored. Raises Invalid."""
-    return canonical(_address(text))
+    address = canonical(_address(text))
+    if len(address.local.encode()) > MAX_LOCAL:
+        raise Invalid(f"the part before the @ has at most {MAX_LOCAL} octets")
+    return address
 
 
 def target_address(text: str) -> str:
@@ -54,4 +60,9 @@ def _address(text: str) -> Address:
     try:
         return parse_address(text.strip())
     except BadAddress as error:
-        raise Invalid(f"{text!r} is not a mail address: {error}") from None
+        raise Invalid(f"{_shown(text)} is not a mail address: {error}") from None
+
+
+def _shown(text: str) -> str:
+    """Within a sentence, and within what a status of gRPC holds."""
+    return repr(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}...")

@@ -7,6 +7,7 @@ import asyncio
 import datetime
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics
@@ -15,7 +16,8 @@ from paquebot.imap.errors import missing_target
 from paquebot.imap.flags import split
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Authenticated, LoggedIn, Selected
-from paquebot.mailstore.errors import MailboxError, NotSelectable, OverQuota
+from paquebot.mailstore.dates import storable
+from paquebot.mailstore.errors import MailboxError, NotSelectable, OverQuota, TooManyKeywords
 from paquebot.mailstore.names import INBOX, INBOX_ID, normal
 from paquebot.mailstore.types import Appended, FlagRows, NewMessage
 from paquebot.spool import Stored
@@ -68,13 +70,12 @@ async def append(session: "Session", state: LoggedIn, command: ast.Append) -> Re
         stored = await _store(session, uploads, account.account_id)
         messages = [_new_message(one, asked) for one, asked in zip(stored, command.messages, strict=True)]
         selected = state if isinstance(state, Selected) and state.mailbox_id == mailbox_id else None
-        appended = await process.mailstore.append(
-            account.account_id,
-            mailbox_id,
-            messages,
-            quota_octets=account.quota_bytes,
-            claim=selected is not None and not selected.read_only,
-        )
+        claim = selected is not None and not selected.read_only
+        try:
+            appended = await _appended(session, state, mailbox_id, messages, claim=claim)
+        except TooManyKeywords:
+            messages = await _with_known_keywords(session, state, mailbox_id, messages)
+            appended = await _appended(session, state, mailbox_id, messages, claim=claim)
     except MailboxError as error:
         return missing_target(error)
     for one, raw in zip(stored, uploads, strict=True):
@@ -83,6 +84,24 @@ async def append(session: "Session", state: LoggedIn, command: ast.Append) -> Re
     _announce(session, selected, messages, appended)
     code = response_codes.append_uid(appended.uid_validity, appended.uids)
     return ok("APPEND completed", code)
+
+
+async def _appended(
+    session: "Session", state: LoggedIn, mailbox_id: int, messages: Sequence[NewMessage], *, claim: bool
+) -> Appended:
+    account = state.account
+    return await session.process.mailstore.append(
+        account.account_id, mailbox_id, messages, quota_octets=account.quota_bytes, claim=claim
+    )
+
+
+async def _with_known_keywords(
+    session: "Session", state: LoggedIn, mailbox_id: int, messages: Sequence[NewMessage]
+) -> list[NewMessage]:
+    """The messages without the keywords that their mailbox has no room for: no keyword is worth a message."""
+    mailboxes = await session.process.mailstore.mailboxes(state.account.account_id)
+    known = {word.lower() for one in mailboxes if one.mailbox_id == mailbox_id for word in one.keywords}
+    return [replace(one, keywords=tuple(word for word in one.keywords if word.lower() in known)) for one in messages]
 
 
 def _announce(
@@ -119,13 +138,13 @@ async def _store(session: "Session", uploads: list[bytes], account_id: int) -> l
 
 def _new_message(stored: Stored, asked: ast.AppendMessage) -> NewMessage:
     flags, keywords = split(asked.flags)
-    internal_date = asked.internal_date or datetime.datetime.now(datetime.UTC)
     return NewMessage(
         email_id=stored.queue_id,
         blob=stored.blob,
         summary=stored.summary.SerializeToString(),
         thread_key=stored.summary.thread_key,
-        internal_date=internal_date.astimezone(datetime.UTC),
+        internal_date=storable(asked.internal_date or datetime.datetime.now(datetime.UTC)),
         flags=flags,
         keywords=keywords,
+        crlf_octets=stored.crlf_octets,
     )

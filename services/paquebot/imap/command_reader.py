@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from paquebot.imap import metrics
 from paquebot.imap.connection import Connection, LineTooLong
+from paquebot.imap.long_commands import MEMORY, beside
 from paquebot.imap.settings import SessionSettings
 from paquebot.imap.uploads import Uploads
-from paquebot.runtime.fair_shares import SharedBudget
+from paquebot.runtime.fair_shares import OverBudget, SharedBudget
 from paquebot.runtime.limits import account
 from paquebot.runtime.pace import Pace, PaceSettings
 from paquebot.runtime.peer import PeerGone
@@ -47,7 +48,7 @@ class Leaving(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What came was not taken; the response is whole lines. `fault`: it broke the protocol."""
+    """What came was not taken; the response is whole lines, or none. `fault`: it broke the protocol."""
 
     response: bytes
     close: bool
@@ -77,9 +78,12 @@ class CommandReader:
         self._now = asyncio.get_running_loop().time
         self._login_ends = self._now() + settings.login
         self._in_vain = 0
+        self._octets = 0  # of the command that is read
         self.uploads = Uploads(budget)
         self.leaving = False
         """Set to end the session before its next command."""
+        self.long = False
+        """Is the command that was read last so long that work on it is to be done beside the event loop?"""
 
     def logged_in(self, account_id: int) -> None:
         """From now on, the wider limits and the longer timeout."""
@@ -102,12 +106,26 @@ class CommandReader:
 
     async def next(self, admit: Admit) -> ast.Command | Refused:
         """The next command. Raises Leaving, PeerGone, Inactive, ProxyHeader."""
+        try:
+            return await self._next(admit)
+        except OverBudget:
+            self.uploads.release()
+            response = responses.bye("Too many long commands at once, try again later", response_codes.UNAVAILABLE)
+            return Refused(response, close=True, fault=False)
+
+    async def _next(self, admit: Admit) -> ast.Command | Refused:
+        """As `next`. Raises OverBudget too."""
         want: Want = self._assembler.start()
+        self._octets = 0
         first = True
         while True:
             match want:
                 case NeedLine(maximum):
-                    want = self._give_line(await self._line(maximum, first=first))
+                    line = await self._line(maximum, first=first)
+                    self._connection.heard(line, first=first)
+                    if first and self._is_empty(line):
+                        return self._nothing()
+                    want = self._give_line(line)
                     first = False
                 case NeedLiteral(kind=LiteralKind.APPEND_MESSAGE):
                     message = await self._message(want, admit)
@@ -125,11 +143,23 @@ class CommandReader:
                     self.uploads.release()
                     return Refused(response, close, fault=b" BAD " in response)
                 case Complete(assembled):
-                    return self._parsed(assembled)
+                    return await self._parsed(assembled)
 
-    def _parsed(self, assembled: AssembledCommand) -> ast.Command | Refused:
+    def _is_empty(self, line: bytes | LineTooLong) -> bool:
+        """Some clients send a line end too many behind a literal, or one now and then to stay connected."""
+        return self._assembler.authenticated and not isinstance(line, LineTooLong) and not line.strip(b" ")
+
+    def _nothing(self) -> Refused:
+        self._assembler.nothing()
+        return Refused(b"", close=False, fault=False)
+
+    async def _parsed(self, assembled: AssembledCommand) -> ast.Command | Refused:
+        def parse() -> ast.Command:
+            return parse_command(assembled, liberal=self._assembler.authenticated, limits=self._limits)
+
+        self.long = self._octets > self._limits.line_free
         try:
-            return parse_command(assembled, limits=self._limits)
+            return await beside(parse) if self.long else parse()
         except BadSyntax as fault:
             self.uploads.release()
             response = responses.not_understood(fault)
@@ -138,18 +168,27 @@ class CommandReader:
     def _give_line(self, line: bytes | LineTooLong) -> Want:
         if isinstance(line, LineTooLong):
             return self._assembler.line_too_long(line.head)
+        self._octets += len(line)
+        self._hold(0)
         return self._assembler.line(line)
 
+    def _hold(self, coming: int) -> None:
+        """Charge a long command to the account, with what is on its way of it. Raises OverBudget."""
+        octets = self._octets + coming - self._limits.line_free
+        if octets > 0 and self._assembler.authenticated:
+            self.uploads.hold_command(MEMORY * octets)
+
     async def _line(self, maximum: int, *, first: bool) -> bytes | LineTooLong:
-        if not first:
-            return await self._connection.read_line(maximum, self.patience)
-        ends = self._now() + self.inactivity
+        ends = self._now() + (self.inactivity if first else self.patience)
         while (line := self._connection.take_line(maximum)) is None:
+            self._hold(self._connection.buffered)
             if self._connection.ended:
                 raise PeerGone
-            if self.leaving:
+            if first and self.leaving:
                 raise Leaving
             await self._connection.wait(ends - self._now())
+        if not first:
+            return line
         if self.leaving:
             raise Leaving
         if not isinstance(line, LineTooLong) and is_of_header(line):
@@ -167,7 +206,11 @@ class CommandReader:
         pace = self._transfer(self._settings.append if self._assembler.authenticated else self._until_login())
         while left := want.size - len(octets):
             octets += await self._some(left, pace)
-        return self._assembler.literal(bytes(octets))
+        literal = bytes(octets)
+        self._connection.heard_literal(literal)
+        self._octets += want.size
+        self._hold(0)
+        return self._assembler.literal(literal)
 
     async def _message(self, want: NeedLiteral, admit: Admit) -> Want | None:
         """None: as `_throw_away`."""
@@ -182,6 +225,7 @@ class CommandReader:
             await self._connection.send(responses.continuation())
         pace = self._transfer(self._settings.append)
         left = want.size
+        thrown_away = 0
         while left:
             piece = await self._some(left, pace)
             left -= len(piece)
@@ -189,8 +233,9 @@ class CommandReader:
                 metrics.LITERALS_REFUSED.inc()
                 if not await self._throw_away(left):
                     return None
-                left = 0
+                left, thrown_away = 0, left
         self.uploads.end_message()
+        self._connection.heard_octets(want.size - thrown_away)
         return self._assembler.message_read()
 
     def _transfer(self, seconds: float) -> Pace:
@@ -208,8 +253,10 @@ class CommandReader:
         if self._in_vain > 2 * self._limits.drain:
             return False
         pace = self._transfer(self._settings.append if self._assembler.authenticated else self._until_login())
-        while size:
-            size -= len(await self._some(size, pace))
+        left = size
+        while left:
+            left -= len(await self._some(left, pace))
+        self._connection.heard_octets(size)
         return True
 
     def _cut_off(self) -> Refused:

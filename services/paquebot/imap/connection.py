@@ -3,8 +3,10 @@
 import asyncio
 from dataclasses import dataclass
 
+from paquebot.rpc import Recorder
 from paquebot.runtime.patience import LEAST_RATE
 from paquebot.runtime.peer import LongAhead, PeerConnection, PeerGone
+from paquebot.wire.transcript import ImapTranscript
 
 _READ_HIGH = 128 * 1024
 _TOO_MUCH = b"* BYE Too much was sent before login\r\n"
@@ -35,6 +37,33 @@ class Connection(PeerConnection):
             long_ahead=long_ahead,
         )
         self._skipping = False
+        self.recorder: Recorder[ImapTranscript] | None = None
+        """Of the session, once it is logged in."""
+
+    async def send(self, octets: bytes | bytearray | memoryview) -> None:
+        """As every connection's, told to whoever records the session."""
+        if self.recorder is not None and self.recorder.transcript is not None:
+            self.recorder.transcript.said(octets)
+        await super().send(octets)
+
+    def heard(self, line: bytes | LineTooLong, *, first: bool) -> None:
+        """A line was taken from the client; the `first` of its command, or what follows a literal."""
+        if self.recorder is None:
+            return
+        transcript = self.recorder.look() if first else self.recorder.transcript
+        if transcript is not None:
+            octets = line.head if isinstance(line, LineTooLong) else line
+            transcript.heard(transcript.filter.heard(octets, first=first))
+
+    def heard_literal(self, octets: bytes) -> None:
+        """A literal that is no message was taken."""
+        if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
+            transcript.heard(transcript.filter.heard_literal(octets))
+
+    def heard_octets(self, count: int) -> None:
+        """A literal that is a message was taken, or one was thrown away."""
+        if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
+            transcript.heard(transcript.filter.heard_octets(count))
 
     async def wait(self, seconds: float) -> None:
         """Until octets came, the peer ended, or `ring`. Raises Inactive after `seconds`."""
@@ -63,6 +92,7 @@ class Connection(PeerConnection):
             return LineTooLong(head)
         if end < 0:
             self._scanned = len(self._buffer)
+            self.go_on_reading()
             return None
         cut = end - 1 if end and self._buffer[end - 1] == 0x0D else end
         line = bytes(self._buffer[:cut])

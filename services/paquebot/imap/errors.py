@@ -1,15 +1,17 @@
 """Domain errors to replies: the one place where IMAP words are chosen for them.
 
-What is not known is temporary, with an id to find it in the log (invariant 8); no text of an exception, no name of
-an engine reaches a client. Response codes are those of RFC 5530.
+Temporary is what an engine's trouble is: trying again helps. What is not known is a fault of this server and told so,
+since a client that tries again gets it again (RFC 5530 §3, SERVERBUG). Both have an id to find them in the log
+(invariant 8); no text of an exception, no name of an engine reaches a client. Response codes are those of RFC 5530.
 """
 
-from paquebot.blobs import BadPack, BlobsUnavailable, new_ulid
+from paquebot.blobs import BadPack, BlobMissing, BlobsRefused, BlobsUnavailable, new_ulid
 from paquebot.imap import metrics
 from paquebot.imap.reply import Reply, bad, no
 from paquebot.imap.sections import UnknownEncoding
 from paquebot.imap.view import NoSuchSequenceNumber
 from paquebot.mailstore.errors import (
+    BadKeyword,
     BadMailboxName,
     LimitExceeded,
     MailboxExists,
@@ -22,10 +24,10 @@ from paquebot.mailstore.errors import (
 )
 from paquebot.observability.log import Log
 from paquebot.queue import QueueUnavailable
-from paquebot.rpc import DirectoryUnavailable
+from paquebot.rpc import CallRefused, DirectoryUnavailable
 from paquebot.runtime.limits import OverBudget
-from paquebot.runtime.postgres import PostgresUnavailable
-from paquebot.spool import SpoolUnavailable
+from paquebot.runtime.postgres import PostgresRefused, PostgresUnavailable
+from paquebot.spool import SpoolRefused, SpoolUnavailable
 from paquebot.wire.imap import MailboxNameError
 from paquebot.wire.imap import response_codes as codes
 
@@ -39,6 +41,7 @@ _AWAY = (
     DirectoryUnavailable,
     QueueUnavailable,
     OverBudget,
+    OSError,  # of a connection to an engine; TimeoutError is one
 )
 
 
@@ -70,17 +73,33 @@ def reply_to(error: Exception) -> Reply:
         case NoSuchAccount():
             return no("The account was removed", codes.AUTHORIZATIONFAILED)
         case _:
-            return _temporary(error)
+            return _of_values(error) or _failed(error)
 
 
-def _temporary(error: Exception) -> Reply:
+def _of_values(error: Exception) -> Reply | None:
+    """What can never be kept, whoever asks for it."""
+    match error:
+        case BadKeyword():
+            return no("A flag of that name cannot be kept", codes.CANNOT)
+        case PostgresRefused() | CallRefused():
+            return no("A value of the command cannot be kept", codes.CANNOT)
+        case SpoolRefused() | BlobsRefused():
+            return no("The message is larger than can be kept", codes.LIMIT)
+        case _:
+            return None
+
+
+def _failed(error: Exception) -> Reply:
     incident = new_ulid()
     if isinstance(error, _AWAY):
         _log.warning("command_unavailable", incident=incident, reason=f"{type(error).__name__}: {error}")
-    else:
-        metrics.UNEXPECTED.inc()
-        _log.exception("command_failed", incident=incident)
-    return no(f"Temporary failure, try again later ({incident})", codes.UNAVAILABLE)
+        return no(f"Temporary failure, try again later ({incident})", codes.UNAVAILABLE)
+    if isinstance(error, BlobMissing):
+        _log.exception("message_lost", incident=incident)
+        return no(f"A message is lost, tell the administrator ({incident})", codes.CORRUPTION)
+    metrics.UNEXPECTED.inc()
+    _log.exception("command_failed", incident=incident)
+    return no(f"A fault of this server, tell its administrator ({incident})", codes.SERVERBUG)
 
 
 def missing_target(error: Exception) -> Reply:

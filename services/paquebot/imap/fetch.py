@@ -9,16 +9,22 @@ import asyncio
 import contextlib
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from paquebot.blobs import BlobMissing
 from paquebot.imap import metrics, updates
+from paquebot.imap.errors import reply_to
 from paquebot.imap.fetch_plan import Plan, Source, plan
 from paquebot.imap.message_bodies import Loaded, with_bodies
 from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
+from paquebot.imap.sections import UnknownEncoding
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.store import take_in
+from paquebot.imap.unreadable import Unreadable
+from paquebot.imap.whole_summaries import octets_beside
+from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
@@ -99,7 +105,12 @@ class _Work:
     command: ast.Fetch
     plan: Plan
     found: int = 0
-    unread: int = 0
+    """Messages that were answered."""
+    unreadable: Unreadable = field(default_factory=Unreadable)
+    left_out: list[int] = field(default_factory=list)
+    """UIDs of messages whose rows cannot be read."""
+    undecoded: int = 0
+    """Messages with a part that is asked for and cannot be decoded."""
     _sets_seen: bool = field(init=False)
     _made_seen: frozenset[int] = frozenset()
 
@@ -109,11 +120,18 @@ class _Work:
     def completion(self, asked: int, last: bytes) -> Reply:
         """The Reply, when all but `last` is sent."""
         name = "UID FETCH" if self.command.uid else "FETCH"
-        if self.unread:
-            return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=last, state=self.state)
-        if self.found < asked and not self.command.uid:  # RFC 2180 §4.1.2
+        unreadable = self.unreadable
+        for uid in self.left_out:
+            if (number := self.state.view.number(uid)) is not None:
+                last += unreadable.add(BlobMissing("its row"), number, uid)
+        if code := unreadable.code(given=self.found):
+            return no("Some messages cannot be read", code, untagged=last, state=self.state)
+        if self.undecoded:
+            return replace(reply_to(UnknownEncoding()), untagged=last, state=self.state)
+        if self.found + unreadable.damaged + unreadable.lost < asked and not self.command.uid:
+            # RFC 5530 §3, as other servers: after a NO (RFC 2180 §4.1.2) clients throw away what they were given.
             text = "Some of the messages were expunged"
-            return no(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
+            return ok(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
         return ok(f"{name} completed", untagged=last, state=self.state)
 
     async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[Octets, None]:
@@ -140,12 +158,19 @@ class _Work:
             async for piece in rows:
                 yield piece
 
+    def _summary(self, message: StoredMessage) -> MessageSummary | None:
+        """None: the stored one cannot be read."""
+        if not message.summary:
+            return _NO_SUMMARY
+        return summary_of(message, self.state.account.account_id, self.state.mailbox_id)
+
     def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
         return self.session.process.mailstore.messages(
             self.state.account.account_id,
             self.state.mailbox_id,
             uids,
             with_summary=self.plan.with_summary,
+            left_out=self.left_out,
         )
 
     def _from_view(self, numbers: Sequence[int]) -> Iterator[Octets]:
@@ -171,8 +196,8 @@ class _Work:
         hold = await self._taken_for_rows(octets)
         try:
             async for message in messages:
-                summary = _summary(message)
-                if self.plan.needs_body(summary):
+                summary = self._summary(message)
+                if summary is None or self.plan.needs_body(summary):
                     hold.release()  # whoever waits holds nothing
                     async for piece in self._with_body(out, message):
                         yield piece
@@ -208,7 +233,14 @@ class _Work:
 
     def _bodies(self, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[Loaded, None]:
         session = self.session
-        return with_bodies(session.process.bodies, self._share(), messages, self._messages, session.connection.abort)
+        return with_bodies(
+            session.process.bodies,
+            self._share(),
+            messages,
+            self._messages,
+            session.connection.abort,
+            octets_beside if self.plan.tells_envelope or self.plan.tells_structure else None,
+        )
 
     def _share(self) -> Share:
         return self.session.process.shares.of(self.state.account.account_id)
@@ -216,13 +248,28 @@ class _Work:
     async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
         for message, body in group:
             if isinstance(body, bytes):
-                async for piece in self._answer(out, message, _summary(message), body):
-                    yield piece
-            elif self.state.view.number(message.uid) is not None:
-                self.found += 1
-                self.unread += 1
+                summary = await self._whole_summary(out, message, body)
+                try:
+                    async for piece in self._answer(out, message, summary, body):
+                        yield piece
+                except UnknownEncoding:
+                    self.undecoded += 1
+            elif (number := self.state.view.number(message.uid)) is not None:
+                out += self.unreadable.add(body, number, message.uid)
             if len(out) >= _PIECE:
                 yield _taken(out)
+
+    async def _whole_summary(self, out: bytearray, message: StoredMessage, body: bytes) -> MessageSummary:
+        """The stored summary, or one made from the body when that left out what is asked for, or cannot be read."""
+        stored = self._summary(message)
+        if stored is not None and not self.plan.needs_whole(stored):
+            return stored
+        summary = await self.session.process.whole_summaries.of(message, body)
+        number = self.state.view.number(message.uid)
+        if number is not None and self.plan.needs_whole(summary):
+            text = f"Message {number} (UID {message.uid}) has more than is told of it"
+            out += responses.untagged_no(text, response_codes.LIMIT)
+        return summary
 
     async def _answer(
         self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
@@ -280,10 +327,6 @@ class _Work:
         )
         take_in(self.session, state, result)
         self._made_seen = frozenset(result.changed)
-
-
-def _summary(message: StoredMessage) -> MessageSummary:
-    return MessageSummary.FromString(message.summary) if message.summary else _NO_SUMMARY
 
 
 def _taken(out: bytearray) -> bytes:

@@ -9,11 +9,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from paquebot.imap import flags, sections
+from paquebot.imap.long_headers import LongHeader
 from paquebot.imap.long_octets import LongOctets, cut
 from paquebot.imap.sections import Encoded, Needs
 from paquebot.imap.view import View
 from paquebot.mailstore.types import StoredMessage
-from paquebot.message import MessageSummary, decoded_pieces, knows_header_fields
+from paquebot.message import (
+    MessageSummary,
+    decoded_pieces,
+    has_whole_envelope,
+    has_whole_structure,
+    is_surely_whole,
+    knows_header_fields,
+)
 from paquebot.wire.imap.ast import (
     FetchAttribute,
     FetchBinary,
@@ -21,6 +29,7 @@ from paquebot.wire.imap.ast import (
     FetchItem,
     FetchPreview,
     FetchSection,
+    Partial,
     SectionForm,
     SectionSpecifier,
 )
@@ -46,10 +55,42 @@ _OF_ROW: Mapping[FetchAttribute, Writer] = {
     FetchItem.EMAILID: lambda response, message, summary, body: response.email_id(message.email_id),
     FetchItem.THREADID: lambda response, message, summary, body: response.thread_id(message.thread_id),
 }
+_LONG = 64 * 1024  # octets of a summary from which its items are written in steps
+
+
+def _is_long(message: StoredMessage, summary: MessageSummary) -> bool:
+    stored = message.summary or b""
+    return len(stored) >= _LONG or (not is_surely_whole(stored) and summary.ByteSize() >= _LONG)
+
+
+def _of_summary(
+    write: Callable[[FetchResponse, MessageSummary], None],
+    write_long: Callable[[FetchResponse, MessageSummary], Iterator[None]],
+) -> Writer:
+    def write_either(
+        response: FetchResponse, message: StoredMessage, summary: MessageSummary, body: bytes | None
+    ) -> Iterator[bytes] | None:
+        if _is_long(message, summary):
+            return (b"" for _ in write_long(response, summary))
+        write(response, summary)
+        return None
+
+    return write_either
+
+
 _OF_SUMMARY: Mapping[FetchAttribute, Writer] = {
-    FetchItem.ENVELOPE: lambda response, message, summary, body: response.envelope(summary.envelope),
-    FetchItem.BODY: lambda response, message, summary, body: response.body(summary.body),
-    FetchItem.BODYSTRUCTURE: lambda response, message, summary, body: response.body_structure(summary.body),
+    FetchItem.ENVELOPE: _of_summary(
+        lambda response, summary: response.envelope(summary.envelope),
+        lambda response, summary: response.long_envelope(summary.envelope),
+    ),
+    FetchItem.BODY: _of_summary(
+        lambda response, summary: response.body(summary.body),
+        lambda response, summary: response.long_body(summary.body),
+    ),
+    FetchItem.BODYSTRUCTURE: _of_summary(
+        lambda response, summary: response.body_structure(summary.body),
+        lambda response, summary: response.long_body_structure(summary.body),
+    ),
 }
 
 
@@ -80,10 +121,19 @@ class Plan:
     """The header fields that a summary may know."""
     decoded: frozenset[tuple[int, ...]]
     """Paths of the parts whose transfer encoding is undone."""
+    tells_envelope: bool
+    tells_structure: bool
+    """The structure is told, or a part is looked up in it."""
 
     def needs_body(self, summary: MessageSummary) -> bool:
         """Cannot this summary answer what others can?"""
-        return bool(self.fields) and not knows_header_fields(summary, self.fields)
+        return (bool(self.fields) and not knows_header_fields(summary, self.fields)) or self.needs_whole(summary)
+
+    def needs_whole(self, summary: MessageSummary) -> bool:
+        """Is something asked of which this summary may have left out a part?"""
+        return (self.tells_envelope and not has_whole_envelope(summary)) or (
+            self.tells_structure and not has_whole_structure(summary)
+        )
 
     def check_encodings(self, summary: MessageSummary) -> None:
         """Raises UnknownEncoding: a part that is asked for cannot be decoded (RFC 3516 §4.3)."""
@@ -106,6 +156,8 @@ def plan(attributes: tuple[FetchAttribute, ...]) -> Plan:
         decoded=frozenset(
             attribute.path for attribute in attributes if isinstance(attribute, FetchBinary | FetchBinarySize)
         ),
+        tells_envelope=FetchItem.ENVELOPE in attributes,
+        tells_structure=any(_asks_structure(attribute) for attribute in attributes),
     )
 
 
@@ -141,6 +193,16 @@ def _asks_summary(attribute: FetchAttribute) -> bool:
             return bool(path)
         case _:
             return attribute in _OF_SUMMARY
+
+
+def _asks_structure(attribute: FetchAttribute) -> bool:
+    match attribute:
+        case FetchSection(section):
+            return bool(section.path)
+        case FetchBinary(path) | FetchBinarySize(path):
+            return bool(path)
+        case _:
+            return attribute in (FetchItem.BODY, FetchItem.BODYSTRUCTURE)
 
 
 def _sets_seen(attribute: FetchAttribute) -> bool:
@@ -184,10 +246,22 @@ def _section_writer(asked: FetchSection) -> Writer:
         if isinstance(found, LongOctets):
             response.section_head(asked, len(found))
             return map(without_nul, found.slices())
+        if isinstance(found, LongHeader):
+            return map(without_nul, _fields_of(response, asked, found))
         response.named_section(name, found)
         return None
 
     return write
+
+
+def _fields_of(response: FetchResponse, asked: FetchSection, header: LongHeader) -> Iterator[bytes]:
+    size = 0
+    for found in header.size():
+        size = found or 0
+        yield b""
+    partial = asked.partial or Partial(0, size)
+    response.section_head(asked, max(0, min(size - partial.offset, partial.count)))
+    yield from header.octets(partial)
 
 
 def _binary_writer(asked: FetchBinary) -> Writer:

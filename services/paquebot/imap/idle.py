@@ -50,6 +50,7 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
             if loop.time() >= ends:
                 raise Inactive
             await _wait(session, min(ends, looks) - loop.time())
+    session.connection.heard(line, first=True)
     yield _ended(line)
 
 

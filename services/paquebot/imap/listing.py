@@ -1,6 +1,7 @@
 """LIST, LSUB and STATUS (RFC 3501 §6.3.8 to §6.3.10), with LIST-EXTENDED (RFC 5258), LIST-STATUS (RFC 5819),
 CHILDREN (RFC 3348) and SPECIAL-USE (RFC 6154). One query answers all of a LIST, its STATUS included."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -102,7 +103,8 @@ def _chosen(tree: _Tree, options: frozenset[ListSelect]) -> Iterable[str]:
 
 
 async def _matching(names: Iterable[str], reference: str, patterns: Sequence[str]) -> list[str]:
-    wanted = ListPatterns(reference + pattern for pattern in patterns)
+    # Names are in NFC; some clients send what a file system gave them.
+    wanted = ListPatterns(unicodedata.normalize("NFC", reference + pattern) for pattern in patterns)
     found = [name async for name in in_slices(names) if wanted.matches(name)]
     return sorted(found, key=lambda name: (name != "INBOX", name))
 

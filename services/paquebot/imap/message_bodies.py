@@ -25,6 +25,9 @@ _WORTH_OCTETS = 32 * 1024
 Again = Callable[[list[int]], AsyncIterator[StoredMessage]]
 """The rows of these UIDs, read anew."""
 
+Beside = Callable[[StoredMessage], int]
+"""Octets that the caller needs for a message beside the message itself, reserved with it."""
+
 Loaded = list[tuple[StoredMessage, bytes | BodyError]]
 
 
@@ -37,9 +40,9 @@ class _Window:
     hold: Hold | None = None
     begun: list[bytes | Coming] = field(default_factory=list)
 
-    def add(self, message: StoredMessage) -> None:
+    def add(self, message: StoredMessage, octets: int) -> None:
         self.messages.append(message)
-        self.octets += _octets(message)
+        self.octets += octets
         if message.blob.length > _LONG:
             self.reading += 2 * message.blob.length
 
@@ -75,13 +78,14 @@ async def with_bodies(
     messages: AsyncIterator[StoredMessage],
     again: Again,
     end: Callable[[], None] | None = None,
+    beside: Beside | None = None,
 ) -> AsyncGenerator[Loaded, None]:
     """Groups of `messages`, each with its octets or why they cannot be read. Close it (`aclosing`).
 
     Compaction may move a message after its row was read: what is not where the row said is looked up once more.
     `end`: of a caller that writes them to a client, as of `Hold.until_late`.
     """
-    windows = _windows(messages)
+    windows = _windows(messages, beside)
     current = await anext(windows, None)
     following: _Window | None = None
     try:
@@ -131,18 +135,15 @@ async def _found(bodies: Bodies, loaded: Loaded, again: Again) -> Loaded:
     return [found.get(message.uid, (message, read)) for message, read in loaded]
 
 
-async def _windows(messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[_Window, None]:
+async def _windows(messages: AsyncIterator[StoredMessage], beside: Beside | None) -> AsyncGenerator[_Window, None]:
     window, scale = _Window(), 1
     async for message in messages:
-        octets = window.octets + _octets(message)
-        full = len(window.messages) >= scale * _FIRST_MESSAGES or octets > scale * _FIRST_OCTETS
+        octets = message.blob.size + len(message.summary or b"") + (beside(message) if beside else 0)
+        more = window.octets + octets > scale * _FIRST_OCTETS
+        full = len(window.messages) >= scale * _FIRST_MESSAGES or more
         if full and window.messages:
             yield window
             window, scale = _Window(), min(2 * scale, _LARGEST)
-        window.add(message)
+        window.add(message, octets)
     if window.messages:
         yield window
-
-
-def _octets(message: StoredMessage) -> int:
-    return message.blob.size + len(message.summary or b"")

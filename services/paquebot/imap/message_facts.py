@@ -6,26 +6,28 @@ search, in steps: a key only asks whether its text was found so far.
 """
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
+from paquebot.imap.header_texts import Field, field_values, header_text
 from paquebot.imap.search_texts import TextsFound
 from paquebot.imap.view import View
 from paquebot.mailstore.types import Flag, StoredMessage
 from paquebot.message import (
     ADDRESS_FIELDS,
-    MAX_HEADER,
     MessageSummary,
     address_texts,
     decode_header_text,
-    field_value,
+    field_spans,
     fields,
+    has_whole_envelope,
     knows_header_fields,
     parse_date,
 )
 
 _PIECE = 64 * 1024  # characters
+_HELD = 256 * 1024  # characters of fields that are compared together
+_FIELD = 64  # in characters, what it costs to go past a field
 _LOOK = 1024  # in characters, what it costs to look for a field at all
 _READING = 256  # to read an octet of an address list takes as long as to compare so many characters
 
@@ -83,6 +85,13 @@ class Facts:
         at = parse_date(self.summary.envelope.date)
         return None if at is None else at.date()
 
+    @property
+    def knows_sent(self) -> bool:
+        """Is it known what the Date field says, and that there is none?"""
+        if self.summary is None:
+            return False
+        return bool(self.summary.envelope.date) or self.body is not None or has_whole_envelope(self.summary)
+
     def header_contains(self, name: str, wanted: str) -> bool | None:
         """Has a field of this lower-case name the text? An empty text asks whether there is one. Addresses are found as
         they stand in the message, and as `local@domain`."""
@@ -103,44 +112,56 @@ class Facts:
         """Answer for each (name, text) whether a field has it, where the summary or the body can tell. Each step yields
         what it cost, in characters."""
         assert self.summary is not None
-        names = {name for name, _ in wanted}
+        open_ = [
+            (name, text) for name, text in wanted if self.body is not None or knows_header_fields(self.summary, (name,))
+        ]
+        names = {name for name, _ in open_}
         values: dict[str, list[str]] = {}
-        cost = 0
+        cost = held = 0
         for raw_name, raw in self._stored_fields():
-            cost += len(raw)
+            cost += _FIELD + len(raw)
             name = raw_name.decode("latin-1")
-            if name in names:
-                value = field_value(raw)
+            for value in field_values(raw_name, raw) if name in names else ():
                 found = values.setdefault(name, [])
                 found.append(decode_header_text(value).casefold())
+                held += len(found[-1])
                 for octets, text in address_texts(value) if name in ADDRESS_FIELDS else ():
                     found.append(text.casefold())
+                    held += len(text)
                     yield _READING * octets
             if cost >= _PIECE:
                 yield cost
                 cost = 0
+            if held >= _HELD:  # of a very long header no more is kept at once
+                yield from self._compare(open_, values)
+                values, held = {}, 0
         if cost:
             yield cost
-        for name, text in wanted:
-            if self.body is not None or knows_header_fields(self.summary, (name,)):
-                found = values.get(name, [])
-                self.field_verdicts[name, text] = any(text in value for value in found)
-                yield _LOOK + sum(map(len, found))
+        yield from self._compare(open_, values)
+        self.field_verdicts |= dict.fromkeys(open_, False)
+
+    def _compare(self, open_: list[tuple[str, str]], values: Mapping[str, list[str]]) -> Iterator[int]:
+        """Take out of `open_` what is found in the values."""
+        for key in tuple(open_):
+            name, text = key
+            found = values.get(name, [])
+            if any(text in value for value in found):
+                self.field_verdicts[key] = True
+                open_.remove(key)
+            yield _LOOK + sum(map(len, found))
 
     def header(self) -> Iterator[str]:
-        """The text of all fields, a piece at a time. NUL, which no search text holds, stands between them."""
-        decoded = ((name, decode_header_text(field_value(raw) if name else raw)) for name, raw in self._stored_fields())
-        text = "\0".join(f"{name.decode('latin-1')}: {value}" for name, value in decoded)
-        return (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+        """The text of all fields, as of `header_text`."""
+        return header_text(self._stored_fields())
 
-    def _stored_fields(self) -> Iterator[tuple[bytes, bytes]]:
-        """(lower-case name, raw field); a line that is no field has the name b""."""
+    def _stored_fields(self) -> Iterator[Field]:
         assert self.message is not None and self.summary is not None
-        if self.body is not None:
-            stored = fields(self.body[: min(self.summary.body.body_offset, MAX_HEADER)])
-        else:
-            stored = ((field.name.encode("latin-1"), field.raw) for field in self.summary.headers)
-        return chain(fields(self.message.prefix), stored)
+        yield from fields(self.message.prefix)
+        if self.body is None:
+            yield from ((field.name.encode("latin-1"), field.raw) for field in self.summary.headers)
+            return
+        for name, start, _, end in field_spans(self.body, 0, self.summary.body.body_offset):
+            yield name, self.body[start:end]
 
 
 def _is_in(wanted: str, texts: TextsFound | None) -> bool | None:

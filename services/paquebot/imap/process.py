@@ -6,8 +6,9 @@ from paquebot.imap.bodies import Bodies
 from paquebot.imap.feed import Feed
 from paquebot.imap.search_turns import Turns
 from paquebot.imap.settings import ImapSettings
+from paquebot.imap.whole_summaries import WholeSummaries
 from paquebot.mailstore import Mailstore
-from paquebot.rpc import AuthenticationClient, Logins
+from paquebot.rpc import AuthenticationClient, Logins, Recordings
 from paquebot.runtime.fair_shares import SharedBudget
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
@@ -24,12 +25,14 @@ class Process:
     limits: Limits
     mailstore: Mailstore
     bodies: Bodies
+    whole_summaries: WholeSummaries
     shares: Shares
     turns: Turns
     spool: Spool
     feed: Feed
     authentication: AuthenticationClient
     logins: Logins
+    recordings: Recordings
     budget: SharedBudget
     loop_shares: LoopShares
     tls: ServerTls | None

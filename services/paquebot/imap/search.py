@@ -14,6 +14,8 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics, updates
+from paquebot.imap.bodies import BodyError
+from paquebot.imap.long_commands import beside
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.imap.message_facts import Columns, Facts
 from paquebot.imap.reply import Reply, bad, no, ok
@@ -31,9 +33,12 @@ from paquebot.imap.search_keys import (
 from paquebot.imap.search_texts import TextsFound, look_through, parts_of
 from paquebot.imap.search_turns import TooMuchWork, Work
 from paquebot.imap.states import Selected, condstore_enabled
+from paquebot.imap.unreadable import Unreadable
 from paquebot.imap.view import View
+from paquebot.imap.whole_summaries import octets_beside
+from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import StoredMessage
-from paquebot.message import MessageSummary
+from paquebot.message import MessageSummary, has_whole_envelope, has_whole_structure
 from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
@@ -54,7 +59,7 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         context = SearchContext(
             view.exists, view.last_uid, session.saved_uids, command.charset or "US-ASCII", time.time()
         )
-        search = _Search(session, state, command.key, context)
+        search = await _prepared(session, state, command.key, context)
     except UnknownCharset:
         session.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
         return no("The charset is not supported", response_codes.bad_charset(CHARSETS), untagged=news)
@@ -67,11 +72,20 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         found = await search.run()
     except TooMuchWork:
         return no("The search would look through too much text", response_codes.LIMIT, untagged=news, state=state)
-    if search.unread:
+    if search.unreadable.away:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=news, state=state)
     mod_seq = _mod_seq(view, found, command.returns) if with_mod_seq else None
-    untagged = chain(news, _answer(session, command, view, found, mod_seq))
+    untagged = chain(news, search.warnings, _answer(session, command, view, found, mod_seq))
+    if search.expunged and not command.uid:
+        return ok("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
     return ok("SEARCH completed", untagged=untagged, state=state)
+
+
+async def _prepared(session: "Session", state: Selected, key: ast.SearchKey, context: SearchContext) -> "_Search":
+    def prepare() -> _Search:
+        return _Search(session, state, key, context)
+
+    return await beside(prepare) if session.reader.long else prepare()
 
 
 def _answer(
@@ -124,7 +138,11 @@ class _Search:
         account_id = state.account.account_id
         self._work = Work(session.process.turns, account_id, _TURN, session.process.settings.session.search_work)
         self._found = array("I")
-        self.unread = 0
+        self.unreadable = Unreadable()
+        self.warnings: list[bytes] = []
+        """Untagged lines that name what could not be read."""
+        self.expunged = False
+        """Were messages passed over that other sessions had expunged?"""
 
     async def run(self) -> Sequence[int]:
         """Ascending sequence numbers of the messages that match. Raises TooMuchWork."""
@@ -156,7 +174,10 @@ class _Search:
         view = self._state.view
         still = array("I")
         for number in range(1, view.exists + 1):
-            if not self._decide(Facts(view, number)):
+            facts = Facts(view, number)
+            if view.is_gone(facts.uid):
+                self.expunged = self.expunged or self._predicate(facts) is not False
+            elif not self._decide(facts):
                 still.append(number)
             await self._others()
         return still
@@ -170,6 +191,7 @@ class _Search:
             uid = view.uid(number)
             index = bisect_left(rows.uids, uid)
             if index == len(rows.uids) or rows.uids[index] != uid:  # expunged meanwhile
+                self.expunged = True
                 continue
             columns = Columns(rows.sizes[index], rows.internal_dates[index], rows.save_dates[index])
             if not self._decide(Facts(view, number, columns)):
@@ -181,20 +203,40 @@ class _Search:
         state = self._state
         return self._process.mailstore.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
 
-    def _facts(self, message: StoredMessage, body: bytes | None = None) -> Facts | None:
+    def _summary(self, message: StoredMessage) -> MessageSummary | None:
+        """None: it cannot be read."""
+        return summary_of(message, self._state.account.account_id, self._state.mailbox_id)
+
+    async def _facts_of_body(self, message: StoredMessage, body: bytes) -> Facts | None:
+        """As `_facts`, with a summary that leaves out nothing of what is looked for."""
+        summary = self._summary(message)
+        whole = (
+            summary is not None
+            and (summary.envelope.date or has_whole_envelope(summary))
+            and has_whole_structure(summary)
+        )
+        if summary is None or not whole:
+            summary = await self._process.whole_summaries.of(message, body)
+        return self._facts(message, summary, body)
+
+    def _facts(self, message: StoredMessage, summary: MessageSummary, body: bytes | None = None) -> Facts | None:
         """All that is known of it; None: it left the view."""
         view = self._state.view
         number = view.number(message.uid)
         if number is None:
             return None
         columns = Columns(message.size, floor(message.internal_date.timestamp()), floor(message.save_date.timestamp()))
-        summary = MessageSummary.FromString(message.summary or b"")
         return Facts(view, number, columns, message, summary, body)
 
     async def _from_summaries(self, open_: "array[int]") -> "array[int]":
         still = array("I")
         async for message in self._messages(array("I", map(self._state.view.uid, open_))):
-            facts = self._facts(message)
+            summary = self._summary(message)
+            if summary is None:  # the body tells
+                if (number := self._state.view.number(message.uid)) is not None:
+                    still.append(number)
+                continue
+            facts = self._facts(message, summary)
             if facts is not None and not await self._decide_with_fields(facts):
                 still.append(facts.number)
             await self._others()
@@ -212,15 +254,21 @@ class _Search:
     async def _from_bodies(self, open_: "array[int]") -> None:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
         share = self._process.shares.of(self._state.account.account_id)
-        async with contextlib.aclosing(with_bodies(self._process.bodies, share, messages, self._messages)) as groups:
+        bodies = with_bodies(self._process.bodies, share, messages, self._messages, beside=octets_beside)
+        async with contextlib.aclosing(bodies) as groups:
             async for group in groups:
                 for message, body in group:
                     if self._connection.gone:  # a search of all bodies is long: not for nobody
                         raise PeerGone
                     if not isinstance(body, bytes):
-                        self.unread += 1
-                    elif (facts := self._facts(message, body)) is not None:
+                        self._unreadable(message, body)
+                    elif (facts := await self._facts_of_body(message, body)) is not None:
                         await self._look_through(facts, body)
+
+    def _unreadable(self, message: StoredMessage, error: BodyError) -> None:
+        number = self._state.view.number(message.uid)
+        if number is not None:
+            self.warnings.append(self.unreadable.add(error, number, message.uid))
 
     async def _look_through(self, facts: Facts, body: bytes) -> None:
         """Only as far as the verdict takes it."""

@@ -5,15 +5,15 @@ cheapest facts first, and only what is still open costs columns, then summaries,
 """
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paquebot.imap.message_facts import Facts
+from paquebot.imap.search_program import Predicate, leaves, program_of
 from paquebot.mailstore.types import Flag
+from paquebot.message import codec_of, decode_charset
 from paquebot.wire.imap import ast
 from paquebot.wire.imap.sequence_set import SequenceSet, inside_of
-
-Predicate = Callable[[Facts], bool | None]
 
 _DAY = 86400
 _FLAGS = {
@@ -23,29 +23,13 @@ _FLAGS = {
     "\\Deleted": Flag.DELETED,
     "\\Draft": Flag.DRAFT,
 }
-_CHARSETS = {
-    "US-ASCII": "utf-8",  # a client that sends 8 bits without CHARSET most likely means UTF-8
-    "UTF-8": "utf-8",
-    "ISO-8859-1": "cp1252",
-    "ISO-8859-2": "iso8859-2",
-    "ISO-8859-5": "iso8859-5",
-    "ISO-8859-7": "iso8859-7",
-    "ISO-8859-9": "iso8859-9",
-    "ISO-8859-15": "iso8859-15",
-    "WINDOWS-1250": "cp1250",
-    "WINDOWS-1251": "cp1251",
-    "WINDOWS-1252": "cp1252",
-    "KOI8-R": "koi8-r",
-    "ISO-2022-JP": "iso2022_jp",
-    "SHIFT_JIS": "cp932",
-    "EUC-JP": "euc_jp",
-    "EUC-KR": "cp949",
-    "BIG5": "big5",
-    "GB2312": "gb18030",
-    "GB18030": "gb18030",
-}
-CHARSETS = tuple(_CHARSETS)
-"""What SEARCH accepts; told in BADCHARSET (RFC 3501 §7.1)."""
+CHARSETS = (
+    *("US-ASCII", "UTF-8", "ISO-8859-1", "ISO-8859-2", "ISO-8859-5", "ISO-8859-7", "ISO-8859-9", "ISO-8859-15"),
+    *("WINDOWS-1250", "WINDOWS-1251", "WINDOWS-1252", "KOI8-R", "ISO-2022-JP", "SHIFT_JIS", "EUC-JP", "EUC-KR"),
+    *("BIG5", "GB2312", "GB18030"),
+)
+"""The usual ones, told in BADCHARSET (RFC 3501 §7.1). SEARCH accepts what a message may be in, by all its names."""
+_UNDECLARED = ("US-ASCII", "ASCII", "ANSI_X3.4-1968")  # a client that sends 8 bits all the same most likely means UTF-8
 
 
 class UnknownCharset(Exception):
@@ -69,13 +53,11 @@ class SearchContext:
 
 def compile_key(key: ast.SearchKey, context: SearchContext) -> Predicate:
     """The predicate of a search key. Raises UnknownCharset, BadSearchText."""
+    return program_of(key, lambda leaf: _leaf(leaf, context))
+
+
+def _leaf(key: ast.SearchKey, context: SearchContext) -> Predicate:
     match key:
-        case ast.SearchAnd(keys):
-            return _all_of(_by_cost(keys, context))
-        case ast.SearchOr(left, right):
-            return _any_of(_by_cost((left, right), context))
-        case ast.SearchNot(inner):
-            return _negated(compile_key(inner, context))
         case ast.SearchSequence(sequence_set):
             return _numbers(sequence_set, context)
         case ast.SearchUid(sequence_set):
@@ -118,111 +100,26 @@ def _containing(key: ast.SearchHeader | ast.SearchBody | ast.SearchText, charset
 
 def uses_mod_seq(key: ast.SearchKey) -> bool:
     """Does MODSEQ occur? Then the response tells the highest one (RFC 7162 §3.1.5)."""
-    match key:
-        case ast.SearchModSeq():
-            return True
-        case ast.SearchAnd(keys):
-            return any(uses_mod_seq(inner) for inner in keys)
-        case ast.SearchOr(left, right):
-            return uses_mod_seq(left) or uses_mod_seq(right)
-        case ast.SearchNot(inner):
-            return uses_mod_seq(inner)
-        case _:
-            return False
+    return any(isinstance(leaf, ast.SearchModSeq) for leaf in leaves(key))
 
 
 def texts_of(
     key: ast.SearchKey, context: SearchContext, *kinds: type[ast.SearchBody] | type[ast.SearchText]
 ) -> tuple[str, ...]:
     """What keys of these kinds look for, folded, each once. Raises UnknownCharset, BadSearchText."""
-    texts = (_text(leaf.value, context.charset) for leaf in _leaves(key) if isinstance(leaf, kinds))
+    texts = (_text(leaf.value, context.charset) for leaf in leaves(key) if isinstance(leaf, kinds))
     return tuple(dict.fromkeys(texts))
 
 
 def fields_of(key: ast.SearchKey, context: SearchContext) -> tuple[tuple[str, str], ...]:
     """The names of fields and the folded texts that are looked for in them. Raises as `texts_of`."""
-    leaves = (leaf for leaf in _leaves(key) if isinstance(leaf, ast.SearchHeader))
-    return tuple(dict.fromkeys((leaf.field, _text(leaf.value, context.charset)) for leaf in leaves))
+    named = (leaf for leaf in leaves(key) if isinstance(leaf, ast.SearchHeader))
+    return tuple(dict.fromkeys((leaf.field, _text(leaf.value, context.charset)) for leaf in named))
 
 
 def count_keys(key: ast.SearchKey) -> int:
     """How many keys are asked of a message, at most."""
-    return sum(1 for _ in _leaves(key))
-
-
-def _leaves(key: ast.SearchKey) -> Iterator[ast.SearchKey]:
-    """The keys that others are made of."""
-    waiting = [key]
-    while waiting:
-        match waiting.pop():
-            case ast.SearchAnd(keys):
-                waiting += reversed(keys)
-            case ast.SearchOr(left, right):
-                waiting += (right, left)
-            case ast.SearchNot(inner):
-                waiting.append(inner)
-            case leaf:
-                yield leaf
-
-
-def _by_cost(keys: Iterable[ast.SearchKey], context: SearchContext) -> list[Predicate]:
-    return [compile_key(key, context) for key in sorted(keys, key=_cost)]
-
-
-def _cost(key: ast.SearchKey) -> int:
-    match key:
-        case ast.SearchBody() | ast.SearchText():
-            return 3
-        case ast.SearchHeader() | ast.SearchObjectId():
-            return 2
-        case ast.SearchDate(field):
-            return 2 if field is ast.DateField.SENT else 1
-        case ast.SearchSize() | ast.SearchAge():
-            return 1
-        case ast.SearchAnd(keys):
-            return max((_cost(inner) for inner in keys), default=0)
-        case ast.SearchOr(left, right):
-            return max(_cost(left), _cost(right))
-        case ast.SearchNot(inner):
-            return _cost(inner)
-        case _:
-            return 0
-
-
-def _all_of(predicates: Sequence[Predicate]) -> Predicate:
-    def check(facts: Facts) -> bool | None:
-        result: bool | None = True
-        for predicate in predicates:
-            found = predicate(facts)
-            if found is False:
-                return False
-            if found is None:
-                result = None
-        return result
-
-    return check
-
-
-def _any_of(predicates: Sequence[Predicate]) -> Predicate:
-    def check(facts: Facts) -> bool | None:
-        result: bool | None = False
-        for predicate in predicates:
-            found = predicate(facts)
-            if found:
-                return True
-            if found is None:
-                result = None
-        return result
-
-    return check
-
-
-def _negated(predicate: Predicate) -> Predicate:
-    def check(facts: Facts) -> bool | None:
-        found = predicate(facts)
-        return None if found is None else not found
-
-    return check
+    return sum(1 for _ in leaves(key))
 
 
 def _flag(flag: str, *, present: bool) -> Predicate:
@@ -274,7 +171,7 @@ def _date(field: ast.DateField, op: ast.DateOp, date: datetime.date) -> Predicat
                 return found >= date
 
     def sent(facts: Facts) -> bool | None:
-        if facts.message is None:
+        if not facts.knows_sent:
             return None
         return facts.sent is not None and compare(facts.sent)
 
@@ -315,10 +212,12 @@ def _object_id(kind: ast.ObjectKind, object_id: str) -> Predicate:
 
 
 def _text(value: bytes, charset: str) -> str:
-    codec = _CHARSETS.get(charset)
+    if charset in _UNDECLARED:
+        return decode_charset(value, "").casefold()
+    codec = codec_of(charset)
     if codec is None:
         raise UnknownCharset(charset)
     try:
         return value.decode(codec).casefold()
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise BadSearchText from None

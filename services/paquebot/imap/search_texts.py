@@ -8,7 +8,8 @@ each comparison, however short they are.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from paquebot.message import MAX_HEADER, BodyPart, decode_header_text, embedded_message, is_multipart, text_pieces
+from paquebot.imap.header_texts import embedded_header_text
+from paquebot.message import BodyPart, embedded_message, is_multipart, text_pieces
 
 _DECODING = 8  # to decode and fold an octet takes about as long as to compare it with so many texts
 _TOGETHER = 16  # texts that are compared with a piece in one step
@@ -64,8 +65,7 @@ def _parts(part: BodyPart, raw: memoryview) -> Iterator[Iterable[str]]:
         for child in part.parts:
             yield from _parts(child, raw)
     elif embedded is not None:
-        start = embedded.header_offset
-        yield (decode_header_text(bytes(raw[start : min(embedded.body_offset, start + MAX_HEADER)])),)
+        yield embedded_header_text(raw[embedded.header_offset : embedded.body_offset])
         yield from _parts(embedded, raw)
     elif part.type == b"TEXT":
         body = raw[part.body_offset : part.body_offset + part.body_length]

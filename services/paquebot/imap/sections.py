@@ -9,11 +9,13 @@ What is long is never copied: forty sections of one message are forty views of i
 import enum
 from dataclasses import dataclass
 
+from paquebot.imap.long_headers import LongHeader
 from paquebot.imap.long_octets import LongOctets, cut, joined
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import (
     MAX_HEADER,
     MessageSummary,
+    Octets,
     Section,
     SectionText,
     cached_header_fields,
@@ -55,15 +57,15 @@ Found = bytes | LongOctets
 
 def section(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.FetchSection
-) -> Found | Needs | None:
-    """The octets of a section, cut to its partial; None when the message has no such part."""
+) -> Found | LongHeader | Needs | None:
+    """The octets of a section, cut to its partial but for a LongHeader; None when the message has no such part."""
     found = _whole(message, summary, body, asked.section)
-    return found if found is None or isinstance(found, Needs) else cut(found, asked.partial)
+    return cut(found, asked.partial) if isinstance(found, bytes | LongOctets) else found
 
 
 def _whole(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.Section
-) -> Found | Needs | None:
+) -> Found | LongHeader | Needs | None:
     at_top = not asked.path
     if at_top and asked.specifier is None:  # the whole message: no place of a part is needed
         return Needs.BODY if body is None else joined(message.prefix, body)
@@ -80,27 +82,27 @@ def _whole(
     found = memoryview(body)[octets.offset : octets.offset + octets.length]
     prefix = message.prefix if at_top else b""
     match asked.specifier:
-        case SectionSpecifier.HEADER_FIELDS:
-            return (_prefix_fields(message, fields) if at_top else b"") + header_fields(_start(found), fields)
-        case SectionSpecifier.HEADER_FIELDS_NOT:
-            start = _start(found)
-            return joined(header_fields(prefix + start, fields, negate=True), found[len(start) :])
+        case SectionSpecifier.HEADER_FIELDS | SectionSpecifier.HEADER_FIELDS_NOT:
+            negate = asked.specifier is SectionSpecifier.HEADER_FIELDS_NOT
+            if len(found) > MAX_HEADER:
+                return _long_header(prefix, body, octets, fields, negate=negate)
+            if negate:
+                return header_fields(prefix + bytes(found), fields, negate=True)
+            return (_prefix_fields(message, fields) if at_top else b"") + header_fields(bytes(found), fields)
         case SectionSpecifier.HEADER:
             return joined(prefix, found)
         case _:
             return joined(found)
 
 
+def _long_header(prefix: bytes, body: bytes, header: Octets, fields: list[str], *, negate: bool) -> LongHeader:
+    names = frozenset(name.lower().encode("utf-8", "surrogateescape") for name in fields)
+    before = header_fields(prefix, fields, negate=negate)[: -len(b"\r\n")]
+    return LongHeader(body, header.offset, header.offset + header.length, names, negate, before)
+
+
 def field_names(asked: ast.Section) -> list[str]:
     return [name.decode("ascii", "replace") for name in asked.fields]
-
-
-def _start(header: memoryview) -> bytes:
-    """What of a header is looked at for fields: whole lines, and nearly always all of it."""
-    if len(header) <= MAX_HEADER:
-        return bytes(header)
-    start = bytes(header[:MAX_HEADER])
-    return start[: start.rfind(b"\n") + 1]
 
 
 def _prefix_fields(message: StoredMessage, fields: list[str]) -> bytes:

@@ -43,9 +43,8 @@ class ImapServer:
     def listen(self) -> None:
         """Bind every listener of the settings. Raises OSError."""
         settings = self.process.settings.listen
-        for name, where, tls in (("imap", settings.starttls, False), ("imaps", settings.tls, True)):
-            if where is not None:
-                self._listeners.listen(name, where, tls=tls)
+        self._listeners.listen("imap", settings.imap, tls=False)
+        self._listeners.listen("imaps", settings.imaps, tls=True)
 
     def port(self, name: str) -> int:
         """The port of the listener `imap` or `imaps`."""

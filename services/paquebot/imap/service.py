@@ -14,9 +14,10 @@ from paquebot.imap.process import Process
 from paquebot.imap.search_turns import Turns
 from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
+from paquebot.imap.whole_summaries import WholeSummaries
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, Logins, open_channel
+from paquebot.rpc import AuthenticationClient, Logins, Recordings, open_channel
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.health import Health
@@ -64,17 +65,21 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         authentication = AuthenticationClient(channel, settings.directory)
         logins = Logins(authentication, settings.checks)
         await logins.listen(queue)
+        recordings = Recordings(queue, NAME)
+        await recordings.listen()
         process = Process(
             settings=settings,
             limits=Limits(append=settings.bodies.append_limit),
             mailstore=mailstore,
             bodies=bodies,
+            whole_summaries=WholeSummaries(),
             shares=shares,
             turns=Turns(),
             spool=spool,
             feed=feed,
             authentication=authentication,
             logins=logins,
+            recordings=recordings,
             budget=octet_shares(settings.process.in_flight, settings.shares, settings.bodies.append_limit),
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
@@ -83,7 +88,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         server = ImapServer(process)
         stack.callback(server.close)
         server.listen()
-        tasks = [background(logins.run(), "session_checks")]
+        tasks = [background(logins.run(), "session_checks"), background(recordings.run(), "recordings")]
         if process.tls is not None:
             tasks.append(background(process.tls.watch(), "certificates"))
         try:

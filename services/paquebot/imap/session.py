@@ -23,13 +23,15 @@ from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad, gath
 from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
-from paquebot.rpc import Identity, Login, LoginEnd
+from paquebot.rpc import Identity, Login, LoginEnd, Recorder
 from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.runtime.proxy import refuse_header
 from paquebot.runtime.seats import Seat
 from paquebot.wire.imap import ast, response_codes, responses
+from paquebot.wire.imap.mailbox_name import encode_mutf7
+from paquebot.wire.transcript import ImapTranscript
 
 _log = Log("paquebot.imap.session")
 _CUT_OFF_SECONDS = 0.5
@@ -97,7 +99,14 @@ class Session:
         """The session is the identity's, for as long as the directory lets it be."""
         self.connection.logged_in()
         self.reader.logged_in(identity.account_id)
+        self.connection.recorder = Recorder(
+            self.process.recordings, identity.account_id, self.client, ImapTranscript, self._mailbox
+        )
         self.login = self.process.logins.enter(identity, self._login_ended)
+
+    def _mailbox(self) -> str:
+        """The selected one, as a client spells it."""
+        return encode_mutf7(self.state.name).decode("ascii") if isinstance(self.state, Selected) else ""
 
     def _login_ended(self) -> None:
         """End the session before its next command, or out of IDLE; a command under way gets a moment to end."""
@@ -134,7 +143,7 @@ class Session:
         except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
-            await self._bye("Temporary failure", response_codes.UNAVAILABLE)
+            await self._bye("The session ends by a fault of this server", response_codes.SERVERBUG)
             return Ending.FAILED
         finally:
             metrics.SESSION[_label(self.state)].dec()
@@ -145,6 +154,8 @@ class Session:
                 self.process.logins.leave(self.login)
             if self._cut_off is not None:
                 self._cut_off.cancel()
+            if self.connection.recorder is not None:
+                self.connection.recorder.end()
             self.connection.close()
 
     async def _serve(self) -> Ending:
@@ -153,7 +164,8 @@ class Session:
         while True:
             command = await self.reader.next(self._admit)
             if isinstance(command, Refused):
-                await self.connection.send(command.response)
+                if command.response:
+                    await self.connection.send(command.response)
                 self.failures += command.fault
                 if command.close:
                     return Ending.ERRORS

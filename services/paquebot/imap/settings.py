@@ -26,8 +26,12 @@ from paquebot.spool import SpoolSettings
 class ListenSettings:
     """RFC 8314 prefers implicit TLS; both may be open, or one."""
 
-    starttls: Listen | None = setting("IMAP_LISTEN", Listen("127.0.0.1", 2143), help="IMAP with STARTTLS; empty: none")
-    tls: Listen | None = setting("IMAPS_LISTEN", Listen("127.0.0.1", 2993), help="IMAP over TLS; empty: none")
+    imap: tuple[Listen, ...] = setting(
+        "IMAP_LISTEN", (Listen("127.0.0.1", 2143),), help="IMAP with STARTTLS, separated by commas; empty: none"
+    )
+    imaps: tuple[Listen, ...] = setting(
+        "IMAPS_LISTEN", (Listen("127.0.0.1", 2993),), help="IMAP over TLS, separated by commas; empty: none"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class ImapSettings:
     bodies: BodySettings
 
     def __post_init__(self) -> None:
-        if self.listen.starttls is None and self.listen.tls is None:
+        if not self.listen.imap and not self.listen.imaps:
             raise ValueError("PAQUEBOT_IMAP_LISTEN and PAQUEBOT_IMAPS_LISTEN are both empty")
-        if self.tls.certificate is None and self.listen.tls is not None:
+        if self.listen.imaps and self.tls.certificate is None:
             raise ValueError("PAQUEBOT_IMAPS_LISTEN needs PAQUEBOT_TLS_CERTIFICATE")

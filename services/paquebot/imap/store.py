@@ -132,6 +132,6 @@ def _completion(
         found = result.modified if command.uid else [view.number(uid) or 0 for uid in result.modified]
         return ok("Some messages had changed", response_codes.modified(sorted(found)), untagged=untagged, state=state)
     missing = len(uids) - len(result.rows)
-    if missing and not command.uid and not command.silent:  # RFC 2180 §4.2
-        return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
+    if missing and not command.uid:  # the others are changed: a NO (RFC 2180 §4.2.2) would say that nothing is
+        return ok("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
     return ok("UID STORE completed" if command.uid else "STORE completed", untagged=untagged, state=state)

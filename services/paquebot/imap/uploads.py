@@ -1,4 +1,4 @@
-"""The messages of one APPEND while they are read, and what they hold of the account's share of memory."""
+"""Messages of an APPEND while they are read, and long commands: what they hold of the account's share of memory."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ class Uploads:
     def __init__(self, budget: SharedBudget) -> None:
         self._budget = budget
         self._holding: Holding | None = None
+        self._command: Holding | None = None
         self._messages: list[bytes] = []
         self._coming = bytearray()
         self.holder: Path = ()
@@ -38,6 +39,12 @@ class Uploads:
         self._coming += octets
         return True
 
+    def hold_command(self, octets: int) -> None:
+        """The command itself holds so much. Raises OverBudget."""
+        if self._command is None:
+            self._command = self._budget.holding(self.holder)
+        self._command.grow_to(octets)
+
     def end_message(self) -> None:
         """Its last octet was added."""
         if not self.lost:
@@ -51,7 +58,10 @@ class Uploads:
         return self._messages
 
     def release(self) -> None:
-        """The messages are not needed any more."""
+        """The messages, and the command, are not needed any more."""
+        if self._command is not None:
+            self._command.release()
+            self._command = None
         if self._holding is not None:
             self._holding.release()
             self._holding = None

@@ -21,7 +21,9 @@ from paquebot.janitor.rewriting import Budget, Moved, Rewriter
 from paquebot.janitor.sources import Sources
 from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.mailstore import CompactionRule, Scattered, Standing
+from paquebot.mailstore.bad_rows import one_by_one
 from paquebot.observability.log import Log
 
 _log = Log("paquebot.janitor")
@@ -100,19 +102,26 @@ def _rank(item: tuple[float, int, Scattered]) -> tuple[float, int]:
 
 
 async def compact(
-    stores: Stores, settings: JanitorSettings, sparse: SparsePacks | None = None, *, dry_run: bool = False
+    stores: Stores,
+    settings: JanitorSettings,
+    sparse: SparsePacks | None = None,
+    *,
+    dry_run: bool = False,
+    troubles: Troubles | None = None,
 ) -> Compacted:
-    """Raises BlobsUnavailable, PostgresUnavailable: what was moved until then stays so, and nothing is half moved."""
+    """An account that fails is passed over, and named in `troubles`. Raises BlobsUnavailable, PostgresUnavailable: what
+    was moved until then stays so, and nothing is half moved."""
+    troubles = troubles or Troubles(Stage.COMPACTION)
     started, requests, read = time.monotonic(), _total(REQUESTS), _total(READ_BYTES)
-    by_account = await sparse.by_account(stores) if sparse else {}
+    by_account = await sparse.by_account(stores, troubles) if sparse else {}
     result = Compacted(sparse_packs=sparse.found if sparse else 0)
     before = ulid_at(int((time.time() - settings.compaction.age) * 1000))
     if settings.compaction.enabled:
-        backlog = await _measured(stores, settings, before, record=not dry_run)
+        backlog = await _measured(stores, settings, before, troubles, record=not dry_run)
         if dry_run:
             _would(result, backlog)
         else:
-            await _run(stores, settings, before, backlog, by_account, result)
+            await _run(stores, settings, before, backlog, by_account, result, troubles)
             await _forget(stores, settings)
     result.compaction_requests = int(_total(REQUESTS) - requests)
     result.compaction_read_octets = int(_total(READ_BYTES) - read)
@@ -120,16 +129,25 @@ async def compact(
     return result
 
 
-async def _measured(stores: Stores, settings: JanitorSettings, before: str, *, record: bool) -> _Backlog:
+async def _measured(
+    stores: Stores, settings: JanitorSettings, before: str, troubles: Troubles, *, record: bool
+) -> _Backlog:
     """What is to move of every account."""
     rule = settings.compaction.rule()
     backlog = _Backlog(rule)
+
+    async def measure(some: Sequence[Standing]) -> list[Scattered]:
+        return await stores.mailstore.measure_compaction(rule, before, some, record=record)
+
     async for page in _standings(stores, rule):
         for one in page:
             if one.known is not None:
                 backlog.add(one.known)
         for group in _groups([one for one in page if one.known is None]):
-            for scattered in await stores.mailstore.measure_compaction(rule, before, group, record=record):
+            found = await one_by_one(
+                measure, group, lambda one, error: troubles.note(f"account {one.account_id}", error)
+            )
+            for scattered in found:
                 backlog.add(scattered)
     return backlog
 
@@ -169,6 +187,7 @@ async def _run(
     backlog: _Backlog,
     by_account: Mapping[int, set[str]],
     result: Compacted,
+    troubles: Troubles,
 ) -> None:
     limits, moved = settings.compaction, Moved()
     budget = Budget(time.monotonic() + limits.max_seconds, limits.max_octets)
@@ -179,9 +198,10 @@ async def _run(
         if budget.spent(moved):
             _log.info("compaction_budget_spent", messages=moved.messages, octets=moved.octets)
             break
-        await rewriter.rewrite(account_id, by_account.get(account_id, ()), budget, moved)
-        for left in await _look_again(stores, backlog.rule, before, account_id):
-            backlog.replace(scattered.get(account_id) or Scattered(account_id, 0, 0, 0), left)
+        async with troubles.apart(stores, f"account {account_id}"):
+            await rewriter.rewrite(account_id, by_account.get(account_id, ()), budget, moved)
+            for left in await _look_again(stores, backlog.rule, before, account_id):
+                backlog.replace(scattered.get(account_id) or Scattered(account_id, 0, 0, 0), left)
     result.compacted_accounts, result.busy_accounts = moved.accounts, moved.busy_accounts
     result.compacted_messages, result.compacted_octets = moved.messages, moved.octets
     result.source_packs, result.written_packs = moved.source_packs, moved.new_packs

@@ -16,11 +16,13 @@ from paquebot.janitor.rebuild_packs import PackReader, Rebuilt
 from paquebot.janitor.recover import SETTLE_SECONDS
 from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.stores import Stores
+from paquebot.janitor.troubles import is_away
 from paquebot.mailstore import rebuilding, restoring, snapshots
 from paquebot.mailstore.rebuilding import Rebuild
 from paquebot.mailstore.restoring import Leap
 from paquebot.observability.log import Log
 from paquebot.queue.stream import ensure_stream
+from paquebot.runtime.postgres import PostgresRefused
 from paquebot.spool import outcomes
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry, SnapshotPart, SnapshotRun
 
@@ -58,7 +60,8 @@ async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETT
         queued = await read_stream(stores.queue)
         await PackReader(stores, work, queued, began_ms + _SKEW_MS).read(result, say)
         await _restore_accounts(stores, work, result, say)
-        await rebuilding.end(stores.postgres, work, run.mailstore if run else "")
+        if not result.failed_accounts:  # else another run goes on with those
+            await rebuilding.end(stores.postgres, work, run.mailstore if run else "")
     return result
 
 
@@ -89,7 +92,7 @@ async def _read_snapshot(stores: Stores, work: Rebuild, run: SnapshotRun, result
     async for entry in objects.entries(stores.blobs, run, after=work.accounts_to):
         try:
             await _read_account(stores, work, reader, entry)
-        except BadSnapshot as error:
+        except (BadSnapshot, LookupError, ValueError, PostgresRefused) as error:
             _log.error("snapshot_damaged", account_id=entry.account_id, reason=str(error))
             say(f"the snapshot of account {entry.account_id} cannot be used ({error}): its mail comes to INBOX")
             await rebuilding.forget_damaged(stores.postgres, entry.account_id)
@@ -129,7 +132,15 @@ async def _restore_accounts(stores: Stores, work: Rebuild, result: Rebuilt, say:
         for account_id in page:
             taken_ms = rules[account_id].taken_at.timestamp() * 1000 if account_id in rules else 0
             newer = sum(mark > taken_ms - objects.CLOCKS_MS for mark in marks)
-            restored = await restoring.restore(stores.postgres, account_id, Leap(newer, len(marks)))
+            try:
+                restored = await restoring.restore(stores.postgres, account_id, Leap(newer, len(marks)))
+            except Exception as error:
+                if await is_away(stores, error):
+                    raise
+                _log.exception("account_not_restored", account_id=account_id)
+                say(f"account {account_id} could not be restored ({type(error).__name__}): what was gathered is kept")
+                result.failed_accounts += 1
+                continue
             result.accounts += 1
             result.restored += restored.restored
             result.arrived += restored.arrived

@@ -5,7 +5,6 @@ them. So the cost goes with the bucket's octets, and memory with a few packs.
 """
 
 import asyncio
-import datetime
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from paquebot.janitor.indexes import Say, readable
 from paquebot.janitor.refused import Refused, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import rebuilding
+from paquebot.mailstore.dates import of_microseconds
 from paquebot.mailstore.rebuilding import Arrival, Found, Rebuild, Rule
 from paquebot.message import summarise
 from paquebot.observability.log import Log
@@ -48,6 +48,8 @@ class Rebuilt:
     packs: int = 0
     unreadable: int = 0
     damaged_accounts: int = 0
+    failed_accounts: int = 0
+    """That could not be restored: another run goes on with them."""
     assumed_relayed: int = 0
 
 
@@ -207,7 +209,7 @@ def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes
 
 
 def _arrival(one: _Candidate, found: Found) -> Arrival:
-    accepted = datetime.datetime.fromtimestamp(one.entry.envelope.accepted_at_ms / 1000, datetime.UTC)
+    accepted = of_microseconds(one.entry.envelope.accepted_at_ms * 1000)
     return Arrival(one.account_id, found, accepted, one.prefix, one.delivered)
 
 

@@ -10,6 +10,7 @@ from paquebot.blobs import BlobStore, ulid_time_ms
 from paquebot.janitor import snapshot_objects as objects
 from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.mailstore import snapshots
 from paquebot.mailstore.snapshots import Export, Promise
 from paquebot.observability.log import Log
@@ -38,6 +39,12 @@ class Snapshotted:
     written_objects: int = 0
     written_octets: int = 0
     deleted_objects: int = 0
+    bad_accounts: int = 0
+    """That could not be written: their snapshot before, if there is one, still counts."""
+    bad_rows: int = 0
+    """Mended or left out in what was written."""
+    mended_rows: int = 0
+    """In PostgreSQL, too."""
 
 
 async def known_bucket(stores: Stores) -> SnapshotRun | None:
@@ -50,16 +57,20 @@ async def known_bucket(stores: Stores) -> SnapshotRun | None:
     return run
 
 
-async def snapshot(stores: Stores, settings: JanitorSettings) -> Snapshotted:
-    """Write a new run, then remove what it replaces. Killed at any point, the run before it counts.
+async def snapshot(stores: Stores, settings: JanitorSettings, troubles: Troubles | None = None) -> Snapshotted:
+    """Write a new run, then remove what it replaces. Killed at any point, the run before it counts. An account that
+    cannot be read is passed over, and named in `troubles`.
 
     Raises StrangeBucket, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable.
     """
     async with snapshots.alone(stores.postgres):
-        return await _snapshot(stores, settings, await known_bucket(stores))
+        troubles = troubles or Troubles(Stage.SNAPSHOT)
+        return await _snapshot(stores, settings, await known_bucket(stores), troubles)
 
 
-async def _snapshot(stores: Stores, settings: JanitorSettings, before: SnapshotRun | None) -> Snapshotted:
+async def _snapshot(
+    stores: Stores, settings: JanitorSettings, before: SnapshotRun | None, troubles: Troubles
+) -> Snapshotted:
     writer, manifest = objects.ObjectWriter(stores.blobs), objects.ManifestWriter(stores.blobs)
     result = Snapshotted(run=manifest.run)
     stale = await _stale_objects(stores.blobs, before)
@@ -68,9 +79,15 @@ async def _snapshot(stores: Stores, settings: JanitorSettings, before: SnapshotR
     async for account_id, signature in snapshots.signatures(stores.postgres):
         entry = await previous.entry(account_id)
         if entry is None or entry.signature != signature or any(place.object in stale for place in entry.places):
-            entry = SnapshotEntry(account_id=account_id, signature=signature)
-            promises += await _write(stores, settings, writer, entry, result)
-        await manifest.add(entry)
+            written = SnapshotEntry(account_id=account_id, signature=signature)
+            bad = troubles.count
+            async with troubles.apart(stores, f"account {account_id}"):
+                promises += await _write(stores, settings, writer, written, result, troubles)
+                entry = written
+            result.bad_accounts += entry is not written
+            result.bad_rows += troubles.count - bad if entry is written else 0
+        if entry is not None:
+            await manifest.add(entry)
     await writer.flush()
     run = await manifest.complete(await snapshots.identity(stores.postgres), _now_ms())
     # Only now: what a newer snapshot promises may be used when it counts.
@@ -84,16 +101,27 @@ async def _snapshot(stores: Stores, settings: JanitorSettings, before: SnapshotR
 
 
 async def _write(
-    stores: Stores, settings: JanitorSettings, writer: objects.ObjectWriter, entry: SnapshotEntry, result: Snapshotted
+    stores: Stores,
+    settings: JanitorSettings,
+    writer: objects.ObjectWriter,
+    entry: SnapshotEntry,
+    result: Snapshotted,
+    troubles: Troubles,
 ) -> list[Promise]:
     """Write the account and note its places. The signature is older than what is written, so a change in between
     is at worst written twice."""
+    messages = 0
     await snapshots.lower_ceilings(stores.postgres, entry.account_id)
     async with snapshots.export(stores.postgres, entry.account_id, _now_ms(), settings.records_age) as export:
         async for part in _parts(entry.account_id, export):
             entry.places.append(await writer.add(part))
-            result.written_messages += len(part.messages)
+            messages += len(part.messages)
         promises: list[Promise] = export.promises
+    for reason in export.bad:
+        troubles.note(f"account {entry.account_id}, {reason.partition(':')[0]}", reason)
+    if export.bad_dates:
+        result.mended_rows += await snapshots.mend_dates(stores.postgres, entry.account_id)
+    result.written_messages += messages
     result.written_accounts += 1
     return promises
 

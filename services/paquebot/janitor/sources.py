@@ -75,7 +75,7 @@ class Sources:
                 stored = await self._stored(pack, source, refs)
                 copies = [await self._copy(source, ref, stored[ref.offset]) for ref in refs]
                 return [copy for copy in copies if copy is not None]
-        except (BlobMissing, BadPack) as error:
+        except (BlobMissing, BadPack, ValueError) as error:  # ValueError: no name of a pack
             _log.error("pack_not_compacted", pack=pack, reason=str(error))
             return []
 

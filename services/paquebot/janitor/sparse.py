@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BadPack, BlobMissing
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.stores import Stores
+from paquebot.janitor.troubles import Troubles
 from paquebot.mailstore import PackLiveness
 from paquebot.observability.log import Log
 
@@ -25,29 +26,33 @@ class SparsePacks:
 
     live_share: float
     found: int = 0
-    _candidates: list[PackInfo] = field(default_factory=list)
+    _candidates: dict[str, PackInfo] = field(default_factory=dict)
 
     def consider(self, info: PackInfo, live: PackLiveness) -> None:
         dead = info.octets - live.octets - live.entries * _INDEX_OCTETS
         if dead >= _GAIN_OCTETS and dead > (1 - self.live_share) * info.octets and len(self._candidates) < _MOST:
-            self._candidates.append(info)
+            self._candidates[info.pack] = info
 
-    async def by_account(self, stores: Stores) -> dict[int, set[str]]:
+    async def by_account(self, stores: Stores, troubles: Troubles) -> dict[int, set[str]]:
         """Account id → mostly dead packs from which its messages should go.
         Raises BlobsUnavailable, PostgresUnavailable."""
         found: dict[int, set[str]] = {}
-        for info in self._candidates:
-            try:
-                index = await stores.blobs.read_index(info)
-            except (BlobMissing, BadPack) as error:
-                _log.error("pack_unreadable", pack=info.pack, reason=str(error))
-                continue
-            stored = sum(entry.length for entry in index.entries)
-            accounts = await self._leaving(stores, info.pack, stored)
-            self.found += bool(accounts)
-            for account_id in accounts:
-                found.setdefault(account_id, set()).add(info.pack)
+        for info in self._candidates.values():
+            async with troubles.apart(stores, f"pack {info.pack}"):
+                for account_id in await self._accounts(stores, info):
+                    found.setdefault(account_id, set()).add(info.pack)
         return found
+
+    async def _accounts(self, stores: Stores, info: PackInfo) -> set[int]:
+        try:
+            index = await stores.blobs.read_index(info)
+        except (BlobMissing, BadPack) as error:
+            _log.error("pack_unreadable", pack=info.pack, reason=str(error))
+            return set()
+        stored = sum(entry.length for entry in index.entries)
+        accounts = await self._leaving(stores, info.pack, stored)
+        self.found += bool(accounts)
+        return accounts
 
     async def _leaving(self, stores: Stores, pack: str, stored: int) -> set[int]:
         """The accounts that use a pack of `stored` octets of messages, when little of it is alive; else none. Each

@@ -8,10 +8,11 @@ a pack whose mail was served and expunged are forgotten one day. Where a mark sa
 after a safe age. A pack that a compaction left is kept as long for those who read from it.
 """
 
+import dataclasses
 import datetime
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paquebot.blobs import BlobMissing, BlobStore, new_ulid
 from paquebot.blobs.marks import ORPHANED, Marks
@@ -24,6 +25,7 @@ from paquebot.janitor.refused import Refused, read_refused
 from paquebot.janitor.snapshot import known_bucket
 from paquebot.janitor.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.troubles import Stage, Troubles, is_away
 from paquebot.observability.log import Log
 from paquebot.spool import outcomes
 from paquebot.v1.mail_pb2 import PackIndex
@@ -66,13 +68,18 @@ class _Sweep:
     orphaned: Marks
     orphans: frozenset[str]
     """Packs that were marked as such before."""
+    looked_before: str
+    """What the sweep before left as `looked_to`; empty: nothing."""
     looked_to: str
     """Of packs with lower ids the records are forgotten; a sweep looked at each before, and marked the orphans."""
     forget_to: str
     """Of packs with lower ids this sweep forgets the records."""
     result: Swept
+    troubles: Troubles
     drop_orphans: bool
     dry_run: bool
+    passed_over: list[str] = field(default_factory=list)
+    """Packs that could not be looked at."""
 
 
 async def sweep(
@@ -82,15 +89,16 @@ async def sweep(
     sparse: SparsePacks | None = None,
     drop_orphans: bool = False,
     dry_run: bool = False,
+    troubles: Troubles | None = None,
 ) -> Swept:
     """Packs that are alive and perhaps mostly dead are noted in `sparse`. With `drop_orphans` accepted mail that is
-    older than the safe age, and neither served nor queued, is given up. Raises StrangeBucket, BadSnapshot,
-    BlobsUnavailable, BadPack (a mark cannot be read), QueueUnavailable, PostgresUnavailable: what was deleted until
-    then stays so."""
-    result = Swept()
+    older than the safe age, and neither served nor queued, is given up. A pack or an account that fails is passed over,
+    and named in `troubles`. Raises StrangeBucket, BadSnapshot, BlobsUnavailable, BadPack (a mark cannot be read),
+    QueueUnavailable, PostgresUnavailable: what was deleted until then stays so."""
+    result, troubles = Swept(), troubles or Troubles(Stage.SWEEP)
     await known_bucket(stores)  # or all packs would look dead after a loss of the mailstore
     if not dry_run:
-        await _purge(stores, settings, result)
+        await _purge(stores, settings, result, troubles)
     # The stream before the tables: a job that ends in between has committed its rows by then.
     queued = await read_stream(stores.queue)
     result.unreadable_jobs = len(queued.unreadable)
@@ -98,23 +106,59 @@ async def sweep(
     refused, orphans = await read_refused(stores.blobs), frozenset(await orphaned.packs())
     forget_before = time.time() - settings.records_age
     forget_to = ulid_at(max(0, int(forget_before * 1000)))
-    looked_to = await read_looked_to(stores.blobs) or forget_to
+    looked_before = await read_looked_to(stores.blobs)
+    looked_to = looked_before or forget_to
     run = _Sweep(
-        stores, settings, queued, refused, orphaned, orphans, looked_to, forget_to, result, drop_orphans, dry_run
+        *(stores, settings, queued, refused, orphaned, orphans, looked_before, looked_to, forget_to, result, troubles),
+        drop_orphans,
+        dry_run,
     )
     async for group in _old_packs(stores, settings.min_age):
         if queued.unreadable:
             break  # such a job may need any pack
         result.packs += len(group)
-        await _sweep_group(run, group, sparse)
+        await _sweep_all(run, group, sparse)
     if not dry_run:
         if not queued.unreadable:
-            await stores.blobs.put_object(_LOOKED_TO, max(forget_to, looked_to).encode())
-            await _forget_refused(run)
-            await _forget_records(stores, forget_before, result)
+            await _forget(run, forget_before)
         before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.expunged_age)
-        result.expunged = await stores.mailstore.forget_expunged(before)
+        async with troubles.apart(stores, "records of expunges"):
+            result.expunged = await stores.mailstore.forget_expunged(before, troubles.note)
     return result
+
+
+async def _sweep_all(run: _Sweep, group: list[PackInfo], sparse: SparsePacks | None) -> None:
+    """The group at once, and where that fails each of its packs: one that fails alone is passed over."""
+    before = dataclasses.asdict(run.result)
+    try:
+        await _sweep_group(run, group, sparse)
+        return
+    except Exception as error:
+        if await is_away(run.stores, error):
+            raise
+    for name, number in before.items():
+        setattr(run.result, name, number)
+    for info in group:
+        failures = run.troubles.count
+        async with run.troubles.apart(run.stores, f"pack {info.pack}"):
+            await _sweep_group(run, [info], sparse)
+        if run.troubles.count > failures:
+            run.passed_over.append(info.pack)
+
+
+async def _forget(run: _Sweep, before_seconds: float) -> None:
+    """Old records and marks. Those of a pack that could not be looked at are kept: they tell whom it was not served
+    to."""
+    stores, forget_to = run.stores, run.forget_to
+    needed = [pack for pack in run.passed_over if pack >= run.looked_before]
+    if needed:
+        forget_to = min(forget_to, *needed)
+        before_seconds = min(before_seconds, ulid_time_ms(forget_to) / 1000)
+    await stores.blobs.put_object(_LOOKED_TO, max(forget_to, run.looked_before).encode())
+    async with run.troubles.apart(stores, "marks of refused mail"):
+        await _forget_refused(run)
+    async with run.troubles.apart(stores, "records of deliveries"):
+        await _forget_records(stores, before_seconds, run.result)
 
 
 async def read_looked_to(blobs: BlobStore) -> str:
@@ -126,13 +170,14 @@ async def read_looked_to(blobs: BlobStore) -> str:
         return ""
 
 
-async def _purge(stores: Stores, settings: JanitorSettings, result: Swept) -> None:
+async def _purge(stores: Stores, settings: JanitorSettings, result: Swept, troubles: Troubles) -> None:
     """Delete the mail of accounts that were removed; its packs go when they are empty."""
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
     for account_id in await removed_accounts(stores.postgres, before):
-        await stores.mailstore.delete_account(account_id)
-        await purged(stores.postgres, [account_id])
-        result.purged_accounts += 1
+        async with troubles.apart(stores, f"removed account {account_id}"):
+            await stores.mailstore.delete_account(account_id)
+            await purged(stores.postgres, [account_id])
+            result.purged_accounts += 1
 
 
 async def _old_packs(stores: Stores, min_age: float) -> AsyncIterator[list[PackInfo]]:

@@ -1,8 +1,8 @@
 """`verify`: database, bucket and stream agree. Changes nothing, unless it is to mend what it can.
 
-Every mailbox row's blob must exist in a readable pack, at an entry the index knows, and match its SHA-256; every
-job's pack must exist; every recipient in a settled pack must be done or queued; the mailstore's own invariants
-must hold.
+Every row must be one that the services can read as it is; its blob must exist in a readable pack, at an entry the
+index knows, and match its SHA-256; every job's pack must exist; every recipient in a settled pack must be done or
+queued; the mailstore's own invariants must hold.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.pack import entry_ref, is_at
 from paquebot.blobs.spans import spans
 from paquebot.blobs.store import PackInfo
-from paquebot.blobs.ulid import ulid_time_ms
+from paquebot.blobs.ulid import is_ulid, ulid_time_ms
 from paquebot.janitor.accounting import missing, read_stream
 from paquebot.janitor.indexes import Say, in_groups, read_indexes, silent
 from paquebot.janitor.recover import SETTLE_SECONDS
@@ -24,7 +24,12 @@ from paquebot.janitor.refused import read_refused
 from paquebot.janitor.repair import Damaged, repair
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import read_looked_to
+from paquebot.mailstore.errors import MailstoreError
+from paquebot.mailstore.row_checks import BadRow
+from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import BlobUse
+from paquebot.message import summarise
+from paquebot.runtime.postgres import PostgresRefused
 from paquebot.v1.mail_pb2 import PackEntry, PackIndex
 
 _PACKS_AT_ONCE = 8  # whose messages are read: each takes a request and up to 1 MiB, or one large message
@@ -45,6 +50,10 @@ class Verified:
     """Messages that their senders were told 451 for: they send them again, so there is nothing to do."""
     written_later: int = 0
     """Packs that S3 was given long after they were made: the bucket is a restored copy, or they were written over."""
+    bad_rows: int = 0
+    """Of mailboxes and messages, that services cannot read as they are."""
+    mended_rows: int = 0
+    """Of these."""
     mended: int = 0
     """Rows whose message was damaged and lay whole in another pack."""
     faults: list[str] = field(default_factory=list)
@@ -96,6 +105,7 @@ async def verify(
                     "--dry-run says of it, then run paquebot recover. Where a process was killed before it could "
                     "answer its sender, the sender has sent the message again"
                 )
+    await _verify_columns(stores, result, mend=bool(mend))
     for broken in await stores.mailstore.check():
         result.fault(broken)
     if mend:
@@ -125,11 +135,34 @@ async def _verify_rows(
     lost: dict[str, list[BlobUse]] = {}
     async for use in stores.mailstore.blobs():
         result.rows += 1
-        if use.blob.pack not in known and ulid_time_ms(use.blob.pack) < began_ms:
+        if use.blob.pack not in known and not (is_ulid(use.blob.pack) and ulid_time_ms(use.blob.pack) >= began_ms):
             lost.setdefault(use.blob.pack, []).append(use)
             _note(damaged, [Damaged(use)])
     for pack, uses in sorted(lost.items()):
         result.fault(f"pack {pack} is not in the bucket, but {_rows(uses)} need it")
+
+
+async def _verify_columns(stores: Stores, result: Verified, *, mend: bool) -> None:
+    """Every row is read as the services read it. With `mend`, what they read is written into it."""
+    async for bad in stores.mailstore.bad_rows():
+        result.bad_rows += 1
+        if mend and await _mended(stores, bad):
+            result.mended_rows += 1
+        else:
+            result.fault(bad.sentence())
+
+
+async def _mended(stores: Stores, bad: BadRow) -> bool:
+    summary: bytes | None = None
+    if bad.message is not None and summary_of(bad.message, bad.account_id, bad.mailbox_id) is None:
+        (read,) = await stores.blobs.read_each([bad.message.blob])
+        if isinstance(read, Exception):
+            return False
+        summary = (await asyncio.to_thread(summarise, read)).SerializeToString()
+    try:
+        return await stores.mailstore.mend(bad, summary)
+    except (MailstoreError, PostgresRefused):
+        return False
 
 
 async def _verify_packs(

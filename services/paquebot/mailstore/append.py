@@ -2,21 +2,22 @@
 
 from collections.abc import Sequence
 
-from paquebot.mailstore import keywords, rows
+from paquebot.mailstore import dates, keywords, rows
 from paquebot.mailstore.locks import lock_account, lock_mailbox
 from paquebot.mailstore.types import NO_LIMIT, Appended, Limits, NewMessage, RecentRange
 from paquebot.runtime.postgres import Connection, Postgres
 
-# Migration changes_in_one_call. Without room for so many messages, no octets are allowed. Their number is read without
-# the locks, so those who add at the same time may pass the bound by what they bring: it protects, it counts nothing.
+# Migrations changes_in_one_call and crlf_sizes. Without room for so many messages, no octets are allowed. Their number
+# is read without the locks, so those who add at the same time may pass the bound by what they bring: it protects, it
+# counts nothing.
 _APPEND = """
     SELECT uid_validity, first_uid, mod_seq, recent_from FROM mailstore.append_messages(
         $1, $2, (
-            SELECT CASE WHEN a.messages + cardinality($6::text[]) <= $20
-                         AND b.messages + cardinality($6::text[]) <= $21 THEN $3::bigint ELSE -1 END
+            SELECT CASE WHEN a.messages + cardinality($6::text[]) <= $21
+                         AND b.messages + cardinality($6::text[]) <= $22 THEN $3::bigint ELSE -1 END
             FROM mailstore.accounts a JOIN mailstore.mailboxes b USING (account_id)
             WHERE account_id = $1 AND b.mailbox_id = $2
-        ), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+        ), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 """
 
 
@@ -76,8 +77,8 @@ async def _append(
 
 def _columns(message: NewMessage, spelling: keywords.Spelling) -> tuple[object, ...]:
     return (
-        *(message.email_id, message.size, message.internal_date),
+        *(message.email_id, message.size, dates.storable(message.internal_date)),
         *(int(message.flags), " ".join(spelling(message.keywords))),
         *rows.blob_values(message.blob),
-        *(message.thread_key, message.prefix, message.summary),
+        *(message.thread_key, message.prefix, message.summary, message.crlf_size),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.mailstore import rows
+from paquebot.mailstore import dates, rows
 from paquebot.mailstore.types import NewMessage
 from paquebot.runtime.postgres import Connection
 
@@ -77,7 +77,7 @@ class Arrival:
             int(message.flags),
             " ".join(message.keywords),
             message.size,
-            message.internal_date,
+            dates.storable(message.internal_date),
             *rows.blob_values(message.blob),
             message.email_id,
             message.thread_key,

@@ -149,9 +149,7 @@ _USES = f"""
 
 async def uses(postgres: Postgres, account_id: int, packs: Collection[str], message_octets: int) -> list[BlobUse]:
     found = await postgres.fetch("compaction_uses", _USES, account_id, list(packs), message_octets)
-    return [
-        BlobUse(row["account_id"], row["mailbox_id"], row["uid"], row["queue_id"], rows.blob_ref(row)) for row in found
-    ]
+    return [use for row in found if (use := rows.blob_use(row)) is not None]
 
 
 # The lease. By the clock and not by now(): a lock may have been waited for.

@@ -63,12 +63,12 @@ _COPY = f"""
     INSERT INTO mailstore.messages (
         account_id, mailbox_id, uid, mod_seq, flags, keywords, size, internal_date, save_date,
         pack, blob_offset, blob_length, blob_size, blob_compression, blob_encryption,
-        queue_id, thread_key, prefix, summary
+        queue_id, thread_key, prefix, summary, crlf_size
     )
     SELECT account_id, $4, $5 - 1 + row_number() OVER (ORDER BY uid), $6, flags, {_NEW_KEYWORDS},
            size, internal_date, now(),
            pack, blob_offset, blob_length, blob_size, blob_compression, blob_encryption,
-           queue_id, thread_key, prefix, summary
+           queue_id, thread_key, prefix, summary, crlf_size
     FROM mailstore.messages m
     WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
 """  # noqa: S608 - only constants are put in

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paquebot.mailstore.dates import storable
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.mailstore.rows import blob_values
 from paquebot.mailstore.types import NO_LIMIT, Delivery, DeliveryResult, Limits, Outcome
@@ -78,7 +79,7 @@ def _arguments(deliveries: Sequence[Delivery]) -> tuple[dict[int, _Gain], list[t
             gain = gains[account_id] = _Gain()
         rows.append(
             (
-                *(account_id, gain.messages, message.email_id, size, message.internal_date),
+                *(account_id, gain.messages, message.email_id, size, storable(message.internal_date)),
                 *blob_values(message.blob),
                 *(message.thread_key, message.prefix, message.summary),
             )

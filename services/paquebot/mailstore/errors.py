@@ -9,6 +9,7 @@ MailstoreError
     MailboxHasInferiors    a name without messages cannot be deleted while it has inferiors
     MailboxProtected       INBOX cannot be deleted
     BadMailboxName         .why
+  BadKeyword
   OverQuota                .limit, .used, .asked, in octets
     OverMessageQuota       the same in messages
   LimitExceeded            .limit
@@ -19,8 +20,11 @@ MailstoreError
   MaildropLocked           another session holds the maildrop
   MaildropLost             the lease ran out before the changes were applied
 
-A trouble with the engine is `paquebot.runtime.postgres.PostgresUnavailable`: temporary.
+A trouble with the engine is `paquebot.runtime.postgres.PostgresUnavailable`: temporary. UidsNotPromised is one.
+Values that no check here foresaw and PostgreSQL can never keep are `paquebot.runtime.postgres.PostgresRefused`.
 """
+
+from paquebot.runtime.postgres import PostgresTroubled
 
 
 class MailstoreError(Exception):
@@ -67,6 +71,10 @@ class BadMailboxName(MailboxError):
     def __init__(self, name: str, why: str) -> None:
         super().__init__(name)
         self.why = why
+
+
+class BadKeyword(MailstoreError):
+    """The text can be no flag of a message."""
 
 
 class OverQuota(MailstoreError):
@@ -117,3 +125,8 @@ class MaildropLost(MailstoreError):
 
 class CompactionLost(MailstoreError):
     """The lease under which an account's messages were written again ran out, so no row was pointed at them."""
+
+
+class UidsNotPromised(PostgresTroubled):
+    """The mailbox has given the UIDs that its newest snapshot in the bucket promised: until the janitor writes another,
+    it takes no message (`snapshots`)."""

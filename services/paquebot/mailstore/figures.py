@@ -4,6 +4,8 @@ is looked at. Several processes report the same figures: take their maximum."""
 import asyncio
 import contextlib
 
+from paquebot.mailstore import troubles
+from paquebot.mailstore.troubles import STAGES
 from paquebot.observability.metrics import Across, gauge
 from paquebot.runtime.postgres import Postgres, PostgresUnavailable
 
@@ -34,6 +36,13 @@ SNAPSHOT = gauge(
     across=Across.MAX,
 )
 
+TROUBLES = gauge(
+    "paquebot_mailstore_upkeep_troubles",
+    "Accounts, packs and rows that the janitor's newest run passed over or mended, by stage; read every five minutes",
+    {"stage": STAGES},
+    across=Across.MAX,
+)
+
 EVERY_SECONDS = 300.0
 _TOTALS = """
 SELECT count(*) AS accounts, coalesce(sum(messages), 0)::bigint AS messages, coalesce(sum(octets), 0)::bigint AS octets
@@ -57,6 +66,9 @@ async def observe(postgres: Postgres) -> None:
     BACKLOG_MESSAGES.set(row["messages"])
     BACKLOG_BYTES.set(row["octets"])
     SNAPSHOT.set(await postgres.fetchval("snapshot_time", _SNAPSHOT))
+    found = await troubles.count(postgres)
+    for stage in STAGES:
+        TROUBLES.labels(stage).set(found.get(stage, 0))
 
 
 async def observe_for_ever(postgres: Postgres) -> None:

@@ -8,8 +8,6 @@ from paquebot.mailstore.locks import LockedMailbox, lock_mailbox
 from paquebot.mailstore.types import Flag, FlagOp, Limits, StoreResult
 from paquebot.runtime.postgres import Connection, Postgres
 
-_ALL_FLAGS = int(sum(Flag))
-
 
 @dataclass(frozen=True, slots=True)
 class FlagChange:
@@ -22,9 +20,9 @@ class FlagChange:
         """The system flags that stay as they are, and those that are there afterwards."""
         match self.op:
             case FlagOp.ADD:
-                return _ALL_FLAGS, int(self.flags)
+                return rows.ALL_FLAGS, int(self.flags)
             case FlagOp.REMOVE:
-                return _ALL_FLAGS & ~int(self.flags), 0
+                return rows.ALL_FLAGS & ~int(self.flags), 0
             case FlagOp.REPLACE:
                 return 0, int(self.flags)
 
@@ -68,7 +66,7 @@ async def _changed(
     if row is None:
         return None
     return StoreResult(
-        rows=rows.flag_rows(row),
+        rows=rows.flag_rows(row, account_id, mailbox_id),
         changed=tuple(row["changed"] or ()),
         modified=tuple(row["modified"] or ()),
         mod_seq=row["highest"],

@@ -16,10 +16,8 @@ from paquebot.mailstore.errors import (
     OverQuota,
     TooManyMessages,
 )
-from paquebot.mailstore.types import Limits
+from paquebot.mailstore.types import LAST_UID, Limits
 from paquebot.runtime.postgres import Connection
-
-_LAST_UID = 2**32 - 1  # RFC 3501 §2.3.1.1: a UID is a non-zero 32-bit number
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +58,8 @@ class LockedMailbox:
 
     def need_uids(self, count: int) -> None:
         """Raises MailboxFull unless `count` UIDs are left."""
-        if self.uid_next - 1 + count > _LAST_UID:
-            raise MailboxFull(_LAST_UID)
+        if self.uid_next - 1 + count > LAST_UID:
+            raise MailboxFull(LAST_UID)
 
     def need_selectable(self) -> None:
         """Raises NotSelectable when the mailbox cannot hold messages."""

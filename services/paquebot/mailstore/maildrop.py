@@ -5,8 +5,9 @@ connection per session, and ends by itself when the pod that holds it dies. Who 
 renews or closes, and then changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from paquebot.mailstore import rows
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.mailstore.removal import remove_within
@@ -20,10 +21,13 @@ _TAKE = """
     WHERE l.owner = excluded.owner OR l.expires_at <= now()
     RETURNING true
 """
+# What has a prefix came over SMTP, which takes no other lines than those that end with CRLF.
 _LIST = """
     SELECT b.uid_validity,
            coalesce(array_agg(m.uid ORDER BY m.uid) FILTER (WHERE m.uid IS NOT NULL), '{}') AS uids,
-           coalesce(array_agg(m.size ORDER BY m.uid) FILTER (WHERE m.uid IS NOT NULL), '{}') AS sizes
+           coalesce(array_agg(coalesce(m.crlf_size, m.size) ORDER BY m.uid) FILTER (WHERE m.uid IS NOT NULL), '{}')
+               AS sizes,
+           coalesce(array_agg(m.uid) FILTER (WHERE m.crlf_size IS NULL AND m.prefix = ''), '{}') AS not_exact
     FROM mailstore.mailboxes b LEFT JOIN mailstore.messages m USING (account_id, mailbox_id)
     WHERE b.account_id = $1 AND b.mailbox_id = $2
     GROUP BY b.uid_validity
@@ -36,8 +40,21 @@ async def lock(postgres: Postgres, account_id: int, owner: str, ttl: float) -> M
     row = await postgres.fetchrow("list_maildrop", _LIST, account_id, INBOX_ID)
     if row is None:  # the account was deleted between the two
         raise MaildropLost(str(account_id))
-    messages = tuple(MaildropMessage(uid, size) for uid, size in zip(row["uids"], row["sizes"], strict=True))
+    not_exact = frozenset(row["not_exact"])
+    sound = rows.sound(account_id, INBOX_ID, row["uids"], row["sizes"])
+    messages = tuple(MaildropMessage(uid, max(0, size), uid not in not_exact) for uid, size in sound)
     return Maildrop(INBOX_ID, row["uid_validity"], messages)
+
+
+_KEEP_SIZES = """
+    UPDATE mailstore.messages m SET crlf_size = found.size
+    FROM unnest($3::bigint[], $4::bigint[]) AS found (uid, size)
+    WHERE m.account_id = $1 AND m.mailbox_id = $2 AND m.uid = found.uid AND m.crlf_size IS NULL
+"""
+
+
+async def keep_sizes(postgres: Postgres, account_id: int, mailbox_id: int, sizes: Mapping[int, int]) -> None:
+    await postgres.execute("keep_sizes", _KEEP_SIZES, account_id, mailbox_id, list(sizes), list(sizes.values()))
 
 
 _RENEW = """

@@ -5,7 +5,7 @@ How a name looks on the wire (modified UTF-7, UTF-8) is the protocol's matter.
 
 import unicodedata
 
-from paquebot.mailstore.errors import BadMailboxName
+from paquebot.mailstore.errors import BadMailboxName, NoSuchMailbox
 from paquebot.mailstore.types import Limits, SpecialUse
 
 SEPARATOR = "/"
@@ -22,6 +22,9 @@ FIRST_MAILBOXES: tuple[tuple[str, SpecialUse | None], ...] = (
     ("Archive", SpecialUse.ARCHIVE),
 )
 """What a new account gets; ids count from INBOX_ID."""
+
+
+_INDEXED_OCTETS = 2400  # of UTF-8: an entry of PostgreSQL's indexes has at most a third of a page
 
 
 def normal(name: str) -> str:
@@ -45,9 +48,29 @@ def valid(name: str, limits: Limits) -> str:
         raise BadMailboxName(name, f"the name is longer than {limits.name_length} characters")
     if len(levels) > limits.depth:
         raise BadMailboxName(name, f"the name has more than {limits.depth} levels")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Cn") for character in name):
+    if any(_is_no_text(character) for character in name):
         raise BadMailboxName(name, "the name has a character that is not text")
+    if len(name.encode()) > _INDEXED_OCTETS:
+        raise BadMailboxName(name, f"the name is longer than {_INDEXED_OCTETS} octets")
     return name
+
+
+def _is_no_text(character: str) -> bool:
+    """Controls, surrogates and noncharacters; not what Unicode assigned after this Python was made."""
+    code = ord(character)
+    return unicodedata.category(character) in ("Cc", "Cs") or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+
+
+def sought(name: str) -> str:
+    """The normal spelling of a name that is looked for. Raises NoSuchMailbox for one that no mailbox can have."""
+    if not comparable(name):
+        raise NoSuchMailbox(name)
+    return normal(name)
+
+
+def comparable(name: str) -> bool:
+    """Does PostgreSQL take the name at all? It has no NUL, and no surrogates."""
+    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def superiors(name: str) -> list[str]:

@@ -9,19 +9,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from paquebot.mailstore import snapshots
+from paquebot.mailstore.dates import of_microseconds, storable
+from paquebot.mailstore.rows import ALL_FLAGS
 from paquebot.runtime.postgres import Connection, Postgres
 from paquebot.v1.mail_pb2 import BlobRef
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotPart
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 ARRIVALS_ID = 0
 """The mailbox id, in the tables of a rebuild, of messages that no snapshot knows."""
-
-
-def moment(microseconds: int) -> datetime.datetime:
-    """Of Unix time, without the rounding of a float."""
-    return _EPOCH + datetime.timedelta(microseconds=microseconds)
-
 
 # Where it stands
 
@@ -123,17 +118,17 @@ async def add_part(
     last_of: Rebuild | None,
 ) -> None:
     """A piece of an account's snapshot; with the last one the account counts as read. `delivered`: queue ids whose jobs
-    and packs must not deliver them again."""
+    and packs must not deliver them again. Raises LookupError when the snapshot contradicts itself, PostgresRefused."""
     words = {box.mailbox_id: box.keywords for box in account.mailboxes}
     records = [
         (
             part.account_id,
             message.mailbox_id,
             message.uid,
-            message.flags,
+            message.flags & ALL_FLAGS,
             [words[message.mailbox_id][place] for place in message.keywords],
-            moment(message.internal_date_us),
-            moment(message.save_date_us),
+            storable(of_microseconds(message.internal_date_us)),
+            storable(of_microseconds(message.save_date_us)),
             message.queue_id,
             message.thread_key,
             message.prefix,
@@ -158,7 +153,7 @@ async def _add_account(connection: Connection, account_id: int, account: Account
     if account.deleted:
         await connection.execute(_TOMBSTONE, account_id, account.last_mailbox_id, account.last_uid_validity)
     else:
-        times = moment(account.taken_at_ms * 1000), moment(account.records_since_ms * 1000)
+        times = of_microseconds(account.taken_at_ms * 1000), of_microseconds(account.records_since_ms * 1000)
         await connection.execute(_ACCOUNT, account_id, account.SerializeToString(), *times)
 
 
@@ -284,4 +279,4 @@ def _blob(blob: BlobRef) -> tuple[object, ...]:
 def _arrival(one: Arrival) -> tuple[object, ...]:
     found = one.found
     place = found.queue_id, *_blob(found.blob), found.summary
-    return one.account_id, one.internal_date, one.prefix, found.thread_key, *place
+    return one.account_id, storable(one.internal_date), one.prefix, found.thread_key, *place

@@ -83,7 +83,7 @@ async def restore(postgres: Postgres, account_id: int, leap: Leap) -> Restored:
                 snapshot = AccountSnapshot.FromString(stored["snapshot"])
                 result.restored = await _mailboxes(connection, account_id, snapshot, leap)
             result.arrived = await _arrivals(connection, account_id)
-            await _recount(connection, account_id)
+            await recount(connection, account_id)
         await _run(connection, _CLEAR, account_id)
         return result
 
@@ -261,6 +261,7 @@ _USAGE = """
 """
 
 
-async def _recount(connection: Connection, account_id: int) -> None:
+async def recount(connection: Connection, account_id: int) -> None:
+    """The counters of an account and its mailboxes, from its messages."""
     await _run(connection, _COUNT, account_id)
     await _run(connection, _USAGE, account_id)

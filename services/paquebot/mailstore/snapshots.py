@@ -8,13 +8,17 @@ lower it before a first snapshot; raise it only when the snapshot that promises 
 
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from paquebot.mailstore import rows
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.mailstore import bad_rows, dates, rows
+from paquebot.mailstore.bad_rows import Reading
+from paquebot.mailstore.errors import UidsNotPromised
+from paquebot.runtime.postgres import Connection, Postgres, PostgresRefused
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotMailbox, SnapshotMessage
+
+T = TypeVar("T")
 
 UID_ROOM = 2**24
 """UIDs that a mailbox may give from one snapshot on until a later one must promise more."""
@@ -94,20 +98,47 @@ _SIGNATURES = """
 """
 
 
+_IDS = "SELECT account_id FROM mailstore.accounts WHERE account_id > $1 ORDER BY account_id LIMIT $2"
+
+
 async def signatures(postgres: Postgres) -> AsyncIterator[tuple[int, bytes]]:
-    """(account id, 16 octets that change with anything of it but its records of deliveries), in order of the ids."""
+    """(account id, 16 octets that change with anything of it but its records of deliveries), in order of the ids. No
+    octets: the account cannot be read."""
     after = 0
     while True:
-        page = await postgres.fetch("signatures", _SIGNATURES, after, _PAGE)
-        for row in page:
-            after = row["account_id"]
-            yield after, row["signature"]
+        page = await _page(postgres, after)
+        for after, signature in page:
+            yield after, signature
         if len(page) < _PAGE:
             return
 
 
+async def _page(postgres: Postgres, after: int) -> list[tuple[int, bytes]]:
+    try:
+        found = await postgres.fetch("signatures", _SIGNATURES, after, _PAGE)
+        return [(row["account_id"], row["signature"]) for row in found]
+    except Exception as error:
+        if not bad_rows.is_of_rows(error):
+            raise
+    ids = [row["account_id"] for row in await postgres.fetch("signatures", _IDS, after, _PAGE)]
+    signed = dict.fromkeys(ids, b"")
+
+    async def read(some: Sequence[int]) -> Sequence[None]:
+        for account_id in some:
+            for row in await postgres.fetch("signatures", _SIGNATURES, account_id - 1, 1):
+                signed[row["account_id"]] = row["signature"]
+        return ()
+
+    def left_out(account_id: int, error: Exception) -> None:
+        bad_rows.tell(Reading.LEFT_OUT, f"{type(error).__name__}: {error}", account=account_id)
+
+    await bad_rows.one_by_one(read, ids, left_out)
+    return list(signed.items())
+
+
 # Ceilings
 
+_CEILING = "mailboxes_uid_ceiling"  # the constraint
 _LOWER = """
     UPDATE mailstore.mailboxes SET uid_ceiling = least(uid_next + $2, uid_ceiling)
     WHERE account_id = $1 AND uid_ceiling = 4294967296
@@ -140,6 +171,16 @@ async def raise_ceilings(postgres: Postgres, promises: Sequence[Promise]) -> Non
         await postgres.execute("raise_ceilings", _RAISE, *map(list, zip(*columns, strict=True)))
 
 
+async def promised(work: Awaitable[T]) -> T:
+    """The result of work that gives UIDs. Raises UidsNotPromised when they would pass the ceiling."""
+    try:
+        return await work
+    except PostgresRefused as error:
+        if error.constraint == _CEILING:
+            raise UidsNotPromised(str(error)) from error
+        raise
+
+
 def _promised(row: rows.Record) -> int:
     """The ceiling for the snapshot: the one there is while half of the room is left."""
     ceiling, uid_next = int(row["uid_ceiling"]), int(row["uid_next"])
@@ -159,10 +200,15 @@ _MAILBOXES = """
     FROM mailstore.mailboxes WHERE account_id = $1 ORDER BY mailbox_id
 """
 _SUBSCRIPTIONS = "SELECT name FROM mailstore.subscriptions WHERE account_id = $1 ORDER BY name"
-_MICROSECONDS = "(extract(epoch FROM {}) * 1000000)::bigint"
+
+
+def _microseconds(column: str) -> str:
+    return f"(extract(epoch FROM {dates.clamped(column)}) * 1000000)::bigint AS {column}_us"
+
+
 _MESSAGES = f"""
-    SELECT mailbox_id, uid, flags, keywords, {_MICROSECONDS.format("internal_date")} AS internal_date_us,
-           {_MICROSECONDS.format("save_date")} AS save_date_us, queue_id, prefix, thread_key
+    SELECT mailbox_id, uid, flags, keywords, {_microseconds("internal_date")}, {_microseconds("save_date")},
+           internal_date {dates.IN_RANGE} AND save_date {dates.IN_RANGE} AS has_dates, queue_id, prefix, thread_key
     FROM mailstore.messages WHERE account_id = $1 ORDER BY mailbox_id, uid
 """  # noqa: S608 - only constants are put in
 _DELIVERED = """
@@ -183,11 +229,15 @@ class Export:
         self.account = account
         self.promises = promises
         """Ceilings to raise when the snapshot is in the bucket."""
+        self.bad: list[str] = []
+        """Rows that were not as they should be, so far."""
+        self.bad_dates = 0
+        """How many of them `mend_dates` mends."""
 
     async def messages(self, size: int) -> AsyncIterator[list[SnapshotMessage]]:
         """By mailbox and UID, `size` at a time."""
         async for page in self._pages(_MESSAGES, size):
-            yield [self._message(row) for row in page]
+            yield [message for row in page if (message := self._message(row)) is not None]
 
     async def delivered(self, size: int) -> AsyncIterator[list[str]]:
         """Queue ids of the records of deliveries whose messages are gone, `size` at a time."""
@@ -199,19 +249,51 @@ class Export:
         while page := await cursor.fetch(size):
             yield page
 
-    def _message(self, row: rows.Record) -> SnapshotMessage:
-        places = self._keywords[row["mailbox_id"]]
-        return SnapshotMessage(
-            mailbox_id=row["mailbox_id"],
-            uid=row["uid"],
-            flags=row["flags"],
-            keywords=[places[word] for word in row["keywords"]],
-            internal_date_us=row["internal_date_us"],
-            save_date_us=row["save_date_us"],
-            queue_id=row["queue_id"],
-            prefix=row["prefix"],
-            thread_key=row["thread_key"],
-        )
+    def _message(self, row: rows.Record) -> SnapshotMessage | None:
+        """None: it cannot be told of. What can be mended is: a message that is missing would count as expunged."""
+        place = {"account": self._account_id, "mailbox": row["mailbox_id"], "uid": row["uid"]}
+        places = self._keywords.get(row["mailbox_id"], {})
+        keywords = [places[word] for word in row["keywords"] if word in places]
+        try:
+            message = SnapshotMessage(
+                mailbox_id=row["mailbox_id"],
+                uid=row["uid"],
+                flags=row["flags"] & rows.ALL_FLAGS,
+                keywords=keywords,
+                internal_date_us=row["internal_date_us"],
+                save_date_us=row["save_date_us"],
+                queue_id=row["queue_id"],
+                prefix=row["prefix"],
+                thread_key=row["thread_key"],
+            )
+        except (ValueError, TypeError) as error:
+            self._bad(Reading.LEFT_OUT, f"{type(error).__name__}: {error}", place)
+            return None
+        if not row["has_dates"]:
+            self.bad_dates += 1
+            self._bad(Reading.MENDED, "a date is out of range", place)
+        elif len(keywords) < len(row["keywords"]) or message.flags != row["flags"]:
+            self._bad(Reading.MENDED, "a flag or a keyword is none", place)
+        return message
+
+    def _bad(self, reading: Reading, reason: str, place: dict[str, int]) -> None:
+        bad_rows.tell(reading, reason, **place)
+        self.bad.append(f"mailbox {place['mailbox']}, UID {place['uid']}: {reason}")
+
+
+_MEND_DATES = f"""
+    UPDATE mailstore.messages
+    SET internal_date = {dates.clamped("internal_date")}, save_date = {dates.clamped("save_date")}
+    WHERE account_id = $1 AND NOT (internal_date {dates.IN_RANGE} AND save_date {dates.IN_RANGE})
+"""  # noqa: S608 - only constants are put in
+
+
+async def mend_dates(postgres: Postgres, account_id: int) -> int:
+    """Bring dates that no program can read back within their bounds; returns how many rows had one. Nothing that a
+    client knows changes: services tell the bound already."""
+    async with postgres.connection("mend_dates") as connection:
+        status: str = await connection.execute(_MEND_DATES, account_id)
+    return int(status.rpartition(" ")[2])
 
 
 @contextlib.asynccontextmanager

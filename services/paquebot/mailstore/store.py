@@ -5,13 +5,14 @@ order (account, mailbox); a message row, its delivery record, the counters of it
 usage change in one transaction. Nothing here knows of hints: after a call returns, the service publishes
 `hint.mailbox.<account>` for the account it changed.
 
-Every method raises `paquebot.runtime.postgres.PostgresUnavailable` when the engine cannot answer (temporary)
-and exceptions of `paquebot.mailstore.errors` when it refuses. Any method but those of the account itself may
-raise `NoSuchMailbox`, and those that make an account on first use (`ensure_account`, `deliver`) respect a
-deletion.
+Every method raises `paquebot.runtime.postgres.PostgresUnavailable` when the engine cannot answer (temporary),
+`PostgresRefused` when it can never take a value, and exceptions of `paquebot.mailstore.errors` when it refuses. Values
+are checked, or brought within their bounds (dates, mod-sequences), before PostgreSQL is asked. Any method but those of
+the account itself may raise `NoSuchMailbox`, and those that make an account on first use (`ensure_account`, `deliver`)
+respect a deletion.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from paquebot.mailstore import (
@@ -24,12 +25,17 @@ from paquebot.mailstore import (
     flag_changes,
     maildrop,
     removal,
+    row_checks,
     subscriptions,
     tree,
     upkeep,
     view,
 )
+from paquebot.mailstore.keywords import need_keywords
+from paquebot.mailstore.row_checks import BadRow
+from paquebot.mailstore.snapshots import promised
 from paquebot.mailstore.types import (
+    MOST_MOD_SEQ,
     NO_FLAGS,
     Appended,
     BlobUse,
@@ -123,14 +129,14 @@ class Mailstore:
         Renaming INBOX moves its messages to a new mailbox and leaves INBOX and its inferiors (RFC 3501
         §6.3.5). Raises NoSuchMailbox, MailboxExists, BadMailboxName, TooManyMailboxes.
         """
-        await tree.rename_mailbox(self._postgres, self._limits, account_id, name, new_name)
+        await promised(tree.rename_mailbox(self._postgres, self._limits, account_id, name, new_name))
 
     async def subscribe(self, account_id: int, name: str) -> None:
         """Add a name, of a mailbox or not, to the subscriptions. Raises BadMailboxName, TooManyMailboxes."""
         await subscriptions.subscribe(self._postgres, self._limits, account_id, name)
 
     async def unsubscribe(self, account_id: int, name: str) -> None:
-        """Take a name from the subscriptions; idempotent."""
+        """Take a name from the subscriptions; idempotent. Raises NoSuchMailbox for what cannot be a name."""
         await subscriptions.unsubscribe(self._postgres, account_id, name)
 
     async def subscriptions(self, account_id: int) -> tuple[str, ...]:
@@ -159,13 +165,20 @@ class Mailstore:
         return await view.claim_recent(self._postgres, account_id, mailbox_id)
 
     def messages(
-        self, account_id: int, mailbox_id: int, uids: Sequence[int], *, with_summary: bool
+        self,
+        account_id: int,
+        mailbox_id: int,
+        uids: Sequence[int],
+        *,
+        with_summary: bool,
+        left_out: list[int] | None = None,
     ) -> AsyncIterator[StoredMessage]:
         """The messages of `uids` (in any order) that still exist, going up by UID, read in bounded batches.
 
-        The summary is read only `with_summary`. No connection is held while the caller uses a message.
+        The summary is read only `with_summary`. No connection is held while the caller uses a message. A row that
+        cannot be read is named in the log, and its UID put into `left_out`: the others come.
         """
-        return view.messages(self._postgres, account_id, mailbox_id, uids, with_summary)
+        return view.messages(self._postgres, account_id, mailbox_id, uids, with_summary, left_out)
 
     async def search_rows(self, account_id: int, mailbox_id: int, uids: Sequence[int] | None = None) -> SearchRows:
         """Sizes and dates of the messages of `uids`, of all when None."""
@@ -181,7 +194,7 @@ class Mailstore:
         over quota, in octets or messages, is recorded as refused: it stays OVER_QUOTA when it comes again, even with
         room by then.
         """
-        return await delivery.deliver(self._postgres, self._limits, deliveries, refuse_over_quota)
+        return await promised(delivery.deliver(self._postgres, self._limits, deliveries, refuse_over_quota))
 
     async def delivered(self, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
         """Which of the (account id, queue id) were delivered or refused, or name an account that was deleted: what a
@@ -200,10 +213,13 @@ class Mailstore:
         """Put messages into one mailbox, all or none (RFC 3501 §6.3.11, RFC 3502).
 
         With `claim` the calling session, which has the mailbox selected, takes the recent messages, as by
-        `claim_recent`. Raises NoSuchMailbox, NotSelectable, OverQuota, TooManyKeywords, MailboxFull.
+        `claim_recent`. Raises NoSuchMailbox, NotSelectable, OverQuota, BadKeyword, TooManyKeywords, MailboxFull.
         """
-        return await append.append(
-            self._postgres, self._limits, account_id, mailbox_id, messages, quota_octets=quota_octets, claim=claim
+        need_keywords(word for message in messages for word in message.keywords)
+        return await promised(
+            append.append(
+                self._postgres, self._limits, account_id, mailbox_id, messages, quota_octets=quota_octets, claim=claim
+            )
         )
 
     async def copy(
@@ -213,14 +229,16 @@ class Mailstore:
 
         Raises NoSuchMailbox (its `name` is the id), NotSelectable, OverQuota, TooManyKeywords, MailboxFull.
         """
-        return await copies.copy(self._postgres, self._limits, account_id, source_id, uids, target_id, quota_octets)
+        return await promised(
+            copies.copy(self._postgres, self._limits, account_id, source_id, uids, target_id, quota_octets)
+        )
 
     async def move(self, account_id: int, source_id: int, uids: Sequence[int], target_id: int) -> Copied:
         """Move the messages of `uids` that exist: in each moment they are in exactly one place (RFC 6851).
 
         Raises as `copy`, but never OverQuota.
         """
-        return await copies.move(self._postgres, self._limits, account_id, source_id, uids, target_id)
+        return await promised(copies.move(self._postgres, self._limits, account_id, source_id, uids, target_id))
 
     async def store_flags(
         self,
@@ -235,8 +253,11 @@ class Mailstore:
     ) -> StoreResult:
         """Change flags and keywords of the messages of `uids` that exist (RFC 3501 §6.4.6, RFC 7162 §3.1.3).
 
-        A message that has the flags already keeps its mod_seq. Raises NoSuchMailbox, TooManyKeywords.
+        A message that has the flags already keeps its mod_seq. Raises NoSuchMailbox, BadKeyword, TooManyKeywords.
         """
+        need_keywords(keywords)
+        if unchanged_since is not None:
+            unchanged_since = min(unchanged_since, MOST_MOD_SEQ)
         change = flag_changes.FlagChange(op, flags, tuple(dict.fromkeys(keywords)), unchanged_since)
         return await flag_changes.store_flags(self._postgres, self._limits, account_id, mailbox_id, uids, change)
 
@@ -262,6 +283,10 @@ class Mailstore:
         """Make the lease last `ttl` seconds from now. Raises MaildropLost when it is not `owner`'s."""
         await maildrop.renew(self._postgres, account_id, owner, ttl)
 
+    async def keep_sizes(self, account_id: int, mailbox_id: int, sizes: Mapping[int, int]) -> None:
+        """What POP3 sends of messages, by UID, where it was not known yet; a message that is gone is passed over."""
+        await maildrop.keep_sizes(self._postgres, account_id, mailbox_id, sizes)
+
     async def unlock_maildrop(self, account_id: int, owner: str) -> None:
         """Give the maildrop back without a change; idempotent."""
         await maildrop.unlock(self._postgres, account_id, owner)
@@ -283,9 +308,12 @@ class Mailstore:
         """Drop the records of deliveries before `older_than`; return how many."""
         return await upkeep.forget_deliveries(self._postgres, older_than)
 
-    async def forget_expunged(self, older_than: datetime) -> int:
-        """Drop the records of expunges before `older_than` and move the mailboxes' horizons; return how many."""
-        return await upkeep.forget_expunged(self._postgres, older_than)
+    async def forget_expunged(
+        self, older_than: datetime, passed_over: Callable[[str, Exception], None] = upkeep.tell
+    ) -> int:
+        """Drop the records of expunges before `older_than` and move the mailboxes' horizons; return how many. A mailbox
+        that fails is told to `passed_over`."""
+        return await upkeep.forget_expunged(self._postgres, older_than, passed_over)
 
     def blobs(self, first_account: int = 0, last_account: int = 2**63 - 1) -> AsyncIterator[BlobUse]:
         """Every message row's blob of the accounts in the range (both included), by account, mailbox, UID."""
@@ -340,6 +368,14 @@ class Mailstore:
     async def forget_compactions(self, older_than: datetime) -> None:
         """Drop what is known of deleted accounts and of packs left before `older_than`."""
         await compaction.forget(self._postgres, older_than)
+
+    def bad_rows(self) -> AsyncIterator[BadRow]:
+        """Every row of a mailbox or a message that services cannot read as it is."""
+        return row_checks.bad_ones(self._postgres)
+
+    async def mend(self, bad: BadRow, summary: bytes | None = None) -> bool:
+        """Write into the row what services read in its place; `summary`: a new one. False: nobody can tell."""
+        return await row_checks.mend(self._postgres, bad, summary)
 
     async def check(self, account_id: int | None = None) -> list[str]:
         """Every broken invariant, a sentence each, of one account or of all; empty when all is well."""

@@ -28,7 +28,7 @@ async def subscribe(postgres: Postgres, limits: Limits, account_id: int, name: s
 
 
 async def unsubscribe(postgres: Postgres, account_id: int, name: str) -> None:
-    await postgres.execute("unsubscribe", _UNSUBSCRIBE, account_id, names.normal(name))
+    await postgres.execute("unsubscribe", _UNSUBSCRIBE, account_id, names.sought(name))
 
 
 async def subscriptions(postgres: Postgres, account_id: int) -> tuple[str, ...]:

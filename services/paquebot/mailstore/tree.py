@@ -42,7 +42,7 @@ async def find_mailbox(postgres: Postgres, account_id: int, name: str) -> Mailbo
 
 
 async def status(postgres: Postgres, account_id: int, wanted: Collection[str]) -> dict[str, Mailbox]:
-    normal = {name: names.normal(name) for name in wanted}
+    normal = {name: names.normal(name) for name in wanted if names.comparable(name)}
     found = await postgres.fetch("status", _BY_NAME, account_id, sorted(set(normal.values())))
     by_name = {row["name"]: rows.mailbox(row) for row in found}
     return {name: by_name[spelled] for name, spelled in normal.items() if spelled in by_name}
@@ -133,7 +133,7 @@ _NEXT_ID = "UPDATE mailstore.accounts SET last_mailbox_id = last_mailbox_id + 1 
 
 
 async def delete_mailbox(postgres: Postgres, account_id: int, name: str) -> None:
-    name = names.normal(name)
+    name = names.sought(name)
     if name == names.INBOX:
         raise MailboxProtected(name)
 
@@ -187,7 +187,7 @@ _ID_OF = "SELECT mailbox_id FROM mailstore.mailboxes WHERE account_id = $1 AND n
 
 
 async def rename_mailbox(postgres: Postgres, limits: Limits, account_id: int, name: str, new_name: str) -> None:
-    name, new_name = names.normal(name), names.valid(new_name, limits)
+    name, new_name = names.sought(name), names.valid(new_name, limits)
 
     async def work(connection: Connection) -> None:
         await lock_account(connection, account_id)

@@ -25,6 +25,10 @@ class Flag(enum.IntFlag):
 
 
 NO_FLAGS = Flag(0)
+LAST_UID = 2**32 - 1
+"""RFC 3501 §2.3.1.1: a UID is a non-zero 32-bit number."""
+MOST_MOD_SEQ = 2**63 - 1
+"""RFC 7162 §3.1: a mod-sequence has 63 bits."""
 NO_LIMIT = 2**62
 """Octets: more than an account can have."""
 
@@ -57,9 +61,9 @@ class Limits:
     mailboxes: int = setting(
         "ACCOUNT_MAILBOXES", 1000, help="most mailboxes of an account; twice as many subscriptions"
     )
-    keywords: int = setting("MAILBOX_KEYWORDS", 100, help="most different keywords in one mailbox")
-    name_length: int = setting("MAILBOX_NAME", 255, help="most characters of a whole mailbox name")
-    depth: int = setting("MAILBOX_LEVELS", 16, help="most levels of a mailbox name")
+    keywords: int = setting("MAILBOX_KEYWORDS", 300, help="most different keywords in one mailbox")
+    name_length: int = setting("MAILBOX_NAME", 1000, help="most characters of a whole mailbox name; 2,400 octets")
+    depth: int = setting("MAILBOX_LEVELS", 32, help="most levels of a mailbox name")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -198,10 +202,17 @@ class NewMessage:
     flags: Flag = NO_FLAGS
     keywords: tuple[str, ...] = ()
     prefix: bytes = b""
+    crlf_octets: int | None = None
+    """Octets of the message when each of its lines ends with CRLF. None: not counted, as of what came over SMTP."""
 
     @property
     def size(self) -> int:
         return self.blob.size + len(self.prefix)
+
+    @property
+    def crlf_size(self) -> int | None:
+        """What POP3 sends, the prefix included."""
+        return None if self.crlf_octets is None else self.crlf_octets + len(self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +309,8 @@ class MaildropMessage:
 
     uid: int
     size: int
+    """Octets with each line ended by CRLF (RFC 1939 §11), or RFC822.SIZE where that is not known."""
+    is_exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 records.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import datetime
 
-from paquebot.mailstore import rows
+from paquebot.mailstore import bad_rows, rows
+from paquebot.mailstore.bad_rows import Reading
 from paquebot.mailstore.types import BlobUse, PackLiveness
 from paquebot.runtime.postgres import Postgres
 
@@ -22,6 +23,11 @@ _LIVE = """
 async def live_packs(postgres: Postgres, packs: Collection[str]) -> dict[str, PackLiveness]:
     found = await postgres.fetch("live_packs", _LIVE, list(packs))
     return {row["pack"]: PackLiveness(row["entries"], row["octets"], row["uses"]) for row in found}
+
+
+def tell(subject: str, error: Exception) -> None:
+    """Name what was passed over, where no caller does."""
+    bad_rows.tell(Reading.LEFT_OUT, f"{type(error).__name__}: {error}", subject=subject)
 
 
 # Old records
@@ -57,12 +63,20 @@ _FORGET_EXPUNGED = """
 """
 
 
-async def forget_expunged(postgres: Postgres, older_than: datetime) -> int:
+async def forget_expunged(
+    postgres: Postgres, older_than: datetime, passed_over: Callable[[str, Exception], None]
+) -> int:
     total = 0
     for row in await postgres.fetch("forget_expunged", _WITH_OLD_EXPUNGES, older_than):
-        async with postgres.connection("forget_expunged") as connection:
-            status: str = await connection.execute(_FORGET_EXPUNGED, *row)
-        total += int(status.rpartition(" ")[2])
+        try:
+            async with postgres.connection("forget_expunged") as connection:
+                status: str = await connection.execute(_FORGET_EXPUNGED, *row)
+        except Exception as error:
+            if not bad_rows.is_of_rows(error):
+                raise
+            passed_over(f"account {row['account_id']}, mailbox {row['mailbox_id']}", error)
+        else:
+            total += int(status.rpartition(" ")[2])
     return total
 
 
@@ -99,6 +113,7 @@ async def _pages(
         page: Sequence[rows.Record] = await postgres.fetch("blobs", sql, *after, last_account, _BATCH, *args)
         for row in page:
             after = row["account_id"], row["mailbox_id"], row["uid"]
-            yield BlobUse(*after, row["queue_id"], rows.blob_ref(row))
+            if (use := rows.blob_use(row)) is not None:
+                yield use
         if len(page) < _BATCH:
             return

@@ -7,15 +7,18 @@ after.
 """
 
 import asyncio
+import functools
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 
-from paquebot.mailstore import names, rows
+from paquebot.mailstore import bad_rows, dates, names, rows
+from paquebot.mailstore.bad_rows import Reading
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable
 from paquebot.mailstore.types import (
+    LAST_UID,
+    MOST_MOD_SEQ,
     Changes,
-    Flag,
     RecentRange,
     SearchRows,
     Snapshot,
@@ -44,7 +47,7 @@ async def snapshot(postgres: Postgres, account_id: int, mailbox_id: int) -> Snap
 
 
 async def snapshot_of(postgres: Postgres, account_id: int, name: str) -> Snapshot:
-    row = await postgres.fetchrow("snapshot", _SNAPSHOT_BY_NAME, account_id, names.normal(name))
+    row = await postgres.fetchrow("snapshot", _SNAPSHOT_BY_NAME, account_id, names.sought(name))
     return _snapshot(row, name)
 
 
@@ -54,7 +57,7 @@ def _snapshot(row: rows.Record | None, asked: str) -> Snapshot:
     mailbox = rows.mailbox(row)
     if not mailbox.selectable:
         raise NotSelectable(mailbox.name)
-    return Snapshot(mailbox, rows.flag_rows(row))
+    return Snapshot(mailbox, rows.flag_rows(row, mailbox.account_id, mailbox.mailbox_id))
 
 
 # Both reads go along an index that starts with the mod_seq's prefix, and find nothing when nothing changed.
@@ -72,12 +75,14 @@ _CHANGES = f"""
 
 
 async def changes_since(postgres: Postgres, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
-    row = await postgres.fetchrow("changes", _CHANGES, account_id, mailbox_id, mod_seq)
+    row = await postgres.fetchrow("changes", _CHANGES, account_id, mailbox_id, min(mod_seq, MOST_MOD_SEQ))
     if row is None:
         raise NoSuchMailbox(str(mailbox_id))
     mailbox = rows.mailbox(row)
     forgotten = mod_seq < mailbox.expunged_horizon
-    return Changes(mailbox, rows.flag_rows(row), None if forgotten else array("I", row["expunged"] or ()))
+    changed = rows.flag_rows(row, account_id, mailbox_id)
+    expunged = (uid for uid in row["expunged"] or () if 0 < uid <= LAST_UID)
+    return Changes(mailbox, changed, None if forgotten else array("I", expunged))
 
 
 # What `before` locks, `b` cannot be changed by others: its uid_next is the newest there is.
@@ -104,15 +109,13 @@ async def claim_recent(postgres: Postgres, account_id: int, mailbox_id: int) -> 
 
 
 _MESSAGES = f"""
-    SELECT uid, mod_seq, flags, keywords, size, internal_date, save_date, {rows.BLOB_COLUMNS},
-           queue_id, thread_key, prefix
+    SELECT {rows.MESSAGE_COLUMNS}
     FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[]) ORDER BY uid
 """  # noqa: S608 - only constants are put in
 # A summary may be 150 KB, and who asks for it may read slowly. To learn how long it is does not read it.
 _MESSAGES_WITH_SUMMARY = f"""
     SELECT * FROM (
-        SELECT uid, mod_seq, flags, keywords, size, internal_date, save_date, {rows.BLOB_COLUMNS},
-               queue_id, thread_key, prefix, summary,
+        SELECT {rows.MESSAGE_COLUMNS}, summary,
                sum(octet_length(summary)) OVER (ORDER BY uid) - octet_length(summary) AS octets_before
         FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
     ) found WHERE octets_before < {_BATCH_OCTETS} ORDER BY uid
@@ -120,13 +123,34 @@ _MESSAGES_WITH_SUMMARY = f"""
 
 
 async def messages(
-    postgres: Postgres, account_id: int, mailbox_id: int, uids: Sequence[int], with_summary: bool
+    postgres: Postgres,
+    account_id: int,
+    mailbox_id: int,
+    uids: Sequence[int],
+    with_summary: bool,
+    left_out: list[int] | None,
 ) -> AsyncIterator[StoredMessage]:
     sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if with_summary else (_MESSAGES, _BATCH)
+    whole = _MESSAGES.replace("prefix", "prefix, summary") if with_summary else _MESSAGES  # not cut by its octets
     wanted = array("I", sorted(set(uids)))  # may be a whole mailbox, held while its reader is slow
+    bad: list[int] = [] if left_out is None else left_out
 
-    def ask(start: int) -> Coroutine[None, None, Sequence[rows.Record]]:
-        return postgres.fetch("messages", sql, account_id, mailbox_id, wanted[start : start + size].tolist())
+    def leave_out(uid: int, error: Exception) -> None:
+        bad.append(uid)
+        reason = f"{type(error).__name__}: {error}"
+        bad_rows.tell(Reading.LEFT_OUT, reason, account=account_id, mailbox=mailbox_id, uid=uid)
+
+    async def read(sql: str, some: Sequence[int]) -> Sequence[rows.Record]:
+        return await postgres.fetch("messages", sql, account_id, mailbox_id, list(some))
+
+    async def ask(start: int) -> Sequence[rows.Record]:
+        some = wanted[start : start + size]
+        try:
+            return await read(sql, some)
+        except Exception as error:
+            if not bad_rows.is_of_rows(error):
+                raise
+        return await bad_rows.one_by_one(functools.partial(read, whole), some, leave_out)
 
     following: asyncio.Task[Sequence[rows.Record]] | None = None
     try:
@@ -137,7 +161,12 @@ async def messages(
             # PostgreSQL reads the next batch while the caller works on this one.
             following = asyncio.create_task(ask(start)) if start < len(wanted) else None
             for row in found:
-                yield _message(row, with_summary)
+                try:
+                    message = rows.message(row, account_id, mailbox_id, with_summary=with_summary)
+                except (ValueError, TypeError, OverflowError) as error:
+                    leave_out(row["uid"], error)
+                else:
+                    yield message
     finally:
         if following is not None:
             following.cancel()
@@ -150,30 +179,17 @@ def _next(wanted: Sequence[int], following: int, found: Sequence[rows.Record]) -
     return bisect_right(wanted, found[-1]["uid"])
 
 
-def _message(row: rows.Record, with_summary: bool) -> StoredMessage:
-    return StoredMessage(
-        uid=row["uid"],
-        mod_seq=row["mod_seq"],
-        flags=Flag(row["flags"]),
-        keywords=tuple(row["keywords"]),
-        size=row["size"],
-        internal_date=row["internal_date"],
-        save_date=row["save_date"],
-        blob=rows.blob_ref(row),
-        prefix=row["prefix"],
-        email_id=row["queue_id"],
-        thread_id=row["thread_key"].hex() or None,
-        summary=row["summary"] if with_summary else None,
-    )
+def _seconds(column: str) -> str:
+    return f"floor(extract(epoch FROM {dates.clamped(column)}))::bigint"
 
 
-_SEARCH_ALL = """
+_SEARCH_ALL = f"""
     SELECT array_agg(uid ORDER BY uid) AS uids,
            array_agg(size ORDER BY uid) AS sizes,
-           array_agg(floor(extract(epoch FROM internal_date))::bigint ORDER BY uid) AS internal_dates,
-           array_agg(floor(extract(epoch FROM save_date))::bigint ORDER BY uid) AS save_dates
+           array_agg({_seconds("internal_date")} ORDER BY uid) AS internal_dates,
+           array_agg({_seconds("save_date")} ORDER BY uid) AS save_dates
     FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2
-"""
+"""  # noqa: S608 - only constants are put in
 _SEARCH_SOME = _SEARCH_ALL + " AND uid = ANY($3::bigint[])"
 
 
@@ -182,9 +198,16 @@ async def search_rows(postgres: Postgres, account_id: int, mailbox_id: int, uids
         row = await postgres.fetchrow("search", _SEARCH_ALL, account_id, mailbox_id)
     else:
         row = await postgres.fetchrow("search", _SEARCH_SOME, account_id, mailbox_id, uids)
+    columns = row["uids"] or (), row["sizes"] or (), row["internal_dates"] or (), row["save_dates"] or ()
+    try:
+        return SearchRows(*(array(kind, column) for kind, column in zip("IQqq", columns, strict=True)))
+    except OverflowError:
+        uids, sizes, internal_dates, save_dates = columns
+    kept = rows.sound(account_id, mailbox_id, uids, sizes)
+    places = {uid: place for place, uid in enumerate(uids)}
     return SearchRows(
-        uids=array("I", row["uids"] or ()),
-        sizes=array("Q", row["sizes"] or ()),
-        internal_dates=array("q", row["internal_dates"] or ()),
-        save_dates=array("q", row["save_dates"] or ()),
+        uids=array("I", (uid for uid, _ in kept)),
+        sizes=array("Q", (max(0, size) for _, size in kept)),
+        internal_dates=array("q", (internal_dates[places[uid]] for uid, _ in kept)),
+        save_dates=array("q", (save_dates[places[uid]] for uid, _ in kept)),
     )

@@ -13,12 +13,24 @@ from paquebot.message.cached_headers import (
     knows_header_fields,
 )
 from paquebot.message.conversation import base_subject, thread_key
+from paquebot.message.conversion import Edit, Signatures, Wish, conversion, pieces, signatures
 from paquebot.message.date_time import parse_date
 from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
 from paquebot.message.dsn import build_dsn, xtext_decoded
-from paquebot.message.encoded_text import decode_charset, decode_header_text, decode_part_text, decode_transfer
-from paquebot.message.header import field_value, fields, first_value, header_fields, split_header, unfold
-from paquebot.message.limits import MAX_HEADER
+from paquebot.message.encoded_text import (
+    codec_of,
+    decode_charset,
+    decode_header_text,
+    decode_part_text,
+    decode_transfer,
+)
+from paquebot.message.encoded_words import encoded_words
+from paquebot.message.extent import has_whole_envelope, has_whole_structure, is_surely_whole
+from paquebot.message.field_conversion import Unconvertible
+from paquebot.message.header import field_spans, field_value, fields, first_value, header_fields, split_header, unfold
+from paquebot.message.limits import MAX_HEADER, WHOLE, WHOLE_OCTETS
+from paquebot.message.line_ends import crlf_octets
+from paquebot.message.named_addresses import NamedAddresses, named_addresses
 from paquebot.message.section import (
     Octets,
     Section,
@@ -39,27 +51,36 @@ from paquebot.message.trace import (
     remove_authentication_results,
     remove_header,
 )
+from paquebot.message.transfer_encoding import MAX_LINE, has_long_line, is_ascii
 from paquebot.v1.summary_pb2 import Address, BodyPart, HeaderField, ImapEnvelope, MessageSummary, Parameter
 
 __all__ = [
     "ADDRESS_FIELDS",
     "CACHED_HEADERS",
     "MAX_HEADER",
+    "MAX_LINE",
     "SUMMARY_VERSION",
+    "WHOLE",
+    "WHOLE_OCTETS",
     "Action",
     "Address",
     "BodyPart",
     "DeliveryReport",
+    "Edit",
     "HeaderField",
     "ImapEnvelope",
     "MailAddress",
     "MessageSummary",
+    "NamedAddresses",
     "Octets",
     "Parameter",
     "RecipientReport",
     "Ret",
     "Section",
     "SectionText",
+    "Signatures",
+    "Unconvertible",
+    "Wish",
     "add_trace",
     "address_texts",
     "addresses",
@@ -67,26 +88,39 @@ __all__ = [
     "build_dsn",
     "cached_header_fields",
     "charset",
+    "codec_of",
+    "conversion",
     "count_received",
+    "crlf_octets",
     "decode_charset",
     "decode_header_text",
     "decode_part_text",
     "decode_transfer",
     "decoded_pieces",
     "embedded_message",
+    "encoded_words",
     "ensure_date_and_message_id",
+    "field_spans",
     "field_value",
     "fields",
     "first_value",
+    "has_long_line",
+    "has_whole_envelope",
+    "has_whole_structure",
     "header_fields",
+    "is_ascii",
     "is_looping",
     "is_multipart",
+    "is_surely_whole",
     "knows_header_fields",
+    "named_addresses",
     "parse_date",
     "part_at",
+    "pieces",
     "remove_authentication_results",
     "remove_header",
     "section_octets",
+    "signatures",
     "split_header",
     "summarise",
     "text_pieces",

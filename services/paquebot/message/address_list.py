@@ -4,6 +4,8 @@ One cursor from left to right that never fails: what is no address is kept as we
 RFC 5322 §3.4 and §4.4 (obsolete routes), with the quoting undone as RFC 3501 §7.4.2 asks.
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from paquebot.message.limits import MAX_ADDRESSES
@@ -32,9 +34,16 @@ _MARKS: Final = bytes(0x21 if octet in _SPECIALS else 0x61 for octet in range(25
 
 def addresses(value: bytes) -> list[MailAddress]:
     """The entries of an unfolded address list, at most MAX_ADDRESSES of them."""
-    plain = _plain_mailboxes(value)
-    return _AddressList(value).parse() if plain is None else plain
+    return list(islice(address_entries(value), MAX_ADDRESSES))
 
+
+def address_entries(value: bytes) -> Iterator[MailAddress]:
+    """All of them, each read when it is asked for: there may be very many."""
+    plain = _plain_mailboxes(value) if len(value) <= _LONGEST_PLAIN else None
+    return _AddressList(value).parse() if plain is None else iter(plain)
+
+
+_LONGEST_PLAIN: Final = 64 * 1024  # octets of a list whose entries are read at once
 
 # Without any of these, and with quotes only around whole names, commas divide the list and no cursor is needed.
 _NOT_PLAIN: Final = b"(;:\\[\t"
@@ -46,7 +55,7 @@ def _plain_mailboxes(value: bytes) -> list[MailAddress] | None:
         return None
     found: list[MailAddress] = []
     pos = 0
-    while pos < len(value) and len(found) < MAX_ADDRESSES:
+    while pos < len(value):
         name = b""
         if value.startswith(b'"', pos):
             close = value.find(b'"', pos + 1)
@@ -97,15 +106,18 @@ class _AddressList:
         self.after_at: list[bytes] | None = None  # words behind the first "@", or None before it
         self.comment: bytes | None = None
 
-    def parse(self) -> list[MailAddress]:
+    def parse(self) -> Iterator[MailAddress]:
         """address-list = (address *("," address)) / obs-addr-list"""
         end = len(self.value)
-        while self.pos < end and len(self.found) < MAX_ADDRESSES:
+        while self.pos < end:
             self._step()
+            if self.found:
+                yield from self.found
+                self.found.clear()
         self._finish_bare()
         if self.in_group:
             self.found.append(_GROUP_END)
-        return self.found
+        yield from self.found
 
     def _step(self) -> None:
         match self.value[self.pos : self.pos + 1]:

@@ -1,12 +1,12 @@
 """Delivery status notifications as messages: text for people, fields for programs, and the message it is about.
 
-Invariants: every line ends with CRLF; text of others never starts a field or a line of its own; the result is
-7-bit unless the message given back, or the address it goes to, is not.
+Invariants: every line ends with CRLF, with at most 998 octets before it; text of others never starts a field or a line
+of its own; the result is 7-bit unless the message given back, or the address it goes to, is not.
 RFC 3464 (delivery-status), RFC 6522 (multipart/report), RFC 3461 §6 (what ENVID, ORCPT and RET become),
 RFC 6533 (international addresses), RFC 3834 §5 (Auto-Submitted).
 """
 
-import binascii
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,9 +15,13 @@ from string import hexdigits
 from typing import Final
 
 from paquebot.message.conversation import first_message_id
+from paquebot.message.conversion import Wish, conversion, pieces
 from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
 from paquebot.message.dsn_text import human_text, one_line, subject
-from paquebot.message.header import first_value, split_header
+from paquebot.message.field_conversion import Unconvertible
+from paquebot.message.field_conversion import folded as folded_field
+from paquebot.message.header import field_spans, first_value, split_header
+from paquebot.message.transfer_encoding import quoted_printable
 
 MAX_RETURNED: Final = 1024 * 1024
 """Octets; a longer message is given back as its header alone."""
@@ -103,12 +107,7 @@ def _boundary(message_id: str, parts: list[bytes]) -> str:
 def _text_part(text: str) -> _Part:
     if text.isascii():
         return _Part("text/plain; charset=utf-8", "7bit", text.replace("\n", "\r\n").encode("ascii"))
-    return _Part("text/plain; charset=utf-8", "quoted-printable", _quoted_printable(text.encode()))
-
-
-def _quoted_printable(octets: bytes) -> bytes:
-    """RFC 2045 §6.7, from and to lines that end with any of LF and CRLF to CRLF."""
-    return binascii.b2a_qp(octets.replace(b"\r\n", b"\n"), istext=True).replace(b"\n", b"\r\n")
+    return _Part("text/plain; charset=utf-8", "quoted-printable", quoted_printable(text.encode()))
 
 
 def _status_part(report: DeliveryReport) -> _Part:
@@ -227,15 +226,22 @@ def _returned(report: DeliveryReport) -> tuple[_Part, str]:
     header = _crlf(_bounded_header(report.original))
     failed = any(item.action is Action.FAILED for item in report.recipients)
     if report.ret is Ret.FULL and failed and len(report.original) <= MAX_RETURNED:
-        return _whole_part(header, _crlf(report.original)), _FULL_TEXT
+        with contextlib.suppress(Unconvertible):
+            return _whole_part(header, _with_short_lines(_crlf(report.original))), _FULL_TEXT
     return _header_part(header), _HEADER_TEXT
+
+
+def _with_short_lines(message: bytes) -> bytes:
+    """RFC 5322 §2.1.1. Of what is given back no signature needs to hold, but those that are part of the message. Raises
+    Unconvertible."""
+    return b"".join(pieces(message, conversion(message, Wish())))
 
 
 def _bounded_header(original: bytes) -> bytes:
     end = split_header(original)
     if end <= _MAX_RETURNED_HEADER:
         return original[:end]
-    return original[: original.rfind(b"\n", 0, _MAX_RETURNED_HEADER) + 1]
+    return original[: original.rfind(b"\n", 0, _MAX_RETURNED_HEADER) + 1 or _MAX_RETURNED_HEADER]
 
 
 def _whole_part(header: bytes, message: bytes) -> _Part:
@@ -246,9 +252,11 @@ def _whole_part(header: bytes, message: bytes) -> _Part:
 
 def _header_part(header: bytes) -> _Part:
     if header.isascii():
-        return _Part("text/rfc822-headers", "7bit", header)
+        spans = [(start, end) for _, start, _, end in field_spans(header, 0, len(header))]
+        folded = b"".join(folded_field(header[start:end]) for start, end in spans)
+        return _Part("text/rfc822-headers", "7bit", folded + header[spans[-1][1] if spans else 0 :])
     content_type = "message/global-headers" if _is_utf8(header) else "text/rfc822-headers"
-    return _Part(content_type, "quoted-printable", _quoted_printable(header))
+    return _Part(content_type, "quoted-printable", quoted_printable(header))
 
 
 def _is_utf8(octets: bytes) -> bool:

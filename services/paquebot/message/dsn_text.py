@@ -60,6 +60,7 @@ _REASONS: Final = (
 
 _WIDTH: Final = 72
 _MAX_QUOTED: Final = 600
+_MAX_NAME: Final = 255
 _MAX_SUBJECT: Final = 120
 
 
@@ -81,7 +82,7 @@ def human_text(report: DeliveryReport, attached: str) -> str:
 
 
 def _greeting(report: DeliveryReport) -> str:
-    greeting = f"This is the mail system at {one_line(report.reporting_mta)}."
+    greeting = f"This is the mail system at {one_line(report.reporting_mta)[:_MAX_NAME]}."
     about = one_line(decode_header_text(first_value(report.original, b"subject") or b""))
     if len(about) > _MAX_SUBJECT:
         about = about[:_MAX_SUBJECT] + "..."
@@ -93,7 +94,7 @@ def _recipient(item: RecipientReport) -> Iterator[str]:
     if item.action in (Action.FAILED, Action.DELAYED):
         yield from _wrapped(_reason(item), "    ")
         if item.diagnostic_code:
-            who = f"{one_line(item.remote_mta)} said" if item.remote_mta else "In the words of our system"
+            who = f"{one_line(item.remote_mta)[:_MAX_NAME]} said" if item.remote_mta else "In the words of our system"
             yield from _wrapped(f"{who}: {one_line(item.diagnostic_code)[:_MAX_QUOTED]}", "    ")
     if item.action is Action.DELAYED and item.will_retry_until is not None:
         yield from _wrapped(f"We try until {_readable(item.will_retry_until)}.", "    ")

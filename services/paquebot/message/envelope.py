@@ -5,7 +5,7 @@ Invariants: an absent field is unset, an empty one is b""; sender and reply-to a
 
 from typing import TYPE_CHECKING, Final
 
-from paquebot.message.address_list import addresses
+from paquebot.message.address_list import address_entries
 from paquebot.message.header import unfold
 from paquebot.message.limits import Budget
 from paquebot.v1 import summary_pb2
@@ -27,7 +27,8 @@ _ADDRESS_OVERHEAD: Final = 12
 
 
 def fill_envelope(envelope: summary_pb2.ImapEnvelope, values: HeaderValues, budget: Budget) -> None:
-    """Set the envelope of a header; text beyond the budget is left out, address lists are cut to what fits."""
+    """Set the envelope of a header; text beyond the budget is left out, address lists are cut to what fits, and
+    `budget.refused` tells of it."""
     if (date := _text(values, b"date", budget)) is not None:
         envelope.date = date
     if (subject := _text(values, b"subject", budget)) is not None:
@@ -61,8 +62,8 @@ def _text(values: HeaderValues, name: bytes, budget: Budget) -> bytes | None:
 def _add_addresses(kept: "_KeptAddresses", values: HeaderValues, name: bytes, budget: Budget, copies: int = 1) -> None:
     """The entries of all fields of this name, one list after another."""
     for value in values.get(name, ()):
-        for display_name, adl, mailbox, host in addresses(unfold(value)):
+        for display_name, adl, mailbox, host in address_entries(unfold(value)):
             text = len(display_name or b"") + len(adl or b"") + len(mailbox or b"") + len(host or b"")
-            if not budget.take((_ADDRESS_OVERHEAD + text) * copies):
+            if not budget.take_entries((_ADDRESS_OVERHEAD + text) * copies, copies):
                 return
             kept.add(name=display_name, adl=adl, mailbox=mailbox, host=host)

@@ -1,16 +1,18 @@
 """How much of one message is ever looked at or kept: every bound of this package in one place.
 
 A summary travels in queue jobs and mailbox rows, so its size is bounded whatever the message says:
-about HEADERS_KEPT + ENVELOPE_KEPT + STRUCTURE_KEPT octets, plus some 40 octets for each part.
+about HEADERS_KEPT + ENVELOPE_KEPT + STRUCTURE_KEPT octets, plus some 40 octets for each part. A summary says when
+something was left out of it, and readers then make another from the message, within the much wider bounds WHOLE.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 MAX_DEPTH: Final = 50
 """Nested entities below the root; what lies deeper is reported as one APPLICATION/OCTET-STREAM."""
 
 MAX_PARTS: Final = 1000
-"""Entities listed for one message; further siblings are left out of the structure."""
+"""Entities listed for one message in its stored summary; further siblings are left out of the structure."""
 
 MAX_BOUNDARY: Final = 512
 """Octets; RFC 2046 §5.1.1 allows 70, real senders do not always keep to it."""
@@ -27,11 +29,11 @@ MAX_HEADERS_TOTAL: Final = 1024 * 1024
 MAX_TYPE: Final = 127
 """Octets of a media type or subtype (RFC 6838 §4.2)."""
 
-MAX_PARAMETERS: Final = 64
-"""Parameters of one Content-Type or Content-Disposition field."""
+MAX_PARAMETERS: Final = 1000
+"""Parameters of one Content-Type or Content-Disposition field, and segments of them (RFC 2231 §3)."""
 
 MAX_ADDRESSES: Final = 2000
-"""Mailboxes and group marks read from one field."""
+"""Mailboxes and group marks read from one field, and kept in one stored summary."""
 
 HEADERS_KEPT: Final = 16 * 1024
 """Octets of header fields kept verbatim in a summary."""
@@ -46,17 +48,75 @@ STRUCTURE_KEPT: Final = 64 * 1024
 """Octets of part descriptions (parameters, identifiers) kept in a summary."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of a message one summary tells; its octets of header fields have bounds of their own."""
+
+    parts: int
+    depth: int
+    header: int
+    """Octets of one header that are looked at."""
+    headers: int
+    """The same of all headers."""
+    addresses: int
+    """Mailboxes and group marks of all envelopes; From may count three times, for Sender and Reply-To."""
+    envelope: int
+    """Octets of the text of all envelopes."""
+    structure: int
+    """Octets of the descriptions of parts."""
+
+
+STORED: Final = Bounds(
+    parts=MAX_PARTS,
+    depth=MAX_DEPTH,
+    header=MAX_HEADER,
+    headers=MAX_HEADERS_TOTAL,
+    addresses=MAX_ADDRESSES,
+    envelope=ENVELOPE_KEPT,
+    structure=STRUCTURE_KEPT,
+)
+"""Of the summary that is made when a message comes, and lies in its row."""
+
+WHOLE: Final = Bounds(
+    parts=10_000,
+    depth=90,
+    header=2 * 1024 * 1024,
+    headers=4 * 1024 * 1024,
+    addresses=50_000,
+    envelope=4 * 1024 * 1024,
+    structure=4 * 1024 * 1024,
+)
+"""Of one that is made for an answer when the stored one was cut: far above what people send, and what can be held."""
+
+WHOLE_OCTETS: Final = 16 * 1024 * 1024
+"""What a summary within WHOLE takes in memory at most, about, beside the message."""
+
+
 class Budget:
-    """Octets that may still be kept; what does not fit is refused whole, never cut."""
+    """Octets, and entries of lists, that may still be kept; what does not fit is refused whole, never cut."""
 
-    __slots__ = ("left",)
+    __slots__ = ("entries", "left", "refused")
 
-    def __init__(self, octets: int) -> None:
+    def __init__(self, octets: int, entries: int = 0) -> None:
         self.left = octets
+        self.entries = entries
+        self.refused = False
+        """Was anything?"""
 
     def take(self, octets: int) -> bool:
         """Claim `octets`; False, and nothing claimed, when fewer are left."""
         if octets > self.left:
+            self.refused = True
             return False
         self.left -= octets
+        return True
+
+    def take_entries(self, octets: int, entries: int) -> bool:
+        """The same with so many entries."""
+        if entries > self.entries:
+            self.refused = True
+            return False
+        if not self.take(octets):
+            return False
+        self.entries -= entries
         return True

@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING, Final
 from paquebot.message.boundary_lines import Ahead, BoundaryLines
 from paquebot.message.envelope import ENVELOPE_FIELDS, HeaderValues, fill_envelope
 from paquebot.message.header import field_spans, unfold
-from paquebot.message.limits import (
-    MAX_BOUNDARY,
-    MAX_DEPTH,
-    MAX_HEADER,
-    MAX_HEADERS_TOTAL,
-    MAX_PARTS,
-    MAX_TYPE,
-    Budget,
-)
+from paquebot.message.limits import MAX_BOUNDARY, MAX_TYPE, Bounds, Budget
 from paquebot.message.parameters import Parameters, decoded_value, disposition, media_type, token
 from paquebot.v1 import summary_pb2
 
@@ -72,17 +64,24 @@ class Header:
 class StructureScan:
     """The scan over one message; positions only grow."""
 
-    def __init__(self, raw: bytes, envelope_budget: Budget, structure_budget: Budget) -> None:
+    def __init__(self, raw: bytes, bounds: Bounds) -> None:
         self.raw = raw
-        self.envelope_budget = envelope_budget
-        self.structure_budget = structure_budget
-        self.header_octets = MAX_HEADERS_TOTAL
+        self.bounds = bounds
+        self.envelope_budget = Budget(bounds.envelope, bounds.addresses)
+        self.structure_budget = Budget(bounds.structure)
+        self.header_octets = bounds.headers
         self.parts = 0
+        self._left_out = False
         self.boundaries = BoundaryLines(raw)
         self.blank_crlf = Ahead(raw, b"\n\r\n")
         self.blank_lf = Ahead(raw, b"\n\n")
         self.counted_to = 0
         self.lines = 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Was anything left out so far?"""
+        return self._left_out or self.envelope_budget.refused or self.structure_budget.refused
 
     def header(self, start: int, wanted: frozenset[bytes], keep: frozenset[bytes] = frozenset()) -> Header:
         """Read the header at `start`: the values of the `wanted` fields, the `keep` fields whole.
@@ -93,8 +92,10 @@ class StructureScan:
         # A line at body_offset itself may be the delimiter of a multipart that only this header announces.
         delimiter = self.boundaries.line_in(start, body_offset)
         body_offset = body_offset if delimiter is None else delimiter
-        limit = min(body_offset, start + MAX_HEADER, start + self.header_octets)
+        limit = min(body_offset, start + self.bounds.header, start + self.header_octets)
         self.header_octets -= limit - start
+        if limit < body_offset:
+            self._left_out = True
         raw = self.raw
         values: HeaderValues = {}
         kept: list[tuple[bytes, bytes]] = []
@@ -120,8 +121,9 @@ class StructureScan:
         kind, parameters = _media(header.values, default)
         boundary = _boundary(parameters) if kind[0] == b"MULTIPART" else b""
         if boundary or kind in _EMBEDDED:
-            if level >= MAX_DEPTH or self.parts >= MAX_PARTS:
+            if level >= self.bounds.depth or self.parts >= self.bounds.parts:
                 kind, boundary = _OPAQUE, b""
+                self._left_out = True
         elif kind[0] == b"MULTIPART":
             kind = _TEXT_PLAIN  # RFC 2045 §5.2: what a broken Content-Type falls back to
         part.type, part.subtype = kind
@@ -146,10 +148,11 @@ class StructureScan:
         preamble_end = boundaries.content_end()
         # A delimiter of an outer level ends this multipart too (RFC 2046 §5.1.2).
         while (mark := boundaries.delimiter) is not None and mark.level == level and not mark.closes:
-            if self.parts < MAX_PARTS:
+            if self.parts < self.bounds.parts:
                 header = self.header(mark.next_line, CONTENT_FIELDS)
                 self.entity(part.parts.add(), mark.next_line, header, level + 1, default)
             else:
+                self._left_out = True
                 boundaries.seek(mark.next_line)
         boundaries.close(boundary, shadowed)
         if mark is not None and mark.level == level:
@@ -199,8 +202,8 @@ class StructureScan:
         """The other Content- fields (RFC 2045 §6 to §8, RFC 1864, RFC 2183, RFC 2557, RFC 3282)."""
         encoding = values.get(b"content-transfer-encoding")
         part.encoding = (token(unfold(encoding[0]))[:MAX_TYPE].upper() if encoding else b"") or b"7BIT"
-        if len(values) <= 1:
-            return
+        if len(values) == (encoding is not None) + (b"content-type" in values):
+            return  # nearly always: nothing else is said
         if (value := self._text(values, b"content-id")) is not None:
             part.id = value
         if (value := self._text(values, b"content-description")) is not None:

@@ -7,9 +7,11 @@ from paquebot.mailstore.errors import MaildropLocked
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import metrics
+from paquebot.pop3.capabilities import MECHANISMS
 from paquebot.pop3.connection import LineTooLong
 from paquebot.pop3.lease import Lease
 from paquebot.pop3.maildrop import OpenMaildrop
+from paquebot.pop3.measuring import measured
 from paquebot.pop3.metrics import Login
 from paquebot.pop3.reading import Reading
 from paquebot.pop3.reply import Reply, Stream, fault, positive
@@ -44,6 +46,8 @@ async def answer(session: "Session", state: Authorization, command: pop3.Command
             return session.capabilities()
         case pop3.Quit():
             return positive("Bye", Ended())
+        case pop3.NotOffered(keyword):
+            return fault(f"{keyword} is not offered")
         case pop3.Unknown():
             return fault("Unknown command")
         case _:
@@ -89,7 +93,9 @@ async def _pass(session: "Session", state: Authorization, password: bytes) -> Re
 def _auth(session: "Session", command: pop3.Auth) -> Reply | Stream:
     if not session.tls:
         return fault(_NEEDS_TLS)
-    if command.mechanism != "PLAIN":
+    if command.mechanism is None:  # not in RFC 5034: what clients from before CAPA ask
+        return Reply(pop3.multi_line("Mechanisms follow", MECHANISMS))
+    if command.mechanism not in MECHANISMS:
         return fault("The mechanism is not supported")
     return _plain(session, command.initial_response)
 
@@ -133,19 +139,25 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     lease = Lease(
         process.mailstore, identity.account_id, session.id, process.settings.session.lease, session.lease_lost
     )
+    share = process.shares.of(identity.account_id)
     try:
-        drop = OpenMaildrop(identity.account_id, await lease.take())
+        listed = await lease.take()
     except MaildropLocked:
         metrics.LOGINS.labels(Login.IN_USE.value).inc()
         raise
+    octets = process.settings.maildrop.measured
+    try:
+        exact = await measured(process.mailstore, process.blobs, share, identity.account_id, listed, octets)
+    except BaseException:  # the session ends in the middle
+        await lease.give_back()
+        raise
+    drop = OpenMaildrop(identity.account_id, exact)
     session.logged_in(identity)
     session.turns.belongs_to(identity.account_id)
     metrics.LOGINS.labels(Login.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
     session.seat.log_in(identity.account_id)
-    reading = Reading(
-        process.mailstore, process.blobs, process.shares.of(drop.account_id), drop, session.connection.abort
-    )
+    reading = Reading(process.mailstore, process.blobs, share, drop, session.connection.abort)
     return positive(f"{len(drop)} messages ({drop.octets} octets)", Transaction(drop, lease, reading))
 
 

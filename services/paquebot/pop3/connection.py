@@ -6,8 +6,10 @@ Small answers wait for each other while further commands are here already, so th
 
 import ssl
 
+from paquebot.rpc import Recorder
 from paquebot.runtime.patience import LEAST_RATE
 from paquebot.runtime.peer import PeerConnection, PeerGone
+from paquebot.wire.transcript import Pop3Transcript
 
 _READ_HIGH = 64 * 1024
 _TOO_MUCH = b"-ERR Too much was sent before login\r\n"
@@ -25,6 +27,13 @@ class Connection(PeerConnection):
         super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
         self._skipping = False
         self._gathered = bytearray()
+        self.recorder: Recorder[Pop3Transcript] | None = None
+        """Of the session, once it is logged in."""
+
+    def heard(self, line: bytes) -> None:
+        """A command was taken from the client."""
+        if self.recorder is not None and (transcript := self.recorder.look()) is not None:
+            transcript.heard(transcript.filter.heard(line))
 
     async def wait(self, seconds: float) -> None:
         """Send what is gathered, then wait until octets came or `ring`. Raises TimeoutError, PeerGone.
@@ -63,6 +72,8 @@ class Connection(PeerConnection):
 
     async def send(self, octets: bytes | bytearray | memoryview) -> None:
         """Write with what comes after it, within a bound. Raises PeerGone as `flush`."""
+        if self.recorder is not None and self.recorder.transcript is not None:
+            self.recorder.transcript.said(octets)
         self._gathered += octets
         if len(self._gathered) >= _GATHER:
             await self.flush()

@@ -1,7 +1,8 @@
 """Domain errors to replies: the one place where POP3 words are chosen for them.
 
-What is not known is temporary, with an id to find it in the log (invariant 8); no text of an exception, no name of
-an engine reaches a client. Codes are those of RFC 2449 §8 and RFC 3206.
+An engine that does not answer is SYS/TEMP: trying again helps. What is not known is a fault of ours, SYS/PERM: somebody
+must look. Both have an id to find it in the log (invariant 8); no text of an exception, no name of an engine reaches a
+client. Codes are those of RFC 2449 §8 and RFC 3206.
 """
 
 from paquebot.blobs import BadPack, BlobMissing, BlobsUnavailable, new_ulid
@@ -9,11 +10,11 @@ from paquebot.mailstore.errors import MaildropLocked, MaildropLost, NoSuchAccoun
 from paquebot.observability.log import Log
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import NoSuchMessage
-from paquebot.pop3.reading import MessageGone
+from paquebot.pop3.reading import MessageGone, MessageUnreadable
 from paquebot.pop3.reply import Reply, fault, negative
-from paquebot.rpc import DirectoryUnavailable
+from paquebot.rpc import CallRefused, DirectoryUnavailable
 from paquebot.runtime.limits import OverBudget
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.postgres import PostgresRefused, PostgresUnavailable
 from paquebot.wire.pop3 import Code
 
 _log = Log("paquebot.pop3")
@@ -35,10 +36,12 @@ def reply_to(error: Exception) -> Reply:
             return negative("The maildrop was given to another session", Code.SYS_TEMP)
         case NoSuchAccount():
             return fault("The account was removed", Code.SYS_PERM)
-        case BlobMissing():
+        case BlobMissing() | MessageUnreadable():
             return _lost()
+        case PostgresRefused() | CallRefused():
+            return fault("A value of the command cannot be used")
         case _:
-            return _temporary(error)
+            return _failed(error)
 
 
 def _lost() -> Reply:
@@ -48,11 +51,11 @@ def _lost() -> Reply:
     return negative(f"The message cannot be read; please report {incident}", Code.SYS_PERM)
 
 
-def _temporary(error: Exception) -> Reply:
+def _failed(error: Exception) -> Reply:
     incident = new_ulid()
     if isinstance(error, _AWAY):
         _log.warning("command_unavailable", incident=incident, reason=f"{type(error).__name__}: {error}")
-    else:
-        metrics.UNEXPECTED.inc()
-        _log.exception("command_failed", incident=incident)
-    return negative(f"Temporary failure, try again later ({incident})", Code.SYS_TEMP)
+        return negative(f"Temporary failure, try again later ({incident})", Code.SYS_TEMP)
+    metrics.UNEXPECTED.inc()
+    _log.exception("command_failed", incident=incident)
+    return negative(f"The server failed, and trying again will not help; please report {incident}", Code.SYS_PERM)

@@ -48,7 +48,7 @@ class OpenMaildrop:
         return self._uids[number - 1]
 
     def size(self, number: int) -> int:
-        """Octets of the recipient's prefix and the message."""
+        """Octets of the recipient's prefix and the message, each line ended with CRLF: what RETR sends."""
         return self._sizes[number - 1]
 
     def unique_id(self, number: int) -> str:

@@ -6,7 +6,7 @@ from paquebot.blobs import BlobStore
 from paquebot.mailstore import Mailstore
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, Logins
+from paquebot.rpc import AuthenticationClient, Logins, Recordings
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
 from paquebot.runtime.tls import ServerTls
@@ -22,6 +22,7 @@ class Process:
     queue: Queue
     authentication: AuthenticationClient
     logins: Logins
+    recordings: Recordings
     shares: Shares
     loop_shares: LoopShares
     tls: ServerTls | None

@@ -30,6 +30,10 @@ class MessageGone(Exception):
     """Another session, over IMAP, removed the message after this maildrop was opened."""
 
 
+class MessageUnreadable(Exception):
+    """The message's row in the mailstore cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a message is: this recipient's header lines, and the octets that all recipients share."""
@@ -79,13 +83,14 @@ class Reading:
         self._drop = drop
         self._end = end
         self._places: dict[int, Place | None] = {}
+        self._unreadable: set[int] = set()  # UIDs
         self._groups: list[_Group] = []  # at most two: the one in use, and the next
 
     async def begin(self, number: int) -> MessageText:
         """Read a message and start on those behind it; call `finish` when it is written.
 
-        Raises NoSuchMessage, MessageGone, BlobMissing, BadPack, OverBudget (no room in memory), and what the
-        engines raise when they are away.
+        Raises NoSuchMessage, MessageGone, MessageUnreadable, BlobMissing, BadPack, OverBudget (no room in memory), and
+        what the engines raise when they are away.
         """
         self._drop.check(number)
         group = self._holding(number)
@@ -163,7 +168,7 @@ class Reading:
 
     async def _load(self, numbers: list[int]) -> dict[int, Outcome]:
         places = await self._places_of(numbers)
-        found: dict[int, Outcome] = {number: MessageGone() for number, place in places.items() if place is None}
+        found: dict[int, Outcome] = {number: self._why_none(number) for number, at in places.items() if at is None}
         there = {number: place for number, place in places.items() if place is not None}
         for group in await asyncio.gather(*(self._load_pack(group) for group in _by_pack(there))):
             found.update(group)
@@ -182,10 +187,18 @@ class Reading:
         """None: the message is gone."""
         by_uid = {self._drop.uid(number): number for number in numbers}
         found: dict[int, Place | None] = dict.fromkeys(numbers)
-        rows = self._mailstore.messages(self._drop.account_id, self._drop.mailbox_id, list(by_uid), with_summary=False)
+        left_out: list[int] = []
+        rows = self._mailstore.messages(
+            self._drop.account_id, self._drop.mailbox_id, list(by_uid), with_summary=False, left_out=left_out
+        )
         async for row in rows:
             found[by_uid[row.uid]] = Place(row.prefix, row.blob)
+        self._unreadable.update(left_out)
         return found
+
+    def _why_none(self, number: int) -> Exception:
+        """Why the message has no place."""
+        return MessageUnreadable() if self._drop.uid(number) in self._unreadable else MessageGone()
 
     async def _load_pack(self, places: dict[int, Place]) -> dict[int, Outcome]:
         """Messages of one pack; a bad one does not take its neighbours with it."""
@@ -204,7 +217,7 @@ class Reading:
         """A pack goes away when its messages were written again into another: look where this one is now."""
         now = (await self._ask([number]))[number]
         if now is None:
-            return MessageGone()
+            return self._why_none(number)
         if now.blob == place.blob:
             return error
         self._places[number] = now

@@ -37,9 +37,8 @@ class Pop3Server:
     def listen(self) -> None:
         """Bind every listener of the settings. Raises OSError."""
         settings = self.process.settings.listen
-        for name, places, tls in (("pop3", settings.pop3, False), ("pop3s", settings.pop3s, True)):
-            for where in places:
-                self._listeners.listen(name, where, tls=tls)
+        self._listeners.listen("pop3", settings.pop3, tls=False)
+        self._listeners.listen("pop3s", settings.pop3s, tls=True)
 
     def port(self, name: str) -> int:
         """The port of the first listener `pop3` or `pop3s`."""

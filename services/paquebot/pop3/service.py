@@ -14,7 +14,7 @@ from paquebot.pop3.process import Process
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, Logins, open_channel
+from paquebot.rpc import AuthenticationClient, Logins, Recordings, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.gate_shares import Shares
@@ -55,6 +55,8 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         authentication = AuthenticationClient(channel, settings.directory)
         logins = Logins(authentication, settings.checks)
         await logins.listen(queue)
+        recordings = Recordings(queue, NAME)
+        await recordings.listen()
         process = Process(
             settings=settings,
             mailstore=Mailstore(postgres),
@@ -62,6 +64,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             queue=queue,
             authentication=authentication,
             logins=logins,
+            recordings=recordings,
             shares=Shares.of_readers(settings.process.in_flight, settings.maildrop.reading_per_account, IN_FLIGHT),
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
@@ -70,7 +73,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         server = Pop3Server(process)
         stack.callback(server.close)
         server.listen()
-        tasks = [background(logins.run(), "session_checks")]
+        tasks = [background(logins.run(), "session_checks"), background(recordings.run(), "recordings")]
         if process.tls is not None:
             tasks.append(background(process.tls.watch(), "certificates"))
         try:

@@ -18,7 +18,7 @@ from paquebot.pop3.metrics import Ending, Result, StateLabel
 from paquebot.pop3.process import Process
 from paquebot.pop3.reply import Reply, Stream, fault
 from paquebot.pop3.states import Authorization, Ended, State, Transaction
-from paquebot.rpc import Identity, Login, LoginEnd
+from paquebot.rpc import Identity, Login, LoginEnd, Recorder
 from paquebot.runtime.fairness import give_way
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.proxy import refuse_header
@@ -27,6 +27,7 @@ from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import MAX_COMMAND, Code
 from paquebot.wire.proxy import is_of_header
+from paquebot.wire.transcript import Pop3Transcript
 
 _log = Log("paquebot.pop3.session")
 _PAUSE_SECONDS = 3.0  # a client that is silent for so long does not need what was read ahead
@@ -125,6 +126,7 @@ class Session:
     def logged_in(self, identity: Identity) -> None:
         """The session is the identity's, for as long as the directory lets it be."""
         self.connection.logged_in()
+        self.connection.recorder = Recorder(self.process.recordings, identity.account_id, self.client, Pop3Transcript)
         self._login = self.process.logins.enter(identity, self._login_ended)
 
     def _login_ended(self) -> None:
@@ -196,6 +198,8 @@ class Session:
                 self.process.logins.leave(self._login)
             if self._cut_off is not None:
                 self._cut_off.cancel()
+            if self.connection.recorder is not None:
+                self.connection.recorder.end()
             self.connection.close()
             await self._abandon()
             metrics.SESSION[_label(self._state)].dec()
@@ -210,6 +214,7 @@ class Session:
             except LineTooLong:
                 await self._finish(fault("The line is too long"))  # RFC 2449 §4
             else:
+                self.connection.heard(line)
                 if is_of_header(line):
                     refuse_header(self.client)
                     await self.connection.send(pop3.err("No PROXY header is accepted from here", Code.SYS_PERM))
@@ -220,10 +225,10 @@ class Session:
             if isinstance(self._state, Authorization):
                 self._commands_before_login += 1
                 if self._commands_before_login >= self.process.settings.session.login_commands:
-                    await self.connection.send(pop3.err("Too many commands before login", Code.SYS_TEMP))
+                    await self.connection.send(pop3.err("Too many commands before login"))
                     return Ending.ERRORS
             if self._faults >= self.process.settings.session.errors:
-                await self.connection.send(pop3.err("Too many errors", Code.SYS_TEMP))
+                await self.connection.send(pop3.err("Too many errors"))
                 return Ending.ERRORS
             await self.turns.between_commands(more=self.connection.buffered > 0)
         return Ending.QUIT
@@ -288,6 +293,8 @@ class Session:
         """Send a whole answer and enter its state. True: it was +OK."""
         if reply.state is not None:
             self._enter(reply.state)
+        if reply.is_positive and isinstance(self._state, Transaction):
+            self._faults = 0  # only an unbroken row of faults is noise; before login, all of them count
         self._faults += reply.fault
         await self.connection.send(reply.octets)
         return reply.is_positive or not reply.octets

@@ -75,6 +75,11 @@ class MaildropSettings:
     reading_per_account: Octets = setting(
         "POP3_READING_PER_ACCOUNT", Octets(32 * 2**20), help="octets of messages that one account's sessions hold"
     )
+    measured: Octets = setting(
+        "POP3_MEASURED",
+        Octets(16 * 2**20),
+        help="octets of messages read at a login to tell exact sizes of what older programs appended",
+    )
     marks_seen: bool = setting("POP3_MARKS_SEEN", True, help="a retrieved message is marked as read for IMAP")
 
 

@@ -42,6 +42,8 @@ async def answer(session: "Session", state: Transaction, command: pop3.Command) 
             return session.capabilities()
         case pop3.Quit():
             return await update.apply(session, state)
+        case pop3.NotOffered(keyword):
+            return fault(f"{keyword} is not offered")
         case pop3.Unknown():
             return fault("Unknown command")
         case _:

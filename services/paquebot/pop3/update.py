@@ -11,6 +11,7 @@ from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.pop3.process import Process
 from paquebot.pop3.reply import Reply, positive
 from paquebot.pop3.states import Ended, Transaction
+from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.wire.pop3 import Code, err
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ async def apply(session: "Session", state: Transaction) -> Reply:
         await _delete(state, deleted)
     except MaildropLost:
         return _failed("Another session has this maildrop: no message was deleted")
-    except Exception:  # noqa: BLE001 - the end of the session: logged with an id, and answered
+    except Exception as error:  # noqa: BLE001 - the end of the session: logged with an id, and answered
         incident = new_ulid()
         _log.exception("update_failed", incident=incident, messages=len(deleted))
         await state.lease.give_back()
-        return _failed(f"Some deleted messages may not be removed ({incident})")
+        code = Code.SYS_TEMP if isinstance(error, PostgresUnavailable) else Code.SYS_PERM
+        return _failed(f"Some deleted messages may not be removed ({incident})", code)
     changed = await _mark_seen(session.process, drop, set(deleted))
     if deleted or changed:
         await session.process.queue.hint_mailbox(drop.account_id)  # invariant 4: after the commit
@@ -51,9 +53,9 @@ async def _delete(state: Transaction, deleted: list[int]) -> None:
     _log.info("deleted", account_id=drop.account_id, messages=len(expunged.uids))
 
 
-def _failed(text: str) -> Reply:
+def _failed(text: str, code: Code = Code.SYS_TEMP) -> Reply:
     metrics.UPDATES_FAILED.inc()
-    return Reply(err(text, Code.SYS_TEMP), Ended())
+    return Reply(err(text, code), Ended())
 
 
 async def abandon(process: Process, state: Transaction) -> None:

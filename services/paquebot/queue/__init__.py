@@ -1,6 +1,6 @@
 """The queue: one JetStream stream of jobs, and hints that are not stored."""
 
-from paquebot.queue.client import Publication, Queue, QueueRefused, QueueUnavailable
+from paquebot.queue.client import Publication, Queue, QueueRefused, QueueTooLarge, QueueUnavailable
 from paquebot.queue.consumer import Consumer, Job
 from paquebot.queue.stream import Counts, StoredJob
 from paquebot.queue.subjects import deliver_later, deliver_ready, domain_token, held, relay_later, relay_ready
@@ -12,6 +12,7 @@ __all__ = [
     "Publication",
     "Queue",
     "QueueRefused",
+    "QueueTooLarge",
     "QueueUnavailable",
     "StoredJob",
     "deliver_later",

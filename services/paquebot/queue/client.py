@@ -15,6 +15,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import nats
@@ -49,6 +50,7 @@ MAX_BATCH = 1000
 _RETRY_SECONDS = 1.0
 _CONNECT_SECONDS = 2
 _CHECK_SECONDS = 1.0
+_TOO_LARGE = 10054  # the stream's max_msg_size
 NO_CONSUMER = 10014
 NO_MESSAGE = 10037
 """`QueueRefused.code`: no message found."""
@@ -66,6 +68,10 @@ class QueueRefused(QueueUnavailable):
     def __init__(self, reason: str, code: int = 0) -> None:
         super().__init__(reason)
         self.code = code
+
+
+class QueueTooLarge(QueueRefused):
+    """A message or a batch is larger than the server takes: it can never be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ class Queue:
         self.hint_source = b""
         """While the callbacks of a hint are called: who told it, or empty."""
         self._hearing = False
+        self._others: dict[str, set[Callable[[Msg], None]]] = {}
         self._directory_hints: set[Callable[[hints.DirectoryHint], None]] = set()
         self._listening = asyncio.Lock()
         self._listener: Client | None = None
@@ -241,6 +248,11 @@ class Queue:
             raise QueueUnavailable("not connected to NATS")
         return self._client
 
+    @property
+    def max_payload(self) -> int:
+        """Octets of the longest message that the server takes, as far as is known: it says so when we connect."""
+        return int(self._client.max_payload)
+
     async def request(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> dict[str, Any]:
         """One JetStream request; the answer without its error. Raises QueueUnavailable, QueueRefused."""
         client = self.client
@@ -249,7 +261,7 @@ class Queue:
         except nats.errors.NoRespondersError:
             raise QueueRefused("no stream takes this subject, or JetStream is away") from None
         except nats.errors.MaxPayloadError:
-            raise QueueRefused(f"{len(payload)} octets are more than the server takes") from None
+            raise QueueTooLarge(f"{len(payload)} octets are more than the server takes") from None
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise QueueUnavailable(f"no answer: {type(error).__name__}") from error
         return _parsed(answer)
@@ -278,7 +290,7 @@ class Queue:
         if not publications:
             return
         if len(publications) > MAX_BATCH:
-            raise QueueRefused(f"{len(publications)} messages are more than one batch takes")
+            raise QueueTooLarge(f"{len(publications)} messages are more than one batch takes")
         call = "publish_batch" if len(publications) > 1 else "publish"
         with engine_call("nats", call, nats_fault):
             self._check_connected()
@@ -307,6 +319,8 @@ class Queue:
                 headers["Nats-Batch-Id"] = batch
                 headers["Nats-Batch-Sequence"] = str(number)
                 await client.publish(publication.to(), publication.payload, headers=headers)
+        except nats.errors.MaxPayloadError:
+            raise QueueTooLarge("a message of a batch has more octets than the server takes") from None
         except (nats.errors.Error, OSError) as error:
             raise QueueRefused(f"batch not sent: {type(error).__name__}") from error  # without commit: dropped
         headers = last.headers()
@@ -362,6 +376,20 @@ class Queue:
         if not callbacks:
             self._hints.pop(account_id, None)
 
+    async def tell(self, subject: str, payload: bytes) -> None:
+        """Publish to whoever hears it now. Never raises."""
+        await self._tell([hints.Hint(subject, payload)])
+
+    async def hear(self, subject: str, callback: Callable[[Msg], None]) -> None:
+        """Call `callback(message)` for each message on the subject, from the event loop; otherwise as
+        `hear_mailbox`."""
+        self._others.setdefault(subject, set()).add(callback)
+        await self._listen_soon()
+
+    def ignore(self, subject: str, callback: Callable[[Msg], None]) -> None:
+        """Undo `hear`."""
+        self._others.get(subject, set()).discard(callback)
+
     async def _listen_soon(self) -> None:
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):  # the next connection listens again
             await self._listen()
@@ -379,6 +407,7 @@ class Queue:
                 wanted[hints.SUBJECTS] = self._on_hint
             if self._directory_hints:
                 wanted[hints.DIRECTORY] = self._on_directory_hint
+            wanted.update((subject, partial(self._on_other, subject)) for subject in self._others)
             new = wanted.keys() - self._heard
             for subject in new:
                 await client.subscribe(subject, cb=wanted[subject])
@@ -392,6 +421,10 @@ class Queue:
             for callback in tuple(self._hints.get(account_id, ())):
                 callback(account_id)
         self.hint_trace, self.hint_source = "", b""
+
+    async def _on_other(self, subject: str, message: Msg) -> None:
+        for callback in tuple(self._others[subject]):
+            callback(message)
 
     async def _on_directory_hint(self, message: Msg) -> None:
         hint = hints.DirectoryHint.read(message)
@@ -418,7 +451,8 @@ def _parsed(answer: Msg) -> dict[str, Any]:
         raise QueueUnavailable("the answer is not JSON") from None
     if error := body.get("error"):
         code = int(error.get("err_code", 0))
-        raise QueueRefused(f"{error.get('code')} {code}: {error.get('description')}", code)
+        refused = QueueTooLarge if code == _TOO_LARGE else QueueRefused
+        raise refused(f"{error.get('code')} {code}: {error.get('description')}", code)
     return body
 
 

@@ -4,7 +4,9 @@ Refusals are raised as `DirectoryError`; the boundary gives them their gRPC stat
 """
 # ruff: noqa: N802 - the methods' names are the contract's
 
+import contextlib
 import datetime
+from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf.message import Message
@@ -23,6 +25,7 @@ from paquebot.observability.log import Log, shown
 from paquebot.queue import Queue
 from paquebot.recipient_validation.hashing import Hashing
 from paquebot.recipient_validation.pages import page_key, page_size, page_token
+from paquebot.recipient_validation.recording import record
 from paquebot.recipient_validation.validation import UsageOf
 from paquebot.runtime.postgres import Postgres
 from paquebot.v1 import directory_pb2 as pb
@@ -95,6 +98,16 @@ class Administration(DirectoryServicer):
         await domains.delete_domain(self._postgres, request.name)
         _log.info("domain_deleted", domain=request.name)
         return pb.DeleteDomainResponse()
+
+    # --- sessions -----------------------------------------------------------------------------------------
+
+    async def RecordSessions(
+        self, request: pb.RecordSessionsRequest, context: Context
+    ) -> AsyncIterator[pb.TranscriptLine]:
+        account = await accounts.get_account(self._postgres, request.address)
+        async with contextlib.aclosing(record(self._queue, account.account_id, request.seconds)) as lines:
+            async for line in lines:
+                yield line
 
     # --- accounts -----------------------------------------------------------------------------------------
 

@@ -36,7 +36,8 @@ from paquebot.runtime.postgres import Postgres
 from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
 
-MAX_LOGIN = 320
+MAX_LOGIN = 1024
+"""Characters of a login that count: what is longer is nobody's."""
 MAX_SESSIONS = 1000
 
 _PROTOCOLS = ("smtp", "imap", "pop3")

@@ -1,12 +1,14 @@
-"""The boundary of every call: trace ids bound, refusals translated, the unknown made temporary.
+"""The boundary of every call: trace ids bound, refusals translated, outages told from faults of the code.
 
-A refusal of the directory keeps its sentence; an engine away is UNAVAILABLE; anything unexpected is INTERNAL with
-an incident id, under which the log has the traceback. No exception text leaves the process.
+A refusal of the directory keeps its sentence; values that PostgreSQL can never take are INVALID_ARGUMENT; an engine
+away is UNAVAILABLE; anything unexpected is INTERNAL with an incident id, under which the log has the traceback, and
+which tells callers that trying again does not help (`rpc.channel.CallFailed`). No exception text leaves the process.
 """
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -14,7 +16,9 @@ from grpc.aio import AbortError, ServerInterceptor
 
 from paquebot.directory.errors import AlreadyExists, DirectoryError, Invalid, NotFound, Precondition
 from paquebot.observability import log, metrics, trace
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.queue import QueueUnavailable
+from paquebot.rpc.channel import INCIDENT, Metadata
+from paquebot.runtime.postgres import PostgresRefused, PostgresUnavailable
 from paquebot.v1 import authentication_pb2, directory_pb2, recipient_validation_pb2
 
 _METHODS = tuple(
@@ -33,6 +37,9 @@ CALLS = metrics.counter(
     "paquebot_recipient_validation_calls_total",
     "gRPC calls answered",
     {"method": _METHODS, "code": _CODE_NAMES},
+)
+UNEXPECTED = metrics.counter(
+    "paquebot_recipient_validation_unexpected_errors_total", "Calls that failed for a reason not foreseen"
 )
 SECONDS = metrics.histogram(
     "paquebot_recipient_validation_call_seconds", "Time of a gRPC call", {"method": _METHODS}, buckets=metrics.FAST
@@ -54,7 +61,7 @@ class Overloaded(Exception):
 
 
 class Boundary(ServerInterceptor):
-    """Wraps every unary call of our own services."""
+    """Wraps every call of our own services."""
 
     async def intercept_service(
         self,
@@ -65,6 +72,12 @@ class Boundary(ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(_OURS):
             return handler
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                _guarded_stream(handler.unary_stream, method.rpartition("/")[2]),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
         return grpc.unary_unary_rpc_method_handler(
             _guarded(handler.unary_unary, method.rpartition("/")[2]),
             request_deserializer=handler.request_deserializer,
@@ -86,27 +99,54 @@ def _guarded(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> An
                 CALLS.labels(method, _code_name(context)).inc()
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where a call's unknown errors end
-                code, text = _refusal(error, method)
+                code, text, incident = _refusal(error, method)
                 CALLS.labels(method, code.name).inc()
                 span.fail(code.name)
-                return await context.abort(code, text)
+                return await context.abort(code, text, incident)
             CALLS.labels(method, "OK").inc()
             return response
 
     return call
 
 
-def _refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
+def _guarded_stream(behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]], method: str) -> Any:
+    """A stream lasts as long as its client wants, so it has no place among the times."""
+
+    async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
+        try:
+            async with contextlib.aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        except (asyncio.CancelledError, AbortError):
+            CALLS.labels(method, _code_name(context)).inc()
+            raise
+        except Exception as error:  # noqa: BLE001 - as for a single answer
+            code, text, incident = _refusal(error, method)
+            CALLS.labels(method, code.name).inc()
+            await context.abort(code, text, incident)
+        else:
+            CALLS.labels(method, "OK").inc()
+
+    return stream
+
+
+def _refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str, Metadata]:
+    """The third tells of a fault of our own code."""
     if isinstance(error, DirectoryError):
-        return _CODES[type(error)], str(error)
+        return _CODES[type(error)], str(error), ()
+    if isinstance(error, PostgresRefused):
+        return grpc.StatusCode.INVALID_ARGUMENT, "a value that cannot be kept", ()
     if isinstance(error, PostgresUnavailable):
         _log.warning("database_unavailable", call=method, statement=str(error), cause=repr(error.__cause__))
-        return grpc.StatusCode.UNAVAILABLE, "the directory's database does not answer; try again later"
+        return grpc.StatusCode.UNAVAILABLE, "the directory's database does not answer; try again later", ()
+    if isinstance(error, QueueUnavailable):
+        return grpc.StatusCode.UNAVAILABLE, "NATS does not answer; try again later", ()
     if isinstance(error, Overloaded):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are waiting; try again later"
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are waiting; try again later", ()
     incident = secrets.token_hex(6)
+    UNEXPECTED.inc()
     _log.exception("call_failed", call=method, incident=incident)
-    return grpc.StatusCode.INTERNAL, f"internal error, incident {incident}"
+    return grpc.StatusCode.INTERNAL, f"internal error, incident {incident}", ((INCIDENT, incident),)
 
 
 def _traceparent(context: Any) -> str:

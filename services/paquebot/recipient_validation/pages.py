@@ -27,6 +27,11 @@ def page_key(token: str, parts: int) -> list[str]:
         key = json.loads(base64.urlsafe_b64decode(token.encode()))
     except (binascii.Error, ValueError, RecursionError):
         key = None
-    if not isinstance(key, list) or len(key) != parts or not all(isinstance(part, str) for part in key):
+    if not isinstance(key, list) or len(key) != parts or not all(map(_is_name, key)):
         raise Invalid("the page token is not one of ours")
     return key
+
+
+def _is_name(part: object) -> bool:
+    """Can PostgreSQL compare names with it? It has no NUL, and nothing has half a character of UTF-16, as JSON does."""
+    return isinstance(part, str) and "\0" not in part and part.encode("utf-8", "ignore").decode() == part

@@ -204,11 +204,20 @@ def _listen(server: Server, settings: GrpcSettings, credentials: ServerCredentia
         _bind(settings.listen, lambda address: server.add_secure_port(address, credentials), tls=True)
     else:
         _bind(settings.listen, server.add_insecure_port, tls=False)
-    if settings.plain_listen is not None:
-        _bind(settings.plain_listen, server.add_insecure_port, tls=False)
+    _bind(settings.plain_listen, server.add_insecure_port, tls=False)
 
 
 def _bind(listen: ListenOrSocket, add: Callable[[str], int], *, tls: bool) -> None:
+    """gRPC takes clients of both families at `[::]` in any case, so an IPv4 listener beside it has nothing to do."""
+    if isinstance(listen, SocketPath):
+        _bind_one(listen, add, tls=tls)
+        return
+    for place in listen:
+        if place.host != "0.0.0.0" or Listen("::", place.port) not in listen:  # noqa: S104 - asked for, not set
+            _bind_one(place, add, tls=tls)
+
+
+def _bind_one(listen: Listen | SocketPath, add: Callable[[str], int], *, tls: bool) -> None:
     try:
         port = add(listen.uri if isinstance(listen, SocketPath) else str(listen))
     except RuntimeError as error:  # gRPC tells no reason

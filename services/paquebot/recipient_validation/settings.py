@@ -113,10 +113,10 @@ class GrpcSettings:
 
     tls: GrpcTlsSettings
     listen: ListenOrSocket = setting(
-        "GRPC_LISTEN", Listen("127.0.0.1", 2551), help="host:port, or unix:/path; with TLS where it is set"
+        "GRPC_LISTEN", (Listen("127.0.0.1", 2551),), help="host:port,..., or unix:/path; with TLS where it is set"
     )
-    plain_listen: Listen | None = setting(
-        "GRPC_PLAIN_LISTEN", None, help="a further listener without TLS, for clients of a version before"
+    plain_listen: tuple[Listen, ...] = setting(
+        "GRPC_PLAIN_LISTEN", (), help="further listeners without TLS, for clients of a version before"
     )
     insecure: bool = setting("GRPC_INSECURE", False, help="listen without TLS beyond this machine: passwords in clear")
     reflection: bool = setting("GRPC_REFLECTION", False, help="describe the services to administrators' tools")
@@ -130,10 +130,10 @@ class GrpcSettings:
         """Raises ValueError."""
         if not 1 <= self.calls_per_client <= self.calls:
             raise ValueError("PAQUEBOT_GRPC_CALLS_PER_CLIENT is between 1 and PAQUEBOT_GRPC_CALLS")
-        clear = [self.plain_listen] if self.plain_listen else []
-        if isinstance(self.listen, Listen) and not self.secure:
-            clear.append(self.listen)
-        for listen in clear:
+        if self.listen == ():
+            raise ValueError("PAQUEBOT_GRPC_LISTEN is empty")
+        first = () if self.secure or isinstance(self.listen, SocketPath) else self.listen
+        for listen in (*first, *self.plain_listen):
             if not (self.insecure or _is_loopback(listen.host)):
                 raise ValueError(
                     f"gRPC would listen on {listen} without TLS, where others can read and ask: set"
@@ -143,7 +143,7 @@ class GrpcSettings:
     @property
     def secure(self) -> bool:
         """The listener is one with TLS; a UNIX socket has its directory's permissions instead."""
-        return self.tls.enabled and isinstance(self.listen, Listen)
+        return self.tls.enabled and not isinstance(self.listen, SocketPath)
 
 
 def _is_loopback(host: str) -> bool:

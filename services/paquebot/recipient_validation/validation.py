@@ -65,7 +65,7 @@ class Validation(RecipientValidationServicer):
         resolutions = await self._resolve(request.forward_paths, may_relay=request.may_relay)
         full = await self._full(resolutions, request.size)
         results = [
-            _validation(path, resolution, full)
+            _validation(path, resolution, full, request.size)
             for path, resolution in zip(request.forward_paths, resolutions, strict=True)
         ]
         for result in results:
@@ -114,14 +114,15 @@ class Validation(RecipientValidationServicer):
         return frozenset(account_id for account_id, quota in quotas.items() if full(account_id, quota))
 
 
-def _validation(path: str, resolution: Resolution, full: frozenset[int]) -> pb.Validation:
+def _validation(path: str, resolution: Resolution, full: frozenset[int], size: int) -> pb.Validation:
     if resolution.refusal:
         return pb.Validation(verdict=_VERDICTS[resolution.refusal])
     if resolution.dropped:
         _log.warning("alias_targets_dropped", address=shown(path), dropped=resolution.dropped)
     # Where others can still take it, delivery decides on the full ones: deferred or a DSN, never silently lost.
     if not resolution.remote and all(target.account_id in full for target in resolution.local):
-        return pb.Validation(verdict=pb.VERDICT_OVER_QUOTA)
+        never = all(0 < target.quota_bytes < size for target in resolution.local)
+        return pb.Validation(verdict=pb.VERDICT_TOO_LARGE if never else pb.VERDICT_OVER_QUOTA)
     return pb.Validation(
         verdict=pb.VERDICT_ACCEPT,
         local=[_local(path, target) for target in resolution.local],

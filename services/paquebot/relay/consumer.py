@@ -11,8 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from paquebot.blobs import BadPack, BlobMissing
 from paquebot.observability.log import Log
 from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, held
@@ -20,6 +18,7 @@ from paquebot.queue.observation import observe_for_ever
 from paquebot.relay import metrics
 from paquebot.relay.ahead import Overtaking
 from paquebot.relay.destinations import Destinations, Turn
+from paquebot.relay.jobs import UnreadableJob, read_job
 from paquebot.relay.metrics import Attempt, Held, PutBack, Slots
 from paquebot.relay.result import Outcome
 from paquebot.relay.retry import Random
@@ -30,7 +29,7 @@ from paquebot.relay.shown import Shown
 from paquebot.relay.worker import AWAY, Busy, Work, Worker
 from paquebot.runtime.health import Health
 from paquebot.runtime.limits import OverBudget
-from paquebot.v1.queue_pb2 import HeldJob, RelayJob
+from paquebot.v1.queue_pb2 import HeldJob
 
 _log = Log("paquebot.relay")
 _FETCH_SECONDS = 5.0
@@ -163,8 +162,9 @@ class RelayConsumer:
                 known.handle = handle
                 continue
             try:
-                job = RelayJob.FromString(handle.payload)
-            except DecodeError:
+                job = read_job(handle.payload)
+            except UnreadableJob as error:
+                _log.error("job_unreadable", subject=handle.subject, reason=str(error))
                 await self._put_aside(handle, Held.UNREADABLE)
                 await handle.ack()
                 continue

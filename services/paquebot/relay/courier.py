@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from paquebot.relay.form import FormRules
 from paquebot.relay.handshake import Credentials, Handshake
 from paquebot.relay.hosts import HostBusy, HostShares
 from paquebot.relay.letter import Letter, Recipient
@@ -143,8 +144,7 @@ class Courier:
         return await self._handshake.open(host, self._policy(route), self._login(route))
 
     def transaction(self, session: Session, letter: Letter, progress: Progress) -> Transaction:
-        eight_bit = self._client.eight_bit == "send"
-        return Transaction(session, letter, self._deadlines, send_eight_bit=eight_bit, on_content=progress.expose)
+        return Transaction(session, letter, self._deadlines, FormRules(self._client.eight_bit), progress.expose)
 
     @property
     def slow_seconds(self) -> float:

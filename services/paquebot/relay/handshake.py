@@ -14,7 +14,6 @@ from paquebot.observability.metrics import tls_version
 from paquebot.relay import metrics
 from paquebot.relay.metrics import Connection
 from paquebot.relay.result import (
-    BAD_CONNECTION,
     LOGIN_FAILED,
     NO_ANSWER,
     NO_TLS,
@@ -44,7 +43,8 @@ class Credentials:
 
 
 class _TlsBroken(Exception):
-    """The handshake failed; `certificate`: only because the certificate is not to be trusted."""
+    """TLS failed, from STARTTLS to the EHLO behind it; `certificate`: only because the certificate is not to be
+    trusted."""
 
     def __init__(self, reason: str, *, certificate: bool) -> None:
         super().__init__(reason)
@@ -68,6 +68,7 @@ class Handshake:
         """A session ready for MAIL. Raises HostUnusable."""
         start = time.perf_counter()
         modes = list(self._memory.modes(host, policy))
+        first = modes[0]
         while True:
             mode = modes.pop(0)
             try:
@@ -81,8 +82,9 @@ class Handshake:
                     metrics.CONNECTION[Connection.TLS].inc()
                     text = f"TLS is required and failed: {broken.reason}"
                     raise HostUnusable(host, deferred(TLS_FAILED, text, host, elsewhere=True)) from None
-                self._memory.remember(host, modes[0])
                 continue
+            if mode is not first:  # it works where a better way did not: a host that is merely away tells nothing
+                self._memory.remember(host, mode)
             metrics.CONNECTION[Connection.OK].inc()
             metrics.CONNECT_SECONDS.observe(time.perf_counter() - start)
             return session
@@ -146,33 +148,41 @@ class Handshake:
         """RFC 3207 §4: STARTTLS, and everything known about the host forgotten. Raises _TlsBroken."""
         in_clear = policy in (TlsPolicy.OFF, TlsPolicy.OPPORTUNISTIC)
         if mode is not TlsMode.CLEAR and "STARTTLS" in session.extensions:
-            reply = await session.command("STARTTLS", self._deadlines.greeting, "STARTTLS")
-            if reply.code == 220:
-                await self._start_tls(session, mode)
-                return
+            try:
+                reply = await session.command("STARTTLS", self._deadlines.starttls, "STARTTLS")
+                if reply.code == 220:
+                    await self._start_tls(session, mode)
+                    return
+                if in_clear:  # the host may close behind its refusal: a connection of its own in clear then
+                    await session.command("NOOP", self._deadlines.starttls, "NOOP")
+            except SessionBroken as broken:
+                raise _TlsBroken(broken.text, certificate=False) from None
             if not in_clear:
                 raise self._refused(session, reply)
+            if not session.alive:
+                raise _TlsBroken(words(reply), certificate=False)
         elif not in_clear:
             text = "TLS is required and the host does not offer it"
             raise HostUnusable(session.host, deferred(NO_TLS, text, session.host, elsewhere=True))
         metrics.TLS.labels("none", "none").inc()
 
     async def _start_tls(self, session: Session, mode: TlsMode) -> None:
+        """Raises _TlsBroken; SessionBroken too, for with TLS 1.3 the host's alert comes only after our side of the
+        handshake is done."""
+        name = _certified_name(session.host)
+        if name is None and mode is TlsMode.VERIFIED:
+            raise _TlsBroken("no certificate can be for the host's name", certificate=True)
         try:
-            session.tls = await session.stream.start_tls(
-                self._contexts.of(mode), session.host.name, self._deadlines.greeting
-            )
+            session.tls = await session.stream.start_tls(self._contexts.of(mode), name, self._deadlines.starttls)
             session.extensions = {}
             await self._hello(session)
         except ssl.SSLCertVerificationError as error:
             raise _TlsBroken(error.verify_message, certificate=True) from None
         except PlaintextInjected:
-            raise session.broken(BAD_CONNECTION, "text in clear after STARTTLS") from None
+            session.stream.abort()
+            raise _TlsBroken("text in clear after STARTTLS", certificate=False) from None
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             raise _TlsBroken(_reason(error), certificate=False) from None
-        except SessionBroken as broken:
-            # With TLS 1.3 the host's alert comes only after our side of the handshake is done.
-            raise _TlsBroken(broken.text, certificate=False) from None
         metrics.TLS.labels(tls_version(session.tls), mode.value).inc()
 
     async def _log_in(self, session: Session, credentials: Credentials) -> None:
@@ -195,6 +205,18 @@ class Handshake:
             metrics.CONNECTION[Connection.LOGIN].inc()
             _log.error("login_refused", host=str(host), reply=words(reply))
             raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {words(reply)}", host, elsewhere=True))
+
+
+def _certified_name(host: Host) -> str | None:
+    """What the certificate must be for: the name, or the address that a literal has. None: DNS gave a name that TLS
+    cannot (RFC 6066 §3), such as one with other octets than letters and digits."""
+    if host.name.startswith("["):
+        return host.address
+    try:
+        host.name.encode("idna")
+    except UnicodeError:
+        return None
+    return host.name or None
 
 
 def _base64(text: str) -> str:

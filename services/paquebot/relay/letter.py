@@ -5,16 +5,34 @@ Nothing is read before a host has taken up the conversation; a message over KEEP
 the 354, for a host may take minutes there. Bare CR and LF never leave (RFC 5321 §2.3.8).
 """
 
+import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from paquebot.relay.stream import BLOCK
+from paquebot.message import (
+    MAX_LINE,
+    Edit,
+    Signatures,
+    Wish,
+    conversion,
+    has_long_line,
+    is_ascii,
+    pieces,
+    signatures,
+    split_header,
+)
 from paquebot.runtime.limits import OctetBudget, OverBudget
+from paquebot.wire.address import BadAddress, normal_domain
 from paquebot.wire.smtp.parameters import Body, MailParameters, RcptParameters, Ret
 
+T = TypeVar("T")
 KEEP = 64 * 1024
+_OFF_THE_LOOP = 256 * 1024
+_THREADS = 2
+_EDIT_OCTETS = 200  # what an edit takes beside its text
 _BARE_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -25,12 +43,17 @@ class Recipient:
     forward_path: str
     parameters: RcptParameters = RcptParameters()
 
+    @property
+    def address(self) -> str:
+        """As it is written on the wire."""
+        return with_ascii_domain(self.forward_path)
+
 
 class OctetShares:
     """The octets of messages that a process holds, and what one destination may have of them.
 
     `limit`: all that `budget` has; `each`: most octets of one destination. One message may go beyond either when it is
-    alone there, or it could never go.
+    alone there, or it could never go. `looking`: turns of those who look through a long message, in a thread.
     """
 
     def __init__(self, budget: OctetBudget, limit: int, each: int) -> None:
@@ -38,6 +61,7 @@ class OctetShares:
         self._limit = limit
         self._each = each
         self._held: dict[str, int] = {}
+        self.looking = asyncio.Semaphore(_THREADS)
 
     def take(self, key: str, octets: int) -> int:
         """Charge them; returns what was charged, for `give_back`. Raises OverBudget, having charged nothing."""
@@ -61,16 +85,31 @@ class OctetShares:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`size` in octets; `eight_bit`: not ASCII alone, and `utf8_header`: in its header."""
+    """`size` in octets, with a line end behind the last line; `eight_bit`: not ASCII alone, and `utf8_header`: in its
+    header. `long_header`, `long_body`: lines of more octets than a host need take."""
 
     size: int
     eight_bit: bool
     utf8_header: bool
+    long_header: bool = False
+    long_body: bool = False
+    signatures: Signatures = Signatures()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rewritten:
+    """`cost`: octets that the edits are charged with."""
+
+    wish: Wish
+    edits: list[Edit]
+    size: int
+    cost: int
 
 
 class Letter:
     """`read` gives the message of `size` octets; its exceptions pass through. `smtputf8`: it came with SMTPUTF8, so
-    that 8-bit octets of its header are UTF-8. Close with `close`."""
+    that 8-bit octets of its header are UTF-8; `submitted`: by somebody who logged in; `line`: most octets of a line
+    that each host takes, 0: any. Close with `close`."""
 
     def __init__(
         self,
@@ -83,6 +122,8 @@ class Letter:
         ret: Ret | None = None,
         envid: str = "",
         smtputf8: bool = False,
+        submitted: bool = False,
+        line: int = MAX_LINE,
     ) -> None:
         self._read = read
         self._size = size
@@ -90,53 +131,123 @@ class Letter:
         self._key = key
         self._smtputf8 = smtputf8
         self._ret = ret
-        self._envid = envid
+        self._envid = envid if envid.isascii() else ""  # RFC 3461 §4.4 knows no other
         self._facts: Facts | None = None
-        self._kept: bytes | None = None
-        self.reverse_path = reverse_path
+        self._raw: bytes | None = None
+        self._rewritten: _Rewritten | None = None
+        self.reverse_path = with_ascii_domain(reverse_path)
+        self.submitted = submitted
+        self.line = line
+
+    @property
+    def known(self) -> bool:
+        """`facts` needs no reading."""
+        return self._facts is not None
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[bytes]:
-        """The message with proper line ends, in memory for the time of the block. Raises OverBudget and what reading
-        raises."""
-        if self._kept is not None:
-            yield self._kept
+        """The message with proper line ends, in memory for the time of the block; a block inside it reads nothing.
+        Raises OverBudget and what reading raises."""
+        if self._raw is not None:
+            yield self._raw
             return
-        octets = self._size
-        self._shares.take(self._key, octets)
-        kept = False
+        self._shares.take(self._key, self._size)
         try:
-            raw = crlf_only(await self._read())
-            if octets <= KEEP:
-                self._kept, kept = raw, True
-            yield raw
+            self._raw = crlf_only(await self._read())
+            yield self._raw
         finally:
-            if not kept:
-                self._shares.give_back(self._key, octets)
+            if self._raw is None or self._size > KEEP:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._raw = None
+        self._shares.give_back(self._key, self._size)
 
     async def facts(self) -> Facts:
         """Raises as `opened`."""
         if self._facts is None:
             async with self.opened() as raw:
-                header = raw[: raw.find(b"\r\n\r\n")] if b"\r\n\r\n" in raw else raw
-                utf8_header = self._smtputf8 and not header.isascii()
-                self._facts = Facts(len(raw), not raw.isascii(), utf8_header)
+                self._facts = await self._look(raw, lambda: _facts(raw, self.line, utf8=self._smtputf8))
         return self._facts
+
+    async def rewritten_size(self, wish: Wish) -> int:
+        """Octets of the message as `wish` makes it; how is remembered until another wish. Raises Unconvertible, and as
+        `opened`."""
+        if self._rewritten is None or self._rewritten.wish != wish:
+            self._forget_edits()
+            async with self.opened() as raw:
+                found = await self._look(raw, lambda: _rewriting(raw, wish))
+            self._shares.take(self._key, found.cost)
+            self._rewritten = found
+        return self._rewritten.size
+
+    async def _look(self, raw: bytes, look: Callable[[], T]) -> T:
+        """Looking through a long message takes a while, in which the event loop has others to serve."""
+        if len(raw) < _OFF_THE_LOOP:
+            return look()
+        async with self._shares.looking:
+            return await asyncio.to_thread(look)
+
+    def contents(self, raw: bytes, wish: Wish | None) -> Iterator[bytes]:
+        """What is sent, in pieces that end inside no line end; `raw` is from `opened`. A wish must be the last one of
+        `rewritten_size`."""
+        if wish is None:
+            return pieces(raw, [])
+        if self._rewritten is None or self._rewritten.wish != wish:
+            raise ValueError("another wish was made meanwhile")
+        return pieces(raw, self._rewritten.edits)
 
     def close(self) -> None:
         """Let go of the octets."""
-        if self._kept is not None:
-            self._kept = None
-            self._shares.give_back(self._key, self._size)
+        self._forget_edits()
+        if self._raw is not None:
+            self._let_go()
+
+    def _forget_edits(self) -> None:
+        if self._rewritten is not None:
+            self._shares.give_back(self._key, self._rewritten.cost)
+            self._rewritten = None
+
+    def ascii_addresses(self, recipients: Sequence[Recipient]) -> bool:
+        return all(address.isascii() for address in (self.reverse_path, *(one.address for one in recipients)))
 
     def needs_smtputf8(self, facts: Facts, recipients: Sequence[Recipient]) -> bool:
         """RFC 6531 §3.2: an address or the header is not ASCII. The sender's mere SMTPUTF8 asks for nothing."""
-        addresses = (self.reverse_path, *(recipient.forward_path for recipient in recipients))
-        return facts.utf8_header or not all(address.isascii() for address in addresses)
+        return facts.utf8_header or not self.ascii_addresses(recipients)
 
-    def parameters(self, facts: Facts, *, smtputf8: bool) -> MailParameters:
-        body = Body.EIGHT_BIT_MIME if facts.eight_bit else None
-        return MailParameters(facts.size, body, smtputf8, self._ret, self._envid)
+    def parameters(self, size: int, body: Body | None, *, smtputf8: bool) -> MailParameters:
+        return MailParameters(size, body, smtputf8, self._ret, self._envid)
+
+
+def _facts(raw: bytes, line: int, *, utf8: bool) -> Facts:
+    body = split_header(raw)
+    end = 0 if raw.endswith(b"\r\n") else 2
+    return Facts(
+        size=len(raw) + end,
+        eight_bit=not raw.isascii(),
+        utf8_header=utf8 and not is_ascii(raw, 0, body),
+        long_header=bool(line) and has_long_line(raw, 0, body, line),
+        long_body=bool(line) and has_long_line(raw, body, len(raw), line),
+        signatures=signatures(raw),
+    )
+
+
+def _rewriting(raw: bytes, wish: Wish) -> _Rewritten:
+    """Raises Unconvertible."""
+    edits = conversion(raw, wish)
+    cost = sum(_EDIT_OCTETS + len(edit.text) for edit in edits)
+    return _Rewritten(wish, edits, sum(map(len, pieces(raw, edits))), cost)
+
+
+def with_ascii_domain(path: str) -> str:
+    """RFC 6531 §3.3: the domain of an address as A-labels, where it has such a form."""
+    local, at, domain = path.rpartition("@")
+    if domain.isascii():
+        return path
+    try:
+        return f"{local}{at}{normal_domain(domain)}"
+    except BadAddress:
+        return path
 
 
 def crlf_only(raw: bytes) -> bytes:
@@ -147,24 +258,15 @@ def crlf_only(raw: bytes) -> bytes:
     return _BARE_LINE_END.sub(b"\r\n", raw)
 
 
-def dot_stuffed(raw: bytes) -> Iterator[bytes]:
+def dot_stuffed(content: Iterable[bytes]) -> Iterator[bytes]:
     """RFC 5321 §4.5.2: the message with a dot before each line that begins with one, and with its final dot, in pieces
-    of about BLOCK octets, so that no second copy of it is made."""
-    start, new_line = 0, True
-    while start < len(raw):
-        end = _cut(raw, start)
-        piece = raw[start:end]
+    about as long as those that it comes in, so that no second copy of it is made. No piece ends inside a line end."""
+    new_line = True
+    for piece in content:
+        if not piece:
+            continue
         if new_line and piece.startswith(b"."):
             yield b"."
         yield piece.replace(b"\r\n.", b"\r\n..")
-        start, new_line = end, piece.endswith(b"\n")
+        new_line = piece.endswith(b"\n")
     yield b".\r\n" if new_line else b"\r\n.\r\n"
-
-
-def _cut(raw: bytes, start: int) -> int:
-    """Where the piece from `start` ends: after its last line end, and never inside one."""
-    end = min(start + BLOCK, len(raw))
-    if end == len(raw):
-        return end
-    line_end = raw.rfind(b"\n", start, end) + 1
-    return line_end or (end - 1 if raw[end - 1 : end] == b"\r" else end)

@@ -191,14 +191,13 @@ class Resolver:
         start = time.perf_counter()
         result = "away"
         try:
-            absolute = dns.name.from_text(name)
-            answer = await self._dns.resolve(absolute, kind, search=False, lifetime=self._settings.dns_timeout)
+            answer = await self._dns.resolve(_absolute(name), kind, search=False, lifetime=self._settings.dns_timeout)
             result = "ok"
             return list(answer)
         except dns.resolver.NXDOMAIN:
             result = "denied"
             raise
-        except (dns.resolver.NoAnswer, dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel):
+        except (dns.resolver.NoAnswer, _Denied):
             result = "denied"
             raise _Denied from None
         except (dns.exception.DNSException, OSError, TimeoutError) as error:
@@ -213,6 +212,14 @@ def _resolver(servers: Sequence[Listen], settings: RoutingSettings) -> dns.async
         resolver.nameservers = [dns.nameserver.Do53Nameserver(server.host, server.port) for server in servers]
     resolver.cache = dns.resolver.LRUCache(settings.dns_entries)  # each answer for its time to live, also denials
     return resolver
+
+
+def _absolute(name: str) -> dns.name.Name:
+    """Raises _Denied for what is no name in DNS, and so has no record there."""
+    try:
+        return dns.name.from_text(name)
+    except (dns.exception.DNSException, UnicodeError):
+        raise _Denied from None
 
 
 def _text(name: dns.name.Name) -> str:

@@ -19,6 +19,8 @@ class Outcome(enum.Enum):
 
 # RFC 3463, by our own judgement rather than a host's words
 BAD_DOMAIN = "5.1.2"  # §3.2: bad destination system address
+BAD_RECIPIENT = "5.1.3"  # §3.2: bad destination mailbox address syntax
+BAD_SENDER = "5.1.7"  # §3.2: bad sender's mailbox address syntax
 NOT_PUBLIC = "5.1.2"  # the same: it leads to where no mail goes from here
 NULL_MX = "5.1.10"  # RFC 7505 §4.1: recipient address has null MX
 NO_ROUTE = "5.4.4"  # §3.5: unable to route
@@ -33,6 +35,7 @@ NO_TLS = "4.7.4"  # §3.8: security features not supported
 TLS_FAILED = "4.7.5"  # §3.8: cryptographic failure
 LOGIN_FAILED = "4.7.8"  # RFC 4954 §6, X.7.8; temporary: a wrong password of ours must not bounce everybody's mail
 TOO_BIG = "5.3.4"  # §3.4: message too big for system
+CONVERSION_PROHIBITED = "5.6.2"  # §3.7: conversion required and prohibited
 NEEDS_EIGHT_BIT = "5.6.3"  # §3.7: conversion required but not supported
 NEEDS_SMTPUTF8 = "5.6.7"  # RFC 6531 §3.5: non-ASCII addresses not permitted for that recipient
 UNKNOWN_TEMPORARY = "4.3.0"  # §3.4: other or undefined mail system status
@@ -70,9 +73,10 @@ class Result:
 
 
 def judged(reply: Reply, host: Host, *, elsewhere: bool = False) -> Result:
-    """A negative reply as a result; without an enhanced status of its own it gets 4.0.0 or 5.0.0."""
+    """A reply that is not the one wished for as a result; without an enhanced status of its own it gets 4.0.0 or
+    5.0.0. A positive one that means nothing here is no end."""
     outcome = Outcome.FAILED if reply.is_permanent else Outcome.DEFERRED
-    status = reply.enhanced_status or f"{reply.code // 100}.0.0"
+    status = PROTOCOL_ERROR if reply.is_positive else reply.enhanced_status or f"{reply.code // 100}.0.0"
     return Result(outcome, status, words(reply), host.name, from_host=True, elsewhere=elsewhere)
 
 

@@ -101,7 +101,7 @@ def _consumer(
     courier = Courier(resolver, handshake, pool, hosts, client, settings.deadlines)
     limit = settings.process.in_flight
     shares = OctetShares(OctetBudget(limit), limit, settings.load.octets_per_destination)
-    worker = Worker(Reader(blobs), courier, settlement, destinations, shown, shares, client.slow)
+    worker = Worker(Reader(blobs), courier, settlement, destinations, shown, shares, client.slow, client.line)
     routes = Routes(settings.routing.routes)
     return RelayConsumer(
         queue,

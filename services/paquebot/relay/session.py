@@ -4,14 +4,16 @@ RFC 5321 §3.1, §4.1.1, §4.2 and §4.5.3.2. A 421 reply ends a session at any 
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from paquebot.relay.result import BAD_CONNECTION, PROTOCOL_ERROR, Host, Result, deferred
 from paquebot.relay.stream import LineTooLong, Stream, StreamEnded
 from paquebot.wire.smtp.replies import BadReply, Reply, ReplyLine, join_reply, parse_reply_line
 
-MAX_REPLY_LINES = 128
-MAX_REPLY = 64 * 1024  # octets of all lines of a reply
+MAX_REPLY_LINES = 128  # that are kept of a reply,
+MAX_REPLY_TEXT = 64 * 1024  # and characters
+MAX_REPLY = 1024 * 1024  # octets of a reply
 
 
 class SessionBroken(Exception):
@@ -89,8 +91,8 @@ class Session:
             raise self.broken(BAD_CONNECTION, "timed out sending the message") from None
 
     async def reply(self, seconds: float, phase: str) -> Reply:
-        """The next reply. `seconds` are for all its lines, at most MAX_REPLY_LINES and MAX_REPLY octets: a host that
-        sends a line now and then gets no more time than a silent one. Raises SessionBroken."""
+        """The next reply, of at most MAX_REPLY octets. `seconds` are for all its lines: a host that sends a line now
+        and then gets no more time than a silent one. Raises SessionBroken."""
         try:
             async with asyncio.timeout(seconds):
                 reply = await self._whole_reply()
@@ -106,16 +108,17 @@ class Session:
         return reply
 
     async def _whole_reply(self) -> Reply:
-        """Raises StreamEnded, BadReply, LineTooLong."""
+        """Of many lines the first ones, and the last. Raises StreamEnded, BadReply, LineTooLong."""
         lines: list[ReplyLine] = []
-        octets = 0
+        end, text = self._stream.taken + MAX_REPLY, 0
         while not lines or not lines[-1].last:
-            line = await self._stream.line()
-            octets += len(line)
-            if len(lines) == MAX_REPLY_LINES or octets > MAX_REPLY:
-                raise BadReply("too many lines")
-            lines.append(parse_reply_line(line))
-        return join_reply(lines)
+            line = _reply_line(await self._stream.line(end - self._stream.taken), lines)
+            if len(lines) == MAX_REPLY_LINES or (lines and text + len(line.text) > MAX_REPLY_TEXT):
+                text -= len(lines.pop().text)
+            lines.append(line)
+            text += len(line.text)
+        # RFC 5321 §4.2.1 wants one code on all lines; where they differ the last one says how it ended.
+        return join_reply([replace(line, code=lines[-1].code) for line in lines])
 
     def broken(self, status: str, text: str) -> SessionBroken:
         """Make the session unusable; returns the exception to raise."""
@@ -130,6 +133,16 @@ class Session:
         else:
             self._stream.leave()
         self._broken = True
+
+
+def _reply_line(line: bytes, before: Sequence[ReplyLine]) -> ReplyLine:
+    """A line inside a reply that has no code is text. Raises BadReply for one that begins a reply."""
+    try:
+        return parse_reply_line(line)
+    except BadReply:
+        if not before:
+            raise
+        return ReplyLine(before[-1].code, last=False, text=line.rstrip(b"\r\n").decode("utf-8", "replace"))
 
 
 def parse_extensions(text: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from paquebot.message import MAX_LINE
 from paquebot.notification import SuccessLimits
 from paquebot.relay.routes import Routes
 from paquebot.runtime.engines import (
@@ -14,6 +15,8 @@ from paquebot.runtime.engines import (
 )
 from paquebot.runtime.settings import Listen, Network, Octets, Seconds, Secret, setting
 from paquebot.spool import SpoolSettings
+
+LEAST_LINE = 78  # octets; RFC 5322 §2.1.1
 
 
 class TlsPolicy(enum.Enum):
@@ -31,7 +34,7 @@ class Deadlines:
     RFC 5321 §4.5.3.2 allows."""
 
     connect: Seconds = setting("RELAY_TIMEOUT_CONNECT", Seconds(30.0))
-    greeting: Seconds = setting("RELAY_TIMEOUT_GREETING", Seconds(300.0), help="220, EHLO, STARTTLS, AUTH")
+    greeting: Seconds = setting("RELAY_TIMEOUT_GREETING", Seconds(300.0), help="220, EHLO, AUTH")
     mail: Seconds = setting("RELAY_TIMEOUT_MAIL", Seconds(300.0), help="the reply to MAIL or RSET")
     rcpt: Seconds = setting("RELAY_TIMEOUT_RCPT", Seconds(300.0), help="the reply to each RCPT")
     data: Seconds = setting("RELAY_TIMEOUT_DATA", Seconds(120.0), help="the 354 after DATA")
@@ -40,6 +43,7 @@ class Deadlines:
     rate: Octets = setting(
         "RELAY_TRANSFER_RATE", Octets(4096), help="octets per second a message must go at, beside one block's time"
     )
+    starttls: Seconds = setting("RELAY_TIMEOUT_STARTTLS", Seconds(60.0), help="the reply to STARTTLS; the handshake")
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
@@ -57,7 +61,12 @@ class ClientSettings:
     user: str = setting("RELAY_AUTH_USER", "", help="login at the host of the route `*`, which must then have TLS")
     password: Secret = setting("RELAY_AUTH_PASSWORD", Secret(""))
     eight_bit: str = setting(
-        "RELAY_EIGHT_BIT", "bounce", help="8-bit text for a host without 8BITMIME: bounce (5.6.3) or send"
+        "RELAY_EIGHT_BIT",
+        "convert",
+        help="8-bit text for a host without 8BITMIME: convert (to 7 bits), bounce (5.6.3) or send",
+    )
+    line: Octets = setting(
+        "RELAY_LINE", Octets(MAX_LINE), help="longest line that every host takes, longer ones are rewritten; 0: any"
     )
     source: str = setting("RELAY_SOURCE", "", help="local IP address to connect from")
     attempt: Seconds = setting(
@@ -74,8 +83,10 @@ class ClientSettings:
         for name, value in (("RELAY_TLS", self.tls), ("RELAY_ROUTE_TLS", self.route_tls)):
             if value not in [policy.value for policy in TlsPolicy]:
                 raise ValueError(f"PAQUEBOT_{name}: {value!r} is none of off, opportunistic, encrypt, verify")
-        if self.eight_bit not in ("bounce", "send"):
-            raise ValueError(f"PAQUEBOT_RELAY_EIGHT_BIT: {self.eight_bit!r} is neither bounce nor send")
+        if self.eight_bit not in ("convert", "bounce", "send"):
+            raise ValueError(f"PAQUEBOT_RELAY_EIGHT_BIT: {self.eight_bit!r} is none of convert, bounce, send")
+        if self.line and self.line < LEAST_LINE:
+            raise ValueError(f"PAQUEBOT_RELAY_LINE: 0, or at least {LEAST_LINE}")
         if bool(self.user) != bool(self.password):
             raise ValueError("PAQUEBOT_RELAY_AUTH_USER and PAQUEBOT_RELAY_AUTH_PASSWORD go together")
 

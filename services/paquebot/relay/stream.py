@@ -1,8 +1,8 @@
 """One TCP connection to another host's SMTP server: lines in, octets out, each wait with a deadline.
 
 Invariants: what is written and not taken yet is bounded by UNTAKEN, with TLS too; unread octets are bounded by
-MAX_UNREAD (reading pauses above it) and a line by MAX_LINE, whatever the host sends; octets that came in clear before
-STARTTLS are never read as if they had come through TLS. RFC 5321 §2.3.8 and §4.5.3.1, RFC 3207 §4.2.
+MAX_UNREAD (reading pauses above it), and of a line MAX_LINE are kept, whatever the host sends; octets that came in
+clear before STARTTLS are never read as if they had come through TLS. RFC 5321 §2.3.8 and §4.5.3.1, RFC 3207 §4.2.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class StreamEnded(Exception):
 
 
 class LineTooLong(Exception):
-    """The host sent more than MAX_LINE octets without a line end."""
+    """The host sent more octets without a line end than it may."""
 
 
 class PlaintextInjected(Exception):
@@ -35,6 +35,8 @@ class Stream(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._unread = bytearray()
+        self.taken = 0
+        """Octets that were read as lines."""
         self._ended = False
         self._paused = False
         self._leaving = False
@@ -92,21 +94,34 @@ class Stream(asyncio.Protocol):
         """`line` would return at once."""
         return b"\n" in self._unread
 
-    async def line(self) -> bytes:
-        """The next line with its line end; the caller has a deadline. Raises StreamEnded, LineTooLong."""
-        while (end := self._unread.find(b"\n", 0, MAX_LINE)) < 0:
+    async def line(self, most: int = MAX_LINE) -> bytes:
+        """The next line with its line end, or the first MAX_LINE octets of a longer one, which is read to its end. The
+        caller has a deadline. Raises StreamEnded; LineTooLong for a line of more than `most` octets."""
+        kept = b""
+        dropped = 0
+        while (end := self._unread.find(b"\n")) < 0:
             if len(self._unread) >= MAX_LINE:
+                kept = kept or bytes(self._unread[:MAX_LINE])
+                dropped += len(self._unread)
+                self._take(len(self._unread))
+            if dropped + len(self._unread) >= most:
                 raise LineTooLong
             if self._ended:
                 raise StreamEnded
             self._arrived.clear()
             await self._arrived.wait()
-        line = bytes(self._unread[: end + 1])
-        del self._unread[: end + 1]
+        line = kept or bytes(self._unread[: min(end + 1, MAX_LINE)])
+        self._take(end + 1)
+        if dropped + end + 1 > most:
+            raise LineTooLong
+        return line
+
+    def _take(self, octets: int) -> None:
+        self.taken += octets
+        del self._unread[:octets]
         if self._paused and len(self._unread) < MAX_UNREAD // 2 and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
-        return line
 
     def write(self, data: bytes | memoryview) -> None:
         """Queue octets for the host. Raises StreamEnded."""
@@ -130,7 +145,7 @@ class Stream(asyncio.Protocol):
 
     # --- TLS and the end ---
 
-    async def start_tls(self, context: ssl.SSLContext, server_hostname: str, seconds: float) -> str:
+    async def start_tls(self, context: ssl.SSLContext, server_hostname: str | None, seconds: float) -> str:
         """Handshake as a client; returns the version, such as `TLSv1.3`.
 
         Raises ssl.SSLError, OSError, PlaintextInjected, TimeoutError; the connection is then of no more use.

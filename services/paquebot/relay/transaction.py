@@ -1,19 +1,22 @@
-"""One mail transaction in a session: MAIL, RCPT for each recipient, DATA, the message, and one result a recipient.
+"""One mail transaction in a session: MAIL, RCPT for each recipient, DATA or BDAT, the message, and one result a
+recipient.
 
 Invariants: a recipient is delivered only after a 2yz reply to the final dot that followed its own 2yz reply to
 RCPT; every other end is a result too, so no recipient is forgotten. Bare CR and LF never leave (RFC 5321 §2.3.8).
-RFC 5321 §3.3, §4.1.1, §4.5.2 (transparency), RFC 2920 (pipelining), RFC 1870, 6152, 6531, 3461.
+RFC 5321 §3.3, §4.1.1, §4.5.2 (transparency), RFC 2920 (pipelining), RFC 3030, 1870, 6152, 6531, 3461.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from paquebot.relay import metrics
-from paquebot.relay.letter import Facts, Letter, Recipient, dot_stuffed
+from paquebot.relay.form import Form, FormRules, NoForm
+from paquebot.relay.letter import Letter, Recipient, dot_stuffed
 from paquebot.relay.result import (
+    BAD_RECIPIENT,
+    BAD_SENDER,
     CLOSING,
-    NEEDS_EIGHT_BIT,
-    NEEDS_SMTPUTF8,
     PROTOCOL_ERROR,
     TOO_BIG,
     Host,
@@ -40,24 +43,32 @@ class Transaction:
         session: Session,
         letter: Letter,
         deadlines: Deadlines,
-        *,
-        send_eight_bit: bool,
+        rules: FormRules,
         on_content: Callable[[], None],
     ) -> None:
         self._session = session
         self._letter = letter
         self._deadlines = deadlines
-        self._send_eight_bit = send_eight_bit
+        self._rules = rules
+        self._form = Form(0)
         self._on_content = on_content
         self._content = False  # from here on the host may have the message, whatever it says
 
     async def run(self, recipients: Sequence[Recipient]) -> Results:
         """A result for every recipient. Raises SessionBroken only when the session was dead before MAIL was
         answered, so that nothing has happened yet; OverBudget and what reading the message raises."""
-        facts = await self._letter.facts()
-        smtputf8 = self._letter.needs_smtputf8(facts, recipients)
-        if refusal := self._refusal(facts, smtputf8=smtputf8):
-            return dict.fromkeys((recipient.forward_path for recipient in recipients), refusal)
+        results: Results = {}
+        try:
+            recipients, results = self._writable(recipients)
+            self._form = await self._rules.form(self._letter, recipients, self._session.extensions, self._host)
+            self._fits(self._form)
+        except NoForm as refused:
+            return results | dict.fromkeys((recipient.forward_path for recipient in recipients), refused.result)
+        if not recipients:
+            return results
+        return results | await self._transact(recipients)
+
+    async def _transact(self, recipients: Sequence[Recipient]) -> Results:
         session = self._session
         if session.open_transaction:
             await session.command("RSET", self._deadlines.mail, "RSET")
@@ -65,7 +76,7 @@ class Transaction:
         session.messages += 1
         start = time.perf_counter()
         try:
-            return await self._converse(recipients, self._commands(facts, recipients, smtputf8=smtputf8))
+            return await self._converse(recipients, self._commands(recipients))
         finally:
             metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - start)
 
@@ -73,42 +84,44 @@ class Transaction:
     def _host(self) -> Host:
         return self._session.host
 
-    def _refusal(self, facts: Facts, *, smtputf8: bool) -> Result | None:
-        """What this host cannot take, by what it offered."""
-        extensions = self._session.extensions
-        if smtputf8 and "SMTPUTF8" not in extensions:
-            # RFC 6531 §3.2: there is no way down from UTF-8 addresses and headers.
-            return failed(NEEDS_SMTPUTF8, "the host does not take UTF-8 addresses and headers", self._host)
-        if facts.eight_bit and "8BITMIME" not in extensions and not self._send_eight_bit:
-            # RFC 6152 §3: convert to 7 bits or treat as undeliverable; bytes never change here.
-            return failed(NEEDS_EIGHT_BIT, "the host does not take 8-bit text", self._host)
-        limit = self._session.size_limit
-        if limit and facts.size > limit:  # RFC 1870 §6.1
-            return failed(TOO_BIG, f"the host takes messages of at most {limit} octets", self._host)
-        return None
+    def _writable(self, recipients: Sequence[Recipient]) -> tuple[Sequence[Recipient], Results]:
+        """Whose address can stand in a command; the others have their results."""
+        if not _writable(self._letter.reverse_path):
+            raise NoForm(failed(BAD_SENDER, "the sender's address cannot be written in a command"))
+        bad = failed(BAD_RECIPIENT, "the address cannot be written in a command")
+        results = {one.forward_path: bad for one in recipients if not _writable(one.forward_path)}
+        return [one for one in recipients if one.forward_path not in results], results
 
-    def _commands(self, facts: Facts, recipients: Sequence[Recipient], *, smtputf8: bool) -> list[str]:
-        extensions, letter = self._session.extensions, self._letter
-        parameters = letter.parameters(facts, smtputf8=smtputf8).narrowed_to(extensions)
+    def _fits(self, form: Form) -> None:
+        """Raises NoForm."""
+        limit = self._session.size_limit
+        if limit and form.size > limit:  # RFC 1870 §6.1
+            raise NoForm(failed(TOO_BIG, f"the host takes messages of at most {limit} octets", self._host))
+
+    def _commands(self, recipients: Sequence[Recipient]) -> list[str]:
+        extensions, letter, form = self._session.extensions, self._letter, self._form
+        parameters = letter.parameters(form.size, form.body, smtputf8=form.smtputf8).narrowed_to(extensions)
         commands = [f"MAIL FROM:<{letter.reverse_path}>{parameters}"]
         for recipient in recipients:
             wishes = recipient.parameters.narrowed_to(extensions)
-            commands.append(f"RCPT TO:<{recipient.forward_path}>{wishes}")
-        if any(char < " " or char == "\x7f" for command in commands for char in command):
-            raise ValueError("a control character in an address")  # none gets in at RCPT; none may make a command
+            commands.append(f"RCPT TO:<{recipient.address}>{wishes}")
         return commands
 
     async def _converse(self, recipients: Sequence[Recipient], commands: Sequence[str]) -> Results:
         pipelined = "PIPELINING" in self._session.extensions  # RFC 2920 §3.1
         if pipelined:
-            self._session.send("\r\n".join((*commands, "DATA")), "MAIL")
+            content = () if self._form.chunked else ("DATA",)
+            self._session.send("\r\n".join((*commands, *content)), "MAIL")
         mail = await self._answer(None if pipelined else commands[0], self._deadlines.mail, "MAIL")
         if not mail.is_positive:
             return await self._mail_refused(mail, recipients, pipelined=pipelined)
         results: Results = {}
         try:
             accepted = await self._recipients(recipients, commands[1:], results, pipelined=pipelined)
-            await self._data(accepted, results, pipelined=pipelined)
+            if self._form.chunked:
+                await self._bdat(accepted, results)
+            else:
+                await self._data(accepted, results, pipelined=pipelined)
         except SessionBroken as broken:
             for recipient in recipients:
                 results.setdefault(recipient.forward_path, broken.result(self._host, elsewhere=not self._content))
@@ -137,6 +150,8 @@ class Transaction:
         try:
             for _ in range(rcpt_replies):
                 await self._session.reply(self._deadlines.rcpt, "RCPT")
+            if self._form.chunked:
+                return
             data = await self._session.reply(self._deadlines.data, "DATA")
             if data.code == 354:
                 await self._empty_message()
@@ -173,18 +188,25 @@ class Transaction:
             await self._empty_message()  # RFC 2920 §3.1
             return
         if reply.code == 354:
-            async with self._letter.opened() as raw:
-                self._content = True
-                self._on_content()
-                whole = await self._send(raw)
-            reply = await self._reply_to_message(whole=whole)
-        self._settle(reply, accepted, results, (await self._letter.facts()).size)
+            reply = await self._message(dot_stuffed)
+        self._settle(reply, accepted, results)
 
-    async def _send(self, raw: bytes) -> bool:
-        """The message itself. False: the host replied before its end. Raises SessionBroken."""
+    async def _bdat(self, accepted: list[Recipient], results: Results) -> None:
+        """RFC 3030 §2: the message in one chunk, without transparency. Raises SessionBroken."""
+        if accepted:
+            command = f"BDAT {self._form.size} LAST\r\n".encode("ascii")
+            self._settle(await self._message(lambda content: itertools.chain((command,), content)), accepted, results)
+
+    async def _message(self, framed: Callable[[Iterable[bytes]], Iterable[bytes]]) -> Reply:
+        """The message itself, and the reply to it. Raises SessionBroken."""
         deadlines = self._deadlines
-        total = deadlines.block + len(raw) / deadlines.rate
-        return await self._session.send_message(dot_stuffed(raw), deadlines.block, total)
+        total = deadlines.block + self._form.size / deadlines.rate
+        async with self._letter.opened() as raw:
+            content = framed(self._letter.contents(raw, self._form.wish))
+            self._content = True
+            self._on_content()
+            whole = await self._session.send_message(content, deadlines.block, total)
+        return await self._reply_to_message(whole=whole)
 
     async def _reply_to_message(self, *, whole: bool) -> Reply:
         """One that came before the final dot was sent can only be a refusal. Raises SessionBroken."""
@@ -202,11 +224,11 @@ class Transaction:
         await self._session.reply(self._deadlines.end, "message")
         self._session.open_transaction = False
 
-    def _settle(self, reply: Reply, accepted: Sequence[Recipient], results: Results, size: int) -> None:
+    def _settle(self, reply: Reply, accepted: Sequence[Recipient], results: Results) -> None:
         """RFC 5321 §4.1.1.4: the reply after the final dot is for every accepted recipient."""
         if 200 <= reply.code < 300:
             self._session.open_transaction = False
-            metrics.BYTES.inc(size)
+            metrics.BYTES.inc(self._form.size)
             status = reply.enhanced_status or "2.0.0"
             dsn = "DSN" in self._session.extensions
             result = Result(Outcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn)
@@ -218,6 +240,11 @@ class Transaction:
             results[recipient.forward_path] = result
 
 
+def _writable(address: str) -> bool:
+    """No control character gets in at RCPT; none may make a command."""
+    return not any(char < " " or char == "\x7f" for char in address)
+
+
 def wishes(notify: Sequence[int], orcpt: str) -> RcptParameters:
-    """From a job's recipient."""
-    return RcptParameters(tuple(Notify(item) for item in notify), orcpt)
+    """From a job's recipient; what a later version may have written there says nothing."""
+    return RcptParameters(tuple(item for item in Notify if item in notify), orcpt)

@@ -24,7 +24,7 @@ from paquebot.relay.transaction import Results, wishes
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
-from paquebot.v1.mail_pb2 import RET_UNSPECIFIED, RemoteRecipient
+from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import Ret
 
@@ -74,7 +74,10 @@ class Worker:
         shown: Shown,
         shares: OctetShares,
         slow_seconds: float,
+        line: int,
     ) -> None:
+        """`line`: most octets of a line that each host takes; 0: any."""
+        self._line = line
         self._reader = reader
         self._courier = courier
         self._settlement = settlement
@@ -124,7 +127,7 @@ class Worker:
 
     def _letter(self, work: Work) -> Letter:
         job = work.job
-        ret = Ret(job.ret) if job.ret != RET_UNSPECIFIED else None
+        ret = next((ret for ret in Ret if ret.value == int(job.ret)), None)
         return Letter(
             lambda: self._reader.read(job.blob),
             job.blob.size,
@@ -134,6 +137,8 @@ class Worker:
             ret=ret,
             envid=job.envid,
             smtputf8=job.smtputf8,
+            submitted=bool(job.login),
+            line=self._line,
         )
 
     async def _settle(

@@ -9,14 +9,17 @@ from paquebot.rpc.authentication import (
     RateLimited,
     Refusal,
 )
-from paquebot.rpc.channel import DirectoryUnavailable, open_channel
+from paquebot.rpc.channel import CallFailed, CallRefused, DirectoryUnavailable, open_channel
 from paquebot.rpc.directory import DirectoryClient, DirectoryRefused
+from paquebot.rpc.recordings import Recorder, Recordings
 from paquebot.rpc.sessions import Login, LoginEnd, Logins, SessionCheckSettings
 from paquebot.rpc.validation import ValidationCacheSettings, ValidationClient
 
 __all__ = [
     "AccountDisabled",
     "AuthenticationClient",
+    "CallFailed",
+    "CallRefused",
     "Credential",
     "DirectoryClient",
     "DirectoryRefused",
@@ -27,6 +30,8 @@ __all__ = [
     "LoginEnd",
     "Logins",
     "RateLimited",
+    "Recorder",
+    "Recordings",
     "Refusal",
     "SessionCheckSettings",
     "ValidationCacheSettings",

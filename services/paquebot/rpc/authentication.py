@@ -1,13 +1,13 @@
 """Client of `Authentication`: a login and a password to an identity, or why not; and whether sessions may go on."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import grpc
 from grpc.aio import AioRpcError, Channel
 
-from paquebot.rpc.channel import DirectoryUnavailable, call, trace_metadata
+from paquebot.rpc.channel import CallRefused, DirectoryUnavailable, call, trace_metadata
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationStub
@@ -71,14 +71,19 @@ class AuthenticationClient:
     async def authenticate(
         self, login: str, password: str, client_address: str, protocol: Protocol, *, trace: str = ""
     ) -> Identity | Refusal:
-        """`client_address` is the peer's IP address, for rate limits. Raises DirectoryUnavailable."""
-        request = pb.AuthenticateRequest(
-            login=login, password=password, client_address=client_address, protocol=protocol
-        )
-        response = await call(
-            "authenticate",
-            lambda: self._stub.Authenticate(request, timeout=self._timeout, metadata=trace_metadata(trace)),
-        )
+        """`client_address` is the peer's IP address, for rate limits. A login that can be nobody's is one with invalid
+        credentials. Raises DirectoryUnavailable, CallFailed."""
+
+        def ask() -> Awaitable[pb.AuthenticateResponse]:
+            request = pb.AuthenticateRequest(
+                login=login, password=password, client_address=client_address, protocol=protocol
+            )
+            return self._stub.Authenticate(request, timeout=self._timeout, metadata=trace_metadata(trace))
+
+        try:
+            response = await call("authenticate", ask)
+        except CallRefused:
+            return InvalidCredentials()
         match response.result:
             case pb.AUTHENTICATE_RESULT_OK:
                 return Identity(

@@ -1,9 +1,10 @@
-"""The gRPC channel to recipient_validation: keepalive, deadlines, reconnection, and one way to fail.
+"""The gRPC channel to recipient_validation: keepalive, deadlines, reconnection, and three ways to fail.
 
-Every failure of the service or the network becomes `DirectoryUnavailable`, which is temporary: the caller
-answers 451, `NO [UNAVAILABLE]` or `-ERR [SYS/TEMP]`. The channel reconnects by itself, at most two seconds after
-the service is back. Over TCP it proves its service by a certificate where `PAQUEBOT_GRPC_TLS_*` name one; a UNIX
-socket is guarded by its directory.
+A failure of the network, or of an engine behind the service, becomes `DirectoryUnavailable`, which is temporary: the
+caller answers 451, `NO [UNAVAILABLE]` or `-ERR [SYS/TEMP]`. Values that can never be answered are `CallRefused`, and a
+fault in the service's own code `CallFailed`: trying again helps with neither. The channel reconnects by itself, at most
+two seconds after the service is back. Over TCP it proves its service by a certificate where `PAQUEBOT_GRPC_TLS_*` name
+one; a UNIX socket is guarded by its directory.
 """
 
 import json
@@ -72,6 +73,19 @@ class DirectoryUnavailable(Exception):
     """recipient_validation did not answer as it should. Temporary; the cause is never for the peer."""
 
 
+class CallRefused(Exception):
+    """recipient_validation can never answer this call: a value in it is at fault."""
+
+
+class CallFailed(Exception):
+    """The code of recipient_validation failed at this call; its log has the cause."""
+
+
+INCIDENT = "paquebot-incident"
+"""The key of the trailing metadata by which the service says that its own code failed: gRPC has INTERNAL also for
+troubles of the network."""
+
+
 def open_channel(settings: DirectoryClientSettings) -> Channel:
     """A channel to `settings.target`; connects on the first call. Close it with `await channel.close()`.
 
@@ -106,14 +120,26 @@ def fault_of(error: BaseException) -> metrics.Fault:
 
 
 async def call(name: str, rpc: Callable[[], Awaitable[Response]]) -> Response:
-    """The answer of one call, timed as `name`. Raises DirectoryUnavailable."""
+    """The answer of one call, timed as `name`; `rpc` also makes the request. Raises DirectoryUnavailable, CallRefused,
+    CallFailed."""
     try:
         with metrics.engine_call("grpc", name, fault_of):
-            return await rpc()
+            try:
+                return await rpc()
+            except UnicodeError as error:  # text with half of a surrogate pair, which no request can carry
+                refused: Exception = error
+            except AioRpcError as error:
+                if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                    raise
+                refused = error  # an answer about values, not an engine's error: it is raised where it is not counted
     except AioRpcError as error:
         _log.warning("directory call failed", call=name, code=error.code().name, details=error.details())
+        if any(key == INCIDENT for key, _ in error.trailing_metadata() or ()):
+            raise CallFailed(name) from error
         raise DirectoryUnavailable(f"{name}: {error.code().name}") from error
     except grpc.RpcError as error:  # the channel was closed under the call
         raise DirectoryUnavailable(name) from error
     except UsageError as error:
         raise DirectoryUnavailable(f"{name}: the channel is closed") from error
+    _log.warning("directory call refused", call=name)
+    raise CallRefused(name) from refused

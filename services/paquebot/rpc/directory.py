@@ -1,9 +1,10 @@
 """Client of `Directory`, for administration: `await client.ask(client.stub.GetDomain, GetDomainRequest(...))`."""
 
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
-from grpc.aio import AioRpcError, Channel, UnaryUnaryMultiCallable
+from grpc.aio import AioRpcError, Channel, UnaryStreamMultiCallable, UnaryUnaryMultiCallable
 
 from paquebot.observability import metrics
 from paquebot.rpc.channel import DirectoryUnavailable, fault_of
@@ -50,7 +51,22 @@ class DirectoryClient:
             with metrics.engine_call("grpc", "directory", fault_of):
                 return await rpc(request, timeout=self._timeout, metadata=self._metadata)
         except AioRpcError as error:
-            text = error.details() or error.code().name
-            if error.code() in _REFUSALS:
-                raise DirectoryRefused(error.code(), text) from error
-            raise DirectoryUnavailable(text) from error
+            raise _told(error) from error
+
+    async def follow(
+        self, rpc: UnaryStreamMultiCallable[Request, Response], request: Request
+    ) -> AsyncGenerator[Response, None]:
+        """Answers as they come, until the directory ends them. Raises DirectoryRefused, DirectoryUnavailable."""
+        call = rpc(request, metadata=self._metadata)
+        try:
+            async for response in call:
+                yield response
+        except AioRpcError as error:
+            raise _told(error) from error
+        finally:
+            call.cancel()
+
+
+def _told(error: AioRpcError) -> DirectoryRefused | DirectoryUnavailable:
+    text = error.details() or error.code().name
+    return DirectoryRefused(error.code(), text) if error.code() in _REFUSALS else DirectoryUnavailable(text)

@@ -17,7 +17,7 @@ from paquebot.observability.metrics import counter
 from paquebot.queue import Queue
 from paquebot.queue.hints import DirectoryHint
 from paquebot.rpc.authentication import MAX_CHECKED, AuthenticationClient, Credential, Identity
-from paquebot.rpc.channel import DirectoryUnavailable
+from paquebot.rpc.channel import CallFailed, DirectoryUnavailable
 from paquebot.runtime.settings import Seconds, setting
 from paquebot.runtime.tasks import background
 from paquebot.v1 import authentication_pb2 as pb
@@ -178,7 +178,7 @@ class Logins:
             asked = self._clock()
             try:
                 verdicts = await self._authentication.check_sessions(part, timeout=seconds)
-            except DirectoryUnavailable:
+            except (DirectoryUnavailable, CallFailed):
                 self._silent_until = self._clock() + self._settings.interval / 3  # commands do not wait for it again
                 return
             self._silent_until = 0.0

@@ -6,20 +6,23 @@ each, so no more than about 1 KiB × entries. An account removed or filled up me
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from grpc.aio import Channel
 
 from paquebot.observability import trace as tracing
 from paquebot.observability.metrics import counter
-from paquebot.rpc.channel import call, trace_metadata
+from paquebot.rpc.channel import CallRefused, call, trace_metadata
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import Seconds, setting
 from paquebot.v1.recipient_validation_pb2 import (
     VERDICT_ACCEPT,
+    VERDICT_BAD_ADDRESS,
     AuthorizeSenderRequest,
+    AuthorizeSenderResponse,
     ValidateRequest,
+    ValidateResponse,
     Validation,
 )
 from paquebot.v1.recipient_validation_pb2_grpc import RecipientValidationStub
@@ -75,31 +78,46 @@ class ValidationClient:
         """One Validation a forward-path, in order; each is the caller's own copy, to complete with its orcpt.
 
         `forward_paths` are text without angle brackets, `size` the declared octets (0: unknown), `trace` a W3C
-        traceparent. Raises DirectoryUnavailable.
+        traceparent. One that can be no address of anybody is a BAD_ADDRESS. Raises DirectoryUnavailable, CallFailed,
+        and CallRefused where it is not known which of several that is.
         """
         found = {path: self._look(path, may_relay=may_relay, size=size) for path in forward_paths}
         asked = [path for path, validation in found.items() if validation is None]
         if asked:
-            request = ValidateRequest(forward_paths=asked, reverse_path=reverse_path, may_relay=may_relay, size=size)
             with tracing.span("Validate", trace, kind=tracing.Kind.CLIENT) as span:
                 metadata = trace_metadata(span.traceparent)
-                response = await call(
-                    "validate", lambda: self._stub.Validate(request, timeout=self._timeout, metadata=metadata)
-                )
+
+                def ask() -> Awaitable[ValidateResponse]:
+                    request = ValidateRequest(
+                        forward_paths=asked, reverse_path=reverse_path, may_relay=may_relay, size=size
+                    )
+                    return self._stub.Validate(request, timeout=self._timeout, metadata=metadata)
+
+                try:
+                    response = await call("validate", ask)
+                except CallRefused:
+                    if len(asked) > 1:
+                        raise
+                    response = ValidateResponse(results=[Validation(verdict=VERDICT_BAD_ADDRESS)])
             for path, validation in zip(asked, response.results, strict=True):
                 found[path] = validation
                 self._keep(path, validation, may_relay=may_relay, size=size)
         return [_copy(found[path]) for path in forward_paths]
 
     async def authorize_sender(self, account_id: int, address: str, *, trace: str = "") -> bool:
-        """May the account use `address` as its reverse-path or From address? Raises DirectoryUnavailable."""
-        request = AuthorizeSenderRequest(account_id=account_id, address=address)
+        """May the account use `address` as its reverse-path or From address? Raises DirectoryUnavailable,
+        CallFailed."""
         with tracing.span("AuthorizeSender", trace, kind=tracing.Kind.CLIENT) as span:
             metadata = trace_metadata(span.traceparent)
-            response = await call(
-                "authorize_sender",
-                lambda: self._stub.AuthorizeSender(request, timeout=self._timeout, metadata=metadata),
-            )
+
+            def ask() -> Awaitable[AuthorizeSenderResponse]:
+                request = AuthorizeSenderRequest(account_id=account_id, address=address)
+                return self._stub.AuthorizeSender(request, timeout=self._timeout, metadata=metadata)
+
+            try:
+                response = await call("authorize_sender", ask)
+            except CallRefused:
+                return False
         return response.allowed
 
     def forget(self) -> None:

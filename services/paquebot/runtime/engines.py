@@ -100,7 +100,9 @@ class TlsSettings:
 class ProcessSettings:
     """What every service has."""
 
-    metrics_listen: Listen = setting("METRICS_LISTEN", Listen("127.0.0.1", 2900), help="/metrics, /livez, /readyz")
+    metrics_listen: tuple[Listen, ...] = setting(
+        "METRICS_LISTEN", (Listen("127.0.0.1", 2900),), help="/metrics, /livez, /readyz"
+    )
     log_level: str = setting("LOG_LEVEL", "info", help="debug, info, warning or error")
     log_addresses: bool = setting("LOG_ADDRESSES", False, help="mail addresses in logs; off: only their domains")
     drain: Seconds = setting("DRAIN", Seconds(25.0), help="longest time to end by itself after SIGTERM")

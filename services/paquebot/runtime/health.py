@@ -7,7 +7,7 @@ every dependency, and says 503 with the reasons while one is away or the process
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import Across, Bounded, counter, gauge
 from paquebot.runtime.settings import Listen
+from paquebot.runtime.sockets import bound
 
 Probe = Callable[[], Awaitable[None]]
 """Raises, with a reason for people, while its dependency cannot be used."""
@@ -147,27 +148,33 @@ async def _outcome(name: str, probe: Probe) -> str:
 class HealthServer:
     """A minimal HTTP/1.1 server: GET and HEAD of three paths, one request a connection."""
 
-    def __init__(self, truth: Truth, listen: Listen | socket.socket) -> None:
-        """`listen`: where to bind, or a socket that listens already."""
+    def __init__(self, truth: Truth, listen: Sequence[Listen] | socket.socket) -> None:
+        """`listen`: where to bind, or a UNIX socket that listens already."""
         self._truth = truth
         self.listen = listen
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     @property
     def port(self) -> int:
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        """Of the first listener."""
+        return int(self._servers[0].sockets[0].getsockname()[1])
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for people."""
+        return self.listen.getsockname() if isinstance(self.listen, socket.socket) else ", ".join(map(str, self.listen))
 
     async def start(self) -> None:
-        if isinstance(self.listen, Listen):
-            where = self.listen.host, self.listen.port
-            self._server = await asyncio.start_server(self._serve, *where, limit=_MAX_REQUEST)
-        else:
-            self._server = await asyncio.start_unix_server(self._serve, sock=self.listen, limit=_MAX_REQUEST)
+        """Raises OSError."""
+        if isinstance(self.listen, socket.socket):
+            self._servers.append(await asyncio.start_unix_server(self._serve, sock=self.listen, limit=_MAX_REQUEST))
+            return
+        for listener in bound(self.listen):
+            self._servers.append(await asyncio.start_server(self._serve, sock=listener, limit=_MAX_REQUEST))
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,9 +17,9 @@ from paquebot.observability.log import Log
 from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled, one_spelling
 from paquebot.runtime.seats import Seat, Seats
 from paquebot.runtime.settings import Listen
+from paquebot.runtime.sockets import bound, port_of
 
 _log = Log("paquebot.listeners")
-BACKLOG = 1024
 _HANDSHAKE_SECONDS = 15.0
 _ACCEPT_PAUSE = 0.1  # when the process is out of file descriptors
 _FAREWELL_SECONDS = 2.0
@@ -70,14 +70,15 @@ class Listeners:
     """Connections from trusted networks of which it is not known yet whose they are."""
     _open: list[_Listener] = field(default_factory=list)
 
-    def listen(self, name: str, where: Listen, *, tls: bool) -> None:
-        """Bind one more listener. Raises OSError."""
-        self._open.append(_Listener(name, bound(where, shared=self.shared), tls))
-        _log.info("listening", listener=name, port=_port(self._open[-1]))
+    def listen(self, name: str, places: Iterable[Listen], *, tls: bool) -> None:
+        """Bind listeners. Raises OSError."""
+        for listener in bound(places, shared=self.shared):
+            self._open.append(_Listener(name, listener, tls))
+            _log.info("listening", listener=name, port=port_of(listener))
 
     def port(self, name: str) -> int:
         """The port of the first listener of that name."""
-        return next(_port(listener) for listener in self._open if listener.name == name)
+        return next(port_of(listener.socket) for listener in self._open if listener.name == name)
 
     def close(self) -> None:
         """Stop listening; idempotent."""
@@ -186,16 +187,3 @@ async def dismiss(sessions: Collection[Leaver], drain: float) -> None:
         await asyncio.sleep(step)
     for session in list(sessions):  # whose handshake ended while we asked
         session.leave()
-
-
-def bound(where: Listen, *, shared: bool) -> socket.socket:
-    """A listening socket. With `shared` the kernel spreads connections over all processes that ask for the port so
-    (SO_REUSEPORT). Raises OSError."""
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    listener = socket.create_server((where.host, where.port), family=family, backlog=BACKLOG, reuse_port=shared)
-    listener.setblocking(False)
-    return listener
-
-
-def _port(listener: _Listener) -> int:
-    return int(listener.socket.getsockname()[1])

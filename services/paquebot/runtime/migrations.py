@@ -22,7 +22,7 @@ from typing import Any
 
 import asyncpg
 
-from paquebot.runtime.postgres import Postgres, PostgresUnavailable, session_attribute
+from paquebot.runtime.postgres import Postgres, PostgresNotReady, PostgresUnavailable, session_attribute
 
 ROLES = (
     "paquebot_delivery",
@@ -174,7 +174,7 @@ async def applied(postgres: Postgres, schema: str) -> Applied | None:
     sql = f"SELECT version, floor FROM {schema}.schema_version ORDER BY version DESC LIMIT 1"  # noqa: S608
     try:
         row = await postgres.fetchrow("schema_version", sql)
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError):
+    except PostgresNotReady:
         return None
     return None if row is None else Applied(row["version"], row["floor"])
 

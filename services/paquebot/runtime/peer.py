@@ -247,7 +247,12 @@ class PeerConnection(asyncio.Protocol):
         # short lines of a full buffer cost as much as their octets.
         del self._buffer[:count]
         self._scanned = 0
-        if self._reading_paused and len(self._buffer) < self._read_high // 2 and self._transport is not None:
+        if len(self._buffer) < self._read_high // 2:
+            self.go_on_reading()
+
+    def go_on_reading(self) -> None:
+        """Read, though the buffer may be full: what is there is not a whole line yet."""
+        if self._reading_paused and self._transport is not None:
             self._transport.resume_reading()
             self._reading_paused = False
 

@@ -1,8 +1,9 @@
 """One pool of PostgreSQL connections per process, which opens without the engine and reconnects by itself.
 
 Every call is counted and timed (`engine_call`), has a deadline on both sides, and turns each trouble with the
-engine itself (away, starting, full, too slow) into `PostgresUnavailable`: a temporary failure. Faults of a
-statement stay asyncpg's own exceptions.
+engine itself (away, starting, full, too slow) into `PostgresUnavailable`: a temporary failure. Values that it can
+never take (NUL in a text, a number or a key that is too large, a broken CHECK) are `PostgresRefused`: the same call
+never works. All other faults of a statement stay asyncpg's own exceptions: they are ours.
 
 A DSN may name several servers; only one that takes writes will do, unless the DSN asks for another with
 `target_session_attrs`. When a server stops taking writes (a take-over), all connections to it are left.
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from paquebot.observability.log import Log
 from paquebot.observability.metrics import (
     Engine,
     Fault,
@@ -50,9 +52,28 @@ _AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,  # a password that is being changed
     asyncpg.InvalidCatalogNameError,  # a database that is not made yet
 )
+_REFUSED = (
+    asyncpg.DataError,  # class 22, and what asyncpg itself cannot encode as the parameter's type
+    asyncpg.CheckViolationError,
+    asyncpg.NotNullViolationError,
+    asyncpg.ProgramLimitExceededError,  # class 54: an index row, a nesting, a number of arguments is too large
+)
+_NOT_READY = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""The database is not as this code needs it: a migration will come, or a grant."""
 _OF_ONE_STATEMENT = (asyncpg.PostgresSystemError, asyncpg.InternalServerError)
 """Troubles that the engine has with some of its data, and maybe with no other."""
-_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_AGAIN = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.exceptions.InvalidCachedStatementError,  # a migration changed what a statement of ours was planned for
+    asyncpg.exceptions.OutdatedSchemaCacheError,
+)
 _UNSURE = (OSError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 """Ends of a call after which the state of its connection is not known. TimeoutError is an OSError."""
 _READ_WRITE = "read-write"
@@ -68,16 +89,46 @@ AGAIN = counter(
 )
 
 
+REFUSED = counter(
+    "paquebot_postgres_refused_values_total", "Calls with values that PostgreSQL can never take: none is tried again"
+)
+_log = Log("paquebot.postgres")
+
+
 class PostgresUnavailable(Exception):
     """PostgreSQL cannot answer now; the same call may succeed later. The cause is chained, never shown to
     peers.
     """
 
 
+class PostgresNotReady(PostgresUnavailable):
+    """The database lacks what this code needs: it was not migrated yet, or a role has not its rights."""
+
+
 class PostgresTroubled(PostgresUnavailable):
     """The engine answered this call with a trouble of its own: damaged data, a file. Calls about other data may well
     succeed meanwhile.
     """
+
+
+class PostgresRefused(Exception):
+    """PostgreSQL can never take the values of this call: to try again is of no use. `str()` names the call and, where
+    a constraint was broken, the constraint; no value.
+    """
+
+    def __init__(self, call: str, constraint: str = "") -> None:
+        super().__init__(f"{call}: {constraint}" if constraint else call)
+        self.call = call
+        self.constraint = constraint
+
+
+def _refused(call: str, error: BaseException) -> PostgresRefused:
+    """Counted and logged, without the values: they may be a person's."""
+    constraint = getattr(error, "constraint_name", None) or ""
+    state = getattr(error, "sqlstate", None) or ""
+    REFUSED.inc()
+    _log.warning("values_refused", statement=call, reason=type(error).__name__, state=state, constraint=constraint)
+    return PostgresRefused(call, constraint)
 
 
 def _is_unsure(error: BaseException) -> bool:
@@ -121,8 +172,14 @@ class _Lent:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        """Raises PostgresUnavailable when that is what the error means."""
+        """Raises PostgresUnavailable or PostgresRefused when that is what the error means."""
+        if isinstance(error, _REFUSED):
+            self._call.end(None)  # an answer, about values: the engine is well
+            raise _refused(self._call.name, error) from error
         self._call.end(error)
+        if isinstance(error, _NOT_READY):
+            _log.error("database_not_ready", statement=self._call.name, reason=f"{type(error).__name__}: {error}")
+            raise PostgresNotReady(self._call.name) from error
         if isinstance(error, _AWAY) and not isinstance(error, ValueError):  # an argument that does not fit is ours
             raise (PostgresTroubled if isinstance(error, _OF_ONE_STATEMENT) else PostgresUnavailable)(
                 self._call.name

@@ -80,7 +80,7 @@ def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str,
     return Family(work, partial(_front, process.metrics_listen), process.workers).run()
 
 
-def _process(name: str, settings: S, main: Main[S], health: Listen | socket.socket) -> int:
+def _process(name: str, settings: S, main: Main[S], health: Sequence[Listen] | socket.socket) -> int:
     try:
         _set_up_trace(name, settings.process)
     except SettingsError as error:
@@ -98,7 +98,7 @@ def _worker(name: str, settings: S, main: Main[S], number: int, health: socket.s
         return _process(name, settings, main, health)
 
 
-def _front(listen: Listen, workers: Sequence[bytes]) -> int:
+def _front(listen: Sequence[Listen], workers: Sequence[bytes]) -> int:
     """Answers until it is killed."""
 
     async def answer() -> int:
@@ -134,12 +134,12 @@ async def _tell(server: HealthServer) -> bool:
     try:
         await server.start()
     except OSError as error:
-        _log.error("metrics_listen_failed", address=str(server.listen), reason=str(error.strerror))
+        _log.error("metrics_listen_failed", address=server.address, reason=str(error.strerror))
         return False
     return True
 
 
-async def _frame(name: str, settings: S, main: Main[S], health: Listen | socket.socket) -> int:
+async def _frame(name: str, settings: S, main: Main[S], health: Sequence[Listen] | socket.socket) -> int:
     context = Context(name, Health(), asyncio.Event())
     server = HealthServer(context.health, health)
     if not await _tell(server):

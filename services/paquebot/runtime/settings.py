@@ -74,7 +74,7 @@ class SocketPath:
         return f"unix:{quote(os.fsencode(self.path))}"
 
 
-ListenOrSocket = Listen | SocketPath
+ListenOrSocket = tuple[Listen, ...] | SocketPath
 
 
 def setting(name: str, default: Any = dataclasses.MISSING, *, help: str = "") -> Any:
@@ -210,8 +210,8 @@ def parse_octets(text: str) -> Octets:
 
 
 def parse_listen(text: str) -> Listen:
-    """`127.0.0.1:25`, `[::1]:25`; `:25` and `0.0.0.0:25` are all IPv4 addresses, `[::]:25` all IPv6 addresses (to have
-    both, give both where a list is taken). Raises ValueError."""
+    """`127.0.0.1:25`, `[::1]:25`; `:25` and `0.0.0.0:25` are all IPv4 addresses, `[::]:25` all addresses of both
+    families (`runtime.sockets`). Raises ValueError."""
     host, colon, port = text.strip().rpartition(":")
     if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise ValueError(f"{text!r} is not an address and port such as 0.0.0.0:25")
@@ -226,10 +226,10 @@ def parse_listen(text: str) -> Listen:
 
 
 def parse_listen_or_socket(text: str) -> ListenOrSocket:
-    """`127.0.0.1:2551` or `unix:/path`, an absolute one. Raises ValueError."""
+    """`127.0.0.1:2551,[::1]:2551`, or `unix:/path`, an absolute one. Raises ValueError."""
     scheme, _, path = text.strip().partition(":")
     if scheme != "unix":
-        return parse_listen(text)
+        return tuple(parse_listen(word) for word in _words(text))
     if not path.startswith("/"):
         raise ValueError(f"{text!r} has no absolute path, as in unix:/run/paquebot/grpc.sock")
     return SocketPath(Path(path))
@@ -248,6 +248,10 @@ def parse_bool(text: str) -> bool:
 def parse_network(text: str) -> Network:
     """`10.0.0.0/8` or one address. Raises ValueError."""
     return ipaddress.ip_network(text.strip(), strict=False)
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 def _int(text: str) -> int:
@@ -290,7 +294,7 @@ def parse(hint: Any, text: str) -> Any:
         return parse_network(text)
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
-        return tuple(parse(item, word) for word in text.replace(",", " ").split())
+        return tuple(parse(item, word) for word in _words(text))
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         inner = next(arg for arg in typing.get_args(hint) if arg is not type(None))
         return parse(inner, text) if text else None

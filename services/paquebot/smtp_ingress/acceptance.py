@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 from paquebot.blobs import new_ulid
 from paquebot.message import (
-    MAX_HEADER,
     add_trace,
     ensure_date_and_message_id,
     is_looping,
     remove_authentication_results,
+    remove_header,
     split_header,
 )
 from paquebot.observability.log import Log, shown
@@ -25,7 +25,7 @@ from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.session import Session, Transaction
 from paquebot.smtp_ingress.verdicts import refusal_after
-from paquebot.spool import Prepared, Spool, SpoolUnavailable
+from paquebot.spool import Prepared, Spool, SpoolRefused, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.content import BadContent, BareLineEnd
@@ -33,6 +33,7 @@ from paquebot.wire.smtp.parameters import Body
 from paquebot.wire.smtp.replies import Reply
 
 _log = Log("paquebot.smtp")
+_MAX_HEADER_LINES = 50_000  # each is looked at a few times, on the event loop
 _OFF_THE_LOOP = 256 * 1024  # octets from which the content is checked in a thread
 
 
@@ -40,6 +41,7 @@ _OFF_THE_LOOP = 256 * 1024  # octets from which the content is checked in a thre
 class AcceptancePolicy:
     trace: TracePolicy
     size: int
+    header: int
     hops: int
     check_from: bool
 
@@ -109,6 +111,9 @@ class Acceptance:
     async def _keep(self, session: Session, envelope: Envelope, prepared: Prepared) -> Reply:
         try:
             await self._spool.accept_prepared(envelope, prepared)
+        except SpoolRefused as error:
+            _log.warning("never_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
+            return replies.CANNOT_KEEP
         except SpoolUnavailable as error:
             _log.warning("not_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
             return replies.TEMPORARY_FAILURE
@@ -129,9 +134,11 @@ class Acceptance:
 
     async def _checked(self, session: Session, transaction: Transaction, content: bytes) -> bytes | Reply:
         """The message as the policy lets it be sent, or why it is refused."""
-        # What is beyond MAX_HEADER would be in the message and in no summary of it; nobody writes such a header.
-        if len(content) > self._policy.size or split_header(content) > MAX_HEADER:
+        if len(content) > self._policy.size:
             return replies.TOO_BIG
+        header = split_header(content)
+        if header > self._policy.header or content.count(b"\n", 0, header) > _MAX_HEADER_LINES:
+            return replies.HEADER_TOO_BIG
         if is_looping(content, self._policy.hops):
             return replies.TOO_MANY_HOPS
         if session.identity is None or not self._policy.check_from:
@@ -147,6 +154,9 @@ class Acceptance:
         """The message as it is stored (invariant 5: its octets never change afterwards)."""
         hostname = self._policy.trace.hostname
         raw = remove_authentication_results(content, hostname)
+        if transaction.recipients.local or not session.relay_client:
+            # RFC 5321 §4.4: one, and that is the envelope's; an originator sends none. Who only relays does not look.
+            raw = remove_header(raw, b"return-path", lambda value: True)
         if session.role.takes_logins:
             raw = ensure_date_and_message_id(raw, now, f"<{queue_id}@{hostname}>")
         return add_trace(raw, received(session, transaction, queue_id, now, self._policy.trace))

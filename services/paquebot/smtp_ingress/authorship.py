@@ -2,21 +2,25 @@
 
 From names authors that belong to the login, and Sender nobody else. A message that names no author, or a foreign
 Sender, is refused or gets the login's address there, as the operator says; a foreign author is always refused.
+A field that is not of its grammar, such as a name with a comma that nobody quoted, is taken when all readers find the
+login's addresses in it and no other.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from paquebot.message import MailAddress, add_trace, addresses, field_value, fields, remove_header
+from paquebot.message import NamedAddresses, add_trace, field_value, fields, named_addresses, remove_header
 from paquebot.rpc import Identity, ValidationClient
 from paquebot.smtp_ingress.session import Session, Transaction
 from paquebot.smtp_ingress.settings import SenderPolicy
-from paquebot.wire.address import Address, BadAddress, canonical, parse_address
+from paquebot.wire.address import Address, BadAddress, canonical, normal_domain
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.replies import Reply
 
 _MAX_AUTHORS = 16  # addresses of From and Sender that are checked
+_MAX_OCTETS = 16 * 1024  # of From and of Sender
 _WHITE_SPACE = (b" ", b"\t")
+_INVISIBLE = bytes((*range(0x21), 0x7F))  # octets that some readers do not see around the name of a field
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class _Foreign(Exception):
@@ -30,13 +34,10 @@ class Authorship:
     validation: ValidationClient
     policy: SenderPolicy
 
-    async def owns(self, session: Session, address: Address | str, trace: str = "") -> bool:
+    async def owns(self, session: Session, address: Address, trace: str = "") -> bool:
         """May the session's identity send as `address`? Raises DirectoryUnavailable."""
         assert session.identity is not None
-        try:
-            wanted = str(canonical(address if isinstance(address, Address) else parse_address(address)))
-        except BadAddress:
-            return False
+        wanted = str(canonical(address))
         if wanted == session.identity.address or wanted in session.owned:
             return True
         allowed = await self.validation.authorize_sender(session.identity.account_id, wanted, trace=trace)
@@ -47,6 +48,8 @@ class Authorship:
     async def checked(self, session: Session, transaction: Transaction, content: bytes) -> bytes | Reply:
         """The message as it may be sent by the session's identity, or why it may not. Raises DirectoryUnavailable."""
         assert session.identity is not None
+        if _is_disguised(content):
+            return replies.FROM_NOT_OWNED
         smtputf8 = transaction.parameters.smtputf8
         try:
             has_author = await self._owned(session, content, b"from", transaction.trace)
@@ -72,13 +75,54 @@ class Authorship:
 
     async def _owned(self, session: Session, content: bytes, name: bytes, trace: str) -> bool:
         """Does a field of that name have an address? Each must belong to the login. Raises _Foreign."""
-        named = [entry for entry in _named(content, name) if entry.mailbox is not None and entry.host is not None]
-        if len(named) > _MAX_AUTHORS:
+        values = _values(content, name)
+        if sum(map(len, values)) > _MAX_OCTETS:
             raise _Foreign
-        for entry in named:
-            if not await self.owns(session, f"{_text(entry.mailbox)}@{_text(entry.host)}", trace):
+        named = [named_addresses(value) for value in values]
+        found = [address for one in named for address in _found(one, session)]
+        if len(found) > _MAX_AUTHORS:
+            raise _Foreign
+        for local, domain in found:
+            address = _address(local, domain)
+            if address is None or not await self.owns(session, address, trace):
                 raise _Foreign
-        return bool(named)
+        return any(one.certain for one in named)
+
+
+def _found(named: NamedAddresses, session: Session) -> list[tuple[bytes, bytes]]:
+    """The addresses that must belong to the login. Raises _Foreign: a field can be understood in more ways than one."""
+    if not named.readable:
+        raise _Foreign
+    return [*named.certain, *(one for one in named.possible if _may_be_address(one[1], session))]
+
+
+def _may_be_address(domain: bytes, session: Session) -> bool:
+    """Could mail go there? `arne@home` is a name of people, unless the login's own domain is like this."""
+    assert session.identity is not None
+    try:
+        normal = normal_domain(domain.decode())
+    except (BadAddress, UnicodeDecodeError):
+        return False
+    return "." in normal or normal == session.identity.address.rpartition("@")[2]
+
+
+def _address(local: bytes, domain: bytes) -> Address | None:
+    try:
+        return Address(local.decode(), normal_domain(domain.decode()))
+    except (BadAddress, UnicodeDecodeError):
+        return None
+
+
+def _is_disguised(content: bytes) -> bool:
+    """Is there a From or Sender that some readers take for one, and others for a field of another name, or whose value
+    has an octet that some do not see?"""
+    if content.startswith(_WHITE_SPACE):
+        return False
+    for name, field in fields(content):
+        plain = name.removeprefix(_BYTE_ORDER_MARK).strip(_INVISIBLE)
+        if plain in (b"from", b"sender") and (plain != name or b"\0" in field):
+            return True
+    return False
 
 
 def _values(content: bytes, name: bytes) -> list[bytes]:
@@ -92,17 +136,8 @@ def _has(content: bytes, name: bytes) -> bool:
     return bool(_values(content, name))
 
 
-def _named(content: bytes, name: bytes) -> Iterator[MailAddress]:
-    for value in _values(content, name):
-        yield from addresses(value)
-
-
 def _with_login(content: bytes, name: bytes, identity: Identity) -> bytes:
     """The message whose field of that name is the login's address, and no other's."""
     if not content.startswith(_WHITE_SPACE):
         content = remove_header(content, name, lambda value: True)
     return add_trace(content, b"%s: <%s>\r\n" % (name.capitalize(), identity.address.encode()))
-
-
-def _text(octets: bytes | None) -> str:
-    return (octets or b"").decode("utf-8", "replace")

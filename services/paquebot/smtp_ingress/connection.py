@@ -13,10 +13,13 @@ from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
+from paquebot.rpc import Recorder
 from paquebot.runtime.fair_shares import Holding, OverBudget
 from paquebot.runtime.peer import Deadline, PeerGone
+from paquebot.runtime.proxy import one_spelling
 from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
+from paquebot.wire.transcript import SmtpTranscript
 
 _HIGH = 256 * 1024  # octets received and not yet taken; above, reading stops
 _UNCHARGED = 16 * 1024  # of them; more is charged to the client, as a message is
@@ -70,7 +73,10 @@ class Connection(SMTP):
         self._displaced = False
         self._holding: Holding | None = None
         self._in_content = False
+        self._content = 0
         self._stopped = False
+        self.recorder: Recorder[SmtpTranscript] | None = None
+        """Of the session, once it is logged in."""
 
     # --- asyncio.Protocol ---
 
@@ -122,12 +128,17 @@ class Connection(SMTP):
         """Address and port of the client."""
         assert self.transport is not None
         name = self.transport.get_extra_info("peername")
-        return (str(name[0]), int(name[1])) if name else ("", 0)
+        return (one_spelling(name[0]), int(name[1])) if name else ("", 0)
 
     @property
     def buffered(self) -> int:
         """Octets received and not yet taken."""
         return len(self._buffer)
+
+    def heard(self, line: bytes) -> None:
+        """A command was taken from the client."""
+        if self.recorder is not None and (transcript := self.recorder.look()) is not None:
+            transcript.heard(transcript.filter.heard(line))
 
     def beginning(self, most: int) -> bytes:
         """Up to so many octets received and not yet taken; they stay."""
@@ -174,12 +185,14 @@ class Connection(SMTP):
         else:
             octets = self._buffer[:maximum]
             del self._buffer[:maximum]
+        self._content += len(octets)
         self._resume()
         return octets
 
     def unread(self, octets: bytes) -> None:
         """Put back what came after the part that was wanted."""
         self._buffer[:0] = octets
+        self._content -= len(octets)
         self._weigh()
 
     async def spoke_within(self, seconds: float) -> bool:
@@ -201,12 +214,15 @@ class Connection(SMTP):
     def content_begins(self) -> None:
         """What comes is taken at once and charged to its message."""
         self._in_content = True
+        self._content = 0
         if self._holding is not None:
             self._holding.release()
 
     def content_ends(self) -> None:
         self._in_content = False
         self._weigh()
+        if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
+            transcript.heard(transcript.filter.heard_octets(self._content))
 
     def _weigh(self) -> None:
         """Commands that nobody has taken yet are memory too; a client that fills it loses its connection."""
@@ -294,7 +310,10 @@ class Connection(SMTP):
     def reply(self, reply: Reply) -> None:
         """Say it with the next flush, which is before the next wait at the latest."""
         metrics.REPLY[reply.code // 100].inc()
-        self._out += reply.encode()
+        octets = reply.encode()
+        if self.recorder is not None and self.recorder.transcript is not None:
+            self.recorder.transcript.said(octets)
+        self._out += octets
 
     async def flush(self) -> None:
         """Raises PeerGone when the client does not read."""

@@ -1,7 +1,9 @@
 """One client's conversation: greeting, commands one after another, the end; errors become replies here.
 
 Handlers return replies; this loop sends them, counts them and keeps the error budget. A reply 221 or 421 ends the
-connection (RFC 5321 §4.1.1.10, §3.8). The unknown is temporary: 451 with an id to find it in the log (invariant 8).
+connection (RFC 5321 §4.1.1.10, §3.8). The unknown is a fault of ours, with an id to find it in the log (invariant 8).
+On MX it is 451, so that the sender's queue keeps the mail until the fault is mended; on submission it is 554, so that
+the person who waits hears of it now (docs/decisions/0038).
 """
 
 import os
@@ -11,7 +13,7 @@ from dataclasses import dataclass, field
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
-from paquebot.rpc import AuthenticationClient, Logins, ValidationClient
+from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationClient
 from paquebot.runtime.fair_shares import Holding, Path, SharedBudget
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.limits import account, stranger
@@ -62,6 +64,7 @@ class Services:
     validation: ValidationClient
     authentication: AuthenticationClient
     logins: Logins
+    recordings: Recordings
     rates: RecipientRates = field(default_factory=RecipientRates)
 
 
@@ -97,6 +100,8 @@ class Conversation:
         """The session's turns on the event loop."""
         self._table = table
         self._errors = 0
+        self._verb = Verb.OTHER
+        """Of the last command."""
         self._idle_commands = 0
         self._commands_before_login = 0
         self._in_vain = 0
@@ -134,6 +139,8 @@ class Conversation:
             if self.session.login is not None:
                 self.services.logins.leave(self.session.login)
             self.connection.charge_to(None)
+            if self.connection.recorder is not None:
+                self.connection.recorder.end()
             await self.connection.close()
 
     async def _converse(self) -> Ending:
@@ -163,10 +170,12 @@ class Conversation:
 
     async def _step(self) -> Reply | None:
         """Read one command and handle it."""
+        self._verb = Verb.OTHER
         try:
             line = await self.connection.line(_MAX_LINE, self._patience(), idle=self.session.transaction is None)
         except OverLong:
             return replies.LINE_TOO_LONG
+        self.connection.heard(line)
         if not line.endswith(b"\r\n"):
             return replies.BARE_LF_IN_COMMAND
         if line.startswith(_OTHER_PROTOCOLS):
@@ -178,6 +187,7 @@ class Conversation:
             command = parse_command(line[:-2])
         except BadCommand:
             return replies.UNRECOGNISED
+        self._verb = command.verb
         metrics.COMMAND[command.verb].inc()
         if self.session.login is not None and await self.services.logins.check(self.session.login):
             raise Draining
@@ -192,6 +202,8 @@ class Conversation:
     def _patience(self) -> float:
         """Seconds until the next command must be here. Raises HangUp: there are none left."""
         timeouts, now = self.services.timeouts, self.connection.loop.time()
+        if self.session.is_known:
+            return timeouts.command
         whole = timeouts.login if self._must_log_in else timeouts.without_mail
         ends = self._since + whole
         transaction = self.session.transaction
@@ -216,7 +228,7 @@ class Conversation:
             self._commands_before_login += 1
             if self._commands_before_login > self.services.sessions.login_commands:
                 raise HangUp(replies.TOO_MANY_BEFORE_LOGIN)
-        if not entry.progress:
+        if not entry.progress and not self.session.is_known:
             self._idle_commands += 1
             if self._idle_commands > self.services.sessions.idle_commands:
                 raise HangUp(replies.TOO_MANY_COMMANDS)
@@ -224,17 +236,19 @@ class Conversation:
             return await entry.handle(self, command.argument)
         except (HangUp, Idle, Draining, Displaced, PeerGone):
             raise
-        except Exception:  # noqa: BLE001 - the one place where the unknown becomes temporary
+        except Exception:  # noqa: BLE001 - the one place where the unknown ends
             return self._incident()
 
     def _incident(self) -> Reply:
         incident_id = os.urandom(6).hex()
         metrics.INCIDENTS.inc()
         _log.exception("incident", incident=incident_id, session=self.session.id)
-        return replies.incident(incident_id)
+        return replies.incident(incident_id, permanent=self.session.role.takes_logins)
 
     def _answer(self, reply: Reply) -> None:
-        if reply.code >= 500:
+        # A list with many dead addresses is no attack by who is known, and 421 would have the client try all again.
+        forgiven = self.session.is_known and self._verb is Verb.RCPT
+        if reply.code >= 500 and not forgiven:
             self._errors += 1
             if self._errors >= self.services.sessions.errors:
                 raise HangUp(replies.TOO_MANY_ERRORS)

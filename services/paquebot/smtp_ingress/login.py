@@ -10,6 +10,7 @@ from paquebot.rpc import (
     Identity,
     InvalidCredentials,
     RateLimited,
+    Recorder,
     Refusal,
 )
 from paquebot.smtp_ingress import metrics
@@ -19,6 +20,7 @@ from paquebot.wire.sasl import BadSasl, Credentials, decode_response, parse_logi
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, parse_auth
 from paquebot.wire.smtp.replies import Reply
+from paquebot.wire.transcript import SmtpTranscript
 
 _log = Log("paquebot.smtp")
 
@@ -121,6 +123,9 @@ async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply
             return replies.AUTH_TOO_MANY
         session.identity = answer
         session.login = conversation.services.logins.enter(answer, conversation.connection.stop)
+        conversation.connection.recorder = Recorder(
+            conversation.services.recordings, answer.account_id, session.address, SmtpTranscript
+        )
         conversation.logged_in()
         conversation.turns.belongs_to(answer.account_id)
         _log.info(

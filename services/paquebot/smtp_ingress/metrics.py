@@ -70,7 +70,9 @@ TLS = counter(
     "TLS sessions; failed: the handshake did not succeed",
     {"listener": Role, "version": (*TLS_VERSIONS, "failed")},
 )
-INCIDENTS = counter("paquebot_smtp_unexpected_errors_total", "Unforeseen errors, each answered with 451")
+INCIDENTS = counter(
+    "paquebot_smtp_unexpected_errors_total", "Unforeseen errors, answered with 451 on MX and 554 on submission"
+)
 
 # Children are looked up once: labels() costs more than inc().
 COMMAND = by_member(COMMANDS, Verb)

@@ -4,7 +4,9 @@ import functools
 from dataclasses import dataclass
 from datetime import datetime
 
+from paquebot.message import encoded_words
 from paquebot.smtp_ingress.session import Session, Transaction
+from paquebot.wire.address import BadAddress, normal_domain
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -32,13 +34,10 @@ def received(session: Session, transaction: Transaction, queue_id: str, now: dat
     "for" tells a recipient only when there is no other: it would show who got a blind copy.
     """
     smtputf8 = transaction.parameters.smtputf8
-    hello = session.hello.name if session.hello else "unknown"
     if policy.hide_client and session.identity is not None:
         origin = f"from {policy.hostname}"
     else:
-        # TCP-info = address-literal, the address that TCP knows (RFC 5321 §4.4)
-        literal = f"IPv6:{session.address}" if ":" in session.address else session.address
-        origin = f"from {hello} ([{literal}])"
+        origin = f"from {_client(session)}"
     tls = f"\r\n\t({session.tls.version} {session.tls.cipher})" if session.tls else ""
     paths = transaction.recipients.paths
     single = f"\r\n\tfor <{paths[0]}>" if len(paths) == 1 else ""
@@ -46,6 +45,29 @@ def received(session: Session, transaction: Transaction, queue_id: str, now: dat
         f"Received: {origin}\r\n\tby {policy.hostname} (Paquebot) with {protocol(session, smtputf8=smtputf8)}"
         f"{tls}\r\n\tid {queue_id}{single};\r\n\t{date_time(now.replace(microsecond=0))}\r\n"
     ).encode()
+
+
+def _client(session: Session) -> str:
+    """Extended-Domain = ( Domain / address-literal ) FWS "(" TCP-info ")" (RFC 5321 §4.4); TCP-info is the address that
+    TCP knows. A name that is neither stands in a comment, so that it says nothing but itself."""
+    address = session.address.partition("%")[0]
+    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    name = session.hello.name if session.hello else "unknown"
+    return f"{name} ({literal})" if _is_domain(name) else f"{literal} (helo {_comment(name)})"
+
+
+def _is_domain(name: str) -> bool:
+    try:
+        return bool(normal_domain(name)) and name.isascii() and not name.endswith(".")
+    except BadAddress:
+        return False
+
+
+def _comment(name: str) -> str:
+    """ccontent (RFC 5322 §3.2.2): quoted pairs, and encoded words (RFC 2047 §5) for what is not printable ASCII."""
+    if name.isascii() and name.isprintable() and "=?" not in name:
+        return "".join(f"\\{char}" if char in "()\\" else char for char in name)
+    return "\r\n\t".join(encoded_words(name))
 
 
 @functools.lru_cache(maxsize=4)

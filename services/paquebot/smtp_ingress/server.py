@@ -8,10 +8,11 @@ import socket
 from collections.abc import Sequence
 
 from paquebot.observability.log import Log
-from paquebot.runtime.listeners import BACKLOG, bound, cut_off
-from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled
+from paquebot.runtime.listeners import cut_off
+from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled, one_spelling
 from paquebot.runtime.seats import LOGIN, MAIL, Seat, Seats
-from paquebot.runtime.settings import Listen, Network
+from paquebot.runtime.settings import Network
+from paquebot.runtime.sockets import BACKLOG, bound, port_of
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.commands import COMMANDS
 from paquebot.smtp_ingress.connection import Connection
@@ -50,12 +51,11 @@ class SmtpServer:
             (Role.SUBMISSION, listen.submission),
             (Role.SUBMISSIONS, listen.submissions),
         ):
-            for address in addresses:
-                await self._open(role, address)
+            for listener in bound(addresses, shared=self._shared):
+                await self._open(role, listener)
 
-    async def _open(self, role: Role, address: Listen) -> None:
+    async def _open(self, role: Role, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        listener = bound(address, shared=self._shared)
         self._listeners.append((role, listener))
         if role is Role.SUBMISSIONS or self._proxies:
             self._acceptors.append(asyncio.ensure_future(self._accept(role, listener)))
@@ -64,7 +64,7 @@ class SmtpServer:
                 lambda: self._connection(role, None, None), sock=listener, backlog=BACKLOG
             )
             self._servers.append(server)
-        _log.info("listening", listener=role.value, address=str(address), port=_port(listener))
+        _log.info("listening", listener=role.value, address=listener.getsockname()[0], port=port_of(listener))
 
     def _connection(self, role: Role, seat: Seat | None, origin: Origin | None) -> Connection:
         """`origin` is None where it is the peer."""
@@ -88,7 +88,7 @@ class SmtpServer:
                 _log.warning("not_accepted", listener=role.value, reason=str(error.strerror))
                 await asyncio.sleep(_ACCEPT_AGAIN_SECONDS)
                 continue
-            task = asyncio.ensure_future(self._begin(role, client, Origin(address[0], address[1])))
+            task = asyncio.ensure_future(self._begin(role, client, Origin(one_spelling(address[0]), address[1])))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
             task.add_done_callback(functools.partial(close_if_cancelled, client))
@@ -133,7 +133,7 @@ class SmtpServer:
 
     def ports(self, role: Role) -> list[int]:
         """Where the listeners of a role are."""
-        return [_port(listener) for found, listener in self._listeners if found is role]
+        return [port_of(listener) for found, listener in self._listeners if found is role]
 
     @property
     def sessions(self) -> int:
@@ -212,7 +212,3 @@ class SmtpServer:
             if late:
                 _log.warning("sessions_cut_off", sessions=len(late))
                 await asyncio.wait(late)
-
-
-def _port(listener: socket.socket) -> int:
-    return int(listener.getsockname()[1])

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
-from paquebot.rpc import AuthenticationClient, Logins, ValidationClient, open_channel
+from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationClient, open_channel
 from paquebot.rpc.health import probe
 from paquebot.runtime.fairness import LoopShares
 from paquebot.runtime.health import Health
@@ -64,6 +64,9 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         authentication = AuthenticationClient(channel, settings.directory)
         logins = Logins(authentication, settings.checks)
         await logins.listen(queue)
+        recordings = Recordings(queue, "smtp")
+        await recordings.listen()
+        stack.push_async_callback(_cancelled, background(recordings.run(), "recordings"))
         await queue.hear_directory(lambda _: validation.forget())
         stack.push_async_callback(_cancelled, background(logins.run(), "session_checks"))
         health.depend("s3", blobs.probe_writes)
@@ -84,6 +87,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             validation=validation,
             authentication=authentication,
             logins=logins,
+            recordings=recordings,
         )
         server = SmtpServer(
             services, settings.policy.relay_clients, Proxies(settings.proxy), shared=settings.process.workers > 1
@@ -95,7 +99,8 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
 
 def _policy(settings: SmtpIngressSettings) -> AcceptancePolicy:
     trace = TracePolicy(settings.process.hostname, settings.policy.hide_client)
-    return AcceptancePolicy(trace, settings.messages.size, settings.messages.hops, settings.policy.check_from)
+    messages = settings.messages
+    return AcceptancePolicy(trace, messages.size, messages.header, messages.hops, settings.policy.check_from)
 
 
 async def _cancelled(task: asyncio.Future[None]) -> None:

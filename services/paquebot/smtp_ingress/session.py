@@ -150,6 +150,12 @@ class Session:
     def may_relay(self) -> bool:
         return self.relay_client if self.identity is None else not self.identity.local_only
 
+    @property
+    def is_known(self) -> bool:
+        """It has logged in, or comes from a network of ours. It may stay as long as it talks, for programs keep
+        sessions open with NOOP, for hours, and send again; its seats are bounded."""
+        return self.relay_client or self.identity is not None
+
     def remember_owned(self, address: str) -> None:
         if len(self.owned) < _OWNED_KEPT:
             self.owned.add(address)

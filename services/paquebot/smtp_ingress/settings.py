@@ -18,6 +18,7 @@ from paquebot.runtime.proxy import ProxySettings
 from paquebot.runtime.seats import SeatLimits
 from paquebot.runtime.settings import Listen, Network, Octets, Seconds, setting
 from paquebot.spool import SpoolSettings
+from paquebot.wire.smtp.content import SHORTEST_LIMIT
 
 SLACK = 64 * 1024
 """Octets of transparency dots and the end mark, for which the size of a message is known after decoding only."""
@@ -56,7 +57,9 @@ class SessionLimits:
     )
     per_account: int = setting("SMTP_CONNECTIONS_PER_ACCOUNT", 50, help="most of one account")
     errors: int = setting("SMTP_ERRORS", 20, help="permanent errors in a session before 421")
-    idle_commands: int = setting("SMTP_IDLE_COMMANDS", 100, help="commands that bring no mail on before 421")
+    idle_commands: int = setting(
+        "SMTP_IDLE_COMMANDS", 1000, help="commands without login that bring no mail on before 421"
+    )
     login_commands: int = setting("SMTP_LOGIN_COMMANDS", 30, help="on submission, commands before login until 421")
 
     def __post_init__(self) -> None:
@@ -82,14 +85,15 @@ class MessageLimits:
     size: Octets = setting("SMTP_MAX_SIZE", Octets(50 * 2**20), help="longest message")
     recipients: int = setting("SMTP_RECIPIENTS", 500, help="most recipients of a message; RFC 5321: at least 100")
     hops: int = setting("SMTP_HOPS", 100, help="most Received fields; RFC 5321 §6.3: at least 100")
-    line: int = setting("SMTP_LINE", 1000, help="longest line of a message in octets, CRLF included")
+    header: Octets = setting("SMTP_HEADER", Octets(2 * 2**20), help="longest header of a message")
+    line: int = setting("SMTP_LINE", 0, help="longest line of a message in octets, CRLF included; 0: any")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
         if not 1 <= self.recipients <= 900:  # every recipient may be a job, and a batch has at most 1000
             raise ValueError("PAQUEBOT_SMTP_RECIPIENTS is from 1 to 900")
-        if self.line < 1000:
-            raise ValueError("PAQUEBOT_SMTP_LINE is at least 1000 (RFC 5321 §4.5.3.1.6)")
+        if self.line and self.line < SHORTEST_LIMIT:
+            raise ValueError(f"PAQUEBOT_SMTP_LINE is 0 or at least {SHORTEST_LIMIT} (RFC 5321 §4.5.3.1.6)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,9 @@ class Timeouts:
     command: Seconds = setting("SMTP_COMMAND_TIMEOUT", Seconds(300.0), help="for the next command")
     data: Seconds = setting("SMTP_DATA_TIMEOUT", Seconds(180.0), help="for the next octets of a message")
     message: Seconds = setting("SMTP_MESSAGE_TIMEOUT", Seconds(3600.0), help="for all octets of a message")
-    without_mail: Seconds = setting("SMTP_SESSION_TIMEOUT", Seconds(900.0), help="from one message to the next")
+    without_mail: Seconds = setting(
+        "SMTP_SESSION_TIMEOUT", Seconds(900.0), help="without login, from one message to the next"
+    )
     login: Seconds = setting("SMTP_LOGIN_TIMEOUT", Seconds(120.0), help="on submission, until the client has logged in")
     handshake: Seconds = setting("SMTP_TLS_TIMEOUT", Seconds(60.0), help="for a TLS handshake")
     write: Seconds = setting("SMTP_WRITE_TIMEOUT", Seconds(60.0), help="for reading our replies")

@@ -1,5 +1,5 @@
 """The spool: takes a message over for good. `Spool.accept` returns only when the message is kept (invariant 1)."""
 
-from paquebot.spool.spool import Prepared, Spool, SpoolSettings, SpoolUnavailable, Stored
+from paquebot.spool.spool import Prepared, Spool, SpoolRefused, SpoolSettings, SpoolUnavailable, Stored
 
-__all__ = ["Prepared", "Spool", "SpoolSettings", "SpoolUnavailable", "Stored"]
+__all__ = ["Prepared", "Spool", "SpoolRefused", "SpoolSettings", "SpoolUnavailable", "Stored"]

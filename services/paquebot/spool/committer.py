@@ -12,18 +12,18 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from paquebot.blobs import BlobStore, BlobsUnavailable, new_ulid
+from paquebot.blobs import BlobsRefused, BlobStore, BlobsUnavailable, new_ulid
 from paquebot.blobs.pack import Frame, PackWriter
 from paquebot.observability import trace
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import FAST, SIZES, counter, gauge, histogram
-from paquebot.queue import Queue, QueueRefused, QueueUnavailable
+from paquebot.queue import Queue, QueueRefused, QueueTooLarge, QueueUnavailable
 from paquebot.queue.client import MAX_BATCH
 from paquebot.runtime.tasks import background
 from paquebot.spool.gathering import Gathering
 from paquebot.spool.jobs import Packed, job_count, publications
 from paquebot.spool.refusals import Refusals
-from paquebot.v1.mail_pb2 import BlobRef, Envelope
+from paquebot.v1.mail_pb2 import COMPRESSION_ZSTD, BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
 
 _log = Log("paquebot.spool")
@@ -45,8 +45,19 @@ COMMITS = counter("paquebot_spool_commits_total", "Commits by result", {"result"
 WAITING = gauge("paquebot_spool_waiting_messages", "Messages that wait for a commit")
 
 
+_NEVER = (BlobsRefused, QueueTooLarge)
+_MORE_OF_A_JOB = 1024  # octets that a job has beside envelope and summary
+_LONGEST_REF = BlobRef(
+    pack="7" * 26, offset=2**63, length=2**63, size=2**63, sha256=bytes(32), compression=COMPRESSION_ZSTD
+)
+
+
 class SpoolUnavailable(Exception):
     """The message is not kept: refuse it temporarily."""
+
+
+class SpoolRefused(Exception):
+    """The message can never be kept, whoever brings it: it, or a job of it, is larger than an engine takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +119,9 @@ class Committer:
         self.writers -= 1
 
     async def commit(self, envelope: Envelope, frame: Frame, summary: MessageSummary) -> BlobRef:
-        """Returns when the message is kept. Raises SpoolUnavailable. Cancelled before its commit began, the
-        message is not kept."""
+        """Returns when the message is kept. Raises SpoolUnavailable, SpoolRefused. Cancelled before its commit
+        began, the message is not kept."""
+        self._need_fitting_jobs(envelope, summary)
         waiting = _Waiting(envelope, frame, summary, asyncio.get_running_loop().create_future())
         start = time.perf_counter()
         large = len(frame.data) >= self._limits.alone_octets
@@ -124,7 +136,7 @@ class Committer:
         expiry = asyncio.get_running_loop().call_later(self._limits.patience, _expire, waiting)
         try:
             ref = await waiting.kept
-        except (asyncio.CancelledError, SpoolUnavailable):
+        except (asyncio.CancelledError, SpoolUnavailable, SpoolRefused):
             if waiting in line:
                 line.remove(waiting)
                 self._count()
@@ -133,6 +145,17 @@ class Committer:
             expiry.cancel()
         ACCEPT_SECONDS.observe(time.perf_counter() - start)
         return ref
+
+    def _need_fitting_jobs(self, envelope: Envelope, summary: MessageSummary) -> None:
+        """Before others share a commit with it. Raises SpoolRefused."""
+        if self._queue is None:
+            return
+        most = self._queue.max_payload
+        if envelope.ByteSize() + summary.ByteSize() + _MORE_OF_A_JOB <= most:
+            return
+        jobs = publications(new_ulid(), [Packed(envelope, _LONGEST_REF, summary)])
+        if any(len(job.payload) > most for job in jobs):
+            raise SpoolRefused(f"a job of more than {most} octets")
 
     async def close(self) -> None:
         """Commit what waits, within the bounds, and wait for all commits."""
@@ -244,9 +267,17 @@ class Committer:
     def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
         _log.warning("commit_failed", messages=len(batch), reason=f"{type(error).__name__}: {error}")
         COMMITS.labels("failed").inc()
+        never = isinstance(error, _NEVER)
+        if never and len(batch) > 1:  # one of them is at fault: each has a commit of its own
+            for waiting in batch:
+                if not waiting.kept.done():
+                    self._large.append(waiting)
+            self._start_large()
+            return
         for waiting in batch:
             if not waiting.kept.done():
-                waiting.kept.set_exception(SpoolUnavailable(type(error).__name__))
+                name = type(error).__name__
+                waiting.kept.set_exception(SpoolRefused(name) if never else SpoolUnavailable(name))
         if not isinstance(error, BlobsUnavailable | QueueUnavailable | asyncio.CancelledError):
             _log.exception("commit_broken")
 

@@ -4,7 +4,7 @@ A deliver job carries a pack's messages for one local domain, so that queue, con
 pack and not per message; a relay job carries one message for the recipients at one remote domain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.queue import Publication, deliver_ready, relay_ready
@@ -16,7 +16,7 @@ MAX_RECIPIENTS = 100
 """Most recipients of one deliver job: it is one transaction."""
 
 MAX_JOB_OCTETS = 512 * 1024
-"""A deliver job is larger only when one entry alone is."""
+"""A job is larger only when one entry, or one remote recipient, alone is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ def job_count(envelope: Envelope) -> int:
     if len(envelope.local) + len(envelope.remote) <= 1:
         return len(envelope.local) + len(envelope.remote)
     local = len({local_domain(recipient) for recipient in envelope.local}) + len(envelope.local) // MAX_RECIPIENTS
-    return local + len({recipient.domain for recipient in envelope.remote})
+    remote = len({recipient.domain for recipient in envelope.remote})
+    return local + remote + 2 * (envelope.ByteSize() // MAX_JOB_OCTETS)
 
 
 def publications(pack: str, messages: Sequence[Packed]) -> list[Publication]:
@@ -114,9 +115,24 @@ def _relay(messages: Sequence[Packed]) -> list[Publication]:
         for recipient in message.envelope.remote:
             by_domain.setdefault(recipient.domain, []).append(recipient)
         for domain, recipients in by_domain.items():
-            job = relay_job(message, domain, recipients)
-            found.append(Publication(relay_ready(domain), job.SerializeToString()))
+            for some in _of_bounded_octets(recipients):
+                job = relay_job(message, domain, some)
+                found.append(Publication(relay_ready(domain), job.SerializeToString()))
     return found
+
+
+def _of_bounded_octets(recipients: Sequence[RemoteRecipient]) -> Iterator[list[RemoteRecipient]]:
+    """In order, cut where a job would grow over its bound."""
+    some: list[RemoteRecipient] = []
+    octets = 0
+    for recipient in recipients:
+        size = recipient.ByteSize()
+        if some and octets + size > MAX_JOB_OCTETS:
+            yield some
+            some, octets = [], 0
+        some.append(recipient)
+        octets += size
+    yield some
 
 
 def relay_job(message: Packed, domain: str, recipients: Sequence[RemoteRecipient]) -> RelayJob:

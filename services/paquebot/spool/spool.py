@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.blobs.pack import Frame, compress
-from paquebot.message import summarise
+from paquebot.message import crlf_octets, summarise
 from paquebot.queue import Queue
 from paquebot.queue.client import MAX_BATCH
 from paquebot.runtime.settings import Octets, Seconds, setting
-from paquebot.spool.committer import CommitLimits, Committer, SpoolUnavailable
+from paquebot.spool.committer import CommitLimits, Committer, SpoolRefused, SpoolUnavailable
 from paquebot.spool.jobs import job_count
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
 
-__all__ = ["Prepared", "Spool", "SpoolSettings", "SpoolUnavailable", "Stored"]
+__all__ = ["Prepared", "Spool", "SpoolRefused", "SpoolSettings", "SpoolUnavailable", "Stored"]
 
 _OFF_THE_LOOP = 128 * 1024
 """Octets from which hashing, compressing and parsing go to a thread: below, the hand-over costs more."""
@@ -37,10 +37,12 @@ class SpoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A message compressed and looked through: all that is needed of it any more. `size`: of the message."""
+    """A message compressed and looked through: all that is needed of it any more. `size`: of the message;
+    `crlf_octets`: the same with each line ended by CRLF."""
 
     summary: MessageSummary
     frame: Frame
+    crlf_octets: int
 
     @property
     def size(self) -> int:
@@ -55,10 +57,12 @@ class Stored:
     blob: BlobRef
     summary: MessageSummary
     size: int
+    crlf_octets: int
+    """Its size with each line ended by CRLF, as POP3 sends it."""
 
 
 class Spool:
-    """One for a process. Also raises SpoolUnavailable for what will never fit, so check limits before."""
+    """One for a process. What is raised for a message that can never be kept is SpoolRefused."""
 
     def __init__(self, blobs: BlobStore, queue: Queue | None, settings: SpoolSettings) -> None:
         self._preparing = asyncio.Semaphore(_THREADS)
@@ -87,7 +91,7 @@ class Spool:
         """Keep a message and queue its jobs; returns the queue id once both are acknowledged.
 
         A queue id and an acceptance time already in `envelope` are kept. Raises SpoolUnavailable: not kept
-        (or, after an engine's silence, perhaps kept: the sender's retry may then double it).
+        (or, after an engine's silence, perhaps kept: the sender's retry may then double it); SpoolRefused: never.
         """
         return await self.accept_prepared(envelope, await self.prepare(raw, summary))
 
@@ -103,19 +107,19 @@ class Spool:
         envelope.queue_id = envelope.queue_id or new_ulid()
         envelope.accepted_at_ms = envelope.accepted_at_ms or time.time_ns() // 1_000_000
         if job_count(envelope) > MAX_BATCH:
-            raise SpoolUnavailable("more destinations than one batch takes")
+            raise SpoolRefused("more destinations than one batch takes")
         await self._committer.commit(envelope, prepared.frame, prepared.summary)
         return envelope.queue_id
 
     async def store(self, raw: bytes, *, account_id: int, summary: MessageSummary | None = None) -> Stored:
-        """Keep a message without a job. Raises SpoolUnavailable."""
+        """Keep a message without a job. Raises SpoolUnavailable, SpoolRefused."""
         envelope = Envelope(queue_id=new_ulid(), accepted_at_ms=time.time_ns() // 1_000_000)
         envelope.client.listener = "local"
         envelope.client.login = f"#{account_id}"
         prepared = await self.prepare(raw, summary)
         del raw  # the caller may have let go of it, and a large one need not lie here beside its frame
         ref = await self._committer.commit(envelope, prepared.frame, prepared.summary)
-        return Stored(envelope.queue_id, ref, prepared.summary, prepared.size)
+        return Stored(envelope.queue_id, ref, prepared.summary, prepared.size, prepared.crlf_octets)
 
     async def close(self) -> None:
         """Finish every commit under way."""
@@ -123,4 +127,4 @@ class Spool:
 
 
 def _prepare(raw: bytes, summary: MessageSummary | None) -> Prepared:
-    return Prepared(summary if summary is not None else summarise(raw), compress(raw))
+    return Prepared(summary if summary is not None else summarise(raw), compress(raw), crlf_octets(raw))

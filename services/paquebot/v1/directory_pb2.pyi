@@ -789,3 +789,111 @@ class DeleteAppPasswordResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteAppPasswordResponse: _TypeAlias = DeleteAppPasswordResponse  # noqa: Y015
+
+@_typing.final
+class RecordSessionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    seconds: _builtins.int
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordSessionsRequest: _TypeAlias = RecordSessionsRequest  # noqa: Y015
+
+@_typing.final
+class TranscriptLine(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    BEGUN_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    SERVER_FIELD_NUMBER: _builtins.int
+    CLIENT_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    SERVER_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    recording_id: _builtins.str
+    session_id: _builtins.str
+    """of this recording"""
+    protocol: _builtins.str
+    """imap, pop3, smtp"""
+    at_ms: _builtins.int
+    cut: _builtins.bool
+    """of `client` and `server`: more followed; of `client`: it is a literal's, without CRLF"""
+    client: _builtins.bytes
+    """a line without CRLF"""
+    server: _builtins.bytes
+    client_left_out: _builtins.int
+    """octets"""
+    server_left_out: _builtins.int
+    lost: _builtins.int
+    """lines that could not be told"""
+    ended: _builtins.bool
+    """the session"""
+    @_builtins.property
+    def begun(self) -> Global___TranscriptBeginning: ...
+    def __init__(
+        self,
+        *,
+        recording_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        protocol: _builtins.str = ...,
+        at_ms: _builtins.int = ...,
+        cut: _builtins.bool = ...,
+        begun: Global___TranscriptBeginning | None = ...,
+        client: _builtins.bytes = ...,
+        server: _builtins.bytes = ...,
+        client_left_out: _builtins.int = ...,
+        server_left_out: _builtins.int = ...,
+        lost: _builtins.int = ...,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "client", b"client", "client_left_out", b"client_left_out", "ended", b"ended", "lost", b"lost", "server", b"server", "server_left_out", b"server_left_out", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "begun", b"begun", "client", b"client", "client_left_out", b"client_left_out", "cut", b"cut", "ended", b"ended", "lost", b"lost", "protocol", b"protocol", "recording_id", b"recording_id", "server", b"server", "server_left_out", b"server_left_out", "session_id", b"session_id", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["begun", "client", "server", "client_left_out", "server_left_out", "lost", "ended"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___TranscriptLine: _TypeAlias = TranscriptLine  # noqa: Y015
+
+@_typing.final
+class TranscriptBeginning(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    MAILBOX_FIELD_NUMBER: _builtins.int
+    client: _builtins.str
+    """its IP address"""
+    mailbox: _builtins.str
+    """selected then, as the client spells it; empty: none"""
+    def __init__(
+        self,
+        *,
+        client: _builtins.str = ...,
+        mailbox: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "mailbox", b"mailbox"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranscriptBeginning: _TypeAlias = TranscriptBeginning  # noqa: Y015

@@ -124,6 +124,11 @@ class DirectoryStub:
                 request_serializer=paquebot_dot_v1_dot_directory__pb2.DeleteAppPasswordRequest.SerializeToString,
                 response_deserializer=paquebot_dot_v1_dot_directory__pb2.DeleteAppPasswordResponse.FromString,
                 _registered_method=True)
+        self.RecordSessions = channel.unary_stream(
+                '/paquebot.v1.Directory/RecordSessions',
+                request_serializer=paquebot_dot_v1_dot_directory__pb2.RecordSessionsRequest.SerializeToString,
+                response_deserializer=paquebot_dot_v1_dot_directory__pb2.TranscriptLine.FromString,
+                _registered_method=True)
 
 
 class DirectoryServicer:
@@ -237,6 +242,15 @@ class DirectoryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordSessions(self, request, context):
+        """What sessions of an account say and are told, as they do; without passwords and messages. Ends after `seconds`.
+        The first line has nothing but `recording_id`: the services are told to record.
+        UNAVAILABLE while NATS is away, over which the services tell it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DirectoryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -329,6 +343,11 @@ def add_DirectoryServicer_to_server(servicer, server):
                     servicer.DeleteAppPassword,
                     request_deserializer=paquebot_dot_v1_dot_directory__pb2.DeleteAppPasswordRequest.FromString,
                     response_serializer=paquebot_dot_v1_dot_directory__pb2.DeleteAppPasswordResponse.SerializeToString,
+            ),
+            'RecordSessions': grpc.unary_stream_rpc_method_handler(
+                    servicer.RecordSessions,
+                    request_deserializer=paquebot_dot_v1_dot_directory__pb2.RecordSessionsRequest.FromString,
+                    response_serializer=paquebot_dot_v1_dot_directory__pb2.TranscriptLine.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -817,6 +836,33 @@ class Directory:
             '/paquebot.v1.Directory/DeleteAppPassword',
             paquebot_dot_v1_dot_directory__pb2.DeleteAppPasswordRequest.SerializeToString,
             paquebot_dot_v1_dot_directory__pb2.DeleteAppPasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/paquebot.v1.Directory/RecordSessions',
+            paquebot_dot_v1_dot_directory__pb2.RecordSessionsRequest.SerializeToString,
+            paquebot_dot_v1_dot_directory__pb2.TranscriptLine.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,11 @@ class DirectoryStub:
     CreateAppPassword: _grpc.UnaryUnaryMultiCallable[_directory_pb2.CreateAppPasswordRequest, _directory_pb2.CreateAppPasswordResponse]
     ListAppPasswords: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ListAppPasswordsRequest, _directory_pb2.ListAppPasswordsResponse]
     DeleteAppPassword: _grpc.UnaryUnaryMultiCallable[_directory_pb2.DeleteAppPasswordRequest, _directory_pb2.DeleteAppPasswordResponse]
+    RecordSessions: _grpc.UnaryStreamMultiCallable[_directory_pb2.RecordSessionsRequest, _directory_pb2.TranscriptLine]
+    """What sessions of an account say and are told, as they do; without passwords and messages. Ends after `seconds`.
+    The first line has nothing but `recording_id`: the services are told to record.
+    UNAVAILABLE while NATS is away, over which the services tell it.
+    """
 
 @_typing.type_check_only
 class DirectoryAsyncStub(DirectoryStub):
@@ -73,6 +78,11 @@ class DirectoryAsyncStub(DirectoryStub):
     CreateAppPassword: _aio.UnaryUnaryMultiCallable[_directory_pb2.CreateAppPasswordRequest, _directory_pb2.CreateAppPasswordResponse]  # type: ignore[assignment]
     ListAppPasswords: _aio.UnaryUnaryMultiCallable[_directory_pb2.ListAppPasswordsRequest, _directory_pb2.ListAppPasswordsResponse]  # type: ignore[assignment]
     DeleteAppPassword: _aio.UnaryUnaryMultiCallable[_directory_pb2.DeleteAppPasswordRequest, _directory_pb2.DeleteAppPasswordResponse]  # type: ignore[assignment]
+    RecordSessions: _aio.UnaryStreamMultiCallable[_directory_pb2.RecordSessionsRequest, _directory_pb2.TranscriptLine]  # type: ignore[assignment]
+    """What sessions of an account say and are told, as they do; without passwords and messages. Ends after `seconds`.
+    The first line has nothing but `recording_id`: the services are told to record.
+    UNAVAILABLE while NATS is away, over which the services tell it.
+    """
 
 class DirectoryServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -200,5 +210,16 @@ class DirectoryServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_pb2.DeleteAppPasswordRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.DeleteAppPasswordResponse, _abc.Awaitable[_directory_pb2.DeleteAppPasswordResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RecordSessions(
+        self,
+        request: _directory_pb2.RecordSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_directory_pb2.TranscriptLine], _abc.AsyncIterator[_directory_pb2.TranscriptLine]]:
+        """What sessions of an account say and are told, as they do; without passwords and messages. Ends after `seconds`.
+        The first line has nothing but `recording_id`: the services are told to record.
+        UNAVAILABLE while NATS is away, over which the services tell it.
+        """
 
 def add_DirectoryServicer_to_server(servicer: DirectoryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

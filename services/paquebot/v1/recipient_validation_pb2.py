@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from paquebot.v1 import mail_pb2 as paquebot_dot_v1_dot_mail__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&paquebot/v1/recipient_validation.proto\x12\x0bpaquebot.v1\x1a\x16paquebot/v1/mail.proto\"_\n\x0fValidateRequest\x12\x15\n\rforward_paths\x18\x01 \x03(\t\x12\x14\n\x0creverse_path\x18\x02 \x01(\t\x12\x11\n\tmay_relay\x18\x03 \x01(\x08\x12\x0c\n\x04size\x18\x04 \x01(\x04\"\x8d\x01\n\nValidation\x12%\n\x07verdict\x18\x01 \x01(\x0e\x32\x14.paquebot.v1.Verdict\x12*\n\x05local\x18\x02 \x03(\x0b\x32\x1b.paquebot.v1.LocalRecipient\x12,\n\x06remote\x18\x03 \x03(\x0b\x32\x1c.paquebot.v1.RemoteRecipient\"<\n\x10ValidateResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.paquebot.v1.Validation\"=\n\x16\x41uthorizeSenderRequest\x12\x12\n\naccount_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"*\n\x17\x41uthorizeSenderResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08*\xe9\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_ACCEPT\x10\x01\x12\x1b\n\x17VERDICT_NO_SUCH_ACCOUNT\x10\x02\x12\x14\n\x10VERDICT_DISABLED\x10\x03\x12\x16\n\x12VERDICT_OVER_QUOTA\x10\x04\x12\x18\n\x14VERDICT_RELAY_DENIED\x10\x05\x12\x17\n\x13VERDICT_BAD_ADDRESS\x10\x06\x12\x16\n\x12VERDICT_ALIAS_LOOP\x10\x07\x12\x1b\n\x17VERDICT_DOMAIN_DISABLED\x10\x08\x32\xbc\x01\n\x13RecipientValidation\x12G\n\x08Validate\x12\x1c.paquebot.v1.ValidateRequest\x1a\x1d.paquebot.v1.ValidateResponse\x12\\\n\x0f\x41uthorizeSender\x12#.paquebot.v1.AuthorizeSenderRequest\x1a$.paquebot.v1.AuthorizeSenderResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&paquebot/v1/recipient_validation.proto\x12\x0bpaquebot.v1\x1a\x16paquebot/v1/mail.proto\"_\n\x0fValidateRequest\x12\x15\n\rforward_paths\x18\x01 \x03(\t\x12\x14\n\x0creverse_path\x18\x02 \x01(\t\x12\x11\n\tmay_relay\x18\x03 \x01(\x08\x12\x0c\n\x04size\x18\x04 \x01(\x04\"\x8d\x01\n\nValidation\x12%\n\x07verdict\x18\x01 \x01(\x0e\x32\x14.paquebot.v1.Verdict\x12*\n\x05local\x18\x02 \x03(\x0b\x32\x1b.paquebot.v1.LocalRecipient\x12,\n\x06remote\x18\x03 \x03(\x0b\x32\x1c.paquebot.v1.RemoteRecipient\"<\n\x10ValidateResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.paquebot.v1.Validation\"=\n\x16\x41uthorizeSenderRequest\x12\x12\n\naccount_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"*\n\x17\x41uthorizeSenderResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08*\x80\x02\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_ACCEPT\x10\x01\x12\x1b\n\x17VERDICT_NO_SUCH_ACCOUNT\x10\x02\x12\x14\n\x10VERDICT_DISABLED\x10\x03\x12\x16\n\x12VERDICT_OVER_QUOTA\x10\x04\x12\x18\n\x14VERDICT_RELAY_DENIED\x10\x05\x12\x17\n\x13VERDICT_BAD_ADDRESS\x10\x06\x12\x16\n\x12VERDICT_ALIAS_LOOP\x10\x07\x12\x1b\n\x17VERDICT_DOMAIN_DISABLED\x10\x08\x12\x15\n\x11VERDICT_TOO_LARGE\x10\t2\xbc\x01\n\x13RecipientValidation\x12G\n\x08Validate\x12\x1c.paquebot.v1.ValidateRequest\x1a\x1d.paquebot.v1.ValidateResponse\x12\\\n\x0f\x41uthorizeSender\x12#.paquebot.v1.AuthorizeSenderRequest\x1a$.paquebot.v1.AuthorizeSenderResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paquebot.v1.recipient_valid
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VERDICT']._serialized_start=490
-  _globals['_VERDICT']._serialized_end=723
+  _globals['_VERDICT']._serialized_end=746
   _globals['_VALIDATEREQUEST']._serialized_start=79
   _globals['_VALIDATEREQUEST']._serialized_end=174
   _globals['_VALIDATION']._serialized_start=177
@@ -44,6 +44,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHORIZESENDERREQUEST']._serialized_end=443
   _globals['_AUTHORIZESENDERRESPONSE']._serialized_start=445
   _globals['_AUTHORIZESENDERRESPONSE']._serialized_end=487
-  _globals['_RECIPIENTVALIDATION']._serialized_start=726
-  _globals['_RECIPIENTVALIDATION']._serialized_end=914
+  _globals['_RECIPIENTVALIDATION']._serialized_start=749
+  _globals['_RECIPIENTVALIDATION']._serialized_end=937
 # @@protoc_insertion_point(module_scope)

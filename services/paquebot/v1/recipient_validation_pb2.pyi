@@ -42,6 +42,8 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """550 5.4.6"""
     VERDICT_DOMAIN_DISABLED: _Verdict.ValueType  # 8
     """550 5.1.2"""
+    VERDICT_TOO_LARGE: _Verdict.ValueType  # 9
+    """552 5.2.3: no room can ever be made for it"""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
 
@@ -61,6 +63,8 @@ VERDICT_ALIAS_LOOP: Verdict.ValueType  # 7
 """550 5.4.6"""
 VERDICT_DOMAIN_DISABLED: Verdict.ValueType  # 8
 """550 5.1.2"""
+VERDICT_TOO_LARGE: Verdict.ValueType  # 9
+"""552 5.2.3: no room can ever be made for it"""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final

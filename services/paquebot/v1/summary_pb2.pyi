@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,26 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Extent:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExtentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Extent.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXTENT_UNKNOWN: _Extent.ValueType  # 0
+    """a summary of a program that did not say it"""
+    EXTENT_WHOLE: _Extent.ValueType  # 1
+    EXTENT_CUT: _Extent.ValueType  # 2
+
+class Extent(_Extent, metaclass=_ExtentEnumTypeWrapper):
+    """Does a summary tell all of it? What is cut can be read from the message."""
+
+EXTENT_UNKNOWN: Extent.ValueType  # 0
+"""a summary of a program that did not say it"""
+EXTENT_WHOLE: Extent.ValueType  # 1
+EXTENT_CUT: Extent.ValueType  # 2
+Global___Extent: _TypeAlias = Extent  # noqa: Y015
 
 @_typing.final
 class MessageSummary(_message.Message):
@@ -32,10 +53,16 @@ class MessageSummary(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     HEADERS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     THREAD_KEY_FIELD_NUMBER: _builtins.int
+    ENVELOPE_EXTENT_FIELD_NUMBER: _builtins.int
+    BODY_EXTENT_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """format of this summary; a reader that knows less must rebuild from the body"""
     thread_key: _builtins.bytes
     """16 bytes: hash of the root Message-ID of the conversation"""
+    envelope_extent: Global___Extent.ValueType
+    """of `envelope`"""
+    body_extent: Global___Extent.ValueType
+    """of `body`, the envelopes of embedded messages among it"""
     @_builtins.property
     def envelope(self) -> Global___ImapEnvelope: ...
     @_builtins.property
@@ -57,10 +84,12 @@ class MessageSummary(_message.Message):
         headers: _abc.Iterable[Global___HeaderField] | None = ...,
         headers_left_out: _abc.Iterable[_builtins.str] | None = ...,
         thread_key: _builtins.bytes = ...,
+        envelope_extent: Global___Extent.ValueType = ...,
+        body_extent: Global___Extent.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "envelope", b"envelope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "envelope", b"envelope", "headers", b"headers", "headers_left_out", b"headers_left_out", "thread_key", b"thread_key", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_extent", b"body_extent", "envelope", b"envelope", "envelope_extent", b"envelope_extent", "headers", b"headers", "headers_left_out", b"headers_left_out", "thread_key", b"thread_key", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,10 @@
 An `Address` holds the local part decoded (quotes and backslashes gone, case kept) and the domain in normal
 form (A-labels in lower case, or an address literal). RFC 5321 §4.1.2 and §4.1.3, widened by RFC 6531 §3.3 to
 UTF-8; comments, folding white space and the obsolete forms of RFC 5322 are not part of it.
+
+The sizes of RFC 5321 §4.5.3.1 are what everybody must take, no limits: mailing lists (VERP, SRS, BATV) write local
+parts of more than 64 octets. A domain is any name that DNS can hold, so with underscores and with labels that IDNA2008
+does not allow, such as emoji: whether it is somebody's, only DNS knows.
 """
 
 import functools
@@ -10,14 +14,16 @@ import ipaddress
 import unicodedata
 from dataclasses import dataclass
 
-MAX_LOCAL = 64  # octets; RFC 5321 §4.5.3.1.1
-MAX_DOMAIN = 255  # octets; RFC 5321 §4.5.3.1.2
-MAX_MAILBOX = 254  # octets; RFC 5321 §4.5.3.1.3: a path of 256 less its angle brackets
+MAX_DOMAIN = 253  # octets; RFC 1035 §2.3.4: 255 with the lengths of the labels and the root, so no more can be in DNS
+MAX_MAILBOX = 900
+"""Octets of an address as it is written. A field of a trace or a report holds it in one line of 998 octets."""
 MAX_LABEL = 63  # octets; RFC 1035 §2.3.4
 
 _ATEXT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~")
 _DOT_STRING = _ATEXT | {"."}
-_LET_DIG = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+_JOINERS = "\u200c\u200d"  # the format characters that stand in labels; RFC 5892 appendix A.1, A.2
+_PRESENTATION = {0xFE0E: None, 0xFE0F: None}  # variation selectors of emoji: UTS #46 ignores them
 
 
 class BadAddress(ValueError):
@@ -79,8 +85,6 @@ def _local_part(text: str, start: int) -> tuple[str, int]:
     # C1 controls, octets that are not UTF-8; those of ASCII are not in either form
     if not local.isascii() and any(unicodedata.category(char) in ("Cc", "Cs") for char in local):
         raise BadAddress("control characters and invalid UTF-8 cannot stand in a local part")
-    if len(local.encode()) > MAX_LOCAL:
-        raise BadAddress(f"a local part has at most {MAX_LOCAL} octets")
     return local, end
 
 
@@ -119,7 +123,7 @@ def _domain_end(text: str, start: int) -> int:
             raise BadAddress("the address literal does not end")
         return close + 1
     end = start
-    while end < len(text) and (text[end].isalnum() or text[end] in "-." or text[end] > "\x7f"):
+    while end < len(text) and (text[end].isalnum() or text[end] in "-._" or text[end] > "\x7f"):
         end += 1
     return end
 
@@ -140,59 +144,47 @@ def normal_domain(domain: str) -> str:
     """A-labels in lower case, or the address literal in its shortest form. Raises BadAddress."""
     if domain.startswith("["):
         return _normal_literal(domain)
-    if len(domain) > MAX_DOMAIN:
+    if len(domain) > MAX_DOMAIN + len("."):
         raise BadAddress(f"a domain has at most {MAX_DOMAIN} octets")
     if not domain.isascii():
-        # UTS #46 §4: map first (lower case, NFKC), so that ideographic full stops separate labels too.
-        domain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", domain).lower()).replace("。", ".")
-    normal = ".".join(_a_label(label) for label in domain.lower().split("."))
+        domain = _mapped(domain)
+    # The root's dot at the end of a name changes nothing (RFC 1034 §3.1); hosts write it behind their own names.
+    normal = ".".join(_a_label(label) for label in domain.lower().removesuffix(".").split("."))
     if len(normal) > MAX_DOMAIN:
         raise BadAddress(f"a domain has at most {MAX_DOMAIN} octets")
     return normal
 
 
+def _mapped(domain: str) -> str:
+    """UTS #46 §4: map first (lower case, NFKC), so that ideographic full stops separate labels too."""
+    lower = unicodedata.normalize("NFKC", domain).lower()
+    return unicodedata.normalize("NFKC", lower).replace("。", ".").translate(_PRESENTATION)
+
+
 def _a_label(label: str) -> str:
-    """sub-domain = Let-dig [Ldh-str]; RFC 6531 §3.3 adds U-labels, which become A-labels (RFC 5890 §2.3.2.1)."""
-    if not label.isascii():
+    """sub-domain, wider than RFC 5321 §4.1.2: letters, digits, hyphens and underscores in any order; RFC 6531 §3.3
+    adds U-labels, which become A-labels (RFC 5890 §2.3.2.1)."""
+    if len(label) <= MAX_LABEL and not label.isascii():
         _check_u_label(label)
         label = "xn--" + label.encode("punycode").decode("ascii")
-    elif label.startswith("xn--"):
-        _check_a_label(label)
     if not label or len(label) > MAX_LABEL:
         raise BadAddress(f"each label of a domain has 1 to {MAX_LABEL} octets")
-    if not all(char in _LET_DIG or char == "-" for char in label) or "-" in (label[0], label[-1]):
-        raise BadAddress(f"{label!r} is not a label of a domain: letters, digits, and hyphens between them")
+    if not _LABEL.issuperset(label):
+        raise BadAddress(f"{label!r} is not a label of a domain: letters, digits, hyphens and underscores")
     return label
 
 
 def _check_u_label(label: str) -> None:
-    """RFC 5891 §4.2.3: letters, marks, digits; no leading mark; no hyphen at the ends or as 3rd and 4th."""
-    if len(label) > MAX_LABEL:
-        raise BadAddress(f"each label of a domain has 1 to {MAX_LABEL} octets")
+    """Characters that can be seen, in ASCII those of any label; no leading mark. Wider than RFC 5891 §4.2: registries
+    have sold symbols and emoji, and what has no A-label there is no domain in DNS either."""
     marks = unicodedata.category(label[0]).startswith("M")
-    hyphens = "-" in (label[0], label[-1]) or label[2:4] == "--"
-    if marks or hyphens or not all(_in_u_label(char) for char in label):
-        raise BadAddress(f"{label!r} is not an internationalised label (RFC 5891)")
+    if marks or not all(char in _LABEL if char.isascii() else _in_u_label(char) for char in label):
+        raise BadAddress(f"{label!r} is not an internationalised label")
 
 
 def _in_u_label(char: str) -> bool:
-    # RFC 5892 §2.1 LetterDigits, the hyphen, and the CONTEXTJ/CONTEXTO characters of appendix A.
-    return (
-        unicodedata.category(char) in ("Ll", "Lo", "Lm", "Mn", "Mc", "Nd")
-        or char in "-\u00b7\u0375\u05f3\u05f4\u30fb\u200c\u200d"
-    )
-
-
-def _check_a_label(label: str) -> None:
-    """RFC 5891 §5.4: an A-label that is not the form of any U-label is refused."""
-    try:
-        decoded = label[4:].encode("ascii").decode("punycode")
-        same = not decoded.isascii() and decoded.encode("punycode").decode("ascii") == label[4:]
-    except UnicodeError:
-        same = False
-    if not same:
-        raise BadAddress(f"{label!r} is not a valid A-label (RFC 5891)")
-    _check_u_label(decoded)
+    """Neither white space, nor a control or format character, nor one that is no character."""
+    return unicodedata.category(char)[0] not in "CZ" or char in _JOINERS
 
 
 def _normal_literal(literal: str) -> str:

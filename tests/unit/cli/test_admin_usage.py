@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from paquebot.cli.app import app
 from paquebot.cli.connection import client_environment
+from paquebot.cli.main import main
 from paquebot.cli.presentation import iso_time, octets_text, quota_octets
 from paquebot.runtime.settings import SettingsError
 
@@ -31,6 +32,19 @@ def test_wrong_use_is_exit_code_2(command: str) -> None:
     assert ended.exit_code == 2
     assert ended.stderr.startswith("Usage: ")
     assert "Traceback" not in ended.stderr
+
+
+def test_an_argument_of_another_character_set_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["paquebot", "account", "show", "\udcff@example.org"])
+    with pytest.raises(SystemExit, match="an argument is not UTF-8"):
+        main()
+
+
+def test_a_password_of_another_character_set_is_wrong_use() -> None:
+    command = ["account", "add", "a@example.org", "--password-stdin"]
+    ended = CliRunner().invoke(app, command, input=b"caf\xe9\n")
+    assert ended.exit_code == 2
+    assert "the password is not UTF-8" in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["domain", "account add", "account app-password add", "alias set"])

@@ -1,15 +1,11 @@
-"""What `paquebot up` keeps in its data directory: the lock, the secrets, the certificate."""
+"""What `paquebot up` keeps in its data directory: the lock, the secrets, the socket."""
 
 from pathlib import Path
 
 import pytest
 
-from paquebot.cli.up import certificate
-from paquebot.cli.up.certificate import ensure_certificate
 from paquebot.cli.up.environment import Plan
 from paquebot.cli.up.layout import Layout, Ports, UpError
-
-NAMES = ("paquebot.test", "127.0.0.1")
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
@@ -36,36 +32,6 @@ def test_a_lock_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "lock").mkdir()
     with pytest.raises(UpError, match="cannot open"):
         Layout(tmp_path).lock()
-
-
-def test_a_certificate_is_made_and_kept(tmp_path: Path) -> None:
-    pair = tmp_path / "tls.crt", tmp_path / "tls.key"
-    assert ensure_certificate(*pair, NAMES)
-    before = [path.read_bytes() for path in pair]
-    assert not ensure_certificate(*pair, NAMES)
-    assert [path.read_bytes() for path in pair] == before
-    assert pair[1].stat().st_mode & 0o777 == 0o600
-    assert ensure_certificate(*pair, (*NAMES, "other.test"))
-
-
-def test_a_certificate_is_renewed_before_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pair = tmp_path / "tls.crt", tmp_path / "tls.key"
-    monkeypatch.setattr(certificate, "_VALID_DAYS", 29)
-    assert ensure_certificate(*pair, NAMES)
-    monkeypatch.undo()
-    assert ensure_certificate(*pair, NAMES)
-    assert not ensure_certificate(*pair, NAMES)
-
-
-@pytest.mark.parametrize("damaged", [False, True])
-def test_a_key_that_does_not_fit_is_replaced(tmp_path: Path, damaged: bool) -> None:
-    pair = tmp_path / "tls.crt", tmp_path / "tls.key"
-    other = tmp_path / "other.crt", tmp_path / "other.key"
-    assert ensure_certificate(*pair, NAMES)
-    assert ensure_certificate(*other, NAMES)
-    pair[1].write_bytes(b"no key" if damaged else other[1].read_bytes())
-    assert ensure_certificate(*pair, NAMES)
-    assert not ensure_certificate(*pair, NAMES)
 
 
 def test_the_socket_of_grpc_is_reached_by_nobody_else(tmp_path: Path) -> None:

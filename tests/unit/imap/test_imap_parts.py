@@ -264,7 +264,8 @@ def test_capabilities_by_state() -> None:
         (OverQuota(1, 2, 3), Status.NO, b"OVERQUOTA"),
         (PostgresUnavailable("password=hunter2 host=10.0.0.1"), Status.NO, b"UNAVAILABLE"),
         (BlobsUnavailable("s3.internal"), Status.NO, b"UNAVAILABLE"),
-        (ZeroDivisionError("hunter2"), Status.NO, b"UNAVAILABLE"),
+        (ConnectionResetError("10.0.0.1"), Status.NO, b"UNAVAILABLE"),
+        (ZeroDivisionError("hunter2"), Status.NO, b"SERVERBUG"),
     ],
 )
 def test_errors_become_replies_without_their_text(error: Exception, status: Status, code: bytes | None) -> None:

@@ -10,15 +10,18 @@ import pytest
 
 from counted_work import assert_linear
 from paquebot.message import (
+    WHOLE,
     Action,
     DeliveryReport,
     RecipientReport,
+    Wish,
     add_trace,
     address_texts,
     addresses,
     base_subject,
     build_dsn,
     cached_header_fields,
+    conversion,
     count_received,
     decode_header_text,
     decode_part_text,
@@ -26,8 +29,11 @@ from paquebot.message import (
     first_value,
     header_fields,
     is_looping,
+    named_addresses,
     parse_date,
+    pieces,
     remove_authentication_results,
+    signatures,
     split_header,
     summarise,
     thread_key,
@@ -92,6 +98,13 @@ ADDRESSES: dict[str, Make] = {
     "words": repeated(addresses, b"a ", after=b"<b@c>"),
     "words behind": repeated(addresses, b" a:", before=b"<b@c>"),
     "fields": repeated(summarise, b"To: a@b\r\n", after=b"\r\n"),
+    "possible addresses": repeated(named_addresses, b"a@b ", after=b"<c@d>"),
+    "dots behind an at sign": repeated(named_addresses, b". .", before=b"a@b"),
+    "at signs and dots": repeated(named_addresses, b"@. "),
+    "words between commas": repeated(named_addresses, b"=?a?q?=40?= ,", after=b"<b@c>"),
+    "quoted pairs": repeated(named_addresses, b'"\\"@b"'),
+    "comments without an end": repeated(named_addresses, b"(a"),
+    "brackets in quotes": repeated(named_addresses, b'"<@"'),
     "as text, in quotes": repeated(lambda value: list(address_texts(value)), b'"a"@b,'),
     "as text, without an end": repeated(lambda value: list(address_texts(value)), b' "'),
     "as text, comments": repeated(lambda value: list(address_texts(value)), b"("),
@@ -99,6 +112,7 @@ ADDRESSES: dict[str, Make] = {
 
 HEADERS: dict[str, Make] = {
     "fields": repeated(summarise, b"Subject: x\r\n", after=b"\r\n"),
+    "all fields": repeated(lambda raw: summarise(raw, WHOLE), b"To: a@b, c;\r\n", after=b"\r\n"),
     "folded lines": repeated(summarise, b"\r\n\tx", before=b"Subject: ", after=b"\r\n\r\n"),
     "lines that are no fields": repeated(summarise, b"x\r\n", after=b"\r\n"),
     "colons": repeated(summarise, b":\r\n", after=b"\r\n"),
@@ -195,6 +209,46 @@ REPORTS: dict[str, Make] = {
 }
 
 
+SEVEN_BIT = Wish(seven_bit=True)
+
+
+def sent(raw: bytes, wish: Wish = SEVEN_BIT) -> list[bytes]:
+    """Rewritten for a host that takes less."""
+    return list(pieces(raw, conversion(raw, wish)))
+
+
+def rewritten(piece: bytes, *, before: bytes = b"", after: bytes = b"\xff\r\n\r\n") -> Make:
+    return repeated(sent, piece, before=before, after=after)
+
+
+PARTS = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+REWRITING: dict[str, Make] = {
+    "text": rewritten(b"x" * 60_000, before=b"\r\n"),
+    "8-bit text": rewritten(b"\xff" * 60_000, before=b"\r\n"),
+    "base64": rewritten(b"QUJD" * 100, before=b"Content-Transfer-Encoding: base64\r\n\r\n"),
+    "quoted-printable": rewritten(b"=41\xff" * 100, before=b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"),
+    "parts": rewritten(b"--b\r\n\r\n\xff\r\n", before=PARTS),
+    "lines like boundaries": rewritten(b"--bb\r\n", before=PARTS),
+    "soft line breaks before boundaries": rewritten(b"--b" * 2000, before=PARTS + b"--b\r\n\r\n"),
+    "fields": rewritten(b"X: \xff\r\n"),
+    "labels": rewritten(b"Content-Transfer-Encoding: 8bit\r\n", after=b"\r\n\xff"),
+    "words": rewritten(b"\xff a ", before=b"Subject: "),
+    "a word": rewritten(b"\xc3\xbc", before=b"Subject: "),
+    "encoded words": rewritten(b"=?utf-8?q?a?= \xff ", before=b"Subject: "),
+    "addresses": rewritten(b'"\xff" <a@\xc3\xbc>, ', before=b"To: "),
+    "quotes without an end": rewritten(b'"\\"', before=b"To: "),
+    "comments": rewritten(b"(\xff)(", before=b"To: "),
+    "angle brackets without an end": rewritten(b"<\xff", before=b"To: "),
+    "parameters": rewritten(b'; a="\xff"', before=b"Content-Type: a/b"),
+    "parameters without an end": rewritten(b'; a="\\"', before=b"Content-Type: a/b"),
+    "folded at words": rewritten(b"a" * 50 + b" ", before=b"X: "),
+    "folded at commas": rewritten(b"a" * 50 + b",", before=b"X: "),
+    "folded anywhere": rewritten(b"a" * 50, before=b"X: "),
+    "folded at nothing": rewritten(b" " * 50, before=b"X: "),
+    "signatures": repeated(signatures, b"DKIM-Signature: a=b; c=relaxed\r\n"),
+}
+
+
 @pytest.mark.parametrize("make", PARAMETERS.values(), ids=PARAMETERS.keys())
 def test_parameters(make: Make) -> None:
     assert_linear(make, 2000)
@@ -213,6 +267,11 @@ def test_headers(make: Make) -> None:
 @pytest.mark.parametrize("make", BODIES.values(), ids=BODIES.keys())
 def test_bodies(make: Make) -> None:
     assert_linear(make, 400)
+
+
+@pytest.mark.parametrize("make", REWRITING.values(), ids=REWRITING.keys())
+def test_rewriting(make: Make) -> None:
+    assert_linear(make, 100)
 
 
 @pytest.mark.parametrize("make", REPORTS.values(), ids=REPORTS.keys())

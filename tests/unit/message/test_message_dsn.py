@@ -333,3 +333,84 @@ def test_text_of_others_never_starts_a_line(
     allowed = ("original-recipient", "final-recipient", "action", "status", "remote-mta", "diagnostic-code")
     assert header_fields(groups[1], [*allowed, "last-attempt-date"], negate=True) == b"\r\n"
     assert max(map(len, status.split(b"\r\n"))) <= 998
+
+
+# --- odd inputs ---
+
+LONG_FIELD = b"References:" + b"<a@example.org>" * 200 + b"\r\n"
+LONG_LINE = b"Content-Type: text/html\r\n\r\n" + b"<p>word " * 300 + b"\r\n"
+
+
+def checked(report: DeliveryReport) -> EmailMessage:
+    """The report, valid in its lines and labels, as the standard library reads it."""
+    raw = build_dsn(report)
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+    assert b"\n" not in raw.replace(b"\r\n", b"")
+    parsed = email.message_from_bytes(raw, policy=email.policy.SMTP)
+    assert isinstance(parsed, EmailMessage)
+    parts = list(parsed.iter_parts())
+    assert len(parts) == 3
+    for part in (parsed, *parts):
+        assert part["Content-Transfer-Encoding"] in ("7bit", "8bit", "quoted-printable")
+    assert raw.partition(b"\r\n\r\n")[2].isascii() or parsed["Content-Transfer-Encoding"] == "8bit"
+    return parsed
+
+
+@pytest.mark.parametrize("ret", [Ret.FULL, Ret.HDRS])
+@pytest.mark.parametrize(
+    "original",
+    [
+        LONG_FIELD + b"\r\nx\r\n",
+        LONG_FIELD + LONG_LINE,
+        b"Subject: " + "ü".encode() * 700 + b"\r\n" + LONG_LINE,
+        b"X: " + b"x" * 100_000 + b"\r\n\r\nx",
+        b"no header at all, but a line of " + b"x" * 2000,
+        b"",
+    ],
+)
+def test_an_original_with_long_lines(original: bytes, ret: Ret) -> None:
+    checked(replace(REPORT, original=original, ret=ret))
+
+
+def test_long_lines_of_an_original_say_the_same() -> None:
+    returned = list(checked(replace(REPORT, original=LONG_FIELD + LONG_LINE)).iter_parts())[2]
+    [inside] = returned.get_payload()
+    assert inside.get_payload(decode=True) == b"<p>word " * 300 + b"\r\n"
+    assert "".join(inside["References"].split()) == "<a@example.org>" * 200
+
+
+def test_a_signed_original_with_long_lines_is_told_by_its_header() -> None:
+    signed = b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n" + b"x" * 2000 + b"\r\n--s--\r\n"
+    report = checked(replace(REPORT, original=signed))
+    assert [part.get_content_type() for part in report.iter_parts()][2] == "text/rfc822-headers"
+
+
+def test_a_long_header_is_cut_where_it_has_no_line() -> None:
+    report = checked(replace(REPORT, original=b"Subject: " + b"x " * 100_000, ret=Ret.HDRS))
+    assert len(list(report.iter_parts())[2].get_content()) > 60_000
+
+
+ANY_TEXT = st.one_of(st.text(max_size=80), st.sampled_from(["x" * 3000, "550 " + "y" * 2000, "\\255" * 250, "ü" * 990]))
+
+
+@given(
+    st.binary(max_size=200).map(lambda octets: octets.replace(b"|", LONG_FIELD)),
+    ANY_TEXT,
+    ANY_TEXT,
+    st.one_of(st.none(), ANY_TEXT),
+    st.sampled_from(["alice@a.test", "ü@a.test"]),
+    st.sampled_from([*Action]),
+    st.sampled_from([None, *Ret]),
+)
+def test_whatever_others_said_the_report_is_valid(
+    original: bytes, said: str, host: str, orcpt: str | None, to: str, action: Action, ret: Ret | None
+) -> None:
+    recipient = replace(
+        FAILED,
+        action=action,
+        diagnostic_code=said,
+        remote_mta=host,
+        original_recipient=orcpt,
+        final_recipient=f"{said}@x",
+    )
+    checked(replace(REPORT, original=original, recipients=(recipient,), return_path=to, envelope_id=orcpt, ret=ret))

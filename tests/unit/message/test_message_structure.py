@@ -212,6 +212,19 @@ def test_depth_is_bounded(raw: bytes) -> None:
     assert (part.type, part.subtype) == (b"APPLICATION", b"OCTET-STREAM")
 
 
+@pytest.mark.parametrize(
+    "field", [b"Content-Disposition: attachment; filename=a.txt", b"Content-Description: a", b"Content-ID: <a>"]
+)
+def test_a_part_described_by_one_field_alone(field: bytes) -> None:
+    raw = b"Content-Type: multipart/mixed; boundary=x\n\n--x\n" + field + b"\n\na\n--x--\n"
+    part = summarise(raw).body.parts[0]
+    assert (part.disposition, part.description, part.id) in (
+        (b"attachment", b"", b""),
+        (b"", b"a", b""),
+        (b"", b"", b"<a>"),
+    )
+
+
 def test_number_of_parts_is_bounded() -> None:
     raw = b"Content-Type: multipart/mixed; boundary=x\n\n" + b"--x\n\na\n" * 5000 + b"--x--\nepilogue"
     body = summarise(raw).body

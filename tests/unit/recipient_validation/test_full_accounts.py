@@ -34,7 +34,9 @@ async def usage_of(_: Sequence[int]) -> Mapping[int, Usage]:
         (2, 0, pb.VERDICT_OVER_QUOTA),
         (3, 0, pb.VERDICT_OVER_QUOTA),
         (4, QUOTA, pb.VERDICT_ACCEPT),
-        (4, QUOTA + 1, pb.VERDICT_OVER_QUOTA),
+        (1, QUOTA, pb.VERDICT_OVER_QUOTA),
+        (1, QUOTA + 1, pb.VERDICT_TOO_LARGE),
+        (4, QUOTA + 1, pb.VERDICT_TOO_LARGE),
     ],
 )
 async def test_verdict_beside_the_usages_of_others(account: int, size: int, verdict: int) -> None:

@@ -114,6 +114,29 @@ async def test_what_dns_denies_is_permanent(dns: DnsServer, domain: str, status:
     assert await nowhere(dns, domain) == (Outcome.FAILED, status)
 
 
+LONG_LABEL = "l" * 63
+
+
+@pytest.mark.parametrize(
+    "domain", ["web_01.example.net", "_x.example.net", "xn--ls8h.example.net", f"{LONG_LABEL}.example.net"]
+)
+async def test_names_that_only_dns_takes(dns: DnsServer, domain: str) -> None:
+    """Underscores, A-labels that IDNA 2008 knows nothing of, labels as long as they can be: DNS does not mind."""
+    name = domain.split(".")[0]
+    dns.set_zone("example.net", f"{name} MX 10 mx_1\nmx_1 A 127.0.0.2")
+    assert await where(dns, domain) == ["mx_1.example.net[127.0.0.2]:25"]
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["a..example.net", "l" + LONG_LABEL + ".net", "a." * 130 + "net", "a\\", "a\\999.net", "", ".", "\u00df" * 70],
+)
+async def test_what_is_no_name_in_dns_is_permanent(dns: DnsServer, domain: str) -> None:
+    outcome, status = await nowhere(dns, domain)
+    assert (outcome, status) in ((Outcome.FAILED, "5.1.2"), (Outcome.DEFERRED, "4.4.3"))
+    assert outcome is Outcome.FAILED or domain in ("", "."), "the root is a name, of which this server knows nothing"
+
+
 async def test_a_null_mx_beside_others_is_ignored(dns: DnsServer) -> None:
     assert await where(dns, "nonealso.example.net") == ["first.example.net[127.0.0.2]:25"]
 

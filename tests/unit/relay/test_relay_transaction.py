@@ -1,13 +1,16 @@
 """MAIL to the final dot with good and bad hosts: one result for every recipient, whatever happens."""
 
+import email
 import re
 
 import pytest
 
+from paquebot.message import pieces
+from paquebot.message.transfer_encoding import BLOCK
+from paquebot.relay.form import FormRules
 from paquebot.relay.letter import Recipient, crlf_only, dot_stuffed
 from paquebot.relay.session import Session, SessionBroken
 from paquebot.relay.settings import Deadlines
-from paquebot.relay.stream import BLOCK
 from paquebot.relay.transaction import Results, Transaction
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
 from relay_fixtures import DEADLINES, HASTY, letter, session_with
@@ -24,11 +27,11 @@ async def send(
     *recipients: Recipient,
     raw: bytes = RAW,
     deadlines: Deadlines = DEADLINES,
-    send_eight_bit: bool = False,
+    eight_bit: str = "convert",
     **fields: object,
 ) -> Results:
     message = letter(raw, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
-    transaction = Transaction(session, message, deadlines, send_eight_bit=send_eight_bit, on_content=lambda: None)
+    transaction = Transaction(session, message, deadlines, FormRules(eight_bit), lambda: None)
     return await transaction.run(recipients)
 
 
@@ -101,7 +104,11 @@ async def test_mixed_replies_to_recipients(extensions: tuple[str, ...]) -> None:
         ({"RCPT": then_drop("421 4.3.2 Bye")}, "deferred 4.3.2"),
         ({"DATA": then_drop("421 4.3.2 Bye")}, "deferred 4.3.2"),
         ({"MESSAGE": then_drop("421 4.3.2 Bye")}, "deferred 4.3.2"),
-        ({"RCPT": "250 " + "x" * 10_000}, "deferred 4.5.0"),
+        ({"RCPT": "550 5.1.1 " + "x" * 100_000}, "failed 5.1.1"),
+        ({"RCPT": "550-no\r\n" * 500 + "550 5.1.1 such user"}, "failed 5.1.1"),
+        ({"RCPT": "550-no\r\n554 such user"}, "failed 5.0.0"),
+        ({"RCPT": "550-no\r\nsuch\r\n550 user"}, "failed 5.0.0"),
+        ({"RCPT": "450-" + "x" * 5000 + "\r\n" + "450 4.2.0 Later"}, "deferred 4.2.0"),
         ({"MESSAGE": "nonsense"}, "deferred 4.5.0"),
     ],
 )
@@ -213,9 +220,15 @@ async def test_eight_bit_text() -> None:  # RFC 6152
 async def test_eight_bit_text_for_a_host_without_8bitmime() -> None:
     async with RemoteHost(extensions=("PIPELINING",)) as remote:
         session = await session_with(remote)
-        assert told(await send(session, A, raw=EIGHT_BIT)) == {"a": "failed 5.6.3"}
-        assert told(await send(session, A, raw=EIGHT_BIT, send_eight_bit=True)) == {"a": "delivered 2.0.0"}
-        assert remote.messages[0].mail == "MAIL FROM:<s@example.org>"
+        assert told(await send(session, A, raw=EIGHT_BIT, eight_bit="bounce")) == {"a": "failed 5.6.3"}
+        assert told(await send(session, A, raw=EIGHT_BIT, eight_bit="send")) == {"a": "delivered 2.0.0"}
+        assert told(await send(session, A, raw=EIGHT_BIT)) == {"a": "delivered 2.0.0"}
+        as_it_is, converted = remote.messages
+        assert as_it_is.mail == converted.mail == "MAIL FROM:<s@example.org>"
+        assert as_it_is.data == EIGHT_BIT
+        message = email.message_from_bytes(converted.data)
+        assert message.get_payload(decode=True) == b"Gr\xc3\xbc\xc3\x9fe\r\n"
+        assert (converted.data.isascii(), message.get_content_charset()) == (True, "utf-8")
         session.leave()
 
 
@@ -279,11 +292,13 @@ async def test_what_a_host_says_is_bounded_and_shown_without_its_control_charact
 async def test_no_address_makes_a_command(address: str) -> None:
     async with RemoteHost() as remote:
         session = await session_with(remote)
-        with pytest.raises(ValueError, match="control character"):
-            await send(session, Recipient(address))
-        with pytest.raises(ValueError, match="control character"):
-            await send(session, A, reverse_path=address)
+        assert told(await send(session, Recipient(address))) == {"a": "failed 5.1.3"}
+        assert told(await send(session, A, reverse_path=address)) == {"a": "failed 5.1.7"}
         assert not any(line.startswith(("MAIL", "RCPT")) for line in remote.said)
+        assert {path: result.status for path, result in (await send(session, Recipient(address), B)).items()} == {
+            address: "5.1.3",
+            "b@example.net": "2.0.0",
+        }
         session.leave()
 
 
@@ -293,7 +308,7 @@ async def test_no_address_makes_a_command(address: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "stuffed"),
     [
-        (b"", b".\r\n"),
+        (b"", b"\r\n.\r\n"),
         (b"a\r\n", b"a\r\n.\r\n"),
         (b"a", b"a\r\n.\r\n"),
         (b".", b"..\r\n.\r\n"),
@@ -302,7 +317,7 @@ async def test_no_address_makes_a_command(address: str) -> None:
     ],
 )
 def test_dot_stuffing(raw: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
-    assert b"".join(dot_stuffed(raw)) == stuffed
+    assert b"".join(dot_stuffed(pieces(raw, []))) == stuffed
 
 
 @pytest.mark.parametrize("before", range(-3, 4))
@@ -310,16 +325,16 @@ def test_dot_stuffing(raw: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
 def test_dot_stuffing_in_pieces(before: int, around: bytes) -> None:
     """A piece may end anywhere: in a long line, before or after a line end, before a dot."""
     for raw in (b"a" * (BLOCK + before) + around + b"z", b"a\r\n" * (BLOCK // 3) + b"b" * before + around):
-        pieces = list(dot_stuffed(raw))
-        assert max(map(len, pieces)) < 2 * BLOCK
+        sent = list(dot_stuffed(pieces(raw, [])))
+        assert max(map(len, sent)) < 2 * BLOCK
         expected = raw.replace(b"\r\n.", b"\r\n..")
-        assert b"".join(pieces) == expected + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")
+        assert b"".join(sent) == expected + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
 @pytest.mark.parametrize("raw", [b"a\n.\r\nMAIL FROM:<>", b"a\r.\rb", b"a\r\n.\nb\n", b"\n\r\n\r"])
 async def test_no_bare_line_end_leaves(raw: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
     async with letter(raw).opened() as clean:
-        data = b"".join(dot_stuffed(clean))
+        data = b"".join(dot_stuffed(pieces(clean, [])))
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
     assert data.count(b"\r\n.\r\n") + data.startswith(b".\r\n") == 1
 

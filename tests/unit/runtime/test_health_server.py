@@ -15,7 +15,7 @@ from paquebot.runtime.settings import Listen
 
 @contextlib.asynccontextmanager
 async def serving(health: Health) -> AsyncIterator[int]:
-    server = HealthServer(health, Listen("127.0.0.1", 0))
+    server = HealthServer(health, [Listen("127.0.0.1", 0)])
     await server.start()
     try:
         yield server.port

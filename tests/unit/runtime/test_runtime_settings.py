@@ -10,11 +10,13 @@ import pytest
 from paquebot.runtime.engines import NatsSettings, ProcessSettings
 from paquebot.runtime.settings import (
     Listen,
+    ListenOrSocket,
     Network,
     Octets,
     Seconds,
     Secret,
     SettingsError,
+    SocketPath,
     describe,
     load,
     parse,
@@ -66,6 +68,8 @@ def faults(cls: type[Any], **environ: str) -> list[str]:
         (Listen, "127.0.0.1:25", Listen("127.0.0.1", 25)),
         (Listen, "[::]:25", Listen("::", 25)),
         (Listen, ":25", Listen("0.0.0.0", 25)),
+        (ListenOrSocket, "127.0.0.1:1, [::1]:2", (Listen("127.0.0.1", 1), Listen("::1", 2))),
+        (ListenOrSocket, "unix:/a, b/c", SocketPath(Path("/a, b/c"))),
         (Listen | None, "", None),
         (Network, "10.1.2.3/8", ipaddress.ip_network("10.0.0.0/8")),
         (Network, "2001:db8::1", ipaddress.ip_network("2001:db8::1/128")),

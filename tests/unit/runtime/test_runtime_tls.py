@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from paquebot.cli.up.certificate import ensure_certificate
@@ -23,7 +24,8 @@ def make(directory: Path) -> TlsSettings:
 
 
 def der(directory: Path) -> bytes:
-    return ssl.PEM_cert_to_DER_cert((directory / "tls.crt").read_text())
+    first = x509.load_pem_x509_certificate((directory / "tls.crt").read_bytes())  # its issuer follows
+    return first.public_bytes(serialization.Encoding.DER)
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from loopback import free_port
+
 PROGRAM = Path(__file__).with_name("framed_process.py")
 
 
@@ -89,6 +91,21 @@ async def test_busy_metrics_port_is_one_line_with_exit_code_1() -> None:
     assert (code, err) == (1, "")
     (line,) = lines
     assert (line["event"], line["level"], line["address"]) == ("metrics_listen_failed", "error", listen)
+
+
+async def test_health_is_told_to_clients_of_both_families() -> None:
+    port = free_port()
+    process = await start(METRICS_LISTEN=f"127.0.0.1:{port}, [::]:{port}")
+    assert process.stdout is not None
+    assert json.loads(await process.stdout.readline())["event"] == "started"
+    for host in ("127.0.0.1", "::1"):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+    process.terminate()
+    code, _, _ = await ended(process)
+    assert code == 0
 
 
 async def test_a_thread_does_not_keep_the_interpreter_for_long() -> None:

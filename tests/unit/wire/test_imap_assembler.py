@@ -235,8 +235,8 @@ def test_a_message_over_the_limit_is_refused_unread() -> None:
 
 
 def test_wrong_arguments_are_told_before_the_message_is_sent() -> None:
-    (refusal,) = feed(b"a APPEND x (\\Recent) {5}\r\n").outcomes
-    text = b"a BAD expected a flag that a client may set at octet 12\r\n"
+    (refusal,) = feed(b'a APPEND x (\\Seen) "tomorrow" {5}\r\n').outcomes
+    text = b"a BAD expected a day of two places at octet 20\r\n"
     assert refusal == Refuse(text, close=False)
 
 

@@ -8,8 +8,17 @@ from typing import get_args
 import pytest
 
 from imap_feed import feed, parsed
-from paquebot.wire.imap import COMMAND_STATES, BadSyntax, State, ast, parse_authenticate_line, parse_done
+from paquebot.wire.imap import (
+    COMMAND_STATES,
+    BadSyntax,
+    ListPatterns,
+    State,
+    ast,
+    parse_authenticate_line,
+    parse_done,
+)
 from paquebot.wire.imap.ast import AppendMessage, SearchReturn, StatusItem, StoreMode
+from paquebot.wire.imap.mailbox_name import NO_NAME
 from paquebot.wire.imap.sequence_set import SAVED_RESULT, SeqRange, SequenceSet
 
 
@@ -137,8 +146,9 @@ def test_password_stays_out_of_the_representation() -> None:
 
 def test_done_ends_idle() -> None:
     parse_done(b"done")
+    parse_done(b"DONE ")
     with pytest.raises(BadSyntax, match="DONE"):
-        parse_done(b"DONE ")
+        parse_done(b"DONE x")
 
 
 def test_authenticate_line() -> None:
@@ -182,10 +192,23 @@ def test_utf8_append_form() -> None:
 
 def test_names_are_utf8_when_enabled() -> None:
     assert parsed(b'a SELECT "\xc3\xa9&"', utf8=True) == ast.Select(b"a", "\u00e9&")
-    with pytest.raises(BadSyntax, match="modified UTF-7"):
-        parsed(b'a SELECT "\xc3\xa9"')
     with pytest.raises(BadSyntax, match="in UTF-8"):
-        parsed(b'a SELECT "\xc3"', utf8=True)
+        parsed(b'a CREATE "\xc3"', utf8=True)
+
+
+def test_8_bit_names_are_utf8_when_it_is_not_enabled() -> None:
+    assert parsed(b'a SELECT "\xc3\xa9&"') == ast.Select(b"a", "\u00e9&")
+    assert parsed(b"a SELECT \xc3\xa9") == ast.Select(b"a", "\u00e9")
+    with pytest.raises(BadSyntax, match="in modified UTF-7"):
+        parsed(b'a CREATE "\xe9"')
+
+
+def test_octets_that_are_no_name_are_a_name_that_no_mailbox_has() -> None:
+    for raw in (b"&", b"a&AGE-", b"\xe9", b"&2D0-"):
+        assert parsed(b"a SELECT " + raw) == ast.Select(b"a", NO_NAME)
+        assert parsed(b"a LSUB " + raw + b" x") == ast.Lsub(b"a", NO_NAME, "x")
+        assert parsed(b'a LIST "" ' + raw) == ast.List(b"a", "", (NO_NAME,))
+    assert not ListPatterns([NO_NAME, f"{NO_NAME}x"]).matches("x")
 
 
 def test_search_return_options() -> None:

@@ -56,7 +56,7 @@ def test_modified_utf7(raw: bytes, name: str) -> None:
         b"&AGEAYg==-",
         b"&Jj/-",
         b"&=-",
-        b"\xc3\xa9",
+        b"\xe9",
         b"a\x01",
     ],
 )
@@ -99,7 +99,8 @@ def test_new_names() -> None:
     assert check_new_name("a/b/") == "a/b"
     assert check_new_name("inbox/x") == "INBOX/x"
     assert check_new_name("x" * MAX_NAME_OCTETS)
-    wrong = ["", "/", "/a", "a//b", "a%", "*", "a\tb", "a\x85", "a\u2028", "x" * (MAX_NAME_OCTETS + 1), "a\ud800"]
+    assert check_new_name("100% *done*") == "100% *done*"
+    wrong = ["", "/", "/a", "a//b", "a\tb", "a\x85", "a\u2028", "x" * (MAX_NAME_OCTETS + 1), "a\ud800"]
     for name in [*wrong, "/".join("a" * (MAX_LEVELS + 1))]:
         with pytest.raises(MailboxNameError):
             check_new_name(name)

@@ -31,7 +31,22 @@ from paquebot.wire.pop3 import Code, err, multi_line, ok, parse_command
         (b"UIDL", pop3.Uidl(None)),
         (b"UIDL 2", pop3.Uidl(2)),
         (b"Quit", pop3.Quit()),
-        (b"APOP mrose c4c9334bac560ecc979e58001b3e22fb", pop3.Unknown()),
+        (b"APOP mrose c4c9334bac560ecc979e58001b3e22fb", pop3.NotOffered("APOP")),
+        (b"utf8", pop3.NotOffered("UTF8")),
+        (b"LANG *", pop3.NotOffered("LANG")),
+        (b"XTND XMIT", pop3.Unknown()),
+        (b"AUTH", pop3.Auth(None, None)),
+        (b"AUTH  PLAIN  =", pop3.Auth("PLAIN", b"=")),
+        (b"USER  mrose \t", pop3.User(b"mrose")),
+        (b"  stat\t", pop3.Stat()),
+        (b"LIST 1 ", pop3.List(1)),
+        (b"LIST   0001", pop3.List(1)),
+        (b"LIST\t1", pop3.List(1)),
+        (b"RETR  2  ", pop3.Retr(2)),
+        (b"TOP  1   000", pop3.Top(1, 0)),
+        (b"TOP 1 99999999999999999999999999", pop3.Top(1, 2**63 - 1)),
+        (b"DELE 4294967296", pop3.Dele(4294967296)),
+        (b"RETR " + b"9" * 4000, pop3.Retr(2**63 - 1)),
     ],
 )
 def test_commands(line: bytes, command: pop3.Command) -> None:
@@ -41,7 +56,7 @@ def test_commands(line: bytes, command: pop3.Command) -> None:
 @pytest.mark.parametrize(
     ("line", "position"),
     [(b"", 0), (b"USER", 4), (b"USER ", 5), (b"PASS ", 5), (b"RETR x", 5), (b"LIST 1 2", 6), (b"STAT now", 4),
-     (b"TOP 1", 5), (b"DELE 4294967296", 5), (b"AUTH " + b"A" * 21, 5)],
+     (b"TOP 1", 5), (b"TOP 1 -1", 6), (b"AUTH ", 5), (b"DELE 1x", 6), (b"AUTH " + b"A" * 21, 5)],
 )  # fmt: skip
 def test_refused_with_the_place(line: bytes, position: int) -> None:
     with pytest.raises(GrammarError) as caught:

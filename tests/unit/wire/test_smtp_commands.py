@@ -4,6 +4,7 @@ import pytest
 
 from paquebot.wire.address import Address, Postmaster
 from paquebot.wire.smtp.commands import (
+    MAX_HELLO,
     BadCommand,
     BadPath,
     Bdat,
@@ -75,7 +76,7 @@ def test_reverse_paths(argument: str, path: Address | NullPath | None) -> None:
         "FROM:<a>",
         "FROM:<a@>",
         "FROM:<@b.example>",
-        "FROM:<a@b.example.>",
+        "FROM:<a@b.example..>",
         "FROM:<(c)a@b.example>",
         "FROM:<a@b.example (c)>",
         "FROM:<a b@c.example>",
@@ -146,9 +147,41 @@ def test_auth() -> None:
             parse_auth(argument)
 
 
-def test_hello() -> None:
-    for name in ("client.example", "[192.0.2.1]", "[IPv6:2001:db8::1]", "my_host"):
-        assert parse_hello(name) == name
-    for name in ("", "two words", "<script>", "a(b)", "x" * 256, "é"):
-        with pytest.raises(BadCommand):
-            parse_hello(name)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "client.example",
+        "[192.0.2.1]",
+        "[IPv6:2001:db8::1]",
+        "[IPv6:fe80::1%en0]",
+        "my_host",
+        "MÜLLER-PC",
+        "Ann's-MacBook",
+        "PC(2)",
+        "a,b",
+        "host/1",
+        "two words",
+        "<script>",
+        "-",
+        ".",
+        '""',
+        "[]",
+        "\\\\HOST",
+        "é\u202e",
+    ],
+)
+def test_any_name_is_a_hello(name: str) -> None:
+    assert parse_hello(name) == name
+
+
+def test_a_hello_has_a_name_and_it_is_bounded() -> None:
+    assert parse_hello("x" * 3000) == "x" * MAX_HELLO
+    with pytest.raises(BadCommand):
+        parse_hello("")
+
+
+def test_the_name_of_a_client_may_be_in_another_character_set() -> None:
+    assert parse_command(b"EHLO M\xdcLLER-PC") == Command(Verb.EHLO, "M\ufffdLLER-PC")
+    assert parse_command(b"helo \xff") == Command(Verb.HELO, "\ufffd")
+    with pytest.raises(BadCommand):
+        parse_command(b"EHLO a\0b")

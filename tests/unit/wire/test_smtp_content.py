@@ -98,7 +98,8 @@ def test_line_length_counts_crlf_and_not_the_transparency_dot() -> None:
     check_line_lengths(b"x" * 998 + b"\r\n", 1000)
     with pytest.raises(LineTooLong):
         check_line_lengths(b"ok\r\n" + b"x" * 999 + b"\r\n" + b"ok\r\n", 1000)
-    content = b"." + b"x" * 997 + b"\r\n"
+    check_line_lengths(b"x" * 5000, 0)
+    content = b"." + b"x" * 5000 + b"\r\n"
     assert decoded(add_transparency(content), []) == (content, b"")
 
 

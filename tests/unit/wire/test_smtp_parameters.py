@@ -56,7 +56,7 @@ def test_what_is_no_utf8_xtext(text: str) -> None:
 _MAIL = st.builds(
     MailParameters,
     size=st.integers(min_value=0, max_value=10**20 - 1),
-    body=st.sampled_from([None, *Body]),
+    body=st.sampled_from([None, Body.SEVEN_BIT, Body.EIGHT_BIT_MIME]),
     smtputf8=st.booleans(),
     ret=st.sampled_from([None, *Ret]),
     envid=_PRINTABLE,
@@ -110,7 +110,7 @@ def test_rcpt_parameters_need_dsn() -> None:
         "SMTPUTF8=1",
         "RET=NONE",
         "ENVID=",
-        "ENVID=" + "a" * 101,
+        "ENVID=" + "a" * 1501,
         "ENVID=a+0A",
         "AUTH",
         "=1",
@@ -140,7 +140,7 @@ def test_bad_mail_parameters(text: str) -> None:
         "ORCPT=;a@b.example",
         "ORCPT=rfc822;a+zz",
         "ORCPT=rfc822;é@b.example",
-        "ORCPT=rfc822;" + "a" * 500,
+        "ORCPT=rfc822;" + "a" * 1500,
     ],
 )
 def test_bad_rcpt_parameters(text: str) -> None:
@@ -160,3 +160,13 @@ def test_what_was_not_offered_is_unknown(text: str) -> None:
 def test_orcpt_in_utf8_as_it_is() -> None:
     """RFC 6533 §3: utf-8-addr-unitext, with SMTPUTF8."""
     assert parse_rcpt_parameters("ORCPT=utf-8;élise@b.example", _ALL).orcpt == "utf-8;élise@b.example"
+
+
+def test_values_longer_than_rfc_3461_allows_are_taken_and_not_sent_on() -> None:
+    mail = parse_mail_parameters("RET=HDRS ENVID=" + "a" * 101, _ALL)
+    assert str(mail.narrowed_to(_ALL)) == " RET=HDRS"
+    assert str(parse_mail_parameters("ENVID=" + "a" * 100, _ALL).narrowed_to(_ALL)) == " ENVID=" + "a" * 100
+    rcpt = parse_rcpt_parameters("NOTIFY=NEVER ORCPT=rfc822;" + "a" * 494, _ALL)
+    assert str(rcpt.narrowed_to(_ALL)) == " NOTIFY=NEVER"
+    orcpt = " ORCPT=rfc822;" + "a" * 493
+    assert str(parse_rcpt_parameters(orcpt, _ALL).narrowed_to(_ALL)) == orcpt

@@ -11,6 +11,8 @@ _API = "$JS.API."
 _LOOK = (f"{_API}STREAM.INFO.{_STREAM}",)
 _HINTS = ("hint.mailbox.*",)
 _DIRECTORY = ("hint.directory",)
+_RECORD = ("transcript.order",)
+_RECORDED = ("transcript.line.*",)
 _READY = ("deliver.ready.*", "relay.ready.*")
 _LATER = ("deliver.later.*", "relay.later.*")
 _HELD = ("hold.*.*",)
@@ -30,8 +32,8 @@ def _consume(name: str) -> tuple[str, ...]:
 
 
 _PUBLISH: dict[str, tuple[str, ...]] = {
-    "smtp_ingress": (*_LOOK, *_READY),
-    "recipient_validation": _DIRECTORY,
+    "smtp_ingress": (*_LOOK, *_READY, *_RECORDED),
+    "recipient_validation": (*_DIRECTORY, *_RECORD),
     "delivery": (*_consume("delivery"), *_READY, "deliver.later.*", *_HELD, *_HINTS),
     "relay": (
         *_consume("relay"),
@@ -42,8 +44,8 @@ _PUBLISH: dict[str, tuple[str, ...]] = {
         "relay.later.*",
         *_HELD,
     ),
-    "imap": _HINTS,
-    "pop3": _HINTS,
+    "imap": (*_HINTS, *_RECORDED),
+    "pop3": (*_HINTS, *_RECORDED),
     "janitor": (
         f"{_API}STREAM.*.{_STREAM}",
         f"{_API}STREAM.MSG.*.{_STREAM}",
@@ -56,9 +58,10 @@ _PUBLISH: dict[str, tuple[str, ...]] = {
     "migrate": (f"{_API}STREAM.*.{_STREAM}",),
 }
 _SUBSCRIBE: dict[str, tuple[str, ...]] = {
-    "smtp_ingress": _DIRECTORY,
-    "imap": (*_HINTS, *_DIRECTORY),
-    "pop3": _DIRECTORY,
+    "smtp_ingress": (*_DIRECTORY, *_RECORD),
+    "recipient_validation": _RECORDED,
+    "imap": (*_HINTS, *_DIRECTORY, *_RECORD),
+    "pop3": (*_DIRECTORY, *_RECORD),
 }
 
 _ACTIONS: dict[str, tuple[str, ...]] = {

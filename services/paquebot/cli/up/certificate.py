@@ -1,80 +1,124 @@
-"""A self-signed certificate for a local platform, made once and renewed when it is about to end."""
+"""The certificate of a local platform, signed by an authority of its own, and renewed when it is about to end.
+
+A certificate that a person put in its place is never touched.
+"""
+
+from __future__ import annotations
 
 import datetime
-import ipaddress
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from paquebot.cli.engines.engine import write_durably
+from paquebot.cli.up.authority import (
+    CLOCK_ERROR,
+    Authority,
+    general_name,
+    key_usage,
+    load_authority,
+    load_certificate,
+    load_key,
+    made_by_us,
+    make_authority,
+    may_sign,
+    pem,
+    signed_by,
+    write_key,
+)
+
 _VALID_DAYS = 397  # what clients accept at most
 _RENEW_DAYS = 30
+_SELF_SIGNED = {x509.SubjectAlternativeName.oid, x509.BasicConstraints.oid, x509.ExtendedKeyUsage.oid}
+"""All extensions of the certificates that platforms signed themselves, before they had authorities."""
 
 
-def ensure_certificate(certificate: Path, key: Path, names: Sequence[str]) -> bool:
-    """Make the pair unless a good one is there; `names` are host names and addresses. True: made now."""
-    if certificate.exists() and key.exists() and _good(certificate, names) and _fits(certificate, key):
-        return False
+def authority_of(certificate: Path) -> Path:
+    """Where the authority of a platform's certificate is; its key is beside it."""
+    return certificate.with_name("ca.crt")
+
+
+def is_a_persons(certificate: Path) -> bool:
+    """The file was not made here. One that cannot be read is a person's, too."""
+    found = load_certificate(certificate)
+    if found is None:
+        return certificate.exists() and certificate.stat().st_size > 0
+    return not (made_by_us(found) or _self_signed(found))
+
+
+def ensure_certificate(certificate: Path, key: Path, names: Sequence[str], wished: Sequence[str] = ()) -> str:
+    """Make the pair unless a good one is there: for `names`, host names and addresses, and for those of `wished` that
+    the authority may sign for. What was done, for a person; empty: nothing. Raises OSError."""
+    if is_a_persons(certificate):
+        return ""
+    own, found = authority_of(certificate), load_certificate(certificate)
+    known, authority = load_certificate(own), load_authority(own, own.with_suffix(".key"), names)
+    wanted = names if authority is None else (*names, *_allowed(authority.certificate, wished))
+    # Without the authority's key, which a person may have put away, a good certificate serves to its end.
+    if found is not None and _good(found, known, wanted) and load_key(key, found):
+        return ""
+    certificate.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    signer = authority or make_authority(own, own.with_suffix(".key"), (*names, *wished))
     private = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-    built = (
+    built = _signed(signer, private, (*names, *_allowed(signer.certificate, wished)))
+    write_key(key, private)
+    # With the authority's own, so that to trust this one file is enough, as it was before there were authorities.
+    write_durably(certificate, pem(built) + pem(signer.certificate), mode=0o644)
+    if authority is not None:
+        return f"certificate for {names[0]} made"
+    if known is not None:
+        return f"certificate for {names[0]} made, and a new authority: the old one could not sign it, so trust {own}"
+    replaced = " in place of the self-signed one" if found is not None else ""
+    return f"certificate for {names[0]} made{replaced}, and its authority {own}"
+
+
+def _allowed(authority: x509.Certificate, names: Sequence[str]) -> list[str]:
+    return [name for name in names if may_sign(authority, name)]
+
+
+def _signed(authority: Authority, private: ec.EllipticCurvePrivateKey, names: Sequence[str]) -> x509.Certificate:
+    now, issuer = datetime.datetime.now(datetime.UTC), authority.certificate
+    alternatives = list(dict.fromkeys(map(general_name, names)))
+    return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
+        .issuer_name(issuer.subject)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=_VALID_DAYS))
-        .add_extension(x509.SubjectAlternativeName([_general_name(item) for item in names]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .not_valid_before(now - CLOCK_ERROR)
+        .not_valid_after(min(now + datetime.timedelta(days=_VALID_DAYS), issuer.not_valid_after_utc))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(private, hashes.SHA256())
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()),
+            critical=False,
+        )
+        .sign(authority.key, hashes.SHA256())
     )
-    secret = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    certificate.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write(key, secret, 0o600)
-    _write(certificate, built.public_bytes(serialization.Encoding.PEM), 0o644)
-    return True
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def _good(found: x509.Certificate, issuer: x509.Certificate | None, names: Sequence[str]) -> bool:
+    """It is this platform's, for these names, and ends no time soon."""
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _good(certificate: Path, names: Sequence[str]) -> bool:
-    try:
-        loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
-        alternatives = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        alternatives = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound):
         return False
-    left = loaded.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return left > datetime.timedelta(days=_RENEW_DAYS) and all(_general_name(n) in alternatives for n in names)
+    left = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    lasts = left > datetime.timedelta(days=_RENEW_DAYS)
+    return lasts and signed_by(found, issuer) and all(general_name(name) in alternatives for name in names)
 
 
-def _fits(certificate: Path, key: Path) -> bool:
-    """The key is the one that the certificate is for."""
+def _self_signed(found: x509.Certificate) -> bool:
+    """As platforms made them before: for a name, an authority of its own for nothing else."""
     try:
-        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        extensions = {item.oid for item in found.extensions}
+    except ValueError:
         return False
-    return private.public_key() == x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-    new.replace(path)
+    return extensions == _SELF_SIGNED and len(list(found.subject)) == 1 and signed_by(found, found)

@@ -13,14 +13,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from paquebot.cli.engines.ports import LOOPBACK
+from paquebot.cli.connection import DEFAULT_DATA
 from paquebot.cli.up.demo import ensure_demo
 from paquebot.cli.up.environment import Plan
-from paquebot.cli.up.layout import SERVICES, Layout, Ports, UpError
-from paquebot.cli.up.roundtrip import PASSWORD, READER, SENDER, Timed, local_route, round_trip
+from paquebot.cli.up.guide import addresses, examples, mail_programs
+from paquebot.cli.up.layout import Layout, Ports, UpError
+from paquebot.cli.up.roundtrip import READER, SENDER, Timed, local_route, round_trip
 from paquebot.cli.up.stack import Stack
-
-DEFAULT_DATA = Path(".paquebot")
 
 # What the plan itself decides; anything else in PAQUEBOT_* is the person's and reaches every service.
 _NOT_PASSED_ON = ("PAQUEBOT_DATA",)
@@ -102,8 +101,9 @@ async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain:
         if asked.demo:
             await _demo(console, plan, step)
         if not asked.once:
-            console.print(_addresses(plan))
-            console.print(_examples(plan))
+            console.print(addresses(plan))
+            console.print(mail_programs(plan))
+            console.print(examples(plan))
             await stop.wait()
             console.print("ending: services finish what they do, then the engines stop")
         return 0
@@ -143,46 +143,3 @@ async def _demo(console: Console, plan: Plan, step: Callable[[str], None]) -> No
 
     await asyncio.to_thread(round_trip, local_route(plan), say)
     console.print()
-
-
-def _addresses(plan: Plan) -> str:
-    """Plain lines: they can be copied from any terminal, and read in a log."""
-    ports, engines = plan.ports.services, plan.ports.engines
-    rows = [
-        ("SMTP from other servers", f"{LOOPBACK}:{ports.smtp}", "STARTTLS"),
-        ("submission", f"{LOOPBACK}:{ports.submission}", "STARTTLS, login"),
-        ("submissions", f"{LOOPBACK}:{ports.submissions}", "TLS, login"),
-        ("IMAP", f"{LOOPBACK}:{ports.imap}", "STARTTLS, login"),
-        ("IMAPS", f"{LOOPBACK}:{ports.imaps}", "TLS, login"),
-        ("POP3", f"{LOOPBACK}:{ports.pop3}", "STLS, login"),
-        ("POP3S", f"{LOOPBACK}:{ports.pop3s}", "TLS, login"),
-        ("NATS JetStream", f"{LOOPBACK}:{engines.nats}", "queue"),
-        ("S3", f"{LOOPBACK}:{engines.s3}", "messages"),
-        ("PostgreSQL", f"{LOOPBACK}:{engines.postgres}", "directory, mailboxes"),
-    ]
-    lines = [f"  {what:24} {address:17} {how}" for what, address, how in rows]
-    for service in SERVICES:
-        lines.append(f"  metrics, /livez, /readyz  http://{LOOPBACK}:{ports.metrics(service)}/metrics  {service}")
-    grpc = f", {LOOPBACK}:{ports.grpc}" if ports.grpc else ""
-    lines.append(f"  gRPC                     unix:{plan.layout.socket}{grpc}  validation, administration")
-    lines.append(f"  logins                   {SENDER}@{plan.domain}, {READER}@{plan.domain}  password: {PASSWORD}")
-    lines.append(f"  certificate              {plan.layout.certificate}")
-    lines.append(f"  logs                     {plan.layout.logs}")
-    return "Paquebot on this machine:\n" + "\n".join(lines)
-
-
-def _examples(plan: Plan) -> str:
-    ports = plan.ports.services
-    login = f"{READER}@{plan.domain}"
-    sender = f"{SENDER}@{plan.domain}"
-    data = "" if plan.layout.data == DEFAULT_DATA.absolute() else f" --data {plan.layout.data}"
-    return f"""
-Try it from another terminal:
-  swaks --server {LOOPBACK}:{ports.submission} -tls -au {sender} -ap {PASSWORD} --from {sender} --to {login}
-  curl -k imaps://{LOOPBACK}:{ports.imaps}/INBOX -u {login}:{PASSWORD} -X 'FETCH 1:* (FLAGS ENVELOPE)'
-  curl -k pop3s://{LOOPBACK}:{ports.pop3s}/1 -u {login}:{PASSWORD}
-  curl http://{LOOPBACK}:{ports.metrics("smtp_ingress")}/metrics
-  .venv/bin/paquebot account list{data}
-  .venv/bin/paquebot queue list{data}
-Ctrl-C ends the platform; all mail stays in {plan.layout.data}.
-"""

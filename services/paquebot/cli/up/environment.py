@@ -3,11 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from paquebot.cli.engines.grants import nats_access, s3_access
 from paquebot.cli.engines.nats import NatsAccess, NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Access, S3Engine
+from paquebot.cli.up.certificate import is_a_persons
 from paquebot.cli.up.layout import Layout, Ports, Secrets, listen
 
 DATABASE = "paquebot"
@@ -31,6 +33,18 @@ class Plan:
     domain: str
     overrides: Mapping[str, str] = field(default_factory=dict)
     """PAQUEBOT_* settings of the person, passed on to every service."""
+
+    @property
+    def certificate(self) -> Path:
+        """What clients are shown, with its issuers: of the person's settings, or of the data directory."""
+        # Services run in the data directory.
+        return self.layout.data / (self.overrides.get("PAQUEBOT_TLS_CERTIFICATE") or self.layout.certificate)
+
+    @property
+    def authority(self) -> Path | None:
+        """What clients are to trust; None: the certificate is a person's, who knows."""
+        own = self.certificate == self.layout.certificate and not is_a_persons(self.certificate)
+        return self.layout.authority if own else None
 
     @property
     def nats(self) -> NatsEngine:

@@ -14,6 +14,7 @@ from paquebot.cli.engines.engine import EngineError, make_directory, write_durab
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option_name
 from paquebot.cli.engines.postgres import takes_socket
+from paquebot.cli.up.certificate import authority_of
 from paquebot.runtime.migrations import ROLES
 
 SERVICES = ("recipient_validation", "smtp_ingress", "delivery", "relay", "imap", "pop3")
@@ -110,6 +111,11 @@ class Layout:
     @property
     def key(self) -> Path:
         return self.data / "tls" / "tls.key"
+
+    @property
+    def authority(self) -> Path:
+        """What a person trusts once."""
+        return authority_of(self.certificate)
 
     @property
     def client_env(self) -> Path:

@@ -92,6 +92,16 @@ class NamedContext(ssl.SSLContext):
         return super().wrap_socket(sock, **{**options, "server_hostname": self.name or options.get("server_hostname")})
 
 
+def _served_context(certificate: Path) -> ssl.SSLContext:
+    """TLS of a client that wants a person's certificate itself, or its issuers in the same file. It need not be for the
+    address that is connected to. Raises OSError, ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cafile=str(certificate))
+    return context
+
+
 def client_context(*, name: str = "", ca: Path | None = None, verify: bool = True) -> ssl.SSLContext:
     """TLS of a client that trusts `ca`, or the system where that file is missing or empty, and looks for `name`.
     Raises OSError, ssl.SSLError."""
@@ -114,7 +124,7 @@ def local_route(plan: Plan) -> Route:
         submission=Endpoint(LOOPBACK, ports.submissions, implicit=True),
         imap=Endpoint(LOOPBACK, ports.imaps, implicit=True),
         pop3=Endpoint(LOOPBACK, ports.pop3s, implicit=True),
-        tls=client_context(ca=plan.layout.certificate),
+        tls=client_context(ca=plan.authority) if plan.authority else _served_context(plan.certificate),
         sender=Login(f"{SENDER}@{plan.domain}", PASSWORD),
         reader=Login(f"{READER}@{plan.domain}", PASSWORD),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -33,6 +34,7 @@ from paquebot.runtime.settings import load
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _SERVICE_STOP_SECONDS = 15.0
+_LOOK_AT_CERTIFICATE_SECONDS = 12 * 3600.0
 
 Step = Callable[[str], None]
 """Told when something is done: a line for the person who waits."""
@@ -112,11 +114,32 @@ class Stack:
             await ensure_stream(queue)
         finally:
             await queue.close()
-        names = (plan.hostname, "localhost", LOOPBACK)
-        if ensure_certificate(plan.layout.certificate, plan.layout.key, names):
-            self.step(f"self-signed certificate for {plan.hostname} made")
+        self._make_certificate(self.step)
+        watching = asyncio.create_task(self._renew_certificate())
+        self._watching.add(watching)
         text = "".join(f"{name}={value}\n" for name, value in client.items())
         write_durably(plan.layout.client_env, text)
+
+    def _make_certificate(self, say: Say) -> None:
+        """For the platform's names, loopback, and this machine's name, which may change at any time. Raises UpError."""
+        plan, machine = self.plan, socket.gethostname()
+        if plan.certificate != plan.layout.certificate:
+            return
+        names = (plan.hostname, plan.domain, "localhost", LOOPBACK, "::1")
+        try:
+            if said := ensure_certificate(plan.certificate, plan.layout.key, names, (machine,)):
+                say(said)
+        except (OSError, ValueError) as error:
+            raise UpError(f"no certificate for {', '.join((*names, machine))} can be made: {error}") from None
+
+    async def _renew_certificate(self) -> None:
+        """The services see a new certificate by themselves."""
+        while True:
+            await asyncio.sleep(_LOOK_AT_CERTIFICATE_SECONDS)
+            try:
+                self._make_certificate(self.say)
+            except UpError as error:
+                self.say(str(error))
 
     async def _start_services(self) -> None:
         for service in SERVICES:

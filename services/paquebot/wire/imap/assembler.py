@@ -10,6 +10,7 @@ RFC 3501 §4.3 and §7.5; RFC 7888 (LITERAL+, LITERAL-); RFC 3516 (literal8); RF
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -18,10 +19,10 @@ from paquebot.wire.imap.ast import Append
 from paquebot.wire.imap.errors import BadSyntax
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
 from paquebot.wire.imap.parser import parse_append_so_far
-from paquebot.wire.imap.tokens import MAX_NUMBER64, TAG_CHARS, AssembledCommand, Literal, MessageLiteral
+from paquebot.wire.imap.tokens import MAX_NUMBER64, AssembledCommand, Literal, MessageLiteral, tag_of
 
 _DIGITS: Final = b"0123456789"
-_APPEND: Final = b" APPEND "
+_APPEND: Final = re.compile(rb" +APPEND +", re.IGNORECASE)
 
 
 class LiteralKind(enum.Enum):
@@ -173,7 +174,7 @@ class CommandAssembler:
         if self._phase is _Phase.DISCARD:
             return self._discard(line)
         if not self._text:
-            self._tag = _tag_of(line)
+            self._tag = tag_of(line)
         self._octets += len(line)
         self._text += line
         announced = _announced(line)
@@ -184,6 +185,11 @@ class CommandAssembler:
         if self._octets > self._limits.command:
             return self._end(responses.bad(self._tag, "Command too long", response_codes.TOOBIG))
         return self._complete()
+
+    def nothing(self) -> None:
+        """The line that was asked for first is passed over."""
+        self._expect(_Phase.LINE)
+        self._phase = _Phase.BETWEEN
 
     def _complete(self) -> Complete:
         self._phase = _Phase.BETWEEN
@@ -196,7 +202,7 @@ class CommandAssembler:
         where this line ends, and whether a literal follows it, is unknown."""
         self._expect(_Phase.LINE, _Phase.DISCARD)
         if self._phase is _Phase.LINE and not self._text:
-            self._tag = _tag_of(head)
+            self._tag = tag_of(head)
         refusal = self._response or responses.bad(self._tag, "Command line too long", response_codes.TOOBIG)
         return self._end(refusal + responses.bye("Command line too long"), close=True)
 
@@ -229,10 +235,8 @@ class CommandAssembler:
 
     def _is_message(self, tag: bytes, announced: _Announced) -> bool:
         """In APPEND every literal is a message, but one directly after the command's name: the mailbox."""
-        head = len(tag) + len(_APPEND)
-        if bytes(self._text[len(tag) : head]).upper() != _APPEND:
-            return False
-        return bool(self._literals) or announced.start > head
+        head = _APPEND.match(self._text, len(tag))
+        return head is not None and (bool(self._literals) or announced.start > head.end())
 
     def _accept_message(self, tag: bytes, announced: _Announced) -> Want:
         if not self.authenticated:
@@ -306,11 +310,3 @@ class CommandAssembler:
         if not announced.synchronising and self._budget == 0:
             return self._end(self._response + responses.bye("Command too long"), close=True)
         return self._skip(announced)
-
-
-def _tag_of(line: bytes) -> bytes | None:
-    """The line's tag, when it has one that a response may carry."""
-    size = 0
-    while size < len(line) and line[size] in TAG_CHARS:
-        size += 1
-    return line[:size] if 0 < size <= 256 and line[size : size + 1] == b" " else None

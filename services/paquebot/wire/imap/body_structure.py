@@ -8,7 +8,7 @@ RFC 3501 §7.4.2 and §9 (body, envelope); RFC 9051 §9 (message/global).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from paquebot.v1 import summary_pb2
@@ -18,29 +18,51 @@ _EMPTY_ENVELOPE: Final = b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
 _EMPTY_TEXT: Final = b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0)'
 
 
+_STEP: Final = 200
+"""Addresses that are written at once, about half a millisecond."""
+_WORTH: Final = 8 * 1024
+"""Octets from which parts that were written are a step."""
+_LARGE: Final = 16 * 1024
+"""Octets of a serialised part, children included, that are written at once."""
+
 # An optional field is asked whether it is set only when it is empty: that is rare, and asking costs.
 
 
 def write_envelope(out: bytearray, envelope: summary_pb2.ImapEnvelope) -> None:
+    """As `envelope_steps`, at once."""
+    for _ in envelope_steps(out, envelope):
+        pass
+
+
+def envelope_steps(out: bytearray, envelope: summary_pb2.ImapEnvelope) -> Iterator[None]:
     """envelope = "(" date SP subject SP from SP sender SP reply-to SP to SP cc SP bcc SP in-reply-to SP
-    message-id ")" """
+    message-id ")" ; a step of a long one ends with each yield, and the caller may take what `out` has then."""
     out += b"("
     write_nstring(out, envelope.date or (b"" if envelope.HasField("date") else None))
     out += b" "
     write_nstring(out, envelope.subject or (b"" if envelope.HasField("subject") else None))
     out += b" "
     authors, start = envelope.from_, len(out)
-    _write_addresses(out, authors)
-    written = out[start:]
+    written = b""
+    if len(authors) <= _STEP:
+        _write_addresses(out, authors)
+        written = bytes(out[start:])
+    else:
+        yield from _address_steps(out, authors)
     for addresses in (envelope.sender, envelope.reply_to):  # nearly always the authors (RFC 3501 §7.4.2)
         out += b" "
-        if addresses == authors:
+        if written and addresses == authors:
             out += written
-        else:
+        elif len(addresses) <= _STEP:
             _write_addresses(out, addresses)
+        else:
+            yield from _address_steps(out, addresses)
     for addresses in (envelope.to, envelope.cc, envelope.bcc):
         out += b" "
-        _write_addresses(out, addresses)
+        if len(addresses) <= _STEP:
+            _write_addresses(out, addresses)
+        else:
+            yield from _address_steps(out, addresses)
     out += b" "
     write_nstring(out, envelope.in_reply_to or (b"" if envelope.HasField("in_reply_to") else None))
     out += b" "
@@ -56,6 +78,16 @@ def _write_addresses(out: bytearray, addresses: Sequence[summary_pb2.Address]) -
     out += b"("
     for address in addresses:
         _write_address(out, address)
+    out += b")"
+
+
+def _address_steps(out: bytearray, addresses: Sequence[summary_pb2.Address]) -> Iterator[None]:
+    """As `_write_addresses`, of very many."""
+    out += b"("
+    for start in range(0, len(addresses), _STEP):
+        for address in addresses[start : start + _STEP]:
+            _write_address(out, address)
+        yield
     out += b")"
 
 
@@ -87,10 +119,42 @@ def write_body_structure(out: bytearray, part: summary_pb2.BodyPart, *, extended
     out += b")"
 
 
+def structure_steps(
+    out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool = False
+) -> Iterator[None]:
+    """As `write_body_structure`, in steps as those of `envelope_steps`."""
+    if part.ByteSize() <= _LARGE or not part.parts:
+        write_body_structure(out, part, extended=extended, rev2=rev2)
+        if len(out) >= _WORTH:
+            yield
+        return
+    out += b"("
+    if part.type == b"MULTIPART":
+        for child in part.parts:
+            yield from structure_steps(out, child, extended=extended, rev2=rev2)
+        _end_multipart(out, part, extended=extended)
+    else:
+        _begin_single(out, part)
+        if _is_embedding(part, rev2=rev2):
+            out += b" "
+            yield from envelope_steps(out, part.envelope)
+            out += b" "
+            for child in part.parts:
+                yield from structure_steps(out, child, extended=extended, rev2=rev2)
+            out += b" %d" % part.lines
+        _end_single(out, part, extended=extended)
+    out += b")"
+
+
 def _write_multipart(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool) -> None:
     """body-type-mpart = 1*body SP media-subtype [SP body-ext-mpart]"""
     for child in part.parts:
         write_body_structure(out, child, extended=extended, rev2=rev2)
+    _end_multipart(out, part, extended=extended)
+
+
+def _end_multipart(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool) -> None:
+    """What follows the children."""
     if not part.parts:
         out += _EMPTY_TEXT
     out += b" "
@@ -103,16 +167,30 @@ def _write_multipart(out: bytearray, part: summary_pb2.BodyPart, *, extended: bo
 
 def _write_single(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool) -> None:
     """body-type-1part = (body-type-basic / body-type-msg / body-type-text) [SP body-ext-1part]"""
-    media, subtype = part.type or b"TEXT", part.subtype or b"PLAIN"
+    _begin_single(out, part)
+    if _is_embedding(part, rev2=rev2):
+        _write_embedded(out, part, extended=extended, rev2=rev2)
+    _end_single(out, part, extended=extended)
+
+
+def _is_embedding(part: summary_pb2.BodyPart, *, rev2: bool) -> bool:
+    return part.type == b"MESSAGE" and (part.subtype == b"RFC822" or (rev2 and part.subtype == b"GLOBAL"))
+
+
+def _begin_single(out: bytearray, part: summary_pb2.BodyPart) -> None:
+    """Up to the lines of a text."""
+    media = part.type or b"TEXT"
     write_string(out, media)
     out += b" "
-    write_string(out, subtype)
+    write_string(out, part.subtype or b"PLAIN")
     out += b" "
     _write_fields(out, part)
     if media == b"TEXT":
         out += b" %d" % part.lines
-    elif media == b"MESSAGE" and (subtype == b"RFC822" or (rev2 and subtype == b"GLOBAL")):
-        _write_embedded(out, part, extended=extended, rev2=rev2)
+
+
+def _end_single(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool) -> None:
+    """The extension data."""
     if extended:
         out += b" "
         write_nstring(out, part.md5 or (b"" if part.HasField("md5") else None))

@@ -32,6 +32,10 @@ from paquebot.wire.imap.tokens import (
     word,
 )
 
+_HEADER_LINES: Final[Mapping[bytes, SectionSpecifier]] = {  # RFC 1730 §6.4.5
+    b"RFC822.HEADER.LINES": SectionSpecifier.HEADER_FIELDS,
+    b"RFC822.HEADER.LINES.NOT": SectionSpecifier.HEADER_FIELDS_NOT,
+}
 _FAST = (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.RFC822_SIZE)
 _MACROS: Final[Mapping[bytes, tuple[FetchAttribute, ...]]] = {
     b"FAST": _FAST,
@@ -41,6 +45,9 @@ _MACROS: Final[Mapping[bytes, tuple[FetchAttribute, ...]]] = {
 _ITEMS: Final[Mapping[bytes, FetchItem]] = {item.value: item for item in FetchItem if item is not FetchItem.BODY}
 _RFC822: Final[Mapping[bytes, FetchSection]] = {
     b"RFC822": FetchSection(Section(), form=SectionForm.RFC822),
+    # Of IMAP2bis and RFC 1730, and in no later grammar; Outlook asks so.
+    b"RFC822.PEEK": FetchSection(Section(), peek=True, form=SectionForm.RFC822),
+    b"RFC822.TEXT.PEEK": FetchSection(Section((), SectionSpecifier.TEXT), peek=True, form=SectionForm.RFC822_TEXT),
     b"RFC822.HEADER": FetchSection(Section((), SectionSpecifier.HEADER), peek=True, form=SectionForm.RFC822_HEADER),
     b"RFC822.TEXT": FetchSection(Section((), SectionSpecifier.TEXT), form=SectionForm.RFC822_TEXT),
 }
@@ -48,7 +55,7 @@ _RFC822: Final[Mapping[bytes, FetchSection]] = {
 
 def fetch(cur: CommandCursor, *, uid: bool) -> Fetch:
     """fetch = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att / "(" fetch-att ... ")")
-    [fetch-modifiers], after the command's name"""
+    [fetch-modifiers], after the command's name. Clients leave out the parentheses, or put macros into them."""
     cur.space()
     messages = sequence_set(cur)
     cur.space()
@@ -63,20 +70,35 @@ def fetch(cur: CommandCursor, *, uid: bool) -> Fetch:
 
 
 def _attributes(cur: CommandCursor) -> tuple[FetchAttribute, ...]:
-    if not cur.take(b"("):
-        start = cur.position
-        macro = _MACROS.get(word(cur, "a fetch item or macro"))
-        if macro is not None:
-            return macro
-        cur.back_to(start)
-        return (fetch_attribute(cur),)
-    found = [fetch_attribute(cur)]
-    while cur.take(b" "):
+    if not cur.at(b"("):
+        return _listed(cur)
+    cur.opens("( before fetch items")
+    found = _listed(cur)
+    cur.closes("a space or ) after a fetch item")
+    return found
+
+
+def _listed(cur: CommandCursor) -> tuple[FetchAttribute, ...]:
+    """What stands between parentheses, or for them, up to the modifiers."""
+    found = list(_macro_or_item(cur))
+    here = cur.position
+    while cur.more() and not cur.at(b"("):
         if len(found) >= cur.limits.fetch_attributes:
             raise cur.failure(f"at most {cur.limits.fetch_attributes} fetch items")
-        found.append(fetch_attribute(cur))
-    cur.expect(b")", "a space or ) after a fetch item")
+        found += _macro_or_item(cur)
+        here = cur.position
+    if cur.at(b"("):
+        cur.back_to(here)
     return tuple(found)
+
+
+def _macro_or_item(cur: CommandCursor) -> tuple[FetchAttribute, ...]:
+    start = cur.position
+    macro = _MACROS.get(word(cur, "a fetch item or macro"))
+    if macro is not None:
+        return macro
+    cur.back_to(start)
+    return (fetch_attribute(cur),)
 
 
 def fetch_attribute(cur: CommandCursor) -> FetchAttribute:
@@ -90,6 +112,10 @@ def fetch_attribute(cur: CommandCursor) -> FetchAttribute:
         return item
     if name == b"BODY":
         return FetchItem.BODY
+    if name in _HEADER_LINES:
+        cur.space()
+        section = Section((), _HEADER_LINES[name], _header_list(cur))
+        return FetchSection(section, peek=True, form=SectionForm.RFC822_HEADER)
     if name == b"PREVIEW":
         return FetchPreview(_lazy(cur))
     raise cur.failure("a fetch item", at=start)
@@ -120,7 +146,8 @@ def _section(cur: CommandCursor) -> Section:
     elif not cur.at(b"]"):
         specifier = _specifier(cur, inside_part=False)
     if specifier in (SectionSpecifier.HEADER_FIELDS, SectionSpecifier.HEADER_FIELDS_NOT):
-        cur.space()
+        if not cur.at(b"("):
+            cur.space()
         fields = _header_list(cur)
     cur.expect(b"]", "] after a section")
     return Section(path, specifier, fields)
@@ -155,13 +182,13 @@ def _specifier(cur: CommandCursor, *, inside_part: bool) -> SectionSpecifier:
 
 def _header_list(cur: CommandCursor) -> tuple[bytes, ...]:
     """header-list = "(" header-fld-name *(SP header-fld-name) ")" """
-    cur.expect(b"(", "( before header field names")
+    cur.opens("( before header field names")
     found = [_field_name(cur)]
-    while cur.take(b" "):
+    while cur.more():
         if len(found) >= cur.limits.header_fields:
             raise cur.failure(f"at most {cur.limits.header_fields} header field names")
         found.append(_field_name(cur))
-    cur.expect(b")", "a space or ) after a header field name")
+    cur.closes("a space or ) after a header field name")
     return tuple(found)
 
 
@@ -184,26 +211,28 @@ def _partial(cur: CommandCursor) -> Partial | None:
         return None
     offset = cur.number("an offset in octets", high=MAX_NUMBER64)
     cur.expect(b".", ". between offset and count")
-    count = cur.number("a count of octets", low=1, high=MAX_NUMBER64)
+    count = cur.number("a count of octets", low=0 if cur.liberal else 1, high=MAX_NUMBER64)
     cur.expect(b">", "> after the count")
     return Partial(offset, count)
 
 
 def _lazy(cur: CommandCursor) -> bool:
     """ "PREVIEW" [SP "(" "LAZY" ")"] (RFC 8970 §6)"""
-    if not cur.take(b" ("):
-        return False
-    cur.expect_word(b"LAZY", "LAZY")
-    cur.expect(b")", ") after LAZY")
-    return True
+    start = cur.position
+    if cur.more() and cur.take(b"("):
+        cur.pass_spaces()
+        if cur.take_word(b"LAZY"):
+            cur.closes(") after LAZY")
+            return True
+    cur.back_to(start)
+    return False
 
 
 def _modifiers(cur: CommandCursor, *, uid: bool) -> tuple[int | None, bool]:
     """fetch-modifiers = SP "(" fetch-modifier *(SP fetch-modifier) ")" (RFC 4466 §2.4)"""
-    if cur.at_end():
+    if not cur.more():
         return None, False
-    cur.space()
-    cur.expect(b"(", "( before fetch modifiers")
+    cur.opens("( before fetch modifiers")
     changed_since: int | None = None
     vanished = False
     while True:
@@ -216,9 +245,9 @@ def _modifiers(cur: CommandCursor, *, uid: bool) -> tuple[int | None, bool]:
             vanished = True
         else:
             raise cur.failure("CHANGEDSINCE or, for UID FETCH, VANISHED; each once", at=start)
-        if not cur.take(b" "):
+        if not cur.more():
             break
     if vanished and changed_since is None:
         raise cur.failure("CHANGEDSINCE with VANISHED")  # RFC 7162 §3.2.6
-    cur.expect(b")", ") after fetch modifiers")
+    cur.closes(") after fetch modifiers")
     return changed_since, vanished

@@ -10,11 +10,11 @@ RFC 8514 (SAVEDATE), RFC 8970 (PREVIEW).
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from paquebot.v1 import summary_pb2
 from paquebot.wire.imap.ast import FetchBinary, FetchBinarySize, FetchSection, Partial, Section, SectionForm
-from paquebot.wire.imap.body_structure import write_body_structure, write_envelope
+from paquebot.wire.imap.body_structure import envelope_steps, structure_steps, write_body_structure, write_envelope
 from paquebot.wire.imap.responses import without_nul as _without_nul
 from paquebot.wire.imap.responses import write_astring, write_flags, write_literal8, write_string
 from paquebot.wire.imap.tokens import MONTHS
@@ -138,6 +138,18 @@ class FetchResponse:
     def body(self, root: summary_pb2.BodyPart, *, rev2: bool = False) -> None:
         """BODY: the structure without extension data."""
         write_body_structure(self._item(b"BODY "), root, extended=False, rev2=rev2)
+
+    def long_envelope(self, envelope: summary_pb2.ImapEnvelope) -> Iterator[None]:
+        """As `envelope`, in steps: behind each the caller may send what is in `out`."""
+        return envelope_steps(self._item(b"ENVELOPE "), envelope)
+
+    def long_body_structure(self, root: summary_pb2.BodyPart) -> Iterator[None]:
+        """As `body_structure`, in such steps."""
+        return structure_steps(self._item(b"BODYSTRUCTURE "), root, extended=True)
+
+    def long_body(self, root: summary_pb2.BodyPart) -> Iterator[None]:
+        """As `body`, in such steps."""
+        return structure_steps(self._item(b"BODY "), root, extended=False)
 
     def section(self, attribute: FetchSection, octets: bytes | None) -> None:
         """The section's octets, already cut to its partial; None when the message has no such part."""

@@ -34,6 +34,7 @@ from paquebot.wire.imap.tokens import (
     mod_sequence,
     nz_number,
     reference,
+    sought_mailbox,
     word,
 )
 
@@ -55,11 +56,11 @@ def examine(cur: CommandCursor) -> Examine:
 
 
 def _opened(cur: CommandCursor) -> tuple[str, bool, QResync | None]:
-    name = _mailbox_argument(cur)
+    name = _sought_argument(cur)
     condstore, qresync = False, None
-    if not cur.take(b" "):
+    if not cur.more():
         return name, condstore, qresync
-    cur.expect(b"(", "( before select parameters")
+    cur.opens("( before select parameters")
     while True:
         start = cur.position
         parameter = word(cur, "CONDSTORE or QRESYNC")
@@ -69,31 +70,31 @@ def _opened(cur: CommandCursor) -> tuple[str, bool, QResync | None]:
             qresync = _qresync(cur)
         else:
             raise cur.failure("CONDSTORE or QRESYNC, each once", at=start)
-        if not cur.take(b" "):
+        if not cur.more():
             break
-    cur.expect(b")", "a space or ) after a select parameter")
+    cur.closes("a space or ) after a select parameter")
     return name, condstore, qresync
 
 
 def _qresync(cur: CommandCursor) -> QResync:
     """ "QRESYNC" SP "(" uidvalidity SP mod-sequence-value [SP known-uids] [SP seq-match-data] ")" """
     cur.space()
-    cur.expect(b"(", "( before QRESYNC's arguments")
+    cur.opens("( before QRESYNC's arguments")
     uid_validity = nz_number(cur, "a UIDVALIDITY")
     cur.space()
     mod_seq = mod_sequence(cur, low=1)
     uids = numbers = their_uids = None
-    more = cur.take(b" ")
+    more = cur.more()
     if more and not cur.at(b"("):
         uids = known_set(cur)
-        more = cur.take(b" ")
+        more = cur.more()
     if more:
-        cur.expect(b"(", "( before seq-match-data")
+        cur.opens("( before seq-match-data")
         numbers = known_set(cur)
         cur.space()
         their_uids = known_set(cur)
-        cur.expect(b")", ") after seq-match-data")
-    cur.expect(b")", ") after QRESYNC's arguments")
+        cur.closes(") after seq-match-data")
+    cur.closes(") after QRESYNC's arguments")
     return QResync(uid_validity, mod_seq, uids, numbers, their_uids)
 
 
@@ -102,20 +103,27 @@ def _mailbox_argument(cur: CommandCursor) -> str:
     return mailbox(cur)
 
 
+def _sought_argument(cur: CommandCursor) -> str:
+    cur.space()
+    return sought_mailbox(cur)
+
+
 def create(cur: CommandCursor) -> Create:
     """create = "CREATE" SP mailbox [SP "(" "USE" SP "(" [use-attr *(SP use-attr)] ")" ")"]"""
     name = _mailbox_argument(cur)
-    if not cur.take(b" "):
+    if not cur.more():
         return Create(cur.tag, name)
-    cur.expect(b"(", "( before create parameters")
-    cur.expect_word(b"USE ", "USE")
-    cur.expect(b"(", "( before special-use attributes")
+    cur.opens("( before create parameters")
+    if not cur.take_keyword(b"USE"):
+        raise cur.failure("USE")
+    cur.opens("( before special-use attributes")
     uses: dict[str, None] = {}
-    while not cur.take(b")"):
-        if uses:
-            cur.space()
+    if not cur.take(b")"):
         uses[_use(cur)] = None
-    cur.expect(b")", ") after create parameters")
+        while cur.more():
+            uses[_use(cur)] = None
+        cur.closes("a space or ) after a special-use attribute")
+    cur.closes(") after create parameters")
     return Create(cur.tag, name, tuple(uses))
 
 
@@ -128,12 +136,12 @@ def _use(cur: CommandCursor) -> str:
 
 def delete(cur: CommandCursor) -> Delete:
     """delete = "DELETE" SP mailbox"""
-    return Delete(cur.tag, _mailbox_argument(cur))
+    return Delete(cur.tag, _sought_argument(cur))
 
 
 def rename(cur: CommandCursor) -> Rename:
     """rename = "RENAME" SP mailbox SP mailbox"""
-    name = _mailbox_argument(cur)
+    name = _sought_argument(cur)
     return Rename(cur.tag, name, _mailbox_argument(cur))
 
 
@@ -144,7 +152,7 @@ def subscribe(cur: CommandCursor) -> Subscribe:
 
 def unsubscribe(cur: CommandCursor) -> Unsubscribe:
     """unsubscribe = "UNSUBSCRIBE" SP mailbox"""
-    return Unsubscribe(cur.tag, _mailbox_argument(cur))
+    return Unsubscribe(cur.tag, _sought_argument(cur))
 
 
 def lsub(cur: CommandCursor) -> Lsub:
@@ -156,18 +164,23 @@ def lsub(cur: CommandCursor) -> Lsub:
 
 
 def status(cur: CommandCursor) -> Status:
-    """status = "STATUS" SP mailbox SP "(" status-att *(SP status-att) ")" """
-    name = _mailbox_argument(cur)
+    """status = "STATUS" SP mailbox SP "(" status-att *(SP status-att) ")"; some clients leave out the parentheses"""
+    name = _sought_argument(cur)
     cur.space()
-    return Status(cur.tag, name, _status_items(cur))
+    return Status(cur.tag, name, _status_items(cur) if cur.at(b"(") or not cur.liberal else _listed_items(cur))
 
 
 def _status_items(cur: CommandCursor) -> tuple[StatusItem, ...]:
-    cur.expect(b"(", "( before status items")
+    cur.opens("( before status items")
+    found = _listed_items(cur)
+    cur.closes("a space or ) after a status item")
+    return found
+
+
+def _listed_items(cur: CommandCursor) -> tuple[StatusItem, ...]:
     found = {_option(cur, StatusItem, "a status item"): None}
-    while cur.take(b" "):
+    while cur.more():
         found[_option(cur, StatusItem, "a status item")] = None
-    cur.expect(b")", "a space or ) after a status item")
     return tuple(found)
 
 
@@ -184,7 +197,7 @@ def list_mailboxes(cur: CommandCursor) -> List:
     cur.space()
     extended = False
     chosen: frozenset[ListSelect] = frozenset()
-    if cur.take(b"("):
+    if cur.at(b"("):
         extended = True
         chosen = _select_options(cur)
         cur.space()
@@ -197,20 +210,22 @@ def list_mailboxes(cur: CommandCursor) -> List:
         patterns = _bounded(cur, prefix, [list_mailbox(cur)])
     returns: frozenset[ListReturn] = frozenset()
     items: tuple[StatusItem, ...] = ()
-    if cur.take(b" "):
+    if cur.more():
         extended = True
         returns, items = _return_options(cur)
     return List(cur.tag, prefix, patterns, chosen, returns, items, extended)
 
 
 def _select_options(cur: CommandCursor) -> frozenset[ListSelect]:
-    """list-select-opts after "(" """
+    """list-select-opts"""
+    cur.opens("( before LIST selection options")
     start = cur.position
     found: set[ListSelect] = set()
-    while not cur.take(b")"):
-        if found:
-            cur.space()
+    if not cur.take(b")"):
         found.add(_option(cur, ListSelect, "a LIST selection option"))
+        while cur.more():
+            found.add(_option(cur, ListSelect, "a LIST selection option"))
+        cur.closes("a space or ) after a LIST selection option")
     # RFC 5258 §3.1: RECURSIVEMATCH asks about other options, it cannot stand alone or with REMOTE only.
     if ListSelect.RECURSIVEMATCH in found and not found & {ListSelect.SUBSCRIBED, ListSelect.SPECIAL_USE}:
         raise cur.failure("a selection option for RECURSIVEMATCH to match", at=start)
@@ -226,29 +241,29 @@ def _bounded(cur: CommandCursor, prefix: str, patterns: Sequence[str]) -> tuple[
 
 def _patterns(cur: CommandCursor) -> list[str]:
     """patterns = "(" list-mailbox *(SP list-mailbox) ")" """
-    cur.expect(b"(", "( before patterns")
+    cur.opens("( before patterns")
     found = [list_mailbox(cur)]
-    while cur.take(b" "):
+    while cur.more():
         if len(found) >= cur.limits.list_patterns:
             raise cur.failure(f"at most {cur.limits.list_patterns} patterns")
         found.append(list_mailbox(cur))
-    cur.expect(b")", "a space or ) after a pattern")
+    cur.closes("a space or ) after a pattern")
     return found
 
 
 def _return_options(cur: CommandCursor) -> tuple[frozenset[ListReturn], tuple[StatusItem, ...]]:
     """list-return-opts = "RETURN" SP "(" [return-option *(SP return-option)] ")"; STATUS by RFC 5819"""
-    cur.expect_word(b"RETURN ", "RETURN")
-    cur.expect(b"(", "( before return options")
+    if not cur.take_keyword(b"RETURN"):
+        raise cur.failure("RETURN")
+    cur.opens("( before return options")
     found: set[ListReturn] = set()
     items: tuple[StatusItem, ...] = ()
-    first = True
-    while not cur.take(b")"):
-        if not first:
-            cur.space()
-        first = False
-        if cur.take_word(b"STATUS "):
+    more = not cur.at(b")")
+    while more:
+        if cur.take_keyword(b"STATUS"):
             items = _status_items(cur)
         else:
             found.add(_option(cur, ListReturn, "a LIST return option"))
+        more = cur.more()
+    cur.closes("a space or ) after a return option")
     return frozenset(found), items

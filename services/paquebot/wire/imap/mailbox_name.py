@@ -2,7 +2,7 @@
 
 Inside Paquebot a name is Unicode with levels separated by "/", and INBOX (as a whole or as the first level)
 is in upper case. Decoding is strict: a name that is not the canonical modified UTF-7 of its text is refused,
-so two different octet strings never mean one mailbox.
+so two different strings of US-ASCII never mean one mailbox. 8-bit octets, which modified UTF-7 has not, are UTF-8.
 
 RFC 3501 §5.1, §5.1.3 (modified UTF-7), §6.3.8 (LIST); RFC 6855 §3 and RFC 9051 §5.1 (UTF-8 names).
 """
@@ -16,8 +16,10 @@ from paquebot.wire.imap.errors import MailboxNameError
 
 DELIMITER = "/"
 INBOX = "INBOX"
-MAX_NAME_OCTETS = 1000  # of the UTF-8 form
-MAX_LEVELS = 32
+MAX_NAME_OCTETS = 2400  # of the UTF-8 form: what PostgreSQL can hold in an index, and a little less
+MAX_LEVELS = 64
+NO_NAME = "\0"
+"""What octets that are no name are read as where a mailbox is looked for: no mailbox has it, and no pattern matches."""
 
 
 def decode_mutf7(raw: bytes) -> str:
@@ -76,8 +78,12 @@ def _shift(text: str) -> bytes:
 
 
 def decode_name_text(raw: bytes, *, utf8: bool = False) -> str:
-    """Octets of a name or pattern as text; with `utf8` (UTF8=ACCEPT enabled) they are UTF-8."""
-    if not utf8:
+    """Octets of a name or pattern as text; with `utf8` (UTF8=ACCEPT enabled) they are UTF-8.
+
+    Without it too, when they have the eighth bit, which is in no modified UTF-7: clients send names as people typed
+    them, and RFC 3501 §5.1 takes 8-bit names for UTF-8. Raises MailboxNameError.
+    """
+    if not utf8 and raw.isascii():
         return decode_mutf7(raw)
     try:
         return raw.decode("utf-8")
@@ -119,8 +125,6 @@ def check_new_name(name: str) -> str:
         raise MailboxNameError("too many levels")
     if len(encode_mailbox_name(name, utf8=True)) > MAX_NAME_OCTETS:
         raise MailboxNameError("the name is too long")
-    if any(char in "%*" for char in name):
-        raise MailboxNameError("wildcards cannot be part of a name")  # RFC 3501 §5.1
     # RFC 9051 §5.1 asks for Net-Unicode (RFC 5198 §2): no C0 or C1 controls, no U+2028 or U+2029.
     if any(char < " " or "\x7f" <= char <= "\x9f" or char in "\u2028\u2029" for char in name):
         raise MailboxNameError("control characters cannot be part of a name")

@@ -17,6 +17,7 @@ from paquebot.wire.imap.tokens import (
     date_time,
     flag_list,
     flags,
+    flags_to_keep,
     mailbox,
     mod_sequence,
     sequence_set,
@@ -40,30 +41,36 @@ def append(cur: CommandCursor, *, partial: bool = False) -> Append:
     """
     cur.space()
     name = mailbox(cur)
+    cur.space()
     messages = [_append_message(cur, partial=partial)]
-    while not cur.at_end():
+    while cur.more():
         messages.append(_append_message(cur, partial=partial))
     return Append(cur.tag, name, tuple(messages))
 
 
 def _append_message(cur: CommandCursor, *, partial: bool) -> AppendMessage:
-    """append-message = [SP flag-list] [SP date-time] SP append-data"""
-    cur.space()
+    """append-message = [SP flag-list] [SP date-time] SP append-data, after the first SP; NIL for what is left out"""
     keywords: tuple[str, ...] = ()
     moment = None
     if cur.at(b"("):
-        keywords = flag_list(cur)
+        keywords = flags_to_keep(cur)
         cur.space()
+    else:
+        cur.take_keyword(b"NIL")
     if cur.at(b'"'):
         moment = date_time(cur)
         cur.space()
-    utf8 = cur.take_word(b"UTF8 (")  # RFC 6855 §4: "UTF8" SP "(" literal8 ")"
+    else:
+        cur.take_keyword(b"NIL")
+    utf8 = cur.take_keyword(b"UTF8")  # RFC 6855 §4: "UTF8" SP "(" literal8 ")"
+    if utf8:
+        cur.opens("( before the message")
     start = cur.position
     found = cur.any_literal() if cur.at(b"{") or cur.at(b"~{") else None
     if not isinstance(found, MessageLiteral) or (utf8 and not found.binary):
         raise cur.failure("a message as a literal8" if utf8 else "a message as a literal", at=start)
     if utf8 and not (partial and cur.at_end()):
-        cur.expect(b")", ") after the message")
+        cur.closes(") after the message")
     return AppendMessage(keywords, moment, found.size, found.binary, utf8)
 
 
@@ -73,10 +80,12 @@ def store(cur: CommandCursor, *, uid: bool) -> Store:
     messages = sequence_set(cur)
     cur.space()
     unchanged_since = None
-    if cur.take(b"("):
-        cur.expect_word(b"UNCHANGEDSINCE ", "UNCHANGEDSINCE")
+    if cur.at(b"("):
+        cur.opens("( before the store modifier")
+        if not cur.take_keyword(b"UNCHANGEDSINCE"):
+            raise cur.failure("UNCHANGEDSINCE")
         unchanged_since = mod_sequence(cur)
-        cur.expect(b")", ") after the store modifier")
+        cur.closes(") after the store modifier")
         cur.space()
     mode, silent = _store_item(cur)
     cur.space()

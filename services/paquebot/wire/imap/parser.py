@@ -106,15 +106,19 @@ COMMAND_STATES: Final[Mapping[type[Command], frozenset[State]]] = {
 }
 
 
-def parse_command(assembled: AssembledCommand, *, utf8: bool = False, limits: Limits = DEFAULT_LIMITS) -> Command:
-    """The command. `utf8`: the client has enabled UTF8=ACCEPT, names are UTF-8 (RFC 6855 §3).
+def parse_command(
+    assembled: AssembledCommand, *, utf8: bool = False, liberal: bool = True, limits: Limits = DEFAULT_LIMITS
+) -> Command:
+    """The command. `utf8`: the client has enabled UTF8=ACCEPT, names are UTF-8 (RFC 6855 §3). `liberal`: it has logged
+    in, so what clients get wrong is understood where it can mean one thing only.
 
     Raises BadSyntax, with the tag when one could be read.
     """
-    cur = CommandCursor(assembled, utf8=utf8, limits=limits)
+    cur = CommandCursor(assembled, utf8=utf8, liberal=liberal, limits=limits)
     try:
         command = _command(cur)
         if not isinstance(command, ast.UnknownCommand):
+            cur.pass_spaces()
             cur.end("the end of the command")
     except GrammarError as fault:
         raise _outward(cur, fault) from None
@@ -128,7 +132,7 @@ def parse_append_so_far(
 
     Raises BadSyntax.
     """
-    cur = CommandCursor(assembled, utf8=utf8, limits=limits)
+    cur = CommandCursor(assembled, utf8=utf8, liberal=True, limits=limits)
     try:
         cur.tag = tag(cur)
         cur.space()

@@ -1,4 +1,4 @@
-"""SEARCH: a program of keys, bounded in depth and number before it becomes a tree.
+"""SEARCH: a program of keys, bounded in number before it becomes a tree, and nested as deep as its number allows.
 
 Strings stay as the client's octets with the program's charset beside them; whether the charset is supported
 is the service's answer to give ([BADCHARSET]).
@@ -44,13 +44,12 @@ from paquebot.wire.imap.tokens import (
     MAX_NUMBER64,
     CommandCursor,
     astring,
-    atom,
     date,
     mod_sequence,
-    nz_number,
     object_id,
     quoted,
     sequence_set,
+    spelled_flag,
     word,
 )
 
@@ -76,83 +75,116 @@ _PLAIN_KEYS: Final[Mapping[bytes, SearchKey]] = {
 }
 
 
-class _Program:
-    """The keys of one command, counted as they are read."""
+class _Not:
+    """NOT waits for its key."""
 
-    __slots__ = ("_count", "_cur")
+
+class _Or:
+    """OR waits for its keys."""
+
+    def __init__(self) -> None:
+        self.left: SearchKey | None = None
+
+
+_Group = list[SearchKey]
+"""The keys so far of a parenthesis, or of the whole program."""
+
+
+class _Program:
+    """Reads the keys of one command and counts them.
+
+    What waits for keys is on a stack of its own, not on Python's: IMAP has no other way to say "any of these" than a
+    chain of ORs, one inside the other, and clients ask for thousands of addresses.
+    """
+
+    __slots__ = ("_count", "_cur", "_waiting")
 
     def __init__(self, cur: CommandCursor) -> None:
         self._cur = cur
         self._count = 0
+        self._waiting: list[_Not | _Or | _Group] = [[]]
 
-    def keys(self, depth: int) -> SearchKey:
+    def read(self) -> SearchKey:
         """search-key *(SP search-key)"""
-        found = [self.key(depth)]
-        while self._cur.take(b" "):
-            found.append(self.key(depth))
-        return found[0] if len(found) == 1 else SearchAnd(tuple(found))
+        while True:
+            key = self._begun()
+            found = self._ended(key) if key is not None else None
+            if found is not None:
+                return found
 
-    def key(self, depth: int) -> SearchKey:
-        """search-key, `depth` levels inside others"""
+    def _begun(self) -> SearchKey | None:
+        """A key that has no others inside; None: one has begun that has."""
         cur = self._cur
         self._count += 1
         if self._count > cur.limits.search_keys:
             raise cur.failure(f"at most {cur.limits.search_keys} search keys")
-        if depth > cur.limits.search_depth:
-            raise cur.failure(f"at most {cur.limits.search_depth} levels of search keys")
-        if cur.take(b"("):
-            inner = self.keys(depth + 1)
-            cur.expect(b")", "a space or ) after a search key")
-            return inner
+        if cur.at(b"("):
+            cur.opens("( before search keys")
+            self._waiting.append([])
+            return None
         if cur.peek() in _SET_START:
             return SearchSequence(sequence_set(cur))
-        return self._named(depth)
-
-    def _named(self, depth: int) -> SearchKey:
-        cur = self._cur
         start = cur.position
         name = word(cur, "a search key")
         plain = _PLAIN_KEYS.get(name)
         if plain is not None:
             return plain
-        if name == b"NOT":
+        if name in (b"NOT", b"OR"):
             cur.space()
-            return SearchNot(self.key(depth + 1))
-        if name == b"OR":
-            cur.space()
-            left = self.key(depth + 1)
-            cur.space()
-            return SearchOr(left, self.key(depth + 1))
+            self._waiting.append(_Not() if name == b"NOT" else _Or())
+            return None
         read = _ARGUMENT_KEYS.get(name)
         if read is None:
             raise cur.failure("a search key", at=start)
         cur.space()
         return read(cur)
 
+    def _ended(self, key: SearchKey) -> SearchKey | None:
+        """Give a whole key to what waits for it; None: another one follows, else the program."""
+        while True:
+            match self._waiting[-1]:
+                case _Not():
+                    key = SearchNot(key)
+                case _Or() as waiting:
+                    if waiting.left is None:
+                        waiting.left = key
+                        self._cur.space()
+                        return None
+                    key = SearchOr(waiting.left, key)
+                case group:
+                    group.append(key)
+                    if self._cur.more():
+                        return None
+                    key = group[0] if len(group) == 1 else SearchAnd(tuple(group))
+                    if len(self._waiting) == 1:
+                        return key
+                    self._cur.closes("a space or ) after a search key")
+            self._waiting.pop()
+
 
 def search(cur: CommandCursor, *, uid: bool) -> Search:
     """search = "SEARCH" [search-return-opts] SP search-program, after the command's name"""
     cur.space()
     returns = None
-    if cur.take_word(b"RETURN "):
+    if cur.take_keyword(b"RETURN"):
         returns = _return_options(cur)
         cur.space()
     charset = None
-    if cur.take_word(b"CHARSET "):
+    if cur.take_keyword(b"CHARSET"):
         charset = _charset(cur)
         cur.space()
-    return Search(cur.tag, uid, charset, _Program(cur).keys(0), returns)
+    return Search(cur.tag, uid, charset, _Program(cur).read(), returns)
 
 
 def _return_options(cur: CommandCursor) -> frozenset[SearchReturn]:
     """search-return-opts = SP "RETURN" SP "(" [search-return-opt *(SP search-return-opt)] ")" """
-    cur.expect(b"(", "( before the return options")
+    cur.opens("( before the return options")
     if cur.take(b")"):
         return frozenset({SearchReturn.ALL})  # RFC 4731 §3.1
     found = {_return_option(cur)}
-    while cur.take(b" "):
+    while cur.more():
         found.add(_return_option(cur))
-    cur.expect(b")", "a space or ) after a return option")
+    cur.closes("a space or ) after a return option")
     return frozenset(found)
 
 
@@ -174,8 +206,8 @@ def _charset(cur: CommandCursor) -> str:
 
 def _keyword(present: bool) -> Callable[[CommandCursor], SearchKey]:
     def read(cur: CommandCursor) -> SearchKey:
-        """flag-keyword = atom"""
-        return SearchFlag(atom(cur, "a keyword").decode("ascii"), present)
+        """flag-keyword = atom; as a string too, and a system flag"""
+        return SearchFlag(spelled_flag(astring(cur, "a keyword")), present)
 
     return read
 
@@ -185,7 +217,7 @@ def _dated(field: DateField, op: DateOp) -> Callable[[CommandCursor], SearchKey]
 
 
 def _aged(op: AgeOp) -> Callable[[CommandCursor], SearchKey]:
-    return lambda cur: SearchAge(op, nz_number(cur, "a number of seconds"))
+    return lambda cur: SearchAge(op, cur.number("a number of seconds", low=1, high=MAX_NUMBER64))
 
 
 def _sized(op: SizeOp) -> Callable[[CommandCursor], SearchKey]:
@@ -203,7 +235,7 @@ def _identified(kind: ObjectKind) -> Callable[[CommandCursor], SearchKey]:
 def _header(cur: CommandCursor) -> SearchKey:
     """ "HEADER" SP header-fld-name SP astring"""
     start = cur.position
-    name = astring(cur, "the name of a header field")
+    name = astring(cur, "the name of a header field").removesuffix(b":")
     if not name or not _FIELD_NAME.issuperset(name):
         raise cur.failure("the name of a header field", at=start)
     cur.space()

@@ -11,7 +11,7 @@ import binascii
 from paquebot.wire.cursor import Cursor
 from paquebot.wire.imap.ast import Authenticate, Enable, Id, Login
 from paquebot.wire.imap.errors import BadSyntax
-from paquebot.wire.imap.tokens import CommandCursor, astring, atom, nstring, string
+from paquebot.wire.imap.tokens import CommandCursor, astring, atom, string
 
 
 def login(cur: CommandCursor) -> Login:
@@ -59,26 +59,41 @@ def parse_authenticate_line(line: bytes) -> bytes | None:
 
 def parse_done(line: bytes) -> None:
     """The line that ends IDLE, without CRLF (RFC 2177 §3). Raises BadSyntax for any other."""
-    if line.upper() != b"DONE":
+    if line.strip(b" ").upper() != b"DONE":
         raise BadSyntax(None, "expected DONE", 0)
 
 
 def identify(cur: CommandCursor) -> Id:
-    """id = "ID" SP id-params-list; "(" #(string SP nstring) ")" / nil"""
-    cur.space()
-    if cur.take_word(b"NIL"):
+    """id = "ID" SP id-params-list; "(" #(string SP nstring) ")" / nil. Clients leave out quotes, and all of it."""
+    if cur.at_end():
         return Id(cur.tag, None)
-    cur.expect(b"(", "( or NIL")
+    cur.space()
+    if cur.at_end():
+        return Id(cur.tag, None)
+    if not cur.at(b"("):
+        if _value(cur) not in (None, b"NIL"):  # Jakarta Mail had it in quotes
+            raise cur.failure("( or NIL")
+        return Id(cur.tag, None)
+    cur.opens("( or NIL")
     found: list[tuple[bytes, bytes | None]] = []
-    while not cur.take(b")"):
+    more = not cur.at(b")")
+    while more:
         if len(found) >= cur.limits.id_parameters:
             raise cur.failure(f"at most {cur.limits.id_parameters} parameters")
-        if found:
-            cur.space()
-        name = string(cur, "a parameter's name")
+        name = astring(cur, "a parameter's name")
         cur.space()
-        found.append((name, nstring(cur)))
+        found.append((name, _value(cur)))
+        more = cur.more()
+    cur.closes("a space or ) after a parameter")
     return Id(cur.tag, tuple(found))
+
+
+def _value(cur: CommandCursor) -> bytes | None:
+    """nstring, or an atom"""
+    if cur.at(b'"') or cur.at(b"{"):
+        return string(cur)
+    found = astring(cur, "a string or NIL")
+    return None if found.upper() == b"NIL" else found
 
 
 def enable(cur: CommandCursor) -> Enable:
@@ -86,6 +101,6 @@ def enable(cur: CommandCursor) -> Enable:
     names: dict[str, None] = {}
     cur.space()
     names[atom(cur, "a capability").upper().decode("ascii")] = None
-    while cur.take(b" "):
+    while cur.more():
         names[atom(cur, "a capability").upper().decode("ascii")] = None
     return Enable(cur.tag, tuple(names))

@@ -2,17 +2,23 @@
 
 One function per production of RFC 3501 §9, each leaving the cursor after what it read. A command's text holds
 `{n}` CRLF where a literal stood; the literals themselves are beside it, in order.
+
+Before login the grammar is kept to the letter. After it, a cursor is liberal in what clients in use get wrong and what
+can mean one thing only: more spaces than one, 8-bit octets and wildcards in an unquoted string, dates with places that
+are missing.
 """
 
 from __future__ import annotations
 
 import datetime
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from paquebot.wire.cursor import ALPHA, BACKSLASH, CR, DIGITS, DQUOTE, LF, Cursor, GrammarError
 from paquebot.wire.imap.errors import MailboxNameError
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
-from paquebot.wire.imap.mailbox_name import decode_name_text, fold_inbox
+from paquebot.wire.imap.mailbox_name import NO_NAME, decode_name_text, fold_inbox
 from paquebot.wire.imap.sequence_set import SAVED_RESULT, SeqRange, SequenceSet
 
 MAX_NUMBER64 = 0x7FFF_FFFF_FFFF_FFFF  # RFC 9051 §9 number64, RFC 7162 §7 mod-sequence-value
@@ -20,14 +26,24 @@ MAX_NUMBER64 = 0x7FFF_FFFF_FFFF_FFFF  # RFC 9051 §9 number64, RFC 7162 §7 mod-
 # ATOM-CHAR: any CHAR except ( ) { SP CTL % * " \ ]
 ATOM_CHARS = frozenset(range(0x21, 0x7F)) - frozenset(b'(){%*"\\]')
 ASTRING_CHARS = ATOM_CHARS | frozenset(b"]")
-TAG_CHARS = ASTRING_CHARS - frozenset(b"+")
 LIST_CHARS = ASTRING_CHARS | frozenset(b"%*")
+# What clients leave unquoted all the same: it ends at a space or a parenthesis as it should.
+_LIBERAL_CHARS = LIST_CHARS | frozenset(b"\\") | frozenset(range(0x80, 0x100))
+_SET_CHARS = DIGITS | frozenset(b"*:,")
+_ODD_FLAG_CHARS = frozenset(range(0x21, 0x100)) - frozenset(b"()")
+MAX_TAG = 256  # octets
 WORD_CHARS = ALPHA | DIGITS | frozenset(b".-")
 OBJECT_ID_CHARS = ALPHA | DIGITS | frozenset(b"_-")
 _NUMBER_OR_STAR = "a message number or *"
+_MAX_NUMBER = 0xFFFF_FFFF
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTH_NUMBERS = {name.upper().encode(): number for number, name in enumerate(MONTHS, 1)}
+_MONTH_NAMES = (
+    *(b"JANUARY", b"FEBRUARY", b"MARCH", b"APRIL", b"MAY", b"JUNE", b"JULY", b"AUGUST"),
+    *(b"SEPTEMBER", b"OCTOBER", b"NOVEMBER", b"DECEMBER"),
+)
+_MONTH_NUMBERS = {name[:size]: n for n, name in enumerate(_MONTH_NAMES, 1) for size in range(3, len(name) + 1)}
+_UTC_NAMES = (b"UTC", b"GMT", b"UT", b"Z")
 _SYSTEM_FLAGS = {name.upper().encode(): "\\" + name for name in ("Answered", "Flagged", "Deleted", "Seen", "Draft")}
 
 
@@ -56,17 +72,54 @@ class AssembledCommand:
 
 
 class CommandCursor(Cursor):
-    """A cursor that also hands out the literals, and knows the limits and the encoding of names."""
+    """A cursor that also hands out the literals, and knows the limits, the encoding of names and how liberal to be."""
 
-    __slots__ = ("_next_literal", "limits", "literals", "tag", "utf8")
+    __slots__ = ("_next_literal", "liberal", "limits", "literals", "tag", "utf8")
 
-    def __init__(self, command: AssembledCommand, *, utf8: bool, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, command: AssembledCommand, *, utf8: bool, liberal: bool, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         super().__init__(command.text)
         self.literals = command.literals
         self.limits = limits
         self.utf8 = utf8
+        self.liberal = liberal
         self.tag: bytes = b""
         self._next_literal = 0
+
+    def space(self) -> None:
+        """SP; for a liberal cursor at least one."""
+        super().space()
+        self.pass_spaces()
+
+    def pass_spaces(self) -> None:
+        """Pass over spaces that the grammar does not have, if the cursor is liberal."""
+        while self.liberal and self.take(b" "):
+            pass
+
+    def more(self) -> bool:
+        """Does another element of a list follow? Passes over the space before it."""
+        if not self.take(b" "):
+            return False
+        self.pass_spaces()
+        return not (self.liberal and (self.at_end() or self.at(b")")))
+
+    def opens(self, expected: str) -> None:
+        """The parenthesis that begins a list."""
+        self.expect(b"(", expected)
+        self.pass_spaces()
+
+    def closes(self, expected: str) -> None:
+        """The parenthesis that ends a list."""
+        self.pass_spaces()
+        self.expect(b")", expected)
+
+    def take_keyword(self, word: bytes) -> bool:
+        """Pass over `word` (given in upper case) and the space behind it, if they are next."""
+        if not self.take_word(word + b" "):
+            return False
+        self.pass_spaces()
+        return True
 
     def any_literal(self) -> Literal | MessageLiteral:
         """literal = "{" number ["+"] "}" CRLF, literal8 = "~" literal; the octets come from beside the text."""
@@ -83,9 +136,23 @@ class CommandCursor(Cursor):
         return found
 
 
+_TAG = re.compile(rb"[!-)\x2c-~][!-~]{0,%d}(?= |\Z)" % (MAX_TAG - 1))
+
+
 def tag(cur: CommandCursor) -> bytes:
-    """tag = 1*<any ASTRING-CHAR except "+">"""
-    return cur.run1(TAG_CHARS, "a tag")
+    """tag = 1*<any ASTRING-CHAR except "+">. A tag is told back and means nothing, so any printable octets are one, but
+    for those that would be read as another kind of response."""
+    found = _TAG.match(cur.data)
+    if found is None:
+        raise cur.failure("a tag")
+    cur.position = found.end()
+    return found[0]
+
+
+def tag_of(line: bytes) -> bytes | None:
+    """The tag of a line that begins with one and goes on."""
+    found = _TAG.match(line)
+    return found[0] if found is not None and found.end() < len(line) else None
 
 
 def atom(cur: CommandCursor, expected: str = "an atom") -> bytes:
@@ -150,7 +217,7 @@ def astring(cur: CommandCursor, expected: str = "a string or an atom") -> bytes:
     """astring = 1*ASTRING-CHAR / string"""
     if cur.at(b'"') or cur.at(b"{"):
         return string(cur)
-    return cur.run1(ASTRING_CHARS, expected)
+    return cur.run1(_LIBERAL_CHARS if cur.liberal else ASTRING_CHARS, expected)
 
 
 def nstring(cur: CommandCursor) -> bytes | None:
@@ -166,18 +233,37 @@ def mailbox(cur: CommandCursor) -> str:
     return fold_inbox(_name(cur, astring(cur, "a mailbox name"), start))
 
 
+def sought_mailbox(cur: CommandCursor) -> str:
+    """The name of a mailbox that is there: as `mailbox`, but octets that are no name are one that no mailbox has."""
+    try:
+        return mailbox(cur)
+    except UnreadableName:
+        return NO_NAME
+
+
 def reference(cur: CommandCursor) -> str:
-    """LIST's reference: a mailbox production that is a prefix, perhaps empty, not a name."""
-    start = cur.position
-    return _name(cur, astring(cur, "a reference name"), start)
+    """LIST's reference: a mailbox production that is a prefix, perhaps empty, not a name. Octets that are none are a
+    prefix that no name has."""
+    if cur.liberal and cur.take_keyword(b"NIL"):  # no reference
+        cur.back_to(cur.position - 1)
+        return ""
+    try:
+        return _name(cur, astring(cur, "a reference name"), cur.position)
+    except UnreadableName:
+        return NO_NAME
 
 
 def list_mailbox(cur: CommandCursor) -> str:
-    """list-mailbox = 1*list-char / string"""
-    start = cur.position
+    """list-mailbox = 1*list-char / string. Octets that are no name are a pattern that matches none: some clients list
+    what people typed."""
     if cur.at(b'"') or cur.at(b"{"):
-        return _name(cur, string(cur), start)
-    return _name(cur, cur.run1(LIST_CHARS, "a mailbox name or pattern"), start)
+        raw = string(cur)
+    else:
+        raw = cur.run1(_LIBERAL_CHARS if cur.liberal else LIST_CHARS, "a mailbox name or pattern")
+    try:
+        return _name(cur, raw, cur.position)
+    except UnreadableName:
+        return NO_NAME
 
 
 class UnreadableName(GrammarError):
@@ -201,23 +287,32 @@ def sequence_set(cur: CommandCursor) -> SequenceSet:
     """sequence-set = (seq-number / seq-range) *("," ...) / "$" (RFC 5182)"""
     if cur.take(b"$"):
         return SAVED_RESULT
-    ranges = [_seq_range(cur)]
-    while cur.take(b","):
-        if len(ranges) >= cur.limits.sequence_ranges:
-            raise cur.failure(f"at most {cur.limits.sequence_ranges} ranges in a set")
-        ranges.append(_seq_range(cur))
+    place = cur.position
+    parts = cur.run(_SET_CHARS).split(b",")  # not number by number: clients name tens of thousands
+    if len(parts) > cur.limits.sequence_ranges:
+        raise cur.failure(f"at most {cur.limits.sequence_ranges} ranges in a set", at=place)
+    ranges = []
+    for part in parts:
+        ranges.append(_seq_range(cur, part, place))
+        place += len(part) + 1
     return SequenceSet(tuple(ranges))
 
 
-def _seq_range(cur: CommandCursor) -> SeqRange:
+def _seq_range(cur: CommandCursor, part: bytes, place: int) -> SeqRange:
     """seq-range = seq-number [":" seq-number]"""
-    first = _seq_number(cur)
-    return SeqRange(first, _seq_number(cur) if cur.take(b":") else first)
+    low, colon, high = part.partition(b":")
+    first = _seq_number(cur, low, place)
+    return SeqRange(first, _seq_number(cur, high, place + len(low) + 1) if colon else first)
 
 
-def _seq_number(cur: CommandCursor) -> int | None:
+def _seq_number(cur: CommandCursor, text: bytes, place: int) -> int | None:
     """seq-number = nz-number / "*" """
-    return None if cur.take(b"*") else nz_number(cur, _NUMBER_OR_STAR)
+    if text == b"*":
+        return None
+    # Limit before converting, as `Cursor.number`.
+    if not text.isdigit() or len(text) > 20 or not 1 <= (number := int(text)) <= _MAX_NUMBER:
+        raise cur.failure(_NUMBER_OR_STAR, at=place)
+    return number
 
 
 def known_set(cur: CommandCursor) -> SequenceSet:
@@ -229,44 +324,84 @@ def known_set(cur: CommandCursor) -> SequenceSet:
     return found
 
 
-def flag(cur: CommandCursor) -> str:
-    """flag = system flag / flag-keyword; \\Recent cannot be set by a client (RFC 3501 §2.3.2)"""
+def flag(cur: CommandCursor) -> str | None:
+    """flag = system flag / flag-keyword. None for what is told in FLAGS and PERMANENTFLAGS and cannot be set, \\Recent
+    and \\* (RFC 3501 §2.3.2, §7.1): clients send back what they were told."""
     start = cur.position
     is_system = cur.take(b"\\")
+    if is_system and cur.take(b"*"):
+        return None
     name = atom(cur, "a flag's name" if is_system else "a flag")
     if len(name) > cur.limits.flag_octets:
         raise cur.failure(f"a flag of at most {cur.limits.flag_octets} octets", at=start)
+    return _spelled(name, is_system=is_system)
+
+
+def _spelled(name: bytes, *, is_system: bool) -> str | None:
     if not is_system:
         return name.decode("ascii")
     if name.upper() == b"RECENT":
-        raise cur.failure("a flag that a client may set", at=start)
+        return None
     return _SYSTEM_FLAGS.get(name.upper(), "\\" + name.decode("ascii"))
+
+
+def spelled_flag(raw: bytes) -> str:
+    """A flag that is looked for, in the standard's spelling; octets that are no flag are one that no message has."""
+    if raw.upper() == b"\\RECENT":
+        return "\\Recent"
+    return _SYSTEM_FLAGS.get(raw[1:].upper(), raw.decode("latin-1")) if raw[:1] == b"\\" else raw.decode("latin-1")
 
 
 def flag_list(cur: CommandCursor) -> tuple[str, ...]:
     """flag-list = "(" [flag *(SP flag)] ")"; repeated flags are given once"""
-    cur.expect(b"(", "a list of flags")
+    cur.opens("a list of flags")
     if cur.take(b")"):
         return ()
     found = flags(cur)
-    cur.expect(b")", "a space or ) after a flag")
+    cur.closes("a space or ) after a flag")
     return found
 
 
 def flags(cur: CommandCursor) -> tuple[str, ...]:
     """flag *(SP flag), as STORE allows without parentheses; repeated flags are given once"""
-    found = [flag(cur)]
-    while cur.take(b" "):
+    return _flags(cur, flag)
+
+
+def flags_to_keep(cur: CommandCursor) -> tuple[str, ...]:
+    """The flag-list of APPEND, where no flag is worth the message: what cannot be a flag here, though it was one where
+    the message comes from, is passed over."""
+    cur.opens("a list of flags")
+    if cur.take(b")"):
+        return ()
+    found = _flags(cur, _flag_to_keep)
+    cur.closes("a space or ) after a flag")
+    return found
+
+
+def _flag_to_keep(cur: CommandCursor) -> str | None:
+    raw = cur.run1(_ODD_FLAG_CHARS, "a flag")
+    is_system = raw.startswith(b"\\")
+    name = raw[1:] if is_system else raw
+    if not name or len(name) > cur.limits.flag_octets or not ATOM_CHARS.issuperset(name):
+        return None
+    return _spelled(name, is_system=is_system)
+
+
+def _flags(cur: CommandCursor, read: Callable[[CommandCursor], str | None]) -> tuple[str, ...]:
+    found = [read(cur)]
+    while cur.more():
         if len(found) >= cur.limits.flags:
             raise cur.failure(f"at most {cur.limits.flags} flags")
-        found.append(flag(cur))
-    return tuple(dict.fromkeys(found))
+        found.append(read(cur))
+    return tuple(dict.fromkeys(name for name in found if name is not None))
 
 
 def date(cur: CommandCursor) -> datetime.date:
     """date = date-text / DQUOTE date-text DQUOTE; date-text = 1*2DIGIT "-" date-month "-" 4DIGIT"""
     start = cur.position
     in_quotes = cur.take(b'"')
+    if in_quotes:
+        cur.pass_spaces()
     day = cur.run1(DIGITS, "a date such as 1-Feb-1994")
     month, year = _month_and_year(cur)
     if in_quotes:
@@ -280,30 +415,37 @@ def date(cur: CommandCursor) -> datetime.date:
 
 
 def _month_and_year(cur: CommandCursor) -> tuple[int, int]:
-    """ "-" date-month "-" date-year"""
+    """ "-" date-month "-" date-year; a month's name may be longer than three letters"""
     cur.expect(b"-", "- after the day")
     start = cur.position
-    month = _MONTH_NUMBERS.get(cur.fixed(ALPHA, 3, "a month such as Feb").upper())
+    month = _MONTH_NUMBERS.get(cur.run1(ALPHA, "a month such as Feb").upper())
     if month is None:
         raise cur.failure("a month such as Feb", at=start)
     cur.expect(b"-", "- after the month")
     return month, int(cur.fixed(DIGITS, 4, "a year of four digits"))
 
 
-def date_time(cur: CommandCursor) -> datetime.datetime:
-    """date-time = DQUOTE date-day-fixed "-" date-month "-" date-year SP time SP zone DQUOTE"""
+def date_time(cur: CommandCursor) -> datetime.datetime | None:
+    """date-time = DQUOTE date-day-fixed "-" date-month "-" date-year SP time SP zone DQUOTE; None for an empty string
+
+    Days and hours of one place are taken without the other place, which mail programs of phones do not send.
+    """
     start = cur.position
     cur.expect(b'"', "a date and time in quotes")
-    day = int(cur.fixed(DIGITS, 1 if cur.take(b" ") else 2, "a day of two places"))
+    if cur.take(b'"'):
+        return None
+    cur.pass_spaces()
+    day = _two_places(cur, "a day of two places")
     month, year = _month_and_year(cur)
     cur.space()
-    hour = int(cur.fixed(DIGITS, 2, "hours of two digits"))
+    hour = _two_places(cur, "hours of two digits")
     cur.expect(b":", ": after the hours")
     minute = int(cur.fixed(DIGITS, 2, "minutes of two digits"))
     cur.expect(b":", ": after the minutes")
     second = int(cur.fixed(DIGITS, 2, "seconds of two digits"))
     cur.space()
     zone = _zone(cur)
+    cur.pass_spaces()
     cur.expect(b'"', 'a closing "')
     try:
         # A leap second is told as the second before it: datetime has none.
@@ -312,16 +454,29 @@ def date_time(cur: CommandCursor) -> datetime.datetime:
         raise cur.failure("a date and time of the calendar", at=start) from None
 
 
+def _two_places(cur: CommandCursor, expected: str) -> int:
+    """2DIGIT, or one"""
+    start = cur.position
+    digits = cur.run1(DIGITS, expected)
+    if len(digits) > 2:
+        raise cur.failure(expected, at=start)
+    return int(digits)
+
+
 def _zone(cur: CommandCursor) -> datetime.timezone:
-    """zone = ("+" / "-") 4DIGIT"""
+    """zone = ("+" / "-") 4DIGIT; also with a colon, and by the names of UTC"""
+    if any(cur.take_word(name) for name in _UTC_NAMES):
+        return datetime.UTC
     negative = cur.take(b"-")
     if not negative:
         cur.expect(b"+", "a zone such as +0100")
     start = cur.position
-    digits = cur.fixed(DIGITS, 4, "a zone of four digits")
-    offset = datetime.timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-    if int(digits[:2]) > 23 or int(digits[2:]) > 59:
+    hours = int(cur.fixed(DIGITS, 2, "a zone of four digits"))
+    cur.take(b":")
+    minutes = int(cur.fixed(DIGITS, 2, "a zone of four digits"))
+    if hours > 23 or minutes > 59:
         raise cur.failure("a zone below 24 hours", at=start)
+    offset = datetime.timedelta(hours=hours, minutes=minutes)
     return datetime.timezone(-offset if negative else offset)
 
 

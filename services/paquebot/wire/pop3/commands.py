@@ -1,7 +1,8 @@
 """POP3 commands: one frozen type each, and the reading of a line into one of them.
 
-Keywords are read in any case, arguments behind exactly one space; space at the end of a line is passed over where
-it cannot be part of a password, for people and old clients put it there. A repr never shows a password.
+Keywords are read in any case. Spaces and tabs before, between and behind arguments are passed over where they cannot be
+part of a password, for people and old clients put them there. A number may have leading zeros and any size: which
+messages there are is not a question of grammar. A repr never shows a password.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from paquebot.wire.cursor import ALPHA, DIGITS, END, SP, Cursor
+from paquebot.wire.cursor import ALPHA, DIGITS, END, Cursor
 
 _SASL_NAME = ALPHA | DIGITS | frozenset(b"-_")
 _MAX_SASL_NAME = 20  # RFC 4422 §3.1
 _PRINTABLE = frozenset(range(0x21, 0x7F))
+_BLANK = frozenset(b" \t")
+_MOST = 2**63 - 1  # what a larger number is read as: no maildrop has so many messages, no message so many lines
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,10 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """RFC 5034 §4: `initial_response` is still base64; None: the client waits for the challenge."""
+    """RFC 5034 §4: `initial_response` is still base64; None: the client waits for the challenge. Without a mechanism
+    the client asks which there are, as old ones do instead of CAPA."""
 
-    mechanism: str
+    mechanism: str | None
     initial_response: bytes | None = field(repr=False)
 
 
@@ -105,16 +110,41 @@ class Uidl:
 
 
 @dataclass(frozen=True, slots=True)
+class NotOffered:
+    """A command of a standard whose capability CAPA does not tell."""
+
+    keyword: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A keyword that is none of ours."""
 
 
-Command = User | Pass | Auth | Stls | Capa | Stat | List | Retr | Dele | Noop | Rset | Quit | Top | Uidl | Unknown
+Command = (
+    User
+    | Pass
+    | Auth
+    | Stls
+    | Capa
+    | Stat
+    | List
+    | Retr
+    | Dele
+    | Noop
+    | Rset
+    | Quit
+    | Top
+    | Uidl
+    | NotOffered
+    | Unknown
+)
 
 
 def parse_command(line: bytes) -> Command:
     """A line without its line end. RFC 2449 §4: command = keyword *(SP param) CRLF. Raises GrammarError."""
     cur = Cursor(line)
+    cur.run(_BLANK)
     keyword = cur.run1(_PRINTABLE, "a command")
     read = _GRAMMAR.get(keyword.upper())
     return Unknown() if read is None else read(cur)
@@ -123,7 +153,7 @@ def parse_command(line: bytes) -> Command:
 def _user(cur: Cursor) -> User:
     """USER SP name"""
     cur.space()
-    login = cur.rest().rstrip(b" ")
+    login = cur.rest().strip(b" \t")
     if not login:
         raise cur.failure("a name")
     return User(login)
@@ -139,15 +169,17 @@ def _pass(cur: Cursor) -> Pass:
 
 
 def _auth(cur: Cursor) -> Auth:
-    """RFC 5034 §4: AUTH SP mechanism [SP (base64 / "=")]"""
-    cur.space()
+    """RFC 5034 §4: AUTH SP mechanism [SP (base64 / "=")]; or AUTH alone"""
+    if cur.peek() == END:
+        return Auth(None, None)
+    _blank(cur)
     start = cur.position
     mechanism = cur.run1(_SASL_NAME, "the name of a mechanism")
     if len(mechanism) > _MAX_SASL_NAME:
         raise cur.failure("the name of a mechanism", at=start)
     response = None
     if not _ended(cur):
-        cur.space()
+        _blank(cur)
         response = cur.run1(_PRINTABLE, "an initial response")
         _end(cur)
     return Auth(mechanism.decode("ascii").upper(), response)
@@ -169,6 +201,11 @@ def _bare(make: Callable[[], Command]) -> Callable[[Cursor], Command]:
         return make()
 
     return read
+
+
+def _not_offered(keyword: str) -> Callable[[Cursor], Command]:
+    """A keyword with anything behind it"""
+    return lambda cur: NotOffered(keyword)
 
 
 def _numbered(make: Callable[[int], Command]) -> Callable[[Cursor], Command]:
@@ -195,15 +232,19 @@ def _listing(make: Callable[[int | None], Command]) -> Callable[[Cursor], Comman
 
 def _argument(cur: Cursor, expected: str) -> int:
     """SP 1*DIGIT: RFC 1939 §5, message numbers are in base 10."""
-    cur.space()
-    return cur.number(expected)
+    _blank(cur)
+    digits = cur.run1(DIGITS, expected).lstrip(b"0")
+    return int(digits or b"0") if len(digits) <= _MOST_DIGITS else _MOST
+
+
+def _blank(cur: Cursor) -> None:
+    cur.run1(_BLANK, "a space")
 
 
 def _ended(cur: Cursor) -> bool:
-    """Nothing but spaces is left; passes over them."""
+    """Nothing but white space is left; passes over it."""
     start = cur.position
-    while cur.peek() == SP:
-        cur.position += 1
+    cur.run(_BLANK)
     if cur.peek() == END:
         return True
     cur.back_to(start)
@@ -230,4 +271,7 @@ _GRAMMAR: dict[bytes, Callable[[Cursor], Command]] = {
     b"QUIT": _bare(Quit),
     b"TOP": _top,
     b"UIDL": _listing(Uidl),
+    b"APOP": _not_offered("APOP"),  # RFC 1939 §7: would need each password in the clear
+    b"UTF8": _not_offered("UTF8"),  # RFC 6856 §2: every message is sent as it is anyway
+    b"LANG": _not_offered("LANG"),  # RFC 6856 §3
 }

@@ -18,12 +18,12 @@ from paquebot.wire.smtp.parameters import (
     parse_rcpt_parameters,
 )
 
-MAX_COMMAND = 2048
-"""Octets with CRLF. RFC 5321 §4.5.3.1.4 says 512; the parameters of the extensions add up to 700 for MAIL and 530
-for RCPT, and paths of 256 octets come on top."""
+MAX_COMMAND = 4096
+"""Octets with CRLF. RFC 5321 §4.5.3.1.4 asks for 512 at least; the parameters of the extensions add up to some 2,000
+for MAIL and for RCPT, and a path with its source route comes on top."""
+MAX_HELLO = 255  # characters of a client's name that are kept
 MAX_SOURCE_ROUTE = 512  # octets of an obsolete source route that is skipped
 _MAX_CHUNK_DIGITS = 20
-_HELLO = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]")
 
 
 class BadCommand(ValueError):
@@ -59,6 +59,7 @@ class Verb(enum.Enum):
 
 
 _VERBS: dict[bytes, Verb] = {verb.value.encode(): verb for verb in Verb if verb is not Verb.OTHER}
+_HELLOS = frozenset({Verb.EHLO, Verb.HELO})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +103,14 @@ class Bdat:
 
 
 def parse_command(line: bytes) -> Command:
-    """A line without its CRLF. Raises BadCommand for control characters and for what is not UTF-8."""
+    """A line without its CRLF. Raises BadCommand for control characters and for what is not UTF-8.
+
+    The name of a client is wanted for the trace only: octets of another character set in it become U+FFFD.
+    """
     verb, _, rest = line.partition(b" ")
     found = _VERBS.get(verb) or _VERBS.get(verb.upper(), Verb.OTHER)
     try:
-        argument = rest.decode("utf-8").strip(" \t")
+        argument = rest.decode("utf-8", "replace" if found in _HELLOS else "strict").strip(" \t")
     except UnicodeDecodeError:
         raise BadCommand("expected UTF-8") from None
     if not argument.isprintable() and any(char < " " or char == "\x7f" for char in argument):
@@ -115,13 +119,14 @@ def parse_command(line: bytes) -> Command:
 
 
 def parse_hello(argument: str) -> str:
-    """RFC 5321 §4.1.1.1: Domain or address-literal; wider, as many clients send host names of another form.
+    """RFC 5321 §4.1.1.1: Domain or address-literal; wider, as clients send the names of their machines, whatever these
+    are (`Ann's-MacBook`, `MÜLLER-PC`), and nothing depends on them (RFC 5321 §4.1.4).
 
-    Only characters that can stand in a trace header as they are. Raises BadCommand.
+    The first MAX_HELLO characters; the trace writes what is no domain so that it stays what it is. Raises BadCommand.
     """
-    if not argument or len(argument) > 255 or not _HELLO.issuperset(argument):
+    if not argument:
         raise BadCommand("expected a domain or an address literal")
-    return argument
+    return argument[:MAX_HELLO]
 
 
 def parse_mail(argument: str, extensions: Container[str]) -> Mail:

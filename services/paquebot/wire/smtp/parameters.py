@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 
 from paquebot.wire.smtp.xtext import BadXtext, decode_utf8_xtext, decode_xtext, encode_utf8_xtext, encode_xtext
 
-MAX_ENVID = 100  # characters of xtext; RFC 3461 §4.4
-MAX_ORCPT = 500  # characters of xtext; RFC 3461 §4.2
+MAX_ENVID = 100  # characters of xtext that we send; RFC 3461 §4.4
+MAX_ORCPT = 500  # characters of xtext that we send; RFC 3461 §4.2
+_MAX_VALUE = 1500
+"""Characters of xtext in ENVID and ORCPT that we take: an original recipient may be as long as any address, and its
+xtext longer. What we may not send on is for our own reports only."""
 _MAX_SIZE_DIGITS = 20  # RFC 1870 §4
 _KEYWORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")
 _Reader = Callable[[str | None], dict[str, object]]
@@ -35,10 +38,12 @@ class UnknownParameter(BadParameter):
 
 
 class Body(enum.Enum):
-    """RFC 6152 §2."""
+    """RFC 6152 §2 and RFC 3030 §3."""
 
     SEVEN_BIT = "7BIT"
     EIGHT_BIT_MIME = "8BITMIME"
+    BINARY_MIME = "BINARYMIME"
+    """Only where we are the client, for we do not offer it."""
 
 
 class Ret(enum.IntEnum):
@@ -74,8 +79,10 @@ class MailParameters:
         SMTPUTF8 is not narrowed: without it such a message cannot go to that server at all (RFC 6531 §3.2).
         """
         kept = self if "SIZE" in extensions else replace(self, size=0)
-        kept = kept if "8BITMIME" in extensions else replace(kept, body=None)
+        binary = kept.body is Body.BINARY_MIME
+        kept = kept if ("BINARYMIME" if binary else "8BITMIME") in extensions else replace(kept, body=None)
         kept = kept if "DSN" in extensions else replace(kept, ret=None, envid="")
+        kept = kept if len(encode_xtext(kept.envid)) <= MAX_ENVID else replace(kept, envid="")
         return kept if "AUTH" in extensions else replace(kept, auth="")
 
     def __str__(self) -> str:
@@ -100,7 +107,9 @@ class RcptParameters:
 
     def narrowed_to(self, extensions: Container[str]) -> RcptParameters:
         """Only what a server that offers `extensions` (EHLO keywords in upper case) understands."""
-        return self if "DSN" in extensions else RcptParameters()
+        if "DSN" not in extensions:
+            return _NO_RCPT_PARAMETERS
+        return self if len(print_orcpt(self.orcpt)) <= MAX_ORCPT else replace(self, orcpt="")
 
     def __str__(self) -> str:
         """As written after the forward-path: ` NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@b`, or empty."""
@@ -178,10 +187,10 @@ def _size(value: str | None) -> dict[str, object]:
 
 def _body(value: str | None) -> dict[str, object]:
     """RFC 6152 §2: body-value = "7BIT" / "8BITMIME"; BINARYMIME (RFC 3030) is not offered."""
-    try:
-        return {"body": Body((value or "").upper())}
-    except ValueError:
-        raise BadParameter("BODY", "expected 7BIT or 8BITMIME") from None
+    word = (value or "").upper()
+    if word not in (Body.SEVEN_BIT.value, Body.EIGHT_BIT_MIME.value):
+        raise BadParameter("BODY", "expected 7BIT or 8BITMIME")
+    return {"body": Body(word)}
 
 
 def _smtputf8(value: str | None) -> dict[str, object]:
@@ -200,9 +209,9 @@ def _ret(value: str | None) -> dict[str, object]:
 
 
 def _envid(value: str | None) -> dict[str, object]:
-    """RFC 3461 §4.4: envid-parameter = "ENVID=" xtext, at most 100 characters."""
-    if not value or len(value) > MAX_ENVID:
-        raise BadParameter("ENVID", f"expected 1 to {MAX_ENVID} characters")
+    """RFC 3461 §4.4: envid-parameter = "ENVID=" xtext"""
+    if not value or len(value) > _MAX_VALUE:
+        raise BadParameter("ENVID", f"expected 1 to {_MAX_VALUE} characters")
     return {"envid": _decoded("ENVID", decode_xtext, value)}
 
 
@@ -223,12 +232,12 @@ def _notify(value: str | None) -> dict[str, object]:
 
 
 def _orcpt(value: str | None) -> dict[str, object]:
-    """RFC 3461 §4.2: addr-type ";" xtext, at most 500 characters; of type utf-8 by RFC 6533 §3."""
+    """RFC 3461 §4.2: addr-type ";" xtext; of type utf-8 by RFC 6533 §3."""
     addr_type, semicolon, encoded = (value or "").partition(";")
     if not semicolon or not addr_type or not encoded or not _KEYWORD.issuperset(addr_type):
         raise BadParameter("ORCPT", "expected an address type, a semicolon and an address")
-    if len(value or "") > MAX_ORCPT:
-        raise BadParameter("ORCPT", f"expected at most {MAX_ORCPT} characters")
+    if len(value or "") > _MAX_VALUE:
+        raise BadParameter("ORCPT", f"expected at most {_MAX_VALUE} characters")
     if addr_type.lower() == "utf-8":
         addr_type, decode = "utf-8", decode_utf8_xtext  # as we write it, whatever its case was
     else:

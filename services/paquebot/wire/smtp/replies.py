@@ -151,7 +151,7 @@ BDAT_THEN_DATA = Reply(503, "5.5.1", "DATA is not allowed after BDAT")  # RFC 30
 AFTER_BDAT = Reply(503, "5.5.1", "Only BDAT, RSET or QUIT after BDAT")  # RFC 3030 §2
 BDAT_SYNTAX = Reply(501, "5.5.4", "Syntax: BDAT chunk-size [LAST]")  # RFC 3030 §2
 PIPELINING_ERROR = Reply(503, "5.5.0", "Improper use of pipelining")  # RFC 2920 §3.1
-NOT_SMTP = Reply(421, "4.7.0", "Not an SMTP client, closing")
+NOT_SMTP = Reply(554, "5.7.0", "Not an SMTP client, closing")  # RFC 3463 §3.8: X.7.0
 PROXY_HEADER = Reply(554, "5.7.0", "No PROXY header is accepted from here, closing")  # RFC 3463 §3.8: X.7.0
 EARLY_TALKER = Reply(554, "5.5.0", "Client spoke before the greeting")  # RFC 5321 §4.3.1
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing")  # RFC 5321 §3.8
@@ -189,6 +189,8 @@ NON_ASCII_ADDRESS = Reply(553, "5.6.7", "Non-ASCII addresses need SMTPUTF8")  # 
 NO_SUCH_ACCOUNT = Reply(550, "5.1.1", "No such mailbox here")  # RFC 3463 §3.2: X.1.1
 ACCOUNT_DISABLED = Reply(550, "5.2.1", "Mailbox disabled, not accepting messages")  # RFC 3463 §3.3: X.2.1
 OVER_QUOTA = Reply(452, "4.2.2", "Mailbox full")  # RFC 3463 §3.3: X.2.2
+# RFC 5321 §4.2.3: exceeded storage allocation; RFC 3463 §3.3: X.2.3
+TOO_LARGE_FOR_MAILBOX = Reply(552, "5.2.3", "Message too big for this mailbox")
 DOMAIN_DISABLED = Reply(550, "5.1.2", "Domain does not accept mail")  # RFC 3463 §3.2: X.1.2
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")  # RFC 3463 §3.8: X.7.1
 ALIAS_LOOP = Reply(550, "5.4.6", "Alias loop")  # RFC 3463 §3.5: X.4.6 routing loop
@@ -203,6 +205,8 @@ TOO_MANY_IN_AN_HOUR = Reply(450, "4.7.1", "Too many recipients of this account i
 # --- what we send: the message (RFC 3463 §3.4, §3.6, §3.7) ---
 
 TOO_BIG = Reply(552, "5.3.4", "Message too big")  # RFC 1870 §6.1, RFC 3463 §3.4
+HEADER_TOO_BIG = Reply(552, "5.3.4", "Header of the message too big")  # RFC 3463 §3.4
+CANNOT_KEEP = Reply(552, "5.3.4", "Message and recipients are too big to be kept")  # RFC 3463 §3.4
 OUT_OF_MEMORY = Reply(452, "4.3.1", "Too many messages under way, try again later")  # RFC 1870 §6.1, RFC 3463 §3.4
 BARE_LINE_END = Reply(554, "5.6.0", "Line ends must be CRLF: bare CR or LF found")  # RFC 5321 §2.3.8, RFC 3463 §3.7
 TEXT_LINE_TOO_LONG = Reply(554, "5.6.0", "Line of the message too long")  # RFC 5321 §4.5.3.1.6
@@ -233,6 +237,8 @@ def chunk_received(octets: int) -> Reply:
     return Reply(250, "2.0.0", f"{octets} octets received")
 
 
-def incident(incident_id: str) -> Reply:
-    """The unknown is temporary; the log has the cause under `incident_id`."""
+def incident(incident_id: str, *, permanent: bool = False) -> Reply:
+    """A fault of ours; the log has the cause under `incident_id`. `permanent`: a person waits for the reply."""
+    if permanent:
+        return Reply(554, "5.3.0", f"The server failed, please report incident {incident_id}")  # RFC 3463 §3.4
     return Reply(451, "4.3.0", f"Temporary failure, try again later (incident {incident_id})")

@@ -1,0 +1,127 @@
+"""`paquebot session record`: a protocol transcript of one account, for a bounded time."""
+
+import asyncio
+import contextlib
+import datetime
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from paquebot.cli.connection import DataOption, administer
+from paquebot.cli.session.dialogue import DialogueWriter
+from paquebot.rpc import DirectoryClient
+from paquebot.runtime.settings import Octets, Seconds, parse_octets, parse_seconds
+from paquebot.v1 import directory_pb2 as pb
+
+session_app = typer.Typer(
+    help="See what the mail programs of an account say, and what they are answered.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Account = Annotated[str, typer.Option(metavar="ADDRESS", help="Whose sessions.", show_default=False)]
+For = Annotated[
+    Seconds, typer.Option("--for", parser=parse_seconds, metavar="TIME", help="How long, such as 10m; at most 24h.")
+]
+To = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it. Without it: to standard output.")]
+Size = Annotated[Octets, typer.Option(parser=parse_octets, metavar="SIZE", help="Stop when it is so long.")]
+
+
+@session_app.callback()
+def _group() -> None:
+    """Commands about sessions."""
+
+
+@session_app.command("record")
+def record(
+    account: Account,
+    seconds: For = "10m",  # type: ignore[assignment]
+    to: To = None,
+    size: Size = "10MB",  # type: ignore[assignment]
+    data: DataOption = None,
+) -> None:
+    """Record what is said in IMAP, POP3 and submission sessions of one account, those that are open already too.
+
+    Passwords, messages and long literals are left out; names of mailboxes, search terms, addresses and
+    subjects are not. The file is a dialogue, as the tests of the project play them: tests/dialogues/dialogue.py
+    says how. Ctrl-C ends it sooner.
+    """
+    recording = _Recording(account, Seconds(seconds), size)
+    try:
+        with _opened(to) as file:
+            recording.write_to(file)
+            administer(data, recording.run)
+    except OSError as error:
+        typer.echo(f"paquebot: cannot write {to}: {error.strerror}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{recording.writer.sessions} sessions, {recording.writer.lines} lines", err=True)
+
+
+class _Recording:
+    def __init__(self, account: str, seconds: Seconds, size: Octets) -> None:
+        self._account = account
+        self._seconds = seconds
+        self._left = int(size)
+        self._file: TextIO = sys.stdout
+        self.writer = DialogueWriter(self._write, account)
+
+    def write_to(self, file: TextIO) -> None:
+        """Before `run`."""
+        self._file = file
+
+    def _write(self, line: str) -> None:
+        self._left -= len(line) + 1
+        self._file.write(line + "\n")
+
+    async def run(self, client: DirectoryClient) -> None:
+        """Until the time is over, it is too long, or somebody ends it."""
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, ended.set)
+        loop.add_signal_handler(signal.SIGTERM, ended.set)
+        request = pb.RecordSessionsRequest(address=self._account, seconds=max(1, round(self._seconds)))
+        reading = asyncio.ensure_future(self._read(client, request))
+        ending = asyncio.ensure_future(ended.wait())
+        await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+
+    async def _read(self, client: DirectoryClient, request: pb.RecordSessionsRequest) -> None:
+        until = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=request.seconds)
+        self._write(f"# Sessions of an account until {until:%Y-%m-%d %H:%M:%S %Z}.")
+        self._write("# Passwords and messages are left out.")
+        async with contextlib.aclosing(client.follow(client.stub.RecordSessions, request)) as lines:
+            async for line in lines:
+                self._add(line, until)
+                if self._left <= 0:
+                    self._write("# Here it was too long (--size).")
+                    typer.echo("paquebot: stopped, it is too long; --size allows more", err=True)
+                    return
+
+    def _add(self, line: pb.TranscriptLine, until: datetime.datetime) -> None:
+        match line.WhichOneof("what"):
+            case None:
+                typer.echo(f"recording sessions of {self._account} until {until:%H:%M:%S}; Ctrl-C ends it", err=True)
+                return
+            case "begun":
+                typer.echo(f"{line.protocol} session from {line.begun.client}", err=True)
+        self.writer.add(line)
+        self._file.flush()
+
+
+@contextlib.contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO]:
+    """For its owner only: it tells what somebody reads. Raises OSError."""
+    if path is None:
+        yield sys.stdout
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        yield file

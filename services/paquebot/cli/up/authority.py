@@ -1,0 +1,166 @@
+"""The certificate authority of a local platform: made once, kept in the data directory, trusted once by a person.
+
+The programs of a person who trusts it believe whoever holds its key. So it may sign for the names of this platform only
+(RFC 5280 §4.2.1.10), and for servers of TLS only (§4.2.1.12).
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from paquebot.cli.engines.engine import write_durably
+
+_MAKER = "Paquebot (paquebot up)"
+CLOCK_ERROR = datetime.timedelta(hours=1)
+_VALID = datetime.timedelta(days=3650)
+_RENEW = datetime.timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """An authority with its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def load_authority(certificate: Path, key: Path, names: Iterable[str]) -> Authority | None:
+    """The authority of an earlier start; None: there is none that can sign for all `names` a while longer."""
+    found = load_certificate(certificate)
+    private = load_key(key, found)
+    if found is None or private is None:
+        return None
+    left = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    may = left > _RENEW and all(may_sign(found, name) for name in names)
+    return Authority(found, private) if may else None
+
+
+def make_authority(certificate: Path, key: Path, names: Sequence[str]) -> Authority:
+    """Make one for `names`, host names with everything below them and addresses, over what is there. Raises OSError."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    # Programs find an issuer by its name: that of one authority must not be another's.
+    common = f"{names[0][:40]} {secrets.token_hex(4)}"
+    subject = x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, _MAKER), x509.NameAttribute(NameOID.COMMON_NAME, common)]
+    )
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_ERROR)
+        .not_valid_after(now + _VALID)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.NameConstraints([_subtree(name) for name in names], None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    write_key(key, private)
+    write_durably(certificate, pem(built), mode=0o644)
+    return Authority(built, private)
+
+
+def may_sign(authority: x509.Certificate, name: str) -> bool:
+    """The host name or address is within what the authority was made for."""
+    try:
+        limits = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return True  # a person's
+    return any(_within(general_name(name), subtree) for subtree in limits.permitted_subtrees or ())
+
+
+def made_by_us(certificate: x509.Certificate) -> bool:
+    """An authority of this kind is its issuer, this platform's or another's."""
+    return [item.value for item in certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)] == [_MAKER]
+
+
+def signed_by(certificate: x509.Certificate, issuer: x509.Certificate | None) -> bool:
+    """`issuer` has signed the certificate."""
+    if issuer is None:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def load_certificate(path: Path) -> x509.Certificate | None:
+    """The first certificate of a PEM file; None: there is none, or it cannot be read."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def load_key(path: Path, certificate: x509.Certificate | None) -> ec.EllipticCurvePrivateKey | None:
+    """The key of a certificate, as `write_key` writes it; None: the file has no such key."""
+    try:
+        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    if certificate is None or not isinstance(private, ec.EllipticCurvePrivateKey):
+        return None
+    return private if private.public_key() == certificate.public_key() else None
+
+
+def write_key(path: Path, private: ec.EllipticCurvePrivateKey) -> None:
+    """Raises OSError."""
+    form = serialization.PrivateFormat.PKCS8
+    secret = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    write_durably(path, secret.decode())
+
+
+def pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def general_name(name: str) -> x509.GeneralName:
+    """A host name or an address, as certificates have it. Raises ValueError where it is no such thing."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name if name.isascii() else name.encode("idna").decode())
+
+
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """RFC 5280 §4.2.1.3: an authority's key signs certificates, another one handshakes."""
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _subtree(name: str) -> x509.GeneralName:
+    found = general_name(name)
+    return x509.IPAddress(ipaddress.ip_network(name)) if isinstance(found, x509.IPAddress) else found
+
+
+def _within(name: x509.GeneralName, subtree: x509.GeneralName) -> bool:
+    if isinstance(name, x509.IPAddress) and isinstance(subtree, x509.IPAddress):
+        return ipaddress.ip_network(name.value) == subtree.value  # as they are made here: one address each
+    if isinstance(name, x509.DNSName) and isinstance(subtree, x509.DNSName):
+        return f".{name.value}".lower().endswith(f".{subtree.value}".lower())
+    return False

@@ -1,0 +1,91 @@
+"""What `paquebot up` tells a person: where everything is, how to set up a mail program, what to try.
+
+Plain lines: they can be copied from any terminal, and read in a log.
+"""
+
+from pathlib import Path
+
+from paquebot.cli.connection import DEFAULT_DATA
+from paquebot.cli.engines.ports import LOOPBACK
+from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.layout import SERVICES
+from paquebot.cli.up.roundtrip import PASSWORD, READER, SENDER
+
+_HOST = "localhost"
+"""In mail programs: some look for a name in the certificate, and take no address."""
+
+
+def addresses(plan: Plan) -> str:
+    """Every listener and file."""
+    ports, engines = plan.ports.services, plan.ports.engines
+    rows = [
+        ("SMTP from other servers", f"{LOOPBACK}:{ports.smtp}", "STARTTLS"),
+        ("submission", f"{LOOPBACK}:{ports.submission}", "STARTTLS, login"),
+        ("submissions", f"{LOOPBACK}:{ports.submissions}", "TLS, login"),
+        ("IMAP", f"{LOOPBACK}:{ports.imap}", "STARTTLS, login"),
+        ("IMAPS", f"{LOOPBACK}:{ports.imaps}", "TLS, login"),
+        ("POP3", f"{LOOPBACK}:{ports.pop3}", "STLS, login"),
+        ("POP3S", f"{LOOPBACK}:{ports.pop3s}", "TLS, login"),
+        ("NATS JetStream", f"{LOOPBACK}:{engines.nats}", "queue"),
+        ("S3", f"{LOOPBACK}:{engines.s3}", "messages"),
+        ("PostgreSQL", f"{LOOPBACK}:{engines.postgres}", "directory, mailboxes"),
+    ]
+    lines = [f"  {what:24} {address:17} {how}" for what, address, how in rows]
+    for service in SERVICES:
+        lines.append(f"  metrics, /livez, /readyz  http://{LOOPBACK}:{ports.metrics(service)}/metrics  {service}")
+    grpc = f", {LOOPBACK}:{ports.grpc}" if ports.grpc else ""
+    lines.append(f"  gRPC                     unix:{plan.layout.socket}{grpc}  validation, administration")
+    lines.append(f"  certificate              {plan.certificate}")
+    lines.append(f"  logs                     {plan.layout.logs}")
+    return "Paquebot on this machine:\n" + "\n".join(lines)
+
+
+def mail_programs(plan: Plan) -> str:
+    """All that a mail program asks for."""
+    ports = plan.ports.services
+    rows = [
+        ("addresses", f"{SENDER}@{plan.domain}, {READER}@{plan.domain}; the user name is the whole address"),
+        ("password", f"{PASSWORD}; method: normal password (PLAIN)"),
+        ("incoming, IMAP", f"{_HOST}, port {ports.imaps}, SSL/TLS; or port {ports.imap}, STARTTLS"),
+        ("incoming, POP3", f"{_HOST}, port {ports.pop3s}, SSL/TLS; or port {ports.pop3}, STARTTLS"),
+        ("outgoing, SMTP", f"{_HOST}, port {ports.submissions}, SSL/TLS; or port {ports.submission}, STARTTLS"),
+    ]
+    lines = [f"  {what:24} {value}" for what, value in rows]
+    return "\nIn a mail program:\n" + "\n".join(lines + _trust(plan.authority))
+
+
+def _trust(authority: Path | None) -> list[str]:
+    """One line for each kind of program; none where the certificate is a person's."""
+    if authority is None:
+        return []
+    copy = "sudo cp {} /usr/local/share/ca-certificates/paquebot.crt && sudo update-ca-certificates"
+    add = "security add-trusted-cert -r trustRoot -p ssl -k ~/Library/Keychains/login.keychain-db {}"
+    chosen = "Settings, Privacy & Security, View Certificates, Authorities, Import {}, for websites"
+    rows = [
+        ("certificate authority", "{}, to be trusted once:"),
+        ("  Thunderbird", chosen.replace("View", "Manage")),
+        ("  Firefox", chosen),
+        ("  macOS", add),
+        ("  Debian", copy),
+    ]
+    return [f"  {what:24} {how.format(authority)}" for what, how in rows]
+
+
+def examples(plan: Plan) -> str:
+    """Commands to try."""
+    ports = plan.ports.services
+    login = f"{READER}@{plan.domain}"
+    sender = f"{SENDER}@{plan.domain}"
+    data = "" if plan.layout.data == DEFAULT_DATA.absolute() else f" --data {plan.layout.data}"
+    trust = f" --cacert {plan.authority}" if plan.authority else ""
+    verify = f" --tls-verify --tls-ca-path {plan.authority}" if plan.authority else ""
+    return f"""
+Try it from another terminal:
+  swaks --server {_HOST}:{ports.submission} -tls{verify} -au {sender} -ap {PASSWORD} --from {sender} --to {login}
+  curl{trust} imaps://{_HOST}:{ports.imaps}/INBOX -u {login}:{PASSWORD} -X 'FETCH 1:* (FLAGS ENVELOPE)'
+  curl{trust} pop3s://{_HOST}:{ports.pop3s}/1 -u {login}:{PASSWORD}
+  curl http://{LOOPBACK}:{ports.metrics("smtp_ingress")}/metrics
+  .venv/bin/paquebot account list{data}
+  .venv/bin/paquebot queue list{data}
+Ctrl-C ends the platform; all mail stays in {plan.layout.data}.
+"""

@@ -1,0 +1,34 @@
+"""Commands of hundreds of kilobytes: what it takes to read one is done beside the event loop, one at a time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from paquebot.runtime.fairness import charge
+
+T = TypeVar("T")
+
+MEMORY = 8
+"""Octets that are held for each octet of a long command, about: it is read into numbers, keys and the like."""
+
+_thread = ThreadPoolExecutor(1, thread_name_prefix="long_commands")
+
+
+async def beside(work: Callable[[], T]) -> T:
+    """Do `work` in the thread, and charge its time to the session. Raises what it raises."""
+    used = 0.0
+
+    def timed() -> T:
+        nonlocal used
+        began = time.thread_time()
+        try:
+            return work()
+        finally:
+            used = time.thread_time() - began
+
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_thread, timed)
+    finally:
+        charge(used)

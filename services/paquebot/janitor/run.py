@@ -1,0 +1,90 @@
+"""One run of the janitor: sweep, compaction, snapshot. What fails in one of them keeps the next from nothing."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from paquebot.janitor.compaction import compact
+from paquebot.janitor.snapshot import StrangeBucket, snapshot
+from paquebot.janitor.sparse import SparsePacks
+from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.sweep import sweep
+from paquebot.janitor.troubles import Stage, Troubles, is_away
+from paquebot.mailstore.snapshots import UpkeepBusy
+from paquebot.observability.log import Log
+
+_log = Log("paquebot.janitor")
+
+
+@dataclass(slots=True)
+class Ran:
+    """What a run did, and what it passed over."""
+
+    record: dict[str, Any] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+    away: Exception | None = None
+    """The first stage that ended early, for an engine was away, or another had its work: why."""
+
+    def raise_away(self) -> None:
+        if self.away is not None:
+            raise self.away
+
+
+async def run(
+    stores: Stores, settings: JanitorSettings, *, snapshot_only: bool, drop_orphans: bool, dry_run: bool
+) -> Ran:
+    """Raises StrangeBucket: nothing may be done."""
+    ran, sparse = Ran(), SparsePacks(settings.compaction.live_share)
+
+    async def swept(troubles: Troubles) -> Any:
+        return await sweep(
+            stores, settings, sparse=sparse, drop_orphans=drop_orphans, dry_run=dry_run, troubles=troubles
+        )
+
+    async def compacted(troubles: Troubles) -> Any:
+        return await compact(stores, settings, sparse, dry_run=dry_run, troubles=troubles)
+
+    async def snapshotted(troubles: Troubles) -> Any:
+        return await snapshot(stores, settings, troubles)
+
+    if not snapshot_only:
+        await _stage(stores, ran, Stage.SWEEP, swept, dry_run=dry_run)
+        await _stage(stores, ran, Stage.COMPACTION, compacted, dry_run=dry_run)
+    if not dry_run and settings.snapshot:
+        await _stage(stores, ran, Stage.SNAPSHOT, snapshotted, dry_run=False, prefix="snapshot_")
+    return ran
+
+
+async def _stage(
+    stores: Stores,
+    ran: Ran,
+    stage: Stage,
+    work: Callable[[Troubles], Awaitable[Any]],
+    *,
+    dry_run: bool,
+    prefix: str = "",
+) -> None:
+    troubles = Troubles(stage)
+    try:
+        done = await work(troubles)
+    except StrangeBucket:
+        raise
+    except Exception as error:  # noqa: BLE001 - the other stages are done
+        if isinstance(error, UpkeepBusy) or await is_away(stores, error):
+            _log.warning("stage_ended", stage=stage.value, reason=f"{type(error).__name__}: {error}")
+            ran.away = ran.away or error
+            return
+        troubles.note("the whole stage", error)
+    else:
+        ran.record |= {prefix + name: value for name, value in dataclasses.asdict(done).items()}
+    ran.troubles += [f"{stage.value}: {one.subject}: {one.reason}" for one in troubles.found]
+    if not dry_run:
+        await _keep(stores, troubles)
+
+
+async def _keep(stores: Stores, troubles: Troubles) -> None:
+    try:
+        await troubles.keep(stores)
+    except Exception:  # noqa: BLE001 - the log has them
+        _log.exception("troubles_not_kept")

@@ -1,0 +1,337 @@
+"""A message rewritten for a next host that takes less than it holds: octets over 127, or lines that are too long.
+
+RFC 6152 §3 permits it ("gateway transformation"): leaves get a transfer encoding that fits, composite parts are gone
+into, header fields are made ASCII, lines of the header folded. What decodes to the same is all that changes. What is
+signed from end to end (RFC 1847) is never touched: RFC 8551 §3.1.3 wants it returned.
+
+`conversion` makes a list of edits; `pieces` applies them, short pieces one after another. Both are linear in the
+message, and neither holds it a second time. Line ends are all CRLF. RFC 2045 §6.4, RFC 2046, RFC 6532 §3.7.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from paquebot.message.boundary_lines import Ahead, BoundaryLines
+from paquebot.message.field_conversion import Unconvertible, ascii_field, folded
+from paquebot.message.header import field_spans, split_header, unfold
+from paquebot.message.limits import MAX_DEPTH, MAX_HEADERS_TOTAL
+from paquebot.message.parameters import decoded_value, media_type, token
+from paquebot.message.transfer_encoding import (
+    MAX_LINE,
+    Encoding,
+    blocks,
+    encoded_pieces,
+    has_long_line,
+    is_ascii,
+    shorter,
+)
+
+MAX_REWRITTEN: Final = 20_000
+"""Parts that are looked at, and edits."""
+_MAX_TEXT: Final = 2 * 1024 * 1024  # octets of header fields, before and after
+_TOO_MANY: Final = "the message has too many parts and fields to be rewritten"
+_TEXT_PLAIN: Final = (b"TEXT", b"PLAIN")
+_RFC822: Final = (b"MESSAGE", b"RFC822")
+_SIGNED: Final = (b"MULTIPART", b"SIGNED")
+_PARTIAL: Final = (b"MESSAGE", b"PARTIAL")
+_AGAIN: Final = {b"BASE64": Encoding.BASE64_AGAIN, b"QUOTED-PRINTABLE": Encoding.QUOTED_PRINTABLE_AGAIN}
+_DKIM: Final = re.compile(rb"dkim-signature[ \t]*:", re.IGNORECASE)
+_LABELS: Final = {
+    Encoding.BASE64: b"base64",
+    Encoding.QUOTED_PRINTABLE: b"quoted-printable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a host takes. `seven_bit`: ASCII alone; `line`: most octets of a line; `gentle`: nothing that breaks a
+    signature, which leaves folding; `strict`: each address keeps its meaning."""
+
+    seven_bit: bool = False
+    line: int = MAX_LINE
+    gentle: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """raw[start:end] becomes `text`, or is encoded; `boundaries`: of the multiparts around it."""
+
+    start: int
+    end: int
+    text: bytes = b""
+    encoding: Encoding | None = None
+    boundaries: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signatures:
+    """DKIM (RFC 6376): whether there is one, and whether one has a `simple` header (§3.4.1), which folding breaks."""
+
+    present: bool = False
+    simple_header: bool = False
+
+
+def signatures(raw: bytes) -> Signatures:
+    present = simple = False
+    if not _DKIM.search(raw, 0, split_header(raw)):
+        return Signatures()
+    for name, _, value, end in field_spans(raw, 0, split_header(raw)):
+        if name == b"dkim-signature":
+            present = True
+            tags = (tag.partition(b"=") for tag in unfold(raw[value:end]).split(b";"))
+            canonicalization = next((text for tag, _, text in tags if tag.strip() == b"c"), b"simple")
+            simple = simple or not canonicalization.strip().lower().startswith(b"relaxed")
+    return Signatures(present, simple)
+
+
+def conversion(raw: bytes, wish: Wish) -> list[Edit]:
+    """In order, not overlapping. Raises Unconvertible."""
+    walk = _Walk(raw, wish)
+    walk.entity(0, 0, _TEXT_PLAIN, top=True)
+    return walk.edits
+
+
+def pieces(raw: bytes, edits: list[Edit]) -> Iterator[bytes]:
+    """The message with the edits, ended by CRLF; no piece ends inside a line end."""
+    last = b""
+    for piece in _pieces(raw, edits):
+        yield (last := piece)
+    if not last.endswith(b"\r\n"):
+        yield b"\r\n"
+
+
+def _pieces(raw: bytes, edits: list[Edit]) -> Iterator[bytes]:
+    at = 0
+    for edit in (*edits, Edit(len(raw), len(raw))):
+        for begin, cut in blocks(raw, at, edit.start):
+            yield raw[begin:cut]
+        if edit.encoding is not None:
+            yield from encoded_pieces(raw, edit.start, edit.end, edit.encoding, edit.boundaries)
+        elif edit.text:
+            yield edit.text
+        at = edit.end
+
+
+@dataclass(slots=True)
+class _Header:
+    """An entity's: where its body starts and its lines end, its type, its transfer encoding, and where that stands."""
+
+    start: int
+    end: int
+    body: int
+    kind: tuple[bytes, bytes]
+    boundary: bytes = b""
+    encoding: bytes = b""
+    encodings: list[tuple[int, int]] = field(default_factory=list)
+    has_type: bool = False
+    has_version: bool = False
+    top: bool = False
+
+
+class _Walk:
+    """Over a message once, positions only grow."""
+
+    def __init__(self, raw: bytes, wish: Wish) -> None:
+        self.edits: list[Edit] = []
+        self._raw = raw
+        self._wish = wish
+        self._boundaries = BoundaryLines(raw)
+        self._open: list[bytes] = []
+        self._blank = Ahead(raw, b"\n\r\n")
+        self._text = 0
+        self._parts = 0
+        self._signed = False
+
+    def entity(self, start: int, level: int, default: tuple[bytes, bytes], *, top: bool = False) -> None:
+        """The entity at `start`; afterwards `delimiter` tells where it ended. `top`: a message's."""
+        self._parts += 1
+        if self._parts > MAX_REWRITTEN:
+            raise Unconvertible(_TOO_MANY)
+        if level > MAX_DEPTH:
+            self._too_deep(start)
+            return
+        header = self._header(start, default, top=top)
+        encoded = header.encoding in _AGAIN
+        if header.boundary:
+            self._multipart(header, level)
+        elif header.kind == _RFC822 and not encoded:
+            self._fields(header, self._composite_label(header))
+            self.entity(header.body, level + 1, _TEXT_PLAIN, top=True)
+        else:
+            self._boundaries.seek(header.body)
+            self._leaf(header, max(header.body, self._boundaries.content_end()))
+
+    def _too_deep(self, start: int) -> None:
+        self._boundaries.seek(start)
+        if self._misfits(start, max(start, self._boundaries.content_end())):
+            raise Unconvertible("the parts of the message are nested too deeply to be rewritten")
+
+    # --- the body ---
+
+    def _leaf(self, header: _Header, end: int) -> None:
+        if not self._misfits(header.body, end):
+            self._fields(header)
+            return
+        if header.kind == _PARTIAL:
+            raise Unconvertible("a part of a message cannot be rewritten by itself")
+        encoding = _AGAIN.get(header.encoding)
+        if encoding is not None:
+            self._fields(header)
+        else:
+            textual = header.kind[0] in (b"TEXT", b"MESSAGE", b"MULTIPART")
+            encoding = shorter(self._raw, header.body, end) if textual else Encoding.BASE64
+            self._fields(header, _LABELS[encoding], end)
+        self._encode(header.body, end, encoding)
+
+    def _multipart(self, header: _Header, level: int) -> None:
+        """RFC 2046 §5.1.1. Text around the parts means nothing, and is only kept from breaking the lines' rules."""
+        if self._wish.seven_bit and not header.boundary.isascii():
+            raise Unconvertible("a boundary of the message is not in ASCII")
+        self._fields(header, self._composite_label(header))
+        boundaries, outer = self._boundaries, self._signed
+        self._signed = outer or header.kind == _SIGNED
+        shadowed = boundaries.open(header.boundary, level)
+        self._open.append(header.boundary)
+        boundaries.seek(header.body)
+        self._around(header.body, boundaries.content_end())
+        default = _RFC822 if header.kind[1] == b"DIGEST" else _TEXT_PLAIN
+        while (mark := boundaries.delimiter) is not None and mark.level == level and not mark.closes:
+            self.entity(mark.next_line, level + 1, default)
+        boundaries.close(header.boundary, shadowed)
+        self._open.pop()
+        self._signed = outer
+        if mark is not None and mark.level == level:
+            boundaries.seek(mark.next_line)
+            self._around(mark.next_line, boundaries.content_end())
+
+    def _around(self, start: int, end: int) -> None:
+        if start < end and self._misfits(start, end):
+            self._encode(start, end, Encoding.QUOTED_PRINTABLE)
+
+    def _misfits(self, start: int, end: int) -> bool:
+        wish = self._wish
+        return (wish.seven_bit and not is_ascii(self._raw, start, end)) or has_long_line(
+            self._raw, start, end, wish.line
+        )
+
+    def _composite_label(self, header: _Header) -> bytes:
+        """RFC 2045 §6.4: of a multipart or a message it is 7bit, 8bit or binary, as its parts are."""
+        if self._wish.gentle:
+            return b""
+        if header.encoding == b"BINARY" or (header.encoding == b"8BIT" and self._wish.seven_bit):
+            return b"7bit" if self._wish.seven_bit else b"8bit"
+        return b""
+
+    # --- the header ---
+
+    def _header(self, start: int, default: tuple[bytes, bytes], *, top: bool) -> _Header:
+        raw = self._raw
+        body = start + 2 if raw.startswith(b"\r\n", start) else min(self._blank.find(start) + 3, len(raw))
+        delimiter = self._boundaries.line_in(start, body)
+        blank = delimiter is None and raw[body - 2 : body] == b"\r\n" and (body == start + 2 or raw[body - 3] == 0x0A)
+        body = body if delimiter is None else delimiter
+        header = _Header(start, body - 2 if blank else body, body, default, top=top)
+        for name, begin, value, end in field_spans(raw, start, min(header.end, start + MAX_HEADERS_TOTAL)):
+            if name == b"content-transfer-encoding":
+                header.encodings.append((begin, end))
+                if len(header.encodings) == 1:
+                    header.encoding = token(unfold(raw[value:end])).upper()
+            elif name == b"content-type" and not header.has_type:
+                header.has_type = True
+                _set_type(header, unfold(raw[value:end]))
+            elif name == b"mime-version":
+                header.has_version = True
+        return header
+
+    def _fields(self, header: _Header, label: bytes = b"", body_end: int = 0) -> None:
+        """Fields that do not fit, and the transfer encoding where it becomes another one."""
+        labels = header.encodings if label else []
+        written = False
+        if labels or self._misfits(header.start, header.end):
+            if header.end - header.start > MAX_HEADERS_TOTAL:
+                raise Unconvertible(_TOO_MANY)
+            for name, begin, _, end in field_spans(self._raw, header.start, header.end):
+                if labels and name == b"content-transfer-encoding":
+                    self._forbid()
+                    self._replace(begin, end, b"" if written else b"Content-Transfer-Encoding: %b\r\n" % label)
+                    written = True
+                elif self._misfits(begin, end):
+                    self._field(name, begin, end)
+        if label and not written:
+            self._forbid()
+            self._replace(header.end, header.end, _added(self._raw, header, label, body_end))
+
+    def _field(self, name: bytes, begin: int, end: int) -> None:
+        wish, text = self._wish, self._raw[begin:end]
+        self._spend(end - begin)
+        if self._signed:
+            self._forbid()
+        if wish.seven_bit and not text.isascii():
+            self._forbid()
+            text = ascii_field(name, text, strict=wish.strict)
+        self._replace(begin, end, folded(text, wish.line, gently=wish.gentle))
+
+    # --- edits ---
+
+    def _replace(self, start: int, end: int, text: bytes) -> None:
+        self._spend(len(text))
+        self._add(Edit(start, end, text))
+
+    def _spend(self, octets: int) -> None:
+        self._text += octets
+        if self._text > _MAX_TEXT:
+            raise Unconvertible(_TOO_MANY)
+
+    def _encode(self, start: int, end: int, encoding: Encoding) -> None:
+        self._forbid()
+        self._add(Edit(start, end, encoding=encoding, boundaries=tuple(self._open)))
+
+    def _forbid(self) -> None:
+        if self._signed or self._wish.gentle:
+            raise Unconvertible("a signed message cannot be rewritten without breaking its signature")
+
+    def _add(self, edit: Edit) -> None:
+        if len(self.edits) >= MAX_REWRITTEN:
+            raise Unconvertible(_TOO_MANY)
+        self.edits.append(edit)
+
+
+def _set_type(header: _Header, value: bytes) -> None:
+    """RFC 2045 §5.2: what is no media type is text/plain, and so is a multipart without a boundary."""
+    found = media_type(value)
+    header.kind = _TEXT_PLAIN
+    if found is None:
+        return
+    header.kind = found[0], found[1]
+    if found[0] == b"MULTIPART":
+        for name, text in found[2]:
+            if name in (b"boundary", b"boundary*") and not header.boundary:
+                header.boundary = (text if name == b"boundary" else decoded_value(text)).rstrip(b" \t")
+
+
+def _added(raw: bytes, header: _Header, label: bytes, body_end: int) -> bytes:
+    """The fields that an encoded body asks for. Text of which nothing is said is UTF-8 if it can be."""
+    lines = []
+    if header.top and not header.has_version:
+        lines.append(b"MIME-Version: 1.0")
+    if header.top and not header.has_type:
+        lines.append(b"Content-Type: text/plain; charset=" + _charset(raw, header.body, body_end))
+    lines.append(b"Content-Transfer-Encoding: " + label)
+    before = b"" if header.end == header.start or raw[header.end - 1] == 0x0A else b"\r\n"
+    return before + b"".join(line + b"\r\n" for line in lines)
+
+
+def _charset(raw: bytes, start: int, end: int) -> bytes:
+    if is_ascii(raw, start, end):
+        return b"us-ascii"
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for begin, cut in blocks(raw, start, end):
+            decoder.decode(raw[begin:cut], final=cut == end)
+    except UnicodeDecodeError:
+        return b"unknown-8bit"  # RFC 1428 §3
+    return b"utf-8"

@@ -1,0 +1,88 @@
+"""`Directory.RecordSessions`: orders transcripts of an account's sessions and passes them on while they come."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from nats.aio.msg import Msg
+
+from paquebot.directory.errors import Invalid
+from paquebot.observability.log import Log
+from paquebot.queue import Queue
+from paquebot.rpc.recordings import LINES, MAX_SECONDS, ORDER_SECONDS, ORDERS, new_id, order, subject_of
+from paquebot.runtime.tasks import background
+from paquebot.v1.directory_pb2 import TranscriptLine
+
+_log = Log("paquebot.recipient_validation")
+_REPEAT_SECONDS = ORDER_SECONDS / 3
+_WAITING_OCTETS = 8 * 2**20  # of one recording, until its administrator takes them
+
+
+class _Lines:
+    """What came of one recording and is not passed on yet."""
+
+    def __init__(self, recording_id: str) -> None:
+        self._recording_id = recording_id
+        self._subject = subject_of(recording_id)
+        self._waiting: list[bytes] = []
+        self._octets = 0
+        self._lost = 0
+        self._some = asyncio.Event()
+
+    def heard(self, message: Msg) -> None:
+        if message.subject != self._subject:
+            return
+        if self._octets + len(message.data) > _WAITING_OCTETS:
+            self._lost += 1
+            return
+        self._waiting.append(message.data)
+        self._octets += len(message.data)
+        self._some.set()
+
+    async def taken(self, seconds: float) -> AsyncGenerator[TranscriptLine, None]:
+        """For so long."""
+        ends = asyncio.get_running_loop().time() + seconds
+        while True:
+            try:
+                async with asyncio.timeout_at(ends):
+                    await self._some.wait()
+            except TimeoutError:
+                return
+            self._some.clear()
+            waiting, self._waiting, self._octets = self._waiting, [], 0
+            for octets in waiting:
+                yield TranscriptLine.FromString(octets)
+            if self._lost:
+                yield TranscriptLine(recording_id=self._recording_id, lost=self._lost)
+                self._lost = 0
+
+
+async def record(queue: Queue, account_id: int, seconds: int) -> AsyncGenerator[TranscriptLine, None]:
+    """What the account's sessions hear and say, for so many seconds; at first that it begins.
+
+    Raises Invalid, QueueUnavailable.
+    """
+    if not 1 <= seconds <= MAX_SECONDS:
+        raise Invalid(f"sessions are recorded for 1 second up to {MAX_SECONDS // 3600} hours")
+    _ = queue.client  # raises QueueUnavailable
+    recording_id = new_id()
+    lines = _Lines(recording_id)
+    await queue.hear(LINES, lines.heard)
+    repeating = background(_repeat(queue, recording_id, account_id), "recording_order")
+    _log.info("recording_begun", recording=recording_id, account_id=account_id, seconds=seconds)
+    try:
+        yield TranscriptLine(recording_id=recording_id)
+        async with contextlib.aclosing(lines.taken(seconds)) as taken:
+            async for line in taken:
+                yield line
+    finally:
+        queue.ignore(LINES, lines.heard)
+        repeating.cancel()
+        await queue.tell(ORDERS, order(recording_id, account_id, 0))
+        _log.info("recording_ended", recording=recording_id, account_id=account_id)
+
+
+async def _repeat(queue: Queue, recording_id: str, account_id: int) -> None:
+    while True:
+        await queue.tell(ORDERS, order(recording_id, account_id, ORDER_SECONDS))
+        await asyncio.sleep(_REPEAT_SECONDS)

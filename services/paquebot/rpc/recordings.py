@@ -1,0 +1,222 @@
+"""Transcripts of an account's sessions, for an administrator who asked for them (`Directory.RecordSessions`).
+
+Whoever records says so again and again on `transcript.order`: "<recording> <account id> <seconds>", for as many seconds
+as the order holds; 0 ends it. A process tells what its sessions of that account hear and say on
+`transcript.line.<recording>`. Nothing is stored, and nothing waits for it: what cannot be told is counted and said.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from nats.aio.msg import Msg
+
+from paquebot.observability.log import Log
+from paquebot.queue import Queue
+from paquebot.v1.directory_pb2 import TranscriptLine
+from paquebot.wire.transcript import LeftOut, Line, Piece
+
+_log = Log("paquebot.rpc")
+ORDERS = "transcript.order"
+LINES = "transcript.line.*"
+ORDER_SECONDS = 15
+"""An order holds so long; whoever records repeats it sooner."""
+MAX_SECONDS = 24 * 3600
+_MAX_ORDERS = 16
+_WAITING_OCTETS = 2 * 2**20  # of one process, until NATS has them
+_LINE_COST = 200  # octets of a line without its text
+
+
+class Filter(Protocol):
+    """What a protocol keeps of its sessions (`wire.transcript`)."""
+
+    def said(self, octets: bytes) -> list[Piece]: ...
+
+
+F = TypeVar("F", bound=Filter)
+
+
+def new_id() -> str:
+    """Of a recording, or of a session in it."""
+    return secrets.token_hex(8)
+
+
+def order(recording_id: str, account_id: int, seconds: int) -> bytes:
+    """The payload on `transcript.order`."""
+    return f"{recording_id} {account_id} {seconds}".encode()
+
+
+def subject_of(recording_id: str) -> str:
+    """Where the lines of a recording are told."""
+    return LINES.replace("*", recording_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    recording_id: str
+    until: float
+
+
+class Recordings:
+    """Which accounts are recorded now; one for a process. `run` must run. `clock`: monotonic seconds."""
+
+    def __init__(self, queue: Queue, protocol: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`protocol`: imap, pop3 or smtp."""
+        self._queue = queue
+        self.protocol = protocol
+        self._clock = clock
+        self._orders: dict[int, _Order] = {}
+        self._waiting: list[TranscriptLine] = []
+        self._waiting_octets = 0
+        self._lost = 0
+        self._some = asyncio.Event()
+
+    async def listen(self) -> None:
+        """Hear of orders from now on. Never raises."""
+        await self._queue.hear(ORDERS, self._ordered)
+
+    def of(self, account_id: int) -> str:
+        """The recording of the account's sessions; empty: there is none. Asked before each command."""
+        if not self._orders:
+            return ""
+        found = self._orders.get(account_id)
+        if found is None or found.until < self._clock():
+            self._orders.pop(account_id, None)
+            return ""
+        return found.recording_id
+
+    def tell(self, line: TranscriptLine) -> None:
+        """Let whoever records have it, soon."""
+        cost = _LINE_COST + len(line.client) + len(line.server)
+        if self._waiting_octets + cost > _WAITING_OCTETS:
+            self._lost += 1
+            return
+        if self._lost:
+            self._waiting.append(TranscriptLine(recording_id=line.recording_id, lost=self._lost))
+            self._lost = 0
+        self._waiting.append(line)
+        self._waiting_octets += cost
+        self._some.set()
+
+    async def run(self) -> None:
+        """Publish what is told, until cancelled."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            lines, self._waiting, self._waiting_octets = self._waiting, [], 0
+            for line in lines:
+                await self._queue.tell(subject_of(line.recording_id), line.SerializeToString())
+
+    def _ordered(self, message: Msg) -> None:
+        words = message.data.decode("ascii", "replace").split()
+        if len(words) != 3 or not (words[0].isalnum() and words[1].isdecimal() and words[2].isdecimal()):
+            _log.warning("transcript_order_not_understood")
+            return
+        recording_id, account_id, seconds = words[0], int(words[1]), min(int(words[2]), ORDER_SECONDS)
+        if not seconds:
+            if self._orders.get(account_id, _Order("", 0.0)).recording_id == recording_id:
+                del self._orders[account_id]
+            return
+        if account_id not in self._orders and len(self._orders) >= _MAX_ORDERS:
+            return
+        self._orders[account_id] = _Order(recording_id, self._clock() + seconds)
+
+
+class Transcript(Generic[F]):
+    """Of one session, while it is recorded; `filter` is the protocol's."""
+
+    __slots__ = ("_recordings", "_session_id", "filter", "recording_id")
+
+    def __init__(self, recordings: Recordings, recording_id: str, session_id: str, keep: F) -> None:
+        self._recordings = recordings
+        self._session_id = session_id
+        self.recording_id = recording_id
+        self.filter = keep
+
+    def heard(self, pieces: Iterable[Piece]) -> None:
+        """From the client."""
+        for piece in pieces:
+            line = self._line()
+            match piece:
+                case Line(octets, cut):
+                    line.client, line.cut = octets, cut
+                case LeftOut(count):
+                    line.client_left_out = count
+            self._recordings.tell(line)
+
+    def said(self, octets: bytes | bytearray | memoryview) -> None:
+        """To the client."""
+        for piece in self.filter.said(bytes(octets)):
+            line = self._line()
+            match piece:
+                case Line(text, cut):
+                    line.server, line.cut = text, cut
+                case LeftOut(count):
+                    line.server_left_out = count
+            self._recordings.tell(line)
+
+    def begin(self, client: str, mailbox: str) -> None:
+        """The session is recorded from here on."""
+        line = self._line()
+        line.begun.client, line.begun.mailbox = client, mailbox
+        self._recordings.tell(line)
+
+    def end(self) -> None:
+        """The session is over."""
+        line = self._line()
+        line.ended = True
+        self._recordings.tell(line)
+
+    def _line(self) -> TranscriptLine:
+        return TranscriptLine(
+            recording_id=self.recording_id,
+            session_id=self._session_id,
+            protocol=self._recordings.protocol,
+            at_ms=time.time_ns() // 1_000_000,
+        )
+
+
+class Recorder(Generic[F]):
+    """A session that is logged in and may be recorded. `transcript` is None while it is not."""
+
+    __slots__ = ("_account_id", "_client", "_keep", "_mailbox", "_recordings", "_session_id", "transcript")
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        account_id: int,
+        client: str,
+        keep: Callable[[], F],
+        mailbox: Callable[[], str] = str,
+    ) -> None:
+        """`client`: its address. `keep` makes the protocol's filter; `mailbox` tells which one is selected."""
+        self._recordings = recordings
+        self._account_id = account_id
+        self._client = client
+        self._keep = keep
+        self._mailbox = mailbox
+        self._session_id = ""
+        self.transcript: Transcript[F] | None = None
+
+    def look(self) -> Transcript[F] | None:
+        """Before a command: is the session recorded from here on?"""
+        wanted = self._recordings.of(self._account_id)
+        now = self.transcript
+        if wanted == (now.recording_id if now is not None else ""):
+            return now
+        if not wanted:
+            self.transcript = None
+            return None
+        self._session_id = self._session_id or new_id()
+        self.transcript = Transcript(self._recordings, wanted, self._session_id, self._keep())
+        self.transcript.begin(self._client, self._mailbox())
+        return self.transcript
+
+    def end(self) -> None:
+        """The session is over."""
+        if self.transcript is not None:
+            self.transcript.end()
+            self.transcript = None

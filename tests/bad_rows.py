@@ -1,0 +1,22 @@
+"""Rows as no program of ours writes them now, made by SQL: what older programs and damage leave behind."""
+
+from __future__ import annotations
+
+from paquebot.runtime.postgres import Connection, Postgres
+
+
+async def spoil(postgres: Postgres, account_id: int, uid: int, change: str, mailbox_id: int = 1) -> None:
+    """Set columns of a message's row, past the triggers that would mend them."""
+    sql = f"UPDATE mailstore.messages SET {change} WHERE account_id = $1 AND mailbox_id = $2 AND uid = $3"
+
+    async def work(connection: Connection) -> None:
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        assert await connection.execute(sql, account_id, mailbox_id, uid) == "UPDATE 1"
+
+    await postgres.run("spoil", work)
+
+
+async def spoil_mailbox(postgres: Postgres, account_id: int, change: str, mailbox_id: int = 1) -> None:
+    """The same of a mailbox's row."""
+    sql = f"UPDATE mailstore.mailboxes SET {change} WHERE account_id = $1 AND mailbox_id = $2"
+    await postgres.execute("spoil", sql, account_id, mailbox_id)

@@ -1,0 +1,207 @@
+"""Whatever octets a client sends in whatever argument, a healthy platform never tells it that trying again could help:
+each command is answered by success or for good, nothing unforeseen is logged, and the next command is understood."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dialogues.dialogue import client_tls
+from paquebot.smtp_ingress import metrics
+from paquebot.smtp_ingress.session import Role
+from paquebot.wire.sasl import Credentials, print_plain
+from paquebot.wire.smtp.commands import BadCommand, parse_bdat
+from smtp_world import PASSWORD, SmtpStack
+
+_LOGIN = b"AUTH PLAIN " + print_plain(Credentials("alice@paquebot.test", PASSWORD))
+
+_PIECES = st.sampled_from(
+    [
+        *(b"\0 \x01 \x7f \xc2\x80 \xff \xed\xa0\x80 \xef\xbf\xbe \xf0\x9f\x92\xa9 \xc3\xbc \xef\xbc\xa0").split(),
+        *(b'< > @ " \\ ( ) , ; : [ ] [IPv6:::1] [127.0.0.1] . - _ + = % * ? / ! xn-- xn--ls8h ').split(),
+        *(b"alice bob paquebot.test team nobody elsewhere.example postmaster \r \t").split(),
+        b" ",
+        b"a" * 70,
+        b"b." * 40,
+        b"\xf0\x9f\x92\xa9" * 60,
+        b"x" * 1000,
+        b"y" * 5000,
+    ]
+)
+_OCTETS = st.one_of(
+    st.binary(max_size=40),
+    st.lists(_PIECES, max_size=8).map(b"".join),
+    st.text(max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass")),
+).map(lambda octets: octets.replace(b"\n", b""))
+_ADDRESSES = st.one_of(
+    _OCTETS,
+    st.tuples(_OCTETS, _OCTETS).map(b"@".join),
+    _OCTETS.map(lambda octets: octets + b"@paquebot.test"),
+    _OCTETS.map(lambda octets: b"alice+" + octets + b"@paquebot.test"),
+    _OCTETS.map(lambda octets: b'"' + octets + b'"@elsewhere.example'),
+    _OCTETS.map(lambda octets: b"x@" + octets + b".example"),
+    st.sampled_from([b"", b"alice@paquebot.test", b"bob@paquebot.test", b"Postmaster", b"x@elsewhere.example"]),
+)
+_KEYWORDS = st.sampled_from(b"SIZE BODY SMTPUTF8 RET ENVID AUTH NOTIFY ORCPT X".split())
+_VALUES = st.one_of(
+    _OCTETS,
+    st.sampled_from(b"0 1 99999999999999999999 8BITMIME 7BIT FULL NEVER SUCCESS,DELAY <> +00 +0D+0A \\x{0}".split()),
+    _OCTETS.map(lambda octets: b"rfc822;" + octets),
+    _OCTETS.map(lambda octets: b"utf-8;" + octets),
+)
+_PARAMETER = st.one_of(
+    st.just(b" SMTPUTF8"),
+    st.tuples(_KEYWORDS, _VALUES).map(lambda pair: b" %b=%b" % pair),
+    _OCTETS.map(b" ".__add__),
+)
+_PARAMETERS = st.lists(_PARAMETER, max_size=2).map(b"".join)
+_PATHS = st.tuples(_ADDRESSES, _PARAMETERS).map(lambda pair: b"<%b>%b" % pair)
+_SECRETS = st.one_of(
+    _OCTETS.map(base64.b64encode),
+    st.tuples(_OCTETS, _OCTETS, _OCTETS).map(b"\0".join).map(base64.b64encode),
+    st.tuples(_OCTETS, _OCTETS).map(lambda pair: base64.b64encode(b"\0%b@paquebot.test\0%b" % pair)),
+    _OCTETS,
+    st.sampled_from([b"", b"*", b"="]),
+)
+_CHUNKS = st.tuples(
+    _OCTETS.filter(lambda octets: len(octets) < 2000), st.sampled_from([b"", b" LAST", b" last ", b" X"])
+).map(lambda pair: b"BDAT %d%b\r\n%b" % (len(pair[0]), pair[1], pair[0]))
+_COMMANDS = st.one_of(
+    _PATHS.map(lambda path: b"MAIL FROM:" + path),
+    _PATHS.map(lambda path: b"RCPT TO:" + path),
+    st.tuples(st.sampled_from(b"EHLO HELO MAIL RCPT VRFY EXPN NOOP HELP RSET DATA AUTH BDAT FOO".split()), _OCTETS).map(
+        b" ".join
+    ),
+    st.tuples(st.sampled_from([b"PLAIN", b"LOGIN", b"CRAM-MD5"]), _SECRETS).map(lambda pair: b"AUTH %b %b" % pair),
+    st.sampled_from([b"AUTH PLAIN", b"AUTH LOGIN", b"DATA", b"RSET", b"MAIL FROM:<>", b"EHLO a"]),
+    st.sampled_from([b"RCPT TO:<bob@paquebot.test>", b"MAIL FROM:<alice@paquebot.test>"]),
+    _CHUNKS,
+    _OCTETS,
+)
+_CONTENT = _OCTETS.map(lambda octets: b"From: alice@paquebot.test\r\nX: " + octets + b"\r\n\r\n" + octets)
+
+
+class _Client:
+    """A client of one conversation; each from an address of its own, so that no guess of another counts."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, port: int, *, tls: bool) -> None:
+        number = next(self._numbers)
+        source = (f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}", 0)
+        plain = socket.create_connection(("127.0.0.1", port), 60, source)
+        self._socket = client_tls().wrap_socket(plain) if tls else plain
+        self._stream = self._socket.makefile("rb")
+        assert self.reply() == 220
+
+    def close(self) -> None:
+        self._stream.close()
+        self._socket.close()
+
+    def send(self, octets: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # it has ended; `reply` tells
+            self._socket.sendall(octets)
+
+    def reply(self) -> int | None:
+        """The code; None: the connection has ended."""
+        while line := self._line():
+            assert line.endswith(b"\r\n")
+            assert line.isascii()
+            if line[3:4] != b"-":
+                return int(line[:3])
+        return None
+
+    def _line(self) -> bytes:
+        try:
+            return self._stream.readline()
+        except ConnectionError:
+            return b""
+
+    def command(self, line: bytes, content: bytes, secret: bytes) -> list[int | None]:
+        """The replies to a command, the content or the responses that it asks for with it."""
+        self.send(line if line.startswith(b"BDAT") and b"\r\n" in line else line + b"\r\n")
+        codes = [self.reply()]
+        while codes[-1] in (334, 354):
+            self.send(content + b"\r\n.\r\n" if codes[-1] == 354 else secret + b"\r\n")
+            codes.append(self.reply())
+        return codes
+
+
+def _missing_chunk(line: bytes) -> bytes:
+    """A line that a server takes for BDAT without the octets that it promises gets them."""
+    verb, _, argument = line.partition(b" ")
+    if verb.upper() != b"BDAT" or b"\r\n" in line:
+        return line
+    try:
+        size = parse_bdat(argument.decode().strip(" \t")).size
+    except (BadCommand, UnicodeDecodeError):
+        return line
+    return line + b"\r\n" + b"x" * size if size < 100_000 else line
+
+
+def _converse(connect: Callable[[], _Client], lines: Sequence[bytes], content: bytes, secret: bytes) -> None:
+    client = connect()
+    try:
+        for line in map(_missing_chunk, lines):
+            codes = client.command(line, content, secret)
+            said = f"{codes} to {line!r}, {secret!r}, {content!r}"
+            assert all(code is not None and not 400 <= code < 500 for code in codes), said
+            if codes[-1] in (220, 221):  # a handshake that we do not do, or the end
+                return
+            client.send(b"NOOP\r\n")
+            if (code := client.reply()) is None:  # the session has ended: for good, and it was said
+                assert codes[-1] is not None
+                assert codes[-1] >= 500, said
+                return
+            assert code in (250, 503, 530), said
+    finally:
+        client.close()
+
+
+def _connects(port: int, beginning: Sequence[bytes], *, tls: bool) -> Callable[[], _Client]:
+    def connect() -> _Client:
+        client = _Client(port, tls=tls)
+        for line in beginning:
+            client.send(line + b"\r\n")
+            assert client.reply() in (235, 250)
+        return client
+
+    return connect
+
+
+@pytest.mark.parametrize(
+    ("role", "beginning"),
+    [
+        (Role.MX, [b"EHLO client.example"]),
+        (Role.SUBMISSIONS, [b"EHLO client.example"]),
+        (Role.SUBMISSIONS, [b"EHLO client.example", _LOGIN]),
+        (Role.SUBMISSIONS, [b"EHLO client.example", _LOGIN, b"MAIL FROM:<alice@paquebot.test> SMTPUTF8"]),
+    ],
+    ids=["mx", "before login", "after login", "in a transaction"],
+)
+async def test_no_octets_are_told_to_try_again(
+    smtp_stack: SmtpStack, caplog: pytest.LogCaptureFixture, role: Role, beginning: list[bytes]
+) -> None:
+    incidents = metrics.INCIDENTS._value.get()
+    limits = {"PAQUEBOT_SMTP_ERRORS": "1000", "PAQUEBOT_SMTP_LOGIN_COMMANDS": "1000"}
+    async with smtp_stack.serving(**limits, PAQUEBOT_SMTP_CONNECTIONS_PER_CLIENT="1000") as running:
+        (port,) = running.ports(role)
+        connect = _connects(port, beginning, tls=role is not Role.MX)
+
+        @given(st.lists(_COMMANDS, min_size=1, max_size=8), _CONTENT, _SECRETS)
+        @settings(max_examples=max(150, settings().max_examples))
+        def tried(lines: list[bytes], content: bytes, secret: bytes) -> None:
+            _converse(connect, lines, content, secret)
+
+        await asyncio.to_thread(tried)
+    assert metrics.INCIDENTS._value.get() == incidents
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -1,0 +1,108 @@
+"""Recordings over a real NATS: orders hold for a while, what cannot be told is counted, and nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from manual_clock import ManualClock
+from paquebot.directory.errors import Invalid
+from paquebot.queue import Queue, QueueUnavailable
+from paquebot.recipient_validation.recording import record
+from paquebot.rpc.recordings import ORDER_SECONDS, ORDERS, Recorder, Recordings, order
+from paquebot.runtime.engines import NatsSettings
+from paquebot.runtime.settings import Seconds
+from paquebot.v1.directory_pb2 import TranscriptLine
+from paquebot.wire.transcript import SmtpTranscript
+
+ACCOUNT = 7
+SECONDS = 20.0
+
+
+async def ordered(recordings: Recordings, recording_id: str) -> None:
+    """Wait until the order has come."""
+    async with asyncio.timeout(SECONDS):
+        while recordings.of(ACCOUNT) != recording_id:
+            await asyncio.sleep(0)
+
+
+async def test_a_session_is_recorded_from_its_next_command_to_the_end_of_the_order(queue: Queue) -> None:
+    clock = ManualClock()
+    recordings = Recordings(queue, "smtp", clock=clock)
+    await recordings.listen()
+    recorder = Recorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
+    other = Recorder(recordings, ACCOUNT + 1, "192.0.2.1", SmtpTranscript)
+    assert recorder.look() is None
+    await queue.tell(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
+    await ordered(recordings, "01R")
+    assert recorder.transcript is None
+    assert recorder.look() is recorder.look() is not None
+    assert other.look() is None
+    clock.now += ORDER_SECONDS + 1
+    assert recorder.look() is None
+
+
+async def test_an_order_is_ended_by_its_own_recording_only(queue: Queue) -> None:
+    recordings = Recordings(queue, "imap")
+    await recordings.listen()
+    for words in (b"", b"01R 7", b"01R seven 9", b"\xff 7 9", b"0-1 7 9"):
+        await queue.tell(ORDERS, words)
+    await queue.tell(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
+    await queue.tell(ORDERS, order("01S", ACCOUNT, 0))
+    await ordered(recordings, "01R")
+    await queue.tell(ORDERS, order("01R", ACCOUNT, 0))
+    await ordered(recordings, "")
+
+
+async def test_what_sessions_say_comes_to_whoever_records(queue: Queue) -> None:
+    recordings = Recordings(queue, "smtp")
+    await recordings.listen()
+    telling = asyncio.ensure_future(recordings.run())
+    lines = record(queue, ACCOUNT, 60)
+    begun = await anext(lines)
+    assert begun.WhichOneof("what") is None
+    await ordered(recordings, begun.recording_id)
+    recorder = Recorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
+    transcript = recorder.look()
+    assert transcript is not None
+    transcript.heard(transcript.filter.heard(b"NOOP\r\n"))
+    transcript.said(b"250 2.0.0 Ok\r\n")
+    recorder.end()
+    async with asyncio.timeout(SECONDS):
+        told = [await anext(lines) for _ in range(4)]
+    assert [line.WhichOneof("what") for line in told] == ["begun", "client", "server", "ended"]
+    assert (told[0].begun.client, told[1].client, told[2].server) == ("192.0.2.1", b"NOOP", b"250 2.0.0 Ok")
+    await lines.aclose()
+    await ordered(recordings, "")
+    telling.cancel()
+
+
+async def test_what_nobody_takes_is_bounded_and_counted(queue: Queue) -> None:
+    recordings = Recordings(queue, "smtp")
+    for _ in range(100):
+        recordings.tell(TranscriptLine(recording_id="01R", client=b"x" * 60_000))
+    telling: asyncio.Queue[TranscriptLine] = asyncio.Queue()
+    await queue.hear("transcript.line.*", lambda message: telling.put_nowait(TranscriptLine.FromString(message.data)))
+    running = asyncio.ensure_future(recordings.run())
+    async with asyncio.timeout(SECONDS):
+        kept = [await telling.get() for _ in range(2 * 2**20 // 60_200)]
+        recordings.tell(TranscriptLine(recording_id="01R", ended=True))
+        lost, ended = await telling.get(), await telling.get()
+    assert {line.WhichOneof("what") for line in kept} == {"client"}
+    assert lost.lost == 100 - len(kept)
+    assert ended.ended
+    running.cancel()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 24 * 3600 + 1])
+async def test_a_recording_is_bounded(queue: Queue, seconds: int) -> None:
+    with pytest.raises(Invalid):
+        await anext(record(queue, ACCOUNT, seconds))
+
+
+async def test_nothing_is_recorded_while_nats_is_away() -> None:
+    away = Queue.begin(NatsSettings(url=("nats://127.0.0.1:9",), timeout=Seconds(1.0)), "tests")
+    with pytest.raises(QueueUnavailable):
+        await anext(record(away, ACCOUNT, 60))
+    await away.close()

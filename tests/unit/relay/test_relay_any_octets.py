@@ -1,0 +1,90 @@
+"""Whatever a message holds, wherever it goes and whatever the host says: each recipient has a result with a reason, and
+nothing unexpected is raised."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paquebot.relay.courier import Carried, Courier, Progress
+from paquebot.relay.hosts import HostShares
+from paquebot.relay.letter import Recipient
+from paquebot.relay.pool import Pool
+from paquebot.relay.resolver import Resolver
+from paquebot.relay.result import Outcome
+from paquebot.relay.routes import Routes
+from paquebot.relay.settings import ClientSettings, Deadlines, LoadSettings, RetrySettings, RoutingSettings
+from paquebot.relay.transaction import Results, wishes
+from paquebot.runtime.settings import Seconds
+from paquebot.wire.address import Address
+from relay_fixtures import handshake, letter
+from remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
+
+SOON = Seconds(0.1)
+DEADLINES = Deadlines(*(SOON,) * 7, starttls=SOON)
+STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+
+SAID = st.one_of(
+    st.sampled_from(
+        [DROP, RESET, SILENT, KEEP_THEN_DROP, "", "250", "250-", "421 x", "354", "550-a\r\n550 b", "999 x"]
+    ),
+    st.binary(max_size=40).map(lambda octets: octets.decode("utf-8", "surrogateescape")),
+    st.tuples(st.sampled_from([220, 250, 354, 450, 550, 552, 199]), st.binary(max_size=20)).map(
+        lambda said: f"{said[0]} {said[1].decode('utf-8', 'surrogateescape')}"
+    ),
+    st.just(then_drop("250 2.0.0 Ok")),
+)
+SCRIPTS = st.dictionaries(
+    st.sampled_from(["CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "MESSAGE", "RSET", "QUIT"]), SAID, max_size=3
+)
+OFFERED = st.lists(
+    st.one_of(
+        st.sampled_from(["8BITMIME", "CHUNKING", "SMTPUTF8", "PIPELINING", "DSN", "SIZE 9"]), st.text(max_size=9)
+    ),
+    max_size=5,
+).map(lambda words: tuple(word for word in words if not re.search(r"[\r\n]", word)))
+LOCAL = st.text(min_size=1, max_size=90).filter(lambda text: not re.search(r"[\x00-\x1f\x7f-\x9f]", text))
+PATHS = LOCAL.map(lambda local: str(Address(local, "example.net")))
+CONTENT = st.lists(
+    st.one_of(st.binary(max_size=40), st.sampled_from([b"\r\n", b"\n", b"x" * 1500, b"\xff" * 1000, b"\r\n.\r\n"])),
+    max_size=8,
+).map(b"".join)
+
+
+async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path: str, orcpt: str) -> Carried:
+    client = ClientSettings(attempt=Seconds(5.0))
+    resolver = Resolver(RoutingSettings(), "relay.example.org", remote.port, lambda exchangers: None)
+    hosts = HostShares(LoadSettings(), RetrySettings(), lambda: 0.0)
+    pool = Pool(client.idle, client.messages)
+    courier = Courier(resolver, handshake(deadlines=DEADLINES), pool, hosts, client, DEADLINES)
+    route = Routes([f"example.net=[127.0.0.1]:{remote.port}"]).route("example.net")
+
+    async def on_delivered(results: Results) -> None:
+        assert all(result.outcome is Outcome.DELIVERED for result in results.values())
+
+    message = letter(raw, reverse_path, envid=orcpt, smtputf8=True)
+    try:
+        recipients = [Recipient(path, wishes([1, 77], orcpt)) for path in paths]
+        return await courier.carry(message, route, recipients, on_delivered, Progress())
+    finally:
+        message.close()
+        pool.close()
+
+
+@given(SCRIPTS, OFFERED, CONTENT, st.lists(PATHS, min_size=1, max_size=3, unique=True), PATHS, st.text(max_size=9))
+@settings(max_examples=60, deadline=None)
+async def test_every_recipient_has_a_result_with_a_reason(
+    script: dict[str, object], offered: tuple[str, ...], raw: bytes, paths: list[str], reverse_path: str, orcpt: str
+) -> None:
+    async with RemoteHost(script, extensions=offered) as remote:  # type: ignore[arg-type]
+        found = await carried(remote, raw, paths, reverse_path, orcpt)
+    assert not found.busy
+    assert found.results.keys() == set(paths)
+    for result in found.results.values():
+        assert STATUS.fullmatch(result.status)
+        assert result.text
+        assert result.text.isprintable()
+        if result.outcome is not Outcome.DELIVERED:
+            assert result.status[0] == ("5" if result.outcome is Outcome.FAILED else "4")

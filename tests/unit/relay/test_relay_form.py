@@ -1,0 +1,234 @@
+"""In which form a message goes to a host that takes less than it holds; what arrives says the same."""
+
+from __future__ import annotations
+
+import email
+import email.header
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paquebot.relay.form import Form, FormRules, NoForm
+from paquebot.relay.letter import Recipient
+from paquebot.relay.result import Host
+from paquebot.relay.transaction import Results, Transaction
+from paquebot.wire.smtp.parameters import Body
+from relay_fixtures import DEADLINES, letter, session_with
+from remote_host import EXTENSIONS, RemoteHost
+
+HOST = Host("mx.example.net", "192.0.2.1", 25)
+A, B = Recipient("a@example.net"), Recipient("b@example.net")
+CHUNKING = (*EXTENSIONS, "CHUNKING")
+LONG = b"Subject: x\r\n\r\n" + b"word " * 400 + b"\r\n.\r\nend\r\n"
+DKIM = b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; b=x\r\n"
+PGP = (
+    b'MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=s; protocol="application/pgp-signature"\r\n\r\n'
+    b"--s\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%b\r\n"
+    b"--s\r\nContent-Type: application/pgp-signature\r\n\r\nxyz\r\n--s--\r\n"
+)
+
+
+async def send(
+    remote: RemoteHost, raw: bytes, *to: Recipient, rules: FormRules | None = None, **more: object
+) -> Results:
+    session = await session_with(remote)
+    message = letter(raw, "s@example.org", **more)  # type: ignore[arg-type]
+    results = await Transaction(session, message, DEADLINES, rules or FormRules(), lambda: None).run(to or (A,))
+    message.close()
+    session.leave()
+    return results
+
+
+async def refused(raw: bytes, *extensions: str, **more: object) -> tuple[str, str]:
+    with pytest.raises(NoForm) as caught:
+        await form(raw, *extensions, **more)
+    return caught.value.result.status, caught.value.result.text
+
+
+async def form(raw: bytes, *extensions: str, to: Recipient = A, eight_bit: str = "convert", **more: object) -> Form:
+    offered = dict.fromkeys(extensions, "")
+    message = letter(raw, "s@example.org", **more)  # type: ignore[arg-type]
+    return await FormRules(eight_bit).form(message, [to], offered, HOST)
+
+
+def decoded(raw: bytes) -> bytes:
+    content = email.message_from_bytes(raw).get_payload(decode=True)
+    assert isinstance(content, bytes)
+    return content
+
+
+# --- long lines ---
+
+
+async def test_long_lines_are_folded_as_quoted_printable() -> None:
+    async with RemoteHost(extensions=CHUNKING) as remote:
+        results = await send(remote, LONG)
+        assert results["a@example.net"].status == "2.0.0"
+        (taken,) = remote.messages
+        assert decoded(taken.data) == LONG.partition(b"\r\n\r\n")[2]
+        assert f"SIZE={len(taken.data)}" in taken.mail.split()
+        assert not any(line.startswith("BDAT") for line in remote.said)
+
+
+@pytest.mark.parametrize("extensions", [CHUNKING, ("CHUNKING",)], ids=["pipelined", "one by one"])
+async def test_signed_long_lines_go_as_they_are_in_chunks(extensions: tuple[str, ...]) -> None:  # RFC 3030 §2
+    raw = DKIM + LONG
+    async with RemoteHost(extensions=extensions) as remote:
+        results = await send(remote, raw, A, B)
+        assert {result.status for result in results.values()} == {"2.0.0"}
+        (taken,) = remote.messages
+        assert taken.data == raw
+        assert remote.said[-1] == f"BDAT {len(raw)} LAST"
+        assert "DATA" not in remote.said
+
+
+async def test_the_last_line_of_a_chunk_has_an_end() -> None:
+    raw = (DKIM + LONG).removesuffix(b"\r\n")
+    async with RemoteHost(extensions=CHUNKING) as remote:
+        await send(remote, raw)
+        assert remote.messages[0].data == raw + b"\r\n"
+
+
+async def test_binarymime_where_it_is_offered_and_needed() -> None:  # RFC 3030 §3
+    for offered, body in (("8BITMIME", None), ("BINARYMIME", Body.BINARY_MIME)):
+        assert (await form(DKIM + LONG, "CHUNKING", offered)).body is body
+    async with RemoteHost(extensions=(*CHUNKING, "BINARYMIME")) as remote:
+        await send(remote, DKIM + LONG)
+        await send(remote, DKIM + b"\r\nshort\r\n")
+        assert [("BODY=BINARYMIME" in taken.mail) for taken in remote.messages] == [True, False]
+
+
+async def test_a_chunk_is_not_sent_when_everybody_is_refused() -> None:
+    async with RemoteHost({"RCPT": "550 5.1.1 No"}, extensions=CHUNKING) as remote:
+        session = await session_with(remote)
+        message = letter(DKIM + LONG, "s@example.org")
+        for _ in range(2):  # the session stays in step
+            results = await Transaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+            assert results["a@example.net"].status == "5.1.1"
+        assert not any(line.startswith("BDAT") for line in remote.said)
+        remote.on = {"MAIL": "451 4.3.0 Later", "RCPT": "503 5.5.1 MAIL first"}
+        results = await Transaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        assert results["a@example.net"].status == "4.3.0"
+        remote.on.clear()
+        results = await Transaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        assert results["a@example.net"].status == "2.0.0"
+        session.leave()
+
+
+@pytest.mark.parametrize("raw", [DKIM + LONG, PGP % (b"x" * 999)])
+async def test_signed_long_lines_are_returned_where_there_are_no_chunks(raw: bytes) -> None:
+    status, text = await refused(raw, "8BITMIME")
+    assert status == "5.6.2"
+    assert text.startswith("the message has lines of more than 998 octets, and a signed message")
+    assert (await form(raw, "8BITMIME", "CHUNKING")).chunked
+
+
+async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
+    """What RFC 6376 §3.4.2 calls relaxed does not see the folding; simple does."""
+    references = b"References:" + b" <a@example.org>" * 100 + b"\r\n"
+    found = await form(DKIM + references + b"\r\nx\r\n")
+    assert found.wish is not None
+    simple = DKIM.replace(b"c=relaxed/relaxed", b"c=simple/simple")
+    assert (await refused(simple + references + b"\r\nx\r\n"))[0] == "5.6.2"
+    assert (await refused(DKIM + references.replace(b" ", b"") + b"\r\nx\r\n"))[0] == "5.6.2"
+    assert (await form(references.replace(b" ", b"") + b"\r\nx\r\n")).wish is not None
+
+
+async def test_another_limit_of_lines() -> None:
+    raw = b"Subject: x\r\n\r\n" + b"y" * 2000 + b"\r\n"
+    for line, rewritten in ((998, True), (2000, False), (0, False)):
+        assert ((await form(raw, line=line)).wish is not None) is rewritten
+    assert (await form("ä".encode() * 10, line=0)).wish is not None
+
+
+# --- 8-bit text ---
+
+
+@pytest.mark.parametrize("signature", [b"", DKIM])
+async def test_eight_bit_text_is_converted(signature: bytes) -> None:  # RFC 6152 §3, RFC 6376 §5.3
+    raw = signature + "Subject: Grüße\r\n\r\nViele Grüße\r\n".encode()
+    async with RemoteHost(extensions=("PIPELINING",)) as remote:
+        await send(remote, raw)
+        (taken,) = remote.messages
+        assert taken.mail == "MAIL FROM:<s@example.org>"
+        assert taken.data.isascii()
+        assert decoded(taken.data) == "Viele Grüße\r\n".encode()
+        subject = email.message_from_bytes(taken.data)["Subject"]
+        assert str(email.header.make_header(email.header.decode_header(subject))) == "Grüße"
+
+
+async def test_eight_bit_text_that_is_signed_from_end_to_end_is_returned() -> None:  # RFC 8551 §3.1.3
+    status, text = await refused(PGP % "Grüße".encode())
+    assert status == "5.6.2"
+    assert text.startswith("the host does not take 8-bit text, and a signed message")
+    assert (await form(PGP % "Grüße".encode(), "8BITMIME")).wish is None
+
+
+async def test_a_size_that_only_the_conversion_reaches() -> None:  # RFC 1870
+    raw = b"Subject: x\r\n\r\n" + b"\xff" * 600 + b"\r\n"
+    async with RemoteHost(extensions=("SIZE 700",)) as remote:
+        assert (await send(remote, raw))["a@example.net"].status == "5.3.4"
+        assert remote.said == ["EHLO relay.example.org", "QUIT"] or remote.said == ["EHLO relay.example.org"]
+
+
+# --- UTF-8 ---
+
+
+async def test_only_the_domain_is_not_ascii() -> None:  # RFC 6531 §3.3: an A-label says the same
+    async with RemoteHost(extensions=("8BITMIME",)) as remote:
+        results = await send(remote, b"Subject: x\r\n\r\nx\r\n", Recipient("a@münchen.example"))
+        assert results["a@münchen.example"].status == "2.0.0"
+        assert remote.messages[0].rcpt == ("RCPT TO:<a@xn--mnchen-3ya.example>",)
+    assert (await refused(b"\r\n", "8BITMIME", to=Recipient("ü@münchen.example")))[0] == "5.6.7"
+
+
+async def test_utf_8_in_the_header_alone_of_a_message_that_was_submitted_here() -> None:  # RFC 6531 §3.2
+    raw = "From: Jürgen <s@example.org>\r\nTo: a@münchen.example\r\nSubject: Grüße\r\n\r\nä\r\n".encode()
+    async with RemoteHost(extensions=("8BITMIME",)) as remote:
+        await send(remote, raw, smtputf8=True, submitted=True)
+        (taken,) = remote.messages
+        assert taken.data.isascii()
+        assert "SMTPUTF8" not in taken.mail
+        assert b"\r\nTo: a@xn--mnchen-3ya.example\r\n" in taken.data
+    for submitted, changed in ((False, raw), (True, raw.replace(b"To: a@", "To: ä@".encode()))):
+        status, text = await refused(changed, "8BITMIME", smtputf8=True, submitted=submitted)
+        assert (status, text) == ("5.6.7", "the host does not take UTF-8 addresses and headers")
+
+
+# --- any octets ---
+
+OFFERED = st.lists(
+    st.sampled_from(["8BITMIME", "CHUNKING", "BINARYMIME", "SMTPUTF8", "PIPELINING", "DSN"]), unique=True
+)
+LINES = st.lists(
+    st.one_of(
+        st.binary(max_size=30),
+        st.sampled_from(
+            [
+                *(b"", b".", b"..", b"x" * 1200, b"\xff" * 1000, b"--b", b"--b--", b"--", DKIM[:-2], b"\r", b"\n"),
+                *(b"Content-Type: multipart/mixed; boundary=b", b"Content-Type: message/rfc822", b"Subject: \xc3\xbc"),
+                *(b"Content-Transfer-Encoding: base64", b"Content-Transfer-Encoding: quoted-printable"),
+            ]
+        ),
+    ),
+    max_size=15,
+)
+
+
+@given(LINES, OFFERED, st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+async def test_any_message_arrives_as_the_host_takes_it_or_is_refused_for_good(
+    lines: list[bytes], offered: list[str], smtputf8: bool, submitted: bool
+) -> None:
+    async with RemoteHost(extensions=tuple(offered)) as remote:
+        results = await send(remote, b"\r\n".join(lines), smtputf8=smtputf8, submitted=submitted)
+    result = results["a@example.net"]
+    assert result.status in ("2.0.0", "5.6.2", "5.6.7"), "no failure is temporary, none is without a name"
+    assert len(remote.messages) == (result.status == "2.0.0")
+    for taken in remote.messages:
+        assert not re.search(rb"\r(?!\n)|(?<!\r)\n", taken.data)
+        chunked = any(line.startswith("BDAT") for line in remote.said)
+        assert chunked or max(map(len, taken.data.split(b"\r\n"))) <= 998
+        assert taken.data.isascii() or {"8BITMIME", "SMTPUTF8"} & set(offered)

@@ -1,0 +1,55 @@
+"""What comes from the stream and can never be worked on is said so at once."""
+
+import pytest
+
+from paquebot.relay.jobs import UnreadableJob, read_job
+from paquebot.relay.transaction import wishes
+from paquebot.v1.mail_pb2 import RemoteRecipient
+from paquebot.v1.queue_pb2 import RelayJob
+from paquebot.wire.smtp.parameters import Notify
+
+JOB = RelayJob(
+    queue_id="01KAYZ7Q0V5R7NJ4W6N3F1T2ME",
+    reverse_path="ü@example.org",
+    domain="example.net",
+    recipients=[RemoteRecipient(forward_path="a@example.net", domain="example.net")],
+    accepted_at_ms=1_790_000_000_000,
+)
+
+
+def test_a_job_comes_back() -> None:
+    assert read_job(JOB.SerializeToString()) == JOB
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"queue_id": ""},
+        {"queue_id": "a.b"},
+        {"queue_id": "a >"},
+        {"domain": "a\0b"},
+        {"reverse_path": "a\0b"},
+        {"recipients": [RemoteRecipient(forward_path="a\0@example.net")]},
+        {"recipients": [RemoteRecipient(forward_path="a@example.net", orcpt="rfc822;\0")]},
+        {"relayed": ["\0"]},
+        {"accepted_at_ms": -1},
+        {"accepted_at_ms": 2**62},
+    ],
+)
+def test_a_job_that_can_never_be_worked_on(changed: dict[str, object]) -> None:
+    job = RelayJob()
+    job.CopyFrom(JOB)
+    for name in changed:
+        job.ClearField(name)  # type: ignore[arg-type]
+    job.MergeFrom(RelayJob(**changed))  # type: ignore[arg-type]
+    with pytest.raises(UnreadableJob):
+        read_job(job.SerializeToString())
+
+
+def test_octets_that_are_no_job() -> None:
+    with pytest.raises(UnreadableJob):
+        read_job(b"\xff\xff\xff")
+
+
+def test_wishes_of_a_later_version_say_nothing() -> None:
+    assert wishes([99, 3, 0], "").notify == (Notify.FAILURE,)

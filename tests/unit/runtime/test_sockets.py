@@ -1,0 +1,54 @@
+"""Which addresses a list of listeners serves."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from loopback import free_port
+from paquebot.runtime.settings import Listen
+from paquebot.runtime.sockets import bound, port_of
+
+
+def served(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=10.0).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("hosts", "ipv4", "ipv6"),
+    [
+        (["127.0.0.1"], True, False),
+        (["::1"], False, True),
+        (["127.0.0.1", "::1"], True, True),
+        (["0.0.0.0"], True, False),
+        (["::"], True, True),
+        (["0.0.0.0", "::"], True, True),
+        (["::", "0.0.0.0"], True, True),
+    ],
+)
+def test_families(hosts: list[str], ipv4: bool, ipv6: bool) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+        opened = [stack.enter_context(listener) for listener in bound(Listen(host, port) for host in hosts)]
+        assert len(opened) == len(hosts)
+        assert (served("127.0.0.1", port), served("::1", port)) == (ipv4, ipv6)
+
+
+def test_the_ipv4_listener_of_another_port_is_no_reason_to_refuse_ipv4() -> None:
+    with ExitStack() as stack:
+        _, both = (stack.enter_context(each) for each in bound([Listen("127.0.0.1", 0), Listen("::", free_port())]))
+        assert served("127.0.0.1", port_of(both))
+
+
+def test_none_is_left_open_when_one_cannot_be_had() -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError, match="in use"):
+            bound([Listen("127.0.0.1", port), Listen("127.0.0.1", port_of(taken))])
+    assert not served("127.0.0.1", port)

@@ -1,0 +1,143 @@
+"""Transcripts: what is kept does not depend on how the octets came, and passwords and messages are not in it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paquebot.wire.transcript import (
+    MAX_LITERAL,
+    MAX_SAID,
+    ImapTranscript,
+    LeftOut,
+    Line,
+    Piece,
+    Pop3Transcript,
+    SmtpTranscript,
+)
+
+FETCHED = (
+    b"* 1 FETCH (UID 7 BODY[] {17}\r\nSubject: x\r\n\r\nhi\n FLAGS (\\Seen))\r\n"
+    b"* 2 FETCH (BODY[HEADER.FIELDS (TO)]<0> {6}\r\nTo: a\n BINARY[1] ~{3}\r\na\0b RFC822.TEXT {2}\r\nok)\r\n"
+    b"a1 OK FETCH completed\r\n"
+)
+LISTED = b'* LIST () "/" {5}\r\na"b\\c\r\n* LIST () "/" {4}\r\na\r\nb\r\na2 OK LIST completed\r\n'
+
+
+Transcript = ImapTranscript | Pop3Transcript | SmtpTranscript
+
+
+def all_said(transcript: Transcript, octets: bytes, cuts: list[int]) -> list[Piece]:
+    pieces: list[Piece] = []
+    edges = sorted({0, len(octets), *(cut % (len(octets) + 1) for cut in cuts)})
+    for start, end in itertools.pairwise(edges):
+        pieces += transcript.said(octets[start:end])
+    return pieces
+
+
+def test_imap_leaves_out_what_is_of_a_message() -> None:
+    assert ImapTranscript().said(FETCHED) == [
+        Line(b"* 1 FETCH (UID 7 BODY[] {17}"),
+        LeftOut(17),
+        Line(b" FLAGS (\\Seen))"),
+        Line(b"* 2 FETCH (BODY[HEADER.FIELDS (TO)]<0> {6}"),
+        LeftOut(6),
+        Line(b" BINARY[1] ~{3}"),
+        LeftOut(3),
+        Line(b" RFC822.TEXT {2}"),
+        LeftOut(2),
+        Line(b")"),
+        Line(b"a1 OK FETCH completed"),
+    ]
+
+
+def test_imap_keeps_a_name_and_leaves_out_what_is_no_line() -> None:
+    assert ImapTranscript().said(LISTED) == [
+        Line(b'* LIST () "/" {5}'),
+        Line(b'a"b\\c'),
+        Line(b'* LIST () "/" {4}'),
+        LeftOut(4),
+        Line(b""),
+        Line(b"a2 OK LIST completed"),
+    ]
+
+
+@given(st.sampled_from((FETCHED, LISTED)), st.lists(st.integers(0, 200)))
+def test_imap_keeps_the_same_however_it_is_cut(octets: bytes, cuts: list[int]) -> None:
+    assert all_said(ImapTranscript(), octets, cuts) == ImapTranscript().said(octets)
+
+
+@given(st.lists(st.binary(max_size=40)), st.lists(st.integers(0, 500)))
+def test_imap_never_tells_a_message(bodies: list[bytes], cuts: list[int]) -> None:
+    secret = b"SECRET"
+    octets = b"".join(
+        b"* %d FETCH (BODY[1]<%d> {%d}\r\n%b)\r\n" % (number, number, len(body) + 6, secret + body)
+        for number, body in enumerate(bodies, 1)
+    )
+    pieces = all_said(ImapTranscript(), octets, cuts)
+    assert not any(secret in piece.octets for piece in pieces if isinstance(piece, Line))
+    assert [piece.octets for piece in pieces if isinstance(piece, LeftOut)] == [len(body) + 6 for body in bodies]
+
+
+def test_a_line_without_end_is_not_held() -> None:
+    transcript = ImapTranscript()
+    for _ in range(100):
+        assert transcript.said(b"x" * 10_000) == []
+    [line] = transcript.said(b"\r\n")
+    assert line == Line(b"x" * MAX_SAID, cut=True)
+
+
+def test_a_long_literal_is_left_out_even_behind_a_long_line() -> None:
+    octets = b"* LIST " + b"y" * 2 * MAX_SAID + b" {%d}\r\n" % (MAX_LITERAL + 1) + b"z" * (MAX_LITERAL + 1) + b"\r\n"
+    cut, left_out, rest = ImapTranscript().said(octets)
+    assert isinstance(cut, Line)
+    assert cut.cut
+    assert (left_out, rest) == (LeftOut(MAX_LITERAL + 1), Line(b""))
+
+
+@pytest.mark.parametrize(
+    ("make", "line", "kept"),
+    [
+        (ImapTranscript, b'a LOGIN alice "secret"', b"a LOGIN (left out)"),
+        (ImapTranscript, b"a  login alice secret", b"a login (left out)"),
+        (ImapTranscript, b"a AUTHENTICATE PLAIN AGEAcw==", b"a AUTHENTICATE (left out)"),
+        (ImapTranscript, b"a SELECT secret", b"a SELECT secret"),
+        (Pop3Transcript, b"PASS secret", b"PASS (left out)"),
+        (Pop3Transcript, b"auth PLAIN AGEAcw==", b"auth (left out)"),
+        (Pop3Transcript, b"APOP alice c4c9334bac560ecc979e58001b3e22fb", b"APOP (left out)"),
+        (Pop3Transcript, b"LIST", b"LIST"),
+        (SmtpTranscript, b"AUTH PLAIN AGEAcw==\r\n", b"AUTH (left out)"),
+        (SmtpTranscript, b"MAIL FROM:<>\r\n", b"MAIL FROM:<>"),
+    ],
+)
+def test_passwords_are_left_out(make: Callable[[], Transcript], line: bytes, kept: bytes) -> None:
+    assert make().heard(line) == [Line(kept)]
+
+
+def test_a_password_in_a_literal_is_left_out() -> None:
+    transcript = ImapTranscript()
+    transcript.heard(b"a LOGIN {5}")
+    assert transcript.heard_literal(b"alice") == [LeftOut(5)]
+    assert transcript.heard(b" {6}", first=False) == [LeftOut(4)]
+    assert transcript.heard_literal(b"secret") == [LeftOut(6)]
+    assert transcript.heard(b"b SELECT {5}") == [Line(b"b SELECT {5}")]
+    assert transcript.heard_literal(b"INBOX") == [Line(b"INBOX", cut=True)]
+
+
+@given(st.lists(st.integers(0, 200)))
+def test_pop3_keeps_lists_and_leaves_out_messages(cuts: list[int]) -> None:
+    transcript = Pop3Transcript()
+    transcript.heard(b"LIST")
+    listed = b"+OK 1 messages\r\n1 20\r\n.\r\n"
+    assert all_said(transcript, listed, cuts) == [Line(b"+OK 1 messages"), Line(b"1 20"), Line(b".")]
+    transcript.heard(b"retr 1")
+    message = b"+OK 20 octets\r\nSubject: x\r\n\r\n..dot\r\n.\r\n"
+    assert all_said(transcript, message, cuts) == [Line(b"+OK 20 octets"), LeftOut(21), Line(b".")]
+    transcript.heard(b"RETR 9")
+    assert all_said(transcript, b"-ERR No such message\r\n", cuts) == [Line(b"-ERR No such message")]
+    transcript.heard(b"NOOP")
+    assert all_said(transcript, b"+OK\r\n", cuts) == [Line(b"+OK")]
