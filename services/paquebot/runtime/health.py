@@ -169,7 +169,8 @@ class HealthServer:
         if isinstance(self.listen, socket.socket):
             self._servers.append(await asyncio.start_unix_server(self._serve, sock=self.listen, limit=_MAX_REQUEST))
             return
-        for listener in bound(self.listen):
+        for place in self.listen:
+            listener = bound(place, beside=self.listen)
             self._servers.append(await asyncio.start_server(self._serve, sock=listener, limit=_MAX_REQUEST))
 
     async def stop(self) -> None:

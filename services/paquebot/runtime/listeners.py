@@ -9,7 +9,7 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,9 +70,10 @@ class Listeners:
     """Connections from trusted networks of which it is not known yet whose they are."""
     _open: list[_Listener] = field(default_factory=list)
 
-    def listen(self, name: str, places: Iterable[Listen], *, tls: bool) -> None:
+    def listen(self, name: str, places: Collection[Listen], *, tls: bool) -> None:
         """Bind listeners. Raises OSError."""
-        for listener in bound(places, shared=self.shared):
+        for place in places:
+            listener = bound(place, shared=self.shared, beside=places)
             self._open.append(_Listener(name, listener, tls))
             _log.info("listening", listener=name, port=port_of(listener))
 

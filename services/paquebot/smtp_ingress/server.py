@@ -51,8 +51,8 @@ class SmtpServer:
             (Role.SUBMISSION, listen.submission),
             (Role.SUBMISSIONS, listen.submissions),
         ):
-            for listener in bound(addresses, shared=self._shared):
-                await self._open(role, listener)
+            for address in addresses:
+                await self._open(role, bound(address, shared=self._shared, beside=addresses))
 
     async def _open(self, role: Role, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
