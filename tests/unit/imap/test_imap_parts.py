@@ -419,4 +419,4 @@ def test_settings_name_every_fault() -> None:
     assert "PAQUEBOT_TLS_CERTIFICATE" in str(caught.value)
     with pytest.raises(SettingsError):
         load(ImapSettings, {"PAQUEBOT_IMAP_LISTEN": "", "PAQUEBOT_IMAPS_LISTEN": ""})
-    assert load(ImapSettings, {"PAQUEBOT_IMAPS_LISTEN": ""}).listen.tls is None
+    assert load(ImapSettings, {"PAQUEBOT_IMAPS_LISTEN": ""}).listen.imaps == ()

@@ -74,7 +74,7 @@ async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path
 
 
 @given(SCRIPTS, OFFERED, CONTENT, st.lists(PATHS, min_size=1, max_size=3, unique=True), PATHS, st.text(max_size=9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 async def test_every_recipient_has_a_result_with_a_reason(
     script: dict[str, object], offered: tuple[str, ...], raw: bytes, paths: list[str], reverse_path: str, orcpt: str
 ) -> None:

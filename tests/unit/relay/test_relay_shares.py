@@ -259,7 +259,7 @@ class Road:
         routing = RoutingSettings(
             dns=(Listen("127.0.0.1", dns.port),), ipv6=False, allow_networks=(ip_network("127.0.0.0/8"),)
         )
-        client = ClientSettings(port=port, attempt=Seconds(0.3), slow=Seconds(0.1))
+        client = ClientSettings(port=port, attempt=Seconds(1.0), slow=Seconds(0.1))
         resolver = Resolver(routing, "relay.example.org", port, lambda exchangers: None)
         self.hosts = HostShares(LoadSettings(**load), RetrySettings(), lambda: 0.0)
         self.courier = Courier(resolver, handshake(), Pool(0.0, 100), self.hosts, client, DEADLINES)

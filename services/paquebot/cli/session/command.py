@@ -80,18 +80,13 @@ class _Recording:
 
     async def run(self, client: DirectoryClient) -> None:
         """Until the time is over, it is too long, or somebody ends it."""
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, ended.set)
-        loop.add_signal_handler(signal.SIGTERM, ended.set)
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         request = pb.RecordSessionsRequest(address=self._account, seconds=max(1, round(self._seconds)))
-        reading = asyncio.ensure_future(self._read(client, request))
-        ending = asyncio.ensure_future(ended.wait())
-        await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
-        reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await reading
+            await self._read(client, request)
 
     async def _read(self, client: DirectoryClient, request: pb.RecordSessionsRequest) -> None:
         until = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=request.seconds)
