@@ -6,6 +6,7 @@ not come: a literal has as many as it says, and IDLE and AUTHENTICATE are ended 
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -159,12 +160,18 @@ _message = st.one_of(
     st.just([Literal(b"From: a@b\r\nSubject: x\r\nDate: Mon, 1 Jan 0001 00:00:00 +0000\r\n\r\ntext\r\n")]),
 )
 
+_responses = st.one_of(
+    words(b"= AGEAYg== AAA= !"),
+    _payloads.map(lambda octets: [base64.b64encode(b"\0" + octets[:700] + b"\0x")]),
+    _payloads.map(lambda octets: [base64.b64encode(octets[:700] + b"\0alice@imap.test\0" + octets[:700])]),
+)
 ANY_STATE = (
     words(b"NOOP CAPABILITY NAMESPACE CHECK FOO x"),
-    joined(words(b"NOOP CAPABILITY CHECK ENABLE STARTTLS LOGOUT"), b" ", strings),
+    joined(words(b"NOOP CAPABILITY CHECK ENABLE STARTTLS"), b" ", strings),
     joined(b"ID ", st.one_of(words(b"NIL ()"), joined(b"(", spaced(joined(strings, b" ", strings)), b")"))),
     joined(words(b"LOGIN FOO UID"), b" ", strings, b" ", strings),
-    joined(b"AUTHENTICATE ", words(b"PLAIN LOGIN \xff"), optional(b" ", words(b"= AGEAYg== AAA= !")), b"\r\n*"),
+    joined(b"LOGIN ", _literals, b" ", _literals),
+    joined(b"AUTHENTICATE ", words(b"PLAIN LOGIN \xff"), optional(b" ", _responses), b"\r\n*"),
 )
 OF_MAILBOXES = (
     joined(words(b"CREATE DELETE SUBSCRIBE UNSUBSCRIBE EXAMINE SELECT"), b" ", names),

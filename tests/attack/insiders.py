@@ -75,6 +75,26 @@ async def mailbox_of_large_messages(victim: Victim) -> None:
             await it.append(b"large", text(_LARGE))
 
 
+async def mailbox_of_many_addresses(victim: Victim) -> None:
+    async with session(victim) as it:
+        await it.ask(b"CREATE addresses")
+        for _ in range(5):  # more than are kept
+            await it.append(b"addresses", b"Subject: many\r\nTo: " + b"a@b, " * 1_000_000 + b"\r\n\r\nx\r\n")
+
+
+async def many_addresses(victim: Victim) -> None:
+    """Envelopes that no stored summary has room for, one after another."""
+    async with session(victim) as it:
+        await it.ask(b"SELECT addresses")
+        while True:
+            it.writer.write(b"f FETCH 1:* (ENVELOPE BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (X-NONE)])\r\n")
+            tail = b""
+            while b"\r\nf OK" not in tail:  # the lines are too long to be read as lines
+                if not (octets := await it.reader.read(2**16)):
+                    return
+                tail = tail[-16:] + octets
+
+
 async def mailbox_to_search(victim: Victim) -> None:
     async with session(victim) as it:
         await it.ask(b"CREATE much")

@@ -42,7 +42,7 @@ def check_line(line: bytes) -> None:
         command = parse_command(line)
     except BadCommand:
         return
-    assert not any(char < " " or char == "\x7f" for char in command.argument)
+    assert not any((char < " " and char != "\t") or char == "\x7f" for char in command.argument)
     match command.verb:
         case Verb.MAIL:
             check_mail(command.argument)

@@ -256,6 +256,25 @@ async def test_an_unknown_login_is_limited_as_a_known_one(database: str) -> None
             assert isinstance(answers[2], RateLimited), name
 
 
+async def test_what_nobody_can_type_is_refused_for_good_and_counts_for_nothing(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="2", **QUICK) as service:
+        await service.domain("example.org")
+        await service.account("alice@example.org", "secret")
+        before = verifications()
+        for name, password in (
+            ("alice\x01@example.org", "secret"),
+            ("a\0b", "secret"),
+            ("\x80", "secret"),
+            ("x" * 2000, "secret"),
+            ("alice@example.org", "a\x01b"),
+            ("alice@example.org", ""),
+        ):
+            answers = {await login(service, name, password) for _ in range(4)}
+            assert answers == {InvalidCredentials()}, name
+        assert verifications() == before
+        assert not isinstance(await login(service, "alice@example.org", "secret"), InvalidCredentials | RateLimited)
+
+
 async def test_failures_are_limited_per_client(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_CLIENT="3", **QUICK) as service:
         await service.domain("example.org")

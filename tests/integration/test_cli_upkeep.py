@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from bad_rows import spoil
+from mailstore_fixtures import new_message
 from paquebot.blobs import BlobStore
 from paquebot.janitor import backlog
+from paquebot.mailstore import Mailstore
 from paquebot.queue import Publication, Queue, stream
 from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres import Postgres
@@ -143,6 +146,19 @@ async def test_what_is_young_is_left_alone_and_a_lost_stream_is_made_again(
     swept = await paquebot.json("janitor")
     assert isinstance(swept, dict)
     assert (swept["deleted_packs"], swept["compacted_messages"], swept["backlog_messages"]) == (0, 0, 0)
+
+
+async def test_the_janitor_names_what_is_bad_and_its_exit_code_tells(
+    paquebot: CommandLine, queue: Queue, blobs: BlobStore, migrated: Postgres
+) -> None:
+    mailstore = Mailstore(migrated)
+    await mailstore.ensure_account(1)
+    await mailstore.append(1, 1, [new_message(), new_message()], quota_octets=0)
+    await spoil(migrated, 1, 1, "internal_date = '-infinity'")
+    code, output, errors = await paquebot("janitor")
+    assert (code, "snapshot accounts" in output.replace("_", " ")) == (1, True), errors
+    assert "passed over: snapshot: account 1, mailbox 1, UID 1: " in errors
+    assert (await paquebot("janitor"))[0] == 0, "it mended the date"
 
 
 async def test_migrate_is_safe_to_repeat(paquebot: CommandLine, queue: Queue, migrated: Postgres) -> None:

@@ -102,6 +102,8 @@ def is_short(command: Command) -> bool:
     return all(len(piece if isinstance(piece, bytes) else piece.payload) <= 1000 for piece in command)
 
 
+pytestmark = pytest.mark.timeout(600)  # a hundred conversations, each with real engines
+
 own_time = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 

@@ -101,6 +101,19 @@ async def test_a_damaged_or_missing_message_is_the_only_one_left_out(imap_stack:
         assert (await client.ok("COPY 1:12 Archive"))[-1:] == []
 
 
+async def test_a_message_that_is_lost_does_not_end_every_later_search(imap_stack: ImapStack, store: BlobStore) -> None:
+    reader = await imap_stack.reader()
+    messages = [message(number) for number in range(3)]
+    there, gone = await packed(store, messages[:2]), await packed(store, messages[2:])
+    await store.delete([gone[0].pack])
+    await delivered(imap_stack, reader, list(zip([*there, *gone], messages, strict=True)))
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("SELECT INBOX")
+        lost, found = await client.ok('SEARCH OR BODY "" SUBJECT nothing NOT BODY "in no message"')
+        assert lost.startswith(b"* NO [CORRUPTION] ")
+        assert found == b"* SEARCH 1 2\r\n"
+
+
 async def test_a_damaged_first_message_keeps_no_other_from_becoming_seen(
     imap_stack: ImapStack, store: BlobStore
 ) -> None:

@@ -135,7 +135,13 @@ def _recover(
         raise typer.Exit(1 if rebuilt.failed_accounts else 0)
 
     async def work(stores: Stores, _: JanitorSettings) -> Record:
-        leapt = _record(await leap_over(stores)) if restored else {}
+        leapt: dict[str, Value] = {}
+        if restored:
+            leap = await leap_over(stores)
+            if leap.failed:
+                _say(f"accounts {leap.failed} could not leap; nothing was queued: mend them, and run this again")
+                raise typer.Exit(1)
+            leapt = {name: value for name, value in _record(leap).items() if name != "failed"}
         found = _record(
             await recover(stores, since=since, settle=settle, refused_too=refused, dry_run=dry_run, say=_say)
         )
@@ -188,7 +194,8 @@ def _janitor(
         _say(f"{orphans} packs hold accepted mail that is neither served nor queued: {_ORPHANS}")
     for trouble in ran.troubles:
         _say(f"passed over: {trouble}")
-    print_record({**ran.record, "troubles": len(ran.troubles)}, as_json=as_json)
+    if ran.record or ran.troubles:
+        print_record({**ran.record, "troubles": len(ran.troubles)}, as_json=as_json)
     if ran.away is not None:
         _guarded(ran.raise_away)
     raise typer.Exit(1 if ran.troubles else 0)

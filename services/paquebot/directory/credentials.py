@@ -3,8 +3,10 @@
 import datetime
 from dataclasses import dataclass
 
+from paquebot.directory.errors import Invalid
+from paquebot.directory.names import local_address
 from paquebot.runtime.postgres import Postgres
-from paquebot.wire.address import Address, BadAddress, canonical, canonical_local, parse_address
+from paquebot.wire.address import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,14 @@ class Credentials:
 
 
 def login_address(login: str, default_domain: str) -> Address | None:
-    """The canonical address of a login; `default_domain` completes a local part alone. None: no address."""
+    """The canonical address of a login; `default_domain` completes a local part alone. None: no account can have it."""
     try:
-        if "@" not in login:
-            return Address(canonical_local(login), default_domain) if login and default_domain else None
-        return canonical(parse_address(login))
-    except BadAddress:
+        if "@" in login:
+            return local_address(login)
+        if not login or not default_domain:
+            return None
+        return local_address(str(Address(login, default_domain)))
+    except Invalid:
         return None
 
 
@@ -50,8 +54,6 @@ WHERE d.name = $1 AND a.local_part = $2
 
 async def credentials(postgres: Postgres, address: Address, network: str) -> Credentials | None:
     """Of the account that has `address`, also by its domain's alias; None: there is none. `network` is the client's."""
-    if "\0" in address.local:  # the one character that PostgreSQL's text cannot hold
-        return None
     row = await postgres.fetchrow("credentials", _CREDENTIALS, address.domain, address.local, network)
     if row is None:
         return None

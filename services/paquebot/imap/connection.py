@@ -99,6 +99,11 @@ class Connection(PeerConnection):
         self._consume(end + 1)
         return line
 
+    def put_back(self, line: bytes) -> None:
+        """Let `take_line` give this line once more."""
+        self._buffer[:0] = line + b"\r\n"
+        self._scanned = 0
+
     async def read_line(self, maximum: int, seconds: float) -> bytes | LineTooLong:
         """The next line. Raises PeerGone, Inactive when `seconds` pass without a whole line."""
         loop = asyncio.get_running_loop()

@@ -16,11 +16,12 @@ from paquebot.imap.states import LoggedIn, Selected
 from paquebot.runtime.peer import PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.wire.imap import BadSyntax, ast, parse_done, responses
+from paquebot.wire.imap.tokens import tag_of
 
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
-_MAX_LINE = 64
+_MAX_LINE = 8192
 
 
 async def idle(session: "Session", state: LoggedIn, command: ast.Idle) -> Stream:
@@ -50,8 +51,7 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
             if loop.time() >= ends:
                 raise Inactive
             await _wait(session, min(ends, looks) - loop.time())
-    session.connection.heard(line, first=True)
-    yield _ended(line)
+    yield _ended(session, line)
 
 
 async def _news(session: "Session", state: Selected, *, now: bool) -> updates.News:
@@ -89,9 +89,15 @@ def _next_poll(session: "Session") -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-def _ended(line: bytes | LineTooLong) -> Reply:
+def _ended(session: "Session", line: bytes | LineTooLong) -> Reply:
+    """Some clients forget that they idle, and wait for the answer to what they say: a command ends IDLE and is read."""
     try:
         parse_done(line.head if isinstance(line, LineTooLong) else line)
     except BadSyntax as fault:
+        if isinstance(line, bytes) and tag_of(line) is not None:
+            session.connection.put_back(line)
+        else:
+            session.connection.heard(line, first=True)
         return bad(fault.message)
+    session.connection.heard(line, first=True)
     return ok("IDLE completed")

@@ -12,7 +12,7 @@ from paquebot.imap.errors import missing_target
 from paquebot.imap.messages_named import named
 from paquebot.imap.reply import Look, Reply, no, ok
 from paquebot.imap.states import Selected
-from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable
+from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable, SomeExpunged
 from paquebot.mailstore.types import Copied
 from paquebot.runtime.fairness import charge
 from paquebot.runtime.postgres import PostgresUnavailable
@@ -96,9 +96,17 @@ async def copy(session: "Session", state: Selected, command: ast.Copy) -> Reply:
         return missing_target(error)
     if not uids:
         return ok("Nothing to copy")
-    copied = await session.process.mailstore.copy(
-        state.account.account_id, state.mailbox_id, uids, target_id, quota_octets=state.account.quota_bytes
-    )
+    try:
+        copied = await session.process.mailstore.copy(
+            state.account.account_id,
+            state.mailbox_id,
+            uids,
+            target_id,
+            quota_octets=state.account.quota_bytes,
+            all_of_them=not command.uid,
+        )
+    except SomeExpunged:
+        return _some_expunged(session)
     charge(len(copied.uids) * _SECONDS_A_ROW)
     if copied.uids:
         session.changed()
@@ -120,7 +128,12 @@ async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
         return missing_target(error)
     if not uids:
         return ok("Nothing to move")
-    moved = await session.process.mailstore.move(state.account.account_id, state.mailbox_id, uids, target_id)
+    try:
+        moved = await session.process.mailstore.move(
+            state.account.account_id, state.mailbox_id, uids, target_id, all_of_them=not command.uid
+        )
+    except SomeExpunged:
+        return _some_expunged(session)
     charge(len(moved.uids) * _SECONDS_A_ROW)
     if not moved.uids:
         return ok("Nothing to move")
@@ -133,6 +146,13 @@ async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
     here = target_id == state.mailbox_id
     text = "UID MOVE completed" if command.uid else "MOVE completed"
     return ok(text, code, untagged=chain(copied, released, news), look=Look.NOW if here else Look.WHEN_HINTED)
+
+
+def _some_expunged(session: "Session") -> Reply:
+    """By others, and this session has not heard of it yet: it looks before it completes."""
+    assert session.watch is not None
+    session.watch.dirty = True
+    return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED)
 
 
 def _to_copy(session: "Session", state: Selected, command: ast.Copy | ast.Move) -> list[int] | Reply:

@@ -5,10 +5,14 @@ others with it: it is named in an untagged NO (a warning, RFC 3501 §7.1.2), and
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from paquebot.blobs import BlobMissing, BlobsUnavailable
 from paquebot.imap.bodies import BodyError
 from paquebot.wire.imap import response_codes, responses
+
+_NAMED: Final = 100
+"""Messages that one command names; where there are more, nobody reads their numbers."""
 
 
 @dataclass(slots=True)
@@ -32,11 +36,15 @@ class Unreadable:
             return b""
         if isinstance(error, BlobMissing):
             self.lost += 1
-            text = f"Message {number} (UID {uid}) is lost, please report it"
-            return responses.untagged_no(text, response_codes.CORRUPTION)
-        self.damaged += 1
-        text = f"Message {number} (UID {uid}) is damaged, please report it"
-        return responses.untagged_no(text, response_codes.UNAVAILABLE)
+            what, code = "lost", response_codes.CORRUPTION
+        else:
+            self.damaged += 1
+            what, code = "damaged", response_codes.UNAVAILABLE
+        if self.lost + self.damaged > _NAMED:
+            return (
+                responses.untagged_no("More messages cannot be read") if self.lost + self.damaged == _NAMED + 1 else b""
+            )
+        return responses.untagged_no(f"Message {number} (UID {uid}) is {what}, please report it", code)
 
     def code(self, *, given: int) -> bytes | None:
         """The code with which the command fails (RFC 5530 §3), when so many messages were given; None: it succeeds."""

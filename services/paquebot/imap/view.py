@@ -115,8 +115,8 @@ class View:
     def select(self, sequence_set: SequenceSet, *, uid: bool) -> list[int]:
         """Ascending sequence numbers of the messages that the set names.
 
-        Unknown UIDs are passed over (RFC 3501 §6.4.8). Raises NoSuchSequenceNumber, but not for all messages of an
-        empty mailbox ("1:*"): clients ask so without looking at EXISTS, and it names nothing.
+        Unknown UIDs are passed over (RFC 3501 §6.4.8). Raises NoSuchSequenceNumber, but not for all or the last message
+        of an empty mailbox ("1:*", "*"): clients ask so without looking at EXISTS, and it names nothing.
         """
         if uid:
             return self._by_uid(sequence_set)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paquebot.mailstore import keywords
+from paquebot.mailstore.errors import SomeExpunged
 from paquebot.mailstore.locks import LockedMailbox, lock_account, lock_mailboxes
 from paquebot.mailstore.types import Copied, Limits
 from paquebot.runtime.postgres import Connection, Postgres
@@ -37,9 +38,14 @@ class _Chosen:
     words: tuple[str, ...]
 
 
-async def _choose(connection: Connection, source: LockedMailbox, uids: Sequence[int]) -> _Chosen:
+async def _choose(
+    connection: Connection, source: LockedMailbox, uids: Sequence[int], *, all_of_them: bool = False
+) -> _Chosen:
+    """Raises SomeExpunged."""
     place = source.account_id, source.mailbox_id, uids
     row = await connection.fetchrow(_CHOOSE, *place, source.recent_from)
+    if all_of_them and len(row["uids"]) < len(set(uids)):
+        raise SomeExpunged
     words = await connection.fetch(_WORDS, *place) if source.keywords else ()
     return _Chosen(
         uids=tuple(row["uids"]),
@@ -114,11 +120,13 @@ async def copy(
     uids: Sequence[int],
     target_id: int,
     quota_octets: int,
+    *,
+    all_of_them: bool,
 ) -> Copied:
     async def work(connection: Connection) -> Copied:
         account = await lock_account(connection, account_id)
         locked = await lock_mailboxes(connection, account_id, [source_id, target_id])
-        chosen = await _choose(connection, locked[source_id], uids)
+        chosen = await _choose(connection, locked[source_id], uids, all_of_them=all_of_them)
         account.need_room(chosen.octets, quota_octets)
         account.need_messages(len(chosen.uids), limits)
         copied = await _put(connection, _COPY, locked[source_id], chosen, locked[target_id], limits)
@@ -135,10 +143,12 @@ async def move(
     source_id: int,
     uids: Sequence[int],
     target_id: int,
+    *,
+    all_of_them: bool,
 ) -> Copied:
     async def work(connection: Connection) -> Copied:
         await lock_account(connection, account_id)
-        return await move_within(connection, limits, account_id, source_id, uids, target_id)
+        return await move_within(connection, limits, account_id, source_id, uids, target_id, all_of_them=all_of_them)
 
     return await postgres.run("move", work)
 
@@ -150,11 +160,13 @@ async def move_within(
     source_id: int,
     uids: Sequence[int],
     target_id: int,
+    *,
+    all_of_them: bool = False,
 ) -> Copied:
     """Move as a part of the caller's transaction, which has locked the account."""
     locked = await lock_mailboxes(connection, account_id, [source_id, target_id])
     source, target = locked[source_id], locked[target_id]
-    chosen = await _choose(connection, source, uids)
+    chosen = await _choose(connection, source, uids, all_of_them=all_of_them)
     if not chosen.uids:
         return Copied(target.uid_validity, (), (), target.highest_mod_seq, source.highest_mod_seq)
     gone: int = await connection.fetchval(_COUNT_OUT, *_counts(source, chosen), chosen.recent)

@@ -17,6 +17,7 @@ MailstoreError
     TooManyKeywords
     TooManyMessages        in one mailbox
     MailboxFull            no unique identifier is left
+  SomeExpunged             of the messages that were all to be copied or moved
   MaildropLocked           another session holds the maildrop
   MaildropLost             the lease ran out before the changes were applied
 
@@ -35,6 +36,10 @@ class NoSuchAccount(MailstoreError):
     def __init__(self, account_id: int) -> None:
         super().__init__(f"account {account_id} was deleted")
         self.account_id = account_id
+
+
+class SomeExpunged(MailstoreError):
+    """Messages that were to be copied or moved all together do not all exist any more."""
 
 
 class MailboxError(MailstoreError):

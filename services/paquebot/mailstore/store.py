@@ -223,22 +223,43 @@ class Mailstore:
         )
 
     async def copy(
-        self, account_id: int, source_id: int, uids: Sequence[int], target_id: int, *, quota_octets: int
+        self,
+        account_id: int,
+        source_id: int,
+        uids: Sequence[int],
+        target_id: int,
+        *,
+        quota_octets: int,
+        all_of_them: bool = False,
     ) -> Copied:
         """Copy the messages of `uids` that exist, with flags, dates and ids, all or none (RFC 3501 §6.4.7).
 
-        Raises NoSuchMailbox (its `name` is the id), NotSelectable, OverQuota, TooManyKeywords, MailboxFull.
+        `all_of_them`: they must all exist. Raises NoSuchMailbox (its `name` is the id), NotSelectable, OverQuota,
+        TooManyKeywords, MailboxFull, SomeExpunged.
         """
         return await promised(
-            copies.copy(self._postgres, self._limits, account_id, source_id, uids, target_id, quota_octets)
+            copies.copy(
+                self._postgres,
+                self._limits,
+                account_id,
+                source_id,
+                uids,
+                target_id,
+                quota_octets,
+                all_of_them=all_of_them,
+            )
         )
 
-    async def move(self, account_id: int, source_id: int, uids: Sequence[int], target_id: int) -> Copied:
+    async def move(
+        self, account_id: int, source_id: int, uids: Sequence[int], target_id: int, *, all_of_them: bool = False
+    ) -> Copied:
         """Move the messages of `uids` that exist: in each moment they are in exactly one place (RFC 6851).
 
         Raises as `copy`, but never OverQuota.
         """
-        return await promised(copies.move(self._postgres, self._limits, account_id, source_id, uids, target_id))
+        return await promised(
+            copies.move(self._postgres, self._limits, account_id, source_id, uids, target_id, all_of_them=all_of_them)
+        )
 
     async def store_flags(
         self,

@@ -62,8 +62,8 @@ class Limits:
         "ACCOUNT_MAILBOXES", 1000, help="most mailboxes of an account; twice as many subscriptions"
     )
     keywords: int = setting("MAILBOX_KEYWORDS", 300, help="most different keywords in one mailbox")
-    name_length: int = setting("MAILBOX_NAME", 1000, help="most characters of a whole mailbox name; 2,400 octets")
-    depth: int = setting("MAILBOX_LEVELS", 32, help="most levels of a mailbox name")
+    name_length: int = setting("MAILBOX_NAME", 400, help="most characters of a whole mailbox name; 2,400 octets")
+    depth: int = setting("MAILBOX_LEVELS", 16, help="most levels of a mailbox name")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""

@@ -27,7 +27,16 @@ from paquebot.message.encoded_text import (
 from paquebot.message.encoded_words import encoded_words
 from paquebot.message.extent import has_whole_envelope, has_whole_structure, is_surely_whole
 from paquebot.message.field_conversion import Unconvertible
-from paquebot.message.header import field_spans, field_value, fields, first_value, header_fields, split_header, unfold
+from paquebot.message.header import (
+    field_spans,
+    field_value,
+    fields,
+    first_value,
+    header_fields,
+    spans_of,
+    split_header,
+    unfold,
+)
 from paquebot.message.limits import MAX_HEADER, WHOLE, WHOLE_OCTETS
 from paquebot.message.line_ends import crlf_octets
 from paquebot.message.named_addresses import NamedAddresses, named_addresses
@@ -121,6 +130,7 @@ __all__ = [
     "remove_header",
     "section_octets",
     "signatures",
+    "spans_of",
     "split_header",
     "summarise",
     "text_pieces",

@@ -7,6 +7,7 @@ had (`limits.STORED`): where nothing can have been left out they are whole; else
 from dataclasses import dataclass
 from typing import Final
 
+from paquebot.message.envelope import ENVELOPE_FIELDS
 from paquebot.message.limits import STORED
 from paquebot.message.section import is_multipart
 from paquebot.v1 import summary_pb2
@@ -14,7 +15,9 @@ from paquebot.v1 import summary_pb2
 _LARGEST_COST: Final = 6
 """Of an octet of a serialised envelope, in octets of its budget: the end of a group has 2 and cost 12."""
 _COPIES: Final = 3
-"""An address of From cost three times its octets, and one that did not fit was at most as long as its header."""
+"""An address of From cost three times its octets, and one that did not fit was at most as long as its field."""
+_ENVELOPE_NAMES: Final = frozenset(name.decode("ascii") for name in ENVELOPE_FIELDS)
+"""All of them are among the fields that a summary keeps, or says that it has left out."""
 _LONG_HEADER: Final = 1024
 """Octets of a part's header; older programs read 64 parameters of a field, which a shorter one can hardly have."""
 
@@ -34,7 +37,18 @@ def has_whole_envelope(summary: summary_pb2.MessageSummary) -> bool:
     """Is nothing of the message's envelope left out?"""
     if summary.envelope_extent != summary_pb2.EXTENT_UNKNOWN:
         return summary.envelope_extent == summary_pb2.EXTENT_WHOLE
-    return _fitted(summary.envelope.ByteSize(), summary.body.body_offset)
+    envelope = summary.envelope
+    lists = (envelope.from_, envelope.sender, envelope.reply_to, envelope.to, envelope.cc, envelope.bcc)
+    if max(map(len, lists)) >= STORED.addresses:
+        return False
+    return _fitted(envelope.ByteSize(), _envelope_fields(summary))
+
+
+def _envelope_fields(summary: summary_pb2.MessageSummary) -> int:
+    """Octets of the fields that the envelope is made of, where they are known; else of the header."""
+    if not _ENVELOPE_NAMES.isdisjoint(summary.headers_left_out):
+        return summary.body.body_offset
+    return sum(len(field.raw) for field in summary.headers if field.name in _ENVELOPE_NAMES)
 
 
 def has_whole_structure(summary: summary_pb2.MessageSummary) -> bool:
@@ -51,7 +65,7 @@ def has_whole_structure(summary: summary_pb2.MessageSummary) -> bool:
 
 
 def _fitted(envelopes: int, header: int) -> bool:
-    """`envelopes`: octets of what was kept, `header`: of the headers that it was kept from."""
+    """`envelopes`: octets of what was kept, `header`: of the headers or fields that it was kept from."""
     return _LARGEST_COST * envelopes + _COPIES * header < STORED.envelope
 
 

@@ -39,6 +39,8 @@ def named_addresses(value: bytes) -> NamedAddresses:
     """Of an unfolded value."""
     entries = [entry for entry in addresses(value) if entry.mailbox is not None and entry.host is not None]
     certain = dict.fromkeys((entry.mailbox or b"", entry.host or b"") for entry in entries if entry.host)
+    if len(entries) == len(certain) == 1 and _is_plain(value):
+        return NamedAddresses(tuple(certain), (), readable=True)
     words = [entry.mailbox or b"" for entry in entries if not entry.host]
     tokens = _without_comments(value)
     # A reader that knows no quoted pairs ends quoted strings elsewhere.
@@ -49,6 +51,11 @@ def named_addresses(value: bytes) -> NamedAddresses:
     readable = len(entries) < MAX_ADDRESSES and (not words or _is_name(entries, words, tokens))
     readable = readable and not _ENDS.intersection(text)
     return NamedAddresses(tuple(certain), tuple(possible), readable)
+
+
+def _is_plain(value: bytes) -> bool:
+    """Has the value one place only where an address can be? So have nearly all, and no reader finds another."""
+    return value.isascii() and value.count(b"@") == 1 and value.count(b"<") <= 1 and b"=?" not in value
 
 
 def _is_name(entries: list[MailAddress], words: list[bytes], tokens: tuple[bytes, ...]) -> bool:

@@ -1,13 +1,15 @@
 """`Authentication`: a login and a password to an account, at the same cost whether the account exists or not.
 
-Order: app passwords, remembered logins, limits, hash. What is known to be right without a hash is no guess and is never
-slowed down. A disabled account is told only to who knows its password.
+Order: what nobody types, app passwords, remembered logins, limits, hash. A login or a password that nobody can have,
+with a control character or beyond all lengths, is no guess, and what is known to be right without a hash is none:
+neither counts, nor is it ever told to come again later. A disabled account is told only to who knows its password.
 """
 
 import datetime
 import hmac
 import math
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,6 +76,12 @@ class _Claim:
     password: str | None
     known: bool
     """The account logged in from the network lately."""
+
+    @property
+    def is_possible(self) -> bool:
+        """False says nothing about accounts: it follows from what was sent alone."""
+        controls = any(unicodedata.category(char) in ("Cc", "Cs") for char in self.login)
+        return len(self.login) < MAX_LOGIN and not controls and self.password is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +173,8 @@ class Authentication(AuthenticationServicer):
         return _today() - datetime.timedelta(days=self._settings.known_days)
 
     async def _decide(self, claim: _Claim) -> pb.AuthenticateResponse:
+        if not claim.is_possible:
+            return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_INVALID)
         found, password = claim.found, claim.password
         if found is None or password is None or self._cache.knows(found.account_id, found.password_hash, password):
             return await self._verdict(claim)

@@ -33,7 +33,7 @@ from paquebot.wire.smtp.parameters import Body
 from paquebot.wire.smtp.replies import Reply
 
 _log = Log("paquebot.smtp")
-_MAX_HEADER_LINES = 50_000  # each is looked at a few times, on the event loop
+_MAX_HEADER_LINES = 25_000  # each is looked at a few times, on the event loop
 _OFF_THE_LOOP = 256 * 1024  # octets from which the content is checked in a thread
 
 

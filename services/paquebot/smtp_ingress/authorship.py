@@ -8,7 +8,15 @@ login's addresses in it and no other.
 
 from dataclasses import dataclass
 
-from paquebot.message import NamedAddresses, add_trace, field_value, fields, named_addresses, remove_header
+from paquebot.message import (
+    NamedAddresses,
+    add_trace,
+    named_addresses,
+    remove_header,
+    spans_of,
+    split_header,
+    unfold,
+)
 from paquebot.rpc import Identity, ValidationClient
 from paquebot.smtp_ingress.session import Session, Transaction
 from paquebot.smtp_ingress.settings import SenderPolicy
@@ -19,6 +27,7 @@ from paquebot.wire.smtp.replies import Reply
 _MAX_AUTHORS = 16  # addresses of From and Sender that are checked
 _MAX_OCTETS = 16 * 1024  # of From and of Sender
 _WHITE_SPACE = (b" ", b"\t")
+_MOST_INVISIBLE = 64
 _INVISIBLE = bytes((*range(0x21), 0x7F))  # octets that some readers do not see around the name of a field
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -118,18 +127,37 @@ def _is_disguised(content: bytes) -> bool:
     has an octet that some do not see?"""
     if content.startswith(_WHITE_SPACE):
         return False
-    for name, field in fields(content):
-        plain = name.removeprefix(_BYTE_ORDER_MARK).strip(_INVISIBLE)
-        if plain in (b"from", b"sender") and (plain != name or b"\0" in field):
+    header = content[: split_header(content)].lower()
+    for name in (b"from", b"sender"):
+        if any(b"\0" in content[start:end] for start, _, end in spans_of(content, name)):
             return True
+        at = header.find(name)
+        while at >= 0:
+            if _is_name_but_for_invisible(header, at, at + len(name)):
+                return True
+            at = header.find(name, at + 1)
     return False
+
+
+def _is_name_but_for_invisible(header: bytes, start: int, end: int) -> bool:
+    """Does header[start:end] stand at the start of a line, and before a colon, for a reader who does not see some
+    octets around it, though not for us?"""
+    line = header.rfind(b"\n", max(0, start - _MOST_INVISIBLE), start) + 1
+    if not line and start > _MOST_INVISIBLE:
+        return False
+    before, behind = header[line:start], header[end : end + _MOST_INVISIBLE].partition(b":")
+    if before.startswith(_WHITE_SPACE) or before.removeprefix(_BYTE_ORDER_MARK).strip(_INVISIBLE):
+        return False
+    if not behind[1] or behind[0].strip(_INVISIBLE):
+        return False
+    return bool(before) or bool(behind[0].strip(b" \t"))
 
 
 def _values(content: bytes, name: bytes) -> list[bytes]:
     """A message that starts with white space has no header: what looks like one is stored as its text."""
     if content.startswith(_WHITE_SPACE):
         return []
-    return [field_value(field) for found, field in fields(content) if found == name]
+    return [unfold(content[value:end]) for _, value, end in spans_of(content, name)]
 
 
 def _has(content: bytes, name: bytes) -> bool:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paquebot.mailstore import Limits
-from paquebot.mailstore.errors import BadMailboxName
-from paquebot.mailstore.names import is_inferior, normal, superiors, valid
+from paquebot.mailstore.errors import BadMailboxName, NoSuchMailbox
+from paquebot.mailstore.names import is_inferior, normal, sought, superiors, valid
 
 LIMITS = Limits(name_length=20, depth=3)
 
@@ -40,6 +40,28 @@ def test_what_is_no_name(name: str) -> None:
 @pytest.mark.parametrize("name", ["a b", "a%b*", "x" * 20, "a/b/c", "\u65e5\u672c", "\U0001f4e7", "&", "a\\b", '"'])
 def test_what_is_a_name(name: str) -> None:
     assert valid(name, LIMITS) == name
+
+
+def test_text_that_is_younger_than_this_python_is_text() -> None:
+    assert valid("\U0001fae9", LIMITS) == "\U0001fae9"  # assigned in Unicode 16
+    for noncharacter in ("\ufdd0", "\ufffe", "\U0010ffff"):
+        with pytest.raises(BadMailboxName):
+            valid(noncharacter, LIMITS)
+
+
+def test_a_name_fits_into_an_index_whatever_the_settings() -> None:
+    wide = Limits(name_length=10_000, depth=10_000)
+    assert valid("\u20ac" * 800, wide)
+    with pytest.raises(BadMailboxName, match=r"\u20ac"):
+        valid("\u20ac" * 801, wide)
+
+
+def test_what_no_mailbox_is_called_is_not_looked_for() -> None:
+    assert sought("inbox") == "INBOX"
+    assert sought("a\x01") == "a\x01"  # it can be compared, and is not there
+    for name in ("\0", "x\0y", "\ud800"):
+        with pytest.raises(NoSuchMailbox):
+            sought(name)
 
 
 def test_superiors() -> None:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.message import WHOLE, MessageSummary, has_whole_envelope, has_whole_structure, is_surely_whole, summarise
+from paquebot.message import (
+    CACHED_HEADERS,
+    WHOLE,
+    MessageSummary,
+    has_whole_envelope,
+    has_whole_structure,
+    is_surely_whole,
+    summarise,
+)
+from paquebot.message.envelope import ENVELOPE_FIELDS
 from paquebot.message.limits import STORED, Bounds
 
 MIXED = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -26,6 +35,7 @@ def parts(count: int, header: bytes = b"") -> bytes:
 MESSAGES = {
     "plain": (PLAIN, True, True),
     "forwarded": (FORWARD, True, True),
+    "a long trace": (b"X-Trace: " + b"t" * 30_000 + b"\r\n" + PLAIN, True, True),
     "a few parts": (parts(20), True, True),
     "many recipients": (to(2500), False, True),
     "a long subject": (b"Subject: " + b"s" * (STORED.envelope + 1) + b"\r\n\r\n", False, True),
@@ -61,6 +71,10 @@ def test_what_was_left_out_is_said(name: str) -> None:
     assert MessageSummary.FromString(whole.SerializeToString()) == whole
 
 
+def test_all_fields_of_the_envelope_are_kept_or_said_to_be_left_out() -> None:
+    assert {name.decode() for name in ENVELOPE_FIELDS} <= CACHED_HEADERS
+
+
 def before(summary: MessageSummary) -> MessageSummary:
     """As older programs made it."""
     found = MessageSummary.FromString(summary.SerializeToString())
@@ -76,8 +90,14 @@ def test_rows_of_older_programs(name: str) -> None:
     assert not is_surely_whole(old.SerializeToString())
     assert not has_whole_envelope(old) or envelope
     assert not has_whole_structure(old) or structure
-    if name in ("plain", "forwarded", "a few parts"):
+    if name in ("plain", "forwarded", "a few parts", "a long trace"):
         assert has_whole_envelope(old) and has_whole_structure(old)
+
+
+def test_an_older_list_of_as_many_entries_as_were_read_is_not_whole() -> None:
+    old = before(summarise(b"To: " + b":;" * 3000 + b"\r\n\r\n"))
+    assert len(old.envelope.to) == STORED.addresses
+    assert not has_whole_envelope(old)
 
 
 PIECES = (

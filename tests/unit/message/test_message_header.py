@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.message import field_value, fields, first_value, header_fields, split_header, unfold
+from paquebot.message import field_value, fields, first_value, header_fields, spans_of, split_header, unfold
+from paquebot.message.header import field_spans
 
 
 @pytest.mark.parametrize(
@@ -96,3 +97,30 @@ def test_header_fields_and_their_complement_are_the_whole(header: bytes, names: 
     others = header_fields(header, names, negate=True)
     everything = header_fields(header, [], negate=True)
     assert len(chosen) + len(others) == len(everything) + 2
+
+
+_HEADER_PIECES = st.sampled_from(
+    [
+        b"From",
+        b"FROM",
+        b"from",
+        b"to",
+        b":",
+        b" ",
+        b"\t",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"x",
+        b"\0",
+        b"a: b\r\n",
+        b"From: c\r\n",
+    ]
+)
+
+
+@given(st.lists(_HEADER_PIECES, max_size=20).map(b"".join))
+def test_fields_found_by_name_are_those_of_all_fields(raw: bytes) -> None:
+    for name in (b"from", b"to"):
+        spans = [span[1:] for span in field_spans(raw, 0, split_header(raw)) if span[0] == name]
+        assert list(spans_of(raw, name)) == spans

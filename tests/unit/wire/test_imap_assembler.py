@@ -146,6 +146,15 @@ def test_limits_are_narrow_before_login() -> None:
     assert refusal.close
 
 
+def test_messages_of_an_append_are_counted() -> None:
+    limits = dataclasses.replace(SMALL, literals=50, messages=2, line=1000)
+    fed = feed(b"a APPEND {1+}\r\nx" + b" {1+}\r\ny" * 2 + b"\r\n", logged_in(limits))
+    assert isinstance(fed.outcomes[0], Complete)
+    fed = feed(b"a APPEND {1+}\r\nx" + b" {1+}\r\ny" * 3 + b"\r\nb NOOP\r\n", logged_in(limits))
+    assert fed.outcomes[0] == Refuse(b"a NO [LIMIT] Too many messages in one command\r\n", close=False)
+    assert isinstance(fed.outcomes[1], Complete)
+
+
 def test_literals_are_counted() -> None:
     fed = feed(b"a X {1}\r\n1 {1+}\r\n2 {1+}\r\n3 rest\r\nb NOOP\r\n", small())
     assert fed.outcomes[0] == Refuse(b"a BAD [TOOBIG] Too many literals in one command\r\n", close=False)

@@ -52,6 +52,9 @@ MEANT = [
     (b"a SEARCH SINCE 01-FEB-1994", b"a SEARCH SINCE 1-Feb-1994"),
     (b'a SEARCH SINCE " 1-feb-1994"', b'a SEARCH SINCE "1-Feb-1994"'),
     (b"a SEARCH ON 1-February-1994", b"a SEARCH ON 1-Feb-1994"),
+    (b"a SEARCH SINCE 1994-02-01", b"a SEARCH SINCE 1-Feb-1994"),
+    (b'a SEARCH SINCE "1994-02-01"', b"a SEARCH SINCE 1-Feb-1994"),
+    (b'a SEARCH SENTON "01-Feb-1994 10:00:00 +0100" SEEN', b"a SEARCH SENTON 1-Feb-1994 SEEN"),
     # what FLAGS and PERMANENTFLAGS name, sent back
     (b"a STORE 1 FLAGS (\\Seen \\Recent \\*)", b"a STORE 1 FLAGS (\\Seen)"),
     (b"a STORE 1 -FLAGS \\RECENT", b"a STORE 1 -FLAGS ()"),

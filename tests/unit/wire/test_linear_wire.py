@@ -100,12 +100,23 @@ def data_in_single_octets(count: int) -> Callable[[], object]:
     return feed
 
 
+def one_line_in_single_octets(count: int) -> Callable[[], object]:
+    def feed() -> None:
+        decoder = DataDecoder()
+        for _ in range(count):
+            decoder.feed(b"x")
+        decoder.feed(b"\r\n.\r\n")
+        decoder.content()
+
+    return feed
+
+
 def chunks_of_one_octet(count: int) -> Callable[[], object]:
     def feed() -> None:
         collector = ChunkCollector()
         for _ in range(count):
             collector.feed(b"x")
-        collector.content(max_line=10**9)
+        collector.content()
 
     return feed
 
@@ -137,6 +148,7 @@ SMTP: dict[str, Make] = {
     "AUTH": repeated(parse_auth, "a "),
     "a reply of lines": reply_of_lines,
     "DATA in single octets": data_in_single_octets,
+    "one line of DATA in single octets": one_line_in_single_octets,
     "BDAT in single octets": chunks_of_one_octet,
     "short lines": octets(lambda content: check_line_lengths(content, 1000), b"\r\n"),
     "dots": octets(add_transparency, b".\r\n"),
@@ -235,6 +247,14 @@ IMAP: dict[str, Make] = {
     "flags": octets(command_of, b"\\Seen ", before=b"a STORE 1 FLAGS (", after=b"x)"),
     "one long flag": octets(command_of, b"x", before=b"a STORE 1 FLAGS "),
     "search keys": octets(command_of, b"NOT ALL ", before=b"a SEARCH ", after=b"ALL"),
+    "keys in parentheses": octets(command_of, b"(", before=b"a SEARCH ", after=b"ALL"),
+    "NOT of NOT": octets(command_of, b"NOT ", before=b"a SEARCH ", after=b"ALL"),
+    "OR of OR": octets(command_of, b"OR SEEN ", before=b"a SEARCH ", after=b"ALL"),
+    "spaces": octets(command_of, b" ", before=b"a SEARCH", after=b"ALL"),
+    "spaces at the end": octets(command_of, b" ", before=b"a SEARCH ALL"),
+    "items without parentheses": octets(command_of, b" UID", before=b"a FETCH 1"),
+    "flags to keep": octets(command_of, b'"x] ', before=b"a APPEND x (", after=b"x)"),
+    "numbers": octets(command_of, b"123,", before=b"a FETCH ", after=b"1 FLAGS"),
     "fetch items": octets(command_of, b"BODY[1.2.3.HEADER] ", before=b"a FETCH 1 (", after=b"UID)"),
     "section path": octets(command_of, b"1.", before=b"a FETCH 1 BODY[", after=b"1]"),
     "header fields": octets(command_of, b"X ", before=b"a FETCH 1 BODY[HEADER.FIELDS (", after=b"X)]"),

@@ -35,6 +35,7 @@ _ALL = frozenset({"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "AUTH"})
         (b"", Command(Verb.OTHER, "")),
         (b" NOOP", Command(Verb.OTHER, "NOOP")),
         (b"NOOP\tx", Command(Verb.OTHER, "")),
+        (b"MAIL FROM:\t<>\t", Command(Verb.MAIL, "FROM:\t<>")),
     ],
 )
 def test_a_line_is_a_verb_and_its_argument(line: bytes, command: Command) -> None:
@@ -52,6 +53,7 @@ def test_control_characters_and_bad_utf8_are_no_command(line: bytes) -> None:
     [
         ("FROM:<>", NullPath()),
         ("from: <a@b.example>", Address("a", "b.example")),
+        ("FROM:\t<a@b.example>\t \tSIZE=1\tBODY=8BITMIME", Address("a", "b.example")),
         ('FROM:<"a b>\\" c"@b.example>', Address('a b>" c', "b.example")),
         ("FROM:<a@[192.0.2.1]>", Address("a", "[192.0.2.1]")),
         ("FROM:<@x.example,@[IPv6:2001:db8::1]:a@b.example>", None),
@@ -80,6 +82,8 @@ def test_reverse_paths(argument: str, path: Address | NullPath | None) -> None:
         "FROM:<(c)a@b.example>",
         "FROM:<a@b.example (c)>",
         "FROM:<a b@c.example>",
+        "FROM:<a\tb@c.example>",
+        'FROM:<"a\tb"@c.example>',
         "FROM:<a@b@c.example>",
         "FROM:<<a@b.example>>",
         'FROM:<"a@b.example>',

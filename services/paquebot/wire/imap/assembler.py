@@ -224,6 +224,8 @@ class CommandAssembler:
         if self._octets > limits.command:
             return self._refuse(responses.bad(tag, "Command too long", response_codes.TOOBIG))
         if self._is_message(tag, announced):
+            if sum(isinstance(one, MessageLiteral) for one in self._literals) >= limits.messages:
+                return self._refuse(responses.no(tag, "Too many messages in one command", response_codes.LIMIT))
             return self._accept_message(tag, announced)
         limit = limits.literal if self.authenticated else limits.literal_before_login
         if announced.size > min(limit, limits.command - self._octets):

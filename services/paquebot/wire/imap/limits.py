@@ -21,7 +21,8 @@ class Limits:
     append: int = 64 * 1024 * 1024  # one message of APPEND; advertise it as APPENDLIMIT (RFC 7889)
     command: int = 1048576  # lines and literals of one command together, without APPEND's messages
     literals_before_login: int = 4  # a count
-    literals: int = 64  # a count
+    literals: int = 2048  # a count: some clients write each string of a SEARCH as a literal
+    messages: int = 256  # a count, of one APPEND; what came of it is read again for each (RFC 3502)
     # A refused non-synchronising literal up to this size is read and thrown away; beyond it the
     # connection is closed with BYE (RFC 7888 §4).
     drain_before_login: int = 8192

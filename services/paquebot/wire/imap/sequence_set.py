@@ -81,8 +81,8 @@ class SequenceSet:
         return top
 
     def is_open(self) -> bool:
-        """Is it ranges that end with "*", nothing else?"""
-        return bool(self.ranges) and all((item.first is None) != (item.last is None) for item in self.ranges)
+        """Does each of its ranges end with "*"?"""
+        return bool(self.ranges) and all(item.first is None or item.last is None for item in self.ranges)
 
     def has_star(self) -> bool:
         """Does `*` occur? In an empty mailbox it names nothing (RFC 3501 §9, seq-number)."""

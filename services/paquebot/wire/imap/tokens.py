@@ -43,6 +43,7 @@ _MONTH_NAMES = (
     *(b"SEPTEMBER", b"OCTOBER", b"NOVEMBER", b"DECEMBER"),
 )
 _MONTH_NUMBERS = {name[:size]: n for n, name in enumerate(_MONTH_NAMES, 1) for size in range(3, len(name) + 1)}
+_TIME_CHARS = DIGITS | frozenset(b" :+-")
 _UTC_NAMES = (b"UTC", b"GMT", b"UT", b"Z")
 _SYSTEM_FLAGS = {name.upper().encode(): "\\" + name for name in ("Answered", "Flagged", "Deleted", "Seen", "Draft")}
 
@@ -397,14 +398,22 @@ def _flags(cur: CommandCursor, read: Callable[[CommandCursor], str | None]) -> t
 
 
 def date(cur: CommandCursor) -> datetime.date:
-    """date = date-text / DQUOTE date-text DQUOTE; date-text = 1*2DIGIT "-" date-month "-" 4DIGIT"""
+    """date = date-text / DQUOTE date-text DQUOTE; date-text = 1*2DIGIT "-" date-month "-" 4DIGIT
+
+    Also as ISO 8601 has it, and with a time behind it in the quotes, which says nothing (RFC 3501 §6.4.4).
+    """
     start = cur.position
     in_quotes = cur.take(b'"')
     if in_quotes:
         cur.pass_spaces()
     day = cur.run1(DIGITS, "a date such as 1-Feb-1994")
-    month, year = _month_and_year(cur)
+    if cur.liberal and len(day) == 4:
+        year, (month, day) = int(day), _month_and_day(cur)
+    else:
+        month, year = _month_and_year(cur)
     if in_quotes:
+        if cur.liberal and cur.at(b" "):
+            cur.run(_TIME_CHARS)
         cur.expect(b'"', 'a closing "')
     if len(day) <= 2:
         try:
@@ -412,6 +421,14 @@ def date(cur: CommandCursor) -> datetime.date:
         except ValueError:
             pass
     raise cur.failure("a day of the calendar", at=start)
+
+
+def _month_and_day(cur: CommandCursor) -> tuple[int, bytes]:
+    """ "-" 2DIGIT "-" 2DIGIT (ISO 8601)"""
+    cur.expect(b"-", "- after the year")
+    month = int(cur.fixed(DIGITS, 2, "a month of two digits"))
+    cur.expect(b"-", "- after the month")
+    return month, cur.fixed(DIGITS, 2, "a day of two digits")
 
 
 def _month_and_year(cur: CommandCursor) -> tuple[int, int]:

@@ -59,6 +59,7 @@ class Verb(enum.Enum):
 
 
 _VERBS: dict[bytes, Verb] = {verb.value.encode(): verb for verb in Verb if verb is not Verb.OTHER}
+_BLANKS = (" ", "\t")
 _HELLOS = frozenset({Verb.EHLO, Verb.HELO})
 
 
@@ -103,7 +104,7 @@ class Bdat:
 
 
 def parse_command(line: bytes) -> Command:
-    """A line without its CRLF. Raises BadCommand for control characters and for what is not UTF-8.
+    """A line without its CRLF. Raises BadCommand for control characters but tabs, and for what is not UTF-8.
 
     The name of a client is wanted for the trace only: octets of another character set in it become U+FFFD.
     """
@@ -113,7 +114,7 @@ def parse_command(line: bytes) -> Command:
         argument = rest.decode("utf-8", "replace" if found in _HELLOS else "strict").strip(" \t")
     except UnicodeDecodeError:
         raise BadCommand("expected UTF-8") from None
-    if not argument.isprintable() and any(char < " " or char == "\x7f" for char in argument):
+    if not argument.isprintable() and any((char < " " and char != "\t") or char == "\x7f" for char in argument):
         raise BadCommand("control characters cannot stand in a command")
     return Command(found, argument)
 
@@ -175,15 +176,15 @@ def _path(argument: str, keyword: str) -> tuple[str, str]:
     """The path with its angle brackets, and what follows it."""
     if argument[: len(keyword)].upper() != keyword:
         raise BadCommand(f"expected {keyword}<address>")
-    # RFC 5321 §3.3 allows no space after the colon; old clients send one, and it can mean nothing else.
+    # RFC 5321 §3.3 allows no white space after the colon; old clients send some, and it can mean nothing else.
     start = len(keyword)
-    while argument[start : start + 1] == " ":
+    while argument.startswith(_BLANKS, start):
         start += 1
     if argument[start : start + 1] != "<":
         raise BadPath("expected '<' before the address")
     end = _path_end(argument, start)
     rest = argument[end:]
-    if rest and rest[0] != " ":
+    if rest and not rest.startswith(_BLANKS):
         raise BadPath("expected a space after the path")
     return argument[start:end], rest
 

@@ -14,9 +14,9 @@ from paquebot.wire.smtp.xtext import BadXtext, decode_utf8_xtext, decode_xtext, 
 
 MAX_ENVID = 100  # characters of xtext that we send; RFC 3461 §4.4
 MAX_ORCPT = 500  # characters of xtext that we send; RFC 3461 §4.2
-_MAX_VALUE = 1500
-"""Characters of xtext in ENVID and ORCPT that we take: an original recipient may be as long as any address, and its
-xtext longer. What we may not send on is for our own reports only."""
+_MAX_VALUE = 900
+"""Characters of xtext in ENVID and ORCPT that we take, and a report can tell in a line: an original recipient may be as
+long as any address. What we may not send on is for our own reports only."""
 _MAX_SIZE_DIGITS = 20  # RFC 1870 §4
 _KEYWORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")
 _Reader = Callable[[str | None], dict[str, object]]
@@ -162,9 +162,9 @@ def _fields(text: str, readers: Mapping[str, tuple[str, _Reader]], extensions: C
 
 def _esmtp_params(text: str) -> Iterator[tuple[str, str | None]]:
     """RFC 5321 §4.1.2: esmtp-param *(SP esmtp-param), each as (KEYWORD, value); value None: no `=`."""
-    for word in text.split(" "):
+    for word in text.replace("\t", " ").split(" "):
         if not word:
-            continue  # more than one space between parameters is seen in the field
+            continue  # more than one space between parameters is seen in the field, and tabs
         keyword, equals, value = word.partition("=")
         if not keyword or not _KEYWORD.issuperset(keyword) or keyword[0] == "-":
             raise BadParameter("parameter", "expected a keyword")

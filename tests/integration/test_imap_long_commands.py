@@ -1,0 +1,92 @@
+"""Commands of hundreds of kilobytes: what they hold is charged to their account, and their answers are whole."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+
+from imap_wire import connected
+from imap_world import ImapStack, Reader
+from paquebot.blobs import new_ulid
+from paquebot.imap.long_commands import MEMORY
+from paquebot.mailstore import Delivery, NewMessage
+from paquebot.runtime.limits import account
+from paquebot.wire.imap import DEFAULT_LIMITS
+
+MESSAGE = b"From: a@example.org\r\nSubject: x\r\n\r\nbody\r\n"
+COUNT = 1000
+PIECE = 100_000
+
+
+async def filled(stack: ImapStack, reader: Reader, count: int = COUNT) -> None:
+    """So many messages in INBOX, which share their octets."""
+    stored = await stack.spool.store(MESSAGE, account_id=reader.account_id)
+    at = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
+    summary = stored.summary.SerializeToString()
+    messages = (NewMessage(new_ulid(), stored.blob, summary, b"", at) for _ in range(count))
+    await stack.mailstore.deliver([Delivery(reader.account_id, "", 0, message) for message in messages])
+
+
+def odd(below: int) -> str:
+    return ",".join(map(str, range(1, below, 2)))
+
+
+async def test_sets_of_very_many_single_uids(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    await filled(imap_stack, reader)
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("ENABLE QRESYNC")
+        await client.ok("SELECT INBOX")
+        uids = odd(COUNT)
+        beyond = uids + "," + odd(40_000).partition(f"{COUNT - 1},")[2]  # most of these messages are not there
+        assert len(await client.ok(f"UID FETCH {beyond} (UID)")) == COUNT // 2
+        assert (await client.run(f"UID COPY {beyond} Trash"))[-1].startswith(b"OK [COPYUID ")
+        assert len(await client.ok(f"UID FETCH {uids} (UID)")) == COUNT // 2
+        (found,) = await client.ok(f"UID SEARCH RETURN (ALL) UID {uids}")
+        assert found.endswith(f" ALL {uids}\r\n".encode())
+        completion = (await client.run(f"UID COPY {uids} Trash"))[-1]
+        assert completion.startswith(b"OK [COPYUID ")
+        sources, targets = completion.split()[3:5]
+        assert sources == uids.encode()
+        assert targets == ",".join(map(str, range(COUNT // 2 + 1, COUNT + 1))).encode() + b"]"
+        await client.ok(f"UID STORE {uids} +FLAGS.SILENT (\\Deleted)")
+        (vanished,) = await client.ok(f"UID EXPUNGE {uids}")
+        assert vanished == f"* VANISHED {uids}\r\n".encode()
+
+
+async def test_a_long_line_is_charged_while_it_comes_and_while_it_is_answered(imap_stack: ImapStack) -> None:
+    reader = await imap_stack.reader()
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        budget = server.process.budget
+        await client.ok("SELECT INBOX")
+        before = b"a UID SEARCH UID 1"
+        await client.say(before)
+        for piece in range(1, DEFAULT_LIMITS.line // PIECE + 1):
+            await client.say(b",1234567" * (PIECE // 8))
+            charged = MEMORY * (len(before) + piece * PIECE - DEFAULT_LIMITS.line_free)
+            async with asyncio.timeout(30):
+                while budget.used_by(account(reader.account_id)) < charged:
+                    await asyncio.sleep(0)
+        await client.say(b" ALL\r\n")
+        assert (await client.line()).startswith(b"a BAD expected at most ")
+        assert budget.used == 0
+        assert await client.ok("UID SEARCH UID 1" + ",1234567890" * 20_000) == [b"* SEARCH\r\n"]
+        assert budget.used == 0
+
+
+async def test_an_account_whose_share_is_used_up_is_told_to_come_back(imap_stack: ImapStack) -> None:
+    greedy, other = await imap_stack.reader(), await imap_stack.reader()
+    settings = {
+        "PAQUEBOT_IN_FLIGHT": "4000000",
+        "PAQUEBOT_IN_FLIGHT_ACCOUNT": "0.3",
+        "PAQUEBOT_IMAP_APPEND_LIMIT": "1000",
+    }
+    async with (
+        imap_stack.serving(**settings) as server,
+        connected(server.port("imaps"), greedy) as first,
+        connected(server.port("imaps"), other) as second,
+    ):
+        await first.say(b"a NOOP" + b" " * 300_000)
+        assert (await first.line()).startswith(b"* BYE [UNAVAILABLE] Too many long commands")
+        await second.ok("NOOP" + " " * 100_000)
+        assert server.process.budget.used == 0
