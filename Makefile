@@ -50,8 +50,9 @@ protos: $(STAMP)  ## generate the gRPC and protobuf stubs from protos/
 dashboards: $(STAMP)  ## write the chart's Grafana dashboards from deploy/dashboards/
 	@cd deploy && ../$(BIN)/python -m dashboards
 
-chart-docs: $(STAMP)  ## write the chart's table of values, and its schema's descriptions, from values.yaml
+chart-docs: $(STAMP)  ## write the chart's table of values, its schema's descriptions, and its lists of what the code knows
 	@$(BIN)/python tests/chart/values_table.py
+	@PYTHONPATH=tests $(BIN)/python -m chart.generated_files
 
 metrics-docs: $(STAMP)  ## write docs/metrics.md from the metrics that the services declare
 	@$(BIN)/python docs/metrics_catalogue.py > $(VENV)/metrics.md

@@ -11,15 +11,15 @@ of the values).
 {{- fail (printf "%s: turn on autoscaling or keda, not both: two would scale the same Deployment" .component) }}
 {{- end }}
 {{- if not (or .values.autoscaling.enabled $keda) }}
-replicas: {{ .values.replicas }}
+replicas: {{ include "paquebot.text" .values.replicas }}
 {{- end }}
-minReadySeconds: {{ .root.Values.rollout.minReadySeconds }}
-revisionHistoryLimit: {{ .root.Values.rollout.revisionHistoryLimit }}
+minReadySeconds: {{ include "paquebot.text" .root.Values.rollout.minReadySeconds }}
+revisionHistoryLimit: {{ include "paquebot.text" .root.Values.rollout.revisionHistoryLimit }}
 strategy:
   type: RollingUpdate
   rollingUpdate:
-    maxSurge: {{ .root.Values.rollout.maxSurge }}
-    maxUnavailable: {{ .root.Values.rollout.maxUnavailable }}
+    maxSurge: {{ include "paquebot.text" .root.Values.rollout.maxSurge }}
+    maxUnavailable: {{ include "paquebot.text" .root.Values.rollout.maxUnavailable }}
 selector:
   matchLabels:
     {{- include "paquebot.selectorLabels" . | nindent 4 }}
@@ -75,7 +75,7 @@ nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -154,7 +154,7 @@ env:
 {{- end -}}
 
 {{- define "paquebot.commonEnv" -}}
-- {name: PAQUEBOT_METRICS_LISTEN, value: {{ printf "%s:2900" .root.Values.listen | quote }}}
+- {name: PAQUEBOT_METRICS_LISTEN, value: {{ include "paquebot.listen" (list .root 2900) | quote }}}
 - {name: PAQUEBOT_HOSTNAME, value: {{ .root.Values.hostname | quote }}}
 - {name: PAQUEBOT_DRAIN, value: {{ printf "%ds" (int .values.drainSeconds) | quote }}}
 - {name: PAQUEBOT_LOG_LEVEL, value: {{ .root.Values.log.level }}}
@@ -206,7 +206,7 @@ volumes:
   {{- if .tls }}
   - name: tls
     secret:
-      secretName: {{ include "paquebot.tlsSecretName" .root }}
+      secretName: {{ include "paquebot.tlsSecretName" .root | quote }}
       defaultMode: 0440
   {{- end }}
   {{- with include "paquebot.grpcVolumes" (dict "root" .root "caller" .service) | trim }}
@@ -243,10 +243,10 @@ externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
 {{- end }}
 {{- if eq $type "LoadBalancer" }}
 {{- with $service.loadBalancerClass }}
-loadBalancerClass: {{ . }}
+loadBalancerClass: {{ . | quote }}
 {{- end }}
 {{- with $service.loadBalancerIP }}
-loadBalancerIP: {{ . }}
+loadBalancerIP: {{ . | quote }}
 {{- end }}
 {{- with $service.loadBalancerSourceRanges }}
 loadBalancerSourceRanges:
@@ -255,6 +255,9 @@ loadBalancerSourceRanges:
 {{- end }}
 {{- with $service.ipFamilyPolicy }}
 ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with $service.ipFamilies }}
+ipFamilies: {{ toJson . }}
 {{- end }}
 selector:
   {{- include "paquebot.selectorLabels" . | nindent 2 }}
