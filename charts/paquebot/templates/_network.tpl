@@ -67,17 +67,13 @@
   {{- if .closed }}
   to:
     {{- range $all := list "0.0.0.0/0" "::/0" }}
-    - ipBlock:
-        cidr: {{ $all }}
-        {{- $except := list }}
-        {{- range $.closed }}
-        {{- if eq (contains ":" .) (contains ":" $all) }}
-        {{- $except = append $except . }}
-        {{- end }}
-        {{- end }}
-        {{- with $except }}
-        except: {{ toJson . }}
-        {{- end }}
+    {{- $block := dict "cidr" $all }}
+    {{- range $.closed }}
+    {{- if eq (contains ":" .) (contains ":" $all) }}
+    {{- $_ := set $block "except" (append ($block.except | default list) .) }}
+    {{- end }}
+    {{- end }}
+    - ipBlock: {{ toJson $block }}
     {{- end }}
   {{- end }}
 {{- end }}
