@@ -24,6 +24,8 @@ Values = dict[str, Any]
         ("janitor", "PAQUEBOT_JANITOR_MINAGE", "did you mean PAQUEBOT_JANITOR_MIN_AGE?"),
         ("delivery", "PAQUEBOT_INFLIGHT", "did you mean PAQUEBOT_IN_FLIGHT?"),
         ("pop3", "PAQUEBOT_IMAP_POLL", "it is a setting of imap"),
+        ("imap", "IMAP_SESSIONS", "did you mean PAQUEBOT_IMAP_SESSIONS?"),
+        ("smtpIngress", "paquebot_smtp_line", "did you mean PAQUEBOT_SMTP_LINE?"),
         ("relay", "PAQUEBOT_ZZZ", "`paquebot relay --settings` lists what it knows"),
     ],
 )
@@ -66,6 +68,7 @@ def test_what_the_services_read_is_taken() -> None:
                 "PAQUEBOT_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.1 2001:db8::/32",
                 "PAQUEBOT_IMAP_LISTEN": "0.0.0.0:2143,[fd00::1]:2143",
                 "PAQUEBOT_NATS_PASSWORD_FILE": "/etc/paquebot/more/password",
+                "PAQUEBOT_IMAP_ERRORS": None,
             }
         }
     )

@@ -132,9 +132,7 @@ and `extraEnv` of the values, whose names replace those before: a name may stand
 {{- $entries := include "paquebot.commonEnv" . | fromYamlArray }}
 {{- $entries = concat $entries (include "paquebot.engineEnv" (dict "root" .root "service" .service) | fromYamlArray) }}
 {{- $entries = concat $entries (.own | fromYamlArray) }}
-{{- range $name, $value := .values.settings }}
-{{- $entries = append $entries (dict "name" $name "value" (include "paquebot.text" $value)) }}
-{{- end }}
+{{- $entries = concat $entries (include "paquebot.settingEnv" .values.settings | fromYamlArray) }}
 {{- $entries = concat $entries .values.extraEnv }}
 {{- $last := dict }}
 {{- range $index, $entry := $entries }}
@@ -144,6 +142,15 @@ env:
 {{- range $index, $entry := $entries }}
 {{- if eq $index (get $last $entry.name) }}
   - {{ toYaml $entry | indent 4 | trim }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The entries of `settings`; what is null is left to the service. */}}
+{{- define "paquebot.settingEnv" -}}
+{{- range $name, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
+- {name: {{ $name }}, value: {{ include "paquebot.text" $value | quote }}}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -42,7 +42,7 @@ listen: {pattern: '^ *{{ $listen }}([ ,]+{{ $listen }})* *$', what: 'an address 
 
 {{- /* What may have been meant by a name that is none: the most similar one, counted in common runs of three letters. */}}
 {{- define "paquebot.settingHint" -}}
-{{- $name := trimPrefix "PAQUEBOT_" .name }}
+{{- $name := upper .name | trimPrefix "PAQUEBOT_" }}
 {{- $others := list }}
 {{- range $service, $names := .known }}
   {{- if hasKey $names $.name }}{{ $others = append $others (replace "_" "-" $service) }}{{ end }}
