@@ -25,7 +25,7 @@ Values = dict[str, Any]
         ("delivery", "PAQUEBOT_INFLIGHT", "did you mean PAQUEBOT_IN_FLIGHT?"),
         ("pop3", "PAQUEBOT_IMAP_POLL", "it is a setting of imap"),
         ("imap", "IMAP_SESSIONS", "did you mean PAQUEBOT_IMAP_SESSIONS?"),
-        ("smtpIngress", "paquebot_smtp_line", "did you mean PAQUEBOT_SMTP_LINE?"),
+        ("smtpIngress", "paquebot_smtp_hops", "did you mean PAQUEBOT_SMTP_HOPS?"),
         ("relay", "PAQUEBOT_ZZZ", "`paquebot relay --settings` lists what it knows"),
     ],
 )
