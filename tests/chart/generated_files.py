@@ -1,6 +1,6 @@
 """Files of the chart that the code knows best: charts/paquebot/generated, which its templates read.
 
-`python tests/chart/generated_files.py` writes them anew.
+`python -m chart.generated_files` writes them anew; with `--check` it only says whether they are up to date.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,9 @@ def files() -> dict[Path, str]:
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--check"]:
+        old = [path for path, text in files().items() if not path.is_file() or path.read_text("utf-8") != text]
+        sys.exit(f"{old[0]} is not what the code says: run make chart-docs" if old else 0)
     GENERATED.mkdir(exist_ok=True)
     for path, text in files().items():
         path.write_text(text, "utf-8")
