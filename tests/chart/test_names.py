@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,11 @@ def test_a_name_that_yaml_takes_for_something_else_stays_a_name(release: str) ->
         assert labels["app.kubernetes.io/instance"] == release
         assert labels["app.kubernetes.io/version"] == "1e3"
         kubernetes_validate.validate(item, "1.34", strict=True)
+
+
+def test_a_hash_that_looks_like_a_number_stays_a_hash() -> None:
+    """One in some hundred hashes of 16 digits would be read as a number, such as 1234567890123e45."""
+    text = helm("template", "mail", str(CHART))
+    hashes = re.findall(r"(?m)^ *(?:paquebot|checksum)/[a-z-]+: (.*)$", text)
+    assert len(hashes) > 20
+    assert [value for value in hashes if not value.startswith('"')] == []

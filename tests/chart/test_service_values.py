@@ -230,6 +230,12 @@ def test_relay_knows_the_addresses_of_the_mail_services() -> None:
     assert settings["PAQUEBOT_RELAY_OWN_ADDRESSES"] == "198.51.100.8,198.51.100.7"
 
 
+def test_a_mesh_is_told_that_the_server_speaks_first() -> None:
+    services = render({"smtpIngress.submission.separate": True}).of_kind("Service")
+    for name in ("smtp-ingress", "submission", "imap", "pop3", "nats", "postgres", "s3"):
+        assert {port["appProtocol"] for port in services[f"mail-{name}"]["spec"]["ports"]} == {"tcp"}
+
+
 def test_an_empty_list_of_ports_opens_nothing() -> None:
     """In a NetworkPolicy a rule without ports is one for all of them."""
     rendered = render({"relay.ports": [], "networkPolicy.dnsPorts": []})

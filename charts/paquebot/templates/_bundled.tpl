@@ -23,7 +23,8 @@ spec:
     {{- include "paquebot.selectorLabels" $labels | nindent 4 }}
   ports:
     {{- range .ports }}
-    - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}}
+    # What it is, for a service mesh: NATS speaks first, so waiting for the client's octets would not tell.
+    - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}, appProtocol: tcp}
     {{- end }}
 ---
 apiVersion: apps/v1
@@ -33,7 +34,7 @@ metadata:
   labels:
     {{- include "paquebot.labels" $labels | nindent 4 }}
   annotations:
-    paquebot/engines: {{ include "paquebot.enginesCode" $root }}
+    paquebot/engines: {{ include "paquebot.enginesCode" $root | quote }}
 spec:
   serviceName: {{ $name }}
   replicas: 1
@@ -51,7 +52,7 @@ spec:
         {{- include "paquebot.selectorLabels" $labels | nindent 8 }}
       annotations:
         # The engine reads its logins when it starts.
-        checksum/access: {{ include "paquebot.accessChecksum" (dict "root" $root "engine" $engine) }}
+        checksum/access: {{ include "paquebot.accessChecksum" (dict "root" $root "engine" $engine) | quote }}
     spec:
       automountServiceAccountToken: false
       enableServiceLinks: false

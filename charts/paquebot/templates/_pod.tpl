@@ -35,7 +35,7 @@ labels:
   {{- end }}
 annotations:
   # Credentials are read once, at the start: new ones need new pods. Certificates do not.
-  checksum/credentials: {{ get (include "paquebot.credentials" .root | fromJson).secrets .service | toJson | sha256sum }}
+  checksum/credentials: {{ get (include "paquebot.credentials" .root | fromJson).secrets .service | toJson | sha256sum | quote }}
   {{- with .values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -278,6 +278,8 @@ name: {{ $name }}
 port: {{ index . 2 }}
 targetPort: {{ $name }}
 protocol: TCP
+# The server speaks first: a service mesh that waits for the client's octets to know the protocol would wait in vain.
+appProtocol: tcp
 {{- if ne (include "paquebot.serviceType" $own) "ClusterIP" }}
 {{- with get $own.values.service.nodePorts $name }}
 nodePort: {{ . }}
