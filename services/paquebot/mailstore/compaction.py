@@ -185,8 +185,8 @@ async def give_back(postgres: Postgres, account_id: int, owner: str) -> None:
 # Who holds the account can neither be a copy under way nor a delivery; who changes flags holds the mailbox.
 _LOCK_MAILBOXES = """
     SELECT mailbox_id FROM mailstore.mailboxes
-    WHERE account_id = $1 AND mailbox_id IN (
-        SELECT mailbox_id FROM mailstore.messages WHERE account_id = $1 AND pack = ANY($2::text[]))
+    WHERE account_id = $1 AND mailbox_id = ANY (ARRAY(
+        SELECT DISTINCT mailbox_id FROM mailstore.messages WHERE account_id = $1 AND pack = ANY($2::text[])))
     ORDER BY mailbox_id FOR NO KEY UPDATE
 """
 # Each entry by the index of packs: `+ 0` keeps the planner from reading the account for each.
