@@ -167,3 +167,31 @@ async def test_who_waited_sees_what_the_holder_did(many: Postgres) -> None:
     expunged = await while_another_changes(many, mailstore.expunge(1, INBOX_ID))
     assert (list(expunged.uids), expunged.mod_seq) == ([2, 3], before + 6)
     assert await mailstore.check() == []
+
+
+_KEEP_SIZE = "UPDATE mailstore.messages SET crlf_size = 101 WHERE account_id = 1 AND uid = 2"
+
+
+@pytest.mark.parametrize("change", ["store", "remove", "move"])
+async def test_a_change_meets_one_without_the_lock(mailstore: Mailstore, migrated: Postgres, change: str) -> None:
+    """POP3 keeps what it found out of a message without the mailbox's lock: neither change is lost by it."""
+    await mailstore.ensure_account(1)
+    await mailstore.append(1, INBOX_ID, [new_message() for _ in range(3)], quota_octets=0)
+    changes: dict[str, Coroutine[None, None, object]] = {
+        "store": mailstore.store_flags(1, INBOX_ID, [1, 2, 3], FlagOp.ADD, flags=Flag.FLAGGED),
+        "remove": mailstore.remove(1, INBOX_ID, [1, 2, 3]),
+        "move": mailstore.move(1, INBOX_ID, [1, 2, 3], 3),
+    }
+    async with migrated.transaction("test") as connection:
+        await connection.execute(_KEEP_SIZE)
+        task = asyncio.create_task(changes.pop(change))
+        async with asyncio.timeout(10):
+            while not await migrated.fetchval("test", _WAITING):
+                assert not task.done()
+    for other in changes.values():
+        other.close()
+    await task
+    found = [tuple(row) for row in await migrated.fetch("test", "SELECT mailbox_id, flags FROM mailstore.messages")]
+    assert found == {"store": [(1, 4)] * 3, "remove": [], "move": [(3, 0)] * 3}[change]
+    if found:
+        assert await migrated.fetchval("test", "SELECT sum(crlf_size) FROM mailstore.messages") == 101

@@ -19,11 +19,12 @@ _MEASURE_SECONDS = 300.0  # one account may have millions of messages
 
 # Of each account ($1), the packs older than $2 in which it has few octets ($4), messages above $3 not counted. Those
 # go together from the smallest up to the last that is no larger than all before it (or $5): so a message is written
-# again only into a pack of twice the size, and mail that trickles in does not rewrite what is compact.
+# again only into a pack of twice the size, and mail that trickles in does not rewrite what is compact. The
+# planner cannot look `pack || ''` up in the index of packs, where it would read those of all accounts.
 _CHOSEN = """
     WITH entry AS (
         SELECT account_id, pack, blob_offset, max(blob_length) AS octets FROM mailstore.messages
-        WHERE account_id = ANY($1::bigint[]) AND pack < $2 AND blob_length <= $3
+        WHERE account_id = ANY($1::bigint[]) AND pack || '' < $2 AND blob_length <= $3
         GROUP BY account_id, pack, blob_offset
     ), share AS (
         SELECT account_id, pack, count(*) AS messages, sum(octets)::bigint AS octets FROM entry
@@ -39,7 +40,8 @@ _CHOSEN = """
 _MEASURE = f"""{_CHOSEN}
     SELECT a.account_id, coalesce(c.packs, 0) AS packs, coalesce(c.messages, 0)::bigint AS messages,
            coalesce(c.octets, 0)::bigint AS octets,
-           NOT EXISTS (SELECT FROM mailstore.messages m WHERE m.account_id = a.account_id AND m.pack >= $2) AS settled
+           coalesce((SELECT false FROM mailstore.messages m
+                     WHERE m.account_id = a.account_id AND m.pack || '' >= $2 LIMIT 1), true) AS settled
     FROM unnest($1::bigint[]) AS a (account_id) LEFT JOIN (
         SELECT account_id, count(*) AS packs, sum(messages) AS messages, sum(octets) AS octets FROM chosen
         WHERE worth GROUP BY account_id HAVING count(*) - ceil(sum(octets) / $6::float8) >= $7::int
@@ -183,10 +185,11 @@ async def give_back(postgres: Postgres, account_id: int, owner: str) -> None:
 # Who holds the account can neither be a copy under way nor a delivery; who changes flags holds the mailbox.
 _LOCK_MAILBOXES = """
     SELECT mailbox_id FROM mailstore.mailboxes
-    WHERE account_id = $1 AND mailbox_id IN (
-        SELECT mailbox_id FROM mailstore.messages WHERE account_id = $1 AND pack = ANY($2::text[]))
+    WHERE account_id = $1 AND mailbox_id = ANY (ARRAY(
+        SELECT DISTINCT mailbox_id FROM mailstore.messages WHERE account_id = $1 AND pack = ANY($2::text[])))
     ORDER BY mailbox_id FOR NO KEY UPDATE
 """
+# Each entry by the index of packs: `+ 0` keeps the planner from reading the account for each.
 _RELOCATE = """
     UPDATE mailstore.messages m
     SET pack = r.pack, blob_offset = r.blob_offset, blob_length = r.blob_length, blob_size = r.blob_size,
@@ -195,7 +198,7 @@ _RELOCATE = """
         $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::smallint[],
         $9::smallint[]
     ) AS r (old_pack, old_offset, pack, blob_offset, blob_length, blob_size, blob_compression,
-    blob_encryption) WHERE m.account_id = $1 AND m.pack = r.old_pack AND m.blob_offset = r.old_offset
+    blob_encryption) WHERE m.account_id + 0 = $1 AND m.pack = r.old_pack AND m.blob_offset = r.old_offset
 """
 _LEFT = """
     INSERT INTO mailstore.left_packs (account_id, pack, left_at)

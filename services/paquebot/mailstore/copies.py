@@ -7,23 +7,20 @@ UIDs in the order of their old ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.mailstore import keywords
+from paquebot.mailstore import keywords, rows
 from paquebot.mailstore.errors import SomeExpunged
 from paquebot.mailstore.locks import LockedMailbox, lock_account, lock_mailboxes
 from paquebot.mailstore.types import Copied, Limits
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.runtime.postgres import ChangedMeanwhile, Connection, Postgres
 
-_CHOOSE = """
-    SELECT coalesce(array_agg(uid ORDER BY uid), '{}') AS uids, coalesce(sum(size), 0)::bigint AS octets,
-           count(*) FILTER (WHERE uid >= $4) AS recent,
+_CHOOSE = f"""
+    SELECT coalesce(array_agg(m.uid ORDER BY m.uid), '{{}}') AS uids, coalesce(sum(size), 0)::bigint AS octets,
+           count(*) FILTER (WHERE m.uid >= $4) AS recent,
            count(*) FILTER (WHERE flags & 1 = 0) AS unseen,
            count(*) FILTER (WHERE flags & 8 <> 0) AS deleted
-    FROM mailstore.messages WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
-"""
-_WORDS = """
-    SELECT DISTINCT unnest(keywords) AS word FROM mailstore.messages
-    WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
-"""
+    FROM {rows.looked_up("uid, size, flags")}
+"""  # noqa: S608 - only constants are put in
+_WORDS = f"SELECT DISTINCT unnest(m.keywords) AS word FROM {rows.looked_up('keywords')}"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +62,24 @@ _NEW_KEYWORDS = """
         JOIN unnest($7::text[], $8::text[]) AS s (old, new) ON s.old = k.word ORDER BY k.place
     ) END
 """
+_PLACED = "unnest($3::bigint[]) WITH ORDINALITY AS asked (uid, place)"
 _COPY = f"""
     INSERT INTO mailstore.messages (
         account_id, mailbox_id, uid, mod_seq, flags, keywords, size, internal_date, save_date,
         pack, blob_offset, blob_length, blob_size, blob_compression, blob_encryption,
         queue_id, thread_key, prefix, summary, crlf_size
     )
-    SELECT account_id, $4, $5 - 1 + row_number() OVER (ORDER BY uid), $6, flags, {_NEW_KEYWORDS},
+    SELECT account_id, $4, $5 - 1 + place, $6, flags, {_NEW_KEYWORDS},
            size, internal_date, now(),
            pack, blob_offset, blob_length, blob_size, blob_compression, blob_encryption,
            queue_id, thread_key, prefix, summary, crlf_size
-    FROM mailstore.messages m
-    WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
+    FROM {rows.looked_up("*", _PLACED)}
 """  # noqa: S608 - only constants are put in
 _MOVE = f"""
     UPDATE mailstore.messages m
     SET mailbox_id = $4, uid = $5 - 1 + c.place, mod_seq = $6, save_date = now(), keywords = {_NEW_KEYWORDS}
-    FROM unnest($3::bigint[]) WITH ORDINALITY AS c (uid, place)
-    WHERE m.account_id = $1 AND m.mailbox_id = $2 AND m.uid = c.uid
+    FROM (SELECT asked.place, m.at FROM {rows.looked_up("messages.ctid AS at", _PLACED)}) c
+    WHERE m.ctid = c.at
 """  # noqa: S608 - only constants are put in
 _NOTE_EXPUNGED = """
     INSERT INTO mailstore.expunged (account_id, mailbox_id, mod_seq, uid, expunged_at)
@@ -194,7 +191,7 @@ async def _put(
     spelled = [spelling([word])[0] for word in chosen.words]
     at = await connection.fetchrow(_COUNT_IN, *_counts(target, chosen))
     first_uid, mod_seq = at["first_uid"], at["mod_seq"]
-    await connection.execute(
+    status: str = await connection.execute(
         sql,
         source.account_id,
         source.mailbox_id,
@@ -205,5 +202,7 @@ async def _put(
         chosen.words,
         spelled,
     )
+    if int(status.rpartition(" ")[2]) < len(chosen.uids):
+        raise ChangedMeanwhile
     uids = range(first_uid, first_uid + len(chosen.uids))
     return Copied(target.uid_validity, chosen.uids, uids, mod_seq, 0)

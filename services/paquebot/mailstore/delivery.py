@@ -71,8 +71,10 @@ async def _accounts(connection: Connection, wanted: set[int]) -> dict[int, Locke
 
 
 _RECORDED = """
-    SELECT account_id, queue_id, refused FROM mailstore.deliveries
-    JOIN unnest($1::bigint[], $2::text[]) AS k (account_id, queue_id) USING (account_id, queue_id)
+    SELECT d.* FROM unnest($1::bigint[], $2::text[]) AS k (account_id, queue_id) CROSS JOIN LATERAL (
+        SELECT account_id, queue_id, refused FROM mailstore.deliveries d
+        WHERE d.account_id = k.account_id AND d.queue_id = k.queue_id OFFSET 0
+    ) d
 """
 
 

@@ -22,8 +22,10 @@ _AT_ONCE = """
             SELECT CASE WHEN bool_or(a.messages + n.count > $19 OR b.messages + n.count > $20) THEN '{}'
                         ELSE $4::bigint[] END
             FROM unnest($1::bigint[], $2::integer[]) AS n (account_id, count)
-            JOIN mailstore.accounts a USING (account_id)
-            JOIN mailstore.mailboxes b ON b.account_id = n.account_id AND b.mailbox_id = 1
+            CROSS JOIN LATERAL (SELECT messages FROM mailstore.accounts WHERE account_id = n.account_id OFFSET 0) a
+            CROSS JOIN LATERAL (
+                SELECT messages FROM mailstore.mailboxes WHERE account_id = n.account_id AND mailbox_id = 1 OFFSET 0
+            ) b
         ), $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 """
 

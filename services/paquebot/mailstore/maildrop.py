@@ -46,11 +46,13 @@ async def lock(postgres: Postgres, account_id: int, owner: str, ttl: float) -> M
     return Maildrop(INBOX_ID, row["uid_validity"], messages)
 
 
-_KEEP_SIZES = """
+# A row that is changed at the same moment is left: its size is found out again.
+_FOUND = "unnest($3::bigint[], $4::bigint[]) AS asked (uid, size)"
+_KEEP_SIZES = f"""
     UPDATE mailstore.messages m SET crlf_size = found.size
-    FROM unnest($3::bigint[], $4::bigint[]) AS found (uid, size)
-    WHERE m.account_id = $1 AND m.mailbox_id = $2 AND m.uid = found.uid AND m.crlf_size IS NULL
-"""
+    FROM (SELECT asked.size, m.at FROM {rows.looked_up("messages.ctid AS at", _FOUND)}) found
+    WHERE m.ctid = found.at AND m.crlf_size IS NULL
+"""  # noqa: S608 - only constants are put in
 
 
 async def keep_sizes(postgres: Postgres, account_id: int, mailbox_id: int, sizes: Mapping[int, int]) -> None:

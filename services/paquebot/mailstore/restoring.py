@@ -70,6 +70,7 @@ async def restore(postgres: Postgres, account_id: int, leap: Leap) -> Restored:
 
     async def work(connection: Connection) -> Restored:
         await connection.execute(f"SET LOCAL statement_timeout = '{LARGE_ACCOUNT_SECONDS:g}s'")
+        await connection.execute("SET LOCAL enable_nestloop = off")  # _ADD compares two lists: by hash
         stored = await connection.fetchrow(_SNAPSHOT, account_id)
         result = Restored()
         if stored is None:

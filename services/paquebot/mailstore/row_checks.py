@@ -48,9 +48,12 @@ _KEYS = f"""
     WHERE (account_id, mailbox_id, uid) > ($1, $2, $3) ORDER BY account_id, mailbox_id, uid LIMIT {_PAGE}
 """  # noqa: S608 - only constants are put in
 _SOME = f"""
-    SELECT {_OF_MESSAGE} FROM mailstore.messages
-    JOIN unnest($1::bigint[], $2::int[], $3::bigint[]) AS k (account_id, mailbox_id, uid)
-        USING (account_id, mailbox_id, uid)
+    SELECT m.* FROM unnest($1::bigint[], $2::int[], $3::bigint[]) AS k (account_id, mailbox_id, uid)
+    CROSS JOIN LATERAL (
+        SELECT {_OF_MESSAGE} FROM mailstore.messages m
+        WHERE m.account_id = k.account_id AND m.mailbox_id = k.mailbox_id AND m.uid BETWEEN k.uid AND k.uid
+        ORDER BY m.uid
+    ) m
 """  # noqa: S608 - only constants are put in
 
 

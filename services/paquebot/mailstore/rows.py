@@ -41,6 +41,20 @@ MESSAGE_COLUMNS = f"""
     queue_id, thread_key, prefix"""
 """Of `mailstore.messages`, for `message`."""
 
+
+def looked_up(columns: str, asked: str = "(SELECT DISTINCT unnest($3::bigint[]) AS uid) asked") -> str:
+    """For FROM: `m`, with `columns` of those messages in the mailbox of account $1 and id $2 whose UIDs `asked` has.
+
+    Without statistics the planner takes a mailbox for empty, and any index that begins with it for as good as the
+    primary key; it would read the mailbox for each UID. So each is looked up by itself, in an order that only the
+    primary key has (decision 43).
+    """
+    return f"""{asked} CROSS JOIN LATERAL (
+        SELECT {columns} FROM mailstore.messages
+        WHERE account_id = $1 AND mailbox_id = $2 AND uid BETWEEN asked.uid AND asked.uid ORDER BY messages.uid
+    ) m"""  # noqa: S608 - only constants are put in
+
+
 ALL_FLAGS = int(sum(Flag))
 _KNOWN_FLAGS = bytes(flags & ALL_FLAGS for flags in range(256))
 

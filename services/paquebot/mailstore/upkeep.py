@@ -87,9 +87,13 @@ _BLOBS = f"""
     WHERE (account_id, mailbox_id, uid) > ($1, $2, $3) AND account_id <= $4
     ORDER BY account_id, mailbox_id, uid LIMIT $5
 """  # noqa: S608 - only constants are put in
+# Apart, so that the order of the pages is no reason to walk through the whole table.
 _BLOBS_OF_PACKS = f"""
-    SELECT account_id, mailbox_id, uid, queue_id, {rows.BLOB_COLUMNS} FROM mailstore.messages
-    WHERE (account_id, mailbox_id, uid) > ($1, $2, $3) AND account_id <= $4 AND pack = ANY($6::text[])
+    WITH found AS MATERIALIZED (
+        SELECT account_id, mailbox_id, uid, queue_id, {rows.BLOB_COLUMNS} FROM mailstore.messages
+        WHERE pack = ANY($6::text[])
+    )
+    SELECT * FROM found WHERE (account_id, mailbox_id, uid) > ($1, $2, $3) AND account_id <= $4
     ORDER BY account_id, mailbox_id, uid LIMIT $5
 """  # noqa: S608 - only constants are put in
 

@@ -58,6 +58,12 @@ _REFUSED = (
     asyncpg.NotNullViolationError,
     asyncpg.ProgramLimitExceededError,  # class 54: an index row, a nesting, a number of arguments is too large
 )
+
+
+class ChangedMeanwhile(Exception):
+    """For work given to `Postgres.run`: others changed what it had found, so it is to be done again from the start."""
+
+
 _NOT_READY = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
@@ -73,6 +79,7 @@ _AGAIN = (
     asyncpg.DeadlockDetectedError,
     asyncpg.exceptions.InvalidCachedStatementError,  # a migration changed what a statement of ours was planned for
     asyncpg.exceptions.OutdatedSchemaCacheError,
+    ChangedMeanwhile,
 )
 _UNSURE = (OSError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 """Ends of a call after which the state of its connection is not known. TimeoutError is an OSError."""
@@ -336,6 +343,12 @@ async def open_postgres(settings: PostgresSettings, application: str) -> Postgre
             "jit": "off",
             # A plan made anew for each call costs more than most of our statements do.
             "plan_cache_mode": "force_generic_plan",
+            # Such a plan is made once, maybe while the tables are empty and have no statistics, and is kept when they
+            # have grown: it must not read a whole table where there is an index, and must choose among indexes by the
+            # order they give, not by how high each happens to be (decision 43).
+            "enable_seqscan": "off",
+            "enable_mergejoin": "off",
+            "cpu_operator_cost": "0.0001",
         },
     )
     know_calls(Engine.POSTGRES, ("ready",))
