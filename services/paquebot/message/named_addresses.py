@@ -28,8 +28,8 @@ class NamedAddresses:
     """`certain`: those that every reader finds, as (local part, domain); `possible`: what else looks like one.
 
     `readable`: there is one way to understand the whole: each part between commas has an address, or all that have
-    none are words of the name before one address in angle brackets, which ends the list. And no name ends a line or a
-    text before its end.
+    none are words of the name before one address in angle brackets, which ends the list. No name ends a line or a
+    text before its end, and each quoted string, comment and literal has its own.
     """
 
     certain: tuple[tuple[bytes, bytes], ...]
@@ -53,7 +53,7 @@ def named_addresses(value: bytes) -> NamedAddresses:
     found = (*_at_signs(tokens), *_at_signs(plainer), *_at_signs(barer), *_in_brackets(text))
     possible = dict.fromkeys(one for one in found if one not in certain)
     readable = len(entries) < MAX_ADDRESSES and (not words or _is_name(entries, words, tokens))
-    readable = readable and not _ENDS.intersection(text)
+    readable = readable and not _ENDS.intersection(text) and (not certain or _is_closed(value))
     return NamedAddresses(tuple(certain), tuple(possible), readable)
 
 
@@ -71,6 +71,11 @@ def _is_name(entries: list[MailAddress], words: list[bytes], tokens: tuple[bytes
     if not ends or tokens.count(b"<") != 1 or not entries[-1].host:
         return False
     return len(words) == len(entries) - 1 and not any("@" in _decoded(word) for word in words)
+
+
+def _is_closed(value: bytes) -> bool:
+    """Does all that is quoted, in a comment or a literal end, so that what stands behind it is its own?"""
+    return sum(1 for _ in _tokens(value + b" x")) > sum(1 for _ in _tokens(value))
 
 
 def _without_comments(value: bytes) -> tuple[bytes, ...]:
