@@ -182,10 +182,16 @@ class _Walk:
         if encoding is not None:
             self._fields(header)
         else:
-            textual = header.kind[0] in (b"TEXT", b"MESSAGE", b"MULTIPART")
-            encoding = shorter(self._raw, header.body, end) if textual else Encoding.BASE64
+            encoding = self._encoding(header.kind[0], header.body, end)
             self._fields(header, _LABELS[encoding], end)
         self._encode(header.body, end, encoding)
+
+    def _encoding(self, kind: bytes, start: int, end: int) -> Encoding:
+        """Reports are read by programs of which not all decode them, so they stay as they are where they can."""
+        if kind == b"MESSAGE":
+            return Encoding.QUOTED_PRINTABLE
+        textual = kind in (b"TEXT", b"MULTIPART")
+        return shorter(self._raw, start, end) if textual else Encoding.BASE64
 
     def _multipart(self, header: _Header, level: int) -> None:
         """RFC 2046 §5.1.1. Text around the parts means nothing, and is only kept from breaking the lines' rules."""
@@ -260,6 +266,8 @@ class _Walk:
                     self._replace(begin, end, b"" if written else b"Content-Transfer-Encoding: %b\r\n" % label)
                     written = True
                 elif self._misfits(begin, end):
+                    if not name and header.end == header.body:  # no empty line follows: it may well be the text
+                        raise Unconvertible("the message has text in the place of its header")
                     self._field(name, begin, end)
         if label and not written:
             self._forbid()

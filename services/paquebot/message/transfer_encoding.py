@@ -23,7 +23,7 @@ _MANY: Final = 5  # where one octet of so many is to be escaped, base64 is the s
 _SPECIAL: Final = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x3D, *range(0x7F, 0x100)))
 _SOFT_DASHES: Final = b"=\r\n--"
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
-_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_NOT_ASCII: Final = re.compile(rb"=(?=[\x80-\xff])|[\x80-\xff]")  # "=" before one escapes nothing
 
 
 class Encoding(enum.Enum):

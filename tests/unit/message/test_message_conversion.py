@@ -394,3 +394,21 @@ def test_any_octets_fit_afterwards_or_are_said_not_to(words: list[bytes], wish: 
     raw = re.sub(rb"\r\n|\r|\n", b"\r\n", b"".join(words))
     with contextlib.suppress(Unconvertible):
         rewritten(raw, Wish(*wish))
+
+
+def test_text_without_a_header_is_never_spoiled() -> None:
+    """Without an empty line all of a message is header (RFC 5322 §3.5), and no field's rules hold for its text."""
+    with pytest.raises(Unconvertible):
+        rewritten(crlf("Subject: x\nGrüße aus Köln\n"), SEVEN_BIT)
+
+
+def test_a_report_stays_readable_for_who_does_not_decode_it() -> None:
+    fields = "Final-Recipient: rfc822; jörg@b.example\nStatus: 5.1.1\nDiagnostic-Code: x; äöüßäöüßäöüßäöüßäöüß\n"
+    found = rewritten(crlf("Content-Type: message/delivery-status\n\n" + fields), SEVEN_BIT)
+    assert b"Content-Transfer-Encoding: quoted-printable\r\n" in found
+    assert b"\r\nStatus: 5.1.1\r\n" in found
+
+
+def test_an_equals_sign_before_an_octet_that_is_escaped() -> None:
+    head = "Content-Transfer-Encoding: quoted-printable\n\n"
+    assert rewritten(crlf(head + "a=ä=3D=\n"), SEVEN_BIT).endswith(b"a=3D=C3=A4=3D=\r\n")
