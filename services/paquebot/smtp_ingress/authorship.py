@@ -6,6 +6,7 @@ A field that is not of its grammar, such as a name with a comma that nobody quot
 login's addresses in it and no other.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from paquebot.message import (
     unfold,
 )
 from paquebot.rpc import Identity, ValidationClient
+from paquebot.smtp_ingress.aside import aside
 from paquebot.smtp_ingress.session import Session, Transaction
 from paquebot.smtp_ingress.settings import SenderPolicy
 from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, quoted_local
@@ -28,10 +30,13 @@ from paquebot.wire.smtp.replies import Reply
 _MAX_AUTHORS = 16  # addresses of From and Sender that are checked
 _MAX_OCTETS = 16 * 1024  # of From and of Sender
 _WHITE_SPACE = (b" ", b"\t")
-_MOST_INVISIBLE = 64
 _INVISIBLE = bytes((*range(0x21), *range(0x7F, 0x100)))
 """Octets that some readers do not see around the name of a field: spaces of Unicode and byte order marks are among
 them, in whatever charset they are read."""
+_DISGUISED = re.compile(
+    rb"(?:\A|(?<=\n))(?P<before>(?![ \t])[%b]{0,64})(?i:from|sender)(?=(?P<behind>[%b]{0,64}):)"
+    % (re.escape(_INVISIBLE.replace(b"\n", b"")), re.escape(_INVISIBLE))
+)
 
 
 class _Foreign(Exception):
@@ -59,7 +64,7 @@ class Authorship:
     async def checked(self, session: Session, transaction: Transaction, content: bytes) -> bytes | Reply:
         """The message as it may be sent by the session's identity, or why it may not. Raises DirectoryUnavailable."""
         assert session.identity is not None
-        if _is_disguised(content):
+        if await aside(split_header(content), lambda: _is_disguised(content)):
             return replies.FROM_NOT_OWNED
         smtputf8 = transaction.parameters.smtputf8
         try:
@@ -135,30 +140,10 @@ def _is_disguised(content: bytes) -> bool:
     has an octet that some do not see?"""
     if content.startswith(_WHITE_SPACE):
         return False
-    header = content[: split_header(content)].lower()
-    for name in (b"from", b"sender"):
-        if any(b"\0" in content[start:end] for start, _, end in spans_of(content, name)):
-            return True
-        at = header.find(name)
-        while at >= 0:
-            if _is_name_but_for_invisible(header, at, at + len(name)):
-                return True
-            at = header.find(name, at + 1)
-    return False
-
-
-def _is_name_but_for_invisible(header: bytes, start: int, end: int) -> bool:
-    """Does header[start:end] stand at the start of a line, and before a colon, for a reader who does not see some
-    octets around it, though not for us?"""
-    line = header.rfind(b"\n", max(0, start - _MOST_INVISIBLE), start) + 1
-    if not line and start > _MOST_INVISIBLE:
-        return False
-    before, behind = header[line:start], header[end : end + _MOST_INVISIBLE].partition(b":")
-    if before.startswith(_WHITE_SPACE) or before.strip(_INVISIBLE):
-        return False
-    if not behind[1] or behind[0].strip(_INVISIBLE):
-        return False
-    return bool(before) or bool(behind[0].strip(b" \t"))
+    if any(b"\0" in content[at:end] for name in (b"from", b"sender") for at, _, end in spans_of(content, name)):
+        return True
+    found = _DISGUISED.finditer(content, 0, split_header(content))
+    return any(match["before"] or match["behind"].strip(b" \t") for match in found)
 
 
 def _values(content: bytes, name: bytes) -> list[bytes]:
