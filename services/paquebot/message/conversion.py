@@ -128,6 +128,8 @@ class _Header:
     encoding: bytes = b""
     encodings: list[tuple[int, int]] = field(default_factory=list)
     has_type: bool = False
+    retyped: bool = False
+    """It becomes text/plain."""
     has_version: bool = False
     top: bool = False
 
@@ -180,7 +182,7 @@ class _Walk:
             raise Unconvertible("a part of a message cannot be rewritten by itself")
         encoding = _AGAIN.get(header.encoding)
         if encoding is not None:
-            self._fields(header)
+            self._fields(header, body_end=end)
         else:
             encoding = self._encoding(header.kind[0], header.body, end)
             self._fields(header, _LABELS[encoding], end)
@@ -197,12 +199,16 @@ class _Walk:
         """RFC 2046 §5.1.1. Text around the parts means nothing, and is only kept from breaking the lines' rules."""
         if self._wish.seven_bit and not header.boundary.isascii():
             raise Unconvertible("a boundary of the message is not in ASCII")
-        self._fields(header, self._composite_label(header))
         boundaries, outer = self._boundaries, self._signed
-        self._signed = outer or header.kind == _SIGNED
         shadowed = boundaries.open(header.boundary, level)
-        self._open.append(header.boundary)
         boundaries.seek(header.body)
+        if (mark := boundaries.delimiter) is None or mark.level != level:
+            boundaries.close(header.boundary, shadowed)
+            self._without_parts(header, max(header.body, boundaries.content_end()))
+            return
+        self._fields(header, self._composite_label(header))
+        self._signed = outer or header.kind == _SIGNED
+        self._open.append(header.boundary)
         self._around(header.body, boundaries.content_end())
         default = _RFC822 if header.kind[1] == b"DIGEST" else _TEXT_PLAIN
         while (mark := boundaries.delimiter) is not None and mark.level == level and not mark.closes:
@@ -213,6 +219,12 @@ class _Walk:
         if mark is not None and mark.level == level:
             boundaries.seek(mark.next_line)
             self._around(mark.next_line, boundaries.content_end())
+
+    def _without_parts(self, header: _Header, end: int) -> None:
+        """Its boundary never occurs. Readers show its text as text/plain, which it becomes when it is encoded."""
+        if self._misfits(header.body, end):
+            header.kind, header.retyped = _TEXT_PLAIN, True
+        self._leaf(header, end)
 
     def _around(self, start: int, end: int) -> None:
         if start < end and self._misfits(start, end):
@@ -257,7 +269,7 @@ class _Walk:
         """Fields that do not fit, and the transfer encoding where it becomes another one."""
         labels = header.encodings if label else []
         written = False
-        if labels or self._misfits(header.start, header.end):
+        if labels or header.retyped or self._misfits(header.start, header.end):
             if header.end - header.start > MAX_HEADERS_TOTAL:
                 raise Unconvertible(_TOO_MANY)
             for name, begin, _, end in field_spans(self._raw, header.start, header.end):
@@ -265,6 +277,8 @@ class _Walk:
                     self._forbid()
                     self._replace(begin, end, b"" if written else b"Content-Transfer-Encoding: %b\r\n" % label)
                     written = True
+                elif header.retyped and name == b"content-type":
+                    self._replace(begin, end, _text_plain(self._raw, header, body_end) + b"\r\n")
                 elif self._misfits(begin, end):
                     if not name and header.end == header.body:  # no empty line follows: it may well be the text
                         raise Unconvertible("the message has text in the place of its header")
@@ -303,7 +317,7 @@ class _Walk:
             raise Unconvertible("a signed message cannot be rewritten without breaking its signature")
 
     def _add(self, edit: Edit) -> None:
-        if len(self.edits) >= MAX_REWRITTEN:
+        if len(self.edits) >= MAX_REWRITTEN or self._boundaries.exhausted:
             raise Unconvertible(_TOO_MANY)
         self.edits.append(edit)
 
@@ -327,10 +341,14 @@ def _added(raw: bytes, header: _Header, label: bytes, body_end: int) -> bytes:
     if header.top and not header.has_version:
         lines.append(b"MIME-Version: 1.0")
     if header.top and not header.has_type:
-        lines.append(b"Content-Type: text/plain; charset=" + _charset(raw, header.body, body_end))
+        lines.append(_text_plain(raw, header, body_end))
     lines.append(b"Content-Transfer-Encoding: " + label)
     before = b"" if header.end == header.start or raw[header.end - 1] == 0x0A else b"\r\n"
     return before + b"".join(line + b"\r\n" for line in lines)
+
+
+def _text_plain(raw: bytes, header: _Header, body_end: int) -> bytes:
+    return b"Content-Type: text/plain; charset=" + _charset(raw, header.body, body_end)
 
 
 def _charset(raw: bytes, start: int, end: int) -> bytes:
