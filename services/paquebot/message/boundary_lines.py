@@ -65,6 +65,11 @@ class BoundaryLines:
         else:
             self._levels[boundary] = shadowed
 
+    @property
+    def exhausted(self) -> bool:
+        """There were too many lines with dashes, so delimiters may have been missed."""
+        return self._dash_lines <= 0
+
     def content_end(self) -> int:
         """Where the content before the delimiter ends; the line end before it is the delimiter's own."""
         return len(self._raw) if self.delimiter is None else self.delimiter.content_end

@@ -169,10 +169,16 @@ class _Walk:
         if encoding is not None:
             self._fields(header)
         else:
-            textual = header.kind[0] in (b"TEXT", b"MESSAGE", b"MULTIPART")
-            encoding = shorter(self._raw, header.body, end) if textual else Encoding.BASE64
+            encoding = self._encoding(header.kind[0], header.body, end)
             self._fields(header, _LABELS[encoding], end)
         self._encode(header.body, end, encoding)
+
+    def _encoding(self, kind: bytes, start: int, end: int) -> Encoding:
+        """Reports are read by programs of which not all decode them, so they stay as they are where they can."""
+        if kind == b"MESSAGE":
+            return Encoding.QUOTED_PRINTABLE
+        textual = kind in (b"TEXT", b"MULTIPART")
+        return shorter(self._raw, start, end) if textual else Encoding.BASE64
 
     def _multipart(self, header: _Header, level: int) -> None:
         """RFC 2046 §5.1.1. Text around the parts means nothing, and is only kept from breaking the lines' rules."""
@@ -255,6 +261,8 @@ class _Walk:
                 elif label and header.retyped and name == b"content-type":
                     self._replace(begin, end, _text_type(self._raw, header.body, body_end))
                 elif self._misfits(begin, end):
+                    if not name and header.end == header.body:  # no empty line follows: it may well be the text
+                        raise Unconvertible("the message has text in the place of its header")
                     self._field(name, begin, end)
         if label and not written:
             self._forbid()
@@ -290,7 +298,7 @@ class _Walk:
             raise Unconvertible("a signed message cannot be rewritten without breaking its signature")
 
     def _add(self, edit: Edit) -> None:
-        if len(self.edits) >= MAX_REWRITTEN:
+        if len(self.edits) >= MAX_REWRITTEN or self._boundaries.exhausted:
             raise Unconvertible(_TOO_MANY)
         self.edits.append(edit)
 

@@ -18,6 +18,8 @@ from paquebot.message.limits import MAX_ADDRESSES
 _SPACE: Final = b" \t"
 _SPECIALS: Final = b'"(<>@,;:\\ \t)['
 _ENDS: Final = frozenset("\0\r\n")  # what ends a text, or a line, for some readers
+_SKIPPED: Final = (b">", b")", b"\\", b":")  # where they make no sense, some readers read over them
+_NO_LITERAL: Final = bytes.maketrans(b"[]", b"  ")
 _MARKS: Final = bytes(0x21 if octet in _SPECIALS else 0x61 for octet in range(256))
 
 
@@ -26,8 +28,8 @@ class NamedAddresses:
     """`certain`: those that every reader finds, as (local part, domain); `possible`: what else looks like one.
 
     `readable`: there is one way to understand the whole: each part between commas has an address, or all that have
-    none are words of the name before one address in angle brackets, which ends the list. And no name ends a line or a
-    text before its end.
+    none are words of the name before one address in angle brackets, which ends the list. No name ends a line or a
+    text before its end, and each quoted string, comment and literal has its own.
     """
 
     certain: tuple[tuple[bytes, bytes], ...]
@@ -39,23 +41,28 @@ def named_addresses(value: bytes) -> NamedAddresses:
     """Of an unfolded value."""
     entries = [entry for entry in addresses(value) if entry.mailbox is not None and entry.host is not None]
     certain = dict.fromkeys((entry.mailbox or b"", entry.host or b"") for entry in entries if entry.host)
-    if len(entries) == len(certain) == 1 and _is_plain(value):
+    if len(entries) == len(certain) == 1 and _is_plain(value, *certain):
         return NamedAddresses(tuple(certain), (), readable=True)
     words = [entry.mailbox or b"" for entry in entries if not entry.host]
     tokens = _without_comments(value)
     # A reader that knows no quoted pairs ends quoted strings elsewhere.
     plainer = _without_comments(value.replace(b"\\", b"")) if b"\\" in value else ()
+    # One that knows no domain literals finds addresses in them.
+    barer = _without_comments(value.translate(_NO_LITERAL)) if b"[" in value or b"]" in value else ()
     text = _names(value)
-    found = (*_at_signs(tokens), *_at_signs(plainer), *_in_brackets(text))
+    found = (*_at_signs(tokens), *_at_signs(plainer), *_at_signs(barer), *_in_brackets(text))
     possible = dict.fromkeys(one for one in found if one not in certain)
     readable = len(entries) < MAX_ADDRESSES and (not words or _is_name(entries, words, tokens))
-    readable = readable and not _ENDS.intersection(text)
+    readable = readable and not _ENDS.intersection(text) and (not certain or _is_closed(value))
     return NamedAddresses(tuple(certain), tuple(possible), readable)
 
 
-def _is_plain(value: bytes) -> bool:
-    """Has the value one place only where an address can be? So have nearly all, and no reader finds another."""
-    return value.isascii() and value.count(b"@") == 1 and value.count(b"<") <= 1 and b"=?" not in value
+def _is_plain(value: bytes, address: tuple[bytes, bytes]) -> bool:
+    """Has the value one place only where an address can be, and is it in one piece there? So have nearly all, and no
+    reader finds another. Some take `x+ bob@a.example` for the words of one local part, and others for Bob."""
+    if not value.isascii() or b"=?" in value or value.count(b"@") != 1 or value.count(b"<") > 1:
+        return False
+    return b"%b@%b" % address in value and b"!" not in address[0].translate(_MARKS)
 
 
 def _is_name(entries: list[MailAddress], words: list[bytes], tokens: tuple[bytes, ...]) -> bool:
@@ -64,6 +71,11 @@ def _is_name(entries: list[MailAddress], words: list[bytes], tokens: tuple[bytes
     if not ends or tokens.count(b"<") != 1 or not entries[-1].host:
         return False
     return len(words) == len(entries) - 1 and not any("@" in _decoded(word) for word in words)
+
+
+def _is_closed(value: bytes) -> bool:
+    """Does all that is quoted, in a comment or a literal end, so that what stands behind it is its own?"""
+    return sum(1 for _ in _tokens(value + b" x")) > sum(1 for _ in _tokens(value))
 
 
 def _without_comments(value: bytes) -> tuple[bytes, ...]:
@@ -133,6 +145,8 @@ def _word(token: bytes) -> bytes:
 
 
 def _domain(tokens: tuple[bytes, ...], at: int) -> bytes:
+    while at < len(tokens) and tokens[at] in _SKIPPED:
+        at += 1
     found = _word(tokens[at]) if at < len(tokens) else b""
     joined = [found]
     while at + 1 < len(tokens) and (joined[-1].endswith(b".") or tokens[at + 1].startswith(b".")):

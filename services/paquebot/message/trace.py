@@ -13,6 +13,7 @@ from typing import Final
 from paquebot.message.address_list import skip_comment
 from paquebot.message.header import spans_of, unfold
 
+_LONGEST_ID: Final = 4096  # octets of Authentication-Results in which the name of who wrote it must end
 _WHITE_SPACE: Final = (b" ", b"\t")
 
 
@@ -54,7 +55,7 @@ def remove_header(raw: bytes, name: bytes, predicate: Callable[[bytes], bool]) -
 def remove_authentication_results(raw: bytes, authserv_id: str) -> bytes:
     """RFC 8601 §5: the message without Authentication-Results fields that claim to be made by `authserv_id`."""
     ours = _canonical(authserv_id.encode("utf-8"))
-    return remove_header(raw, b"authentication-results", lambda value: _authserv_id(value) == ours)
+    return remove_header(raw, b"authentication-results", lambda value: _authserv_id(value) in (ours, None))
 
 
 def _canonical(authserv_id: bytes) -> str:
@@ -66,17 +67,26 @@ def _canonical(authserv_id: bytes) -> str:
         return text
 
 
-def _authserv_id(value: bytes) -> str:
-    """RFC 8601 §2.2: authres-payload = [CFWS] authserv-id [CFWS authres-version] …; authserv-id = value"""
+def _authserv_id(value: bytes) -> str | None:
+    """RFC 8601 §2.2: authres-payload = [CFWS] authserv-id [CFWS authres-version] …; authserv-id = value. None: it may
+    stand behind more comments than are looked at."""
+    whole = len(value) <= _LONGEST_ID
+    value = value[:_LONGEST_ID]
     pos = 0
     while pos < len(value) and value[pos] in b" \t(":
         pos = skip_comment(value, pos) if value[pos] == 0x28 else pos + 1
+    if pos >= len(value) and not whole:
+        return None
     if value.startswith(b'"', pos):
         end = value.find(b'"', pos + 1)
+        if end < 0 and not whole:
+            return None
         return _canonical(value[pos + 1 : end if end >= 0 else len(value)].replace(b"\\", b""))
     end = pos
     while end < len(value) and value[end] not in b" \t(;":
         end += 1
+    if end == len(value) and not whole:
+        return None
     return _canonical(value[pos:end])
 
 

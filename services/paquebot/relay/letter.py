@@ -31,6 +31,7 @@ from paquebot.wire.smtp.parameters import Body, MailParameters, RcptParameters, 
 T = TypeVar("T")
 KEEP = 64 * 1024
 _OFF_THE_LOOP = 256 * 1024
+_REWRITTEN_OFF_THE_LOOP = 8 * 1024  # an octet that is rewritten costs a hundred times one that is looked at
 _THREADS = 2
 _EDIT_OCTETS = 200  # what an edit takes beside its text
 _BARE_LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -191,14 +192,14 @@ class Letter:
         if self._rewritten is None or self._rewritten.wish != wish:
             self._forget_edits()
             async with self.opened() as raw:
-                found = await self._look(raw, lambda: _rewriting(raw, wish))
+                found = await self._look(raw, lambda: _rewriting(raw, wish), _REWRITTEN_OFF_THE_LOOP)
             charged = self._shares.take_beside(found.cost, self._size if self._raw is not None else 0)
             self._rewritten = replace(found, cost=charged)
         return self._rewritten.size
 
-    async def _look(self, raw: bytes, look: Callable[[], T]) -> T:
-        """Looking through a long message takes a while, in which the event loop has others to serve."""
-        if len(raw) < _OFF_THE_LOOP:
+    async def _look(self, raw: bytes, look: Callable[[], T], shortest: int = _OFF_THE_LOOP) -> T:
+        """Looking through a message of `shortest` octets takes a while, in which the event loop has others to serve."""
+        if len(raw) < shortest:
             return look()
         async with self._shares.looking:
             return await asyncio.to_thread(look)

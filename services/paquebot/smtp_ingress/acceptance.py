@@ -3,7 +3,6 @@
 Invariant: a 250 leaves here only after `spool.accept` returned (invariant 1). Whatever else happens is a 4yz or 5yz.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from paquebot.message import (
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
+from paquebot.smtp_ingress.aside import aside
 from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.session import Session, Transaction
@@ -34,7 +34,6 @@ from paquebot.wire.smtp.replies import Reply
 
 _log = Log("paquebot.smtp")
 _MAX_HEADER_LINES = 25_000  # each is looked at a few times, on the event loop
-_OFF_THE_LOOP = 256 * 1024  # octets from which the content is checked in a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class Acceptance:
         self, session: Session, transaction: Transaction, decode: Callable[[], bytes], octets: int
     ) -> Reply:
         """At most two forms of the message are in memory at once: nobody holds one that the next was made of."""
-        content = await asyncio.to_thread(decode) if octets >= _OFF_THE_LOOP else decode()
+        content = await aside(octets, decode)
         checked = await self._checked(session, transaction, content)
         if isinstance(checked, Reply):
             _log.info("message_refused", session=session.id, client=session.address, reply=str(checked))
@@ -102,7 +101,7 @@ class Acceptance:
         envelope = _envelope(session, transaction, content)
         envelope.queue_id = queue_id
         envelope.accepted_at_ms = int(now * 1000)
-        content = self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
+        content = await self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
         transaction.span.set(queue_id=queue_id, size=len(content))
         prepared = await self._spool.prepare(content)
         del content
@@ -134,13 +133,9 @@ class Acceptance:
 
     async def _checked(self, session: Session, transaction: Transaction, content: bytes) -> bytes | Reply:
         """The message as the policy lets it be sent, or why it is refused."""
-        if len(content) > self._policy.size:
-            return replies.TOO_BIG
-        header = split_header(content)
-        if header > self._policy.header or content.count(b"\n", 0, header) > _MAX_HEADER_LINES:
-            return replies.HEADER_TOO_BIG
-        if is_looping(content, self._policy.hops):
-            return replies.TOO_MANY_HOPS
+        refusal = await aside(split_header(content), lambda: self._refusal(content))
+        if refusal is not None:
+            return refusal
         if session.identity is None or not self._policy.check_from:
             return content
         try:
@@ -148,18 +143,37 @@ class Acceptance:
         except DirectoryUnavailable:
             return replies.TEMPORARY_FAILURE
 
-    def _with_trace(
+    def _refusal(self, content: bytes) -> Reply | None:
+        """Why nobody may send the message."""
+        if len(content) > self._policy.size:
+            return replies.TOO_BIG
+        header = split_header(content)
+        if header > self._policy.header or content.count(b"\n", 0, header) > _MAX_HEADER_LINES:
+            return replies.HEADER_TOO_BIG
+        return replies.TOO_MANY_HOPS if is_looping(content, self._policy.hops) else None
+
+    async def _with_trace(
         self, session: Session, transaction: Transaction, content: bytes, queue_id: str, now: datetime
     ) -> bytes:
         """The message as it is stored (invariant 5: its octets never change afterwards)."""
-        hostname = self._policy.trace.hostname
-        raw = remove_authentication_results(content, hostname)
-        if transaction.recipients.local or not session.relay_client:
-            # RFC 5321 §4.4: one, and that is the envelope's; an originator sends none. Who only relays does not look.
-            raw = remove_header(raw, b"return-path", lambda value: True)
-        if session.role.takes_logins:
-            raw = ensure_date_and_message_id(raw, now, f"<{queue_id}@{hostname}>")
-        return add_trace(raw, received(session, transaction, queue_id, now, self._policy.trace))
+        policy, submitted = self._policy.trace, session.role.takes_logins
+        # RFC 5321 §4.4: one, and that is the envelope's; an originator sends none. Who only relays does not look.
+        delivered = bool(transaction.recipients.local) or not session.relay_client
+        return await aside(
+            split_header(content),
+            lambda: add_trace(
+                _mended(content, queue_id, now, policy.hostname, delivered=delivered, submitted=submitted),
+                received(session, transaction, queue_id, now, policy),
+            ),
+        )
+
+
+def _mended(content: bytes, queue_id: str, now: datetime, hostname: str, *, delivered: bool, submitted: bool) -> bytes:
+    """Without fields that only we may write, and with those that a submitted message must have."""
+    raw = remove_authentication_results(content, hostname)
+    if delivered:
+        raw = remove_header(raw, b"return-path", lambda value: True)
+    return ensure_date_and_message_id(raw, now, f"<{queue_id}@{hostname}>") if submitted else raw
 
 
 def _envelope(session: Session, transaction: Transaction, content: bytes) -> Envelope:

@@ -6,6 +6,8 @@ A field that is not of its grammar, such as a name with a comma that nobody quot
 login's addresses in it and no other.
 """
 
+import re
+import unicodedata
 from dataclasses import dataclass
 
 from paquebot.message import (
@@ -18,18 +20,23 @@ from paquebot.message import (
     unfold,
 )
 from paquebot.rpc import Identity, ValidationClient
+from paquebot.smtp_ingress.aside import aside
 from paquebot.smtp_ingress.session import Session, Transaction
 from paquebot.smtp_ingress.settings import SenderPolicy
-from paquebot.wire.address import Address, BadAddress, canonical, normal_domain
+from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, quoted_local
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.replies import Reply
 
 _MAX_AUTHORS = 16  # addresses of From and Sender that are checked
 _MAX_OCTETS = 16 * 1024  # of From and of Sender
 _WHITE_SPACE = (b" ", b"\t")
-_MOST_INVISIBLE = 64
-_INVISIBLE = bytes((*range(0x21), 0x7F))  # octets that some readers do not see around the name of a field
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_INVISIBLE = bytes((*range(0x21), *range(0x7F, 0x100)))
+"""Octets that some readers do not see around the name of a field: spaces of Unicode and byte order marks are among
+them, in whatever charset they are read."""
+_DISGUISED = re.compile(
+    rb"(?:\A|(?<=\n))(?P<before>(?![ \t])[%b]{0,64})(?i:from|sender)(?=(?P<behind>[%b]{0,64}):)"
+    % (re.escape(_INVISIBLE.replace(b"\n", b"")), re.escape(_INVISIBLE))
+)
 
 
 class _Foreign(Exception):
@@ -57,7 +64,7 @@ class Authorship:
     async def checked(self, session: Session, transaction: Transaction, content: bytes) -> bytes | Reply:
         """The message as it may be sent by the session's identity, or why it may not. Raises DirectoryUnavailable."""
         assert session.identity is not None
-        if _is_disguised(content):
+        if await aside(split_header(content), lambda: _is_disguised(content)):
             return replies.FROM_NOT_OWNED
         smtputf8 = transaction.parameters.smtputf8
         try:
@@ -84,6 +91,7 @@ class Authorship:
 
     async def _owned(self, session: Session, content: bytes, name: bytes, trace: str) -> bool:
         """Does a field of that name have an address? Each must belong to the login. Raises _Foreign."""
+        assert session.identity is not None
         values = _values(content, name)
         if sum(map(len, values)) > _MAX_OCTETS:
             raise _Foreign
@@ -94,6 +102,8 @@ class Authorship:
         for local, domain in found:
             address = _address(local, domain)
             if address is None or not await self.owns(session, address, trace):
+                raise _Foreign
+            if not _is_one_word(address.local) and str(canonical(address)) != session.identity.address:
                 raise _Foreign
         return any(one.certain for one in named)
 
@@ -106,13 +116,11 @@ def _found(named: NamedAddresses, session: Session) -> list[tuple[bytes, bytes]]
 
 
 def _may_be_address(domain: bytes, session: Session) -> bool:
-    """Could mail go there? `arne@home` is a name of people, unless the login's own domain is like this."""
+    """Would somebody take it for an address? `arne@home` is a name of people, unless the login's own domain is like
+    this; `bob@a.example'` is Bob to who reads it, and to programs that stop at the quote."""
     assert session.identity is not None
-    try:
-        normal = normal_domain(domain.decode())
-    except (BadAddress, UnicodeDecodeError):
-        return False
-    return "." in normal or normal == session.identity.address.rpartition("@")[2]
+    text = unicodedata.normalize("NFKC", domain.decode("utf-8", "replace")).replace("。", ".").strip(" .")
+    return "." in text or text.lower() == session.identity.address.rpartition("@")[2]
 
 
 def _address(local: bytes, domain: bytes) -> Address | None:
@@ -122,35 +130,20 @@ def _address(local: bytes, domain: bytes) -> Address | None:
         return None
 
 
+def _is_one_word(local: str) -> bool:
+    """Not `"alice+ bob"@a.example` or the same with a space of Unicode, which some readers take for Bob."""
+    return quoted_local(local) == local and not any(unicodedata.category(char)[0] in "CZ" for char in local)
+
+
 def _is_disguised(content: bytes) -> bool:
     """Is there a From or Sender that some readers take for one, and others for a field of another name, or whose value
     has an octet that some do not see?"""
     if content.startswith(_WHITE_SPACE):
         return False
-    header = content[: split_header(content)].lower()
-    for name in (b"from", b"sender"):
-        if any(b"\0" in content[start:end] for start, _, end in spans_of(content, name)):
-            return True
-        at = header.find(name)
-        while at >= 0:
-            if _is_name_but_for_invisible(header, at, at + len(name)):
-                return True
-            at = header.find(name, at + 1)
-    return False
-
-
-def _is_name_but_for_invisible(header: bytes, start: int, end: int) -> bool:
-    """Does header[start:end] stand at the start of a line, and before a colon, for a reader who does not see some
-    octets around it, though not for us?"""
-    line = header.rfind(b"\n", max(0, start - _MOST_INVISIBLE), start) + 1
-    if not line and start > _MOST_INVISIBLE:
-        return False
-    before, behind = header[line:start], header[end : end + _MOST_INVISIBLE].partition(b":")
-    if before.startswith(_WHITE_SPACE) or before.removeprefix(_BYTE_ORDER_MARK).strip(_INVISIBLE):
-        return False
-    if not behind[1] or behind[0].strip(_INVISIBLE):
-        return False
-    return bool(before) or bool(behind[0].strip(b" \t"))
+    if any(b"\0" in content[at:end] for name in (b"from", b"sender") for at, _, end in spans_of(content, name)):
+        return True
+    found = _DISGUISED.finditer(content, 0, split_header(content))
+    return any(match["before"] or match["behind"].strip(b" \t") for match in found)
 
 
 def _values(content: bytes, name: bytes) -> list[bytes]:

@@ -2,6 +2,10 @@
 
 A protocol's class is told what is heard and said, in the order in which the server takes it in and answers, and gives
 back the pieces to keep. It begins between two commands; what a peer makes it hold is a line.
+
+A client that was refused may go on with what it would have sent: the lines of a message, or a password. So only lines
+that begin with a command are kept whole. Of others the first words are kept, and nothing of them while the client may
+be astray, which is until the next command.
 """
 
 import re
@@ -16,7 +20,22 @@ MAX_LITERAL: Final = 1024
 LEFT_OUT: Final = b"(left out)"
 _TAIL = 80  # octets at a line's end that say whether a literal follows, and of what
 _LITERAL = re.compile(rb"~?\{([0-9]{1,20})\+?\}$")
+_ANNOUNCED = re.compile(rb"\{[0-9]+\}$")  # a literal for which the client waits to be asked
 _MESSAGE_LITERAL = re.compile(rb"(?:\](?:<[0-9]+>)?|RFC822(?:\.[A-Z]+)?|PREVIEW) ~?\{[0-9]+\}$")
+_SMTP_COMMANDS = frozenset(b"HELO EHLO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY EXPN HELP STARTTLS".split())
+_SMTP_WHOLE = re.compile(rb"(?i)(?:MAIL FROM|RCPT TO):|(?:DATA|RSET|NOOP|QUIT|STARTTLS)[ \t]*$|BDAT [0-9]|EHLO [^ ]+$")
+"""Commands for which text is not taken."""
+_POP3_COMMANDS = frozenset(
+    b"CAPA STLS USER QUIT STAT LIST RETR DELE NOOP RSET TOP UIDL LAST LANG UTF8 XTND RPOP".split()
+)
+_IMAP_COMMANDS = frozenset(
+    b"CAPABILITY NOOP LOGOUT STARTTLS ID ENABLE SELECT EXAMINE CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE LIST LSUB"
+    b" XLIST STATUS NAMESPACE APPEND IDLE CHECK CLOSE UNSELECT EXPUNGE SEARCH FETCH STORE COPY MOVE UID SORT THREAD"
+    b" REPLACE GETQUOTA GETQUOTAROOT SETQUOTA GETACL SETACL DELETEACL LISTRIGHTS MYRIGHTS GETMETADATA SETMETADATA"
+    b" NOTIFY COMPRESS UNAUTHENTICATE ESEARCH GETJMAPACCESS UIDBATCHES".split()
+)
+_LONGEST_VERB: Final = 16
+_LINE_END: Final = len(b"\r\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +54,16 @@ class LeftOut:
 
 
 Piece = Line | LeftOut
+
+
+def _first_words(words: list[bytes], count: int, line: bytes) -> Line:
+    """So many words of the line, and that there was more."""
+    return Line(b" ".join((*words[:count], LEFT_OUT)) if len(words) > count else line)
+
+
+def _is_verb(word: bytes) -> bool:
+    """It may be a command that nobody knows, and says nothing else."""
+    return len(word) <= _LONGEST_VERB and word.isalpha()
 
 
 def _parts(octets: bytes) -> Iterator[bytes]:
@@ -73,18 +102,23 @@ class SmtpTranscript:
 
     def __init__(self) -> None:
         self._said = _SaidLine()
+        self._astray = False
 
     def heard(self, line: bytes) -> list[Piece]:
         """A command, with or without its line end."""
         line = line.rstrip(b"\r\n")
-        verb, space, _ = line.partition(b" ")
-        return [Line(verb + b" " + LEFT_OUT if space and self._is_secret(verb.upper()) else line)]
-
-    def _is_secret(self, verb: bytes) -> bool:
-        return verb == b"AUTH"
+        words = line.split()
+        verb = words[0].upper() if words else b""
+        if self._astray and verb != b"AUTH" and not _SMTP_WHOLE.match(line):
+            return [LeftOut(len(line) + _LINE_END)]
+        self._astray = verb in (b"AUTH", b"DATA", b"BDAT")
+        if not words or line.partition(b" ")[0].upper() in _SMTP_COMMANDS:
+            return [Line(line)]
+        return [_first_words(words, 1, line)] if _is_verb(verb) else [LeftOut(len(line) + _LINE_END)]
 
     def heard_octets(self, count: int) -> list[Piece]:
         """Octets that are no line."""
+        self._astray = False
         return [LeftOut(count)] if count else []
 
     def said(self, octets: bytes) -> list[Piece]:
@@ -105,13 +139,20 @@ class Pop3Transcript:
         self._message_asked = False
         self._in_message = False
         self._left_out = 0
+        self._astray = False
 
     def heard(self, line: bytes) -> list[Piece]:
         """A command without its line end."""
-        verb, space, _ = line.partition(b" ")
-        self._message_asked = verb.upper() in (b"RETR", b"TOP")
-        secret = space and verb.upper() in (b"PASS", b"APOP", b"AUTH")
-        return [Line(verb + b" " + LEFT_OUT if secret else line)]
+        words = line.split()
+        verb = words[0].upper() if words else b""
+        self._message_asked = verb in (b"RETR", b"TOP")
+        self._astray = self._astray and verb not in _POP3_COMMANDS
+        if not words or verb in _POP3_COMMANDS:
+            return [Line(line)]
+        if not _is_verb(verb) or (self._astray and verb != b"AUTH"):
+            return [LeftOut(len(line) + _LINE_END)]
+        self._astray = verb == b"AUTH"
+        return [_first_words(words, 1, line)]
 
     def said(self, octets: bytes) -> list[Piece]:
         """Some of the answer; lines may be cut anywhere."""
@@ -142,24 +183,39 @@ class ImapTranscript:
         self._literal_left = 0
         self._literal: bytearray | None = None
         self._secret = False
+        self._announced = False
+        self._astray = False
 
     def heard(self, line: bytes, *, first: bool = True) -> list[Piece]:
         """A line without its line end; not the `first` one of its command: what follows a literal."""
-        if first:
-            words = line.split(None, 2)
-            self._secret = len(words) > 1 and words[1].upper() in (b"LOGIN", b"AUTHENTICATE")
-            if self._secret:
-                return [Line(b" ".join((*words[:2], LEFT_OUT)))]
-        return [LeftOut(len(line))] if self._secret else [Line(line)]
+        if not first:
+            self._announced = _ANNOUNCED.search(line) is not None
+            return [LeftOut(len(line))] if self._secret else [Line(line)]
+        self._astray = self._astray or self._announced  # the literal was not asked for
+        self._announced = _ANNOUNCED.search(line) is not None
+        words = line.split(None, 2)
+        verb = words[1].upper() if len(words) > 1 else b""
+        known = verb in _IMAP_COMMANDS or line.upper() == b"DONE"
+        self._secret = bool(words) and not known
+        self._astray = self._astray and not known
+        if not self._secret:
+            return [Line(line)]
+        if self._astray or not _is_verb(verb):
+            return [LeftOut(len(line) + _LINE_END)]
+        self._astray = verb == b"AUTHENTICATE"
+        named = 1 if words[0].upper() in (b"LOGIN", b"AUTHENTICATE") else 2
+        return [_first_words(words, named, line)]
 
     def heard_literal(self, octets: bytes) -> list[Piece]:
         """A literal that is no message; its octets stand before the next line."""
+        self._announced = False
         if self._secret or not _is_short(octets):
             return [LeftOut(len(octets))]
         return [Line(octets, cut=True)]
 
     def heard_octets(self, count: int) -> list[Piece]:
         """A literal that is a message, or was thrown away."""
+        self._announced = False
         return [LeftOut(count)] if count else []
 
     def said(self, octets: bytes) -> list[Piece]:
@@ -181,7 +237,10 @@ class ImapTranscript:
     def _line_ended(self) -> list[Piece]:
         tail = self._said.tail.rstrip(b"\r\n")
         announced = _LITERAL.search(tail)
-        pieces: list[Piece] = [self._said.take()]
+        line = self._said.take()
+        if self._astray and line.octets[:1] not in (b"*", b"+"):  # the client's first word comes back as its tag
+            line = Line(b"%b %b" % (LEFT_OUT, line.octets.partition(b" ")[2]), line.cut)
+        pieces: list[Piece] = [line]
         if announced and (size := int(announced[1])):
             self._literal_left = size
             keep = size <= MAX_LITERAL and not _MESSAGE_LITERAL.search(tail)

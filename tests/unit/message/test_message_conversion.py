@@ -411,3 +411,47 @@ def test_any_octets_fit_afterwards_or_are_said_not_to(words: list[bytes], wish: 
     raw = re.sub(rb"\r\n|\r|\n", b"\r\n", b"".join(words))
     with contextlib.suppress(Unconvertible):
         rewritten(raw, Wish(*wish))
+
+
+def test_text_without_a_header_is_never_spoiled() -> None:
+    """Without an empty line all of a message is header (RFC 5322 §3.5), and no field's rules hold for its text."""
+    with pytest.raises(Unconvertible):
+        rewritten(crlf("Subject: x\nGrüße aus Köln\n"), SEVEN_BIT)
+
+
+def test_a_report_stays_readable_for_who_does_not_decode_it() -> None:
+    fields = "Final-Recipient: rfc822; jörg@b.example\nStatus: 5.1.1\nDiagnostic-Code: x; " + "äöüß" * 3000 + "\n"
+    found = rewritten(crlf("Content-Type: message/delivery-status\n\n" + fields), SEVEN_BIT)
+    assert b"Content-Transfer-Encoding: quoted-printable\r\n" in found
+    assert b"\r\nStatus: 5.1.1\r\n" in found
+
+
+def test_an_equals_sign_before_an_octet_that_is_escaped() -> None:
+    head = "Content-Transfer-Encoding: quoted-printable\n\n"
+    assert rewritten(crlf(head + "a=ä=3D=\n"), SEVEN_BIT).endswith(b"a=3D=C3=A4=3D=\r\n")
+
+
+def test_the_text_of_a_multipart_without_parts_can_still_be_read() -> None:
+    head = "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\nSubject: x\n\n"
+    found = email.message_from_bytes(rewritten(crlf(head + "Viele Grüße\n"), SEVEN_BIT))
+    assert (found.get_content_type(), found.get_content_charset()) == ("text/plain", "utf-8")
+    assert found.get_payload(decode=True) == "Viele Grüße\r\n".encode()
+    assert conversion(crlf(head + "Hello\n").replace(b"8bit", b"7bit"), SEVEN_BIT) == []
+
+
+def test_an_inner_multipart_without_parts_ends_where_the_outer_goes_on() -> None:
+    inner = "--o\nContent-Type: multipart/mixed; boundary=b\n\nGrüße\n--o\n\nlast\n--o--\n"
+    found = email.message_from_bytes(
+        rewritten(crlf("Content-Type: multipart/mixed; boundary=o\n\n" + inner), SEVEN_BIT)
+    )
+    assert [part.get_payload(decode=True) for part in found.walk() if not part.is_multipart()] == [
+        "Grüße".encode(),
+        b"last",
+    ]
+
+
+def test_a_message_whose_parts_cannot_all_be_found_is_not_rewritten() -> None:
+    dashes = "-- ä\n" * 400_001
+    raw = crlf(f"Content-Type: multipart/mixed; boundary=b\n\n--b\n\n{dashes}\n--b\n\nlast\n--b--\n")
+    with pytest.raises(Unconvertible):
+        conversion(raw, SEVEN_BIT)

@@ -106,3 +106,14 @@ def test_only_what_is_missing_is_added() -> None:
 def test_fields_in_the_body_do_not_count() -> None:
     raw = b"A: b\r\n\r\nDate: x\r\nMessage-ID: <2@x.test>\r\n"
     assert ensure_date_and_message_id(raw, NOW, "<1@x.test>").startswith(b"Date: Mon, 23 Nov 2026")
+
+
+@pytest.mark.parametrize("comments", [b"(" * 9000, b"(x) " * 3000, b"(x) " * 1023 + b"mx", b'"' + b"x" * 9000])
+def test_results_whose_writer_stands_behind_more_than_is_looked_at_are_nobodys(comments: bytes) -> None:
+    raw = b"Authentication-Results: " + comments + b".example; spf=pass\r\nSubject: x\r\n\r\n"
+    assert remove_authentication_results(raw, "mx.example") == b"Subject: x\r\n\r\n"
+
+
+def test_long_results_of_others_stay() -> None:
+    raw = b"Authentication-Results: other.example;" + b" spf=pass" * 3000 + b"\r\n\r\n"
+    assert remove_authentication_results(raw, "mx.example") == raw

@@ -38,6 +38,9 @@ def test_one_address_and_a_name(value: bytes) -> None:
         b'"bob"@b.example <ann@a.example>',
         b"<ann@a.example> bob@b.example",
         b"bob@b.example: <ann@a.example>;",
+        b"[ bob@b.example, ] <ann@a.example>",
+        b"bob@b.example] <ann@a.example>",
+        b"bob@>b.example <ann@a.example>",
         rb'"x\" <bob@b.example>, " <ann@a.example>',
         b'"Bob <bob@b.example>" <ann@a.example>',
         b"ann@a.example (Bob <bob@b.example>)",
@@ -58,6 +61,8 @@ def test_a_possible_address(value: bytes) -> None:
         b"Bob, Ann <ann@a.example",
         b"Bob, Ann <ann@a.example> <ann@a.example>",
         b'"bob@b.example", Ann <ann@a.example>',
+        b'<ann@a.example> "bob@b.example',
+        b"ann@a.example (bob@b.example",
         b"=?utf-8?Q?bob=40b.example?=, Ann <ann@a.example>",
         b"x, " * 3000 + b"Ann <ann@a.example>",
         b"Bob",
@@ -65,6 +70,21 @@ def test_a_possible_address(value: bytes) -> None:
 )
 def test_what_can_be_understood_in_two_ways(value: bytes) -> None:
     assert not named_addresses(value).readable
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"x+ bob@b.example",
+        b"<x+ bob@b.example>",
+        b"x+(y)bob@b.example",
+        b"x+\tbob@b.example",
+        b'"x+"bob@b.example',
+        b"x+)bob@b.example",
+    ],
+)
+def test_a_local_part_in_several_words(value: bytes) -> None:
+    assert _BOB in named_addresses(value).possible
 
 
 def test_a_route_has_no_local_part() -> None:

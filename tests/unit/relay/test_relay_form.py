@@ -159,7 +159,7 @@ async def test_another_limit_of_lines() -> None:
     raw = b"Subject: x\r\n\r\n" + b"y" * 2000 + b"\r\n"
     for line, rewritten in ((998, True), (2000, False), (0, False)):
         assert ((await form(raw, line=line)).wish is not None) is rewritten
-    assert (await form("ä".encode() * 10, line=0)).wish is not None
+    assert (await form(b"\r\n" + "ä".encode() * 10, line=0)).wish is not None
 
 
 # --- 8-bit text ---

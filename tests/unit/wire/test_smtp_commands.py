@@ -89,7 +89,6 @@ def test_reverse_paths(argument: str, path: Address | NullPath | None) -> None:
         'FROM:<"a@b.example>',
         "FROM:<@x.example a@b.example>",
         "FROM:<x.example:a@b.example>",
-        "FROM:< a@b.example>",
         "FROM:< >",
     ],
 )
@@ -189,3 +188,8 @@ def test_the_name_of_a_client_may_be_in_another_character_set() -> None:
     assert parse_command(b"helo \xff") == Command(Verb.HELO, "\ufffd")
     with pytest.raises(BadCommand):
         parse_command(b"EHLO a\0b")
+
+
+@pytest.mark.parametrize("argument", ["FROM:< a@b.example>", "FROM:<a@b.example >", "FROM: <\ta@b.example > "])
+def test_space_around_the_address_says_nothing(argument: str) -> None:
+    assert str(parse_mail(argument, ()).reverse_path) == "a@b.example"

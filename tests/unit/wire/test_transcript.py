@@ -112,10 +112,65 @@ def test_a_long_literal_is_left_out_even_behind_a_long_line() -> None:
         (Pop3Transcript, b"LIST", b"LIST"),
         (SmtpTranscript, b"AUTH PLAIN AGEAcw==\r\n", b"AUTH (left out)"),
         (SmtpTranscript, b"MAIL FROM:<>\r\n", b"MAIL FROM:<>"),
+        (SmtpTranscript, b" AUTH PLAIN AGEAcw==\r\n", b"AUTH (left out)"),
+        (SmtpTranscript, b"AUTH\tPLAIN\tAGEAcw==\r\n", b"AUTH (left out)"),
+        (SmtpTranscript, b"XCLIENT LOGIN=secret\r\n", b"XCLIENT (left out)"),
+        (Pop3Transcript, b"PASS\tsecret", b"PASS (left out)"),
+        (Pop3Transcript, b" pass secret", b"pass (left out)"),
+        (Pop3Transcript, b"XAUTH secret", b"XAUTH (left out)"),
+        (ImapTranscript, b"LOGIN alice secret", b"LOGIN (left out)"),
+        (ImapTranscript, b"a XLOGIN alice secret", b"a XLOGIN (left out)"),
     ],
 )
 def test_passwords_are_left_out(make: Callable[[], Transcript], line: bytes, kept: bytes) -> None:
     assert make().heard(line) == [Line(kept)]
+
+
+@pytest.mark.parametrize(
+    ("make", "begun", "lines", "command"),
+    [
+        (SmtpTranscript, b"AUTH LOGIN", (b"YWxpY2U=", b"c2VjcmV0"), b"RSET"),
+        (SmtpTranscript, b"AUTH LOGIN", (b"alice", b"secret"), b"MAIL FROM:<a@b.example>"),
+        (SmtpTranscript, b"DATA", (b"Subject: secret", b"", b"Help me", b"Mail is secret", b"."), b"NOOP"),
+        (SmtpTranscript, b"BDAT x LAST", (b"Subject: secret", b"", b"secret"), b"QUIT"),
+        (Pop3Transcript, b"AUTH PLAIN", (b"AGEAcw", b"AGEAcw=="), b"STAT"),
+        (ImapTranscript, b"a AUTHENTICATE PLAIN", (b"AGEAcw==",), b"b NOOP"),
+        (ImapTranscript, b"a APPEND no {60}", (b"Subject: secret", b"", b"my secret is", b"secret"), b"b NOOP"),
+        (ImapTranscript, b"{1+}", (b"secret",), b"b UID FETCH 1 (FLAGS)"),
+    ],
+)
+def test_what_a_client_says_that_was_refused_is_left_out(
+    make: Callable[[], Transcript], begun: bytes, lines: tuple[bytes, ...], command: bytes
+) -> None:
+    transcript = make()
+    transcript.heard(begun)
+    for line in lines:
+        [piece] = transcript.heard(line)
+        assert piece in (LeftOut(len(line) + 2), Line(b""))
+    assert transcript.heard(command) == [Line(command)]
+
+
+def test_the_words_of_a_message_do_not_come_back_as_tags() -> None:
+    transcript = ImapTranscript()
+    transcript.heard(b"a APPEND no {60}")
+    assert transcript.said(b"a NO No such mailbox\r\n") == [Line(b"a NO No such mailbox")]
+    transcript.heard(b"secret is what it is")
+    assert transcript.said(b"secret BAD Unknown command\r\n") == [Line(b"(left out) BAD Unknown command")]
+
+
+def test_an_append_that_is_asked_for_its_message_is_no_refusal() -> None:
+    transcript = ImapTranscript()
+    transcript.heard(b"a APPEND INBOX {60}")
+    assert transcript.heard_octets(60) == [LeftOut(60)]
+    assert transcript.heard(b"", first=False) == [Line(b"")]
+    assert transcript.heard(b"b XUNKNOWN") == [Line(b"b XUNKNOWN")]
+
+
+@pytest.mark.parametrize("command", [b" RETR 1", b"RETR\t1", b"top\t1 9"])
+def test_a_message_is_left_out_however_it_was_asked_for(command: bytes) -> None:
+    transcript = Pop3Transcript()
+    transcript.heard(command)
+    assert transcript.said(b"+OK\r\nsecret\r\n.\r\n") == [Line(b"+OK"), LeftOut(8), Line(b".")]
 
 
 def test_a_password_in_a_literal_is_left_out() -> None:

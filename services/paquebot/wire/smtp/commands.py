@@ -186,7 +186,9 @@ def _path(argument: str, keyword: str) -> tuple[str, str]:
     rest = argument[end:]
     if rest and not rest.startswith(_BLANKS):
         raise BadPath("expected a space after the path")
-    return argument[start:end], rest
+    # People type a space behind an address, and programs send it as it is.
+    path = argument[start + 1 : end - 1].strip(" \t")
+    return f"<{path}>" if path else argument[start:end], rest
 
 
 def _path_end(text: str, start: int) -> int:
