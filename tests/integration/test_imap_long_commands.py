@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 
+import pytest
+
 from imap_wire import connected
 from imap_world import ImapStack, Reader
 from paquebot.blobs import new_ulid
@@ -90,3 +92,24 @@ async def test_an_account_whose_share_is_used_up_is_told_to_come_back(imap_stack
         assert (await first.line()).startswith(b"* BYE [UNAVAILABLE] Too many long commands")
         await second.ok("NOOP" + " " * 100_000)
         assert server.process.budget.used == 0
+
+
+async def test_a_command_for_many_sections_gives_way_after_each(
+    imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_way = 0
+
+    async def counted() -> None:
+        nonlocal given_way
+        given_way += 1
+
+    reader = await imap_stack.reader()
+    raw = b"a:\r\n" * 4000 + b"\r\n"
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.say(b"x APPEND INBOX {%d+}\r\n%b\r\n" % (len(raw), raw))
+        assert (await client.line()).startswith(b"x OK")
+        await client.ok("EXAMINE INBOX")
+        monkeypatch.setattr("paquebot.imap.fetch.give_way", counted)
+        (line,) = await client.ok("FETCH 1 (" + " ".join(f"BODY[HEADER.FIELDS (q{n})]" for n in range(200)) + ")")
+        assert line.count(b"{2}") == 200
+    assert given_way >= 200
