@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,6 +12,8 @@ from imap_wire import connected
 from imap_world import ImapStack, Reader
 from paquebot.blobs import new_ulid
 from paquebot.imap.long_commands import MEMORY
+from paquebot.imap.message_facts import Facts
+from paquebot.imap.search import _Search as Search
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.runtime.limits import account
 from paquebot.wire.imap import DEFAULT_LIMITS
@@ -113,3 +116,36 @@ async def test_a_command_for_many_sections_gives_way_after_each(
         (line,) = await client.ok("FETCH 1 (" + " ".join(f"BODY[HEADER.FIELDS (q{n})]" for n in range(200)) + ")")
         assert line.count(b"{2}") == 200
     assert given_way >= 200
+
+
+async def test_a_search_of_many_keys_ends_when_nobody_waits_for_it(
+    imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = await imap_stack.reader()
+    await filled(imap_stack, reader)
+    verdicts, ended = 0, asyncio.Event()
+    decide, run = Search._decide, Search.run
+
+    def counted(search: Search, facts: Facts) -> bool:
+        nonlocal verdicts
+        verdicts += 1
+        return decide(search, facts)
+
+    async def left_alone(search: Search) -> Sequence[int]:
+        client.writer.transport.abort()
+        async with asyncio.timeout(30):
+            while not search._connection.gone:
+                await asyncio.sleep(0.01)
+        try:
+            return await run(search)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Search, "_decide", counted)
+    monkeypatch.setattr(Search, "run", left_alone)
+    async with imap_stack.serving() as server:
+        async with connected(server.port("imaps"), reader) as client:
+            await client.ok("SELECT INBOX")
+            await client.say(b"a SEARCH " + b"UNKEYWORD x " * 5000 + b"SEEN\r\n")
+            await ended.wait()
+    assert verdicts < COUNT // 2
