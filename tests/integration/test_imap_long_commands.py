@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -149,3 +149,27 @@ async def test_a_search_of_many_keys_ends_when_nobody_waits_for_it(
             await client.say(b"a SEARCH " + b"UNKEYWORD x " * 5000 + b"SEEN\r\n")
             await ended.wait()
     assert verdicts < COUNT // 2
+
+
+async def test_a_silent_store_of_very_many_messages_gives_way(
+    imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is told of any of them, but each is looked at before and after."""
+    given_way = {"session": 0, "fairness": 0}
+
+    def counter(module: str) -> Callable[[], Awaitable[None]]:
+        async def counted() -> None:
+            given_way[module] += 1
+
+        return counted
+
+    reader = await imap_stack.reader()
+    await filled(imap_stack, reader, 5000)
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("SELECT INBOX")
+        for module in given_way:
+            place = "paquebot.imap.session" if module == "session" else "paquebot.runtime.fairness"
+            monkeypatch.setattr(f"{place}.give_way", counter(module))
+        assert await client.ok("STORE 1:* +FLAGS.SILENT (\\Seen)") == []
+    assert given_way["session"] >= 5
+    assert given_way["fairness"] >= 50
