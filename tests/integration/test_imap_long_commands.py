@@ -164,12 +164,12 @@ async def test_a_silent_store_of_very_many_messages_gives_way(
         return counted
 
     reader = await imap_stack.reader()
-    await filled(imap_stack, reader, 5000)
+    await filled(imap_stack, reader, 2000)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
         await client.ok("SELECT INBOX")
         for module in given_way:
             place = "paquebot.imap.session" if module == "session" else "paquebot.runtime.fairness"
             monkeypatch.setattr(f"{place}.give_way", counter(module))
         assert await client.ok("STORE 1:* +FLAGS.SILENT (\\Seen)") == []
-    assert given_way["session"] >= 5
-    assert given_way["fairness"] >= 50
+    assert given_way["session"] >= 2
+    assert given_way["fairness"] >= 20
