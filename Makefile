@@ -32,7 +32,7 @@ test: check  ## check the code, then run the whole suite (ARGS=... goes to pytes
 test-cluster: $(STAMP)  ## build, install and try everything on the cluster that KUBECONFIG names
 	@$(BIN)/python -m pytest -q -m cluster tests/cluster $(ARGS)
 
-check: $(STAMP)  ## ruff, mypy --strict, import-linter, generated stubs and dashboards up to date
+check: $(STAMP)  ## ruff, mypy --strict, import-linter, generated stubs, dashboards and lists of the chart up to date
 	@$(BIN)/ruff check services tests
 	@$(BIN)/ruff format --check --quiet services tests || { echo "run make format"; exit 1; }
 	@$(BIN)/mypy
@@ -43,6 +43,7 @@ check: $(STAMP)  ## ruff, mypy --strict, import-linter, generated stubs and dash
 	@$(BIN)/ruff check deploy/dashboards && $(BIN)/ruff format --check --quiet deploy/dashboards || { echo "run make format"; exit 1; }
 	@cd deploy && ../$(BIN)/mypy --config-file ../pyproject.toml -p dashboards
 	@cd deploy && ../$(BIN)/python -m dashboards --check
+	@PYTHONPATH=tests $(BIN)/python -m chart.generated_files --check
 
 protos: $(STAMP)  ## generate the gRPC and protobuf stubs from protos/
 	@PYTHON=$(BIN)/python protos/generate.sh services
@@ -50,8 +51,9 @@ protos: $(STAMP)  ## generate the gRPC and protobuf stubs from protos/
 dashboards: $(STAMP)  ## write the chart's Grafana dashboards from deploy/dashboards/
 	@cd deploy && ../$(BIN)/python -m dashboards
 
-chart-docs: $(STAMP)  ## write the chart's table of values, and its schema's descriptions, from values.yaml
+chart-docs: $(STAMP)  ## write the chart's table of values, its schema's descriptions, and its lists of what the code knows
 	@$(BIN)/python tests/chart/values_table.py
+	@PYTHONPATH=tests $(BIN)/python -m chart.generated_files
 
 metrics-docs: $(STAMP)  ## write docs/metrics.md from the metrics that the services declare
 	@$(BIN)/python docs/metrics_catalogue.py > $(VENV)/metrics.md

@@ -8,10 +8,11 @@ import time
 
 
 class SlowProxy:
-    """`async with SlowProxy(host, port) as proxy`; clients connect to `proxy.endpoint`."""
+    """`async with SlowProxy(host, port) as proxy`; clients connect to `proxy.endpoint`, at port `at` if it is given."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, at: int = 0) -> None:
         self._target = (host, port)
+        self._at = at
         self._open = asyncio.Event()
         self._open.set()
         self._changed = asyncio.Condition()
@@ -23,7 +24,7 @@ class SlowProxy:
         self.most_under_way = 0
 
     async def __aenter__(self) -> SlowProxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._at)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -175,13 +175,14 @@ def delivery_queue() -> dashboard.Dashboard:
                 graph(
                     "Connections to PostgreSQL",
                     "Of the chosen pods, by state; calls that wait for one; the most there may be; servers left that"
-                    " took no writes any more.",
+                    " took no writes any more; calls with values that it can never take.",
                     "short",
                     [
                         Query("sum by (state) (paquebot_postgres_pool_connections{sel})", "{{state}}"),
                         Query("sum(paquebot_postgres_pool_waiting_calls{sel})", "calls waiting"),
                         Query("sum(paquebot_postgres_pool_limit_connections{sel})", "most"),
                         Query("sum(increase(paquebot_postgres_read_only_total{sel}[$__rate_interval]))", "left"),
+                        Query(rate("paquebot_postgres_refused_values_total"), "values refused a second"),
                     ],
                 ),
                 graph(

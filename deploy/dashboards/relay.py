@@ -209,6 +209,13 @@ def relay() -> dashboard.Dashboard:
                     [Query(rate("paquebot_relay_relayed_bytes_total"), "bytes")],
                 ),
                 graph(
+                    "Changed for a host",
+                    "Messages a second that went in another form than they are kept in: to 7 bits, with short lines,"
+                    " a header in ASCII, or long lines in chunks.",
+                    "cps",
+                    [Query(rate("paquebot_relay_changed_messages_total", by="change"), "{{change}}")],
+                ),
+                graph(
                     "Slots",
                     "Attempts under way, of those that may be. Unproven ones are a part of all, slow ones beside them.",
                     "percentunit",

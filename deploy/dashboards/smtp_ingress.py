@@ -144,7 +144,7 @@ def smtp_ingress() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Refused connections and incidents",
-                    "Connections over a limit, and errors nobody foresaw, answered with 451.",
+                    "Connections over a limit, and errors nobody foresaw: answered with 451 on MX, 554 on submission.",
                     "cps",
                     [
                         Query(rate("paquebot_smtp_refused_connections_total", by="listener"), "refused {{listener}}"),
@@ -186,7 +186,8 @@ def smtp_ingress() -> dashboard.Dashboard:
                     [
                         Query(
                             seen("paquebot_recipient_validation_calls_total", by="method, code"), "{{method}} {{code}}"
-                        )
+                        ),
+                        Query(rate("paquebot_recipient_validation_unexpected_errors_total"), "not foreseen"),
                     ],
                 ),
                 graph(

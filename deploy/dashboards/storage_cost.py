@@ -169,6 +169,17 @@ def storage_cost() -> dashboard.Dashboard:
                         Query("max(paquebot_mailstore_accounts{sel})", "accounts"),
                     ],
                 ),
+                graph(
+                    "What upkeep passed over",
+                    "Accounts, packs and rows that the janitor's newest run passed over or mended, by stage; and rows a"
+                    " second that services read with another value, or not at all.",
+                    "short",
+                    [
+                        Query("max by (stage) (paquebot_mailstore_upkeep_troubles{sel})", "{{stage}}"),
+                        Query(seen("paquebot_mailstore_bad_rows_total", by="reading"), "read {{reading}} a second"),
+                    ],
+                    steps=((None, GREEN), (1, RED)),
+                ),
             ),
         ),
         (

@@ -25,6 +25,21 @@ _BATCH = {
     "groupVersion": "batch/v1",
     "resources": [{"name": "jobs", "singularName": "job", "namespaced": True, "kind": "Job", "verbs": ["get", "list"]}],
 }
+_APPS = {
+    "kind": "APIResourceList",
+    "groupVersion": "apps/v1",
+    "resources": [
+        {"name": f"{kind.lower()}s", "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": ["get"]}
+        for kind in ("Deployment", "StatefulSet")
+    ],
+}
+
+
+def owned(item: dict[str, Any], release: str, namespace: str) -> dict[str, Any]:
+    """`item` with what helm adds to all that it makes."""
+    notes = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": namespace}
+    metadata = item["metadata"]
+    return {**item, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), **notes}}}
 
 
 def _stored(secret: dict[str, Any]) -> dict[str, Any]:
@@ -37,11 +52,15 @@ def _stored(secret: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def api_server(
-    secrets: Iterable[dict[str, Any]], directory: Path, jobs: Iterable[dict[str, Any]] = ()
+    secrets: Iterable[dict[str, Any]],
+    directory: Path,
+    jobs: Iterable[dict[str, Any]] = (),
+    workloads: Iterable[dict[str, Any]] = (),
 ) -> Iterator[Path]:
-    """Serve `secrets`, and `jobs` as ones that succeeded, on loopback for the time of the block; yields the path of a
-    kubeconfig."""
+    """Serve `secrets`, `workloads` (Deployments and StatefulSets), and `jobs` as ones that succeeded, on loopback for
+    the time of the block; yields the path of a kubeconfig."""
     finished = {job["metadata"]["name"]: {**job, "status": {"succeeded": 1}} for job in jobs}
+    running = {(f"{item['kind'].lower()}s", item["metadata"]["name"]): item for item in workloads}
     stored = {secret["metadata"]["name"]: _stored(secret) for secret in secrets}
 
     class Handler(BaseHTTPRequestHandler):
@@ -66,6 +85,10 @@ def api_server(
                     return 200, _BATCH
                 case ["apis", "batch", "v1", "namespaces", _, "jobs", name] if name in finished:
                     return 200, finished[name]
+                case ["apis", "apps", "v1"]:
+                    return 200, _APPS
+                case ["apis", "apps", "v1", "namespaces", _, kind, name] if (kind, name) in running:
+                    return 200, running[kind, name]
                 case ["api", "v1"]:
                     return 200, _CORE
                 case ["api", "v1", "namespaces", _, "secrets", name] if name in stored:

@@ -49,10 +49,11 @@ class Rendered:
         return self.of_kind(kind)[name]
 
     def by_identity(self) -> dict[tuple[str, str], dict[str, Any]]:
-        return {(item["kind"], item["metadata"]["name"]): item for item in self.objects}
+        return {(item["kind"], _moment(item) + item["metadata"]["name"]): item for item in self.objects}
 
     def pods(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Every pod template, also of jobs and tests: (kind, name) to {"metadata", "spec"}."""
+        """Every pod template, also of jobs and tests: (kind, name) to {"metadata", "spec"}. What is made after the
+        release has gone has a name that begins with `post-delete:`."""
         found = {}
         for item in self.objects:
             match item["kind"]:
@@ -64,8 +65,13 @@ class Rendered:
                     template = item
                 case _:
                     continue
-            found[item["kind"], item["metadata"]["name"]] = template
+            found[item["kind"], _moment(item) + item["metadata"]["name"]] = template
         return found
+
+
+def _moment(item: dict[str, Any]) -> str:
+    hook = item["metadata"].get("annotations", {}).get("helm.sh/hook", "test")
+    return "" if hook == "test" else f"{hook}:"
 
 
 def helm(*arguments: str) -> str:

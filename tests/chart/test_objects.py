@@ -15,6 +15,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "production": ("values-production.yaml",),
     "minimal": ("values-minimal.yaml",),
     "keda": ("values-keda.yaml",),
+    "gitops": ("values-gitops.yaml",),
 }
 EXTENSIONS = {"monitoring.coreos.com", "cert-manager.io", "keda.sh"}
 """API groups of others' controllers, for which Kubernetes has no schema."""

@@ -26,15 +26,21 @@ def _values(rendered: Rendered, component: str) -> dict[str, str]:
 def test_settings_replace_what_the_chart_sets_and_each_name_stands_once() -> None:
     rendered = render(
         {
-            "imap.settings": {"PAQUEBOT_LOG_LEVEL": "debug", "PAQUEBOT_IMAP_SESSIONS": 1000000, "PAQUEBOT_X": True},
+            "imap.settings": {
+                "PAQUEBOT_LOG_LEVEL": "debug",
+                "PAQUEBOT_IMAP_SEARCH_WORK": 1000000,
+                "PAQUEBOT_IMAP_SESSIONS": 200,
+                "PAQUEBOT_S3_PATH_STYLE": True,
+            },
             "imap.extraEnv": [{"name": "PAQUEBOT_IMAP_SESSIONS_PER_CLIENT", "value": "3"}],
         }
     )
     values = _values(rendered, "imap")
 
     assert values["PAQUEBOT_LOG_LEVEL"] == "debug"
-    assert values["PAQUEBOT_IMAP_SESSIONS"] == "1000000"
-    assert values["PAQUEBOT_X"] == "true"
+    assert values["PAQUEBOT_IMAP_SEARCH_WORK"] == "1000000"
+    assert values["PAQUEBOT_IMAP_SESSIONS"] == "200"
+    assert values["PAQUEBOT_S3_PATH_STYLE"] == "true"
     assert values["PAQUEBOT_IMAP_SESSIONS_PER_CLIENT"] == "3"
     names = [entry["name"] for entry in _environment(rendered, "imap")]
     assert len(set(names)) == len(names)
@@ -222,6 +228,20 @@ def test_relay_knows_the_addresses_of_the_mail_services() -> None:
     container = render(values).pods()["Deployment", "mail-relay"]["spec"]["containers"][0]
     settings = {item["name"]: item.get("value") for item in container["env"]}
     assert settings["PAQUEBOT_RELAY_OWN_ADDRESSES"] == "198.51.100.8,198.51.100.7"
+
+
+def test_a_mesh_is_told_that_the_server_speaks_first() -> None:
+    services = render({"smtpIngress.submission.separate": True}).of_kind("Service")
+    for name in ("smtp-ingress", "submission", "imap", "pop3", "nats", "postgres", "s3"):
+        assert {port["appProtocol"] for port in services[f"mail-{name}"]["spec"]["ports"]} == {"tcp"}
+
+
+def test_an_empty_list_of_ports_opens_nothing() -> None:
+    """In a NetworkPolicy a rule without ports is one for all of them."""
+    rendered = render({"relay.ports": [], "networkPolicy.dnsPorts": []})
+    for name, policy in rendered.of_kind("NetworkPolicy").items():
+        for rule in policy["spec"]["egress"]:
+            assert rule["ports"], name
 
 
 def _outside(rendered: Rendered) -> dict[str, Any]:

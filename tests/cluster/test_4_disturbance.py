@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cluster.harness.commands import until
-from cluster.harness.release import ENGINES, REPOSITORY, SERVICES, Release
+from cluster.harness.release import ENGINES, REPOSITORY, SERVICES, Release, component_of
 from cluster.harness.traffic import DOMAIN, ELSEWHERE, Figures, Traffic, settle
 
 # One and the same choice in every run with as many pods: a failure can be looked for again.
@@ -89,11 +89,41 @@ def test_upgrade_to_another_image(traffic: Traffic, figures: Table) -> None:
     release = traffic.release
     for repository in (REPOSITORY, f"{REPOSITORY}-engines"):
         release.place.retag(f"{repository}:dev", f"{repository}:dev2")
-    with Noted(traffic, figures, "helm upgrade to another tag, services and engines"):
+    engines = _started(release, ENGINES)
+    with Noted(traffic, figures, "helm upgrade to another tag, services alone"):
         release.upgrade({"image": {"tag": "dev2"}}, "--wait", "--timeout", "400s", seconds=420)
         release.wait_ready(120)
         traffic.wait_flowing()
-    assert {pod["spec"]["containers"][0]["image"].rpartition(":")[2] for pod in release.running()} == {"dev2"}
+    assert _started(release, ENGINES) == engines
+    assert _tags(release, ENGINES) == {"dev"}
+    assert _tags(release, SERVICES) == {"dev2"}
+
+
+def test_upgrade_of_the_engines_one_after_another(traffic: Traffic, figures: Table) -> None:
+    release = traffic.release
+    before = _started(release, ENGINES)
+    with Noted(traffic, figures, "helm upgrade of the engines"):
+        release.upgrade({"enginesImage": {"tag": "dev2"}}, "--wait", "--timeout", "400s", seconds=420)
+        release.wait_ready(180)
+        traffic.wait_flowing()
+    assert _tags(release, ENGINES) == {"dev2"}
+    after = _started(release, ENGINES)
+    assert after.keys() == before.keys()
+    assert after["nats"] < after["s3"] < after["postgres"]
+
+
+def _started(release: Release, components: tuple[str, ...]) -> dict[str, str]:
+    """Component to the time at which its only pod's container started, as text that sorts."""
+    return {
+        component_of(pod): pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
+        for pod in release.running()
+        if component_of(pod) in components
+    }
+
+
+def _tags(release: Release, components: tuple[str, ...]) -> set[str]:
+    pods = [pod for pod in release.running() if component_of(pod) in components]
+    return {pod["spec"]["containers"][0]["image"].rpartition(":")[2] for pod in pods}
 
 
 def test_every_mail_is_accounted_for(traffic: Traffic, scratch: Path, figures: Table) -> None:

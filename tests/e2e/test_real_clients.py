@@ -1,4 +1,5 @@
-"""Debian's curl and mbsync against a whole platform, with the certificate verified; skipped where they are missing."""
+"""Debian's curl, mbsync, fetchmail and mutt against a whole platform, with the certificate verified; skipped where they
+are missing."""
 
 from __future__ import annotations
 
@@ -41,7 +42,25 @@ Expunge Both
 SyncState *
 """
 
+FETCHMAIL_SETTINGS = """
+poll localhost protocol {protocol} port {port} {options}
+ user "{account}" password "{password}" is root here
+ {tls} sslcertck sslcertfile "{certificate}" {keep}
+ mda "cat >> {mailbox}"
+"""
+MUTT_SETTINGS = """
+set folder="imaps://{account}@localhost:{imaps}/"
+set spoolfile="+INBOX" record="+Sent" copy=yes
+set imap_user="{account}" imap_pass="{password}"
+set smtp_url="smtp://{account}@localhost:{submission}/" smtp_pass="{password}"
+set ssl_force_tls=yes ssl_starttls=yes ssl_verify_host=yes
+set ssl_ca_certificates_file="{certificate}" certificate_file="{certificate}"
+set from="{account}" use_from=yes realname="Alice"
+"""
+
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+needs_fetchmail = pytest.mark.skipif(shutil.which("fetchmail") is None, reason="fetchmail is not installed")
+needs_mutt = pytest.mark.skipif(shutil.which("mutt") is None, reason="mutt is not installed")
 needs_mbsync = pytest.mark.skipif(shutil.which("mbsync") is None, reason="mbsync (isync) is not installed")
 
 
@@ -120,6 +139,9 @@ async def test_mbsync_keeps_two_maildirs_in_step(platforms: tuple[Platform, Plat
         text = MESSAGE % str(number).encode()
         (mailbox / "cur" / f"{number}.a.b:2,S").write_bytes(text.replace(b"\r\n", b"\n"))
     await sync(one, two)
+    before = await asyncio.to_thread(_files, one), await changes(there)
+    await sync(one)
+    assert (await asyncio.to_thread(_files, one), await changes(there)) == before  # nothing to do
     assert _flags(two / mailbox.name) == dict.fromkeys(range(30), "S")
 
     _change(mailbox, 1, "FS")
@@ -130,6 +152,78 @@ async def test_mbsync_keeps_two_maildirs_in_step(platforms: tuple[Platform, Plat
     expected = {number: "S" for number in range(30) if number not in (2, 4)} | {1: "FS", 3: "RS"}
     assert _flags(mailbox) == _flags(two / mailbox.name) == expected
     assert len(there.subjects("alice", '"&AMk-t&AOk- &- co"')) == 28
+
+
+@needs_fetchmail
+@pytest.mark.parametrize("protocol", ["POP3", "POP3 with STLS", "IMAP"])
+async def test_fetchmail_fetches_a_message_once(
+    platforms: tuple[Platform, Platform], tmp_path: Path, protocol: str
+) -> None:
+    here, _ = platforms
+    subject = f"for fetchmail, {protocol}"
+    with here.mx() as client:
+        client.sendmail("x@example.net", here.address("bob"), MESSAGE % subject.encode())
+    await until(lambda: subject in here.subjects("bob"), "the message in bob's mailbox")
+    ports, pop3 = here.plan.ports.services, protocol.startswith("POP3")
+    stls = protocol.endswith("STLS")
+    mailbox, settings = tmp_path / "mailbox", tmp_path / "fetchmailrc"
+    settings.touch(mode=0o600)
+    settings.write_text(
+        FETCHMAIL_SETTINGS.format(
+            protocol=protocol.partition(" ")[0],
+            port=(ports.pop3 if stls else ports.pop3s) if pop3 else ports.imaps,
+            options="uidl" if pop3 else "",
+            account=here.address("bob"),
+            password=PASSWORD,
+            tls="sslproto TLS1.2+" if stls else "ssl",
+            certificate=here.plan.authority,
+            keep="keep" if pop3 else "fetchall",
+            mailbox=mailbox,
+        )
+    )
+    command = ("env", f"FETCHMAILHOME={tmp_path}", "fetchmail", "--fetchmailrc", str(settings))
+    code, said = await run(*command)
+    assert code == 0, said
+    fetched = mailbox.read_text()
+    assert f"Subject: {subject}\n\nhello\n.dot\n..two\n" in fetched
+    code, said = await run(*command)
+    assert code == 1, said  # no mail for the user
+    assert mailbox.read_text() == fetched
+    assert (subject in here.subjects("bob")) == pop3
+
+
+@needs_mutt
+async def test_mutt_sends_and_files_a_copy(platforms: tuple[Platform, Platform], tmp_path: Path) -> None:
+    here, _ = platforms
+    ports = here.plan.ports.services
+    settings, text = tmp_path / "muttrc", tmp_path / "text"
+    settings.write_text(
+        MUTT_SETTINGS.format(
+            account=here.address("alice"),
+            password=PASSWORD,
+            imaps=ports.imaps,
+            submission=ports.submission,
+            certificate=here.plan.authority,
+        )
+    )
+    text.write_text("Grüße\n.dot\n")
+    mutt = f"mutt -F {settings} -s 'sent with mutt' {here.address('bob')} < {text}"
+    code, said = await run("env", f"HOME={tmp_path}", "LC_ALL=C.UTF-8", "sh", "-c", mutt)
+    assert code == 0, said
+    await until(lambda: "sent with mutt" in here.subjects("bob"), "the message in bob's mailbox")
+    assert here.subjects("alice", "Sent") == ["sent with mutt"]
+
+
+async def changes(platform: Platform) -> list[bytes]:
+    """What changes with every change of alice's mailboxes."""
+
+    def blocking() -> list[bytes]:
+        with platform.imap("alice") as client:
+            _, mailboxes = client.list()
+            names = [line.partition(b'"/" ')[2].decode() for line in mailboxes if isinstance(line, bytes)]
+            return [client.status(name, "(MESSAGES UIDNEXT HIGHESTMODSEQ)")[1][0] for name in names]
+
+    return await asyncio.to_thread(blocking)
 
 
 async def sync(*stores: Path) -> None:
@@ -147,6 +241,11 @@ def _configure(platform: Platform, store: Path) -> None:
         maildir=store,
     )
     store.with_suffix(".rc").write_text(settings)
+
+
+def _files(store: Path) -> set[Path]:
+    """Maildir's names hold the flags; mbsync's own files begin with a dot."""
+    return {path for path in store.rglob("*") if not path.name.startswith(".")}
 
 
 def _number(path: Path) -> int:

@@ -1,5 +1,6 @@
 """Fuzz the message package: on any octets nothing raises, and the summary's invariants hold."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -32,6 +33,39 @@ def check(raw: bytes) -> None:
     read_texts(summary)
     check_header_changes(raw)
     check_report(raw)
+    check_rewriting(re.sub(rb"\r\n|\r|\n", b"\r\n", raw))
+
+
+_WISHES = (message.Wish(seven_bit=True), message.Wish(line=78), message.Wish(seven_bit=True, line=78, strict=True))
+
+
+def check_rewriting(raw: bytes) -> None:
+    """For a host that takes less, the message fits and has the same parts; or it cannot be rewritten."""
+    before = message.summarise(raw)
+    for wish in _WISHES:
+        try:
+            edits = message.conversion(raw, wish)
+        except message.Unconvertible:
+            continue
+        found = b"".join(message.pieces(raw, edits))
+        assert found.isascii() or not wish.seven_bit
+        assert not message.has_long_line(found, 0, len(found), wish.line)
+        if any(part.subtype == b"GLOBAL" for _, part in paths(before.body)):
+            continue  # it may be encoded as a whole (RFC 6532 §3.7)
+        for one, other in zip(texts(raw, before), texts(found, message.summarise(found)), strict=True):
+            # A multipart without a part may show what stands behind its last line, too.
+            assert one[:2] == other[:2]
+            assert other[2].startswith(one[2])
+
+
+def texts(raw: bytes, summary: message.MessageSummary) -> list[tuple[bytes, bytes, bytes]]:
+    """What can be read of a message: type and decoded content of each leaf, white space at the ends of lines aside."""
+    found = []
+    for _, part in paths(summary.body):
+        if not message.is_multipart(part) and message.embedded_message(part) is None:
+            octets = message.decode_transfer(raw[part.body_offset :][: part.body_length], part.encoding)
+            found.append((part.type, part.subtype, re.sub(rb"[ \t]+(?=\r\n)", b"", octets).rstrip()))
+    return found
 
 
 def check_whole(raw: bytes, summary: message.MessageSummary) -> None:

@@ -313,6 +313,26 @@ async def test_guesses_side_by_side_do_not_pass_the_limit(database: str) -> None
         assert sum(isinstance(answer, RateLimited) for answer in answers) == 16
 
 
+async def test_connections_of_one_mail_program_are_no_guesses(database: str) -> None:
+    """They come together when a service starts again, with the right password: more than there may be failures."""
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="4", **QUICK) as service:
+        await service.domain("example.org")
+        alice = await service.account("alice@example.org", "secret")
+        before = verifications()
+        answers = await asyncio.gather(*(login(service, "alice@example.org", "secret") for _ in range(40)))
+        assert answers == [Identity(alice, "alice@example.org", 0)] * 40
+        assert verifications() == before + 1
+
+
+async def test_the_same_guess_side_by_side_is_as_many_guesses(database: str) -> None:
+    async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="4", **QUICK) as service:
+        await service.domain("example.org")
+        await service.account("alice@example.org", "secret")
+        answers = await asyncio.gather(*(login(service, "alice@example.org", "guess") for _ in range(20)))
+        assert answers.count(InvalidCredentials()) == 4
+        assert sum(isinstance(answer, RateLimited) for answer in answers) == 16
+
+
 async def test_who_is_refused_costs_the_database_little_and_no_hash(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1", **QUICK) as service:
         await service.domain("example.org")

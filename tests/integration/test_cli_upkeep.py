@@ -12,13 +12,18 @@ from dataclasses import dataclass
 
 import pytest
 
+from bad_rows import spoil
+from loopback import free_port
+from mailstore_fixtures import new_message
 from paquebot.blobs import BlobStore
 from paquebot.janitor import backlog
+from paquebot.mailstore import Mailstore
 from paquebot.queue import Publication, Queue, stream
 from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres import Postgres
 from paquebot.spool import Spool, outcomes
 from paquebot.v1.mail_pb2 import Envelope, RemoteRecipient
+from slow_proxy import SlowProxy
 
 RAW = b"From: a@example.org\r\nTo: x@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 COMMAND_SECONDS = 60.0
@@ -145,6 +150,19 @@ async def test_what_is_young_is_left_alone_and_a_lost_stream_is_made_again(
     assert (swept["deleted_packs"], swept["compacted_messages"], swept["backlog_messages"]) == (0, 0, 0)
 
 
+async def test_the_janitor_names_what_is_bad_and_its_exit_code_tells(
+    paquebot: CommandLine, queue: Queue, blobs: BlobStore, migrated: Postgres
+) -> None:
+    mailstore = Mailstore(migrated)
+    await mailstore.ensure_account(1)
+    await mailstore.append(1, 1, [new_message(), new_message()], quota_octets=0)
+    await spoil(migrated, 1, 1, "internal_date = '-infinity'")
+    code, output, errors = await paquebot("janitor")
+    assert (code, "snapshot accounts" in output.replace("_", " ")) == (1, True), errors
+    assert "passed over: snapshot: account 1, mailbox 1, UID 1: " in errors
+    assert (await paquebot("janitor"))[0] == 0, "it mended the date"
+
+
 async def test_migrate_is_safe_to_repeat(paquebot: CommandLine, queue: Queue, migrated: Postgres) -> None:
     await stream.delete_stream(queue)
     for _ in range(2):
@@ -195,3 +213,34 @@ async def test_upkeep_of_the_wrong_mailstore_is_refused_until_it_is_rebuilt(
     code, _, errors = await paquebot("recover", "--rebuild", "--restored")
     assert code == 2
     assert "give one" in errors
+
+
+async def test_the_janitor_waits_for_engines_that_do_not_answer_yet(
+    paquebot: CommandLine, queue: Queue, blobs: BlobStore, migrated: Postgres
+) -> None:
+    """S3 begins to answer only after the janitor has said that it waits for it."""
+    endpoint = paquebot.environ["PAQUEBOT_S3_ENDPOINT"].removeprefix("http://")
+    host, _, port = endpoint.partition(":")
+    late = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "paquebot", "janitor", "--wait", "1m"),
+        env={**paquebot.environ, "PAQUEBOT_S3_ENDPOINT": f"http://127.0.0.1:{late}", "PAQUEBOT_S3_TIMEOUT": "2s"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(COMMAND_SECONDS):
+        said = await process.stderr.readline()
+        assert said.startswith(b"waiting for the engines (")
+        assert b"S3 does not answer as it should" in said
+        async with SlowProxy(host, int(port), at=late):
+            _, errors = await process.communicate()
+    assert process.returncode == 0, errors
+
+
+async def test_the_janitor_gives_up_with_the_last_reason(paquebot: CommandLine, migrated: Postgres) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    code, _, errors = await paquebot("janitor", "--wait", "1s", PAQUEBOT_S3_ENDPOINT=nowhere)
+    assert code == 1
+    assert "paquebot: the engines: not within 1s: S3 does not answer as it should" in errors

@@ -92,6 +92,7 @@ async def test_two_processes_see_each_other_at_once(imap_stack: ImapStack) -> No
             assert await one.line() == b"* 1 FETCH (FLAGS (\\Deleted \\Recent))\r\n"
             await two.ok("EXPUNGE")
             assert await one.line() == b"* 1 EXPUNGE\r\n"
+            assert await one.line() == b"* 2 RECENT\r\n"
             await imap_stack.deliver(reader, message(4))
             assert await one.line() == b"* 3 EXISTS\r\n"
             await one.line()

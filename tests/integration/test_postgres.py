@@ -311,7 +311,7 @@ async def test_the_pool_and_its_faults_are_measured(database: str) -> None:
     assert faults("measured") == {}
     with pytest.raises(PostgresUnavailable):
         await postgres.execute("measured_timeout", "SELECT pg_sleep(30)")
-    with pytest.raises(asyncpg.UndefinedTableError):
+    with pytest.raises(PostgresNotReady):
         await postgres.execute("measured_refused", "SELECT 1 FROM nothing")
     assert (faults("measured_timeout"), faults("measured_refused")) == ({"timeout": 1}, {"refused": 1})
     await postgres.close()

@@ -389,8 +389,12 @@ async def test_a_domain_without_mail_bounces_at_once(post: Post, blobs: BlobStor
         assert fields(report)[1]["Status"] == "5.1.10"
 
 
-async def test_an_unreadable_job_is_held(post: Post) -> None:
-    await post.queue.publish([Publication(relay_ready("example.net"), b"\xff\xff\xff")])
+BROKEN = (b"\xff\xff\xff", RelayJob(queue_id="A", domain="example.net", reverse_path="a\0b").SerializeToString())
+
+
+@pytest.mark.parametrize("payload", BROKEN)
+async def test_an_unreadable_job_is_held(post: Post, payload: bytes) -> None:
+    await post.queue.publish([Publication(relay_ready("example.net"), payload)])
     async with post.relay():
 
         async def is_held() -> bool:
@@ -398,7 +402,24 @@ async def test_an_unreadable_job_is_held(post: Post) -> None:
 
         await eventually(is_held, "a held job")
         [held] = [HeldJob.FromString(job.payload) async for job in stream.jobs(post.queue, "hold.>")]
-        assert (held.subject, held.payload) == (relay_ready("example.net"), b"\xff\xff\xff")
+        assert (held.subject, held.payload) == (relay_ready("example.net"), payload)
+        await post.settled()
+
+
+async def test_a_host_gets_what_it_takes(post: Post, blobs: BlobStore) -> None:
+    """8-bit text and long lines, to a host that knows neither 8BITMIME nor CHUNKING and hangs up at STARTTLS."""
+    text = "Grüße\r\n" + "wort " * 500 + "\r\n"
+    signed = b"DKIM-Signature: v=1; b=x\r\n" + RAW + b"x" * 999 + b"\r\n"
+    async with post.host({"STARTTLS": DROP}, extensions=("STARTTLS",)) as host, post.relay():
+        await post.accept("a@example.net", raw=b"Subject: x\r\n\r\n" + text.encode())
+        await post.accept("b@example.net", raw=signed)
+        await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.BOUNCED})
+        [taken] = host.messages
+        assert BytesParser(policy=parsing_policy).parsebytes(taken.data).get_payload(decode=True) == text.encode()
+        assert taken.data.isascii()
+        [report] = await post.reports(blobs, 1)
+        assert fields(report)[1]["Status"] == "5.6.2"
+        assert max(map(len, report.as_bytes().split(b"\n"))) <= 998
         await post.settled()
 
 

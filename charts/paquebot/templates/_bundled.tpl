@@ -10,6 +10,7 @@ engine listens on is bound to the pod's loopback or asks for a certificate that 
 {{- $values := get $root.Values.bundled $engine }}
 {{- $name := printf "%s-%s" (include "paquebot.fullname" $root) $engine }}
 {{- $labels := dict "root" $root "component" $engine }}
+{{- $pause := mul (get (dict "nats" 0 "s3" 1 "postgres" 2) $engine) $root.Values.bundled.pauseSeconds }}
 apiVersion: v1
 kind: Service
 metadata:
@@ -22,7 +23,8 @@ spec:
     {{- include "paquebot.selectorLabels" $labels | nindent 4 }}
   ports:
     {{- range .ports }}
-    - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}}
+    # What it is, for a service mesh: NATS speaks first, so waiting for the client's octets would not tell.
+    - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}, appProtocol: tcp}
     {{- end }}
 ---
 apiVersion: apps/v1
@@ -31,6 +33,8 @@ metadata:
   name: {{ $name }}
   labels:
     {{- include "paquebot.labels" $labels | nindent 4 }}
+  annotations:
+    paquebot/engines: {{ include "paquebot.enginesCode" $root | quote }}
 spec:
   serviceName: {{ $name }}
   replicas: 1
@@ -48,7 +52,7 @@ spec:
         {{- include "paquebot.selectorLabels" $labels | nindent 8 }}
       annotations:
         # The engine reads its logins when it starts.
-        checksum/access: {{ include "paquebot.accessChecksum" (dict "root" $root "engine" $engine) }}
+        checksum/access: {{ include "paquebot.accessChecksum" (dict "root" $root "engine" $engine) | quote }}
     spec:
       automountServiceAccountToken: false
       enableServiceLinks: false
@@ -57,16 +61,23 @@ spec:
       {{- end }}
       securityContext:
         {{- include "paquebot.podSecurityContext" $root | nindent 8 }}
-      # The drain of 40 s, of which PostgreSQL's last checkpoint may take 30, and the process's end.
-      terminationGracePeriodSeconds: 50
+      # The pause below, the drain of 40 s, of which PostgreSQL's last checkpoint may take 30, and the process's end.
+      terminationGracePeriodSeconds: {{ add 50 $pause }}
       {{- with include "paquebot.scheduling" $values | trim }}
       {{- . | nindent 6 }}
       {{- end }}
       containers:
         - name: {{ $engine }}
-          image: {{ include "paquebot.enginesImage" $root }}
+          image: {{ include "paquebot.enginesImage" (dict "root" $root "engine" $engine) | quote }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           args: [engine, {{ $engine }}]
+          {{- if $pause }}
+          # Where all three are replaced at once, this one serves until those before it are back.
+          lifecycle:
+            preStop:
+              exec:
+                command: [sleep, {{ $pause | quote }}]
+          {{- end }}
           securityContext:
             {{- include "paquebot.containerSecurityContext" $root | nindent 12 }}
           resources:
@@ -74,12 +85,12 @@ spec:
           env:
             - {name: PAQUEBOT_ENGINE_DATA, value: /data}
             - {name: PAQUEBOT_ENGINE_ACCESS, value: /etc/paquebot/access}
-            - {name: PAQUEBOT_ENGINE_HOST, value: {{ trimAll "[]" $root.Values.listen | quote }}}
-            - {name: PAQUEBOT_METRICS_LISTEN, value: {{ printf "%s:2900" $root.Values.listen | quote }}}
+            - {name: PAQUEBOT_ENGINE_HOST, value: {{ include "paquebot.engineHost" $root | quote }}}
+            - {name: PAQUEBOT_METRICS_LISTEN, value: {{ include "paquebot.listen" (list $root 2900) | quote }}}
             - {name: PAQUEBOT_LOG_LEVEL, value: {{ $root.Values.log.level }}}
             - {name: PAQUEBOT_DRAIN, value: 40s}
             {{- if and (eq $engine "nats") (include "paquebot.natsMonitored" $root) }}
-            - {name: PAQUEBOT_ENGINE_MONITOR_HOST, value: {{ trimAll "[]" $root.Values.listen | quote }}}
+            - {name: PAQUEBOT_ENGINE_MONITOR_HOST, value: {{ include "paquebot.engineHost" $root | quote }}}
             {{- end }}
             {{- if eq $engine "s3" }}
             - {name: PAQUEBOT_S3_BUCKET, value: {{ $root.Values.s3.bucket | quote }}}
@@ -115,7 +126,7 @@ spec:
           emptyDir: {}
         - name: access
           secret:
-            secretName: {{ include "paquebot.secretName" (dict "root" $root "service" "engines") }}
+            secretName: {{ include "paquebot.secretName" (dict "root" $root "service" "engines") | quote }}
             defaultMode: 0440
             # Of the other engines' logins it sees none.
             items:
@@ -139,7 +150,7 @@ spec:
         {{- end }}
         resources:
           requests:
-            storage: {{ $values.storage }}
+            storage: {{ include "paquebot.text" $values.storage | quote }}
 {{- if $root.Values.networkPolicy.enabled }}
 ---
 apiVersion: networking.k8s.io/v1
@@ -168,7 +179,7 @@ spec:
         - podSelector:
             matchLabels:
               app.kubernetes.io/name: paquebot
-              app.kubernetes.io/instance: {{ $root.Release.Name }}
+              app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
             matchExpressions:
               - key: app.kubernetes.io/component
                 operator: In

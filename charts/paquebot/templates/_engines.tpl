@@ -19,12 +19,16 @@ migrate: [nats, s3, owner]
 
 {{- /* The Secret with a service's credentials; also for `engines`, those that the bundled engines let in. */}}
 {{- define "paquebot.secretName" -}}
-{{- $made := printf "%s-%s" (include "paquebot.fullname" .root) (replace "_" "-" .service) -}}
-{{- get .root.Values.secrets.existing .service | default $made -}}
+{{- get .root.Values.secrets.existing .service | default (include "paquebot.madeSecretName" .) -}}
+{{- end }}
+
+{{- define "paquebot.madeSecretName" -}}
+{{- printf "%s-%s" (include "paquebot.fullname" .root) (replace "_" "-" .service) -}}
 {{- end }}
 
 {{- /*
-All credentials that the chart makes, as JSON: {secrets: {SERVICE: {KEY: VALUE}}, engines: {FILE: VALUE}}.
+All credentials that the chart makes, as JSON: {secrets: {SERVICE: {KEY: VALUE}}, engines: {FILE: VALUE}}. Of a Secret that the
+values name, only what is in the cluster: nothing is drawn for it.
 
 They are computed once for a rendering, because a service's Secret and the engines' must agree. What a Secret in the
 cluster has already is kept; what it has not is drawn anew. `lookup` finds nothing in `helm template` and in GitOps
@@ -47,13 +51,14 @@ tools built on it, so there the Secrets are made beforehand and named in `secret
     {{- $keys = append $keys "postgres-password" }}
   {{- end }}
   {{- if has "admin" $uses }}{{ $keys = append $keys "admin-token" }}{{ end }}
+  {{- $named := get $root.Values.secrets.existing $service }}
   {{- $values := dict }}
   {{- range $key := $keys }}
     {{- $kept := get $found $key | b64dec }}
-    {{- $fresh := ternary $service (randAlphaNum 32) (eq $key "nats-user") }}
-    {{- $_ := set $values $key ($kept | default $fresh) }}
+    {{- if and (not $kept) (not $named) }}{{ $kept = ternary $service (randAlphaNum 32) (eq $key "nats-user") }}{{ end }}
+    {{- if $kept }}{{ $_ := set $values $key $kept }}{{ end }}
   {{- end }}
-  {{- if get $root.Values.secrets.existing $service }}
+  {{- if $named }}
     {{- $agree := or (not $bundled) (get $root.Values.secrets.existing "engines") (not (without $keys "admin-token")) }}
     {{- if not (or $agree $found) }}
       {{- fail (printf "secrets.existing.%s: there is no Secret %s to be read, so the bundled engines cannot be told its passwords; make it first, or name secrets.existing.engines too" $service $name) }}
@@ -64,7 +69,7 @@ tools built on it, so there the Secrets are made beforehand and named in `secret
   {{- else if $values }}
     {{- $_ := set $secrets $service $values }}
   {{- end }}
-  {{- if $bundled }}
+  {{- if and $bundled $values }}
     {{- if has "nats" $uses }}{{ $_ := set $engines (printf "nats.%s" $service) (get $values "nats-password") }}{{ end }}
     {{- if has "s3" $uses }}
       {{- $_ := set $engines (printf "s3.%s" $service) (printf "%s:%s" (get $values "s3-access-key") (get $values "s3-secret-key")) }}

@@ -45,9 +45,9 @@ How the services reach recipient_validation: with TLS on port 2552, each with a 
 {{- end }}
 
 {{- define "paquebot.grpcServerEnv" -}}
-- {name: PAQUEBOT_GRPC_LISTEN, value: {{ printf "%s:%s" .Values.listen (include "paquebot.grpcPort" .) | quote }}}
+- {name: PAQUEBOT_GRPC_LISTEN, value: {{ include "paquebot.listen" (list . (include "paquebot.grpcPort" .)) | quote }}}
 {{- if and .Values.internalTls.enabled .Values.internalTls.acceptPlain }}
-- {name: PAQUEBOT_GRPC_PLAIN_LISTEN, value: {{ printf "%s:2551" .Values.listen | quote }}}
+- {name: PAQUEBOT_GRPC_PLAIN_LISTEN, value: {{ include "paquebot.listen" (list . 2551) | quote }}}
 {{- end }}
 {{- if or (not .Values.internalTls.enabled) .Values.internalTls.acceptPlain }}
 - {name: PAQUEBOT_GRPC_INSECURE, value: "true"}
@@ -76,6 +76,20 @@ grpc-plain: 2551
     secretName: {{ include "paquebot.grpcSecretName" . | quote }}
     defaultMode: 0440
 {{- end }}
+{{- end }}
+
+{{- /*
+Whether the chart makes the certificates itself. Not where it would make others at each rendering: the Secrets of all
+services are named, and none of them can be seen.
+*/}}
+{{- define "paquebot.grpcMade" -}}
+{{- $tls := .Values.internalTls }}
+{{- $unseen := true }}
+{{- range without (include "paquebot.grpcCallers" . | fromYamlArray) "admin" }}
+{{- $name := get $.Values.secrets.existing . }}
+{{- if or (not $name) (lookup "v1" "Secret" $.Release.Namespace $name) }}{{ $unseen = false }}{{ end }}
+{{- end }}
+{{- not (or (not $tls.enabled) $tls.existingSecrets $tls.certManager.enabled $unseen) }}
 {{- end }}
 
 {{- /* Fails with one sentence when the values name some of the Secrets only: another authority would sign the others. */}}

@@ -1,14 +1,30 @@
 {{/* Names, labels, images and security contexts, for every template of the chart. */}}
 
-{{/* Prefix of every object's name. 40 characters leave room for the longest suffix and a pod's own. */}}
+{{/*
+Prefix of every object's name. 40 characters leave room for the longest suffix and a pod's own. A longer name is cut
+and ends with a hash of the whole, so that two releases have no object in common; one that was installed when names were
+only cut keeps that one.
+*/}}
 {{- define "paquebot.fullname" -}}
-{{- .Values.fullnameOverride | default .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- if not (hasKey .Values "fullname") }}
+{{- $name := .Values.fullnameOverride | default .Release.Name }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+{{- fail (printf "the release's name %q cannot begin the names of Services, which are a letter and then letters, digits and hyphens: choose another name, or set fullnameOverride" $name) }}
+{{- end }}
+{{- if gt (len $name) 40 }}
+{{- $cut := $name | trunc 40 | trimSuffix "-" }}
+{{- $old := lookup "v1" "Secret" .Release.Namespace (printf "%s-recipient-validation" $cut) | default (lookup "apps/v1" "Deployment" .Release.Namespace (printf "%s-smtp-ingress" $cut)) }}
+{{- $name = ternary $cut (printf "%s-%s" ($name | trunc 31 | trimAll "-") ($name | sha256sum | trunc 8)) (eq (include "paquebot.isOurs" (dict "root" . "object" ($old | default dict))) "true") }}
+{{- end }}
+{{- $_ := set .Values "fullname" $name }}
+{{- end }}
+{{- .Values.fullname -}}
 {{- end -}}
 
 {{/* Labels by which a workload knows its pods: never changed after the installation. (dict "root" $ "component" "imap") */}}
 {{- define "paquebot.selectorLabels" -}}
 app.kubernetes.io/name: paquebot
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
@@ -30,8 +46,30 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 
+{{/*
+The image of a bundled engine. (dict "root" $ "engine" "nats") Without a tag of its own it is that of `image` when the engine
+is installed, and stays what runs as long as the engines' own code does not change: another version of the services does not
+stop mail for it. `paquebot/engines` on the StatefulSet says which code it was installed for.
+*/}}
 {{- define "paquebot.enginesImage" -}}
-{{ .Values.enginesImage.repository | default (printf "%s-engines" .Values.image.repository) }}:{{ .Values.enginesImage.tag | default .Values.image.tag | default .Chart.AppVersion }}
+{{- $v := .root.Values -}}
+{{- $repository := $v.enginesImage.repository | default (printf "%s-engines" $v.image.repository) -}}
+{{- $image := printf "%s:%s" $repository ($v.enginesImage.tag | default $v.image.tag | default .root.Chart.AppVersion) -}}
+{{- if not $v.enginesImage.tag -}}
+{{- $found := lookup "apps/v1" "StatefulSet" .root.Release.Namespace (printf "%s-%s" (include "paquebot.fullname" .root) .engine) -}}
+{{- $code := dig "metadata" "annotations" "paquebot/engines" "" $found -}}
+{{- range (dig "spec" "template" "spec" "containers" list $found) -}}
+{{- if and (eq .name $.engine) (eq $code (include "paquebot.enginesCode" $.root)) (hasPrefix (printf "%s:" $repository) .image) -}}
+{{- $image = .image -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $image -}}
+{{- end -}}
+
+{{/* A hash of the code of the bundled engines and of their versions, which `make chart-docs` writes. */}}
+{{- define "paquebot.enginesCode" -}}
+{{- .Files.Get "generated/engines.txt" | trim -}}
 {{- end -}}
 
 {{/* imagePullSecrets of a pod, or nothing. */}}
@@ -39,7 +77,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end -}}

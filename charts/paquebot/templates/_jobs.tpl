@@ -7,6 +7,13 @@ The pod of a job: "root" $, "component", "args" (a list), "resources", "restartP
 metadata:
   labels:
     {{- include "paquebot.labels" . | nindent 4 }}
+    {{- with .root.Values.jobs.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .root.Values.jobs.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 spec:
   restartPolicy: {{ .restartPolicy }}
   automountServiceAccountToken: false
@@ -25,10 +32,13 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       args:
         {{- toYaml .args | nindent 8 }}
+      # `kubectl describe` tells why it failed, too.
+      terminationMessagePolicy: FallbackToLogsOnError
       securityContext:
         {{- include "paquebot.containerSecurityContext" .root | nindent 8 }}
       resources:
         {{- toYaml .resources | nindent 8 }}
+      {{- if or .service .env }}
       env:
         {{- if .service }}
         {{- include "paquebot.engineEnv" $needs | trim | nindent 8 }}
@@ -36,6 +46,7 @@ spec:
         {{- with .env }}
         {{- . | nindent 8 }}
         {{- end }}
+      {{- end }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         {{- with include "paquebot.engineVolumeMounts" $needs | trim }}

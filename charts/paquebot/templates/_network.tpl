@@ -13,11 +13,13 @@
 {{/* Rules of egress to names, to the engines ("engines": a list of nats, s3, postgres), and to the directory. */}}
 {{- define "paquebot.egress" -}}
 {{- $values := .root.Values.networkPolicy -}}
+{{- with $values.dnsPorts }}
 - ports:
-    {{- range $values.dnsPorts }}
+    {{- range . }}
     - {port: {{ . }}, protocol: UDP}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
+{{- end }}
 {{- if .root.Values.bundled.enabled }}
 {{- $ports := dict "nats" 2422 "s3" 2333 "postgres" 2543 }}
 {{- range .engines }}
@@ -56,6 +58,8 @@
 
 {{/* Rule of egress to "ports" anywhere but in the networks "closed", IPv4 and IPv6. */}}
 {{- define "paquebot.outside" -}}
+{{- /* A rule without ports would be one for all ports. */}}
+{{- if .ports }}
 - ports:
     {{- range .ports }}
     - {port: {{ . }}, protocol: TCP}
@@ -63,17 +67,14 @@
   {{- if .closed }}
   to:
     {{- range $all := list "0.0.0.0/0" "::/0" }}
-    - ipBlock:
-        cidr: {{ $all }}
-        {{- $except := list }}
-        {{- range $.closed }}
-        {{- if eq (contains ":" .) (contains ":" $all) }}
-        {{- $except = append $except . }}
-        {{- end }}
-        {{- end }}
-        {{- with $except }}
-        except: {{ toJson . }}
-        {{- end }}
+    {{- $block := dict "cidr" $all }}
+    {{- range $.closed }}
+    {{- if eq (contains ":" .) (contains ":" $all) }}
+    {{- $_ := set $block "except" (append ($block.except | default list) .) }}
+    {{- end }}
+    {{- end }}
+    - ipBlock: {{ toJson $block }}
     {{- end }}
   {{- end }}
+{{- end }}
 {{- end -}}

@@ -11,15 +11,15 @@ of the values).
 {{- fail (printf "%s: turn on autoscaling or keda, not both: two would scale the same Deployment" .component) }}
 {{- end }}
 {{- if not (or .values.autoscaling.enabled $keda) }}
-replicas: {{ .values.replicas }}
+replicas: {{ include "paquebot.text" .values.replicas }}
 {{- end }}
-minReadySeconds: {{ .root.Values.rollout.minReadySeconds }}
-revisionHistoryLimit: {{ .root.Values.rollout.revisionHistoryLimit }}
+minReadySeconds: {{ include "paquebot.text" .root.Values.rollout.minReadySeconds }}
+revisionHistoryLimit: {{ include "paquebot.text" .root.Values.rollout.revisionHistoryLimit }}
 strategy:
   type: RollingUpdate
   rollingUpdate:
-    maxSurge: {{ .root.Values.rollout.maxSurge }}
-    maxUnavailable: {{ .root.Values.rollout.maxUnavailable }}
+    maxSurge: {{ include "paquebot.text" .root.Values.rollout.maxSurge }}
+    maxUnavailable: {{ include "paquebot.text" .root.Values.rollout.maxUnavailable }}
 selector:
   matchLabels:
     {{- include "paquebot.selectorLabels" . | nindent 4 }}
@@ -35,7 +35,7 @@ labels:
   {{- end }}
 annotations:
   # Credentials are read once, at the start: new ones need new pods. Certificates do not.
-  checksum/credentials: {{ get (include "paquebot.credentials" .root | fromJson).secrets .service | toJson | sha256sum }}
+  checksum/credentials: {{ get (include "paquebot.credentials" .root | fromJson).secrets .service | toJson | sha256sum | quote }}
   {{- with .values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -75,7 +75,7 @@ nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -132,9 +132,7 @@ and `extraEnv` of the values, whose names replace those before: a name may stand
 {{- $entries := include "paquebot.commonEnv" . | fromYamlArray }}
 {{- $entries = concat $entries (include "paquebot.engineEnv" (dict "root" .root "service" .service) | fromYamlArray) }}
 {{- $entries = concat $entries (.own | fromYamlArray) }}
-{{- range $name, $value := .values.settings }}
-{{- $entries = append $entries (dict "name" $name "value" (include "paquebot.text" $value)) }}
-{{- end }}
+{{- $entries = concat $entries (include "paquebot.settingEnv" .values.settings | fromYamlArray) }}
 {{- $entries = concat $entries .values.extraEnv }}
 {{- $last := dict }}
 {{- range $index, $entry := $entries }}
@@ -148,13 +146,22 @@ env:
 {{- end }}
 {{- end -}}
 
+{{/* The entries of `settings`; what is null is left to the service. */}}
+{{- define "paquebot.settingEnv" -}}
+{{- range $name, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
+- {name: {{ $name }}, value: {{ include "paquebot.text" $value | quote }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* A value as text: a large whole number comes as a float, and must not become 1e+06. */}}
 {{- define "paquebot.text" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
 {{- end -}}
 
 {{- define "paquebot.commonEnv" -}}
-- {name: PAQUEBOT_METRICS_LISTEN, value: {{ printf "%s:2900" .root.Values.listen | quote }}}
+- {name: PAQUEBOT_METRICS_LISTEN, value: {{ include "paquebot.listen" (list .root 2900) | quote }}}
 - {name: PAQUEBOT_HOSTNAME, value: {{ .root.Values.hostname | quote }}}
 - {name: PAQUEBOT_DRAIN, value: {{ printf "%ds" (int .values.drainSeconds) | quote }}}
 - {name: PAQUEBOT_LOG_LEVEL, value: {{ .root.Values.log.level }}}
@@ -206,7 +213,7 @@ volumes:
   {{- if .tls }}
   - name: tls
     secret:
-      secretName: {{ include "paquebot.tlsSecretName" .root }}
+      secretName: {{ include "paquebot.tlsSecretName" .root | quote }}
       defaultMode: 0440
   {{- end }}
   {{- with include "paquebot.grpcVolumes" (dict "root" .root "caller" .service) | trim }}
@@ -243,10 +250,10 @@ externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
 {{- end }}
 {{- if eq $type "LoadBalancer" }}
 {{- with $service.loadBalancerClass }}
-loadBalancerClass: {{ . }}
+loadBalancerClass: {{ . | quote }}
 {{- end }}
 {{- with $service.loadBalancerIP }}
-loadBalancerIP: {{ . }}
+loadBalancerIP: {{ . | quote }}
 {{- end }}
 {{- with $service.loadBalancerSourceRanges }}
 loadBalancerSourceRanges:
@@ -255,6 +262,9 @@ loadBalancerSourceRanges:
 {{- end }}
 {{- with $service.ipFamilyPolicy }}
 ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with $service.ipFamilies }}
+ipFamilies: {{ toJson . }}
 {{- end }}
 selector:
   {{- include "paquebot.selectorLabels" . | nindent 2 }}
@@ -268,6 +278,8 @@ name: {{ $name }}
 port: {{ index . 2 }}
 targetPort: {{ $name }}
 protocol: TCP
+# The server speaks first: a service mesh that waits for the client's octets to know the protocol would wait in vain.
+appProtocol: tcp
 {{- if ne (include "paquebot.serviceType" $own) "ClusterIP" }}
 {{- with get $own.values.service.nodePorts $name }}
 nodePort: {{ . }}

@@ -11,14 +11,14 @@ metadata:
     {{- include "paquebot.labels" . | nindent 4 }}
 spec:
   scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ .name }}}
-  minReplicas: {{ .values.autoscaling.minReplicas }}
-  maxReplicas: {{ .values.autoscaling.maxReplicas }}
+  minReplicas: {{ include "paquebot.text" .values.autoscaling.minReplicas }}
+  maxReplicas: {{ include "paquebot.text" .values.autoscaling.maxReplicas }}
   metrics:
     {{- with .values.autoscaling.targetCPUUtilizationPercentage }}
     - type: Resource
       resource:
         name: cpu
-        target: {type: Utilization, averageUtilization: {{ . }}}
+        target: {type: Utilization, averageUtilization: {{ include "paquebot.text" . }}}
     {{- end }}
     {{- with .values.autoscaling.metrics }}
     {{- toYaml . | nindent 4 }}
@@ -41,7 +41,7 @@ metadata:
   labels:
     {{- include "paquebot.labels" . | nindent 4 }}
 spec:
-  maxUnavailable: {{ .values.podDisruptionBudget.maxUnavailable }}
+  maxUnavailable: {{ include "paquebot.text" .values.podDisruptionBudget.maxUnavailable }}
   # A pod that is not ready serves nobody: it may go.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
@@ -138,10 +138,10 @@ spec:
 {{- end -}}
 
 {{- define "paquebot.scaledBounds" -}}
-minReplicaCount: {{ .values.keda.minReplicas }}
-maxReplicaCount: {{ .values.keda.maxReplicas }}
-pollingInterval: {{ .root.Values.keda.pollingInterval }}
-cooldownPeriod: {{ .root.Values.keda.cooldownPeriod }}
+minReplicaCount: {{ include "paquebot.text" .values.keda.minReplicas }}
+maxReplicaCount: {{ include "paquebot.text" .values.keda.maxReplicas }}
+pollingInterval: {{ include "paquebot.text" .root.Values.keda.pollingInterval }}
+cooldownPeriod: {{ include "paquebot.text" .root.Values.keda.cooldownPeriod }}
 {{- with .values.keda.behavior }}
 advanced:
   horizontalPodAutoscalerConfig:
@@ -150,6 +150,6 @@ advanced:
 {{- end }}
 {{- if .values.keda.minReplicas }}
 # Without its numbers KEDA leaves things as they are: fewer pods would be a guess.
-fallback: {failureThreshold: 5, replicas: {{ .values.keda.minReplicas }}, behavior: currentReplicasIfHigher}
+fallback: {failureThreshold: 5, replicas: {{ include "paquebot.text" .values.keda.minReplicas }}, behavior: currentReplicasIfHigher}
 {{- end }}
 {{- end -}}

@@ -79,7 +79,7 @@ def roundtrip_command(
     ] = False,
     expect_client: Annotated[
         str,
-        typer.Option(envvar="PAQUEBOT_ROUNDTRIP_CLIENT", metavar="ADDRESS", help="What Received must say we are."),
+        typer.Option(envvar="PAQUEBOT_ROUNDTRIP_CLIENT", metavar="ADDRESS,...", help="What Received must say we are."),
     ] = "",
     forbidden: Annotated[
         str,

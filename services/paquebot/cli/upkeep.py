@@ -12,7 +12,7 @@ import typer
 from paquebot.blobs import BadPack, BlobsUnavailable
 from paquebot.cli.connection import DataOption, client_environment, refuse_settings
 from paquebot.cli.migrate import migrate_command
-from paquebot.cli.patience import duration
+from paquebot.cli.patience import GivenUp, NotYet, Patience, WaitOption, duration
 from paquebot.cli.presentation import JsonOption, Record, Value, print_record
 from paquebot.janitor.rebuild import NotEmpty, rebuild
 from paquebot.janitor.recover import recover
@@ -30,6 +30,7 @@ from paquebot.runtime.settings import SettingsError, load
 
 T = TypeVar("T")
 
+_AWAY = (BlobsUnavailable, QueueUnavailable, PostgresUnavailable, OSError)
 _ORPHANS = "see paquebot recover --dry-run, then run paquebot recover"
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
@@ -51,6 +52,7 @@ def _verify(
             "--repair", help="Copy damaged messages from other packs that hold them whole; tell those that none holds."
         ),
     ] = False,
+    wait: WaitOption = "0s",  # type: ignore[assignment]
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
@@ -65,7 +67,7 @@ def _verify(
         lease = settings.compaction.lease if repair else 0.0
         return await verify(stores, contents=not quick, mend=lease, say=_say)
 
-    result = run_on_stores(data, work)
+    result = run_on_stores(data, work, wait)
     record = _record(result)
     if as_json:
         print_record(record, as_json=True)
@@ -135,7 +137,13 @@ def _recover(
         raise typer.Exit(1 if rebuilt.failed_accounts else 0)
 
     async def work(stores: Stores, _: JanitorSettings) -> Record:
-        leapt = _record(await leap_over(stores)) if restored else {}
+        leapt: dict[str, Value] = {}
+        if restored:
+            leap = await leap_over(stores)
+            if leap.failed:
+                _say(f"accounts {leap.failed} could not leap; nothing was queued: mend them, and run this again")
+                raise typer.Exit(1)
+            leapt = {name: value for name, value in _record(leap).items() if name != "failed"}
         found = _record(
             await recover(stores, since=since, settle=settle, refused_too=refused, dry_run=dry_run, say=_say)
         )
@@ -160,6 +168,7 @@ def _janitor(
             help="Give up accepted mail that nobody delivered or queued and that is older than a safe age.",
         ),
     ] = False,
+    wait: WaitOption = "0s",  # type: ignore[assignment]
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
@@ -169,40 +178,56 @@ def _janitor(
     Last, write a snapshot of all mailboxes and flags that changed into the bucket, for `paquebot recover --rebuild`.
     It may run at any time and beside itself, and may be killed at any time. PAQUEBOT_JANITOR_* settings bound what one
     run does. An account, a pack or a row that fails is named and passed over; then the exit code is 1, as it is when an
-    engine is away.
+    engine is away. While an engine does not answer and --wait has not passed, it begins again.
     """
     if dry_run and snapshot_only:
         raise typer.BadParameter("--dry-run writes no snapshot, so nothing is left of --snapshot-only")
 
     async def work(stores: Stores, settings: JanitorSettings) -> Ran:
-        return await run(
+        ran = await run(
             stores,
             settings,
             snapshot_only=snapshot_only,
             drop_orphans=drop_orphans,
             dry_run=dry_run,
         )
+        if wait and isinstance(ran.away, _AWAY):
+            raise ran.away  # all of it is done again
+        return ran
 
-    ran = run_on_stores(data, work)
+    ran = run_on_stores(data, work, wait)
     if orphans := ran.record.get("orphans_kept"):
         _say(f"{orphans} packs hold accepted mail that is neither served nor queued: {_ORPHANS}")
     for trouble in ran.troubles:
         _say(f"passed over: {trouble}")
-    print_record({**ran.record, "troubles": len(ran.troubles)}, as_json=as_json)
+    if ran.record or ran.troubles:
+        print_record({**ran.record, "troubles": len(ran.troubles)}, as_json=as_json)
     if ran.away is not None:
         _guarded(ran.raise_away)
     raise typer.Exit(1 if ran.troubles else 0)
 
 
-def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Awaitable[T]]) -> T:
-    """The result of `work` on the open engines; a failure is one sentence and exit code 1, or 2 for settings."""
+def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Awaitable[T]], wait: float = 0.0) -> T:
+    """The result of `work` on the open engines; a failure is one sentence and exit code 1, or 2 for settings.
+
+    For `wait` seconds `work` is begun again when an engine does not answer.
+    """
     settings = _settings(data)
 
     async def opened() -> T:
         async with open_stores(settings) as stores:
             return await work(stores, settings)
 
-    return _guarded(lambda: asyncio.run(opened()))
+    async def attempt() -> T:
+        try:
+            return await opened()
+        except _AWAY as error:
+            raise NotYet(_away(error)) from error
+
+    async def patiently() -> T:
+        return await Patience(wait, _say).until_done("the engines", attempt)
+
+    return _guarded(lambda: asyncio.run(patiently() if wait else opened()))
 
 
 def _settings(data: DataOption) -> JanitorSettings:
@@ -217,10 +242,12 @@ def _guarded(work: Callable[[], T]) -> T:
     """An engine that is away is one sentence and exit code 1."""
     try:
         return work()
-    except (BlobsUnavailable, BadPack) as error:
+    except _AWAY as error:
+        typer.echo(f"paquebot: {_away(error)}; try again when it does", err=True)
+    except BadPack as error:
         typer.echo(f"paquebot: S3 does not answer as it should ({error}); try again when it does", err=True)
-    except QueueUnavailable as error:
-        typer.echo(f"paquebot: NATS does not answer as it should ({error}); try again when it does", err=True)
+    except GivenUp as error:
+        typer.echo(f"paquebot: {error}", err=True)
     except BadSnapshot as error:
         typer.echo(f"paquebot: a snapshot in the bucket is damaged ({error}); see docs/backup.md", err=True)
     except StrangeBucket as error:
@@ -233,9 +260,16 @@ def _guarded(work: Callable[[], T]) -> T:
         typer.echo(f"paquebot: {error}; nothing was done. To add the bucket's mail to it: --merge", err=True)
     except UpkeepBusy as error:
         typer.echo(f"paquebot: {error}; try again when it has ended", err=True)
-    except (PostgresUnavailable, OSError) as error:
-        typer.echo(f"paquebot: PostgreSQL does not answer ({error}); try again when it does", err=True)
     raise typer.Exit(1)
+
+
+def _away(error: Exception) -> str:
+    """Which engine an error of `_AWAY` is about, and what it says."""
+    if isinstance(error, BlobsUnavailable):
+        return f"S3 does not answer as it should ({error})"
+    if isinstance(error, QueueUnavailable):
+        return f"NATS does not answer as it should ({error})"
+    return f"PostgreSQL does not answer ({error})"
 
 
 def _record(result: object) -> dict[str, Value]:

@@ -112,11 +112,12 @@ def _announce(
     if selected is None:
         session.changed()
         return
+    if appended.claimed is not None:
+        selected.view.claim(appended.claimed)
     if appended.claimed is None or any(message.keywords for message in messages):  # not all of it is known here
         session.watch.dirty = True
         session.changed()
         return
-    selected.view.claim(appended.claimed)
     rows = FlagRows(
         uids=array("I", appended.uids),
         flags=bytes(message.flags for message in messages),

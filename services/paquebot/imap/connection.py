@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from paquebot.rpc import Recorder
 from paquebot.runtime.patience import LEAST_RATE
-from paquebot.runtime.peer import PeerConnection, PeerGone
+from paquebot.runtime.peer import LongAhead, PeerConnection, PeerGone
 from paquebot.wire.transcript import ImapTranscript
 
 _READ_HIGH = 128 * 1024
@@ -26,8 +26,16 @@ class LineTooLong:
 class Connection(PeerConnection):
     """`await` on it from its session's task only."""
 
-    def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE) -> None:
-        super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
+    def __init__(
+        self, *, write_seconds: float, write_rate: int = LEAST_RATE, long_ahead: LongAhead | None = None
+    ) -> None:
+        super().__init__(
+            write_seconds=write_seconds,
+            write_rate=write_rate,
+            read_high=_READ_HIGH,
+            too_much=_TOO_MUCH,
+            long_ahead=long_ahead,
+        )
         self._skipping = False
         self.recorder: Recorder[ImapTranscript] | None = None
         """Of the session, once it is logged in."""

@@ -18,7 +18,7 @@ from paquebot.imap.bodies import BodyError
 from paquebot.imap.long_commands import beside
 from paquebot.imap.message_bodies import with_bodies
 from paquebot.imap.message_facts import Columns, Facts
-from paquebot.imap.reply import Reply, bad, no, ok
+from paquebot.imap.reply import Reply, Stream, bad, gathered, no, ok
 from paquebot.imap.search_keys import (
     CHARSETS,
     BadSearchText,
@@ -50,10 +50,20 @@ _TURN = 1024 * 1024  # what is done before others get a turn: about so many char
 _KEY = 256  # what it costs to ask a key of a message
 
 
-async def search(session: "Session", state: Selected, command: ast.Search) -> Reply:
+async def search(session: "Session", state: Selected, command: ast.Search) -> Stream:
     """RFC 3501 §6.4.4"""
+    return _searching(session, state, command)
+
+
+async def _searching(session: "Session", state: Selected, command: ast.Search) -> Stream:
+    """What is new is told first, whatever becomes of the search: it is in the picture, and would not be told again."""
     assert session.watch is not None
-    news = await updates.look(session.process, session.watch, state, now=True)
+    for lines in gathered(await updates.look(session.process, session.watch, state, now=True)):
+        yield lines
+    yield await _reply(session, state, command)
+
+
+async def _reply(session: "Session", state: Selected, command: ast.Search) -> Reply:
     view = state.view
     try:
         context = SearchContext(
@@ -62,7 +72,7 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
         search = await _prepared(session, state, command.key, context)
     except UnknownCharset:
         session.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
-        return no("The charset is not supported", response_codes.bad_charset(CHARSETS), untagged=news)
+        return no("The charset is not supported", response_codes.bad_charset(CHARSETS))
     except BadSearchText:
         return bad("A search string is not text of its charset")
     with_mod_seq = uses_mod_seq(command.key)
@@ -71,11 +81,11 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> Re
     try:
         found = await search.run()
     except TooMuchWork:
-        return no("The search would look through too much text", response_codes.LIMIT, untagged=news, state=state)
+        return no("The search would look through too much text", response_codes.LIMIT, state=state)
     if search.unreadable.away:
-        return no("Some messages cannot be read now", response_codes.UNAVAILABLE, untagged=news, state=state)
+        return no("Some messages cannot be read now", response_codes.UNAVAILABLE, state=state)
     mod_seq = _mod_seq(view, found, command.returns) if with_mod_seq else None
-    untagged = chain(news, search.warnings, _answer(session, command, view, found, mod_seq))
+    untagged = chain(search.warnings, _answer(session, command, view, found, mod_seq))
     if search.expunged and not command.uid:
         return ok("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
     return ok("SEARCH completed", untagged=untagged, state=state)
@@ -236,7 +246,9 @@ class _Search:
 
     async def _from_summaries(self, open_: "array[int]") -> "array[int]":
         still = array("I")
+        there = 0
         async for message in self._messages(array("I", map(self._state.view.uid, open_))):
+            there += 1
             summary = self._summary(message)
             if summary is None:  # the body tells
                 if (number := self._state.view.number(message.uid)) is not None:
@@ -246,6 +258,7 @@ class _Search:
             if facts is not None and not await self._decide_with_fields(facts):
                 still.append(facts.number)
             await self._others()
+        self.expunged = self.expunged or there < len(open_)
         return still
 
     async def _decide_with_fields(self, facts: Facts) -> bool:
@@ -260,15 +273,18 @@ class _Search:
     async def _from_bodies(self, open_: "array[int]") -> None:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
         share = self._process.shares.of(self._state.account.account_id)
+        there = 0
         bodies = with_bodies(self._process.bodies, share, messages, self._messages, beside=octets_beside)
         async with contextlib.aclosing(bodies) as groups:
             async for group in groups:
                 for message, body in group:
+                    there += 1
                     self._for_somebody()
                     if not isinstance(body, bytes):
                         self._unreadable(message, body)
                     elif (facts := await self._facts_of_body(message, body)) is not None:
                         await self._look_through(facts, body)
+        self.expunged = self.expunged or there < len(open_)
 
     def _unreadable(self, message: StoredMessage, error: BodyError) -> None:
         number = self._state.view.number(message.uid)

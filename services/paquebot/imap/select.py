@@ -73,7 +73,7 @@ def _description(state: Selected, mailbox: Mailbox) -> bytes:
     lines = [
         responses.flags(names),
         responses.exists(view.exists),
-        responses.recent(view.recent),
+        updates.recent(view),
     ]
     if (unseen := view.first_unseen()) is not None:
         lines.append(responses.untagged_ok("First unseen", response_codes.unseen(unseen)))

@@ -12,9 +12,13 @@ from paquebot.imap.session import Session
 from paquebot.observability.log import ids
 from paquebot.observability.metrics import tls_version
 from paquebot.runtime.listeners import Arrival, Listeners, connect, dismiss, displaced
+from paquebot.runtime.peer import LongAhead
 from paquebot.runtime.proxy import Proxies
 from paquebot.runtime.seats import Seat, Seats
 from paquebot.wire.imap import response_codes, responses
+
+# RFC 2971 §3.3: an ID, which comes before the login, has up to 30 values of 1,024 octets. Clients send far less.
+_LONG_AHEAD, _LONG_AHEAD_CLIENTS = 40 * 1024, 64
 
 
 @dataclass(slots=True)
@@ -24,6 +28,7 @@ class ImapServer:
     process: Process
     _listeners: Listeners = field(init=False)
     _sessions: set[Session] = field(default_factory=set)
+    _long_ahead: LongAhead = field(default_factory=lambda: LongAhead(_LONG_AHEAD, _LONG_AHEAD_CLIENTS))
     _numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -64,7 +69,9 @@ class ImapServer:
 
     async def _session(self, arrival: Arrival, seat: Seat) -> Ending:
         settings = self.process.settings.session
-        connection = Connection(write_seconds=settings.write, write_rate=settings.write_rate)
+        connection = Connection(
+            write_seconds=settings.write, write_rate=settings.write_rate, long_ahead=self._long_ahead
+        )
         context = self.process.tls.context if arrival.tls and self.process.tls is not None else None
         if arrival.early:
             connection.data_received(arrival.early)

@@ -96,7 +96,7 @@ def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> News:
     view = state.view
     if updates.arrived:
         out += responses.exists(view.exists)
-        out += responses.recent(view.recent)
+        out += recent(view)
     write_keywords(out, view, keywords)
     return News(bool(updates.arrived), chain((bytes(out),), flag_lines(state, array("I", updates.changed))))
 
@@ -151,12 +151,23 @@ def write_mod_seq(out: bytearray, view: View, number: int, *, uid: bool) -> None
 
 
 def release(state: Selected) -> Iterable[bytes]:
-    """The EXPUNGE responses that wait, or VANISHED after ENABLE QRESYNC (RFC 7162 §3.2.10). The numbers move at once,
-    the lines are made while they are written."""
-    released = state.view.release()
+    """The EXPUNGE responses that wait, or VANISHED after ENABLE QRESYNC (RFC 7162 §3.2.10), and RECENT where they make
+    it another. The numbers move at once, the lines are made while they are written."""
+    view = state.view
+    released = view.release()
+    if not released.uids:
+        return ()
     if state.qresync:
-        return responses.vanished(ranges_of(array("I", released.uids)), earlier=False)
-    return map(responses.expunge, array("I", released.numbers))
+        lines: Iterable[bytes] = responses.vanished(ranges_of(array("I", released.uids)), earlier=False)
+    else:
+        lines = map(responses.expunge, array("I", released.numbers))
+    return lines if view.recent == view.recent_told else chain(lines, (recent(view),))
+
+
+def recent(view: View) -> bytes:
+    """RECENT, which tells another count whenever that changes (RFC 3501 §7.3.2)."""
+    view.recent_told = view.recent
+    return responses.recent(view.recent_told)
 
 
 def highest_mod_seq(before: SessionState, state: SessionState) -> Iterator[bytes]:

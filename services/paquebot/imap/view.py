@@ -53,6 +53,7 @@ class View:
         "_uids",
         "keywords_known",
         "mod_seq",
+        "recent_told",
     )
 
     def __init__(self, rows: FlagRows, mod_seq: int, keywords: Iterable[str] = ()) -> None:
@@ -67,6 +68,8 @@ class View:
         """Every change up to here is in the picture."""
         self.keywords_known = tuple(keywords)
         """What the last FLAGS response named (RFC 3501 §7.2.6)."""
+        self.recent_told = 0
+        """What the last RECENT response said (RFC 3501 §7.3.2)."""
 
     # --- numbers -----------------------------------------------------------------------------------------
 

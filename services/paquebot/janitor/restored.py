@@ -5,13 +5,14 @@ The newest snapshot in the bucket says up to where UIDs can have been given; a m
 new UIDVALIDITY. Repeated, it leaps again, which does no harm.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paquebot.blobs import new_ulid, ulid_time_ms
 from paquebot.janitor import snapshot_objects as objects
 from paquebot.janitor.snapshot import known_bucket, readable_entries
 from paquebot.janitor.snapshot_objects import BadSnapshot
 from paquebot.janitor.stores import Stores
+from paquebot.janitor.troubles import is_away
 from paquebot.mailstore import leaping, snapshots
 from paquebot.observability.log import Log
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry
@@ -27,11 +28,13 @@ class Leapt:
     mailboxes: int = 0
     renewed: int = 0
     """Mailboxes with a new UIDVALIDITY."""
+    failed: list[int] = field(default_factory=list)
+    """Accounts that could not leap: no service may give UIDs in them."""
 
 
 async def leap_over(stores: Stores) -> Leapt:
-    """Every mailbox, before any service gives a UID. Raises StrangeBucket, UpkeepBusy, BadSnapshot, BlobsUnavailable,
-    PostgresUnavailable."""
+    """Every mailbox, before any service gives a UID. An account that fails is named, and the others leap. Raises
+    StrangeBucket, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
     result = Leapt()
     async with snapshots.alone(stores.postgres):
         run = await known_bucket(stores)
@@ -43,7 +46,14 @@ async def leap_over(stores: Stores) -> Leapt:
         async for account_id, _ in snapshots.signatures(stores.postgres):
             known = await _account(reader, await entries.entry(account_id))
             times = sum(mark > known.taken_at_ms - objects.CLOCKS_MS for mark in marks)
-            mailboxes, renewed = await leaping.leap(stores.postgres, account_id, known, times)
+            try:
+                mailboxes, renewed = await leaping.leap(stores.postgres, account_id, known, times)
+            except Exception as error:
+                if await is_away(stores, error):
+                    raise
+                _log.exception("account_not_leapt", account_id=account_id)
+                result.failed.append(account_id)
+                continue
             result.accounts += 1
             result.mailboxes += mailboxes
             result.renewed += renewed

@@ -13,7 +13,7 @@ from paquebot.message.cached_headers import (
     knows_header_fields,
 )
 from paquebot.message.conversation import base_subject, thread_key
-from paquebot.message.conversion import Edit, Signatures, Wish, conversion, pieces, signatures
+from paquebot.message.conversion import Edit, Wish, conversion, pieces
 from paquebot.message.date_time import parse_date
 from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
 from paquebot.message.dsn import build_dsn, xtext_decoded
@@ -50,6 +50,7 @@ from paquebot.message.section import (
     part_at,
     section_octets,
 )
+from paquebot.message.signatures import Signatures, signatures
 from paquebot.message.streamed_text import decoded_pieces, text_pieces
 from paquebot.message.summary import summarise
 from paquebot.message.trace import (

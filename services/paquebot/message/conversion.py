@@ -11,12 +11,12 @@ message, and neither holds it a second time. Line ends are all CRLF. RFC 2045 §
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from paquebot.message.boundary_lines import Ahead, BoundaryLines
 from paquebot.message.field_conversion import Unconvertible, ascii_field, folded
-from paquebot.message.header import field_spans, split_header, unfold
+from paquebot.message.header import field_spans, unfold
 from paquebot.message.limits import MAX_DEPTH, MAX_HEADERS_TOTAL
 from paquebot.message.parameters import decoded_value, media_type, token
 from paquebot.message.transfer_encoding import (
@@ -38,7 +38,7 @@ _RFC822: Final = (b"MESSAGE", b"RFC822")
 _SIGNED: Final = (b"MULTIPART", b"SIGNED")
 _PARTIAL: Final = (b"MESSAGE", b"PARTIAL")
 _AGAIN: Final = {b"BASE64": Encoding.BASE64_AGAIN, b"QUOTED-PRINTABLE": Encoding.QUOTED_PRINTABLE_AGAIN}
-_DKIM: Final = re.compile(rb"dkim-signature[ \t]*:", re.IGNORECASE)
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]+")
 _LABELS: Final = {
     Encoding.BASE64: b"base64",
     Encoding.QUOTED_PRINTABLE: b"quoted-printable",
@@ -65,27 +65,6 @@ class Edit:
     text: bytes = b""
     encoding: Encoding | None = None
     boundaries: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Signatures:
-    """DKIM (RFC 6376): whether there is one, and whether one has a `simple` header (§3.4.1), which folding breaks."""
-
-    present: bool = False
-    simple_header: bool = False
-
-
-def signatures(raw: bytes) -> Signatures:
-    present = simple = False
-    if not _DKIM.search(raw, 0, split_header(raw)):
-        return Signatures()
-    for name, _, value, end in field_spans(raw, 0, split_header(raw)):
-        if name == b"dkim-signature":
-            present = True
-            tags = (tag.partition(b"=") for tag in unfold(raw[value:end]).split(b";"))
-            canonicalization = next((text for tag, _, text in tags if tag.strip() == b"c"), b"simple")
-            simple = simple or not canonicalization.strip().lower().startswith(b"relaxed")
-    return Signatures(present, simple)
 
 
 def conversion(raw: bytes, wish: Wish) -> list[Edit]:
@@ -130,6 +109,8 @@ class _Header:
     has_type: bool = False
     has_version: bool = False
     top: bool = False
+    retyped: bool = False
+    """A multipart without parts, which readers show as text: so it is called where it is encoded."""
 
 
 class _Walk:
@@ -155,15 +136,21 @@ class _Walk:
             self._too_deep(start)
             return
         header = self._header(start, default, top=top)
-        encoded = header.encoding in _AGAIN
         if header.boundary:
             self._multipart(header, level)
-        elif header.kind == _RFC822 and not encoded:
+        elif header.kind == _RFC822 and not self._is_encoded(header):
             self._fields(header, self._composite_label(header))
             self.entity(header.body, level + 1, _TEXT_PLAIN, top=True)
         else:
             self._boundaries.seek(header.body)
             self._leaf(header, max(header.body, self._boundaries.content_end()))
+
+    def _is_encoded(self, header: _Header) -> bool:
+        """A message with a transfer encoding, which RFC 2045 §6.4 does not permit; many that say so have none."""
+        line = self._raw[header.body : header.body + MAX_LINE].partition(b"\r\n")[0]
+        return header.encoding == b"QUOTED-PRINTABLE" or (
+            header.encoding == b"BASE64" and _BASE64.fullmatch(line) is not None
+        )
 
     def _too_deep(self, start: int) -> None:
         self._boundaries.seek(start)
@@ -191,12 +178,18 @@ class _Walk:
         """RFC 2046 §5.1.1. Text around the parts means nothing, and is only kept from breaking the lines' rules."""
         if self._wish.seven_bit and not header.boundary.isascii():
             raise Unconvertible("a boundary of the message is not in ASCII")
-        self._fields(header, self._composite_label(header))
         boundaries, outer = self._boundaries, self._signed
-        self._signed = outer or header.kind == _SIGNED
         shadowed = boundaries.open(header.boundary, level)
-        self._open.append(header.boundary)
         boundaries.seek(header.body)
+        mark = boundaries.delimiter
+        if mark is None or mark.level != level or mark.closes:
+            boundaries.close(header.boundary, shadowed)
+            boundaries.seek(header.body)
+            self._leaf(replace(header, retyped=True), max(header.body, boundaries.content_end()))
+            return
+        self._fields(header, self._composite_label(header))
+        self._signed = outer or header.kind == _SIGNED
+        self._open.append(header.boundary)
         self._around(header.body, boundaries.content_end())
         default = _RFC822 if header.kind[1] == b"DIGEST" else _TEXT_PLAIN
         while (mark := boundaries.delimiter) is not None and mark.level == level and not mark.closes:
@@ -251,7 +244,7 @@ class _Walk:
         """Fields that do not fit, and the transfer encoding where it becomes another one."""
         labels = header.encodings if label else []
         written = False
-        if labels or self._misfits(header.start, header.end):
+        if labels or (label and header.retyped) or self._misfits(header.start, header.end):
             if header.end - header.start > MAX_HEADERS_TOTAL:
                 raise Unconvertible(_TOO_MANY)
             for name, begin, _, end in field_spans(self._raw, header.start, header.end):
@@ -259,6 +252,8 @@ class _Walk:
                     self._forbid()
                     self._replace(begin, end, b"" if written else b"Content-Transfer-Encoding: %b\r\n" % label)
                     written = True
+                elif label and header.retyped and name == b"content-type":
+                    self._replace(begin, end, _text_type(self._raw, header.body, body_end))
                 elif self._misfits(begin, end):
                     self._field(name, begin, end)
         if label and not written:
@@ -317,12 +312,16 @@ def _added(raw: bytes, header: _Header, label: bytes, body_end: int) -> bytes:
     """The fields that an encoded body asks for. Text of which nothing is said is UTF-8 if it can be."""
     lines = []
     if header.top and not header.has_version:
-        lines.append(b"MIME-Version: 1.0")
+        lines.append(b"MIME-Version: 1.0\r\n")
     if header.top and not header.has_type:
-        lines.append(b"Content-Type: text/plain; charset=" + _charset(raw, header.body, body_end))
-    lines.append(b"Content-Transfer-Encoding: " + label)
+        lines.append(_text_type(raw, header.body, body_end))
+    lines.append(b"Content-Transfer-Encoding: %b\r\n" % label)
     before = b"" if header.end == header.start or raw[header.end - 1] == 0x0A else b"\r\n"
-    return before + b"".join(line + b"\r\n" for line in lines)
+    return before + b"".join(lines)
+
+
+def _text_type(raw: bytes, start: int, end: int) -> bytes:
+    return b"Content-Type: text/plain; charset=%b\r\n" % _charset(raw, start, end)
 
 
 def _charset(raw: bytes, start: int, end: int) -> bytes:

@@ -64,6 +64,11 @@ def ascii_field(name: bytes, field: bytes, *, strict: bool) -> bytes:
     `strict`, and spelled with question marks else, as are octets where nothing may stand for them."""
     if len(field) > MAX_FIELD:
         raise Unconvertible("a header field is too long to be rewritten")
+    text = field.removesuffix(b"\r\n")  # a quote that is lost goes on to the end, but no further
+    return _ascii(name, text, strict=strict) + field[len(text) :]
+
+
+def _ascii(name: bytes, field: bytes, *, strict: bool) -> bytes:
     colon = field.find(b":") + 1 if name else 0
     head, value = field[:colon], field[colon:]
     if not name or name in _STRUCTURED or not head.isascii():

@@ -19,11 +19,12 @@ _STEP: Final = 16 * 1024  # the same where an octet costs more
 
 _QP_LINE: Final = 75  # RFC 2045 §6.7 rule 5, without the "=" of a soft line break
 _BASE64_LINE: Final = 57  # octets that make a line of 76
+_SHORT: Final = 1024
 _MANY: Final = 5  # where one octet of so many is to be escaped, base64 is the shorter form
 _SPECIAL: Final = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x3D, *range(0x7F, 0x100)))
 _SOFT_DASHES: Final = b"=\r\n--"
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
-_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_NOT_QP: Final = re.compile(rb"[\x80-\xff]|=(?![0-9A-Fa-f]{2}|[ \t]*(?:\r\n|\Z))")  # nor what readers take for itself
 
 
 class Encoding(enum.Enum):
@@ -51,7 +52,9 @@ def has_long_line(raw: bytes, start: int, end: int, most: int = MAX_LINE) -> boo
 
 
 def shorter(raw: bytes, start: int, end: int) -> Encoding:
-    """The encoding that makes less of a text."""
+    """The encoding that makes less of a text; of a short one that which people can read."""
+    if end - start <= _SHORT:
+        return Encoding.QUOTED_PRINTABLE
     special = 0
     for at in range(start, end, BLOCK):
         block = raw[at : min(at + BLOCK, end)]
@@ -129,7 +132,7 @@ def _quoted_printable_again(raw: bytes, start: int, end: int, boundaries: tuple[
         whole = cut == end or raw[cut - 1] == 0x0A
         if not whole:  # never between "=" and its digits
             cut -= 1 if raw[cut - 1] == 0x3D else 2 if raw[cut - 2] == 0x3D else 0
-        lines = _NOT_ASCII.sub(_escaped, raw[begin:cut]).split(b"\r\n")
+        lines = _NOT_QP.sub(_escaped, raw[begin:cut]).split(b"\r\n")
         text = b"\r\n".join(map(_softly_broken, lines))
         yield _no_delimiter(text if whole else text + b"=\r\n", boundaries, fresh=fresh)
         fresh, begin = whole, cut
@@ -141,7 +144,7 @@ def _escaped(match: re.Match[bytes]) -> bytes:
 
 def _softly_broken(line: bytes) -> bytes:
     """A line of quoted-printable, in several where it is too long."""
-    if len(line) <= MAX_LINE:
+    if len(line) <= _QP_LINE + 1:
         return line
     pieces = []
     at = 0

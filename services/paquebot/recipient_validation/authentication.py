@@ -33,6 +33,7 @@ from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.failures import Held, Refusals, client_network, delay
 from paquebot.recipient_validation.hashing import Hashing, Lane
 from paquebot.recipient_validation.login_cache import LoginCache
+from paquebot.recipient_validation.same_logins import SameLogins
 from paquebot.recipient_validation.settings import GuestSettings, LoginSettings
 from paquebot.runtime.postgres import Postgres
 from paquebot.v1 import authentication_pb2 as pb
@@ -61,6 +62,7 @@ _VERDICTS = {
     Standing.CREDENTIAL_REVOKED: pb.SESSION_VERDICT_CREDENTIAL_REVOKED,
 }
 
+_TOGETHER = 50  # connections of an account, as many as IMAP lets it have
 _log = Log("paquebot.recipient_validation")
 
 
@@ -112,6 +114,7 @@ class Authentication(AuthenticationServicer):
         self._cache = LoginCache(settings.cache, settings.cache_entries, clock)
         self._held = Held(settings.delayed, settings.delayed_per_client)
         self._refusals = Refusals(settings.limit_entries, clock)
+        self._same_logins = SameLogins(_TOGETHER)
         self._login_key: bytes | None = None
 
     async def Authenticate(  # noqa: N802 - the contract's name
@@ -172,6 +175,13 @@ class Authentication(AuthenticationServicer):
     async def _decide(self, claim: _Claim) -> pb.AuthenticateResponse:
         if not claim.is_possible:
             return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_INVALID)
+        found, password = claim.found, claim.password
+        if found is None or password is None or self._cache.knows(found.account_id, found.password_hash, password):
+            return await self._verdict(claim)
+        async with self._same_logins.turn(self._cache.digest(found.account_id, found.password_hash, password)):
+            return await self._verdict(claim)
+
+    async def _verdict(self, claim: _Claim) -> pb.AuthenticateResponse:
         verified = self._without_hash(claim)
         if verified is None:
             limits = self._settings.limits

@@ -25,19 +25,20 @@ class LoginCache:
         return len(self._until)
 
     def knows(self, account_id: int, stored_hash: str, password: str) -> bool:
-        until = self._until.get(self._digest(account_id, stored_hash, password))
+        until = self._until.get(self.digest(account_id, stored_hash, password))
         return until is not None and self._clock() < until
 
     def remember(self, account_id: int, stored_hash: str, password: str) -> None:
         """From now for `time_to_live`: a login in use does not extend its own time."""
         if self._time_to_live <= 0:
             return
-        digest = self._digest(account_id, stored_hash, password)
+        digest = self.digest(account_id, stored_hash, password)
         self._until[digest] = self._clock() + self._time_to_live
         self._until.move_to_end(digest)
         while len(self._until) > self._entries:
             self._until.popitem(last=False)
 
-    def _digest(self, account_id: int, stored_hash: str, password: str) -> bytes:
+    def digest(self, account_id: int, stored_hash: str, password: str) -> bytes:
+        """Tells a login from others, and nothing of its password."""
         message = b"\0".join((str(account_id).encode(), stored_hash.encode(), password.encode()))
         return hmac.digest(self._key, message, hashlib.sha256)

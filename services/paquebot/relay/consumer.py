@@ -45,6 +45,7 @@ _BUSY_SECONDS = 15.0
 _TWICE_SECONDS = 60.0
 _AGAIN_MOST_SECONDS = 30.0  # an engine is away, or memory is full: soon at first, then more patiently
 _REST_SPREAD = 0.25  # of what was left of a destination's rest
+_CANCEL_AGAIN_SECONDS = 1.0
 _CUT_SECONDS = 3.0  # before the drain's end, for what is handed back
 _REMEMBERED = 10_000
 
@@ -401,9 +402,13 @@ async def _settled(tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:
 async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks and wait for all of them; the first failure of their own is raised, none is lost."""
     ending = list(tasks)
+    left = ending
+    while left := [task for task in left if not task.done()]:
+        for task in left:
+            task.cancel()
+        # Again, for `asyncio.wait_for` of Python 3.11, which the NATS client uses, loses a cancellation that comes at
+        # the same moment as what it waits for.
+        await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
     for task in ending:
-        task.cancel()
-    results = await asyncio.gather(*ending, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from paquebot.message import MAX_LINE, Unconvertible, Wish
 from paquebot.relay.letter import Facts, Letter, Recipient
+from paquebot.relay.metrics import Change
 from paquebot.relay.result import (
     CONVERSION_PROHIBITED,
     NEEDS_EIGHT_BIT,
@@ -38,6 +39,7 @@ class Form:
     smtputf8: bool = False
     chunked: bool = False
     wish: Wish | None = None
+    change: Change | None = None
 
 
 class NoForm(Exception):
@@ -79,7 +81,7 @@ class FormRules:
             raise refused
         wish = Wish(seven_bit=True, line=letter.line or MAX_LINE, strict=True)
         try:
-            return Form(await letter.rewritten_size(wish), wish=wish)
+            return Form(await letter.rewritten_size(wish), wish=wish, change=Change.ASCII_HEADER)
         except Unconvertible:
             raise refused from None
 
@@ -88,7 +90,7 @@ class FormRules:
             raise NoForm(failed(NEEDS_EIGHT_BIT, _NO_EIGHT_BIT, host))
         wish = Wish(seven_bit=True, line=letter.line or MAX_LINE)
         try:
-            return Form(await letter.rewritten_size(wish), wish=wish)
+            return Form(await letter.rewritten_size(wish), wish=wish, change=Change.SEVEN_BIT)
         except Unconvertible as error:
             raise NoForm(failed(CONVERSION_PROHIBITED, f"{_NO_EIGHT_BIT}, and {error}", host)) from None
 
@@ -99,7 +101,8 @@ class FormRules:
         try:
             if facts.signatures.simple_header:
                 raise Unconvertible("a signed message cannot be folded without breaking its signature")
-            return Form(await letter.rewritten_size(wish), plain.body, plain.smtputf8, wish=wish)
+            size = await letter.rewritten_size(wish)
+            return Form(size, plain.body, plain.smtputf8, wish=wish, change=Change.SHORT_LINES)
         except Unconvertible as error:
             if "CHUNKING" in extensions:
                 return _chunked(facts, extensions, plain)
@@ -110,4 +113,4 @@ class FormRules:
 def _chunked(facts: Facts, extensions: Extensions, plain: Form) -> Form:
     """RFC 3030 §3: without BINARYMIME the lines' length stays the host's business; those who offer CHUNKING take it."""
     body = Body.BINARY_MIME if facts.long_body and "BINARYMIME" in extensions else plain.body
-    return Form(facts.size, body, plain.smtputf8, chunked=True)
+    return Form(facts.size, body, plain.smtputf8, chunked=True, change=Change.CHUNKS)

@@ -1,6 +1,7 @@
 """From an address to a session that takes mail: connect, greeting, EHLO or HELO, STARTTLS, AUTH.
 
 RFC 5321 §3.1, §3.2 and §4.1.4; RFC 3207; RFC 7435 (opportunistic); RFC 4954 with PLAIN (RFC 4616) and LOGIN.
+docs/decisions/0031: what is taken from hosts that break these.
 """
 
 import base64
@@ -135,7 +136,7 @@ class Handshake:
             session.extensions = parse_extensions(reply.text)
             return
         session.extensions = {}
-        if reply.is_permanent and not session.tls:
+        if reply.is_permanent:
             reply = await session.command(f"HELO {self._hostname}", seconds, "HELO")
         if not reply.is_positive:
             raise self._refused(session, reply)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from paquebot.message import (
@@ -81,6 +81,21 @@ class OctetShares:
         else:
             del self._held[key]
         self._budget.give_back(min(octets, self._limit))
+
+    def take_beside(self, octets: int, message: int) -> int:
+        """Charge what is kept beside a message of which `message` octets are charged; returns what was charged, for
+        `give_back_beside`: nothing, where the message is alone and has all there is. Raises OverBudget."""
+        try:
+            self._budget.take(octets)
+        except OverBudget:
+            if self._budget.used > min(message, self._limit):
+                raise
+            return 0
+        return octets
+
+    def give_back_beside(self, charged: int) -> None:
+        """Undo `take_beside`."""
+        self._budget.give_back(charged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +192,8 @@ class Letter:
             self._forget_edits()
             async with self.opened() as raw:
                 found = await self._look(raw, lambda: _rewriting(raw, wish))
-            self._shares.take(self._key, found.cost)
-            self._rewritten = found
+            charged = self._shares.take_beside(found.cost, self._size if self._raw is not None else 0)
+            self._rewritten = replace(found, cost=charged)
         return self._rewritten.size
 
     async def _look(self, raw: bytes, look: Callable[[], T]) -> T:
@@ -205,7 +220,7 @@ class Letter:
 
     def _forget_edits(self) -> None:
         if self._rewritten is not None:
-            self._shares.give_back(self._key, self._rewritten.cost)
+            self._shares.give_back_beside(self._rewritten.cost)
             self._rewritten = None
 
     def ascii_addresses(self, recipients: Sequence[Recipient]) -> bool:

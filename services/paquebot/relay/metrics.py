@@ -80,6 +80,17 @@ class PutBack(enum.Enum):
     """The same job is in hand already."""
 
 
+class Change(enum.Enum):
+    """How a message went to a host that could not take it as it is kept."""
+
+    SEVEN_BIT = "seven_bit"
+    SHORT_LINES = "short_lines"
+    ASCII_HEADER = "ascii_header"
+    """A header in UTF-8, for a host without SMTPUTF8."""
+    CHUNKS = "chunks"
+    """Its long lines as they are, with BDAT."""
+
+
 class Held(enum.Enum):
     """Why a job was put aside."""
 
@@ -135,6 +146,11 @@ RELAYED_AFTER_SECONDS = histogram(
     "paquebot_relay_relayed_after_seconds", "From acceptance here to acceptance there", buckets=SLOW
 )
 BYTES = counter("paquebot_relay_relayed_bytes_total", "Bytes of messages that other hosts took")
+CHANGED = counter(
+    "paquebot_relay_changed_messages_total",
+    "Messages that other hosts took in another form than they are kept in",
+    {"change": Change},
+)
 SETTLED_AGAIN = counter(
     "paquebot_relay_settled_again_total", "Settlements of an attempt that an absent engine made wait"
 )

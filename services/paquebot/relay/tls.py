@@ -1,8 +1,9 @@
 """TLS towards other hosts: which ways to try with a host, in order, and what is remembered of it.
 
 Opportunistic security (RFC 7435): first with a verified certificate, then with any, then in clear; each fall back
-is a new connection, is counted, and is remembered for an hour, so that a host with a bad certificate is not
-dialled twice for every message. A policy that demands more cuts the list short. RFC 3207, RFC 8996 (TLS 1.2 at least).
+is a new connection, is counted, and is remembered for an hour once it has worked, so that a host with a bad certificate
+is not dialled twice for every message. A policy that demands more cuts the list short. RFC 3207, RFC 8996 (TLS 1.2 at
+least).
 """
 
 import enum

@@ -189,6 +189,8 @@ class Transaction:
             return
         if reply.code == 354:
             reply = await self._message(dot_stuffed)
+        elif reply.is_positive:  # nothing was sent, so nothing was taken: the host or we are out of step
+            raise self._session.broken(PROTOCOL_ERROR, f"unexpected reply to DATA: {words(reply)}")
         self._settle(reply, accepted, results)
 
     async def _bdat(self, accepted: list[Recipient], results: Results) -> None:
@@ -229,6 +231,8 @@ class Transaction:
         if 200 <= reply.code < 300:
             self._session.open_transaction = False
             metrics.BYTES.inc(self._form.size)
+            if self._form.change is not None:
+                metrics.CHANGED.labels(self._form.change.value).inc()
             status = reply.enhanced_status or "2.0.0"
             dsn = "DSN" in self._session.extensions
             result = Result(Outcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn)

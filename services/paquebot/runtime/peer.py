@@ -79,6 +79,28 @@ AHEAD_BEFORE_LOGIN = 16 * 1024
 times as many beside ours, so without this bound some hundreds of strangers are the memory of a process."""
 
 
+class LongAhead:
+    """Room for a few clients at a time whose first command is longer than AHEAD_BEFORE_LOGIN. One for a process."""
+
+    __slots__ = ("_clients", "_inside", "octets")
+
+    def __init__(self, octets: int, clients: int) -> None:
+        """`octets`: most that each of them sends ahead."""
+        self.octets = octets
+        self._clients = clients
+        self._inside: set[PeerConnection] = set()
+
+    def admits(self, peer: "PeerConnection") -> bool:
+        """Is there room for this client? Then it has it until `leave`."""
+        if len(self._inside) < self._clients:
+            self._inside.add(peer)
+        return peer in self._inside
+
+    def leave(self, peer: "PeerConnection") -> None:
+        """Idempotent."""
+        self._inside.discard(peer)
+
+
 _LAST_WORDS_SECONDS = 1.0  # until they are cut off: a TLS connection holds its buffers until it ends
 
 
@@ -86,12 +108,20 @@ class PeerConnection(asyncio.Protocol):
     """`await` on it from its session's task only."""
 
     def __init__(
-        self, *, write_seconds: float, write_rate: int = LEAST_RATE, read_high: int, too_much: bytes = b""
+        self,
+        *,
+        write_seconds: float,
+        write_rate: int = LEAST_RATE,
+        read_high: int,
+        too_much: bytes = b"",
+        long_ahead: LongAhead | None = None,
     ) -> None:
         """`write_seconds`, `write_rate`: as `Patience`. `read_high`: octets received and not yet consumed. Reading
         stops above, and starts again below half of it. `too_much`: the last words to a client that sends more than
-        AHEAD_BEFORE_LOGIN ahead; empty: there is no such bound."""
+        AHEAD_BEFORE_LOGIN ahead; empty: there is no such bound. `long_ahead`: where a first command that is longer may
+        find room."""
         self._too_much = too_much
+        self._long_ahead = long_ahead
         self._write_seconds = write_seconds
         self._patience = Patience(write_seconds, write_rate)
         self._read_high = read_high
@@ -131,10 +161,23 @@ class PeerConnection(asyncio.Protocol):
     def logged_in(self) -> None:
         """The client has a login: what it sends ahead is bounded by `read_high`, and waits."""
         self._too_much = b""
+        self._leave_long_ahead()
+
+    def _leave_long_ahead(self) -> None:
+        if self._long_ahead is not None:
+            self._long_ahead.leave(self)
+            self._long_ahead = None
+
+    def _has_room_ahead(self) -> bool:
+        """Is one command on its way that may be so long?"""
+        room = self._long_ahead
+        if room is None or len(self._buffer) > room.octets or self._buffer.find(b"\n", 0, AHEAD_BEFORE_LOGIN) >= 0:
+            return False
+        return room.admits(self)
 
     def _bound_ahead(self) -> None:
         """End the connection of a client without a login if too much of it waits."""
-        if not self._too_much or len(self._buffer) <= AHEAD_BEFORE_LOGIN:
+        if not self._too_much or len(self._buffer) <= AHEAD_BEFORE_LOGIN or self._has_room_ahead():
             return
         self._buffer.clear()
         self._scanned = 0
@@ -151,6 +194,7 @@ class PeerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = self._lost = True
+        self._leave_long_ahead()
         self._wake()
         self._deadline.end()
         if self._closing is not None:

@@ -72,6 +72,15 @@ class Release:
         self.values = _merged(self.values, changes)
         self.helm("upgrade", self.name, CHART, "-f", "-", *flags, seconds=seconds, stdin=json.dumps(self.values))
 
+    def rollback(self, revision: int = 0) -> None:
+        """`helm rollback` to the revision before, or to `revision`; returns when every pod is as it was then."""
+        self.helm("rollback", self.name, *([revision] if revision else []), "--wait", "--timeout", "280s")
+
+    def revision(self) -> tuple[int, str]:
+        """Number and status of the last revision."""
+        last = json.loads(self.helm("history", self.name, "--max", 1, "-o", "json"))[-1]
+        return last["revision"], last["status"]
+
     # --- pods -----------------------------------------------------------------------------------------------------
 
     def pods(self, component: str = "") -> list[dict[str, Any]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import shutil
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -69,19 +71,40 @@ def test_another_name_is_refused(pair: tuple[Path, Path], name: str) -> None:
         shake_hands(pair, name, authority_of(pair[0]))
 
 
-@pytest.mark.parametrize("name", ["example.org", "notpaquebot.test", "127.0.0.2"])
-def test_whoever_gets_the_authoritys_key_can_be_nobody_else(pair: tuple[Path, Path], name: str) -> None:
-    ensure_certificate(*pair, NAMES)
+def use_the_authoritys_key(pair: tuple[Path, Path], name: str) -> None:
+    """Replace the pair by one for `name`."""
     own = authority_of(pair[0])
     issuer = x509.load_pem_x509_certificate(own.read_bytes())
     key = authority.load_key(own.with_suffix(".key"), issuer)
     assert key is not None
-    assert not authority.may_sign(issuer, name)
-    stolen = certificate._signed(authority.Authority(issuer, key), key, (name,))
-    pair[0].write_text(authority.pem(stolen))
+    pair[0].write_text(authority.pem(certificate._signed(authority.Authority(issuer, key), key, (name,))))
     authority.write_key(pair[1], key)
+
+
+@pytest.mark.parametrize("name", ["example.org", "notpaquebot.test", "127.0.0.2"])
+def test_whoever_gets_the_authoritys_key_can_be_nobody_else(pair: tuple[Path, Path], name: str) -> None:
+    ensure_certificate(*pair, NAMES)
+    use_the_authoritys_key(pair, name)
     with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
-        shake_hands(pair, name, own)
+        shake_hands(pair, name, authority_of(pair[0]))
+
+
+@pytest.mark.skipif(shutil.which("certutil") is None, reason="certutil (libnss3-tools) is not installed")
+@pytest.mark.parametrize(("name", "valid"), [("localhost", True), ("example.org", False)])
+def test_thunderbird_and_firefox_keep_to_its_limits(pair: tuple[Path, Path], name: str, valid: bool) -> None:
+    ensure_certificate(*pair, NAMES)
+    use_the_authoritys_key(pair, name)
+    own = authority_of(pair[0])
+
+    def certutil(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ("certutil", *arguments, "-d", f"sql:{own.parent}")
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert certutil("-N", "--empty-password").returncode == 0
+    assert certutil("-A", "-n", "authority", "-t", "C,,", "-i", str(own)).returncode == 0
+    assert certutil("-A", "-n", "server", "-t", ",,", "-i", str(pair[0])).returncode == 0
+    said = certutil("-V", "-n", "server", "-u", "V", "-e")
+    assert (said.returncode == 0, "not permitted" in said.stdout) == (valid, not valid)
 
 
 def test_a_certificate_is_made_once_and_the_keys_are_the_owners(pair: tuple[Path, Path]) -> None:

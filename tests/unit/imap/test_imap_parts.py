@@ -28,7 +28,7 @@ from paquebot.imap.view import NoSuchSequenceNumber, View
 from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.mailstore.errors import NoSuchMailbox, OverQuota
 from paquebot.runtime.gate import OctetGate
-from paquebot.runtime.peer import PeerGone
+from paquebot.runtime.peer import LongAhead, PeerGone
 from paquebot.runtime.postgres import PostgresUnavailable
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.wire.imap import COMMAND_STATES, State, ast
@@ -174,6 +174,30 @@ async def test_before_a_login_what_is_sent_ahead_ends_the_connection() -> None:
         with pytest.raises(PeerGone):
             await read_on()
         assert connection.buffered == 0
+
+
+async def test_a_few_clients_at_a_time_may_send_a_long_first_command() -> None:
+    room = LongAhead(40 * 1024, clients=1)
+    long = b"a ID (" + b"y" * 30_000
+
+    def fed(octets: bytes) -> Connection:
+        connection = Connection(write_seconds=1, long_ahead=room)
+        for start in range(0, len(octets), 1000):
+            connection.data_received(octets[start : start + 1000])
+        return connection
+
+    first = fed(long)
+    assert not first.ended and first.buffered == len(long)
+    second = fed(long)
+    assert second.ended  # there is room for one
+    assert fed(b"a NOOP\r\n" * 3000).ended  # many commands are not one long one
+    first.logged_in()
+    third = fed(long)
+    assert not third.ended
+    third.data_received(b"y" * 20_000)  # more than the room
+    assert third.ended
+    third.connection_lost(None)
+    assert not fed(long).ended
 
 
 async def test_peer_that_does_not_read_is_dropped() -> None:

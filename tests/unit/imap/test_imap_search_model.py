@@ -11,7 +11,7 @@ import functools
 import quopri
 import random
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -198,3 +198,28 @@ async def test_a_search_finds_what_a_plain_model_finds(piece: int, monkeypatch: 
             assert await searched(key, message, summary, raw) is wanted, (seed, key)
             found += wanted
     assert 200 < found < 520  # both verdicts are tried
+
+
+@pytest.mark.parametrize("there", [(1, 3), (1, 2, 3)])
+async def test_what_was_expunged_while_the_search_goes_on_is_noticed(there: tuple[int, ...]) -> None:
+    """The rows of the messages that are left tell it (RFC 5530 §3, EXPUNGEISSUED)."""
+    at = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
+    raw = b"Subject: x\r\n\r\nx\r\n"
+
+    async def rows(*_: object, **__: object) -> AsyncIterator[StoredMessage]:
+        for uid in there:
+            yield StoredMessage(
+                *(uid, 1, Flag(0), (), len(raw), at, at, BlobRef(), b"", "", None, summarise(raw).SerializeToString())
+            )
+
+    settings = SimpleNamespace(session=SimpleNamespace(search_work=10**12))
+    mailstore = SimpleNamespace(messages=rows)
+    session: Any = SimpleNamespace(
+        process=SimpleNamespace(turns=Turns(), settings=settings, mailstore=mailstore), connection=None
+    )
+    view = View(FlagRows(uids=array("I", (1, 2, 3)), flags=bytes(3), mod_seqs=array("Q", (1, 1, 1))), 1)
+    state: Any = SimpleNamespace(view=view, account=SimpleNamespace(account_id=1), mailbox_id=1)
+    search = _Search(session, state, ast.SearchHeader("subject", b"x"), _CONTEXT)
+    assert list(await search._from_summaries(array("I", (1, 2, 3)))) == []
+    assert list(search._found) == list(there)
+    assert search.expunged is (len(there) < 3)

@@ -307,6 +307,23 @@ def test_parameters() -> None:  # RFC 2231
     assert found.get_filename() == "ü.pdf"
 
 
+@pytest.mark.parametrize(
+    "field", ['Content-Type: text/html; a="ü', 'Content-Disposition: x; a="ü\\', 'To: "ü \\"', 'To: \\"ü']
+)
+def test_a_quote_that_is_lost_does_not_swallow_the_header(field: str) -> None:
+    assert rewritten(crlf(f"{field}\n\nbody\n"), SEVEN_BIT).endswith(b"\r\n\r\nbody\r\n")
+
+
+def test_quoted_printable_with_what_is_none() -> None:
+    raw = crlf("Content-Transfer-Encoding: quoted-printable\n\n= a =C3=B6 =x ü=\n")
+    assert rewritten(raw, SEVEN_BIT).endswith(b"\r\n\r\n=3D a =C3=B6 =3Dx =C3=BC=\r\n")
+
+
+def test_a_multipart_without_parts_is_sent_as_the_text_that_readers_show() -> None:
+    raw = crlf(f"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=gone\n\n{GREETING}\n")
+    assert leaves(rewritten(raw, SEVEN_BIT)) == [("text/plain", "utf-8", crlf(GREETING + "\n"))]
+
+
 def test_where_no_encoded_word_may_stand() -> None:
     raw = crlf("Received: from mü\n\tby x\nMessage-ID: <ä@x>\nno field ö\n\n")
     assert rewritten(raw, SEVEN_BIT) == b"Received: from m?\r\n\tby x\r\nMessage-ID: <?@x>\r\nno field ?\r\n\r\n"

@@ -86,5 +86,7 @@ async def test_every_recipient_has_a_result_with_a_reason(
         assert STATUS.fullmatch(result.status)
         assert result.text
         assert result.text.isprintable()
+        if result.outcome is Outcome.DELIVERED and not script.keys() & {"DATA", "MESSAGE"}:
+            assert remote.messages, "only a host that has the message can have taken it"
         if result.outcome is not Outcome.DELIVERED:
             assert result.status[0] == ("5" if result.outcome is Outcome.FAILED else "4")

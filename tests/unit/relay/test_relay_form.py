@@ -9,9 +9,11 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from paquebot.relay.form import Form, FormRules, NoForm
 from paquebot.relay.letter import Recipient
+from paquebot.relay.metrics import Change
 from paquebot.relay.result import Host
 from paquebot.relay.transaction import Results, Transaction
 from paquebot.wire.smtp.parameters import Body
@@ -134,6 +136,23 @@ async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
     assert (await refused(simple + references + b"\r\nx\r\n"))[0] == "5.6.2"
     assert (await refused(DKIM + references.replace(b" ", b"") + b"\r\nx\r\n"))[0] == "5.6.2"
     assert (await form(references.replace(b" ", b"") + b"\r\nx\r\n")).wish is not None
+
+
+async def test_what_hosts_took_in_another_form_is_counted() -> None:
+    def counted() -> dict[Change, float]:
+        name = "paquebot_relay_changed_messages_total"
+        return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in Change}
+
+    before = counted()
+    async with RemoteHost(extensions=("CHUNKING",)) as remote:
+        await send(remote, b"Subject: x\r\n\r\nplain\r\n")
+        await send(remote, LONG)
+        await send(remote, DKIM + LONG)
+        await send(remote, "Subject: ü\r\n\r\nx\r\n".encode())
+        await send(remote, "Subject: ü\r\n\r\nx\r\n".encode(), smtputf8=True, submitted=True)
+        remote.on["MESSAGE"] = "554 5.6.0 No"
+        await send(remote, LONG)
+    assert {change: number - before[change] for change, number in counted().items()} == dict.fromkeys(Change, 1.0)
 
 
 async def test_another_limit_of_lines() -> None:

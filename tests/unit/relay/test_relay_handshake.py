@@ -120,6 +120,15 @@ async def test_tls_with_a_verified_certificate(certificates: Authority) -> None:
         session.leave()
 
 
+async def test_helo_for_a_host_that_forgets_ehlo_behind_tls(certificates: Authority) -> None:
+    async with RemoteHost(tls=certificates.good) as remote:
+        remote.on["EHLO"] = lambda line: "502 5.5.1 What?" if remote.connections[-1].tls else ""
+        session = await session_with(remote, policy=TlsPolicy.ENCRYPT)
+        assert (session.tls, session.extensions) == ("TLSv1.3", {})
+        assert remote.commands(1)[-1] == "HELO relay.example.org"
+        session.leave()
+
+
 async def test_a_bad_certificate_is_tolerated_and_remembered(certificates: Authority) -> None:  # RFC 7435
     memory = TlsMemory()
     opener = handshake(memory=memory)

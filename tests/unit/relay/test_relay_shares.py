@@ -113,6 +113,21 @@ def test_a_destination_holds_so_many_octets() -> None:
     assert shares.take("a", 100) == 100
 
 
+def test_what_is_kept_beside_a_message_does_not_keep_it_from_going() -> None:
+    shares = OctetShares(OctetBudget(100), 100, 40)
+    shares.take("a", 500)
+    assert shares.take_beside(10, 500) == 0, "alone, with everything"
+    shares.give_back_beside(0)
+    shares.give_back("a", 500)
+    shares.take("a", 40)
+    assert shares.take_beside(10, 40) == 10, "over the share of its destination"
+    shares.take("b", 50)
+    with pytest.raises(OverBudget):
+        shares.take_beside(10, 40)
+    shares.give_back_beside(10)
+    assert shares.take_beside(10, 40) == 10
+
+
 class Counted:
     """A message that tells how often it was read, and what is charged for it."""
 

@@ -92,6 +92,9 @@ async def test_mixed_replies_to_recipients(extensions: tuple[str, ...]) -> None:
         ({"RCPT": "550 4.1.1 Classes differ"}, "failed 5.0.0"),  # RFC 2034 §4
         ({"DATA": "451 4.3.0 Later"}, "deferred 4.3.0"),
         ({"DATA": "554 5.6.0 Never"}, "failed 5.6.0"),
+        ({"DATA": "250 2.0.0 Ok"}, "deferred 4.5.0"),  # nothing was sent, so nothing was taken
+        ({"MAIL": "250 2.1.0 Ok\r\n250 2.1.0 Ok"}, "deferred 4.5.0"),  # one reply too many
+        ({"RCPT": "250 2.1.5 Ok\r\n250 2.1.5 Ok"}, "deferred 4.5.0"),
         ({"MESSAGE": "451 4.3.0 Later"}, "deferred 4.3.0"),
         ({"MESSAGE": "554 5.7.1 Spam"}, "failed 5.7.1"),
         ({"MESSAGE": "354 What?"}, "deferred 4.5.0"),

@@ -3,6 +3,7 @@
 Plain lines: they can be copied from any terminal, and read in a log.
 """
 
+import shlex
 from pathlib import Path
 
 from paquebot.cli.connection import DEFAULT_DATA
@@ -58,6 +59,7 @@ def _trust(authority: Path | None) -> list[str]:
     """One line for each kind of program; none where the certificate is a person's."""
     if authority is None:
         return []
+    path = shlex.quote(str(authority))
     copy = "sudo cp {} /usr/local/share/ca-certificates/paquebot.crt && sudo update-ca-certificates"
     add = "security add-trusted-cert -r trustRoot -p ssl -k ~/Library/Keychains/login.keychain-db {}"
     chosen = "Settings, Privacy & Security, View Certificates, Authorities, Import {}, for websites"
@@ -68,7 +70,7 @@ def _trust(authority: Path | None) -> list[str]:
         ("  macOS", add),
         ("  Debian", copy),
     ]
-    return [f"  {what:24} {how.format(authority)}" for what, how in rows]
+    return [f"  {what:24} {how.format(path)}" for what, how in rows]
 
 
 def examples(plan: Plan) -> str:
@@ -76,9 +78,10 @@ def examples(plan: Plan) -> str:
     ports = plan.ports.services
     login = f"{READER}@{plan.domain}"
     sender = f"{SENDER}@{plan.domain}"
-    data = "" if plan.layout.data == DEFAULT_DATA.absolute() else f" --data {plan.layout.data}"
-    trust = f" --cacert {plan.authority}" if plan.authority else ""
-    verify = f" --tls-verify --tls-ca-path {plan.authority}" if plan.authority else ""
+    data = "" if plan.layout.data == DEFAULT_DATA.absolute() else f" --data {shlex.quote(str(plan.layout.data))}"
+    authority = shlex.quote(str(plan.authority)) if plan.authority else ""
+    trust = f" --cacert {authority}" if authority else ""
+    verify = f" --tls-verify --tls-ca-path {authority}" if authority else ""
     return f"""
 Try it from another terminal:
   swaks --server {_HOST}:{ports.submission} -tls{verify} -au {sender} -ap {PASSWORD} --from {sender} --to {login}

@@ -71,7 +71,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a message goes in and comes out. `client`: the address of ours that Received must show; empty: any."""
+    """Where a message goes in and comes out. `client`: our addresses, of which Received must show one; empty: any."""
 
     submission: Endpoint
     imap: Endpoint
@@ -145,10 +145,31 @@ def round_trip(route: Route, say: Callable[[Timed], None]) -> None:
             what = step()
         except (OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.error_proto) as error:
             endpoint: Endpoint = getattr(route, name)
-            text = f"the round trip failed at {name} ({endpoint}): {type(error).__name__}: {error}"
+            text = f"the round trip failed at {name} ({endpoint}): {_why(error)}"
             raise RoundTripError(text) from error
         say(Timed(what, time.perf_counter() - begin))
     say(Timed("the whole way", time.perf_counter() - start))
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, for a person who runs the platform."""
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there; is one of its pods ready?"
+    if isinstance(error, socket.gaierror):
+        return "this name has no address; is its Service there?"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not one that we trust for this name: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_DEADLINE_SECONDS:g} s"
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"the server answered {error.smtp_code} {_text(error.smtp_error)}"
+    if isinstance(error, (imaplib.IMAP4.error, poplib.error_proto)):
+        return f"the server answered {_text(error.args[0] if error.args else '')}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _text(said: object) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
 def _message(route: Route, mark: str) -> email.message.EmailMessage:
@@ -192,7 +213,9 @@ def _read_imap(route: Route, mark: str) -> str:
     with _imap(endpoint, route.tls) as client:
         client.login(route.reader.address, route.reader.password)
         client.select("INBOX", readonly=True)
-        number = _wait(lambda: _find(client, mark), "the message did not reach the mailbox")
+        number = _wait(
+            lambda: _find(client, mark), "the message was accepted, but delivery did not put it into the mailbox"
+        )
         _, parts = client.fetch(number, "(BODY.PEEK[])")
         content = next(part[1] for part in parts if isinstance(part, tuple))
     _check(content, route.client)
@@ -270,7 +293,7 @@ def _check(content: bytes, client: str) -> None:
     if not client:
         return
     seen = client_address(str(received.get("Received", "")))
-    if seen is None or seen != ipaddress.ip_address(client):
+    if seen is None or seen not in {ipaddress.ip_address(address.strip()) for address in client.split(",")}:
         text = "something on the way hides the addresses of clients"
         raise RoundTripError(f"the platform saw the client as {seen}, which is {client}: {text}")
 

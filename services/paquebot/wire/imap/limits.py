@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class Limits:
     """Octets unless a name says otherwise. Lines are counted without their CRLF."""
 
-    line_before_login: int = 8192
+    line_before_login: int = 32768  # an ID of 30 values of 1,024 octets (RFC 2971 §3.3)
     line: int = 524288
     line_free: int = 65536  # what is longer is charged to the account while its command is under way
     literal_before_login: int = 4096
