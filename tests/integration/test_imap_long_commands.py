@@ -55,8 +55,9 @@ async def test_sets_of_very_many_single_uids(imap_stack: ImapStack) -> None:
         assert sources == uids.encode()
         assert targets == ",".join(map(str, range(COUNT // 2 + 1, COUNT + 1))).encode() + b"]"
         await client.ok(f"UID STORE {uids} +FLAGS.SILENT (\\Deleted)")
-        (vanished,) = await client.ok(f"UID EXPUNGE {uids}")
+        vanished, recent = await client.ok(f"UID EXPUNGE {uids}")
         assert vanished == f"* VANISHED {uids}\r\n".encode()
+        assert recent == b"* %d RECENT\r\n" % (COUNT // 2)
 
 
 async def test_a_long_line_is_charged_while_it_comes_and_while_it_is_answered(imap_stack: ImapStack) -> None:
