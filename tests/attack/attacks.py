@@ -67,6 +67,7 @@ ATTACKS = (
     Attack("copies of copies", 2, insiders.copies, insiders.mailbox_to_copy),
     Attack("40 partials of 20 MiB", 4, insiders.many_partials, insiders.mailbox_of_large_messages),
     Attack("a million addresses", 4, insiders.many_addresses, insiders.mailbox_of_many_addresses),
+    Attack("200 lists of fields", 4, insiders.many_field_lists, insiders.mailbox_of_many_fields),
     Attack("60 MiB never read", 8, insiders.never_read, insiders.mailbox_of_large_messages),
     Attack("SEARCH BODY of 200 MiB", 4, insiders.search_much, insiders.mailbox_to_search),
 )

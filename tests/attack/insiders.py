@@ -82,6 +82,12 @@ async def mailbox_of_many_addresses(victim: Victim) -> None:
             await it.append(b"addresses", b"Subject: many\r\nTo: " + b"a@b, " * 1_000_000 + b"\r\n\r\nx\r\n")
 
 
+async def mailbox_of_many_fields(victim: Victim) -> None:
+    async with session(victim) as it:
+        await it.ask(b"CREATE fields")
+        await it.append(b"fields", b"a:\r\n" * 65_000 + b"\r\nx\r\n")
+
+
 async def many_addresses(victim: Victim) -> None:
     """Envelopes that no stored summary has room for, one after another."""
     async with session(victim) as it:
@@ -134,6 +140,10 @@ search_much = again_and_again(b"SELECT much", b'SEARCH BODY "nowhere to be found
 many_partials = again_and_again(
     b"SELECT large",
     b"FETCH 1 (" + b" ".join(b"BODY.PEEK[]<%d.%d>" % (number, _LARGE) for number in range(40)) + b")",
+)
+many_field_lists = again_and_again(
+    b"SELECT fields",
+    b"FETCH 1 (" + b" ".join(b"BODY.PEEK[HEADER.FIELDS (q%d)]" % number for number in range(200)) + b")",
 )
 copies = again_and_again(b"SELECT copies", b"COPY 1:* copies", b"COPY 1:* copies", b"COPY 1:* copies")
 

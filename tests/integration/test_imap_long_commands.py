@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
 
 from imap_wire import connected
 from imap_world import ImapStack, Reader
 from paquebot.blobs import new_ulid
 from paquebot.imap.long_commands import MEMORY
+from paquebot.imap.message_facts import Facts
+from paquebot.imap.search import _Search as Search
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.runtime.limits import account
 from paquebot.wire.imap import DEFAULT_LIMITS
@@ -50,8 +55,9 @@ async def test_sets_of_very_many_single_uids(imap_stack: ImapStack) -> None:
         assert sources == uids.encode()
         assert targets == ",".join(map(str, range(COUNT // 2 + 1, COUNT + 1))).encode() + b"]"
         await client.ok(f"UID STORE {uids} +FLAGS.SILENT (\\Deleted)")
-        (vanished,) = await client.ok(f"UID EXPUNGE {uids}")
+        vanished, recent = await client.ok(f"UID EXPUNGE {uids}")
         assert vanished == f"* VANISHED {uids}\r\n".encode()
+        assert recent == b"* %d RECENT\r\n" % (COUNT // 2)
 
 
 async def test_a_long_line_is_charged_while_it_comes_and_while_it_is_answered(imap_stack: ImapStack) -> None:
@@ -90,3 +96,81 @@ async def test_an_account_whose_share_is_used_up_is_told_to_come_back(imap_stack
         assert (await first.line()).startswith(b"* BYE [UNAVAILABLE] Too many long commands")
         await second.ok("NOOP" + " " * 100_000)
         assert server.process.budget.used == 0
+
+
+async def test_a_command_for_many_sections_gives_way_after_each(
+    imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_way = 0
+
+    async def counted() -> None:
+        nonlocal given_way
+        given_way += 1
+
+    reader = await imap_stack.reader()
+    raw = b"a:\r\n" * 4000 + b"\r\n"
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.say(b"x APPEND INBOX {%d+}\r\n%b\r\n" % (len(raw), raw))
+        assert (await client.line()).startswith(b"x OK")
+        await client.ok("EXAMINE INBOX")
+        monkeypatch.setattr("paquebot.imap.fetch.give_way", counted)
+        (line,) = await client.ok("FETCH 1 (" + " ".join(f"BODY[HEADER.FIELDS (q{n})]" for n in range(200)) + ")")
+        assert line.count(b"{2}") == 200
+    assert given_way >= 200
+
+
+async def test_a_search_of_many_keys_ends_when_nobody_waits_for_it(
+    imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = await imap_stack.reader()
+    await filled(imap_stack, reader)
+    verdicts, ended = 0, asyncio.Event()
+    decide, run = Search._decide, Search.run
+
+    def counted(search: Search, facts: Facts) -> bool:
+        nonlocal verdicts
+        verdicts += 1
+        return decide(search, facts)
+
+    async def left_alone(search: Search) -> Sequence[int]:
+        client.writer.transport.abort()
+        async with asyncio.timeout(30):
+            while not search._connection.gone:
+                await asyncio.sleep(0.01)
+        try:
+            return await run(search)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Search, "_decide", counted)
+    monkeypatch.setattr(Search, "run", left_alone)
+    async with imap_stack.serving() as server:
+        async with connected(server.port("imaps"), reader) as client:
+            await client.ok("SELECT INBOX")
+            await client.say(b"a SEARCH " + b"UNKEYWORD x " * 5000 + b"SEEN\r\n")
+            await ended.wait()
+    assert verdicts < COUNT // 2
+
+
+async def test_a_silent_store_of_very_many_messages_gives_way(
+    imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is told of any of them, but each is looked at before and after."""
+    given_way = {"session": 0, "fairness": 0}
+
+    def counter(module: str) -> Callable[[], Awaitable[None]]:
+        async def counted() -> None:
+            given_way[module] += 1
+
+        return counted
+
+    reader = await imap_stack.reader()
+    await filled(imap_stack, reader, 2000)
+    async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
+        await client.ok("SELECT INBOX")
+        for module in given_way:
+            place = "paquebot.imap.session" if module == "session" else "paquebot.runtime.fairness"
+            monkeypatch.setattr(f"{place}.give_way", counter(module))
+        assert await client.ok("STORE 1:* +FLAGS.SILENT (\\Seen)") == []
+    assert given_way["session"] >= 2
+    assert given_way["fairness"] >= 20

@@ -99,6 +99,10 @@ class Connection(PeerConnection):
         self._consume(end + 1)
         return line
 
+    def is_longer(self, maximum: int) -> bool:
+        """Has the line that is next more octets than `maximum`? Takes nothing."""
+        return not self._skipping and len(self._buffer) > maximum + 1 and self._buffer.find(b"\n", 0, maximum + 2) < 0
+
     def put_back(self, line: bytes) -> None:
         """Let `take_line` give this line once more."""
         self._buffer[:0] = line + b"\r\n"

@@ -28,6 +28,7 @@ from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
+from paquebot.runtime.fairness import give_way
 from paquebot.runtime.gate_shares import Hold, Share
 from paquebot.runtime.peer import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
@@ -205,6 +206,7 @@ class _Work:
                     continue
                 async for piece in self._answer(out, message, summary, None):
                     yield piece
+                await give_way()
                 if len(out) >= _PIECE:
                     written += len(out)
                     yield _taken(out)
@@ -279,9 +281,11 @@ class _Work:
         begun = False
         try:
             for later in self._write(out, message, summary, body):
-                async for piece in _pieces(out, later):
-                    begun = True
-                    yield piece
+                if later is not None or len(out) >= _PIECE:
+                    async for piece in _pieces(out, later):
+                        begun = True
+                        yield piece
+                await give_way()
         except Exception:
             if not begun:
                 raise
@@ -293,8 +297,9 @@ class _Work:
     def _write(
         self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
     ) -> Iterator[Iterator[bytes] | None]:
-        """One FETCH response, unless the message left the view. Yields where `out` is to be sent, with what comes
-        behind it: so a response is never in memory whole, whatever is asked for.
+        """One FETCH response, unless the message left the view. Yields where `out` may be to be sent, with what comes
+        behind it: so a response is never in memory whole, whatever is asked for. Also behind each item that was looked
+        for in the body, for a command may ask for hundreds.
 
         Raises UnknownEncoding before it has begun.
         """
@@ -307,7 +312,7 @@ class _Work:
             write_of_view(response, self.state.view, number)
         for write in self.plan.of_row:
             later = write(response, message, summary, body)
-            if later is not None or len(out) >= _PIECE:
+            if later is not None or body is not None or len(out) >= _PIECE:
                 yield later
         response.close()
         self.found += 1

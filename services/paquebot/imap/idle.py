@@ -39,7 +39,7 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
         loop = asyncio.get_running_loop()
         ends = loop.time() + session.reader.inactivity
         looks = _next_poll(session) if isinstance(state, Selected) else ends
-        while (line := session.connection.take_line(_MAX_LINE)) is None:
+        while (line := _line(session)) is None:
             if isinstance(state, Selected) and ((hinted := _hinted(session, state)) or loop.time() >= looks):
                 looks = _next_poll(session)
                 spans = session.watch.take_spans() if session.watch is not None else []
@@ -89,14 +89,24 @@ def _next_poll(session: "Session") -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-def _ended(session: "Session", line: bytes | LineTooLong) -> Reply:
+def _line(session: "Session") -> bytes | None:
+    """What ends IDLE; b"": a long line, which is not taken. It may be a command, and literals may belong to it: whoever
+    reads commands reads it, or none of it."""
+    if session.connection.is_longer(_MAX_LINE):
+        return b""
+    line = session.connection.take_line(_MAX_LINE)
+    assert not isinstance(line, LineTooLong)
+    return line
+
+
+def _ended(session: "Session", line: bytes) -> Reply:
     """Some clients forget that they idle, and wait for the answer to what they say: a command ends IDLE and is read."""
     try:
-        parse_done(line.head if isinstance(line, LineTooLong) else line)
+        parse_done(line)
     except BadSyntax as fault:
-        if isinstance(line, bytes) and tag_of(line) is not None:
+        if tag_of(line) is not None:
             session.connection.put_back(line)
-        else:
+        elif line:
             session.connection.heard(line, first=True)
         return bad(fault.message)
     session.connection.heard(line, first=True)

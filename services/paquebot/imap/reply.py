@@ -51,15 +51,23 @@ class Reply:
                 return responses.bad(tag, self.text, self.code)
 
 
+_LINES = 1000  # in one step
+
+
 def gathered(*lines: Lines) -> Iterator[bytes]:
-    """All of them in pieces that are worth a write."""
+    """All of them in pieces that are worth a write. An empty piece is a step of which nothing came together: lines are
+    made while they are gathered, and very many may be empty."""
     out = bytearray()
+    count = 0
     for some in lines:
         for piece in (some,) if isinstance(some, bytes) else some:
             out += piece
+            count += 1
             if len(out) >= SLICE:
                 yield bytes(out)
                 out.clear()
+            elif count % _LINES == 0:
+                yield b""
     if out:
         yield bytes(out)
 

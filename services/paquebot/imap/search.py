@@ -178,7 +178,13 @@ class _Search:
         """Let them have their turns, after so many verdicts as one turn has time for."""
         if self._asked >= self._verdicts:
             asked, self._asked = self._asked, 0
+            self._for_somebody()
             await self._work.did(asked * self._cost)
+
+    def _for_somebody(self) -> None:
+        """Raises PeerGone: thousands of keys, or all bodies, are minutes of work, and nobody waits any more."""
+        if self._connection.gone:
+            raise PeerGone
 
     async def _from_view(self) -> "array[int]":
         view = self._state.view
@@ -273,8 +279,7 @@ class _Search:
             async for group in groups:
                 for message, body in group:
                     there += 1
-                    if self._connection.gone:  # a search of all bodies is long: not for nobody
-                        raise PeerGone
+                    self._for_somebody()
                     if not isinstance(body, bytes):
                         self._unreadable(message, body)
                     elif (facts := await self._facts_of_body(message, body)) is not None:

@@ -13,7 +13,6 @@ from paquebot.imap.long_headers import LongHeader
 from paquebot.imap.long_octets import LongOctets, cut, joined
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import (
-    MAX_HEADER,
     MessageSummary,
     Octets,
     Section,
@@ -41,6 +40,8 @@ class UnknownEncoding(Exception):
 
 
 _ENCODINGS = frozenset({b"7BIT", b"8BIT", b"BINARY", b"BASE64", b"QUOTED-PRINTABLE"})
+_LONG_HEADER = 16 * 1024
+"""Octets of a header above which its fields are gone through in steps: it may have one in every four octets."""
 _UNCHANGED = frozenset({b"7BIT", b"8BIT", b"BINARY"})
 _TEXTS = {
     None: SectionText.WHOLE,
@@ -84,7 +85,7 @@ def _whole(
     match asked.specifier:
         case SectionSpecifier.HEADER_FIELDS | SectionSpecifier.HEADER_FIELDS_NOT:
             negate = asked.specifier is SectionSpecifier.HEADER_FIELDS_NOT
-            if len(found) > MAX_HEADER:
+            if len(found) > _LONG_HEADER:
                 return _long_header(prefix, body, octets, fields, negate=negate)
             if negate:
                 return header_fields(prefix + bytes(found), fields, negate=True)

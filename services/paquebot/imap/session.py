@@ -244,7 +244,9 @@ class Session:
                 self._enter(LoggedOut())
         mod_seq = updates.highest_mod_seq(before, self.state)
         for piece in gathered(reply.untagged, news, mod_seq, reply.completion(command.tag) + closing):
-            await self.connection.send(piece)
+            if piece:
+                await self.connection.send(piece)
+            await give_way()
         told(spans, arrived=news.arrived)
 
     async def _news(self, state: Selected, command: ast.Command, look: Look) -> updates.News:

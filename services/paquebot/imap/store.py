@@ -15,6 +15,7 @@ from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.imap.view import View
 from paquebot.mailstore.types import Flag, FlagOp, StoreResult
+from paquebot.runtime.fairness import in_slices
 from paquebot.wire.imap import ast, response_codes
 from paquebot.wire.imap.ast import StoreMode
 
@@ -39,7 +40,7 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
         return ok("Nothing to change", state=state)
     flags, keywords = split(command.flags)
     op = _OPS[command.mode]
-    expected = _expected(view, numbers, op, (flags, frozenset(keywords))) if command.silent else None
+    expected = await _expected(view, numbers, op, (flags, frozenset(keywords))) if command.silent else None
     result = await session.process.mailstore.store_flags(
         state.account.account_id,
         state.mailbox_id,
@@ -73,10 +74,10 @@ class _Expected:
         return self.known[place] if place < len(self.uids) and self.uids[place] == uid else None
 
 
-def _expected(view: View, numbers: Sequence[int], op: FlagOp, change: _Known) -> _Expected:
+async def _expected(view: View, numbers: Sequence[int], op: FlagOp, change: _Known) -> _Expected:
     known: dict[_Flags, _Known] = {}  # most messages of a mailbox have the same
     found: list[_Known] = []
-    for number in numbers:
+    async for number in in_slices(numbers, stride=100):
         now = (view.flags(number), view.keywords(number))
         if now not in known:
             known[now] = _changed(now, op, change)

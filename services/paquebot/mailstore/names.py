@@ -33,7 +33,7 @@ def normal(name: str) -> str:
     A trailing separator only says that inferiors will follow (RFC 3501 §6.3.3).
     """
     first, separator, rest = unicodedata.normalize("NFC", name).removesuffix(SEPARATOR).partition(SEPARATOR)
-    if first.upper() == INBOX:
+    if first.isascii() and first.upper() == INBOX:  # Turkish has letters besides that are an I in upper case
         first = INBOX
     return first + separator + rest
 

@@ -275,4 +275,8 @@ def test_what_was_expunged_is_told_piece_by_piece_and_gone_at_once() -> None:
     state.view.apply(FlagRows(), range(1, count + 1), 2)
     lines = updates.release(state)
     assert state.view.exists == 0
-    assert next(gathered(lines)).startswith(b"* 10000 EXPUNGE\r\n* 9999 EXPUNGE\r\n")
+    assert next(filter(None, gathered(lines))).startswith(b"* 10000 EXPUNGE\r\n* 9999 EXPUNGE\r\n")
+
+
+def test_lines_of_which_nothing_comes_are_gone_through_in_steps() -> None:
+    assert list(gathered([b""] * 3500, b"a OK\r\n")) == [b"", b"", b"", b"a OK\r\n"]

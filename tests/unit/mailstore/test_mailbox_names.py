@@ -20,6 +20,7 @@ LIMITS = Limits(name_length=20, depth=3)
         ("InBox/Sub", "INBOX/Sub"),
         ("INBOX/inbox", "INBOX/inbox"),
         ("inboxes", "inboxes"),
+        ("\u0131nbox", "\u0131nbox"),
         ("a/b/", "a/b"),
         ("e\u0301", "\u00e9"),
     ],

@@ -27,7 +27,7 @@ WRONG = [
     (b"a CREATE &", b"a", "modified UTF-7", 9),
     (b"a CREATE a&AGE-", b"a", "modified UTF-7", 9),
     (b"a SELECT x (CONDSTORE CONDSTORE)", b"a", "each once", 22),
-    (b"a SELECT x (QRESYNC (0 1))", b"a", "a UIDVALIDITY", 21),
+    (b"a SELECT x (QRESYNC (x 1))", b"a", "a UIDVALIDITY", 21),
     (b"a SELECT x (QRESYNC (1 1 1:*))", b"a", "a set without * or $", 25),
     (b"a SELECT x (QRESYNC (1 1 1:3 x))", b"a", "seq-match-data", 29),
     (b"a LSUB x (y)", b"a", "a mailbox name or pattern", 9),

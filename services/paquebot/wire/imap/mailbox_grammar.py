@@ -32,7 +32,6 @@ from paquebot.wire.imap.tokens import (
     list_mailbox,
     mailbox,
     mod_sequence,
-    nz_number,
     reference,
     sought_mailbox,
     word,
@@ -80,9 +79,10 @@ def _qresync(cur: CommandCursor) -> QResync:
     """ "QRESYNC" SP "(" uidvalidity SP mod-sequence-value [SP known-uids] [SP seq-match-data] ")" """
     cur.space()
     cur.opens("( before QRESYNC's arguments")
-    uid_validity = nz_number(cur, "a UIDVALIDITY")
+    # Clients that know nothing of the mailbox yet say so with zeros, and could not open it.
+    uid_validity = cur.number("a UIDVALIDITY", low=0 if cur.liberal else 1)
     cur.space()
-    mod_seq = mod_sequence(cur, low=1)
+    mod_seq = mod_sequence(cur, low=0 if cur.liberal else 1)
     uids = numbers = their_uids = None
     more = cur.more()
     if more and not cur.at(b"("):
