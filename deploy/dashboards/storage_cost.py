@@ -176,7 +176,7 @@ def storage_cost() -> dashboard.Dashboard:
                     "short",
                     [
                         Query("max by (stage) (paquebot_mailstore_upkeep_troubles{sel})", "{{stage}}"),
-                        Query(seen("paquebot_mailstore_bad_rows_total", by="reading"), "read {{reading}} a second"),
+                        Query(rate("paquebot_mailstore_bad_rows_total", by="reading"), "read {{reading}} a second"),
                     ],
                     steps=((None, GREEN), (1, RED)),
                 ),
