@@ -19,7 +19,6 @@ WRONG = [
     (b"a ", b"a", "a command", 2),
     (b"a LOGIN x", b"a", "a space", 9),
     (b'a LOGIN x "y', b"a", 'a closing "', 10),
-    (b'a LOGIN x "y\\z"', b"a", '" or \\ after \\', 13),
     (b'a LOGIN x "y\0z"', b"a", 'a closing "', 10),
     (b"a LOGIN x (y)", b"a", "a password", 10),
     (b"a LOGIN x ~{1+}\r\ny", b"a", "the end of the command", 11),
@@ -60,7 +59,7 @@ WRONG = [
     (b"a SEARCH (SEEN", b"a", "a space or )", 14),
     (b"a SEARCH ON 31-Feb-1994", b"a", "a day of the calendar", 12),
     (b"a SEARCH ON 1-Foo-1994", b"a", "a month such as Feb", 14),
-    (b"a SEARCH ON 001-Jan-1994", b"a", "a day of the calendar", 12),
+    (b"a SEARCH ON 001-Jan-1994", b"a", "a day of two places", 12),
     (b"a SEARCH OLDER 0", b"a", "a number of seconds", 15),
     (b'a SEARCH HEADER "x:y" y', b"a", "the name of a header field", 16),
     (b"a SEARCH RETURN (FOO) ALL", b"a", "MIN, MAX, ALL, COUNT or SAVE", 17),
@@ -87,6 +86,7 @@ WRONG_BEFORE_LOGIN = [
     (b"a LOGIN x\xe4 z", b"a", "a space", 9),
     (b"a LOGIN x  z", b"a", "a password", 10),
     (b"a STATUS x MESSAGES", b"a", "( before status items", 11),
+    (b'a LOGIN x "y\\z"', b"a", '" or \\ after \\', 13),
 ]
 
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from paquebot.wire.imap.ast import Append, AppendMessage, Copy, Move, Store, StoreMode, UidExpunge
+from paquebot.wire.imap.dates import date_time
 from paquebot.wire.imap.sequence_set import SequenceSet
 from paquebot.wire.imap.tokens import (
     CommandCursor,
     MessageLiteral,
-    date_time,
     flag_list,
     flags,
     flags_to_keep,

@@ -40,11 +40,11 @@ from paquebot.wire.imap.ast import (
     SearchUid,
     SizeOp,
 )
+from paquebot.wire.imap.dates import date
 from paquebot.wire.imap.tokens import (
     MAX_NUMBER64,
     CommandCursor,
     astring,
-    date,
     mod_sequence,
     object_id,
     quoted,

@@ -1,4 +1,4 @@
-"""The small productions that every IMAP command is made of: atoms, strings, numbers, flags, dates, names.
+"""The small productions that every IMAP command is made of: atoms, strings, numbers, flags, names.
 
 One function per production of RFC 3501 §9, each leaving the cursor after what it read. A command's text holds
 `{n}` CRLF where a literal stood; the literals themselves are beside it, in order.
@@ -10,7 +10,6 @@ are missing.
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,14 +36,6 @@ OBJECT_ID_CHARS = ALPHA | DIGITS | frozenset(b"_-")
 _NUMBER_OR_STAR = "a message number or *"
 _MAX_NUMBER = 0xFFFF_FFFF
 
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTH_NAMES = (
-    *(b"JANUARY", b"FEBRUARY", b"MARCH", b"APRIL", b"MAY", b"JUNE", b"JULY", b"AUGUST"),
-    *(b"SEPTEMBER", b"OCTOBER", b"NOVEMBER", b"DECEMBER"),
-)
-_MONTH_NUMBERS = {name[:size]: n for n, name in enumerate(_MONTH_NAMES, 1) for size in range(3, len(name) + 1)}
-_TIME_CHARS = DIGITS | frozenset(b" :+-")
-_UTC_NAMES = (b"UTC", b"GMT", b"UT", b"Z")
 _SYSTEM_FLAGS = {name.upper().encode(): "\\" + name for name in ("Answered", "Flagged", "Deleted", "Seen", "Draft")}
 
 
@@ -185,10 +176,12 @@ def quoted(cur: CommandCursor) -> bytes:
             cur.position = position + 1
             return bytes(out)
         if octet == BACKSLASH:
-            position += 1
-            if position >= size or data[position] not in (DQUOTE, BACKSLASH):
-                raise cur.failure('" or \\ after \\', at=position)
-            octet = data[position]
+            follows = data[position + 1 : position + 2]
+            if follows in (b'"', b"\\"):
+                position += 1
+                octet = data[position]
+            elif not cur.liberal:
+                raise cur.failure('" or \\ after \\', at=position + 1)
         elif octet in (0, CR, LF):
             break
         out.append(octet)
@@ -395,106 +388,6 @@ def _flags(cur: CommandCursor, read: Callable[[CommandCursor], str | None]) -> t
             raise cur.failure(f"at most {cur.limits.flags} flags")
         found.append(read(cur))
     return tuple(dict.fromkeys(name for name in found if name is not None))
-
-
-def date(cur: CommandCursor) -> datetime.date:
-    """date = date-text / DQUOTE date-text DQUOTE; date-text = 1*2DIGIT "-" date-month "-" 4DIGIT
-
-    Also as ISO 8601 has it, and with a time behind it in the quotes, which says nothing (RFC 3501 §6.4.4).
-    """
-    start = cur.position
-    in_quotes = cur.take(b'"')
-    if in_quotes:
-        cur.pass_spaces()
-    day = cur.run1(DIGITS, "a date such as 1-Feb-1994")
-    if cur.liberal and len(day) == 4:
-        year, (month, day) = int(day), _month_and_day(cur)
-    else:
-        month, year = _month_and_year(cur)
-    if in_quotes:
-        if cur.liberal and cur.at(b" "):
-            cur.run(_TIME_CHARS)
-        cur.expect(b'"', 'a closing "')
-    if len(day) <= 2:
-        try:
-            return datetime.date(year, month, int(day))
-        except ValueError:
-            pass
-    raise cur.failure("a day of the calendar", at=start)
-
-
-def _month_and_day(cur: CommandCursor) -> tuple[int, bytes]:
-    """ "-" 2DIGIT "-" 2DIGIT (ISO 8601)"""
-    cur.expect(b"-", "- after the year")
-    month = int(cur.fixed(DIGITS, 2, "a month of two digits"))
-    cur.expect(b"-", "- after the month")
-    return month, cur.fixed(DIGITS, 2, "a day of two digits")
-
-
-def _month_and_year(cur: CommandCursor) -> tuple[int, int]:
-    """ "-" date-month "-" date-year; a month's name may be longer than three letters"""
-    cur.expect(b"-", "- after the day")
-    start = cur.position
-    month = _MONTH_NUMBERS.get(cur.run1(ALPHA, "a month such as Feb").upper())
-    if month is None:
-        raise cur.failure("a month such as Feb", at=start)
-    cur.expect(b"-", "- after the month")
-    return month, int(cur.fixed(DIGITS, 4, "a year of four digits"))
-
-
-def date_time(cur: CommandCursor) -> datetime.datetime | None:
-    """date-time = DQUOTE date-day-fixed "-" date-month "-" date-year SP time SP zone DQUOTE; None for an empty string
-
-    Days and hours of one place are taken without the other place, which mail programs of phones do not send.
-    """
-    start = cur.position
-    cur.expect(b'"', "a date and time in quotes")
-    if cur.take(b'"'):
-        return None
-    cur.pass_spaces()
-    day = _two_places(cur, "a day of two places")
-    month, year = _month_and_year(cur)
-    cur.space()
-    hour = _two_places(cur, "hours of two digits")
-    cur.expect(b":", ": after the hours")
-    minute = int(cur.fixed(DIGITS, 2, "minutes of two digits"))
-    cur.expect(b":", ": after the minutes")
-    second = int(cur.fixed(DIGITS, 2, "seconds of two digits"))
-    cur.space()
-    zone = _zone(cur)
-    cur.pass_spaces()
-    cur.expect(b'"', 'a closing "')
-    try:
-        # A leap second is told as the second before it: datetime has none.
-        return datetime.datetime(year, month, day, hour, minute, 59 if second == 60 else second, 0, zone)
-    except ValueError:
-        raise cur.failure("a date and time of the calendar", at=start) from None
-
-
-def _two_places(cur: CommandCursor, expected: str) -> int:
-    """2DIGIT, or one"""
-    start = cur.position
-    digits = cur.run1(DIGITS, expected)
-    if len(digits) > 2:
-        raise cur.failure(expected, at=start)
-    return int(digits)
-
-
-def _zone(cur: CommandCursor) -> datetime.timezone:
-    """zone = ("+" / "-") 4DIGIT; also with a colon, and by the names of UTC"""
-    if any(cur.take_word(name) for name in _UTC_NAMES):
-        return datetime.UTC
-    negative = cur.take(b"-")
-    if not negative:
-        cur.expect(b"+", "a zone such as +0100")
-    start = cur.position
-    hours = int(cur.fixed(DIGITS, 2, "a zone of four digits"))
-    cur.take(b":")
-    minutes = int(cur.fixed(DIGITS, 2, "a zone of four digits"))
-    if hours > 23 or minutes > 59:
-        raise cur.failure("a zone below 24 hours", at=start)
-    offset = datetime.timedelta(hours=hours, minutes=minutes)
-    return datetime.timezone(-offset if negative else offset)
 
 
 def object_id(cur: CommandCursor) -> str:
