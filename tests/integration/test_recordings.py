@@ -49,8 +49,14 @@ async def test_an_order_is_ended_by_its_own_recording_only(queue: Queue) -> None
     for words in (b"", b"01R 7", b"01R seven 9", b"\xff 7 9", b"0-1 7 9"):
         await queue.tell(ORDERS, words)
     await queue.tell(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
-    await queue.tell(ORDERS, order("01S", ACCOUNT, 0))
     await ordered(recordings, "01R")
+    await queue.tell(ORDERS, order("01S", ACCOUNT, 0))
+    await queue.tell(ORDERS, order("01S", ACCOUNT, ORDER_SECONDS))
+    await queue.tell(ORDERS, order("01T", ACCOUNT + 1, ORDER_SECONDS))
+    async with asyncio.timeout(SECONDS):
+        while not recordings.of(ACCOUNT + 1):
+            await asyncio.sleep(0)
+    assert recordings.of(ACCOUNT) == "01R"
     await queue.tell(ORDERS, order("01R", ACCOUNT, 0))
     await ordered(recordings, "")
 
@@ -80,6 +86,10 @@ async def test_what_sessions_say_comes_to_whoever_records(queue: Queue) -> None:
 
 async def test_what_nobody_takes_is_bounded_and_counted(queue: Queue) -> None:
     recordings = Recordings(queue, "smtp")
+    await recordings.listen()
+    recordings.tell(TranscriptLine(recording_id="01R", client=b"before anybody asked"))
+    await queue.tell(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
+    await ordered(recordings, "01R")
     for _ in range(100):
         recordings.tell(TranscriptLine(recording_id="01R", client=b"x" * 60_000))
     telling: asyncio.Queue[TranscriptLine] = asyncio.Queue()
@@ -89,7 +99,7 @@ async def test_what_nobody_takes_is_bounded_and_counted(queue: Queue) -> None:
         kept = [await telling.get() for _ in range(2 * 2**20 // 60_200)]
         recordings.tell(TranscriptLine(recording_id="01R", ended=True))
         lost, ended = await telling.get(), await telling.get()
-    assert {line.WhichOneof("what") for line in kept} == {"client"}
+    assert {line.client for line in kept} == {b"x" * 60_000}
     assert lost.lost == 100 - len(kept)
     assert ended.ended
     running.cancel()

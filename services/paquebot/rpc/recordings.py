@@ -89,7 +89,13 @@ class Recordings:
         return found.recording_id
 
     def tell(self, line: TranscriptLine) -> None:
-        """Let whoever records have it, soon."""
+        """Let whoever records have it, soon.
+
+        A session looks before each command only, so what it says in a long one may come when nobody records any more.
+        """
+        now = self._clock()
+        if not any(line.recording_id == one.recording_id and now <= one.until for one in self._orders.values()):
+            return
         cost = _LINE_COST + len(line.client) + len(line.server)
         if self._waiting_octets + cost > _WAITING_OCTETS:
             self._lost += 1
@@ -116,13 +122,16 @@ class Recordings:
             _log.warning("transcript_order_not_understood")
             return
         recording_id, account_id, seconds = words[0], int(words[1]), min(int(words[2]), ORDER_SECONDS)
+        now = self._clock()
+        first = self._orders.get(account_id)
+        if first is not None and first.recording_id != recording_id and now <= first.until:
+            return  # one records an account at a time; who came second is heard when the first has ended
         if not seconds:
-            if self._orders.get(account_id, _Order("", 0.0)).recording_id == recording_id:
-                del self._orders[account_id]
+            self._orders.pop(account_id, None)
             return
         if account_id not in self._orders and len(self._orders) >= _MAX_ORDERS:
             return
-        self._orders[account_id] = _Order(recording_id, self._clock() + seconds)
+        self._orders[account_id] = _Order(recording_id, now + seconds)
 
 
 class Transcript(Generic[F]):
