@@ -15,6 +15,7 @@ from paquebot.cli.up.roundtrip import PASSWORD
 
 REPLY_SECONDS = 60.0
 _LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")
+_LEFT_OUT = re.compile(rb"\* NO \[[A-Z]+\] Message ")
 _UID = re.compile(rb"\bUID (\d+)")
 _MOD_SEQ = re.compile(rb"\bMODSEQ \((\d+)\)")
 _FLAGS = re.compile(rb"\bFLAGS \(([^)]*)\)")
@@ -100,8 +101,12 @@ class Imap:
         return Selected(validity, uid_next, highest, int(exists[1]))
 
     async def fetch(self, uids: str, items: str) -> list[Fetched]:
-        """UID FETCH; `items` has UID, MODSEQ and FLAGS."""
-        return list(_fetched(await self.command(f"UID FETCH {uids} ({items})")))
+        """UID FETCH; `items` has UID, MODSEQ and FLAGS. What is left out because it cannot be read is a refusal."""
+        lines = await self.command(f"UID FETCH {uids} ({items})")
+        for line in lines:
+            if _LEFT_OUT.match(line):
+                raise No(f"UID FETCH {uids}: {line.decode('utf-8', 'replace').strip()}")
+        return list(_fetched(lines))
 
     async def idle(self, seconds: float) -> None:
         """IDLE until something is told, or so long."""
