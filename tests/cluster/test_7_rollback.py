@@ -108,6 +108,8 @@ def test_a_revision_that_an_earlier_chart_left_without_them(installed: Release) 
 
 def test_helm_test_says_why_it_failed(installed: Release) -> None:
     installed.scale("imap", 0)
+    selector = f"app.kubernetes.io/instance={installed.name},app.kubernetes.io/component=imap"
+    installed.kubectl("wait", "--for=delete", "pod", "-l", selector, "--timeout=120s", seconds=130)  # it drains
     try:
         with pytest.raises(CommandError) as failed:
             installed.helm("test", installed.name, "--logs", "--timeout", "180s")
