@@ -81,5 +81,5 @@ async def arrivals(platform: Platform, name: str, sender: Sender) -> collections
         found = collections.Counter(s for s in subjects if s.startswith(sender.mark))
         return found if all(found[mark] for mark in sender.accepted) else None
 
-    found = await until(look, f"every accepted message in the mailbox of {name}", timeout=60)
+    found = await until(look, f"every accepted message in the mailbox of {name}", timeout=120)
     return collections.Counter({mark: found[mark] for mark in sender.accepted})

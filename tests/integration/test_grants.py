@@ -32,7 +32,7 @@ DELIVER_JOB = Publication("deliver.ready.example_org", b"job")
 RELAY_JOB = Publication("relay.ready.example_net", b"job")
 LATER_JOB = replace(RELAY_JOB, later_subject="relay.later.1", at=time.time() + 3600)
 HELD_JOB = Publication("hold.poison.1", b"job")
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
