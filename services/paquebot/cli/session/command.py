@@ -13,9 +13,10 @@ from typing import Annotated, TextIO
 import typer
 
 from paquebot.cli.connection import DataOption, administer
+from paquebot.cli.patience import duration
 from paquebot.cli.session.dialogue import DialogueWriter
 from paquebot.rpc import DirectoryClient
-from paquebot.runtime.settings import Octets, Seconds, parse_octets, parse_seconds
+from paquebot.runtime.settings import Octets, parse_octets
 from paquebot.v1 import directory_pb2 as pb
 
 session_app = typer.Typer(
@@ -26,7 +27,7 @@ session_app = typer.Typer(
 
 Account = Annotated[str, typer.Option(metavar="ADDRESS", help="Whose sessions.", show_default=False)]
 For = Annotated[
-    Seconds, typer.Option("--for", parser=parse_seconds, metavar="TIME", help="How long, such as 10m; at most 24h.")
+    float, typer.Option("--for", parser=duration, metavar="TIME", help="How long, such as 10m; at most 24h.")
 ]
 To = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it. Without it: to standard output.")]
 Size = Annotated[Octets, typer.Option(parser=parse_octets, metavar="SIZE", help="Stop when it is so long.")]
@@ -51,7 +52,7 @@ def record(
     subjects are not. The file is a dialogue, as the tests of the project play them: tests/dialogues/dialogue.py
     says how. Ctrl-C ends it sooner.
     """
-    recording = _Recording(account, Seconds(seconds), size)
+    recording = _Recording(account, seconds, size)
     try:
         with _opened(to) as file:
             recording.write_to(file)
@@ -63,7 +64,7 @@ def record(
 
 
 class _Recording:
-    def __init__(self, account: str, seconds: Seconds, size: Octets) -> None:
+    def __init__(self, account: str, seconds: float, size: Octets) -> None:
         self._account = account
         self._seconds = seconds
         self._left = int(size)
