@@ -43,7 +43,7 @@ check: $(STAMP)  ## ruff, mypy --strict, import-linter, generated stubs, dashboa
 	@$(BIN)/ruff check deploy/dashboards && $(BIN)/ruff format --check --quiet deploy/dashboards || { echo "run make format"; exit 1; }
 	@cd deploy && ../$(BIN)/mypy --config-file ../pyproject.toml -p dashboards
 	@cd deploy && ../$(BIN)/python -m dashboards --check
-	@PYTHONPATH=tests $(BIN)/python -m chart.generated_files --check
+	@$(BIN)/python -m tests.chart.generated_files --check
 
 protos: $(STAMP)  ## generate the gRPC and protobuf stubs from protos/
 	@PYTHON=$(BIN)/python protos/generate.sh services
@@ -52,8 +52,8 @@ dashboards: $(STAMP)  ## write the chart's Grafana dashboards from deploy/dashbo
 	@cd deploy && ../$(BIN)/python -m dashboards
 
 chart-docs: $(STAMP)  ## write the chart's table of values, its schema's descriptions, and its lists of what the code knows
-	@$(BIN)/python tests/chart/values_table.py
-	@PYTHONPATH=tests $(BIN)/python -m chart.generated_files
+	@$(BIN)/python -m tests.chart.values_table
+	@$(BIN)/python -m tests.chart.generated_files
 
 metrics-docs: $(STAMP)  ## write docs/metrics.md from the metrics that the services declare
 	@$(BIN)/python docs/metrics_catalogue.py > $(VENV)/metrics.md
@@ -64,35 +64,35 @@ format: $(STAMP)  ## format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet services tests deploy/dashboards
 
 drill: $(STAMP)  ## lose everything, then the mailstore alone, and get all mail back (ARGS=--messages=5000)
-	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m drill $(ARGS)
+	@$(BIN)/python -m tests.drill $(ARGS)
 
 bench: $(STAMP)  ## measure our platform, and Postfix + Dovecot beside it: build/bench.json, build/bench.md (ARGS=--help)
-	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 bench-peers:  ## install Debian's Postfix and Dovecot for `make bench` to compare with (as root; nothing is started)
 	@tests/bench/peers/install.sh
 
 bench-growth: $(STAMP)  ## draw how our figures grow with size, accounts, mailboxes and replicas: build/growth-*.png
 	@$(BIN)/python -m pip install --quiet --editable '.[engines,dev,bench]'
-	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m bench.growth $(ARGS)
+	@$(BIN)/python -m tests.bench.growth $(ARGS)
 
 attack: $(STAMP)  ## how ordinary clients fare while others attack (ARGS="--seconds 10")
-	@$(BIN)/python tests/attack/measure.py $(ARGS)
+	@$(BIN)/python -m tests.attack.measure $(ARGS)
 
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMP)  ## fuzz every parser of strangers' octets, guided by coverage (FUZZ_SECONDS=60 for each, FUZZ="smtp dns")
 	@$(BIN)/python -m pip install --quiet --editable '.[engines,dev,fuzz]'
 	@mkdir -p build/fuzz
-	@for name in $(or $(FUZZ),$$(cd tests && ../$(BIN)/python -m fuzz --list)); do \
+	@for name in $(or $(FUZZ),$$($(BIN)/python -m tests.fuzz --list)); do \
 		echo "== $$name"; \
-		(cd tests && ../$(BIN)/python -m fuzz $$name -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
-			-artifact_prefix=../build/fuzz/$$name- > ../build/fuzz/$$name.log 2>&1) \
+		($(BIN)/python -m tests.fuzz $$name -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+			-artifact_prefix=build/fuzz/$$name- > build/fuzz/$$name.log 2>&1) \
 			|| { tail -40 build/fuzz/$$name.log; echo "$$name: see build/fuzz/"; exit 1; }; \
 		grep -E "stat::number_of_executed_units|stat::average_exec" build/fuzz/$$name.log; \
 	done
 
 chaos: $(STAMP)  ## kill, freeze, fill and cut off a platform under mail, and judge (ARGS='--seed N --minutes M')
-	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m chaos $(ARGS)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean:  ## remove the virtual environment and caches; mail in .paquebot/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -22,13 +22,13 @@ from nats.js import JetStreamContext
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from loopback import EngineSet, engine_set
 from paquebot.cli.engines.engine import Engine, start_engine
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.runtime.migrations import migrate
+from tests.support.loopback import EngineSet, engine_set
 
 # A property is tried with the same values at every run, so that what fails here failed where it was written too.
 # `--hypothesis-profile=random` draws others, and more of them.
@@ -37,12 +37,12 @@ settings.register_profile("random", deadline=None, max_examples=1000)
 settings.load_profile("same")
 
 pytest_plugins = [
-    "spool_fixtures",
-    "mailstore_fixtures",
-    "smtp_fixtures",
-    "imap_fixtures",
-    "pop3_fixtures",
-    "rebuild_world",
+    "tests.support.spool_fixtures",
+    "tests.support.mailstore_fixtures",
+    "tests.support.smtp_fixtures",
+    "tests.support.imap_fixtures",
+    "tests.support.pop3_fixtures",
+    "tests.support.rebuild_world",
 ]
 
 

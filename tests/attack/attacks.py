@@ -10,8 +10,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from attack import insiders, strangers
-from attack.field import Victim
+from tests.attack import insiders, strangers
+from tests.attack.field import Victim
 
 _PAUSE = 0.05
 _PREPARE_SECONDS = 120.0

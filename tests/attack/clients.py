@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from attack.field import DOMAIN, HOST, SECRET, Field
+from tests.attack.field import DOMAIN, HOST, SECRET, Field
 
 DEADLINE_SECONDS = 30.0
 _NOOP_PAUSE, _RELAY_PAUSE = 0.02, 0.05

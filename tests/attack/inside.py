@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import time
 
-from listening import MAIL, TLS, converse, pids, ports
+from tests.attack.clients import DEADLINE_SECONDS, relay, submit, talk
+from tests.attack.field import BANNER, HOST, INNER_DOMAINS, INNER_HOST, Field, enrol
+from tests.attack.finding import Finding, none_of
+from tests.attack.insiders import session
+from tests.cluster.probes import stranger
+from tests.cluster.probes.listeners import listeners
+from tests.e2e.listening import MAIL, TLS, converse, pids, ports
 
-from attack.clients import DEADLINE_SECONDS, relay, submit, talk
-from attack.field import BANNER, HOST, INNER_DOMAINS, INNER_HOST, Field, enrol
-from attack.finding import Finding, none_of
-from attack.insiders import session
-from cluster.probes import stranger
-from cluster.probes.listeners import listeners
 from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.runtime.engines import S3Settings

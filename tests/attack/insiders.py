@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from attack.field import SECRET, Victim, connected
+from tests.attack.field import SECRET, Victim, connected
 
 _LARGE = 20 * 2**20
 _SEARCHED, _SEARCHED_EACH = 25, 8 * 2**20  # 200 MiB

@@ -6,12 +6,11 @@ import asyncio
 import poplib
 from contextlib import suppress
 
-from platforms import Platform, free_ports, running, until
-
-from attack.clients import DEADLINE_SECONDS
-from attack.field import DOMAIN, HOST, Field, relay_settings
-from attack.finding import Finding
-from lying_s3 import Lie, LyingS3
+from tests.attack.clients import DEADLINE_SECONDS
+from tests.attack.field import DOMAIN, HOST, Field, relay_settings
+from tests.attack.finding import Finding
+from tests.e2e.platforms import Platform, free_ports, running, until
+from tests.support.lying_s3 import Lie, LyingS3
 
 _COUNT, _RELAYED = 20, 10
 _TEXTS = [

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from platforms import Platform
-
-from bench.processes import family
+from tests.bench.processes import family
+from tests.e2e.platforms import Platform
 
 _VALUES = Path(__file__).parents[2] / "charts" / "paquebot" / "values.yaml"
 _KEYS = {

@@ -7,10 +7,11 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from attack.clients import Conversation, plain
-from attack.field import ALIAS_DOMAIN, SECRET, Field, add_alias_domain, administration, connected, enrol
-from attack.finding import Finding
-from attack.insiders import session
+from tests.attack.clients import Conversation, plain
+from tests.attack.field import ALIAS_DOMAIN, SECRET, Field, add_alias_domain, administration, connected, enrol
+from tests.attack.finding import Finding
+from tests.attack.insiders import session
+
 from paquebot.rpc import AuthenticationClient, InvalidCredentials, open_channel
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import load

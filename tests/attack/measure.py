@@ -1,7 +1,7 @@
 """How ordinary clients fare while another attacks: `make attack`.
 
-    python tests/attack/measure.py [--seconds 10] [--only WORDS] [--checks]
-    python tests/attack/measure.py --random 10 [--seed N]       # minutes of attacks drawn at random, some together
+    python -m tests.attack.measure [--seconds 10] [--only WORDS] [--checks]
+    python -m tests.attack.measure --random 10 [--seed N]       # minutes of attacks drawn at random, some together
 
 Starts a platform whose services have no more memory than the chart gives their pods, and lets one ordinary client of
 each kind work without a pause: mail from another host, submission, IMAP and POP3 from connect to goodbye, mail for
@@ -31,15 +31,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it tells of each handshake that a stranger was refused
-if __package__ in (None, ""):
-    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "e2e")]
 
-from attack import checks
-from attack.attacks import ATTACKS, Attack, prepared, under
-from attack.clients import DEADLINE_SECONDS, KINDS, NOOP, submission, working
-from attack.field import SECRET, Field, field_of
-from attack.finding import Finding
-from bench.processes import cpu_seconds
+from tests.attack import checks
+from tests.attack.attacks import ATTACKS, Attack, prepared, under
+from tests.attack.clients import DEADLINE_SECONDS, KINDS, NOOP, submission, working
+from tests.attack.field import SECRET, Field, field_of
+from tests.attack.finding import Finding
+from tests.bench.processes import cpu_seconds
 
 SHOWN = ("smtp_ingress", "relay", "imap", "pop3")
 BOUND_MS, TIMES_PEACE = 250.0, 3.0

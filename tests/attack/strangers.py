@@ -9,7 +9,7 @@ import ssl
 import string
 from collections.abc import Awaitable, Callable
 
-from attack.field import SILENT_DOMAINS, Victim, connected
+from tests.attack.field import SILENT_DOMAINS, Victim, connected
 
 Run = Callable[[Victim], Awaitable[None]]
 

@@ -6,11 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from attack import checks
-from attack.attacks import ATTACKS
-from attack.field import field_of
-from attack.measure import first_message, observed
+from tests.attack import checks
+from tests.attack.attacks import ATTACKS
+from tests.attack.field import field_of
+from tests.attack.measure import first_message, observed
 
 SECONDS = 1.0
 SLOW_TO_PREPARE = ("SEARCH BODY of 200 MiB", "LIST of 64 patterns")

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from bench import backlog, imap_rows, smtp_rows
-from bench.flood import source_program
-from bench.ours import Ours, ours_running
-from bench.peers import Peers, lacking, peers_running
-from bench.report import as_json, as_markdown, machine
-from bench.rows import Row
-from bench.session import BUILD, DOMAIN, open_directory, run_to_end, say
+from tests.bench import backlog, imap_rows, smtp_rows
+from tests.bench.flood import source_program
+from tests.bench.ours import Ours, ours_running
+from tests.bench.peers import Peers, lacking, peers_running
+from tests.bench.report import as_json, as_markdown, machine
+from tests.bench.rows import Row
+from tests.bench.session import BUILD, DOMAIN, open_directory, run_to_end, say
 
 Measure = Callable[[Ours, "Peers | None", argparse.Namespace, Path], Awaitable[list[Row]]]
 """Some of the rows. The two servers have just been started for it; the path is a directory for its own files."""

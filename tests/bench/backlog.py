@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.engine_costs import engine_costs, metric
-from bench.flood import Flood
-from bench.letters import letter_files
-from bench.ours import Ours
-from bench.processes import cpu_seconds, family
-from bench.rows import Row, Spread
-from bench.watch import watching
+from tests.bench.engine_costs import engine_costs, metric
+from tests.bench.flood import Flood
+from tests.bench.letters import letter_files
+from tests.bench.ours import Ours
+from tests.bench.processes import cpu_seconds, family
+from tests.bench.rows import Row, Spread
+from tests.bench.watch import watching
 
 _LOOK_SECONDS = 0.1
 _DEADLINE_SECONDS = 600.0

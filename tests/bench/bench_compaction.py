@@ -1,6 +1,6 @@
 """What the janitor's compaction costs, and what it saves who reads: S3 requests, octets and CPU per 1,000 messages.
 
-    python tests/bench/bench_compaction.py [--messages 5000] [--accounts 50] [--octets 4096] [--in-pack 25]
+    python -m tests.bench.bench_compaction [--messages 5000] [--accounts 50] [--octets 4096] [--in-pack 25]
 
 Delivers messages that do not compress, evenly over the accounts, so many to a pack; compacts; and reads all messages
 of one account as a client's first sync does, before and after. Engines of its own, durable, on loopback.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -20,11 +19,6 @@ from pathlib import Path
 
 import urllib3
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from bench.processes import cpu_seconds
-from compaction_world import DAY, Scatterer, packs_of, uses
-from loopback import EngineSet, engine_set
 from paquebot.blobs.bucket import WRITTEN_BYTES
 from paquebot.blobs.reading import READ_BYTES
 from paquebot.blobs.requests import REQUESTS
@@ -36,6 +30,9 @@ from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.migrations import migrate
 from paquebot.runtime.settings import Secret
 from paquebot.v1.mail_pb2 import BlobRef
+from tests.bench.processes import cpu_seconds
+from tests.support.compaction_world import DAY, Scatterer, packs_of, uses
+from tests.support.loopback import EngineSet, engine_set
 
 ENGINES = ("s3", "postgres")
 

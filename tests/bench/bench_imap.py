@@ -1,7 +1,7 @@
 """The IMAP side of the benchmark alone: our platform and, where it is installed, a private Postfix + Dovecot.
 
-    python tests/bench/bench_imap.py [--repetitions 3] [--seconds 8] [--messages 10000] [--no-peers]
-    python tests/bench/bench_imap.py --growth [--messages 100000] [--no-peers]
+    python -m tests.bench.bench_imap [--repetitions 3] [--seconds 8] [--messages 10000] [--no-peers]
+    python -m tests.bench.bench_imap --growth [--messages 100000] [--no-peers]
 
 Prints a Markdown table of the rows that `make bench` writes into build/bench.json. With --growth it synchronises one
 mailbox of 100 to 100,000 messages instead, and writes build/imap_growth.png when matplotlib is there. Exit code 1:
@@ -23,14 +23,12 @@ from pathlib import Path
 
 import uvloop
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "e2e")]
-
-from bench.imap_growth import SIZES, Growth, grow, plot  # noqa: E402
-from bench.imap_measures import Scale  # noqa: E402
-from bench.imap_rows import Part, rows  # noqa: E402
-from bench.ours import Ours, ours_running  # noqa: E402
-from bench.peers import Peers, lacking, peers_running  # noqa: E402
-from bench.rows import Row  # noqa: E402
+from tests.bench.imap_growth import SIZES, Growth, grow, plot
+from tests.bench.imap_measures import Scale
+from tests.bench.imap_rows import Part, rows
+from tests.bench.ours import Ours, ours_running
+from tests.bench.peers import Peers, lacking, peers_running
+from tests.bench.rows import Row
 
 DOMAIN = "bench.test"
 BUILD = Path("build")

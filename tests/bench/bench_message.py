@@ -1,6 +1,6 @@
 """How long the summary of a typical 4 KiB message takes, against the standard library's parser in the same run.
 
-Run: python tests/bench/bench_message.py [rounds]
+Run: python -m tests.bench.bench_message [rounds]
 """
 
 import sys

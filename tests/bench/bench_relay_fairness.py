@@ -1,4 +1,4 @@
-"""What a healthy destination notices of a thousand silent ones: `python tests/bench/bench_relay_fairness.py`.
+"""What a healthy destination notices of a thousand silent ones: `python -m tests.bench.bench_relay_fairness`.
 
 Real NATS, S3 and PostgreSQL; `--jobs` jobs to `--domains` domains, each with an exchanger of its own that takes
 connections and never says a word, are in the queue before the relay starts. Then, every `--every` seconds, a message to
@@ -23,13 +23,8 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import urllib3
 
-from directory_service import directory_service
-from dns_server import DnsServer
-from loopback import EngineSet, engine_set, free_port
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.engine import start_engine
 from paquebot.queue import Publication, Queue, relay_ready, stream
@@ -38,8 +33,11 @@ from paquebot.runtime.settings import Secret
 from paquebot.spool import Spool, SpoolSettings
 from paquebot.v1.mail_pb2 import BlobRef, Envelope, RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
-from remote_host import RemoteHost
-from roles import let_roles_log_in, role_dsn
+from tests.support.directory_service import directory_service
+from tests.support.dns_server import DnsServer
+from tests.support.loopback import EngineSet, engine_set, free_port
+from tests.support.remote_host import RemoteHost
+from tests.support.roles import let_roles_log_in, role_dsn
 
 RAW = b"From: alice@example.org\r\nSubject: probe\r\n\r\nHow do you do?\r\n"
 HEALTHY = "healthy.test"

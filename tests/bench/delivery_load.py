@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.flood import Flood
-from bench.probe import probing
-from bench.processes import cpu_seconds
-from bench.rows import Side
-from bench.watch import Watch
+from tests.bench.flood import Flood
+from tests.bench.probe import probing
+from tests.bench.processes import cpu_seconds
+from tests.bench.rows import Side
+from tests.bench.watch import Watch
 
 _DEADLINE_SECONDS = 300.0
 _WATCHERS = 4  # accounts that are asked for at a time, so at most 200 STATUS a second

@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 
 import asyncpg
 
-from bench.ours import Ours
-from bench.rows import LOOPBACK
 from paquebot.cli.up.environment import DATABASE
 from paquebot.cli.up.layout import SERVICES
+from tests.bench.ours import Ours
+from tests.bench.rows import LOOPBACK
 
 # PostgreSQL's processes tell their figures at most once a second, and an idle one within ten.
 _STATISTICS_SECONDS = 10.5

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.rows import LOOPBACK, Side
+from tests.bench.rows import LOOPBACK, Side
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -14,14 +14,14 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import backlog
-from bench.delivery_load import Load, Result, run_load
-from bench.flood import source_program
-from bench.letters import letter_files
-from bench.ours import Ours, ours_running
-from bench.plots import draw
-from bench.session import BUILD, DOMAIN, open_directory, run_to_end, say
-from bench.watch import Reader, watching
+from tests.bench import backlog
+from tests.bench.delivery_load import Load, Result, run_load
+from tests.bench.flood import source_program
+from tests.bench.letters import letter_files
+from tests.bench.ours import Ours, ours_running
+from tests.bench.plots import draw
+from tests.bench.session import BUILD, DOMAIN, open_directory, run_to_end, say
+from tests.bench.watch import Reader, watching
 
 _KIB = 1024
 _SIZES = (1 * _KIB, 4 * _KIB, 16 * _KIB, 64 * _KIB, 256 * _KIB, 1024 * _KIB, 5 * 1024 * _KIB, 25 * 1024 * _KIB)

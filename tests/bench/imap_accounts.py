@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench import imap_mail
-from bench.imap_client import Answer, ImapClient, Login, log_in
-from bench.imap_model import MailboxModel
-from bench.imap_response import Fetched, values
-from bench.imap_view import View
+from tests.bench import imap_mail
+from tests.bench.imap_client import Answer, ImapClient, Login, log_in
+from tests.bench.imap_model import MailboxModel
+from tests.bench.imap_response import Fetched, values
+from tests.bench.imap_view import View
 
 MAILBOXES: tuple[bytes, ...] = (b"Archive", b"INBOX", b"Sent")
 """What every account has; `prepare` makes what is missing."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
-from bench.imap_response import Fetched, Response, ResponseStream, fetched, numbered
+from tests.bench.imap_response import Fetched, Response, ResponseStream, fetched, numbered
 
 COMMAND_SECONDS = 60.0
 

@@ -9,8 +9,8 @@ import resource
 import sys
 from dataclasses import dataclass
 
-from bench.ours import Ours
-from bench.processes import cpu_seconds_of
+from tests.bench.ours import Ours
+from tests.bench.processes import cpu_seconds_of
 
 
 @dataclass(frozen=True, slots=True)

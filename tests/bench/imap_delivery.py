@@ -9,9 +9,9 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from bench import imap_mail
-from bench.imap_client import ImapClient, Login, ServerFault, log_in
-from bench.imap_idle import Deliver
+from tests.bench import imap_mail
+from tests.bench.imap_client import ImapClient, Login, ServerFault, log_in
+from tests.bench.imap_idle import Deliver
 
 _REPLY_SECONDS = 120.0
 _POLL_SECONDS = 0.05

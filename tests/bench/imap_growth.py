@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench import imap_mail
-from bench.imap_accounts import empty_inbox
-from bench.imap_client import Login, log_in
-from bench.imap_measures import logins
-from bench.imap_sync import Mailbox, Step, Synchronised
-from bench.rows import Side
+from tests.bench import imap_mail
+from tests.bench.imap_accounts import empty_inbox
+from tests.bench.imap_client import Login, log_in
+from tests.bench.imap_measures import logins
+from tests.bench.imap_sync import Mailbox, Step, Synchronised
+from tests.bench.rows import Side
 
 SIZES = (100, 1_000, 10_000, 100_000)
 _ACCOUNT = 20

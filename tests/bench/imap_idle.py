@@ -10,9 +10,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench import imap_mail
-from bench.imap_client import ImapClient, Login, ServerFault, log_in
-from bench.imap_response import Response, numbered
+from tests.bench import imap_mail
+from tests.bench.imap_client import ImapClient, Login, ServerFault, log_in
+from tests.bench.imap_response import Response, numbered
 
 _WAIT_SECONDS = 60.0
 

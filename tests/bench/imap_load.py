@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.imap_accounts import final_state, prepare
-from bench.imap_client import Login, ServerFault
-from bench.imap_mixed import Findings, MixedClient
-from bench.imap_model import MailboxModel
+from tests.bench.imap_accounts import final_state, prepare
+from tests.bench.imap_client import Login, ServerFault
+from tests.bench.imap_mixed import Findings, MixedClient
+from tests.bench.imap_model import MailboxModel
 
 _GRACE_SECONDS = 90.0
 

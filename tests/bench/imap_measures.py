@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench import imap_delivery, imap_idle
-from bench.imap_accounts import empty_inbox
-from bench.imap_client import Login, log_in
-from bench.imap_load import MixedLoad
-from bench.imap_sync import Mailbox, Step, Synchronised
-from bench.processes import cpu_seconds_of
-from bench.rows import LOOPBACK, Side
+from tests.bench import imap_delivery, imap_idle
+from tests.bench.imap_accounts import empty_inbox
+from tests.bench.imap_client import Login, log_in
+from tests.bench.imap_load import MixedLoad
+from tests.bench.imap_sync import Mailbox, Step, Synchronised
+from tests.bench.processes import cpu_seconds_of
+from tests.bench.rows import LOOPBACK, Side
 
 _MIXED = range(5)
 _IDLE = range(5, 10)

@@ -15,12 +15,12 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
-from bench import imap_mail
-from bench.imap_accounts import MAILBOXES, number
-from bench.imap_client import Answer, ImapClient, Login, Refused, ServerFault, log_in
-from bench.imap_model import NEVER, Flags, MailboxModel, Message
-from bench.imap_response import BadResponse, Fetched, Value, values
-from bench.imap_view import View
+from tests.bench import imap_mail
+from tests.bench.imap_accounts import MAILBOXES, number
+from tests.bench.imap_client import Answer, ImapClient, Login, Refused, ServerFault, log_in
+from tests.bench.imap_model import NEVER, Flags, MailboxModel, Message
+from tests.bench.imap_response import BadResponse, Fetched, Value, values
+from tests.bench.imap_view import View
 
 KEPT = 10
 """Messages that a client keeps in the mailbox; each session adds one and removes the oldest."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
-from bench import imap_measures
-from bench.imap_compaction import Compaction, compact
-from bench.imap_measures import LargeMailboxes, Samples, Scale
-from bench.ours import Ours
-from bench.peers import Peers
-from bench.rows import Row, Side, Spread
+from tests.bench import imap_measures
+from tests.bench.imap_compaction import Compaction, compact
+from tests.bench.imap_measures import LargeMailboxes, Samples, Scale
+from tests.bench.ours import Ours
+from tests.bench.peers import Peers
+from tests.bench.rows import Row, Side, Spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from bench import imap_mail
-from bench.imap_client import Answer, ImapClient, Login, log_in
-from bench.imap_response import Fetched, Value
+from tests.bench import imap_mail
+from tests.bench.imap_client import Answer, ImapClient, Login, log_in
+from tests.bench.imap_response import Fetched, Value
 
 _FETCH_SECONDS = 300.0
 _INTERNAL_DATE = re.compile(rb"[ 0-3]\d-[A-Z][a-z]{2}-\d{4} \d{2}:\d{2}:\d{2} [+-]\d{4}")

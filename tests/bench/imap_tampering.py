@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from bench.imap_client import Login
+from tests.bench.imap_client import Login
 
 Lie = Callable[[bytes], bytes]
 """Given a line of the server's, or octets of a literal; what the client gets instead."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
-from bench.imap_client import Answer
-from bench.imap_response import Fetched, fetched, numbered
+from tests.bench.imap_client import Answer
+from tests.bench.imap_response import Fetched, fetched, numbered
 
 _NO_EXPUNGE = frozenset({b"FETCH", b"STORE", b"SEARCH"})
 

@@ -9,9 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from platforms import Platform, free_ports
-
-from bench.rows import user
 from paquebot.cli.up.demo import ensure_demo
 from paquebot.cli.up.environment import Plan
 from paquebot.cli.up.layout import SERVICES, Layout
@@ -21,6 +18,8 @@ from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAccountRequest
+from tests.bench.rows import user
+from tests.e2e.platforms import Platform, free_ports
 
 ENGINES = ("nats", "s3", "postgres")
 _AT_ONCE = 4  # password hashes

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bench.letters import letter
-from bench.rows import LOOPBACK, Side
-from bench.watch import Reader
+from tests.bench.letters import letter
+from tests.bench.rows import LOOPBACK, Side
+from tests.bench.watch import Reader
 
 _EVERY_SECONDS = 0.1
 _SOONEST_SECONDS = 0.004

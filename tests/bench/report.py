@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.rows import Row, Spread
+from tests.bench.rows import Row, Spread
 
 
 def machine(data: Path) -> dict[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.delivery_load import Load, Result
-from bench.engine_costs import EngineCosts
-from bench.rows import Side
+from tests.bench.delivery_load import Load, Result
+from tests.bench.engine_costs import EngineCosts
+from tests.bench.rows import Side
 
 
 @dataclass(slots=True)

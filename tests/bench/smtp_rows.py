@@ -9,16 +9,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.delivery_load import Load, run_load
-from bench.engine_costs import engine_costs
-from bench.letters import letter_files
-from bench.ours import Ours
-from bench.peers import Peers
-from bench.processes import cpu_seconds, pss_mib
-from bench.rows import Row, Side
-from bench.scenario import Scenario
-from bench.smtp_table import Table
-from bench.watch import Watch, watching
+from tests.bench.delivery_load import Load, run_load
+from tests.bench.engine_costs import engine_costs
+from tests.bench.letters import letter_files
+from tests.bench.ours import Ours
+from tests.bench.peers import Peers
+from tests.bench.processes import cpu_seconds, pss_mib
+from tests.bench.rows import Row, Side
+from tests.bench.scenario import Scenario
+from tests.bench.smtp_table import Table
+from tests.bench.watch import Watch, watching
 
 Say = Callable[[str], None]
 

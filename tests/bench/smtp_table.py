@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from bench.delivery_load import Result
-from bench.engine_costs import EngineCosts
-from bench.ours import ENGINES, Ours
-from bench.peers import Peers
-from bench.probe import percentile
-from bench.rows import Row, Side, Spread
-from bench.scenario import Scenario
+from tests.bench.delivery_load import Result
+from tests.bench.engine_costs import EngineCosts
+from tests.bench.ours import ENGINES, Ours
+from tests.bench.peers import Peers
+from tests.bench.probe import percentile
+from tests.bench.rows import Row, Side, Spread
+from tests.bench.scenario import Scenario
 
 Memory = Mapping[str, Mapping[str, float]]
 """MiB of each program, for each side by name."""

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import backlog, smtp_rows
-from bench.flood import source_program
-from bench.ours import Ours, ours_running
-from bench.peers import Peers, lacking, peers_running
-from bench.report import as_json, as_markdown, machine
-from bench.rows import Row, Side, Spread
-from bench.session import open_directory
-from bench.watch import Reader
+from tests.bench import backlog, smtp_rows
+from tests.bench.flood import source_program
+from tests.bench.ours import Ours, ours_running
+from tests.bench.peers import Peers, lacking, peers_running
+from tests.bench.report import as_json, as_markdown, machine
+from tests.bench.rows import Row, Side, Spread
+from tests.bench.session import open_directory
+from tests.bench.watch import Reader
 
 MAILBOXES = 10
 PLAN = smtp_rows.Plan((5,), 100, 1, 1, warm_up=50, mailboxes=MAILBOXES, exact_statistics=False)

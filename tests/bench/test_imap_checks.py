@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bench import imap_mail
-from bench.imap_client import Answer
-from bench.imap_model import MailboxModel
-from bench.imap_response import BadResponse, Response, ResponseStream, fetched, values
-from bench.imap_view import View
+from tests.bench import imap_mail
+from tests.bench.imap_client import Answer
+from tests.bench.imap_model import MailboxModel
+from tests.bench.imap_response import BadResponse, Response, ResponseStream, fetched, values
+from tests.bench.imap_view import View
 
 _OCTETS = (
     b"* OK ready\r\n"

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bench.imap_accounts import prepare
-from bench.imap_growth import append, grow
-from bench.imap_measures import Scale, logins
-from bench.imap_mixed import Findings, MixedClient
-from bench.imap_model import MailboxModel
-from bench.imap_rows import Part, rows
-from bench.imap_sync import Mailbox
-from bench.imap_tampering import Lie, tampered
-from bench.ours import Ours, ours_running
+from tests.bench.imap_accounts import prepare
+from tests.bench.imap_growth import append, grow
+from tests.bench.imap_measures import Scale, logins
+from tests.bench.imap_mixed import Findings, MixedClient
+from tests.bench.imap_model import MailboxModel
+from tests.bench.imap_rows import Part, rows
+from tests.bench.imap_sync import Mailbox
+from tests.bench.imap_tampering import Lie, tampered
+from tests.bench.ours import Ours, ours_running
 
 SCALE = Scale(seconds=1.5, wakes=4, messages=150, sessions=8)
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench.peers import lacking
-from bench.session import open_directory
+from tests.bench.peers import lacking
+from tests.bench.session import open_directory
 
 _SECONDS = 20.0
 _START = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from bench.peers import peers_running
-from bench.processes import family
+from tests.bench.peers import peers_running
+from tests.bench.processes import family
 
 async def main():
     async with peers_running(Path(sys.argv[1]) / "p", "bench.test", 1) as peers:
@@ -38,17 +37,19 @@ def directory() -> Iterator[Path]:
         yield path
 
 
+_ROOT = Path(__file__).parents[2]
+
+
 def _exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 async def test_they_end_with_the_process_that_started_them(directory: Path, how: str) -> None:
-    tests = Path(__file__).parents[1]
     starter = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _START, str(directory), how),
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": f"{tests}:{tests / 'e2e'}"},
+        cwd=_ROOT,
     )
     async with asyncio.timeout(_SECONDS):
         output, _ = await starter.communicate()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from bench.processes import cpu_seconds, family, pss_mib
+from tests.bench.processes import cpu_seconds, family, pss_mib
 
 # Burns 4 ms, less than a tick of /proc, and tells how much CPU time it took in all.
 _BURN = "import time\nwhile time.process_time() < {seconds}: pass\nprint(time.process_time(), flush=True)"

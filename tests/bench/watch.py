@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bench.rows import LOOPBACK, Side
+from tests.bench.rows import LOOPBACK, Side
 
 _PAUSE_SECONDS = 0.02
 _LOGINS_AT_ONCE = 8

@@ -18,10 +18,10 @@ from typing import NoReturn
 
 import uvloop
 
-from chaos.figures import as_json, table
-from chaos.place import keep_disks, may_mount
-from chaos.run import Order, Run
-from chaos.schedule import Fault, faults, short_form
+from tests.chaos.figures import as_json, table
+from tests.chaos.place import keep_disks, may_mount
+from tests.chaos.run import Order, Run
+from tests.chaos.schedule import Fault, faults, short_form
 
 _OWN_MOUNTS = "CHAOS_OWN_MOUNTS"
 
@@ -88,7 +88,7 @@ def _options() -> argparse.Namespace:
 
 def _again_with_own_mounts() -> NoReturn:
     """Go on in a mount namespace of our own: its mounts end with us, however we end."""
-    argv = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "chaos", *sys.argv[1:]]
+    argv = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.chaos", *sys.argv[1:]]
     os.execvpe(argv[0], argv, {**os.environ, _OWN_MOUNTS: "1"})
 
 

@@ -6,11 +6,11 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from chaos.ledger import Attempt, End, Ledger, digest_of
-from chaos.place import Place
-from chaos.plans import REFUSED, Flavour, Message, message
-from chaos.smtp import Cut, Refused, Smtp
 from paquebot.cli.up.roundtrip import PASSWORD
+from tests.chaos.ledger import Attempt, End, Ledger, digest_of
+from tests.chaos.place import Place
+from tests.chaos.plans import REFUSED, Flavour, Message, message
+from tests.chaos.smtp import Cut, Refused, Smtp
 
 AGAIN_SECONDS = 0.3
 PER_CONNECTION = 20

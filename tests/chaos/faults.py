@@ -14,20 +14,20 @@ from pathlib import Path
 
 import asyncpg
 
-from attack.attacks import ATTACKS, prepared, under
-from chaos.place import ENGINES, PROCESSES, Place
-from chaos.probes import Probed, asking
-from chaos.processes import family
-from chaos.proxy import Way
-from chaos.schedule import Fault, Kind, lie_of
-from chaos.target import Mood
-from lying_s3 import READS, Lie
 from paquebot.cli.engines.engine import EngineError
 from paquebot.cli.up.environment import DATABASE
 from paquebot.janitor.recover import Recovered, recover
 from paquebot.janitor.stores import JanitorSettings, open_stores
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.settings import load
+from tests.attack.attacks import ATTACKS, prepared, under
+from tests.chaos.place import ENGINES, PROCESSES, Place
+from tests.chaos.probes import Probed, asking
+from tests.chaos.processes import family
+from tests.chaos.proxy import Way
+from tests.chaos.schedule import Fault, Kind, lie_of
+from tests.chaos.target import Mood
+from tests.support.lying_s3 import READS, Lie
 
 _SEVERAL = 4  # services whose connections a take-over finds
 _SERVICES = "SELECT pid, usename FROM pg_stat_activity WHERE usename LIKE 'paquebot%'"

@@ -7,8 +7,8 @@ from collections import defaultdict
 from dataclasses import asdict
 from typing import Any
 
-from chaos.ledger import End
-from chaos.run import Run
+from tests.chaos.ledger import End
+from tests.chaos.run import Run
 
 
 def as_json(run: Run) -> dict[str, Any]:

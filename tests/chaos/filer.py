@@ -8,10 +8,10 @@ import random
 import re
 from dataclasses import dataclass, field
 
-from chaos.imap import Bad, Imap, No
-from chaos.ledger import Attempt, End, Ledger, digest_of
-from chaos.place import Place
-from chaos.smtp import Cut
+from tests.chaos.imap import Bad, Imap, No
+from tests.chaos.ledger import Attempt, End, Ledger, digest_of
+from tests.chaos.place import Place
+from tests.chaos.smtp import Cut
 
 AGAIN_SECONDS = 0.3
 PAUSE_SECONDS = 0.5

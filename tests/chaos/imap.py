@@ -9,9 +9,9 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
-from chaos.smtp import Cut
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.roundtrip import PASSWORD
+from tests.chaos.smtp import Cut
 
 REPLY_SECONDS = 60.0
 _LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from chaos.imap import Imap
-from chaos.ledger import Attempt, End, Ledger, is_report, number_of
-from chaos.place import Place
+from tests.chaos.imap import Imap
+from tests.chaos.ledger import Attempt, End, Ledger, is_report, number_of
+from tests.chaos.place import Place
 
 _MAILBOX = re.compile(rb'^\* LIST \(([^)]*)\) "[^"]" (.+)\r\n\Z')
 _FINAL = re.compile(rb"^Final-Recipient: *rfc822; *(\S+)\r\n", re.IGNORECASE | re.MULTILINE)

@@ -17,15 +17,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from platforms import free_ports
-
-from attack.field import Victim, enrol
-from chaos.plans import Cast
-from chaos.probes import Asked
-from chaos.proxy import Proxy
-from chaos.target import Target
-from loopback import free_port
-from lying_s3 import LyingS3
 from paquebot.cli.engines import process as processes
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import Command, ManagedProcess
@@ -37,6 +28,14 @@ from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.engines import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateAliasRequest, CreateDomainRequest
+from tests.attack.field import Victim, enrol
+from tests.chaos.plans import Cast
+from tests.chaos.probes import Asked
+from tests.chaos.proxy import Proxy
+from tests.chaos.target import Target
+from tests.e2e.platforms import free_ports
+from tests.support.loopback import free_port
+from tests.support.lying_s3 import LyingS3
 
 DOMAIN = "chaos.test"
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")

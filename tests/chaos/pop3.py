@@ -10,11 +10,11 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from chaos.ledger import Ledger
-from chaos.place import Place
-from chaos.smtp import Cut
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.roundtrip import PASSWORD
+from tests.chaos.ledger import Ledger
+from tests.chaos.place import Place
+from tests.chaos.smtp import Cut
 
 POP3 = "POP3"
 """The way of messages that these clients were given."""

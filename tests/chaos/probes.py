@@ -10,9 +10,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from chaos.ledger import Ledger
-from chaos.processes import pressure, waited
 from paquebot.cli.engines.ports import LOOPBACK
+from tests.chaos.ledger import Ledger
+from tests.chaos.processes import pressure, waited
 
 ANSWER_SECONDS = 4.0
 _EVERY = 1.0

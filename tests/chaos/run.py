@@ -10,25 +10,25 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos.clients import Sender
-from chaos.faults import do, recover_lost
-from chaos.filer import Filer
-from chaos.imap import Imap
-from chaos.judgement import Verdict, judge, read
-from chaos.ledger import Ledger
-from chaos.logs import faults_of_the_program
-from chaos.place import PROCESSES, Place, running
-from chaos.plans import DETAILED
-from chaos.pop3 import Retriever
-from chaos.probes import Asked
-from chaos.schedule import Fault, Kind
-from chaos.target import Mood, Target
-from chaos.watchers import Watcher, last_look, watching
 from paquebot.janitor.recover import Recovered
 from paquebot.queue import Queue
 from paquebot.queue.stream import counts
 from paquebot.runtime.engines import NatsSettings
 from paquebot.runtime.settings import load
+from tests.chaos.clients import Sender
+from tests.chaos.faults import do, recover_lost
+from tests.chaos.filer import Filer
+from tests.chaos.imap import Imap
+from tests.chaos.judgement import Verdict, judge, read
+from tests.chaos.ledger import Ledger
+from tests.chaos.logs import faults_of_the_program
+from tests.chaos.place import PROCESSES, Place, running
+from tests.chaos.plans import DETAILED
+from tests.chaos.pop3 import Retriever
+from tests.chaos.probes import Asked
+from tests.chaos.schedule import Fault, Kind
+from tests.chaos.target import Mood, Target
+from tests.chaos.watchers import Watcher, last_look, watching
 
 FLOW_SECONDS = 90.0
 DRAIN_SECONDS = 240.0

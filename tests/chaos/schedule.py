@@ -8,11 +8,11 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from attack.attacks import ATTACKS
-from chaos.place import ACK_WAIT, ENGINES, PROCESSES, WORKERS
-from chaos.proxy import Way
-from chaos.target import Mood
-from lying_s3 import Lie
+from tests.attack.attacks import ATTACKS
+from tests.chaos.place import ACK_WAIT, ENGINES, PROCESSES, WORKERS
+from tests.chaos.proxy import Way
+from tests.chaos.target import Mood
+from tests.support.lying_s3 import Lie
 
 
 class Kind(enum.Enum):

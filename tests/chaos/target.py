@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from attack.field import SILENT_HOST, SILENT_ZONES
-from chaos.ledger import Ledger, number_of
-from chaos.plans import GONE, OTHER, REMOTE
-from dns_server import DnsServer
-from remote_host import DROP, KEEP_THEN_DROP, SILENT, Answer, RemoteHost, Special, Taken
+from tests.attack.field import SILENT_HOST, SILENT_ZONES
+from tests.chaos.ledger import Ledger, number_of
+from tests.chaos.plans import GONE, OTHER, REMOTE
+from tests.support.dns_server import DnsServer
+from tests.support.remote_host import DROP, KEEP_THEN_DROP, SILENT, Answer, RemoteHost, Special, Taken
 
 RELAY = "relay"
 """The way of messages that the remote host was given."""

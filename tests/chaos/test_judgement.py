@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from chaos.judgement import Held, Verdict, judge
-from chaos.ledger import Attempt, End, Ledger, digest_of
-from chaos.schedule import deck, faults
+from tests.chaos.judgement import Held, Verdict, judge
+from tests.chaos.ledger import Attempt, End, Ledger, digest_of
+from tests.chaos.schedule import deck, faults
 
 BOB, REMOTE = "bob@chaos.test", "r1@remote.test"
 

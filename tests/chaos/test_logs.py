@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.logs import faults_of_the_program
+from tests.chaos.logs import faults_of_the_program
 
 TRACEBACK = "Traceback (most recent call last):\n  File 'x', line 1\n{}\n"
 

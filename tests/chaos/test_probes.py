@@ -8,9 +8,9 @@ import os
 
 import pytest
 
-from chaos import probes
-from chaos.ledger import Ledger
-from loopback import free_port
+from tests.chaos import probes
+from tests.chaos.ledger import Ledger
+from tests.support.loopback import free_port
 
 OK, NOT_READY = b"HTTP/1.1 200 OK\r\n\r\nok\n", b"HTTP/1.1 503 Service Unavailable\r\n\r\ns3: TimeoutError\n"
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from chaos.schedule import short_form
+from tests.chaos.schedule import short_form
 
-_TESTS = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _SECONDS = 400.0
 
 
@@ -21,9 +20,9 @@ _SECONDS = 400.0
 async def test_nothing_acknowledged_is_lost_or_doubled_whatever_is_killed(tmp_path: Path) -> None:
     figures = tmp_path / "chaos.json"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "chaos", "--short", "--seed", "short"),
+        *(sys.executable, "-m", "tests.chaos", "--short", "--seed", "short"),
         *("--data", str(tmp_path / "data"), "--json", str(figures)),
-        env={**os.environ, "PYTHONPATH": f"{_TESTS}{os.pathsep}{_TESTS / 'e2e'}"},
+        cwd=_ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

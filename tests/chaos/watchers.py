@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from chaos.imap import Bad, Fetched, Imap, No, Selected
-from chaos.ledger import Ledger, number_of
-from chaos.place import Place
-from chaos.smtp import Cut
+from tests.chaos.imap import Bad, Fetched, Imap, No, Selected
+from tests.chaos.ledger import Ledger, number_of
+from tests.chaos.place import Place
+from tests.chaos.smtp import Cut
 
 IMAP = "IMAP"
 """The way of messages that watchers were given."""

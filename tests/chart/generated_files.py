@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.chart.values_table import CHART, documented
 
-from chart.values_table import CHART, documented
 from paquebot.cli.services import SERVICES, settings_class
 from paquebot.janitor.stores import JanitorSettings
 from paquebot.runtime.settings import PREFIX, Listen, ListenOrSocket, Network, Octets, Seconds

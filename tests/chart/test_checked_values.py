@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.chart.api_server import api_server
+from tests.chart.rendering import CHART, Refused, render
 
-from chart.api_server import api_server
-from chart.rendering import CHART, Refused, render
 from paquebot.runtime.settings import parse_octets
 
 Values = dict[str, Any]

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from chart.api_server import api_server
-from chart.rendering import Refused, Rendered, render
+from tests.chart.api_server import api_server
+from tests.chart.rendering import Refused, Rendered, render
 
 DEMO = {"demo.enabled": True}
 MAIL = ("mail-smtp-ingress", "mail-imap", "mail-pop3")

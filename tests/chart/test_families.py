@@ -6,8 +6,8 @@ import importlib
 from typing import Any
 
 import pytest
+from tests.chart.rendering import SERVICES, Refused, Rendered, render
 
-from chart.rendering import SERVICES, Refused, Rendered, render
 from paquebot.cli.services import SERVICES as COMMANDS
 from paquebot.runtime.settings import parse_listen
 

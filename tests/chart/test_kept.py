@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from chart.api_server import api_server, owned
-from chart.rendering import CERT_MANAGER, NAMESPACE, RELEASE, SERVICES, Rendered, render
+from tests.chart.api_server import api_server, owned
+from tests.chart.rendering import CERT_MANAGER, NAMESPACE, RELEASE, SERVICES, Rendered, render
 
 USERS = ("smtp_ingress", "recipient_validation", "delivery", "relay", "imap", "pop3", "janitor", "migrate")
 EXTERNAL = {

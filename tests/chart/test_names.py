@@ -10,9 +10,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-
-from chart.api_server import api_server, owned
-from chart.rendering import CHART, HELM, NAMESPACE, Refused, Rendered, helm, render
+from tests.chart.api_server import api_server, owned
+from tests.chart.rendering import CHART, HELM, NAMESPACE, Refused, Rendered, helm, render
 
 LONG = "a-release-with-a-name-of-fifty-three-characters-at-me"
 LONGEST = 63

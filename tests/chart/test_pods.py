@@ -7,8 +7,8 @@ import importlib
 from typing import Any
 
 import pytest
+from tests.chart.rendering import SERVICES, Rendered, render
 
-from chart.rendering import SERVICES, Rendered, render
 from paquebot.cli.services import SERVICES as COMMANDS
 from paquebot.runtime.settings import describe, load, parse_seconds
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from chart.api_server import api_server
-from chart.rendering import CERT_MANAGER, CHART, KEDA, MONITORING, Refused, render
+from tests.chart.api_server import api_server
+from tests.chart.rendering import CERT_MANAGER, CHART, KEDA, MONITORING, Refused, render
 
 USERS = ("smtp_ingress", "recipient_validation", "delivery", "relay", "imap", "pop3", "janitor", "migrate", "engines")
 NAMED = {"tls.existingSecret": "tls", **{f"secrets.existing.{user}": f"s-{user}" for user in USERS}}

@@ -7,8 +7,8 @@ import ipaddress
 from typing import Any
 
 import pytest
+from tests.chart.rendering import KEDA, MONITORING, RELEASE, SERVICES, Refused, Rendered, render
 
-from chart.rendering import KEDA, MONITORING, RELEASE, SERVICES, Refused, Rendered, render
 from paquebot.delivery.intake import CONSUMER as DELIVERY
 from paquebot.relay.service import CONSUMER as RELAY
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-
-from chart.api_server import api_server
-from chart.generated_files import files
-from chart.rendering import CHART, Rendered, render
-from chart.values_table import documented
+from tests.chart.api_server import api_server
+from tests.chart.generated_files import files
+from tests.chart.rendering import CHART, Rendered, render
+from tests.chart.values_table import documented
 
 VALUES = (CHART / "values.yaml").read_text("utf-8")
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from chart.api_server import api_server
-from chart.rendering import CERT_MANAGER, NAMESPACE, SERVICES, Refused, Rendered, render
+from tests.chart.api_server import api_server
+from tests.chart.rendering import CERT_MANAGER, NAMESPACE, SERVICES, Refused, Rendered, render
 
 
 def _changed(before: Rendered, after: Rendered) -> set[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """The table of values in the chart's README and the descriptions in its schema, made from the comments of values.yaml.
 
-`python tests/chart/values_table.py` writes both anew.
+`python -m tests.chart.values_table` writes both anew.
 """
 
 from __future__ import annotations

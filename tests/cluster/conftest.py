@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from cluster.harness.place import Place, find_place
-from cluster.harness.release import REPOSITORY, Release
+from tests.cluster.harness.place import Place, find_place
+from tests.cluster.harness.release import REPOSITORY, Release
 
 FIGURES: list[tuple[str, str]] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.harness.release import ENGINES, SERVICES, Release, component_of, conditions
+from tests.cluster.harness.release import ENGINES, SERVICES, Release, component_of, conditions
 
 LONGEST_INSTALL_SECONDS = 180.0
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cluster.conftest import needs
-from cluster.harness.commands import run, until
-from cluster.harness.place import start
-from cluster.harness.release import HOSTNAME, Release
-from cluster.harness.traffic import CLIENTS, DOMAIN
+from tests.cluster.conftest import needs
+from tests.cluster.harness.commands import run, until
+from tests.cluster.harness.place import start
+from tests.cluster.harness.release import HOSTNAME, Release
+from tests.cluster.harness.traffic import CLIENTS, DOMAIN
 
 ALICE, BOB = f"alice@{DOMAIN}", f"bob@{DOMAIN}"
 HOP_PORT, CLIENT_BEHIND_HOP = 2526, "127.0.0.7"

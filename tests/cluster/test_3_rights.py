@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cluster.harness.commands import CommandError
-from cluster.harness.place import kubectl
-from cluster.harness.release import ENGINES, SERVICES, Release
+from tests.cluster.harness.commands import CommandError
+from tests.cluster.harness.place import kubectl
+from tests.cluster.harness.release import ENGINES, SERVICES, Release
 
 PROBES = Path(__file__).parent / "probes"
 

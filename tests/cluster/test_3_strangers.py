@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from cluster.harness.commands import run, until
-from cluster.harness.place import kubectl
-from cluster.harness.release import ENGINES, REPOSITORY, SERVICES, Release
+from tests.cluster.harness.commands import run, until
+from tests.cluster.harness.place import kubectl
+from tests.cluster.harness.release import ENGINES, REPOSITORY, SERVICES, Release
 
 PROBES = Path(__file__).parent / "probes"
 METRICS, GRPC = 2900, 2552

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from cluster.harness.commands import until
-from cluster.harness.release import ENGINES, REPOSITORY, SERVICES, Release, component_of
-from cluster.harness.traffic import DOMAIN, ELSEWHERE, Figures, Traffic, settle
+from tests.cluster.harness.commands import until
+from tests.cluster.harness.release import ENGINES, REPOSITORY, SERVICES, Release, component_of
+from tests.cluster.harness.traffic import DOMAIN, ELSEWHERE, Figures, Traffic, settle
 
 # One and the same choice in every run with as many pods: a failure can be looked for again.
 CHOICE = random.Random(4)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cluster.harness.commands import run, until
-from cluster.harness.release import SERVICES, Release
-from cluster.harness.traffic import DOMAIN, Figures, client, settle
+from tests.cluster.harness.commands import run, until
+from tests.cluster.harness.release import SERVICES, Release
+from tests.cluster.harness.traffic import DOMAIN, Figures, client, settle
 
 Table = list[tuple[str, str]]
 # As fast as an autoscaler can: tests do not wait five minutes for calm.

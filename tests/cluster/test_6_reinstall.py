@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.harness.commands import until
-from cluster.harness.release import ENGINES, Release
-from cluster.harness.traffic import inbox
+from tests.cluster.harness.commands import until
+from tests.cluster.harness.release import ENGINES, Release
+from tests.cluster.harness.traffic import inbox
 
 
 def volumes(release: Release) -> dict[str, str]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cluster.harness.commands import CommandError
-from cluster.harness.release import SERVICES, Release
-from cluster.harness.traffic import inbox
+from tests.cluster.harness.commands import CommandError
+from tests.cluster.harness.release import SERVICES, Release
+from tests.cluster.harness.traffic import inbox
 
 CALLERS = ("admin", *SERVICES)
 ELSEWHERE = {

@@ -10,11 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from platforms import running
-
-from drill import mail
-from drill.backup import Failed
-from drill.drills import Result, prepare, rebuild, restore
+from tests.drill import mail
+from tests.drill.backup import Failed
+from tests.drill.drills import Result, prepare, rebuild, restore
+from tests.e2e.platforms import running
 
 
 async def drills(directory: Path, messages: int, *, quiet: bool = False) -> list[Result]:

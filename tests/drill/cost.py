@@ -1,4 +1,4 @@
-"""What snapshots and a rebuild cost: `PYTHONPATH=tests:tests/e2e .venv/bin/python -m drill.cost --accounts 1000`.
+"""What snapshots and a rebuild cost: `.venv/bin/python -m tests.drill.cost --accounts 1000`.
 
 Fills a mailstore through the spool, spread over accounts, then measures a first snapshot, one without a change, one
 after a change in one account of a hundred, and a rebuild of all."""
@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loopback import EngineSet, engine_set
+from tests.support.loopback import EngineSet, engine_set
+from tests.support.rebuild_world import Platform
+
 from paquebot.blobs import BlobStore
 from paquebot.blobs.requests import REQUESTS
 from paquebot.cli.engines.engine import start_engine
@@ -32,7 +34,6 @@ from paquebot.runtime.migrations import migrate
 from paquebot.runtime.postgres import open_postgres
 from paquebot.runtime.settings import Secret
 from paquebot.spool import Spool, SpoolSettings
-from rebuild_world import Platform
 
 BODY_OCTETS = 3000
 BATCH = 500

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import asyncpg
-from platforms import Platform, until
+from tests.drill import mail
+from tests.drill.backup import Backup, Failed, paquebot
+from tests.e2e.platforms import Platform, until
 
-from drill import mail
-from drill.backup import Backup, Failed, paquebot
 from paquebot.cli.up.environment import DATABASE
 from paquebot.cli.up.layout import SERVICES
 

@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from platforms import Platform, closed_on_failure
+from tests.e2e.platforms import Platform, closed_on_failure
 
 READER, SENDER = "bob", "alice"
 FOLDER = "Projects/Drill"

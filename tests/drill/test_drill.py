@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drill.__main__ import drills
+from tests.drill.__main__ import drills
 
 
 async def test_a_platform_comes_back_after_each_loss(tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from platforms import Platform, free_ports, running
-
-from dns_server import DnsServer
+from tests.e2e.platforms import Platform, free_ports, running
+from tests.support.dns_server import DnsServer
 
 
 @pytest.fixture(scope="session")

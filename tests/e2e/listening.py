@@ -7,9 +7,9 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from platforms import Platform
+from tests.cluster.probes.listeners import descendants
+from tests.e2e.platforms import Platform
 
-from cluster.probes.listeners import descendants
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.layout import SERVICES
 

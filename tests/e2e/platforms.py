@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
-from loopback import free_port
+from tests.support.loopback import free_port
+
 from paquebot.cli.engines.ports import LOOPBACK, EnginePorts
 from paquebot.cli.up.demo import ensure_demo
 from paquebot.cli.up.environment import Plan

@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
-from platforms import Platform, until
+from tests.e2e.platforms import Platform, until
 
 PAUSE_SECONDS = 0.05
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from platforms import Platform, running, until
-from senders import Sender, arrivals, sending
+from tests.e2e.platforms import Platform, running, until
+from tests.e2e.senders import Sender, arrivals, sending
 
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.layout import SERVICES

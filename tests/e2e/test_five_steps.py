@@ -9,7 +9,7 @@ import smtplib
 import threading
 from email.message import EmailMessage
 
-from platforms import Platform, until
+from tests.e2e.platforms import Platform, until
 
 
 def letter(sender: str, recipient: str, subject: str) -> EmailMessage:

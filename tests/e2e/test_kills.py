@@ -6,8 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from platforms import Platform, until
-from senders import Sender, arrivals, sending
+from tests.e2e.platforms import Platform, until
+from tests.e2e.senders import Sender, arrivals, sending
 
 from paquebot.cli.up.layout import SERVICES
 

@@ -13,13 +13,13 @@ from typing import Any
 import grpc
 import pytest
 import urllib3
-from listening import MAIL, TLS, converse, pids, ports
 from minio import Minio
 from minio.error import S3Error
-from platforms import Platform, until
+from tests.cluster.probes import stranger
+from tests.cluster.probes.listeners import listeners
+from tests.e2e.listening import MAIL, TLS, converse, pids, ports
+from tests.e2e.platforms import Platform, until
 
-from cluster.probes import stranger
-from cluster.probes.listeners import listeners
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.environment import BUCKET
 from paquebot.cli.up.layout import SERVICES

@@ -6,7 +6,7 @@ import asyncio
 import poplib
 
 import pytest
-from platforms import Platform, until
+from tests.e2e.platforms import Platform, until
 
 SUBJECT = "in one line"
 LINE = b"." + b"<b>word</b> " * (5 * 2**20 // 12) + b"needle"

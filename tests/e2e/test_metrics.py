@@ -6,8 +6,8 @@ import asyncio
 import urllib.request
 from email.message import EmailMessage
 
-from platforms import Platform, until
 from prometheus_client.parser import text_string_to_metric_families
+from tests.e2e.platforms import Platform, until
 
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.layout import SERVICES

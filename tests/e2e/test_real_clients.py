@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from platforms import Platform, until
+from tests.e2e.platforms import Platform, until
 
 from paquebot.cli.up.roundtrip import PASSWORD
 

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from platforms import PASSWORD, Platform, until
+from tests.dialogues.dialogue import Endpoint, load, play, with_login
+from tests.e2e.platforms import PASSWORD, Platform, until
 
-from dialogues.dialogue import Endpoint, load, play, with_login
 from paquebot.cli.engines.ports import LOOPBACK
 
 SECONDS = 60.0

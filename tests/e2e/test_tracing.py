@@ -12,9 +12,8 @@ from typing import Any
 
 import grpc
 import pytest
-from platforms import Platform, running, until
-
-from dns_server import DnsServer
+from tests.e2e.platforms import Platform, running, until
+from tests.support.dns_server import DnsServer
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra `trace` is not installed")
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from platforms import free_ports, until
+from tests.e2e.platforms import free_ports, until
 
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.layout import Ports

@@ -1,4 +1,4 @@
-"""`python -m fuzz TARGET [ARGUMENT...]` from tests/: one target, guided by coverage where atheris is installed (then
+"""`python -m tests.fuzz TARGET [ARGUMENT...]`: one target, guided by coverage where atheris is installed (then
 libFuzzer's arguments, such as -max_total_time=60), else by random mutations: [iterations [seed]]. `--list`: the names.
 """
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 
-from fuzz.targets import TARGETS
+from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--list"]:

@@ -14,8 +14,8 @@ import dns.query
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+from tests.fuzz.target import Samples, Target
 
-from fuzz.target import Samples, Target
 from paquebot.relay.resolver import Resolver
 from paquebot.relay.result import Unroutable
 from paquebot.relay.routes import Route

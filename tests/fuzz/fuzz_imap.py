@@ -1,7 +1,8 @@
 """Fuzz the IMAP grammar: on any octets of a client nothing but BadSyntax is raised, and what is read prints back."""
 
-from fuzz.target import Target
-from imap_feed import Fed, feed
+from tests.fuzz.target import Target
+from tests.support.imap_feed import Fed, feed
+
 from paquebot.wire.imap import (
     AssembledCommand,
     BadSyntax,

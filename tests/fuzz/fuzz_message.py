@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from fuzz.target import Target
+from tests.fuzz.target import Target
+
 from paquebot import message
 from paquebot.message import limits
 

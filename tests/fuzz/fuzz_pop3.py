@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fuzz.target import Target
+from tests.fuzz.target import Target
+
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import parse_command, stuffed, top_of
 

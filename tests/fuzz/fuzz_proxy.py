@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fuzz.target import Samples, Target
+from tests.fuzz.target import Samples, Target
+from tests.support.proxy_client import Tlv, v1, v2, v2_local, with_crc32c
+
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.proxy import MAX_HEADER, SIGNATURE, Header, NeedMore, NoHeader, read_header
-from proxy_client import Tlv, v1, v2, v2_local, with_crc32c
 
 _WORDS = (
     b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"\r\n", b"\r", b" ", b"::1", b"127.0.0.1", b"65536", b"00", b"\0",

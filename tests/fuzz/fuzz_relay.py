@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from fuzz.target import Samples, Target
+from tests.fuzz.target import Samples, Target
+
 from paquebot import message
 from paquebot.relay.result import Host
 from paquebot.relay.session import MAX_REPLY_LINES, Session, SessionBroken, parse_extensions

@@ -1,6 +1,7 @@
 """Fuzz the SMTP grammar: on any octets of a peer only its own errors are raised, and what is read prints back."""
 
-from fuzz.target import Target
+from tests.fuzz.target import Target
+
 from paquebot.wire.sasl import BadSasl, decode_response, parse_plain, print_plain
 from paquebot.wire.smtp.commands import (
     BadCommand,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import fuzz_dns, fuzz_imap, fuzz_message, fuzz_pop3, fuzz_proxy, fuzz_relay, fuzz_smtp
+from tests.fuzz import fuzz_dns, fuzz_imap, fuzz_message, fuzz_pop3, fuzz_proxy, fuzz_relay, fuzz_smtp
 
 TARGETS = {
     one.TARGET.name: one.TARGET

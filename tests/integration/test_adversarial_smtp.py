@@ -10,12 +10,12 @@ import socket
 import struct
 
 import pytest
+from tests.dialogues.dialogue import client_tls
+from tests.support.smtp_world import PASSWORD, SmtpStack
 
-from dialogues.dialogue import client_tls
 from paquebot.runtime.limits import IN_FLIGHT
 from paquebot.smtp_ingress.connection import Connection
 from paquebot.smtp_ingress.session import Role
-from smtp_world import PASSWORD, SmtpStack
 
 
 def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[int]:

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+from tests.support.directory_service import DirectoryService, directory_service, role_dsn
 
-from directory_service import DirectoryService, directory_service, role_dsn
 from paquebot.directory.login_limits import (
     NETWORKS_KEPT,
     Attempt,

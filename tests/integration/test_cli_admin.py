@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.directory_service import ADMIN_TOKEN, directory_service
+from tests.support.loopback import free_port
 
-from directory_service import ADMIN_TOKEN, directory_service
-from loopback import free_port
 from paquebot.rpc import Identity
 
 # These commands alone: the whole program's imports would take most of the tests' time.

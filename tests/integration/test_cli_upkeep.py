@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
+from tests.support.bad_rows import spoil
+from tests.support.loopback import free_port
+from tests.support.mailstore_fixtures import new_message
+from tests.support.slow_proxy import SlowProxy
 
-from bad_rows import spoil
-from loopback import free_port
-from mailstore_fixtures import new_message
 from paquebot.blobs import BlobStore
 from paquebot.janitor import backlog
 from paquebot.mailstore import Mailstore
@@ -23,7 +24,6 @@ from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres import Postgres
 from paquebot.spool import Spool, outcomes
 from paquebot.v1.mail_pb2 import Envelope, RemoteRecipient
-from slow_proxy import SlowProxy
 
 RAW = b"From: a@example.org\r\nTo: x@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 COMMAND_SECONDS = 60.0

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from tests.support.compaction_world import DAY, Scatterer, all_packs, everything, packs_of, read, uses
+from tests.support.counted import value
+from tests.support.roles import let_roles_log_in, role_dsn
 
-from compaction_world import DAY, Scatterer, all_packs, everything, packs_of, read, uses
-from counted import value
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.pack import compress, pack_key
 from paquebot.janitor.compaction import Compacted, compact
@@ -27,7 +28,6 @@ from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.settings import Octets, Seconds, Secret
 from paquebot.v1.mail_pb2 import Envelope
-from roles import let_roles_log_in, role_dsn
 
 SENT = 3
 EVER = 365 * DAY

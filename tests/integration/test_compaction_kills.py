@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import asyncpg
 import pytest
+from tests.support.compaction_world import Scatterer, all_packs, everything, packs_of, uses
+from tests.support.slow_proxy import SlowProxy
 
-from compaction_world import Scatterer, all_packs, everything, packs_of, uses
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.janitor.compaction import compact
@@ -24,7 +25,6 @@ from paquebot.queue import Queue
 from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres import Postgres
 from paquebot.runtime.settings import Seconds
-from slow_proxy import SlowProxy
 
 DEADLINE_SECONDS = 30.0
 EVER = 365 * 86400.0

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import asyncpg
 import pytest
+from tests.support.counted import value
+from tests.support.directory_service import DirectoryService, directory_service
+from tests.support.loopback import free_port
+from tests.support.roles import let_roles_log_in, role_dsn
 
-from counted import value
-from directory_service import DirectoryService, directory_service
-from loopback import free_port
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
@@ -35,7 +36,6 @@ from paquebot.runtime.settings import Secret, load
 from paquebot.spool import Spool
 from paquebot.v1.mail_pb2 import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, LocalRecipient
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob
-from roles import let_roles_log_in, role_dsn
 
 DOMAIN = "example.org"
 SUBJECT = deliver_ready(DOMAIN)

@@ -6,7 +6,8 @@ import asyncio
 import os
 import sys
 
-from directory_service import ADMIN_TOKEN, directory_service
+from tests.support.directory_service import ADMIN_TOKEN, directory_service
+
 from paquebot.cli.up.demo import ensure_accounts
 from paquebot.rpc import Identity, InvalidCredentials
 

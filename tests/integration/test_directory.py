@@ -10,8 +10,8 @@ import asyncpg
 import grpc
 import pytest
 from google.protobuf.message import Message
+from tests.support.directory_service import ADMIN_TOKEN, DirectoryService, directory_service
 
-from directory_service import ADMIN_TOKEN, DirectoryService, directory_service
 from paquebot.directory import lookup
 from paquebot.rpc import DirectoryClient, DirectoryRefused
 from paquebot.runtime.engines import DirectoryClientSettings

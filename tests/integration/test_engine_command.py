@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.loopback import engine_set
 
-from loopback import engine_set
 from paquebot.cli.engine import Ended, EngineSettings, nats_engine, postgres_engine, s3_engine, serve
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
 from paquebot.cli.engines.nats import NatsEngine

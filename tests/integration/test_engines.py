@@ -21,8 +21,8 @@ import pytest
 import urllib3
 from minio.error import S3Error
 from nats.js import JetStreamContext
+from tests.support.loopback import engine_set, free_port
 
-from loopback import engine_set, free_port
 from paquebot.cli.engines.binaries import script
 from paquebot.cli.engines.engine import Engine, EngineError, check_ports, start_engine
 from paquebot.cli.engines.nats import NatsAccess, NatsEngine
@@ -287,7 +287,7 @@ async def test_s3_makes_indexes_again_after_a_boot(runner: Runner) -> None:
 _SUPERVISOR = """
 import asyncio, json, sys
 from pathlib import Path
-from loopback import engine_set
+from tests.support.loopback import engine_set
 from paquebot.cli.engines.engine import start_engine
 
 async def main():
@@ -307,7 +307,8 @@ asyncio.run(main())
 async def test_engines_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     supervisor = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _SUPERVISOR, str(tmp_path)),
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        env={},
+        cwd=Path(__file__).parents[2],
         stdout=asyncio.subprocess.PIPE,
     )
     assert supervisor.stdout is not None

@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack
+from tests.support.pop3_world import Pop3Stack
+from tests.support.smtp_world import SmtpStack
 
-from imap_wire import connected
-from imap_world import ImapStack
 from paquebot.mailstore import Mailstore
 from paquebot.pop3.connection import Connection as Pop3Connection
 from paquebot.runtime import fairness
@@ -23,8 +25,6 @@ from paquebot.runtime.peer import PeerConnection
 from paquebot.smtp_ingress.connection import Connection as SmtpConnection
 from paquebot.smtp_ingress.session import Role
 from paquebot.wire.imap import ListPatterns
-from pop3_world import Pop3Stack
-from smtp_world import SmtpStack
 
 COMMANDS = 40  # fewer than a session may say before its login
 NAMES = 40

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import nats
 import pytest
 from minio.error import S3Error
+from tests.support.loopback import EngineSet, engine_set
 
-from loopback import EngineSet, engine_set
 from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.blobs.ulid import new_ulid
 from paquebot.cli.engines.engine import start_engine

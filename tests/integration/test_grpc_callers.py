@@ -16,11 +16,11 @@ import pytest
 from grpc.aio import AioRpcError, Channel, insecure_channel, secure_channel
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
+from tests.cluster.probes import stranger
+from tests.support.directory_service import ADMIN_TOKEN, DirectoryService, directory_service, running
+from tests.support.grpc_certificates import DOMAIN, Authority
+from tests.support.loopback import free_port
 
-from cluster.probes import stranger
-from directory_service import ADMIN_TOKEN, DirectoryService, directory_service, running
-from grpc_certificates import DOMAIN, Authority
-from loopback import free_port
 from paquebot.recipient_validation.callers import RIGHTS
 from paquebot.rpc import (
     AuthenticationClient,

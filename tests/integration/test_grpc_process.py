@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.support.grpc_certificates import Authority
+from tests.support.loopback import free_port
 
-from grpc_certificates import Authority
-from loopback import free_port
 from paquebot.rpc import open_channel
 from paquebot.runtime.engines import DirectoryClientSettings, GrpcTlsSettings
 from paquebot.runtime.settings import Seconds, load

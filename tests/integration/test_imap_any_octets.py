@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from tests.support.imap_conversations import ANY_STATE, OF_MAILBOXES, OF_MESSAGES, Command, Literal, conversations
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import ImapStack, Reader
 
-from imap_conversations import ANY_STATE, OF_MAILBOXES, OF_MESSAGES, Command, Literal, conversations
-from imap_wire import WireClient, connected
-from imap_world import ImapStack, Reader
 from paquebot.imap.metrics import UNEXPECTED
 from paquebot.imap.server import ImapServer
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from imap_wire import connected
-from imap_world import ImapStack
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack
+
 from paquebot.runtime.limits import account
 
 _SETTINGS = {

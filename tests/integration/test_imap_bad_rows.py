@@ -8,11 +8,10 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-
-from bad_rows import spoil, spoil_mailbox
-from counted import value
-from imap_wire import WireClient, connected
-from imap_world import ImapStack, Reader
+from tests.support.bad_rows import spoil, spoil_mailbox
+from tests.support.counted import value
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import ImapStack, Reader
 
 ROWS = "paquebot_mailstore_bad_rows_total"
 

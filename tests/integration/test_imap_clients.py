@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import imapclient
 import pytest
+from tests.dialogues.dialogue import client_tls
+from tests.support.imap_world import PASSWORD, PREFIX, ImapStack, Reader
 
-from dialogues.dialogue import client_tls
-from imap_world import PASSWORD, PREFIX, ImapStack, Reader
 from paquebot.imap.server import ImapServer
 
 T = TypeVar("T")

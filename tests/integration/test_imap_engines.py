@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import REGISTRY
+from tests.support.counted import value
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import ImapStack, Reader
 
-from counted import value
-from imap_wire import WireClient, connected
-from imap_world import ImapStack, Reader
 from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.changes import Change

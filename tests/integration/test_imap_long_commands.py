@@ -7,9 +7,9 @@ import datetime
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack, Reader
 
-from imap_wire import connected
-from imap_world import ImapStack, Reader
 from paquebot.blobs import new_ulid
 from paquebot.imap.long_commands import MEMORY
 from paquebot.imap.message_facts import Facts

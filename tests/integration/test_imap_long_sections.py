@@ -10,9 +10,9 @@ import ssl
 from collections.abc import Iterator, Sequence
 
 import pytest
+from tests.support.imap_wire import connected
+from tests.support.imap_world import PREFIX, ImapStack
 
-from imap_wire import connected
-from imap_world import PREFIX, ImapStack
 from paquebot.imap import fetch_plan, sections
 from paquebot.imap.long_octets import LongOctets
 from paquebot.mailstore import StoredMessage

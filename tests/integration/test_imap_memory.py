@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.imap_packs import delivered, packed
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import ImapStack, Reader
+from tests.support.loopback import free_port
 
-from imap_packs import delivered, packed
-from imap_wire import WireClient, connected
-from imap_world import ImapStack, Reader
-from loopback import free_port
 from paquebot.blobs import BlobStore
 from paquebot.message import WHOLE
 from paquebot.runtime.engines import S3Settings

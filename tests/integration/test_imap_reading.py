@@ -9,11 +9,11 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
+from tests.support.counted import value
+from tests.support.imap_packs import delivered, packed
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack
 
-from counted import value
-from imap_packs import delivered, packed
-from imap_wire import connected
-from imap_world import ImapStack
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.imap.bodies import Bodies
 from paquebot.imap.message_bodies import Loaded, with_bodies

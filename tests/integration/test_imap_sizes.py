@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from imap_wire import WireClient, connected
-from imap_world import ImapStack
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import ImapStack
 
 ODD = {
     "lone LF": b"Subject: l\n\none\ntwo\n",

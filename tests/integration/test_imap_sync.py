@@ -13,12 +13,11 @@ from collections.abc import AsyncIterator
 from urllib.request import urlopen
 
 import pytest
-
-from counted import value
-from dialogues.dialogue import client_tls
-from imap_wire import WireClient, connected
-from imap_world import PASSWORD, ImapStack, Reader
-from loopback import free_port
+from tests.dialogues.dialogue import client_tls
+from tests.support.counted import value
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import PASSWORD, ImapStack, Reader
+from tests.support.loopback import free_port
 
 START = """
 import sys

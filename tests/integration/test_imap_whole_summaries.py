@@ -7,11 +7,11 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.support.counted import value
+from tests.support.imap_packs import packed
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack
 
-from counted import value
-from imap_packs import packed
-from imap_wire import connected
-from imap_world import ImapStack
 from paquebot.blobs import BlobStore
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.message import WHOLE, MessageSummary, summarise

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 import zstandard
+from tests.support.counted import value
+from tests.support.lying_s3 import Lie, LyingS3
 
-from counted import value
-from lying_s3 import Lie, LyingS3
 from paquebot.blobs import BadPack, BlobStore, BlobsUnavailable, PackWriter, new_ulid
 from paquebot.blobs.pack import Frame, compress, decode_entry, is_checked
 from paquebot.blobs.ranged import WrongAnswer

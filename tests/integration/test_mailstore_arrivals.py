@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
+from tests.support.mailstore_fixtures import PREFIX, SMALL_LIMITS, WHEN, delivery, new_message
 
-from mailstore_fixtures import PREFIX, SMALL_LIMITS, WHEN, delivery, new_message
 from paquebot.mailstore import (
     Delivery,
     DeliveryResult,

@@ -6,9 +6,9 @@ import asyncio
 import datetime
 
 import pytest
+from tests.support.counted import value
+from tests.support.mailstore_fixtures import new_message
 
-from counted import value
-from mailstore_fixtures import new_message
 from paquebot.blobs import new_ulid
 from paquebot.blobs.ulid import ulid_at
 from paquebot.mailstore import (

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TypeVar
 
 import pytest
+from tests.support.mailstore_fixtures import delivery, new_message
 
-from mailstore_fixtures import delivery, new_message
 from paquebot.mailstore import DeliveryResult, Flag, FlagOp, Mailstore
 from paquebot.mailstore.errors import MailboxError
 from paquebot.mailstore.locks import lock_mailbox

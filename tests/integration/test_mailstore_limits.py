@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.support.mailstore_fixtures import delivery, new_message
 
-from mailstore_fixtures import delivery, new_message
 from paquebot.mailstore import DeliveryResult, Limits, Mailstore
 from paquebot.mailstore.errors import OverMessageQuota, TooManyMessages
 from paquebot.mailstore.names import INBOX_ID

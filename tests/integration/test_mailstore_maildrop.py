@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from tests.support.mailstore_fixtures import delivery
 
-from mailstore_fixtures import delivery
 from paquebot.mailstore import Mailstore
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost, NoSuchAccount
 from paquebot.mailstore.names import INBOX_ID

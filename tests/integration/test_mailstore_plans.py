@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.support.mailstore_fixtures import PREFIX, new_message
+from tests.support.plan_world import alone, fill, work_of
 
-from mailstore_fixtures import PREFIX, new_message
 from paquebot.blobs import new_ulid
 from paquebot.blobs.ulid import ulid_at
 from paquebot.mailstore import CompactionRule, Delivery, Flag, FlagOp, Mailstore, Relocation, Standing, snapshots
 from paquebot.mailstore.names import INBOX_ID
 from paquebot.runtime.postgres import Postgres
 from paquebot.v1.mail_pb2 import BlobRef
-from plan_world import alone, fill, work_of
 
 __all__ = ["alone"]  # a fixture
 

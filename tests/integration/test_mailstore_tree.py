@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.mailstore_fixtures import PREFIX, SMALL_LIMITS, delivery, new_message
 
-from mailstore_fixtures import PREFIX, SMALL_LIMITS, delivery, new_message
 from paquebot.mailstore import Mailbox, Mailstore, SpecialUse
 from paquebot.mailstore.errors import (
     BadMailboxName,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 
 import pytest
+from tests.support.counted import value
+from tests.support.mailstore_fixtures import WHEN, delivery, new_message
 
-from counted import value
-from mailstore_fixtures import WHEN, delivery, new_message
 from paquebot.blobs import new_ulid
 from paquebot.mailstore import Mailstore, PackLiveness, figures
 from paquebot.mailstore.names import INBOX_ID

@@ -6,8 +6,8 @@ import asyncio
 import datetime
 
 import pytest
+from tests.support.mailstore_fixtures import WHEN, delivery, new_message
 
-from mailstore_fixtures import WHEN, delivery, new_message
 from paquebot.mailstore import Flag, FlagOp, FlagRows, Mailstore, RecentRange
 from paquebot.mailstore.errors import NoSuchAccount, NoSuchMailbox, TooManyKeywords
 from paquebot.mailstore.names import INBOX_ID

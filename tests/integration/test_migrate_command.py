@@ -12,13 +12,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.support.loopback import engine_set
+from tests.support.roles import ROLE_PASSWORD, role_dsn
 
-from loopback import engine_set
 from paquebot.cli.engines.engine import Engine, start_engine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.runtime.engines import NatsSettings, S3Settings
 from paquebot.runtime.migrations import ROLES
-from roles import ROLE_PASSWORD, role_dsn
 
 COMMAND_SECONDS = 90.0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.runtime.engines import PostgresSettings
 from paquebot.runtime.migrations import (
@@ -26,7 +27,6 @@ from paquebot.runtime.migrations import (
 )
 from paquebot.runtime.postgres import open_postgres
 from paquebot.runtime.settings import Secret
-from roles import let_roles_log_in, role_dsn
 
 Write = Callable[..., Schema]
 

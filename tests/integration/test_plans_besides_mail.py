@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.plan_world import alone, work_of
 
 from paquebot.directory import login_limits, sessions
 from paquebot.directory.login_limits import Attempt, LimitPolicy, Refused
@@ -11,7 +12,6 @@ from paquebot.mailstore.usages import usages
 from paquebot.runtime.postgres import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import Outcome
-from plan_world import alone, work_of
 
 __all__ = ["alone"]  # a fixture
 

@@ -6,10 +6,10 @@ import asyncio
 import poplib
 
 import pytest
+from tests.support.counted import value
+from tests.support.pop3_world import PASSWORD, PREFIX, Pop3Stack, poplib_client, until
 
-from counted import value
 from paquebot.mailstore import Flag
-from pop3_world import PASSWORD, PREFIX, Pop3Stack, poplib_client, until
 
 
 def mail(number: int, size: int = 500) -> bytes:

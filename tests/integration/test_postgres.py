@@ -7,9 +7,10 @@ import urllib.parse
 
 import asyncpg
 import pytest
+from tests.support.counted import errors, value
+from tests.support.loopback import free_port
+from tests.support.slow_proxy import SlowProxy
 
-from counted import errors, value
-from loopback import free_port
 from paquebot.observability.metrics import Fault
 from paquebot.runtime import connections
 from paquebot.runtime import postgres as postgres_module
@@ -24,7 +25,6 @@ from paquebot.runtime.postgres import (
     open_postgres,
 )
 from paquebot.runtime.settings import Seconds, Secret
-from slow_proxy import SlowProxy
 
 
 def settings(dsn: str, *, timeout: float = 5.0, size: int = 2) -> PostgresSettings:

@@ -12,15 +12,15 @@ import ssl
 from typing import Any
 
 import pytest
+from tests.dialogues.dialogue import client_tls
+from tests.support.counted import value
+from tests.support.imap_world import PASSWORD as READER_PASSWORD
+from tests.support.imap_world import ImapStack
+from tests.support.pop3_world import Pop3Stack
+from tests.support.proxy_client import Tlv, v1, v2, v2_local, with_crc32c
+from tests.support.smtp_world import PASSWORD, SmtpStack
 
-from counted import value
-from dialogues.dialogue import client_tls
-from imap_world import PASSWORD as READER_PASSWORD
-from imap_world import ImapStack
 from paquebot.smtp_ingress.session import Role
-from pop3_world import Pop3Stack
-from proxy_client import Tlv, v1, v2, v2_local, with_crc32c
-from smtp_world import PASSWORD, SmtpStack
 
 CLIENT = "203.0.113.7"
 HEADERS = [

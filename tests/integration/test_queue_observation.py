@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from counted import value
+from tests.support.counted import value
+
 from paquebot.queue import Consumer, Publication, Queue, held
 from paquebot.queue.observation import observe
 from paquebot.queue.subjects import DELIVER

@@ -7,13 +7,12 @@ import poplib
 import re
 
 import pytest
-
-from imap_wire import connected
-from imap_world import PREFIX as IMAP_PREFIX
-from imap_world import ImapStack
-from lying_s3 import Lie, LyingS3
-from pop3_world import PREFIX as POP3_PREFIX
-from pop3_world import Pop3Stack, poplib_client
+from tests.support.imap_wire import connected
+from tests.support.imap_world import PREFIX as IMAP_PREFIX
+from tests.support.imap_world import ImapStack
+from tests.support.lying_s3 import Lie, LyingS3
+from tests.support.pop3_world import PREFIX as POP3_PREFIX
+from tests.support.pop3_world import Pop3Stack, poplib_client
 
 LIES = [Lie.FLIP, Lie.CUT, Lie.SHORT, Lie.LONG, Lie.OTHER_RANGE, Lie.SHIFTED, Lie.WHOLE]
 MESSAGES = [b"Subject: number %d\r\n\r\n" % n + b"line of %d\r\n" % n * (20 + 9 * n) for n in range(20)]

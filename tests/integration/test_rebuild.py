@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.support.rebuild_world import ALICE, BOB, WEEK, Platform, furnish
 
 from paquebot.blobs import PackWriter, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
@@ -26,7 +27,6 @@ from paquebot.runtime.postgres import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import Outcome
 from paquebot.v1.queue_pb2 import DeliverJob
-from rebuild_world import ALICE, BOB, WEEK, Platform, furnish
 
 
 async def test_everything_in_a_snapshot_comes_back_as_it_was(platform: Platform) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.support.manual_clock import ManualClock
 
-from manual_clock import ManualClock
 from paquebot.directory.errors import Invalid
 from paquebot.queue import Queue, QueueUnavailable
 from paquebot.recipient_validation.recording import record

@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from tests.support.lying_s3 import Lie, LyingS3
+from tests.support.slow_proxy import SlowProxy
 
-from lying_s3 import Lie, LyingS3
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.queue import Queue, stream
@@ -16,7 +17,6 @@ from paquebot.runtime.settings import Seconds
 from paquebot.spool import Spool, SpoolSettings, SpoolUnavailable
 from paquebot.spool.refusals import Refusals
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient
-from slow_proxy import SlowProxy
 
 RAW = b"From: a@example.org\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 

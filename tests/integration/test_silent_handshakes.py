@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from dialogues.dialogue import client_tls
-from imap_world import ImapStack
+from tests.dialogues.dialogue import client_tls
+from tests.support.imap_world import ImapStack
+from tests.support.smtp_world import SmtpStack
+
 from paquebot.smtp_ingress.session import Role
-from smtp_world import SmtpStack
 
 
 @contextlib.asynccontextmanager

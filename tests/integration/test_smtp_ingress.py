@@ -8,9 +8,10 @@ import smtplib
 from email.message import EmailMessage
 
 import pytest
+from tests.dialogues.dialogue import client_tls
+from tests.support.loopback import free_port
+from tests.support.smtp_world import PASSWORD, SmtpStack
 
-from dialogues.dialogue import client_tls
-from loopback import free_port
 from paquebot.runtime.health import Health
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.smtp_ingress import commands, server
@@ -20,7 +21,6 @@ from paquebot.smtp_ingress.session import Role
 from paquebot.smtp_ingress.settings import SmtpIngressSettings
 from paquebot.wire.smtp.commands import Verb
 from paquebot.wire.smtp.replies import Reply
-from smtp_world import PASSWORD, SmtpStack
 
 
 def _message(subject: str, *, body: str = "hello\n.\nend\n") -> EmailMessage:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore
 from paquebot.blobs.pack import compress
@@ -17,7 +18,6 @@ from paquebot.spool import SpoolUnavailable
 from paquebot.spool.committer import CommitLimits, Committer
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
-from slow_proxy import SlowProxy
 
 NEVER = 3600.0
 LARGE = 20_000

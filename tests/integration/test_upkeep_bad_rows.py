@@ -7,9 +7,10 @@ import datetime
 
 import asyncpg
 import pytest
+from tests.support.bad_rows import spoil, spoil_mailbox
+from tests.support.counted import value
+from tests.support.rebuild_world import ALICE, BOB, Platform
 
-from bad_rows import spoil, spoil_mailbox
-from counted import value
 from paquebot.blobs import BlobsUnavailable
 from paquebot.janitor import snapshot as snapshot_module
 from paquebot.janitor.run import Ran, run
@@ -22,7 +23,6 @@ from paquebot.mailstore.names import INBOX_ID
 from paquebot.mailstore.snapshots import promised
 from paquebot.runtime.postgres import PostgresTroubled
 from paquebot.v1.snapshot_pb2 import SnapshotMessage
-from rebuild_world import ALICE, BOB, Platform
 
 CAROL = 3
 _INFINITE = "SELECT count(*) FROM mailstore.messages WHERE NOT isfinite(internal_date) OR NOT isfinite(save_date)"

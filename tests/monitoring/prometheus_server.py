@@ -19,9 +19,8 @@ from typing import Any
 
 import pytest
 import yaml
-from platforms import until
-
-from loopback import free_port
+from tests.e2e.platforms import until
+from tests.support.loopback import free_port
 
 CHART = Path(__file__).parents[2] / "charts" / "paquebot"
 RULES = CHART / "rules"

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from monitoring.prometheus_server import CHART, NAMESPACE, RULES
+from tests.monitoring.prometheus_server import CHART, NAMESPACE, RULES
 
 DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
 VARIABLES = {"$namespace": NAMESPACE, "$service": ".+", "$pod": "mail-.+", "$__rate_interval": "20s", "$__range": "1m"}

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
-
-from chart.rendering import render
-from monitoring.queries import DASHBOARDS, load, rules
+from tests.chart.rendering import render
+from tests.monitoring.queries import DASHBOARDS, load, rules
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 24

@@ -6,12 +6,12 @@ import asyncio
 import re
 
 import pytest
-from platforms import until
+from tests.e2e.platforms import until
+from tests.monitoring.conftest import Watched
+from tests.monitoring.prometheus_server import Prometheus, Refused, needs_prometheus
+from tests.monitoring.queries import DASHBOARDS, alerts, dashboard_queries, load, rules, selectors, substituted
+from tests.monitoring.traffic import ABROAD
 
-from monitoring.conftest import Watched
-from monitoring.prometheus_server import Prometheus, Refused, needs_prometheus
-from monitoring.queries import DASHBOARDS, alerts, dashboard_queries, load, rules, selectors, substituted
-from monitoring.traffic import ABROAD
 from paquebot.janitor import backlog
 from paquebot.janitor.stores import JanitorSettings, open_stores
 from paquebot.runtime.settings import load as load_settings

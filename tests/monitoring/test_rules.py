@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-
-from chart.rendering import MONITORING, NAMESPACE, render
-from monitoring.prometheus_server import RULES, needs_prometheus
-from monitoring.queries import alerts, rules
+from tests.chart.rendering import MONITORING, NAMESPACE, render
+from tests.monitoring.prometheus_server import RULES, needs_prometheus
+from tests.monitoring.queries import alerts, rules
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 TESTS = Path(__file__).parent / "rules"

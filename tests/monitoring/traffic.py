@@ -10,9 +10,8 @@ import smtplib
 import threading
 from collections.abc import AsyncIterator
 
-from platforms import Platform
-
-from remote_host import Answer
+from tests.e2e.platforms import Platform
+from tests.support.remote_host import Answer
 
 ABROAD = ("takes.test", "defers.test", "refuses.test")
 

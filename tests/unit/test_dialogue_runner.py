@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-from dialogues.dialogue import DialogueFailed, Endpoint, load, play
+from tests.dialogues.dialogue import DialogueFailed, Endpoint, load, play
 
 
 class EchoWorld:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from fuzz.target import Target
-from fuzz.targets import TARGETS
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
 
 _SAMPLES = [(target, name, raw) for target in TARGETS.values() for name, raw in target.corpus()]
 _MUTATIONS = {"smtp": 4000, "imap": 2000, "pop3": 2000, "message": 3000, "proxy": 1500, "relay": 1000, "dns": 400}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.rows import LOOPBACK, user
+from tests.bench.rows import LOOPBACK, user
 
 MAIL_USER = "mail"
 """Who owns the Maildirs; an account that every Debian has."""

@@ -15,7 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.peers.configuration import (
+from paquebot.cli.engines.process import Command, ManagedProcess
+from paquebot.cli.up.certificate import ensure_certificate
+from tests.bench.peers.configuration import (
     MAIL_USER,
     Places,
     dovecot,
@@ -23,10 +25,8 @@ from bench.peers.configuration import (
     postfix_main,
     postfix_master,
 )
-from bench.rows import LOOPBACK, user
-from loopback import free_port
-from paquebot.cli.engines.process import Command, ManagedProcess
-from paquebot.cli.up.certificate import ensure_certificate
+from tests.bench.rows import LOOPBACK, user
+from tests.support.loopback import free_port
 
 PASSWORD = "bench-of-boats"
 _START_SECONDS = 20.0

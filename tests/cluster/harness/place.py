@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cluster.harness.commands import run, until
+from tests.cluster.harness.commands import run, until
 
 ROOT = Path(__file__).resolve().parents[3]
 _BUILD_SECONDS = 1800.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.harness.commands import CommandError, run, until
-from cluster.harness.place import ROOT, Place, kubectl
+from tests.cluster.harness.commands import CommandError, run, until
+from tests.cluster.harness.place import ROOT, Place, kubectl
 
 CHART = ROOT / "charts" / "paquebot"
 HELM = Path(sys.prefix) / "bin" / "helm"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.harness.commands import run, until
-from cluster.harness.place import start
-from cluster.harness.release import Release
+from tests.cluster.harness.commands import run, until
+from tests.cluster.harness.place import start
+from tests.cluster.harness.release import Release
 
 CLIENTS = Path(__file__).resolve().parents[1] / "clients"
 DOMAIN = "paquebot.test"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from loopback import free_port
+from tests.support.loopback import free_port
+
 from paquebot.cli.enforcement import enforcement
 from paquebot.runtime.settings import Listen
 

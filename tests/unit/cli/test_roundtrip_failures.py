@@ -8,8 +8,8 @@ import socket
 import ssl
 
 import pytest
+from tests.support.loopback import free_port
 
-from loopback import free_port
 from paquebot.cli.up.roundtrip import (
     Endpoint,
     Login,

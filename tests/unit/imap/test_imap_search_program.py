@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.counted_work import assert_linear
 
-from counted_work import assert_linear
 from paquebot.imap.search_program import leaves, program_of
 from paquebot.wire.imap import ast
 

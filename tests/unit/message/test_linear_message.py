@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from tests.support.counted_work import assert_linear
 
-from counted_work import assert_linear
 from paquebot.message import (
     WHOLE,
     Action,

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 from prometheus_client import REGISTRY
+from tests.support.counted import errors
 
-from counted import errors
 from paquebot.observability.metrics import engine_call
 
 

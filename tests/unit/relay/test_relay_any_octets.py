@@ -7,6 +7,8 @@ import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.relay_fixtures import handshake, letter
+from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.hosts import HostShares
@@ -19,8 +21,6 @@ from paquebot.relay.settings import ClientSettings, Deadlines, LoadSettings, Ret
 from paquebot.relay.transaction import Results, wishes
 from paquebot.runtime.settings import Seconds
 from paquebot.wire.address import Address
-from relay_fixtures import handshake, letter
-from remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
 SOON = Seconds(0.1)
 DEADLINES = Deadlines(*(SOON,) * 7, starttls=SOON)

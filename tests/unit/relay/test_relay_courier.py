@@ -9,9 +9,11 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from tests.support.dns_server import DnsServer
+from tests.support.loopback import free_port
+from tests.support.relay_fixtures import DEADLINES, authority, handshake, letter
+from tests.support.remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
-from dns_server import DnsServer
-from loopback import free_port
 from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.hosts import HostShares
 from paquebot.relay.letter import Recipient
@@ -21,8 +23,6 @@ from paquebot.relay.routes import Routes
 from paquebot.relay.settings import ClientSettings, LoadSettings, RetrySettings, RoutingSettings
 from paquebot.relay.transaction import Results
 from paquebot.runtime.settings import Listen, Seconds, Secret
-from relay_fixtures import DEADLINES, authority, handshake, letter
-from remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
 ZONE = "@ MX 10 first\n@ MX 20 second\nfirst A 127.0.0.2\nsecond A 127.0.0.3"
 LOOPBACK = (ip_network("127.0.0.0/8"),)

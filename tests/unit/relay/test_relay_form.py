@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
+from tests.support.relay_fixtures import DEADLINES, letter, session_with
+from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 from paquebot.relay.form import Form, FormRules, NoForm
 from paquebot.relay.letter import Recipient
@@ -17,8 +19,6 @@ from paquebot.relay.metrics import Change
 from paquebot.relay.result import Host
 from paquebot.relay.transaction import Results, Transaction
 from paquebot.wire.smtp.parameters import Body
-from relay_fixtures import DEADLINES, letter, session_with
-from remote_host import EXTENSIONS, RemoteHost
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 A, B = Recipient("a@example.net"), Recipient("b@example.net")

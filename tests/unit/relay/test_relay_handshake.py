@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.relay_fixtures import DEADLINES, HASTY, SHORT, Authority, authority, handshake, host_of, session_with
+from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.handshake import Credentials
 from paquebot.relay.result import HostUnusable, Outcome
 from paquebot.relay.settings import TlsPolicy
 from paquebot.relay.tls import TlsMemory, TlsMode
 from paquebot.runtime.settings import Secret
-from relay_fixtures import DEADLINES, HASTY, SHORT, Authority, authority, handshake, host_of, session_with
-from remote_host import BREAK_TLS, DROP, RESET, SILENT, RemoteHost, then_drop
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from tests.support.dns_server import DnsServer
 
-from dns_server import DnsServer
 from paquebot.relay.addresses import interface_addresses
 from paquebot.relay.resolver import Exchanger, Resolver
 from paquebot.relay.result import Outcome, Unroutable

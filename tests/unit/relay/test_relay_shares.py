@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from ipaddress import ip_network
 
 import pytest
+from tests.support.dns_server import DnsServer
+from tests.support.loopback import free_port
+from tests.support.relay_fixtures import DEADLINES, handshake, letter, session_with
+from tests.support.remote_host import SILENT, RemoteHost
 
-from dns_server import DnsServer
-from loopback import free_port
 from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.form import FormRules
 from paquebot.relay.hosts import HostBusy, HostShares
@@ -26,8 +28,6 @@ from paquebot.relay.stream import MAX_LINE, Stream
 from paquebot.relay.transaction import Results, Transaction
 from paquebot.runtime.limits import OctetBudget, OverBudget
 from paquebot.runtime.settings import Listen, Octets, Seconds
-from relay_fixtures import DEADLINES, handshake, letter, session_with
-from remote_host import SILENT, RemoteHost
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 WHY = deferred(NO_ANSWER, "connection timed out", HOST)

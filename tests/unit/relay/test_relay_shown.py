@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from prometheus_client import REGISTRY
+from tests.support.counted import value
 
-from counted import value
 from paquebot.relay import metrics
 from paquebot.relay.result import Outcome
 from paquebot.relay.settings import ShownSettings

@@ -4,6 +4,8 @@ import email
 import re
 
 import pytest
+from tests.support.relay_fixtures import DEADLINES, HASTY, letter, session_with
+from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
 
 from paquebot.message import pieces
 from paquebot.message.transfer_encoding import BLOCK
@@ -13,8 +15,6 @@ from paquebot.relay.session import Session, SessionBroken
 from paquebot.relay.settings import Deadlines
 from paquebot.relay.transaction import Results, Transaction
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
-from relay_fixtures import DEADLINES, HASTY, letter, session_with
-from remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
 
 RAW = b"From: a@example.org\r\nTo: b@example.net\r\n\r\n.\r\n..two\r\nHello\r\n"
 A, B, C = (Recipient(f"{name}@example.net") for name in "abc")

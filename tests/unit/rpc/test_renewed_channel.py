@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import pytest
 from grpc.aio import Channel, secure_channel
+from tests.support.grpc_certificates import Authority
 
-from grpc_certificates import Authority
 from paquebot.rpc.credentials import ServerIdentity, reloaded_pems
 from paquebot.rpc.renewed import RenewedChannel
 from paquebot.runtime.engines import GrpcTlsSettings

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from loopback import free_port
+from tests.support.loopback import free_port
 
 _ENTRY = "import sys; from paquebot.cli.main import main; sys.exit(main())"
 

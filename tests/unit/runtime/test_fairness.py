@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.support.manual_clock import ManualClock
 
-from manual_clock import ManualClock
 from paquebot.runtime import fairness
 from paquebot.runtime.fairness import SLICE, FairnessSettings, LoopShares, Turns, charge, give_way, in_slices
 from paquebot.runtime.settings import Seconds

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.dialogues.dialogue import client_tls
 
-from dialogues.dialogue import client_tls
 from paquebot.cli.up.certificate import ensure_certificate
 from paquebot.runtime.listeners import Arrival, connect
 from paquebot.runtime.patience import Patience

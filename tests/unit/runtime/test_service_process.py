@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from loopback import free_port
+from tests.support.loopback import free_port
 
 PROGRAM = Path(__file__).with_name("framed_process.py")
 

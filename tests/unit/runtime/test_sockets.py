@@ -6,8 +6,8 @@ import socket
 from contextlib import ExitStack
 
 import pytest
+from tests.support.loopback import free_port
 
-from loopback import free_port
 from paquebot.runtime.settings import Listen
 from paquebot.runtime.sockets import bound, port_of
 

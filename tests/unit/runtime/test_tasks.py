@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.counted import value
 
 import paquebot
-from counted import value
 from paquebot.runtime.tasks import background, watch_loop_errors
 
 SERVICES = Path(paquebot.__file__).parent

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.loopback import free_port
+from tests.unit.runtime.test_service_process import ended, start
 
-from loopback import free_port
 from paquebot.observability.metrics import Across, gauge
 from paquebot.runtime.front import merged
-from unit.runtime.test_service_process import ended, start
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.imap_feed import assembled, feed, logged_in
 
-from imap_feed import assembled, feed, logged_in
 from paquebot.wire.imap import (
     DEFAULT_LIMITS,
     CommandAssembler,

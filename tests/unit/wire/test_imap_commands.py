@@ -6,8 +6,8 @@ import datetime
 from typing import get_args
 
 import pytest
+from tests.support.imap_feed import feed, parsed
 
-from imap_feed import feed, parsed
 from paquebot.wire.imap import (
     COMMAND_STATES,
     BadSyntax,

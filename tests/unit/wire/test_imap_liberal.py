@@ -6,8 +6,8 @@ Each case has the octets of a client and the same command to the letter of RFC 3
 from __future__ import annotations
 
 import pytest
+from tests.support.imap_feed import feed, parsed
 
-from imap_feed import feed, parsed
 from paquebot.wire.imap import Complete, ast, parse_command
 
 MEANT = [

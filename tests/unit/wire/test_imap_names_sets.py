@@ -8,8 +8,8 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.imap_feed import parsed
 
-from imap_feed import parsed
 from paquebot.wire.imap import (
     ListPatterns,
     MailboxNameError,

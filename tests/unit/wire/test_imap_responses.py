@@ -7,8 +7,8 @@ import datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.imap_feed import parsed
 
-from imap_feed import parsed
 from paquebot.wire.imap import FetchResponse, ast, internal_date, response_codes, responses
 from paquebot.wire.imap.ast import (
     FetchBinary,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 
 import pytest
+from tests.support.imap_feed import parsed
 
-from imap_feed import parsed
 from paquebot.wire.imap import BadSyntax, ast, item_name, section_text
 from paquebot.wire.imap.ast import (
     AgeOp,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 
-from imap_feed import feed
+from tests.support.imap_feed import feed
+
 from paquebot.v1.summary_pb2 import Address, BodyPart, ImapEnvelope, Parameter
 from paquebot.wire.imap import Command, Complete, FetchResponse, ast, parse_command, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem, FetchSection, Section, SectionSpecifier, StoreMode

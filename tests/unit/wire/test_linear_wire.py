@@ -10,8 +10,8 @@ import base64
 from collections.abc import Callable
 
 import pytest
+from tests.support.counted_work import assert_linear
 
-from counted_work import assert_linear
 from paquebot.imap.flags import split
 from paquebot.imap.view import View
 from paquebot.mailstore.types import FlagRows, RecentRange

@@ -12,7 +12,7 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Engine
 
 if TYPE_CHECKING:
-    from pop3_world import Pop3Stack
+    from tests.support.pop3_world import Pop3Stack
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ async def pop3_stack(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Pop3Stack]:
     """Directory, database and bucket for POP3."""
-    from pop3_world import pop3_stack_on
+    from tests.support.pop3_world import pop3_stack_on
 
     certificates = tmp_path_factory.mktemp("pop3-tls")
     async with pop3_stack_on(nats_engine, s3_engine, postgres_engine, certificates) as stack:

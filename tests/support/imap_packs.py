@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-from imap_world import ImapStack, Reader
+from tests.support.imap_world import ImapStack, Reader
+
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.pack import compress
 from paquebot.mailstore import Delivery, NewMessage

@@ -12,7 +12,7 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Engine
 
 if TYPE_CHECKING:
-    from imap_world import ImapStack
+    from tests.support.imap_world import ImapStack
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ async def imap_stack(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[ImapStack]:
     """Directory, database and bucket for IMAP."""
-    from imap_world import imap_stack_on
+    from tests.support.imap_world import imap_stack_on
 
     certificates = tmp_path_factory.mktemp("imap-tls")
     async with imap_stack_on(nats_engine, s3_engine, postgres_engine, certificates) as stack:

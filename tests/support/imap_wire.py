@@ -7,8 +7,8 @@ import contextlib
 import re
 from collections.abc import AsyncIterator
 
-from dialogues.dialogue import client_tls
-from imap_world import PASSWORD, Reader
+from tests.dialogues.dialogue import client_tls
+from tests.support.imap_world import PASSWORD, Reader
 
 DEADLINE = 30.0
 _LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")

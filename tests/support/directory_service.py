@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import asyncpg
 from grpc.aio import Channel
+from tests.support import roles
+from tests.support.loopback import free_port
 
-import roles
-from loopback import free_port
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.recipient_validation.service import NAME, main
 from paquebot.recipient_validation.settings import RecipientValidationSettings

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from nats.js import JetStreamContext
+from tests.support.lying_s3 import LyingS3
 
-from lying_s3 import LyingS3
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import asyncpg
 import urllib3
+from tests.support.directory_service import DirectoryService, directory_service, nats_login
 
-from directory_service import DirectoryService, directory_service, nats_login
 from paquebot.blobs import BlobStore, decode_entry
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine

@@ -12,7 +12,7 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Engine
 
 if TYPE_CHECKING:
-    from smtp_world import SmtpStack
+    from tests.support.smtp_world import SmtpStack
 
 
 @pytest.fixture(scope="module")  # tests of the queue, between two modules, leave no stream
@@ -23,7 +23,7 @@ async def smtp_stack(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[SmtpStack]:
     """Directory, stream and bucket for SMTP."""
-    from smtp_world import smtp_stack_on
+    from tests.support.smtp_world import smtp_stack_on
 
     async with smtp_stack_on(nats_engine, s3_engine, postgres_engine, tmp_path_factory.mktemp("smtp-tls")) as stack:
         yield stack

@@ -18,9 +18,10 @@ from typing import TypeVar
 
 import asyncpg
 import urllib3
+from tests.dialogues.dialogue import client_tls
+from tests.support.directory_service import DirectoryService, directory_service, nats_login
+from tests.support.roles import let_roles_log_in, role_dsn
 
-from dialogues.dialogue import client_tls
-from directory_service import DirectoryService, directory_service, nats_login
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
@@ -35,7 +36,6 @@ from paquebot.runtime.health import Health
 from paquebot.runtime.postgres import Postgres, open_postgres
 from paquebot.runtime.settings import Seconds, Secret, load
 from paquebot.spool import Spool, SpoolSettings
-from roles import let_roles_log_in, role_dsn
 
 PASSWORD = "secret of tests"
 DOMAIN = "pop3.test"

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.support.remote_host import RemoteHost
 
 from paquebot.message import MAX_LINE
 from paquebot.relay.handshake import Credentials, Handshake
@@ -23,7 +24,6 @@ from paquebot.relay.tls import TlsContexts, TlsMemory
 from paquebot.runtime.limits import OctetBudget
 from paquebot.runtime.settings import Seconds
 from paquebot.wire.smtp.parameters import Ret
-from remote_host import RemoteHost
 
 SHORT = Seconds(0.3)
 DEADLINES = Deadlines(*(Seconds(5.0),) * 7, starttls=Seconds(5.0))
