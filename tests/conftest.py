@@ -27,7 +27,7 @@ from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.runtime.migrations import migrate
+from paquebot.runtime.postgres.migrations import migrate
 from tests.support.loopback import EngineSet, engine_set
 
 # A property is tried with the same values at every run, so that what fails here failed where it was written too.

@@ -19,7 +19,7 @@ from tests.support.remote_host import SILENT, RemoteHost
 from paquebot.cli.up.environment import Plan
 from paquebot.cli.up.layout import ServicePorts
 from paquebot.rpc import DirectoryClient, open_channel
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateDomainRequest
 

@@ -16,7 +16,7 @@ from tests.e2e.listening import MAIL, TLS, converse, pids, ports
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
 
 _POLL_SECONDS = 0.1

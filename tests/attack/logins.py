@@ -13,7 +13,7 @@ from tests.attack.finding import Finding
 from tests.attack.insiders import session
 
 from paquebot.rpc import AuthenticationClient, InvalidCredentials, open_channel
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAppPasswordRequest, DeleteAppPasswordRequest, UpdateAccountRequest
 

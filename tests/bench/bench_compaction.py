@@ -23,11 +23,11 @@ from paquebot.blobs.bucket import WRITTEN_BYTES
 from paquebot.blobs.reading import READ_BYTES
 from paquebot.blobs.requests import REQUESTS
 from paquebot.cli.engines.engine import start_engine
-from paquebot.janitor.compaction import compact
+from paquebot.janitor.compaction.compact import compact
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
 from paquebot.queue.stream import ensure_stream
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.migrations import migrate
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.migrations import migrate
 from paquebot.runtime.settings import Secret
 from paquebot.v1.mail_pb2 import BlobRef
 from tests.bench.processes import cpu_seconds

@@ -28,7 +28,7 @@ import urllib3
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.engine import start_engine
 from paquebot.queue import Publication, Queue, relay_ready, stream
-from paquebot.runtime.engines import NatsSettings, S3Settings
+from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.settings import Secret
 from paquebot.spool import Spool, SpoolSettings
 from paquebot.v1.mail_pb2 import BlobRef, Envelope, RemoteRecipient

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paquebot.cli.up.demo import ensure_demo
+from paquebot.cli.demo.accounts import ensure_demo
+from paquebot.cli.roundtrip.round_trip import PASSWORD
 from paquebot.cli.up.environment import Plan
 from paquebot.cli.up.layout import SERVICES, Layout
-from paquebot.cli.up.roundtrip import PASSWORD
 from paquebot.cli.up.stack import Stack
 from paquebot.rpc import DirectoryClient, open_channel
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAccountRequest
 from tests.bench.rows import user

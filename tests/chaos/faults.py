@@ -16,7 +16,7 @@ import asyncpg
 
 from paquebot.cli.engines.engine import EngineError
 from paquebot.cli.up.environment import DATABASE
-from paquebot.janitor.recover import Recovered, recover
+from paquebot.janitor.recovery.recover import Recovered, recover
 from paquebot.janitor.stores import JanitorSettings, open_stores
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.settings import load

@@ -20,12 +20,12 @@ from pathlib import Path
 from paquebot.cli.engines import process as processes
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import Command, ManagedProcess
+from paquebot.cli.roundtrip.round_trip import PASSWORD
 from paquebot.cli.up.environment import DATABASE, Plan
 from paquebot.cli.up.layout import SERVICES, Layout, Ports, listen
-from paquebot.cli.up.roundtrip import PASSWORD
 from paquebot.cli.up.stack import Stack
 from paquebot.rpc import DirectoryClient, open_channel
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateAliasRequest, CreateDomainRequest
 from tests.attack.field import Victim, enrol

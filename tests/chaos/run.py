@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paquebot.janitor.recover import Recovered
+from paquebot.janitor.recovery.recover import Recovered
 from paquebot.queue import Queue
 from paquebot.queue.stream import counts
-from paquebot.runtime.engines import NatsSettings
+from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.settings import load
 from tests.chaos.clients import Sender
 from tests.chaos.faults import do, recover_lost

@@ -21,7 +21,7 @@ from tests.support.directory_service import running
 from tests.support.loopback import free_port
 
 from paquebot.rpc import open_channel
-from paquebot.runtime.engines import DirectoryClientSettings, GrpcTlsSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings, GrpcTlsSettings
 from paquebot.runtime.settings import Seconds, load
 
 CALLERS = ("admin", *SERVICES.values())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.chart.rendering import KEDA, MONITORING, RELEASE, SERVICES, Refused, Rendered, render
 
-from paquebot.delivery.intake import CONSUMER as DELIVERY
+from paquebot.delivery.consumer import CONSUMER as DELIVERY
 from paquebot.relay.service import CONSUMER as RELAY
 
 

@@ -31,7 +31,7 @@ from tests.dialogues.dialogue import Endpoint, Script, play, scripts, unescaped,
 from tests.support.smtp_world import PASSWORD, Kept, SmtpStack
 
 from paquebot.smtp_ingress.server import SmtpServer
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.state import Role
 
 FOLDER = Path(__file__).parent / "smtp"
 

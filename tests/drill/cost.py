@@ -25,13 +25,13 @@ from paquebot.blobs.requests import REQUESTS
 from paquebot.cli.engines.engine import start_engine
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.mailstore import Delivery, Flag, FlagOp, Mailstore, NewMessage
-from paquebot.mailstore.names import INBOX_ID
+from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.message import summarise
 from paquebot.queue import Queue
 from paquebot.queue.stream import ensure_stream
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.migrations import migrate
-from paquebot.runtime.postgres import open_postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.migrations import migrate
+from paquebot.runtime.postgres.pool import open_postgres
 from paquebot.runtime.settings import Secret
 from paquebot.spool import Spool, SpoolSettings
 

@@ -15,11 +15,11 @@ from typing import TypeVar
 
 from tests.support.loopback import free_port
 
+from paquebot.cli.demo.accounts import ensure_demo
 from paquebot.cli.engines.ports import LOOPBACK, EnginePorts
-from paquebot.cli.up.demo import ensure_demo
+from paquebot.cli.roundtrip.round_trip import PASSWORD
 from paquebot.cli.up.environment import Plan
 from paquebot.cli.up.layout import Layout, Ports, ServicePorts
-from paquebot.cli.up.roundtrip import PASSWORD
 from paquebot.cli.up.stack import Stack
 
 T = TypeVar("T")

@@ -16,9 +16,9 @@ import dns.rdatatype
 import dns.rrset
 from tests.fuzz.target import Samples, Target
 
-from paquebot.relay.resolver import Resolver
 from paquebot.relay.result import Unroutable
-from paquebot.relay.routes import Route
+from paquebot.relay.routing.resolver import Resolver
+from paquebot.relay.routing.routes import Route
 from paquebot.relay.settings import RoutingSettings
 from paquebot.runtime.settings import load
 

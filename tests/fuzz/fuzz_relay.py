@@ -10,8 +10,8 @@ from tests.fuzz.target import Samples, Target
 
 from paquebot import message
 from paquebot.relay.result import Host
-from paquebot.relay.session import MAX_REPLY_LINES, Session, SessionBroken, parse_extensions
-from paquebot.relay.stream import MAX_LINE, Stream
+from paquebot.relay.smtp_client.session import MAX_REPLY_LINES, Session, SessionBroken, parse_extensions
+from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
 from paquebot.wire.smtp.replies import Reply
 
 _NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from tests.dialogues.dialogue import client_tls
 from tests.support.smtp_world import PASSWORD, SmtpStack
 
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.state import Role
 
 _TRICKS = {
     "plain": b"From: bob@paquebot.test\r\n",

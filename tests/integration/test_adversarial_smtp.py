@@ -13,9 +13,9 @@ import pytest
 from tests.dialogues.dialogue import client_tls
 from tests.support.smtp_world import PASSWORD, SmtpStack
 
-from paquebot.runtime.limits import IN_FLIGHT
+from paquebot.runtime.shares.in_flight import IN_FLIGHT
 from paquebot.smtp_ingress.connection import Connection
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.state import Role
 
 
 def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[int]:

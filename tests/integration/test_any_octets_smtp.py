@@ -18,7 +18,7 @@ from tests.dialogues.dialogue import client_tls
 from tests.support.smtp_world import PASSWORD, SmtpStack
 
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.state import Role
 from paquebot.wire.sasl import Credentials, print_plain
 from paquebot.wire.smtp.commands import BadCommand, parse_bdat
 

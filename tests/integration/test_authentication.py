@@ -28,8 +28,8 @@ from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.hashing import HASH_SECONDS, HASHES_WAITING, Hashing
 from paquebot.recipient_validation.settings import HashSettings, LoginSettings
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited
-from paquebot.runtime.engines import PostgresSettings
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.engine_settings import PostgresSettings
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Octets, Seconds, Secret
 from paquebot.v1 import authentication_pb2 as auth_pb
 from paquebot.v1 import directory_pb2 as pb

@@ -16,7 +16,7 @@ from paquebot.blobs import BadPack, BlobMissing, BlobStore, BlobsUnavailable, Pa
 from paquebot.blobs.pack import compress
 from paquebot.blobs.store import PackInfo
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.mail_pb2 import Envelope
 

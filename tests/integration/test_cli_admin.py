@@ -22,9 +22,9 @@ from paquebot.rpc import Identity
 # These commands alone: the whole program's imports would take most of the tests' time.
 _PROGRAM = """
 import typer
-from paquebot.cli.account import account_app
-from paquebot.cli.alias import alias_app
-from paquebot.cli.domain import domain_app
+from paquebot.cli.admin.account import account_app
+from paquebot.cli.admin.alias import alias_app
+from paquebot.cli.admin.domain import domain_app
 app = typer.Typer(pretty_exceptions_enable=False)
 app.add_typer(domain_app, name="domain")
 app.add_typer(account_app, name="account")

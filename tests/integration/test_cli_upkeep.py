@@ -20,8 +20,8 @@ from paquebot.blobs import BlobStore
 from paquebot.janitor import backlog
 from paquebot.mailstore import Mailstore
 from paquebot.queue import Publication, Queue, stream
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import Spool, outcomes
 from paquebot.v1.mail_pb2 import Envelope, RemoteRecipient
 

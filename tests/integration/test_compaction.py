@@ -15,17 +15,18 @@ from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.pack import compress, pack_key
-from paquebot.janitor.compaction import Compacted, compact
-from paquebot.janitor.recover import recover
-from paquebot.janitor.sparse import SparsePacks
+from paquebot.janitor.compaction.compact import Compacted, compact
+from paquebot.janitor.compaction.sparse import SparsePacks
+from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import Swept, sweep
-from paquebot.janitor.verify import verify
-from paquebot.mailstore import Flag, FlagOp, Mailstore, figures
-from paquebot.mailstore.names import INBOX_ID
+from paquebot.janitor.verification.verify import verify
+from paquebot.mailstore import Flag, FlagOp, Mailstore
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.mailstore.upkeep import figures
 from paquebot.queue import Queue
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Octets, Seconds, Secret
 from paquebot.v1.mail_pb2 import Envelope
 

@@ -15,15 +15,15 @@ from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.janitor.compaction import compact
-from paquebot.janitor.recover import recover
+from paquebot.janitor.compaction.compact import compact
+from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import sweep
-from paquebot.janitor.verify import verify
+from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import Mailstore
 from paquebot.queue import Queue
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.settings import Seconds
 
 DEADLINE_SECONDS = 30.0

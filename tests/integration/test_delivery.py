@@ -25,13 +25,13 @@ from paquebot.cli.engines.s3 import S3Engine
 from paquebot.delivery.service import DeliverySettings, main
 from paquebot.janitor import backlog
 from paquebot.mailstore import Mailstore, StoredMessage
-from paquebot.mailstore.names import INBOX_ID
+from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.queue import Consumer, Publication, Queue, deliver_ready, stream
 from paquebot.queue.subjects import DELIVER
-from paquebot.runtime.engines import PostgresSettings
-from paquebot.runtime.health import Health
-from paquebot.runtime.postgres import open_postgres
-from paquebot.runtime.service import Context
+from paquebot.runtime.engine_settings import PostgresSettings
+from paquebot.runtime.postgres.pool import open_postgres
+from paquebot.runtime.process.health import Health
+from paquebot.runtime.process.service import Context
 from paquebot.runtime.settings import Secret, load
 from paquebot.spool import Spool
 from paquebot.v1.mail_pb2 import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, LocalRecipient

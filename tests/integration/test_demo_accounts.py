@@ -8,7 +8,7 @@ import sys
 
 from tests.support.directory_service import ADMIN_TOKEN, directory_service
 
-from paquebot.cli.up.demo import ensure_accounts
+from paquebot.cli.demo.accounts import ensure_accounts
 from paquebot.rpc import Identity, InvalidCredentials
 
 KNOWN, DRAWN = "the password of an earlier chart", "a password that was drawn"

@@ -14,7 +14,7 @@ from tests.support.directory_service import ADMIN_TOKEN, DirectoryService, direc
 
 from paquebot.directory import lookup
 from paquebot.rpc import DirectoryClient, DirectoryRefused
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1 import directory_pb2 as pb
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from tests.support.loopback import engine_set
 
-from paquebot.cli.engine import Ended, EngineSettings, nats_engine, postgres_engine, s3_engine, serve
+from paquebot.cli.engines.command import Ended, EngineSettings, nats_engine, postgres_engine, s3_engine, serve
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.queue import Publication, Queue, QueueUnavailable
 from paquebot.queue.stream import ensure_stream
-from paquebot.runtime.engines import NatsSettings
-from paquebot.runtime.health import Health
-from paquebot.runtime.service import Context
+from paquebot.runtime.engine_settings import NatsSettings
+from paquebot.runtime.process.health import Health
+from paquebot.runtime.process.service import Context
 from paquebot.runtime.settings import Seconds, Secret, SettingsError, load
 
 

@@ -20,10 +20,10 @@ from tests.support.smtp_world import SmtpStack
 
 from paquebot.mailstore import Mailstore
 from paquebot.pop3.connection import Connection as Pop3Connection
-from paquebot.runtime import fairness
-from paquebot.runtime.peer import PeerConnection
+from paquebot.runtime.net.connection import PeerConnection
+from paquebot.runtime.shares import event_loop
 from paquebot.smtp_ingress.connection import Connection as SmtpConnection
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.state import Role
 from paquebot.wire.imap import ListPatterns
 
 COMMANDS = 40  # fewer than a session may say before its login
@@ -114,7 +114,7 @@ async def test_list_gives_way(imap_stack: ImapStack, monkeypatch: pytest.MonkeyP
     mailstore: Mailstore = imap_stack.mailstore
     for number in range(NAMES):
         await mailstore.create_mailbox(reader.account_id, "a" * 250 + f"{number:02d}")
-    monkeypatch.setattr(fairness, "SLICE", 0.0)  # every moment to give way is taken
+    monkeypatch.setattr(event_loop, "SLICE", 0.0)  # every moment to give way is taken
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client, counting() as rounds:
         found = noted(monkeypatch, ListPatterns, "matches", rounds)
         patterns = " ".join(f"*a*a*a{number}*" for number in range(64))

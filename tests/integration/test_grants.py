@@ -25,7 +25,7 @@ from paquebot.queue.hints import DirectoryHint
 from paquebot.queue.observation import observe
 from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER, RELAY
-from paquebot.runtime.engines import NatsSettings, S3Settings
+from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.settings import Seconds, Secret
 
 DELIVER_JOB = Publication("deliver.ready.example_org", b"job")

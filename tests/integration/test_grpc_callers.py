@@ -34,7 +34,7 @@ from paquebot.rpc import (
 )
 from paquebot.rpc.credentials import ServerIdentity
 from paquebot.rpc.health import probe
-from paquebot.runtime.engines import DirectoryClientSettings, GrpcTlsSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings, GrpcTlsSettings
 from paquebot.runtime.settings import Seconds, load
 from paquebot.v1 import authentication_pb2, directory_pb2, recipient_validation_pb2
 

@@ -16,7 +16,7 @@ from tests.support.grpc_certificates import Authority
 from tests.support.loopback import free_port
 
 from paquebot.rpc import open_channel
-from paquebot.runtime.engines import DirectoryClientSettings, GrpcTlsSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings, GrpcTlsSettings
 from paquebot.runtime.settings import Seconds, load
 
 SECONDS = 30.0

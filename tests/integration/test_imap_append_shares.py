@@ -7,7 +7,7 @@ import asyncio
 from tests.support.imap_wire import connected
 from tests.support.imap_world import ImapStack
 
-from paquebot.runtime.limits import account
+from paquebot.runtime.shares.in_flight import account
 
 _SETTINGS = {
     "PAQUEBOT_IN_FLIGHT": "1000",

@@ -16,16 +16,16 @@ from tests.support.imap_wire import WireClient, connected
 from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import BlobMissing, BlobStore
-from paquebot.imap.bodies import Bodies
-from paquebot.imap.changes import Change
-from paquebot.imap.feed import Feed
-from paquebot.imap.message_bodies import with_bodies
-from paquebot.imap.telling import Telling
+from paquebot.imap.bodies.cache import Bodies
+from paquebot.imap.bodies.message_bodies import with_bodies
+from paquebot.imap.mailbox_view.changes import Change
+from paquebot.imap.mailbox_view.feed import Feed
+from paquebot.imap.mailbox_view.hint_publisher import Telling
 from paquebot.mailstore import Changes, StoredMessage
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.runtime.engines import S3Settings
-from paquebot.runtime.gate_shares import Shares
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
+from paquebot.runtime.shares.account_gate import Shares
 
 
 def message(number: int, *, size: int = 0, extra: str = "") -> bytes:

@@ -11,11 +11,11 @@ from tests.support.imap_wire import connected
 from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import new_ulid
+from paquebot.imap.commands.search import _Search as Search
 from paquebot.imap.long_commands import MEMORY
-from paquebot.imap.message_facts import Facts
-from paquebot.imap.search import _Search as Search
+from paquebot.imap.search.facts import Facts
 from paquebot.mailstore import Delivery, NewMessage
-from paquebot.runtime.limits import account
+from paquebot.runtime.shares.in_flight import account
 from paquebot.wire.imap import DEFAULT_LIMITS
 
 MESSAGE = b"From: a@example.org\r\nSubject: x\r\n\r\nbody\r\n"
@@ -113,7 +113,7 @@ async def test_a_command_for_many_sections_gives_way_after_each(
         await client.say(b"x APPEND INBOX {%d+}\r\n%b\r\n" % (len(raw), raw))
         assert (await client.line()).startswith(b"x OK")
         await client.ok("EXAMINE INBOX")
-        monkeypatch.setattr("paquebot.imap.fetch.give_way", counted)
+        monkeypatch.setattr("paquebot.imap.commands.fetch.give_way", counted)
         (line,) = await client.ok("FETCH 1 (" + " ".join(f"BODY[HEADER.FIELDS (q{n})]" for n in range(200)) + ")")
         assert line.count(b"{2}") == 200
     assert given_way >= 200
@@ -169,7 +169,7 @@ async def test_a_silent_store_of_very_many_messages_gives_way(
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
         await client.ok("SELECT INBOX")
         for module in given_way:
-            place = "paquebot.imap.session" if module == "session" else "paquebot.runtime.fairness"
+            place = "paquebot.imap.session" if module == "session" else "paquebot.runtime.shares.event_loop"
             monkeypatch.setattr(f"{place}.give_way", counter(module))
         assert await client.ok("STORE 1:* +FLAGS.SILENT (\\Seen)") == []
     assert given_way["session"] >= 2

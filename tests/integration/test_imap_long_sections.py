@@ -13,12 +13,13 @@ import pytest
 from tests.support.imap_wire import connected
 from tests.support.imap_world import PREFIX, ImapStack
 
-from paquebot.imap import fetch_plan, sections
-from paquebot.imap.long_octets import LongOctets
+from paquebot.imap.bodies import sections
+from paquebot.imap.bodies.long_octets import LongOctets
+from paquebot.imap.commands import fetch_plan
 from paquebot.mailstore import StoredMessage
 from paquebot.mailstore.rows import Record
 from paquebot.message import decoded_pieces, summarise
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.imap import ast
 from paquebot.wire.imap.ast import Partial
 

@@ -23,7 +23,7 @@ from tests.support.loopback import free_port
 
 from paquebot.blobs import BlobStore
 from paquebot.message import WHOLE
-from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
 
 _MIB = 2**20

@@ -23,7 +23,7 @@ START = """
 import sys
 from paquebot.imap.service import NAME, main
 from paquebot.imap.settings import ImapSettings
-from paquebot.runtime.service import run
+from paquebot.runtime.process.service import run
 sys.exit(run(NAME, ImapSettings, main))
 """
 

@@ -15,7 +15,7 @@ from tests.support.imap_world import ImapStack
 from paquebot.blobs import BlobStore
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.message import WHOLE, MessageSummary, summarise
-from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
 
 FIRST_OF_MARCH = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)

@@ -14,21 +14,21 @@ from paquebot.blobs.ulid import ulid_at
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
 from paquebot.janitor import backlog
-from paquebot.janitor.accounting import read_stream
-from paquebot.janitor.compaction_settings import CompactionSettings
+from paquebot.janitor.compaction.rewriting import account_lease, write_together
+from paquebot.janitor.compaction.settings import CompactionSettings
+from paquebot.janitor.compaction.sources import Sources
 from paquebot.janitor.indexes import GROUP
-from paquebot.janitor.recover import recover
-from paquebot.janitor.rewriting import account_lease, write_together
-from paquebot.janitor.sources import Sources
+from paquebot.janitor.recovery.accounting import read_stream
+from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import sweep
-from paquebot.janitor.verify import verify
+from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import BlobUse, Delivery, Mailstore, NewMessage
-from paquebot.mailstore.names import INBOX_ID
+from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.queue import Consumer, Publication, Queue, deliver_later, stream
 from paquebot.queue.subjects import DELIVER
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.settings import Seconds
 from paquebot.spool import Spool, outcomes
 from paquebot.spool.outcomes import Outcome

@@ -14,8 +14,8 @@ from paquebot.blobs import BadPack, BlobStore, BlobsUnavailable, PackWriter, new
 from paquebot.blobs.pack import Frame, compress, decode_entry, is_checked
 from paquebot.blobs.ranged import WrongAnswer
 from paquebot.blobs.spans import spans
-from paquebot.janitor.sources import Sources
-from paquebot.runtime.engines import S3Settings
+from paquebot.janitor.compaction.sources import Sources
+from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 

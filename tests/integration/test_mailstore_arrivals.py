@@ -18,10 +18,10 @@ from paquebot.mailstore import (
     NewMessage,
     StoredMessage,
 )
-from paquebot.mailstore.delivery_at_once import deliver_at_once
+from paquebot.mailstore.deliveries.at_once import deliver_at_once
 from paquebot.mailstore.errors import BadKeyword, MailboxFull, NoSuchMailbox, OverQuota, TooManyKeywords
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.runtime.postgres import Postgres
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.runtime.postgres.pool import Postgres
 
 A, B, C, D = 1, 2, 3, 4
 DRAFTS, SENT = 2, 3

@@ -11,19 +11,11 @@ from tests.support.mailstore_fixtures import new_message
 
 from paquebot.blobs import new_ulid
 from paquebot.blobs.ulid import ulid_at
-from paquebot.mailstore import (
-    CompactionRule,
-    Flag,
-    FlagOp,
-    Mailstore,
-    Relocation,
-    Scattered,
-    Standing,
-    figures,
-)
+from paquebot.mailstore import CompactionRule, Flag, FlagOp, Mailstore, Relocation, Scattered, Standing
 from paquebot.mailstore.errors import CompactionLost
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.runtime.postgres import Postgres
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.mailstore.upkeep import figures
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1.mail_pb2 import BlobRef
 
 A, B = 1, 2

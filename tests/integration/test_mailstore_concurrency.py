@@ -14,10 +14,10 @@ from tests.support.mailstore_fixtures import delivery, new_message
 from paquebot.mailstore import DeliveryResult, Flag, FlagOp, Mailstore
 from paquebot.mailstore.errors import MailboxError
 from paquebot.mailstore.locks import lock_mailbox
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.runtime.engines import PostgresSettings
-from paquebot.runtime.migrations import migrate
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.runtime.engine_settings import PostgresSettings
+from paquebot.runtime.postgres.migrations import migrate
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Secret
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from tests.support.mailstore_fixtures import delivery, new_message
 
 from paquebot.mailstore import DeliveryResult, Limits, Mailstore
 from paquebot.mailstore.errors import OverMessageQuota, TooManyMessages
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.runtime.postgres import Postgres
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.runtime.postgres.pool import Postgres
 
 A, B = 1, 2
 SENT = 3

@@ -10,8 +10,8 @@ from tests.support.mailstore_fixtures import delivery
 
 from paquebot.mailstore import Mailstore
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost, NoSuchAccount
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.runtime.postgres import Postgres
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.runtime.postgres.pool import Postgres
 
 A = 1
 MINUTE = 60.0

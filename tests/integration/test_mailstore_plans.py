@@ -14,9 +14,10 @@ from tests.support.plan_world import alone, fill, work_of
 
 from paquebot.blobs import new_ulid
 from paquebot.blobs.ulid import ulid_at
-from paquebot.mailstore import CompactionRule, Delivery, Flag, FlagOp, Mailstore, Relocation, Standing, snapshots
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.runtime.postgres import Postgres
+from paquebot.mailstore import CompactionRule, Delivery, Flag, FlagOp, Mailstore, Relocation, Standing
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.mailstore.snapshots import export as snapshots
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1.mail_pb2 import BlobRef
 
 __all__ = ["alone"]  # a fixture

@@ -16,7 +16,7 @@ from paquebot.mailstore.errors import (
     NotSelectable,
     TooManyMailboxes,
 )
-from paquebot.mailstore.names import INBOX_ID
+from paquebot.mailstore.mailboxes.names import INBOX_ID
 
 A, B = 1, 2
 

@@ -9,9 +9,10 @@ from tests.support.counted import value
 from tests.support.mailstore_fixtures import WHEN, delivery, new_message
 
 from paquebot.blobs import new_ulid
-from paquebot.mailstore import Mailstore, PackLiveness, figures
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.runtime.postgres import Postgres
+from paquebot.mailstore import Mailstore, PackLiveness
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.mailstore.upkeep import figures
+from paquebot.runtime.postgres.pool import Postgres
 
 A, B = 1, 2
 SENT = 3

@@ -10,8 +10,8 @@ from tests.support.mailstore_fixtures import WHEN, delivery, new_message
 
 from paquebot.mailstore import Flag, FlagOp, FlagRows, Mailstore, RecentRange
 from paquebot.mailstore.errors import NoSuchAccount, NoSuchMailbox, TooManyKeywords
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.runtime.postgres import Postgres
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.runtime.postgres.pool import Postgres
 
 A = 1
 ADD, REMOVE, REPLACE = FlagOp.ADD, FlagOp.REMOVE, FlagOp.REPLACE

@@ -17,8 +17,8 @@ from tests.support.roles import ROLE_PASSWORD, role_dsn
 
 from paquebot.cli.engines.engine import Engine, start_engine
 from paquebot.cli.engines.process import ManagedProcess
-from paquebot.runtime.engines import NatsSettings, S3Settings
-from paquebot.runtime.migrations import ROLES
+from paquebot.runtime.engine_settings import NatsSettings, S3Settings
+from paquebot.runtime.postgres.migrations import ROLES
 
 COMMAND_SECONDS = 90.0
 

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 from tests.support.roles import let_roles_log_in, role_dsn
 
-from paquebot.runtime.engines import PostgresSettings
-from paquebot.runtime.migrations import (
+from paquebot.runtime.engine_settings import PostgresSettings
+from paquebot.runtime.postgres.migrations import (
     ROLES,
     SCHEMAS,
     MigrationError,
@@ -25,7 +25,7 @@ from paquebot.runtime.migrations import (
     migrations_of,
     wait_for_version,
 )
-from paquebot.runtime.postgres import open_postgres
+from paquebot.runtime.postgres.pool import open_postgres
 from paquebot.runtime.settings import Secret
 
 Write = Callable[..., Schema]

@@ -9,7 +9,7 @@ from paquebot.directory import login_limits, sessions
 from paquebot.directory.login_limits import Attempt, LimitPolicy, Refused
 from paquebot.directory.sessions import LoggedIn
 from paquebot.mailstore.usages import usages
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import Outcome
 

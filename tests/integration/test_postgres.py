@@ -12,10 +12,10 @@ from tests.support.loopback import free_port
 from tests.support.slow_proxy import SlowProxy
 
 from paquebot.observability.metrics import Fault
-from paquebot.runtime import connections
-from paquebot.runtime import postgres as postgres_module
-from paquebot.runtime.engines import PostgresSettings
-from paquebot.runtime.postgres import (
+from paquebot.runtime.engine_settings import PostgresSettings
+from paquebot.runtime.postgres import connections
+from paquebot.runtime.postgres import pool as postgres_module
+from paquebot.runtime.postgres.pool import (
     Connection,
     Postgres,
     PostgresNotReady,

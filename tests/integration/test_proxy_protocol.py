@@ -20,7 +20,7 @@ from tests.support.pop3_world import Pop3Stack
 from tests.support.proxy_client import Tlv, v1, v2, v2_local, with_crc32c
 from tests.support.smtp_world import PASSWORD, SmtpStack
 
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.state import Role
 
 CLIENT = "203.0.113.7"
 HEADERS = [

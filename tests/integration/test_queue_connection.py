@@ -23,7 +23,7 @@ from paquebot.queue import Consumer, Job, Publication, Queue, QueueRefused, Queu
 from paquebot.queue.client import NO_MESSAGE
 from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER, RELAY
-from paquebot.runtime.engines import NatsSettings
+from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.settings import Seconds, Secret
 
 SECONDS = 20.0

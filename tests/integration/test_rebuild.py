@@ -11,19 +11,20 @@ from paquebot.blobs import PackWriter, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.blobs.pack import Frame
 from paquebot.delivery import entries
-from paquebot.janitor import rebuild_packs, snapshot_objects
-from paquebot.janitor.accounting import read_stream
-from paquebot.janitor.rebuild import NotEmpty, rebuild
-from paquebot.janitor.recover import recover
-from paquebot.janitor.restored import Leapt, leap_over
-from paquebot.janitor.snapshot import StrangeBucket
+from paquebot.janitor.rebuild import packs
+from paquebot.janitor.rebuild.rebuild import NotEmpty, rebuild
+from paquebot.janitor.rebuild.restored import Leapt, leap_over
+from paquebot.janitor.recovery.accounting import read_stream
+from paquebot.janitor.recovery.recover import recover
+from paquebot.janitor.snapshots import objects
+from paquebot.janitor.snapshots.snapshot import StrangeBucket
 from paquebot.janitor.sweep import sweep
 from paquebot.mailstore import Delivery, Flag, FlagOp
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.mailstore.snapshots import UID_ROOM, UpkeepBusy, alone
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.mailstore.snapshots.export import UID_ROOM, UpkeepBusy, alone
 from paquebot.queue import Consumer, stream
 from paquebot.queue.subjects import DELIVER
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import Outcome
 from paquebot.v1.queue_pb2 import DeliverJob
@@ -340,10 +341,10 @@ async def test_a_restored_backup_gives_no_uid_twice(platform: Platform) -> None:
 async def test_a_large_account_takes_several_parts_and_objects(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paquebot.janitor.snapshot._PART_MESSAGES", 7)
-    monkeypatch.setattr("paquebot.janitor.snapshot._PART_DELIVERED", 3)
-    monkeypatch.setattr("paquebot.janitor.snapshot_objects._OBJECT_OCTETS", 2000)
-    monkeypatch.setattr("paquebot.janitor.rebuild_packs._CHUNK_PACKS", 3)
+    monkeypatch.setattr("paquebot.janitor.snapshots.snapshot._PART_MESSAGES", 7)
+    monkeypatch.setattr("paquebot.janitor.snapshots.snapshot._PART_DELIVERED", 3)
+    monkeypatch.setattr("paquebot.janitor.snapshots.objects._OBJECT_OCTETS", 2000)
+    monkeypatch.setattr("paquebot.janitor.rebuild.packs._CHUNK_PACKS", 3)
     async with asyncio.TaskGroup() as group:
         for number in range(60):
             group.create_task(platform.accept(f"m{number}", ALICE))
@@ -353,10 +354,10 @@ async def test_a_large_account_takes_several_parts_and_objects(
     made = await platform.snapshot()
     assert made.written_messages == 49
     assert made.written_objects > 1
-    run = await snapshot_objects.newest_run(platform.stores.blobs)
+    run = await objects.newest_run(platform.stores.blobs)
     assert run is not None
-    [entry] = [entry async for entry in snapshot_objects.entries(platform.stores.blobs, run)]
-    parts = [part async for part in snapshot_objects.PartReader(platform.stores.blobs).parts(entry)]
+    [entry] = [entry async for entry in objects.entries(platform.stores.blobs, run)]
+    parts = [part async for part in objects.PartReader(platform.stores.blobs).parts(entry)]
     assert max(len(part.messages) for part in parts) == 7
     assert len(parts) == 7 + 3
     await platform.lose_mailstore()
@@ -367,15 +368,15 @@ async def test_a_large_account_takes_several_parts_and_objects(
 async def test_a_damaged_snapshot_costs_folders_but_no_mail(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paquebot.janitor.snapshot._PART_MESSAGES", 2)
+    monkeypatch.setattr("paquebot.janitor.snapshots.snapshot._PART_MESSAGES", 2)
     await furnish(platform)
     bob = await platform.contents(BOB)
     await platform.snapshot()
-    run = await snapshot_objects.newest_run(platform.stores.blobs)
+    run = await objects.newest_run(platform.stores.blobs)
     assert run is not None
-    alice, _ = [entry async for entry in snapshot_objects.entries(platform.stores.blobs, run)]
+    alice, _ = [entry async for entry in objects.entries(platform.stores.blobs, run)]
     last = alice.places[-1]
-    key = snapshot_objects.OBJECTS + last.object
+    key = objects.OBJECTS + last.object
     data = bytearray(await platform.stores.blobs.read_object(key))
     data[last.offset + last.length - 1] ^= 1
     await platform.stores.blobs.put_object(key, bytes(data))
@@ -398,4 +399,4 @@ async def test_two_at_once_are_refused(platform: Platform) -> None:
 
 def test_the_prefix_is_that_of_delivery() -> None:
     for path, address in (("", "u@example.org"), ("a\r\n@b", "ü@例.test")):
-        assert rebuild_packs.prefix(path, address) == entries.prefix(path, address)
+        assert packs.prefix(path, address) == entries.prefix(path, address)

@@ -25,7 +25,7 @@ from paquebot.rpc import (
     open_channel,
 )
 from paquebot.rpc.health import probe
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1 import directory_pb2 as pb
 from paquebot.v1.recipient_validation_pb2 import (

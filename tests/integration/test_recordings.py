@@ -11,7 +11,7 @@ from paquebot.directory.errors import Invalid
 from paquebot.queue import Queue, QueueUnavailable
 from paquebot.recipient_validation.recording import record
 from paquebot.rpc.recordings import ORDER_SECONDS, ORDERS, Recorder, Recordings, order
-from paquebot.runtime.engines import NatsSettings
+from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.directory_pb2 import TranscriptLine
 from paquebot.wire.transcript import SmtpTranscript

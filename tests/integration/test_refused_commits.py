@@ -12,7 +12,7 @@ from tests.support.slow_proxy import SlowProxy
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.queue import Queue, stream
-from paquebot.runtime.engines import NatsSettings, S3Settings
+from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.settings import Seconds
 from paquebot.spool import Spool, SpoolSettings, SpoolUnavailable
 from paquebot.spool.refusals import Refusals

@@ -11,11 +11,11 @@ from tests.support.imap_world import ImapStack
 from tests.support.lying_s3 import Lie, LyingS3
 from tests.support.smtp_world import SmtpStack
 
-from paquebot.runtime.health import Health
+from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import load
 from paquebot.smtp_ingress.service import serve
-from paquebot.smtp_ingress.session import Role
 from paquebot.smtp_ingress.settings import SmtpIngressSettings
+from paquebot.smtp_ingress.state import Role
 
 RAW = b"From: a@example.org\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 

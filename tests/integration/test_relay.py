@@ -29,15 +29,15 @@ from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, relay_ready, stream
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD, relay_ahead
-from paquebot.relay.ahead import Overtaking
-from paquebot.relay.destinations import Destinations
+from paquebot.relay.queue.ahead import Overtaking
+from paquebot.relay.queue.destinations import Destinations
+from paquebot.relay.queue.returns import Returns
 from paquebot.relay.result import deferred
-from paquebot.relay.returns import Returns
-from paquebot.relay.routes import Routes
+from paquebot.relay.routing.routes import Routes
 from paquebot.relay.service import main
 from paquebot.relay.settings import LoadSettings, RelaySettings, RetrySettings
-from paquebot.runtime.health import Health
-from paquebot.runtime.service import Context
+from paquebot.runtime.process.health import Health
+from paquebot.runtime.process.service import Context
 from paquebot.runtime.settings import load
 from paquebot.spool import Spool
 from paquebot.spool.outcomes import Outcome

@@ -31,9 +31,9 @@ from paquebot.rpc import (
     open_channel,
 )
 from paquebot.rpc.sessions import ENDED, SessionCheckSettings
-from paquebot.runtime.engines import DirectoryClientSettings, NatsSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings, NatsSettings
 from paquebot.runtime.settings import Seconds, load
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.state import Role
 from paquebot.v1 import directory_pb2 as pb
 
 ALICE = "alice@example.org"

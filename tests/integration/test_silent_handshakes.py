@@ -10,7 +10,7 @@ from tests.dialogues.dialogue import client_tls
 from tests.support.imap_world import ImapStack
 from tests.support.smtp_world import SmtpStack
 
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.state import Role
 
 
 @contextlib.asynccontextmanager

@@ -12,13 +12,13 @@ from tests.dialogues.dialogue import client_tls
 from tests.support.loopback import free_port
 from tests.support.smtp_world import PASSWORD, SmtpStack
 
-from paquebot.runtime.health import Health
+from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.smtp_ingress import commands, server
-from paquebot.smtp_ingress.conversation import Conversation, Entry
 from paquebot.smtp_ingress.service import serve
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.session import Conversation, Entry
 from paquebot.smtp_ingress.settings import SmtpIngressSettings
+from paquebot.smtp_ingress.state import Role
 from paquebot.wire.smtp.commands import Verb
 from paquebot.wire.smtp.replies import Reply
 

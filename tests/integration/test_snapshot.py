@@ -6,10 +6,10 @@ import pytest
 from tests.support.rebuild_world import ALICE, BOB, Platform, furnish
 
 from paquebot.blobs import BlobsUnavailable
-from paquebot.janitor import snapshot_objects
+from paquebot.janitor.snapshots import objects as snapshot_objects
 from paquebot.mailstore import Flag, FlagOp
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.mailstore.snapshots import UID_ROOM
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.mailstore.snapshots.export import UID_ROOM
 
 
 async def test_the_ceiling_holds_and_moves_with_the_snapshots(platform: Platform) -> None:
@@ -56,7 +56,7 @@ async def test_only_accounts_that_changed_are_written(platform: Platform) -> Non
 async def test_old_objects_go_and_mostly_outdated_ones_are_written_again(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paquebot.janitor.snapshot._SAFE_AGE_MS", 0)
+    monkeypatch.setattr("paquebot.janitor.snapshots.snapshot._SAFE_AGE_MS", 0)
     for account in range(1, 9):
         await platform.mailstore.ensure_account(account)
     await platform.snapshot()

@@ -13,8 +13,8 @@ from paquebot.blobs import BlobMissing, BlobStore, BlobsUnavailable, new_ulid
 from paquebot.blobs.store import PackInfo
 from paquebot.queue import Consumer, Job, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.subjects import DELIVER, RELAY
-from paquebot.runtime.engines import NatsSettings, S3Settings
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.engine_settings import NatsSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.settings import Seconds
 from paquebot.spool import Prepared, Spool, SpoolSettings, SpoolUnavailable, outcomes
 from paquebot.spool.outcomes import Outcome

@@ -13,7 +13,7 @@ from tests.support.slow_proxy import SlowProxy
 from paquebot.blobs import BlobStore
 from paquebot.blobs.pack import compress
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.engine_settings import S3Settings
 from paquebot.spool import SpoolUnavailable
 from paquebot.spool.committer import CommitLimits, Committer
 from paquebot.v1.mail_pb2 import BlobRef, Envelope

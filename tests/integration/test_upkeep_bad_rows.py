@@ -12,16 +12,16 @@ from tests.support.counted import value
 from tests.support.rebuild_world import ALICE, BOB, Platform
 
 from paquebot.blobs import BlobsUnavailable
-from paquebot.janitor import snapshot as snapshot_module
 from paquebot.janitor.run import Ran, run
-from paquebot.janitor.snapshot import snapshot
+from paquebot.janitor.snapshots import snapshot as snapshot_module
+from paquebot.janitor.snapshots.snapshot import snapshot
 from paquebot.janitor.troubles import Stage, Troubles
-from paquebot.janitor.verify import verify
-from paquebot.mailstore import figures
+from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore.dates import EARLIEST, LATEST
-from paquebot.mailstore.names import INBOX_ID
-from paquebot.mailstore.snapshots import promised
-from paquebot.runtime.postgres import PostgresTroubled
+from paquebot.mailstore.mailboxes.names import INBOX_ID
+from paquebot.mailstore.snapshots.export import promised
+from paquebot.mailstore.upkeep import figures
+from paquebot.runtime.postgres.pool import PostgresTroubled
 from paquebot.v1.snapshot_pb2 import SnapshotMessage
 
 CAROL = 3

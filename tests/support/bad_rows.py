@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres
 
 
 async def spoil(postgres: Postgres, account_id: int, uid: int, change: str, mailbox_id: int = 1) -> None:

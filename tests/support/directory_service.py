@@ -18,10 +18,10 @@ from paquebot.recipient_validation.service import NAME, main
 from paquebot.recipient_validation.settings import RecipientValidationSettings
 from paquebot.rpc import AuthenticationClient, DirectoryClient, ValidationClient, open_channel
 from paquebot.rpc.validation import ValidationCacheSettings
-from paquebot.runtime.engines import DirectoryClientSettings
-from paquebot.runtime.health import Health
-from paquebot.runtime.migrations import migrate
-from paquebot.runtime.service import Context
+from paquebot.runtime.engine_settings import DirectoryClientSettings
+from paquebot.runtime.postgres.migrations import migrate
+from paquebot.runtime.process.health import Health
+from paquebot.runtime.process.service import Context
 from paquebot.runtime.settings import Seconds, load
 from paquebot.v1 import directory_pb2 as pb
 

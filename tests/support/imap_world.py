@@ -29,9 +29,9 @@ from paquebot.imap.service import open_server
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Delivery, Mailstore, NewMessage
 from paquebot.queue import Queue
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.health import Health
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
+from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import Seconds, Secret, load
 from paquebot.spool import Spool, SpoolSettings
 

@@ -9,7 +9,7 @@ import pytest
 
 from paquebot.blobs import new_ulid
 from paquebot.mailstore import NO_FLAGS, Delivery, Flag, Limits, Mailstore, NewMessage
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1.mail_pb2 import COMPRESSION_ZSTD, BlobRef
 from paquebot.v1.summary_pb2 import MessageSummary
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from paquebot.mailstore import Mailstore
-from paquebot.runtime.engines import PostgresSettings
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.engine_settings import PostgresSettings
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Secret
 
 _SCHEMAS = "schemaname IN ('mailstore', 'directory', 'spool')"

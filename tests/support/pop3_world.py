@@ -31,9 +31,9 @@ from paquebot.mailstore import Delivery, Mailstore, NewMessage
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.service import Pop3Settings, open_server
 from paquebot.queue import Queue
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.health import Health
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
+from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import Seconds, Secret, load
 from paquebot.spool import Spool, SpoolSettings
 

@@ -12,16 +12,16 @@ from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.delivery import entries
-from paquebot.janitor.rebuild import Rebuilt, rebuild
-from paquebot.janitor.snapshot import Snapshotted, snapshot
+from paquebot.janitor.rebuild.rebuild import Rebuilt, rebuild
+from paquebot.janitor.snapshots.snapshot import Snapshotted, snapshot
 from paquebot.janitor.stores import JanitorSettings, Stores
-from paquebot.janitor.verify import verify
+from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import Flag, FlagOp, Mailstore, NewMessage, SpecialUse
-from paquebot.mailstore.names import INBOX_ID
+from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.queue import Consumer, Queue
 from paquebot.queue.subjects import DELIVER
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Seconds, Secret
 from paquebot.spool import Spool
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient, RemoteRecipient

@@ -15,14 +15,14 @@ from cryptography.x509.oid import NameOID
 from tests.support.remote_host import RemoteHost
 
 from paquebot.message import MAX_LINE
-from paquebot.relay.handshake import Credentials, Handshake
 from paquebot.relay.letter import Letter, OctetShares
 from paquebot.relay.result import Host
-from paquebot.relay.session import Session
 from paquebot.relay.settings import Deadlines, TlsPolicy
-from paquebot.relay.tls import TlsContexts, TlsMemory
-from paquebot.runtime.limits import OctetBudget
+from paquebot.relay.smtp_client.handshake import Credentials, Handshake
+from paquebot.relay.smtp_client.session import Session
+from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
 from paquebot.runtime.settings import Seconds
+from paquebot.runtime.shares.in_flight import OctetBudget
 from paquebot.wire.smtp.parameters import Ret
 
 SHORT = Seconds(0.3)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import urllib.parse
 
-from paquebot.runtime.migrations import bootstrap_roles
+from paquebot.runtime.postgres.migrations import bootstrap_roles
 
 ROLE_PASSWORD = "p@ss:w/rd' \\ é"  # every character that a URL or a statement could stumble over
 

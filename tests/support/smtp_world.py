@@ -24,8 +24,8 @@ from paquebot.cli.engines.s3 import S3Engine
 from paquebot.cli.up.certificate import ensure_certificate
 from paquebot.queue import Queue
 from paquebot.queue.stream import delete_stream, ensure_stream, jobs
-from paquebot.runtime.engines import NatsSettings, S3Settings
-from paquebot.runtime.health import Health
+from paquebot.runtime.engine_settings import NatsSettings, S3Settings
+from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import load
 from paquebot.smtp_ingress.server import SmtpServer
 from paquebot.smtp_ingress.service import serve

@@ -13,8 +13,8 @@ from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.queue import Queue
 from paquebot.queue.stream import ensure_stream
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Seconds, Secret
 from paquebot.spool import Spool, SpoolSettings
 

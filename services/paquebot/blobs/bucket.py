@@ -15,7 +15,7 @@ from paquebot.blobs.reading import Reader
 from paquebot.blobs.requests import Requests
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter
-from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.engine_settings import S3Settings
 
 _log = Log("paquebot.blobs")
 

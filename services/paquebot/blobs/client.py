@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import minio
 import urllib3
 
-from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.engine_settings import S3Settings
 
 
 def open_client(settings: S3Settings) -> tuple[minio.Minio, urllib3.PoolManager]:

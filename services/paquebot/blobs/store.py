@@ -21,7 +21,7 @@ from paquebot.blobs.requests import CALLS
 from paquebot.blobs.spans import GAP, Span, spans
 from paquebot.blobs.ulid import is_ulid
 from paquebot.observability.metrics import Engine, know_calls
-from paquebot.runtime.engines import S3Settings
+from paquebot.runtime.engine_settings import S3Settings
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
 
 __all__ = ["BlobStore", "MessageOutcome", "PackInfo", "SpanOutcome"]

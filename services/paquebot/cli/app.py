@@ -3,13 +3,13 @@
 import typer
 
 from paquebot import __version__
-from paquebot.cli.account import account_app
-from paquebot.cli.alias import alias_app
-from paquebot.cli.demo import demo_command
-from paquebot.cli.domain import domain_app
-from paquebot.cli.engine import engine_app
+from paquebot.cli.admin.account import account_app
+from paquebot.cli.admin.alias import alias_app
+from paquebot.cli.admin.domain import domain_app
+from paquebot.cli.demo.command import demo_command
+from paquebot.cli.engines.command import engine_app
 from paquebot.cli.queue import queue_app
-from paquebot.cli.roundtrip import roundtrip_command
+from paquebot.cli.roundtrip.command import roundtrip_command
 from paquebot.cli.service_commands import add_services
 from paquebot.cli.session import session_app
 from paquebot.cli.up.command import up

@@ -15,15 +15,15 @@ import typer
 from minio.error import S3Error
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
-from paquebot.cli.connection import DataOption, client_environment, refuse_settings
-from paquebot.cli.patience import GivenUp, NotYet, Patience, Refused, WaitOption
+from paquebot.cli.admin.connection import DataOption, client_environment, refuse_settings
+from paquebot.cli.waiting import GivenUp, NotYet, Patience, Refused, WaitOption
 from paquebot.observability import log
 from paquebot.queue import Queue, QueueUnavailable
 from paquebot.queue.client import QueueRefused
 from paquebot.queue.stream import ensure_stream
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.migrations import MigrationError, bootstrap_roles, make_database, migrate
-from paquebot.runtime.postgres import dsn_of
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.migrations import MigrationError, bootstrap_roles, make_database, migrate
+from paquebot.runtime.postgres.pool import dsn_of
 from paquebot.runtime.settings import Secret, SettingsError, load, setting
 
 _NO_SUCH_LOGIN = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from paquebot.cli.connection import DataOption
-from paquebot.cli.presentation import JsonOption, Record, YesOption, print_record, print_records
+from paquebot.cli.admin.connection import DataOption
+from paquebot.cli.admin.presentation import JsonOption, Record, YesOption, print_record, print_records
 from paquebot.cli.upkeep import run_on_stores
 from paquebot.janitor import backlog
 from paquebot.janitor.backlog import Destination, Waiting

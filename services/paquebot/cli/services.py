@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from paquebot.runtime.service import run
+from paquebot.runtime.process.service import run
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,22 @@ from typing import Annotated, TypeVar
 import typer
 
 from paquebot.blobs import BadPack, BlobsUnavailable
-from paquebot.cli.connection import DataOption, client_environment, refuse_settings
+from paquebot.cli.admin.connection import DataOption, client_environment, refuse_settings
+from paquebot.cli.admin.presentation import JsonOption, Record, Value, print_record
 from paquebot.cli.migrate import migrate_command
-from paquebot.cli.patience import GivenUp, NotYet, Patience, WaitOption, duration
-from paquebot.cli.presentation import JsonOption, Record, Value, print_record
-from paquebot.janitor.rebuild import NotEmpty, rebuild
-from paquebot.janitor.recover import recover
-from paquebot.janitor.restored import leap_over
+from paquebot.cli.waiting import GivenUp, NotYet, Patience, WaitOption, duration
+from paquebot.janitor.rebuild.rebuild import NotEmpty, rebuild
+from paquebot.janitor.rebuild.restored import leap_over
+from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.run import Ran, run
-from paquebot.janitor.snapshot import StrangeBucket
-from paquebot.janitor.snapshot_objects import BadSnapshot
+from paquebot.janitor.snapshots.objects import BadSnapshot
+from paquebot.janitor.snapshots.snapshot import StrangeBucket
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
-from paquebot.janitor.verify import Verified, verify
-from paquebot.mailstore.snapshots import UpkeepBusy
+from paquebot.janitor.verification.verify import Verified, verify
+from paquebot.mailstore.snapshots.export import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.settings import SettingsError, load
 
 T = TypeVar("T")

@@ -4,18 +4,19 @@ import asyncio
 import contextlib
 
 from paquebot.blobs import BlobStore
-from paquebot.delivery.intake import Intake
+from paquebot.delivery.consumer import Intake
 from paquebot.delivery.reports import Reporter
 from paquebot.delivery.settings import DeliverySettings
 from paquebot.delivery.settlement import Settlement
 from paquebot.delivery.worker import Worker
-from paquebot.mailstore import SCHEMA, Mailstore, figures
+from paquebot.mailstore import SCHEMA, Mailstore
+from paquebot.mailstore.upkeep import figures
 from paquebot.notification import Notifier, SuccessShares
 from paquebot.queue import Queue, observation
 from paquebot.rpc import ValidationClient, open_channel
-from paquebot.runtime.migrations import wait_for_version
-from paquebot.runtime.postgres import Postgres, open_postgres
-from paquebot.runtime.service import Context
+from paquebot.runtime.postgres.migrations import wait_for_version
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
+from paquebot.runtime.process.service import Context
 from paquebot.spool import Spool
 from paquebot.v1.recipient_validation_pb2 import VERDICT_OVER_QUOTA, VERDICT_UNSPECIFIED
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from paquebot.mailstore import Limits
 from paquebot.notification import SuccessLimits
-from paquebot.runtime.engines import (
+from paquebot.runtime.engine_settings import (
     DirectoryClientSettings,
     NatsSettings,
     PostgresSettings,

@@ -23,7 +23,7 @@ from paquebot.observability import trace
 from paquebot.observability.log import Log
 from paquebot.queue import Job, QueueRefused, QueueTooLarge, QueueUnavailable
 from paquebot.rpc import DirectoryUnavailable
-from paquebot.runtime.postgres import PostgresRefused, PostgresTroubled, PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresRefused, PostgresTroubled, PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
 

@@ -9,7 +9,7 @@ import asyncpg
 from paquebot.directory.domains import lock_home
 from paquebot.directory.errors import AlreadyExists, NotFound
 from paquebot.directory.names import display_name, domain_name, local_address, quota
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres
 from paquebot.wire.address import Address
 
 

@@ -9,7 +9,7 @@ import asyncpg
 from paquebot.directory.domains import lock_home
 from paquebot.directory.errors import AlreadyExists, Invalid, NotFound
 from paquebot.directory.names import domain_name, local_address, target_addresses
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres
 from paquebot.wire.address import Address, canonical, parse_address
 
 

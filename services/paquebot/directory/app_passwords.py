@@ -9,7 +9,7 @@ import asyncpg
 from paquebot.directory.accounts import get_account
 from paquebot.directory.errors import AlreadyExists, Invalid, NotFound, Precondition
 from paquebot.directory.passwords import app_password_digest, new_app_password
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres
 
 MAX_NAME = 100
 MAX_EACH = 50  # read at every login of the account

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from paquebot.directory.errors import Invalid
 from paquebot.directory.names import local_address
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.address import Address
 
 

@@ -8,7 +8,7 @@ import asyncpg
 
 from paquebot.directory.errors import AlreadyExists, Invalid, NotFound, Precondition
 from paquebot.directory.names import domain_name, quota, target_address
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres
 
 
 @dataclass(frozen=True, slots=True)

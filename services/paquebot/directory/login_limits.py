@@ -14,8 +14,8 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.runtime.addresses import origin_of
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.net.origin import origin_of
+from paquebot.runtime.postgres.pool import Postgres
 
 NETWORKS_KEPT = 50  # of an account
 _ANY_LOGIN = 0

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.address import Address, canonical_local, split_detail
 
 POSTMASTER = "postmaster"

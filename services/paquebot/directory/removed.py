@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Sequence
 
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 
 _REMOVED = "SELECT account_id FROM directory.removed_accounts WHERE removed_at < $1 ORDER BY account_id"
 

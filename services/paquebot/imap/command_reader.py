@@ -13,10 +13,10 @@ from paquebot.imap.connection import Connection, LineTooLong
 from paquebot.imap.long_commands import MEMORY, beside
 from paquebot.imap.settings import SessionSettings
 from paquebot.imap.uploads import Uploads
-from paquebot.runtime.fair_shares import OverBudget, SharedBudget
-from paquebot.runtime.limits import account
-from paquebot.runtime.pace import Pace, PaceSettings
-from paquebot.runtime.peer import PeerGone
+from paquebot.runtime.net.connection import PeerGone
+from paquebot.runtime.net.pace import Pace, PaceSettings
+from paquebot.runtime.shares.budget import OverBudget, SharedBudget
+from paquebot.runtime.shares.in_flight import account
 from paquebot.wire.imap import (
     AssembledCommand,
     BadMailboxEncoding,

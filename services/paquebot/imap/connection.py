@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 
 from paquebot.rpc import Recorder
-from paquebot.runtime.patience import LEAST_RATE
-from paquebot.runtime.peer import LongAhead, PeerConnection, PeerGone
+from paquebot.runtime.net.connection import LongAhead, PeerConnection, PeerGone
+from paquebot.runtime.net.patience import LEAST_RATE
 from paquebot.wire.transcript import ImapTranscript
 
 _READ_HIGH = 128 * 1024

@@ -7,14 +7,14 @@ holds the two against each other.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from paquebot.imap import (
+from paquebot.imap.commands import (
     any_state,
     append,
     authenticated,
     fetch,
     idle,
     listing,
-    not_authenticated,
+    login,
     search,
     select,
     selected,
@@ -77,9 +77,9 @@ _HANDLERS: Mapping[type[object], Handler] = dict(
         _in_any(ast.Logout, any_state.logout),
         _in_any(ast.Id, any_state.identify),
         # §6.2
-        _before_login(ast.StartTls, not_authenticated.start_tls),
-        _before_login(ast.Authenticate, not_authenticated.authenticate),
-        _before_login(ast.Login, not_authenticated.login),
+        _before_login(ast.StartTls, login.start_tls),
+        _before_login(ast.Authenticate, login.authenticate),
+        _before_login(ast.Login, login.login),
         # §6.3
         _in_authenticated(ast.Enable, authenticated.enable),
         _logged_in(ast.Select, select.select),

@@ -7,9 +7,9 @@ since a client that tries again gets it again (RFC 5530 §3, SERVERBUG). Both ha
 
 from paquebot.blobs import BadPack, BlobMissing, BlobsRefused, BlobsUnavailable, new_ulid
 from paquebot.imap import metrics
+from paquebot.imap.bodies.sections import UnknownEncoding
+from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber
 from paquebot.imap.reply import Reply, bad, no
-from paquebot.imap.sections import UnknownEncoding
-from paquebot.imap.view import NoSuchSequenceNumber
 from paquebot.mailstore.errors import (
     BadKeyword,
     BadMailboxName,
@@ -25,8 +25,8 @@ from paquebot.mailstore.errors import (
 from paquebot.observability.log import Log
 from paquebot.queue import QueueUnavailable
 from paquebot.rpc import CallRefused, DirectoryUnavailable
-from paquebot.runtime.limits import OverBudget
-from paquebot.runtime.postgres import PostgresRefused, PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresRefused, PostgresUnavailable
+from paquebot.runtime.shares.in_flight import OverBudget
 from paquebot.spool import SpoolRefused, SpoolUnavailable
 from paquebot.wire.imap import MailboxNameError
 from paquebot.wire.imap import response_codes as codes

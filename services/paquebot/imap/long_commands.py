@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from paquebot.runtime.fairness import charge
+from paquebot.runtime.shares.event_loop import charge
 
 T = TypeVar("T")
 

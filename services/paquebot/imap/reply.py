@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
 
 from paquebot.imap.states import SessionState
-from paquebot.runtime.peer import SLICE
+from paquebot.runtime.net.connection import SLICE
 from paquebot.wire.imap import responses
 
 

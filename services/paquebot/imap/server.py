@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 from paquebot.imap import metrics
 from paquebot.imap.connection import Connection
+from paquebot.imap.context import Process
 from paquebot.imap.metrics import Ending
-from paquebot.imap.process import Process
 from paquebot.imap.session import Session
 from paquebot.observability.log import ids
 from paquebot.observability.metrics import tls_version
-from paquebot.runtime.listeners import Arrival, Listeners, connect, dismiss, displaced
-from paquebot.runtime.peer import LongAhead
-from paquebot.runtime.proxy import Proxies
-from paquebot.runtime.seats import Seat, Seats
+from paquebot.runtime.net.connection import LongAhead
+from paquebot.runtime.net.listeners import Arrival, Listeners, connect, dismiss, displaced
+from paquebot.runtime.net.proxy import Proxies
+from paquebot.runtime.net.seats import Seat, Seats
 from paquebot.wire.imap import response_codes, responses
 
 # RFC 2971 §3.3: an ID, which comes before the login, has up to 30 values of 1,024 octets. Clients send far less.

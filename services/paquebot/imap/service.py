@@ -8,25 +8,25 @@ from collections.abc import AsyncIterator
 
 from paquebot.blobs import BlobStore
 from paquebot.imap import metrics
-from paquebot.imap.bodies import Bodies
-from paquebot.imap.feed import Feed
-from paquebot.imap.process import Process
-from paquebot.imap.search_turns import Turns
+from paquebot.imap.bodies.cache import Bodies
+from paquebot.imap.bodies.whole_summaries import WholeSummaries
+from paquebot.imap.context import Process
+from paquebot.imap.mailbox_view.feed import Feed
+from paquebot.imap.search.turns import Turns
 from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
-from paquebot.imap.whole_summaries import WholeSummaries
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings, open_channel
-from paquebot.runtime.fairness import LoopShares
-from paquebot.runtime.gate_shares import Shares
-from paquebot.runtime.health import Health
-from paquebot.runtime.limits import octet_shares
-from paquebot.runtime.migrations import check_reached
-from paquebot.runtime.postgres import Postgres, open_postgres
-from paquebot.runtime.service import Context
-from paquebot.runtime.tasks import background
-from paquebot.runtime.tls import ServerTls
+from paquebot.runtime.net.tls import ServerTls
+from paquebot.runtime.postgres.migrations import check_reached
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
+from paquebot.runtime.process.health import Health
+from paquebot.runtime.process.service import Context
+from paquebot.runtime.process.tasks import background
+from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.event_loop import LoopShares
+from paquebot.runtime.shares.in_flight import octet_shares
 from paquebot.spool import Spool
 from paquebot.wire.imap import Limits
 

@@ -10,25 +10,27 @@ import time
 from collections.abc import Sequence
 from typing import assert_never
 
-from paquebot.imap import append, capabilities, metrics, updates
-from paquebot.imap.changes import Change
+from paquebot.imap import capabilities, metrics
 from paquebot.imap.command_reader import CommandReader, Leaving, ProxyHeader, Refused
+from paquebot.imap.commands import append
 from paquebot.imap.connection import Connection, Inactive
+from paquebot.imap.context import Process
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
-from paquebot.imap.feed import Watch, told
+from paquebot.imap.mailbox_view import updates
+from paquebot.imap.mailbox_view.changes import Change
+from paquebot.imap.mailbox_view.feed import Watch, told
 from paquebot.imap.metrics import Completion, Ending, StateLabel
-from paquebot.imap.process import Process
 from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad, gathered
 from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
 from paquebot.rpc import Identity, Login, LoginEnd, Recorder
-from paquebot.runtime.fairness import give_way
-from paquebot.runtime.peer import PeerGone
-from paquebot.runtime.postgres import PostgresUnavailable
-from paquebot.runtime.proxy import refuse_header
-from paquebot.runtime.seats import Seat
+from paquebot.runtime.net.connection import PeerGone
+from paquebot.runtime.net.proxy import refuse_header
+from paquebot.runtime.net.seats import Seat
+from paquebot.runtime.postgres.pool import PostgresUnavailable
+from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.mailbox_name import encode_mutf7
 from paquebot.wire.transcript import ImapTranscript

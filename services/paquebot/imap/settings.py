@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from paquebot.mailstore import Limits
 from paquebot.rpc import SessionCheckSettings
-from paquebot.runtime.engines import (
+from paquebot.runtime.engine_settings import (
     DirectoryClientSettings,
     NatsSettings,
     PostgresSettings,
@@ -12,13 +12,13 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
-from paquebot.runtime.fairness import FairnessSettings
-from paquebot.runtime.limits import ShareSettings
-from paquebot.runtime.pace import PaceSettings
-from paquebot.runtime.patience import LEAST_RATE
-from paquebot.runtime.proxy import ProxySettings
-from paquebot.runtime.seats import SeatLimits
+from paquebot.runtime.net.pace import PaceSettings
+from paquebot.runtime.net.patience import LEAST_RATE
+from paquebot.runtime.net.proxy import ProxySettings
+from paquebot.runtime.net.seats import SeatLimits
 from paquebot.runtime.settings import Listen, Octets, Seconds, setting
+from paquebot.runtime.shares.event_loop import FairnessSettings
+from paquebot.runtime.shares.in_flight import ShareSettings
 from paquebot.spool import SpoolSettings
 
 

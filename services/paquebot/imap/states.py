@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from paquebot.imap.view import View
+from paquebot.imap.mailbox_view.view import View
 
 CONDSTORE = "CONDSTORE"
 QRESYNC = "QRESYNC"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from paquebot.runtime.fair_shares import Holding, OverBudget, Path, SharedBudget
+from paquebot.runtime.shares.budget import Holding, OverBudget, Path, SharedBudget
 
 
 class Uploads:

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from paquebot.blobs import new_ulid
 from paquebot.queue import Publication, Queue, StoredJob, deliver_ready, held, relay_ready, stream
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import Outcome
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob

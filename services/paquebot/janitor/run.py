@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from paquebot.janitor.compaction import compact
-from paquebot.janitor.snapshot import StrangeBucket, snapshot
-from paquebot.janitor.sparse import SparsePacks
+from paquebot.janitor.compaction.compact import compact
+from paquebot.janitor.compaction.sparse import SparsePacks
+from paquebot.janitor.snapshots.snapshot import StrangeBucket, snapshot
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.troubles import Stage, Troubles, is_away
-from paquebot.mailstore.snapshots import UpkeepBusy
+from paquebot.mailstore.snapshots.export import UpkeepBusy
 from paquebot.observability.log import Log
 
 _log = Log("paquebot.janitor")

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore
-from paquebot.janitor.compaction_settings import CompactionSettings
+from paquebot.janitor.compaction.settings import CompactionSettings
 from paquebot.mailstore import Mailstore
 from paquebot.queue import Queue
-from paquebot.runtime.engines import NatsSettings, PostgresSettings, S3Settings
-from paquebot.runtime.postgres import Postgres, open_postgres
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Seconds, setting
 
 

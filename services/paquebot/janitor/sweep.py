@@ -19,11 +19,11 @@ from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_at, ulid_time_ms
 from paquebot.directory.removed import purged, removed_accounts
-from paquebot.janitor.accounting import Missing, Queued, missing, read_stream
+from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.indexes import in_groups, readable
-from paquebot.janitor.refused import Refused, read_refused
-from paquebot.janitor.snapshot import known_bucket
-from paquebot.janitor.sparse import SparsePacks
+from paquebot.janitor.recovery.accounting import Missing, Queued, missing, read_stream
+from paquebot.janitor.recovery.refused import Refused, read_refused
+from paquebot.janitor.snapshots.snapshot import known_bucket
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.troubles import Stage, Troubles, is_away
 from paquebot.observability.log import Log

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from paquebot.blobs import BlobsRefused, BlobsUnavailable
 from paquebot.janitor.stores import Stores
-from paquebot.mailstore import troubles
-from paquebot.mailstore.troubles import Trouble
+from paquebot.mailstore.upkeep import troubles
+from paquebot.mailstore.upkeep.troubles import Trouble
 from paquebot.observability.log import Log
 from paquebot.queue import QueueUnavailable
-from paquebot.runtime.postgres import PostgresTroubled, PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresTroubled, PostgresUnavailable
 
 _log = Log("paquebot.janitor")
 

@@ -5,9 +5,9 @@ deleted.
 from collections.abc import Sequence
 
 from paquebot.mailstore.errors import NoSuchAccount
-from paquebot.mailstore.names import FIRST_MAILBOXES, INBOX_ID
+from paquebot.mailstore.mailboxes.names import FIRST_MAILBOXES, INBOX_ID
 from paquebot.mailstore.types import Usage
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres
 
 _KNOWN = 100_000
 _CHUNK = 5000

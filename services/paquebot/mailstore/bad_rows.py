@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import by_member, counter
-from paquebot.runtime.postgres import PostgresRefused, PostgresTroubled, PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresRefused, PostgresTroubled, PostgresUnavailable
 
 T = TypeVar("T")
 K = TypeVar("K")

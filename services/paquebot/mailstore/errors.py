@@ -21,11 +21,11 @@ MailstoreError
   MaildropLocked           another session holds the maildrop
   MaildropLost             the lease ran out before the changes were applied
 
-A trouble with the engine is `paquebot.runtime.postgres.PostgresUnavailable`: temporary. UidsNotPromised is one.
-Values that no check here foresaw and PostgreSQL can never keep are `paquebot.runtime.postgres.PostgresRefused`.
+A trouble with the engine is `paquebot.runtime.postgres.pool.PostgresUnavailable`: temporary. UidsNotPromised is one.
+Values that no check here foresaw and PostgreSQL can never keep are `paquebot.runtime.postgres.pool.PostgresRefused`.
 """
 
-from paquebot.runtime.postgres import PostgresTroubled
+from paquebot.runtime.postgres.pool import PostgresTroubled
 
 
 class MailstoreError(Exception):
@@ -71,7 +71,7 @@ class MailboxProtected(MailboxError):
 
 
 class BadMailboxName(MailboxError):
-    """The name breaks a rule of `paquebot.mailstore.names`; `why` is a sentence."""
+    """The name breaks a rule of `paquebot.mailstore.mailboxes.names`; `why` is a sentence."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(name)

@@ -17,7 +17,7 @@ from paquebot.mailstore.errors import (
     TooManyMessages,
 )
 from paquebot.mailstore.types import LAST_UID, Limits
-from paquebot.runtime.postgres import Connection
+from paquebot.runtime.postgres.pool import Connection
 
 
 @dataclass(frozen=True, slots=True)

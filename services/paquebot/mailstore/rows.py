@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from paquebot.mailstore import bad_rows, dates
 from paquebot.mailstore.bad_rows import Reading, Tell
-from paquebot.mailstore.keywords import is_keyword
+from paquebot.mailstore.messages.keywords import is_keyword
 from paquebot.mailstore.types import LAST_UID, BlobUse, Flag, FlagRows, Mailbox, SpecialUse, StoredMessage
 from paquebot.v1.mail_pb2 import BlobRef
 from paquebot.v1.summary_pb2 import MessageSummary

@@ -5,7 +5,7 @@ order (account, mailbox); a message row, its delivery record, the counters of it
 usage change in one transaction. Nothing here knows of hints: after a call returns, the service publishes
 `hint.mailbox.<account>` for the account it changed.
 
-Every method raises `paquebot.runtime.postgres.PostgresUnavailable` when the engine cannot answer (temporary),
+Every method raises `paquebot.runtime.postgres.pool.PostgresUnavailable` when the engine cannot answer (temporary),
 `PostgresRefused` when it can never take a value, and exceptions of `paquebot.mailstore.errors` when it refuses. Values
 are checked, or brought within their bounds (dates, mod-sequences), before PostgreSQL is asked. Any method but those of
 the account itself may raise `NoSuchMailbox`, and those that make an account on first use (`ensure_account`, `deliver`)
@@ -15,25 +15,12 @@ respect a deletion.
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
-from paquebot.mailstore import (
-    accounts,
-    append,
-    checks,
-    compaction,
-    copies,
-    delivery,
-    flag_changes,
-    maildrop,
-    removal,
-    row_checks,
-    subscriptions,
-    tree,
-    upkeep,
-    view,
-)
-from paquebot.mailstore.keywords import need_keywords
-from paquebot.mailstore.row_checks import BadRow
-from paquebot.mailstore.snapshots import promised
+from paquebot.mailstore import accounts, compactions, maildrops
+from paquebot.mailstore.deliveries import delivery
+from paquebot.mailstore.mailboxes import subscriptions, tree
+from paquebot.mailstore.messages import append, copies, flag_changes, removal, view
+from paquebot.mailstore.messages.keywords import need_keywords
+from paquebot.mailstore.snapshots.export import promised
 from paquebot.mailstore.types import (
     MOST_MOD_SEQ,
     NO_FLAGS,
@@ -63,11 +50,14 @@ from paquebot.mailstore.types import (
     StoreResult,
     Usage,
 )
-from paquebot.runtime.migrations import Schema
-from paquebot.runtime.postgres import Postgres
+from paquebot.mailstore.upkeep import checks, row_checks
+from paquebot.mailstore.upkeep import packs as upkeep
+from paquebot.mailstore.upkeep.row_checks import BadRow
+from paquebot.runtime.postgres.migrations import Schema
+from paquebot.runtime.postgres.pool import Postgres
 
 SCHEMA = Schema("mailstore", "paquebot.mailstore")
-"""For `paquebot.runtime.migrations.wait_for_version`."""
+"""For `paquebot.runtime.postgres.migrations.wait_for_version`."""
 
 
 class Mailstore:
@@ -298,26 +288,26 @@ class Mailstore:
         Raises MaildropLocked while another owner's lease lasts.
         """
         await self.ensure_account(account_id)
-        return await maildrop.lock(self._postgres, account_id, owner, ttl)
+        return await maildrops.lock(self._postgres, account_id, owner, ttl)
 
     async def renew_maildrop(self, account_id: int, owner: str, ttl: float) -> None:
         """Make the lease last `ttl` seconds from now. Raises MaildropLost when it is not `owner`'s."""
-        await maildrop.renew(self._postgres, account_id, owner, ttl)
+        await maildrops.renew(self._postgres, account_id, owner, ttl)
 
     async def keep_sizes(self, account_id: int, mailbox_id: int, sizes: Mapping[int, int]) -> None:
         """What POP3 sends of messages, by UID, where it was not known yet; a message that is gone is passed over."""
-        await maildrop.keep_sizes(self._postgres, account_id, mailbox_id, sizes)
+        await maildrops.keep_sizes(self._postgres, account_id, mailbox_id, sizes)
 
     async def unlock_maildrop(self, account_id: int, owner: str) -> None:
         """Give the maildrop back without a change; idempotent."""
-        await maildrop.unlock(self._postgres, account_id, owner)
+        await maildrops.unlock(self._postgres, account_id, owner)
 
     async def close_maildrop(self, account_id: int, owner: str, mailbox_id: int, uids: Sequence[int]) -> Expunged:
         """Remove the messages of `uids` and give the maildrop back, in one transaction (RFC 1939 §6).
 
         Raises MaildropLost, with nothing removed, when the lease is not `owner`'s any more.
         """
-        return await maildrop.close(self._postgres, account_id, owner, mailbox_id, uids)
+        return await maildrops.close(self._postgres, account_id, owner, mailbox_id, uids)
 
     # Upkeep, for janitor, verify and recover
 
@@ -348,30 +338,30 @@ class Mailstore:
 
     async def standings(self, rule: CompactionRule, after: int, limit: int) -> list[Standing]:
         """The next accounts after the id `after` that may have something to move, at most `limit`, by id."""
-        return await compaction.standings(self._postgres, rule, after, limit)
+        return await compactions.standings(self._postgres, rule, after, limit)
 
     async def measure_compaction(
         self, rule: CompactionRule, before: str, standing: Sequence[Standing], *, record: bool
     ) -> list[Scattered]:
         """What compaction would move of each account from packs with ids below `before`; reads all their rows.
         With `record` it is kept, for `standings` and for the backlog among the figures."""
-        return await compaction.measure(self._postgres, rule, before, standing, record=record)
+        return await compactions.measure(self._postgres, rule, before, standing, record=record)
 
     async def scattered_packs(self, rule: CompactionRule, before: str, account_id: int, limit: int) -> list[str]:
         """The packs from which the account's messages should move, the oldest first, at most `limit`."""
-        return await compaction.scattered_packs(self._postgres, rule, before, account_id, limit)
+        return await compactions.scattered_packs(self._postgres, rule, before, account_id, limit)
 
     async def compaction_uses(self, account_id: int, packs: Collection[str], message_octets: int) -> list[BlobUse]:
         """The account's rows that refer to one of `packs`, by mailbox and UID; without larger messages."""
-        return await compaction.uses(self._postgres, account_id, packs, message_octets)
+        return await compactions.uses(self._postgres, account_id, packs, message_octets)
 
     async def take_compaction(self, account_id: int, owner: str, ttl: float) -> bool:
         """Take the account's lease for `owner` (any new text) for `ttl` seconds; False: another has it."""
-        return await compaction.take(self._postgres, account_id, owner, ttl)
+        return await compactions.take(self._postgres, account_id, owner, ttl)
 
     async def give_back_compaction(self, account_id: int, owner: str) -> None:
         """End the lease; idempotent."""
-        await compaction.give_back(self._postgres, account_id, owner)
+        await compactions.give_back(self._postgres, account_id, owner)
 
     async def relocate(self, account_id: int, relocations: Sequence[Relocation], *, owner: str, ttl: float) -> int:
         """Point the account's rows of each `old` entry to `new`, all or none, and make the lease last `ttl`
@@ -380,15 +370,15 @@ class Mailstore:
         The octets are the same, so neither mod_seq nor anything a client sees changes. No copy under way can
         keep an `old` reference. Raises CompactionLost when `owner` has no lease any more, NoSuchAccount.
         """
-        return await compaction.relocate(self._postgres, account_id, relocations, owner, ttl)
+        return await compactions.relocate(self._postgres, account_id, relocations, owner, ttl)
 
     async def left_since(self, packs: Collection[str], since: datetime) -> set[str]:
         """Which of `packs` rows were moved away from after `since`: a reader may still hold a reference."""
-        return await compaction.left_since(self._postgres, packs, since)
+        return await compactions.left_since(self._postgres, packs, since)
 
     async def forget_compactions(self, older_than: datetime) -> None:
         """Drop what is known of deleted accounts and of packs left before `older_than`."""
-        await compaction.forget(self._postgres, older_than)
+        await compactions.forget(self._postgres, older_than)
 
     def bad_rows(self) -> AsyncIterator[BadRow]:
         """Every row of a mailbox or a message that services cannot read as it is."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from paquebot.mailstore.types import Usage
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 
 _USAGES = "SELECT account_id, octets, messages FROM mailstore.quota WHERE account_id = ANY($1::bigint[])"
 

@@ -4,29 +4,15 @@ Nothing here reads a clock, a file or the network, and no reader raises on any o
 is re-exported here; each name's module tells the rest.
 """
 
-from paquebot.message.address_list import MailAddress, addresses
-from paquebot.message.address_text import ADDRESS_FIELDS, address_texts
-from paquebot.message.cached_headers import (
-    CACHED_HEADERS,
-    SUMMARY_VERSION,
-    cached_header_fields,
-    knows_header_fields,
-)
-from paquebot.message.conversation import base_subject, thread_key
-from paquebot.message.conversion import Edit, Wish, conversion, pieces
+from paquebot.message.addresses.address_list import MailAddress, addresses
+from paquebot.message.addresses.address_text import ADDRESS_FIELDS, address_texts
+from paquebot.message.addresses.named_addresses import NamedAddresses, named_addresses
+from paquebot.message.conversion.fields import Unconvertible
+from paquebot.message.conversion.message import Edit, Wish, conversion, pieces
+from paquebot.message.conversion.transfer_encoding import MAX_LINE, has_long_line, is_ascii
 from paquebot.message.date_time import parse_date
-from paquebot.message.delivery_report import Action, DeliveryReport, RecipientReport, Ret
-from paquebot.message.dsn import build_dsn, xtext_decoded
-from paquebot.message.encoded_text import (
-    codec_of,
-    decode_charset,
-    decode_header_text,
-    decode_part_text,
-    decode_transfer,
-)
-from paquebot.message.encoded_words import encoded_words
-from paquebot.message.extent import has_whole_envelope, has_whole_structure, is_surely_whole
-from paquebot.message.field_conversion import Unconvertible
+from paquebot.message.dsn.message import build_dsn, xtext_decoded
+from paquebot.message.dsn.report import Action, DeliveryReport, RecipientReport, Ret
 from paquebot.message.header import (
     field_spans,
     field_value,
@@ -39,8 +25,7 @@ from paquebot.message.header import (
 )
 from paquebot.message.limits import MAX_HEADER, WHOLE, WHOLE_OCTETS
 from paquebot.message.line_ends import crlf_octets
-from paquebot.message.named_addresses import NamedAddresses, named_addresses
-from paquebot.message.section import (
+from paquebot.message.mime.section import (
     Octets,
     Section,
     SectionText,
@@ -51,8 +36,24 @@ from paquebot.message.section import (
     section_octets,
 )
 from paquebot.message.signatures import Signatures, signatures
-from paquebot.message.streamed_text import decoded_pieces, text_pieces
-from paquebot.message.summary import summarise
+from paquebot.message.summary.cached_headers import (
+    CACHED_HEADERS,
+    SUMMARY_VERSION,
+    cached_header_fields,
+    knows_header_fields,
+)
+from paquebot.message.summary.conversation import base_subject, thread_key
+from paquebot.message.summary.extent import has_whole_envelope, has_whole_structure, is_surely_whole
+from paquebot.message.summary.summarise import summarise
+from paquebot.message.text.encoded_text import (
+    codec_of,
+    decode_charset,
+    decode_header_text,
+    decode_part_text,
+    decode_transfer,
+)
+from paquebot.message.text.encoded_words import encoded_words
+from paquebot.message.text.streamed_text import decoded_pieces, text_pieces
 from paquebot.message.trace import (
     add_trace,
     count_received,
@@ -61,7 +62,6 @@ from paquebot.message.trace import (
     remove_authentication_results,
     remove_header,
 )
-from paquebot.message.transfer_encoding import MAX_LINE, has_long_line, is_ascii
 from paquebot.v1.summary_pb2 import Address, BodyPart, HeaderField, ImapEnvelope, MessageSummary, Parameter
 
 __all__ = [

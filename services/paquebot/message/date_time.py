@@ -7,7 +7,7 @@ RFC 5322 §3.3 and §4.3 (obsolete zones and years).
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
-from paquebot.message.address_list import skip_comment
+from paquebot.message.addresses.address_list import skip_comment
 
 _MONTHS: Final = {
     month: number

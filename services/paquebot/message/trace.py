@@ -10,7 +10,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from typing import Final
 
-from paquebot.message.address_list import skip_comment
+from paquebot.message.addresses.address_list import skip_comment
 from paquebot.message.header import spans_of, unfold
 
 _LONGEST_ID: Final = 4096  # octets of Authentication-Results in which the name of who wrote it must end

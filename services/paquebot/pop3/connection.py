@@ -7,8 +7,8 @@ Small answers wait for each other while further commands are here already, so th
 import ssl
 
 from paquebot.rpc import Recorder
-from paquebot.runtime.patience import LEAST_RATE
-from paquebot.runtime.peer import PeerConnection, PeerGone
+from paquebot.runtime.net.connection import PeerConnection, PeerGone
+from paquebot.runtime.net.patience import LEAST_RATE
 from paquebot.wire.transcript import Pop3Transcript
 
 _READ_HIGH = 64 * 1024

@@ -13,8 +13,8 @@ from paquebot.pop3.maildrop import NoSuchMessage
 from paquebot.pop3.reading import MessageGone, MessageUnreadable
 from paquebot.pop3.reply import Reply, fault, negative
 from paquebot.rpc import CallRefused, DirectoryUnavailable
-from paquebot.runtime.limits import OverBudget
-from paquebot.runtime.postgres import PostgresRefused, PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresRefused, PostgresUnavailable
+from paquebot.runtime.shares.in_flight import OverBudget
 from paquebot.wire.pop3 import Code
 
 _log = Log("paquebot.pop3")

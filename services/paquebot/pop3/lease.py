@@ -13,8 +13,8 @@ from paquebot.mailstore import Expunged, Maildrop, Mailstore
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost
 from paquebot.observability.log import Log
 from paquebot.pop3 import metrics
-from paquebot.runtime.postgres import PostgresUnavailable
-from paquebot.runtime.tasks import background
+from paquebot.runtime.postgres.pool import PostgresUnavailable
+from paquebot.runtime.process.tasks import background
 
 _log = Log("paquebot.pop3.lease")
 _RENEWALS = 3  # within the time of a lease, so that one may fail

@@ -13,7 +13,7 @@ from paquebot.blobs import BlobStore
 from paquebot.mailstore import Maildrop, MaildropMessage, Mailstore
 from paquebot.message import crlf_octets
 from paquebot.observability.log import Log
-from paquebot.runtime.gate_shares import Share
+from paquebot.runtime.shares.account_gate import Share
 
 _log = Log("paquebot.pop3.measuring")
 _GROUP_OCTETS = 1024 * 1024

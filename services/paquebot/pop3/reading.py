@@ -16,7 +16,7 @@ from paquebot.blobs.store import MessageOutcome
 from paquebot.mailstore import Mailstore
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.runtime.gate_shares import Hold, Share
+from paquebot.runtime.shares.account_gate import Hold, Share
 from paquebot.v1.mail_pb2 import BlobRef
 
 _GROUP_MESSAGES = 32

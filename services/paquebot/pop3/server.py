@@ -8,12 +8,12 @@ from paquebot.observability.log import ids
 from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import metrics
 from paquebot.pop3.connection import Connection
+from paquebot.pop3.context import Process
 from paquebot.pop3.metrics import Ending
-from paquebot.pop3.process import Process
 from paquebot.pop3.session import Session
-from paquebot.runtime.listeners import Arrival, Listeners, connect, dismiss, displaced
-from paquebot.runtime.proxy import Proxies
-from paquebot.runtime.seats import Seat, Seats
+from paquebot.runtime.net.listeners import Arrival, Listeners, connect, dismiss, displaced
+from paquebot.runtime.net.proxy import Proxies
+from paquebot.runtime.net.seats import Seat, Seats
 from paquebot.wire.pop3 import Code, err
 
 

@@ -10,21 +10,21 @@ from grpc.aio import Channel
 
 from paquebot.blobs import BlobStore
 from paquebot.mailstore import SCHEMA, Mailstore
-from paquebot.pop3.process import Process
+from paquebot.pop3.context import Process
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings, open_channel
 from paquebot.rpc.health import probe
-from paquebot.runtime.fairness import LoopShares
-from paquebot.runtime.gate_shares import Shares
-from paquebot.runtime.health import Health
-from paquebot.runtime.limits import IN_FLIGHT
-from paquebot.runtime.migrations import check_reached
-from paquebot.runtime.postgres import Postgres, open_postgres
-from paquebot.runtime.service import Context
-from paquebot.runtime.tasks import background
-from paquebot.runtime.tls import ServerTls
+from paquebot.runtime.net.tls import ServerTls
+from paquebot.runtime.postgres.migrations import check_reached
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
+from paquebot.runtime.process.health import Health
+from paquebot.runtime.process.service import Context
+from paquebot.runtime.process.tasks import background
+from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.event_loop import LoopShares
+from paquebot.runtime.shares.in_flight import IN_FLIGHT
 
 __all__ = ["Pop3Settings", "main", "open_server"]
 

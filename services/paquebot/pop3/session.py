@@ -10,19 +10,20 @@ import time
 
 from paquebot.blobs import new_ulid
 from paquebot.observability.log import Log
-from paquebot.pop3 import authorization, metrics, transaction, update
+from paquebot.pop3 import login as authorization
+from paquebot.pop3 import metrics, transaction, update
 from paquebot.pop3.capabilities import capabilities
 from paquebot.pop3.connection import Connection, LineTooLong
+from paquebot.pop3.context import Process
 from paquebot.pop3.errors import reply_to
 from paquebot.pop3.metrics import Ending, Result, StateLabel
-from paquebot.pop3.process import Process
 from paquebot.pop3.reply import Reply, Stream, fault
 from paquebot.pop3.states import Authorization, Ended, State, Transaction
 from paquebot.rpc import Identity, Login, LoginEnd, Recorder
-from paquebot.runtime.fairness import give_way
-from paquebot.runtime.peer import PeerGone
-from paquebot.runtime.proxy import refuse_header
-from paquebot.runtime.seats import Seat
+from paquebot.runtime.net.connection import PeerGone
+from paquebot.runtime.net.proxy import refuse_header
+from paquebot.runtime.net.seats import Seat
+from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import MAX_COMMAND, Code

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from paquebot.rpc import SessionCheckSettings
-from paquebot.runtime.engines import (
+from paquebot.runtime.engine_settings import (
     DirectoryClientSettings,
     NatsSettings,
     PostgresSettings,
@@ -11,11 +11,11 @@ from paquebot.runtime.engines import (
     S3Settings,
     TlsSettings,
 )
-from paquebot.runtime.fairness import FairnessSettings
-from paquebot.runtime.patience import LEAST_RATE
-from paquebot.runtime.proxy import ProxySettings
-from paquebot.runtime.seats import SeatLimits
+from paquebot.runtime.net.patience import LEAST_RATE
+from paquebot.runtime.net.proxy import ProxySettings
+from paquebot.runtime.net.seats import SeatLimits
 from paquebot.runtime.settings import Listen, Octets, Seconds, setting
+from paquebot.runtime.shares.event_loop import FairnessSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from paquebot.mailstore import Flag, FlagOp
 from paquebot.mailstore.errors import MaildropLost
 from paquebot.observability.log import Log
 from paquebot.pop3 import metrics
+from paquebot.pop3.context import Process
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.pop3.process import Process
 from paquebot.pop3.reply import Reply, positive
 from paquebot.pop3.states import Ended, Transaction
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.wire.pop3 import Code, err
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from nats.aio.msg import Msg
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import Across, Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.queue import hints
-from paquebot.runtime.engines import NatsSettings
-from paquebot.runtime.tasks import background
+from paquebot.runtime.engine_settings import NatsSettings
+from paquebot.runtime.process.tasks import background
 
 _log = Log("paquebot.queue")
 

@@ -27,7 +27,7 @@ from paquebot.recipient_validation.hashing import Hashing
 from paquebot.recipient_validation.pages import page_key, page_size, page_token
 from paquebot.recipient_validation.recording import record
 from paquebot.recipient_validation.validation import UsageOf
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1 import directory_pb2 as pb
 from paquebot.v1.directory_pb2_grpc import DirectoryServicer
 

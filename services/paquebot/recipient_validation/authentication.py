@@ -35,7 +35,7 @@ from paquebot.recipient_validation.hashing import Hashing, Lane
 from paquebot.recipient_validation.login_cache import LoginCache
 from paquebot.recipient_validation.same_logins import SameLogins
 from paquebot.recipient_validation.settings import GuestSettings, LoginSettings
-from paquebot.runtime.postgres import Postgres
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
 

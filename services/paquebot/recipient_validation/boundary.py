@@ -18,7 +18,7 @@ from paquebot.directory.errors import AlreadyExists, DirectoryError, Invalid, No
 from paquebot.observability import log, metrics, trace
 from paquebot.queue import QueueUnavailable
 from paquebot.rpc.channel import INCIDENT, Metadata
-from paquebot.runtime.postgres import PostgresRefused, PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresRefused, PostgresUnavailable
 from paquebot.v1 import authentication_pb2, directory_pb2, recipient_validation_pb2
 
 _METHODS = tuple(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from paquebot.observability.metrics import histogram
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresUnavailable
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -16,7 +16,7 @@ from paquebot.directory.passwords import Hasher
 from paquebot.observability import metrics
 from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.settings import HashSettings
-from paquebot.runtime.memory import give_back
+from paquebot.runtime.process.malloc import give_back
 
 HASH_SECONDS = metrics.histogram(
     "paquebot_recipient_validation_hash_seconds",

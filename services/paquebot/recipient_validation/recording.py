@@ -10,7 +10,7 @@ from paquebot.directory.errors import Invalid
 from paquebot.observability.log import Log
 from paquebot.queue import Queue
 from paquebot.rpc.recordings import LINES, MAX_SECONDS, ORDER_SECONDS, ORDERS, new_id, order, subject_of
-from paquebot.runtime.tasks import background
+from paquebot.runtime.process.tasks import background
 from paquebot.v1.directory_pb2 import TranscriptLine
 
 _log = Log("paquebot.recipient_validation")

@@ -31,10 +31,10 @@ from paquebot.recipient_validation.gathering import WORKERS, Gathering
 from paquebot.recipient_validation.hashing import Hashing
 from paquebot.recipient_validation.settings import GrpcSettings, LoginSettings, RecipientValidationSettings
 from paquebot.recipient_validation.validation import Validation
-from paquebot.runtime.health import Health
-from paquebot.runtime.migrations import SCHEMAS, applied, code_version
-from paquebot.runtime.postgres import Postgres, PostgresUnavailable, open_postgres
-from paquebot.runtime.service import Context
+from paquebot.runtime.postgres.migrations import SCHEMAS, applied, code_version
+from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable, open_postgres
+from paquebot.runtime.process.health import Health
+from paquebot.runtime.process.service import Context
 from paquebot.runtime.settings import Listen, ListenOrSocket, SocketPath
 from paquebot.v1 import authentication_pb2_grpc, directory_pb2_grpc, recipient_validation_pb2_grpc
 from paquebot.wire.address import Address

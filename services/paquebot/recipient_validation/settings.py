@@ -7,7 +7,7 @@ from paquebot.directory.login_limits import LimitPolicy
 from paquebot.directory.lookup import Rules
 from paquebot.directory.passwords import MIN_SHORTEST, Argon2Parameters
 from paquebot.mailstore import Limits
-from paquebot.runtime.engines import GrpcTlsSettings, NatsSettings, PostgresSettings, ProcessSettings
+from paquebot.runtime.engine_settings import GrpcTlsSettings, NatsSettings, PostgresSettings, ProcessSettings
 from paquebot.runtime.settings import Listen, ListenOrSocket, Octets, Seconds, Secret, SocketPath, setting
 from paquebot.wire.address import normal_domain, parse_address
 

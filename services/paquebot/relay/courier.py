@@ -11,11 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from paquebot.relay.form import FormRules
-from paquebot.relay.handshake import Credentials, Handshake
-from paquebot.relay.hosts import HostBusy, HostShares
 from paquebot.relay.letter import Letter, Recipient
-from paquebot.relay.pool import Pool, Purpose
-from paquebot.relay.resolver import Resolver
+from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.result import (
     NO_ANSWER,
     UNKNOWN_TEMPORARY,
@@ -26,10 +23,13 @@ from paquebot.relay.result import (
     Unroutable,
     deferred,
 )
-from paquebot.relay.routes import Route
-from paquebot.relay.session import Session, SessionBroken
+from paquebot.relay.routing.resolver import Resolver
+from paquebot.relay.routing.routes import Route
 from paquebot.relay.settings import ClientSettings, Deadlines, TlsPolicy
-from paquebot.relay.transaction import Results, Transaction
+from paquebot.relay.smtp_client.handshake import Credentials, Handshake
+from paquebot.relay.smtp_client.pool import Pool, Purpose
+from paquebot.relay.smtp_client.session import Session, SessionBroken
+from paquebot.relay.smtp_client.transaction import Results, Transaction
 
 OnDelivered = Callable[[Results], Awaitable[None]]
 

@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Sequence
 
 from paquebot.blobs import BlobStore
-from paquebot.relay.grouped import Grouped
-from paquebot.runtime.postgres import Postgres
+from paquebot.relay.queue.grouped import Grouped
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.v1.mail_pb2 import BlobRef
 

@@ -24,7 +24,7 @@ from paquebot.message import (
     signatures,
     split_header,
 )
-from paquebot.runtime.limits import OctetBudget, OverBudget
+from paquebot.runtime.shares.in_flight import OctetBudget, OverBudget
 from paquebot.wire.address import BadAddress, normal_domain
 from paquebot.wire.smtp.parameters import Body, MailParameters, RcptParameters, Ret
 

@@ -16,7 +16,7 @@ from paquebot.observability.metrics import (
     histogram,
 )
 from paquebot.relay.result import Outcome
-from paquebot.relay.tls import TlsMode
+from paquebot.relay.smtp_client.tls import TlsMode
 
 
 class Attempt(enum.Enum):

@@ -8,29 +8,29 @@ from paquebot.blobs import BlobStore
 from paquebot.notification import Notifier, SuccessShares
 from paquebot.queue import Consumer, Queue
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD
-from paquebot.relay.ahead import Overtaking
-from paquebot.relay.consumer import RelayConsumer
 from paquebot.relay.courier import Courier
-from paquebot.relay.destinations import Destinations
-from paquebot.relay.handshake import Handshake
-from paquebot.relay.hosts import HostShares
+from paquebot.relay.destination_labels import Shown
 from paquebot.relay.ledger import Ledger, Reader
 from paquebot.relay.letter import OctetShares
-from paquebot.relay.pool import Pool
+from paquebot.relay.queue.ahead import Overtaking
+from paquebot.relay.queue.consumer import RelayConsumer
+from paquebot.relay.queue.destinations import Destinations
+from paquebot.relay.queue.hosts import HostShares
+from paquebot.relay.queue.returns import Returns
 from paquebot.relay.reports import Reporter
-from paquebot.relay.resolver import Resolver
 from paquebot.relay.retry import RetrySchedule
-from paquebot.relay.returns import Returns
-from paquebot.relay.routes import Routes
+from paquebot.relay.routing.resolver import Resolver
+from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import RelaySettings
 from paquebot.relay.settlement import Settlement
-from paquebot.relay.shown import Shown
-from paquebot.relay.tls import TlsContexts, TlsMemory
+from paquebot.relay.smtp_client.handshake import Handshake
+from paquebot.relay.smtp_client.pool import Pool
+from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
 from paquebot.relay.worker import Work, Worker
 from paquebot.rpc import ValidationClient, open_channel
-from paquebot.runtime.limits import OctetBudget
-from paquebot.runtime.postgres import Postgres, open_postgres
-from paquebot.runtime.service import Context
+from paquebot.runtime.postgres.pool import Postgres, open_postgres
+from paquebot.runtime.process.service import Context
+from paquebot.runtime.shares.in_flight import OctetBudget
 from paquebot.spool import Spool
 
 CONSUMER = "relay"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from paquebot.message import MAX_LINE
 from paquebot.notification import SuccessLimits
-from paquebot.relay.routes import Routes
-from paquebot.runtime.engines import (
+from paquebot.relay.routing.routes import Routes
+from paquebot.runtime.engine_settings import (
     DirectoryClientSettings,
     NatsSettings,
     PostgresSettings,

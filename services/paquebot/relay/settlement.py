@@ -21,12 +21,12 @@ from paquebot.queue import Publication, domain_token, relay_later, relay_ready
 from paquebot.relay import metrics
 from paquebot.relay.ledger import Ledger
 from paquebot.relay.letter import Letter
+from paquebot.relay.queue.returns import Returns
 from paquebot.relay.reports import Reporter, Told, due
 from paquebot.relay.result import EXPIRED, Outcome, Result
 from paquebot.relay.retry import RetrySchedule, accepted_at
-from paquebot.relay.returns import Returns
-from paquebot.relay.transaction import Results
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.relay.smtp_client.transaction import Results
+from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.spool import outcomes
 from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob

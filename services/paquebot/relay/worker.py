@@ -12,17 +12,17 @@ from paquebot.observability.log import Log, ids
 from paquebot.queue import Job, QueueUnavailable
 from paquebot.relay import metrics
 from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.destinations import Destinations
+from paquebot.relay.destination_labels import Shown
 from paquebot.relay.ledger import Reader
 from paquebot.relay.letter import Letter, OctetShares, Recipient
 from paquebot.relay.metrics import Attempt
+from paquebot.relay.queue.destinations import Destinations
 from paquebot.relay.result import Result
-from paquebot.relay.routes import Route
+from paquebot.relay.routing.routes import Route
 from paquebot.relay.settlement import Settlement
-from paquebot.relay.shown import Shown
-from paquebot.relay.transaction import Results, wishes
+from paquebot.relay.smtp_client.transaction import Results, wishes
 from paquebot.rpc import DirectoryUnavailable
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
 from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob

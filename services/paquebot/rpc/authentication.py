@@ -8,7 +8,7 @@ import grpc
 from grpc.aio import AioRpcError, Channel
 
 from paquebot.rpc.channel import CallRefused, DirectoryUnavailable, call, trace_metadata
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationStub
 

@@ -17,7 +17,7 @@ from grpc.aio import AioRpcError, Channel, UsageError, insecure_channel, secure_
 
 from paquebot.observability import metrics
 from paquebot.observability.log import Log
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import SocketPath
 
 Response = TypeVar("Response")

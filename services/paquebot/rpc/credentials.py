@@ -14,9 +14,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from paquebot.runtime.engines import GrpcTlsSettings
+from paquebot.runtime.engine_settings import GrpcTlsSettings
+from paquebot.runtime.net.tls import Reloaded, reason
 from paquebot.runtime.settings import SettingsError
-from paquebot.runtime.tls import Reloaded, reason
 
 
 @dataclass(frozen=True, slots=True, repr=False)

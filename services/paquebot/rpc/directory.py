@@ -8,7 +8,7 @@ from grpc.aio import AioRpcError, Channel, UnaryStreamMultiCallable, UnaryUnaryM
 
 from paquebot.observability import metrics
 from paquebot.rpc.channel import DirectoryUnavailable, fault_of
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.v1.directory_pb2_grpc import DirectoryStub
 
 if TYPE_CHECKING:

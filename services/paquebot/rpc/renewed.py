@@ -13,8 +13,8 @@ import grpc
 from grpc.aio import Channel, UnaryUnaryMultiCallable
 
 from paquebot.rpc.credentials import Pems
-from paquebot.runtime.tasks import background
-from paquebot.runtime.tls import Reloaded
+from paquebot.runtime.net.tls import Reloaded
+from paquebot.runtime.process.tasks import background
 
 _LOOK_SECONDS = 1.0
 _GRACE_SECONDS = 30.0  # longer than a call may take

@@ -18,8 +18,8 @@ from paquebot.queue import Queue
 from paquebot.queue.hints import DirectoryHint
 from paquebot.rpc.authentication import MAX_CHECKED, AuthenticationClient, Credential, Identity
 from paquebot.rpc.channel import CallFailed, DirectoryUnavailable
+from paquebot.runtime.process.tasks import background
 from paquebot.runtime.settings import Seconds, setting
-from paquebot.runtime.tasks import background
 from paquebot.v1 import authentication_pb2 as pb
 
 _log = Log("paquebot.rpc")

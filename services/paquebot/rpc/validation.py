@@ -14,7 +14,7 @@ from grpc.aio import Channel
 from paquebot.observability import trace as tracing
 from paquebot.observability.metrics import counter
 from paquebot.rpc.channel import CallRefused, call, trace_metadata
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import Seconds, setting
 from paquebot.v1.recipient_validation_pb2 import (
     VERDICT_ACCEPT,

@@ -23,7 +23,7 @@ from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.aside import aside
 from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
-from paquebot.smtp_ingress.session import Session, Transaction
+from paquebot.smtp_ingress.state import Session, Transaction
 from paquebot.smtp_ingress.verdicts import refusal_after
 from paquebot.spool import Prepared, Spool, SpoolRefused, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope

@@ -21,8 +21,8 @@ from paquebot.message import (
 )
 from paquebot.rpc import Identity, ValidationClient
 from paquebot.smtp_ingress.aside import aside
-from paquebot.smtp_ingress.session import Session, Transaction
 from paquebot.smtp_ingress.settings import SenderPolicy
+from paquebot.smtp_ingress.state import Session, Transaction
 from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, quoted_local
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.replies import Reply

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from paquebot.smtp_ingress.content import bdat, data
-from paquebot.smtp_ingress.conversation import Entry
 from paquebot.smtp_ingress.envelope import mail, rcpt
 from paquebot.smtp_ingress.hello import ehlo, expn, helo, help_, noop, quit_, rset, starttls, vrfy
 from paquebot.smtp_ingress.login import auth
+from paquebot.smtp_ingress.session import Entry
 from paquebot.wire.smtp.commands import Verb
 
 # RFC 2920 §3.1 lists NOOP, VRFY and EXPN as last in a group too; nothing after them is read differently, so they

@@ -14,9 +14,9 @@ from typing import cast
 from aiosmtpd.smtp import SMTP
 
 from paquebot.rpc import Recorder
-from paquebot.runtime.fair_shares import Holding, OverBudget
-from paquebot.runtime.peer import Deadline, PeerGone
-from paquebot.runtime.proxy import one_spelling
+from paquebot.runtime.net.connection import Deadline, PeerGone
+from paquebot.runtime.net.proxy import one_spelling
+from paquebot.runtime.shares.budget import Holding, OverBudget
 from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
 from paquebot.wire.transcript import SmtpTranscript

@@ -8,12 +8,12 @@ RFC 5321 §4.1.1.4, RFC 3030 §2, RFC 1870 §6.
 import functools
 from collections.abc import Callable
 
-from paquebot.runtime.fair_shares import OverBudget
-from paquebot.runtime.pace import Pace
+from paquebot.runtime.net.pace import Pace
+from paquebot.runtime.shares.budget import OverBudget
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.conversation import Conversation, HangUp
-from paquebot.smtp_ingress.session import Transaction
+from paquebot.smtp_ingress.session import Conversation, HangUp
 from paquebot.smtp_ingress.settings import SLACK
+from paquebot.smtp_ingress.state import Transaction
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, Bdat, parse_bdat
 from paquebot.wire.smtp.content import ChunkCollector, DataDecoder

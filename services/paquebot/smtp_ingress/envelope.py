@@ -4,8 +4,8 @@ from paquebot.observability import trace
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.conversation import Conversation, HangUp
-from paquebot.smtp_ingress.session import Session, Transaction
+from paquebot.smtp_ingress.session import Conversation, HangUp
+from paquebot.smtp_ingress.state import Session, Transaction
 from paquebot.smtp_ingress.verdicts import refusal_after, reply_to
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import (

@@ -6,8 +6,8 @@ RFC 5321 §4.1.1, RFC 3207 §4.
 import functools
 from dataclasses import dataclass
 
-from paquebot.smtp_ingress.conversation import Conversation
-from paquebot.smtp_ingress.session import Hello
+from paquebot.smtp_ingress.session import Conversation
+from paquebot.smtp_ingress.state import Hello
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, parse_hello
 from paquebot.wire.smtp.replies import Reply

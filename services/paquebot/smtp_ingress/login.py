@@ -14,8 +14,8 @@ from paquebot.rpc import (
     Refusal,
 )
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.conversation import Conversation
 from paquebot.smtp_ingress.metrics import MECHANISMS, Login
+from paquebot.smtp_ingress.session import Conversation
 from paquebot.wire.sasl import BadSasl, Credentials, decode_response, parse_login, parse_plain
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, parse_auth

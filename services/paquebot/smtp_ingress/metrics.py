@@ -3,7 +3,7 @@
 import enum
 
 from paquebot.observability.metrics import FAST, SIZES, TLS_VERSIONS, by_member, counter, gauge, histogram
-from paquebot.smtp_ingress.session import Role
+from paquebot.smtp_ingress.state import Role
 from paquebot.wire.smtp.commands import Verb
 
 

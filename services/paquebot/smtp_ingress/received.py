@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from paquebot.message import encoded_words
-from paquebot.smtp_ingress.session import Session, Transaction
+from paquebot.smtp_ingress.state import Session, Transaction
 from paquebot.wire.address import BadAddress, normal_domain
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

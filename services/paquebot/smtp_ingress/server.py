@@ -8,17 +8,17 @@ import socket
 from collections.abc import Sequence
 
 from paquebot.observability.log import Log
-from paquebot.runtime.listeners import cut_off
-from paquebot.runtime.proxy import Origin, Proxies, close_if_cancelled, one_spelling
-from paquebot.runtime.seats import LOGIN, MAIL, Seat, Seats
+from paquebot.runtime.net.listeners import cut_off
+from paquebot.runtime.net.proxy import Origin, Proxies, close_if_cancelled, one_spelling
+from paquebot.runtime.net.seats import LOGIN, MAIL, Seat, Seats
+from paquebot.runtime.net.sockets import BACKLOG, bound, port_of
 from paquebot.runtime.settings import Network
-from paquebot.runtime.sockets import BACKLOG, bound, port_of
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.commands import COMMANDS
 from paquebot.smtp_ingress.connection import Connection
-from paquebot.smtp_ingress.conversation import Conversation, Services
-from paquebot.smtp_ingress.session import Role, Session
+from paquebot.smtp_ingress.session import Conversation, Services
 from paquebot.smtp_ingress.settings import ListenSettings
+from paquebot.smtp_ingress.state import Role, Session
 from paquebot.wire.smtp import replies
 
 _log = Log("paquebot.smtp")

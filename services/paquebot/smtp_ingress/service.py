@@ -10,19 +10,19 @@ from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationClient, open_channel
 from paquebot.rpc.health import probe
-from paquebot.runtime.fairness import LoopShares
-from paquebot.runtime.health import Health
-from paquebot.runtime.limits import octet_shares
-from paquebot.runtime.memory import keep_large_apart
-from paquebot.runtime.proxy import Proxies
-from paquebot.runtime.service import Context
-from paquebot.runtime.tasks import background
-from paquebot.runtime.tls import ServerTls
+from paquebot.runtime.net.proxy import Proxies
+from paquebot.runtime.net.tls import ServerTls
+from paquebot.runtime.process.health import Health
+from paquebot.runtime.process.malloc import keep_large_apart
+from paquebot.runtime.process.service import Context
+from paquebot.runtime.process.tasks import background
+from paquebot.runtime.shares.event_loop import LoopShares
+from paquebot.runtime.shares.in_flight import octet_shares
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
 from paquebot.smtp_ingress.authorship import Authorship
-from paquebot.smtp_ingress.conversation import Services
 from paquebot.smtp_ingress.received import TracePolicy
 from paquebot.smtp_ingress.server import SmtpServer
+from paquebot.smtp_ingress.session import Services
 from paquebot.smtp_ingress.settings import SLACK, SmtpIngressSettings
 from paquebot.spool import Spool
 

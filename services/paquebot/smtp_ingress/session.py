@@ -1,167 +1,330 @@
-"""What is known of a client, and of the mail transaction it has open.
+"""One client's conversation: greeting, commands one after another, the end; errors become replies here.
 
-RFC 5321 §3.3 (transaction), RFC 3207 §4.2 and RFC 4954 §4 (what a session forgets).
+Handlers return replies; this loop sends them, counts them and keeps the error budget. A reply 221 or 421 ends the
+connection (RFC 5321 §4.1.1.10, §3.8). The unknown is a fault of ours, with an id to find it in the log (invariant 8).
+On MX it is 451, so that the sender's queue keeps the mail until the fault is mended; on submission it is 554, so that
+the person who waits hears of it now (docs/decisions/0038).
 """
 
-import enum
+import os
 import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from paquebot.observability.trace import Span
-from paquebot.rpc import Identity, Login
-from paquebot.runtime.fair_shares import Holding
-from paquebot.runtime.pace import Pace
-from paquebot.runtime.seats import Seat
-from paquebot.v1.mail_pb2 import LocalRecipient, Notify, RemoteRecipient
-from paquebot.v1.recipient_validation_pb2 import Validation
-from paquebot.wire.address import Address
-from paquebot.wire.smtp.commands import NullPath
-from paquebot.wire.smtp.content import ChunkCollector
-from paquebot.wire.smtp.parameters import MailParameters, RcptParameters
+from paquebot.observability.log import Log
+from paquebot.observability.metrics import tls_version
+from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationClient
+from paquebot.runtime.net.connection import PeerGone
+from paquebot.runtime.net.pace import PaceSettings
+from paquebot.runtime.net.proxy import refuse_header
+from paquebot.runtime.shares.budget import Holding, Path, SharedBudget
+from paquebot.runtime.shares.event_loop import LoopShares
+from paquebot.runtime.shares.in_flight import account, stranger
+from paquebot.smtp_ingress import metrics
+from paquebot.smtp_ingress.acceptance import Acceptance
+from paquebot.smtp_ingress.connection import Connection, Displaced, Draining, Idle, OverLong
+from paquebot.smtp_ingress.metrics import Ending
+from paquebot.smtp_ingress.recipient_rate import RecipientRates
+from paquebot.smtp_ingress.settings import SLACK, MessageLimits, SessionLimits, Timeouts
+from paquebot.smtp_ingress.state import Role, Session, TlsInfo, Transaction
+from paquebot.smtp_ingress.verdicts import login_ended
+from paquebot.wire.proxy import SIGNATURE, begins_header, is_of_header
+from paquebot.wire.sasl import MAX_RESPONSE
+from paquebot.wire.smtp import replies
+from paquebot.wire.smtp.commands import MAX_COMMAND, BadCommand, Command, Verb, parse_command
+from paquebot.wire.smtp.replies import Reply
 
-_OWNED_KEPT = 16
+_log = Log("paquebot.smtp")
+_MAX_LINE = MAX_RESPONSE + 64  # AUTH, its mechanism and an initial response
+_CLOSING = frozenset({221, 421})
+_OTHER_PROTOCOLS = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"\x16\x03")
 
 
-class Role(enum.Enum):
-    """What a listener is for; the values are `Client.listener` of stored envelopes."""
+class HangUp(Exception):
+    """Send `reply` and end the connection: what would follow cannot be trusted."""
 
-    MX = "mx"
-    SUBMISSION = "submission"
-    SUBMISSIONS = "submissions"
-
-    @property
-    def takes_logins(self) -> bool:
-        return self is not Role.MX
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
-    """RFC 5321 §4.1.1.1. `extensions` are the keywords offered in reply to EHLO, none after HELO."""
+class Services:
+    """What conversations of a process share."""
 
-    name: str
-    extended: bool
-    extensions: frozenset[str]
+    hostname: str
+    sessions: SessionLimits
+    messages: MessageLimits
+    timeouts: Timeouts
+    tls: ssl.SSLContext | None
+    budget: SharedBudget
+    pace: PaceSettings
+    loop_shares: LoopShares
+    acceptance: Acceptance
+    validation: ValidationClient
+    authentication: AuthenticationClient
+    logins: Logins
+    recordings: Recordings
+    rates: RecipientRates = field(default_factory=RecipientRates)
+
+
+Handler = Callable[["Conversation", str], Awaitable[Reply | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class TlsInfo:
-    """`version` as OpenSSL names it, such as TLSv1.3."""
+class Entry:
+    """A command: its handler, and the rules that hold before it is asked.
 
-    version: str
-    cipher: str
+    `alone`: nothing may be pipelined after it, for its success changes how the rest is read (RFC 2920 §3.1).
+    `before_tls`: allowed on submission before STARTTLS (RFC 3207 §4). `after_bdat`: allowed between chunks
+    (RFC 3030 §2). `progress`: brings mail on, so it is no idle command.
+    """
 
-    @classmethod
-    def of(cls, tls: ssl.SSLObject) -> "TlsInfo":
-        cipher = tls.cipher()
-        return cls(tls.version() or "unknown", cipher[0] if cipher else "unknown")
+    handle: Handler
+    alone: bool = False
+    before_tls: bool = False
+    after_bdat: bool = False
+    progress: bool = False
 
 
-class Recipients:
-    """Where the message goes, each destination once, however many forward-paths lead to it."""
+class Conversation:
+    """`table` maps every verb but OTHER to its entry."""
 
-    __slots__ = ("_local", "_paths", "_remote")
+    def __init__(
+        self, connection: Connection, session: Session, services: Services, table: Mapping[Verb, Entry]
+    ) -> None:
+        self.connection = connection
+        self.session = session
+        self.services = services
+        self.turns = services.loop_shares.turns(session.address)
+        """The session's turns on the event loop."""
+        self._table = table
+        self._errors = 0
+        self._verb = Verb.OTHER
+        """Of the last command."""
+        self._idle_commands = 0
+        self._commands_before_login = 0
+        self._in_vain = 0
+        self._since = connection.loop.time()
+        """The session's beginning, its login, or its last message that was accepted."""
+        connection.charge_to(services.budget.holding(self._holder()))
 
-    def __init__(self) -> None:
-        self._paths: dict[str, None] = {}
-        self._local: dict[int, LocalRecipient] = {}
-        self._remote: dict[str, RemoteRecipient] = {}
+    async def run(self) -> Ending:
+        """To the connection's end. Raises nothing but CancelledError."""
+        try:
+            return await self.turns.run(self._converse())
+        except HangUp as end:
+            self.connection.reply(end.reply)
+            return Ending.REFUSED
+        except Idle:
+            self.connection.reply(replies.TIMED_OUT)
+            return Ending.INACTIVE
+        except Draining:
+            login = self.session.login
+            if login is not None and login.end is not None:
+                self.connection.reply(login_ended(login.end))
+                return Ending.LOGIN_ENDED
+            self.connection.reply(replies.SHUTTING_DOWN)
+            return Ending.DRAIN
+        except Displaced:
+            self.connection.reply(replies.TOO_MANY_CONNECTIONS)
+            return Ending.DISPLACED
+        except PeerGone:
+            return Ending.GONE
+        except Exception:  # noqa: BLE001 - as in _dispatch, for what is wrong outside a command
+            self.connection.reply(self._incident())
+            return Ending.FAILED
+        finally:
+            self.end_transaction()
+            if self.session.login is not None:
+                self.services.logins.leave(self.session.login)
+            self.connection.charge_to(None)
+            if self.connection.recorder is not None:
+                self.connection.recorder.end()
+            await self.connection.close()
 
-    def __len__(self) -> int:
-        """Forward-paths taken."""
-        return len(self._paths)
+    async def _converse(self) -> Ending:
+        await self._begin()
+        while True:
+            reply = await self._step()
+            if reply is not None:
+                self._answer(reply)
+                if reply.code in _CLOSING:
+                    return Ending.QUIT
+            await self.turns.between_commands(more=self.connection.buffered > 0)
+
+    async def _begin(self) -> None:
+        if self.connection.tls_object is not None:  # RFC 8314 §3.3
+            self.note_tls()
+        if self.session.role is Role.MX and await self._spoke_early():
+            raise HangUp(replies.EARLY_TALKER)
+        self.connection.reply(replies.greeting(self.services.hostname))
+
+    async def _spoke_early(self) -> bool:
+        """RFC 5321 §4.3.1: the client waits for the greeting; who does not is no mail server. A proxy does not either:
+        that its header is refused is to be told, whenever it came."""
+        pause = self.services.timeouts.greet_pause
+        if not self.connection.buffered and not (pause and await self.connection.spoke_within(pause)):
+            return False
+        return not begins_header(self.connection.beginning(len(SIGNATURE)))
+
+    async def _step(self) -> Reply | None:
+        """Read one command and handle it."""
+        self._verb = Verb.OTHER
+        try:
+            line = await self.connection.line(_MAX_LINE, self._patience(), idle=self.session.transaction is None)
+        except OverLong:
+            return replies.LINE_TOO_LONG
+        self.connection.heard(line)
+        if not line.endswith(b"\r\n"):
+            return replies.BARE_LF_IN_COMMAND
+        if line.startswith(_OTHER_PROTOCOLS):
+            raise HangUp(replies.NOT_SMTP)
+        if is_of_header(line):
+            refuse_header(self.session.address)
+            raise HangUp(replies.PROXY_HEADER)
+        try:
+            command = parse_command(line[:-2])
+        except BadCommand:
+            return replies.UNRECOGNISED
+        self._verb = command.verb
+        metrics.COMMAND[command.verb].inc()
+        if self.session.login is not None and await self.services.logins.check(self.session.login):
+            raise Draining
+        if len(line) > MAX_COMMAND and command.verb is not Verb.AUTH:
+            return replies.LINE_TOO_LONG
+        return await self._dispatch(command)
 
     @property
-    def destinations(self) -> int:
-        return len(self._local) + len(self._remote)
+    def _must_log_in(self) -> bool:
+        return self.session.role.takes_logins and self.session.identity is None
 
-    @property
-    def paths(self) -> list[str]:
-        return list(self._paths)
+    def _patience(self) -> float:
+        """Seconds until the next command must be here. Raises HangUp: there are none left."""
+        timeouts, now = self.services.timeouts, self.connection.loop.time()
+        if self.session.is_known:
+            return timeouts.command
+        whole = timeouts.login if self._must_log_in else timeouts.without_mail
+        ends = self._since + whole
+        transaction = self.session.transaction
+        if transaction is not None and transaction.pace is not None:
+            ends = max(ends, transaction.pace.last)
+        if now >= ends:
+            raise HangUp(replies.NO_LOGIN_IN_TIME if self._must_log_in else replies.NO_MAIL_IN_TIME)
+        return min(timeouts.command, ends - now)
 
-    @property
-    def local(self) -> list[LocalRecipient]:
-        return list(self._local.values())
+    async def _dispatch(self, command: Command) -> Reply | None:
+        entry = self._table.get(command.verb)
+        if entry is None:
+            return replies.UNRECOGNISED
+        if entry.alone and self.connection.buffered:
+            raise HangUp(replies.PIPELINING_ERROR)
+        if self.session.role is Role.SUBMISSION and self.session.tls is None and not entry.before_tls:
+            return replies.TLS_REQUIRED
+        transaction = self.session.transaction
+        if transaction is not None and transaction.chunks is not None and not entry.after_bdat:
+            return replies.BDAT_THEN_DATA if command.verb is Verb.DATA else replies.AFTER_BDAT
+        if self._must_log_in:
+            self._commands_before_login += 1
+            if self._commands_before_login > self.services.sessions.login_commands:
+                raise HangUp(replies.TOO_MANY_BEFORE_LOGIN)
+        if not entry.progress and not self.session.is_known:
+            self._idle_commands += 1
+            if self._idle_commands > self.services.sessions.idle_commands:
+                raise HangUp(replies.TOO_MANY_COMMANDS)
+        try:
+            return await entry.handle(self, command.argument)
+        except (HangUp, Idle, Draining, Displaced, PeerGone):
+            raise
+        except Exception:  # noqa: BLE001 - the one place where the unknown ends
+            return self._incident()
 
-    @property
-    def remote(self) -> list[RemoteRecipient]:
-        return list(self._remote.values())
+    def _incident(self) -> Reply:
+        incident_id = os.urandom(6).hex()
+        metrics.INCIDENTS.inc()
+        _log.exception("incident", incident=incident_id, session=self.session.id)
+        return replies.incident(incident_id, permanent=self.session.role.takes_logins)
 
-    def add(self, forward_path: str, validation: Validation, parameters: RcptParameters) -> None:
-        """Take the destinations of an accepted forward-path; of two paths to one account the first counts."""
-        self._paths[forward_path] = None
-        notify = [Notify.ValueType(item) for item in parameters.notify]
-        for local in validation.local:
-            local.orcpt = parameters.orcpt
-            local.notify.extend(notify)
-            self._local.setdefault(local.account_id, local)
-        for remote in validation.remote:
-            remote.orcpt = parameters.orcpt
-            remote.notify.extend(notify)
-            self._remote.setdefault(remote.forward_path, remote)
+    def _answer(self, reply: Reply) -> None:
+        # A list with many dead addresses is no attack by who is known, and 421 would have the client try all again.
+        forgiven = self.session.is_known and self._verb is Verb.RCPT
+        if reply.code >= 500 and not forgiven:
+            self._errors += 1
+            if self._errors >= self.services.sessions.errors:
+                raise HangUp(replies.TOO_MANY_ERRORS)
+        self.connection.reply(reply)
 
+    # --- for handlers ---
 
-@dataclass(slots=True)
-class Transaction:
-    """From an accepted MAIL to the end of its message, RSET or the session's end."""
+    async def challenge(self, reply: Reply) -> bytes | None:
+        """Send a 334 and read the response without CRLF; None: it is over-long (RFC 4954 §4)."""
+        self.connection.reply(reply)
+        try:
+            line = await self.connection.line(MAX_RESPONSE + 2, self._patience())
+        except OverLong:
+            return None
+        return line.rstrip(b"\r\n")
 
-    reverse_path: Address | NullPath
-    parameters: MailParameters
-    holding: Holding
-    """What it has of the octet budget."""
-    span: Span
-    recipients: Recipients = field(default_factory=Recipients)
-    chunks: ChunkCollector | None = None
-    """RFC 3030: the chunks so far; None before the first BDAT."""
-    pace: Pace | None = None
-    """Of the chunks."""
-    broken: bool = False
-    """RFC 3030 §2: a BDAT failed, and only RSET (or a new MAIL after it) helps."""
+    async def start_tls(self) -> None:
+        """The handshake, after which the session is as new (RFC 3207 §4.2). Raises PeerGone when it fails."""
+        assert self.services.tls is not None
+        try:
+            patience = min(self.services.timeouts.handshake, self._patience())
+            await self.connection.start_tls(self.services.tls, patience)
+        except PeerGone:
+            metrics.TLS.labels(self.session.role.value, "failed").inc()
+            raise
+        self.end_transaction()
+        self.session.forget()
+        self.note_tls()
 
-    @property
-    def trace(self) -> str:
-        """W3C traceparent."""
-        return self.span.traceparent
+    def note_tls(self) -> None:
+        """The connection speaks TLS now."""
+        tls = self.connection.tls_object
+        assert tls is not None
+        self.session.tls = TlsInfo.of(tls)
+        metrics.TLS.labels(self.session.role.value, tls_version(self.session.tls.version)).inc()
 
-    def drop_chunks(self) -> None:
-        """They are not needed any more, or others need the memory."""
-        self.chunks = ChunkCollector()
+    def logged_in(self) -> None:
+        """The client has proven who it is: it has the time of a session that brings mail."""
+        self._since = self.connection.loop.time()
+        self.connection.charge_to(self.services.budget.holding(self._holder()))
 
+    def read_in_vain(self, octets: int, refusal: Reply) -> None:
+        """Octets of a message that is refused already were read. Raises HangUp: no sender of mail goes on so long."""
+        self._in_vain += octets
+        if self._in_vain > 2 * (self.services.messages.size + SLACK):
+            raise HangUp(refusal)
 
-@dataclass(slots=True)
-class Session:
-    """One client's. `id` finds it in the log."""
+    def _holder(self) -> Path:
+        """Whose octets a message's are."""
+        session = self.session
+        if session.identity is not None:
+            return account(session.identity.account_id)
+        return account(session.address) if session.relay_client else stranger(session.address)
 
-    id: str
-    role: Role
-    address: str
-    port: int
-    relay_client: bool
-    seat: Seat
-    tls: TlsInfo | None = None
-    hello: Hello | None = None
-    identity: Identity | None = None
-    login: Login | None = None
-    """Of the identity; it may end before the session does."""
-    transaction: Transaction | None = None
-    owned: set[str] = field(default_factory=set)
-    """Addresses that were found to belong to the identity."""
+    def begin_transaction(self, make: Callable[[Holding], Transaction]) -> Transaction:
+        """`make` gets what the message will have of the octet budget."""
+        transaction = make(self.services.budget.holding(self._holder()))
+        self.session.transaction = transaction
+        self.services.acceptance.begin()
+        return transaction
 
-    @property
-    def may_relay(self) -> bool:
-        return self.relay_client if self.identity is None else not self.identity.local_only
+    def end_transaction(self) -> None:
+        """RFC 5321 §4.1.1.5: nothing of the transaction, if there is one, is kept."""
+        transaction = self.session.transaction
+        if transaction is not None:
+            transaction.holding.release()
+            self.session.transaction = None
+            self.services.acceptance.end()
+            transaction.span.end()
 
-    @property
-    def is_known(self) -> bool:
-        """It has logged in, or comes from a network of ours. It may stay as long as it talks, for programs keep
-        sessions open with NOOP, for hours, and send again; its seats are bounded."""
-        return self.relay_client or self.identity is not None
-
-    def remember_owned(self, address: str) -> None:
-        if len(self.owned) < _OWNED_KEPT:
-            self.owned.add(address)
-
-    def forget(self) -> None:
-        """RFC 3207 §4.2: after a TLS handshake nothing that the client said before counts."""
-        self.hello = None
-        self.identity = None
-        self.owned.clear()
+    def message_ended(self, reply: Reply) -> None:
+        """A message was read whole and answered."""
+        metrics.MESSAGE[self.session.role, reply.code // 100].inc()
+        if reply.is_positive:
+            self._idle_commands = 0
+            self._since = self.connection.loop.time()
+        if self.session.transaction is not None:
+            self.session.transaction.span.set(reply=reply.code)
+        self.end_transaction()

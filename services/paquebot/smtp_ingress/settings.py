@@ -4,19 +4,19 @@ import enum
 from dataclasses import dataclass
 
 from paquebot.rpc import SessionCheckSettings, ValidationCacheSettings
-from paquebot.runtime.engines import (
+from paquebot.runtime.engine_settings import (
     DirectoryClientSettings,
     NatsSettings,
     ProcessSettings,
     S3Settings,
     TlsSettings,
 )
-from paquebot.runtime.fairness import FairnessSettings
-from paquebot.runtime.limits import ShareSettings
-from paquebot.runtime.pace import PaceSettings
-from paquebot.runtime.proxy import ProxySettings
-from paquebot.runtime.seats import SeatLimits
+from paquebot.runtime.net.pace import PaceSettings
+from paquebot.runtime.net.proxy import ProxySettings
+from paquebot.runtime.net.seats import SeatLimits
 from paquebot.runtime.settings import Listen, Network, Octets, Seconds, setting
+from paquebot.runtime.shares.event_loop import FairnessSettings
+from paquebot.runtime.shares.in_flight import ShareSettings
 from paquebot.spool import SpoolSettings
 from paquebot.wire.smtp.content import SHORTEST_LIMIT
 

@@ -19,7 +19,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import FAST, SIZES, counter, gauge, histogram
 from paquebot.queue import Queue, QueueRefused, QueueTooLarge, QueueUnavailable
 from paquebot.queue.client import MAX_BATCH
-from paquebot.runtime.tasks import background
+from paquebot.runtime.process.tasks import background
 from paquebot.spool.gathering import Gathering
 from paquebot.spool.jobs import Packed, job_count, publications
 from paquebot.spool.refusals import Refusals

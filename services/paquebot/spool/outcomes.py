@@ -5,7 +5,7 @@ import datetime
 import enum
 from collections.abc import Collection, Sequence
 
-from paquebot.runtime.postgres import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres
 
 
 class Outcome(enum.IntEnum):

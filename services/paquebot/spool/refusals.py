@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.observability.log import Log
-from paquebot.runtime.tasks import background
+from paquebot.runtime.process.tasks import background
 
 _log = Log("paquebot.spool")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from paquebot.cli.admin.connection import client_environment
+from paquebot.cli.admin.presentation import iso_time, octets_text, quota_octets
 from paquebot.cli.app import app
-from paquebot.cli.connection import client_environment
 from paquebot.cli.main import main
-from paquebot.cli.presentation import iso_time, octets_text, quota_octets
 from paquebot.runtime.settings import SettingsError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from paquebot.cli.patience import GivenUp, NotYet, Patience, Refused
-from paquebot.cli.up.roundtrip import client_address
+from paquebot.cli.roundtrip.round_trip import client_address
+from paquebot.cli.waiting import GivenUp, NotYet, Patience, Refused
 
 
 class Answers:

@@ -10,7 +10,7 @@ import ssl
 import pytest
 from tests.support.loopback import free_port
 
-from paquebot.cli.up.roundtrip import (
+from paquebot.cli.roundtrip.round_trip import (
     Endpoint,
     Login,
     RoundTripError,

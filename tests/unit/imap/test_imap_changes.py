@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.imap.changes import Change, RecentChanges
-from paquebot.imap.feed import Watch
+from paquebot.imap.mailbox_view.changes import Change, RecentChanges
+from paquebot.imap.mailbox_view.feed import Watch
 from paquebot.mailstore import FlagRows
 
 

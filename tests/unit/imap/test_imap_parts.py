@@ -14,23 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paquebot.blobs import BlobsUnavailable
-from paquebot.imap import flags
 from paquebot.imap.capabilities import after_login, before_login
 from paquebot.imap.connection import Connection, Inactive, LineTooLong
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
-from paquebot.imap.message_facts import Columns, Facts
+from paquebot.imap.mailbox_view import flags
+from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View
 from paquebot.imap.reply import Status
-from paquebot.imap.search_keys import BadSearchText, SearchContext, UnknownCharset, compile_key, uses_mod_seq
+from paquebot.imap.search.facts import Columns, Facts
+from paquebot.imap.search.keys import BadSearchText, SearchContext, UnknownCharset, compile_key, uses_mod_seq
 from paquebot.imap.settings import ImapSettings
 from paquebot.imap.states import Account, Authenticated, LoggedOut, NotAuthenticated, Selected, condstore_enabled
-from paquebot.imap.view import NoSuchSequenceNumber, View
 from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.mailstore.errors import NoSuchMailbox, OverQuota
-from paquebot.runtime.gate import OctetGate
-from paquebot.runtime.peer import LongAhead, PeerGone
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.net.connection import LongAhead, PeerGone
+from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.settings import SettingsError, load
+from paquebot.runtime.shares.gate import OctetGate
 from paquebot.wire.imap import COMMAND_STATES, State, ast
 from paquebot.wire.imap.sequence_set import SeqRange, SequenceSet
 

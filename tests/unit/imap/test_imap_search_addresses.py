@@ -7,8 +7,8 @@ from array import array
 
 import pytest
 
-from paquebot.imap.message_facts import Facts
-from paquebot.imap.view import View
+from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.search.facts import Facts
 from paquebot.mailstore import Flag, FlagRows, StoredMessage
 from paquebot.message import summarise
 from paquebot.v1.mail_pb2 import BlobRef

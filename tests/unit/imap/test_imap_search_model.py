@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from paquebot.imap import search_texts
-from paquebot.imap.message_facts import Facts
-from paquebot.imap.search import _Search
-from paquebot.imap.search_keys import SearchContext
-from paquebot.imap.search_turns import Turns
-from paquebot.imap.view import View
+from paquebot.imap.commands.search import _Search
+from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.search import texts as search_texts
+from paquebot.imap.search.facts import Facts
+from paquebot.imap.search.keys import SearchContext
+from paquebot.imap.search.turns import Turns
 from paquebot.mailstore import Flag, FlagRows, StoredMessage
 from paquebot.message import (
     BodyPart,

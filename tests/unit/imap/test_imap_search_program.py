@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.counted_work import assert_linear
 
-from paquebot.imap.search_program import leaves, program_of
+from paquebot.imap.search.program import leaves, program_of
 from paquebot.wire.imap import ast
 
 Answers = dict[str, bool | None]

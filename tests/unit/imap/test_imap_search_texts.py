@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from paquebot.imap import search, search_texts
-from paquebot.imap.message_facts import Facts
-from paquebot.imap.search_keys import SearchContext, compile_key, count_keys, fields_of, texts_of
-from paquebot.imap.search_texts import TextsFound, look_through, parts_of
-from paquebot.imap.view import View
+from paquebot.imap.commands import search
+from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.search import texts as search_texts
+from paquebot.imap.search.facts import Facts
+from paquebot.imap.search.keys import SearchContext, compile_key, count_keys, fields_of, texts_of
+from paquebot.imap.search.texts import TextsFound, look_through, parts_of
 from paquebot.mailstore import Flag, FlagRows, StoredMessage
 from paquebot.message import summarise, text_pieces
 from paquebot.v1.mail_pb2 import BlobRef

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from paquebot.imap import updates
+from paquebot.imap.mailbox_view import updates
+from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View
 from paquebot.imap.reply import gathered
 from paquebot.imap.states import Account, Selected
-from paquebot.imap.view import NoSuchSequenceNumber, View
 from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.wire.imap import SequenceSet
 from paquebot.wire.imap.sequence_set import SeqRange, ranges_of, set_of

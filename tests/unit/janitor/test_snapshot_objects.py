@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.janitor.snapshot_objects import BadSnapshot, compress, decompress, seal, unseal
+from paquebot.janitor.snapshots.objects import BadSnapshot, compress, decompress, seal, unseal
 from paquebot.v1.snapshot_pb2 import SnapshotManifest, SnapshotPart, SnapshotRun
 
 RUN = SnapshotRun(version=1, run="01ARZ3NDEKTSV4RRFFQ69G5FAV", mailstore="name", pages=3, accounts=12_000)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from paquebot.mailstore.flag_changes import FlagChange
-from paquebot.mailstore.keywords import Spelling
+from paquebot.mailstore.messages.flag_changes import FlagChange
+from paquebot.mailstore.messages.keywords import Spelling
 from paquebot.mailstore.types import Flag, FlagOp, Limits
 
 

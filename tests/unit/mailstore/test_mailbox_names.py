@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from paquebot.mailstore import Limits
 from paquebot.mailstore.errors import BadMailboxName, NoSuchMailbox
-from paquebot.mailstore.names import is_inferior, normal, sought, superiors, valid
+from paquebot.mailstore.mailboxes.names import is_inferior, normal, sought, superiors, valid
 
 LIMITS = Limits(name_length=20, depth=3)
 

@@ -10,9 +10,9 @@ import pytest
 from paquebot.janitor.troubles import Stage
 from paquebot.mailstore.bad_rows import one_by_one
 from paquebot.mailstore.dates import EARLIEST, LATEST, of_microseconds, readable, storable
-from paquebot.mailstore.keywords import is_keyword
-from paquebot.mailstore.troubles import STAGES
-from paquebot.runtime.postgres import PostgresTroubled, PostgresUnavailable
+from paquebot.mailstore.messages.keywords import is_keyword
+from paquebot.mailstore.upkeep.troubles import STAGES
+from paquebot.runtime.postgres.pool import PostgresTroubled, PostgresUnavailable
 
 UTC = datetime.UTC
 

@@ -40,7 +40,7 @@ from paquebot.message import (
     unfold,
     xtext_decoded,
 )
-from paquebot.message.parameters import disposition, media_type, token
+from paquebot.message.mime.parameters import disposition, media_type, token
 
 Make = Callable[[int], Callable[[], object]]
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)

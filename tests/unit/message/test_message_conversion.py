@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paquebot.message import Signatures, Unconvertible, Wish, conversion, pieces, signatures
-from paquebot.message.transfer_encoding import BLOCK
+from paquebot.message.conversion.transfer_encoding import BLOCK
 
 SEVEN_BIT = Wish(seven_bit=True)
 SHORT_LINES = Wish()

@@ -25,7 +25,7 @@ from paquebot.message import (
     summarise,
     xtext_decoded,
 )
-from paquebot.message.dsn import MAX_RETURNED
+from paquebot.message.dsn.message import MAX_RETURNED
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 ORIGINAL = b"From: alice@a.test\r\nSubject: Hello\r\nMessage-ID: <1@a.test>\r\n\r\nHello Bob!\r\n"

@@ -15,8 +15,8 @@ from paquebot.message import (
     is_surely_whole,
     summarise,
 )
-from paquebot.message.envelope import ENVELOPE_FIELDS
 from paquebot.message.limits import STORED, Bounds
+from paquebot.message.summary.envelope import ENVELOPE_FIELDS
 
 MIXED = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
 PLAIN = b"From: a@b.test\r\nTo: c@d.test, e@f.test\r\nSubject: x\r\n\r\nbody\r\n"

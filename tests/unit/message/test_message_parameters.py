@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paquebot.message.limits import MAX_PARAMETERS
-from paquebot.message.parameters import disposition, media_type, parameters
+from paquebot.message.mime.parameters import disposition, media_type, parameters
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_off_gives_ids_that_nobody_samples() -> None:
 
 def test_off_imports_no_opentelemetry() -> None:
     code = (
-        "import sys; from paquebot.observability import trace; import paquebot.runtime.service;"
+        "import sys; from paquebot.observability import trace; import paquebot.runtime.process.service;"
         "trace.set_up('x', endpoint='', sample=1.0); trace.root('x').end();"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )

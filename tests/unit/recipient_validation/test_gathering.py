@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 
 from paquebot.recipient_validation.gathering import MAX_KEYS, Gathering
-from paquebot.runtime.postgres import PostgresUnavailable
+from paquebot.runtime.postgres.pool import PostgresUnavailable
 
 
 class Statements:

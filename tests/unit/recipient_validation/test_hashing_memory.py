@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import asyncio, time
-from paquebot.runtime.memory import keep_one_arena
+from paquebot.runtime.process.malloc import keep_one_arena
 keep_one_arena()
 from paquebot.recipient_validation.hashing import Hashing
 from paquebot.recipient_validation.settings import HashSettings

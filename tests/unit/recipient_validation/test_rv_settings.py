@@ -3,7 +3,7 @@
 import pytest
 
 from paquebot.recipient_validation.settings import RecipientValidationSettings
-from paquebot.runtime.engines import DirectoryClientSettings
+from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import SettingsError, load
 
 

@@ -11,14 +11,14 @@ from tests.support.relay_fixtures import handshake, letter
 from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.hosts import HostShares
 from paquebot.relay.letter import Recipient
-from paquebot.relay.pool import Pool
-from paquebot.relay.resolver import Resolver
+from paquebot.relay.queue.hosts import HostShares
 from paquebot.relay.result import Outcome
-from paquebot.relay.routes import Routes
+from paquebot.relay.routing.resolver import Resolver
+from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import ClientSettings, Deadlines, LoadSettings, RetrySettings, RoutingSettings
-from paquebot.relay.transaction import Results, wishes
+from paquebot.relay.smtp_client.pool import Pool
+from paquebot.relay.smtp_client.transaction import Results, wishes
 from paquebot.runtime.settings import Seconds
 from paquebot.wire.address import Address
 

@@ -15,13 +15,13 @@ from tests.support.relay_fixtures import DEADLINES, authority, handshake, letter
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.hosts import HostShares
 from paquebot.relay.letter import Recipient
-from paquebot.relay.pool import Pool
-from paquebot.relay.resolver import Resolver
-from paquebot.relay.routes import Routes
+from paquebot.relay.queue.hosts import HostShares
+from paquebot.relay.routing.resolver import Resolver
+from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import ClientSettings, LoadSettings, RetrySettings, RoutingSettings
-from paquebot.relay.transaction import Results
+from paquebot.relay.smtp_client.pool import Pool
+from paquebot.relay.smtp_client.transaction import Results
 from paquebot.runtime.settings import Listen, Seconds, Secret
 
 ZONE = "@ MX 10 first\n@ MX 20 second\nfirst A 127.0.0.2\nsecond A 127.0.0.3"

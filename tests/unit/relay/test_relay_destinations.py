@@ -2,7 +2,7 @@
 
 import pytest
 
-from paquebot.relay.destinations import Destinations, Turn
+from paquebot.relay.queue.destinations import Destinations, Turn
 from paquebot.relay.result import NO_ANSWER, deferred
 from paquebot.relay.settings import LoadSettings, RetrySettings
 from paquebot.runtime.settings import Seconds

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from paquebot.relay import consumer
-from paquebot.relay.consumer import _ended
+from paquebot.relay.queue import consumer
+from paquebot.relay.queue.consumer import _ended
 
 
 async def deaf(times: int) -> None:

@@ -17,7 +17,7 @@ from paquebot.relay.form import Form, FormRules, NoForm
 from paquebot.relay.letter import Recipient
 from paquebot.relay.metrics import Change
 from paquebot.relay.result import Host
-from paquebot.relay.transaction import Results, Transaction
+from paquebot.relay.smtp_client.transaction import Results, Transaction
 from paquebot.wire.smtp.parameters import Body
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)

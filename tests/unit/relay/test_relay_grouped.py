@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from paquebot.relay.grouped import Grouped
+from paquebot.relay.queue.grouped import Grouped
 
 
 class Engine:

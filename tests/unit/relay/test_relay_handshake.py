@@ -8,10 +8,10 @@ import pytest
 from tests.support.relay_fixtures import DEADLINES, HASTY, SHORT, Authority, authority, handshake, host_of, session_with
 from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, RemoteHost, then_drop
 
-from paquebot.relay.handshake import Credentials
 from paquebot.relay.result import HostUnusable, Outcome
 from paquebot.relay.settings import TlsPolicy
-from paquebot.relay.tls import TlsMemory, TlsMode
+from paquebot.relay.smtp_client.handshake import Credentials
+from paquebot.relay.smtp_client.tls import TlsMemory, TlsMode
 from paquebot.runtime.settings import Secret
 
 
@@ -307,7 +307,7 @@ async def test_then_drop_reads_the_last_words() -> None:
 
 
 def test_tls_below_1_2_is_not_spoken() -> None:  # RFC 8996
-    from paquebot.relay.tls import TlsContexts
+    from paquebot.relay.smtp_client.tls import TlsContexts
 
     for mode in (TlsMode.VERIFIED, TlsMode.UNVERIFIED):
         assert TlsContexts().of(mode).minimum_version == ssl.TLSVersion.TLSv1_2

@@ -2,8 +2,8 @@
 
 import pytest
 
-from paquebot.relay.jobs import UnreadableJob, read_job
-from paquebot.relay.transaction import wishes
+from paquebot.relay.queue.jobs import UnreadableJob, read_job
+from paquebot.relay.smtp_client.transaction import wishes
 from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import Notify

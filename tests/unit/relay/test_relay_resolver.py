@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tests.support.dns_server import DnsServer
 
-from paquebot.relay.addresses import interface_addresses
-from paquebot.relay.resolver import Exchanger, Resolver
 from paquebot.relay.result import Outcome, Unroutable
-from paquebot.relay.routes import Route, Routes
+from paquebot.relay.routing.addresses import interface_addresses
+from paquebot.relay.routing.resolver import Exchanger, Resolver
+from paquebot.relay.routing.routes import Route, Routes
 from paquebot.relay.settings import RoutingSettings
 from paquebot.runtime.settings import Listen, Network, Seconds
 

@@ -4,7 +4,7 @@ import pytest
 
 from paquebot.relay.metrics import status_class
 from paquebot.relay.retry import RetrySchedule
-from paquebot.relay.routes import Route, Routes
+from paquebot.relay.routing.routes import Route, Routes
 from paquebot.relay.settings import RelaySettings, RetrySettings
 from paquebot.runtime.settings import Seconds, SettingsError, load
 from paquebot.v1.queue_pb2 import RelayJob

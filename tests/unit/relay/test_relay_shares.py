@@ -16,18 +16,18 @@ from tests.support.remote_host import SILENT, RemoteHost
 
 from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.form import FormRules
-from paquebot.relay.hosts import HostBusy, HostShares
 from paquebot.relay.letter import KEEP, Letter, OctetShares, Recipient
-from paquebot.relay.pool import Pool
-from paquebot.relay.resolver import Resolver
+from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.result import BAD_CONNECTION, NO_ANSWER, Host, HostUnusable, Outcome, deferred
-from paquebot.relay.routes import Routes
-from paquebot.relay.session import MAX_REPLY, MAX_REPLY_LINES, MAX_REPLY_TEXT, Session, SessionBroken
+from paquebot.relay.routing.resolver import Resolver
+from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import ClientSettings, Deadlines, LoadSettings, RetrySettings, RoutingSettings, TlsPolicy
-from paquebot.relay.stream import MAX_LINE, Stream
-from paquebot.relay.transaction import Results, Transaction
-from paquebot.runtime.limits import OctetBudget, OverBudget
+from paquebot.relay.smtp_client.pool import Pool
+from paquebot.relay.smtp_client.session import MAX_REPLY, MAX_REPLY_LINES, MAX_REPLY_TEXT, Session, SessionBroken
+from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
+from paquebot.relay.smtp_client.transaction import Results, Transaction
 from paquebot.runtime.settings import Listen, Octets, Seconds
+from paquebot.runtime.shares.in_flight import OctetBudget, OverBudget
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 WHY = deferred(NO_ANSWER, "connection timed out", HOST)

@@ -9,9 +9,9 @@ from prometheus_client import REGISTRY
 from tests.support.counted import value
 
 from paquebot.relay import metrics
+from paquebot.relay.destination_labels import Shown
 from paquebot.relay.result import Outcome
 from paquebot.relay.settings import ShownSettings
-from paquebot.relay.shown import Shown
 
 METRICS = (
     metrics.DESTINATION_RECIPIENTS,

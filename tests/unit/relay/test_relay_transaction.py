@@ -8,12 +8,12 @@ from tests.support.relay_fixtures import DEADLINES, HASTY, letter, session_with
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
 
 from paquebot.message import pieces
-from paquebot.message.transfer_encoding import BLOCK
+from paquebot.message.conversion.transfer_encoding import BLOCK
 from paquebot.relay.form import FormRules
 from paquebot.relay.letter import Recipient, crlf_only, dot_stuffed
-from paquebot.relay.session import Session, SessionBroken
 from paquebot.relay.settings import Deadlines
-from paquebot.relay.transaction import Results, Transaction
+from paquebot.relay.smtp_client.session import Session, SessionBroken
+from paquebot.relay.smtp_client.transaction import Results, Transaction
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
 
 RAW = b"From: a@example.org\r\nTo: b@example.net\r\n\r\n.\r\n..two\r\nHello\r\n"

@@ -13,7 +13,7 @@ from tests.support.grpc_certificates import Authority
 
 from paquebot.rpc.credentials import ServerIdentity, reloaded_pems
 from paquebot.rpc.renewed import RenewedChannel
-from paquebot.runtime.engines import GrpcTlsSettings
+from paquebot.runtime.engine_settings import GrpcTlsSettings
 from paquebot.runtime.settings import load
 
 METHOD = "/test.Service/Ask"

@@ -6,10 +6,10 @@ import sys
 import threading
 from dataclasses import dataclass
 
-from paquebot.runtime.engines import ProcessSettings, TlsSettings
-from paquebot.runtime.service import Context, run
+from paquebot.runtime.engine_settings import ProcessSettings, TlsSettings
+from paquebot.runtime.net.tls import ServerTls
+from paquebot.runtime.process.service import Context, run
 from paquebot.runtime.settings import Seconds, setting
-from paquebot.runtime.tls import ServerTls
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from paquebot.runtime.addresses import origin_of
+from paquebot.runtime.net.origin import origin_of
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from paquebot.runtime.fair_shares import Group, Holding, OverBudget, Path, SharedBudget
-from paquebot.runtime.limits import ShareSettings, account, octet_shares, stranger
+from paquebot.runtime.shares.budget import Group, Holding, OverBudget, Path, SharedBudget
+from paquebot.runtime.shares.in_flight import ShareSettings, account, octet_shares, stranger
 
 
 def budget(limit: int = 100, *, network: int = 100, client: int = 100, guaranteed: int = 60) -> SharedBudget:

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from tests.support.manual_clock import ManualClock
 
-from paquebot.runtime import fairness
-from paquebot.runtime.fairness import SLICE, FairnessSettings, LoopShares, Turns, charge, give_way, in_slices
 from paquebot.runtime.settings import Seconds
+from paquebot.runtime.shares import event_loop
+from paquebot.runtime.shares.event_loop import SLICE, FairnessSettings, LoopShares, Turns, charge, give_way, in_slices
 
 SHARE = 0.25
 
@@ -37,7 +37,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             found.append(seconds)
         await yield_once(0)
 
-    monkeypatch.setattr(fairness, "sleep", sleep)
+    monkeypatch.setattr(event_loop, "sleep", sleep)
     return found
 
 

@@ -8,10 +8,10 @@ import functools
 
 import pytest
 
-from paquebot.imap.search_turns import TooMuchWork, Turns, Work
-from paquebot.runtime import gate_shares
-from paquebot.runtime.gate_shares import Hold, Shares
-from paquebot.runtime.limits import OverBudget
+from paquebot.imap.search.turns import TooMuchWork, Turns, Work
+from paquebot.runtime.shares import account_gate
+from paquebot.runtime.shares.account_gate import Hold, Shares
+from paquebot.runtime.shares.in_flight import OverBudget
 
 
 async def settle() -> None:
@@ -116,7 +116,7 @@ async def test_no_account_has_all_the_room_for_few_octets() -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers are late at once, but wait their turn to be ended."""
     for name, value in (("_PATIENCE", 0.0), ("_RATE", 1e12), ("_NEXT", 0.0)):
-        monkeypatch.setattr(gate_shares, name, value)
+        monkeypatch.setattr(account_gate, name, value)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -144,13 +144,13 @@ async def test_who_reads_slowly_is_ended_while_others_wait_the_largest_first() -
 
 async def test_who_is_late_first_is_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever began before and may still take its time keeps nobody from looking."""
-    monkeypatch.setattr(gate_shares, "_PATIENCE", 0.0)
+    monkeypatch.setattr(account_gate, "_PATIENCE", 0.0)
     shares = Shares(limit=2**40, share=2**40)
     patient, hasty = await shares.of(1).take(2**39), await shares.of(2).take(2**38)
     patient.until_late(pytest.fail)
     waiting = asyncio.create_task(shares.of(3).take(2**39))
     await settle()
-    monkeypatch.setattr(gate_shares, "_RATE", 1e15)
+    monkeypatch.setattr(account_gate, "_RATE", 1e15)
     hasty.until_late(hasty.release)
     (await asyncio.wait_for(waiting, 5)).release()
     patient.release()

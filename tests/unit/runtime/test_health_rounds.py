@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from paquebot.runtime import health
+from paquebot.runtime.process import health
 
 
 async def test_who_waited_for_a_round_asks_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from paquebot.runtime import health as health_module
-from paquebot.runtime.health import Health, HealthServer
+from paquebot.runtime.process import health as health_module
+from paquebot.runtime.process.health import Health, HealthServer
 from paquebot.runtime.settings import Listen
 
 

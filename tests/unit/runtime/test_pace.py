@@ -2,7 +2,7 @@
 
 import pytest
 
-from paquebot.runtime.pace import Pace, PaceSettings
+from paquebot.runtime.net.pace import Pace, PaceSettings
 from paquebot.runtime.settings import Octets, Seconds
 
 

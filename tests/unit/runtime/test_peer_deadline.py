@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from paquebot.runtime.peer import Deadline, PeerConnection
+from paquebot.runtime.net.connection import Deadline, PeerConnection
 
 
 class Peer(PeerConnection):

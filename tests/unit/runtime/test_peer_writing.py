@@ -13,9 +13,9 @@ import pytest
 from tests.dialogues.dialogue import client_tls
 
 from paquebot.cli.up.certificate import ensure_certificate
-from paquebot.runtime.listeners import Arrival, connect
-from paquebot.runtime.patience import Patience
-from paquebot.runtime.peer import SLICE, PeerConnection, PeerGone
+from paquebot.runtime.net.connection import SLICE, PeerConnection, PeerGone
+from paquebot.runtime.net.listeners import Arrival, connect
+from paquebot.runtime.net.patience import Patience
 
 _LONG = 45_000_000
 

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import REGISTRY
 
-from paquebot.runtime.limits import OctetBudget, OverBudget
+from paquebot.runtime.shares.in_flight import OctetBudget, OverBudget
 
 
 def test_reservation_grows_and_is_given_back_whole() -> None:

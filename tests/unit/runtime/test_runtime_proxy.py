@@ -15,8 +15,8 @@ import pytest
 from prometheus_client import REGISTRY
 from tests.support.proxy_client import v1, v2, v2_local
 
-from paquebot.runtime import proxy
-from paquebot.runtime.proxy import Origin, Proxies, ProxySettings, Result
+from paquebot.runtime.net import proxy
+from paquebot.runtime.net.proxy import Origin, Proxies, ProxySettings, Result
 from paquebot.runtime.settings import Seconds, SettingsError, load
 
 PEER, PORT = "127.0.0.1", 40000

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from paquebot.runtime.engines import NatsSettings, ProcessSettings
+from paquebot.runtime.engine_settings import NatsSettings, ProcessSettings
 from paquebot.runtime.settings import (
     Listen,
     ListenOrSocket,

@@ -11,9 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from paquebot.cli.up.certificate import ensure_certificate
-from paquebot.runtime.engines import TlsSettings
+from paquebot.runtime.engine_settings import TlsSettings
+from paquebot.runtime.net.tls import ServerTls
 from paquebot.runtime.settings import SettingsError
-from paquebot.runtime.tls import ServerTls
 
 
 def make(directory: Path) -> TlsSettings:

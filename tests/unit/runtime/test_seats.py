@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from paquebot.runtime.seats import LOGIN, MAIL, Seat, SeatLimits, Seats
+from paquebot.runtime.net.seats import LOGIN, MAIL, Seat, SeatLimits, Seats
 
 
 def limits(

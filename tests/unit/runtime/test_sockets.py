@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import pytest
 from tests.support.loopback import free_port
 
+from paquebot.runtime.net.sockets import bound, port_of
 from paquebot.runtime.settings import Listen
-from paquebot.runtime.sockets import bound, port_of
 
 
 def served(host: str, port: int) -> bool:

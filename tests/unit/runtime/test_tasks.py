@@ -11,28 +11,28 @@ import pytest
 from tests.support.counted import value
 
 import paquebot
-from paquebot.runtime.tasks import background, watch_loop_errors
+from paquebot.runtime.process.tasks import background, watch_loop_errors
 
 SERVICES = Path(paquebot.__file__).parent
 GROUPS = {"group", "batches"}
 """Names of TaskGroups in the code: they raise what their tasks raise."""
 AWAITED = {
     "blobs/store.py": "probes await it; its exception is read when none does",
-    "cli/engine.py": "awaited with asyncio.wait, its result read",
+    "cli/engines/command.py": "awaited with asyncio.wait, its result read",
     "cli/up/command.py": "awaited with asyncio.wait, its result read",
     "cli/up/stack.py": "awaited when the stack ends",
     "cli/up/supervisor.py": "awaited when its process is ended",
-    "delivery/intake.py": "awaited with asyncio.wait, its result read",
+    "delivery/consumer.py": "awaited with asyncio.wait, its result read",
     "delivery/service.py": "awaited with asyncio.wait, its result read",
     "delivery/worker.py": "awaited at the end of the block",
-    "imap/bodies.py": "raises nothing: what goes wrong is an outcome of a read",
-    "imap/feed.py": "sessions await it; its exception is read when none does",
-    "mailstore/view.py": "awaited for the next batch",
+    "imap/bodies/cache.py": "raises nothing: what goes wrong is an outcome of a read",
+    "imap/mailbox_view/feed.py": "sessions await it; its exception is read when none does",
+    "mailstore/messages/view.py": "awaited for the next batch",
     "pop3/reading.py": "sessions await it; its exception is read when none does",
-    "relay/consumer.py": "awaited with asyncio.wait, their results read; jobs end in `_work`, which raises nothing",
-    "relay/grouped.py": "raises nothing: what goes wrong is each asker's answer",
-    "runtime/health.py": "raises nothing: what goes wrong is the answer",
-    "runtime/service.py": "awaited with asyncio.wait, its result read",
+    "relay/queue/consumer.py": "awaited with asyncio.wait, results read; jobs end in `_work`, which raises nothing",
+    "relay/queue/grouped.py": "raises nothing: what goes wrong is each asker's answer",
+    "runtime/process/health.py": "raises nothing: what goes wrong is the answer",
+    "runtime/process/service.py": "awaited with asyncio.wait, its result read",
     "smtp_ingress/connection.py": "aiosmtpd's task of a session, whose errors `serve` catches",
     "smtp_ingress/server.py": "awaited at the drain",
 }

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from paquebot.runtime.engines import ProcessSettings
-from paquebot.runtime.service import Context, run
+from paquebot.runtime.engine_settings import ProcessSettings
+from paquebot.runtime.process.service import Context, run
 from paquebot.runtime.settings import SettingsError, load
 
 

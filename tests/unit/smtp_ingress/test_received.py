@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from paquebot.message import decode_header_text, fields
 from paquebot.observability import trace
-from paquebot.runtime.seats import MAIL, SeatLimits, Seats
+from paquebot.runtime.net.seats import MAIL, SeatLimits, Seats
 from paquebot.smtp_ingress.received import TracePolicy, received
-from paquebot.smtp_ingress.session import Hello, Role, Session, Transaction
+from paquebot.smtp_ingress.state import Hello, Role, Session, Transaction
 from paquebot.wire.address import Address
 from paquebot.wire.smtp.commands import parse_command, parse_hello
 from paquebot.wire.smtp.parameters import MailParameters

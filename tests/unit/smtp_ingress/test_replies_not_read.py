@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from paquebot.runtime.peer import PeerGone
+from paquebot.runtime.net.connection import PeerGone
 from paquebot.smtp_ingress.connection import Connection
 from paquebot.wire.smtp.replies import Reply
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from paquebot.runtime.fair_shares import SharedBudget
-from paquebot.runtime.limits import ShareSettings, octet_shares, stranger
+from paquebot.runtime.shares.budget import SharedBudget
+from paquebot.runtime.shares.in_flight import ShareSettings, octet_shares, stranger
 from paquebot.smtp_ingress.connection import Connection, Displaced
 
 _KIB = 1024

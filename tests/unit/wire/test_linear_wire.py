@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 from tests.support.counted_work import assert_linear
 
-from paquebot.imap.flags import split
-from paquebot.imap.view import View
+from paquebot.imap.mailbox_view.flags import split
+from paquebot.imap.mailbox_view.view import View
 from paquebot.mailstore.types import FlagRows, RecentRange
 from paquebot.queue.subjects import domain_token
 from paquebot.wire import address, pop3, proxy, sasl

@@ -12,9 +12,9 @@ from typing import Annotated, TextIO
 
 import typer
 
-from paquebot.cli.connection import DataOption, administer
-from paquebot.cli.patience import duration
+from paquebot.cli.admin.connection import DataOption, administer
 from paquebot.cli.session.dialogue import DialogueWriter
+from paquebot.cli.waiting import duration
 from paquebot.rpc import DirectoryClient
 from paquebot.runtime.settings import Octets, parse_octets
 from paquebot.v1 import directory_pb2 as pb

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from paquebot.cli.connection import DEFAULT_DATA
-from paquebot.cli.up.demo import ensure_demo
+from paquebot.cli.admin.connection import DEFAULT_DATA
+from paquebot.cli.demo.accounts import ensure_demo
+from paquebot.cli.roundtrip.round_trip import READER, SENDER, Timed, local_route, round_trip
 from paquebot.cli.up.environment import Plan
 from paquebot.cli.up.guide import addresses, examples, mail_programs
 from paquebot.cli.up.layout import Layout, Ports, UpError
-from paquebot.cli.up.roundtrip import READER, SENDER, Timed, local_route, round_trip
 from paquebot.cli.up.stack import Stack
 
 # What the plan itself decides; anything else in PAQUEBOT_* is the person's and reaches every service.

@@ -6,11 +6,11 @@ Plain lines: they can be copied from any terminal, and read in a log.
 import shlex
 from pathlib import Path
 
-from paquebot.cli.connection import DEFAULT_DATA
+from paquebot.cli.admin.connection import DEFAULT_DATA
 from paquebot.cli.engines.ports import LOOPBACK
+from paquebot.cli.roundtrip.round_trip import PASSWORD, READER, SENDER
 from paquebot.cli.up.environment import Plan
 from paquebot.cli.up.layout import SERVICES
-from paquebot.cli.up.roundtrip import PASSWORD, READER, SENDER
 
 _HOST = "localhost"
 """In mail programs: some look for a name in the certificate, and take no address."""

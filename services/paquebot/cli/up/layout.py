@@ -15,7 +15,7 @@ from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option_name
 from paquebot.cli.engines.postgres import takes_socket
 from paquebot.cli.up.certificate import authority_of
-from paquebot.runtime.migrations import ROLES
+from paquebot.runtime.postgres.migrations import ROLES
 
 SERVICES = ("recipient_validation", "smtp_ingress", "delivery", "relay", "imap", "pop3")
 """In the order in which the table shows them."""

@@ -27,8 +27,8 @@ from paquebot.cli.up.layout import SERVICES, UpError
 from paquebot.cli.up.supervisor import Say, Supervisor
 from paquebot.queue import Queue
 from paquebot.queue.stream import ensure_stream
-from paquebot.runtime.engines import NatsSettings
-from paquebot.runtime.migrations import bootstrap_roles, make_database, migrate
+from paquebot.runtime.engine_settings import NatsSettings
+from paquebot.runtime.postgres.migrations import bootstrap_roles, make_database, migrate
 from paquebot.runtime.settings import load
 
 _READY_SECONDS = 60.0

@@ -1,0 +1,60 @@
+"""The demo domain and its two accounts, made through the same administration service that operators use."""
+
+import grpc
+
+from paquebot.cli.roundtrip.round_trip import PASSWORD, READER, SENDER
+from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.layout import UpError
+from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
+from paquebot.runtime.engine_settings import DirectoryClientSettings
+from paquebot.runtime.settings import load
+from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateDomainRequest, UpdateAccountRequest
+
+
+async def ensure_demo(plan: Plan) -> bool:
+    """Make the domain and the accounts that are missing; True: something was made. Raises UpError."""
+    settings = load(DirectoryClientSettings, plan.client_environment())
+    channel = open_channel(settings)
+    try:
+        client = DirectoryClient(channel, settings, plan.secrets.admin_token)
+        return await ensure_accounts(client, plan.domain, PASSWORD)
+    except (DirectoryRefused, DirectoryUnavailable) as error:
+        raise UpError(f"the demo domain could not be made: {error}") from error
+    finally:
+        await channel.close()
+
+
+async def ensure_accounts(client: DirectoryClient, domain: str, password: str, *, reset: bool = False) -> bool:
+    """Make the domain with alice and bob where missing; True: something was made. `reset`: those that are there get
+    the password. Raises DirectoryRefused, DirectoryUnavailable."""
+    made = await _ensure_domain(client, domain)
+    for name in (SENDER, READER):
+        new = await _ensure_account(client, f"{name}@{domain}", name.title(), password)
+        if reset and not new:
+            change = UpdateAccountRequest(address=f"{name}@{domain}", password=password)
+            await client.ask(client.stub.UpdateAccount, change)
+        made = new or made
+    return made
+
+
+async def _ensure_domain(client: DirectoryClient, name: str) -> bool:
+    try:
+        await client.ask(client.stub.CreateDomain, CreateDomainRequest(name=name))
+    except DirectoryRefused as refused:
+        return _known_already(refused)
+    return True
+
+
+async def _ensure_account(client: DirectoryClient, address: str, display_name: str, password: str) -> bool:
+    request = CreateAccountRequest(address=address, password=password, display_name=display_name)
+    try:
+        await client.ask(client.stub.CreateAccount, request)
+    except DirectoryRefused as refused:
+        return _known_already(refused)
+    return True
+
+
+def _known_already(refused: DirectoryRefused) -> bool:
+    if refused.code is not grpc.StatusCode.ALREADY_EXISTS:
+        raise refused
+    return False

@@ -1,0 +1,124 @@
+"""The loop that takes batches from the queue: waits while an engine is away, ends when the process drains.
+
+One batch is gathered at a time, while those before it are at work. When a job finds the process idle it is delivered
+at once; under load the next batch gathers until `pace` has passed since the one before, so that the messages of that
+time share one transaction. A backlog, which fills a batch, does not wait.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from paquebot.delivery.settings import LoadSettings
+from paquebot.delivery.worker import Worker
+from paquebot.observability.log import Log
+from paquebot.queue import Consumer, Job, Queue, QueueUnavailable
+from paquebot.queue.subjects import DELIVER
+from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable
+from paquebot.runtime.process.health import Health
+
+_log = Log("paquebot.delivery")
+
+CONSUMER = "delivery"
+_FETCH_SECONDS = 5.0
+_AWAY_SECONDS = 1.0
+_SILENCE_SECONDS = 300.0  # far more than a batch with every deadline reached
+
+
+class Intake:
+    """One for a process."""
+
+    def __init__(self, queue: Queue, postgres: Postgres, worker: Worker, health: Health, load: LoadSettings) -> None:
+        self._consumer = Consumer(queue, CONSUMER, DELIVER)
+        self._postgres = postgres
+        self._worker = worker
+        self._health = health
+        self._load = load
+        self._room = asyncio.Semaphore(load.workers)
+        self._next = 0.0
+        """When the next batch begins, on the event loop's clock."""
+        self._backlog = False
+        """Whether the queue had a whole batch for us when we asked last."""
+        self._away = self._reported = False
+
+    async def run(self, draining: asyncio.Event) -> None:
+        """Until `draining`; the batches under way are finished."""
+        async with asyncio.TaskGroup() as batches:
+            while not draining.is_set():
+                self._beat()
+                if self._away:
+                    await self._wait_for_engines(draining)
+                await self._room.acquire()
+                if jobs := await self._gather(draining):
+                    batches.create_task(self._work(jobs))
+                else:
+                    self._room.release()
+        with contextlib.suppress(QueueUnavailable):
+            await self._consumer.close()
+        self._health.silence(CONSUMER)
+
+    def _beat(self) -> None:
+        self._health.beat(CONSUMER, max_age=_SILENCE_SECONDS)
+
+    async def _gather(self, draining: asyncio.Event) -> list[Job]:
+        """A batch; none when no job came for a while, NATS is away, or the process begins to drain."""
+        loop = asyncio.get_running_loop()
+        if not self._backlog:
+            await pause(draining, self._next - loop.time())
+        if draining.is_set():
+            return []
+        try:
+            jobs = await self._fetch(draining)
+        except QueueUnavailable as error:
+            self._is_away(error)
+            return []
+        self._reported = self._away  # what goes away from now on is told again
+        self._backlog = len(jobs) == self._load.jobs
+        self._next = loop.time() + self._load.pace
+        return jobs
+
+    async def _work(self, jobs: Sequence[Job]) -> None:
+        try:
+            await self._worker.work(jobs)
+        except (QueueUnavailable, PostgresUnavailable) as error:
+            self._is_away(error)
+        finally:
+            self._room.release()
+
+    def _is_away(self, error: Exception) -> None:
+        self._away = True
+        if not self._reported:
+            _log.warning("engine_away", reason=f"{type(error).__name__}: {error}")
+            self._reported = True
+
+    async def _fetch(self, draining: asyncio.Event) -> list[Job]:
+        """A batch, or none when the process begins to drain meanwhile."""
+        fetch = asyncio.ensure_future(self._consumer.fetch(self._load.jobs, _FETCH_SECONDS))
+        drain = asyncio.ensure_future(draining.wait())
+        try:
+            await asyncio.wait((fetch, drain), return_when=asyncio.FIRST_COMPLETED)
+            if fetch.done():
+                return fetch.result()
+            return []
+        finally:
+            drain.cancel()
+            fetch.cancel()
+            with contextlib.suppress(asyncio.CancelledError, QueueUnavailable):
+                await fetch
+
+    async def _wait_for_engines(self, draining: asyncio.Event) -> None:
+        """No job is taken while it could only be given back: that would count as one of its tries."""
+        await pause(draining, _AWAY_SECONDS)
+        while not draining.is_set() and not await self._postgres.ready():
+            self._beat()
+            await pause(draining, _AWAY_SECONDS)
+        self._away = False
+
+
+async def pause(draining: asyncio.Event, seconds: float) -> None:
+    """Sleep, but no longer than to the beginning of the drain."""
+    if seconds <= 0:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await draining.wait()

@@ -1,0 +1,109 @@
+"""SELECT and EXAMINE (RFC 3501 §6.3.1, §6.3.2), with CONDSTORE and QRESYNC (RFC 7162 §3.1.8, §3.2.5)."""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from paquebot.imap.commands.authenticated import object_id
+from paquebot.imap.errors import reply_to
+from paquebot.imap.mailbox_view import flags, updates
+from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.reply import Look, Reply, bad, ok
+from paquebot.imap.states import CONDSTORE, Authenticated, LoggedIn, Selected
+from paquebot.mailstore.types import Mailbox, RecentRange
+from paquebot.wire.imap import ast, response_codes, responses
+from paquebot.wire.imap.sequence_set import inside_of, ranges_of
+
+if TYPE_CHECKING:
+    from paquebot.imap.session import Session
+
+
+async def select(session: "Session", state: LoggedIn, command: ast.Select) -> Reply:
+    """RFC 3501 §6.3.1"""
+    return await _open(session, state, command, read_only=False)
+
+
+async def examine(session: "Session", state: LoggedIn, command: ast.Examine) -> Reply:
+    """RFC 3501 §6.3.2"""
+    return await _open(session, state, command, read_only=True)
+
+
+async def _open(session: "Session", state: LoggedIn, command: ast.Select | ast.Examine, *, read_only: bool) -> Reply:
+    if command.qresync is not None and not state.qresync:
+        return bad("QRESYNC was not enabled")  # RFC 7162 §3.2.5
+    enabled = state.enabled | {CONDSTORE} if command.condstore else state.enabled
+    # Whatever comes of it, the mailbox that was selected is not any more (RFC 3501 §6.3.1, RFC 7162 §3.2.11).
+    closed = responses.untagged_ok("Previous mailbox closed", response_codes.CLOSED)
+    before = closed if isinstance(state, Selected) else b""
+    try:
+        selected, mailbox = await _selected(session, state, enabled, command.mailbox, read_only=read_only)
+        earlier = await _resynchronised(session, selected, mailbox, command.qresync)
+    except Exception as error:  # noqa: BLE001 - answered, and the state follows the answer
+        reply = reply_to(error)
+        return Reply(reply.status, reply.text, reply.code, before, Authenticated(state.account, enabled))
+    code = response_codes.READ_ONLY if read_only else response_codes.READ_WRITE
+    name = type(command).__name__.upper()
+    untagged = chain((before + _description(selected, mailbox),), earlier)
+    return ok(f"{name} completed", code, untagged=untagged, state=selected, look=Look.NEVER)
+
+
+async def _selected(
+    session: "Session", state: LoggedIn, enabled: frozenset[str], name: str, *, read_only: bool
+) -> tuple[Selected, Mailbox]:
+    mailstore, account = session.process.mailstore, state.account
+    assert session.watch is not None
+    session.watch.selects(None)
+    session.watch.dirty = False  # what happens from here on, the snapshot may not have
+    snapshot = await mailstore.snapshot_of(account.account_id, name)
+    mailbox = snapshot.mailbox
+    view = View(snapshot.rows, mailbox.highest_mod_seq, mailbox.keywords)
+    if read_only:
+        view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
+    elif mailbox.recent:
+        view.claim(await mailstore.claim_recent(account.account_id, mailbox.mailbox_id))
+    selected = Selected(account, enabled, mailbox.mailbox_id, name, mailbox.uid_validity, read_only, view)
+    return selected, mailbox
+
+
+def _description(state: Selected, mailbox: Mailbox) -> bytes:
+    """RFC 3501 §6.3.1: what a client must know of the mailbox."""
+    view = state.view
+    names = (*flags.SYSTEM_FLAGS, *mailbox.keywords)
+    lines = [
+        responses.flags(names),
+        responses.exists(view.exists),
+        updates.recent(view),
+    ]
+    if (unseen := view.first_unseen()) is not None:
+        lines.append(responses.untagged_ok("First unseen", response_codes.unseen(unseen)))
+    permanent = response_codes.permanent_flags(() if state.read_only else names, new_keywords=not state.read_only)
+    lines += [
+        responses.untagged_ok("Flags that stay", permanent),
+        responses.untagged_ok("UIDs are valid", response_codes.uid_validity(mailbox.uid_validity)),
+        responses.untagged_ok("Next UID", response_codes.uid_next(mailbox.uid_next)),
+        responses.untagged_ok("Highest", response_codes.highest_mod_seq(mailbox.highest_mod_seq)),
+        responses.untagged_ok("Object id", response_codes.mailbox_id(object_id(mailbox.mailbox_id))),
+    ]
+    return b"".join(lines)
+
+
+async def _resynchronised(
+    session: "Session", state: Selected, mailbox: Mailbox, known: ast.QResync | None
+) -> Iterable[bytes]:
+    """RFC 7162 §3.2.5.1: what happened since the client was here, unless the UIDs are other ones now."""
+    if known is None or known.uid_validity != state.uid_validity:
+        return ()
+    view, account_id = state.view, state.account.account_id
+    changes = await session.process.feed.changes(account_id, state.mailbox_id, known.mod_seq)
+    past: Sequence[tuple[int, int]] = ((1, mailbox.uid_next - 1),)
+    if known.known_uids is not None:
+        past = known.known_uids.resolve(mailbox.uid_next - 1)
+    if changes.expunged is None:  # RFC 7162 §3.2.5.1: without a record, every UID of the past that is not there
+        gone = view.gaps(past)
+    else:
+        # What the snapshot still has was expunged after it, and is told as such.
+        earlier = (uid for uid in changes.expunged if view.number(uid) is None)
+        gone = ranges_of(filter(inside_of(past), earlier))
+    vanished = responses.vanished(gone, earlier=True)
+    return chain(vanished, updates.flag_lines(state, array("I", changes.rows.uids), uid=True))

@@ -1,0 +1,38 @@
+"""What the sessions of a process share."""
+
+from dataclasses import dataclass
+
+from paquebot.imap.bodies.cache import Bodies
+from paquebot.imap.bodies.whole_summaries import WholeSummaries
+from paquebot.imap.mailbox_view.feed import Feed
+from paquebot.imap.search.turns import Turns
+from paquebot.imap.settings import ImapSettings
+from paquebot.mailstore import Mailstore
+from paquebot.rpc import AuthenticationClient, Logins, Recordings
+from paquebot.runtime.net.tls import ServerTls
+from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.budget import SharedBudget
+from paquebot.runtime.shares.event_loop import LoopShares
+from paquebot.spool import Spool
+from paquebot.wire.imap import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One for a process. `tls` None: STARTTLS is not offered, so nobody can log in in the clear."""
+
+    settings: ImapSettings
+    limits: Limits
+    mailstore: Mailstore
+    bodies: Bodies
+    whole_summaries: WholeSummaries
+    shares: Shares
+    turns: Turns
+    spool: Spool
+    feed: Feed
+    authentication: AuthenticationClient
+    logins: Logins
+    recordings: Recordings
+    budget: SharedBudget
+    loop_shares: LoopShares
+    tls: ServerTls | None

@@ -1,0 +1,199 @@
+"""When and how a session learns what others did to its mailbox (RFC 3501 §5.2, §7.3, §7.4.1).
+
+EXPUNGE goes out only where the caller allows it: never while FETCH, STORE or SEARCH is answered, because these
+name messages by numbers that must not move. Everything else may go out with every answer.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from paquebot.imap.context import Process
+from paquebot.imap.mailbox_view import flags
+from paquebot.imap.mailbox_view.changes import Change
+from paquebot.imap.mailbox_view.feed import Watch
+from paquebot.imap.mailbox_view.view import Updates, View
+from paquebot.imap.states import Selected, SessionState
+from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
+from paquebot.wire.imap import response_codes, responses
+from paquebot.wire.imap.fetch_response import FetchResponse
+from paquebot.wire.imap.sequence_set import ranges_of
+
+_PIECE = 16 * 1024  # octets of lines that are made at once
+
+
+def waiting(watch: Watch, state: Selected) -> bool:
+    """Did something happen that the session has not seen?"""
+    return watch.dirty or watch.awaited > state.view.mod_seq
+
+
+@dataclass(slots=True)
+class News:
+    """Lines for the client: made, once, while they are written, for they may be as many as the mailbox has messages.
+    Take them before `release`, which moves the numbers."""
+
+    arrived: bool = False
+    lines: Iterable[bytes] = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.lines)
+
+
+async def look(process: Process, watch: Watch, state: Selected, *, now: bool = False, shared: bool = False) -> News:
+    """See what happened since the last look, and tell it, but for EXPUNGE (that is `release`).
+
+    `now`: PostgreSQL is to be asked, also for what nobody hinted at. `shared`: a hint or the poll asked for it, so that
+    a query with others will do. Raises NoSuchMailbox.
+    """
+    if not now and (known := process.feed.remembered(watch, state.mailbox_id, state.view.mod_seq)) is not None:
+        return _remembered(state, known)
+    watch.dirty, watch.awaited = False, 0
+    ask = process.feed.shared_changes if shared else process.feed.changes
+    try:
+        changes = await ask(state.account.account_id, state.mailbox_id, state.view.mod_seq)
+        rows, expunged = changes.rows, changes.expunged
+        mailbox = changes.mailbox
+        if expunged is None:  # too long ago: compare with everything that is there now
+            snapshot = await process.mailstore.snapshot(state.account.account_id, state.mailbox_id)
+            rows, mailbox = snapshot.rows, snapshot.mailbox
+            there = frozenset(rows.uids)
+            found = [uid for uid in state.view.uids if uid not in there]
+        else:
+            found = list(expunged)
+        updates = state.view.apply(rows, found, mailbox.highest_mod_seq)
+        if updates.arrived:
+            await _claim(process, state, mailbox)
+    except BaseException:
+        watch.dirty = True
+        raise
+    return _lines(state, updates, mailbox.keywords)
+
+
+def _remembered(state: Selected, changes: Iterable[Change]) -> News:
+    """As `look`, from what sessions of this process did."""
+    view = state.view
+    arrived, changed, words = 0, list[int](), dict.fromkeys(view.keywords_known)
+    for change in changes:
+        updates = view.apply(change.rows, change.expunged, change.mod_seq)
+        arrived += updates.arrived
+        changed += updates.changed
+        words |= dict.fromkeys(word for used in change.rows.keywords.values() for word in used)
+    return _lines(state, Updates(arrived, tuple(dict.fromkeys(changed))), words)
+
+
+async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
+    if not mailbox.recent:
+        return
+    if state.read_only:  # RFC 3501 §6.3.2: EXAMINE takes \Recent from nobody
+        state.view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
+    else:
+        state.view.claim(await process.mailstore.claim_recent(state.account.account_id, state.mailbox_id))
+
+
+def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> News:
+    out = bytearray()
+    view = state.view
+    if updates.arrived:
+        out += responses.exists(view.exists)
+        out += recent(view)
+    write_keywords(out, view, keywords)
+    return News(bool(updates.arrived), chain((bytes(out),), flag_lines(state, array("I", updates.changed))))
+
+
+def write_keywords(out: bytearray, view: View, keywords: Iterable[str]) -> None:
+    """A FLAGS response, when there are other keywords than the client was told of (RFC 3501 §7.2.6)."""
+    found = tuple(dict.fromkeys(keywords))
+    if set(found) != set(view.keywords_known):
+        view.keywords_known = found
+        out += responses.flags((*flags.SYSTEM_FLAGS, *found))
+
+
+def flag_lines(state: Selected, uids: Iterable[int], *, uid: bool = False) -> Iterator[bytes]:
+    """As `write_flags`, in pieces."""
+    out = bytearray()
+    for found in uids:
+        write_flags(out, state, (found,), uid=uid)
+        if len(out) >= _PIECE:
+            yield bytes(out)
+            out.clear()
+    yield bytes(out)
+
+
+def write_flags(out: bytearray, state: Selected, uids: Iterable[int], *, uid: bool = False) -> None:
+    """An untagged FETCH with the flags of each message; `uid`: a UID command asks (RFC 3501 §6.4.8)."""
+    mod_seq = state.condstore  # RFC 7162 §3.1: every FETCH that a flag change caused
+    uid = uid or state.qresync  # RFC 7162 §3.2.4
+    for found in uids:
+        number = state.view.number(found)
+        if number is not None:
+            write_message_flags(out, state.view, number, uid=uid, mod_seq=mod_seq)
+
+
+def write_message_flags(out: bytearray, view: View, number: int, *, uid: bool, mod_seq: bool) -> None:
+    """One untagged FETCH with the flags of a message."""
+    response = FetchResponse(out, number)
+    if uid:
+        response.uid(view.uid(number))
+    response.flags(flags.of_message(view, number))
+    if mod_seq:
+        response.mod_seq(view.mod_seq_of(number))
+    response.close()
+
+
+def write_mod_seq(out: bytearray, view: View, number: int, *, uid: bool) -> None:
+    """One untagged FETCH with the new mod-sequence alone."""
+    response = FetchResponse(out, number)
+    if uid:
+        response.uid(view.uid(number))
+    response.mod_seq(view.mod_seq_of(number))
+    response.close()
+
+
+def release(state: Selected) -> Iterable[bytes]:
+    """The EXPUNGE responses that wait, or VANISHED after ENABLE QRESYNC (RFC 7162 §3.2.10), and RECENT where they make
+    it another. The numbers move at once, the lines are made while they are written."""
+    view = state.view
+    released = view.release()
+    if not released.uids:
+        return ()
+    if state.qresync:
+        lines: Iterable[bytes] = responses.vanished(ranges_of(array("I", released.uids)), earlier=False)
+    else:
+        lines = map(responses.expunge, array("I", released.numbers))
+    return lines if view.recent == view.recent_told else chain(lines, (recent(view),))
+
+
+def recent(view: View) -> bytes:
+    """RECENT, which tells another count whenever that changes (RFC 3501 §7.3.2)."""
+    view.recent_told = view.recent
+    return responses.recent(view.recent_told)
+
+
+def highest_mod_seq(before: SessionState, state: SessionState) -> Iterator[bytes]:
+    """What a command must tell of the mailbox's mod-sequence, at the end of its answer; mostly nothing. `before`: the
+    state in which it came.
+
+    The first command that enables CONDSTORE tells it (RFC 7162 §3.1). A client with QRESYNC is told from where to go on
+    should it lose the connection, where FETCH had mod-sequences above those of changes it was not told of (§3.2).
+    """
+    if not isinstance(state, Selected):
+        return
+    enabled = isinstance(before, Selected) and before.view is state.view and state.condstore and not before.condstore
+    if enabled or (state.qresync and state.view.behind):
+        yield responses.untagged_ok("Highest", response_codes.highest_mod_seq(state.view.told))
+
+
+def and_release(news: Iterable[bytes], state: Selected) -> Iterator[bytes]:
+    """The lines, and then those of `release`."""
+    yield from news
+    yield from release(state)
+
+
+def own(
+    state: Selected, rows: FlagRows | None = None, expunged: Iterable[int] = (), *, mod_seq: int | None = None
+) -> None:
+    """Take in what this session itself did. `mod_seq`: what was given to it, when that was all."""
+    state.view.apply(rows or FlagRows(), expunged)
+    if mod_seq is not None and mod_seq == state.view.mod_seq + 1:  # nobody did anything in between
+        state.view.mod_seq = mod_seq

@@ -1,0 +1,149 @@
+"""`recover --rebuild`: the mailstore is lost and the bucket is there. Every message comes back to its account:
+to its folder, with flags and UID, where a snapshot knows it, else to INBOX.
+
+Nothing depends on an earlier step having been seen by this process: killed at any point and run again, it goes on.
+Nothing is relayed and no job is made; what waits in the stream stays there.
+"""
+
+import asyncio
+import time
+
+from paquebot.blobs import new_ulid, ulid_time_ms
+from paquebot.janitor.indexes import Say
+from paquebot.janitor.rebuild.packs import PackReader, Rebuilt
+from paquebot.janitor.recovery.accounting import read_stream
+from paquebot.janitor.recovery.recover import SETTLE_SECONDS
+from paquebot.janitor.snapshots import objects as objects
+from paquebot.janitor.snapshots.objects import BadSnapshot
+from paquebot.janitor.stores import Stores
+from paquebot.janitor.troubles import is_away
+from paquebot.mailstore.snapshots import export, rebuilding, restoring
+from paquebot.mailstore.snapshots.rebuilding import Rebuild
+from paquebot.mailstore.snapshots.restoring import Leap
+from paquebot.observability.log import Log
+from paquebot.queue.stream import ensure_stream
+from paquebot.runtime.postgres.pool import PostgresRefused
+from paquebot.spool import outcomes
+from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry, SnapshotPart, SnapshotRun
+
+_log = Log("paquebot.rebuild")
+
+_SKEW_MS = 60_000
+"""How far the clock of a host that made packs may be ahead of ours. A pack too many does no harm: it is known."""
+
+
+class NotEmpty(Exception):
+    """The mailstore holds mail, and nobody said that the bucket's is to be added to it."""
+
+
+async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETTLE_SECONDS) -> Rebuilt:
+    """`merge`: add to what the mailstore holds. `settle`: seconds that the jobs of a pack may need to the stream.
+
+    Raises NotEmpty, UpkeepBusy, BadSnapshot, BlobsUnavailable, QueueUnavailable, PostgresUnavailable.
+    """
+    async with export.alone(stores.postgres):
+        work = await rebuilding.unfinished(stores.postgres)
+        if work is None:
+            if not merge and await export.holds_mail(stores.postgres):
+                raise NotEmpty("the mailstore holds mail")
+            work = await _begin(stores)
+        else:
+            say(f"going on with the rebuild {work.rebuild}")
+        run = await objects.read_run(stores.blobs, work.run) if work.run else None
+        result = Rebuilt(snapshot=work.run, snapshot_at_ms=run.finished_at_ms if run else 0)
+        if run is not None:
+            await _read_snapshot(stores, work, run, result, say)
+        # Later packs are left to their jobs, also when this goes on with what another process began.
+        began_ms = ulid_time_ms(work.rebuild)
+        await _settle(began_ms / 1000 + settle, say)
+        await ensure_stream(stores.queue)
+        queued = await read_stream(stores.queue)
+        await PackReader(stores, work, queued, began_ms + _SKEW_MS).read(result, say)
+        await _restore_accounts(stores, work, result, say)
+        if not result.failed_accounts:  # else another run goes on with those
+            await rebuilding.end(stores.postgres, work, run.mailstore if run else "")
+    return result
+
+
+async def _settle(until: float, say: Say) -> None:
+    """Packs that were there at the beginning have their jobs in the stream by then, or never."""
+    wait = until - time.time()
+    if wait > 0:
+        say(f"waiting {wait:.0f} s for jobs on their way to the stream")
+        await asyncio.sleep(wait)
+
+
+async def _begin(stores: Stores) -> Rebuild:
+    """The mark in the bucket comes first: whoever rebuilds after us leaps over the UIDs that we are about to give."""
+    run = await objects.newest_run(stores.blobs)
+    lost = await outcomes.none_known(stores.postgres)
+    work = Rebuild(rebuild=new_ulid(), run=run.run if run else "", outcomes_lost=lost)
+    await objects.mark_rebuild(stores.blobs, work.rebuild, work.run)
+    await rebuilding.begin(stores.postgres, work)
+    return work
+
+
+# Snapshots
+
+
+async def _read_snapshot(stores: Stores, work: Rebuild, run: SnapshotRun, result: Rebuilt, say: Say) -> None:
+    await rebuilding.forget_accounts(stores.postgres, work.accounts_to + 1)
+    reader, count = objects.PartReader(stores.blobs), 0
+    async for entry in objects.entries(stores.blobs, run, after=work.accounts_to):
+        try:
+            await _read_account(stores, work, reader, entry)
+        except (BadSnapshot, LookupError, ValueError, PostgresRefused) as error:
+            _log.error("snapshot_damaged", account_id=entry.account_id, reason=str(error))
+            say(f"the snapshot of account {entry.account_id} cannot be used ({error}): its mail comes to INBOX")
+            await rebuilding.forget_damaged(stores.postgres, entry.account_id)
+            result.damaged_accounts += 1
+        count += 1
+        if count % 1000 == 0:
+            say(f"snapshots of {count} accounts read, of {run.accounts}")
+    say(f"snapshots of {count} accounts read")
+
+
+async def _read_account(stores: Stores, work: Rebuild, reader: objects.PartReader, entry: SnapshotEntry) -> None:
+    """Raises BadSnapshot."""
+    account = AccountSnapshot()
+    async for part in reader.parts(entry):
+        account = part.account if part.part == 0 else account
+        last = part.part == len(entry.places) - 1
+        await rebuilding.add_part(
+            stores.postgres, account, part, _delivered(account, part), last_of=work if last else None
+        )
+
+
+def _delivered(account: AccountSnapshot, part: SnapshotPart) -> list[str]:
+    """Queue ids that need a record: of those that are older than the records, no job and no pack asks any more."""
+    present = (message.queue_id for message in part.messages)
+    young = (queue_id for queue_id in present if ulid_time_ms(queue_id) >= account.records_since_ms)
+    return [*part.delivered, *young]
+
+
+# Accounts
+
+
+async def _restore_accounts(stores: Stores, work: Rebuild, result: Rebuilt, say: Say) -> None:
+    marks = [ulid_time_ms(mark) for mark in await objects.rebuilds(stores.blobs) if mark != work.rebuild]
+    after = 0
+    while page := await restoring.waiting_accounts(stores.postgres, after):
+        rules = await rebuilding.rules(stores.postgres, page)
+        for account_id in page:
+            taken_ms = rules[account_id].taken_at.timestamp() * 1000 if account_id in rules else 0
+            newer = sum(mark > taken_ms - objects.CLOCKS_MS for mark in marks)
+            try:
+                restored = await restoring.restore(stores.postgres, account_id, Leap(newer, len(marks)))
+            except Exception as error:
+                if await is_away(stores, error):
+                    raise
+                _log.exception("account_not_restored", account_id=account_id)
+                say(f"account {account_id} could not be restored ({type(error).__name__}): what was gathered is kept")
+                result.failed_accounts += 1
+                continue
+            result.accounts += 1
+            result.restored += restored.restored
+            result.arrived += restored.arrived
+            result.gone += restored.gone
+        after = page[-1]
+        say(f"{result.accounts} accounts restored: {result.restored + result.arrived} messages")

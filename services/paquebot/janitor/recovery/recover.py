@@ -1,0 +1,145 @@
+"""`recover`: the bucket is enough (invariant 2). What recent packs hold and nobody delivered, relayed or queued is
+queued again."""
+
+import asyncio
+import contextlib
+import datetime
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+
+from paquebot.blobs import BlobMissing, BlobStore
+from paquebot.blobs.marks import ORPHANED, Marks
+from paquebot.blobs.store import PackInfo
+from paquebot.blobs.ulid import ulid_at, ulid_time_ms
+from paquebot.janitor.indexes import Say, in_groups, readable, silent
+from paquebot.janitor.recovery.accounting import Missing, missing, packed, read_stream
+from paquebot.janitor.recovery.refused import read_refused
+from paquebot.janitor.stores import Stores
+from paquebot.janitor.sweep import read_looked_to
+from paquebot.observability.log import Log
+from paquebot.queue import Publication
+from paquebot.queue.client import MAX_BATCH
+from paquebot.queue.stream import ensure_stream, move, passed_over
+from paquebot.spool.jobs import publications
+from paquebot.v1.mail_pb2 import PackIndex
+
+_log = Log("paquebot.recover")
+
+_ACKNOWLEDGED_SECONDS = 2.0  # in which a job that was acknowledged has left the stream
+
+SETTLE_SECONDS = 60.0
+"""Younger packs may still be on their way from the bucket to the stream."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What `recover` found and did."""
+
+    packs: int = 0
+    messages: int = 0
+    recipients: int = 0
+    jobs: int = 0
+    refused: int = 0
+    """Messages that were left alone: their senders were told 451 and send them again."""
+    passed_over: int = 0
+    """Jobs that were in the stream but that their consumer took for done; they are queued under new numbers."""
+    unreadable: int = 0
+    unreadable_messages: int = 0
+    unreadable_jobs: int = 0
+
+
+async def recover(
+    stores: Stores,
+    *,
+    since: float,
+    settle: float = SETTLE_SECONDS,
+    refused_too: bool = False,
+    dry_run: bool = False,
+    say: Say = silent,
+) -> Recovered:
+    """Look at packs written in the last `since` seconds, except the last `settle`, and at older ones that the janitor
+    keeps as orphans; queue again what is missing, but, unless `refused_too`, what was refused.
+
+    A stream that is gone is made anew. May be repeated: what is queued is not missing. Raises BlobsUnavailable, BadPack
+    (a mark cannot be read), QueueUnavailable, PostgresUnavailable.
+    """
+    if not dry_run:
+        await ensure_stream(stores.queue)
+    now_ms = int(time.time() * 1000)
+    orphaned = Marks(stores.blobs, ORPHANED)
+    kept = await orphaned.packs()
+    start = ulid_at(max(0, now_ms - int(since * 1000)))
+    if start < await read_looked_to(stores.blobs):
+        say("of the oldest of these packs the janitor has forgotten the records: what was served may be served again")
+    infos = [info async for info in _packs(stores.blobs, start, now_ms - settle * 1000, kept)]
+    refused = await read_refused(stores.blobs)
+    queued = await read_stream(stores.queue)
+    result = Recovered(unreadable_jobs=len(queued.unreadable))
+    result.passed_over = await _queue_passed_over(stores, dry_run=dry_run)
+    for group in in_groups(infos, say):
+        result.packs += len(group)
+        found, unreadable = await readable(stores.blobs, group)
+        result.unreadable += len(unreadable)
+        indexes = [index for _, index in found]
+        for index, messages in zip(indexes, await missing(stores, indexes, queued), strict=True):
+            wanted = messages
+            if index.pack in kept and index.pack <= start:  # of others in it the records may be forgotten
+                known = await orphaned.queue_ids(index.pack)
+                wanted = [message for message in messages if message.envelope.queue_id in known]
+            accepted = wanted if refused_too else await refused.accepted(index.pack, wanted)
+            result.refused += len(wanted) - len(accepted)
+            if accepted and await _queue_again(stores, index, accepted, result, say, dry_run=dry_run):
+                await orphaned.delete([index.pack])
+    return result
+
+
+async def _packs(blobs: BlobStore, start: str, until_ms: float, kept: Collection[str]) -> AsyncIterator[PackInfo]:
+    for pack in sorted(pack for pack in kept if pack <= start):
+        with contextlib.suppress(BlobMissing):
+            yield await blobs.stat(pack)
+    async for info in blobs.list_packs(after=start):
+        if ulid_time_ms(info.pack) <= until_ms:
+            yield info
+
+
+async def _queue_again(
+    stores: Stores, index: PackIndex, messages: Sequence[Missing], result: Recovered, say: Say, *, dry_run: bool
+) -> bool:
+    """True: all of them are queued."""
+    result.messages += len(messages)
+    result.recipients += sum(message.recipients() for message in messages)
+    found = await packed(stores, index, messages)
+    result.unreadable_messages += len(messages) - len(found)
+    jobs = publications(index.pack, found)
+    result.jobs += len(jobs)
+    if dry_run:
+        for message in messages:
+            say(_told(index.pack, message))
+        return False
+    for first in range(0, len(jobs), MAX_BATCH):
+        await stores.queue.publish(jobs[first : first + MAX_BATCH])
+    _log.info("queued_again", pack=index.pack, messages=len(found), jobs=len(jobs))
+    return len(found) == len(messages)
+
+
+def _told(pack: str, message: Missing) -> str:
+    """For who decides whether a sender may have sent it again since."""
+    envelope = message.envelope
+    accepted = datetime.datetime.fromtimestamp(envelope.accepted_at_ms / 1000, datetime.UTC)
+    return (
+        f"pack {pack}: {envelope.queue_id}, received {accepted:%Y-%m-%d %H:%M:%S} UTC from "
+        f"{envelope.client.address or envelope.client.listener}, {message.recipients()} recipients"
+    )
+
+
+async def _queue_passed_over(stores: Stores, *, dry_run: bool) -> int:
+    first = {stored.sequence: stored.published_at for stored in await passed_over(stores.queue)}
+    if not first:
+        return 0
+    await asyncio.sleep(_ACKNOWLEDGED_SECONDS)
+    again = [s for s in await passed_over(stores.queue) if first.get(s.sequence) == s.published_at]
+    for stored in () if dry_run else again:
+        await move(stores.queue, stored, Publication(stored.subject, stored.payload))
+        _log.info("queued_again", sequence=stored.sequence, subject=stored.subject)
+    return len(again)

@@ -1,0 +1,33 @@
+"""Which of the messages that nothing accounts for were refused: their senders heard 451 and still have them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paquebot.blobs import BlobStore
+from paquebot.blobs.marks import REFUSED, Marks
+from paquebot.janitor.recovery.accounting import Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What the marks said when a run began."""
+
+    marks: Marks
+    packs: frozenset[str]
+
+    async def accepted(self, pack: str, messages: Sequence[Missing]) -> list[Missing]:
+        """Those without a mark. Raises BlobsUnavailable, BadPack."""
+        if not messages:
+            return []
+        refused = await self.queue_ids(pack)
+        return [message for message in messages if message.envelope.queue_id not in refused]
+
+    async def queue_ids(self, pack: str) -> frozenset[str]:
+        """The refused messages of a pack. Raises BlobsUnavailable, BadPack."""
+        return frozenset(await self.marks.queue_ids(pack) if pack in self.packs else ())
+
+
+async def read_refused(blobs: BlobStore) -> Refused:
+    """Raises BlobsUnavailable."""
+    marks = Marks(blobs, REFUSED)
+    return Refused(marks, frozenset(await marks.packs()))

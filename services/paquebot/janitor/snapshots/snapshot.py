@@ -1,0 +1,216 @@
+"""`snapshot`: the metadata of every account that changed since the last one goes into the bucket, so that
+`recover --rebuild` finds folders, flags and UIDs there when PostgreSQL's mailstore is lost."""
+
+import datetime
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from paquebot.blobs import BlobStore, ulid_time_ms
+from paquebot.janitor.snapshots import objects as objects
+from paquebot.janitor.snapshots.objects import BadSnapshot
+from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.troubles import Stage, Troubles
+from paquebot.mailstore.snapshots import export as snapshots
+from paquebot.mailstore.snapshots.export import Export, Promise
+from paquebot.observability.log import Log
+from paquebot.v1.snapshot_pb2 import SnapshotEntry, SnapshotPart, SnapshotPlace, SnapshotRun
+
+_log = Log("paquebot.snapshot")
+
+_PART_MESSAGES = 2000
+_PART_DELIVERED = 20_000
+_SAFE_AGE_MS = 86_400_000
+"""Objects younger than this stay: a run that is not complete yet may need them."""
+
+
+class StrangeBucket(Exception):
+    """The bucket holds snapshots of another mailstore: this one is empty or foreign, and its upkeep would do harm."""
+
+
+@dataclass(slots=True)
+class Snapshotted:
+    """What a snapshot did."""
+
+    run: str = ""
+    accounts: int = 0
+    written_accounts: int = 0
+    written_messages: int = 0
+    written_objects: int = 0
+    written_octets: int = 0
+    deleted_objects: int = 0
+    bad_accounts: int = 0
+    """That could not be written: their snapshot before, if there is one, still counts."""
+    bad_rows: int = 0
+    """Mended or left out in what was written."""
+    mended_rows: int = 0
+    """In PostgreSQL, too."""
+
+
+async def known_bucket(stores: Stores) -> SnapshotRun | None:
+    """The newest snapshot in the bucket. Raises StrangeBucket when it is of another mailstore: what was made anew after
+    a loss knows of no message, and would take all packs for garbage. Raises BadSnapshot, BlobsUnavailable,
+    PostgresUnavailable."""
+    run = await objects.newest_run(stores.blobs)
+    if run is not None and run.mailstore != await snapshots.identity(stores.postgres):
+        raise StrangeBucket("the bucket holds the mail of another mailstore")
+    return run
+
+
+async def snapshot(stores: Stores, settings: JanitorSettings, troubles: Troubles | None = None) -> Snapshotted:
+    """Write a new run, then remove what it replaces. Killed at any point, the run before it counts. An account that
+    cannot be read is passed over, and named in `troubles`.
+
+    Raises StrangeBucket, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable.
+    """
+    async with snapshots.alone(stores.postgres):
+        troubles = troubles or Troubles(Stage.SNAPSHOT)
+        return await _snapshot(stores, settings, await known_bucket(stores), troubles)
+
+
+async def _snapshot(
+    stores: Stores, settings: JanitorSettings, before: SnapshotRun | None, troubles: Troubles
+) -> Snapshotted:
+    writer, manifest = objects.ObjectWriter(stores.blobs), objects.ManifestWriter(stores.blobs)
+    result = Snapshotted(run=manifest.run)
+    stale = await _stale_objects(stores.blobs, before)
+    previous = objects.Following(readable_entries(stores.blobs, before))
+    promises: list[Promise] = []
+    async for account_id, signature in snapshots.signatures(stores.postgres):
+        entry = await previous.entry(account_id)
+        if entry is None or entry.signature != signature or any(place.object in stale for place in entry.places):
+            written = SnapshotEntry(account_id=account_id, signature=signature)
+            bad = troubles.count
+            async with troubles.apart(stores, f"account {account_id}"):
+                promises += await _write(stores, settings, writer, written, result, troubles)
+                entry = written
+            result.bad_accounts += entry is not written
+            result.bad_rows += troubles.count - bad if entry is written else 0
+        if entry is not None:
+            await manifest.add(entry)
+    await writer.flush()
+    run = await manifest.complete(await snapshots.identity(stores.postgres), _now_ms())
+    # Only now: what a newer snapshot promises may be used when it counts.
+    await snapshots.raise_ceilings(stores.postgres, promises)
+    finished_at = datetime.datetime.fromtimestamp(run.finished_at_ms / 1000, datetime.UTC)
+    await snapshots.note_run(stores.postgres, run.run, finished_at, run.accounts)
+    result.accounts, result.written_objects, result.written_octets = run.accounts, writer.objects, writer.octets
+    result.deleted_objects = await _remove_old(stores.blobs, run)
+    _log.info("snapshot", run=run.run, accounts=run.accounts, written=result.written_accounts)
+    return result
+
+
+async def _write(
+    stores: Stores,
+    settings: JanitorSettings,
+    writer: objects.ObjectWriter,
+    entry: SnapshotEntry,
+    result: Snapshotted,
+    troubles: Troubles,
+) -> list[Promise]:
+    """Write the account and note its places. The signature is older than what is written, so a change in between
+    is at worst written twice."""
+    messages = 0
+    await snapshots.lower_ceilings(stores.postgres, entry.account_id)
+    async with snapshots.export(stores.postgres, entry.account_id, _now_ms(), settings.records_age) as export:
+        async for part in _parts(entry.account_id, export):
+            entry.places.append(await writer.add(part))
+            messages += len(part.messages)
+        promises: list[Promise] = export.promises
+    for reason in export.bad:
+        troubles.note(f"account {entry.account_id}, {reason.partition(':')[0]}", reason)
+    if export.bad_dates:
+        result.mended_rows += await snapshots.mend_dates(stores.postgres, entry.account_id)
+    result.written_messages += messages
+    result.written_accounts += 1
+    return promises
+
+
+async def _parts(account_id: int, export: Export) -> AsyncIterator[SnapshotPart]:
+    """A small account is one part."""
+    part = SnapshotPart(account_id=account_id, account=export.account)
+    async for messages in export.messages(_PART_MESSAGES):
+        if part.messages:
+            yield part
+            part = SnapshotPart(account_id=account_id, part=part.part + 1)
+        part.messages.extend(messages)
+    async for delivered in export.delivered(_PART_DELIVERED):
+        if part.delivered:
+            yield part
+            part = SnapshotPart(account_id=account_id, part=part.part + 1)
+        part.delivered.extend(delivered)
+    yield part
+
+
+async def readable_entries(blobs: BlobStore, run: SnapshotRun | None) -> AsyncIterator[SnapshotEntry]:
+    """Up to where the manifest is damaged: the accounts after that are written anew."""
+    if run is None:
+        return
+    try:
+        async for entry in objects.entries(blobs, run):
+            yield entry
+    except BadSnapshot as error:
+        _log.error("manifest_damaged", run=run.run, reason=str(error))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+# What can go
+
+
+@dataclass(slots=True)
+class _Objects:
+    """Octets of the objects of accounts: all, and those that a manifest still names."""
+
+    all: dict[str, int] = field(default_factory=dict)
+    live: dict[str, int] = field(default_factory=dict)
+
+    def count(self, places: list[SnapshotPlace]) -> None:
+        for place in places:
+            self.live[place.object] = self.live.get(place.object, 0) + place.length
+
+
+async def _counted(blobs: BlobStore, run: SnapshotRun) -> _Objects:
+    found = _Objects()
+    async for key, octets in blobs.list_objects(objects.OBJECTS):
+        found.all[key.removeprefix(objects.OBJECTS)] = octets
+    async for entry in readable_entries(blobs, run):
+        found.count(list(entry.places))
+    return found
+
+
+async def _stale_objects(blobs: BlobStore, run: SnapshotRun | None) -> set[str]:
+    """Objects that are mostly outdated: what is current in them is written again, so that they can go."""
+    if run is None:
+        return set()
+    found = await _counted(blobs, run)
+    return {name for name, octets in found.live.items() if octets * 2 < found.all.get(name, 0)}
+
+
+async def _remove_old(blobs: BlobStore, run: SnapshotRun) -> int:
+    """Keep `run` and the one before it; delete older manifests, and objects that neither names and that are older than
+    a safe age."""
+    manifests = [key async for key, _ in blobs.list_objects(objects.RUNS)]
+    complete = sorted(key.split("/")[-2] for key in manifests if key.endswith("/" + objects.COMPLETE))
+    kept = complete[complete.index(run.run) - 1 :] if len(complete) > 1 else complete
+    doomed = [key for key in manifests if key.split("/")[-2] < kept[0]]
+    # Of a run that goes, `complete` goes first: a manifest that counts is never there in part.
+    await blobs.delete_objects(sorted(doomed, key=lambda key: not key.endswith(objects.COMPLETE)))
+    named = _Objects()
+    try:
+        for name in kept:
+            async for entry in objects.entries(blobs, await objects.read_run(blobs, name)):
+                named.count(list(entry.places))
+    except BadSnapshot as error:
+        _log.error("manifest_damaged", reason=str(error))
+        return len(doomed)  # what it names is not known
+    old_ms = _now_ms() - _SAFE_AGE_MS
+    unnamed = [
+        key
+        async for key, _ in blobs.list_objects(objects.OBJECTS)
+        if (name := key.removeprefix(objects.OBJECTS)) not in named.live and ulid_time_ms(name) < old_ms
+    ]
+    await blobs.delete_objects(unnamed)
+    return len(doomed) + len(unnamed)

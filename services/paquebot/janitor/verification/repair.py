@@ -1,0 +1,129 @@
+"""`verify --repair`: messages that cannot be read where their row says, found whole in another pack.
+
+The same message lies in several packs when it went to several accounts and one of them was compacted, or when it was
+compacted and the pack in which it was accepted is still there. What is found matches the SHA-256 in the index of its
+own pack, and that of the damaged one where this can be read; it is written into a new pack of the account, and the
+account's rows are pointed there as compaction does it. Damaged packs are left as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from paquebot.blobs import BlobsUnavailable
+from paquebot.blobs.pack import compress, entry_ref
+from paquebot.blobs.store import PackInfo
+from paquebot.janitor.compaction.rewriting import account_lease, write_together
+from paquebot.janitor.compaction.sources import Copy
+from paquebot.janitor.indexes import Say, in_groups, readable, silent
+from paquebot.janitor.stores import Stores
+from paquebot.mailstore import BlobUse
+from paquebot.mailstore.errors import CompactionLost, NoSuchAccount
+from paquebot.observability.log import Log
+from paquebot.v1.mail_pb2 import PackEntry, PackIndex
+
+_log = Log("paquebot.janitor")
+
+_MOST_OCTETS = 64 * 2**20  # of messages in memory before they are written
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A row whose message cannot be read. `sha256`: what its pack's index says; empty: that cannot be read either."""
+
+    use: BlobUse
+    sha256: bytes = b""
+
+
+@dataclass(slots=True)
+class Repaired:
+    """What became of them; `lost` has a sentence for each row that is left as it was."""
+
+    mended: int = 0
+    busy: int = 0
+    """Left to a janitor that works on their account: try again."""
+    lost: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Repair:
+    stores: Stores
+    lease: float
+    result: Repaired
+    wanted: dict[str, list[Damaged]]
+    """By queue id."""
+    found: dict[int, list[tuple[Damaged, Copy]]] = field(default_factory=dict)
+    """By account."""
+    octets: int = 0
+
+    async def look_into(self, index: PackIndex) -> None:
+        """Raises BlobsUnavailable, PostgresUnavailable."""
+        for entry in index.entries:
+            queue_id = entry.envelope.queue_id
+            for damaged in [one for one in self.wanted.get(queue_id, ()) if _may_be(one, index, entry)]:
+                copy = await self._copy(damaged, index.pack, entry)
+                if copy is not None:
+                    self.wanted[queue_id].remove(damaged)
+                    self.found.setdefault(damaged.use.account_id, []).append((damaged, copy))
+                    self.octets += len(copy.frame.data)
+        if self.octets > _MOST_OCTETS:
+            await self.write()
+
+    async def _copy(self, damaged: Damaged, pack: str, entry: PackEntry) -> Copy | None:
+        (read,) = await self.stores.blobs.read_each([entry_ref(pack, entry)])
+        if isinstance(read, BlobsUnavailable):
+            raise read
+        return None if isinstance(read, Exception) else Copy(damaged.use.blob, entry.envelope, compress(read))
+
+    async def write(self) -> None:
+        """Raises BlobsUnavailable, PostgresUnavailable."""
+        for account_id, found in self.found.items():
+            async with account_lease(self.stores, account_id, self.lease) as owner:
+                if not owner:
+                    self.result.busy += len(found)
+                    continue
+                try:
+                    await write_together(self.stores, account_id, owner, self.lease, [copy for _, copy in found])
+                except (CompactionLost, NoSuchAccount) as error:
+                    _log.warning("repair_given_up", account=account_id, reason=type(error).__name__)
+                    self.result.busy += len(found)
+                    continue
+            self.result.mended += len(found)
+            for damaged, _ in found:
+                _log.info("message_mended", account=account_id, uid=damaged.use.uid, pack=damaged.use.blob.pack)
+        self.found.clear()
+        self.octets = 0
+
+
+async def repair(
+    stores: Stores, damaged: Sequence[Damaged], infos: Sequence[PackInfo], lease: float, *, say: Say = silent
+) -> Repaired:
+    """Mend the rows whose messages lie in one of the packs `infos` too. Raises BlobsUnavailable, PostgresUnavailable;
+    what was mended until then stays so."""
+    run = _Repair(stores, lease, Repaired(), _by_queue_id(damaged))
+    if not damaged:
+        return run.result
+    for group in in_groups(infos, say):
+        for _, index in (await readable(stores.blobs, group))[0]:
+            await run.look_into(index)
+    await run.write()
+    run.result.lost = [_sentence(one.use) for left in run.wanted.values() for one in left]
+    return run.result
+
+
+def _by_queue_id(damaged: Sequence[Damaged]) -> dict[str, list[Damaged]]:
+    found: dict[str, list[Damaged]] = {}
+    for one in {(each.use.account_id, each.use.blob.pack, each.use.blob.offset): each for each in damaged}.values():
+        found.setdefault(one.use.email_id, []).append(one)
+    return found
+
+
+def _may_be(damaged: Damaged, index: PackIndex, entry: PackEntry) -> bool:
+    """Whether this is the same message in another place."""
+    blob = damaged.use.blob
+    elsewhere = (index.pack, entry.offset) != (blob.pack, blob.offset)
+    return elsewhere and entry.size == blob.size and damaged.sha256 in (b"", entry.sha256)
+
+
+def _sentence(use: BlobUse) -> str:
+    where = f"account {use.account_id}, mailbox {use.mailbox_id}, UID {use.uid}"
+    return f"the message {use.email_id} of {where} lies in no other pack: restore pack {use.blob.pack} from a backup"

@@ -1,0 +1,265 @@
+"""`verify`: database, bucket and stream agree. Changes nothing, unless it is to mend what it can.
+
+Every row must be one that the services can read as it is; its blob must exist in a readable pack, at an entry the
+index knows, and match its SHA-256; every job's pack must exist; every recipient in a settled pack must be done or
+queued; the mailstore's own invariants must hold.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from paquebot.blobs import BadPack, BlobsUnavailable
+from paquebot.blobs.marks import ORPHANED, Marks
+from paquebot.blobs.pack import entry_ref, is_at
+from paquebot.blobs.spans import spans
+from paquebot.blobs.store import PackInfo
+from paquebot.blobs.ulid import is_ulid, ulid_time_ms
+from paquebot.janitor.indexes import Say, in_groups, read_indexes, silent
+from paquebot.janitor.recovery.accounting import missing, read_stream
+from paquebot.janitor.recovery.recover import SETTLE_SECONDS
+from paquebot.janitor.recovery.refused import read_refused
+from paquebot.janitor.stores import Stores
+from paquebot.janitor.sweep import read_looked_to
+from paquebot.janitor.verification.repair import Damaged, repair
+from paquebot.mailstore.errors import MailstoreError
+from paquebot.mailstore.rows import summary_of
+from paquebot.mailstore.types import BlobUse
+from paquebot.mailstore.upkeep.row_checks import BadRow
+from paquebot.message import summarise
+from paquebot.runtime.postgres.pool import PostgresRefused
+from paquebot.v1.mail_pb2 import PackEntry, PackIndex
+
+_PACKS_AT_ONCE = 8  # whose messages are read: each takes a request and up to 1 MiB, or one large message
+_MAX_FAULTS = 1000
+_LATE_MS = 3600 * 1000
+_MAX_DAMAGED = 100_000  # rows to mend at once
+
+
+@dataclass(slots=True)
+class Verified:
+    """What `verify` saw; `faults` has a sentence for each thing that is wrong."""
+
+    packs: int = 0
+    rows: int = 0
+    entries: int = 0
+    octets: int = 0
+    refused: int = 0
+    """Messages that their senders were told 451 for: they send them again, so there is nothing to do."""
+    written_later: int = 0
+    """Packs that S3 was given long after they were made: the bucket is a restored copy, or they were written over."""
+    bad_rows: int = 0
+    """Of mailboxes and messages, that services cannot read as they are."""
+    mended_rows: int = 0
+    """Of these."""
+    mended: int = 0
+    """Rows whose message was damaged and lay whole in another pack."""
+    faults: list[str] = field(default_factory=list)
+
+    def fault(self, text: str) -> None:
+        if len(self.faults) < _MAX_FAULTS:
+            self.faults.append(text)
+
+
+async def verify(
+    stores: Stores,
+    *,
+    contents: bool = True,
+    mend: float = 0.0,
+    settle: float = SETTLE_SECONDS,
+    say: Say = silent,
+) -> Verified:
+    """With `contents`, every message is read and hashed; without, only indexes are. `mend`: seconds of a lease of each
+    account to mend; 0: nothing is changed.
+    Raises BlobsUnavailable, BadPack (a mark cannot be read), QueueUnavailable, PostgresUnavailable."""
+    result = Verified()
+    damaged: list[Damaged] = []
+    # Rows that come after the list of packs may refer to newer packs: only older rows count as lost.
+    began_ms = time.time() * 1000
+    infos = [info async for info in stores.blobs.list_packs()]
+    known = {info.pack for info in infos}
+    _count_written_later(infos, result, say)
+    refused = await read_refused(stores.blobs)
+    looked_to, orphaned = await read_looked_to(stores.blobs), Marks(stores.blobs, ORPHANED)
+    queued = await read_stream(stores.queue)
+    for number in queued.unreadable:
+        result.fault(f"job {number} cannot be read: look at it with paquebot queue show, then hold or drop it")
+    for pack in sorted(queued.packs - known):
+        if ulid_time_ms(pack) < began_ms - settle * 1000:
+            result.fault(f"pack {pack} is not in the bucket, but a job needs it")
+    await _verify_rows(stores, known, result, damaged, began_ms)
+    for group in in_groups(infos, say):
+        read = await _verify_packs(stores, group, result, damaged, contents=contents)
+        settled = [index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000]
+        for index, lost in zip(settled, await missing(stores, settled, queued), strict=True):
+            if index.pack < looked_to:  # their records are forgotten, and marks say who was not served
+                known = await orphaned.queue_ids(index.pack) if lost else set()
+                lost = [message for message in lost if message.envelope.queue_id in known]
+            accepted = await refused.accepted(index.pack, lost)
+            result.refused += len(lost) - len(accepted)
+            if count := sum(message.recipients() for message in accepted):
+                result.fault(
+                    f"pack {index.pack}: {count} recipients are neither served nor queued: see what paquebot recover "
+                    "--dry-run says of it, then run paquebot recover. Where a process was killed before it could "
+                    "answer its sender, the sender has sent the message again"
+                )
+    await _verify_columns(stores, result, mend=bool(mend))
+    for broken in await stores.mailstore.check():
+        result.fault(broken)
+    if mend:
+        repaired = await repair(stores, damaged, infos, mend, say=say)
+        result.mended = repaired.mended
+        for text in repaired.lost:
+            result.fault(text)
+        if repaired.busy:
+            result.fault(f"{repaired.busy} rows belong to accounts that a janitor works on: mend them later")
+    return result
+
+
+def _count_written_later(infos: Sequence[PackInfo], result: Verified, say: Say) -> None:
+    late = [info.pack for info in infos if info.written_ms > ulid_time_ms(info.pack) + _LATE_MS]
+    result.written_later = len(late)
+    if late:
+        say(
+            f"{len(late)} packs were written more than an hour after they were made (first: {late[0]}): the bucket was "
+            "restored from a copy, or somebody wrote over them"
+        )
+
+
+async def _verify_rows(
+    stores: Stores, known: Container[str], result: Verified, damaged: list[Damaged], began_ms: float
+) -> None:
+    """Every row's pack is in the bucket."""
+    lost: dict[str, list[BlobUse]] = {}
+    async for use in stores.mailstore.blobs():
+        result.rows += 1
+        if use.blob.pack not in known and not (is_ulid(use.blob.pack) and ulid_time_ms(use.blob.pack) >= began_ms):
+            lost.setdefault(use.blob.pack, []).append(use)
+            _note(damaged, [Damaged(use)])
+    for pack, uses in sorted(lost.items()):
+        result.fault(f"pack {pack} is not in the bucket, but {_rows(uses)} need it")
+
+
+async def _verify_columns(stores: Stores, result: Verified, *, mend: bool) -> None:
+    """Every row is read as the services read it. With `mend`, what they read is written into it."""
+    async for bad in stores.mailstore.bad_rows():
+        result.bad_rows += 1
+        if mend and await _mended(stores, bad):
+            result.mended_rows += 1
+        else:
+            result.fault(bad.sentence())
+
+
+async def _mended(stores: Stores, bad: BadRow) -> bool:
+    summary: bytes | None = None
+    if bad.message is not None and summary_of(bad.message, bad.account_id, bad.mailbox_id) is None:
+        (read,) = await stores.blobs.read_each([bad.message.blob])
+        if isinstance(read, Exception):
+            return False
+        summary = (await asyncio.to_thread(summarise, read)).SerializeToString()
+    try:
+        return await stores.mailstore.mend(bad, summary)
+    except (MailstoreError, PostgresRefused):
+        return False
+
+
+async def _verify_packs(
+    stores: Stores, group: Sequence[PackInfo], result: Verified, damaged: list[Damaged], *, contents: bool
+) -> list[tuple[PackInfo, PackIndex]]:
+    """Each pack, and the rows that point into it; the packs that can be read."""
+    result.packs += len(group)
+    by_pack: dict[str, list[BlobUse]] = {}
+    async for use in stores.mailstore.blobs_of_packs([info.pack for info in group]):
+        by_pack.setdefault(use.blob.pack, []).append(use)
+    readable: list[tuple[PackInfo, PackIndex]] = []
+    wanted: list[tuple[str, list[PackEntry]]] = []
+    for info, outcome in zip(group, await read_indexes(stores.blobs, group), strict=True):
+        uses = by_pack.get(info.pack, [])
+        if isinstance(outcome, PackIndex):
+            readable.append((info, outcome))
+            wanted.append((info.pack, _known_entries(info.pack, outcome, uses, result, damaged)))
+            continue
+        if isinstance(outcome, BadPack):  # not one that was deleted meanwhile
+            result.fault(f"pack {info.pack}: {outcome}")
+        if uses:
+            result.fault(f"pack {info.pack} cannot be read, but {_rows(uses)} need it")
+            _note(damaged, map(Damaged, uses))
+    result.entries += sum(len(entries) for _, entries in wanted)
+    if contents:
+        turn = asyncio.Semaphore(_PACKS_AT_ONCE)
+        for read in await asyncio.gather(*(_read_contents(stores, turn, *one) for one in wanted)):
+            result.octets += read.octets
+            _note(damaged, [Damaged(use, sha) for place, sha in read.damaged for use in _uses_at(by_pack, place)])
+            for text in read.faults:
+                result.fault(text)
+    return readable
+
+
+def _note(damaged: list[Damaged], more: Iterable[Damaged]) -> None:
+    """Within a bound: a bucket that is lost is for `recover --rebuild`."""
+    damaged += itertools.islice(more, max(0, _MAX_DAMAGED - len(damaged)))
+
+
+def _uses_at(by_pack: Mapping[str, Sequence[BlobUse]], place: tuple[str, int]) -> list[BlobUse]:
+    return [use for use in by_pack.get(place[0], ()) if use.blob.offset == place[1]]
+
+
+def _known_entries(
+    pack: str, index: PackIndex, uses: Sequence[BlobUse], result: Verified, damaged: list[Damaged]
+) -> list[PackEntry]:
+    """The entries that rows point at."""
+    entries = {entry.offset: entry for entry in index.entries}
+    wanted: dict[int, PackEntry] = {}
+    for use in uses:
+        entry = entries.get(use.blob.offset)
+        if entry is None or not is_at(use.blob, entry):
+            result.fault(f"{_rows([use])} points into pack {pack} where no message begins")
+            _note(damaged, [Damaged(use)])
+        elif entry.envelope.queue_id != use.email_id:
+            result.fault(
+                f"{_rows([use])} is of message {use.email_id}, but in pack {pack} there is "
+                f"{entry.envelope.queue_id}: the pack was changed"
+            )
+            _note(damaged, [Damaged(use)])
+        else:
+            wanted[entry.offset] = entry
+        if index.account_id not in (0, use.account_id):
+            result.fault(f"{_rows([use])} points into pack {pack}, which was written for account {index.account_id}")
+    return list(wanted.values())
+
+
+@dataclass(slots=True)
+class _Read:
+    octets: int = 0
+    faults: list[str] = field(default_factory=list)
+    damaged: list[tuple[tuple[str, int], bytes]] = field(default_factory=list)
+    """(pack, offset) and SHA-256 of messages that cannot be read."""
+
+
+async def _read_contents(stores: Stores, turn: asyncio.Semaphore, pack: str, entries: Sequence[PackEntry]) -> _Read:
+    """Every one of these messages read and hashed; one span of a pack is in memory at a time."""
+    read = _Read()
+    by_offset = {entry.offset: entry for entry in entries}
+    async with turn:
+        for span in spans(entry_ref(pack, entry) for entry in entries):
+            (outcome,) = await stores.blobs.read_spans([span])
+            if isinstance(outcome, BlobsUnavailable):
+                raise outcome
+            messages = [outcome] * len(span.refs) if isinstance(outcome, Exception) else outcome
+            for ref, message in zip(span.refs, messages, strict=True):
+                entry = by_offset[ref.offset]
+                queue_id = entry.envelope.queue_id
+                if isinstance(message, Exception):
+                    read.faults.append(f"message {queue_id} in pack {pack} cannot be read: {message}")
+                    read.damaged.append(((pack, entry.offset), entry.sha256))
+                    continue
+                read.octets += len(message)
+    return read
+
+
+def _rows(uses: Sequence[BlobUse]) -> str:
+    first = uses[0]
+    where = f"account {first.account_id}, mailbox {first.mailbox_id}, UID {first.uid}"
+    return f"the row ({where})" if len(uses) == 1 else f"{len(uses)} rows (first: {where})"

@@ -1,0 +1,241 @@
+"""What the janitor's compaction asks and changes: which accounts read from too many packs, which messages to move,
+the lease under which one janitor works on an account, and the rows pointed at the new place.
+
+A reference may change only under a lease that lasts: so what nobody refers to and whose account nobody has leased can
+never be referred to again, and may be deleted. Locks are taken in the order account, mailbox; none is held between
+two calls.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from paquebot.mailstore import rows
+from paquebot.mailstore.errors import CompactionLost
+from paquebot.mailstore.locks import lock_account
+from paquebot.mailstore.types import BlobUse, CompactionRule, Relocation, Scattered, Standing
+from paquebot.runtime.postgres.pool import Connection, Postgres
+
+_MEASURE_SECONDS = 300.0  # one account may have millions of messages
+
+# Of each account ($1), the packs older than $2 in which it has few octets ($4), messages above $3 not counted. Those
+# go together from the smallest up to the last that is no larger than all before it (or $5): so a message is written
+# again only into a pack of twice the size, and mail that trickles in does not rewrite what is compact. The
+# planner cannot look `pack || ''` up in the index of packs, where it would read those of all accounts.
+_CHOSEN = """
+    WITH entry AS (
+        SELECT account_id, pack, blob_offset, max(blob_length) AS octets FROM mailstore.messages
+        WHERE account_id = ANY($1::bigint[]) AND pack || '' < $2 AND blob_length <= $3
+        GROUP BY account_id, pack, blob_offset
+    ), share AS (
+        SELECT account_id, pack, count(*) AS messages, sum(octets)::bigint AS octets FROM entry
+        GROUP BY account_id, pack HAVING sum(octets) <= $4::bigint
+    ), ranked AS (
+        SELECT *, sum(octets) OVER (PARTITION BY account_id ORDER BY octets, pack) - octets AS below FROM share
+    ), chosen AS (
+        SELECT *, bool_or(octets <= greatest(below, $5::bigint))
+            OVER (PARTITION BY account_id ORDER BY octets DESC, pack DESC) AS worth
+        FROM ranked
+    )
+"""
+_MEASURE = f"""{_CHOSEN}
+    SELECT a.account_id, coalesce(c.packs, 0) AS packs, coalesce(c.messages, 0)::bigint AS messages,
+           coalesce(c.octets, 0)::bigint AS octets,
+           coalesce((SELECT false FROM mailstore.messages m
+                     WHERE m.account_id = a.account_id AND m.pack || '' >= $2 LIMIT 1), true) AS settled
+    FROM unnest($1::bigint[]) AS a (account_id) LEFT JOIN (
+        SELECT account_id, count(*) AS packs, sum(messages) AS messages, sum(octets) AS octets FROM chosen
+        WHERE worth GROUP BY account_id HAVING count(*) - ceil(sum(octets) / $6::float8) >= $7::int
+    ) c USING (account_id)
+"""  # noqa: S608 - only constants are put in
+_PACKS = f"{_CHOSEN} SELECT pack FROM chosen WHERE worth ORDER BY pack LIMIT $6"  # noqa: S608
+
+_STANDINGS = """
+    SELECT account_id, a.messages AS stored, u.arrivals, c.packs, c.messages, c.octets,
+           c.measured_at IS NOT NULL AND c.settled AND c.rule = $3 AND c.arrivals = u.arrivals
+               AND (c.packs = 0 OR c.stored = a.messages) AS known
+    FROM mailstore.accounts a CROSS JOIN LATERAL (
+        SELECT coalesce(sum(uid_next), 0)::bigint AS arrivals FROM mailstore.mailboxes b
+        WHERE b.account_id = a.account_id
+    ) u LEFT JOIN mailstore.compactions c USING (account_id)
+    WHERE account_id > $1 AND a.deleted_at IS NULL AND (a.messages >= $4 OR c.account_id IS NOT NULL)
+    ORDER BY account_id LIMIT $2
+"""
+
+
+async def standings(postgres: Postgres, rule: CompactionRule, after: int, limit: int) -> list[Standing]:
+    found = await postgres.fetch("standings", _STANDINGS, after, limit, rule.text(), rule.saved_packs)
+    return [
+        Standing(
+            account_id=row["account_id"],
+            stored=row["stored"],
+            arrivals=row["arrivals"],
+            known=Scattered(row["account_id"], row["packs"], row["messages"], row["octets"]) if row["known"] else None,
+        )
+        for row in found
+    ]
+
+
+def _chosen_arguments(account_ids: Sequence[int], rule: CompactionRule, before: str) -> tuple[object, ...]:
+    return account_ids, before, rule.message_octets, rule.share_octets, rule.floor_octets
+
+
+async def measure(
+    postgres: Postgres, rule: CompactionRule, before: str, standing: Sequence[Standing], *, record: bool
+) -> list[Scattered]:
+    account_ids = [one.account_id for one in standing]
+    arguments = (*_chosen_arguments(account_ids, rule, before), rule.pack_octets, rule.saved_packs)
+    async with postgres.transaction("measure_compaction") as connection:
+        await connection.execute(f"SET LOCAL statement_timeout = {int(_MEASURE_SECONDS * 1000)}")
+        found = await connection.fetch(_MEASURE, *arguments, timeout=_MEASURE_SECONDS)
+        if record:
+            await _record(connection, rule, standing, found)
+    return [Scattered(row["account_id"], row["packs"], row["messages"], row["octets"]) for row in found]
+
+
+_RECORD = """
+    INSERT INTO mailstore.compactions AS c
+        (account_id, measured_at, rule, stored, arrivals, settled, packs, messages, octets)
+    SELECT account_id, now(), $1, stored, arrivals, settled, packs, messages, octets
+    FROM unnest(
+        $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[]
+    ) AS f (account_id, stored, arrivals, settled, packs, messages, octets)
+    ORDER BY account_id
+    ON CONFLICT (account_id) DO UPDATE
+        SET measured_at = excluded.measured_at, rule = excluded.rule, stored = excluded.stored,
+            arrivals = excluded.arrivals, settled = excluded.settled,
+            packs = excluded.packs, messages = excluded.messages, octets = excluded.octets
+"""
+
+
+async def _record(
+    connection: Connection, rule: CompactionRule, standing: Sequence[Standing], found: Sequence[rows.Record]
+) -> None:
+    # As it was before the look: what came meanwhile makes the account one to look at again.
+    before = {one.account_id: one for one in standing}
+    columns = [
+        [row["account_id"] for row in found],
+        [before[row["account_id"]].stored for row in found],
+        [before[row["account_id"]].arrivals for row in found],
+        *([row[name] for row in found] for name in ("settled", "packs", "messages", "octets")),
+    ]
+    await connection.execute(_RECORD, rule.text(), *columns)
+
+
+_FORGET = """
+    DELETE FROM mailstore.compactions c WHERE expires_at < now() AND EXISTS (
+        SELECT FROM mailstore.accounts a WHERE a.account_id = c.account_id AND a.deleted_at IS NOT NULL)
+"""
+_FORGET_LEFT = "DELETE FROM mailstore.left_packs WHERE left_at < $1"
+
+
+async def forget(postgres: Postgres, older_than: datetime) -> None:
+    await postgres.execute("forget_compactions", _FORGET)
+    await postgres.execute("forget_left_packs", _FORGET_LEFT, older_than)
+
+
+async def scattered_packs(
+    postgres: Postgres, rule: CompactionRule, before: str, account_id: int, limit: int
+) -> list[str]:
+    arguments = (*_chosen_arguments([account_id], rule, before), limit)
+    async with postgres.transaction("scattered_packs") as connection:
+        await connection.execute(f"SET LOCAL statement_timeout = {int(_MEASURE_SECONDS * 1000)}")
+        found = await connection.fetch(_PACKS, *arguments, timeout=_MEASURE_SECONDS)
+    return [row["pack"] for row in found]
+
+
+_USES = f"""
+    SELECT account_id, mailbox_id, uid, queue_id, {rows.BLOB_COLUMNS} FROM mailstore.messages
+    WHERE account_id = $1 AND pack = ANY($2::text[]) AND blob_length <= $3 ORDER BY mailbox_id, uid
+"""  # noqa: S608 - only constants are put in
+
+
+async def uses(postgres: Postgres, account_id: int, packs: Collection[str], message_octets: int) -> list[BlobUse]:
+    found = await postgres.fetch("compaction_uses", _USES, account_id, list(packs), message_octets)
+    return [use for row in found if (use := rows.blob_use(row)) is not None]
+
+
+# The lease. By the clock and not by now(): a lock may have been waited for.
+
+_TAKE = """
+    INSERT INTO mailstore.compactions AS c (account_id, owner, expires_at)
+    VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+    ON CONFLICT (account_id) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+    WHERE c.expires_at <= clock_timestamp()
+    RETURNING true
+"""
+_KEEP = """
+    UPDATE mailstore.compactions SET expires_at = clock_timestamp() + make_interval(secs => $3)
+    WHERE account_id = $1 AND owner = $2 AND expires_at > clock_timestamp() RETURNING true
+"""
+_GIVE_BACK = """
+    UPDATE mailstore.compactions SET owner = '', expires_at = '-infinity' WHERE account_id = $1 AND owner = $2
+"""
+
+
+async def take(postgres: Postgres, account_id: int, owner: str, ttl: float) -> bool:
+    return bool(await postgres.fetchval("take_compaction", _TAKE, account_id, owner, ttl))
+
+
+async def give_back(postgres: Postgres, account_id: int, owner: str) -> None:
+    await postgres.execute("end_compaction", _GIVE_BACK, account_id, owner)
+
+
+# Rows
+
+# Who holds the account can neither be a copy under way nor a delivery; who changes flags holds the mailbox.
+_LOCK_MAILBOXES = """
+    SELECT mailbox_id FROM mailstore.mailboxes
+    WHERE account_id = $1 AND mailbox_id = ANY (ARRAY(
+        SELECT DISTINCT mailbox_id FROM mailstore.messages WHERE account_id = $1 AND pack = ANY($2::text[])))
+    ORDER BY mailbox_id FOR NO KEY UPDATE
+"""
+# Each entry by the index of packs: `+ 0` keeps the planner from reading the account for each.
+_RELOCATE = """
+    UPDATE mailstore.messages m
+    SET pack = r.pack, blob_offset = r.blob_offset, blob_length = r.blob_length, blob_size = r.blob_size,
+        blob_compression = r.blob_compression, blob_encryption = r.blob_encryption
+    FROM unnest(
+        $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::smallint[],
+        $9::smallint[]
+    ) AS r (old_pack, old_offset, pack, blob_offset, blob_length, blob_size, blob_compression,
+    blob_encryption) WHERE m.account_id + 0 = $1 AND m.pack = r.old_pack AND m.blob_offset = r.old_offset
+"""
+_LEFT = """
+    INSERT INTO mailstore.left_packs (account_id, pack, left_at)
+    SELECT $1, pack, clock_timestamp() FROM unnest($2::text[]) AS pack
+    ON CONFLICT (account_id, pack) DO UPDATE SET left_at = excluded.left_at
+"""
+
+
+async def relocate(
+    postgres: Postgres, account_id: int, relocations: Sequence[Relocation], owner: str, ttl: float
+) -> int:
+    if not relocations:
+        return 0
+    columns = zip(*(_columns(relocation) for relocation in relocations), strict=True)
+    arrays = [list(column) for column in columns]
+    old_packs = sorted(set(arrays[0]))
+
+    async def work(connection: Connection) -> int:
+        await lock_account(connection, account_id)
+        if not await connection.fetchval(_KEEP, account_id, owner, ttl):
+            raise CompactionLost(str(account_id))
+        await connection.fetch(_LOCK_MAILBOXES, account_id, old_packs)
+        status: str = await connection.execute(_RELOCATE, account_id, *arrays)
+        await connection.execute(_LEFT, account_id, old_packs)
+        return int(status.rpartition(" ")[2])
+
+    return await postgres.run("relocate", work)
+
+
+def _columns(relocation: Relocation) -> tuple[object, ...]:
+    old, new = relocation.old, relocation.new
+    place = new.pack, new.offset, new.length, new.size, new.compression, new.encryption
+    return old.pack, old.offset, *place
+
+
+_LEFT_SINCE = "SELECT DISTINCT pack FROM mailstore.left_packs WHERE pack = ANY($1::text[]) AND left_at > $2"
+
+
+async def left_since(postgres: Postgres, packs: Collection[str], since: datetime) -> set[str]:
+    return {row["pack"] for row in await postgres.fetch("left_packs", _LEFT_SINCE, list(packs), since)}

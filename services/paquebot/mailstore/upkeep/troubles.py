@@ -1,0 +1,53 @@
+"""What upkeep could not do of single things, an account, a pack or a mailbox, while it did the rest: kept from run to
+run, for a metric and for the operator."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from paquebot.runtime.postgres.pool import Connection, Postgres
+
+STAGES = ("sweep", "compaction", "snapshot")
+"""What a run of the janitor does, one after another."""
+_MOST_KEPT = 1000
+_LONGEST = 500  # characters, of a subject or a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that a stage of upkeep passed over."""
+
+    subject: str
+    """Such as "account 7"."""
+    reason: str
+
+
+# Those that are there still keep the time at which they were seen first.
+_NOTE = """
+    WITH over AS (
+        DELETE FROM mailstore.upkeep_troubles WHERE stage = $1 AND NOT subject = ANY($2::text[])
+    )
+    INSERT INTO mailstore.upkeep_troubles (stage, subject, reason)
+    SELECT $1, subject, reason FROM unnest($2::text[], $3::text[]) AS t (subject, reason)
+    ON CONFLICT (stage, subject) DO UPDATE SET reason = excluded.reason
+"""
+_COUNT = "SELECT stage, count(*) AS count FROM mailstore.upkeep_troubles GROUP BY stage"
+
+
+async def note(postgres: Postgres, stage: str, troubles: Sequence[Trouble]) -> None:
+    """What the newest run of the stage found, in place of what the one before it found."""
+    found = {_text(one.subject): _text(one.reason) for one in troubles[:_MOST_KEPT]}
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(_NOTE, stage, list(found), list(found.values()))
+
+    await postgres.run("note_troubles", work)
+
+
+async def count(postgres: Postgres) -> Mapping[str, int]:
+    """By stage; one without any is missing."""
+    return {row["stage"]: row["count"] for row in await postgres.fetch("troubles", _COUNT)}
+
+
+def _text(text: str) -> str:
+    """As PostgreSQL can keep it."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST])

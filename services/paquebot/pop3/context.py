@@ -1,0 +1,28 @@
+"""What the sessions of a process share."""
+
+from dataclasses import dataclass
+
+from paquebot.blobs import BlobStore
+from paquebot.mailstore import Mailstore
+from paquebot.pop3.settings import Pop3Settings
+from paquebot.queue import Queue
+from paquebot.rpc import AuthenticationClient, Logins, Recordings
+from paquebot.runtime.net.tls import ServerTls
+from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.event_loop import LoopShares
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One for a process. `tls` None: STLS is not offered, so nobody can log in in the clear."""
+
+    settings: Pop3Settings
+    mailstore: Mailstore
+    blobs: BlobStore
+    queue: Queue
+    authentication: AuthenticationClient
+    logins: Logins
+    recordings: Recordings
+    shares: Shares
+    loop_shares: LoopShares
+    tls: ServerTls | None

@@ -1,0 +1,235 @@
+"""From an address to a session that takes mail: connect, greeting, EHLO or HELO, STARTTLS, AUTH.
+
+RFC 5321 §3.1, §3.2 and §4.1.4; RFC 3207; RFC 7435 (opportunistic); RFC 4954 with PLAIN (RFC 4616) and LOGIN.
+docs/decisions/0031: what is taken from hosts that break these.
+"""
+
+import base64
+import os
+import ssl
+import time
+from dataclasses import dataclass
+
+from paquebot.observability.log import Log
+from paquebot.observability.metrics import tls_version
+from paquebot.relay import metrics
+from paquebot.relay.metrics import Connection
+from paquebot.relay.result import (
+    LOGIN_FAILED,
+    NO_ANSWER,
+    NO_TLS,
+    TLS_FAILED,
+    Host,
+    HostUnusable,
+    deferred,
+    judged,
+    words,
+)
+from paquebot.relay.settings import Deadlines, TlsPolicy
+from paquebot.relay.smtp_client.session import Session, SessionBroken, parse_extensions
+from paquebot.relay.smtp_client.stream import PlaintextInjected, open_stream
+from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory, TlsMode
+from paquebot.runtime.settings import Secret
+from paquebot.wire.smtp.replies import Reply
+
+_log = Log("paquebot.relay")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """For AUTH at a smart host."""
+
+    user: str
+    password: Secret
+
+
+class _TlsBroken(Exception):
+    """TLS failed, from STARTTLS to the EHLO behind it; `certificate`: only because the certificate is not to be
+    trusted."""
+
+    def __init__(self, reason: str, *, certificate: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.certificate = certificate
+
+
+class Handshake:
+    """Opens sessions. `hostname` is what we call ourselves; `source` a local address to connect from, or empty."""
+
+    def __init__(
+        self, hostname: str, deadlines: Deadlines, contexts: TlsContexts, memory: TlsMemory, *, source: str = ""
+    ) -> None:
+        self._hostname = hostname
+        self._deadlines = deadlines
+        self._contexts = contexts
+        self._memory = memory
+        self._source = source
+
+    async def open(self, host: Host, policy: TlsPolicy, credentials: Credentials | None = None) -> Session:
+        """A session ready for MAIL. Raises HostUnusable."""
+        start = time.perf_counter()
+        modes = list(self._memory.modes(host, policy))
+        first = modes[0]
+        while True:
+            mode = modes.pop(0)
+            try:
+                session = await self._open(host, policy, mode, credentials)
+            except _TlsBroken as broken:
+                metrics.TLS_FALL_BACKS.labels(mode.value).inc()
+                _log.info("tls_failed", host=str(host), mode=mode.value, reason=broken.reason)
+                if not broken.certificate:  # another certificate check would not help
+                    modes = [other for other in modes if other is TlsMode.CLEAR]
+                if not modes:
+                    metrics.CONNECTION[Connection.TLS].inc()
+                    text = f"TLS is required and failed: {broken.reason}"
+                    raise HostUnusable(host, deferred(TLS_FAILED, text, host, elsewhere=True)) from None
+                continue
+            if mode is not first:  # it works where a better way did not: a host that is merely away tells nothing
+                self._memory.remember(host, mode)
+            metrics.CONNECTION[Connection.OK].inc()
+            metrics.CONNECT_SECONDS.observe(time.perf_counter() - start)
+            return session
+
+    async def _open(self, host: Host, policy: TlsPolicy, mode: TlsMode, credentials: Credentials | None) -> Session:
+        """One connection in one mode. Raises HostUnusable, _TlsBroken."""
+        session = await self._connect(host)
+        try:
+            await self._greet(session)
+            await self._secure(session, policy, mode)
+            if credentials is not None:
+                await self._log_in(session, credentials)
+        except SessionBroken as broken:
+            metrics.CONNECTION[Connection.BROKEN].inc()
+            raise HostUnusable(host, broken.result(host, elsewhere=True)) from None
+        except HostUnusable:
+            session.leave()
+            raise
+        except BaseException:
+            session.stream.abort()
+            raise
+        return session
+
+    async def _connect(self, host: Host) -> Session:
+        try:
+            stream = await open_stream(host.address, host.port, self._deadlines.connect, self._source)
+        except TimeoutError:
+            metrics.CONNECTION[Connection.TIMEOUT].inc()
+            raise HostUnusable(host, deferred(NO_ANSWER, "connection timed out", host, elsewhere=True)) from None
+        except OSError as error:
+            metrics.CONNECTION[Connection.REFUSED].inc()
+            text = f"cannot connect: {_reason(error)}"
+            raise HostUnusable(host, deferred(NO_ANSWER, text, host, elsewhere=True)) from None
+        return Session(host, stream)
+
+    async def _greet(self, session: Session) -> None:
+        """RFC 5321 §4.3.2: 220, or 421, 521 (RFC 7504) and 554 for "no mail here"; then EHLO."""
+        greeting = await session.reply(self._deadlines.greeting, "connection")
+        if greeting.code != 220:
+            raise self._refused(session, greeting)
+        await self._hello(session)
+
+    async def _hello(self, session: Session) -> None:
+        """RFC 5321 §3.2 and §4.1.1.1: EHLO, and HELO for a host that does not know it."""
+        seconds = self._deadlines.greeting
+        reply = await session.command(f"EHLO {self._hostname}", seconds, "EHLO")
+        if reply.is_positive:
+            session.extensions = parse_extensions(reply.text)
+            return
+        session.extensions = {}
+        if reply.is_permanent:
+            reply = await session.command(f"HELO {self._hostname}", seconds, "HELO")
+        if not reply.is_positive:
+            raise self._refused(session, reply)
+
+    def _refused(self, session: Session, reply: Reply) -> HostUnusable:
+        metrics.CONNECTION[Connection.REJECTED].inc()
+        return HostUnusable(session.host, judged(reply, session.host, elsewhere=True))
+
+    async def _secure(self, session: Session, policy: TlsPolicy, mode: TlsMode) -> None:
+        """RFC 3207 §4: STARTTLS, and everything known about the host forgotten. Raises _TlsBroken."""
+        in_clear = policy in (TlsPolicy.OFF, TlsPolicy.OPPORTUNISTIC)
+        if mode is not TlsMode.CLEAR and "STARTTLS" in session.extensions:
+            try:
+                reply = await session.command("STARTTLS", self._deadlines.starttls, "STARTTLS")
+                if reply.code == 220:
+                    await self._start_tls(session, mode)
+                    return
+                if in_clear:  # the host may close behind its refusal: a connection of its own in clear then
+                    await session.command("NOOP", self._deadlines.starttls, "NOOP")
+            except SessionBroken as broken:
+                raise _TlsBroken(broken.text, certificate=False) from None
+            if not in_clear:
+                raise self._refused(session, reply)
+            if not session.alive:
+                raise _TlsBroken(words(reply), certificate=False)
+        elif not in_clear:
+            text = "TLS is required and the host does not offer it"
+            raise HostUnusable(session.host, deferred(NO_TLS, text, session.host, elsewhere=True))
+        metrics.TLS.labels("none", "none").inc()
+
+    async def _start_tls(self, session: Session, mode: TlsMode) -> None:
+        """Raises _TlsBroken; SessionBroken too, for with TLS 1.3 the host's alert comes only after our side of the
+        handshake is done."""
+        name = _certified_name(session.host)
+        if name is None and mode is TlsMode.VERIFIED:
+            raise _TlsBroken("no certificate can be for the host's name", certificate=True)
+        try:
+            session.tls = await session.stream.start_tls(self._contexts.of(mode), name, self._deadlines.starttls)
+            session.extensions = {}
+            await self._hello(session)
+        except ssl.SSLCertVerificationError as error:
+            raise _TlsBroken(error.verify_message, certificate=True) from None
+        except PlaintextInjected:
+            session.stream.abort()
+            raise _TlsBroken("text in clear after STARTTLS", certificate=False) from None
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            raise _TlsBroken(_reason(error), certificate=False) from None
+        metrics.TLS.labels(tls_version(session.tls), mode.value).inc()
+
+    async def _log_in(self, session: Session, credentials: Credentials) -> None:
+        """Only after TLS. A refusal is temporary: it says something about our settings, nothing about the mail."""
+        host, seconds = session.host, self._deadlines.greeting
+        if not session.tls:
+            raise HostUnusable(host, deferred(NO_TLS, "a login without TLS is not made", host))
+        offered = session.extensions.get("AUTH", "").upper().split()
+        if "PLAIN" in offered:
+            secret = _base64(f"\0{credentials.user}\0{credentials.password}")
+            reply = await session.command(f"AUTH PLAIN {secret}", seconds, "AUTH")
+        elif "LOGIN" in offered:
+            reply = await session.command("AUTH LOGIN", seconds, "AUTH")
+            for answer in (credentials.user, str(credentials.password)):
+                if reply.code == 334:
+                    reply = await session.command(_base64(answer), seconds, "AUTH")
+        else:
+            raise HostUnusable(host, deferred(LOGIN_FAILED, "the host offers neither AUTH PLAIN nor LOGIN", host))
+        if reply.code != 235:
+            metrics.CONNECTION[Connection.LOGIN].inc()
+            _log.error("login_refused", host=str(host), reply=words(reply))
+            raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {words(reply)}", host, elsewhere=True))
+
+
+def _certified_name(host: Host) -> str | None:
+    """What the certificate must be for: the name, or the address that a literal has. None: DNS gave a name that TLS
+    cannot (RFC 6066 §3), such as one with other octets than letters and digits."""
+    if host.name.startswith("["):
+        return host.address
+    try:
+        host.name.encode("idna")
+    except UnicodeError:
+        return None
+    return host.name or None
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode("ascii")
+
+
+def _reason(error: Exception) -> str:
+    """One line about a network error, without addresses of ours."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "handshake failed").replace("_", " ").lower()
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return "connection closed" if isinstance(error, ConnectionError) else type(error).__name__

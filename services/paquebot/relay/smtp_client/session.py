@@ -1,0 +1,156 @@
+"""A session with an SMTP server: what it offers, commands and replies, and whether it can take another message.
+
+RFC 5321 §3.1, §4.1.1, §4.2 and §4.5.3.2. A 421 reply ends a session at any point (§4.2.3).
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from paquebot.relay.result import BAD_CONNECTION, PROTOCOL_ERROR, Host, Result, deferred
+from paquebot.relay.smtp_client.stream import LineTooLong, Stream, StreamEnded
+from paquebot.wire.smtp.replies import BadReply, Reply, ReplyLine, join_reply, parse_reply_line
+
+MAX_REPLY_LINES = 128  # that are kept of a reply,
+MAX_REPLY_TEXT = 64 * 1024  # and characters
+MAX_REPLY = 1024 * 1024  # octets of a reply
+
+
+class SessionBroken(Exception):
+    """The host fell silent, closed, or did not speak SMTP; the session is of no more use.
+
+    `status` is ours; `text` says in one line what happened while `phase` was under way.
+    """
+
+    def __init__(self, status: str, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+    def result(self, host: Host, *, elsewhere: bool = False) -> Result:
+        return deferred(self.status, self.text, host, elsewhere=elsewhere)
+
+
+class Session:
+    """Made by `Handshake.open`. `extensions`: EHLO keywords in upper case with their parameters; empty after HELO.
+    `tls`: the version, empty: in clear. `messages`: transactions begun so far."""
+
+    def __init__(self, host: Host, stream: Stream) -> None:
+        self.host = host
+        self.extensions: Mapping[str, str] = {}
+        self.tls = ""
+        self.messages = 0
+        self.open_transaction = False
+        self._stream = stream
+        self._broken = False
+
+    @property
+    def usable(self) -> bool:
+        """Another message may be sent. What a host says unasked, it says before closing."""
+        return not (self._broken or self._stream.ended or self._stream.unread)
+
+    @property
+    def alive(self) -> bool:
+        """Replies may still come."""
+        return not self._broken
+
+    @property
+    def stream(self) -> Stream:
+        return self._stream
+
+    @property
+    def size_limit(self) -> int:
+        """RFC 1870 §4: most octets of a message, 0: not said."""
+        text = self.extensions.get("SIZE", "").strip()
+        # A number of absurd length is no limit that we could meet.
+        return int(text) if text.isascii() and text.isdecimal() and len(text) <= 19 else 0
+
+    async def command(self, line: str, seconds: float, phase: str) -> Reply:
+        """Send one command and read its reply. Raises SessionBroken."""
+        self.send(line, phase)
+        return await self.reply(seconds, phase)
+
+    def send(self, lines: str, phase: str) -> None:
+        """Send one or more commands, separated by CRLF, in one write. Raises SessionBroken."""
+        try:
+            self._stream.write((lines + "\r\n").encode())
+        except StreamEnded:
+            if not self._stream.has_line():  # else its last words explain why
+                raise self.broken(BAD_CONNECTION, f"connection closed before {phase}") from None
+
+    async def send_message(self, blocks: Iterable[bytes | memoryview], seconds: float, total: float) -> bool:
+        """Send the dot-stuffed message with its final dot, each block within `seconds` and all of them within `total`;
+        False: the host replied before all was sent. Raises SessionBroken."""
+        try:
+            return await self._stream.write_blocks(blocks, seconds, total)
+        except StreamEnded:
+            if not self._stream.has_line():
+                raise self.broken(BAD_CONNECTION, "connection closed during the message") from None
+            return False
+        except TimeoutError:
+            raise self.broken(BAD_CONNECTION, "timed out sending the message") from None
+
+    async def reply(self, seconds: float, phase: str) -> Reply:
+        """The next reply, of at most MAX_REPLY octets. `seconds` are for all its lines: a host that sends a line now
+        and then gets no more time than a silent one. Raises SessionBroken."""
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await self._whole_reply()
+        except StreamEnded:
+            raise self.broken(BAD_CONNECTION, f"connection closed during {phase}") from None
+        except TimeoutError:
+            raise self.broken(BAD_CONNECTION, f"timed out waiting for the reply to {phase}") from None
+        except (BadReply, LineTooLong) as error:
+            text = f"reply to {phase} is not SMTP" + (f": {error}" if str(error) else "")
+            raise self.broken(PROTOCOL_ERROR, text) from None
+        if reply.code == 421:  # RFC 5321 §4.2.3: the host closes
+            self._broken = True
+        return reply
+
+    async def _whole_reply(self) -> Reply:
+        """Of many lines the first ones, and the last. Raises StreamEnded, BadReply, LineTooLong."""
+        lines: list[ReplyLine] = []
+        end, text = self._stream.taken + MAX_REPLY, 0
+        while not lines or not lines[-1].last:
+            line = _reply_line(await self._stream.line(end - self._stream.taken), lines)
+            if len(lines) == MAX_REPLY_LINES or (lines and text + len(line.text) > MAX_REPLY_TEXT):
+                text -= len(lines.pop().text)
+            lines.append(line)
+            text += len(line.text)
+        # RFC 5321 §4.2.1 wants one code on all lines; where they differ the last one says how it ended.
+        return join_reply([replace(line, code=lines[-1].code) for line in lines])
+
+    def broken(self, status: str, text: str) -> SessionBroken:
+        """Make the session unusable; returns the exception to raise."""
+        self._broken = True
+        self._stream.abort()
+        return SessionBroken(status, text)
+
+    def leave(self) -> None:
+        """Say QUIT without waiting for it; close."""
+        if self._broken:
+            self._stream.abort()
+        else:
+            self._stream.leave()
+        self._broken = True
+
+
+def _reply_line(line: bytes, before: Sequence[ReplyLine]) -> ReplyLine:
+    """A line inside a reply that has no code is text. Raises BadReply for one that begins a reply."""
+    try:
+        return parse_reply_line(line)
+    except BadReply:
+        if not before:
+            raise
+        return ReplyLine(before[-1].code, last=False, text=line.rstrip(b"\r\n").decode("utf-8", "replace"))
+
+
+def parse_extensions(text: str) -> dict[str, str]:
+    """RFC 5321 §4.1.1.1: ehlo-line = ehlo-keyword *( SP ehlo-param ), one a line after the first of the reply."""
+    found: dict[str, str] = {}
+    for line in text.split("\n")[1:]:
+        keyword, _, parameters = line.strip().partition(" ")
+        if keyword.upper().startswith("AUTH="):  # older than RFC 4954, still offered by some
+            keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}"
+        found[keyword.upper()] = f"{found.get(keyword.upper(), '')} {parameters}".strip()
+    return found

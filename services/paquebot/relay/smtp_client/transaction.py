@@ -1,0 +1,254 @@
+"""One mail transaction in a session: MAIL, RCPT for each recipient, DATA or BDAT, the message, and one result a
+recipient.
+
+Invariants: a recipient is delivered only after a 2yz reply to the final dot that followed its own 2yz reply to
+RCPT; every other end is a result too, so no recipient is forgotten. Bare CR and LF never leave (RFC 5321 §2.3.8).
+RFC 5321 §3.3, §4.1.1, §4.5.2 (transparency), RFC 2920 (pipelining), RFC 3030, 1870, 6152, 6531, 3461.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from paquebot.relay import metrics
+from paquebot.relay.form import Form, FormRules, NoForm
+from paquebot.relay.letter import Letter, Recipient, dot_stuffed
+from paquebot.relay.result import (
+    BAD_RECIPIENT,
+    BAD_SENDER,
+    CLOSING,
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    Host,
+    Outcome,
+    Result,
+    failed,
+    judged,
+    words,
+)
+from paquebot.relay.settings import Deadlines
+from paquebot.relay.smtp_client.session import Session, SessionBroken
+from paquebot.wire.smtp.parameters import Notify, RcptParameters
+from paquebot.wire.smtp.replies import Reply
+
+Results = dict[str, Result]
+"""By forward-path."""
+
+
+class Transaction:
+    """One message to some recipients over one session. `on_content` is called before the message's first octet."""
+
+    def __init__(
+        self,
+        session: Session,
+        letter: Letter,
+        deadlines: Deadlines,
+        rules: FormRules,
+        on_content: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._letter = letter
+        self._deadlines = deadlines
+        self._rules = rules
+        self._form = Form(0)
+        self._on_content = on_content
+        self._content = False  # from here on the host may have the message, whatever it says
+
+    async def run(self, recipients: Sequence[Recipient]) -> Results:
+        """A result for every recipient. Raises SessionBroken only when the session was dead before MAIL was
+        answered, so that nothing has happened yet; OverBudget and what reading the message raises."""
+        results: Results = {}
+        try:
+            recipients, results = self._writable(recipients)
+            self._form = await self._rules.form(self._letter, recipients, self._session.extensions, self._host)
+            self._fits(self._form)
+        except NoForm as refused:
+            return results | dict.fromkeys((recipient.forward_path for recipient in recipients), refused.result)
+        if not recipients:
+            return results
+        return results | await self._transact(recipients)
+
+    async def _transact(self, recipients: Sequence[Recipient]) -> Results:
+        session = self._session
+        if session.open_transaction:
+            await session.command("RSET", self._deadlines.mail, "RSET")
+        session.open_transaction = True
+        session.messages += 1
+        start = time.perf_counter()
+        try:
+            return await self._converse(recipients, self._commands(recipients))
+        finally:
+            metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - start)
+
+    @property
+    def _host(self) -> Host:
+        return self._session.host
+
+    def _writable(self, recipients: Sequence[Recipient]) -> tuple[Sequence[Recipient], Results]:
+        """Whose address can stand in a command; the others have their results."""
+        if not _writable(self._letter.reverse_path):
+            raise NoForm(failed(BAD_SENDER, "the sender's address cannot be written in a command"))
+        bad = failed(BAD_RECIPIENT, "the address cannot be written in a command")
+        results = {one.forward_path: bad for one in recipients if not _writable(one.forward_path)}
+        return [one for one in recipients if one.forward_path not in results], results
+
+    def _fits(self, form: Form) -> None:
+        """Raises NoForm."""
+        limit = self._session.size_limit
+        if limit and form.size > limit:  # RFC 1870 §6.1
+            raise NoForm(failed(TOO_BIG, f"the host takes messages of at most {limit} octets", self._host))
+
+    def _commands(self, recipients: Sequence[Recipient]) -> list[str]:
+        extensions, letter, form = self._session.extensions, self._letter, self._form
+        parameters = letter.parameters(form.size, form.body, smtputf8=form.smtputf8).narrowed_to(extensions)
+        commands = [f"MAIL FROM:<{letter.reverse_path}>{parameters}"]
+        for recipient in recipients:
+            wishes = recipient.parameters.narrowed_to(extensions)
+            commands.append(f"RCPT TO:<{recipient.address}>{wishes}")
+        return commands
+
+    async def _converse(self, recipients: Sequence[Recipient], commands: Sequence[str]) -> Results:
+        pipelined = "PIPELINING" in self._session.extensions  # RFC 2920 §3.1
+        if pipelined:
+            content = () if self._form.chunked else ("DATA",)
+            self._session.send("\r\n".join((*commands, *content)), "MAIL")
+        mail = await self._answer(None if pipelined else commands[0], self._deadlines.mail, "MAIL")
+        if not mail.is_positive:
+            return await self._mail_refused(mail, recipients, pipelined=pipelined)
+        results: Results = {}
+        try:
+            accepted = await self._recipients(recipients, commands[1:], results, pipelined=pipelined)
+            if self._form.chunked:
+                await self._bdat(accepted, results)
+            else:
+                await self._data(accepted, results, pipelined=pipelined)
+        except SessionBroken as broken:
+            for recipient in recipients:
+                results.setdefault(recipient.forward_path, broken.result(self._host, elsewhere=not self._content))
+        return results
+
+    async def _answer(self, command: str | None, seconds: float, phase: str) -> Reply:
+        """The reply to a command, or to one that is under way already (None). Raises SessionBroken."""
+        if command is not None:
+            self._session.send(command, phase)
+        reply = await self._session.reply(seconds, phase)
+        metrics.REPLIES.labels(phase, f"{reply.code // 100}xx").inc()
+        return reply
+
+    async def _mail_refused(self, mail: Reply, recipients: Sequence[Recipient], *, pipelined: bool) -> Results:
+        """Everybody shares the refusal. What was pipelined behind MAIL is still answered."""
+        if mail.code == 421 and self._session.messages > 1:
+            # A host that has had enough of this connection says so here; a new one may do.
+            raise self._session.broken(CLOSING, words(mail))
+        result = judged(mail, self._host, elsewhere=mail.is_temporary)
+        if pipelined and self._session.alive:
+            await self._skip(len(recipients))
+        return dict.fromkeys((recipient.forward_path for recipient in recipients), result)
+
+    async def _skip(self, rcpt_replies: int) -> None:
+        """Read the replies to RCPT and DATA that were sent behind a refused MAIL."""
+        try:
+            for _ in range(rcpt_replies):
+                await self._session.reply(self._deadlines.rcpt, "RCPT")
+            if self._form.chunked:
+                return
+            data = await self._session.reply(self._deadlines.data, "DATA")
+            if data.code == 354:
+                await self._empty_message()
+        except SessionBroken:
+            return  # the results stand; the session ends
+
+    async def _recipients(
+        self, recipients: Sequence[Recipient], commands: Sequence[str], results: Results, *, pipelined: bool
+    ) -> list[Recipient]:
+        """Who was accepted; the others get their results. Raises SessionBroken."""
+        accepted: list[Recipient] = []
+        for recipient, command in zip(recipients, commands, strict=True):
+            reply = await self._answer(None if pipelined else command, self._deadlines.rcpt, "RCPT")
+            if reply.is_positive:
+                accepted.append(recipient)
+            else:
+                results[recipient.forward_path] = self._rcpt_refused(reply)
+            if reply.code == 421:
+                raise SessionBroken(CLOSING, words(reply))
+        return accepted
+
+    def _rcpt_refused(self, reply: Reply) -> Result:
+        # RFC 5321 §4.5.3.1.10: 552 for too many recipients is to be taken as 452.
+        if reply.code == 552 and reply.enhanced_status in ("", "5.5.3"):
+            reply = Reply(452, "4.5.3", reply.text)
+        return judged(reply, self._host, elsewhere=reply.is_temporary)
+
+    async def _data(self, accepted: list[Recipient], results: Results, *, pipelined: bool) -> None:
+        """DATA and the message, when somebody was accepted. Raises SessionBroken."""
+        if not accepted and not pipelined:
+            return
+        reply = await self._answer(None if pipelined else "DATA", self._deadlines.data, "DATA")
+        if reply.code == 354 and not accepted:
+            await self._empty_message()  # RFC 2920 §3.1
+            return
+        if reply.code == 354:
+            reply = await self._message(dot_stuffed)
+        elif reply.is_positive:  # nothing was sent, so nothing was taken: the host or we are out of step
+            raise self._session.broken(PROTOCOL_ERROR, f"unexpected reply to DATA: {words(reply)}")
+        self._settle(reply, accepted, results)
+
+    async def _bdat(self, accepted: list[Recipient], results: Results) -> None:
+        """RFC 3030 §2: the message in one chunk, without transparency. Raises SessionBroken."""
+        if accepted:
+            command = f"BDAT {self._form.size} LAST\r\n".encode("ascii")
+            self._settle(await self._message(lambda content: itertools.chain((command,), content)), accepted, results)
+
+    async def _message(self, framed: Callable[[Iterable[bytes]], Iterable[bytes]]) -> Reply:
+        """The message itself, and the reply to it. Raises SessionBroken."""
+        deadlines = self._deadlines
+        total = deadlines.block + self._form.size / deadlines.rate
+        async with self._letter.opened() as raw:
+            content = framed(self._letter.contents(raw, self._form.wish))
+            self._content = True
+            self._on_content()
+            whole = await self._session.send_message(content, deadlines.block, total)
+        return await self._reply_to_message(whole=whole)
+
+    async def _reply_to_message(self, *, whole: bool) -> Reply:
+        """One that came before the final dot was sent can only be a refusal. Raises SessionBroken."""
+        session = self._session
+        reply = await self._answer(None, self._deadlines.end, "message")
+        if not whole:
+            broken = session.broken(PROTOCOL_ERROR, f"reply before the end of the message: {words(reply)}")
+            if reply.is_positive:
+                raise broken
+        return reply
+
+    async def _empty_message(self) -> None:
+        """RFC 2920 §3.1: DATA was let in without a recipient; a lone dot ends it, and the reply means nothing."""
+        self._session.send(".", "message")
+        await self._session.reply(self._deadlines.end, "message")
+        self._session.open_transaction = False
+
+    def _settle(self, reply: Reply, accepted: Sequence[Recipient], results: Results) -> None:
+        """RFC 5321 §4.1.1.4: the reply after the final dot is for every accepted recipient."""
+        if 200 <= reply.code < 300:
+            self._session.open_transaction = False
+            metrics.BYTES.inc(self._form.size)
+            if self._form.change is not None:
+                metrics.CHANGED.labels(self._form.change.value).inc()
+            status = reply.enhanced_status or "2.0.0"
+            dsn = "DSN" in self._session.extensions
+            result = Result(Outcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn)
+        else:
+            # A 3yz here is no answer to a message; only "later" is safe.
+            refusal = reply if reply.code >= 400 else Reply(451, PROTOCOL_ERROR, str(reply))
+            result = judged(refusal, self._host, elsewhere=refusal.is_temporary and not self._content)
+        for recipient in accepted:
+            results[recipient.forward_path] = result
+
+
+def _writable(address: str) -> bool:
+    """No control character gets in at RCPT; none may make a command."""
+    return not any(char < " " or char == "\x7f" for char in address)
+
+
+def wishes(notify: Sequence[int], orcpt: str) -> RcptParameters:
+    """From a job's recipient; what a later version may have written there says nothing."""
+    return RcptParameters(tuple(item for item in Notify if item in notify), orcpt)

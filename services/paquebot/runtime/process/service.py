@@ -1,0 +1,214 @@
+"""The frame of every service process: settings, logs, metrics, health, and a drain that ends in time.
+
+A service module has `async def main(context: Context, settings: S) -> None`, which opens what it needs, marks
+itself started, serves until `context.draining` is set, then finishes what is under way and returns. `run`
+does the rest: SIGTERM or SIGINT begins the drain; one that lasts longer than PAQUEBOT_DRAIN is cut off, with the
+process, whatever its tasks and threads still wait for. With PAQUEBOT_WORKERS there are several such processes.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+import uvloop
+
+from paquebot.observability import log, metrics, trace
+from paquebot.runtime.engine_settings import ProcessSettings
+from paquebot.runtime.process.front import Front
+from paquebot.runtime.process.health import Health, HealthServer
+from paquebot.runtime.process.malloc import keep_one_arena
+from paquebot.runtime.process.tasks import background, watch_loop_errors
+from paquebot.runtime.process.workers import Family
+from paquebot.runtime.settings import Listen, SettingsError, load
+
+_log = log.Log("paquebot")
+_LOOP_SECONDS = 0.5
+_SWITCH_SECONDS = 0.0005
+"""A thread that parses a large message keeps the interpreter for so long when others want it. Each call of an engine
+wants it some ten times, and Python's own 5 ms, several threads behind each other, made a second of them."""
+_CANCEL_SECONDS = 2.0  # for clean-up after the cut-off
+_GUARD_SECONDS = 4.0  # after the drain time: the event loop itself is stuck, or threads are at the exit
+
+
+class HasProcess(Protocol):
+    """A service's settings class has the settings of its process as `process`."""
+
+    @property
+    def process(self) -> ProcessSettings: ...
+
+
+S = TypeVar("S", bound=HasProcess)
+Main = Callable[["Context", S], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the frame gives to a service."""
+
+    name: str
+    health: Health
+    draining: asyncio.Event
+
+    def started(self) -> None:
+        """The listeners are open, the consumers run: from now on readiness is what the probes say."""
+        self.health.started = True
+        _log.info("started")
+
+
+def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str, str] = os.environ) -> int:
+    """Run a service process to its end; returns the exit code: 0 drained, 1 failed, 2 wrong settings."""
+    try:
+        settings = load(settings_class, environ)
+    except SettingsError as error:
+        return _wrong_settings(name, error)
+    process = settings.process
+    log.set_up(name, level=process.log_level, addresses=process.log_addresses)
+    keep_one_arena()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    if process.workers == 1:
+        return _process(name, settings, main, process.metrics_listen)
+    work = partial(_worker, name, settings, main)
+    return Family(work, partial(_front, process.metrics_listen), process.workers).run()
+
+
+def _process(name: str, settings: S, main: Main[S], health: Sequence[Listen] | socket.socket) -> int:
+    try:
+        _set_up_trace(name, settings.process)
+    except SettingsError as error:
+        return _wrong_settings(name, error)
+    metrics.set_build_info(name)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_frame(name, settings, main, health))
+    finally:
+        trace.close()
+
+
+def _worker(name: str, settings: S, main: Main[S], number: int, health: socket.socket) -> int:
+    with log.ids(worker=number):
+        return _process(name, settings, main, health)
+
+
+def _front(listen: Sequence[Listen], workers: Sequence[bytes]) -> int:
+    """Answers until it is killed."""
+
+    async def answer() -> int:
+        if await _tell(server):
+            await asyncio.Event().wait()
+        return 1
+
+    server = HealthServer(Front(workers), listen)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C goes to the whole family; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(answer())
+
+
+def _set_up_trace(name: str, process: ProcessSettings) -> None:
+    """Raises SettingsError."""
+    try:
+        trace.set_up(name, endpoint=process.trace_endpoint, sample=process.trace_sample)
+    except trace.ExtraMissing:
+        raise SettingsError(
+            ["PAQUEBOT_TRACE_ENDPOINT is set, but OpenTelemetry is not installed: pip install 'paquebot[trace]'"]
+        ) from None
+
+
+def _wrong_settings(name: str, error: SettingsError) -> int:
+    for fault in error.faults:
+        print(f"paquebot {name}: {fault}", file=sys.stderr)
+    return 2
+
+
+async def _tell(server: HealthServer) -> bool:
+    """Open the health port."""
+    try:
+        await server.start()
+    except OSError as error:
+        _log.error("metrics_listen_failed", address=server.address, reason=str(error.strerror))
+        return False
+    return True
+
+
+async def _frame(name: str, settings: S, main: Main[S], health: Sequence[Listen] | socket.socket) -> int:
+    context = Context(name, Health(), asyncio.Event())
+    server = HealthServer(context.health, health)
+    if not await _tell(server):
+        return 1
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _begin_drain, context, settings.process.drain)
+    watch_loop_errors(loop)
+    watching = background(_watch_loop(), "loop_delay")
+    try:
+        return await _serve(context, settings, main)
+    finally:
+        watching.cancel()
+        await server.stop()
+
+
+async def _watch_loop() -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        start = loop.time()
+        await asyncio.sleep(_LOOP_SECONDS)
+        metrics.LOOP_DELAY.observe(max(0.0, loop.time() - start - _LOOP_SECONDS))
+
+
+def _begin_drain(context: Context, seconds: float) -> None:
+    if not context.draining.is_set():
+        _end_within(seconds)
+        _log.info("draining")
+        metrics.DRAINING.set(1)
+        context.health.draining = True
+        context.draining.set()
+
+
+def _end_within(seconds: float) -> None:
+    """From now the process has the drain time and little more, even when its event loop turns no longer, or when
+    threads are waited for at the exit."""
+    guard = threading.Timer(seconds + _GUARD_SECONDS, os._exit, (1,))  # no log line: its lock may be what is stuck
+    guard.daemon = True
+    guard.start()
+
+
+async def _serve(context: Context, settings: S, main: Main[S]) -> int:
+    """Run `main`; after the drain began it has the drain time, no more."""
+    task = asyncio.ensure_future(main(context, settings))
+    drain = asyncio.ensure_future(context.draining.wait())
+    await asyncio.wait((task, drain), return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        await asyncio.wait((task,), timeout=settings.process.drain)
+    drain.cancel()
+    if not task.done():
+        _log.warning("drain_cut_off", after_seconds=settings.process.drain)
+        task.cancel()
+        await asyncio.wait((task,), timeout=_CANCEL_SECONDS)
+        logging.shutdown()
+        # A return would wait for every task and thread that is left, however long.
+        os._exit(1)
+    if not context.draining.is_set():
+        _end_within(settings.process.drain)
+    return _exit_code(context.name, task)
+
+
+def _exit_code(name: str, task: asyncio.Future[None]) -> int:
+    if task.cancelled():
+        return 1
+    error = task.exception()
+    if isinstance(error, SettingsError):  # found only now, such as a certificate that is no certificate
+        return _wrong_settings(name, error)
+    if error is not None:
+        _log.error("failed", error="".join(traceback.format_exception(error)))
+        return 1
+    _log.info("ended")
+    return 0
