@@ -16,7 +16,7 @@ from tests.e2e.platforms import Platform, running
 from tests.support.dns_server import DnsServer
 from tests.support.remote_host import SILENT, RemoteHost
 
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import ServicePorts
 from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.engine_settings import DirectoryClientSettings
@@ -109,7 +109,7 @@ def relay_settings(dns: DnsServer, good: RemoteHost) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def administration(plan: Plan) -> AsyncIterator[DirectoryClient]:
+async def administration(plan: PlatformPlan) -> AsyncIterator[DirectoryClient]:
     settings = load(DirectoryClientSettings, plan.client_environment())
     channel = open_channel(settings)
     try:
@@ -118,7 +118,7 @@ async def administration(plan: Plan) -> AsyncIterator[DirectoryClient]:
         await channel.close()
 
 
-async def enrol(plan: Plan, *addresses: str) -> None:
+async def enrol(plan: PlatformPlan, *addresses: str) -> None:
     """Make these accounts; their password is SECRET."""
     async with administration(plan) as client:
         for address in addresses:
@@ -126,7 +126,7 @@ async def enrol(plan: Plan, *addresses: str) -> None:
             await client.ask(client.stub.CreateAccount, request)
 
 
-async def add_alias_domain(plan: Plan) -> None:
+async def add_alias_domain(plan: PlatformPlan) -> None:
     async with administration(plan) as client:
         await client.ask(client.stub.CreateDomain, CreateDomainRequest(name=ALIAS_DOMAIN, alias_of=plan.domain))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from paquebot.cli.demo.accounts import ensure_demo
 from paquebot.cli.roundtrip.round_trip import PASSWORD
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import SERVICES, Layout
 from paquebot.cli.up.stack import Stack
 from paquebot.rpc import DirectoryClient, open_channel
@@ -67,14 +67,14 @@ class Ours:
 
 
 @dataclass(frozen=True, slots=True)
-class _Replicas(Plan):
+class _Replicas(PlatformPlan):
     """A plan with so many workers of some services, by name."""
 
     workers: Mapping[str, int] = field(default_factory=dict)
 
     def service_environment(self, service: str) -> dict[str, str]:
         own = {"PAQUEBOT_WORKERS": str(self.workers[service])} if service in self.workers else {}
-        return {**Plan.service_environment(self, service), **own}
+        return {**PlatformPlan.service_environment(self, service), **own}
 
 
 @asynccontextmanager

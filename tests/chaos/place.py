@@ -19,9 +19,9 @@ from pathlib import Path
 
 from paquebot.cli.engines import process as processes
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.engines.process import Command, ManagedProcess
+from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
 from paquebot.cli.roundtrip.round_trip import PASSWORD
-from paquebot.cli.up.environment import DATABASE, Plan
+from paquebot.cli.up.environment import DATABASE, PlatformPlan
 from paquebot.cli.up.layout import SERVICES, Layout, Ports, listen
 from paquebot.cli.up.stack import Stack
 from paquebot.rpc import DirectoryClient, open_channel
@@ -71,7 +71,7 @@ LATE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class ProxiedPlan(Plan):
+class ProxiedPlan(PlatformPlan):
     """Services reach the engines through proxies; the driver and the command line go straight there."""
 
     proxied: Mapping[int, int] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class ProxiedPlan(Plan):
         return self.postgres.role_dsn(role, self.secrets.roles[role], DATABASE)
 
     def service_environment(self, service: str) -> dict[str, str]:
-        environment = Plan.service_environment(self, service)
+        environment = PlatformPlan.service_environment(self, service)
         for name, value in environment.items():
             for port, proxy in self.proxied.items():
                 value = value.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{proxy}")
@@ -129,7 +129,9 @@ class Place:
     async def _start_replica(self, name: str, service: str) -> ManagedProcess:
         environment = self.plan.service_environment(service)
         environment["PAQUEBOT_METRICS_LISTEN"] = listen(self._metrics[name])
-        command = Command(argv=(sys.executable, "-m", "paquebot", service), cwd=self.plan.layout.data, env=environment)
+        command = ProcessCommand(
+            argv=(sys.executable, "-m", "paquebot", service), cwd=self.plan.layout.data, env=environment
+        )
         process = ManagedProcess(name, command, self.plan.layout.logs)
         await process.start()
         return process

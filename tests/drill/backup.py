@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 
 from paquebot.cli.engines.binaries import postgres_directory
-from paquebot.cli.up.environment import BUCKET, DATABASE, Plan
+from paquebot.cli.up.environment import BUCKET, DATABASE, PlatformPlan
 
 COMMAND_SECONDS = 120.0
 
@@ -35,7 +35,7 @@ async def run(*argv: str) -> str:
     return output.decode()
 
 
-async def paquebot(plan: Plan, *words: str) -> str:
+async def paquebot(plan: PlatformPlan, *words: str) -> str:
     """A command of the operator. Raises Failed."""
     return await run(sys.executable, "-m", "paquebot", *words, "--data", str(plan.layout.data))
 
@@ -54,13 +54,13 @@ class Backup:
     def bucket(self) -> Path:
         return self.directory / "bucket"
 
-    async def take_database(self, plan: Plan) -> None:
+    async def take_database(self, plan: PlatformPlan) -> None:
         """PostgreSQL first: what it names is in the bucket already."""
         self.directory.mkdir(parents=True, exist_ok=True)
         program = str(postgres_directory() / "pg_dump")
         await run(program, "--format=custom", f"--file={self.dump}", f"--dbname={plan.postgres.dsn(DATABASE)}")
 
-    async def restore_database(self, plan: Plan) -> None:
+    async def restore_database(self, plan: PlatformPlan) -> None:
         """Into a new cluster whose roles are made: the whole database, with owners and rights."""
         connection = await asyncpg.connect(plan.postgres.dsn())
         try:
@@ -70,7 +70,7 @@ class Backup:
         program = str(postgres_directory() / "pg_restore")
         await run(program, "--create", "--exit-on-error", f"--dbname={plan.postgres.dsn()}", str(self.dump))
 
-    def copy_bucket(self, plan: Plan) -> int:
+    def copy_bucket(self, plan: PlatformPlan) -> int:
         """Objects that are not copied yet: all are immutable, so a later copy brings only new ones. Their number."""
         client, copied = plan.s3.client(), 0
         for item in client.list_objects(BUCKET, recursive=True):
@@ -80,7 +80,7 @@ class Backup:
                 copied += 1
         return copied
 
-    def restore_bucket(self, plan: Plan) -> int:
+    def restore_bucket(self, plan: PlatformPlan) -> int:
         client = plan.s3.client()
         paths = [path for path in sorted(self.bucket.rglob("*")) if path.is_file()]
         for path in paths:

@@ -18,7 +18,7 @@ from tests.support.loopback import free_port
 from paquebot.cli.demo.accounts import ensure_demo
 from paquebot.cli.engines.ports import LOOPBACK, EnginePorts
 from paquebot.cli.roundtrip.round_trip import PASSWORD
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import Layout, Ports, ServicePorts
 from paquebot.cli.up.stack import Stack
 
@@ -31,7 +31,7 @@ POLL_SECONDS = 0.02
 class Platform:
     """A running platform with the accounts alice and bob in its domain."""
 
-    plan: Plan
+    plan: PlatformPlan
     stack: Stack
     said: list[str]
 
@@ -106,7 +106,7 @@ async def running(
     layout = Layout(directory)
     layout.data.mkdir(parents=True, exist_ok=True)
     overrides = {"PAQUEBOT_ARGON2_PASSES": "1", "PAQUEBOT_LOG_ADDRESSES": "true", **(settings or {})}
-    plan = Plan(layout, ports or free_ports(), layout.secrets(), f"mail.{domain}", domain, overrides)
+    plan = PlatformPlan(layout, ports or free_ports(), layout.secrets(), f"mail.{domain}", domain, overrides)
     said: list[str] = []
     stack = Stack(plan, said.append, said.append)
     await stack.start()

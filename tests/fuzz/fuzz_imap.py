@@ -9,7 +9,7 @@ from paquebot.wire.imap import (
     Command,
     CommandAssembler,
     Complete,
-    Limits,
+    ImapLimits,
     ListPatterns,
     Literal,
     MailboxNameError,
@@ -27,7 +27,7 @@ from paquebot.wire.imap import (
 )
 
 # Narrow enough for mutations to reach every limit.
-_LIMITS = Limits(
+_LIMITS = ImapLimits(
     line_before_login=200,
     line=1000,
     literal_before_login=16,

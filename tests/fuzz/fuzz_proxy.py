@@ -6,7 +6,7 @@ from tests.fuzz.target import Samples, Target
 from tests.support.proxy_client import Tlv, v1, v2, v2_local, with_crc32c
 
 from paquebot.wire.cursor import GrammarError
-from paquebot.wire.proxy import MAX_HEADER, SIGNATURE, Header, NeedMore, NoHeader, read_header
+from paquebot.wire.proxy import MAX_HEADER, SIGNATURE, NeedMore, NoHeader, ProxyHeader, read_header
 
 _WORDS = (
     b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"\r\n", b"\r", b" ", b"::1", b"127.0.0.1", b"65536", b"00", b"\0",
@@ -33,20 +33,20 @@ def _made() -> Samples:
 
 
 def check(raw: bytes) -> None:
-    decided: Header | NoHeader | str | None = None
+    decided: ProxyHeader | NoHeader | str | None = None
     for end in range(min(len(raw), MAX_HEADER + 50) + 1):
         found = _read(raw[:end])
         if decided is not None:
             assert found == decided
         elif not isinstance(found, NeedMore):
             decided = found
-            if isinstance(found, Header):
+            if isinstance(found, ProxyHeader):
                 assert found.length == end <= MAX_HEADER
         else:
             assert end < MAX_HEADER
 
 
-def _read(octets: bytes) -> Header | NeedMore | NoHeader | str:
+def _read(octets: bytes) -> ProxyHeader | NeedMore | NoHeader | str:
     try:
         return read_header(octets)
     except GrammarError as fault:

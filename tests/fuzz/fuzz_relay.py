@@ -10,7 +10,7 @@ from tests.fuzz.target import Samples, Target
 
 from paquebot import message
 from paquebot.relay.result import Host
-from paquebot.relay.smtp_client.session import MAX_REPLY_LINES, Session, SessionBroken, parse_extensions
+from paquebot.relay.smtp_client.session import MAX_REPLY_LINES, ClientSession, SessionBroken, parse_extensions
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
 from paquebot.wire.smtp.replies import Reply
 
@@ -52,7 +52,7 @@ def check(raw: bytes) -> None:
 async def _heard(raw: bytes, piece: int) -> list[Reply]:
     """The replies of a host that says these octets, in pieces, and closes."""
     stream = Stream()
-    session = Session(Host("mx.test", "192.0.2.1", 25), stream)
+    session = ClientSession(Host("mx.test", "192.0.2.1", 25), stream)
     replies: list[Reply] = []
     for at in range(0, len(raw), piece):
         stream.data_received(raw[at : at + piece])

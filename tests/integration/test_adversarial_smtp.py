@@ -14,7 +14,7 @@ from tests.dialogues.dialogue import client_tls
 from tests.support.smtp_world import PASSWORD, SmtpStack
 
 from paquebot.runtime.shares.in_flight import IN_FLIGHT
-from paquebot.smtp_ingress.connection import Connection
+from paquebot.smtp_ingress.connection import SmtpConnection
 from paquebot.smtp_ingress.state import Role
 
 
@@ -125,7 +125,7 @@ async def test_connections_that_are_reset_at_once_keep_no_seat(
     async with smtp_stack.serving(**limits) as running:
         (port,) = running.ports(Role.MX)
         with monkeypatch.context() as patch:
-            patch.setattr(Connection, "peer", property(lambda _: ("", 0)))
+            patch.setattr(SmtpConnection, "peer", property(lambda _: ("", 0)))
             for _ in range(6):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 async with asyncio.timeout(20):

@@ -13,9 +13,9 @@ from tests.support.directory_service import DirectoryService, directory_service,
 
 from paquebot.directory.login_limits import (
     NETWORKS_KEPT,
-    Attempt,
     LimitPolicy,
-    Refused,
+    LoginAttempt,
+    LoginRefused,
     forget,
     give_back,
     note_network,
@@ -362,15 +362,15 @@ async def test_failures_are_forgotten_with_time_and_bounded(service: DirectorySe
 async def test_a_failure_is_forgiven_as_its_level_falls(service: DirectoryService, postgres: Postgres) -> None:
     policy = LimitPolicy(pair=2, client=99, login=99, recovery=30.0)
     for _ in range(2):
-        assert isinstance(await take(postgres, policy, 1, "192.0.2.1", known=False), Attempt)
+        assert isinstance(await take(postgres, policy, 1, "192.0.2.1", known=False), LoginAttempt)
     refused = await take(postgres, policy, 1, "192.0.2.1", known=False)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, LoginRefused)
     assert 0 < refused.seconds <= 30
     await postgres.execute("test", "UPDATE directory.login_failures SET at = at - interval '30 seconds'")
     attempt = await take(postgres, policy, 1, "192.0.2.1", known=False)
-    assert isinstance(attempt, Attempt)
+    assert isinstance(attempt, LoginAttempt)
     await give_back(postgres, attempt.keys)
-    assert isinstance(await take(postgres, policy, 1, "192.0.2.1", known=False), Attempt)
+    assert isinstance(await take(postgres, policy, 1, "192.0.2.1", known=False), LoginAttempt)
 
 
 async def test_networks_of_an_account_are_bounded(service: DirectoryService, postgres: Postgres) -> None:

@@ -18,9 +18,9 @@ from tests.support.imap_world import ImapStack, Reader
 from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies.cache import Bodies
 from paquebot.imap.bodies.message_bodies import with_bodies
-from paquebot.imap.mailbox_view.changes import Change
+from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.mailbox_view.feed import Feed
-from paquebot.imap.mailbox_view.hint_publisher import Telling
+from paquebot.imap.mailbox_view.hint_publisher import HintPublisher
 from paquebot.mailstore import Changes, StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.engine_settings import S3Settings
@@ -394,7 +394,7 @@ async def test_a_query_that_began_before_a_change_is_not_joined_after_it(imap_st
 
     first, began = await joined()
     second, shared = await joined()
-    feed.changed(one, Change(INBOX_ID, 2))
+    feed.changed(one, MailboxChange(INBOX_ID, 2))
     third, again = await joined()
     assert (began, shared, again) == (False, True, False)
     await asyncio.gather(first, second, third)
@@ -424,7 +424,7 @@ async def test_all_accounts_are_told_before_the_process_ends(imap_stack: ImapSta
     for account_id in accounts:
         await imap_stack.queue.hear_mailbox(account_id, hear)
     await imap_stack.queue.hear_mailbox(accounts.stop, lambda _: last.set())
-    telling = Telling(imap_stack.queue, b"us")
+    telling = HintPublisher(imap_stack.queue, b"us")
     for account_id in (*accounts, *accounts):
         telling.changed(account_id)
     await telling.close()

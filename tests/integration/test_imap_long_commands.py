@@ -13,7 +13,7 @@ from tests.support.imap_world import ImapStack, Reader
 from paquebot.blobs import new_ulid
 from paquebot.imap.commands.search import _Search as Search
 from paquebot.imap.long_commands import MEMORY
-from paquebot.imap.search.facts import Facts
+from paquebot.imap.search.facts import MessageFacts
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.runtime.shares.in_flight import account
 from paquebot.wire.imap import DEFAULT_LIMITS
@@ -127,7 +127,7 @@ async def test_a_search_of_many_keys_ends_when_nobody_waits_for_it(
     verdicts, ended = 0, asyncio.Event()
     decide, run = Search._decide, Search.run
 
-    def counted(search: Search, facts: Facts) -> bool:
+    def counted(search: Search, facts: MessageFacts) -> bool:
         nonlocal verdicts
         verdicts += 1
         return decide(search, facts)

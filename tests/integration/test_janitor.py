@@ -31,7 +31,7 @@ from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3S
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.settings import Seconds
 from paquebot.spool import Spool, outcomes
-from paquebot.spool.outcomes import Outcome
+from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverJob
 
@@ -90,7 +90,7 @@ async def test_recover_queues_again_what_a_lost_stream_forgot(stores: Stores, sp
     await spool.accept(envelope(accounts=[1, 2], remote=["x@example.net", "y@example.net"]), RAW)
     (job,) = [item async for item in backlog.waiting(stores.queue) if item.kind == "relay"]
     done = [recipient for recipient in job.recipients() if recipient[1].startswith("x@")]
-    await outcomes.record(stores.postgres, [(*recipient, Outcome.RELAYED) for recipient in done])
+    await outcomes.record(stores.postgres, [(*recipient, RecipientOutcome.RELAYED) for recipient in done])
 
     await stream.delete_stream(stores.queue)
     result = await recover(stores, since=WEEK, settle=0)

@@ -13,8 +13,8 @@ from paquebot.mailstore import (
     DeliveryResult,
     Flag,
     FlagOp,
-    Limits,
     Mailstore,
+    MailstoreLimits,
     NewMessage,
     StoredMessage,
 )
@@ -102,7 +102,7 @@ async def test_at_once_or_step_by_step(mailstore: Mailstore, migrated: Postgres)
     first, second, third = delivery(A, size=70, quota=1000), delivery(B), delivery(A, quota=900)
     batch = [first, second, third]
     again = [replace(one, account_id=one.account_id + 2, detail="none") for one in batch]
-    at_once = await deliver_at_once(migrated, Limits(), batch)
+    at_once = await deliver_at_once(migrated, MailstoreLimits(), batch)
     step_by_step = await mailstore.deliver(again)
     assert at_once == step_by_step
     assert [outcome.uid for outcome in at_once] == [1, 1, 2]
@@ -133,7 +133,7 @@ async def test_what_needs_a_decision_is_not_done_at_once(mailstore: Mailstore, m
         [delivery(A), delivery(A, quota=used + 100 + len(PREFIX))],
         [replace(twice, message=replace(twice.message, flags=Flag.SEEN))],
     ):
-        assert await deliver_at_once(migrated, Limits(), [delivery(B), *bad, delivery(A)]) == []
+        assert await deliver_at_once(migrated, MailstoreLimits(), [delivery(B), *bad, delivery(A)]) == []
     assert await rows_of(migrated, *tables) == before
 
 

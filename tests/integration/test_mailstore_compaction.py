@@ -11,7 +11,7 @@ from tests.support.mailstore_fixtures import new_message
 
 from paquebot.blobs import new_ulid
 from paquebot.blobs.ulid import ulid_at
-from paquebot.mailstore import CompactionRule, Flag, FlagOp, Mailstore, Relocation, Scattered, Standing
+from paquebot.mailstore import CompactionCandidate, CompactionRule, Flag, FlagOp, Fragmentation, Mailstore, Relocation
 from paquebot.mailstore.errors import CompactionLost
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.upkeep import figures
@@ -92,7 +92,7 @@ async def put(mailstore: Mailstore, account_id: int, *octets: int) -> None:
     await mailstore.append(account_id, INBOX_ID, messages, quota_octets=0)
 
 
-async def look(mailstore: Mailstore, *, rule: CompactionRule = RULE, before: str = ALL) -> dict[int, Scattered]:
+async def look(mailstore: Mailstore, *, rule: CompactionRule = RULE, before: str = ALL) -> dict[int, Fragmentation]:
     """Measured as far as it is not known, and recorded."""
     page = await mailstore.standings(rule, 0, 100)
     found = [one.known for one in page if one.known]
@@ -102,7 +102,7 @@ async def look(mailstore: Mailstore, *, rule: CompactionRule = RULE, before: str
     }
 
 
-def to_look_at(page: list[Standing]) -> list[int]:
+def to_look_at(page: list[CompactionCandidate]) -> list[int]:
     return [one.account_id for one in page if one.known is None]
 
 
@@ -131,9 +131,9 @@ async def test_what_is_compact_goes_with_as_much_only(mailstore: Mailstore) -> N
     shared = [new_message(size=2 * (60 + n), pack=pack) for n in range(3)]  # 183 octets: over the floor
     await mailstore.append(A, INBOX_ID, shared, quota_octets=0)
     await put(mailstore, A, *[18] * 10)
-    assert (await look(mailstore))[A] == Scattered(A, 10, 10, 180)
+    assert (await look(mailstore))[A] == Fragmentation(A, 10, 10, 180)
     await put(mailstore, A, 18)
-    assert (await look(mailstore))[A] == Scattered(A, 12, 14, 198 + 183)
+    assert (await look(mailstore))[A] == Fragmentation(A, 12, 14, 198 + 183)
 
 
 async def test_an_account_is_looked_at_when_it_changed(mailstore: Mailstore) -> None:
@@ -143,7 +143,7 @@ async def test_an_account_is_looked_at_when_it_changed(mailstore: Mailstore) -> 
     assert to_look_at(await mailstore.standings(RULE, 0, 10)) == [A]
     assert (await look(mailstore))[A].packs == 6
     [standing] = await mailstore.standings(RULE, 0, 10)
-    assert standing.known == Scattered(A, 6, 6, 60)
+    assert standing.known == Fragmentation(A, 6, 6, 60)
     assert to_look_at(await mailstore.standings(CompactionRule(5, 1000, 100), 0, 10)) == [A]
     await mailstore.store_flags(A, INBOX_ID, [1], FlagOp.ADD, flags=Flag.SEEN)
     assert to_look_at(await mailstore.standings(RULE, 0, 10)) == []

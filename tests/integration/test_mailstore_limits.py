@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.support.mailstore_fixtures import delivery, new_message
 
-from paquebot.mailstore import DeliveryResult, Limits, Mailstore
+from paquebot.mailstore import DeliveryResult, Mailstore, MailstoreLimits
 from paquebot.mailstore.errors import OverMessageQuota, TooManyMessages
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.postgres.pool import Postgres
 
 A, B = 1, 2
 SENT = 3
-LIMITS = Limits(messages=5, mailbox_messages=3)
+LIMITS = MailstoreLimits(messages=5, mailbox_messages=3)
 
 
 @pytest.fixture
@@ -104,4 +104,4 @@ async def test_what_was_removed_makes_room(bounded: Mailstore) -> None:
 def test_limits_that_cannot_be() -> None:
     for wrong in ({"messages": 0}, {"mailbox_messages": 0}, {"keywords": 0}, {"mailboxes": 5}):
         with pytest.raises(ValueError, match="PAQUEBOT_"):
-            Limits(**wrong)
+            MailstoreLimits(**wrong)

@@ -14,7 +14,7 @@ from tests.support.plan_world import alone, fill, work_of
 
 from paquebot.blobs import new_ulid
 from paquebot.blobs.ulid import ulid_at
-from paquebot.mailstore import CompactionRule, Delivery, Flag, FlagOp, Mailstore, Relocation, Standing
+from paquebot.mailstore import CompactionCandidate, CompactionRule, Delivery, Flag, FlagOp, Mailstore, Relocation
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.snapshots import export as snapshots
 from paquebot.runtime.postgres.pool import Postgres
@@ -177,7 +177,7 @@ async def delete_account(mail: Mailstore, _: Postgres, account: int, __: int) ->
 
 
 async def compact(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
-    standing = Standing(account, count, 0, None)
+    standing = CompactionCandidate(account, count, 0, None)
     await mail.measure_compaction(RULE, ALL, [standing], record=True)
     packs = await mail.scattered_packs(RULE, ALL, account, 1000)
     assert packs

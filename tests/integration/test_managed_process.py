@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from paquebot.cli.engines.process import Command, ManagedProcess, run_to_end
+from paquebot.cli.engines.process import ManagedProcess, ProcessCommand, run_to_end
 
 _WAIT_SECONDS = 10.0
 
 
 def python(code: str, directory: Path, *, stop_seconds: float = 5.0) -> ManagedProcess:
-    command = Command(argv=(sys.executable, "-c", code), cwd=directory, stop_seconds=stop_seconds)
+    command = ProcessCommand(argv=(sys.executable, "-c", code), cwd=directory, stop_seconds=stop_seconds)
     return ManagedProcess("child", command, directory / "log")
 
 

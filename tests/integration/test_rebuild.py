@@ -13,11 +13,11 @@ from paquebot.blobs.pack import Frame
 from paquebot.delivery import entries
 from paquebot.janitor.rebuild import packs
 from paquebot.janitor.rebuild.rebuild import NotEmpty, rebuild
-from paquebot.janitor.rebuild.restored import Leapt, leap_over
+from paquebot.janitor.rebuild.restored import CountersAdvanced, leap_over
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.snapshots import objects
-from paquebot.janitor.snapshots.snapshot import StrangeBucket
+from paquebot.janitor.snapshots.snapshot import BucketMismatch
 from paquebot.janitor.sweep import sweep
 from paquebot.mailstore import Delivery, Flag, FlagOp
 from paquebot.mailstore.mailboxes.names import INBOX_ID
@@ -26,7 +26,7 @@ from paquebot.queue import Consumer, stream
 from paquebot.queue.subjects import DELIVER
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
-from paquebot.spool.outcomes import Outcome
+from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.queue_pb2 import DeliverJob
 
 
@@ -172,7 +172,7 @@ async def test_relayed_mail_is_not_relayed_again(platform: Platform) -> None:
     for job in [stored async for stored in stream.jobs(platform.stores.queue)]:
         await stream.delete(platform.stores.queue, job.sequence)
     waiting = await platform.accept("waiting", remote=["y@example.net"])
-    await outcomes.record(platform.stores.postgres, [(done, "x@example.net", Outcome.RELAYED)])
+    await outcomes.record(platform.stores.postgres, [(done, "x@example.net", RecipientOutcome.RELAYED)])
 
     await platform.lose_mailstore()
     assert (await platform.rebuild()).assumed_relayed == 0
@@ -223,7 +223,7 @@ async def test_killed_at_any_statement_and_run_again(
         patch.setattr(Postgres, "execute", counted_too)
         with pytest.raises(Killed):
             await rebuild(platform.janitor, merge=False, say=platform.said.append, settle=0)
-    with pytest.raises(StrangeBucket):  # upkeep waits until the mailstore is whole
+    with pytest.raises(BucketMismatch):  # upkeep waits until the mailstore is whole
         await sweep(platform.janitor, platform.settings)
     await platform.rebuild()
     for account in (ALICE, BOB):
@@ -276,9 +276,9 @@ async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Pl
     await platform.arrive("early bird", ALICE)
     await platform.mailstore.store_flags(ALICE, INBOX_ID, [1], FlagOp.ADD, keywords=["wichtig"])
     early = (await platform.contents(ALICE))["INBOX"][1]
-    with pytest.raises(StrangeBucket):
+    with pytest.raises(BucketMismatch):
         await platform.snapshot()
-    with pytest.raises(StrangeBucket):
+    with pytest.raises(BucketMismatch):
         await sweep(platform.janitor, platform.settings)
     with pytest.raises(NotEmpty):
         await platform.rebuild()
@@ -319,7 +319,7 @@ async def test_a_restored_backup_gives_no_uid_twice(platform: Platform) -> None:
         await platform.stores.postgres.execute("test", f"INSERT INTO mailstore.{table} TABLE public.{table}")
     extra = await platform.mailstore.create_mailbox(BOB, "Not in the snapshot")
 
-    assert await leap_over(platform.janitor) == Leapt(accounts=2, mailboxes=17, renewed=1)
+    assert await leap_over(platform.janitor) == CountersAdvanced(accounts=2, mailboxes=17, renewed=1)
     await recover(platform.janitor, since=WEEK, settle=0)
     await platform.deliver()
     now = (await platform.contents(ALICE))["INBOX"]

@@ -10,7 +10,7 @@ from tests.support.manual_clock import ManualClock
 from paquebot.directory.errors import Invalid
 from paquebot.queue import Queue, QueueUnavailable
 from paquebot.recipient_validation.recording import record
-from paquebot.rpc.recordings import ORDER_SECONDS, ORDERS, Recorder, Recordings, order
+from paquebot.rpc.recordings import ORDER_SECONDS, ORDERS, Recordings, TranscriptRecorder, order
 from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.directory_pb2 import TranscriptLine
@@ -31,8 +31,8 @@ async def test_a_session_is_recorded_from_its_next_command_to_the_end_of_the_ord
     clock = ManualClock()
     recordings = Recordings(queue, "smtp", clock=clock)
     await recordings.listen()
-    recorder = Recorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
-    other = Recorder(recordings, ACCOUNT + 1, "192.0.2.1", SmtpTranscript)
+    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
+    other = TranscriptRecorder(recordings, ACCOUNT + 1, "192.0.2.1", SmtpTranscript)
     assert recorder.look() is None
     await queue.tell(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
     await ordered(recordings, "01R")
@@ -69,7 +69,7 @@ async def test_what_sessions_say_comes_to_whoever_records(queue: Queue) -> None:
     begun = await anext(lines)
     assert begun.WhichOneof("what") is None
     await ordered(recordings, begun.recording_id)
-    recorder = Recorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
+    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
     transcript = recorder.look()
     assert transcript is not None
     transcript.heard(transcript.filter.heard(b"NOOP\r\n"))

@@ -15,7 +15,7 @@ from paquebot.queue import Queue, stream
 from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.settings import Seconds
 from paquebot.spool import Spool, SpoolSettings, SpoolUnavailable
-from paquebot.spool.refusals import Refusals
+from paquebot.spool.refusals import RefusalMarks
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient
 
 RAW = b"From: a@example.org\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
@@ -113,7 +113,7 @@ async def test_what_is_refused_while_its_pack_is_marked_is_marked_too(
 
     started, more = asyncio.Event(), asyncio.Event()
     store = Slow(s3_settings)
-    refusals, pack = Refusals(store), new_ulid()
+    refusals, pack = RefusalMarks(store), new_ulid()
     refusals.add(pack, ["gone"], void=False)
     await started.wait()
     refusals.add(pack, ["gone", "silence"], void=False)

@@ -35,12 +35,12 @@ from paquebot.relay.queue.returns import Returns
 from paquebot.relay.result import deferred
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.service import main
-from paquebot.relay.settings import LoadSettings, RelaySettings, RetrySettings
+from paquebot.relay.settings import RelayLoadSettings, RelaySettings, RetrySettings
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.service import Context
 from paquebot.runtime.settings import load
 from paquebot.spool import Spool
-from paquebot.spool.outcomes import Outcome
+from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_NEVER, NOTIFY_SUCCESS, RET_HDRS, Client, Envelope, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, HeldJob, RelayJob
 
@@ -97,15 +97,15 @@ class Post:
         """The mail exchanger of example.net."""
         return RemoteHost(on, port=self.port, **options)  # type: ignore[arg-type]
 
-    async def outcomes(self) -> dict[str, Outcome]:
+    async def outcomes(self) -> dict[str, RecipientOutcome]:
         connection = await asyncpg.connect(self.admin_dsn)
         try:
             rows = await connection.fetch("SELECT forward_path, outcome FROM spool.outcomes")
         finally:
             await connection.close()
-        return {row["forward_path"].partition("@")[0]: Outcome(row["outcome"]) for row in rows}
+        return {row["forward_path"].partition("@")[0]: RecipientOutcome(row["outcome"]) for row in rows}
 
-    async def until_outcomes(self, expected: dict[str, Outcome], seconds: float = SECONDS) -> None:
+    async def until_outcomes(self, expected: dict[str, RecipientOutcome], seconds: float = SECONDS) -> None:
         async def there() -> bool:
             return await self.outcomes() == expected
 
@@ -200,7 +200,7 @@ async def test_a_message_goes_to_its_domains(post: Post) -> None:
         assert by_size[1].rcpt == ("RCPT TO:<a@example.net>", "RCPT TO:<b@example.net>")
         assert all(message.data == RAW for message in host.messages)
         assert all(message.mail.startswith("MAIL FROM:<alice@example.org>") for message in host.messages)
-        assert await post.outcomes() == dict.fromkeys("abc", Outcome.RELAYED)
+        assert await post.outcomes() == dict.fromkeys("abc", RecipientOutcome.RELAYED)
         assert await context.health.unready() == []
 
 
@@ -213,7 +213,9 @@ async def test_each_recipient_has_its_own_end(post: Post, blobs: BlobStore) -> N
     wishes = RemoteRecipient(forward_path="d@example.net", domain="example.net", orcpt="rfc822;old+d@example.com")
     async with post.host({"RCPT": rcpt}) as host, post.relay():
         await post.accept("a@example.net", "b@example.net", "c@example.net", wishes, envid="id+1", ret=RET_HDRS)
-        await post.until_outcomes({"a": Outcome.RELAYED, "c": Outcome.BOUNCED, "d": Outcome.BOUNCED})
+        await post.until_outcomes(
+            {"a": RecipientOutcome.RELAYED, "c": RecipientOutcome.BOUNCED, "d": RecipientOutcome.BOUNCED}
+        )
         job = await post.later()
         assert [recipient.forward_path for recipient in job.recipients] == ["b@example.net"]
         assert (job.attempt, job.last_reply) == (1, later)
@@ -246,7 +248,7 @@ async def test_a_host_that_is_away_gets_its_mail_when_it_is_back(post: Post) -> 
         async with post.host() as host:
             await host.until(lambda: len(host.messages) == 1)
             await post.settled()
-    assert await post.outcomes() == {"a": Outcome.RELAYED}
+    assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
 async def test_a_lost_reply_means_again_not_never(post: Post) -> None:
@@ -257,7 +259,7 @@ async def test_a_lost_reply_means_again_not_never(post: Post) -> None:
         host.on.clear()
         await host.until(lambda: len(host.messages) == 1)
         await post.settled()
-    assert await post.outcomes() == {"a": Outcome.RELAYED}
+    assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
 async def test_a_job_that_comes_again_sends_nothing_twice(post: Post) -> None:
@@ -284,7 +286,7 @@ async def test_an_attempt_settled_twice_is_scheduled_and_told_once(post: Post, b
     rcpt = {"a": "451 4.2.0 Later", "b": "550 5.1.1 No"}
     async with post.host({"RCPT": lambda line: rcpt[line[9]]}) as host:
         async with post.relay(PAQUEBOT_RELAY_RETRY="1h"):
-            await post.until_outcomes({"b": Outcome.BOUNCED})
+            await post.until_outcomes({"b": RecipientOutcome.BOUNCED})
             assert (await post.later()).attempt == 1
             await post.queue.publish([Publication(relay_ready("example.net"), stored.payload)])
             await host.until(lambda: sum(line.startswith("MAIL") for line in host.said) == 2)
@@ -301,7 +303,7 @@ async def test_an_attempt_settled_twice_is_scheduled_and_told_once(post: Post, b
 async def test_what_expires_goes_back_to_its_sender(post: Post, blobs: BlobStore) -> None:
     async with post.host({"RCPT": "451 4.2.0 Later"}), post.relay(PAQUEBOT_RELAY_LIFETIME="2s"):
         await post.accept("a@example.net")
-        await post.until_outcomes({"a": Outcome.BOUNCED})
+        await post.until_outcomes({"a": RecipientOutcome.BOUNCED})
         [report] = await post.reports(blobs, 1)
         _, one = fields(report)
         assert (one["Action"], one["Status"]) == ("failed", "4.4.7")
@@ -331,7 +333,7 @@ async def test_notify_never_is_honoured(post: Post) -> None:
     never = RemoteRecipient(forward_path="n@example.net", domain="example.net", notify=[NOTIFY_NEVER])
     async with post.host({"RCPT": "550 5.1.1 No"}), post.relay():
         await post.accept(never)
-        await post.until_outcomes({"n": Outcome.BOUNCED})
+        await post.until_outcomes({"n": RecipientOutcome.BOUNCED})
         await post.settled()
         assert (await stream.counts(post.queue)).by_subject == {}
 
@@ -341,7 +343,7 @@ async def test_success_is_told_where_the_next_host_cannot(post: Post, blobs: Blo
     wanted = RemoteRecipient(forward_path="s@example.net", domain="example.net", notify=[NOTIFY_SUCCESS])
     async with post.host(extensions=("DSN",) if dsn else ()) as host, post.relay():
         await post.accept(wanted)
-        await post.until_outcomes({"s": Outcome.RELAYED})
+        await post.until_outcomes({"s": RecipientOutcome.RELAYED})
         await post.settled()
         if dsn:
             assert host.messages[0].rcpt == ("RCPT TO:<s@example.net> NOTIFY=SUCCESS",)
@@ -354,7 +356,7 @@ async def test_success_is_told_where_the_next_host_cannot(post: Post, blobs: Blo
 async def test_a_failed_notification_is_dropped(post: Post) -> None:
     async with post.host({"RCPT": "550 5.1.1 No"}), post.relay():
         await post.accept("a@example.net", reverse_path="")
-        await post.until_outcomes({"a": Outcome.DROPPED})
+        await post.until_outcomes({"a": RecipientOutcome.DROPPED})
         await post.settled()
         assert (await stream.counts(post.queue)).by_subject == {}
 
@@ -363,7 +365,7 @@ async def test_a_failed_notification_can_go_to_the_postmaster(post: Post, blobs:
     async with post.host({"RCPT": "550 5.1.1 No"}):
         async with post.relay(PAQUEBOT_RELAY_DOUBLE_BOUNCE_TO="alice@example.org"):
             await post.accept("a@example.net", reverse_path="")
-            await post.until_outcomes({"a": Outcome.DROPPED})
+            await post.until_outcomes({"a": RecipientOutcome.DROPPED})
             [report] = await post.reports(blobs, 1)
             assert report["To"] == "alice@example.org"
 
@@ -384,7 +386,7 @@ async def test_a_domain_without_mail_bounces_at_once(post: Post, blobs: BlobStor
     post.dns.set_zone("example.com", "@ MX 0 .")  # RFC 7505
     async with post.relay():
         await post.accept("a@example.com")
-        await post.until_outcomes({"a": Outcome.BOUNCED})
+        await post.until_outcomes({"a": RecipientOutcome.BOUNCED})
         [report] = await post.reports(blobs, 1)
         assert fields(report)[1]["Status"] == "5.1.10"
 
@@ -413,7 +415,7 @@ async def test_a_host_gets_what_it_takes(post: Post, blobs: BlobStore) -> None:
     async with post.host({"STARTTLS": DROP}, extensions=("STARTTLS",)) as host, post.relay():
         await post.accept("a@example.net", raw=b"Subject: x\r\n\r\n" + text.encode())
         await post.accept("b@example.net", raw=signed)
-        await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.BOUNCED})
+        await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.BOUNCED})
         [taken] = host.messages
         assert BytesParser(policy=parsing_policy).parsebytes(taken.data).get_payload(decode=True) == text.encode()
         assert taken.data.isascii()
@@ -455,7 +457,7 @@ async def test_what_s3_answers_wrongly_is_sent_to_nobody(post: Post, lying_s3: L
         await host.until(lambda: len(host.messages) == 1)
         await post.settled()
         assert host.messages[0].data == RAW
-    assert await post.outcomes() == {"a": Outcome.RELAYED}
+    assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
 async def test_a_stream_made_anew_may_give_the_number_of_a_job_in_hand_to_another(post: Post) -> None:
@@ -477,7 +479,7 @@ async def test_a_stream_made_anew_may_give_the_number_of_a_job_in_hand_to_anothe
 
         await eventually(handed_out, "the other job in the relay's hands")
         release.set()
-        await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.RELAYED})
+        await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.RELAYED})
 
 
 async def test_a_drain_finishes_what_is_under_way_and_hands_back_the_rest(post: Post) -> None:
@@ -490,10 +492,10 @@ async def test_a_drain_finishes_what_is_under_way_and_hands_back_the_rest(post: 
             await host.until(lambda: "DATA" in host.said)
             context.draining.set()
             release.set()
-            await post.until_outcomes({"a": Outcome.RELAYED})
+            await post.until_outcomes({"a": RecipientOutcome.RELAYED})
         assert len(host.messages) == 1
         async with post.relay():
-            await post.until_outcomes({"b": Outcome.RELAYED, "a": Outcome.RELAYED})
+            await post.until_outcomes({"b": RecipientOutcome.RELAYED, "a": RecipientOutcome.RELAYED})
             await post.settled()
 
 
@@ -507,7 +509,7 @@ async def test_a_drain_does_not_wait_for_a_silent_host(post: Post) -> None:
         assert time.monotonic() - started < 4
         host.on.clear()
         async with post.relay():
-            await post.until_outcomes({"a": Outcome.RELAYED})
+            await post.until_outcomes({"a": RecipientOutcome.RELAYED})
 
 
 async def test_nothing_is_sent_while_it_could_not_be_recorded(post: Post) -> None:
@@ -524,7 +526,7 @@ async def test_nothing_is_sent_while_it_could_not_be_recorded(post: Post) -> Non
             assert [reason.partition(":")[0] for reason in await context.health.unready()] == ["postgres"]
         assert host.connections == []
         async with post.relay():
-            await post.until_outcomes({"a": Outcome.RELAYED})
+            await post.until_outcomes({"a": RecipientOutcome.RELAYED})
             await post.settled()
 
 
@@ -540,9 +542,9 @@ async def test_a_bounce_waits_for_the_directory(post: Post, blobs: BlobStore) ->
                 return _count("paquebot_relay_settled_again_total") > before
 
             await eventually(waits, "a settlement that waits")
-            assert await post.outcomes() == {"a": Outcome.RELAYED}, "recorded before anything else"
+            assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}, "recorded before anything else"
         async with post.relay():
-            await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.BOUNCED})
+            await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.BOUNCED})
             await post.settled()
         assert len(await post.reports(blobs, 1)) == 1
         assert len(host.messages) == 1
@@ -572,7 +574,7 @@ async def test_a_crowd_for_one_domain_does_not_hold_up_another(post: Post) -> No
             ready = relay_ready("example.net")
             jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, ready)]
             assert [job.attempt for job in jobs] == [0] * 4
-    assert await post.outcomes() == {"z": Outcome.RELAYED}
+    assert await post.outcomes() == {"z": RecipientOutcome.RELAYED}
 
 
 # --- shares ---
@@ -706,7 +708,7 @@ async def test_a_message_that_a_host_hangs_up_on_lets_no_other_wait(post: Post) 
 async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
     """3,000 jobs for silent domains are before it; the consumer has been handed out none of them."""
     retry = RetrySettings()
-    destinations: Destinations[str] = Destinations(LoadSettings(), retry, time.time)
+    destinations: Destinations[str] = Destinations(RelayLoadSettings(), retry, time.time)
     destinations.add("resting.test", "s", "work")
     turn = destinations.next()
     assert turn is not None
@@ -752,7 +754,7 @@ async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
         return await oldest(queue, subject, after=after)
 
     monkeypatch.setattr(stream, "oldest", oldest_while_others_fetch)
-    destinations: Destinations[str] = Destinations(LoadSettings(), RetrySettings(), time.time)
+    destinations: Destinations[str] = Destinations(RelayLoadSettings(), RetrySettings(), time.time)
     overtaking = Overtaking(post.queue, Returns(post.queue), "relay", destinations, Routes([]), lambda _: None)
     assert await overtaking.look() == 0
     assert handed_out[-1].payload == b"job"
@@ -767,7 +769,7 @@ async def test_what_is_taken_ahead_is_relayed(post: Post) -> None:
     async with post.host() as host, post.relay():
         await host.until(lambda: len(host.messages) == 1)
         await post.settled()
-    assert await post.outcomes() == {"a": Outcome.RELAYED}
+    assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
 # --- what must not be sent again, and where nothing is sent ---
@@ -787,7 +789,7 @@ async def test_what_could_not_be_recorded_is_not_sent_again(post: Post) -> None:
             assert not job.recipients, "for a version that does not know what `relayed` is"
         await let_roles_log_in(post.admin_dsn, ROLE)
         async with post.relay():
-            await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.RELAYED})
+            await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.RELAYED})
             await post.settled()
         assert len(host.messages) == 1
 
@@ -808,7 +810,7 @@ async def test_nothing_inside_is_connected_to(post: Post, blobs: BlobStore) -> N
         async with post.relay(PAQUEBOT_RELAY_ALLOW_NETWORKS=""):
             literal = RemoteRecipient(forward_path="b@[127.0.0.1]", domain="[127.0.0.1]")
             await post.accept("a@example.net", literal)
-            await post.until_outcomes({"a": Outcome.BOUNCED, "b": Outcome.BOUNCED})
+            await post.until_outcomes({"a": RecipientOutcome.BOUNCED, "b": RecipientOutcome.BOUNCED})
             for report in await post.reports(blobs, 2):
                 assert fields(report)[1]["Status"] == "5.1.2"
                 assert b"secret" not in report.as_bytes()
@@ -843,7 +845,7 @@ async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:
         host.on.clear()
         async with post.relay(**soon):
             # The queue hands the job out again when it has heard nothing of it for the acknowledgement wait.
-            await post.until_outcomes({"a": Outcome.RELAYED, "b": Outcome.RELAYED}, 60.0)
+            await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.RELAYED}, 60.0)
             await post.settled()
         assert [len(message.rcpt) for message in host.messages] == [2]
 

@@ -25,9 +25,9 @@ from paquebot.rpc import (
     Credential,
     DirectoryUnavailable,
     Identity,
-    Login,
     LoginEnd,
     Logins,
+    SessionLogin,
     open_channel,
 )
 from paquebot.rpc.sessions import ENDED, SessionCheckSettings
@@ -77,7 +77,7 @@ class World:
         self.logins = Logins(self.client, SessionCheckSettings(), clock=self.clock)
         self.ended = asyncio.Event()
 
-    async def login(self, service: DirectoryService, password: str = "secret") -> Login:
+    async def login(self, service: DirectoryService, password: str = "secret") -> SessionLogin:
         identity = await service.authentication.authenticate(ALICE, password, "192.0.2.1", "imap")
         assert isinstance(identity, Identity)
         return self.logins.enter(identity, self.ended.set)

@@ -16,7 +16,7 @@ from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.smtp_ingress import commands, server
 from paquebot.smtp_ingress.service import serve
-from paquebot.smtp_ingress.session import Conversation, Entry
+from paquebot.smtp_ingress.session import Entry, Session
 from paquebot.smtp_ingress.settings import SmtpIngressSettings
 from paquebot.smtp_ingress.state import Role
 from paquebot.wire.smtp.commands import Verb
@@ -111,7 +111,7 @@ async def test_the_unexpected_keeps_its_text(
 ) -> None:
     """Another server's queue keeps the mail until the fault is mended; a person who waits hears of it now."""
 
-    async def broken(conversation: Conversation, argument: str) -> Reply:
+    async def broken(conversation: Session, argument: str) -> Reply:
         raise RuntimeError("the secret of the engine")
 
     monkeypatch.setattr(server, "COMMANDS", {**commands.COMMANDS, Verb.VRFY: Entry(broken)})

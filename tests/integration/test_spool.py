@@ -17,7 +17,7 @@ from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.settings import Seconds
 from paquebot.spool import Prepared, Spool, SpoolSettings, SpoolUnavailable, outcomes
-from paquebot.spool.outcomes import Outcome
+from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverJob, RelayJob
 
@@ -198,8 +198,10 @@ async def test_packs_are_listed_in_order_and_deleted(blobs: BlobStore) -> None:
 
 
 async def test_outcomes(migrated: Postgres) -> None:
-    await outcomes.record(migrated, [("Q1", "a@x", outcomes.Outcome.RELAYED), ("Q1", "b@x", outcomes.Outcome.BOUNCED)])
-    await outcomes.record(migrated, [("Q1", "a@x", Outcome.DROPPED)])
+    await outcomes.record(
+        migrated, [("Q1", "a@x", outcomes.RecipientOutcome.RELAYED), ("Q1", "b@x", outcomes.RecipientOutcome.BOUNCED)]
+    )
+    await outcomes.record(migrated, [("Q1", "a@x", RecipientOutcome.DROPPED)])
     assert await outcomes.done(migrated, ["Q1", "Q2"]) == {("Q1", "a@x"), ("Q1", "b@x")}
     assert await outcomes.forget(migrated, datetime.datetime.now(datetime.UTC) + datetime.timedelta(1)) == 2
 

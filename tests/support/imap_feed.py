@@ -10,7 +10,7 @@ from paquebot.wire.imap import (
     CommandAssembler,
     Complete,
     Drain,
-    Limits,
+    ImapLimits,
     LiteralKind,
     NeedLine,
     NeedLiteral,
@@ -73,9 +73,9 @@ def feed(raw: bytes, assembler: CommandAssembler | None = None) -> Fed:
                 want = assembler.start()
 
 
-def logged_in(limits: Limits | None = None) -> CommandAssembler:
+def logged_in(limits: ImapLimits | None = None) -> CommandAssembler:
     """An assembler with the limits of a client that has logged in."""
-    assembler = CommandAssembler(limits or Limits())
+    assembler = CommandAssembler(limits or ImapLimits())
     assembler.authenticated = True
     return assembler
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from paquebot.blobs import new_ulid
-from paquebot.mailstore import NO_FLAGS, Delivery, Flag, Limits, Mailstore, NewMessage
+from paquebot.mailstore import NO_FLAGS, Delivery, Flag, Mailstore, MailstoreLimits, NewMessage
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1.mail_pb2 import COMPRESSION_ZSTD, BlobRef
 from paquebot.v1.summary_pb2 import MessageSummary
@@ -16,7 +16,7 @@ from paquebot.v1.summary_pb2 import MessageSummary
 WHEN = datetime.datetime(2024, 2, 29, 12, 30, 15, tzinfo=datetime.UTC)
 PREFIX = b"Return-Path: <a@example.org>\r\n"
 
-SMALL_LIMITS = Limits(mailboxes=10, keywords=3, name_length=40, depth=4)
+SMALL_LIMITS = MailstoreLimits(mailboxes=10, keywords=3, name_length=40, depth=4)
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from paquebot.message import MAX_LINE
 from paquebot.relay.letter import Letter, OctetShares
 from paquebot.relay.result import Host
 from paquebot.relay.settings import Deadlines, TlsPolicy
-from paquebot.relay.smtp_client.handshake import Credentials, Handshake
-from paquebot.relay.smtp_client.session import Session
+from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
+from paquebot.relay.smtp_client.session import ClientSession
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
 from paquebot.runtime.settings import Seconds
 from paquebot.runtime.shares.in_flight import OctetBudget
@@ -100,9 +100,9 @@ async def session_with(
     *,
     policy: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
     deadlines: Deadlines = DEADLINES,
-    credentials: Credentials | None = None,
+    credentials: RouteCredentials | None = None,
     ca: str = "",
-) -> Session:
+) -> ClientSession:
     return await handshake(deadlines=deadlines, ca=ca).open(host_of(remote), policy, credentials)
 
 

@@ -11,7 +11,7 @@ from paquebot.blobs.answers import BlobsUnavailable, did_nothing
 from paquebot.blobs.client import open_client
 from paquebot.blobs.pack import PREFIX
 from paquebot.blobs.ranged import get_part
-from paquebot.blobs.reading import Reader
+from paquebot.blobs.reading import PackReader
 from paquebot.blobs.requests import Requests
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter
@@ -48,7 +48,7 @@ class Bucket:
         self._requests = Requests(settings.timeout)
         self._may_head = True
         self._may_condition = True
-        self.reader = Reader(self._name, self._client, open_client(settings), self._requests)
+        self.reader = PackReader(self._name, self._client, open_client(settings), self._requests)
 
     def exists(self) -> bool:
         return self._requests.repeated("bucket_exists", self._exists)

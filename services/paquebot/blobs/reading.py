@@ -23,7 +23,7 @@ from paquebot.blobs.pack import (
 )
 from paquebot.blobs.ranged import Part, WrongAnswer, get_part
 from paquebot.blobs.requests import Requests
-from paquebot.blobs.spans import Span
+from paquebot.blobs.spans import PackRange
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
@@ -49,7 +49,7 @@ SpanOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
 """Of a span: its messages, by offset, or why there is none."""
 
 
-class Reader:
+class PackReader:
     """One for a process; any thread may use it. `fresh`: a client of its own for what is read again, and its pool."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Reader:
         self._requests = requests
         self._digests = Digests()
 
-    def messages(self, span: Span) -> SpanOutcome:
+    def messages(self, span: PackRange) -> SpanOutcome:
         """Decompressed on this thread too: octets as they are stored never wait for anybody."""
         first = self._read(span, self._client)
         if not _damaged(first, span):
@@ -71,7 +71,7 @@ class Reader:
         UNREADABLE.labels("message").inc(_damaged(best, span))
         return best
 
-    def _read(self, span: Span, client: minio.Minio) -> SpanOutcome:
+    def _read(self, span: PackRange, client: minio.Minio) -> SpanOutcome:
         try:
             return self._messages(span, client)
         except (BlobMissing, BlobsUnavailable) as error:
@@ -119,7 +119,7 @@ class Reader:
     def octets(self, key: str) -> int:
         return int(self._requests.repeated("stat", self._client.stat_object, self._name, key).size or 0)
 
-    def _messages(self, span: Span, client: minio.Minio) -> SpanOutcome:
+    def _messages(self, span: PackRange, client: minio.Minio) -> SpanOutcome:
         key = pack_key(span.pack)
         if span.start == span.end:
             return [self._decoded(client, ref, b"", None) for ref in span.refs]
@@ -198,7 +198,7 @@ def _is_bad(message: bytes | BadPack) -> bool:
     return isinstance(message, BadPack)
 
 
-def _damaged(outcome: SpanOutcome, span: Span) -> int:
+def _damaged(outcome: SpanOutcome, span: PackRange) -> int:
     """How many messages of the span."""
     if isinstance(outcome, list):
         return sum(map(_is_bad, outcome))

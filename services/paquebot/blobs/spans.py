@@ -18,7 +18,7 @@ _Placed = tuple[int, int, int, BlobRef]  # offset, end, place in the caller's or
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class PackRange:
     """One ranged GET: the octets `start` <= n < `end` of a pack, and the entries in them by offset."""
 
     pack: str
@@ -27,7 +27,7 @@ class Span:
     refs: tuple[BlobRef, ...]
 
 
-def spans(refs: Iterable[BlobRef], *, gap: int = GAP, longest: int = LONGEST) -> list[Span]:
+def spans(refs: Iterable[BlobRef], *, gap: int = GAP, longest: int = LONGEST) -> list[PackRange]:
     """The requests that bring `refs`, each of which is in exactly one; the order is that of their first entries."""
     packs: dict[str, list[_Placed]] = {}
     for place, ref in enumerate(refs):
@@ -58,5 +58,5 @@ def _runs(entries: list[_Placed], gap: int, longest: int) -> Iterator[list[_Plac
     yield run
 
 
-def _span(pack: str, run: list[_Placed]) -> Span:
-    return Span(pack, run[0][0], max(end for _, end, _, _ in run), tuple(ref for _, _, _, ref in run))
+def _span(pack: str, run: list[_Placed]) -> PackRange:
+    return PackRange(pack, run[0][0], max(end for _, end, _, _ in run), tuple(ref for _, _, _, ref in run))

@@ -18,9 +18,9 @@ from paquebot.blobs.bucket import LIST_PAGE, WRITTEN_BYTES, Bucket, Listed
 from paquebot.blobs.pack import PREFIX, BadPack, pack_key
 from paquebot.blobs.reading import READ_BYTES, SpanOutcome
 from paquebot.blobs.requests import CALLS
-from paquebot.blobs.spans import GAP, Span, spans
+from paquebot.blobs.spans import GAP, PackRange, spans
 from paquebot.blobs.ulid import is_ulid
-from paquebot.observability.metrics import Engine, know_calls
+from paquebot.observability.metrics import EngineLabel, know_calls
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
 
@@ -53,7 +53,7 @@ class BlobStore:
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
-        know_calls(Engine.S3, CALLS)
+        know_calls(EngineLabel.S3, CALLS)
         self._bucket = Bucket(settings)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="s3")
         self._written_at = -_WRITE_AGE_SECONDS
@@ -121,10 +121,10 @@ class BlobStore:
             found |= {(ref.pack, ref.offset): message for ref, message in zip(span.refs, each, strict=True)}
         return [found[ref.pack, ref.offset] for ref in refs]
 
-    async def _read_span(self, span: Span) -> SpanOutcome:
+    async def _read_span(self, span: PackRange) -> SpanOutcome:
         return (await self.read_spans((span,)))[0]
 
-    async def read_spans(self, waiting: Sequence[Span]) -> list[SpanOutcome]:
+    async def read_spans(self, waiting: Sequence[PackRange]) -> list[SpanOutcome]:
         """The first of the spans, at least one: those that one thread reads, one after another, in its turn.
 
         To ask for many at once costs less than a call for each. What is raised elsewhere is here an outcome, of a
@@ -208,7 +208,7 @@ class BlobStore:
             if len(page) < LIST_PAGE:
                 return
 
-    def _messages(self, waiting: Sequence[Span]) -> list[SpanOutcome]:
+    def _messages(self, waiting: Sequence[PackRange]) -> list[SpanOutcome]:
         end = time.monotonic() + _TURN_SECONDS
         outcomes: list[SpanOutcome] = []
         for span in waiting:

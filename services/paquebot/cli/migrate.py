@@ -16,7 +16,7 @@ from minio.error import S3Error
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.cli.admin.connection import DataOption, client_environment, refuse_settings
-from paquebot.cli.waiting import GivenUp, NotYet, Patience, Refused, WaitOption
+from paquebot.cli.waiting import CommandRefused, GivenUp, NotYet, RetryUntil, WaitOption
 from paquebot.observability import log
 from paquebot.queue import Queue, QueueUnavailable
 from paquebot.queue.client import QueueRefused
@@ -81,7 +81,7 @@ def migrate_command(wait: WaitOption = "10m", data: DataOption = None) -> None: 
         settings = load(MigrateSettings, client_environment(data, os.environ))
     except SettingsError as error:
         refuse_settings(data, error)
-    patience = Patience(wait, lambda text: typer.echo(text, err=True))
+    patience = RetryUntil(wait, lambda text: typer.echo(text, err=True))
     sentences: list[str] = []
     try:
         asyncio.run(_bring_up_to_date(settings, patience))
@@ -92,7 +92,7 @@ def migrate_command(wait: WaitOption = "10m", data: DataOption = None) -> None: 
     raise typer.Exit(1 if sentences else 0)
 
 
-async def _bring_up_to_date(settings: MigrateSettings, patience: Patience) -> None:
+async def _bring_up_to_date(settings: MigrateSettings, patience: RetryUntil) -> None:
     """Raises a group of GivenUp and MigrationError."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_database(settings, patience))
@@ -100,7 +100,7 @@ async def _bring_up_to_date(settings: MigrateSettings, patience: Patience) -> No
         group.create_task(_bucket(settings.s3, patience))
 
 
-async def _database(settings: MigrateSettings, patience: Patience) -> None:
+async def _database(settings: MigrateSettings, patience: RetryUntil) -> None:
     dsn, passwords = dsn_of(settings.postgres), settings.roles.given()
 
     async def work() -> Mapping[str, int]:
@@ -122,7 +122,7 @@ async def _judged(work: Awaitable[Mapping[str, int]]) -> Mapping[str, int]:
     try:
         return await work
     except asyncpg.InvalidAuthorizationSpecificationError as error:  # a wrong password is one, too
-        raise Refused(f"PostgreSQL refuses the login: {error}") from error
+        raise CommandRefused(f"PostgreSQL refuses the login: {error}") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise GivenUp(f"PostgreSQL: the login of PAQUEBOT_POSTGRES_DSN may not do it: {error}") from error
     except _NOT_NOW as error:
@@ -131,7 +131,7 @@ async def _judged(work: Awaitable[Mapping[str, int]]) -> Mapping[str, int]:
         raise GivenUp(f"PAQUEBOT_POSTGRES_DSN: {error}") from error
 
 
-async def _stream(settings: NatsSettings, patience: Patience) -> None:
+async def _stream(settings: NatsSettings, patience: RetryUntil) -> None:
     queue = await Queue.open(settings, "paquebot migrate")
 
     async def work() -> None:
@@ -151,7 +151,7 @@ async def _stream(settings: NatsSettings, patience: Patience) -> None:
     typer.echo(f"stream {settings.stream} is up to date")
 
 
-async def _bucket(settings: S3Settings, patience: Patience) -> None:
+async def _bucket(settings: S3Settings, patience: RetryUntil) -> None:
     blobs = BlobStore(settings)
 
     async def work() -> None:
@@ -161,7 +161,7 @@ async def _bucket(settings: S3Settings, patience: Patience) -> None:
             code = error.__cause__.code if isinstance(error.__cause__, S3Error) else ""
             if code in _NO_SUCH_LOGIN:
                 text = f"S3 refuses our key ({error}): it must see the bucket {settings.bucket}, or make it"
-                raise Refused(text) from error
+                raise CommandRefused(text) from error
             raise NotYet(str(error)) from error
 
     try:

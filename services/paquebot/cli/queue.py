@@ -10,7 +10,7 @@ from paquebot.cli.admin.connection import DataOption
 from paquebot.cli.admin.presentation import JsonOption, Record, YesOption, print_record, print_records
 from paquebot.cli.upkeep import run_on_stores
 from paquebot.janitor import backlog
-from paquebot.janitor.backlog import Destination, Waiting
+from paquebot.janitor.backlog import QueuedDestination, Waiting
 from paquebot.janitor.stores import Stores
 from paquebot.v1.queue_pb2 import RelayJob
 
@@ -125,7 +125,7 @@ def _gone(number: int) -> None:
     raise typer.Exit(1)
 
 
-def _destination(item: Destination) -> Record:
+def _destination(item: QueuedDestination) -> Record:
     return {
         "state": item.state,
         "kind": item.kind,

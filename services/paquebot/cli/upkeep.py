@@ -13,13 +13,13 @@ from paquebot.blobs import BadPack, BlobsUnavailable
 from paquebot.cli.admin.connection import DataOption, client_environment, refuse_settings
 from paquebot.cli.admin.presentation import JsonOption, Record, Value, print_record
 from paquebot.cli.migrate import migrate_command
-from paquebot.cli.waiting import GivenUp, NotYet, Patience, WaitOption, duration
+from paquebot.cli.waiting import GivenUp, NotYet, RetryUntil, WaitOption, duration
 from paquebot.janitor.rebuild.rebuild import NotEmpty, rebuild
 from paquebot.janitor.rebuild.restored import leap_over
 from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.run import Ran, run
 from paquebot.janitor.snapshots.objects import BadSnapshot
-from paquebot.janitor.snapshots.snapshot import StrangeBucket
+from paquebot.janitor.snapshots.snapshot import BucketMismatch
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
 from paquebot.janitor.verification.verify import Verified, verify
 from paquebot.mailstore.snapshots.export import UpkeepBusy
@@ -225,7 +225,7 @@ def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Aw
             raise NotYet(_away(error)) from error
 
     async def patiently() -> T:
-        return await Patience(wait, _say).until_done("the engines", attempt)
+        return await RetryUntil(wait, _say).until_done("the engines", attempt)
 
     return _guarded(lambda: asyncio.run(patiently() if wait else opened()))
 
@@ -250,7 +250,7 @@ def _guarded(work: Callable[[], T]) -> T:
         typer.echo(f"paquebot: {error}", err=True)
     except BadSnapshot as error:
         typer.echo(f"paquebot: a snapshot in the bucket is damaged ({error}); see docs/backup.md", err=True)
-    except StrangeBucket as error:
+    except BucketMismatch as error:
         typer.echo(
             f"paquebot: {error}; nothing was done. Was the mailstore lost? Then run paquebot recover --rebuild. "
             "Is the old mail not wanted? Then give this mailstore an empty bucket",

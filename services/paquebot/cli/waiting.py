@@ -21,7 +21,7 @@ class NotYet(Exception):
     """It cannot be done now but may be later; the text says what is missing."""
 
 
-class Refused(NotYet):
+class CommandRefused(NotYet):
     """It answers and says no, which waiting mends only when a login is just being made."""
 
 
@@ -43,7 +43,7 @@ WaitOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryUntil:
     """`seconds`: the longest wait; `say` gets a line when the reason changes, and now and then."""
 
     seconds: float
@@ -58,7 +58,7 @@ class Patience:
                 return await work()
             except NotYet as fault:
                 reason, now = str(fault), time.monotonic()
-                refused_since = (refused_since or now) if isinstance(fault, Refused) else 0.0
+                refused_since = (refused_since or now) if isinstance(fault, CommandRefused) else 0.0
                 if refused_since and now - refused_since >= min(_REFUSAL_SECONDS, self.seconds):
                     raise GivenUp(f"{what}: {reason}") from fault
                 if now - begin >= self.seconds:

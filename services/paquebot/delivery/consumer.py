@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from paquebot.delivery.settings import LoadSettings
-from paquebot.delivery.worker import Worker
+from paquebot.delivery.settings import DeliveryLoadSettings
+from paquebot.delivery.worker import DeliveryWorker
 from paquebot.observability.log import Log
 from paquebot.queue import Consumer, Job, Queue, QueueUnavailable
 from paquebot.queue.subjects import DELIVER
@@ -28,7 +28,9 @@ _SILENCE_SECONDS = 300.0  # far more than a batch with every deadline reached
 class Intake:
     """One for a process."""
 
-    def __init__(self, queue: Queue, postgres: Postgres, worker: Worker, health: Health, load: LoadSettings) -> None:
+    def __init__(
+        self, queue: Queue, postgres: Postgres, worker: DeliveryWorker, health: Health, load: DeliveryLoadSettings
+    ) -> None:
         self._consumer = Consumer(queue, CONSUMER, DELIVER)
         self._postgres = postgres
         self._worker = worker

@@ -6,14 +6,14 @@ RFC 5321 §4.4: the final delivery puts Return-Path in front of the message; Del
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from paquebot.mailstore import Delivery, NewMessage, Outcome
+from paquebot.mailstore import Delivery, DeliveryOutcome, NewMessage
 from paquebot.mailstore.dates import of_microseconds
 from paquebot.v1.mail_pb2 import LocalRecipient
 from paquebot.v1.queue_pb2 import DeliverEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Addressed:
+class RecipientDelivery:
     """One recipient of one message."""
 
     entry: DeliverEntry
@@ -22,14 +22,14 @@ class Addressed:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class EntryResult:
     """What became of one recipient."""
 
-    addressed: Addressed
-    outcome: Outcome
+    addressed: RecipientDelivery
+    outcome: DeliveryOutcome
 
 
-def addressed_of(entry: DeliverEntry) -> Iterator[Addressed]:
+def addressed_of(entry: DeliverEntry) -> Iterator[RecipientDelivery]:
     """Every recipient of the entry, in order."""
     summary = entry.summary.SerializeToString()
     accepted = of_microseconds(entry.accepted_at_ms * 1000)
@@ -43,7 +43,7 @@ def addressed_of(entry: DeliverEntry) -> Iterator[Addressed]:
             prefix=prefix(entry.reverse_path, recipient.address),
         )
         delivery = Delivery(recipient.account_id, recipient.detail, recipient.quota_bytes, message)
-        yield Addressed(entry, recipient, delivery)
+        yield RecipientDelivery(entry, recipient, delivery)
 
 
 def prefix(reverse_path: str, address: str) -> bytes:

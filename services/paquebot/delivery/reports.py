@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore
 from paquebot.delivery import metrics
-from paquebot.delivery.entries import Result
+from paquebot.delivery.entries import EntryResult
 from paquebot.mailstore import DeliveryResult
 from paquebot.message import Action, RecipientReport
 from paquebot.notification import Notifier, moment, queue_id_of
@@ -26,7 +26,7 @@ _DELIVERED = ("2.0.0", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReportedRecipient:
     """One recipient in a notification."""
 
     recipient: LocalRecipient
@@ -34,9 +34,9 @@ class Told:
     text: str
 
 
-def due(results: Iterable[Result]) -> list[tuple[DeliverEntry, Action, list[Told]]]:
+def due(results: Iterable[EntryResult]) -> list[tuple[DeliverEntry, Action, list[ReportedRecipient]]]:
     """The notifications that are due for the results: at most one per message and action."""
-    found: dict[tuple[str, Action], tuple[DeliverEntry, Action, list[Told]]] = {}
+    found: dict[tuple[str, Action], tuple[DeliverEntry, Action, list[ReportedRecipient]]] = {}
     for result in results:
         entry, recipient = result.addressed.entry, result.addressed.recipient
         if result.outcome.result is DeliveryResult.DELIVERED and not recipient.notify:
@@ -45,7 +45,7 @@ def due(results: Iterable[Result]) -> list[tuple[DeliverEntry, Action, list[Told
         if not entry.reverse_path or not wants(recipient, action):
             continue
         key = entry.queue_id, action
-        found.setdefault(key, (entry, action, []))[2].append(Told(recipient, status, text))
+        found.setdefault(key, (entry, action, []))[2].append(ReportedRecipient(recipient, status, text))
     return list(found.values())
 
 
@@ -68,14 +68,14 @@ def wants(recipient: LocalRecipient, action: Action) -> bool:
     return NOTIFY_SUCCESS in recipient.notify
 
 
-class Reporter:
+class DeliveryReporter:
     """Tells senders."""
 
     def __init__(self, notifier: Notifier, blobs: BlobStore) -> None:
         self._notifier = notifier
         self._blobs = blobs
 
-    async def report(self, entry: DeliverEntry, action: Action, told: Sequence[Told], now: float) -> None:
+    async def report(self, entry: DeliverEntry, action: Action, told: Sequence[ReportedRecipient], now: float) -> None:
         """One notification to the reverse-path of `entry`; returns when it is kept.
 
         Raises SpoolUnavailable, BlobsUnavailable, DirectoryUnavailable, SenderUncertain.
@@ -108,7 +108,7 @@ class Reporter:
             return b"".join(field.raw for field in entry.summary.headers) + b"\r\n"
 
 
-def _recipient(told: Told, action: Action, now: float) -> RecipientReport:
+def _recipient(told: ReportedRecipient, action: Action, now: float) -> RecipientReport:
     recipient = told.recipient
     return RecipientReport(
         # RFC 3464 §2.3.2: the address as the sender knows it, where an alias would tell what is private.
@@ -121,7 +121,7 @@ def _recipient(told: Told, action: Action, now: float) -> RecipientReport:
     )
 
 
-def report_queue_id(entry: DeliverEntry, action: Action, told: Sequence[Told]) -> str:
+def report_queue_id(entry: DeliverEntry, action: Action, told: Sequence[ReportedRecipient]) -> str:
     """The same for the same message, kind and recipients."""
     paths = sorted(f"{one.recipient.account_id} {one.recipient.forward_path}" for one in told)
     return queue_id_of(entry, ("delivery", entry.queue_id, action.value, *paths))

@@ -5,10 +5,10 @@ import contextlib
 
 from paquebot.blobs import BlobStore
 from paquebot.delivery.consumer import Intake
-from paquebot.delivery.reports import Reporter
+from paquebot.delivery.reports import DeliveryReporter
 from paquebot.delivery.settings import DeliverySettings
-from paquebot.delivery.settlement import Settlement
-from paquebot.delivery.worker import Worker
+from paquebot.delivery.settlement import DeliverySettlement
+from paquebot.delivery.worker import DeliveryWorker
 from paquebot.mailstore import SCHEMA, Mailstore
 from paquebot.mailstore.upkeep import figures
 from paquebot.notification import Notifier, SuccessShares
@@ -46,8 +46,8 @@ async def main(context: Context, settings: DeliverySettings) -> None:
             uncertain=(VERDICT_UNSPECIFIED, VERDICT_OVER_QUOTA),
         )
         mailstore = Mailstore(postgres, settings.account)
-        settlement = Settlement(mailstore, queue, Reporter(notifier, blobs), settings.quota)
-        worker = Worker(mailstore, settlement, settings.load)
+        settlement = DeliverySettlement(mailstore, queue, DeliveryReporter(notifier, blobs), settings.quota)
+        worker = DeliveryWorker(mailstore, settlement, settings.load)
         _depend(context, queue, postgres)
         if await _schema_is_there(context, postgres):
             context.started()
@@ -78,7 +78,7 @@ async def _schema_is_there(context: Context, postgres: Postgres) -> bool:
 
 
 async def _serve(
-    context: Context, settings: DeliverySettings, queue: Queue, postgres: Postgres, worker: Worker
+    context: Context, settings: DeliverySettings, queue: Queue, postgres: Postgres, worker: DeliveryWorker
 ) -> None:
     async with asyncio.TaskGroup() as group:
         observers = [

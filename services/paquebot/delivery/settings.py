@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass
 
-from paquebot.mailstore import Limits
+from paquebot.mailstore import MailstoreLimits
 from paquebot.notification import SuccessLimits
 from paquebot.runtime.engine_settings import (
     DirectoryClientSettings,
@@ -26,7 +26,7 @@ class OverQuotaPolicy(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSettings:
+class DeliveryLoadSettings:
     """How much at once."""
 
     workers: int = setting("DELIVERY_WORKERS", 2, help="batches under way at once in a process")
@@ -65,7 +65,7 @@ class QuotaSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportSettings:
+class DeliveryReportSettings:
     """Notifications to senders."""
 
     full_up_to: Octets = setting(
@@ -81,8 +81,8 @@ class DeliverySettings:
     postgres: PostgresSettings
     directory: DirectoryClientSettings
     spool: SpoolSettings
-    load: LoadSettings
+    load: DeliveryLoadSettings
     quota: QuotaSettings
-    account: Limits
-    report: ReportSettings
+    account: MailstoreLimits
+    report: DeliveryReportSettings
     success: SuccessLimits

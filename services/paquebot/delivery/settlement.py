@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from paquebot.blobs import new_ulid
 from paquebot.delivery import metrics
-from paquebot.delivery.entries import Addressed, Result
-from paquebot.delivery.reports import Reporter, due
+from paquebot.delivery.entries import EntryResult, RecipientDelivery
+from paquebot.delivery.reports import DeliveryReporter, due
 from paquebot.delivery.settings import OverQuotaPolicy, QuotaSettings
 from paquebot.mailstore import DeliveryResult, Mailstore
 from paquebot.observability.log import Log
@@ -23,10 +23,10 @@ _MOST_REASON = 1000  # characters: what an error says may be long, and the job m
 _THERE = (DeliveryResult.DELIVERED, DeliveryResult.DUPLICATE)
 
 
-class Settlement:
+class DeliverySettlement:
     """One for a process."""
 
-    def __init__(self, mailstore: Mailstore, queue: Queue, reporter: Reporter, quota: QuotaSettings) -> None:
+    def __init__(self, mailstore: Mailstore, queue: Queue, reporter: DeliveryReporter, quota: QuotaSettings) -> None:
         self._mailstore = mailstore
         self._queue = queue
         self._reporter = reporter
@@ -37,7 +37,7 @@ class Settlement:
         """Whether the first answer "over quota" is the last."""
         return self._quota.policy is OverQuotaPolicy.BOUNCE
 
-    async def tell(self, results: Sequence[Result]) -> None:
+    async def tell(self, results: Sequence[EntryResult]) -> None:
         """Right after the commit: hints for the accounts that changed (invariant 4), counts, log lines.
 
         A duplicate is hinted too: whoever delivered it may have died before its hint.
@@ -52,10 +52,10 @@ class Settlement:
         await self._queue.hint_mailboxes(traces)
         _count(results, now)
 
-    async def settle(self, job: DeliverJob, results: Sequence[Result]) -> None:
+    async def settle(self, job: DeliverJob, results: Sequence[EntryResult]) -> None:
         """Notify senders and put off what may fit later. Raises SenderUncertain and what the engines raise."""
-        final: list[Result] = []
-        later: list[Addressed] = []
+        final: list[EntryResult] = []
+        later: list[RecipientDelivery] = []
         for result in results:
             if self.refuse_over_quota or result.outcome.result is not DeliveryResult.OVER_QUOTA:
                 final.append(result)
@@ -72,11 +72,11 @@ class Settlement:
     def _is_over(self, entry: DeliverEntry) -> bool:
         return time.time() - entry.accepted_at_ms / 1000 > self._quota.lifetime
 
-    async def _refuse(self, addressed: Addressed) -> None:
+    async def _refuse(self, addressed: RecipientDelivery) -> None:
         """Before its sender is told: from now on no room can change it."""
         await self._mailstore.deliver([addressed.delivery], refuse_over_quota=True)
 
-    async def _put_off(self, job: DeliverJob, addressed: Sequence[Addressed]) -> None:
+    async def _put_off(self, job: DeliverJob, addressed: Sequence[RecipientDelivery]) -> None:
         """The stream itself brings the rest of the job back: no timer and no pending job of ours holds it."""
         entries = with_recipients(addressed)
         oldest = min(entry.accepted_at_ms for entry in entries) / 1000
@@ -112,12 +112,12 @@ class Settlement:
         await self.hold(subject, part.SerializeToString(), reason)
 
 
-def _never_fits(addressed: Addressed) -> bool:
+def _never_fits(addressed: RecipientDelivery) -> bool:
     """The whole mailbox is not as large as the message."""
     return 0 < addressed.delivery.quota_octets < addressed.delivery.message.size
 
 
-def _count(results: Iterable[Result], now: float) -> None:
+def _count(results: Iterable[EntryResult], now: float) -> None:
     lines: dict[DeliveryResult, list[dict[str, str | int | float]]] = {}
     for result in results:
         entry, outcome = result.addressed.entry, result.outcome
@@ -137,7 +137,7 @@ def _count(results: Iterable[Result], now: float) -> None:
         _log.info_each(became.value, each)
 
 
-def with_recipients(addressed: Sequence[Addressed]) -> list[DeliverEntry]:
+def with_recipients(addressed: Sequence[RecipientDelivery]) -> list[DeliverEntry]:
     """The entries with only the recipients in `addressed`."""
     entries: dict[str, DeliverEntry] = {}
     for one in addressed:

@@ -13,10 +13,10 @@ from google.protobuf.message import DecodeError
 
 from paquebot.blobs import BlobsRefused, BlobsUnavailable
 from paquebot.delivery import metrics
-from paquebot.delivery.entries import Addressed, Result, addressed_of
+from paquebot.delivery.entries import EntryResult, RecipientDelivery, addressed_of
 from paquebot.delivery.metrics import Again
-from paquebot.delivery.settings import LoadSettings
-from paquebot.delivery.settlement import Settlement, with_recipients
+from paquebot.delivery.settings import DeliveryLoadSettings
+from paquebot.delivery.settlement import DeliverySettlement, with_recipients
 from paquebot.mailstore import Mailstore
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
@@ -52,17 +52,17 @@ class Work:
 
     handle: Job
     job: DeliverJob
-    entries: Sequence[Sequence[Addressed]]
+    entries: Sequence[Sequence[RecipientDelivery]]
 
     @property
-    def addressed(self) -> list[Addressed]:
+    def addressed(self) -> list[RecipientDelivery]:
         return [one for entry in self.entries for one in entry]
 
 
-class Worker:
+class DeliveryWorker:
     """Delivers batches of jobs; stateless between them."""
 
-    def __init__(self, mailstore: Mailstore, settlement: Settlement, load: LoadSettings) -> None:
+    def __init__(self, mailstore: Mailstore, settlement: DeliverySettlement, load: DeliveryLoadSettings) -> None:
         self._mailstore = mailstore
         self._settlement = settlement
         self._load = load
@@ -116,7 +116,7 @@ class Worker:
         for work in works:
             await self._finish(work, [next(results) for _ in work.addressed])
 
-    async def _deliver(self, addressed: Sequence[Addressed]) -> list[Result]:
+    async def _deliver(self, addressed: Sequence[RecipientDelivery]) -> list[EntryResult]:
         """One transaction, and the hints of its commit."""
         metrics.TRANSACTION_RECIPIENTS.observe(len(addressed))
         with _spans(addressed):
@@ -124,16 +124,16 @@ class Worker:
                 outcomes = await self._mailstore.deliver(
                     [one.delivery for one in addressed], refuse_over_quota=self._settlement.refuse_over_quota
                 )
-            results = [Result(*pair) for pair in zip(addressed, outcomes, strict=True)]
+            results = [EntryResult(*pair) for pair in zip(addressed, outcomes, strict=True)]
             await self._settlement.tell(results)
         return results
 
     async def _one_by_one(self, work: Work) -> None:
         """Entry by entry, and one that fails recipient by recipient: whoever can be served is."""
         metrics.ONE_BY_ONE.inc()
-        results: list[Result] = []
-        bad: list[Addressed] = []
-        never: list[Addressed] = []
+        results: list[EntryResult] = []
+        bad: list[RecipientDelivery] = []
+        never: list[RecipientDelivery] = []
         reason, troubled = "", False
         waiting = [list(addressed) for addressed in reversed(work.entries) if addressed]
         while waiting:
@@ -166,7 +166,7 @@ class Worker:
     async def _finish(
         self,
         work: Work,
-        results: Sequence[Result],
+        results: Sequence[EntryResult],
         bad: Sequence[DeliverEntry] = (),
         reason: str = "",
         *,
@@ -244,7 +244,7 @@ def _is_away(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def _spans(addressed: Sequence[Addressed]) -> Iterator[None]:
+def _spans(addressed: Sequence[RecipientDelivery]) -> Iterator[None]:
     """A span for each entry in its own message's trace, for the one transaction that they share. From now on the
     entry carries it: hints, notifications and a later try are its children."""
     entries = [one.entry for one in addressed if trace.is_sampled(one.entry.trace)]

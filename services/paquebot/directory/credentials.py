@@ -10,7 +10,7 @@ from paquebot.wire.address import Address
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class StoredCredentials:
     """`enabled`: the account and its domain are. `app_passwords`: digest → id. `network_used_on`: when the
     account last logged in from the client's network (a UTC day); None: not that is known."""
 
@@ -52,12 +52,12 @@ WHERE d.name = $1 AND a.local_part = $2
 """
 
 
-async def credentials(postgres: Postgres, address: Address, network: str) -> Credentials | None:
+async def credentials(postgres: Postgres, address: Address, network: str) -> StoredCredentials | None:
     """Of the account that has `address`, also by its domain's alias; None: there is none. `network` is the client's."""
     row = await postgres.fetchrow("credentials", _CREDENTIALS, address.domain, address.local, network)
     if row is None:
         return None
-    return Credentials(
+    return StoredCredentials(
         account_id=row["account_id"],
         address=Address(row["local_part"], row["domain"]),
         enabled=row["enabled"],

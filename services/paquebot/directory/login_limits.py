@@ -37,7 +37,7 @@ class LimitPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class LoginAttempt:
     """What an attempt counted on, and the levels afterwards; 0.0 where it did not count."""
 
     keys: tuple[_Key, ...]
@@ -47,7 +47,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class LoginRefused:
     """Nothing was counted; in so many seconds the attempt is let in."""
 
     seconds: float
@@ -102,7 +102,7 @@ FROM held WHERE f.subject = held.subject AND f.network = held.network
 
 async def take(
     postgres: Postgres, policy: LimitPolicy, subject: int, network: str, *, known: bool
-) -> Attempt | Refused:
+) -> LoginAttempt | LoginRefused:
     """Count an attempt as a failure until `give_back`. `subject`: the account, or `unknown_subject`; `network` empty:
     not known; `known`: the account's password was right from there."""
     keys = [(subject, network or "-")]
@@ -126,8 +126,8 @@ async def take(
     if missing:
         await give_back(postgres, list(levels))
         bounds = (policy.recovery, float(policy.client), float(policy.pair))
-        return Refused(float(await postgres.fetchval("login_wait", _WAIT, *_columns(missing), *bounds)))
-    return Attempt(
+        return LoginRefused(float(await postgres.fetchval("login_wait", _WAIT, *_columns(missing), *bounds)))
+    return LoginAttempt(
         tuple(keys),
         pair=levels[keys[0]],
         client=levels.get((_ANY_LOGIN, network), 0.0),

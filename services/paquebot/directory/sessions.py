@@ -16,7 +16,7 @@ class LoggedIn:
     password_version: int
 
 
-class Standing(enum.Enum):
+class LoginState(enum.Enum):
     GOES_ON = enum.auto()
     ACCOUNT_DISABLED = enum.auto()
     """Or its domain is."""
@@ -39,7 +39,7 @@ WHERE a.account_id = ANY($1::bigint[])
 """
 
 
-async def standings(postgres: Postgres, sessions: Sequence[LoggedIn]) -> list[Standing]:
+async def standings(postgres: Postgres, sessions: Sequence[LoggedIn]) -> list[LoginState]:
     """One for each of `sessions`, in order."""
     asked = list({session.account_id for session in sessions})
     found = {
@@ -49,13 +49,13 @@ async def standings(postgres: Postgres, sessions: Sequence[LoggedIn]) -> list[St
     return [_standing(session, found.get(session.account_id)) for session in sessions]
 
 
-def _standing(session: LoggedIn, account: _Account | None) -> Standing:
+def _standing(session: LoggedIn, account: _Account | None) -> LoginState:
     if account is None:
-        return Standing.ACCOUNT_REMOVED
+        return LoginState.ACCOUNT_REMOVED
     if not account.enabled:
-        return Standing.ACCOUNT_DISABLED
+        return LoginState.ACCOUNT_DISABLED
     if session.app_password_id:
         kept = session.app_password_id in account.app_passwords
     else:
         kept = session.password_version in (0, account.password_version)
-    return Standing.GOES_ON if kept else Standing.CREDENTIAL_REVOKED
+    return LoginState.GOES_ON if kept else LoginState.CREDENTIAL_REVOKED

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from paquebot.imap import metrics
-from paquebot.imap.connection import Connection, LineTooLong
+from paquebot.imap.connection import ImapConnection, LineTooLong
 from paquebot.imap.long_commands import MEMORY, beside
 from paquebot.imap.settings import SessionSettings
 from paquebot.imap.uploads import Uploads
@@ -24,7 +24,7 @@ from paquebot.wire.imap import (
     CommandAssembler,
     Complete,
     Drain,
-    Limits,
+    ImapLimits,
     LiteralKind,
     NeedLine,
     NeedLiteral,
@@ -38,7 +38,7 @@ from paquebot.wire.imap import (
 from paquebot.wire.proxy import is_of_header
 
 
-class ProxyHeader(Exception):
+class UnexpectedProxyHeader(Exception):
     """A header of the PROXY protocol came, where none is read."""
 
 
@@ -47,7 +47,7 @@ class Leaving(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedCommand:
     """What came was not taken; the response is whole lines, or none. `fault`: it broke the protocol."""
 
     response: bytes
@@ -64,9 +64,9 @@ class CommandReader:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ImapConnection,
         settings: SessionSettings,
-        limits: Limits,
+        limits: ImapLimits,
         budget: SharedBudget,
         pace: PaceSettings,
     ) -> None:
@@ -104,16 +104,16 @@ class CommandReader:
         """Seconds for the rest of a command that has begun."""
         return self._settings.read if self._assembler.authenticated else min(self._settings.read, self._until_login())
 
-    async def next(self, admit: Admit) -> ast.Command | Refused:
+    async def next(self, admit: Admit) -> ast.Command | RefusedCommand:
         """The next command. Raises Leaving, PeerGone, Inactive, ProxyHeader."""
         try:
             return await self._next(admit)
         except OverBudget:
             self.uploads.release()
             response = responses.bye("Too many long commands at once, try again later", response_codes.UNAVAILABLE)
-            return Refused(response, close=True, fault=False)
+            return RefusedCommand(response, close=True, fault=False)
 
-    async def _next(self, admit: Admit) -> ast.Command | Refused:
+    async def _next(self, admit: Admit) -> ast.Command | RefusedCommand:
         """As `next`. Raises OverBudget too."""
         want: Want = self._assembler.start()
         self._octets = 0
@@ -141,7 +141,7 @@ class CommandReader:
                     want = self._assembler.drained()
                 case Refuse(response, close):
                     self.uploads.release()
-                    return Refused(response, close, fault=b" BAD " in response)
+                    return RefusedCommand(response, close, fault=b" BAD " in response)
                 case Complete(assembled):
                     return await self._parsed(assembled)
 
@@ -149,11 +149,11 @@ class CommandReader:
         """Some clients send a line end too many behind a literal, or one now and then to stay connected."""
         return self._assembler.authenticated and not isinstance(line, LineTooLong) and not line.strip(b" ")
 
-    def _nothing(self) -> Refused:
+    def _nothing(self) -> RefusedCommand:
         self._assembler.nothing()
-        return Refused(b"", close=False, fault=False)
+        return RefusedCommand(b"", close=False, fault=False)
 
-    async def _parsed(self, assembled: AssembledCommand) -> ast.Command | Refused:
+    async def _parsed(self, assembled: AssembledCommand) -> ast.Command | RefusedCommand:
         def parse() -> ast.Command:
             return parse_command(assembled, liberal=self._assembler.authenticated, limits=self._limits)
 
@@ -163,7 +163,7 @@ class CommandReader:
         except BadSyntax as fault:
             self.uploads.release()
             response = responses.not_understood(fault)
-            return Refused(response, close=False, fault=not isinstance(fault, BadMailboxEncoding))
+            return RefusedCommand(response, close=False, fault=not isinstance(fault, BadMailboxEncoding))
 
     def _give_line(self, line: bytes | LineTooLong) -> Want:
         if isinstance(line, LineTooLong):
@@ -192,7 +192,7 @@ class CommandReader:
         if self.leaving:
             raise Leaving
         if not isinstance(line, LineTooLong) and is_of_header(line):
-            raise ProxyHeader
+            raise UnexpectedProxyHeader
         return line
 
     async def answer(self, maximum: int) -> bytes | LineTooLong:
@@ -259,9 +259,9 @@ class CommandReader:
         self._connection.heard_octets(size)
         return True
 
-    def _cut_off(self) -> Refused:
+    def _cut_off(self) -> RefusedCommand:
         self.uploads.release()
-        return Refused(responses.bye("Too much that was refused"), close=True, fault=True)
+        return RefusedCommand(responses.bye("Too much that was refused"), close=True, fault=True)
 
 
 def _too_many(tag: bytes) -> bytes:

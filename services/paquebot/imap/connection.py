@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from paquebot.rpc import Recorder
+from paquebot.rpc import TranscriptRecorder
 from paquebot.runtime.net.connection import LongAhead, PeerConnection, PeerGone
 from paquebot.runtime.net.patience import LEAST_RATE
 from paquebot.wire.transcript import ImapTranscript
@@ -23,7 +23,7 @@ class LineTooLong:
     head: bytes
 
 
-class Connection(PeerConnection):
+class ImapConnection(PeerConnection):
     """`await` on it from its session's task only."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Connection(PeerConnection):
             long_ahead=long_ahead,
         )
         self._skipping = False
-        self.recorder: Recorder[ImapTranscript] | None = None
+        self.recorder: TranscriptRecorder[ImapTranscript] | None = None
         """Of the session, once it is logged in."""
 
     async def send(self, octets: bytes | bytearray | memoryview) -> None:

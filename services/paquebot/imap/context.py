@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from paquebot.imap.bodies.cache import Bodies
 from paquebot.imap.bodies.whole_summaries import WholeSummaries
 from paquebot.imap.mailbox_view.feed import Feed
-from paquebot.imap.search.turns import Turns
+from paquebot.imap.search.turns import SearchTurns
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
 from paquebot.rpc import AuthenticationClient, Logins, Recordings
@@ -14,20 +14,20 @@ from paquebot.runtime.shares.account_gate import Shares
 from paquebot.runtime.shares.budget import SharedBudget
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.spool import Spool
-from paquebot.wire.imap import Limits
+from paquebot.wire.imap import ImapLimits
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ServerContext:
     """One for a process. `tls` None: STARTTLS is not offered, so nobody can log in in the clear."""
 
     settings: ImapSettings
-    limits: Limits
+    limits: ImapLimits
     mailstore: Mailstore
     bodies: Bodies
     whole_summaries: WholeSummaries
     shares: Shares
-    turns: Turns
+    turns: SearchTurns
     spool: Spool
     feed: Feed
     authentication: AuthenticationClient

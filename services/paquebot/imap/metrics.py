@@ -15,7 +15,7 @@ class Completion(enum.Enum):
     GONE = "gone"
 
 
-class Ending(enum.Enum):
+class SessionEnd(enum.Enum):
     """Why a session ended."""
 
     LOGOUT = "logout"
@@ -37,7 +37,7 @@ class StateLabel(enum.Enum):
     SELECTED = "selected"
 
 
-class Login(enum.Enum):
+class LoginResult(enum.Enum):
     """What became of a login."""
 
     OK = "ok"
@@ -71,10 +71,10 @@ class Refresh(enum.Enum):
 COMMAND_NAMES = tuple(sorted(command.__name__.lower() for command in COMMAND_STATES))
 
 SESSIONS = gauge("paquebot_imap_sessions", "Sessions now, by state (RFC 3501 §3)", {"state": StateLabel})
-ENDED = counter("paquebot_imap_sessions_ended_total", "Sessions ended, by reason", {"ending": Ending})
+ENDED = counter("paquebot_imap_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
 IDLING = gauge("paquebot_imap_idling_sessions", "Sessions in IDLE now")
 TLS = counter("paquebot_imap_tls_sessions_total", "TLS sessions, by version", {"version": TLS_VERSIONS})
-LOGINS = counter("paquebot_imap_logins_total", "Logins, by result", {"result": Login})
+LOGINS = counter("paquebot_imap_logins_total", "Logins, by result", {"result": LoginResult})
 COMMANDS = counter(
     "paquebot_imap_commands_total",
     "Commands, by name and completion; gone: the client went before its end",
@@ -106,7 +106,7 @@ UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that fai
 
 # Children are looked up once: labels() costs more than inc().
 SESSION = by_member(SESSIONS, StateLabel)
-LOGIN = by_member(LOGINS, Login)
+LOGIN = by_member(LOGINS, LoginResult)
 CACHED = by_member(BODY_CACHE, Lookup)
 REFRESHED = by_member(REFRESHES, Refresh)
 COMMAND = {

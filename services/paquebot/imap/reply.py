@@ -9,7 +9,7 @@ from paquebot.runtime.net.connection import SLICE
 from paquebot.wire.imap import responses
 
 
-class Status(enum.Enum):
+class ReplyStatus(enum.Enum):
     """The completions of RFC 3501 §7.1.1 to §7.1.3."""
 
     OK = "ok"
@@ -33,7 +33,7 @@ Lines = bytes | Iterable[bytes]
 class Reply:
     """The end of a command. `state` None: it stays."""
 
-    status: Status
+    status: ReplyStatus
     text: str
     code: bytes | None = None
     untagged: Lines = b""
@@ -43,11 +43,11 @@ class Reply:
     def completion(self, tag: bytes) -> bytes:
         """The tagged line."""
         match self.status:
-            case Status.OK:
+            case ReplyStatus.OK:
                 return responses.ok(tag, self.text, self.code)
-            case Status.NO:
+            case ReplyStatus.NO:
                 return responses.no(tag, self.text, self.code)
-            case Status.BAD:
+            case ReplyStatus.BAD:
                 return responses.bad(tag, self.text, self.code)
 
 
@@ -92,14 +92,14 @@ def ok(
     look: Look = Look.WHEN_HINTED,
 ) -> Reply:
     """The command did what was asked."""
-    return Reply(Status.OK, text, code, untagged, state, look)
+    return Reply(ReplyStatus.OK, text, code, untagged, state, look)
 
 
 def no(text: str, code: bytes | None = None, *, untagged: Lines = b"", state: SessionState | None = None) -> Reply:
     """The command was understood and not done."""
-    return Reply(Status.NO, text, code, untagged, state)
+    return Reply(ReplyStatus.NO, text, code, untagged, state)
 
 
 def bad(text: str, code: bytes | None = None) -> Reply:
     """The command breaks the protocol."""
-    return Reply(Status.BAD, text, code)
+    return Reply(ReplyStatus.BAD, text, code)

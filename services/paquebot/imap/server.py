@@ -5,14 +5,14 @@ import functools
 from dataclasses import dataclass, field
 
 from paquebot.imap import metrics
-from paquebot.imap.connection import Connection
-from paquebot.imap.context import Process
-from paquebot.imap.metrics import Ending
+from paquebot.imap.connection import ImapConnection
+from paquebot.imap.context import ServerContext
+from paquebot.imap.metrics import SessionEnd
 from paquebot.imap.session import Session
 from paquebot.observability.log import ids
 from paquebot.observability.metrics import tls_version
 from paquebot.runtime.net.connection import LongAhead
-from paquebot.runtime.net.listeners import Arrival, Listeners, connect, dismiss, displaced
+from paquebot.runtime.net.listeners import AcceptedConnection, Listeners, connect, dismiss, displaced
 from paquebot.runtime.net.proxy import Proxies
 from paquebot.runtime.net.seats import Seat, Seats
 from paquebot.wire.imap import response_codes, responses
@@ -25,7 +25,7 @@ _LONG_AHEAD, _LONG_AHEAD_CLIENTS = 40 * 1024, 64
 class ImapServer:
     """Open with `listen`, serve with `run`."""
 
-    process: Process
+    process: ServerContext
     _listeners: Listeners = field(init=False)
     _sessions: set[Session] = field(default_factory=set)
     _long_ahead: LongAhead = field(default_factory=lambda: LongAhead(_LONG_AHEAD, _LONG_AHEAD_CLIENTS))
@@ -63,20 +63,20 @@ class ImapServer:
         """Stop listening; idempotent."""
         self._listeners.close()
 
-    async def _serve(self, arrival: Arrival, seat: Seat) -> None:
+    async def _serve(self, arrival: AcceptedConnection, seat: Seat) -> None:
         ending = await self._session(arrival, seat)
         metrics.ENDED.labels(ending.value).inc()
 
-    async def _session(self, arrival: Arrival, seat: Seat) -> Ending:
+    async def _session(self, arrival: AcceptedConnection, seat: Seat) -> SessionEnd:
         settings = self.process.settings.session
-        connection = Connection(
+        connection = ImapConnection(
             write_seconds=settings.write, write_rate=settings.write_rate, long_ahead=self._long_ahead
         )
         context = self.process.tls.context if arrival.tls and self.process.tls is not None else None
         if arrival.early:
             connection.data_received(arrival.early)
         if not await connect(arrival, connection, context):
-            return Ending.GONE
+            return SessionEnd.GONE
         if context is not None:
             metrics.TLS.labels(tls_version(connection.tls_version)).inc()
         self._numbers += 1
@@ -90,8 +90,8 @@ class ImapServer:
             self._sessions.discard(session)
 
 
-def _turn_away(arrival: Arrival) -> None:
+def _turn_away(arrival: AcceptedConnection) -> None:
     """One session too many: say so where it can be said without waiting."""
-    metrics.ENDED.labels(Ending.REFUSED.value).inc()
+    metrics.ENDED.labels(SessionEnd.REFUSED.value).inc()
     if not arrival.tls:
         arrival.socket.send(responses.bye("Too many connections, try again later", response_codes.UNAVAILABLE))

@@ -10,9 +10,9 @@ from paquebot.blobs import BlobStore
 from paquebot.imap import metrics
 from paquebot.imap.bodies.cache import Bodies
 from paquebot.imap.bodies.whole_summaries import WholeSummaries
-from paquebot.imap.context import Process
+from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view.feed import Feed
-from paquebot.imap.search.turns import Turns
+from paquebot.imap.search.turns import SearchTurns
 from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Mailstore
@@ -28,7 +28,7 @@ from paquebot.runtime.shares.account_gate import Shares
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import octet_shares
 from paquebot.spool import Spool
-from paquebot.wire.imap import Limits
+from paquebot.wire.imap import ImapLimits
 
 NAME = "imap"
 
@@ -67,14 +67,14 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         await logins.listen(queue)
         recordings = Recordings(queue, NAME)
         await recordings.listen()
-        process = Process(
+        process = ServerContext(
             settings=settings,
-            limits=Limits(append=settings.bodies.append_limit),
+            limits=ImapLimits(append=settings.bodies.append_limit),
             mailstore=mailstore,
             bodies=bodies,
             whole_summaries=WholeSummaries(),
             shares=shares,
-            turns=Turns(),
+            turns=SearchTurns(),
             spool=spool,
             feed=feed,
             authentication=authentication,

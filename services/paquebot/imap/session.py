@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from paquebot.imap import capabilities, metrics
-from paquebot.imap.command_reader import CommandReader, Leaving, ProxyHeader, Refused
+from paquebot.imap.command_reader import CommandReader, Leaving, RefusedCommand, UnexpectedProxyHeader
 from paquebot.imap.commands import append
-from paquebot.imap.connection import Connection, Inactive
-from paquebot.imap.context import Process
+from paquebot.imap.connection import ImapConnection, Inactive
+from paquebot.imap.context import ServerContext
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
 from paquebot.imap.mailbox_view import updates
-from paquebot.imap.mailbox_view.changes import Change
+from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.mailbox_view.feed import Watch, told
-from paquebot.imap.metrics import Completion, Ending, StateLabel
-from paquebot.imap.reply import Answered, Look, Reply, Status, Stream, bad, gathered
+from paquebot.imap.metrics import Completion, SessionEnd, StateLabel
+from paquebot.imap.reply import Answered, Look, Reply, ReplyStatus, Stream, bad, gathered
 from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
-from paquebot.rpc import Identity, Login, LoginEnd, Recorder
+from paquebot.rpc import Identity, LoginEnd, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
 from paquebot.runtime.net.seats import Seat
@@ -38,8 +38,8 @@ from paquebot.wire.transcript import ImapTranscript
 _log = Log("paquebot.imap.session")
 _CUT_OFF_SECONDS = 0.5
 _FAREWELL = {
-    Ending.DISPLACED: "Too many connections, try again later",
-    Ending.DRAIN: "This server ends; please connect again",
+    SessionEnd.DISPLACED: "Too many connections, try again later",
+    SessionEnd.DRAIN: "This server ends; please connect again",
 }
 
 # RFC 5530 §3: what the person can do about it.
@@ -54,7 +54,7 @@ _PARTINGS = {
 class Session:
     """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
 
-    def __init__(self, process: Process, connection: Connection, client: str, seat: Seat) -> None:
+    def __init__(self, process: ServerContext, connection: ImapConnection, client: str, seat: Seat) -> None:
         self.process = process
         self.connection = connection
         self.client = client
@@ -69,7 +69,7 @@ class Session:
         )
         self.saved_uids: Sequence[int] = ()
         """The search result that `$` names (RFC 5182)."""
-        self.login: Login | None = None
+        self.login: SessionLogin | None = None
         self._cut_off: asyncio.TimerHandle | None = None
         self.failures = 0
         """Bad commands and failed logins so far."""
@@ -101,7 +101,7 @@ class Session:
         """The session is the identity's, for as long as the directory lets it be."""
         self.connection.logged_in()
         self.reader.logged_in(identity.account_id)
-        self.connection.recorder = Recorder(
+        self.connection.recorder = TranscriptRecorder(
             self.process.recordings, identity.account_id, self.client, ImapTranscript, self._mailbox
         )
         self.login = self.process.logins.enter(identity, self._login_ended)
@@ -115,38 +115,38 @@ class Session:
         self.leave()
         self._cut_off = asyncio.get_running_loop().call_later(_CUT_OFF_SECONDS, self.connection.abort)
 
-    def changed(self, change: Change | None = None) -> None:
+    def changed(self, change: MailboxChange | None = None) -> None:
         """This session changed a mailbox of its account: let the other sessions know. `change`: all that it did."""
         if self.watch is not None:
             self.process.feed.changed(self.watch, change)
 
-    async def run(self) -> Ending:
+    async def run(self) -> SessionEnd:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
         label = _label(self.state)
         metrics.SESSION[label].inc()
         try:
             return await self.turns.run(self._serve())
         except PeerGone:
-            return Ending.GONE if self._parting() is None else Ending.LOGIN_ENDED
-        except ProxyHeader:
+            return SessionEnd.GONE if self._parting() is None else SessionEnd.LOGIN_ENDED
+        except UnexpectedProxyHeader:
             refuse_header(self.client)
             await self._bye("No PROXY header is accepted from here")
-            return Ending.ERRORS
+            return SessionEnd.ERRORS
         except Inactive:
             await self._bye("Inactive for too long")
-            return Ending.INACTIVE
+            return SessionEnd.INACTIVE
         except Leaving:
             if parting := self._parting():
                 await self._bye(*parting)
-                return Ending.LOGIN_ENDED
-            ending = Ending.DISPLACED if self._displaced else Ending.DRAIN
+                return SessionEnd.LOGIN_ENDED
+            ending = SessionEnd.DISPLACED if self._displaced else SessionEnd.DRAIN
             await self._bye(_FAREWELL[ending], response_codes.UNAVAILABLE)
             return ending
         except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
             await self._bye("The session ends by a fault of this server", response_codes.SERVERBUG)
-            return Ending.FAILED
+            return SessionEnd.FAILED
         finally:
             metrics.SESSION[_label(self.state)].dec()
             self.reader.uploads.release()
@@ -160,31 +160,31 @@ class Session:
                 self.connection.recorder.end()
             self.connection.close()
 
-    async def _serve(self) -> Ending:
+    async def _serve(self) -> SessionEnd:
         code = response_codes.capability(self.capabilities())
         await self.connection.send(responses.untagged_ok("Paquebot is ready", code))
         while True:
             command = await self.reader.next(self._admit)
-            if isinstance(command, Refused):
+            if isinstance(command, RefusedCommand):
                 if command.response:
                     await self.connection.send(command.response)
                 self.failures += command.fault
                 if command.close:
-                    return Ending.ERRORS
+                    return SessionEnd.ERRORS
             else:
                 if self.login is not None and await self.process.logins.check(self.login):
                     raise Leaving
                 await self._execute(command)
             if isinstance(self.state, LoggedOut):
-                return Ending.LOGOUT
+                return SessionEnd.LOGOUT
             if isinstance(self.state, NotAuthenticated):
                 self._commands_before_login += 1
                 if self._commands_before_login >= self.process.settings.session.login_commands:
                     await self._bye("Too many commands before login")
-                    return Ending.ERRORS
+                    return SessionEnd.ERRORS
             if self.failures >= self.process.settings.session.errors:
                 await self._bye("Too many errors")
-                return Ending.ERRORS
+                return SessionEnd.ERRORS
             await self.turns.between_commands(more=self.connection.buffered > 0)
 
     async def _admit(self, command: ast.Append) -> bytes | None:
@@ -197,7 +197,7 @@ class Session:
         completion = Completion.GONE.value
         try:
             reply = await self._run(command)
-            completion = reply.status.value if isinstance(reply, Reply) else Status.OK.value
+            completion = reply.status.value if isinstance(reply, Reply) else ReplyStatus.OK.value
             if isinstance(reply, Reply):
                 await self._finish(command, reply)
         finally:
@@ -232,9 +232,9 @@ class Session:
         before = self.state
         if reply.state is not None:
             self._enter(reply.state)
-        if reply.status is Status.BAD:
+        if reply.status is ReplyStatus.BAD:
             self.failures += 1
-        elif reply.status is Status.OK and not isinstance(self.state, NotAuthenticated):
+        elif reply.status is ReplyStatus.OK and not isinstance(self.state, NotAuthenticated):
             self.failures = 0  # only an unbroken row of faults is noise; before login, all of them count
         news, closing = updates.News(), b""
         spans = self.watch.take_spans() if self.watch is not None and reply.look is not Look.NEVER else []

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from paquebot.mailstore import Limits
+from paquebot.mailstore import MailstoreLimits
 from paquebot.rpc import SessionCheckSettings
 from paquebot.runtime.engine_settings import (
     DirectoryClientSettings,
@@ -104,7 +104,7 @@ class ImapSettings:
     listen: ListenSettings
     proxy: ProxySettings
     fairness: FairnessSettings
-    account: Limits
+    account: MailstoreLimits
     session: SessionSettings
     bodies: BodySettings
 

@@ -10,7 +10,7 @@ QRESYNC = "QRESYNC"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class LoggedInAccount:
     """Who logged in; `quota_bytes` 0: no quota."""
 
     account_id: int
@@ -27,7 +27,7 @@ class NotAuthenticated:
 class Authenticated:
     """RFC 3501 §3.2; `enabled` as ENABLE answered (RFC 5161)."""
 
-    account: Account
+    account: LoggedInAccount
     enabled: frozenset[str] = frozenset()
 
     @property
@@ -45,7 +45,7 @@ class Authenticated:
 class Selected:
     """RFC 3501 §3.3; the view is this session's picture of the mailbox, and only this session changes it."""
 
-    account: Account
+    account: LoggedInAccount
     enabled: frozenset[str]
     mailbox_id: int
     name: str

@@ -11,7 +11,7 @@ from paquebot.blobs import new_ulid
 from paquebot.queue import Publication, Queue, StoredJob, deliver_ready, held, relay_ready, stream
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
-from paquebot.spool.outcomes import Outcome
+from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
 
 UNKNOWN = "unknown"
@@ -101,7 +101,7 @@ async def waiting(queue: Queue, *, domain: str = "", state: str = "") -> AsyncIt
 
 
 @dataclass(slots=True)
-class Destination:
+class QueuedDestination:
     """What waits for one domain in one state."""
 
     state: str
@@ -126,12 +126,12 @@ class Destination:
         return max(0.0, time.time() - self.oldest_at)
 
 
-async def destinations(items: AsyncIterator[Waiting]) -> list[Destination]:
+async def destinations(items: AsyncIterator[Waiting]) -> list[QueuedDestination]:
     """Counts by destination and state, the oldest first."""
-    found: dict[tuple[str, str, str], Destination] = {}
+    found: dict[tuple[str, str, str], QueuedDestination] = {}
     async for item in items:
         key = (item.state, item.kind, item.job.domain)
-        found.setdefault(key, Destination(*key)).add(item)
+        found.setdefault(key, QueuedDestination(*key)).add(item)
     return sorted(found.values(), key=lambda destination: destination.oldest_at)
 
 
@@ -169,6 +169,6 @@ async def drop(queue: Queue, postgres: Postgres, items: Iterable[Waiting]) -> in
     dropped first, so that `recover` does not bring them back. Raises QueueUnavailable, PostgresUnavailable."""
     count = 0
     for item in items:
-        await outcomes.record(postgres, [(*recipient, Outcome.DROPPED) for recipient in item.recipients()])
+        await outcomes.record(postgres, [(*recipient, RecipientOutcome.DROPPED) for recipient in item.recipients()])
         count += await stream.delete(queue, item.number)
     return count

@@ -7,7 +7,7 @@ from typing import Any
 
 from paquebot.janitor.compaction.compact import compact
 from paquebot.janitor.compaction.sparse import SparsePacks
-from paquebot.janitor.snapshots.snapshot import StrangeBucket, snapshot
+from paquebot.janitor.snapshots.snapshot import BucketMismatch, snapshot
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.troubles import Stage, Troubles, is_away
@@ -68,7 +68,7 @@ async def _stage(
     troubles = Troubles(stage)
     try:
         done = await work(troubles)
-    except StrangeBucket:
+    except BucketMismatch:
         raise
     except Exception as error:  # noqa: BLE001 - the other stages are done
         if isinstance(error, UpkeepBusy) or await is_away(stores, error):

@@ -22,7 +22,7 @@ from paquebot.directory.removed import purged, removed_accounts
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.indexes import in_groups, readable
 from paquebot.janitor.recovery.accounting import Missing, Queued, missing, read_stream
-from paquebot.janitor.recovery.refused import Refused, read_refused
+from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.snapshots.snapshot import known_bucket
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.troubles import Stage, Troubles, is_away
@@ -64,7 +64,7 @@ class _Sweep:
     stores: Stores
     settings: JanitorSettings
     queued: Queued
-    refused: Refused
+    refused: RefusedMessages
     orphaned: Marks
     orphans: frozenset[str]
     """Packs that were marked as such before."""

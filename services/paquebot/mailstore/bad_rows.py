@@ -23,7 +23,7 @@ Tell = Callable[..., None]
 """Takes what `tell` takes."""
 
 
-class Reading(enum.Enum):
+class RowReading(enum.Enum):
     """How a bad row was read."""
 
     MENDED = "mended"
@@ -35,12 +35,12 @@ class Reading(enum.Enum):
 BAD_ROWS = counter(
     "paquebot_mailstore_bad_rows_total",
     "Rows of the mailstore that could not be read as they are, each time that they were read",
-    {"reading": Reading},
+    {"reading": RowReading},
 )
-_BAD_ROW = by_member(BAD_ROWS, Reading)
+_BAD_ROW = by_member(BAD_ROWS, RowReading)
 
 
-def tell(reading: Reading, reason: str, **place: int | str) -> None:
+def tell(reading: RowReading, reason: str, **place: int | str) -> None:
     """Name a bad row: `place` is its account and what else names it."""
     _BAD_ROW[reading].inc()
     key = (reading, reason, *place.values())

@@ -12,7 +12,7 @@ from datetime import datetime
 from paquebot.mailstore import rows
 from paquebot.mailstore.errors import CompactionLost
 from paquebot.mailstore.locks import lock_account
-from paquebot.mailstore.types import BlobUse, CompactionRule, Relocation, Scattered, Standing
+from paquebot.mailstore.types import BlobUse, CompactionCandidate, CompactionRule, Fragmentation, Relocation
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
 _MEASURE_SECONDS = 300.0  # one account may have millions of messages
@@ -62,14 +62,16 @@ _STANDINGS = """
 """
 
 
-async def standings(postgres: Postgres, rule: CompactionRule, after: int, limit: int) -> list[Standing]:
+async def standings(postgres: Postgres, rule: CompactionRule, after: int, limit: int) -> list[CompactionCandidate]:
     found = await postgres.fetch("standings", _STANDINGS, after, limit, rule.text(), rule.saved_packs)
     return [
-        Standing(
+        CompactionCandidate(
             account_id=row["account_id"],
             stored=row["stored"],
             arrivals=row["arrivals"],
-            known=Scattered(row["account_id"], row["packs"], row["messages"], row["octets"]) if row["known"] else None,
+            known=Fragmentation(row["account_id"], row["packs"], row["messages"], row["octets"])
+            if row["known"]
+            else None,
         )
         for row in found
     ]
@@ -80,8 +82,8 @@ def _chosen_arguments(account_ids: Sequence[int], rule: CompactionRule, before: 
 
 
 async def measure(
-    postgres: Postgres, rule: CompactionRule, before: str, standing: Sequence[Standing], *, record: bool
-) -> list[Scattered]:
+    postgres: Postgres, rule: CompactionRule, before: str, standing: Sequence[CompactionCandidate], *, record: bool
+) -> list[Fragmentation]:
     account_ids = [one.account_id for one in standing]
     arguments = (*_chosen_arguments(account_ids, rule, before), rule.pack_octets, rule.saved_packs)
     async with postgres.transaction("measure_compaction") as connection:
@@ -89,7 +91,7 @@ async def measure(
         found = await connection.fetch(_MEASURE, *arguments, timeout=_MEASURE_SECONDS)
         if record:
             await _record(connection, rule, standing, found)
-    return [Scattered(row["account_id"], row["packs"], row["messages"], row["octets"]) for row in found]
+    return [Fragmentation(row["account_id"], row["packs"], row["messages"], row["octets"]) for row in found]
 
 
 _RECORD = """
@@ -108,7 +110,7 @@ _RECORD = """
 
 
 async def _record(
-    connection: Connection, rule: CompactionRule, standing: Sequence[Standing], found: Sequence[rows.Record]
+    connection: Connection, rule: CompactionRule, standing: Sequence[CompactionCandidate], found: Sequence[rows.Record]
 ) -> None:
     # As it was before the look: what came meanwhile makes the account one to look at again.
     before = {one.account_id: one for one in standing}

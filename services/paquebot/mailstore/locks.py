@@ -16,7 +16,7 @@ from paquebot.mailstore.errors import (
     OverQuota,
     TooManyMessages,
 )
-from paquebot.mailstore.types import LAST_UID, Limits
+from paquebot.mailstore.types import LAST_UID, MailstoreLimits
 from paquebot.runtime.postgres.pool import Connection
 
 
@@ -31,7 +31,7 @@ class LockedAccount:
         if quota_octets and self.octets + asked > quota_octets:
             raise OverQuota(quota_octets, self.octets, asked)
 
-    def need_messages(self, asked: int, limits: Limits) -> None:
+    def need_messages(self, asked: int, limits: MailstoreLimits) -> None:
         """Raises OverMessageQuota unless the account may have `asked` more messages."""
         if self.messages + asked > limits.messages:
             raise OverMessageQuota(limits.messages, self.messages, asked)
@@ -51,7 +51,7 @@ class LockedMailbox:
     keywords: tuple[str, ...]
     selectable: bool
 
-    def need_messages(self, asked: int, limits: Limits) -> None:
+    def need_messages(self, asked: int, limits: MailstoreLimits) -> None:
         """Raises TooManyMessages unless the mailbox may have `asked` more messages."""
         if self.messages + asked > limits.mailbox_messages:
             raise TooManyMessages(limits.mailbox_messages)

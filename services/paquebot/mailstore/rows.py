@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from paquebot.mailstore import bad_rows, dates
-from paquebot.mailstore.bad_rows import Reading, Tell
+from paquebot.mailstore.bad_rows import RowReading, Tell
 from paquebot.mailstore.messages.keywords import is_keyword
 from paquebot.mailstore.types import LAST_UID, BlobUse, Flag, FlagRows, Mailbox, SpecialUse, StoredMessage
 from paquebot.v1.mail_pb2 import BlobRef
@@ -114,10 +114,10 @@ def sound(account_id: int, mailbox_id: int, uids: Sequence[int], *columns: Seque
     for uid, *values in zip(uids, *columns, strict=True):
         place = {"account": account_id, "mailbox": mailbox_id, "uid": uid}
         if not 0 < uid <= LAST_UID:
-            bad_rows.tell(Reading.LEFT_OUT, "the UID is none", **place)
+            bad_rows.tell(RowReading.LEFT_OUT, "the UID is none", **place)
             continue
         if min(values) < 0:
-            bad_rows.tell(Reading.MENDED, "a number is below 0", **place)
+            bad_rows.tell(RowReading.MENDED, "a number is below 0", **place)
         kept.append((uid, *values))
     return kept
 
@@ -128,7 +128,7 @@ def _keywords(stored: Iterable[str | None], account_id: int, mailbox_id: int, ui
     kept = tuple(word for word in words if word is not None and is_keyword(word))
     if len(kept) < len(words):
         place = {"account": account_id, "mailbox": mailbox_id} | ({"uid": uid} if uid else {})
-        tell(Reading.MENDED, "a keyword is none", **place)
+        tell(RowReading.MENDED, "a keyword is none", **place)
     return kept
 
 
@@ -146,7 +146,7 @@ def message(
         "a flag is none": flags & ALL_FLAGS != flags,
     }
     for reason in [reason for reason, holds in reasons.items() if holds]:
-        tell(Reading.MENDED, reason, account=account_id, mailbox=mailbox_id, uid=row["uid"])
+        tell(RowReading.MENDED, reason, account=account_id, mailbox=mailbox_id, uid=row["uid"])
     return StoredMessage(
         uid=row["uid"],
         mod_seq=max(1, mod_seq),
@@ -171,7 +171,7 @@ def summary_of(
         return MessageSummary.FromString(message.summary or b"")
     except DecodeError:
         place = {"account": account_id, "mailbox": mailbox_id, "uid": message.uid}
-        tell(Reading.MENDED, "the summary cannot be read", **place)
+        tell(RowReading.MENDED, "the summary cannot be read", **place)
         return None
 
 
@@ -198,5 +198,5 @@ def blob_use(row: Record) -> BlobUse | None:
         return BlobUse(*place, row["queue_id"], blob_ref(row))
     except (ValueError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        bad_rows.tell(Reading.LEFT_OUT, reason, account=place[0], mailbox=place[1], uid=place[2])
+        bad_rows.tell(RowReading.LEFT_OUT, reason, account=place[0], mailbox=place[1], uid=place[2])
         return None

@@ -27,25 +27,25 @@ from paquebot.mailstore.types import (
     Appended,
     BlobUse,
     Changes,
+    CompactionCandidate,
     CompactionRule,
     Copied,
     Delivery,
+    DeliveryOutcome,
     Expunged,
     Flag,
     FlagOp,
-    Limits,
+    Fragmentation,
     Mailbox,
     Maildrop,
+    MailstoreLimits,
     NewMessage,
-    Outcome,
     PackLiveness,
     RecentRange,
     Relocation,
-    Scattered,
     SearchRows,
     Snapshot,
     SpecialUse,
-    Standing,
     StoredMessage,
     StoreResult,
     Usage,
@@ -65,9 +65,9 @@ class Mailstore:
 
     __slots__ = ("_accounts", "_limits", "_postgres")
 
-    def __init__(self, postgres: Postgres, limits: Limits | None = None) -> None:
+    def __init__(self, postgres: Postgres, limits: MailstoreLimits | None = None) -> None:
         self._postgres = postgres
-        self._limits = limits or Limits()
+        self._limits = limits or MailstoreLimits()
         self._accounts = accounts.KnownAccounts()
 
     # Accounts
@@ -176,7 +176,9 @@ class Mailstore:
 
     # Changes
 
-    async def deliver(self, deliveries: Sequence[Delivery], *, refuse_over_quota: bool = False) -> list[Outcome]:
+    async def deliver(
+        self, deliveries: Sequence[Delivery], *, refuse_over_quota: bool = False
+    ) -> list[DeliveryOutcome]:
         """Put each message into its account, in one transaction; the answer at place i is for delivery i.
 
         Each (queue id, account) has its effect once, however often it comes. The mailbox is INBOX, or the one
@@ -336,13 +338,13 @@ class Mailstore:
 
     # Compaction, for the janitor: under a lease of the account, which no mail path asks for
 
-    async def standings(self, rule: CompactionRule, after: int, limit: int) -> list[Standing]:
+    async def standings(self, rule: CompactionRule, after: int, limit: int) -> list[CompactionCandidate]:
         """The next accounts after the id `after` that may have something to move, at most `limit`, by id."""
         return await compactions.standings(self._postgres, rule, after, limit)
 
     async def measure_compaction(
-        self, rule: CompactionRule, before: str, standing: Sequence[Standing], *, record: bool
-    ) -> list[Scattered]:
+        self, rule: CompactionRule, before: str, standing: Sequence[CompactionCandidate], *, record: bool
+    ) -> list[Fragmentation]:
         """What compaction would move of each account from packs with ids below `before`; reads all their rows.
         With `record` it is kept, for `standings` and for the backlog among the figures."""
         return await compactions.measure(self._postgres, rule, before, standing, record=record)

@@ -52,7 +52,7 @@ class FlagOp(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MailstoreLimits:
     """Bounds of one account, so that no account can grow without end what others must wait for. Settings of every
     service that writes into mailboxes; what is above a bound that was lowered stays, and nothing is added to it."""
 
@@ -240,7 +240,7 @@ class DeliveryResult(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DeliveryOutcome:
     """The answer to one Delivery. The ids are of the message's place when `result` is DELIVERED, else 0."""
 
     result: DeliveryResult
@@ -379,7 +379,7 @@ class CompactionRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Scattered:
+class Fragmentation:
     """What compaction would move of an account: zeros when that is not worth it."""
 
     account_id: int
@@ -391,7 +391,7 @@ class Scattered:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CompactionCandidate:
     """An account before a look at its messages."""
 
     account_id: int
@@ -399,5 +399,5 @@ class Standing:
     """Messages in all its mailboxes."""
     arrivals: int
     """Grows with every message put into one of its mailboxes."""
-    known: Scattered | None
+    known: Fragmentation | None
     """What the last look found, when it still holds."""

@@ -27,8 +27,8 @@ from paquebot.message.limits import MAX_HEADER, WHOLE, WHOLE_OCTETS
 from paquebot.message.line_ends import crlf_octets
 from paquebot.message.mime.section import (
     Octets,
-    Section,
     SectionText,
+    StoredSection,
     charset,
     embedded_message,
     is_multipart,
@@ -86,9 +86,9 @@ __all__ = [
     "Parameter",
     "RecipientReport",
     "Ret",
-    "Section",
     "SectionText",
     "Signatures",
+    "StoredSection",
     "Unconvertible",
     "Wish",
     "add_trace",

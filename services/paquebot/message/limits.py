@@ -92,7 +92,7 @@ WHOLE_OCTETS: Final = 16 * 1024 * 1024
 """What a summary within WHOLE takes in memory at most, about, beside the message."""
 
 
-class Budget:
+class ParseBudget:
     """Octets, and entries of lists, that may still be kept; what does not fit is refused whole, never cut."""
 
     __slots__ = ("entries", "left", "refused")

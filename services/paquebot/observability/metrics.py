@@ -41,7 +41,7 @@ Values = type[enum.Enum] | Sequence[str] | Bounded
 """The values of one label."""
 
 
-class Kind(enum.Enum):
+class MetricKind(enum.Enum):
     """The metric types in use."""
 
     COUNTER = "counter"
@@ -63,7 +63,7 @@ class Declared:
     """What docs/metrics.md tells of a metric."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     help: str
     labels: Mapping[str, tuple[str, ...] | Bounded]
     across: Across = Across.SUM
@@ -85,19 +85,19 @@ NO_LABELS: Mapping[str, Values] = {}
 
 def counter(name: str, help_: str, labels: Mapping[str, Values] = NO_LABELS) -> Counter:
     """A counter, 0 for every combination of its label values from the start."""
-    return _started(Counter(name, help_, _declare(name, Kind.COUNTER, help_, labels)), labels)
+    return _started(Counter(name, help_, _declare(name, MetricKind.COUNTER, help_, labels)), labels)
 
 
 def gauge(name: str, help_: str, labels: Mapping[str, Values] = NO_LABELS, *, across: Across = Across.SUM) -> Gauge:
     """A gauge, 0 for every combination of its label values until it is set."""
-    return _started(Gauge(name, help_, _declare(name, Kind.GAUGE, help_, labels, across)), labels)
+    return _started(Gauge(name, help_, _declare(name, MetricKind.GAUGE, help_, labels, across)), labels)
 
 
 def histogram(
     name: str, help_: str, labels: Mapping[str, Values] = NO_LABELS, *, buckets: Sequence[float]
 ) -> Histogram:
     """A histogram; a series is there from its first observation on."""
-    return Histogram(name, help_, _declare(name, Kind.HISTOGRAM, help_, labels), buckets=buckets)
+    return Histogram(name, help_, _declare(name, MetricKind.HISTOGRAM, help_, labels), buckets=buckets)
 
 
 def by_member(metric: M, members: type[E]) -> dict[E, M]:
@@ -106,7 +106,7 @@ def by_member(metric: M, members: type[E]) -> dict[E, M]:
 
 
 def _declare(
-    name: str, kind: Kind, help_: str, labels: Mapping[str, Values], across: Across = Across.SUM
+    name: str, kind: MetricKind, help_: str, labels: Mapping[str, Values], across: Across = Across.SUM
 ) -> Sequence[str]:
     DECLARED[name] = Declared(name, kind, help_, {label: _known(values) for label, values in labels.items()}, across)
     return tuple(labels)
@@ -162,7 +162,7 @@ def set_build_info(service: str) -> None:
 # --- engines ---
 
 
-class Engine(enum.Enum):
+class EngineLabel(enum.Enum):
     """What a process calls; `grpc` is recipient_validation."""
 
     S3 = "s3"
@@ -187,13 +187,13 @@ _CALLS = Bounded("the calls in the code: operations of S3 and NATS, named SQL st
 ENGINE_SECONDS = histogram(
     "paquebot_engine_call_seconds",
     "Time of one call to an engine, failed ones included; for PostgreSQL with the wait for a connection",
-    {"engine": Engine, "call": _CALLS},
+    {"engine": EngineLabel, "call": _CALLS},
     buckets=FAST,
 )
 ENGINE_ERRORS = counter(
     "paquebot_engine_errors_total",
     "Calls to an engine that failed",
-    {"engine": Engine, "call": _CALLS, "class": Fault},
+    {"engine": EngineLabel, "call": _CALLS, "class": Fault},
 )
 
 
@@ -206,7 +206,7 @@ class _Call:
 _calls: dict[tuple[str, str], _Call] = {}
 
 
-def know_calls(engine: Engine, calls: Iterable[str]) -> None:
+def know_calls(engine: EngineLabel, calls: Iterable[str]) -> None:
     """Make the series of these calls now rather than at the first one."""
     for call in calls:
         _series(engine.value, call)

@@ -65,7 +65,7 @@ class Span:
         self.end()
 
 
-class Recorder(Protocol):
+class SpanRecorder(Protocol):
     """Where recorded spans go."""
 
     def start(self, name: str, parent: str, kind: Kind, links: Sequence[str], attributes: dict[str, Attribute]) -> Span:
@@ -76,7 +76,7 @@ class Recorder(Protocol):
 
 
 _NOTHING = Span("")
-_recorder: Recorder | None = None
+_recorder: SpanRecorder | None = None
 
 
 def set_up(service: str, *, endpoint: str, sample: float) -> None:
@@ -93,7 +93,7 @@ def set_up(service: str, *, endpoint: str, sample: float) -> None:
     record(OtlpRecorder(service, endpoint, sample))
 
 
-def record(recorder: Recorder | None) -> None:
+def record(recorder: SpanRecorder | None) -> None:
     """Let `recorder` have the spans from now on; None: nobody."""
     global _recorder
     _recorder = recorder

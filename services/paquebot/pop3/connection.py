@@ -6,7 +6,7 @@ Small answers wait for each other while further commands are here already, so th
 
 import ssl
 
-from paquebot.rpc import Recorder
+from paquebot.rpc import TranscriptRecorder
 from paquebot.runtime.net.connection import PeerConnection, PeerGone
 from paquebot.runtime.net.patience import LEAST_RATE
 from paquebot.wire.transcript import Pop3Transcript
@@ -20,14 +20,14 @@ class LineTooLong(Exception):
     """A line passed its maximum; the rest of it is thrown away."""
 
 
-class Connection(PeerConnection):
+class Pop3Connection(PeerConnection):
     """`await` on it from its session's task only."""
 
     def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE) -> None:
         super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
         self._skipping = False
         self._gathered = bytearray()
-        self.recorder: Recorder[Pop3Transcript] | None = None
+        self.recorder: TranscriptRecorder[Pop3Transcript] | None = None
         """Of the session, once it is logged in."""
 
     def heard(self, line: bytes) -> None:

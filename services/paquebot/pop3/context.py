@@ -13,7 +13,7 @@ from paquebot.runtime.shares.event_loop import LoopShares
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ServerContext:
     """One for a process. `tls` None: STLS is not offered, so nobody can log in in the clear."""
 
     settings: Pop3Settings

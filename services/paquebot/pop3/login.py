@@ -12,10 +12,10 @@ from paquebot.pop3.connection import LineTooLong
 from paquebot.pop3.lease import Lease
 from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.pop3.measuring import measured
-from paquebot.pop3.metrics import Login
-from paquebot.pop3.reading import Reading
+from paquebot.pop3.metrics import LoginResult
+from paquebot.pop3.reading import MessagePrefetch
 from paquebot.pop3.reply import Reply, Stream, fault, positive
-from paquebot.pop3.states import Authorization, Ended, Transaction
+from paquebot.pop3.states import Authorization, SessionEnded, Transaction
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited, Refusal
 from paquebot.wire import pop3
 from paquebot.wire.pop3 import Code
@@ -45,7 +45,7 @@ async def answer(session: "Session", state: Authorization, command: pop3.Command
         case pop3.Capa():
             return session.capabilities()
         case pop3.Quit():
-            return positive("Bye", Ended())
+            return positive("Bye", SessionEnded())
         case pop3.NotOffered(keyword):
             return fault(f"{keyword} is not offered")
         case pop3.Unknown():
@@ -64,7 +64,7 @@ def start_tls(session: "Session") -> Reply | Stream:
     session.connection.pause()
     if session.connection.buffered:
         _log.warning("cleartext_behind_stls", client=session.client)
-        return Reply(pop3.err("Nothing may follow STLS before the handshake"), Ended(), fault=True)
+        return Reply(pop3.err("Nothing may follow STLS before the handshake"), SessionEnded(), fault=True)
     return _handshake(session)
 
 
@@ -143,7 +143,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     try:
         listed = await lease.take()
     except MaildropLocked:
-        metrics.LOGINS.labels(Login.IN_USE.value).inc()
+        metrics.LOGINS.labels(LoginResult.IN_USE.value).inc()
         raise
     octets = process.settings.maildrop.measured
     try:
@@ -154,10 +154,10 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     drop = OpenMaildrop(identity.account_id, exact)
     session.logged_in(identity)
     session.turns.belongs_to(identity.account_id)
-    metrics.LOGINS.labels(Login.OK.value).inc()
+    metrics.LOGINS.labels(LoginResult.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
     session.seat.log_in(identity.account_id)
-    reading = Reading(process.mailstore, process.blobs, share, drop, session.connection.abort)
+    reading = MessagePrefetch(process.mailstore, process.blobs, share, drop, session.connection.abort)
     return positive(f"{len(drop)} messages ({drop.octets} octets)", Transaction(drop, lease, reading))
 
 
@@ -168,12 +168,12 @@ async def _refused(session: "Session", refusal: Refusal) -> Reply:
     await asyncio.sleep(min(session.logins_failed, _LONGEST) * session.process.settings.session.login_delay)
     match refusal:
         case RateLimited(retry_after):
-            metrics.LOGINS.labels(Login.RATE_LIMITED.value).inc()
+            metrics.LOGINS.labels(LoginResult.RATE_LIMITED.value).inc()
             return fault(f"Too many failures, try again in {retry_after} s", Code.SYS_TEMP)
         case AccountDisabled():
-            metrics.LOGINS.labels(Login.DISABLED.value).inc()
+            metrics.LOGINS.labels(LoginResult.DISABLED.value).inc()
             return fault("The account is disabled", Code.SYS_PERM)
         case InvalidCredentials():
-            metrics.LOGINS.labels(Login.INVALID.value).inc()
+            metrics.LOGINS.labels(LoginResult.INVALID.value).inc()
             _log.info("login_failed", client=session.client)  # not the login: it may be a password
             return fault("Login or password is wrong", Code.AUTH)

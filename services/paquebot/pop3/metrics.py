@@ -7,7 +7,7 @@ from paquebot.observability.metrics import FAST, SIZES, TLS_VERSIONS, by_member,
 from paquebot.wire import pop3
 
 
-class Ending(enum.Enum):
+class SessionEnd(enum.Enum):
     """Why a session ended."""
 
     QUIT = "quit"
@@ -22,7 +22,7 @@ class Ending(enum.Enum):
     FAILED = "failed"
 
 
-class Login(enum.Enum):
+class LoginResult(enum.Enum):
     """What became of a login."""
 
     OK = "ok"
@@ -32,7 +32,7 @@ class Login(enum.Enum):
     IN_USE = "in_use"
 
 
-class Result(enum.Enum):
+class CommandResult(enum.Enum):
     """How a command was answered."""
 
     OK = "ok"
@@ -51,15 +51,15 @@ class StateLabel(enum.Enum):
 COMMAND_NAMES = (*sorted(command.__name__.lower() for command in get_args(pop3.Command)), "malformed")
 
 SESSIONS = gauge("paquebot_pop3_sessions", "Sessions now, by state (RFC 1939 §3)", {"state": StateLabel})
-SESSIONS_ENDED = counter("paquebot_pop3_sessions_ended_total", "Sessions ended, by reason", {"ending": Ending})
+SESSIONS_ENDED = counter("paquebot_pop3_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
 TLS = counter("paquebot_pop3_tls_sessions_total", "TLS sessions, by version", {"version": TLS_VERSIONS})
 LOGINS = counter(
-    "paquebot_pop3_logins_total", "Logins, by result; in_use: another session has the maildrop", {"result": Login}
+    "paquebot_pop3_logins_total", "Logins, by result; in_use: another session has the maildrop", {"result": LoginResult}
 )
 COMMANDS = counter(
     "paquebot_pop3_commands_total",
     "Commands, by name and result; gone: the client went before its end",
-    {"command": COMMAND_NAMES, "result": Result},
+    {"command": COMMAND_NAMES, "result": CommandResult},
 )
 COMMAND_SECONDS = histogram(
     "paquebot_pop3_command_seconds",
@@ -82,5 +82,5 @@ UNEXPECTED = counter("paquebot_pop3_unexpected_errors_total", "Commands that fai
 
 # Children are looked up once: labels() costs more than inc().
 SESSION = by_member(SESSIONS, StateLabel)
-COMMAND = {(name, result): COMMANDS.labels(name, result.value) for name in COMMAND_NAMES for result in Result}
+COMMAND = {(name, result): COMMANDS.labels(name, result.value) for name in COMMAND_NAMES for result in CommandResult}
 SECONDS = {name: COMMAND_SECONDS.labels(name) for name in COMMAND_NAMES if name != "malformed"}

@@ -70,7 +70,7 @@ class _Group:
             self.reading.add_done_callback(lambda _: self.hold.release())
 
 
-class Reading:
+class MessagePrefetch:
     """One for a session."""
 
     def __init__(

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from paquebot.observability.log import ids
 from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import metrics
-from paquebot.pop3.connection import Connection
-from paquebot.pop3.context import Process
-from paquebot.pop3.metrics import Ending
+from paquebot.pop3.connection import Pop3Connection
+from paquebot.pop3.context import ServerContext
+from paquebot.pop3.metrics import SessionEnd
 from paquebot.pop3.session import Session
-from paquebot.runtime.net.listeners import Arrival, Listeners, connect, dismiss, displaced
+from paquebot.runtime.net.listeners import AcceptedConnection, Listeners, connect, dismiss, displaced
 from paquebot.runtime.net.proxy import Proxies
 from paquebot.runtime.net.seats import Seat, Seats
 from paquebot.wire.pop3 import Code, err
@@ -21,7 +21,7 @@ from paquebot.wire.pop3 import Code, err
 class Pop3Server:
     """Open with `listen`, serve with `run`."""
 
-    process: Process
+    process: ServerContext
     _listeners: Listeners = field(init=False)
     _sessions: set[Session] = field(default_factory=set)
 
@@ -52,18 +52,18 @@ class Pop3Server:
         """Stop listening; idempotent."""
         self._listeners.close()
 
-    async def _serve(self, arrival: Arrival, seat: Seat) -> None:
+    async def _serve(self, arrival: AcceptedConnection, seat: Seat) -> None:
         ending = await self._session(arrival, seat)
         metrics.SESSIONS_ENDED.labels(ending.value).inc()
 
-    async def _session(self, arrival: Arrival, seat: Seat) -> Ending:
+    async def _session(self, arrival: AcceptedConnection, seat: Seat) -> SessionEnd:
         settings = self.process.settings.session
-        connection = Connection(write_seconds=settings.write, write_rate=settings.write_rate)
+        connection = Pop3Connection(write_seconds=settings.write, write_rate=settings.write_rate)
         context = self.process.tls.context if arrival.tls and self.process.tls is not None else None
         if arrival.early:
             connection.data_received(arrival.early)
         if not await connect(arrival, connection, context):
-            return Ending.GONE
+            return SessionEnd.GONE
         if context is not None:
             metrics.TLS.labels(tls_version(connection.tls_version)).inc()
         session = Session(self.process, connection, arrival.client, seat)
@@ -76,8 +76,8 @@ class Pop3Server:
             self._sessions.discard(session)
 
 
-def _turn_away(arrival: Arrival) -> None:
+def _turn_away(arrival: AcceptedConnection) -> None:
     """One session too many: say so where it can be said without waiting."""
-    metrics.SESSIONS_ENDED.labels(Ending.REFUSED.value).inc()
+    metrics.SESSIONS_ENDED.labels(SessionEnd.REFUSED.value).inc()
     if not arrival.tls:
         arrival.socket.send(err("Too many connections, try again later", Code.SYS_TEMP))

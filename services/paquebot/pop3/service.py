@@ -10,7 +10,7 @@ from grpc.aio import Channel
 
 from paquebot.blobs import BlobStore
 from paquebot.mailstore import SCHEMA, Mailstore
-from paquebot.pop3.context import Process
+from paquebot.pop3.context import ServerContext
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
@@ -57,7 +57,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         await logins.listen(queue)
         recordings = Recordings(queue, NAME)
         await recordings.listen()
-        process = Process(
+        process = ServerContext(
             settings=settings,
             mailstore=Mailstore(postgres),
             blobs=blobs,

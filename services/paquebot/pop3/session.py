@@ -13,13 +13,13 @@ from paquebot.observability.log import Log
 from paquebot.pop3 import login as authorization
 from paquebot.pop3 import metrics, transaction, update
 from paquebot.pop3.capabilities import capabilities
-from paquebot.pop3.connection import Connection, LineTooLong
-from paquebot.pop3.context import Process
+from paquebot.pop3.connection import LineTooLong, Pop3Connection
+from paquebot.pop3.context import ServerContext
 from paquebot.pop3.errors import reply_to
-from paquebot.pop3.metrics import Ending, Result, StateLabel
+from paquebot.pop3.metrics import CommandResult, SessionEnd, StateLabel
 from paquebot.pop3.reply import Reply, Stream, fault
-from paquebot.pop3.states import Authorization, Ended, State, Transaction
-from paquebot.rpc import Identity, Login, LoginEnd, Recorder
+from paquebot.pop3.states import Authorization, SessionEnded, State, Transaction
+from paquebot.rpc import Identity, LoginEnd, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
 from paquebot.runtime.net.seats import Seat
@@ -35,8 +35,8 @@ _PAUSE_SECONDS = 3.0  # a client that is silent for so long does not need what w
 
 
 _FAREWELL = {
-    Ending.DISPLACED: "Too many connections, try again later",
-    Ending.DRAIN: "This server ends; please connect again",
+    SessionEnd.DISPLACED: "Too many connections, try again later",
+    SessionEnd.DRAIN: "This server ends; please connect again",
 }
 
 
@@ -71,7 +71,7 @@ _PARTINGS = {
 class Session:
     """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
 
-    def __init__(self, process: Process, connection: Connection, client: str, seat: Seat) -> None:
+    def __init__(self, process: ServerContext, connection: Pop3Connection, client: str, seat: Seat) -> None:
         self.process = process
         self.connection = connection
         self.client = client
@@ -89,7 +89,7 @@ class Session:
         self._leaving = False
         self._displaced = False
         self._lease_lost = False
-        self._login: Login | None = None
+        self._login: SessionLogin | None = None
         self._cut_off: asyncio.TimerHandle | None = None
 
     @property
@@ -127,7 +127,9 @@ class Session:
     def logged_in(self, identity: Identity) -> None:
         """The session is the identity's, for as long as the directory lets it be."""
         self.connection.logged_in()
-        self.connection.recorder = Recorder(self.process.recordings, identity.account_id, self.client, Pop3Transcript)
+        self.connection.recorder = TranscriptRecorder(
+            self.process.recordings, identity.account_id, self.client, Pop3Transcript
+        )
         self._login = self.process.logins.enter(identity, self._login_ended)
 
     def _login_ended(self) -> None:
@@ -167,7 +169,7 @@ class Session:
         if isinstance(self._state, Transaction):
             self._state.reading.forget()
 
-    async def run(self) -> Ending:
+    async def run(self) -> SessionEnd:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
         metrics.SESSION[_label(self._state)].inc()
         try:
@@ -175,25 +177,25 @@ class Session:
             await self.connection.flush()
             return ending
         except PeerGone:
-            return Ending.GONE
+            return SessionEnd.GONE
         except _Inactive:
-            return Ending.INACTIVE  # RFC 1939 §3: the connection is closed without a response
+            return SessionEnd.INACTIVE  # RFC 1939 §3: the connection is closed without a response
         except _Leaving:
-            ending = Ending.DISPLACED if self._displaced else Ending.DRAIN
+            ending = SessionEnd.DISPLACED if self._displaced else SessionEnd.DRAIN
             await self._bye(_FAREWELL[ending])
             return ending
         except _LeaseLost:
             await self._bye("The maildrop was given to another session")
-            return Ending.LEASE_LOST
+            return SessionEnd.LEASE_LOST
         except _LoginEnded:
             assert self._login is not None and self._login.end is not None
             await self._bye(*_PARTINGS[self._login.end])
-            return Ending.LOGIN_ENDED
+            return SessionEnd.LOGIN_ENDED
         except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
             self.connection.abort()
-            return Ending.FAILED
+            return SessionEnd.FAILED
         finally:
             if self._login is not None:
                 self.process.logins.leave(self._login)
@@ -207,9 +209,9 @@ class Session:
             metrics.RECEIVED.inc(self.connection.received)
             metrics.SENT.inc(self.connection.sent)
 
-    async def _serve(self) -> Ending:
+    async def _serve(self) -> SessionEnd:
         await self.connection.send(pop3.ok("Paquebot is ready"))
-        while not isinstance(self._state, Ended):
+        while not isinstance(self._state, SessionEnded):
             try:
                 line = await self.next_line(MAX_COMMAND)
             except LineTooLong:
@@ -219,7 +221,7 @@ class Session:
                 if is_of_header(line):
                     refuse_header(self.client)
                     await self.connection.send(pop3.err("No PROXY header is accepted from here", Code.SYS_PERM))
-                    return Ending.ERRORS
+                    return SessionEnd.ERRORS
                 if self._login is not None and await self.process.logins.check(self._login):
                     raise _LoginEnded  # also before QUIT: nothing is deleted
                 await self._execute(line)
@@ -227,12 +229,12 @@ class Session:
                 self._commands_before_login += 1
                 if self._commands_before_login >= self.process.settings.session.login_commands:
                     await self.connection.send(pop3.err("Too many commands before login"))
-                    return Ending.ERRORS
+                    return SessionEnd.ERRORS
             if self._faults >= self.process.settings.session.errors:
                 await self.connection.send(pop3.err("Too many errors"))
-                return Ending.ERRORS
+                return SessionEnd.ERRORS
             await self.turns.between_commands(more=self.connection.buffered > 0)
-        return Ending.QUIT
+        return SessionEnd.QUIT
 
     async def _execute(self, line: bytes) -> None:
         """Run a command and answer it."""
@@ -240,13 +242,13 @@ class Session:
         try:
             command = pop3.parse_command(line)
         except GrammarError as error:
-            metrics.COMMAND["malformed", Result.ERR].inc()
+            metrics.COMMAND["malformed", CommandResult.ERR].inc()
             await self._finish(fault(f"Syntax error: {error}"))
             return
-        name, result = type(command).__name__.lower(), Result.GONE
+        name, result = type(command).__name__.lower(), CommandResult.GONE
         try:
             positive = await self._run(command)
-            result = Result.OK if positive else Result.ERR
+            result = CommandResult.OK if positive else CommandResult.ERR
         finally:
             metrics.COMMAND[name, result].inc()
             metrics.SECONDS[name].observe(time.perf_counter() - started)
@@ -268,7 +270,7 @@ class Session:
                 return await authorization.answer(self, state, command)
             case Transaction() as state:
                 return await transaction.answer(self, state, command)
-            case Ended():
+            case SessionEnded():
                 raise AssertionError("no command is read after the end")
 
     async def _send_stream(self, stream: Stream) -> Reply | None:
@@ -304,7 +306,7 @@ class Session:
         metrics.SESSION[_label(self._state)].dec()
         metrics.SESSION[_label(state)].inc()
         left, self._state = self._state, state
-        if isinstance(left, Transaction) and isinstance(state, Ended):
+        if isinstance(left, Transaction) and isinstance(state, SessionEnded):
             left.reading.forget()
 
     async def _abandon(self) -> None:
@@ -328,5 +330,5 @@ def _label(state: State) -> StateLabel:
             return StateLabel.AUTHORIZATION
         case Transaction():
             return StateLabel.TRANSACTION
-        case Ended():
+        case SessionEnded():
             return StateLabel.UPDATE

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from paquebot.pop3.lease import Lease
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.pop3.reading import Reading
+from paquebot.pop3.reading import MessagePrefetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,12 @@ class Transaction:
 
     drop: OpenMaildrop
     lease: Lease
-    reading: Reading
+    reading: MessagePrefetch
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class SessionEnded:
     """After the answer to QUIT."""
 
 
-State = Authorization | Transaction | Ended
+State = Authorization | Transaction | SessionEnded

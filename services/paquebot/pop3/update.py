@@ -7,10 +7,10 @@ from paquebot.mailstore import Flag, FlagOp
 from paquebot.mailstore.errors import MaildropLost
 from paquebot.observability.log import Log
 from paquebot.pop3 import metrics
-from paquebot.pop3.context import Process
+from paquebot.pop3.context import ServerContext
 from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.pop3.reply import Reply, positive
-from paquebot.pop3.states import Ended, Transaction
+from paquebot.pop3.states import SessionEnded, Transaction
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.wire.pop3 import Code, err
 
@@ -40,7 +40,7 @@ async def apply(session: "Session", state: Transaction) -> Reply:
     changed = await _mark_seen(session.process, drop, set(deleted))
     if deleted or changed:
         await session.process.queue.hint_mailbox(drop.account_id)  # invariant 4: after the commit
-    return positive(f"Bye, {len(drop)} messages left", Ended())
+    return positive(f"Bye, {len(drop)} messages left", SessionEnded())
 
 
 async def _delete(state: Transaction, deleted: list[int]) -> None:
@@ -55,10 +55,10 @@ async def _delete(state: Transaction, deleted: list[int]) -> None:
 
 def _failed(text: str, code: Code = Code.SYS_TEMP) -> Reply:
     metrics.UPDATES_FAILED.inc()
-    return Reply(err(text, code), Ended())
+    return Reply(err(text, code), SessionEnded())
 
 
-async def abandon(process: Process, state: Transaction) -> None:
+async def abandon(process: ServerContext, state: Transaction) -> None:
     """Any end but QUIT: nothing is deleted (RFC 1939 §3, §6), and the maildrop is free at once."""
     state.reading.forget()
     await state.lease.give_back()
@@ -66,7 +66,7 @@ async def abandon(process: Process, state: Transaction) -> None:
         await process.queue.hint_mailbox(state.drop.account_id)
 
 
-async def _mark_seen(process: Process, drop: OpenMaildrop, deleted: set[int]) -> bool:
+async def _mark_seen(process: ServerContext, drop: OpenMaildrop, deleted: set[int]) -> bool:
     """What was retrieved is read, as people who use IMAP beside POP3 expect: one statement for the session.
 
     True: a flag changed. A failure is only logged: the client has its mail, and nothing else depends on it.

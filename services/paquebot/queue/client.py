@@ -24,7 +24,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from paquebot.observability.log import Log
-from paquebot.observability.metrics import Across, Engine, Fault, counter, engine_call, fault_of, gauge, know_calls
+from paquebot.observability.metrics import Across, EngineLabel, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.queue import hints
 from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.process.tasks import background
@@ -119,7 +119,7 @@ class Queue:
         self._heard: set[str] = set()
         self._closing = False
         self._losses: set[Callable[[], None]] = set()
-        know_calls(Engine.NATS, _CALLS)
+        know_calls(EngineLabel.NATS, _CALLS)
 
     @classmethod
     def begin(cls, settings: NatsSettings, name: str = "paquebot") -> "Queue":

@@ -17,20 +17,20 @@ from grpc.aio import ServicerContext
 
 from paquebot.directory import login_limits
 from paquebot.directory.credentials import (
-    Credentials,
+    StoredCredentials,
     credentials,
     login_address,
     note_use,
     replace_hash,
 )
 from paquebot.directory.errors import Invalid
-from paquebot.directory.login_limits import Refused, login_key, note_network, site_of, unknown_subject
+from paquebot.directory.login_limits import LoginRefused, login_key, note_network, site_of, unknown_subject
 from paquebot.directory.passwords import BadPassword, app_password_digest, prepared
-from paquebot.directory.sessions import LoggedIn, Standing, standings
+from paquebot.directory.sessions import LoggedIn, LoginState, standings
 from paquebot.observability.log import Log, shown
 from paquebot.observability.metrics import counter
 from paquebot.recipient_validation.boundary import Overloaded
-from paquebot.recipient_validation.failures import Held, Refusals, client_network, delay
+from paquebot.recipient_validation.failures import DelayedAnswer, LoginRefusals, client_network, delay
 from paquebot.recipient_validation.hashing import Hashing, Lane
 from paquebot.recipient_validation.login_cache import LoginCache
 from paquebot.recipient_validation.same_logins import SameLogins
@@ -56,10 +56,10 @@ CACHE = counter(
     {"result": ("hit", "miss")},
 )
 _VERDICTS = {
-    Standing.GOES_ON: pb.SESSION_VERDICT_GOES_ON,
-    Standing.ACCOUNT_DISABLED: pb.SESSION_VERDICT_ACCOUNT_DISABLED,
-    Standing.ACCOUNT_REMOVED: pb.SESSION_VERDICT_ACCOUNT_REMOVED,
-    Standing.CREDENTIAL_REVOKED: pb.SESSION_VERDICT_CREDENTIAL_REVOKED,
+    LoginState.GOES_ON: pb.SESSION_VERDICT_GOES_ON,
+    LoginState.ACCOUNT_DISABLED: pb.SESSION_VERDICT_ACCOUNT_DISABLED,
+    LoginState.ACCOUNT_REMOVED: pb.SESSION_VERDICT_ACCOUNT_REMOVED,
+    LoginState.CREDENTIAL_REVOKED: pb.SESSION_VERDICT_CREDENTIAL_REVOKED,
 }
 
 _TOGETHER = 50  # connections of an account, as many as IMAP lets it have
@@ -72,7 +72,7 @@ class _Claim:
 
     login: str
     network: str
-    found: Credentials | None
+    found: StoredCredentials | None
     password: str | None
     known: bool
     """The account logged in from the network lately."""
@@ -89,7 +89,7 @@ class _Verified:
     """The password was right for these credentials; `app_password_id` 0: it was the account's own. `hashed`: a hash
     said so."""
 
-    credentials: Credentials
+    credentials: StoredCredentials
     app_password_id: int = 0
     hashed: bool = False
 
@@ -112,8 +112,8 @@ class Authentication(AuthenticationServicer):
         self._guests = guests
         self._default_domain = default_domain
         self._cache = LoginCache(settings.cache, settings.cache_entries, clock)
-        self._held = Held(settings.delayed, settings.delayed_per_client)
-        self._refusals = Refusals(settings.limit_entries, clock)
+        self._held = DelayedAnswer(settings.delayed, settings.delayed_per_client)
+        self._refusals = LoginRefusals(settings.limit_entries, clock)
         self._same_logins = SameLogins(_TOGETHER)
         self._login_key: bytes | None = None
 
@@ -189,7 +189,7 @@ class Authentication(AuthenticationServicer):
             if wait := self._refusals.wait((subject, claim.network)):
                 return _rate_limited(wait)
             attempt = await login_limits.take(self._postgres, limits, subject, claim.network, known=claim.known)
-            if isinstance(attempt, Refused):
+            if isinstance(attempt, LoginRefused):
                 self._refusals.note((subject, claim.network), attempt.seconds)
                 return _rate_limited(attempt.seconds)
             seconds = delay(attempt, limits, self._settings.longest_delay)
@@ -239,7 +239,7 @@ class Authentication(AuthenticationServicer):
         elif verified.hashed and claim.password is not None:
             self._cache.remember(found.account_id, await self._strengthened(found, claim.password), claim.password)
 
-    async def _strengthened(self, found: Credentials, password: str) -> str:
+    async def _strengthened(self, found: StoredCredentials, password: str) -> str:
         """The stored hash, made anew when the parameters have grown since; not while there is no time for it."""
         if not self._hashing.outgrown(found.password_hash):
             return found.password_hash
@@ -281,7 +281,7 @@ def _rate_limited(seconds: float) -> pb.AuthenticateResponse:
     )
 
 
-def _app_password(found: Credentials, password: str) -> int | None:
+def _app_password(found: StoredCredentials, password: str) -> int | None:
     digest = app_password_digest(found.account_id, password)
     if digest is None:
         return None

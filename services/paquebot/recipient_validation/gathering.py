@@ -33,7 +33,7 @@ class _Caller(Generic[K, V]):
     found: asyncio.Future[Mapping[K, V]]
 
 
-class Gathering(Generic[K, V]):
+class LookupBatcher(Generic[K, V]):
     """`await gathering(keys)` gives what `look` gives for them, perhaps with keys of others; `work` must run."""
 
     def __init__(self, name: str, look: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:

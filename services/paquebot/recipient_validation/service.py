@@ -27,7 +27,7 @@ from paquebot.recipient_validation.administration import Administration
 from paquebot.recipient_validation.authentication import Authentication
 from paquebot.recipient_validation.boundary import Boundary
 from paquebot.recipient_validation.callers import Callers
-from paquebot.recipient_validation.gathering import WORKERS, Gathering
+from paquebot.recipient_validation.gathering import WORKERS, LookupBatcher
 from paquebot.recipient_validation.hashing import Hashing
 from paquebot.recipient_validation.settings import GrpcSettings, LoginSettings, RecipientValidationSettings
 from paquebot.recipient_validation.validation import Validation
@@ -69,8 +69,8 @@ class _Engines:
 
     postgres: Postgres
     hashing: Hashing
-    lookups: Gathering[Address, Entry]
-    usages: Gathering[int, Usage]
+    lookups: LookupBatcher[Address, Entry]
+    usages: LookupBatcher[int, Usage]
     queue: Queue
 
 
@@ -133,7 +133,7 @@ async def _engines(settings: RecipientValidationSettings) -> AsyncIterator[_Engi
     # Only for hints: nothing waits for it, and readiness does not depend on it (invariant 4).
     queue = Queue.begin(settings.nats, NAME)
     try:
-        yield _Engines(postgres, hashing, Gathering("address", entries), Gathering("usage", usages_of), queue)
+        yield _Engines(postgres, hashing, LookupBatcher("address", entries), LookupBatcher("usage", usages_of), queue)
     finally:
         await queue.close()
         hashing.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from paquebot.directory.login_limits import LimitPolicy
 from paquebot.directory.lookup import Rules
 from paquebot.directory.passwords import MIN_SHORTEST, Argon2Parameters
-from paquebot.mailstore import Limits
+from paquebot.mailstore import MailstoreLimits
 from paquebot.runtime.engine_settings import GrpcTlsSettings, NatsSettings, PostgresSettings, ProcessSettings
 from paquebot.runtime.settings import Listen, ListenOrSocket, Octets, Seconds, Secret, SocketPath, setting
 from paquebot.wire.address import normal_domain, parse_address
@@ -162,7 +162,7 @@ class RecipientValidationSettings:
     hashes: HashSettings
     logins: LoginSettings
     guests: GuestSettings
-    account: Limits
+    account: MailstoreLimits
     grpc: GrpcSettings
     quota: Octets = setting(
         "ACCOUNT_QUOTA", Octets(10 * 2**30), help="of new accounts, unless they or their domain have one; 0: none"

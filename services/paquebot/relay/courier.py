@@ -16,20 +16,20 @@ from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.result import (
     NO_ANSWER,
     UNKNOWN_TEMPORARY,
+    AttemptOutcome,
     Host,
     HostUnusable,
-    Outcome,
-    Result,
+    RecipientResult,
     Unroutable,
     deferred,
 )
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Route
-from paquebot.relay.settings import ClientSettings, Deadlines, TlsPolicy
-from paquebot.relay.smtp_client.handshake import Credentials, Handshake
+from paquebot.relay.settings import Deadlines, SmtpClientSettings, TlsPolicy
+from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
 from paquebot.relay.smtp_client.pool import Pool, Purpose
-from paquebot.relay.smtp_client.session import Session, SessionBroken
-from paquebot.relay.smtp_client.transaction import Results, Transaction
+from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
+from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
 
 OnDelivered = Callable[[Results], Awaitable[None]]
 
@@ -78,7 +78,7 @@ class Carried:
     tried, for the hosts have as many attempts as they may have; there is no result then."""
 
     results: Results = field(default_factory=dict)
-    unreachable: Result | None = None
+    unreachable: RecipientResult | None = None
     busy: bool = False
 
 
@@ -91,7 +91,7 @@ class Courier:
         handshake: Handshake,
         pool: Pool,
         hosts: HostShares,
-        client: ClientSettings,
+        client: SmtpClientSettings,
         deadlines: Deadlines,
     ) -> None:
         self.hosts = hosts
@@ -123,7 +123,7 @@ class Courier:
             hosts = await self._resolver.hosts(route)
         except Unroutable as unroutable:
             result = unroutable.result
-            silent = result if result.outcome is Outcome.DEFERRED else None
+            silent = result if result.outcome is AttemptOutcome.DEFERRED else None
             return Carried(dict.fromkeys((r.forward_path for r in recipients), result), silent)
         return await journey.run(hosts, recipients)
 
@@ -133,18 +133,18 @@ class Courier:
     def has_session(self, purpose: Purpose) -> bool:
         return self._pool.has(purpose)
 
-    def idle_session(self, purpose: Purpose) -> Session | None:
+    def idle_session(self, purpose: Purpose) -> ClientSession | None:
         return self._pool.take(purpose)
 
-    def put_back(self, purpose: Purpose, session: Session) -> None:
+    def put_back(self, purpose: Purpose, session: ClientSession) -> None:
         self._pool.put(purpose, session)
 
-    async def new_session(self, host: Host, route: Route) -> Session:
+    async def new_session(self, host: Host, route: Route) -> ClientSession:
         """Raises HostUnusable."""
         return await self._handshake.open(host, self._policy(route), self._login(route))
 
-    def transaction(self, session: Session, letter: Letter, progress: Progress) -> Transaction:
-        return Transaction(session, letter, self._deadlines, FormRules(self._client.eight_bit), progress.expose)
+    def transaction(self, session: ClientSession, letter: Letter, progress: Progress) -> ClientTransaction:
+        return ClientTransaction(session, letter, self._deadlines, FormRules(self._client.eight_bit), progress.expose)
 
     @property
     def slow_seconds(self) -> float:
@@ -155,10 +155,10 @@ class Courier:
     def most_recipients(self) -> int:
         return self._client.recipients
 
-    def _login(self, route: Route) -> Credentials | None:
+    def _login(self, route: Route) -> RouteCredentials | None:
         if not route.smart_host or not self._client.user:
             return None
-        return Credentials(self._client.user, self._client.password)
+        return RouteCredentials(self._client.user, self._client.password)
 
     def _policy(self, route: Route) -> TlsPolicy:
         policy = TlsPolicy(self._client.route_tls if route.static else self._client.tls)
@@ -184,7 +184,7 @@ class _Journey:
         """A host took up a conversation, and broke it off at this message: that says nothing of other messages."""
 
     async def run(self, hosts: Sequence[Host], recipients: Sequence[Recipient]) -> Carried:
-        refusals: list[Result] = []
+        refusals: list[RecipientResult] = []
         left = list(recipients)
         for host in self._in_order(hosts):
             try:
@@ -197,7 +197,7 @@ class _Journey:
             if not left:
                 break
         # Permanent only if every host said so (RFC 7504 §4).
-        verdict = next((r for r in reversed(refusals) if r.outcome is Outcome.DEFERRED), None)
+        verdict = next((r for r in reversed(refusals) if r.outcome is AttemptOutcome.DEFERRED), None)
         verdict = verdict or (refusals[-1] if refusals else deferred(UNKNOWN_TEMPORARY, "no host to try"))
         return self.end(left, verdict)
 
@@ -219,11 +219,11 @@ class _Journey:
                 elif slow:
                     shares.hung(host, why)
 
-    def end(self, left: Sequence[Recipient], verdict: Result) -> Carried:
+    def end(self, left: Sequence[Recipient], verdict: RecipientResult) -> Carried:
         """`verdict` for those of `left` to whom no host has said anything."""
         if self._busy and not self._results:
             return Carried(busy=True)
-        silent = not (self._results or self._greeted) and verdict.outcome is Outcome.DEFERRED
+        silent = not (self._results or self._greeted) and verdict.outcome is AttemptOutcome.DEFERRED
         for recipient in left:
             self._results.setdefault(recipient.forward_path, verdict)
         return Carried(self._results, verdict if silent else None)
@@ -235,7 +235,7 @@ class _Journey:
 
     def _goes_on(self, recipient: Recipient) -> bool:
         result = self._results.get(recipient.forward_path)
-        return result is None or (result.outcome is Outcome.DEFERRED and result.elsewhere)
+        return result is None or (result.outcome is AttemptOutcome.DEFERRED and result.elsewhere)
 
     async def _at(self, host: Host, recipients: Sequence[Recipient]) -> None:
         """Everybody at one host, some at a time. Raises HostUnusable."""
@@ -262,12 +262,12 @@ class _Journey:
         finally:
             self._courier.put_back(purpose, session)
 
-    async def _again(self, session: Session, host: Host) -> Session:
+    async def _again(self, session: ClientSession, host: Host) -> ClientSession:
         """A session that waited was dead, or the host closed it between two transactions: dial once more."""
         session.leave()
         return await self._courier.new_session(host, self._route)
 
-    async def _transact(self, session: Session, recipients: Sequence[Recipient]) -> Results:
+    async def _transact(self, session: ClientSession, recipients: Sequence[Recipient]) -> Results:
         """One transaction, recorded before anything else happens. Raises SessionBroken before MAIL is answered."""
         transaction = self._courier.transaction(session, self._letter, self._progress)
         try:
@@ -278,7 +278,7 @@ class _Journey:
             session.stream.abort()
             raise
         self._results.update(found)
-        delivered = {path: result for path, result in found.items() if result.outcome is Outcome.DELIVERED}
+        delivered = {path: result for path, result in found.items() if result.outcome is AttemptOutcome.DELIVERED}
         if delivered:
             self._progress.unrecorded = delivered
             await self._on_delivered(delivered)
@@ -289,11 +289,11 @@ class _Journey:
     def _over_its_limit(self, recipients: Sequence[Recipient], found: Results) -> list[Recipient]:
         """RFC 5321 §4.5.3.1.10: a host that has taken some and calls the rest too many gets them at once, in a
         further transaction."""
-        if not any(result.outcome is Outcome.DELIVERED for result in found.values()):
+        if not any(result.outcome is AttemptOutcome.DELIVERED for result in found.values()):
             return []
         return [recipient for recipient in recipients if _too_many(found[recipient.forward_path])]
 
 
-def _too_many(result: Result) -> bool:
-    deferred_by_host = result.outcome is Outcome.DEFERRED and result.from_host
+def _too_many(result: RecipientResult) -> bool:
+    deferred_by_host = result.outcome is AttemptOutcome.DEFERRED and result.from_host
     return deferred_by_host and result.text.startswith("452") and result.status in ("4.5.3", "4.0.0")

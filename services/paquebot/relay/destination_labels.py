@@ -9,17 +9,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from paquebot.relay import metrics
-from paquebot.relay.result import Outcome
-from paquebot.relay.settings import ShownSettings
+from paquebot.relay.result import AttemptOutcome
+from paquebot.relay.settings import DestinationLabelSettings
 
 OTHER = "other"
 _KEPT_SECONDS = 3600.0
 
 
-class Shown:
+class DestinationLabels:
     """Counts by destination. `clock`: seconds."""
 
-    def __init__(self, settings: ShownSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: DestinationLabelSettings, clock: Callable[[], float]) -> None:
         self._most = settings.most
         self._clock = clock
         self._always = frozenset(settings.always[: settings.most])
@@ -27,7 +27,7 @@ class Shown:
         for name in (OTHER, *self._always):
             _begin(name)
 
-    def recipients(self, destination: str, outcome: Outcome, number: int = 1) -> None:
+    def recipients(self, destination: str, outcome: AttemptOutcome, number: int = 1) -> None:
         """`number` recipients had an attempt."""
         metrics.DESTINATION_RECIPIENTS.labels(self._named(destination), outcome.value).inc(number)
 
@@ -72,14 +72,14 @@ class Shown:
 
 
 def _begin(name: str) -> None:
-    for outcome in Outcome:
+    for outcome in AttemptOutcome:
         metrics.DESTINATION_RECIPIENTS.labels(name, outcome.value)
     for metric in (metrics.DESTINATION_UNREACHABLE, metrics.DESTINATION_WAITING, metrics.DESTINATION_RESTING):
         metric.labels(name)
 
 
 def _end(name: str) -> None:
-    for outcome in Outcome:
+    for outcome in AttemptOutcome:
         metrics.DESTINATION_RECIPIENTS.remove(name, outcome.value)
     for metric in (metrics.DESTINATION_UNREACHABLE, metrics.DESTINATION_WAITING, metrics.DESTINATION_RESTING):
         metric.remove(name)

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paquebot.message import MAX_LINE, Unconvertible, Wish
-from paquebot.relay.letter import Facts, Letter, Recipient
-from paquebot.relay.metrics import Change
+from paquebot.relay.letter import Letter, LetterFacts, Recipient
+from paquebot.relay.metrics import DestinationChange
 from paquebot.relay.result import (
     CONVERSION_PROHIBITED,
     NEEDS_EIGHT_BIT,
     NEEDS_SMTPUTF8,
     Host,
-    Result,
+    RecipientResult,
     failed,
 )
 from paquebot.wire.smtp.parameters import Body
@@ -39,13 +39,13 @@ class Form:
     smtputf8: bool = False
     chunked: bool = False
     wish: Wish | None = None
-    change: Change | None = None
+    change: DestinationChange | None = None
 
 
 class NoForm(Exception):
     """The host cannot take the message, now or ever; `result` is for every recipient."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: RecipientResult) -> None:
         super().__init__(result.text)
         self.result = result
 
@@ -75,13 +75,15 @@ class FormRules:
             return Form(facts.size, body, utf8)
         return await self._with_short_lines(letter, facts, extensions, Form(facts.size, body, utf8), host)
 
-    async def _without_utf8(self, letter: Letter, facts: Facts, recipients: Sequence[Recipient], host: Host) -> Form:
+    async def _without_utf8(
+        self, letter: Letter, facts: LetterFacts, recipients: Sequence[Recipient], host: Host
+    ) -> Form:
         refused = NoForm(failed(NEEDS_SMTPUTF8, _NO_UTF8, host))
         if not letter.submitted or self.eight_bit != "convert" or not letter.ascii_addresses(recipients):
             raise refused
         wish = Wish(seven_bit=True, line=letter.line or MAX_LINE, strict=True)
         try:
-            return Form(await letter.rewritten_size(wish), wish=wish, change=Change.ASCII_HEADER)
+            return Form(await letter.rewritten_size(wish), wish=wish, change=DestinationChange.ASCII_HEADER)
         except Unconvertible:
             raise refused from None
 
@@ -90,19 +92,19 @@ class FormRules:
             raise NoForm(failed(NEEDS_EIGHT_BIT, _NO_EIGHT_BIT, host))
         wish = Wish(seven_bit=True, line=letter.line or MAX_LINE)
         try:
-            return Form(await letter.rewritten_size(wish), wish=wish, change=Change.SEVEN_BIT)
+            return Form(await letter.rewritten_size(wish), wish=wish, change=DestinationChange.SEVEN_BIT)
         except Unconvertible as error:
             raise NoForm(failed(CONVERSION_PROHIBITED, f"{_NO_EIGHT_BIT}, and {error}", host)) from None
 
     async def _with_short_lines(
-        self, letter: Letter, facts: Facts, extensions: Extensions, plain: Form, host: Host
+        self, letter: Letter, facts: LetterFacts, extensions: Extensions, plain: Form, host: Host
     ) -> Form:
         wish = Wish(line=letter.line, gentle=facts.signatures.present)
         try:
             if facts.signatures.simple_header:
                 raise Unconvertible("a signed message cannot be folded without breaking its signature")
             size = await letter.rewritten_size(wish)
-            return Form(size, plain.body, plain.smtputf8, wish=wish, change=Change.SHORT_LINES)
+            return Form(size, plain.body, plain.smtputf8, wish=wish, change=DestinationChange.SHORT_LINES)
         except Unconvertible as error:
             if "CHUNKING" in extensions:
                 return _chunked(facts, extensions, plain)
@@ -110,7 +112,7 @@ class FormRules:
             raise NoForm(failed(CONVERSION_PROHIBITED, text, host)) from None
 
 
-def _chunked(facts: Facts, extensions: Extensions, plain: Form) -> Form:
+def _chunked(facts: LetterFacts, extensions: Extensions, plain: Form) -> Form:
     """RFC 3030 §3: without BINARYMIME the lines' length stays the host's business; those who offer CHUNKING take it."""
     body = Body.BINARY_MIME if facts.long_body and "BINARYMIME" in extensions else plain.body
-    return Form(facts.size, body, plain.smtputf8, chunked=True, change=Change.CHUNKS)
+    return Form(facts.size, body, plain.smtputf8, chunked=True, change=DestinationChange.CHUNKS)

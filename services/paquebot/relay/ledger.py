@@ -15,7 +15,7 @@ from paquebot.v1.mail_pb2 import BlobRef
 
 _MOST = 200
 _READ_OCTETS = 16 * 2**20  # of one pack in one call; more are read by themselves
-Rows = list[tuple[str, str, outcomes.Outcome]]
+Rows = list[tuple[str, str, outcomes.RecipientOutcome]]
 
 
 class Ledger:
@@ -45,7 +45,7 @@ class Ledger:
         return [None] * len(groups)
 
 
-class Reader:
+class MessageReader:
     """Messages; those of one pack that are asked for together are read together."""
 
     def __init__(self, blobs: BlobStore) -> None:

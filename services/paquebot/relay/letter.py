@@ -100,7 +100,7 @@ class OctetShares:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class LetterFacts:
     """`size` in octets, with a line end behind the last line; `eight_bit`: not ASCII alone, and `utf8_header`: in its
     header. `long_header`, `long_body`: lines of more octets than a host need take."""
 
@@ -148,7 +148,7 @@ class Letter:
         self._smtputf8 = smtputf8
         self._ret = ret
         self._envid = envid if envid.isascii() else ""  # RFC 3461 §4.4 knows no other
-        self._facts: Facts | None = None
+        self._facts: LetterFacts | None = None
         self._raw: bytes | None = None
         self._rewritten: _Rewritten | None = None
         self.reverse_path = with_ascii_domain(reverse_path)
@@ -179,7 +179,7 @@ class Letter:
         self._raw = None
         self._shares.give_back(self._key, self._size)
 
-    async def facts(self) -> Facts:
+    async def facts(self) -> LetterFacts:
         """Raises as `opened`."""
         if self._facts is None:
             async with self.opened() as raw:
@@ -227,7 +227,7 @@ class Letter:
     def ascii_addresses(self, recipients: Sequence[Recipient]) -> bool:
         return all(address.isascii() for address in (self.reverse_path, *(one.address for one in recipients)))
 
-    def needs_smtputf8(self, facts: Facts, recipients: Sequence[Recipient]) -> bool:
+    def needs_smtputf8(self, facts: LetterFacts, recipients: Sequence[Recipient]) -> bool:
         """RFC 6531 §3.2: an address or the header is not ASCII. The sender's mere SMTPUTF8 asks for nothing."""
         return facts.utf8_header or not self.ascii_addresses(recipients)
 
@@ -235,10 +235,10 @@ class Letter:
         return MailParameters(size, body, smtputf8, self._ret, self._envid)
 
 
-def _facts(raw: bytes, line: int, *, utf8: bool) -> Facts:
+def _facts(raw: bytes, line: int, *, utf8: bool) -> LetterFacts:
     body = split_header(raw)
     end = 0 if raw.endswith(b"\r\n") else 2
-    return Facts(
+    return LetterFacts(
         size=len(raw) + end,
         eight_bit=not raw.isascii(),
         utf8_header=utf8 and not is_ascii(raw, 0, body),

@@ -15,11 +15,11 @@ from paquebot.observability.metrics import (
     gauge,
     histogram,
 )
-from paquebot.relay.result import Outcome
+from paquebot.relay.result import AttemptOutcome
 from paquebot.relay.smtp_client.tls import TlsMode
 
 
-class Attempt(enum.Enum):
+class AttemptResult(enum.Enum):
     """What came of an attempt at a job."""
 
     DELIVERED = "delivered"
@@ -35,7 +35,7 @@ class Attempt(enum.Enum):
     ERROR = "error"
 
 
-class Connection(enum.Enum):
+class ConnectionResult(enum.Enum):
     """What came of connecting to a host."""
 
     OK = "ok"
@@ -48,7 +48,7 @@ class Connection(enum.Enum):
     LOGIN = "login"
 
 
-class Destination(enum.Enum):
+class DestinationLabel(enum.Enum):
     """What a destination does."""
 
     ACTIVE = "active"
@@ -80,7 +80,7 @@ class PutBack(enum.Enum):
     """The same job is in hand already."""
 
 
-class Change(enum.Enum):
+class DestinationChange(enum.Enum):
     """How a message went to a host that could not take it as it is kept."""
 
     SEVEN_BIT = "seven_bit"
@@ -91,7 +91,7 @@ class Change(enum.Enum):
     """Its long lines as they are, with BDAT."""
 
 
-class Held(enum.Enum):
+class HoldReason(enum.Enum):
     """Why a job was put aside."""
 
     POISON = "poison"
@@ -106,11 +106,13 @@ _SHOWN = Bounded(
     " all further ones together are `other`"
 )
 
-ATTEMPTS = counter("paquebot_relay_attempts_total", "Attempts at a job, by what came of them", {"result": Attempt})
+ATTEMPTS = counter(
+    "paquebot_relay_attempts_total", "Attempts at a job, by what came of them", {"result": AttemptResult}
+)
 RECIPIENTS = counter(
     "paquebot_relay_recipients_total",
     "Recipients after an attempt; status is class.subject of the enhanced status (RFC 3463), such as 4.2",
-    {"outcome": Outcome, "status": (*_STATUSES, "other")},
+    {"outcome": AttemptOutcome, "status": (*_STATUSES, "other")},
 )
 REPLIES = counter(
     "paquebot_relay_replies_total",
@@ -118,7 +120,7 @@ REPLIES = counter(
     {"phase": ("MAIL", "RCPT", "DATA", "message"), "class": ("2xx", "3xx", "4xx", "5xx")},
 )
 CONNECTIONS = counter(
-    "paquebot_relay_connections_total", "Connections to other hosts, by what came of them", {"result": Connection}
+    "paquebot_relay_connections_total", "Connections to other hosts, by what came of them", {"result": ConnectionResult}
 )
 CONNECT_SECONDS = histogram(
     "paquebot_relay_connect_seconds", "From connecting to a session that takes mail", buckets=FAST
@@ -149,7 +151,7 @@ BYTES = counter("paquebot_relay_relayed_bytes_total", "Bytes of messages that ot
 CHANGED = counter(
     "paquebot_relay_changed_messages_total",
     "Messages that other hosts took in another form than they are kept in",
-    {"change": Change},
+    {"change": DestinationChange},
 )
 SETTLED_AGAIN = counter(
     "paquebot_relay_settled_again_total", "Settlements of an attempt that an absent engine made wait"
@@ -162,7 +164,7 @@ REPORTS = counter(
 DOUBLE_BOUNCES = counter(
     "paquebot_relay_double_bounces_total", "Failed messages with the null sender", {"result": ("dropped", "reported")}
 )
-HELD = counter("paquebot_relay_held_jobs_total", "Jobs put aside for an operator, by reason", {"reason": Held})
+HELD = counter("paquebot_relay_held_jobs_total", "Jobs put aside for an operator, by reason", {"reason": HoldReason})
 UNDER_WAY = gauge("paquebot_relay_attempts_under_way", "Attempts under way in this process, slow ones too")
 SLOTS = gauge("paquebot_relay_slots", "Most attempts under way in this process", {"slots": Slots})
 SLOTS_USED = gauge("paquebot_relay_slots_used", "Attempts under way in this process", {"slots": Slots})
@@ -174,13 +176,13 @@ PUT_BACK = counter(
 AHEAD = counter("paquebot_relay_ahead_jobs_total", "Jobs taken ahead of a backlog for a destination without work")
 CUT = counter("paquebot_relay_cut_attempts_total", "Slow attempts that made room for newer ones")
 WAITING = gauge("paquebot_relay_waiting_jobs", "Jobs taken from the queue by this process and not under way")
-DESTINATIONS = gauge("paquebot_relay_destinations", "Destinations by state", {"state": Destination})
+DESTINATIONS = gauge("paquebot_relay_destinations", "Destinations by state", {"state": DestinationLabel})
 IDLE = gauge("paquebot_relay_idle_connections", "Open connections that wait for more mail")
 
 DESTINATION_RECIPIENTS = counter(
     "paquebot_relay_destination_recipients_total",
     "Recipients after an attempt that was made, by destination; an expired one counts as deferred here",
-    {"destination": _SHOWN, "outcome": Outcome},
+    {"destination": _SHOWN, "outcome": AttemptOutcome},
 )
 DESTINATION_UNREACHABLE = counter(
     "paquebot_relay_destination_unreachable_total",
@@ -200,8 +202,8 @@ DESTINATION_RESTING = gauge(
 )
 
 PUT_BACKS = by_member(PUT_BACK, PutBack)
-CONNECTION = by_member(CONNECTIONS, Connection)
-ATTEMPT = by_member(ATTEMPTS, Attempt)
+CONNECTION = by_member(CONNECTIONS, ConnectionResult)
+ATTEMPT = by_member(ATTEMPTS, AttemptResult)
 
 
 def status_class(status: str) -> str:

@@ -12,7 +12,7 @@ from paquebot.notification import Notifier, moment, queue_id_of
 from paquebot.observability.log import Log, shown
 from paquebot.relay import metrics
 from paquebot.relay.letter import Letter
-from paquebot.relay.result import Outcome, Result
+from paquebot.relay.result import AttemptOutcome, RecipientResult
 from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import print_orcpt
@@ -21,11 +21,11 @@ _log = Log("paquebot.relay")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReportedRecipient:
     """One recipient in a notification."""
 
     recipient: RemoteRecipient
-    result: Result
+    result: RecipientResult
 
 
 def wants(recipient: RemoteRecipient, action: Action) -> bool:
@@ -43,17 +43,19 @@ def wants(recipient: RemoteRecipient, action: Action) -> bool:
     return False
 
 
-def due(job: RelayJob, results: Collection[tuple[RemoteRecipient, Result]], action: Action) -> list[Told]:
+def due(
+    job: RelayJob, results: Collection[tuple[RemoteRecipient, RecipientResult]], action: Action
+) -> list[ReportedRecipient]:
     """For which of the recipients a notification of this kind is due, by NOTIFY and the next host's word."""
     if not job.reverse_path:
         return []
-    told = [Told(recipient, result) for recipient, result in results if wants(recipient, action)]
+    told = [ReportedRecipient(recipient, result) for recipient, result in results if wants(recipient, action)]
     if action is Action.RELAYED:  # RFC 3461 §5.2.2: a host that took over the wishes reports by itself
-        return [one for one in told if one.result.outcome is Outcome.DELIVERED and not one.result.dsn_passed]
+        return [one for one in told if one.result.outcome is AttemptOutcome.DELIVERED and not one.result.dsn_passed]
     return told
 
 
-class Reporter:
+class RelayReporter:
     """Tells senders; `double_bounce_to`, if it is not empty, of what failed and has no sender."""
 
     def __init__(self, notifier: Notifier, double_bounce_to: str) -> None:
@@ -64,7 +66,7 @@ class Reporter:
         self,
         job: RelayJob,
         action: Action,
-        told: Sequence[Told],
+        told: Sequence[ReportedRecipient],
         letter: Letter,
         now: float,
         *,
@@ -75,7 +77,7 @@ class Reporter:
         if told and (action is not Action.RELAYED or self._notifier.may_tell_success(job, job.reverse_path)):
             await self._send(job, job.reverse_path, action, told, letter, now, retry_until)
 
-    async def double_bounce(self, job: RelayJob, told: Sequence[Told], letter: Letter, now: float) -> None:
+    async def double_bounce(self, job: RelayJob, told: Sequence[ReportedRecipient], letter: Letter, now: float) -> None:
         """A message with the null reverse-path failed: to the postmaster if one is set, else to nobody.
         Raises as `report`."""
         to = self._double_bounce_to
@@ -91,7 +93,7 @@ class Reporter:
         job: RelayJob,
         to: str,
         action: Action,
-        told: Sequence[Told],
+        told: Sequence[ReportedRecipient],
         letter: Letter,
         now: float,
         retry_until: float,
@@ -115,7 +117,7 @@ class Reporter:
         )
 
 
-def _recipient(told: Told, action: Action, now: float, retry_until: float) -> RecipientReport:
+def _recipient(told: ReportedRecipient, action: Action, now: float, retry_until: float) -> RecipientReport:
     recipient, result = told.recipient, told.result
     orcpt = recipient.orcpt or (f"rfc822;{recipient.original}" if recipient.original else "")
     return RecipientReport(
@@ -130,7 +132,7 @@ def _recipient(told: Told, action: Action, now: float, retry_until: float) -> Re
     )
 
 
-def report_queue_id(job: RelayJob, action: Action, told: Sequence[Told]) -> str:
+def report_queue_id(job: RelayJob, action: Action, told: Sequence[ReportedRecipient]) -> str:
     """The same for the same job, kind and recipients, and another one for each attempt."""
     paths = sorted(one.recipient.forward_path for one in told)
     return queue_id_of(job, (job.queue_id, job.domain, str(job.attempt), action.value, *paths))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from paquebot.wire.smtp.replies import Reply
 
 
-class Outcome(enum.Enum):
+class AttemptOutcome(enum.Enum):
     """RFC 5321 §4.2.1's classes, as they concern one recipient."""
 
     DELIVERED = "delivered"  # the host has taken over responsibility
@@ -58,12 +58,12 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RecipientResult:
     """`text` is one line for people; `host` the name of the host concerned, if any; `from_host`: the text is its
     reply, word for word. `dsn_passed`: the host has taken over the sender's wishes for notifications.
     `elsewhere`: another host may still take the recipient in this attempt."""
 
-    outcome: Outcome
+    outcome: AttemptOutcome
     status: str
     text: str
     host: str = ""
@@ -72,12 +72,12 @@ class Result:
     elsewhere: bool = False
 
 
-def judged(reply: Reply, host: Host, *, elsewhere: bool = False) -> Result:
+def judged(reply: Reply, host: Host, *, elsewhere: bool = False) -> RecipientResult:
     """A reply that is not the one wished for as a result; without an enhanced status of its own it gets 4.0.0 or
     5.0.0. A positive one that means nothing here is no end."""
-    outcome = Outcome.FAILED if reply.is_permanent else Outcome.DEFERRED
+    outcome = AttemptOutcome.FAILED if reply.is_permanent else AttemptOutcome.DEFERRED
     status = PROTOCOL_ERROR if reply.is_positive else reply.enhanced_status or f"{reply.code // 100}.0.0"
-    return Result(outcome, status, words(reply), host.name, from_host=True, elsewhere=elsewhere)
+    return RecipientResult(outcome, status, words(reply), host.name, from_host=True, elsewhere=elsewhere)
 
 
 def words(reply: Reply) -> str:
@@ -85,20 +85,20 @@ def words(reply: Reply) -> str:
     return "".join(char if char.isprintable() else "?" for char in str(reply)[:MAX_WORDS])
 
 
-def deferred(status: str, text: str, host: Host | None = None, *, elsewhere: bool = False) -> Result:
+def deferred(status: str, text: str, host: Host | None = None, *, elsewhere: bool = False) -> RecipientResult:
     """Our own judgement: later."""
-    return Result(Outcome.DEFERRED, status, text, host.name if host else "", elsewhere=elsewhere)
+    return RecipientResult(AttemptOutcome.DEFERRED, status, text, host.name if host else "", elsewhere=elsewhere)
 
 
-def failed(status: str, text: str, host: Host | None = None) -> Result:
+def failed(status: str, text: str, host: Host | None = None) -> RecipientResult:
     """Our own judgement: never."""
-    return Result(Outcome.FAILED, status, text, host.name if host else "")
+    return RecipientResult(AttemptOutcome.FAILED, status, text, host.name if host else "")
 
 
 class HostUnusable(Exception):
     """A session with the host could not be opened. `result` is for every recipient if no other host does."""
 
-    def __init__(self, host: Host, result: Result) -> None:
+    def __init__(self, host: Host, result: RecipientResult) -> None:
         super().__init__(f"{host}: {result.text}")
         self.host = host
         self.result = result
@@ -107,6 +107,6 @@ class HostUnusable(Exception):
 class Unroutable(Exception):
     """No host can be found for a domain; `result` is for every recipient there."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: RecipientResult) -> None:
         super().__init__(result.text)
         self.result = result

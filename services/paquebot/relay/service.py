@@ -9,24 +9,24 @@ from paquebot.notification import Notifier, SuccessShares
 from paquebot.queue import Consumer, Queue
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD
 from paquebot.relay.courier import Courier
-from paquebot.relay.destination_labels import Shown
-from paquebot.relay.ledger import Ledger, Reader
+from paquebot.relay.destination_labels import DestinationLabels
+from paquebot.relay.ledger import Ledger, MessageReader
 from paquebot.relay.letter import OctetShares
 from paquebot.relay.queue.ahead import Overtaking
 from paquebot.relay.queue.consumer import RelayConsumer
 from paquebot.relay.queue.destinations import Destinations
 from paquebot.relay.queue.hosts import HostShares
 from paquebot.relay.queue.returns import Returns
-from paquebot.relay.reports import Reporter
+from paquebot.relay.reports import RelayReporter
 from paquebot.relay.retry import RetrySchedule
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import RelaySettings
-from paquebot.relay.settlement import Settlement
+from paquebot.relay.settlement import RelaySettlement
 from paquebot.relay.smtp_client.handshake import Handshake
 from paquebot.relay.smtp_client.pool import Pool
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
-from paquebot.relay.worker import Work, Worker
+from paquebot.relay.worker import RelayWorker, Work
 from paquebot.rpc import ValidationClient, open_channel
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.service import Context
@@ -61,7 +61,7 @@ async def main(context: Context, settings: RelaySettings) -> None:
             spool,
             SuccessShares(settings.success),
         )
-        reporter = Reporter(notifier, settings.report.double_bounce_to)
+        reporter = RelayReporter(notifier, settings.report.double_bounce_to)
         consumer = _consumer(context, settings, queue, blobs, postgres, reporter, pool)
         context.started()
         await consumer.run(context.draining, settings.process.drain)
@@ -84,15 +84,15 @@ def _consumer(
     queue: Queue,
     blobs: BlobStore,
     postgres: Postgres,
-    reporter: Reporter,
+    reporter: RelayReporter,
     pool: Pool,
 ) -> RelayConsumer:
     client, chance = settings.client, random.SystemRandom()
     destinations: Destinations[Work] = Destinations(settings.load, settings.retry, time.time)
-    shown = Shown(settings.shown, time.monotonic)
+    shown = DestinationLabels(settings.shown, time.monotonic)
     schedule = RetrySchedule(settings.retry, chance.random)
     returns = Returns(queue)
-    settlement = Settlement(Ledger(postgres), returns, reporter, schedule, time.time)
+    settlement = RelaySettlement(Ledger(postgres), returns, reporter, schedule, time.time)
     handshake = Handshake(
         settings.process.hostname, settings.deadlines, TlsContexts(client.ca), TlsMemory(), source=client.source
     )
@@ -101,7 +101,9 @@ def _consumer(
     courier = Courier(resolver, handshake, pool, hosts, client, settings.deadlines)
     limit = settings.process.in_flight
     shares = OctetShares(OctetBudget(limit), limit, settings.load.octets_per_destination)
-    worker = Worker(Reader(blobs), courier, settlement, destinations, shown, shares, client.slow, client.line)
+    worker = RelayWorker(
+        MessageReader(blobs), courier, settlement, destinations, shown, shares, client.slow, client.line
+    )
     routes = Routes(settings.routing.routes)
     return RelayConsumer(
         queue,

@@ -51,7 +51,7 @@ class Deadlines:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientSettings:
+class SmtpClientSettings:
     """How we speak SMTP."""
 
     port: int = setting("RELAY_PORT", 25, help="the port of mail exchangers found in DNS")
@@ -150,7 +150,7 @@ class RetrySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSettings:
+class RelayLoadSettings:
     """How much at once, and what of it one destination, address or sender may have."""
 
     attempts: int = setting("RELAY_CONCURRENCY", 100, help="attempts under way in a process, slow ones excepted")
@@ -193,7 +193,7 @@ class LoadSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownSettings:
+class DestinationLabelSettings:
     """Which destinations the metrics name."""
 
     most: int = setting("RELAY_SHOWN", 50, help="most destinations that metrics name; further ones are `other`")
@@ -201,7 +201,7 @@ class ShownSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportSettings:
+class RelayReportSettings:
     """Notifications to senders."""
 
     full_up_to: Octets = setting(
@@ -220,11 +220,11 @@ class RelaySettings:
     postgres: PostgresSettings
     directory: DirectoryClientSettings
     spool: SpoolSettings
-    client: ClientSettings
+    client: SmtpClientSettings
     deadlines: Deadlines
     routing: RoutingSettings
     retry: RetrySettings
-    load: LoadSettings
-    shown: ShownSettings
-    report: ReportSettings
+    load: RelayLoadSettings
+    shown: DestinationLabelSettings
+    report: RelayReportSettings
     success: SuccessLimits

@@ -22,8 +22,8 @@ from paquebot.relay import metrics
 from paquebot.relay.ledger import Ledger
 from paquebot.relay.letter import Letter
 from paquebot.relay.queue.returns import Returns
-from paquebot.relay.reports import Reporter, Told, due
-from paquebot.relay.result import EXPIRED, Outcome, Result
+from paquebot.relay.reports import RelayReporter, ReportedRecipient, due
+from paquebot.relay.result import EXPIRED, AttemptOutcome, RecipientResult
 from paquebot.relay.retry import RetrySchedule, accepted_at
 from paquebot.relay.smtp_client.transaction import Results
 from paquebot.runtime.postgres.pool import PostgresUnavailable
@@ -35,7 +35,7 @@ _log = Log("paquebot.relay")
 _RECORD_LATER_SECONDS = 5.0
 _REST_LEAST_SECONDS = 30.0
 _MAX_LAST_REPLY = 500
-Entries = list[tuple[RemoteRecipient, Result]]
+Entries = list[tuple[RemoteRecipient, RecipientResult]]
 
 
 class Unrecorded(Exception):
@@ -49,14 +49,14 @@ class _Sorted:
     deferred: Entries
 
 
-class Settlement:
+class RelaySettlement:
     """One for a process. `clock`: Unix seconds."""
 
     def __init__(
         self,
         ledger: Ledger,
         returns: Returns,
-        reporter: Reporter,
+        reporter: RelayReporter,
         schedule: RetrySchedule,
         clock: Callable[[], float],
     ) -> None:
@@ -70,7 +70,7 @@ class Settlement:
         """Those of whom no end is recorded. What an earlier attempt could not record is recorded first. Raises
         PostgresUnavailable."""
         if job.relayed:
-            await self._ledger.record([(job.queue_id, path, outcomes.Outcome.RELAYED) for path in job.relayed])
+            await self._ledger.record([(job.queue_id, path, outcomes.RecipientOutcome.RELAYED) for path in job.relayed])
         done = await self._ledger.done(job.queue_id)
         return [recipient for recipient in job.recipients if recipient.forward_path not in done]
 
@@ -78,7 +78,7 @@ class Settlement:
         """Step 1. Raises Unrecorded when PostgreSQL does not take it: nothing else may happen to the job then but
         `hand_over`, for what a host has taken must not be sent again."""
         now = self._clock()
-        rows = [(job.queue_id, path, outcomes.Outcome.RELAYED) for path in results]
+        rows = [(job.queue_id, path, outcomes.RecipientOutcome.RELAYED) for path in results]
         try:
             await self._ledger.record(rows)
         except PostgresUnavailable:
@@ -125,8 +125,8 @@ class Settlement:
         if job.reverse_path:
             await self._reporter.report(job, Action.FAILED, due(job, failed, Action.FAILED), letter, now)
         else:
-            await self._reporter.double_bounce(job, [Told(*entry) for entry in failed], letter, now)
-        end = outcomes.Outcome.BOUNCED if job.reverse_path else outcomes.Outcome.DROPPED
+            await self._reporter.double_bounce(job, [ReportedRecipient(*entry) for entry in failed], letter, now)
+        end = outcomes.RecipientOutcome.BOUNCED if job.reverse_path else outcomes.RecipientOutcome.DROPPED
         await self._ledger.record([(job.queue_id, r.forward_path, end) for r, _ in failed])
         _log.info("bounced", queue_id=job.queue_id, domain=job.domain, **_summary(failed))
 
@@ -195,18 +195,18 @@ def later(job: RelayJob, at: float, *, unique: str = "") -> Publication:
 
 def _sorted(entries: Entries, at: float | None) -> _Sorted:
     """By outcome; without a next attempt the deferred ones have failed."""
-    delivered = [entry for entry in entries if entry[1].outcome is Outcome.DELIVERED]
-    failed = [entry for entry in entries if entry[1].outcome is Outcome.FAILED]
-    deferred = [entry for entry in entries if entry[1].outcome is Outcome.DEFERRED]
+    delivered = [entry for entry in entries if entry[1].outcome is AttemptOutcome.DELIVERED]
+    failed = [entry for entry in entries if entry[1].outcome is AttemptOutcome.FAILED]
+    deferred = [entry for entry in entries if entry[1].outcome is AttemptOutcome.DEFERRED]
     if at is None:
         failed += [(recipient, _expired(result)) for recipient, result in deferred]
         deferred = []
     return _Sorted(delivered, failed, deferred)
 
 
-def _expired(result: Result) -> Result:
+def _expired(result: RecipientResult) -> RecipientResult:
     """RFC 3463 §3.5: the last reason stays as the text; the status tells that time ran out."""
-    return replace(result, outcome=Outcome.FAILED, status=EXPIRED)
+    return replace(result, outcome=AttemptOutcome.FAILED, status=EXPIRED)
 
 
 def _count(sorted_: _Sorted) -> None:

@@ -12,14 +12,14 @@ from paquebot.observability.log import Log, ids
 from paquebot.queue import Job, QueueUnavailable
 from paquebot.relay import metrics
 from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.destination_labels import Shown
-from paquebot.relay.ledger import Reader
+from paquebot.relay.destination_labels import DestinationLabels
+from paquebot.relay.ledger import MessageReader
 from paquebot.relay.letter import Letter, OctetShares, Recipient
-from paquebot.relay.metrics import Attempt
+from paquebot.relay.metrics import AttemptResult
 from paquebot.relay.queue.destinations import Destinations
-from paquebot.relay.result import Result
+from paquebot.relay.result import RecipientResult
 from paquebot.relay.routing.routes import Route
-from paquebot.relay.settlement import Settlement
+from paquebot.relay.settlement import RelaySettlement
 from paquebot.relay.smtp_client.transaction import Results, wishes
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.runtime.postgres.pool import PostgresUnavailable
@@ -62,16 +62,16 @@ class Work:
         self.progress = Progress()
 
 
-class Worker:
+class RelayWorker:
     """One for a process."""
 
     def __init__(
         self,
-        reader: Reader,
+        reader: MessageReader,
         courier: Courier,
-        settlement: Settlement,
+        settlement: RelaySettlement,
         destinations: Destinations[Work],
-        shown: Shown,
+        shown: DestinationLabels,
         shares: OctetShares,
         slow_seconds: float,
         line: int,
@@ -116,7 +116,7 @@ class Worker:
             resting = self._destinations.resting(work.key)
             if resting is not None:
                 until, why = resting
-                metrics.ATTEMPT[Attempt.RESTING].inc()
+                metrics.ATTEMPT[AttemptResult.RESTING].inc()
                 results = dict.fromkeys((r.forward_path for r in recipients), why)
             else:
                 until = 0.0
@@ -193,10 +193,10 @@ class Worker:
             self._destinations.answered(key)
 
 
-def _kind(results: Results, unreachable: Result | None) -> Attempt:
+def _kind(results: Results, unreachable: RecipientResult | None) -> AttemptResult:
     if unreachable is not None:
-        return Attempt.UNREACHABLE
+        return AttemptResult.UNREACHABLE
     kinds = {result.outcome for result in results.values()}
     if len(kinds) > 1:
-        return Attempt.MIXED
-    return Attempt(kinds.pop().value)
+        return AttemptResult.MIXED
+    return AttemptResult(kinds.pop().value)

@@ -11,8 +11,8 @@ from paquebot.rpc.authentication import (
 )
 from paquebot.rpc.channel import CallFailed, CallRefused, DirectoryUnavailable, open_channel
 from paquebot.rpc.directory import DirectoryClient, DirectoryRefused
-from paquebot.rpc.recordings import Recorder, Recordings
-from paquebot.rpc.sessions import Login, LoginEnd, Logins, SessionCheckSettings
+from paquebot.rpc.recordings import Recordings, TranscriptRecorder
+from paquebot.rpc.sessions import LoginEnd, Logins, SessionCheckSettings, SessionLogin
 from paquebot.rpc.validation import ValidationCacheSettings, ValidationClient
 
 __all__ = [
@@ -26,14 +26,14 @@ __all__ = [
     "DirectoryUnavailable",
     "Identity",
     "InvalidCredentials",
-    "Login",
     "LoginEnd",
     "Logins",
     "RateLimited",
-    "Recorder",
     "Recordings",
     "Refusal",
     "SessionCheckSettings",
+    "SessionLogin",
+    "TranscriptRecorder",
     "ValidationCacheSettings",
     "ValidationClient",
     "open_channel",

@@ -91,7 +91,7 @@ def open_channel(settings: DirectoryClientSettings) -> Channel:
 
     Raises SettingsError when there are certificates that cannot be used.
     """
-    metrics.know_calls(metrics.Engine.GRPC, _CALLS)
+    metrics.know_calls(metrics.EngineLabel.GRPC, _CALLS)
     target = settings.target
     if target.startswith("unix:"):
         return insecure_channel(SocketPath(Path(target.removeprefix("unix:"))).uri, options=_OPTIONS)

@@ -188,7 +188,7 @@ class Transcript(Generic[F]):
         )
 
 
-class Recorder(Generic[F]):
+class TranscriptRecorder(Generic[F]):
     """A session that is logged in and may be recorded. `transcript` is None while it is not."""
 
     __slots__ = ("_account_id", "_client", "_keep", "_mailbox", "_recordings", "_session_id", "transcript")

@@ -68,7 +68,7 @@ class SessionCheckSettings:
 
 
 @dataclass(slots=True, eq=False)
-class Login:
+class SessionLogin:
     """One session's. `on_end` is called once, when the login is found to hold no longer; `end` then says why."""
 
     account_id: int
@@ -92,7 +92,7 @@ class Logins:
         self._authentication = authentication
         self._settings = settings
         self._clock = clock
-        self._accounts: dict[int, set[Login]] = {}
+        self._accounts: dict[int, set[SessionLogin]] = {}
         self._hinted: dict[int | None, float] = {}
         self._silent_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,15 +101,15 @@ class Logins:
         """Hear of changes at once."""
         await queue.hear_directory(self.hinted)
 
-    def enter(self, identity: Identity, on_end: Callable[[], None]) -> Login:
+    def enter(self, identity: Identity, on_end: Callable[[], None]) -> SessionLogin:
         """A session has logged in; `leave` when it ends."""
-        login = Login(identity.account_id, identity.credential, on_end, self._clock())
+        login = SessionLogin(identity.account_id, identity.credential, on_end, self._clock())
         self._accounts.setdefault(login.account_id, set()).add(login)
         if self._was_hinted(login.account_id):
             self._spawn([login])
         return login
 
-    def leave(self, login: Login) -> None:
+    def leave(self, login: SessionLogin) -> None:
         """The session has ended; idempotent."""
         login.left = True
         found = self._accounts.get(login.account_id)
@@ -118,7 +118,7 @@ class Logins:
             if not found:
                 del self._accounts[login.account_id]
 
-    async def check(self, login: Login, *, again: bool = False) -> LoginEnd | None:
+    async def check(self, login: SessionLogin, *, again: bool = False) -> LoginEnd | None:
         """Before a command: why the session ends, or None. `again`: ask the directory, however young its answer is."""
         now = self._clock()
         if login.end is not None or (not again and now - login.checked < self._settings.interval):
@@ -161,15 +161,15 @@ class Logins:
         latest = max(self._hinted.get(account_id, 0.0), self._hinted.get(None, 0.0))
         return bool(latest) and self._clock() - latest < _HINT_KEPT
 
-    def _spawn(self, logins: list[Login]) -> None:
+    def _spawn(self, logins: list[SessionLogin]) -> None:
         if logins:
             task = background(self._ask(logins), "session_check")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, logins: Iterable[Login], *, seconds: float | None = None) -> None:
+    async def _ask(self, logins: Iterable[SessionLogin], *, seconds: float | None = None) -> None:
         """Take in the verdicts; while the directory is away nothing changes. Logins that are alike are one question."""
-        alike: dict[tuple[int, Credential], list[Login]] = {}
+        alike: dict[tuple[int, Credential], list[SessionLogin]] = {}
         for login in logins:
             alike.setdefault((login.account_id, login.credential), []).append(login)
         keys = list(alike)
@@ -186,16 +186,16 @@ class Logins:
                 for login in alike[key]:
                     self._take(login, verdict, asked)
 
-    def _take(self, login: Login, verdict: "pb.SessionVerdict.ValueType", asked: float) -> None:
+    def _take(self, login: SessionLogin, verdict: "pb.SessionVerdict.ValueType", asked: float) -> None:
         login.checked = max(login.checked, asked)
         if (end := _ENDS.get(verdict)) is not None:
             self._end(login, end)
 
-    def _expire(self, login: Login) -> None:
+    def _expire(self, login: SessionLogin) -> None:
         if self._clock() - login.checked > self._settings.patience:
             self._end(login, LoginEnd.UNCHECKED)
 
-    def _end(self, login: Login, end: LoginEnd) -> None:
+    def _end(self, login: SessionLogin, end: LoginEnd) -> None:
         if login.end is None and not login.left:
             login.end = end
             ENDED.labels(end.value).inc()

@@ -23,7 +23,7 @@ from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.aside import aside
 from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
-from paquebot.smtp_ingress.state import Session, Transaction
+from paquebot.smtp_ingress.state import MailTransaction, SessionState
 from paquebot.smtp_ingress.verdicts import refusal_after
 from paquebot.spool import Prepared, Spool, SpoolRefused, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
@@ -70,7 +70,7 @@ class Acceptance:
         self._spool.leave()
 
     async def accept(
-        self, session: Session, transaction: Transaction, decode: Callable[[], bytes], octets: int
+        self, session: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
     ) -> Reply:
         """Decide on the message that `decode` gives (it raises BadContent) of about `octets`; the final reply."""
         start = time.perf_counter()
@@ -84,7 +84,7 @@ class Acceptance:
         return reply
 
     async def _decide(
-        self, session: Session, transaction: Transaction, decode: Callable[[], bytes], octets: int
+        self, session: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
     ) -> Reply:
         """At most two forms of the message are in memory at once: nobody holds one that the next was made of."""
         content = await aside(octets, decode)
@@ -107,7 +107,7 @@ class Acceptance:
         del content
         return await self._keep(session, envelope, prepared)
 
-    async def _keep(self, session: Session, envelope: Envelope, prepared: Prepared) -> Reply:
+    async def _keep(self, session: SessionState, envelope: Envelope, prepared: Prepared) -> Reply:
         try:
             await self._spool.accept_prepared(envelope, prepared)
         except SpoolRefused as error:
@@ -131,7 +131,7 @@ class Acceptance:
         )
         return replies.queued(envelope.queue_id)
 
-    async def _checked(self, session: Session, transaction: Transaction, content: bytes) -> bytes | Reply:
+    async def _checked(self, session: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
         """The message as the policy lets it be sent, or why it is refused."""
         refusal = await aside(split_header(content), lambda: self._refusal(content))
         if refusal is not None:
@@ -153,7 +153,7 @@ class Acceptance:
         return replies.TOO_MANY_HOPS if is_looping(content, self._policy.hops) else None
 
     async def _with_trace(
-        self, session: Session, transaction: Transaction, content: bytes, queue_id: str, now: datetime
+        self, session: SessionState, transaction: MailTransaction, content: bytes, queue_id: str, now: datetime
     ) -> bytes:
         """The message as it is stored (invariant 5: its octets never change afterwards)."""
         policy, submitted = self._policy.trace, session.role.takes_logins
@@ -176,7 +176,7 @@ def _mended(content: bytes, queue_id: str, now: datetime, hostname: str, *, deli
     return ensure_date_and_message_id(raw, now, f"<{queue_id}@{hostname}>") if submitted else raw
 
 
-def _envelope(session: Session, transaction: Transaction, content: bytes) -> Envelope:
+def _envelope(session: SessionState, transaction: MailTransaction, content: bytes) -> Envelope:
     parameters = transaction.parameters
     recipients = transaction.recipients
     ascii_content = content.isascii()
@@ -200,7 +200,7 @@ def _envelope(session: Session, transaction: Transaction, content: bytes) -> Env
     return envelope
 
 
-def _is_internationalised(transaction: Transaction, content: bytes, *, ascii_content: bool) -> bool:
+def _is_internationalised(transaction: MailTransaction, content: bytes, *, ascii_content: bool) -> bool:
     """RFC 6531 §3.2: only a path or a header beyond ASCII needs SMTPUTF8 at the next hop; some always say it."""
     paths = [str(transaction.reverse_path), *transaction.recipients.paths]
     paths += [remote.forward_path for remote in transaction.recipients.remote]

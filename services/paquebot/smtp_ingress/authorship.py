@@ -22,7 +22,7 @@ from paquebot.message import (
 from paquebot.rpc import Identity, ValidationClient
 from paquebot.smtp_ingress.aside import aside
 from paquebot.smtp_ingress.settings import SenderPolicy
-from paquebot.smtp_ingress.state import Session, Transaction
+from paquebot.smtp_ingress.state import MailTransaction, SessionState
 from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, quoted_local
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.replies import Reply
@@ -50,7 +50,7 @@ class Authorship:
     validation: ValidationClient
     policy: SenderPolicy
 
-    async def owns(self, session: Session, address: Address, trace: str = "") -> bool:
+    async def owns(self, session: SessionState, address: Address, trace: str = "") -> bool:
         """May the session's identity send as `address`? Raises DirectoryUnavailable."""
         assert session.identity is not None
         wanted = str(canonical(address))
@@ -61,7 +61,7 @@ class Authorship:
             session.remember_owned(wanted)
         return allowed
 
-    async def checked(self, session: Session, transaction: Transaction, content: bytes) -> bytes | Reply:
+    async def checked(self, session: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
         """The message as it may be sent by the session's identity, or why it may not. Raises DirectoryUnavailable."""
         assert session.identity is not None
         if await aside(split_header(content), lambda: _is_disguised(content)):
@@ -89,7 +89,7 @@ class Authorship:
         """An address beyond ASCII may stand in a header only where SMTPUTF8 was asked for (RFC 6531 §3.2)."""
         return self.policy is SenderPolicy.REWRITE and (smtputf8 or identity.address.isascii())
 
-    async def _owned(self, session: Session, content: bytes, name: bytes, trace: str) -> bool:
+    async def _owned(self, session: SessionState, content: bytes, name: bytes, trace: str) -> bool:
         """Does a field of that name have an address? Each must belong to the login. Raises _Foreign."""
         assert session.identity is not None
         values = _values(content, name)
@@ -108,14 +108,14 @@ class Authorship:
         return any(one.certain for one in named)
 
 
-def _found(named: NamedAddresses, session: Session) -> list[tuple[bytes, bytes]]:
+def _found(named: NamedAddresses, session: SessionState) -> list[tuple[bytes, bytes]]:
     """The addresses that must belong to the login. Raises _Foreign: a field can be understood in more ways than one."""
     if not named.readable:
         raise _Foreign
     return [*named.certain, *(one for one in named.possible if _may_be_address(one[1], session))]
 
 
-def _may_be_address(domain: bytes, session: Session) -> bool:
+def _may_be_address(domain: bytes, session: SessionState) -> bool:
     """Would somebody take it for an address? `arne@home` is a name of people, unless the login's own domain is like
     this; `bob@a.example'` is Bob to who reads it, and to programs that stop at the quote."""
     assert session.identity is not None

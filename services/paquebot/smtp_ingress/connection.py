@@ -13,7 +13,7 @@ from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
-from paquebot.rpc import Recorder
+from paquebot.rpc import TranscriptRecorder
 from paquebot.runtime.net.connection import Deadline, PeerGone
 from paquebot.runtime.net.proxy import one_spelling
 from paquebot.runtime.shares.budget import Holding, OverBudget
@@ -28,7 +28,7 @@ _REPLIES_HIGH = 8 * 1024  # octets of replies that wait for the end of a pipelin
 _FAREWELL_SECONDS = 5.0
 
 
-class Idle(Exception):
+class IdleTimeout(Exception):
     """The peer said nothing within its time."""
 
 
@@ -44,12 +44,12 @@ class OverLong(Exception):
     """A line of more octets than allowed; it has been read to its end and thrown away."""
 
 
-class Connection(SMTP):
+class SmtpConnection(SMTP):
     """Await its methods from the session's task only."""
 
     def __init__(
         self,
-        serve: "Callable[[Connection], Awaitable[None]]",
+        serve: "Callable[[SmtpConnection], Awaitable[None]]",
         loop: asyncio.AbstractEventLoop,
         *,
         write_seconds: float,
@@ -75,7 +75,7 @@ class Connection(SMTP):
         self._in_content = False
         self._content = 0
         self._stopped = False
-        self.recorder: Recorder[SmtpTranscript] | None = None
+        self.recorder: TranscriptRecorder[SmtpTranscript] | None = None
         """Of the session, once it is logged in."""
 
     # --- asyncio.Protocol ---
@@ -200,7 +200,7 @@ class Connection(SMTP):
         try:
             if not self._buffer:
                 await self._more(self.loop.time() + seconds)
-        except Idle:
+        except IdleTimeout:
             return False
         return True
 
@@ -299,7 +299,7 @@ class Connection(SMTP):
 
     def _expire(self) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(Idle())
+            self._waiter.set_exception(IdleTimeout())
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

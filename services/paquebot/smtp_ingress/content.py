@@ -11,9 +11,9 @@ from collections.abc import Callable
 from paquebot.runtime.net.pace import Pace
 from paquebot.runtime.shares.budget import OverBudget
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.session import Conversation, HangUp
+from paquebot.smtp_ingress.session import HangUp, Session
 from paquebot.smtp_ingress.settings import SLACK
-from paquebot.smtp_ingress.state import Transaction
+from paquebot.smtp_ingress.state import MailTransaction
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, Bdat, parse_bdat
 from paquebot.wire.smtp.content import ChunkCollector, DataDecoder
@@ -22,7 +22,7 @@ from paquebot.wire.smtp.replies import Reply
 _READ = 256 * 1024  # octets taken at once
 
 
-async def data(conversation: Conversation, argument: str) -> Reply:
+async def data(conversation: Session, argument: str) -> Reply:
     """RFC 5321 §4.1.1.4."""
     if argument:
         return replies.BAD_SYNTAX.with_text("Syntax: DATA")
@@ -47,7 +47,7 @@ async def data(conversation: Conversation, argument: str) -> Reply:
     return reply
 
 
-async def _read_data(conversation: Conversation, transaction: Transaction, decoder: DataDecoder) -> Reply | None:
+async def _read_data(conversation: Session, transaction: MailTransaction, decoder: DataDecoder) -> Reply | None:
     """Read to <CRLF>.<CRLF>, keeping no more than the limits allow; why not to take the message, or None."""
     connection, pace = conversation.connection, _pace(conversation)
     limit = conversation.services.messages.size + SLACK
@@ -67,7 +67,7 @@ async def _read_data(conversation: Conversation, transaction: Transaction, decod
             conversation.read_in_vain(len(octets), refusal)
 
 
-async def bdat(conversation: Conversation, argument: str) -> Reply:
+async def bdat(conversation: Session, argument: str) -> Reply:
     """RFC 3030 §2: the chunk is read in any case, for its octets follow the command at once."""
     try:
         command = parse_bdat(argument)
@@ -93,7 +93,7 @@ async def bdat(conversation: Conversation, argument: str) -> Reply:
     return reply
 
 
-def _chunk_refusal(conversation: Conversation, transaction: Transaction | None, command: Bdat) -> Reply | None:
+def _chunk_refusal(conversation: Session, transaction: MailTransaction | None, command: Bdat) -> Reply | None:
     """Why the chunk cannot be taken; else the transaction is ready for it."""
     if transaction is None:
         return replies.MAIL_FIRST
@@ -111,7 +111,7 @@ def _chunk_refusal(conversation: Conversation, transaction: Transaction | None, 
 
 
 async def _read_chunk(
-    conversation: Conversation, size: int, transaction: Transaction | None, refusal: Reply | None
+    conversation: Session, size: int, transaction: MailTransaction | None, refusal: Reply | None
 ) -> Reply | None:
     """Exactly `size` octets, into the transaction's chunks or nowhere; why not to take them, or None."""
     connection, timeouts = conversation.connection, conversation.services.timeouts
@@ -132,7 +132,7 @@ async def _read_chunk(
     return refusal
 
 
-def _broken(transaction: Transaction | None, refusal: Reply) -> Reply:
+def _broken(transaction: MailTransaction | None, refusal: Reply) -> Reply:
     """RFC 3030 §2: after a failed BDAT only RSET makes the state known again."""
     if transaction is not None:
         transaction.broken = True
@@ -141,7 +141,7 @@ def _broken(transaction: Transaction | None, refusal: Reply) -> Reply:
     return refusal
 
 
-def _drop(transaction: Transaction | None) -> None:
+def _drop(transaction: MailTransaction | None) -> None:
     if transaction is not None and transaction.chunks is not None:
         transaction.drop_chunks()
         transaction.holding.release()
@@ -152,7 +152,7 @@ def _displaced(let_go: Callable[[], None]) -> None:
     let_go()
 
 
-def _charge(transaction: Transaction, octets: int) -> Reply | None:
+def _charge(transaction: MailTransaction, octets: int) -> Reply | None:
     """The message has `octets` now; why it cannot have them, or None."""
     try:
         transaction.holding.grow_to(octets)
@@ -161,6 +161,6 @@ def _charge(transaction: Transaction, octets: int) -> Reply | None:
     return None
 
 
-def _pace(conversation: Conversation) -> Pace:
+def _pace(conversation: Session) -> Pace:
     services = conversation.services
     return Pace(services.pace, conversation.connection.loop.time, services.timeouts.message)

@@ -4,8 +4,8 @@ from paquebot.observability import trace
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.session import Conversation, HangUp
-from paquebot.smtp_ingress.state import Session, Transaction
+from paquebot.smtp_ingress.session import HangUp, Session
+from paquebot.smtp_ingress.state import MailTransaction, SessionState
 from paquebot.smtp_ingress.verdicts import refusal_after, reply_to
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import (
@@ -25,7 +25,7 @@ _log = Log("paquebot.smtp")
 _MAX_DESTINATIONS = 900  # after aliases; each may be a job, and a batch has at most 1000
 
 
-async def mail(conversation: Conversation, argument: str) -> Reply:
+async def mail(conversation: Session, argument: str) -> Reply:
     session = conversation.session
     if session.hello is None:
         return replies.HELLO_FIRST
@@ -48,7 +48,7 @@ async def mail(conversation: Conversation, argument: str) -> Reply:
             span.end()
             return refusal
         conversation.begin_transaction(
-            lambda holding: Transaction(command.reverse_path, command.parameters, holding, span)
+            lambda holding: MailTransaction(command.reverse_path, command.parameters, holding, span)
         )
     except BaseException as error:
         span.fail(type(error).__name__)
@@ -57,7 +57,7 @@ async def mail(conversation: Conversation, argument: str) -> Reply:
     return replies.SENDER_OK
 
 
-async def rcpt(conversation: Conversation, argument: str) -> Reply:
+async def rcpt(conversation: Session, argument: str) -> Reply:
     session = conversation.session
     transaction = session.transaction
     if session.hello is None or transaction is None:
@@ -72,7 +72,7 @@ async def rcpt(conversation: Conversation, argument: str) -> Reply:
     return reply
 
 
-async def _add(conversation: Conversation, transaction: Transaction, command: Rcpt) -> Reply:
+async def _add(conversation: Session, transaction: MailTransaction, command: Rcpt) -> Reply:
     session = conversation.session
     recipients = transaction.recipients
     if len(recipients) >= conversation.services.messages.recipients:
@@ -108,9 +108,9 @@ async def _add(conversation: Conversation, transaction: Transaction, command: Rc
     return reply
 
 
-async def _not_owned(conversation: Conversation, command: Mail, traceparent: str) -> Reply | None:
+async def _not_owned(conversation: Session, command: Mail, traceparent: str) -> Reply | None:
     """RFC 6409 §6.1. The null reverse-path is anyone's: clients send disposition notifications with it."""
-    session: Session = conversation.session
+    session: SessionState = conversation.session
     if session.identity is None or isinstance(command.reverse_path, NullPath):
         return None
     try:

@@ -6,7 +6,7 @@ RFC 5321 §4.1.1, RFC 3207 §4.
 import functools
 from dataclasses import dataclass
 
-from paquebot.smtp_ingress.session import Conversation
+from paquebot.smtp_ingress.session import Session
 from paquebot.smtp_ingress.state import Hello
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, parse_hello
@@ -50,7 +50,7 @@ def offer(hostname: str, size: int, *, starttls: bool, auth: bool) -> Offer:
     return Offer(Reply(250, "", "\n".join((hostname, *lines))), frozenset(offered))
 
 
-async def ehlo(conversation: Conversation, argument: str) -> Reply:
+async def ehlo(conversation: Session, argument: str) -> Reply:
     """RFC 5321 §4.1.4: a new EHLO resets as RSET does; a login stays."""
     try:
         name = parse_hello(argument)
@@ -68,7 +68,7 @@ async def ehlo(conversation: Conversation, argument: str) -> Reply:
     return offered.reply
 
 
-async def helo(conversation: Conversation, argument: str) -> Reply:
+async def helo(conversation: Session, argument: str) -> Reply:
     try:
         name = parse_hello(argument)
     except BadCommand:
@@ -78,7 +78,7 @@ async def helo(conversation: Conversation, argument: str) -> Reply:
     return Reply(250, "", conversation.services.hostname)
 
 
-async def starttls(conversation: Conversation, argument: str) -> Reply | None:
+async def starttls(conversation: Session, argument: str) -> Reply | None:
     """RFC 3207 §4. Octets after the command in clear never get here: the command stands alone in its group."""
     if argument:
         return replies.BAD_SYNTAX.with_text("Syntax: STARTTLS")
@@ -91,29 +91,29 @@ async def starttls(conversation: Conversation, argument: str) -> Reply | None:
     return None
 
 
-async def rset(conversation: Conversation, argument: str) -> Reply:
+async def rset(conversation: Session, argument: str) -> Reply:
     if argument:
         return replies.BAD_SYNTAX.with_text("Syntax: RSET")
     conversation.end_transaction()
     return replies.RESET
 
 
-async def noop(conversation: Conversation, argument: str) -> Reply:
+async def noop(conversation: Session, argument: str) -> Reply:
     return replies.NOOP_OK
 
 
-async def help_(conversation: Conversation, argument: str) -> Reply:
+async def help_(conversation: Session, argument: str) -> Reply:
     return _HELP
 
 
-async def vrfy(conversation: Conversation, argument: str) -> Reply:
+async def vrfy(conversation: Session, argument: str) -> Reply:
     """RFC 5321 §7.3: who exists is not told."""
     return replies.CANNOT_VERIFY if argument else replies.BAD_SYNTAX.with_text("Syntax: VRFY address")
 
 
-async def expn(conversation: Conversation, argument: str) -> Reply:
+async def expn(conversation: Session, argument: str) -> Reply:
     return replies.NOT_IMPLEMENTED
 
 
-async def quit_(conversation: Conversation, argument: str) -> Reply:
+async def quit_(conversation: Session, argument: str) -> Reply:
     return replies.BYE

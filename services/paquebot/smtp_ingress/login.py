@@ -10,12 +10,12 @@ from paquebot.rpc import (
     Identity,
     InvalidCredentials,
     RateLimited,
-    Recorder,
     Refusal,
+    TranscriptRecorder,
 )
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.metrics import MECHANISMS, Login
-from paquebot.smtp_ingress.session import Conversation
+from paquebot.smtp_ingress.metrics import MECHANISMS, LoginResult
+from paquebot.smtp_ingress.session import Session
 from paquebot.wire.sasl import BadSasl, Credentials, decode_response, parse_login, parse_plain
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, parse_auth
@@ -25,12 +25,12 @@ from paquebot.wire.transcript import SmtpTranscript
 _log = Log("paquebot.smtp")
 
 _RESULTS = {
-    replies.AUTHENTICATED: Login.OK,
-    replies.AUTH_INVALID: Login.INVALID,
-    replies.AUTH_DISABLED: Login.DISABLED,
-    replies.AUTH_TOO_MANY: Login.TOO_MANY,
-    replies.AUTH_RATE_LIMITED: Login.RATE_LIMITED,
-    replies.AUTH_UNAVAILABLE: Login.UNAVAILABLE,
+    replies.AUTHENTICATED: LoginResult.OK,
+    replies.AUTH_INVALID: LoginResult.INVALID,
+    replies.AUTH_DISABLED: LoginResult.DISABLED,
+    replies.AUTH_TOO_MANY: LoginResult.TOO_MANY,
+    replies.AUTH_RATE_LIMITED: LoginResult.RATE_LIMITED,
+    replies.AUTH_UNAVAILABLE: LoginResult.UNAVAILABLE,
 }
 
 
@@ -42,7 +42,7 @@ class _ExchangeEnded(Exception):
         self.reply = reply
 
 
-async def auth(conversation: Conversation, argument: str) -> Reply:
+async def auth(conversation: Session, argument: str) -> Reply:
     if refusal := _not_now(conversation):
         return refusal
     try:
@@ -60,11 +60,11 @@ async def auth(conversation: Conversation, argument: str) -> Reply:
         reply = ended.reply
     else:
         reply = await _log_in(conversation, credentials)
-    metrics.LOGINS.labels(mechanism, _RESULTS.get(reply, Login.BROKEN).value).inc()
+    metrics.LOGINS.labels(mechanism, _RESULTS.get(reply, LoginResult.BROKEN).value).inc()
     return reply
 
 
-def _not_now(conversation: Conversation) -> Reply | None:
+def _not_now(conversation: Session) -> Reply | None:
     session = conversation.session
     if not session.role.takes_logins:
         return replies.NOT_IMPLEMENTED
@@ -77,7 +77,7 @@ def _not_now(conversation: Conversation) -> Reply | None:
     return replies.AUTH_IN_TRANSACTION if session.transaction is not None else None
 
 
-async def _respond(conversation: Conversation, challenge: Reply) -> bytes:
+async def _respond(conversation: Session, challenge: Reply) -> bytes:
     line = await conversation.challenge(challenge)
     if line is None:
         raise _ExchangeEnded(replies.AUTH_TOO_LONG)
@@ -86,14 +86,14 @@ async def _respond(conversation: Conversation, challenge: Reply) -> bytes:
     return decode_response(line)
 
 
-async def _plain(conversation: Conversation, initial: bytes | None) -> Credentials:
+async def _plain(conversation: Session, initial: bytes | None) -> Credentials:
     """RFC 4616."""
     if initial is not None:
         return parse_plain(decode_response(initial))
     return parse_plain(await _respond(conversation, replies.CHALLENGE_EMPTY))
 
 
-async def _login(conversation: Conversation, initial: bytes | None) -> Credentials:
+async def _login(conversation: Session, initial: bytes | None) -> Credentials:
     if initial is not None:
         username = decode_response(initial)
     else:
@@ -101,14 +101,14 @@ async def _login(conversation: Conversation, initial: bytes | None) -> Credentia
     return parse_login(username, await _respond(conversation, replies.CHALLENGE_PASSWORD))
 
 
-_EXCHANGES: Final[Mapping[str, Callable[[Conversation, bytes | None], Awaitable[Credentials]]]] = {
+_EXCHANGES: Final[Mapping[str, Callable[[Session, bytes | None], Awaitable[Credentials]]]] = {
     "PLAIN": _plain,
     "LOGIN": _login,
 }
 assert tuple(_EXCHANGES) == MECHANISMS  # the label values
 
 
-async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply:
+async def _log_in(conversation: Session, credentials: Credentials) -> Reply:
     session = conversation.session
     if not credentials.acts_as_itself:
         return replies.AUTH_INVALID
@@ -123,7 +123,7 @@ async def _log_in(conversation: Conversation, credentials: Credentials) -> Reply
             return replies.AUTH_TOO_MANY
         session.identity = answer
         session.login = conversation.services.logins.enter(answer, conversation.connection.stop)
-        conversation.connection.recorder = Recorder(
+        conversation.connection.recorder = TranscriptRecorder(
             conversation.services.recordings, answer.account_id, session.address, SmtpTranscript
         )
         conversation.logged_in()

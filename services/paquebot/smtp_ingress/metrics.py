@@ -7,7 +7,7 @@ from paquebot.smtp_ingress.state import Role
 from paquebot.wire.smtp.commands import Verb
 
 
-class Ending(enum.Enum):
+class SessionEnd(enum.Enum):
     """Why a session ended."""
 
     QUIT = "quit"
@@ -20,7 +20,7 @@ class Ending(enum.Enum):
     FAILED = "failed"
 
 
-class Result(enum.Enum):
+class MessageResult(enum.Enum):
     """How a message or a recipient was answered."""
 
     ACCEPTED = "accepted"
@@ -28,7 +28,7 @@ class Result(enum.Enum):
     REJECTED = "rejected"
 
 
-class Login(enum.Enum):
+class LoginResult(enum.Enum):
     """What became of a login."""
 
     OK = "ok"
@@ -46,7 +46,7 @@ MECHANISMS = ("PLAIN", "LOGIN")
 SESSIONS = counter("paquebot_smtp_sessions_total", "Connections that began a session", {"listener": Role})
 OPEN_SESSIONS = gauge("paquebot_smtp_open_sessions", "Sessions now", {"listener": Role})
 REFUSED = counter("paquebot_smtp_refused_connections_total", "Connections over a limit", {"listener": Role})
-ENDED = counter("paquebot_smtp_sessions_ended_total", "Sessions ended, by reason", {"ending": Ending})
+ENDED = counter("paquebot_smtp_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
 COMMANDS = counter("paquebot_smtp_commands_total", "Commands received; OTHER: unknown ones", {"verb": Verb})
 REPLIES = counter(
     "paquebot_smtp_replies_total", "Replies sent, by class of code", {"class": ("2xx", "3xx", "4xx", "5xx")}
@@ -54,17 +54,17 @@ REPLIES = counter(
 MESSAGES = counter(
     "paquebot_smtp_messages_total",
     "Messages read whole, by the reply: accepted means kept in S3 and queued",
-    {"listener": Role, "result": Result},
+    {"listener": Role, "result": MessageResult},
 )
 DISPLACED = counter(
     "paquebot_smtp_messages_displaced_total", "Messages under way whose memory smaller senders needed: refused with 452"
 )
-RECIPIENTS = counter("paquebot_smtp_recipients_total", "RCPT commands, by the reply", {"result": Result})
+RECIPIENTS = counter("paquebot_smtp_recipients_total", "RCPT commands, by the reply", {"result": MessageResult})
 MESSAGE_BYTES = histogram("paquebot_smtp_message_bytes", "Sizes of accepted messages", buckets=SIZES)
 ACCEPT_SECONDS = histogram(
     "paquebot_smtp_accept_seconds", "From the end of the message to the reply", {"listener": Role}, buckets=FAST
 )
-LOGINS = counter("paquebot_smtp_logins_total", "Logins (AUTH)", {"mechanism": MECHANISMS, "result": Login})
+LOGINS = counter("paquebot_smtp_logins_total", "Logins (AUTH)", {"mechanism": MECHANISMS, "result": LoginResult})
 TLS = counter(
     "paquebot_smtp_tls_sessions_total",
     "TLS sessions; failed: the handshake did not succeed",
@@ -78,10 +78,10 @@ INCIDENTS = counter(
 COMMAND = by_member(COMMANDS, Verb)
 SESSION = by_member(SESSIONS, Role)
 OPEN_SESSION = by_member(OPEN_SESSIONS, Role)
-ENDING = by_member(ENDED, Ending)
+ENDING = by_member(ENDED, SessionEnd)
 ACCEPT_SECOND = by_member(ACCEPT_SECONDS, Role)
 REPLY = {digit: REPLIES.labels(f"{digit}xx") for digit in range(2, 6)}
-RESULT = {2: Result.ACCEPTED, 4: Result.DEFERRED, 5: Result.REJECTED}
+RESULT = {2: MessageResult.ACCEPTED, 4: MessageResult.DEFERRED, 5: MessageResult.REJECTED}
 RECIPIENT = {digit: RECIPIENTS.labels(result.value) for digit, result in RESULT.items()}
 MESSAGE = {
     (role, digit): MESSAGES.labels(role.value, result.value) for role in Role for digit, result in RESULT.items()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from paquebot.message import encoded_words
-from paquebot.smtp_ingress.state import Session, Transaction
+from paquebot.smtp_ingress.state import MailTransaction, SessionState
 from paquebot.wire.address import BadAddress, normal_domain
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -20,7 +20,7 @@ class TracePolicy:
     hide_client: bool
 
 
-def protocol(session: Session, *, smtputf8: bool) -> str:
+def protocol(session: SessionState, *, smtputf8: bool) -> str:
     """RFC 3848 §1 and RFC 6531 §4.3: SMTP, or (ESMTP / UTF8SMTP) with S for TLS and A for a login."""
     if session.hello is None or not session.hello.extended:
         return "SMTP"
@@ -28,7 +28,9 @@ def protocol(session: Session, *, smtputf8: bool) -> str:
     return f"{base}{'S' if session.tls else ''}{'A' if session.identity else ''}"
 
 
-def received(session: Session, transaction: Transaction, queue_id: str, now: datetime, policy: TracePolicy) -> bytes:
+def received(
+    session: SessionState, transaction: MailTransaction, queue_id: str, now: datetime, policy: TracePolicy
+) -> bytes:
     """The whole field with its CRLF. `now` is aware.
 
     "for" tells a recipient only when there is no other: it would show who got a blind copy.
@@ -47,7 +49,7 @@ def received(session: Session, transaction: Transaction, queue_id: str, now: dat
     ).encode()
 
 
-def _client(session: Session) -> str:
+def _client(session: SessionState) -> str:
     """Extended-Domain = ( Domain / address-literal ) FWS "(" TCP-info ")" (RFC 5321 §4.4); TCP-info is the address that
     TCP knows. A name that is neither stands in a comment, so that it says nothing but itself."""
     address = session.address.partition("%")[0]

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 from paquebot.observability.log import Log
 from paquebot.runtime.net.listeners import cut_off
-from paquebot.runtime.net.proxy import Origin, Proxies, close_if_cancelled, one_spelling
+from paquebot.runtime.net.proxy import ClientAddress, Proxies, close_if_cancelled, one_spelling
 from paquebot.runtime.net.seats import LOGIN, MAIL, Seat, Seats
 from paquebot.runtime.net.sockets import BACKLOG, bound, port_of
 from paquebot.runtime.settings import Network
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.commands import COMMANDS
-from paquebot.smtp_ingress.connection import Connection
-from paquebot.smtp_ingress.session import Conversation, Services
+from paquebot.smtp_ingress.connection import SmtpConnection
+from paquebot.smtp_ingress.session import Services, Session
 from paquebot.smtp_ingress.settings import ListenSettings
-from paquebot.smtp_ingress.state import Role, Session
+from paquebot.smtp_ingress.state import Role, SessionState
 from paquebot.wire.smtp import replies
 
 _log = Log("paquebot.smtp")
@@ -41,7 +41,7 @@ class SmtpServer:
         self._servers: list[asyncio.Server] = []
         self._acceptors: list[asyncio.Future[None]] = []
         self._beginning: set[asyncio.Future[None]] = set()
-        self._sessions: dict[Connection, asyncio.Task[None]] = {}
+        self._sessions: dict[SmtpConnection, asyncio.Task[None]] = {}
         self._draining = False
 
     async def start(self, listen: ListenSettings) -> None:
@@ -66,10 +66,10 @@ class SmtpServer:
             self._servers.append(server)
         _log.info("listening", listener=role.value, address=listener.getsockname()[0], port=port_of(listener))
 
-    def _connection(self, role: Role, seat: Seat | None, origin: Origin | None) -> Connection:
+    def _connection(self, role: Role, seat: Seat | None, origin: ClientAddress | None) -> SmtpConnection:
         """`origin` is None where it is the peer."""
         loop = asyncio.get_running_loop()
-        connection = Connection(
+        connection = SmtpConnection(
             lambda it: self._serve(it, role, seat, origin), loop, write_seconds=self._services.timeouts.write
         )
         if origin is not None and origin.early:
@@ -88,12 +88,12 @@ class SmtpServer:
                 _log.warning("not_accepted", listener=role.value, reason=str(error.strerror))
                 await asyncio.sleep(_ACCEPT_AGAIN_SECONDS)
                 continue
-            task = asyncio.ensure_future(self._begin(role, client, Origin(one_spelling(address[0]), address[1])))
+            task = asyncio.ensure_future(self._begin(role, client, ClientAddress(one_spelling(address[0]), address[1])))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
             task.add_done_callback(functools.partial(close_if_cancelled, client))
 
-    async def _begin(self, role: Role, client: socket.socket, origin: Origin) -> None:
+    async def _begin(self, role: Role, client: socket.socket, origin: ClientAddress) -> None:
         """A PROXY header, if there is one to read; then the seat, the handshake, and the session has the seat."""
         seat: Seat | None = None
         begun = False
@@ -124,7 +124,7 @@ class SmtpServer:
                 if seat is not None:
                     seat.leave()
 
-    async def _origin(self, role: Role, client: socket.socket, peer: Origin) -> Origin | None:
+    async def _origin(self, role: Role, client: socket.socket, peer: ClientAddress) -> ClientAddress | None:
         if not self._proxies.trusts(peer.address):
             return peer
         return await self._proxies.origin(client, peer.address, peer.port, tls=role is Role.SUBMISSIONS)
@@ -143,7 +143,9 @@ class SmtpServer:
         """A place among the connections, if there is one."""
         return None if self._draining else self._seats.enter(address, LOGIN if role.takes_logins else MAIL)
 
-    async def _serve(self, connection: Connection, role: Role, seat: Seat | None, origin: Origin | None) -> None:
+    async def _serve(
+        self, connection: SmtpConnection, role: Role, seat: Seat | None, origin: ClientAddress | None
+    ) -> None:
         """`seat` and `origin` are None unless the connection has them already."""
         if connection.transport is None:  # it ended before its task began
             if seat is not None:
@@ -158,28 +160,28 @@ class SmtpServer:
             await self._turn_away(connection, role)
             return
         try:
-            await self._converse(connection, role, seat, Origin(address, port))
+            await self._converse(connection, role, seat, ClientAddress(address, port))
         finally:
             seat.leave()
 
-    async def _converse(self, connection: Connection, role: Role, seat: Seat, origin: Origin) -> None:
+    async def _converse(self, connection: SmtpConnection, role: Role, seat: Seat, origin: ClientAddress) -> None:
         task = asyncio.current_task()
         assert task is not None
         session_id, address = f"{random.getrandbits(48):012x}", origin.address
-        session = Session(session_id, role, address, origin.port, self._is_relay_client(role, address), seat)
+        session = SessionState(session_id, role, address, origin.port, self._is_relay_client(role, address), seat)
         seat.offer(connection.displace)
         self._sessions[connection] = task
         metrics.SESSION[role].inc()
         metrics.OPEN_SESSION[role].inc()
         try:
-            end = await Conversation(connection, session, self._services, COMMANDS).run()
+            end = await Session(connection, session, self._services, COMMANDS).run()
             metrics.ENDING[end].inc()
             _log.debug("session_ended", session=session.id, client=address, listener=role.value, reason=end.value)
         finally:
             metrics.OPEN_SESSION[role].dec()
             del self._sessions[connection]
 
-    async def _turn_away(self, connection: Connection, role: Role) -> None:
+    async def _turn_away(self, connection: SmtpConnection, role: Role) -> None:
         metrics.REFUSED.labels(role.value).inc()
         connection.reply(replies.SHUTTING_DOWN if self._draining else replies.TOO_MANY_CONNECTIONS)
         await connection.close()

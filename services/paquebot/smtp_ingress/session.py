@@ -22,11 +22,11 @@ from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import account, stranger
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.acceptance import Acceptance
-from paquebot.smtp_ingress.connection import Connection, Displaced, Draining, Idle, OverLong
-from paquebot.smtp_ingress.metrics import Ending
+from paquebot.smtp_ingress.connection import Displaced, Draining, IdleTimeout, OverLong, SmtpConnection
+from paquebot.smtp_ingress.metrics import SessionEnd
 from paquebot.smtp_ingress.recipient_rate import RecipientRates
 from paquebot.smtp_ingress.settings import SLACK, MessageLimits, SessionLimits, Timeouts
-from paquebot.smtp_ingress.state import Role, Session, TlsInfo, Transaction
+from paquebot.smtp_ingress.state import MailTransaction, Role, SessionState, TlsInfo
 from paquebot.smtp_ingress.verdicts import login_ended
 from paquebot.wire.proxy import SIGNATURE, begins_header, is_of_header
 from paquebot.wire.sasl import MAX_RESPONSE
@@ -68,7 +68,7 @@ class Services:
     rates: RecipientRates = field(default_factory=RecipientRates)
 
 
-Handler = Callable[["Conversation", str], Awaitable[Reply | None]]
+Handler = Callable[["Session", str], Awaitable[Reply | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,11 @@ class Entry:
     progress: bool = False
 
 
-class Conversation:
+class Session:
     """`table` maps every verb but OTHER to its entry."""
 
     def __init__(
-        self, connection: Connection, session: Session, services: Services, table: Mapping[Verb, Entry]
+        self, connection: SmtpConnection, session: SessionState, services: Services, table: Mapping[Verb, Entry]
     ) -> None:
         self.connection = connection
         self.session = session
@@ -109,31 +109,31 @@ class Conversation:
         """The session's beginning, its login, or its last message that was accepted."""
         connection.charge_to(services.budget.holding(self._holder()))
 
-    async def run(self) -> Ending:
+    async def run(self) -> SessionEnd:
         """To the connection's end. Raises nothing but CancelledError."""
         try:
             return await self.turns.run(self._converse())
         except HangUp as end:
             self.connection.reply(end.reply)
-            return Ending.REFUSED
-        except Idle:
+            return SessionEnd.REFUSED
+        except IdleTimeout:
             self.connection.reply(replies.TIMED_OUT)
-            return Ending.INACTIVE
+            return SessionEnd.INACTIVE
         except Draining:
             login = self.session.login
             if login is not None and login.end is not None:
                 self.connection.reply(login_ended(login.end))
-                return Ending.LOGIN_ENDED
+                return SessionEnd.LOGIN_ENDED
             self.connection.reply(replies.SHUTTING_DOWN)
-            return Ending.DRAIN
+            return SessionEnd.DRAIN
         except Displaced:
             self.connection.reply(replies.TOO_MANY_CONNECTIONS)
-            return Ending.DISPLACED
+            return SessionEnd.DISPLACED
         except PeerGone:
-            return Ending.GONE
+            return SessionEnd.GONE
         except Exception:  # noqa: BLE001 - as in _dispatch, for what is wrong outside a command
             self.connection.reply(self._incident())
-            return Ending.FAILED
+            return SessionEnd.FAILED
         finally:
             self.end_transaction()
             if self.session.login is not None:
@@ -143,14 +143,14 @@ class Conversation:
                 self.connection.recorder.end()
             await self.connection.close()
 
-    async def _converse(self) -> Ending:
+    async def _converse(self) -> SessionEnd:
         await self._begin()
         while True:
             reply = await self._step()
             if reply is not None:
                 self._answer(reply)
                 if reply.code in _CLOSING:
-                    return Ending.QUIT
+                    return SessionEnd.QUIT
             await self.turns.between_commands(more=self.connection.buffered > 0)
 
     async def _begin(self) -> None:
@@ -234,7 +234,7 @@ class Conversation:
                 raise HangUp(replies.TOO_MANY_COMMANDS)
         try:
             return await entry.handle(self, command.argument)
-        except (HangUp, Idle, Draining, Displaced, PeerGone):
+        except (HangUp, IdleTimeout, Draining, Displaced, PeerGone):
             raise
         except Exception:  # noqa: BLE001 - the one place where the unknown ends
             return self._incident()
@@ -303,7 +303,7 @@ class Conversation:
             return account(session.identity.account_id)
         return account(session.address) if session.relay_client else stranger(session.address)
 
-    def begin_transaction(self, make: Callable[[Holding], Transaction]) -> Transaction:
+    def begin_transaction(self, make: Callable[[Holding], MailTransaction]) -> MailTransaction:
         """`make` gets what the message will have of the octet budget."""
         transaction = make(self.services.budget.holding(self._holder()))
         self.session.transaction = transaction

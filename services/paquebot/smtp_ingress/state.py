@@ -8,7 +8,7 @@ import ssl
 from dataclasses import dataclass, field
 
 from paquebot.observability.trace import Span
-from paquebot.rpc import Identity, Login
+from paquebot.rpc import Identity, SessionLogin
 from paquebot.runtime.net.pace import Pace
 from paquebot.runtime.net.seats import Seat
 from paquebot.runtime.shares.budget import Holding
@@ -101,7 +101,7 @@ class Recipients:
 
 
 @dataclass(slots=True)
-class Transaction:
+class MailTransaction:
     """From an accepted MAIL to the end of its message, RSET or the session's end."""
 
     reverse_path: Address | NullPath
@@ -128,7 +128,7 @@ class Transaction:
 
 
 @dataclass(slots=True)
-class Session:
+class SessionState:
     """One client's. `id` finds it in the log."""
 
     id: str
@@ -140,9 +140,9 @@ class Session:
     tls: TlsInfo | None = None
     hello: Hello | None = None
     identity: Identity | None = None
-    login: Login | None = None
+    login: SessionLogin | None = None
     """Of the identity; it may end before the session does."""
-    transaction: Transaction | None = None
+    transaction: MailTransaction | None = None
     owned: set[str] = field(default_factory=set)
     """Addresses that were found to belong to the identity."""
 

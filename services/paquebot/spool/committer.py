@@ -20,9 +20,9 @@ from paquebot.observability.metrics import FAST, SIZES, counter, gauge, histogra
 from paquebot.queue import Queue, QueueRefused, QueueTooLarge, QueueUnavailable
 from paquebot.queue.client import MAX_BATCH
 from paquebot.runtime.process.tasks import background
-from paquebot.spool.gathering import Gathering
+from paquebot.spool.gathering import CommitTiming
 from paquebot.spool.jobs import Packed, job_count, publications
-from paquebot.spool.refusals import Refusals
+from paquebot.spool.refusals import RefusalMarks
 from paquebot.v1.mail_pb2 import COMPRESSION_ZSTD, BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
 
@@ -97,13 +97,13 @@ class Committer:
         self._blobs = blobs
         self._queue = queue
         self._limits = limits
-        self._refusals = Refusals(blobs)
+        self._refusals = RefusalMarks(blobs)
         self._waiting: deque[_Waiting] = deque()
         self._large: deque[_Waiting] = deque()
         self._commits: set[asyncio.Task[None]] = set()
         self._alone: set[asyncio.Task[bool]] = set()
         self._last_start = 0.0
-        self._gathering = Gathering(limits.linger, limits.slow, limits.max_messages)
+        self._gathering = CommitTiming(limits.linger, limits.slow, limits.max_messages)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self.writers = 0

@@ -20,7 +20,7 @@ _SLOW = 2.0  # times the usual time, but no more than
 _MOST_SLOW = 0.25
 
 
-class Gathering:
+class CommitTiming:
     """Times are seconds of one monotonic clock."""
 
     def __init__(self, linger: float, slow: float, most: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
 
-class Outcome(enum.IntEnum):
+class RecipientOutcome(enum.IntEnum):
     """The end of a recipient; a temporary failure is none."""
 
     RELAYED = 1
@@ -41,7 +41,7 @@ async def done(postgres: Postgres, queue_ids: Collection[str]) -> set[Recipient]
     return {(row["queue_id"], row["forward_path"]) for row in rows}
 
 
-async def record(postgres: Postgres, outcomes: Sequence[tuple[str, str, Outcome]]) -> None:
+async def record(postgres: Postgres, outcomes: Sequence[tuple[str, str, RecipientOutcome]]) -> None:
     """Record (queue id, forward-path, outcome) durably; what is known already stays.
     Raises PostgresUnavailable."""
     if not outcomes:

@@ -30,7 +30,7 @@ class _Refused:
 
 
 @dataclass(slots=True)
-class Refusals:
+class RefusalMarks:
     """One for a process."""
 
     blobs: BlobStore

@@ -38,7 +38,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class ProxyHeader:
     """A whole header of `length` octets. Without `source` the connection is the proxy's own, such as a health check
     (LOCAL), or one whose client it cannot tell (UNKNOWN, UNSPEC, AF_UNIX): the peer's real address stands."""
 
@@ -57,7 +57,7 @@ class NoHeader:
     """These octets begin no header, whatever follows."""
 
 
-def read_header(octets: bytes) -> Header | NeedMore | NoHeader:
+def read_header(octets: bytes) -> ProxyHeader | NeedMore | NoHeader:
     """What the first octets of a connection are; more may follow them. Raises GrammarError: a header, but a bad one.
 
     Every proper prefix of a good header gives NeedMore, and never more than MAX_HEADER octets are asked for.
@@ -84,7 +84,7 @@ def is_of_header(line: bytes) -> bool:
 # --- version 1: a line of text ---
 
 
-def _version_1(octets: bytes) -> Header | NeedMore:
+def _version_1(octets: bytes) -> ProxyHeader | NeedMore:
     """Spec §2.1: "PROXY" SP ("TCP4" / "TCP6") SP src SP dst SP sport SP dport CRLF, or "PROXY" SP "UNKNOWN" ... CRLF"""
     cur = Cursor(octets[:MAX_LINE])
     cur.expect(_KEYWORD, "PROXY")
@@ -98,7 +98,7 @@ def _version_1(octets: bytes) -> Header | NeedMore:
     end = cur.position
     cur.expect(b"\r\n", "CRLF")
     source, destination = _line(Cursor(octets[:end]))
-    return Header(end + 2, source, destination)
+    return ProxyHeader(end + 2, source, destination)
 
 
 def _line(cur: Cursor) -> tuple[Endpoint | None, Endpoint | None]:
@@ -149,7 +149,7 @@ def _port(cur: Cursor) -> int:
 # --- version 2: binary ---
 
 
-def _version_2(octets: bytes) -> Header | NeedMore:
+def _version_2(octets: bytes) -> ProxyHeader | NeedMore:
     """Spec §2.2: signature, version and command, family and transport, length of the rest, addresses, TLVs"""
     if len(octets) > 12 and octets[12] not in (_LOCAL, _PROXY):
         raise GrammarError("version 2 with LOCAL or PROXY", 12)
@@ -162,7 +162,7 @@ def _version_2(octets: bytes) -> Header | NeedMore:
         return NeedMore()
     header, family = octets[:length], octets[13]
     if header[12] == _LOCAL or family == _UNSPEC:  # all that follows is to be ignored
-        return Header(length)
+        return ProxyHeader(length)
     if family not in _ADDRESSES:
         raise GrammarError("TCP over IPv4 or IPv6, a stream of AF_UNIX, or UNSPEC", 13)
     tlvs = _FIXED + _ADDRESSES[family]
@@ -170,10 +170,10 @@ def _version_2(octets: bytes) -> Header | NeedMore:
         raise GrammarError("the addresses of the family", length)
     _check_tlvs(header, tlvs)
     if family == _UNIX_STREAM:
-        return Header(length)
+        return ProxyHeader(length)
     size = 4 if family == _TCP4 else 16
     ports = _FIXED + 2 * size
-    return Header(
+    return ProxyHeader(
         length,
         Endpoint(_packed(header[_FIXED : _FIXED + size]), int.from_bytes(header[ports : ports + 2], "big")),
         Endpoint(_packed(header[_FIXED + size : ports]), int.from_bytes(header[ports + 2 : ports + 4], "big")),

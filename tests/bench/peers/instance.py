@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paquebot.cli.engines.process import Command, ManagedProcess
+from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
 from paquebot.cli.up.certificate import ensure_certificate
 from tests.bench.peers.configuration import (
     MAIL_USER,
@@ -130,7 +130,7 @@ class Peers:
     def _process(self, name: str, argv: tuple[str, ...]) -> ManagedProcess:
         """SIGTERM lets both masters end their children, also when we die."""
         places, env = self.places, {"PATH": _SYSTEM_PATH}
-        command = Command(argv=argv, cwd=places.base, env=env, death_signal=signal.SIGTERM)
+        command = ProcessCommand(argv=argv, cwd=places.base, env=env, death_signal=signal.SIGTERM)
         return ManagedProcess(name, command, places.base / "output")
 
     def _write_configuration(self) -> None:

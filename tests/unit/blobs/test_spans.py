@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.blobs.spans import Span, spans
+from paquebot.blobs.spans import PackRange, spans
 from paquebot.v1.mail_pb2 import BlobRef
 
 PACKS = ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW", "01ARZ3NDEKTSV4RRFFQ69G5FAX")
@@ -27,7 +27,7 @@ def refs(draw: st.DrawFn) -> list[BlobRef]:
     return draw(st.permutations(found))
 
 
-def covers(span: Span, ref: BlobRef) -> bool:
+def covers(span: PackRange, ref: BlobRef) -> bool:
     return span.pack == ref.pack and span.start <= ref.offset and ref.offset + ref.length <= span.end
 
 
@@ -58,7 +58,7 @@ def test_requests_come_in_the_order_of_their_first_messages(wanted: list[BlobRef
 
 @given(refs(), st.integers(0, 200))
 def test_no_two_requests_could_have_been_one(wanted: list[BlobRef], gap: int) -> None:
-    by_pack: dict[str, list[Span]] = {}
+    by_pack: dict[str, list[PackRange]] = {}
     for span in spans(wanted, gap=gap):
         by_pack.setdefault(span.pack, []).append(span)
     for found in by_pack.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paquebot.cli.roundtrip.round_trip import client_address
-from paquebot.cli.waiting import GivenUp, NotYet, Patience, Refused
+from paquebot.cli.waiting import CommandRefused, GivenUp, NotYet, RetryUntil
 
 
 class Answers:
@@ -22,21 +22,21 @@ class Answers:
 
 async def test_it_says_why_once_and_goes_on() -> None:
     said: list[str] = []
-    work = Answers(NotYet("no answer"), NotYet("no answer"), Refused("not you"))
-    assert await Patience(60.0, said.append).until_done("S3", work) == "done"
+    work = Answers(NotYet("no answer"), NotYet("no answer"), CommandRefused("not you"))
+    assert await RetryUntil(60.0, said.append).until_done("S3", work) == "done"
     assert [line.partition(": ")[2] for line in said] == ["no answer", "not you"]
     assert said[0].startswith("waiting for S3 (")
 
 
 async def test_the_limit_ends_it_with_the_last_reason() -> None:
     with pytest.raises(GivenUp, match=r"S3: not within .*: no answer"):
-        await Patience(0.0, lambda _: None).until_done("S3", Answers(NotYet("no answer")))
+        await RetryUntil(0.0, lambda _: None).until_done("S3", Answers(NotYet("no answer")))
 
 
 async def test_a_refusal_that_lasts_is_believed_before_the_limit() -> None:
-    refusals = Answers(*(Refused("not you") for _ in range(9)))
+    refusals = Answers(*(CommandRefused("not you") for _ in range(9)))
     with pytest.raises(GivenUp, match="S3: not you"):
-        await Patience(0.4, lambda _: None).until_done("S3", refusals)
+        await RetryUntil(0.4, lambda _: None).until_done("S3", refusals)
 
 
 @pytest.mark.parametrize(

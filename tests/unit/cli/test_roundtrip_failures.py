@@ -11,10 +11,10 @@ import pytest
 from tests.support.loopback import free_port
 
 from paquebot.cli.roundtrip.round_trip import (
-    Endpoint,
-    Login,
     RoundTripError,
-    Route,
+    ServiceAddress,
+    TestLogin,
+    TestRoute,
     _check,
     _message,
     _why,
@@ -22,12 +22,12 @@ from paquebot.cli.roundtrip.round_trip import (
     round_trip,
 )
 
-ALICE, BOB = Login("alice@example.test", "x"), Login("bob@example.test", "x")
+ALICE, BOB = TestLogin("alice@example.test", "x"), TestLogin("bob@example.test", "x")
 
 
-def _route(client: str = "") -> Route:
-    nowhere = Endpoint("127.0.0.1", free_port())
-    return Route(nowhere, nowhere, nowhere, client_context(verify=False), ALICE, BOB, client)
+def _route(client: str = "") -> TestRoute:
+    nowhere = ServiceAddress("127.0.0.1", free_port())
+    return TestRoute(nowhere, nowhere, nowhere, client_context(verify=False), ALICE, BOB, client)
 
 
 def test_a_place_where_nobody_listens_is_named() -> None:

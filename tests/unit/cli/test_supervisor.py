@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from paquebot.cli.engines.process import Command, ManagedProcess
+from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
 from paquebot.cli.up.supervisor import Start, Supervisor, how_it_ended
 
 SHELL = shutil.which("sh") or "/bin/sh"
@@ -18,7 +18,7 @@ DEADLINE_SECONDS = 20.0
 
 def running(script: str, directory: Path) -> Start:
     async def start() -> ManagedProcess:
-        command = Command(argv=(SHELL, "-c", script), cwd=directory, env={"PATH": os.defpath}, stop_seconds=2.0)
+        command = ProcessCommand(argv=(SHELL, "-c", script), cwd=directory, env={"PATH": os.defpath}, stop_seconds=2.0)
         process = ManagedProcess("worker", command, directory / "log")
         await process.start()
         return process

@@ -19,7 +19,7 @@ from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.roundtrip.round_trip import local_route
 from paquebot.cli.up import authority, certificate, stack
 from paquebot.cli.up.certificate import authority_of, ensure_certificate, is_a_persons
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import Layout, Ports, UpError
 from paquebot.cli.up.stack import Stack
 
@@ -216,10 +216,10 @@ def test_a_persons_own_certificate_is_never_touched(pair: tuple[Path, Path], kin
     assert not authority_of(pair[0]).exists()
 
 
-def plan_of(data: Path, hostname: str = "mail.paquebot.test", **settings: str) -> Plan:
+def plan_of(data: Path, hostname: str = "mail.paquebot.test", **settings: str) -> PlatformPlan:
     data.mkdir(exist_ok=True)
     layout = Layout(data)
-    return Plan(layout, Ports(), layout.secrets(), hostname, "paquebot.test", settings)
+    return PlatformPlan(layout, Ports(), layout.secrets(), hostname, "paquebot.test", settings)
 
 
 async def test_a_running_platform_renews_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import Layout, Ports, UpError
 
 
@@ -66,7 +66,7 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: p
 def test_clients_and_services_use_the_socket_and_a_port_only_when_asked(tmp_path: Path) -> None:
     def environments(ports: Ports) -> tuple[dict[str, str], dict[str, str]]:
         layout = Layout(tmp_path)
-        plan = Plan(layout, ports, layout.secrets(), "mail.paquebot.test", "paquebot.test")
+        plan = PlatformPlan(layout, ports, layout.secrets(), "mail.paquebot.test", "paquebot.test")
         return plan.service_environment("recipient_validation"), plan.client_environment()
 
     socket = f"unix:{tmp_path}/run/grpc.sock"
@@ -93,7 +93,9 @@ def test_relay_may_connect_to_loopback_where_the_name_servers_are_a_trial(
 ) -> None:
     layout = Layout(tmp_path)
     overrides = {"PAQUEBOT_RELAY_DNS": servers} if servers else {}
-    plan = Plan(layout, Ports(), layout.secrets(), "mail.example.org", "example.org", overrides)
+    plan = PlatformPlan(layout, Ports(), layout.secrets(), "mail.example.org", "example.org", overrides)
     assert ("PAQUEBOT_RELAY_ALLOW_NETWORKS" in plan.service_environment("relay")) == opened
-    closed = Plan(layout, Ports(), layout.secrets(), "h", "d", {**overrides, "PAQUEBOT_RELAY_ALLOW_NETWORKS": ""})
+    closed = PlatformPlan(
+        layout, Ports(), layout.secrets(), "h", "d", {**overrides, "PAQUEBOT_RELAY_ALLOW_NETWORKS": ""}
+    )
     assert closed.service_environment("relay")["PAQUEBOT_RELAY_ALLOW_NETWORKS"] == ""

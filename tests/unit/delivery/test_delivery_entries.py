@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.delivery.entries import Addressed, Result, addressed_of, prefix
-from paquebot.delivery.reports import Told, due, report_queue_id
+from paquebot.delivery.entries import EntryResult, RecipientDelivery, addressed_of, prefix
+from paquebot.delivery.reports import ReportedRecipient, due, report_queue_id
 from paquebot.delivery.settings import DeliverySettings
-from paquebot.mailstore import DeliveryResult, Outcome
+from paquebot.mailstore import DeliveryOutcome, DeliveryResult
 from paquebot.message import Action
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, BlobRef, LocalRecipient
@@ -64,7 +64,7 @@ def test_addresses_stay_on_their_lines(reverse_path: str, address: str) -> None:
 def notifications(*pairs: tuple[LocalRecipient, DeliveryResult], reverse_path: str = "bob@example.org") -> object:
     whole = entry(*(one for one, _ in pairs), reverse_path=reverse_path)
     results = [
-        Result(Addressed(whole, one, addressed.delivery), Outcome(result))
+        EntryResult(RecipientDelivery(whole, one, addressed.delivery), DeliveryOutcome(result))
         for (one, result), addressed in zip(pairs, addressed_of(whole), strict=True)
     ]
     return [(action, [(told.recipient.account_id, told.status) for told in list_]) for _, action, list_ in due(results)]
@@ -103,7 +103,7 @@ def test_one_notification_per_action() -> None:
 
 
 def test_a_notification_has_the_same_queue_id_again() -> None:
-    one, two = Told(recipient(1), "5.2.2", ""), Told(recipient(2), "5.2.2", "")
+    one, two = ReportedRecipient(recipient(1), "5.2.2", ""), ReportedRecipient(recipient(2), "5.2.2", "")
     made = report_queue_id(entry(), Action.FAILED, [one, two])
     assert len(made) == 26
     assert made == report_queue_id(entry(), Action.FAILED, [two, one])

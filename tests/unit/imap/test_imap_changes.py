@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.imap.mailbox_view.changes import Change, RecentChanges
+from paquebot.imap.mailbox_view.changes import MailboxChange, RecentChanges
 from paquebot.imap.mailbox_view.feed import Watch
 from paquebot.mailstore import FlagRows
 
 
-def change(mod_seq: int, *, mailbox_id: int = 1) -> Change:
-    return Change(mailbox_id, mod_seq, expunged=(mod_seq,))
+def change(mod_seq: int, *, mailbox_id: int = 1) -> MailboxChange:
+    return MailboxChange(mailbox_id, mod_seq, expunged=(mod_seq,))
 
 
 def remembered(mod_seqs: Iterable[int]) -> RecentChanges:
@@ -51,7 +51,7 @@ def test_memory_is_bounded() -> None:
     assert (len(recent.since(99, 0)), recent.since(1, 980)) == (1, [])
     many = array("I", range(1, 1001))
     rows = FlagRows(many, bytes(len(many)), array("Q", [7] * len(many)))
-    assert not recent.remember(Change(1, 7, rows))
+    assert not recent.remember(MailboxChange(1, 7, rows))
 
 
 def test_a_session_hears_of_its_own_mailbox_alone() -> None:

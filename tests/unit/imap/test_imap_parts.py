@@ -15,16 +15,23 @@ from hypothesis import strategies as st
 
 from paquebot.blobs import BlobsUnavailable
 from paquebot.imap.capabilities import after_login, before_login
-from paquebot.imap.connection import Connection, Inactive, LineTooLong
+from paquebot.imap.connection import ImapConnection, Inactive, LineTooLong
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
 from paquebot.imap.mailbox_view import flags
 from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View
-from paquebot.imap.reply import Status
-from paquebot.imap.search.facts import Columns, Facts
+from paquebot.imap.reply import ReplyStatus
+from paquebot.imap.search.facts import Columns, MessageFacts
 from paquebot.imap.search.keys import BadSearchText, SearchContext, UnknownCharset, compile_key, uses_mod_seq
 from paquebot.imap.settings import ImapSettings
-from paquebot.imap.states import Account, Authenticated, LoggedOut, NotAuthenticated, Selected, condstore_enabled
+from paquebot.imap.states import (
+    Authenticated,
+    LoggedInAccount,
+    LoggedOut,
+    NotAuthenticated,
+    Selected,
+    condstore_enabled,
+)
 from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.mailstore.errors import NoSuchMailbox, OverQuota
 from paquebot.runtime.net.connection import LongAhead, PeerGone
@@ -34,7 +41,7 @@ from paquebot.runtime.shares.gate import OctetGate
 from paquebot.wire.imap import COMMAND_STATES, State, ast
 from paquebot.wire.imap.sequence_set import SeqRange, SequenceSet
 
-ACCOUNT = Account(1, "a@imap.test", 0)
+ACCOUNT = LoggedInAccount(1, "a@imap.test", 0)
 
 
 def view() -> View:
@@ -97,9 +104,9 @@ async def test_gate_forgets_who_gave_up() -> None:
 
 
 @contextlib.asynccontextmanager
-async def pair(*, write_seconds: float = 5.0) -> AsyncIterator[tuple[Connection, asyncio.StreamWriter]]:
+async def pair(*, write_seconds: float = 5.0) -> AsyncIterator[tuple[ImapConnection, asyncio.StreamWriter]]:
     """A Connection and the writer of its peer."""
-    connection = Connection(write_seconds=write_seconds)
+    connection = ImapConnection(write_seconds=write_seconds)
     server = await asyncio.get_running_loop().create_server(lambda: connection, "127.0.0.1", 0)
     _, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
     try:
@@ -115,7 +122,7 @@ async def pair(*, write_seconds: float = 5.0) -> AsyncIterator[tuple[Connection,
 async def test_lines_are_found_however_they_are_cut(data: st.DataObject) -> None:
     lines = data.draw(st.lists(st.binary(max_size=12).map(lambda raw: raw.replace(b"\n", b"").rstrip(b"\r"))))
     raw = b"".join(line + data.draw(st.sampled_from([b"\r\n", b"\n"])) for line in lines)
-    connection = Connection(write_seconds=1)
+    connection = ImapConnection(write_seconds=1)
     found: list[bytes | LineTooLong] = []
     while raw:
         size = data.draw(st.integers(1, 7))
@@ -128,7 +135,7 @@ async def test_lines_are_found_however_they_are_cut(data: st.DataObject) -> None
 
 @given(st.integers(1, 30), st.integers(0, 60), st.integers(1, 9))
 async def test_line_limit_is_exact_and_the_rest_is_skipped(maximum: int, length: int, size: int) -> None:
-    connection = Connection(write_seconds=1)
+    connection = ImapConnection(write_seconds=1)
     raw = b"x" * length + b"\r\nnext\r\n"
     found: list[bytes | LineTooLong] = []
     for start in range(0, len(raw), size):
@@ -180,8 +187,8 @@ async def test_a_few_clients_at_a_time_may_send_a_long_first_command() -> None:
     room = LongAhead(40 * 1024, clients=1)
     long = b"a ID (" + b"y" * 30_000
 
-    def fed(octets: bytes) -> Connection:
-        connection = Connection(write_seconds=1, long_ahead=room)
+    def fed(octets: bytes) -> ImapConnection:
+        connection = ImapConnection(write_seconds=1, long_ahead=room)
         for start in range(0, len(octets), 1000):
             connection.data_received(octets[start : start + 1000])
         return connection
@@ -259,16 +266,16 @@ def test_capabilities_by_state() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (NoSuchSequenceNumber(), Status.BAD, None),
-        (NoSuchMailbox("x"), Status.NO, b"NONEXISTENT"),
-        (OverQuota(1, 2, 3), Status.NO, b"OVERQUOTA"),
-        (PostgresUnavailable("password=hunter2 host=10.0.0.1"), Status.NO, b"UNAVAILABLE"),
-        (BlobsUnavailable("s3.internal"), Status.NO, b"UNAVAILABLE"),
-        (ConnectionResetError("10.0.0.1"), Status.NO, b"UNAVAILABLE"),
-        (ZeroDivisionError("hunter2"), Status.NO, b"SERVERBUG"),
+        (NoSuchSequenceNumber(), ReplyStatus.BAD, None),
+        (NoSuchMailbox("x"), ReplyStatus.NO, b"NONEXISTENT"),
+        (OverQuota(1, 2, 3), ReplyStatus.NO, b"OVERQUOTA"),
+        (PostgresUnavailable("password=hunter2 host=10.0.0.1"), ReplyStatus.NO, b"UNAVAILABLE"),
+        (BlobsUnavailable("s3.internal"), ReplyStatus.NO, b"UNAVAILABLE"),
+        (ConnectionResetError("10.0.0.1"), ReplyStatus.NO, b"UNAVAILABLE"),
+        (ZeroDivisionError("hunter2"), ReplyStatus.NO, b"SERVERBUG"),
     ],
 )
-def test_errors_become_replies_without_their_text(error: Exception, status: Status, code: bytes | None) -> None:
+def test_errors_become_replies_without_their_text(error: Exception, status: ReplyStatus, code: bytes | None) -> None:
     reply = reply_to(error)
     assert (reply.status, reply.code) == (status, code)
     line = reply.completion(b"a")
@@ -302,7 +309,7 @@ def test_condstore_is_enabled_once_and_stays() -> None:
 
 def verdict(key: ast.SearchKey, number: int, *, columns: Columns | None = None, charset: str = "UTF-8") -> bool | None:
     context = SearchContext(exists=3, last_uid=9, saved_uids=(5,), charset=charset, now=1_000_000.0)
-    return compile_key(key, context)(Facts(view(), number, columns))
+    return compile_key(key, context)(MessageFacts(view(), number, columns))
 
 
 SEEN = ast.SearchFlag("\\Seen", present=True)

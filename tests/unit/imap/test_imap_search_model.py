@@ -20,9 +20,9 @@ import pytest
 from paquebot.imap.commands.search import _Search
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.search import texts as search_texts
-from paquebot.imap.search.facts import Facts
+from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.keys import SearchContext
-from paquebot.imap.search.turns import Turns
+from paquebot.imap.search.turns import SearchTurns
 from paquebot.mailstore import Flag, FlagRows, StoredMessage
 from paquebot.message import (
     BodyPart,
@@ -171,11 +171,11 @@ def _texts(part: BodyPart, raw: bytes) -> Iterator[str]:
 async def searched(key: ast.SearchKey, message: StoredMessage, summary: MessageSummary, raw: bytes) -> bool:
     """What SEARCH does with one message: from its row, then from its body."""
     settings = SimpleNamespace(session=SimpleNamespace(search_work=10**12))
-    session: Any = SimpleNamespace(process=SimpleNamespace(turns=Turns(), settings=settings), connection=None)
+    session: Any = SimpleNamespace(process=SimpleNamespace(turns=SearchTurns(), settings=settings), connection=None)
     state: Any = SimpleNamespace(view=_VIEW, account=SimpleNamespace(account_id=1))
     search = _Search(session, state, key, _CONTEXT)
-    if not await search._decide_with_fields(Facts(_VIEW, 1, None, message, summary)):
-        await search._look_through(Facts(_VIEW, 1, None, message, summary, raw), raw)
+    if not await search._decide_with_fields(MessageFacts(_VIEW, 1, None, message, summary)):
+        await search._look_through(MessageFacts(_VIEW, 1, None, message, summary, raw), raw)
     assert len(search._found) <= 1
     return 1 in search._found
 
@@ -215,7 +215,7 @@ async def test_what_was_expunged_while_the_search_goes_on_is_noticed(there: tupl
     settings = SimpleNamespace(session=SimpleNamespace(search_work=10**12))
     mailstore = SimpleNamespace(messages=rows)
     session: Any = SimpleNamespace(
-        process=SimpleNamespace(turns=Turns(), settings=settings, mailstore=mailstore), connection=None
+        process=SimpleNamespace(turns=SearchTurns(), settings=settings, mailstore=mailstore), connection=None
     )
     view = View(FlagRows(uids=array("I", (1, 2, 3)), flags=bytes(3), mod_seqs=array("Q", (1, 1, 1))), 1)
     state: Any = SimpleNamespace(view=view, account=SimpleNamespace(account_id=1), mailbox_id=1)

@@ -11,7 +11,7 @@ import pytest
 from paquebot.imap.commands import search
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.search import texts as search_texts
-from paquebot.imap.search.facts import Facts
+from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.keys import SearchContext, compile_key, count_keys, fields_of, texts_of
 from paquebot.imap.search.texts import TextsFound, look_through, parts_of
 from paquebot.mailstore import Flag, FlagRows, StoredMessage
@@ -114,7 +114,7 @@ def test_a_search_stops_as_soon_as_the_verdict_is_known() -> None:
     """505 x NOT BODY is a no with the first text that is there."""
     key = ast.SearchAnd(tuple(ast.SearchNot(ast.SearchBody(b"fox %d" % n if n else b"fox")) for n in range(505)))
     raw = message(1_000_000)
-    facts = Facts(a_view(), 1, summary=summarise(raw), body=raw, texts=TextsFound())
+    facts = MessageFacts(a_view(), 1, summary=summarise(raw), body=raw, texts=TextsFound())
     assert facts.summary is not None and facts.texts is not None
     predicate = compile_key(key, CONTEXT)
     assert predicate(facts) is None
@@ -138,7 +138,7 @@ def test_many_keys_of_a_long_header_are_many_short_steps() -> None:
     """505 x HEADER and TEXT: the header is decoded once for each, and no step compares more than a few texts."""
     raw = b"Subject: " + b"x" * 200_000 + b"\r\n\r\nbody\r\n"
     texts = [f"nowhere {number}" for number in range(505)]
-    facts = Facts(a_view(), 1, message=stored(raw), summary=summarise(raw), body=raw)
+    facts = MessageFacts(a_view(), 1, message=stored(raw), summary=summarise(raw), body=raw)
     assert facts.header_contains("subject", texts[0]) is None
     steps = list(facts.look_at_fields([("subject", text) for text in texts]))
     assert len(steps) == 506 and max(steps) <= 200_000 + 1024

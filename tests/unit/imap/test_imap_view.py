@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View
 from paquebot.imap.reply import gathered
-from paquebot.imap.states import Account, Selected
+from paquebot.imap.states import LoggedInAccount, Selected
 from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.wire.imap import SequenceSet
 from paquebot.wire.imap.sequence_set import SeqRange, ranges_of, set_of
@@ -256,7 +256,7 @@ def test_gaps_are_the_uids_of_no_message(uids: set[int], asked: set[int]) -> Non
 
 def large(count: int) -> Selected:
     view = View(FlagRows(array("I", range(1, count + 1)), bytes(count), array("Q", [1] * count)), 1)
-    return Selected(Account(1, "a@imap.test", 0), frozenset(), 1, "INBOX", 1, read_only=False, view=view)
+    return Selected(LoggedInAccount(1, "a@imap.test", 0), frozenset(), 1, "INBOX", 1, read_only=False, view=view)
 
 
 def test_flags_of_a_large_mailbox_are_made_piece_by_piece() -> None:

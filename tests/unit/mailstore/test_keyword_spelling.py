@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from paquebot.mailstore.messages.flag_changes import FlagChange
 from paquebot.mailstore.messages.keywords import Spelling
-from paquebot.mailstore.types import Flag, FlagOp, Limits
+from paquebot.mailstore.types import Flag, FlagOp, MailstoreLimits
 
 
 def test_the_first_spelling_stays() -> None:
@@ -15,11 +15,11 @@ def test_the_first_spelling_stays() -> None:
 
 
 def test_how_many_a_mailbox_may_know() -> None:
-    limits = Limits(keywords=100)
+    limits = MailstoreLimits(keywords=100)
     assert Spelling(f"k{number}" for number in range(100)).fits(limits)
     assert not Spelling(f"k{number}" for number in range(101)).fits(limits)
     assert Spelling(f"{number:0255}" for number in range(100)).fits(limits)
-    assert not Spelling(f"{number:0255}" for number in range(101)).fits(Limits(keywords=1000))
+    assert not Spelling(f"{number:0255}" for number in range(101)).fits(MailstoreLimits(keywords=1000))
 
 
 def test_which_system_flags_a_change_keeps_and_adds() -> None:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.mailstore import Limits
+from paquebot.mailstore import MailstoreLimits
 from paquebot.mailstore.errors import BadMailboxName, NoSuchMailbox
 from paquebot.mailstore.mailboxes.names import is_inferior, normal, sought, superiors, valid
 
-LIMITS = Limits(name_length=20, depth=3)
+LIMITS = MailstoreLimits(name_length=20, depth=3)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_text_that_is_younger_than_this_python_is_text() -> None:
 
 
 def test_a_name_fits_into_an_index_whatever_the_settings() -> None:
-    wide = Limits(name_length=10_000, depth=10_000)
+    wide = MailstoreLimits(name_length=10_000, depth=10_000)
     assert valid("\u20ac" * 800, wide)
     with pytest.raises(BadMailboxName, match=r"\u20ac"):
         valid("\u20ac" * 801, wide)

@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from paquebot.directory.login_limits import Attempt, LimitPolicy, unknown_subject
-from paquebot.recipient_validation.failures import Held, Refusals, client_network, delay
+from paquebot.directory.login_limits import LimitPolicy, LoginAttempt, unknown_subject
+from paquebot.recipient_validation.failures import DelayedAnswer, LoginRefusals, client_network, delay
 
 POLICY = LimitPolicy(pair=10, client=20, login=10, recovery=30.0)
 
 
-def attempt(*, pair: float = 1.0, client: float = 1.0, login: float = 1.0) -> Attempt:
-    return Attempt((), pair, client, login)
+def attempt(*, pair: float = 1.0, client: float = 1.0, login: float = 1.0) -> LoginAttempt:
+    return LoginAttempt((), pair, client, login)
 
 
 def test_a_person_who_mistypes_waits_a_little_longer_each_time() -> None:
@@ -36,7 +36,7 @@ def test_no_wait_when_none_is_wanted() -> None:
 
 
 async def test_waiting_answers_are_bounded_for_each_client_and_for_all() -> None:
-    held = Held(most=3, per_client=2)
+    held = DelayedAnswer(most=3, per_client=2)
     waiting = [asyncio.ensure_future(held.wait(network, 3600.0)) for network in ("a", "a", "b")]
     await asyncio.sleep(0)
     assert len(held) == 3
@@ -53,7 +53,7 @@ async def test_waiting_answers_are_bounded_for_each_client_and_for_all() -> None
 
 @pytest.mark.parametrize("network", ["2001:db8:1:%x::/64", "192.0.2.%d"])
 async def test_a_site_does_not_take_all_places_of_waiting_answers(network: str) -> None:
-    held = Held(most=200, per_client=5)
+    held = DelayedAnswer(most=200, per_client=5)
     waiting = [asyncio.ensure_future(held.wait(network % (number % 50), 3600.0)) for number in range(250)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -67,7 +67,7 @@ async def test_a_site_does_not_take_all_places_of_waiting_answers(network: str) 
 
 def test_a_refusal_is_remembered_until_it_ends_and_their_number_is_bounded() -> None:
     now = 100.0
-    refusals = Refusals(2, lambda: now)
+    refusals = LoginRefusals(2, lambda: now)
     refusals.note((1, "a"), 30.0)
     assert refusals.wait((1, "a")) == 30.0
     assert refusals.wait((1, "b")) == 0.0

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
-from paquebot.recipient_validation.gathering import MAX_KEYS, Gathering
+from paquebot.recipient_validation.gathering import MAX_KEYS, LookupBatcher
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 
 
@@ -31,16 +31,16 @@ class Statements:
 
 
 @contextlib.asynccontextmanager
-async def gathering(statements: Statements) -> AsyncIterator[Gathering[int, int]]:
+async def gathering(statements: Statements) -> AsyncIterator[LookupBatcher[int, int]]:
     """With one worker."""
-    joined = Gathering("test", statements)
+    joined = LookupBatcher("test", statements)
     async with asyncio.TaskGroup() as group:
         worker = group.create_task(joined.work())
         yield joined
         worker.cancel()
 
 
-async def begun(joined: Gathering[int, int], statements: Statements, *calls: list[int]) -> list[asyncio.Task]:
+async def begun(joined: LookupBatcher[int, int], statements: Statements, *calls: list[int]) -> list[asyncio.Task]:
     """Tasks of `calls`, the first of which is under way alone."""
     tasks = []
     for number, keys in enumerate(calls):

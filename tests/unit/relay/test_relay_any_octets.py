@@ -13,10 +13,10 @@ from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, Remot
 from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.letter import Recipient
 from paquebot.relay.queue.hosts import HostShares
-from paquebot.relay.result import Outcome
+from paquebot.relay.result import AttemptOutcome
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
-from paquebot.relay.settings import ClientSettings, Deadlines, LoadSettings, RetrySettings, RoutingSettings
+from paquebot.relay.settings import Deadlines, RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings
 from paquebot.relay.smtp_client.pool import Pool
 from paquebot.relay.smtp_client.transaction import Results, wishes
 from paquebot.runtime.settings import Seconds
@@ -54,15 +54,15 @@ CONTENT = st.lists(
 
 
 async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path: str, orcpt: str) -> Carried:
-    client = ClientSettings(attempt=Seconds(5.0))
+    client = SmtpClientSettings(attempt=Seconds(5.0))
     resolver = Resolver(RoutingSettings(), "relay.example.org", remote.port, lambda exchangers: None)
-    hosts = HostShares(LoadSettings(), RetrySettings(), lambda: 0.0)
+    hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
     pool = Pool(client.idle, client.messages)
     courier = Courier(resolver, handshake(deadlines=DEADLINES), pool, hosts, client, DEADLINES)
     route = Routes([f"example.net=[127.0.0.1]:{remote.port}"]).route("example.net")
 
     async def on_delivered(results: Results) -> None:
-        assert all(result.outcome is Outcome.DELIVERED for result in results.values())
+        assert all(result.outcome is AttemptOutcome.DELIVERED for result in results.values())
 
     message = letter(raw, reverse_path, envid=orcpt, smtputf8=True)
     try:
@@ -86,7 +86,7 @@ async def test_every_recipient_has_a_result_with_a_reason(
         assert STATUS.fullmatch(result.status)
         assert result.text
         assert result.text.isprintable()
-        if result.outcome is Outcome.DELIVERED and not script.keys() & {"DATA", "MESSAGE"}:
+        if result.outcome is AttemptOutcome.DELIVERED and not script.keys() & {"DATA", "MESSAGE"}:
             assert remote.messages, "only a host that has the message can have taken it"
-        if result.outcome is not Outcome.DELIVERED:
-            assert result.status[0] == ("5" if result.outcome is Outcome.FAILED else "4")
+        if result.outcome is not AttemptOutcome.DELIVERED:
+            assert result.status[0] == ("5" if result.outcome is AttemptOutcome.FAILED else "4")

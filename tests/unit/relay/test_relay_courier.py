@@ -19,7 +19,7 @@ from paquebot.relay.letter import Recipient
 from paquebot.relay.queue.hosts import HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
-from paquebot.relay.settings import ClientSettings, LoadSettings, RetrySettings, RoutingSettings
+from paquebot.relay.settings import RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings
 from paquebot.relay.smtp_client.pool import Pool
 from paquebot.relay.smtp_client.transaction import Results
 from paquebot.runtime.settings import Listen, Seconds, Secret
@@ -32,13 +32,13 @@ RAW = b"Subject: x\r\n\r\nHello\r\n"
 class Road:
     """A courier, and what it told about deliveries as they happened."""
 
-    def __init__(self, dns: DnsServer, client: ClientSettings, routes: Sequence[str] = (), ca: str = "") -> None:
+    def __init__(self, dns: DnsServer, client: SmtpClientSettings, routes: Sequence[str] = (), ca: str = "") -> None:
         self.pool = Pool(client.idle, client.messages)
         routing = RoutingSettings(
             dns=(Listen("127.0.0.1", dns.port),), dns_timeout=Seconds(2.0), ipv6=False, allow_networks=LOOPBACK
         )
         resolver = Resolver(routing, "relay.example.org", client.port, lambda exchangers: None)
-        hosts = HostShares(LoadSettings(), RetrySettings(), lambda: 0.0)
+        hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
         self.courier = Courier(resolver, handshake(ca=ca), self.pool, hosts, client, DEADLINES)
         self.routes = Routes(routes)
         self.delivered: list[set[str]] = []
@@ -73,12 +73,12 @@ def port() -> int:
 
 @pytest.fixture
 async def road(port: int) -> AsyncIterator[Road]:
-    async with travelling(ClientSettings(port=port)) as found:
+    async with travelling(SmtpClientSettings(port=port)) as found:
         yield found
 
 
 @contextlib.asynccontextmanager
-async def travelling(client: ClientSettings, routes: Sequence[str] = (), ca: str = "") -> AsyncIterator[Road]:
+async def travelling(client: SmtpClientSettings, routes: Sequence[str] = (), ca: str = "") -> AsyncIterator[Road]:
     async with DnsServer({"example.net": ZONE}) as dns:
         found = Road(dns, client, routes, ca)
         yield found
@@ -177,7 +177,7 @@ async def test_an_open_connection_is_used_again(road: Road, port: int) -> None:
 
 
 async def test_an_idle_connection_is_closed_politely(port: int) -> None:
-    async with travelling(ClientSettings(port=port, idle=Seconds(0.05))) as road, first(port) as one:
+    async with travelling(SmtpClientSettings(port=port, idle=Seconds(0.05))) as road, first(port) as one:
         await road.carry("a")
         await one.until(lambda: one.connections[0].closed)
         assert one.commands()[-1] == "QUIT"
@@ -186,7 +186,7 @@ async def test_an_idle_connection_is_closed_politely(port: int) -> None:
 
 
 async def test_a_connection_carries_a_bounded_number_of_messages(port: int) -> None:
-    async with travelling(ClientSettings(port=port, messages=2)) as road, first(port) as one:
+    async with travelling(SmtpClientSettings(port=port, messages=2)) as road, first(port) as one:
         for name in ("a", "b", "c"):
             await road.carry(name)
         assert [message.connection for message in one.messages] == [0, 0, 1]
@@ -202,7 +202,7 @@ async def test_a_connection_that_died_while_it_waited_is_no_failure(road: Road, 
 
 
 async def test_a_crowd_of_recipients_is_split(port: int) -> None:
-    async with travelling(ClientSettings(port=port, recipients=100)) as road, first(port) as one:
+    async with travelling(SmtpClientSettings(port=port, recipients=100)) as road, first(port) as one:
         results = await road.carry(*(f"r{n}" for n in range(250)))
         assert {result.split()[0] for result in results.values()} == {"delivered"}
         assert [len(message.rcpt) for message in one.messages] == [100, 100, 50]
@@ -234,7 +234,7 @@ async def test_a_host_that_takes_nobody_is_not_asked_for_ever(road: Road, port: 
 
 async def test_the_login_goes_to_the_smart_host_alone(tmp_path: Path, port: int) -> None:
     certificates = authority(tmp_path, "first.example.net")
-    client = ClientSettings(port=port, user="us", password=Secret("secret"))
+    client = SmtpClientSettings(port=port, user="us", password=Secret("secret"))
     routes = ["*=[first.example.net]", "direct.test=[second.example.net]"]
     offered = (*EXTENSIONS, "AUTH PLAIN")
     async with travelling(client, routes, certificates.ca) as road:
@@ -250,7 +250,7 @@ async def test_the_login_goes_to_the_smart_host_alone(tmp_path: Path, port: int)
 
 async def test_the_login_is_not_shown_to_a_host_without_a_valid_certificate(tmp_path: Path, port: int) -> None:
     certificates = authority(tmp_path, "first.example.net")
-    client = ClientSettings(port=port, user="us", password=Secret("secret"))
+    client = SmtpClientSettings(port=port, user="us", password=Secret("secret"))
     async with travelling(client, ["*=[first.example.net]"]) as road:
         async with first(port, tls=certificates.self_signed, extensions=("AUTH PLAIN",)) as one:
             assert await road.carry("a") == {"a": "deferred 4.7.5 first.example.net"}

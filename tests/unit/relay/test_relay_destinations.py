@@ -4,7 +4,7 @@ import pytest
 
 from paquebot.relay.queue.destinations import Destinations, Turn
 from paquebot.relay.result import NO_ANSWER, deferred
-from paquebot.relay.settings import LoadSettings, RetrySettings
+from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 from paquebot.runtime.settings import Seconds
 
 WHY = deferred(NO_ANSWER, "connection timed out")
@@ -17,7 +17,7 @@ class Turns:
         self.now = 1000.0
         retry = RetrySettings(back_off=Seconds(30.0), back_off_most=Seconds(100.0))
         load.setdefault("unproven", load.get("attempts", 100) - 1)
-        self.all: Destinations[str] = Destinations(LoadSettings(**load), retry, lambda: self.now)
+        self.all: Destinations[str] = Destinations(RelayLoadSettings(**load), retry, lambda: self.now)
         self.running: dict[str, Turn[str]] = {}
 
     def add(self, *works: str, sender: str = "s") -> list[bool]:
@@ -90,7 +90,7 @@ def test_a_few_slow_destinations_leave_room_in_the_window() -> None:
         for number in range(100):
             turns.add(f"{key}{number}", sender=f"s{number % 7}")
     turns.begin()
-    assert turns.all.waiting <= LoadSettings().waiting * 9 // 10, "or nothing more would be fetched for anybody"
+    assert turns.all.waiting <= RelayLoadSettings().waiting * 9 // 10, "or nothing more would be fetched for anybody"
     turns.prove("z")
     assert turns.add("z1", "z2", "z3") == [True] * 3
 

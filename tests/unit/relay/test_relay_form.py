@@ -15,9 +15,9 @@ from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 from paquebot.relay.form import Form, FormRules, NoForm
 from paquebot.relay.letter import Recipient
-from paquebot.relay.metrics import Change
+from paquebot.relay.metrics import DestinationChange
 from paquebot.relay.result import Host
-from paquebot.relay.smtp_client.transaction import Results, Transaction
+from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
 from paquebot.wire.smtp.parameters import Body
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
@@ -37,7 +37,7 @@ async def send(
 ) -> Results:
     session = await session_with(remote)
     message = letter(raw, "s@example.org", **more)  # type: ignore[arg-type]
-    results = await Transaction(session, message, DEADLINES, rules or FormRules(), lambda: None).run(to or (A,))
+    results = await ClientTransaction(session, message, DEADLINES, rules or FormRules(), lambda: None).run(to or (A,))
     message.close()
     session.leave()
     return results
@@ -107,14 +107,14 @@ async def test_a_chunk_is_not_sent_when_everybody_is_refused() -> None:
         session = await session_with(remote)
         message = letter(DKIM + LONG, "s@example.org")
         for _ in range(2):  # the session stays in step
-            results = await Transaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+            results = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
             assert results["a@example.net"].status == "5.1.1"
         assert not any(line.startswith("BDAT") for line in remote.said)
         remote.on = {"MAIL": "451 4.3.0 Later", "RCPT": "503 5.5.1 MAIL first"}
-        results = await Transaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        results = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
         assert results["a@example.net"].status == "4.3.0"
         remote.on.clear()
-        results = await Transaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        results = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
         assert results["a@example.net"].status == "2.0.0"
         session.leave()
 
@@ -139,9 +139,9 @@ async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
 
 
 async def test_what_hosts_took_in_another_form_is_counted() -> None:
-    def counted() -> dict[Change, float]:
+    def counted() -> dict[DestinationChange, float]:
         name = "paquebot_relay_changed_messages_total"
-        return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in Change}
+        return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in DestinationChange}
 
     before = counted()
     async with RemoteHost(extensions=("CHUNKING",)) as remote:
@@ -152,7 +152,9 @@ async def test_what_hosts_took_in_another_form_is_counted() -> None:
         await send(remote, "Subject: ü\r\n\r\nx\r\n".encode(), smtputf8=True, submitted=True)
         remote.on["MESSAGE"] = "554 5.6.0 No"
         await send(remote, LONG)
-    assert {change: number - before[change] for change, number in counted().items()} == dict.fromkeys(Change, 1.0)
+    assert {change: number - before[change] for change, number in counted().items()} == dict.fromkeys(
+        DestinationChange, 1.0
+    )
 
 
 async def test_another_limit_of_lines() -> None:

@@ -8,9 +8,9 @@ import pytest
 from tests.support.relay_fixtures import DEADLINES, HASTY, SHORT, Authority, authority, handshake, host_of, session_with
 from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, RemoteHost, then_drop
 
-from paquebot.relay.result import HostUnusable, Outcome
+from paquebot.relay.result import AttemptOutcome, HostUnusable
 from paquebot.relay.settings import TlsPolicy
-from paquebot.relay.smtp_client.handshake import Credentials
+from paquebot.relay.smtp_client.handshake import RouteCredentials
 from paquebot.relay.smtp_client.tls import TlsMemory, TlsMode
 from paquebot.runtime.settings import Secret
 
@@ -49,13 +49,13 @@ async def test_helo_for_a_host_without_ehlo() -> None:  # RFC 5321 §3.2
 @pytest.mark.parametrize(
     ("greeting", "outcome", "status"),
     [
-        ("421 4.3.2 Busy", Outcome.DEFERRED, "4.3.2"),
-        ("450 Later", Outcome.DEFERRED, "4.0.0"),
-        ("554 5.7.1 Go away", Outcome.FAILED, "5.7.1"),
-        ("521 No mail here", Outcome.FAILED, "5.0.0"),  # RFC 7504
+        ("421 4.3.2 Busy", AttemptOutcome.DEFERRED, "4.3.2"),
+        ("450 Later", AttemptOutcome.DEFERRED, "4.0.0"),
+        ("554 5.7.1 Go away", AttemptOutcome.FAILED, "5.7.1"),
+        ("521 No mail here", AttemptOutcome.FAILED, "5.0.0"),  # RFC 7504
     ],
 )
-async def test_a_host_that_greets_with_a_refusal(greeting: str, outcome: Outcome, status: str) -> None:
+async def test_a_host_that_greets_with_a_refusal(greeting: str, outcome: AttemptOutcome, status: str) -> None:
     async with RemoteHost({"CONNECT": greeting}) as remote:
         error = await refused(remote)
         assert (error.result.outcome, error.result.status) == (outcome, status)
@@ -79,7 +79,7 @@ async def test_a_host_that_greets_with_a_refusal(greeting: str, outcome: Outcome
 async def test_a_host_that_misbehaves_is_left_for_later(script: dict[str, str], status: str, text: str) -> None:
     async with RemoteHost(script) as remote:  # type: ignore[arg-type]
         error = await refused(remote, deadlines=HASTY)
-        assert error.result.outcome is Outcome.DEFERRED
+        assert error.result.outcome is AttemptOutcome.DEFERRED
         assert error.result.status == status
         assert error.result.text.startswith(text)
 
@@ -148,7 +148,7 @@ async def test_a_bad_certificate_is_tolerated_and_remembered(certificates: Autho
 async def test_a_bad_certificate_is_refused_where_the_policy_says_so(certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.self_signed) as remote:
         error = await refused(remote, policy=TlsPolicy.VERIFY)
-        assert (error.result.outcome, error.result.status) == (Outcome.DEFERRED, "4.7.5")
+        assert (error.result.outcome, error.result.status) == (AttemptOutcome.DEFERRED, "4.7.5")
         assert "self-signed certificate" in error.result.text
 
 
@@ -207,7 +207,7 @@ async def test_no_tls_where_it_is_required(script: dict[str, str], certificates:
     tls = certificates.good if script else None
     async with RemoteHost(script, tls=tls) as remote:  # type: ignore[arg-type]
         error = await refused(remote, policy=TlsPolicy.ENCRYPT)
-        assert error.result.outcome is Outcome.DEFERRED
+        assert error.result.outcome is AttemptOutcome.DEFERRED
         assert error.result.status in ("4.7.4", "4.7.0")
 
 
@@ -249,7 +249,7 @@ async def test_never_in_clear_where_tls_is_required(name: str, policy: TlsPolicy
         memory.remember(host_of(remote), TlsMode.CLEAR)  # as after mail under another policy
         with pytest.raises(HostUnusable) as caught:
             await opener.open(host_of(remote), policy)
-        assert caught.value.result.outcome is Outcome.DEFERRED
+        assert caught.value.result.outcome is AttemptOutcome.DEFERRED
         assert len(remote.connections) == 1
         assert remote.said[:2] == ["EHLO relay.example.org", "STARTTLS"]
         assert not any(line.startswith(("MAIL", "AUTH")) for line in remote.said)
@@ -269,7 +269,7 @@ async def test_a_host_that_is_merely_away_is_not_remembered(certificates: Author
 @pytest.mark.parametrize("mechanism", ["AUTH PLAIN LOGIN", "AUTH LOGIN"])
 async def test_login_at_a_smart_host(mechanism: str, certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.good, extensions=(mechanism,)) as remote:
-        credentials = Credentials("us", Secret("secret"))
+        credentials = RouteCredentials("us", Secret("secret"))
         session = await session_with(remote, policy=TlsPolicy.VERIFY, credentials=credentials, ca=certificates.ca)
         assert remote.connections[0].login == "us"
         session.leave()
@@ -277,14 +277,14 @@ async def test_login_at_a_smart_host(mechanism: str, certificates: Authority) ->
 
 async def test_a_refused_login_is_temporary(certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.good, extensions=("AUTH PLAIN",)) as remote:
-        wrong = Credentials("us", Secret("wrong"))
+        wrong = RouteCredentials("us", Secret("wrong"))
         error = await refused(remote, policy=TlsPolicy.VERIFY, credentials=wrong, ca=certificates.ca)
-        assert (error.result.outcome, error.result.status) == (Outcome.DEFERRED, "4.7.8")
+        assert (error.result.outcome, error.result.status) == (AttemptOutcome.DEFERRED, "4.7.8")
 
 
 async def test_no_login_without_tls() -> None:
     async with RemoteHost(extensions=("AUTH PLAIN",)) as remote:
-        error = await refused(remote, policy=TlsPolicy.OFF, credentials=Credentials("us", Secret("secret")))
+        error = await refused(remote, policy=TlsPolicy.OFF, credentials=RouteCredentials("us", Secret("secret")))
         assert error.result.status == "4.7.4"
         assert not any(line.startswith("AUTH") for line in remote.said)
 

@@ -4,8 +4,8 @@ import pytest
 
 from paquebot.blobs import ulid_time_ms
 from paquebot.message import Action
-from paquebot.relay.reports import Told, due, report_queue_id, wants
-from paquebot.relay.result import Outcome, Result, deferred, failed
+from paquebot.relay.reports import ReportedRecipient, due, report_queue_id, wants
+from paquebot.relay.result import AttemptOutcome, RecipientResult, deferred, failed
 from paquebot.relay.settlement import later
 from paquebot.v1.mail_pb2 import (
     NOTIFY_DELAY,
@@ -47,15 +47,15 @@ def test_nobody_is_told_at_the_null_reverse_path() -> None:  # RFC 5321 §4.5.5
 
 def test_a_next_host_that_does_dsn_tells_of_success_itself() -> None:  # RFC 3461 §5.2.2
     wanted = recipient(NOTIFY_SUCCESS)
-    taken = Result(Outcome.DELIVERED, "2.0.0", "250 Ok")
-    passed = Result(Outcome.DELIVERED, "2.0.0", "250 Ok", dsn_passed=True)
-    assert due(JOB, [(wanted, taken)], Action.RELAYED) == [Told(wanted, taken)]
+    taken = RecipientResult(AttemptOutcome.DELIVERED, "2.0.0", "250 Ok")
+    passed = RecipientResult(AttemptOutcome.DELIVERED, "2.0.0", "250 Ok", dsn_passed=True)
+    assert due(JOB, [(wanted, taken)], Action.RELAYED) == [ReportedRecipient(wanted, taken)]
     assert due(JOB, [(wanted, passed)], Action.RELAYED) == []
     assert due(JOB, [(wanted, deferred("4.4.1", "away"))], Action.RELAYED) == []
 
 
 def test_the_same_notification_has_the_same_queue_id() -> None:
-    told = [Told(recipient(name=name), failed("5.1.1", "no")) for name in "ab"]
+    told = [ReportedRecipient(recipient(name=name), failed("5.1.1", "no")) for name in "ab"]
     name = report_queue_id(JOB, Action.FAILED, told)
     assert name == report_queue_id(JOB, Action.FAILED, list(reversed(told)))
     assert (len(name), ulid_time_ms(name)) == (26, JOB.accepted_at_ms)

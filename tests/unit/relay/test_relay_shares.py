@@ -18,14 +18,21 @@ from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.form import FormRules
 from paquebot.relay.letter import KEEP, Letter, OctetShares, Recipient
 from paquebot.relay.queue.hosts import HostBusy, HostShares
-from paquebot.relay.result import BAD_CONNECTION, NO_ANSWER, Host, HostUnusable, Outcome, deferred
+from paquebot.relay.result import BAD_CONNECTION, NO_ANSWER, AttemptOutcome, Host, HostUnusable, deferred
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
-from paquebot.relay.settings import ClientSettings, Deadlines, LoadSettings, RetrySettings, RoutingSettings, TlsPolicy
+from paquebot.relay.settings import (
+    Deadlines,
+    RelayLoadSettings,
+    RetrySettings,
+    RoutingSettings,
+    SmtpClientSettings,
+    TlsPolicy,
+)
 from paquebot.relay.smtp_client.pool import Pool
-from paquebot.relay.smtp_client.session import MAX_REPLY, MAX_REPLY_LINES, MAX_REPLY_TEXT, Session, SessionBroken
+from paquebot.relay.smtp_client.session import MAX_REPLY, MAX_REPLY_LINES, MAX_REPLY_TEXT, ClientSession, SessionBroken
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
-from paquebot.relay.smtp_client.transaction import Results, Transaction
+from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
 from paquebot.runtime.settings import Listen, Octets, Seconds
 from paquebot.runtime.shares.in_flight import OctetBudget, OverBudget
 
@@ -39,7 +46,7 @@ WHY = deferred(NO_ANSWER, "connection timed out", HOST)
 class Addresses:
     def __init__(self, **load: int) -> None:
         self.now = 0.0
-        self.all = HostShares(LoadSettings(**load), RetrySettings(back_off=Seconds(30.0)), lambda: self.now)
+        self.all = HostShares(RelayLoadSettings(**load), RetrySettings(back_off=Seconds(30.0)), lambda: self.now)
 
     def enter(self, stack: contextlib.ExitStack, name: str = "a", address: str = "192.0.2.1") -> None:
         stack.enter_context(self.all.attempt(Host(name, address, 25)))
@@ -142,8 +149,8 @@ class Counted:
         self.reads += 1
         return self.raw
 
-    async def send(self, session: Session, deadlines: Deadlines = DEADLINES) -> Results:
-        transaction = Transaction(session, self.letter, deadlines, FormRules(), lambda: None)
+    async def send(self, session: ClientSession, deadlines: Deadlines = DEADLINES) -> Results:
+        transaction = ClientTransaction(session, self.letter, deadlines, FormRules(), lambda: None)
         return await transaction.run([Recipient("a@example.net")])
 
 
@@ -205,7 +212,7 @@ async def test_a_large_message_is_rewritten_without_a_second_copy_of_it() -> Non
 
 async def test_a_reply_has_one_deadline_for_all_its_lines() -> None:
     stream = Stream()
-    session = Session(HOST, stream)
+    session = ClientSession(HOST, stream)
     loop = asyncio.get_running_loop()
 
     def drip() -> None:
@@ -227,14 +234,14 @@ async def test_a_reply_has_so_many_octets() -> None:
     for _ in range(MAX_REPLY // MAX_LINE + 2):
         stream.data_received(line)
     with pytest.raises(SessionBroken) as broken:
-        await Session(HOST, stream).reply(5.0, "EHLO")
+        await ClientSession(HOST, stream).reply(5.0, "EHLO")
     assert "is not SMTP" in broken.value.text
 
 
 async def test_of_a_reply_so_much_is_kept() -> None:
     stream = Stream()
     stream.data_received((b"250-" + b"x" * 4000 + b"\r\n") * 100 + b"250-y\r\n" * 1000 + b"250 last\r\n")
-    reply = await Session(HOST, stream).reply(5.0, "EHLO")
+    reply = await ClientSession(HOST, stream).reply(5.0, "EHLO")
     assert reply.text.endswith("\nlast")
     assert len(reply.text) < MAX_REPLY_TEXT + 2 * MAX_REPLY_LINES
     assert reply.text.count("\n") < MAX_REPLY_LINES
@@ -274,9 +281,9 @@ class Road:
         routing = RoutingSettings(
             dns=(Listen("127.0.0.1", dns.port),), ipv6=False, allow_networks=(ip_network("127.0.0.0/8"),)
         )
-        client = ClientSettings(port=port, attempt=Seconds(1.0), slow=Seconds(0.1))
+        client = SmtpClientSettings(port=port, attempt=Seconds(1.0), slow=Seconds(0.1))
         resolver = Resolver(routing, "relay.example.org", port, lambda exchangers: None)
-        self.hosts = HostShares(LoadSettings(**load), RetrySettings(), lambda: 0.0)
+        self.hosts = HostShares(RelayLoadSettings(**load), RetrySettings(), lambda: 0.0)
         self.courier = Courier(resolver, handshake(), Pool(0.0, 100), self.hosts, client, DEADLINES)
         self.progress = Progress()
 
@@ -305,7 +312,7 @@ async def test_an_attempt_ends_wherever_a_host_falls_silent(dns: DnsServer, phas
     async with RemoteHost({phase: SILENT}, address="127.0.0.2", port=port, extensions=()) as one:
         road = Road(dns, port)
         carried = await road.carry()
-        assert {result.outcome for result in carried.results.values()} == {Outcome.DEFERRED}
+        assert {result.outcome for result in carried.results.values()} == {AttemptOutcome.DEFERRED}
         assert carried.results.keys() == {"a@example.net", "b@example.net"}
         await one.until(lambda: one.connections[0].closed)
         if phase not in ("RCPT", "DATA"):
@@ -327,7 +334,7 @@ async def test_an_attempt_is_not_cut_while_a_host_may_have_the_message(dns: DnsS
         done, _ = await asyncio.wait((carrying,), timeout=0.6)  # twice the longest attempt
         assert not done
         release.set()
-        assert {result.outcome for result in (await carrying).results.values()} == {Outcome.DELIVERED}
+        assert {result.outcome for result in (await carrying).results.values()} == {AttemptOutcome.DELIVERED}
 
 
 async def test_a_slow_attempt_can_be_cut(dns: DnsServer) -> None:
@@ -337,7 +344,7 @@ async def test_a_slow_attempt_can_be_cut(dns: DnsServer) -> None:
         carrying = asyncio.create_task(road.carry())
         await one.until(lambda: any(line.startswith("MAIL") for line in one.said))
         assert road.progress.cut()
-        assert {result.outcome for result in (await carrying).results.values()} == {Outcome.DEFERRED}
+        assert {result.outcome for result in (await carrying).results.values()} == {AttemptOutcome.DEFERRED}
 
 
 async def test_hosts_with_enough_to_do_are_asked_later(dns: DnsServer) -> None:

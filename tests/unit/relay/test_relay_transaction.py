@@ -12,8 +12,8 @@ from paquebot.message.conversion.transfer_encoding import BLOCK
 from paquebot.relay.form import FormRules
 from paquebot.relay.letter import Recipient, crlf_only, dot_stuffed
 from paquebot.relay.settings import Deadlines
-from paquebot.relay.smtp_client.session import Session, SessionBroken
-from paquebot.relay.smtp_client.transaction import Results, Transaction
+from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
+from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
 
 RAW = b"From: a@example.org\r\nTo: b@example.net\r\n\r\n.\r\n..two\r\nHello\r\n"
@@ -23,7 +23,7 @@ both_ways = pytest.mark.parametrize("extensions", [EXTENSIONS, PLAIN], ids=["pip
 
 
 async def send(
-    session: Session,
+    session: ClientSession,
     *recipients: Recipient,
     raw: bytes = RAW,
     deadlines: Deadlines = DEADLINES,
@@ -31,7 +31,7 @@ async def send(
     **fields: object,
 ) -> Results:
     message = letter(raw, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
-    transaction = Transaction(session, message, deadlines, FormRules(eight_bit), lambda: None)
+    transaction = ClientTransaction(session, message, deadlines, FormRules(eight_bit), lambda: None)
     return await transaction.run(recipients)
 
 

@@ -11,7 +11,15 @@ from tests.support.manual_clock import ManualClock
 
 from paquebot.runtime.settings import Seconds
 from paquebot.runtime.shares import event_loop
-from paquebot.runtime.shares.event_loop import SLICE, FairnessSettings, LoopShares, Turns, charge, give_way, in_slices
+from paquebot.runtime.shares.event_loop import (
+    SLICE,
+    FairnessSettings,
+    LoopShares,
+    SessionTurns,
+    charge,
+    give_way,
+    in_slices,
+)
 
 SHARE = 0.25
 
@@ -56,7 +64,7 @@ async def others(shares: LoopShares, clock: ManualClock, count: int = 3) -> None
         await shares.turns(f"198.51.100.{number}").run(working(clock, 0.0)())
 
 
-async def held_back(turns: Turns, waits: list[float]) -> float:
+async def held_back(turns: SessionTurns, waits: list[float]) -> float:
     """How long the session waits before its next command."""
     waits.clear()
     await turns.between_commands(more=True)
@@ -218,7 +226,7 @@ async def test_long_work_gives_way_when_its_slice_is_over(shares: LoopShares, cl
 async def test_a_pipeline_gives_way_after_each_command(shares: LoopShares) -> None:
     steps: list[str] = []
 
-    async def session(turns: Turns) -> None:
+    async def session(turns: SessionTurns) -> None:
         for number in range(3):
             steps.append(str(number))
             await turns.between_commands(more=True)

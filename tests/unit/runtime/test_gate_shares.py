@@ -8,7 +8,7 @@ import functools
 
 import pytest
 
-from paquebot.imap.search.turns import TooMuchWork, Turns, Work
+from paquebot.imap.search.turns import SearchTurns, SearchWork, TooMuchWork
 from paquebot.runtime.shares import account_gate
 from paquebot.runtime.shares.account_gate import Hold, Shares
 from paquebot.runtime.shares.in_flight import OverBudget
@@ -169,7 +169,7 @@ async def test_only_readers_who_write_to_a_client_are_ended() -> None:
 
 
 async def test_accounts_take_turns_however_many_sessions_work() -> None:
-    turns = Turns()
+    turns = SearchTurns()
     order: list[int] = []
 
     async def work(account_id: int) -> None:
@@ -184,7 +184,7 @@ async def test_accounts_take_turns_however_many_sessions_work() -> None:
 
 async def test_one_turn_a_round_of_the_loop() -> None:
     """Whatever else is ready runs between any two turns."""
-    turns = Turns()
+    turns = SearchTurns()
     rounds, turn_in = 0, list[int]()
 
     async def count() -> None:
@@ -205,7 +205,7 @@ async def test_one_turn_a_round_of_the_loop() -> None:
 
 
 async def test_a_cancelled_wait_costs_no_turn() -> None:
-    turns = Turns()
+    turns = SearchTurns()
     gone = [asyncio.create_task(turns.wait(1)) for _ in range(3)]
     await asyncio.sleep(0)
     for task in gone:
@@ -214,7 +214,7 @@ async def test_a_cancelled_wait_costs_no_turn() -> None:
 
 
 async def test_work_is_counted_and_bounded() -> None:
-    work = Work(Turns(), account_id=1, turn=10, limit=100)
+    work = SearchWork(SearchTurns(), account_id=1, turn=10, limit=100)
     await work.begin()
     for _ in range(10):
         await work.did(10)

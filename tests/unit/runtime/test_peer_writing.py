@@ -14,8 +14,8 @@ from tests.dialogues.dialogue import client_tls
 
 from paquebot.cli.up.certificate import ensure_certificate
 from paquebot.runtime.net.connection import SLICE, PeerConnection, PeerGone
-from paquebot.runtime.net.listeners import Arrival, connect
-from paquebot.runtime.net.patience import Patience
+from paquebot.runtime.net.listeners import AcceptedConnection, connect
+from paquebot.runtime.net.patience import WriteAllowance
 
 _LONG = 45_000_000
 
@@ -46,7 +46,7 @@ async def pair(
         )
         accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
     peer = Peer(write_seconds)
-    assert await connect(Arrival(accepted, "127.0.0.1", tls), peer, context if tls else None)
+    assert await connect(AcceptedConnection(accepted, "127.0.0.1", tls), peer, context if tls else None)
     reader, writer = await client
     try:
         yield peer, reader, writer
@@ -89,7 +89,7 @@ async def test_the_end_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Pat
 
 
 def test_pauses_are_forgiven_for_what_is_read() -> None:
-    patience = Patience(60.0, 8192)
+    patience = WriteAllowance(60.0, 8192)
     patience.waited(50.0)
     assert patience.seconds == 10.0
     patience.wrote(80 * 1024)
@@ -101,7 +101,7 @@ def test_pauses_are_forgiven_for_what_is_read() -> None:
 @pytest.mark.parametrize(("rate", "whole"), [(1.0, False), (7_000.0, False), (9_000.0, True), (10**6, True)])
 def test_a_peer_reads_at_the_least_rate_or_is_gone(rate: float, whole: bool) -> None:
     """However it spreads its pauses: here it takes a slice, waits as long as it may at its rate, and so on."""
-    patience = Patience(60.0, 8192)
+    patience = WriteAllowance(60.0, 8192)
     slices = -(-_LONG // SLICE)
     taken = 0
     for _ in range(slices):

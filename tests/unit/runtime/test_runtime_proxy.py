@@ -16,11 +16,11 @@ from prometheus_client import REGISTRY
 from tests.support.proxy_client import v1, v2, v2_local
 
 from paquebot.runtime.net import proxy
-from paquebot.runtime.net.proxy import Origin, Proxies, ProxySettings, Result
+from paquebot.runtime.net.proxy import ClientAddress, Proxies, ProxyResult, ProxySettings
 from paquebot.runtime.settings import Seconds, SettingsError, load
 
 PEER, PORT = "127.0.0.1", 40000
-CLIENT = Origin("192.0.2.7", 56324)
+CLIENT = ClientAddress("192.0.2.7", 56324)
 HEADERS = [v1("192.0.2.7", "198.51.100.1", 56324, 25), v2("192.0.2.7", "198.51.100.1", 56324, 25)]
 CLIENT_HELLO = b"\x16\x03\x01\x02\x00"
 
@@ -38,14 +38,14 @@ def proxies(wait: float = 5.0) -> Proxies:
 
 
 @contextlib.contextmanager
-def counted(result: Result) -> Iterator[None]:
+def counted(result: ProxyResult) -> Iterator[None]:
     """Exactly one connection more, with this result and no other."""
-    before = {one: _count(one) for one in Result}
+    before = {one: _count(one) for one in ProxyResult}
     yield
-    assert {one: _count(one) - before[one] for one in Result if _count(one) != before[one]} == {result: 1}
+    assert {one: _count(one) - before[one] for one in ProxyResult if _count(one) != before[one]} == {result: 1}
 
 
-def _count(result: Result) -> float:
+def _count(result: ProxyResult) -> float:
     return REGISTRY.get_sample_value("paquebot_proxy_connections_total", {"result": result.value}) or 0.0
 
 
@@ -54,7 +54,9 @@ def _unread(sock: socket.socket) -> int:
 
 
 @contextlib.asynccontextmanager
-async def asked(theirs: socket.socket, wait: float = 5.0, *, tls: bool = False) -> AsyncIterator[asyncio.Task[Origin]]:
+async def asked(
+    theirs: socket.socket, wait: float = 5.0, *, tls: bool = False
+) -> AsyncIterator[asyncio.Task[ClientAddress]]:
     task = asyncio.ensure_future(proxies(wait).origin(theirs, PEER, PORT, tls=tls))
     async with asyncio.timeout(4.0):  # below every time that the server waits by itself
         yield task  # type: ignore[misc]
@@ -69,7 +71,7 @@ async def test_header_in_one_piece_leaves_what_follows(
 ) -> None:
     ours, theirs = pair
     ours.sendall(header + CLIENT_HELLO)
-    with counted(Result.HEADER):
+    with counted(ProxyResult.HEADER):
         async with asked(theirs, tls=tls) as task:
             assert await task == CLIENT
     assert theirs.recv(100) == CLIENT_HELLO
@@ -78,7 +80,7 @@ async def test_header_in_one_piece_leaves_what_follows(
 @pytest.mark.parametrize("header", HEADERS)
 async def test_header_octet_by_octet(pair: tuple[socket.socket, socket.socket], header: bytes) -> None:
     ours, theirs = pair
-    with counted(Result.HEADER):
+    with counted(ProxyResult.HEADER):
         async with asked(theirs) as task:
             for octet in header:
                 ours.send(bytes([octet]))
@@ -90,9 +92,9 @@ async def test_header_octet_by_octet(pair: tuple[socket.socket, socket.socket], 
 async def test_local_keeps_the_peer(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     ours.sendall(v2_local())
-    with counted(Result.LOCAL):
+    with counted(ProxyResult.LOCAL):
         async with asked(theirs) as task:
-            assert await task == Origin(PEER, PORT)
+            assert await task == ClientAddress(PEER, PORT)
 
 
 async def test_ipv4_mapped_client_has_its_ipv4_address(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -103,9 +105,9 @@ async def test_ipv4_mapped_client_has_its_ipv4_address(pair: tuple[socket.socket
 
 
 async def test_silence_is_an_ordinary_client(pair: tuple[socket.socket, socket.socket]) -> None:
-    with counted(Result.DIRECT):
+    with counted(ProxyResult.DIRECT):
         async with asked(pair[1], wait=0.01) as task:
-            assert await task == Origin(PEER, PORT)
+            assert await task == ClientAddress(PEER, PORT)
 
 
 @pytest.mark.parametrize(("octets", "tls"), [(b"a1 CAPABILITY\r\n", False), (b"QUIT\r\n", False), (CLIENT_HELLO, True)])
@@ -114,9 +116,9 @@ async def test_first_octet_of_a_client_decides_at_once(
 ) -> None:
     ours, theirs = pair
     ours.sendall(octets)
-    with counted(Result.DIRECT):
+    with counted(ProxyResult.DIRECT):
         async with asked(theirs, tls=tls) as task:
-            assert await task == Origin(PEER, PORT)
+            assert await task == ClientAddress(PEER, PORT)
     assert theirs.recv(100) == octets
 
 
@@ -127,7 +129,7 @@ async def test_client_that_begins_like_a_header_loses_nothing(pair: tuple[socket
         while _unread(theirs):
             await asyncio.sleep(0)
         ours.send(b"ASS x\r\n")
-        assert await task == Origin(PEER, PORT, b"P")
+        assert await task == ClientAddress(PEER, PORT, b"P")
     assert theirs.recv(100) == b"ASS x\r\n"
 
 
@@ -137,7 +139,7 @@ async def test_bad_header_is_refused(
 ) -> None:
     ours, theirs = pair
     ours.sendall(octets)
-    with counted(Result.MALFORMED):
+    with counted(ProxyResult.MALFORMED):
         async with asked(theirs) as task:
             assert await task is None
     assert [record.message for record in caplog.records] == ["proxy_header_refused"]
@@ -147,7 +149,7 @@ async def test_neither_header_nor_tls_is_refused_where_tls_comes_first(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
-    with counted(Result.MALFORMED):
+    with counted(ProxyResult.MALFORMED):
         async with asked(theirs, tls=True) as task:
             ours.send(b"P")
             while _unread(theirs):
@@ -162,7 +164,7 @@ async def test_header_that_does_not_end_in_time(
     monkeypatch.setattr(proxy, "_HEADER_SECONDS", 0.05)
     ours, theirs = pair
     ours.sendall(HEADERS[0][:-1])
-    with counted(Result.SLOW):
+    with counted(ProxyResult.SLOW):
         async with asked(theirs, wait=0.01) as task:
             assert await task is None
 
@@ -172,7 +174,7 @@ async def test_peer_that_ends(pair: tuple[socket.socket, socket.socket], octets:
     ours, theirs = pair
     ours.sendall(octets)
     ours.close()
-    with counted(Result.GONE):
+    with counted(ProxyResult.GONE):
         async with asked(theirs) as task:
             assert await task is None
 
@@ -184,12 +186,12 @@ async def test_no_more_than_some_wait(
     one = proxies()
     first = asyncio.ensure_future(one.origin(pair[1], PEER, PORT, tls=False))
     await asyncio.sleep(0)
-    with counted(Result.CROWDED):
+    with counted(ProxyResult.CROWDED):
         assert await one.origin(pair[1], PEER, PORT, tls=False) is None
     pair[0].sendall(HEADERS[0])
     assert await asyncio.wait_for(first, 4.0) == CLIENT
     pair[0].sendall(b"QUIT\r\n")
-    assert await asyncio.wait_for(one.origin(pair[1], PEER, PORT, tls=False), 4.0) == Origin(PEER, PORT)
+    assert await asyncio.wait_for(one.origin(pair[1], PEER, PORT, tls=False), 4.0) == ClientAddress(PEER, PORT)
 
 
 def test_who_is_trusted() -> None:

@@ -52,7 +52,8 @@ def test_every_task_is_awaited_or_begun_in_the_background() -> None:
     found = {
         str(path.relative_to(SERVICES)): lines
         for path in SERVICES.rglob("*.py")
-        if path != SERVICES / "runtime" / "tasks.py" and (lines := list(beginnings(ast.parse(path.read_text()))))
+        if path != SERVICES / "runtime" / "process" / "tasks.py"
+        and (lines := list(beginnings(ast.parse(path.read_text()))))
     }
     new = {place: lines for place, lines in found.items() if place not in AWAITED}
     assert new == {}, "await these tasks, or begin them with runtime.tasks.background"

@@ -11,7 +11,7 @@ from paquebot.message import decode_header_text, fields
 from paquebot.observability import trace
 from paquebot.runtime.net.seats import MAIL, SeatLimits, Seats
 from paquebot.smtp_ingress.received import TracePolicy, received
-from paquebot.smtp_ingress.state import Hello, Role, Session, Transaction
+from paquebot.smtp_ingress.state import Hello, MailTransaction, Role, SessionState
 from paquebot.wire.address import Address
 from paquebot.wire.smtp.commands import parse_command, parse_hello
 from paquebot.wire.smtp.parameters import MailParameters
@@ -23,9 +23,9 @@ _CCONTENT = re.compile(r"(?:[!-'*-\[\]-~ ]|\\[ -~])*")
 def _received(name: str, address: str = "192.0.2.1") -> str:
     seat = Seats.of_mail_and_logins(SeatLimits(10, 0, 10, 10, 10)).enter(address, MAIL)
     assert seat is not None
-    session = Session("s", Role.MX, address, 25, False, seat)
+    session = SessionState("s", Role.MX, address, 25, False, seat)
     session.hello = Hello(name, True, frozenset())
-    transaction = Transaction(Address("a", "b"), MailParameters(), None, trace.root("test"))  # type: ignore[arg-type]
+    transaction = MailTransaction(Address("a", "b"), MailParameters(), None, trace.root("test"))  # type: ignore[arg-type]
     return received(session, transaction, "01Q", _NOW, TracePolicy("mx.example", hide_client=False)).decode("ascii")
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from paquebot.runtime.net.connection import PeerGone
-from paquebot.smtp_ingress.connection import Connection
+from paquebot.smtp_ingress.connection import SmtpConnection
 from paquebot.wire.smtp.replies import Reply
 
 _REPLY = Reply(250, "2.0.0", "x" * 100)
@@ -14,7 +14,7 @@ _REPLY = Reply(250, "2.0.0", "x" * 100)
 class Wire(asyncio.Transport):
     """Takes what is written, and is full from `most` octets on."""
 
-    def __init__(self, protocol: Connection, most: int) -> None:
+    def __init__(self, protocol: SmtpConnection, most: int) -> None:
         super().__init__()
         self._protocol = protocol
         self._most = most
@@ -36,18 +36,18 @@ class Wire(asyncio.Transport):
         self.aborted = True
 
 
-async def _nothing(connection: Connection) -> None:
+async def _nothing(connection: SmtpConnection) -> None:
     """No session: the test reads."""
 
 
-def connected(most: int) -> tuple[Connection, Wire]:
-    connection = Connection(_nothing, asyncio.get_running_loop(), write_seconds=0.05)
+def connected(most: int) -> tuple[SmtpConnection, Wire]:
+    connection = SmtpConnection(_nothing, asyncio.get_running_loop(), write_seconds=0.05)
     wire = Wire(connection, most)
     connection.connection_made(wire)
     return connection, wire
 
 
-async def _answer_all(connection: Connection) -> None:
+async def _answer_all(connection: SmtpConnection) -> None:
     for _ in range(2000):
         await connection.line(100, 1.0)
         connection.reply(_REPLY)

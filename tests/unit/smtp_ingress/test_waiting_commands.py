@@ -6,17 +6,17 @@ import pytest
 
 from paquebot.runtime.shares.budget import SharedBudget
 from paquebot.runtime.shares.in_flight import ShareSettings, octet_shares, stranger
-from paquebot.smtp_ingress.connection import Connection, Displaced
+from paquebot.smtp_ingress.connection import Displaced, SmtpConnection
 
 _KIB = 1024
 
 
-async def _nothing(connection: Connection) -> None:
+async def _nothing(connection: SmtpConnection) -> None:
     """No session: the test reads."""
 
 
-def connection(budget: SharedBudget, address: str) -> Connection:
-    made = Connection(_nothing, asyncio.get_running_loop(), write_seconds=1.0)
+def connection(budget: SharedBudget, address: str) -> SmtpConnection:
+    made = SmtpConnection(_nothing, asyncio.get_running_loop(), write_seconds=1.0)
     made.charge_to(budget.holding(stranger(address)))
     return made
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from paquebot.spool.gathering import PATIENCE, Gathering
+from paquebot.spool.gathering import PATIENCE, CommitTiming
 
 LINGER = 0.005
 SLOW = 0.03
 
 
-def gathering(most: int = 500) -> Gathering:
-    return Gathering(LINGER, SLOW, most)
+def gathering(most: int = 500) -> CommitTiming:
+    return CommitTiming(LINGER, SLOW, most)
 
 
 def test_a_lone_sender_waits_for_nobody() -> None:

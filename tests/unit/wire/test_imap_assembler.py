@@ -14,7 +14,7 @@ from paquebot.wire.imap import (
     CommandAssembler,
     Complete,
     Drain,
-    Limits,
+    ImapLimits,
     Literal,
     LiteralKind,
     MessageLiteral,
@@ -25,7 +25,7 @@ from paquebot.wire.imap import (
     parse_command,
 )
 
-SMALL = Limits(
+SMALL = ImapLimits(
     line_before_login=40,
     line=80,
     literal_before_login=4,

@@ -21,7 +21,7 @@ from paquebot.wire.imap import (
     AssembledCommand,
     CommandAssembler,
     Complete,
-    Limits,
+    ImapLimits,
     ListPatterns,
     Literal,
     SequenceSet,
@@ -49,7 +49,7 @@ from paquebot.wire.smtp.xtext import decode_utf8_xtext, decode_xtext
 Make = Callable[[int], Callable[[], object]]
 
 _EXTENSIONS = frozenset({"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "AUTH"})
-_WIDE = Limits(
+_WIDE = ImapLimits(
     line=2**24, line_before_login=2**24, literals=2**20, command=2**26, sequence_ranges=2**20, search_keys=2**20,
     fetch_attributes=2**20, header_fields=2**20, flags=2**20, flag_octets=2**20, list_patterns=2**20,
     list_characters=2**20, id_parameters=2**20, section_depth=2**20,

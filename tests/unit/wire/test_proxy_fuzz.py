@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.support.proxy_client import Tlv, v1, v2, with_crc32c
 
 from paquebot.wire.cursor import GrammarError
-from paquebot.wire.proxy import MAX_HEADER, SIGNATURE, Endpoint, Header, NeedMore, NoHeader, read_header
+from paquebot.wire.proxy import MAX_HEADER, SIGNATURE, Endpoint, NeedMore, NoHeader, ProxyHeader, read_header
 
 _addresses = st.one_of(
     st.tuples(st.ip_addresses(v=4), st.ip_addresses(v=4)), st.tuples(st.ip_addresses(v=6), st.ip_addresses(v=6))
@@ -29,7 +29,7 @@ _beginnings = st.sampled_from(
 )
 
 
-def outcome(octets: bytes) -> Header | NeedMore | NoHeader | str:
+def outcome(octets: bytes) -> ProxyHeader | NeedMore | NoHeader | str:
     try:
         return read_header(octets)
     except GrammarError as error:
@@ -47,7 +47,7 @@ def test_once_decided_it_stays_decided(beginning: bytes, rest: bytes) -> None:
     assert sum(undecided) <= MAX_HEADER
     decided = [one for one in outcomes if one != NeedMore()]
     assert all(one == decided[0] for one in decided)
-    if decided and isinstance(decided[0], Header):
+    if decided and isinstance(decided[0], ProxyHeader):
         assert decided[0].length == sum(undecided)
 
 
@@ -62,4 +62,4 @@ def test_what_a_proxy_writes_is_read_back(
         with_crc32c(source, destination, source_port, destination_port, *tlvs),
     ):
         found = read_header(header + rest)
-        assert found == Header(len(header), Endpoint(source, source_port), Endpoint(destination, destination_port))
+        assert found == ProxyHeader(len(header), Endpoint(source, source_port), Endpoint(destination, destination_port))

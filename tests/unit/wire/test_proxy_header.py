@@ -11,9 +11,9 @@ from paquebot.wire.proxy import (
     MAX_LINE,
     SIGNATURE,
     Endpoint,
-    Header,
     NeedMore,
     NoHeader,
+    ProxyHeader,
     crc32c,
     is_of_header,
     read_header,
@@ -44,7 +44,7 @@ GOOD = [
 def test_good_header_whole_in_pieces_and_followed_by_others(
     octets: bytes, source: Endpoint | None, destination: Endpoint | None
 ) -> None:
-    header = Header(len(octets), source, destination)
+    header = ProxyHeader(len(octets), source, destination)
     assert read_header(octets) == header
     assert read_header(octets + b"EHLO client.example\r\n") == header
     assert read_header(octets + octets) == header
@@ -54,7 +54,7 @@ def test_good_header_whole_in_pieces_and_followed_by_others(
 
 def test_longest_header_of_version_2() -> None:
     filling = MAX_HEADER - 16 - 12 - 3
-    assert read_header(v2("192.0.2.7", "198.51.100.1", 56324, 25, Tlv(4, bytes(filling)))) == Header(
+    assert read_header(v2("192.0.2.7", "198.51.100.1", 56324, 25, Tlv(4, bytes(filling)))) == ProxyHeader(
         MAX_HEADER, CLIENT, SERVER
     )
     with pytest.raises(GrammarError, match="at most 536 octets"):

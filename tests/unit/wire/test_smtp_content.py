@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from paquebot.wire.smtp.content import (
     BareLineEnd,
     ChunkCollector,
+    ContentLineTooLong,
     DataDecoder,
-    LineTooLong,
     add_transparency,
     check_line_lengths,
 )
@@ -96,7 +96,7 @@ def test_transparency(octets: bytes, content: bytes) -> None:
 
 def test_line_length_counts_crlf_and_not_the_transparency_dot() -> None:
     check_line_lengths(b"x" * 998 + b"\r\n", 1000)
-    with pytest.raises(LineTooLong):
+    with pytest.raises(ContentLineTooLong):
         check_line_lengths(b"ok\r\n" + b"x" * 999 + b"\r\n" + b"ok\r\n", 1000)
     check_line_lengths(b"x" * 5000, 0)
     content = b"." + b"x" * 5000 + b"\r\n"
@@ -108,7 +108,7 @@ def test_line_lengths_are_exact(lengths: list[int], limit: int) -> None:
     content = b"".join(b"x" * length + b"\r\n" for length in lengths)
     too_long = any(length + 2 > limit for length in lengths)
     if too_long:
-        with pytest.raises(LineTooLong):
+        with pytest.raises(ContentLineTooLong):
             check_line_lengths(content, limit)
     else:
         check_line_lengths(content, limit)

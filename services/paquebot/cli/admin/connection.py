@@ -32,7 +32,7 @@ DataOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class ClientSettings:
+class AdminSettings:
     directory: DirectoryClientSettings
     admin_token: Secret = setting("ADMIN_TOKEN", help="of the directory's administration")
 
@@ -62,9 +62,9 @@ def _read(path: Path) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def client_settings(data: Path | None) -> ClientSettings:
+def client_settings(data: Path | None) -> AdminSettings:
     """Settings of the process's environment and `data`. Raises SettingsError."""
-    return load(ClientSettings, client_environment(data, os.environ))
+    return load(AdminSettings, client_environment(data, os.environ))
 
 
 def refuse_settings(data: Path | None, error: SettingsError) -> NoReturn:
@@ -99,7 +99,7 @@ def administer(data: Path | None, work: Callable[[DirectoryClient], Awaitable[T]
     raise typer.Exit(1)
 
 
-async def _with_client(settings: ClientSettings, work: Callable[[DirectoryClient], Awaitable[T]]) -> T:
+async def _with_client(settings: AdminSettings, work: Callable[[DirectoryClient], Awaitable[T]]) -> T:
     channel = open_channel(settings.directory)
     try:
         return await work(DirectoryClient(channel, settings.directory, settings.admin_token))

@@ -3,7 +3,7 @@
 import grpc
 
 from paquebot.cli.roundtrip.round_trip import PASSWORD, READER, SENDER
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import UpError
 from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
 from paquebot.runtime.engine_settings import DirectoryClientSettings
@@ -11,7 +11,7 @@ from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateDomainRequest, UpdateAccountRequest
 
 
-async def ensure_demo(plan: Plan) -> bool:
+async def ensure_demo(plan: PlatformPlan) -> bool:
     """Make the domain and the accounts that are missing; True: something was made. Raises UpError."""
     settings = load(DirectoryClientSettings, plan.client_environment())
     channel = open_channel(settings)

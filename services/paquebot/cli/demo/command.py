@@ -9,17 +9,17 @@ from typing import Annotated
 
 import typer
 
-from paquebot.cli.admin.connection import ClientSettings, DataOption, client_environment, refuse_settings
+from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, refuse_settings
 from paquebot.cli.demo.accounts import ensure_accounts
 from paquebot.cli.roundtrip.round_trip import READER, SENDER
-from paquebot.cli.waiting import GivenUp, NotYet, Patience, T, WaitOption
+from paquebot.cli.waiting import GivenUp, NotYet, RetryUntil, T, WaitOption
 from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
 from paquebot.runtime.settings import Secret, SettingsError, load, setting
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    client: ClientSettings
+    client: AdminSettings
     password: Secret = setting("DEMO_PASSWORD", Secret(""), help="of the demo accounts that are made; empty: drawn")
     reset: bool = setting("DEMO_RESET", False, help="give the password to accounts that are there, too")
 
@@ -40,7 +40,7 @@ def demo_command(
     except SettingsError as error:
         refuse_settings(data, error)
     password = settings.password or secrets.token_urlsafe(18)
-    patience = Patience(wait, lambda text: typer.echo(text, err=True))
+    patience = RetryUntil(wait, lambda text: typer.echo(text, err=True))
     try:
         made = asyncio.run(_ensure(settings, domain, password, patience))
     except SettingsError as error:  # certificates that are none
@@ -54,7 +54,7 @@ def demo_command(
         typer.echo(f"the password that was set now: {password}")
 
 
-async def _ensure(settings: DemoSettings, domain: str, password: str, patience: Patience) -> bool:
+async def _ensure(settings: DemoSettings, domain: str, password: str, patience: RetryUntil) -> bool:
     channel = open_channel(settings.client.directory)
     client = DirectoryClient(channel, settings.client.directory, settings.client.admin_token)
     try:

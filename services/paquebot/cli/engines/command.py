@@ -89,13 +89,13 @@ def _read(settings: EngineSettings, name: str) -> str:
     return text
 
 
-class Ended:
+class EngineEnded:
     """How the engine ended: the exit code of our process, when it ended by itself."""
 
     code = 0
 
 
-async def serve(context: Context, engine: Engine, ended: Ended) -> None:
+async def serve(context: Context, engine: Engine, ended: EngineEnded) -> None:
     """Run `engine` until the drain, or until it ends by itself. Raises EngineError when it cannot run."""
     context.health.depend(engine.name, engine.probe)
     starting = asyncio.ensure_future(start_engine(engine, None, _READY_SECONDS))
@@ -117,7 +117,9 @@ async def serve(context: Context, engine: Engine, ended: Ended) -> None:
         watching.cancel()
 
 
-async def _until_drained(process: ManagedProcess, draining: "asyncio.Future[Literal[True]]", ended: Ended) -> None:
+async def _until_drained(
+    process: ManagedProcess, draining: "asyncio.Future[Literal[True]]", ended: EngineEnded
+) -> None:
     ending = asyncio.ensure_future(process.wait())
     await asyncio.wait((ending, draining), return_when=asyncio.FIRST_COMPLETED)
     if draining.done():
@@ -130,7 +132,7 @@ async def _until_drained(process: ManagedProcess, draining: "asyncio.Future[Lite
 
 
 def _command(name: str, make: Callable[[EngineSettings], Engine]) -> Callable[[], None]:
-    ended = Ended()
+    ended = EngineEnded()
 
     async def main(context: Context, settings: EngineSettings) -> None:
         try:

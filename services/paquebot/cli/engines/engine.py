@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from paquebot.cli.engines.process import Command, ManagedProcess
+from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
 
 POLL_SECONDS = 0.02  # between two looks at an engine that is starting
 _STUCK_SECONDS = 5.0
@@ -53,7 +53,7 @@ class Engine(Protocol):
     async def prepare(self) -> None:
         """Make or check the data directory and configuration; may be repeated. Raises EngineError."""
 
-    def command(self) -> Command:
+    def command(self) -> ProcessCommand:
         """How to run it, after `prepare`. Raises EngineError when the program is missing."""
 
     async def probe(self) -> None:

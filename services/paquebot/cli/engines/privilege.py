@@ -33,7 +33,7 @@ _TRIAL_SECONDS = 10
 
 
 @dataclass(slots=True, frozen=True)
-class Credentials:
+class ProcessCredentials:
     """`prefix` goes before a command line; `owner` is the uid and gid its files must have."""
 
     prefix: tuple[str, ...]
@@ -49,14 +49,14 @@ class Credentials:
         os.chown(directory, self.owner, self.owner)
 
 
-def unprivileged(program: Path) -> Credentials:
+def unprivileged(program: Path) -> ProcessCredentials:
     """How to run `program` not as root. Raises EngineError when this machine offers no way."""
     if os.geteuid() != 0:
-        return Credentials((), os.geteuid())
+        return ProcessCredentials((), os.geteuid())
     for tool, options, owner in (("setpriv", _SETPRIV, NOBODY), ("unshare", _UNSHARE, 0)):
         path = shutil.which(tool)
         if path is not None and _works((path, *options), program):
-            return Credentials((path, *options), owner)
+            return ProcessCredentials((path, *options), owner)
     raise EngineError("PostgreSQL does not run as root, and neither setpriv nor unshare works here: use another user")
 
 

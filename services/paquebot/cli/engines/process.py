@@ -28,7 +28,7 @@ _TAIL_BYTES = 4096
 
 
 @dataclass(slots=True, frozen=True)
-class Command:
+class ProcessCommand:
     """What to run and how it wants to be ended.
 
     `argv[0]` is an absolute path. `prefix` is a command that changes credentials and then runs the rest.
@@ -55,7 +55,7 @@ class ManagedProcess:
     Its output goes to `<log_dir>/<name>.log`; without a directory it goes where ours goes, as in a container.
     """
 
-    def __init__(self, name: str, command: Command, log_dir: Path | None) -> None:
+    def __init__(self, name: str, command: ProcessCommand, log_dir: Path | None) -> None:
         self.name = name
         self.command = command
         self._log_path = None if log_dir is None else log_dir / f"{name}.log"
@@ -163,7 +163,7 @@ def last_line(output: bytes) -> str:
 
 async def run_to_end(argv: tuple[str, ...], cwd: Path, prefix: tuple[str, ...] = ()) -> tuple[int, bytes]:
     """Run a short-lived program; its return code and what it printed. Killed when we are cancelled or killed."""
-    guarded = Command(argv=argv, cwd=cwd, prefix=prefix).guarded_argv(os.getpid())
+    guarded = ProcessCommand(argv=argv, cwd=cwd, prefix=prefix).guarded_argv(os.getpid())
     process = await asyncio.create_subprocess_exec(
         *guarded,
         cwd=cwd,

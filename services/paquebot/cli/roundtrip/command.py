@@ -13,16 +13,24 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.message import Message
 
-from paquebot.cli.admin.connection import ClientSettings, DataOption, client_environment, refuse_settings
+from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, refuse_settings
 from paquebot.cli.demo.command import asked
 from paquebot.cli.enforcement import enforcement
-from paquebot.cli.roundtrip.round_trip import Endpoint, Login, RoundTripError, Route, Timed, client_context, round_trip
-from paquebot.cli.waiting import GivenUp, Patience, WaitOption
+from paquebot.cli.roundtrip.round_trip import (
+    RoundTripError,
+    ServiceAddress,
+    TestLogin,
+    TestRoute,
+    Timed,
+    client_context,
+    round_trip,
+)
+from paquebot.cli.waiting import GivenUp, RetryUntil, WaitOption
 from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.settings import Listen, Secret, SettingsError, load, parse_listen, setting
 from paquebot.v1 import directory_pb2 as pb
 
-RouteOf = Callable[[Login, Login], Route]
+RouteOf = Callable[[TestLogin, TestLogin], TestRoute]
 
 _SMTP = "127.0.0.1:2587"
 _IMAP = "127.0.0.1:2143"
@@ -37,10 +45,10 @@ class RoundtripSettings:
     recipient_password: Secret = setting("ROUNDTRIP_RECIPIENT_PASSWORD", Secret(""), help="of --recipient")
 
 
-def _endpoint(text: str) -> Endpoint:
+def _endpoint(text: str) -> ServiceAddress:
     """`host:port`; a name is not looked up yet."""
     found = _listen(text)
-    return Endpoint(found.host, found.port)
+    return ServiceAddress(found.host, found.port)
 
 
 def _listen(text: str) -> Listen:
@@ -52,14 +60,16 @@ def _listen(text: str) -> Listen:
 
 def roundtrip_command(
     smtp: Annotated[
-        Endpoint,
+        ServiceAddress,
         typer.Option(parser=_endpoint, envvar="PAQUEBOT_ROUNDTRIP_SMTP", metavar="HOST:PORT", help="Submission."),
     ] = _SMTP,  # type: ignore[assignment]
     imap: Annotated[
-        Endpoint, typer.Option(parser=_endpoint, envvar="PAQUEBOT_ROUNDTRIP_IMAP", metavar="HOST:PORT", help="IMAP.")
+        ServiceAddress,
+        typer.Option(parser=_endpoint, envvar="PAQUEBOT_ROUNDTRIP_IMAP", metavar="HOST:PORT", help="IMAP."),
     ] = _IMAP,  # type: ignore[assignment]
     pop3: Annotated[
-        Endpoint, typer.Option(parser=_endpoint, envvar="PAQUEBOT_ROUNDTRIP_POP3", metavar="HOST:PORT", help="POP3.")
+        ServiceAddress,
+        typer.Option(parser=_endpoint, envvar="PAQUEBOT_ROUNDTRIP_POP3", metavar="HOST:PORT", help="POP3."),
     ] = _POP3,  # type: ignore[assignment]
     hostname: Annotated[
         str, typer.Option(envvar="PAQUEBOT_HOSTNAME", metavar="NAME", help="To find in the certificate; '': the host.")
@@ -105,17 +115,17 @@ def roundtrip_command(
         typer.echo(f"paquebot: no certificates can be read from {ca}: {error}", err=True)
         raise typer.Exit(2) from None
 
-    def route(first: Login, second: Login) -> Route:
-        return Route(smtp, imap, pop3, tls, first, second, expect_client, wait)
+    def route(first: TestLogin, second: TestLogin) -> TestRoute:
+        return TestRoute(smtp, imap, pop3, tls, first, second, expect_client, wait)
 
     try:
         environ = client_environment(data, os.environ)
         if sender:
             passwords = load(RoundtripSettings, environ)
-            given = Login(sender, passwords.sender_password), Login(recipient, passwords.recipient_password)
+            given = TestLogin(sender, passwords.sender_password), TestLogin(recipient, passwords.recipient_password)
             round_trip(route(*given), _say)
         else:
-            asyncio.run(_between_strangers(load(ClientSettings, environ), route, Patience(wait, _tell)))
+            asyncio.run(_between_strangers(load(AdminSettings, environ), route, RetryUntil(wait, _tell)))
     except SettingsError as error:
         refuse_settings(data, error)
     except (RoundTripError, GivenUp) as error:
@@ -125,17 +135,19 @@ def roundtrip_command(
         typer.echo(enforcement(_listen(forbidden)))
 
 
-async def _between_strangers(settings: ClientSettings, route: RouteOf, patience: Patience) -> None:
+async def _between_strangers(settings: AdminSettings, route: RouteOf, patience: RetryUntil) -> None:
     async with _temporary_accounts(settings, patience) as logins:
         await asyncio.to_thread(round_trip, route(*logins), _say)
 
 
 @contextlib.asynccontextmanager
-async def _temporary_accounts(settings: ClientSettings, patience: Patience) -> AsyncIterator[tuple[Login, Login]]:
+async def _temporary_accounts(
+    settings: AdminSettings, patience: RetryUntil
+) -> AsyncIterator[tuple[TestLogin, TestLogin]]:
     """Two accounts in a domain that nobody else has; removed in the end, whatever happens. Raises GivenUp."""
     # RFC 2606 §2: .invalid is nobody's, so no mail of others can be for it.
     domain = f"roundtrip-{secrets.token_hex(6)}.invalid"
-    logins = tuple(Login(f"{name}@{domain}", secrets.token_urlsafe(18)) for name in ("alice", "bob"))
+    logins = tuple(TestLogin(f"{name}@{domain}", secrets.token_urlsafe(18)) for name in ("alice", "bob"))
     channel = open_channel(settings.directory)
     client = DirectoryClient(channel, settings.directory, settings.admin_token)
 
@@ -144,7 +156,7 @@ async def _temporary_accounts(settings: ClientSettings, patience: Patience) -> A
 
     try:
         await ask(client.stub.CreateDomain, pb.CreateDomainRequest(name=domain))
-        made: list[Login] = []
+        made: list[TestLogin] = []
         try:
             for login in logins:
                 await ask(

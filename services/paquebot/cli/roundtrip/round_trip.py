@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import UpError
 
 PASSWORD = "paquebot"  # noqa: S105 - the demo accounts' password, told to the person
@@ -46,7 +46,7 @@ class Timed:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ServiceAddress:
     """A listener. `implicit`: TLS from the first octet; otherwise STARTTLS."""
 
     host: str
@@ -58,7 +58,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class TestLogin:
     """An account with its password."""
 
     address: str
@@ -70,15 +70,15 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class TestRoute:
     """Where a message goes in and comes out. `client`: our addresses, of which Received must show one; empty: any."""
 
-    submission: Endpoint
-    imap: Endpoint
-    pop3: Endpoint
+    submission: ServiceAddress
+    imap: ServiceAddress
+    pop3: ServiceAddress
     tls: ssl.SSLContext
-    sender: Login
-    reader: Login
+    sender: TestLogin
+    reader: TestLogin
     client: str = ""
     patience_seconds: float = 0.0
 
@@ -117,20 +117,20 @@ def client_context(*, name: str = "", ca: Path | None = None, verify: bool = Tru
     return context
 
 
-def local_route(plan: Plan) -> Route:
+def local_route(plan: PlatformPlan) -> TestRoute:
     """From alice to bob on a local platform."""
     ports = plan.ports.services
-    return Route(
-        submission=Endpoint(LOOPBACK, ports.submissions, implicit=True),
-        imap=Endpoint(LOOPBACK, ports.imaps, implicit=True),
-        pop3=Endpoint(LOOPBACK, ports.pop3s, implicit=True),
+    return TestRoute(
+        submission=ServiceAddress(LOOPBACK, ports.submissions, implicit=True),
+        imap=ServiceAddress(LOOPBACK, ports.imaps, implicit=True),
+        pop3=ServiceAddress(LOOPBACK, ports.pop3s, implicit=True),
         tls=client_context(ca=plan.authority) if plan.authority else _served_context(plan.certificate),
-        sender=Login(f"{SENDER}@{plan.domain}", PASSWORD),
-        reader=Login(f"{READER}@{plan.domain}", PASSWORD),
+        sender=TestLogin(f"{SENDER}@{plan.domain}", PASSWORD),
+        reader=TestLogin(f"{READER}@{plan.domain}", PASSWORD),
     )
 
 
-def round_trip(route: Route, say: Callable[[Timed], None]) -> None:
+def round_trip(route: TestRoute, say: Callable[[Timed], None]) -> None:
     """Send, wait, read twice. Each step is told with its time. Raises RoundTripError with the reason. Blocks."""
     mark = uuid.uuid4().hex
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -144,7 +144,7 @@ def round_trip(route: Route, say: Callable[[Timed], None]) -> None:
         try:
             what = step()
         except (OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.error_proto) as error:
-            endpoint: Endpoint = getattr(route, name)
+            endpoint: ServiceAddress = getattr(route, name)
             text = f"the round trip failed at {name} ({endpoint}): {_why(error)}"
             raise RoundTripError(text) from error
         say(Timed(what, time.perf_counter() - begin))
@@ -172,7 +172,7 @@ def _text(said: object) -> str:
     return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
-def _message(route: Route, mark: str) -> email.message.EmailMessage:
+def _message(route: TestRoute, mark: str) -> email.message.EmailMessage:
     sender, reader = route.sender, route.reader
     message = email.message.EmailMessage(policy=email.policy.SMTP)
     message["From"] = f"{sender.name.title()} <{sender.address}>"
@@ -187,7 +187,7 @@ def _message(route: Route, mark: str) -> email.message.EmailMessage:
     return message
 
 
-def _submit(route: Route, mark: str) -> str:
+def _submit(route: TestRoute, mark: str) -> str:
     endpoint = route.submission
     _reach(route, endpoint)
     with _smtp(endpoint, route.tls) as client:
@@ -198,7 +198,7 @@ def _submit(route: Route, mark: str) -> str:
     return f"{route.sender.name} {text} (port {endpoint.port}): kept in S3, queued on JetStream"
 
 
-def _smtp(endpoint: Endpoint, tls: ssl.SSLContext) -> smtplib.SMTP:
+def _smtp(endpoint: ServiceAddress, tls: ssl.SSLContext) -> smtplib.SMTP:
     if endpoint.implicit:
         return smtplib.SMTP_SSL(endpoint.host, endpoint.port, context=tls, timeout=_DEADLINE_SECONDS)
     client = smtplib.SMTP(endpoint.host, endpoint.port, timeout=_DEADLINE_SECONDS)
@@ -207,7 +207,7 @@ def _smtp(endpoint: Endpoint, tls: ssl.SSLContext) -> smtplib.SMTP:
     return client
 
 
-def _read_imap(route: Route, mark: str) -> str:
+def _read_imap(route: TestRoute, mark: str) -> str:
     endpoint = route.imap
     _reach(route, endpoint)
     with _imap(endpoint, route.tls) as client:
@@ -223,7 +223,7 @@ def _read_imap(route: Route, mark: str) -> str:
     return f"{route.reader.name} sees it over IMAP (port {endpoint.port}): whole, with its attachment{seen}"
 
 
-def _imap(endpoint: Endpoint, tls: ssl.SSLContext) -> imaplib.IMAP4:
+def _imap(endpoint: ServiceAddress, tls: ssl.SSLContext) -> imaplib.IMAP4:
     if endpoint.implicit:
         return imaplib.IMAP4_SSL(endpoint.host, endpoint.port, ssl_context=tls, timeout=_DEADLINE_SECONDS)
     client = imaplib.IMAP4(endpoint.host, endpoint.port, timeout=_DEADLINE_SECONDS)
@@ -238,7 +238,7 @@ def _find(client: imaplib.IMAP4, mark: str) -> str:
     return numbers[-1].decode() if numbers else ""
 
 
-def _read_pop3(route: Route, mark: str) -> str:
+def _read_pop3(route: TestRoute, mark: str) -> str:
     endpoint = route.pop3
     _reach(route, endpoint)
     with contextlib.closing(_pop3(endpoint, route.tls)) as client:
@@ -254,7 +254,7 @@ def _read_pop3(route: Route, mark: str) -> str:
     raise RoundTripError("the round trip failed at pop3: the message is not in the maildrop")
 
 
-def _pop3(endpoint: Endpoint, tls: ssl.SSLContext) -> poplib.POP3:
+def _pop3(endpoint: ServiceAddress, tls: ssl.SSLContext) -> poplib.POP3:
     if endpoint.implicit:
         return poplib.POP3_SSL(endpoint.host, endpoint.port, context=tls, timeout=_DEADLINE_SECONDS)
     client = poplib.POP3(endpoint.host, endpoint.port, timeout=_DEADLINE_SECONDS)
@@ -273,7 +273,7 @@ def _closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
         raise
 
 
-def _reach(route: Route, endpoint: Endpoint) -> None:
+def _reach(route: TestRoute, endpoint: ServiceAddress) -> None:
     """Returns when the listener takes connections, for which we wait as long as the route says. Raises OSError."""
     deadline = time.monotonic() + route.patience_seconds
     while True:

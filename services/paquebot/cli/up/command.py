@@ -16,7 +16,7 @@ from rich.console import Console
 from paquebot.cli.admin.connection import DEFAULT_DATA
 from paquebot.cli.demo.accounts import ensure_demo
 from paquebot.cli.roundtrip.round_trip import READER, SENDER, Timed, local_route, round_trip
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.guide import addresses, examples, mail_programs
 from paquebot.cli.up.layout import Layout, Ports, UpError
 from paquebot.cli.up.stack import Stack
@@ -83,7 +83,7 @@ async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain:
     layout = Layout(data)
     lock = layout.lock()
     overrides = {k: v for k, v in os.environ.items() if k.startswith("PAQUEBOT_") and k not in _NOT_PASSED_ON}
-    plan = Plan(layout, ports, layout.secrets(), hostname, domain, overrides)
+    plan = PlatformPlan(layout, ports, layout.secrets(), hostname, domain, overrides)
 
     def step(text: str) -> None:
         console.print(f"[dim]{time.perf_counter() - begin:6.2f} s[/]  {text}")
@@ -133,7 +133,7 @@ async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) 
     return True
 
 
-async def _demo(console: Console, plan: Plan, step: Callable[[str], None]) -> None:
+async def _demo(console: Console, plan: PlatformPlan, step: Callable[[str], None]) -> None:
     if await ensure_demo(plan):
         step(f"domain {plan.domain} with accounts {SENDER} and {READER} made")
     console.print()

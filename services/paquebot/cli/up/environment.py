@@ -23,7 +23,7 @@ _MANY_CLIENTS = ("smtp_ingress", "imap")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlatformPlan:
     """Everything that decides what one local platform is."""
 
     layout: Layout

@@ -9,14 +9,14 @@ from pathlib import Path
 from paquebot.cli.admin.connection import DEFAULT_DATA
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.roundtrip.round_trip import PASSWORD, READER, SENDER
-from paquebot.cli.up.environment import Plan
+from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import SERVICES
 
 _HOST = "localhost"
 """In mail programs: some look for a name in the certificate, and take no address."""
 
 
-def addresses(plan: Plan) -> str:
+def addresses(plan: PlatformPlan) -> str:
     """Every listener and file."""
     ports, engines = plan.ports.services, plan.ports.engines
     rows = [
@@ -41,7 +41,7 @@ def addresses(plan: Plan) -> str:
     return "Paquebot on this machine:\n" + "\n".join(lines)
 
 
-def mail_programs(plan: Plan) -> str:
+def mail_programs(plan: PlatformPlan) -> str:
     """All that a mail program asks for."""
     ports = plan.ports.services
     rows = [
@@ -73,7 +73,7 @@ def _trust(authority: Path | None) -> list[str]:
     return [f"  {what:24} {how.format(path)}" for what, how in rows]
 
 
-def examples(plan: Plan) -> str:
+def examples(plan: PlatformPlan) -> str:
     """Commands to try."""
     ports = plan.ports.services
     login = f"{READER}@{plan.domain}"

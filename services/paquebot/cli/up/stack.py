@@ -20,9 +20,9 @@ from paquebot.cli.engines.engine import (
     write_durably,
 )
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.engines.process import Command, ManagedProcess
+from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
 from paquebot.cli.up.certificate import ensure_certificate
-from paquebot.cli.up.environment import DATABASE, Plan
+from paquebot.cli.up.environment import DATABASE, PlatformPlan
 from paquebot.cli.up.layout import SERVICES, UpError
 from paquebot.cli.up.supervisor import Say, Supervisor
 from paquebot.queue import Queue
@@ -44,7 +44,7 @@ Step = Callable[[str], None]
 class Stack:
     """One local platform. `await start()`, then it runs until `await stop()`."""
 
-    plan: Plan
+    plan: PlatformPlan
     step: Step
     say: Say
     supervisor: Supervisor = field(init=False)
@@ -148,7 +148,7 @@ class Stack:
 
     async def _start_service(self, service: str) -> ManagedProcess:
         plan = self.plan
-        command = Command(
+        command = ProcessCommand(
             argv=(sys.executable, "-m", "paquebot", service.replace("_", "-")),
             cwd=plan.layout.data,
             env=plan.service_environment(service),

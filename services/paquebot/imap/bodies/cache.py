@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore, BlobsUnavailable
-from paquebot.blobs.spans import Span, spans
+from paquebot.blobs.spans import PackRange, spans
 from paquebot.blobs.store import SpanOutcome
 from paquebot.imap import metrics
 from paquebot.imap.bodies.reads import Reads
@@ -88,7 +88,7 @@ class Bodies:
             self._reads.add(task)
             task.add_done_callback(self._reads.discard)
 
-    def _came(self, span: Span, outcome: SpanOutcome | Exception) -> None:
+    def _came(self, span: PackRange, outcome: SpanOutcome | Exception) -> None:
         """A request ended: keep what it brought, and wake those who wait."""
         bodies = outcome if isinstance(outcome, list) else [outcome] * len(span.refs)
         found: dict[int, bytes | Exception] = {}

@@ -15,8 +15,8 @@ from paquebot.mailstore.types import StoredMessage
 from paquebot.message import (
     MessageSummary,
     Octets,
-    Section,
     SectionText,
+    StoredSection,
     cached_header_fields,
     decode_transfer,
     header_fields,
@@ -75,7 +75,7 @@ def _whole(
         cached = cached_header_fields(summary, fields)
         if cached is not None:
             return _prefix_fields(message, fields) + cached
-    octets = section_octets(summary, Section(asked.path, _TEXTS[asked.specifier]))
+    octets = section_octets(summary, StoredSection(asked.path, _TEXTS[asked.specifier]))
     if octets is None:
         return None
     if body is None:
@@ -128,7 +128,7 @@ def binary(
     """A part without its transfer encoding (RFC 3516 §4.3), which `check_encoding` knows; BINARY[] is the message."""
     if not path:
         return Needs.BODY if body is None else joined(message.prefix, body)
-    octets = section_octets(summary, Section(path, SectionText.WHOLE))
+    octets = section_octets(summary, StoredSection(path, SectionText.WHOLE))
     part = part_at(summary, path)
     if octets is None or part is None:
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics
 from paquebot.imap.errors import missing_target
-from paquebot.imap.mailbox_view.changes import Change
+from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.mailbox_view.flags import split
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Authenticated, LoggedIn, Selected
@@ -123,7 +123,7 @@ def _announce(
         flags=bytes(message.flags for message in messages),
         mod_seqs=array("Q", [appended.mod_seq] * len(messages)),
     )
-    session.changed(Change(selected.mailbox_id, appended.mod_seq, rows))
+    session.changed(MailboxChange(selected.mailbox_id, appended.mod_seq, rows))
     session.watch.awaited = max(session.watch.awaited, appended.mod_seq)
 
 

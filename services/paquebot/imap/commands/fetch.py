@@ -18,7 +18,7 @@ from paquebot.imap.bodies.message_bodies import Loaded, with_bodies
 from paquebot.imap.bodies.sections import UnknownEncoding
 from paquebot.imap.bodies.unreadable import Unreadable
 from paquebot.imap.bodies.whole_summaries import octets_beside
-from paquebot.imap.commands.fetch_plan import Plan, Source, plan
+from paquebot.imap.commands.fetch_plan import FetchPlan, Source, plan
 from paquebot.imap.commands.messages_named import named
 from paquebot.imap.commands.store import take_in
 from paquebot.imap.errors import reply_to
@@ -105,7 +105,7 @@ class _Work:
     session: "Session"
     state: Selected
     command: ast.Fetch
-    plan: Plan
+    plan: FetchPlan
     found: int = 0
     """Messages that were answered."""
     unreadable: Unreadable = field(default_factory=Unreadable)

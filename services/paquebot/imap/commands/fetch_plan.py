@@ -104,7 +104,7 @@ class Source(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FetchPlan:
     """A FETCH's items. A message may need its body though `source` does not say so (a header field that did not
     fit into its summary)."""
 
@@ -142,10 +142,10 @@ class Plan:
             sections.check_encoding(summary, path)
 
 
-def plan(attributes: tuple[FetchAttribute, ...]) -> Plan:
+def plan(attributes: tuple[FetchAttribute, ...]) -> FetchPlan:
     """The plan for the items of a FETCH; one that is asked for twice is answered once."""
     attributes = tuple(dict.fromkeys(attributes))
-    return Plan(
+    return FetchPlan(
         source=max((_source(attribute) for attribute in attributes), default=Source.VIEW),
         with_summary=any(_asks_summary(attribute) for attribute in attributes),
         sets_seen=any(_sets_seen(attribute) for attribute in attributes),

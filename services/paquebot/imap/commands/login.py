@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from paquebot.imap import metrics
 from paquebot.imap.capabilities import after_login
 from paquebot.imap.connection import LineTooLong
-from paquebot.imap.metrics import Login
-from paquebot.imap.reply import Answered, Reply, Status, Stream, bad, no, ok
-from paquebot.imap.states import Account, Authenticated, LoggedOut, NotAuthenticated
+from paquebot.imap.metrics import LoginResult
+from paquebot.imap.reply import Answered, Reply, ReplyStatus, Stream, bad, no, ok
+from paquebot.imap.states import Authenticated, LoggedInAccount, LoggedOut, NotAuthenticated
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited, Refusal
@@ -32,7 +32,7 @@ async def start_tls(session: "Session", state: NotAuthenticated, command: ast.St
     session.connection.pause()
     if session.connection.buffered:
         return Reply(
-            Status.BAD,
+            ReplyStatus.BAD,
             "Nothing may follow STARTTLS before the handshake",
             untagged=responses.bye("Commands were sent in the clear behind STARTTLS"),
             state=LoggedOut(),
@@ -97,16 +97,16 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
         return await _refused(session, answer)
     most = process.settings.session.per_account
     if process.feed.sessions(answer.account_id) >= most or not session.seat.log_in(answer.account_id):
-        metrics.LOGIN[Login.TOO_MANY].inc()
+        metrics.LOGIN[LoginResult.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
     await process.mailstore.ensure_account(answer.account_id)
     session.watch = await process.feed.watch(answer.account_id, session.connection.ring)
     session.logged_in(answer)
     session.turns.belongs_to(answer.account_id)
     session.failures = 0
-    metrics.LOGIN[Login.OK].inc()
+    metrics.LOGIN[LoginResult.OK].inc()
     _log.info("logged_in", account_id=answer.account_id, client=session.client)
-    account = Account(answer.account_id, answer.address, answer.quota_bytes)
+    account = LoggedInAccount(answer.account_id, answer.address, answer.quota_bytes)
     return ok("Logged in", response_codes.capability(after_login(process.limits.append)), state=Authenticated(account))
 
 
@@ -116,12 +116,12 @@ async def _refused(session: "Session", refusal: Refusal) -> Reply:
     await asyncio.sleep(min(session.failures, _LONGEST) * session.process.settings.session.login_delay)
     match refusal:
         case RateLimited(retry_after):
-            metrics.LOGIN[Login.RATE_LIMITED].inc()
+            metrics.LOGIN[LoginResult.RATE_LIMITED].inc()
             return no(f"Too many failures, try again in {retry_after} s", response_codes.UNAVAILABLE)
         case AccountDisabled():
-            metrics.LOGIN[Login.DISABLED].inc()
+            metrics.LOGIN[LoginResult.DISABLED].inc()
             return no("The account is disabled", response_codes.CONTACTADMIN)
         case InvalidCredentials():
-            metrics.LOGIN[Login.INVALID].inc()
+            metrics.LOGIN[LoginResult.INVALID].inc()
             _log.info("login_failed", client=session.client)  # not the login: it may be a password
             return no("Login or password is wrong", response_codes.AUTHENTICATIONFAILED)

@@ -22,7 +22,7 @@ from paquebot.imap.long_commands import beside
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.reply import Reply, Stream, bad, gathered, no, ok
-from paquebot.imap.search.facts import Columns, Facts
+from paquebot.imap.search.facts import Columns, MessageFacts
 from paquebot.imap.search.keys import (
     CHARSETS,
     BadSearchText,
@@ -35,7 +35,7 @@ from paquebot.imap.search.keys import (
     uses_mod_seq,
 )
 from paquebot.imap.search.texts import TextsFound, look_through, parts_of
-from paquebot.imap.search.turns import TooMuchWork, Work
+from paquebot.imap.search.turns import SearchWork, TooMuchWork
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.mailstore.rows import summary_of
 from paquebot.mailstore.types import StoredMessage
@@ -147,7 +147,7 @@ class _Search:
         self._verdicts = max(1, _TURN // self._cost)
         self._asked = 0
         account_id = state.account.account_id
-        self._work = Work(session.process.turns, account_id, _TURN, session.process.settings.session.search_work)
+        self._work = SearchWork(session.process.turns, account_id, _TURN, session.process.settings.session.search_work)
         self._found = array("I")
         self.unreadable = Unreadable()
         self.warnings: list[bytes] = []
@@ -167,7 +167,7 @@ class _Search:
             await self._from_bodies(still)
         return array("I", sorted(self._found))
 
-    def _decide(self, facts: Facts) -> bool:
+    def _decide(self, facts: MessageFacts) -> bool:
         """Take in a verdict; False: it is still open."""
         self._asked += 1
         verdict = self._predicate(facts)
@@ -191,7 +191,7 @@ class _Search:
         view = self._state.view
         still = array("I")
         for number in range(1, view.exists + 1):
-            facts = Facts(view, number)
+            facts = MessageFacts(view, number)
             if view.is_gone(facts.uid):
                 self.expunged = self.expunged or self._predicate(facts) is not False
             elif not self._decide(facts):
@@ -211,7 +211,7 @@ class _Search:
                 self.expunged = True
                 continue
             columns = Columns(rows.sizes[index], rows.internal_dates[index], rows.save_dates[index])
-            if not self._decide(Facts(view, number, columns)):
+            if not self._decide(MessageFacts(view, number, columns)):
                 still.append(number)
             await self._others()
         return still
@@ -224,7 +224,7 @@ class _Search:
         """None: it cannot be read."""
         return summary_of(message, self._state.account.account_id, self._state.mailbox_id)
 
-    async def _facts_of_body(self, message: StoredMessage, body: bytes) -> Facts | None:
+    async def _facts_of_body(self, message: StoredMessage, body: bytes) -> MessageFacts | None:
         """As `_facts`, with a summary that leaves out nothing of what is looked for."""
         summary = self._summary(message)
         whole = (
@@ -236,14 +236,14 @@ class _Search:
             summary = await self._process.whole_summaries.of(message, body)
         return self._facts(message, summary, body)
 
-    def _facts(self, message: StoredMessage, summary: MessageSummary, body: bytes | None = None) -> Facts | None:
+    def _facts(self, message: StoredMessage, summary: MessageSummary, body: bytes | None = None) -> MessageFacts | None:
         """All that is known of it; None: it left the view."""
         view = self._state.view
         number = view.number(message.uid)
         if number is None:
             return None
         columns = Columns(message.size, floor(message.internal_date.timestamp()), floor(message.save_date.timestamp()))
-        return Facts(view, number, columns, message, summary, body)
+        return MessageFacts(view, number, columns, message, summary, body)
 
     async def _from_summaries(self, open_: "array[int]") -> "array[int]":
         still = array("I")
@@ -262,7 +262,7 @@ class _Search:
         self.expunged = self.expunged or there < len(open_)
         return still
 
-    async def _decide_with_fields(self, facts: Facts) -> bool:
+    async def _decide_with_fields(self, facts: MessageFacts) -> bool:
         if self._decide(facts):
             return True
         if not self._fields:
@@ -292,7 +292,7 @@ class _Search:
         if number is not None:
             self.warnings.append(self.unreadable.add(error, number, message.uid))
 
-    async def _look_through(self, facts: Facts, body: bytes) -> None:
+    async def _look_through(self, facts: MessageFacts, body: bytes) -> None:
         """Only as far as the verdict takes it."""
         assert facts.summary is not None
         facts.header_texts, facts.texts = TextsFound(), TextsFound()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from paquebot.imap.commands.messages_named import named
 from paquebot.imap.errors import missing_target
 from paquebot.imap.mailbox_view import updates
-from paquebot.imap.mailbox_view.changes import Change
+from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.reply import Look, Reply, no, ok
 from paquebot.imap.states import Selected
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable, SomeExpunged
@@ -35,7 +35,7 @@ async def close(session: "Session", state: Selected, command: ast.Close) -> Repl
     if not state.read_only:
         removed = await session.process.mailstore.expunge(state.account.account_id, state.mailbox_id)
         if removed.uids:
-            session.changed(Change(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
+            session.changed(MailboxChange(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
         if state.qresync:  # RFC 7162 §3.2.8
             updates.own(state, mod_seq=removed.mod_seq if removed.uids else None)
             code = response_codes.highest_mod_seq(state.view.told)
@@ -67,7 +67,7 @@ async def _expunged(session: "Session", state: Selected, uids: Sequence[int] | N
     updates.own(state, expunged=removed.uids, mod_seq=removed.mod_seq if removed.uids else None)
     if not removed.uids:
         return ok(f"{name} completed")
-    session.changed(Change(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
+    session.changed(MailboxChange(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
     released = updates.release(state)
     news = await _others(session, state, removed.mod_seq)
     code = response_codes.highest_mod_seq(state.view.mod_seq) if state.condstore else None  # RFC 7162 §3.2.7

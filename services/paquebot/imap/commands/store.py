@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from paquebot.imap.commands.messages_named import named
 from paquebot.imap.mailbox_view import updates
-from paquebot.imap.mailbox_view.changes import Change
+from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.mailbox_view.flags import split
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.reply import Reply, no, ok
@@ -59,7 +59,7 @@ def take_in(session: "Session", state: Selected, result: StoreResult) -> None:
     """What this session stored goes into its picture, and is told to the others."""
     updates.own(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
     if result.changed:
-        session.changed(Change(state.mailbox_id, result.mod_seq, result.rows))
+        session.changed(MailboxChange(state.mailbox_id, result.mod_seq, result.rows))
 
 
 @dataclass(frozen=True, slots=True)

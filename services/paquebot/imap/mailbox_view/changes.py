@@ -15,7 +15,7 @@ _MESSAGES = 256  # of one change: more are read by those who need them
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MailboxChange:
     """All that one statement did to a mailbox, as PostgreSQL answered."""
 
     mailbox_id: int
@@ -31,9 +31,9 @@ class RecentChanges:
     __slots__ = ("_mailboxes",)
 
     def __init__(self) -> None:
-        self._mailboxes: dict[int, dict[int, Change]] = {}
+        self._mailboxes: dict[int, dict[int, MailboxChange]] = {}
 
-    def remember(self, change: Change) -> bool:
+    def remember(self, change: MailboxChange) -> bool:
         """False when it is too large."""
         if len(change.rows) + len(change.expunged) > _MESSAGES:
             return False
@@ -45,10 +45,10 @@ class RecentChanges:
             del self._mailboxes[next(iter(self._mailboxes))]
         return True
 
-    def since(self, mailbox_id: int, mod_seq: int) -> list[Change]:
+    def since(self, mailbox_id: int, mod_seq: int) -> list[MailboxChange]:
         """The changes that follow `mod_seq` without a gap."""
         kept = self._mailboxes.get(mailbox_id, {})
-        found: list[Change] = []
+        found: list[MailboxChange] = []
         while (change := kept.get(mod_seq + len(found) + 1)) is not None:
             found.append(change)
         return found

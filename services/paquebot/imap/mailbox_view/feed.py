@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from paquebot.imap import metrics
-from paquebot.imap.mailbox_view.changes import Change, RecentChanges
-from paquebot.imap.mailbox_view.hint_publisher import Telling
+from paquebot.imap.mailbox_view.changes import MailboxChange, RecentChanges
+from paquebot.imap.mailbox_view.hint_publisher import HintPublisher
 from paquebot.imap.metrics import Refresh
 from paquebot.mailstore import Changes, Mailstore
 from paquebot.observability import trace
@@ -52,7 +52,7 @@ class Watch:
         self.dirty = True
         self.ring()
 
-    def changed(self, change: Change) -> None:
+    def changed(self, change: MailboxChange) -> None:
         """Another session of this process changed a mailbox of the account."""
         if self._mailbox_id is None:
             self.dirty = True
@@ -91,7 +91,7 @@ class Feed:
         self._accounts: dict[int, _Account] = {}
         self._under_way: dict[_Key, asyncio.Task[Changes]] = {}
         self._source = secrets.token_hex(8).encode()
-        self._telling = Telling(queue, self._source)
+        self._telling = HintPublisher(queue, self._source)
 
     async def close(self) -> None:
         """Tell what is still to be told."""
@@ -124,7 +124,7 @@ class Feed:
         account = self._accounts.get(account_id)
         return len(account.watches) if account is not None else 0
 
-    def changed(self, watch: Watch, change: Change | None) -> None:
+    def changed(self, watch: Watch, change: MailboxChange | None) -> None:
         """The session of `watch` changed a mailbox of its account: tell the others, here and elsewhere. `change`: all
         that it did; None: that is to be looked up."""
         account = self._accounts[watch.account_id]
@@ -137,7 +137,7 @@ class Feed:
                     other.changed(change)
         self._telling.changed(watch.account_id)
 
-    def remembered(self, watch: Watch, mailbox_id: int, mod_seq: int) -> list[Change] | None:
+    def remembered(self, watch: Watch, mailbox_id: int, mod_seq: int) -> list[MailboxChange] | None:
         """What happened after `mod_seq` up to what the watch awaits or later; None: that is to be looked up."""
         found = self._accounts[watch.account_id].recent.since(mailbox_id, mod_seq)
         if watch.dirty or watch.awaited > (found[-1].mod_seq if found else mod_seq):

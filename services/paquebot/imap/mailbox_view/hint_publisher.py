@@ -11,7 +11,7 @@ from paquebot.runtime.process.tasks import background
 _GATHER_SECONDS = 0.01
 
 
-class Telling:
+class HintPublisher:
     """One for a process; `source` is its name, by which it knows its own hints."""
 
     def __init__(self, queue: Queue, source: bytes) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from paquebot.imap.context import Process
+from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view import flags
-from paquebot.imap.mailbox_view.changes import Change
+from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.mailbox_view.feed import Watch
 from paquebot.imap.mailbox_view.view import Updates, View
 from paquebot.imap.states import Selected, SessionState
@@ -40,7 +40,9 @@ class News:
         return iter(self.lines)
 
 
-async def look(process: Process, watch: Watch, state: Selected, *, now: bool = False, shared: bool = False) -> News:
+async def look(
+    process: ServerContext, watch: Watch, state: Selected, *, now: bool = False, shared: bool = False
+) -> News:
     """See what happened since the last look, and tell it, but for EXPUNGE (that is `release`).
 
     `now`: PostgreSQL is to be asked, also for what nobody hinted at. `shared`: a hint or the poll asked for it, so that
@@ -70,7 +72,7 @@ async def look(process: Process, watch: Watch, state: Selected, *, now: bool = F
     return _lines(state, updates, mailbox.keywords)
 
 
-def _remembered(state: Selected, changes: Iterable[Change]) -> News:
+def _remembered(state: Selected, changes: Iterable[MailboxChange]) -> News:
     """As `look`, from what sessions of this process did."""
     view = state.view
     arrived, changed, words = 0, list[int](), dict.fromkeys(view.keywords_known)
@@ -82,7 +84,7 @@ def _remembered(state: Selected, changes: Iterable[Change]) -> News:
     return _lines(state, Updates(arrived, tuple(dict.fromkeys(changed))), words)
 
 
-async def _claim(process: Process, state: Selected, mailbox: Mailbox) -> None:
+async def _claim(process: ServerContext, state: Selected, mailbox: Mailbox) -> None:
     if not mailbox.recent:
         return
     if state.read_only:  # RFC 3501 §6.3.2: EXAMINE takes \Recent from nobody

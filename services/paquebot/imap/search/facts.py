@@ -42,7 +42,7 @@ class Columns:
 
 
 @dataclass(slots=True)
-class Facts:
+class MessageFacts:
     """One message; what is None was not loaded yet."""
 
     view: View

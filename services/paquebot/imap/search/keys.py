@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.imap.search.facts import Facts
+from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.program import Predicate, leaves, program_of
 from paquebot.mailstore.types import Flag
 from paquebot.message import codec_of, decode_charset
@@ -152,7 +152,7 @@ def _saved(context: SearchContext) -> Predicate:
 
 
 def _size(op: ast.SizeOp, octets: int) -> Predicate:
-    def check(facts: Facts) -> bool | None:
+    def check(facts: MessageFacts) -> bool | None:
         if facts.columns is None:
             return None
         return facts.columns.size > octets if op is ast.SizeOp.LARGER else facts.columns.size < octets
@@ -170,12 +170,12 @@ def _date(field: ast.DateField, op: ast.DateOp, date: datetime.date) -> Predicat
             case ast.DateOp.SINCE:
                 return found >= date
 
-    def sent(facts: Facts) -> bool | None:
+    def sent(facts: MessageFacts) -> bool | None:
         if not facts.knows_sent:
             return None
         return facts.sent is not None and compare(facts.sent)
 
-    def stored(facts: Facts) -> bool | None:
+    def stored(facts: MessageFacts) -> bool | None:
         if facts.columns is None:
             return None
         at = facts.columns.internal_date if field is ast.DateField.INTERNAL else facts.columns.save_date
@@ -192,7 +192,7 @@ def _day(at: int) -> datetime.date:
 def _age(op: ast.AgeOp, border: float) -> Predicate:
     """RFC 5032 §3: YOUNGER is within the interval, its border included; OLDER is the rest."""
 
-    def check(facts: Facts) -> bool | None:
+    def check(facts: MessageFacts) -> bool | None:
         if facts.columns is None:
             return None
         young = facts.columns.internal_date >= border
@@ -202,7 +202,7 @@ def _age(op: ast.AgeOp, border: float) -> Predicate:
 
 
 def _object_id(kind: ast.ObjectKind, object_id: str) -> Predicate:
-    def check(facts: Facts) -> bool | None:
+    def check(facts: MessageFacts) -> bool | None:
         if facts.message is None:
             return None
         found = facts.message.email_id if kind is ast.ObjectKind.EMAIL else facts.message.thread_id

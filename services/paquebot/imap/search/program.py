@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from paquebot.imap.search.facts import Facts
+from paquebot.imap.search.facts import MessageFacts
 from paquebot.wire.imap import ast
 
-Predicate = Callable[[Facts], bool | None]
+Predicate = Callable[[MessageFacts], bool | None]
 
 _FOUND, _OUT = -1, -2
 _NEXT = -3
@@ -41,7 +41,7 @@ def program_of(key: ast.SearchKey, predicate_of: Callable[[ast.SearchKey], Predi
         return steps[0].ask
     first = len(steps) - 1
 
-    def check(facts: Facts) -> bool | None:
+    def check(facts: MessageFacts) -> bool | None:
         place, unsure = first, False
         while place >= 0:
             step = steps[place]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Turns:
+class SearchTurns:
     """One for a process."""
 
     _lines: dict[int, deque[asyncio.Future[None]]] = field(default_factory=dict)
@@ -47,10 +47,10 @@ class Turns:
 
 
 @dataclass(slots=True)
-class Work:
+class SearchWork:
     """One command's: counts what it does, and lets others have their turns. `limit`: what it may do altogether."""
 
-    turns: Turns
+    turns: SearchTurns
     account_id: int
     turn: int
     """What is done in one go."""

@@ -17,12 +17,12 @@ from prometheus_client import Counter
 from paquebot.blobs.reading import READ_BYTES
 from paquebot.blobs.requests import REQUESTS
 from paquebot.blobs.ulid import ulid_at
-from paquebot.janitor.compaction.rewriting import Budget, Moved, Rewriter
+from paquebot.janitor.compaction.rewriting import Moved, RewriteBudget, Rewriter
 from paquebot.janitor.compaction.sources import Sources
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.troubles import Stage, Troubles
-from paquebot.mailstore import CompactionRule, Scattered, Standing
+from paquebot.mailstore import CompactionCandidate, CompactionRule, Fragmentation
 from paquebot.mailstore.bad_rows import one_by_one
 from paquebot.observability.log import Log
 
@@ -66,9 +66,9 @@ class _Backlog:
     written: int = 0
     messages: int = 0
     octets: int = 0
-    _best: list[tuple[float, int, Scattered]] = field(default_factory=list)
+    _best: list[tuple[float, int, Fragmentation]] = field(default_factory=list)
 
-    def add(self, scattered: Scattered) -> None:
+    def add(self, scattered: Fragmentation) -> None:
         if not scattered.packs:
             return
         written = self._count(scattered, 1)
@@ -77,16 +77,16 @@ class _Backlog:
         if len(self._best) > _MOST_ACCOUNTS:
             heapq.heappop(self._best)
 
-    def replace(self, old: Scattered, new: Scattered) -> None:
+    def replace(self, old: Fragmentation, new: Fragmentation) -> None:
         """The account was looked at again."""
         self._count(old, -1)
         self._count(new, 1)
 
-    def in_turn(self) -> dict[int, Scattered]:
+    def in_turn(self) -> dict[int, Fragmentation]:
         """By account, the most requests spared per octet first."""
         return {account_id: scattered for _, account_id, scattered in sorted(self._best, reverse=True, key=_rank)}
 
-    def _count(self, scattered: Scattered, sign: int) -> int:
+    def _count(self, scattered: Fragmentation, sign: int) -> int:
         """The packs to write."""
         written = math.ceil(scattered.octets / self.rule.pack_octets)
         self.accounts += sign * bool(scattered.packs)
@@ -97,7 +97,7 @@ class _Backlog:
         return written
 
 
-def _rank(item: tuple[float, int, Scattered]) -> tuple[float, int]:
+def _rank(item: tuple[float, int, Fragmentation]) -> tuple[float, int]:
     return item[:2]
 
 
@@ -136,7 +136,7 @@ async def _measured(
     rule = settings.compaction.rule()
     backlog = _Backlog(rule)
 
-    async def measure(some: Sequence[Standing]) -> list[Scattered]:
+    async def measure(some: Sequence[CompactionCandidate]) -> list[Fragmentation]:
         return await stores.mailstore.measure_compaction(rule, before, some, record=record)
 
     async for page in _standings(stores, rule):
@@ -152,15 +152,15 @@ async def _measured(
     return backlog
 
 
-async def _standings(stores: Stores, rule: CompactionRule) -> AsyncIterator[list[Standing]]:
+async def _standings(stores: Stores, rule: CompactionRule) -> AsyncIterator[list[CompactionCandidate]]:
     after = 0
     while page := await stores.mailstore.standings(rule, after, _PAGE):
         after = page[-1].account_id
         yield page
 
 
-def _groups(standings: Sequence[Standing]) -> Iterator[list[Standing]]:
-    group: list[Standing] = []
+def _groups(standings: Sequence[CompactionCandidate]) -> Iterator[list[CompactionCandidate]]:
+    group: list[CompactionCandidate] = []
     messages = 0
     for one in standings:
         if group and messages + one.stored > _MEASURED_MESSAGES:
@@ -190,7 +190,7 @@ async def _run(
     troubles: Troubles,
 ) -> None:
     limits, moved = settings.compaction, Moved()
-    budget = Budget(time.monotonic() + limits.max_seconds, limits.max_octets)
+    budget = RewriteBudget(time.monotonic() + limits.max_seconds, limits.max_octets)
     rewriter = Rewriter(stores, limits, Sources(stores.blobs), before)
     scattered = backlog.in_turn()
     # Those of mostly dead packs first: such a pack is free only when every account has left it.
@@ -201,7 +201,7 @@ async def _run(
         async with troubles.apart(stores, f"account {account_id}"):
             await rewriter.rewrite(account_id, by_account.get(account_id, ()), budget, moved)
             for left in await _look_again(stores, backlog.rule, before, account_id):
-                backlog.replace(scattered.get(account_id) or Scattered(account_id, 0, 0, 0), left)
+                backlog.replace(scattered.get(account_id) or Fragmentation(account_id, 0, 0, 0), left)
     result.compacted_accounts, result.busy_accounts = moved.accounts, moved.busy_accounts
     result.compacted_messages, result.compacted_octets = moved.messages, moved.octets
     result.source_packs, result.written_packs = moved.source_packs, moved.new_packs
@@ -209,7 +209,7 @@ async def _run(
     result.backlog_messages, result.backlog_octets = backlog.messages, backlog.octets
 
 
-async def _look_again(stores: Stores, rule: CompactionRule, before: str, account_id: int) -> list[Scattered]:
+async def _look_again(stores: Stores, rule: CompactionRule, before: str, account_id: int) -> list[Fragmentation]:
     page = await stores.mailstore.standings(rule, account_id - 1, 1)
     here = [one for one in page if one.account_id == account_id]
     return await stores.mailstore.measure_compaction(rule, before, here, record=True) if here else []

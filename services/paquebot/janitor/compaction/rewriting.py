@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from paquebot.blobs import PackWriter, new_ulid
 from paquebot.janitor.compaction.settings import CompactionSettings
-from paquebot.janitor.compaction.sources import Copy, Sources
+from paquebot.janitor.compaction.sources import Sources, StoredCopy
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse, Relocation
 from paquebot.mailstore.errors import CompactionLost, NoSuchAccount
@@ -41,7 +41,7 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class RewriteBudget:
     """How much of a run is left."""
 
     until: float
@@ -62,7 +62,7 @@ class Rewriter:
     before: str
     """Packs with lower ids are old enough."""
 
-    async def rewrite(self, account_id: int, sparse: Collection[str], budget: Budget, moved: Moved) -> None:
+    async def rewrite(self, account_id: int, sparse: Collection[str], budget: RewriteBudget, moved: Moved) -> None:
         """Move the account's scattered messages, and those in the packs of `sparse`, as far as the budget goes.
         Raises BlobsUnavailable, PostgresUnavailable."""
         async with account_lease(self.stores, account_id, self.settings.lease) as owner:
@@ -77,7 +77,7 @@ class Rewriter:
             moved.accounts += moved.messages > before
 
     async def _rewrite(
-        self, account_id: int, owner: str, sparse: Collection[str], budget: Budget, moved: Moved
+        self, account_id: int, owner: str, sparse: Collection[str], budget: RewriteBudget, moved: Moved
     ) -> None:
         if sparse:
             refs = await self._refs(account_id, sparse, message_octets=2**62)
@@ -101,7 +101,9 @@ class Rewriter:
             found.setdefault((use.blob.pack, use.blob.offset), use.blob)
         return list(found.values())
 
-    async def _move(self, account_id: int, owner: str, refs: Sequence[BlobRef], budget: Budget, moved: Moved) -> None:
+    async def _move(
+        self, account_id: int, owner: str, refs: Sequence[BlobRef], budget: RewriteBudget, moved: Moved
+    ) -> None:
         for part in _parts(refs, self.settings.pack_octets):
             if budget.spent(moved):
                 return
@@ -110,7 +112,7 @@ class Rewriter:
             if copies:
                 await self._write(account_id, owner, copies, moved)
 
-    async def _write(self, account_id: int, owner: str, copies: Sequence[Copy], moved: Moved) -> None:
+    async def _write(self, account_id: int, owner: str, copies: Sequence[StoredCopy], moved: Moved) -> None:
         octets = await write_together(self.stores, account_id, owner, self.settings.lease, copies)
         moved.messages += len(copies)
         moved.octets += octets
@@ -130,7 +132,7 @@ async def account_lease(stores: Stores, account_id: int, ttl: float) -> AsyncIte
             await stores.mailstore.give_back_compaction(account_id, owner)
 
 
-async def write_together(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[Copy]) -> int:
+async def write_together(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[StoredCopy]) -> int:
     """Messages into a new pack of the account; returns its octets of messages. The order makes a kill harmless: the new
     pack first, then the rows, never the old packs. Raises BlobsUnavailable, PostgresUnavailable, CompactionLost,
     NoSuchAccount."""

@@ -25,7 +25,7 @@ _AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class StoredCopy:
     """A message as it is stored, ready for another pack."""
 
     old: BlobRef
@@ -53,7 +53,7 @@ class Sources:
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._backwards = False
 
-    async def copies(self, refs: Sequence[BlobRef]) -> list[Copy]:
+    async def copies(self, refs: Sequence[BlobRef]) -> list[StoredCopy]:
         """The messages of `refs` in their order, each compared with its SHA-256 and read again where it differs; one
         that cannot be read is logged and left out. Raises BlobsUnavailable."""
         by_pack: dict[str, list[BlobRef]] = {}
@@ -68,7 +68,7 @@ class Sources:
         places = ((ref.pack, ref.offset) for ref in refs)
         return [found[place] for place in places if place in found]
 
-    async def _of_pack(self, pack: str, refs: list[BlobRef]) -> list[Copy]:
+    async def _of_pack(self, pack: str, refs: list[BlobRef]) -> list[StoredCopy]:
         try:
             async with self._turn:
                 source = await self._source(pack)
@@ -94,7 +94,7 @@ class Sources:
         self._keep(pack, source)
         return source
 
-    async def _copy(self, source: _Source, ref: BlobRef, data: bytes) -> Copy | None:
+    async def _copy(self, source: _Source, ref: BlobRef, data: bytes) -> StoredCopy | None:
         """None: it cannot be read. Nothing is copied that is not what was accepted. Raises BlobMissing,
         BlobsUnavailable."""
         entry = source.entries.get(ref.offset)
@@ -110,7 +110,7 @@ class Sources:
         except BadPack as error:
             _not_compacted(ref, str(error))
             return None
-        return Copy(ref, entry.envelope, frame)
+        return StoredCopy(ref, entry.envelope, frame)
 
     def _keep(self, pack: str, source: _Source) -> None:
         if pack not in self._kept:

@@ -13,15 +13,15 @@ from paquebot.blobs.pack import entry_ref
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.indexes import Say, readable
 from paquebot.janitor.recovery.accounting import Queued
-from paquebot.janitor.recovery.refused import Refused, read_refused
+from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore.dates import of_microseconds
 from paquebot.mailstore.snapshots import rebuilding
-from paquebot.mailstore.snapshots.rebuilding import Arrival, Found, Rebuild, Rule
+from paquebot.mailstore.snapshots.rebuilding import Found, Rebuild, RebuiltMessage, Rule
 from paquebot.message import summarise
 from paquebot.observability.log import Log
 from paquebot.spool import outcomes
-from paquebot.spool.outcomes import Outcome
+from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.mail_pb2 import Envelope, PackEntry, PackIndex
 
 _log = Log("paquebot.rebuild")
@@ -67,7 +67,7 @@ class _Candidate:
         return self.account_id, self.entry.envelope.queue_id
 
 
-class PackReader:
+class RebuildPackReader:
     """Reads all packs of the bucket for one rebuild."""
 
     def __init__(self, stores: Stores, work: Rebuild, queued: Queued, until_ms: float) -> None:
@@ -76,7 +76,7 @@ class PackReader:
         self._work = work
         self._queued = queued
         self._until_ms = until_ms
-        self._refused: Refused | None = None
+        self._refused: RefusedMessages | None = None
 
     async def read(self, result: Rebuilt, say: Say) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""
@@ -161,7 +161,7 @@ class PackReader:
     async def _assume_relayed(self, envelopes: Iterable[Envelope]) -> int:
         """Nothing tells any more what was relayed. What the stream does not hold has left it, so it was."""
         ended = [
-            (envelope.queue_id, recipient.forward_path, Outcome.ASSUMED)
+            (envelope.queue_id, recipient.forward_path, RecipientOutcome.ASSUMED)
             for envelope in envelopes
             for recipient in envelope.remote
             if (envelope.queue_id, recipient.forward_path) not in self._queued.remote
@@ -208,9 +208,9 @@ def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes
     return found
 
 
-def _arrival(one: _Candidate, found: Found) -> Arrival:
+def _arrival(one: _Candidate, found: Found) -> RebuiltMessage:
     accepted = of_microseconds(one.entry.envelope.accepted_at_ms * 1000)
-    return Arrival(one.account_id, found, accepted, one.prefix, one.delivered)
+    return RebuiltMessage(one.account_id, found, accepted, one.prefix, one.delivered)
 
 
 def prefix(reverse_path: str, address: str) -> bytes:

@@ -10,7 +10,7 @@ import time
 
 from paquebot.blobs import new_ulid, ulid_time_ms
 from paquebot.janitor.indexes import Say
-from paquebot.janitor.rebuild.packs import PackReader, Rebuilt
+from paquebot.janitor.rebuild.packs import RebuildPackReader, Rebuilt
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import SETTLE_SECONDS
 from paquebot.janitor.snapshots import objects as objects
@@ -19,7 +19,7 @@ from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import is_away
 from paquebot.mailstore.snapshots import export, rebuilding, restoring
 from paquebot.mailstore.snapshots.rebuilding import Rebuild
-from paquebot.mailstore.snapshots.restoring import Leap
+from paquebot.mailstore.snapshots.restoring import CounterAdvance
 from paquebot.observability.log import Log
 from paquebot.queue.stream import ensure_stream
 from paquebot.runtime.postgres.pool import PostgresRefused
@@ -58,7 +58,7 @@ async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETT
         await _settle(began_ms / 1000 + settle, say)
         await ensure_stream(stores.queue)
         queued = await read_stream(stores.queue)
-        await PackReader(stores, work, queued, began_ms + _SKEW_MS).read(result, say)
+        await RebuildPackReader(stores, work, queued, began_ms + _SKEW_MS).read(result, say)
         await _restore_accounts(stores, work, result, say)
         if not result.failed_accounts:  # else another run goes on with those
             await rebuilding.end(stores.postgres, work, run.mailstore if run else "")
@@ -133,7 +133,7 @@ async def _restore_accounts(stores: Stores, work: Rebuild, result: Rebuilt, say:
             taken_ms = rules[account_id].taken_at.timestamp() * 1000 if account_id in rules else 0
             newer = sum(mark > taken_ms - objects.CLOCKS_MS for mark in marks)
             try:
-                restored = await restoring.restore(stores.postgres, account_id, Leap(newer, len(marks)))
+                restored = await restoring.restore(stores.postgres, account_id, CounterAdvance(newer, len(marks)))
             except Exception as error:
                 if await is_away(stores, error):
                     raise

@@ -21,7 +21,7 @@ _log = Log("paquebot.restored")
 
 
 @dataclass(slots=True)
-class Leapt:
+class CountersAdvanced:
     """What leapt."""
 
     accounts: int = 0
@@ -32,10 +32,10 @@ class Leapt:
     """Accounts that could not leap: no service may give UIDs in them."""
 
 
-async def leap_over(stores: Stores) -> Leapt:
+async def leap_over(stores: Stores) -> CountersAdvanced:
     """Every mailbox, before any service gives a UID. An account that fails is named, and the others leap. Raises
     StrangeBucket, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
-    result = Leapt()
+    result = CountersAdvanced()
     async with export.alone(stores.postgres):
         run = await known_bucket(stores)
         marks = [ulid_time_ms(mark) for mark in await objects.rebuilds(stores.blobs)]
@@ -47,7 +47,7 @@ async def leap_over(stores: Stores) -> Leapt:
             known = await _account(reader, await entries.entry(account_id))
             times = sum(mark > known.taken_at_ms - objects.CLOCKS_MS for mark in marks)
             try:
-                mailboxes, renewed = await advance_counters.leap(stores.postgres, account_id, known, times)
+                mailboxes, renewed = await advance_counters.advance_counters(stores.postgres, account_id, known, times)
             except Exception as error:
                 if await is_away(stores, error):
                     raise

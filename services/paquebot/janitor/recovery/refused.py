@@ -9,7 +9,7 @@ from paquebot.janitor.recovery.accounting import Missing
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedMessages:
     """What the marks said when a run began."""
 
     marks: Marks
@@ -27,7 +27,7 @@ class Refused:
         return frozenset(await self.marks.queue_ids(pack) if pack in self.packs else ())
 
 
-async def read_refused(blobs: BlobStore) -> Refused:
+async def read_refused(blobs: BlobStore) -> RefusedMessages:
     """Raises BlobsUnavailable."""
     marks = Marks(blobs, REFUSED)
-    return Refused(marks, frozenset(await marks.packs()))
+    return RefusedMessages(marks, frozenset(await marks.packs()))

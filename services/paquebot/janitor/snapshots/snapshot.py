@@ -24,7 +24,7 @@ _SAFE_AGE_MS = 86_400_000
 """Objects younger than this stay: a run that is not complete yet may need them."""
 
 
-class StrangeBucket(Exception):
+class BucketMismatch(Exception):
     """The bucket holds snapshots of another mailstore: this one is empty or foreign, and its upkeep would do harm."""
 
 
@@ -53,7 +53,7 @@ async def known_bucket(stores: Stores) -> SnapshotRun | None:
     PostgresUnavailable."""
     run = await objects.newest_run(stores.blobs)
     if run is not None and run.mailstore != await snapshots.identity(stores.postgres):
-        raise StrangeBucket("the bucket holds the mail of another mailstore")
+        raise BucketMismatch("the bucket holds the mail of another mailstore")
     return run
 
 

@@ -13,7 +13,7 @@ from paquebot.blobs import BlobsUnavailable
 from paquebot.blobs.pack import compress, entry_ref
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.compaction.rewriting import account_lease, write_together
-from paquebot.janitor.compaction.sources import Copy
+from paquebot.janitor.compaction.sources import StoredCopy
 from paquebot.janitor.indexes import Say, in_groups, readable, silent
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse
@@ -51,7 +51,7 @@ class _Repair:
     result: Repaired
     wanted: dict[str, list[Damaged]]
     """By queue id."""
-    found: dict[int, list[tuple[Damaged, Copy]]] = field(default_factory=dict)
+    found: dict[int, list[tuple[Damaged, StoredCopy]]] = field(default_factory=dict)
     """By account."""
     octets: int = 0
 
@@ -68,11 +68,11 @@ class _Repair:
         if self.octets > _MOST_OCTETS:
             await self.write()
 
-    async def _copy(self, damaged: Damaged, pack: str, entry: PackEntry) -> Copy | None:
+    async def _copy(self, damaged: Damaged, pack: str, entry: PackEntry) -> StoredCopy | None:
         (read,) = await self.stores.blobs.read_each([entry_ref(pack, entry)])
         if isinstance(read, BlobsUnavailable):
             raise read
-        return None if isinstance(read, Exception) else Copy(damaged.use.blob, entry.envelope, compress(read))
+        return None if isinstance(read, Exception) else StoredCopy(damaged.use.blob, entry.envelope, compress(read))
 
     async def write(self) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""

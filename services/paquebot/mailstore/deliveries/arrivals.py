@@ -60,7 +60,7 @@ _DELIVER = """
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class NewRow:
     """A message on its way into a mailbox; `place` counts the arrivals of that mailbox from 0."""
 
     account_id: int
@@ -92,7 +92,7 @@ class Placed:
     mod_seq: int
 
 
-async def insert(connection: Connection, arrivals: Sequence[Arrival]) -> list[Placed]:
+async def insert(connection: Connection, arrivals: Sequence[NewRow]) -> list[Placed]:
     """Insert under the accounts' locks; the answer is in the order of `arrivals`."""
     columns = zip(*(arrival.columns() for arrival in arrivals), strict=True)
     inserted = await connection.fetch(_DELIVER, *map(list, columns))

@@ -10,7 +10,7 @@ from typing import Any
 from paquebot.mailstore.dates import storable
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.rows import blob_values
-from paquebot.mailstore.types import NO_LIMIT, Delivery, DeliveryResult, Limits, Outcome
+from paquebot.mailstore.types import NO_LIMIT, Delivery, DeliveryOutcome, DeliveryResult, MailstoreLimits
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
 # Where an account or its INBOX has no room for so many messages, no octets are allowed, and nothing is done. Their
@@ -39,7 +39,9 @@ class _Gain:
     allowed: int = NO_LIMIT
 
 
-async def deliver_at_once(postgres: Postgres, limits: Limits, deliveries: Sequence[Delivery]) -> list[Outcome]:
+async def deliver_at_once(
+    postgres: Postgres, limits: MailstoreLimits, deliveries: Sequence[Delivery]
+) -> list[DeliveryOutcome]:
     """All deliveries, in order; empty, and nothing was done, when one of them is not of the plain kind."""
     if not _are_plain(deliveries):
         return []
@@ -57,7 +59,7 @@ async def deliver_at_once(postgres: Postgres, limits: Limits, deliveries: Sequen
     outcomes = []
     for account_id, place, *_ in rows:
         first_uid, mod_seq = placed[account_id]
-        outcomes.append(Outcome(DeliveryResult.DELIVERED, INBOX_ID, first_uid + place, mod_seq))
+        outcomes.append(DeliveryOutcome(DeliveryResult.DELIVERED, INBOX_ID, first_uid + place, mod_seq))
     return outcomes
 
 

@@ -12,11 +12,11 @@ trip, and what it leaves alone is decided here.
 from collections.abc import Iterator, Mapping, Sequence
 
 from paquebot.mailstore.accounts import add_accounts
-from paquebot.mailstore.deliveries.arrivals import Arrival, insert
+from paquebot.mailstore.deliveries.arrivals import NewRow, insert
 from paquebot.mailstore.deliveries.at_once import deliver_at_once
 from paquebot.mailstore.locks import LockedAccount, lock_accounts
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.mailstore.types import Delivery, DeliveryResult, Limits, Outcome
+from paquebot.mailstore.types import Delivery, DeliveryOutcome, DeliveryResult, MailstoreLimits
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
 _Place = tuple[int, int]
@@ -24,22 +24,22 @@ _Place = tuple[int, int]
 
 
 async def deliver(
-    postgres: Postgres, limits: Limits, deliveries: Sequence[Delivery], refuse_over_quota: bool
-) -> list[Outcome]:
+    postgres: Postgres, limits: MailstoreLimits, deliveries: Sequence[Delivery], refuse_over_quota: bool
+) -> list[DeliveryOutcome]:
     if not deliveries:
         return []
     if outcomes := await deliver_at_once(postgres, limits, deliveries):
         return outcomes
 
-    async def work(connection: Connection) -> list[Outcome]:
+    async def work(connection: Connection) -> list[DeliveryOutcome]:
         return await _deliver(connection, limits, deliveries, refuse_over_quota)
 
     return await postgres.run("deliver", work)
 
 
 async def _deliver(
-    connection: Connection, limits: Limits, deliveries: Sequence[Delivery], refuse_over_quota: bool
-) -> list[Outcome]:
+    connection: Connection, limits: MailstoreLimits, deliveries: Sequence[Delivery], refuse_over_quota: bool
+) -> list[DeliveryOutcome]:
     accounts = await _accounts(connection, {delivery.account_id for delivery in deliveries})
     before = await _recorded(connection, [_key(delivery) for delivery in deliveries])
     named = await _named_mailboxes(connection, deliveries)
@@ -51,10 +51,10 @@ async def _deliver(
     arrivals = list(_arrivals(deliveries, results, mailboxes))
     placed = await insert(connection, arrivals) if arrivals else []
     outcomes = (
-        Outcome(DeliveryResult.DELIVERED, arrival.mailbox_id, at.uid, at.mod_seq)
+        DeliveryOutcome(DeliveryResult.DELIVERED, arrival.mailbox_id, at.uid, at.mod_seq)
         for arrival, at in zip(arrivals, placed, strict=True)
     )
-    return [next(outcomes) if result is DeliveryResult.DELIVERED else Outcome(result) for result in results]
+    return [next(outcomes) if result is DeliveryResult.DELIVERED else DeliveryOutcome(result) for result in results]
 
 
 def _key(delivery: Delivery) -> tuple[int, str]:
@@ -145,7 +145,9 @@ async def _counted(connection: Connection, mailboxes: Sequence[_Place]) -> dict[
 class _Room:
     """What the accounts, and their mailboxes, have room for while messages are put into them."""
 
-    def __init__(self, limits: Limits, accounts: Mapping[int, LockedAccount], counted: Mapping[_Place, int]) -> None:
+    def __init__(
+        self, limits: MailstoreLimits, accounts: Mapping[int, LockedAccount], counted: Mapping[_Place, int]
+    ) -> None:
         self._limits = limits
         self._octets = {account_id: account.octets for account_id, account in accounts.items()}
         self._messages = {account_id: account.messages for account_id, account in accounts.items()}
@@ -195,13 +197,13 @@ def _decide(
 
 def _arrivals(
     deliveries: Sequence[Delivery], results: Sequence[DeliveryResult], mailboxes: Sequence[_Place]
-) -> Iterator[Arrival]:
+) -> Iterator[NewRow]:
     places: dict[_Place, int] = {}
     for delivery, result, mailbox in zip(deliveries, results, mailboxes, strict=True):
         if result is DeliveryResult.DELIVERED:
             place = places.get(mailbox, 0)
             places[mailbox] = place + 1
-            yield Arrival(*mailbox, place, delivery.message)
+            yield NewRow(*mailbox, place, delivery.message)
 
 
 def _mailbox_for(delivery: Delivery, mailboxes: Mapping[tuple[int, str], int]) -> int:

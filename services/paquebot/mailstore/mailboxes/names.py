@@ -6,7 +6,7 @@ How a name looks on the wire (modified UTF-7, UTF-8) is the protocol's matter.
 import unicodedata
 
 from paquebot.mailstore.errors import BadMailboxName, NoSuchMailbox
-from paquebot.mailstore.types import Limits, SpecialUse
+from paquebot.mailstore.types import MailstoreLimits, SpecialUse
 
 SEPARATOR = "/"
 INBOX = "INBOX"
@@ -38,7 +38,7 @@ def normal(name: str) -> str:
     return first + separator + rest
 
 
-def valid(name: str, limits: Limits) -> str:
+def valid(name: str, limits: MailstoreLimits) -> str:
     """The normal spelling of a name that may be made. Raises BadMailboxName."""
     name = normal(name)
     levels = name.split(SEPARATOR)

@@ -2,7 +2,7 @@
 
 from paquebot.mailstore.errors import TooManyMailboxes
 from paquebot.mailstore.mailboxes import names
-from paquebot.mailstore.types import Limits
+from paquebot.mailstore.types import MailstoreLimits
 from paquebot.runtime.postgres.pool import Postgres
 
 _PER_MAILBOX = 2  # names may stay subscribed after their mailboxes went, but not without end
@@ -18,7 +18,7 @@ _UNSUBSCRIBE = "DELETE FROM mailstore.subscriptions WHERE account_id = $1 AND na
 _ALL = "SELECT name FROM mailstore.subscriptions WHERE account_id = $1 ORDER BY name"
 
 
-async def subscribe(postgres: Postgres, limits: Limits, account_id: int, name: str) -> None:
+async def subscribe(postgres: Postgres, limits: MailstoreLimits, account_id: int, name: str) -> None:
     name = names.valid(name, limits)
     bound = limits.mailboxes * _PER_MAILBOX
     async with postgres.connection("subscribe") as connection:

@@ -20,7 +20,7 @@ from paquebot.mailstore.errors import (
 from paquebot.mailstore.locks import lock_account
 from paquebot.mailstore.mailboxes import names
 from paquebot.mailstore.messages.copies import move_within
-from paquebot.mailstore.types import Limits, Mailbox, SpecialUse
+from paquebot.mailstore.types import Mailbox, MailstoreLimits, SpecialUse
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
 _ALL = f"""
@@ -74,7 +74,7 @@ _SET_USE = "UPDATE mailstore.mailboxes SET special_use = $3 WHERE account_id = $
 
 
 async def create_mailbox(
-    postgres: Postgres, limits: Limits, account_id: int, name: str, special_use: SpecialUse | None
+    postgres: Postgres, limits: MailstoreLimits, account_id: int, name: str, special_use: SpecialUse | None
 ) -> Mailbox:
     name = names.valid(name, limits)
 
@@ -88,7 +88,7 @@ async def create_mailbox(
     return await postgres.run("create_mailbox", work)
 
 
-async def _create(connection: Connection, limits: Limits, account_id: int, name: str) -> None:
+async def _create(connection: Connection, limits: MailstoreLimits, account_id: int, name: str) -> None:
     """Make `name` and its missing superiors, all selectable."""
     wanted = [*names.superiors(name), name]
     taken = {row["name"]: row["selectable"] for row in await connection.fetch(_TAKEN, account_id, wanted)}
@@ -102,7 +102,7 @@ async def _create(connection: Connection, limits: Limits, account_id: int, name:
     await connection.execute(_INSERT, account_id, uid_validity, missing)
 
 
-async def _need_room(connection: Connection, limits: Limits, account_id: int, count: int) -> None:
+async def _need_room(connection: Connection, limits: MailstoreLimits, account_id: int, count: int) -> None:
     if await connection.fetchval(_COUNT, account_id) + count > limits.mailboxes:
         raise TooManyMailboxes(limits.mailboxes)
 
@@ -187,7 +187,9 @@ _UIDS = "SELECT uid FROM mailstore.messages WHERE account_id = $1 AND mailbox_id
 _ID_OF = "SELECT mailbox_id FROM mailstore.mailboxes WHERE account_id = $1 AND name = $2"
 
 
-async def rename_mailbox(postgres: Postgres, limits: Limits, account_id: int, name: str, new_name: str) -> None:
+async def rename_mailbox(
+    postgres: Postgres, limits: MailstoreLimits, account_id: int, name: str, new_name: str
+) -> None:
     name, new_name = names.sought(name), names.valid(new_name, limits)
 
     async def work(connection: Connection) -> None:
@@ -202,7 +204,7 @@ async def rename_mailbox(postgres: Postgres, limits: Limits, account_id: int, na
     await postgres.run("rename_mailbox", work)
 
 
-async def _rename_inbox(connection: Connection, limits: Limits, account_id: int, new_name: str) -> None:
+async def _rename_inbox(connection: Connection, limits: MailstoreLimits, account_id: int, new_name: str) -> None:
     """RFC 3501 §6.3.5: the messages move to a new mailbox; INBOX stays, empty, and so do its inferiors."""
     await _create(connection, limits, account_id, new_name)
     target_id = await connection.fetchval(_ID_OF, account_id, new_name)
@@ -210,7 +212,7 @@ async def _rename_inbox(connection: Connection, limits: Limits, account_id: int,
     await move_within(connection, limits, account_id, names.INBOX_ID, uids, target_id)
 
 
-async def _rename(connection: Connection, limits: Limits, account_id: int, name: str, new_name: str) -> None:
+async def _rename(connection: Connection, limits: MailstoreLimits, account_id: int, name: str, new_name: str) -> None:
     if names.is_inferior(new_name, name):
         raise BadMailboxName(new_name, "a mailbox cannot become its own inferior")
     branch: Sequence[rows.Record] = await connection.fetch(_BRANCH, account_id, name)
@@ -224,7 +226,7 @@ async def _rename(connection: Connection, limits: Limits, account_id: int, name:
     await _drop_bare_superiors(connection, account_id, name)
 
 
-async def _create_superiors(connection: Connection, limits: Limits, account_id: int, name: str) -> None:
+async def _create_superiors(connection: Connection, limits: MailstoreLimits, account_id: int, name: str) -> None:
     superiors = names.superiors(name)
     taken = {row["name"] for row in await connection.fetch(_TAKEN, account_id, superiors)}
     missing = [superior for superior in superiors if superior not in taken]

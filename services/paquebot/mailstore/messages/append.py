@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from paquebot.mailstore import dates, rows
 from paquebot.mailstore.locks import lock_account, lock_mailbox
 from paquebot.mailstore.messages import keywords
-from paquebot.mailstore.types import NO_LIMIT, Appended, Limits, NewMessage, RecentRange
+from paquebot.mailstore.types import NO_LIMIT, Appended, MailstoreLimits, NewMessage, RecentRange
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
 # Migrations changes_in_one_call and crlf_sizes. Without room for so many messages, no octets are allowed. Their number
@@ -24,7 +24,7 @@ _APPEND = """
 
 async def append(
     postgres: Postgres,
-    limits: Limits,
+    limits: MailstoreLimits,
     account_id: int,
     mailbox_id: int,
     messages: Sequence[NewMessage],
@@ -62,7 +62,7 @@ async def _append(
     place: tuple[int, int, int, bool],
     messages: Sequence[NewMessage],
     spelling: keywords.Spelling,
-    limits: Limits,
+    limits: MailstoreLimits,
 ) -> Appended | None:
     """None: not done; something is to be refused, or the mailbox spells a keyword in another way or not yet."""
     columns = zip(*(_columns(message, spelling) for message in messages), strict=True)

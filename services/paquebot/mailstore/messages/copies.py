@@ -11,7 +11,7 @@ from paquebot.mailstore import rows
 from paquebot.mailstore.errors import SomeExpunged
 from paquebot.mailstore.locks import LockedMailbox, lock_account, lock_mailboxes
 from paquebot.mailstore.messages import keywords
-from paquebot.mailstore.types import Copied, Limits
+from paquebot.mailstore.types import Copied, MailstoreLimits
 from paquebot.runtime.postgres.pool import ChangedMeanwhile, Connection, Postgres
 
 _CHOOSE = f"""
@@ -112,7 +112,7 @@ def _counts(mailbox: LockedMailbox, chosen: _Chosen) -> tuple[int, ...]:
 
 async def copy(
     postgres: Postgres,
-    limits: Limits,
+    limits: MailstoreLimits,
     account_id: int,
     source_id: int,
     uids: Sequence[int],
@@ -136,7 +136,7 @@ async def copy(
 
 async def move(
     postgres: Postgres,
-    limits: Limits,
+    limits: MailstoreLimits,
     account_id: int,
     source_id: int,
     uids: Sequence[int],
@@ -153,7 +153,7 @@ async def move(
 
 async def move_within(
     connection: Connection,
-    limits: Limits,
+    limits: MailstoreLimits,
     account_id: int,
     source_id: int,
     uids: Sequence[int],
@@ -179,7 +179,7 @@ async def _put(
     source: LockedMailbox,
     chosen: _Chosen,
     target: LockedMailbox,
-    limits: Limits,
+    limits: MailstoreLimits,
 ) -> Copied:
     """Give the chosen messages their place in the target with `sql`: _COPY or _MOVE."""
     target.need_selectable()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from paquebot.mailstore import rows
 from paquebot.mailstore.locks import LockedMailbox, lock_mailbox
 from paquebot.mailstore.messages import keywords
-from paquebot.mailstore.types import Flag, FlagOp, Limits, StoreResult
+from paquebot.mailstore.types import Flag, FlagOp, MailstoreLimits, StoreResult
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
 
@@ -37,7 +37,7 @@ _STORE = """
 
 async def store_flags(
     postgres: Postgres,
-    limits: Limits,
+    limits: MailstoreLimits,
     account_id: int,
     mailbox_id: int,
     uids: Sequence[int],
@@ -74,7 +74,9 @@ async def _changed(
     )
 
 
-async def _spelled(connection: Connection, mailbox: LockedMailbox, change: FlagChange, limits: Limits) -> FlagChange:
+async def _spelled(
+    connection: Connection, mailbox: LockedMailbox, change: FlagChange, limits: MailstoreLimits
+) -> FlagChange:
     if change.op is FlagOp.REMOVE:
         spelling = keywords.Spelling(mailbox.keywords)
     else:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from paquebot.mailstore.errors import BadKeyword, TooManyKeywords
 from paquebot.mailstore.locks import LockedMailbox
-from paquebot.mailstore.types import Limits
+from paquebot.mailstore.types import MailstoreLimits
 from paquebot.runtime.postgres.pool import Connection
 
 OCTETS = 25_600
@@ -47,7 +47,7 @@ class Spelling:
     def known(self) -> tuple[str, ...]:
         return tuple(self._spellings.values())
 
-    def fits(self, limits: Limits) -> bool:
+    def fits(self, limits: MailstoreLimits) -> bool:
         """May a mailbox know so many?"""
         return len(self._spellings) <= limits.keywords and sum(map(len, self._spellings)) <= OCTETS
 
@@ -60,7 +60,9 @@ _IN_USE = """
 """
 
 
-async def spell(connection: Connection, mailbox: LockedMailbox, words: Collection[str], limits: Limits) -> Spelling:
+async def spell(
+    connection: Connection, mailbox: LockedMailbox, words: Collection[str], limits: MailstoreLimits
+) -> Spelling:
     """Make `words` known to the locked mailbox. Raises BadKeyword, TooManyKeywords."""
     before = Spelling(mailbox.keywords)
     need_keywords(words)

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 
 from paquebot.mailstore import bad_rows, dates, rows
-from paquebot.mailstore.bad_rows import Reading
+from paquebot.mailstore.bad_rows import RowReading
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable
 from paquebot.mailstore.mailboxes import names
 from paquebot.mailstore.types import (
@@ -142,7 +142,7 @@ async def messages(
     def leave_out(uid: int, error: Exception) -> None:
         bad.append(uid)
         reason = f"{type(error).__name__}: {error}"
-        bad_rows.tell(Reading.LEFT_OUT, reason, account=account_id, mailbox=mailbox_id, uid=uid)
+        bad_rows.tell(RowReading.LEFT_OUT, reason, account=account_id, mailbox=mailbox_id, uid=uid)
 
     async def read(sql: str, some: Sequence[int]) -> Sequence[rows.Record]:
         return await postgres.fetch("messages", sql, account_id, mailbox_id, list(some))

@@ -38,7 +38,7 @@ _MESSAGES = """
 """
 
 
-async def leap(postgres: Postgres, account_id: int, known: AccountSnapshot, times: int) -> tuple[int, int]:
+async def advance_counters(postgres: Postgres, account_id: int, known: AccountSnapshot, times: int) -> tuple[int, int]:
     """`known`: the newest snapshot of the account, empty for none; `times`: rebuilds and leaps since it. Returns the
     counts of mailboxes, and of those that got a new UIDVALIDITY."""
     promised = [
@@ -62,4 +62,4 @@ async def leap(postgres: Postgres, account_id: int, known: AccountSnapshot, time
         renewed = int(status.rpartition(" ")[2])
         return len(kept) + renewed, renewed
 
-    return await postgres.run("leap", work)
+    return await postgres.run("advance_counters", work)

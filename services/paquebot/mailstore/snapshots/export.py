@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from paquebot.mailstore import bad_rows, dates, rows
-from paquebot.mailstore.bad_rows import Reading
+from paquebot.mailstore.bad_rows import RowReading
 from paquebot.mailstore.errors import UidsNotPromised
 from paquebot.runtime.postgres.pool import Connection, Postgres, PostgresRefused
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotMailbox, SnapshotMessage
@@ -130,7 +130,7 @@ async def _page(postgres: Postgres, after: int) -> list[tuple[int, bytes]]:
         return ()
 
     def left_out(account_id: int, error: Exception) -> None:
-        bad_rows.tell(Reading.LEFT_OUT, f"{type(error).__name__}: {error}", account=account_id)
+        bad_rows.tell(RowReading.LEFT_OUT, f"{type(error).__name__}: {error}", account=account_id)
 
     await bad_rows.one_by_one(read, ids, left_out)
     return list(signed.items())
@@ -268,16 +268,16 @@ class Export:
                 thread_key=row["thread_key"],
             )
         except (ValueError, TypeError) as error:
-            self._bad(Reading.LEFT_OUT, f"{type(error).__name__}: {error}", place)
+            self._bad(RowReading.LEFT_OUT, f"{type(error).__name__}: {error}", place)
             return None
         if not row["has_dates"]:
             self.bad_dates += 1
-            self._bad(Reading.MENDED, "a date is out of range", place)
+            self._bad(RowReading.MENDED, "a date is out of range", place)
         elif len(keywords) < len(row["keywords"]) or message.flags != row["flags"]:
-            self._bad(Reading.MENDED, "a flag or a keyword is none", place)
+            self._bad(RowReading.MENDED, "a flag or a keyword is none", place)
         return message
 
-    def _bad(self, reading: Reading, reason: str, place: dict[str, int]) -> None:
+    def _bad(self, reading: RowReading, reason: str, place: dict[str, int]) -> None:
         bad_rows.tell(reading, reason, **place)
         self.bad.append(f"mailbox {place['mailbox']}, UID {place['uid']}: {reason}")
 

@@ -179,7 +179,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class RebuiltMessage:
     """A found message for an account whose snapshot does not know it, or that has none."""
 
     account_id: int
@@ -254,7 +254,7 @@ _ACCOUNTS = """
 
 
 async def place(
-    postgres: Postgres, rebuild: Rebuild, found: Sequence[Found], arrivals: Sequence[Arrival], pack: str
+    postgres: Postgres, rebuild: Rebuild, found: Sequence[Found], arrivals: Sequence[RebuiltMessage], pack: str
 ) -> None:
     """What packs up to `pack` brought, in one transaction."""
 
@@ -276,7 +276,7 @@ def _blob(blob: BlobRef) -> tuple[object, ...]:
     return blob.pack, blob.offset, blob.length, blob.size, blob.compression, blob.encryption
 
 
-def _arrival(one: Arrival) -> tuple[object, ...]:
+def _arrival(one: RebuiltMessage) -> tuple[object, ...]:
     found = one.found
     place = found.queue_id, *_blob(found.blob), found.summary
     return one.account_id, storable(one.internal_date), one.prefix, found.thread_key, *place

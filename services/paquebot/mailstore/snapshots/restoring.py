@@ -47,7 +47,7 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
-class Leap:
+class CounterAdvance:
     """How often a rebuild may have gone on from the same state before."""
 
     since_snapshot: int
@@ -65,7 +65,7 @@ _CLEAR = """
 """
 
 
-async def restore(postgres: Postgres, account_id: int, leap: Leap) -> Restored:
+async def restore(postgres: Postgres, account_id: int, leap: CounterAdvance) -> Restored:
     """Idempotent: an account that is done is not gathered any more."""
 
     async def work(connection: Connection) -> Restored:
@@ -109,7 +109,7 @@ _NEW_VALIDITY = """
 """
 
 
-async def _without_snapshot(connection: Connection, account_id: int, leap: Leap, *, is_new: bool) -> None:
+async def _without_snapshot(connection: Connection, account_id: int, leap: CounterAdvance, *, is_new: bool) -> None:
     """A new account; its UIDVALIDITY is none that the lost one ever had."""
     if is_new:
         await add_accounts(connection, [account_id])
@@ -141,7 +141,7 @@ _SUBSCRIBE = """
 _USE_IDS = "UPDATE mailstore.accounts SET last_mailbox_id = $2 WHERE account_id = $1"
 
 
-async def _mailboxes(connection: Connection, account_id: int, snapshot: AccountSnapshot, leap: Leap) -> int:
+async def _mailboxes(connection: Connection, account_id: int, snapshot: AccountSnapshot, leap: CounterAdvance) -> int:
     """All mailboxes of the snapshot; returns how many messages they got."""
     ids = min(snapshot.last_mailbox_id + (leap.since_snapshot + 1) * ID_LEAP, 2**31 - ID_LEAP)
     validity_leap = (leap.since_snapshot + 1) * ID_LEAP
@@ -185,7 +185,12 @@ _FILL = f"""
 
 
 async def _make(
-    connection: Connection, account_id: int, mailbox_id: int, box: SnapshotMailbox, leap: Leap, uid_validity: int
+    connection: Connection,
+    account_id: int,
+    mailbox_id: int,
+    box: SnapshotMailbox,
+    leap: CounterAdvance,
+    uid_validity: int,
 ) -> int:
     """The snapshot's own mailbox, with its UIDs."""
     uid_next = box.uid_ceiling + leap.since_snapshot * UID_ROOM

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import datetime
 
 from paquebot.mailstore import bad_rows, rows
-from paquebot.mailstore.bad_rows import Reading
+from paquebot.mailstore.bad_rows import RowReading
 from paquebot.mailstore.types import BlobUse, PackLiveness
 from paquebot.runtime.postgres.pool import Postgres
 
@@ -27,7 +27,7 @@ async def live_packs(postgres: Postgres, packs: Collection[str]) -> dict[str, Pa
 
 def tell(subject: str, error: Exception) -> None:
     """Name what was passed over, where no caller does."""
-    bad_rows.tell(Reading.LEFT_OUT, f"{type(error).__name__}: {error}", subject=subject)
+    bad_rows.tell(RowReading.LEFT_OUT, f"{type(error).__name__}: {error}", subject=subject)
 
 
 # Old records

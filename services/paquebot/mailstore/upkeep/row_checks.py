@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.mailstore import bad_rows, dates, rows
-from paquebot.mailstore.bad_rows import Reading
+from paquebot.mailstore.bad_rows import RowReading
 from paquebot.mailstore.locks import lock_account, lock_mailbox
 from paquebot.mailstore.messages.keywords import is_keyword
 from paquebot.mailstore.snapshots.restoring import recount
@@ -115,7 +115,7 @@ def _of_message(row: rows.Record) -> BadRow | None:
     account_id, mailbox_id, uid = _key(row)
     reasons: list[str] = []
 
-    def tell(reading: Reading, reason: str, **place: int) -> None:
+    def tell(reading: RowReading, reason: str, **place: int) -> None:
         reasons.append(reason)
 
     message: StoredMessage | None = None

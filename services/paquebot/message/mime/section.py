@@ -21,7 +21,7 @@ class SectionText(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class StoredSection:
     """BODY[path.text]: part numbers from 1 on, none for the message itself."""
 
     path: tuple[int, ...] = ()
@@ -85,7 +85,7 @@ def charset(part: summary_pb2.BodyPart) -> str:
     return ""
 
 
-def section_octets(summary: summary_pb2.MessageSummary, section: Section) -> Octets | None:
+def section_octets(summary: summary_pb2.MessageSummary, section: StoredSection) -> Octets | None:
     """The range of a section, or None when the message has no such section (NIL in IMAP).
 
     For HEADER.FIELDS ask for HEADER, and give its octets to `header_fields`.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from paquebot.message.header import field_spans, unfold
-from paquebot.message.limits import MAX_BOUNDARY, MAX_TYPE, Bounds, Budget
+from paquebot.message.limits import MAX_BOUNDARY, MAX_TYPE, Bounds, ParseBudget
 from paquebot.message.mime.boundary_lines import Ahead, BoundaryLines
 from paquebot.message.mime.parameters import Parameters, decoded_value, disposition, media_type, token
 from paquebot.message.summary.envelope import ENVELOPE_FIELDS, HeaderValues, fill_envelope
@@ -49,7 +49,7 @@ _CR: Final = 0x0D
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class PartHeader:
     """What one header said.
 
     Raw values by name, (name, raw field) of what is kept whole, where the body starts, whether all of it was read.
@@ -67,8 +67,8 @@ class StructureScan:
     def __init__(self, raw: bytes, bounds: Bounds) -> None:
         self.raw = raw
         self.bounds = bounds
-        self.envelope_budget = Budget(bounds.envelope, bounds.addresses)
-        self.structure_budget = Budget(bounds.structure)
+        self.envelope_budget = ParseBudget(bounds.envelope, bounds.addresses)
+        self.structure_budget = ParseBudget(bounds.structure)
         self.header_octets = bounds.headers
         self.parts = 0
         self._left_out = False
@@ -83,7 +83,7 @@ class StructureScan:
         """Was anything left out so far?"""
         return self._left_out or self.envelope_budget.refused or self.structure_budget.refused
 
-    def header(self, start: int, wanted: frozenset[bytes], keep: frozenset[bytes] = frozenset()) -> Header:
+    def header(self, start: int, wanted: frozenset[bytes], keep: frozenset[bytes] = frozenset()) -> PartHeader:
         """Read the header at `start`: the values of the `wanted` fields, the `keep` fields whole.
 
         It ends behind the first empty line, or where a delimiter cuts it short.
@@ -104,7 +104,7 @@ class StructureScan:
                 values.setdefault(name, []).append(raw[value:end])
             if name in keep:
                 kept.append((name, raw[begin:end]))
-        return Header(values, kept, body_offset, limit == body_offset)
+        return PartHeader(values, kept, body_offset, limit == body_offset)
 
     def _after_empty_line(self, start: int) -> int:
         if self.raw.startswith((b"\r\n", b"\n"), start):
@@ -114,7 +114,7 @@ class StructureScan:
         return min(lone + 2 if lone < crlf else crlf + 3, len(self.raw))
 
     def entity(
-        self, part: summary_pb2.BodyPart, start: int, header: Header, level: int, default: tuple[bytes, bytes]
+        self, part: summary_pb2.BodyPart, start: int, header: PartHeader, level: int, default: tuple[bytes, bytes]
     ) -> None:
         """Fill `part` with the entity at `start`; afterwards `boundaries.delimiter` tells where it ended."""
         self.parts += 1

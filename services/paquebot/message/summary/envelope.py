@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from paquebot.message.addresses.address_list import address_entries
 from paquebot.message.header import unfold
-from paquebot.message.limits import Budget
+from paquebot.message.limits import ParseBudget
 from paquebot.v1 import summary_pb2
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ENVELOPE_FIELDS: Final = frozenset(
 _ADDRESS_OVERHEAD: Final = 12
 
 
-def fill_envelope(envelope: summary_pb2.ImapEnvelope, values: HeaderValues, budget: Budget) -> None:
+def fill_envelope(envelope: summary_pb2.ImapEnvelope, values: HeaderValues, budget: ParseBudget) -> None:
     """Set the envelope of a header; text beyond the budget is left out, address lists are cut to what fits, and
     `budget.refused` tells of it."""
     if (date := _text(values, b"date", budget)) is not None:
@@ -50,7 +50,7 @@ def fill_envelope(envelope: summary_pb2.ImapEnvelope, values: HeaderValues, budg
         envelope.reply_to.extend(envelope.from_)
 
 
-def _text(values: HeaderValues, name: bytes, budget: Budget) -> bytes | None:
+def _text(values: HeaderValues, name: bytes, budget: ParseBudget) -> bytes | None:
     """The first field of this name (RFC 5322 §3.6 allows no second)."""
     found = values.get(name)
     if found is None:
@@ -59,7 +59,9 @@ def _text(values: HeaderValues, name: bytes, budget: Budget) -> bytes | None:
     return text if budget.take(len(text)) else None
 
 
-def _add_addresses(kept: "_KeptAddresses", values: HeaderValues, name: bytes, budget: Budget, copies: int = 1) -> None:
+def _add_addresses(
+    kept: "_KeptAddresses", values: HeaderValues, name: bytes, budget: ParseBudget, copies: int = 1
+) -> None:
     """The entries of all fields of this name, one list after another."""
     for value in values.get(name, ()):
         for display_name, adl, mailbox, host in address_entries(unfold(value)):

@@ -16,17 +16,17 @@ from paquebot.observability.log import Log
 from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, held
 from paquebot.queue.observation import observe_for_ever
 from paquebot.relay import metrics
-from paquebot.relay.destination_labels import Shown
-from paquebot.relay.metrics import Attempt, Held, PutBack, Slots
+from paquebot.relay.destination_labels import DestinationLabels
+from paquebot.relay.metrics import AttemptResult, HoldReason, PutBack, Slots
 from paquebot.relay.queue.ahead import Overtaking
 from paquebot.relay.queue.destinations import Destinations, Turn
 from paquebot.relay.queue.jobs import UnreadableJob, read_job
-from paquebot.relay.result import Outcome
+from paquebot.relay.result import AttemptOutcome
 from paquebot.relay.retry import Random
 from paquebot.relay.routing.routes import Routes
-from paquebot.relay.settings import LoadSettings
-from paquebot.relay.settlement import Settlement, Unrecorded
-from paquebot.relay.worker import AWAY, Busy, Work, Worker
+from paquebot.relay.settings import RelayLoadSettings
+from paquebot.relay.settlement import RelaySettlement, Unrecorded
+from paquebot.relay.worker import AWAY, Busy, RelayWorker, Work
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.shares.in_flight import OverBudget
 from paquebot.v1.queue_pb2 import HeldJob
@@ -60,12 +60,12 @@ class RelayConsumer:
         consumer: Consumer,
         ahead: Consumer,
         overtaking: Overtaking[Work],
-        worker: Worker,
-        settlement: Settlement,
+        worker: RelayWorker,
+        settlement: RelaySettlement,
         destinations: Destinations[Work],
-        shown: Shown,
+        shown: DestinationLabels,
         routes: Routes,
-        load: LoadSettings,
+        load: RelayLoadSettings,
         slow_seconds: float,
         health: Health,
         random: Random,
@@ -166,7 +166,7 @@ class RelayConsumer:
                 job = read_job(handle.payload)
             except UnreadableJob as error:
                 _log.error("job_unreadable", subject=handle.subject, reason=str(error))
-                await self._put_aside(handle, Held.UNREADABLE)
+                await self._put_aside(handle, HoldReason.UNREADABLE)
                 await handle.ack()
                 continue
             work = Work(handle, job, self._routes.route(job.domain))
@@ -286,13 +286,13 @@ class RelayConsumer:
         except (*AWAY, OverBudget) as error:
             reason = type(error).__name__
             _log.warning("job_again", queue_id=work.job.queue_id, reason=reason)
-            metrics.ATTEMPT[Attempt.ENGINE_AWAY].inc()
+            metrics.ATTEMPT[AttemptResult.ENGINE_AWAY].inc()
             await self._give_back(work, self._spare(work))
         except BadPack as error:
             await self._damaged(work, error)
         except BlobMissing:
             _log.exception("message_missing", queue_id=work.job.queue_id)
-            await self._again_or_hold(work, Held.BLOB)
+            await self._again_or_hold(work, HoldReason.BLOB)
         except asyncio.CancelledError:
             if work.progress.unrecorded:
                 await self._finish(work, self._hand_over(work))
@@ -301,15 +301,15 @@ class RelayConsumer:
             raise
         except Exception:  # noqa: BLE001 - the one place where the unknown ends: logged, tried again, then held
             _log.exception("job_failed", queue_id=work.job.queue_id)
-            await self._again_or_hold(work, Held.POISON)
+            await self._again_or_hold(work, HoldReason.POISON)
 
     async def _damaged(self, work: Work, error: BadPack) -> None:
         """S3 may lie for hours and the message be whole: as long as it is not too old to wait, it does."""
         _log.warning("message_damaged", queue_id=work.job.queue_id, reason=str(error))
         if self._clock() - work.job.accepted_at_ms / 1000 > self._load.damaged:
-            await self._again_or_hold(work, Held.BLOB)
+            await self._again_or_hold(work, HoldReason.BLOB)
             return
-        metrics.ATTEMPT[Attempt.ENGINE_AWAY].inc()
+        metrics.ATTEMPT[AttemptResult.ENGINE_AWAY].inc()
         await self._give_back(work, self._spare(work))
 
     async def _finish(self, work: Work, storing: Coroutine[None, None, None]) -> None:
@@ -323,7 +323,7 @@ class RelayConsumer:
     async def _hand_over(self, work: Work) -> None:
         """Raises QueueUnavailable."""
         results = work.progress.results
-        delivered = [path for path, result in results.items() if result.outcome is Outcome.DELIVERED]
+        delivered = [path for path, result in results.items() if result.outcome is AttemptOutcome.DELIVERED]
         await self._settlement.hand_over(work.job, delivered, work.handle.sequence)
 
     def _spare(self, work: Work) -> float:
@@ -333,9 +333,9 @@ class RelayConsumer:
             self._spared.popitem(last=False)
         return _patience(self._spared[work.handle.stored], self._random)
 
-    async def _again_or_hold(self, work: Work, reason: Held) -> None:
+    async def _again_or_hold(self, work: Work, reason: HoldReason) -> None:
         """Whatever went wrong may have been chance: tried again some times, then put aside."""
-        metrics.ATTEMPT[Attempt.ERROR].inc()
+        metrics.ATTEMPT[AttemptResult.ERROR].inc()
         failures = work.job.failures + 1
         try:
             if failures < self._load.tries:
@@ -351,7 +351,7 @@ class RelayConsumer:
         with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
             await work.handle.nak(delay_seconds)
 
-    async def _put_aside(self, handle: Job, reason: Held) -> None:
+    async def _put_aside(self, handle: Job, reason: HoldReason) -> None:
         """Raises QueueUnavailable."""
         subject = handle.subject.replace("relay.ahead.", "relay.ready.", 1)
         job = HeldJob(

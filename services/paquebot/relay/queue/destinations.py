@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from paquebot.relay.result import Result
-from paquebot.relay.settings import LoadSettings, RetrySettings
+from paquebot.relay.result import RecipientResult
+from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 
 T = TypeVar("T")
 _MOST_FAILURES = 16
@@ -35,7 +35,7 @@ class _Destination(Generic[T]):
     failures: int = 0
     rests_until: float = 0.0
     busy_until: float = 0.0
-    last: Result | None = None
+    last: RecipientResult | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +52,7 @@ class Turn(Generic[T]):
 class Destinations(Generic[T]):
     """`clock`: Unix seconds, for the end of a rest is when jobs are scheduled for."""
 
-    def __init__(self, load: LoadSettings, retry: RetrySettings, clock: Callable[[], float]) -> None:
+    def __init__(self, load: RelayLoadSettings, retry: RetrySettings, clock: Callable[[], float]) -> None:
         self._load = load
         self._retry = retry
         self._clock = clock
@@ -208,7 +208,7 @@ class Destinations(Generic[T]):
 
     # --- what is known of a destination ---
 
-    def resting(self, key: str) -> tuple[float, Result] | None:
+    def resting(self, key: str) -> tuple[float, RecipientResult] | None:
         """Until when not to try the destination, and what was wrong; None: try."""
         found = self._known.get(key)
         if found is None or found.last is None or self._clock() >= found.rests_until:
@@ -254,7 +254,7 @@ class Destinations(Generic[T]):
         self._known[key].failures = 0
         self._disprove(key)
 
-    def unreachable(self, key: str, why: Result) -> None:
+    def unreachable(self, key: str, why: RecipientResult) -> None:
         """No host of the destination could be reached. Attempts that were under way together count as one."""
         found = self._known[key]
         self._disprove(key)

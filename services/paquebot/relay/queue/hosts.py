@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from paquebot.relay.result import Host, HostUnusable, Result
-from paquebot.relay.settings import LoadSettings, RetrySettings
+from paquebot.relay.result import Host, HostUnusable, RecipientResult
+from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 
 _REMEMBERED = 20_000
 _MOST_FAILURES = 16
@@ -27,13 +27,13 @@ class _Address:
     proven: bool = False
     failures: int = 0
     rests_until: float = 0.0
-    last: Result | None = None
+    last: RecipientResult | None = None
 
 
 class HostShares:
     """One for a process. `clock`: seconds."""
 
-    def __init__(self, load: LoadSettings, retry: RetrySettings, clock: Callable[[], float]) -> None:
+    def __init__(self, load: RelayLoadSettings, retry: RetrySettings, clock: Callable[[], float]) -> None:
         self._load = load
         self._retry = retry
         self._clock = clock
@@ -65,7 +65,7 @@ class HostShares:
         found = self._known[host.address]
         found.proven, found.failures, found.rests_until, found.last = True, 0, 0.0, None
 
-    def hung(self, host: Host, why: Result) -> None:
+    def hung(self, host: Host, why: RecipientResult) -> None:
         """An attempt got no word about any recipient, and took long. Attempts that hung together count as one."""
         found = self._known[host.address]
         if self._clock() < found.rests_until:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.relay import metrics
-from paquebot.relay.metrics import Connection
+from paquebot.relay.metrics import ConnectionResult
 from paquebot.relay.result import (
     LOGIN_FAILED,
     NO_ANSWER,
@@ -26,7 +26,7 @@ from paquebot.relay.result import (
     words,
 )
 from paquebot.relay.settings import Deadlines, TlsPolicy
-from paquebot.relay.smtp_client.session import Session, SessionBroken, parse_extensions
+from paquebot.relay.smtp_client.session import ClientSession, SessionBroken, parse_extensions
 from paquebot.relay.smtp_client.stream import PlaintextInjected, open_stream
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory, TlsMode
 from paquebot.runtime.settings import Secret
@@ -36,7 +36,7 @@ _log = Log("paquebot.relay")
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class RouteCredentials:
     """For AUTH at a smart host."""
 
     user: str
@@ -65,7 +65,7 @@ class Handshake:
         self._memory = memory
         self._source = source
 
-    async def open(self, host: Host, policy: TlsPolicy, credentials: Credentials | None = None) -> Session:
+    async def open(self, host: Host, policy: TlsPolicy, credentials: RouteCredentials | None = None) -> ClientSession:
         """A session ready for MAIL. Raises HostUnusable."""
         start = time.perf_counter()
         modes = list(self._memory.modes(host, policy))
@@ -80,17 +80,19 @@ class Handshake:
                 if not broken.certificate:  # another certificate check would not help
                     modes = [other for other in modes if other is TlsMode.CLEAR]
                 if not modes:
-                    metrics.CONNECTION[Connection.TLS].inc()
+                    metrics.CONNECTION[ConnectionResult.TLS].inc()
                     text = f"TLS is required and failed: {broken.reason}"
                     raise HostUnusable(host, deferred(TLS_FAILED, text, host, elsewhere=True)) from None
                 continue
             if mode is not first:  # it works where a better way did not: a host that is merely away tells nothing
                 self._memory.remember(host, mode)
-            metrics.CONNECTION[Connection.OK].inc()
+            metrics.CONNECTION[ConnectionResult.OK].inc()
             metrics.CONNECT_SECONDS.observe(time.perf_counter() - start)
             return session
 
-    async def _open(self, host: Host, policy: TlsPolicy, mode: TlsMode, credentials: Credentials | None) -> Session:
+    async def _open(
+        self, host: Host, policy: TlsPolicy, mode: TlsMode, credentials: RouteCredentials | None
+    ) -> ClientSession:
         """One connection in one mode. Raises HostUnusable, _TlsBroken."""
         session = await self._connect(host)
         try:
@@ -99,7 +101,7 @@ class Handshake:
             if credentials is not None:
                 await self._log_in(session, credentials)
         except SessionBroken as broken:
-            metrics.CONNECTION[Connection.BROKEN].inc()
+            metrics.CONNECTION[ConnectionResult.BROKEN].inc()
             raise HostUnusable(host, broken.result(host, elsewhere=True)) from None
         except HostUnusable:
             session.leave()
@@ -109,26 +111,26 @@ class Handshake:
             raise
         return session
 
-    async def _connect(self, host: Host) -> Session:
+    async def _connect(self, host: Host) -> ClientSession:
         try:
             stream = await open_stream(host.address, host.port, self._deadlines.connect, self._source)
         except TimeoutError:
-            metrics.CONNECTION[Connection.TIMEOUT].inc()
+            metrics.CONNECTION[ConnectionResult.TIMEOUT].inc()
             raise HostUnusable(host, deferred(NO_ANSWER, "connection timed out", host, elsewhere=True)) from None
         except OSError as error:
-            metrics.CONNECTION[Connection.REFUSED].inc()
+            metrics.CONNECTION[ConnectionResult.REFUSED].inc()
             text = f"cannot connect: {_reason(error)}"
             raise HostUnusable(host, deferred(NO_ANSWER, text, host, elsewhere=True)) from None
-        return Session(host, stream)
+        return ClientSession(host, stream)
 
-    async def _greet(self, session: Session) -> None:
+    async def _greet(self, session: ClientSession) -> None:
         """RFC 5321 §4.3.2: 220, or 421, 521 (RFC 7504) and 554 for "no mail here"; then EHLO."""
         greeting = await session.reply(self._deadlines.greeting, "connection")
         if greeting.code != 220:
             raise self._refused(session, greeting)
         await self._hello(session)
 
-    async def _hello(self, session: Session) -> None:
+    async def _hello(self, session: ClientSession) -> None:
         """RFC 5321 §3.2 and §4.1.1.1: EHLO, and HELO for a host that does not know it."""
         seconds = self._deadlines.greeting
         reply = await session.command(f"EHLO {self._hostname}", seconds, "EHLO")
@@ -141,11 +143,11 @@ class Handshake:
         if not reply.is_positive:
             raise self._refused(session, reply)
 
-    def _refused(self, session: Session, reply: Reply) -> HostUnusable:
-        metrics.CONNECTION[Connection.REJECTED].inc()
+    def _refused(self, session: ClientSession, reply: Reply) -> HostUnusable:
+        metrics.CONNECTION[ConnectionResult.REJECTED].inc()
         return HostUnusable(session.host, judged(reply, session.host, elsewhere=True))
 
-    async def _secure(self, session: Session, policy: TlsPolicy, mode: TlsMode) -> None:
+    async def _secure(self, session: ClientSession, policy: TlsPolicy, mode: TlsMode) -> None:
         """RFC 3207 §4: STARTTLS, and everything known about the host forgotten. Raises _TlsBroken."""
         in_clear = policy in (TlsPolicy.OFF, TlsPolicy.OPPORTUNISTIC)
         if mode is not TlsMode.CLEAR and "STARTTLS" in session.extensions:
@@ -167,7 +169,7 @@ class Handshake:
             raise HostUnusable(session.host, deferred(NO_TLS, text, session.host, elsewhere=True))
         metrics.TLS.labels("none", "none").inc()
 
-    async def _start_tls(self, session: Session, mode: TlsMode) -> None:
+    async def _start_tls(self, session: ClientSession, mode: TlsMode) -> None:
         """Raises _TlsBroken; SessionBroken too, for with TLS 1.3 the host's alert comes only after our side of the
         handshake is done."""
         name = _certified_name(session.host)
@@ -186,7 +188,7 @@ class Handshake:
             raise _TlsBroken(_reason(error), certificate=False) from None
         metrics.TLS.labels(tls_version(session.tls), mode.value).inc()
 
-    async def _log_in(self, session: Session, credentials: Credentials) -> None:
+    async def _log_in(self, session: ClientSession, credentials: RouteCredentials) -> None:
         """Only after TLS. A refusal is temporary: it says something about our settings, nothing about the mail."""
         host, seconds = session.host, self._deadlines.greeting
         if not session.tls:
@@ -203,7 +205,7 @@ class Handshake:
         else:
             raise HostUnusable(host, deferred(LOGIN_FAILED, "the host offers neither AUTH PLAIN nor LOGIN", host))
         if reply.code != 235:
-            metrics.CONNECTION[Connection.LOGIN].inc()
+            metrics.CONNECTION[ConnectionResult.LOGIN].inc()
             _log.error("login_refused", host=str(host), reply=words(reply))
             raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {words(reply)}", host, elsewhere=True))
 

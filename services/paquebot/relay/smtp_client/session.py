@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from paquebot.relay.result import BAD_CONNECTION, PROTOCOL_ERROR, Host, Result, deferred
-from paquebot.relay.smtp_client.stream import LineTooLong, Stream, StreamEnded
+from paquebot.relay.result import BAD_CONNECTION, PROTOCOL_ERROR, Host, RecipientResult, deferred
+from paquebot.relay.smtp_client.stream import ReplyLineTooLong, Stream, StreamEnded
 from paquebot.wire.smtp.replies import BadReply, Reply, ReplyLine, join_reply, parse_reply_line
 
 MAX_REPLY_LINES = 128  # that are kept of a reply,
@@ -27,11 +27,11 @@ class SessionBroken(Exception):
         self.status = status
         self.text = text
 
-    def result(self, host: Host, *, elsewhere: bool = False) -> Result:
+    def result(self, host: Host, *, elsewhere: bool = False) -> RecipientResult:
         return deferred(self.status, self.text, host, elsewhere=elsewhere)
 
 
-class Session:
+class ClientSession:
     """Made by `Handshake.open`. `extensions`: EHLO keywords in upper case with their parameters; empty after HELO.
     `tls`: the version, empty: in clear. `messages`: transactions begun so far."""
 
@@ -100,7 +100,7 @@ class Session:
             raise self.broken(BAD_CONNECTION, f"connection closed during {phase}") from None
         except TimeoutError:
             raise self.broken(BAD_CONNECTION, f"timed out waiting for the reply to {phase}") from None
-        except (BadReply, LineTooLong) as error:
+        except (BadReply, ReplyLineTooLong) as error:
             text = f"reply to {phase} is not SMTP" + (f": {error}" if str(error) else "")
             raise self.broken(PROTOCOL_ERROR, text) from None
         if reply.code == 421:  # RFC 5321 §4.2.3: the host closes

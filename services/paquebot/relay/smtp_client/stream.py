@@ -21,7 +21,7 @@ class StreamEnded(Exception):
     """The host closed the connection, or the network broke it."""
 
 
-class LineTooLong(Exception):
+class ReplyLineTooLong(Exception):
     """The host sent more octets without a line end than it may."""
 
 
@@ -105,7 +105,7 @@ class Stream(asyncio.Protocol):
                 dropped += len(self._unread)
                 self._take(len(self._unread))
             if dropped + len(self._unread) >= most:
-                raise LineTooLong
+                raise ReplyLineTooLong
             if self._ended:
                 raise StreamEnded
             self._arrived.clear()
@@ -113,7 +113,7 @@ class Stream(asyncio.Protocol):
         line = kept or bytes(self._unread[: min(end + 1, MAX_LINE)])
         self._take(end + 1)
         if dropped + end + 1 > most:
-            raise LineTooLong
+            raise ReplyLineTooLong
         return line
 
     def _take(self, octets: int) -> None:

@@ -19,28 +19,28 @@ from paquebot.relay.result import (
     CLOSING,
     PROTOCOL_ERROR,
     TOO_BIG,
+    AttemptOutcome,
     Host,
-    Outcome,
-    Result,
+    RecipientResult,
     failed,
     judged,
     words,
 )
 from paquebot.relay.settings import Deadlines
-from paquebot.relay.smtp_client.session import Session, SessionBroken
+from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.wire.smtp.parameters import Notify, RcptParameters
 from paquebot.wire.smtp.replies import Reply
 
-Results = dict[str, Result]
+Results = dict[str, RecipientResult]
 """By forward-path."""
 
 
-class Transaction:
+class ClientTransaction:
     """One message to some recipients over one session. `on_content` is called before the message's first octet."""
 
     def __init__(
         self,
-        session: Session,
+        session: ClientSession,
         letter: Letter,
         deadlines: Deadlines,
         rules: FormRules,
@@ -173,7 +173,7 @@ class Transaction:
                 raise SessionBroken(CLOSING, words(reply))
         return accepted
 
-    def _rcpt_refused(self, reply: Reply) -> Result:
+    def _rcpt_refused(self, reply: Reply) -> RecipientResult:
         # RFC 5321 §4.5.3.1.10: 552 for too many recipients is to be taken as 452.
         if reply.code == 552 and reply.enhanced_status in ("", "5.5.3"):
             reply = Reply(452, "4.5.3", reply.text)
@@ -235,7 +235,9 @@ class Transaction:
                 metrics.CHANGED.labels(self._form.change.value).inc()
             status = reply.enhanced_status or "2.0.0"
             dsn = "DSN" in self._session.extensions
-            result = Result(Outcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn)
+            result = RecipientResult(
+                AttemptOutcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn
+            )
         else:
             # A 3yz here is no answer to a message; only "later" is safe.
             refusal = reply if reply.code >= 400 else Reply(451, PROTOCOL_ERROR, str(reply))

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
-from paquebot.runtime.net.patience import LEAST_RATE, Patience
+from paquebot.runtime.net.patience import LEAST_RATE, WriteAllowance
 
 SLICE = 64 * 1024
 """Octets written at once. The transport holds about three of them, the one in its own hands included."""
@@ -116,14 +116,14 @@ class PeerConnection(asyncio.Protocol):
         too_much: bytes = b"",
         long_ahead: LongAhead | None = None,
     ) -> None:
-        """`write_seconds`, `write_rate`: as `Patience`. `read_high`: octets received and not yet consumed. Reading
+        """`write_seconds`, `write_rate`: as `WriteAllowance`. `read_high`: octets received, not yet consumed. Reading
         stops above, and starts again below half of it. `too_much`: the last words to a client that sends more than
         AHEAD_BEFORE_LOGIN ahead; empty: there is no such bound. `long_ahead`: where a first command that is longer may
         find room."""
         self._too_much = too_much
         self._long_ahead = long_ahead
         self._write_seconds = write_seconds
-        self._patience = Patience(write_seconds, write_rate)
+        self._patience = WriteAllowance(write_seconds, write_rate)
         self._read_high = read_high
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()

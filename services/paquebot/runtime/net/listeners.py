@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from paquebot.observability.log import Log
-from paquebot.runtime.net.proxy import Origin, Proxies, close_if_cancelled, one_spelling
+from paquebot.runtime.net.proxy import ClientAddress, Proxies, close_if_cancelled, one_spelling
 from paquebot.runtime.net.seats import Seat, Seats
 from paquebot.runtime.net.sockets import bound, port_of
 from paquebot.runtime.settings import Listen
@@ -28,7 +28,7 @@ _LONGEST_STEP = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class AcceptedConnection:
     """An accepted socket. `client` is the peer's address, or the one that a trusted proxy told; `tls`: a handshake
     comes first (RFC 8314). `early`: the client's first octets, where they were taken already."""
 
@@ -61,8 +61,8 @@ class Listeners:
     after it."""
 
     seats: Seats
-    serve: Callable[[Arrival, Seat], Awaitable[None]]
-    turn_away: Callable[[Arrival], None]
+    serve: Callable[[AcceptedConnection, Seat], Awaitable[None]]
+    turn_away: Callable[[AcceptedConnection], None]
     proxies: Proxies
     shared: bool = False
     """Other workers of this service listen on the same ports."""
@@ -115,22 +115,22 @@ class Listeners:
                 task.add_done_callback(self._proxied.discard)
                 task.add_done_callback(functools.partial(close_if_cancelled, sock))
             else:
-                self._admit(Arrival(sock, one_spelling(address[0]), listener.tls), group)
+                self._admit(AcceptedConnection(sock, one_spelling(address[0]), listener.tls), group)
 
     async def _ask_proxy(
         self, listener: _Listener, sock: socket.socket, peer: tuple[str, int], group: asyncio.TaskGroup
     ) -> None:
         """The limits are the client's, so they wait for its address."""
-        origin: Origin | None = None
+        origin: ClientAddress | None = None
         try:
             origin = await self.proxies.origin(sock, one_spelling(peer[0]), peer[1], tls=listener.tls)
         finally:
             if origin is None:
                 sock.close()
         if origin is not None:
-            self._admit(Arrival(sock, origin.address, listener.tls, origin.early), group)
+            self._admit(AcceptedConnection(sock, origin.address, listener.tls, origin.early), group)
 
-    def _admit(self, arrival: Arrival, group: asyncio.TaskGroup) -> None:
+    def _admit(self, arrival: AcceptedConnection, group: asyncio.TaskGroup) -> None:
         seat = self.seats.enter(arrival.client)
         if seat is None:
             self._refuse(arrival)
@@ -138,19 +138,19 @@ class Listeners:
         seat.offer(functools.partial(cut_off, arrival.socket))  # until a session can say it better
         group.create_task(self._serve(arrival, seat))
 
-    async def _serve(self, arrival: Arrival, seat: Seat) -> None:
+    async def _serve(self, arrival: AcceptedConnection, seat: Seat) -> None:
         try:
             await self.serve(arrival, seat)
         finally:
             seat.leave()
 
-    def _refuse(self, arrival: Arrival) -> None:
+    def _refuse(self, arrival: AcceptedConnection) -> None:
         with contextlib.closing(arrival.socket), contextlib.suppress(OSError):
             arrival.socket.setblocking(False)
             self.turn_away(arrival)
 
 
-async def connect(arrival: Arrival, protocol: asyncio.Protocol, context: ssl.SSLContext | None) -> bool:
+async def connect(arrival: AcceptedConnection, protocol: asyncio.Protocol, context: ssl.SSLContext | None) -> bool:
     """Give the socket to `protocol`, after the handshake when `context` is given. False: that failed, all is closed."""
     sock = arrival.socket
     try:

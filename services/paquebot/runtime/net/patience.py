@@ -7,7 +7,7 @@ LEAST_RATE = 8 * 1024
 
 
 @dataclass(slots=True)
-class Patience:
+class WriteAllowance:
     """`longest` seconds of waiting, which are used up by waiting and come back with what is written, `rate` octets for
     a second. So no pause is longer than `longest`, and however a peer spreads its pauses, it takes `rate` octets a
     second on the whole: to read one octet now and then keeps nothing in memory for long.

@@ -19,14 +19,14 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import by_member, counter
 from paquebot.runtime.settings import Network, Seconds, setting
 from paquebot.wire.cursor import GrammarError
-from paquebot.wire.proxy import MAX_HEADER, Header, NeedMore, NoHeader, read_header
+from paquebot.wire.proxy import MAX_HEADER, NeedMore, NoHeader, ProxyHeader, read_header
 
 _log = Log("paquebot.proxy")
 _HEADER_SECONDS = 5.0  # from the first octet to the last: at least 3 s, for a segment that was lost (spec §2)
 _MOST_WAITING = 1000
 
 
-class Result(enum.Enum):
+class ProxyResult(enum.Enum):
     """What a connection from a trusted network began with."""
 
     HEADER = "header"
@@ -49,9 +49,9 @@ class Result(enum.Enum):
 CONNECTIONS = counter(
     "paquebot_proxy_connections_total",
     "Connections from trusted proxies, by what they began with; untrusted: a header from elsewhere, or too late",
-    {"result": Result},
+    {"result": ProxyResult},
 )
-_COUNT = by_member(CONNECTIONS, Result)
+_COUNT = by_member(CONNECTIONS, ProxyResult)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ProxySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ClientAddress:
     """Where a connection comes from. `early`: octets that the client, no proxy, sent already and that were taken."""
 
     address: str
@@ -83,7 +83,7 @@ class Origin:
 class _Refused(Exception):
     """Close the connection."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: ProxyResult) -> None:
         super().__init__(result.value)
         self.result = result
 
@@ -108,19 +108,19 @@ class Proxies:
         peer = ipaddress.ip_address(one_spelling(address))
         return any(peer in network for network in self._trusted)
 
-    async def origin(self, sock: socket.socket, address: str, port: int, *, tls: bool) -> Origin | None:
+    async def origin(self, sock: socket.socket, address: str, port: int, *, tls: bool) -> ClientAddress | None:
         """Read the header of the peer at `address`, if it sends one. None: close it, it is counted and logged."""
         self.waiting += 1
         try:
             if self.waiting > _MOST_WAITING:
-                raise _Refused(Result.CROWDED)
+                raise _Refused(ProxyResult.CROWDED)
             result, origin = await self._read(sock, address, port, tls=tls)
         except _Refused as refused:
             _refuse(refused.result, address)
         except GrammarError as error:
-            _refuse(Result.MALFORMED, address, str(error))
+            _refuse(ProxyResult.MALFORMED, address, str(error))
         except OSError:
-            _COUNT[Result.GONE].inc()
+            _COUNT[ProxyResult.GONE].inc()
         else:
             _COUNT[result].inc()
             return origin
@@ -128,7 +128,9 @@ class Proxies:
             self.waiting -= 1
         return None
 
-    async def _read(self, sock: socket.socket, address: str, port: int, *, tls: bool) -> tuple[Result, Origin]:
+    async def _read(
+        self, sock: socket.socket, address: str, port: int, *, tls: bool
+    ) -> tuple[ProxyResult, ClientAddress]:
         """Raises GrammarError, OSError, _Refused."""
         sock.setblocking(False)
         now = asyncio.get_running_loop().time()
@@ -137,8 +139,8 @@ class Proxies:
             until = deadline if taken or tls else now + self._wait
             if not await _readable(sock, until):
                 if taken:
-                    raise _Refused(Result.SLOW)
-                return Result.DIRECT, Origin(address, port)
+                    raise _Refused(ProxyResult.SLOW)
+                return ProxyResult.DIRECT, ClientAddress(address, port)
             try:
                 # Looked at first: what is after the header is another's, perhaps a ClientHello.
                 seen = sock.recv(MAX_HEADER - len(taken), socket.MSG_PEEK)
@@ -152,17 +154,17 @@ class Proxies:
                 case NoHeader() if tls and taken:
                     raise GrammarError("a header or TLS", len(taken))
                 case NoHeader():
-                    return Result.DIRECT, Origin(address, port, taken)
-                case Header(length, source):
+                    return ProxyResult.DIRECT, ClientAddress(address, port, taken)
+                case ProxyHeader(length, source):
                     sock.recv(length - len(taken))
                     if source is None:
-                        return Result.LOCAL, Origin(address, port)
-                    return Result.HEADER, Origin(one_spelling(source.address), source.port)
+                        return ProxyResult.LOCAL, ClientAddress(address, port)
+                    return ProxyResult.HEADER, ClientAddress(one_spelling(source.address), source.port)
 
 
 def refuse_header(address: str) -> None:
     """Count and log a header where none is allowed; the caller ends the connection."""
-    _refuse(Result.UNTRUSTED, address)
+    _refuse(ProxyResult.UNTRUSTED, address)
 
 
 def close_if_cancelled(sock: socket.socket, task: asyncio.Future[None]) -> None:
@@ -178,7 +180,7 @@ def one_spelling(host: str) -> str:
     return str(mapped or address)
 
 
-def _refuse(result: Result, address: str, reason: str = "") -> None:
+def _refuse(result: ProxyResult, address: str, reason: str = "") -> None:
     _COUNT[result].inc()
     _log.warning("proxy_header_refused", peer=address, result=result.value, reason=reason)
 

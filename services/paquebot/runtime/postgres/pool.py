@@ -20,7 +20,7 @@ import asyncpg
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import (
-    Engine,
+    EngineLabel,
     Fault,
     causes,
     counter,
@@ -351,5 +351,5 @@ async def open_postgres(settings: PostgresSettings, application: str) -> Postgre
             "cpu_operator_cost": "0.0001",
         },
     )
-    know_calls(Engine.POSTGRES, ("ready",))
+    know_calls(EngineLabel.POSTGRES, ("ready",))
     return Postgres(pool, attribute)

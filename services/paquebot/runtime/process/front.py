@@ -18,7 +18,7 @@ _FOREIGN = {"process_start_time_seconds": Across.MIN, "process_max_fds": Across.
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
+class HealthAggregator:
     """`workers`: the addresses of the UNIX sockets on which they tell their health. See `health.Truth`."""
 
     workers: Sequence[bytes]

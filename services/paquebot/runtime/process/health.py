@@ -41,7 +41,7 @@ _REQUEST_SECONDS = 5.0
 _MAX_REQUEST = 8192
 
 
-class Truth(Protocol):
+class HealthSource(Protocol):
     """What the health port tells: of this process, or of several as if they were one."""
 
     async def stuck(self) -> list[str]:
@@ -148,7 +148,7 @@ async def _outcome(name: str, probe: Probe) -> str:
 class HealthServer:
     """A minimal HTTP/1.1 server: GET and HEAD of three paths, one request a connection."""
 
-    def __init__(self, truth: Truth, listen: Sequence[Listen] | socket.socket) -> None:
+    def __init__(self, truth: HealthSource, listen: Sequence[Listen] | socket.socket) -> None:
         """`listen`: where to bind, or a UNIX socket that listens already."""
         self._truth = truth
         self.listen = listen

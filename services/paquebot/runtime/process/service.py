@@ -23,11 +23,11 @@ import uvloop
 
 from paquebot.observability import log, metrics, trace
 from paquebot.runtime.engine_settings import ProcessSettings
-from paquebot.runtime.process.front import Front
+from paquebot.runtime.process.front import HealthAggregator
 from paquebot.runtime.process.health import Health, HealthServer
 from paquebot.runtime.process.malloc import keep_one_arena
 from paquebot.runtime.process.tasks import background, watch_loop_errors
-from paquebot.runtime.process.workers import Family
+from paquebot.runtime.process.workers import WorkerPool
 from paquebot.runtime.settings import Listen, SettingsError, load
 
 _log = log.Log("paquebot")
@@ -77,7 +77,7 @@ def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str,
     if process.workers == 1:
         return _process(name, settings, main, process.metrics_listen)
     work = partial(_worker, name, settings, main)
-    return Family(work, partial(_front, process.metrics_listen), process.workers).run()
+    return WorkerPool(work, partial(_front, process.metrics_listen), process.workers).run()
 
 
 def _process(name: str, settings: S, main: Main[S], health: Sequence[Listen] | socket.socket) -> int:
@@ -106,7 +106,7 @@ def _front(listen: Sequence[Listen], workers: Sequence[bytes]) -> int:
             await asyncio.Event().wait()
         return 1
 
-    server = HealthServer(Front(workers), listen)
+    server = HealthServer(HealthAggregator(workers), listen)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C goes to the whole family; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -47,7 +47,7 @@ class _Child:
 
 
 @dataclass(slots=True)
-class Family:
+class WorkerPool:
     """The parent's. `run` returns the exit code of the service once every worker has ended."""
 
     work: Work

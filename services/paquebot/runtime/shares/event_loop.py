@@ -88,9 +88,9 @@ class LoopShares:
         self._parties = self._parties_before = 0
         self._uncounted = 0.0
 
-    def turns(self, client: str) -> "Turns":
+    def turns(self, client: str) -> "SessionTurns":
         """For a new session, which is charged to the client's address until it belongs to an account."""
-        return Turns(self, self._enter(counted_as(client)))
+        return SessionTurns(self, self._enter(counted_as(client)))
 
     def _enter(self, party: Party) -> _Use:
         use = self._uses.get(party)
@@ -168,7 +168,7 @@ class LoopShares:
         return at - now
 
 
-class Turns:
+class SessionTurns:
     """A session's turns on the event loop. Used by its task only."""
 
     __slots__ = ("_shares", "_step_began", "_use", "_used")
@@ -231,7 +231,7 @@ class Turns:
             await sleep(wait)
 
 
-_CURRENT: ContextVar[Turns | None] = ContextVar("turns", default=None)
+_CURRENT: ContextVar[SessionTurns | None] = ContextVar("turns", default=None)
 
 
 async def give_way() -> None:
@@ -260,11 +260,11 @@ async def in_slices(items: Iterable[T], *, stride: int = 1) -> AsyncIterator[T]:
 
 
 class _Measured(Generator[Any, Any, T], Generic[T]):
-    """An awaitable that awaits another, and tells `Turns` where each of its steps begins and ends."""
+    """An awaitable that awaits another, and tells `SessionTurns` where each of its steps begins and ends."""
 
     __slots__ = ("_inner", "_turns")
 
-    def __init__(self, inner: Awaitable[T], turns: Turns) -> None:
+    def __init__(self, inner: Awaitable[T], turns: SessionTurns) -> None:
         self._inner = inner.__await__()
         self._turns = turns
 

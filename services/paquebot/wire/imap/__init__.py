@@ -34,7 +34,7 @@ from paquebot.wire.imap.assembler import (
 from paquebot.wire.imap.ast import Command, State
 from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax, MailboxNameError
 from paquebot.wire.imap.fetch_response import FetchResponse, internal_date, item_name, section_text
-from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
+from paquebot.wire.imap.limits import DEFAULT_LIMITS, ImapLimits
 from paquebot.wire.imap.mailbox_name import (
     ListPatterns,
     check_new_name,
@@ -58,7 +58,7 @@ __all__ = [
     "Complete",
     "Drain",
     "FetchResponse",
-    "Limits",
+    "ImapLimits",
     "ListPatterns",
     "Literal",
     "LiteralKind",

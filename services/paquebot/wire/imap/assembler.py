@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from paquebot.wire.imap import response_codes, responses
 from paquebot.wire.imap.ast import Append
 from paquebot.wire.imap.errors import BadSyntax
-from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
+from paquebot.wire.imap.limits import DEFAULT_LIMITS, ImapLimits
 from paquebot.wire.imap.parser import parse_append_so_far
 from paquebot.wire.imap.tokens import MAX_NUMBER64, AssembledCommand, Literal, MessageLiteral, tag_of
 
@@ -136,7 +136,7 @@ class CommandAssembler:
         "utf8",
     )
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, limits: ImapLimits = DEFAULT_LIMITS) -> None:
         self.authenticated = False
         self.utf8 = False
         self._limits = limits

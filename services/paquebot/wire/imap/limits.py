@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ImapLimits:
     """Octets unless a name says otherwise. Lines are counted without their CRLF."""
 
     line_before_login: int = 32768  # an ID of 30 values of 1,024 octets (RFC 2971 §3.3)
@@ -40,4 +40,4 @@ class Limits:
     id_parameters: int = 256  # RFC 2971 §3.3 limits clients to 30; what they say of themselves is not kept
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ImapLimits()

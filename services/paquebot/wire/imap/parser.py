@@ -13,7 +13,7 @@ from paquebot.wire.imap import ast, fetch_grammar, mailbox_grammar, message_gram
 from paquebot.wire.imap import session_grammar as session
 from paquebot.wire.imap.ast import Command, State
 from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax
-from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
+from paquebot.wire.imap.limits import DEFAULT_LIMITS, ImapLimits
 from paquebot.wire.imap.tokens import ATOM_CHARS, AssembledCommand, CommandCursor, UnreadableName, tag
 
 _Reader = Callable[[CommandCursor], Command]
@@ -107,7 +107,7 @@ COMMAND_STATES: Final[Mapping[type[Command], frozenset[State]]] = {
 
 
 def parse_command(
-    assembled: AssembledCommand, *, utf8: bool = False, liberal: bool = True, limits: Limits = DEFAULT_LIMITS
+    assembled: AssembledCommand, *, utf8: bool = False, liberal: bool = True, limits: ImapLimits = DEFAULT_LIMITS
 ) -> Command:
     """The command. `utf8`: the client has enabled UTF8=ACCEPT, names are UTF-8 (RFC 6855 §3). `liberal`: it has logged
     in, so what clients get wrong is understood where it can mean one thing only.
@@ -126,7 +126,7 @@ def parse_command(
 
 
 def parse_append_so_far(
-    assembled: AssembledCommand, *, utf8: bool = False, limits: Limits = DEFAULT_LIMITS
+    assembled: AssembledCommand, *, utf8: bool = False, limits: ImapLimits = DEFAULT_LIMITS
 ) -> ast.Append:
     """APPEND as far as the literal of a message that is still to come; its size is the last literal's.
 

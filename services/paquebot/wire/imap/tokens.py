@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from paquebot.wire.cursor import ALPHA, BACKSLASH, CR, DIGITS, DQUOTE, LF, Cursor, GrammarError
 from paquebot.wire.imap.errors import MailboxNameError
-from paquebot.wire.imap.limits import DEFAULT_LIMITS, Limits
+from paquebot.wire.imap.limits import DEFAULT_LIMITS, ImapLimits
 from paquebot.wire.imap.mailbox_name import NO_NAME, decode_name_text, fold_inbox
 from paquebot.wire.imap.sequence_set import SAVED_RESULT, SeqRange, SequenceSet
 
@@ -69,7 +69,7 @@ class CommandCursor(Cursor):
     __slots__ = ("_next_literal", "liberal", "limits", "literals", "tag", "utf8")
 
     def __init__(
-        self, command: AssembledCommand, *, utf8: bool, liberal: bool, limits: Limits = DEFAULT_LIMITS
+        self, command: AssembledCommand, *, utf8: bool, liberal: bool, limits: ImapLimits = DEFAULT_LIMITS
     ) -> None:
         super().__init__(command.text)
         self.literals = command.literals

@@ -19,7 +19,7 @@ class BareLineEnd(BadContent):
     """CR without LF or LF without CR (RFC 5321 §2.3.8)."""
 
 
-class LineTooLong(BadContent):
+class ContentLineTooLong(BadContent):
     """A line of more than the allowed octets."""
 
 
@@ -120,7 +120,7 @@ def check_line_lengths(content: bytes, max_line: int) -> None:
     while max_line and len(content) - at > max_line:
         newline = content.rfind(b"\n", at, at + max_line)
         if newline < 0:
-            raise LineTooLong(f"a line of more than {max_line} octets")
+            raise ContentLineTooLong(f"a line of more than {max_line} octets")
         at = newline + 1
 
 
