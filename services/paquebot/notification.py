@@ -117,7 +117,7 @@ class Notification:
 
 
 class Notifier:
-    """One for a process. `hostname` is the Reporting-MTA; originals of up to `full_up_to` octets are enclosed where the
+    """One for a process. `hostname` is the Reporting-MTA; originals of up to `full_up_to` bytes are enclosed where the
     sender did not say. Verdicts in `uncertain` may be others later."""
 
     def __init__(

@@ -98,7 +98,7 @@ async def _without_login(place: Field, name: str, port: int) -> list[str]:
 
 
 async def packs(place: Field) -> list[Finding]:
-    """Octets of the writer's own, under the name of a pack that is there."""
+    """Bytes of the writer's own, under the name of a pack that is there."""
     stores = [
         BlobStore(load(S3Settings, place.platform.plan.service_environment(service)))
         for service in ("smtp_ingress", "delivery")

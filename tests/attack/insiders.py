@@ -54,7 +54,7 @@ async def session(victim: Victim, address: str = "", password: str = SECRET) -> 
 
 
 def text(octets: int) -> bytes:
-    """A message of so many octets, unlike any other."""
+    """A message of so many bytes, unlike any other."""
     line = random.randbytes(36).hex().encode() + b"\r\n"
     return b"Subject: large\r\n\r\n" + line * (octets // len(line))
 
@@ -149,7 +149,7 @@ copies = again_and_again(b"SELECT copies", b"COPY 1:* copies", b"COPY 1:* copies
 
 
 async def never_read(victim: Victim) -> None:
-    """Large messages are asked for, and no octet of them is taken."""
+    """Large messages are asked for, and no byte of them is taken."""
     async with session(victim) as it:
         await it.ask(b"SELECT large")
         it.writer.transport.pause_reading()
@@ -158,7 +158,7 @@ async def never_read(victim: Victim) -> None:
 
 
 async def declared_literal(victim: Victim) -> None:
-    """An APPEND as large as may be, of which an octet comes now and then."""
+    """An APPEND as large as may be, of which a byte comes now and then."""
     async with session(victim) as it:
         it.writer.write(b"f APPEND INBOX {50000000+}\r\n")
         while not it.writer.transport.is_closing():

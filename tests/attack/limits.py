@@ -32,18 +32,18 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def chart_limits() -> dict[str, int]:
-    """Octets that the chart lets each service's pod have."""
+    """Bytes that the chart lets each service's pod have."""
     values = yaml.safe_load(_VALUES.read_text("utf-8"))
-    return {name: _octets(values[key]["resources"]["limits"]["memory"]) for name, key in _KEYS.items()}
+    return {name: _bytes(values[key]["resources"]["limits"]["memory"]) for name, key in _KEYS.items()}
 
 
 def chart_settings() -> dict[str, str]:
-    """What goes with these limits: the octets of messages that a service may have in memory."""
+    """What goes with these limits: the bytes of messages that a service may have in memory."""
     values = yaml.safe_load(_VALUES.read_text("utf-8"))
     return {"PAQUEBOT_IN_FLIGHT": values["smtpIngress"]["inFlight"]}
 
 
-def _octets(quantity: str) -> int:
+def _bytes(quantity: str) -> int:
     return int(quantity[:-2]) * _UNITS[quantity[-2:]]
 
 

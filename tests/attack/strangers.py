@@ -15,7 +15,7 @@ Run = Callable[[Victim], Awaitable[None]]
 
 
 async def say(port: int, octets: bytes, *, repeat: int = 1, pause: float = 0.0, wait: bytes = b"") -> None:
-    """After the greeting `wait` and its answer, then `octets` again and again, then read to the end."""
+    """After the greeting `wait` and its answer, then `bytes` again and again, then read to the end."""
     reader, writer = await connected(port)
     try:
         await reader.readline()
@@ -35,7 +35,7 @@ async def say(port: int, octets: bytes, *, repeat: int = 1, pause: float = 0.0, 
 
 
 def slow_line(port: Callable[[Victim], int], begin: bytes) -> Run:
-    """One octet now and then, of a line that never ends."""
+    """One byte now and then, of a line that never ends."""
 
     async def run(victim: Victim) -> None:
         await say(port(victim), b"x", wait=begin, repeat=10_000, pause=0.5)
@@ -115,7 +115,7 @@ async def mail(victim: Victim, content: bytes) -> None:
 
 
 async def declared_size(victim: Victim) -> None:
-    """A message as large as may be, or half as large, and so on to the last octet that is left, of which an octet
+    """A message as large as may be, or half as large, and so on to the last byte that is left, of which a byte
     comes now and then."""
     await _trickle(victim, *((b" SIZE=%d" % (50 * 2**20 >> halves), b"DATA\r\n") for halves in range(26)))
 

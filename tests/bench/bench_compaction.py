@@ -1,6 +1,6 @@
-"""What the janitor's compaction costs, and what it saves who reads: S3 requests, octets and CPU per 1,000 messages.
+"""What the janitor's compaction costs, and what it saves who reads: S3 requests, bytes and CPU per 1,000 messages.
 
-    python -m tests.bench.bench_compaction [--messages 5000] [--accounts 50] [--octets 4096] [--in-pack 25]
+    python -m tests.bench.bench_compaction [--messages 5000] [--accounts 50] [--bytes 4096] [--in-pack 25]
 
 Delivers messages that do not compress, evenly over the accounts, so many to a pack; compacts; and reads all messages
 of one account as a client's first sync does, before and after. Engines of its own, durable, on loopback.
@@ -133,7 +133,7 @@ async def bench(stores: Stores, settings: JanitorSettings, pids: dict[str, int],
     await ensure_stream(stores.queue)
     await deliver(stores, options)
     print(
-        f"{options.messages:,} messages of {options.octets} octets, {options.accounts} accounts, "
+        f"{options.messages:,} messages of {options.octets} bytes, {options.accounts} accounts, "
         f"{options.in_pack} messages to a pack"
     )
 
@@ -165,7 +165,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=5000)
     parser.add_argument("--accounts", type=int, default=50)
-    parser.add_argument("--octets", type=int, default=4096)
+    parser.add_argument("--bytes", type=int, default=4096)
     parser.add_argument("--in-pack", type=int, default=25)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:

@@ -96,7 +96,7 @@ def main() -> None:
     serialised = _microseconds(lambda: summarise(raw).SerializeToString(), rounds)
     alike = _microseconds(lambda: _same_facts(parser, raw), max(1, rounds // 10))
     theirs = _microseconds(lambda: parser.parsebytes(raw), max(1, rounds // 10))
-    print(f"message                 {len(raw):8} octets, summary {len(kept)} octets")
+    print(f"message                 {len(raw):8} bytes, summary {len(kept)} bytes")
     print(f"summarise               {ours:8.1f} µs")
     print(f"summarise + serialise   {serialised:8.1f} µs")
     print(f"email.BytesParser       {theirs:8.1f} µs (split only: no address, parameter or offset is read)")

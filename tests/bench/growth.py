@@ -29,10 +29,10 @@ _ACCOUNTS = (1, 10, 100, 1000)
 _MAILBOXES = (100, 1_000, 10_000, 100_000)
 _REPLICAS = (1, 2, 4)
 _REPLICATED = ("smtp_ingress", "recipient_validation", "delivery")
-_OCTETS_OF_A_POINT = 96 * 1024 * _KIB
+_BYTES_OF_A_POINT = 96 * 1024 * _KIB
 _MESSAGES_OF_A_POINT = 2000
 _SESSIONS = 20
-_OCTETS_IN_FLIGHT = 128 * 1024 * _KIB
+_BYTES_IN_FLIGHT = 128 * 1024 * _KIB
 """Of all sessions together: the ingress takes 256 MiB at a time, and refuses more with 452."""
 
 
@@ -62,7 +62,7 @@ async def _platform(accounts: int, workers: dict[str, int] | None = None) -> Asy
 async def _deliver(ours: Ours, scratch: Path, messages: int, accounts: int, octets: int) -> Result:
     letters = letter_files(scratch, ours.domain, accounts, octets)
     async with watching(ours, accounts) as watch:
-        sessions = max(1, min(_SESSIONS, _OCTETS_IN_FLIGHT // octets))
+        sessions = max(1, min(_SESSIONS, _BYTES_IN_FLIGHT // octets))
         return await run_load(ours, watch, Load(sessions, messages, False, tuple(letters), octets))
 
 
@@ -71,7 +71,7 @@ async def message_size(quick: bool) -> Curve:
     async with _platform(20) as (ours, scratch):
         await _deliver(ours, scratch, 1000, 20, 4 * _KIB)
         for octets in _SIZES[: 6 if quick else None]:
-            messages = min(_MESSAGES_OF_A_POINT, max(20, _OCTETS_OF_A_POINT // octets // 20 * 20))
+            messages = min(_MESSAGES_OF_A_POINT, max(20, _BYTES_OF_A_POINT // octets // 20 * 20))
             result = await _deliver(ours, scratch, messages, 20, octets)
             curve.add(
                 octets,

@@ -1,7 +1,7 @@
 """A small IMAP client made for load: one connection, one command at a time, every response kept for checking.
 
 It believes nothing: a response outside a command, a tag that was not sent, a BYE that was not asked for, are faults
-of the server and raise. Octets are cut into responses as they come; values are parsed only when somebody looks.
+of the server and raise. Bytes are cut into responses as they come; values are parsed only when somebody looks.
 """
 
 from __future__ import annotations

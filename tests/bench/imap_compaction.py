@@ -41,7 +41,7 @@ async def compact(ours: Ours) -> Compaction | str:
         return "paquebot janitor does not compact"
     return Compaction(
         messages=said["compacted_messages"],
-        octets=said["compacted_octets"],
+        octets=said["compacted_bytes"],
         requests=said["compaction_requests"],
         cpu_seconds=_children() - used + cpu_seconds_of(ours) - engines,
         wall_seconds=said["compaction_seconds"],

@@ -17,7 +17,7 @@ from tests.bench.imap_response import Response, numbered
 _WAIT_SECONDS = 60.0
 
 Deliver = Callable[[Login, bytes], Awaitable[float]]
-"""Send a message to an account; the time.perf_counter() at which its last octet was written."""
+"""Send a message to an account; the time.perf_counter() at which its last byte was written."""
 
 
 @dataclass(slots=True)

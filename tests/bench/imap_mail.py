@@ -1,5 +1,5 @@
 """The benchmark's messages: 4 KiB that do not compress, each made from its name alone, so that whoever reads one
-can tell every octet of it without keeping it. Pure.
+can tell every byte of it without keeping it. Pure.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ import functools
 import hashlib
 import random
 
-OCTETS = 4096
+BYTES = 4096
 MARK = b"X-Bench: "
 """Begins the first header field of what was sent; what stands above it was added on the way."""
 
-# Octets of a line that no server may touch: no NUL, CR or LF, and no dot, which SMTP would stuff.
+# Bytes of a line that no server may touch: no NUL, CR or LF, and no dot, which SMTP would stuff.
 _FORBIDDEN = b"\x00\n\r."
 _TABLE = bytes(octet if octet not in _FORBIDDEN else 0xE0 + _FORBIDDEN.index(octet) for octet in range(256))
 _LINE = 900
 _TRACE = frozenset({b"return-path", b"delivered-to", b"received", b"x-original-to", b"authentication-results"})
 
 
-def message(name: str, octets: int = OCTETS) -> bytes:
-    """The message of that name, exactly `octets` long (at least 512), 8-bit text (RFC 6152)."""
+def message(name: str, octets: int = BYTES) -> bytes:
+    """The message of that name, exactly `bytes` long (at least 512), 8-bit text (RFC 6152)."""
     head = (
         f"X-Bench: {name}\r\n"
         "From: Bench Sender <sender@example.org>\r\n"
@@ -52,7 +52,7 @@ def message_id(name: str) -> str:
 
 
 @functools.lru_cache(maxsize=200_000)
-def digest(name: str, octets: int = OCTETS) -> bytes:
+def digest(name: str, octets: int = BYTES) -> bytes:
     """SHA-256 of the message of that name."""
     return hashlib.sha256(message(name, octets)).digest()
 
@@ -70,8 +70,8 @@ def name_of(stored: bytes) -> str | None:
     return stored[start + len(MARK) : end].decode("ascii", "replace")
 
 
-def same(stored: bytes, octets: int = OCTETS) -> bool:
-    """Is it, below the trace header fields, the message of its name, octet for octet?"""
+def same(stored: bytes, octets: int = BYTES) -> bool:
+    """Is it, below the trace header fields, the message of its name, byte for byte?"""
     name = name_of(stored)
     return (
         name is not None and len(stored) >= octets and hashlib.sha256(stored[-octets:]).digest() == digest(name, octets)

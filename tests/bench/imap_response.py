@@ -1,6 +1,6 @@
-"""The octets of an IMAP server, cut into responses, and the values inside them. Pure; made for load.
+"""The bytes of an IMAP server, cut into responses, and the values inside them. Pure; made for load.
 
-A literal's octets stand beside its response's text, in order; the text keeps `{size}` in their place.
+A literal's bytes stand beside its response's text, in order; the text keeps `{size}` in their place.
 RFC 3501 §7, §9.
 """
 
@@ -22,7 +22,7 @@ _FETCH = re.compile(rb"\* (\d+) FETCH \(")
 _NUMBERED = re.compile(rb"\* (\d+) (EXISTS|RECENT|EXPUNGE)$")
 
 Value = bytes | list["Value"] | None
-"""A string, number or atom as octets, NIL, or a parenthesised list."""
+"""A string, number or atom as bytes, NIL, or a parenthesised list."""
 
 
 class BadResponse(Exception):
@@ -38,7 +38,7 @@ class Response:
 
 
 class ResponseStream:
-    """Feed octets as they come; take whole responses."""
+    """Feed bytes as they come; take whole responses."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

@@ -51,7 +51,7 @@ class Mailbox:
 
     login: Login
     names: Sequence[str]
-    octets: int = imap_mail.OCTETS
+    octets: int = imap_mail.BYTES
     cpu: Callable[[], float] = lambda: 0.0
     """CPU seconds that the server's processes have used so far."""
     _names: dict[int, str] = field(default_factory=dict)
@@ -131,7 +131,7 @@ class Mailbox:
         if name is not None:
             body = imap_mail.message(name, self.octets).partition(b"\r\n\r\n")[2]
             if structure[6:8] != [b"%d" % len(body), b"%d" % body.count(b"\n")]:
-                return f"{structure[6:8]} octets and lines"
+                return f"{structure[6:8]} bytes and lines"
         return ""
 
     def _body(self, one: Fetched) -> str:
@@ -142,7 +142,7 @@ class Mailbox:
         if self._names.setdefault(one.uid, name) != name:
             return f"is {name}, its envelope said {self._names[one.uid]}"
         size = self._sizes.get(one.uid, len(body))
-        return "" if size == len(body) else f"{len(body)} octets, RFC822.SIZE said {size}"
+        return "" if size == len(body) else f"{len(body)} bytes, RFC822.SIZE said {size}"
 
     def _wrong(self, text: str) -> None:
         if len(self._found.wrong) < 100:

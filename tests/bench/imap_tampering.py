@@ -12,7 +12,7 @@ from dataclasses import replace
 from tests.bench.imap_client import Login
 
 Lie = Callable[[bytes], bytes]
-"""Given a line of the server's, or octets of a literal; what the client gets instead."""
+"""Given a line of the server's, or bytes of a literal; what the client gets instead."""
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-_LINE = 76  # octets
+_LINE = 76  # bytes
 _PRINTABLE = [code for code in range(33, 127) if chr(code) != "."]
 _LETTERS = bytes(_PRINTABLE[octet % len(_PRINTABLE)] for octet in range(256))
 _HEADER = """\
@@ -21,8 +21,8 @@ Content-Type: text/plain; charset=us-ascii
 
 
 def letter(address: str, subject: str, octets: int, seed: int) -> str:
-    """A whole message of `octets` as sent with CRLF, lines ended by LF. Its body is random printable ASCII (6.4 bits
-    of information an octet), the same for the same seed."""
+    """A whole message of `bytes` as sent with CRLF, lines ended by LF. Its body is random printable ASCII (6.4 bits
+    of information a byte), the same for the same seed."""
     source = random.Random(seed)
     header = _HEADER.format(address=address, subject=subject, identity=f"{seed:x}.{octets:x}")
     left = max(0, octets - len(header) - header.count("\n"))

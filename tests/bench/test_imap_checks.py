@@ -10,7 +10,7 @@ from tests.bench.imap_model import MailboxModel
 from tests.bench.imap_response import BadResponse, Response, ResponseStream, fetched, values
 from tests.bench.imap_view import View
 
-_OCTETS = (
+_BYTES = (
     b"* OK ready\r\n"
     b'* 2 FETCH (UID 7 FLAGS (\\Seen $X) BODY[HEADER.FIELDS (A B)] {10}\r\n1234\r\n}{2} ENVELOPE ("a\\"b" NIL))\r\n'
     b"* 3 FETCH (UID 8 BODY[] {0}\r\n)\r\n"
@@ -18,12 +18,12 @@ _OCTETS = (
 )
 
 
-def test_responses_are_the_same_however_octets_arrive() -> None:
+def test_responses_are_the_same_however_bytes_arrive() -> None:
     """Every cut into two, in lines, literals and line ends."""
-    whole = ResponseStream().feed(_OCTETS)
-    for cut in range(1, len(_OCTETS)):
+    whole = ResponseStream().feed(_BYTES)
+    for cut in range(1, len(_BYTES)):
         stream = ResponseStream()
-        assert stream.feed(_OCTETS[:cut]) + stream.feed(_OCTETS[cut:]) == whole
+        assert stream.feed(_BYTES[:cut]) + stream.feed(_BYTES[cut:]) == whole
     assert [one.text.split()[1] for one in whole] == [b"OK", b"2", b"3", b"OK"]
     one, empty = fetched(whole[1]), fetched(whole[2])
     assert one is not None and empty is not None
@@ -124,7 +124,7 @@ def test_flags_of_the_past_are_wrong_once_confirmed() -> None:
 def test_a_message_is_known_by_its_name_alone() -> None:
     sent = imap_mail.message("some-name")
     trace = b"Return-Path: <a@example.org>\r\nReceived: from b\r\n\tby c\r\n"
-    assert len(sent) == imap_mail.OCTETS
+    assert len(sent) == imap_mail.BYTES
     assert imap_mail.name_of(trace + sent) == "some-name" and imap_mail.same(trace + sent)
     assert all(len(line) <= 998 and not line.startswith(b".") for line in sent.split(b"\r\n"))  # RFC 5321 §4.5.3.1.6
     assert not imap_mail.same(b"Subject: not a trace\r\n" + sent)

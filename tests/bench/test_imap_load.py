@@ -97,7 +97,7 @@ async def test_the_hop_alone_changes_nothing(side: Ours) -> None:
         (rb"Bench Reader", b"Bench Sender", "envelope of UID"),
         (rb"RFC822.SIZE 4", b"RFC822.SIZE 5", "RFC822.SIZE said"),
         (rb"INTERNALDATE", b"INTERNALDATA", "INTERNALDATE None"),
-        (rb'"8BIT" 3', b'"8BIT" 2', "octets and lines"),
+        (rb'"8BIT" 3', b'"8BIT" 2', "bytes and lines"),
         (rb"(?i)iso-8859-1", b"iso-8859-2", "bodystructure of UID"),
         (rb"^MIME-Version: 1.0\r\n", b"MIME-Version: 1.1\r\n", "not what was sent"),
         (rb"^\* 2 FETCH \(UID", b"* 1 FETCH (UID", "not one for each message"),

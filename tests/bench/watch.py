@@ -14,7 +14,7 @@ from tests.bench.rows import LOOPBACK, Side
 
 _PAUSE_SECONDS = 0.02
 _LOGINS_AT_ONCE = 8
-_LIMIT = 2**24  # octets of one answer
+_LIMIT = 2**24  # bytes of one answer
 
 
 class WatchError(Exception):

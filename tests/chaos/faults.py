@@ -166,7 +166,7 @@ async def _lose_stream(place: Place, fault: Fault, chance: random.Random) -> str
 
 
 def _corrupt(store: Path, chance: random.Random) -> str:
-    """Octets changed, and the end cut off, of files in the store."""
+    """Bytes changed, and the end cut off, of files in the store."""
     files = sorted(path for path in store.rglob("*") if path.is_file() and path.stat().st_size)
     hit = chance.sample(files, min(len(files), 3))
     for path in hit:

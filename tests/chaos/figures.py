@@ -44,7 +44,7 @@ def _rows(run: Run) -> list[tuple[str, Any]]:
         ("mailboxes compared whole", sum(watcher.looks for watcher in run.watchers)),
         *((f"bodies compared: {way}", count) for way, count in sorted(ledger.compared.items())),
         *((f"of them while S3 lied: {way}", count) for way, count in sorted(ledger.compared_under_lies.items())),
-        ("bodies with other octets than were sent", ledger.wrong.total()),
+        ("bodies with other bytes than were sent", ledger.wrong.total()),
         ("longest wait for the reply to a message, s", round(ledger.longest_wait, 1)),
         ("lies of S3", run.figures.lies),
         ("probes answered while an engine was away", sum(asked.answers for asked in run.figures.asked)),

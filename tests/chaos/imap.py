@@ -1,4 +1,4 @@
-"""An IMAP client for one purpose: to see UIDs, MODSEQs and octets as they are, and to notice when it was cut off."""
+"""An IMAP client for one purpose: to see UIDs, MODSEQs and bytes as they are, and to notice when it was cut off."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One FETCH response. `octets`: the literal in it; None: there was none."""
+    """One FETCH response. `bytes`: the literal in it; None: there was none."""
 
     uid: int
     mod_seq: int

@@ -24,7 +24,7 @@ class End(enum.Enum):
 
     ACCEPTED = "accepted"  # 250: exactly once
     REFUSED = "refused"  # 5yz: never
-    UNSENT = "unsent"  # it broke before the message's last octet: never
+    UNSENT = "unsent"  # it broke before the message's last byte: never
     AMBIGUOUS = "ambiguous"  # 4yz to the whole message, or no reply: at most once (RFC 1047, RFC 5321 §4.5.4.1)
 
 
@@ -54,7 +54,7 @@ def number_of(octets: bytes) -> str:
 
 
 def is_report(octets: bytes) -> bool:
-    """Whether this is a DSN about one of our messages: nobody knows its octets before."""
+    """Whether this is a DSN about one of our messages: nobody knows its bytes before."""
     header, _, body = octets.partition(b"\r\n\r\n")
     return b"multipart/report" in header and MARK in body
 
@@ -83,7 +83,7 @@ class Ledger:
     compared_under_lies: Counter[str] = field(default_factory=Counter)
     """Of them, those that came while S3 lied."""
     wrong: Counter[str] = field(default_factory=Counter)
-    """Of all, those that had other octets."""
+    """Of all, those that had other bytes."""
     under_lies: bool = False
     longest_wait: float = 0.0
     """Seconds from a message's end to its reply."""
@@ -99,7 +99,7 @@ class Ledger:
         self.tell()
 
     def compare(self, way: str, where: str, octets: bytes) -> None:
-        """A message that somebody was given: its octets are those that were sent, or that is a finding."""
+        """A message that somebody was given: its bytes are those that were sent, or that is a finding."""
         if is_report(octets):
             return
         self.compared[way] += 1
@@ -111,7 +111,7 @@ class Ledger:
             self.find(f"{where}: a message that nobody sent: {octets[:300]!r}")
         elif digest_of(octets) != attempt.digest:
             self.wrong[way] += 1
-            self.find(f"{where}: {number} has other octets than were sent")
+            self.find(f"{where}: {number} has other bytes than were sent")
 
     def find(self, text: str) -> None:
         """Note what should never have happened, once."""

@@ -137,7 +137,7 @@ class Retriever:
         self.ledger.compare(POP3, where, octets)
         digest = hashlib.sha256(octets).digest()
         if self.digests.setdefault(unique, digest) != digest:
-            self.ledger.find(f"{where}: other octets than before")
+            self.ledger.find(f"{where}: other bytes than before")
 
     def _refused(self, reply: Negative) -> None:
         self.refusals += 1

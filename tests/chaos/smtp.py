@@ -1,4 +1,4 @@
-"""An SMTP client that knows, when it breaks, whether the message's last octet had left it."""
+"""An SMTP client that knows, when it breaks, whether the message's last byte had left it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Smtp:
         return await self._want(shown or line, await self.reply())
 
     async def data(self, octets: bytes) -> None:
-        """DATA and all of the message but its end. `octets` ends with CRLF."""
+        """DATA and all of the message but its end. `bytes` ends with CRLF."""
         await self.command("DATA")
         stuffed = (b"\r\n" + octets).replace(b"\r\n.", b"\r\n..")[2:]
         await self._write(stuffed)
@@ -77,7 +77,7 @@ class Smtp:
         await self._want("BDAT", await self.reply())
 
     async def end(self, last: bytes) -> None:
-        """The octets that hand the message over; from here on its end is ambiguous until the reply."""
+        """The bytes that hand the message over; from here on its end is ambiguous until the reply."""
         await self._write(last)
 
     async def reply(self) -> tuple[int, str]:

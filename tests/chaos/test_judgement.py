@@ -90,9 +90,9 @@ SENT = b"X-Chaos: n\r\nSubject: n\r\n\r\ntext\r\n"
     ("octets", "fault"),
     [
         (b"Received: by somebody\r\n" + SENT, ""),
-        (SENT.replace(b"text", b"tezt"), "other octets"),
+        (SENT.replace(b"text", b"tezt"), "other bytes"),
         (SENT.replace(b": n\r\nS", b": m\r\nS"), "nobody sent"),
-        (SENT[:-3], "other octets"),
+        (SENT[:-3], "other bytes"),
         (b"", "nobody sent"),
         (b"Subject: n\r\n\r\n" + SENT, "nobody sent"),
     ],

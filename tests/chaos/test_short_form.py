@@ -42,7 +42,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_whatever_is_killed(tmp_pa
     assert found["ended accepted"] >= 100
     assert found["kept for a remote recipient"] > 0
     assert found["failures reported to the sender"] > 0
-    assert found["bodies with other octets than were sent"] == 0
+    assert found["bodies with other bytes than were sent"] == 0
     assert found["lies of S3"] > 0
     assert found["probes answered while an engine was away"] > 0
     for way in ("IMAP", "POP3", "relay"):

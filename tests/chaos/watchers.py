@@ -1,7 +1,7 @@
 """IMAP clients that watch a mailbox through all faults: what they were told once must stay so.
 
 For a mailbox: UIDVALIDITY never changes, UIDNEXT and HIGHESTMODSEQ never go back, no message appears below a UIDNEXT
-that was told, no UID goes away (nobody expunges here), none changes its octets, no message's MODSEQ goes back, and a
+that was told, no UID goes away (nobody expunges here), none changes its bytes, no message's MODSEQ goes back, and a
 flag whose STORE was answered with OK stays.
 """
 
@@ -112,7 +112,7 @@ class Watcher:
     async def _news(self, client: Imap) -> None:
         last = max(self.messages, default=0)
         for one in await client.fetch(f"{last + 1}:*", f"{_FACTS} BODY.PEEK[]"):
-            self._compare_octets(one)
+            self._compare_bytes(one)
             known = self.messages.get(one.uid)
             if known is not None:  # `n:*` gives the last message when there is none from n on
                 self._same(known, one)
@@ -129,16 +129,16 @@ class Watcher:
             self.ledger.seen[number] = time.monotonic()
             self.ledger.tell()
 
-    def _compare_octets(self, one: Fetched) -> None:
+    def _compare_bytes(self, one: Fetched) -> None:
         if one.octets is not None:
             self.ledger.compare(IMAP, f"{self.account} {self.mailbox} UID {one.uid}", one.octets)
 
     async def _sample(self, client: Imap) -> None:
-        """Some messages, octet by octet."""
+        """Some messages, byte by byte."""
         if self.messages:
             uids = self.chance.sample(sorted(self.messages), min(_SAMPLE, len(self.messages)))
             for one in await client.fetch(",".join(map(str, uids)), f"{_FACTS} BODY.PEEK[]"):
-                self._compare_octets(one)
+                self._compare_bytes(one)
                 if one.uid in self.messages:
                     self._same(self.messages[one.uid], one)
 
@@ -164,7 +164,7 @@ class Watcher:
 
     def _same(self, known: Known, now: Fetched) -> None:
         if now.octets is not None and hashlib.sha256(now.octets).digest() != known.digest:
-            self._find(f"UID {now.uid} ({known.number}) changed its octets")
+            self._find(f"UID {now.uid} ({known.number}) changed its bytes")
         if now.mod_seq < known.mod_seq:
             self._find(f"UID {now.uid} ({known.number}): MODSEQ went back from {known.mod_seq} to {now.mod_seq}")
         known.mod_seq = max(known.mod_seq, now.mod_seq)

@@ -20,12 +20,12 @@ from tests.chart.values_table import CHART, documented
 
 from paquebot.cli.services import SERVICES, settings_class
 from paquebot.janitor.stores import JanitorSettings
-from paquebot.runtime.settings import PREFIX, Listen, ListenOrSocket, Network, Octets, Seconds
+from paquebot.runtime.settings import PREFIX, ByteSize, Listen, ListenOrSocket, Network, Seconds
 
 ROOT = CHART.parents[1]
 GENERATED = CHART / "generated"
 _KINDS: dict[Any, str] = {
-    Octets: "octets",
+    ByteSize: "octets",
     Seconds: "seconds",
     bool: "switch",
     int: "whole",
@@ -82,7 +82,7 @@ def engines_code() -> str:
     """engines.txt: a hash of the code that runs the bundled engines, and of the packages that they are."""
     command = ROOT / "services" / "paquebot" / "cli"
     digest = hashlib.sha256()
-    for path in [command / "engine.py", *sorted((command / "engines").glob("*.py"))]:
+    for path in sorted((command / "engines").glob("*.py")):
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
     (pins,) = re.findall(r"(?ms)^engines = \[.*?^\]", (ROOT / "pyproject.toml").read_text("utf-8"))
     digest.update(pins.encode())

@@ -10,7 +10,7 @@ import yaml
 from tests.chart.api_server import api_server
 from tests.chart.rendering import CHART, Refused, render
 
-from paquebot.runtime.settings import parse_octets
+from paquebot.runtime.settings import parse_bytes
 
 Values = dict[str, Any]
 
@@ -116,7 +116,7 @@ def test_memory_that_is_enough_or_without_a_limit_is_taken(limit: Any) -> None:
 def test_the_defaults_leave_what_docs_hostile_input_says() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
     for part in ("delivery", "relay", "imap", "pop3"):
-        assert 2 * parse_octets(values[part]["inFlight"]) <= 512 << 20
+        assert 2 * parse_bytes(values[part]["inFlight"]) <= 512 << 20
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from paquebot.runtime.postgres.pool import open_postgres
 from paquebot.runtime.settings import Secret
 from paquebot.spool import Spool, SpoolSettings
 
-BODY_OCTETS = 3000
+BODY_BYTES = 3000
 BATCH = 500
 
 
@@ -86,7 +86,7 @@ async def fill(platform: Platform, load: Load) -> None:
 
 def _raw(number: int) -> bytes:
     head = f"From: A <a@example.org>\r\nSubject: number {number}\r\nMessage-ID: <{number}@example.org>\r\n\r\n"
-    return head.encode() + os.urandom(BODY_OCTETS * 3 // 8).hex().encode()
+    return head.encode() + os.urandom(BODY_BYTES * 3 // 8).hex().encode()
 
 
 async def measure(load: Load, directory: Path) -> None:
@@ -118,7 +118,7 @@ async def _measure(load: Load, engines: EngineSet) -> None:
     spool = Spool(blobs, queue, SpoolSettings())
     platform = Platform(stores, stores, spool, settings)
     await fill(platform, load)
-    print(f"{load.accounts} accounts with {load.messages} messages of {BODY_OCTETS * 3 // 4} octets each")
+    print(f"{load.accounts} accounts with {load.messages} messages of {BODY_BYTES * 3 // 4} bytes each")
     await _steps(platform, load)
     await spool.close()
     await queue.close()
@@ -130,7 +130,7 @@ async def _steps(platform: Platform, load: Load) -> None:
     with measured("first snapshot"):
         first = await platform.snapshot()
     count = load.accounts * load.messages
-    print(f"  {first.written_octets / count:.1f} octets a message, {first.written_objects} objects")
+    print(f"  {first.written_bytes / count:.1f} bytes a message, {first.written_objects} objects")
     with measured("snapshot without a change"):
         await platform.snapshot()
     for account in range(1, load.accounts + 1, 100):

@@ -58,7 +58,7 @@ def _made() -> Samples:
 
 
 class _Server(dns.nameserver.Nameserver):
-    """Answers every question with the same octets, but for the id and, where there is room, the question."""
+    """Answers every question with the same bytes, but for the id and, where there is room, the question."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw

@@ -1,4 +1,4 @@
-"""Fuzz the IMAP grammar: on any octets of a client nothing but BadSyntax is raised, and what is read prints back."""
+"""Fuzz the IMAP grammar: on any bytes of a client nothing but BadSyntax is raised, and what is read prints back."""
 
 from tests.fuzz.target import Target
 from tests.support.imap_feed import Fed, feed
@@ -46,7 +46,7 @@ _LIMITS = ImapLimits(
     flags=6,
     list_patterns=3,
 )
-# What mutations put in: the octets that decide how a command is read.
+# What mutations put in: the bytes that decide how a command is read.
 _WORDS = (
     b"\r\n", b"\r", b"\n", b"\0", b" ", b"(", b")", b"[", b"]", b"<0.1>", b"{3}\r\n", b"{3+}\r\n", b"~{3}\r\n",
     b"{999+}\r\n", b"{99999999999999999999999}\r\n", b'"', b"\\", b"*", b"%", b"$", b"&", b"&-", b"&AGE-", b"&Jjo-",
@@ -56,7 +56,7 @@ _WORDS = (
 
 
 def check(raw: bytes) -> None:
-    """Read the octets as a client's stream, and as each thing a client may send alone."""
+    """Read the bytes as a client's stream, and as each thing a client may send alone."""
     for authenticated, utf8 in ((False, False), (True, False), (True, True)):
         assembler = CommandAssembler(_LIMITS)
         assembler.authenticated = authenticated

@@ -1,4 +1,4 @@
-"""Fuzz the message package: on any octets nothing raises, and the summary's invariants hold."""
+"""Fuzz the message package: on any bytes nothing raises, and the summary's invariants hold."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _WORDS = (
 
 
 def check(raw: bytes) -> None:
-    """Read the octets in every way the package offers, and assert what it promises."""
+    """Read the bytes in every way the package offers, and assert what it promises."""
     summary = message.summarise(raw)
     assert summary.body.header_offset == 0
     assert summary.body.body_offset + summary.body.body_length == len(raw)
@@ -124,21 +124,21 @@ def check_headers(raw: bytes, summary: message.MessageSummary) -> None:
 
 def check_sections(raw: bytes, summary: message.MessageSummary) -> None:
     """RFC 3501 §6.4.5: header and text make the whole, and every listed part has an address."""
-    whole = message.section_octets(summary, message.StoredSection())
-    header = message.section_octets(summary, message.StoredSection(text=message.SectionText.HEADER))
-    text = message.section_octets(summary, message.StoredSection(text=message.SectionText.TEXT))
+    whole = message.section_bytes(summary, message.StoredSection())
+    header = message.section_bytes(summary, message.StoredSection(text=message.SectionText.HEADER))
+    text = message.section_bytes(summary, message.StoredSection(text=message.SectionText.TEXT))
     assert whole is not None
     assert header is not None
     assert text is not None
     assert whole.of(raw) == raw == header.of(raw) + text.of(raw)
     for path, part in paths(summary.body):
         assert message.part_at(summary, path) == part
-        mime = message.section_octets(summary, message.StoredSection(path, message.SectionText.MIME))
-        body = message.section_octets(summary, message.StoredSection(path))
+        mime = message.section_bytes(summary, message.StoredSection(path, message.SectionText.MIME))
+        body = message.section_bytes(summary, message.StoredSection(path))
         assert mime is not None
         assert body is not None
         assert mime.of(raw) + body.of(raw) == raw[mime.offset : body.offset + body.length]
-        embedded = message.section_octets(summary, message.StoredSection(path, message.SectionText.HEADER))
+        embedded = message.section_bytes(summary, message.StoredSection(path, message.SectionText.HEADER))
         assert (embedded is not None) is (message.embedded_message(part) is not None)
 
 

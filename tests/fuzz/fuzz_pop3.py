@@ -1,4 +1,4 @@
-"""Fuzzes the POP3 grammar: lines to commands, and any octets through line ends, dot-stuffing and TOP."""
+"""Fuzzes the POP3 grammar: lines to commands, and any bytes through line ends, dot-stuffing and TOP."""
 
 from __future__ import annotations
 

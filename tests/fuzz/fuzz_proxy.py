@@ -1,4 +1,4 @@
-"""Fuzz the PROXY header: it is decided by the same octet however they come, and once decided it stays so."""
+"""Fuzz the PROXY header: it is decided by the same byte however they come, and once decided it stays so."""
 
 from __future__ import annotations
 

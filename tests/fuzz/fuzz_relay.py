@@ -50,7 +50,7 @@ def check(raw: bytes) -> None:
 
 
 async def _heard(raw: bytes, piece: int) -> list[Reply]:
-    """The replies of a host that says these octets, in pieces, and closes."""
+    """The replies of a host that says these bytes, in pieces, and closes."""
     stream = Stream()
     session = ClientSession(Host("mx.test", "192.0.2.1", 25), stream)
     replies: list[Reply] = []

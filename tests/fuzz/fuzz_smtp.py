@@ -1,4 +1,4 @@
-"""Fuzz the SMTP grammar: on any octets of a peer only its own errors are raised, and what is read prints back."""
+"""Fuzz the SMTP grammar: on any bytes of a peer only its own errors are raised, and what is read prints back."""
 
 from tests.fuzz.target import Target
 
@@ -29,7 +29,7 @@ _WORDS = (
 
 
 def check(raw: bytes) -> None:
-    """Read the octets as a client's lines, as content, as a server's reply, and as a SASL response."""
+    """Read the bytes as a client's lines, as content, as a server's reply, and as a SASL response."""
     for line in raw.split(b"\r\n"):
         check_line(line)
     check_data(raw)
@@ -84,7 +84,7 @@ def check_quietly(argument: str) -> None:
 
 
 def check_data(raw: bytes) -> None:
-    """The end is where CRLF.CRLF first is, however the octets come; the content survives another hop."""
+    """The end is where CRLF.CRLF first is, however the bytes come; the content survives another hop."""
     whole, by_three = DataDecoder(), DataDecoder()
     rest = whole.feed(raw)
     end = (b"\r\n" + raw).find(b"\r\n.\r\n")

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 Samples = list[tuple[str, bytes]]
-"""(name, octets) of each."""
+"""(name, bytes) of each."""
 
 
 def _none() -> Samples:
@@ -21,8 +21,8 @@ def _none() -> Samples:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`check` reads octets in every way that a peer's octets are read, and asserts what is promised. Samples are the
-    files of the folder `name`, and what `made` makes. `words`: what decides how octets are read."""
+    """`check` reads bytes in every way that a peer's bytes are read, and asserts what is promised. Samples are the
+    files of the folder `name`, and what `made` makes. `words`: what decides how bytes are read."""
 
     name: str
     check: Callable[[bytes], None]

@@ -1,4 +1,4 @@
-"""Every fuzz target by its name: what reads octets that a stranger sent."""
+"""Every fuzz target by its name: what reads bytes that a stranger sent."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ _TRICKS = {
     "foreign address and the end of a literal": b"From: bob@paquebot.test] <alice@paquebot.test>\r\n",
     "foreign address and a control character": b"From: bob@paquebot.test\x0b <alice@paquebot.test>\r\n",
     "foreign address and an apostrophe": b"From: bob@paquebot.test' <alice@paquebot.test>\r\n",
-    "foreign address and an octet": b"From: bob@paquebot.test\xa0<alice@paquebot.test>\r\n",
+    "foreign address and a byte": b"From: bob@paquebot.test\xa0<alice@paquebot.test>\r\n",
     "foreign address and a bracket inside": b"From: bob@>paquebot.test <alice@paquebot.test>\r\n",
     "foreign address with a dot too many": b"From: bob@paquebot..test <alice@paquebot.test>\r\n",
     "foreign address and a space no one sees": "From: bob@paquebot.test\u200b <alice@paquebot.test>\r\n".encode(),

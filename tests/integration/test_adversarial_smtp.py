@@ -135,7 +135,7 @@ async def test_connections_that_are_reset_at_once_keep_no_seat(
         assert await asyncio.to_thread(_offer, port, ["bob@paquebot.test"]) == [250]
 
 
-async def test_a_client_that_leaves_while_it_logs_in_keeps_no_octets(smtp_stack: SmtpStack) -> None:
+async def test_a_client_that_leaves_while_it_logs_in_keeps_no_bytes(smtp_stack: SmtpStack) -> None:
     """What it sent behind AUTH waits in the session's memory when the login succeeds, and nobody takes it."""
     login = base64.b64encode(f"\0alice@paquebot.test\0{PASSWORD}".encode())
     async with smtp_stack.serving() as running:

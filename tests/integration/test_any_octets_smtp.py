@@ -1,4 +1,4 @@
-"""Whatever octets a client sends in whatever argument, a healthy platform never tells it that trying again could help:
+"""Whatever bytes a client sends in whatever argument, a healthy platform never tells it that trying again could help:
 each command is answered by success or for good, nothing unforeseen is logged, and the next command is understood."""
 
 from __future__ import annotations
@@ -37,57 +37,57 @@ _PIECES = st.sampled_from(
         b"y" * 5000,
     ]
 )
-_OCTETS = st.one_of(
+_BYTES = st.one_of(
     st.binary(max_size=40),
     st.lists(_PIECES, max_size=8).map(b"".join),
     st.text(max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass")),
 ).map(lambda octets: octets.replace(b"\n", b""))
 _ADDRESSES = st.one_of(
-    _OCTETS,
-    st.tuples(_OCTETS, _OCTETS).map(b"@".join),
-    _OCTETS.map(lambda octets: octets + b"@paquebot.test"),
-    _OCTETS.map(lambda octets: b"alice+" + octets + b"@paquebot.test"),
-    _OCTETS.map(lambda octets: b'"' + octets + b'"@elsewhere.example'),
-    _OCTETS.map(lambda octets: b"x@" + octets + b".example"),
+    _BYTES,
+    st.tuples(_BYTES, _BYTES).map(b"@".join),
+    _BYTES.map(lambda octets: octets + b"@paquebot.test"),
+    _BYTES.map(lambda octets: b"alice+" + octets + b"@paquebot.test"),
+    _BYTES.map(lambda octets: b'"' + octets + b'"@elsewhere.example'),
+    _BYTES.map(lambda octets: b"x@" + octets + b".example"),
     st.sampled_from([b"", b"alice@paquebot.test", b"bob@paquebot.test", b"Postmaster", b"x@elsewhere.example"]),
 )
 _KEYWORDS = st.sampled_from(b"SIZE BODY SMTPUTF8 RET ENVID AUTH NOTIFY ORCPT X".split())
 _VALUES = st.one_of(
-    _OCTETS,
+    _BYTES,
     st.sampled_from(b"0 1 99999999999999999999 8BITMIME 7BIT FULL NEVER SUCCESS,DELAY <> +00 +0D+0A \\x{0}".split()),
-    _OCTETS.map(lambda octets: b"rfc822;" + octets),
-    _OCTETS.map(lambda octets: b"utf-8;" + octets),
+    _BYTES.map(lambda octets: b"rfc822;" + octets),
+    _BYTES.map(lambda octets: b"utf-8;" + octets),
 )
 _PARAMETER = st.one_of(
     st.just(b" SMTPUTF8"),
     st.tuples(_KEYWORDS, _VALUES).map(lambda pair: b" %b=%b" % pair),
-    _OCTETS.map(b" ".__add__),
+    _BYTES.map(b" ".__add__),
 )
 _PARAMETERS = st.lists(_PARAMETER, max_size=2).map(b"".join)
 _PATHS = st.tuples(_ADDRESSES, _PARAMETERS).map(lambda pair: b"<%b>%b" % pair)
 _SECRETS = st.one_of(
-    _OCTETS.map(base64.b64encode),
-    st.tuples(_OCTETS, _OCTETS, _OCTETS).map(b"\0".join).map(base64.b64encode),
-    st.tuples(_OCTETS, _OCTETS).map(lambda pair: base64.b64encode(b"\0%b@paquebot.test\0%b" % pair)),
-    _OCTETS,
+    _BYTES.map(base64.b64encode),
+    st.tuples(_BYTES, _BYTES, _BYTES).map(b"\0".join).map(base64.b64encode),
+    st.tuples(_BYTES, _BYTES).map(lambda pair: base64.b64encode(b"\0%b@paquebot.test\0%b" % pair)),
+    _BYTES,
     st.sampled_from([b"", b"*", b"="]),
 )
 _CHUNKS = st.tuples(
-    _OCTETS.filter(lambda octets: len(octets) < 2000), st.sampled_from([b"", b" LAST", b" last ", b" X"])
+    _BYTES.filter(lambda octets: len(octets) < 2000), st.sampled_from([b"", b" LAST", b" last ", b" X"])
 ).map(lambda pair: b"BDAT %d%b\r\n%b" % (len(pair[0]), pair[1], pair[0]))
 _COMMANDS = st.one_of(
     _PATHS.map(lambda path: b"MAIL FROM:" + path),
     _PATHS.map(lambda path: b"RCPT TO:" + path),
-    st.tuples(st.sampled_from(b"EHLO HELO MAIL RCPT VRFY EXPN NOOP HELP RSET DATA AUTH BDAT FOO".split()), _OCTETS).map(
+    st.tuples(st.sampled_from(b"EHLO HELO MAIL RCPT VRFY EXPN NOOP HELP RSET DATA AUTH BDAT FOO".split()), _BYTES).map(
         b" ".join
     ),
     st.tuples(st.sampled_from([b"PLAIN", b"LOGIN", b"CRAM-MD5"]), _SECRETS).map(lambda pair: b"AUTH %b %b" % pair),
     st.sampled_from([b"AUTH PLAIN", b"AUTH LOGIN", b"DATA", b"RSET", b"MAIL FROM:<>", b"EHLO a"]),
     st.sampled_from([b"RCPT TO:<bob@paquebot.test>", b"MAIL FROM:<alice@paquebot.test>"]),
     _CHUNKS,
-    _OCTETS,
+    _BYTES,
 )
-_CONTENT = _OCTETS.map(lambda octets: b"From: alice@paquebot.test\r\nX: " + octets + b"\r\n\r\n" + octets)
+_CONTENT = _BYTES.map(lambda octets: b"From: alice@paquebot.test\r\nX: " + octets + b"\r\n\r\n" + octets)
 
 
 class _Client:
@@ -137,7 +137,7 @@ class _Client:
 
 
 def _missing_chunk(line: bytes) -> bytes:
-    """A line that a server takes for BDAT without the octets that it promises gets them."""
+    """A line that a server takes for BDAT without the bytes that it promises gets them."""
     verb, _, argument = line.partition(b" ")
     if verb.upper() != b"BDAT" or b"\r\n" in line:
         return line
@@ -188,7 +188,7 @@ def _connects(port: int, beginning: Sequence[bytes], *, tls: bool) -> Callable[[
     ],
     ids=["mx", "before login", "after login", "in a transaction"],
 )
-async def test_no_octets_are_told_to_try_again(
+async def test_no_bytes_are_told_to_try_again(
     smtp_stack: SmtpStack, caplog: pytest.LogCaptureFixture, role: Role, beginning: list[bytes]
 ) -> None:
     incidents = metrics.INCIDENTS._value.get()

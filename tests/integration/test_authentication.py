@@ -30,11 +30,11 @@ from paquebot.recipient_validation.settings import HashSettings, LoginSettings
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited
 from paquebot.runtime.engine_settings import PostgresSettings
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
-from paquebot.runtime.settings import Octets, Seconds, Secret
+from paquebot.runtime.settings import ByteSize, Seconds, Secret
 from paquebot.v1 import authentication_pb2 as auth_pb
 from paquebot.v1 import directory_pb2 as pb
 
-CHEAP = HashSettings(passes=1, memory=Octets(64 * 1024), lanes=1, threads=1, waiting=64)
+CHEAP = HashSettings(passes=1, memory=ByteSize(64 * 1024), lanes=1, threads=1, waiting=64)
 PATIENT = LoginSettings(account_failures=1000, client_failures=1000, longest_delay=Seconds(0.0))
 
 
@@ -424,7 +424,7 @@ async def test_hashes_are_strengthened_when_the_parameters_grow(
 
     weak = await stored()
     assert "m=64,t=1,p=1" in weak
-    stronger = HashSettings(passes=2, memory=Octets(128 * 1024), lanes=1, threads=1)
+    stronger = HashSettings(passes=2, memory=ByteSize(128 * 1024), lanes=1, threads=1)
     assert await authenticate(stronger, "wrong") == auth_pb.AUTHENTICATE_RESULT_INVALID
     assert await stored() == weak
     assert await authenticate(stronger, "secret") == auth_pb.AUTHENTICATE_RESULT_OK
@@ -451,7 +451,7 @@ async def test_remembered_logins_end_with_their_time(service: DirectoryService, 
 
 
 async def test_the_event_loop_lives_while_hashes_wait_and_their_queue_is_bounded() -> None:
-    hashing = Hashing(HashSettings(passes=3, memory=Octets(64 * 2**20), lanes=1, threads=1, waiting=2))
+    hashing = Hashing(HashSettings(passes=3, memory=ByteSize(64 * 2**20), lanes=1, threads=1, waiting=2))
     stored = Hasher(Argon2Parameters(1, 64, 1)).hash("secret")
     first = [asyncio.ensure_future(hashing.hash("secret")) for _ in range(3)]
     turns = 0

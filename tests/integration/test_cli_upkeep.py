@@ -155,7 +155,7 @@ async def test_the_janitor_names_what_is_bad_and_its_exit_code_tells(
 ) -> None:
     mailstore = Mailstore(migrated)
     await mailstore.ensure_account(1)
-    await mailstore.append(1, 1, [new_message(), new_message()], quota_octets=0)
+    await mailstore.append(1, 1, [new_message(), new_message()], quota_bytes=0)
     await spoil(migrated, 1, 1, "internal_date = '-infinity'")
     code, output, errors = await paquebot("janitor")
     assert (code, "snapshot accounts" in output.replace("_", " ")) == (1, True), errors

@@ -27,7 +27,7 @@ from paquebot.mailstore.upkeep import figures
 from paquebot.queue import Queue
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
-from paquebot.runtime.settings import Octets, Seconds, Secret
+from paquebot.runtime.settings import ByteSize, Seconds, Secret
 from paquebot.v1.mail_pb2 import Envelope
 
 SENT = 3
@@ -74,7 +74,7 @@ async def test_what_lies_scattered_is_read_from_few_packs(
 ) -> None:
     old = await mail.packs(20, [1], [1, 2], [3])
     young = await Scatterer(mail.stores, age=0.5 * DAY).pack([1], [2], [3])
-    await mail.stores.mailstore.copy(1, INBOX_ID, [5, 6], SENT, quota_octets=0)
+    await mail.stores.mailstore.copy(1, INBOX_ID, [5, 6], SENT, quota_bytes=0)
     before, snapshot = await everything(stores), await mail.stores.mailstore.snapshot(1, INBOX_ID)
 
     dry = await compact(stores, settings, dry_run=True)
@@ -136,7 +136,7 @@ async def test_a_shared_message_is_copied_for_one_account_and_stays_for_the_othe
 async def test_who_reads_meanwhile_reads_right(stores: Stores, mail: Scatterer, settings: JanitorSettings) -> None:
     """A session that knows old places finds every message there until a safe age, through several compactions."""
     small = with_compaction(
-        settings, age=Seconds(0.0), pack_octets=Octets(8192), max_octets=Octets(9000), saved_packs=2
+        settings, age=Seconds(0.0), pack_bytes=ByteSize(8192), max_bytes=ByteSize(9000), saved_packs=2
     )
     await mail.packs(40, [1], [1, 2])
     known, before = await uses(stores), await everything(stores)
@@ -165,14 +165,14 @@ async def test_mail_that_comes_and_goes_meanwhile(stores: Stores, mail: Scattere
     """Delivery, COPY, MOVE, STORE and EXPUNGE beside two janitors: counts, references and contents stay right."""
     await mail.packs(60, [1], [1, 2])
     before = await everything(stores)
-    limits = with_compaction(settings, age=Seconds(0.0), pack_octets=Octets(4096), saved_packs=2)
+    limits = with_compaction(settings, age=Seconds(0.0), pack_bytes=ByteSize(4096), saved_packs=2)
     mailstore = mail.stores.mailstore
 
     async def change() -> None:
         new = Scatterer(mail.stores, age=-60.0)  # younger than any janitor looks at
         for uid in range(1, 40):
             await new.pack([1, 2])
-            await mailstore.copy(1, INBOX_ID, [uid, uid + 40], SENT, quota_octets=0)
+            await mailstore.copy(1, INBOX_ID, [uid, uid + 40], SENT, quota_bytes=0)
             await mailstore.move(1, INBOX_ID, [uid + 80], SENT)
             await mailstore.store_flags(1, INBOX_ID, [uid], FlagOp.ADD, flags=Flag.DELETED)
             await mailstore.expunge(1, INBOX_ID)
@@ -209,12 +209,12 @@ async def test_a_budget_ends_a_run_and_the_next_goes_on(
     stores: Stores, mail: Scatterer, settings: JanitorSettings, migrated: Postgres
 ) -> None:
     await mail.packs(20, [1], [2])
-    limits = with_compaction(settings, max_octets=Octets(1))
+    limits = with_compaction(settings, max_bytes=ByteSize(1))
     first = await compact(stores, limits)
     assert (first.compacted_messages, first.backlog_messages) == (20, 20)
     await figures.observe(migrated)
     assert value("paquebot_mailstore_compaction_backlog_messages") == 20
-    assert value("paquebot_mailstore_compaction_backlog_bytes") == first.backlog_octets > 20 * 300
+    assert value("paquebot_mailstore_compaction_backlog_bytes") == first.backlog_bytes > 20 * 300
     assert (await compact(stores, with_compaction(settings, max_seconds=Seconds(0.0)))).compacted_messages == 0
     assert (await compact(stores, limits)).backlog_messages == 0
     await figures.observe(migrated)
@@ -225,7 +225,7 @@ async def test_mail_that_trickles_in_is_moved_a_few_times_only(
     stores: Stores, mail: Scatterer, settings: JanitorSettings
 ) -> None:
     """64 messages in rounds of 4, a janitor after each: a message moves each time its pack doubles, at most."""
-    limits = with_compaction(settings, age=Seconds(0.0), saved_packs=3, message_octets=Octets(400))
+    limits = with_compaction(settings, age=Seconds(0.0), saved_packs=3, message_bytes=ByteSize(400))
     moved = 0
     for _ in range(16):
         await mail.packs(4, [1])

@@ -61,7 +61,7 @@ def environ(settings: JanitorSettings, proxy: SlowProxy) -> Mapping[str, str]:
         "PAQUEBOT_S3_ACCESS_KEY": settings.s3.access_key,
         "PAQUEBOT_S3_SECRET_KEY": str(settings.s3.secret_key),
         "PAQUEBOT_POSTGRES_DSN": str(settings.postgres.dsn),
-        "PAQUEBOT_JANITOR_PACK_OCTETS": "4KiB",
+        "PAQUEBOT_JANITOR_PACK_BYTES": "4KiB",
         "PAQUEBOT_JANITOR_COMPACT_LEASE": "1s",
     }
 

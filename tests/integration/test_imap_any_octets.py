@@ -1,4 +1,4 @@
-"""On a healthy platform no octets of a client, in any argument of any command, are a temporary failure or a fault.
+"""On a healthy platform no bytes of a client, in any argument of any command, are a temporary failure or a fault.
 
 What can never work is told as that: a client that is told "try again later" tries for ever. And the session goes on.
 """

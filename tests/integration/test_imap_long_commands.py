@@ -24,7 +24,7 @@ PIECE = 100_000
 
 
 async def filled(stack: ImapStack, reader: Reader, count: int = COUNT) -> None:
-    """So many messages in INBOX, which share their octets."""
+    """So many messages in INBOX, which share their bytes."""
     stored = await stack.spool.store(MESSAGE, account_id=reader.account_id)
     at = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
     summary = stored.summary.SerializeToString()

@@ -1,4 +1,4 @@
-"""Sections that are too long to be copied: each octet is where it was; and rows whose summaries are long."""
+"""Sections that are too long to be copied: each byte is where it was; and rows whose summaries are long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.imap_wire import connected
 from tests.support.imap_world import PREFIX, ImapStack
 
 from paquebot.imap.bodies import sections
-from paquebot.imap.bodies.long_octets import LongOctets
+from paquebot.imap.bodies.long_bytes import LongBytes
 from paquebot.imap.commands import fetch_plan
 from paquebot.mailstore import StoredMessage
 from paquebot.mailstore.rows import Record
@@ -40,7 +40,7 @@ _TEXT_OF_2 = "é and more ".encode() * 20_000
 
 
 def literal(line: bytes) -> bytes:
-    """The octets of a FETCH response's one section."""
+    """The bytes of a FETCH response's one section."""
     head, _, rest = line.partition(b"\r\n")
     match = re.search(rb"\{(\d+)\}$", head)
     assert match is not None and len(rest) == int(match[1]) + len(b")\r\n")
@@ -69,7 +69,7 @@ def literal(line: bytes) -> bytes:
         ("BODY.PEEK[HEADER.FIELDS.NOT (Subject)]<0.20>", _SEEN[:20]),
     ],
 )
-async def test_each_octet_is_where_it_was(imap_stack: ImapStack, item: str, octets: bytes) -> None:
+async def test_each_byte_is_where_it_was(imap_stack: ImapStack, item: str, octets: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
@@ -143,11 +143,11 @@ async def test_forty_partials_are_views_of_one_body(imap_stack: ImapStack) -> No
     for start in range(40):
         asked = ast.FetchSection(ast.Section(), partial=Partial(start, 200_000))
         found = sections.section(message, summarise(_RAW), _RAW, asked)
-        assert isinstance(found, LongOctets) and len(found) == 200_000
+        assert isinstance(found, LongBytes) and len(found) == 200_000
         assert found.parts[-1].obj is _RAW
 
 
-async def test_rows_come_in_batches_of_few_octets(imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rows_come_in_batches_of_few_bytes(imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty summaries of 50 KB, among small ones: no answer of PostgreSQL has many, and each comes once."""
     long = b"Subject: " + b"x" * 60_000 + b"\r\n\r\nx\r\n"
     reader = await imap_stack.reader()

@@ -50,10 +50,10 @@ class Service:
     pid: int
     port: int
     idle: int
-    """Octets resident when it was ready."""
+    """Bytes resident when it was ready."""
 
     def peak(self) -> int:
-        """Most octets that were ever resident."""
+        """Most bytes that were ever resident."""
         return _status(self.pid, "VmHWM")
 
 
@@ -101,7 +101,7 @@ async def store(imap_stack: ImapStack) -> AsyncIterator[BlobStore]:
 
 
 def text(number: int, octets: int) -> bytes:
-    """Mostly ASCII, but for a character in each line that makes Python's text four octets a character."""
+    """Mostly ASCII, but for a character in each line that makes Python's text four bytes a character."""
     line = "an ordinary line of words, and a face: \N{GRINNING FACE}\r\n".encode()
     return b"Subject: %d\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" % number + line * (octets // len(line))
 

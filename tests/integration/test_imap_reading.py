@@ -34,7 +34,7 @@ def gets() -> float:
     return value("paquebot_s3_requests_total", call="get") or 0.0
 
 
-def octets_read() -> float:
+def bytes_read() -> float:
     return value("paquebot_s3_read_bytes_total") or 0.0
 
 
@@ -140,9 +140,9 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
     limit = 1_000_000
     shares = Shares(limit, limit)
     share = shares.of(reader.account_id)
-    before = octets_read()
+    before = bytes_read()
     # Each reader has its own Bodies: they share the gate, but no read and no cache.
-    all_bodies = [Bodies(store, cache_octets=0) for _ in range(8)]
+    all_bodies = [Bodies(store, cache_bytes=0) for _ in range(8)]
     readers = [with_bodies(bodies, share, rows(list(range(1, 61))), rows) for bodies in all_bodies]
     async with contextlib.AsyncExitStack() as stack:
         firsts = [asyncio.create_task(_first(stack, groups)) for groups in readers]
@@ -150,7 +150,7 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
         for bodies in all_bodies:
             await bodies.close()
         assert 0 < shares.used <= limit
-        assert octets_read() - before <= limit
+        assert bytes_read() - before <= limit
         assert done and waiting  # the others wait in line for those who do not read
         for task in waiting:
             task.cancel()
@@ -195,7 +195,7 @@ async def _first(stack: contextlib.AsyncExitStack, groups: AsyncGenerator[Loaded
 async def test_s3_that_is_away_is_not_asked_for_every_message(imap_stack: ImapStack) -> None:
     away = {"PAQUEBOT_S3_ENDPOINT": "http://127.0.0.1:9", "PAQUEBOT_S3_TIMEOUT": "500ms"}
     store = BlobStore(load(S3Settings, {**imap_stack.environ, **away}))
-    bodies = Bodies(store, cache_octets=0)
+    bodies = Bodies(store, cache_bytes=0)
     before = gets()
     found = await bodies.load([BlobRef(pack=new_ulid(), offset=0, length=10, size=10) for _ in range(60)])
     assert {type(body).__name__ for body in found} == {"BlobsUnavailable"}

@@ -1,4 +1,4 @@
-"""Every size that IMAP tells is the number of octets that it gives, whatever the message is made of."""
+"""Every size that IMAP tells is the number of bytes that it gives, whatever the message is made of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ODD = {
     "no last CRLF": b"Subject: e\r\n\r\nno end",
     "an empty line": b"\r\n",
     "a lone line feed": b"\n",
-    "one octet": b"x",
+    "one byte": b"x",
     "header only": b"Subject: h\r\n",
     "no empty line": b"Subject: h\r\nTo: a@b.test",
     "dots": b"a: b\r\n\r\n.\r\n..\r\n.end",

@@ -65,7 +65,7 @@ async def test_envelope_tells_all_of_10000_recipients(imap_stack: ImapStack) -> 
         (b"Subject: " + b"s" * 70_000 + b"\r\n\r\nx\r\n", b"s" * 70_000),
         (b"X: " + b"y" * 300_000 + b"\r\nSubject: behind\r\nTo: u1@example.org\r\n\r\nx\r\n", b'"u1" "example.org"'),
     ],
-    ids=["a long subject", "fields behind 300,000 octets"],
+    ids=["a long subject", "fields behind 300,000 bytes"],
 )
 async def test_envelope_tells_what_the_summary_left_out(imap_stack: ImapStack, raw: bytes, told: bytes) -> None:
     reader = await imap_stack.reader()
@@ -96,7 +96,7 @@ async def test_structure_and_parts_of_1000_forwarded_messages(imap_stack: ImapSt
 
 
 async def test_header_fields_of_any_header(imap_stack: ImapStack) -> None:
-    """Fields behind a megabyte of others; HEADER.FIELDS.NOT is the rest, octet for octet; partials are cut."""
+    """Fields behind a megabyte of others; HEADER.FIELDS.NOT is the rest, byte for byte; partials are cut."""
     others = b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(60_000))
     others += b"Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
     message = b"Subject: first\r\n" + others + b"To: ann@example.org\r\n"

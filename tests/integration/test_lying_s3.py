@@ -134,7 +134,7 @@ async def test_what_is_read_is_bounded_by_what_was_asked_for(
     with pytest.raises(WrongAnswer, match="not the range that was asked for"):
         await store.read_range(pack, 10, 10)
     lying_s3.tell(Lie.LONG)
-    with pytest.raises(WrongAnswer, match="a body of 33 octets where 10 were asked for"):
+    with pytest.raises(WrongAnswer, match="a body of 33 bytes where 10 were asked for"):
         await store.read_range(pack, 10, 10)
     lying_s3.tell(Lie.NONE)
     with pytest.raises(BadPack, match="ends before"):

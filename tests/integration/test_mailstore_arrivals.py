@@ -81,7 +81,7 @@ async def test_over_quota_changes_nothing(mailstore: Mailstore) -> None:
 async def test_a_refusal_is_for_good(mailstore: Mailstore) -> None:
     big = delivery(A, quota=50)
     assert await results(mailstore, big, refuse=True) == ["over_quota"]
-    assert await results(mailstore, replace(big, quota_octets=0)) == ["over_quota"]
+    assert await results(mailstore, replace(big, quota_bytes=0)) == ["over_quota"]
     assert await mailstore.delivered([(A, big.message.email_id)]) == {(A, big.message.email_id)}
     assert (await mailstore.usage(A)).messages == 0
 
@@ -170,7 +170,7 @@ async def test_append(mailstore: Mailstore) -> None:
         new_message(flags=Flag.SEEN | Flag.DELETED, keywords=("$Forwarded", "a")),
         new_message(keywords=("A", "$forwarded", "a")),
     ]
-    appended = await mailstore.append(A, SENT, messages, quota_octets=0)
+    appended = await mailstore.append(A, SENT, messages, quota_bytes=0)
     sent = await mailstore.find_mailbox(A, "Sent")
     assert (appended.uid_validity, list(appended.uids), appended.mod_seq) == (sent.uid_validity, [1, 2], 2)
     one, two = await read(mailstore, A, SENT)
@@ -178,35 +178,35 @@ async def test_append(mailstore: Mailstore) -> None:
     assert set(one.keywords) == {word for word in sent.keywords if word.lower() in ("$forwarded", "a")}
     assert set(two.keywords) == set(one.keywords)  # one spelling per mailbox
     assert (sent.messages, sent.unseen, sent.deleted) == (2, 1, 1)
-    nothing = await mailstore.append(A, SENT, [], quota_octets=0)
+    nothing = await mailstore.append(A, SENT, [], quota_bytes=0)
     assert (list(nothing.uids), nothing.mod_seq) == ([], 2)
 
 
 async def test_append_is_all_or_none(mailstore: Mailstore) -> None:
     await mailstore.ensure_account(A)
     with pytest.raises(OverQuota) as caught:
-        await mailstore.append(A, SENT, [new_message(size=60), new_message(size=60)], quota_octets=119)
+        await mailstore.append(A, SENT, [new_message(size=60), new_message(size=60)], quota_bytes=119)
     assert (caught.value.limit, caught.value.used, caught.value.asked) == (119, 0, 120)
     with pytest.raises(TooManyKeywords):
-        await mailstore.append(A, SENT, [new_message(), new_message(keywords=("a", "b", "c", "d"))], quota_octets=0)
+        await mailstore.append(A, SENT, [new_message(), new_message(keywords=("a", "b", "c", "d"))], quota_bytes=0)
     with pytest.raises(NoSuchMailbox):
-        await mailstore.append(A, 77, [new_message()], quota_octets=0)
+        await mailstore.append(A, 77, [new_message()], quota_bytes=0)
     for word in ("", "two words"):
         with pytest.raises(BadKeyword):
-            await mailstore.append(A, SENT, [new_message(keywords=(word,))], quota_octets=0)
+            await mailstore.append(A, SENT, [new_message(keywords=(word,))], quota_bytes=0)
     assert (await mailstore.usage(A)).messages == 0
-    await mailstore.append(A, SENT, [new_message(size=60), new_message(size=60)], quota_octets=120)
+    await mailstore.append(A, SENT, [new_message(size=60), new_message(size=60)], quota_bytes=120)
 
 
 async def test_a_full_mailbox(mailstore: Mailstore, migrated: Postgres) -> None:
     await mailstore.ensure_account(A)
     await migrated.execute("test", "UPDATE mailstore.mailboxes SET uid_next = 4294967295 WHERE mailbox_id = 3")
-    appended = await mailstore.append(A, SENT, [new_message()], quota_octets=0)
+    appended = await mailstore.append(A, SENT, [new_message()], quota_bytes=0)
     assert list(appended.uids) == [2**32 - 1]
     with pytest.raises(MailboxFull):
-        await mailstore.append(A, SENT, [new_message()], quota_octets=0)
+        await mailstore.append(A, SENT, [new_message()], quota_bytes=0)
     with pytest.raises(MailboxFull):
-        await mailstore.copy(A, SENT, appended.uids, SENT, quota_octets=0)
+        await mailstore.copy(A, SENT, appended.uids, SENT, quota_bytes=0)
     await mailstore.snapshot(A, SENT)
 
 
@@ -217,14 +217,14 @@ async def filled(mailstore: Mailstore) -> list[NewMessage]:
         new_message(flags=Flag.DELETED, keywords=("y", "$X")),
     ]
     await mailstore.ensure_account(A)
-    await mailstore.append(A, DRAFTS, messages, quota_octets=0)
+    await mailstore.append(A, DRAFTS, messages, quota_bytes=0)
     return messages
 
 
 async def test_copy_keeps_what_the_message_is(mailstore: Mailstore) -> None:
     messages = await filled(mailstore)
-    await mailstore.append(A, SENT, [new_message(keywords=("$X",))], quota_octets=0)
-    copied = await mailstore.copy(A, DRAFTS, [3, 1, 99], SENT, quota_octets=0)
+    await mailstore.append(A, SENT, [new_message(keywords=("$X",))], quota_bytes=0)
+    copied = await mailstore.copy(A, DRAFTS, [3, 1, 99], SENT, quota_bytes=0)
     sent = await mailstore.find_mailbox(A, "Sent")
     assert (copied.uid_validity, list(copied.source_uids), list(copied.uids)) == (sent.uid_validity, [1, 3], [2, 3])
     _, one, three = await read(mailstore, A, SENT)
@@ -237,13 +237,13 @@ async def test_copy_keeps_what_the_message_is(mailstore: Mailstore) -> None:
     assert one.summary == messages[0].summary
     assert (sent.messages, sent.unseen, sent.deleted) == (3, 2, 1)
     assert len(await read(mailstore, A, DRAFTS)) == 3
-    nothing = await mailstore.copy(A, DRAFTS, [98, 99], SENT, quota_octets=0)
+    nothing = await mailstore.copy(A, DRAFTS, [98, 99], SENT, quota_bytes=0)
     assert (list(nothing.uids), nothing.mod_seq) == ([], sent.highest_mod_seq)
 
 
 async def test_copy_into_the_same_mailbox(mailstore: Mailstore) -> None:
     await filled(mailstore)
-    copied = await mailstore.copy(A, DRAFTS, [1, 2, 3], DRAFTS, quota_octets=0)
+    copied = await mailstore.copy(A, DRAFTS, [1, 2, 3], DRAFTS, quota_bytes=0)
     assert list(copied.uids) == [4, 5, 6]
     assert len(await read(mailstore, A, DRAFTS)) == 6
 
@@ -252,17 +252,17 @@ async def test_copy_respects_the_quota_and_move_needs_none(mailstore: Mailstore)
     await filled(mailstore)
     used = (await mailstore.usage(A)).octets
     with pytest.raises(OverQuota):
-        await mailstore.copy(A, DRAFTS, [2], SENT, quota_octets=used + 49)
-    await mailstore.copy(A, DRAFTS, [2], SENT, quota_octets=used + 50)
+        await mailstore.copy(A, DRAFTS, [2], SENT, quota_bytes=used + 49)
+    await mailstore.copy(A, DRAFTS, [2], SENT, quota_bytes=used + 50)
     await mailstore.move(A, DRAFTS, [2], SENT)
     assert (await mailstore.usage(A)).octets == used + 50
 
 
 async def test_copy_is_all_or_none(mailstore: Mailstore) -> None:
     await filled(mailstore)
-    await mailstore.append(A, SENT, [new_message(keywords=("p", "q"))], quota_octets=0)
+    await mailstore.append(A, SENT, [new_message(keywords=("p", "q"))], quota_bytes=0)
     for action in (
-        mailstore.copy(A, DRAFTS, [1, 2, 3], SENT, quota_octets=0),
+        mailstore.copy(A, DRAFTS, [1, 2, 3], SENT, quota_bytes=0),
         mailstore.move(A, DRAFTS, [1, 2, 3], SENT),
     ):
         with pytest.raises(TooManyKeywords):
@@ -271,13 +271,13 @@ async def test_copy_is_all_or_none(mailstore: Mailstore) -> None:
     assert len(await read(mailstore, A, SENT)) == 1
     for source, target in ((77, SENT), (DRAFTS, 77)):
         with pytest.raises(NoSuchMailbox) as caught:
-            await mailstore.copy(A, source, [1], target, quota_octets=0)
+            await mailstore.copy(A, source, [1], target, quota_bytes=0)
         assert caught.value.name == "77"
 
 
 async def test_keywords_out_of_use_make_room(mailstore: Mailstore) -> None:
     await mailstore.ensure_account(A)
-    await mailstore.append(A, SENT, [new_message(keywords=("a", "b", "c"))], quota_octets=0)
+    await mailstore.append(A, SENT, [new_message(keywords=("a", "b", "c"))], quota_bytes=0)
     await mailstore.store_flags(A, SENT, [1], FlagOp.REMOVE, keywords=["A", "b"])
     await mailstore.store_flags(A, SENT, [1], FlagOp.ADD, keywords=["d", "e"])
     [message] = await read(mailstore, A, SENT)
@@ -315,6 +315,6 @@ async def test_move_into_the_same_mailbox(mailstore: Mailstore) -> None:
 
 async def test_a_message_without_a_thread(mailstore: Mailstore) -> None:
     await mailstore.ensure_account(A)
-    await mailstore.append(A, SENT, [replace(new_message(), thread_key=b"", summary=b"")], quota_octets=0)
+    await mailstore.append(A, SENT, [replace(new_message(), thread_key=b"", summary=b"")], quota_bytes=0)
     [message] = await read(mailstore, A, SENT)
     assert (message.thread_id, message.summary) == (None, b"")

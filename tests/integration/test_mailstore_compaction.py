@@ -23,7 +23,7 @@ SENT = 3
 TTL = 60.0
 ALL = ulid_at(2**47)
 """Every pack is older."""
-RULE = CompactionRule(saved_packs=4, pack_octets=1000, message_octets=100)
+RULE = CompactionRule(saved_packs=4, pack_bytes=1000, message_bytes=100)
 
 
 def elsewhere(old: BlobRef, *, offset: int = 0) -> Relocation:
@@ -38,14 +38,12 @@ async def test_relocation_moves_every_reference_of_its_account_alone(mailstore: 
     message = new_message(size=100)
     for account in (A, B):
         await mailstore.ensure_account(account)
-        await mailstore.append(
-            account, INBOX_ID, [message, new_message(pack=message.blob.pack, size=7)], quota_octets=0
-        )
+        await mailstore.append(account, INBOX_ID, [message, new_message(pack=message.blob.pack, size=7)], quota_bytes=0)
     before = await mailstore.snapshot(A, INBOX_ID)
     to = elsewhere(message.blob, offset=5)
     assert await mailstore.take_compaction(A, "me", TTL)
     copies = asyncio.gather(
-        *(mailstore.copy(A, INBOX_ID, [1], SENT, quota_octets=0) for _ in range(8)),
+        *(mailstore.copy(A, INBOX_ID, [1], SENT, quota_bytes=0) for _ in range(8)),
         mailstore.store_flags(A, INBOX_ID, [2], FlagOp.ADD, flags=Flag.SEEN),
     )
     await mailstore.relocate(A, [to], owner="me", ttl=TTL)
@@ -64,7 +62,7 @@ async def test_relocation_moves_every_reference_of_its_account_alone(mailstore: 
 async def test_only_who_has_the_lease_moves_rows(mailstore: Mailstore, migrated: Postgres) -> None:
     message = new_message()
     await mailstore.ensure_account(A)
-    await mailstore.append(A, INBOX_ID, [message], quota_octets=0)
+    await mailstore.append(A, INBOX_ID, [message], quota_bytes=0)
     assert await mailstore.take_compaction(A, "first", TTL)
     assert not await mailstore.take_compaction(A, "second", TTL)
     assert await mailstore.take_compaction(B, "second", TTL)
@@ -86,10 +84,10 @@ async def test_only_who_has_the_lease_moves_rows(mailstore: Mailstore, migrated:
 
 
 async def put(mailstore: Mailstore, account_id: int, *octets: int) -> None:
-    """A message of so many stored octets, each in its own pack."""
+    """A message of so many stored bytes, each in its own pack."""
     await mailstore.ensure_account(account_id)
     messages = [new_message(size=2 * count) for count in octets]
-    await mailstore.append(account_id, INBOX_ID, messages, quota_octets=0)
+    await mailstore.append(account_id, INBOX_ID, messages, quota_bytes=0)
 
 
 async def look(mailstore: Mailstore, *, rule: CompactionRule = RULE, before: str = ALL) -> dict[int, Fragmentation]:
@@ -110,7 +108,7 @@ async def test_what_is_worth_moving(mailstore: Mailstore) -> None:
     """Many small shares, up to the last that is no larger than what goes with it."""
     await put(mailstore, 1, *[10] * 6, 101)  # one is too large
     await put(mailstore, 2, *[10] * 4)  # three packs are spared: not enough
-    await put(mailstore, 3, *[90] * 20)  # 1,800 octets: two packs
+    await put(mailstore, 3, *[90] * 20)  # 1,800 bytes: two packs
     await put(mailstore, 4, *[100] * 3, *[10] * 8)
     assert {account: (one.packs, one.messages, one.octets) for account, one in (await look(mailstore)).items()} == {
         1: (6, 6, 60),
@@ -128,8 +126,8 @@ async def test_what_is_worth_moving(mailstore: Mailstore) -> None:
 async def test_what_is_compact_goes_with_as_much_only(mailstore: Mailstore) -> None:
     pack = new_ulid()
     await mailstore.ensure_account(A)
-    shared = [new_message(size=2 * (60 + n), pack=pack) for n in range(3)]  # 183 octets: over the floor
-    await mailstore.append(A, INBOX_ID, shared, quota_octets=0)
+    shared = [new_message(size=2 * (60 + n), pack=pack) for n in range(3)]  # 183 bytes: over the floor
+    await mailstore.append(A, INBOX_ID, shared, quota_bytes=0)
     await put(mailstore, A, *[18] * 10)
     assert (await look(mailstore))[A] == Fragmentation(A, 10, 10, 180)
     await put(mailstore, A, 18)

@@ -44,7 +44,7 @@ async def act(mailstore: Mailstore, chance: random.Random) -> None:
             accounts = chance.sample(ACCOUNTS, 3)
             await mailstore.deliver([delivery(one) for one in accounts for _ in range(3)])
         case 3:
-            await mailstore.copy(account_id, source, uids, target, quota_octets=0)
+            await mailstore.copy(account_id, source, uids, target, quota_bytes=0)
         case 4:
             await mailstore.move(account_id, source, uids, target)
         case 5:
@@ -55,7 +55,7 @@ async def act(mailstore: Mailstore, chance: random.Random) -> None:
         case 6:
             await mailstore.expunge(account_id, source, uids)
         case _:
-            await mailstore.append(account_id, target, [new_message(), new_message()], quota_octets=0)
+            await mailstore.append(account_id, target, [new_message(), new_message()], quota_bytes=0)
 
 
 async def test_writers_of_all_kinds(many: Postgres) -> None:
@@ -155,7 +155,7 @@ async def test_who_waited_sees_what_the_holder_did(many: Postgres) -> None:
     """STORE and EXPUNGE are one statement only while nobody else changes the mailbox."""
     mailstore = Mailstore(many)
     await mailstore.ensure_account(1)
-    await mailstore.append(1, INBOX_ID, [new_message(), new_message(), new_message()], quota_octets=0)
+    await mailstore.append(1, INBOX_ID, [new_message(), new_message(), new_message()], quota_bytes=0)
     before = (await mailstore.find_mailbox(1, "INBOX")).highest_mod_seq
     storing = mailstore.store_flags(1, INBOX_ID, [1, 2], FlagOp.ADD, flags=Flag.SEEN)
     stored = await while_another_changes(many, storing)
@@ -176,7 +176,7 @@ _KEEP_SIZE = "UPDATE mailstore.messages SET crlf_size = 101 WHERE account_id = 1
 async def test_a_change_meets_one_without_the_lock(mailstore: Mailstore, migrated: Postgres, change: str) -> None:
     """POP3 keeps what it found out of a message without the mailbox's lock: neither change is lost by it."""
     await mailstore.ensure_account(1)
-    await mailstore.append(1, INBOX_ID, [new_message() for _ in range(3)], quota_octets=0)
+    await mailstore.append(1, INBOX_ID, [new_message() for _ in range(3)], quota_bytes=0)
     changes: dict[str, Coroutine[None, None, object]] = {
         "store": mailstore.store_flags(1, INBOX_ID, [1, 2, 3], FlagOp.ADD, flags=Flag.FLAGGED),
         "remove": mailstore.remove(1, INBOX_ID, [1, 2, 3]),

@@ -29,7 +29,7 @@ async def bounded(migrated: Postgres) -> AsyncIterator[Mailstore]:
 async def filled(store: Mailstore, mailbox_id: int, count: int) -> list[int]:
     """So many messages in the mailbox; their UIDs."""
     messages = [new_message() for _ in range(count)]
-    return list((await store.append(A, mailbox_id, messages, quota_octets=0)).uids)
+    return list((await store.append(A, mailbox_id, messages, quota_bytes=0)).uids)
 
 
 async def results(store: Mailstore, count: int, *, detail: str = "") -> list[DeliveryResult]:
@@ -39,9 +39,9 @@ async def results(store: Mailstore, count: int, *, detail: str = "") -> list[Del
 
 async def test_a_mailbox_copied_into_itself_stays_within_its_limit(bounded: Mailstore) -> None:
     uids = await filled(bounded, INBOX_ID, 1)
-    copied = await bounded.copy(A, INBOX_ID, uids, INBOX_ID, quota_octets=0)
+    copied = await bounded.copy(A, INBOX_ID, uids, INBOX_ID, quota_bytes=0)
     with pytest.raises(TooManyMessages) as refused:
-        await bounded.copy(A, INBOX_ID, [*uids, *copied.uids], INBOX_ID, quota_octets=0)
+        await bounded.copy(A, INBOX_ID, [*uids, *copied.uids], INBOX_ID, quota_bytes=0)
     assert refused.value.limit == 3
     assert (await bounded.usage(A)).messages == 2
 
@@ -49,9 +49,9 @@ async def test_a_mailbox_copied_into_itself_stays_within_its_limit(bounded: Mail
 async def test_copies_stay_within_the_limit_of_the_account(bounded: Mailstore) -> None:
     uids = await filled(bounded, INBOX_ID, 3)
     with pytest.raises(OverMessageQuota) as refused:
-        await bounded.copy(A, INBOX_ID, uids, SENT, quota_octets=0)
+        await bounded.copy(A, INBOX_ID, uids, SENT, quota_bytes=0)
     assert (refused.value.limit, refused.value.used, refused.value.asked) == (5, 3, 3)
-    await bounded.copy(A, INBOX_ID, uids[:2], SENT, quota_octets=0)
+    await bounded.copy(A, INBOX_ID, uids[:2], SENT, quota_bytes=0)
     assert (await bounded.usage(A)).messages == 5
 
 

@@ -95,13 +95,13 @@ _APPENDED_BEFORE = """
 async def test_sizes_as_sent(mailstore: Mailstore, migrated: Postgres) -> None:
     """Appended by this program, appended by one before it, delivered, copied; and what was found out later."""
     await mailstore.ensure_account(A)
-    appended = replace(delivery(A, size=20).message, crlf_octets=24, prefix=b"")
-    await mailstore.append(A, INBOX_ID, [appended], quota_octets=0, claim=False)
+    appended = replace(delivery(A, size=20).message, crlf_bytes=24, prefix=b"")
+    await mailstore.append(A, INBOX_ID, [appended], quota_bytes=0, claim=False)
     assert await migrated.fetchval("test", _APPENDED_BEFORE, A) == 2
     came_over_smtp = delivery(A, size=50)
     assert came_over_smtp.message.prefix
     await mailstore.deliver([came_over_smtp])
-    await mailstore.copy(A, INBOX_ID, [1, 2], INBOX_ID, quota_octets=0)
+    await mailstore.copy(A, INBOX_ID, [1, 2], INBOX_ID, quota_bytes=0)
 
     async def listed() -> list[tuple[int, bool]]:
         found = [(message.size, message.is_exact) for message in (await mailstore.lock_maildrop(A, "x", 60)).messages]

@@ -25,7 +25,7 @@ __all__ = ["alone"]  # a fixture
 SENT = 3
 SMALL = 500
 SIZES = (SMALL, 4 * SMALL)
-RULE = CompactionRule(saved_packs=4, pack_octets=4000, message_octets=100)
+RULE = CompactionRule(saved_packs=4, pack_bytes=4000, message_bytes=100)
 ALL = ulid_at(2**47)
 LATER = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
 
@@ -64,7 +64,7 @@ async def store_one(mail: Mailstore, _: Postgres, account: int, count: int) -> N
 
 async def copy_one(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
     for uid in range(1, count, 50):
-        await mail.copy(account, INBOX_ID, [uid], SENT, quota_octets=0)
+        await mail.copy(account, INBOX_ID, [uid], SENT, quota_bytes=0)
 
 
 async def move_one(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
@@ -90,7 +90,7 @@ async def keep_size(mail: Mailstore, _: Postgres, account: int, count: int) -> N
 
 
 async def copy(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
-    await mail.copy(account, INBOX_ID, half(count), SENT, quota_octets=0)
+    await mail.copy(account, INBOX_ID, half(count), SENT, quota_bytes=0)
 
 
 async def move(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
@@ -158,7 +158,7 @@ async def deliver_step_by_step(mail: Mailstore, _: Postgres, account: int, count
 
 async def append(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
     for _ in range(count // 50):
-        await mail.append(account, INBOX_ID, [new_message() for _ in range(50)], quota_octets=0)
+        await mail.append(account, INBOX_ID, [new_message() for _ in range(50)], quota_bytes=0)
 
 
 async def rename_inbox(mail: Mailstore, _: Postgres, account: int, __: int) -> None:

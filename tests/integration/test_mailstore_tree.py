@@ -89,8 +89,8 @@ async def test_delete_keeps_a_name_with_inferiors(mailstore: Mailstore) -> None:
     await mailstore.ensure_account(A)
     below = await mailstore.create_mailbox(A, "foo/bar")
     foo = await mailstore.find_mailbox(A, "foo")
-    await mailstore.append(A, foo.mailbox_id, [new_message()], quota_octets=0)
-    await mailstore.append(A, below.mailbox_id, [new_message()], quota_octets=0)
+    await mailstore.append(A, foo.mailbox_id, [new_message()], quota_bytes=0)
+    await mailstore.append(A, below.mailbox_id, [new_message()], quota_bytes=0)
     await mailstore.delete_mailbox(A, "foo")
     assert await names(mailstore) == ["INBOX", "(foo)", "foo/bar"]
     assert (await mailstore.usage(A)).messages == 1
@@ -100,7 +100,7 @@ async def test_delete_keeps_a_name_with_inferiors(mailstore: Mailstore) -> None:
     with pytest.raises(NotSelectable):
         await mailstore.snapshot(A, bare.mailbox_id)
     with pytest.raises(NotSelectable):
-        await mailstore.append(A, bare.mailbox_id, [new_message()], quota_octets=0)
+        await mailstore.append(A, bare.mailbox_id, [new_message()], quota_bytes=0)
     with pytest.raises(MailboxHasInferiors):
         await mailstore.delete_mailbox(A, "foo")
     with pytest.raises(MailboxExists):
@@ -151,7 +151,7 @@ async def test_rename_takes_inferiors_along(mailstore: Mailstore) -> None:
     await mailstore.ensure_account(A)
     made = await mailstore.create_mailbox(A, "foo/bar")
     await mailstore.create_mailbox(A, "foobar")
-    await mailstore.append(A, made.mailbox_id, [new_message()], quota_octets=0)
+    await mailstore.append(A, made.mailbox_id, [new_message()], quota_bytes=0)
     await mailstore.rename_mailbox(A, "foo", "z/y")
     assert await names(mailstore) == ["INBOX", "foobar", "z", "z/y", "z/y/bar"]
     assert len((await mailstore.snapshot(A, made.mailbox_id)).rows) == 1

@@ -22,8 +22,8 @@ async def test_liveness_counts_entries_once(mailstore: Mailstore) -> None:
     pack, other, dead = new_ulid(), new_ulid(), new_ulid()
     await mailstore.ensure_account(A)
     messages = [new_message(size=100, pack=pack), new_message(size=50, pack=pack), new_message(size=8, pack=other)]
-    await mailstore.append(A, INBOX_ID, messages, quota_octets=0)
-    await mailstore.copy(A, INBOX_ID, [1], SENT, quota_octets=0)
+    await mailstore.append(A, INBOX_ID, messages, quota_bytes=0)
+    await mailstore.copy(A, INBOX_ID, [1], SENT, quota_bytes=0)
     assert await mailstore.live_packs([pack, other, dead]) == {
         pack: PackLiveness(entries=2, octets=75, rows=3),
         other: PackLiveness(entries=1, octets=4, rows=1),
@@ -40,8 +40,8 @@ async def test_figures_are_of_all_accounts_that_are_there(mailstore: Mailstore, 
     assert now() == [0, 0, 0]
     for account, size in ((A, 100), (A, 50), (B, 8)):
         await mailstore.ensure_account(account)
-        await mailstore.append(account, INBOX_ID, [new_message(size=size)], quota_octets=0)
-    await mailstore.copy(A, INBOX_ID, [1], SENT, quota_octets=0)
+        await mailstore.append(account, INBOX_ID, [new_message(size=size)], quota_bytes=0)
+    await mailstore.copy(A, INBOX_ID, [1], SENT, quota_bytes=0)
     await figures.observe(migrated)
     assert now() == [2, 4, 258]
     await mailstore.delete_account(B)
@@ -59,7 +59,7 @@ async def test_old_delivery_records_go(mailstore: Mailstore) -> None:
 
 async def test_every_blob_in_order(mailstore: Mailstore) -> None:
     await mailstore.deliver([delivery(account_id) for account_id in (B, A, 3, A)])
-    await mailstore.copy(A, INBOX_ID, [2], SENT, quota_octets=0)
+    await mailstore.copy(A, INBOX_ID, [2], SENT, quota_bytes=0)
     places = [(use.account_id, use.mailbox_id, use.uid) async for use in mailstore.blobs()]
     assert places == [(A, 1, 1), (A, 1, 2), (A, 3, 1), (B, 1, 1), (3, 1, 1)]
     assert [use.account_id async for use in mailstore.blobs(B, 3)] == [B, 3]

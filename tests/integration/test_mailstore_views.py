@@ -20,7 +20,7 @@ ADD, REMOVE, REPLACE = FlagOp.ADD, FlagOp.REMOVE, FlagOp.REPLACE
 async def fill(mailstore: Mailstore, *flags: Flag) -> None:
     """Messages 1, 2, ... of INBOX with these flags."""
     await mailstore.ensure_account(A)
-    await mailstore.append(A, INBOX_ID, [new_message(flags=flag) for flag in flags], quota_octets=0)
+    await mailstore.append(A, INBOX_ID, [new_message(flags=flag) for flag in flags], quota_bytes=0)
 
 
 def shown(rows: FlagRows) -> dict[int, tuple[Flag, int]]:
@@ -52,19 +52,19 @@ async def test_snapshot(mailstore: Mailstore) -> None:
 
 async def test_append_claims_what_is_recent_for_the_session_that_asks(mailstore: Mailstore) -> None:
     await fill(mailstore, Flag(0), Flag(0))
-    appended = await mailstore.append(A, INBOX_ID, [new_message(), new_message()], quota_octets=0, claim=True)
+    appended = await mailstore.append(A, INBOX_ID, [new_message(), new_message()], quota_bytes=0, claim=True)
     assert (list(appended.uids), appended.claimed) == ([3, 4], RecentRange(1, 5))
     inbox = await mailstore.find_mailbox(A, "INBOX")
     assert (inbox.recent, inbox.recent_from) == (0, 5)
-    assert (await mailstore.append(A, INBOX_ID, [new_message()], quota_octets=0)).claimed is None
+    assert (await mailstore.append(A, INBOX_ID, [new_message()], quota_bytes=0)).claimed is None
     assert (await mailstore.find_mailbox(A, "INBOX")).recent == 1
     assert await mailstore.claim_recent(A, INBOX_ID) == RecentRange(5, 6)
 
 
 async def test_keywords_keep_the_mailbox_spelling_whoever_brings_them(mailstore: Mailstore) -> None:
     await fill(mailstore, Flag(0))
-    await mailstore.append(A, INBOX_ID, [new_message(keywords=("Work",))], quota_octets=0)
-    await mailstore.append(A, INBOX_ID, [new_message(keywords=("WORK", "new"))], quota_octets=0)
+    await mailstore.append(A, INBOX_ID, [new_message(keywords=("Work",))], quota_bytes=0)
+    await mailstore.append(A, INBOX_ID, [new_message(keywords=("WORK", "new"))], quota_bytes=0)
     for words in (("work",), ("Work", "work")):
         await mailstore.store_flags(A, INBOX_ID, [1], ADD, keywords=words)
     rows = (await mailstore.snapshot(A, INBOX_ID)).rows
@@ -81,12 +81,12 @@ async def test_what_is_not_there_cannot_be_changed(mailstore: Mailstore) -> None
         mailstore.store_flags(A, 99, [1], ADD, flags=Flag.SEEN),
         mailstore.expunge(A, 99),
         mailstore.remove(A, 99, [1]),
-        mailstore.append(A, 99, [new_message()], quota_octets=0),
+        mailstore.append(A, 99, [new_message()], quota_bytes=0),
     ):
         with pytest.raises(NoSuchMailbox):
             await change
     await mailstore.delete_account(A)
-    for change in (mailstore.expunge(A, INBOX_ID), mailstore.append(A, INBOX_ID, [new_message()], quota_octets=0)):
+    for change in (mailstore.expunge(A, INBOX_ID), mailstore.append(A, INBOX_ID, [new_message()], quota_bytes=0)):
         with pytest.raises(NoSuchAccount):
             await change
 
@@ -206,7 +206,7 @@ async def test_recent_messages_are_claimed_once(mailstore: Mailstore) -> None:
 
 async def test_messages_come_in_batches(mailstore: Mailstore) -> None:
     await mailstore.ensure_account(A)
-    await mailstore.append(A, INBOX_ID, [new_message(size=n) for n in range(1, 301)], quota_octets=0)
+    await mailstore.append(A, INBOX_ID, [new_message(size=n) for n in range(1, 301)], quota_bytes=0)
     wanted = [*range(300, 0, -2), 7, 7, 999]
     found = [m async for m in mailstore.messages(A, INBOX_ID, wanted, with_summary=True)]
     assert [m.uid for m in found] == sorted({uid for uid in wanted if uid <= 300})
@@ -217,7 +217,7 @@ async def test_messages_come_in_batches(mailstore: Mailstore) -> None:
 
 async def test_search_rows(mailstore: Mailstore) -> None:
     await mailstore.ensure_account(A)
-    await mailstore.append(A, INBOX_ID, [new_message(size=n) for n in (10, 20, 30)], quota_octets=0)
+    await mailstore.append(A, INBOX_ID, [new_message(size=n) for n in (10, 20, 30)], quota_bytes=0)
     rows = await mailstore.search_rows(A, INBOX_ID)
     assert (list(rows.uids), list(rows.sizes)) == ([1, 2, 3], [10, 20, 30])
     assert set(rows.internal_dates) == {int(WHEN.timestamp())}
@@ -235,7 +235,7 @@ async def test_a_view_made_of_changes_equals_a_snapshot(mailstore: Mailstore) ->
         *(mailstore.deliver([delivery(A), delivery(A)]) for _ in range(10)),
         *(mailstore.store_flags(A, INBOX_ID, range(n, 40, 3), ADD, flags=Flag(1 << n % 5)) for n in range(1, 12)),
         *(mailstore.remove(A, INBOX_ID, [n, n + 20]) for n in range(2, 18, 4)),
-        *(mailstore.copy(A, INBOX_ID, range(n, n + 3), INBOX_ID, quota_octets=0) for n in range(1, 30, 7)),
+        *(mailstore.copy(A, INBOX_ID, range(n, n + 3), INBOX_ID, quota_bytes=0) for n in range(1, 30, 7)),
         *(mailstore.move(A, INBOX_ID, [n, n + 1], INBOX_ID) for n in range(3, 15, 5)),
     )
     done = False
@@ -255,7 +255,7 @@ async def test_a_view_made_of_changes_equals_a_snapshot(mailstore: Mailstore) ->
 async def test_a_refresh_is_one_statement_along_an_index(mailstore: Mailstore, migrated: Postgres) -> None:
     """A session that asks again and again must not cost a read of its mailbox."""
     await mailstore.ensure_account(A)
-    await mailstore.append(A, INBOX_ID, [new_message() for _ in range(3000)], quota_octets=0)
+    await mailstore.append(A, INBOX_ID, [new_message() for _ in range(3000)], quota_bytes=0)
     await migrated.execute("test", "ANALYZE mailstore.messages")
     plan = "EXPLAIN SELECT uid FROM mailstore.messages WHERE account_id = 1 AND mailbox_id = 1 AND mod_seq > 2"
     lines = [row[0] for row in await migrated.fetch("test", plan)]

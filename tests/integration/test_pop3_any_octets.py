@@ -1,4 +1,4 @@
-"""Whatever octets stand in a POP3 command: a healthy service answers each line, and never with a temporary failure."""
+"""Whatever bytes stand in a POP3 command: a healthy service answers each line, and never with a temporary failure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MULTI_LINE = (pop3.Retr, pop3.Top, pop3.Capa)
 
 
 def lines(seed: int, count: int) -> list[bytes]:
-    """Keywords with arguments of the list or of any octets."""
+    """Keywords with arguments of the list or of any bytes."""
     drawn = random.Random(seed)
     found = []
     for _ in range(count):

@@ -58,7 +58,7 @@ async def test_no_uid_is_given_twice_whatever_came_after_the_snapshot(platform: 
     seen = {(ALICE, "INBOX", uid): facts[0] for uid, facts in (await platform.contents(ALICE))["INBOX"].items()}
     box = await platform.mailstore.find_mailbox(ALICE, "INBOX")
     later = [await platform.arrive(f"later-{number}", ALICE) for number in range(3)]
-    await platform.mailstore.copy(ALICE, INBOX_ID, [1, 2, 3], INBOX_ID, quota_octets=0)  # leaves no trace in a pack
+    await platform.mailstore.copy(ALICE, INBOX_ID, [1, 2, 3], INBOX_ID, quota_bytes=0)  # leaves no trace in a pack
     for uid, facts in (await platform.contents(ALICE))["INBOX"].items():
         seen[ALICE, "INBOX", uid] = facts[0]
     mod_seq = (await platform.mailstore.find_mailbox(ALICE, "INBOX")).highest_mod_seq
@@ -343,7 +343,7 @@ async def test_a_large_account_takes_several_parts_and_objects(
 ) -> None:
     monkeypatch.setattr("paquebot.janitor.snapshots.snapshot._PART_MESSAGES", 7)
     monkeypatch.setattr("paquebot.janitor.snapshots.snapshot._PART_DELIVERED", 3)
-    monkeypatch.setattr("paquebot.janitor.snapshots.objects._OBJECT_OCTETS", 2000)
+    monkeypatch.setattr("paquebot.janitor.snapshots.objects._OBJECT_BYTES", 2000)
     monkeypatch.setattr("paquebot.janitor.rebuild.packs._CHUNK_PACKS", 3)
     async with asyncio.TaskGroup() as group:
         for number in range(60):

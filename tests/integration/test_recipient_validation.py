@@ -241,7 +241,7 @@ async def test_configured_postmaster_default_domain_literals_and_separator(datab
 
 
 async def test_an_account_with_its_fill_of_messages(database: str) -> None:
-    """Senders hear it at RCPT already, whatever the octets."""
+    """Senders hear it at RCPT already, whatever the bytes."""
     async with directory_service(database, PAQUEBOT_ACCOUNT_MESSAGES="3") as service:
         await service.domain("example.org", default_quota_bytes=10**9)
         full, other = await service.account("full@example.org"), await service.account("other@example.org")

@@ -776,7 +776,7 @@ async def test_what_is_taken_ahead_is_relayed(post: Post) -> None:
 
 
 async def test_what_could_not_be_recorded_is_not_sent_again(post: Post) -> None:
-    """PostgreSQL goes away after the message's last octet; then the relay is restarted."""
+    """PostgreSQL goes away after the message's last byte; then the relay is restarted."""
     async with post.host() as host:
         host.hold["MESSAGE"] = release = asyncio.Event()
         await post.accept("a@example.net", "b@example.net")

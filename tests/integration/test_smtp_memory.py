@@ -1,4 +1,4 @@
-"""What smtp_ingress needs of memory while it holds as many octets of messages as it may: less than its pod has.
+"""What smtp_ingress needs of memory while it holds as many bytes of messages as it may: less than its pod has.
 
 The service is a process of its own, with the settings of the chart; what is measured is the most that it ever had
 (VmHWM of proc(5)), not how fast anything is.
@@ -21,7 +21,7 @@ import pytest
 import yaml
 from tests.support.smtp_world import SmtpStack
 
-from paquebot.runtime.settings import parse_octets
+from paquebot.runtime.settings import parse_bytes
 
 _CHART = Path(__file__).parents[2] / "charts" / "paquebot" / "values.yaml"
 _MIB = 2**20
@@ -36,7 +36,7 @@ class Service:
 
     @property
     def peak(self) -> int:
-        """The most octets of memory that it had."""
+        """The most bytes of memory that it had."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
         return int(kib) * 1024
@@ -128,14 +128,14 @@ def test_every_limit_of_the_chart_has_room_for_what_docs_count(name: str) -> Non
     """docs/hostile-input.md, "Memory of smtp_ingress"."""
     values = yaml.safe_load(_CHART.read_text())["smtpIngress"]
     values |= yaml.safe_load(_CHART.with_name(f"{name}.yaml").read_text())["smtpIngress"]
-    limit = parse_octets(values["resources"]["limits"]["memory"].replace("Mi", "MiB"))
-    assert limit >= 100 * _MIB + 2 * (parse_octets(values["inFlight"]) + parse_octets(values["maxMessageSize"]))
+    limit = parse_bytes(values["resources"]["limits"]["memory"].replace("Mi", "MiB"))
+    assert limit >= 100 * _MIB + 2 * (parse_bytes(values["inFlight"]) + parse_bytes(values["maxMessageSize"]))
 
 
 async def test_memory_stays_below_the_limit_of_the_pod(smtp_stack: SmtpStack) -> None:
     chart = yaml.safe_load(_CHART.read_text())["smtpIngress"]
-    limit = parse_octets(chart["resources"]["limits"]["memory"].replace("Mi", "MiB"))
-    in_flight = parse_octets(chart["inFlight"])
+    limit = parse_bytes(chart["resources"]["limits"]["memory"].replace("Mi", "MiB"))
+    in_flight = parse_bytes(chart["inFlight"])
     settings = {
         "PAQUEBOT_IN_FLIGHT": chart["inFlight"],
         "PAQUEBOT_SMTP_MAX_SIZE": chart["maxMessageSize"],

@@ -22,7 +22,7 @@ from paquebot.v1.summary_pb2 import MessageSummary
 NEVER = 3600.0
 LARGE = 20_000
 MOMENT = 0.3  # within this nothing may happen that must not happen
-LIMITS = CommitLimits(slow=NEVER, alone_octets=LARGE)
+LIMITS = CommitLimits(slow=NEVER, alone_bytes=LARGE)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ PREFIX = b"Return-Path: <a@example.org>\r\n"
 _numbers = itertools.count(1)
 
 Everything = dict[tuple[int, int, int], tuple[str, bytes]]
-"""(account, mailbox, UID) → queue id and octets."""
+"""(account, mailbox, UID) → queue id and bytes."""
 
 
 @dataclass

@@ -85,7 +85,7 @@ class DnsServer:
         writer.close()
 
     def answer(self, wire: bytes, *, most: int) -> bytes | None:
-        """The answer to one question, truncated when it is longer than `most` octets; None: silence."""
+        """The answer to one question, truncated when it is longer than `most` bytes; None: silence."""
         try:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:

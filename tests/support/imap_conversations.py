@@ -1,6 +1,6 @@
 """Strategies for what a client may say: every command, with arguments of every kind, whole and broken.
 
-A command is a list of pieces: octets of its lines, and literals. No piece leaves the server waiting for octets that do
+A command is a list of pieces: bytes of its lines, and literals. No piece leaves the server waiting for bytes that do
 not come: a literal has as many as it says, and IDLE and AUTHENTICATE are ended by their next line.
 """
 
@@ -230,7 +230,7 @@ OF_MESSAGES = (
 
 
 def conversations(*kinds: Pieces, most: int = 12) -> st.SearchStrategy[list[Command]]:
-    """Some commands of these kinds, without their tags; a few with octets in them that nobody expects."""
+    """Some commands of these kinds, without their tags; a few with bytes in them that nobody expects."""
     whole = st.one_of(*kinds)
     broken = st.tuples(whole, _junk, st.integers(0, 8)).map(
         lambda found: [*found[0][: found[2]], *found[1], *found[0][found[2] :]]

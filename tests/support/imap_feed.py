@@ -1,4 +1,4 @@
-"""Feeds a client's octets through a CommandAssembler as a connection would, keeping what came of them."""
+"""Feeds a client's bytes through a CommandAssembler as a connection would, keeping what came of them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Fed:
     continuations: int = 0
     messages: list[bytes] = field(default_factory=list)
     drained: int = 0
-    left: bytes = b""  # octets of a command that did not end
+    left: bytes = b""  # bytes of a command that did not end
 
 
 def feed(raw: bytes, assembler: CommandAssembler | None = None) -> Fed:
-    """Every command in `raw`; stops at a closing refusal or when the octets end."""
+    """Every command in `raw`; stops at a closing refusal or when the bytes end."""
     assembler = assembler or logged_in()
     fed = Fed()
     position = 0

@@ -30,7 +30,7 @@ async def mailstore(migrated: Postgres) -> AsyncIterator[Mailstore]:
 def new_message(
     *, size: int = 100, flags: Flag = NO_FLAGS, keywords: tuple[str, ...] = (), pack: str = "", prefix: bytes = b""
 ) -> NewMessage:
-    """A message of `size` octets without its prefix, in a pack of its own unless one is given."""
+    """A message of `size` bytes without its prefix, in a pack of its own unless one is given."""
     queue_id = new_ulid()
     key = queue_id.encode()[-16:]
     return NewMessage(

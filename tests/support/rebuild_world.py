@@ -84,7 +84,7 @@ class Platform:
             flags=Flag.SEEN | Flag.DRAFT,
             keywords=words,
         )
-        await self.mailstore.append(account_id, box.mailbox_id, [message], quota_octets=0)
+        await self.mailstore.append(account_id, box.mailbox_id, [message], quota_bytes=0)
 
     async def snapshot(self) -> Snapshotted:
         return await snapshot(self.janitor, self.settings)
@@ -113,7 +113,7 @@ class Platform:
         )
 
     async def contents(self, account_id: int) -> dict[str, dict[int, tuple[object, ...]]]:
-        """By mailbox and UID: everything of a message that must come back, its octets included."""
+        """By mailbox and UID: everything of a message that must come back, its bytes included."""
         found: dict[str, dict[int, tuple[object, ...]]] = {}
         for box in await self.mailstore.mailboxes(account_id):
             if not box.selectable:
@@ -185,7 +185,7 @@ async def furnish(platform: Platform) -> None:
     await store.subscribe(ALICE, "gone/for good")
     await store.store_flags(ALICE, INBOX_ID, [1, 2], FlagOp.ADD, flags=Flag.SEEN, keywords=["$Forwarded", "Wichtig"])
     await store.store_flags(ALICE, INBOX_ID, [3], FlagOp.ADD, flags=Flag.FLAGGED | Flag.DELETED)
-    await store.copy(ALICE, INBOX_ID, [1, 2], nested.mailbox_id, quota_octets=0)
+    await store.copy(ALICE, INBOX_ID, [1, 2], nested.mailbox_id, quota_bytes=0)
     await store.move(ALICE, INBOX_ID, [4], nested.mailbox_id)
     await platform.append(ALICE, "Drafts", "draft", "$Label1")
     await platform.expunge(BOB, INBOX_ID, 2)

@@ -15,14 +15,14 @@ from cryptography.x509.oid import NameOID
 from tests.support.remote_host import RemoteHost
 
 from paquebot.message import MAX_LINE
-from paquebot.relay.letter import Letter, OctetShares
+from paquebot.relay.letter import ByteShares, Letter
 from paquebot.relay.result import Host
 from paquebot.relay.settings import Deadlines, TlsPolicy
 from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
 from paquebot.relay.smtp_client.session import ClientSession
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
 from paquebot.runtime.settings import Seconds
-from paquebot.runtime.shares.in_flight import OctetBudget
+from paquebot.runtime.shares.in_flight import ByteBudget
 from paquebot.wire.smtp.parameters import Ret
 
 SHORT = Seconds(0.3)
@@ -121,7 +121,7 @@ def letter(
     async def read() -> bytes:
         return raw
 
-    shares = OctetShares(OctetBudget(2**30), 2**30, 2**30)
+    shares = ByteShares(ByteBudget(2**30), 2**30, 2**30)
     return Letter(
         read,
         len(raw),

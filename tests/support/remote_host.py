@@ -64,7 +64,7 @@ class Taken:
 
 @dataclass
 class Transcript:
-    """One connection: the commands as they came, and how many octets waited behind each."""
+    """One connection: the commands as they came, and how many bytes waited behind each."""
 
     number: int
     lines: list[str] = field(default_factory=list)
@@ -212,7 +212,7 @@ class _Conversation:
         await self._host.notify()
 
     async def _chunk(self, line: str) -> None:
-        """RFC 3030 §2: the octets follow the command at once."""
+        """RFC 3030 §2: the bytes follow the command at once."""
         size = int(line.split(" ")[1])
         while len(self._buffer) < size:
             if not (more := await self._reader.read(65536)):

@@ -23,7 +23,7 @@ spec:
     {{- include "paquebot.selectorLabels" $labels | nindent 4 }}
   ports:
     {{- range .ports }}
-    # What it is, for a service mesh: NATS speaks first, so waiting for the client's octets would not tell.
+    # What it is, for a service mesh: NATS speaks first, so waiting for the client's bytes would not tell.
     - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}, appProtocol: tcp}
     {{- end }}
 ---

@@ -1,6 +1,6 @@
 {{/* Whether a pod's limits hold what its settings let it take: a pod that does not is ended by the kernel under load. */}}
 
-{{- /* Octets of a quantity of Kubernetes, such as 512Mi; thousandths are left out. */}}
+{{- /* Bytes of a quantity of Kubernetes, such as 512Mi; thousandths are left out. */}}
 {{- define "paquebot.quantity" -}}
 {{- $text := include "paquebot.text" . }}
 {{- $powers := dict "k" 1000 "K" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "P" 1000000000000000 "E" 1000000000000000000 }}
@@ -8,8 +8,8 @@
 {{- mulf (regexFind "^[0-9.]+" $text | float64) (get $powers (regexFind "[A-Za-z]+$" $text) | default 1) | int64 }}
 {{- end }}
 
-{{- /* Octets of a setting, such as 128MiB. */}}
-{{- define "paquebot.octets" -}}
+{{- /* Bytes of a setting, such as 128MiB. */}}
+{{- define "paquebot.bytes" -}}
 {{- $text := include "paquebot.text" . | lower }}
 {{- $powers := dict "kb" 1000 "mb" 1000000 "gb" 1000000000 "kib" 1024 "mib" 1048576 "gib" 1073741824 }}
 {{- mul (regexFind "^[0-9]+" $text | int64) (get $powers (regexFind "[a-z]+$" $text) | default 1) }}
@@ -22,7 +22,7 @@
 {{- end }}
 
 {{- /*
-What a pod of "service" needs at most, in octets, and of what: {"least": OCTETS, "of": TEXT}. Where it goes:
+What a pod of "service" needs at most, in bytes, and of what: {"least": OCTETS, "of": TEXT}. Where it goes:
 docs/hostile-input.md.
 */}}
 {{- define "paquebot.memoryNeed" -}}
@@ -36,7 +36,7 @@ docs/hostile-input.md.
 {{- if eq .service "smtp_ingress" }}
   {{- $size := include "paquebot.inForce" (list $v "PAQUEBOT_SMTP_MAX_SIZE" $v.maxMessageSize) }}
   {{- $connections := include "paquebot.inForce" (list $v "PAQUEBOT_SMTP_CONNECTIONS" $v.connections) }}
-  {{- $least = add $own (mul $connections 16384) (mul 2 (include "paquebot.octets" $inFlight)) (mul 2 (include "paquebot.octets" $size)) }}
+  {{- $least = add $own (mul $connections 16384) (mul 2 (include "paquebot.bytes" $inFlight)) (mul 2 (include "paquebot.bytes" $size)) }}
   {{- $of = printf "inFlight %s, maxMessageSize %s and connections %s" $inFlight $size $connections }}
 {{- else if eq .service "recipient_validation" }}
   {{- $threads := include "paquebot.inForce" (list $v "PAQUEBOT_HASH_THREADS" $v.hashThreads) }}
@@ -44,11 +44,11 @@ docs/hostile-input.md.
   {{- $of = printf "hashThreads %s" $threads }}
 {{- else if has .service (list "imap" "pop3") }}
   {{- $sessions := include "paquebot.inForce" (list $v (printf "PAQUEBOT_%s_SESSIONS" (upper .service)) $v.sessions) }}
-  {{- $octets := include "paquebot.octets" $inFlight }}
-  {{- $least = max (mul 2 $octets) (add $own $octets (mul $sessions 61440)) }}
+  {{- $bytes := include "paquebot.bytes" $inFlight }}
+  {{- $least = max (mul 2 $bytes) (add $own $bytes (mul $sessions 61440)) }}
   {{- $of = printf "inFlight %s and sessions %s" $inFlight $sessions }}
 {{- else }}
-  {{- $least = mul 2 (include "paquebot.octets" $inFlight) }}
+  {{- $least = mul 2 (include "paquebot.bytes" $inFlight) }}
   {{- $of = printf "inFlight %s" $inFlight }}
 {{- end }}
 {{- $workers := include "paquebot.inForce" (list $v "PAQUEBOT_WORKERS" 1) | int64 }}
@@ -65,11 +65,11 @@ docs/hostile-input.md.
   {{- $request := dig "resources" "requests" "memory" "" $values }}
   {{- if $limit }}
     {{- $need := include "paquebot.memoryNeed" (dict "service" $service "values" $values) | fromJson }}
-    {{- $octets := include "paquebot.quantity" $limit | int64 }}
-    {{- if lt $octets (int64 $need.least) }}
+    {{- $bytes := include "paquebot.quantity" $limit | int64 }}
+    {{- if lt $bytes (int64 $need.least) }}
       {{- $wanted := div (add (int64 $need.least) 1048575) 1048576 }}
       {{- $faults = append $faults (printf "%s.resources.limits.memory is %s, but %s need %dMi: raise the limit, or lower these" $part $limit $need.of $wanted) }}
-    {{- else if and $request (lt $octets (include "paquebot.quantity" $request | int64)) }}
+    {{- else if and $request (lt $bytes (include "paquebot.quantity" $request | int64)) }}
       {{- $faults = append $faults (printf "%s.resources: limits.memory %s is less than requests.memory %s" $part $limit $request) }}
     {{- end }}
   {{- end }}

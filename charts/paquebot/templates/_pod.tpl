@@ -278,7 +278,7 @@ name: {{ $name }}
 port: {{ index . 2 }}
 targetPort: {{ $name }}
 protocol: TCP
-# The server speaks first: a service mesh that waits for the client's octets to know the protocol would wait in vain.
+# The server speaks first: a service mesh that waits for the client's bytes to know the protocol would wait in vain.
 appProtocol: tcp
 {{- if ne (include "paquebot.serviceType" $own) "ClusterIP" }}
 {{- with get $own.values.service.nodePorts $name }}

@@ -30,7 +30,7 @@ The maps `settings`, checked against the services' own list: generated/settings.
 {{- $address := "([0-9]{1,3}([.][0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)" }}
 {{- $network := printf "%s(/([0-9]{1,3}|[0-9]{1,3}([.][0-9]{1,3}){3}))?" $address }}
 {{- $listen := "(([0-9A-Za-z.-]*|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}|unix:/.+)" }}
-octets: {pattern: '^ *[0-9]+ *([KkMmGg][Ii]?[Bb]|[Bb])? *$', what: a size such as 64KiB or 25MB}
+bytes: {pattern: '^ *[0-9]+ *([KkMmGg][Ii]?[Bb]|[Bb])? *$', what: a size such as 64KiB or 25MB}
 seconds: {pattern: '^ *[0-9]+([.][0-9]+)?(ms|s|m|h|d)? *$', what: 'a duration such as 30s, 5m or 4h'}
 switch: {pattern: '^ *(?i:1|true|yes|on|0|false|no|off) *$', what: true or false}
 whole: {pattern: '^ *[-+]?[0-9_]+ *$', what: a whole number}

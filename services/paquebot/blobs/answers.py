@@ -78,7 +78,7 @@ _NEVER = frozenset(
 
 
 def _too_short(key: str) -> BadPack:
-    return BadPack(f"{key} ends before the octets that were asked for")
+    return BadPack(f"{key} ends before the bytes that were asked for")
 
 
 _ANSWERS: Mapping[str, Callable[[str], Exception]] = {

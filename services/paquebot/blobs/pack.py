@@ -2,7 +2,7 @@
 
 Layout: entries one after another, each one zstd frame of a raw RFC 5322 message, with the frame's own checksum (packs
 of older programs have none in their frames); the `PackIndex` (protobuf);
-the index's length (4 octets, little-endian); the first 8 octets of its SHA-256; `MAGIC` (8 octets). An index names
+the index's length (4 bytes, little-endian); the first 8 bytes of its SHA-256; `MAGIC` (8 bytes). An index names
 queue id and envelope of each entry, so the bucket alone is enough to deliver what it holds (invariant 2).
 
 Format version 1 is a pack as accepted. Version 2 was written again by the janitor for one account, which its index
@@ -137,19 +137,19 @@ def is_at(ref: BlobRef, entry: PackEntry) -> bool:
 
 
 def index_length(trailer: bytes) -> int:
-    """Octets of the index, from the last TRAILER.size octets of the object. Raises BadPack."""
+    """Bytes of the index, from the last TRAILER.size bytes of the object. Raises BadPack."""
     if len(trailer) != TRAILER.size:
         raise BadPack("shorter than a trailer")
     length, _, magic = TRAILER.unpack(trailer)
     if magic != MAGIC:
         raise BadPack("no pack: the magic number is not there")
     if length > MAX_INDEX:
-        raise BadPack(f"index of {length} octets is over the limit")
+        raise BadPack(f"index of {length} bytes is over the limit")
     return int(length)
 
 
 def parse_index(tail: bytes) -> PackIndex:
-    """The index, from the last octets of the object: all of the index and the trailer at least. Raises BadPack."""
+    """The index, from the last bytes of the object: all of the index and the trailer at least. Raises BadPack."""
     length = index_length(tail[-TRAILER.size :])
     if length + TRAILER.size > len(tail):
         raise BadPack("the index is longer than what there is")
@@ -174,13 +174,13 @@ def _checksum(index: bytes) -> bytes:
 
 
 def decode_entry(ref: BlobRef, data: bytes) -> bytes:
-    """The message, from the stored octets `ref` names, compared with the checksum of its frame and with the SHA-256 of
+    """The message, from the stored bytes `ref` names, compared with the checksum of its frame and with the SHA-256 of
     `ref`, as far as there are any: see `is_checked`. Raises BadPack."""
     if len(data) != ref.length:
-        raise BadPack(f"{len(data)} octets where {ref.length} are stored")
+        raise BadPack(f"{len(data)} bytes where {ref.length} are stored")
     message = _decoded(ref.compression, ref.encryption, ref.size, data)
     if len(message) != ref.size:
-        raise BadPack(f"{len(message)} octets where {ref.size} are told")
+        raise BadPack(f"{len(message)} bytes where {ref.size} are told")
     if ref.sha256:
         check_digest(message, ref.sha256)
     return message
@@ -193,7 +193,7 @@ def check_digest(message: bytes, sha256: bytes) -> None:
 
 
 def is_checked(ref: BlobRef, data: bytes) -> bool:
-    """Whether `decode_entry` would have found any change of the stored octets `data`."""
+    """Whether `decode_entry` would have found any change of the stored bytes `data`."""
     if ref.sha256:
         return True
     return ref.compression == COMPRESSION_ZSTD and bool(zstandard.get_frame_parameters(data).has_checksum)

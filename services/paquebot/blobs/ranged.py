@@ -15,7 +15,7 @@ import urllib3
 
 from paquebot.blobs.pack import BadPack
 
-_READ_OCTETS = 256 * 1024
+_READ_BYTES = 256 * 1024
 _PARTIAL = 206
 # RFC 9110 §14.4: Content-Range = range-unit SP ( range-resp / unsatisfied-range ), and only `bytes` was asked for
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
@@ -27,11 +27,11 @@ class WrongAnswer(BadPack):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Octets of an object from the offset that was asked for."""
+    """Bytes of an object from the offset that was asked for."""
 
     data: bytes
     whole: int | None
-    """Octets of the whole object, when the answer said so."""
+    """Bytes of the whole object, when the answer said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Promise:
 
 
 def get_part(client: minio.Minio, bucket: str, key: str, offset: int, length: int, seconds: float) -> Part:
-    """`length` octets at `offset`, fewer where the object ends before. Takes at most `seconds` for the body.
+    """`length` bytes at `offset`, fewer where the object ends before. Takes at most `seconds` for the body.
     Raises WrongAnswer, and what `minio` and `urllib3` raise."""
     response: Any = client.get_object(bucket, key, offset=offset, length=length)
     deadline = time.monotonic() + seconds
@@ -58,15 +58,15 @@ def get_part(client: minio.Minio, bucket: str, key: str, offset: int, length: in
 def _read(response: Any, octets: int, deadline: float) -> bytes:
     parts: list[bytes] = []
     got = 0
-    while part := response.read1(min(_READ_OCTETS, octets - got + 1)):
+    while part := response.read1(min(_READ_BYTES, octets - got + 1)):
         parts.append(part)
         got += len(part)
         if got > octets:
-            raise WrongAnswer(f"more than the {octets} octets that were asked for")
+            raise WrongAnswer(f"more than the {octets} bytes that were asked for")
         if time.monotonic() > deadline:  # the client's own limit is for each part alone
             raise urllib3.exceptions.TimeoutError("the answer comes too slowly")
     if got < octets:
-        raise WrongAnswer(f"{got} of {octets} octets")
+        raise WrongAnswer(f"{got} of {octets} bytes")
     return b"".join(parts)
 
 
@@ -74,7 +74,7 @@ def _promise(status: int, headers: Mapping[str, str], offset: int, length: int) 
     promise = _of_range(headers, offset, length) if status == _PARTIAL else _of_whole(headers, offset, length)
     stated = headers.get("Content-Length", "")
     if stated.isdecimal() and int(stated) != promise.octets:
-        raise WrongAnswer(f"a body of {stated} octets where {promise.octets} were asked for")
+        raise WrongAnswer(f"a body of {stated} bytes where {promise.octets} were asked for")
     return promise
 
 
@@ -86,7 +86,7 @@ def _of_range(headers: Mapping[str, str], offset: int, length: int) -> _Promise:
     whole = int(match[3]) if match[3] != "*" else None
     end = offset + length if whole is None else min(offset + length, whole)
     if (first, last) != (offset, end - 1):
-        raise WrongAnswer(f"octets {first}-{last} where {offset}-{end - 1} were asked for")
+        raise WrongAnswer(f"bytes {first}-{last} where {offset}-{end - 1} were asked for")
     return _Promise(last - first + 1, whole)
 
 

@@ -34,7 +34,7 @@ READ_BYTES = counter("paquebot_s3_read_bytes_total", "Bytes of packs read from S
 DAMAGED = counter(
     "paquebot_s3_damaged_reads_total",
     "Answers of S3 that were not what was written, by what showed it: another range or length than was asked for, or "
-    "octets that do not match their checksum. Each is read once more",
+    "bytes that do not match their checksum. Each is read once more",
     {"shown_by": ("range", "checksum")},
 )
 UNREADABLE = counter(
@@ -62,7 +62,7 @@ class PackReader:
         self._digests = Digests()
 
     def messages(self, span: PackRange) -> SpanOutcome:
-        """Decompressed on this thread too: octets as they are stored never wait for anybody."""
+        """Decompressed on this thread too: bytes as they are stored never wait for anybody."""
         first = self._read(span, self._client)
         if not _damaged(first, span):
             return first
@@ -80,7 +80,7 @@ class PackReader:
             return BlobMissing(span.pack)  # no name of a pack
 
     def part(self, key: str, offset: int, length: int) -> Part:
-        """Stored octets as they are; fewer where the object ends before."""
+        """Stored bytes as they are; fewer where the object ends before."""
         try:
             return self._part(self._client, key, offset, length)
         except WrongAnswer as wrong:
@@ -92,20 +92,20 @@ class PackReader:
             raise
 
     def start(self, key: str, length: int) -> Part:
-        """The first octets; none when the object is empty."""
+        """The first bytes; none when the object is empty."""
         try:
             return self.part(key, 0, length)
         except S3Error as error:
             if error.code != "InvalidRange":
                 raise
-            return Part(b"", 0)  # no octet can be asked for: there is none
+            return Part(b"", 0)  # no byte can be asked for: there is none
 
     def whole(self, key: str) -> Part:
         """All of an object that is no pack."""
         return self.start(key, _MAX_OBJECT)
 
     def index(self, key: str, octets: int) -> PackIndex:
-        """What a pack of so many octets says of itself. Raises BadPack."""
+        """What a pack of so many bytes says of itself. Raises BadPack."""
         try:
             return self._index(self._client, key, octets)
         except BadPack as wrong:
@@ -175,7 +175,7 @@ class PackReader:
             return b""
         part = self._part(client, key, octets - length, length)
         if len(part.data) != length:
-            raise BadPack(f"{key} ends before the octets that were asked for")
+            raise BadPack(f"{key} ends before the bytes that were asked for")
         READ_BYTES.inc(length)
         return part.data
 

@@ -12,14 +12,14 @@ from paquebot.v1.mail_pb2 import BlobRef
 
 GAP = 64 * 1024
 LONGEST = 1024 * 1024
-"""Octets of one request, unless a single entry is longer: what a thread holds before it decompresses."""
+"""Bytes of one request, unless a single entry is longer: what a thread holds before it decompresses."""
 
 _Placed = tuple[int, int, int, BlobRef]  # offset, end, place in the caller's order, entry
 
 
 @dataclass(frozen=True, slots=True)
 class PackRange:
-    """One ranged GET: the octets `start` <= n < `end` of a pack, and the entries in them by offset."""
+    """One ranged GET: the bytes `start` <= n < `end` of a pack, and the entries in them by offset."""
 
     pack: str
     start: int

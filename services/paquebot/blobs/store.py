@@ -101,7 +101,7 @@ class BlobStore:
         return (await self.read_many((ref,)))[0]
 
     async def read_many(self, refs: Sequence[BlobRef], *, gap: int = GAP) -> list[bytes]:
-        """Messages in order of `refs`; neighbours at most `gap` octets apart in a pack share a request, however long.
+        """Messages in order of `refs`; neighbours at most `gap` bytes apart in a pack share a request, however long.
 
         Raises BlobMissing, BadPack, BlobsUnavailable, when one of them cannot be read.
         """
@@ -136,17 +136,17 @@ class BlobStore:
             return [BlobsUnavailable("get: no thread came free in time")] * len(waiting)
 
     async def read_range(self, pack: str, offset: int, length: int) -> bytes:
-        """Stored octets as they are: nothing tells whether they are damaged. Raises BlobMissing, BadPack (it ends
+        """Stored bytes as they are: nothing tells whether they are damaged. Raises BlobMissing, BadPack (it ends
         before them), BlobsUnavailable."""
         if not length:
             return b""
         data = await self.read_object(pack_key(pack), offset, length)
         if len(data) != length:
-            raise BadPack(f"pack {pack} ends before the octets that were asked for")
+            raise BadPack(f"pack {pack} ends before the bytes that were asked for")
         return data
 
     async def read_start(self, pack: str, length: int) -> tuple[bytes, int]:
-        """The first `length` stored octets, fewer when the pack is shorter, and how many the pack has: a small pack in
+        """The first `length` stored bytes, fewer when the pack is shorter, and how many the pack has: a small pack in
         one request. Raises BlobMissing, BadPack, BlobsUnavailable."""
         key = pack_key(pack)
         part = await self._run("get", self._bucket.reader.start, key, length, key=key)
@@ -180,7 +180,7 @@ class BlobStore:
         await self._write(self._bucket.put, key, data)
 
     async def read_object(self, key: str, offset: int = 0, length: int = 0) -> bytes:
-        """`length` octets at `offset`, fewer where it ends before; the whole object when `length` is 0.
+        """`length` bytes at `offset`, fewer where it ends before; the whole object when `length` is 0.
         Raises BlobMissing, BadPack, BlobsUnavailable."""
         if length:
             part = await self._run("get", self._bucket.reader.part, key, offset, length, key=key)
@@ -190,7 +190,7 @@ class BlobStore:
         return part.data
 
     async def list_objects(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
-        """(key, octets) of all objects whose keys begin so, in order. Raises BlobsUnavailable."""
+        """(key, bytes) of all objects whose keys begin so, in order. Raises BlobsUnavailable."""
         async for item in self._pages(prefix, None):
             yield item.key, item.octets
 

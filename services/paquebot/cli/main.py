@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _is_text(argument: str) -> bool:
-    """False: it has octets of another character set, which Python keeps as halves of characters (PEP 383)."""
+    """False: it has bytes of another character set, which Python keeps as halves of characters (PEP 383)."""
     try:
         argument.encode()
     except UnicodeEncodeError:

@@ -12,7 +12,7 @@ from paquebot.runtime.engine_settings import (
     ProcessSettings,
     S3Settings,
 )
-from paquebot.runtime.settings import Octets, Seconds, setting
+from paquebot.runtime.settings import ByteSize, Seconds, setting
 from paquebot.spool import SpoolSettings
 
 _LONGEST_PACE = 10.0
@@ -68,8 +68,8 @@ class QuotaSettings:
 class DeliveryReportSettings:
     """Notifications to senders."""
 
-    full_up_to: Octets = setting(
-        "DELIVERY_REPORT_FULL", Octets(64 * 1024), help="largest message returned whole when the sender did not say"
+    full_up_to: ByteSize = setting(
+        "DELIVERY_REPORT_FULL", ByteSize(64 * 1024), help="largest message returned whole when the sender did not say"
     )
 
 

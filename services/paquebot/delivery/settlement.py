@@ -114,7 +114,7 @@ class DeliverySettlement:
 
 def _never_fits(addressed: RecipientDelivery) -> bool:
     """The whole mailbox is not as large as the message."""
-    return 0 < addressed.delivery.quota_octets < addressed.delivery.message.size
+    return 0 < addressed.delivery.quota_bytes < addressed.delivery.message.size
 
 
 def _count(results: Iterable[EntryResult], now: float) -> None:

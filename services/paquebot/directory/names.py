@@ -7,7 +7,7 @@ MAX_TARGETS = 100
 _MAX_SHOWN = 300
 MAX_DISPLAY_NAME = 200
 MAX_LOCAL = 255
-"""Octets of a local part of our own: what keys of the database hold. Those of others may be longer."""
+"""Bytes of a local part of our own: what keys of the database hold. Those of others may be longer."""
 
 
 def domain_name(text: str) -> str:
@@ -25,7 +25,7 @@ def local_address(text: str) -> Address:
     """An address in canonical form: how accounts and aliases are stored. Raises Invalid."""
     address = canonical(_address(text))
     if len(address.local.encode()) > MAX_LOCAL:
-        raise Invalid(f"the part before the @ has at most {MAX_LOCAL} octets")
+        raise Invalid(f"the part before the @ has at most {MAX_LOCAL} bytes")
     return address
 
 
@@ -43,9 +43,9 @@ def target_addresses(texts: list[str]) -> list[str]:
 
 
 def quota(octets: int) -> int:
-    """Octets; 0: none. Raises Invalid."""
+    """Bytes; 0: none. Raises Invalid."""
     if octets < 0:
-        raise Invalid("a quota is a number of octets, or 0 for none")
+        raise Invalid("a quota is a number of bytes, or 0 for none")
     return octets
 
 

@@ -14,11 +14,11 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from paquebot.wire.address import Address
 
-MAX_OCTETS = 1024
+MAX_BYTES = 1024
 MIN_SHORTEST = 6
 """No setting allows shorter passwords."""
 _DIFFERENT = 4
-_APP_PASSWORD_OCTETS = 20  # of base32 text: 100 bits
+_APP_PASSWORD_BYTES = 20  # of base32 text: 100 bits
 _APP_PASSWORD_GROUP = 5
 _BASE32 = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 
@@ -35,8 +35,8 @@ def prepared(password: str) -> str:
         raise BadPassword("a password cannot be empty")
     if any(unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") for char in normal):
         raise BadPassword("a password cannot have control or unassigned characters")
-    if len(normal.encode()) > MAX_OCTETS:
-        raise BadPassword(f"a password has at most {MAX_OCTETS} octets")
+    if len(normal.encode()) > MAX_BYTES:
+        raise BadPassword(f"a password has at most {MAX_BYTES} bytes")
     return normal
 
 
@@ -108,8 +108,8 @@ class Hasher:
 
 def new_app_password() -> str:
     """100 random bits to read out and type: `abcde-fghij-klmno-pqrst`."""
-    text = base64.b32encode(secrets.token_bytes(13)).decode().lower()[:_APP_PASSWORD_OCTETS]
-    groups = range(0, _APP_PASSWORD_OCTETS, _APP_PASSWORD_GROUP)
+    text = base64.b32encode(secrets.token_bytes(13)).decode().lower()[:_APP_PASSWORD_BYTES]
+    groups = range(0, _APP_PASSWORD_BYTES, _APP_PASSWORD_GROUP)
     return "-".join(text[at : at + _APP_PASSWORD_GROUP] for at in groups)
 
 
@@ -119,6 +119,6 @@ def app_password_digest(account_id: int, password: str) -> bytes | None:
     Hyphens, spaces and case do not matter, as clients and people change them.
     """
     text = password.replace("-", "").replace(" ", "").lower()
-    if len(text) != _APP_PASSWORD_OCTETS or not _BASE32.issuperset(text):
+    if len(text) != _APP_PASSWORD_BYTES or not _BASE32.issuperset(text):
         return None
     return hashlib.sha256(f"paquebot app password {account_id} {text}".encode()).digest()

@@ -3,7 +3,7 @@
 A session is a loop: the assembler of `paquebot.wire.imap` says what to read, `dispatch` finds the handler of
 the command in its state, the handler returns a `Reply`, and one writer sends it with back-pressure.
 
-    connection.py          octets in and out: lines, literals, TLS, deadlines, high-water marks
+    connection.py          bytes in and out: lines, literals, TLS, deadlines, high-water marks
     session.py             the loop, the greeting, the error budget, BYE
     states.py, dispatch.py NotAuthenticated | Authenticated | Selected | LoggedOut, and who handles what
     any_state.py ... idle.py   the handlers, a file for each chapter of RFC 3501 §6

@@ -38,5 +38,5 @@ def before_login(*, tls: bool, starttls: bool) -> tuple[str, ...]:
 
 
 def after_login(append_limit: int) -> tuple[str, ...]:
-    """`append_limit` octets of one message (RFC 7889)."""
+    """`append_limit` bytes of one message (RFC 7889)."""
     return (*_ALWAYS, *_LOGGED_IN, f"APPENDLIMIT={append_limit}")

@@ -1,7 +1,7 @@
 """Reads one command after another from a connection, as the grammar's assembler asks for lines and literals.
 
 Nothing that a client declares is read before the assembler and, for APPEND, the mailbox and the quota have agreed; the
-octets of a message are charged to the account's share of the process's budget as they come (invariant 7).
+bytes of a message are charged to the account's share of the process's budget as they come (invariant 7).
 """
 
 import asyncio
@@ -78,7 +78,7 @@ class CommandReader:
         self._now = asyncio.get_running_loop().time
         self._login_ends = self._now() + settings.login
         self._in_vain = 0
-        self._octets = 0  # of the command that is read
+        self._bytes = 0  # of the command that is read
         self.uploads = Uploads(budget)
         self.leaving = False
         """Set to end the session before its next command."""
@@ -116,7 +116,7 @@ class CommandReader:
     async def _next(self, admit: Admit) -> ast.Command | RefusedCommand:
         """As `next`. Raises OverBudget too."""
         want: Want = self._assembler.start()
-        self._octets = 0
+        self._bytes = 0
         first = True
         while True:
             match want:
@@ -157,7 +157,7 @@ class CommandReader:
         def parse() -> ast.Command:
             return parse_command(assembled, liberal=self._assembler.authenticated, limits=self._limits)
 
-        self.long = self._octets > self._limits.line_free
+        self.long = self._bytes > self._limits.line_free
         try:
             return await beside(parse) if self.long else parse()
         except BadSyntax as fault:
@@ -168,13 +168,13 @@ class CommandReader:
     def _give_line(self, line: bytes | LineTooLong) -> Want:
         if isinstance(line, LineTooLong):
             return self._assembler.line_too_long(line.head)
-        self._octets += len(line)
+        self._bytes += len(line)
         self._hold(0)
         return self._assembler.line(line)
 
     def _hold(self, coming: int) -> None:
         """Charge a long command to the account, with what is on its way of it. Raises OverBudget."""
-        octets = self._octets + coming - self._limits.line_free
+        octets = self._bytes + coming - self._limits.line_free
         if octets > 0 and self._assembler.authenticated:
             self.uploads.hold_command(MEMORY * octets)
 
@@ -208,7 +208,7 @@ class CommandReader:
             octets += await self._some(left, pace)
         literal = bytes(octets)
         self._connection.heard_literal(literal)
-        self._octets += want.size
+        self._bytes += want.size
         self._hold(0)
         return self._assembler.literal(literal)
 
@@ -248,7 +248,7 @@ class CommandReader:
         return piece
 
     async def _throw_away(self, size: int) -> bool:
-        """Read `size` octets and keep none. False, and not all is read: so much in vain is no client's mistake."""
+        """Read `size` bytes and keep none. False, and not all is read: so much in vain is no client's mistake."""
         self._in_vain += size
         if self._in_vain > 2 * self._limits.drain:
             return False

@@ -1,4 +1,4 @@
-"""One IMAP client's connection: lines and counted octets in, octets out."""
+"""One IMAP client's connection: lines and counted bytes in, bytes out."""
 
 import asyncio
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class ImapConnection(PeerConnection):
             transcript.heard(transcript.filter.heard_octets(count))
 
     async def wait(self, seconds: float) -> None:
-        """Until octets came, the peer ended, or `ring`. Raises Inactive after `seconds`."""
+        """Until bytes came, the peer ended, or `ring`. Raises Inactive after `seconds`."""
         try:
             await self._more(seconds)
         except TimeoutError:
@@ -100,7 +100,7 @@ class ImapConnection(PeerConnection):
         return line
 
     def is_longer(self, maximum: int) -> bool:
-        """Has the line that is next more octets than `maximum`? Takes nothing."""
+        """Has the line that is next more bytes than `maximum`? Takes nothing."""
         return not self._skipping and len(self._buffer) > maximum + 1 and self._buffer.find(b"\n", 0, maximum + 2) < 0
 
     def put_back(self, line: bytes) -> None:
@@ -119,7 +119,7 @@ class ImapConnection(PeerConnection):
         return line
 
     async def read_some(self, maximum: int, seconds: float) -> bytes:
-        """Between 1 and `maximum` octets. Raises PeerGone, Inactive when none comes for `seconds`."""
+        """Between 1 and `maximum` bytes. Raises PeerGone, Inactive when none comes for `seconds`."""
         while not self._buffer:
             if self._ended:
                 raise PeerGone

@@ -11,7 +11,7 @@ from paquebot.runtime.shares.event_loop import charge
 T = TypeVar("T")
 
 MEMORY = 8
-"""Octets that are held for each octet of a long command, about: it is read into numbers, keys and the like."""
+"""Bytes that are held for each byte of a long command, about: it is read into numbers, keys and the like."""
 
 _thread = ThreadPoolExecutor(1, thread_name_prefix="long_commands")
 

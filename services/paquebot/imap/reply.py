@@ -80,7 +80,7 @@ class Answered:
 Octets = bytes | bytearray
 
 Stream = AsyncGenerator[Octets | Reply | Answered, None]
-"""An answer in pieces: octets to send at once, which are not touched any more, and at the end its Reply."""
+"""An answer in pieces: bytes to send at once, which are not touched any more, and at the end its Reply."""
 
 
 def ok(

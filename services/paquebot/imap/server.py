@@ -17,7 +17,7 @@ from paquebot.runtime.net.proxy import Proxies
 from paquebot.runtime.net.seats import Seat, Seats
 from paquebot.wire.imap import response_codes, responses
 
-# RFC 2971 §3.3: an ID, which comes before the login, has up to 30 values of 1,024 octets. Clients send far less.
+# RFC 2971 §3.3: an ID, which comes before the login, has up to 30 values of 1,024 bytes. Clients send far less.
 _LONG_AHEAD, _LONG_AHEAD_CLIENTS = 40 * 1024, 64
 
 

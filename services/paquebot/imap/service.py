@@ -26,7 +26,7 @@ from paquebot.runtime.process.service import Context
 from paquebot.runtime.process.tasks import background
 from paquebot.runtime.shares.account_gate import Shares
 from paquebot.runtime.shares.event_loop import LoopShares
-from paquebot.runtime.shares.in_flight import octet_shares
+from paquebot.runtime.shares.in_flight import byte_shares
 from paquebot.spool import Spool
 from paquebot.wire.imap import ImapLimits
 
@@ -57,7 +57,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         spool = Spool(blobs, None, settings.spool)
         stack.push_async_callback(spool.close)
         shares = Shares.of_readers(settings.bodies.reading, settings.bodies.reading_per_account, metrics.READING)
-        bodies = Bodies(blobs, cache_octets=settings.bodies.cache)
+        bodies = Bodies(blobs, cache_bytes=settings.bodies.cache)
         stack.push_async_callback(bodies.close)
         mailstore = Mailstore(postgres, settings.account)
         feed = Feed(mailstore, queue)
@@ -80,7 +80,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             authentication=authentication,
             logins=logins,
             recordings=recordings,
-            budget=octet_shares(settings.process.in_flight, settings.shares, settings.bodies.append_limit),
+            budget=byte_shares(settings.process.in_flight, settings.shares, settings.bodies.append_limit),
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )

@@ -16,7 +16,7 @@ from paquebot.runtime.net.pace import PaceSettings
 from paquebot.runtime.net.patience import LEAST_RATE
 from paquebot.runtime.net.proxy import ProxySettings
 from paquebot.runtime.net.seats import SeatLimits
-from paquebot.runtime.settings import Listen, Octets, Seconds, setting
+from paquebot.runtime.settings import ByteSize, Listen, Seconds, setting
 from paquebot.runtime.shares.event_loop import FairnessSettings
 from paquebot.runtime.shares.in_flight import ShareSettings
 from paquebot.spool import SpoolSettings
@@ -51,16 +51,18 @@ class SessionSettings:
     login_commands: int = setting("IMAP_LOGIN_COMMANDS", 50, help="most commands before login until BYE")
     login_delay: Seconds = setting("IMAP_LOGIN_DELAY", Seconds(1.0), help="wait after a failed login; grows")
     inactivity: Seconds = setting("IMAP_TIMEOUT", Seconds(1800.0), help="inactivity after login; at least 30m")
-    append: Seconds = setting("IMAP_APPEND_TIMEOUT", Seconds(3600.0), help="for all octets of a message of APPEND")
+    append: Seconds = setting("IMAP_APPEND_TIMEOUT", Seconds(3600.0), help="for all bytes of a message of APPEND")
     read: Seconds = setting("IMAP_READ_TIMEOUT", Seconds(60.0), help="longest pause inside a literal")
     write: Seconds = setting("IMAP_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
-    write_rate: Octets = setting(
+    write_rate: ByteSize = setting(
         "IMAP_WRITE_RATE",
-        Octets(LEAST_RATE),
-        help="octets a second that a client takes on the whole; one that takes fewer is ended",
+        ByteSize(LEAST_RATE),
+        help="bytes a second that a client takes on the whole; one that takes fewer is ended",
     )
-    search_work: Octets = setting(
-        "IMAP_SEARCH_WORK", Octets(64 * 2**30), help="characters that one SEARCH compares with its texts, all together"
+    search_work: ByteSize = setting(
+        "IMAP_SEARCH_WORK",
+        ByteSize(64 * 2**30),
+        help="characters that one SEARCH compares with its texts, all together",
     )
     poll: Seconds = setting("IMAP_POLL", Seconds(60.0), help="how often IDLE looks for changes without a hint")
     errors: int = setting("IMAP_ERRORS", 25, help="bad commands or logins in a session before BYE")
@@ -77,13 +79,13 @@ class SessionSettings:
 
 @dataclass(frozen=True, slots=True)
 class BodySettings:
-    """Message octets in memory."""
+    """Message bytes in memory."""
 
-    append_limit: Octets = setting("IMAP_APPEND_LIMIT", Octets(50_000_000), help="longest message of APPEND")
-    cache: Octets = setting("IMAP_BODY_CACHE", Octets(64 * 2**20), help="octets of bodies kept for reading")
-    reading: Octets = setting("IMAP_READING", Octets(128 * 2**20), help="octets that FETCH and SEARCH hold at once")
-    reading_per_account: Octets = setting(
-        "IMAP_READING_PER_ACCOUNT", Octets(32 * 2**20), help="octets of these that one account's sessions hold"
+    append_limit: ByteSize = setting("IMAP_APPEND_LIMIT", ByteSize(50_000_000), help="longest message of APPEND")
+    cache: ByteSize = setting("IMAP_BODY_CACHE", ByteSize(64 * 2**20), help="bytes of bodies kept for reading")
+    reading: ByteSize = setting("IMAP_READING", ByteSize(128 * 2**20), help="bytes that FETCH and SEARCH hold at once")
+    reading_per_account: ByteSize = setting(
+        "IMAP_READING_PER_ACCOUNT", ByteSize(32 * 2**20), help="bytes of these that one account's sessions hold"
     )
 
 

@@ -15,7 +15,7 @@ class Uploads:
         self._messages: list[bytes] = []
         self._coming = bytearray()
         self.holder: Path = ()
-        """Whose octets they are, known after login."""
+        """Whose bytes they are, known after login."""
         self.mailbox_id = 0
         """Where they go, known once the first was admitted."""
         self.lost = False
@@ -27,7 +27,7 @@ class Uploads:
         return self._messages
 
     def add(self, octets: bytes) -> bool:
-        """The next octets of the message that comes. False: there is no room for it, or others needed its room."""
+        """The next bytes of the message that comes. False: there is no room for it, or others needed its room."""
         if self._holding is None:
             self._holding = self._budget.holding(self.holder)
             self._holding.offer(self._lose)
@@ -46,7 +46,7 @@ class Uploads:
         self._command.grow_to(octets)
 
     def end_message(self) -> None:
-        """Its last octet was added."""
+        """Its last byte was added."""
         if not self.lost:
             self._messages.append(bytes(self._coming))
         self._coming = bytearray()

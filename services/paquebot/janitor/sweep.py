@@ -42,7 +42,7 @@ class Swept:
 
     packs: int = 0
     deleted_packs: int = 0
-    deleted_octets: int = 0
+    deleted_bytes: int = 0
     left_packs: int = 0
     """Free, but a reader may still hold a reference from before a compaction."""
     orphans_kept: int = 0
@@ -219,7 +219,7 @@ async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks |
         await run.orphaned.delete(run.orphans.intersection(info.pack for info in doomed))
         _log.info("packs_deleted", packs=len(doomed))
     run.result.deleted_packs += len(doomed)
-    run.result.deleted_octets += sum(info.octets for info in doomed)
+    run.result.deleted_bytes += sum(info.octets for info in doomed)
 
 
 async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackInfo]:

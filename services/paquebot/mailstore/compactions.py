@@ -17,7 +17,7 @@ from paquebot.runtime.postgres.pool import Connection, Postgres
 
 _MEASURE_SECONDS = 300.0  # one account may have millions of messages
 
-# Of each account ($1), the packs older than $2 in which it has few octets ($4), messages above $3 not counted. Those
+# Of each account ($1), the packs older than $2 in which it has few bytes ($4), messages above $3 not counted. Those
 # go together from the smallest up to the last that is no larger than all before it (or $5): so a message is written
 # again only into a pack of twice the size, and mail that trickles in does not rewrite what is compact. The
 # planner cannot look `pack || ''` up in the index of packs, where it would read those of all accounts.
@@ -78,14 +78,14 @@ async def standings(postgres: Postgres, rule: CompactionRule, after: int, limit:
 
 
 def _chosen_arguments(account_ids: Sequence[int], rule: CompactionRule, before: str) -> tuple[object, ...]:
-    return account_ids, before, rule.message_octets, rule.share_octets, rule.floor_octets
+    return account_ids, before, rule.message_bytes, rule.share_bytes, rule.floor_bytes
 
 
 async def measure(
     postgres: Postgres, rule: CompactionRule, before: str, standing: Sequence[CompactionCandidate], *, record: bool
 ) -> list[Fragmentation]:
     account_ids = [one.account_id for one in standing]
-    arguments = (*_chosen_arguments(account_ids, rule, before), rule.pack_octets, rule.saved_packs)
+    arguments = (*_chosen_arguments(account_ids, rule, before), rule.pack_bytes, rule.saved_packs)
     async with postgres.transaction("measure_compaction") as connection:
         await connection.execute(f"SET LOCAL statement_timeout = {int(_MEASURE_SECONDS * 1000)}")
         found = await connection.fetch(_MEASURE, *arguments, timeout=_MEASURE_SECONDS)
@@ -151,8 +151,8 @@ _USES = f"""
 """  # noqa: S608 - only constants are put in
 
 
-async def uses(postgres: Postgres, account_id: int, packs: Collection[str], message_octets: int) -> list[BlobUse]:
-    found = await postgres.fetch("compaction_uses", _USES, account_id, list(packs), message_octets)
+async def uses(postgres: Postgres, account_id: int, packs: Collection[str], message_bytes: int) -> list[BlobUse]:
+    found = await postgres.fetch("compaction_uses", _USES, account_id, list(packs), message_bytes)
     return [use for row in found if (use := rows.blob_use(row)) is not None]
 
 

@@ -10,7 +10,7 @@ MailstoreError
     MailboxProtected       INBOX cannot be deleted
     BadMailboxName         .why
   BadKeyword
-  OverQuota                .limit, .used, .asked, in octets
+  OverQuota                .limit, .used, .asked, in bytes
     OverMessageQuota       the same in messages
   LimitExceeded            .limit
     TooManyMailboxes
@@ -83,17 +83,17 @@ class BadKeyword(MailstoreError):
 
 
 class OverQuota(MailstoreError):
-    """`used` octets are stored, `asked` more would pass `limit`."""
+    """`used` bytes are stored, `asked` more would pass `limit`."""
 
     def __init__(self, limit: int, used: int, asked: int) -> None:
-        super().__init__(f"{used} + {asked} octets of {limit}")
+        super().__init__(f"{used} + {asked} bytes of {limit}")
         self.limit = limit
         self.used = used
         self.asked = asked
 
 
 class OverMessageQuota(OverQuota):
-    """`used` messages are stored, `asked` more would pass `limit`, whatever their octets (RFC 9208 §5.2: MESSAGE)."""
+    """`used` messages are stored, `asked` more would pass `limit`, whatever their bytes (RFC 9208 §5.2: MESSAGE)."""
 
 
 class LimitExceeded(MailstoreError):

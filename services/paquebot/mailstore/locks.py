@@ -26,10 +26,10 @@ class LockedAccount:
     octets: int
     messages: int
 
-    def need_room(self, asked: int, quota_octets: int) -> None:
-        """Raises OverQuota unless `asked` more octets fit into the limit (0: none)."""
-        if quota_octets and self.octets + asked > quota_octets:
-            raise OverQuota(quota_octets, self.octets, asked)
+    def need_room(self, asked: int, quota_bytes: int) -> None:
+        """Raises OverQuota unless `asked` more bytes fit into the limit (0: none)."""
+        if quota_bytes and self.octets + asked > quota_bytes:
+            raise OverQuota(quota_bytes, self.octets, asked)
 
     def need_messages(self, asked: int, limits: MailstoreLimits) -> None:
         """Raises OverMessageQuota unless the account may have `asked` more messages."""

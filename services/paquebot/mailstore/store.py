@@ -183,7 +183,7 @@ class Mailstore:
 
         Each (queue id, account) has its effect once, however often it comes. The mailbox is INBOX, or the one
         that `detail` names (see `delivery`). Accounts are made on first use. With `refuse_over_quota` a message
-        over quota, in octets or messages, is recorded as refused: it stays OVER_QUOTA when it comes again, even with
+        over quota, in bytes or messages, is recorded as refused: it stays OVER_QUOTA when it comes again, even with
         room by then.
         """
         return await promised(delivery.deliver(self._postgres, self._limits, deliveries, refuse_over_quota))
@@ -199,7 +199,7 @@ class Mailstore:
         mailbox_id: int,
         messages: Sequence[NewMessage],
         *,
-        quota_octets: int,
+        quota_bytes: int,
         claim: bool = False,
     ) -> Appended:
         """Put messages into one mailbox, all or none (RFC 3501 §6.3.11, RFC 3502).
@@ -210,7 +210,7 @@ class Mailstore:
         need_keywords(word for message in messages for word in message.keywords)
         return await promised(
             append.append(
-                self._postgres, self._limits, account_id, mailbox_id, messages, quota_octets=quota_octets, claim=claim
+                self._postgres, self._limits, account_id, mailbox_id, messages, quota_bytes=quota_bytes, claim=claim
             )
         )
 
@@ -221,7 +221,7 @@ class Mailstore:
         uids: Sequence[int],
         target_id: int,
         *,
-        quota_octets: int,
+        quota_bytes: int,
         all_of_them: bool = False,
     ) -> Copied:
         """Copy the messages of `uids` that exist, with flags, dates and ids, all or none (RFC 3501 §6.4.7).
@@ -237,7 +237,7 @@ class Mailstore:
                 source_id,
                 uids,
                 target_id,
-                quota_octets,
+                quota_bytes,
                 all_of_them=all_of_them,
             )
         )
@@ -353,9 +353,9 @@ class Mailstore:
         """The packs from which the account's messages should move, the oldest first, at most `limit`."""
         return await compactions.scattered_packs(self._postgres, rule, before, account_id, limit)
 
-    async def compaction_uses(self, account_id: int, packs: Collection[str], message_octets: int) -> list[BlobUse]:
+    async def compaction_uses(self, account_id: int, packs: Collection[str], message_bytes: int) -> list[BlobUse]:
         """The account's rows that refer to one of `packs`, by mailbox and UID; without larger messages."""
-        return await compactions.uses(self._postgres, account_id, packs, message_octets)
+        return await compactions.uses(self._postgres, account_id, packs, message_bytes)
 
     async def take_compaction(self, account_id: int, owner: str, ttl: float) -> bool:
         """Take the account's lease for `owner` (any new text) for `ttl` seconds; False: another has it."""
@@ -369,7 +369,7 @@ class Mailstore:
         """Point the account's rows of each `old` entry to `new`, all or none, and make the lease last `ttl`
         seconds from then; return how many rows. Other accounts' rows of the same entry stay.
 
-        The octets are the same, so neither mod_seq nor anything a client sees changes. No copy under way can
+        The bytes are the same, so neither mod_seq nor anything a client sees changes. No copy under way can
         keep an `old` reference. Raises CompactionLost when `owner` has no lease any more, NoSuchAccount.
         """
         return await compactions.relocate(self._postgres, account_id, relocations, owner, ttl)

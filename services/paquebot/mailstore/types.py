@@ -1,6 +1,6 @@
 """Values that go into and come out of the mailstore; all frozen.
 
-Octets are counted as the reader sees them: a message's `size` is its RFC822.SIZE, the recipient's prefix
+Bytes are counted as the reader sees them: a message's `size` is its RFC822.SIZE, the recipient's prefix
 included. Dates are aware, in UTC. UIDs are 32 bits, mod_seqs 63 bits (RFC 7162 §3.1).
 """
 
@@ -30,7 +30,7 @@ LAST_UID = 2**32 - 1
 MOST_MOD_SEQ = 2**63 - 1
 """RFC 7162 §3.1: a mod-sequence has 63 bits."""
 NO_LIMIT = 2**62
-"""Octets: more than an account can have."""
+"""Bytes: more than an account can have."""
 
 
 class SpecialUse(enum.Enum):
@@ -62,7 +62,7 @@ class MailstoreLimits:
         "ACCOUNT_MAILBOXES", 1000, help="most mailboxes of an account; twice as many subscriptions"
     )
     keywords: int = setting("MAILBOX_KEYWORDS", 300, help="most different keywords in one mailbox")
-    name_length: int = setting("MAILBOX_NAME", 400, help="most characters of a whole mailbox name; 2,400 octets")
+    name_length: int = setting("MAILBOX_NAME", 400, help="most characters of a whole mailbox name; 2,400 bytes")
     depth: int = setting("MAILBOX_LEVELS", 16, help="most levels of a mailbox name")
 
     def __post_init__(self) -> None:
@@ -161,12 +161,12 @@ class StoredMessage:
     flags: Flag
     keywords: tuple[str, ...]
     size: int
-    """RFC822.SIZE: octets of prefix and message."""
+    """RFC822.SIZE: bytes of prefix and message."""
     internal_date: datetime
     save_date: datetime
     blob: BlobRef
     prefix: bytes
-    """Return-Path and Delivered-To of this recipient: comes before the blob's octets; CRLF-ended or empty."""
+    """Return-Path and Delivered-To of this recipient: comes before the blob's bytes; CRLF-ended or empty."""
     email_id: str
     """The queue id of the message as it was accepted (RFC 8474 §5.1); copies keep it."""
     thread_id: str | None
@@ -189,7 +189,7 @@ class SearchRows:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to put into a mailbox; its octets are in a pack already."""
+    """A message to put into a mailbox; its bytes are in a pack already."""
 
     email_id: str
     """Its queue id."""
@@ -202,8 +202,8 @@ class NewMessage:
     flags: Flag = NO_FLAGS
     keywords: tuple[str, ...] = ()
     prefix: bytes = b""
-    crlf_octets: int | None = None
-    """Octets of the message when each of its lines ends with CRLF. None: not counted, as of what came over SMTP."""
+    crlf_bytes: int | None = None
+    """Bytes of the message when each of its lines ends with CRLF. None: not counted, as of what came over SMTP."""
 
     @property
     def size(self) -> int:
@@ -212,7 +212,7 @@ class NewMessage:
     @property
     def crlf_size(self) -> int | None:
         """What POP3 sends, the prefix included."""
-        return None if self.crlf_octets is None else self.crlf_octets + len(self.prefix)
+        return None if self.crlf_bytes is None else self.crlf_bytes + len(self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class Delivery:
     account_id: int
     detail: str
     """Subaddress (RFC 5233); empty: none."""
-    quota_octets: int
+    quota_bytes: int
     """The account's limit; 0: none."""
     message: NewMessage
 
@@ -309,7 +309,7 @@ class MaildropMessage:
 
     uid: int
     size: int
-    """Octets with each line ended by CRLF (RFC 1939 §11), or RFC822.SIZE where that is not known."""
+    """Bytes with each line ended by CRLF (RFC 1939 §11), or RFC822.SIZE where that is not known."""
     is_exact: bool = True
 
 
@@ -329,7 +329,7 @@ class PackLiveness:
     entries: int
     """Different entries with at least one message row."""
     octets: int
-    """Their stored octets, each entry counted once."""
+    """Their stored bytes, each entry counted once."""
     rows: int
     """Message rows."""
 
@@ -359,23 +359,23 @@ class CompactionRule:
 
     saved_packs: int
     """Least number of packs that reading all of them must be spared."""
-    pack_octets: int
+    pack_bytes: int
     """Size of the packs to write."""
-    message_octets: int
+    message_bytes: int
     """Larger messages (as stored) are not moved."""
 
     @property
-    def share_octets(self) -> int:
-        """A pack with more of the account's octets is compact enough."""
-        return self.pack_octets // 4
+    def share_bytes(self) -> int:
+        """A pack with more of the account's bytes is compact enough."""
+        return self.pack_bytes // 4
 
     @property
-    def floor_octets(self) -> int:
+    def floor_bytes(self) -> int:
         """Packs with no more of them, such as one message, are always worth putting together."""
-        return min(self.message_octets, self.share_octets)
+        return min(self.message_bytes, self.share_bytes)
 
     def text(self) -> str:
-        return f"{self.saved_packs},{self.pack_octets},{self.message_octets}"
+        return f"{self.saved_packs},{self.pack_bytes},{self.message_bytes}"
 
 
 @dataclass(frozen=True, slots=True)

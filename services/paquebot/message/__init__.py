@@ -1,6 +1,6 @@
-"""RFC 5322 and MIME: octets in, values out.
+"""RFC 5322 and MIME: bytes in, values out.
 
-Nothing here reads a clock, a file or the network, and no reader raises on any octets. What other packages use
+Nothing here reads a clock, a file or the network, and no reader raises on any bytes. What other packages use
 is re-exported here; each name's module tells the rest.
 """
 
@@ -23,17 +23,17 @@ from paquebot.message.header import (
     split_header,
     unfold,
 )
-from paquebot.message.limits import MAX_HEADER, WHOLE, WHOLE_OCTETS
-from paquebot.message.line_ends import crlf_octets
+from paquebot.message.limits import MAX_HEADER, WHOLE, WHOLE_BYTES
+from paquebot.message.line_ends import crlf_bytes
 from paquebot.message.mime.section import (
-    Octets,
+    ByteRange,
     SectionText,
     StoredSection,
     charset,
     embedded_message,
     is_multipart,
     part_at,
-    section_octets,
+    section_bytes,
 )
 from paquebot.message.signatures import Signatures, signatures
 from paquebot.message.summary.cached_headers import (
@@ -71,10 +71,11 @@ __all__ = [
     "MAX_LINE",
     "SUMMARY_VERSION",
     "WHOLE",
-    "WHOLE_OCTETS",
+    "WHOLE_BYTES",
     "Action",
     "Address",
     "BodyPart",
+    "ByteRange",
     "DeliveryReport",
     "Edit",
     "HeaderField",
@@ -82,7 +83,6 @@ __all__ = [
     "MailAddress",
     "MessageSummary",
     "NamedAddresses",
-    "Octets",
     "Parameter",
     "RecipientReport",
     "Ret",
@@ -101,7 +101,7 @@ __all__ = [
     "codec_of",
     "conversion",
     "count_received",
-    "crlf_octets",
+    "crlf_bytes",
     "decode_charset",
     "decode_header_text",
     "decode_part_text",
@@ -129,7 +129,7 @@ __all__ = [
     "pieces",
     "remove_authentication_results",
     "remove_header",
-    "section_octets",
+    "section_bytes",
     "signatures",
     "spans_of",
     "split_header",

@@ -1,7 +1,7 @@
 """The header of a message as fields: where it ends, what its fields are, and their unfolded text.
 
-Lines end with LF, whether or not CR stands before it; a CR elsewhere is an ordinary octet.
-The raw slices of all fields joined give the header back, octet for octet. Nothing raises on any octets.
+Lines end with LF, whether or not CR stands before it; a CR elsewhere is an ordinary byte.
+The raw slices of all fields joined give the header back, byte for byte. Nothing raises on any bytes.
 RFC 5322 §2.1, §2.2, §2.2.3 and §4.5 (obsolete fields).
 """
 

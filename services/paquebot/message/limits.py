@@ -1,7 +1,7 @@
 """How much of one message is ever looked at or kept: every bound of this package in one place.
 
 A summary travels in queue jobs and mailbox rows, so its size is bounded whatever the message says:
-about HEADERS_KEPT + ENVELOPE_KEPT + STRUCTURE_KEPT octets, plus some 40 octets for each part. A summary says when
+about HEADERS_KEPT + ENVELOPE_KEPT + STRUCTURE_KEPT bytes, plus some 40 bytes for each part. A summary says when
 something was left out of it, and readers then make another from the message, within the much wider bounds WHOLE.
 """
 
@@ -15,19 +15,19 @@ MAX_PARTS: Final = 1000
 """Entities listed for one message in its stored summary; further siblings are left out of the structure."""
 
 MAX_BOUNDARY: Final = 512
-"""Octets; RFC 2046 §5.1.1 allows 70, real senders do not always keep to it."""
+"""Bytes; RFC 2046 §5.1.1 allows 70, real senders do not always keep to it."""
 
 MAX_DASH_LINES: Final = 400_000
 """Lines starting with two hyphens that are compared with boundaries; behind them no part ends any more."""
 
 MAX_HEADER: Final = 256 * 1024
-"""Octets of one header that are looked at."""
+"""Bytes of one header that are looked at."""
 
 MAX_HEADERS_TOTAL: Final = 1024 * 1024
-"""Octets of all headers of one message that are looked at."""
+"""Bytes of all headers of one message that are looked at."""
 
 MAX_TYPE: Final = 127
-"""Octets of a media type or subtype (RFC 6838 §4.2)."""
+"""Bytes of a media type or subtype (RFC 6838 §4.2)."""
 
 MAX_PARAMETERS: Final = 1000
 """Parameters of one Content-Type or Content-Disposition field, and segments of them (RFC 2231 §3)."""
@@ -36,34 +36,34 @@ MAX_ADDRESSES: Final = 2000
 """Mailboxes and group marks read from one field, and kept in one stored summary."""
 
 HEADERS_KEPT: Final = 16 * 1024
-"""Octets of header fields kept verbatim in a summary."""
+"""Bytes of header fields kept verbatim in a summary."""
 
 HEADER_KEPT: Final = 6 * 1024
-"""Octets of all fields of one name kept verbatim in a summary."""
+"""Bytes of all fields of one name kept verbatim in a summary."""
 
 ENVELOPE_KEPT: Final = 64 * 1024
-"""Octets of envelope text kept in a summary, the embedded messages' included."""
+"""Bytes of envelope text kept in a summary, the embedded messages' included."""
 
 STRUCTURE_KEPT: Final = 64 * 1024
-"""Octets of part descriptions (parameters, identifiers) kept in a summary."""
+"""Bytes of part descriptions (parameters, identifiers) kept in a summary."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much of a message one summary tells; its octets of header fields have bounds of their own."""
+    """How much of a message one summary tells; its bytes of header fields have bounds of their own."""
 
     parts: int
     depth: int
     header: int
-    """Octets of one header that are looked at."""
+    """Bytes of one header that are looked at."""
     headers: int
     """The same of all headers."""
     addresses: int
     """Mailboxes and group marks of all envelopes; From may count three times, for Sender and Reply-To."""
     envelope: int
-    """Octets of the text of all envelopes."""
+    """Bytes of the text of all envelopes."""
     structure: int
-    """Octets of the descriptions of parts."""
+    """Bytes of the descriptions of parts."""
 
 
 STORED: Final = Bounds(
@@ -88,12 +88,12 @@ WHOLE: Final = Bounds(
 )
 """Of one that is made for an answer when the stored one was cut: far above what people send, and what can be held."""
 
-WHOLE_OCTETS: Final = 16 * 1024 * 1024
+WHOLE_BYTES: Final = 16 * 1024 * 1024
 """What a summary within WHOLE takes in memory at most, about, beside the message."""
 
 
 class ParseBudget:
-    """Octets, and entries of lists, that may still be kept; what does not fit is refused whole, never cut."""
+    """Bytes, and entries of lists, that may still be kept; what does not fit is refused whole, never cut."""
 
     __slots__ = ("entries", "left", "refused")
 
@@ -104,7 +104,7 @@ class ParseBudget:
         """Was anything?"""
 
     def take(self, octets: int) -> bool:
-        """Claim `octets`; False, and nothing claimed, when fewer are left."""
+        """Claim `bytes`; False, and nothing claimed, when fewer are left."""
         if octets > self.left:
             self.refused = True
             return False

@@ -1,6 +1,6 @@
 """What is changed in a header while a message is accepted, and never afterwards.
 
-Invariants: the octets of the message that are not named stay as they are; what is added stands in front
+Invariants: the bytes of the message that are not named stay as they are; what is added stands in front
 (RFC 5321 §4.4) and ends its lines with CRLF. RFC 5322 §3.6, RFC 6409 §8, RFC 8601 §5.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from paquebot.message.addresses.address_list import skip_comment
 from paquebot.message.header import spans_of, unfold
 
-_LONGEST_ID: Final = 4096  # octets of Authentication-Results in which the name of who wrote it must end
+_LONGEST_ID: Final = 4096  # bytes of Authentication-Results in which the name of who wrote it must end
 _WHITE_SPACE: Final = (b" ", b"\t")
 
 

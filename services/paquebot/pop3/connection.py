@@ -1,4 +1,4 @@
-"""One POP3 client's connection: lines in, octets out.
+"""One POP3 client's connection: lines in, bytes out.
 
 Small answers wait for each other while further commands are here already, so that a pipeline is answered in few packets
 (RFC 2449 §6.6).
@@ -36,7 +36,7 @@ class Pop3Connection(PeerConnection):
             transcript.heard(transcript.filter.heard(line))
 
     async def wait(self, seconds: float) -> None:
-        """Send what is gathered, then wait until octets came or `ring`. Raises TimeoutError, PeerGone.
+        """Send what is gathered, then wait until bytes came or `ring`. Raises TimeoutError, PeerGone.
 
         What was pipelined before the peer's end is still answered: it ends when the buffer is empty.
         """

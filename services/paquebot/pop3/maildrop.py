@@ -22,7 +22,7 @@ class OpenMaildrop:
         self._uid_validity = maildrop.uid_validity
         self._uids = array("I", (message.uid for message in maildrop.messages))
         self._sizes = array("Q", (message.size for message in maildrop.messages))
-        self._octets = sum(self._sizes)
+        self._bytes = sum(self._sizes)
         self._deleted: set[int] = set()
         self._retrieved: set[int] = set()
 
@@ -33,7 +33,7 @@ class OpenMaildrop:
     @property
     def octets(self) -> int:
         """Of the messages that are not marked as deleted."""
-        return self._octets
+        return self._bytes
 
     def numbers(self, start: int = 1) -> Iterator[int]:
         """The numbers from `start` on that are not marked as deleted."""
@@ -48,7 +48,7 @@ class OpenMaildrop:
         return self._uids[number - 1]
 
     def size(self, number: int) -> int:
-        """Octets of the recipient's prefix and the message, each line ended with CRLF: what RETR sends."""
+        """Bytes of the recipient's prefix and the message, each line ended with CRLF: what RETR sends."""
         return self._sizes[number - 1]
 
     def unique_id(self, number: int) -> str:
@@ -59,11 +59,11 @@ class OpenMaildrop:
         """Mark as deleted. Raises NoSuchMessage."""
         self.check(number)
         self._deleted.add(number)
-        self._octets -= self.size(number)
+        self._bytes -= self.size(number)
 
     def reset(self) -> None:
         """Take all marks back."""
-        self._octets += sum(self.size(number) for number in self._deleted)
+        self._bytes += sum(self.size(number) for number in self._deleted)
         self._deleted.clear()
 
     def retrieved(self, number: int) -> None:

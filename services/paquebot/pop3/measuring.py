@@ -1,8 +1,8 @@
-"""How many octets RETR will send of messages of which no program has counted it yet (RFC 1939 §11).
+"""How many bytes RETR will send of messages of which no program has counted it yet (RFC 1939 §11).
 
-LIST and STAT tell what is sent: a lone LF counts as two octets, and a last line without an end gets one. APPEND counts
+LIST and STAT tell what is sent: a lone LF counts as two bytes, and a last line without an end gets one. APPEND counts
 that and what comes over SMTP has no such lines. So only what older programs appended has to be read for it, once: the
-newest messages first, a bounded number of octets at a login, and what is found out is kept.
+newest messages first, a bounded number of bytes at a login, and what is found out is kept.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from paquebot.blobs import BlobStore
 from paquebot.mailstore import Maildrop, MaildropMessage, Mailstore
-from paquebot.message import crlf_octets
+from paquebot.message import crlf_bytes
 from paquebot.observability.log import Log
 from paquebot.runtime.shares.account_gate import Share
 
 _log = Log("paquebot.pop3.measuring")
-_GROUP_OCTETS = 1024 * 1024
+_GROUP_BYTES = 1024 * 1024
 _GROUP_MESSAGES = 500
 _MESSAGES = 10_000  # of a login
 _SECONDS = 15.0  # of a login, however slow S3 is
@@ -25,7 +25,7 @@ _SECONDS = 15.0  # of a login, however slow S3 is
 async def measured(
     mailstore: Mailstore, blobs: BlobStore, share: Share, account_id: int, drop: Maildrop, octets: int
 ) -> Maildrop:
-    """The maildrop with exact sizes, as far as reading `octets` tells them. Failures are logged and hinder no login."""
+    """The maildrop with exact sizes, as far as reading `bytes` tells them. Failures are logged and hinder no login."""
     unknown = _newest([message for message in drop.messages if not message.is_exact], octets)
     if not unknown:
         return drop
@@ -45,7 +45,7 @@ async def measured(
 
 
 def _newest(messages: Sequence[MaildropMessage], octets: int) -> list[MaildropMessage]:
-    """From the end on, so many octets; one message in any case, so that each has its turn."""
+    """From the end on, so many bytes; one message in any case, so that each has its turn."""
     found: list[MaildropMessage] = []
     for message in reversed(messages[-_MESSAGES:]):
         octets -= message.size
@@ -60,7 +60,7 @@ def _groups(messages: Sequence[MaildropMessage]) -> Iterator[list[MaildropMessag
     octets = 0
     for message in messages:
         octets += message.size
-        if group and (octets > _GROUP_OCTETS or len(group) >= _GROUP_MESSAGES):
+        if group and (octets > _GROUP_BYTES or len(group) >= _GROUP_MESSAGES):
             yield group
             group, octets = [], message.size
         group.append(message)
@@ -80,7 +80,7 @@ async def _sizes(
     octets = sum(message.size for message in group)
     uids = [message.uid for message in group]
     # A long message takes more while it is read, as in `reading`.
-    hold = await share.take(3 * octets if octets > _GROUP_OCTETS else octets)
+    hold = await share.take(3 * octets if octets > _GROUP_BYTES else octets)
     try:
         rows = [row async for row in mailstore.messages(account_id, mailbox_id, uids, with_summary=False)]
         bodies = await blobs.read_each([row.blob for row in rows])
@@ -94,4 +94,4 @@ async def _sizes(
 
 
 async def _counted(body: bytes) -> int:
-    return crlf_octets(body) if len(body) <= _GROUP_OCTETS else await asyncio.to_thread(crlf_octets, body)
+    return crlf_bytes(body) if len(body) <= _GROUP_BYTES else await asyncio.to_thread(crlf_bytes, body)

@@ -20,7 +20,7 @@ from paquebot.runtime.shares.account_gate import Hold, Share
 from paquebot.v1.mail_pb2 import BlobRef
 
 _GROUP_MESSAGES = 32
-_GROUP_OCTETS = 1024 * 1024
+_GROUP_BYTES = 1024 * 1024
 _LONGEST_AHEAD = 1024 * 1024  # a single message above this is read when it is asked for
 _PLACES = 64  # messages whose places are asked of PostgreSQL at once
 _GATE_SECONDS = 30.0
@@ -36,7 +36,7 @@ class MessageUnreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a message is: this recipient's header lines, and the octets that all recipients share."""
+    """Where a message is: this recipient's header lines, and the bytes that all recipients share."""
 
     prefix: bytes
     blob: BlobRef
@@ -99,7 +99,7 @@ class MessagePrefetch:
             self.forget()
             size = self._drop.size(number)
             # A long message takes more while it is read: what came from S3, whole and in parts.
-            octets = 3 * size if size > _GROUP_OCTETS else size
+            octets = 3 * size if size > _GROUP_BYTES else size
             hold = await self._share.take(octets, _GATE_SECONDS)
             group = self._start([number], hold)
         try:
@@ -161,7 +161,7 @@ class MessagePrefetch:
         octets = 0
         for number in islice(self._drop.numbers(last + 1), _GROUP_MESSAGES):
             octets += self._drop.size(number)
-            if octets > (_GROUP_OCTETS if found else _LONGEST_AHEAD):
+            if octets > (_GROUP_BYTES if found else _LONGEST_AHEAD):
                 break
             found.append(number)
         return found

@@ -1,4 +1,4 @@
-"""What a handler of a command returns: a reply, or a stream of octets that the session's one writer sends."""
+"""What a handler of a command returns: a reply, or a stream of bytes that the session's one writer sends."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass

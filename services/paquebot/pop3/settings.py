@@ -14,7 +14,7 @@ from paquebot.runtime.engine_settings import (
 from paquebot.runtime.net.patience import LEAST_RATE
 from paquebot.runtime.net.proxy import ProxySettings
 from paquebot.runtime.net.seats import SeatLimits
-from paquebot.runtime.settings import Listen, Octets, Seconds, setting
+from paquebot.runtime.settings import ByteSize, Listen, Seconds, setting
 from paquebot.runtime.shares.event_loop import FairnessSettings
 
 
@@ -47,10 +47,10 @@ class SessionSettings:
     login_delay: Seconds = setting("POP3_LOGIN_DELAY", Seconds(1.0), help="wait after a failed login; grows")
     inactivity: Seconds = setting("POP3_TIMEOUT", Seconds(600.0), help="inactivity after login; at least 10m")
     write: Seconds = setting("POP3_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
-    write_rate: Octets = setting(
+    write_rate: ByteSize = setting(
         "POP3_WRITE_RATE",
-        Octets(LEAST_RATE),
-        help="octets a second that a client takes on the whole; one that takes fewer is ended",
+        ByteSize(LEAST_RATE),
+        help="bytes a second that a client takes on the whole; one that takes fewer is ended",
     )
     errors: int = setting("POP3_ERRORS", 20, help="bad commands and failed logins before the session is ended")
     lease: Seconds = setting(
@@ -72,13 +72,13 @@ class SessionSettings:
 class MaildropSettings:
     """What reading a message does."""
 
-    reading_per_account: Octets = setting(
-        "POP3_READING_PER_ACCOUNT", Octets(32 * 2**20), help="octets of messages that one account's sessions hold"
+    reading_per_account: ByteSize = setting(
+        "POP3_READING_PER_ACCOUNT", ByteSize(32 * 2**20), help="bytes of messages that one account's sessions hold"
     )
-    measured: Octets = setting(
+    measured: ByteSize = setting(
         "POP3_MEASURED",
-        Octets(16 * 2**20),
-        help="octets of messages read at a login to tell exact sizes of what older programs appended",
+        ByteSize(16 * 2**20),
+        help="bytes of messages read at a login to tell exact sizes of what older programs appended",
     )
     marks_seen: bool = setting("POP3_MARKS_SEEN", True, help="a retrieved message is marked as read for IMAP")
 

@@ -23,7 +23,7 @@ async def answer(session: "Session", state: Transaction, command: pop3.Command) 
         case pop3.Stat():
             return positive(f"{len(drop)} {drop.octets}")
         case pop3.List(number):
-            return _listing(drop, number, drop.size, f"{len(drop)} messages ({drop.octets} octets)")
+            return _listing(drop, number, drop.size, f"{len(drop)} messages ({drop.octets} bytes)")
         case pop3.Uidl(number):
             return _listing(drop, number, drop.unique_id, "Unique ids follow")
         case pop3.Retr(number):
@@ -35,7 +35,7 @@ async def answer(session: "Session", state: Transaction, command: pop3.Command) 
             return positive(f"Message {number} is deleted at QUIT")
         case pop3.Rset():
             drop.reset()
-            return positive(f"{len(drop)} messages ({drop.octets} octets)")
+            return positive(f"{len(drop)} messages ({drop.octets} bytes)")
         case pop3.Noop():
             return positive()
         case pop3.Capa():
@@ -70,7 +70,7 @@ async def _retrieve(state: Transaction, number: int) -> Stream:
     """RFC 1939 §5 (RETR)"""
     message = await state.reading.begin(number)
     try:
-        yield pop3.ok(f"{state.drop.size(number)} octets")
+        yield pop3.ok(f"{state.drop.size(number)} bytes")
         for part in (message.prefix, message.raw):
             for piece in pop3.stuffed(part):
                 yield piece

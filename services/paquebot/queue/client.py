@@ -250,7 +250,7 @@ class Queue:
 
     @property
     def max_payload(self) -> int:
-        """Octets of the longest message that the server takes, as far as is known: it says so when we connect."""
+        """Bytes of the longest message that the server takes, as far as is known: it says so when we connect."""
         return int(self._client.max_payload)
 
     async def request(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> dict[str, Any]:
@@ -261,7 +261,7 @@ class Queue:
         except nats.errors.NoRespondersError:
             raise QueueRefused("no stream takes this subject, or JetStream is away") from None
         except nats.errors.MaxPayloadError:
-            raise QueueTooLarge(f"{len(payload)} octets are more than the server takes") from None
+            raise QueueTooLarge(f"{len(payload)} bytes are more than the server takes") from None
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise QueueUnavailable(f"no answer: {type(error).__name__}") from error
         return _parsed(answer)
@@ -320,7 +320,7 @@ class Queue:
                 headers["Nats-Batch-Sequence"] = str(number)
                 await client.publish(publication.to(), publication.payload, headers=headers)
         except nats.errors.MaxPayloadError:
-            raise QueueTooLarge("a message of a batch has more octets than the server takes") from None
+            raise QueueTooLarge("a message of a batch has more bytes than the server takes") from None
         except (nats.errors.Error, OSError) as error:
             raise QueueRefused(f"batch not sent: {type(error).__name__}") from error  # without commit: dropped
         headers = last.headers()

@@ -19,7 +19,7 @@ def is_within(subject: str, wanted: str) -> bool:
 
 
 def domain_token(domain: str) -> str:
-    """`mail.example.org` → `mail_example_org`; any other octet as `=XX`. Jobs carry the domain itself."""
+    """`mail.example.org` → `mail_example_org`; any other byte as `=XX`. Jobs carry the domain itself."""
     parts = []
     for octet in domain.encode():
         character = chr(octet)

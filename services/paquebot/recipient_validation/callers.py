@@ -73,7 +73,7 @@ class Callers(ServerInterceptor):
         return self._guarded(handler, handler_call_details.method)
 
     def _guarded(self, handler: Any, method: str) -> Any:
-        """The handler behind the table: its request stays octets until the caller is admitted."""
+        """The handler behind the table: its request stays bytes until the caller is admitted."""
         if handler.unary_unary is not None:
             behaviour = handler.unary_unary
 

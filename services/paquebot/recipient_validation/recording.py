@@ -15,7 +15,7 @@ from paquebot.v1.directory_pb2 import TranscriptLine
 
 _log = Log("paquebot.recipient_validation")
 _REPEAT_SECONDS = ORDER_SECONDS / 3
-_WAITING_OCTETS = 8 * 2**20  # of one recording, until its administrator takes them
+_WAITING_BYTES = 8 * 2**20  # of one recording, until its administrator takes them
 
 
 class _Lines:
@@ -25,18 +25,18 @@ class _Lines:
         self._recording_id = recording_id
         self._subject = subject_of(recording_id)
         self._waiting: list[bytes] = []
-        self._octets = 0
+        self._bytes = 0
         self._lost = 0
         self._some = asyncio.Event()
 
     def heard(self, message: Msg) -> None:
         if message.subject != self._subject:
             return
-        if self._octets + len(message.data) > _WAITING_OCTETS:
+        if self._bytes + len(message.data) > _WAITING_BYTES:
             self._lost += 1
             return
         self._waiting.append(message.data)
-        self._octets += len(message.data)
+        self._bytes += len(message.data)
         self._some.set()
 
     async def taken(self, seconds: float) -> AsyncGenerator[TranscriptLine, None]:
@@ -49,7 +49,7 @@ class _Lines:
             except TimeoutError:
                 return
             self._some.clear()
-            waiting, self._waiting, self._octets = self._waiting, [], 0
+            waiting, self._waiting, self._bytes = self._waiting, [], 0
             for octets in waiting:
                 yield TranscriptLine.FromString(octets)
             if self._lost:

@@ -8,7 +8,7 @@ from paquebot.directory.lookup import Rules
 from paquebot.directory.passwords import MIN_SHORTEST, Argon2Parameters
 from paquebot.mailstore import MailstoreLimits
 from paquebot.runtime.engine_settings import GrpcTlsSettings, NatsSettings, PostgresSettings, ProcessSettings
-from paquebot.runtime.settings import Listen, ListenOrSocket, Octets, Seconds, Secret, SocketPath, setting
+from paquebot.runtime.settings import ByteSize, Listen, ListenOrSocket, Seconds, Secret, SocketPath, setting
 from paquebot.wire.address import normal_domain, parse_address
 
 MIN_ADMIN_TOKEN = 16
@@ -46,7 +46,7 @@ class HashSettings:
     """Cost of a password, and of the flood of them."""
 
     passes: int = setting("ARGON2_PASSES", 2, help="RFC 9106 passes")
-    memory: Octets = setting("ARGON2_MEMORY", Octets(19 * 2**20), help="memory of one hash")
+    memory: ByteSize = setting("ARGON2_MEMORY", ByteSize(19 * 2**20), help="memory of one hash")
     lanes: int = setting("ARGON2_LANES", 1, help="RFC 9106 lanes")
     threads: int = setting("HASH_THREADS", 0, help="hashes under way at once; 0: one a core")
     waiting: int = setting("HASH_WAITING", 64, help="most hashes waiting; above, logins are refused temporarily")
@@ -164,8 +164,8 @@ class RecipientValidationSettings:
     guests: GuestSettings
     account: MailstoreLimits
     grpc: GrpcSettings
-    quota: Octets = setting(
-        "ACCOUNT_QUOTA", Octets(10 * 2**30), help="of new accounts, unless they or their domain have one; 0: none"
+    quota: ByteSize = setting(
+        "ACCOUNT_QUOTA", ByteSize(10 * 2**30), help="of new accounts, unless they or their domain have one; 0: none"
     )
     admin_token: Secret = setting("ADMIN_TOKEN", Secret(""), help="of the Directory service; empty: it is closed")
 

@@ -96,7 +96,7 @@ class Validation(RecipientValidationServicer):
         )
 
     async def _full(self, resolutions: Sequence[Resolution], size: int) -> frozenset[int]:
-        """Accounts whose quota has no room for `size` more octets; 0: unknown, any room will do."""
+        """Accounts whose quota has no room for `size` more bytes; 0: unknown, any room will do."""
         quotas = {
             target.account_id: target.quota_bytes
             for resolution in resolutions

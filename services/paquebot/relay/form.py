@@ -32,7 +32,7 @@ _NO_EIGHT_BIT = "the host does not take 8-bit text"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """`wish`: how it is rewritten; None: not at all. `chunked`: with BDAT, not DATA. `size` in octets, as sent."""
+    """`wish`: how it is rewritten; None: not at all. `chunked`: with BDAT, not DATA. `size` in bytes, as sent."""
 
     size: int
     body: Body | None = None
@@ -108,7 +108,7 @@ class FormRules:
         except Unconvertible as error:
             if "CHUNKING" in extensions:
                 return _chunked(facts, extensions, plain)
-            text = f"the message has lines of more than {letter.line} octets, and {error}"
+            text = f"the message has lines of more than {letter.line} bytes, and {error}"
             raise NoForm(failed(CONVERSION_PROHIBITED, text, host)) from None
 
 

@@ -14,7 +14,7 @@ from paquebot.spool import outcomes
 from paquebot.v1.mail_pb2 import BlobRef
 
 _MOST = 200
-_READ_OCTETS = 16 * 2**20  # of one pack in one call; more are read by themselves
+_READ_BYTES = 16 * 2**20  # of one pack in one call; more are read by themselves
 Rows = list[tuple[str, str, outcomes.RecipientOutcome]]
 
 
@@ -54,7 +54,7 @@ class MessageReader:
 
     async def read(self, ref: BlobRef) -> bytes:
         """Raises BlobMissing, BadPack, BlobsUnavailable."""
-        return await (self._blobs.read(ref) if ref.size > _READ_OCTETS else self._read.ask(ref))
+        return await (self._blobs.read(ref) if ref.size > _READ_BYTES else self._read.ask(ref))
 
     async def _ask(self, refs: Sequence[BlobRef]) -> list[bytes | Exception]:
         packs: dict[str, dict[int, BlobRef]] = {}
@@ -72,7 +72,7 @@ def _parts(wanted: dict[int, BlobRef]) -> list[list[BlobRef]]:
     parts: list[list[BlobRef]] = []
     octets = 0
     for _, ref in sorted(wanted.items()):
-        if not parts or octets + ref.size > _READ_OCTETS:
+        if not parts or octets + ref.size > _READ_BYTES:
             parts.append([])
             octets = 0
         parts[-1].append(ref)

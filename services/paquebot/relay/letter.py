@@ -1,7 +1,7 @@
-"""The message of an attempt: what must be known of it at MAIL, and its octets while they are needed.
+"""The message of an attempt: what must be known of it at MAIL, and its bytes while they are needed.
 
-Invariant: an octet in memory is charged, to the process and to its destination, for exactly as long as it is there.
-Nothing is read before a host has taken up the conversation; a message over KEEP octets is not held between MAIL and
+Invariant: a byte in memory is charged, to the process and to its destination, for exactly as long as it is there.
+Nothing is read before a host has taken up the conversation; a message over KEEP bytes is not held between MAIL and
 the 354, for a host may take minutes there. Bare CR and LF never leave (RFC 5321 §2.3.8).
 """
 
@@ -24,16 +24,16 @@ from paquebot.message import (
     signatures,
     split_header,
 )
-from paquebot.runtime.shares.in_flight import OctetBudget, OverBudget
+from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
 from paquebot.wire.address import BadAddress, normal_domain
 from paquebot.wire.smtp.parameters import Body, MailParameters, RcptParameters, Ret
 
 T = TypeVar("T")
 KEEP = 64 * 1024
 _OFF_THE_LOOP = 256 * 1024
-_REWRITTEN_OFF_THE_LOOP = 8 * 1024  # an octet that is rewritten costs a hundred times one that is looked at
+_REWRITTEN_OFF_THE_LOOP = 8 * 1024  # a byte that is rewritten costs a hundred times one that is looked at
 _THREADS = 2
-_EDIT_OCTETS = 200  # what an edit takes beside its text
+_EDIT_BYTES = 200  # what an edit takes beside its text
 _BARE_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -50,14 +50,14 @@ class Recipient:
         return with_ascii_domain(self.forward_path)
 
 
-class OctetShares:
-    """The octets of messages that a process holds, and what one destination may have of them.
+class ByteShares:
+    """The bytes of messages that a process holds, and what one destination may have of them.
 
-    `limit`: all that `budget` has; `each`: most octets of one destination. One message may go beyond either when it is
+    `limit`: all that `budget` has; `each`: most bytes of one destination. One message may go beyond either when it is
     alone there, or it could never go. `looking`: turns of those who look through a long message, in a thread.
     """
 
-    def __init__(self, budget: OctetBudget, limit: int, each: int) -> None:
+    def __init__(self, budget: ByteBudget, limit: int, each: int) -> None:
         self._budget = budget
         self._limit = limit
         self._each = each
@@ -84,7 +84,7 @@ class OctetShares:
         self._budget.give_back(min(octets, self._limit))
 
     def take_beside(self, octets: int, message: int) -> int:
-        """Charge what is kept beside a message of which `message` octets are charged; returns what was charged, for
+        """Charge what is kept beside a message of which `message` bytes are charged; returns what was charged, for
         `give_back_beside`: nothing, where the message is alone and has all there is. Raises OverBudget."""
         try:
             self._budget.take(octets)
@@ -101,8 +101,8 @@ class OctetShares:
 
 @dataclass(frozen=True, slots=True)
 class LetterFacts:
-    """`size` in octets, with a line end behind the last line; `eight_bit`: not ASCII alone, and `utf8_header`: in its
-    header. `long_header`, `long_body`: lines of more octets than a host need take."""
+    """`size` in bytes, with a line end behind the last line; `eight_bit`: not ASCII alone, and `utf8_header`: in its
+    header. `long_header`, `long_body`: lines of more bytes than a host need take."""
 
     size: int
     eight_bit: bool
@@ -114,7 +114,7 @@ class LetterFacts:
 
 @dataclass(frozen=True, slots=True)
 class _Rewritten:
-    """`cost`: octets that the edits are charged with."""
+    """`cost`: bytes that the edits are charged with."""
 
     wish: Wish
     edits: list[Edit]
@@ -123,15 +123,15 @@ class _Rewritten:
 
 
 class Letter:
-    """`read` gives the message of `size` octets; its exceptions pass through. `smtputf8`: it came with SMTPUTF8, so
-    that 8-bit octets of its header are UTF-8; `submitted`: by somebody who logged in; `line`: most octets of a line
+    """`read` gives the message of `size` bytes; its exceptions pass through. `smtputf8`: it came with SMTPUTF8, so
+    that 8-bit bytes of its header are UTF-8; `submitted`: by somebody who logged in; `line`: most bytes of a line
     that each host takes, 0: any. Close with `close`."""
 
     def __init__(
         self,
         read: Callable[[], Awaitable[bytes]],
         size: int,
-        shares: OctetShares,
+        shares: ByteShares,
         key: str,
         reverse_path: str,
         *,
@@ -187,7 +187,7 @@ class Letter:
         return self._facts
 
     async def rewritten_size(self, wish: Wish) -> int:
-        """Octets of the message as `wish` makes it; how is remembered until another wish. Raises Unconvertible, and as
+        """Bytes of the message as `wish` makes it; how is remembered until another wish. Raises Unconvertible, and as
         `opened`."""
         if self._rewritten is None or self._rewritten.wish != wish:
             self._forget_edits()
@@ -198,7 +198,7 @@ class Letter:
         return self._rewritten.size
 
     async def _look(self, raw: bytes, look: Callable[[], T], shortest: int = _OFF_THE_LOOP) -> T:
-        """Looking through a message of `shortest` octets takes a while, in which the event loop has others to serve."""
+        """Looking through a message of `shortest` bytes takes a while, in which the event loop has others to serve."""
         if len(raw) < shortest:
             return look()
         async with self._shares.looking:
@@ -214,7 +214,7 @@ class Letter:
         return pieces(raw, self._rewritten.edits)
 
     def close(self) -> None:
-        """Let go of the octets."""
+        """Let go of the bytes."""
         self._forget_edits()
         if self._raw is not None:
             self._let_go()
@@ -251,7 +251,7 @@ def _facts(raw: bytes, line: int, *, utf8: bool) -> LetterFacts:
 def _rewriting(raw: bytes, wish: Wish) -> _Rewritten:
     """Raises Unconvertible."""
     edits = conversion(raw, wish)
-    cost = sum(_EDIT_OCTETS + len(edit.text) for edit in edits)
+    cost = sum(_EDIT_BYTES + len(edit.text) for edit in edits)
     return _Rewritten(wish, edits, sum(map(len, pieces(raw, edits))), cost)
 
 

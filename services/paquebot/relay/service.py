@@ -11,7 +11,7 @@ from paquebot.queue.subjects import RELAY, RELAY_AHEAD
 from paquebot.relay.courier import Courier
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.ledger import Ledger, MessageReader
-from paquebot.relay.letter import OctetShares
+from paquebot.relay.letter import ByteShares
 from paquebot.relay.queue.ahead import Overtaking
 from paquebot.relay.queue.consumer import RelayConsumer
 from paquebot.relay.queue.destinations import Destinations
@@ -30,7 +30,7 @@ from paquebot.relay.worker import RelayWorker, Work
 from paquebot.rpc import ValidationClient, open_channel
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.service import Context
-from paquebot.runtime.shares.in_flight import OctetBudget
+from paquebot.runtime.shares.in_flight import ByteBudget
 from paquebot.spool import Spool
 
 CONSUMER = "relay"
@@ -100,7 +100,7 @@ def _consumer(
     hosts = HostShares(settings.load, settings.retry, time.monotonic)
     courier = Courier(resolver, handshake, pool, hosts, client, settings.deadlines)
     limit = settings.process.in_flight
-    shares = OctetShares(OctetBudget(limit), limit, settings.load.octets_per_destination)
+    shares = ByteShares(ByteBudget(limit), limit, settings.load.bytes_per_destination)
     worker = RelayWorker(
         MessageReader(blobs), courier, settlement, destinations, shown, shares, client.slow, client.line
     )

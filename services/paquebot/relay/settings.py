@@ -13,10 +13,10 @@ from paquebot.runtime.engine_settings import (
     ProcessSettings,
     S3Settings,
 )
-from paquebot.runtime.settings import Listen, Network, Octets, Seconds, Secret, setting
+from paquebot.runtime.settings import ByteSize, Listen, Network, Seconds, Secret, setting
 from paquebot.spool import SpoolSettings
 
-LEAST_LINE = 78  # octets; RFC 5322 §2.1.1
+LEAST_LINE = 78  # bytes; RFC 5322 §2.1.1
 
 
 class TlsPolicy(enum.Enum):
@@ -40,8 +40,8 @@ class Deadlines:
     data: Seconds = setting("RELAY_TIMEOUT_DATA", Seconds(120.0), help="the 354 after DATA")
     block: Seconds = setting("RELAY_TIMEOUT_BLOCK", Seconds(180.0), help="64 KiB of the message to be taken")
     end: Seconds = setting("RELAY_TIMEOUT_END", Seconds(600.0), help="the reply after the message's end")
-    rate: Octets = setting(
-        "RELAY_TRANSFER_RATE", Octets(4096), help="octets per second a message must go at, beside one block's time"
+    rate: ByteSize = setting(
+        "RELAY_TRANSFER_RATE", ByteSize(4096), help="bytes per second a message must go at, beside one block's time"
     )
     starttls: Seconds = setting("RELAY_TIMEOUT_STARTTLS", Seconds(60.0), help="the reply to STARTTLS; the handshake")
 
@@ -65,8 +65,8 @@ class SmtpClientSettings:
         "convert",
         help="8-bit text for a host without 8BITMIME: convert (to 7 bits), bounce (5.6.3) or send",
     )
-    line: Octets = setting(
-        "RELAY_LINE", Octets(MAX_LINE), help="longest line that every host takes, longer ones are rewritten; 0: any"
+    line: ByteSize = setting(
+        "RELAY_LINE", ByteSize(MAX_LINE), help="longest line that every host takes, longer ones are rewritten; 0: any"
     )
     source: str = setting("RELAY_SOURCE", "", help="local IP address to connect from")
     attempt: Seconds = setting(
@@ -174,8 +174,8 @@ class RelayLoadSettings:
         "RELAY_NEW_DESTINATION_WAITING", 2, help="of them for one that has not answered lately"
     )
     waiting_per_sender: int = setting("RELAY_SENDER_WAITING", 200, help="of them from one sender")
-    octets_per_destination: Octets = setting(
-        "RELAY_DESTINATION_OCTETS", Octets(64 * 2**20), help="message octets in memory for one destination"
+    bytes_per_destination: ByteSize = setting(
+        "RELAY_DESTINATION_BYTES", ByteSize(64 * 2**20), help="message bytes in memory for one destination"
     )
     parked: int = setting(
         "RELAY_PARKED",
@@ -204,8 +204,8 @@ class DestinationLabelSettings:
 class RelayReportSettings:
     """Notifications to senders."""
 
-    full_up_to: Octets = setting(
-        "RELAY_REPORT_FULL", Octets(64 * 1024), help="largest message returned whole when the sender did not say"
+    full_up_to: ByteSize = setting(
+        "RELAY_REPORT_FULL", ByteSize(64 * 1024), help="largest message returned whole when the sender did not say"
     )
     double_bounce_to: str = setting(
         "RELAY_DOUBLE_BOUNCE_TO", "", help="address that gets failed messages with the null sender; none: dropped"

@@ -14,7 +14,7 @@ from paquebot.relay import metrics
 from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.ledger import MessageReader
-from paquebot.relay.letter import Letter, OctetShares, Recipient
+from paquebot.relay.letter import ByteShares, Letter, Recipient
 from paquebot.relay.metrics import AttemptResult
 from paquebot.relay.queue.destinations import Destinations
 from paquebot.relay.result import RecipientResult
@@ -72,11 +72,11 @@ class RelayWorker:
         settlement: RelaySettlement,
         destinations: Destinations[Work],
         shown: DestinationLabels,
-        shares: OctetShares,
+        shares: ByteShares,
         slow_seconds: float,
         line: int,
     ) -> None:
-        """`line`: most octets of a line that each host takes; 0: any."""
+        """`line`: most bytes of a line that each host takes; 0: any."""
         self._line = line
         self._reader = reader
         self._courier = courier

@@ -26,8 +26,8 @@ ORDER_SECONDS = 15
 """An order holds so long; whoever records repeats it sooner."""
 MAX_SECONDS = 24 * 3600
 _MAX_ORDERS = 16
-_WAITING_OCTETS = 2 * 2**20  # of one process, until NATS has them
-_LINE_COST = 200  # octets of a line without its text
+_WAITING_BYTES = 2 * 2**20  # of one process, until NATS has them
+_LINE_COST = 200  # bytes of a line without its text
 
 
 class Filter(Protocol):
@@ -70,7 +70,7 @@ class Recordings:
         self._clock = clock
         self._orders: dict[int, _Order] = {}
         self._waiting: list[TranscriptLine] = []
-        self._waiting_octets = 0
+        self._waiting_bytes = 0
         self._lost = 0
         self._some = asyncio.Event()
 
@@ -97,14 +97,14 @@ class Recordings:
         if not any(line.recording_id == one.recording_id and now <= one.until for one in self._orders.values()):
             return
         cost = _LINE_COST + len(line.client) + len(line.server)
-        if self._waiting_octets + cost > _WAITING_OCTETS:
+        if self._waiting_bytes + cost > _WAITING_BYTES:
             self._lost += 1
             return
         if self._lost:
             self._waiting.append(TranscriptLine(recording_id=line.recording_id, lost=self._lost))
             self._lost = 0
         self._waiting.append(line)
-        self._waiting_octets += cost
+        self._waiting_bytes += cost
         self._some.set()
 
     async def run(self) -> None:
@@ -112,7 +112,7 @@ class Recordings:
         while True:
             await self._some.wait()
             self._some.clear()
-            lines, self._waiting, self._waiting_octets = self._waiting, [], 0
+            lines, self._waiting, self._waiting_bytes = self._waiting, [], 0
             for line in lines:
                 await self._queue.tell(subject_of(line.recording_id), line.SerializeToString())
 

@@ -77,7 +77,7 @@ class ValidationClient:
     ) -> list[Validation]:
         """One Validation a forward-path, in order; each is the caller's own copy, to complete with its orcpt.
 
-        `forward_paths` are text without angle brackets, `size` the declared octets (0: unknown), `trace` a W3C
+        `forward_paths` are text without angle brackets, `size` the declared bytes (0: unknown), `trace` a W3C
         traceparent. One that can be no address of anybody is a BAD_ADDRESS. Raises DirectoryUnavailable, CallFailed,
         and CallRefused where it is not known which of several that is.
         """

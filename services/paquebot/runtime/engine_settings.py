@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from paquebot.runtime.settings import Listen, Octets, Seconds, Secret, setting
+from paquebot.runtime.settings import ByteSize, Listen, Seconds, Secret, setting
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_WORKERS = 128
@@ -107,7 +107,7 @@ class ProcessSettings:
     log_addresses: bool = setting("LOG_ADDRESSES", False, help="mail addresses in logs; off: only their domains")
     drain: Seconds = setting("DRAIN", Seconds(25.0), help="longest time to end by itself after SIGTERM")
     hostname: str = setting("HOSTNAME", "localhost", help="the name this host gives itself in SMTP, Received and DSNs")
-    in_flight: Octets = setting("IN_FLIGHT", Octets(256 * 2**20), help="most message octets in memory at once")
+    in_flight: ByteSize = setting("IN_FLIGHT", ByteSize(256 * 2**20), help="most message bytes in memory at once")
     workers: int = setting("WORKERS", 1, help="processes that share the ports; limits are of each of them")
     trace_endpoint: str = setting(
         "TRACE_ENDPOINT", "", help="OTLP/gRPC collector, http:// or https://; empty: no traces"

@@ -23,8 +23,8 @@ PREFIX = "PAQUEBOT_"
 Seconds = NewType("Seconds", float)
 """A duration; written `250ms`, `30s`, `5m`, `4h`, `5d`, or a plain number of seconds."""
 
-Octets = NewType("Octets", int)
-"""A size; written `64KiB`, `25MB`, or a plain number of octets."""
+ByteSize = NewType("ByteSize", int)
+"""A size; written `64KiB`, `25MB`, or a plain number of bytes."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -114,8 +114,8 @@ def _shown(hint: Any, value: Any) -> str:
         return "true" if value else "false"
     if hint is Seconds:
         return show_seconds(value)
-    if hint is Octets:
-        return show_octets(value)
+    if hint is ByteSize:
+        return show_bytes(value)
     return str(value)
 
 
@@ -128,7 +128,7 @@ def show_seconds(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
-def show_octets(octets: int) -> str:
+def show_bytes(octets: int) -> str:
     """65536 → `64KiB`: the largest unit of which it is a whole number."""
     for unit in ("GiB", "GB", "MiB", "MB", "KiB", "KB"):
         if octets and octets % _SIZES[unit.upper()] == 0:
@@ -201,12 +201,12 @@ def parse_seconds(text: str) -> Seconds:
     return Seconds(float(match[1]) * _UNITS[match[2] or "s"])
 
 
-def parse_octets(text: str) -> Octets:
+def parse_bytes(text: str) -> ByteSize:
     """`25MB` → 25000000. Raises ValueError."""
     match = re.fullmatch(r"([0-9]+)\s*([KMG]i?B|B)?", text.strip(), re.IGNORECASE)
     if not match:
         raise ValueError(f"{text!r} is not a size such as 64KiB or 25MB")
-    return Octets(int(match[1]) * _SIZES[(match[2] or "").upper()])
+    return ByteSize(int(match[1]) * _SIZES[(match[2] or "").upper()])
 
 
 def parse_listen(text: str) -> Listen:
@@ -281,7 +281,7 @@ _PARSERS: dict[Any, Any] = {
     Listen: parse_listen,
     ListenOrSocket: parse_listen_or_socket,
     Seconds: parse_seconds,
-    Octets: parse_octets,
+    ByteSize: parse_bytes,
 }
 
 

@@ -72,7 +72,7 @@ class Acceptance:
     async def accept(
         self, session: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
     ) -> Reply:
-        """Decide on the message that `decode` gives (it raises BadContent) of about `octets`; the final reply."""
+        """Decide on the message that `decode` gives (it raises BadContent) of about `bytes`; the final reply."""
         start = time.perf_counter()
         try:
             reply = await self._decide(session, transaction, decode, octets)
@@ -155,7 +155,7 @@ class Acceptance:
     async def _with_trace(
         self, session: SessionState, transaction: MailTransaction, content: bytes, queue_id: str, now: datetime
     ) -> bytes:
-        """The message as it is stored (invariant 5: its octets never change afterwards)."""
+        """The message as it is stored (invariant 5: its bytes never change afterwards)."""
         policy, submitted = self._policy.trace, session.role.takes_logins
         # RFC 5321 §4.4: one, and that is the envelope's; an originator sends none. Who only relays does not look.
         delivered = bool(transaction.recipients.local) or not session.relay_client

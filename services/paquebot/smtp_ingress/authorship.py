@@ -28,10 +28,10 @@ from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.replies import Reply
 
 _MAX_AUTHORS = 16  # addresses of From and Sender that are checked
-_MAX_OCTETS = 16 * 1024  # of From and of Sender
+_MAX_BYTES = 16 * 1024  # of From and of Sender
 _WHITE_SPACE = (b" ", b"\t")
 _INVISIBLE = bytes((*range(0x21), *range(0x7F, 0x100)))
-"""Octets that some readers do not see around the name of a field: spaces of Unicode and byte order marks are among
+"""Bytes that some readers do not see around the name of a field: spaces of Unicode and byte order marks are among
 them, in whatever charset they are read."""
 _DISGUISED = re.compile(
     rb"(?:\A|(?<=\n))(?P<before>(?![ \t])[%b]{0,64})(?i:from|sender)(?=(?P<behind>[%b]{0,64}):)"
@@ -93,7 +93,7 @@ class Authorship:
         """Does a field of that name have an address? Each must belong to the login. Raises _Foreign."""
         assert session.identity is not None
         values = _values(content, name)
-        if sum(map(len, values)) > _MAX_OCTETS:
+        if sum(map(len, values)) > _MAX_BYTES:
             raise _Foreign
         named = [named_addresses(value) for value in values]
         found = [address for one in named for address in _found(one, session)]
@@ -137,7 +137,7 @@ def _is_one_word(local: str) -> bool:
 
 def _is_disguised(content: bytes) -> bool:
     """Is there a From or Sender that some readers take for one, and others for a field of another name, or whose value
-    has an octet that some do not see?"""
+    has a byte that some do not see?"""
     if content.startswith(_WHITE_SPACE):
         return False
     if any(b"\0" in content[at:end] for name in (b"from", b"sender") for at, _, end in spans_of(content, name)):

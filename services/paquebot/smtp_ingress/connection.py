@@ -1,6 +1,6 @@
-"""One client's connection: octets in, replies out, TLS, deadlines. The conversation over it is elsewhere.
+"""One client's connection: bytes in, replies out, TLS, deadlines. The conversation over it is elsewhere.
 
-`aiosmtpd` makes the session when a connection begins and calls `_handle_client`; what it does with octets is
+`aiosmtpd` makes the session when a connection begins and calls `_handle_client`; what it does with bytes is
 replaced here, so that none of its habits is left: lines end with CRLF only, nothing is read ahead beyond a bound,
 what came before a TLS handshake is never read after it, and no exception's text is sent.
 Invariants: every wait has a deadline; replies to a pipelined group leave in one write (RFC 2920 §3.2).
@@ -21,10 +21,10 @@ from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
 from paquebot.wire.transcript import SmtpTranscript
 
-_HIGH = 256 * 1024  # octets received and not yet taken; above, reading stops
+_HIGH = 256 * 1024  # bytes received and not yet taken; above, reading stops
 _UNCHARGED = 16 * 1024  # of them; more is charged to the client, as a message is
 _WRITE_HIGH = 64 * 1024
-_REPLIES_HIGH = 8 * 1024  # octets of replies that wait for the end of a pipelined group
+_REPLIES_HIGH = 8 * 1024  # bytes of replies that wait for the end of a pipelined group
 _FAREWELL_SECONDS = 5.0
 
 
@@ -41,7 +41,7 @@ class Displaced(Exception):
 
 
 class OverLong(Exception):
-    """A line of more octets than allowed; it has been read to its end and thrown away."""
+    """A line of more bytes than allowed; it has been read to its end and thrown away."""
 
 
 class SmtpConnection(SMTP):
@@ -132,7 +132,7 @@ class SmtpConnection(SMTP):
 
     @property
     def buffered(self) -> int:
-        """Octets received and not yet taken."""
+        """Bytes received and not yet taken."""
         return len(self._buffer)
 
     def heard(self, line: bytes) -> None:
@@ -141,11 +141,11 @@ class SmtpConnection(SMTP):
             transcript.heard(transcript.filter.heard(line))
 
     def beginning(self, most: int) -> bytes:
-        """Up to so many octets received and not yet taken; they stay."""
+        """Up to so many bytes received and not yet taken; they stay."""
         return bytes(self._buffer[:most])
 
     async def line(self, maximum: int, seconds: float, *, idle: bool = False) -> bytes:
-        """The next line with its LF; at most `maximum` octets. With `idle`, a drain ends the wait.
+        """The next line with its LF; at most `maximum` bytes. With `idle`, a drain ends the wait.
 
         Raises OverLong, Idle, Draining, Displaced, PeerGone. The deadline is for the whole line. Replies to a long
         group are sent before its end, so that a client that reads none is sent none.
@@ -176,7 +176,7 @@ class SmtpConnection(SMTP):
         self._consume(end + 1)
 
     async def some(self, maximum: int, deadline: float) -> bytes | bytearray:
-        """What has come, at least one and at most `maximum` octets. Raises Idle, PeerGone."""
+        """What has come, at least one and at most `maximum` bytes. Raises Idle, PeerGone."""
         while not self._buffer:
             await self._more(deadline)
         if len(self._buffer) <= maximum:
@@ -205,7 +205,7 @@ class SmtpConnection(SMTP):
         return True
 
     def charge_to(self, holding: Holding | None) -> None:
-        """Whose octets are those that wait here, from now on."""
+        """Whose bytes are those that wait here, from now on."""
         if self._holding is not None:
             self._holding.release()
         self._holding = holding
@@ -278,7 +278,7 @@ class SmtpConnection(SMTP):
             self.transport.resume_reading()
 
     async def _more(self, deadline: float, *, idle: bool = False) -> None:
-        """Send what is to be sent, and wait for octets."""
+        """Send what is to be sent, and wait for bytes."""
         if self._out:
             self._send()
             if self._writable is not None:
@@ -358,7 +358,7 @@ class SmtpConnection(SMTP):
         return None if self.transport is None else self.transport.get_extra_info("ssl_object")
 
     async def start_tls(self, context: ssl.SSLContext, seconds: float) -> None:
-        """Do the handshake as the server. Raises PeerGone: it failed, or octets were sent in clear before it.
+        """Do the handshake as the server. Raises PeerGone: it failed, or bytes were sent in clear before it.
 
         RFC 3207 §4.2: the server must discard what the client said before; here it ends the connection.
         """

@@ -1,6 +1,6 @@
 """DATA and BDAT: the message itself, limited while it is read (invariant 7).
 
-Octets are charged to the client's share as they come; what it declares reserves nothing. A message whose octets others
+Bytes are charged to the client's share as they come; what it declares reserves nothing. A message whose bytes others
 need more is let go of and refused, and read to its end like any other that is refused.
 RFC 5321 §4.1.1.4, RFC 3030 §2, RFC 1870 §6.
 """
@@ -19,7 +19,7 @@ from paquebot.wire.smtp.commands import BadCommand, Bdat, parse_bdat
 from paquebot.wire.smtp.content import ChunkCollector, DataDecoder
 from paquebot.wire.smtp.replies import Reply
 
-_READ = 256 * 1024  # octets taken at once
+_READ = 256 * 1024  # bytes taken at once
 
 
 async def data(conversation: Session, argument: str) -> Reply:
@@ -68,7 +68,7 @@ async def _read_data(conversation: Session, transaction: MailTransaction, decode
 
 
 async def bdat(conversation: Session, argument: str) -> Reply:
-    """RFC 3030 §2: the chunk is read in any case, for its octets follow the command at once."""
+    """RFC 3030 §2: the chunk is read in any case, for its bytes follow the command at once."""
     try:
         command = parse_bdat(argument)
     except BadCommand:
@@ -113,7 +113,7 @@ def _chunk_refusal(conversation: Session, transaction: MailTransaction | None, c
 async def _read_chunk(
     conversation: Session, size: int, transaction: MailTransaction | None, refusal: Reply | None
 ) -> Reply | None:
-    """Exactly `size` octets, into the transaction's chunks or nowhere; why not to take them, or None."""
+    """Exactly `size` bytes, into the transaction's chunks or nowhere; why not to take them, or None."""
     connection, timeouts = conversation.connection, conversation.services.timeouts
     pace = transaction.pace if transaction is not None and transaction.pace is not None else _pace(conversation)
     left = size
@@ -153,7 +153,7 @@ def _displaced(let_go: Callable[[], None]) -> None:
 
 
 def _charge(transaction: MailTransaction, octets: int) -> Reply | None:
-    """The message has `octets` now; why it cannot have them, or None."""
+    """The message has `bytes` now; why it cannot have them, or None."""
     try:
         transaction.holding.grow_to(octets)
     except OverBudget:

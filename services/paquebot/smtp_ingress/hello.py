@@ -79,7 +79,7 @@ async def helo(conversation: Session, argument: str) -> Reply:
 
 
 async def starttls(conversation: Session, argument: str) -> Reply | None:
-    """RFC 3207 §4. Octets after the command in clear never get here: the command stands alone in its group."""
+    """RFC 3207 §4. Bytes after the command in clear never get here: the command stands alone in its group."""
     if argument:
         return replies.BAD_SYNTAX.with_text("Syntax: STARTTLS")
     if conversation.session.tls is not None:

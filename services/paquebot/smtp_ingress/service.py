@@ -17,7 +17,7 @@ from paquebot.runtime.process.malloc import keep_large_apart
 from paquebot.runtime.process.service import Context
 from paquebot.runtime.process.tasks import background
 from paquebot.runtime.shares.event_loop import LoopShares
-from paquebot.runtime.shares.in_flight import octet_shares
+from paquebot.runtime.shares.in_flight import byte_shares
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
 from paquebot.smtp_ingress.authorship import Authorship
 from paquebot.smtp_ingress.received import TracePolicy
@@ -80,7 +80,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             messages=settings.messages,
             timeouts=settings.timeouts,
             tls=tls.context if tls is not None else None,
-            budget=octet_shares(settings.process.in_flight, shares, settings.messages.size + SLACK),
+            budget=byte_shares(settings.process.in_flight, shares, settings.messages.size + SLACK),
             pace=settings.pace,
             acceptance=Acceptance(spool, Authorship(validation, settings.policy.sender), _policy(settings)),
             loop_shares=LoopShares(settings.fairness),

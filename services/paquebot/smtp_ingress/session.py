@@ -291,20 +291,20 @@ class Session:
         self.connection.charge_to(self.services.budget.holding(self._holder()))
 
     def read_in_vain(self, octets: int, refusal: Reply) -> None:
-        """Octets of a message that is refused already were read. Raises HangUp: no sender of mail goes on so long."""
+        """Bytes of a message that is refused already were read. Raises HangUp: no sender of mail goes on so long."""
         self._in_vain += octets
         if self._in_vain > 2 * (self.services.messages.size + SLACK):
             raise HangUp(refusal)
 
     def _holder(self) -> Path:
-        """Whose octets a message's are."""
+        """Whose bytes a message's are."""
         session = self.session
         if session.identity is not None:
             return account(session.identity.account_id)
         return account(session.address) if session.relay_client else stranger(session.address)
 
     def begin_transaction(self, make: Callable[[Holding], MailTransaction]) -> MailTransaction:
-        """`make` gets what the message will have of the octet budget."""
+        """`make` gets what the message will have of the byte budget."""
         transaction = make(self.services.budget.holding(self._holder()))
         self.session.transaction = transaction
         self.services.acceptance.begin()

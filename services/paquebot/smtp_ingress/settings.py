@@ -14,14 +14,14 @@ from paquebot.runtime.engine_settings import (
 from paquebot.runtime.net.pace import PaceSettings
 from paquebot.runtime.net.proxy import ProxySettings
 from paquebot.runtime.net.seats import SeatLimits
-from paquebot.runtime.settings import Listen, Network, Octets, Seconds, setting
+from paquebot.runtime.settings import ByteSize, Listen, Network, Seconds, setting
 from paquebot.runtime.shares.event_loop import FairnessSettings
 from paquebot.runtime.shares.in_flight import ShareSettings
 from paquebot.spool import SpoolSettings
 from paquebot.wire.smtp.content import SHORTEST_LIMIT
 
 SLACK = 64 * 1024
-"""Octets of transparency dots and the end mark, for which the size of a message is known after decoding only."""
+"""Bytes of transparency dots and the end mark, for which the size of a message is known after decoding only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,11 @@ class SessionLimits:
 class MessageLimits:
     """Bounds of one message."""
 
-    size: Octets = setting("SMTP_MAX_SIZE", Octets(50 * 2**20), help="longest message")
+    size: ByteSize = setting("SMTP_MAX_SIZE", ByteSize(50 * 2**20), help="longest message")
     recipients: int = setting("SMTP_RECIPIENTS", 500, help="most recipients of a message; RFC 5321: at least 100")
     hops: int = setting("SMTP_HOPS", 100, help="most Received fields; RFC 5321 §6.3: at least 100")
-    header: Octets = setting("SMTP_HEADER", Octets(2 * 2**20), help="longest header of a message")
-    line: int = setting("SMTP_LINE", 0, help="longest line of a message in octets, CRLF included; 0: any")
+    header: ByteSize = setting("SMTP_HEADER", ByteSize(2 * 2**20), help="longest header of a message")
+    line: int = setting("SMTP_LINE", 0, help="longest line of a message in bytes, CRLF included; 0: any")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -101,8 +101,8 @@ class Timeouts:
     """How long a client may be silent; the minima of RFC 5321 §4.5.3.2 by default."""
 
     command: Seconds = setting("SMTP_COMMAND_TIMEOUT", Seconds(300.0), help="for the next command")
-    data: Seconds = setting("SMTP_DATA_TIMEOUT", Seconds(180.0), help="for the next octets of a message")
-    message: Seconds = setting("SMTP_MESSAGE_TIMEOUT", Seconds(3600.0), help="for all octets of a message")
+    data: Seconds = setting("SMTP_DATA_TIMEOUT", Seconds(180.0), help="for the next bytes of a message")
+    message: Seconds = setting("SMTP_MESSAGE_TIMEOUT", Seconds(3600.0), help="for all bytes of a message")
     without_mail: Seconds = setting(
         "SMTP_SESSION_TIMEOUT", Seconds(900.0), help="without login, from one message to the next"
     )

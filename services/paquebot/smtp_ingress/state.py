@@ -107,7 +107,7 @@ class MailTransaction:
     reverse_path: Address | NullPath
     parameters: MailParameters
     holding: Holding
-    """What it has of the octet budget."""
+    """What it has of the byte budget."""
     span: Span
     recipients: Recipients = field(default_factory=Recipients)
     chunks: ChunkCollector | None = None

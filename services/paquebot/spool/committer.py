@@ -46,7 +46,7 @@ WAITING = gauge("paquebot_spool_waiting_messages", "Messages that wait for a com
 
 
 _NEVER = (BlobsRefused, QueueTooLarge)
-_MORE_OF_A_JOB = 1024  # octets that a job has beside envelope and summary
+_MORE_OF_A_JOB = 1024  # bytes that a job has beside envelope and summary
 _LONGEST_REF = BlobRef(
     pack="7" * 26, offset=2**63, length=2**63, size=2**63, sha256=bytes(32), compression=COMPRESSION_ZSTD
 )
@@ -64,9 +64,9 @@ class SpoolRefused(Exception):
 class CommitLimits:
     """How commits are cut."""
 
-    max_octets: int = 8 * 2**20
+    max_bytes: int = 8 * 2**20
     max_messages: int = 500
-    alone_octets: int = 4 * 2**20
+    alone_bytes: int = 4 * 2**20
     """A message this large is a pack of its own."""
     linger: float = 0.005
     """Least seconds that a message waits for the next one while several writers are active."""
@@ -124,7 +124,7 @@ class Committer:
         self._need_fitting_jobs(envelope, summary)
         waiting = _Waiting(envelope, frame, summary, asyncio.get_running_loop().create_future())
         start = time.perf_counter()
-        large = len(frame.data) >= self._limits.alone_octets
+        large = len(frame.data) >= self._limits.alone_bytes
         line = self._large if large else self._waiting
         line.append(waiting)
         self._count()
@@ -155,7 +155,7 @@ class Committer:
             return
         jobs = publications(new_ulid(), [Packed(envelope, _LONGEST_REF, summary)])
         if any(len(job.payload) > most for job in jobs):
-            raise SpoolRefused(f"a job of more than {most} octets")
+            raise SpoolRefused(f"a job of more than {most} bytes")
 
     async def close(self) -> None:
         """Commit what waits, within the bounds, and wait for all commits."""
@@ -205,7 +205,7 @@ class Committer:
                 continue
             octets += len(first.frame.data)
             jobs += job_count(first.envelope)
-            if taken and (octets > self._limits.max_octets or jobs > MAX_BATCH):
+            if taken and (octets > self._limits.max_bytes or jobs > MAX_BATCH):
                 break
             taken.append(self._waiting.popleft())
         self._count()

@@ -15,7 +15,7 @@ from paquebot.v1.summary_pb2 import MessageSummary
 MAX_RECIPIENTS = 100
 """Most recipients of one deliver job: it is one transaction."""
 
-MAX_JOB_OCTETS = 512 * 1024
+MAX_JOB_BYTES = 512 * 1024
 """A job is larger only when one entry, or one remote recipient, alone is."""
 
 
@@ -38,7 +38,7 @@ def job_count(envelope: Envelope) -> int:
         return len(envelope.local) + len(envelope.remote)
     local = len({local_domain(recipient) for recipient in envelope.local}) + len(envelope.local) // MAX_RECIPIENTS
     remote = len({recipient.domain for recipient in envelope.remote})
-    return local + remote + 2 * (envelope.ByteSize() // MAX_JOB_OCTETS)
+    return local + remote + 2 * (envelope.ByteSize() // MAX_JOB_BYTES)
 
 
 def publications(pack: str, messages: Sequence[Packed]) -> list[Publication]:
@@ -48,7 +48,7 @@ def publications(pack: str, messages: Sequence[Packed]) -> list[Publication]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """`octets`: a DeliverJob with nothing but the entry. Serialised messages one after another are one message with the
+    """`bytes`: a DeliverJob with nothing but the entry. Serialised messages one after another are one message with the
     fields of all (protobuf's encoding, "Last One Wins"): so a job is cut and joined without a second copy of a summary.
     """
 
@@ -94,11 +94,11 @@ def _entry(message: Packed, recipients: Sequence[LocalRecipient]) -> _Entry:
 
 def _parts(entries: Sequence[_Entry], base: int) -> list[list[bytes]]:
     """Entries in order, cut where a job would grow over its bounds; an entry over them by itself is a job alone.
-    `base`: octets of a job without entries."""
+    `base`: bytes of a job without entries."""
     parts: list[list[bytes]] = []
     recipients = octets = 0
     for entry in entries:
-        over = recipients + entry.recipients > MAX_RECIPIENTS or octets + len(entry.octets) > MAX_JOB_OCTETS
+        over = recipients + entry.recipients > MAX_RECIPIENTS or octets + len(entry.octets) > MAX_JOB_BYTES
         if not parts or over:
             parts.append([])
             recipients, octets = 0, base
@@ -115,19 +115,19 @@ def _relay(messages: Sequence[Packed]) -> list[Publication]:
         for recipient in message.envelope.remote:
             by_domain.setdefault(recipient.domain, []).append(recipient)
         for domain, recipients in by_domain.items():
-            for some in _of_bounded_octets(recipients):
+            for some in _of_bounded_bytes(recipients):
                 job = relay_job(message, domain, some)
                 found.append(Publication(relay_ready(domain), job.SerializeToString()))
     return found
 
 
-def _of_bounded_octets(recipients: Sequence[RemoteRecipient]) -> Iterator[list[RemoteRecipient]]:
+def _of_bounded_bytes(recipients: Sequence[RemoteRecipient]) -> Iterator[list[RemoteRecipient]]:
     """In order, cut where a job would grow over its bound."""
     some: list[RemoteRecipient] = []
     octets = 0
     for recipient in recipients:
         size = recipient.ByteSize()
-        if some and octets + size > MAX_JOB_OCTETS:
+        if some and octets + size > MAX_JOB_BYTES:
             yield some
             some, octets = [], 0
         some.append(recipient)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.blobs.pack import Frame, compress
-from paquebot.message import crlf_octets, summarise
+from paquebot.message import crlf_bytes, summarise
 from paquebot.queue import Queue
 from paquebot.queue.client import MAX_BATCH
-from paquebot.runtime.settings import Octets, Seconds, setting
+from paquebot.runtime.settings import ByteSize, Seconds, setting
 from paquebot.spool.committer import CommitLimits, Committer, SpoolRefused, SpoolUnavailable
 from paquebot.spool.jobs import job_count
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
@@ -18,7 +18,7 @@ from paquebot.v1.summary_pb2 import MessageSummary
 __all__ = ["Prepared", "Spool", "SpoolRefused", "SpoolSettings", "SpoolUnavailable", "Stored"]
 
 _OFF_THE_LOOP = 128 * 1024
-"""Octets from which hashing, compressing and parsing go to a thread: below, the hand-over costs more."""
+"""Bytes from which hashing, compressing and parsing go to a thread: below, the hand-over costs more."""
 _THREADS = 2
 """Of these: parsing keeps the interpreter, so more of them make nothing faster, and the event loop wait for each."""
 
@@ -28,7 +28,7 @@ class SpoolSettings:
     linger: Seconds = setting("COMMIT_LINGER", Seconds(0.005), help="wait for the next while several sessions send")
     slow: Seconds = setting("COMMIT_SLOW", Seconds(0.03), help="until a second commit starts beside a slow one")
     max_commits: int = setting("COMMITS", 4, help="most commits under way at once")
-    max_octets: Octets = setting("PACK_OCTETS", Octets(8 * 2**20), help="a pack is cut at this size")
+    max_bytes: ByteSize = setting("PACK_BYTES", ByteSize(8 * 2**20), help="a pack is cut at this size")
     patience: Seconds = setting(
         "COMMIT_TIMEOUT", Seconds(14.0), help="a message whose pack is not written then is refused temporarily"
     )
@@ -38,11 +38,11 @@ class SpoolSettings:
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A message compressed and looked through: all that is needed of it any more. `size`: of the message;
-    `crlf_octets`: the same with each line ended by CRLF."""
+    `crlf_bytes`: the same with each line ended by CRLF."""
 
     summary: MessageSummary
     frame: Frame
-    crlf_octets: int
+    crlf_bytes: int
 
     @property
     def size(self) -> int:
@@ -57,7 +57,7 @@ class Stored:
     blob: BlobRef
     summary: MessageSummary
     size: int
-    crlf_octets: int
+    crlf_bytes: int
     """Its size with each line ended by CRLF, as POP3 sends it."""
 
 
@@ -70,7 +70,7 @@ class Spool:
             blobs,
             queue,
             CommitLimits(
-                max_octets=settings.max_octets,
+                max_bytes=settings.max_bytes,
                 max_messages=settings.max_messages,
                 linger=settings.linger,
                 slow=settings.slow,
@@ -119,7 +119,7 @@ class Spool:
         prepared = await self.prepare(raw, summary)
         del raw  # the caller may have let go of it, and a large one need not lie here beside its frame
         ref = await self._committer.commit(envelope, prepared.frame, prepared.summary)
-        return Stored(envelope.queue_id, ref, prepared.summary, prepared.size, prepared.crlf_octets)
+        return Stored(envelope.queue_id, ref, prepared.summary, prepared.size, prepared.crlf_bytes)
 
     async def close(self) -> None:
         """Finish every commit under way."""
@@ -127,4 +127,4 @@ class Spool:
 
 
 def _prepare(raw: bytes, summary: MessageSummary | None) -> Prepared:
-    return Prepared(summary if summary is not None else summarise(raw), compress(raw), crlf_octets(raw))
+    return Prepared(summary if summary is not None else summarise(raw), compress(raw), crlf_bytes(raw))

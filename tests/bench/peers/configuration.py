@@ -18,7 +18,7 @@ MAIL_USER = "mail"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where one private pair keeps its files. The path of `lmtp_socket` must fit into 107 octets."""
+    """Where one private pair keeps its files. The path of `lmtp_socket` must fit into 107 bytes."""
 
     base: Path
 

@@ -48,7 +48,7 @@ trap 'kill "$pid"; wait "$pid"; exit' TERM
 wait "$pid"
 """
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-_LONGEST_SOCKET = 107  # octets, struct sockaddr_un
+_LONGEST_SOCKET = 107  # bytes, struct sockaddr_un
 
 
 class PeersError(Exception):

@@ -82,7 +82,7 @@ def test_version_2_stays_readable() -> None:
 
 
 def test_a_pack_as_accepted_is_still_written_as_version_1() -> None:
-    """Octet for octet: the golden pack's stored messages, put into a new one, give the golden pack."""
+    """Byte for byte: the golden pack's stored messages, put into a new one, give the golden pack."""
     pack = base64.b64decode(GOLDEN)
     index = parse_index(pack)
     writer = PackWriter(index.pack)
@@ -121,7 +121,7 @@ def test_any_damage_to_index_or_trailer_is_bad(data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_octets_are_read_or_bad(octets: bytes) -> None:
+def test_any_bytes_are_read_or_bad(octets: bytes) -> None:
     with pytest.raises(BadPack):
         parse_index(octets)
     with pytest.raises(BadPack):

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from paquebot.cli.admin.connection import client_environment
-from paquebot.cli.admin.presentation import iso_time, octets_text, quota_octets
+from paquebot.cli.admin.presentation import bytes_text, iso_time, quota_bytes
 from paquebot.cli.app import app
 from paquebot.cli.main import main
 from paquebot.runtime.settings import SettingsError
@@ -89,10 +89,10 @@ def test_in_the_pod_of_the_directory_it_is_found_by_itself(listen: str, target: 
 
 
 def test_values_for_people() -> None:
-    assert octets_text(0) == "0 B"
-    assert octets_text(1536) == "1.5 KiB"
-    assert octets_text(5 * 2**30) == "5 GiB"
-    assert quota_octets("5GiB") == 5 * 2**30
-    assert quota_octets("None") == 0
+    assert bytes_text(0) == "0 B"
+    assert bytes_text(1536) == "1.5 KiB"
+    assert bytes_text(5 * 2**30) == "5 GiB"
+    assert quota_bytes("5GiB") == 5 * 2**30
+    assert quota_bytes("None") == 0
     assert iso_time(0) is None
     assert iso_time(1_000_000_000_500) == "2001-09-09T01:46:40Z"

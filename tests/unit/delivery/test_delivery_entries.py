@@ -46,7 +46,7 @@ def test_one_delivery_per_recipient() -> None:
     assert message.prefix == b"Return-Path: <bob@example.org>\r\nDelivered-To: u1@example.org\r\n"
     assert message.size == 100 + len(message.prefix)
     assert message.thread_key == b"k" * 16
-    assert first.delivery.quota_octets == 5
+    assert first.delivery.quota_bytes == 5
 
 
 @given(st.text(), st.text())

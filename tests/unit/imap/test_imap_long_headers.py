@@ -1,4 +1,4 @@
-"""HEADER.FIELDS of long headers: in steps, and the same octets as in one go."""
+"""HEADER.FIELDS of long headers: in steps, and the same bytes as in one go."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ HEADERS = st.lists(st.tuples(LINES, ENDS), max_size=8).map(
 )
 
 
-def octets_of(header: LongHeader, partial: Partial) -> bytes:
+def bytes_of(header: LongHeader, partial: Partial) -> bytes:
     return b"".join(header.octets(partial))
 
 
 @given(HEADERS, st.booleans(), st.booleans())
-def test_the_octets_are_those_of_a_short_header(header: bytes, ended: bool, negate: bool) -> None:
+def test_the_bytes_are_those_of_a_short_header(header: bytes, ended: bool, negate: bool) -> None:
     raw = header + b"\r\n\r\n" * ended
     found = LongHeader(raw + b"body" * ended, 0, len(raw), NAMES, negate, b"")
     whole = header_fields(raw, ["a", "Subject"], negate=negate)
     *steps, size = found.size()
     assert steps == [None] * len(steps)
     assert size == len(whole)
-    assert octets_of(found, Partial(0, len(whole))) == whole
-    assert octets_of(found, Partial(3, 5)) == whole[3:8]
+    assert bytes_of(found, Partial(0, len(whole))) == whole
+    assert bytes_of(found, Partial(3, 5)) == whole[3:8]
 
 
 def test_many_fields_are_gone_through_in_steps() -> None:

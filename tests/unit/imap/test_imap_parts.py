@@ -37,7 +37,7 @@ from paquebot.mailstore.errors import NoSuchMailbox, OverQuota
 from paquebot.runtime.net.connection import LongAhead, PeerGone
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.settings import SettingsError, load
-from paquebot.runtime.shares.gate import OctetGate
+from paquebot.runtime.shares.gate import ByteGate
 from paquebot.wire.imap import COMMAND_STATES, State, ast
 from paquebot.wire.imap.sequence_set import SeqRange, SequenceSet
 
@@ -62,7 +62,7 @@ def selected(enabled: frozenset[str] = frozenset()) -> Selected:
 
 
 async def test_gate_lets_in_first_come() -> None:
-    gate = OctetGate(10)
+    gate = ByteGate(10)
     await gate.take(8)
     order: list[int] = []
 
@@ -80,14 +80,14 @@ async def test_gate_lets_in_first_come() -> None:
 
 
 async def test_gate_admits_what_is_longer_than_the_limit_alone() -> None:
-    gate = OctetGate(10)
+    gate = ByteGate(10)
     async with gate.holding(1000):
         assert not gate.try_take(1)
     assert gate.try_take(10)
 
 
 async def test_gate_forgets_who_gave_up() -> None:
-    gate = OctetGate(10)
+    gate = ByteGate(10)
     await gate.take(10)
     waiting = asyncio.create_task(gate.take(5))
     behind = asyncio.create_task(gate.take(5))

@@ -12,8 +12,8 @@ def test_read_from_the_environment() -> None:
     found = load(CompactionSettings, {"PAQUEBOT_JANITOR_COMPACT": "no", "PAQUEBOT_JANITOR_COMPACT_MESSAGE": "2MiB"})
     assert (found.enabled, found.saved_packs, found.age) == (False, 16, 86400.0)
     rule = found.rule()
-    assert (rule.pack_octets, rule.share_octets) == (4 * 2**20, 2**20)
-    assert rule.floor_octets == 2**20  # no more than what a share may be, whatever a message may be
+    assert (rule.pack_bytes, rule.share_bytes) == (4 * 2**20, 2**20)
+    assert rule.floor_bytes == 2**20  # no more than what a share may be, whatever a message may be
     assert all(name.startswith("PAQUEBOT_JANITOR_") and help_ for name, _, help_ in describe(CompactionSettings))
 
 
@@ -21,8 +21,8 @@ def test_read_from_the_environment() -> None:
     ("name", "value"),
     [
         ("JANITOR_COMPACT_PACKS", "0"),
-        ("JANITOR_PACK_OCTETS", "1"),
-        ("JANITOR_PACK_OCTETS", "1GiB"),
+        ("JANITOR_PACK_BYTES", "1"),
+        ("JANITOR_PACK_BYTES", "1GiB"),
         ("JANITOR_LIVE_SHARE", "1.5"),
     ],
 )

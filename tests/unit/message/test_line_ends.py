@@ -1,4 +1,4 @@
-"""Counted octets are those that POP3 sends."""
+"""Counted bytes are those that POP3 sends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.message import crlf_octets
+from paquebot.message import crlf_bytes
 from paquebot.wire.pop3 import stuffed
 
 
@@ -24,12 +24,12 @@ from paquebot.wire.pop3 import stuffed
         (b"\0\r\r\n\n", 6),
     ],
 )
-def test_octets_with_crlf(raw: bytes, octets: int) -> None:
-    assert crlf_octets(raw) == octets == len(b"".join(stuffed(raw)))
+def test_bytes_with_crlf(raw: bytes, octets: int) -> None:
+    assert crlf_bytes(raw) == octets == len(b"".join(stuffed(raw)))
 
 
 @given(
     st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\0", b"\xff", b"abc"])).map(b"".join), st.integers(2, 9)
 )
 def test_counted_is_what_is_sent(raw: bytes, piece: int) -> None:
-    assert crlf_octets(raw) == len(b"".join(stuffed(raw, piece=piece)))
+    assert crlf_bytes(raw) == len(b"".join(stuffed(raw, piece=piece)))

@@ -47,7 +47,7 @@ NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 
 def repeated(read: Callable[[bytes], object], piece: bytes, *, before: bytes = b"", after: bytes = b"") -> Make:
-    """A reader of octets on octets that repeat a piece."""
+    """A reader of bytes on bytes that repeat a piece."""
 
     def make(count: int) -> Callable[[], object]:
         data = before + piece * count + after

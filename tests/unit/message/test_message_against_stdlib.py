@@ -1,4 +1,4 @@
-"""Well-formed messages made by the standard library: it and we must find the same parts, octets and addresses."""
+"""Well-formed messages made by the standard library: it and we must find the same parts, bytes and addresses."""
 
 import email
 import email.message
@@ -91,7 +91,7 @@ def compare(raw: bytes, ours: BodyPart, theirs: email.message.Message) -> None:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(PARTS, TEXT)
-def test_same_structure_and_octets(part: MIMEPart, subject: str) -> None:
+def test_same_structure_and_bytes(part: MIMEPart, subject: str) -> None:
     raw = _message(part, subject).as_bytes(policy=email.policy.SMTP)
     summary = summarise(raw)
     compare(raw, summary.body, email.message_from_bytes(raw, policy=email.policy.compat32))

@@ -74,5 +74,5 @@ def test_no_thread_key_without_an_identity(value: bytes | None) -> None:
 
 
 @given(st.binary(), st.binary(), st.binary())
-def test_thread_key_is_empty_or_16_octets(references: bytes, in_reply_to: bytes, message_id: bytes) -> None:
+def test_thread_key_is_empty_or_16_bytes(references: bytes, in_reply_to: bytes, message_id: bytes) -> None:
     assert len(thread_key(references, in_reply_to, message_id)) in (0, 16)

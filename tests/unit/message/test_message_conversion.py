@@ -73,7 +73,7 @@ def test_text_of_which_nothing_is_said_becomes_utf_8() -> None:
     assert found.startswith(b"Subject: x\r\n")
 
 
-def test_octets_that_are_no_utf_8_have_an_unknown_charset() -> None:  # RFC 1428
+def test_bytes_that_are_no_utf_8_have_an_unknown_charset() -> None:  # RFC 1428
     found = rewritten(crlf(b"Subject: x\n\nGr\xfc\xdfe\n"), SEVEN_BIT)
     assert leaves(found) == [("text/plain", "unknown-8bit", b"Gr\xfc\xdfe\r\n")]
 
@@ -381,7 +381,7 @@ def test_signatures_of_dkim(field: str, expected: Signatures) -> None:  # RFC 63
     assert signatures(crlf(f"{field}\n\nDKIM-Signature: no\n")) == expected
 
 
-# --- any octets ---
+# --- any bytes ---
 
 WORDS = st.sampled_from(
     [
@@ -407,7 +407,7 @@ WORDS = st.sampled_from(
 
 
 @given(st.lists(WORDS, max_size=40), st.tuples(st.booleans(), st.just(998), st.booleans(), st.booleans()))
-def test_any_octets_fit_afterwards_or_are_said_not_to(words: list[bytes], wish: tuple[bool, int, bool, bool]) -> None:
+def test_any_bytes_fit_afterwards_or_are_said_not_to(words: list[bytes], wish: tuple[bool, int, bool, bool]) -> None:
     raw = re.sub(rb"\r\n|\r|\n", b"\r\n", b"".join(words))
     with contextlib.suppress(Unconvertible):
         rewritten(raw, Wish(*wish))
@@ -426,7 +426,7 @@ def test_a_report_stays_readable_for_who_does_not_decode_it() -> None:
     assert b"\r\nStatus: 5.1.1\r\n" in found
 
 
-def test_an_equals_sign_before_an_octet_that_is_escaped() -> None:
+def test_an_equals_sign_before_an_byte_that_is_escaped() -> None:
     head = "Content-Transfer-Encoding: quoted-printable\n\n"
     assert rewritten(crlf(head + "a=ä=3D=\n"), SEVEN_BIT).endswith(b"a=3D=C3=A4=3D=\r\n")
 

@@ -276,7 +276,7 @@ def test_header_of_unknown_charset_is_no_global_message() -> None:
     assert headers_only.isascii()
 
 
-def test_the_same_report_gives_the_same_octets() -> None:
+def test_the_same_report_gives_the_same_bytes() -> None:
     assert build_dsn(REPORT) == build_dsn(REPORT)
 
 

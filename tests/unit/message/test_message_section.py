@@ -2,7 +2,7 @@
 
 import pytest
 
-from paquebot.message import Octets, SectionText, StoredSection, charset, part_at, section_octets, summarise
+from paquebot.message import ByteRange, SectionText, StoredSection, charset, part_at, section_bytes, summarise
 
 # RFC 3501 §6.4.5's example: part 3 is a message with two parts, part 4 a multipart with an image and a message.
 EXAMPLE = (
@@ -24,7 +24,7 @@ EXAMPLE = (
 
 
 def octets(raw: bytes, path: tuple[int, ...], text: SectionText = SectionText.WHOLE) -> bytes | None:
-    found = section_octets(summarise(raw), StoredSection(path, text))
+    found = section_bytes(summarise(raw), StoredSection(path, text))
     return None if found is None else found.of(raw)
 
 
@@ -106,4 +106,4 @@ def test_embedded_message_without_parts_has_a_part_1() -> None:
 )
 def test_partial(origin: int, length: int, expected: bytes) -> None:
     raw = b"A: b\r\n\r\nbody"
-    assert Octets(8, 4).partial(origin, length).of(raw) == expected
+    assert ByteRange(8, 4).partial(origin, length).of(raw) == expected

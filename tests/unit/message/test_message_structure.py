@@ -1,4 +1,4 @@
-"""The structure of real-world and broken MIME: types, nesting, and the octets of each part."""
+"""The structure of real-world and broken MIME: types, nesting, and the bytes of each part."""
 
 import time
 
@@ -12,7 +12,7 @@ def crlf(text: str) -> bytes:
 
 
 def tree(raw: bytes) -> object:
-    """The structure as nested (type/subtype, body octets or children)."""
+    """The structure as nested (type/subtype, body bytes or children)."""
 
     def node(part: BodyPart) -> object:
         name = (part.type + b"/" + part.subtype).decode()

@@ -56,7 +56,7 @@ def test_groups_in_the_envelope() -> None:
     assert list(to) == [Address(mailbox=b"G"), Address(mailbox=b"a", host=b"x.test"), Address()]
 
 
-def test_octets_stay_as_they_are() -> None:
+def test_bytes_stay_as_they_are() -> None:
     summary = summarise(b"Subject: =?utf-8?q?a?= \xe9\r\nFrom: J\xf6rg <\xf6@x.test>\r\n\r\n")
     assert summary.envelope.subject == b"=?utf-8?q?a?= \xe9"
     assert summary.envelope.from_[0].name == b"J\xf6rg"

@@ -94,7 +94,7 @@ def test_any_charset_label_gives_text(octets: bytes, label: str) -> None:
 
 
 @given(st.binary(max_size=50), st.sampled_from(sorted({*aliases, *aliases.values()})))
-def test_any_octets_in_any_charset_give_text(octets: bytes, label: str) -> None:
+def test_any_bytes_in_any_charset_give_text(octets: bytes, label: str) -> None:
     assert isinstance(decode_charset(octets, label), str)
 
 

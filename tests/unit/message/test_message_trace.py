@@ -84,7 +84,7 @@ def test_international_host_in_either_form() -> None:
 
 
 @given(st.binary())
-def test_authentication_results_of_any_octets(value: bytes) -> None:
+def test_authentication_results_of_any_bytes(value: bytes) -> None:
     raw = b"Authentication-Results: " + value + b"\r\n\r\n"
     assert raw.endswith(remove_authentication_results(raw, "mx.test"))
 

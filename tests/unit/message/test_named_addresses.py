@@ -100,7 +100,7 @@ def test_half_a_character_is_no_fault() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_octets(value: bytes) -> None:
+def test_any_bytes(value: bytes) -> None:
     for one in (value, b"=?utf-7?Q?" + value + b"?= <ann@a.example>", b'"<' + value + b'@x>" <ann@a.example>'):
         named_addresses(one)
 

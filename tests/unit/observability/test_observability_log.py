@@ -26,7 +26,7 @@ def logged(code: str) -> list[dict[str, Any]]:
 
 
 def test_line_has_its_time_level_service_event_and_fields() -> None:
-    (line,) = logged("it.debug('unheard'); it.warning('taken', queue_id='Q', octets=3)")
+    (line,) = logged("it.debug('unheard'); it.warning('taken', queue_id='Q', bytes=3)")
     assert line.pop("time").endswith("+00:00")
     assert line == {
         "level": "warning",
@@ -66,7 +66,7 @@ def test_values_without_a_form_in_json_are_written_as_text() -> None:
 class Unshown:
     def __str__(self):
         raise RuntimeError
-it.info('taken', octets=b'x', set_of={1}, number=float('nan'), by={(1, 2): 3}, unshown=Unshown())
+it.info('taken', bytes=b'x', set_of={1}, number=float('nan'), by={(1, 2): 3}, unshown=Unshown())
 """
     (line,) = logged(code)
     assert (line["octets"], line["set_of"], line["number"], line["by"]) == ("b'x'", "{1}", "nan", {"(1, 2)": 3})

@@ -7,7 +7,7 @@ import pytest
 from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.hashing import Hashing, Lane
 from paquebot.recipient_validation.settings import HashSettings
-from paquebot.runtime.settings import Octets
+from paquebot.runtime.settings import ByteSize
 
 GUESSER = Lane("198.51.100.1", stranger=True)
 OTHER = Lane("198.51.100.2", stranger=True)
@@ -15,7 +15,7 @@ KNOWN = Lane("192.0.2.1", stranger=False)
 
 
 async def test_a_guesser_takes_a_share_and_those_who_are_known_come_in_turn() -> None:
-    hashing = Hashing(HashSettings(passes=1, memory=Octets(64 * 1024), lanes=1, threads=1, waiting=16, per_client=4))
+    hashing = Hashing(HashSettings(passes=1, memory=ByteSize(64 * 1024), lanes=1, threads=1, waiting=16, per_client=4))
     ended: list[Lane] = []
 
     async def verify(lane: Lane) -> None:
@@ -33,7 +33,7 @@ async def test_a_guesser_takes_a_share_and_those_who_are_known_come_in_turn() ->
 
 
 async def test_strangers_together_leave_places_to_those_who_are_known() -> None:
-    hashing = Hashing(HashSettings(passes=1, memory=Octets(64 * 1024), lanes=1, threads=1, waiting=4, per_client=1))
+    hashing = Hashing(HashSettings(passes=1, memory=ByteSize(64 * 1024), lanes=1, threads=1, waiting=4, per_client=1))
     strangers = [Lane(f"198.51.100.{number}", stranger=True) for number in range(4)]
     waiting = [asyncio.ensure_future(hashing.verify(None, "guess", lane)) for lane in strangers]
     await asyncio.sleep(0)

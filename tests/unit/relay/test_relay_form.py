@@ -123,7 +123,7 @@ async def test_a_chunk_is_not_sent_when_everybody_is_refused() -> None:
 async def test_signed_long_lines_are_returned_where_there_are_no_chunks(raw: bytes) -> None:
     status, text = await refused(raw, "8BITMIME")
     assert status == "5.6.2"
-    assert text.startswith("the message has lines of more than 998 octets, and a signed message")
+    assert text.startswith("the message has lines of more than 998 bytes, and a signed message")
     assert (await form(raw, "8BITMIME", "CHUNKING")).chunked
 
 
@@ -218,7 +218,7 @@ async def test_utf_8_in_the_header_alone_of_a_message_that_was_submitted_here() 
         assert (status, text) == ("5.6.7", "the host does not take UTF-8 addresses and headers")
 
 
-# --- any octets ---
+# --- any bytes ---
 
 OFFERED = st.lists(
     st.sampled_from(["8BITMIME", "CHUNKING", "BINARYMIME", "SMTPUTF8", "PIPELINING", "DSN"]), unique=True

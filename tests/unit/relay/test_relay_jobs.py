@@ -46,7 +46,7 @@ def test_a_job_that_can_never_be_worked_on(changed: dict[str, object]) -> None:
         read_job(job.SerializeToString())
 
 
-def test_octets_that_are_no_job() -> None:
+def test_bytes_that_are_no_job() -> None:
     with pytest.raises(UnreadableJob):
         read_job(b"\xff\xff\xff")
 

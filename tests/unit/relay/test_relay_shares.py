@@ -1,4 +1,4 @@
-"""What one address, one destination and one attempt may hold: attempts, octets, time."""
+"""What one address, one destination and one attempt may hold: attempts, bytes, time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.remote_host import SILENT, RemoteHost
 
 from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.form import FormRules
-from paquebot.relay.letter import KEEP, Letter, OctetShares, Recipient
+from paquebot.relay.letter import KEEP, ByteShares, Letter, Recipient
 from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.result import BAD_CONNECTION, NO_ANSWER, AttemptOutcome, Host, HostUnusable, deferred
 from paquebot.relay.routing.resolver import Resolver
@@ -33,8 +33,8 @@ from paquebot.relay.smtp_client.pool import Pool
 from paquebot.relay.smtp_client.session import MAX_REPLY, MAX_REPLY_LINES, MAX_REPLY_TEXT, ClientSession, SessionBroken
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
 from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
-from paquebot.runtime.settings import Listen, Octets, Seconds
-from paquebot.runtime.shares.in_flight import OctetBudget, OverBudget
+from paquebot.runtime.settings import ByteSize, Listen, Seconds
+from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 WHY = deferred(NO_ANSWER, "connection timed out", HOST)
@@ -102,11 +102,11 @@ def test_the_addresses_that_are_remembered_are_bounded() -> None:
     assert len(addresses.all._known) == 20_000
 
 
-# --- octets ---
+# --- bytes ---
 
 
-def test_a_destination_holds_so_many_octets() -> None:
-    shares = OctetShares(OctetBudget(100), 100, 40)
+def test_a_destination_holds_so_many_bytes() -> None:
+    shares = ByteShares(ByteBudget(100), 100, 40)
     assert shares.take("a", 30) == 30
     with pytest.raises(OverBudget):
         shares.take("a", 20)
@@ -121,7 +121,7 @@ def test_a_destination_holds_so_many_octets() -> None:
 
 
 def test_what_is_kept_beside_a_message_does_not_keep_it_from_going() -> None:
-    shares = OctetShares(OctetBudget(100), 100, 40)
+    shares = ByteShares(ByteBudget(100), 100, 40)
     shares.take("a", 500)
     assert shares.take_beside(10, 500) == 0, "alone, with everything"
     shares.give_back_beside(0)
@@ -141,8 +141,8 @@ class Counted:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.reads = 0
-        self.budget = OctetBudget(10**9)
-        shares = OctetShares(self.budget, 10**9, 10**9)
+        self.budget = ByteBudget(10**9)
+        shares = ByteShares(self.budget, 10**9, 10**9)
         self.letter = Letter(self._read, len(raw), shares, "example.net", "s@example.org")
 
     async def _read(self) -> bytes:
@@ -227,7 +227,7 @@ async def test_a_reply_has_one_deadline_for_all_its_lines() -> None:
     assert broken.value.status == BAD_CONNECTION, "not: too much said, many deadlines later"
 
 
-async def test_a_reply_has_so_many_octets() -> None:
+async def test_a_reply_has_so_many_bytes() -> None:
     stream = Stream()
     stream.data_received(b"250-" + b"x" * (MAX_LINE - 10) + b"\r\n")
     line = b"250-" + b"x" * (MAX_LINE - 10) + b"\r\n"
@@ -266,7 +266,7 @@ async def test_a_message_goes_at_a_least_rate() -> None:
     server = await asyncio.start_server(trickle, "127.0.0.1", 0, limit=8192)
     async with server:
         host = Host("mx.example.net", "127.0.0.1", server.sockets[0].getsockname()[1])
-        deadlines = Deadlines(*(Seconds(5.0),) * 5, block=Seconds(0.5), rate=Octets(2**40))
+        deadlines = Deadlines(*(Seconds(5.0),) * 5, block=Seconds(0.5), rate=ByteSize(2**40))
         large = Counted(b"Subject: x\r\n\r\n" + (b"x" * 78 + b"\r\n") * 500_000)
         results = await large.send(await handshake().open(host, TlsPolicy.OFF), deadlines)
         await left.wait()

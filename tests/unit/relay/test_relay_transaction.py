@@ -40,7 +40,7 @@ def told(results: Results) -> dict[str, str]:
 
 
 @both_ways
-async def test_a_message_arrives_octet_for_octet(extensions: tuple[str, ...]) -> None:
+async def test_a_message_arrives_byte_for_byte(extensions: tuple[str, ...]) -> None:
     async with RemoteHost(extensions=extensions) as remote:
         session = await session_with(remote)
         results = await send(session, A, B)
@@ -195,7 +195,7 @@ async def test_size_is_known_before_mail() -> None:  # RFC 1870
         session = await session_with(remote)
         results = await send(session, A)
         assert told(results) == {"a": "failed 5.3.4"}
-        assert results["a@example.net"].text == "the host takes messages of at most 50 octets"
+        assert results["a@example.net"].text == "the host takes messages of at most 50 bytes"
         assert not any(line.startswith("MAIL") for line in remote.said)
         session.leave()
 
@@ -245,7 +245,7 @@ async def test_smtputf8_is_asked_for_only_when_needed() -> None:  # RFC 6531 §3
         await send(session, A, smtputf8=True)
         await send(session, UTF8_RECIPIENT)
         await send(session, A, raw=UTF8_HEADER, smtputf8=True)
-        await send(session, A, raw=UTF8_HEADER)  # 8-bit octets of no known meaning: not ours to judge
+        await send(session, A, raw=UTF8_HEADER)  # 8-bit bytes of no known meaning: not ours to judge
         assert ["SMTPUTF8" in taken.mail for taken in remote.messages] == [False, True, True, False]
         assert remote.messages[1].rcpt == ("RCPT TO:<grüße@example.net>",)
         session.leave()
@@ -305,7 +305,7 @@ async def test_no_address_makes_a_command(address: str) -> None:
         session.leave()
 
 
-# --- octets ---
+# --- bytes ---
 
 
 @pytest.mark.parametrize(

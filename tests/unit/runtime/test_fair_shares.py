@@ -6,7 +6,7 @@ import random
 import pytest
 
 from paquebot.runtime.shares.budget import Group, Holding, OverBudget, Path, SharedBudget
-from paquebot.runtime.shares.in_flight import ShareSettings, account, octet_shares, stranger
+from paquebot.runtime.shares.in_flight import ShareSettings, account, byte_shares, stranger
 
 
 def budget(limit: int = 100, *, network: int = 100, client: int = 100, guaranteed: int = 60) -> SharedBudget:
@@ -178,7 +178,7 @@ def test_counts_stay_true_and_the_modest_are_served(seed: int) -> None:
 
 @pytest.mark.parametrize("in_flight", [50, 64, 128, 1000])
 def test_lone_peer_can_send_the_longest_message(in_flight: int) -> None:
-    shares = octet_shares(in_flight, ShareSettings(), longest=50)
+    shares = byte_shares(in_flight, ShareSettings(), longest=50)
     message = shares.holding(stranger("192.0.2.1"))
     message.grow_to(50)
     message.release()
@@ -186,7 +186,7 @@ def test_lone_peer_can_send_the_longest_message(in_flight: int) -> None:
 
 
 def test_account_has_at_most_its_part() -> None:
-    shares = octet_shares(1000, ShareSettings(account=0.3), longest=50)
+    shares = byte_shares(1000, ShareSettings(account=0.3), longest=50)
     shares.holding(account(1)).grow_to(300)
     with pytest.raises(OverBudget):
         shares.holding(account(1)).grow_to(1)

@@ -81,7 +81,7 @@ async def test_who_waits_too_long_or_goes_away_holds_nothing() -> None:
     assert shares.used == 0
 
 
-async def test_few_octets_do_not_wait_behind_a_long_message() -> None:
+async def test_few_bytes_do_not_wait_behind_a_long_message() -> None:
     """One slow reader of little, and one message that needs all the room: everybody else reads on."""
     shares = Shares(limit=128, share=32, few=32)
     slow = await shares.of(1).take(5)
@@ -101,7 +101,7 @@ async def _after(hold: Hold, waiting: asyncio.Task[Hold]) -> Hold:
     return await waiting
 
 
-async def test_no_account_has_all_the_room_for_few_octets() -> None:
+async def test_no_account_has_all_the_room_for_few_bytes() -> None:
     shares = Shares(limit=128, share=32, few=32)
     greedy = [asyncio.create_task(shares.of(1).take(4)) for _ in range(50)]
     await settle()

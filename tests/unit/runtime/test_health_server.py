@@ -24,7 +24,7 @@ async def serving(health: Health) -> AsyncIterator[int]:
 
 
 async def exchange(port: int, octets: bytes, *, eof: bool = False) -> bytes:
-    """All that comes back for `octets`."""
+    """All that comes back for `bytes`."""
     async with asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(octets)

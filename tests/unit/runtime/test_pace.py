@@ -3,7 +3,7 @@
 import pytest
 
 from paquebot.runtime.net.pace import Pace, PaceSettings
-from paquebot.runtime.settings import Octets, Seconds
+from paquebot.runtime.settings import ByteSize, Seconds
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
 
 
 def pace(clock: Clock, *, rate: int = 10, window: float = 60.0, seconds: float = 600.0) -> Pace:
-    return Pace(PaceSettings(Octets(rate), Seconds(window)), clock, seconds)
+    return Pace(PaceSettings(ByteSize(rate), Seconds(window)), clock, seconds)
 
 
 def test_silence_has_its_own_bound() -> None:
@@ -43,7 +43,7 @@ def test_whoever_keeps_the_pace_goes_on_to_the_end() -> None:
     assert transfer.deadline(60.0) == transfer.last == 1600.0
 
 
-def test_octets_sent_early_are_no_credit_for_later() -> None:
+def test_bytes_sent_early_are_no_credit_for_later() -> None:
     clock = Clock()
     transfer = pace(clock)
     transfer.came(10_000_000)
@@ -60,7 +60,7 @@ def test_time_between_chunks_is_not_counted() -> None:
     assert transfer.deadline(100.0) == clock.now + 40.0
 
 
-def test_an_octet_in_each_chunk_is_no_pace() -> None:
+def test_an_byte_in_each_chunk_is_no_pace() -> None:
     clock = Clock()
     transfer = pace(clock)
     for _ in range(3):
@@ -78,6 +78,6 @@ def test_no_rate_is_no_bound() -> None:
 
 def test_settings_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="PAQUEBOT_MIN_RATE"):
-        PaceSettings(Octets(-1))
+        PaceSettings(ByteSize(-1))
     with pytest.raises(ValueError, match="PAQUEBOT_MIN_RATE"):
         PaceSettings(window=Seconds(0.0))

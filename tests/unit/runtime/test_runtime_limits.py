@@ -3,11 +3,11 @@
 import pytest
 from prometheus_client import REGISTRY
 
-from paquebot.runtime.shares.in_flight import OctetBudget, OverBudget
+from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
 
 
 def test_reservation_grows_and_is_given_back_whole() -> None:
-    budget = OctetBudget(100)
+    budget = ByteBudget(100)
     with budget.reservation() as one, budget.reservation() as two:
         one.grow_to(60)
         one.grow_to(40)  # no less than before
@@ -23,7 +23,7 @@ def test_reservation_grows_and_is_given_back_whole() -> None:
 
 
 def test_reservation_is_given_back_after_an_error() -> None:
-    budget = OctetBudget(10)
+    budget = ByteBudget(10)
 
     def one_message() -> None:
         with budget.reservation() as reservation:

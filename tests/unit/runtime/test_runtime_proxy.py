@@ -1,4 +1,4 @@
-"""Whose connection is it: headers in one piece and octet by octet, none, slow, bad; over a real pair of sockets."""
+"""Whose connection is it: headers in one piece and byte by byte, none, slow, bad; over a real pair of sockets."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_header_in_one_piece_leaves_what_follows(
 
 
 @pytest.mark.parametrize("header", HEADERS)
-async def test_header_octet_by_octet(pair: tuple[socket.socket, socket.socket], header: bytes) -> None:
+async def test_header_byte_by_byte(pair: tuple[socket.socket, socket.socket], header: bytes) -> None:
     ours, theirs = pair
     with counted(ProxyResult.HEADER):
         async with asked(theirs) as task:
@@ -111,7 +111,7 @@ async def test_silence_is_an_ordinary_client(pair: tuple[socket.socket, socket.s
 
 
 @pytest.mark.parametrize(("octets", "tls"), [(b"a1 CAPABILITY\r\n", False), (b"QUIT\r\n", False), (CLIENT_HELLO, True)])
-async def test_first_octet_of_a_client_decides_at_once(
+async def test_first_byte_of_a_client_decides_at_once(
     pair: tuple[socket.socket, socket.socket], octets: bytes, tls: bool
 ) -> None:
     ours, theirs = pair

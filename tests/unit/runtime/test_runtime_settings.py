@@ -9,10 +9,10 @@ import pytest
 
 from paquebot.runtime.engine_settings import NatsSettings, ProcessSettings
 from paquebot.runtime.settings import (
+    ByteSize,
     Listen,
     ListenOrSocket,
     Network,
-    Octets,
     Seconds,
     Secret,
     SettingsError,
@@ -27,7 +27,7 @@ from paquebot.runtime.settings import (
 @dataclass(frozen=True, slots=True)
 class Inner:
     wait: Seconds = setting("WAIT", Seconds(5 * 86400.0), help="a duration")
-    size: Octets = setting("SIZE", Octets(64 * 1024))
+    size: ByteSize = setting("SIZE", ByteSize(64 * 1024))
 
     def __post_init__(self) -> None:
         if self.wait > 9 * 86400:
@@ -62,9 +62,9 @@ def faults(cls: type[Any], **environ: str) -> list[str]:
         (Seconds, "250ms", 0.25),
         (Seconds, "1.5h", 5400.0),
         (Seconds, "7", 7.0),
-        (Octets, "64KiB", 65536),
-        (Octets, "25 mb", 25_000_000),
-        (Octets, "12", 12),
+        (ByteSize, "64KiB", 65536),
+        (ByteSize, "25 mb", 25_000_000),
+        (ByteSize, "12", 12),
         (Listen, "127.0.0.1:25", Listen("127.0.0.1", 25)),
         (Listen, "[::]:25", Listen("::", 25)),
         (Listen, ":25", Listen("0.0.0.0", 25)),
@@ -93,8 +93,8 @@ def test_value_of_every_type(hint: Any, text: str, value: Any) -> None:
         (Seconds, "-1s"),
         (Seconds, "5 weeks"),
         (Seconds, ""),
-        (Octets, "1.5KiB"),
-        (Octets, "-1"),
+        (ByteSize, "1.5KiB"),
+        (ByteSize, "-1"),
         (Network, "10.0.0.0/99"),
         (Listen, "25"),
         (Listen, "host:"),
@@ -173,7 +173,15 @@ def test_describe_writes_defaults_as_a_person_would() -> None:
 
 @pytest.mark.parametrize(
     ("hint", "value"),
-    [(Seconds, 0.0), (Seconds, 0.005), (Seconds, 90.0), (Seconds, 0.0005), (Octets, 0), (Octets, 1000), (Octets, 1025)],
+    [
+        (Seconds, 0.0),
+        (Seconds, 0.005),
+        (Seconds, 90.0),
+        (Seconds, 0.0005),
+        (ByteSize, 0),
+        (ByteSize, 1000),
+        (ByteSize, 1025),
+    ],
 )
 def test_shown_default_reads_back_as_itself(hint: Any, value: Any) -> None:
     row: type[Any] = dataclass(frozen=True)(

@@ -12,7 +12,7 @@ _REPLY = Reply(250, "2.0.0", "x" * 100)
 
 
 class Wire(asyncio.Transport):
-    """Takes what is written, and is full from `most` octets on."""
+    """Takes what is written, and is full from `most` bytes on."""
 
     def __init__(self, protocol: SmtpConnection, most: int) -> None:
         super().__init__()

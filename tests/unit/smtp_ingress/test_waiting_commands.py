@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from paquebot.runtime.shares.budget import SharedBudget
-from paquebot.runtime.shares.in_flight import ShareSettings, octet_shares, stranger
+from paquebot.runtime.shares.in_flight import ShareSettings, byte_shares, stranger
 from paquebot.smtp_ingress.connection import Displaced, SmtpConnection
 
 _KIB = 1024
@@ -22,7 +22,7 @@ def connection(budget: SharedBudget, address: str) -> SmtpConnection:
 
 
 def budget() -> SharedBudget:
-    return octet_shares(1000 * _KIB, ShareSettings(reserved=0.0, network=1.0, client=1.0), longest=0)
+    return byte_shares(1000 * _KIB, ShareSettings(reserved=0.0, network=1.0, client=1.0), longest=0)
 
 
 async def test_a_few_commands_cost_nothing_and_many_are_charged_until_they_are_taken() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paquebot.queue import Publication
-from paquebot.spool.jobs import MAX_JOB_OCTETS, MAX_RECIPIENTS, Packed, job_count, publications
+from paquebot.spool.jobs import MAX_JOB_BYTES, MAX_RECIPIENTS, Packed, job_count, publications
 from paquebot.v1.mail_pb2 import BlobRef, Envelope, LocalRecipient, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverJob, RelayJob
 from paquebot.v1.summary_pb2 import MessageSummary
@@ -19,7 +19,7 @@ REMOTE = ("example.net", "example.com")
 
 
 def message(number: int, local: dict[str, int], remote: dict[str, int], subject: int = 0) -> Packed:
-    """With so many recipients at each domain, and a subject of so many octets."""
+    """With so many recipients at each domain, and a subject of so many bytes."""
     envelope = Envelope(
         queue_id=f"{number:026}",
         local=[
@@ -72,7 +72,7 @@ def test_each_recipient_is_in_one_job_within_the_bounds(packed: list[Packed]) ->
     jobs = publications(PACK, packed)
     assert len(jobs) <= sum(job_count(item.envelope) for item in packed)
     for job, payload in zip(delivered(jobs), (j.payload for j in jobs), strict=False):
-        assert len(payload) <= MAX_JOB_OCTETS
+        assert len(payload) <= MAX_JOB_BYTES
         assert sum(len(entry.recipients) for entry in job.entries) <= MAX_RECIPIENTS
         assert job.entries
     expected = {
@@ -92,19 +92,19 @@ def test_a_job_takes_100_recipients_and_no_more() -> None:
     assert [len(job.entries[0].recipients) for job in split] == [100, 100, 1]
 
 
-def test_a_job_takes_512_kib_to_the_octet() -> None:
+def test_a_job_takes_512_kib_to_the_byte() -> None:
     def octets(subject: int) -> list[int]:
         pair = [message(1, {"paquebot.test": 1}, {}, 200_000), message(2, {"paquebot.test": 1}, {}, subject)]
         return [len(job.payload) for job in publications(PACK, pair)]
 
-    room = MAX_JOB_OCTETS - octets(200_000)[0] + 200_000
+    room = MAX_JOB_BYTES - octets(200_000)[0] + 200_000
     (most,) = octets(room - 16)
-    assert MAX_JOB_OCTETS - 20 < most <= MAX_JOB_OCTETS
+    assert MAX_JOB_BYTES - 20 < most <= MAX_JOB_BYTES
     assert len(octets(room + 1)) == 2
 
 
 def test_an_entry_over_the_bound_is_a_job_alone() -> None:
-    sizes = (10, MAX_JOB_OCTETS + 1, 10)
+    sizes = (10, MAX_JOB_BYTES + 1, 10)
     jobs = delivered(publications(PACK, [message(n, {"paquebot.test": 1}, {}, size) for n, size in enumerate(sizes)]))
     assert [[int(entry.queue_id) for entry in job.entries] for job in jobs] == [[0], [1], [2]]
 

@@ -14,7 +14,7 @@ from paquebot.cli.admin.presentation import (
     iso_time,
     print_record,
     print_records,
-    quota_octets,
+    quota_bytes,
 )
 from paquebot.rpc import DirectoryClient
 from paquebot.v1 import directory_pb2 as pb
@@ -29,7 +29,7 @@ account_app.add_typer(app_password_app, name="app-password")
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="For example alice@example.org.", show_default=False)]
 DisplayName = Annotated[str | None, typer.Option("--name", metavar="TEXT", help="The person's name.")]
 Quota = Annotated[
-    int | None, typer.Option(parser=quota_octets, metavar="SIZE", help="Most mail to keep: 5GiB, or none.")
+    int | None, typer.Option(parser=quota_bytes, metavar="SIZE", help="Most mail to keep: 5GiB, or none.")
 ]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")]
 

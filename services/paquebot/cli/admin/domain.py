@@ -12,7 +12,7 @@ from paquebot.cli.admin.presentation import (
     iso_time,
     print_record,
     print_records,
-    quota_octets,
+    quota_bytes,
 )
 from paquebot.rpc import DirectoryClient
 from paquebot.v1 import directory_pb2 as pb
@@ -32,7 +32,7 @@ CatchAll = Annotated[
 ]
 Quota = Annotated[
     int | None,
-    typer.Option(parser=quota_octets, metavar="SIZE", help="Quota of new accounts; none: PAQUEBOT_ACCOUNT_QUOTA."),
+    typer.Option(parser=quota_bytes, metavar="SIZE", help="Quota of new accounts; none: PAQUEBOT_ACCOUNT_QUOTA."),
 ]
 
 _COLUMNS = ("domain", "enabled", "alias_of", "catch_all", "default_quota_bytes", "accounts", "aliases")

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from paquebot.runtime.settings import parse_octets
+from paquebot.runtime.settings import parse_bytes
 
 Value = str | int | bool | list[str] | None
 Record = Mapping[str, Value]
@@ -53,7 +53,7 @@ def iso_time(at_ms: int) -> str | None:
     return datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def octets_text(octets: int) -> str:
+def bytes_text(octets: int) -> str:
     """`5368709120` → `5 GiB`."""
     size, unit = float(octets), 0
     while size >= 1024 and unit < len(_UNITS) - 1:
@@ -61,12 +61,12 @@ def octets_text(octets: int) -> str:
     return f"{size:.4g} {_UNITS[unit]}"
 
 
-def quota_octets(text: str) -> int:
+def quota_bytes(text: str) -> int:
     """The value of `--quota`: a size, or `none`. Raises typer.BadParameter."""
     if text.lower() == "none":
         return 0
     try:
-        return parse_octets(text)
+        return parse_bytes(text)
     except ValueError as error:
         raise typer.BadParameter(f"{error}, or none") from None
 
@@ -81,7 +81,7 @@ def _text(name: str, value: Value) -> str:
     if name.endswith("quota_bytes") and value == 0:
         return "none"
     if name.endswith("_bytes") and isinstance(value, int):
-        return octets_text(value)
+        return bytes_text(value)
     return str(value)
 
 

@@ -21,7 +21,7 @@ from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, opt
 from paquebot.cli.engines.process import ProcessCommand
 from paquebot.runtime.settings import Listen
 
-MAX_PAYLOAD = 8 * 1024 * 1024  # octets; a job is at most 512 KiB, the rest is room for operators' tools
+MAX_PAYLOAD = 8 * 1024 * 1024  # bytes; a job is at most 512 KiB, the rest is room for operators' tools
 _MAX_FILE_STORE = 2**50
 """More than any disk. By itself the server takes a share of what is free at its start: one that starts on a full disk
 would refuse everything for as long as it runs, also when there is room."""

@@ -245,7 +245,7 @@ def _dsn(role: str, password: str, host: str, database: str) -> str:
 
 
 def takes_socket(path: Path) -> bool:
-    """Whether a socket can be there: some file systems have none, and a path of more than 107 octets is too long."""
+    """Whether a socket can be there: some file systems have none, and a path of more than 107 bytes is too long."""
     try:
         with socket.socket(socket.AF_UNIX) as trial:
             trial.bind(str(path.absolute()))

@@ -182,7 +182,7 @@ class S3Engine:
             "filer": "true",
             "filer.port": ports.s3_filer,
             "filer.port.grpc": ports.s3_filer_grpc,
-            # Below the current directory, because a socket's whole path may have 107 octets only.
+            # Below the current directory, because a socket's whole path may have 107 bytes only.
             "filer.localSocket": "filer.sock",
             "s3": "true",
             "s3.ip.bind": self.host,

@@ -47,7 +47,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class ServiceAddress:
-    """A listener. `implicit`: TLS from the first octet; otherwise STARTTLS."""
+    """A listener. `implicit`: TLS from the first byte; otherwise STARTTLS."""
 
     host: str
     port: int

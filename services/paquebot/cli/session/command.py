@@ -16,7 +16,7 @@ from paquebot.cli.admin.connection import DataOption, administer
 from paquebot.cli.session.dialogue import DialogueWriter
 from paquebot.cli.waiting import duration
 from paquebot.rpc import DirectoryClient
-from paquebot.runtime.settings import Octets, parse_octets
+from paquebot.runtime.settings import ByteSize, parse_bytes
 from paquebot.v1 import directory_pb2 as pb
 
 session_app = typer.Typer(
@@ -30,7 +30,7 @@ For = Annotated[
     float, typer.Option("--for", parser=duration, metavar="TIME", help="How long, such as 10m; at most 24h.")
 ]
 To = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it. Without it: to standard output.")]
-Size = Annotated[Octets, typer.Option(parser=parse_octets, metavar="SIZE", help="Stop when it is so long.")]
+Size = Annotated[ByteSize, typer.Option(parser=parse_bytes, metavar="SIZE", help="Stop when it is so long.")]
 
 
 @session_app.callback()
@@ -64,7 +64,7 @@ def record(
 
 
 class _Recording:
-    def __init__(self, account: str, seconds: float, size: Octets) -> None:
+    def __init__(self, account: str, seconds: float, size: ByteSize) -> None:
         self._account = account
         self._seconds = seconds
         self._left = int(size)

@@ -38,7 +38,7 @@ _OF_MESSAGE = re.compile(r"(?:\bFETCH .*?\b|^ )(?:ENVELOPE|BODYSTRUCTURE|BODY(?=
 """What follows is read from a message: another one, if that was left out. The whole line stands in a comment."""
 _DOT = b".\r\n"
 _PLAIN = {octet: chr(octet) for octet in range(0x20, 0x7F)} | {ord("\\"): "\\\\", ord("$"): "\\x24"}
-"""Octets of a client's line that are written otherwise than in hexadecimal."""
+"""Bytes of a client's line that are written otherwise than in hexadecimal."""
 
 
 @dataclass(slots=True)
@@ -139,7 +139,7 @@ class DialogueWriter:
         self._write(f"S: {text}" + ("*" if cut else ""))
 
     def _fill(self, session: _Session, count: int) -> None:
-        """The octets of DATA end with the line of a dot, which is no part of the message."""
+        """The bytes of DATA end with the line of a dot, which is no part of the message."""
         if session.verb == "DATA" and count >= len(_DOT):
             self._write(f"fill {count - len(_DOT)} {{account}}")
             self._write("C: .")

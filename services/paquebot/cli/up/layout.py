@@ -20,7 +20,7 @@ from paquebot.runtime.postgres.migrations import ROLES
 SERVICES = ("recipient_validation", "smtp_ingress", "delivery", "relay", "imap", "pop3")
 """In the order in which the table shows them."""
 
-_SOCKET_PATH = 107  # octets of a UNIX socket's path, as Linux has it
+_SOCKET_PATH = 107  # bytes of a UNIX socket's path, as Linux has it
 
 
 class UpError(Exception):

@@ -29,10 +29,10 @@ Coming = asyncio.Future[Mapping[int, bytes | Exception]]
 class Bodies:
     """One for a process."""
 
-    def __init__(self, blobs: BlobStore, *, cache_octets: int) -> None:
+    def __init__(self, blobs: BlobStore, *, cache_bytes: int) -> None:
         self._blobs = blobs
-        self._limit = cache_octets
-        self._octets = 0
+        self._limit = cache_bytes
+        self._bytes = 0
         self._kept: OrderedDict[Key, bytes] = OrderedDict()
         self._under_way: dict[Key, Coming] = {}
         self._reads: set[asyncio.Task[None]] = set()
@@ -68,7 +68,7 @@ class Bodies:
         """A message that was just written: other sessions of its account will soon ask for it."""
         if (ref.pack, ref.offset) not in self._kept:
             self._keep((ref.pack, ref.offset), body)
-            metrics.BODY_CACHE_BYTES.set(self._octets)
+            metrics.BODY_CACHE_BYTES.set(self._bytes)
 
     async def close(self) -> None:
         """Wait for the reads under way."""
@@ -99,17 +99,17 @@ class Bodies:
                 self._keep((ref.pack, ref.offset), read)
             else:
                 _log.error("body_not_read", pack=ref.pack, offset=ref.offset, reason=f"{type(read).__name__}: {read}")
-        metrics.BODY_CACHE_BYTES.set(self._octets)
+        metrics.BODY_CACHE_BYTES.set(self._bytes)
         coming.set_result(found)
 
     def _keep(self, key: Key, body: bytes) -> None:
         if len(body) > self._limit // _LARGE_SHARE:
             return
         self._kept[key] = body
-        self._octets += len(body)
-        while self._octets > self._limit:
+        self._bytes += len(body)
+        while self._bytes > self._limit:
             _, dropped = self._kept.popitem(last=False)
-            self._octets -= len(dropped)
+            self._bytes -= len(dropped)
 
 
 async def body(ref: BlobRef, begun: bytes | Coming) -> bytes | BodyError:

@@ -6,7 +6,7 @@ from typing import Final
 from paquebot.message import decode_header_text, field_value
 
 _LONGEST: Final = 256 * 1024
-"""Octets of a field that are decoded at once; a longer one is cut where it has white space."""
+"""Bytes of a field that are decoded at once; a longer one is cut where it has white space."""
 _PIECE: Final = 64 * 1024  # characters
 _FIELDS: Final = 1000  # that are gone through in one step
 

@@ -1,6 +1,6 @@
 """HEADER.FIELDS of a header that is too long to be gone through at once (RFC 3501 §6.4.5).
 
-It is gone through twice, in steps: a literal says its size before its octets, and nothing is kept but what goes out.
+It is gone through twice, in steps: a literal says its size before its bytes, and nothing is kept but what goes out.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class LongHeader:
     before: bytes
 
     def size(self) -> Iterator[int | None]:
-        """None after each step; at last the octets of all."""
+        """None after each step; at last the bytes of all."""
         size, last = len(self.before), 0
         for found in self._ranges():
             if found is None:

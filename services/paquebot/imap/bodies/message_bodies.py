@@ -17,16 +17,16 @@ from paquebot.mailstore.types import StoredMessage
 from paquebot.runtime.shares.account_gate import Hold, Share
 
 _FIRST_MESSAGES = 64
-_FIRST_OCTETS = 256 * 1024
+_FIRST_BYTES = 256 * 1024
 _LARGEST = 8  # times the first: 512 messages, 2 MiB; one message that is longer is a window of its own
-_LONG = 1024 * 1024  # octets; a longer message is not read ahead, and counts with what its reading takes
-_WORTH_OCTETS = 32 * 1024
+_LONG = 1024 * 1024  # bytes; a longer message is not read ahead, and counts with what its reading takes
+_WORTH_BYTES = 32 * 1024
 
 Again = Callable[[list[int]], AsyncIterator[StoredMessage]]
 """The rows of these UIDs, read anew."""
 
 Beside = Callable[[StoredMessage], int]
-"""Octets that the caller needs for a message beside the message itself, reserved with it."""
+"""Bytes that the caller needs for a message beside the message itself, reserved with it."""
 
 Loaded = list[tuple[StoredMessage, bytes | BodyError]]
 
@@ -36,7 +36,7 @@ class _Window:
     messages: list[StoredMessage] = field(default_factory=list)
     octets: int = 0
     reading: int = 0
-    """Octets that are held beside these until all is read: what came from S3, whole and in parts."""
+    """Bytes that are held beside these until all is read: what came from S3, whole and in parts."""
     hold: Hold | None = None
     begun: list[bytes | Coming] = field(default_factory=list)
 
@@ -51,7 +51,7 @@ class _Window:
         return self.octets + self.reading
 
     def begin(self, bodies: Bodies, hold: Hold) -> None:
-        """Its octets are reserved: read it."""
+        """Its bytes are reserved: read it."""
         self.hold = hold
         self.begun = bodies.begin([message.blob for message in self.messages])
 
@@ -80,7 +80,7 @@ async def with_bodies(
     end: Callable[[], None] | None = None,
     beside: Beside | None = None,
 ) -> AsyncGenerator[Loaded, None]:
-    """Groups of `messages`, each with its octets or why they cannot be read. Close it (`aclosing`).
+    """Groups of `messages`, each with its bytes or why they cannot be read. Close it (`aclosing`).
 
     Compaction may move a message after its row was read: what is not where the row said is looked up once more.
     `end`: of a caller that writes them to a client, as of `Hold.until_late`.
@@ -115,7 +115,7 @@ async def _in_order(window: _Window) -> AsyncIterator[Loaded]:
     loaded: Loaded = []
     octets = 0
     for message, begun in zip(window.messages, window.begun, strict=True):
-        if octets >= _WORTH_OCTETS and isinstance(begun, asyncio.Future) and not begun.done():
+        if octets >= _WORTH_BYTES and isinstance(begun, asyncio.Future) and not begun.done():
             yield loaded
             loaded, octets = [], 0
         loaded.append((message, await body(message.blob, begun)))
@@ -139,7 +139,7 @@ async def _windows(messages: AsyncIterator[StoredMessage], beside: Beside | None
     window, scale = _Window(), 1
     async for message in messages:
         octets = message.blob.size + len(message.summary or b"") + (beside(message) if beside else 0)
-        more = window.octets + octets > scale * _FIRST_OCTETS
+        more = window.octets + octets > scale * _FIRST_BYTES
         full = len(window.messages) >= scale * _FIRST_MESSAGES or more
         if full and window.messages:
             yield window

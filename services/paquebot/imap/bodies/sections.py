@@ -1,7 +1,7 @@
-"""The octets of BODY[...], BINARY[...] and their relatives, from the summary where it can tell, else from the body.
+"""The bytes of BODY[...], BINARY[...] and their relatives, from the summary where it can tell, else from the body.
 
-A message as a client sees it is the recipient's prefix (Return-Path, Delivered-To) and then the stored octets;
-the summary's offsets count in the stored octets alone (invariant 5). RFC 3501 §6.4.5, RFC 3516.
+A message as a client sees it is the recipient's prefix (Return-Path, Delivered-To) and then the stored bytes;
+the summary's offsets count in the stored bytes alone (invariant 5). RFC 3501 §6.4.5, RFC 3516.
 
 What is long is never copied: forty sections of one message are forty views of it.
 """
@@ -9,12 +9,12 @@ What is long is never copied: forty sections of one message are forty views of i
 import enum
 from dataclasses import dataclass
 
+from paquebot.imap.bodies.long_bytes import LongBytes, cut, joined
 from paquebot.imap.bodies.long_headers import LongHeader
-from paquebot.imap.bodies.long_octets import LongOctets, cut, joined
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import (
+    ByteRange,
     MessageSummary,
-    Octets,
     SectionText,
     StoredSection,
     cached_header_fields,
@@ -22,7 +22,7 @@ from paquebot.message import (
     header_fields,
     is_multipart,
     part_at,
-    section_octets,
+    section_bytes,
 )
 from paquebot.runtime.net.connection import SLICE
 from paquebot.wire.imap import ast
@@ -41,7 +41,7 @@ class UnknownEncoding(Exception):
 
 _ENCODINGS = frozenset({b"7BIT", b"8BIT", b"BINARY", b"BASE64", b"QUOTED-PRINTABLE"})
 _LONG_HEADER = 16 * 1024
-"""Octets of a header above which its fields are gone through in steps: it may have one in every four octets."""
+"""Bytes of a header above which its fields are gone through in steps: it may have one in every four bytes."""
 _UNCHANGED = frozenset({b"7BIT", b"8BIT", b"BINARY"})
 _TEXTS = {
     None: SectionText.WHOLE,
@@ -53,15 +53,15 @@ _TEXTS = {
 }
 
 
-Found = bytes | LongOctets
+Found = bytes | LongBytes
 
 
 def section(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.FetchSection
 ) -> Found | LongHeader | Needs | None:
-    """The octets of a section, cut to its partial but for a LongHeader; None when the message has no such part."""
+    """The bytes of a section, cut to its partial but for a LongHeader; None when the message has no such part."""
     found = _whole(message, summary, body, asked.section)
-    return cut(found, asked.partial) if isinstance(found, bytes | LongOctets) else found
+    return cut(found, asked.partial) if isinstance(found, bytes | LongBytes) else found
 
 
 def _whole(
@@ -75,7 +75,7 @@ def _whole(
         cached = cached_header_fields(summary, fields)
         if cached is not None:
             return _prefix_fields(message, fields) + cached
-    octets = section_octets(summary, StoredSection(asked.path, _TEXTS[asked.specifier]))
+    octets = section_bytes(summary, StoredSection(asked.path, _TEXTS[asked.specifier]))
     if octets is None:
         return None
     if body is None:
@@ -96,7 +96,7 @@ def _whole(
             return joined(found)
 
 
-def _long_header(prefix: bytes, body: bytes, header: Octets, fields: list[str], *, negate: bool) -> LongHeader:
+def _long_header(prefix: bytes, body: bytes, header: ByteRange, fields: list[str], *, negate: bool) -> LongHeader:
     names = frozenset(name.lower().encode("utf-8", "surrogateescape") for name in fields)
     before = header_fields(prefix, fields, negate=negate)[: -len(b"\r\n")]
     return LongHeader(body, header.offset, header.offset + header.length, names, negate, before)
@@ -128,7 +128,7 @@ def binary(
     """A part without its transfer encoding (RFC 3516 §4.3), which `check_encoding` knows; BINARY[] is the message."""
     if not path:
         return Needs.BODY if body is None else joined(message.prefix, body)
-    octets = section_octets(summary, StoredSection(path, SectionText.WHOLE))
+    octets = section_bytes(summary, StoredSection(path, SectionText.WHOLE))
     part = part_at(summary, path)
     if octets is None or part is None:
         return None

@@ -1,4 +1,4 @@
-"""Messages whose octets cannot be read: which, why, and what a FETCH or SEARCH says of them (decision 34).
+"""Messages whose bytes cannot be read: which, why, and what a FETCH or SEARCH says of them (decision 34).
 
 S3 that is away is temporary, and the whole command says so. One message that is lost or damaged must not take the
 others with it: it is named in an untagged NO (a warning, RFC 3501 §7.1.2), and the command goes on without it.

@@ -1,7 +1,7 @@
-"""Summaries of all that a message has, made from its octets where the stored one had to leave something out.
+"""Summaries of all that a message has, made from its bytes where the stored one had to leave something out.
 
 That takes long (a second for 50,000 addresses) and memory, so one is made at a time in a process, in a thread, for a
-session that has reserved its octets; what it takes of the interpreter is charged to the session. The last ones are
+session that has reserved its bytes; what it takes of the interpreter is charged to the session. The last ones are
 kept, for clients ask for one part of a message after another.
 """
 
@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import (
     WHOLE,
-    WHOLE_OCTETS,
+    WHOLE_BYTES,
     MessageSummary,
     has_whole_envelope,
     has_whole_structure,
@@ -24,21 +24,21 @@ from paquebot.message import (
 )
 from paquebot.runtime.shares.event_loop import charge
 
-_KEPT_OCTETS: Final = 4 * 1024 * 1024
+_KEPT_BYTES: Final = 4 * 1024 * 1024
 """Serialised: in memory they take about three times as much."""
 
 Key = tuple[str, int]
 
 
-def octets_beside(message: StoredMessage) -> int:
-    """What is reserved beside a message's own octets: those of its whole summary, when one may be needed."""
+def bytes_beside(message: StoredMessage) -> int:
+    """What is reserved beside a message's own bytes: those of its whole summary, when one may be needed."""
     if not message.summary or is_surely_whole(message.summary):
         return 0
     try:
         summary = MessageSummary.FromString(message.summary)
-    except DecodeError:  # made anew from the octets
-        return WHOLE_OCTETS
-    return 0 if has_whole_envelope(summary) and has_whole_structure(summary) else WHOLE_OCTETS
+    except DecodeError:  # made anew from the bytes
+        return WHOLE_BYTES
+    return 0 if has_whole_envelope(summary) and has_whole_structure(summary) else WHOLE_BYTES
 
 
 class WholeSummaries:
@@ -47,10 +47,10 @@ class WholeSummaries:
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore(1)
         self._kept: OrderedDict[Key, bytes] = OrderedDict()
-        self._octets = 0
+        self._bytes = 0
 
     async def of(self, message: StoredMessage, body: bytes) -> MessageSummary:
-        """The summary of a message within `message.limits.WHOLE`; `octets_beside` of it are reserved."""
+        """The summary of a message within `message.limits.WHOLE`; `bytes_beside` of it are reserved."""
         key = (message.blob.pack, message.blob.offset)
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
@@ -62,17 +62,17 @@ class WholeSummaries:
         return summary
 
     def _keep(self, key: Key, octets: bytes) -> None:
-        if key in self._kept or len(octets) > _KEPT_OCTETS // 2:
+        if key in self._kept or len(octets) > _KEPT_BYTES // 2:
             return
         self._kept[key] = octets
-        self._octets += len(octets)
-        while self._octets > _KEPT_OCTETS:
+        self._bytes += len(octets)
+        while self._bytes > _KEPT_BYTES:
             _, dropped = self._kept.popitem(last=False)
-            self._octets -= len(dropped)
+            self._bytes -= len(dropped)
 
 
 def _made(body: bytes) -> tuple[MessageSummary, bytes, float]:
-    """Runs in a thread: the summary, its octets, and how long the thread ran."""
+    """Runs in a thread: the summary, its bytes, and how long the thread ran."""
     began = time.thread_time()
     summary = summarise(body, WHOLE)
     octets = summary.SerializeToString()

@@ -91,7 +91,7 @@ async def _appended(
 ) -> Appended:
     account = state.account
     return await session.process.mailstore.append(
-        account.account_id, mailbox_id, messages, quota_octets=account.quota_bytes, claim=claim
+        account.account_id, mailbox_id, messages, quota_bytes=account.quota_bytes, claim=claim
     )
 
 
@@ -147,5 +147,5 @@ def _new_message(stored: Stored, asked: ast.AppendMessage) -> NewMessage:
         internal_date=storable(asked.internal_date or datetime.datetime.now(datetime.UTC)),
         flags=flags,
         keywords=keywords,
-        crlf_octets=stored.crlf_octets,
+        crlf_bytes=stored.crlf_bytes,
     )

@@ -17,7 +17,7 @@ from paquebot.imap import metrics
 from paquebot.imap.bodies.message_bodies import Loaded, with_bodies
 from paquebot.imap.bodies.sections import UnknownEncoding
 from paquebot.imap.bodies.unreadable import Unreadable
-from paquebot.imap.bodies.whole_summaries import octets_beside
+from paquebot.imap.bodies.whole_summaries import bytes_beside
 from paquebot.imap.commands.fetch_plan import FetchPlan, Source, plan
 from paquebot.imap.commands.messages_named import named
 from paquebot.imap.commands.store import take_in
@@ -40,8 +40,8 @@ from paquebot.wire.imap.sequence_set import inside_of, ranges_of
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
 
-_PIECE = 64 * 1024  # octets gathered before they are sent
-_ROWS, _ROW = 512 * 1024, 8 * 1024  # octets that count for rows with summaries: of two batches, of one message
+_PIECE = 64 * 1024  # bytes gathered before they are sent
+_ROWS, _ROW = 512 * 1024, 8 * 1024  # bytes that count for rows with summaries: of two batches, of one message
 _log = Log("paquebot.imap.commands.fetch")
 _NO_SUMMARY = MessageSummary()
 
@@ -242,7 +242,7 @@ class _Work:
             messages,
             self._messages,
             session.connection.abort,
-            octets_beside if self.plan.tells_envelope or self.plan.tells_structure else None,
+            bytes_beside if self.plan.tells_envelope or self.plan.tells_structure else None,
         )
 
     def _share(self) -> Share:
@@ -278,7 +278,7 @@ class _Work:
         self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
     ) -> AsyncIterator[Octets]:
         """As `_write`, in pieces. What fails behind the first of them ends the connection: a NO would be taken for
-        octets of a literal."""
+        bytes of a literal."""
         begun = False
         try:
             for later in self._write(out, message, summary, body):
@@ -342,7 +342,7 @@ def _taken(out: bytearray) -> bytes:
 
 
 async def _pieces(out: bytearray, steps: Iterator[bytes] | None) -> AsyncIterator[Octets]:
-    """What is gathered, and the octets of each step; a step is a turn, also of a client that reads at once."""
+    """What is gathered, and the bytes of each step; a step is a turn, also of a client that reads at once."""
     if out:
         yield _taken(out)
     for octets in steps or ():

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from paquebot.imap.bodies import sections
+from paquebot.imap.bodies.long_bytes import LongBytes, cut
 from paquebot.imap.bodies.long_headers import LongHeader
-from paquebot.imap.bodies.long_octets import LongOctets, cut
 from paquebot.imap.bodies.sections import Encoded, Needs
 from paquebot.imap.mailbox_view import flags
 from paquebot.imap.mailbox_view.view import View
@@ -41,8 +41,8 @@ ViewWriter = Callable[[FetchResponse, View, int], None]
 Writer = Callable[[FetchResponse, StoredMessage, MessageSummary, bytes | None], Iterator[bytes] | None]
 """Writes one item from the row, the summary and the body. Raises NeedsBody, and has written nothing then.
 
-What is long is not written but returned, as steps: before each, the caller sends what the response has; then the octets
-of the step, if any. A step without octets is work."""
+What is long is not written but returned, as steps: before each, the caller sends what the response has; then the bytes
+of the step, if any. A step without bytes is work."""
 
 _OF_VIEW: Mapping[FetchAttribute, ViewWriter] = {
     FetchItem.UID: lambda response, view, number: response.uid(view.uid(number)),
@@ -56,7 +56,7 @@ _OF_ROW: Mapping[FetchAttribute, Writer] = {
     FetchItem.EMAILID: lambda response, message, summary, body: response.email_id(message.email_id),
     FetchItem.THREADID: lambda response, message, summary, body: response.thread_id(message.thread_id),
 }
-_LONG = 64 * 1024  # octets of a summary from which its items are written in steps
+_LONG = 64 * 1024  # bytes of a summary from which its items are written in steps
 
 
 def _is_long(message: StoredMessage, summary: MessageSummary) -> bool:
@@ -244,7 +244,7 @@ def _section_writer(asked: FetchSection) -> Writer:
         found = sections.section(message, summary, body, asked)
         if isinstance(found, Needs):
             raise NeedsBody
-        if isinstance(found, LongOctets):
+        if isinstance(found, LongBytes):
             response.section_head(asked, len(found))
             return map(without_nul, found.slices())
         if isinstance(found, LongHeader):
@@ -275,7 +275,7 @@ def _binary_size_writer(asked: FetchBinarySize) -> Writer:
 
 def _part(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: FetchBinary | FetchBinarySize
-) -> bytes | LongOctets | Encoded | None:
+) -> bytes | LongBytes | Encoded | None:
     found = sections.binary(message, summary, body, asked.path)
     if isinstance(found, Needs):
         raise NeedsBody
@@ -283,12 +283,12 @@ def _part(
 
 
 def _write_binary(
-    response: FetchResponse, asked: FetchBinary, part: bytes | LongOctets | Encoded | None
+    response: FetchResponse, asked: FetchBinary, part: bytes | LongBytes | Encoded | None
 ) -> Iterator[bytes] | None:
     if isinstance(part, Encoded):
         return _decoded(response, asked, part)
     found = None if part is None else cut(part, asked.partial)
-    if isinstance(found, LongOctets):
+    if isinstance(found, LongBytes):
         response.binary_head(asked, len(found))
         return found.slices()
     response.binary(asked, found)
@@ -296,7 +296,7 @@ def _write_binary(
 
 
 def _write_size(
-    response: FetchResponse, asked: FetchBinarySize, part: bytes | LongOctets | Encoded | None
+    response: FetchResponse, asked: FetchBinarySize, part: bytes | LongBytes | Encoded | None
 ) -> Iterator[bytes] | None:
     if isinstance(part, Encoded):
         return _decoded_size(response, asked, part)
@@ -305,7 +305,7 @@ def _write_size(
 
 
 def _decoded(response: FetchResponse, asked: FetchBinary, part: Encoded) -> Iterator[bytes]:
-    """Decoded twice: a literal says its size before its octets, and the octets are not kept."""
+    """Decoded twice: a literal says its size before its bytes, and the bytes are not kept."""
     start, left = (asked.partial.offset, asked.partial.count) if asked.partial is not None else (0, sys.maxsize)
     size = 0
     for octets in decoded_pieces(part.octets, part.encoding):

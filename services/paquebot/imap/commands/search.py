@@ -17,7 +17,7 @@ from paquebot.imap import metrics
 from paquebot.imap.bodies.cache import BodyError
 from paquebot.imap.bodies.message_bodies import with_bodies
 from paquebot.imap.bodies.unreadable import Unreadable
-from paquebot.imap.bodies.whole_summaries import octets_beside
+from paquebot.imap.bodies.whole_summaries import bytes_beside
 from paquebot.imap.long_commands import beside
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.view import View
@@ -275,7 +275,7 @@ class _Search:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
         share = self._process.shares.of(self._state.account.account_id)
         there = 0
-        bodies = with_bodies(self._process.bodies, share, messages, self._messages, beside=octets_beside)
+        bodies = with_bodies(self._process.bodies, share, messages, self._messages, beside=bytes_beside)
         async with contextlib.aclosing(bodies) as groups:
             async for group in groups:
                 for message, body in group:

@@ -102,7 +102,7 @@ async def copy(session: "Session", state: Selected, command: ast.Copy) -> Reply:
             state.mailbox_id,
             uids,
             target_id,
-            quota_octets=state.account.quota_bytes,
+            quota_bytes=state.account.quota_bytes,
             all_of_them=not command.uid,
         )
     except SomeExpunged:

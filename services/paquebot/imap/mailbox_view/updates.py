@@ -20,7 +20,7 @@ from paquebot.wire.imap import response_codes, responses
 from paquebot.wire.imap.fetch_response import FetchResponse
 from paquebot.wire.imap.sequence_set import ranges_of
 
-_PIECE = 16 * 1024  # octets of lines that are made at once
+_PIECE = 16 * 1024  # bytes of lines that are made at once
 
 
 def waiting(watch: Watch, state: Selected) -> bool:

@@ -29,7 +29,7 @@ _PIECE = 64 * 1024  # characters
 _HELD = 256 * 1024  # characters of fields that are compared together
 _FIELD = 64  # in characters, what it costs to go past a field
 _LOOK = 1024  # in characters, what it costs to look for a field at all
-_READING = 256  # to read an octet of an address list takes as long as to compare so many characters
+_READING = 256  # to read a byte of an address list takes as long as to compare so many characters
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Looks through a header or a body for all texts of a search together, a piece at a time.
 
 A piece is decoded once, folded, compared with every text that was not found so far, and dropped: nothing is kept but
-which texts are there. What that costs is counted, in octets decoded and characters compared, and for each part and
+which texts are there. What that costs is counted, in bytes decoded and characters compared, and for each part and
 each comparison, however short they are.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from paquebot.imap.bodies.header_texts import embedded_header_text
 from paquebot.message import BodyPart, embedded_message, is_multipart, text_pieces
 
-_DECODING = 8  # to decode and fold an octet takes about as long as to compare it with so many texts
+_DECODING = 8  # to decode and fold a byte takes about as long as to compare it with so many texts
 _TOGETHER = 16  # texts that are compared with a piece in one step
-_CHECKED = 64 * 1024  # what a piece without text stands for: octets whose charset is guessed
+_CHECKED = 64 * 1024  # what a piece without text stands for: bytes whose charset is guessed
 _PART, _COMPARISON = (
     8192,
     128,

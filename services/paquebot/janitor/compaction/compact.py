@@ -1,8 +1,8 @@
 """Compaction: an account's messages that lie scattered over many packs are written together in packs of its own, so
 that reading a mailbox takes few requests; and what lives in mostly dead packs is taken out of them.
 
-The accounts for which most requests are spared per octet moved come first. A run ends when nothing is worth moving
-or its budget of octets or time is spent; the next goes on. Nothing is moved that is compact: see `CompactionRule`.
+The accounts for which most requests are spared per byte moved come first. A run ends when nothing is worth moving
+or its budget of bytes or time is spent; the next goes on. Nothing is moved that is compact: see `CompactionRule`.
 """
 
 import datetime
@@ -39,7 +39,7 @@ class Compacted:
 
     compacted_accounts: int = 0
     compacted_messages: int = 0
-    compacted_octets: int = 0
+    compacted_bytes: int = 0
     source_packs: int = 0
     """From which messages were moved, counted for each account."""
     written_packs: int = 0
@@ -49,10 +49,10 @@ class Compacted:
     busy_accounts: int = 0
     backlog_messages: int = 0
     """Left to move."""
-    backlog_octets: int = 0
+    backlog_bytes: int = 0
     compaction_requests: int = 0
     """To S3."""
-    compaction_read_octets: int = 0
+    compaction_read_bytes: int = 0
     compaction_seconds: float = 0.0
 
 
@@ -83,12 +83,12 @@ class _Backlog:
         self._count(new, 1)
 
     def in_turn(self) -> dict[int, Fragmentation]:
-        """By account, the most requests spared per octet first."""
+        """By account, the most requests spared per byte first."""
         return {account_id: scattered for _, account_id, scattered in sorted(self._best, reverse=True, key=_rank)}
 
     def _count(self, scattered: Fragmentation, sign: int) -> int:
         """The packs to write."""
-        written = math.ceil(scattered.octets / self.rule.pack_octets)
+        written = math.ceil(scattered.octets / self.rule.pack_bytes)
         self.accounts += sign * bool(scattered.packs)
         self.packs += sign * scattered.packs
         self.written += sign * written
@@ -124,7 +124,7 @@ async def compact(
             await _run(stores, settings, before, backlog, by_account, result, troubles)
             await _forget(stores, settings)
     result.compaction_requests = int(_total(REQUESTS) - requests)
-    result.compaction_read_octets = int(_total(READ_BYTES) - read)
+    result.compaction_read_bytes = int(_total(READ_BYTES) - read)
     result.compaction_seconds = round(time.monotonic() - started, 3)
     return result
 
@@ -175,7 +175,7 @@ def _groups(standings: Sequence[CompactionCandidate]) -> Iterator[list[Compactio
 def _would(result: Compacted, backlog: _Backlog) -> None:
     result.compacted_accounts = backlog.accounts
     result.compacted_messages = result.backlog_messages = backlog.messages
-    result.compacted_octets = result.backlog_octets = backlog.octets
+    result.compacted_bytes = result.backlog_bytes = backlog.octets
     result.source_packs = backlog.packs
     result.written_packs = backlog.written
 
@@ -190,7 +190,7 @@ async def _run(
     troubles: Troubles,
 ) -> None:
     limits, moved = settings.compaction, Moved()
-    budget = RewriteBudget(time.monotonic() + limits.max_seconds, limits.max_octets)
+    budget = RewriteBudget(time.monotonic() + limits.max_seconds, limits.max_bytes)
     rewriter = Rewriter(stores, limits, Sources(stores.blobs), before)
     scattered = backlog.in_turn()
     # Those of mostly dead packs first: such a pack is free only when every account has left it.
@@ -203,10 +203,10 @@ async def _run(
             for left in await _look_again(stores, backlog.rule, before, account_id):
                 backlog.replace(scattered.get(account_id) or Fragmentation(account_id, 0, 0, 0), left)
     result.compacted_accounts, result.busy_accounts = moved.accounts, moved.busy_accounts
-    result.compacted_messages, result.compacted_octets = moved.messages, moved.octets
+    result.compacted_messages, result.compacted_bytes = moved.messages, moved.octets
     result.source_packs, result.written_packs = moved.source_packs, moved.new_packs
     result.unreadable_messages = moved.unreadable
-    result.backlog_messages, result.backlog_octets = backlog.messages, backlog.octets
+    result.backlog_messages, result.backlog_bytes = backlog.messages, backlog.octets
 
 
 async def _look_again(stores: Stores, rule: CompactionRule, before: str, account_id: int) -> list[Fragmentation]:

@@ -80,22 +80,22 @@ class Rewriter:
         self, account_id: int, owner: str, sparse: Collection[str], budget: RewriteBudget, moved: Moved
     ) -> None:
         if sparse:
-            refs = await self._refs(account_id, sparse, message_octets=2**62)
+            refs = await self._refs(account_id, sparse, message_bytes=2**62)
             await self._move(account_id, owner, refs, budget, moved)
         while not budget.spent(moved):
             rule = self.settings.rule()
             packs = await self.stores.mailstore.scattered_packs(rule, self.before, account_id, _SOURCE_PACKS)
-            refs = await self._refs(account_id, packs, rule.message_octets)
-            written = math.ceil(sum(ref.length for ref in refs) / rule.pack_octets)
+            refs = await self._refs(account_id, packs, rule.message_bytes)
+            written = math.ceil(sum(ref.length for ref in refs) / rule.pack_bytes)
             if len(packs) - written < rule.saved_packs:
                 return
             await self._move(account_id, owner, refs, budget, moved)
             if len(packs) < _SOURCE_PACKS:
                 return
 
-    async def _refs(self, account_id: int, packs: Collection[str], message_octets: int) -> list[BlobRef]:
+    async def _refs(self, account_id: int, packs: Collection[str], message_bytes: int) -> list[BlobRef]:
         """The entries to move, each once, by the mailbox and UID of their first row."""
-        uses: Sequence[BlobUse] = await self.stores.mailstore.compaction_uses(account_id, packs, message_octets)
+        uses: Sequence[BlobUse] = await self.stores.mailstore.compaction_uses(account_id, packs, message_bytes)
         found: dict[tuple[str, int], BlobRef] = {}
         for use in uses:
             found.setdefault((use.blob.pack, use.blob.offset), use.blob)
@@ -104,7 +104,7 @@ class Rewriter:
     async def _move(
         self, account_id: int, owner: str, refs: Sequence[BlobRef], budget: RewriteBudget, moved: Moved
     ) -> None:
-        for part in _parts(refs, self.settings.pack_octets):
+        for part in _parts(refs, self.settings.pack_bytes):
             if budget.spent(moved):
                 return
             copies = await self.sources.copies(part)
@@ -133,7 +133,7 @@ async def account_lease(stores: Stores, account_id: int, ttl: float) -> AsyncIte
 
 
 async def write_together(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[StoredCopy]) -> int:
-    """Messages into a new pack of the account; returns its octets of messages. The order makes a kill harmless: the new
+    """Messages into a new pack of the account; returns its bytes of messages. The order makes a kill harmless: the new
     pack first, then the rows, never the old packs. Raises BlobsUnavailable, PostgresUnavailable, CompactionLost,
     NoSuchAccount."""
     writer = PackWriter(new_ulid(), account_id=account_id)
@@ -144,11 +144,11 @@ async def write_together(stores: Stores, account_id: int, owner: str, ttl: float
     return writer.octets
 
 
-def _parts(refs: Sequence[BlobRef], pack_octets: int) -> Iterator[list[BlobRef]]:
+def _parts(refs: Sequence[BlobRef], pack_bytes: int) -> Iterator[list[BlobRef]]:
     part: list[BlobRef] = []
     octets = 0
     for ref in refs:
-        if part and (octets + ref.length > pack_octets or len(part) == _MESSAGES):
+        if part and (octets + ref.length > pack_bytes or len(part) == _MESSAGES):
             yield part
             part, octets = [], 0
         part.append(ref)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from paquebot.mailstore.types import CompactionRule
-from paquebot.runtime.settings import Octets, Seconds, setting
+from paquebot.runtime.settings import ByteSize, Seconds, setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,16 +13,16 @@ class CompactionSettings:
     saved_packs: int = setting(
         "JANITOR_COMPACT_PACKS", 16, help="least number of packs that reading an account's mail must be spared"
     )
-    message_octets: Octets = setting(
+    message_bytes: ByteSize = setting(
         "JANITOR_COMPACT_MESSAGE",
-        Octets(128 * 2**10),
+        ByteSize(128 * 2**10),
         help="larger messages (as stored) stay where they are, unless most of their pack is dead",
     )
-    pack_octets: Octets = setting("JANITOR_PACK_OCTETS", Octets(4 * 2**20), help="size of the packs that are written")
+    pack_bytes: ByteSize = setting("JANITOR_PACK_BYTES", ByteSize(4 * 2**20), help="size of the packs that are written")
     live_share: float = setting(
         "JANITOR_LIVE_SHARE", 0.5, help="a pack with a smaller live part is given up, 0 to 1; 0: none is"
     )
-    max_octets: Octets = setting("JANITOR_COMPACT_OCTETS", Octets(4 * 2**30), help="most octets moved in one run")
+    max_bytes: ByteSize = setting("JANITOR_COMPACT_BYTES", ByteSize(4 * 2**30), help="most bytes moved in one run")
     max_seconds: Seconds = setting("JANITOR_COMPACT_SECONDS", Seconds(1200.0), help="longest time of it in one run")
     lease: Seconds = setting(
         "JANITOR_COMPACT_LEASE",
@@ -33,10 +33,10 @@ class CompactionSettings:
     def __post_init__(self) -> None:
         if self.saved_packs < 1:
             raise ValueError("PAQUEBOT_JANITOR_COMPACT_PACKS must be at least 1")
-        if not 2**12 <= self.pack_octets <= 2**28:
-            raise ValueError("PAQUEBOT_JANITOR_PACK_OCTETS must lie between 4KiB and 256MiB")
+        if not 2**12 <= self.pack_bytes <= 2**28:
+            raise ValueError("PAQUEBOT_JANITOR_PACK_BYTES must lie between 4KiB and 256MiB")
         if not 0 <= self.live_share <= 1:
             raise ValueError(f"PAQUEBOT_JANITOR_LIVE_SHARE: {self.live_share} is not between 0 and 1")
 
     def rule(self) -> CompactionRule:
-        return CompactionRule(self.saved_packs, self.pack_octets, self.message_octets)
+        return CompactionRule(self.saved_packs, self.pack_bytes, self.message_bytes)

@@ -18,9 +18,9 @@ from paquebot.v1.mail_pb2 import BlobRef, Envelope, PackEntry, PackIndex
 
 _log = Log("paquebot.janitor")
 
-_START_OCTETS = 256 * 1024
-_GAP_OCTETS = 64 * 1024
-_CACHE_OCTETS = 48 * 2**20
+_START_BYTES = 256 * 1024
+_GAP_BYTES = 64 * 1024
+_CACHE_BYTES = 48 * 2**20
 _AT_ONCE = 8
 
 
@@ -35,7 +35,7 @@ class StoredCopy:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A pack, read: its index by offset and its first octets."""
+    """A pack, read: its index by offset and its first bytes."""
 
     entries: dict[int, PackEntry]
     start: bytes
@@ -49,7 +49,7 @@ class Sources:
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
         self._kept: OrderedDict[str, _Source] = OrderedDict()
-        self._octets = 0
+        self._bytes = 0
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._backwards = False
 
@@ -84,7 +84,7 @@ class Sources:
         if kept is not None:
             self._kept.move_to_end(pack)
             return kept
-        start, octets = await self._blobs.read_start(pack, _START_OCTETS)
+        start, octets = await self._blobs.read_start(pack, _START_BYTES)
         whole = octets == len(start)
         index = _index_of(start) if whole else None
         if index is None:
@@ -115,13 +115,13 @@ class Sources:
     def _keep(self, pack: str, source: _Source) -> None:
         if pack not in self._kept:
             self._kept[pack] = source
-            self._octets += source.octets
-        while self._octets > _CACHE_OCTETS and len(self._kept) > 1:
+            self._bytes += source.octets
+        while self._bytes > _CACHE_BYTES and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
-            self._octets -= dropped.octets
+            self._bytes -= dropped.octets
 
     async def _stored(self, pack: str, source: _Source, refs: Iterable[BlobRef]) -> dict[int, bytes]:
-        """Stored octets by offset."""
+        """Stored bytes by offset."""
         found: dict[int, bytes] = {}
         far: list[BlobRef] = []
         for ref in refs:
@@ -141,7 +141,7 @@ def _runs(refs: Iterable[BlobRef]) -> list[list[BlobRef]]:
     runs: list[list[BlobRef]] = []
     end = 0
     for ref in sorted(refs, key=lambda ref: ref.offset):
-        if runs and ref.offset - end <= _GAP_OCTETS:
+        if runs and ref.offset - end <= _GAP_BYTES:
             runs[-1].append(ref)
         else:
             runs.append([ref])

@@ -15,8 +15,8 @@ from paquebot.observability.log import Log
 
 _log = Log("paquebot.janitor")
 
-_INDEX_OCTETS = 512  # of one entry in most indexes, or less
-_GAIN_OCTETS = 64 * 1024  # that each new pack must free: one request to write it costs as much as a year of these
+_INDEX_BYTES = 512  # of one entry in most indexes, or less
+_GAIN_BYTES = 64 * 1024  # that each new pack must free: one request to write it costs as much as a year of these
 _MOST = 1000  # of a run: each costs a request or two
 
 
@@ -29,8 +29,8 @@ class SparsePacks:
     _candidates: dict[str, PackInfo] = field(default_factory=dict)
 
     def consider(self, info: PackInfo, live: PackLiveness) -> None:
-        dead = info.octets - live.octets - live.entries * _INDEX_OCTETS
-        if dead >= _GAIN_OCTETS and dead > (1 - self.live_share) * info.octets and len(self._candidates) < _MOST:
+        dead = info.octets - live.octets - live.entries * _INDEX_BYTES
+        if dead >= _GAIN_BYTES and dead > (1 - self.live_share) * info.octets and len(self._candidates) < _MOST:
             self._candidates[info.pack] = info
 
     async def by_account(self, stores: Stores, troubles: Troubles) -> dict[int, set[str]]:
@@ -55,12 +55,12 @@ class SparsePacks:
         return accounts
 
     async def _leaving(self, stores: Stores, pack: str, stored: int) -> set[int]:
-        """The accounts that use a pack of `stored` octets of messages, when little of it is alive; else none. Each
+        """The accounts that use a pack of `stored` bytes of messages, when little of it is alive; else none. Each
         account takes a copy of its own."""
         copies: dict[tuple[int, int], int] = {}
         async for use in stores.mailstore.blobs_of_packs([pack]):
             copies[use.account_id, use.blob.offset] = use.blob.length
         accounts = {account_id for account_id, _ in copies}
         octets = sum(copies.values())
-        worth = octets < self.live_share * stored and stored - octets >= len(accounts) * _GAIN_OCTETS
+        worth = octets < self.live_share * stored and stored - octets >= len(accounts) * _GAIN_BYTES
         return accounts if worth else set()

@@ -1,7 +1,7 @@
 """The packs of a rebuild: where each message of the snapshots lies, and messages that no snapshot knows.
 
 Packs are read in order of time, a few at once, each at most once: an index, and its entries only where someone wants
-them. So the cost goes with the bucket's octets, and memory with a few packs.
+them. So the cost goes with the bucket's bytes, and memory with a few packs.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from paquebot.v1.mail_pb2 import Envelope, PackEntry, PackIndex
 _log = Log("paquebot.rebuild")
 
 _CHUNK_PACKS = 16
-_CHUNK_OCTETS = 32 * 2**20
+_CHUNK_BYTES = 32 * 2**20
 _SAY_EVERY = 1000
 
 _APPEND_SECONDS = 300.0
@@ -96,7 +96,7 @@ class RebuildPackReader:
         async for info in self._stores.blobs.list_packs(after=self._work.packs_to):
             if ulid_time_ms(info.pack) > self._until_ms:
                 break
-            if chunk and (len(chunk) == _CHUNK_PACKS or octets + info.octets > _CHUNK_OCTETS):
+            if chunk and (len(chunk) == _CHUNK_PACKS or octets + info.octets > _CHUNK_BYTES):
                 yield chunk
                 chunk, octets = [], 0
             chunk.append(info)
@@ -141,7 +141,7 @@ class RebuildPackReader:
         return [candidates[key] for key in keys if key not in done]
 
     async def _found(self, index: PackIndex, wanted: set[str], result: Rebuilt) -> list[Found]:
-        """The wanted entries of a pack whose octets are what its index says."""
+        """The wanted entries of a pack whose bytes are what its index says."""
         entries = [entry for entry in index.entries if entry.envelope.queue_id in wanted]
         contents = await self._contents(index.pack, entries)
         result.unreadable += contents.count(None)
@@ -214,7 +214,7 @@ def _arrival(one: _Candidate, found: Found) -> RebuiltMessage:
 
 
 def prefix(reverse_path: str, address: str) -> bytes:
-    """The lines that delivery put before the message (RFC 5321 §4.4), the same to the octet."""
+    """The lines that delivery put before the message (RFC 5321 §4.4), the same to the byte."""
     lines = f"Return-Path: <{_one_line(reverse_path)}>\r\nDelivered-To: {_one_line(address)}\r\n"
     return lines.encode("utf-8", "replace")
 

@@ -5,7 +5,7 @@
   and `runs/<ulid>/complete`, written last: before it the run does not count;
 - `rebuilds/<ulid>`: a mark for each rebuild.
 
-A sealed object is one zstd frame of a message, its length, the first 8 octets of its SHA-256 and `MAGIC`.
+A sealed object is one zstd frame of a message, its length, the first 8 bytes of its SHA-256 and `MAGIC`.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ CLOCKS_MS = 600_000
 
 _TRAILER = struct.Struct("<I8s8s")
 _MAX_FRAME = 64 * 2**20
-_OBJECT_OCTETS = 8 * 2**20
+_OBJECT_BYTES = 8 * 2**20
 _PAGE_ENTRIES = 5000
 _READ_AHEAD = 256 * 1024
 _LEVEL = 3
@@ -110,7 +110,7 @@ class ObjectWriter:
         self._index.frames.append(SnapshotFrame(account_id=part.account_id, part=part.part, place=place))
         self._frames.append(frame)
         self._length += len(frame)
-        if self._length >= _OBJECT_OCTETS:
+        if self._length >= _OBJECT_BYTES:
             await self.flush()
         return place
 

@@ -37,7 +37,7 @@ class Snapshotted:
     written_accounts: int = 0
     written_messages: int = 0
     written_objects: int = 0
-    written_octets: int = 0
+    written_bytes: int = 0
     deleted_objects: int = 0
     bad_accounts: int = 0
     """That could not be written: their snapshot before, if there is one, still counts."""
@@ -94,7 +94,7 @@ async def _snapshot(
     await snapshots.raise_ceilings(stores.postgres, promises)
     finished_at = datetime.datetime.fromtimestamp(run.finished_at_ms / 1000, datetime.UTC)
     await snapshots.note_run(stores.postgres, run.run, finished_at, run.accounts)
-    result.accounts, result.written_objects, result.written_octets = run.accounts, writer.objects, writer.octets
+    result.accounts, result.written_objects, result.written_bytes = run.accounts, writer.objects, writer.octets
     result.deleted_objects = await _remove_old(stores.blobs, run)
     _log.info("snapshot", run=run.run, accounts=run.accounts, written=result.written_accounts)
     return result
@@ -162,7 +162,7 @@ def _now_ms() -> int:
 
 @dataclass(slots=True)
 class _Objects:
-    """Octets of the objects of accounts: all, and those that a manifest still names."""
+    """Bytes of the objects of accounts: all, and those that a manifest still names."""
 
     all: dict[str, int] = field(default_factory=dict)
     live: dict[str, int] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from paquebot.v1.mail_pb2 import PackEntry, PackIndex
 
 _log = Log("paquebot.janitor")
 
-_MOST_OCTETS = 64 * 2**20  # of messages in memory before they are written
+_MOST_BYTES = 64 * 2**20  # of messages in memory before they are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Repair:
                     self.wanted[queue_id].remove(damaged)
                     self.found.setdefault(damaged.use.account_id, []).append((damaged, copy))
                     self.octets += len(copy.frame.data)
-        if self.octets > _MOST_OCTETS:
+        if self.octets > _MOST_BYTES:
             await self.write()
 
     async def _copy(self, damaged: Damaged, pack: str, entry: PackEntry) -> StoredCopy | None:

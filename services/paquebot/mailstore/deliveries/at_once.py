@@ -13,7 +13,7 @@ from paquebot.mailstore.rows import blob_values
 from paquebot.mailstore.types import NO_LIMIT, Delivery, DeliveryOutcome, DeliveryResult, MailstoreLimits
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
-# Where an account or its INBOX has no room for so many messages, no octets are allowed, and nothing is done. Their
+# Where an account or its INBOX has no room for so many messages, no bytes are allowed, and nothing is done. Their
 # number is read without the locks, so those who add at the same time may pass the bound by what they bring: it
 # protects, it counts nothing.
 _AT_ONCE = """
@@ -32,7 +32,7 @@ _AT_ONCE = """
 
 @dataclass(slots=True)
 class _Gain:
-    """What an account gets, and the most octets it may have then."""
+    """What an account gets, and the most bytes it may have then."""
 
     messages: int = 0
     octets: int = 0
@@ -90,6 +90,6 @@ def _arguments(deliveries: Sequence[Delivery]) -> tuple[dict[int, _Gain], list[t
         )
         gain.messages += 1
         gain.octets += size
-        if delivery.quota_octets > 0:
-            gain.allowed = min(gain.allowed, delivery.quota_octets)
+        if delivery.quota_bytes > 0:
+            gain.allowed = min(gain.allowed, delivery.quota_bytes)
     return gains, rows

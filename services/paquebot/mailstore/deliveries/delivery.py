@@ -149,23 +149,23 @@ class _Room:
         self, limits: MailstoreLimits, accounts: Mapping[int, LockedAccount], counted: Mapping[_Place, int]
     ) -> None:
         self._limits = limits
-        self._octets = {account_id: account.octets for account_id, account in accounts.items()}
+        self._bytes = {account_id: account.octets for account_id, account in accounts.items()}
         self._messages = {account_id: account.messages for account_id, account in accounts.items()}
         self._counted = dict(counted)
 
     def __contains__(self, account_id: int) -> bool:
-        return account_id in self._octets
+        return account_id in self._bytes
 
     def take(self, delivery: Delivery, mailbox: _Place) -> bool:
         """Whether there is room for the delivery, which then is taken."""
         account_id, octets = delivery.account_id, delivery.message.size
         if (
-            0 < delivery.quota_octets < self._octets[account_id] + octets
+            0 < delivery.quota_bytes < self._bytes[account_id] + octets
             or self._messages[account_id] >= self._limits.messages
             or self._counted[mailbox] >= self._limits.mailbox_messages
         ):
             return False
-        self._octets[account_id] += octets
+        self._bytes[account_id] += octets
         self._messages[account_id] += 1
         self._counted[mailbox] += 1
         return True

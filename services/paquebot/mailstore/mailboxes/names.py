@@ -24,7 +24,7 @@ FIRST_MAILBOXES: tuple[tuple[str, SpecialUse | None], ...] = (
 """What a new account gets; ids count from INBOX_ID."""
 
 
-_INDEXED_OCTETS = 2400  # of UTF-8: an entry of PostgreSQL's indexes has at most a third of a page
+_INDEXED_BYTES = 2400  # of UTF-8: an entry of PostgreSQL's indexes has at most a third of a page
 
 
 def normal(name: str) -> str:
@@ -50,8 +50,8 @@ def valid(name: str, limits: MailstoreLimits) -> str:
         raise BadMailboxName(name, f"the name has more than {limits.depth} levels")
     if any(_is_no_text(character) for character in name):
         raise BadMailboxName(name, "the name has a character that is not text")
-    if len(name.encode()) > _INDEXED_OCTETS:
-        raise BadMailboxName(name, f"the name is longer than {_INDEXED_OCTETS} octets")
+    if len(name.encode()) > _INDEXED_BYTES:
+        raise BadMailboxName(name, f"the name is longer than {_INDEXED_BYTES} bytes")
     return name
 
 

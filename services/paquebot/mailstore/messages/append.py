@@ -8,7 +8,7 @@ from paquebot.mailstore.messages import keywords
 from paquebot.mailstore.types import NO_LIMIT, Appended, MailstoreLimits, NewMessage, RecentRange
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
-# Migrations changes_in_one_call and crlf_sizes. Without room for so many messages, no octets are allowed. Their number
+# Migrations changes_in_one_call and crlf_sizes. Without room for so many messages, no bytes are allowed. Their number
 # is read without the locks, so those who add at the same time may pass the bound by what they bring: it protects, it
 # counts nothing.
 _APPEND = """
@@ -29,10 +29,10 @@ async def append(
     mailbox_id: int,
     messages: Sequence[NewMessage],
     *,
-    quota_octets: int,
+    quota_bytes: int,
     claim: bool,
 ) -> Appended:
-    place = account_id, mailbox_id, quota_octets or NO_LIMIT, claim
+    place = account_id, mailbox_id, quota_bytes or NO_LIMIT, claim
     words = dict.fromkeys(word for message in messages for word in message.keywords)
 
     async def at_once(connection: Connection) -> Appended | None:
@@ -40,7 +40,7 @@ async def append(
 
     async def step_by_step(connection: Connection) -> Appended | None:
         account = await lock_account(connection, account_id)
-        account.need_room(sum(message.size for message in messages), quota_octets)
+        account.need_room(sum(message.size for message in messages), quota_bytes)
         account.need_messages(len(messages), limits)
         mailbox = await lock_mailbox(connection, account_id, mailbox_id)
         mailbox.need_selectable()

@@ -117,7 +117,7 @@ async def copy(
     source_id: int,
     uids: Sequence[int],
     target_id: int,
-    quota_octets: int,
+    quota_bytes: int,
     *,
     all_of_them: bool,
 ) -> Copied:
@@ -125,7 +125,7 @@ async def copy(
         account = await lock_account(connection, account_id)
         locked = await lock_mailboxes(connection, account_id, [source_id, target_id])
         chosen = await _choose(connection, locked[source_id], uids, all_of_them=all_of_them)
-        account.need_room(chosen.octets, quota_octets)
+        account.need_room(chosen.octets, quota_bytes)
         account.need_messages(len(chosen.uids), limits)
         copied = await _put(connection, _COPY, locked[source_id], chosen, locked[target_id], limits)
         await connection.execute(_COUNT_USED, account_id, chosen.octets, len(chosen.uids))

@@ -10,9 +10,9 @@ from paquebot.mailstore.locks import LockedMailbox
 from paquebot.mailstore.types import MailstoreLimits
 from paquebot.runtime.postgres.pool import Connection
 
-OCTETS = 25_600
+BYTES = 25_600
 """Of a mailbox's keywords together: each of its messages may have them all, and a session holds them in memory."""
-_MOST_OCTETS = 1000
+_MOST_BYTES = 1000
 _SPECIAL = frozenset('(){"')
 
 
@@ -20,7 +20,7 @@ def is_keyword(word: str) -> bool:
     """Can it stand in a response as a flag (RFC 3501 §9)? What the grammar of commands does not let through and does no
     harm in a response, such as "]", is one too."""
     is_text = word.isascii() and word.isprintable() and " " not in word
-    return is_text and 0 < len(word) <= _MOST_OCTETS and _SPECIAL.isdisjoint(word)
+    return is_text and 0 < len(word) <= _MOST_BYTES and _SPECIAL.isdisjoint(word)
 
 
 def need_keywords(words: Iterable[str]) -> None:
@@ -49,7 +49,7 @@ class Spelling:
 
     def fits(self, limits: MailstoreLimits) -> bool:
         """May a mailbox know so many?"""
-        return len(self._spellings) <= limits.keywords and sum(map(len, self._spellings)) <= OCTETS
+        return len(self._spellings) <= limits.keywords and sum(map(len, self._spellings)) <= BYTES
 
 
 _SET_KEYWORDS = """

@@ -29,7 +29,7 @@ from paquebot.runtime.postgres.pool import Postgres
 
 _BATCH = 500
 _BATCH_WITH_SUMMARY = 100
-_BATCH_OCTETS = 256 * 1024  # of summaries; a batch ends with the message that reaches it
+_BATCH_BYTES = 256 * 1024  # of summaries; a batch ends with the message that reaches it
 
 _SNAPSHOT = f"""
     SELECT {rows.MAILBOX_COLUMNS}, m.*
@@ -122,7 +122,7 @@ _MESSAGES_WITH_SUMMARY = f"""
     SELECT * FROM (
         SELECT m.*, sum(octet_length(m.summary)) OVER (ORDER BY asked.uid) - octet_length(m.summary) AS octets_before
         FROM {rows.looked_up(rows.MESSAGE_COLUMNS + ", summary")}
-    ) found WHERE octets_before < {_BATCH_OCTETS} ORDER BY uid
+    ) found WHERE octets_before < {_BATCH_BYTES} ORDER BY uid
 """  # noqa: S608 - only constants are put in
 
 
@@ -135,7 +135,7 @@ async def messages(
     left_out: list[int] | None,
 ) -> AsyncIterator[StoredMessage]:
     sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if with_summary else (_MESSAGES, _BATCH)
-    whole = _MESSAGES.replace("prefix", "prefix, summary") if with_summary else _MESSAGES  # not cut by its octets
+    whole = _MESSAGES.replace("prefix", "prefix, summary") if with_summary else _MESSAGES  # not cut by its bytes
     wanted = array("I", sorted(set(uids)))  # may be a whole mailbox, held while its reader is slow
     bad: list[int] = [] if left_out is None else left_out
 
@@ -177,8 +177,8 @@ async def messages(
 
 
 def _next(wanted: Sequence[int], following: int, found: Sequence[rows.Record]) -> int:
-    """Where the next batch begins: behind the last message of one that its octets cut short."""
-    if sum(len(row["summary"]) for row in found) < _BATCH_OCTETS:
+    """Where the next batch begins: behind the last message of one that its bytes cut short."""
+    if sum(len(row["summary"]) for row in found) < _BATCH_BYTES:
         return following
     return bisect_right(wanted, found[-1]["uid"])
 

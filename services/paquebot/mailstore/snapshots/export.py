@@ -102,8 +102,8 @@ _IDS = "SELECT account_id FROM mailstore.accounts WHERE account_id > $1 ORDER BY
 
 
 async def signatures(postgres: Postgres) -> AsyncIterator[tuple[int, bytes]]:
-    """(account id, 16 octets that change with anything of it but its records of deliveries), in order of the ids. No
-    octets: the account cannot be read."""
+    """(account id, 16 bytes that change with anything of it but its records of deliveries), in order of the ids. No
+    bytes: the account cannot be read."""
     after = 0
     while True:
         page = await _page(postgres, after)

@@ -205,7 +205,7 @@ _RULES = """
 
 
 async def wanted(postgres: Postgres, queue_ids: Collection[str]) -> set[str]:
-    """Those whose octets a snapshot's messages still miss."""
+    """Those whose bytes a snapshot's messages still miss."""
     rows = await postgres.fetch("rebuild_wanted", _WANTED, list(queue_ids))
     return {row["queue_id"] for row in rows}
 

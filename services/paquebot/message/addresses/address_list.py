@@ -24,10 +24,10 @@ class MailAddress(NamedTuple):
     host: bytes | None
 
 
-_MAX_ROUTE: Final = 2048  # octets of an obsolete route that is looked at
+_MAX_ROUTE: Final = 2048  # bytes of an obsolete route that is looked at
 _GROUP_END: Final = MailAddress(None, None, None, None)
 
-# Every octet that ends an atom becomes "!", so that one find() reaches the next of them.
+# Every byte that ends an atom becomes "!", so that one find() reaches the next of them.
 _SPECIALS: Final = b'"(<>@,;:\\ \t)'
 _MARKS: Final = bytes(0x21 if octet in _SPECIALS else 0x61 for octet in range(256))
 
@@ -43,7 +43,7 @@ def address_entries(value: bytes) -> Iterator[MailAddress]:
     return _AddressList(value).parse() if plain is None else iter(plain)
 
 
-_LONGEST_PLAIN: Final = 64 * 1024  # octets of a list whose entries are read at once
+_LONGEST_PLAIN: Final = 64 * 1024  # bytes of a list whose entries are read at once
 
 # Without any of these, and with quotes only around whole names, commas divide the list and no cursor is needed.
 _NOT_PLAIN: Final = b"(;:\\[\t"

@@ -16,13 +16,13 @@ ADDRESS_FIELDS: Final = frozenset(
 )
 """Lower-case names of the fields whose values are address lists (RFC 5322 §3.6)."""
 
-_PIECE: Final = 4096  # octets that are read in one step
+_PIECE: Final = 4096  # bytes that are read in one step
 # Without any of these, each address stands in the list as it is.
 _NOT_PLAIN: Final = re.compile(rb'["(\\]|[ \t][.@>]|[<.@][ \t]')
 
 
 def address_texts(value: bytes) -> Iterator[tuple[int, str]]:
-    """The entries of an unfolded address list as `name <local@domain>`, for each piece of the list with the octets that
+    """The entries of an unfolded address list as `name <local@domain>`, for each piece of the list with the bytes that
     were read. Nothing of a list where they stand so anyway.
 
     A longer list is cut at commas; an entry that has the comma in quotes is not found by what this undoes.

@@ -1,5 +1,5 @@
 """A header field rewritten for a next host that takes less: folded where a line is too long (RFC 5322 §2.2.3), in
-ASCII where it has other octets (RFC 2047, RFC 2231).
+ASCII where it has other bytes (RFC 2047, RFC 2231).
 
 A field is raw, with its name and its line ends, which are CRLF. What is not UTF-8 has a charset that nobody told:
 RFC 1428's unknown-8bit.
@@ -14,7 +14,7 @@ from paquebot.message.conversion.transfer_encoding import MAX_LINE, has_long_lin
 from paquebot.wire.address import BadAddress, normal_domain
 
 MAX_FIELD: Final = 512 * 1024
-"""Octets of a field that is rewritten."""
+"""Bytes of a field that is rewritten."""
 
 ADDRESSES: Final = frozenset(
     (
@@ -34,7 +34,7 @@ _STRUCTURED: Final = frozenset(
 )
 """Fields where an encoded word may not stand (RFC 2047 §5), or would mean something else to programs."""
 
-_WORD: Final = 42  # octets that make an encoded word of at most 75 characters, in either encoding and charset
+_WORD: Final = 42  # bytes that make an encoded word of at most 75 characters, in either encoding and charset
 _WORDS: Final = re.compile(rb"[^ \t\r\n]+")
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]+")
 _ENCODED_WORD: Final = re.compile(rb"=\?[^?\s]+\?[QqBb]\?[^?\s]*\?=")
@@ -61,7 +61,7 @@ class Unconvertible(ValueError):
 
 def ascii_field(name: bytes, field: bytes, *, strict: bool) -> bytes:
     """The field (`name` in lower case, b"": no field) in ASCII. An address that has none is an Unconvertible if
-    `strict`, and spelled with question marks else, as are octets where nothing may stand for them."""
+    `strict`, and spelled with question marks else, as are bytes where nothing may stand for them."""
     if len(field) > MAX_FIELD:
         raise Unconvertible("a header field is too long to be rewritten")
     text = field.removesuffix(b"\r\n")  # a quote that is lost goes on to the end, but no further
@@ -97,7 +97,7 @@ def _decoded(octets: bytes) -> tuple[str, str]:
 
 
 def _ascii_text(value: bytes) -> bytes:
-    """Each run of words with other octets as encoded words. White space between them is part of the text, for
+    """Each run of words with other bytes as encoded words. White space between them is part of the text, for
     decoders drop it (§6.2); the same beside an encoded word that was there."""
     out: list[bytes] = []
     done = 0
@@ -110,7 +110,7 @@ def _ascii_text(value: bytes) -> bytes:
 
 
 def _runs(value: bytes) -> Iterator[tuple[int, int]]:
-    """From the first to the last of words with other octets that follow each other."""
+    """From the first to the last of words with other bytes that follow each other."""
     start = end = -1
     for match in _WORDS.finditer(value):
         if not match.group().isascii():
@@ -151,7 +151,7 @@ def _encoded_words(octets: bytes) -> bytes:
 
 
 def _encoded_word(octets: bytes, charset: str) -> bytes:
-    """At most _WORD octets. `Q` can be read by people; base64 is never too long."""
+    """At most _WORD bytes. `Q` can be read by people; base64 is never too long."""
     q = b"".join(b"%c" % octet if octet in _Q_SAFE else b"_" if octet == 0x20 else b"=%02X" % octet for octet in octets)
     kind, text = (b"Q", q) if len(q) <= _WORD * 4 // 3 else (b"B", base64.b64encode(octets))
     return b"=?%b?%b?%b?=" % (charset.encode(), kind, text)
@@ -243,7 +243,7 @@ def _ascii_parameter(match: re.Match[bytes]) -> bytes:
 
 
 def folded(field: bytes, most: int = MAX_LINE, *, gently: bool = False) -> bytes:
-    """The field with no line of more than `most` octets. At white space, which changes nothing that unfolding does not
+    """The field with no line of more than `most` bytes. At white space, which changes nothing that unfolding does not
     undo; else behind a comma, a semicolon or between `><`, where white space means nothing; else anywhere. `gently`:
     at white space alone, or Unconvertible."""
     if not has_long_line(field, 0, len(field), most):

@@ -1,4 +1,4 @@
-"""A message rewritten for a next host that takes less than it holds: octets over 127, or lines that are too long.
+"""A message rewritten for a next host that takes less than it holds: bytes over 127, or lines that are too long.
 
 RFC 6152 §3 permits it ("gateway transformation"): leaves get a transfer encoding that fits, composite parts are gone
 into, header fields are made ASCII, lines of the header folded. What decodes to the same is all that changes. What is
@@ -31,7 +31,7 @@ from paquebot.message.mime.parameters import decoded_value, media_type, token
 
 MAX_REWRITTEN: Final = 20_000
 """Parts that are looked at, and edits."""
-_MAX_TEXT: Final = 2 * 1024 * 1024  # octets of header fields, before and after
+_MAX_TEXT: Final = 2 * 1024 * 1024  # bytes of header fields, before and after
 _TOO_MANY: Final = "the message has too many parts and fields to be rewritten"
 _TEXT_PLAIN: Final = (b"TEXT", b"PLAIN")
 _RFC822: Final = (b"MESSAGE", b"RFC822")
@@ -47,7 +47,7 @@ _LABELS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a host takes. `seven_bit`: ASCII alone; `line`: most octets of a line; `gentle`: nothing that breaks a
+    """What a host takes. `seven_bit`: ASCII alone; `line`: most bytes of a line; `gentle`: nothing that breaks a
     signature, which leaves folding; `strict`: each address keeps its meaning."""
 
     seven_bit: bool = False

@@ -1,8 +1,8 @@
-"""Transfer encodings made for a next host that takes less than a message holds (RFC 2045 §6): whether octets fit, and
+"""Transfer encodings made for a next host that takes less than a message holds (RFC 2045 §6): whether bytes fit, and
 pieces of those that do not.
 
 Ranges are of a message whose every line end is CRLF. Pieces are short and end with whole line ends, so that nobody
-holds an encoded part whole. The decoded content is that of the range, octet for octet.
+holds an encoded part whole. The decoded content is that of the range, byte for byte.
 """
 
 import binascii
@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 BLOCK: Final = 64 * 1024
-"""Octets that are looked at in one step."""
+"""Bytes that are looked at in one step."""
 MAX_LINE: Final = 998
-"""Octets of a line without its CRLF (RFC 5322 §2.1.1, RFC 2045 §2.8)."""
-_STEP: Final = 16 * 1024  # the same where an octet costs more
+"""Bytes of a line without its CRLF (RFC 5322 §2.1.1, RFC 2045 §2.8)."""
+_STEP: Final = 16 * 1024  # the same where a byte costs more
 
 _QP_LINE: Final = 75  # RFC 2045 §6.7 rule 5, without the "=" of a soft line break
-_BASE64_LINE: Final = 57  # octets that make a line of 76
+_BASE64_LINE: Final = 57  # bytes that make a line of 76
 _SHORT: Final = 1024
-_MANY: Final = 5  # where one octet of so many is to be escaped, base64 is the shorter form
+_MANY: Final = 5  # where one byte of so many is to be escaped, base64 is the shorter form
 _SPECIAL: Final = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x3D, *range(0x7F, 0x100)))
 _SOFT_DASHES: Final = b"=\r\n--"
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
@@ -33,7 +33,7 @@ class Encoding(enum.Enum):
     QUOTED_PRINTABLE = "quoted-printable"
     BASE64 = "base64"
     QUOTED_PRINTABLE_AGAIN = "quoted-printable, that was too wide"
-    """It is quoted-printable already, with octets or lines that are not allowed there."""
+    """It is quoted-printable already, with bytes or lines that are not allowed there."""
     BASE64_AGAIN = "base64, that was too wide"
 
 
@@ -42,7 +42,7 @@ def is_ascii(raw: bytes, start: int, end: int) -> bool:
 
 
 def has_long_line(raw: bytes, start: int, end: int, most: int = MAX_LINE) -> bool:
-    """A line in raw[start:end] of more than `most` octets. One step for each `most` octets, not for each line."""
+    """A line in raw[start:end] of more than `most` bytes. One step for each `most` bytes, not for each line."""
     while end - start > most:
         line_end = raw.rfind(b"\n", start, min(start + most + 2, end))
         if line_end < 0:

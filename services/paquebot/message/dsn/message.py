@@ -1,6 +1,6 @@
 """Delivery status notifications as messages: text for people, fields for programs, and the message it is about.
 
-Invariants: every line ends with CRLF, with at most 998 octets before it; text of others never starts a field or a line
+Invariants: every line ends with CRLF, with at most 998 bytes before it; text of others never starts a field or a line
 of its own; the result is 7-bit unless the message given back, or the address it goes to, is not.
 RFC 3464 (delivery-status), RFC 6522 (multipart/report), RFC 3461 §6 (what ENVID, ORCPT and RET become),
 RFC 6533 (international addresses), RFC 3834 §5 (Auto-Submitted).
@@ -24,10 +24,10 @@ from paquebot.message.header import field_spans, first_value, split_header
 from paquebot.message.summary.conversation import first_message_id
 
 MAX_RETURNED: Final = 1024 * 1024
-"""Octets; a longer message is given back as its header alone."""
+"""Bytes; a longer message is given back as its header alone."""
 
 _MAX_RETURNED_HEADER: Final = 64 * 1024
-_MAX_FIELD: Final = 900  # octets; with its name a field stays under RFC 5322 §2.1.1's 998
+_MAX_FIELD: Final = 900  # bytes; with its name a field stays under RFC 5322 §2.1.1's 998
 _FOLD_AT: Final = 76
 
 _FULL_TEXT: Final = "Your message is attached."
@@ -50,7 +50,7 @@ def build_dsn(report: DeliveryReport) -> bytes:
     """The notification as an RFC 5322 message.
 
     To be sent with the null reverse-path (RFC 3464 §2); it needs SMTPUTF8 when `report.return_path` is not
-    ASCII, and 8BITMIME when the result has octets over 127. Raises ValueError for a report on nobody, or to
+    ASCII, and 8BITMIME when the result has bytes over 127. Raises ValueError for a report on nobody, or to
     the null reverse-path.
     """
     if not report.recipients or not report.return_path:
@@ -260,7 +260,7 @@ def _header_part(header: bytes) -> _Part:
 
 
 def _is_utf8(octets: bytes) -> bool:
-    """Whether the octets are UTF-8 and more than ASCII."""
+    """Whether the bytes are UTF-8 and more than ASCII."""
     if octets.isascii():
         return False
     try:

@@ -1,6 +1,6 @@
 """Boundary lines: where the parts of open multiparts end.
 
-Invariant: positions only grow, so that each octet is searched once for each kind of line.
+Invariant: positions only grow, so that each byte is searched once for each kind of line.
 RFC 2046 §5.1.1 and §5.1.2.
 """
 
@@ -23,7 +23,7 @@ class Delimiter:
 
 
 class Ahead:
-    """The next place of a needle at or after positions that only grow, so that each octet is searched once."""
+    """The next place of a needle at or after positions that only grow, so that each byte is searched once."""
 
     __slots__ = ("at", "needle", "raw")
 

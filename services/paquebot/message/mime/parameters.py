@@ -16,7 +16,7 @@ Parameters = list[tuple[bytes, bytes]]
 
 _TOKEN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'()<>@,;:\\"/[]?=')
 _BLANK: Final = b" \t"
-_SHORT: Final = 48  # octets; with a boundary a value is longer, and no other message has it
+_SHORT: Final = 48  # bytes; with a boundary a value is longer, and no other message has it
 
 
 def media_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
@@ -182,7 +182,7 @@ def _whole(name: bytes, segments: dict[int, tuple[bool, bytes]] | None, value: b
 
 
 def decoded_value(extended: bytes) -> bytes:
-    """RFC 2231 §4: the octets of charset'language'value, percent-encoding undone."""
+    """RFC 2231 §4: the bytes of charset'language'value, percent-encoding undone."""
     return unquote_to_bytes(extended.split(b"'", 2)[-1])
 
 

@@ -1,4 +1,4 @@
-"""Where the octets of an IMAP section lie in the stored message.
+"""Where the bytes of an IMAP section lie in the stored message.
 
 A section is answered from the summary as one range, so that a body is fetched with one ranged read.
 RFC 3501 §6.4.5: part numbers, HEADER, TEXT, MIME.
@@ -29,20 +29,20 @@ class StoredSection:
 
 
 @dataclass(frozen=True, slots=True)
-class Octets:
+class ByteRange:
     """A range of the stored message."""
 
     offset: int
     length: int
 
     def of(self, raw: bytes) -> bytes:
-        """The octets themselves."""
+        """The bytes themselves."""
         return raw[self.offset : self.offset + self.length]
 
-    def partial(self, origin: int, length: int) -> "Octets":
+    def partial(self, origin: int, length: int) -> "ByteRange":
         """RFC 3501 §6.4.5 <origin.length>: cut to the range; empty when it starts behind the end."""
         start = min(origin, self.length)
-        return Octets(self.offset + start, min(length, self.length - start))
+        return ByteRange(self.offset + start, min(length, self.length - start))
 
 
 def part_at(summary: summary_pb2.MessageSummary, path: Sequence[int]) -> summary_pb2.BodyPart | None:
@@ -85,13 +85,13 @@ def charset(part: summary_pb2.BodyPart) -> str:
     return ""
 
 
-def section_octets(summary: summary_pb2.MessageSummary, section: StoredSection) -> Octets | None:
+def section_bytes(summary: summary_pb2.MessageSummary, section: StoredSection) -> ByteRange | None:
     """The range of a section, or None when the message has no such section (NIL in IMAP).
 
-    For HEADER.FIELDS ask for HEADER, and give its octets to `header_fields`.
+    For HEADER.FIELDS ask for HEADER, and give its bytes to `header_fields`.
     """
     if not section.path:
-        return _message_octets(summary.body, section.text)
+        return _message_bytes(summary.body, section.text)
     part = part_at(summary, section.path)
     if part is None:
         return None
@@ -102,14 +102,14 @@ def section_octets(summary: summary_pb2.MessageSummary, section: StoredSection) 
             return _header(part)
         case SectionText.HEADER | SectionText.TEXT:
             embedded = embedded_message(part)
-            return None if embedded is None else _message_octets(embedded, section.text)
+            return None if embedded is None else _message_bytes(embedded, section.text)
 
 
-def _message_octets(message: summary_pb2.BodyPart, text: SectionText) -> Octets | None:
+def _message_bytes(message: summary_pb2.BodyPart, text: SectionText) -> ByteRange | None:
     match text:
         case SectionText.WHOLE:
             end = message.body_offset + message.body_length
-            return Octets(message.header_offset, end - message.header_offset)
+            return ByteRange(message.header_offset, end - message.header_offset)
         case SectionText.HEADER:
             return _header(message)
         case SectionText.TEXT:
@@ -118,9 +118,9 @@ def _message_octets(message: summary_pb2.BodyPart, text: SectionText) -> Octets 
             return None
 
 
-def _header(part: summary_pb2.BodyPart) -> Octets:
-    return Octets(part.header_offset, part.body_offset - part.header_offset)
+def _header(part: summary_pb2.BodyPart) -> ByteRange:
+    return ByteRange(part.header_offset, part.body_offset - part.header_offset)
 
 
-def _body(part: summary_pb2.BodyPart) -> Octets:
-    return Octets(part.body_offset, part.body_length)
+def _body(part: summary_pb2.BodyPart) -> ByteRange:
+    return ByteRange(part.body_offset, part.body_length)

@@ -1,6 +1,6 @@
-"""The MIME structure of a message, found in one scan from its first octet to its last.
+"""The MIME structure of a message, found in one scan from its first byte to its last.
 
-Invariants, whatever the octets:
+Invariants, whatever the bytes:
 - every range lies inside its parent's range; siblings follow each other and do not overlap;
 - a part is a multipart if and only if it has children and is no MESSAGE/RFC822 or MESSAGE/GLOBAL; those have
   exactly one child, the embedded message. What cannot be looked into (bounds, a missing boundary) is given a
@@ -43,7 +43,7 @@ _TEXT_PLAIN: Final = (b"TEXT", b"PLAIN")
 _EMBEDDED_RFC822: Final = (b"MESSAGE", b"RFC822")
 _EMBEDDED: Final = frozenset((_EMBEDDED_RFC822, (b"MESSAGE", b"GLOBAL")))
 _OPAQUE: Final = (b"APPLICATION", b"OCTET-STREAM")
-# Octets that one parameter costs beside its text, in the serialised summary.
+# Bytes that one parameter costs beside its text, in the serialised summary.
 _PARAMETER_OVERHEAD: Final = 6
 _CR: Final = 0x0D
 
@@ -69,7 +69,7 @@ class StructureScan:
         self.bounds = bounds
         self.envelope_budget = ParseBudget(bounds.envelope, bounds.addresses)
         self.structure_budget = ParseBudget(bounds.structure)
-        self.header_octets = bounds.headers
+        self.header_bytes = bounds.headers
         self.parts = 0
         self._left_out = False
         self.boundaries = BoundaryLines(raw)
@@ -92,8 +92,8 @@ class StructureScan:
         # A line at body_offset itself may be the delimiter of a multipart that only this header announces.
         delimiter = self.boundaries.line_in(start, body_offset)
         body_offset = body_offset if delimiter is None else delimiter
-        limit = min(body_offset, start + self.bounds.header, start + self.header_octets)
-        self.header_octets -= limit - start
+        limit = min(body_offset, start + self.bounds.header, start + self.header_bytes)
+        self.header_bytes -= limit - start
         if limit < body_offset:
             self._left_out = True
         raw = self.raw
@@ -186,7 +186,7 @@ class StructureScan:
         part.body_length = end - part.body_offset
 
     def _lines_before(self, pos: int) -> int:
-        """Line ends before `pos`, each octet counted once while positions grow."""
+        """Line ends before `pos`, each byte counted once while positions grow."""
         if pos < self.counted_to:
             return self.lines - self.raw.count(b"\n", pos, self.counted_to)
         self.lines += self.raw.count(b"\n", self.counted_to, pos)

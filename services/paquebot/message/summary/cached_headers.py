@@ -1,6 +1,6 @@
 """The header fields a summary keeps verbatim, and the answers it can give from them alone.
 
-Invariant: an answer equals what the stored message would give, octet for octet, or there is none.
+Invariant: an answer equals what the stored message would give, byte for byte, or there is none.
 RFC 3501 §6.4.5 (BODY[HEADER.FIELDS]).
 """
 

@@ -8,19 +8,19 @@ from typing import Final
 
 from paquebot.message.text.encoded_text import decode_header_text
 
-_KEY_OCTETS: Final = 16
+_KEY_BYTES: Final = 16
 _MAX_SUBJECT: Final = 4096
 
 
 def thread_key(references: bytes | None, in_reply_to: bytes | None, message_id: bytes | None) -> bytes:
-    """16 octets that are equal for all messages of one conversation, b"" for a message without identity.
+    """16 bytes that are equal for all messages of one conversation, b"" for a message without identity.
 
     The values are unfolded. A conversation is known by its first message: the first Message-ID in References,
     else the first in In-Reply-To, else the message's own.
     """
     for value in (references, in_reply_to, message_id):
         if value and (found := first_message_id(value)):
-            return hashlib.blake2b(found, digest_size=_KEY_OCTETS).digest()
+            return hashlib.blake2b(found, digest_size=_KEY_BYTES).digest()
     return b""
 
 

@@ -22,7 +22,7 @@ ENVELOPE_FIELDS: Final = frozenset(
     (b"date", b"subject", b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc", b"in-reply-to", b"message-id")
 )
 
-# Octets that one address costs beside its text, in the serialised summary.
+# Bytes that one address costs beside its text, in the serialised summary.
 _ADDRESS_OVERHEAD: Final = 12
 
 

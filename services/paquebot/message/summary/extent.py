@@ -13,13 +13,13 @@ from paquebot.message.summary.envelope import ENVELOPE_FIELDS
 from paquebot.v1 import summary_pb2
 
 _LARGEST_COST: Final = 6
-"""Of an octet of a serialised envelope, in octets of its budget: the end of a group has 2 and cost 12."""
+"""Of a byte of a serialised envelope, in bytes of its budget: the end of a group has 2 and cost 12."""
 _COPIES: Final = 3
-"""An address of From cost three times its octets, and one that did not fit was at most as long as its field."""
+"""An address of From cost three times its bytes, and one that did not fit was at most as long as its field."""
 _ENVELOPE_NAMES: Final = frozenset(name.decode("ascii") for name in ENVELOPE_FIELDS)
 """All of them are among the fields that a summary keeps, or says that it has left out."""
 _LONG_HEADER: Final = 1024
-"""Octets of a part's header; older programs read 64 parameters of a field, which a shorter one can hardly have."""
+"""Bytes of a part's header; older programs read 64 parameters of a field, which a shorter one can hardly have."""
 
 
 _BOTH_WHOLE: Final = summary_pb2.MessageSummary(
@@ -45,7 +45,7 @@ def has_whole_envelope(summary: summary_pb2.MessageSummary) -> bool:
 
 
 def _envelope_fields(summary: summary_pb2.MessageSummary) -> int:
-    """Octets of the fields that the envelope is made of, where they are known; else of the header."""
+    """Bytes of the fields that the envelope is made of, where they are known; else of the header."""
     if not _ENVELOPE_NAMES.isdisjoint(summary.headers_left_out):
         return summary.body.body_offset
     return sum(len(field.raw) for field in summary.headers if field.name in _ENVELOPE_NAMES)
@@ -65,7 +65,7 @@ def has_whole_structure(summary: summary_pb2.MessageSummary) -> bool:
 
 
 def _fitted(envelopes: int, header: int) -> bool:
-    """`envelopes`: octets of what was kept, `header`: of the headers or fields that it was kept from."""
+    """`envelopes`: bytes of what was kept, `header`: of the headers or fields that it was kept from."""
     return _LARGEST_COST * envelopes + _COPIES * header < STORED.envelope
 
 
@@ -75,11 +75,11 @@ class _Seen:
 
     parts: int = 0
     headers: int = 0
-    """Octets of the headers of all of them."""
+    """Bytes of the headers of all of them."""
     embedded: int = 0
     """Of the headers of embedded messages."""
     envelopes: int = 0
-    """Octets of their envelopes."""
+    """Bytes of their envelopes."""
 
 
 def _look_at(part: summary_pb2.BodyPart, level: int, seen: _Seen, *, is_message: bool) -> bool:

@@ -2,7 +2,7 @@
 
 It says whether all was told; a reader that needs the rest makes a whole one from the message (`limits.WHOLE`).
 
-Invariants: summarise() never raises, on any octets; time and size are bounded (`limits`); every offset lies
+Invariants: summarise() never raises, on any bytes; time and size are bounded (`limits`); every offset lies
 inside the message. The contract is protos/paquebot/v1/summary.proto.
 RFC 3501 §7.4.2, RFC 5322, RFC 2045, RFC 2046.
 """

@@ -1,4 +1,4 @@
-"""From octets to text: encoded words in headers, transfer encodings and charsets in bodies.
+"""From bytes to text: encoded words in headers, transfer encodings and charsets in bodies.
 
 Tolerant throughout, because its readers are SEARCH, SORT and people: what cannot be decoded stays as it is
 or becomes U+FFFD, nothing raises. RFC 2045 §6, RFC 2047, RFC 2231 §5 (language in encoded words).
@@ -36,7 +36,7 @@ _MAX_ENCODED_WORD: Final = 4096
 
 
 def decode_charset(octets: bytes, charset: str) -> str:
-    """Text of `octets`; an absent, ASCII or unknown charset is read as UTF-8, else as Windows-1252."""
+    """Text of `bytes`; an absent, ASCII or unknown charset is read as UTF-8, else as Windows-1252."""
     codec = codec_of(charset)
     return _guess(octets) if codec is None else octets.decode(codec, "replace")
 
@@ -51,7 +51,7 @@ def codec_of(charset: str) -> str | None:
         return None
     try:
         b"a".decode(codec, "replace")
-    except LookupError:  # a codec that is not from octets to text
+    except LookupError:  # a codec that is not from bytes to text
         return None
     return codec
 
@@ -64,7 +64,7 @@ def _guess(octets: bytes) -> str:
 
 
 def decode_transfer(body: bytes, encoding: bytes) -> bytes:
-    """RFC 2045 §6: a part's octets without their transfer encoding; an unknown one changes nothing."""
+    """RFC 2045 §6: a part's bytes without their transfer encoding; an unknown one changes nothing."""
     match encoding.strip().upper():
         case b"BASE64":
             return _base64(body)
@@ -120,7 +120,7 @@ def decode_header_text(value: bytes) -> str:
 
 
 def _next_word(value: bytes, pos: int) -> tuple[int, int, str, bytes] | None:
-    """The next encoded word at or after `pos`: (start, end, charset, octets)."""
+    """The next encoded word at or after `pos`: (start, end, charset, bytes)."""
     start = value.find(b"=?", pos)
     while start >= 0:
         if (word := _word(value, start)) is not None:

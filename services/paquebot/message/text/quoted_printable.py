@@ -14,7 +14,7 @@ _WHITE_SPACE: Final = b" \t"
 _HEX_DIGITS: Final = b"0123456789ABCDEFabcdef"
 _EQUALS: Final = 0x3D
 _ENDINGS: Final = (b" \r", b" \n", b"\t\r", b"\t\n")
-# A run is looked at from its first octet alone, and only once: the work is linear in any text.
+# A run is looked at from its first byte alone, and only once: the work is linear in any text.
 _BEFORE_LINE_END: Final = re.compile(rb"[ \t](?<![ \t]{2})[ \t]*+(?=[\r\n])")
 # Without LF behind it, a2b_qp takes all up to the next LF for the soft line break.
 _UNFINISHED: Final = re.compile(rb"=[0-9A-Fa-f]?\Z")
@@ -22,7 +22,7 @@ _SOFT_BREAK_OF_CR: Final = re.compile(rb"=\r(?!\n)")
 
 
 def decode_quoted_printable(octets: bytes) -> bytes:
-    """The octets that were encoded."""
+    """The bytes that were encoded."""
     return _decoded(octets.rstrip(_WHITE_SPACE))
 
 
@@ -36,9 +36,9 @@ def _decoded(octets: bytes) -> bytes:
 
 
 def quoted_printable_pieces(body: memoryview, piece: int) -> Iterator[bytes]:
-    """As `decode_quoted_printable`, from `piece` octets at a time. An empty piece is a turn's work without a result.
+    """As `decode_quoted_printable`, from `piece` bytes at a time. An empty piece is a turn's work without a result.
 
-    A line that is longer than a piece is cut; RFC 2045 §6.7 allows 76 octets.
+    A line that is longer than a piece is cut; RFC 2045 §6.7 allows 76 bytes.
     """
     start = 0
     while start < len(body):
@@ -54,7 +54,7 @@ def quoted_printable_pieces(body: memoryview, piece: int) -> Iterator[bytes]:
 
 
 def _cut(octets: bytes) -> int:
-    """Behind the last line end; in a longer line, before what only the octets behind it decide."""
+    """Behind the last line end; in a longer line, before what only the bytes behind it decide."""
     # A CR at the end may belong to an LF.
     line_end = max(octets.rfind(b"\n"), octets.rfind(b"\r", 0, len(octets) - 1)) + 1
     if line_end:

@@ -12,11 +12,11 @@ from paquebot.message.text.encoded_text import NOT_BASE64, codec_of, decode_part
 from paquebot.message.text.quoted_printable import quoted_printable_pieces
 
 PIECE = 64 * 1024
-"""Octets that are looked at for one piece."""
+"""Bytes that are looked at for one piece."""
 
 
 def decoded_pieces(body: memoryview, encoding: bytes, *, piece: int = PIECE) -> Iterator[bytes]:
-    """A part's octets without their transfer encoding, as `decode_transfer` of all of them gives."""
+    """A part's bytes without their transfer encoding, as `decode_transfer` of all of them gives."""
     match encoding.strip().upper():
         case b"BASE64":
             return _base64(body, piece)

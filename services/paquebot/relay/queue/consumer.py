@@ -373,7 +373,7 @@ class RelayConsumer:
 
     async def _drain(self, seconds: float) -> None:
         """What waits goes back at once; what is under way may end; what is then still before the message's first
-        octet goes back too. Only what a host may be taking right now stays to the last moment."""
+        byte goes back too. Only what a host may be taking right now stays to the last moment."""
         with contextlib.suppress(QueueUnavailable):
             await self._consumer.close()  # first, or a pull that is still open gets back what we give back
             await self._ahead.close()

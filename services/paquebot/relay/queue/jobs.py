@@ -34,5 +34,5 @@ def read_job(payload: bytes) -> RelayJob:
     texts = [job.domain, job.reverse_path, job.envid, job.login, *job.relayed]
     texts += (text for one in job.recipients for text in (one.forward_path, one.orcpt, one.original))
     if any("\0" in text for text in texts):
-        raise UnreadableJob("a text has an octet 0")
+        raise UnreadableJob("a text has a byte 0")
     return job

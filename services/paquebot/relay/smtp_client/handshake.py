@@ -212,7 +212,7 @@ class Handshake:
 
 def _certified_name(host: Host) -> str | None:
     """What the certificate must be for: the name, or the address that a literal has. None: DNS gave a name that TLS
-    cannot (RFC 6066 §3), such as one with other octets than letters and digits."""
+    cannot (RFC 6066 §3), such as one with other bytes than letters and digits."""
     if host.name.startswith("["):
         return host.address
     try:

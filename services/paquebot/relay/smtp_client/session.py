@@ -13,7 +13,7 @@ from paquebot.wire.smtp.replies import BadReply, Reply, ReplyLine, join_reply, p
 
 MAX_REPLY_LINES = 128  # that are kept of a reply,
 MAX_REPLY_TEXT = 64 * 1024  # and characters
-MAX_REPLY = 1024 * 1024  # octets of a reply
+MAX_REPLY = 1024 * 1024  # bytes of a reply
 
 
 class SessionBroken(Exception):
@@ -60,7 +60,7 @@ class ClientSession:
 
     @property
     def size_limit(self) -> int:
-        """RFC 1870 §4: most octets of a message, 0: not said."""
+        """RFC 1870 §4: most bytes of a message, 0: not said."""
         text = self.extensions.get("SIZE", "").strip()
         # A number of absurd length is no limit that we could meet.
         return int(text) if text.isascii() and text.isdecimal() and len(text) <= 19 else 0
@@ -91,7 +91,7 @@ class ClientSession:
             raise self.broken(BAD_CONNECTION, "timed out sending the message") from None
 
     async def reply(self, seconds: float, phase: str) -> Reply:
-        """The next reply, of at most MAX_REPLY octets. `seconds` are for all its lines: a host that sends a line now
+        """The next reply, of at most MAX_REPLY bytes. `seconds` are for all its lines: a host that sends a line now
         and then gets no more time than a silent one. Raises SessionBroken."""
         try:
             async with asyncio.timeout(seconds):

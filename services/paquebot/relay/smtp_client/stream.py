@@ -1,7 +1,7 @@
-"""One TCP connection to another host's SMTP server: lines in, octets out, each wait with a deadline.
+"""One TCP connection to another host's SMTP server: lines in, bytes out, each wait with a deadline.
 
-Invariants: what is written and not taken yet is bounded by UNTAKEN, with TLS too; unread octets are bounded by
-MAX_UNREAD (reading pauses above it), and of a line MAX_LINE are kept, whatever the host sends; octets that came in
+Invariants: what is written and not taken yet is bounded by UNTAKEN, with TLS too; unread bytes are bounded by
+MAX_UNREAD (reading pauses above it), and of a line MAX_LINE are kept, whatever the host sends; bytes that came in
 clear before STARTTLS are never read as if they had come through TLS. RFC 5321 §2.3.8 and §4.5.3.1, RFC 3207 §4.2.
 """
 
@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterable
 from typing import cast
 
-MAX_LINE = 4096  # octets; RFC 5321 §4.5.3.1.5 says 512 for a reply line, and some hosts write longer ones
+MAX_LINE = 4096  # bytes; RFC 5321 §4.5.3.1.5 says 512 for a reply line, and some hosts write longer ones
 MAX_UNREAD = 64 * 1024
 BLOCK = 64 * 1024
 UNTAKEN = 64 * 1024  # above this a writer waits; uvloop's TLS would take half a MiB before it says so
@@ -22,11 +22,11 @@ class StreamEnded(Exception):
 
 
 class ReplyLineTooLong(Exception):
-    """The host sent more octets without a line end than it may."""
+    """The host sent more bytes without a line end than it may."""
 
 
 class PlaintextInjected(Exception):
-    """Octets arrived between the reply to STARTTLS and the handshake: perhaps from somebody in between."""
+    """Bytes arrived between the reply to STARTTLS and the handshake: perhaps from somebody in between."""
 
 
 class Stream(asyncio.Protocol):
@@ -36,7 +36,7 @@ class Stream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unread = bytearray()
         self.taken = 0
-        """Octets that were read as lines."""
+        """Bytes that were read as lines."""
         self._ended = False
         self._paused = False
         self._leaving = False
@@ -87,7 +87,7 @@ class Stream(asyncio.Protocol):
 
     @property
     def unread(self) -> bool:
-        """Octets have arrived that nobody has read."""
+        """Bytes have arrived that nobody has read."""
         return bool(self._unread)
 
     def has_line(self) -> bool:
@@ -95,8 +95,8 @@ class Stream(asyncio.Protocol):
         return b"\n" in self._unread
 
     async def line(self, most: int = MAX_LINE) -> bytes:
-        """The next line with its line end, or the first MAX_LINE octets of a longer one, which is read to its end. The
-        caller has a deadline. Raises StreamEnded; LineTooLong for a line of more than `most` octets."""
+        """The next line with its line end, or the first MAX_LINE bytes of a longer one, which is read to its end. The
+        caller has a deadline. Raises StreamEnded; LineTooLong for a line of more than `most` bytes."""
         kept = b""
         dropped = 0
         while (end := self._unread.find(b"\n")) < 0:
@@ -124,7 +124,7 @@ class Stream(asyncio.Protocol):
             self._transport.resume_reading()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Queue octets for the host. Raises StreamEnded."""
+        """Queue bytes for the host. Raises StreamEnded."""
         if self._ended or self._transport is None:
             raise StreamEnded
         self._transport.write(data)

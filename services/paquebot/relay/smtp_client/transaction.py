@@ -36,7 +36,7 @@ Results = dict[str, RecipientResult]
 
 
 class ClientTransaction:
-    """One message to some recipients over one session. `on_content` is called before the message's first octet."""
+    """One message to some recipients over one session. `on_content` is called before the message's first byte."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class ClientTransaction:
         """Raises NoForm."""
         limit = self._session.size_limit
         if limit and form.size > limit:  # RFC 1870 §6.1
-            raise NoForm(failed(TOO_BIG, f"the host takes messages of at most {limit} octets", self._host))
+            raise NoForm(failed(TOO_BIG, f"the host takes messages of at most {limit} bytes", self._host))
 
     def _commands(self, recipients: Sequence[Recipient]) -> list[str]:
         extensions, letter, form = self._session.extensions, self._letter, self._form

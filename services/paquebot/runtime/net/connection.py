@@ -1,4 +1,4 @@
-"""The transport of one client's session in a line protocol: octets in, octets out, TLS; every wait has a deadline.
+"""The transport of one client's session in a line protocol: bytes in, bytes out, TLS; every wait has a deadline.
 
 Nothing is read ahead beyond a bound. Nothing is written ahead but slices, and the next one only when the transport has
 passed on the one before: a TLS transport takes a write whole, whatever its high-water mark, and then neither waits nor
@@ -16,12 +16,12 @@ from typing import cast
 from paquebot.runtime.net.patience import LEAST_RATE, WriteAllowance
 
 SLICE = 64 * 1024
-"""Octets written at once. The transport holds about three of them, the one in its own hands included."""
+"""Bytes written at once. The transport holds about three of them, the one in its own hands included."""
 _WRITE_HIGH = 64 * 1024
 
 
 class PeerGone(Exception):
-    """The connection ended, or the peer did not read our octets in time."""
+    """The connection ended, or the peer did not read our bytes in time."""
 
 
 class Deadline:
@@ -75,7 +75,7 @@ def hold_little(sock: socket.socket | None) -> None:
 
 
 AHEAD_BEFORE_LOGIN = 16 * 1024
-"""Octets that a client may send ahead before its login: more than any command of that time has. TLS keeps up to three
+"""Bytes that a client may send ahead before its login: more than any command of that time has. TLS keeps up to three
 times as many beside ours, so without this bound some hundreds of strangers are the memory of a process."""
 
 
@@ -85,7 +85,7 @@ class LongAhead:
     __slots__ = ("_clients", "_inside", "octets")
 
     def __init__(self, octets: int, clients: int) -> None:
-        """`octets`: most that each of them sends ahead."""
+        """`bytes`: most that each of them sends ahead."""
         self.octets = octets
         self._clients = clients
         self._inside: set[PeerConnection] = set()
@@ -116,7 +116,7 @@ class PeerConnection(asyncio.Protocol):
         too_much: bytes = b"",
         long_ahead: LongAhead | None = None,
     ) -> None:
-        """`write_seconds`, `write_rate`: as `WriteAllowance`. `read_high`: octets received, not yet consumed. Reading
+        """`write_seconds`, `write_rate`: as `WriteAllowance`. `read_high`: bytes received, not yet consumed. Reading
         stops above, and starts again below half of it. `too_much`: the last words to a client that sends more than
         AHEAD_BEFORE_LOGIN ahead; empty: there is no such bound. `long_ahead`: where a first command that is longer may
         find room."""
@@ -214,7 +214,7 @@ class PeerConnection(asyncio.Protocol):
 
     @property
     def buffered(self) -> int:
-        """Octets received and not yet consumed."""
+        """Bytes received and not yet consumed."""
         return len(self._buffer)
 
     @property
@@ -223,12 +223,12 @@ class PeerConnection(asyncio.Protocol):
         return self._ended
 
     def ring(self) -> None:
-        """Let a wait return, now or the next time: something other than octets is to be looked at."""
+        """Let a wait return, now or the next time: something other than bytes is to be looked at."""
         self._rung = True
         self._wake()
 
     async def _more(self, seconds: float) -> None:
-        """Until octets came, the peer ended, or `ring`. Raises TimeoutError."""
+        """Until bytes came, the peer ended, or `ring`. Raises TimeoutError."""
         if self._rung:
             self._rung = False
             return
@@ -244,7 +244,7 @@ class PeerConnection(asyncio.Protocol):
 
     def _consume(self, count: int) -> None:
         # A bytearray remembers where it begins, and moves what is left only when it has lost half of its memory: many
-        # short lines of a full buffer cost as much as their octets.
+        # short lines of a full buffer cost as much as their bytes.
         del self._buffer[:count]
         self._scanned = 0
         if len(self._buffer) < self._read_high // 2:
@@ -272,7 +272,7 @@ class PeerConnection(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     async def send(self, octets: bytes | bytearray | memoryview) -> None:
-        """Write, and wait while the peer is behind. Nobody may change `octets` any more.
+        """Write, and wait while the peer is behind. Nobody may change `bytes` any more.
 
         When it returns, the transport holds less than its high-water mark of what was sent. Raises PeerGone when the
         peer does not catch up in time.
@@ -314,7 +314,7 @@ class PeerConnection(asyncio.Protocol):
     # --- TLS and end ---
 
     def pause(self) -> None:
-        """Stop reading from the socket, so that the octets of a TLS handshake stay there."""
+        """Stop reading from the socket, so that the bytes of a TLS handshake stay there."""
         if self._transport is not None and not self._reading_paused:
             self._transport.pause_reading()
             self._reading_paused = True

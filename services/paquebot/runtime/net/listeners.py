@@ -30,7 +30,7 @@ _LONGEST_STEP = 0.05
 @dataclass(frozen=True, slots=True)
 class AcceptedConnection:
     """An accepted socket. `client` is the peer's address, or the one that a trusted proxy told; `tls`: a handshake
-    comes first (RFC 8314). `early`: the client's first octets, where they were taken already."""
+    comes first (RFC 8314). `early`: the client's first bytes, where they were taken already."""
 
     socket: socket.socket
     client: str

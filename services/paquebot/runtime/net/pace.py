@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from paquebot.runtime.settings import Octets, Seconds, setting
+from paquebot.runtime.settings import ByteSize, Seconds, setting
 
 
 @dataclass(frozen=True, slots=True)
 class PaceSettings:
     """The first window is the grace: nothing is asked of a peer before its end."""
 
-    rate: Octets = setting("MIN_RATE", Octets(1024), help="least octets a second of a message's transfer; 0: any")
+    rate: ByteSize = setting("MIN_RATE", ByteSize(1024), help="least bytes a second of a message's transfer; 0: any")
     window: Seconds = setting("MIN_RATE_WINDOW", Seconds(120.0), help="time over which the rate is averaged")
 
     def __post_init__(self) -> None:
@@ -20,7 +20,7 @@ class PaceSettings:
 
 
 class Pace:
-    """Of one transfer, from its first octet to `last`, by the loop's clock."""
+    """Of one transfer, from its first byte to `last`, by the loop's clock."""
 
     __slots__ = ("_due", "_left", "_now", "_wanted", "_window", "last", "received")
 
@@ -37,7 +37,7 @@ class Pace:
         """In the window so far."""
 
     def deadline(self, silence: float) -> float:
-        """Until when the next octets must come, after at most `silence` seconds without any."""
+        """Until when the next bytes must come, after at most `silence` seconds without any."""
         return min(self._now() + silence, self._due, self.last)
 
     def came(self, octets: int) -> None:
@@ -48,7 +48,7 @@ class Pace:
             self._due = self._now() + self._window
 
     def pause(self) -> None:
-        """Nothing is to come for a while. What is left of the window is left for later: or whoever sends an octet in
+        """Nothing is to come for a while. What is left of the window is left for later: or whoever sends a byte in
         each piece of a message would have a new window each time."""
         self._left = self._due - self._now()
 

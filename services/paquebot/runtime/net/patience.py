@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 
 LEAST_RATE = 8 * 1024
-"""Octets per second; a phone at the edge of its network takes three times as many."""
+"""Bytes per second; a phone at the edge of its network takes three times as many."""
 
 
 @dataclass(slots=True)
 class WriteAllowance:
-    """`longest` seconds of waiting, which are used up by waiting and come back with what is written, `rate` octets for
-    a second. So no pause is longer than `longest`, and however a peer spreads its pauses, it takes `rate` octets a
-    second on the whole: to read one octet now and then keeps nothing in memory for long.
+    """`longest` seconds of waiting, which are used up by waiting and come back with what is written, `rate` bytes for
+    a second. So no pause is longer than `longest`, and however a peer spreads its pauses, it takes `rate` bytes a
+    second on the whole: to read one byte now and then keeps nothing in memory for long.
     """
 
     longest: float

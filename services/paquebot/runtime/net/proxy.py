@@ -1,11 +1,11 @@
 """Whose connection is it? Headers of the PROXY protocol on the port of ordinary clients, from trusted networks only.
 
 A proxy sends its header at once, while a client of SMTP, IMAP and POP3 waits to be greeted. So a connection from a
-trusted network has `PAQUEBOT_PROXY_WAIT` to begin a header; the first octets decide, and silence makes it an ordinary
-client. Over implicit TLS the client speaks first too, and its first octet decides without a wait.
+trusted network has `PAQUEBOT_PROXY_WAIT` to begin a header; the first bytes decide, and silence makes it an ordinary
+client. Over implicit TLS the client speaks first too, and its first byte decides without a wait.
 
 Invariants: nothing after the header is taken from the socket, so that TLS can begin there; a connection from any other
-network is not looked at; time, octets and the number of connections in this phase are bounded.
+network is not looked at; time, bytes and the number of connections in this phase are bounded.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from paquebot.wire.cursor import GrammarError
 from paquebot.wire.proxy import MAX_HEADER, NeedMore, NoHeader, ProxyHeader, read_header
 
 _log = Log("paquebot.proxy")
-_HEADER_SECONDS = 5.0  # from the first octet to the last: at least 3 s, for a segment that was lost (spec §2)
+_HEADER_SECONDS = 5.0  # from the first byte to the last: at least 3 s, for a segment that was lost (spec §2)
 _MOST_WAITING = 1000
 
 
@@ -73,7 +73,7 @@ class ProxySettings:
 
 @dataclass(frozen=True, slots=True)
 class ClientAddress:
-    """Where a connection comes from. `early`: octets that the client, no proxy, sent already and that were taken."""
+    """Where a connection comes from. `early`: bytes that the client, no proxy, sent already and that were taken."""
 
     address: str
     port: int
@@ -186,7 +186,7 @@ def _refuse(result: ProxyResult, address: str, reason: str = "") -> None:
 
 
 async def _readable(sock: socket.socket, deadline: float) -> bool:
-    """Octets or the end came before `deadline`."""
+    """Bytes or the end came before `deadline`."""
     loop = asyncio.get_running_loop()
     came: asyncio.Future[None] = loop.create_future()
     loop.add_reader(sock, _done, came)

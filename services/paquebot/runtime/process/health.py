@@ -242,7 +242,7 @@ def _response(status: str, body: bytes, *, head: bool, kind: str = "text/plain",
 
 
 async def _read_away(reader: asyncio.StreamReader) -> None:
-    """Read what the client still sends: closing on unread octets resets the connection, and the answer with it
+    """Read what the client still sends: closing on unread bytes resets the connection, and the answer with it
     (RFC 9112 §9.6). The time of the request bounds it."""
     while await reader.read(_MAX_REQUEST):
         pass

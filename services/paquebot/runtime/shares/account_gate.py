@@ -1,7 +1,7 @@
 """A gate whose room accounts share: none may hold, or wait for, more than its share, however many sessions it has.
 
 So in the gate's line at most a share of each account stands before anybody, and an account that holds much waits for
-itself alone. A part of the room is for reservations of few octets: a long message needs nearly all of the rest, and
+itself alone. A part of the room is for reservations of few bytes: a long message needs nearly all of the rest, and
 whoever stands behind it in a line waits for everybody who reads slowly before it.
 """
 
@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 
 from prometheus_client import Gauge
 
-from paquebot.runtime.shares.gate import OctetGate
+from paquebot.runtime.shares.gate import ByteGate
 from paquebot.runtime.shares.in_flight import OverBudget
 
-_FEW = 8  # the part of `few` that one reservation of few octets has at most
+_FEW = 8  # the part of `few` that one reservation of few bytes has at most
 _FEW_OF_ACCOUNT = 4  # the part of `few` that an account has at most
 _PATIENCE = 30.0  # seconds that a reader may hold anything, while others wait
-_RATE = 256 * 1024  # octets a second, for which it gets more
+_RATE = 256 * 1024  # bytes a second, for which it gets more
 _NEXT = 1.0  # seconds from the end of one late reader to that of the next
 
 
 @dataclass(slots=True, eq=False)
 class _Room:
-    """Octets with a line of their own."""
+    """Bytes with a line of their own."""
 
-    gate: OctetGate
+    gate: ByteGate
     limit: int
     share: int
     """Of an account."""
@@ -37,7 +37,7 @@ class _Room:
     _timer: asyncio.TimerHandle | None = None
     _timer_at: float = 0.0
     _not_before: float = 0.0
-    """When the next late reader may be ended: the last one's octets come back in a moment."""
+    """When the next late reader may be ended: the last one's bytes come back in a moment."""
 
     async def take(self, octets: int) -> None:
         if self.gate.try_take(octets):
@@ -49,8 +49,8 @@ class _Room:
         finally:
             self._waiting -= 1
 
-    def give_back(self, own: OctetGate, before: int, after: int) -> None:
-        """A reservation of `before` octets becomes one of `after`. What is longer than a limit counts there as it."""
+    def give_back(self, own: ByteGate, before: int, after: int) -> None:
+        """A reservation of `before` bytes becomes one of `after`. What is longer than a limit counts there as it."""
         for gate, limit in ((own, self.share), (self.gate, self.limit)):
             gate.give_back(min(before, limit) - min(after, limit))
 
@@ -92,7 +92,7 @@ class Share:
     """One account's."""
 
     _shares: "Shares"
-    _own: dict[_Room, OctetGate]
+    _own: dict[_Room, ByteGate]
 
     @property
     def used(self) -> int:
@@ -136,11 +136,11 @@ def _go_on() -> None:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Octets that a reader has reserved; its share lives as long as it does."""
+    """Bytes that a reader has reserved; its share lives as long as it does."""
 
     _share: Share
     _room: _Room
-    _own: OctetGate
+    _own: ByteGate
     octets: int
     due: float = math.inf
     """From then on it is late, by the loop's clock."""
@@ -168,8 +168,8 @@ class Hold:
 
 @dataclass(slots=True)
 class Shares:
-    """Of one process: `limit` octets for all, of which an account may hold `share`. `few` of them are for reservations
-    of few octets alone, and those have no others; 0: all stand in one line."""
+    """Of one process: `limit` bytes for all, of which an account may hold `share`. `few` of them are for reservations
+    of few bytes alone, and those have no others; 0: all stand in one line."""
 
     limit: int
     share: int
@@ -188,11 +188,11 @@ class Shares:
 
     @classmethod
     def of_readers(cls, limit: int, share: int, gauge: Gauge) -> "Shares":
-        """For messages that are read and written to clients: a quarter is for few octets at once."""
+        """For messages that are read and written to clients: a quarter is for few bytes at once."""
         return cls(limit, share, limit // 4, gauge)
 
     def _room(self, limit: int, share: int) -> _Room:
-        return _Room(OctetGate(limit, gauge=self.gauge), limit, min(share, limit))
+        return _Room(ByteGate(limit, gauge=self.gauge), limit, min(share, limit))
 
     @property
     def used(self) -> int:
@@ -205,6 +205,6 @@ class Shares:
         """The share of an account: one for all that hold of it, or wait for it, now."""
         share = self._accounts.get(account_id)
         if share is None:
-            own = {room: OctetGate(room.share) for room in self._rooms}
+            own = {room: ByteGate(room.share) for room in self._rooms}
             share = self._accounts[account_id] = Share(self, own)
         return share

@@ -1,6 +1,6 @@
 """One budget that many peers share, so that no peer can keep it from the others (invariant 7, fair shares).
 
-What is counted is octets in memory or seats. Holders form a tree: a group (strangers, accounts), in it networks, in
+What is counted is bytes in memory or seats. Holders form a tree: a group (strangers, accounts), in it networks, in
 these clients. Each has a cap. When the whole is used up and someone asks for more, the largest holder beside it gives:
 one of its holdings is revoked, but only while that holder has more than the one who asks would have then. So whoever
 holds little is refused only when all others hold as little, and a few peers that fill the budget lose it again.

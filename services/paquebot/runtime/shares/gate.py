@@ -1,4 +1,4 @@
-"""How many message octets the readers of a process hold at once (invariant 7): who wants more waits in line."""
+"""How many message bytes the readers of a process hold at once (invariant 7): who wants more waits in line."""
 
 import asyncio
 from collections import deque
@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 from paquebot.runtime.shares.in_flight import OverBudget
 
 
-class OctetGate:
+class ByteGate:
     """First come, first served. What is longer than the whole limit counts as the limit, and so goes alone.
 
     Hold one reservation at a time, or waiting readers lock each other; a second one only by `try_take`.
@@ -53,7 +53,7 @@ class OctetGate:
             raise
 
     def give_back(self, octets: int) -> None:
-        """End a reservation of `octets`."""
+        """End a reservation of `bytes`."""
         self._add(-min(octets, self._limit))
         self._admit()
 

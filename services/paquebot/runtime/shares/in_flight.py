@@ -1,4 +1,4 @@
-"""How many message octets a process holds in memory (invariant 7), and how its peers share them."""
+"""How many message bytes a process holds in memory (invariant 7), and how its peers share them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from paquebot.runtime.net.origin import origin_of
 from paquebot.runtime.settings import setting
 from paquebot.runtime.shares.budget import Group, OverBudget, Path, SharedBudget
 
-__all__ = ["OctetBudget", "OverBudget", "Reservation", "ShareSettings", "account", "octet_shares", "stranger"]
+__all__ = ["ByteBudget", "OverBudget", "Reservation", "ShareSettings", "account", "byte_shares", "stranger"]
 
 IN_FLIGHT = gauge("paquebot_in_flight_bytes", "Bytes of messages in memory now")
 LIMIT = gauge("paquebot_in_flight_limit_bytes", "Most bytes of messages that this process holds in memory")
@@ -35,7 +35,7 @@ class ShareSettings:
     """Parts of PAQUEBOT_IN_FLIGHT. None is smaller than one message of the longest kind: a peer alone can always send
     one."""
 
-    reserved: float = setting("IN_FLIGHT_RESERVED", 0.4, help="part of the octets kept for clients that logged in")
+    reserved: float = setting("IN_FLIGHT_RESERVED", 0.4, help="part of the bytes kept for clients that logged in")
     network: float = setting("IN_FLIGHT_NETWORK", 0.5, help="most of a network without login (IPv4 /24, IPv6 /48)")
     client: float = setting("IN_FLIGHT_CLIENT", 0.3, help="most of a client without login (IPv4 address, IPv6 /64)")
     account: float = setting("IN_FLIGHT_ACCOUNT", 0.3, help="most of an account")
@@ -49,8 +49,8 @@ class ShareSettings:
             raise ValueError("PAQUEBOT_IN_FLIGHT_RESERVED is a part of all: from 0 to less than 1")
 
 
-def octet_shares(limit: int, settings: ShareSettings, longest: int) -> SharedBudget:
-    """Of `limit` octets, for messages of at most `longest`."""
+def byte_shares(limit: int, settings: ShareSettings, longest: int) -> SharedBudget:
+    """Of `limit` bytes, for messages of at most `longest`."""
 
     def part(share: float) -> int:
         return min(limit, max(longest, int(limit * share)))
@@ -67,8 +67,8 @@ def octet_shares(limit: int, settings: ShareSettings, longest: int) -> SharedBud
     )
 
 
-class OctetBudget:
-    """Octets of messages under way in this process. Reserve before reading, as far as the size is known."""
+class ByteBudget:
+    """Bytes of messages under way in this process. Reserve before reading, as far as the size is known."""
 
     __slots__ = ("_limit", "_used")
 
@@ -82,7 +82,7 @@ class OctetBudget:
         return self._used
 
     def take(self, octets: int) -> None:
-        """Reserve `octets` more, or raise OverBudget and reserve nothing."""
+        """Reserve `bytes` more, or raise OverBudget and reserve nothing."""
         if self._used + octets > self._limit:
             raise OverBudget
         self._used += octets
@@ -106,11 +106,11 @@ class OctetBudget:
 class Reservation:
     """What one message holds of the budget."""
 
-    _budget: OctetBudget
+    _budget: ByteBudget
     octets: int = 0
 
     def grow_to(self, octets: int) -> None:
-        """Hold at least `octets`. Raises OverBudget."""
+        """Hold at least `bytes`. Raises OverBudget."""
         if octets > self.octets:
             self._budget.take(octets - self.octets)
             self.octets = octets
