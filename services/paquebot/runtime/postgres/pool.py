@@ -14,9 +14,10 @@ import contextlib
 import random
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import (
@@ -306,9 +307,10 @@ def dsn_of(settings: PostgresSettings) -> str:
     return parts._replace(netloc=f"{credentials}:{password}{at or '@'}{hosts}").geturl()
 
 
-def session_attribute(dsn: str) -> str:
+def session_attribute(dsn: str) -> SessionAttribute:
     """Which server of those in `dsn` will do: libpq's `target_session_attrs`, by default one that takes writes."""
-    return urllib.parse.parse_qs(urllib.parse.urlsplit(dsn).query).get("target_session_attrs", [_READ_WRITE])[-1]
+    asked = urllib.parse.parse_qs(urllib.parse.urlsplit(dsn).query).get("target_session_attrs", [_READ_WRITE])[-1]
+    return cast(SessionAttribute, asked)  # asyncpg checks the word when it connects
 
 
 async def _takes_writes(connection: Connection) -> bool:
