@@ -31,6 +31,7 @@ from paquebot.observability.metrics import (
     know_calls,
 )
 from paquebot.runtime.engine_settings import PostgresSettings
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.postgres.connections import Connections, ServerReadOnly
 
 T = TypeVar("T")
@@ -104,7 +105,7 @@ REFUSED = counter(
 _log = Log("paquebot.postgres")
 
 
-class PostgresUnavailable(Exception):
+class PostgresUnavailable(EngineUnavailable):
     """PostgreSQL cannot answer now; the same call may succeed later. The cause is chained, never shown to
     peers.
     """
@@ -120,7 +121,7 @@ class PostgresTroubled(PostgresUnavailable):
     """
 
 
-class PostgresRefused(Exception):
+class PostgresRefused(EngineRefused):
     """PostgreSQL can never take the values of this call: to try again is of no use. `str()` names the call and, where
     a constraint was broken, the constraint; no value.
     """
