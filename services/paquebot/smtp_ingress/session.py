@@ -17,7 +17,7 @@ from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationCli
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.pace import PaceSettings
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.shares.budget import Holding, Path, SharedBudget
+from paquebot.runtime.shares.budget import Path, Reservation, SharedBudget
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import account, stranger
 from paquebot.smtp_ingress import metrics
@@ -303,7 +303,7 @@ class Session:
             return account(session.identity.account_id)
         return account(session.address) if session.relay_client else stranger(session.address)
 
-    def begin_transaction(self, make: Callable[[Holding], MailTransaction]) -> MailTransaction:
+    def begin_transaction(self, make: Callable[[Reservation], MailTransaction]) -> MailTransaction:
         """`make` gets what the message will have of the byte budget."""
         transaction = make(self.services.budget.holding(self._holder()))
         self.session.transaction = transaction
