@@ -6,7 +6,8 @@ single session.
 
 Not `runtime.shares.event_loop`, which measures time and lets who used too much of it wait afterwards: there each
 session that is ready has a slice in every round of the loop, so a hundred sessions at work are a round of a hundred
-slices. A search compares text for minutes; here a hundred of them are a round of one turn. Its time is measured and charged like any.
+slices. A search compares text for minutes; here a hundred of them are a round of one turn. Its time is measured and
+charged like any.
 """
 
 import asyncio
