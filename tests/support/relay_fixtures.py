@@ -22,7 +22,7 @@ from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
 from paquebot.relay.smtp_client.session import ClientSession
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
 from paquebot.runtime.settings import Seconds
-from paquebot.runtime.shares.in_flight import ByteBudget
+from paquebot.runtime.shares.gate import ByteGate
 from paquebot.wire.smtp.parameters import Ret
 
 SHORT = Seconds(0.3)
@@ -121,7 +121,7 @@ def letter(
     async def read() -> bytes:
         return raw
 
-    shares = ByteShares(ByteBudget(2**30), 2**30, 2**30)
+    shares = ByteShares(ByteGate(2**30), 2**30, 2**30)
     return Letter(
         read,
         len(raw),

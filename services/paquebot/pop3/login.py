@@ -156,7 +156,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     session.turns.belongs_to(identity.account_id)
     metrics.LOGINS.labels(LoginResult.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
-    session.seat.log_in(identity.account_id)
+    session.slot.log_in(identity.account_id)
     reading = MessagePrefetch(process.mailstore, process.blobs, share, drop, session.connection.abort)
     return positive(f"{len(drop)} messages ({drop.octets} bytes)", Transaction(drop, lease, reading))
 

@@ -13,7 +13,7 @@ from paquebot.blobs import BlobStore
 from paquebot.mailstore import Maildrop, MaildropMessage, Mailstore
 from paquebot.message import crlf_bytes
 from paquebot.observability.log import Log
-from paquebot.runtime.shares.account_gate import AccountShare
+from paquebot.runtime.shares.account_shares import AccountShare
 
 _log = Log("paquebot.pop3.measuring")
 _GROUP_BYTES = 1024 * 1024
@@ -80,7 +80,7 @@ async def _sizes(
     octets = sum(message.size for message in group)
     uids = [message.uid for message in group]
     # A long message takes more while it is read, as in `reading`.
-    hold = await share.take(3 * octets if octets > _GROUP_BYTES else octets)
+    hold = await share.reserve(3 * octets if octets > _GROUP_BYTES else octets)
     try:
         rows = [row async for row in mailstore.messages(account_id, mailbox_id, uids, with_summary=False)]
         bodies = await blobs.read_each([row.blob for row in rows])

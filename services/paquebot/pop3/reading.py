@@ -16,7 +16,7 @@ from paquebot.blobs.store import MessageOutcome
 from paquebot.mailstore import Mailstore
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.runtime.shares.account_gate import AccountReservation, AccountShare
+from paquebot.runtime.shares.account_shares import AccountReservation, AccountShare
 from paquebot.v1.mail_pb2 import BlobRef
 
 _GROUP_MESSAGES = 32
@@ -76,7 +76,7 @@ class MessagePrefetch:
     def __init__(
         self, mailstore: Mailstore, blobs: BlobStore, share: AccountShare, drop: OpenMaildrop, end: Callable[[], None]
     ) -> None:
-        """`end` the session: as of `Hold.until_late`."""
+        """`end` the session: as of `AccountReservation.revoke_when_late`."""
         self._mailstore = mailstore
         self._blobs = blobs
         self._share = share
@@ -100,7 +100,7 @@ class MessagePrefetch:
             size = self._drop.size(number)
             # A long message takes more while it is read: what came from S3, whole and in parts.
             octets = 3 * size if size > _GROUP_BYTES else size
-            hold = await self._share.take(octets, _GATE_SECONDS)
+            hold = await self._share.reserve(octets, _GATE_SECONDS)
             group = self._start([number], hold)
         try:
             outcome = (await asyncio.shield(group.reading))[number]
@@ -109,7 +109,7 @@ class MessagePrefetch:
             raise
         group.hold.shrink(sum(map(self._drop.size, group.waiting)))
         if math.isinf(group.hold.due):  # the first of it goes to the client
-            group.hold.until_late(self._end)
+            group.hold.revoke_when_late(self._end)
         self._read_ahead()
         if isinstance(outcome, Exception):
             self.finish(number)
@@ -152,7 +152,7 @@ class MessagePrefetch:
             return
         numbers = self._following(self._groups[0].numbers[-1])
         octets = sum(map(self._drop.size, numbers))
-        hold = self._share.try_take(octets) if numbers else None
+        hold = self._share.try_reserve(octets) if numbers else None
         if hold is not None:
             self._start(numbers, hold)
 

@@ -63,7 +63,7 @@ class SessionSettings:
             raise ValueError("PAQUEBOT_POP3_SESSIONS_RESERVED is a part of all: from 0 to less than 1")
 
     @property
-    def seats(self) -> SlotLimits:
+    def slots(self) -> SlotLimits:
         """One session holds an account's maildrop, so accounts need no bound of their own."""
         return SlotLimits(self.total, self.reserved, self.per_client, self.per_network, self.total)
 

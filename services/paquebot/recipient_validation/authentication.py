@@ -30,11 +30,12 @@ from paquebot.directory.sessions import LoggedIn, LoginState, standings
 from paquebot.observability.log import Log, shown
 from paquebot.observability.metrics import counter
 from paquebot.recipient_validation.boundary import Overloaded
-from paquebot.recipient_validation.failures import DelayedAnswer, LoginRefusals, client_network, delay
+from paquebot.recipient_validation.failures import DelayedAnswer, LoginRefusals, delay
 from paquebot.recipient_validation.hashing import Hashing, Lane
 from paquebot.recipient_validation.login_cache import LoginCache
 from paquebot.recipient_validation.same_logins import SameLogins
 from paquebot.recipient_validation.settings import GuestSettings, LoginSettings
+from paquebot.runtime.net.client_keys import client_keys
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
@@ -160,7 +161,7 @@ class Authentication(AuthenticationServicer):
     async def _claim(self, request: pb.AuthenticateRequest) -> _Claim:
         login = request.login[:MAX_LOGIN]
         address = login_address(login, self._default_domain)
-        network = client_network(request.client_address)
+        network = client_keys(request.client_address).client
         found = await credentials(self._postgres, address, network) if address else None
         try:
             password = prepared(request.password)

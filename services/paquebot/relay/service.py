@@ -30,7 +30,7 @@ from paquebot.relay.worker import RelayWorker, Work
 from paquebot.rpc import ValidationClient, open_channel
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.service import Context
-from paquebot.runtime.shares.in_flight import ByteBudget
+from paquebot.runtime.shares.in_flight import byte_gate
 from paquebot.spool import Spool
 
 CONSUMER = "relay"
@@ -100,7 +100,7 @@ def _consumer(
     hosts = HostShares(settings.load, settings.retry, time.monotonic)
     courier = Courier(resolver, handshake, pool, hosts, client, settings.deadlines)
     limit = settings.process.in_flight
-    shares = ByteShares(ByteBudget(limit), limit, settings.load.bytes_per_destination)
+    shares = ByteShares(byte_gate(limit), limit, settings.load.bytes_per_destination)
     worker = RelayWorker(
         MessageReader(blobs), courier, settlement, destinations, shown, shares, client.slow, client.line
     )

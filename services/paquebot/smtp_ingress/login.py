@@ -119,7 +119,7 @@ async def _log_in(conversation: Session, credentials: Credentials) -> Reply:
     except DirectoryUnavailable:
         return replies.AUTH_UNAVAILABLE
     if isinstance(answer, Identity):
-        if not session.seat.log_in(answer.account_id):
+        if not session.slot.log_in(answer.account_id):
             return replies.AUTH_TOO_MANY
         session.identity = answer
         session.login = conversation.services.logins.enter(answer, conversation.connection.stop)

@@ -107,7 +107,7 @@ class Session:
         self._in_vain = 0
         self._since = connection.loop.time()
         """The session's beginning, its login, or its last message that was accepted."""
-        connection.charge_to(services.budget.holding(self._holder()))
+        connection.charge_to(services.budget.reservation(self._holder()))
 
     async def run(self) -> SessionEnd:
         """To the connection's end. Raises nothing but CancelledError."""
@@ -288,7 +288,7 @@ class Session:
     def logged_in(self) -> None:
         """The client has proven who it is: it has the time of a session that brings mail."""
         self._since = self.connection.loop.time()
-        self.connection.charge_to(self.services.budget.holding(self._holder()))
+        self.connection.charge_to(self.services.budget.reservation(self._holder()))
 
     def read_in_vain(self, octets: int, refusal: Reply) -> None:
         """Bytes of a message that is refused already were read. Raises HangUp: no sender of mail goes on so long."""
@@ -305,7 +305,7 @@ class Session:
 
     def begin_transaction(self, make: Callable[[Reservation], MailTransaction]) -> MailTransaction:
         """`make` gets what the message will have of the byte budget."""
-        transaction = make(self.services.budget.holding(self._holder()))
+        transaction = make(self.services.budget.reservation(self._holder()))
         self.session.transaction = transaction
         self.services.acceptance.begin()
         return transaction

@@ -136,7 +136,7 @@ class SessionState:
     address: str
     port: int
     relay_client: bool
-    seat: ConnectionSlot
+    slot: ConnectionSlot
     tls: TlsInfo | None = None
     hello: Hello | None = None
     identity: Identity | None = None
@@ -153,7 +153,7 @@ class SessionState:
     @property
     def is_known(self) -> bool:
         """It has logged in, or comes from a network of ours. It may stay as long as it talks, for programs keep
-        sessions open with NOOP, for hours, and send again; its seats are bounded."""
+        sessions open with NOOP, for hours, and send again; its slots are bounded."""
         return self.relay_client or self.identity is not None
 
     def remember_owned(self, address: str) -> None:
