@@ -14,7 +14,8 @@ from paquebot.delivery.worker import DeliveryWorker
 from paquebot.observability.log import Log
 from paquebot.queue import Consumer, Job, Queue, QueueUnavailable
 from paquebot.queue.subjects import DELIVER
-from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable
+from paquebot.runtime.errors import EngineUnavailable
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.process.health import Health
 
 _log = Log("paquebot.delivery")
@@ -82,7 +83,7 @@ class Intake:
     async def _work(self, jobs: Sequence[Job]) -> None:
         try:
             await self._worker.work(jobs)
-        except (QueueUnavailable, PostgresUnavailable) as error:
+        except EngineUnavailable as error:
             self._is_away(error)
         finally:
             self._room.release()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from paquebot.blobs import BlobsRefused, BlobsUnavailable
+from paquebot.blobs import BlobsUnavailable
 from paquebot.delivery import metrics
 from paquebot.delivery.entries import EntryResult, RecipientDelivery, addressed_of
 from paquebot.delivery.metrics import Again
@@ -21,8 +21,9 @@ from paquebot.mailstore import Mailstore
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log
-from paquebot.queue import Job, QueueRefused, QueueTooLarge, QueueUnavailable
+from paquebot.queue import Job, QueueUnavailable
 from paquebot.rpc import DirectoryUnavailable
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.postgres.pool import PostgresRefused, PostgresTroubled, PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
@@ -31,16 +32,11 @@ _log = Log("paquebot.delivery")
 
 _AWAY: dict[type[Exception], Again] = {
     PostgresUnavailable: Again.POSTGRES_AWAY,
-    PostgresTroubled: Again.POSTGRES_AWAY,
     QueueUnavailable: Again.QUEUE_AWAY,
-    QueueRefused: Again.QUEUE_AWAY,
     SpoolUnavailable: Again.SPOOL_AWAY,
     BlobsUnavailable: Again.S3_AWAY,
     DirectoryUnavailable: Again.DIRECTORY_AWAY,
 }
-TEMPORARY = tuple(_AWAY)
-_NEVER = (QueueTooLarge, BlobsRefused)
-"""Of these engines, what trying again does not help with."""
 
 _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds until a job that failed for the first, second... time comes again."""
@@ -183,9 +179,9 @@ class DeliveryWorker:
                 await self._failed(work, bad, reason)
             else:
                 await work.handle.ack_soon()
-        except _NEVER as error:
+        except EngineRefused as error:
             await self._failed(work, work.job.entries, f"{type(error).__name__}: {error}")
-        except TEMPORARY as error:
+        except EngineUnavailable as error:
             if _is_away(error):
                 raise
             await self._again(work.handle, _why_away(error))
