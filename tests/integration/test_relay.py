@@ -27,7 +27,7 @@ from tests.support.roles import let_roles_log_in, role_dsn
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, relay_ready, stream
+from paquebot.queue import Consumer, ClaimedJob, Publication, Queue, QueueUnavailable, relay_ready, stream
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD, relay_ahead
 from paquebot.relay.queue.ahead import Overtaking
 from paquebot.relay.queue.destinations import Destinations
@@ -746,7 +746,7 @@ async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
     backlog.append(Publication(relay_ready("example.net"), b"job"))
     for start in range(0, len(backlog), 500):
         await post.queue.publish(backlog[start : start + 500])
-    handed_out: list[Job] = []
+    handed_out: list[ClaimedJob] = []
     oldest = stream.oldest
 
     async def oldest_while_others_fetch(queue: Queue, subject: str, *, after: int = 0) -> stream.StoredJob | None:

@@ -21,7 +21,7 @@ from paquebot.mailstore import Mailstore
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log
-from paquebot.queue import Job, QueueRefused, QueueTooLarge, QueueUnavailable
+from paquebot.queue import ClaimedJob, QueueRefused, QueueTooLarge, QueueUnavailable
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.runtime.postgres.pool import PostgresRefused, PostgresTroubled, PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
@@ -50,7 +50,7 @@ _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 class Work:
     """A job in our hands; `entries` are the recipients of each of its entries."""
 
-    handle: Job
+    handle: ClaimedJob
     job: DeliverJob
     entries: Sequence[Sequence[RecipientDelivery]]
 
@@ -67,7 +67,7 @@ class DeliveryWorker:
         self._settlement = settlement
         self._load = load
 
-    async def work(self, jobs: Sequence[Job]) -> None:
+    async def work(self, jobs: Sequence[ClaimedJob]) -> None:
         """Returns when each job is acknowledged, given back, or held. Raises PostgresUnavailable, the jobs given
         back, while PostgreSQL is away: ask for no more before it is there."""
         metrics.BATCH_JOBS.observe(len(jobs))
@@ -83,7 +83,7 @@ class DeliveryWorker:
                     raise
                 del pending[0]
 
-    async def _opened(self, handle: Job) -> Work | None:
+    async def _opened(self, handle: ClaimedJob) -> Work | None:
         try:
             job = DeliverJob.FromString(handle.payload)
             return Work(handle, job, [list(addressed_of(entry)) for entry in job.entries])
@@ -211,7 +211,7 @@ class DeliveryWorker:
         except QueueUnavailable:
             await self._again(work.handle, Again.QUEUE_AWAY)
 
-    async def _unreadable(self, handle: Job, reason: str) -> None:
+    async def _unreadable(self, handle: ClaimedJob, reason: str) -> None:
         """A newer program may read it; after the last try it is put aside."""
         if handle.deliveries < self._load.tries:
             await self._again(handle, Again.FAILED)
@@ -222,7 +222,7 @@ class DeliveryWorker:
         except QueueUnavailable:
             await self._again(handle, Again.QUEUE_AWAY)
 
-    async def _again(self, handle: Job, reason: Again, wait: float = 0.0) -> None:
+    async def _again(self, handle: ClaimedJob, reason: Again, wait: float = 0.0) -> None:
         """Give the job back; when even that fails the queue takes it back by itself."""
         metrics.AGAIN.labels(reason.value).inc()
         with contextlib.suppress(QueueUnavailable):
@@ -256,7 +256,7 @@ def _spans(addressed: Sequence[RecipientDelivery]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _kept(jobs: Sequence[Job]) -> AsyncIterator[None]:
+async def _kept(jobs: Sequence[ClaimedJob]) -> AsyncIterator[None]:
     """While the block lasts the queue hears that the jobs are being worked on."""
     task = asyncio.create_task(_beat(jobs))
     try:
@@ -267,7 +267,7 @@ async def _kept(jobs: Sequence[Job]) -> AsyncIterator[None]:
             await task
 
 
-async def _beat(jobs: Sequence[Job]) -> None:
+async def _beat(jobs: Sequence[ClaimedJob]) -> None:
     while True:
         await asyncio.sleep(min(job.heartbeat for job in jobs))
         for job in jobs:

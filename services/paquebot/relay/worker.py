@@ -9,7 +9,7 @@ from paquebot.blobs import BlobsUnavailable
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log, ids
-from paquebot.queue import Job, QueueUnavailable
+from paquebot.queue import ClaimedJob, QueueUnavailable
 from paquebot.relay import metrics
 from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.destination_labels import DestinationLabels
@@ -51,7 +51,7 @@ class Work:
 
     __slots__ = ("begun", "handle", "job", "key", "progress", "route", "sender")
 
-    def __init__(self, handle: Job, job: RelayJob, route: Route) -> None:
+    def __init__(self, handle: ClaimedJob, job: RelayJob, route: Route) -> None:
         self.handle = handle
         self.job = job
         self.route = route

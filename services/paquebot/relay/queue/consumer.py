@@ -13,7 +13,7 @@ from typing import Any
 
 from paquebot.blobs import BadPack, BlobMissing
 from paquebot.observability.log import Log
-from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, held
+from paquebot.queue import Consumer, ClaimedJob, Publication, Queue, QueueUnavailable, held
 from paquebot.queue.observation import observe_for_ever
 from paquebot.relay import metrics
 from paquebot.relay.destination_labels import DestinationLabels
@@ -153,7 +153,7 @@ class RelayConsumer:
         self._begin()
         return put_back
 
-    async def _admit(self, handles: Sequence[Job], *, first: bool) -> int:
+    async def _admit(self, handles: Sequence[ClaimedJob], *, first: bool) -> int:
         """What cannot be worked on soon goes back for later at once; returns how many. Raises QueueUnavailable; such
         jobs come again by themselves."""
         put_back = 0
@@ -351,7 +351,7 @@ class RelayConsumer:
         with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
             await work.handle.nak(delay_seconds)
 
-    async def _put_aside(self, handle: Job, reason: HoldReason) -> None:
+    async def _put_aside(self, handle: ClaimedJob, reason: HoldReason) -> None:
         """Raises QueueUnavailable."""
         subject = handle.subject.replace("relay.ahead.", "relay.ready.", 1)
         job = HeldJob(
