@@ -16,7 +16,7 @@ import dns.rdatatype
 import dns.rrset
 from tests.fuzz.target import Samples, Target
 
-from paquebot.relay.result import Unroutable
+from paquebot.relay.outcome import Unroutable
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Route
 from paquebot.relay.settings import RoutingSettings

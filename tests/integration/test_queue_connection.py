@@ -19,7 +19,7 @@ from tests.support.loopback import engine_set
 from paquebot.cli.engines.engine import start_engine
 from paquebot.cli.engines.nats import MAX_PAYLOAD, NatsAccess, NatsEngine
 from paquebot.cli.engines.process import ManagedProcess
-from paquebot.queue import Consumer, ClaimedJob, Publication, Queue, QueueRefused, QueueUnavailable, stream
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.client import NO_MESSAGE
 from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER, RELAY

@@ -27,12 +27,12 @@ from tests.support.roles import let_roles_log_in, role_dsn
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.queue import Consumer, ClaimedJob, Publication, Queue, QueueUnavailable, relay_ready, stream
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueUnavailable, relay_ready, stream
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD, relay_ahead
+from paquebot.relay.outcome import deferred
 from paquebot.relay.queue.ahead import Overtaking
 from paquebot.relay.queue.destinations import Destinations
-from paquebot.relay.queue.returns import Returns
-from paquebot.relay.result import deferred
+from paquebot.relay.queue.publisher import Returns
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.service import main
 from paquebot.relay.settings import RelayLoadSettings, RelaySettings, RetrySettings

@@ -11,7 +11,7 @@ import pytest
 
 from paquebot.blobs import BlobMissing, BlobStore, BlobsUnavailable, new_ulid
 from paquebot.blobs.store import PackInfo
-from paquebot.queue import Consumer, ClaimedJob, Publication, Queue, QueueRefused, QueueUnavailable, stream
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres

@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 from tests.support.remote_host import RemoteHost
 
 from paquebot.message import MAX_LINE
-from paquebot.relay.letter import ByteShares, Letter
-from paquebot.relay.result import Host
+from paquebot.relay.message import ByteShares, Letter
+from paquebot.relay.outcome import Host
 from paquebot.relay.settings import Deadlines, TlsPolicy
 from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
 from paquebot.relay.smtp_client.session import ClientSession

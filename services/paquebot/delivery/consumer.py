@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from paquebot.delivery.settings import DeliveryLoadSettings
 from paquebot.delivery.worker import DeliveryWorker
 from paquebot.observability.log import Log
-from paquebot.queue import Consumer, ClaimedJob, Queue, QueueUnavailable
+from paquebot.queue import ClaimedJob, Consumer, Queue, QueueUnavailable
 from paquebot.queue.subjects import DELIVER
 from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable
 from paquebot.runtime.process.health import Health

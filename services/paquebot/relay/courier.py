@@ -10,10 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from paquebot.relay.form import FormRules
-from paquebot.relay.letter import Letter, Recipient
-from paquebot.relay.queue.hosts import HostBusy, HostShares
-from paquebot.relay.result import (
+from paquebot.relay.message import Letter, Recipient
+from paquebot.relay.outcome import (
     NO_ANSWER,
     UNKNOWN_TEMPORARY,
     AttemptOutcome,
@@ -23,9 +21,11 @@ from paquebot.relay.result import (
     Unroutable,
     deferred,
 )
+from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Route
 from paquebot.relay.settings import Deadlines, SmtpClientSettings, TlsPolicy
+from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
 from paquebot.relay.smtp_client.pool import Pool, Purpose
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from paquebot.relay import metrics
-from paquebot.relay.result import AttemptOutcome
+from paquebot.relay.outcome import AttemptOutcome
 from paquebot.relay.settings import DestinationLabelSettings
 
 OTHER = "other"

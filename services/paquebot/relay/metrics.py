@@ -15,7 +15,7 @@ from paquebot.observability.metrics import (
     gauge,
     histogram,
 )
-from paquebot.relay.result import AttemptOutcome
+from paquebot.relay.outcome import AttemptOutcome
 from paquebot.relay.smtp_client.tls import TlsMode
 
 

@@ -11,8 +11,8 @@ from paquebot.message import Action, RecipientReport
 from paquebot.notification import Notifier, moment, queue_id_of
 from paquebot.observability.log import Log, shown
 from paquebot.relay import metrics
-from paquebot.relay.letter import Letter
-from paquebot.relay.result import AttemptOutcome, RecipientResult
+from paquebot.relay.message import Letter
+from paquebot.relay.outcome import AttemptOutcome, RecipientResult
 from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import print_orcpt

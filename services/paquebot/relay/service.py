@@ -11,12 +11,12 @@ from paquebot.queue.subjects import RELAY, RELAY_AHEAD
 from paquebot.relay.courier import Courier
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.ledger import Ledger, MessageReader
-from paquebot.relay.letter import ByteShares
+from paquebot.relay.message import ByteShares
 from paquebot.relay.queue.ahead import Overtaking
 from paquebot.relay.queue.consumer import RelayConsumer
 from paquebot.relay.queue.destinations import Destinations
 from paquebot.relay.queue.hosts import HostShares
-from paquebot.relay.queue.returns import Returns
+from paquebot.relay.queue.publisher import Returns
 from paquebot.relay.reports import RelayReporter
 from paquebot.relay.retry import RetrySchedule
 from paquebot.relay.routing.resolver import Resolver

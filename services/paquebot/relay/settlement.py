@@ -20,10 +20,10 @@ from paquebot.observability.log import Log
 from paquebot.queue import Publication, domain_token, relay_later, relay_ready
 from paquebot.relay import metrics
 from paquebot.relay.ledger import Ledger
-from paquebot.relay.letter import Letter
-from paquebot.relay.queue.returns import Returns
+from paquebot.relay.message import Letter
+from paquebot.relay.outcome import EXPIRED, AttemptOutcome, RecipientResult
+from paquebot.relay.queue.publisher import Returns
 from paquebot.relay.reports import RelayReporter, ReportedRecipient, due
-from paquebot.relay.result import EXPIRED, AttemptOutcome, RecipientResult
 from paquebot.relay.retry import RetrySchedule, accepted_at
 from paquebot.relay.smtp_client.transaction import Results
 from paquebot.runtime.postgres.pool import PostgresUnavailable

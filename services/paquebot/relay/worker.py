@@ -14,10 +14,10 @@ from paquebot.relay import metrics
 from paquebot.relay.courier import Carried, Courier, Progress
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.ledger import MessageReader
-from paquebot.relay.letter import ByteShares, Letter, Recipient
+from paquebot.relay.message import ByteShares, Letter, Recipient
 from paquebot.relay.metrics import AttemptResult
+from paquebot.relay.outcome import RecipientResult
 from paquebot.relay.queue.destinations import Destinations
-from paquebot.relay.result import RecipientResult
 from paquebot.relay.routing.routes import Route
 from paquebot.relay.settlement import RelaySettlement
 from paquebot.relay.smtp_client.transaction import Results, wishes

@@ -15,7 +15,7 @@ from tests.support.relay_fixtures import DEADLINES, authority, handshake, letter
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.letter import Recipient
+from paquebot.relay.message import Recipient
 from paquebot.relay.queue.hosts import HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes

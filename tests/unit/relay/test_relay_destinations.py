@@ -2,8 +2,8 @@
 
 import pytest
 
+from paquebot.relay.outcome import NO_ANSWER, deferred
 from paquebot.relay.queue.destinations import Destinations, Turn
-from paquebot.relay.result import NO_ANSWER, deferred
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 from paquebot.runtime.settings import Seconds
 

@@ -13,10 +13,10 @@ from prometheus_client import REGISTRY
 from tests.support.relay_fixtures import DEADLINES, letter, session_with
 from tests.support.remote_host import EXTENSIONS, RemoteHost
 
-from paquebot.relay.form import Form, FormRules, NoForm
-from paquebot.relay.letter import Recipient
+from paquebot.relay.message import Recipient
 from paquebot.relay.metrics import DestinationChange
-from paquebot.relay.result import Host
+from paquebot.relay.outcome import Host
+from paquebot.relay.smtp_client.form import Form, FormRules, NoForm
 from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
 from paquebot.wire.smtp.parameters import Body
 

@@ -8,7 +8,7 @@ import pytest
 from tests.support.relay_fixtures import DEADLINES, HASTY, SHORT, Authority, authority, handshake, host_of, session_with
 from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, RemoteHost, then_drop
 
-from paquebot.relay.result import AttemptOutcome, HostUnusable
+from paquebot.relay.outcome import AttemptOutcome, HostUnusable
 from paquebot.relay.settings import TlsPolicy
 from paquebot.relay.smtp_client.handshake import RouteCredentials
 from paquebot.relay.smtp_client.tls import TlsMemory, TlsMode

@@ -4,8 +4,8 @@ import pytest
 
 from paquebot.blobs import ulid_time_ms
 from paquebot.message import Action
+from paquebot.relay.outcome import AttemptOutcome, RecipientResult, deferred, failed
 from paquebot.relay.reports import ReportedRecipient, due, report_queue_id, wants
-from paquebot.relay.result import AttemptOutcome, RecipientResult, deferred, failed
 from paquebot.relay.settlement import later
 from paquebot.v1.mail_pb2 import (
     NOTIFY_DELAY,

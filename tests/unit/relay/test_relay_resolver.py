@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.dns_server import DnsServer
 
-from paquebot.relay.result import AttemptOutcome, Unroutable
+from paquebot.relay.outcome import AttemptOutcome, Unroutable
 from paquebot.relay.routing.addresses import interface_addresses
 from paquebot.relay.routing.resolver import Exchanger, Resolver
 from paquebot.relay.routing.routes import Route, Routes

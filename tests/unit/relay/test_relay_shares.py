@@ -15,10 +15,9 @@ from tests.support.relay_fixtures import DEADLINES, handshake, letter, session_w
 from tests.support.remote_host import SILENT, RemoteHost
 
 from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.form import FormRules
-from paquebot.relay.letter import KEEP, ByteShares, Letter, Recipient
+from paquebot.relay.message import KEEP, ByteShares, Letter, Recipient
+from paquebot.relay.outcome import BAD_CONNECTION, NO_ANSWER, AttemptOutcome, Host, HostUnusable, deferred
 from paquebot.relay.queue.hosts import HostBusy, HostShares
-from paquebot.relay.result import BAD_CONNECTION, NO_ANSWER, AttemptOutcome, Host, HostUnusable, deferred
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import (
@@ -29,6 +28,7 @@ from paquebot.relay.settings import (
     SmtpClientSettings,
     TlsPolicy,
 )
+from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.pool import Pool
 from paquebot.relay.smtp_client.session import MAX_REPLY, MAX_REPLY_LINES, MAX_REPLY_TEXT, ClientSession, SessionBroken
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream

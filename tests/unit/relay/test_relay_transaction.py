@@ -9,9 +9,9 @@ from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHo
 
 from paquebot.message import pieces
 from paquebot.message.conversion.transfer_encoding import BLOCK
-from paquebot.relay.form import FormRules
-from paquebot.relay.letter import Recipient, crlf_only, dot_stuffed
+from paquebot.relay.message import Recipient, crlf_only, dot_stuffed
 from paquebot.relay.settings import Deadlines
+from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret

@@ -21,7 +21,7 @@ from paquebot.queue import Publication, Queue, QueueRefused, QueueUnavailable, r
 from paquebot.queue.subjects import RELAY, domain_of, relay_ahead
 from paquebot.relay import metrics
 from paquebot.relay.queue.destinations import Destinations
-from paquebot.relay.queue.returns import Returns
+from paquebot.relay.queue.publisher import Returns
 from paquebot.relay.routing.routes import Routes
 
 T = TypeVar("T")

@@ -13,15 +13,15 @@ from typing import Any
 
 from paquebot.blobs import BadPack, BlobMissing
 from paquebot.observability.log import Log
-from paquebot.queue import Consumer, ClaimedJob, Publication, Queue, QueueUnavailable, held
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueUnavailable, held
 from paquebot.queue.observation import observe_for_ever
 from paquebot.relay import metrics
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.metrics import AttemptResult, HoldReason, PutBack, Slots
+from paquebot.relay.outcome import AttemptOutcome
 from paquebot.relay.queue.ahead import Overtaking
 from paquebot.relay.queue.destinations import Destinations, Turn
 from paquebot.relay.queue.jobs import UnreadableJob, read_job
-from paquebot.relay.result import AttemptOutcome
 from paquebot.relay.retry import Random
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import RelayLoadSettings

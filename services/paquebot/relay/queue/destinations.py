@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from paquebot.relay.result import RecipientResult
+from paquebot.relay.outcome import RecipientResult
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from paquebot.relay.result import Host, HostUnusable, RecipientResult
+from paquebot.relay.outcome import Host, HostUnusable, RecipientResult
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 
 _REMEMBERED = 20_000

@@ -14,7 +14,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.relay import metrics
 from paquebot.relay.metrics import ConnectionResult
-from paquebot.relay.result import (
+from paquebot.relay.outcome import (
     LOGIN_FAILED,
     NO_ANSWER,
     NO_TLS,

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from paquebot.relay import metrics
-from paquebot.relay.result import Host
+from paquebot.relay.outcome import Host
 from paquebot.relay.settings import TlsPolicy
 from paquebot.relay.smtp_client.session import ClientSession
 

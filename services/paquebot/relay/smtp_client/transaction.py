@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from paquebot.relay import metrics
-from paquebot.relay.form import Form, FormRules, NoForm
-from paquebot.relay.letter import Letter, Recipient, dot_stuffed
-from paquebot.relay.result import (
+from paquebot.relay.message import Letter, Recipient, dot_stuffed
+from paquebot.relay.outcome import (
     BAD_RECIPIENT,
     BAD_SENDER,
     CLOSING,
@@ -27,6 +26,7 @@ from paquebot.relay.result import (
     words,
 )
 from paquebot.relay.settings import Deadlines
+from paquebot.relay.smtp_client.form import Form, FormRules, NoForm
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.wire.smtp.parameters import Notify, RcptParameters
 from paquebot.wire.smtp.replies import Reply

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paquebot.message import MAX_LINE, Unconvertible, Wish
-from paquebot.relay.letter import Letter, LetterFacts, Recipient
+from paquebot.relay.message import Letter, LetterFacts, Recipient
 from paquebot.relay.metrics import DestinationChange
-from paquebot.relay.result import (
+from paquebot.relay.outcome import (
     CONVERSION_PROHIBITED,
     NEEDS_EIGHT_BIT,
     NEEDS_SMTPUTF8,

@@ -11,9 +11,9 @@ from tests.support.relay_fixtures import handshake, letter
 from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.letter import Recipient
+from paquebot.relay.message import Recipient
+from paquebot.relay.outcome import AttemptOutcome
 from paquebot.relay.queue.hosts import HostShares
-from paquebot.relay.result import AttemptOutcome
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import Deadlines, RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings

@@ -10,7 +10,7 @@ from tests.support.counted import value
 
 from paquebot.relay import metrics
 from paquebot.relay.destination_labels import DestinationLabels
-from paquebot.relay.result import AttemptOutcome
+from paquebot.relay.outcome import AttemptOutcome
 from paquebot.relay.settings import DestinationLabelSettings
 
 METRICS = (
