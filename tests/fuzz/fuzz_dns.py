@@ -98,7 +98,7 @@ def check(raw: bytes) -> None:
     try:
         hosts = asyncio.run(resolver.hosts(Route(_DOMAIN.rstrip("."))))
     except Unroutable as error:
-        assert error.result.text  # noqa: PT017
+        assert error.outcome.text  # noqa: PT017
         return
     assert 0 < len(hosts) <= _SETTINGS.addresses
     for host in hosts:

@@ -25,7 +25,7 @@ _AWAY_SECONDS = 1.0
 _SILENCE_SECONDS = 300.0  # far more than a batch with every deadline reached
 
 
-class Intake:
+class DeliveryConsumer:
     """One for a process."""
 
     def __init__(

@@ -9,7 +9,7 @@ from paquebot.relay.queue.grouped import Grouped
 _MOST = 500
 
 
-class Returns:
+class JobPublisher:
     """One for a process."""
 
     def __init__(self, queue: Queue) -> None:
