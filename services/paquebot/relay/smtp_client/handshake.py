@@ -207,7 +207,8 @@ class Handshake:
         if reply.code != 235:
             metrics.CONNECTION[ConnectionResult.LOGIN].inc()
             _log.error("login_refused", host=str(host), reply=reply_text(reply))
-            raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {reply_text(reply)}", host, elsewhere=True))
+            text = f"login refused: {reply_text(reply)}"
+            raise HostUnusable(host, deferred(LOGIN_FAILED, text, host, elsewhere=True))
 
 
 def _certified_name(host: Host) -> str | None:
