@@ -17,7 +17,7 @@ from tests.support.mailstore_fixtures import new_message
 from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore
-from paquebot.janitor import backlog
+from paquebot.queue import backlog
 from paquebot.mailstore import Mailstore
 from paquebot.queue import Publication, Queue, stream
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings

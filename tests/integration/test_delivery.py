@@ -23,7 +23,7 @@ from paquebot.blobs import BlobStore, new_ulid
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.delivery.service import DeliverySettings, main
-from paquebot.janitor import backlog
+from paquebot.queue import backlog
 from paquebot.mailstore import Mailstore, StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.queue import Consumer, Publication, Queue, deliver_ready, stream

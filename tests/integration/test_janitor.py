@@ -13,10 +13,10 @@ from paquebot.blobs.pack import compress, pack_key
 from paquebot.blobs.ulid import ulid_at
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
-from paquebot.janitor import backlog
+from paquebot.queue import backlog
 from paquebot.janitor.compaction.rewriting import account_lease, write_together
 from paquebot.janitor.compaction.settings import CompactionSettings
-from paquebot.janitor.compaction.sources import Sources
+from paquebot.blobs.stored import Sources
 from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import recover

@@ -13,8 +13,8 @@ from tests.support.lying_s3 import Lie, LyingS3
 from paquebot.blobs import BadPack, BlobStore, BlobsUnavailable, PackWriter, new_ulid
 from paquebot.blobs.pack import Frame, compress, decode_entry, is_checked
 from paquebot.blobs.ranged import WrongAnswer
-from paquebot.blobs.spans import spans
-from paquebot.janitor.compaction.sources import Sources
+from paquebot.blobs.ranges import spans
+from paquebot.blobs.stored import Sources
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.mail_pb2 import BlobRef, Envelope

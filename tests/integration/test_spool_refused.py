@@ -10,7 +10,7 @@ from minio.error import S3Error
 from urllib3.response import HTTPResponse
 
 from paquebot.blobs import BlobsRefused, BlobStore, BlobsUnavailable
-from paquebot.blobs.answers import answered
+from paquebot.blobs.errors import answered
 from paquebot.blobs.store import PackInfo
 from paquebot.queue import Publication, Queue, QueueTooLarge, stream
 from paquebot.queue.stream import jobs

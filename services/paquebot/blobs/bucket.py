@@ -7,7 +7,7 @@ import urllib3
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 
-from paquebot.blobs.answers import BlobsUnavailable, did_nothing
+from paquebot.blobs.errors import BlobsUnavailable, did_nothing
 from paquebot.blobs.client import open_client
 from paquebot.blobs.pack import PREFIX
 from paquebot.blobs.ranged import get_part

@@ -9,7 +9,7 @@ import minio
 import urllib3
 from minio.error import S3Error
 
-from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered
+from paquebot.blobs.errors import BlobMissing, BlobsUnavailable, answered
 from paquebot.blobs.digests import Digests
 from paquebot.blobs.pack import (
     TRAILER,
@@ -23,7 +23,7 @@ from paquebot.blobs.pack import (
 )
 from paquebot.blobs.ranged import Part, WrongAnswer, get_part
 from paquebot.blobs.requests import Requests
-from paquebot.blobs.spans import PackRange
+from paquebot.blobs.ranges import PackRange
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import urllib3
 from minio.error import MinioException
 
-from paquebot.blobs.answers import may_pass
+from paquebot.blobs.errors import may_pass
 from paquebot.observability.metrics import counter
 
 T = TypeVar("T")

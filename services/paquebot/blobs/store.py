@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered
+from paquebot.blobs.errors import BlobMissing, BlobsUnavailable, answered
 from paquebot.blobs.bucket import LIST_PAGE, WRITTEN_BYTES, Bucket, Listed
 from paquebot.blobs.pack import PREFIX, BadPack, pack_key
 from paquebot.blobs.reading import READ_BYTES, SpanOutcome
 from paquebot.blobs.requests import CALLS
-from paquebot.blobs.spans import GAP, PackRange, spans
+from paquebot.blobs.ranges import GAP, PackRange, spans
 from paquebot.blobs.ulid import is_ulid
 from paquebot.observability.metrics import EngineLabel, know_calls
 from paquebot.runtime.engine_settings import S3Settings

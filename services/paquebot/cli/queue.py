@@ -9,8 +9,8 @@ import typer
 from paquebot.cli.admin.connection import DataOption
 from paquebot.cli.admin.presentation import JsonOption, Record, YesOption, print_record, print_records
 from paquebot.cli.upkeep import run_on_stores
-from paquebot.janitor import backlog
-from paquebot.janitor.backlog import QueuedDestination, Waiting
+from paquebot.queue import backlog
+from paquebot.queue.backlog import QueuedDestination, Waiting
 from paquebot.janitor.stores import Stores
 from paquebot.v1.queue_pb2 import RelayJob
 

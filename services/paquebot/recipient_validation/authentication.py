@@ -30,10 +30,10 @@ from paquebot.directory.sessions import LoggedIn, LoginState, standings
 from paquebot.observability.log import Log, shown
 from paquebot.observability.metrics import counter
 from paquebot.recipient_validation.boundary import Overloaded
-from paquebot.recipient_validation.failures import DelayedAnswer, LoginRefusals, client_network, delay
+from paquebot.recipient_validation.login_delays import DelayedAnswer, LoginRefusals, client_network, delay
 from paquebot.recipient_validation.hashing import Hashing, Lane
 from paquebot.recipient_validation.login_cache import LoginCache
-from paquebot.recipient_validation.same_logins import SameLogins
+from paquebot.recipient_validation.concurrent_logins import SameLogins
 from paquebot.recipient_validation.settings import GuestSettings, LoginSettings
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1 import authentication_pb2 as pb

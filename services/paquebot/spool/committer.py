@@ -20,7 +20,7 @@ from paquebot.observability.metrics import FAST, SIZES, counter, gauge, histogra
 from paquebot.queue import Queue, QueueRefused, QueueTooLarge, QueueUnavailable
 from paquebot.queue.client import MAX_BATCH
 from paquebot.runtime.process.tasks import background
-from paquebot.spool.gathering import CommitTiming
+from paquebot.spool.commit_timing import CommitTiming
 from paquebot.spool.jobs import Packed, job_count, publications
 from paquebot.spool.refusals import RefusalMarks
 from paquebot.v1.mail_pb2 import COMPRESSION_ZSTD, BlobRef, Envelope

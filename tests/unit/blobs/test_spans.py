@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.blobs.spans import PackRange, spans
+from paquebot.blobs.ranges import PackRange, spans
 from paquebot.v1.mail_pb2 import BlobRef
 
 PACKS = ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW", "01ARZ3NDEKTSV4RRFFQ69G5FAX")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from paquebot.directory.login_limits import LimitPolicy, LoginAttempt, unknown_subject
-from paquebot.recipient_validation.failures import DelayedAnswer, LoginRefusals, client_network, delay
+from paquebot.recipient_validation.login_delays import DelayedAnswer, LoginRefusals, client_network, delay
 
 POLICY = LimitPolicy(pair=10, client=20, login=10, recovery=30.0)
 

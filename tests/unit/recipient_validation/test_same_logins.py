@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from paquebot.recipient_validation.same_logins import SameLogins
+from paquebot.recipient_validation.concurrent_logins import SameLogins
 
 
 async def test_others_wait_for_the_first_but_not_for_each_other() -> None:

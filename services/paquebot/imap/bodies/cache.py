@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore, BlobsUnavailable
-from paquebot.blobs.spans import PackRange, spans
+from paquebot.blobs.ranges import PackRange, spans
 from paquebot.blobs.store import SpanOutcome
 from paquebot.imap import metrics
-from paquebot.imap.bodies.reads import Reads
+from paquebot.blobs.range_reads import Reads
 from paquebot.imap.metrics import Lookup
 from paquebot.observability.log import Log
 from paquebot.v1.mail_pb2 import BlobRef

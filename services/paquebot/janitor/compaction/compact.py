@@ -18,7 +18,7 @@ from paquebot.blobs.reading import READ_BYTES
 from paquebot.blobs.requests import REQUESTS
 from paquebot.blobs.ulid import ulid_at
 from paquebot.janitor.compaction.rewriting import Moved, RewriteBudget, Rewriter
-from paquebot.janitor.compaction.sources import Sources
+from paquebot.blobs.stored import Sources
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.troubles import Stage, Troubles

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from paquebot.blobs import PackWriter, new_ulid
 from paquebot.janitor.compaction.settings import CompactionSettings
-from paquebot.janitor.compaction.sources import Sources, StoredCopy
+from paquebot.blobs.stored import Sources, StoredCopy
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse, Relocation
 from paquebot.mailstore.errors import CompactionLost, NoSuchAccount

@@ -13,7 +13,7 @@ from paquebot.blobs import BlobsUnavailable
 from paquebot.blobs.pack import compress, entry_ref
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.compaction.rewriting import account_lease, write_together
-from paquebot.janitor.compaction.sources import StoredCopy
+from paquebot.blobs.stored import StoredCopy
 from paquebot.janitor.indexes import Say, in_groups, readable, silent
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BadPack, BlobsUnavailable
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.pack import entry_ref, is_at
-from paquebot.blobs.spans import spans
+from paquebot.blobs.ranges import spans
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import is_ulid, ulid_time_ms
 from paquebot.janitor.indexes import Say, in_groups, read_indexes, silent

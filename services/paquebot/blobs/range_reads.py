@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
-from paquebot.blobs.spans import PackRange
+from paquebot.blobs.ranges import PackRange
 from paquebot.blobs.store import SpanOutcome
 
 _LANES = 4  # threads that one window keeps busy; S3_THREADS are there for all sessions
