@@ -184,7 +184,7 @@ async def test_relayed_mail_is_not_relayed_again(platform: Platform) -> None:
     assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
     queued = await read_stream(platform.stores.queue)
     assert queued.remote == {(waiting, "y@example.net")}
-    assert await outcomes.done(platform.stores.postgres, [done, waiting]) == {(done, "x@example.net")}
+    assert await outcomes.finished_recipients(platform.stores.postgres, [done, waiting]) == {(done, "x@example.net")}
 
 
 class Killed(BaseException):

@@ -16,7 +16,7 @@ from paquebot.pop3.metrics import LoginResult
 from paquebot.pop3.reading import MessagePrefetch
 from paquebot.pop3.reply import Reply, Stream, fault, positive
 from paquebot.pop3.states import Authorization, SessionEnded, Transaction
-from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited, Refusal
+from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited
 from paquebot.wire import pop3
 from paquebot.wire.pop3 import Code
 from paquebot.wire.sasl import MAX_RESPONSE, BadSasl, Credentials, decode_response, parse_login, parse_plain
@@ -161,7 +161,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     return positive(f"{len(drop)} messages ({drop.octets} bytes)", Transaction(drop, lease, reading))
 
 
-async def _refused(session: "Session", refusal: Refusal) -> Reply:
+async def _refused(session: "Session", refusal: LoginRefusal) -> Reply:
     """Guessing is slow: each failure of a session waits a little longer."""
     session.forget_login()
     session.logins_failed += 1

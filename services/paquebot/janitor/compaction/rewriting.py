@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import PackWriter, new_ulid
+from paquebot.blobs.stored import StoredEntries, StoredEntry
 from paquebot.janitor.compaction.settings import CompactionSettings
-from paquebot.janitor.compaction.sources import Sources, StoredCopy
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse, Relocation
 from paquebot.mailstore.errors import CompactionLost, NoSuchAccount
@@ -58,7 +58,7 @@ class Rewriter:
 
     stores: Stores
     settings: CompactionSettings
-    sources: Sources
+    sources: StoredEntries
     before: str
     """Packs with lower ids are old enough."""
 
@@ -112,7 +112,7 @@ class Rewriter:
             if copies:
                 await self._write(account_id, owner, copies, moved)
 
-    async def _write(self, account_id: int, owner: str, copies: Sequence[StoredCopy], moved: Moved) -> None:
+    async def _write(self, account_id: int, owner: str, copies: Sequence[StoredEntry], moved: Moved) -> None:
         octets = await write_together(self.stores, account_id, owner, self.settings.lease, copies)
         moved.messages += len(copies)
         moved.octets += octets
@@ -132,7 +132,7 @@ async def account_lease(stores: Stores, account_id: int, ttl: float) -> AsyncIte
             await stores.mailstore.give_back_compaction(account_id, owner)
 
 
-async def write_together(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[StoredCopy]) -> int:
+async def write_together(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[StoredEntry]) -> int:
     """Messages into a new pack of the account; returns its bytes of messages. The order makes a kill harmless: the new
     pack first, then the rows, never the old packs. Raises BlobsUnavailable, PostgresUnavailable, CompactionLost,
     NoSuchAccount."""
@@ -141,7 +141,7 @@ async def write_together(stores: Stores, account_id: int, owner: str, ttl: float
     await stores.blobs.put(writer.pack, writer.finish(int(time.time() * 1000)))
     rows = await stores.mailstore.relocate(account_id, relocations, owner=owner, ttl=ttl)
     _log.info("messages_written_together", account=account_id, pack=writer.pack, messages=len(copies), rows=rows)
-    return writer.octets
+    return writer.size
 
 
 def _parts(refs: Sequence[BlobRef], pack_bytes: int) -> Iterator[list[BlobRef]]:
