@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paquebot.cli.demo.accounts import ensure_demo
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.roundtrip.trip import PASSWORD
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import SERVICES, Layout
 from paquebot.cli.up.stack import Stack

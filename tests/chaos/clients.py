@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.roundtrip.trip import PASSWORD
 from tests.chaos.ledger import Attempt, End, Ledger, digest_of
 from tests.chaos.place import Place
 from tests.chaos.plans import REFUSED, Flavour, Message, message

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.roundtrip.trip import PASSWORD
 from tests.chaos.smtp import Cut
 
 REPLY_SECONDS = 60.0

@@ -20,7 +20,7 @@ from pathlib import Path
 from paquebot.cli.engines import process as processes
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.roundtrip.trip import PASSWORD
 from paquebot.cli.up.environment import DATABASE, PlatformPlan
 from paquebot.cli.up.layout import SERVICES, Layout, Ports, listen
 from paquebot.cli.up.stack import Stack

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.roundtrip.trip import PASSWORD
 from tests.chaos.ledger import Ledger
 from tests.chaos.place import Place
 from tests.chaos.smtp import Cut

@@ -17,7 +17,7 @@ from tests.support.loopback import free_port
 
 from paquebot.cli.demo.accounts import ensure_demo
 from paquebot.cli.engines.ports import LOOPBACK, EnginePorts
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.roundtrip.trip import PASSWORD
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import Layout, Ports, ServicePorts
 from paquebot.cli.up.stack import Stack

@@ -23,7 +23,7 @@ from tests.e2e.platforms import Platform, running, until
 from tests.e2e.senders import Sender, arrivals, sending
 
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.roundtrip.trip import PASSWORD
 from paquebot.cli.up.layout import SERVICES
 from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.stores import JanitorSettings, open_stores

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.platforms import Platform, until
 
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.roundtrip.trip import PASSWORD
 
 DEADLINE = 60.0
 MESSAGE = b"From: alice@here.test\r\nTo: bob@here.test\r\nSubject: %s\r\n\r\nhello\r\n.dot\r\n..two\r\n"

@@ -15,11 +15,11 @@ from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
 from paquebot.janitor import backlog
 from paquebot.janitor.compaction.rewriting import account_lease, write_together
-from paquebot.janitor.compaction.settings import CompactionSettings
 from paquebot.janitor.compaction.sources import Sources
 from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import recover
+from paquebot.janitor.settings import CompactionSettings
 from paquebot.janitor.stores import JanitorSettings, Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verification.verify import verify

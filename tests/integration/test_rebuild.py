@@ -12,8 +12,8 @@ from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.blobs.pack import Frame
 from paquebot.delivery import entries
 from paquebot.janitor.rebuild import packs
+from paquebot.janitor.rebuild.counters import CountersAdvanced, leap_over
 from paquebot.janitor.rebuild.rebuild import NotEmpty, rebuild
-from paquebot.janitor.rebuild.restored import CountersAdvanced, leap_over
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.snapshots import objects

@@ -14,8 +14,8 @@ from paquebot.cli.admin.connection import DataOption, client_environment, refuse
 from paquebot.cli.admin.presentation import JsonOption, Record, Value, print_record
 from paquebot.cli.migrate import migrate_command
 from paquebot.cli.waiting import GivenUp, NotYet, RetryUntil, WaitOption, duration
+from paquebot.janitor.rebuild.counters import leap_over
 from paquebot.janitor.rebuild.rebuild import NotEmpty, rebuild
-from paquebot.janitor.rebuild.restored import leap_over
 from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.run import Ran, run
 from paquebot.janitor.snapshots.objects import BadSnapshot

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore
-from paquebot.janitor.compaction.settings import CompactionSettings
+from paquebot.janitor.settings import CompactionSettings
 from paquebot.mailstore import Mailstore
 from paquebot.queue import Queue
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings

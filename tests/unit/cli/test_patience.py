@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paquebot.cli.roundtrip.round_trip import client_address
+from paquebot.cli.roundtrip.trip import client_address
 from paquebot.cli.waiting import CommandRefused, GivenUp, NotYet, RetryUntil
 
 

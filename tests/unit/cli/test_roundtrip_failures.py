@@ -10,7 +10,7 @@ import ssl
 import pytest
 from tests.support.loopback import free_port
 
-from paquebot.cli.roundtrip.round_trip import (
+from paquebot.cli.roundtrip.trip import (
     RoundTripError,
     ServiceAddress,
     TestLogin,

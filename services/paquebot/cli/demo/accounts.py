@@ -2,7 +2,7 @@
 
 import grpc
 
-from paquebot.cli.roundtrip.round_trip import PASSWORD, READER, SENDER
+from paquebot.cli.roundtrip.trip import PASSWORD, READER, SENDER
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import UpError
 from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel

@@ -11,7 +11,7 @@ import typer
 
 from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, refuse_settings
 from paquebot.cli.demo.accounts import ensure_accounts
-from paquebot.cli.roundtrip.round_trip import READER, SENDER
+from paquebot.cli.roundtrip.trip import READER, SENDER
 from paquebot.cli.waiting import GivenUp, NotYet, RetryUntil, T, WaitOption
 from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
 from paquebot.runtime.settings import Secret, SettingsError, load, setting

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, refuse_settings
 from paquebot.cli.demo.command import asked
 from paquebot.cli.enforcement import enforcement
-from paquebot.cli.roundtrip.round_trip import (
+from paquebot.cli.roundtrip.trip import (
     RoundTripError,
     ServiceAddress,
     TestLogin,

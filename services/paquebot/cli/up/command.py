@@ -15,7 +15,7 @@ from rich.console import Console
 
 from paquebot.cli.admin.connection import DEFAULT_DATA
 from paquebot.cli.demo.accounts import ensure_demo
-from paquebot.cli.roundtrip.round_trip import READER, SENDER, Timed, local_route, round_trip
+from paquebot.cli.roundtrip.trip import READER, SENDER, Timed, local_route, round_trip
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.guide import addresses, examples, mail_programs
 from paquebot.cli.up.layout import Layout, Ports, UpError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paquebot.cli.admin.connection import DEFAULT_DATA
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import PASSWORD, READER, SENDER
+from paquebot.cli.roundtrip.trip import PASSWORD, READER, SENDER
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import SERVICES
 

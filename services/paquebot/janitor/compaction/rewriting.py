@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import PackWriter, new_ulid
-from paquebot.janitor.compaction.settings import CompactionSettings
 from paquebot.janitor.compaction.sources import Sources, StoredCopy
+from paquebot.janitor.settings import CompactionSettings
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse, Relocation
 from paquebot.mailstore.errors import CompactionLost, NoSuchAccount
