@@ -14,7 +14,7 @@ from paquebot.blobs.ulid import ulid_at
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
 from paquebot.janitor import backlog
-from paquebot.janitor.compaction.rewriting import account_lease, write_together
+from paquebot.janitor.compaction.rewriting import account_lease, write_new_pack
 from paquebot.janitor.compaction.sources import Sources
 from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recovery.accounting import read_stream
@@ -217,7 +217,7 @@ async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool:
     (blob,) = [use.blob async for use in stores.mailstore.blobs_of_packs([infos[0].pack]) if use.account_id == 2]
     copies = await Sources(blobs).copies([blob])
     async with account_lease(stores, 2, 60.0) as owner:
-        await write_together(stores, 2, owner, 60.0, copies)
+        await write_new_pack(stores, 2, owner, 60.0, copies)
     for info in infos:
         whole = bytearray(await blobs.read_range(info.pack, 0, info.octets))
         whole[30] ^= 1

@@ -67,7 +67,7 @@ def client_settings(data: Path | None) -> AdminSettings:
     return load(AdminSettings, client_environment(data, os.environ))
 
 
-def refuse_settings(data: Path | None, error: SettingsError) -> NoReturn:
+def exit_for_settings(data: Path | None, error: SettingsError) -> NoReturn:
     """Say what is wrong and end with exit code 2; one sentence where no platform is named at all."""
     named = data is not None or (DEFAULT_DATA / CLIENT_ENV).is_file()
     if named or any(name.startswith("PAQUEBOT_") for name in os.environ):
@@ -84,11 +84,11 @@ def administer(data: Path | None, work: Callable[[DirectoryClient], Awaitable[T]
     try:
         settings = client_settings(data)
     except SettingsError as error:
-        refuse_settings(data, error)
+        exit_for_settings(data, error)
     try:
         return asyncio.run(_with_client(settings, work))
     except SettingsError as error:  # certificates that are none
-        refuse_settings(data, error)
+        exit_for_settings(data, error)
     except DirectoryRefused as refused:
         typer.echo(f"paquebot: {refused}", err=True)
     except DirectoryUnavailable as away:

@@ -26,7 +26,7 @@ class EngineError(Exception):
     """An engine cannot run; the text is one sentence for a person."""
 
 
-class NotReadyYet(Exception):
+class EngineNotReady(Exception):
     """The engine does not answer yet; ask again."""
 
 
@@ -57,7 +57,7 @@ class Engine(Protocol):
         """How to run it, after `prepare`. Raises EngineError when the program is missing."""
 
     async def probe(self) -> None:
-        """Try the engine's real work once. Raises NotReadyYet, or EngineError when waiting is no use."""
+        """Try the engine's real work once. Raises EngineNotReady, or EngineError when waiting is no use."""
 
     async def stuck(self) -> str:
         """What is wrong with the running engine that only a new start can mend; empty: nothing."""
@@ -89,7 +89,7 @@ async def wait_ready(engine: Engine, process: ManagedProcess, deadline_seconds: 
             while process.running:
                 try:
                     return await engine.probe()
-                except NotReadyYet as fault:
+                except EngineNotReady as fault:
                     reason = str(fault)
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
@@ -98,7 +98,7 @@ async def wait_ready(engine: Engine, process: ManagedProcess, deadline_seconds: 
     raise EngineError(f"{engine.name} ended at start: {process.last_words()} (see {process.log})")
 
 
-async def end_when_stuck(engine: Engine, process: ManagedProcess, say: Callable[[str], None]) -> None:
+async def kill_when_stuck(engine: Engine, process: ManagedProcess, say: Callable[[str], None]) -> None:
     """While it runs, end it when only a new start can help; whoever keeps it running then starts it again."""
     while process.running:
         if why := await engine.stuck():

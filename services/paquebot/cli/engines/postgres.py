@@ -25,7 +25,7 @@ from paquebot.cli.engines.binaries import postgres_directory
 from paquebot.cli.engines.engine import (
     POLL_SECONDS,
     EngineError,
-    NotReadyYet,
+    EngineNotReady,
     PortClaim,
     make_directory,
     sync_directory,
@@ -136,7 +136,7 @@ class PostgresEngine:
             text = f"PostgreSQL refuses the superuser's password: was {self.data_dir} made with another one?"
             raise EngineError(text) from fault
         except (OSError, TimeoutError, asyncpg.PostgresError) as fault:
-            raise NotReadyYet(f"{type(fault).__name__}: {fault}") from fault
+            raise EngineNotReady(f"{type(fault).__name__}: {fault}") from fault
         try:
             await connection.fetchval("SELECT 1", timeout=_TIMEOUT_SECONDS)
         finally:

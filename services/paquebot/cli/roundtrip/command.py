@@ -13,19 +13,19 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.message import Message
 
-from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, refuse_settings
-from paquebot.cli.demo.command import asked
+from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, exit_for_settings
+from paquebot.cli.demo.command import directory_answer
 from paquebot.cli.enforcement import enforcement
 from paquebot.cli.roundtrip.trip import (
     RoundTripError,
     ServiceAddress,
     TestLogin,
     TestRoute,
-    Timed,
+    TimedStep,
     client_context,
     round_trip,
 )
-from paquebot.cli.waiting import GivenUp, RetryUntil, WaitOption
+from paquebot.cli.waiting import CommandFailed, RetryUntil, WaitOption
 from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.settings import Listen, Secret, SettingsError, load, parse_listen, setting
 from paquebot.v1 import directory_pb2 as pb
@@ -127,8 +127,8 @@ def roundtrip_command(
         else:
             asyncio.run(_between_strangers(load(AdminSettings, environ), route, RetryUntil(wait, _tell)))
     except SettingsError as error:
-        refuse_settings(data, error)
-    except (RoundTripError, GivenUp) as error:
+        exit_for_settings(data, error)
+    except (RoundTripError, CommandFailed) as error:
         typer.echo(f"paquebot: {error}", err=True)
         raise typer.Exit(1) from None
     if forbidden:
@@ -144,7 +144,7 @@ async def _between_strangers(settings: AdminSettings, route: RouteOf, patience: 
 async def _temporary_accounts(
     settings: AdminSettings, patience: RetryUntil
 ) -> AsyncIterator[tuple[TestLogin, TestLogin]]:
-    """Two accounts in a domain that nobody else has; removed in the end, whatever happens. Raises GivenUp."""
+    """Two accounts in a domain that nobody else has; removed in the end, whatever happens. Raises CommandFailed."""
     # RFC 2606 §2: .invalid is nobody's, so no mail of others can be for it.
     domain = f"roundtrip-{secrets.token_hex(6)}.invalid"
     logins = tuple(TestLogin(f"{name}@{domain}", secrets.token_urlsafe(18)) for name in ("alice", "bob"))
@@ -152,7 +152,7 @@ async def _temporary_accounts(
     client = DirectoryClient(channel, settings.directory, settings.admin_token)
 
     async def ask(rpc: Any, request: Message) -> None:
-        await patience.until_done("the directory", lambda: asked(client.ask(rpc, request)))
+        await patience.until_done("the directory", lambda: directory_answer(client.ask(rpc, request)))
 
     try:
         await ask(client.stub.CreateDomain, pb.CreateDomainRequest(name=domain))
@@ -174,7 +174,7 @@ async def _temporary_accounts(
         await channel.close()
 
 
-def _say(timed: Timed) -> None:
+def _say(timed: TimedStep) -> None:
     typer.echo(f"{timed.seconds * 1000:6.0f} ms  {timed.what}")
 
 

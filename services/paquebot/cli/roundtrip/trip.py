@@ -38,7 +38,7 @@ class RoundTripError(UpError):
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedStep:
     """One step of the round trip."""
 
     what: str
@@ -130,7 +130,7 @@ def local_route(plan: PlatformPlan) -> TestRoute:
     )
 
 
-def round_trip(route: TestRoute, say: Callable[[Timed], None]) -> None:
+def round_trip(route: TestRoute, say: Callable[[TimedStep], None]) -> None:
     """Send, wait, read twice. Each step is told with its time. Raises RoundTripError with the reason. Blocks."""
     mark = uuid.uuid4().hex
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -147,8 +147,8 @@ def round_trip(route: TestRoute, say: Callable[[Timed], None]) -> None:
             endpoint: ServiceAddress = getattr(route, name)
             text = f"the round trip failed at {name} ({endpoint}): {_why(error)}"
             raise RoundTripError(text) from error
-        say(Timed(what, time.perf_counter() - begin))
-    say(Timed("the whole way", time.perf_counter() - start))
+        say(TimedStep(what, time.perf_counter() - begin))
+    say(TimedStep("the whole way", time.perf_counter() - start))
 
 
 def _why(error: Exception) -> str:

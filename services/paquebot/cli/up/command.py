@@ -15,7 +15,7 @@ from rich.console import Console
 
 from paquebot.cli.admin.connection import DEFAULT_DATA
 from paquebot.cli.demo.accounts import ensure_demo
-from paquebot.cli.roundtrip.trip import READER, SENDER, Timed, local_route, round_trip
+from paquebot.cli.roundtrip.trip import READER, SENDER, TimedStep, local_route, round_trip
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.guide import addresses, examples, mail_programs
 from paquebot.cli.up.layout import Layout, Ports, UpError
@@ -138,7 +138,7 @@ async def _demo(console: Console, plan: PlatformPlan, step: Callable[[str], None
         step(f"domain {plan.domain} with accounts {SENDER} and {READER} made")
     console.print()
 
-    def say(timed: Timed) -> None:
+    def say(timed: TimedStep) -> None:
         console.print(f"[green]{timed.seconds * 1000:6.0f} ms[/]  {timed.what}")
 
     await asyncio.to_thread(round_trip, local_route(plan), say)
