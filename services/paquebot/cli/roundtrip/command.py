@@ -18,9 +18,9 @@ from paquebot.cli.demo.command import directory_answer
 from paquebot.cli.enforcement import enforcement
 from paquebot.cli.roundtrip.trip import (
     RoundTripError,
+    RoundTripLogin,
+    RoundTripRoute,
     ServiceAddress,
-    TestLogin,
-    TestRoute,
     TimedStep,
     client_context,
     round_trip,
@@ -30,7 +30,7 @@ from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.settings import Listen, Secret, SettingsError, load, parse_listen, setting
 from paquebot.v1 import directory_pb2 as pb
 
-RouteOf = Callable[[TestLogin, TestLogin], TestRoute]
+RouteOf = Callable[[RoundTripLogin, RoundTripLogin], RoundTripRoute]
 
 _SMTP = "127.0.0.1:2587"
 _IMAP = "127.0.0.1:2143"
@@ -115,14 +115,17 @@ def roundtrip_command(
         typer.echo(f"paquebot: no certificates can be read from {ca}: {error}", err=True)
         raise typer.Exit(2) from None
 
-    def route(first: TestLogin, second: TestLogin) -> TestRoute:
-        return TestRoute(smtp, imap, pop3, tls, first, second, expect_client, wait)
+    def route(first: RoundTripLogin, second: RoundTripLogin) -> RoundTripRoute:
+        return RoundTripRoute(smtp, imap, pop3, tls, first, second, expect_client, wait)
 
     try:
         environ = client_environment(data, os.environ)
         if sender:
             passwords = load(RoundtripSettings, environ)
-            given = TestLogin(sender, passwords.sender_password), TestLogin(recipient, passwords.recipient_password)
+            given = (
+                RoundTripLogin(sender, passwords.sender_password),
+                RoundTripLogin(recipient, passwords.recipient_password),
+            )
             round_trip(route(*given), _say)
         else:
             asyncio.run(_between_strangers(load(AdminSettings, environ), route, RetryUntil(wait, _tell)))
@@ -143,11 +146,11 @@ async def _between_strangers(settings: AdminSettings, route: RouteOf, patience: 
 @contextlib.asynccontextmanager
 async def _temporary_accounts(
     settings: AdminSettings, patience: RetryUntil
-) -> AsyncIterator[tuple[TestLogin, TestLogin]]:
+) -> AsyncIterator[tuple[RoundTripLogin, RoundTripLogin]]:
     """Two accounts in a domain that nobody else has; removed in the end, whatever happens. Raises CommandFailed."""
     # RFC 2606 §2: .invalid is nobody's, so no mail of others can be for it.
     domain = f"roundtrip-{secrets.token_hex(6)}.invalid"
-    logins = tuple(TestLogin(f"{name}@{domain}", secrets.token_urlsafe(18)) for name in ("alice", "bob"))
+    logins = tuple(RoundTripLogin(f"{name}@{domain}", secrets.token_urlsafe(18)) for name in ("alice", "bob"))
     channel = open_channel(settings.directory)
     client = DirectoryClient(channel, settings.directory, settings.admin_token)
 
@@ -156,7 +159,7 @@ async def _temporary_accounts(
 
     try:
         await ask(client.stub.CreateDomain, pb.CreateDomainRequest(name=domain))
-        made: list[TestLogin] = []
+        made: list[RoundTripLogin] = []
         try:
             for login in logins:
                 await ask(

@@ -58,7 +58,7 @@ class ServiceAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class TestLogin:
+class RoundTripLogin:
     """An account with its password."""
 
     address: str
@@ -70,15 +70,15 @@ class TestLogin:
 
 
 @dataclass(frozen=True, slots=True)
-class TestRoute:
+class RoundTripRoute:
     """Where a message goes in and comes out. `client`: our addresses, of which Received must show one; empty: any."""
 
     submission: ServiceAddress
     imap: ServiceAddress
     pop3: ServiceAddress
     tls: ssl.SSLContext
-    sender: TestLogin
-    reader: TestLogin
+    sender: RoundTripLogin
+    reader: RoundTripLogin
     client: str = ""
     patience_seconds: float = 0.0
 
@@ -117,20 +117,20 @@ def client_context(*, name: str = "", ca: Path | None = None, verify: bool = Tru
     return context
 
 
-def local_route(plan: PlatformPlan) -> TestRoute:
+def local_route(plan: PlatformPlan) -> RoundTripRoute:
     """From alice to bob on a local platform."""
     ports = plan.ports.services
-    return TestRoute(
+    return RoundTripRoute(
         submission=ServiceAddress(LOOPBACK, ports.submissions, implicit=True),
         imap=ServiceAddress(LOOPBACK, ports.imaps, implicit=True),
         pop3=ServiceAddress(LOOPBACK, ports.pop3s, implicit=True),
         tls=client_context(ca=plan.authority) if plan.authority else _served_context(plan.certificate),
-        sender=TestLogin(f"{SENDER}@{plan.domain}", PASSWORD),
-        reader=TestLogin(f"{READER}@{plan.domain}", PASSWORD),
+        sender=RoundTripLogin(f"{SENDER}@{plan.domain}", PASSWORD),
+        reader=RoundTripLogin(f"{READER}@{plan.domain}", PASSWORD),
     )
 
 
-def round_trip(route: TestRoute, say: Callable[[TimedStep], None]) -> None:
+def round_trip(route: RoundTripRoute, say: Callable[[TimedStep], None]) -> None:
     """Send, wait, read twice. Each step is told with its time. Raises RoundTripError with the reason. Blocks."""
     mark = uuid.uuid4().hex
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -172,7 +172,7 @@ def _text(said: object) -> str:
     return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
-def _message(route: TestRoute, mark: str) -> email.message.EmailMessage:
+def _message(route: RoundTripRoute, mark: str) -> email.message.EmailMessage:
     sender, reader = route.sender, route.reader
     message = email.message.EmailMessage(policy=email.policy.SMTP)
     message["From"] = f"{sender.name.title()} <{sender.address}>"
@@ -187,7 +187,7 @@ def _message(route: TestRoute, mark: str) -> email.message.EmailMessage:
     return message
 
 
-def _submit(route: TestRoute, mark: str) -> str:
+def _submit(route: RoundTripRoute, mark: str) -> str:
     endpoint = route.submission
     _reach(route, endpoint)
     with _smtp(endpoint, route.tls) as client:
@@ -207,7 +207,7 @@ def _smtp(endpoint: ServiceAddress, tls: ssl.SSLContext) -> smtplib.SMTP:
     return client
 
 
-def _read_imap(route: TestRoute, mark: str) -> str:
+def _read_imap(route: RoundTripRoute, mark: str) -> str:
     endpoint = route.imap
     _reach(route, endpoint)
     with _imap(endpoint, route.tls) as client:
@@ -238,7 +238,7 @@ def _find(client: imaplib.IMAP4, mark: str) -> str:
     return numbers[-1].decode() if numbers else ""
 
 
-def _read_pop3(route: TestRoute, mark: str) -> str:
+def _read_pop3(route: RoundTripRoute, mark: str) -> str:
     endpoint = route.pop3
     _reach(route, endpoint)
     with contextlib.closing(_pop3(endpoint, route.tls)) as client:
@@ -273,7 +273,7 @@ def _closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
         raise
 
 
-def _reach(route: TestRoute, endpoint: ServiceAddress) -> None:
+def _reach(route: RoundTripRoute, endpoint: ServiceAddress) -> None:
     """Returns when the listener takes connections, for which we wait as long as the route says. Raises OSError."""
     deadline = time.monotonic() + route.patience_seconds
     while True:
