@@ -17,7 +17,8 @@ import asyncpg
 from paquebot.cli.engines.engine import EngineError
 from paquebot.cli.up.environment import DATABASE
 from paquebot.janitor.recovery.recover import RecoveryResult, recover
-from paquebot.janitor.stores import JanitorSettings, open_stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import open_stores
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.settings import load
 from tests.attack.attacks import ATTACKS, prepared, under

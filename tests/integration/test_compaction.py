@@ -18,7 +18,8 @@ from paquebot.blobs.pack import compress, pack_key
 from paquebot.janitor.compaction.compact import CompactionResult, compact
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.recovery.recover import recover
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import SweepResult, sweep
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import Flag, FlagOp, Mailstore

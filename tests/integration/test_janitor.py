@@ -19,8 +19,8 @@ from paquebot.janitor.compaction.sources import Sources
 from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import recover
-from paquebot.janitor.settings import CompactionSettings
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.settings import CompactionSettings, JanitorSettings
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import BlobUse, Delivery, Mailstore, NewMessage

@@ -13,7 +13,8 @@ from tests.monitoring.queries import DASHBOARDS, alerts, dashboard_queries, load
 from tests.monitoring.traffic import ABROAD
 
 from paquebot.janitor import backlog
-from paquebot.janitor.stores import JanitorSettings, open_stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import open_stores
 from paquebot.runtime.settings import load as load_settings
 
 pytestmark = needs_prometheus

@@ -13,8 +13,9 @@ from tests.support.roles import let_roles_log_in, role_dsn
 from paquebot.blobs import BlobStore
 from paquebot.delivery import entries
 from paquebot.janitor.rebuild.rebuild import RebuildResult, rebuild
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots.snapshot import SnapshotResult, snapshot
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import Flag, FlagOp, Mailstore, NewMessage, SpecialUse
 from paquebot.mailstore.mailboxes.names import INBOX_ID

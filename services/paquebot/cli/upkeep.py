@@ -18,9 +18,10 @@ from paquebot.janitor.rebuild.counters import advance_all_counters
 from paquebot.janitor.rebuild.rebuild import MailstoreNotEmpty, rebuild
 from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.run import RunResult, run
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.snapshots.snapshot import BucketMismatch
-from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
+from paquebot.janitor.stores import Stores, open_stores
 from paquebot.janitor.verification.verify import VerificationResult, verify
 from paquebot.mailstore.snapshots.export import UpkeepBusy
 from paquebot.observability import log

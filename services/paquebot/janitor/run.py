@@ -7,8 +7,9 @@ from typing import Any
 
 from paquebot.janitor.compaction.compact import compact
 from paquebot.janitor.compaction.sparse import SparsePacks
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots.snapshot import BucketMismatch, snapshot
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.troubles import Stage, Troubles, is_away
 from paquebot.mailstore.snapshots.export import UpkeepBusy

@@ -23,8 +23,9 @@ from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.indexes import in_groups, read_valid_indexes
 from paquebot.janitor.recovery.accounting import MissingMessage, StreamContents, find_missing, read_stream
 from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots.snapshot import check_bucket
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles, is_away
 from paquebot.observability.log import Log
 from paquebot.spool import outcomes

@@ -10,17 +10,8 @@ import ssl
 import pytest
 from tests.support.loopback import free_port
 
-from paquebot.cli.roundtrip.trip import (
-    RoundTripError,
-    RoundTripLogin,
-    RoundTripRoute,
-    ServiceAddress,
-    _check,
-    _message,
-    _why,
-    client_context,
-    round_trip,
-)
+from paquebot.cli.roundtrip.route import RoundTripLogin, RoundTripRoute, ServiceAddress, client_context
+from paquebot.cli.roundtrip.trip import RoundTripError, _check, _message, _why, round_trip
 
 ALICE, BOB = RoundTripLogin("alice@example.test", "x"), RoundTripLogin("bob@example.test", "x")
 

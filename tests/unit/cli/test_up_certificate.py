@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.trip import local_route
+from paquebot.cli.roundtrip.route import local_route
 from paquebot.cli.up import authority, certificate, stack
 from paquebot.cli.up.certificate import authority_of, ensure_certificate, is_user_supplied
 from paquebot.cli.up.environment import PlatformPlan

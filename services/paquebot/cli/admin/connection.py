@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
+from paquebot.cli.waiting import CommandFailed, TemporaryFailure
 from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
 from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import Secret, SettingsError, load, setting
@@ -105,3 +106,13 @@ async def _with_client(settings: AdminSettings, work: Callable[[DirectoryClient]
         return await work(DirectoryClient(channel, settings.directory, settings.admin_token))
     finally:
         await channel.close()
+
+
+async def directory_answer(answer: Awaitable[T]) -> T:
+    """The directory's faults as TemporaryFailure, which patience understands, or CommandFailed."""
+    try:
+        return await answer
+    except DirectoryUnavailable as error:
+        raise TemporaryFailure(str(error)) from error
+    except DirectoryRefused as refused:
+        raise CommandFailed(f"the directory refuses: {refused}") from refused

@@ -3,17 +3,21 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, exit_for_settings
-from paquebot.cli.demo.accounts import ensure_accounts
-from paquebot.cli.roundtrip.trip import READER, SENDER
-from paquebot.cli.waiting import CommandFailed, RetryUntil, T, TemporaryFailure, WaitOption
-from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
+from paquebot.cli.admin.connection import (
+    AdminSettings,
+    DataOption,
+    client_environment,
+    directory_answer,
+    exit_for_settings,
+)
+from paquebot.cli.demo.accounts import DEMO_READER, DEMO_SENDER, ensure_accounts
+from paquebot.cli.waiting import CommandFailed, RetryUntil, WaitOption
+from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.settings import Secret, SettingsError, load, setting
 
 
@@ -49,7 +53,7 @@ def demo_command(
         typer.echo(f"paquebot: {fault}", err=True)
         raise typer.Exit(1) from None
     state = "is made" if made else "was there already"
-    typer.echo(f"domain {domain} with the accounts {SENDER}@{domain} and {READER}@{domain} {state}")
+    typer.echo(f"domain {domain} with the accounts {DEMO_SENDER}@{domain} and {DEMO_READER}@{domain} {state}")
     if not settings.password and (made or settings.reset):
         typer.echo(f"the password that was set now: {password}")
 
@@ -63,13 +67,3 @@ async def _ensure(settings: DemoSettings, domain: str, password: str, patience: 
         )
     finally:
         await channel.close()
-
-
-async def directory_answer(answer: Awaitable[T]) -> T:
-    """The directory's faults as TemporaryFailure, which patience understands, or CommandFailed."""
-    try:
-        return await answer
-    except DirectoryUnavailable as error:
-        raise TemporaryFailure(str(error)) from error
-    except DirectoryRefused as refused:
-        raise CommandFailed(f"the directory refuses: {refused}") from refused

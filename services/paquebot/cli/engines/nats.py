@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from paquebot.cli.engines.binaries import script
-from paquebot.cli.engines.engine import EngineError, EngineNotReady, PortClaim, make_directory, write_durably
+from paquebot.cli.engines.engine import EngineError, EngineNotReady, PortClaim
+from paquebot.cli.engines.files import make_directory, write_durably
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
 from paquebot.cli.engines.process import ProcessCommand
 from paquebot.runtime.settings import Listen

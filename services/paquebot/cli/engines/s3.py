@@ -32,14 +32,8 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from paquebot.cli.engines.binaries import script
-from paquebot.cli.engines.engine import (
-    EngineError,
-    EngineNotReady,
-    PortClaim,
-    make_directory,
-    read_if_there,
-    write_durably,
-)
+from paquebot.cli.engines.engine import EngineError, EngineNotReady, PortClaim
+from paquebot.cli.engines.files import make_directory, read_if_there, write_durably
 from paquebot.cli.engines.inner_tls import InnerTls
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
 from paquebot.cli.engines.process import ProcessCommand, last_line, run_to_end

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -13,18 +14,15 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.message import Message
 
-from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, exit_for_settings
-from paquebot.cli.demo.command import directory_answer
-from paquebot.cli.enforcement import enforcement
-from paquebot.cli.roundtrip.trip import (
-    RoundTripError,
-    RoundTripLogin,
-    RoundTripRoute,
-    ServiceAddress,
-    TimedStep,
-    client_context,
-    round_trip,
+from paquebot.cli.admin.connection import (
+    AdminSettings,
+    DataOption,
+    client_environment,
+    directory_answer,
+    exit_for_settings,
 )
+from paquebot.cli.roundtrip.route import RoundTripLogin, RoundTripRoute, ServiceAddress, client_context
+from paquebot.cli.roundtrip.trip import RoundTripError, TimedStep, round_trip
 from paquebot.cli.waiting import CommandFailed, RetryUntil, WaitOption
 from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.settings import Listen, Secret, SettingsError, load, parse_listen, setting
@@ -35,6 +33,8 @@ RouteOf = Callable[[RoundTripLogin, RoundTripLogin], RoundTripRoute]
 _SMTP = "127.0.0.1:2587"
 _IMAP = "127.0.0.1:2143"
 _POP3 = "127.0.0.1:2110"
+
+_FORBIDDEN_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +183,17 @@ def _say(timed: TimedStep) -> None:
 
 def _tell(text: str) -> None:
     typer.echo(text, err=True)
+
+
+def enforcement(forbidden: Listen) -> str:
+    """A sentence for a person about what came of a connection to `forbidden`, which something listens on."""
+    try:
+        with socket.create_connection((forbidden.host, forbidden.port), _FORBIDDEN_SECONDS):
+            return (
+                f"NetworkPolicies: NOT ENFORCED here, for this pod reached {forbidden}, which they forbid it; "
+                "every pod of the cluster reaches the ports of this release"
+            )
+    except socket.gaierror:
+        return f"NetworkPolicies: not known, for {forbidden.host} has no address"
+    except OSError:
+        return f"NetworkPolicies: enforced, for {forbidden} did not answer this pod"

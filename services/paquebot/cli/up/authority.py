@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from paquebot.cli.engines.engine import write_durably
+from paquebot.cli.engines.files import write_durably
 
 _MAKER = "Paquebot (paquebot up)"
 CLOCK_ERROR = datetime.timedelta(hours=1)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from paquebot.cli.engines.engine import write_durably
+from paquebot.cli.engines.files import write_durably
 from paquebot.cli.up.authority import (
     CLOCK_ERROR,
     Authority,

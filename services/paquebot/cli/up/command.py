@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 
 from paquebot.cli.admin.connection import DEFAULT_DATA
-from paquebot.cli.demo.accounts import ensure_demo
-from paquebot.cli.roundtrip.trip import READER, SENDER, TimedStep, local_route, round_trip
+from paquebot.cli.demo.accounts import DEMO_READER, DEMO_SENDER, ensure_demo
+from paquebot.cli.roundtrip.route import local_route
+from paquebot.cli.roundtrip.trip import TimedStep, round_trip
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.guide import addresses, examples, mail_programs
 from paquebot.cli.up.layout import Layout, Ports, UpError
@@ -135,7 +136,7 @@ async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) 
 
 async def _demo(console: Console, plan: PlatformPlan, step: Callable[[str], None]) -> None:
     if await ensure_demo(plan):
-        step(f"domain {plan.domain} with accounts {SENDER} and {READER} made")
+        step(f"domain {plan.domain} with accounts {DEMO_SENDER} and {DEMO_READER} made")
     console.print()
 
     def say(timed: TimedStep) -> None:

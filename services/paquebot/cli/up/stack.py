@@ -10,15 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from paquebot.cli.engines.engine import (
-    Engine,
-    EngineError,
-    PortClaim,
-    check_ports,
-    kill_when_stuck,
-    start_engine,
-    write_durably,
-)
+from paquebot.cli.engines.engine import Engine, EngineError, PortClaim, check_ports, kill_when_stuck, start_engine
+from paquebot.cli.engines.files import write_durably
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
 from paquebot.cli.up.certificate import ensure_certificate

@@ -20,7 +20,8 @@ from paquebot.blobs.ulid import ulid_at
 from paquebot.janitor.compaction.rewriting import RewriteBudget, Rewriter, RewriteTotals
 from paquebot.janitor.compaction.sources import Sources
 from paquebot.janitor.compaction.sparse import SparsePacks
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.mailstore import CompactionCandidate, CompactionRule, Fragmentation
 from paquebot.mailstore.bad_rows import one_by_one

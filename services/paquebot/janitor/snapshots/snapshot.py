@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from paquebot.blobs import BlobStore, ulid_time_ms
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots import objects as objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.mailstore.snapshots import export as snapshots
 from paquebot.mailstore.snapshots.export import Export, Promise
