@@ -20,11 +20,11 @@ from paquebot.message import (
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.aside import aside
 from paquebot.smtp_ingress.authorship import Authorship
+from paquebot.smtp_ingress.errors import refusal_after
+from paquebot.smtp_ingress.offload import offload
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.state import MailTransaction, SessionState
-from paquebot.smtp_ingress.verdicts import refusal_after
 from paquebot.spool import Prepared, Spool, SpoolRefused, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
 from paquebot.wire.smtp import replies
@@ -80,14 +80,14 @@ class Acceptance:
             reply = replies.BARE_LINE_END
         except BadContent:
             reply = replies.TEXT_LINE_TOO_LONG
-        metrics.ACCEPT_SECOND[session.role].observe(time.perf_counter() - start)
+        metrics.ACCEPT_SECONDS_BY_ROLE[session.role].observe(time.perf_counter() - start)
         return reply
 
     async def _decide(
         self, session: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
     ) -> Reply:
         """At most two forms of the message are in memory at once: nobody holds one that the next was made of."""
-        content = await aside(octets, decode)
+        content = await offload(octets, decode)
         checked = await self._checked(session, transaction, content)
         if isinstance(checked, Reply):
             _log.info("message_refused", session=session.id, client=session.address, reply=str(checked))
@@ -133,7 +133,7 @@ class Acceptance:
 
     async def _checked(self, session: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
         """The message as the policy lets it be sent, or why it is refused."""
-        refusal = await aside(split_header(content), lambda: self._refusal(content))
+        refusal = await offload(split_header(content), lambda: self._refusal(content))
         if refusal is not None:
             return refusal
         if session.identity is None or not self._policy.check_from:
@@ -159,7 +159,7 @@ class Acceptance:
         policy, submitted = self._policy.trace, session.role.takes_logins
         # RFC 5321 §4.4: one, and that is the envelope's; an originator sends none. Who only relays does not look.
         delivered = bool(transaction.recipients.local) or not session.relay_client
-        return await aside(
+        return await offload(
             split_header(content),
             lambda: add_trace(
                 _mended(content, queue_id, now, policy.hostname, delivered=delivered, submitted=submitted),

@@ -20,7 +20,7 @@ from paquebot.message import (
     unfold,
 )
 from paquebot.rpc import Identity, ValidationClient
-from paquebot.smtp_ingress.aside import aside
+from paquebot.smtp_ingress.offload import offload
 from paquebot.smtp_ingress.settings import SenderPolicy
 from paquebot.smtp_ingress.state import MailTransaction, SessionState
 from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, quoted_local
@@ -64,7 +64,7 @@ class Authorship:
     async def checked(self, session: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
         """The message as it may be sent by the session's identity, or why it may not. Raises DirectoryUnavailable."""
         assert session.identity is not None
-        if await aside(split_header(content), lambda: _is_disguised(content)):
+        if await offload(split_header(content), lambda: _is_disguised(content)):
             return replies.FROM_NOT_OWNED
         smtputf8 = transaction.parameters.smtputf8
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from paquebot.runtime.net.pace import Pace
 from paquebot.runtime.shares.budget import OverBudget
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.session import HangUp, Session
+from paquebot.smtp_ingress.session import EndSession, Session
 from paquebot.smtp_ingress.settings import SLACK
 from paquebot.smtp_ingress.state import MailTransaction
 from paquebot.wire.smtp import replies
@@ -72,9 +72,9 @@ async def bdat(conversation: Session, argument: str) -> Reply:
     try:
         command = parse_bdat(argument)
     except BadCommand:
-        raise HangUp(replies.BDAT_SYNTAX) from None  # how much follows is not known
+        raise EndSession(replies.BDAT_SYNTAX) from None  # how much follows is not known
     if command.size > conversation.services.messages.size:
-        raise HangUp(replies.TOO_BIG)
+        raise EndSession(replies.TOO_BIG)
     transaction = conversation.session.transaction
     refusal = _chunk_refusal(conversation, transaction, command)
     conversation.connection.content_begins()

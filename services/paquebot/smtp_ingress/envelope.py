@@ -4,9 +4,9 @@ from paquebot.observability import trace
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.session import HangUp, Session
+from paquebot.smtp_ingress.errors import refusal_after, reply_to
+from paquebot.smtp_ingress.session import EndSession, Session
 from paquebot.smtp_ingress.state import MailTransaction, SessionState
-from paquebot.smtp_ingress.verdicts import refusal_after, reply_to
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import (
     BadCommand,
@@ -34,7 +34,7 @@ async def mail(conversation: Session, argument: str) -> Reply:
     if session.transaction is not None:
         return replies.NESTED_MAIL
     if session.login is not None and (end := await conversation.services.logins.check(session.login, again=True)):
-        raise HangUp(refusal_after(end))
+        raise EndSession(refusal_after(end))
     try:
         command = parse_mail(argument, session.hello.extensions)
     except (BadCommand, BadParameter) as error:
@@ -68,7 +68,7 @@ async def rcpt(conversation: Session, argument: str) -> Reply:
         reply = _syntax_reply(error, replies.BAD_FORWARD_PATH)
     else:
         reply = await _add(conversation, transaction, command)
-    metrics.RECIPIENT[reply.code // 100].inc()
+    metrics.RECIPIENTS_BY_CLASS[reply.code // 100].inc()
     return reply
 
 

@@ -20,7 +20,7 @@ from paquebot.wire.sasl import BadSasl, Credentials, decode_response, parse_logi
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, parse_auth
 from paquebot.wire.smtp.replies import Reply
-from paquebot.wire.transcript import SmtpTranscript
+from paquebot.wire.transcript import SmtpTranscriptFilter
 
 _log = Log("paquebot.smtp")
 
@@ -124,7 +124,7 @@ async def _log_in(conversation: Session, credentials: Credentials) -> Reply:
         session.identity = answer
         session.login = conversation.services.logins.enter(answer, conversation.connection.stop)
         conversation.connection.recorder = TranscriptRecorder(
-            conversation.services.recordings, answer.account_id, session.address, SmtpTranscript
+            conversation.services.recordings, answer.account_id, session.address, SmtpTranscriptFilter
         )
         conversation.logged_in()
         conversation.turns.belongs_to(answer.account_id)

@@ -7,27 +7,22 @@ the person who waits hears of it now (docs/decisions/0038).
 """
 
 import os
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
-from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationClient
 from paquebot.runtime.net.connection import PeerGone
-from paquebot.runtime.net.pace import PaceSettings
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.shares.budget import Holding, Path, SharedBudget
-from paquebot.runtime.shares.event_loop import LoopShares
+from paquebot.runtime.shares.budget import Holding, Path
 from paquebot.runtime.shares.in_flight import account, stranger
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.acceptance import Acceptance
 from paquebot.smtp_ingress.connection import Displaced, Draining, IdleTimeout, OverLong, SmtpConnection
+from paquebot.smtp_ingress.context import ServerContext
+from paquebot.smtp_ingress.errors import login_ended
 from paquebot.smtp_ingress.metrics import SessionEnd
-from paquebot.smtp_ingress.recipient_rate import RecipientRates
-from paquebot.smtp_ingress.settings import SLACK, MessageLimits, SessionLimits, Timeouts
+from paquebot.smtp_ingress.settings import SLACK
 from paquebot.smtp_ingress.state import MailTransaction, Role, SessionState, TlsInfo
-from paquebot.smtp_ingress.verdicts import login_ended
 from paquebot.wire.proxy import SIGNATURE, begins_header, is_of_header
 from paquebot.wire.sasl import MAX_RESPONSE
 from paquebot.wire.smtp import replies
@@ -40,7 +35,7 @@ _CLOSING = frozenset({221, 421})
 _OTHER_PROTOCOLS = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"\x16\x03")
 
 
-class HangUp(Exception):
+class EndSession(Exception):
     """Send `reply` and end the connection: what would follow cannot be trusted."""
 
     def __init__(self, reply: Reply) -> None:
@@ -48,31 +43,11 @@ class HangUp(Exception):
         self.reply = reply
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What conversations of a process share."""
-
-    hostname: str
-    sessions: SessionLimits
-    messages: MessageLimits
-    timeouts: Timeouts
-    tls: ssl.SSLContext | None
-    budget: SharedBudget
-    pace: PaceSettings
-    loop_shares: LoopShares
-    acceptance: Acceptance
-    validation: ValidationClient
-    authentication: AuthenticationClient
-    logins: Logins
-    recordings: Recordings
-    rates: RecipientRates = field(default_factory=RecipientRates)
-
-
 Handler = Callable[["Session", str], Awaitable[Reply | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CommandRule:
     """A command: its handler, and the rules that hold before it is asked.
 
     `alone`: nothing may be pipelined after it, for its success changes how the rest is read (RFC 2920 §3.1).
@@ -91,7 +66,11 @@ class Session:
     """`table` maps every verb but OTHER to its entry."""
 
     def __init__(
-        self, connection: SmtpConnection, session: SessionState, services: Services, table: Mapping[Verb, Entry]
+        self,
+        connection: SmtpConnection,
+        session: SessionState,
+        services: ServerContext,
+        table: Mapping[Verb, CommandRule],
     ) -> None:
         self.connection = connection
         self.session = session
@@ -113,7 +92,7 @@ class Session:
         """To the connection's end. Raises nothing but CancelledError."""
         try:
             return await self.turns.run(self._converse())
-        except HangUp as end:
+        except EndSession as end:
             self.connection.reply(end.reply)
             return SessionEnd.REFUSED
         except IdleTimeout:
@@ -157,7 +136,7 @@ class Session:
         if self.connection.tls_object is not None:  # RFC 8314 §3.3
             self.note_tls()
         if self.session.role is Role.MX and await self._spoke_early():
-            raise HangUp(replies.EARLY_TALKER)
+            raise EndSession(replies.EARLY_TALKER)
         self.connection.reply(replies.greeting(self.services.hostname))
 
     async def _spoke_early(self) -> bool:
@@ -179,16 +158,16 @@ class Session:
         if not line.endswith(b"\r\n"):
             return replies.BARE_LF_IN_COMMAND
         if line.startswith(_OTHER_PROTOCOLS):
-            raise HangUp(replies.NOT_SMTP)
+            raise EndSession(replies.NOT_SMTP)
         if is_of_header(line):
             refuse_header(self.session.address)
-            raise HangUp(replies.PROXY_HEADER)
+            raise EndSession(replies.PROXY_HEADER)
         try:
             command = parse_command(line[:-2])
         except BadCommand:
             return replies.UNRECOGNISED
         self._verb = command.verb
-        metrics.COMMAND[command.verb].inc()
+        metrics.COMMANDS_BY_VERB[command.verb].inc()
         if self.session.login is not None and await self.services.logins.check(self.session.login):
             raise Draining
         if len(line) > MAX_COMMAND and command.verb is not Verb.AUTH:
@@ -210,7 +189,7 @@ class Session:
         if transaction is not None and transaction.pace is not None:
             ends = max(ends, transaction.pace.last)
         if now >= ends:
-            raise HangUp(replies.NO_LOGIN_IN_TIME if self._must_log_in else replies.NO_MAIL_IN_TIME)
+            raise EndSession(replies.NO_LOGIN_IN_TIME if self._must_log_in else replies.NO_MAIL_IN_TIME)
         return min(timeouts.command, ends - now)
 
     async def _dispatch(self, command: Command) -> Reply | None:
@@ -218,7 +197,7 @@ class Session:
         if entry is None:
             return replies.UNRECOGNISED
         if entry.alone and self.connection.buffered:
-            raise HangUp(replies.PIPELINING_ERROR)
+            raise EndSession(replies.PIPELINING_ERROR)
         if self.session.role is Role.SUBMISSION and self.session.tls is None and not entry.before_tls:
             return replies.TLS_REQUIRED
         transaction = self.session.transaction
@@ -227,14 +206,14 @@ class Session:
         if self._must_log_in:
             self._commands_before_login += 1
             if self._commands_before_login > self.services.sessions.login_commands:
-                raise HangUp(replies.TOO_MANY_BEFORE_LOGIN)
+                raise EndSession(replies.TOO_MANY_BEFORE_LOGIN)
         if not entry.progress and not self.session.is_known:
             self._idle_commands += 1
             if self._idle_commands > self.services.sessions.idle_commands:
-                raise HangUp(replies.TOO_MANY_COMMANDS)
+                raise EndSession(replies.TOO_MANY_COMMANDS)
         try:
             return await entry.handle(self, command.argument)
-        except (HangUp, IdleTimeout, Draining, Displaced, PeerGone):
+        except (EndSession, IdleTimeout, Draining, Displaced, PeerGone):
             raise
         except Exception:  # noqa: BLE001 - the one place where the unknown ends
             return self._incident()
@@ -251,7 +230,7 @@ class Session:
         if reply.code >= 500 and not forgiven:
             self._errors += 1
             if self._errors >= self.services.sessions.errors:
-                raise HangUp(replies.TOO_MANY_ERRORS)
+                raise EndSession(replies.TOO_MANY_ERRORS)
         self.connection.reply(reply)
 
     # --- for handlers ---
@@ -294,7 +273,7 @@ class Session:
         """Bytes of a message that is refused already were read. Raises HangUp: no sender of mail goes on so long."""
         self._in_vain += octets
         if self._in_vain > 2 * (self.services.messages.size + SLACK):
-            raise HangUp(refusal)
+            raise EndSession(refusal)
 
     def _holder(self) -> Path:
         """Whose bytes a message's are."""
@@ -321,7 +300,7 @@ class Session:
 
     def message_ended(self, reply: Reply) -> None:
         """A message was read whole and answered."""
-        metrics.MESSAGE[self.session.role, reply.code // 100].inc()
+        metrics.MESSAGES_BY_REPLY[self.session.role, reply.code // 100].inc()
         if reply.is_positive:
             self._idle_commands = 0
             self._since = self.connection.loop.time()
