@@ -1,4 +1,4 @@
-"""One client's conversation: greeting, commands one after another, the end; errors become replies here.
+"""One client's session: greeting, commands one after another, the end; errors become replies here.
 
 Handlers return replies; this loop sends them, counts them and keeps the error budget. A reply 221 or 421 ends the
 connection (RFC 5321 §4.1.1.10, §3.8). The unknown is a fault of ours, with an id to find it in the log (invariant 8).
@@ -68,14 +68,14 @@ class Session:
     def __init__(
         self,
         connection: SmtpConnection,
-        session: SessionState,
-        services: ServerContext,
+        state: SessionState,
+        context: ServerContext,
         table: Mapping[Verb, CommandRule],
     ) -> None:
         self.connection = connection
-        self.session = session
-        self.services = services
-        self.turns = services.loop_shares.turns(session.address)
+        self.state = state
+        self.context = context
+        self.turns = context.loop_shares.turns(state.address)
         """The session's turns on the event loop."""
         self._table = table
         self._errors = 0
@@ -86,7 +86,7 @@ class Session:
         self._in_vain = 0
         self._since = connection.loop.time()
         """The session's beginning, its login, or its last message that was accepted."""
-        connection.charge_to(services.budget.holding(self._holder()))
+        connection.charge_to(context.budget.holding(self._holder()))
 
     async def run(self) -> SessionEnd:
         """To the connection's end. Raises nothing but CancelledError."""
@@ -99,7 +99,7 @@ class Session:
             self.connection.reply(replies.TIMED_OUT)
             return SessionEnd.INACTIVE
         except Draining:
-            login = self.session.login
+            login = self.state.login
             if login is not None and login.end is not None:
                 self.connection.reply(login_ended(login.end))
                 return SessionEnd.LOGIN_ENDED
@@ -115,8 +115,8 @@ class Session:
             return SessionEnd.FAILED
         finally:
             self.end_transaction()
-            if self.session.login is not None:
-                self.services.logins.leave(self.session.login)
+            if self.state.login is not None:
+                self.context.logins.leave(self.state.login)
             self.connection.charge_to(None)
             if self.connection.recorder is not None:
                 self.connection.recorder.end()
@@ -135,14 +135,14 @@ class Session:
     async def _begin(self) -> None:
         if self.connection.tls_object is not None:  # RFC 8314 §3.3
             self.note_tls()
-        if self.session.role is Role.MX and await self._spoke_early():
+        if self.state.role is Role.MX and await self._spoke_early():
             raise EndSession(replies.EARLY_TALKER)
-        self.connection.reply(replies.greeting(self.services.hostname))
+        self.connection.reply(replies.greeting(self.context.hostname))
 
     async def _spoke_early(self) -> bool:
         """RFC 5321 §4.3.1: the client waits for the greeting; who does not is no mail server. A proxy does not either:
         that its header is refused is to be told, whenever it came."""
-        pause = self.services.timeouts.greet_pause
+        pause = self.context.timeouts.greet_pause
         if not self.connection.buffered and not (pause and await self.connection.spoke_within(pause)):
             return False
         return not begins_header(self.connection.beginning(len(SIGNATURE)))
@@ -151,7 +151,7 @@ class Session:
         """Read one command and handle it."""
         self._verb = Verb.OTHER
         try:
-            line = await self.connection.line(_MAX_LINE, self._patience(), idle=self.session.transaction is None)
+            line = await self.connection.line(_MAX_LINE, self._patience(), idle=self.state.transaction is None)
         except OverLong:
             return replies.LINE_TOO_LONG
         self.connection.heard(line)
@@ -160,7 +160,7 @@ class Session:
         if line.startswith(_OTHER_PROTOCOLS):
             raise EndSession(replies.NOT_SMTP)
         if is_of_header(line):
-            refuse_header(self.session.address)
+            refuse_header(self.state.address)
             raise EndSession(replies.PROXY_HEADER)
         try:
             command = parse_command(line[:-2])
@@ -168,7 +168,7 @@ class Session:
             return replies.UNRECOGNISED
         self._verb = command.verb
         metrics.COMMANDS_BY_VERB[command.verb].inc()
-        if self.session.login is not None and await self.services.logins.check(self.session.login):
+        if self.state.login is not None and await self.context.logins.check(self.state.login):
             raise Draining
         if len(line) > MAX_COMMAND and command.verb is not Verb.AUTH:
             return replies.LINE_TOO_LONG
@@ -176,16 +176,16 @@ class Session:
 
     @property
     def _must_log_in(self) -> bool:
-        return self.session.role.takes_logins and self.session.identity is None
+        return self.state.role.takes_logins and self.state.identity is None
 
     def _patience(self) -> float:
         """Seconds until the next command must be here. Raises HangUp: there are none left."""
-        timeouts, now = self.services.timeouts, self.connection.loop.time()
-        if self.session.is_known:
+        timeouts, now = self.context.timeouts, self.connection.loop.time()
+        if self.state.is_known:
             return timeouts.command
         whole = timeouts.login if self._must_log_in else timeouts.without_mail
         ends = self._since + whole
-        transaction = self.session.transaction
+        transaction = self.state.transaction
         if transaction is not None and transaction.pace is not None:
             ends = max(ends, transaction.pace.last)
         if now >= ends:
@@ -198,18 +198,18 @@ class Session:
             return replies.UNRECOGNISED
         if entry.alone and self.connection.buffered:
             raise EndSession(replies.PIPELINING_ERROR)
-        if self.session.role is Role.SUBMISSION and self.session.tls is None and not entry.before_tls:
+        if self.state.role is Role.SUBMISSION and self.state.tls is None and not entry.before_tls:
             return replies.TLS_REQUIRED
-        transaction = self.session.transaction
+        transaction = self.state.transaction
         if transaction is not None and transaction.chunks is not None and not entry.after_bdat:
             return replies.BDAT_THEN_DATA if command.verb is Verb.DATA else replies.AFTER_BDAT
         if self._must_log_in:
             self._commands_before_login += 1
-            if self._commands_before_login > self.services.sessions.login_commands:
+            if self._commands_before_login > self.context.sessions.login_commands:
                 raise EndSession(replies.TOO_MANY_BEFORE_LOGIN)
-        if not entry.progress and not self.session.is_known:
+        if not entry.progress and not self.state.is_known:
             self._idle_commands += 1
-            if self._idle_commands > self.services.sessions.idle_commands:
+            if self._idle_commands > self.context.sessions.idle_commands:
                 raise EndSession(replies.TOO_MANY_COMMANDS)
         try:
             return await entry.handle(self, command.argument)
@@ -221,15 +221,15 @@ class Session:
     def _incident(self) -> Reply:
         incident_id = os.urandom(6).hex()
         metrics.INCIDENTS.inc()
-        _log.exception("incident", incident=incident_id, session=self.session.id)
-        return replies.incident(incident_id, permanent=self.session.role.takes_logins)
+        _log.exception("incident", incident=incident_id, session=self.state.id)
+        return replies.incident(incident_id, permanent=self.state.role.takes_logins)
 
     def _answer(self, reply: Reply) -> None:
         # A list with many dead addresses is no attack by who is known, and 421 would have the client try all again.
-        forgiven = self.session.is_known and self._verb is Verb.RCPT
+        forgiven = self.state.is_known and self._verb is Verb.RCPT
         if reply.code >= 500 and not forgiven:
             self._errors += 1
-            if self._errors >= self.services.sessions.errors:
+            if self._errors >= self.context.sessions.errors:
                 raise EndSession(replies.TOO_MANY_ERRORS)
         self.connection.reply(reply)
 
@@ -246,64 +246,64 @@ class Session:
 
     async def start_tls(self) -> None:
         """The handshake, after which the session is as new (RFC 3207 §4.2). Raises PeerGone when it fails."""
-        assert self.services.tls is not None
+        assert self.context.tls is not None
         try:
-            patience = min(self.services.timeouts.handshake, self._patience())
-            await self.connection.start_tls(self.services.tls, patience)
+            patience = min(self.context.timeouts.handshake, self._patience())
+            await self.connection.start_tls(self.context.tls, patience)
         except PeerGone:
-            metrics.TLS.labels(self.session.role.value, "failed").inc()
+            metrics.TLS.labels(self.state.role.value, "failed").inc()
             raise
         self.end_transaction()
-        self.session.forget()
+        self.state.forget()
         self.note_tls()
 
     def note_tls(self) -> None:
         """The connection speaks TLS now."""
         tls = self.connection.tls_object
         assert tls is not None
-        self.session.tls = TlsInfo.of(tls)
-        metrics.TLS.labels(self.session.role.value, tls_version(self.session.tls.version)).inc()
+        self.state.tls = TlsInfo.of(tls)
+        metrics.TLS.labels(self.state.role.value, tls_version(self.state.tls.version)).inc()
 
     def logged_in(self) -> None:
         """The client has proven who it is: it has the time of a session that brings mail."""
         self._since = self.connection.loop.time()
-        self.connection.charge_to(self.services.budget.holding(self._holder()))
+        self.connection.charge_to(self.context.budget.holding(self._holder()))
 
     def read_in_vain(self, octets: int, refusal: Reply) -> None:
         """Bytes of a message that is refused already were read. Raises HangUp: no sender of mail goes on so long."""
         self._in_vain += octets
-        if self._in_vain > 2 * (self.services.messages.size + SLACK):
+        if self._in_vain > 2 * (self.context.messages.size + SLACK):
             raise EndSession(refusal)
 
     def _holder(self) -> Path:
         """Whose bytes a message's are."""
-        session = self.session
-        if session.identity is not None:
-            return account(session.identity.account_id)
-        return account(session.address) if session.relay_client else stranger(session.address)
+        state = self.state
+        if state.identity is not None:
+            return account(state.identity.account_id)
+        return account(state.address) if state.relay_client else stranger(state.address)
 
     def begin_transaction(self, make: Callable[[Holding], MailTransaction]) -> MailTransaction:
         """`make` gets what the message will have of the byte budget."""
-        transaction = make(self.services.budget.holding(self._holder()))
-        self.session.transaction = transaction
-        self.services.acceptance.begin()
+        transaction = make(self.context.budget.holding(self._holder()))
+        self.state.transaction = transaction
+        self.context.acceptance.begin()
         return transaction
 
     def end_transaction(self) -> None:
         """RFC 5321 §4.1.1.5: nothing of the transaction, if there is one, is kept."""
-        transaction = self.session.transaction
+        transaction = self.state.transaction
         if transaction is not None:
             transaction.holding.release()
-            self.session.transaction = None
-            self.services.acceptance.end()
+            self.state.transaction = None
+            self.context.acceptance.end()
             transaction.span.end()
 
     def message_ended(self, reply: Reply) -> None:
         """A message was read whole and answered."""
-        metrics.MESSAGES_BY_REPLY[self.session.role, reply.code // 100].inc()
+        metrics.MESSAGES_BY_REPLY[self.state.role, reply.code // 100].inc()
         if reply.is_positive:
             self._idle_commands = 0
             self._since = self.connection.loop.time()
-        if self.session.transaction is not None:
-            self.session.transaction.span.set(reply=reply.code)
+        if self.state.transaction is not None:
+            self.state.transaction.span.set(reply=reply.code)
         self.end_transaction()
