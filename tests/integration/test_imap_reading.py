@@ -21,7 +21,7 @@ from paquebot.mailstore import StoredMessage
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
 from paquebot.runtime.shares import account_gate
-from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.account_gate import AccountShares
 from paquebot.v1.mail_pb2 import BlobRef
 
 
@@ -138,7 +138,7 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
         return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
 
     limit = 1_000_000
-    shares = Shares(limit, limit)
+    shares = AccountShares(limit, limit)
     share = shares.of(reader.account_id)
     before = bytes_read()
     # Each reader has its own Bodies: they share the gate, but no read and no cache.

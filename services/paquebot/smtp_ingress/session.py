@@ -14,7 +14,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.shares.budget import Holding, Path
+from paquebot.runtime.shares.budget import Path, Reservation
 from paquebot.runtime.shares.in_flight import account, stranger
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.connection import Displaced, Draining, IdleTimeout, OverLong, SmtpConnection
@@ -282,7 +282,7 @@ class Session:
             return account(state.identity.account_id)
         return account(state.address) if state.relay_client else stranger(state.address)
 
-    def begin_transaction(self, make: Callable[[Holding], MailTransaction]) -> MailTransaction:
+    def begin_transaction(self, make: Callable[[Reservation], MailTransaction]) -> MailTransaction:
         """`make` gets what the message will have of the byte budget."""
         transaction = make(self.context.budget.holding(self._holder()))
         self.state.transaction = transaction

@@ -14,7 +14,7 @@ from functools import partial
 from paquebot.blobs import BlobMissing
 from paquebot.imap.bodies.cache import Bodies, BodyError, Coming, body
 from paquebot.mailstore.types import StoredMessage
-from paquebot.runtime.shares.account_gate import Hold, Share
+from paquebot.runtime.shares.account_gate import AccountReservation, AccountShare
 
 _FIRST_MESSAGES = 64
 _FIRST_BYTES = 256 * 1024
@@ -37,7 +37,7 @@ class _Window:
     octets: int = 0
     reading: int = 0
     """Bytes that are held beside these until all is read: what came from S3, whole and in parts."""
-    hold: Hold | None = None
+    hold: AccountReservation | None = None
     begun: list[bytes | Coming] = field(default_factory=list)
 
     def add(self, message: StoredMessage, octets: int) -> None:
@@ -50,7 +50,7 @@ class _Window:
     def peak(self) -> int:
         return self.octets + self.reading
 
-    def begin(self, bodies: Bodies, hold: Hold) -> None:
+    def begin(self, bodies: Bodies, hold: AccountReservation) -> None:
         """Its bytes are reserved: read it."""
         self.hold = hold
         self.begun = bodies.begin([message.blob for message in self.messages])
@@ -66,7 +66,7 @@ class _Window:
             read.add_done_callback(partial(_release, self.hold, coming))
 
 
-def _release(hold: Hold, coming: set[Coming], read: Coming) -> None:
+def _release(hold: AccountReservation, coming: set[Coming], read: Coming) -> None:
     coming.discard(read)
     if not coming:
         hold.release()
@@ -74,7 +74,7 @@ def _release(hold: Hold, coming: set[Coming], read: Coming) -> None:
 
 async def with_bodies(
     bodies: Bodies,
-    share: Share,
+    share: AccountShare,
     messages: AsyncIterator[StoredMessage],
     again: Again,
     end: Callable[[], None] | None = None,

@@ -30,7 +30,7 @@ from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
 from paquebot.runtime.net.connection import PeerGone
-from paquebot.runtime.shares.account_gate import Hold, Share
+from paquebot.runtime.shares.account_gate import AccountReservation, AccountShare
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
@@ -218,7 +218,7 @@ class _Work:
         finally:
             hold.release()
 
-    async def _taken_for_rows(self, octets: int) -> Hold:
+    async def _taken_for_rows(self, octets: int) -> AccountReservation:
         hold = await self._share().take(octets)
         hold.until_late(self.session.connection.abort)
         return hold
@@ -245,7 +245,7 @@ class _Work:
             bytes_beside if self.plan.tells_envelope or self.plan.tells_structure else None,
         )
 
-    def _share(self) -> Share:
+    def _share(self) -> AccountShare:
         return self.session.process.shares.of(self.state.account.account_id)
 
     async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
