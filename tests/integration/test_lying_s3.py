@@ -154,7 +154,7 @@ async def test_a_declared_size_is_compared_before_anything_is_decompressed() -> 
 async def test_a_pack_is_never_written_over(blobs: BlobStore) -> None:
     pack = new_ulid()
     await blobs.put(pack, b"first")
-    with pytest.raises(BlobsUnavailable, match="is there already"):
+    with pytest.raises(BlobsUnavailable, match="exists already"):
         await blobs.put(pack, b"other")
     assert await blobs.read_range(pack, 0, 5) == b"first"
 
