@@ -15,11 +15,12 @@ from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.pack import compress, pack_key
-from paquebot.janitor.compaction.compact import Compacted, compact
+from paquebot.janitor.compaction.compact import CompactionResult, compact
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.recovery.recover import recover
-from paquebot.janitor.stores import JanitorSettings, Stores
-from paquebot.janitor.sweep import Swept, sweep
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import Stores
+from paquebot.janitor.sweep import SweepResult, sweep
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import Flag, FlagOp, Mailstore
 from paquebot.mailstore.mailboxes.names import INBOX_ID
@@ -63,7 +64,7 @@ def with_compaction(settings: JanitorSettings, **changes: object) -> JanitorSett
     return replace(settings, compaction=dataclasses.replace(settings.compaction, **changes))  # type: ignore[arg-type]
 
 
-async def janitor(stores: Stores, settings: JanitorSettings) -> tuple[Swept, Compacted]:
+async def janitor(stores: Stores, settings: JanitorSettings) -> tuple[SweepResult, CompactionResult]:
     """As the command does it."""
     sparse = SparsePacks(settings.compaction.live_share)
     return await sweep(stores, settings, sparse=sparse), await compact(stores, settings, sparse)

@@ -15,12 +15,12 @@ from paquebot.blobs.stored import StoredEntries, StoredEntry
 from paquebot.blobs.ulid import ulid_at
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
-from paquebot.janitor.compaction.rewriting import account_lease, write_together
-from paquebot.janitor.compaction.settings import CompactionSettings
+from paquebot.janitor.compaction.rewriting import account_lease, write_new_pack
 from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import recover
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.settings import CompactionSettings, JanitorSettings
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import BlobUse, Delivery, Mailstore, NewMessage
@@ -218,7 +218,7 @@ async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool:
     (entry,) = await StoredEntries(blobs).read_each([blob])
     assert isinstance(entry, StoredEntry)
     async with account_lease(stores, 2, 60.0) as owner:
-        await write_together(stores, 2, owner, 60.0, [entry])
+        await write_new_pack(stores, 2, owner, 60.0, [entry])
     for info in infos:
         whole = bytearray(await blobs.read_range(info.pack, 0, info.size))
         whole[30] ^= 1

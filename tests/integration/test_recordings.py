@@ -14,7 +14,7 @@ from paquebot.rpc.recordings import ORDER_SECONDS, ORDERS, Recordings, Transcrip
 from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.directory_pb2 import TranscriptLine
-from paquebot.wire.transcript import SmtpTranscript
+from paquebot.wire.transcript import SmtpTranscriptFilter
 
 ACCOUNT = 7
 SECONDS = 20.0
@@ -31,8 +31,8 @@ async def test_a_session_is_recorded_from_its_next_command_to_the_end_of_the_ord
     clock = ManualClock()
     recordings = Recordings(queue, "smtp", clock=clock)
     await recordings.listen()
-    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
-    other = TranscriptRecorder(recordings, ACCOUNT + 1, "192.0.2.1", SmtpTranscript)
+    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscriptFilter)
+    other = TranscriptRecorder(recordings, ACCOUNT + 1, "192.0.2.1", SmtpTranscriptFilter)
     assert recorder.look() is None
     await queue.send(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
     await ordered(recordings, "01R")
@@ -69,11 +69,11 @@ async def test_what_sessions_say_comes_to_whoever_records(queue: Queue) -> None:
     begun = await anext(lines)
     assert begun.WhichOneof("what") is None
     await ordered(recordings, begun.recording_id)
-    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
+    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscriptFilter)
     transcript = recorder.look()
     assert transcript is not None
-    transcript.heard(transcript.filter.heard(b"NOOP\r\n"))
-    transcript.said(b"250 2.0.0 Ok\r\n")
+    transcript.from_client(transcript.filter.client_line(b"NOOP\r\n"))
+    transcript.from_server(b"250 2.0.0 Ok\r\n")
     recorder.end()
     async with asyncio.timeout(SECONDS):
         told = [await anext(lines) for _ in range(4)]

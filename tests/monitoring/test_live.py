@@ -12,7 +12,8 @@ from tests.monitoring.prometheus_server import Prometheus, Refused, needs_promet
 from tests.monitoring.queries import DASHBOARDS, alerts, dashboard_queries, load, rules, selectors, substituted
 from tests.monitoring.traffic import ABROAD
 
-from paquebot.janitor.stores import JanitorSettings, open_stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import open_stores
 from paquebot.queue import backlog
 from paquebot.runtime.settings import load as load_settings
 

@@ -8,16 +8,17 @@ from minio.error import MinioException, S3Error
 
 from paquebot.blobs.pack import BadPack
 from paquebot.observability.metrics import Fault, causes, engine_call, fault_of
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 
 
-class BlobsUnavailable(Exception):
+class BlobsUnavailable(EngineUnavailable):
     """S3 cannot be used now; try again later."""
 
     nothing_done = False
     """True when S3 certainly did nothing: it refused the request, or never received it."""
 
 
-class BlobsRefused(BlobsUnavailable):
+class BlobsRefused(BlobsUnavailable, EngineRefused):
     """S3 can never do this: the object, its name or a header is larger than S3 accepts."""
 
     nothing_done = True

@@ -8,9 +8,10 @@ Postmaster is always somebody (RFC 5321 §4.5.1): an account or alias of that na
 address, else the catch-all, else the domain's oldest enabled account, else the oldest enabled account of all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import asyncpg
 
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.address import Address, canonical_local, split_detail
@@ -154,7 +155,7 @@ class _Asked:
         )
 
 
-def _entry(row: Mapping[str, Any], asked: _Asked, rules: AddressRules) -> DirectoryEntry:
+def _entry(row: asyncpg.Record, asked: _Asked, rules: AddressRules) -> DirectoryEntry:
     if not row["domain_enabled"]:
         return DisabledDomain()
     return (
@@ -165,7 +166,7 @@ def _entry(row: Mapping[str, Any], asked: _Asked, rules: AddressRules) -> Direct
     )
 
 
-def _named(row: Mapping[str, Any], prefix: str, *, detail: str) -> DirectoryEntry | None:
+def _named(row: asyncpg.Record, prefix: str, *, detail: str) -> DirectoryEntry | None:
     """The account or alias whose columns begin with `prefix`."""
     if row[f"{prefix}account_id"] is not None:
         return AccountEntry(
@@ -181,7 +182,7 @@ def _named(row: Mapping[str, Any], prefix: str, *, detail: str) -> DirectoryEntr
     return None
 
 
-def _substitute(row: Mapping[str, Any], asked: _Asked, rules: AddressRules) -> DirectoryEntry | None:
+def _substitute(row: asyncpg.Record, asked: _Asked, rules: AddressRules) -> DirectoryEntry | None:
     """Who takes mail for a local part that nobody has: RFC 5321 §4.5.1 for postmaster, else the catch-all."""
     if asked.base == POSTMASTER and rules.postmaster:
         return AliasEntry((rules.postmaster,), True, "", by_name=False)

@@ -33,7 +33,7 @@ _LINE_COST = 200  # bytes of a line without its text
 class Filter(Protocol):
     """What a protocol keeps of its sessions (`wire.transcript`)."""
 
-    def said(self, octets: bytes) -> list[Piece]: ...
+    def server_data(self, data: bytes) -> list[Piece]: ...
 
 
 F = TypeVar("F", bound=Filter)
@@ -145,7 +145,7 @@ class Transcript(Generic[F]):
         self.recording_id = recording_id
         self.filter = keep
 
-    def heard(self, pieces: Iterable[Piece]) -> None:
+    def from_client(self, pieces: Iterable[Piece]) -> None:
         """From the client."""
         for piece in pieces:
             line = self._line()
@@ -156,9 +156,9 @@ class Transcript(Generic[F]):
                     line.client_left_out = count
             self._recordings.publish(line)
 
-    def said(self, octets: bytes | bytearray | memoryview) -> None:
+    def from_server(self, octets: bytes | bytearray | memoryview) -> None:
         """To the client."""
-        for piece in self.filter.said(bytes(octets)):
+        for piece in self.filter.server_data(bytes(octets)):
             line = self._line()
             match piece:
                 case Line(text, cut):

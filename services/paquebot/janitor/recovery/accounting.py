@@ -26,7 +26,7 @@ _log = Log("paquebot.accounting")
 
 
 @dataclass(slots=True)
-class Queued:
+class StreamContents:
     """What the stream holds."""
 
     packs: set[str] = field(default_factory=set)
@@ -57,9 +57,9 @@ class Queued:
         self.remote.update((job.queue_id, recipient.forward_path) for recipient in job.recipients)
 
 
-async def read_stream(queue: Queue) -> Queued:
+async def read_stream(queue: Queue) -> StreamContents:
     """What waits; a job that cannot be read is reported and passed over. Raises QueueUnavailable."""
-    queued = Queued()
+    queued = StreamContents()
     found: StoredJob
     async for found in stream.jobs(queue):
         try:
@@ -71,7 +71,7 @@ async def read_stream(queue: Queue) -> Queued:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingMessage:
     """A message with recipients that are neither done nor queued."""
 
     entry: PackEntry
@@ -82,7 +82,9 @@ class Missing:
         return len(self.envelope.local) + len(self.envelope.remote)
 
 
-async def missing(stores: Stores, indexes: Sequence[PackIndex], queued: Queued) -> list[list[Missing]]:
+async def find_missing(
+    stores: Stores, indexes: Sequence[PackIndex], queued: StreamContents
+) -> list[list[MissingMessage]]:
     """For each of the packs, its messages that need to be queued again. Raises PostgresUnavailable."""
     wanted = [_addressed(index) for index in indexes]
     entries = list(itertools.chain.from_iterable(wanted))
@@ -101,12 +103,12 @@ def _addressed(index: PackIndex) -> list[PackEntry]:
 
 
 def _missing(
-    entries: Iterable[PackEntry], delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: Queued
-) -> Iterator[Missing]:
+    entries: Iterable[PackEntry], delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: StreamContents
+) -> Iterator[MissingMessage]:
     for entry in entries:
         envelope = _rest(entry.envelope, delivered, ended, queued)
         if envelope.local or envelope.remote:
-            yield Missing(entry, envelope)
+            yield MissingMessage(entry, envelope)
 
 
 def _local_keys(entries: Iterable[PackEntry]) -> Iterable[tuple[int, str]]:
@@ -115,7 +117,9 @@ def _local_keys(entries: Iterable[PackEntry]) -> Iterable[tuple[int, str]]:
             yield recipient.account_id, entry.envelope.queue_id
 
 
-def _rest(envelope: Envelope, delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: Queued) -> Envelope:
+def _rest(
+    envelope: Envelope, delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: StreamContents
+) -> Envelope:
     queue_id = envelope.queue_id
     rest = Envelope()
     rest.CopyFrom(envelope)
@@ -133,7 +137,7 @@ def _rest(envelope: Envelope, delivered: set[tuple[int, str]], ended: set[tuple[
     return rest
 
 
-async def packed(stores: Stores, index: PackIndex, messages: Sequence[Missing]) -> list[PackedMessage]:
+async def read_packed(stores: Stores, index: PackIndex, messages: Sequence[MissingMessage]) -> list[PackedMessage]:
     """The messages as the committer has them, for `spool.jobs.publications`; the summary is made anew. One that cannot
     be read is logged and left out. Raises BlobsUnavailable."""
     refs = [entry_ref(index.pack, message.entry) for message in messages]
