@@ -116,14 +116,15 @@ class BlobStore:
 
     async def read_each(self, refs: Sequence[BlobRef]) -> list[MessageOutcome]:
         """Messages in order of `refs`, each of them or why it cannot be read: a damaged message does not affect its
-        neighbours. Neighbours in a pack share a request."""
+        neighbours. Neighbours in a pack share a request, and a message is read once however often `refs` names it."""
+        unique = {(ref.pack, ref.offset): ref for ref in refs}
         found: dict[tuple[str, int], RangeOutcome | bytes | Exception] = {}
 
         def done(wanted: PackRange, outcome: RangeOutcome | Exception) -> None:
             each = outcome if isinstance(outcome, list) else [outcome] * len(wanted.refs)
             found.update({(ref.pack, ref.offset): message for ref, message in zip(wanted.refs, each, strict=True)})
 
-        await RangeReads(self, plan_ranges(refs, max_bytes=_MAX_READ_BYTES), done).run()
+        await RangeReads(self, plan_ranges(unique.values(), max_bytes=_MAX_READ_BYTES), done).run()
         return [_known_outcome(found[ref.pack, ref.offset]) for ref in refs]
 
     async def read_ranges(self, ranges: Sequence[PackRange]) -> list[RangeOutcome]:
