@@ -83,8 +83,8 @@ class Bodies:
             for ref in span.refs:
                 self._under_way[ref.pack, ref.offset] = coming
         reads = RangeReads(self._blobs, planned, self._came)
-        for _ in range(reads.lanes):
-            task = loop.create_task(reads.lane())
+        for _ in range(reads.workers):
+            task = loop.create_task(reads.work())
             self._reads.add(task)
             task.add_done_callback(self._reads.discard)
 
