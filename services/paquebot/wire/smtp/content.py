@@ -122,15 +122,3 @@ def check_line_lengths(content: bytes, max_line: int) -> None:
         if newline < 0:
             raise ContentLineTooLong(f"a line of more than {max_line} octets")
         at = newline + 1
-
-
-def add_transparency(content: bytes) -> bytes:
-    """What a client sends after 354 for a message: dots doubled, CRLF at the end, then the end mark.
-
-    For content that `DataDecoder` or `ChunkCollector` gave: its line ends are CRLF (RFC 5321 §4.5.2).
-    """
-    if b"\r\n." in content:
-        content = content.replace(b"\r\n.", b"\r\n..")
-    first = b"." if content.startswith(b".") else b""
-    last = b"" if content.endswith(b"\r\n") or not content else b"\r\n"
-    return b"".join((first, content, last, b".\r\n"))
