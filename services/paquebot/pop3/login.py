@@ -9,11 +9,11 @@ from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import metrics
 from paquebot.pop3.capabilities import MECHANISMS
 from paquebot.pop3.connection import LineTooLong
+from paquebot.pop3.exact_sizes import measured
 from paquebot.pop3.lease import Lease
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.pop3.measuring import measured
 from paquebot.pop3.metrics import LoginResult
-from paquebot.pop3.reading import MessagePrefetch
+from paquebot.pop3.prefetch import MessagePrefetch
 from paquebot.pop3.reply import Reply, Stream, fault, positive
 from paquebot.pop3.states import AuthorizationState, SessionEnded, TransactionState
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited

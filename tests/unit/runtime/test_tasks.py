@@ -28,7 +28,7 @@ AWAITED = {
     "imap/bodies/cache.py": "raises nothing: what goes wrong is an outcome of a read",
     "imap/mailbox_view/feed.py": "sessions await it; its exception is read when none does",
     "mailstore/messages/view.py": "awaited for the next batch",
-    "pop3/reading.py": "sessions await it; its exception is read when none does",
+    "pop3/prefetch.py": "sessions await it; its exception is read when none does",
     "relay/queue/consumer.py": "awaited with asyncio.wait, results read; jobs end in `_work`, which raises nothing",
     "runtime/batching.py": "raises nothing: an error is the answer to each caller",
     "runtime/process/health.py": "raises nothing: what goes wrong is the answer",

@@ -15,7 +15,7 @@ from paquebot.message import crlf_bytes
 from paquebot.observability.log import Log
 from paquebot.runtime.shares.account_gate import AccountShare
 
-_log = Log("paquebot.pop3.measuring")
+_log = Log("paquebot.pop3.exact_sizes")
 _GROUP_BYTES = 1024 * 1024
 _GROUP_MESSAGES = 500
 _MESSAGES = 10_000  # of a login
