@@ -16,8 +16,8 @@ from tests.support.imap_wire import WireClient, connected
 from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import BlobMissing, BlobStore
-from paquebot.imap.bodies.cache import Bodies
-from paquebot.imap.bodies.message_bodies import with_bodies
+from paquebot.imap.bodies.body_cache import Bodies
+from paquebot.imap.bodies.windows import with_bodies
 from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.mailbox_view.feed import Feed
 from paquebot.imap.mailbox_view.hint_publisher import HintPublisher

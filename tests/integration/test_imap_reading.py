@@ -15,8 +15,8 @@ from tests.support.imap_wire import connected
 from tests.support.imap_world import ImapStack
 
 from paquebot.blobs import BlobStore, new_ulid
-from paquebot.imap.bodies.cache import Bodies
-from paquebot.imap.bodies.message_bodies import Loaded, with_bodies
+from paquebot.imap.bodies.body_cache import Bodies
+from paquebot.imap.bodies.windows import Loaded, with_bodies
 from paquebot.mailstore import StoredMessage
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from paquebot.imap.bodies.cache import Bodies
+from paquebot.imap.bodies.body_cache import Bodies
 from paquebot.imap.bodies.whole_summaries import WholeSummaries
 from paquebot.imap.mailbox_view.feed import Feed
 from paquebot.imap.search.turns import SearchTurns

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from paquebot.blobs import BlobStore
 from paquebot.imap import metrics
-from paquebot.imap.bodies.cache import Bodies
+from paquebot.imap.bodies.body_cache import Bodies
 from paquebot.imap.bodies.whole_summaries import WholeSummaries
 from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view.feed import Feed

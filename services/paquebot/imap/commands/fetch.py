@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from paquebot.blobs import BlobMissing
 from paquebot.imap import metrics
-from paquebot.imap.bodies.message_bodies import Loaded, with_bodies
-from paquebot.imap.bodies.sections import UnknownEncoding
 from paquebot.imap.bodies.unreadable import Unreadable
 from paquebot.imap.bodies.whole_summaries import bytes_beside
-from paquebot.imap.commands.fetch_plan import FetchPlan, Source, plan
+from paquebot.imap.bodies.windows import Loaded, with_bodies
 from paquebot.imap.commands.messages_named import named
 from paquebot.imap.commands.store import take_in
 from paquebot.imap.errors import reply_to
+from paquebot.imap.fetch.plan import FetchPlan, Source, plan
+from paquebot.imap.fetch.sections import UnknownEncoding
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
 from paquebot.imap.states import Selected, condstore_enabled

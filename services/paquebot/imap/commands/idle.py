@@ -17,7 +17,7 @@ from paquebot.imap.states import LoggedIn, Selected
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.wire.imap import BadSyntax, ast, parse_done, responses
-from paquebot.wire.imap.tokens import tag_of
+from paquebot.wire.imap.grammar.tokens import tag_of
 
 if TYPE_CHECKING:
     from paquebot.imap.session import Session

@@ -14,10 +14,10 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics
-from paquebot.imap.bodies.cache import BodyError
-from paquebot.imap.bodies.message_bodies import with_bodies
+from paquebot.imap.bodies.body_cache import BodyError
 from paquebot.imap.bodies.unreadable import Unreadable
 from paquebot.imap.bodies.whole_summaries import bytes_beside
+from paquebot.imap.bodies.windows import with_bodies
 from paquebot.imap.long_commands import beside
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.view import View

@@ -9,8 +9,8 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from paquebot.imap.bodies.header_texts import Field, field_values, header_text
 from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.search.header_texts import Field, field_values, header_text
 from paquebot.imap.search.texts import TextsFound
 from paquebot.mailstore.types import Flag, StoredMessage
 from paquebot.message import (

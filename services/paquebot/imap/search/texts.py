@@ -8,7 +8,7 @@ each comparison, however short they are.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from paquebot.imap.bodies.header_texts import embedded_header_text
+from paquebot.imap.search.header_texts import embedded_header_text
 from paquebot.message import BodyPart, embedded_message, is_multipart, text_pieces
 
 _DECODING = 8  # to decode and fold a byte takes about as long as to compare it with so many texts

@@ -9,8 +9,8 @@ What is long is never copied: forty sections of one message are forty views of i
 import enum
 from dataclasses import dataclass
 
-from paquebot.imap.bodies.long_bytes import LongBytes, cut, joined
-from paquebot.imap.bodies.long_headers import LongHeader
+from paquebot.imap.fetch.long_bytes import LongBytes, cut, joined
+from paquebot.imap.fetch.long_headers import LongHeader
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import (
     ByteRange,

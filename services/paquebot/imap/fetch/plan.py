@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from paquebot.imap.bodies import sections
-from paquebot.imap.bodies.long_bytes import LongBytes, cut
-from paquebot.imap.bodies.long_headers import LongHeader
-from paquebot.imap.bodies.sections import Encoded, Needs
+from paquebot.imap.fetch import sections
+from paquebot.imap.fetch.long_bytes import LongBytes, cut
+from paquebot.imap.fetch.long_headers import LongHeader
+from paquebot.imap.fetch.sections import Encoded, Needs
 from paquebot.imap.mailbox_view import flags
 from paquebot.imap.mailbox_view.view import View
 from paquebot.mailstore.types import StoredMessage

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from paquebot.blobs import BlobMissing
-from paquebot.imap.bodies.cache import Bodies, BodyError, Coming, body
+from paquebot.imap.bodies.body_cache import Bodies, BodyError, Coming, body
 from paquebot.mailstore.types import StoredMessage
 from paquebot.runtime.shares.account_gate import Hold, Share
 
