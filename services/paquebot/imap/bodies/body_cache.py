@@ -26,7 +26,7 @@ Coming = asyncio.Future[Mapping[int, bytes | Exception]]
 """A request under way: its messages by offset, each or why it cannot be read."""
 
 
-class Bodies:
+class BodyCache:
     """One for a process."""
 
     def __init__(self, blobs: BlobStore, *, cache_bytes: int) -> None:

@@ -108,7 +108,7 @@ class MessageFacts:
             return True
         return None if in_header is None or in_body is None else False
 
-    def look_at_fields(self, wanted: Sequence[tuple[str, str]]) -> Iterator[int]:
+    def match_fields(self, wanted: Sequence[tuple[str, str]]) -> Iterator[int]:
         """Answer for each (name, text) whether a field has it, where the summary or the body can tell. Each step yields
         what it cost, in characters."""
         assert self.summary is not None
