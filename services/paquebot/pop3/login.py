@@ -158,7 +158,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
     session.seat.log_in(identity.account_id)
     reading = MessagePrefetch(process.mailstore, process.blobs, share, drop, session.connection.abort)
-    return positive(f"{len(drop)} messages ({drop.octets} bytes)", TransactionState(drop, lease, reading))
+    return positive(f"{len(drop)} messages ({drop.octets} octets)", TransactionState(drop, lease, reading))
 
 
 async def _refused(session: "Session", refusal: LoginRefusal) -> Reply:
