@@ -25,7 +25,7 @@ AWAITED = {
     "delivery/consumer.py": "awaited with asyncio.wait, its result read",
     "delivery/service.py": "awaited with asyncio.wait, its result read",
     "delivery/worker.py": "awaited at the end of the block",
-    "imap/bodies/cache.py": "raises nothing: what goes wrong is an outcome of a read",
+    "imap/bodies/body_cache.py": "raises nothing: what goes wrong is an outcome of a read",
     "imap/mailbox_view/feed.py": "sessions await it; its exception is read when none does",
     "mailstore/messages/view.py": "awaited for the next batch",
     "pop3/prefetch.py": "sessions await it; its exception is read when none does",
