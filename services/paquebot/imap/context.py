@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from paquebot.imap.bodies.cache import Bodies
+from paquebot.imap.bodies.body_cache import BodyCache
 from paquebot.imap.bodies.whole_summaries import WholeSummaries
 from paquebot.imap.mailbox_view.feed import Feed
 from paquebot.imap.search.turns import SearchTurns
@@ -24,7 +24,7 @@ class ServerContext:
     settings: ImapSettings
     limits: ImapLimits
     mailstore: Mailstore
-    bodies: Bodies
+    bodies: BodyCache
     whole_summaries: WholeSummaries
     shares: AccountShares
     turns: SearchTurns

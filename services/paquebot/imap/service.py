@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from paquebot.blobs import BlobStore
 from paquebot.imap import metrics
-from paquebot.imap.bodies.cache import Bodies
+from paquebot.imap.bodies.body_cache import BodyCache
 from paquebot.imap.bodies.whole_summaries import WholeSummaries
 from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view.feed import Feed
@@ -57,7 +57,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         spool = Spool(blobs, None, settings.spool)
         stack.push_async_callback(spool.close)
         shares = AccountShares.of_readers(settings.bodies.reading, settings.bodies.reading_per_account, metrics.READING)
-        bodies = Bodies(blobs, cache_bytes=settings.bodies.cache)
+        bodies = BodyCache(blobs, cache_bytes=settings.bodies.cache)
         stack.push_async_callback(bodies.close)
         mailstore = Mailstore(postgres, settings.account)
         feed = Feed(mailstore, queue)

@@ -22,7 +22,7 @@ Record: TypeAlias = asyncpg.Record
 
 MAILBOX_COLUMNS = """
     b.account_id, b.mailbox_id, b.name, b.uid_validity, b.uid_next, b.highest_mod_seq, b.recent_from, b.recent,
-    b.messages, b.unseen, b.deleted, b.bytes, b.keywords AS known_keywords, b.expunged_horizon,
+    b.messages, b.unseen, b.deleted, b.octets, b.keywords AS known_keywords, b.expunged_horizon,
     b.special_use, b.selectable"""
 """Of `mailstore.mailboxes b`, for `mailbox`."""
 
