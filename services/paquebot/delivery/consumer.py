@@ -14,7 +14,8 @@ from paquebot.delivery.worker import DeliveryWorker
 from paquebot.observability.log import Log
 from paquebot.queue import ClaimedJob, Consumer, Queue, QueueUnavailable
 from paquebot.queue.subjects import DELIVER
-from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable
+from paquebot.runtime.errors import EngineUnavailable
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.process.health import Health
 
 _log = Log("paquebot.delivery")
@@ -82,7 +83,7 @@ class DeliveryConsumer:
     async def _work(self, jobs: Sequence[ClaimedJob]) -> None:
         try:
             await self._worker.work(jobs)
-        except (QueueUnavailable, PostgresUnavailable) as error:
+        except EngineUnavailable as error:
             self._begin_outage(error)
         finally:
             self._slots.release()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
-from paquebot.blobs import BlobsRefused, BlobsUnavailable
+from paquebot.blobs import BlobsUnavailable
 from paquebot.delivery import metrics
 from paquebot.delivery.entries import EntryOutcome, RecipientDelivery, deliveries_of, entries_of
 from paquebot.delivery.hold import DeliveryHold
@@ -22,8 +22,9 @@ from paquebot.mailstore import Mailstore
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log
-from paquebot.queue import ClaimedJob, QueueRefused, QueueTooLarge, QueueUnavailable
+from paquebot.queue import ClaimedJob, QueueUnavailable
 from paquebot.rpc import DirectoryUnavailable
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.postgres.pool import PostgresRefused, PostgresTroubled, PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
@@ -32,16 +33,11 @@ _log = Log("paquebot.delivery")
 
 _OUTAGES: dict[type[Exception], DeferReason] = {
     PostgresUnavailable: DeferReason.POSTGRES_AWAY,
-    PostgresTroubled: DeferReason.POSTGRES_AWAY,
     QueueUnavailable: DeferReason.QUEUE_AWAY,
-    QueueRefused: DeferReason.QUEUE_AWAY,
     SpoolUnavailable: DeferReason.SPOOL_AWAY,
     BlobsUnavailable: DeferReason.S3_AWAY,
     DirectoryUnavailable: DeferReason.DIRECTORY_AWAY,
 }
-TEMPORARY = tuple(_OUTAGES)
-_REFUSALS = (QueueTooLarge, BlobsRefused)
-"""Subclasses of outages for which another try does not help."""
 
 _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds until a job that failed for the first, second... time comes again."""
@@ -192,9 +188,9 @@ class DeliveryWorker:
                 await self._defer(attempt.claimed, DeferReason.POSTGRES_AWAY)
             else:
                 await self._failed(attempt, entries_of(failures.retried), failures.reason)
-        except _REFUSALS as error:
+        except EngineRefused as error:
             await self._failed(attempt, attempt.job.entries, _text(error))
-        except TEMPORARY as error:
+        except EngineUnavailable as error:
             if _is_outage(error):
                 raise
             await self._defer(attempt.claimed, _defer_reason(error))

@@ -5,11 +5,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from paquebot.blobs import BlobsUnavailable
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log, ids
-from paquebot.queue import ClaimedJob, QueueUnavailable
+from paquebot.queue import ClaimedJob
 from paquebot.relay import metrics
 from paquebot.relay.courier import AttemptProgress, Courier, CourierResult
 from paquebot.relay.destination_labels import DestinationLabels
@@ -21,9 +20,7 @@ from paquebot.relay.queue.destinations import Destinations
 from paquebot.relay.routing.routes import Route
 from paquebot.relay.settlement import RelaySettlement
 from paquebot.relay.smtp_client.transaction import Outcomes, rcpt_parameters
-from paquebot.rpc import DirectoryUnavailable
-from paquebot.runtime.postgres.pool import PostgresUnavailable
-from paquebot.spool import SpoolUnavailable
+from paquebot.runtime.errors import EngineUnavailable
 from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import Ret
@@ -32,11 +29,7 @@ _log = Log("paquebot.relay")
 _PATIENCE = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0, 30.0, 30.0)
 
 UNAVAILABLE = (
-    PostgresUnavailable,
-    BlobsUnavailable,
-    QueueUnavailable,
-    SpoolUnavailable,
-    DirectoryUnavailable,
+    EngineUnavailable,
     SenderUncertain,
 )
 """An engine or a service cannot be used now."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from tests.support.counted_work import assert_linear
 
-from paquebot.imap.mailbox_view.flags import split
+from paquebot.imap.mailbox_view.flags import parse_flags
 from paquebot.imap.mailbox_view.view import View
 from paquebot.mailstore.types import FlagRows, RecentRange
 from paquebot.queue.subjects import domain_token
@@ -287,7 +287,7 @@ IMAP: dict[str, Make] = {
     "a name for %a%a%b": one_pattern("%a" * 200 + "%c"),
     "names for 64 patterns": many_patterns,
     "make patterns": make_patterns,
-    "split flags": lambda count: lambda: split(["\\Seen", "x"] * count),
+    "split flags": lambda count: lambda: parse_flags(["\\Seen", "x"] * count),
 }
 
 

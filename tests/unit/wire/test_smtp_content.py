@@ -65,7 +65,7 @@ def test_discarding_finds_the_same_end(octets: bytes, cuts: list[int]) -> None:
         assert kept == discarded
         if kept is not None:
             return
-        assert keeping.octets == discarding.octets
+        assert keeping.size == discarding.size
         discarding.discard()
 
 
@@ -121,7 +121,7 @@ def test_chunks_join_and_end_with_a_line_end(octets: bytes, cuts: list[int]) -> 
     for length in [*cuts, len(octets)]:
         collector.feed(octets[at : at + length])
         at += length
-    assert collector.octets == len(octets)
+    assert collector.size == len(octets)
     bare = octets.count(b"\r\n") != octets.count(b"\r") or octets.count(b"\r\n") != octets.count(b"\n")
     if bare:
         with pytest.raises(BareLineEnd):
