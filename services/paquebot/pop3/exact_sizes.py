@@ -13,7 +13,7 @@ from paquebot.mailstore import Maildrop, MaildropMessage, Mailstore
 from paquebot.message import crlf_bytes
 from paquebot.observability.log import Log
 from paquebot.pop3.reading import MaildropReader, RetrievedMessage
-from paquebot.runtime.shares.account_gate import Share
+from paquebot.runtime.shares.account_gate import AccountShare
 
 _log = Log("paquebot.pop3.exact_sizes")
 _GROUP_BYTES = 1024 * 1024
@@ -23,7 +23,12 @@ _SECONDS = 15.0  # of a login, however slow S3 is
 
 
 async def with_exact_sizes(
-    maildrop: Maildrop, account_id: int, mailstore: Mailstore, reader: MaildropReader, share: Share, max_bytes: int
+    maildrop: Maildrop,
+    account_id: int,
+    mailstore: Mailstore,
+    reader: MaildropReader,
+    share: AccountShare,
+    max_bytes: int,
 ) -> Maildrop:
     """The maildrop with exact sizes, after reading at most about `max_bytes`. A failure is logged, and the login goes
     on with sizes that may be too small."""
@@ -69,7 +74,7 @@ def _groups(messages: Sequence[MaildropMessage]) -> Iterator[list[MaildropMessag
         yield group
 
 
-async def _sizes(reader: MaildropReader, share: Share, group: Sequence[MaildropMessage]) -> dict[int, int]:
+async def _sizes(reader: MaildropReader, share: AccountShare, group: Sequence[MaildropMessage]) -> dict[int, int]:
     """By UID, of those that can be read."""
     size = sum(message.size for message in group)
     # A large message takes more while it is read, as in `prefetch`.

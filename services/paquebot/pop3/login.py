@@ -17,7 +17,7 @@ from paquebot.pop3.prefetch import MessagePrefetch
 from paquebot.pop3.reading import MaildropReader
 from paquebot.pop3.reply import Reply, Stream, fault, positive
 from paquebot.pop3.states import AuthorizationState, SessionEnded, TransactionState
-from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited, Refusal
+from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited
 from paquebot.wire import pop3
 from paquebot.wire.pop3 import Code
 from paquebot.wire.sasl import MAX_RESPONSE, BadSasl, Credentials, decode_response, parse_login, parse_plain
@@ -181,7 +181,7 @@ async def _open(session: LoginContext, identity: Identity) -> Reply:
     )
 
 
-async def _refused(session: LoginContext, refusal: Refusal) -> Reply:
+async def _refused(session: LoginContext, refusal: LoginRefusal) -> Reply:
     """Slow down guessing: each failure of a session delays the reply a little more."""
     session.forget_login()
     session.failed_logins += 1

@@ -14,7 +14,7 @@ from itertools import islice
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.pop3.reading import MaildropReader, ReadResult, RetrievedMessage
-from paquebot.runtime.shares.account_gate import Hold, Share
+from paquebot.runtime.shares.account_gate import AccountReservation, AccountShare
 
 _GROUP_MESSAGES = 32
 _GROUP_BYTES = 1024 * 1024
@@ -31,7 +31,7 @@ class _Group:
     numbers: list[int]
     reading: asyncio.Task[dict[int, ReadResult]]
     waiting: set[int]
-    hold: Hold
+    hold: AccountReservation
 
     def drop(self) -> None:
         """Release the memory. A read under way goes on in its thread, and keeps its memory reserved until it ends."""
@@ -44,8 +44,10 @@ class _Group:
 class MessagePrefetch:
     """One for a session."""
 
-    def __init__(self, reader: MaildropReader, share: Share, maildrop: OpenMaildrop, end: Callable[[], None]) -> None:
-        """`end`: ends the session, as in `Hold.until_late`."""
+    def __init__(
+        self, reader: MaildropReader, share: AccountShare, maildrop: OpenMaildrop, end: Callable[[], None]
+    ) -> None:
+        """`end`: ends the session, as in `AccountReservation.until_late`."""
         self._reader = reader
         self._share = share
         self._maildrop = maildrop
@@ -105,7 +107,7 @@ class MessagePrefetch:
     def _group_of(self, number: int) -> _Group | None:
         return next((group for group in self._groups if number in group.waiting), None)
 
-    def _start(self, numbers: list[int], hold: Hold) -> _Group:
+    def _start(self, numbers: list[int], hold: AccountReservation) -> _Group:
         """Read the messages, whose memory is reserved already."""
         group = _Group(numbers, asyncio.create_task(self._read(numbers)), set(numbers), hold)
         group.reading.add_done_callback(_ignore_exception)

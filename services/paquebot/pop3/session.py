@@ -20,7 +20,7 @@ from paquebot.pop3.states import AuthorizationState, SessionEnded, State, Transa
 from paquebot.rpc import Identity, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.net.seats import Seat
+from paquebot.runtime.net.slots import ConnectionSlot
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
@@ -44,7 +44,7 @@ class _EndSession(Exception):
 class Session:
     """Runs in one task. It is the `LoginContext` of its commands."""
 
-    def __init__(self, context: ServerContext, connection: Pop3Connection, client: str, seat: Seat) -> None:
+    def __init__(self, context: ServerContext, connection: Pop3Connection, client: str, seat: ConnectionSlot) -> None:
         self.context = context
         self.connection = connection
         self.client = client

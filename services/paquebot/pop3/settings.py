@@ -11,9 +11,9 @@ from paquebot.runtime.engine_settings import (
     S3Settings,
     TlsSettings,
 )
-from paquebot.runtime.net.patience import LEAST_RATE
 from paquebot.runtime.net.proxy import ProxySettings
-from paquebot.runtime.net.seats import SeatLimits
+from paquebot.runtime.net.slots import SlotLimits
+from paquebot.runtime.net.write_allowance import MINIMUM_RATE
 from paquebot.runtime.settings import ByteSize, Listen, Seconds, setting
 from paquebot.runtime.shares.event_loop import FairnessSettings
 
@@ -49,7 +49,7 @@ class SessionSettings:
     write: Seconds = setting("POP3_WRITE_TIMEOUT", Seconds(60.0), help="timeout for a client to read replies")
     write_rate: ByteSize = setting(
         "POP3_WRITE_RATE",
-        ByteSize(LEAST_RATE),
+        ByteSize(MINIMUM_RATE),
         help="minimum average rate in bytes a second at which a client must read; a slower session is ended",
     )
     errors: int = setting("POP3_ERRORS", 20, help="maximum bad commands and failed logins of a session")
@@ -63,9 +63,9 @@ class SessionSettings:
             raise ValueError("PAQUEBOT_POP3_SESSIONS_RESERVED must be at least 0 and less than 1")
 
     @property
-    def seats(self) -> SeatLimits:
+    def seats(self) -> SlotLimits:
         """One session at a time has an account's maildrop, so accounts need no limit."""
-        return SeatLimits(self.total, self.reserved, self.per_client, self.per_network, self.total)
+        return SlotLimits(self.total, self.reserved, self.per_client, self.per_network, self.total)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from paquebot.rpc import (
     DirectoryUnavailable,
     Identity,
     InvalidCredentials,
+    LoginRefusal,
     RateLimited,
-    Refusal,
     TranscriptRecorder,
 )
 from paquebot.smtp_ingress import metrics
@@ -140,7 +140,7 @@ async def _log_in(session: Session, credentials: Credentials) -> Reply:
     return _refusal(answer)
 
 
-def _refusal(answer: Refusal) -> Reply:
+def _refusal(answer: LoginRefusal) -> Reply:
     match answer:
         case InvalidCredentials():
             return replies.AUTH_INVALID

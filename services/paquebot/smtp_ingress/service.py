@@ -68,7 +68,7 @@ async def open_server(settings: SmtpIngressSettings, health: Health) -> AsyncIte
         recordings = Recordings(queue, "smtp")
         await recordings.listen()
         stack.push_async_callback(_cancelled, background(recordings.run(), "recordings"))
-        await queue.hear_directory(lambda _: validation.forget())
+        await queue.subscribe_directory(lambda _: validation.forget())
         stack.push_async_callback(_cancelled, background(logins.run(), "session_checks"))
         health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from paquebot.observability.metrics import tls_version
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.shares.budget import Holding, Path
+from paquebot.runtime.shares.budget import Path, Reservation
 from paquebot.runtime.shares.in_flight import account, stranger
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.connection import Displaced, Draining, IdleTimeout, OverLong, SmtpConnection
@@ -270,7 +270,7 @@ class Session:
             return account(state.identity.account_id)
         return account(state.address) if state.relay_client else stranger(state.address)
 
-    def begin_transaction(self, make: Callable[[Holding], MailTransaction]) -> MailTransaction:
+    def begin_transaction(self, make: Callable[[Reservation], MailTransaction]) -> MailTransaction:
         """Begin the transaction that `make` returns; its argument is the message's part of the byte budget."""
         transaction = make(self.context.budget.holding(self._budget_path()))
         self.state.transaction = transaction

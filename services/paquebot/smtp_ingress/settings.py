@@ -13,7 +13,7 @@ from paquebot.runtime.engine_settings import (
 )
 from paquebot.runtime.net.pace import PaceSettings
 from paquebot.runtime.net.proxy import ProxySettings
-from paquebot.runtime.net.seats import SeatLimits
+from paquebot.runtime.net.slots import SlotLimits
 from paquebot.runtime.settings import ByteSize, Listen, Network, Seconds, setting
 from paquebot.runtime.shares.event_loop import FairnessSettings
 from paquebot.runtime.shares.in_flight import ShareSettings
@@ -72,8 +72,8 @@ class SessionLimits:
             raise ValueError("PAQUEBOT_SMTP_CONNECTIONS_RESERVED must be at least 0 and less than 1")
 
     @property
-    def seats(self) -> SeatLimits:
-        return SeatLimits(self.connections, self.reserved, self.per_client, self.per_network, self.per_account)
+    def seats(self) -> SlotLimits:
+        return SlotLimits(self.connections, self.reserved, self.per_client, self.per_network, self.per_account)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from paquebot.observability.trace import Span
 from paquebot.rpc import Identity, SessionLogin
 from paquebot.runtime.net.pace import Pace
-from paquebot.runtime.net.seats import Seat
-from paquebot.runtime.shares.budget import Holding
+from paquebot.runtime.net.slots import ConnectionSlot
+from paquebot.runtime.shares.budget import Reservation
 from paquebot.v1.mail_pb2 import LocalRecipient, Notify, RemoteRecipient
 from paquebot.v1.recipient_validation_pb2 import Validation
 from paquebot.wire.address import Address
@@ -106,7 +106,7 @@ class MailTransaction:
 
     reverse_path: Address | NullPath
     parameters: MailParameters
-    holding: Holding
+    holding: Reservation
     """Its part of the byte budget."""
     span: Span
     recipients: Recipients = field(default_factory=Recipients)
@@ -136,7 +136,7 @@ class SessionState:
     address: str
     port: int
     relay_client: bool
-    seat: Seat
+    seat: ConnectionSlot
     tls: TlsInfo | None = None
     hello: Hello | None = None
     identity: Identity | None = None

@@ -124,15 +124,3 @@ def check_line_lengths(content: bytes, max_line: int) -> None:
         if newline < 0:
             raise ContentLineTooLong(f"a line of more than {max_line} octets")
         at = newline + 1
-
-
-def add_transparency(content: bytes) -> bytes:
-    """What a client sends after 354: the content with its dots doubled and CRLF at its end, then the end mark.
-
-    `content` has CRLF line ends only, as `DataDecoder` and `ChunkCollector` return it (RFC 5321 §4.5.2).
-    """
-    if b"\r\n." in content:
-        content = content.replace(b"\r\n.", b"\r\n..")
-    first = b"." if content.startswith(b".") else b""
-    last = b"" if content.endswith(b"\r\n") or not content else b"\r\n"
-    return b"".join((first, content, last, b".\r\n"))
