@@ -14,7 +14,7 @@ from paquebot.runtime.shares.event_loop import LoopShares
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """One for a process. `tls` None: STLS is not offered, so nobody can log in in the clear."""
+    """One for a process. `tls` None: STLS is not offered, so clients cannot log in in the clear."""
 
     settings: Pop3Settings
     mailstore: Mailstore
