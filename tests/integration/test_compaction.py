@@ -258,7 +258,7 @@ async def test_a_damaged_message_stays_where_it_is(
 ) -> None:
     packs = await mail.packs(20, [1])
     info = await blobs.stat(packs[3])
-    whole = await blobs.read_range(info.pack, 0, info.octets)
+    whole = await blobs.read_range(info.pack, 0, info.size)
     damaged = bytearray(whole)
     damaged[40] ^= 1
     await blobs.put_object(pack_key(info.pack), bytes(damaged))

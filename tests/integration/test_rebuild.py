@@ -124,7 +124,7 @@ async def test_what_was_gone_before_the_snapshot_stays_gone(platform: Platform) 
     consumer = Consumer(platform.stores.queue, "delivery", DELIVER)
     [job] = await consumer.fetch(1, 5)
     [entry] = DeliverJob.FromString(job.payload).entries
-    first, second = (one.delivery for one in entries.addressed_of(entry))
+    first, second = (one.delivery for one in entries.deliveries_of(entry))
     over = Delivery(first.account_id, "", 1, first.message)
     await platform.mailstore.deliver([over, second], refuse_over_quota=True)
     await job.ack()
@@ -184,7 +184,7 @@ async def test_relayed_mail_is_not_relayed_again(platform: Platform) -> None:
     assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
     queued = await read_stream(platform.stores.queue)
     assert queued.remote == {(waiting, "y@example.net")}
-    assert await outcomes.done(platform.stores.postgres, [done, waiting]) == {(done, "x@example.net")}
+    assert await outcomes.finished_recipients(platform.stores.postgres, [done, waiting]) == {(done, "x@example.net")}
 
 
 class Killed(BaseException):

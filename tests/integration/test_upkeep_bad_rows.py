@@ -79,7 +79,7 @@ async def test_a_bad_account_stops_no_snapshot_of_the_others(
     await spoil(admin, BOB, 1, "thread_key = NULL, flags = 17")
     export = snapshot_module.snapshots.Export._message
 
-    def damaged(self: snapshot_module.Export, row: asyncpg.Record) -> SnapshotMessage | None:
+    def damaged(self: snapshot_module.snapshots.Export, row: asyncpg.Record) -> SnapshotMessage | None:
         if row["thread_key"] is None:
             raise PostgresTroubled("an invalid page")
         return export(self, row)

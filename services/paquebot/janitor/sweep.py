@@ -18,7 +18,7 @@ from paquebot.blobs import BlobMissing, BlobStore, new_ulid
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_at, ulid_time_ms
-from paquebot.directory.removed import purged, removed_accounts
+from paquebot.directory.removed import delete_removed, removed_accounts
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.indexes import in_groups, read_valid_indexes
 from paquebot.janitor.recovery.accounting import MissingMessage, StreamContents, find_missing, read_stream
@@ -177,7 +177,7 @@ async def _purge(stores: Stores, settings: JanitorSettings, result: SweepResult,
     for account_id in await removed_accounts(stores.postgres, before):
         async with troubles.apart(stores, f"removed account {account_id}"):
             await stores.mailstore.delete_account(account_id)
-            await purged(stores.postgres, [account_id])
+            await delete_removed(stores.postgres, [account_id])
             result.purged_accounts += 1
 
 
@@ -220,7 +220,7 @@ async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks |
         await run.orphaned.delete(run.orphans.intersection(info.pack for info in doomed))
         _log.info("packs_deleted", packs=len(doomed))
     run.result.deleted_packs += len(doomed)
-    run.result.deleted_bytes += sum(info.octets for info in doomed)
+    run.result.deleted_bytes += sum(info.size for info in doomed)
 
 
 async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackInfo]:
@@ -311,4 +311,4 @@ async def _is_garbage(stores: Stores, settings: JanitorSettings, index: PackInde
 async def _forget_records(stores: Stores, before_seconds: float, result: SweepResult) -> None:
     before = datetime.datetime.fromtimestamp(before_seconds, datetime.UTC)
     result.deliveries = await stores.mailstore.forget_deliveries(before)
-    result.outcomes = await outcomes.forget(stores.postgres, before)
+    result.outcomes = await outcomes.delete_before(stores.postgres, before)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from paquebot.pop3 import metrics, update
 from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.pop3.reply import Reply, Stream, fault, positive
-from paquebot.pop3.states import Transaction
+from paquebot.pop3.states import TransactionState
 from paquebot.wire import pop3
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _LINES = 1000  # of a listing that are made at once
 
 
-async def answer(session: "Session", state: Transaction, command: pop3.Command) -> Reply | Stream:
+async def answer(session: "Session", state: TransactionState, command: pop3.Command) -> Reply | Stream:
     """The commands that RFC 1939 §5, §7 and RFC 2449 §5 allow in this state."""
     drop = state.drop
     match command:
         case pop3.Stat():
             return positive(f"{len(drop)} {drop.octets}")
         case pop3.List(number):
-            return _listing(drop, number, drop.size, f"{len(drop)} messages ({drop.octets} bytes)")
+            return _listing(drop, number, drop.size, f"{len(drop)} messages ({drop.octets} octets)")
         case pop3.Uidl(number):
             return _listing(drop, number, drop.unique_id, "Unique ids follow")
         case pop3.Retr(number):
@@ -35,7 +35,7 @@ async def answer(session: "Session", state: Transaction, command: pop3.Command) 
             return positive(f"Message {number} is deleted at QUIT")
         case pop3.Rset():
             drop.reset()
-            return positive(f"{len(drop)} messages ({drop.octets} bytes)")
+            return positive(f"{len(drop)} messages ({drop.octets} octets)")
         case pop3.Noop():
             return positive()
         case pop3.Capa():
@@ -66,11 +66,11 @@ async def _all_lines(drop: OpenMaildrop, value: Callable[[int], object], text: s
     yield pop3.END
 
 
-async def _retrieve(state: Transaction, number: int) -> Stream:
+async def _retrieve(state: TransactionState, number: int) -> Stream:
     """RFC 1939 §5 (RETR)"""
     message = await state.reading.begin(number)
     try:
-        yield pop3.ok(f"{state.drop.size(number)} bytes")
+        yield pop3.ok(f"{state.drop.size(number)} octets")
         for part in (message.prefix, message.raw):
             for piece in pop3.stuffed(part):
                 yield piece
@@ -81,7 +81,7 @@ async def _retrieve(state: Transaction, number: int) -> Stream:
         state.reading.finish(number)
 
 
-async def _top(state: Transaction, number: int, lines: int) -> Stream:
+async def _top(state: TransactionState, number: int, lines: int) -> Stream:
     """RFC 1939 §7 (TOP): the prefix is the beginning of the header."""
     message = await state.reading.begin(number)
     try:

@@ -223,7 +223,7 @@ def plan_of(data: Path, hostname: str = "mail.paquebot.test", **settings: str) -
 
 
 async def test_a_running_platform_renews_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "_LOOK_AT_CERTIFICATE_SECONDS", 0.0)
+    monkeypatch.setattr(stack, "_CERTIFICATE_CHECK_SECONDS", 0.0)
     said: asyncio.Queue[str] = asyncio.Queue()
     plan = plan_of(tmp_path)
     watching = asyncio.create_task(Stack(plan, said.put_nowait, said.put_nowait)._renew_certificate())

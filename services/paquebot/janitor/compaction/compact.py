@@ -16,9 +16,9 @@ from prometheus_client import Counter
 
 from paquebot.blobs.reading import READ_BYTES
 from paquebot.blobs.requests import REQUESTS
+from paquebot.blobs.stored import StoredEntries
 from paquebot.blobs.ulid import ulid_at
 from paquebot.janitor.compaction.rewriting import RewriteBudget, Rewriter, RewriteTotals
-from paquebot.janitor.compaction.sources import Sources
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.stores import Stores
@@ -192,7 +192,7 @@ async def _run(
 ) -> None:
     limits, moved = settings.compaction, RewriteTotals()
     budget = RewriteBudget(time.monotonic() + limits.max_seconds, limits.max_bytes)
-    rewriter = Rewriter(stores, limits, Sources(stores.blobs), before)
+    rewriter = Rewriter(stores, limits, StoredEntries(stores.blobs), before)
     scattered = backlog.in_turn()
     # Those of mostly dead packs first: such a pack is free only when every account has left it.
     for account_id in dict.fromkeys((*by_account, *scattered)):

@@ -96,11 +96,11 @@ class RebuildPackReader:
         async for info in self._stores.blobs.list_packs(after=self._work.packs_to):
             if ulid_time_ms(info.pack) > self._until_ms:
                 break
-            if chunk and (len(chunk) == _CHUNK_PACKS or octets + info.octets > _CHUNK_BYTES):
+            if chunk and (len(chunk) == _CHUNK_PACKS or octets + info.size > _CHUNK_BYTES):
                 yield chunk
                 chunk, octets = [], 0
             chunk.append(info)
-            octets += info.octets
+            octets += info.size
         if chunk:
             yield chunk
 

@@ -76,7 +76,7 @@ async def _settle(until: float, say: ReportProgress) -> None:
 async def _begin(stores: Stores) -> Rebuild:
     """The mark in the bucket comes first: whoever rebuilds after us leaps over the UIDs that we are about to give."""
     run = await objects.newest_run(stores.blobs)
-    lost = await outcomes.none_known(stores.postgres)
+    lost = await outcomes.is_empty(stores.postgres)
     work = Rebuild(rebuild=new_ulid(), run=run.run if run else "", outcomes_lost=lost)
     await objects.mark_rebuild(stores.blobs, work.rebuild, work.run)
     await rebuilding.begin(stores.postgres, work)

@@ -18,7 +18,7 @@ from paquebot.message import summarise
 from paquebot.observability.log import Log
 from paquebot.queue import Queue, StoredJob, stream
 from paquebot.spool import outcomes
-from paquebot.spool.jobs import Packed
+from paquebot.spool.jobs import PackedMessage
 from paquebot.v1.mail_pb2 import Envelope, PackEntry, PackIndex
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
 
@@ -90,7 +90,7 @@ async def find_missing(
     entries = list(itertools.chain.from_iterable(wanted))
     if not entries:
         return [[] for _ in indexes]
-    ended = await outcomes.done(stores.postgres, [entry.envelope.queue_id for entry in entries])
+    ended = await outcomes.finished_recipients(stores.postgres, [entry.envelope.queue_id for entry in entries])
     delivered = await stores.mailstore.delivered(list(_local_keys(entries)))
     return [list(_missing(of_pack, delivered, ended, queued)) for of_pack in wanted]
 
@@ -137,16 +137,16 @@ def _rest(
     return rest
 
 
-async def read_packed(stores: Stores, index: PackIndex, messages: Sequence[MissingMessage]) -> list[Packed]:
+async def read_packed(stores: Stores, index: PackIndex, messages: Sequence[MissingMessage]) -> list[PackedMessage]:
     """The messages as the committer has them, for `spool.jobs.publications`; the summary is made anew. One that cannot
     be read is logged and left out. Raises BlobsUnavailable."""
     refs = [entry_ref(index.pack, message.entry) for message in messages]
-    found: list[Packed] = []
+    found: list[PackedMessage] = []
     for message, ref, raw in zip(messages, refs, await stores.blobs.read_each(refs), strict=True):
         if isinstance(raw, BlobsUnavailable):
             raise raw
         if isinstance(raw, Exception):
             _log.error("message_unreadable", pack=ref.pack, queue_id=message.envelope.queue_id, reason=str(raw))
         else:
-            found.append(Packed(message.envelope, ref, summarise(raw)))
+            found.append(PackedMessage(message.envelope, ref, summarise(raw)))
     return found

@@ -20,7 +20,7 @@ from paquebot.janitor.sweep import read_records_start
 from paquebot.observability.log import Log
 from paquebot.queue import Publication
 from paquebot.queue.client import MAX_BATCH
-from paquebot.queue.stream import ensure_stream, move, passed_over
+from paquebot.queue.stream import ensure_stream, move, skipped_jobs
 from paquebot.spool.jobs import publications
 from paquebot.v1.mail_pb2 import PackIndex
 
@@ -42,7 +42,7 @@ class RecoveryResult:
     jobs: int = 0
     refused: int = 0
     """Messages that were left alone: their senders were told 451 and send them again."""
-    passed_over: int = 0
+    skipped_jobs: int = 0
     """Jobs that were in the stream but that their consumer took for done; they are queued under new numbers."""
     unreadable: int = 0
     unreadable_messages: int = 0
@@ -76,7 +76,7 @@ async def recover(
     refused = await read_refused(stores.blobs)
     queued = await read_stream(stores.queue)
     result = RecoveryResult(unreadable_jobs=len(queued.unreadable))
-    result.passed_over = await _queue_passed_over(stores, dry_run=dry_run)
+    result.skipped_jobs = await _requeue_skipped(stores, dry_run=dry_run)
     for group in in_groups(infos, say):
         result.packs += len(group)
         found, unreadable = await read_valid_indexes(stores.blobs, group)
@@ -139,12 +139,12 @@ def _told(pack: str, message: MissingMessage) -> str:
     )
 
 
-async def _queue_passed_over(stores: Stores, *, dry_run: bool) -> int:
-    first = {stored.sequence: stored.published_at for stored in await passed_over(stores.queue)}
+async def _requeue_skipped(stores: Stores, *, dry_run: bool) -> int:
+    first = {stored.sequence: stored.published_at for stored in await skipped_jobs(stores.queue)}
     if not first:
         return 0
     await asyncio.sleep(_ACKNOWLEDGED_SECONDS)
-    again = [s for s in await passed_over(stores.queue) if first.get(s.sequence) == s.published_at]
+    again = [s for s in await skipped_jobs(stores.queue) if first.get(s.sequence) == s.published_at]
     for stored in () if dry_run else again:
         await move(stores.queue, stored, Publication(stored.subject, stored.payload))
         _log.info("queued_again", sequence=stored.sequence, subject=stored.subject)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BlobsUnavailable
 from paquebot.blobs.pack import compress, entry_ref
 from paquebot.blobs.store import PackInfo
+from paquebot.blobs.stored import StoredEntry
 from paquebot.janitor.compaction.rewriting import account_lease, write_new_pack
-from paquebot.janitor.compaction.sources import StoredCopy
 from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_valid_indexes
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse
@@ -51,7 +51,7 @@ class _Repair:
     result: RepairResult
     wanted: dict[str, list[DamagedRow]]
     """By queue id."""
-    found: dict[int, list[tuple[DamagedRow, StoredCopy]]] = field(default_factory=dict)
+    found: dict[int, list[tuple[DamagedRow, StoredEntry]]] = field(default_factory=dict)
     """By account."""
     octets: int = 0
 
@@ -64,15 +64,15 @@ class _Repair:
                 if copy is not None:
                     self.wanted[queue_id].remove(damaged)
                     self.found.setdefault(damaged.use.account_id, []).append((damaged, copy))
-                    self.octets += len(copy.frame.data)
+                    self.octets += len(copy.frame.content)
         if self.octets > _MOST_BYTES:
             await self.write()
 
-    async def _copy(self, damaged: DamagedRow, pack: str, entry: PackEntry) -> StoredCopy | None:
+    async def _copy(self, damaged: DamagedRow, pack: str, entry: PackEntry) -> StoredEntry | None:
         (read,) = await self.stores.blobs.read_each([entry_ref(pack, entry)])
         if isinstance(read, BlobsUnavailable):
             raise read
-        return None if isinstance(read, Exception) else StoredCopy(damaged.use.blob, entry.envelope, compress(read))
+        return None if isinstance(read, Exception) else StoredEntry(damaged.use.blob, entry.envelope, compress(read))
 
     async def write(self) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""

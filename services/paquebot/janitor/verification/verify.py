@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BadPack, BlobsUnavailable
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.pack import entry_ref, is_at
-from paquebot.blobs.spans import spans
+from paquebot.blobs.ranges import plan_ranges
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import is_ulid, ulid_time_ms
 from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_indexes
@@ -243,8 +243,8 @@ async def _read_contents(stores: Stores, turn: asyncio.Semaphore, pack: str, ent
     read = _Read()
     by_offset = {entry.offset: entry for entry in entries}
     async with turn:
-        for span in spans(entry_ref(pack, entry) for entry in entries):
-            (outcome,) = await stores.blobs.read_spans([span])
+        for span in plan_ranges(entry_ref(pack, entry) for entry in entries):
+            (outcome,) = await stores.blobs.read_ranges([span])
             if isinstance(outcome, BlobsUnavailable):
                 raise outcome
             messages = [outcome] * len(span.refs) if isinstance(outcome, Exception) else outcome
