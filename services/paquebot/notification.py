@@ -90,7 +90,7 @@ class SenderUncertain(Exception):
     """The directory cannot say now where a notification goes, or its mailbox is full."""
 
 
-class Accepted(Protocol):
+class AcceptedMessage(Protocol):
     """What DeliverEntry and RelayJob say of the message as it was accepted."""
 
     @property
@@ -111,7 +111,7 @@ class Accepted(Protocol):
 class Notification:
     """Whom it is for is known."""
 
-    about: Accepted
+    about: AcceptedMessage
     to: str
     envelope: Envelope
 
@@ -137,11 +137,11 @@ class Notifier:
         self._success = success
         self._uncertain = frozenset(uncertain)
 
-    def may_tell_success(self, about: Accepted, to: str) -> bool:
+    def may_tell_success(self, about: AcceptedMessage, to: str) -> bool:
         """Of the message, to its reverse-path: somebody has logged in for it, or the limits leave room."""
         return bool(about.login) or self._success.allow(to)
 
-    async def address(self, about: Accepted, to: str, queue_id: str) -> Notification | None:
+    async def address(self, about: AcceptedMessage, to: str, queue_id: str) -> Notification | None:
         """To wherever mail for `to` goes; None: nowhere. Raises SenderUncertain, DirectoryUnavailable."""
         [validation] = await self._validation.validate([to], may_relay=True, trace=about.trace)
         if validation.verdict in self._uncertain:
@@ -170,8 +170,8 @@ class Notifier:
                 recipients=tuple(recipients),
                 original=original,
                 message_id=f"<{envelope.queue_id}@{self._hostname}>",
-                now=moment(now),
-                arrival_date=moment(about.accepted_at_ms / 1000),
+                now=report_time(now),
+                arrival_date=report_time(about.accepted_at_ms / 1000),
                 envelope_id=encode_xtext(about.envid) if about.envid and about.envid.isascii() else None,
                 ret=self._ret(about, original),
             )
@@ -179,19 +179,19 @@ class Notifier:
         envelope.eight_bit = not octets.isascii()
         await self._spool.accept(envelope, octets)
 
-    def _ret(self, about: Accepted, original: bytes) -> Ret:
+    def _ret(self, about: AcceptedMessage, original: bytes) -> Ret:
         """RFC 3461 §4.3: as asked for; without RET as we like."""
         whole = len(original) <= self._full_up_to if about.ret == RET_UNSPECIFIED else about.ret == RET_FULL
         return Ret.FULL if whole else Ret.HDRS
 
 
-def queue_id_of(about: Accepted, reported: Iterable[str]) -> str:
+def queue_id_of(about: AcceptedMessage, reported: Iterable[str]) -> str:
     """A ULID made by hash: the same for the same message and the same things `reported` of it."""
     digest = int.from_bytes(hashlib.sha256("\0".join(reported).encode()).digest()[:10], "big")
     chance = "".join(_CROCKFORD[(digest >> shift) & 31] for shift in range(75, -1, -5))
     return ulid_at(about.accepted_at_ms)[:10] + chance
 
 
-def moment(seconds: float) -> datetime.datetime:
+def report_time(seconds: float) -> datetime.datetime:
     """Unix time as reports tell it."""
     return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)

@@ -110,7 +110,7 @@ def show(what: str, cost: Cost, messages: int) -> None:
 
 
 async def deliver(stores: Stores, options: argparse.Namespace) -> None:
-    scatterer = Scatterer(stores, age=2 * DAY, octets=options.octets)
+    scatterer = Scatterer(stores, age=2 * DAY, octets=options.bytes)
     for first in range(0, options.messages, options.in_pack):
         await scatterer.pack(*([1 + n % options.accounts] for n in range(first, first + options.in_pack)))
 
@@ -133,7 +133,7 @@ async def bench(stores: Stores, settings: JanitorSettings, pids: dict[str, int],
     await ensure_stream(stores.queue)
     await deliver(stores, options)
     print(
-        f"{options.messages:,} messages of {options.octets} bytes, {options.accounts} accounts, "
+        f"{options.messages:,} messages of {options.bytes} bytes, {options.accounts} accounts, "
         f"{options.in_pack} messages to a pack"
     )
 

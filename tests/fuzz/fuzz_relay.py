@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from tests.fuzz.target import Samples, Target
 
 from paquebot import message
-from paquebot.relay.result import Host
+from paquebot.relay.outcome import Host
 from paquebot.relay.smtp_client.session import MAX_REPLY_LINES, ClientSession, SessionBroken, parse_extensions
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
 from paquebot.wire.smtp.replies import Reply

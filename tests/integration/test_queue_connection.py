@@ -19,7 +19,7 @@ from tests.support.loopback import engine_set
 from paquebot.cli.engines.engine import start_engine
 from paquebot.cli.engines.nats import MAX_PAYLOAD, NatsAccess, NatsEngine
 from paquebot.cli.engines.process import ManagedProcess
-from paquebot.queue import Consumer, Job, Publication, Queue, QueueRefused, QueueUnavailable, stream
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.client import NO_MESSAGE
 from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER, RELAY
@@ -201,7 +201,7 @@ async def test_a_job_of_a_lost_store_acknowledges_no_other(server: PrivateNats, 
     await server.start()
     await works(lambda: ensure_stream(opened))
     await opened.publish([Publication(JOB.subject, b"another")])
-    found: list[Job] = []
+    found: list[ClaimedJob] = []
 
     async def fetch() -> None:
         found.extend(await consumer.fetch(1, 1.0))
@@ -395,9 +395,9 @@ LOST = Publication("relay.ready.example", b"lost")
 RELAYED = Publication("relay.ready.example", b"relay")
 
 
-async def take(consumer: Consumer, number: int) -> list[Job]:
+async def take(consumer: Consumer, number: int) -> list[ClaimedJob]:
     """So many jobs, however often the fetch fails before."""
-    taken: list[Job] = []
+    taken: list[ClaimedJob] = []
 
     async def fetch() -> None:
         taken.extend(await consumer.fetch(number - len(taken), 1.0))

@@ -124,7 +124,7 @@ async def test_what_was_gone_before_the_snapshot_stays_gone(platform: Platform) 
     consumer = Consumer(platform.stores.queue, "delivery", DELIVER)
     [job] = await consumer.fetch(1, 5)
     [entry] = DeliverJob.FromString(job.payload).entries
-    first, second = (one.delivery for one in entries.addressed_of(entry))
+    first, second = (one.delivery for one in entries.deliveries_of(entry))
     over = Delivery(first.account_id, "", 1, first.message)
     await platform.mailstore.deliver([over, second], refuse_over_quota=True)
     await job.ack()

@@ -27,12 +27,12 @@ from tests.support.roles import let_roles_log_in, role_dsn
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, relay_ready, stream
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueUnavailable, relay_ready, stream
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD, relay_ahead
-from paquebot.relay.queue.ahead import Overtaking
+from paquebot.relay.outcome import deferred
+from paquebot.relay.queue.ahead import BacklogBypass
 from paquebot.relay.queue.destinations import Destinations
-from paquebot.relay.queue.returns import Returns
-from paquebot.relay.result import deferred
+from paquebot.relay.queue.publisher import JobPublisher
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.service import main
 from paquebot.relay.settings import RelayLoadSettings, RelaySettings, RetrySettings
@@ -721,8 +721,8 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
         await post.queue.publish(backlog[start : start + 500])
     for domain in ("resting.test", "example.net"):
         await post.queue.publish([Publication(relay_ready(domain), domain.encode())])
-    overtaking = Overtaking(
-        post.queue, Returns(post.queue), "relay", destinations, Routes([]), lambda others: others.sort()
+    overtaking = BacklogBypass(
+        post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda others: others.sort()
     )
     assert await overtaking.look() == 16, "of unknown destinations only so many at once"
     ahead = [job async for job in stream.jobs(post.queue, "relay.ahead.>")]
@@ -746,7 +746,7 @@ async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
     backlog.append(Publication(relay_ready("example.net"), b"job"))
     for start in range(0, len(backlog), 500):
         await post.queue.publish(backlog[start : start + 500])
-    handed_out: list[Job] = []
+    handed_out: list[ClaimedJob] = []
     oldest = stream.oldest
 
     async def oldest_while_others_fetch(queue: Queue, subject: str, *, after: int = 0) -> stream.StoredJob | None:
@@ -755,7 +755,7 @@ async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
 
     monkeypatch.setattr(stream, "oldest", oldest_while_others_fetch)
     destinations: Destinations[str] = Destinations(RelayLoadSettings(), RetrySettings(), time.time)
-    overtaking = Overtaking(post.queue, Returns(post.queue), "relay", destinations, Routes([]), lambda _: None)
+    overtaking = BacklogBypass(post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda _: None)
     assert await overtaking.look() == 0
     assert handed_out[-1].payload == b"job"
     assert (await stream.counts(post.queue)).total("relay.ahead.") == 0

@@ -11,7 +11,7 @@ import pytest
 
 from paquebot.blobs import BlobMissing, BlobStore, BlobsUnavailable, new_ulid
 from paquebot.blobs.store import PackInfo
-from paquebot.queue import Consumer, Job, Publication, Queue, QueueRefused, QueueUnavailable, stream
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
@@ -250,7 +250,7 @@ async def test_consumer_goes_on_after_its_consumer_was_deleted(queue: Queue) -> 
     await asyncio.sleep(0)
     await queue.api(f"CONSUMER.DELETE.{queue.settings.stream}.delivery")
     await queue.publish([Publication("deliver.ready.example", b"1")])
-    found: list[Job] = []
+    found: list[ClaimedJob] = []
     async with asyncio.timeout(30):
         try:
             found = await waiting

@@ -61,7 +61,7 @@ class Platform:
         consumer = Consumer(self.stores.queue, "delivery", DELIVER)
         for job in await consumer.fetch(100, 0.1):
             for entry in DeliverJob.FromString(job.payload).entries:
-                await self.mailstore.deliver([one.delivery for one in entries.addressed_of(entry)])
+                await self.mailstore.deliver([one.delivery for one in entries.deliveries_of(entry)])
             await job.ack()
         await consumer.close()
 

@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 from tests.support.remote_host import RemoteHost
 
 from paquebot.message import MAX_LINE
-from paquebot.relay.letter import ByteShares, Letter
-from paquebot.relay.result import Host
+from paquebot.relay.message import ByteShares, OutgoingMessage
+from paquebot.relay.outcome import Host
 from paquebot.relay.settings import Deadlines, TlsPolicy
 from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
 from paquebot.relay.smtp_client.session import ClientSession
@@ -115,14 +115,14 @@ def letter(
     smtputf8: bool = False,
     submitted: bool = False,
     line: int = MAX_LINE,
-) -> Letter:
+) -> OutgoingMessage:
     """A message that is read from memory."""
 
     async def read() -> bytes:
         return raw
 
     shares = ByteShares(ByteBudget(2**30), 2**30, 2**30)
-    return Letter(
+    return OutgoingMessage(
         read,
         len(raw),
         shares,

@@ -8,16 +8,17 @@ from minio.error import MinioException, S3Error
 
 from paquebot.blobs.pack import BadPack
 from paquebot.observability.metrics import Fault, causes, engine_call, fault_of
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 
 
-class BlobsUnavailable(Exception):
+class BlobsUnavailable(EngineUnavailable):
     """S3 cannot be used now; trying again later is right."""
 
     nothing_done = False
     """Whether it is certain that S3 did nothing: it refused, or was never reached."""
 
 
-class BlobsRefused(BlobsUnavailable):
+class BlobsRefused(BlobsUnavailable, EngineRefused):
     """S3 can never do what was asked: the object, its name or a header is larger than S3 takes."""
 
     nothing_done = True

@@ -25,12 +25,12 @@ from paquebot.janitor.verification.verify import Verified, verify
 from paquebot.mailstore.snapshots.export import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
-from paquebot.runtime.postgres.pool import PostgresUnavailable
+from paquebot.runtime.errors import EngineUnavailable
 from paquebot.runtime.settings import SettingsError, load
 
 T = TypeVar("T")
 
-_AWAY = (BlobsUnavailable, QueueUnavailable, PostgresUnavailable, OSError)
+_AWAY = (EngineUnavailable, OSError)
 _ORPHANS = "see paquebot recover --dry-run, then run paquebot recover"
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 

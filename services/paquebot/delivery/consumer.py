@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from paquebot.delivery.settings import DeliveryLoadSettings
 from paquebot.delivery.worker import DeliveryWorker
 from paquebot.observability.log import Log
-from paquebot.queue import Consumer, Job, Queue, QueueUnavailable
+from paquebot.queue import ClaimedJob, Consumer, Queue, QueueUnavailable
 from paquebot.queue.subjects import DELIVER
-from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable
+from paquebot.runtime.errors import EngineUnavailable
+from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.process.health import Health
 
 _log = Log("paquebot.delivery")
@@ -25,7 +26,7 @@ _AWAY_SECONDS = 1.0
 _SILENCE_SECONDS = 300.0  # far more than a batch with every deadline reached
 
 
-class Intake:
+class DeliveryConsumer:
     """One for a process."""
 
     def __init__(
@@ -62,7 +63,7 @@ class Intake:
     def _beat(self) -> None:
         self._health.beat(CONSUMER, max_age=_SILENCE_SECONDS)
 
-    async def _gather(self, draining: asyncio.Event) -> list[Job]:
+    async def _gather(self, draining: asyncio.Event) -> list[ClaimedJob]:
         """A batch; none when no job came for a while, NATS is away, or the process begins to drain."""
         loop = asyncio.get_running_loop()
         if not self._backlog:
@@ -79,10 +80,10 @@ class Intake:
         self._next = loop.time() + self._load.pace
         return jobs
 
-    async def _work(self, jobs: Sequence[Job]) -> None:
+    async def _work(self, jobs: Sequence[ClaimedJob]) -> None:
         try:
             await self._worker.work(jobs)
-        except (QueueUnavailable, PostgresUnavailable) as error:
+        except EngineUnavailable as error:
             self._is_away(error)
         finally:
             self._room.release()
@@ -93,7 +94,7 @@ class Intake:
             _log.warning("engine_away", reason=f"{type(error).__name__}: {error}")
             self._reported = True
 
-    async def _fetch(self, draining: asyncio.Event) -> list[Job]:
+    async def _fetch(self, draining: asyncio.Event) -> list[ClaimedJob]:
         """A batch, or none when the process begins to drain meanwhile."""
         fetch = asyncio.ensure_future(self._consumer.fetch(self._load.jobs, _FETCH_SECONDS))
         drain = asyncio.ensure_future(draining.wait())

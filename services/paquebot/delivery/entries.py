@@ -22,14 +22,14 @@ class RecipientDelivery:
 
 
 @dataclass(frozen=True, slots=True)
-class EntryResult:
+class EntryOutcome:
     """What became of one recipient."""
 
     addressed: RecipientDelivery
     outcome: DeliveryOutcome
 
 
-def addressed_of(entry: DeliverEntry) -> Iterator[RecipientDelivery]:
+def deliveries_of(entry: DeliverEntry) -> Iterator[RecipientDelivery]:
     """Every recipient of the entry, in order."""
     summary = entry.summary.SerializeToString()
     accepted = of_microseconds(entry.accepted_at_ms * 1000)

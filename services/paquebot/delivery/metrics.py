@@ -7,7 +7,7 @@ from paquebot.message import Action
 from paquebot.observability.metrics import FAST, SLOW, by_member, counter, histogram
 
 
-class Again(enum.Enum):
+class DeferReason(enum.Enum):
     """Why a job was given back to the queue."""
 
     FAILED = "failed"
@@ -37,7 +37,9 @@ DELIVERED_AFTER_SECONDS = histogram(
     "paquebot_delivery_delivered_after_seconds", "From acceptance to the commit in the mailbox", buckets=SLOW
 )
 ONE_BY_ONE = counter("paquebot_delivery_one_by_one_jobs_total", "Jobs done entry by entry because their batch failed")
-AGAIN = counter("paquebot_delivery_again_jobs_total", "Jobs given back to the queue, by reason", {"reason": Again})
+AGAIN = counter(
+    "paquebot_delivery_again_jobs_total", "Jobs given back to the queue, by reason", {"reason": DeferReason}
+)
 HELD = counter(
     "paquebot_delivery_held_jobs_total", "Jobs put aside for an operator, by reason", {"reason": ("poison",)}
 )

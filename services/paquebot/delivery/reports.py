@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore
 from paquebot.delivery import metrics
-from paquebot.delivery.entries import EntryResult
+from paquebot.delivery.entries import EntryOutcome
 from paquebot.mailstore import DeliveryResult
 from paquebot.message import Action, RecipientReport
-from paquebot.notification import Notifier, moment, queue_id_of
+from paquebot.notification import Notifier, queue_id_of, report_time
 from paquebot.observability.log import Log, shown
 from paquebot.v1.mail_pb2 import NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, LocalRecipient
 from paquebot.v1.queue_pb2 import DeliverEntry
@@ -34,7 +34,7 @@ class ReportedRecipient:
     text: str
 
 
-def due(results: Iterable[EntryResult]) -> list[tuple[DeliverEntry, Action, list[ReportedRecipient]]]:
+def due(results: Iterable[EntryOutcome]) -> list[tuple[DeliverEntry, Action, list[ReportedRecipient]]]:
     """The notifications that are due for the results: at most one per message and action."""
     found: dict[tuple[str, Action], tuple[DeliverEntry, Action, list[ReportedRecipient]]] = {}
     for result in results:
@@ -117,7 +117,7 @@ def _recipient(told: ReportedRecipient, action: Action, now: float) -> Recipient
         status=told.status,
         original_recipient=print_orcpt(recipient.orcpt) if recipient.orcpt else None,
         diagnostic_code=told.text or None,
-        last_attempt=moment(now),
+        last_attempt=report_time(now),
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from paquebot.blobs import BlobStore
-from paquebot.delivery.consumer import Intake
+from paquebot.delivery.consumer import DeliveryConsumer
 from paquebot.delivery.reports import DeliveryReporter
 from paquebot.delivery.settings import DeliverySettings
 from paquebot.delivery.settlement import DeliverySettlement
@@ -85,6 +85,6 @@ async def _serve(
             group.create_task(observation.observe_for_ever(queue)),
             group.create_task(figures.observe_for_ever(postgres)),
         ]
-        await Intake(queue, postgres, worker, context.health, settings.load).run(context.draining)
+        await DeliveryConsumer(queue, postgres, worker, context.health, settings.load).run(context.draining)
         for observer in observers:
             observer.cancel()

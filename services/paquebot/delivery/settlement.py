@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from paquebot.blobs import new_ulid
 from paquebot.delivery import metrics
-from paquebot.delivery.entries import EntryResult, RecipientDelivery
+from paquebot.delivery.entries import EntryOutcome, RecipientDelivery
 from paquebot.delivery.reports import DeliveryReporter, due
 from paquebot.delivery.settings import OverQuotaPolicy, QuotaSettings
 from paquebot.mailstore import DeliveryResult, Mailstore
@@ -37,7 +37,7 @@ class DeliverySettlement:
         """Whether the first answer "over quota" is the last."""
         return self._quota.policy is OverQuotaPolicy.BOUNCE
 
-    async def tell(self, results: Sequence[EntryResult]) -> None:
+    async def tell(self, results: Sequence[EntryOutcome]) -> None:
         """Right after the commit: hints for the accounts that changed (invariant 4), counts, log lines.
 
         A duplicate is hinted too: whoever delivered it may have died before its hint.
@@ -52,9 +52,9 @@ class DeliverySettlement:
         await self._queue.hint_mailboxes(traces)
         _count(results, now)
 
-    async def settle(self, job: DeliverJob, results: Sequence[EntryResult]) -> None:
+    async def settle(self, job: DeliverJob, results: Sequence[EntryOutcome]) -> None:
         """Notify senders and put off what may fit later. Raises SenderUncertain and what the engines raise."""
-        final: list[EntryResult] = []
+        final: list[EntryOutcome] = []
         later: list[RecipientDelivery] = []
         for result in results:
             if self.refuse_over_quota or result.outcome.result is not DeliveryResult.OVER_QUOTA:
@@ -117,7 +117,7 @@ def _never_fits(addressed: RecipientDelivery) -> bool:
     return 0 < addressed.delivery.quota_bytes < addressed.delivery.message.size
 
 
-def _count(results: Iterable[EntryResult], now: float) -> None:
+def _count(results: Iterable[EntryOutcome], now: float) -> None:
     lines: dict[DeliveryResult, list[dict[str, str | int | float]]] = {}
     for result in results:
         entry, outcome = result.addressed.entry, result.outcome

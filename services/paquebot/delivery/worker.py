@@ -11,46 +11,42 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from paquebot.blobs import BlobsRefused, BlobsUnavailable
+from paquebot.blobs import BlobsUnavailable
 from paquebot.delivery import metrics
-from paquebot.delivery.entries import EntryResult, RecipientDelivery, addressed_of
-from paquebot.delivery.metrics import Again
+from paquebot.delivery.entries import EntryOutcome, RecipientDelivery, deliveries_of
+from paquebot.delivery.metrics import DeferReason
 from paquebot.delivery.settings import DeliveryLoadSettings
 from paquebot.delivery.settlement import DeliverySettlement, with_recipients
 from paquebot.mailstore import Mailstore
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log
-from paquebot.queue import Job, QueueRefused, QueueTooLarge, QueueUnavailable
+from paquebot.queue import ClaimedJob, QueueUnavailable
 from paquebot.rpc import DirectoryUnavailable
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.postgres.pool import PostgresRefused, PostgresTroubled, PostgresUnavailable
 from paquebot.spool import SpoolUnavailable
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
 
 _log = Log("paquebot.delivery")
 
-_AWAY: dict[type[Exception], Again] = {
-    PostgresUnavailable: Again.POSTGRES_AWAY,
-    PostgresTroubled: Again.POSTGRES_AWAY,
-    QueueUnavailable: Again.QUEUE_AWAY,
-    QueueRefused: Again.QUEUE_AWAY,
-    SpoolUnavailable: Again.SPOOL_AWAY,
-    BlobsUnavailable: Again.S3_AWAY,
-    DirectoryUnavailable: Again.DIRECTORY_AWAY,
+_AWAY: dict[type[Exception], DeferReason] = {
+    PostgresUnavailable: DeferReason.POSTGRES_AWAY,
+    QueueUnavailable: DeferReason.QUEUE_AWAY,
+    SpoolUnavailable: DeferReason.SPOOL_AWAY,
+    BlobsUnavailable: DeferReason.S3_AWAY,
+    DirectoryUnavailable: DeferReason.DIRECTORY_AWAY,
 }
-TEMPORARY = tuple(_AWAY)
-_NEVER = (QueueTooLarge, BlobsRefused)
-"""Of these engines, what trying again does not help with."""
 
 _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds until a job that failed for the first, second... time comes again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class DeliveryAttempt:
     """A job in our hands; `entries` are the recipients of each of its entries."""
 
-    handle: Job
+    handle: ClaimedJob
     job: DeliverJob
     entries: Sequence[Sequence[RecipientDelivery]]
 
@@ -67,7 +63,7 @@ class DeliveryWorker:
         self._settlement = settlement
         self._load = load
 
-    async def work(self, jobs: Sequence[Job]) -> None:
+    async def work(self, jobs: Sequence[ClaimedJob]) -> None:
         """Returns when each job is acknowledged, given back, or held. Raises PostgresUnavailable, the jobs given
         back, while PostgreSQL is away: ask for no more before it is there."""
         metrics.BATCH_JOBS.observe(len(jobs))
@@ -79,20 +75,20 @@ class DeliveryWorker:
                     await self._transaction(pending[0])
                 except PostgresUnavailable:
                     for work in (work for part in pending for work in part):
-                        await self._again(work.handle, Again.POSTGRES_AWAY, 1.0)
+                        await self._again(work.handle, DeferReason.POSTGRES_AWAY, 1.0)
                     raise
                 del pending[0]
 
-    async def _opened(self, handle: Job) -> Work | None:
+    async def _opened(self, handle: ClaimedJob) -> DeliveryAttempt | None:
         try:
             job = DeliverJob.FromString(handle.payload)
-            return Work(handle, job, [list(addressed_of(entry)) for entry in job.entries])
+            return DeliveryAttempt(handle, job, [list(deliveries_of(entry)) for entry in job.entries])
         except (DecodeError, ValueError, OverflowError, OSError) as error:  # OSError: a date out of range
             await self._unreadable(handle, f"{type(error).__name__}: {error}")
             return None
 
-    def _transactions(self, works: Sequence[Work]) -> Iterator[list[Work]]:
-        part: list[Work] = []
+    def _transactions(self, works: Sequence[DeliveryAttempt]) -> Iterator[list[DeliveryAttempt]]:
+        part: list[DeliveryAttempt] = []
         recipients = 0
         for work in works:
             if part and recipients + len(work.addressed) > self._load.recipients:
@@ -103,7 +99,7 @@ class DeliveryWorker:
         if part:
             yield part
 
-    async def _transaction(self, works: Sequence[Work]) -> None:
+    async def _transaction(self, works: Sequence[DeliveryAttempt]) -> None:
         try:
             results = iter(await self._deliver([one for work in works for one in work.addressed]))
         except Exception as error:  # whatever one of them does to the batch, the others must arrive
@@ -116,7 +112,7 @@ class DeliveryWorker:
         for work in works:
             await self._finish(work, [next(results) for _ in work.addressed])
 
-    async def _deliver(self, addressed: Sequence[RecipientDelivery]) -> list[EntryResult]:
+    async def _deliver(self, addressed: Sequence[RecipientDelivery]) -> list[EntryOutcome]:
         """One transaction, and the hints of its commit."""
         metrics.TRANSACTION_RECIPIENTS.observe(len(addressed))
         with _spans(addressed):
@@ -124,14 +120,14 @@ class DeliveryWorker:
                 outcomes = await self._mailstore.deliver(
                     [one.delivery for one in addressed], refuse_over_quota=self._settlement.refuse_over_quota
                 )
-            results = [EntryResult(*pair) for pair in zip(addressed, outcomes, strict=True)]
+            results = [EntryOutcome(*pair) for pair in zip(addressed, outcomes, strict=True)]
             await self._settlement.tell(results)
         return results
 
-    async def _one_by_one(self, work: Work) -> None:
+    async def _one_by_one(self, work: DeliveryAttempt) -> None:
         """Entry by entry, and one that fails recipient by recipient: whoever can be served is."""
         metrics.ONE_BY_ONE.inc()
-        results: list[EntryResult] = []
+        results: list[EntryOutcome] = []
         bad: list[RecipientDelivery] = []
         never: list[RecipientDelivery] = []
         reason, troubled = "", False
@@ -155,7 +151,7 @@ class DeliveryWorker:
             bad += never
         await self._finish(work, results, with_recipients(bad), reason, troubled=troubled)
 
-    async def _held(self, work: Work, entries: Sequence[DeliverEntry], reason: str) -> bool:
+    async def _held(self, work: DeliveryAttempt, entries: Sequence[DeliverEntry], reason: str) -> bool:
         """Put aside what can never be delivered, so that it does not come again with the others."""
         try:
             await self._settlement.hold_entries(work.handle.subject, work.job, entries, reason)
@@ -165,8 +161,8 @@ class DeliveryWorker:
 
     async def _finish(
         self,
-        work: Work,
-        results: Sequence[EntryResult],
+        work: DeliveryAttempt,
+        results: Sequence[EntryOutcome],
         bad: Sequence[DeliverEntry] = (),
         reason: str = "",
         *,
@@ -177,26 +173,33 @@ class DeliveryWorker:
         try:
             await self._settlement.settle(work.job, results)
             if bad and troubled:
-                await self._again(work.handle, Again.POSTGRES_AWAY)
+                await self._again(work.handle, DeferReason.POSTGRES_AWAY)
                 return
             if bad:
                 await self._failed(work, bad, reason)
             else:
                 await work.handle.ack_soon()
-        except _NEVER as error:
+        except EngineRefused as error:
             await self._failed(work, work.job.entries, f"{type(error).__name__}: {error}")
-        except TEMPORARY as error:
+        except EngineUnavailable as error:
             if _is_away(error):
                 raise
             await self._again(work.handle, _why_away(error))
         except SenderUncertain as error:
-            await self._failed(work, work.job.entries, f"nobody can be told: {error}", again=Again.SENDER_UNCERTAIN)
+            await self._failed(
+                work, work.job.entries, f"nobody can be told: {error}", again=DeferReason.SENDER_UNCERTAIN
+            )
         except Exception as error:  # noqa: BLE001 - a job that fails in our hands is told apart from the others
             _log.exception("settlement_failed", subject=work.handle.subject)
             await self._failed(work, work.job.entries, f"{type(error).__name__}: {error}")
 
     async def _failed(
-        self, work: Work, entries: Sequence[DeliverEntry], reason: str, *, again: Again = Again.FAILED
+        self,
+        work: DeliveryAttempt,
+        entries: Sequence[DeliverEntry],
+        reason: str,
+        *,
+        again: DeferReason = DeferReason.FAILED,
     ) -> None:
         """These entries failed for their own sake: put off, or put aside after the last try. What is done of them
         already has no effect when it is done again."""
@@ -209,27 +212,27 @@ class DeliveryWorker:
                 await self._settlement.hold_entries(work.handle.subject, job, entries, reason)
             await work.handle.ack_soon()
         except QueueUnavailable:
-            await self._again(work.handle, Again.QUEUE_AWAY)
+            await self._again(work.handle, DeferReason.QUEUE_AWAY)
 
-    async def _unreadable(self, handle: Job, reason: str) -> None:
+    async def _unreadable(self, handle: ClaimedJob, reason: str) -> None:
         """A newer program may read it; after the last try it is put aside."""
         if handle.deliveries < self._load.tries:
-            await self._again(handle, Again.FAILED)
+            await self._again(handle, DeferReason.FAILED)
             return
         try:
             await self._settlement.hold(handle.subject, handle.payload, reason)
             await handle.ack_soon()
         except QueueUnavailable:
-            await self._again(handle, Again.QUEUE_AWAY)
+            await self._again(handle, DeferReason.QUEUE_AWAY)
 
-    async def _again(self, handle: Job, reason: Again, wait: float = 0.0) -> None:
+    async def _again(self, handle: ClaimedJob, reason: DeferReason, wait: float = 0.0) -> None:
         """Give the job back; when even that fails the queue takes it back by itself."""
         metrics.AGAIN.labels(reason.value).inc()
         with contextlib.suppress(QueueUnavailable):
             await handle.nak(wait or _wait(handle.deliveries))
 
 
-def _why_away(error: Exception) -> Again:
+def _why_away(error: Exception) -> DeferReason:
     return next(_AWAY[kind] for kind in type(error).__mro__ if kind in _AWAY)
 
 
@@ -256,7 +259,7 @@ def _spans(addressed: Sequence[RecipientDelivery]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _kept(jobs: Sequence[Job]) -> AsyncIterator[None]:
+async def _kept(jobs: Sequence[ClaimedJob]) -> AsyncIterator[None]:
     """While the block lasts the queue hears that the jobs are being worked on."""
     task = asyncio.create_task(_beat(jobs))
     try:
@@ -267,7 +270,7 @@ async def _kept(jobs: Sequence[Job]) -> AsyncIterator[None]:
             await task
 
 
-async def _beat(jobs: Sequence[Job]) -> None:
+async def _beat(jobs: Sequence[ClaimedJob]) -> None:
     while True:
         await asyncio.sleep(min(job.heartbeat for job in jobs))
         for job in jobs:

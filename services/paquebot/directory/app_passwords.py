@@ -2,14 +2,13 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
 from paquebot.directory.accounts import get_account
 from paquebot.directory.errors import AlreadyExists, Invalid, NotFound, Precondition
 from paquebot.directory.passwords import app_password_digest, new_app_password
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 
 MAX_NAME = 100
 MAX_EACH = 50  # read at every login of the account
@@ -53,7 +52,7 @@ async def create_app_password(postgres: Postgres, address: str, name: str) -> tu
             raise AlreadyExists(f"account {account.address} has an app password named {name!r}") from None
         except asyncpg.ForeignKeyViolationError:
             raise NotFound(f"no account {account.address}") from None
-        return _app_password(row)
+        return _app_password(sole_row(row))
 
     return await postgres.run("create_app_password", work), password
 
@@ -73,5 +72,5 @@ async def delete_app_password(postgres: Postgres, address: str, app_password_id:
     return account.account_id
 
 
-def _app_password(row: Any) -> AppPassword:
+def _app_password(row: asyncpg.Record) -> AppPassword:
     return AppPassword(row["app_password_id"], row["name"], row["created_at"], row["last_used_on"])

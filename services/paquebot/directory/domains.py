@@ -2,13 +2,12 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
 from paquebot.directory.errors import AlreadyExists, Invalid, NotFound, Precondition
 from paquebot.directory.names import domain_name, quota, target_address
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ async def create_domain(
             await connection.execute(_INSERT, name, alias_of, catch_all, default_quota_bytes)
         except asyncpg.UniqueViolationError:
             raise AlreadyExists(f"domain {name} exists") from None
-        return _domain(await connection.fetchrow(_GET, name))
+        return _domain(sole_row(await connection.fetchrow(_GET, name)))
 
     return await postgres.run("create_domain", work)
 
@@ -102,12 +101,12 @@ async def update_domain(postgres: Postgres, name: str, change: DomainChange) -> 
     async def work(connection: Connection) -> Domain:
         if await connection.fetchrow(_LOCK, name) is None:
             raise NotFound(f"no domain {name}")
-        domain = _domain(await connection.fetchrow(_GET, name))
+        domain = _domain(sole_row(await connection.fetchrow(_GET, name)))
         if alias_of and (domain.accounts or domain.aliases):
             raise Precondition(f"domain {name} has accounts or aliases, so it cannot stand for {alias_of}")
         await _check_alias_of(connection, name, alias_of or "")
         await connection.execute(_UPDATE, name, alias_of, catch_all, change.enabled, change.default_quota_bytes)
-        return _domain(await connection.fetchrow(_GET, name))
+        return _domain(sole_row(await connection.fetchrow(_GET, name)))
 
     return await postgres.run("update_domain", work)
 
@@ -151,5 +150,5 @@ async def _check_alias_of(connection: Connection, name: str, alias_of: str) -> N
         raise Precondition(f"other domains are aliases of {name}, so it cannot be one")
 
 
-def _domain(row: Any) -> Domain:
+def _domain(row: asyncpg.Record) -> Domain:
     return Domain(*(row[field] for field in Domain.__slots__))

@@ -8,9 +8,10 @@ Postmaster is always somebody (RFC 5321 §4.5.1): an account or alias of that na
 address, else the catch-all, else the domain's oldest enabled account, else the oldest enabled account of all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import asyncpg
 
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.address import Address, canonical_local, split_detail
@@ -152,7 +153,7 @@ class _Asked:
         )
 
 
-def _entry(row: Mapping[str, Any], asked: _Asked, rules: Rules) -> Entry:
+def _entry(row: asyncpg.Record, asked: _Asked, rules: Rules) -> Entry:
     if not row["domain_enabled"]:
         return DisabledDomain()
     return (
@@ -163,7 +164,7 @@ def _entry(row: Mapping[str, Any], asked: _Asked, rules: Rules) -> Entry:
     )
 
 
-def _named(row: Mapping[str, Any], prefix: str, *, detail: str) -> Entry | None:
+def _named(row: asyncpg.Record, prefix: str, *, detail: str) -> Entry | None:
     """The account or alias whose columns begin with `prefix`."""
     if row[f"{prefix}account_id"] is not None:
         return AccountThere(
@@ -179,7 +180,7 @@ def _named(row: Mapping[str, Any], prefix: str, *, detail: str) -> Entry | None:
     return None
 
 
-def _substitute(row: Mapping[str, Any], asked: _Asked, rules: Rules) -> Entry | None:
+def _substitute(row: asyncpg.Record, asked: _Asked, rules: Rules) -> Entry | None:
     """Who takes mail for a local part that nobody has: RFC 5321 §4.5.1 for postmaster, else the catch-all."""
     if asked.base == POSTMASTER and rules.postmaster:
         return AliasThere((rules.postmaster,), True, "", by_name=False)

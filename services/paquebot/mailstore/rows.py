@@ -6,8 +6,9 @@ A row that no program of ours writes is mended where that can be, or left out, a
 import contextlib
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypeAlias
 
+import asyncpg
 from google.protobuf.message import DecodeError
 
 from paquebot.mailstore import bad_rows, dates
@@ -17,12 +18,11 @@ from paquebot.mailstore.types import LAST_UID, BlobUse, Flag, FlagRows, Mailbox,
 from paquebot.v1.mail_pb2 import BlobRef
 from paquebot.v1.summary_pb2 import MessageSummary
 
-Record = Any
-"""An asyncpg row."""
+Record: TypeAlias = asyncpg.Record
 
 MAILBOX_COLUMNS = """
     b.account_id, b.mailbox_id, b.name, b.uid_validity, b.uid_next, b.highest_mod_seq, b.recent_from, b.recent,
-    b.messages, b.unseen, b.deleted, b.bytes, b.keywords AS known_keywords, b.expunged_horizon,
+    b.messages, b.unseen, b.deleted, b.octets, b.keywords AS known_keywords, b.expunged_horizon,
     b.special_use, b.selectable"""
 """Of `mailstore.mailboxes b`, for `mailbox`."""
 

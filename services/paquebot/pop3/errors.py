@@ -5,22 +5,23 @@ must look. Both have an id to find it in the log (invariant 8); no text of an ex
 client. Codes are those of RFC 2449 §8 and RFC 3206.
 """
 
-from paquebot.blobs import BadPack, BlobMissing, BlobsUnavailable, new_ulid
+from paquebot.blobs import BadPack, BlobMissing, new_ulid
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost, NoSuchAccount
 from paquebot.observability.log import Log
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import NoSuchMessage
 from paquebot.pop3.reading import MessageGone, MessageUnreadable
 from paquebot.pop3.reply import Reply, fault, negative
-from paquebot.rpc import CallRefused, DirectoryUnavailable
-from paquebot.runtime.postgres.pool import PostgresRefused, PostgresUnavailable
+from paquebot.rpc import CallRefused
+from paquebot.runtime.errors import EngineUnavailable
+from paquebot.runtime.postgres.pool import PostgresRefused
 from paquebot.runtime.shares.in_flight import OverBudget
 from paquebot.wire.pop3 import Code
 
 _log = Log("paquebot.pop3")
 
 # BadPack: what S3 answered was wrong twice, and may be right the next time.
-_AWAY = (PostgresUnavailable, BlobsUnavailable, BadPack, DirectoryUnavailable, OverBudget)
+_AWAY = (EngineUnavailable, BadPack, OverBudget)
 
 
 def reply_to(error: Exception) -> Reply:

@@ -27,6 +27,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import Across, EngineLabel, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.queue import hints
 from paquebot.runtime.engine_settings import NatsSettings
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.process.tasks import background
 
 _log = Log("paquebot.queue")
@@ -58,7 +59,7 @@ NO_MESSAGE = 10037
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 
 
-class QueueUnavailable(Exception):
+class QueueUnavailable(EngineUnavailable):
     """JetStream cannot be used now, or did not acknowledge in time: what was sent may or may not be stored."""
 
 
@@ -70,7 +71,7 @@ class QueueRefused(QueueUnavailable):
         self.code = code
 
 
-class QueueTooLarge(QueueRefused):
+class QueueTooLarge(QueueRefused, EngineRefused):
     """A message or a batch is larger than the server takes: it can never be stored."""
 
 

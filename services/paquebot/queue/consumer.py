@@ -33,7 +33,7 @@ _OF_THE_STORE = (10012, 10104)  # consumer create: error creating store for cons
 
 
 @dataclass(slots=True)
-class Job:
+class ClaimedJob:
     """A job handed out. Acknowledge it when its effect is durable; else it comes again."""
 
     subject: str
@@ -111,12 +111,12 @@ class Consumer:
         self._numbers = itertools.count()
         self._taken = TAKEN.labels(name)
         self._redelivered = REDELIVERED.labels(name)
-        self._stray: list[Job] = []
+        self._stray: list[ClaimedJob] = []
         # The library's own `next_msg` can lose a message when it is cancelled as one arrives; this cannot.
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
         """None: the connection is lost, and nothing more will come over it."""
 
-    async def fetch(self, most: int, wait: float) -> list[Job]:
+    async def fetch(self, most: int, wait: float) -> list[ClaimedJob]:
         """Up to `most` jobs that are there now; when none is, waits up to `wait` seconds for the first.
         Empty: none came. Raises QueueUnavailable, unless some jobs came before."""
         jobs, self._stray = self._stray[:most], self._stray[most:]
@@ -203,7 +203,7 @@ class Consumer:
             _log.error("consumer_kept_in_memory", consumer=self._name, reason=str(error))
             return await self._queue.api(subject, {"stream_name": stream, "config": {**config, "mem_storage": True}})
 
-    async def _pull(self, jobs: list[Job], most: int, wait: float | None) -> None:
+    async def _pull(self, jobs: list[ClaimedJob], most: int, wait: float | None) -> None:
         """One pull request, into `jobs` until they are `most`: no wait at all, or up to `wait` seconds."""
         if len(jobs) >= most:
             return
@@ -226,7 +226,7 @@ class Consumer:
             await self._forget()
             raise QueueUnavailable(f"pull: {type(error).__name__}") from error
 
-    async def _collect(self, jobs: list[Job], reply: str, most: int, deadline: float) -> None:
+    async def _collect(self, jobs: list[ClaimedJob], reply: str, most: int, deadline: float) -> None:
         async with asyncio.timeout(deadline + _SLACK_SECONDS):
             while len(jobs) < most:
                 message = await self._arrived.get()
@@ -268,12 +268,12 @@ class Consumer:
             if message is not None and "Status" not in (message.headers or {}) and self._is_ours(message):
                 self._stray.append(self._job(message))
 
-    def _job(self, message: Msg) -> Job:
+    def _job(self, message: Msg) -> ClaimedJob:
         data = message.metadata
         self._taken.inc()
         if (data.num_delivered or 1) > 1:
             self._redelivered.inc()
-        return Job(
+        return ClaimedJob(
             subject=message.subject,
             payload=message.data,
             deliveries=data.num_delivered or 1,

@@ -27,10 +27,11 @@ from paquebot.recipient_validation.administration import Administration
 from paquebot.recipient_validation.authentication import Authentication
 from paquebot.recipient_validation.boundary import Boundary
 from paquebot.recipient_validation.callers import Callers
-from paquebot.recipient_validation.gathering import WORKERS, LookupBatcher
 from paquebot.recipient_validation.hashing import Hashing
+from paquebot.recipient_validation.lookups import lookup_batcher
 from paquebot.recipient_validation.settings import GrpcSettings, LoginSettings, RecipientValidationSettings
 from paquebot.recipient_validation.validation import Validation
+from paquebot.runtime.batching import Batcher
 from paquebot.runtime.postgres.migrations import SCHEMAS, applied, code_version
 from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable, open_postgres
 from paquebot.runtime.process.health import Health
@@ -69,8 +70,8 @@ class _Engines:
 
     postgres: Postgres
     hashing: Hashing
-    lookups: LookupBatcher[Address, Entry]
-    usages: LookupBatcher[int, Usage]
+    lookups: Batcher[Sequence[Address], Mapping[Address, Entry]]
+    usages: Batcher[Sequence[int], Mapping[int, Usage]]
     queue: Queue
 
 
@@ -107,8 +108,6 @@ async def _serve(
             group.create_task(_report_health(servicer, context.health)),
             group.create_task(_forget_failures(engines.postgres, logins)),
         ]
-        for _ in range(WORKERS):
-            tasks += [group.create_task(engines.lookups.work()), group.create_task(engines.usages.work())]
         try:
             await context.draining.wait()
             await servicer.enter_graceful_shutdown()
@@ -133,7 +132,7 @@ async def _engines(settings: RecipientValidationSettings) -> AsyncIterator[_Engi
     # Only for hints: nothing waits for it, and readiness does not depend on it (invariant 4).
     queue = Queue.begin(settings.nats, NAME)
     try:
-        yield _Engines(postgres, hashing, LookupBatcher("address", entries), LookupBatcher("usage", usages_of), queue)
+        yield _Engines(postgres, hashing, lookup_batcher("address", entries), lookup_batcher("usage", usages_of), queue)
     finally:
         await queue.close()
         hashing.close()
@@ -157,9 +156,9 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
     addresses = settings.addresses
     recipient_validation_pb2_grpc.add_RecipientValidationServicer_to_server(
         Validation(
-            engines.lookups,
+            engines.lookups.ask,
             addresses.literals,
-            engines.usages,
+            engines.usages.ask,
             settings.account.messages,
             other_literals=addresses.other_literals,
         ),
@@ -175,7 +174,7 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
         Administration(
             engines.postgres,
             engines.hashing,
-            engines.usages,
+            engines.usages.ask,
             engines.queue,
             quota_bytes=settings.quota,
             shortest_password=settings.hashes.shortest,

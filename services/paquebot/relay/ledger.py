@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Sequence
 
 from paquebot.blobs import BlobStore
-from paquebot.relay.queue.grouped import Grouped
+from paquebot.runtime.batching import Batcher
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.v1.mail_pb2 import BlobRef
 
-_MOST = 200
+_MAX_BATCH = 200
 _READ_BYTES = 16 * 2**20  # of one pack in one call; more are read by themselves
 Rows = list[tuple[str, str, outcomes.RecipientOutcome]]
 
@@ -23,8 +23,8 @@ class Ledger:
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-        self._done: Grouped[str, set[str]] = Grouped(self._ask, calls=2, most=_MOST)
-        self._record: Grouped[Rows, None] = Grouped(self._write, calls=2, most=_MOST)
+        self._done: Batcher[str, set[str]] = Batcher(self._ask, calls=2, limit=_MAX_BATCH)
+        self._record: Batcher[Rows, None] = Batcher(self._write, calls=2, limit=_MAX_BATCH)
 
     async def done(self, queue_id: str) -> set[str]:
         """Forward-paths of the message that need nothing more. Raises PostgresUnavailable."""
@@ -50,7 +50,7 @@ class MessageReader:
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._read: Grouped[BlobRef, bytes] = Grouped(self._ask, calls=8, most=_MOST)
+        self._read: Batcher[BlobRef, bytes] = Batcher(self._ask, calls=8, limit=_MAX_BATCH)
 
     async def read(self, ref: BlobRef) -> bytes:
         """Raises BlobMissing, BadPack, BlobsUnavailable."""

@@ -8,11 +8,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from paquebot.message import Action, RecipientReport
-from paquebot.notification import Notifier, moment, queue_id_of
+from paquebot.notification import Notifier, queue_id_of, report_time
 from paquebot.observability.log import Log, shown
 from paquebot.relay import metrics
-from paquebot.relay.letter import Letter
-from paquebot.relay.result import AttemptOutcome, RecipientResult
+from paquebot.relay.message import OutgoingMessage
+from paquebot.relay.outcome import RelayOutcome, RelayResult
 from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import print_orcpt
@@ -25,7 +25,7 @@ class ReportedRecipient:
     """One recipient in a notification."""
 
     recipient: RemoteRecipient
-    result: RecipientResult
+    outcome: RelayOutcome
 
 
 def wants(recipient: RemoteRecipient, action: Action) -> bool:
@@ -44,14 +44,14 @@ def wants(recipient: RemoteRecipient, action: Action) -> bool:
 
 
 def due(
-    job: RelayJob, results: Collection[tuple[RemoteRecipient, RecipientResult]], action: Action
+    job: RelayJob, outcomes: Collection[tuple[RemoteRecipient, RelayOutcome]], action: Action
 ) -> list[ReportedRecipient]:
     """For which of the recipients a notification of this kind is due, by NOTIFY and the next host's word."""
     if not job.reverse_path:
         return []
-    told = [ReportedRecipient(recipient, result) for recipient, result in results if wants(recipient, action)]
+    told = [ReportedRecipient(recipient, outcome) for recipient, outcome in outcomes if wants(recipient, action)]
     if action is Action.RELAYED:  # RFC 3461 §5.2.2: a host that took over the wishes reports by itself
-        return [one for one in told if one.result.outcome is AttemptOutcome.DELIVERED and not one.result.dsn_passed]
+        return [one for one in told if one.outcome.result is RelayResult.DELIVERED and not one.outcome.dsn_passed]
     return told
 
 
@@ -67,7 +67,7 @@ class RelayReporter:
         job: RelayJob,
         action: Action,
         told: Sequence[ReportedRecipient],
-        letter: Letter,
+        letter: OutgoingMessage,
         now: float,
         *,
         retry_until: float = 0.0,
@@ -77,7 +77,9 @@ class RelayReporter:
         if told and (action is not Action.RELAYED or self._notifier.may_tell_success(job, job.reverse_path)):
             await self._send(job, job.reverse_path, action, told, letter, now, retry_until)
 
-    async def double_bounce(self, job: RelayJob, told: Sequence[ReportedRecipient], letter: Letter, now: float) -> None:
+    async def double_bounce(
+        self, job: RelayJob, told: Sequence[ReportedRecipient], letter: OutgoingMessage, now: float
+    ) -> None:
         """A message with the null reverse-path failed: to the postmaster if one is set, else to nobody.
         Raises as `report`."""
         to = self._double_bounce_to
@@ -94,7 +96,7 @@ class RelayReporter:
         to: str,
         action: Action,
         told: Sequence[ReportedRecipient],
-        letter: Letter,
+        letter: OutgoingMessage,
         now: float,
         retry_until: float,
     ) -> None:
@@ -118,17 +120,17 @@ class RelayReporter:
 
 
 def _recipient(told: ReportedRecipient, action: Action, now: float, retry_until: float) -> RecipientReport:
-    recipient, result = told.recipient, told.result
+    recipient, outcome = told.recipient, told.outcome
     orcpt = recipient.orcpt or (f"rfc822;{recipient.original}" if recipient.original else "")
     return RecipientReport(
         final_recipient=recipient.forward_path,
         action=action,
-        status=result.status,
+        status=outcome.status,
         original_recipient=print_orcpt(orcpt) if orcpt else None,
-        diagnostic_code=result.text or None,
-        remote_mta=result.host or None,
-        last_attempt=moment(now),
-        will_retry_until=moment(retry_until) if retry_until else None,
+        diagnostic_code=outcome.text or None,
+        remote_mta=outcome.host or None,
+        last_attempt=report_time(now),
+        will_retry_until=report_time(retry_until) if retry_until else None,
     )
 
 

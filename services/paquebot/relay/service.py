@@ -11,12 +11,12 @@ from paquebot.queue.subjects import RELAY, RELAY_AHEAD
 from paquebot.relay.courier import Courier
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.ledger import Ledger, MessageReader
-from paquebot.relay.letter import ByteShares
-from paquebot.relay.queue.ahead import Overtaking
+from paquebot.relay.message import ByteShares
+from paquebot.relay.queue.ahead import BacklogBypass
 from paquebot.relay.queue.consumer import RelayConsumer
 from paquebot.relay.queue.destinations import Destinations
 from paquebot.relay.queue.hosts import HostShares
-from paquebot.relay.queue.returns import Returns
+from paquebot.relay.queue.publisher import JobPublisher
 from paquebot.relay.reports import RelayReporter
 from paquebot.relay.retry import RetrySchedule
 from paquebot.relay.routing.resolver import Resolver
@@ -24,9 +24,9 @@ from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import RelaySettings
 from paquebot.relay.settlement import RelaySettlement
 from paquebot.relay.smtp_client.handshake import Handshake
-from paquebot.relay.smtp_client.pool import Pool
+from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
-from paquebot.relay.worker import RelayWorker, Work
+from paquebot.relay.worker import RelayAttempt, RelayWorker
 from paquebot.rpc import ValidationClient, open_channel
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.service import Context
@@ -51,7 +51,7 @@ async def main(context: Context, settings: RelaySettings) -> None:
         stack.push_async_callback(channel.close)
         spool = Spool(blobs, queue, settings.spool)
         stack.push_async_callback(spool.close)
-        pool = Pool(settings.client.idle, settings.client.messages)
+        pool = SessionPool(settings.client.idle, settings.client.messages)
         stack.callback(pool.close)
         _depend(context, queue, blobs, postgres)
         notifier = Notifier(
@@ -85,13 +85,13 @@ def _consumer(
     blobs: BlobStore,
     postgres: Postgres,
     reporter: RelayReporter,
-    pool: Pool,
+    pool: SessionPool,
 ) -> RelayConsumer:
     client, chance = settings.client, random.SystemRandom()
-    destinations: Destinations[Work] = Destinations(settings.load, settings.retry, time.time)
+    destinations: Destinations[RelayAttempt] = Destinations(settings.load, settings.retry, time.time)
     shown = DestinationLabels(settings.shown, time.monotonic)
     schedule = RetrySchedule(settings.retry, chance.random)
-    returns = Returns(queue)
+    returns = JobPublisher(queue)
     settlement = RelaySettlement(Ledger(postgres), returns, reporter, schedule, time.time)
     handshake = Handshake(
         settings.process.hostname, settings.deadlines, TlsContexts(client.ca), TlsMemory(), source=client.source
@@ -109,7 +109,7 @@ def _consumer(
         queue,
         Consumer(queue, CONSUMER, RELAY, max_ack_pending=settings.load.parked + _UNDER_WAY),
         Consumer(queue, AHEAD, RELAY_AHEAD),
-        Overtaking(queue, returns, CONSUMER, destinations, routes, chance.shuffle),
+        BacklogBypass(queue, returns, CONSUMER, destinations, routes, chance.shuffle),
         worker,
         settlement,
         destinations,

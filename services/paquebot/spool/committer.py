@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from paquebot.blobs import BlobsRefused, BlobStore, BlobsUnavailable, new_ulid
+from paquebot.blobs import BlobStore, BlobsUnavailable, new_ulid
 from paquebot.blobs.pack import Frame, PackWriter
 from paquebot.observability import trace
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import FAST, SIZES, counter, gauge, histogram
-from paquebot.queue import Queue, QueueRefused, QueueTooLarge, QueueUnavailable
+from paquebot.queue import Queue, QueueRefused
 from paquebot.queue.client import MAX_BATCH
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.process.tasks import background
 from paquebot.spool.gathering import CommitTiming
 from paquebot.spool.jobs import Packed, job_count, publications
@@ -45,18 +46,17 @@ COMMITS = counter("paquebot_spool_commits_total", "Commits by result", {"result"
 WAITING = gauge("paquebot_spool_waiting_messages", "Messages that wait for a commit")
 
 
-_NEVER = (BlobsRefused, QueueTooLarge)
 _MORE_OF_A_JOB = 1024  # bytes that a job has beside envelope and summary
 _LONGEST_REF = BlobRef(
     pack="7" * 26, offset=2**63, length=2**63, size=2**63, sha256=bytes(32), compression=COMPRESSION_ZSTD
 )
 
 
-class SpoolUnavailable(Exception):
+class SpoolUnavailable(EngineUnavailable):
     """The message is not kept: refuse it temporarily."""
 
 
-class SpoolRefused(Exception):
+class SpoolRefused(EngineRefused):
     """The message can never be kept, whoever brings it: it, or a job of it, is larger than an engine takes."""
 
 
@@ -267,7 +267,7 @@ class Committer:
     def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
         _log.warning("commit_failed", messages=len(batch), reason=f"{type(error).__name__}: {error}")
         COMMITS.labels("failed").inc()
-        never = isinstance(error, _NEVER)
+        never = isinstance(error, EngineRefused)
         if never and len(batch) > 1:  # one of them is at fault: each has a commit of its own
             for waiting in batch:
                 if not waiting.kept.done():
@@ -278,7 +278,7 @@ class Committer:
             if not waiting.kept.done():
                 name = type(error).__name__
                 waiting.kept.set_exception(SpoolRefused(name) if never else SpoolUnavailable(name))
-        if not isinstance(error, BlobsUnavailable | QueueUnavailable | asyncio.CancelledError):
+        if not isinstance(error, EngineUnavailable | asyncio.CancelledError):
             _log.exception("commit_broken")
 
     async def _keep(self, batch: list[_Waiting]) -> list[BlobRef]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.delivery.entries import EntryResult, RecipientDelivery, addressed_of, prefix
+from paquebot.delivery.entries import EntryOutcome, RecipientDelivery, deliveries_of, prefix
 from paquebot.delivery.reports import ReportedRecipient, due, report_queue_id
 from paquebot.delivery.settings import DeliverySettings
 from paquebot.mailstore import DeliveryOutcome, DeliveryResult
@@ -39,7 +39,7 @@ def recipient(account_id: int = 1, *notify: int) -> LocalRecipient:
 
 
 def test_one_delivery_per_recipient() -> None:
-    first, second = addressed_of(entry(recipient(1), recipient(2)))
+    first, second = deliveries_of(entry(recipient(1), recipient(2)))
     assert (first.delivery.account_id, second.delivery.account_id) == (1, 2)
     message = first.delivery.message
     assert message.internal_date == datetime.datetime(2023, 11, 14, 22, 13, 20, tzinfo=datetime.UTC)
@@ -64,8 +64,8 @@ def test_addresses_stay_on_their_lines(reverse_path: str, address: str) -> None:
 def notifications(*pairs: tuple[LocalRecipient, DeliveryResult], reverse_path: str = "bob@example.org") -> object:
     whole = entry(*(one for one, _ in pairs), reverse_path=reverse_path)
     results = [
-        EntryResult(RecipientDelivery(whole, one, addressed.delivery), DeliveryOutcome(result))
-        for (one, result), addressed in zip(pairs, addressed_of(whole), strict=True)
+        EntryOutcome(RecipientDelivery(whole, one, addressed.delivery), DeliveryOutcome(result))
+        for (one, result), addressed in zip(pairs, deliveries_of(whole), strict=True)
     ]
     return [(action, [(told.recipient.account_id, told.status) for told in list_]) for _, action, list_ in due(results)]
 

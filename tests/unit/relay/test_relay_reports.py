@@ -4,8 +4,8 @@ import pytest
 
 from paquebot.blobs import ulid_time_ms
 from paquebot.message import Action
+from paquebot.relay.outcome import RelayOutcome, RelayResult, deferred, failed
 from paquebot.relay.reports import ReportedRecipient, due, report_queue_id, wants
-from paquebot.relay.result import AttemptOutcome, RecipientResult, deferred, failed
 from paquebot.relay.settlement import later
 from paquebot.v1.mail_pb2 import (
     NOTIFY_DELAY,
@@ -47,8 +47,8 @@ def test_nobody_is_told_at_the_null_reverse_path() -> None:  # RFC 5321 §4.5.5
 
 def test_a_next_host_that_does_dsn_tells_of_success_itself() -> None:  # RFC 3461 §5.2.2
     wanted = recipient(NOTIFY_SUCCESS)
-    taken = RecipientResult(AttemptOutcome.DELIVERED, "2.0.0", "250 Ok")
-    passed = RecipientResult(AttemptOutcome.DELIVERED, "2.0.0", "250 Ok", dsn_passed=True)
+    taken = RelayOutcome(RelayResult.DELIVERED, "2.0.0", "250 Ok")
+    passed = RelayOutcome(RelayResult.DELIVERED, "2.0.0", "250 Ok", dsn_passed=True)
     assert due(JOB, [(wanted, taken)], Action.RELAYED) == [ReportedRecipient(wanted, taken)]
     assert due(JOB, [(wanted, passed)], Action.RELAYED) == []
     assert due(JOB, [(wanted, deferred("4.4.1", "away"))], Action.RELAYED) == []

@@ -30,7 +30,7 @@ AWAITED = {
     "mailstore/messages/view.py": "awaited for the next batch",
     "pop3/reading.py": "sessions await it; its exception is read when none does",
     "relay/queue/consumer.py": "awaited with asyncio.wait, results read; jobs end in `_work`, which raises nothing",
-    "relay/queue/grouped.py": "raises nothing: what goes wrong is each asker's answer",
+    "runtime/batching.py": "raises nothing: an error is the answer to each caller",
     "runtime/process/health.py": "raises nothing: what goes wrong is the answer",
     "runtime/process/service.py": "awaited with asyncio.wait, its result read",
     "smtp_ingress/connection.py": "aiosmtpd's task of a session, whose errors `serve` catches",

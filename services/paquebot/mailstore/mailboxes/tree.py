@@ -21,7 +21,7 @@ from paquebot.mailstore.locks import lock_account
 from paquebot.mailstore.mailboxes import names
 from paquebot.mailstore.messages.copies import move_within
 from paquebot.mailstore.types import Mailbox, MailstoreLimits, SpecialUse
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 
 _ALL = f"""
     SELECT {rows.MAILBOX_COLUMNS} FROM mailstore.mailboxes b WHERE b.account_id = $1 ORDER BY b.name
@@ -83,7 +83,7 @@ async def create_mailbox(
         await _create(connection, limits, account_id, name)
         if special_use is not None:
             await connection.execute(_SET_USE, account_id, name, special_use.value)
-        return rows.mailbox(await connection.fetchrow(_BY_NAME, account_id, [name]))
+        return rows.mailbox(sole_row(await connection.fetchrow(_BY_NAME, account_id, [name])))
 
     return await postgres.run("create_mailbox", work)
 

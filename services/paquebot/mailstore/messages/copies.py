@@ -12,7 +12,7 @@ from paquebot.mailstore.errors import SomeExpunged
 from paquebot.mailstore.locks import LockedMailbox, lock_account, lock_mailboxes
 from paquebot.mailstore.messages import keywords
 from paquebot.mailstore.types import Copied, MailstoreLimits
-from paquebot.runtime.postgres.pool import ChangedMeanwhile, Connection, Postgres
+from paquebot.runtime.postgres.pool import ChangedMeanwhile, Connection, Postgres, sole_row
 
 _CHOOSE = f"""
     SELECT coalesce(array_agg(m.uid ORDER BY m.uid), '{{}}') AS uids, coalesce(sum(size), 0)::bigint AS octets,
@@ -41,7 +41,7 @@ async def _choose(
 ) -> _Chosen:
     """Raises SomeExpunged."""
     place = source.account_id, source.mailbox_id, uids
-    row = await connection.fetchrow(_CHOOSE, *place, source.recent_from)
+    row = sole_row(await connection.fetchrow(_CHOOSE, *place, source.recent_from))
     if all_of_them and len(row["uids"]) < len(set(uids)):
         raise SomeExpunged
     words = await connection.fetch(_WORDS, *place) if source.keywords else ()
@@ -190,7 +190,7 @@ async def _put(
         return Copied(target.uid_validity, (), (), target.highest_mod_seq, 0)
     spelling = await keywords.spell(connection, target, chosen.words, limits)
     spelled = [spelling([word])[0] for word in chosen.words]
-    at = await connection.fetchrow(_COUNT_IN, *_counts(target, chosen))
+    at = sole_row(await connection.fetchrow(_COUNT_IN, *_counts(target, chosen)))
     first_uid, mod_seq = at["first_uid"], at["mod_seq"]
     status: str = await connection.execute(
         sql,

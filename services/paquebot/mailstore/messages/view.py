@@ -25,7 +25,7 @@ from paquebot.mailstore.types import (
     Snapshot,
     StoredMessage,
 )
-from paquebot.runtime.postgres.pool import Postgres
+from paquebot.runtime.postgres.pool import Postgres, sole_row
 
 _BATCH = 500
 _BATCH_WITH_SUMMARY = 100
@@ -202,6 +202,7 @@ async def search_rows(postgres: Postgres, account_id: int, mailbox_id: int, uids
         row = await postgres.fetchrow("search", _SEARCH_ALL, account_id, mailbox_id)
     else:
         row = await postgres.fetchrow("search", _SEARCH_SOME, account_id, mailbox_id, uids)
+    row = sole_row(row)
     columns = row["uids"] or (), row["sizes"] or (), row["internal_dates"] or (), row["save_dates"] or ()
     try:
         return SearchRows(*(array(kind, column) for kind, column in zip("IQqq", columns, strict=True)))

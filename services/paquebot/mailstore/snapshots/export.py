@@ -10,12 +10,12 @@ import contextlib
 import datetime
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from paquebot.mailstore import bad_rows, dates, rows
 from paquebot.mailstore.bad_rows import RowReading
 from paquebot.mailstore.errors import UidsNotPromised
-from paquebot.runtime.postgres.pool import Connection, Postgres, PostgresRefused
+from paquebot.runtime.postgres.pool import Connection, Postgres, PostgresRefused, sole_row
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotMailbox, SnapshotMessage
 
 T = TypeVar("T")
@@ -301,7 +301,7 @@ async def mend_dates(postgres: Postgres, account_id: int) -> int:
 async def export(postgres: Postgres, account_id: int, taken_at_ms: int, records_age: float) -> AsyncIterator[Export]:
     """One account, for the time of the block. `records_age`: seconds for which records of deliveries are kept."""
     async with postgres.transaction("export", snapshot=True) as connection:
-        row = await connection.fetchrow(_ACCOUNT, account_id)
+        row = sole_row(await connection.fetchrow(_ACCOUNT, account_id))
         boxes = [] if row["deleted"] else await connection.fetch(_MAILBOXES, account_id)
         names = [] if row["deleted"] else await connection.fetch(_SUBSCRIPTIONS, account_id)
         account = AccountSnapshot(
@@ -321,7 +321,7 @@ async def export(postgres: Postgres, account_id: int, taken_at_ms: int, records_
         yield Export(connection, account_id, account, raised)
 
 
-def _mailbox(row: Any) -> SnapshotMailbox:
+def _mailbox(row: rows.Record) -> SnapshotMailbox:
     return SnapshotMailbox(
         mailbox_id=row["mailbox_id"],
         name=row["name"],

@@ -18,7 +18,7 @@ from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.messages.keywords import Spelling
 from paquebot.mailstore.snapshots.export import NO_UID, UID_ROOM
 from paquebot.mailstore.snapshots.rebuilding import ARRIVALS_ID
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotMailbox
 
 MOD_SEQ_LEAP = 2**40
@@ -145,7 +145,7 @@ async def _mailboxes(connection: Connection, account_id: int, snapshot: AccountS
     """All mailboxes of the snapshot; returns how many messages they got."""
     ids = min(snapshot.last_mailbox_id + (leap.since_snapshot + 1) * ID_LEAP, 2**31 - ID_LEAP)
     validity_leap = (leap.since_snapshot + 1) * ID_LEAP
-    given = await connection.fetchrow(_TAKE, account_id, ids, snapshot.last_uid_validity, validity_leap)
+    given = sole_row(await connection.fetchrow(_TAKE, account_id, ids, snapshot.last_uid_validity, validity_leap))
     next_id, uid_validity = given["last_mailbox_id"] + 1, given["last_uid_validity"]
     await connection.execute(_DROP_UNUSED, account_id, [box.name for box in snapshot.mailboxes])
     there = {row["name"]: row for row in await connection.fetch(_THERE, account_id)}

@@ -68,8 +68,8 @@ async def bad_ones(postgres: Postgres) -> AsyncIterator[BadRow]:
     after: _Key = -1, -1, -(2**62)
     while True:
         bad: list[BadRow] = []
-        page, last = await _page(postgres, after, bad)
-        for row in page:
+        found_rows, last = await _page(postgres, after, bad)
+        for row in found_rows:
             if (found := _of_message(row)) is not None:
                 bad.append(found)
         for one in bad:

@@ -14,7 +14,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.relay import metrics
 from paquebot.relay.metrics import ConnectionResult
-from paquebot.relay.result import (
+from paquebot.relay.outcome import (
     LOGIN_FAILED,
     NO_ANSWER,
     NO_TLS,
@@ -22,8 +22,8 @@ from paquebot.relay.result import (
     Host,
     HostUnusable,
     deferred,
-    judged,
-    words,
+    outcome_of,
+    reply_text,
 )
 from paquebot.relay.settings import Deadlines, TlsPolicy
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken, parse_extensions
@@ -102,7 +102,7 @@ class Handshake:
                 await self._log_in(session, credentials)
         except SessionBroken as broken:
             metrics.CONNECTION[ConnectionResult.BROKEN].inc()
-            raise HostUnusable(host, broken.result(host, elsewhere=True)) from None
+            raise HostUnusable(host, broken.outcome(host, elsewhere=True)) from None
         except HostUnusable:
             session.leave()
             raise
@@ -145,7 +145,7 @@ class Handshake:
 
     def _refused(self, session: ClientSession, reply: Reply) -> HostUnusable:
         metrics.CONNECTION[ConnectionResult.REJECTED].inc()
-        return HostUnusable(session.host, judged(reply, session.host, elsewhere=True))
+        return HostUnusable(session.host, outcome_of(reply, session.host, elsewhere=True))
 
     async def _secure(self, session: ClientSession, policy: TlsPolicy, mode: TlsMode) -> None:
         """RFC 3207 §4: STARTTLS, and everything known about the host forgotten. Raises _TlsBroken."""
@@ -163,7 +163,7 @@ class Handshake:
             if not in_clear:
                 raise self._refused(session, reply)
             if not session.alive:
-                raise _TlsBroken(words(reply), certificate=False)
+                raise _TlsBroken(reply_text(reply), certificate=False)
         elif not in_clear:
             text = "TLS is required and the host does not offer it"
             raise HostUnusable(session.host, deferred(NO_TLS, text, session.host, elsewhere=True))
@@ -206,8 +206,9 @@ class Handshake:
             raise HostUnusable(host, deferred(LOGIN_FAILED, "the host offers neither AUTH PLAIN nor LOGIN", host))
         if reply.code != 235:
             metrics.CONNECTION[ConnectionResult.LOGIN].inc()
-            _log.error("login_refused", host=str(host), reply=words(reply))
-            raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {words(reply)}", host, elsewhere=True))
+            _log.error("login_refused", host=str(host), reply=reply_text(reply))
+            text = f"login refused: {reply_text(reply)}"
+            raise HostUnusable(host, deferred(LOGIN_FAILED, text, host, elsewhere=True))
 
 
 def _certified_name(host: Host) -> str | None:

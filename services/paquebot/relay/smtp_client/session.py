@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from paquebot.relay.result import BAD_CONNECTION, PROTOCOL_ERROR, Host, RecipientResult, deferred
+from paquebot.relay.outcome import BAD_CONNECTION, PROTOCOL_ERROR, Host, RelayOutcome, deferred
 from paquebot.relay.smtp_client.stream import ReplyLineTooLong, Stream, StreamEnded
 from paquebot.wire.smtp.replies import BadReply, Reply, ReplyLine, join_reply, parse_reply_line
 
@@ -27,7 +27,7 @@ class SessionBroken(Exception):
         self.status = status
         self.text = text
 
-    def result(self, host: Host, *, elsewhere: bool = False) -> RecipientResult:
+    def outcome(self, host: Host, *, elsewhere: bool = False) -> RelayOutcome:
         return deferred(self.status, self.text, host, elsewhere=elsewhere)
 
 

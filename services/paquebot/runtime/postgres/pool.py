@@ -13,11 +13,12 @@ import asyncio
 import contextlib
 import random
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar, cast
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
+from asyncpg.pool import PoolConnectionProxy
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import (
@@ -30,11 +31,12 @@ from paquebot.observability.metrics import (
     know_calls,
 )
 from paquebot.runtime.engine_settings import PostgresSettings
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.postgres.connections import Connections, ServerReadOnly
 
 T = TypeVar("T")
 
-Connection = Any
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 """An asyncpg connection, inside or outside a transaction."""
 
 _AWAY = (
@@ -103,7 +105,7 @@ REFUSED = counter(
 _log = Log("paquebot.postgres")
 
 
-class PostgresUnavailable(Exception):
+class PostgresUnavailable(EngineUnavailable):
     """PostgreSQL cannot answer now; the same call may succeed later. The cause is chained, never shown to
     peers.
     """
@@ -119,7 +121,7 @@ class PostgresTroubled(PostgresUnavailable):
     """
 
 
-class PostgresRefused(Exception):
+class PostgresRefused(EngineRefused):
     """PostgreSQL can never take the values of this call: to try again is of no use. `str()` names the call and, where
     a constraint was broken, the constraint; no value.
     """
@@ -162,7 +164,7 @@ class _Lent:
     def __init__(self, connections: Connections, call: str) -> None:
         self._connections = connections
         self._call = engine_call("postgres", call, _fault_of)
-        self._connection: Connection = None
+        self._connection: Connection
 
     async def __aenter__(self) -> Connection:
         self._call.begin()
@@ -219,8 +221,7 @@ class Postgres:
         async with self.connection(call) as connection:
             if snapshot:  # as its first statement ever, a new session sometimes refuses to choose an isolation level
                 await connection.execute("SELECT")
-            isolation = "repeatable_read" if snapshot else None
-            transaction = connection.transaction(isolation=isolation, readonly=snapshot)
+            transaction = connection.transaction(isolation="repeatable_read" if snapshot else None, readonly=snapshot)
             await transaction.start()
             try:
                 yield connection
@@ -260,23 +261,22 @@ class Postgres:
             await asyncio.sleep(_AGAIN_SECONDS * attempt * random.uniform(0.5, 1.5))  # noqa: S311
         raise AssertionError("unreachable")
 
-    async def fetch(self, call: str, sql: str, *args: Any) -> Sequence[Any]:
+    async def fetch(self, call: str, sql: str, *args: object) -> "list[asyncpg.Record]":
         """Rows of one statement."""
         async with self.connection(call) as connection:
-            rows: Sequence[Any] = await connection.fetch(sql, *args)
-            return rows
+            return await connection.fetch(sql, *args)
 
-    async def fetchrow(self, call: str, sql: str, *args: Any) -> Any:
+    async def fetchrow(self, call: str, sql: str, *args: object) -> "asyncpg.Record | None":
         """The first row of one statement, or None."""
         async with self.connection(call) as connection:
             return await connection.fetchrow(sql, *args)
 
-    async def fetchval(self, call: str, sql: str, *args: Any) -> Any:
+    async def fetchval(self, call: str, sql: str, *args: object) -> Any:
         """The first column of the first row of one statement, or None."""
         async with self.connection(call) as connection:
             return await connection.fetchval(sql, *args)
 
-    async def execute(self, call: str, sql: str, *args: Any) -> None:
+    async def execute(self, call: str, sql: str, *args: object) -> None:
         """One statement whose rows do not matter."""
         async with self.connection(call) as connection:
             await connection.execute(sql, *args)
@@ -295,6 +295,12 @@ class Postgres:
     async def close(self, *, timeout: float = 5.0) -> None:
         """Wait for the calls under way, at most `timeout` seconds, then close every connection."""
         await self._connections.close(timeout)
+
+
+def sole_row(row: asyncpg.Record | None) -> asyncpg.Record:
+    """The row of a statement that always has one, such as an aggregate or an INSERT with RETURNING."""
+    assert row is not None
+    return row
 
 
 def dsn_of(settings: PostgresSettings) -> str:

@@ -29,7 +29,7 @@ from paquebot.wire.address import BadAddress, normal_domain
 from paquebot.wire.smtp.parameters import Body, MailParameters, RcptParameters, Ret
 
 T = TypeVar("T")
-KEEP = 64 * 1024
+KEPT_BYTES = 64 * 1024
 _OFF_THE_LOOP = 256 * 1024
 _REWRITTEN_OFF_THE_LOOP = 8 * 1024  # a byte that is rewritten costs a hundred times one that is looked at
 _THREADS = 2
@@ -38,7 +38,7 @@ _BARE_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipient:
+class RelayRecipient:
     """`forward_path` without angle brackets; `parameters` as the sender gave them."""
 
     forward_path: str
@@ -100,7 +100,7 @@ class ByteShares:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFacts:
+class OutgoingFacts:
     """`size` in bytes, with a line end behind the last line; `eight_bit`: not ASCII alone, and `utf8_header`: in its
     header. `long_header`, `long_body`: lines of more bytes than a host need take."""
 
@@ -122,7 +122,7 @@ class _Rewritten:
     cost: int
 
 
-class Letter:
+class OutgoingMessage:
     """`read` gives the message of `size` bytes; its exceptions pass through. `smtputf8`: it came with SMTPUTF8, so
     that 8-bit bytes of its header are UTF-8; `submitted`: by somebody who logged in; `line`: most bytes of a line
     that each host takes, 0: any. Close with `close`."""
@@ -148,7 +148,7 @@ class Letter:
         self._smtputf8 = smtputf8
         self._ret = ret
         self._envid = envid if envid.isascii() else ""  # RFC 3461 §4.4 knows no other
-        self._facts: LetterFacts | None = None
+        self._facts: OutgoingFacts | None = None
         self._raw: bytes | None = None
         self._rewritten: _Rewritten | None = None
         self.reverse_path = with_ascii_domain(reverse_path)
@@ -169,17 +169,17 @@ class Letter:
             return
         self._shares.take(self._key, self._size)
         try:
-            self._raw = crlf_only(await self._read())
+            self._raw = with_crlf(await self._read())
             yield self._raw
         finally:
-            if self._raw is None or self._size > KEEP:
+            if self._raw is None or self._size > KEPT_BYTES:
                 self._let_go()
 
     def _let_go(self) -> None:
         self._raw = None
         self._shares.give_back(self._key, self._size)
 
-    async def facts(self) -> LetterFacts:
+    async def facts(self) -> OutgoingFacts:
         """Raises as `opened`."""
         if self._facts is None:
             async with self.opened() as raw:
@@ -224,10 +224,10 @@ class Letter:
             self._shares.give_back_beside(self._rewritten.cost)
             self._rewritten = None
 
-    def ascii_addresses(self, recipients: Sequence[Recipient]) -> bool:
+    def ascii_addresses(self, recipients: Sequence[RelayRecipient]) -> bool:
         return all(address.isascii() for address in (self.reverse_path, *(one.address for one in recipients)))
 
-    def needs_smtputf8(self, facts: LetterFacts, recipients: Sequence[Recipient]) -> bool:
+    def needs_smtputf8(self, facts: OutgoingFacts, recipients: Sequence[RelayRecipient]) -> bool:
         """RFC 6531 §3.2: an address or the header is not ASCII. The sender's mere SMTPUTF8 asks for nothing."""
         return facts.utf8_header or not self.ascii_addresses(recipients)
 
@@ -235,10 +235,10 @@ class Letter:
         return MailParameters(size, body, smtputf8, self._ret, self._envid)
 
 
-def _facts(raw: bytes, line: int, *, utf8: bool) -> LetterFacts:
+def _facts(raw: bytes, line: int, *, utf8: bool) -> OutgoingFacts:
     body = split_header(raw)
     end = 0 if raw.endswith(b"\r\n") else 2
-    return LetterFacts(
+    return OutgoingFacts(
         size=len(raw) + end,
         eight_bit=not raw.isascii(),
         utf8_header=utf8 and not is_ascii(raw, 0, body),
@@ -266,7 +266,7 @@ def with_ascii_domain(path: str) -> str:
         return path
 
 
-def crlf_only(raw: bytes) -> bytes:
+def with_crlf(raw: bytes) -> bytes:
     """The message with every bare CR or LF made a line end; the same object when there is none."""
     ends = raw.count(b"\r\n")
     if raw.count(b"\n") == ends and raw.count(b"\r") == ends:

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from tests.support.relay_fixtures import handshake, letter
 from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
-from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.letter import Recipient
+from paquebot.relay.courier import AttemptProgress, Courier, CourierResult
+from paquebot.relay.message import RelayRecipient
+from paquebot.relay.outcome import RelayResult
 from paquebot.relay.queue.hosts import HostShares
-from paquebot.relay.result import AttemptOutcome
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import Deadlines, RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings
-from paquebot.relay.smtp_client.pool import Pool
-from paquebot.relay.smtp_client.transaction import Results, wishes
+from paquebot.relay.smtp_client.pool import SessionPool
+from paquebot.relay.smtp_client.transaction import Outcomes, rcpt_parameters
 from paquebot.runtime.settings import Seconds
 from paquebot.wire.address import Address
 
@@ -53,21 +53,21 @@ CONTENT = st.lists(
 ).map(b"".join)
 
 
-async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path: str, orcpt: str) -> Carried:
+async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path: str, orcpt: str) -> CourierResult:
     client = SmtpClientSettings(attempt=Seconds(5.0))
     resolver = Resolver(RoutingSettings(), "relay.example.org", remote.port, lambda exchangers: None)
     hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
-    pool = Pool(client.idle, client.messages)
+    pool = SessionPool(client.idle, client.messages)
     courier = Courier(resolver, handshake(deadlines=DEADLINES), pool, hosts, client, DEADLINES)
     route = Routes([f"example.net=[127.0.0.1]:{remote.port}"]).route("example.net")
 
-    async def on_delivered(results: Results) -> None:
-        assert all(result.outcome is AttemptOutcome.DELIVERED for result in results.values())
+    async def on_delivered(results: Outcomes) -> None:
+        assert all(result.result is RelayResult.DELIVERED for result in results.values())
 
     message = letter(raw, reverse_path, envid=orcpt, smtputf8=True)
     try:
-        recipients = [Recipient(path, wishes([1, 77], orcpt)) for path in paths]
-        return await courier.carry(message, route, recipients, on_delivered, Progress())
+        recipients = [RelayRecipient(path, rcpt_parameters([1, 77], orcpt)) for path in paths]
+        return await courier.carry(message, route, recipients, on_delivered, AttemptProgress())
     finally:
         message.close()
         pool.close()
@@ -81,12 +81,12 @@ async def test_every_recipient_has_a_result_with_a_reason(
     async with RemoteHost(script, extensions=offered) as remote:  # type: ignore[arg-type]
         found = await carried(remote, raw, paths, reverse_path, orcpt)
     assert not found.busy
-    assert found.results.keys() == set(paths)
-    for result in found.results.values():
+    assert found.outcomes.keys() == set(paths)
+    for result in found.outcomes.values():
         assert STATUS.fullmatch(result.status)
         assert result.text
         assert result.text.isprintable()
-        if result.outcome is AttemptOutcome.DELIVERED and not script.keys() & {"DATA", "MESSAGE"}:
+        if result.result is RelayResult.DELIVERED and not script.keys() & {"DATA", "MESSAGE"}:
             assert remote.messages, "only a host that has the message can have taken it"
-        if result.outcome is not AttemptOutcome.DELIVERED:
-            assert result.status[0] == ("5" if result.outcome is AttemptOutcome.FAILED else "4")
+        if result.result is not RelayResult.DELIVERED:
+            assert result.status[0] == ("5" if result.result is RelayResult.FAILED else "4")

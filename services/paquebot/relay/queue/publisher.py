@@ -4,17 +4,17 @@ faster than it arrives, or what is behind it waits."""
 from collections.abc import Sequence
 
 from paquebot.queue import Publication, Queue, QueueRefused, QueueUnavailable
-from paquebot.relay.queue.grouped import Grouped
+from paquebot.runtime.batching import Batcher
 
-_MOST = 500
+_MAX_BATCH = 500
 
 
-class Returns:
+class JobPublisher:
     """One for a process."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._stored: Grouped[Publication, None] = Grouped(self._publish, calls=2, most=_MOST)
+        self._stored: Batcher[Publication, None] = Batcher(self._publish, calls=2, limit=_MAX_BATCH)
 
     async def store(self, publication: Publication) -> None:
         """Returns when it is kept. Raises QueueUnavailable."""

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paquebot.message import MAX_LINE, Unconvertible, Wish
-from paquebot.relay.letter import Letter, LetterFacts, Recipient
-from paquebot.relay.metrics import DestinationChange
-from paquebot.relay.result import (
+from paquebot.relay.message import OutgoingFacts, OutgoingMessage, RelayRecipient
+from paquebot.relay.metrics import MessageChange
+from paquebot.relay.outcome import (
     CONVERSION_PROHIBITED,
     NEEDS_EIGHT_BIT,
     NEEDS_SMTPUTF8,
     Host,
-    RecipientResult,
+    RelayOutcome,
     failed,
 )
 from paquebot.wire.smtp.parameters import Body
@@ -31,7 +31,7 @@ _NO_EIGHT_BIT = "the host does not take 8-bit text"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class MessageForm:
     """`wish`: how it is rewritten; None: not at all. `chunked`: with BDAT, not DATA. `size` in bytes, as sent."""
 
     size: int
@@ -39,15 +39,15 @@ class Form:
     smtputf8: bool = False
     chunked: bool = False
     wish: Wish | None = None
-    change: DestinationChange | None = None
+    change: MessageChange | None = None
 
 
-class NoForm(Exception):
+class MessageUnsupported(Exception):
     """The host cannot take the message, now or ever; `result` is for every recipient."""
 
-    def __init__(self, result: RecipientResult) -> None:
-        super().__init__(result.text)
-        self.result = result
+    def __init__(self, outcome: RelayOutcome) -> None:
+        super().__init__(outcome.text)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,18 @@ class FormRules:
 
     eight_bit: str = "convert"
 
-    async def form(self, letter: Letter, recipients: Sequence[Recipient], extensions: Extensions, host: Host) -> Form:
+    async def form(
+        self, letter: OutgoingMessage, recipients: Sequence[RelayRecipient], extensions: Extensions, host: Host
+    ) -> MessageForm:
         """Raises NoForm, OverBudget and what reading the message raises."""
         if letter.known:
             return await self._form(letter, recipients, extensions, host)
         async with letter.opened():  # once for all that is to be known
             return await self._form(letter, recipients, extensions, host)
 
-    async def _form(self, letter: Letter, recipients: Sequence[Recipient], extensions: Extensions, host: Host) -> Form:
+    async def _form(
+        self, letter: OutgoingMessage, recipients: Sequence[RelayRecipient], extensions: Extensions, host: Host
+    ) -> MessageForm:
         facts = await letter.facts()
         utf8 = letter.needs_smtputf8(facts, recipients)
         if utf8 and "SMTPUTF8" not in extensions:
@@ -72,47 +76,47 @@ class FormRules:
             return await self._in_seven_bits(letter, host)
         body = Body.EIGHT_BIT_MIME if facts.eight_bit else None
         if not (facts.long_header or facts.long_body):
-            return Form(facts.size, body, utf8)
-        return await self._with_short_lines(letter, facts, extensions, Form(facts.size, body, utf8), host)
+            return MessageForm(facts.size, body, utf8)
+        return await self._with_short_lines(letter, facts, extensions, MessageForm(facts.size, body, utf8), host)
 
     async def _without_utf8(
-        self, letter: Letter, facts: LetterFacts, recipients: Sequence[Recipient], host: Host
-    ) -> Form:
-        refused = NoForm(failed(NEEDS_SMTPUTF8, _NO_UTF8, host))
+        self, letter: OutgoingMessage, facts: OutgoingFacts, recipients: Sequence[RelayRecipient], host: Host
+    ) -> MessageForm:
+        refused = MessageUnsupported(failed(NEEDS_SMTPUTF8, _NO_UTF8, host))
         if not letter.submitted or self.eight_bit != "convert" or not letter.ascii_addresses(recipients):
             raise refused
         wish = Wish(seven_bit=True, line=letter.line or MAX_LINE, strict=True)
         try:
-            return Form(await letter.rewritten_size(wish), wish=wish, change=DestinationChange.ASCII_HEADER)
+            return MessageForm(await letter.rewritten_size(wish), wish=wish, change=MessageChange.ASCII_HEADER)
         except Unconvertible:
             raise refused from None
 
-    async def _in_seven_bits(self, letter: Letter, host: Host) -> Form:
+    async def _in_seven_bits(self, letter: OutgoingMessage, host: Host) -> MessageForm:
         if self.eight_bit == "bounce":
-            raise NoForm(failed(NEEDS_EIGHT_BIT, _NO_EIGHT_BIT, host))
+            raise MessageUnsupported(failed(NEEDS_EIGHT_BIT, _NO_EIGHT_BIT, host))
         wish = Wish(seven_bit=True, line=letter.line or MAX_LINE)
         try:
-            return Form(await letter.rewritten_size(wish), wish=wish, change=DestinationChange.SEVEN_BIT)
+            return MessageForm(await letter.rewritten_size(wish), wish=wish, change=MessageChange.SEVEN_BIT)
         except Unconvertible as error:
-            raise NoForm(failed(CONVERSION_PROHIBITED, f"{_NO_EIGHT_BIT}, and {error}", host)) from None
+            raise MessageUnsupported(failed(CONVERSION_PROHIBITED, f"{_NO_EIGHT_BIT}, and {error}", host)) from None
 
     async def _with_short_lines(
-        self, letter: Letter, facts: LetterFacts, extensions: Extensions, plain: Form, host: Host
-    ) -> Form:
+        self, letter: OutgoingMessage, facts: OutgoingFacts, extensions: Extensions, plain: MessageForm, host: Host
+    ) -> MessageForm:
         wish = Wish(line=letter.line, gentle=facts.signatures.present)
         try:
             if facts.signatures.simple_header:
                 raise Unconvertible("a signed message cannot be folded without breaking its signature")
             size = await letter.rewritten_size(wish)
-            return Form(size, plain.body, plain.smtputf8, wish=wish, change=DestinationChange.SHORT_LINES)
+            return MessageForm(size, plain.body, plain.smtputf8, wish=wish, change=MessageChange.SHORT_LINES)
         except Unconvertible as error:
             if "CHUNKING" in extensions:
                 return _chunked(facts, extensions, plain)
             text = f"the message has lines of more than {letter.line} bytes, and {error}"
-            raise NoForm(failed(CONVERSION_PROHIBITED, text, host)) from None
+            raise MessageUnsupported(failed(CONVERSION_PROHIBITED, text, host)) from None
 
 
-def _chunked(facts: LetterFacts, extensions: Extensions, plain: Form) -> Form:
+def _chunked(facts: OutgoingFacts, extensions: Extensions, plain: MessageForm) -> MessageForm:
     """RFC 3030 §3: without BINARYMIME the lines' length stays the host's business; those who offer CHUNKING take it."""
     body = Body.BINARY_MIME if facts.long_body and "BINARYMIME" in extensions else plain.body
-    return Form(facts.size, body, plain.smtputf8, chunked=True, change=DestinationChange.CHUNKS)
+    return MessageForm(facts.size, body, plain.smtputf8, chunked=True, change=MessageChange.CHUNKS)

@@ -10,7 +10,7 @@ from tests.support.counted import value
 
 from paquebot.relay import metrics
 from paquebot.relay.destination_labels import DestinationLabels
-from paquebot.relay.result import AttemptOutcome
+from paquebot.relay.outcome import RelayResult
 from paquebot.relay.settings import DestinationLabelSettings
 
 METRICS = (
@@ -54,7 +54,7 @@ def named() -> set[str]:
 def test_further_destinations_are_counted_together(clock: Clock) -> None:
     shown = DestinationLabels(DestinationLabelSettings(most=2, always=()), clock)
     for destination in ("a.test", "b.test", "c.test", "d.test"):
-        shown.recipients(destination, AttemptOutcome.DELIVERED, 2)
+        shown.recipients(destination, RelayResult.DELIVERED, 2)
     assert (delivered("a.test"), delivered("b.test"), delivered("other")) == (2, 2, 4)
     assert named() == {"a.test", "b.test", "other"}
 
@@ -62,7 +62,7 @@ def test_further_destinations_are_counted_together(clock: Clock) -> None:
 def test_every_series_of_a_destination_begins_at_once(clock: Clock) -> None:
     shown = DestinationLabels(DestinationLabelSettings(most=2, always=()), clock)
     shown.unreachable("a.test")
-    for outcome in AttemptOutcome:
+    for outcome in RelayResult:
         found = value("paquebot_relay_destination_recipients_total", destination="a.test", outcome=outcome.value)
         assert found == 0
     assert value("paquebot_relay_destination_unreachable_total", destination="a.test") == 1
@@ -72,23 +72,23 @@ def test_settings_name_some_always(clock: Clock) -> None:
     shown = DestinationLabels(DestinationLabelSettings(most=2, always=("big.test",)), clock)
     assert delivered("big.test") == 0
     for destination in ("a.test", "b.test", "big.test"):
-        shown.recipients(destination, AttemptOutcome.DELIVERED)
+        shown.recipients(destination, RelayResult.DELIVERED)
     clock.now += 2 * 3600
-    shown.recipients("c.test", AttemptOutcome.DELIVERED)
+    shown.recipients("c.test", RelayResult.DELIVERED)
     assert named() == {"big.test", "c.test", "other"}
     assert (delivered("big.test"), delivered("other")) == (1, 1)
 
 
 def test_only_who_was_unused_for_an_hour_makes_room(clock: Clock) -> None:
     shown = DestinationLabels(DestinationLabelSettings(most=2, always=()), clock)
-    shown.recipients("old.test", AttemptOutcome.DELIVERED)
-    shown.recipients("used.test", AttemptOutcome.DELIVERED)
+    shown.recipients("old.test", RelayResult.DELIVERED)
+    shown.recipients("used.test", RelayResult.DELIVERED)
     clock.now += 3599
-    shown.recipients("used.test", AttemptOutcome.DELIVERED)
-    shown.recipients("new.test", AttemptOutcome.DELIVERED)
+    shown.recipients("used.test", RelayResult.DELIVERED)
+    shown.recipients("new.test", RelayResult.DELIVERED)
     assert named() == {"old.test", "used.test", "other"}
     clock.now += 1
-    shown.recipients("new.test", AttemptOutcome.DELIVERED)
+    shown.recipients("new.test", RelayResult.DELIVERED)
     assert named() == {"new.test", "used.test", "other"}
     assert delivered("new.test") == 1
 
@@ -96,21 +96,21 @@ def test_only_who_was_unused_for_an_hour_makes_room(clock: Clock) -> None:
 def test_more_names_in_the_settings_than_places(clock: Clock) -> None:
     shown = DestinationLabels(DestinationLabelSettings(most=1, always=("a.test", "b.test")), clock)
     for destination in ("a.test", "b.test", "c.test"):
-        shown.recipients(destination, AttemptOutcome.DELIVERED)
+        shown.recipients(destination, RelayResult.DELIVERED)
     assert named() == {"a.test", "other"}
     assert delivered("other") == 2
 
 
 def test_a_destination_called_other_takes_no_place(clock: Clock) -> None:
     shown = DestinationLabels(DestinationLabelSettings(most=1, always=()), clock)
-    shown.recipients("other", AttemptOutcome.FAILED)
-    shown.recipients("a.test", AttemptOutcome.DELIVERED)
+    shown.recipients("other", RelayResult.FAILED)
+    shown.recipients("a.test", RelayResult.DELIVERED)
     assert named() == {"a.test", "other"}
 
 
 def test_waiting_and_resting_are_those_of_now(clock: Clock) -> None:
     shown = DestinationLabels(DestinationLabelSettings(most=1, always=()), clock)
-    shown.recipients("a.test", AttemptOutcome.DEFERRED)
+    shown.recipients("a.test", RelayResult.DEFERRED)
     shown.measure({"a.test": 3, "b.test": 4, "c.test": 5}, frozenset(("b.test", "c.test")))
     assert value("paquebot_relay_destination_waiting_jobs", destination="a.test") == 3
     assert value("paquebot_relay_destination_waiting_jobs", destination="other") == 9

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from paquebot.wire.smtp.replies import Reply
 
 
-class AttemptOutcome(enum.Enum):
+class RelayResult(enum.Enum):
     """RFC 5321 §4.2.1's classes, as they concern one recipient."""
 
     DELIVERED = "delivered"  # the host has taken over responsibility
@@ -58,12 +58,12 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class RecipientResult:
+class RelayOutcome:
     """`text` is one line for people; `host` the name of the host concerned, if any; `from_host`: the text is its
     reply, word for word. `dsn_passed`: the host has taken over the sender's wishes for notifications.
     `elsewhere`: another host may still take the recipient in this attempt."""
 
-    outcome: AttemptOutcome
+    result: RelayResult
     status: str
     text: str
     host: str = ""
@@ -72,41 +72,41 @@ class RecipientResult:
     elsewhere: bool = False
 
 
-def judged(reply: Reply, host: Host, *, elsewhere: bool = False) -> RecipientResult:
+def outcome_of(reply: Reply, host: Host, *, elsewhere: bool = False) -> RelayOutcome:
     """A reply that is not the one wished for as a result; without an enhanced status of its own it gets 4.0.0 or
     5.0.0. A positive one that means nothing here is no end."""
-    outcome = AttemptOutcome.FAILED if reply.is_permanent else AttemptOutcome.DEFERRED
+    result = RelayResult.FAILED if reply.is_permanent else RelayResult.DEFERRED
     status = PROTOCOL_ERROR if reply.is_positive else reply.enhanced_status or f"{reply.code // 100}.0.0"
-    return RecipientResult(outcome, status, words(reply), host.name, from_host=True, elsewhere=elsewhere)
+    return RelayOutcome(result, status, reply_text(reply), host.name, from_host=True, elsewhere=elsewhere)
 
 
-def words(reply: Reply) -> str:
+def reply_text(reply: Reply) -> str:
     """The reply as one line of bounded length that may be shown: a host's control characters are not passed on."""
     return "".join(char if char.isprintable() else "?" for char in str(reply)[:MAX_WORDS])
 
 
-def deferred(status: str, text: str, host: Host | None = None, *, elsewhere: bool = False) -> RecipientResult:
+def deferred(status: str, text: str, host: Host | None = None, *, elsewhere: bool = False) -> RelayOutcome:
     """Our own judgement: later."""
-    return RecipientResult(AttemptOutcome.DEFERRED, status, text, host.name if host else "", elsewhere=elsewhere)
+    return RelayOutcome(RelayResult.DEFERRED, status, text, host.name if host else "", elsewhere=elsewhere)
 
 
-def failed(status: str, text: str, host: Host | None = None) -> RecipientResult:
+def failed(status: str, text: str, host: Host | None = None) -> RelayOutcome:
     """Our own judgement: never."""
-    return RecipientResult(AttemptOutcome.FAILED, status, text, host.name if host else "")
+    return RelayOutcome(RelayResult.FAILED, status, text, host.name if host else "")
 
 
 class HostUnusable(Exception):
     """A session with the host could not be opened. `result` is for every recipient if no other host does."""
 
-    def __init__(self, host: Host, result: RecipientResult) -> None:
-        super().__init__(f"{host}: {result.text}")
+    def __init__(self, host: Host, outcome: RelayOutcome) -> None:
+        super().__init__(f"{host}: {outcome.text}")
         self.host = host
-        self.result = result
+        self.outcome = outcome
 
 
 class Unroutable(Exception):
     """No host can be found for a domain; `result` is for every recipient there."""
 
-    def __init__(self, result: RecipientResult) -> None:
-        super().__init__(result.text)
-        self.result = result
+    def __init__(self, outcome: RelayOutcome) -> None:
+        super().__init__(outcome.text)
+        self.outcome = outcome
