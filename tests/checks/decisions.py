@@ -11,8 +11,9 @@ A record is docs/decisions/NNNN-words-of-the-title.md:
     ## Alternatives
     ## Consequences
 
-Each heading comes once, in this order, with text below it; `###` headings may divide a section. A record that a later one replaces says
-`Replaced by [NNNN](NNNN-....md) YYYY-MM-DD.` instead of `Accepted`; one that it changes in part may add sentences to that line.
+Each heading comes once, in this order, with text below it; `###` headings may divide a section. A record that a later
+one replaces says `Replaced by [NNNN](NNNN-....md) YYYY-MM-DD.` instead of `Accepted ...`; a sentence about records that
+change it in part may follow on that line.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ SECTIONS = ("Context", "Decision", "Alternatives", "Consequences")
 _STATUS = re.compile(r"(Accepted|Replaced by \[\d{4}\]\(\d{4}-[a-z0-9-]+\.md\)) (\d{4}-\d{2}-\d{2})\.( .+)?")
 _HEAD = """# Decision records
 
-Why things are as they are: one page for each decision, with the alternatives that were rejected and the reasons. `make decisions` writes
-this list; [CONTRIBUTING](../../CONTRIBUTING.md#a-decision-record) says how to add a record.
+Why things are as they are: one page for each decision, with the rejected alternatives and the reasons. `make decisions`
+writes this list; [CONTRIBUTING](../../CONTRIBUTING.md#a-decision-record) says how to add a record.
 
 | number | decision | date |
 |---|---|---|
@@ -57,7 +58,7 @@ def faults(record: Path) -> Iterator[str]:
     headings = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
     if tuple(headings) != SECTIONS:
         yield f"the headings must be {', '.join(SECTIONS)}, not {', '.join(headings)}"
-    for line, after in zip(_written(lines), _written(lines)[1:] + ["## "], strict=True):
+    for line, after in zip(_written(lines), [*_written(lines)[1:], "## "], strict=True):
         if line.startswith("## ") and after.startswith("## "):
             yield f"there is no text below '{line}'"
 

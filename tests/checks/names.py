@@ -1,6 +1,7 @@
 """Refuses two public classes of one name: `python -m tests.checks.names`.
 
-A name that two services give to the same role is listed in `ROLES` with the reason. Stubs that protoc generates are left out.
+A name that several services give to the same role is listed in `ROLES` with the reason. The stubs in `paquebot.v1` are
+left out: protoc writes them.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
 from paquebot.runtime.settings import ByteSize, Listen, Seconds
 from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
 
+pytestmark = pytest.mark.slow
+
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 WHY = deferred(NO_ANSWER, "connection timed out", HOST)
 

@@ -46,6 +46,8 @@ from paquebot.wire.smtp.parameters import parse_mail_parameters, parse_rcpt_para
 from paquebot.wire.smtp.replies import join_reply, parse_reply_line
 from paquebot.wire.smtp.xtext import decode_utf8_xtext, decode_xtext
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[int], Callable[[], object]]
 
 _EXTENSIONS = frozenset({"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "AUTH"})
