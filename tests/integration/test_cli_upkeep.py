@@ -17,9 +17,8 @@ from tests.support.mailstore_fixtures import new_message
 from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore
-from paquebot.janitor import backlog
 from paquebot.mailstore import Mailstore
-from paquebot.queue import Publication, Queue, stream
+from paquebot.queue import Publication, Queue, backlog, stream
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import Spool, outcomes
@@ -79,7 +78,7 @@ def to(*paths: str) -> Envelope:
 
 
 async def numbers(queue: Queue, state: str = "") -> list[int]:
-    return [item.number async for item in backlog.waiting(queue, state=state)]
+    return [item.number async for item in backlog.list_jobs(queue, state=state)]
 
 
 async def test_queue_list_and_show(paquebot: CommandLine, spool: Spool, migrated: Postgres) -> None:
@@ -116,7 +115,7 @@ async def test_queue_hold_release_retry_drop(
     assert len(await numbers(queue, "held")) == 1
     assert (await paquebot("queue", "release", "--all"))[1] == "1 jobs are queued again\n"
 
-    [item] = [item async for item in backlog.waiting(queue)]
+    [item] = [item async for item in backlog.list_jobs(queue)]
     later = Publication(item.subject, item.payload, later_subject="relay.later.1", at=time.time() + 3600)
     await stream.move(queue, item.stored, later)
     assert (await paquebot("queue", "retry", "--domain", "example.net"))[1] == "1 jobs are tried now\n"
@@ -127,7 +126,7 @@ async def test_queue_hold_release_retry_drop(
     assert "name jobs by NUMBER" in errors
     assert (await paquebot("queue", "drop", "--all", "--yes"))[1] == "1 jobs are dropped\n"
     assert await numbers(queue) == []
-    assert await outcomes.done(migrated, [queue_id]) == {(queue_id, "x@example.net")}
+    assert await outcomes.finished_recipients(migrated, [queue_id]) == {(queue_id, "x@example.net")}
 
 
 async def test_what_is_young_is_left_alone_and_a_lost_stream_is_made_again(

@@ -19,10 +19,10 @@ from tests.support.pop3_world import Pop3Stack
 from tests.support.smtp_world import SmtpStack
 
 from paquebot.mailstore import Mailstore
-from paquebot.pop3.connection import Pop3Connection as Pop3Connection
+from paquebot.pop3.connection import Pop3Connection
 from paquebot.runtime.net.connection import PeerConnection
 from paquebot.runtime.shares import event_loop
-from paquebot.smtp_ingress.connection import Pop3Connection as SmtpConnection
+from paquebot.smtp_ingress.connection import SmtpConnection
 from paquebot.smtp_ingress.state import Role
 from paquebot.wire.imap import ListPatterns
 

@@ -422,8 +422,8 @@ async def test_all_accounts_are_told_before_the_process_ends(imap_stack: ImapSta
         heard.append((account_id, imap_stack.queue.hint_source))
 
     for account_id in accounts:
-        await imap_stack.queue.hear_mailbox(account_id, hear)
-    await imap_stack.queue.hear_mailbox(accounts.stop, lambda _: last.set())
+        await imap_stack.queue.subscribe_mailbox(account_id, hear)
+    await imap_stack.queue.subscribe_mailbox(accounts.stop, lambda _: last.set())
     telling = HintPublisher(imap_stack.queue, b"us")
     for account_id in (*accounts, *accounts):
         telling.changed(account_id)

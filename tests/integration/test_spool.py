@@ -178,7 +178,7 @@ async def test_operator_moves_a_job(queue: Queue) -> None:
 async def test_hints_reach_other_processes(queue: Queue, nats_settings: NatsSettings) -> None:
     other = await Queue.open(nats_settings)
     heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    await other.hear_mailbox(42, heard.set_result)
+    await other.subscribe_mailbox(42, heard.set_result)
     await queue.hint_mailbox(41)
     await queue.hint_mailbox(42)
     assert await asyncio.wait_for(heard, 5) == 42
@@ -202,8 +202,8 @@ async def test_outcomes(migrated: Postgres) -> None:
         migrated, [("Q1", "a@x", outcomes.RecipientOutcome.RELAYED), ("Q1", "b@x", outcomes.RecipientOutcome.BOUNCED)]
     )
     await outcomes.record(migrated, [("Q1", "a@x", RecipientOutcome.DROPPED)])
-    assert await outcomes.done(migrated, ["Q1", "Q2"]) == {("Q1", "a@x"), ("Q1", "b@x")}
-    assert await outcomes.forget(migrated, datetime.datetime.now(datetime.UTC) + datetime.timedelta(1)) == 2
+    assert await outcomes.finished_recipients(migrated, ["Q1", "Q2"]) == {("Q1", "a@x"), ("Q1", "b@x")}
+    assert await outcomes.delete_before(migrated, datetime.datetime.now(datetime.UTC) + datetime.timedelta(1)) == 2
 
 
 async def test_relay_job_names_all_recipients_of_a_domain(spool: Spool, queue: Queue) -> None:

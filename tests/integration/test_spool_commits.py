@@ -22,7 +22,7 @@ from paquebot.v1.summary_pb2 import MessageSummary
 NEVER = 3600.0
 LARGE = 20_000
 MOMENT = 0.3  # within this nothing may happen that must not happen
-LIMITS = CommitLimits(slow=NEVER, alone_bytes=LARGE)
+LIMITS = CommitLimits(slow=NEVER, large_message_size=LARGE)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_commits_have_a_bound(proxy: SlowProxy, slow_blobs: BlobStore) -> 
 
 
 async def test_large_messages_do_not_hold_up_small_ones(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
-    committer = Committer(slow_blobs, None, replace(LIMITS, max_commits=1, max_alone=4))
+    committer = Committer(slow_blobs, None, replace(LIMITS, max_commits=1, max_large_commits=4))
     proxy.hold()
     large = [begin(committer, f"large {number}", 2 * LARGE) for number in range(6)]
     await proxy.until_puts(4)
@@ -94,7 +94,7 @@ async def test_large_messages_do_not_hold_up_small_ones(proxy: SlowProxy, slow_b
 
 
 async def test_who_went_away_before_the_commit_is_not_kept(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
-    committer = Committer(slow_blobs, None, replace(LIMITS, max_commits=1, max_alone=1))
+    committer = Committer(slow_blobs, None, replace(LIMITS, max_commits=1, max_large_commits=1))
     proxy.hold()
     kept = [begin(committer, "1"), begin(committer, "large 1", 2 * LARGE)]
     await proxy.until_puts(2)
@@ -157,7 +157,7 @@ async def test_a_failure_wakes_all(proxy: SlowProxy, slow_blobs: BlobStore) -> N
 
 
 async def test_close_commits_what_waits_within_the_bounds(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
-    limits = replace(LIMITS, max_commits=2, max_alone=1, max_messages=1)
+    limits = replace(LIMITS, max_commits=2, max_large_commits=1, max_messages=1)
     committer = Committer(slow_blobs, None, limits)
     proxy.hold()
     commits = [begin(committer, str(number)) for number in range(5)]

@@ -12,7 +12,7 @@ from tests.support.counted import value
 from tests.support.rebuild_world import ALICE, BOB, Platform
 
 from paquebot.blobs import BlobsUnavailable
-from paquebot.janitor.run import Ran, run
+from paquebot.janitor.run import RunResult, run
 from paquebot.janitor.snapshots import snapshot as snapshot_module
 from paquebot.janitor.snapshots.snapshot import snapshot
 from paquebot.janitor.troubles import Stage, Troubles
@@ -34,7 +34,7 @@ async def three_accounts(platform: Platform) -> None:
         await platform.arrive(f"{subject} two", account)
 
 
-async def janitor(platform: Platform) -> Ran:
+async def janitor(platform: Platform) -> RunResult:
     return await run(platform.janitor, platform.settings, snapshot_only=False, drop_orphans=False, dry_run=False)
 
 
@@ -79,7 +79,7 @@ async def test_a_bad_account_stops_no_snapshot_of_the_others(
     await spoil(admin, BOB, 1, "thread_key = NULL, flags = 17")
     export = snapshot_module.snapshots.Export._message
 
-    def damaged(self: snapshot_module.Export, row: asyncpg.Record) -> SnapshotMessage | None:
+    def damaged(self: snapshot_module.snapshots.Export, row: asyncpg.Record) -> SnapshotMessage | None:
         if row["thread_key"] is None:
             raise PostgresTroubled("an invalid page")
         return export(self, row)

@@ -12,9 +12,10 @@ from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.delivery import entries
-from paquebot.janitor.rebuild.rebuild import Rebuilt, rebuild
-from paquebot.janitor.snapshots.snapshot import Snapshotted, snapshot
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.rebuild.rebuild import RebuildResult, rebuild
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.snapshots.snapshot import SnapshotResult, snapshot
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import Flag, FlagOp, Mailstore, NewMessage, SpecialUse
 from paquebot.mailstore.mailboxes.names import INBOX_ID
@@ -86,13 +87,13 @@ class Platform:
         )
         await self.mailstore.append(account_id, box.mailbox_id, [message], quota_bytes=0)
 
-    async def snapshot(self) -> Snapshotted:
+    async def snapshot(self) -> SnapshotResult:
         return await snapshot(self.janitor, self.settings)
 
-    async def rebuild_only(self, *, merge: bool = False) -> Rebuilt:
+    async def rebuild_only(self, *, merge: bool = False) -> RebuildResult:
         return await rebuild(self.janitor, merge=merge, say=self.said.append, settle=0)
 
-    async def rebuild(self, *, merge: bool = False) -> Rebuilt:
+    async def rebuild(self, *, merge: bool = False) -> RebuildResult:
         """And look whether all is sound."""
         result = await self.rebuild_only(merge=merge)
         assert await self.mailstore.check() == []

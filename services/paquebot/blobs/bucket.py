@@ -7,8 +7,8 @@ import urllib3
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 
-from paquebot.blobs.answers import BlobsUnavailable, did_nothing
 from paquebot.blobs.client import open_client
+from paquebot.blobs.errors import BlobsUnavailable, did_nothing
 from paquebot.blobs.pack import PREFIX
 from paquebot.blobs.ranged import get_part
 from paquebot.blobs.reading import PackReader
@@ -31,11 +31,11 @@ class ObjectExists(BlobsUnavailable):
     nothing_done = True
 
 
-class Listed(NamedTuple):
+class ListedObject(NamedTuple):
     """An object as a list tells it. `written_ms`: by the clock of S3; 0: it does not say."""
 
     key: str
-    octets: int
+    size: int
     written_ms: int
 
 
@@ -74,16 +74,16 @@ class Bucket:
     def make(self) -> None:
         self._requests.repeated("make_bucket", self._client.make_bucket, self._name)
 
-    def page(self, start: str | None, prefix: str) -> list[Listed]:
+    def page(self, start: str | None, prefix: str) -> list[ListedObject]:
         """The objects after `start`, in order, as many as one request brings."""
         return self._requests.repeated("list", self._page, start, prefix)
 
-    def _page(self, start: str | None, prefix: str) -> list[Listed]:
+    def _page(self, start: str | None, prefix: str) -> list[ListedObject]:
         found = self._client.list_objects(self._name, prefix=prefix, recursive=True, start_after=start)
-        page: list[Listed] = []
+        page: list[ListedObject] = []
         for item in found:
             written = int(item.last_modified.timestamp() * 1000) if item.last_modified else 0
-            page.append(Listed(str(item.object_name), int(item.size or 0), written))
+            page.append(ListedObject(str(item.object_name), int(item.size or 0), written))
             if len(page) == LIST_PAGE:
                 break
         return page

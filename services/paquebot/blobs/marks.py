@@ -7,7 +7,7 @@ them again. `orphaned/`: they were accepted, and neither served nor queued, when
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from paquebot.blobs.answers import BlobMissing
+from paquebot.blobs.errors import BlobMissing
 from paquebot.blobs.store import BlobStore
 from paquebot.blobs.ulid import is_ulid
 

@@ -70,7 +70,7 @@ def pack_key(pack: str) -> str:
 class Frame:
     """One message ready for a pack."""
 
-    data: bytes
+    content: bytes
     size: int
     sha256: bytes
     compression: Compression.ValueType
@@ -86,7 +86,7 @@ class PackWriter:
     """Gathers frames and their index. Not thread-safe."""
 
     pack: str
-    octets: int = 0
+    size: int = 0
     account_id: int = 0
     """For which account the messages are written again; 0: they were just accepted."""
     _index: PackIndex = field(default_factory=PackIndex)
@@ -95,16 +95,16 @@ class PackWriter:
     def add(self, envelope: Envelope, frame: Frame) -> BlobRef:
         """Append one message; returns where it will lie."""
         entry = self._index.entries.add(
-            offset=self.octets,
-            length=len(frame.data),
+            offset=self.size,
+            length=len(frame.content),
             size=frame.size,
             sha256=frame.sha256,
             compression=frame.compression,
             encryption=ENCRYPTION_NONE,
         )
         entry.envelope.CopyFrom(envelope)
-        self._frames.append(frame.data)
-        self.octets += len(frame.data)
+        self._frames.append(frame.content)
+        self.size += len(frame.content)
         return entry_ref(self.pack, entry)
 
     def finish(self, now_ms: int) -> bytes:

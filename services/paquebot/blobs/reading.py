@@ -9,8 +9,8 @@ import minio
 import urllib3
 from minio.error import S3Error
 
-from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered
 from paquebot.blobs.digests import Digests
+from paquebot.blobs.errors import BlobMissing, BlobsUnavailable, s3_call
 from paquebot.blobs.pack import (
     TRAILER,
     BadPack,
@@ -22,8 +22,8 @@ from paquebot.blobs.pack import (
     parse_index,
 )
 from paquebot.blobs.ranged import Part, WrongAnswer, get_part
+from paquebot.blobs.ranges import PackRange
 from paquebot.blobs.requests import Requests
-from paquebot.blobs.spans import PackRange
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
@@ -45,7 +45,7 @@ UNREADABLE = counter(
 _TAIL = 64 * 1024  # most indexes fit: one request reads them
 _MAX_OBJECT = 256 * 2**20  # of an object that is no pack, read whole
 
-SpanOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
+RangeOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
 """Of a span: its messages, by offset, or why there is none."""
 
 
@@ -61,7 +61,7 @@ class PackReader:
         self._requests = requests
         self._digests = Digests()
 
-    def messages(self, span: PackRange) -> SpanOutcome:
+    def messages(self, span: PackRange) -> RangeOutcome:
         """Decompressed on this thread too: bytes as they are stored never wait for anybody."""
         first = self._read(span, self._client)
         if not _damaged(first, span):
@@ -71,7 +71,7 @@ class PackReader:
         UNREADABLE.labels("message").inc(_damaged(best, span))
         return best
 
-    def _read(self, span: PackRange, client: minio.Minio) -> SpanOutcome:
+    def _read(self, span: PackRange, client: minio.Minio) -> RangeOutcome:
         try:
             return self._messages(span, client)
         except (BlobMissing, BlobsUnavailable) as error:
@@ -116,15 +116,15 @@ class PackReader:
             UNREADABLE.labels("index").inc()
             raise
 
-    def octets(self, key: str) -> int:
+    def size(self, key: str) -> int:
         return int(self._requests.repeated("stat", self._client.stat_object, self._name, key).size or 0)
 
-    def _messages(self, span: PackRange, client: minio.Minio) -> SpanOutcome:
+    def _messages(self, span: PackRange, client: minio.Minio) -> RangeOutcome:
         key = pack_key(span.pack)
         if span.start == span.end:
             return [self._decoded(client, ref, b"", None) for ref in span.refs]
         try:
-            with answered("get", key):
+            with s3_call("get", key):
                 part = self._part(client, key, span.start, span.end - span.start)
         except BadPack as error:
             return error
@@ -148,8 +148,8 @@ class PackReader:
         digests = self._digests.of(ref.pack)
         if digests is None:
             key = pack_key(ref.pack)
-            with answered("get", key):
-                index = self._index(client, key, self.octets(key) if whole is None else whole)
+            with s3_call("get", key):
+                index = self._index(client, key, self.size(key) if whole is None else whole)
             if index.pack != ref.pack:
                 raise BadPack(f"the index is of pack {index.pack}")
             digests = self._digests.keep(index)
@@ -198,18 +198,18 @@ def _is_bad(message: bytes | BadPack) -> bool:
     return isinstance(message, BadPack)
 
 
-def _damaged(outcome: SpanOutcome, span: PackRange) -> int:
+def _damaged(outcome: RangeOutcome, span: PackRange) -> int:
     """How many messages of the span."""
     if isinstance(outcome, list):
         return sum(map(_is_bad, outcome))
     return len(span.refs) if isinstance(outcome, BadPack) else 0
 
 
-def _reason(outcome: SpanOutcome) -> str:
+def _reason(outcome: RangeOutcome) -> str:
     return str(next(filter(_is_bad, outcome)) if isinstance(outcome, list) else outcome)
 
 
-def _best(first: SpanOutcome, second: SpanOutcome) -> SpanOutcome:
+def _best(first: RangeOutcome, second: RangeOutcome) -> RangeOutcome:
     """Of two readings of one span, message by message what is whole."""
     if isinstance(first, list) and isinstance(second, list):
         return [two if isinstance(one, BadPack) else one for one, two in zip(first, second, strict=True)]

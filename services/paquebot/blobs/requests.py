@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import urllib3
 from minio.error import MinioException
 
-from paquebot.blobs.answers import may_pass
+from paquebot.blobs.errors import is_transient
 from paquebot.observability.metrics import counter
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Requests:
             try:
                 return function(*args)
             except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-                if time.monotonic() - start > self.timeout / 4 or not may_pass(error):
+                if time.monotonic() - start > self.timeout / 4 or not is_transient(error):
                     raise
             time.sleep(pause)
         _REQUEST[call].inc()

@@ -13,18 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered
-from paquebot.blobs.bucket import LIST_PAGE, WRITTEN_BYTES, Bucket, Listed
+from paquebot.blobs.bucket import LIST_PAGE, WRITTEN_BYTES, Bucket, ListedObject
+from paquebot.blobs.errors import BlobMissing, BlobsUnavailable, s3_call
 from paquebot.blobs.pack import PREFIX, BadPack, pack_key
-from paquebot.blobs.reading import READ_BYTES, SpanOutcome
+from paquebot.blobs.ranges import MAX_GAP_BYTES, PackRange, plan_ranges
+from paquebot.blobs.reading import READ_BYTES, RangeOutcome
 from paquebot.blobs.requests import CALLS
-from paquebot.blobs.spans import GAP, PackRange, spans
 from paquebot.blobs.ulid import is_ulid
 from paquebot.observability.metrics import EngineLabel, know_calls
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
 
-__all__ = ["BlobStore", "MessageOutcome", "PackInfo", "SpanOutcome"]
+__all__ = ["BlobStore", "MessageOutcome", "PackInfo", "RangeOutcome"]
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class PackInfo:
     """A pack in the bucket. `written_ms`: when, by the clock of S3; 0: not asked."""
 
     pack: str
-    octets: int
+    size: int
     written_ms: int = field(default=0, compare=False)
 
 
@@ -100,7 +100,7 @@ class BlobStore:
         """One message. Raises BlobMissing, BadPack, BlobsUnavailable."""
         return (await self.read_many((ref,)))[0]
 
-    async def read_many(self, refs: Sequence[BlobRef], *, gap: int = GAP) -> list[bytes]:
+    async def read_many(self, refs: Sequence[BlobRef], *, gap: int = MAX_GAP_BYTES) -> list[bytes]:
         """Messages in order of `refs`; neighbours at most `gap` bytes apart in a pack share a request, however long.
 
         Raises BlobMissing, BadPack, BlobsUnavailable, when one of them cannot be read.
@@ -112,19 +112,19 @@ class BlobStore:
             found.append(outcome)
         return found
 
-    async def read_each(self, refs: Sequence[BlobRef], *, gap: int = GAP) -> list[MessageOutcome]:
+    async def read_each(self, refs: Sequence[BlobRef], *, gap: int = MAX_GAP_BYTES) -> list[MessageOutcome]:
         """The same, each message or why it cannot be read: a damaged one does not take its neighbours with it."""
         found: dict[tuple[str, int], MessageOutcome] = {}
-        planned = spans(refs, gap=gap, longest=sys.maxsize)
+        planned = plan_ranges(refs, gap=gap, longest=sys.maxsize)
         for span, outcome in zip(planned, await asyncio.gather(*map(self._read_span, planned)), strict=True):
             each = outcome if isinstance(outcome, list) else [outcome] * len(span.refs)
             found |= {(ref.pack, ref.offset): message for ref, message in zip(span.refs, each, strict=True)}
         return [found[ref.pack, ref.offset] for ref in refs]
 
-    async def _read_span(self, span: PackRange) -> SpanOutcome:
-        return (await self.read_spans((span,)))[0]
+    async def _read_span(self, span: PackRange) -> RangeOutcome:
+        return (await self.read_ranges((span,)))[0]
 
-    async def read_spans(self, waiting: Sequence[PackRange]) -> list[SpanOutcome]:
+    async def read_ranges(self, waiting: Sequence[PackRange]) -> list[RangeOutcome]:
         """The first of the spans, at least one: those that one thread reads, one after another, in its turn.
 
         To ask for many at once costs less than a call for each. What is raised elsewhere is here an outcome, of a
@@ -156,18 +156,18 @@ class BlobStore:
     async def read_index(self, info: PackInfo) -> PackIndex:
         """What a pack says of itself. Raises BlobMissing, BadPack, BlobsUnavailable."""
         key = pack_key(info.pack)
-        return await self._run("get", self._bucket.reader.index, key, info.octets, key=key)
+        return await self._run("get", self._bucket.reader.index, key, info.size, key=key)
 
     async def stat(self, pack: str) -> PackInfo:
         """Raises BlobMissing, BlobsUnavailable."""
         key = pack_key(pack)
-        return PackInfo(pack, await self._run("stat", self._bucket.reader.octets, key, key=key))
+        return PackInfo(pack, await self._run("stat", self._bucket.reader.size, key, key=key))
 
     async def list_packs(self, after: str = "") -> AsyncIterator[PackInfo]:
         """All packs in order of their ids (so of their time), those after `after` when given."""
         async for item in self._pages(PREFIX, pack_key(after) if after else None):
             if name := _pack_of(item.key):
-                yield PackInfo(name, item.octets, item.written_ms)
+                yield PackInfo(name, item.size, item.written_ms)
 
     async def delete(self, packs: Iterable[str]) -> None:
         """Delete packs; one that is not there is no error. Raises BlobsUnavailable."""
@@ -192,14 +192,14 @@ class BlobStore:
     async def list_objects(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
         """(key, bytes) of all objects whose keys begin so, in order. Raises BlobsUnavailable."""
         async for item in self._pages(prefix, None):
-            yield item.key, item.octets
+            yield item.key, item.size
 
     async def delete_objects(self, keys: Sequence[str]) -> None:
         """Delete objects; one that is not there is no error. Raises BlobsUnavailable."""
         for start in range(0, len(keys), LIST_PAGE):
             await self._run("delete", self._bucket.delete, keys[start : start + LIST_PAGE])
 
-    async def _pages(self, prefix: str, start: str | None) -> AsyncIterator[Listed]:
+    async def _pages(self, prefix: str, start: str | None) -> AsyncIterator[ListedObject]:
         while True:
             page = await self._run("list", self._bucket.page, start, prefix)
             for item in page:
@@ -208,9 +208,9 @@ class BlobStore:
             if len(page) < LIST_PAGE:
                 return
 
-    def _messages(self, waiting: Sequence[PackRange]) -> list[SpanOutcome]:
+    def _messages(self, waiting: Sequence[PackRange]) -> list[RangeOutcome]:
         end = time.monotonic() + _TURN_SECONDS
-        outcomes: list[SpanOutcome] = []
+        outcomes: list[RangeOutcome] = []
         for span in waiting:
             outcomes.append(self._bucket.reader.messages(span))
             if time.monotonic() > end:
@@ -233,7 +233,7 @@ class BlobStore:
 
     async def _run(self, call: str, function: Callable[..., T], *args: Any, key: str = "") -> T:
         """`function(*args)` on a thread. `key`: the object that must be there."""
-        with answered(call, key):
+        with s3_call(call, key):
             return await self._on_thread(function, *args)
         raise AssertionError("unreachable")
 

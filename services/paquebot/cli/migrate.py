@@ -15,8 +15,8 @@ import typer
 from minio.error import S3Error
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
-from paquebot.cli.admin.connection import DataOption, client_environment, refuse_settings
-from paquebot.cli.waiting import CommandRefused, GivenUp, NotYet, RetryUntil, WaitOption
+from paquebot.cli.admin.connection import DataOption, client_environment, exit_for_settings
+from paquebot.cli.waiting import CommandFailed, RetryUntil, TemporaryFailure, TemporaryRefusal, WaitOption
 from paquebot.observability import log
 from paquebot.queue import Queue, QueueUnavailable
 from paquebot.queue.client import QueueRefused
@@ -80,12 +80,12 @@ def migrate_command(wait: WaitOption = "10m", data: DataOption = None) -> None: 
     try:
         settings = load(MigrateSettings, client_environment(data, os.environ))
     except SettingsError as error:
-        refuse_settings(data, error)
+        exit_for_settings(data, error)
     patience = RetryUntil(wait, lambda text: typer.echo(text, err=True))
     sentences: list[str] = []
     try:
         asyncio.run(_bring_up_to_date(settings, patience))
-    except* (GivenUp, MigrationError) as faults:
+    except* (CommandFailed, MigrationError) as faults:
         sentences = [str(fault) for fault in faults.exceptions]
     for sentence in sentences:
         typer.echo(f"paquebot: {sentence}", err=True)
@@ -93,7 +93,7 @@ def migrate_command(wait: WaitOption = "10m", data: DataOption = None) -> None: 
 
 
 async def _bring_up_to_date(settings: MigrateSettings, patience: RetryUntil) -> None:
-    """Raises a group of GivenUp and MigrationError."""
+    """Raises a group of CommandFailed and MigrationError."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_database(settings, patience))
         group.create_task(_stream(settings.nats, patience))
@@ -118,17 +118,17 @@ async def _database(settings: MigrateSettings, patience: RetryUntil) -> None:
 
 
 async def _judged(work: Awaitable[Mapping[str, int]]) -> Mapping[str, int]:
-    """PostgreSQL's faults as NotYet, Refused or GivenUp."""
+    """PostgreSQL's faults as TemporaryFailure, TemporaryRefusal or CommandFailed."""
     try:
         return await work
     except asyncpg.InvalidAuthorizationSpecificationError as error:  # a wrong password is one, too
-        raise CommandRefused(f"PostgreSQL refuses the login: {error}") from error
+        raise TemporaryRefusal(f"PostgreSQL refuses the login: {error}") from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise GivenUp(f"PostgreSQL: the login of PAQUEBOT_POSTGRES_DSN may not do it: {error}") from error
+        raise CommandFailed(f"PostgreSQL: the login of PAQUEBOT_POSTGRES_DSN may not do it: {error}") from error
     except _NOT_NOW as error:
-        raise NotYet(_why(error)) from error
+        raise TemporaryFailure(_why(error)) from error
     except ValueError as error:  # asyncpg's word for a DSN that cannot be one
-        raise GivenUp(f"PAQUEBOT_POSTGRES_DSN: {error}") from error
+        raise CommandFailed(f"PAQUEBOT_POSTGRES_DSN: {error}") from error
 
 
 async def _stream(settings: NatsSettings, patience: RetryUntil) -> None:
@@ -139,10 +139,10 @@ async def _stream(settings: NatsSettings, patience: RetryUntil) -> None:
             await ensure_stream(queue)
         except QueueRefused as error:
             if error.code and not str(error).startswith("503"):  # 503: JetStream itself is not there yet
-                raise GivenUp(f"NATS refuses the stream {settings.stream} as it must be: {error}") from error
-            raise NotYet(str(error)) from error
+                raise CommandFailed(f"NATS refuses the stream {settings.stream} as it must be: {error}") from error
+            raise TemporaryFailure(str(error)) from error
         except QueueUnavailable as error:
-            raise NotYet(f"{error} (are PAQUEBOT_NATS_URL and the login right?)") from error
+            raise TemporaryFailure(f"{error} (are PAQUEBOT_NATS_URL and the login right?)") from error
 
     try:
         await patience.until_done("NATS", work)
@@ -161,8 +161,8 @@ async def _bucket(settings: S3Settings, patience: RetryUntil) -> None:
             code = error.__cause__.code if isinstance(error.__cause__, S3Error) else ""
             if code in _NO_SUCH_LOGIN:
                 text = f"S3 refuses our key ({error}): it must see the bucket {settings.bucket}, or make it"
-                raise CommandRefused(text) from error
-            raise NotYet(str(error)) from error
+                raise TemporaryRefusal(text) from error
+            raise TemporaryFailure(str(error)) from error
 
     try:
         await patience.until_done("S3", work)

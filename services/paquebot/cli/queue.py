@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -9,9 +10,10 @@ import typer
 from paquebot.cli.admin.connection import DataOption
 from paquebot.cli.admin.presentation import JsonOption, Record, YesOption, print_record, print_records
 from paquebot.cli.upkeep import run_on_stores
-from paquebot.janitor import backlog
-from paquebot.janitor.backlog import QueuedDestination, Waiting
 from paquebot.janitor.stores import Stores
+from paquebot.queue import backlog
+from paquebot.queue.backlog import QueuedDestination, QueuedJob
+from paquebot.spool import outcomes
 from paquebot.v1.queue_pb2 import RelayJob
 
 queue_app = typer.Typer(
@@ -40,7 +42,9 @@ def list_(
         items = run_on_stores(data, lambda stores, _: _read(stores, domain))
         print_records([_job(item) for item in items], _JOB_COLUMNS, as_json=as_json)
         return
-    found = run_on_stores(data, lambda stores, _: backlog.destinations(backlog.waiting(stores.queue, domain=domain)))
+    found = run_on_stores(
+        data, lambda stores, _: backlog.count_destinations(backlog.list_jobs(stores.queue, domain=domain))
+    )
     print_records([_destination(item) for item in found], _DESTINATION_COLUMNS, as_json=as_json)
     if not found and not as_json:
         typer.echo("nothing waits")
@@ -53,7 +57,7 @@ def show(
     data: DataOption = None,
 ) -> None:
     """Show one job: sender, recipients, attempts, the last reply."""
-    items = run_on_stores(data, lambda stores, _: backlog.numbered(stores.queue, [number]))
+    items = run_on_stores(data, lambda stores, _: backlog.find_jobs(stores.queue, [number]))
     if not items:
         _gone(number)
     print_record(_details(items[0]), as_json=as_json)
@@ -88,8 +92,12 @@ def drop(
     _selected(numbers, domain, every=every)
     if not yes:
         typer.confirm("These messages will not reach their recipients, and nobody will be told. Go on?", abort=True)
-    count = _change(data, numbers, domain, "", lambda s, items: backlog.drop(s.queue, s.postgres, items), every=every)
+    count = _change(data, numbers, domain, "", _drop, every=every)
     typer.echo(f"{count} jobs are dropped")
+
+
+async def _drop(stores: Stores, items: list[QueuedJob]) -> int:
+    return await backlog.drop(stores.queue, items, partial(outcomes.record_dropped, stores.postgres))
 
 
 def _selected(numbers: list[int] | None, domain: str, *, every: bool) -> None:
@@ -102,7 +110,7 @@ def _change(
     numbers: list[int] | None,
     domain: str,
     state: str,
-    change: Callable[[Stores, list[Waiting]], Awaitable[int]],
+    change: Callable[[Stores, list[QueuedJob]], Awaitable[int]],
     *,
     every: bool,
 ) -> int:
@@ -110,14 +118,14 @@ def _change(
 
     async def work(stores: Stores) -> int:
         if numbers:
-            return await change(stores, await backlog.numbered(stores.queue, numbers))
+            return await change(stores, await backlog.find_jobs(stores.queue, numbers))
         return await change(stores, await _read(stores, domain, state))
 
     return run_on_stores(data, lambda stores, _: work(stores))
 
 
-async def _read(stores: Stores, domain: str, state: str = "") -> list[Waiting]:
-    return [item async for item in backlog.waiting(stores.queue, domain=domain, state=state)]
+async def _read(stores: Stores, domain: str, state: str = "") -> list[QueuedJob]:
+    return [item async for item in backlog.list_jobs(stores.queue, domain=domain, state=state)]
 
 
 def _gone(number: int) -> None:
@@ -139,7 +147,7 @@ def _destination(item: QueuedDestination) -> Record:
     }
 
 
-def _job(item: Waiting) -> Record:
+def _job(item: QueuedJob) -> Record:
     age = datetime.datetime.now(datetime.UTC).timestamp() - item.accepted_at
     return {
         "number": item.number,
@@ -155,7 +163,7 @@ def _job(item: Waiting) -> Record:
     }
 
 
-def _details(item: Waiting) -> Record:
+def _details(item: QueuedJob) -> Record:
     job = item.job
     senders = {job.reverse_path} if isinstance(job, RelayJob) else {entry.reverse_path for entry in job.entries}
     return {

@@ -10,18 +10,19 @@ from typing import Annotated, TypeVar
 import typer
 
 from paquebot.blobs import BadPack, BlobsUnavailable
-from paquebot.cli.admin.connection import DataOption, client_environment, refuse_settings
+from paquebot.cli.admin.connection import DataOption, client_environment, exit_for_settings
 from paquebot.cli.admin.presentation import JsonOption, Record, Value, print_record
 from paquebot.cli.migrate import migrate_command
-from paquebot.cli.waiting import GivenUp, NotYet, RetryUntil, WaitOption, duration
-from paquebot.janitor.rebuild.rebuild import NotEmpty, rebuild
-from paquebot.janitor.rebuild.restored import leap_over
+from paquebot.cli.waiting import CommandFailed, RetryUntil, TemporaryFailure, WaitOption, parse_duration
+from paquebot.janitor.rebuild.counters import advance_all_counters
+from paquebot.janitor.rebuild.rebuild import MailstoreNotEmpty, rebuild
 from paquebot.janitor.recovery.recover import recover
-from paquebot.janitor.run import Ran, run
+from paquebot.janitor.run import RunResult, run
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.snapshots.snapshot import BucketMismatch
-from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
-from paquebot.janitor.verification.verify import Verified, verify
+from paquebot.janitor.stores import Stores, open_stores
+from paquebot.janitor.verification.verify import VerificationResult, verify
 from paquebot.mailstore.snapshots.export import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
@@ -63,7 +64,7 @@ def _verify(
     if quick and repair:
         raise typer.BadParameter("--repair must read every message, so it does not go with --quick")
 
-    async def work(stores: Stores, settings: JanitorSettings) -> Verified:
+    async def work(stores: Stores, settings: JanitorSettings) -> VerificationResult:
         lease = settings.compaction.lease if repair else 0.0
         return await verify(stores, contents=not quick, mend=lease, say=_say)
 
@@ -80,7 +81,7 @@ def _verify(
 
 def _recover(
     since: Annotated[
-        float, typer.Option(parser=duration, metavar="TIME", help="How far back to look, such as 12h or 7d.")
+        float, typer.Option(parser=parse_duration, metavar="TIME", help="How far back to look, such as 12h or 7d.")
     ] = "7d",  # type: ignore[assignment]
     rebuild_too: Annotated[
         bool,
@@ -102,7 +103,7 @@ def _recover(
     settle: Annotated[
         float,
         typer.Option(
-            parser=duration,
+            parser=parse_duration,
             metavar="TIME",
             help="How long jobs may be on their way to the stream; 0s when all services are stopped.",
         ),
@@ -139,7 +140,7 @@ def _recover(
     async def work(stores: Stores, _: JanitorSettings) -> Record:
         leapt: dict[str, Value] = {}
         if restored:
-            leap = await leap_over(stores)
+            leap = await advance_all_counters(stores)
             if leap.failed:
                 _say(f"accounts {leap.failed} could not leap; nothing was queued: mend them, and run this again")
                 raise typer.Exit(1)
@@ -183,7 +184,7 @@ def _janitor(
     if dry_run and snapshot_only:
         raise typer.BadParameter("--dry-run writes no snapshot, so nothing is left of --snapshot-only")
 
-    async def work(stores: Stores, settings: JanitorSettings) -> Ran:
+    async def work(stores: Stores, settings: JanitorSettings) -> RunResult:
         ran = await run(
             stores,
             settings,
@@ -222,7 +223,7 @@ def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Aw
         try:
             return await opened()
         except _AWAY as error:
-            raise NotYet(_away(error)) from error
+            raise TemporaryFailure(_away(error)) from error
 
     async def patiently() -> T:
         return await RetryUntil(wait, _say).until_done("the engines", attempt)
@@ -235,7 +236,7 @@ def _settings(data: DataOption) -> JanitorSettings:
     try:
         return load(JanitorSettings, client_environment(data, os.environ))
     except SettingsError as error:
-        refuse_settings(data, error)
+        exit_for_settings(data, error)
 
 
 def _guarded(work: Callable[[], T]) -> T:
@@ -246,7 +247,7 @@ def _guarded(work: Callable[[], T]) -> T:
         typer.echo(f"paquebot: {_away(error)}; try again when it does", err=True)
     except BadPack as error:
         typer.echo(f"paquebot: S3 does not answer as it should ({error}); try again when it does", err=True)
-    except GivenUp as error:
+    except CommandFailed as error:
         typer.echo(f"paquebot: {error}", err=True)
     except BadSnapshot as error:
         typer.echo(f"paquebot: a snapshot in the bucket is damaged ({error}); see docs/backup.md", err=True)
@@ -256,7 +257,7 @@ def _guarded(work: Callable[[], T]) -> T:
             "Is the old mail not wanted? Then give this mailstore an empty bucket",
             err=True,
         )
-    except NotEmpty as error:
+    except MailstoreNotEmpty as error:
         typer.echo(f"paquebot: {error}; nothing was done. To add the bucket's mail to it: --merge", err=True)
     except UpkeepBusy as error:
         typer.echo(f"paquebot: {error}; try again when it has ended", err=True)

@@ -17,19 +17,19 @@ _SAY_AGAIN_SECONDS = 30.0
 _REFUSAL_SECONDS = 10.0  # logins are made while we wait, so a refusal must last before it is believed
 
 
-class NotYet(Exception):
+class TemporaryFailure(Exception):
     """It cannot be done now but may be later; the text says what is missing."""
 
 
-class CommandRefused(NotYet):
+class TemporaryRefusal(TemporaryFailure):
     """It answers and says no, which waiting mends only when a login is just being made."""
 
 
-class GivenUp(Exception):
+class CommandFailed(Exception):
     """It cannot be done; one sentence for a person."""
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     try:
         return parse_seconds(text)
     except ValueError as error:
@@ -38,7 +38,9 @@ def duration(text: str) -> float:
 
 WaitOption = Annotated[
     float,
-    typer.Option("--wait", parser=duration, metavar="TIME", help="How long to wait for what does not answer yet."),
+    typer.Option(
+        "--wait", parser=parse_duration, metavar="TIME", help="How long to wait for what does not answer yet."
+    ),
 ]
 
 
@@ -50,19 +52,19 @@ class RetryUntil:
     say: Callable[[str], None]
 
     async def until_done(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work`, tried again while it raises NotYet. Raises GivenUp, and what else `work` raises."""
+        """The result of `work`, tried again while it raises TemporaryFailure. Raises CommandFailed, and what it raises."""
         begin = time.monotonic()
         spoken, told_at, refused_since = "", begin, 0.0
         while True:
             try:
                 return await work()
-            except NotYet as fault:
+            except TemporaryFailure as fault:
                 reason, now = str(fault), time.monotonic()
-                refused_since = (refused_since or now) if isinstance(fault, CommandRefused) else 0.0
+                refused_since = (refused_since or now) if isinstance(fault, TemporaryRefusal) else 0.0
                 if refused_since and now - refused_since >= min(_REFUSAL_SECONDS, self.seconds):
-                    raise GivenUp(f"{what}: {reason}") from fault
+                    raise CommandFailed(f"{what}: {reason}") from fault
                 if now - begin >= self.seconds:
-                    raise GivenUp(f"{what}: not within {show_seconds(self.seconds)}: {reason}") from fault
+                    raise CommandFailed(f"{what}: not within {show_seconds(self.seconds)}: {reason}") from fault
             if reason != spoken or now - told_at >= _SAY_AGAIN_SECONDS:
                 self.say(f"waiting for {what} ({now - begin:.0f} s): {reason}")
                 spoken, told_at = reason, now

@@ -82,7 +82,7 @@ async def _serve(
 ) -> None:
     async with asyncio.TaskGroup() as group:
         observers = [
-            group.create_task(observation.observe_for_ever(queue)),
+            group.create_task(observation.observe_forever(queue)),
             group.create_task(figures.observe_for_ever(postgres)),
         ]
         await DeliveryConsumer(queue, postgres, worker, context.health, settings.load).run(context.draining)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from paquebot.directory.domains import lock_home
-from paquebot.directory.errors import AlreadyExists, Invalid, NotFound
+from paquebot.directory.errors import AlreadyExists, InvalidValue, NotFound
 from paquebot.directory.names import domain_name, local_address, target_addresses
 from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 from paquebot.wire.address import Address, canonical, parse_address
@@ -86,7 +86,7 @@ def _checked(address: Address, targets: list[str]) -> list[str]:
     """Longer loops are possible and found at resolution; this one is a slip of the pen."""
     checked = target_addresses(targets)
     if any(canonical(parse_address(target)) == address for target in checked):
-        raise Invalid(f"alias {address} cannot lead to itself")
+        raise InvalidValue(f"alias {address} cannot lead to itself")
     return checked
 
 

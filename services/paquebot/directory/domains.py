@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from paquebot.directory.errors import AlreadyExists, Invalid, NotFound, Precondition
+from paquebot.directory.errors import AlreadyExists, FailedPrecondition, InvalidValue, NotFound
 from paquebot.directory.names import domain_name, quota, target_address
 from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 
@@ -103,7 +103,7 @@ async def update_domain(postgres: Postgres, name: str, change: DomainChange) -> 
             raise NotFound(f"no domain {name}")
         domain = _domain(sole_row(await connection.fetchrow(_GET, name)))
         if alias_of and (domain.accounts or domain.aliases):
-            raise Precondition(f"domain {name} has accounts or aliases, so it cannot stand for {alias_of}")
+            raise FailedPrecondition(f"domain {name} has accounts or aliases, so it cannot stand for {alias_of}")
         await _check_alias_of(connection, name, alias_of or "")
         await connection.execute(_UPDATE, name, alias_of, catch_all, change.enabled, change.default_quota_bytes)
         return _domain(sole_row(await connection.fetchrow(_GET, name)))
@@ -119,7 +119,7 @@ async def delete_domain(postgres: Postgres, name: str) -> None:
         try:
             status = await connection.execute(_DELETE, name)
         except asyncpg.ForeignKeyViolationError:
-            raise Precondition(f"domain {name} still has accounts, aliases or alias domains") from None
+            raise FailedPrecondition(f"domain {name} still has accounts, aliases or alias domains") from None
         if status == "DELETE 0":
             raise NotFound(f"no domain {name}")
 
@@ -132,7 +132,7 @@ async def lock_home(connection: Connection, name: str) -> None:
     if row is None:
         raise NotFound(f"no domain {name}")
     if row["alias_of"]:
-        raise Precondition(f"domain {name} stands for {row['alias_of']}: add the address there")
+        raise FailedPrecondition(f"domain {name} stands for {row['alias_of']}: add the address there")
 
 
 async def _check_alias_of(connection: Connection, name: str, alias_of: str) -> None:
@@ -140,14 +140,14 @@ async def _check_alias_of(connection: Connection, name: str, alias_of: str) -> N
     if not alias_of:
         return
     if alias_of == name:
-        raise Invalid("a domain cannot be the alias of itself")
+        raise InvalidValue("a domain cannot be the alias of itself")
     row = await connection.fetchrow(_LOCK, alias_of)
     if row is None:
-        raise Precondition(f"no domain {alias_of} to be the alias of")
+        raise FailedPrecondition(f"no domain {alias_of} to be the alias of")
     if row["alias_of"]:
-        raise Precondition(f"domain {alias_of} is an alias itself: name {row['alias_of']} instead")
+        raise FailedPrecondition(f"domain {alias_of} is an alias itself: name {row['alias_of']} instead")
     if await connection.fetchval("SELECT 1 FROM directory.domains WHERE alias_of = $1 LIMIT 1", name):
-        raise Precondition(f"other domains are aliases of {name}, so it cannot be one")
+        raise FailedPrecondition(f"other domains are aliases of {name}, so it cannot be one")
 
 
 def _domain(row: asyncpg.Record) -> Domain:

@@ -33,7 +33,7 @@ from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.mailbox_name import encode_mutf7
-from paquebot.wire.transcript import ImapTranscript
+from paquebot.wire.transcript import ImapTranscriptFilter
 
 _log = Log("paquebot.imap.session")
 _CUT_OFF_SECONDS = 0.5
@@ -102,7 +102,7 @@ class Session:
         self.connection.logged_in()
         self.reader.logged_in(identity.account_id)
         self.connection.recorder = TranscriptRecorder(
-            self.process.recordings, identity.account_id, self.client, ImapTranscript, self._mailbox
+            self.process.recordings, identity.account_id, self.client, ImapTranscriptFilter, self._mailbox
         )
         self.login = self.process.logins.enter(identity, self._login_ended)
 

@@ -15,8 +15,8 @@ from paquebot.pop3.measuring import measured
 from paquebot.pop3.metrics import LoginResult
 from paquebot.pop3.reading import MessagePrefetch
 from paquebot.pop3.reply import Reply, Stream, fault, positive
-from paquebot.pop3.states import Authorization, SessionEnded, Transaction
-from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited, Refusal
+from paquebot.pop3.states import AuthorizationState, SessionEnded, TransactionState
+from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited
 from paquebot.wire import pop3
 from paquebot.wire.pop3 import Code
 from paquebot.wire.sasl import MAX_RESPONSE, BadSasl, Credentials, decode_response, parse_login, parse_plain
@@ -29,13 +29,13 @@ _LONGEST = 5  # times the delay of the first failure
 _NEEDS_TLS = "Log in under TLS only"
 
 
-async def answer(session: "Session", state: Authorization, command: pop3.Command) -> Reply | Stream:
+async def answer(session: "Session", state: AuthorizationState, command: pop3.Command) -> Reply | Stream:
     """The commands that RFC 1939 §4, RFC 2449 §5, RFC 2595 §4 and RFC 5034 §4 allow in this state."""
     match command:
         case pop3.User(login):
             # RFC 2595 §2.1: no password may be asked for in the clear. The name is not looked up: whether an
             # account exists is told to nobody.
-            return positive("Send the password", Authorization(login)) if session.tls else fault(_NEEDS_TLS)
+            return positive("Send the password", AuthorizationState(login)) if session.tls else fault(_NEEDS_TLS)
         case pop3.Pass(password):
             return await _pass(session, state, password)
         case pop3.Auth():
@@ -74,10 +74,10 @@ async def _handshake(session: "Session") -> Stream:
     await session.connection.start_tls(session.process.tls.context, max(0.1, session.remaining()))
     metrics.TLS.labels(tls_version(session.connection.tls_version)).inc()
     # RFC 2595 §4: what was learned before the handshake is forgotten.
-    yield Reply(b"", Authorization())
+    yield Reply(b"", AuthorizationState())
 
 
-async def _pass(session: "Session", state: Authorization, password: bytes) -> Reply:
+async def _pass(session: "Session", state: AuthorizationState, password: bytes) -> Reply:
     """RFC 1939 §7: the password of the name that USER gave; after a failure both are asked for again."""
     if not session.tls:
         return fault(_NEEDS_TLS)
@@ -158,10 +158,10 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
     session.seat.log_in(identity.account_id)
     reading = MessagePrefetch(process.mailstore, process.blobs, share, drop, session.connection.abort)
-    return positive(f"{len(drop)} messages ({drop.octets} bytes)", Transaction(drop, lease, reading))
+    return positive(f"{len(drop)} messages ({drop.octets} bytes)", TransactionState(drop, lease, reading))
 
 
-async def _refused(session: "Session", refusal: Refusal) -> Reply:
+async def _refused(session: "Session", refusal: LoginRefusal) -> Reply:
     """Guessing is slow: each failure of a session waits a little longer."""
     session.forget_login()
     session.logins_failed += 1

@@ -81,6 +81,8 @@ LEASES_LOST = counter("paquebot_pop3_lost_leases_total", "Sessions ended because
 UNEXPECTED = counter("paquebot_pop3_unexpected_errors_total", "Commands that failed for a reason not foreseen")
 
 # Children are looked up once: labels() costs more than inc().
-SESSION = by_member(SESSIONS, StateLabel)
-COMMAND = {(name, result): COMMANDS.labels(name, result.value) for name in COMMAND_NAMES for result in CommandResult}
-SECONDS = {name: COMMAND_SECONDS.labels(name) for name in COMMAND_NAMES if name != "malformed"}
+SESSIONS_BY_STATE = by_member(SESSIONS, StateLabel)
+COMMANDS_BY_RESULT = {
+    (name, result): COMMANDS.labels(name, result.value) for name in COMMAND_NAMES for result in CommandResult
+}
+COMMAND_SECONDS_BY_NAME = {name: COMMAND_SECONDS.labels(name) for name in COMMAND_NAMES if name != "malformed"}

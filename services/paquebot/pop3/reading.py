@@ -43,14 +43,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class MessageText:
+class RetrievedMessage:
     """`prefix` is CRLF-ended or empty; `raw` is the message as it was accepted."""
 
     prefix: bytes
     raw: bytes
 
 
-Outcome = MessageText | Exception
+Outcome = RetrievedMessage | Exception
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class MessagePrefetch:
         self._unreadable: set[int] = set()  # UIDs
         self._groups: list[_Group] = []  # at most two: the one in use, and the next
 
-    async def begin(self, number: int) -> MessageText:
+    async def begin(self, number: int) -> RetrievedMessage:
         """Read a message and start on those behind it; call `finish` when it is written.
 
         Raises NoSuchMessage, MessageGone, MessageUnreadable, BlobMissing, BadPack, OverBudget (no room in memory), and
@@ -211,7 +211,7 @@ class MessagePrefetch:
     async def _outcome(self, number: int, place: Place, read: MessageOutcome) -> Outcome:
         if isinstance(read, BadPack | BlobMissing):
             return await self._load_moved(number, place, read)
-        return read if isinstance(read, Exception) else MessageText(place.prefix, read)
+        return read if isinstance(read, Exception) else RetrievedMessage(place.prefix, read)
 
     async def _load_moved(self, number: int, place: Place, error: Exception) -> Outcome:
         """A pack goes away when its messages were written again into another: look where this one is now."""
@@ -222,7 +222,7 @@ class MessagePrefetch:
             return error
         self._places[number] = now
         try:
-            return MessageText(now.prefix, await self._blobs.read(now.blob))
+            return RetrievedMessage(now.prefix, await self._blobs.read(now.blob))
         except (BadPack, BlobMissing) as again:
             return again
 

@@ -18,7 +18,7 @@ from paquebot.pop3.context import ServerContext
 from paquebot.pop3.errors import reply_to
 from paquebot.pop3.metrics import CommandResult, SessionEnd, StateLabel
 from paquebot.pop3.reply import Reply, Stream, fault
-from paquebot.pop3.states import Authorization, SessionEnded, State, Transaction
+from paquebot.pop3.states import AuthorizationState, SessionEnded, State, TransactionState
 from paquebot.rpc import Identity, LoginEnd, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
@@ -28,7 +28,7 @@ from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import MAX_COMMAND, Code
 from paquebot.wire.proxy import is_of_header
-from paquebot.wire.transcript import Pop3Transcript
+from paquebot.wire.transcript import Pop3TranscriptFilter
 
 _log = Log("paquebot.pop3.session")
 _PAUSE_SECONDS = 3.0  # a client that is silent for so long does not need what was read ahead
@@ -82,7 +82,7 @@ class Session:
         self.turns = process.loop_shares.turns(client)
         """The session's turns on the event loop."""
         self.logins_failed = 0
-        self._state: State = Authorization()
+        self._state: State = AuthorizationState()
         self._faults = 0
         self._login_deadline = asyncio.get_running_loop().time() + process.settings.session.login
         self._commands_before_login = 0
@@ -100,14 +100,14 @@ class Session:
     def capabilities(self) -> Reply:
         """The answer to CAPA in this state."""
         lines = capabilities(
-            logged_in=isinstance(self._state, Transaction), tls=self.tls, stls=self.process.tls is not None
+            logged_in=isinstance(self._state, TransactionState), tls=self.tls, stls=self.process.tls is not None
         )
         return Reply(pop3.multi_line("Capabilities follow", lines))
 
     def forget_login(self) -> None:
         """The name that USER gave is used up."""
-        if isinstance(self._state, Authorization):
-            self._state = Authorization()
+        if isinstance(self._state, AuthorizationState):
+            self._state = AuthorizationState()
 
     def leave(self) -> None:
         """End the session before its next command."""
@@ -128,7 +128,7 @@ class Session:
         """The session is the identity's, for as long as the directory lets it be."""
         self.connection.logged_in()
         self.connection.recorder = TranscriptRecorder(
-            self.process.recordings, identity.account_id, self.client, Pop3Transcript
+            self.process.recordings, identity.account_id, self.client, Pop3TranscriptFilter
         )
         self._login = self.process.logins.enter(identity, self._login_ended)
 
@@ -139,7 +139,7 @@ class Session:
 
     def remaining(self) -> float:
         """Seconds that the client has until its next whole line."""
-        if isinstance(self._state, Authorization):
+        if isinstance(self._state, AuthorizationState):
             return max(0.0, self._login_deadline - asyncio.get_running_loop().time())
         return self.process.settings.session.inactivity  # RFC 1939 §3: at least 10 minutes
 
@@ -166,12 +166,12 @@ class Session:
                 paused = deadline
 
     def _drop_read_ahead(self) -> None:
-        if isinstance(self._state, Transaction):
+        if isinstance(self._state, TransactionState):
             self._state.reading.forget()
 
     async def run(self) -> SessionEnd:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
-        metrics.SESSION[_label(self._state)].inc()
+        metrics.SESSIONS_BY_STATE[_label(self._state)].inc()
         try:
             ending = await self.turns.run(self._serve())
             await self.connection.flush()
@@ -205,7 +205,7 @@ class Session:
                 self.connection.recorder.end()
             self.connection.close()
             await self._abandon()
-            metrics.SESSION[_label(self._state)].dec()
+            metrics.SESSIONS_BY_STATE[_label(self._state)].dec()
             metrics.RECEIVED.inc(self.connection.received)
             metrics.SENT.inc(self.connection.sent)
 
@@ -225,7 +225,7 @@ class Session:
                 if self._login is not None and await self.process.logins.check(self._login):
                     raise _LoginEnded  # also before QUIT: nothing is deleted
                 await self._execute(line)
-            if isinstance(self._state, Authorization):
+            if isinstance(self._state, AuthorizationState):
                 self._commands_before_login += 1
                 if self._commands_before_login >= self.process.settings.session.login_commands:
                     await self.connection.send(pop3.err("Too many commands before login"))
@@ -242,7 +242,7 @@ class Session:
         try:
             command = pop3.parse_command(line)
         except GrammarError as error:
-            metrics.COMMAND["malformed", CommandResult.ERR].inc()
+            metrics.COMMANDS_BY_RESULT["malformed", CommandResult.ERR].inc()
             await self._finish(fault(f"Syntax error: {error}"))
             return
         name, result = type(command).__name__.lower(), CommandResult.GONE
@@ -250,8 +250,8 @@ class Session:
             positive = await self._run(command)
             result = CommandResult.OK if positive else CommandResult.ERR
         finally:
-            metrics.COMMAND[name, result].inc()
-            metrics.SECONDS[name].observe(time.perf_counter() - started)
+            metrics.COMMANDS_BY_RESULT[name, result].inc()
+            metrics.COMMAND_SECONDS_BY_NAME[name].observe(time.perf_counter() - started)
 
     async def _run(self, command: pop3.Command) -> bool:
         """True: the answer was +OK."""
@@ -266,9 +266,9 @@ class Session:
 
     async def _answer(self, command: pop3.Command) -> Reply | Stream:
         match self._state:
-            case Authorization() as state:
+            case AuthorizationState() as state:
                 return await authorization.answer(self, state, command)
-            case Transaction() as state:
+            case TransactionState() as state:
                 return await transaction.answer(self, state, command)
             case SessionEnded():
                 raise AssertionError("no command is read after the end")
@@ -296,22 +296,22 @@ class Session:
         """Send a whole answer and enter its state. True: it was +OK."""
         if reply.state is not None:
             self._enter(reply.state)
-        if reply.is_positive and isinstance(self._state, Transaction):
+        if reply.is_positive and isinstance(self._state, TransactionState):
             self._faults = 0  # only an unbroken row of faults is noise; before login, all of them count
         self._faults += reply.fault
         await self.connection.send(reply.octets)
         return reply.is_positive or not reply.octets
 
     def _enter(self, state: State) -> None:
-        metrics.SESSION[_label(self._state)].dec()
-        metrics.SESSION[_label(state)].inc()
+        metrics.SESSIONS_BY_STATE[_label(self._state)].dec()
+        metrics.SESSIONS_BY_STATE[_label(state)].inc()
         left, self._state = self._state, state
-        if isinstance(left, Transaction) and isinstance(state, SessionEnded):
+        if isinstance(left, TransactionState) and isinstance(state, SessionEnded):
             left.reading.forget()
 
     async def _abandon(self) -> None:
         """Give the maildrop back when the session did not end by QUIT."""
-        if isinstance(self._state, Transaction):
+        if isinstance(self._state, TransactionState):
             try:
                 await update.abandon(self.process, self._state)
             except Exception:  # noqa: BLE001 - the lease ends by itself
@@ -326,9 +326,9 @@ class Session:
 def _label(state: State) -> StateLabel:
     """For the metric: the states of RFC 1939 §3."""
     match state:
-        case Authorization():
+        case AuthorizationState():
             return StateLabel.AUTHORIZATION
-        case Transaction():
+        case TransactionState():
             return StateLabel.TRANSACTION
         case SessionEnded():
             return StateLabel.UPDATE

@@ -8,14 +8,14 @@ from paquebot.pop3.reading import MessagePrefetch
 
 
 @dataclass(frozen=True, slots=True)
-class Authorization:
+class AuthorizationState:
     """RFC 1939 §4. `login`: the name that USER gave, until PASS."""
 
     login: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class TransactionState:
     """RFC 1939 §5: the maildrop is locked and open."""
 
     drop: OpenMaildrop
@@ -28,4 +28,4 @@ class SessionEnded:
     """After the answer to QUIT."""
 
 
-State = Authorization | Transaction | SessionEnded
+State = AuthorizationState | TransactionState | SessionEnded

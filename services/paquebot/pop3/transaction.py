@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from paquebot.pop3 import metrics, update
 from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.pop3.reply import Reply, Stream, fault, positive
-from paquebot.pop3.states import Transaction
+from paquebot.pop3.states import TransactionState
 from paquebot.wire import pop3
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LINES = 1000  # of a listing that are made at once
 
 
-async def answer(session: "Session", state: Transaction, command: pop3.Command) -> Reply | Stream:
+async def answer(session: "Session", state: TransactionState, command: pop3.Command) -> Reply | Stream:
     """The commands that RFC 1939 §5, §7 and RFC 2449 §5 allow in this state."""
     drop = state.drop
     match command:
@@ -66,7 +66,7 @@ async def _all_lines(drop: OpenMaildrop, value: Callable[[int], object], text: s
     yield pop3.END
 
 
-async def _retrieve(state: Transaction, number: int) -> Stream:
+async def _retrieve(state: TransactionState, number: int) -> Stream:
     """RFC 1939 §5 (RETR)"""
     message = await state.reading.begin(number)
     try:
@@ -81,7 +81,7 @@ async def _retrieve(state: Transaction, number: int) -> Stream:
         state.reading.finish(number)
 
 
-async def _top(state: Transaction, number: int, lines: int) -> Stream:
+async def _top(state: TransactionState, number: int, lines: int) -> Stream:
     """RFC 1939 §7 (TOP): the prefix is the beginning of the header."""
     message = await state.reading.begin(number)
     try:

@@ -10,7 +10,7 @@ from paquebot.pop3 import metrics
 from paquebot.pop3.context import ServerContext
 from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.pop3.reply import Reply, positive
-from paquebot.pop3.states import SessionEnded, Transaction
+from paquebot.pop3.states import SessionEnded, TransactionState
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.wire.pop3 import Code, err
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _log = Log("paquebot.pop3.update")
 
 
-async def apply(session: "Session", state: Transaction) -> Reply:
+async def apply(session: "Session", state: TransactionState) -> Reply:
     """QUIT: the marked messages go away in one transaction with the lock, all or none; then the session ends.
 
     RFC 1939 §6: -ERR when they were not removed. After PostgreSQL went away in the middle nobody here can know.
@@ -43,7 +43,7 @@ async def apply(session: "Session", state: Transaction) -> Reply:
     return positive(f"Bye, {len(drop)} messages left", SessionEnded())
 
 
-async def _delete(state: Transaction, deleted: list[int]) -> None:
+async def _delete(state: TransactionState, deleted: list[int]) -> None:
     drop = state.drop
     if not deleted:
         await state.lease.give_back()
@@ -58,7 +58,7 @@ def _failed(text: str, code: Code = Code.SYS_TEMP) -> Reply:
     return Reply(err(text, code), SessionEnded())
 
 
-async def abandon(process: ServerContext, state: Transaction) -> None:
+async def abandon(process: ServerContext, state: TransactionState) -> None:
     """Any end but QUIT: nothing is deleted (RFC 1939 §3, §6), and the maildrop is free at once."""
     state.reading.forget()
     await state.lease.give_back()

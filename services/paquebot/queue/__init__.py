@@ -2,13 +2,13 @@
 
 from paquebot.queue.client import Publication, Queue, QueueRefused, QueueTooLarge, QueueUnavailable
 from paquebot.queue.consumer import ClaimedJob, Consumer
-from paquebot.queue.stream import Counts, StoredJob
+from paquebot.queue.stream import JobCounts, StoredJob
 from paquebot.queue.subjects import deliver_later, deliver_ready, domain_token, held, relay_later, relay_ready
 
 __all__ = [
     "ClaimedJob",
     "Consumer",
-    "Counts",
+    "JobCounts",
     "Publication",
     "Queue",
     "QueueRefused",

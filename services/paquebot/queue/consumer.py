@@ -16,7 +16,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter, engine_call
 from paquebot.queue.client import NO_CONSUMER, Queue, QueueRefused, QueueUnavailable, nats_fault
 from paquebot.queue.observation import CONSUMERS, observe_consumer
-from paquebot.queue.stream import last_number
+from paquebot.queue.stream import last_sequence
 from paquebot.queue.subjects import is_within
 
 _log = Log("paquebot.queue")
@@ -138,7 +138,7 @@ class Consumer:
     async def close(self) -> None:
         """Jobs that came and were not asked for any more go back at once, to others: a pull of ours may still be
         open, and the server would answer it with what we have just given back."""
-        self._queue.ignore_losses(self._on_loss)
+        self._queue.remove_loss_callback(self._on_loss)
         await self._forget()
         for job in self._stray:
             await job.nak()
@@ -151,7 +151,7 @@ class Consumer:
     async def _subscribe(self) -> None:
         if self._subscription is not None:
             return
-        self._queue.watch_losses(self._on_loss)
+        self._queue.add_loss_callback(self._on_loss)
         await self._create()
         client = self._client = self._queue.client
         self._inbox = client.new_inbox()
@@ -164,7 +164,7 @@ class Consumer:
         """Find the consumer, or make it. One that is ahead of the stream knows of jobs that the server has lost since
         (its files may outlive those of the messages): it is made anew, or it would take new jobs for these, which have
         their numbers."""
-        if (await self._found())["delivered"]["stream_seq"] > await last_number(self._queue):
+        if (await self._found())["delivered"]["stream_seq"] > await last_sequence(self._queue):
             _log.error("consumer_ahead_of_stream", consumer=self._name)
             await self._delete()
             await self._found()

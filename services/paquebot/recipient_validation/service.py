@@ -16,8 +16,8 @@ from grpc.aio import server as grpc_server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from paquebot.directory.login_limits import forget
-from paquebot.directory.lookup import Entry, look_up
+from paquebot.directory.login_limits import delete_old
+from paquebot.directory.lookup import DirectoryEntry, look_up
 from paquebot.mailstore.types import Usage
 from paquebot.mailstore.usages import usages
 from paquebot.observability.log import Log
@@ -70,7 +70,7 @@ class _Engines:
 
     postgres: Postgres
     hashing: Hashing
-    lookups: Batcher[Sequence[Address], Mapping[Address, Entry]]
+    lookups: Batcher[Sequence[Address], Mapping[Address, DirectoryEntry]]
     usages: Batcher[Sequence[int], Mapping[int, Usage]]
     queue: Queue
 
@@ -123,7 +123,7 @@ async def _engines(settings: RecipientValidationSettings) -> AsyncIterator[_Engi
     hashing = Hashing(settings.hashes)
     rules = settings.addresses.rules
 
-    async def entries(addresses: Sequence[Address]) -> Mapping[Address, Entry]:
+    async def entries(addresses: Sequence[Address]) -> Mapping[Address, DirectoryEntry]:
         return await look_up(postgres, rules, addresses)
 
     async def usages_of(account_ids: Sequence[int]) -> Mapping[int, Usage]:
@@ -251,7 +251,7 @@ async def _forget_failures(postgres: Postgres, logins: LoginSettings) -> None:
     while True:
         known_since = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=logins.known_days)
         try:
-            await forget(postgres, logins.limits, logins.limit_entries, known_since)
+            await delete_old(postgres, logins.limits, logins.limit_entries, known_since)
         except PostgresUnavailable:
             pass  # readiness tells
         except Exception:  # noqa: BLE001 - the schema is not there yet, or whatever: the next time it may go

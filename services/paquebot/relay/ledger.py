@@ -36,7 +36,7 @@ class Ledger:
 
     async def _ask(self, queue_ids: Sequence[str]) -> list[set[str]]:
         found: dict[str, set[str]] = {queue_id: set() for queue_id in queue_ids}
-        for queue_id, forward_path in await outcomes.done(self._postgres, found):
+        for queue_id, forward_path in await outcomes.finished_recipients(self._postgres, found):
             found[queue_id].add(forward_path)
         return [found[queue_id] for queue_id in queue_ids]
 

@@ -20,11 +20,11 @@ from paquebot.message import (
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.aside import aside
 from paquebot.smtp_ingress.authorship import Authorship
+from paquebot.smtp_ingress.errors import refusal_after
+from paquebot.smtp_ingress.offload import offload
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.state import MailTransaction, SessionState
-from paquebot.smtp_ingress.verdicts import refusal_after
 from paquebot.spool import Prepared, Spool, SpoolRefused, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
 from paquebot.wire.smtp import replies
@@ -70,59 +70,59 @@ class Acceptance:
         self._spool.leave()
 
     async def accept(
-        self, session: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
+        self, state: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
     ) -> Reply:
         """Decide on the message that `decode` gives (it raises BadContent) of about `bytes`; the final reply."""
         start = time.perf_counter()
         try:
-            reply = await self._decide(session, transaction, decode, octets)
+            reply = await self._decide(state, transaction, decode, octets)
         except BareLineEnd:
             reply = replies.BARE_LINE_END
         except BadContent:
             reply = replies.TEXT_LINE_TOO_LONG
-        metrics.ACCEPT_SECOND[session.role].observe(time.perf_counter() - start)
+        metrics.ACCEPT_SECONDS_BY_ROLE[state.role].observe(time.perf_counter() - start)
         return reply
 
     async def _decide(
-        self, session: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
+        self, state: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
     ) -> Reply:
         """At most two forms of the message are in memory at once: nobody holds one that the next was made of."""
-        content = await aside(octets, decode)
-        checked = await self._checked(session, transaction, content)
+        content = await offload(octets, decode)
+        checked = await self._checked(state, transaction, content)
         if isinstance(checked, Reply):
-            _log.info("message_refused", session=session.id, client=session.address, reply=str(checked))
+            _log.info("message_refused", session=state.id, client=state.address, reply=str(checked))
             return checked
         content = checked
         del checked
-        if session.login is not None and session.login.end is not None:  # found out while the message was read
-            return refusal_after(session.login.end)
+        if state.login is not None and state.login.end is not None:  # found out while the message was read
+            return refusal_after(state.login.end)
         queue_id = new_ulid()
         now = self._clock()
-        envelope = _envelope(session, transaction, content)
+        envelope = _envelope(state, transaction, content)
         envelope.queue_id = queue_id
         envelope.accepted_at_ms = int(now * 1000)
-        content = await self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
+        content = await self._with_trace(state, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
         transaction.span.set(queue_id=queue_id, size=len(content))
         prepared = await self._spool.prepare(content)
         del content
-        return await self._keep(session, envelope, prepared)
+        return await self._keep(state, envelope, prepared)
 
-    async def _keep(self, session: SessionState, envelope: Envelope, prepared: Prepared) -> Reply:
+    async def _keep(self, state: SessionState, envelope: Envelope, prepared: Prepared) -> Reply:
         try:
             await self._spool.accept_prepared(envelope, prepared)
         except SpoolRefused as error:
-            _log.warning("never_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
+            _log.warning("never_kept", session=state.id, queue_id=envelope.queue_id, reason=str(error))
             return replies.CANNOT_KEEP
         except SpoolUnavailable as error:
-            _log.warning("not_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
+            _log.warning("not_kept", session=state.id, queue_id=envelope.queue_id, reason=str(error))
             return replies.TEMPORARY_FAILURE
         metrics.MESSAGE_BYTES.observe(prepared.size)
         _log.info(
             "accepted",
             queue_id=envelope.queue_id,
-            session=session.id,
-            client=session.address,
-            listener=session.role.value,
+            session=state.id,
+            client=state.address,
+            listener=state.role.value,
             reverse_path=shown(envelope.reverse_path),
             local=len(envelope.local),
             remote=len(envelope.remote),
@@ -131,15 +131,15 @@ class Acceptance:
         )
         return replies.queued(envelope.queue_id)
 
-    async def _checked(self, session: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
+    async def _checked(self, state: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
         """The message as the policy lets it be sent, or why it is refused."""
-        refusal = await aside(split_header(content), lambda: self._refusal(content))
+        refusal = await offload(split_header(content), lambda: self._refusal(content))
         if refusal is not None:
             return refusal
-        if session.identity is None or not self._policy.check_from:
+        if state.identity is None or not self._policy.check_from:
             return content
         try:
-            return await self.authorship.checked(session, transaction, content)
+            return await self.authorship.checked(state, transaction, content)
         except DirectoryUnavailable:
             return replies.TEMPORARY_FAILURE
 
@@ -153,17 +153,17 @@ class Acceptance:
         return replies.TOO_MANY_HOPS if is_looping(content, self._policy.hops) else None
 
     async def _with_trace(
-        self, session: SessionState, transaction: MailTransaction, content: bytes, queue_id: str, now: datetime
+        self, state: SessionState, transaction: MailTransaction, content: bytes, queue_id: str, now: datetime
     ) -> bytes:
         """The message as it is stored (invariant 5: its bytes never change afterwards)."""
-        policy, submitted = self._policy.trace, session.role.takes_logins
+        policy, submitted = self._policy.trace, state.role.takes_logins
         # RFC 5321 §4.4: one, and that is the envelope's; an originator sends none. Who only relays does not look.
-        delivered = bool(transaction.recipients.local) or not session.relay_client
-        return await aside(
+        delivered = bool(transaction.recipients.local) or not state.relay_client
+        return await offload(
             split_header(content),
             lambda: add_trace(
                 _mended(content, queue_id, now, policy.hostname, delivered=delivered, submitted=submitted),
-                received(session, transaction, queue_id, now, policy),
+                received(state, transaction, queue_id, now, policy),
             ),
         )
 
@@ -176,7 +176,7 @@ def _mended(content: bytes, queue_id: str, now: datetime, hostname: str, *, deli
     return ensure_date_and_message_id(raw, now, f"<{queue_id}@{hostname}>") if submitted else raw
 
 
-def _envelope(session: SessionState, transaction: MailTransaction, content: bytes) -> Envelope:
+def _envelope(state: SessionState, transaction: MailTransaction, content: bytes) -> Envelope:
     parameters = transaction.parameters
     recipients = transaction.recipients
     ascii_content = content.isascii()
@@ -192,11 +192,11 @@ def _envelope(session: SessionState, transaction: MailTransaction, content: byte
         trace=transaction.trace,
     )
     client = envelope.client
-    client.address = session.address
-    client.helo = session.hello.name if session.hello else ""
-    client.login = session.identity.address if session.identity else ""
-    client.protocol = protocol(session, smtputf8=parameters.smtputf8)
-    client.listener = session.role.value
+    client.address = state.address
+    client.helo = state.hello.name if state.hello else ""
+    client.login = state.identity.address if state.identity else ""
+    client.protocol = protocol(state, smtputf8=parameters.smtputf8)
+    client.listener = state.role.value
     return envelope
 
 

@@ -20,7 +20,7 @@ from paquebot.message import (
     unfold,
 )
 from paquebot.rpc import Identity, ValidationClient
-from paquebot.smtp_ingress.aside import aside
+from paquebot.smtp_ingress.offload import offload
 from paquebot.smtp_ingress.settings import SenderPolicy
 from paquebot.smtp_ingress.state import MailTransaction, SessionState
 from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, quoted_local
@@ -50,77 +50,77 @@ class Authorship:
     validation: ValidationClient
     policy: SenderPolicy
 
-    async def owns(self, session: SessionState, address: Address, trace: str = "") -> bool:
+    async def owns(self, state: SessionState, address: Address, trace: str = "") -> bool:
         """May the session's identity send as `address`? Raises DirectoryUnavailable."""
-        assert session.identity is not None
+        assert state.identity is not None
         wanted = str(canonical(address))
-        if wanted == session.identity.address or wanted in session.owned:
+        if wanted == state.identity.address or wanted in state.owned:
             return True
-        allowed = await self.validation.authorize_sender(session.identity.account_id, wanted, trace=trace)
+        allowed = await self.validation.authorize_sender(state.identity.account_id, wanted, trace=trace)
         if allowed:
-            session.remember_owned(wanted)
+            state.remember_owned(wanted)
         return allowed
 
-    async def checked(self, session: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
+    async def checked(self, state: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
         """The message as it may be sent by the session's identity, or why it may not. Raises DirectoryUnavailable."""
-        assert session.identity is not None
-        if await aside(split_header(content), lambda: _is_disguised(content)):
+        assert state.identity is not None
+        if await offload(split_header(content), lambda: _is_disguised(content)):
             return replies.FROM_NOT_OWNED
         smtputf8 = transaction.parameters.smtputf8
         try:
-            has_author = await self._owned(session, content, b"from", transaction.trace)
+            has_author = await self._owned(state, content, b"from", transaction.trace)
         except _Foreign:
             return replies.FROM_NOT_OWNED
         if not has_author:
-            if not self._may_write(session.identity, smtputf8=smtputf8):
+            if not self._may_write(state.identity, smtputf8=smtputf8):
                 return replies.FROM_MISSING
-            content = _with_login(content, b"from", session.identity)
+            content = _with_login(content, b"from", state.identity)
         try:
-            foreign = _has(content, b"sender") and not await self._owned(session, content, b"sender", transaction.trace)
+            foreign = _has(content, b"sender") and not await self._owned(state, content, b"sender", transaction.trace)
         except _Foreign:
             foreign = True
         if not foreign:
             return content
-        if not self._may_write(session.identity, smtputf8=smtputf8):
+        if not self._may_write(state.identity, smtputf8=smtputf8):
             return replies.SENDER_FIELD_NOT_OWNED
-        return _with_login(content, b"sender", session.identity)
+        return _with_login(content, b"sender", state.identity)
 
     def _may_write(self, identity: Identity, *, smtputf8: bool) -> bool:
         """An address beyond ASCII may stand in a header only where SMTPUTF8 was asked for (RFC 6531 §3.2)."""
         return self.policy is SenderPolicy.REWRITE and (smtputf8 or identity.address.isascii())
 
-    async def _owned(self, session: SessionState, content: bytes, name: bytes, trace: str) -> bool:
+    async def _owned(self, state: SessionState, content: bytes, name: bytes, trace: str) -> bool:
         """Does a field of that name have an address? Each must belong to the login. Raises _Foreign."""
-        assert session.identity is not None
+        assert state.identity is not None
         values = _values(content, name)
         if sum(map(len, values)) > _MAX_BYTES:
             raise _Foreign
         named = [named_addresses(value) for value in values]
-        found = [address for one in named for address in _found(one, session)]
+        found = [address for one in named for address in _found(one, state)]
         if len(found) > _MAX_AUTHORS:
             raise _Foreign
         for local, domain in found:
             address = _address(local, domain)
-            if address is None or not await self.owns(session, address, trace):
+            if address is None or not await self.owns(state, address, trace):
                 raise _Foreign
-            if not _is_one_word(address.local) and str(canonical(address)) != session.identity.address:
+            if not _is_one_word(address.local) and str(canonical(address)) != state.identity.address:
                 raise _Foreign
         return any(one.certain for one in named)
 
 
-def _found(named: NamedAddresses, session: SessionState) -> list[tuple[bytes, bytes]]:
+def _found(named: NamedAddresses, state: SessionState) -> list[tuple[bytes, bytes]]:
     """The addresses that must belong to the login. Raises _Foreign: a field can be understood in more ways than one."""
     if not named.readable:
         raise _Foreign
-    return [*named.certain, *(one for one in named.possible if _may_be_address(one[1], session))]
+    return [*named.certain, *(one for one in named.possible if _may_be_address(one[1], state))]
 
 
-def _may_be_address(domain: bytes, session: SessionState) -> bool:
+def _may_be_address(domain: bytes, state: SessionState) -> bool:
     """Would somebody take it for an address? `arne@home` is a name of people, unless the login's own domain is like
     this; `bob@a.example'` is Bob to who reads it, and to programs that stop at the quote."""
-    assert session.identity is not None
+    assert state.identity is not None
     text = unicodedata.normalize("NFKC", domain.decode("utf-8", "replace")).replace("。", ".").strip(" .")
-    return "." in text or text.lower() == session.identity.address.rpartition("@")[2]
+    return "." in text or text.lower() == state.identity.address.rpartition("@")[2]
 
 
 def _address(local: bytes, domain: bytes) -> Address | None:

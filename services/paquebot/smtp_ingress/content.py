@@ -11,7 +11,7 @@ from collections.abc import Callable
 from paquebot.runtime.net.pace import Pace
 from paquebot.runtime.shares.budget import OverBudget
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.session import HangUp, Session
+from paquebot.smtp_ingress.session import EndSession, Session
 from paquebot.smtp_ingress.settings import SLACK
 from paquebot.smtp_ingress.state import MailTransaction
 from paquebot.wire.smtp import replies
@@ -22,38 +22,38 @@ from paquebot.wire.smtp.replies import Reply
 _READ = 256 * 1024  # bytes taken at once
 
 
-async def data(conversation: Session, argument: str) -> Reply:
+async def data(session: Session, argument: str) -> Reply:
     """RFC 5321 §4.1.1.4."""
     if argument:
         return replies.BAD_SYNTAX.with_text("Syntax: DATA")
-    transaction = conversation.session.transaction
+    transaction = session.state.transaction
     if transaction is None:
         return replies.MAIL_FIRST
     if not len(transaction.recipients):
         return replies.NO_VALID_RECIPIENTS
-    conversation.connection.reply(replies.START_DATA)
+    session.connection.reply(replies.START_DATA)
     decoder = DataDecoder()
     transaction.holding.offer(functools.partial(_displaced, decoder.discard))
-    conversation.connection.content_begins()
-    refusal = await _read_data(conversation, transaction, decoder)
-    conversation.connection.content_ends()
+    session.connection.content_begins()
+    refusal = await _read_data(session, transaction, decoder)
+    session.connection.content_ends()
     transaction.holding.keep()
-    line = conversation.services.messages.line
+    line = session.context.messages.line
     octets = decoder.octets
-    reply = refusal or await conversation.services.acceptance.accept(
-        conversation.session, transaction, lambda: decoder.content(max_line=line), octets
+    reply = refusal or await session.context.acceptance.accept(
+        session.state, transaction, lambda: decoder.content(max_line=line), octets
     )
-    conversation.message_ended(reply)
+    session.message_ended(reply)
     return reply
 
 
-async def _read_data(conversation: Session, transaction: MailTransaction, decoder: DataDecoder) -> Reply | None:
+async def _read_data(session: Session, transaction: MailTransaction, decoder: DataDecoder) -> Reply | None:
     """Read to <CRLF>.<CRLF>, keeping no more than the limits allow; why not to take the message, or None."""
-    connection, pace = conversation.connection, _pace(conversation)
-    limit = conversation.services.messages.size + SLACK
+    connection, pace = session.connection, _pace(session)
+    limit = session.context.messages.size + SLACK
     refusal: Reply | None = None
     while True:
-        octets = await connection.some(_READ, pace.deadline(conversation.services.timeouts.data))
+        octets = await connection.some(_READ, pace.deadline(session.context.timeouts.data))
         pace.came(len(octets))
         rest = decoder.feed(octets)
         if refusal is None:
@@ -64,36 +64,36 @@ async def _read_data(conversation: Session, transaction: MailTransaction, decode
         if refusal is not None:
             decoder.discard()
             transaction.holding.release()
-            conversation.read_in_vain(len(octets), refusal)
+            session.read_in_vain(len(octets), refusal)
 
 
-async def bdat(conversation: Session, argument: str) -> Reply:
+async def bdat(session: Session, argument: str) -> Reply:
     """RFC 3030 §2: the chunk is read in any case, for its bytes follow the command at once."""
     try:
         command = parse_bdat(argument)
     except BadCommand:
-        raise HangUp(replies.BDAT_SYNTAX) from None  # how much follows is not known
-    if command.size > conversation.services.messages.size:
-        raise HangUp(replies.TOO_BIG)
-    transaction = conversation.session.transaction
-    refusal = _chunk_refusal(conversation, transaction, command)
-    conversation.connection.content_begins()
-    refusal = await _read_chunk(conversation, command.size, transaction, refusal)
-    conversation.connection.content_ends()
+        raise EndSession(replies.BDAT_SYNTAX) from None  # how much follows is not known
+    if command.size > session.context.messages.size:
+        raise EndSession(replies.TOO_BIG)
+    transaction = session.state.transaction
+    refusal = _chunk_refusal(session, transaction, command)
+    session.connection.content_begins()
+    refusal = await _read_chunk(session, command.size, transaction, refusal)
+    session.connection.content_ends()
     if refusal is not None or transaction is None or transaction.chunks is None:
         return _broken(transaction, refusal or replies.MAIL_FIRST)
     if not command.last:
         return replies.chunk_received(command.size)
     transaction.holding.keep()
-    chunks, line = transaction.chunks, conversation.services.messages.line
-    reply = await conversation.services.acceptance.accept(
-        conversation.session, transaction, lambda: chunks.content(max_line=line), chunks.octets
+    chunks, line = transaction.chunks, session.context.messages.line
+    reply = await session.context.acceptance.accept(
+        session.state, transaction, lambda: chunks.content(max_line=line), chunks.octets
     )
-    conversation.message_ended(reply)
+    session.message_ended(reply)
     return reply
 
 
-def _chunk_refusal(conversation: Session, transaction: MailTransaction | None, command: Bdat) -> Reply | None:
+def _chunk_refusal(session: Session, transaction: MailTransaction | None, command: Bdat) -> Reply | None:
     """Why the chunk cannot be taken; else the transaction is ready for it."""
     if transaction is None:
         return replies.MAIL_FIRST
@@ -102,20 +102,20 @@ def _chunk_refusal(conversation: Session, transaction: MailTransaction | None, c
     if not len(transaction.recipients):
         return replies.NO_VALID_RECIPIENTS
     if transaction.chunks is None or transaction.pace is None:
-        transaction.chunks, transaction.pace = ChunkCollector(), _pace(conversation)
+        transaction.chunks, transaction.pace = ChunkCollector(), _pace(session)
         transaction.holding.offer(functools.partial(_displaced, transaction.drop_chunks))
     else:
         transaction.pace.resume()
-    too_big = transaction.chunks.octets + command.size > conversation.services.messages.size
+    too_big = transaction.chunks.octets + command.size > session.context.messages.size
     return replies.TOO_BIG if too_big else _charge(transaction, transaction.chunks.octets)
 
 
 async def _read_chunk(
-    conversation: Session, size: int, transaction: MailTransaction | None, refusal: Reply | None
+    session: Session, size: int, transaction: MailTransaction | None, refusal: Reply | None
 ) -> Reply | None:
     """Exactly `size` bytes, into the transaction's chunks or nowhere; why not to take them, or None."""
-    connection, timeouts = conversation.connection, conversation.services.timeouts
-    pace = transaction.pace if transaction is not None and transaction.pace is not None else _pace(conversation)
+    connection, timeouts = session.connection, session.context.timeouts
+    pace = transaction.pace if transaction is not None and transaction.pace is not None else _pace(session)
     left = size
     while left:
         octets = await connection.some(min(left, _READ), pace.deadline(timeouts.data))
@@ -125,7 +125,7 @@ async def _read_chunk(
             refusal = _charge(transaction, transaction.chunks.octets + len(octets))
         if refusal is not None:
             _drop(transaction)
-            conversation.read_in_vain(len(octets), refusal)
+            session.read_in_vain(len(octets), refusal)
         elif transaction is not None and transaction.chunks is not None:
             transaction.chunks.feed(octets)
     pace.pause()
@@ -161,6 +161,6 @@ def _charge(transaction: MailTransaction, octets: int) -> Reply | None:
     return None
 
 
-def _pace(conversation: Session) -> Pace:
-    services = conversation.services
-    return Pace(services.pace, conversation.connection.loop.time, services.timeouts.message)
+def _pace(session: Session) -> Pace:
+    context = session.context
+    return Pace(context.pace, session.connection.loop.time, context.timeouts.message)

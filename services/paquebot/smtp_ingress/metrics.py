@@ -46,7 +46,7 @@ MECHANISMS = ("PLAIN", "LOGIN")
 SESSIONS = counter("paquebot_smtp_sessions_total", "Connections that began a session", {"listener": Role})
 OPEN_SESSIONS = gauge("paquebot_smtp_open_sessions", "Sessions now", {"listener": Role})
 REFUSED = counter("paquebot_smtp_refused_connections_total", "Connections over a limit", {"listener": Role})
-ENDED = counter("paquebot_smtp_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
+SESSIONS_ENDED = counter("paquebot_smtp_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
 COMMANDS = counter("paquebot_smtp_commands_total", "Commands received; OTHER: unknown ones", {"verb": Verb})
 REPLIES = counter(
     "paquebot_smtp_replies_total", "Replies sent, by class of code", {"class": ("2xx", "3xx", "4xx", "5xx")}
@@ -75,14 +75,16 @@ INCIDENTS = counter(
 )
 
 # Children are looked up once: labels() costs more than inc().
-COMMAND = by_member(COMMANDS, Verb)
-SESSION = by_member(SESSIONS, Role)
-OPEN_SESSION = by_member(OPEN_SESSIONS, Role)
-ENDING = by_member(ENDED, SessionEnd)
-ACCEPT_SECOND = by_member(ACCEPT_SECONDS, Role)
-REPLY = {digit: REPLIES.labels(f"{digit}xx") for digit in range(2, 6)}
-RESULT = {2: MessageResult.ACCEPTED, 4: MessageResult.DEFERRED, 5: MessageResult.REJECTED}
-RECIPIENT = {digit: RECIPIENTS.labels(result.value) for digit, result in RESULT.items()}
-MESSAGE = {
-    (role, digit): MESSAGES.labels(role.value, result.value) for role in Role for digit, result in RESULT.items()
+COMMANDS_BY_VERB = by_member(COMMANDS, Verb)
+SESSIONS_BY_ROLE = by_member(SESSIONS, Role)
+OPEN_SESSIONS_BY_ROLE = by_member(OPEN_SESSIONS, Role)
+SESSIONS_ENDED_BY_REASON = by_member(SESSIONS_ENDED, SessionEnd)
+ACCEPT_SECONDS_BY_ROLE = by_member(ACCEPT_SECONDS, Role)
+REPLIES_BY_CLASS = {digit: REPLIES.labels(f"{digit}xx") for digit in range(2, 6)}
+RESULT_BY_CLASS = {2: MessageResult.ACCEPTED, 4: MessageResult.DEFERRED, 5: MessageResult.REJECTED}
+RECIPIENTS_BY_CLASS = {digit: RECIPIENTS.labels(result.value) for digit, result in RESULT_BY_CLASS.items()}
+MESSAGES_BY_REPLY = {
+    (role, digit): MESSAGES.labels(role.value, result.value)
+    for role in Role
+    for digit, result in RESULT_BY_CLASS.items()
 }

@@ -16,7 +16,8 @@ from paquebot.runtime.settings import Network
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.commands import COMMANDS
 from paquebot.smtp_ingress.connection import SmtpConnection
-from paquebot.smtp_ingress.session import Services, Session
+from paquebot.smtp_ingress.context import ServerContext
+from paquebot.smtp_ingress.session import Session
 from paquebot.smtp_ingress.settings import ListenSettings
 from paquebot.smtp_ingress.state import Role, SessionState
 from paquebot.wire.smtp import replies
@@ -29,7 +30,7 @@ class SmtpServer:
     """Every listener of the process. `start`, then `drain` at the end."""
 
     def __init__(
-        self, services: Services, relay_clients: Sequence[Network], proxies: Proxies, *, shared: bool = False
+        self, services: ServerContext, relay_clients: Sequence[Network], proxies: Proxies, *, shared: bool = False
     ) -> None:
         """`shared`: other workers listen on the same ports."""
         self._services = services
@@ -171,14 +172,14 @@ class SmtpServer:
         session = SessionState(session_id, role, address, origin.port, self._is_relay_client(role, address), seat)
         seat.offer(connection.displace)
         self._sessions[connection] = task
-        metrics.SESSION[role].inc()
-        metrics.OPEN_SESSION[role].inc()
+        metrics.SESSIONS_BY_ROLE[role].inc()
+        metrics.OPEN_SESSIONS_BY_ROLE[role].inc()
         try:
             end = await Session(connection, session, self._services, COMMANDS).run()
-            metrics.ENDING[end].inc()
+            metrics.SESSIONS_ENDED_BY_REASON[end].inc()
             _log.debug("session_ended", session=session.id, client=address, listener=role.value, reason=end.value)
         finally:
-            metrics.OPEN_SESSION[role].dec()
+            metrics.OPEN_SESSIONS_BY_ROLE[role].dec()
             del self._sessions[connection]
 
     async def _turn_away(self, connection: SmtpConnection, role: Role) -> None:

@@ -20,9 +20,9 @@ from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import byte_shares
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
 from paquebot.smtp_ingress.authorship import Authorship
+from paquebot.smtp_ingress.context import ServerContext
 from paquebot.smtp_ingress.received import TracePolicy
 from paquebot.smtp_ingress.server import SmtpServer
-from paquebot.smtp_ingress.session import Services
 from paquebot.smtp_ingress.settings import SLACK, SmtpIngressSettings
 from paquebot.spool import Spool
 
@@ -32,7 +32,7 @@ _CLOSING_SECONDS = 3.0  # of the drain time, kept for what comes after the sessi
 
 async def main(context: Context, settings: SmtpIngressSettings) -> None:
     keep_large_apart()
-    async with serve(settings, context.health) as server:
+    async with open_server(settings, context.health) as server:
         # Modules and clients stay: a full collection need not walk through them, which stops all sessions for 20 ms.
         gc.freeze()
         context.started()
@@ -41,7 +41,7 @@ async def main(context: Context, settings: SmtpIngressSettings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[SmtpServer]:
+async def open_server(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[SmtpServer]:
     """Everything open for the time of the block; at its end sessions are cut off, unless they were drained.
 
     Engines that are away do not stop it: mail is refused temporarily and readiness says why (invariant 9).
@@ -67,14 +67,14 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         recordings = Recordings(queue, "smtp")
         await recordings.listen()
         stack.push_async_callback(_cancelled, background(recordings.run(), "recordings"))
-        await queue.hear_directory(lambda _: validation.forget())
+        await queue.subscribe_directory(lambda _: validation.forget())
         stack.push_async_callback(_cancelled, background(logins.run(), "session_checks"))
         health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
         if tls is not None:
             stack.push_async_callback(_cancelled, background(tls.watch(), "certificates"))
-        services = Services(
+        services = ServerContext(
             hostname=settings.process.hostname,
             sessions=sessions,
             messages=settings.messages,

@@ -21,8 +21,8 @@ from paquebot.queue import Queue, QueueRefused
 from paquebot.queue.client import MAX_BATCH
 from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.process.tasks import background
-from paquebot.spool.gathering import CommitTiming
-from paquebot.spool.jobs import Packed, job_count, publications
+from paquebot.spool.commit_timing import CommitTiming
+from paquebot.spool.jobs import PackedMessage, job_count, publications
 from paquebot.spool.refusals import RefusalMarks
 from paquebot.v1.mail_pb2 import COMPRESSION_ZSTD, BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
@@ -66,16 +66,16 @@ class CommitLimits:
 
     max_bytes: int = 8 * 2**20
     max_messages: int = 500
-    alone_bytes: int = 4 * 2**20
+    large_message_size: int = 4 * 2**20
     """A message this large is a pack of its own."""
     linger: float = 0.005
     """Least seconds that a message waits for the next one while several writers are active."""
     slow: float = 0.03
     """Seconds after which a second commit starts beside one under way, unless commits usually take long."""
     max_commits: int = 4
-    max_alone: int = 4
+    max_large_commits: int = 4
     """Most large messages under way at once, beside the other commits."""
-    patience: float = 14.0
+    timeout: float = 14.0
     """Seconds after which a message whose pack is not written is given up, whatever holds it up: the sender hears it
     while it still listens, and what its own retry brings is then the only copy."""
 
@@ -124,7 +124,7 @@ class Committer:
         self._need_fitting_jobs(envelope, summary)
         waiting = _Waiting(envelope, frame, summary, asyncio.get_running_loop().create_future())
         start = time.perf_counter()
-        large = len(frame.data) >= self._limits.alone_bytes
+        large = len(frame.content) >= self._limits.large_message_size
         line = self._large if large else self._waiting
         line.append(waiting)
         self._count()
@@ -133,7 +133,7 @@ class Committer:
         else:
             self._gathering.arrived(time.monotonic(), len(line))
             self._consider()
-        expiry = asyncio.get_running_loop().call_later(self._limits.patience, _expire, waiting)
+        expiry = asyncio.get_running_loop().call_later(self._limits.timeout, _expire, waiting)
         try:
             ref = await waiting.kept
         except (asyncio.CancelledError, SpoolUnavailable, SpoolRefused):
@@ -153,7 +153,7 @@ class Committer:
         most = self._queue.max_payload
         if envelope.ByteSize() + summary.ByteSize() + _MORE_OF_A_JOB <= most:
             return
-        jobs = publications(new_ulid(), [Packed(envelope, _LONGEST_REF, summary)])
+        jobs = publications(new_ulid(), [PackedMessage(envelope, _LONGEST_REF, summary)])
         if any(len(job.payload) > most for job in jobs):
             raise SpoolRefused(f"a job of more than {most} bytes")
 
@@ -203,7 +203,7 @@ class Committer:
             if first.kept.done():  # cancelled, and not yet woken to leave the line
                 self._waiting.popleft()
                 continue
-            octets += len(first.frame.data)
+            octets += len(first.frame.content)
             jobs += job_count(first.envelope)
             if taken and (octets > self._limits.max_bytes or jobs > MAX_BATCH):
                 break
@@ -227,7 +227,7 @@ class Committer:
         self._consider()
 
     def _start_large(self) -> None:
-        while self._large and len(self._alone) < self._limits.max_alone:
+        while self._large and len(self._alone) < self._limits.max_large_commits:
             waiting = self._large.popleft()
             if not waiting.kept.done():
                 task = background(self._commit([waiting]), "commit")
@@ -306,11 +306,11 @@ class Committer:
     async def _publish(self, pack: str, batch: list[_Waiting], refs: list[BlobRef]) -> None:
         """The jobs of those who still wait: who was given up was told so, and whoever went away will come again."""
         gone = [waiting for waiting in batch if waiting.kept.done()]
-        packed: list[Packed] = []
+        packed: list[PackedMessage] = []
         for waiting, ref in zip(batch, refs, strict=True):
             if not waiting.kept.done():
                 waiting.publishing = True
-                packed.append(Packed(waiting.envelope, ref, waiting.summary))
+                packed.append(PackedMessage(waiting.envelope, ref, waiting.summary))
         jobs = publications(pack, packed)
         if gone:
             self._refuse(pack, gone, void=not packed)

@@ -20,7 +20,7 @@ MAX_JOB_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedMessage:
     """A message that lies in a pack."""
 
     envelope: Envelope
@@ -41,7 +41,7 @@ def job_count(envelope: Envelope) -> int:
     return local + remote + 2 * (envelope.ByteSize() // MAX_JOB_BYTES)
 
 
-def publications(pack: str, messages: Sequence[Packed]) -> list[Publication]:
+def publications(pack: str, messages: Sequence[PackedMessage]) -> list[Publication]:
     """All jobs of a pack, for one atomic batch."""
     return [*_deliver(pack, messages), *_relay(messages)]
 
@@ -56,7 +56,7 @@ class _Entry:
     recipients: int
 
 
-def _deliver(pack: str, messages: Sequence[Packed]) -> list[Publication]:
+def _deliver(pack: str, messages: Sequence[PackedMessage]) -> list[Publication]:
     by_domain: dict[str, list[_Entry]] = {}
     for message in messages:
         local: dict[str, list[LocalRecipient]] = {}
@@ -73,7 +73,7 @@ def _deliver(pack: str, messages: Sequence[Packed]) -> list[Publication]:
     return found
 
 
-def _entry(message: Packed, recipients: Sequence[LocalRecipient]) -> _Entry:
+def _entry(message: PackedMessage, recipients: Sequence[LocalRecipient]) -> _Entry:
     envelope = message.envelope
     job = DeliverJob()
     job.entries.add(
@@ -108,7 +108,7 @@ def _parts(entries: Sequence[_Entry], base: int) -> list[list[bytes]]:
     return parts
 
 
-def _relay(messages: Sequence[Packed]) -> list[Publication]:
+def _relay(messages: Sequence[PackedMessage]) -> list[Publication]:
     found: list[Publication] = []
     for message in messages:
         by_domain: dict[str, list[RemoteRecipient]] = {}
@@ -135,7 +135,7 @@ def _of_bounded_bytes(recipients: Sequence[RemoteRecipient]) -> Iterator[list[Re
     yield some
 
 
-def relay_job(message: Packed, domain: str, recipients: Sequence[RemoteRecipient]) -> RelayJob:
+def relay_job(message: PackedMessage, domain: str, recipients: Sequence[RemoteRecipient]) -> RelayJob:
     """The first attempt at `recipients`, all at `domain`."""
     envelope = message.envelope
     return RelayJob(

@@ -35,7 +35,7 @@ ON CONFLICT DO NOTHING
 _FORGET = "DELETE FROM spool.outcomes WHERE at < $1"
 
 
-async def done(postgres: Postgres, queue_ids: Collection[str]) -> set[Recipient]:
+async def finished_recipients(postgres: Postgres, queue_ids: Collection[str]) -> set[Recipient]:
     """Recipients of these messages that need nothing more. Raises PostgresUnavailable."""
     rows = await postgres.fetch("outcomes_done", _DONE, list(queue_ids))
     return {(row["queue_id"], row["forward_path"]) for row in rows}
@@ -52,15 +52,20 @@ async def record(postgres: Postgres, outcomes: Sequence[tuple[str, str, Recipien
     )
 
 
+async def record_dropped(postgres: Postgres, recipients: Sequence[Recipient]) -> None:
+    """Record that an operator dropped these recipients. Raises PostgresUnavailable."""
+    await record(postgres, [(*recipient, RecipientOutcome.DROPPED) for recipient in recipients])
+
+
 _NONE_KNOWN = "SELECT NOT EXISTS (SELECT FROM spool.outcomes)"
 
 
-async def none_known(postgres: Postgres) -> bool:
+async def is_empty(postgres: Postgres) -> bool:
     """Whether there is no outcome at all: on a platform that relayed, they were lost. Raises PostgresUnavailable."""
     return bool(await postgres.fetchval("outcomes_none", _NONE_KNOWN))
 
 
-async def forget(postgres: Postgres, before: datetime.datetime) -> int:
+async def delete_before(postgres: Postgres, before: datetime.datetime) -> int:
     """Delete rows older than `before`; returns how many. Raises PostgresUnavailable."""
 
     async def work(connection: Connection) -> int:

@@ -29,7 +29,7 @@ class SpoolSettings:
     slow: Seconds = setting("COMMIT_SLOW", Seconds(0.03), help="until a second commit starts beside a slow one")
     max_commits: int = setting("COMMITS", 4, help="most commits under way at once")
     max_bytes: ByteSize = setting("PACK_BYTES", ByteSize(8 * 2**20), help="a pack is cut at this size")
-    patience: Seconds = setting(
+    timeout: Seconds = setting(
         "COMMIT_TIMEOUT", Seconds(14.0), help="a message whose pack is not written then is refused temporarily"
     )
     max_messages: int = setting("PACK_MESSAGES", 500, help="a pack is cut at this many messages")
@@ -75,7 +75,7 @@ class Spool:
                 linger=settings.linger,
                 slow=settings.slow,
                 max_commits=settings.max_commits,
-                patience=settings.patience,
+                timeout=settings.timeout,
             ),
         )
 

@@ -6,7 +6,7 @@ import socket
 
 from tests.support.loopback import free_port
 
-from paquebot.cli.enforcement import enforcement
+from paquebot.cli.roundtrip.command import enforcement
 from paquebot.runtime.settings import Listen
 
 

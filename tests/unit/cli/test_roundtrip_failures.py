@@ -10,24 +10,15 @@ import ssl
 import pytest
 from tests.support.loopback import free_port
 
-from paquebot.cli.roundtrip.round_trip import (
-    RoundTripError,
-    ServiceAddress,
-    TestLogin,
-    TestRoute,
-    _check,
-    _message,
-    _why,
-    client_context,
-    round_trip,
-)
+from paquebot.cli.roundtrip.route import RoundTripLogin, RoundTripRoute, ServiceAddress, client_context
+from paquebot.cli.roundtrip.trip import RoundTripError, _check, _message, _why, round_trip
 
-ALICE, BOB = TestLogin("alice@example.test", "x"), TestLogin("bob@example.test", "x")
+ALICE, BOB = RoundTripLogin("alice@example.test", "x"), RoundTripLogin("bob@example.test", "x")
 
 
-def _route(client: str = "") -> TestRoute:
+def _route(client: str = "") -> RoundTripRoute:
     nowhere = ServiceAddress("127.0.0.1", free_port())
-    return TestRoute(nowhere, nowhere, nowhere, client_context(verify=False), ALICE, BOB, client)
+    return RoundTripRoute(nowhere, nowhere, nowhere, client_context(verify=False), ALICE, BOB, client)
 
 
 def test_a_place_where_nobody_listens_is_named() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
-from paquebot.cli.up.supervisor import Start, Supervisor, how_it_ended
+from paquebot.cli.up.supervisor import Start, Supervisor, exit_text
 
 SHELL = shutil.which("sh") or "/bin/sh"
 DEADLINE_SECONDS = 20.0
@@ -89,6 +89,6 @@ async def test_stop_ends_all_and_says_nothing(tmp_path: Path) -> None:
 
 
 def test_an_end_in_words() -> None:
-    assert how_it_ended(-9) == "was ended by SIGKILL"
-    assert how_it_ended(-300) == "ended with code -300"
-    assert how_it_ended(1) == "ended with code 1"
+    assert exit_text(-9) == "was ended by SIGKILL"
+    assert exit_text(-300) == "ended with code -300"
+    assert exit_text(1) == "ended with code 1"

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import local_route
+from paquebot.cli.roundtrip.route import local_route
 from paquebot.cli.up import authority, certificate, stack
-from paquebot.cli.up.certificate import authority_of, ensure_certificate, is_a_persons
+from paquebot.cli.up.certificate import authority_of, ensure_certificate, is_user_supplied
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import Layout, Ports, UpError
 from paquebot.cli.up.stack import Stack
@@ -210,7 +210,7 @@ def test_a_persons_own_certificate_is_never_touched(pair: tuple[Path, Path], kin
         pair[0].write_bytes(b"\x30\x82 what somebody put here")
     before = content(*pair)
     names = ("mail.example.org",) if kind == "for other names" else NAMES
-    assert is_a_persons(pair[0])
+    assert is_user_supplied(pair[0])
     assert ensure_certificate(*pair, names) == ""
     assert content(*pair) == before
     assert not authority_of(pair[0]).exists()

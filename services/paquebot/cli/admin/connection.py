@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
+from paquebot.cli.waiting import CommandFailed, TemporaryFailure
 from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
 from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import Secret, SettingsError, load, setting
@@ -67,7 +68,7 @@ def client_settings(data: Path | None) -> AdminSettings:
     return load(AdminSettings, client_environment(data, os.environ))
 
 
-def refuse_settings(data: Path | None, error: SettingsError) -> NoReturn:
+def exit_for_settings(data: Path | None, error: SettingsError) -> NoReturn:
     """Say what is wrong and end with exit code 2; one sentence where no platform is named at all."""
     named = data is not None or (DEFAULT_DATA / CLIENT_ENV).is_file()
     if named or any(name.startswith("PAQUEBOT_") for name in os.environ):
@@ -84,11 +85,11 @@ def administer(data: Path | None, work: Callable[[DirectoryClient], Awaitable[T]
     try:
         settings = client_settings(data)
     except SettingsError as error:
-        refuse_settings(data, error)
+        exit_for_settings(data, error)
     try:
         return asyncio.run(_with_client(settings, work))
     except SettingsError as error:  # certificates that are none
-        refuse_settings(data, error)
+        exit_for_settings(data, error)
     except DirectoryRefused as refused:
         typer.echo(f"paquebot: {refused}", err=True)
     except DirectoryUnavailable as away:
@@ -105,3 +106,13 @@ async def _with_client(settings: AdminSettings, work: Callable[[DirectoryClient]
         return await work(DirectoryClient(channel, settings.directory, settings.admin_token))
     finally:
         await channel.close()
+
+
+async def directory_answer(answer: Awaitable[T]) -> T:
+    """The directory's faults as TemporaryFailure, which patience understands, or CommandFailed."""
+    try:
+        return await answer
+    except DirectoryUnavailable as error:
+        raise TemporaryFailure(str(error)) from error
+    except DirectoryRefused as refused:
+        raise CommandFailed(f"the directory refuses: {refused}") from refused

@@ -2,13 +2,16 @@
 
 import grpc
 
-from paquebot.cli.roundtrip.round_trip import PASSWORD, READER, SENDER
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import UpError
 from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
 from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateDomainRequest, UpdateAccountRequest
+
+DEMO_PASSWORD = "paquebot"  # noqa: S105 - the demo accounts' password, told to the person
+DEMO_SENDER = "alice"
+DEMO_READER = "bob"
 
 
 async def ensure_demo(plan: PlatformPlan) -> bool:
@@ -17,7 +20,7 @@ async def ensure_demo(plan: PlatformPlan) -> bool:
     channel = open_channel(settings)
     try:
         client = DirectoryClient(channel, settings, plan.secrets.admin_token)
-        return await ensure_accounts(client, plan.domain, PASSWORD)
+        return await ensure_accounts(client, plan.domain, DEMO_PASSWORD)
     except (DirectoryRefused, DirectoryUnavailable) as error:
         raise UpError(f"the demo domain could not be made: {error}") from error
     finally:
@@ -28,7 +31,7 @@ async def ensure_accounts(client: DirectoryClient, domain: str, password: str, *
     """Make the domain with alice and bob where missing; True: something was made. `reset`: those that are there get
     the password. Raises DirectoryRefused, DirectoryUnavailable."""
     made = await _ensure_domain(client, domain)
-    for name in (SENDER, READER):
+    for name in (DEMO_SENDER, DEMO_READER):
         new = await _ensure_account(client, f"{name}@{domain}", name.title(), password)
         if reset and not new:
             change = UpdateAccountRequest(address=f"{name}@{domain}", password=password)

@@ -3,17 +3,21 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, refuse_settings
-from paquebot.cli.demo.accounts import ensure_accounts
-from paquebot.cli.roundtrip.round_trip import READER, SENDER
-from paquebot.cli.waiting import GivenUp, NotYet, RetryUntil, T, WaitOption
-from paquebot.rpc import DirectoryClient, DirectoryRefused, DirectoryUnavailable, open_channel
+from paquebot.cli.admin.connection import (
+    AdminSettings,
+    DataOption,
+    client_environment,
+    directory_answer,
+    exit_for_settings,
+)
+from paquebot.cli.demo.accounts import DEMO_READER, DEMO_SENDER, ensure_accounts
+from paquebot.cli.waiting import CommandFailed, RetryUntil, WaitOption
+from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.settings import Secret, SettingsError, load, setting
 
 
@@ -38,18 +42,18 @@ def demo_command(
     try:
         settings = load(DemoSettings, client_environment(data, os.environ))
     except SettingsError as error:
-        refuse_settings(data, error)
+        exit_for_settings(data, error)
     password = settings.password or secrets.token_urlsafe(18)
     patience = RetryUntil(wait, lambda text: typer.echo(text, err=True))
     try:
         made = asyncio.run(_ensure(settings, domain, password, patience))
     except SettingsError as error:  # certificates that are none
-        refuse_settings(data, error)
-    except GivenUp as fault:
+        exit_for_settings(data, error)
+    except CommandFailed as fault:
         typer.echo(f"paquebot: {fault}", err=True)
         raise typer.Exit(1) from None
     state = "is made" if made else "was there already"
-    typer.echo(f"domain {domain} with the accounts {SENDER}@{domain} and {READER}@{domain} {state}")
+    typer.echo(f"domain {domain} with the accounts {DEMO_SENDER}@{domain} and {DEMO_READER}@{domain} {state}")
     if not settings.password and (made or settings.reset):
         typer.echo(f"the password that was set now: {password}")
 
@@ -59,17 +63,7 @@ async def _ensure(settings: DemoSettings, domain: str, password: str, patience: 
     client = DirectoryClient(channel, settings.client.directory, settings.client.admin_token)
     try:
         return await patience.until_done(
-            "the directory", lambda: asked(ensure_accounts(client, domain, password, reset=settings.reset))
+            "the directory", lambda: directory_answer(ensure_accounts(client, domain, password, reset=settings.reset))
         )
     finally:
         await channel.close()
-
-
-async def asked(answer: Awaitable[T]) -> T:
-    """The directory's faults as NotYet, which patience understands, or GivenUp."""
-    try:
-        return await answer
-    except DirectoryUnavailable as error:
-        raise NotYet(str(error)) from error
-    except DirectoryRefused as refused:
-        raise GivenUp(f"the directory refuses: {refused}") from refused

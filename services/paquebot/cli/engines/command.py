@@ -16,7 +16,7 @@ from typing import Literal
 
 import typer
 
-from paquebot.cli.engines.engine import Engine, EngineError, end_when_stuck, start_engine
+from paquebot.cli.engines.engine import Engine, EngineError, kill_when_stuck, start_engine
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS, nats_access, s3_access
 from paquebot.cli.engines.nats import NatsAccess, NatsEngine
 from paquebot.cli.engines.ports import DEFAULT_PORTS
@@ -89,13 +89,13 @@ def _read(settings: EngineSettings, name: str) -> str:
     return text
 
 
-class EngineEnded:
+class EngineExit:
     """How the engine ended: the exit code of our process, when it ended by itself."""
 
     code = 0
 
 
-async def serve(context: Context, engine: Engine, ended: EngineEnded) -> None:
+async def serve(context: Context, engine: Engine, ended: EngineExit) -> None:
     """Run `engine` until the drain, or until it ends by itself. Raises EngineError when it cannot run."""
     context.health.depend(engine.name, engine.probe)
     starting = asyncio.ensure_future(start_engine(engine, None, _READY_SECONDS))
@@ -109,7 +109,7 @@ async def serve(context: Context, engine: Engine, ended: EngineEnded) -> None:
     process = starting.result()
     context.started()
     watching = asyncio.ensure_future(
-        end_when_stuck(engine, process, lambda why: _log.error("engine_stuck", reason=why))
+        kill_when_stuck(engine, process, lambda why: _log.error("engine_stuck", reason=why))
     )
     try:
         await _until_drained(process, draining, ended)
@@ -117,9 +117,7 @@ async def serve(context: Context, engine: Engine, ended: EngineEnded) -> None:
         watching.cancel()
 
 
-async def _until_drained(
-    process: ManagedProcess, draining: "asyncio.Future[Literal[True]]", ended: EngineEnded
-) -> None:
+async def _until_drained(process: ManagedProcess, draining: "asyncio.Future[Literal[True]]", ended: EngineExit) -> None:
     ending = asyncio.ensure_future(process.wait())
     await asyncio.wait((ending, draining), return_when=asyncio.FIRST_COMPLETED)
     if draining.done():
@@ -132,7 +130,7 @@ async def _until_drained(
 
 
 def _command(name: str, make: Callable[[EngineSettings], Engine]) -> Callable[[], None]:
-    ended = EngineEnded()
+    ended = EngineExit()
 
     async def main(context: Context, settings: EngineSettings) -> None:
         try:

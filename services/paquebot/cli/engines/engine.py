@@ -26,7 +26,7 @@ class EngineError(Exception):
     """An engine cannot run; the text is one sentence for a person."""
 
 
-class NotReadyYet(Exception):
+class EngineNotReady(Exception):
     """The engine does not answer yet; ask again."""
 
 
@@ -57,7 +57,7 @@ class Engine(Protocol):
         """How to run it, after `prepare`. Raises EngineError when the program is missing."""
 
     async def probe(self) -> None:
-        """Try the engine's real work once. Raises NotReadyYet, or EngineError when waiting is no use."""
+        """Try the engine's real work once. Raises EngineNotReady, or EngineError when waiting is no use."""
 
     async def stuck(self) -> str:
         """What is wrong with the running engine that only a new start can mend; empty: nothing."""
@@ -89,7 +89,7 @@ async def wait_ready(engine: Engine, process: ManagedProcess, deadline_seconds: 
             while process.running:
                 try:
                     return await engine.probe()
-                except NotReadyYet as fault:
+                except EngineNotReady as fault:
                     reason = str(fault)
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
@@ -98,7 +98,7 @@ async def wait_ready(engine: Engine, process: ManagedProcess, deadline_seconds: 
     raise EngineError(f"{engine.name} ended at start: {process.last_words()} (see {process.log})")
 
 
-async def end_when_stuck(engine: Engine, process: ManagedProcess, say: Callable[[str], None]) -> None:
+async def kill_when_stuck(engine: Engine, process: ManagedProcess, say: Callable[[str], None]) -> None:
     """While it runs, end it when only a new start can help; whoever keeps it running then starts it again."""
     while process.running:
         if why := await engine.stuck():
@@ -135,44 +135,3 @@ def _is_busy(claim: PortClaim) -> bool:
                 f"({os.strerror(fault.errno or 0)}): give another with {claim.option}"
             ) from fault
     return False
-
-
-def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a small file so that a crash leaves the old or the new one, never a part; nothing when equal."""
-    if read_if_there(path) == text:
-        path.chmod(mode)
-        return
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_directory(path.parent)
-
-
-def read_if_there(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return None
-
-
-def sync_directory(path: Path) -> None:
-    """Make names created, renamed or removed in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_directory(path: Path) -> None:
-    """Make a private directory. Raises EngineError when the path cannot be one."""
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as fault:
-        text = f"the data directory {path} cannot be made ({fault.strerror}): give another"
-        raise EngineError(text) from fault

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from paquebot.cli.engines.engine import write_durably
+from paquebot.cli.engines.files import write_durably
 from paquebot.cli.engines.ports import LOOPBACK
 
 _VALID = datetime.timedelta(days=3650)  # longer than any process runs

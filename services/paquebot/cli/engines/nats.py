@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from paquebot.cli.engines.binaries import script
-from paquebot.cli.engines.engine import EngineError, NotReadyYet, PortClaim, make_directory, write_durably
+from paquebot.cli.engines.engine import EngineError, EngineNotReady, PortClaim
+from paquebot.cli.engines.files import make_directory, write_durably
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
 from paquebot.cli.engines.process import ProcessCommand
 from paquebot.runtime.settings import Listen
@@ -110,9 +111,9 @@ class NatsEngine:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 answer = await _jetstream_info(self.ports_used.nats, access)
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as fault:
-            raise NotReadyYet(f"no connection: {fault!r}") from fault
+            raise EngineNotReady(f"no connection: {fault!r}") from fault
         if "error" in answer:
-            raise NotReadyYet(f"JetStream: {answer['error']}")
+            raise EngineNotReady(f"JetStream: {answer['error']}")
 
     async def stuck(self) -> str:
         """After one write that failed (a full disk) the server stores nothing more, room or not."""

@@ -22,15 +22,8 @@ from urllib.parse import quote
 import asyncpg
 
 from paquebot.cli.engines.binaries import postgres_directory
-from paquebot.cli.engines.engine import (
-    POLL_SECONDS,
-    EngineError,
-    NotReadyYet,
-    PortClaim,
-    make_directory,
-    sync_directory,
-    write_durably,
-)
+from paquebot.cli.engines.engine import POLL_SECONDS, EngineError, EngineNotReady, PortClaim
+from paquebot.cli.engines.files import make_directory, sync_directory, write_durably
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
 from paquebot.cli.engines.privilege import ProcessCredentials, unprivileged
 from paquebot.cli.engines.process import ProcessCommand, run_to_end
@@ -136,7 +129,7 @@ class PostgresEngine:
             text = f"PostgreSQL refuses the superuser's password: was {self.data_dir} made with another one?"
             raise EngineError(text) from fault
         except (OSError, TimeoutError, asyncpg.PostgresError) as fault:
-            raise NotReadyYet(f"{type(fault).__name__}: {fault}") from fault
+            raise EngineNotReady(f"{type(fault).__name__}: {fault}") from fault
         try:
             await connection.fetchval("SELECT 1", timeout=_TIMEOUT_SECONDS)
         finally:

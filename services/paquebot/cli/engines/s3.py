@@ -32,14 +32,8 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from paquebot.cli.engines.binaries import script
-from paquebot.cli.engines.engine import (
-    EngineError,
-    NotReadyYet,
-    PortClaim,
-    make_directory,
-    read_if_there,
-    write_durably,
-)
+from paquebot.cli.engines.engine import EngineError, EngineNotReady, PortClaim
+from paquebot.cli.engines.files import make_directory, read_if_there, write_durably
 from paquebot.cli.engines.inner_tls import InnerTls
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option
 from paquebot.cli.engines.process import ProcessCommand, last_line, run_to_end
@@ -219,7 +213,7 @@ class S3Engine:
                 self._set_rules(filer)
                 self._use_bucket(pool)
             except (urllib3.exceptions.HTTPError, MinioException, OSError) as fault:
-                raise NotReadyYet(f"{type(fault).__name__}: {fault}") from fault
+                raise EngineNotReady(f"{type(fault).__name__}: {fault}") from fault
 
     def _filer(self) -> urllib3.PoolManager:
         """Connections to the filer's own port."""
@@ -230,7 +224,7 @@ class S3Engine:
         url = f"https://{LOOPBACK}:{self.ports_used.s3_filer}{_FILER_RULES_PATH}"
         if _stored_rules(pool, url) != _FILER_RULES.encode():
             pool.request("POST", url, fields={"file": ("filer.conf", _FILER_RULES)})
-            raise NotReadyYet("the filer's rules were just set")
+            raise EngineNotReady("the filer's rules were just set")
 
     def _use_bucket(self, pool: urllib3.PoolManager) -> None:
         client = self.client(pool)
@@ -291,4 +285,4 @@ def _stored_rules(pool: urllib3.PoolManager, url: str) -> bytes:
         case 404:
             return b""
         case status:
-            raise NotReadyYet(f"the filer answers {status}")
+            raise EngineNotReady(f"the filer answers {status}")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -13,28 +14,27 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.message import Message
 
-from paquebot.cli.admin.connection import AdminSettings, DataOption, client_environment, refuse_settings
-from paquebot.cli.demo.command import asked
-from paquebot.cli.enforcement import enforcement
-from paquebot.cli.roundtrip.round_trip import (
-    RoundTripError,
-    ServiceAddress,
-    TestLogin,
-    TestRoute,
-    Timed,
-    client_context,
-    round_trip,
+from paquebot.cli.admin.connection import (
+    AdminSettings,
+    DataOption,
+    client_environment,
+    directory_answer,
+    exit_for_settings,
 )
-from paquebot.cli.waiting import GivenUp, RetryUntil, WaitOption
+from paquebot.cli.roundtrip.route import RoundTripLogin, RoundTripRoute, ServiceAddress, client_context
+from paquebot.cli.roundtrip.trip import RoundTripError, TimedStep, round_trip
+from paquebot.cli.waiting import CommandFailed, RetryUntil, WaitOption
 from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.settings import Listen, Secret, SettingsError, load, parse_listen, setting
 from paquebot.v1 import directory_pb2 as pb
 
-RouteOf = Callable[[TestLogin, TestLogin], TestRoute]
+RouteOf = Callable[[RoundTripLogin, RoundTripLogin], RoundTripRoute]
 
 _SMTP = "127.0.0.1:2587"
 _IMAP = "127.0.0.1:2143"
 _POP3 = "127.0.0.1:2110"
+
+_FORBIDDEN_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +115,23 @@ def roundtrip_command(
         typer.echo(f"paquebot: no certificates can be read from {ca}: {error}", err=True)
         raise typer.Exit(2) from None
 
-    def route(first: TestLogin, second: TestLogin) -> TestRoute:
-        return TestRoute(smtp, imap, pop3, tls, first, second, expect_client, wait)
+    def route(first: RoundTripLogin, second: RoundTripLogin) -> RoundTripRoute:
+        return RoundTripRoute(smtp, imap, pop3, tls, first, second, expect_client, wait)
 
     try:
         environ = client_environment(data, os.environ)
         if sender:
             passwords = load(RoundtripSettings, environ)
-            given = TestLogin(sender, passwords.sender_password), TestLogin(recipient, passwords.recipient_password)
+            given = (
+                RoundTripLogin(sender, passwords.sender_password),
+                RoundTripLogin(recipient, passwords.recipient_password),
+            )
             round_trip(route(*given), _say)
         else:
             asyncio.run(_between_strangers(load(AdminSettings, environ), route, RetryUntil(wait, _tell)))
     except SettingsError as error:
-        refuse_settings(data, error)
-    except (RoundTripError, GivenUp) as error:
+        exit_for_settings(data, error)
+    except (RoundTripError, CommandFailed) as error:
         typer.echo(f"paquebot: {error}", err=True)
         raise typer.Exit(1) from None
     if forbidden:
@@ -143,20 +146,20 @@ async def _between_strangers(settings: AdminSettings, route: RouteOf, patience: 
 @contextlib.asynccontextmanager
 async def _temporary_accounts(
     settings: AdminSettings, patience: RetryUntil
-) -> AsyncIterator[tuple[TestLogin, TestLogin]]:
-    """Two accounts in a domain that nobody else has; removed in the end, whatever happens. Raises GivenUp."""
+) -> AsyncIterator[tuple[RoundTripLogin, RoundTripLogin]]:
+    """Two accounts in a domain that nobody else has; removed in the end, whatever happens. Raises CommandFailed."""
     # RFC 2606 §2: .invalid is nobody's, so no mail of others can be for it.
     domain = f"roundtrip-{secrets.token_hex(6)}.invalid"
-    logins = tuple(TestLogin(f"{name}@{domain}", secrets.token_urlsafe(18)) for name in ("alice", "bob"))
+    logins = tuple(RoundTripLogin(f"{name}@{domain}", secrets.token_urlsafe(18)) for name in ("alice", "bob"))
     channel = open_channel(settings.directory)
     client = DirectoryClient(channel, settings.directory, settings.admin_token)
 
     async def ask(rpc: Any, request: Message) -> None:
-        await patience.until_done("the directory", lambda: asked(client.ask(rpc, request)))
+        await patience.until_done("the directory", lambda: directory_answer(client.ask(rpc, request)))
 
     try:
         await ask(client.stub.CreateDomain, pb.CreateDomainRequest(name=domain))
-        made: list[TestLogin] = []
+        made: list[RoundTripLogin] = []
         try:
             for login in logins:
                 await ask(
@@ -174,9 +177,23 @@ async def _temporary_accounts(
         await channel.close()
 
 
-def _say(timed: Timed) -> None:
+def _say(timed: TimedStep) -> None:
     typer.echo(f"{timed.seconds * 1000:6.0f} ms  {timed.what}")
 
 
 def _tell(text: str) -> None:
     typer.echo(text, err=True)
+
+
+def enforcement(forbidden: Listen) -> str:
+    """A sentence for a person about what came of a connection to `forbidden`, which something listens on."""
+    try:
+        with socket.create_connection((forbidden.host, forbidden.port), _FORBIDDEN_SECONDS):
+            return (
+                f"NetworkPolicies: NOT ENFORCED here, for this pod reached {forbidden}, which they forbid it; "
+                "every pod of the cluster reaches the ports of this release"
+            )
+    except socket.gaierror:
+        return f"NetworkPolicies: not known, for {forbidden.host} has no address"
+    except OSError:
+        return f"NetworkPolicies: enforced, for {forbidden} did not answer this pod"

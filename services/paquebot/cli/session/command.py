@@ -14,7 +14,7 @@ import typer
 
 from paquebot.cli.admin.connection import DataOption, administer
 from paquebot.cli.session.dialogue import DialogueWriter
-from paquebot.cli.waiting import duration
+from paquebot.cli.waiting import parse_duration
 from paquebot.rpc import DirectoryClient
 from paquebot.runtime.settings import ByteSize, parse_bytes
 from paquebot.v1 import directory_pb2 as pb
@@ -27,7 +27,7 @@ session_app = typer.Typer(
 
 Account = Annotated[str, typer.Option(metavar="ADDRESS", help="Whose sessions.", show_default=False)]
 For = Annotated[
-    float, typer.Option("--for", parser=duration, metavar="TIME", help="How long, such as 10m; at most 24h.")
+    float, typer.Option("--for", parser=parse_duration, metavar="TIME", help="How long, such as 10m; at most 24h.")
 ]
 To = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it. Without it: to standard output.")]
 Size = Annotated[ByteSize, typer.Option(parser=parse_bytes, metavar="SIZE", help="Stop when it is so long.")]

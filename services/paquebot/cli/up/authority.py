@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from paquebot.cli.engines.engine import write_durably
+from paquebot.cli.engines.files import write_durably
 
 _MAKER = "Paquebot (paquebot up)"
 CLOCK_ERROR = datetime.timedelta(hours=1)
@@ -84,7 +84,7 @@ def may_sign(authority: x509.Certificate, name: str) -> bool:
     return any(_within(general_name(name), subtree) for subtree in limits.permitted_subtrees or ())
 
 
-def made_by_us(certificate: x509.Certificate) -> bool:
+def has_local_issuer(certificate: x509.Certificate) -> bool:
     """An authority of this kind is its issuer, this platform's or another's."""
     return [item.value for item in certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)] == [_MAKER]
 

@@ -14,16 +14,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from paquebot.cli.engines.engine import write_durably
+from paquebot.cli.engines.files import write_durably
 from paquebot.cli.up.authority import (
     CLOCK_ERROR,
     Authority,
     general_name,
+    has_local_issuer,
     key_usage,
     load_authority,
     load_certificate,
     load_key,
-    made_by_us,
     make_authority,
     may_sign,
     pem,
@@ -42,18 +42,18 @@ def authority_of(certificate: Path) -> Path:
     return certificate.with_name("ca.crt")
 
 
-def is_a_persons(certificate: Path) -> bool:
+def is_user_supplied(certificate: Path) -> bool:
     """The file was not made here. One that cannot be read is a person's, too."""
     found = load_certificate(certificate)
     if found is None:
         return certificate.exists() and certificate.stat().st_size > 0
-    return not (made_by_us(found) or _self_signed(found))
+    return not (has_local_issuer(found) or _self_signed(found))
 
 
 def ensure_certificate(certificate: Path, key: Path, names: Sequence[str], wished: Sequence[str] = ()) -> str:
     """Make the pair unless a good one is there: for `names`, host names and addresses, and for those of `wished` that
     the authority may sign for. What was done, for a person; empty: nothing. Raises OSError."""
-    if is_a_persons(certificate):
+    if is_user_supplied(certificate):
         return ""
     own, found = authority_of(certificate), load_certificate(certificate)
     known, authority = load_certificate(own), load_authority(own, own.with_suffix(".key"), names)

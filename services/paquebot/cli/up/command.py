@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 
 from paquebot.cli.admin.connection import DEFAULT_DATA
-from paquebot.cli.demo.accounts import ensure_demo
-from paquebot.cli.roundtrip.round_trip import READER, SENDER, Timed, local_route, round_trip
+from paquebot.cli.demo.accounts import DEMO_READER, DEMO_SENDER, ensure_demo
+from paquebot.cli.roundtrip.route import local_route
+from paquebot.cli.roundtrip.trip import TimedStep, round_trip
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.guide import addresses, examples, mail_programs
 from paquebot.cli.up.layout import Layout, Ports, UpError
@@ -135,10 +136,10 @@ async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) 
 
 async def _demo(console: Console, plan: PlatformPlan, step: Callable[[str], None]) -> None:
     if await ensure_demo(plan):
-        step(f"domain {plan.domain} with accounts {SENDER} and {READER} made")
+        step(f"domain {plan.domain} with accounts {DEMO_SENDER} and {DEMO_READER} made")
     console.print()
 
-    def say(timed: Timed) -> None:
+    def say(timed: TimedStep) -> None:
         console.print(f"[green]{timed.seconds * 1000:6.0f} ms[/]  {timed.what}")
 
     await asyncio.to_thread(round_trip, local_route(plan), say)

@@ -9,7 +9,7 @@ from paquebot.cli.engines.grants import nats_access, s3_access
 from paquebot.cli.engines.nats import NatsAccess, NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Access, S3Engine
-from paquebot.cli.up.certificate import is_a_persons
+from paquebot.cli.up.certificate import is_user_supplied
 from paquebot.cli.up.layout import Layout, Ports, Secrets, listen
 
 DATABASE = "paquebot"
@@ -43,7 +43,7 @@ class PlatformPlan:
     @property
     def authority(self) -> Path | None:
         """What clients are to trust; None: the certificate is a person's, who knows."""
-        own = self.certificate == self.layout.certificate and not is_a_persons(self.certificate)
+        own = self.certificate == self.layout.certificate and not is_user_supplied(self.certificate)
         return self.layout.authority if own else None
 
     @property

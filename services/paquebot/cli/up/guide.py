@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 
 from paquebot.cli.admin.connection import DEFAULT_DATA
+from paquebot.cli.demo.accounts import DEMO_PASSWORD, DEMO_READER, DEMO_SENDER
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import PASSWORD, READER, SENDER
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import SERVICES
 
@@ -45,8 +45,8 @@ def mail_programs(plan: PlatformPlan) -> str:
     """All that a mail program asks for."""
     ports = plan.ports.services
     rows = [
-        ("addresses", f"{SENDER}@{plan.domain}, {READER}@{plan.domain}; the user name is the whole address"),
-        ("password", f"{PASSWORD}; method: normal password (PLAIN)"),
+        ("addresses", f"{DEMO_SENDER}@{plan.domain}, {DEMO_READER}@{plan.domain}; the user name is the whole address"),
+        ("password", f"{DEMO_PASSWORD}; method: normal password (PLAIN)"),
         ("incoming, IMAP", f"{_HOST}, port {ports.imaps}, SSL/TLS; or port {ports.imap}, STARTTLS"),
         ("incoming, POP3", f"{_HOST}, port {ports.pop3s}, SSL/TLS; or port {ports.pop3}, STARTTLS"),
         ("outgoing, SMTP", f"{_HOST}, port {ports.submissions}, SSL/TLS; or port {ports.submission}, STARTTLS"),
@@ -76,17 +76,17 @@ def _trust(authority: Path | None) -> list[str]:
 def examples(plan: PlatformPlan) -> str:
     """Commands to try."""
     ports = plan.ports.services
-    login = f"{READER}@{plan.domain}"
-    sender = f"{SENDER}@{plan.domain}"
+    login = f"{DEMO_READER}@{plan.domain}"
+    sender = f"{DEMO_SENDER}@{plan.domain}"
     data = "" if plan.layout.data == DEFAULT_DATA.absolute() else f" --data {shlex.quote(str(plan.layout.data))}"
     authority = shlex.quote(str(plan.authority)) if plan.authority else ""
     trust = f" --cacert {authority}" if authority else ""
     verify = f" --tls-verify --tls-ca-path {authority}" if authority else ""
     return f"""
 Try it from another terminal:
-  swaks --server {_HOST}:{ports.submission} -tls{verify} -au {sender} -ap {PASSWORD} --from {sender} --to {login}
-  curl{trust} imaps://{_HOST}:{ports.imaps}/INBOX -u {login}:{PASSWORD} -X 'FETCH 1:* (FLAGS ENVELOPE)'
-  curl{trust} pop3s://{_HOST}:{ports.pop3s}/1 -u {login}:{PASSWORD}
+  swaks --server {_HOST}:{ports.submission} -tls{verify} -au {sender} -ap {DEMO_PASSWORD} --from {sender} --to {login}
+  curl{trust} imaps://{_HOST}:{ports.imaps}/INBOX -u {login}:{DEMO_PASSWORD} -X 'FETCH 1:* (FLAGS ENVELOPE)'
+  curl{trust} pop3s://{_HOST}:{ports.pop3s}/1 -u {login}:{DEMO_PASSWORD}
   curl http://{LOOPBACK}:{ports.metrics("smtp_ingress")}/metrics
   .venv/bin/paquebot account list{data}
   .venv/bin/paquebot queue list{data}

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from paquebot.cli.engines.engine import EngineError, make_directory, write_durably
+from paquebot.cli.engines.engine import EngineError
+from paquebot.cli.engines.files import make_directory, write_durably
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
 from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, option_name
 from paquebot.cli.engines.postgres import takes_socket

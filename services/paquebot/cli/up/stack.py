@@ -10,21 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from paquebot.cli.engines.engine import (
-    Engine,
-    EngineError,
-    PortClaim,
-    check_ports,
-    end_when_stuck,
-    start_engine,
-    write_durably,
-)
+from paquebot.cli.engines.engine import Engine, EngineError, PortClaim, check_ports, kill_when_stuck, start_engine
+from paquebot.cli.engines.files import write_durably
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
 from paquebot.cli.up.certificate import ensure_certificate
 from paquebot.cli.up.environment import DATABASE, PlatformPlan
 from paquebot.cli.up.layout import SERVICES, UpError
-from paquebot.cli.up.supervisor import Say, Supervisor
+from paquebot.cli.up.supervisor import PrintLine, Supervisor
 from paquebot.queue import Queue
 from paquebot.queue.stream import ensure_stream
 from paquebot.runtime.engine_settings import NatsSettings
@@ -46,7 +39,7 @@ class Stack:
 
     plan: PlatformPlan
     step: Step
-    say: Say
+    say: PrintLine
     supervisor: Supervisor = field(init=False)
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -92,7 +85,7 @@ class Stack:
     async def _start_engine(self, engine: Engine) -> None:
         async def start() -> ManagedProcess:
             process = await start_engine(engine, self.plan.layout.logs)
-            watching = asyncio.create_task(end_when_stuck(engine, process, self.say))
+            watching = asyncio.create_task(kill_when_stuck(engine, process, self.say))
             self._watching.add(watching)
             watching.add_done_callback(self._watching.discard)
             return process
@@ -120,7 +113,7 @@ class Stack:
         text = "".join(f"{name}={value}\n" for name, value in client.items())
         write_durably(plan.layout.client_env, text)
 
-    def _make_certificate(self, say: Say) -> None:
+    def _make_certificate(self, say: PrintLine) -> None:
         """For the platform's names, loopback, and this machine's name, which may change at any time. Raises UpError."""
         plan, machine = self.plan, socket.gethostname()
         if plan.certificate != plan.layout.certificate:

@@ -15,7 +15,7 @@ from paquebot.cli.engines.engine import EngineError
 from paquebot.cli.engines.process import ManagedProcess
 
 Start = Callable[[], Awaitable[ManagedProcess]]
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 _FIRST_DELAY = 0.5
 _MAX_DELAY = 30.0
@@ -36,7 +36,7 @@ class _Kept:
 class Supervisor:
     """Start processes with `keep`, end them all with `stop`."""
 
-    say: Say
+    say: PrintLine
     _kept: dict[str, _Kept] = field(default_factory=dict)
     _stopping: bool = False
 
@@ -67,7 +67,7 @@ class Supervisor:
     def last_end(self, name: str) -> str:
         """How `name` ended the last time, with its last words; empty: it never ended."""
         kept = self._kept[name]
-        return f"{how_it_ended(kept.code)}: {kept.words}" if kept.ends else ""
+        return f"{exit_text(kept.code)}: {kept.words}" if kept.ends else ""
 
     async def stop(self, *groups: tuple[str, ...]) -> None:
         """End the named processes, one group after the other, each group at once; then whatever is left."""
@@ -92,7 +92,7 @@ class Supervisor:
             kept.ends, kept.code, kept.words = kept.ends + 1, code, kept.process.last_words() if code > 0 else ""
             delay = _FIRST_DELAY if time.monotonic() - began > _GOOD_AFTER else delay
             words = f": {kept.words}" if kept.words else ""
-            self.say(f"{name} {how_it_ended(code)}{words}; it starts again in {delay:g} s")
+            self.say(f"{name} {exit_text(code)}{words}; it starts again in {delay:g} s")
             delay = await self._again(name, kept, delay)
 
     async def _again(self, name: str, kept: _Kept, delay: float) -> float:
@@ -118,7 +118,7 @@ async def _unwatch(kept: _Kept) -> None:
         kept.watcher = None
 
 
-def how_it_ended(code: int) -> str:
+def exit_text(code: int) -> str:
     """For a sentence: `was ended by SIGKILL`, `ended with code 1`."""
     if code < 0:
         with contextlib.suppress(ValueError):

@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore, BlobsUnavailable
-from paquebot.blobs.spans import PackRange, spans
-from paquebot.blobs.store import SpanOutcome
+from paquebot.blobs.range_reads import RangeReads
+from paquebot.blobs.ranges import PackRange, plan_ranges
+from paquebot.blobs.store import RangeOutcome
 from paquebot.imap import metrics
-from paquebot.imap.bodies.reads import Reads
 from paquebot.imap.metrics import Lookup
 from paquebot.observability.log import Log
 from paquebot.v1.mail_pb2 import BlobRef
@@ -76,19 +76,19 @@ class Bodies:
             await asyncio.wait(self._reads)
 
     def _start(self, missing: Mapping[Key, BlobRef]) -> None:
-        planned = spans(missing.values())
+        planned = plan_ranges(missing.values())
         loop = asyncio.get_running_loop()
         for span in planned:
             coming: Coming = loop.create_future()
             for ref in span.refs:
                 self._under_way[ref.pack, ref.offset] = coming
-        reads = Reads(self._blobs, planned, self._came)
+        reads = RangeReads(self._blobs, planned, self._came)
         for _ in range(reads.lanes):
             task = loop.create_task(reads.lane())
             self._reads.add(task)
             task.add_done_callback(self._reads.discard)
 
-    def _came(self, span: PackRange, outcome: SpanOutcome | Exception) -> None:
+    def _came(self, span: PackRange, outcome: RangeOutcome | Exception) -> None:
         """A request ended: keep what it brought, and wake those who wait."""
         bodies = outcome if isinstance(outcome, list) else [outcome] * len(span.refs)
         found: dict[int, bytes | Exception] = {}

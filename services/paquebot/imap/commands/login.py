@@ -11,7 +11,7 @@ from paquebot.imap.reply import Answered, Reply, ReplyStatus, Stream, bad, no, o
 from paquebot.imap.states import Authenticated, LoggedInAccount, LoggedOut, NotAuthenticated
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
-from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited, Refusal
+from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited
 from paquebot.wire.imap import BadSyntax, ast, parse_authenticate_line, response_codes, responses
 from paquebot.wire.sasl import MAX_RESPONSE, BadSasl, Credentials, parse_login, parse_plain
 
@@ -110,7 +110,7 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     return ok("Logged in", response_codes.capability(after_login(process.limits.append)), state=Authenticated(account))
 
 
-async def _refused(session: "Session", refusal: Refusal) -> Reply:
+async def _refused(session: "Session", refusal: LoginRefusal) -> Reply:
     """Guessing is slow: each failure of a session waits a little longer (RFC 3501 §11.2)."""
     session.failures += 1
     await asyncio.sleep(min(session.failures, _LONGEST) * session.process.settings.session.login_delay)

@@ -104,7 +104,7 @@ class Feed:
         account.watches.add(watch)
         if len(account.watches) == 1:
             try:
-                await self._queue.hear_mailbox(account_id, self._hinted)
+                await self._queue.subscribe_mailbox(account_id, self._hinted)
             except BaseException:
                 self.ignore(watch)
                 raise
@@ -117,7 +117,7 @@ class Feed:
         watches.discard(watch)
         if not watches:
             del self._accounts[watch.account_id]
-            self._queue.ignore_mailbox(watch.account_id, self._hinted)
+            self._queue.unsubscribe_mailbox(watch.account_id, self._hinted)
 
     def sessions(self, account_id: int) -> int:
         """How many sessions of this process watch the account."""

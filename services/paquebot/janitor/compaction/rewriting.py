@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import PackWriter, new_ulid
-from paquebot.janitor.compaction.settings import CompactionSettings
-from paquebot.janitor.compaction.sources import Sources, StoredCopy
+from paquebot.blobs.stored import StoredEntries, StoredEntry
+from paquebot.janitor.settings import CompactionSettings
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse, Relocation
 from paquebot.mailstore.errors import CompactionLost, NoSuchAccount
@@ -27,7 +27,7 @@ _MESSAGES = 2000  # of a new pack: bounds the transaction that points rows at it
 
 
 @dataclass(slots=True)
-class Moved:
+class RewriteTotals:
     """What was written together."""
 
     accounts: int = 0
@@ -48,7 +48,7 @@ class RewriteBudget:
     """Of the monotonic clock."""
     octets: int
 
-    def spent(self, moved: Moved) -> bool:
+    def spent(self, moved: RewriteTotals) -> bool:
         return moved.octets >= self.octets or time.monotonic() >= self.until
 
 
@@ -58,11 +58,13 @@ class Rewriter:
 
     stores: Stores
     settings: CompactionSettings
-    sources: Sources
+    sources: StoredEntries
     before: str
     """Packs with lower ids are old enough."""
 
-    async def rewrite(self, account_id: int, sparse: Collection[str], budget: RewriteBudget, moved: Moved) -> None:
+    async def rewrite(
+        self, account_id: int, sparse: Collection[str], budget: RewriteBudget, moved: RewriteTotals
+    ) -> None:
         """Move the account's scattered messages, and those in the packs of `sparse`, as far as the budget goes.
         Raises BlobsUnavailable, PostgresUnavailable."""
         async with account_lease(self.stores, account_id, self.settings.lease) as owner:
@@ -77,7 +79,7 @@ class Rewriter:
             moved.accounts += moved.messages > before
 
     async def _rewrite(
-        self, account_id: int, owner: str, sparse: Collection[str], budget: RewriteBudget, moved: Moved
+        self, account_id: int, owner: str, sparse: Collection[str], budget: RewriteBudget, moved: RewriteTotals
     ) -> None:
         if sparse:
             refs = await self._refs(account_id, sparse, message_bytes=2**62)
@@ -102,7 +104,7 @@ class Rewriter:
         return list(found.values())
 
     async def _move(
-        self, account_id: int, owner: str, refs: Sequence[BlobRef], budget: RewriteBudget, moved: Moved
+        self, account_id: int, owner: str, refs: Sequence[BlobRef], budget: RewriteBudget, moved: RewriteTotals
     ) -> None:
         for part in _parts(refs, self.settings.pack_bytes):
             if budget.spent(moved):
@@ -112,8 +114,8 @@ class Rewriter:
             if copies:
                 await self._write(account_id, owner, copies, moved)
 
-    async def _write(self, account_id: int, owner: str, copies: Sequence[StoredCopy], moved: Moved) -> None:
-        octets = await write_together(self.stores, account_id, owner, self.settings.lease, copies)
+    async def _write(self, account_id: int, owner: str, copies: Sequence[StoredEntry], moved: RewriteTotals) -> None:
+        octets = await write_new_pack(self.stores, account_id, owner, self.settings.lease, copies)
         moved.messages += len(copies)
         moved.octets += octets
         moved.source_packs += len({copy.old.pack for copy in copies})
@@ -132,7 +134,7 @@ async def account_lease(stores: Stores, account_id: int, ttl: float) -> AsyncIte
             await stores.mailstore.give_back_compaction(account_id, owner)
 
 
-async def write_together(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[StoredCopy]) -> int:
+async def write_new_pack(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[StoredEntry]) -> int:
     """Messages into a new pack of the account; returns its bytes of messages. The order makes a kill harmless: the new
     pack first, then the rows, never the old packs. Raises BlobsUnavailable, PostgresUnavailable, CompactionLost,
     NoSuchAccount."""
@@ -141,7 +143,7 @@ async def write_together(stores: Stores, account_id: int, owner: str, ttl: float
     await stores.blobs.put(writer.pack, writer.finish(int(time.time() * 1000)))
     rows = await stores.mailstore.relocate(account_id, relocations, owner=owner, ttl=ttl)
     _log.info("messages_written_together", account=account_id, pack=writer.pack, messages=len(copies), rows=rows)
-    return writer.octets
+    return writer.size
 
 
 def _parts(refs: Sequence[BlobRef], pack_bytes: int) -> Iterator[list[BlobRef]]:

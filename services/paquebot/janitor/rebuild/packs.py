@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from paquebot.blobs import BlobsUnavailable, ulid_time_ms
 from paquebot.blobs.pack import entry_ref
 from paquebot.blobs.store import PackInfo
-from paquebot.janitor.indexes import Say, readable
-from paquebot.janitor.recovery.accounting import Queued
+from paquebot.janitor.indexes import ReportProgress, read_valid_indexes
+from paquebot.janitor.recovery.accounting import StreamContents
 from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore.dates import of_microseconds
@@ -36,7 +36,7 @@ before a snapshot, and not in it, was expunged."""
 
 
 @dataclass(slots=True)
-class Rebuilt:
+class RebuildResult:
     """What a rebuild did; when one was killed and went on, since it went on."""
 
     snapshot: str = ""
@@ -59,7 +59,7 @@ class _Candidate:
 
     account_id: int
     entry: PackEntry
-    prefix: bytes
+    trace_lines: bytes
     delivered: bool
 
     @property
@@ -70,7 +70,7 @@ class _Candidate:
 class RebuildPackReader:
     """Reads all packs of the bucket for one rebuild."""
 
-    def __init__(self, stores: Stores, work: Rebuild, queued: Queued, until_ms: float) -> None:
+    def __init__(self, stores: Stores, work: Rebuild, queued: StreamContents, until_ms: float) -> None:
         """`until_ms`: packs that are made later are left to their jobs."""
         self._stores = stores
         self._work = work
@@ -78,7 +78,7 @@ class RebuildPackReader:
         self._until_ms = until_ms
         self._refused: RefusedMessages | None = None
 
-    async def read(self, result: Rebuilt, say: Say) -> None:
+    async def read(self, result: RebuildResult, say: ReportProgress) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""
         told = 0
         self._refused = await read_refused(self._stores.blobs)
@@ -96,16 +96,16 @@ class RebuildPackReader:
         async for info in self._stores.blobs.list_packs(after=self._work.packs_to):
             if ulid_time_ms(info.pack) > self._until_ms:
                 break
-            if chunk and (len(chunk) == _CHUNK_PACKS or octets + info.octets > _CHUNK_BYTES):
+            if chunk and (len(chunk) == _CHUNK_PACKS or octets + info.size > _CHUNK_BYTES):
                 yield chunk
                 chunk, octets = [], 0
             chunk.append(info)
-            octets += info.octets
+            octets += info.size
         if chunk:
             yield chunk
 
-    async def _read_chunk(self, chunk: Sequence[PackInfo], result: Rebuilt) -> None:
-        indexes = [index for _, index in (await readable(self._stores.blobs, chunk))[0]]
+    async def _read_chunk(self, chunk: Sequence[PackInfo], result: RebuildResult) -> None:
+        indexes = [index for _, index in (await read_valid_indexes(self._stores.blobs, chunk))[0]]
         result.unreadable += len(chunk) - len(indexes)
         envelopes = [entry.envelope for index in indexes for entry in index.entries]
         wanted = await rebuilding.wanted(self._stores.postgres, [envelope.queue_id for envelope in envelopes])
@@ -140,7 +140,7 @@ class RebuildPackReader:
         done |= await rebuilding.known(self._stores.postgres, keys)
         return [candidates[key] for key in keys if key not in done]
 
-    async def _found(self, index: PackIndex, wanted: set[str], result: Rebuilt) -> list[Found]:
+    async def _found(self, index: PackIndex, wanted: set[str], result: RebuildResult) -> list[Found]:
         """The wanted entries of a pack whose bytes are what its index says."""
         entries = [entry for entry in index.entries if entry.envelope.queue_id in wanted]
         contents = await self._contents(index.pack, entries)
@@ -173,7 +173,9 @@ class RebuildPackReader:
 def _candidates(entry: PackEntry) -> Iterator[_Candidate]:
     envelope = entry.envelope
     for recipient in envelope.local:
-        yield _Candidate(recipient.account_id, entry, prefix(envelope.reverse_path, recipient.address), delivered=True)
+        yield _Candidate(
+            recipient.account_id, entry, trace_lines(envelope.reverse_path, recipient.address), delivered=True
+        )
     if not envelope.local and not envelope.remote and (owner := _appended_by(envelope)):
         yield _Candidate(owner, entry, b"", delivered=False)
 
@@ -210,10 +212,10 @@ def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes
 
 def _arrival(one: _Candidate, found: Found) -> RebuiltMessage:
     accepted = of_microseconds(one.entry.envelope.accepted_at_ms * 1000)
-    return RebuiltMessage(one.account_id, found, accepted, one.prefix, one.delivered)
+    return RebuiltMessage(one.account_id, found, accepted, one.trace_lines, one.delivered)
 
 
-def prefix(reverse_path: str, address: str) -> bytes:
+def trace_lines(reverse_path: str, address: str) -> bytes:
     """The lines that delivery put before the message (RFC 5321 §4.4), the same to the byte."""
     lines = f"Return-Path: <{_one_line(reverse_path)}>\r\nDelivered-To: {_one_line(address)}\r\n"
     return lines.encode("utf-8", "replace")

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from paquebot.blobs import BlobStore, ulid_time_ms
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots import objects as objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.mailstore.snapshots import export as snapshots
 from paquebot.mailstore.snapshots.export import Export, Promise
@@ -29,7 +30,7 @@ class BucketMismatch(Exception):
 
 
 @dataclass(slots=True)
-class Snapshotted:
+class SnapshotResult:
     """What a snapshot did."""
 
     run: str = ""
@@ -47,8 +48,8 @@ class Snapshotted:
     """In PostgreSQL, too."""
 
 
-async def known_bucket(stores: Stores) -> SnapshotRun | None:
-    """The newest snapshot in the bucket. Raises StrangeBucket when it is of another mailstore: what was made anew after
+async def check_bucket(stores: Stores) -> SnapshotRun | None:
+    """The newest snapshot in the bucket. Raises BucketMismatch when it is of another mailstore: one made anew after
     a loss knows of no message, and would take all packs for garbage. Raises BadSnapshot, BlobsUnavailable,
     PostgresUnavailable."""
     run = await objects.newest_run(stores.blobs)
@@ -57,24 +58,24 @@ async def known_bucket(stores: Stores) -> SnapshotRun | None:
     return run
 
 
-async def snapshot(stores: Stores, settings: JanitorSettings, troubles: Troubles | None = None) -> Snapshotted:
+async def snapshot(stores: Stores, settings: JanitorSettings, troubles: Troubles | None = None) -> SnapshotResult:
     """Write a new run, then remove what it replaces. Killed at any point, the run before it counts. An account that
     cannot be read is passed over, and named in `troubles`.
 
-    Raises StrangeBucket, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable.
+    Raises BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable.
     """
     async with snapshots.alone(stores.postgres):
         troubles = troubles or Troubles(Stage.SNAPSHOT)
-        return await _snapshot(stores, settings, await known_bucket(stores), troubles)
+        return await _snapshot(stores, settings, await check_bucket(stores), troubles)
 
 
 async def _snapshot(
     stores: Stores, settings: JanitorSettings, before: SnapshotRun | None, troubles: Troubles
-) -> Snapshotted:
+) -> SnapshotResult:
     writer, manifest = objects.ObjectWriter(stores.blobs), objects.ManifestWriter(stores.blobs)
-    result = Snapshotted(run=manifest.run)
+    result = SnapshotResult(run=manifest.run)
     stale = await _stale_objects(stores.blobs, before)
-    previous = objects.Following(readable_entries(stores.blobs, before))
+    previous = objects.OrderedEntries(read_valid_entries(stores.blobs, before))
     promises: list[Promise] = []
     async for account_id, signature in snapshots.signatures(stores.postgres):
         entry = await previous.entry(account_id)
@@ -105,7 +106,7 @@ async def _write(
     settings: JanitorSettings,
     writer: objects.ObjectWriter,
     entry: SnapshotEntry,
-    result: Snapshotted,
+    result: SnapshotResult,
     troubles: Troubles,
 ) -> list[Promise]:
     """Write the account and note its places. The signature is older than what is written, so a change in between
@@ -142,12 +143,12 @@ async def _parts(account_id: int, export: Export) -> AsyncIterator[SnapshotPart]
     yield part
 
 
-async def readable_entries(blobs: BlobStore, run: SnapshotRun | None) -> AsyncIterator[SnapshotEntry]:
+async def read_valid_entries(blobs: BlobStore, run: SnapshotRun | None) -> AsyncIterator[SnapshotEntry]:
     """Up to where the manifest is damaged: the accounts after that are written anew."""
     if run is None:
         return
     try:
-        async for entry in objects.entries(blobs, run):
+        async for entry in objects.read_entries(blobs, run):
             yield entry
     except BadSnapshot as error:
         _log.error("manifest_damaged", run=run.run, reason=str(error))
@@ -176,7 +177,7 @@ async def _counted(blobs: BlobStore, run: SnapshotRun) -> _Objects:
     found = _Objects()
     async for key, octets in blobs.list_objects(objects.OBJECTS):
         found.all[key.removeprefix(objects.OBJECTS)] = octets
-    async for entry in readable_entries(blobs, run):
+    async for entry in read_valid_entries(blobs, run):
         found.count(list(entry.places))
     return found
 
@@ -201,7 +202,7 @@ async def _remove_old(blobs: BlobStore, run: SnapshotRun) -> int:
     named = _Objects()
     try:
         for name in kept:
-            async for entry in objects.entries(blobs, await objects.read_run(blobs, name)):
+            async for entry in objects.read_entries(blobs, await objects.read_run(blobs, name)):
                 named.count(list(entry.places))
     except BadSnapshot as error:
         _log.error("manifest_damaged", reason=str(error))

@@ -14,7 +14,7 @@ from typing import Any
 from paquebot.blobs import BadPack, BlobMissing
 from paquebot.observability.log import Log
 from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueUnavailable, held
-from paquebot.queue.observation import observe_for_ever
+from paquebot.queue.observation import observe_forever
 from paquebot.relay import metrics
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.metrics import AttemptResult, HoldReason, PutBackReason, SlotKind
@@ -113,7 +113,7 @@ class RelayConsumer:
             for loop in (
                 self._beat_for_ever(),
                 self._watch_for_ever(),
-                observe_for_ever(self._queue),
+                observe_forever(self._queue),
                 self._measure_for_ever(),
                 draining.wait(),
             )

@@ -1,8 +1,9 @@
-"""Settings of the compaction."""
+"""The settings of `paquebot janitor`, and of its compaction."""
 
 from dataclasses import dataclass
 
 from paquebot.mailstore.types import CompactionRule
+from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.settings import ByteSize, Seconds, setting
 
 
@@ -40,3 +41,30 @@ class CompactionSettings:
 
     def rule(self) -> CompactionRule:
         return CompactionRule(self.saved_packs, self.pack_bytes, self.message_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class JanitorSettings:
+    nats: NatsSettings
+    s3: S3Settings
+    postgres: PostgresSettings
+    min_age: Seconds = setting("JANITOR_MIN_AGE", Seconds(86400.0), help="younger packs are left alone")
+    orphan_age: Seconds = setting(
+        "JANITOR_ORPHAN_AGE",
+        Seconds(14 * 86400.0),
+        help="a pack of mail that was refused, which its senders have, is deleted then",
+    )
+    records_age: Seconds = setting(
+        "JANITOR_RECORDS_AGE", Seconds(30 * 86400.0), help="records of deliveries and relays are kept this long"
+    )
+    expunged_age: Seconds = setting(
+        "JANITOR_EXPUNGED_AGE", Seconds(90 * 86400.0), help="how long IMAP clients can learn what was expunged"
+    )
+    snapshot: bool = setting(
+        "JANITOR_SNAPSHOT", True, help="write the mailboxes' metadata into the bucket, for recover --rebuild"
+    )
+    compaction: CompactionSettings = CompactionSettings()
+
+    def __post_init__(self) -> None:
+        if self.records_age < self.orphan_age:
+            raise ValueError("PAQUEBOT_JANITOR_RECORDS_AGE must be at least PAQUEBOT_JANITOR_ORPHAN_AGE")

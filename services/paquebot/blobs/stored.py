@@ -25,7 +25,7 @@ _AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class StoredCopy:
+class StoredEntry:
     """A message as it is stored, ready for another pack."""
 
     old: BlobRef
@@ -43,7 +43,7 @@ class _Source:
     """What keeping it costs."""
 
 
-class Sources:
+class StoredEntries:
     """One for a run."""
 
     def __init__(self, blobs: BlobStore) -> None:
@@ -53,7 +53,7 @@ class Sources:
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._backwards = False
 
-    async def copies(self, refs: Sequence[BlobRef]) -> list[StoredCopy]:
+    async def copies(self, refs: Sequence[BlobRef]) -> list[StoredEntry]:
         """The messages of `refs` in their order, each compared with its SHA-256 and read again where it differs; one
         that cannot be read is logged and left out. Raises BlobsUnavailable."""
         by_pack: dict[str, list[BlobRef]] = {}
@@ -68,7 +68,7 @@ class Sources:
         places = ((ref.pack, ref.offset) for ref in refs)
         return [found[place] for place in places if place in found]
 
-    async def _of_pack(self, pack: str, refs: list[BlobRef]) -> list[StoredCopy]:
+    async def _of_pack(self, pack: str, refs: list[BlobRef]) -> list[StoredEntry]:
         try:
             async with self._turn:
                 source = await self._source(pack)
@@ -94,7 +94,7 @@ class Sources:
         self._keep(pack, source)
         return source
 
-    async def _copy(self, source: _Source, ref: BlobRef, data: bytes) -> StoredCopy | None:
+    async def _copy(self, source: _Source, ref: BlobRef, data: bytes) -> StoredEntry | None:
         """None: it cannot be read. Nothing is copied that is not what was accepted. Raises BlobMissing,
         BlobsUnavailable."""
         entry = source.entries.get(ref.offset)
@@ -110,7 +110,7 @@ class Sources:
         except BadPack as error:
             _not_compacted(ref, str(error))
             return None
-        return StoredCopy(ref, entry.envelope, frame)
+        return StoredEntry(ref, entry.envelope, frame)
 
     def _keep(self, pack: str, source: _Source) -> None:
         if pack not in self._kept:

@@ -33,7 +33,7 @@ class BlobMissing(Exception):
 
 
 @contextlib.contextmanager
-def answered(call: str, key: str) -> Iterator[None]:
+def s3_call(call: str, key: str) -> Iterator[None]:
     """Count and time a call. What S3 says of the object `key` is an answer, and counted as no error of S3."""
     with engine_call("s3", call, _fault_of):
         try:
@@ -67,7 +67,7 @@ def did_nothing(error: BaseException) -> bool:
     if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
         return did_nothing(error.reason)
     if isinstance(error, S3Error):
-        return not may_pass(error)
+        return not is_transient(error)
     return isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
 
 
@@ -102,7 +102,7 @@ def _fault_of(error: BaseException) -> Fault:
     return fault_of(error)
 
 
-def may_pass(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether asking again may help: no, when S3 itself answered with a refusal, or knows no such request."""
     if not isinstance(error, S3Error) or error.response is None:
         return True

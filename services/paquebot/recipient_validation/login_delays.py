@@ -20,7 +20,7 @@ _SITE = 4
 """Times what a client network may have waiting, for its site."""
 
 
-def delay(attempt: LoginAttempt, policy: LimitPolicy, longest: float) -> float:
+def delay_seconds(attempt: LoginAttempt, policy: LimitPolicy, longest: float) -> float:
     """Seconds until the password is looked at: twice as many with each failure, `longest` at most."""
     over = max(attempt.pair - 1 - FREE, attempt.login - policy.login, attempt.client - policy.client / 2)
     if over <= 0 or longest <= 0:
@@ -28,7 +28,7 @@ def delay(attempt: LoginAttempt, policy: LimitPolicy, longest: float) -> float:
     return min(longest, _FIRST_SECONDS * math.exp2(min(over - 1.0, 30.0)))
 
 
-class DelayedAnswer:
+class DelaySlots:
     """Answers that wait, `most` of them, `per_client` for one client network, and four times that for all of its site:
     a stranger who has many addresses in a row does not take all places.
     """
@@ -67,7 +67,7 @@ def _counted(counter: Counter[str], key: str) -> Iterator[None]:
             del counter[key]
 
 
-class LoginRefusals:
+class RecentRefusals:
     """Refused a moment ago, and for how long still: a guesser that goes on asks the database nothing. At most
     `entries`; `clock` is monotonic seconds."""
 

@@ -2,16 +2,13 @@
 
 import datetime
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
 from paquebot.blobs import new_ulid
 from paquebot.queue import Publication, Queue, StoredJob, deliver_ready, held, relay_ready, stream
-from paquebot.runtime.postgres.pool import Postgres
-from paquebot.spool import outcomes
-from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
 
 UNKNOWN = "unknown"
@@ -20,9 +17,12 @@ UNREADABLE = "cannot be read"
 OPERATOR = "operator"
 """The reason of a job that a person put on hold."""
 
+RecordDropped = Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
+"""Records (queue id, forward-path) of each dropped recipient."""
+
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedJob:
     """One job, read."""
 
     stored: StoredJob
@@ -61,7 +61,7 @@ class Waiting:
         return [(entry.queue_id, item.forward_path) for entry in self.job.entries for item in entry.recipients]
 
 
-def read(stored: StoredJob) -> Waiting:
+def read(stored: StoredJob) -> QueuedJob:
     """One whose payload is not what its subject promises is shown as unknown, so that an operator can move it."""
     try:
         return _read(stored)
@@ -70,29 +70,29 @@ def read(stored: StoredJob) -> Waiting:
         state = "held" if stored.subject.startswith("hold.") else place
         # Released, it would only come back: it goes where it is.
         job = DeliverJob(domain=UNKNOWN)
-        return Waiting(stored, state, UNKNOWN, job, UNREADABLE, stored.subject)
+        return QueuedJob(stored, state, UNKNOWN, job, UNREADABLE, stored.subject)
 
 
-def _read(stored: StoredJob) -> Waiting:
+def _read(stored: StoredJob) -> QueuedJob:
     """Raises DecodeError."""
     kind, place, _ = stored.subject.split(".", 2)
     if kind == "hold":
         inner = HeldJob.FromString(stored.payload)
         job = _job(inner.subject, inner.payload)
-        return Waiting(stored, "held", inner.subject.partition(".")[0], job, inner.reason or place, inner.subject)
+        return QueuedJob(stored, "held", inner.subject.partition(".")[0], job, inner.reason or place, inner.subject)
     job = _job(stored.subject, stored.payload)
     reason = job.last_reply if isinstance(job, RelayJob) else ""
     if place == "later":
         ready = relay_ready if kind == "relay" else deliver_ready
-        return Waiting(stored, "later", kind, job, reason, ready(job.domain))
-    return Waiting(stored, "ready", kind, job, reason, stored.subject)
+        return QueuedJob(stored, "later", kind, job, reason, ready(job.domain))
+    return QueuedJob(stored, "ready", kind, job, reason, stored.subject)
 
 
 def _job(subject: str, payload: bytes) -> DeliverJob | RelayJob:
     return DeliverJob.FromString(payload) if subject.startswith("deliver.") else RelayJob.FromString(payload)
 
 
-async def waiting(queue: Queue, *, domain: str = "", state: str = "") -> AsyncIterator[Waiting]:
+async def list_jobs(queue: Queue, *, domain: str = "", state: str = "") -> AsyncIterator[QueuedJob]:
     """Every job, oldest first; only those for `domain` or in `state` when given. Raises QueueUnavailable."""
     async for stored in stream.jobs(queue):
         item = read(stored)
@@ -113,7 +113,7 @@ class QueuedDestination:
     next_at: str = ""
     last_reply: str = ""
 
-    def add(self, item: Waiting) -> None:
+    def add(self, item: QueuedJob) -> None:
         self.jobs += 1
         self.recipients += len(item.recipients())
         self.oldest_at = min(self.oldest_at or item.accepted_at, item.accepted_at)
@@ -126,7 +126,7 @@ class QueuedDestination:
         return max(0.0, time.time() - self.oldest_at)
 
 
-async def destinations(items: AsyncIterator[Waiting]) -> list[QueuedDestination]:
+async def count_destinations(items: AsyncIterator[QueuedJob]) -> list[QueuedDestination]:
     """Counts by destination and state, the oldest first."""
     found: dict[tuple[str, str, str], QueuedDestination] = {}
     async for item in items:
@@ -135,13 +135,13 @@ async def destinations(items: AsyncIterator[Waiting]) -> list[QueuedDestination]
     return sorted(found.values(), key=lambda destination: destination.oldest_at)
 
 
-async def numbered(queue: Queue, numbers: Sequence[int]) -> list[Waiting]:
+async def find_jobs(queue: Queue, numbers: Sequence[int]) -> list[QueuedJob]:
     """The jobs with these numbers that are still there. Raises QueueUnavailable."""
     found = [await stream.job(queue, number) for number in numbers]
     return [read(stored) for stored in found if stored is not None]
 
 
-async def release(queue: Queue, items: Iterable[Waiting]) -> int:
+async def release(queue: Queue, items: Iterable[QueuedJob]) -> int:
     """Make held or deferred jobs ready now; returns how many. Raises QueueUnavailable."""
     count = 0
     for item in items:
@@ -151,7 +151,7 @@ async def release(queue: Queue, items: Iterable[Waiting]) -> int:
     return count
 
 
-async def hold(queue: Queue, items: Iterable[Waiting]) -> int:
+async def hold(queue: Queue, items: Iterable[QueuedJob]) -> int:
     """Put jobs aside until `release`; returns how many. Raises QueueUnavailable."""
     count = 0
     for item in items:
@@ -164,11 +164,12 @@ async def hold(queue: Queue, items: Iterable[Waiting]) -> int:
     return count
 
 
-async def drop(queue: Queue, postgres: Postgres, items: Iterable[Waiting]) -> int:
-    """Take jobs out for good, without a notice to anyone; returns how many. The recipients are recorded as
-    dropped first, so that `recover` does not bring them back. Raises QueueUnavailable, PostgresUnavailable."""
+async def drop(queue: Queue, items: Iterable[QueuedJob], record: RecordDropped) -> int:
+    """Delete jobs for good, without a notice to anyone; returns how many. `record` makes it durable that their
+    recipients are dropped, before each job is deleted, so that `recover` does not queue them again.
+    Raises QueueUnavailable, and what `record` raises."""
     count = 0
     for item in items:
-        await outcomes.record(postgres, [(*recipient, RecipientOutcome.DROPPED) for recipient in item.recipients()])
+        await record(item.recipients())
         count += await stream.delete(queue, item.number)
     return count

@@ -4,17 +4,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
-from paquebot.blobs.spans import PackRange
-from paquebot.blobs.store import SpanOutcome
+from paquebot.blobs.ranges import PackRange
+from paquebot.blobs.store import RangeOutcome
 
 _LANES = 4  # threads that one window keeps busy; S3_THREADS are there for all sessions
 _TOGETHER = 16  # spans handed to a thread at once: it reads as many as it can in its turn
 _ENOUGH = 4  # failures in a row after which S3 is away: to try what is left would take minutes
 
-Done = Callable[[PackRange, SpanOutcome | Exception], None]
+Done = Callable[[PackRange, RangeOutcome | Exception], None]
 
 
-class Reads:
+class RangeReads:
     """Run `lane` as so many tasks as `lanes` says: together they call `done` for each span exactly once."""
 
     def __init__(self, blobs: BlobStore, planned: Sequence[PackRange], done: Done) -> None:
@@ -37,12 +37,12 @@ class Reads:
                 if self._failures >= _ENOUGH:
                     self._give_up(outcome)
 
-    async def _read(self, mine: list[PackRange]) -> list[SpanOutcome] | list[Exception]:
+    async def _read(self, mine: list[PackRange]) -> list[RangeOutcome] | list[Exception]:
         try:
-            return await self._blobs.read_spans(mine)
+            return await self._blobs.read_ranges(mine)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
             return [error] * len(mine)
 
-    def _give_up(self, outcome: SpanOutcome | Exception) -> None:
+    def _give_up(self, outcome: RangeOutcome | Exception) -> None:
         while self._waiting:
             self._done(self._waiting.popleft(), outcome)

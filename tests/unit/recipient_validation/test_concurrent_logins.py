@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from paquebot.recipient_validation.same_logins import SameLogins
+from paquebot.recipient_validation.concurrent_logins import ConcurrentLogins
 
 
 async def test_others_wait_for_the_first_but_not_for_each_other() -> None:
-    same = SameLogins(most=2)
+    same = ConcurrentLogins(most=2)
     go_on = asyncio.Event()
     inside: list[str] = []
 
@@ -30,7 +30,7 @@ async def test_others_wait_for_the_first_but_not_for_each_other() -> None:
 
 
 async def test_a_first_that_fails_lets_the_others_go() -> None:
-    same = SameLogins(most=2)
+    same = ConcurrentLogins(most=2)
     with pytest.raises(RuntimeError):
         async with same.turn(b"a"):
             raise RuntimeError

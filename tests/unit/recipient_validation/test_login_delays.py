@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from paquebot.directory.login_limits import LimitPolicy, LoginAttempt, unknown_subject
-from paquebot.recipient_validation.failures import DelayedAnswer, LoginRefusals, client_network, delay
+from paquebot.recipient_validation.login_delays import DelaySlots, RecentRefusals, client_network, delay_seconds
 
 POLICY = LimitPolicy(pair=10, client=20, login=10, recovery=30.0)
 
@@ -15,28 +15,28 @@ def attempt(*, pair: float = 1.0, client: float = 1.0, login: float = 1.0) -> Lo
 
 
 def test_a_person_who_mistypes_waits_a_little_longer_each_time() -> None:
-    waits = [delay(attempt(pair=float(failures)), POLICY, 3.0) for failures in range(1, 10)]
+    waits = [delay_seconds(attempt(pair=float(failures)), POLICY, 3.0) for failures in range(1, 10)]
     assert waits == [0, 0, 0, 0.25, 0.5, 1.0, 2.0, 3.0, 3.0]
 
 
 def test_guesses_from_everywhere_slow_a_login_down_and_refuse_nobody() -> None:
-    assert delay(attempt(login=10.0), POLICY, 3.0) == 0
-    assert delay(attempt(login=11.0), POLICY, 3.0) == 0.25
-    assert delay(attempt(login=22.0), POLICY, 3.0) == 3.0
-    assert delay(attempt(login=1e9), POLICY, 3.0) == 3.0
+    assert delay_seconds(attempt(login=10.0), POLICY, 3.0) == 0
+    assert delay_seconds(attempt(login=11.0), POLICY, 3.0) == 0.25
+    assert delay_seconds(attempt(login=22.0), POLICY, 3.0) == 3.0
+    assert delay_seconds(attempt(login=1e9), POLICY, 3.0) == 3.0
 
 
 def test_a_client_with_many_failures_is_slow_for_each_login() -> None:
-    assert delay(attempt(client=10.0), POLICY, 3.0) == 0
-    assert delay(attempt(client=12.0), POLICY, 3.0) == 0.5
+    assert delay_seconds(attempt(client=10.0), POLICY, 3.0) == 0
+    assert delay_seconds(attempt(client=12.0), POLICY, 3.0) == 0.5
 
 
 def test_no_wait_when_none_is_wanted() -> None:
-    assert delay(attempt(pair=9.0), POLICY, 0.0) == 0
+    assert delay_seconds(attempt(pair=9.0), POLICY, 0.0) == 0
 
 
 async def test_waiting_answers_are_bounded_for_each_client_and_for_all() -> None:
-    held = DelayedAnswer(most=3, per_client=2)
+    held = DelaySlots(most=3, per_client=2)
     waiting = [asyncio.ensure_future(held.wait(network, 3600.0)) for network in ("a", "a", "b")]
     await asyncio.sleep(0)
     assert len(held) == 3
@@ -53,7 +53,7 @@ async def test_waiting_answers_are_bounded_for_each_client_and_for_all() -> None
 
 @pytest.mark.parametrize("network", ["2001:db8:1:%x::/64", "192.0.2.%d"])
 async def test_a_site_does_not_take_all_places_of_waiting_answers(network: str) -> None:
-    held = DelayedAnswer(most=200, per_client=5)
+    held = DelaySlots(most=200, per_client=5)
     waiting = [asyncio.ensure_future(held.wait(network % (number % 50), 3600.0)) for number in range(250)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -67,7 +67,7 @@ async def test_a_site_does_not_take_all_places_of_waiting_answers(network: str) 
 
 def test_a_refusal_is_remembered_until_it_ends_and_their_number_is_bounded() -> None:
     now = 100.0
-    refusals = LoginRefusals(2, lambda: now)
+    refusals = RecentRefusals(2, lambda: now)
     refusals.note((1, "a"), 30.0)
     assert refusals.wait((1, "a")) == 30.0
     assert refusals.wait((1, "b")) == 0.0

@@ -17,16 +17,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.up.environment import PlatformPlan
+from paquebot.cli.roundtrip.route import RoundTripRoute, ServiceAddress
 from paquebot.cli.up.layout import UpError
 
-PASSWORD = "paquebot"  # noqa: S105 - the demo accounts' password, told to the person
-SENDER = "alice"
-READER = "bob"
 _DEADLINE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.02
 _ATTACHMENT = bytes(range(256)) * 8
@@ -38,99 +32,14 @@ class RoundTripError(UpError):
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedStep:
     """One step of the round trip."""
 
     what: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceAddress:
-    """A listener. `implicit`: TLS from the first byte; otherwise STARTTLS."""
-
-    host: str
-    port: int
-    implicit: bool = False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class TestLogin:
-    """An account with its password."""
-
-    address: str
-    password: str
-
-    @property
-    def name(self) -> str:
-        return self.address.partition("@")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class TestRoute:
-    """Where a message goes in and comes out. `client`: our addresses, of which Received must show one; empty: any."""
-
-    submission: ServiceAddress
-    imap: ServiceAddress
-    pop3: ServiceAddress
-    tls: ssl.SSLContext
-    sender: TestLogin
-    reader: TestLogin
-    client: str = ""
-    patience_seconds: float = 0.0
-
-
-class NamedContext(ssl.SSLContext):
-    """Looks for one name in certificates, whatever host name or address was connected to."""
-
-    name: str | None = None
-
-    def wrap_socket(self, sock: socket.socket, **options: Any) -> ssl.SSLSocket:  # type: ignore[override]
-        return super().wrap_socket(sock, **{**options, "server_hostname": self.name or options.get("server_hostname")})
-
-
-def _served_context(certificate: Path) -> ssl.SSLContext:
-    """TLS of a client that wants a person's certificate itself, or its issuers in the same file. It need not be for the
-    address that is connected to. Raises OSError, ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(cafile=str(certificate))
-    return context
-
-
-def client_context(*, name: str = "", ca: Path | None = None, verify: bool = True) -> ssl.SSLContext:
-    """TLS of a client that trusts `ca`, or the system where that file is missing or empty, and looks for `name`.
-    Raises OSError, ssl.SSLError."""
-    context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.name = name or None
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif ca is not None and ca.is_file() and ca.stat().st_size:
-        context.load_verify_locations(cafile=str(ca))
-    else:
-        context.load_default_certs()
-    return context
-
-
-def local_route(plan: PlatformPlan) -> TestRoute:
-    """From alice to bob on a local platform."""
-    ports = plan.ports.services
-    return TestRoute(
-        submission=ServiceAddress(LOOPBACK, ports.submissions, implicit=True),
-        imap=ServiceAddress(LOOPBACK, ports.imaps, implicit=True),
-        pop3=ServiceAddress(LOOPBACK, ports.pop3s, implicit=True),
-        tls=client_context(ca=plan.authority) if plan.authority else _served_context(plan.certificate),
-        sender=TestLogin(f"{SENDER}@{plan.domain}", PASSWORD),
-        reader=TestLogin(f"{READER}@{plan.domain}", PASSWORD),
-    )
-
-
-def round_trip(route: TestRoute, say: Callable[[Timed], None]) -> None:
+def round_trip(route: RoundTripRoute, say: Callable[[TimedStep], None]) -> None:
     """Send, wait, read twice. Each step is told with its time. Raises RoundTripError with the reason. Blocks."""
     mark = uuid.uuid4().hex
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -147,8 +56,8 @@ def round_trip(route: TestRoute, say: Callable[[Timed], None]) -> None:
             endpoint: ServiceAddress = getattr(route, name)
             text = f"the round trip failed at {name} ({endpoint}): {_why(error)}"
             raise RoundTripError(text) from error
-        say(Timed(what, time.perf_counter() - begin))
-    say(Timed("the whole way", time.perf_counter() - start))
+        say(TimedStep(what, time.perf_counter() - begin))
+    say(TimedStep("the whole way", time.perf_counter() - start))
 
 
 def _why(error: Exception) -> str:
@@ -172,7 +81,7 @@ def _text(said: object) -> str:
     return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
-def _message(route: TestRoute, mark: str) -> email.message.EmailMessage:
+def _message(route: RoundTripRoute, mark: str) -> email.message.EmailMessage:
     sender, reader = route.sender, route.reader
     message = email.message.EmailMessage(policy=email.policy.SMTP)
     message["From"] = f"{sender.name.title()} <{sender.address}>"
@@ -187,7 +96,7 @@ def _message(route: TestRoute, mark: str) -> email.message.EmailMessage:
     return message
 
 
-def _submit(route: TestRoute, mark: str) -> str:
+def _submit(route: RoundTripRoute, mark: str) -> str:
     endpoint = route.submission
     _reach(route, endpoint)
     with _smtp(endpoint, route.tls) as client:
@@ -207,7 +116,7 @@ def _smtp(endpoint: ServiceAddress, tls: ssl.SSLContext) -> smtplib.SMTP:
     return client
 
 
-def _read_imap(route: TestRoute, mark: str) -> str:
+def _read_imap(route: RoundTripRoute, mark: str) -> str:
     endpoint = route.imap
     _reach(route, endpoint)
     with _imap(endpoint, route.tls) as client:
@@ -238,7 +147,7 @@ def _find(client: imaplib.IMAP4, mark: str) -> str:
     return numbers[-1].decode() if numbers else ""
 
 
-def _read_pop3(route: TestRoute, mark: str) -> str:
+def _read_pop3(route: RoundTripRoute, mark: str) -> str:
     endpoint = route.pop3
     _reach(route, endpoint)
     with contextlib.closing(_pop3(endpoint, route.tls)) as client:
@@ -273,7 +182,7 @@ def _closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
         raise
 
 
-def _reach(route: TestRoute, endpoint: ServiceAddress) -> None:
+def _reach(route: RoundTripRoute, endpoint: ServiceAddress) -> None:
     """Returns when the listener takes connections, for which we wait as long as the route says. Raises OSError."""
     deadline = time.monotonic() + route.patience_seconds
     while True:

@@ -16,7 +16,7 @@ class _UnderWay:
     waiting: int = 0
 
 
-class SameLogins:
+class ConcurrentLogins:
     """At most `most` wait for one login: they are calls that are held."""
 
     def __init__(self, most: int) -> None:

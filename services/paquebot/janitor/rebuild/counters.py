@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import new_ulid, ulid_time_ms
 from paquebot.janitor.snapshots import objects as objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
-from paquebot.janitor.snapshots.snapshot import known_bucket, readable_entries
+from paquebot.janitor.snapshots.snapshot import check_bucket, read_valid_entries
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import is_away
 from paquebot.mailstore.snapshots import advance_counters, export
@@ -32,20 +32,20 @@ class CountersAdvanced:
     """Accounts that could not leap: no service may give UIDs in them."""
 
 
-async def leap_over(stores: Stores) -> CountersAdvanced:
+async def advance_all_counters(stores: Stores) -> CountersAdvanced:
     """Every mailbox, before any service gives a UID. An account that fails is named, and the others leap. Raises
-    StrangeBucket, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
+    BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
     result = CountersAdvanced()
     async with export.alone(stores.postgres):
-        run = await known_bucket(stores)
-        marks = [ulid_time_ms(mark) for mark in await objects.rebuilds(stores.blobs)]
+        run = await check_bucket(stores)
+        marks = [ulid_time_ms(mark) for mark in await objects.list_rebuilds(stores.blobs)]
         # As for a rebuild: a later one leaps over what is given from now on.
         await objects.mark_rebuild(stores.blobs, new_ulid(), run.run if run else "")
-        entries = objects.Following(readable_entries(stores.blobs, run))
+        entries = objects.OrderedEntries(read_valid_entries(stores.blobs, run))
         reader = objects.PartReader(stores.blobs)
         async for account_id, _ in export.signatures(stores.postgres):
             known = await _account(reader, await entries.entry(account_id))
-            times = sum(mark > known.taken_at_ms - objects.CLOCKS_MS for mark in marks)
+            times = sum(mark > known.taken_at_ms - objects.MAX_CLOCK_SKEW_MS for mark in marks)
             try:
                 mailboxes, renewed = await advance_counters.advance_counters(stores.postgres, account_id, known, times)
             except Exception as error:

@@ -10,8 +10,8 @@ from operator import itemgetter
 
 from paquebot.v1.mail_pb2 import BlobRef
 
-GAP = 64 * 1024
-LONGEST = 1024 * 1024
+MAX_GAP_BYTES = 64 * 1024
+MAX_RANGE_BYTES = 1024 * 1024
 """Bytes of one request, unless a single entry is longer: what a thread holds before it decompresses."""
 
 _Placed = tuple[int, int, int, BlobRef]  # offset, end, place in the caller's order, entry
@@ -27,7 +27,9 @@ class PackRange:
     refs: tuple[BlobRef, ...]
 
 
-def spans(refs: Iterable[BlobRef], *, gap: int = GAP, longest: int = LONGEST) -> list[PackRange]:
+def plan_ranges(
+    refs: Iterable[BlobRef], *, gap: int = MAX_GAP_BYTES, longest: int = MAX_RANGE_BYTES
+) -> list[PackRange]:
     """The requests that bring `refs`, each of which is in exactly one; the order is that of their first entries."""
     packs: dict[str, list[_Placed]] = {}
     for place, ref in enumerate(refs):

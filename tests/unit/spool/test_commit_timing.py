@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paquebot.spool.gathering import PATIENCE, CommitTiming
+from paquebot.spool.commit_timing import PATIENCE, CommitTiming
 
 LINGER = 0.005
 SLOW = 0.03
