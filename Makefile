@@ -31,7 +31,7 @@ test: check  ## check the code, then run the whole suite (ARGS=... goes to pytes
 	@$(BIN)/python -m pytest -q -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 test-unit: $(STAMP)  ## the unit tests without the slow ones and without engines, in half a minute (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not cluster" tests/unit $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not cluster" --hypothesis-profile=quick tests/unit $(ARGS)
 
 pytest: $(STAMP)  ## pytest alone, without the checks (ARGS=tests/unit/wire; ARGS="tests/dialogues -k idle")
 	@$(BIN)/python -m pytest -q $(ARGS)
