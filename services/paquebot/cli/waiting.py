@@ -52,7 +52,7 @@ class RetryUntil:
     say: Callable[[str], None]
 
     async def until_done(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work`, tried again while it raises TemporaryFailure. Raises CommandFailed, and what it raises."""
+        """The result of `work`, tried again while it raises TemporaryFailure. Raises CommandFailed."""
         begin = time.monotonic()
         spoken, told_at, refused_since = "", begin, 0.0
         while True:

@@ -7,7 +7,7 @@ since a client that tries again gets it again (RFC 5530 §3, SERVERBUG). Both ha
 
 from paquebot.blobs import BadPack, BlobMissing, BlobsRefused, new_ulid
 from paquebot.imap import metrics
-from paquebot.imap.bodies.sections import UnknownEncoding
+from paquebot.imap.fetch.sections import UnknownEncoding
 from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber
 from paquebot.imap.reply import Reply, bad, no
 from paquebot.mailstore.errors import (

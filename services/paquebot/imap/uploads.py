@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from paquebot.runtime.shares.budget import Holding, OverBudget, Path, SharedBudget
+from paquebot.runtime.shares.budget import OverBudget, Path, Reservation, SharedBudget
 
 
 class Uploads:
@@ -10,8 +10,8 @@ class Uploads:
 
     def __init__(self, budget: SharedBudget) -> None:
         self._budget = budget
-        self._holding: Holding | None = None
-        self._command: Holding | None = None
+        self._holding: Reservation | None = None
+        self._command: Reservation | None = None
         self._messages: list[bytes] = []
         self._coming = bytearray()
         self.holder: Path = ()

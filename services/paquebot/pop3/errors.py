@@ -10,7 +10,7 @@ from paquebot.mailstore.errors import MaildropLocked, MaildropLost, NoSuchAccoun
 from paquebot.observability.log import Log
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import NoSuchMessage
-from paquebot.pop3.reading import MessageGone, MessageUnreadable
+from paquebot.pop3.prefetch import MessageGone, MessageUnreadable
 from paquebot.pop3.reply import Reply, fault, negative
 from paquebot.rpc import CallRefused
 from paquebot.runtime.errors import EngineUnavailable

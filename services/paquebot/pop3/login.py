@@ -9,11 +9,11 @@ from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import metrics
 from paquebot.pop3.capabilities import MECHANISMS
 from paquebot.pop3.connection import LineTooLong
+from paquebot.pop3.exact_sizes import measured
 from paquebot.pop3.lease import Lease
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.pop3.measuring import measured
 from paquebot.pop3.metrics import LoginResult
-from paquebot.pop3.reading import MessagePrefetch
+from paquebot.pop3.prefetch import MessagePrefetch
 from paquebot.pop3.reply import Reply, Stream, fault, positive
 from paquebot.pop3.states import AuthorizationState, SessionEnded, TransactionState
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited
@@ -158,7 +158,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
     session.seat.log_in(identity.account_id)
     reading = MessagePrefetch(process.mailstore, process.blobs, share, drop, session.connection.abort)
-    return positive(f"{len(drop)} messages ({drop.octets} bytes)", TransactionState(drop, lease, reading))
+    return positive(f"{len(drop)} messages ({drop.octets} octets)", TransactionState(drop, lease, reading))
 
 
 async def _refused(session: "Session", refusal: LoginRefusal) -> Reply:

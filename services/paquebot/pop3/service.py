@@ -22,7 +22,7 @@ from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.service import Context
 from paquebot.runtime.process.tasks import background
-from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.account_gate import AccountShares
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import IN_FLIGHT
 
@@ -65,7 +65,9 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             authentication=authentication,
             logins=logins,
             recordings=recordings,
-            shares=Shares.of_readers(settings.process.in_flight, settings.maildrop.reading_per_account, IN_FLIGHT),
+            shares=AccountShares.of_readers(
+                settings.process.in_flight, settings.maildrop.reading_per_account, IN_FLIGHT
+            ),
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )

@@ -22,7 +22,7 @@ from paquebot.pop3.states import AuthorizationState, SessionEnded, State, Transa
 from paquebot.rpc import Identity, LoginEnd, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.net.seats import Seat
+from paquebot.runtime.net.slots import ConnectionSlot
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
@@ -71,7 +71,7 @@ _PARTINGS = {
 class Session:
     """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
 
-    def __init__(self, process: ServerContext, connection: Pop3Connection, client: str, seat: Seat) -> None:
+    def __init__(self, process: ServerContext, connection: Pop3Connection, client: str, seat: ConnectionSlot) -> None:
         self.process = process
         self.connection = connection
         self.client = client

@@ -11,9 +11,9 @@ from paquebot.runtime.engine_settings import (
     S3Settings,
     TlsSettings,
 )
-from paquebot.runtime.net.patience import LEAST_RATE
 from paquebot.runtime.net.proxy import ProxySettings
-from paquebot.runtime.net.seats import SeatLimits
+from paquebot.runtime.net.slots import SlotLimits
+from paquebot.runtime.net.write_allowance import MINIMUM_RATE
 from paquebot.runtime.settings import ByteSize, Listen, Seconds, setting
 from paquebot.runtime.shares.event_loop import FairnessSettings
 
@@ -49,7 +49,7 @@ class SessionSettings:
     write: Seconds = setting("POP3_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
     write_rate: ByteSize = setting(
         "POP3_WRITE_RATE",
-        ByteSize(LEAST_RATE),
+        ByteSize(MINIMUM_RATE),
         help="bytes a second that a client takes on the whole; one that takes fewer is ended",
     )
     errors: int = setting("POP3_ERRORS", 20, help="bad commands and failed logins before the session is ended")
@@ -63,9 +63,9 @@ class SessionSettings:
             raise ValueError("PAQUEBOT_POP3_SESSIONS_RESERVED is a part of all: from 0 to less than 1")
 
     @property
-    def seats(self) -> SeatLimits:
+    def seats(self) -> SlotLimits:
         """One session holds an account's maildrop, so accounts need no bound of their own."""
-        return SeatLimits(self.total, self.reserved, self.per_client, self.per_network, self.total)
+        return SlotLimits(self.total, self.reserved, self.per_client, self.per_network, self.total)
 
 
 @dataclass(frozen=True, slots=True)

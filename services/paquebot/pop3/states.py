@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from paquebot.pop3.lease import Lease
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.pop3.reading import MessagePrefetch
+from paquebot.pop3.prefetch import MessagePrefetch
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ async def answer(session: "Session", state: TransactionState, command: pop3.Comm
         case pop3.Stat():
             return positive(f"{len(drop)} {drop.octets}")
         case pop3.List(number):
-            return _listing(drop, number, drop.size, f"{len(drop)} messages ({drop.octets} bytes)")
+            return _listing(drop, number, drop.size, f"{len(drop)} messages ({drop.octets} octets)")
         case pop3.Uidl(number):
             return _listing(drop, number, drop.unique_id, "Unique ids follow")
         case pop3.Retr(number):
@@ -35,7 +35,7 @@ async def answer(session: "Session", state: TransactionState, command: pop3.Comm
             return positive(f"Message {number} is deleted at QUIT")
         case pop3.Rset():
             drop.reset()
-            return positive(f"{len(drop)} messages ({drop.octets} bytes)")
+            return positive(f"{len(drop)} messages ({drop.octets} octets)")
         case pop3.Noop():
             return positive()
         case pop3.Capa():
@@ -70,7 +70,7 @@ async def _retrieve(state: TransactionState, number: int) -> Stream:
     """RFC 1939 §5 (RETR)"""
     message = await state.reading.begin(number)
     try:
-        yield pop3.ok(f"{state.drop.size(number)} bytes")
+        yield pop3.ok(f"{state.drop.size(number)} octets")
         for part in (message.prefix, message.raw):
             for piece in pop3.stuffed(part):
                 yield piece

@@ -8,7 +8,7 @@ the 354, for a host may take minutes there. Bare CR and LF never leave (RFC 5321
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -272,17 +272,3 @@ def with_crlf(raw: bytes) -> bytes:
     if raw.count(b"\n") == ends and raw.count(b"\r") == ends:
         return raw
     return _BARE_LINE_END.sub(b"\r\n", raw)
-
-
-def dot_stuffed(content: Iterable[bytes]) -> Iterator[bytes]:
-    """RFC 5321 §4.5.2: the message with a dot before each line that begins with one, and with its final dot, in pieces
-    about as long as those that it comes in, so that no second copy of it is made. No piece ends inside a line end."""
-    new_line = True
-    for piece in content:
-        if not piece:
-            continue
-        if new_line and piece.startswith(b"."):
-            yield b"."
-        yield piece.replace(b"\r\n.", b"\r\n..")
-        new_line = piece.endswith(b"\n")
-    yield b".\r\n" if new_line else b"\r\n.\r\n"

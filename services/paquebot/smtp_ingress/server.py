@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from paquebot.observability.log import Log
 from paquebot.runtime.net.listeners import cut_off
 from paquebot.runtime.net.proxy import ClientAddress, Proxies, close_if_cancelled, one_spelling
-from paquebot.runtime.net.seats import LOGIN, MAIL, Seat, Seats
+from paquebot.runtime.net.slots import LOGIN, MAIL, ConnectionSlot, ConnectionSlots
 from paquebot.runtime.net.sockets import BACKLOG, bound, port_of
 from paquebot.runtime.settings import Network
 from paquebot.smtp_ingress import metrics
@@ -37,7 +37,7 @@ class SmtpServer:
         self._relay_clients = relay_clients
         self._proxies = proxies
         self._shared = shared
-        self._seats = Seats.of_mail_and_logins(services.sessions.seats)
+        self._seats = ConnectionSlots.of_mail_and_logins(services.sessions.seats)
         self._listeners: list[tuple[Role, socket.socket]] = []
         self._servers: list[asyncio.Server] = []
         self._acceptors: list[asyncio.Future[None]] = []
@@ -67,7 +67,7 @@ class SmtpServer:
             self._servers.append(server)
         _log.info("listening", listener=role.value, address=listener.getsockname()[0], port=port_of(listener))
 
-    def _connection(self, role: Role, seat: Seat | None, origin: ClientAddress | None) -> SmtpConnection:
+    def _connection(self, role: Role, seat: ConnectionSlot | None, origin: ClientAddress | None) -> SmtpConnection:
         """`origin` is None where it is the peer."""
         loop = asyncio.get_running_loop()
         connection = SmtpConnection(
@@ -96,7 +96,7 @@ class SmtpServer:
 
     async def _begin(self, role: Role, client: socket.socket, origin: ClientAddress) -> None:
         """A PROXY header, if there is one to read; then the seat, the handshake, and the session has the seat."""
-        seat: Seat | None = None
+        seat: ConnectionSlot | None = None
         begun = False
         try:
             found = await self._origin(role, client, origin)
@@ -140,12 +140,12 @@ class SmtpServer:
     def sessions(self) -> int:
         return len(self._sessions)
 
-    def _seat(self, role: Role, address: str) -> Seat | None:
+    def _seat(self, role: Role, address: str) -> ConnectionSlot | None:
         """A place among the connections, if there is one."""
         return None if self._draining else self._seats.enter(address, LOGIN if role.takes_logins else MAIL)
 
     async def _serve(
-        self, connection: SmtpConnection, role: Role, seat: Seat | None, origin: ClientAddress | None
+        self, connection: SmtpConnection, role: Role, seat: ConnectionSlot | None, origin: ClientAddress | None
     ) -> None:
         """`seat` and `origin` are None unless the connection has them already."""
         if connection.transport is None:  # it ended before its task began
@@ -165,7 +165,9 @@ class SmtpServer:
         finally:
             seat.leave()
 
-    async def _converse(self, connection: SmtpConnection, role: Role, seat: Seat, origin: ClientAddress) -> None:
+    async def _converse(
+        self, connection: SmtpConnection, role: Role, seat: ConnectionSlot, origin: ClientAddress
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         session_id, address = f"{random.getrandbits(48):012x}", origin.address

@@ -288,13 +288,13 @@ def test_errors_become_replies_without_their_text(error: Exception, status: Repl
 def test_flags_of_a_message() -> None:
     seen = view()
     seen.claim(RecentRange(9, 10))
-    assert flags.of_message(seen, 1) == ("\\Seen",)
-    assert flags.of_message(seen, 2) == ("\\Flagged", "\\Deleted")
-    assert flags.of_message(seen, 3) == ("$Junk", "\\Recent")
+    assert flags.flag_names(seen, 1) == ("\\Seen",)
+    assert flags.flag_names(seen, 2) == ("\\Flagged", "\\Deleted")
+    assert flags.flag_names(seen, 3) == ("$Junk", "\\Recent")
 
 
 def test_flag_lists_are_split() -> None:
-    assert flags.split(("\\Seen", "$Label", "\\Draft", "\\Recent")) == (Flag.SEEN | Flag.DRAFT, ("$Label",))
+    assert flags.parse_flags(("\\Seen", "$Label", "\\Draft", "\\Recent")) == (Flag.SEEN | Flag.DRAFT, ("$Label",))
 
 
 def test_condstore_is_enabled_once_and_stays() -> None:

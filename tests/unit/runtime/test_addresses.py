@@ -2,7 +2,7 @@
 
 import pytest
 
-from paquebot.runtime.net.origin import origin_of
+from paquebot.runtime.net.client_network import client_network
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from paquebot.runtime.net.origin import origin_of
     ],
 )
 def test_network_and_client_of_an_address(address: str, network: str, client: str) -> None:
-    assert origin_of(address) == (network, client)
+    assert client_network(address) == (network, client)

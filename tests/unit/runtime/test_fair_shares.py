@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from paquebot.runtime.shares.budget import Group, Holding, OverBudget, Path, SharedBudget
+from paquebot.runtime.shares.budget import BudgetGroup, OverBudget, Path, Reservation, SharedBudget
 from paquebot.runtime.shares.in_flight import ShareSettings, account, byte_shares, stranger
 
 
@@ -13,13 +13,13 @@ def budget(limit: int = 100, *, network: int = 100, client: int = 100, guarantee
     return SharedBudget(
         limit,
         {
-            "strangers": Group(guaranteed, guaranteed, (network, client)),
-            "accounts": Group(limit, limit - guaranteed, (limit,)),
+            "strangers": BudgetGroup(guaranteed, guaranteed, (network, client)),
+            "accounts": BudgetGroup(limit, limit - guaranteed, (limit,)),
         },
     )
 
 
-def held(shares: SharedBudget, path: Path, amount: int) -> Holding:
+def held(shares: SharedBudget, path: Path, amount: int) -> Reservation:
     """A holding that can be revoked."""
     holding = shares.holding(path)
     holding.offer(lambda: None)
@@ -158,7 +158,7 @@ def test_login_moves_a_holding() -> None:
 def test_counts_stay_true_and_the_modest_are_served(seed: int) -> None:
     """300 random steps of hostile clients; whoever asks for less than an equal part is never refused."""
     shares, chance = budget(1000, network=1000, client=1000, guaranteed=1000), random.Random(seed)
-    holdings: list[Holding] = []
+    holdings: list[Reservation] = []
     for _ in range(300):
         match chance.randrange(4):
             case 0 if holdings:

@@ -10,7 +10,7 @@ import pytest
 
 from paquebot.imap.search.turns import SearchTurns, SearchWork, TooMuchWork
 from paquebot.runtime.shares import account_gate
-from paquebot.runtime.shares.account_gate import Hold, Shares
+from paquebot.runtime.shares.account_gate import AccountReservation, AccountShares
 from paquebot.runtime.shares.in_flight import OverBudget
 
 
@@ -20,7 +20,7 @@ async def settle() -> None:
 
 
 async def test_fifty_sessions_of_one_account_leave_room_for_another() -> None:
-    shares = Shares(limit=100, share=40)
+    shares = AccountShares(limit=100, share=40)
     greedy = [asyncio.create_task(shares.of(1).take(20)) for _ in range(50)]
     await settle()
     assert [task.done() for task in greedy].count(True) == 2
@@ -32,7 +32,7 @@ async def test_fifty_sessions_of_one_account_leave_room_for_another() -> None:
 
 
 async def test_in_the_common_line_a_share_of_each_account_is_before_anybody() -> None:
-    shares = Shares(limit=100, share=50)
+    shares = AccountShares(limit=100, share=50)
     first = [await shares.of(1).take(50), await shares.of(2).take(50)]
     order: list[int] = []
 
@@ -52,7 +52,7 @@ async def test_in_the_common_line_a_share_of_each_account_is_before_anybody() ->
 
 
 async def test_what_is_longer_than_a_share_goes_alone() -> None:
-    shares = Shares(limit=100, share=40)
+    shares = AccountShares(limit=100, share=40)
     hold = await shares.of(1).take(90)
     assert shares.used == 90
     assert shares.of(1).try_take(1) is None
@@ -67,8 +67,8 @@ async def test_what_is_longer_than_a_share_goes_alone() -> None:
 
 
 async def test_who_waits_too_long_or_goes_away_holds_nothing() -> None:
-    shares = Shares(limit=100, share=60)
-    held: list[Hold] = [await shares.of(1).take(60)]
+    shares = AccountShares(limit=100, share=60)
+    held: list[AccountReservation] = [await shares.of(1).take(60)]
     with pytest.raises(OverBudget):
         await shares.of(2).take(60, seconds=0.01)
     waiting = asyncio.create_task(shares.of(2).take(60))
@@ -83,7 +83,7 @@ async def test_who_waits_too_long_or_goes_away_holds_nothing() -> None:
 
 async def test_few_bytes_do_not_wait_behind_a_long_message() -> None:
     """One slow reader of little, and one message that needs all the room: everybody else reads on."""
-    shares = Shares(limit=128, share=32, few=32)
+    shares = AccountShares(limit=128, share=32, few=32)
     slow = await shares.of(1).take(5)
     slow_of_few = await shares.of(2).take(1)
     long = asyncio.create_task(shares.of(3).take(135))
@@ -96,13 +96,13 @@ async def test_few_bytes_do_not_wait_behind_a_long_message() -> None:
     assert shares.used == 0
 
 
-async def _after(hold: Hold, waiting: asyncio.Task[Hold]) -> Hold:
+async def _after(hold: AccountReservation, waiting: asyncio.Task[AccountReservation]) -> AccountReservation:
     hold.release()
     return await waiting
 
 
 async def test_no_account_has_all_the_room_for_few_bytes() -> None:
-    shares = Shares(limit=128, share=32, few=32)
+    shares = AccountShares(limit=128, share=32, few=32)
     greedy = [asyncio.create_task(shares.of(1).take(4)) for _ in range(50)]
     await settle()
     assert shares.used == 8
@@ -121,7 +121,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_who_reads_slowly_is_ended_while_others_wait_the_largest_first() -> None:
-    shares = Shares(limit=100, share=100)
+    shares = AccountShares(limit=100, share=100)
     ended: list[int] = []
     holds = {octets: await shares.of(octets).take(octets) for octets in (10, 60, 30)}
 
@@ -145,7 +145,7 @@ async def test_who_reads_slowly_is_ended_while_others_wait_the_largest_first() -
 async def test_who_is_late_first_is_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever began before and may still take its time keeps nobody from looking."""
     monkeypatch.setattr(account_gate, "_PATIENCE", 0.0)
-    shares = Shares(limit=2**40, share=2**40)
+    shares = AccountShares(limit=2**40, share=2**40)
     patient, hasty = await shares.of(1).take(2**39), await shares.of(2).take(2**38)
     patient.until_late(pytest.fail)
     waiting = asyncio.create_task(shares.of(3).take(2**39))
@@ -158,7 +158,7 @@ async def test_who_is_late_first_is_ended_first(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("impatient")
 async def test_only_readers_who_write_to_a_client_are_ended() -> None:
-    shares = Shares(limit=10, share=10)
+    shares = AccountShares(limit=10, share=10)
     searching = await shares.of(1).take(10)
     waiting = asyncio.create_task(shares.of(2).take(10))
     await settle()

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from paquebot.observability.log import Log
 from paquebot.runtime.net.proxy import ClientAddress, Proxies, close_if_cancelled, one_spelling
-from paquebot.runtime.net.seats import Seat, Seats
+from paquebot.runtime.net.slots import ConnectionSlot, ConnectionSlots
 from paquebot.runtime.net.sockets import bound, port_of
 from paquebot.runtime.settings import Listen
 
@@ -60,8 +60,8 @@ class Listeners:
     """`serve` has the arrival and its seat for their whole life; `turn_away` must not wait, and its arrival is closed
     after it."""
 
-    seats: Seats
-    serve: Callable[[AcceptedConnection, Seat], Awaitable[None]]
+    seats: ConnectionSlots
+    serve: Callable[[AcceptedConnection, ConnectionSlot], Awaitable[None]]
     turn_away: Callable[[AcceptedConnection], None]
     proxies: Proxies
     shared: bool = False
@@ -138,7 +138,7 @@ class Listeners:
         seat.offer(functools.partial(cut_off, arrival.socket))  # until a session can say it better
         group.create_task(self._serve(arrival, seat))
 
-    async def _serve(self, arrival: AcceptedConnection, seat: Seat) -> None:
+    async def _serve(self, arrival: AcceptedConnection, seat: ConnectionSlot) -> None:
         try:
             await self.serve(arrival, seat)
         finally:

@@ -31,7 +31,7 @@ class _Room:
     limit: int
     share: int
     """Of an account."""
-    _holds: "dict[Hold, None]" = field(default_factory=dict)
+    _holds: "dict[AccountReservation, None]" = field(default_factory=dict)
     """That may be ended when they are late."""
     _waiting: int = 0
     _timer: asyncio.TimerHandle | None = None
@@ -54,12 +54,12 @@ class _Room:
         for gate, limit in ((own, self.share), (self.gate, self.limit)):
             gate.give_back(min(before, limit) - min(after, limit))
 
-    def watch(self, hold: "Hold") -> None:
+    def watch(self, hold: "AccountReservation") -> None:
         self._holds[hold] = None
         if self._waiting:
             self._look_later()
 
-    def forget(self, hold: "Hold") -> None:
+    def forget(self, hold: "AccountReservation") -> None:
         self._holds.pop(hold, None)
 
     def _look_later(self) -> None:
@@ -88,17 +88,17 @@ class _Room:
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
-class Share:
+class AccountShare:
     """One account's."""
 
-    _shares: "Shares"
+    _shares: "AccountShares"
     _own: dict[_Room, ByteGate]
 
     @property
     def used(self) -> int:
         return sum(own.used for own in self._own.values())
 
-    async def take(self, octets: int, seconds: float | None = None) -> "Hold":
+    async def take(self, octets: int, seconds: float | None = None) -> "AccountReservation":
         """Reserve, after those of the account, and then of all, who asked before. Raises OverBudget after `seconds`.
 
         Who waits in the second line holds nothing there, and who holds waits for nobody: no two wait for each other, as
@@ -116,9 +116,9 @@ class Share:
                     raise
         except TimeoutError:
             raise OverBudget from None
-        return Hold(self, room, own, octets)
+        return AccountReservation(self, room, own, octets)
 
-    def try_take(self, octets: int) -> "Hold | None":
+    def try_take(self, octets: int) -> "AccountReservation | None":
         """Reserve now, or not at all."""
         room = self._shares.room_for(octets)
         own = self._own[room]
@@ -127,7 +127,7 @@ class Share:
         if not room.gate.try_take(octets):
             own.give_back(octets)
             return None
-        return Hold(self, room, own, octets)
+        return AccountReservation(self, room, own, octets)
 
 
 def _go_on() -> None:
@@ -135,10 +135,10 @@ def _go_on() -> None:
 
 
 @dataclass(slots=True, eq=False)
-class Hold:
+class AccountReservation:
     """Bytes that a reader has reserved; its share lives as long as it does."""
 
-    _share: Share
+    _share: AccountShare
     _room: _Room
     _own: ByteGate
     octets: int
@@ -167,7 +167,7 @@ class Hold:
 
 
 @dataclass(slots=True)
-class Shares:
+class AccountShares:
     """Of one process: `limit` bytes for all, of which an account may hold `share`. `few` of them are for reservations
     of few bytes alone, and those have no others; 0: all stand in one line."""
 
@@ -178,7 +178,7 @@ class Shares:
     """Shows what is held."""
     _rooms: tuple[_Room, ...] = field(init=False)
     """The first is for all that is too long for the others."""
-    _accounts: weakref.WeakValueDictionary[int, Share] = field(default_factory=weakref.WeakValueDictionary)
+    _accounts: weakref.WeakValueDictionary[int, AccountShare] = field(default_factory=weakref.WeakValueDictionary)
 
     def __post_init__(self) -> None:
         rooms = [self._room(self.limit - self.few, self.share)]
@@ -187,7 +187,7 @@ class Shares:
         self._rooms = tuple(rooms)
 
     @classmethod
-    def of_readers(cls, limit: int, share: int, gauge: Gauge) -> "Shares":
+    def of_readers(cls, limit: int, share: int, gauge: Gauge) -> "AccountShares":
         """For messages that are read and written to clients: a quarter is for few bytes at once."""
         return cls(limit, share, limit // 4, gauge)
 
@@ -201,10 +201,10 @@ class Shares:
     def room_for(self, octets: int) -> _Room:
         return self._rooms[-1 if octets <= self.few // _FEW else 0]
 
-    def of(self, account_id: int) -> Share:
+    def of(self, account_id: int) -> AccountShare:
         """The share of an account: one for all that hold of it, or wait for it, now."""
         share = self._accounts.get(account_id)
         if share is None:
             own = {room: ByteGate(room.share) for room in self._rooms}
-            share = self._accounts[account_id] = Share(self, own)
+            share = self._accounts[account_id] = AccountShare(self, own)
         return share

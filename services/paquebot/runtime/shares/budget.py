@@ -21,7 +21,7 @@ class OverBudget(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class BudgetGroup:
     """`limit`: most that its holders have together. `guaranteed`: what other groups cannot keep from it. `caps`: most
     of one holder, at each level below the group."""
 
@@ -38,14 +38,14 @@ class _Node:
     revocable: int = 0
     """What of it can be revoked."""
     children: "dict[Hashable, _Node]" = field(default_factory=dict)
-    holdings: "dict[Holding, None]" = field(default_factory=dict)
+    holdings: "dict[Reservation, None]" = field(default_factory=dict)
     """Revocable ones of this very holder."""
 
 
 class SharedBudget:
     """`groups` by name. Not thread-safe."""
 
-    def __init__(self, limit: int, groups: Mapping[Hashable, Group], *, gauge: Gauge | None = None) -> None:
+    def __init__(self, limit: int, groups: Mapping[Hashable, BudgetGroup], *, gauge: Gauge | None = None) -> None:
         self._limit = limit
         self._groups = dict(groups)
         self._roots = {name: _Node(name, group.limit) for name, group in groups.items()}
@@ -61,9 +61,9 @@ class SharedBudget:
         nodes = list(self._existing(path))
         return nodes[-1].used if len(nodes) == len(path) else 0
 
-    def holding(self, path: Path) -> "Holding":
+    def holding(self, path: Path) -> "Reservation":
         """Of nothing yet."""
-        return Holding(self, path)
+        return Reservation(self, path)
 
     def _existing(self, path: Path) -> Iterator[_Node]:
         node: _Node | None = self._roots[path[0]]
@@ -89,7 +89,7 @@ class SharedBudget:
             node = child
         return nodes
 
-    def _take(self, holding: "Holding", amount: int) -> None:
+    def _take(self, holding: "Reservation", amount: int) -> None:
         nodes = self._nodes(holding.path)
         try:
             while (full := self._full(nodes, amount)) is not None:
@@ -126,18 +126,18 @@ class SharedBudget:
                 return
             del parent.children[child.key]
 
-    def _offer(self, holding: "Holding") -> None:
+    def _offer(self, holding: "Reservation") -> None:
         nodes = self._nodes(holding.path)
         nodes[-1].holdings[holding] = None
         _add_revocable(nodes, holding.amount)
 
-    def _withdraw(self, holding: "Holding") -> None:
+    def _withdraw(self, holding: "Reservation") -> None:
         nodes = self._nodes(holding.path)
         del nodes[-1].holdings[holding]
         _add_revocable(nodes, -holding.amount)
         self._prune(nodes)
 
-    def _victim(self, nodes: Sequence[_Node], amount: int, full: int) -> "Holding":
+    def _victim(self, nodes: Sequence[_Node], amount: int, full: int) -> "Reservation":
         """The holding that makes room for `amount` more of the holder at `nodes`, below the level that is full. Raises
         OverBudget."""
         if full < 0:  # by a group that holds more than is its own?
@@ -165,17 +165,17 @@ def _revocable(node: _Node) -> int:
     return node.revocable
 
 
-def _amount(holding: "Holding") -> int:
+def _amount(holding: "Reservation") -> int:
     return holding.amount
 
 
-def _largest_in(node: _Node) -> "Holding":
+def _largest_in(node: _Node) -> "Reservation":
     while node.children:
         node = max(node.children.values(), key=_revocable)
     return max(node.holdings, key=_amount)
 
 
-class Holding:
+class Reservation:
     """What one message or connection has of the budget."""
 
     __slots__ = ("_budget", "_on_revoked", "amount", "path", "revoked")

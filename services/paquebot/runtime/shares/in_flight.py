@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from paquebot.observability.metrics import gauge
-from paquebot.runtime.net.origin import origin_of
+from paquebot.runtime.net.client_network import client_network
 from paquebot.runtime.settings import setting
-from paquebot.runtime.shares.budget import Group, OverBudget, Path, SharedBudget
+from paquebot.runtime.shares.budget import BudgetGroup, OverBudget, Path, SharedBudget
 
 __all__ = ["ByteBudget", "OverBudget", "Reservation", "ShareSettings", "account", "byte_shares", "stranger"]
 
@@ -21,7 +21,7 @@ ACCOUNTS = "accounts"
 
 def stranger(address: str) -> Path:
     """The holder that nobody vouches for: a client in its network."""
-    origin = origin_of(address)
+    origin = client_network(address)
     return (STRANGERS, origin.network, origin.client)
 
 
@@ -60,8 +60,10 @@ def byte_shares(limit: int, settings: ShareSettings, longest: int) -> SharedBudg
     return SharedBudget(
         limit,
         {
-            STRANGERS: Group(part(1 - settings.reserved), open_to_all, (part(settings.network), part(settings.client))),
-            ACCOUNTS: Group(limit, limit - open_to_all, (part(settings.account),)),
+            STRANGERS: BudgetGroup(
+                part(1 - settings.reserved), open_to_all, (part(settings.network), part(settings.client))
+            ),
+            ACCOUNTS: BudgetGroup(limit, limit - open_to_all, (part(settings.account),)),
         },
         gauge=IN_FLIGHT,
     )
@@ -122,4 +124,4 @@ class Reservation:
 
 def counted_as(client: str) -> str:
     """The key under which a client is counted."""
-    return origin_of(client).client
+    return client_network(client).client

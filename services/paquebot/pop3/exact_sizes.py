@@ -13,9 +13,9 @@ from paquebot.blobs import BlobStore
 from paquebot.mailstore import Maildrop, MaildropMessage, Mailstore
 from paquebot.message import crlf_bytes
 from paquebot.observability.log import Log
-from paquebot.runtime.shares.account_gate import Share
+from paquebot.runtime.shares.account_gate import AccountShare
 
-_log = Log("paquebot.pop3.measuring")
+_log = Log("paquebot.pop3.exact_sizes")
 _GROUP_BYTES = 1024 * 1024
 _GROUP_MESSAGES = 500
 _MESSAGES = 10_000  # of a login
@@ -23,7 +23,7 @@ _SECONDS = 15.0  # of a login, however slow S3 is
 
 
 async def measured(
-    mailstore: Mailstore, blobs: BlobStore, share: Share, account_id: int, drop: Maildrop, octets: int
+    mailstore: Mailstore, blobs: BlobStore, share: AccountShare, account_id: int, drop: Maildrop, octets: int
 ) -> Maildrop:
     """The maildrop with exact sizes, as far as reading `bytes` tells them. Failures are logged and hinder no login."""
     unknown = _newest([message for message in drop.messages if not message.is_exact], octets)
@@ -71,7 +71,7 @@ def _groups(messages: Sequence[MaildropMessage]) -> Iterator[list[MaildropMessag
 async def _sizes(
     mailstore: Mailstore,
     blobs: BlobStore,
-    share: Share,
+    share: AccountShare,
     account_id: int,
     mailbox_id: int,
     group: Sequence[MaildropMessage],

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from paquebot.blobs import BlobMissing
-from paquebot.imap.bodies.cache import Bodies, BodyError, Coming, body
+from paquebot.imap.bodies.body_cache import BodyCache, BodyError, Coming, body
 from paquebot.mailstore.types import StoredMessage
-from paquebot.runtime.shares.account_gate import Hold, Share
+from paquebot.runtime.shares.account_gate import AccountReservation, AccountShare
 
 _FIRST_MESSAGES = 64
 _FIRST_BYTES = 256 * 1024
@@ -22,13 +22,13 @@ _LARGEST = 8  # times the first: 512 messages, 2 MiB; one message that is longer
 _LONG = 1024 * 1024  # bytes; a longer message is not read ahead, and counts with what its reading takes
 _WORTH_BYTES = 32 * 1024
 
-Again = Callable[[list[int]], AsyncIterator[StoredMessage]]
+ReadRows = Callable[[list[int]], AsyncIterator[StoredMessage]]
 """The rows of these UIDs, read anew."""
 
-Beside = Callable[[StoredMessage], int]
+ExtraBytes = Callable[[StoredMessage], int]
 """Bytes that the caller needs for a message beside the message itself, reserved with it."""
 
-Loaded = list[tuple[StoredMessage, bytes | BodyError]]
+LoadedMessages = list[tuple[StoredMessage, bytes | BodyError]]
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class _Window:
     octets: int = 0
     reading: int = 0
     """Bytes that are held beside these until all is read: what came from S3, whole and in parts."""
-    hold: Hold | None = None
+    hold: AccountReservation | None = None
     begun: list[bytes | Coming] = field(default_factory=list)
 
     def add(self, message: StoredMessage, octets: int) -> None:
@@ -50,7 +50,7 @@ class _Window:
     def peak(self) -> int:
         return self.octets + self.reading
 
-    def begin(self, bodies: Bodies, hold: Hold) -> None:
+    def begin(self, bodies: BodyCache, hold: AccountReservation) -> None:
         """Its bytes are reserved: read it."""
         self.hold = hold
         self.begun = bodies.begin([message.blob for message in self.messages])
@@ -66,20 +66,20 @@ class _Window:
             read.add_done_callback(partial(_release, self.hold, coming))
 
 
-def _release(hold: Hold, coming: set[Coming], read: Coming) -> None:
+def _release(hold: AccountReservation, coming: set[Coming], read: Coming) -> None:
     coming.discard(read)
     if not coming:
         hold.release()
 
 
-async def with_bodies(
-    bodies: Bodies,
-    share: Share,
+async def read_bodies(
+    bodies: BodyCache,
+    share: AccountShare,
     messages: AsyncIterator[StoredMessage],
-    again: Again,
+    again: ReadRows,
     end: Callable[[], None] | None = None,
-    beside: Beside | None = None,
-) -> AsyncGenerator[Loaded, None]:
+    beside: ExtraBytes | None = None,
+) -> AsyncGenerator[LoadedMessages, None]:
     """Groups of `messages`, each with its bytes or why they cannot be read. Close it (`aclosing`).
 
     Compaction may move a message after its row was read: what is not where the row said is looked up once more.
@@ -109,10 +109,10 @@ async def with_bodies(
                 window.end()
 
 
-async def _in_order(window: _Window) -> AsyncIterator[Loaded]:
+async def _in_order(window: _Window) -> AsyncIterator[LoadedMessages]:
     """What is there already, when it is worth a write; the rest as it comes."""
     assert window.begun is not None
-    loaded: Loaded = []
+    loaded: LoadedMessages = []
     octets = 0
     for message, begun in zip(window.messages, window.begun, strict=True):
         if octets >= _WORTH_BYTES and isinstance(begun, asyncio.Future) and not begun.done():
@@ -125,7 +125,7 @@ async def _in_order(window: _Window) -> AsyncIterator[Loaded]:
     yield loaded
 
 
-async def _found(bodies: Bodies, loaded: Loaded, again: Again) -> Loaded:
+async def _found(bodies: BodyCache, loaded: LoadedMessages, again: ReadRows) -> LoadedMessages:
     missing = [message.uid for message, read in loaded if isinstance(read, BlobMissing)]
     if not missing:
         return loaded
@@ -135,7 +135,7 @@ async def _found(bodies: Bodies, loaded: Loaded, again: Again) -> Loaded:
     return [found.get(message.uid, (message, read)) for message, read in loaded]
 
 
-async def _windows(messages: AsyncIterator[StoredMessage], beside: Beside | None) -> AsyncGenerator[_Window, None]:
+async def _windows(messages: AsyncIterator[StoredMessage], beside: ExtraBytes | None) -> AsyncGenerator[_Window, None]:
     window, scale = _Window(), 1
     async for message in messages:
         octets = message.blob.size + len(message.summary or b"") + (beside(message) if beside else 0)

@@ -9,7 +9,7 @@ import ipaddress
 from typing import NamedTuple
 
 
-class Origin(NamedTuple):
+class ClientNetwork(NamedTuple):
     """The keys under which a peer is counted, as text."""
 
     network: str
@@ -17,20 +17,20 @@ class Origin(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def origin_of(address: str) -> Origin:
+def client_network(address: str) -> ClientNetwork:
     """Of an address as the socket or a trusted proxy gave it; what is no address is a network of its own."""
     bare, _, scope = address.partition("%")
     try:
         found = ipaddress.ip_address(bare)
     except ValueError:
-        return Origin(address, address)
+        return ClientNetwork(address, address)
     if isinstance(found, ipaddress.IPv6Address):
         if found.ipv4_mapped is None:
             number = int(found)
             client, network = _prefix(number, 64), _prefix(number, 48)
-            return Origin(f"{network}%{scope}" if scope else network, f"{client}%{scope}" if scope else client)
+            return ClientNetwork(f"{network}%{scope}" if scope else network, f"{client}%{scope}" if scope else client)
         found = found.ipv4_mapped  # RFC 4291 §2.5.5.2: an IPv4 client on a listener for both
-    return Origin(f"{ipaddress.IPv4Address(int(found) >> 8 << 8)}/24", str(found))
+    return ClientNetwork(f"{ipaddress.IPv4Address(int(found) >> 8 << 8)}/24", str(found))
 
 
 def _prefix(number: int, bits: int) -> str:

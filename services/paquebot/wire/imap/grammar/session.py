@@ -11,7 +11,7 @@ import binascii
 from paquebot.wire.cursor import Cursor
 from paquebot.wire.imap.ast import Authenticate, Enable, Id, Login
 from paquebot.wire.imap.errors import BadSyntax
-from paquebot.wire.imap.tokens import CommandCursor, astring, atom, string
+from paquebot.wire.imap.grammar.tokens import CommandCursor, astring, atom, string
 
 
 def login(cur: CommandCursor) -> Login:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from paquebot.imap.bodies import sections
-from paquebot.imap.bodies.long_bytes import LongBytes, cut
-from paquebot.imap.bodies.long_headers import LongHeader
-from paquebot.imap.bodies.sections import Encoded, Needs
+from paquebot.imap.fetch import sections
+from paquebot.imap.fetch.long_bytes import LongBytes, cut
+from paquebot.imap.fetch.long_headers import LongHeader
+from paquebot.imap.fetch.sections import EncodedPart, Needs
 from paquebot.imap.mailbox_view import flags
 from paquebot.imap.mailbox_view.view import View
 from paquebot.mailstore.types import StoredMessage
@@ -46,7 +46,7 @@ of the step, if any. A step without bytes is work."""
 
 _OF_VIEW: Mapping[FetchAttribute, ViewWriter] = {
     FetchItem.UID: lambda response, view, number: response.uid(view.uid(number)),
-    FetchItem.FLAGS: lambda response, view, number: response.flags(flags.of_message(view, number)),
+    FetchItem.FLAGS: lambda response, view, number: response.flags(flags.flag_names(view, number)),
     FetchItem.MODSEQ: lambda response, view, number: response.mod_seq(view.mod_seq_of(number)),
 }
 _OF_ROW: Mapping[FetchAttribute, Writer] = {
@@ -142,7 +142,7 @@ class FetchPlan:
             sections.check_encoding(summary, path)
 
 
-def plan(attributes: tuple[FetchAttribute, ...]) -> FetchPlan:
+def plan_fetch(attributes: tuple[FetchAttribute, ...]) -> FetchPlan:
     """The plan for the items of a FETCH; one that is asked for twice is answered once."""
     attributes = tuple(dict.fromkeys(attributes))
     return FetchPlan(
@@ -275,7 +275,7 @@ def _binary_size_writer(asked: FetchBinarySize) -> Writer:
 
 def _part(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: FetchBinary | FetchBinarySize
-) -> bytes | LongBytes | Encoded | None:
+) -> bytes | LongBytes | EncodedPart | None:
     found = sections.binary(message, summary, body, asked.path)
     if isinstance(found, Needs):
         raise NeedsBody
@@ -283,9 +283,9 @@ def _part(
 
 
 def _write_binary(
-    response: FetchResponse, asked: FetchBinary, part: bytes | LongBytes | Encoded | None
+    response: FetchResponse, asked: FetchBinary, part: bytes | LongBytes | EncodedPart | None
 ) -> Iterator[bytes] | None:
-    if isinstance(part, Encoded):
+    if isinstance(part, EncodedPart):
         return _decoded(response, asked, part)
     found = None if part is None else cut(part, asked.partial)
     if isinstance(found, LongBytes):
@@ -296,15 +296,15 @@ def _write_binary(
 
 
 def _write_size(
-    response: FetchResponse, asked: FetchBinarySize, part: bytes | LongBytes | Encoded | None
+    response: FetchResponse, asked: FetchBinarySize, part: bytes | LongBytes | EncodedPart | None
 ) -> Iterator[bytes] | None:
-    if isinstance(part, Encoded):
+    if isinstance(part, EncodedPart):
         return _decoded_size(response, asked, part)
     response.binary_size(asked, len(part or b""))
     return None
 
 
-def _decoded(response: FetchResponse, asked: FetchBinary, part: Encoded) -> Iterator[bytes]:
+def _decoded(response: FetchResponse, asked: FetchBinary, part: EncodedPart) -> Iterator[bytes]:
     """Decoded twice: a literal says its size before its bytes, and the bytes are not kept."""
     start, left = (asked.partial.offset, asked.partial.count) if asked.partial is not None else (0, sys.maxsize)
     size = 0
@@ -325,7 +325,7 @@ def _decoded(response: FetchResponse, asked: FetchBinary, part: Encoded) -> Iter
             return
 
 
-def _decoded_size(response: FetchResponse, asked: FetchBinarySize, part: Encoded) -> Iterator[bytes]:
+def _decoded_size(response: FetchResponse, asked: FetchBinarySize, part: EncodedPart) -> Iterator[bytes]:
     size = 0
     for octets in decoded_pieces(part.octets, part.encoding):
         size += len(octets)

@@ -17,7 +17,7 @@ from paquebot.imap.metrics import Lookup
 from paquebot.observability.log import Log
 from paquebot.v1.mail_pb2 import BlobRef
 
-_log = Log("paquebot.imap.bodies.cache")
+_log = Log("paquebot.imap.bodies.body_cache")
 _LARGE_SHARE = 8  # a body above this fraction of the cache is not worth what it would push out
 
 BodyError = BlobMissing | BadPack | BlobsUnavailable
@@ -26,7 +26,7 @@ Coming = asyncio.Future[Mapping[int, bytes | Exception]]
 """A request under way: its messages by offset, each or why it cannot be read."""
 
 
-class Bodies:
+class BodyCache:
     """One for a process."""
 
     def __init__(self, blobs: BlobStore, *, cache_bytes: int) -> None:
@@ -83,8 +83,8 @@ class Bodies:
             for ref in span.refs:
                 self._under_way[ref.pack, ref.offset] = coming
         reads = RangeReads(self._blobs, planned, self._came)
-        for _ in range(reads.lanes):
-            task = loop.create_task(reads.lane())
+        for _ in range(reads.workers):
+            task = loop.create_task(reads.work())
             self._reads.add(task)
             task.add_done_callback(self._reads.discard)
 

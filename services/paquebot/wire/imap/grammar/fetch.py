@@ -22,7 +22,7 @@ from paquebot.wire.imap.ast import (
     SectionForm,
     SectionSpecifier,
 )
-from paquebot.wire.imap.tokens import (
+from paquebot.wire.imap.grammar.tokens import (
     MAX_NUMBER64,
     CommandCursor,
     astring,

@@ -1,11 +1,4 @@
-"""What an IMAP client can say, as values: one frozen type per command, search key and fetch item.
-
-Tags, mechanism payloads and search strings are bytes as received. Mailbox names and patterns are Unicode,
-already decoded from modified UTF-7 (or UTF-8) and with INBOX in upper case. System flags have the standard's
-spelling ("\\Seen"); keywords keep the client's. Numbers are checked against the grammar's ranges.
-
-RFC 3501 §9 and the extensions named beside each type; shaped so that RFC 9051 needs no change here.
-"""
+"""The commands of an IMAP client: one frozen type for each."""
 
 from __future__ import annotations
 
@@ -13,130 +6,10 @@ import enum
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from paquebot.wire.imap.argument_ast import (
-    AppendMessage,
-    ListReturn,
-    ListSelect,
-    QResync,
-    StatusItem,
-    StoreMode,
-)
-from paquebot.wire.imap.fetch_ast import (
-    FetchAttribute,
-    FetchBinary,
-    FetchBinarySize,
-    FetchItem,
-    FetchPreview,
-    FetchSection,
-    Partial,
-    Section,
-    SectionForm,
-    SectionSpecifier,
-)
-from paquebot.wire.imap.search_ast import (
-    AgeOp,
-    DateField,
-    DateOp,
-    EntryType,
-    ObjectKind,
-    SearchAge,
-    SearchAll,
-    SearchAnd,
-    SearchBody,
-    SearchDate,
-    SearchFlag,
-    SearchHeader,
-    SearchKey,
-    SearchModSeq,
-    SearchNot,
-    SearchObjectId,
-    SearchOr,
-    SearchReturn,
-    SearchSaveDateSupported,
-    SearchSequence,
-    SearchSize,
-    SearchText,
-    SearchUid,
-    SizeOp,
-)
+from paquebot.wire.imap.ast.arguments import AppendMessage, ListReturn, ListSelect, QResync, StatusItem, StoreMode
+from paquebot.wire.imap.ast.fetch import FetchAttribute
+from paquebot.wire.imap.ast.search import SearchKey, SearchReturn
 from paquebot.wire.imap.sequence_set import SequenceSet
-
-__all__ = [
-    "AgeOp",
-    "Append",
-    "AppendMessage",
-    "Authenticate",
-    "Capability",
-    "Check",
-    "Close",
-    "Command",
-    "Copy",
-    "Create",
-    "DateField",
-    "DateOp",
-    "Delete",
-    "Enable",
-    "EntryType",
-    "Examine",
-    "Expunge",
-    "Fetch",
-    "FetchAttribute",
-    "FetchBinary",
-    "FetchBinarySize",
-    "FetchItem",
-    "FetchPreview",
-    "FetchSection",
-    "Id",
-    "Idle",
-    "List",
-    "ListReturn",
-    "ListSelect",
-    "Login",
-    "Logout",
-    "Lsub",
-    "Move",
-    "Namespace",
-    "Noop",
-    "ObjectKind",
-    "Partial",
-    "QResync",
-    "Rename",
-    "Search",
-    "SearchAge",
-    "SearchAll",
-    "SearchAnd",
-    "SearchBody",
-    "SearchDate",
-    "SearchFlag",
-    "SearchHeader",
-    "SearchKey",
-    "SearchModSeq",
-    "SearchNot",
-    "SearchObjectId",
-    "SearchOr",
-    "SearchReturn",
-    "SearchSaveDateSupported",
-    "SearchSequence",
-    "SearchSize",
-    "SearchText",
-    "SearchUid",
-    "Section",
-    "SectionForm",
-    "SectionSpecifier",
-    "Select",
-    "SizeOp",
-    "StartTls",
-    "State",
-    "Status",
-    "StatusItem",
-    "Store",
-    "StoreMode",
-    "Subscribe",
-    "UidExpunge",
-    "UnknownCommand",
-    "Unselect",
-    "Unsubscribe",
-]
 
 
 class State(enum.Enum):
@@ -147,7 +20,6 @@ class State(enum.Enum):
     SELECTED = "selected"
 
 
-# --- commands --------------------------------------------------------------------------------------------
 # Any state: RFC 3501 §6.1
 
 

@@ -25,7 +25,7 @@ from paquebot.wire.imap.ast import (
     Subscribe,
     Unsubscribe,
 )
-from paquebot.wire.imap.tokens import (
+from paquebot.wire.imap.grammar.tokens import (
     CommandCursor,
     atom,
     known_set,

@@ -40,8 +40,8 @@ from paquebot.wire.imap.ast import (
     SearchUid,
     SizeOp,
 )
-from paquebot.wire.imap.dates import date
-from paquebot.wire.imap.tokens import (
+from paquebot.wire.imap.grammar.dates import date
+from paquebot.wire.imap.grammar.tokens import (
     MAX_NUMBER64,
     CommandCursor,
     astring,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 
 from paquebot.wire.cursor import ALPHA, DIGITS
-from paquebot.wire.imap.tokens import CommandCursor
+from paquebot.wire.imap.grammar.tokens import CommandCursor
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH_NAMES = (

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from paquebot.wire.imap.ast import Append, AppendMessage, Copy, Move, Store, StoreMode, UidExpunge
-from paquebot.wire.imap.dates import date_time
-from paquebot.wire.imap.sequence_set import SequenceSet
-from paquebot.wire.imap.tokens import (
+from paquebot.wire.imap.grammar.dates import date_time
+from paquebot.wire.imap.grammar.tokens import (
     CommandCursor,
     MessageLiteral,
     flag_list,
@@ -23,6 +22,7 @@ from paquebot.wire.imap.tokens import (
     sequence_set,
     word,
 )
+from paquebot.wire.imap.sequence_set import SequenceSet
 
 _STORE_ITEMS: Final[Mapping[bytes, tuple[StoreMode, bool]]] = {
     b"FLAGS": (StoreMode.SET, False),

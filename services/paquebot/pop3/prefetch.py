@@ -16,7 +16,7 @@ from paquebot.blobs.store import MessageOutcome
 from paquebot.mailstore import Mailstore
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.runtime.shares.account_gate import Hold, Share
+from paquebot.runtime.shares.account_gate import AccountReservation, AccountShare
 from paquebot.v1.mail_pb2 import BlobRef
 
 _GROUP_MESSAGES = 32
@@ -60,7 +60,7 @@ class _Group:
     numbers: list[int]
     reading: asyncio.Task[dict[int, Outcome]]
     waiting: set[int]
-    hold: Hold
+    hold: AccountReservation
 
     def drop(self) -> None:
         """What reads it goes on, in a thread, and is held so long."""
@@ -74,7 +74,7 @@ class MessagePrefetch:
     """One for a session."""
 
     def __init__(
-        self, mailstore: Mailstore, blobs: BlobStore, share: Share, drop: OpenMaildrop, end: Callable[[], None]
+        self, mailstore: Mailstore, blobs: BlobStore, share: AccountShare, drop: OpenMaildrop, end: Callable[[], None]
     ) -> None:
         """`end` the session: as of `Hold.until_late`."""
         self._mailstore = mailstore
@@ -139,7 +139,7 @@ class MessagePrefetch:
     def _holding(self, number: int) -> _Group | None:
         return next((group for group in self._groups if number in group.waiting), None)
 
-    def _start(self, numbers: list[int], hold: Hold) -> _Group:
+    def _start(self, numbers: list[int], hold: AccountReservation) -> _Group:
         """Read the messages, which are reserved already."""
         group = _Group(numbers, asyncio.create_task(self._load(numbers)), set(numbers), hold)
         group.reading.add_done_callback(_seen)

@@ -8,8 +8,8 @@ whose network has fewer; sessions that logged in are never ended for another.
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-from paquebot.runtime.net.origin import origin_of
-from paquebot.runtime.shares.budget import Group, Holding, OverBudget, SharedBudget
+from paquebot.runtime.net.client_network import client_network
+from paquebot.runtime.shares.budget import BudgetGroup, OverBudget, Reservation, SharedBudget
 from paquebot.runtime.shares.in_flight import ACCOUNTS, account
 
 LOGIN = "login"
@@ -19,7 +19,7 @@ MAIL = "mail"
 
 
 @dataclass(frozen=True, slots=True)
-class SeatLimits:
+class SlotLimits:
     """Of a process. `reserved`: the part of `total` kept for clients that logged in, 0 to 1. `per_client` (IPv4
     address, IPv6 /64) and `per_network` (IPv4 /24, IPv6 /48) bound connections without a login, `per_account` others.
     """
@@ -34,12 +34,12 @@ class SeatLimits:
         return self.total - int(self.total * self.reserved)
 
 
-class Seat:
+class ConnectionSlot:
     """Of one connection, to be left once it has ended."""
 
     __slots__ = ("_holding",)
 
-    def __init__(self, holding: Holding) -> None:
+    def __init__(self, holding: Reservation) -> None:
         self._holding = holding
 
     def offer(self, on_taken: Callable[[], None]) -> None:
@@ -60,38 +60,40 @@ class Seat:
         self._holding.release()
 
 
-class Seats:
+class ConnectionSlots:
     """One for a process."""
 
-    def __init__(self, limits: SeatLimits, doors: Mapping[str, Group]) -> None:
+    def __init__(self, limits: SlotLimits, doors: Mapping[str, BudgetGroup]) -> None:
         caps = (max(limits.per_network, limits.per_client), limits.per_client)
-        groups: dict[Hashable, Group] = {name: Group(door.limit, door.guaranteed, caps) for name, door in doors.items()}
-        groups[ACCOUNTS] = Group(limits.total, limits.total, (limits.per_account,))
+        groups: dict[Hashable, BudgetGroup] = {
+            name: BudgetGroup(door.limit, door.guaranteed, caps) for name, door in doors.items()
+        }
+        groups[ACCOUNTS] = BudgetGroup(limits.total, limits.total, (limits.per_account,))
         self._budget = SharedBudget(limits.total, groups)
 
     @classmethod
-    def of_logins(cls, limits: SeatLimits) -> "Seats":
+    def of_logins(cls, limits: SlotLimits) -> "ConnectionSlots":
         """Where all clients are to log in."""
         most = limits.open_to_all()
-        return cls(limits, {LOGIN: Group(most, most)})
+        return cls(limits, {LOGIN: BudgetGroup(most, most)})
 
     @classmethod
-    def of_mail_and_logins(cls, limits: SeatLimits) -> "Seats":
+    def of_mail_and_logins(cls, limits: SlotLimits) -> "ConnectionSlots":
         """Half of what is reserved is for clients about to log in, while hosts that bring mail take all others."""
         most = limits.open_to_all()
         about_to_log_in = (limits.total - most + 1) // 2
-        return cls(limits, {MAIL: Group(most, most), LOGIN: Group(most + about_to_log_in, about_to_log_in)})
+        return cls(limits, {MAIL: BudgetGroup(most, most), LOGIN: BudgetGroup(most + about_to_log_in, about_to_log_in)})
 
     @property
     def now(self) -> int:
         return self._budget.used
 
-    def enter(self, address: str, door: str = LOGIN) -> Seat | None:
+    def enter(self, address: str, door: str = LOGIN) -> ConnectionSlot | None:
         """A seat for a connection from `address`; None: there is none for it."""
-        origin = origin_of(address)
+        origin = client_network(address)
         holding = self._budget.holding((door, origin.network, origin.client))
         try:
             holding.grow_to(1)
         except OverBudget:
             return None
-        return Seat(holding)
+        return ConnectionSlot(holding)

@@ -9,8 +9,8 @@ What is long is never copied: forty sections of one message are forty views of i
 import enum
 from dataclasses import dataclass
 
-from paquebot.imap.bodies.long_bytes import LongBytes, cut, joined
-from paquebot.imap.bodies.long_headers import LongHeader
+from paquebot.imap.fetch.long_bytes import LongBytes, cut, joined
+from paquebot.imap.fetch.long_headers import LongHeader
 from paquebot.mailstore.types import StoredMessage
 from paquebot.message import (
     ByteRange,
@@ -53,12 +53,12 @@ _TEXTS = {
 }
 
 
-Found = bytes | LongBytes
+SectionBytes = bytes | LongBytes
 
 
 def section(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.FetchSection
-) -> Found | LongHeader | Needs | None:
+) -> SectionBytes | LongHeader | Needs | None:
     """The bytes of a section, cut to its partial but for a LongHeader; None when the message has no such part."""
     found = _whole(message, summary, body, asked.section)
     return cut(found, asked.partial) if isinstance(found, bytes | LongBytes) else found
@@ -66,7 +66,7 @@ def section(
 
 def _whole(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.Section
-) -> Found | LongHeader | Needs | None:
+) -> SectionBytes | LongHeader | Needs | None:
     at_top = not asked.path
     if at_top and asked.specifier is None:  # the whole message: no place of a part is needed
         return Needs.BODY if body is None else joined(message.prefix, body)
@@ -115,7 +115,7 @@ def _prefix_fields(message: StoredMessage, fields: list[str]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedPart:
     """A part that is too long to be decoded in one piece."""
 
     octets: memoryview
@@ -124,7 +124,7 @@ class Encoded:
 
 def binary(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, path: tuple[int, ...]
-) -> Found | Encoded | Needs | None:
+) -> SectionBytes | EncodedPart | Needs | None:
     """A part without its transfer encoding (RFC 3516 §4.3), which `check_encoding` knows; BINARY[] is the message."""
     if not path:
         return Needs.BODY if body is None else joined(message.prefix, body)
@@ -140,7 +140,7 @@ def binary(
     encoding = part.encoding.upper()
     if len(found) <= SLICE:
         return decode_transfer(bytes(found), encoding)
-    return joined(found) if encoding in _UNCHANGED else Encoded(found, encoding)
+    return joined(found) if encoding in _UNCHANGED else EncodedPart(found, encoding)
 
 
 def check_encoding(summary: MessageSummary, path: tuple[int, ...]) -> None:
