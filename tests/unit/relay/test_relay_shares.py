@@ -37,6 +37,8 @@ from paquebot.runtime.settings import ByteSize, Listen, Seconds
 from paquebot.runtime.shares.budget import OverBudget
 from paquebot.runtime.shares.gate import ByteGate
 
+pytestmark = pytest.mark.slow
+
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 WHY = deferred(NO_ANSWER, "connection timed out", HOST)
 
