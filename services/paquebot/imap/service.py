@@ -86,7 +86,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         )
         _depend(health, blobs, postgres)
         server = ImapServer(process)
-        stack.callback(server.close)
+        stack.push_async_callback(server.close)
         server.listen()
         tasks = [background(logins.run(), "session_checks"), background(recordings.run(), "recordings")]
         if process.tls is not None:

@@ -28,7 +28,7 @@ from paquebot.observability.log import Log
 from paquebot.rpc import Identity, LoginEnd, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.net.slots import ConnectionSlot
+from paquebot.runtime.net.server import ConnectedClient
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
@@ -54,13 +54,13 @@ _PARTINGS = {
 class Session:
     """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
 
-    def __init__(self, process: ServerContext, connection: ImapConnection, client: str, slot: ConnectionSlot) -> None:
+    def __init__(self, process: ServerContext, connection: ImapConnection, client: ConnectedClient) -> None:
         self.process = process
         self.connection = connection
-        self.client = client
+        self.client = client.address
         """The peer's IP address."""
-        self.slot = slot
-        self.turns = process.loop_shares.turns(client)
+        self.slot = client.slot
+        self.turns = process.loop_shares.turns(client.address)
         """The session's turns on the event loop."""
         self.state: SessionState = NotAuthenticated()
         self.watch: Watch | None = None

@@ -29,7 +29,7 @@ async def start_tls(session: "Session", state: NotAuthenticated, command: ast.St
         return bad("TLS is active already")
     if session.process.tls is None:
         return bad("TLS is not available")
-    session.connection.pause()
+    session.connection.pause_reading()
     if session.connection.buffered:
         return Reply(
             ReplyStatus.BAD,
