@@ -18,8 +18,7 @@ from paquebot.janitor.recovery.refused import read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import read_records_start
 from paquebot.observability.log import Log
-from paquebot.queue import Publication
-from paquebot.queue.client import MAX_BATCH
+from paquebot.queue import MAX_BATCH, Publication
 from paquebot.queue.stream import ensure_stream, move, skipped_jobs
 from paquebot.spool.jobs import publications
 from paquebot.v1.mail_pb2 import PackIndex
