@@ -7,7 +7,7 @@ since a client that tries again gets it again (RFC 5530 §3, SERVERBUG). Both ha
 
 from paquebot.blobs import BadPack, BlobMissing, BlobsRefused, new_ulid
 from paquebot.imap import metrics
-from paquebot.imap.bodies.sections import UnknownEncoding
+from paquebot.imap.fetch.sections import UnknownEncoding
 from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber
 from paquebot.imap.reply import Reply, bad, no
 from paquebot.mailstore.errors import (
@@ -26,7 +26,7 @@ from paquebot.observability.log import Log
 from paquebot.rpc import CallRefused
 from paquebot.runtime.errors import EngineUnavailable
 from paquebot.runtime.postgres.pool import PostgresRefused
-from paquebot.runtime.shares.in_flight import OverBudget
+from paquebot.runtime.shares.budget import OverBudget
 from paquebot.spool import SpoolRefused
 from paquebot.wire.imap import MailboxNameError
 from paquebot.wire.imap import response_codes as codes

@@ -5,7 +5,11 @@ import datetime
 import enum
 from collections.abc import Collection, Sequence
 
+from paquebot.runtime.postgres.migrations import Schema
 from paquebot.runtime.postgres.pool import Connection, Postgres
+
+SCHEMA = Schema("spool", "paquebot.spool")
+"""For `paquebot.runtime.postgres.migrations.wait_for_version`."""
 
 
 class RecipientOutcome(enum.IntEnum):
