@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BlobMissing, BlobStore, new_ulid
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
-from paquebot.directory.removed import delete_removed, removed_accounts
+from paquebot.directory.accounts import delete_removed, removed_accounts
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.indexes import in_groups, read_valid_indexes
 from paquebot.janitor.recovery.accounting import MissingMessage, StreamContents, find_missing, read_stream
