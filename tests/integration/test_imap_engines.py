@@ -23,7 +23,7 @@ from paquebot.mailstore import Changes, StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
-from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.account_shares import AccountShares
 
 
 def message(number: int, *, size: int = 0, extra: str = "") -> bytes:
@@ -273,7 +273,7 @@ async def test_moved_message_is_found_at_its_new_place(imap_stack: ImapStack) ->
             yield dataclasses.replace(found, blob=missing) if found.uid == 1 else found
 
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
-    shares = Shares(2**20, 2**20)
+    shares = AccountShares(2**20, 2**20)
     share = shares.of(reader.account_id)
     bodies = BodyCache(blobs, cache_bytes=0)
     found = [body async for group in read_bodies(bodies, share, stale([1, 2]), rows) for _, body in group]

@@ -11,7 +11,7 @@ import pytest
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.blobs.pack import compress, pack_key
-from paquebot.blobs.stored import StoredEntries
+from paquebot.blobs.stored import StoredEntries, StoredEntry
 from paquebot.blobs.ulid import ulid_at
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
@@ -215,9 +215,10 @@ async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool:
     await deliver(stores)
     infos = [info async for info in blobs.list_packs()]
     (blob,) = [use.blob async for use in stores.mailstore.blobs_of_packs([infos[0].pack]) if use.account_id == 2]
-    copies = await StoredEntries(blobs).copies([blob])
+    (entry,) = await StoredEntries(blobs).read_each([blob])
+    assert isinstance(entry, StoredEntry)
     async with account_lease(stores, 2, 60.0) as owner:
-        await write_new_pack(stores, 2, owner, 60.0, copies)
+        await write_new_pack(stores, 2, owner, 60.0, [entry])
     for info in infos:
         whole = bytearray(await blobs.read_range(info.pack, 0, info.size))
         whole[30] ^= 1

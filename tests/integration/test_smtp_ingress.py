@@ -111,7 +111,7 @@ async def test_the_unexpected_keeps_its_text(
 ) -> None:
     """Another server's queue keeps the mail until the fault is mended; a person who waits hears of it now."""
 
-    async def broken(conversation: Session, argument: str) -> Reply:
+    async def broken(session: Session, argument: str) -> Reply:
         raise RuntimeError("the secret of the engine")
 
     monkeypatch.setattr(server, "COMMANDS", {**commands.COMMANDS, Verb.VRFY: CommandRule(broken)})

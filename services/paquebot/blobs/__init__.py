@@ -1,4 +1,4 @@
-"""Message bytes in S3-compatible storage: packs of messages, each message read with one ranged GET."""
+"""The content of messages in S3-compatible storage: packs of messages, each message read with one ranged GET."""
 
 from paquebot.blobs.errors import BlobMissing, BlobsRefused, BlobsUnavailable
 from paquebot.blobs.pack import BadPack, PackWriter, decode_entry, pack_key

@@ -1,4 +1,4 @@
-"""What the answers of S3 mean, and its silence: for the caller, for the metrics, and for trying again."""
+"""Errors of S3: what each means to the caller, to the metrics, and to a retry."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +12,14 @@ from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 
 
 class BlobsUnavailable(EngineUnavailable):
-    """S3 cannot be used now; trying again later is right."""
+    """S3 cannot be used now; try again later."""
 
     nothing_done = False
-    """Whether it is certain that S3 did nothing: it refused, or was never reached."""
+    """True when S3 certainly did nothing: it refused the request, or never received it."""
 
 
 class BlobsRefused(BlobsUnavailable, EngineRefused):
-    """S3 can never do what was asked: the object, its name or a header is larger than S3 takes."""
+    """S3 can never do this: the object, its name or a header is larger than S3 accepts."""
 
     nothing_done = True
 
@@ -34,7 +34,8 @@ class BlobMissing(Exception):
 
 @contextlib.contextmanager
 def s3_call(call: str, key: str) -> Iterator[None]:
-    """Count and time a call. What S3 says of the object `key` is an answer, and counted as no error of S3."""
+    """Count and time a call, and raise its errors as those of this module. An answer about the object `key` (such as
+    "no such key") is no error of S3 and is not counted as one."""
     with engine_call("s3", call, _fault_of):
         try:
             yield
@@ -48,22 +49,22 @@ def s3_call(call: str, key: str) -> Iterator[None]:
     raise answer(key)
 
 
-def _unavailable(call: str, what: str, error: Exception) -> BlobsUnavailable:
-    if any(map(_never_works, causes(error))):
-        return BlobsRefused(f"{call}: {what}")
-    unavailable = BlobsUnavailable(f"{call}: {what}")
+def _unavailable(call: str, reason: str, error: Exception) -> BlobsUnavailable:
+    if any(map(_is_permanent, causes(error))):
+        return BlobsRefused(f"{call}: {reason}")
+    unavailable = BlobsUnavailable(f"{call}: {reason}")
     unavailable.nothing_done = any(map(did_nothing, causes(error)))
     return unavailable
 
 
-def _never_works(error: BaseException) -> bool:
+def _is_permanent(error: BaseException) -> bool:
     if not isinstance(error, S3Error):
         return False
-    return error.code in _NEVER or (error.response is not None and error.response.status in _TOO_LARGE)
+    return error.code in _TOO_LARGE_CODES or (error.response is not None and error.response.status in _TOO_LARGE)
 
 
 def did_nothing(error: BaseException) -> bool:
-    """Whether it is certain that the request of this error had no effect."""
+    """Whether the request that failed with `error` certainly had no effect."""
     if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
         return did_nothing(error.reason)
     if isinstance(error, S3Error):
@@ -73,13 +74,13 @@ def did_nothing(error: BaseException) -> bool:
 
 _NOT_IMPLEMENTED = 501
 _TOO_LARGE = (413, 414, 431)  # RFC 9110 §15.5.14, §15.5.15, RFC 6585 §5
-_NEVER = frozenset(
+_TOO_LARGE_CODES = frozenset(
     ("EntityTooLarge", "KeyTooLongError", "MetadataTooLarge", "MaxMessageLengthExceeded", "XMinioInvalidObjectName")
 )
 
 
 def _too_short(key: str) -> BadPack:
-    return BadPack(f"{key} ends before the bytes that were asked for")
+    return BadPack(f"{key} ends before the requested bytes")
 
 
 _ANSWERS: Mapping[str, Callable[[str], Exception]] = {
@@ -103,7 +104,7 @@ def _fault_of(error: BaseException) -> Fault:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether asking again may help: no, when S3 itself answered with a refusal, or knows no such request."""
+    """Whether a retry may help: not when S3 itself refused the request, or does not implement it."""
     if not isinstance(error, S3Error) or error.response is None:
         return True
     return error.response.status >= 500 and error.response.status != _NOT_IMPLEMENTED

@@ -1,46 +1,62 @@
-"""The requests of one window under way: several at once, and few enough that other sessions get theirs."""
+"""Runs the ranged GETs of one reader: several at once, and few enough that other readers get threads too."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from paquebot.blobs import BlobStore, BlobsUnavailable
+from paquebot.blobs.errors import BlobsUnavailable
 from paquebot.blobs.ranges import PackRange
-from paquebot.blobs.store import RangeOutcome
+from paquebot.blobs.reading import RangeOutcome
 
-_LANES = 4  # threads that one window keeps busy; S3_THREADS are there for all sessions
-_TOGETHER = 16  # spans handed to a thread at once: it reads as many as it can in its turn
-_ENOUGH = 4  # failures in a row after which S3 is away: to try what is left would take minutes
+_WORKERS = 4  # threads that one reader uses at once; S3_THREADS are there for all readers
+_MAX_TOGETHER = 16  # ranges handed to a thread at once: it reads as many as it can in its turn
+_MAX_FAILURES = 4  # in a row; then S3 is away, and trying the rest would take minutes
 
 Done = Callable[[PackRange, RangeOutcome | Exception], None]
 
 
-class RangeReads:
-    """Run `lane` as so many tasks as `lanes` says: together they call `done` for each span exactly once."""
+class RangeSource(Protocol):
+    """`BlobStore`."""
 
-    def __init__(self, blobs: BlobStore, planned: Sequence[PackRange], done: Done) -> None:
-        self._blobs = blobs
+    async def read_ranges(self, ranges: Sequence[PackRange]) -> list[RangeOutcome]:
+        """The first of these ranges, at least one."""
+
+
+class RangeReads:
+    """Calls `done` exactly once for each range. Await `run`, or run `work` as `workers` tasks."""
+
+    def __init__(self, source: RangeSource, planned: Sequence[PackRange], done: Done) -> None:
+        self._source = source
         self._waiting = deque(planned)
         self._done = done
         self._failures = 0
-        self.lanes = min(_LANES, len(planned))
+        self.workers = min(_WORKERS, len(planned))
 
-    async def lane(self) -> None:
-        """Raises nothing but cancellation: what goes wrong is an outcome."""
+    async def run(self) -> None:
+        """Returns when all ranges are done."""
+        if self.workers == 1:
+            await self.work()
+        else:
+            await asyncio.gather(*(self.work() for _ in range(self.workers)))
+
+    async def work(self) -> None:
+        """Raises only CancelledError: every failure is an outcome."""
         while self._waiting:
-            share = max(1, min(_TOGETHER, len(self._waiting) // _LANES))
+            share = max(1, min(_MAX_TOGETHER, len(self._waiting) // _WORKERS))
             mine = [self._waiting.popleft() for _ in range(share)]
             outcomes = await self._read(mine)
             self._waiting.extendleft(reversed(mine[len(outcomes) :]))
-            for span, outcome in zip(mine, outcomes, strict=False):
+            for wanted, outcome in zip(mine, outcomes, strict=False):
                 self._failures = self._failures + 1 if isinstance(outcome, BlobsUnavailable) else 0
-                self._done(span, outcome)
-                if self._failures >= _ENOUGH:
+                self._done(wanted, outcome)
+                if self._failures >= _MAX_FAILURES:
                     self._give_up(outcome)
 
     async def _read(self, mine: list[PackRange]) -> list[RangeOutcome] | list[Exception]:
         try:
-            return await self._blobs.read_ranges(mine)
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+            return await self._source.read_ranges(mine)
+        except Exception as error:  # noqa: BLE001 - every waiter must get an outcome
             return [error] * len(mine)
 
     def _give_up(self, outcome: RangeOutcome | Exception) -> None:

@@ -1,4 +1,5 @@
-"""Which ranged GETs bring many messages: neighbours of one pack are one request, however the caller lists them.
+"""Plans the ranged GETs that read many messages: neighbours in one pack share a request, in whatever order the caller
+lists them.
 
 A gap of up to 64 KiB is read and thrown away: a request costs more than such a gap does, at the client, at the
 server, and on the bill. Pure: no I/O.
@@ -12,7 +13,7 @@ from paquebot.v1.mail_pb2 import BlobRef
 
 MAX_GAP_BYTES = 64 * 1024
 MAX_RANGE_BYTES = 1024 * 1024
-"""Bytes of one request, unless a single entry is longer: what a thread holds before it decompresses."""
+"""Maximum of one request, unless a single entry is longer: what a thread holds before it decompresses."""
 
 _Placed = tuple[int, int, int, BlobRef]  # offset, end, place in the caller's order, entry
 
@@ -28,29 +29,29 @@ class PackRange:
 
 
 def plan_ranges(
-    refs: Iterable[BlobRef], *, gap: int = MAX_GAP_BYTES, longest: int = MAX_RANGE_BYTES
+    refs: Iterable[BlobRef], *, max_gap: int = MAX_GAP_BYTES, max_bytes: int = MAX_RANGE_BYTES
 ) -> list[PackRange]:
-    """The requests that bring `refs`, each of which is in exactly one; the order is that of their first entries."""
+    """The requests that read `refs`, each ref in exactly one request; ordered by their first refs."""
     packs: dict[str, list[_Placed]] = {}
     for place, ref in enumerate(refs):
         offset = ref.offset
         packs.setdefault(ref.pack, []).append((offset, offset + ref.length, place, ref))
     found = [
-        (min(place for _, _, place, _ in run), _span(pack, run))
+        (min(place for _, _, place, _ in run), _pack_range(pack, run))
         for pack, entries in packs.items()
-        for run in _runs(entries, gap, longest)
+        for run in _runs(entries, max_gap, max_bytes)
     ]
     found.sort(key=itemgetter(0))
-    return [span for _, span in found]
+    return [pack_range for _, pack_range in found]
 
 
-def _runs(entries: list[_Placed], gap: int, longest: int) -> Iterator[list[_Placed]]:
-    """Neighbours of one pack."""
+def _runs(entries: list[_Placed], max_gap: int, max_bytes: int) -> Iterator[list[_Placed]]:
+    """Neighbours in one pack."""
     entries.sort(key=itemgetter(0, 1, 2))
     run: list[_Placed] = []
     start = end = 0
     for entry in entries:
-        if run and (entry[0] - end > gap or max(end, entry[1]) - start > longest):
+        if run and (entry[0] - end > max_gap or max(end, entry[1]) - start > max_bytes):
             yield run
             run = []
         if not run:
@@ -60,5 +61,5 @@ def _runs(entries: list[_Placed], gap: int, longest: int) -> Iterator[list[_Plac
     yield run
 
 
-def _span(pack: str, run: list[_Placed]) -> PackRange:
+def _pack_range(pack: str, run: list[_Placed]) -> PackRange:
     return PackRange(pack, run[0][0], max(end for _, end, _, _ in run), tuple(ref for _, _, _, ref in run))

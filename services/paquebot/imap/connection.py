@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 
 from paquebot.rpc import TranscriptRecorder
-from paquebot.runtime.net.connection import LongAhead, PeerConnection, PeerGone
-from paquebot.runtime.net.patience import LEAST_RATE
+from paquebot.runtime.net.connection import ClientConnection, LongAhead, PeerGone
+from paquebot.runtime.net.write_allowance import MINIMUM_RATE
 from paquebot.wire.transcript import ImapTranscriptFilter
 
 _READ_HIGH = 128 * 1024
@@ -23,11 +23,11 @@ class LineTooLong:
     head: bytes
 
 
-class ImapConnection(PeerConnection):
+class ImapConnection(ClientConnection):
     """`await` on it from its session's task only."""
 
     def __init__(
-        self, *, write_seconds: float, write_rate: int = LEAST_RATE, long_ahead: LongAhead | None = None
+        self, *, write_seconds: float, write_rate: int = MINIMUM_RATE, long_ahead: LongAhead | None = None
     ) -> None:
         super().__init__(
             write_seconds=write_seconds,

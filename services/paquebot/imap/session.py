@@ -27,7 +27,7 @@ from paquebot.observability.log import Log
 from paquebot.rpc import Identity, LoginEnd, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.net.seats import Seat
+from paquebot.runtime.net.slots import ConnectionSlot
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
@@ -53,7 +53,7 @@ _LOGIN_END_TEXTS = {
 class Session:
     """Runs in one task: reads a command, runs its handler, and writes the reply."""
 
-    def __init__(self, server: ServerContext, connection: ImapConnection, client: str, seat: Seat) -> None:
+    def __init__(self, server: ServerContext, connection: ImapConnection, client: str, slot: ConnectionSlot) -> None:
         self._server = server
         self._connection = connection
         self._client = client
@@ -61,7 +61,7 @@ class Session:
         self._reader = CommandReader(
             connection, server.settings.session, server.limits, server.budget, server.settings.pace
         )
-        self._context = CommandContext(server, connection, self._reader, client, seat, self._log_in)
+        self._context = CommandContext(server, connection, self._reader, client, slot, self._log_in)
         self._state: SessionState = NotAuthenticated()
         self._login: SessionLogin | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
@@ -74,7 +74,7 @@ class Session:
         self._connection.ring()
 
     def displace(self) -> None:
-        """End the session before its next command: another client needs its seat."""
+        """End the session before its next command: another client needs its slot."""
         self._displaced = True
         self.leave()
 

@@ -7,8 +7,8 @@ Small answers wait for each other while further commands are here already, so th
 import ssl
 
 from paquebot.rpc import TranscriptRecorder
-from paquebot.runtime.net.connection import PeerConnection, PeerGone
-from paquebot.runtime.net.patience import LEAST_RATE
+from paquebot.runtime.net.connection import ClientConnection, PeerGone
+from paquebot.runtime.net.write_allowance import MINIMUM_RATE
 from paquebot.wire.transcript import Pop3TranscriptFilter
 
 _READ_HIGH = 64 * 1024
@@ -20,10 +20,10 @@ class LineTooLong(Exception):
     """A line passed its maximum; the rest of it is thrown away."""
 
 
-class Pop3Connection(PeerConnection):
+class Pop3Connection(ClientConnection):
     """`await` on it from its session's task only."""
 
-    def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE) -> None:
+    def __init__(self, *, write_seconds: float, write_rate: int = MINIMUM_RATE) -> None:
         super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
         self._skipping = False
         self._gathered = bytearray()

@@ -26,10 +26,11 @@ from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Route
 from paquebot.relay.settings import Deadlines, SmtpClientSettings, TlsPolicy
 from paquebot.relay.smtp_client.form import FormRules
-from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
+from paquebot.relay.smtp_client.handshake import Handshake
 from paquebot.relay.smtp_client.pool import SessionKey, SessionPool
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
+from paquebot.wire.sasl import Credentials
 
 OnDelivered = Callable[[Outcomes], Awaitable[None]]
 
@@ -157,10 +158,10 @@ class Courier:
     def most_recipients(self) -> int:
         return self._client.recipients
 
-    def _login(self, route: Route) -> RouteCredentials | None:
+    def _login(self, route: Route) -> Credentials | None:
         if not route.smart_host or not self._client.user:
             return None
-        return RouteCredentials(self._client.user, self._client.password)
+        return Credentials(self._client.user, self._client.password)
 
     def _policy(self, route: Route) -> TlsPolicy:
         policy = TlsPolicy(self._client.route_tls if route.static else self._client.tls)

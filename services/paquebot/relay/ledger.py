@@ -4,7 +4,6 @@ Attempts that run beside each other share their calls (a statement, a ranged rea
 are paid per group and not per message.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 from paquebot.blobs import BlobStore
@@ -14,7 +13,7 @@ from paquebot.spool import outcomes
 from paquebot.v1.mail_pb2 import BlobRef
 
 _MAX_BATCH = 200
-_READ_BYTES = 16 * 2**20  # of one pack in one call; more are read by themselves
+_LARGE_BYTES = 16 * 2**20  # a larger message shares no call
 Rows = list[tuple[str, str, outcomes.RecipientOutcome]]
 
 
@@ -46,35 +45,12 @@ class Ledger:
 
 
 class MessageReader:
-    """Messages; those of one pack that are asked for together are read together."""
+    """Reads messages; those asked for at the same time share requests."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._read: Batcher[BlobRef, bytes] = Batcher(self._ask, calls=8, limit=_MAX_BATCH)
+        self._read: Batcher[BlobRef, bytes] = Batcher(blobs.read_each, calls=8, limit=_MAX_BATCH)
 
     async def read(self, ref: BlobRef) -> bytes:
         """Raises BlobMissing, BadPack, BlobsUnavailable."""
-        return await (self._blobs.read(ref) if ref.size > _READ_BYTES else self._read.ask(ref))
-
-    async def _ask(self, refs: Sequence[BlobRef]) -> list[bytes | Exception]:
-        packs: dict[str, dict[int, BlobRef]] = {}
-        for ref in refs:  # a message to several domains is asked for several times
-            packs.setdefault(ref.pack, {})[ref.offset] = ref
-        parts = [part for wanted in packs.values() for part in _parts(wanted)]
-        answers: dict[tuple[str, int], bytes | Exception] = {}
-        for part, found in zip(parts, await asyncio.gather(*map(self._blobs.read_each, parts)), strict=True):
-            answers |= {(ref.pack, ref.offset): message for ref, message in zip(part, found, strict=True)}
-        return [answers[ref.pack, ref.offset] for ref in refs]
-
-
-def _parts(wanted: dict[int, BlobRef]) -> list[list[BlobRef]]:
-    """References of one pack in the order of their places, cut so that no call holds too much."""
-    parts: list[list[BlobRef]] = []
-    octets = 0
-    for _, ref in sorted(wanted.items()):
-        if not parts or octets + ref.size > _READ_BYTES:
-            parts.append([])
-            octets = 0
-        parts[-1].append(ref)
-        octets += ref.size
-    return parts
+        return await (self._blobs.read(ref) if ref.size > _LARGE_BYTES else self._read.ask(ref))

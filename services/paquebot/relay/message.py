@@ -8,7 +8,7 @@ the 354, for a host may take minutes there. Bare CR and LF never leave (RFC 5321
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -24,7 +24,8 @@ from paquebot.message import (
     signatures,
     split_header,
 )
-from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
+from paquebot.runtime.shares.budget import OverBudget
+from paquebot.runtime.shares.gate import ByteGate
 from paquebot.wire.address import BadAddress, normal_domain
 from paquebot.wire.smtp.parameters import Body, MailParameters, RcptParameters, Ret
 
@@ -57,7 +58,7 @@ class ByteShares:
     alone there, or it could never go. `looking`: turns of those who look through a long message, in a thread.
     """
 
-    def __init__(self, budget: ByteBudget, limit: int, each: int) -> None:
+    def __init__(self, budget: ByteGate, limit: int, each: int) -> None:
         self._budget = budget
         self._limit = limit
         self._each = each
@@ -70,7 +71,8 @@ class ByteShares:
         if held and held + octets > self._each:
             raise OverBudget
         charged = min(octets, self._limit)
-        self._budget.take(charged)
+        if not self._budget.try_reserve(charged):
+            raise OverBudget
         self._held[key] = held + octets
         return charged
 
@@ -81,22 +83,20 @@ class ByteShares:
             self._held[key] = left
         else:
             del self._held[key]
-        self._budget.give_back(min(octets, self._limit))
+        self._budget.release(octets)
 
     def take_beside(self, octets: int, message: int) -> int:
         """Charge what is kept beside a message of which `message` bytes are charged; returns what was charged, for
         `give_back_beside`: nothing, where the message is alone and has all there is. Raises OverBudget."""
-        try:
-            self._budget.take(octets)
-        except OverBudget:
-            if self._budget.used > min(message, self._limit):
-                raise
-            return 0
-        return octets
+        if self._budget.try_reserve(octets):
+            return octets
+        if self._budget.used > min(message, self._limit):
+            raise OverBudget
+        return 0
 
     def give_back_beside(self, charged: int) -> None:
         """Undo `take_beside`."""
-        self._budget.give_back(charged)
+        self._budget.release(charged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,17 +272,3 @@ def with_crlf(raw: bytes) -> bytes:
     if raw.count(b"\n") == ends and raw.count(b"\r") == ends:
         return raw
     return _BARE_LINE_END.sub(b"\r\n", raw)
-
-
-def dot_stuffed(content: Iterable[bytes]) -> Iterator[bytes]:
-    """RFC 5321 §4.5.2: the message with a dot before each line that begins with one, and with its final dot, in pieces
-    about as long as those that it comes in, so that no second copy of it is made. No piece ends inside a line end."""
-    new_line = True
-    for piece in content:
-        if not piece:
-            continue
-        if new_line and piece.startswith(b"."):
-            yield b"."
-        yield piece.replace(b"\r\n.", b"\r\n..")
-        new_line = piece.endswith(b"\n")
-    yield b".\r\n" if new_line else b"\r\n.\r\n"

@@ -1,4 +1,4 @@
-"""The table of commands: who handles each, and the rules that hold before (RFC 5321 §4.1, §4.1.4)."""
+"""The table of commands: the handler of each, and the rules that hold before it (RFC 5321 §4.1, §4.1.4)."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,8 +10,8 @@ from paquebot.smtp_ingress.login import auth
 from paquebot.smtp_ingress.session import CommandRule
 from paquebot.wire.smtp.commands import Verb
 
-# RFC 2920 §3.1 lists NOOP, VRFY and EXPN as last in a group too; nothing after them is read differently, so they
-# may be followed.
+# RFC 2920 §3.1 wants NOOP, VRFY and EXPN last in a group too; they do not change how later commands are read, so
+# other commands may follow them here.
 COMMANDS: Final[Mapping[Verb, CommandRule]] = {
     Verb.EHLO: CommandRule(ehlo, alone=True, before_tls=True, after_bdat=True),
     Verb.HELO: CommandRule(helo, alone=True, before_tls=True, after_bdat=True),

@@ -16,7 +16,7 @@ from aiosmtpd.smtp import SMTP
 from paquebot.rpc import TranscriptRecorder
 from paquebot.runtime.net.connection import Deadline, PeerGone
 from paquebot.runtime.net.proxy import one_spelling
-from paquebot.runtime.shares.budget import Holding, OverBudget
+from paquebot.runtime.shares.budget import OverBudget, Reservation
 from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
 from paquebot.wire.transcript import SmtpTranscriptFilter
@@ -37,7 +37,7 @@ class Draining(Exception):
 
 
 class Displaced(Exception):
-    """Another client needs the seat of this connection."""
+    """Another client needs the slot of this connection."""
 
 
 class OverLong(Exception):
@@ -71,7 +71,7 @@ class SmtpConnection(SMTP):
         self._idle = False
         self._drain = False
         self._displaced = False
-        self._holding: Holding | None = None
+        self._holding: Reservation | None = None
         self._in_content = False
         self._content = 0
         self._stopped = False
@@ -204,7 +204,7 @@ class SmtpConnection(SMTP):
             return False
         return True
 
-    def charge_to(self, holding: Holding | None) -> None:
+    def charge_to(self, holding: Reservation | None) -> None:
         """Whose bytes are those that wait here, from now on."""
         if self._holding is not None:
             self._holding.release()

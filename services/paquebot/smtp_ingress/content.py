@@ -1,7 +1,7 @@
-"""DATA and BDAT: the message itself, limited while it is read (invariant 7).
+"""DATA and BDAT: the content of a message, limited while it is read (invariant 7).
 
-Bytes are charged to the client's share as they come; what it declares reserves nothing. A message whose bytes others
-need more is let go of and refused, and read to its end like any other that is refused.
+Bytes are charged to the client's share as they arrive; a declared size reserves nothing. When smaller senders need the
+memory of a large message, it is dropped, refused, and read to its end like any other message that is refused.
 RFC 5321 §4.1.1.4, RFC 3030 §2, RFC 1870 §6.
 """
 
@@ -19,7 +19,7 @@ from paquebot.wire.smtp.commands import BadCommand, Bdat, parse_bdat
 from paquebot.wire.smtp.content import ChunkCollector, DataDecoder
 from paquebot.wire.smtp.replies import Reply
 
-_READ = 256 * 1024  # bytes taken at once
+_READ = 256 * 1024  # bytes read at once
 
 
 async def data(session: Session, argument: str) -> Reply:
@@ -39,40 +39,40 @@ async def data(session: Session, argument: str) -> Reply:
     session.connection.content_ends()
     transaction.holding.keep()
     line = session.context.messages.line
-    octets = decoder.octets
+    size = decoder.size
     reply = refusal or await session.context.acceptance.accept(
-        session.state, transaction, lambda: decoder.content(max_line=line), octets
+        session.state, transaction, lambda: decoder.content(max_line=line), size
     )
-    session.message_ended(reply)
+    session.end_message(reply)
     return reply
 
 
 async def _read_data(session: Session, transaction: MailTransaction, decoder: DataDecoder) -> Reply | None:
-    """Read to <CRLF>.<CRLF>, keeping no more than the limits allow; why not to take the message, or None."""
+    """Read to <CRLF>.<CRLF> and keep no more than the limits allow; returns the refusal, if any."""
     connection, pace = session.connection, _pace(session)
     limit = session.context.messages.size + SLACK
     refusal: Reply | None = None
     while True:
-        octets = await connection.some(_READ, pace.deadline(session.context.timeouts.data))
-        pace.came(len(octets))
-        rest = decoder.feed(octets)
+        data = await connection.some(_READ, pace.deadline(session.context.timeouts.data))
+        pace.came(len(data))
+        rest = decoder.feed(data)
         if refusal is None:
-            refusal = replies.TOO_BIG if decoder.octets > limit else _charge(transaction, decoder.octets)
+            refusal = replies.TOO_BIG if decoder.size > limit else _charge(transaction, decoder.size)
         if rest is not None:
             connection.unread(rest)
             return refusal
         if refusal is not None:
             decoder.discard()
             transaction.holding.release()
-            session.read_in_vain(len(octets), refusal)
+            session.count_discarded(len(data), refusal)
 
 
 async def bdat(session: Session, argument: str) -> Reply:
-    """RFC 3030 §2: the chunk is read in any case, for its bytes follow the command at once."""
+    """RFC 3030 §2: the chunk is read in any case, for its bytes follow the command without waiting for a reply."""
     try:
         command = parse_bdat(argument)
     except BadCommand:
-        raise EndSession(replies.BDAT_SYNTAX) from None  # how much follows is not known
+        raise EndSession(replies.BDAT_SYNTAX) from None  # the size of what follows is unknown
     if command.size > session.context.messages.size:
         raise EndSession(replies.TOO_BIG)
     transaction = session.state.transaction
@@ -87,14 +87,14 @@ async def bdat(session: Session, argument: str) -> Reply:
     transaction.holding.keep()
     chunks, line = transaction.chunks, session.context.messages.line
     reply = await session.context.acceptance.accept(
-        session.state, transaction, lambda: chunks.content(max_line=line), chunks.octets
+        session.state, transaction, lambda: chunks.content(max_line=line), chunks.size
     )
-    session.message_ended(reply)
+    session.end_message(reply)
     return reply
 
 
 def _chunk_refusal(session: Session, transaction: MailTransaction | None, command: Bdat) -> Reply | None:
-    """Why the chunk cannot be taken; else the transaction is ready for it."""
+    """Why the chunk is refused; None: the transaction is ready for it."""
     if transaction is None:
         return replies.MAIL_FIRST
     if transaction.broken:
@@ -106,34 +106,34 @@ def _chunk_refusal(session: Session, transaction: MailTransaction | None, comman
         transaction.holding.offer(functools.partial(_displaced, transaction.drop_chunks))
     else:
         transaction.pace.resume()
-    too_big = transaction.chunks.octets + command.size > session.context.messages.size
-    return replies.TOO_BIG if too_big else _charge(transaction, transaction.chunks.octets)
+    too_big = transaction.chunks.size + command.size > session.context.messages.size
+    return replies.TOO_BIG if too_big else _charge(transaction, transaction.chunks.size)
 
 
 async def _read_chunk(
     session: Session, size: int, transaction: MailTransaction | None, refusal: Reply | None
 ) -> Reply | None:
-    """Exactly `size` bytes, into the transaction's chunks or nowhere; why not to take them, or None."""
+    """Read exactly `size` bytes, into the transaction's chunks or to be dropped; returns the refusal, if any."""
     connection, timeouts = session.connection, session.context.timeouts
     pace = transaction.pace if transaction is not None and transaction.pace is not None else _pace(session)
     left = size
     while left:
-        octets = await connection.some(min(left, _READ), pace.deadline(timeouts.data))
-        pace.came(len(octets))
-        left -= len(octets)
+        data = await connection.some(min(left, _READ), pace.deadline(timeouts.data))
+        pace.came(len(data))
+        left -= len(data)
         if refusal is None and transaction is not None and transaction.chunks is not None:
-            refusal = _charge(transaction, transaction.chunks.octets + len(octets))
+            refusal = _charge(transaction, transaction.chunks.size + len(data))
         if refusal is not None:
             _drop(transaction)
-            session.read_in_vain(len(octets), refusal)
+            session.count_discarded(len(data), refusal)
         elif transaction is not None and transaction.chunks is not None:
-            transaction.chunks.feed(octets)
+            transaction.chunks.feed(data)
     pace.pause()
     return refusal
 
 
 def _broken(transaction: MailTransaction | None, refusal: Reply) -> Reply:
-    """RFC 3030 §2: after a failed BDAT only RSET makes the state known again."""
+    """RFC 3030 §2: after a failed BDAT the state is indeterminate until RSET."""
     if transaction is not None:
         transaction.broken = True
         transaction.chunks = transaction.chunks or ChunkCollector()
@@ -147,15 +147,15 @@ def _drop(transaction: MailTransaction | None) -> None:
         transaction.holding.release()
 
 
-def _displaced(let_go: Callable[[], None]) -> None:
+def _displaced(drop: Callable[[], None]) -> None:
     metrics.DISPLACED.inc()
-    let_go()
+    drop()
 
 
-def _charge(transaction: MailTransaction, octets: int) -> Reply | None:
-    """The message has `bytes` now; why it cannot have them, or None."""
+def _charge(transaction: MailTransaction, size: int) -> Reply | None:
+    """Charge the transaction for `size` bytes in all; returns the refusal when the budget has no room."""
     try:
-        transaction.holding.grow_to(octets)
+        transaction.holding.grow_to(size)
     except OverBudget:
         return replies.OUT_OF_MEMORY
     return None

@@ -1,12 +1,12 @@
-"""MAIL and RCPT: the envelope (RFC 5321 §4.1.1.2, §4.1.1.3). Who may send, and where each recipient's mail goes."""
+"""MAIL and RCPT: the envelope (RFC 5321 §4.1.1.2, §4.1.1.3), the right to send, and each recipient's destinations."""
 
 from paquebot.observability import trace
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.errors import refusal_after, reply_to
+from paquebot.smtp_ingress.errors import message_reply_to_login_end, reply_to, reply_to_validation
 from paquebot.smtp_ingress.session import EndSession, Session
-from paquebot.smtp_ingress.state import MailTransaction, SessionState
+from paquebot.smtp_ingress.state import MailTransaction
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import (
     BadCommand,
@@ -34,14 +34,14 @@ async def mail(session: Session, argument: str) -> Reply:
     if state.transaction is not None:
         return replies.NESTED_MAIL
     if state.login is not None and (end := await session.context.logins.check(state.login, again=True)):
-        raise EndSession(refusal_after(end))
+        raise EndSession(message_reply_to_login_end(end))
     try:
         command = parse_mail(argument, state.hello.extensions)
     except (BadCommand, BadParameter) as error:
         return _syntax_reply(error, replies.BAD_REVERSE_PATH)
     span = trace.root("smtp_ingress", listener=state.role.value, session=state.id)
     try:
-        # RFC 1870 §6.1. What the client declares is compared and nothing more: memory is taken by what it sends.
+        # RFC 1870 §6.1. The declared size is only compared with the limit: memory is charged for what arrives.
         too_big = command.parameters.size > session.context.messages.size
         if refusal := replies.TOO_BIG if too_big else await _not_owned(session, command, span.traceparent):
             span.set(reply=refusal.code)
@@ -86,9 +86,9 @@ async def _add(session: Session, transaction: MailTransaction, command: Rcpt) ->
             size=transaction.parameters.size,
             trace=transaction.trace,
         )
-    except DirectoryUnavailable:
-        return replies.TEMPORARY_FAILURE
-    reply = reply_to(validation)
+    except DirectoryUnavailable as error:
+        return reply_to(error, state)
+    reply = reply_to_validation(validation)
     if reply is not replies.RECIPIENT_OK:
         _log.info(
             "recipient_refused",
@@ -100,23 +100,23 @@ async def _add(session: Session, transaction: MailTransaction, command: Rcpt) ->
         return reply
     if recipients.destinations + len(validation.local) + len(validation.remote) > _MAX_DESTINATIONS:
         return replies.TOO_MANY_RECIPIENTS
-    who = state.identity
-    if who is not None and not session.context.rates.take(who.account_id, who.recipients_per_hour):
-        _log.info("recipient_rate_reached", session=state.id, client=state.address, account_id=who.account_id)
+    identity = state.identity
+    if identity is not None and not session.context.rates.take(identity.account_id, identity.recipients_per_hour):
+        _log.info("recipient_rate_reached", session=state.id, client=state.address, account_id=identity.account_id)
         return replies.TOO_MANY_IN_AN_HOUR
     recipients.add(forward_path, validation, command.parameters)
     return reply
 
 
 async def _not_owned(session: Session, command: Mail, traceparent: str) -> Reply | None:
-    """RFC 6409 §6.1. The null reverse-path is anyone's: clients send disposition notifications with it."""
-    state: SessionState = session.state
+    """RFC 6409 §6.1. Any login may use the null reverse-path: clients send disposition notifications with it."""
+    state = session.state
     if state.identity is None or isinstance(command.reverse_path, NullPath):
         return None
     try:
         owned = await session.context.acceptance.authorship.owns(state, command.reverse_path, traceparent)
-    except DirectoryUnavailable:
-        return replies.TEMPORARY_FAILURE
+    except DirectoryUnavailable as error:
+        return reply_to(error, state)
     return None if owned else replies.SENDER_NOT_OWNED
 
 

@@ -30,7 +30,7 @@ class Offer:
 
 @functools.lru_cache(maxsize=64)
 def offer(hostname: str, size: int, *, starttls: bool, auth: bool) -> Offer:
-    """EHLO keywords offered, each with its parameters (RFC 5321 §4.1.1.1); made once for all who get the same."""
+    """EHLO keywords, each with its parameters (RFC 5321 §4.1.1.1). Cached: most clients get the same."""
     offered = {
         "PIPELINING": "",  # RFC 2920
         "SIZE": str(size),  # RFC 1870
@@ -79,7 +79,7 @@ async def helo(session: Session, argument: str) -> Reply:
 
 
 async def starttls(session: Session, argument: str) -> Reply | None:
-    """RFC 3207 §4. Bytes after the command in clear never get here: the command stands alone in its group."""
+    """RFC 3207 §4. No bytes in the clear follow the command: its rule is `alone`."""
     if argument:
         return replies.BAD_SYNTAX.with_text("Syntax: STARTTLS")
     if session.state.tls is not None:
@@ -107,7 +107,7 @@ async def help_(session: Session, argument: str) -> Reply:
 
 
 async def vrfy(session: Session, argument: str) -> Reply:
-    """RFC 5321 §7.3: who exists is not told."""
+    """RFC 5321 §7.3: VRFY must not reveal which accounts exist."""
     return replies.CANNOT_VERIFY if argument else replies.BAD_SYNTAX.with_text("Syntax: VRFY address")
 
 

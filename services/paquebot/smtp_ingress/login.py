@@ -1,4 +1,4 @@
-"""AUTH PLAIN and LOGIN (RFC 4954): only over TLS, only where mail clients send."""
+"""AUTH PLAIN and LOGIN (RFC 4954): only over TLS, only on the listeners for mail clients."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -35,7 +35,7 @@ _RESULTS = {
 
 
 class _ExchangeEnded(Exception):
-    """The exchange ended before credentials were there; `reply` says why."""
+    """The exchange ended before the credentials were complete; `reply` says why."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
@@ -43,7 +43,7 @@ class _ExchangeEnded(Exception):
 
 
 async def auth(session: Session, argument: str) -> Reply:
-    if refusal := _not_now(session):
+    if refusal := _refusal_before_login(session):
         return refusal
     try:
         mechanism, initial = parse_auth(argument)
@@ -64,7 +64,7 @@ async def auth(session: Session, argument: str) -> Reply:
     return reply
 
 
-def _not_now(session: Session) -> Reply | None:
+def _refusal_before_login(session: Session) -> Reply | None:
     state = session.state
     if not state.role.takes_logins:
         return replies.NOT_IMPLEMENTED
@@ -119,7 +119,7 @@ async def _log_in(session: Session, credentials: Credentials) -> Reply:
     except DirectoryUnavailable:
         return replies.AUTH_UNAVAILABLE
     if isinstance(answer, Identity):
-        if not state.seat.log_in(answer.account_id):
+        if not state.slot.log_in(answer.account_id):
             return replies.AUTH_TOO_MANY
         state.identity = answer
         state.login = session.context.logins.enter(answer, session.connection.stop)
@@ -129,14 +129,14 @@ async def _log_in(session: Session, credentials: Credentials) -> Reply:
         session.logged_in()
         session.turns.belongs_to(answer.account_id)
         _log.info(
-            "login",
+            "logged_in",
             session=state.id,
             client=state.address,
             account_id=answer.account_id,
             address=shown(answer.address),
         )
         return replies.AUTHENTICATED
-    _log.info("login_refused", session=state.id, client=state.address, reason=type(answer).__name__)
+    _log.info("login_failed", session=state.id, client=state.address, reason=type(answer).__name__)
     return _refusal(answer)
 
 

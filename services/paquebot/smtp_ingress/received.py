@@ -1,4 +1,4 @@
-"""The Received field that records how a message came in (RFC 5321 §4.4, RFC 3848, RFC 6531 §4.3)."""
+"""The Received field that records how a message arrived (RFC 5321 §4.4, RFC 3848, RFC 6531 §4.3)."""
 
 import functools
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class TracePolicy:
-    """`hide_client`: leave the address and name of a client that logged in out."""
+    """`hide_client`: leave out the address and name of a client that logged in."""
 
     hostname: str
     hide_client: bool
@@ -33,7 +33,7 @@ def received(
 ) -> bytes:
     """The whole field with its CRLF. `now` is aware.
 
-    "for" tells a recipient only when there is no other: it would show who got a blind copy.
+    "for" names the recipient only if there is no other: it would reveal blind copies.
     """
     smtputf8 = transaction.parameters.smtputf8
     if policy.hide_client and state.identity is not None:
@@ -50,8 +50,8 @@ def received(
 
 
 def _client(state: SessionState) -> str:
-    """Extended-Domain = ( Domain / address-literal ) FWS "(" TCP-info ")" (RFC 5321 §4.4); TCP-info is the address that
-    TCP knows. A name that is neither stands in a comment, so that it says nothing but itself."""
+    """Extended-Domain = ( Domain / address-literal ) FWS "(" TCP-info ")" (RFC 5321 §4.4); TCP-info is the address of
+    the TCP connection. A name that is neither stands in a comment, where it cannot be read as anything else."""
     address = state.address.partition("%")[0]
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
     name = state.hello.name if state.hello else "unknown"
@@ -74,7 +74,7 @@ def _comment(name: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def date_time(now: datetime) -> str:
-    """RFC 5322 §3.3 date-time; the same for all messages of a second."""
+    """RFC 5322 §3.3 date-time. Cached: all messages of a second have the same."""
     zone = now.strftime("%z")
     return (
         f"{_DAYS[now.weekday()]}, {now.day} {_MONTHS[now.month - 1]} {now.year:04} "

@@ -33,14 +33,14 @@ def covers(span: PackRange, ref: BlobRef) -> bool:
 
 @given(refs(), st.integers(0, 200), st.integers(1, 1500))
 def test_each_message_is_in_exactly_one_request(wanted: list[BlobRef], gap: int, longest: int) -> None:
-    planned = plan_ranges(wanted, gap=gap, longest=longest)
+    planned = plan_ranges(wanted, max_gap=gap, max_bytes=longest)
     assert sorted(id(ref) for span in planned for ref in span.refs) == sorted(map(id, wanted))
     assert all(covers(span, ref) for span in planned for ref in span.refs)
 
 
 @given(refs(), st.integers(0, 200), st.integers(1, 1500))
 def test_gaps_and_lengths_keep_their_bounds(wanted: list[BlobRef], gap: int, longest: int) -> None:
-    for span in plan_ranges(wanted, gap=gap, longest=longest):
+    for span in plan_ranges(wanted, max_gap=gap, max_bytes=longest):
         entries = sorted((ref.offset, ref.offset + ref.length) for ref in span.refs)
         assert span.start == entries[0][0]
         assert span.end == max(end for _, end in entries)
@@ -52,14 +52,14 @@ def test_gaps_and_lengths_keep_their_bounds(wanted: list[BlobRef], gap: int, lon
 @given(refs(), st.integers(0, 200))
 def test_requests_come_in_the_order_of_their_first_messages(wanted: list[BlobRef], gap: int) -> None:
     place = {id(ref): index for index, ref in enumerate(wanted)}
-    firsts = [min(place[id(ref)] for ref in span.refs) for span in plan_ranges(wanted, gap=gap)]
+    firsts = [min(place[id(ref)] for ref in span.refs) for span in plan_ranges(wanted, max_gap=gap)]
     assert firsts == sorted(firsts)
 
 
 @given(refs(), st.integers(0, 200))
 def test_no_two_requests_could_have_been_one(wanted: list[BlobRef], gap: int) -> None:
     by_pack: dict[str, list[PackRange]] = {}
-    for span in plan_ranges(wanted, gap=gap):
+    for span in plan_ranges(wanted, max_gap=gap):
         by_pack.setdefault(span.pack, []).append(span)
     for found in by_pack.values():
         found.sort(key=lambda span: span.start)

@@ -39,7 +39,7 @@ def batcher(statements: Statements) -> Lookups:
     return found
 
 
-async def begun(joined: Lookups, statements: Statements, *calls: list[int]) -> list[asyncio.Task]:
+async def begun(joined: Lookups, statements: Statements, *calls: list[int]) -> list[asyncio.Task[Mapping[int, int]]]:
     """Tasks of `calls`, the first of which is under way alone."""
     tasks = []
     for number, keys in enumerate(calls):

@@ -10,9 +10,10 @@ from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, RemoteHost
 
 from paquebot.relay.outcome import HostUnusable, RelayResult
 from paquebot.relay.settings import TlsPolicy
-from paquebot.relay.smtp_client.handshake import RouteCredentials
 from paquebot.relay.smtp_client.tls import TlsMemory, TlsMode
 from paquebot.runtime.settings import Secret
+from paquebot.wire.sasl import Credentials
+from paquebot.wire.smtp.extensions import size_limit
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +27,12 @@ async def refused(remote: RemoteHost, **options: object) -> HostUnusable:
     return caught.value
 
 
-async def test_ehlo_tells_what_the_host_offers() -> None:
+async def test_the_reply_to_ehlo_lists_extensions() -> None:
     async with RemoteHost(extensions=("SIZE 1000", "PIPELINING", "AUTH=LOGIN", "AUTH PLAIN")) as remote:
         session = await session_with(remote)
         assert session.extensions.keys() == {"SIZE", "PIPELINING", "AUTH"}
         assert session.extensions["AUTH"].split() == ["LOGIN", "PLAIN"]
-        assert session.size_limit == 1000
+        assert size_limit(session.extensions) == 1000
         assert remote.commands() == ["EHLO relay.example.org"]
         session.leave()
         await remote.until(lambda: remote.connections[0].closed)
@@ -269,7 +270,7 @@ async def test_a_host_that_is_merely_away_is_not_remembered(certificates: Author
 @pytest.mark.parametrize("mechanism", ["AUTH PLAIN LOGIN", "AUTH LOGIN"])
 async def test_login_at_a_smart_host(mechanism: str, certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.good, extensions=(mechanism,)) as remote:
-        credentials = RouteCredentials("us", Secret("secret"))
+        credentials = Credentials("us", Secret("secret"))
         session = await session_with(remote, policy=TlsPolicy.VERIFY, credentials=credentials, ca=certificates.ca)
         assert remote.connections[0].login == "us"
         session.leave()
@@ -277,14 +278,14 @@ async def test_login_at_a_smart_host(mechanism: str, certificates: Authority) ->
 
 async def test_a_refused_login_is_temporary(certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.good, extensions=("AUTH PLAIN",)) as remote:
-        wrong = RouteCredentials("us", Secret("wrong"))
+        wrong = Credentials("us", Secret("wrong"))
         error = await refused(remote, policy=TlsPolicy.VERIFY, credentials=wrong, ca=certificates.ca)
         assert (error.outcome.result, error.outcome.status) == (RelayResult.DEFERRED, "4.7.8")
 
 
 async def test_no_login_without_tls() -> None:
     async with RemoteHost(extensions=("AUTH PLAIN",)) as remote:
-        error = await refused(remote, policy=TlsPolicy.OFF, credentials=RouteCredentials("us", Secret("secret")))
+        error = await refused(remote, policy=TlsPolicy.OFF, credentials=Credentials("us", Secret("secret")))
         assert error.outcome.status == "4.7.4"
         assert not any(line.startswith("AUTH") for line in remote.said)
 

@@ -9,12 +9,13 @@ from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHo
 
 from paquebot.message import pieces
 from paquebot.message.conversion.transfer_encoding import BLOCK
-from paquebot.relay.message import RelayRecipient, dot_stuffed, with_crlf
+from paquebot.relay.message import RelayRecipient, with_crlf
 from paquebot.relay.settings import Deadlines
 from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
+from paquebot.wire.transparency import add_transparency
 
 RAW = b"From: a@example.org\r\nTo: b@example.net\r\n\r\n.\r\n..two\r\nHello\r\n"
 A, B, C = (RelayRecipient(f"{name}@example.net") for name in "abc")
@@ -320,7 +321,7 @@ async def test_no_address_makes_a_command(address: str) -> None:
     ],
 )
 def test_dot_stuffing(raw: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
-    assert b"".join(dot_stuffed(pieces(raw, []))) == stuffed
+    assert b"".join(add_transparency(pieces(raw, []))) == stuffed
 
 
 @pytest.mark.parametrize("before", range(-3, 4))
@@ -328,7 +329,7 @@ def test_dot_stuffing(raw: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
 def test_dot_stuffing_in_pieces(before: int, around: bytes) -> None:
     """A piece may end anywhere: in a long line, before or after a line end, before a dot."""
     for raw in (b"a" * (BLOCK + before) + around + b"z", b"a\r\n" * (BLOCK // 3) + b"b" * before + around):
-        sent = list(dot_stuffed(pieces(raw, [])))
+        sent = list(add_transparency(pieces(raw, [])))
         assert max(map(len, sent)) < 2 * BLOCK
         expected = raw.replace(b"\r\n.", b"\r\n..")
         assert b"".join(sent) == expected + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")
@@ -337,7 +338,7 @@ def test_dot_stuffing_in_pieces(before: int, around: bytes) -> None:
 @pytest.mark.parametrize("raw", [b"a\n.\r\nMAIL FROM:<>", b"a\r.\rb", b"a\r\n.\nb\n", b"\n\r\n\r"])
 async def test_no_bare_line_end_leaves(raw: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
     async with letter(raw).opened() as clean:
-        data = b"".join(dot_stuffed(pieces(clean, [])))
+        data = b"".join(add_transparency(pieces(clean, [])))
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
     assert data.count(b"\r\n.\r\n") + data.startswith(b".\r\n") == 1
 

@@ -82,8 +82,8 @@ class BodyCache:
             for ref in pack_range.refs:
                 self._pending[ref.pack, ref.offset] = pending
         reads = RangeReads(self._blobs, planned, self._finish)
-        for _ in range(reads.lanes):
-            task = loop.create_task(reads.lane())
+        for _ in range(reads.workers):
+            task = loop.create_task(reads.work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -18,7 +18,7 @@ from typing import Final
 from paquebot.blobs import BlobMissing, BlobsUnavailable
 from paquebot.imap.bodies.body_cache import BodyCache, BodyError, PendingRead, finish_read
 from paquebot.mailstore.types import StoredMessage
-from paquebot.runtime.shares.account_gate import Hold, Share
+from paquebot.runtime.shares.account_shares import AccountReservation, AccountShare
 from paquebot.wire.imap import response_codes, responses
 
 _FIRST_MESSAGES = 64
@@ -43,7 +43,7 @@ class _Window:
     size: int = 0
     reading: int = 0
     """Bytes that are reserved besides `size` until all is read: what came from S3, whole and in parts."""
-    hold: Hold | None = None
+    reservation: AccountReservation | None = None
     begun: list[bytes | PendingRead] = field(default_factory=list)
 
     def add(self, message: StoredMessage, size: int) -> None:
@@ -56,31 +56,31 @@ class _Window:
     def peak(self) -> int:
         return self.size + self.reading
 
-    def begin(self, bodies: BodyCache, hold: Hold) -> None:
+    def begin(self, bodies: BodyCache, reservation: AccountReservation) -> None:
         """Start to read it; its bytes are reserved."""
-        self.hold = hold
+        self.reservation = reservation
         self.begun = bodies.begin([message.blob for message in self.messages])
 
     def end(self) -> None:
         """Release the reservation after the last read under way, which goes on without this session."""
-        if self.hold is None:
+        if self.reservation is None:
             return
         pending = {begun for begun in self.begun if isinstance(begun, asyncio.Future) and not begun.done()}
         self.messages, self.begun = [], []
-        self.hold.shrink(self.peak if pending else 0)
+        self.reservation.shrink(self.peak if pending else 0)
         for read in pending:
-            read.add_done_callback(partial(_release, self.hold, pending))
+            read.add_done_callback(partial(_release, self.reservation, pending))
 
 
-def _release(hold: Hold, pending: set[PendingRead], read: PendingRead) -> None:
+def _release(reservation: AccountReservation, pending: set[PendingRead], read: PendingRead) -> None:
     pending.discard(read)
     if not pending:
-        hold.release()
+        reservation.release()
 
 
 async def read_bodies(
     bodies: BodyCache,
-    share: Share,
+    share: AccountShare,
     messages: AsyncIterator[StoredMessage],
     read_rows: ReadRows,
     end: Callable[[], None] | None = None,
@@ -89,21 +89,21 @@ async def read_bodies(
     """Groups of `messages`, each with its bytes or the error of reading them. Close it (`aclosing`).
 
     Compaction may move a message after its row was read: if it is not where the row says, the row is read once more.
-    `end`: of a caller that writes the bodies to a client, as for `Hold.until_late`.
+    `end`: of a caller that writes the bodies to a client, as for `AccountReservation.revoke_when_late`.
     """
     windows = _windows(messages, extra_bytes)
     current = await anext(windows, None)
     following: _Window | None = None
     try:
         while current is not None:
-            if current.hold is None:
-                current.begin(bodies, await share.take(current.peak))
-            if end is not None and current.hold is not None:
-                current.hold.until_late(end)
+            if current.reservation is None:
+                current.begin(bodies, await share.reserve(current.peak))
+            if end is not None and current.reservation is not None:
+                current.reservation.revoke_when_late(end)
             following = await anext(windows, None)
             if following is not None and not following.reading:
-                if (hold := share.try_take(following.peak)) is not None:
-                    following.begin(bodies, hold)
+                if (reservation := share.try_reserve(following.peak)) is not None:
+                    following.begin(bodies, reservation)
             async for loaded in _in_order(current):
                 yield await _retry_missing(bodies, loaded, read_rows)
                 loaded.clear()
@@ -126,8 +126,8 @@ async def _in_order(window: _Window) -> AsyncIterator[LoadedMessages]:
             loaded, size = [], 0
         loaded.append((message, await finish_read(message.blob, begun)))
         size += message.blob.size
-    if window.hold is not None:
-        window.hold.shrink(window.size)
+    if window.reservation is not None:
+        window.reservation.shrink(window.size)
     yield loaded
 
 

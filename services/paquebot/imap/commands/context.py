@@ -10,7 +10,7 @@ from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view.feed import MailboxChange, Watch
 from paquebot.imap.states import NotAuthenticated, Selected, SessionState
 from paquebot.rpc import Identity
-from paquebot.runtime.net.seats import Seat
+from paquebot.runtime.net.slots import ConnectionSlot
 from paquebot.wire.imap import SequenceSet
 
 
@@ -24,7 +24,7 @@ class CommandContext:
     """For SASL responses, and for the messages of APPEND."""
     client: str
     """The client's IP address."""
-    seat: Seat
+    slot: ConnectionSlot
     log_in: Callable[[Identity], None]
     """Make the session the identity's, for as long as the directory lets it be."""
     watch: Watch | None = None

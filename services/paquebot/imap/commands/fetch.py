@@ -28,7 +28,7 @@ from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
 from paquebot.runtime.net.connection import PeerGone
-from paquebot.runtime.shares.account_gate import Hold, Share
+from paquebot.runtime.shares.account_shares import AccountReservation, AccountShare
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
@@ -190,15 +190,15 @@ class _Answer:
         out = bytearray()
         written = 0
         size = min(_ROWS, count * _ROW)
-        hold = await self._reserve_for_rows(size)
+        reservation = await self._reserve_for_rows(size)
         try:
             async for message in messages:
                 summary = self._summary(message)
                 if summary is None or self.plan.needs_body(summary):
-                    hold.release()  # a reader that waits for a reservation must hold none
+                    reservation.release()  # a reader that waits for a reservation must hold none
                     async for chunk in self._with_body(out, message):
                         yield chunk
-                    hold = await self._reserve_for_rows(size)
+                    reservation = await self._reserve_for_rows(size)
                     continue
                 async for chunk in self._answer(out, message, summary, None):
                     yield chunk
@@ -208,15 +208,15 @@ class _Answer:
                     yield _take(out)
                 if written >= _ROWS:  # those rows are sent: the reservation is for others now
                     written = 0
-                    hold.until_late(self.context.connection.abort)
+                    reservation.revoke_when_late(self.context.connection.abort)
             yield out
         finally:
-            hold.release()
+            reservation.release()
 
-    async def _reserve_for_rows(self, size: int) -> Hold:
-        hold = await self._share().take(size)
-        hold.until_late(self.context.connection.abort)
-        return hold
+    async def _reserve_for_rows(self, size: int) -> AccountReservation:
+        reservation = await self._share().reserve(size)
+        reservation.revoke_when_late(self.context.connection.abort)
+        return reservation
 
     async def _with_body(self, out: bytearray, message: StoredMessage) -> AsyncIterator[Chunk]:
         """The response to a message whose summary lacks something."""
@@ -239,7 +239,7 @@ class _Answer:
             extra_bytes if self.plan.uses_envelope or self.plan.uses_structure else None,
         )
 
-    def _share(self) -> Share:
+    def _share(self) -> AccountShare:
         return self.context.server.shares.of(self.state.account.account_id)
 
     async def _from_bodies(self, out: bytearray, group: LoadedMessages) -> AsyncIterator[Chunk]:

@@ -92,7 +92,7 @@ async def _log_in(context: CommandContext, credentials: Credentials) -> Reply:
     if not isinstance(answer, Identity):
         return await _refused(context, answer)
     maximum = server.settings.session.per_account
-    if server.feed.sessions(answer.account_id) >= maximum or not context.seat.log_in(answer.account_id):
+    if server.feed.sessions(answer.account_id) >= maximum or not context.slot.log_in(answer.account_id):
         metrics.LOGIN[LoginResult.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
     await server.mailstore.ensure_account(answer.account_id)

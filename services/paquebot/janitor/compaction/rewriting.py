@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import PackWriter, new_ulid
-from paquebot.blobs.stored import StoredEntries, StoredEntry
+from paquebot.blobs.stored import StoredEntries, StoredEntry, StoredOutcome
 from paquebot.janitor.settings import CompactionSettings
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse, Relocation
@@ -58,7 +58,7 @@ class Rewriter:
 
     stores: Stores
     settings: CompactionSettings
-    sources: StoredEntries
+    entries: StoredEntries
     before: str
     """Packs with lower ids are old enough."""
 
@@ -109,7 +109,7 @@ class Rewriter:
         for part in _parts(refs, self.settings.pack_bytes):
             if budget.spent(moved):
                 return
-            copies = await self.sources.copies(part)
+            copies = _readable(part, await self.entries.read_each(part))
             moved.unreadable += len(part) - len(copies)
             if copies:
                 await self._write(account_id, owner, copies, moved)
@@ -118,7 +118,7 @@ class Rewriter:
         octets = await write_new_pack(self.stores, account_id, owner, self.settings.lease, copies)
         moved.messages += len(copies)
         moved.octets += octets
-        moved.source_packs += len({copy.old.pack for copy in copies})
+        moved.source_packs += len({copy.ref.pack for copy in copies})
         moved.new_packs += 1
 
 
@@ -139,11 +139,22 @@ async def write_new_pack(stores: Stores, account_id: int, owner: str, ttl: float
     pack first, then the rows, never the old packs. Raises BlobsUnavailable, PostgresUnavailable, CompactionLost,
     NoSuchAccount."""
     writer = PackWriter(new_ulid(), account_id=account_id)
-    relocations = [Relocation(copy.old, writer.add(_own(copy.envelope, account_id), copy.frame)) for copy in copies]
+    relocations = [Relocation(copy.ref, writer.add(_own(copy.envelope, account_id), copy.frame)) for copy in copies]
     await stores.blobs.put(writer.pack, writer.finish(int(time.time() * 1000)))
     rows = await stores.mailstore.relocate(account_id, relocations, owner=owner, ttl=ttl)
     _log.info("messages_written_together", account=account_id, pack=writer.pack, messages=len(copies), rows=rows)
     return writer.size
+
+
+def _readable(refs: Sequence[BlobRef], outcomes: Sequence[StoredOutcome]) -> list[StoredEntry]:
+    """Logs the others: once for each pack and reason."""
+    failed: dict[tuple[str, str], list[int]] = {}
+    for ref, outcome in zip(refs, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            failed.setdefault((ref.pack, str(outcome)), []).append(ref.offset)
+    for (pack, reason), offsets in failed.items():
+        _log.error("message_not_compacted", pack=pack, offset=offsets[0], messages=len(offsets), reason=reason)
+    return [outcome for outcome in outcomes if isinstance(outcome, StoredEntry)]
 
 
 def _parts(refs: Sequence[BlobRef], pack_bytes: int) -> Iterator[list[BlobRef]]:

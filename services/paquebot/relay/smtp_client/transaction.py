@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from paquebot.relay import metrics
-from paquebot.relay.message import OutgoingMessage, RelayRecipient, dot_stuffed
+from paquebot.relay.message import OutgoingMessage, RelayRecipient
 from paquebot.relay.outcome import (
     BAD_RECIPIENT,
     BAD_SENDER,
@@ -28,8 +28,10 @@ from paquebot.relay.outcome import (
 from paquebot.relay.settings import Deadlines
 from paquebot.relay.smtp_client.form import FormRules, MessageForm, MessageUnsupported
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
+from paquebot.wire.smtp.extensions import size_limit
 from paquebot.wire.smtp.parameters import Notify, RcptParameters
 from paquebot.wire.smtp.replies import Reply
+from paquebot.wire.transparency import add_transparency
 
 Outcomes = dict[str, RelayOutcome]
 """By forward-path."""
@@ -94,7 +96,7 @@ class ClientTransaction:
 
     def _fits(self, form: MessageForm) -> None:
         """Raises NoForm."""
-        limit = self._session.size_limit
+        limit = size_limit(self._session.extensions)
         if limit and form.size > limit:  # RFC 1870 §6.1
             raise MessageUnsupported(failed(TOO_BIG, f"the host takes messages of at most {limit} bytes", self._host))
 
@@ -188,7 +190,7 @@ class ClientTransaction:
             await self._empty_message()  # RFC 2920 §3.1
             return
         if reply.code == 354:
-            reply = await self._message(dot_stuffed)
+            reply = await self._message(add_transparency)
         elif reply.is_positive:  # nothing was sent, so nothing was taken: the host or we are out of step
             raise self._session.broken(PROTOCOL_ERROR, f"unexpected reply to DATA: {reply_text(reply)}")
         self._settle(reply, accepted, outcomes)

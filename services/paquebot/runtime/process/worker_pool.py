@@ -2,7 +2,8 @@
 
 A parent forks the workers and a front, waits for them, and passes SIGTERM on; it runs no event loop and no thread, so
 that it can fork again at any time, and what it has imported is shared by all. The front answers on the health port
-for all workers together (`runtime.front`). Each worker listens on the service's ports with SO_REUSEPORT.
+for all workers together (`runtime.process.health_aggregator`). Each worker listens on the
+service's ports with SO_REUSEPORT.
 Invariants: a worker that a signal ended is started again with back-off; one that ends with a code of its own ends the
 service with that code, as a single process would; all end with the parent, by the kernel's death signal.
 """

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-LEAST_RATE = 8 * 1024
+MINIMUM_RATE = 8 * 1024
 """Bytes per second; a phone at the edge of its network takes three times as many."""
 
 
