@@ -22,7 +22,7 @@ from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.snapshots.snapshot import BucketMismatch
 from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
 from paquebot.janitor.verification.verify import Verified, verify
-from paquebot.mailstore.snapshots.export import UpkeepBusy
+from paquebot.mailstore.snapshots.snapshots import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.postgres.pool import PostgresUnavailable

@@ -17,7 +17,7 @@ from paquebot.delivery.entries import EntryResult, RecipientDelivery, addressed_
 from paquebot.delivery.metrics import Again
 from paquebot.delivery.settings import DeliveryLoadSettings
 from paquebot.delivery.settlement import DeliverySettlement, with_recipients
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import Deliveries
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log
@@ -62,8 +62,8 @@ class Work:
 class DeliveryWorker:
     """Delivers batches of jobs; stateless between them."""
 
-    def __init__(self, mailstore: Mailstore, settlement: DeliverySettlement, load: DeliveryLoadSettings) -> None:
-        self._mailstore = mailstore
+    def __init__(self, deliveries: Deliveries, settlement: DeliverySettlement, load: DeliveryLoadSettings) -> None:
+        self._deliveries = deliveries
         self._settlement = settlement
         self._load = load
 
@@ -121,7 +121,7 @@ class DeliveryWorker:
         metrics.TRANSACTION_RECIPIENTS.observe(len(addressed))
         with _spans(addressed):
             with metrics.TRANSACTION_SECONDS.time():
-                outcomes = await self._mailstore.deliver(
+                outcomes = await self._deliveries.deliver(
                     [one.delivery for one in addressed], refuse_over_quota=self._settlement.refuse_over_quota
                 )
             results = [EntryResult(*pair) for pair in zip(addressed, outcomes, strict=True)]

@@ -137,7 +137,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     """RFC 1939 §4: the exclusive lock, then the maildrop as it is now for the whole session."""
     process = session.process
     lease = Lease(
-        process.mailstore, identity.account_id, session.id, process.settings.session.lease, session.lease_lost
+        process.maildrops, identity.account_id, session.id, process.settings.session.lease, session.lease_lost
     )
     share = process.shares.of(identity.account_id)
     try:
@@ -147,7 +147,9 @@ async def _open(session: "Session", identity: Identity) -> Reply:
         raise
     octets = process.settings.maildrop.measured
     try:
-        exact = await measured(process.mailstore, process.blobs, share, identity.account_id, listed, octets)
+        exact = await measured(
+            process.maildrops, process.mailbox_reader, process.blobs, share, identity.account_id, listed, octets
+        )
     except BaseException:  # the session ends in the middle
         await lease.give_back()
         raise
@@ -157,7 +159,7 @@ async def _open(session: "Session", identity: Identity) -> Reply:
     metrics.LOGINS.labels(LoginResult.OK.value).inc()
     _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
     session.seat.log_in(identity.account_id)
-    reading = MessagePrefetch(process.mailstore, process.blobs, share, drop, session.connection.abort)
+    reading = MessagePrefetch(process.mailbox_reader, process.blobs, share, drop, session.connection.abort)
     return positive(f"{len(drop)} messages ({drop.octets} bytes)", Transaction(drop, lease, reading))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from paquebot.blobs import BlobStore
-from paquebot.mailstore import Maildrop, MaildropMessage, Mailstore
+from paquebot.mailstore import MailboxReader, Maildrop, MaildropMessage, Maildrops
 from paquebot.message import crlf_bytes
 from paquebot.observability.log import Log
 from paquebot.runtime.shares.account_gate import Share
@@ -23,7 +23,13 @@ _SECONDS = 15.0  # of a login, however slow S3 is
 
 
 async def measured(
-    mailstore: Mailstore, blobs: BlobStore, share: Share, account_id: int, drop: Maildrop, octets: int
+    maildrops: Maildrops,
+    mailbox_reader: MailboxReader,
+    blobs: BlobStore,
+    share: Share,
+    account_id: int,
+    drop: Maildrop,
+    octets: int,
 ) -> Maildrop:
     """The maildrop with exact sizes, as far as reading `bytes` tells them. Failures are logged and hinder no login."""
     unknown = _newest([message for message in drop.messages if not message.is_exact], octets)
@@ -33,10 +39,10 @@ async def measured(
     try:
         async with asyncio.timeout(_SECONDS):
             for group in _groups(unknown):
-                sizes = await _sizes(mailstore, blobs, share, account_id, drop.mailbox_id, group)
+                sizes = await _sizes(mailbox_reader, blobs, share, account_id, drop.mailbox_id, group)
                 if not sizes:
                     break  # S3 is away
-                await mailstore.keep_sizes(account_id, drop.mailbox_id, sizes)
+                await maildrops.keep_sizes(account_id, drop.mailbox_id, sizes)
                 found |= sizes
     except Exception:  # noqa: BLE001 - sizes that are nearly right are better than no mail
         _log.exception("not_measured", account_id=account_id)
@@ -69,7 +75,7 @@ def _groups(messages: Sequence[MaildropMessage]) -> Iterator[list[MaildropMessag
 
 
 async def _sizes(
-    mailstore: Mailstore,
+    mailbox_reader: MailboxReader,
     blobs: BlobStore,
     share: Share,
     account_id: int,
@@ -82,7 +88,7 @@ async def _sizes(
     # A long message takes more while it is read, as in `reading`.
     hold = await share.take(3 * octets if octets > _GROUP_BYTES else octets)
     try:
-        rows = [row async for row in mailstore.messages(account_id, mailbox_id, uids, with_summary=False)]
+        rows = [row async for row in mailbox_reader.messages(account_id, mailbox_id, uids, with_summary=False)]
         bodies = await blobs.read_each([row.blob for row in rows])
         return {
             row.uid: len(row.prefix) + await _counted(body)

@@ -13,7 +13,7 @@ from itertools import islice
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore
 from paquebot.blobs.store import MessageOutcome
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import MailboxReader
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.runtime.shares.account_gate import Hold, Share
@@ -74,10 +74,10 @@ class MessagePrefetch:
     """One for a session."""
 
     def __init__(
-        self, mailstore: Mailstore, blobs: BlobStore, share: Share, drop: OpenMaildrop, end: Callable[[], None]
+        self, mailbox_reader: MailboxReader, blobs: BlobStore, share: Share, drop: OpenMaildrop, end: Callable[[], None]
     ) -> None:
         """`end` the session: as of `Hold.until_late`."""
-        self._mailstore = mailstore
+        self._mailbox_reader = mailbox_reader
         self._blobs = blobs
         self._share = share
         self._drop = drop
@@ -188,7 +188,7 @@ class MessagePrefetch:
         by_uid = {self._drop.uid(number): number for number in numbers}
         found: dict[int, Place | None] = dict.fromkeys(numbers)
         left_out: list[int] = []
-        rows = self._mailstore.messages(
+        rows = self._mailbox_reader.messages(
             self._drop.account_id, self._drop.mailbox_id, list(by_uid), with_summary=False, left_out=left_out
         )
         async for row in rows:

@@ -75,9 +75,7 @@ async def _mark_seen(process: ServerContext, drop: OpenMaildrop, deleted: set[in
     if not uids or not process.settings.maildrop.marks_seen:
         return False
     try:
-        result = await process.mailstore.store_flags(
-            drop.account_id, drop.mailbox_id, uids, FlagOp.ADD, flags=Flag.SEEN
-        )
+        result = await process.messages.store_flags(drop.account_id, drop.mailbox_id, uids, FlagOp.ADD, flags=Flag.SEEN)
     except Exception:  # noqa: BLE001 - whatever it is, the session's own work is done
         _log.exception("not_marked_seen", messages=len(uids))
         return False

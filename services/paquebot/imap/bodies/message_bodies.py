@@ -13,7 +13,7 @@ from functools import partial
 
 from paquebot.blobs import BlobMissing
 from paquebot.imap.bodies.cache import Bodies, BodyError, Coming, body
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.runtime.shares.account_gate import Hold, Share
 
 _FIRST_MESSAGES = 64

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from paquebot.imap.bodies.long_bytes import LongBytes, cut, joined
 from paquebot.imap.bodies.long_headers import LongHeader
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.message import (
     ByteRange,
     MessageSummary,

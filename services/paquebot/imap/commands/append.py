@@ -16,10 +16,10 @@ from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.mailbox_view.flags import split
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Authenticated, LoggedIn, Selected
+from paquebot.mailstore import Appended, FlagRows, NewMessage
 from paquebot.mailstore.dates import storable
 from paquebot.mailstore.errors import MailboxError, NotSelectable, OverQuota, TooManyKeywords
 from paquebot.mailstore.mailboxes.names import INBOX, INBOX_ID, normal
-from paquebot.mailstore.types import Appended, FlagRows, NewMessage
 from paquebot.spool import Stored
 from paquebot.wire.imap import ast, response_codes, responses
 
@@ -47,14 +47,14 @@ async def refusal(session: "Session", command: ast.Append) -> bytes | None:
 
 async def _room_for(session: "Session", state: LoggedIn, name: str, octets: int) -> int:
     """The mailbox's id. Raises NoSuchMailbox, NotSelectable, OverQuota."""
-    mailstore, account = session.process.mailstore, state.account
+    process, account = session.process, state.account
     if account.quota_bytes:
-        usage = await mailstore.usage(account.account_id)
-        if usage.octets + octets > account.quota_bytes:
-            raise OverQuota(account.quota_bytes, usage.octets, octets)
+        usage = await process.accounts.usage(account.account_id)
+        if usage.total_size + octets > account.quota_bytes:
+            raise OverQuota(account.quota_bytes, usage.total_size, octets)
     if normal(name) == INBOX:  # always there, under this id
         return INBOX_ID
-    mailbox = await mailstore.find_mailbox(account.account_id, name)
+    mailbox = await process.mailboxes.find(account.account_id, name)
     if not mailbox.selectable:
         raise NotSelectable(name)
     return mailbox.mailbox_id
@@ -90,7 +90,7 @@ async def _appended(
     session: "Session", state: LoggedIn, mailbox_id: int, messages: Sequence[NewMessage], *, claim: bool
 ) -> Appended:
     account = state.account
-    return await session.process.mailstore.append(
+    return await session.process.messages.append(
         account.account_id, mailbox_id, messages, quota_bytes=account.quota_bytes, claim=claim
     )
 
@@ -99,7 +99,7 @@ async def _with_known_keywords(
     session: "Session", state: LoggedIn, mailbox_id: int, messages: Sequence[NewMessage]
 ) -> list[NewMessage]:
     """The messages without the keywords that their mailbox has no room for: no keyword is worth a message."""
-    mailboxes = await session.process.mailstore.mailboxes(state.account.account_id)
+    mailboxes = await session.process.mailboxes.list_all(state.account.account_id)
     known = {word.lower() for one in mailboxes if one.mailbox_id == mailbox_id for word in one.keywords}
     return [replace(one, keywords=tuple(word for word in one.keywords if word.lower() in known)) for one in messages]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from paquebot.imap.capabilities import ENABLEABLE
 from paquebot.imap.reply import Look, Reply, no, ok
 from paquebot.imap.states import CONDSTORE, QRESYNC, Authenticated, LoggedIn, Selected
-from paquebot.mailstore.types import SpecialUse
+from paquebot.mailstore import SpecialUse
 from paquebot.wire.imap import ast, check_new_name, response_codes, responses
 
 if TYPE_CHECKING:
@@ -36,18 +36,18 @@ async def create(session: "Session", state: LoggedIn, command: ast.Create) -> Re
     use = uses[0] if uses else None
     account_id = state.account.account_id
     if use is not None:
-        mailboxes = await session.process.mailstore.mailboxes(account_id)
+        mailboxes = await session.process.mailboxes.list_all(account_id)
         if any(mailbox.special_use is use for mailbox in mailboxes):
             return no("Another mailbox has that use", response_codes.USEATTR)
-    made = await session.process.mailstore.create_mailbox(account_id, name, special_use=use)
+    made = await session.process.mailboxes.create(account_id, name, special_use=use)
     return ok("CREATE completed", response_codes.mailbox_id(object_id(made.mailbox_id)))
 
 
 async def delete(session: "Session", state: LoggedIn, command: ast.Delete) -> Reply:
     """RFC 3501 §6.3.4. Sessions that have the mailbox selected look at once, and end."""
-    mailstore, account_id = session.process.mailstore, state.account.account_id
-    doomed = await mailstore.find_mailbox(account_id, command.mailbox)
-    await mailstore.delete_mailbox(account_id, command.mailbox)
+    mailboxes, account_id = session.process.mailboxes, state.account.account_id
+    doomed = await mailboxes.find(account_id, command.mailbox)
+    await mailboxes.delete(account_id, command.mailbox)
     session.changed()
     if isinstance(state, Selected) and state.mailbox_id == doomed.mailbox_id:
         return ok("DELETE completed; no mailbox is selected now", state=state.closed())
@@ -57,20 +57,20 @@ async def delete(session: "Session", state: LoggedIn, command: ast.Delete) -> Re
 async def rename(session: "Session", state: LoggedIn, command: ast.Rename) -> Reply:
     """RFC 3501 §6.3.5; renaming INBOX moves its messages away."""
     new_name = check_new_name(command.new_name.removesuffix(DELIMITER))
-    await session.process.mailstore.rename_mailbox(state.account.account_id, command.mailbox, new_name)
+    await session.process.mailboxes.rename(state.account.account_id, command.mailbox, new_name)
     session.changed()
     return ok("RENAME completed", look=Look.NOW)
 
 
 async def subscribe(session: "Session", state: LoggedIn, command: ast.Subscribe) -> Reply:
     """RFC 3501 §6.3.6"""
-    await session.process.mailstore.subscribe(state.account.account_id, command.mailbox)
+    await session.process.mailboxes.subscribe(state.account.account_id, command.mailbox)
     return ok("SUBSCRIBE completed")
 
 
 async def unsubscribe(session: "Session", state: LoggedIn, command: ast.Unsubscribe) -> Reply:
     """RFC 3501 §6.3.7"""
-    await session.process.mailstore.unsubscribe(state.account.account_id, command.mailbox)
+    await session.process.mailboxes.unsubscribe(state.account.account_id, command.mailbox)
     return ok("UNSUBSCRIBE completed")
 
 

@@ -25,8 +25,8 @@ from paquebot.imap.errors import reply_to
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
-from paquebot.mailstore.rows import summary_of
-from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
+from paquebot.mailstore import Flag, FlagOp, StoredMessage
+from paquebot.mailstore.messages.rows import summary_of
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
 from paquebot.runtime.net.connection import PeerGone
@@ -167,7 +167,7 @@ class _Work:
         return summary_of(message, self.state.account.account_id, self.state.mailbox_id)
 
     def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
-        return self.session.process.mailstore.messages(
+        return self.session.process.mailbox_reader.messages(
             self.state.account.account_id,
             self.state.mailbox_id,
             uids,
@@ -328,7 +328,7 @@ class _Work:
         unseen = [view.uid(number) for number in numbers if not view.flags(number) & Flag.SEEN]
         if state.read_only or not unseen:
             return
-        result = await self.session.process.mailstore.store_flags(
+        result = await self.session.process.messages.store_flags(
             state.account.account_id, state.mailbox_id, unseen, FlagOp.ADD, flags=Flag.SEEN
         )
         take_in(self.session, state, result)

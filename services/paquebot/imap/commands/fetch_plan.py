@@ -14,7 +14,7 @@ from paquebot.imap.bodies.long_headers import LongHeader
 from paquebot.imap.bodies.sections import Encoded, Needs
 from paquebot.imap.mailbox_view import flags
 from paquebot.imap.mailbox_view.view import View
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.message import (
     MessageSummary,
     decoded_pieces,

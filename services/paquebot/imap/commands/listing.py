@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from paquebot.imap.commands.authenticated import DELIMITER, SPECIAL_USES, object_id
 from paquebot.imap.reply import Reply, ok
 from paquebot.imap.states import LoggedIn, condstore_enabled
+from paquebot.mailstore import Mailbox
 from paquebot.mailstore.errors import NotSelectable
-from paquebot.mailstore.types import Mailbox
 from paquebot.runtime.shares.event_loop import in_slices
 from paquebot.wire.imap import ListPatterns, ast, responses
 from paquebot.wire.imap.ast import ListReturn, ListSelect, StatusItem
@@ -34,9 +34,10 @@ class _Tree:
 
 
 async def _tree(session: "Session", account_id: int, *, subscriptions: bool) -> _Tree:
-    mailstore = session.process.mailstore
-    mailboxes = {mailbox.name: mailbox for mailbox in await mailstore.mailboxes(account_id)}
-    subscribed = frozenset(await mailstore.subscriptions(account_id)) if subscriptions else frozenset[str]()
+    mailboxes = {mailbox.name: mailbox for mailbox in await session.process.mailboxes.list_all(account_id)}
+    subscribed = frozenset[str]()
+    if subscriptions:
+        subscribed = frozenset(await session.process.mailboxes.subscriptions(account_id))
     return _Tree(mailboxes, subscribed, _superiors(mailboxes))
 
 
@@ -148,7 +149,7 @@ async def lsub(session: "Session", state: LoggedIn, command: ast.Lsub) -> Reply:
 
 async def status(session: "Session", state: LoggedIn, command: ast.Status) -> Reply:
     """RFC 3501 §6.3.10"""
-    mailbox = await session.process.mailstore.find_mailbox(state.account.account_id, command.mailbox)
+    mailbox = await session.process.mailboxes.find(state.account.account_id, command.mailbox)
     if not mailbox.selectable:
         raise NotSelectable(command.mailbox)
     values = _status_values(session, mailbox, command.items)
@@ -164,7 +165,7 @@ def _status_values(session: "Session", mailbox: Mailbox, items: Iterable[StatusI
         StatusItem.UIDVALIDITY: mailbox.uid_validity,
         StatusItem.UNSEEN: mailbox.unseen,
         StatusItem.DELETED: mailbox.deleted,
-        StatusItem.SIZE: mailbox.octets,
+        StatusItem.SIZE: mailbox.total_size,
         StatusItem.HIGHESTMODSEQ: mailbox.highest_mod_seq,
         StatusItem.APPENDLIMIT: session.process.limits.append,
         StatusItem.MAILBOXID: object_id(mailbox.mailbox_id),

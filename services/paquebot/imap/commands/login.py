@@ -99,7 +99,7 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     if process.feed.sessions(answer.account_id) >= most or not session.seat.log_in(answer.account_id):
         metrics.LOGIN[LoginResult.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
-    await process.mailstore.ensure_account(answer.account_id)
+    await process.accounts.ensure(answer.account_id)
     session.watch = await process.feed.watch(answer.account_id, session.connection.ring)
     session.logged_in(answer)
     session.turns.belongs_to(answer.account_id)

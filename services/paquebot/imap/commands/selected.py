@@ -12,8 +12,8 @@ from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.reply import Look, Reply, no, ok
 from paquebot.imap.states import Selected
+from paquebot.mailstore import Copied
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable, SomeExpunged
-from paquebot.mailstore.types import Copied
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.shares.event_loop import charge
 from paquebot.wire.imap import ast, response_codes, responses
@@ -33,7 +33,7 @@ async def close(session: "Session", state: Selected, command: ast.Close) -> Repl
     """RFC 3501 §6.4.2: expunge without telling, unless the mailbox is read-only."""
     code = None
     if not state.read_only:
-        removed = await session.process.mailstore.expunge(state.account.account_id, state.mailbox_id)
+        removed = await session.process.messages.expunge(state.account.account_id, state.mailbox_id)
         if removed.uids:
             session.changed(MailboxChange(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
         if state.qresync:  # RFC 7162 §3.2.8
@@ -63,7 +63,7 @@ async def _expunged(session: "Session", state: Selected, uids: Sequence[int] | N
         return no("The mailbox is open read-only", response_codes.READ_ONLY)
     if uids is not None and not uids:
         return ok(f"{name} completed")
-    removed = await session.process.mailstore.expunge(state.account.account_id, state.mailbox_id, uids)
+    removed = await session.process.messages.expunge(state.account.account_id, state.mailbox_id, uids)
     updates.own(state, expunged=removed.uids, mod_seq=removed.mod_seq if removed.uids else None)
     if not removed.uids:
         return ok(f"{name} completed")
@@ -97,7 +97,7 @@ async def copy(session: "Session", state: Selected, command: ast.Copy) -> Reply:
     if not uids:
         return ok("Nothing to copy")
     try:
-        copied = await session.process.mailstore.copy(
+        copied = await session.process.messages.copy(
             state.account.account_id,
             state.mailbox_id,
             uids,
@@ -129,7 +129,7 @@ async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
     if not uids:
         return ok("Nothing to move")
     try:
-        moved = await session.process.mailstore.move(
+        moved = await session.process.messages.move(
             state.account.account_id, state.mailbox_id, uids, target_id, all_of_them=not command.uid
         )
     except SomeExpunged:
@@ -164,7 +164,7 @@ def _to_copy(session: "Session", state: Selected, command: ast.Copy | ast.Move) 
 
 
 async def _target(session: "Session", state: Selected, name: str) -> int:
-    found = await session.process.mailstore.find_mailbox(state.account.account_id, name)
+    found = await session.process.mailboxes.find(state.account.account_id, name)
     if not found.selectable:
         raise NotSelectable(name)
     return found.mailbox_id

@@ -14,7 +14,7 @@ from paquebot.imap.mailbox_view.flags import split
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
-from paquebot.mailstore.types import Flag, FlagOp, StoreResult
+from paquebot.mailstore import Flag, FlagOp, StoreResult
 from paquebot.runtime.shares.event_loop import in_slices
 from paquebot.wire.imap import ast, response_codes
 from paquebot.wire.imap.ast import StoreMode
@@ -41,7 +41,7 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
     flags, keywords = split(command.flags)
     op = _OPS[command.mode]
     expected = await _expected(view, numbers, op, (flags, frozenset(keywords))) if command.silent else None
-    result = await session.process.mailstore.store_flags(
+    result = await session.process.messages.store_flags(
         state.account.account_id,
         state.mailbox_id,
         uids,

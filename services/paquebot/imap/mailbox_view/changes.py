@@ -7,7 +7,7 @@ happened. Where one is missing (another process made it, or it was too large to 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from paquebot.mailstore.types import FlagRows
+from paquebot.mailstore import FlagRows
 
 _CHANGES = 32  # of one mailbox: sessions that fell behind further ask PostgreSQL
 _MAILBOXES = 16

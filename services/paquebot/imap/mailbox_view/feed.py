@@ -15,7 +15,7 @@ from paquebot.imap import metrics
 from paquebot.imap.mailbox_view.changes import MailboxChange, RecentChanges
 from paquebot.imap.mailbox_view.hint_publisher import HintPublisher
 from paquebot.imap.metrics import Refresh
-from paquebot.mailstore import Changes, Mailstore
+from paquebot.mailstore import Changes, MailboxReader
 from paquebot.observability import trace
 from paquebot.observability.trace import Span
 from paquebot.queue import Queue
@@ -85,8 +85,8 @@ class _Account:
 class Feed:
     """One for a process."""
 
-    def __init__(self, mailstore: Mailstore, queue: Queue) -> None:
-        self._mailstore = mailstore
+    def __init__(self, mailbox_reader: MailboxReader, queue: Queue) -> None:
+        self._mailbox_reader = mailbox_reader
         self._queue = queue
         self._accounts: dict[int, _Account] = {}
         self._under_way: dict[_Key, asyncio.Task[Changes]] = {}
@@ -148,7 +148,7 @@ class Feed:
     async def changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """What happened after `mod_seq`, as of now."""
         metrics.REFRESHED[Refresh.OWN].inc()
-        return await self._mailstore.changes_since(account_id, mailbox_id, mod_seq)
+        return await self._mailbox_reader.changes_since(account_id, mailbox_id, mod_seq)
 
     async def shared_changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """What happened after `mod_seq`, as of the last hint or later."""
@@ -156,7 +156,7 @@ class Feed:
         task = self._under_way.get(key)
         metrics.REFRESHED[Refresh.SHARED if task else Refresh.HINTED].inc()
         if task is None:
-            task = asyncio.create_task(self._mailstore.changes_since(account_id, mailbox_id, mod_seq))
+            task = asyncio.create_task(self._mailbox_reader.changes_since(account_id, mailbox_id, mod_seq))
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._ended(key, done))
         return await asyncio.shield(task)

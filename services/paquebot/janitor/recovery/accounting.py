@@ -89,7 +89,7 @@ async def missing(stores: Stores, indexes: Sequence[PackIndex], queued: Queued) 
     if not entries:
         return [[] for _ in indexes]
     ended = await outcomes.done(stores.postgres, [entry.envelope.queue_id for entry in entries])
-    delivered = await stores.mailstore.delivered(list(_local_keys(entries)))
+    delivered = await stores.deliveries.delivered(list(_local_keys(entries)))
     return [list(_missing(of_pack, delivered, ended, queued)) for of_pack in wanted]
 
 
