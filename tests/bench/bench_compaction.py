@@ -24,7 +24,8 @@ from paquebot.blobs.reading import READ_BYTES
 from paquebot.blobs.requests import REQUESTS
 from paquebot.cli.engines.engine import start_engine
 from paquebot.janitor.compaction.compact import compact
-from paquebot.janitor.stores import JanitorSettings, Stores, open_stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import Stores, open_stores
 from paquebot.queue.stream import ensure_stream
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.migrations import migrate

@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paquebot.cli.demo.accounts import ensure_demo
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.demo.accounts import DEMO_PASSWORD, ensure_demo
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import SERVICES, Layout
 from paquebot.cli.up.stack import Stack
@@ -42,7 +41,7 @@ class Ours:
 
     @property
     def password(self) -> str:
-        return PASSWORD
+        return DEMO_PASSWORD
 
     @property
     def smtp_port(self) -> int:
@@ -110,7 +109,7 @@ async def _make_accounts(platform: Platform, accounts: int) -> None:
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def make(number: int) -> None:
-        request = CreateAccountRequest(address=platform.address(user(number)), password=PASSWORD)
+        request = CreateAccountRequest(address=platform.address(user(number)), password=DEMO_PASSWORD)
         async with turns:
             await client.ask(client.stub.CreateAccount, request)
 

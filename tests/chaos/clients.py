@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from tests.chaos.ledger import Attempt, End, Ledger, digest_of
 from tests.chaos.place import Place
 from tests.chaos.plans import REFUSED, Flavour, Message, message
@@ -112,7 +112,7 @@ class Sender:
             client = await Smtp.open(ports.submission if self.account else ports.smtp)
             try:
                 if self.account:
-                    await client.log_in(self.place.tls(), self.account, PASSWORD)
+                    await client.log_in(self.place.tls(), self.account, DEMO_PASSWORD)
             except BaseException:
                 client.close()
                 raise

@@ -16,8 +16,9 @@ import asyncpg
 
 from paquebot.cli.engines.engine import EngineError
 from paquebot.cli.up.environment import DATABASE
-from paquebot.janitor.recovery.recover import Recovered, recover
-from paquebot.janitor.stores import JanitorSettings, open_stores
+from paquebot.janitor.recovery.recover import RecoveryResult, recover
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import open_stores
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.settings import load
 from tests.attack.attacks import ATTACKS, prepared, under
@@ -235,7 +236,7 @@ async def _lie(place: Place, fault: Fault, chance: random.Random) -> str:
     return f"{place.s3.lies - told} lies, {ledger.compared.total() - compared} bodies compared meanwhile"
 
 
-async def recover_lost(place: Place, *, before: float) -> Recovered:
+async def recover_lost(place: Place, *, before: float) -> RecoveryResult:
     """`paquebot recover` for packs from before that time (Unix seconds)."""
     async with open_stores(load(JanitorSettings, place.plan.client_environment())) as stores:
         async with asyncio.timeout(_RECOVER_SECONDS):

@@ -9,8 +9,8 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
+from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import PASSWORD
 from tests.chaos.smtp import Cut
 
 REPLY_SECONDS = 60.0
@@ -75,7 +75,7 @@ class Imap:
             greeting = await client._line()
             if greeting.startswith(b"* BYE"):
                 raise Cut(greeting.decode("utf-8", "replace"))
-            await client.command(f"LOGIN {user} {PASSWORD}", shown="LOGIN")
+            await client.command(f"LOGIN {user} {DEMO_PASSWORD}", shown="LOGIN")
             yield client
         finally:
             with contextlib.suppress(OSError, RuntimeError):

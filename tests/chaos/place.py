@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from paquebot.cli.engines import process as processes
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
-from paquebot.cli.roundtrip.round_trip import PASSWORD
 from paquebot.cli.up.environment import DATABASE, PlatformPlan
 from paquebot.cli.up.layout import SERVICES, Layout, Ports, listen
 from paquebot.cli.up.stack import Stack
@@ -124,7 +124,7 @@ class Place:
     async def start_replicas(self) -> None:
         for name, service in REPLICAS.items():
             self._metrics[name] = free_port()
-            await self.stack.supervisor.keep(name, partial(self._start_replica, name, service))
+            await self.stack.supervisor.keep_running(name, partial(self._start_replica, name, service))
 
     async def _start_replica(self, name: str, service: str) -> ManagedProcess:
         environment = self.plan.service_environment(service)
@@ -241,7 +241,7 @@ async def _populate(place: Place) -> None:
         client = DirectoryClient(channel, settings, place.plan.secrets.admin_token)
         await client.ask(client.stub.CreateDomain, CreateDomainRequest(name=DOMAIN))
         for name in NAMES:
-            request = CreateAccountRequest(address=place.cast.address(name), password=PASSWORD, display_name=name)
+            request = CreateAccountRequest(address=place.cast.address(name), password=DEMO_PASSWORD, display_name=name)
             await client.ask(client.stub.CreateAccount, request)
         for name, targets in ALIASES.items():
             addresses = [place.cast.address(target) for target in targets]

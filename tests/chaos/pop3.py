@@ -10,8 +10,8 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import PASSWORD
 from tests.chaos.ledger import Ledger
 from tests.chaos.place import Place
 from tests.chaos.smtp import Cut
@@ -52,7 +52,7 @@ class Pop3:
         try:
             await client._reply("greeting")
             await client.command(f"USER {user}")
-            await client.command(f"PASS {PASSWORD}", shown="PASS")
+            await client.command(f"PASS {DEMO_PASSWORD}", shown="PASS")
             yield client
         finally:
             with contextlib.suppress(OSError, RuntimeError):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paquebot.janitor.recovery.recover import Recovered
+from paquebot.janitor.recovery.recover import RecoveryResult
 from paquebot.queue import Queue
 from paquebot.queue.stream import counts
 from paquebot.runtime.engine_settings import NatsSettings
@@ -54,7 +54,7 @@ class Figures:
     faults: list[tuple[str, str, float]] = field(default_factory=list)
     """(kind, fault, seconds from its end until all mail flowed again)."""
     seconds: float = 0.0
-    recovered: Recovered | None = None
+    recovered: RecoveryResult | None = None
     verdict: Verdict = field(default_factory=Verdict)
     messages_in_mailboxes: int = 0
     lies: int = 0

@@ -19,7 +19,7 @@ import yaml
 from tests.chart.values_table import CHART, documented
 
 from paquebot.cli.services import SERVICES, settings_class
-from paquebot.janitor.stores import JanitorSettings
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.runtime.settings import PREFIX, ByteSize, Listen, ListenOrSocket, Network, Seconds
 
 ROOT = CHART.parents[1]

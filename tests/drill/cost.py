@@ -23,7 +23,8 @@ from tests.support.rebuild_world import Platform
 from paquebot.blobs import BlobStore
 from paquebot.blobs.requests import REQUESTS
 from paquebot.cli.engines.engine import start_engine
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import Stores
 from paquebot.mailstore import Delivery, Flag, FlagOp, NewMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.message import summarise

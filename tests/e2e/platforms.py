@@ -15,9 +15,8 @@ from typing import TypeVar
 
 from tests.support.loopback import free_port
 
-from paquebot.cli.demo.accounts import ensure_demo
+from paquebot.cli.demo.accounts import DEMO_PASSWORD, ensure_demo
 from paquebot.cli.engines.ports import LOOPBACK, EnginePorts
-from paquebot.cli.roundtrip.round_trip import PASSWORD
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import Layout, Ports, ServicePorts
 from paquebot.cli.up.stack import Stack
@@ -50,7 +49,7 @@ class Platform:
         client = smtplib.SMTP(LOOPBACK, self.plan.ports.services.submission, timeout=TIMEOUT)
         with closed_on_failure(client.close):
             client.starttls(context=self.tls())
-            client.login(self.address(name), PASSWORD)
+            client.login(self.address(name), DEMO_PASSWORD)
         return client
 
     def mx(self) -> smtplib.SMTP:
@@ -60,7 +59,7 @@ class Platform:
         client = imaplib.IMAP4(LOOPBACK, self.plan.ports.services.imap, timeout=TIMEOUT)
         with closed_on_failure(client.shutdown):
             client.starttls(self.tls())
-            client.login(self.address(name), PASSWORD)
+            client.login(self.address(name), DEMO_PASSWORD)
         return client
 
     def pop3(self, name: str) -> poplib.POP3:
@@ -68,7 +67,7 @@ class Platform:
         with closed_on_failure(client.close):
             client.stls(self.tls())
             client.user(self.address(name))
-            client.pass_(PASSWORD)
+            client.pass_(DEMO_PASSWORD)
         return client
 
     def subjects(self, name: str, mailbox: str = "INBOX") -> list[str]:

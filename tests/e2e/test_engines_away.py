@@ -22,11 +22,12 @@ import pytest
 from tests.e2e.platforms import Platform, running, until
 from tests.e2e.senders import Sender, arrivals, sending
 
+from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import PASSWORD
 from paquebot.cli.up.layout import SERVICES
 from paquebot.janitor.recovery.recover import recover
-from paquebot.janitor.stores import JanitorSettings, open_stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import open_stores
 from paquebot.runtime.settings import load
 
 NEEDS = {
@@ -191,7 +192,7 @@ def pop3_login(platform: Platform) -> bytes:
     try:
         client.stls(platform.tls())
         client.user(platform.address("bob"))
-        return client.pass_(PASSWORD)
+        return client.pass_(DEMO_PASSWORD)
     except poplib.error_proto as error:
         return bytes(error.args[0])
     finally:
@@ -252,7 +253,7 @@ async def test_an_engine_that_is_away_costs_no_process_and_no_message(
 def logs_in(imap: imaplib.IMAP4, login: str) -> bool:
     """The service is back before each client's gRPC channel has noticed: until then the answer is a temporary one."""
     try:
-        return imap.login(login, PASSWORD)[0] == "OK"
+        return imap.login(login, DEMO_PASSWORD)[0] == "OK"
     except imaplib.IMAP4.error as error:
         assert "[UNAVAILABLE]" in str(error)  # noqa: PT017
         return False
@@ -270,10 +271,10 @@ async def test_without_recipient_validation_all_refuse_temporarily(platform: Pla
             code, text = await timed("RCPT", lambda: clients.smtp.docmd(f"RCPT TO:<new@{platform.domain}>"))  # type: ignore[misc]
             assert (code, text[:5]) == (451, b"4.3.0")
             with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
-                await timed("AUTH", lambda: submission.login(platform.address("bob"), PASSWORD))
+                await timed("AUTH", lambda: submission.login(platform.address("bob"), DEMO_PASSWORD))
             assert (refused.value.smtp_code, refused.value.smtp_error[:5]) == (454, b"4.7.0")  # type: ignore[index]
             with pytest.raises(imaplib.IMAP4.error, match=r"\[UNAVAILABLE\]"):
-                await timed("LOGIN", lambda: imap.login(platform.address("bob"), PASSWORD))
+                await timed("LOGIN", lambda: imap.login(platform.address("bob"), DEMO_PASSWORD))
             assert b"[SYS/TEMP]" in await timed("PASS", lambda: pop3_login(platform))  # type: ignore[operator]
         await all_ready(platform)
         await until(lambda: logs_in(imap, platform.address("bob")), "LOGIN is answered again")

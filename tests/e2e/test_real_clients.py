@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.platforms import Platform, until
 
-from paquebot.cli.roundtrip.round_trip import PASSWORD
+from paquebot.cli.demo.accounts import DEMO_PASSWORD
 
 DEADLINE = 60.0
 MESSAGE = b"From: alice@here.test\r\nTo: bob@here.test\r\nSubject: %s\r\n\r\nhello\r\n.dot\r\n..two\r\n"
@@ -87,23 +87,23 @@ async def test_curl_submits_reads_appends_and_removes(platforms: tuple[Platform,
     content = tmp_path / "curl.eml"
     content.write_bytes(MESSAGE % b"sent with curl")
     path = ("--mail-from", here.address("alice"), "--mail-rcpt", here.address("bob"), "-T", str(content))
-    assert await curl(here, "alice", PASSWORD, f"smtp://localhost:{ports.submission}", *path) == (0, b"")
+    assert await curl(here, "alice", DEMO_PASSWORD, f"smtp://localhost:{ports.submission}", *path) == (0, b"")
     await until(lambda: "sent with curl" in here.subjects("bob"), "the message in bob's mailbox")
 
     imaps = f"imaps://localhost:{ports.imaps}"
-    code, found = await curl(here, "bob", PASSWORD, f"{imaps}/INBOX?SUBJECT%20%22sent%20with%20curl%22")
+    code, found = await curl(here, "bob", DEMO_PASSWORD, f"{imaps}/INBOX?SUBJECT%20%22sent%20with%20curl%22")
     assert (code, found[:8]) == (0, b"* SEARCH")
     number = found.split()[2].decode()
-    code, body = await curl(here, "bob", PASSWORD, f"{imaps}/INBOX;MAILINDEX={number};SECTION=TEXT")
+    code, body = await curl(here, "bob", DEMO_PASSWORD, f"{imaps}/INBOX;MAILINDEX={number};SECTION=TEXT")
     assert (code, body) == (0, b"hello\r\n.dot\r\n..two\r\n")
-    assert (await curl(here, "bob", PASSWORD, f"{imaps}/Archive", "-T", str(content)))[0] == 0
+    assert (await curl(here, "bob", DEMO_PASSWORD, f"{imaps}/Archive", "-T", str(content)))[0] == 0
     assert here.subjects("bob", "Archive") == ["sent with curl"]
 
     pop3 = f"pop3://localhost:{ports.pop3}/{number}"
-    code, whole = await curl(here, "bob", PASSWORD, pop3)
+    code, whole = await curl(here, "bob", DEMO_PASSWORD, pop3)
     assert code == 0
     assert whole.endswith(b"\r\n\r\nhello\r\n.dot\r\n..two\r\n")
-    assert (await curl(here, "bob", PASSWORD, "-l", "-X", "DELE", pop3))[0] == 0
+    assert (await curl(here, "bob", DEMO_PASSWORD, "-l", "-X", "DELE", pop3))[0] == 0
     await until(lambda: "sent with curl" not in here.subjects("bob"), "the message to be removed at QUIT")
 
 
@@ -115,7 +115,7 @@ async def test_curl_tells_refusals_apart(platforms: tuple[Platform, Platform], t
     content.write_bytes(MESSAGE % b"refused")
     url = f"smtps://localhost:{ports.submissions}"
     path = ("--mail-from", here.address("alice"), "-T", str(content))
-    code, said = await curl(here, "alice", PASSWORD, url, *path, "--mail-rcpt", here.address("nobody"))
+    code, said = await curl(here, "alice", DEMO_PASSWORD, url, *path, "--mail-rcpt", here.address("nobody"))
     assert (code, b"550" in said) == (55, True)  # CURLE_SEND_ERROR
     for address in (url, f"imaps://localhost:{ports.imaps}", f"pop3s://localhost:{ports.pop3s}"):
         code, _ = await curl(here, "alice", "wrong", address)
@@ -174,7 +174,7 @@ async def test_fetchmail_fetches_a_message_once(
             port=(ports.pop3 if stls else ports.pop3s) if pop3 else ports.imaps,
             options="uidl" if pop3 else "",
             account=here.address("bob"),
-            password=PASSWORD,
+            password=DEMO_PASSWORD,
             tls="sslproto TLS1.2+" if stls else "ssl",
             certificate=here.plan.authority,
             keep="keep" if pop3 else "fetchall",
@@ -200,7 +200,7 @@ async def test_mutt_sends_and_files_a_copy(platforms: tuple[Platform, Platform],
     settings.write_text(
         MUTT_SETTINGS.format(
             account=here.address("alice"),
-            password=PASSWORD,
+            password=DEMO_PASSWORD,
             imaps=ports.imaps,
             submission=ports.submission,
             certificate=here.plan.authority,
@@ -236,7 +236,7 @@ def _configure(platform: Platform, store: Path) -> None:
     settings = MBSYNC_SETTINGS.format(
         port=platform.plan.ports.services.imaps,
         account=platform.address("alice"),
-        password=PASSWORD,
+        password=DEMO_PASSWORD,
         certificate=platform.plan.authority,
         maildir=store,
     )

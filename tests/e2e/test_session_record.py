@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.dialogues.dialogue import Endpoint, load, play, with_login
-from tests.e2e.platforms import PASSWORD, Platform, until
+from tests.e2e.platforms import DEMO_PASSWORD, Platform, until
 
 from paquebot.cli.engines.ports import LOOPBACK
 
@@ -92,15 +92,15 @@ async def test_sessions_of_an_account_become_a_dialogue(
         await until(lambda: file.read_text().count("\nclosed") == 3, "all sessions are over")
     text = file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
-    assert not [secret for secret in (PASSWORD, BODY, alice, bob) if secret in text]
+    assert not [secret for secret in (DEMO_PASSWORD, BODY, alice, bob) if secret in text]
     assert "LOGIN (left out)" not in text
-    await play(with_login(load(file), bob, PASSWORD), AgainOn(platform))
+    await play(with_login(load(file), bob, DEMO_PASSWORD), AgainOn(platform))
 
 
 def submit(platform: Platform, alice: str) -> None:
     port = platform.plan.ports.services.submissions
     with smtplib.SMTP_SSL(LOOPBACK, port, timeout=SECONDS, context=platform.tls()) as client:
-        client.login(alice, PASSWORD)
+        client.login(alice, DEMO_PASSWORD)
         client.sendmail(alice, [alice], f"From: {alice}\r\nSubject: recorded\r\n\r\n{BODY}\r\n.\r\nend\r\n")
 
 

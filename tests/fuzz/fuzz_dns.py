@@ -16,7 +16,7 @@ import dns.rdatatype
 import dns.rrset
 from tests.fuzz.target import Samples, Target
 
-from paquebot.relay.result import Unroutable
+from paquebot.relay.outcome import Unroutable
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Route
 from paquebot.relay.settings import RoutingSettings
@@ -98,7 +98,7 @@ def check(raw: bytes) -> None:
     try:
         hosts = asyncio.run(resolver.hosts(Route(_DOMAIN.rstrip("."))))
     except Unroutable as error:
-        assert error.result.text  # noqa: PT017
+        assert error.outcome.text  # noqa: PT017
         return
     assert 0 < len(hosts) <= _SETTINGS.addresses
     for host in hosts:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from tests.fuzz.target import Samples, Target
 
 from paquebot import message
-from paquebot.relay.result import Host
-from paquebot.relay.smtp_client.session import MAX_REPLY_LINES, ClientSession, SessionBroken, parse_extensions
+from paquebot.relay.outcome import Host
+from paquebot.relay.smtp_client.session import MAX_REPLY_LINES, ClientSession, SessionBroken
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
+from paquebot.wire.smtp.extensions import parse_extensions, size_limit
 from paquebot.wire.smtp.replies import Reply
 
 _NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -60,7 +61,7 @@ async def _heard(raw: bytes, piece: int) -> list[Reply]:
     try:
         while True:
             replies.append(await session.reply(5, "MAIL"))
-            assert session.size_limit == 0
+            assert size_limit(session.extensions) == 0
     except SessionBroken as broken:
         assert broken.text.isprintable()  # noqa: PT017
     assert not session.usable

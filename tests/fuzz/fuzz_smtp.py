@@ -14,9 +14,10 @@ from paquebot.wire.smtp.commands import (
     parse_mail,
     parse_rcpt,
 )
-from paquebot.wire.smtp.content import BadContent, ChunkCollector, DataDecoder, add_transparency
+from paquebot.wire.smtp.content import BadContent, ChunkCollector, DataDecoder
 from paquebot.wire.smtp.parameters import BadParameter
 from paquebot.wire.smtp.replies import BadReply, join_reply, parse_reply_line
+from paquebot.wire.transparency import add_transparency
 
 _EXTENSIONS = frozenset({"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "AUTH"})
 _WORDS = (
@@ -103,7 +104,7 @@ def check_data(raw: bytes) -> None:
     assert content == by_three.content()
     assert content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n")
     again = DataDecoder()
-    assert again.feed(add_transparency(content)) == b""
+    assert again.feed(b"".join(add_transparency([content]))) == b""
     assert again.content(max_line=10**6) == content
 
 
@@ -116,7 +117,7 @@ def check_chunks(raw: bytes) -> None:
         return
     assert content.startswith(raw)
     again = DataDecoder()
-    assert again.feed(add_transparency(content)) == b""
+    assert again.feed(b"".join(add_transparency([content]))) == b""
     assert again.content() == content
 
 

@@ -13,13 +13,13 @@ from tests.support.directory_service import DirectoryService, directory_service,
 
 from paquebot.directory.login_limits import (
     NETWORKS_KEPT,
+    AttemptRefused,
     LimitPolicy,
     LoginAttempt,
-    LoginRefused,
-    forget,
-    give_back,
+    count_attempt,
+    delete_old,
     note_network,
-    take,
+    uncount_attempt,
 )
 from paquebot.directory.passwords import Argon2Parameters, Hasher, new_app_password
 from paquebot.observability.metrics import ENGINE_SECONDS
@@ -348,29 +348,29 @@ async def test_who_is_refused_costs_the_database_little_and_no_hash(database: st
 async def test_failures_are_forgotten_with_time_and_bounded(service: DirectoryService, postgres: Postgres) -> None:
     policy = LimitPolicy(pair=3, client=3, login=3, recovery=30.0)
     for number in range(1, 6):
-        await take(postgres, policy, number, f"192.0.2.{number}", known=False)
+        await count_attempt(postgres, policy, number, f"192.0.2.{number}", known=False)
     rows = "SELECT count(*) FROM directory.login_failures"
     assert await postgres.fetchval("test", rows) == 15
     yesterday = datetime.datetime.now(datetime.UTC).date()
-    await forget(postgres, policy, 6, yesterday)
+    await delete_old(postgres, policy, 6, yesterday)
     assert 6 <= await postgres.fetchval("test", rows) <= 9  # those of one statement may be of one moment
     await postgres.execute("test", "UPDATE directory.login_failures SET at = at - interval '1 day'")
-    await forget(postgres, policy, 6, yesterday)
+    await delete_old(postgres, policy, 6, yesterday)
     assert await postgres.fetchval("test", rows) == 0
 
 
 async def test_a_failure_is_forgiven_as_its_level_falls(service: DirectoryService, postgres: Postgres) -> None:
     policy = LimitPolicy(pair=2, client=99, login=99, recovery=30.0)
     for _ in range(2):
-        assert isinstance(await take(postgres, policy, 1, "192.0.2.1", known=False), LoginAttempt)
-    refused = await take(postgres, policy, 1, "192.0.2.1", known=False)
-    assert isinstance(refused, LoginRefused)
+        assert isinstance(await count_attempt(postgres, policy, 1, "192.0.2.1", known=False), LoginAttempt)
+    refused = await count_attempt(postgres, policy, 1, "192.0.2.1", known=False)
+    assert isinstance(refused, AttemptRefused)
     assert 0 < refused.seconds <= 30
     await postgres.execute("test", "UPDATE directory.login_failures SET at = at - interval '30 seconds'")
-    attempt = await take(postgres, policy, 1, "192.0.2.1", known=False)
+    attempt = await count_attempt(postgres, policy, 1, "192.0.2.1", known=False)
     assert isinstance(attempt, LoginAttempt)
-    await give_back(postgres, attempt.keys)
-    assert isinstance(await take(postgres, policy, 1, "192.0.2.1", known=False), LoginAttempt)
+    await uncount_attempt(postgres, attempt.keys)
+    assert isinstance(await count_attempt(postgres, policy, 1, "192.0.2.1", known=False), LoginAttempt)
 
 
 async def test_networks_of_an_account_are_bounded(service: DirectoryService, postgres: Postgres) -> None:

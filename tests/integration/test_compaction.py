@@ -16,11 +16,12 @@ from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.pack import compress, pack_key
-from paquebot.janitor.compaction.compact import Compacted, compact
+from paquebot.janitor.compaction.compact import CompactionResult, compact
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.recovery.recover import recover
-from paquebot.janitor.stores import JanitorSettings, Stores
-from paquebot.janitor.sweep import Swept, sweep
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import Stores
+from paquebot.janitor.sweep import SweepResult, sweep
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import Flag, FlagOp, MailboxReader
 from paquebot.mailstore.mailboxes.names import INBOX_ID
@@ -63,7 +64,7 @@ def with_compaction(settings: JanitorSettings, **changes: object) -> JanitorSett
     return replace(settings, compaction=dataclasses.replace(settings.compaction, **changes))  # type: ignore[arg-type]
 
 
-async def janitor(stores: Stores, settings: JanitorSettings) -> tuple[Swept, Compacted]:
+async def janitor(stores: Stores, settings: JanitorSettings) -> tuple[SweepResult, CompactionResult]:
     """As the command does it."""
     sparse = SparsePacks(settings.compaction.live_share)
     return await sweep(stores, settings, sparse=sparse), await compact(stores, settings, sparse)
@@ -257,7 +258,7 @@ async def test_a_damaged_message_stays_where_it_is(
 ) -> None:
     packs = await mail.packs(20, [1])
     info = await blobs.stat(packs[3])
-    whole = await blobs.read_range(info.pack, 0, info.octets)
+    whole = await blobs.read_range(info.pack, 0, info.size)
     damaged = bytearray(whole)
     damaged[40] ^= 1
     await blobs.put_object(pack_key(info.pack), bytes(damaged))

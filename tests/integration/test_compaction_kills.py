@@ -17,7 +17,8 @@ from paquebot.blobs import BlobStore
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.janitor.compaction.compact import compact
 from paquebot.janitor.recovery.recover import recover
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verification.verify import verify
 from paquebot.queue import Queue

@@ -24,10 +24,9 @@ from paquebot.blobs import BlobStore, new_ulid
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.delivery.service import DeliverySettings, main
-from paquebot.janitor import backlog
 from paquebot.mailstore import StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.queue import Consumer, Publication, Queue, deliver_ready, stream
+from paquebot.queue import Consumer, Publication, Queue, backlog, deliver_ready, stream
 from paquebot.queue.subjects import DELIVER
 from paquebot.runtime.engine_settings import PostgresSettings
 from paquebot.runtime.postgres.pool import open_postgres
@@ -163,7 +162,7 @@ async def whole(post: Post, message: StoredMessage) -> bytes:
 
 async def test_into_inbox_with_hint(post: Post) -> None:
     hinted = asyncio.Event()
-    await post.queue.hear_mailbox(post.alice, lambda _: hinted.set())
+    await post.queue.subscribe_mailbox(post.alice, lambda _: hinted.set())
     queue_id = await post.accept("alice@example.org")
     async with post.delivery() as context:
         await asyncio.wait_for(hinted.wait(), SECONDS)
@@ -585,7 +584,7 @@ async def test_a_sender_who_cannot_be_told(post: Post) -> None:
         assert len(await post.inbox(post.bob)) == 1
 
         await post.directory.set_account("bob@example.org", quota_bytes=0)
-        await backlog.release(post.queue, [item async for item in backlog.waiting(post.queue, state="held")])
+        await backlog.release(post.queue, [item async for item in backlog.list_jobs(post.queue, state="held")])
         await post.arrived(post.bob, 2)
         await post.settled()
     assert (await stream.counts(post.queue)).total() == 0

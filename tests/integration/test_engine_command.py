@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.support.loopback import engine_set
 
-from paquebot.cli.engines.command import EngineEnded, EngineSettings, nats_engine, postgres_engine, s3_engine, serve
+from paquebot.cli.engines.command import EngineExit, EngineSettings, nats_engine, postgres_engine, s3_engine, serve
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.queue import Publication, Queue, QueueUnavailable
@@ -74,12 +74,12 @@ def test_a_login_that_is_missing_is_named(settings: EngineSettings, name: str, f
         nats_engine(settings)
 
 
-async def started(tmp_path: Path) -> tuple[Context, EngineEnded, asyncio.Future[None]]:
+async def started(tmp_path: Path) -> tuple[Context, EngineExit, asyncio.Future[None]]:
     return await started_engine(engine_set(tmp_path).nats)
 
 
-async def started_engine(engine: NatsEngine) -> tuple[Context, EngineEnded, asyncio.Future[None]]:
-    context, ended = Context("engine", Health(), asyncio.Event()), EngineEnded()
+async def started_engine(engine: NatsEngine) -> tuple[Context, EngineExit, asyncio.Future[None]]:
+    context, ended = Context("engine", Health(), asyncio.Event()), EngineExit()
     serving = asyncio.ensure_future(serve(context, engine, ended))
     async with asyncio.timeout(60.0):
         while await context.health.unready():

@@ -19,10 +19,10 @@ from tests.support.mailstores import Mailstore
 from tests.support.pop3_world import Pop3Stack
 from tests.support.smtp_world import SmtpStack
 
-from paquebot.pop3.connection import Pop3Connection as Pop3Connection
-from paquebot.runtime.net.connection import PeerConnection
+from paquebot.pop3.connection import Pop3Connection
+from paquebot.runtime.net.connection import ClientConnection
 from paquebot.runtime.shares import event_loop
-from paquebot.smtp_ingress.connection import Pop3Connection as SmtpConnection
+from paquebot.smtp_ingress.connection import SmtpConnection
 from paquebot.smtp_ingress.state import Role
 from paquebot.wire.imap import ListPatterns
 
@@ -96,7 +96,7 @@ async def test_pipelined_smtp(smtp_stack: SmtpStack, monkeypatch: pytest.MonkeyP
 
 async def test_pipelined_imap(imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch) -> None:
     async with imap_stack.serving() as server, counting() as rounds:
-        found = noted(monkeypatch, PeerConnection, "send", rounds)
+        found = noted(monkeypatch, ClientConnection, "send", rounds)
         await pipelined(server.port("imap"), b"a NOOP\r\n", b"a OK ")
         assert_each_in_a_round_of_its_own(found, COMMANDS)
 

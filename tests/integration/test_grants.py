@@ -95,7 +95,7 @@ async def test_mail_goes_the_whole_way_with_each_services_own_login(opened: Call
     await opened("smtp_ingress").probe()
 
     heard = asyncio.Event()
-    await opened("imap").hear_mailbox(7, lambda _: heard.set())
+    await opened("imap").subscribe_mailbox(7, lambda _: heard.set())
     for user, subject in (("delivery", DELIVER), ("relay", RELAY)):
         queue = opened(user)
         consumer = Consumer(queue, user, subject)
@@ -116,7 +116,7 @@ async def test_mail_goes_the_whole_way_with_each_services_own_login(opened: Call
 
     told: asyncio.Queue[DirectoryHint] = asyncio.Queue()
     for user in ("smtp_ingress", "imap", "pop3"):
-        await opened(user).hear_directory(told.put_nowait)
+        await opened(user).subscribe_directory(told.put_nowait)
     await opened("recipient_validation").hint_directory((7,), "enabled")
     for _ in range(3):
         assert await asyncio.wait_for(told.get(), SECONDS) == DirectoryHint(frozenset((7,)), "enabled")

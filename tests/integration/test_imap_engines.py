@@ -16,8 +16,8 @@ from tests.support.imap_wire import WireClient, connected
 from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import BlobMissing, BlobStore
-from paquebot.imap.bodies.cache import Bodies
-from paquebot.imap.bodies.message_bodies import with_bodies
+from paquebot.imap.bodies.body_cache import BodyCache
+from paquebot.imap.bodies.windows import read_bodies
 from paquebot.imap.mailbox_view.changes import MailboxChange
 from paquebot.imap.mailbox_view.feed import Feed
 from paquebot.imap.mailbox_view.hint_publisher import HintPublisher
@@ -25,7 +25,7 @@ from paquebot.mailstore import Changes, StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
-from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.account_shares import AccountShares
 
 
 def message(number: int, *, size: int = 0, extra: str = "") -> bytes:
@@ -233,7 +233,7 @@ async def test_passwords_are_in_no_log_line(imap_stack: ImapStack, caplog: pytes
 async def test_one_read_serves_all_who_ask_at_once(imap_stack: ImapStack) -> None:
     stored = [await imap_stack.spool.store(message(number), account_id=1) for number in range(4)]
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
-    bodies = Bodies(blobs, cache_bytes=2**20)
+    bodies = BodyCache(blobs, cache_bytes=2**20)
     refs = [one.blob for one in stored]
     before = calls("s3", "get")
     results = await asyncio.gather(*(bodies.load(refs) for _ in range(10)))
@@ -252,7 +252,7 @@ async def test_one_bad_entry_does_not_hide_its_neighbours(imap_stack: ImapStack)
     bad.size += 1
     missing = type(good.blob)(pack="01ARZ3NDEKTSV4RRFFQ69G5FAV", offset=0, length=10, size=10)
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
-    bodies = Bodies(blobs, cache_bytes=0)
+    bodies = BodyCache(blobs, cache_bytes=0)
     found = await bodies.load([good.blob, bad, missing])
     assert found[0] == message(1)
     assert [type(item).__name__ for item in found[1:]] == ["BadPack", "BlobMissing"]
@@ -277,12 +277,12 @@ async def test_moved_message_is_found_at_its_new_place(imap_stack: ImapStack) ->
             yield dataclasses.replace(found, blob=missing) if found.uid == 1 else found
 
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
-    shares = Shares(2**20, 2**20)
+    shares = AccountShares(2**20, 2**20)
     share = shares.of(reader.account_id)
-    bodies = Bodies(blobs, cache_bytes=0)
-    found = [body async for group in with_bodies(bodies, share, stale([1, 2]), rows) for _, body in group]
+    bodies = BodyCache(blobs, cache_bytes=0)
+    found = [body async for group in read_bodies(bodies, share, stale([1, 2]), rows) for _, body in group]
     assert found == [message(1), message(2)]
-    found = [body async for group in with_bodies(bodies, share, stale([1, 2]), stale) for _, body in group]
+    found = [body async for group in read_bodies(bodies, share, stale([1, 2]), stale) for _, body in group]
     assert isinstance(found[0], BlobMissing)
     assert found[1] == message(2)
     assert shares.used == 0
@@ -293,7 +293,7 @@ async def test_moved_message_is_found_at_its_new_place(imap_stack: ImapStack) ->
 async def test_cache_stays_within_its_bound(imap_stack: ImapStack) -> None:
     stored = [await imap_stack.spool.store(message(n, size=1000), account_id=1) for n in range(20)]
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
-    bodies = Bodies(blobs, cache_bytes=10_000)
+    bodies = BodyCache(blobs, cache_bytes=10_000)
     for one in stored:  # in this order, whichever request is the quickest
         await bodies.load([one.blob])
     assert 0 < (REGISTRY.get_sample_value("paquebot_imap_body_cache_bytes") or 0) <= 10_000
@@ -424,8 +424,8 @@ async def test_all_accounts_are_told_before_the_process_ends(imap_stack: ImapSta
         heard.append((account_id, imap_stack.queue.hint_source))
 
     for account_id in accounts:
-        await imap_stack.queue.hear_mailbox(account_id, hear)
-    await imap_stack.queue.hear_mailbox(accounts.stop, lambda _: last.set())
+        await imap_stack.queue.subscribe_mailbox(account_id, hear)
+    await imap_stack.queue.subscribe_mailbox(accounts.stop, lambda _: last.set())
     telling = HintPublisher(imap_stack.queue, b"us")
     for account_id in (*accounts, *accounts):
         telling.changed(account_id)

@@ -12,7 +12,7 @@ from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import new_ulid
 from paquebot.imap.commands.search import _Search as Search
-from paquebot.imap.long_commands import MEMORY
+from paquebot.imap.long_commands import MEMORY_PER_BYTE
 from paquebot.imap.search.facts import MessageFacts
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.runtime.shares.in_flight import account
@@ -69,7 +69,7 @@ async def test_a_long_line_is_charged_while_it_comes_and_while_it_is_answered(im
         await client.say(before)
         for piece in range(1, DEFAULT_LIMITS.line // PIECE + 1):
             await client.say(b",1234567" * (PIECE // 8))
-            charged = MEMORY * (len(before) + piece * PIECE - DEFAULT_LIMITS.line_free)
+            charged = MEMORY_PER_BYTE * (len(before) + piece * PIECE - DEFAULT_LIMITS.line_free)
             async with asyncio.timeout(30):
                 while budget.used_by(account(reader.account_id)) < charged:
                     await asyncio.sleep(0)

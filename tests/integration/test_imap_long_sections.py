@@ -13,9 +13,8 @@ import pytest
 from tests.support.imap_wire import connected
 from tests.support.imap_world import PREFIX, ImapStack
 
-from paquebot.imap.bodies import sections
-from paquebot.imap.bodies.long_bytes import LongBytes
-from paquebot.imap.commands import fetch_plan
+from paquebot.imap.fetch import plan, sections
+from paquebot.imap.fetch.long_bytes import LongBytes
 from paquebot.mailstore import StoredMessage
 from paquebot.mailstore.blob_rows import Record
 from paquebot.message import decoded_pieces, summarise
@@ -120,7 +119,7 @@ async def test_what_fails_inside_a_literal_ends_the_connection(
             if passes == 2:
                 raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(fetch_plan, "decoded_pieces", failing)
+    monkeypatch.setattr(plan, "decoded_pieces", failing)
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:

@@ -15,13 +15,13 @@ from tests.support.imap_wire import connected
 from tests.support.imap_world import ImapStack
 
 from paquebot.blobs import BlobStore, new_ulid
-from paquebot.imap.bodies.cache import Bodies
-from paquebot.imap.bodies.message_bodies import Loaded, with_bodies
+from paquebot.imap.bodies.body_cache import BodyCache
+from paquebot.imap.bodies.windows import LoadedMessages, read_bodies
 from paquebot.mailstore import StoredMessage
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
-from paquebot.runtime.shares import account_gate
-from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares import account_shares
+from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.v1.mail_pb2 import BlobRef
 
 
@@ -140,12 +140,12 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
         )
 
     limit = 1_000_000
-    shares = Shares(limit, limit)
+    shares = AccountShares(limit, limit)
     share = shares.of(reader.account_id)
     before = bytes_read()
     # Each reader has its own Bodies: they share the gate, but no read and no cache.
-    all_bodies = [Bodies(store, cache_bytes=0) for _ in range(8)]
-    readers = [with_bodies(bodies, share, rows(list(range(1, 61))), rows) for bodies in all_bodies]
+    all_bodies = [BodyCache(store, cache_bytes=0) for _ in range(8)]
+    readers = [read_bodies(bodies, share, rows(list(range(1, 61))), rows) for bodies in all_bodies]
     async with contextlib.AsyncExitStack() as stack:
         firsts = [asyncio.create_task(_first(stack, groups)) for groups in readers]
         done, waiting = await asyncio.wait(firsts, return_when=asyncio.FIRST_COMPLETED)
@@ -165,7 +165,7 @@ async def test_a_client_that_does_not_read_a_long_message_makes_room_for_another
 ) -> None:
     """Each message needs most of the room; the other client's short one needs none of it."""
     for name, seconds in (("_PATIENCE", 0.0), ("_RATE", 1e12), ("_NEXT", 0.0)):
-        monkeypatch.setattr(account_gate, name, seconds)
+        monkeypatch.setattr(account_shares, name, seconds)
     long = b"Subject: long\r\n\r\n" + b"an ordinary line of words\r\n" * 800_000
     readers = [await imap_stack.reader() for _ in range(2)]
     for reader in readers:
@@ -189,7 +189,7 @@ async def test_a_client_that_does_not_read_a_long_message_makes_room_for_another
             await silent.reader.readexactly(len(long))
 
 
-async def _first(stack: contextlib.AsyncExitStack, groups: AsyncGenerator[Loaded, None]) -> Loaded:
+async def _first(stack: contextlib.AsyncExitStack, groups: AsyncGenerator[LoadedMessages, None]) -> LoadedMessages:
     opened = await stack.enter_async_context(contextlib.aclosing(groups))
     return await anext(opened)
 
@@ -197,7 +197,7 @@ async def _first(stack: contextlib.AsyncExitStack, groups: AsyncGenerator[Loaded
 async def test_s3_that_is_away_is_not_asked_for_every_message(imap_stack: ImapStack) -> None:
     away = {"PAQUEBOT_S3_ENDPOINT": "http://127.0.0.1:9", "PAQUEBOT_S3_TIMEOUT": "500ms"}
     store = BlobStore(load(S3Settings, {**imap_stack.environ, **away}))
-    bodies = Bodies(store, cache_bytes=0)
+    bodies = BodyCache(store, cache_bytes=0)
     before = gets()
     found = await bodies.load([BlobRef(pack=new_ulid(), offset=0, length=10, size=10) for _ in range(60)])
     assert {type(body).__name__ for body in found} == {"BlobsUnavailable"}

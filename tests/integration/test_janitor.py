@@ -4,28 +4,28 @@ import datetime
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.blobs.pack import compress, pack_key
+from paquebot.blobs.stored import StoredEntries, StoredEntry
 from paquebot.blobs.ulid import ulid_at
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
-from paquebot.janitor import backlog
-from paquebot.janitor.compaction.rewriting import account_lease, write_together
-from paquebot.janitor.compaction.settings import CompactionSettings
-from paquebot.janitor.compaction.sources import Sources
+from paquebot.janitor.compaction.rewriting import account_lease, write_new_pack
 from paquebot.janitor.indexes import GROUP
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import recover
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.settings import CompactionSettings, JanitorSettings
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import BlobUse, Delivery, NewMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.queue import Consumer, Publication, Queue, deliver_later, stream
+from paquebot.queue import Consumer, Publication, Queue, backlog, deliver_later, stream
 from paquebot.queue.subjects import DELIVER
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
@@ -88,7 +88,7 @@ async def test_recover_queues_again_what_a_lost_stream_forgot(stores: Stores, sp
     await spool.accept(envelope(accounts=[1]), RAW)
     assert await deliver(stores) == 1
     await spool.accept(envelope(accounts=[1, 2], remote=["x@example.net", "y@example.net"]), RAW)
-    (job,) = [item async for item in backlog.waiting(stores.queue) if item.kind == "relay"]
+    (job,) = [item async for item in backlog.list_jobs(stores.queue) if item.kind == "relay"]
     done = [recipient for recipient in job.recipients() if recipient[1].startswith("x@")]
     await outcomes.record(stores.postgres, [(*recipient, RecipientOutcome.RELAYED) for recipient in done])
 
@@ -132,11 +132,11 @@ async def test_recover_gives_jobs_that_their_consumer_passed_over_new_numbers(st
 
     assert await deliver(stores) == 0
     assert len([job async for job in stream.jobs(stores.queue, DELIVER)]) == 1
-    assert (await recover(stores, since=WEEK, settle=0, dry_run=True)).passed_over == 1
+    assert (await recover(stores, since=WEEK, settle=0, dry_run=True)).skipped_jobs == 1
     result = await recover(stores, since=WEEK, settle=0)
-    assert (result.passed_over, result.messages) == (1, 0)
+    assert (result.skipped_jobs, result.messages) == (1, 0)
     assert await deliver(stores) == 1
-    assert (await recover(stores, since=WEEK, settle=0)).passed_over == 0
+    assert (await recover(stores, since=WEEK, settle=0)).skipped_jobs == 0
 
 
 async def test_recover_leaves_what_is_still_on_its_way(stores: Stores, spool: Spool) -> None:
@@ -174,7 +174,7 @@ async def test_verify_finds_a_changed_message(stores: Stores, spool: Spool, blob
     await deliver(stores)
     (info,) = [info async for info in blobs.list_packs()]
     index = await blobs.read_index(info)
-    whole = bytearray(await blobs.read_range(info.pack, 0, info.octets))
+    whole = bytearray(await blobs.read_range(info.pack, 0, info.size))
     whole[index.entries[0].offset + 20] ^= 1
     await blobs.put_object(pack_key(info.pack), bytes(whole))
     (fault,) = (await verify(stores, settle=0)).faults
@@ -215,11 +215,12 @@ async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool:
     await deliver(stores)
     infos = [info async for info in blobs.list_packs()]
     (blob,) = [use.blob async for use in stores.pack_uses.of_packs([infos[0].pack]) if use.account_id == 2]
-    copies = await Sources(blobs).copies([blob])
+    (entry,) = await StoredEntries(blobs).read_each([blob])
+    assert isinstance(entry, StoredEntry)
     async with account_lease(stores, 2, 60.0) as owner:
-        await write_together(stores, 2, owner, 60.0, copies)
+        await write_new_pack(stores, 2, owner, 60.0, [entry])
     for info in infos:
-        whole = bytearray(await blobs.read_range(info.pack, 0, info.octets))
+        whole = bytearray(await blobs.read_range(info.pack, 0, info.size))
         whole[30] ^= 1
         await blobs.put_object(pack_key(info.pack), bytes(whole))
 
@@ -359,7 +360,7 @@ async def test_what_was_unreadable_when_it_was_marked_is_recovered_when_it_can_b
     await stream.delete_stream(stores.queue)
     await stream.ensure_stream(stores.queue)
     (info,) = [info async for info in blobs.list_packs()]
-    whole = await blobs.read_range(info.pack, 0, info.octets)
+    whole = await blobs.read_range(info.pack, 0, info.size)
     await blobs.put_object(pack_key(info.pack), whole[:-1] + b"?")
     assert (await sweep(stores, settings)).unreadable == 1
     await blobs.put_object(pack_key(info.pack), whole)
@@ -410,34 +411,34 @@ async def test_what_was_refused_is_neither_advised_nor_recovered(
 
 async def test_operator_sees_and_moves_jobs(stores: Stores, spool: Spool) -> None:
     await spool.accept(envelope(remote=["x@example.net", "y@example.com"]), RAW)
-    (net,) = [item async for item in backlog.waiting(stores.queue, domain="example.net")]
+    (net,) = [item async for item in backlog.list_jobs(stores.queue, domain="example.net")]
     at = time.time() + 3600
     await stream.move(
         stores.queue, net.stored, Publication(net.subject, net.payload, later_subject="relay.later.1", at=at)
     )
-    found = await backlog.destinations(backlog.waiting(stores.queue))
+    found = await backlog.count_destinations(backlog.list_jobs(stores.queue))
     assert {(item.state, item.domain, item.jobs, bool(item.next_at)) for item in found} == {
         ("later", "example.net", 1, True),
         ("ready", "example.com", 1, False),
     }
-    everything = [item async for item in backlog.waiting(stores.queue)]
+    everything = [item async for item in backlog.list_jobs(stores.queue)]
     assert await backlog.hold(stores.queue, everything) == 2
-    held = [item async for item in backlog.waiting(stores.queue, state="held")]
+    held = [item async for item in backlog.list_jobs(stores.queue, state="held")]
     assert [item.reason for item in held] == ["operator", "operator"]
     assert await backlog.release(stores.queue, held) == 2
-    ready = [item async for item in backlog.waiting(stores.queue, state="ready")]
+    ready = [item async for item in backlog.list_jobs(stores.queue, state="ready")]
     assert sorted(item.job.domain for item in ready) == ["example.com", "example.net"]
-    assert await backlog.drop(stores.queue, stores.postgres, ready) == 2
-    assert [item async for item in backlog.waiting(stores.queue)] == []
+    assert await backlog.drop(stores.queue, ready, partial(outcomes.record_dropped, stores.postgres)) == 2
+    assert [item async for item in backlog.list_jobs(stores.queue)] == []
     assert (await recover(stores, since=WEEK, settle=0)).messages == 0
 
 
 async def test_operator_retries_a_deferred_delivery(stores: Stores, spool: Spool) -> None:
     await spool.accept(envelope(accounts=[1]), RAW)
-    (item,) = [item async for item in backlog.waiting(stores.queue)]
+    (item,) = [item async for item in backlog.list_jobs(stores.queue)]
     later = Publication(item.subject, item.payload, later_subject=deliver_later("1"), at=time.time() + 3600)
     await stream.move(stores.queue, item.stored, later)
-    deferred = [item async for item in backlog.waiting(stores.queue, state="later")]
+    deferred = [item async for item in backlog.list_jobs(stores.queue, state="later")]
     assert [item.kind for item in deferred] == ["deliver"]
     assert (await read_stream(stores.queue)).local
     assert await backlog.release(stores.queue, deferred) == 1
@@ -468,14 +469,14 @@ async def test_sweep_purges_the_mail_of_removed_accounts(
 
 async def test_a_job_that_cannot_be_read_is_shown_and_can_be_held_and_dropped(stores: Stores) -> None:
     await stores.queue.publish([Publication("deliver.ready.example_net", b"\xff\xff")])
-    (item,) = [item async for item in backlog.waiting(stores.queue)]
+    (item,) = [item async for item in backlog.list_jobs(stores.queue)]
     assert (item.kind, item.job.domain, item.reason) == ("unknown", "unknown", "cannot be read")
     assert await backlog.hold(stores.queue, [item]) == 1
-    (held,) = [item async for item in backlog.waiting(stores.queue)]
+    (held,) = [item async for item in backlog.list_jobs(stores.queue)]
     assert (held.state, held.kind, held.reason) == ("held", "unknown", "cannot be read")
     assert await backlog.release(stores.queue, [held]) == 0
-    assert await backlog.drop(stores.queue, stores.postgres, [held]) == 1
-    assert [item async for item in backlog.waiting(stores.queue)] == []
+    assert await backlog.drop(stores.queue, [held], partial(outcomes.record_dropped, stores.postgres)) == 1
+    assert [item async for item in backlog.list_jobs(stores.queue)] == []
 
 
 async def test_nothing_is_deleted_while_a_job_cannot_be_read(

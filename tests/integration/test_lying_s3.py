@@ -13,8 +13,8 @@ from tests.support.lying_s3 import Lie, LyingS3
 from paquebot.blobs import BadPack, BlobStore, BlobsUnavailable, PackWriter, new_ulid
 from paquebot.blobs.pack import Frame, compress, decode_entry, is_checked
 from paquebot.blobs.ranged import WrongAnswer
-from paquebot.blobs.spans import spans
-from paquebot.janitor.compaction.sources import Sources
+from paquebot.blobs.ranges import plan_ranges
+from paquebot.blobs.stored import StoredEntries, StoredEntry
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
@@ -37,7 +37,7 @@ async def store(lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore) ->
 def unchecked(raw: bytes) -> Frame:
     """As older programs wrote frames."""
     frame = compress(raw)
-    return replace(frame, data=zstandard.ZstdCompressor(level=1, write_checksum=False).compress(raw))
+    return replace(frame, content=zstandard.ZstdCompressor(level=1, write_checksum=False).compress(raw))
 
 
 async def written(blobs: BlobStore, frames: list[Frame]) -> list[BlobRef]:
@@ -98,14 +98,15 @@ async def test_no_flipped_bit_is_missed(
 
 async def test_a_damaged_message_does_not_take_its_neighbours_with_it(store: BlobStore, blobs: BlobStore) -> None:
     damaged = compress(MESSAGES[1])
-    flipped = bytearray(damaged.data)
+    flipped = bytearray(damaged.content)
     flipped[len(flipped) // 2] ^= 1
-    refs = await written(blobs, [compress(MESSAGES[0]), replace(damaged, data=bytes(flipped)), compress(MESSAGES[2])])
+    damaged = replace(damaged, content=bytes(flipped))
+    refs = await written(blobs, [compress(MESSAGES[0]), damaged, compress(MESSAGES[2])])
     before = value("paquebot_s3_unreadable_total", what="message") or 0.0
     first, second, third = await store.read_each(refs)
     assert (first, third) == (MESSAGES[0], MESSAGES[2])
     assert isinstance(second, BadPack)
-    (outcome,) = await store.read_spans(spans(refs))
+    (outcome,) = await store.read_ranges(plan_ranges(refs))
     assert isinstance(outcome, list)
     assert [isinstance(message, bytes) for message in outcome] == [True, False, True]
     assert value("paquebot_s3_unreadable_total", what="message") == before + 2
@@ -116,7 +117,7 @@ async def test_a_job_names_the_message_that_it_means(blobs: BlobStore) -> None:
     writer = PackWriter(new_ulid())
     ref = writer.add(Envelope(), compress(MESSAGES[1]))
     other = compress(MESSAGES[1].replace(b"Subject: 1", b"Subject: 2"))
-    assert len(other.data) == ref.length
+    assert len(other.content) == ref.length
     overwritten = PackWriter(writer.pack)
     place = overwritten.add(Envelope(), other)
     await blobs.put(writer.pack, overwritten.finish(1))
@@ -131,10 +132,10 @@ async def test_what_is_read_is_bounded_by_what_was_asked_for(
     pack = new_ulid()
     await blobs.put(pack, b"x" * 100_000)
     lying_s3.tell(Lie.WHOLE)
-    with pytest.raises(WrongAnswer, match="not the range that was asked for"):
+    with pytest.raises(WrongAnswer, match="not the requested range"):
         await store.read_range(pack, 10, 10)
     lying_s3.tell(Lie.LONG)
-    with pytest.raises(WrongAnswer, match="a body of 33 bytes where 10 were asked for"):
+    with pytest.raises(WrongAnswer, match="a body of 33 bytes instead of 10"):
         await store.read_range(pack, 10, 10)
     lying_s3.tell(Lie.NONE)
     with pytest.raises(BadPack, match="ends before"):
@@ -144,16 +145,16 @@ async def test_what_is_read_is_bounded_by_what_was_asked_for(
 
 async def test_a_declared_size_is_compared_before_anything_is_decompressed() -> None:
     frame = compress(bytes(50_000_000))
-    assert len(frame.data) < 10_000
+    assert len(frame.content) < 10_000
     ref = PackWriter(new_ulid()).add(Envelope(), frame)
-    with pytest.raises(BadPack, match="the frame's size is not the one told"):
-        decode_entry(BlobRef(length=ref.length, size=1000, compression=ref.compression), frame.data)
+    with pytest.raises(BadPack, match="the frame has another size than its reference"):
+        decode_entry(BlobRef(length=ref.length, size=1000, compression=ref.compression), frame.content)
 
 
 async def test_a_pack_is_never_written_over(blobs: BlobStore) -> None:
     pack = new_ulid()
     await blobs.put(pack, b"first")
-    with pytest.raises(BlobsUnavailable, match="is there already"):
+    with pytest.raises(BlobsUnavailable, match="exists already"):
         await blobs.put(pack, b"other")
     assert await blobs.read_range(pack, 0, 5) == b"first"
 
@@ -223,15 +224,16 @@ async def test_nothing_damaged_is_copied_into_another_pack(
     refs = await written(blobs, frames(checked=checked))
     for times in (1, 2, 3, 2**62):
         lying_s3.tell(Lie.FLIP, times)
-        copies = await Sources(store).copies(refs)
+        outcomes = await StoredEntries(store).read_each(refs)
         lying_s3.tell(Lie.NONE)
-        for copy in copies:
-            raw = MESSAGES[refs.index(copy.old)]
-            place = PackWriter(new_ulid()).add(copy.envelope, copy.frame)
-            assert decode_entry(place, copy.frame.data) == raw
-            assert is_checked(copy.old, copy.frame.data)  # one of an older program gets a checksum
+        entries = [outcome for outcome in outcomes if isinstance(outcome, StoredEntry)]
+        for entry in entries:
+            content = MESSAGES[refs.index(entry.ref)]
+            place = PackWriter(new_ulid()).add(entry.envelope, entry.frame)
+            assert decode_entry(place, entry.frame.content) == content
+            assert is_checked(entry.ref, entry.frame.content)  # one of an older program gets a checksum
         if times == 1:
-            assert len(copies) == len(refs)
+            assert len(entries) == len(refs)
 
 
 @pytest.mark.parametrize("times", [1, 2**62])

@@ -6,8 +6,8 @@ import pytest
 from tests.support.plan_world import alone, work_of
 
 from paquebot.directory import login_limits, sessions
-from paquebot.directory.login_limits import LimitPolicy, LoginAttempt, LoginRefused
-from paquebot.directory.sessions import LoggedIn
+from paquebot.directory.login_limits import AttemptRefused, LimitPolicy, LoginAttempt
+from paquebot.directory.sessions import SessionCredential
 from paquebot.mailstore import Accounts
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
@@ -44,12 +44,14 @@ async def fill(postgres: Postgres, count: int) -> None:
 
 
 async def calls(postgres: Postgres) -> None:
-    taken = await login_limits.take(postgres, POLICY, 1_000_000, "198.51.100.7", known=False)
+    taken = await login_limits.count_attempt(postgres, POLICY, 1_000_000, "198.51.100.7", known=False)
     assert isinstance(taken, LoginAttempt)
-    assert isinstance(await login_limits.take(postgres, POLICY, 1_000_000, "198.51.100.7", known=False), LoginRefused)
-    await login_limits.give_back(postgres, taken.keys)
-    await sessions.standings(postgres, [LoggedIn(1, 0, 1), LoggedIn(2, 1, 1)])
-    assert await outcomes.done(postgres, ["q1", "q0"]) == {("q1", "a@x.test")}
+    assert isinstance(
+        await login_limits.count_attempt(postgres, POLICY, 1_000_000, "198.51.100.7", known=False), AttemptRefused
+    )
+    await login_limits.uncount_attempt(postgres, taken.keys)
+    await sessions.login_states(postgres, [SessionCredential(1, 0, 1), SessionCredential(2, 1, 1)])
+    assert await outcomes.finished_recipients(postgres, ["q1", "q0"]) == {("q1", "a@x.test")}
     await outcomes.record(postgres, [("q1", "b@x.test", RecipientOutcome.RELAYED)])
     assert set(await Accounts(postgres).usages([1, 2])) == {1, 2}
 

@@ -82,7 +82,7 @@ async def test_hint_after_deletion(pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, mail(1))
     heard: asyncio.Queue[int] = asyncio.Queue()
-    await pop3_stack.queue.hear_mailbox(reader.account_id, heard.put_nowait)
+    await pop3_stack.queue.subscribe_mailbox(reader.account_id, heard.put_nowait)
     async with pop3_stack.serving() as server:
         client = await asyncio.to_thread(poplib_client, server, reader)
         await asyncio.to_thread(client.dele, 1)

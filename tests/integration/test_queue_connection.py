@@ -19,7 +19,7 @@ from tests.support.loopback import engine_set
 from paquebot.cli.engines.engine import start_engine
 from paquebot.cli.engines.nats import MAX_PAYLOAD, NatsAccess, NatsEngine
 from paquebot.cli.engines.process import ManagedProcess
-from paquebot.queue import Consumer, Job, Publication, Queue, QueueRefused, QueueUnavailable, stream
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.client import NO_MESSAGE
 from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER, RELAY
@@ -144,7 +144,7 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     await opened.publish([JOB])
     assert await fetch_one(consumer) == b"job"
     heard: asyncio.Queue[int] = asyncio.Queue()
-    await opened.hear_mailbox(42, heard.put_nowait)
+    await opened.subscribe_mailbox(42, heard.put_nowait)
     waiting = asyncio.ensure_future(consumer.fetch(1, 60.0))  # a fetch is under way when the server dies
 
     assert value("paquebot_nats_connected") == 1
@@ -201,7 +201,7 @@ async def test_a_job_of_a_lost_store_acknowledges_no_other(server: PrivateNats, 
     await server.start()
     await works(lambda: ensure_stream(opened))
     await opened.publish([Publication(JOB.subject, b"another")])
-    found: list[Job] = []
+    found: list[ClaimedJob] = []
 
     async def fetch() -> None:
         found.extend(await consumer.fetch(1, 1.0))
@@ -244,7 +244,7 @@ async def test_nats_may_come_after_its_clients(server: PrivateNats, caplog: pyte
     queue = await Queue.open(settings, "early")
     assert [record.msg for record in caplog.records] == ["nats_away"]
     heard: asyncio.Queue[int] = asyncio.Queue()
-    await queue.hear_mailbox(7, heard.put_nowait)
+    await queue.subscribe_mailbox(7, heard.put_nowait)
     with pytest.raises(QueueUnavailable):
         await queue.publish([JOB])
     await server.start()
@@ -258,7 +258,7 @@ async def test_nats_may_come_after_its_clients(server: PrivateNats, caplog: pyte
 async def test_a_login_refused_for_a_while_works_again(server: PrivateNats, opened: Queue) -> None:
     """The server ends such a connection with -ERR, after which a client of the library stays closed."""
     heard: asyncio.Queue[int] = asyncio.Queue()
-    await opened.hear_mailbox(42, heard.put_nowait)
+    await opened.subscribe_mailbox(42, heard.put_nowait)
     changed = replace(server.engine, accesses=(NatsAccess("test", "another-secret"),))
     await server.reload(changed)
     await fails(opened.probe)
@@ -284,8 +284,8 @@ async def test_many_hearers_share_one_subscription(server: PrivateNats, opened: 
     other = await Queue.open(server.settings(), "other")
     heard: list[int] = []
     last = asyncio.Event()
-    await asyncio.gather(*(other.hear_mailbox(account, heard.append) for account in range(1, 20)))
-    await other.hear_mailbox(99, lambda _: last.set())
+    await asyncio.gather(*(other.subscribe_mailbox(account, heard.append) for account in range(1, 20)))
+    await other.subscribe_mailbox(99, lambda _: last.set())
     for account in (*range(1, 20), 99):  # each told once, and at once: the server knows the hearers by now
         await opened.hint_mailbox(account)
     async with asyncio.timeout(SECONDS):
@@ -299,8 +299,10 @@ async def test_one_message_tells_many_hearers(server: PrivateNats, opened: Queue
     heard: list[tuple[int, str, bytes]] = []
     last = asyncio.Event()
     for account_id in (1, 2, 3):
-        await other.hear_mailbox(account_id, lambda told: heard.append((told, other.hint_trace, other.hint_source)))
-    await other.hear_mailbox(99, lambda _: last.set())
+        await other.subscribe_mailbox(
+            account_id, lambda told: heard.append((told, other.hint_trace, other.hint_source))
+        )
+    await other.subscribe_mailbox(99, lambda _: last.set())
     await opened.hint_mailboxes({1: "", 2: "trace of 2", 4: "", 3: ""})
     await opened.hint_mailboxes({3: ""}, source=b"us")
     await opened.hint_mailboxes({1: "", 2: ""}, source=b"us")
@@ -318,9 +320,9 @@ async def test_one_message_tells_many_hearers(server: PrivateNats, opened: Queue
 async def test_ignored_hints_are_not_called(server: PrivateNats, opened: Queue) -> None:
     heard: list[int] = []
     last = asyncio.Event()
-    await opened.hear_mailbox(1, heard.append)
-    await opened.hear_mailbox(2, lambda _: last.set())
-    opened.ignore_mailbox(1, heard.append)
+    await opened.subscribe_mailbox(1, heard.append)
+    await opened.subscribe_mailbox(2, lambda _: last.set())
+    opened.unsubscribe_mailbox(1, heard.append)
     await opened.hint_mailbox(1)
     await opened.hint_mailbox(2)
     async with asyncio.timeout(SECONDS):
@@ -395,9 +397,9 @@ LOST = Publication("relay.ready.example", b"lost")
 RELAYED = Publication("relay.ready.example", b"relay")
 
 
-async def take(consumer: Consumer, number: int) -> list[Job]:
+async def take(consumer: Consumer, number: int) -> list[ClaimedJob]:
     """So many jobs, however often the fetch fails before."""
-    taken: list[Job] = []
+    taken: list[ClaimedJob] = []
 
     async def fetch() -> None:
         taken.extend(await consumer.fetch(number - len(taken), 1.0))

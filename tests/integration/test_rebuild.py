@@ -12,8 +12,8 @@ from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.blobs.pack import Frame
 from paquebot.delivery import entries
 from paquebot.janitor.rebuild import packs
-from paquebot.janitor.rebuild.rebuild import NotEmpty, rebuild
-from paquebot.janitor.rebuild.restored import CountersAdvanced, leap_over
+from paquebot.janitor.rebuild.counters import CountersAdvanced, advance_all_counters
+from paquebot.janitor.rebuild.rebuild import MailstoreNotEmpty, rebuild
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.snapshots import objects
@@ -49,7 +49,7 @@ async def test_everything_in_a_snapshot_comes_back_as_it_was(platform: Platform)
     assert await platform.mailstore.accounts.usage(ALICE) == usage
     # The records of deliveries are back too: nothing is delivered a second time.
     assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
-    with pytest.raises(NotEmpty):
+    with pytest.raises(MailstoreNotEmpty):
         await platform.rebuild()
 
 
@@ -127,7 +127,7 @@ async def test_what_was_gone_before_the_snapshot_stays_gone(platform: Platform) 
     consumer = Consumer(platform.stores.queue, "delivery", DELIVER)
     [job] = await consumer.fetch(1, 5)
     [entry] = DeliverJob.FromString(job.payload).entries
-    first, second = (one.delivery for one in entries.addressed_of(entry))
+    first, second = (one.delivery for one in entries.deliveries_of(entry))
     over = Delivery(first.account_id, "", 1, first.message)
     await platform.mailstore.deliveries.deliver([over, second], refuse_over_quota=True)
     await job.ack()
@@ -190,7 +190,7 @@ async def test_relayed_mail_is_not_relayed_again(platform: Platform) -> None:
     assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
     queued = await read_stream(platform.stores.queue)
     assert queued.remote == {(waiting, "y@example.net")}
-    assert await outcomes.done(platform.stores.postgres, [done, waiting]) == {(done, "x@example.net")}
+    assert await outcomes.finished_recipients(platform.stores.postgres, [done, waiting]) == {(done, "x@example.net")}
 
 
 class Killed(BaseException):
@@ -286,7 +286,7 @@ async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Pl
         await platform.snapshot()
     with pytest.raises(BucketMismatch):
         await sweep(platform.janitor, platform.settings)
-    with pytest.raises(NotEmpty):
+    with pytest.raises(MailstoreNotEmpty):
         await platform.rebuild()
     bob = await platform.mailstore.mailboxes.find(BOB, "INBOX")
     await platform.rebuild(merge=True)
@@ -325,7 +325,7 @@ async def test_a_restored_backup_gives_no_uid_twice(platform: Platform) -> None:
         await platform.stores.postgres.execute("test", f"INSERT INTO mailstore.{table} TABLE public.{table}")
     extra = await platform.mailstore.mailboxes.create(BOB, "Not in the snapshot")
 
-    assert await leap_over(platform.janitor) == CountersAdvanced(accounts=2, mailboxes=17, renewed=1)
+    assert await advance_all_counters(platform.janitor) == CountersAdvanced(accounts=2, mailboxes=17, renewed=1)
     await recover(platform.janitor, since=WEEK, settle=0)
     await platform.deliver()
     now = (await platform.contents(ALICE))["INBOX"]
@@ -362,7 +362,7 @@ async def test_a_large_account_takes_several_parts_and_objects(
     assert made.written_objects > 1
     run = await objects.newest_run(platform.stores.blobs)
     assert run is not None
-    [entry] = [entry async for entry in objects.entries(platform.stores.blobs, run)]
+    [entry] = [entry async for entry in objects.read_entries(platform.stores.blobs, run)]
     parts = [part async for part in objects.PartReader(platform.stores.blobs).parts(entry)]
     assert max(len(part.messages) for part in parts) == 7
     assert len(parts) == 7 + 3
@@ -380,7 +380,7 @@ async def test_a_damaged_snapshot_costs_folders_but_no_mail(
     await platform.snapshot()
     run = await objects.newest_run(platform.stores.blobs)
     assert run is not None
-    alice, _ = [entry async for entry in objects.entries(platform.stores.blobs, run)]
+    alice, _ = [entry async for entry in objects.read_entries(platform.stores.blobs, run)]
     last = alice.places[-1]
     key = objects.OBJECTS + last.object
     data = bytearray(await platform.stores.blobs.read_object(key))
@@ -405,4 +405,4 @@ async def test_two_at_once_are_refused(platform: Platform) -> None:
 
 def test_the_prefix_is_that_of_delivery() -> None:
     for path, address in (("", "u@example.org"), ("a\r\n@b", "ü@例.test")):
-        assert packs.prefix(path, address) == entries.prefix(path, address)
+        assert packs.trace_lines(path, address) == entries.prefix(path, address)

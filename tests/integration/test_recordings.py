@@ -7,14 +7,14 @@ import asyncio
 import pytest
 from tests.support.manual_clock import ManualClock
 
-from paquebot.directory.errors import Invalid
+from paquebot.directory.errors import InvalidValue
 from paquebot.queue import Queue, QueueUnavailable
 from paquebot.recipient_validation.recording import record
 from paquebot.rpc.recordings import ORDER_SECONDS, ORDERS, Recordings, TranscriptRecorder, order
 from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.directory_pb2 import TranscriptLine
-from paquebot.wire.transcript import SmtpTranscript
+from paquebot.wire.transcript import SmtpTranscriptFilter
 
 ACCOUNT = 7
 SECONDS = 20.0
@@ -23,7 +23,7 @@ SECONDS = 20.0
 async def ordered(recordings: Recordings, recording_id: str) -> None:
     """Wait until the order has come."""
     async with asyncio.timeout(SECONDS):
-        while recordings.of(ACCOUNT) != recording_id:
+        while recordings.recording_of(ACCOUNT) != recording_id:
             await asyncio.sleep(0)
 
 
@@ -31,10 +31,10 @@ async def test_a_session_is_recorded_from_its_next_command_to_the_end_of_the_ord
     clock = ManualClock()
     recordings = Recordings(queue, "smtp", clock=clock)
     await recordings.listen()
-    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
-    other = TranscriptRecorder(recordings, ACCOUNT + 1, "192.0.2.1", SmtpTranscript)
+    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscriptFilter)
+    other = TranscriptRecorder(recordings, ACCOUNT + 1, "192.0.2.1", SmtpTranscriptFilter)
     assert recorder.look() is None
-    await queue.tell(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
+    await queue.send(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
     await ordered(recordings, "01R")
     assert recorder.transcript is None
     assert recorder.look() is recorder.look() is not None
@@ -47,17 +47,17 @@ async def test_an_order_is_ended_by_its_own_recording_only(queue: Queue) -> None
     recordings = Recordings(queue, "imap")
     await recordings.listen()
     for words in (b"", b"01R 7", b"01R seven 9", b"\xff 7 9", b"0-1 7 9"):
-        await queue.tell(ORDERS, words)
-    await queue.tell(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
+        await queue.send(ORDERS, words)
+    await queue.send(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
     await ordered(recordings, "01R")
-    await queue.tell(ORDERS, order("01S", ACCOUNT, 0))
-    await queue.tell(ORDERS, order("01S", ACCOUNT, ORDER_SECONDS))
-    await queue.tell(ORDERS, order("01T", ACCOUNT + 1, ORDER_SECONDS))
+    await queue.send(ORDERS, order("01S", ACCOUNT, 0))
+    await queue.send(ORDERS, order("01S", ACCOUNT, ORDER_SECONDS))
+    await queue.send(ORDERS, order("01T", ACCOUNT + 1, ORDER_SECONDS))
     async with asyncio.timeout(SECONDS):
-        while not recordings.of(ACCOUNT + 1):
+        while not recordings.recording_of(ACCOUNT + 1):
             await asyncio.sleep(0)
-    assert recordings.of(ACCOUNT) == "01R"
-    await queue.tell(ORDERS, order("01R", ACCOUNT, 0))
+    assert recordings.recording_of(ACCOUNT) == "01R"
+    await queue.send(ORDERS, order("01R", ACCOUNT, 0))
     await ordered(recordings, "")
 
 
@@ -69,11 +69,11 @@ async def test_what_sessions_say_comes_to_whoever_records(queue: Queue) -> None:
     begun = await anext(lines)
     assert begun.WhichOneof("what") is None
     await ordered(recordings, begun.recording_id)
-    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscript)
+    recorder = TranscriptRecorder(recordings, ACCOUNT, "192.0.2.1", SmtpTranscriptFilter)
     transcript = recorder.look()
     assert transcript is not None
-    transcript.heard(transcript.filter.heard(b"NOOP\r\n"))
-    transcript.said(b"250 2.0.0 Ok\r\n")
+    transcript.from_client(transcript.filter.client_line(b"NOOP\r\n"))
+    transcript.from_server(b"250 2.0.0 Ok\r\n")
     recorder.end()
     async with asyncio.timeout(SECONDS):
         told = [await anext(lines) for _ in range(4)]
@@ -87,17 +87,19 @@ async def test_what_sessions_say_comes_to_whoever_records(queue: Queue) -> None:
 async def test_what_nobody_takes_is_bounded_and_counted(queue: Queue) -> None:
     recordings = Recordings(queue, "smtp")
     await recordings.listen()
-    recordings.tell(TranscriptLine(recording_id="01R", client=b"before anybody asked"))
-    await queue.tell(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
+    recordings.publish(TranscriptLine(recording_id="01R", client=b"before anybody asked"))
+    await queue.send(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
     await ordered(recordings, "01R")
     for _ in range(100):
-        recordings.tell(TranscriptLine(recording_id="01R", client=b"x" * 60_000))
+        recordings.publish(TranscriptLine(recording_id="01R", client=b"x" * 60_000))
     telling: asyncio.Queue[TranscriptLine] = asyncio.Queue()
-    await queue.hear("transcript.line.*", lambda message: telling.put_nowait(TranscriptLine.FromString(message.data)))
+    await queue.subscribe(
+        "transcript.line.*", lambda message: telling.put_nowait(TranscriptLine.FromString(message.data))
+    )
     running = asyncio.ensure_future(recordings.run())
     async with asyncio.timeout(SECONDS):
         kept = [await telling.get() for _ in range(2 * 2**20 // 60_200)]
-        recordings.tell(TranscriptLine(recording_id="01R", ended=True))
+        recordings.publish(TranscriptLine(recording_id="01R", ended=True))
         lost, ended = await telling.get(), await telling.get()
     assert {line.client for line in kept} == {b"x" * 60_000}
     assert lost.lost == 100 - len(kept)
@@ -107,7 +109,7 @@ async def test_what_nobody_takes_is_bounded_and_counted(queue: Queue) -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, 24 * 3600 + 1])
 async def test_a_recording_is_bounded(queue: Queue, seconds: int) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidValue):
         await anext(record(queue, ACCOUNT, seconds))
 
 

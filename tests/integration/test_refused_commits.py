@@ -41,7 +41,7 @@ async def test_a_pack_that_s3_takes_after_its_message_was_refused_makes_no_job(
     lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore, queue: Queue
 ) -> None:
     store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
-    spool = Spool(store, queue, SpoolSettings(patience=Seconds(0.5)))
+    spool = Spool(store, queue, SpoolSettings(timeout=Seconds(0.5)))
     lying_s3.tell(Lie.NO_ANSWER)
     with pytest.raises(SpoolUnavailable):
         await spool.accept(message("late"), RAW)

@@ -13,7 +13,7 @@ from tests.support.smtp_world import SmtpStack
 
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import load
-from paquebot.smtp_ingress.service import serve
+from paquebot.smtp_ingress.service import open_server
 from paquebot.smtp_ingress.settings import SmtpIngressSettings
 from paquebot.smtp_ingress.state import Role
 
@@ -35,7 +35,7 @@ async def test_mail_is_refused_and_readiness_says_why(smtp_stack: SmtpStack, lyi
     last = await smtp_stack.last_sequence()
     environ = {**smtp_stack.environ, "PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_COMMIT_TIMEOUT": "1s"}
     health = Health(started=True)
-    async with serve(load(SmtpIngressSettings, environ), health) as server:
+    async with open_server(load(SmtpIngressSettings, environ), health) as server:
         assert await health.unready() == []
         lying_s3.tell(lie)
         async with asyncio.timeout(20.0):  # S3_TIMEOUT alone would be as long

@@ -27,12 +27,12 @@ from tests.support.roles import let_roles_log_in, role_dsn
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
-from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, relay_ready, stream
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueUnavailable, relay_ready, stream
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD, relay_ahead
-from paquebot.relay.queue.ahead import Overtaking
+from paquebot.relay.outcome import deferred
+from paquebot.relay.queue.ahead import BacklogBypass
 from paquebot.relay.queue.destinations import Destinations
-from paquebot.relay.queue.returns import Returns
-from paquebot.relay.result import deferred
+from paquebot.relay.queue.publisher import JobPublisher
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.service import main
 from paquebot.relay.settings import RelayLoadSettings, RelaySettings, RetrySettings
@@ -248,6 +248,22 @@ async def test_a_host_that_is_away_gets_its_mail_when_it_is_back(post: Post) -> 
         async with post.host() as host:
             await host.until(lambda: len(host.messages) == 1)
             await post.settled()
+    assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
+
+
+async def test_no_job_is_tried_before_the_schema_is_there(post: Post) -> None:
+    """A relay that is newer than the database waits, not ready: a missing table must not use up a job's tries."""
+    connection = await asyncpg.connect(post.admin_dsn)
+    await connection.execute("ALTER SCHEMA spool RENAME TO absent")
+    await post.accept("a@example.net")
+    async with post.host() as host, post.relay(PAQUEBOT_RELAY_TRIES="1") as context:
+        await asyncio.sleep(2.0)  # far longer than a try takes
+        assert not context.health.started
+        assert (await stream.counts(post.queue)).total("hold.") == 0
+        await connection.execute("ALTER SCHEMA absent RENAME TO spool")
+        await connection.close()
+        await host.until(lambda: len(host.messages) == 1)
+        await post.settled()
     assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
@@ -721,8 +737,8 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
         await post.queue.publish(backlog[start : start + 500])
     for domain in ("resting.test", "example.net"):
         await post.queue.publish([Publication(relay_ready(domain), domain.encode())])
-    overtaking = Overtaking(
-        post.queue, Returns(post.queue), "relay", destinations, Routes([]), lambda others: others.sort()
+    overtaking = BacklogBypass(
+        post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda others: others.sort()
     )
     assert await overtaking.look() == 16, "of unknown destinations only so many at once"
     ahead = [job async for job in stream.jobs(post.queue, "relay.ahead.>")]
@@ -746,7 +762,7 @@ async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
     backlog.append(Publication(relay_ready("example.net"), b"job"))
     for start in range(0, len(backlog), 500):
         await post.queue.publish(backlog[start : start + 500])
-    handed_out: list[Job] = []
+    handed_out: list[ClaimedJob] = []
     oldest = stream.oldest
 
     async def oldest_while_others_fetch(queue: Queue, subject: str, *, after: int = 0) -> stream.StoredJob | None:
@@ -755,7 +771,7 @@ async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
 
     monkeypatch.setattr(stream, "oldest", oldest_while_others_fetch)
     destinations: Destinations[str] = Destinations(RelayLoadSettings(), RetrySettings(), time.time)
-    overtaking = Overtaking(post.queue, Returns(post.queue), "relay", destinations, Routes([]), lambda _: None)
+    overtaking = BacklogBypass(post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda _: None)
     assert await overtaking.look() == 0
     assert handed_out[-1].payload == b"job"
     assert (await stream.counts(post.queue)).total("relay.ahead.") == 0

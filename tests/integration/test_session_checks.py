@@ -187,7 +187,7 @@ async def test_each_change_is_hinted_at_with_the_account_and_nothing_else(
 ) -> None:
     queue = await Queue.open(load(NatsSettings, nats_login(nats_engine)), "test")
     heard: asyncio.Queue[DirectoryHint] = asyncio.Queue()
-    await queue.hear_directory(heard.put_nowait)
+    await queue.subscribe_directory(heard.put_nowait)
     try:
         account_id = await service.account(ALICE)
         only = frozenset((account_id,))

@@ -15,8 +15,8 @@ from tests.support.smtp_world import PASSWORD, SmtpStack
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.smtp_ingress import commands, server
-from paquebot.smtp_ingress.service import serve
-from paquebot.smtp_ingress.session import Entry, Session
+from paquebot.smtp_ingress.service import open_server
+from paquebot.smtp_ingress.session import CommandRule, Session
 from paquebot.smtp_ingress.settings import SmtpIngressSettings
 from paquebot.smtp_ingress.state import Role
 from paquebot.wire.smtp.commands import Verb
@@ -111,10 +111,10 @@ async def test_the_unexpected_keeps_its_text(
 ) -> None:
     """Another server's queue keeps the mail until the fault is mended; a person who waits hears of it now."""
 
-    async def broken(conversation: Session, argument: str) -> Reply:
+    async def broken(session: Session, argument: str) -> Reply:
         raise RuntimeError("the secret of the engine")
 
-    monkeypatch.setattr(server, "COMMANDS", {**commands.COMMANDS, Verb.VRFY: Entry(broken)})
+    monkeypatch.setattr(server, "COMMANDS", {**commands.COMMANDS, Verb.VRFY: CommandRule(broken)})
     async with smtp_stack.serving() as running:
         tls = client_tls() if role is Role.SUBMISSIONS else None
         reader, writer = await asyncio.open_connection("127.0.0.1", running.ports(role)[0], ssl=tls)
@@ -152,11 +152,11 @@ async def test_readiness_names_what_is_away(smtp_stack: SmtpStack) -> None:
         },
     )
     health = Health(started=True)
-    async with serve(settings, health):
+    async with open_server(settings, health):
         away = {reason.split(":")[0] for reason in await health.unready()}
     assert away == {"s3", "recipient_validation"}
     health = Health(started=True)
-    async with serve(load(SmtpIngressSettings, smtp_stack.environ), health):
+    async with open_server(load(SmtpIngressSettings, smtp_stack.environ), health):
         assert await health.unready() == []
 
 

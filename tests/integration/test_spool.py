@@ -11,7 +11,7 @@ import pytest
 
 from paquebot.blobs import BlobMissing, BlobStore, BlobsUnavailable, new_ulid
 from paquebot.blobs.store import PackInfo
-from paquebot.queue import Consumer, Job, Publication, Queue, QueueRefused, QueueUnavailable, stream
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
 from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
@@ -178,7 +178,7 @@ async def test_operator_moves_a_job(queue: Queue) -> None:
 async def test_hints_reach_other_processes(queue: Queue, nats_settings: NatsSettings) -> None:
     other = await Queue.open(nats_settings)
     heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    await other.hear_mailbox(42, heard.set_result)
+    await other.subscribe_mailbox(42, heard.set_result)
     await queue.hint_mailbox(41)
     await queue.hint_mailbox(42)
     assert await asyncio.wait_for(heard, 5) == 42
@@ -202,8 +202,8 @@ async def test_outcomes(migrated: Postgres) -> None:
         migrated, [("Q1", "a@x", outcomes.RecipientOutcome.RELAYED), ("Q1", "b@x", outcomes.RecipientOutcome.BOUNCED)]
     )
     await outcomes.record(migrated, [("Q1", "a@x", RecipientOutcome.DROPPED)])
-    assert await outcomes.done(migrated, ["Q1", "Q2"]) == {("Q1", "a@x"), ("Q1", "b@x")}
-    assert await outcomes.forget(migrated, datetime.datetime.now(datetime.UTC) + datetime.timedelta(1)) == 2
+    assert await outcomes.finished_recipients(migrated, ["Q1", "Q2"]) == {("Q1", "a@x"), ("Q1", "b@x")}
+    assert await outcomes.delete_before(migrated, datetime.datetime.now(datetime.UTC) + datetime.timedelta(1)) == 2
 
 
 async def test_relay_job_names_all_recipients_of_a_domain(spool: Spool, queue: Queue) -> None:
@@ -250,7 +250,7 @@ async def test_consumer_goes_on_after_its_consumer_was_deleted(queue: Queue) -> 
     await asyncio.sleep(0)
     await queue.api(f"CONSUMER.DELETE.{queue.settings.stream}.delivery")
     await queue.publish([Publication("deliver.ready.example", b"1")])
-    found: list[Job] = []
+    found: list[ClaimedJob] = []
     async with asyncio.timeout(30):
         try:
             found = await waiting

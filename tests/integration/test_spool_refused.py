@@ -10,7 +10,7 @@ from minio.error import S3Error
 from urllib3.response import HTTPResponse
 
 from paquebot.blobs import BlobsRefused, BlobStore, BlobsUnavailable
-from paquebot.blobs.answers import answered
+from paquebot.blobs.errors import s3_call
 from paquebot.blobs.store import PackInfo
 from paquebot.queue import Publication, Queue, QueueTooLarge, stream
 from paquebot.queue.stream import jobs
@@ -110,6 +110,6 @@ async def test_one_message_that_s3_never_takes_leaves_the_others_of_its_commit(
 def test_what_s3_answers_for_good(code: str, status: int, expected: type[Exception]) -> None:
     response = HTTPResponse(status=status)
     error = S3Error(response=response, code=code, message="", resource="", request_id="", host_id="")  # type: ignore[arg-type]
-    with pytest.raises(BlobsUnavailable) as caught, answered("put", ""):
+    with pytest.raises(BlobsUnavailable) as caught, s3_call("put", ""):
         raise error
     assert type(caught.value) is expected

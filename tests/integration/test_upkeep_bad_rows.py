@@ -12,7 +12,7 @@ from tests.support.counted import value
 from tests.support.rebuild_world import ALICE, BOB, Platform
 
 from paquebot.blobs import BlobsUnavailable
-from paquebot.janitor.run import Ran, run
+from paquebot.janitor.run import RunResult, run
 from paquebot.janitor.snapshots import snapshot as snapshot_module
 from paquebot.janitor.snapshots.snapshot import snapshot
 from paquebot.janitor.troubles import Stage, Troubles
@@ -35,7 +35,7 @@ async def three_accounts(platform: Platform) -> None:
         await platform.arrive(f"{subject} two", account)
 
 
-async def janitor(platform: Platform) -> Ran:
+async def janitor(platform: Platform) -> RunResult:
     return await run(platform.janitor, platform.settings, snapshot_only=False, drop_orphans=False, dry_run=False)
 
 

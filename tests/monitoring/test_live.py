@@ -12,8 +12,9 @@ from tests.monitoring.prometheus_server import Prometheus, Refused, needs_promet
 from tests.monitoring.queries import DASHBOARDS, alerts, dashboard_queries, load, rules, selectors, substituted
 from tests.monitoring.traffic import ABROAD
 
-from paquebot.janitor import backlog
-from paquebot.janitor.stores import JanitorSettings, open_stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import open_stores
+from paquebot.queue import backlog
 from paquebot.runtime.settings import load as load_settings
 
 pytestmark = needs_prometheus
@@ -86,14 +87,14 @@ async def test_a_held_job_raises_its_alert_until_it_is_released(watched: Watched
     async with open_stores(load_settings(JanitorSettings, environment)) as stores:
 
         async def hold() -> int:
-            waiting = [item async for item in backlog.waiting(stores.queue, domain=ABROAD[1], state="later")]
+            waiting = [item async for item in backlog.list_jobs(stores.queue, domain=ABROAD[1], state="later")]
             return await backlog.hold(stores.queue, waiting[:1])
 
         async with asyncio.timeout(SECONDS):
             while not await hold():
                 await asyncio.sleep(POLL_SECONDS)
         await until(lambda: _raised(watched.prometheus, "PaquebotHeldJobs"), "the alert")
-        held = [item async for item in backlog.waiting(stores.queue, state="held")]
+        held = [item async for item in backlog.list_jobs(stores.queue, state="held")]
         assert await backlog.release(stores.queue, held) == len(held) > 0
     await until(lambda: not _raised(watched.prometheus, "PaquebotHeldJobs"), "the end of the alert")
 

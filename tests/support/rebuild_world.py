@@ -13,9 +13,10 @@ from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.delivery import entries
-from paquebot.janitor.rebuild.rebuild import Rebuilt, rebuild
-from paquebot.janitor.snapshots.snapshot import Snapshotted, snapshot
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.rebuild.rebuild import RebuildResult, rebuild
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.snapshots.snapshot import SnapshotResult, snapshot
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore import Flag, FlagOp, NewMessage, SpecialUse
 from paquebot.mailstore.mailboxes.names import INBOX_ID
@@ -62,7 +63,7 @@ class Platform:
         consumer = Consumer(self.stores.queue, "delivery", DELIVER)
         for job in await consumer.fetch(100, 0.1):
             for entry in DeliverJob.FromString(job.payload).entries:
-                await self.mailstore.deliveries.deliver([one.delivery for one in entries.addressed_of(entry)])
+                await self.mailstore.deliveries.deliver([one.delivery for one in entries.deliveries_of(entry)])
             await job.ack()
         await consumer.close()
 
@@ -87,13 +88,13 @@ class Platform:
         )
         await self.mailstore.messages.append(account_id, box.mailbox_id, [message], quota_bytes=0)
 
-    async def snapshot(self) -> Snapshotted:
+    async def snapshot(self) -> SnapshotResult:
         return await snapshot(self.janitor, self.settings)
 
-    async def rebuild_only(self, *, merge: bool = False) -> Rebuilt:
+    async def rebuild_only(self, *, merge: bool = False) -> RebuildResult:
         return await rebuild(self.janitor, merge=merge, say=self.said.append, settle=0)
 
-    async def rebuild(self, *, merge: bool = False) -> Rebuilt:
+    async def rebuild(self, *, merge: bool = False) -> RebuildResult:
         """And look whether all is sound."""
         result = await self.rebuild_only(merge=merge)
         assert await self.mailstore.broken_invariants() == []
@@ -147,10 +148,8 @@ class Platform:
     async def subjects(self, account_id: int, mailbox: str = "INBOX") -> list[str]:
         box = await self.mailstore.mailboxes.find(account_id, mailbox)
         uids = (await self.mailstore.mailbox_reader.state(account_id, box.mailbox_id)).rows.uids
-        found = [
-            m
-            async for m in self.mailstore.mailbox_reader.messages(account_id, box.mailbox_id, uids, with_summary=False)
-        ]
+        messages = self.mailstore.mailbox_reader.messages
+        found = [m async for m in messages(account_id, box.mailbox_id, uids, with_summary=False)]
         raw = [await self.stores.blobs.read(message.blob) for message in found]
         return [text.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode() for text in raw]
 

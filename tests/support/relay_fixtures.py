@@ -15,14 +15,15 @@ from cryptography.x509.oid import NameOID
 from tests.support.remote_host import RemoteHost
 
 from paquebot.message import MAX_LINE
-from paquebot.relay.letter import ByteShares, Letter
-from paquebot.relay.result import Host
+from paquebot.relay.message import ByteShares, OutgoingMessage
+from paquebot.relay.outcome import Host
 from paquebot.relay.settings import Deadlines, TlsPolicy
-from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
+from paquebot.relay.smtp_client.handshake import Handshake
 from paquebot.relay.smtp_client.session import ClientSession
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
 from paquebot.runtime.settings import Seconds
-from paquebot.runtime.shares.in_flight import ByteBudget
+from paquebot.runtime.shares.gate import ByteGate
+from paquebot.wire.sasl import Credentials
 from paquebot.wire.smtp.parameters import Ret
 
 SHORT = Seconds(0.3)
@@ -100,7 +101,7 @@ async def session_with(
     *,
     policy: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
     deadlines: Deadlines = DEADLINES,
-    credentials: RouteCredentials | None = None,
+    credentials: Credentials | None = None,
     ca: str = "",
 ) -> ClientSession:
     return await handshake(deadlines=deadlines, ca=ca).open(host_of(remote), policy, credentials)
@@ -115,14 +116,14 @@ def letter(
     smtputf8: bool = False,
     submitted: bool = False,
     line: int = MAX_LINE,
-) -> Letter:
+) -> OutgoingMessage:
     """A message that is read from memory."""
 
     async def read() -> bytes:
         return raw
 
-    shares = ByteShares(ByteBudget(2**30), 2**30, 2**30)
-    return Letter(
+    shares = ByteShares(ByteGate(2**30), 2**30, 2**30)
+    return OutgoingMessage(
         read,
         len(raw),
         shares,

@@ -28,7 +28,7 @@ from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import load
 from paquebot.smtp_ingress.server import SmtpServer
-from paquebot.smtp_ingress.service import serve
+from paquebot.smtp_ingress.service import open_server
 from paquebot.smtp_ingress.settings import SmtpIngressSettings
 from paquebot.v1 import directory_pb2 as pb
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
@@ -89,7 +89,7 @@ class SmtpStack:
     async def serving(self, **environ: str) -> AsyncIterator[SmtpServer]:
         """One smtp_ingress in this process on free ports."""
         settings = load(SmtpIngressSettings, {**self.environ, **environ})
-        async with serve(settings, Health()) as server:
+        async with open_server(settings, Health()) as server:
             yield server
 
 

@@ -1,6 +1,6 @@
-"""Message bytes in S3-compatible storage: packs of messages, each message read with one ranged GET."""
+"""The content of messages in S3-compatible storage: packs of messages, each message read with one ranged GET."""
 
-from paquebot.blobs.answers import BlobMissing, BlobsRefused, BlobsUnavailable
+from paquebot.blobs.errors import BlobMissing, BlobsRefused, BlobsUnavailable
 from paquebot.blobs.pack import BadPack, PackWriter, decode_entry, pack_key
 from paquebot.blobs.store import BlobStore
 from paquebot.blobs.ulid import new_ulid, ulid_time_ms

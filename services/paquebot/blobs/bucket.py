@@ -1,4 +1,4 @@
-"""The bucket as a thread sees it: whether it is there, what it lists, and writing; `reader` reads."""
+"""The bucket, for use on a thread: probe, list, write and delete; `reader` reads."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,8 +7,8 @@ import urllib3
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 
-from paquebot.blobs.answers import BlobsUnavailable, did_nothing
 from paquebot.blobs.client import open_client
+from paquebot.blobs.errors import BlobsUnavailable, did_nothing
 from paquebot.blobs.pack import PREFIX
 from paquebot.blobs.ranged import get_part
 from paquebot.blobs.reading import PackReader
@@ -26,16 +26,16 @@ _UNCONDITIONAL = ("NotImplemented", "InvalidArgument", "InvalidRequest", "BadReq
 
 
 class ObjectExists(BlobsUnavailable):
-    """Another object has the name under which one was to be written."""
+    """The key is already taken by another object."""
 
     nothing_done = True
 
 
-class Listed(NamedTuple):
-    """An object as a list tells it. `written_ms`: by the clock of S3; 0: it does not say."""
+class ListedObject(NamedTuple):
+    """An object of a listing. `written_ms`: by the clock of S3; 0: S3 does not say."""
 
     key: str
-    octets: int
+    size: int
     written_ms: int
 
 
@@ -51,11 +51,11 @@ class Bucket:
         self.reader = PackReader(self._name, self._client, open_client(settings), self._requests)
 
     def exists(self) -> bool:
-        return self._requests.repeated("bucket_exists", self._exists)
+        return self._requests.retried("bucket_exists", self._exists)
 
     def _exists(self) -> bool:
-        """HEAD of a bucket takes the right to list it, but at SeaweedFS the right to read, which a service that only
-        writes has not. There a list tells, of a prefix that no key has: it costs more where requests are billed."""
+        """HEAD of a bucket needs the right to list it, but at SeaweedFS the right to read, which a service that only
+        writes does not have. There this lists a prefix that no key has, which costs more where requests are billed."""
         if self._may_head:
             try:
                 return self._client.bucket_exists(self._name)
@@ -72,18 +72,18 @@ class Bucket:
         return True
 
     def make(self) -> None:
-        self._requests.repeated("make_bucket", self._client.make_bucket, self._name)
+        self._requests.retried("make_bucket", self._client.make_bucket, self._name)
 
-    def page(self, start: str | None, prefix: str) -> list[Listed]:
-        """The objects after `start`, in order, as many as one request brings."""
-        return self._requests.repeated("list", self._page, start, prefix)
+    def page(self, start: str | None, prefix: str) -> list[ListedObject]:
+        """The objects after `start`, in order, as many as one request returns."""
+        return self._requests.retried("list", self._page, start, prefix)
 
-    def _page(self, start: str | None, prefix: str) -> list[Listed]:
+    def _page(self, start: str | None, prefix: str) -> list[ListedObject]:
         found = self._client.list_objects(self._name, prefix=prefix, recursive=True, start_after=start)
-        page: list[Listed] = []
+        page: list[ListedObject] = []
         for item in found:
             written = int(item.last_modified.timestamp() * 1000) if item.last_modified else 0
-            page.append(Listed(str(item.object_name), int(item.size or 0), written))
+            page.append(ListedObject(str(item.object_name), int(item.size or 0), written))
             if len(page) == LIST_PAGE:
                 break
         return page
@@ -91,12 +91,12 @@ class Bucket:
     # Writing
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object, over the one that may be there."""
+        """Write an object; overwrites an existing one."""
         self._write(key, data, {})
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Write an object that must not be there yet, as far as S3 can tell (RFC 9110 §13.1.2, `If-None-Match: *`).
-        Raises ObjectExists."""
+        """Write an object that must not exist yet (RFC 9110 §13.1.2, `If-None-Match: *`), where S3 supports the
+        condition. Raises ObjectExists."""
         if not self._may_condition:
             self.put(key, data)
             return
@@ -105,51 +105,51 @@ class Bucket:
         except S3Error as error:
             if error.code not in _UNCONDITIONAL:
                 raise
-            self.put(key, data)  # raises the same again, unless it was the condition
+            self.put(key, data)  # raises the same error again, unless the condition was the cause
             self._may_condition = False
             _log.warning("no_conditional_writes", reason=error.code)
 
     def _write(self, key: str, data: bytes, headers: dict[str, str]) -> None:
-        """Where an earlier try may have written the object, the error is that try's: the last one may have been refused
-        with certainty, or have reached nobody."""
-        unsure: list[Exception] = []
+        """Raises the error of the first try that may have written the object, if there was one: S3 may have refused or
+        never received the last try, which says nothing about the earlier ones."""
+        uncertain: list[Exception] = []
 
         def put() -> None:
             try:
                 self._put(key, data, headers)
             except _FAILURES as error:
                 if not did_nothing(error):
-                    unsure.append(error)
+                    uncertain.append(error)
                 raise
 
         try:
-            self._requests.repeated("put", put)
+            self._requests.retried("put", put)
         except _FAILURES as error:
-            if not _is_there(error):
-                raise unsure[0] if unsure else error from None
-            if not unsure or not self._is_own(key, data, unsure[0]):
-                raise ObjectExists(f"put: {key} is there already") from None
+            if not _exists_already(error):
+                raise uncertain[0] if uncertain else error from None
+            if not uncertain or not self._is_own(key, data, uncertain[0]):
+                raise ObjectExists(f"put: {key} exists already") from None
 
     def _put(self, key: str, data: bytes, headers: dict[str, str]) -> None:
-        # As `put_object` does for small objects; that one takes no condition, and cuts large ones in parts.
+        # As `put_object` does for small objects; `put_object` accepts no condition, and splits large objects.
         client: Any = self._client
         head = {"Content-Type": "application/x-paquebot-pack", **headers}
         client._execute("PUT", self._name, key, body=data, headers=head)
 
-    def _is_own(self, key: str, data: bytes, unsure: Exception) -> bool:
-        """Whether the object of this name is what an earlier try wrote, whose answer was lost: `unsure`, which is
-        raised when nobody can tell."""
+    def _is_own(self, key: str, data: bytes, uncertain: Exception) -> bool:
+        """Whether an earlier try, whose answer was lost, wrote the object of this name. Raises `uncertain`, the error
+        of that try, when this cannot be found out."""
         try:
             return get_part(self._client, self._name, key, 0, len(data) + 1, self._requests.timeout).data == data
         except _FAILURES as error:
             if isinstance(error, S3Error) and error.code == "AccessDenied":
-                # This process may only write. Its names are its own: 80 random bits.
+                # This process may only write. No other process makes the same name: 80 random bits.
                 _log.warning("written_before", key=key)
                 return True
-            raise unsure from None
+            raise uncertain from None
 
     def delete(self, keys: Sequence[str]) -> None:
-        self._requests.repeated("delete", self._delete, keys)
+        self._requests.retried("delete", self._delete, keys)
 
     def _delete(self, keys: Sequence[str]) -> None:
         errors = self._client.remove_objects(self._name, [DeleteObject(key) for key in keys])
@@ -157,5 +157,5 @@ class Bucket:
             raise BlobsUnavailable(f"delete: {error.code}")
 
 
-def _is_there(error: Exception) -> bool:
+def _exists_already(error: Exception) -> bool:
     return isinstance(error, S3Error) and error.code == "PreconditionFailed"

@@ -1,4 +1,4 @@
-"""The `minio` client, with time limits and without its own repeats."""
+"""The `minio` client, with timeouts and without retries of its own."""
 
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ def open_client(settings: S3Settings) -> tuple[minio.Minio, urllib3.PoolManager]
     pool = urllib3.PoolManager(
         maxsize=settings.threads,
         timeout=urllib3.Timeout(connect=connect, read=settings.timeout),
-        retries=urllib3.Retry(connect=0, read=0, status=0, other=0, redirect=2),  # `Bucket` repeats by itself
+        retries=urllib3.Retry(connect=0, read=0, status=0, other=0, redirect=2),  # `Requests` retries
         cert_reqs="CERT_REQUIRED",
         ca_certs=str(settings.ca) if settings.ca else None,
     )

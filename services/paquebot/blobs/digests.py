@@ -1,13 +1,14 @@
-"""What the indexes of packs say of their messages' SHA-256, for messages whose frames have no checksum: the packs of
-older programs. What was asked for last is kept within a bound: neighbours of a pack are mostly read one after another.
+"""SHA-256 digests from the indexes of packs, for messages whose frames have no checksum: those in packs of older
+programs. The last ones read are cached, because readers mostly read the messages of a pack one after another.
 """
 
 import threading
-from collections import OrderedDict
+
+from cachetools import LRUCache
 
 from paquebot.v1.mail_pb2 import PackIndex
 
-_MOST_ENTRIES = 16 * 1024  # about 150 bytes each
+_MAX_ENTRIES = 16 * 1024  # about 150 bytes each
 
 
 class Digests:
@@ -15,23 +16,20 @@ class Digests:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._packs: OrderedDict[str, dict[int, bytes]] = OrderedDict()
-        self._entries = 0
+        self._packs: LRUCache[str, dict[int, bytes]] = LRUCache(_MAX_ENTRIES, _entries)
 
-    def of(self, pack: str) -> dict[int, bytes] | None:
-        """SHA-256 by offset; None: not known here."""
+    def get(self, pack: str) -> dict[int, bytes] | None:
+        """SHA-256 by offset; None: not cached."""
         with self._lock:
-            found = self._packs.get(pack)
-            if found is not None:
-                self._packs.move_to_end(pack)
-            return found
+            return self._packs.get(pack)
 
-    def keep(self, index: PackIndex) -> dict[int, bytes]:
+    def add(self, index: PackIndex) -> dict[int, bytes]:
         digests = {entry.offset: entry.sha256 for entry in index.entries}
         with self._lock:
-            if index.pack not in self._packs:
-                self._packs[index.pack] = digests
-                self._entries += len(digests)
-            while self._entries > _MOST_ENTRIES and len(self._packs) > 1:
-                self._entries -= len(self._packs.popitem(last=False)[1])
+            self._packs[index.pack] = digests
         return digests
+
+
+def _entries(digests: dict[int, bytes]) -> int:
+    """One pack always fits, however many entries it has."""
+    return min(len(digests), _MAX_ENTRIES)

@@ -5,8 +5,8 @@ of older programs have none in their frames); the `PackIndex` (protobuf);
 the index's length (4 bytes, little-endian); the first 8 bytes of its SHA-256; `MAGIC` (8 bytes). An index names
 queue id and envelope of each entry, so the bucket alone is enough to deliver what it holds (invariant 2).
 
-Format version 1 is a pack as accepted. Version 2 was written again by the janitor for one account, which its index
-names: a program that does not know of that must not read the index, or `recover` would deliver old mail once more.
+Format version 1 is a pack as accepted. The janitor writes version 2 for one account, which its index names: a program
+that does not know of version 2 must not read the index, or `recover` would deliver old mail once more.
 """
 
 import datetime
@@ -42,7 +42,7 @@ _LEVEL = 1  # mail is mostly text or base64: level 3 costs twice the time and sa
 
 
 class _Codec(threading.local):
-    """One for a thread: both objects release the GIL at work and must not be used by two threads at once."""
+    """One for each thread: both objects release the GIL at work and must not be used by two threads at once."""
 
     def __init__(self) -> None:
         self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
@@ -53,9 +53,9 @@ _codec = _Codec()
 
 
 class BadPack(Exception):
-    """What was read is not what was written: no pack, cut off, or an entry that does not match its checksum.
+    """The bytes read are not those written: not a pack, cut off, or an entry that does not match its checksum.
 
-    Either the object is damaged or S3 answered wrongly this time; both look alike, so to try again may help.
+    Either the object is damaged or S3 answered wrongly this time; both look the same, so a retry may help.
     """
 
 
@@ -68,43 +68,44 @@ def pack_key(pack: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One message ready for a pack."""
+    """One message ready for a pack: its content as it is stored (`compression`), and size and SHA-256 of the content
+    as accepted."""
 
-    data: bytes
+    content: bytes
     size: int
     sha256: bytes
     compression: Compression.ValueType
 
 
-def compress(raw: bytes) -> Frame:
+def compress(content: bytes) -> Frame:
     """Hash and compress one message. Releases the GIL for large ones."""
-    return Frame(_codec.compressor.compress(raw), len(raw), hashlib.sha256(raw).digest(), COMPRESSION_ZSTD)
+    return Frame(_codec.compressor.compress(content), len(content), hashlib.sha256(content).digest(), COMPRESSION_ZSTD)
 
 
 @dataclass(slots=True)
 class PackWriter:
-    """Gathers frames and their index. Not thread-safe."""
+    """Collects frames and their index. Not thread-safe."""
 
     pack: str
-    octets: int = 0
+    size: int = 0
     account_id: int = 0
-    """For which account the messages are written again; 0: they were just accepted."""
+    """The account for which the janitor writes these messages again; 0: they were just accepted."""
     _index: PackIndex = field(default_factory=PackIndex)
     _frames: list[bytes] = field(default_factory=list)
 
     def add(self, envelope: Envelope, frame: Frame) -> BlobRef:
-        """Append one message; returns where it will lie."""
+        """Append one message; returns its reference."""
         entry = self._index.entries.add(
-            offset=self.octets,
-            length=len(frame.data),
+            offset=self.size,
+            length=len(frame.content),
             size=frame.size,
             sha256=frame.sha256,
             compression=frame.compression,
             encryption=ENCRYPTION_NONE,
         )
         entry.envelope.CopyFrom(envelope)
-        self._frames.append(frame.data)
-        self.octets += len(frame.data)
+        self._frames.append(frame.content)
+        self.size += len(frame.content)
         return entry_ref(self.pack, entry)
 
     def finish(self, now_ms: int) -> bytes:
@@ -118,7 +119,7 @@ class PackWriter:
 
 
 def entry_ref(pack: str, entry: PackEntry) -> BlobRef:
-    """The reference with which jobs name an entry. Mailbox rows keep all of it but the SHA-256."""
+    """The reference with which jobs name an entry. Mailbox rows have all of it except the SHA-256."""
     return BlobRef(
         pack=pack,
         offset=entry.offset,
@@ -139,29 +140,29 @@ def is_at(ref: BlobRef, entry: PackEntry) -> bool:
 def index_length(trailer: bytes) -> int:
     """Bytes of the index, from the last TRAILER.size bytes of the object. Raises BadPack."""
     if len(trailer) != TRAILER.size:
-        raise BadPack("shorter than a trailer")
+        raise BadPack("not a pack: shorter than a trailer")
     length, _, magic = TRAILER.unpack(trailer)
     if magic != MAGIC:
-        raise BadPack("no pack: the magic number is not there")
+        raise BadPack("not a pack: bad magic")
     if length > MAX_INDEX:
-        raise BadPack(f"index of {length} bytes is over the limit")
+        raise BadPack(f"an index of {length} bytes: at most {MAX_INDEX} are read")
     return int(length)
 
 
 def parse_index(tail: bytes) -> PackIndex:
-    """The index, from the last bytes of the object: all of the index and the trailer at least. Raises BadPack."""
+    """The index, from the last bytes of the object, at least the whole index and the trailer. Raises BadPack."""
     length = index_length(tail[-TRAILER.size :])
     if length + TRAILER.size > len(tail):
-        raise BadPack("the index is longer than what there is")
+        raise BadPack("the index is longer than the object")
     end = len(tail) - TRAILER.size
     data = tail[end - length : end]
     _, checksum, _ = TRAILER.unpack(tail[end:])
     if _checksum(data) != checksum:
-        raise BadPack("index does not match its checksum")
+        raise BadPack("the index does not match its checksum")
     try:
         index = PackIndex.FromString(data)
     except DecodeError as error:
-        raise BadPack(f"index cannot be read: {error}") from None
+        raise BadPack(f"bad index: {error}") from None
     if index.version not in (FORMAT_VERSION, REWRITTEN_VERSION):
         raise BadPack(f"format version {index.version}; this program reads {FORMAT_VERSION} and {REWRITTEN_VERSION}")
     if (index.version == REWRITTEN_VERSION) != bool(index.account_id):
@@ -173,42 +174,42 @@ def _checksum(index: bytes) -> bytes:
     return hashlib.sha256(index).digest()[:8]
 
 
-def decode_entry(ref: BlobRef, data: bytes) -> bytes:
-    """The message, from the stored bytes `ref` names, compared with the checksum of its frame and with the SHA-256 of
-    `ref`, as far as there are any: see `is_checked`. Raises BadPack."""
-    if len(data) != ref.length:
-        raise BadPack(f"{len(data)} bytes where {ref.length} are stored")
-    message = _decoded(ref.compression, ref.encryption, ref.size, data)
-    if len(message) != ref.size:
-        raise BadPack(f"{len(message)} bytes where {ref.size} are told")
+def decode_entry(ref: BlobRef, stored: bytes) -> bytes:
+    """The content of a message, from the stored bytes that `ref` names. Checks the checksum of the frame and the
+    SHA-256 of `ref`, where they exist: see `is_checked`. Raises BadPack."""
+    if len(stored) != ref.length:
+        raise BadPack(f"{len(stored)} bytes instead of {ref.length}")
+    content = _decoded(ref.compression, ref.encryption, ref.size, stored)
+    if len(content) != ref.size:
+        raise BadPack(f"a message of {len(content)} bytes instead of {ref.size}")
     if ref.sha256:
-        check_digest(message, ref.sha256)
-    return message
+        check_digest(content, ref.sha256)
+    return content
 
 
-def check_digest(message: bytes, sha256: bytes) -> None:
+def check_digest(content: bytes, sha256: bytes) -> None:
     """Raises BadPack."""
-    if hashlib.sha256(message).digest() != sha256:
+    if hashlib.sha256(content).digest() != sha256:
         raise BadPack("the message does not match its SHA-256")
 
 
-def is_checked(ref: BlobRef, data: bytes) -> bool:
-    """Whether `decode_entry` would have found any change of the stored bytes `data`."""
+def is_checked(ref: BlobRef, stored: bytes) -> bool:
+    """Whether `decode_entry` detects any change of the stored bytes."""
     if ref.sha256:
         return True
-    return ref.compression == COMPRESSION_ZSTD and bool(zstandard.get_frame_parameters(data).has_checksum)
+    return ref.compression == COMPRESSION_ZSTD and bool(zstandard.get_frame_parameters(stored).has_checksum)
 
 
-def _decoded(compression: Compression.ValueType, encryption: Encryption.ValueType, size: int, data: bytes) -> bytes:
+def _decoded(compression: Compression.ValueType, encryption: Encryption.ValueType, size: int, stored: bytes) -> bytes:
     if encryption != ENCRYPTION_NONE:
-        raise BadPack(f"encryption {encryption} is not known")
+        raise BadPack(f"unknown encryption {encryption}")
     if compression == COMPRESSION_NONE:
-        return data
+        return stored
     if compression != COMPRESSION_ZSTD:
-        raise BadPack(f"compression {compression} is not known")
+        raise BadPack(f"unknown compression {compression}")
     try:
-        if zstandard.get_frame_parameters(data).content_size != size:
-            raise BadPack("the frame's size is not the one told")
-        return _codec.decompressor.decompress(data, max_output_size=size)
+        if zstandard.get_frame_parameters(stored).content_size != size:
+            raise BadPack("the frame has another size than its reference")
+        return _codec.decompressor.decompress(stored, max_output_size=size)
     except zstandard.ZstdError as error:
-        raise BadPack(f"frame cannot be read: {error}") from None
+        raise BadPack(f"bad frame: {error}") from None

@@ -1,16 +1,16 @@
-"""Reading from the bucket on a thread: what S3 answers is checked.
+"""Reading from the bucket, for use on a thread; every answer of S3 is checked.
 
-Nothing read here is believed: the range is compared with the one asked for, an index with its checksum, a message with
-the checksum of its frame or, where an older program wrote none, with the SHA-256 in its pack's index. What does not
-match is read once more over a new connection: a memory, a disk or a proxy may have changed it on its way.
+The range is compared with the requested one, an index with its checksum, a message with the checksum of its frame or,
+where an older program wrote none, with the SHA-256 in its pack's index. What does not match is read once more over a
+new connection: a memory, a disk or a proxy may have changed it on its way.
 """
 
 import minio
 import urllib3
 from minio.error import S3Error
 
-from paquebot.blobs.answers import BlobMissing, BlobsUnavailable, answered
 from paquebot.blobs.digests import Digests
+from paquebot.blobs.errors import BlobMissing, BlobsUnavailable, s3_call
 from paquebot.blobs.pack import (
     TRAILER,
     BadPack,
@@ -22,8 +22,8 @@ from paquebot.blobs.pack import (
     parse_index,
 )
 from paquebot.blobs.ranged import Part, WrongAnswer, get_part
+from paquebot.blobs.ranges import PackRange
 from paquebot.blobs.requests import Requests
-from paquebot.blobs.spans import PackRange
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
@@ -33,51 +33,51 @@ _log = Log("paquebot.blobs")
 READ_BYTES = counter("paquebot_s3_read_bytes_total", "Bytes of packs read from S3 (get)")
 DAMAGED = counter(
     "paquebot_s3_damaged_reads_total",
-    "Answers of S3 that were not what was written, by what showed it: another range or length than was asked for, or "
+    "Answers of S3 that differ from what was written, by what showed it: another range or length than requested, or "
     "bytes that do not match their checksum. Each is read once more",
     {"shown_by": ("range", "checksum")},
 )
 UNREADABLE = counter(
     "paquebot_s3_unreadable_total",
-    "Messages and indexes that were damaged at the second reading too: nobody was given them",
+    "Messages, indexes and ranges that were damaged at the second reading too, and so not used",
     {"what": ("message", "index", "range")},
 )
-_TAIL = 64 * 1024  # most indexes fit: one request reads them
-_MAX_OBJECT = 256 * 2**20  # of an object that is no pack, read whole
+_TAIL_BYTES = 64 * 1024  # most indexes fit: one request reads them
+_MAX_OBJECT_BYTES = 256 * 2**20  # of an object that is not a pack, read whole
 
-SpanOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
-"""Of a span: its messages, by offset, or why there is none."""
+RangeOutcome = list[bytes | BadPack] | BadPack | BlobMissing | BlobsUnavailable
+"""The messages of a PackRange, by offset, or why none can be read."""
 
 
 class PackReader:
-    """One for a process; any thread may use it. `fresh`: a client of its own for what is read again, and its pool."""
+    """One for a process; any thread may use it. `fresh`: a client for second readings, and its connection pool."""
 
     def __init__(
         self, bucket: str, client: minio.Minio, fresh: tuple[minio.Minio, urllib3.PoolManager], requests: Requests
     ) -> None:
-        self._name = bucket
+        self._bucket = bucket
         self._client = client
         self._fresh, self._fresh_connections = fresh
         self._requests = requests
         self._digests = Digests()
 
-    def messages(self, span: PackRange) -> SpanOutcome:
-        """Decompressed on this thread too: bytes as they are stored never wait for anybody."""
-        first = self._read(span, self._client)
-        if not _damaged(first, span):
+    def messages(self, wanted: PackRange) -> RangeOutcome:
+        """Decompresses on this thread too, so that stored bytes are never kept longer than needed."""
+        first = self._read(wanted, self._client)
+        if not _count_damaged(first, wanted):
             return first
-        _log.warning("damaged_read", pack=span.pack, offset=span.start, reason=_reason(first))
-        best = _best(first, self._read(span, self._fresh_client()))
-        UNREADABLE.labels("message").inc(_damaged(best, span))
+        _log.warning("damaged_read", pack=wanted.pack, offset=wanted.start, reason=_reason(first))
+        best = _best(first, self._read(wanted, self._fresh_client()))
+        UNREADABLE.labels("message").inc(_count_damaged(best, wanted))
         return best
 
-    def _read(self, span: PackRange, client: minio.Minio) -> SpanOutcome:
+    def _read(self, wanted: PackRange, client: minio.Minio) -> RangeOutcome:
         try:
-            return self._messages(span, client)
+            return self._messages(wanted, client)
         except (BlobMissing, BlobsUnavailable) as error:
             return error
         except ValueError:
-            return BlobMissing(span.pack)  # no name of a pack
+            return BlobMissing(wanted.pack)  # not the name of a pack
 
     def part(self, key: str, offset: int, length: int) -> Part:
         """Stored bytes as they are; fewer where the object ends before."""
@@ -98,98 +98,98 @@ class PackReader:
         except S3Error as error:
             if error.code != "InvalidRange":
                 raise
-            return Part(b"", 0)  # no byte can be asked for: there is none
+            return Part(b"", 0)  # an empty object has no range
 
     def whole(self, key: str) -> Part:
-        """All of an object that is no pack."""
-        return self.start(key, _MAX_OBJECT)
+        """All of an object that is not a pack."""
+        return self.start(key, _MAX_OBJECT_BYTES)
 
-    def index(self, key: str, octets: int) -> PackIndex:
-        """What a pack of so many bytes says of itself. Raises BadPack."""
+    def index(self, key: str, pack_size: int) -> PackIndex:
+        """The index of a pack of `pack_size` bytes. Raises BadPack."""
         try:
-            return self._index(self._client, key, octets)
+            return self._index(self._client, key, pack_size)
         except BadPack as wrong:
             _log.warning("damaged_read", key=key, reason=str(wrong))
         try:
-            return self._index(self._fresh_client(), key, octets)
+            return self._index(self._fresh_client(), key, pack_size)
         except BadPack:
             UNREADABLE.labels("index").inc()
             raise
 
-    def octets(self, key: str) -> int:
-        return int(self._requests.repeated("stat", self._client.stat_object, self._name, key).size or 0)
+    def size(self, key: str) -> int:
+        return int(self._requests.retried("stat", self._client.stat_object, self._bucket, key).size or 0)
 
-    def _messages(self, span: PackRange, client: minio.Minio) -> SpanOutcome:
-        key = pack_key(span.pack)
-        if span.start == span.end:
-            return [self._decoded(client, ref, b"", None) for ref in span.refs]
+    def _messages(self, wanted: PackRange, client: minio.Minio) -> RangeOutcome:
+        key = pack_key(wanted.pack)
+        if wanted.start == wanted.end:
+            return [self._decoded(client, ref, b"", None) for ref in wanted.refs]
         try:
-            with answered("get", key):
-                part = self._part(client, key, span.start, span.end - span.start)
+            with s3_call("get", key):
+                part = self._part(client, key, wanted.start, wanted.end - wanted.start)
         except BadPack as error:
             return error
         READ_BYTES.inc(len(part.data))
-        places = ((ref, ref.offset - span.start) for ref in span.refs)
-        return [self._decoded(client, ref, part.data[at : at + ref.length], part.whole) for ref, at in places]
+        places = ((ref, ref.offset - wanted.start) for ref in wanted.refs)
+        return [self._decoded(client, ref, part.data[at : at + ref.length], part.object_size) for ref, at in places]
 
-    def _decoded(self, client: minio.Minio, ref: BlobRef, data: bytes, whole: int | None) -> bytes | BadPack:
+    def _decoded(self, client: minio.Minio, ref: BlobRef, stored: bytes, pack_size: int | None) -> bytes | BadPack:
         """Raises BlobMissing, BlobsUnavailable."""
         try:
-            message = decode_entry(ref, data)
-            if not is_checked(ref, data):
-                check_digest(message, self._digest(client, ref, whole))
+            content = decode_entry(ref, stored)
+            if not is_checked(ref, stored):
+                check_digest(content, self._digest(client, ref, pack_size))
         except BadPack as error:
             DAMAGED.labels("checksum").inc()
             return error
-        return message
+        return content
 
-    def _digest(self, client: minio.Minio, ref: BlobRef, whole: int | None) -> bytes:
+    def _digest(self, client: minio.Minio, ref: BlobRef, pack_size: int | None) -> bytes:
         """From the pack's index. Raises BadPack, BlobMissing, BlobsUnavailable."""
-        digests = self._digests.of(ref.pack)
+        digests = self._digests.get(ref.pack)
         if digests is None:
             key = pack_key(ref.pack)
-            with answered("get", key):
-                index = self._index(client, key, self.octets(key) if whole is None else whole)
+            with s3_call("get", key):
+                index = self._index(client, key, self.size(key) if pack_size is None else pack_size)
             if index.pack != ref.pack:
                 raise BadPack(f"the index is of pack {index.pack}")
-            digests = self._digests.keep(index)
+            digests = self._digests.add(index)
         if not (found := digests.get(ref.offset)):
-            raise BadPack("the index knows no such entry")
+            raise BadPack("the index has no such entry")
         return found
 
-    def _index(self, client: minio.Minio, key: str, octets: int) -> PackIndex:
-        tail = self._tail(client, key, octets, min(_TAIL, octets))
+    def _index(self, client: minio.Minio, key: str, pack_size: int) -> PackIndex:
+        tail = self._tail(client, key, pack_size, min(_TAIL_BYTES, pack_size))
         needed = index_length(tail[-TRAILER.size :]) + TRAILER.size
-        if needed > octets:
+        if needed > pack_size:
             raise BadPack("the index is longer than the object")
         if needed > len(tail):
-            tail = self._tail(client, key, octets, needed)
+            tail = self._tail(client, key, pack_size, needed)
         try:
             return parse_index(tail)
         except BadPack:
             DAMAGED.labels("checksum").inc()
             raise
 
-    def _tail(self, client: minio.Minio, key: str, octets: int, length: int) -> bytes:
+    def _tail(self, client: minio.Minio, key: str, pack_size: int, length: int) -> bytes:
         if not length:
             return b""
-        part = self._part(client, key, octets - length, length)
+        part = self._part(client, key, pack_size - length, length)
         if len(part.data) != length:
-            raise BadPack(f"{key} ends before the bytes that were asked for")
+            raise BadPack(f"{key} ends before the requested bytes")
         READ_BYTES.inc(length)
         return part.data
 
     def _part(self, client: minio.Minio, key: str, offset: int, length: int) -> Part:
         try:
-            return self._requests.repeated(
-                "get", get_part, client, self._name, key, offset, length, self._requests.timeout
+            return self._requests.retried(
+                "get", get_part, client, self._bucket, key, offset, length, self._requests.timeout
             )
         except WrongAnswer:
             DAMAGED.labels("range").inc()
             raise
 
     def _fresh_client(self) -> minio.Minio:
-        """With no connection open that was used before."""
+        """Has no open connection that was used before."""
         self._fresh_connections.clear()
         return self._fresh
 
@@ -198,19 +198,19 @@ def _is_bad(message: bytes | BadPack) -> bool:
     return isinstance(message, BadPack)
 
 
-def _damaged(outcome: SpanOutcome, span: PackRange) -> int:
-    """How many messages of the span."""
+def _count_damaged(outcome: RangeOutcome, wanted: PackRange) -> int:
+    """How many messages of the range are damaged."""
     if isinstance(outcome, list):
         return sum(map(_is_bad, outcome))
-    return len(span.refs) if isinstance(outcome, BadPack) else 0
+    return len(wanted.refs) if isinstance(outcome, BadPack) else 0
 
 
-def _reason(outcome: SpanOutcome) -> str:
+def _reason(outcome: RangeOutcome) -> str:
     return str(next(filter(_is_bad, outcome)) if isinstance(outcome, list) else outcome)
 
 
-def _best(first: SpanOutcome, second: SpanOutcome) -> SpanOutcome:
-    """Of two readings of one span, message by message what is whole."""
+def _best(first: RangeOutcome, second: RangeOutcome) -> RangeOutcome:
+    """Of two readings of one range, each message from the reading in which it is whole."""
     if isinstance(first, list) and isinstance(second, list):
         return [two if isinstance(one, BadPack) else one for one, two in zip(first, second, strict=True)]
     return first if isinstance(first, list) else second

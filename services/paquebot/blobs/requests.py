@@ -1,4 +1,4 @@
-"""Requests to S3, each counted, and repeated where that may help."""
+"""Requests to S3: each is counted, and repeated where that may help."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import urllib3
 from minio.error import MinioException
 
-from paquebot.blobs.answers import may_pass
+from paquebot.blobs.errors import is_transient
 from paquebot.observability.metrics import counter
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ T = TypeVar("T")
 CALLS = ("put", "get", "stat", "list", "delete", "bucket_exists", "make_bucket")
 REQUESTS = counter(
     "paquebot_s3_requests_total",
-    "Requests to S3, repeated ones included: what a provider bills; a call is one request unless that is repeated",
+    "Requests to S3, retries included: what a provider bills; a call is one request unless it is retried",
     {"call": CALLS},
 )
 _REQUEST = {call: REQUESTS.labels(call) for call in CALLS}
@@ -23,21 +23,21 @@ _PAUSES_SECONDS = (0.1, 0.2)
 
 
 class Requests:
-    """`timeout`: the longest time for one, in seconds."""
+    """`timeout`: the maximum time of one request, in seconds."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
 
-    def repeated(self, call: str, function: Callable[..., T], *args: Any) -> T:
-        """A lost connection or a 5xx is tried again, but only while a quarter of the time is not yet over: what
-        fails slowly must not hold its thread for many times S3_TIMEOUT."""
+    def retried(self, call: str, function: Callable[..., T], *args: Any) -> T:
+        """Retries a lost connection or a 5xx, but only within the first quarter of the timeout: a slow failure must not
+        occupy its thread for several times S3_TIMEOUT."""
         start = time.monotonic()
         for pause in _PAUSES_SECONDS:
             _REQUEST[call].inc()
             try:
                 return function(*args)
             except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-                if time.monotonic() - start > self.timeout / 4 or not may_pass(error):
+                if time.monotonic() - start > self.timeout / 4 or not is_transient(error):
                     raise
             time.sleep(pause)
         _REQUEST[call].inc()

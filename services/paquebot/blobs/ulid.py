@@ -24,7 +24,7 @@ class _Generator:
         with self._lock:
             if now_ms > self._last_ms:
                 self._last_ms = now_ms
-                # The top bit stays free, so that counting up cannot overflow.
+                # The top bit is left free, so that counting up cannot overflow.
                 self._random = int.from_bytes(os.urandom(10), "big") >> 1
             else:
                 self._random += 1

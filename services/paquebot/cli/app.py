@@ -1,6 +1,11 @@
 """The command `paquebot`: the platform on one machine, its services one by one, and the operator's tools."""
 
+import sys
+from collections.abc import Callable
+
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from paquebot import __version__
 from paquebot.cli.admin.account import account_app
@@ -10,10 +15,11 @@ from paquebot.cli.demo.command import demo_command
 from paquebot.cli.engines.command import engine_app
 from paquebot.cli.queue import queue_app
 from paquebot.cli.roundtrip.command import roundtrip_command
-from paquebot.cli.service_commands import add_services
+from paquebot.cli.services import SERVICES, ServiceCommand, run_service, settings_class
 from paquebot.cli.session import session_app
 from paquebot.cli.up.command import up
 from paquebot.cli.upkeep import add_upkeep
+from paquebot.runtime.settings import describe
 
 app = typer.Typer(
     name="paquebot",
@@ -26,10 +32,40 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="print the version and end")) -> None:
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
         typer.echo(f"paquebot {__version__}")
         raise typer.Exit
+
+
+def _add_services(app: typer.Typer) -> None:
+    """Add a command for each service."""
+    for service in SERVICES:
+        app.command(
+            service.command,
+            help=f"Run the service {service.name}: {service.summary}. Its settings are PAQUEBOT_* variables.",
+            short_help=f"Run the service {service.name}: {service.summary}.",
+            rich_help_panel="Services",
+        )(_command(service))
+
+
+def _command(service: ServiceCommand) -> Callable[[bool], None]:
+    def command(settings: bool = typer.Option(False, "--settings", help="List the settings and exit.")) -> None:
+        if settings:
+            _print_settings(settings_class(service))
+            return
+        sys.exit(run_service(service))
+
+    return command
+
+
+def _print_settings(settings_class: type) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("variable", "default", "meaning"):
+        table.add_column(column, overflow="fold")
+    for row in describe(settings_class):
+        table.add_row(*row)
+    Console(highlight=False).print(table)
 
 
 app.command()(up)
@@ -45,4 +81,4 @@ app.add_typer(engine_app, name="engine", rich_help_panel="Evaluation")
 app.command("demo", rich_help_panel="Evaluation")(demo_command)
 add_upkeep(app)
 app.command("roundtrip", rich_help_panel="Upkeep")(roundtrip_command)
-add_services(app)
+_add_services(app)

@@ -2,14 +2,13 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
 from paquebot.directory.domains import lock_home
 from paquebot.directory.errors import AlreadyExists, NotFound
 from paquebot.directory.names import display_name, domain_name, local_address, quota
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 from paquebot.wire.address import Address
 
 
@@ -97,7 +96,7 @@ async def create_account(
             )
         except asyncpg.UniqueViolationError:
             raise AlreadyExists(f"account {at} exists") from None
-        return _account(row)
+        return _account(sole_row(row))
 
     return await postgres.run("create_account", work)
 
@@ -145,13 +144,13 @@ async def delete_account(postgres: Postgres, address: str) -> int:
     return int(account_id)
 
 
-def _found(row: Any, address: Address) -> Account:
+def _found(row: asyncpg.Record | None, address: Address) -> Account:
     if row is None:
         raise NotFound(f"no account {address}")
     return _account(row)
 
 
-def _account(row: Any) -> Account:
+def _account(row: asyncpg.Record) -> Account:
     return Account(
         row["account_id"],
         Address(row["local_part"], row["domain"]),

@@ -2,14 +2,13 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
 from paquebot.directory.domains import lock_home
-from paquebot.directory.errors import AlreadyExists, Invalid, NotFound
+from paquebot.directory.errors import AlreadyExists, InvalidValue, NotFound
 from paquebot.directory.names import domain_name, local_address, target_addresses
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 from paquebot.wire.address import Address, canonical, parse_address
 
 
@@ -51,7 +50,7 @@ async def create_alias(postgres: Postgres, address: str, targets: list[str]) -> 
             row = await connection.fetchrow(_INSERT, at.local, at.domain, leads_to)
         except asyncpg.UniqueViolationError:
             raise AlreadyExists(f"alias {at} exists") from None
-        return _alias(row)
+        return _alias(sole_row(row))
 
     return await postgres.run("create_alias", work)
 
@@ -87,15 +86,15 @@ def _checked(address: Address, targets: list[str]) -> list[str]:
     """Longer loops are possible and found at resolution; this one is a slip of the pen."""
     checked = target_addresses(targets)
     if any(canonical(parse_address(target)) == address for target in checked):
-        raise Invalid(f"alias {address} cannot lead to itself")
+        raise InvalidValue(f"alias {address} cannot lead to itself")
     return checked
 
 
-def _found(row: Any, address: Address) -> Alias:
+def _found(row: asyncpg.Record | None, address: Address) -> Alias:
     if row is None:
         raise NotFound(f"no alias {address}")
     return _alias(row)
 
 
-def _alias(row: Any) -> Alias:
+def _alias(row: asyncpg.Record) -> Alias:
     return Alias(Address(row["local_part"], row["domain"]), tuple(row["targets"]), row["enabled"], row["created_at"])

@@ -2,14 +2,13 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
 from paquebot.directory.accounts import get_account
-from paquebot.directory.errors import AlreadyExists, Invalid, NotFound, Precondition
+from paquebot.directory.errors import AlreadyExists, FailedPrecondition, InvalidValue, NotFound
 from paquebot.directory.passwords import app_password_digest, new_app_password
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 
 MAX_NAME = 100
 MAX_EACH = 50  # read at every login of the account
@@ -39,13 +38,13 @@ _DELETE = "DELETE FROM directory.app_passwords WHERE account_id = $1 AND app_pas
 async def create_app_password(postgres: Postgres, address: str, name: str) -> tuple[AppPassword, str]:
     """The new entry and its password. Raises Invalid, NotFound, AlreadyExists, Precondition."""
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise Invalid(f"the name of an app password is printable text of 1 to {MAX_NAME} characters")
+        raise InvalidValue(f"the name of an app password is printable text of 1 to {MAX_NAME} characters")
     account = await get_account(postgres, address)
     password = new_app_password()
 
     async def work(connection: Connection) -> AppPassword:
         if await connection.fetchval(_COUNT, account.account_id) >= MAX_EACH:
-            raise Precondition(f"account {account.address} has {MAX_EACH} app passwords: remove one first")
+            raise FailedPrecondition(f"account {account.address} has {MAX_EACH} app passwords: remove one first")
         digest = app_password_digest(account.account_id, password)
         try:
             row = await connection.fetchrow(_INSERT, account.account_id, name, digest)
@@ -53,7 +52,7 @@ async def create_app_password(postgres: Postgres, address: str, name: str) -> tu
             raise AlreadyExists(f"account {account.address} has an app password named {name!r}") from None
         except asyncpg.ForeignKeyViolationError:
             raise NotFound(f"no account {account.address}") from None
-        return _app_password(row)
+        return _app_password(sole_row(row))
 
     return await postgres.run("create_app_password", work), password
 
@@ -73,5 +72,5 @@ async def delete_app_password(postgres: Postgres, address: str, app_password_id:
     return account.account_id
 
 
-def _app_password(row: Any) -> AppPassword:
+def _app_password(row: asyncpg.Record) -> AppPassword:
     return AppPassword(row["app_password_id"], row["name"], row["created_at"], row["last_used_on"])

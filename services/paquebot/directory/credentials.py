@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass
 
-from paquebot.directory.errors import Invalid
+from paquebot.directory.errors import InvalidValue
 from paquebot.directory.names import local_address
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.address import Address
@@ -32,7 +32,7 @@ def login_address(login: str, default_domain: str) -> Address | None:
         if not login or not default_domain:
             return None
         return local_address(str(Address(login, default_domain)))
-    except Invalid:
+    except InvalidValue:
         return None
 
 

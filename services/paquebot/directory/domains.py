@@ -2,13 +2,12 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
-from paquebot.directory.errors import AlreadyExists, Invalid, NotFound, Precondition
+from paquebot.directory.errors import AlreadyExists, FailedPrecondition, InvalidValue, NotFound
 from paquebot.directory.names import domain_name, quota, target_address
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ async def create_domain(
             await connection.execute(_INSERT, name, alias_of, catch_all, default_quota_bytes)
         except asyncpg.UniqueViolationError:
             raise AlreadyExists(f"domain {name} exists") from None
-        return _domain(await connection.fetchrow(_GET, name))
+        return _domain(sole_row(await connection.fetchrow(_GET, name)))
 
     return await postgres.run("create_domain", work)
 
@@ -102,12 +101,12 @@ async def update_domain(postgres: Postgres, name: str, change: DomainChange) -> 
     async def work(connection: Connection) -> Domain:
         if await connection.fetchrow(_LOCK, name) is None:
             raise NotFound(f"no domain {name}")
-        domain = _domain(await connection.fetchrow(_GET, name))
+        domain = _domain(sole_row(await connection.fetchrow(_GET, name)))
         if alias_of and (domain.accounts or domain.aliases):
-            raise Precondition(f"domain {name} has accounts or aliases, so it cannot stand for {alias_of}")
+            raise FailedPrecondition(f"domain {name} has accounts or aliases, so it cannot stand for {alias_of}")
         await _check_alias_of(connection, name, alias_of or "")
         await connection.execute(_UPDATE, name, alias_of, catch_all, change.enabled, change.default_quota_bytes)
-        return _domain(await connection.fetchrow(_GET, name))
+        return _domain(sole_row(await connection.fetchrow(_GET, name)))
 
     return await postgres.run("update_domain", work)
 
@@ -120,7 +119,7 @@ async def delete_domain(postgres: Postgres, name: str) -> None:
         try:
             status = await connection.execute(_DELETE, name)
         except asyncpg.ForeignKeyViolationError:
-            raise Precondition(f"domain {name} still has accounts, aliases or alias domains") from None
+            raise FailedPrecondition(f"domain {name} still has accounts, aliases or alias domains") from None
         if status == "DELETE 0":
             raise NotFound(f"no domain {name}")
 
@@ -133,7 +132,7 @@ async def lock_home(connection: Connection, name: str) -> None:
     if row is None:
         raise NotFound(f"no domain {name}")
     if row["alias_of"]:
-        raise Precondition(f"domain {name} stands for {row['alias_of']}: add the address there")
+        raise FailedPrecondition(f"domain {name} stands for {row['alias_of']}: add the address there")
 
 
 async def _check_alias_of(connection: Connection, name: str, alias_of: str) -> None:
@@ -141,15 +140,15 @@ async def _check_alias_of(connection: Connection, name: str, alias_of: str) -> N
     if not alias_of:
         return
     if alias_of == name:
-        raise Invalid("a domain cannot be the alias of itself")
+        raise InvalidValue("a domain cannot be the alias of itself")
     row = await connection.fetchrow(_LOCK, alias_of)
     if row is None:
-        raise Precondition(f"no domain {alias_of} to be the alias of")
+        raise FailedPrecondition(f"no domain {alias_of} to be the alias of")
     if row["alias_of"]:
-        raise Precondition(f"domain {alias_of} is an alias itself: name {row['alias_of']} instead")
+        raise FailedPrecondition(f"domain {alias_of} is an alias itself: name {row['alias_of']} instead")
     if await connection.fetchval("SELECT 1 FROM directory.domains WHERE alias_of = $1 LIMIT 1", name):
-        raise Precondition(f"other domains are aliases of {name}, so it cannot be one")
+        raise FailedPrecondition(f"other domains are aliases of {name}, so it cannot be one")
 
 
-def _domain(row: Any) -> Domain:
+def _domain(row: asyncpg.Record) -> Domain:
     return Domain(*(row[field] for field in Domain.__slots__))

@@ -20,9 +20,9 @@ class NotFound(DirectoryError):
     pass
 
 
-class Invalid(DirectoryError):
+class InvalidValue(DirectoryError):
     pass
 
 
-class Precondition(DirectoryError):
+class FailedPrecondition(DirectoryError):
     pass

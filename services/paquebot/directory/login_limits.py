@@ -14,7 +14,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.runtime.net.origin import origin_of
+from paquebot.runtime.net.client_keys import client_keys
 from paquebot.runtime.postgres.pool import Postgres
 
 NETWORKS_KEPT = 50  # of an account
@@ -47,7 +47,7 @@ class LoginAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class LoginRefused:
+class AttemptRefused:
     """Nothing was counted; in so many seconds the attempt is let in."""
 
     seconds: float
@@ -61,7 +61,7 @@ def unknown_subject(key: bytes, login: str) -> int:
 
 def site_of(network: str) -> str:
     """What a client network is part of: an IPv6 /48 or an IPv4 /24; empty as that is."""
-    return origin_of(network.partition("/")[0]).network
+    return client_keys(network.partition("/")[0]).network
 
 
 async def login_key(postgres: Postgres) -> bytes:
@@ -100,11 +100,11 @@ FROM held WHERE f.subject = held.subject AND f.network = held.network
 """  # noqa: S608
 
 
-async def take(
+async def count_attempt(
     postgres: Postgres, policy: LimitPolicy, subject: int, network: str, *, known: bool
-) -> LoginAttempt | LoginRefused:
-    """Count an attempt as a failure until `give_back`. `subject`: the account, or `unknown_subject`; `network` empty:
-    not known; `known`: the account's password was right from there."""
+) -> LoginAttempt | AttemptRefused:
+    """Count an attempt as a failure until `uncount_attempt`. `subject`: the account, or `unknown_subject`; `network`
+    empty: not known; `known`: the account's password was right from there."""
     keys = [(subject, network or "-")]
     if not known:
         keys.append((subject, _ANY_NETWORK))
@@ -124,9 +124,9 @@ async def take(
     levels: dict[_Key, float] = {(row["subject"], row["network"]): row["level"] for row in rows}
     missing = [key for key in keys if key not in levels]
     if missing:
-        await give_back(postgres, list(levels))
+        await uncount_attempt(postgres, list(levels))
         bounds = (policy.recovery, float(policy.client), float(policy.pair))
-        return LoginRefused(float(await postgres.fetchval("login_wait", _WAIT, *_columns(missing), *bounds)))
+        return AttemptRefused(float(await postgres.fetchval("login_wait", _WAIT, *_columns(missing), *bounds)))
     return LoginAttempt(
         tuple(keys),
         pair=levels[keys[0]],
@@ -135,7 +135,7 @@ async def take(
     )
 
 
-async def give_back(postgres: Postgres, keys: Sequence[_Key]) -> None:
+async def uncount_attempt(postgres: Postgres, keys: Sequence[_Key]) -> None:
     """The attempt was no failure."""
     if keys:
         await postgres.execute("give_back_login", _GIVE_BACK, *_columns(keys))
@@ -172,7 +172,7 @@ WHERE at < clock_timestamp() - make_interval(secs => $1)
 _FORGET_NETWORKS = "DELETE FROM directory.login_networks WHERE last_used_on < $1"
 
 
-async def forget(postgres: Postgres, policy: LimitPolicy, most: int, known_since: datetime.date) -> None:
+async def delete_old(postgres: Postgres, policy: LimitPolicy, most: int, known_since: datetime.date) -> None:
     """Drop levels that have fallen to 0, all but the `most` youngest, and networks last used before `known_since`."""
     lasts = (max(policy.pair, policy.client, policy.login + _ABOVE) + 1) * policy.recovery
     await postgres.execute("forget_failures", _FORGET_LEVELS, lasts, most)

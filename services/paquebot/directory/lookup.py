@@ -8,9 +8,10 @@ Postmaster is always somebody (RFC 5321 §4.5.1): an account or alias of that na
 address, else the catch-all, else the domain's oldest enabled account, else the oldest enabled account of all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import asyncpg
 
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.address import Address, canonical_local, split_detail
@@ -29,12 +30,12 @@ class DisabledDomain:
 
 
 @dataclass(frozen=True, slots=True)
-class NobodyThere:
+class NoEntry:
     """A domain of ours without such a local part."""
 
 
 @dataclass(frozen=True, slots=True)
-class AccountThere:
+class AccountEntry:
     """`address` is the account's own; `quota_bytes` 0: none; `by_name` as in AliasThere."""
 
     account_id: int
@@ -46,7 +47,7 @@ class AccountThere:
 
 
 @dataclass(frozen=True, slots=True)
-class AliasThere:
+class AliasEntry:
     """Leads to `targets`. `by_name`: found under the address itself, not as catch-all or postmaster."""
 
     targets: tuple[str, ...]
@@ -55,11 +56,11 @@ class AliasThere:
     by_name: bool
 
 
-Entry = ForeignDomain | DisabledDomain | NobodyThere | AccountThere | AliasThere
+DirectoryEntry = ForeignDomain | DisabledDomain | NoEntry | AccountEntry | AliasEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AddressRules:
     """`default_domain` completes an address without one; empty: the oldest domain. `postmaster`: as above."""
 
     separator: str = "+"
@@ -117,7 +118,9 @@ LEFT JOIN LATERAL (
 """
 
 
-async def look_up(postgres: Postgres, rules: Rules, addresses: Sequence[Address]) -> dict[Address, Entry]:
+async def look_up(
+    postgres: Postgres, rules: AddressRules, addresses: Sequence[Address]
+) -> dict[Address, DirectoryEntry]:
     """An entry for each of `addresses`; an empty domain stands for the default one. One statement."""
     asked = [_Asked.of(address, rules) for address in addresses]
     rows = await postgres.fetch(
@@ -128,7 +131,7 @@ async def look_up(postgres: Postgres, rules: Rules, addresses: Sequence[Address]
         [one.whole for one in asked],
         [one.base for one in asked],
     )
-    found: dict[Address, Entry] = {address: ForeignDomain() for address in addresses}
+    found: dict[Address, DirectoryEntry] = {address: ForeignDomain() for address in addresses}
     for row in rows:
         found[addresses[row["n"]]] = _entry(row, asked[row["n"]], rules)
     return found
@@ -142,7 +145,7 @@ class _Asked:
     detail: str
 
     @classmethod
-    def of(cls, address: Address, rules: Rules) -> "_Asked":
+    def of(cls, address: Address, rules: AddressRules) -> "_Asked":
         base, detail = split_detail(address.local, rules.separator)
         return cls(
             address.domain or rules.default_domain,
@@ -152,21 +155,21 @@ class _Asked:
         )
 
 
-def _entry(row: Mapping[str, Any], asked: _Asked, rules: Rules) -> Entry:
+def _entry(row: asyncpg.Record, asked: _Asked, rules: AddressRules) -> DirectoryEntry:
     if not row["domain_enabled"]:
         return DisabledDomain()
     return (
         _named(row, "", detail="")
         or _named(row, "base_", detail=asked.detail)
         or _substitute(row, asked, rules)
-        or NobodyThere()
+        or NoEntry()
     )
 
 
-def _named(row: Mapping[str, Any], prefix: str, *, detail: str) -> Entry | None:
+def _named(row: asyncpg.Record, prefix: str, *, detail: str) -> DirectoryEntry | None:
     """The account or alias whose columns begin with `prefix`."""
     if row[f"{prefix}account_id"] is not None:
-        return AccountThere(
+        return AccountEntry(
             account_id=row[f"{prefix}account_id"],
             address=Address(row[f"{prefix}local_part"], row["domain"]),
             enabled=row[f"{prefix}enabled"],
@@ -175,19 +178,19 @@ def _named(row: Mapping[str, Any], prefix: str, *, detail: str) -> Entry | None:
             by_name=True,
         )
     if row[f"{prefix}targets"] is not None:
-        return AliasThere(tuple(row[f"{prefix}targets"]), row[f"{prefix}alias_enabled"], detail, by_name=True)
+        return AliasEntry(tuple(row[f"{prefix}targets"]), row[f"{prefix}alias_enabled"], detail, by_name=True)
     return None
 
 
-def _substitute(row: Mapping[str, Any], asked: _Asked, rules: Rules) -> Entry | None:
+def _substitute(row: asyncpg.Record, asked: _Asked, rules: AddressRules) -> DirectoryEntry | None:
     """Who takes mail for a local part that nobody has: RFC 5321 §4.5.1 for postmaster, else the catch-all."""
     if asked.base == POSTMASTER and rules.postmaster:
-        return AliasThere((rules.postmaster,), True, "", by_name=False)
+        return AliasEntry((rules.postmaster,), True, "", by_name=False)
     if row["catch_all"]:
-        return AliasThere((row["catch_all"],), True, "", by_name=False)
+        return AliasEntry((row["catch_all"],), True, "", by_name=False)
     if row["oldest_account_id"] is not None:
         address = Address(row["oldest_local_part"], row["oldest_domain"])
-        return AccountThere(
+        return AccountEntry(
             row["oldest_account_id"], address, True, row["oldest_quota_bytes"], detail="", by_name=False
         )
     return None

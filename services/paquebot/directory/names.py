@@ -1,6 +1,6 @@
 """Addresses and domain names as an administrator writes them, to the forms that are stored."""
 
-from paquebot.directory.errors import Invalid
+from paquebot.directory.errors import InvalidValue
 from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, parse_address
 
 MAX_TARGETS = 100
@@ -15,9 +15,9 @@ def domain_name(text: str) -> str:
     try:
         name = normal_domain(text.strip())
     except BadAddress as error:
-        raise Invalid(f"{_shown(text)} is not a domain name: {error}") from None
+        raise InvalidValue(f"{_shown(text)} is not a domain name: {error}") from None
     if name.startswith("["):
-        raise Invalid("a domain cannot be an address literal")
+        raise InvalidValue("a domain cannot be an address literal")
     return name
 
 
@@ -25,7 +25,7 @@ def local_address(text: str) -> Address:
     """An address in canonical form: how accounts and aliases are stored. Raises Invalid."""
     address = canonical(_address(text))
     if len(address.local.encode()) > MAX_LOCAL:
-        raise Invalid(f"the part before the @ has at most {MAX_LOCAL} bytes")
+        raise InvalidValue(f"the part before the @ has at most {MAX_LOCAL} bytes")
     return address
 
 
@@ -38,21 +38,21 @@ def target_addresses(texts: list[str]) -> list[str]:
     """An alias's targets in the order given, duplicates dropped. Raises Invalid."""
     targets = list(dict.fromkeys(target_address(text) for text in texts))
     if not 1 <= len(targets) <= MAX_TARGETS:
-        raise Invalid(f"an alias has 1 to {MAX_TARGETS} targets")
+        raise InvalidValue(f"an alias has 1 to {MAX_TARGETS} targets")
     return targets
 
 
 def quota(octets: int) -> int:
     """Bytes; 0: none. Raises Invalid."""
     if octets < 0:
-        raise Invalid("a quota is a number of bytes, or 0 for none")
+        raise InvalidValue("a quota is a number of bytes, or 0 for none")
     return octets
 
 
 def display_name(text: str) -> str:
     """Raises Invalid."""
     if len(text) > MAX_DISPLAY_NAME or not text.isprintable():
-        raise Invalid(f"a display name is printable text of at most {MAX_DISPLAY_NAME} characters")
+        raise InvalidValue(f"a display name is printable text of at most {MAX_DISPLAY_NAME} characters")
     return text
 
 
@@ -60,7 +60,7 @@ def _address(text: str) -> Address:
     try:
         return parse_address(text.strip())
     except BadAddress as error:
-        raise Invalid(f"{_shown(text)} is not a mail address: {error}") from None
+        raise InvalidValue(f"{_shown(text)} is not a mail address: {error}") from None
 
 
 def _shown(text: str) -> str:

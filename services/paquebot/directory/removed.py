@@ -16,6 +16,6 @@ async def removed_accounts(postgres: Postgres, before: datetime.datetime) -> lis
     return [row["account_id"] for row in rows]
 
 
-async def purged(postgres: Postgres, account_ids: Sequence[int]) -> None:
+async def delete_removed(postgres: Postgres, account_ids: Sequence[int]) -> None:
     """Their mail is gone. Raises PostgresUnavailable."""
     await postgres.execute("accounts_purged", _PURGED, list(account_ids))

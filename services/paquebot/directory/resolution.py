@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 
 from paquebot.directory.lookup import (
     POSTMASTER,
-    AccountThere,
-    AliasThere,
+    AccountEntry,
+    AliasEntry,
+    DirectoryEntry,
     DisabledDomain,
-    Entry,
     ForeignDomain,
-    NobodyThere,
+    NoEntry,
 )
 from paquebot.wire.address import Address, BadAddress, Postmaster, parse_address, parse_forward_path
 
 MAX_LEVELS = 10
 MAX_RECIPIENTS = 500
 
-Lookup = Callable[[Sequence[Address]], Awaitable[Mapping[Address, Entry]]]
+Lookup = Callable[[Sequence[Address]], Awaitable[Mapping[Address, DirectoryEntry]]]
 
 
-class Refusal(enum.Enum):
+class ResolutionRefusal(enum.Enum):
     """Why mail for an address goes nowhere; of an alias with several, the last in this order is told."""
 
     BAD_ADDRESS = enum.auto()
@@ -65,7 +65,7 @@ class Resolution:
 
     local: tuple[LocalTarget, ...] = ()
     remote: tuple[RemoteTarget, ...] = ()
-    refusal: Refusal | None = None
+    refusal: ResolutionRefusal | None = None
     dropped: int = 0
     by_name: bool = True
 
@@ -107,7 +107,7 @@ def _start(path: str, own_literals: frozenset[str], *, may_relay: bool, literals
     try:
         parsed = parse_forward_path(path)
     except BadAddress:
-        walk.refusals.append(Refusal.BAD_ADDRESS)
+        walk.refusals.append(ResolutionRefusal.BAD_ADDRESS)
         return walk
     if isinstance(parsed, Postmaster):  # RFC 5321 §4.1.1.3
         parsed = Address(POSTMASTER, "")
@@ -124,7 +124,7 @@ class _Walk:
     may_relay: bool
     literals: bool
     pending: list[_Step] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[ResolutionRefusal] = field(default_factory=list)
     by_name: bool = True
     _seen: set[Address] = field(default_factory=set)
     _local: dict[int, LocalTarget] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class _Walk:
             self._seen.add(address)
             self.pending.append(_Step(address, detail, aliased))
 
-    def advance(self, entries: Mapping[Address, Entry]) -> None:
+    def advance(self, entries: Mapping[Address, DirectoryEntry]) -> None:
         """Take the entries of what is pending; what they lead to is pending afterwards."""
         steps, self.pending = self.pending, []
         for step in steps:
@@ -156,40 +156,40 @@ class _Walk:
                 by_name=self.by_name,
             )
         # Without recipients and without a refusal, every branch came back to where it had been.
-        refusal = max(self.refusals, key=lambda one: one.value, default=Refusal.ALIAS_LOOP)
+        refusal = max(self.refusals, key=lambda one: one.value, default=ResolutionRefusal.ALIAS_LOOP)
         return Resolution(refusal=refusal, by_name=self.by_name)
 
     def _give_up(self) -> None:
         self.pending.clear()
         self._local.clear()
         self._remote.clear()
-        self.refusals.append(Refusal.ALIAS_LOOP)
+        self.refusals.append(ResolutionRefusal.ALIAS_LOOP)
 
-    def _take(self, step: _Step, entry: Entry) -> None:
+    def _take(self, step: _Step, entry: DirectoryEntry) -> None:
         match entry:
             case ForeignDomain():
                 self._foreign(step)
             case DisabledDomain():
-                self.refusals.append(Refusal.DOMAIN_DISABLED)
-            case NobodyThere():
-                self.refusals.append(Refusal.NO_SUCH_ACCOUNT)
-            case AccountThere(enabled=False) | AliasThere(enabled=False):
-                self.refusals.append(Refusal.DISABLED)
-            case AccountThere():
+                self.refusals.append(ResolutionRefusal.DOMAIN_DISABLED)
+            case NoEntry():
+                self.refusals.append(ResolutionRefusal.NO_SUCH_ACCOUNT)
+            case AccountEntry(enabled=False) | AliasEntry(enabled=False):
+                self.refusals.append(ResolutionRefusal.DISABLED)
+            case AccountEntry():
                 self.by_name &= entry.by_name
                 target = LocalTarget(entry.account_id, entry.address, entry.detail or step.detail, entry.quota_bytes)
                 self._local.setdefault(entry.account_id, target)
-            case AliasThere():
+            case AliasEntry():
                 self.by_name &= entry.by_name
                 for target_text in entry.targets:
                     self.go(parse_address(target_text), entry.detail or step.detail, aliased=True)
 
     def _foreign(self, step: _Step) -> None:
         if not step.address.domain:  # no domain of our own exists yet
-            self.refusals.append(Refusal.NO_SUCH_ACCOUNT)
+            self.refusals.append(ResolutionRefusal.NO_SUCH_ACCOUNT)
         elif not (step.aliased or self.may_relay):
-            self.refusals.append(Refusal.RELAY_DENIED)
+            self.refusals.append(ResolutionRefusal.RELAY_DENIED)
         elif step.address.domain.startswith("[") and not self.literals:
-            self.refusals.append(Refusal.DOMAIN_DISABLED)
+            self.refusals.append(ResolutionRefusal.DOMAIN_DISABLED)
         else:
             self._remote[step.address] = RemoteTarget(step.address, step.aliased)

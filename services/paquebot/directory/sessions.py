@@ -8,7 +8,7 @@ from paquebot.runtime.postgres.pool import Postgres
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedIn:
+class SessionCredential:
     """`app_password_id` 0: with the account's own password, of `password_version` (0: not known)."""
 
     account_id: int
@@ -17,7 +17,7 @@ class LoggedIn:
 
 
 class LoginState(enum.Enum):
-    GOES_ON = enum.auto()
+    VALID = enum.auto()
     ACCOUNT_DISABLED = enum.auto()
     """Or its domain is."""
     ACCOUNT_REMOVED = enum.auto()
@@ -39,7 +39,7 @@ WHERE a.account_id = ANY($1::bigint[])
 """
 
 
-async def standings(postgres: Postgres, sessions: Sequence[LoggedIn]) -> list[LoginState]:
+async def login_states(postgres: Postgres, sessions: Sequence[SessionCredential]) -> list[LoginState]:
     """One for each of `sessions`, in order."""
     asked = list({session.account_id for session in sessions})
     found = {
@@ -49,7 +49,7 @@ async def standings(postgres: Postgres, sessions: Sequence[LoggedIn]) -> list[Lo
     return [_standing(session, found.get(session.account_id)) for session in sessions]
 
 
-def _standing(session: LoggedIn, account: _Account | None) -> LoginState:
+def _standing(session: SessionCredential, account: _Account | None) -> LoginState:
     if account is None:
         return LoginState.ACCOUNT_REMOVED
     if not account.enabled:
@@ -58,4 +58,4 @@ def _standing(session: LoggedIn, account: _Account | None) -> LoginState:
         kept = session.app_password_id in account.app_passwords
     else:
         kept = session.password_version in (0, account.password_version)
-    return LoginState.GOES_ON if kept else LoginState.CREDENTIAL_REVOKED
+    return LoginState.VALID if kept else LoginState.CREDENTIAL_REVOKED

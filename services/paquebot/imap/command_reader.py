@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from paquebot.imap import metrics
 from paquebot.imap.connection import ImapConnection, LineTooLong
-from paquebot.imap.long_commands import MEMORY, beside
+from paquebot.imap.long_commands import MEMORY_PER_BYTE, run_in_thread
 from paquebot.imap.settings import SessionSettings
 from paquebot.imap.uploads import Uploads
 from paquebot.runtime.net.connection import PeerGone
@@ -42,7 +42,7 @@ class UnexpectedProxyHeader(Exception):
     """A header of the PROXY protocol came, where none is read."""
 
 
-class Leaving(Exception):
+class EndRequested(Exception):
     """The process drains, and it is this session's turn to say BYE."""
 
 
@@ -55,7 +55,7 @@ class RefusedCommand:
     fault: bool
 
 
-Admit = Callable[[ast.Append], Awaitable[bytes | None]]
+CheckAppend = Callable[[ast.Append], Awaitable[bytes | None]]
 """May the last message of this APPEND be read? None, or the tagged line that refuses it."""
 
 
@@ -80,7 +80,7 @@ class CommandReader:
         self._in_vain = 0
         self._bytes = 0  # of the command that is read
         self.uploads = Uploads(budget)
-        self.leaving = False
+        self.end_requested = False
         """Set to end the session before its next command."""
         self.long = False
         """Is the command that was read last so long that work on it is to be done beside the event loop?"""
@@ -91,7 +91,7 @@ class CommandReader:
         self.uploads.holder = account(account_id)
 
     @property
-    def inactivity(self) -> float:
+    def inactivity_timeout(self) -> float:
         """Seconds from now after which the session ends without a command (RFC 3501 §5.4); before login it ends then
         whatever it says."""
         return self._settings.inactivity if self._assembler.authenticated else self._until_login()
@@ -100,11 +100,11 @@ class CommandReader:
         return max(0.0, self._login_ends - self._now())
 
     @property
-    def patience(self) -> float:
+    def command_timeout(self) -> float:
         """Seconds for the rest of a command that has begun."""
         return self._settings.read if self._assembler.authenticated else min(self._settings.read, self._until_login())
 
-    async def next(self, admit: Admit) -> ast.Command | RefusedCommand:
+    async def next(self, admit: CheckAppend) -> ast.Command | RefusedCommand:
         """The next command. Raises Leaving, PeerGone, Inactive, ProxyHeader."""
         try:
             return await self._next(admit)
@@ -113,7 +113,7 @@ class CommandReader:
             response = responses.bye("Too many long commands at once, try again later", response_codes.UNAVAILABLE)
             return RefusedCommand(response, close=True, fault=False)
 
-    async def _next(self, admit: Admit) -> ast.Command | RefusedCommand:
+    async def _next(self, admit: CheckAppend) -> ast.Command | RefusedCommand:
         """As `next`. Raises OverBudget too."""
         want: Want = self._assembler.start()
         self._bytes = 0
@@ -159,7 +159,7 @@ class CommandReader:
 
         self.long = self._bytes > self._limits.line_free
         try:
-            return await beside(parse) if self.long else parse()
+            return await run_in_thread(parse) if self.long else parse()
         except BadSyntax as fault:
             self.uploads.release()
             response = responses.not_understood(fault)
@@ -176,28 +176,28 @@ class CommandReader:
         """Charge a long command to the account, with what is on its way of it. Raises OverBudget."""
         octets = self._bytes + coming - self._limits.line_free
         if octets > 0 and self._assembler.authenticated:
-            self.uploads.hold_command(MEMORY * octets)
+            self.uploads.hold_command(MEMORY_PER_BYTE * octets)
 
     async def _line(self, maximum: int, *, first: bool) -> bytes | LineTooLong:
-        ends = self._now() + (self.inactivity if first else self.patience)
+        ends = self._now() + (self.inactivity_timeout if first else self.command_timeout)
         while (line := self._connection.take_line(maximum)) is None:
             self._hold(self._connection.buffered)
             if self._connection.ended:
                 raise PeerGone
-            if first and self.leaving:
-                raise Leaving
+            if first and self.end_requested:
+                raise EndRequested
             await self._connection.wait(ends - self._now())
         if not first:
             return line
-        if self.leaving:
-            raise Leaving
+        if self.end_requested:
+            raise EndRequested
         if not isinstance(line, LineTooLong) and is_of_header(line):
             raise UnexpectedProxyHeader
         return line
 
     async def answer(self, maximum: int) -> bytes | LineTooLong:
         """A line that belongs to the command under way: a SASL response."""
-        return await self._connection.read_line(maximum, self.patience)
+        return await self._connection.read_line(maximum, self.command_timeout)
 
     async def _literal(self, want: NeedLiteral) -> Want:
         if want.synchronising:
@@ -212,7 +212,7 @@ class CommandReader:
         self._hold(0)
         return self._assembler.literal(literal)
 
-    async def _message(self, want: NeedLiteral, admit: Admit) -> Want | None:
+    async def _message(self, want: NeedLiteral, admit: CheckAppend) -> Want | None:
         """None: as `_throw_away`."""
         assert want.append is not None
         refusal = await admit(want.append)

@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import dataclass
 
 from paquebot.rpc import TranscriptRecorder
-from paquebot.runtime.net.connection import LongAhead, PeerConnection, PeerGone
-from paquebot.runtime.net.patience import LEAST_RATE
-from paquebot.wire.transcript import ImapTranscript
+from paquebot.runtime.net.connection import ClientConnection, LongAhead, PeerGone
+from paquebot.runtime.net.write_allowance import MINIMUM_RATE
+from paquebot.wire.transcript import ImapTranscriptFilter
 
 _READ_HIGH = 128 * 1024
 _TOO_MUCH = b"* BYE Too much was sent before login\r\n"
@@ -23,11 +23,11 @@ class LineTooLong:
     head: bytes
 
 
-class ImapConnection(PeerConnection):
+class ImapConnection(ClientConnection):
     """`await` on it from its session's task only."""
 
     def __init__(
-        self, *, write_seconds: float, write_rate: int = LEAST_RATE, long_ahead: LongAhead | None = None
+        self, *, write_seconds: float, write_rate: int = MINIMUM_RATE, long_ahead: LongAhead | None = None
     ) -> None:
         super().__init__(
             write_seconds=write_seconds,
@@ -37,13 +37,13 @@ class ImapConnection(PeerConnection):
             long_ahead=long_ahead,
         )
         self._skipping = False
-        self.recorder: TranscriptRecorder[ImapTranscript] | None = None
+        self.recorder: TranscriptRecorder[ImapTranscriptFilter] | None = None
         """Of the session, once it is logged in."""
 
     async def send(self, octets: bytes | bytearray | memoryview) -> None:
         """As every connection's, told to whoever records the session."""
         if self.recorder is not None and self.recorder.transcript is not None:
-            self.recorder.transcript.said(octets)
+            self.recorder.transcript.from_server(octets)
         await super().send(octets)
 
     def heard(self, line: bytes | LineTooLong, *, first: bool) -> None:
@@ -53,17 +53,17 @@ class ImapConnection(PeerConnection):
         transcript = self.recorder.look() if first else self.recorder.transcript
         if transcript is not None:
             octets = line.head if isinstance(line, LineTooLong) else line
-            transcript.heard(transcript.filter.heard(octets, first=first))
+            transcript.from_client(transcript.filter.client_line(octets, first=first))
 
     def heard_literal(self, octets: bytes) -> None:
         """A literal that is no message was taken."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
-            transcript.heard(transcript.filter.heard_literal(octets))
+            transcript.from_client(transcript.filter.client_literal(octets))
 
     def heard_octets(self, count: int) -> None:
         """A literal that is a message was taken, or one was thrown away."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
-            transcript.heard(transcript.filter.heard_octets(count))
+            transcript.from_client(transcript.filter.client_content(count))
 
     async def wait(self, seconds: float) -> None:
         """Until bytes came, the peer ended, or `ring`. Raises Inactive after `seconds`."""

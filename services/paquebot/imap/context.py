@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from paquebot.imap.bodies.cache import Bodies
+from paquebot.imap.bodies.body_cache import BodyCache
 from paquebot.imap.bodies.whole_summaries import WholeSummaries
 from paquebot.imap.mailbox_view.feed import Feed
 from paquebot.imap.search.turns import SearchTurns
@@ -10,7 +10,7 @@ from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Accounts, Mailboxes, MailboxReader, Messages
 from paquebot.rpc import AuthenticationClient, Logins, Recordings
 from paquebot.runtime.net.tls import ServerTls
-from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.runtime.shares.budget import SharedBudget
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.spool import Spool
@@ -27,9 +27,9 @@ class ServerContext:
     mailboxes: Mailboxes
     mailbox_reader: MailboxReader
     messages: Messages
-    bodies: Bodies
+    bodies: BodyCache
     whole_summaries: WholeSummaries
-    shares: Shares
+    shares: AccountShares
     turns: SearchTurns
     spool: Spool
     feed: Feed

@@ -5,9 +5,9 @@ since a client that tries again gets it again (RFC 5530 §3, SERVERBUG). Both ha
 (invariant 8); no text of an exception, no name of an engine reaches a client. Response codes are those of RFC 5530.
 """
 
-from paquebot.blobs import BadPack, BlobMissing, BlobsRefused, BlobsUnavailable, new_ulid
+from paquebot.blobs import BadPack, BlobMissing, BlobsRefused, new_ulid
 from paquebot.imap import metrics
-from paquebot.imap.bodies.sections import UnknownEncoding
+from paquebot.imap.fetch.sections import UnknownEncoding
 from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber
 from paquebot.imap.reply import Reply, bad, no
 from paquebot.mailstore.errors import (
@@ -23,23 +23,19 @@ from paquebot.mailstore.errors import (
     OverQuota,
 )
 from paquebot.observability.log import Log
-from paquebot.queue import QueueUnavailable
-from paquebot.rpc import CallRefused, DirectoryUnavailable
-from paquebot.runtime.postgres.pool import PostgresRefused, PostgresUnavailable
-from paquebot.runtime.shares.in_flight import OverBudget
-from paquebot.spool import SpoolRefused, SpoolUnavailable
+from paquebot.rpc import CallRefused
+from paquebot.runtime.errors import EngineUnavailable
+from paquebot.runtime.postgres.pool import PostgresRefused
+from paquebot.runtime.shares.budget import OverBudget
+from paquebot.spool import SpoolRefused
 from paquebot.wire.imap import MailboxNameError
 from paquebot.wire.imap import response_codes as codes
 
 _log = Log("paquebot.imap")
 
 _AWAY = (
-    PostgresUnavailable,
-    BlobsUnavailable,
+    EngineUnavailable,
     BadPack,
-    SpoolUnavailable,
-    DirectoryUnavailable,
-    QueueUnavailable,
     OverBudget,
     OSError,  # of a connection to an engine; TimeoutError is one
 )

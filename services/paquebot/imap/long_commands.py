@@ -10,13 +10,13 @@ from paquebot.runtime.shares.event_loop import charge
 
 T = TypeVar("T")
 
-MEMORY = 8
+MEMORY_PER_BYTE = 8
 """Bytes that are held for each byte of a long command, about: it is read into numbers, keys and the like."""
 
 _thread = ThreadPoolExecutor(1, thread_name_prefix="long_commands")
 
 
-async def beside(work: Callable[[], T]) -> T:
+async def run_in_thread(work: Callable[[], T]) -> T:
     """Do `work` in the thread, and charge its time to the session. Raises what it raises."""
     used = 0.0
 

@@ -57,7 +57,7 @@ class Lookup(enum.Enum):
     """Another session is reading it already."""
 
 
-class Refresh(enum.Enum):
+class RefreshSource(enum.Enum):
     """Why a session looked for changes."""
 
     OWN = "own"
@@ -100,7 +100,7 @@ HINTS = counter("paquebot_imap_hints_total", "Hints of NATS received for account
 REFRESHES = counter(
     "paquebot_imap_refreshes_total",
     "Looks for changes of a mailbox: in PostgreSQL, or (remembered) in what sessions of the process did",
-    {"source": Refresh},
+    {"source": RefreshSource},
 )
 UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed for a reason not foreseen")
 
@@ -108,7 +108,7 @@ UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that fai
 SESSION = by_member(SESSIONS, StateLabel)
 LOGIN = by_member(LOGINS, LoginResult)
 CACHED = by_member(BODY_CACHE, Lookup)
-REFRESHED = by_member(REFRESHES, Refresh)
+REFRESHED = by_member(REFRESHES, RefreshSource)
 COMMAND = {
     (name, completion.value): COMMANDS.labels(name, completion.value)
     for name in COMMAND_NAMES

@@ -17,7 +17,7 @@ class ReplyStatus(enum.Enum):
     BAD = "bad"
 
 
-class Look(enum.Enum):
+class Refresh(enum.Enum):
     """When the selected mailbox is looked at again before the completion is sent."""
 
     WHEN_HINTED = "when hinted"
@@ -38,7 +38,7 @@ class Reply:
     code: bytes | None = None
     untagged: Lines = b""
     state: SessionState | None = None
-    look: Look = Look.WHEN_HINTED
+    refresh: Refresh = Refresh.WHEN_HINTED
 
     def completion(self, tag: bytes) -> bytes:
         """The tagged line."""
@@ -54,7 +54,7 @@ class Reply:
 _LINES = 1000  # in one step
 
 
-def gathered(*lines: Lines) -> Iterator[bytes]:
+def in_chunks(*lines: Lines) -> Iterator[bytes]:
     """All of them in pieces that are worth a write. An empty piece is a step of which nothing came together: lines are
     made while they are gathered, and very many may be empty."""
     out = bytearray()
@@ -73,13 +73,13 @@ def gathered(*lines: Lines) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ReplySent:
     """The end of a command whose completion was sent already (STARTTLS)."""
 
 
-Octets = bytes | bytearray
+Chunk = bytes | bytearray
 
-Stream = AsyncGenerator[Octets | Reply | Answered, None]
+Stream = AsyncGenerator[Chunk | Reply | ReplySent, None]
 """An answer in pieces: bytes to send at once, which are not touched any more, and at the end its Reply."""
 
 
@@ -89,10 +89,10 @@ def ok(
     *,
     untagged: Lines = b"",
     state: SessionState | None = None,
-    look: Look = Look.WHEN_HINTED,
+    refresh: Refresh = Refresh.WHEN_HINTED,
 ) -> Reply:
     """The command did what was asked."""
-    return Reply(ReplyStatus.OK, text, code, untagged, state, look)
+    return Reply(ReplyStatus.OK, text, code, untagged, state, refresh)
 
 
 def no(text: str, code: bytes | None = None, *, untagged: Lines = b"", state: SessionState | None = None) -> Reply:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from paquebot.blobs import BlobStore
 from paquebot.imap import metrics
-from paquebot.imap.bodies.cache import Bodies
+from paquebot.imap.bodies.body_cache import BodyCache
 from paquebot.imap.bodies.whole_summaries import WholeSummaries
 from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view.feed import Feed
@@ -24,7 +24,7 @@ from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.service import Context
 from paquebot.runtime.process.tasks import background
-from paquebot.runtime.shares.account_gate import Shares
+from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import byte_shares
 from paquebot.spool import Spool
@@ -56,8 +56,8 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         stack.push_async_callback(channel.close)
         spool = Spool(blobs, None, settings.spool)
         stack.push_async_callback(spool.close)
-        shares = Shares.of_readers(settings.bodies.reading, settings.bodies.reading_per_account, metrics.READING)
-        bodies = Bodies(blobs, cache_bytes=settings.bodies.cache)
+        shares = AccountShares.of_readers(settings.bodies.reading, settings.bodies.reading_per_account, metrics.READING)
+        bodies = BodyCache(blobs, cache_bytes=settings.bodies.cache)
         stack.push_async_callback(bodies.close)
         mailbox_reader = MailboxReader(postgres)
         feed = Feed(mailbox_reader, queue)

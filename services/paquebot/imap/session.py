@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from paquebot.imap import capabilities, metrics
-from paquebot.imap.command_reader import CommandReader, Leaving, RefusedCommand, UnexpectedProxyHeader
+from paquebot.imap.command_reader import CommandReader, EndRequested, RefusedCommand, UnexpectedProxyHeader
 from paquebot.imap.commands import append
 from paquebot.imap.connection import ImapConnection, Inactive
 from paquebot.imap.context import ServerContext
@@ -19,21 +19,21 @@ from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.changes import MailboxChange
-from paquebot.imap.mailbox_view.feed import Watch, told
+from paquebot.imap.mailbox_view.feed import Watch, end_spans
 from paquebot.imap.metrics import Completion, SessionEnd, StateLabel
-from paquebot.imap.reply import Answered, Look, Reply, ReplyStatus, Stream, bad, gathered
+from paquebot.imap.reply import Refresh, Reply, ReplySent, ReplyStatus, Stream, bad, in_chunks
 from paquebot.imap.states import Authenticated, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.observability.log import Log
 from paquebot.rpc import Identity, LoginEnd, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.net.seats import Seat
+from paquebot.runtime.net.slots import ConnectionSlot
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.mailbox_name import encode_mutf7
-from paquebot.wire.transcript import ImapTranscript
+from paquebot.wire.transcript import ImapTranscriptFilter
 
 _log = Log("paquebot.imap.session")
 _CUT_OFF_SECONDS = 0.5
@@ -54,12 +54,12 @@ _PARTINGS = {
 class Session:
     """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
 
-    def __init__(self, process: ServerContext, connection: ImapConnection, client: str, seat: Seat) -> None:
+    def __init__(self, process: ServerContext, connection: ImapConnection, client: str, slot: ConnectionSlot) -> None:
         self.process = process
         self.connection = connection
         self.client = client
         """The peer's IP address."""
-        self.seat = seat
+        self.slot = slot
         self.turns = process.loop_shares.turns(client)
         """The session's turns on the event loop."""
         self.state: SessionState = NotAuthenticated()
@@ -89,11 +89,11 @@ class Session:
 
     def leave(self) -> None:
         """End the session before its next command, or out of IDLE."""
-        self.reader.leaving = True
+        self.reader.end_requested = True
         self.connection.ring()
 
     def displace(self) -> None:
-        """End the session before its next command: another client needs its seat."""
+        """End the session before its next command: another client needs its slot."""
         self._displaced = True
         self.leave()
 
@@ -102,7 +102,7 @@ class Session:
         self.connection.logged_in()
         self.reader.logged_in(identity.account_id)
         self.connection.recorder = TranscriptRecorder(
-            self.process.recordings, identity.account_id, self.client, ImapTranscript, self._mailbox
+            self.process.recordings, identity.account_id, self.client, ImapTranscriptFilter, self._mailbox
         )
         self.login = self.process.logins.enter(identity, self._login_ended)
 
@@ -135,7 +135,7 @@ class Session:
         except Inactive:
             await self._bye("Inactive for too long")
             return SessionEnd.INACTIVE
-        except Leaving:
+        except EndRequested:
             if parting := self._parting():
                 await self._bye(*parting)
                 return SessionEnd.LOGIN_ENDED
@@ -173,7 +173,7 @@ class Session:
                     return SessionEnd.ERRORS
             else:
                 if self.login is not None and await self.process.logins.check(self.login):
-                    raise Leaving
+                    raise EndRequested
                 await self._execute(command)
             if isinstance(self.state, LoggedOut):
                 return SessionEnd.LOGOUT
@@ -205,22 +205,22 @@ class Session:
             metrics.COMMAND[name, completion].inc()
             metrics.SECONDS[name].observe(time.perf_counter() - started)
 
-    async def _run(self, command: ast.Command) -> Reply | Answered:
+    async def _run(self, command: ast.Command) -> Reply | ReplySent:
         handler = handler_of(command, self.state)
         if handler is None:
             return bad("Not in this state") if not isinstance(command, ast.UnknownCommand) else bad("Unknown command")
         try:
             answer = await handler(self, command)
             return answer if isinstance(answer, Reply) else await self._send_stream(answer)
-        except (PeerGone, Leaving, Inactive):
+        except (PeerGone, EndRequested, Inactive):
             raise
         except Exception as error:  # noqa: BLE001 - translated, logged with an id, and answered
             return reply_to(error)
 
-    async def _send_stream(self, stream: Stream) -> Reply | Answered:
+    async def _send_stream(self, stream: Stream) -> Reply | ReplySent:
         async with contextlib.aclosing(stream):
             async for piece in stream:
-                if isinstance(piece, Reply | Answered):
+                if isinstance(piece, Reply | ReplySent):
                     return piece
                 if piece:
                     await self.connection.send(piece)
@@ -236,29 +236,29 @@ class Session:
             self.failures += 1
         elif reply.status is ReplyStatus.OK and not isinstance(self.state, NotAuthenticated):
             self.failures = 0  # only an unbroken row of faults is noise; before login, all of them count
-        news, closing = updates.News(), b""
-        spans = self.watch.take_spans() if self.watch is not None and reply.look is not Look.NEVER else []
-        if isinstance(self.state, Selected) and reply.look is not Look.NEVER:
+        news, closing = updates.UpdateLines(), b""
+        spans = self.watch.take_spans() if self.watch is not None and reply.refresh is not Refresh.NEVER else []
+        if isinstance(self.state, Selected) and reply.refresh is not Refresh.NEVER:
             try:
-                news = await self._news(self.state, command, reply.look)
+                news = await self._news(self.state, command, reply.refresh)
             except NoSuchMailbox:  # deleted by another session (RFC 2180 §3)
                 closing = responses.bye("The selected mailbox was deleted")
                 self._enter(LoggedOut())
-        mod_seq = updates.highest_mod_seq(before, self.state)
-        for piece in gathered(reply.untagged, news, mod_seq, reply.completion(command.tag) + closing):
+        mod_seq = updates.highest_mod_seq_line(before, self.state)
+        for piece in in_chunks(reply.untagged, news, mod_seq, reply.completion(command.tag) + closing):
             if piece:
                 await self.connection.send(piece)
             await give_way()
-        told(spans, arrived=news.arrived)
+        end_spans(spans, arrived=news.arrived)
 
-    async def _news(self, state: Selected, command: ast.Command, look: Look) -> updates.News:
+    async def _news(self, state: Selected, command: ast.Command, refresh: Refresh) -> updates.UpdateLines:
         assert self.watch is not None
-        news = updates.News()
-        if look is Look.NOW or updates.waiting(self.watch, state):
+        news = updates.UpdateLines()
+        if refresh is Refresh.NOW or updates.has_changes(self.watch, state):
             with contextlib.suppress(PostgresUnavailable):  # the watch stays dirty: the next command looks again
-                news = await updates.look(self.process, self.watch, state, now=look is Look.NOW)
+                news = await updates.refresh(self.process, self.watch, state, now=refresh is Refresh.NOW)
         if _may_expunge(command):
-            news.lines = updates.and_release(news.lines, state)
+            news.lines = updates.with_expunge_lines(news.lines, state)
         return news
 
     def _enter(self, state: SessionState) -> None:

@@ -13,9 +13,9 @@ from paquebot.runtime.engine_settings import (
     TlsSettings,
 )
 from paquebot.runtime.net.pace import PaceSettings
-from paquebot.runtime.net.patience import LEAST_RATE
 from paquebot.runtime.net.proxy import ProxySettings
-from paquebot.runtime.net.seats import SeatLimits
+from paquebot.runtime.net.slots import SlotLimits
+from paquebot.runtime.net.write_allowance import MINIMUM_RATE
 from paquebot.runtime.settings import ByteSize, Listen, Seconds, setting
 from paquebot.runtime.shares.event_loop import FairnessSettings
 from paquebot.runtime.shares.in_flight import ShareSettings
@@ -56,7 +56,7 @@ class SessionSettings:
     write: Seconds = setting("IMAP_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
     write_rate: ByteSize = setting(
         "IMAP_WRITE_RATE",
-        ByteSize(LEAST_RATE),
+        ByteSize(MINIMUM_RATE),
         help="bytes a second that a client takes on the whole; one that takes fewer is ended",
     )
     search_work: ByteSize = setting(
@@ -73,8 +73,8 @@ class SessionSettings:
             raise ValueError("PAQUEBOT_IMAP_SESSIONS_RESERVED is a part of all: from 0 to less than 1")
 
     @property
-    def seats(self) -> SeatLimits:
-        return SeatLimits(self.total, self.reserved, self.per_client, self.per_network, self.per_account)
+    def slots(self) -> SlotLimits:
+        return SlotLimits(self.total, self.reserved, self.per_client, self.per_network, self.per_account)
 
 
 @dataclass(frozen=True, slots=True)

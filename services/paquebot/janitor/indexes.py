@@ -15,13 +15,13 @@ GROUP = 64
 
 IndexOutcome = PackIndex | BadPack | BlobMissing
 
-Say = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 """Takes a line of progress."""
 
 _SAY_EVERY = 1000
 
 
-def silent(line: str) -> None:
+def ignore_progress(line: str) -> None:
     """For callers that show no progress."""
 
 
@@ -37,7 +37,7 @@ async def read_indexes(blobs: BlobStore, infos: Sequence[PackInfo]) -> list[Inde
     return await asyncio.gather(*map(read, infos))
 
 
-async def readable(
+async def read_valid_indexes(
     blobs: BlobStore, infos: Sequence[PackInfo]
 ) -> tuple[list[tuple[PackInfo, PackIndex]], list[PackInfo]]:
     """The packs that are there and can be read, and those that cannot: they are logged. Raises BlobsUnavailable."""
@@ -52,7 +52,7 @@ async def readable(
     return found, unreadable
 
 
-def in_groups(infos: Sequence[PackInfo], say: Say = silent) -> Iterator[Sequence[PackInfo]]:
+def in_groups(infos: Sequence[PackInfo], say: ReportProgress = ignore_progress) -> Iterator[Sequence[PackInfo]]:
     """All packs, `GROUP` at a time; tells how far it is."""
     for first in range(0, len(infos), GROUP):
         if first // _SAY_EVERY != (first - GROUP) // _SAY_EVERY and first:

@@ -7,8 +7,9 @@ from typing import Any
 
 from paquebot.janitor.compaction.compact import compact
 from paquebot.janitor.compaction.sparse import SparsePacks
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots.snapshot import BucketMismatch, snapshot
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.troubles import Stage, Troubles, is_away
 from paquebot.mailstore.snapshots.snapshots import UpkeepBusy
@@ -18,7 +19,7 @@ _log = Log("paquebot.janitor")
 
 
 @dataclass(slots=True)
-class Ran:
+class RunResult:
     """What a run did, and what it passed over."""
 
     record: dict[str, Any] = field(default_factory=dict)
@@ -33,9 +34,9 @@ class Ran:
 
 async def run(
     stores: Stores, settings: JanitorSettings, *, snapshot_only: bool, drop_orphans: bool, dry_run: bool
-) -> Ran:
-    """Raises StrangeBucket: nothing may be done."""
-    ran, sparse = Ran(), SparsePacks(settings.compaction.live_share)
+) -> RunResult:
+    """Raises BucketMismatch: nothing may be done."""
+    ran, sparse = RunResult(), SparsePacks(settings.compaction.live_share)
 
     async def swept(troubles: Troubles) -> Any:
         return await sweep(
@@ -58,7 +59,7 @@ async def run(
 
 async def _stage(
     stores: Stores,
-    ran: Ran,
+    ran: RunResult,
     stage: Stage,
     work: Callable[[Troubles], Awaitable[Any]],
     *,

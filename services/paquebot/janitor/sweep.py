@@ -18,13 +18,14 @@ from paquebot.blobs import BlobMissing, BlobStore, new_ulid
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_at, ulid_time_ms
-from paquebot.directory.removed import purged, removed_accounts
+from paquebot.directory.removed import delete_removed, removed_accounts
 from paquebot.janitor.compaction.sparse import SparsePacks
-from paquebot.janitor.indexes import in_groups, readable
-from paquebot.janitor.recovery.accounting import Missing, Queued, missing, read_stream
+from paquebot.janitor.indexes import in_groups, read_valid_indexes
+from paquebot.janitor.recovery.accounting import MissingMessage, StreamContents, find_missing, read_stream
 from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
-from paquebot.janitor.snapshots.snapshot import known_bucket
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.snapshots.snapshot import check_bucket
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles, is_away
 from paquebot.observability.log import Log
 from paquebot.spool import outcomes
@@ -37,7 +38,7 @@ _LOOKED_TO = ORPHANED + "looked-to"
 
 
 @dataclass(slots=True)
-class Swept:
+class SweepResult:
     """What a sweep did."""
 
     packs: int = 0
@@ -63,7 +64,7 @@ class _Sweep:
 
     stores: Stores
     settings: JanitorSettings
-    queued: Queued
+    queued: StreamContents
     refused: RefusedMessages
     orphaned: Marks
     orphans: frozenset[str]
@@ -74,7 +75,7 @@ class _Sweep:
     """Of packs with lower ids the records are forgotten; a sweep looked at each before, and marked the orphans."""
     forget_to: str
     """Of packs with lower ids this sweep forgets the records."""
-    result: Swept
+    result: SweepResult
     troubles: Troubles
     drop_orphans: bool
     dry_run: bool
@@ -90,13 +91,13 @@ async def sweep(
     drop_orphans: bool = False,
     dry_run: bool = False,
     troubles: Troubles | None = None,
-) -> Swept:
+) -> SweepResult:
     """Packs that are alive and perhaps mostly dead are noted in `sparse`. With `drop_orphans` accepted mail that is
     older than the safe age, and neither served nor queued, is given up. A pack or an account that fails is passed over,
-    and named in `troubles`. Raises StrangeBucket, BadSnapshot, BlobsUnavailable, BadPack (a mark cannot be read),
+    and named in `troubles`. Raises BucketMismatch, BadSnapshot, BlobsUnavailable, BadPack (a mark cannot be read),
     QueueUnavailable, PostgresUnavailable: what was deleted until then stays so."""
-    result, troubles = Swept(), troubles or Troubles(Stage.SWEEP)
-    await known_bucket(stores)  # or all packs would look dead after a loss of the mailstore
+    result, troubles = SweepResult(), troubles or Troubles(Stage.SWEEP)
+    await check_bucket(stores)  # or all packs would look dead after a loss of the mailstore
     if not dry_run:
         await _purge(stores, settings, result, troubles)
     # The stream before the tables: a job that ends in between has committed its rows by then.
@@ -106,7 +107,7 @@ async def sweep(
     refused, orphans = await read_refused(stores.blobs), frozenset(await orphaned.packs())
     forget_before = time.time() - settings.records_age
     forget_to = ulid_at(max(0, int(forget_before * 1000)))
-    looked_before = await read_looked_to(stores.blobs)
+    looked_before = await read_records_start(stores.blobs)
     looked_to = looked_before or forget_to
     run = _Sweep(
         *(stores, settings, queued, refused, orphaned, orphans, looked_before, looked_to, forget_to, result, troubles),
@@ -161,7 +162,7 @@ async def _forget(run: _Sweep, before_seconds: float) -> None:
         await _forget_records(stores, before_seconds, run.result)
 
 
-async def read_looked_to(blobs: BlobStore) -> str:
+async def read_records_start(blobs: BlobStore) -> str:
     """The lowest id of a pack of which all records are there; empty: no sweep has forgotten any. Raises
     BlobsUnavailable, BadPack."""
     try:
@@ -170,13 +171,13 @@ async def read_looked_to(blobs: BlobStore) -> str:
         return ""
 
 
-async def _purge(stores: Stores, settings: JanitorSettings, result: Swept, troubles: Troubles) -> None:
+async def _purge(stores: Stores, settings: JanitorSettings, result: SweepResult, troubles: Troubles) -> None:
     """Delete the mail of accounts that were removed; its packs go when they are empty."""
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
     for account_id in await removed_accounts(stores.postgres, before):
         async with troubles.apart(stores, f"removed account {account_id}"):
             await stores.accounts.delete(account_id)
-            await purged(stores.postgres, [account_id])
+            await delete_removed(stores.postgres, [account_id])
             result.purged_accounts += 1
 
 
@@ -219,7 +220,7 @@ async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks |
         await run.orphaned.delete(run.orphans.intersection(info.pack for info in doomed))
         _log.info("packs_deleted", packs=len(doomed))
     run.result.deleted_packs += len(doomed)
-    run.result.deleted_bytes += sum(info.octets for info in doomed)
+    run.result.deleted_bytes += sum(info.size for info in doomed)
 
 
 async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackInfo]:
@@ -236,7 +237,7 @@ async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackIn
         else:
             run.result.orphans_kept += 1
     for few in in_groups(doubtful):
-        found, unreadable = await readable(stores.blobs, few)  # what is not there was another janitor's
+        found, unreadable = await read_valid_indexes(stores.blobs, few)  # what is not there was another janitor's
         run.result.unreadable += len(unreadable)
         for info in unreadable:
             await _keep(run, info.pack, ())  # nobody knows whether it holds mail that was never delivered
@@ -244,7 +245,7 @@ async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackIn
             if index.account_id and await _is_garbage(stores, settings, index, dry_run=run.dry_run):
                 yield info
         accepted = [(info, index) for info, index in found if not index.account_id]
-        orphaned = await missing(stores, [index for _, index in accepted], run.queued)
+        orphaned = await find_missing(stores, [index for _, index in accepted], run.queued)
         for (info, _), messages in zip(accepted, orphaned, strict=True):
             if not messages or await _may_go(run, info.pack, messages, ages[info.pack]):
                 yield info
@@ -253,14 +254,14 @@ async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackIn
 async def _look_before_forgetting(run: _Sweep, used: Sequence[PackInfo]) -> None:
     """At packs that others need: when nobody does any more, no record tells whom they were not served to."""
     for few in in_groups([info for info in used if run.looked_to <= info.pack < run.forget_to]):
-        found, _ = await readable(run.stores.blobs, few)
-        orphaned = await missing(run.stores, [index for _, index in found], run.queued)
+        found, _ = await read_valid_indexes(run.stores.blobs, few)
+        orphaned = await find_missing(run.stores, [index for _, index in found], run.queued)
         for (info, _), messages in zip(found, orphaned, strict=True):
             if orphans := await run.refused.accepted(info.pack, messages):
                 await _keep_orphans(run, info.pack, orphans)
 
 
-async def _may_go(run: _Sweep, pack: str, messages: Sequence[Missing], age: float) -> bool:
+async def _may_go(run: _Sweep, pack: str, messages: Sequence[MissingMessage], age: float) -> bool:
     """A pack with mail that is neither served nor queued."""
     old = age > run.settings.orphan_age
     orphans = await run.refused.accepted(pack, messages)
@@ -273,7 +274,7 @@ async def _may_go(run: _Sweep, pack: str, messages: Sequence[Missing], age: floa
     return False
 
 
-async def _keep_orphans(run: _Sweep, pack: str, orphans: Sequence[Missing]) -> None:
+async def _keep_orphans(run: _Sweep, pack: str, orphans: Sequence[MissingMessage]) -> None:
     run.result.orphans_kept += 1
     _log.error("orphan_kept", pack=pack, messages=len(orphans))
     await _keep(run, pack, [message.envelope.queue_id for message in orphans])
@@ -307,7 +308,7 @@ async def _is_garbage(stores: Stores, settings: JanitorSettings, index: PackInde
         await stores.compactions.release_lease(index.account_id, owner)
 
 
-async def _forget_records(stores: Stores, before_seconds: float, result: Swept) -> None:
+async def _forget_records(stores: Stores, before_seconds: float, result: SweepResult) -> None:
     before = datetime.datetime.fromtimestamp(before_seconds, datetime.UTC)
     result.deliveries = await stores.deliveries.forget(before)
-    result.outcomes = await outcomes.forget(stores.postgres, before)
+    result.outcomes = await outcomes.delete_before(stores.postgres, before)

@@ -1,14 +1,15 @@
 """The columns that say where a message's content lies, and the reading and writing of them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
+
+import asyncpg
 
 from paquebot.mailstore import bad_rows
 from paquebot.mailstore.bad_rows import RowReading
 from paquebot.v1.mail_pb2 import BlobRef
 
-Record = Any
-"""An asyncpg row."""
+Record: TypeAlias = asyncpg.Record
 
 BLOB_COLUMNS = "pack, blob_offset, blob_length, blob_size, blob_compression, blob_encryption"
 

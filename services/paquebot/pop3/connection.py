@@ -7,9 +7,9 @@ Small answers wait for each other while further commands are here already, so th
 import ssl
 
 from paquebot.rpc import TranscriptRecorder
-from paquebot.runtime.net.connection import PeerConnection, PeerGone
-from paquebot.runtime.net.patience import LEAST_RATE
-from paquebot.wire.transcript import Pop3Transcript
+from paquebot.runtime.net.connection import ClientConnection, PeerGone
+from paquebot.runtime.net.write_allowance import MINIMUM_RATE
+from paquebot.wire.transcript import Pop3TranscriptFilter
 
 _READ_HIGH = 64 * 1024
 _TOO_MUCH = b"-ERR Too much was sent before login\r\n"
@@ -20,20 +20,20 @@ class LineTooLong(Exception):
     """A line passed its maximum; the rest of it is thrown away."""
 
 
-class Pop3Connection(PeerConnection):
+class Pop3Connection(ClientConnection):
     """`await` on it from its session's task only."""
 
-    def __init__(self, *, write_seconds: float, write_rate: int = LEAST_RATE) -> None:
+    def __init__(self, *, write_seconds: float, write_rate: int = MINIMUM_RATE) -> None:
         super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
         self._skipping = False
         self._gathered = bytearray()
-        self.recorder: TranscriptRecorder[Pop3Transcript] | None = None
+        self.recorder: TranscriptRecorder[Pop3TranscriptFilter] | None = None
         """Of the session, once it is logged in."""
 
     def heard(self, line: bytes) -> None:
         """A command was taken from the client."""
         if self.recorder is not None and (transcript := self.recorder.look()) is not None:
-            transcript.heard(transcript.filter.heard(line))
+            transcript.from_client(transcript.filter.client_line(line))
 
     async def wait(self, seconds: float) -> None:
         """Send what is gathered, then wait until bytes came or `ring`. Raises TimeoutError, PeerGone.
@@ -73,7 +73,7 @@ class Pop3Connection(PeerConnection):
     async def send(self, octets: bytes | bytearray | memoryview) -> None:
         """Write with what comes after it, within a bound. Raises PeerGone as `flush`."""
         if self.recorder is not None and self.recorder.transcript is not None:
-            self.recorder.transcript.said(octets)
+            self.recorder.transcript.from_server(octets)
         self._gathered += octets
         if len(self._gathered) >= _GATHER:
             await self.flush()

@@ -4,28 +4,28 @@ from dataclasses import dataclass
 
 from paquebot.pop3.lease import Lease
 from paquebot.pop3.maildrop import OpenMaildrop
-from paquebot.pop3.reading import MessagePrefetch
+from paquebot.pop3.prefetch import MessagePrefetch
 
 
 @dataclass(frozen=True, slots=True)
-class Authorization:
-    """RFC 1939 §4. `login`: the name that USER gave, until PASS."""
+class AuthorizationState:
+    """RFC 1939 §4. `login`: the name from USER, until PASS."""
 
     login: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class TransactionState:
     """RFC 1939 §5: the maildrop is locked and open."""
 
-    drop: OpenMaildrop
+    maildrop: OpenMaildrop
     lease: Lease
-    reading: MessagePrefetch
+    prefetch: MessagePrefetch
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """After the answer to QUIT."""
+    """After the reply to QUIT."""
 
 
-State = Authorization | Transaction | SessionEnded
+State = AuthorizationState | TransactionState | SessionEnded

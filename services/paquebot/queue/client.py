@@ -27,6 +27,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import Across, EngineLabel, Fault, counter, engine_call, fault_of, gauge, know_calls
 from paquebot.queue import hints
 from paquebot.runtime.engine_settings import NatsSettings
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.process.tasks import background
 
 _log = Log("paquebot.queue")
@@ -58,7 +59,7 @@ NO_MESSAGE = 10037
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 
 
-class QueueUnavailable(Exception):
+class QueueUnavailable(EngineUnavailable):
     """JetStream cannot be used now, or did not acknowledge in time: what was sent may or may not be stored."""
 
 
@@ -70,7 +71,7 @@ class QueueRefused(QueueUnavailable):
         self.code = code
 
 
-class QueueTooLarge(QueueRefused):
+class QueueTooLarge(QueueRefused, EngineRefused):
     """A message or a batch is larger than the server takes: it can never be stored."""
 
 
@@ -233,12 +234,12 @@ class Queue:
         self._fault = type(error).__name__
         _log.debug("nats_error", reason=f"{self._fault}: {error}")
 
-    def watch_losses(self, callback: Callable[[], None]) -> None:
+    def add_loss_callback(self, callback: Callable[[], None]) -> None:
         """Call `callback()` each time a connection is lost: what was asked over it will not be answered."""
         self._losses.add(callback)
 
-    def ignore_losses(self, callback: Callable[[], None]) -> None:
-        """Undo `watch_losses`."""
+    def remove_loss_callback(self, callback: Callable[[], None]) -> None:
+        """Undo `add_loss_callback`."""
         self._losses.discard(callback)
 
     @property
@@ -353,41 +354,41 @@ class Queue:
         told = frozenset(account_ids) if account_ids is not None else None
         await self._tell([hints.DirectoryHint(told, changed).written()])
 
-    async def hear_directory(self, callback: Callable[[hints.DirectoryHint], None]) -> None:
-        """Call `callback(hint)` at each hint about accounts, from the event loop; otherwise as `hear_mailbox`."""
+    async def subscribe_directory(self, callback: Callable[[hints.DirectoryHint], None]) -> None:
+        """Call `callback(hint)` at each hint about accounts, from the event loop; otherwise as `subscribe_mailbox`."""
         self._directory_hints.add(callback)
         await self._listen_soon()
 
-    def ignore_directory(self, callback: Callable[[hints.DirectoryHint], None]) -> None:
-        """Undo `hear_directory`."""
+    def unsubscribe_directory(self, callback: Callable[[hints.DirectoryHint], None]) -> None:
+        """Undo `subscribe_directory`."""
         self._directory_hints.discard(callback)
 
-    async def hear_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
+    async def subscribe_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
         """Call `callback(account_id)` at each hint for the account, from the event loop. When this returns, the
         server knows that we listen; while it is away, we will listen as soon as it is back. Never raises."""
         self._hints.setdefault(account_id, set()).add(callback)
         self._hearing = True
         await self._listen_soon()
 
-    def ignore_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
-        """Undo `hear_mailbox`."""
+    def unsubscribe_mailbox(self, account_id: int, callback: Callable[[int], None]) -> None:
+        """Undo `subscribe_mailbox`."""
         callbacks = self._hints.get(account_id, set())
         callbacks.discard(callback)
         if not callbacks:
             self._hints.pop(account_id, None)
 
-    async def tell(self, subject: str, payload: bytes) -> None:
+    async def send(self, subject: str, payload: bytes) -> None:
         """Publish to whoever hears it now. Never raises."""
         await self._tell([hints.Hint(subject, payload)])
 
-    async def hear(self, subject: str, callback: Callable[[Msg], None]) -> None:
+    async def subscribe(self, subject: str, callback: Callable[[Msg], None]) -> None:
         """Call `callback(message)` for each message on the subject, from the event loop; otherwise as
-        `hear_mailbox`."""
+        `subscribe_mailbox`."""
         self._others.setdefault(subject, set()).add(callback)
         await self._listen_soon()
 
-    def ignore(self, subject: str, callback: Callable[[Msg], None]) -> None:
-        """Undo `hear`."""
+    def unsubscribe(self, subject: str, callback: Callable[[Msg], None]) -> None:
+        """Undo `subscribe`."""
         self._others.get(subject, set()).discard(callback)
 
     async def _listen_soon(self) -> None:

@@ -16,7 +16,7 @@ from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter, engine_call
 from paquebot.queue.client import NO_CONSUMER, Queue, QueueRefused, QueueUnavailable, nats_fault
 from paquebot.queue.observation import CONSUMERS, observe_consumer
-from paquebot.queue.stream import last_number
+from paquebot.queue.stream import last_sequence
 from paquebot.queue.subjects import is_within
 
 _log = Log("paquebot.queue")
@@ -33,7 +33,7 @@ _OF_THE_STORE = (10012, 10104)  # consumer create: error creating store for cons
 
 
 @dataclass(slots=True)
-class Job:
+class ClaimedJob:
     """A job handed out. Acknowledge it when its effect is durable; else it comes again."""
 
     subject: str
@@ -111,12 +111,12 @@ class Consumer:
         self._numbers = itertools.count()
         self._taken = TAKEN.labels(name)
         self._redelivered = REDELIVERED.labels(name)
-        self._stray: list[Job] = []
+        self._stray: list[ClaimedJob] = []
         # The library's own `next_msg` can lose a message when it is cancelled as one arrives; this cannot.
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
         """None: the connection is lost, and nothing more will come over it."""
 
-    async def fetch(self, most: int, wait: float) -> list[Job]:
+    async def fetch(self, most: int, wait: float) -> list[ClaimedJob]:
         """Up to `most` jobs that are there now; when none is, waits up to `wait` seconds for the first.
         Empty: none came. Raises QueueUnavailable, unless some jobs came before."""
         jobs, self._stray = self._stray[:most], self._stray[most:]
@@ -138,7 +138,7 @@ class Consumer:
     async def close(self) -> None:
         """Jobs that came and were not asked for any more go back at once, to others: a pull of ours may still be
         open, and the server would answer it with what we have just given back."""
-        self._queue.ignore_losses(self._on_loss)
+        self._queue.remove_loss_callback(self._on_loss)
         await self._forget()
         for job in self._stray:
             await job.nak()
@@ -151,7 +151,7 @@ class Consumer:
     async def _subscribe(self) -> None:
         if self._subscription is not None:
             return
-        self._queue.watch_losses(self._on_loss)
+        self._queue.add_loss_callback(self._on_loss)
         await self._create()
         client = self._client = self._queue.client
         self._inbox = client.new_inbox()
@@ -164,7 +164,7 @@ class Consumer:
         """Find the consumer, or make it. One that is ahead of the stream knows of jobs that the server has lost since
         (its files may outlive those of the messages): it is made anew, or it would take new jobs for these, which have
         their numbers."""
-        if (await self._found())["delivered"]["stream_seq"] > await last_number(self._queue):
+        if (await self._found())["delivered"]["stream_seq"] > await last_sequence(self._queue):
             _log.error("consumer_ahead_of_stream", consumer=self._name)
             await self._delete()
             await self._found()
@@ -203,7 +203,7 @@ class Consumer:
             _log.error("consumer_kept_in_memory", consumer=self._name, reason=str(error))
             return await self._queue.api(subject, {"stream_name": stream, "config": {**config, "mem_storage": True}})
 
-    async def _pull(self, jobs: list[Job], most: int, wait: float | None) -> None:
+    async def _pull(self, jobs: list[ClaimedJob], most: int, wait: float | None) -> None:
         """One pull request, into `jobs` until they are `most`: no wait at all, or up to `wait` seconds."""
         if len(jobs) >= most:
             return
@@ -226,7 +226,7 @@ class Consumer:
             await self._forget()
             raise QueueUnavailable(f"pull: {type(error).__name__}") from error
 
-    async def _collect(self, jobs: list[Job], reply: str, most: int, deadline: float) -> None:
+    async def _collect(self, jobs: list[ClaimedJob], reply: str, most: int, deadline: float) -> None:
         async with asyncio.timeout(deadline + _SLACK_SECONDS):
             while len(jobs) < most:
                 message = await self._arrived.get()
@@ -268,12 +268,12 @@ class Consumer:
             if message is not None and "Status" not in (message.headers or {}) and self._is_ours(message):
                 self._stray.append(self._job(message))
 
-    def _job(self, message: Msg) -> Job:
+    def _job(self, message: Msg) -> ClaimedJob:
         data = message.metadata
         self._taken.inc()
         if (data.num_delivered or 1) > 1:
             self._redelivered.inc()
-        return Job(
+        return ClaimedJob(
             subject=message.subject,
             payload=message.data,
             deliveries=data.num_delivered or 1,

@@ -83,7 +83,7 @@ async def observe_consumer(queue: Queue, name: str, subject: str) -> int:
     return pending
 
 
-async def observe_for_ever(queue: Queue) -> None:
+async def observe_forever(queue: Queue) -> None:
     """Keep the gauges; while NATS is away they stay as they were."""
     while True:
         with contextlib.suppress(QueueUnavailable):  # `paquebot_nats_connected` and the errors of engines tell

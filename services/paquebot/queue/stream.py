@@ -28,7 +28,7 @@ class StoredJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class JobCounts:
     """Jobs per subject."""
 
     by_subject: dict[str, int]
@@ -73,7 +73,7 @@ async def delete_stream(queue: Queue) -> None:
     await queue.api(f"STREAM.DELETE.{queue.settings.stream}")
 
 
-async def counts(queue: Queue) -> Counts:
+async def counts(queue: Queue) -> JobCounts:
     """Raises QueueUnavailable."""
     found: dict[str, int] = {}
     offset = 0
@@ -83,10 +83,10 @@ async def counts(queue: Queue) -> Counts:
         found.update(page)
         offset += len(page)
         if not page or offset >= int(info.get("total", 0)):
-            return Counts(found)
+            return JobCounts(found)
 
 
-async def last_number(queue: Queue) -> int:
+async def last_sequence(queue: Queue) -> int:
     """The newest job's, whether it is still there or not. Raises QueueUnavailable."""
     info = await queue.api(f"STREAM.INFO.{queue.settings.stream}")
     return int(info["state"]["last_seq"])
@@ -131,7 +131,7 @@ async def delete(queue: Queue, sequence: int) -> bool:
     return True
 
 
-async def passed_over(queue: Queue) -> list[StoredJob]:
+async def skipped_jobs(queue: Queue) -> list[StoredJob]:
     """Jobs that their consumer takes for done and that are still in the stream: nobody would ever get them.
 
     A job that is just being acknowledged may be among them: look again. A server that lost what it had not written

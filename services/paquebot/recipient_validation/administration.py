@@ -17,7 +17,7 @@ from paquebot.directory.accounts import Account, AccountChange
 from paquebot.directory.aliases import Alias
 from paquebot.directory.app_passwords import AppPassword
 from paquebot.directory.domains import Domain, DomainChange
-from paquebot.directory.errors import Invalid
+from paquebot.directory.errors import InvalidValue
 from paquebot.directory.names import local_address
 from paquebot.directory.passwords import BadPassword, check_strength, prepared
 from paquebot.mailstore import Usage
@@ -211,7 +211,7 @@ class Administration(DirectoryServicer):
         self, request: pb.DeleteAppPasswordRequest, context: Context
     ) -> pb.DeleteAppPasswordResponse:
         if not request.app_password_id.isdecimal() or len(request.app_password_id) > 18:
-            raise Invalid(f"{request.app_password_id[:40]!r} is not the id of an app password")
+            raise InvalidValue(f"{request.app_password_id[:40]!r} is not the id of an app password")
         app_password_id = int(request.app_password_id)
         account_id = await app_passwords.delete_app_password(self._postgres, request.address, app_password_id)
         await self._queue.hint_directory((account_id,), "app_password")
@@ -225,7 +225,7 @@ class Administration(DirectoryServicer):
             new = prepared(password)
             check_strength(new, at, self._shortest_password)
         except BadPassword as error:
-            raise Invalid(str(error)) from None
+            raise InvalidValue(str(error)) from None
         return await self._hashing.hash(new)
 
     async def _with_usage(self, account: Account) -> pb.Account:

@@ -23,18 +23,19 @@ from paquebot.directory.credentials import (
     note_use,
     replace_hash,
 )
-from paquebot.directory.errors import Invalid
-from paquebot.directory.login_limits import LoginRefused, login_key, note_network, site_of, unknown_subject
+from paquebot.directory.errors import InvalidValue
+from paquebot.directory.login_limits import AttemptRefused, login_key, note_network, site_of, unknown_subject
 from paquebot.directory.passwords import BadPassword, app_password_digest, prepared
-from paquebot.directory.sessions import LoggedIn, LoginState, standings
+from paquebot.directory.sessions import LoginState, SessionCredential, login_states
 from paquebot.observability.log import Log, shown
 from paquebot.observability.metrics import counter
 from paquebot.recipient_validation.boundary import Overloaded
-from paquebot.recipient_validation.failures import DelayedAnswer, LoginRefusals, client_network, delay
-from paquebot.recipient_validation.hashing import Hashing, Lane
+from paquebot.recipient_validation.concurrent_logins import ConcurrentLogins
+from paquebot.recipient_validation.hashing import HashClient, Hashing
 from paquebot.recipient_validation.login_cache import LoginCache
-from paquebot.recipient_validation.same_logins import SameLogins
+from paquebot.recipient_validation.login_delays import DelaySlots, RecentRefusals, delay_seconds
 from paquebot.recipient_validation.settings import GuestSettings, LoginSettings
+from paquebot.runtime.net.client_keys import client_keys
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
@@ -56,7 +57,7 @@ CACHE = counter(
     {"result": ("hit", "miss")},
 )
 _VERDICTS = {
-    LoginState.GOES_ON: pb.SESSION_VERDICT_GOES_ON,
+    LoginState.VALID: pb.SESSION_VERDICT_GOES_ON,
     LoginState.ACCOUNT_DISABLED: pb.SESSION_VERDICT_ACCOUNT_DISABLED,
     LoginState.ACCOUNT_REMOVED: pb.SESSION_VERDICT_ACCOUNT_REMOVED,
     LoginState.CREDENTIAL_REVOKED: pb.SESSION_VERDICT_CREDENTIAL_REVOKED,
@@ -112,9 +113,9 @@ class Authentication(AuthenticationServicer):
         self._guests = guests
         self._default_domain = default_domain
         self._cache = LoginCache(settings.cache, settings.cache_entries, clock)
-        self._held = DelayedAnswer(settings.delayed, settings.delayed_per_client)
-        self._refusals = LoginRefusals(settings.limit_entries, clock)
-        self._same_logins = SameLogins(_TOGETHER)
+        self._held = DelaySlots(settings.delayed, settings.delayed_per_client)
+        self._refusals = RecentRefusals(settings.limit_entries, clock)
+        self._same_logins = ConcurrentLogins(_TOGETHER)
         self._login_key: bytes | None = None
 
     async def Authenticate(  # noqa: N802 - the contract's name
@@ -130,12 +131,12 @@ class Authentication(AuthenticationServicer):
         context: ServicerContext[pb.CheckSessionsRequest, pb.CheckSessionsResponse],
     ) -> pb.CheckSessionsResponse:
         if len(request.sessions) > MAX_SESSIONS:
-            raise Invalid(f"at most {MAX_SESSIONS} sessions are checked at once")
+            raise InvalidValue(f"at most {MAX_SESSIONS} sessions are checked at once")
         sessions = [
-            LoggedIn(one.account_id, one.credential.app_password_id, one.credential.password_version)
+            SessionCredential(one.account_id, one.credential.app_password_id, one.credential.password_version)
             for one in request.sessions
         ]
-        found = await standings(self._postgres, sessions)
+        found = await login_states(self._postgres, sessions)
         return pb.CheckSessionsResponse(verdicts=[_VERDICTS[standing] for standing in found])
 
     async def _authenticate(self, request: pb.AuthenticateRequest) -> pb.AuthenticateResponse:
@@ -160,7 +161,7 @@ class Authentication(AuthenticationServicer):
     async def _claim(self, request: pb.AuthenticateRequest) -> _Claim:
         login = request.login[:MAX_LOGIN]
         address = login_address(login, self._default_domain)
-        network = client_network(request.client_address)
+        network = client_keys(request.client_address).client
         found = await credentials(self._postgres, address, network) if address else None
         try:
             password = prepared(request.password)
@@ -188,22 +189,24 @@ class Authentication(AuthenticationServicer):
             subject = claim.found.account_id if claim.found else await self._unknown_subject(claim.login)
             if wait := self._refusals.wait((subject, claim.network)):
                 return _rate_limited(wait)
-            attempt = await login_limits.take(self._postgres, limits, subject, claim.network, known=claim.known)
-            if isinstance(attempt, LoginRefused):
+            attempt = await login_limits.count_attempt(
+                self._postgres, limits, subject, claim.network, known=claim.known
+            )
+            if isinstance(attempt, AttemptRefused):
                 self._refusals.note((subject, claim.network), attempt.seconds)
                 return _rate_limited(attempt.seconds)
-            seconds = delay(attempt, limits, self._settings.longest_delay)
+            seconds = delay_seconds(attempt, limits, self._settings.longest_delay)
             if seconds and not await self._held.wait(claim.network, seconds):
-                await login_limits.give_back(self._postgres, attempt.keys)
+                await login_limits.uncount_attempt(self._postgres, attempt.keys)
                 return _rate_limited(seconds)
             try:
                 verified = await self._by_hash(claim)
             except Exception:  # an engine away, too many hashes; not a caller that goes away: that is a free guess
-                await login_limits.give_back(self._postgres, attempt.keys)
+                await login_limits.uncount_attempt(self._postgres, attempt.keys)
                 raise
             if verified is None:
                 return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_INVALID)
-            await login_limits.give_back(self._postgres, attempt.keys)
+            await login_limits.uncount_attempt(self._postgres, attempt.keys)
         if not verified.credentials.enabled:
             return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_DISABLED)
         await self._note(claim, verified)
@@ -225,7 +228,7 @@ class Authentication(AuthenticationServicer):
         """A login that cannot be costs what a wrong password costs."""
         found, password = claim.found, claim.password
         stored = found.password_hash if found is not None and password is not None else None
-        lane = Lane(site_of(claim.network), stranger=not claim.known)
+        lane = HashClient(site_of(claim.network), stranger=not claim.known)
         right = await self._hashing.verify(stored, password if password is not None else "no password", lane)
         return _Verified(found, hashed=True) if right and found is not None else None
 

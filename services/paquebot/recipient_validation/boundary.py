@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 from grpc.aio import AbortError, ServerInterceptor
 
-from paquebot.directory.errors import AlreadyExists, DirectoryError, Invalid, NotFound, Precondition
+from paquebot.directory.errors import AlreadyExists, DirectoryError, FailedPrecondition, InvalidValue, NotFound
 from paquebot.observability import log, metrics, trace
 from paquebot.queue import QueueUnavailable
 from paquebot.rpc.channel import INCIDENT, Metadata
@@ -48,8 +48,8 @@ SECONDS = metrics.histogram(
 _CODES: dict[type[DirectoryError], grpc.StatusCode] = {
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     NotFound: grpc.StatusCode.NOT_FOUND,
-    Invalid: grpc.StatusCode.INVALID_ARGUMENT,
-    Precondition: grpc.StatusCode.FAILED_PRECONDITION,
+    InvalidValue: grpc.StatusCode.INVALID_ARGUMENT,
+    FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
 }
 _OURS = "/paquebot.v1."
 

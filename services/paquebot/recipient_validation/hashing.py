@@ -31,7 +31,7 @@ _REST_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class HashClient:
     """For whom a hash is made. `network`: of the client's site, for anybody can have an IPv6 /48. `stranger`: nobody
     logged in from the client to this account lately."""
 
@@ -39,7 +39,7 @@ class Lane:
     stranger: bool
 
 
-_OURS = Lane("", stranger=False)
+_OURS = HashClient("", stranger=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Hashing:
         """The hash of a prepared password."""
         return str(await self._run("hash", lambda: self._hasher.hash(password), _OURS))
 
-    async def verify(self, stored: str | None, password: str, lane: Lane = _OURS) -> bool:
+    async def verify(self, stored: str | None, password: str, lane: HashClient = _OURS) -> bool:
         """Whether the prepared password has the hash `stored`; None takes as long, and is never true."""
         if stored is None:
             await self._run("verify", lambda: self._hasher.verify(self._hasher.nobody, password), lane)
@@ -107,7 +107,7 @@ class Hashing:
             self._rest.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, work: str, function: Callable[[], T], lane: Lane) -> T:
+    async def _run(self, work: str, function: Callable[[], T], lane: HashClient) -> T:
         if self._running >= self._most_running and not self._has_room(lane):
             raise Overloaded
         job = _Job(work, function, asyncio.get_running_loop().create_future())
@@ -118,7 +118,7 @@ class Hashing:
         result: T = await asyncio.shield(job.done)  # a caller that goes away does not make room
         return result
 
-    def _has_room(self, lane: Lane) -> bool:
+    def _has_room(self, lane: HashClient) -> bool:
         strangers = self._turns[True]
         if strangers.waiting + self._turns[False].waiting >= self._most_waiting:
             return False

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 
-from paquebot.directory.errors import Invalid
+from paquebot.directory.errors import InvalidValue
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
@@ -28,7 +28,7 @@ def page_key(token: str, parts: int) -> list[str]:
     except (binascii.Error, ValueError, RecursionError):
         key = None
     if not isinstance(key, list) or len(key) != parts or not all(map(_is_name, key)):
-        raise Invalid("the page token is not one of ours")
+        raise InvalidValue("the page token is not one of ours")
     return key
 
 

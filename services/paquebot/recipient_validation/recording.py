@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 
 from nats.aio.msg import Msg
 
-from paquebot.directory.errors import Invalid
+from paquebot.directory.errors import InvalidValue
 from paquebot.observability.log import Log
 from paquebot.queue import Queue
-from paquebot.rpc.recordings import LINES, MAX_SECONDS, ORDER_SECONDS, ORDERS, new_id, order, subject_of
+from paquebot.rpc.recordings import LINES, MAX_SECONDS, ORDER_SECONDS, ORDERS, lines_subject, new_id, order
 from paquebot.runtime.process.tasks import background
 from paquebot.v1.directory_pb2 import TranscriptLine
 
@@ -23,7 +23,7 @@ class _Lines:
 
     def __init__(self, recording_id: str) -> None:
         self._recording_id = recording_id
-        self._subject = subject_of(recording_id)
+        self._subject = lines_subject(recording_id)
         self._waiting: list[bytes] = []
         self._bytes = 0
         self._lost = 0
@@ -63,11 +63,11 @@ async def record(queue: Queue, account_id: int, seconds: int) -> AsyncGenerator[
     Raises Invalid, QueueUnavailable.
     """
     if not 1 <= seconds <= MAX_SECONDS:
-        raise Invalid(f"sessions are recorded for 1 second up to {MAX_SECONDS // 3600} hours")
+        raise InvalidValue(f"sessions are recorded for 1 second up to {MAX_SECONDS // 3600} hours")
     _ = queue.client  # raises QueueUnavailable
     recording_id = new_id()
     lines = _Lines(recording_id)
-    await queue.hear(LINES, lines.heard)
+    await queue.subscribe(LINES, lines.heard)
     repeating = background(_repeat(queue, recording_id, account_id), "recording_order")
     _log.info("recording_begun", recording=recording_id, account_id=account_id, seconds=seconds)
     try:
@@ -76,13 +76,13 @@ async def record(queue: Queue, account_id: int, seconds: int) -> AsyncGenerator[
             async for line in taken:
                 yield line
     finally:
-        queue.ignore(LINES, lines.heard)
+        queue.unsubscribe(LINES, lines.heard)
         repeating.cancel()
-        await queue.tell(ORDERS, order(recording_id, account_id, 0))
+        await queue.send(ORDERS, order(recording_id, account_id, 0))
         _log.info("recording_ended", recording=recording_id, account_id=account_id)
 
 
 async def _repeat(queue: Queue, recording_id: str, account_id: int) -> None:
     while True:
-        await queue.tell(ORDERS, order(recording_id, account_id, ORDER_SECONDS))
+        await queue.send(ORDERS, order(recording_id, account_id, ORDER_SECONDS))
         await asyncio.sleep(_REPEAT_SECONDS)

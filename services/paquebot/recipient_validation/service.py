@@ -16,8 +16,8 @@ from grpc.aio import server as grpc_server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from paquebot.directory.login_limits import forget
-from paquebot.directory.lookup import Entry, look_up
+from paquebot.directory.login_limits import delete_old
+from paquebot.directory.lookup import DirectoryEntry, look_up
 from paquebot.mailstore import Accounts, Usage
 from paquebot.observability.log import Log
 from paquebot.queue import Queue
@@ -26,10 +26,11 @@ from paquebot.recipient_validation.administration import Administration
 from paquebot.recipient_validation.authentication import Authentication
 from paquebot.recipient_validation.boundary import Boundary
 from paquebot.recipient_validation.callers import Callers
-from paquebot.recipient_validation.gathering import WORKERS, LookupBatcher
 from paquebot.recipient_validation.hashing import Hashing
+from paquebot.recipient_validation.lookups import lookup_batcher
 from paquebot.recipient_validation.settings import GrpcSettings, LoginSettings, RecipientValidationSettings
 from paquebot.recipient_validation.validation import Validation
+from paquebot.runtime.batching import Batcher
 from paquebot.runtime.postgres.migrations import SCHEMAS, applied, code_version
 from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable, open_postgres
 from paquebot.runtime.process.health import Health
@@ -68,8 +69,8 @@ class _Engines:
 
     postgres: Postgres
     hashing: Hashing
-    lookups: LookupBatcher[Address, Entry]
-    usages: LookupBatcher[int, Usage]
+    lookups: Batcher[Sequence[Address], Mapping[Address, DirectoryEntry]]
+    usages: Batcher[Sequence[int], Mapping[int, Usage]]
     queue: Queue
 
 
@@ -106,8 +107,6 @@ async def _serve(
             group.create_task(_report_health(servicer, context.health)),
             group.create_task(_forget_failures(engines.postgres, logins)),
         ]
-        for _ in range(WORKERS):
-            tasks += [group.create_task(engines.lookups.work()), group.create_task(engines.usages.work())]
         try:
             await context.draining.wait()
             await servicer.enter_graceful_shutdown()
@@ -122,15 +121,15 @@ async def _engines(settings: RecipientValidationSettings) -> AsyncIterator[_Engi
     postgres = await open_postgres(settings.postgres, NAME)
     hashing = Hashing(settings.hashes)
     rules = settings.addresses.rules
-    usages = LookupBatcher("usage", Accounts(postgres).usages)
+    usages = lookup_batcher("usage", Accounts(postgres).usages)
 
-    async def entries(addresses: Sequence[Address]) -> Mapping[Address, Entry]:
+    async def entries(addresses: Sequence[Address]) -> Mapping[Address, DirectoryEntry]:
         return await look_up(postgres, rules, addresses)
 
     # Only for hints: nothing waits for it, and readiness does not depend on it (invariant 4).
     queue = Queue.begin(settings.nats, NAME)
     try:
-        yield _Engines(postgres, hashing, LookupBatcher("address", entries), usages, queue)
+        yield _Engines(postgres, hashing, lookup_batcher("address", entries), usages, queue)
     finally:
         await queue.close()
         hashing.close()
@@ -154,9 +153,9 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
     addresses = settings.addresses
     recipient_validation_pb2_grpc.add_RecipientValidationServicer_to_server(
         Validation(
-            engines.lookups,
+            engines.lookups.ask,
             addresses.literals,
-            engines.usages,
+            engines.usages.ask,
             settings.account.messages,
             other_literals=addresses.other_literals,
         ),
@@ -172,7 +171,7 @@ def _server(settings: RecipientValidationSettings, engines: _Engines, servicer: 
         Administration(
             engines.postgres,
             engines.hashing,
-            engines.usages,
+            engines.usages.ask,
             engines.queue,
             quota_bytes=settings.quota,
             shortest_password=settings.hashes.shortest,
@@ -249,7 +248,7 @@ async def _forget_failures(postgres: Postgres, logins: LoginSettings) -> None:
     while True:
         known_since = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=logins.known_days)
         try:
-            await forget(postgres, logins.limits, logins.limit_entries, known_since)
+            await delete_old(postgres, logins.limits, logins.limit_entries, known_since)
         except PostgresUnavailable:
             pass  # readiness tells
         except Exception:  # noqa: BLE001 - the schema is not there yet, or whatever: the next time it may go

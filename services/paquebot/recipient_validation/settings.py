@@ -4,7 +4,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from paquebot.directory.login_limits import LimitPolicy
-from paquebot.directory.lookup import Rules
+from paquebot.directory.lookup import AddressRules
 from paquebot.directory.passwords import MIN_SHORTEST, Argon2Parameters
 from paquebot.mailstore import MailstoreLimits
 from paquebot.runtime.engine_settings import GrpcTlsSettings, NatsSettings, PostgresSettings, ProcessSettings
@@ -37,8 +37,8 @@ class AddressSettings:
         object.__setattr__(self, "literals", tuple(normal_domain(literal) for literal in self.literals))
 
     @property
-    def rules(self) -> Rules:
-        return Rules(self.separator, self.default_domain, self.postmaster)
+    def rules(self) -> AddressRules:
+        return AddressRules(self.separator, self.default_domain, self.postmaster)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import grpc
 from grpc.aio import ServicerContext
 
-from paquebot.directory.resolution import LocalTarget, Lookup, Refusal, RemoteTarget, Resolution, resolve
+from paquebot.directory.resolution import LocalTarget, Lookup, RemoteTarget, Resolution, ResolutionRefusal, resolve
 from paquebot.mailstore import Usage
 from paquebot.observability.log import Log, shown
 from paquebot.observability.metrics import counter
@@ -28,12 +28,12 @@ UsageOf = Callable[[Sequence[int]], Awaitable[Mapping[int, Usage]]]
 _NOTHING = Usage(total_size=0, messages=0)
 
 _VERDICTS = {
-    Refusal.BAD_ADDRESS: pb.VERDICT_BAD_ADDRESS,
-    Refusal.RELAY_DENIED: pb.VERDICT_RELAY_DENIED,
-    Refusal.DOMAIN_DISABLED: pb.VERDICT_DOMAIN_DISABLED,
-    Refusal.NO_SUCH_ACCOUNT: pb.VERDICT_NO_SUCH_ACCOUNT,
-    Refusal.DISABLED: pb.VERDICT_DISABLED,
-    Refusal.ALIAS_LOOP: pb.VERDICT_ALIAS_LOOP,
+    ResolutionRefusal.BAD_ADDRESS: pb.VERDICT_BAD_ADDRESS,
+    ResolutionRefusal.RELAY_DENIED: pb.VERDICT_RELAY_DENIED,
+    ResolutionRefusal.DOMAIN_DISABLED: pb.VERDICT_DOMAIN_DISABLED,
+    ResolutionRefusal.NO_SUCH_ACCOUNT: pb.VERDICT_NO_SUCH_ACCOUNT,
+    ResolutionRefusal.DISABLED: pb.VERDICT_DISABLED,
+    ResolutionRefusal.ALIAS_LOOP: pb.VERDICT_ALIAS_LOOP,
 }
 _log = Log("paquebot.recipient_validation")
 

@@ -10,38 +10,39 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from paquebot.relay.form import FormRules
-from paquebot.relay.letter import Letter, Recipient
-from paquebot.relay.queue.hosts import HostBusy, HostShares
-from paquebot.relay.result import (
+from paquebot.relay.message import OutgoingMessage, RelayRecipient
+from paquebot.relay.outcome import (
     NO_ANSWER,
     UNKNOWN_TEMPORARY,
-    AttemptOutcome,
     Host,
     HostUnusable,
-    RecipientResult,
+    RelayOutcome,
+    RelayResult,
     Unroutable,
     deferred,
 )
+from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Route
 from paquebot.relay.settings import Deadlines, SmtpClientSettings, TlsPolicy
-from paquebot.relay.smtp_client.handshake import Handshake, RouteCredentials
-from paquebot.relay.smtp_client.pool import Pool, Purpose
+from paquebot.relay.smtp_client.form import FormRules
+from paquebot.relay.smtp_client.handshake import Handshake
+from paquebot.relay.smtp_client.pool import SessionKey, SessionPool
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
-from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
+from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
+from paquebot.wire.sasl import Credentials
 
-OnDelivered = Callable[[Results], Awaitable[None]]
+OnDelivered = Callable[[Outcomes], Awaitable[None]]
 
 
-class Progress:
+class AttemptProgress:
     """How far an attempt is. `exposed`: a host may have taken a message of which nothing is recorded yet, a bad moment
     to be cut off; until it is over the attempt has no deadline but those of the message itself."""
 
     def __init__(self) -> None:
         self.exposed = False
-        self.results: Results = {}
-        self.unrecorded: Results = {}
+        self.outcomes: Outcomes = {}
+        self.unrecorded: Outcomes = {}
         """Delivered, and PostgreSQL could not be told yet."""
         self._limit: asyncio.Timeout | None = None
         self._until = 0.0
@@ -73,12 +74,12 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class CourierResult:
     """`results` for every recipient; `unreachable`: why, when no host took up a conversation. `busy`: nothing was
     tried, for the hosts have as many attempts as they may have; there is no result then."""
 
-    results: Results = field(default_factory=dict)
-    unreachable: RecipientResult | None = None
+    outcomes: Outcomes = field(default_factory=dict)
+    unreachable: RelayOutcome | None = None
     busy: bool = False
 
 
@@ -89,7 +90,7 @@ class Courier:
         self,
         resolver: Resolver,
         handshake: Handshake,
-        pool: Pool,
+        pool: SessionPool,
         hosts: HostShares,
         client: SmtpClientSettings,
         deadlines: Deadlines,
@@ -103,12 +104,12 @@ class Courier:
 
     async def carry(
         self,
-        letter: Letter,
+        letter: OutgoingMessage,
         route: Route,
-        recipients: Sequence[Recipient],
+        recipients: Sequence[RelayRecipient],
         on_delivered: OnDelivered,
-        progress: Progress,
-    ) -> Carried:
+        progress: AttemptProgress,
+    ) -> CourierResult:
         """`on_delivered` is awaited after each transaction that delivered to somebody, before the next one. Raises
         OverBudget, what reading the message raises, and what `on_delivered` raises."""
         journey = _Journey(self, letter, route, on_delivered, progress)
@@ -118,32 +119,34 @@ class Courier:
         except TimeoutError:
             return journey.end(recipients, deferred(NO_ANSWER, "the attempt took too long"))
 
-    async def _carry(self, journey: "_Journey", route: Route, recipients: Sequence[Recipient]) -> Carried:
+    async def _carry(self, journey: "_Journey", route: Route, recipients: Sequence[RelayRecipient]) -> CourierResult:
         try:
             hosts = await self._resolver.hosts(route)
         except Unroutable as unroutable:
-            result = unroutable.result
-            silent = result if result.outcome is AttemptOutcome.DEFERRED else None
-            return Carried(dict.fromkeys((r.forward_path for r in recipients), result), silent)
+            outcome = unroutable.outcome
+            silent = outcome if outcome.result is RelayResult.DEFERRED else None
+            return CourierResult(dict.fromkeys((r.forward_path for r in recipients), outcome), silent)
         return await journey.run(hosts, recipients)
 
-    def purpose(self, host: Host, route: Route) -> Purpose:
-        return Purpose(host, self._policy(route), self._login(route) is not None)
+    def purpose(self, host: Host, route: Route) -> SessionKey:
+        return SessionKey(host, self._policy(route), self._login(route) is not None)
 
-    def has_session(self, purpose: Purpose) -> bool:
+    def has_session(self, purpose: SessionKey) -> bool:
         return self._pool.has(purpose)
 
-    def idle_session(self, purpose: Purpose) -> ClientSession | None:
+    def idle_session(self, purpose: SessionKey) -> ClientSession | None:
         return self._pool.take(purpose)
 
-    def put_back(self, purpose: Purpose, session: ClientSession) -> None:
+    def put_back(self, purpose: SessionKey, session: ClientSession) -> None:
         self._pool.put(purpose, session)
 
     async def new_session(self, host: Host, route: Route) -> ClientSession:
         """Raises HostUnusable."""
         return await self._handshake.open(host, self._policy(route), self._login(route))
 
-    def transaction(self, session: ClientSession, letter: Letter, progress: Progress) -> ClientTransaction:
+    def transaction(
+        self, session: ClientSession, letter: OutgoingMessage, progress: AttemptProgress
+    ) -> ClientTransaction:
         return ClientTransaction(session, letter, self._deadlines, FormRules(self._client.eight_bit), progress.expose)
 
     @property
@@ -155,10 +158,10 @@ class Courier:
     def most_recipients(self) -> int:
         return self._client.recipients
 
-    def _login(self, route: Route) -> RouteCredentials | None:
+    def _login(self, route: Route) -> Credentials | None:
         if not route.smart_host or not self._client.user:
             return None
-        return RouteCredentials(self._client.user, self._client.password)
+        return Credentials(self._client.user, self._client.password)
 
     def _policy(self, route: Route) -> TlsPolicy:
         policy = TlsPolicy(self._client.route_tls if route.static else self._client.tls)
@@ -171,46 +174,51 @@ class _Journey:
     """One message on its way through the hosts of one destination."""
 
     def __init__(
-        self, courier: Courier, letter: Letter, route: Route, on_delivered: OnDelivered, progress: Progress
+        self,
+        courier: Courier,
+        letter: OutgoingMessage,
+        route: Route,
+        on_delivered: OnDelivered,
+        progress: AttemptProgress,
     ) -> None:
         self._courier = courier
         self._letter = letter
         self._route = route
         self._on_delivered = on_delivered
         self._progress = progress
-        self._results = progress.results
+        self._results = progress.outcomes
         self._busy = False
         self._greeted = False
         """A host took up a conversation, and broke it off at this message: that says nothing of other messages."""
 
-    async def run(self, hosts: Sequence[Host], recipients: Sequence[Recipient]) -> Carried:
-        refusals: list[RecipientResult] = []
+    async def run(self, hosts: Sequence[Host], recipients: Sequence[RelayRecipient]) -> CourierResult:
+        refusals: list[RelayOutcome] = []
         left = list(recipients)
         for host in self._in_order(hosts):
             try:
                 await self._try(host, left)
             except HostUnusable as unusable:
-                refusals.append(unusable.result)
+                refusals.append(unusable.outcome)
             except HostBusy:
                 self._busy = True
             left = [recipient for recipient in left if self._goes_on(recipient)]
             if not left:
                 break
         # Permanent only if every host said so (RFC 7504 §4).
-        verdict = next((r for r in reversed(refusals) if r.outcome is AttemptOutcome.DEFERRED), None)
+        verdict = next((r for r in reversed(refusals) if r.result is RelayResult.DEFERRED), None)
         verdict = verdict or (refusals[-1] if refusals else deferred(UNKNOWN_TEMPORARY, "no host to try"))
         return self.end(left, verdict)
 
-    async def _try(self, host: Host, left: Sequence[Recipient]) -> None:
+    async def _try(self, host: Host, left: Sequence[RelayRecipient]) -> None:
         """One host, and what its address is to be known for. Raises HostUnusable, HostBusy."""
         shares, start = self._courier.hosts, time.monotonic()
-        answered = {path: result for path, result in self._results.items() if result.from_host}
+        answered = {path: outcome for path, outcome in self._results.items() if outcome.from_host}
         with shares.attempt(host):
             why = deferred(NO_ANSWER, "no answer in time", host, elsewhere=True)
             try:
                 await self._at(host, left)
             except HostUnusable as unusable:
-                why = unusable.result
+                why = unusable.outcome
                 raise
             finally:
                 slow = time.monotonic() - start > self._courier.slow_seconds
@@ -219,25 +227,25 @@ class _Journey:
                 elif slow:
                     shares.hung(host, why)
 
-    def end(self, left: Sequence[Recipient], verdict: RecipientResult) -> Carried:
+    def end(self, left: Sequence[RelayRecipient], verdict: RelayOutcome) -> CourierResult:
         """`verdict` for those of `left` to whom no host has said anything."""
         if self._busy and not self._results:
-            return Carried(busy=True)
-        silent = not (self._results or self._greeted) and verdict.outcome is AttemptOutcome.DEFERRED
+            return CourierResult(busy=True)
+        silent = not (self._results or self._greeted) and verdict.result is RelayResult.DEFERRED
         for recipient in left:
             self._results.setdefault(recipient.forward_path, verdict)
-        return Carried(self._results, verdict if silent else None)
+        return CourierResult(self._results, verdict if silent else None)
 
     def _in_order(self, hosts: Sequence[Host]) -> list[Host]:
         """Among equals, first a host with which a session is open."""
         courier, route = self._courier, self._route
         return sorted(hosts, key=lambda h: (h.preference, not courier.has_session(courier.purpose(h, route))))
 
-    def _goes_on(self, recipient: Recipient) -> bool:
-        result = self._results.get(recipient.forward_path)
-        return result is None or (result.outcome is AttemptOutcome.DEFERRED and result.elsewhere)
+    def _goes_on(self, recipient: RelayRecipient) -> bool:
+        outcome = self._results.get(recipient.forward_path)
+        return outcome is None or (outcome.result is RelayResult.DEFERRED and outcome.elsewhere)
 
-    async def _at(self, host: Host, recipients: Sequence[Recipient]) -> None:
+    async def _at(self, host: Host, recipients: Sequence[RelayRecipient]) -> None:
         """Everybody at one host, some at a time. Raises HostUnusable."""
         purpose = self._courier.purpose(host, self._route)
         session = self._courier.idle_session(purpose)
@@ -254,7 +262,7 @@ class _Journey:
                 except SessionBroken as broken:
                     if not reused:
                         self._greeted = True
-                        raise HostUnusable(host, broken.result(host, elsewhere=True)) from None
+                        raise HostUnusable(host, broken.outcome(host, elsewhere=True)) from None
                     reused = False
                     session = await self._again(session, host)
                     continue
@@ -267,7 +275,7 @@ class _Journey:
         session.leave()
         return await self._courier.new_session(host, self._route)
 
-    async def _transact(self, session: ClientSession, recipients: Sequence[Recipient]) -> Results:
+    async def _transact(self, session: ClientSession, recipients: Sequence[RelayRecipient]) -> Outcomes:
         """One transaction, recorded before anything else happens. Raises SessionBroken before MAIL is answered."""
         transaction = self._courier.transaction(session, self._letter, self._progress)
         try:
@@ -278,7 +286,7 @@ class _Journey:
             session.stream.abort()
             raise
         self._results.update(found)
-        delivered = {path: result for path, result in found.items() if result.outcome is AttemptOutcome.DELIVERED}
+        delivered = {path: outcome for path, outcome in found.items() if outcome.result is RelayResult.DELIVERED}
         if delivered:
             self._progress.unrecorded = delivered
             await self._on_delivered(delivered)
@@ -286,14 +294,14 @@ class _Journey:
         self._progress.conceal()
         return found
 
-    def _over_its_limit(self, recipients: Sequence[Recipient], found: Results) -> list[Recipient]:
+    def _over_its_limit(self, recipients: Sequence[RelayRecipient], found: Outcomes) -> list[RelayRecipient]:
         """RFC 5321 §4.5.3.1.10: a host that has taken some and calls the rest too many gets them at once, in a
         further transaction."""
-        if not any(result.outcome is AttemptOutcome.DELIVERED for result in found.values()):
+        if not any(outcome.result is RelayResult.DELIVERED for outcome in found.values()):
             return []
         return [recipient for recipient in recipients if _too_many(found[recipient.forward_path])]
 
 
-def _too_many(result: RecipientResult) -> bool:
-    deferred_by_host = result.outcome is AttemptOutcome.DEFERRED and result.from_host
-    return deferred_by_host and result.text.startswith("452") and result.status in ("4.5.3", "4.0.0")
+def _too_many(outcome: RelayOutcome) -> bool:
+    deferred_by_host = outcome.result is RelayResult.DEFERRED and outcome.from_host
+    return deferred_by_host and outcome.text.startswith("452") and outcome.status in ("4.5.3", "4.0.0")

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from paquebot.relay import metrics
-from paquebot.relay.result import AttemptOutcome
+from paquebot.relay.outcome import RelayResult
 from paquebot.relay.settings import DestinationLabelSettings
 
 OTHER = "other"
@@ -27,9 +27,9 @@ class DestinationLabels:
         for name in (OTHER, *self._always):
             _begin(name)
 
-    def recipients(self, destination: str, outcome: AttemptOutcome, number: int = 1) -> None:
+    def recipients(self, destination: str, result: RelayResult, number: int = 1) -> None:
         """`number` recipients had an attempt."""
-        metrics.DESTINATION_RECIPIENTS.labels(self._named(destination), outcome.value).inc(number)
+        metrics.DESTINATION_RECIPIENTS.labels(self._named(destination), result.value).inc(number)
 
     def unreachable(self, destination: str) -> None:
         """No host of the destination could be used."""
@@ -72,14 +72,14 @@ class DestinationLabels:
 
 
 def _begin(name: str) -> None:
-    for outcome in AttemptOutcome:
-        metrics.DESTINATION_RECIPIENTS.labels(name, outcome.value)
+    for result in RelayResult:
+        metrics.DESTINATION_RECIPIENTS.labels(name, result.value)
     for metric in (metrics.DESTINATION_UNREACHABLE, metrics.DESTINATION_WAITING, metrics.DESTINATION_RESTING):
         metric.labels(name)
 
 
 def _end(name: str) -> None:
-    for outcome in AttemptOutcome:
-        metrics.DESTINATION_RECIPIENTS.remove(name, outcome.value)
+    for result in RelayResult:
+        metrics.DESTINATION_RECIPIENTS.remove(name, result.value)
     for metric in (metrics.DESTINATION_UNREACHABLE, metrics.DESTINATION_WAITING, metrics.DESTINATION_RESTING):
         metric.remove(name)

@@ -4,17 +4,16 @@ Attempts that run beside each other share their calls (a statement, a ranged rea
 are paid per group and not per message.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 from paquebot.blobs import BlobStore
-from paquebot.relay.queue.grouped import Grouped
+from paquebot.runtime.batching import Batcher
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.v1.mail_pb2 import BlobRef
 
-_MOST = 200
-_READ_BYTES = 16 * 2**20  # of one pack in one call; more are read by themselves
+_MAX_BATCH = 200
+_LARGE_BYTES = 16 * 2**20  # a larger message shares no call
 Rows = list[tuple[str, str, outcomes.RecipientOutcome]]
 
 
@@ -23,8 +22,8 @@ class Ledger:
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-        self._done: Grouped[str, set[str]] = Grouped(self._ask, calls=2, most=_MOST)
-        self._record: Grouped[Rows, None] = Grouped(self._write, calls=2, most=_MOST)
+        self._done: Batcher[str, set[str]] = Batcher(self._ask, calls=2, limit=_MAX_BATCH)
+        self._record: Batcher[Rows, None] = Batcher(self._write, calls=2, limit=_MAX_BATCH)
 
     async def done(self, queue_id: str) -> set[str]:
         """Forward-paths of the message that need nothing more. Raises PostgresUnavailable."""
@@ -36,7 +35,7 @@ class Ledger:
 
     async def _ask(self, queue_ids: Sequence[str]) -> list[set[str]]:
         found: dict[str, set[str]] = {queue_id: set() for queue_id in queue_ids}
-        for queue_id, forward_path in await outcomes.done(self._postgres, found):
+        for queue_id, forward_path in await outcomes.finished_recipients(self._postgres, found):
             found[queue_id].add(forward_path)
         return [found[queue_id] for queue_id in queue_ids]
 
@@ -46,35 +45,12 @@ class Ledger:
 
 
 class MessageReader:
-    """Messages; those of one pack that are asked for together are read together."""
+    """Reads messages; those asked for at the same time share requests."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._read: Grouped[BlobRef, bytes] = Grouped(self._ask, calls=8, most=_MOST)
+        self._read: Batcher[BlobRef, bytes] = Batcher(blobs.read_each, calls=8, limit=_MAX_BATCH)
 
     async def read(self, ref: BlobRef) -> bytes:
         """Raises BlobMissing, BadPack, BlobsUnavailable."""
-        return await (self._blobs.read(ref) if ref.size > _READ_BYTES else self._read.ask(ref))
-
-    async def _ask(self, refs: Sequence[BlobRef]) -> list[bytes | Exception]:
-        packs: dict[str, dict[int, BlobRef]] = {}
-        for ref in refs:  # a message to several domains is asked for several times
-            packs.setdefault(ref.pack, {})[ref.offset] = ref
-        parts = [part for wanted in packs.values() for part in _parts(wanted)]
-        answers: dict[tuple[str, int], bytes | Exception] = {}
-        for part, found in zip(parts, await asyncio.gather(*map(self._blobs.read_each, parts)), strict=True):
-            answers |= {(ref.pack, ref.offset): message for ref, message in zip(part, found, strict=True)}
-        return [answers[ref.pack, ref.offset] for ref in refs]
-
-
-def _parts(wanted: dict[int, BlobRef]) -> list[list[BlobRef]]:
-    """References of one pack in the order of their places, cut so that no call holds too much."""
-    parts: list[list[BlobRef]] = []
-    octets = 0
-    for _, ref in sorted(wanted.items()):
-        if not parts or octets + ref.size > _READ_BYTES:
-            parts.append([])
-            octets = 0
-        parts[-1].append(ref)
-        octets += ref.size
-    return parts
+        return await (self._blobs.read(ref) if ref.size > _LARGE_BYTES else self._read.ask(ref))

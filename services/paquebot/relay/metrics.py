@@ -15,7 +15,7 @@ from paquebot.observability.metrics import (
     gauge,
     histogram,
 )
-from paquebot.relay.result import AttemptOutcome
+from paquebot.relay.outcome import RelayResult
 from paquebot.relay.smtp_client.tls import TlsMode
 
 
@@ -48,7 +48,7 @@ class ConnectionResult(enum.Enum):
     LOGIN = "login"
 
 
-class DestinationLabel(enum.Enum):
+class DestinationState(enum.Enum):
     """What a destination does."""
 
     ACTIVE = "active"
@@ -57,7 +57,7 @@ class DestinationLabel(enum.Enum):
     RESTING = "resting"
 
 
-class Slots(enum.Enum):
+class SlotKind(enum.Enum):
     """Of which bound an attempt is."""
 
     ALL = "all"
@@ -67,7 +67,7 @@ class Slots(enum.Enum):
     """Beside these: attempts that last longer than PAQUEBOT_RELAY_SLOW_AFTER."""
 
 
-class PutBack(enum.Enum):
+class PutBackReason(enum.Enum):
     """Why a job went back into the stream for later without an attempt."""
 
     RESTING = "resting"
@@ -80,7 +80,7 @@ class PutBack(enum.Enum):
     """The same job is in hand already."""
 
 
-class DestinationChange(enum.Enum):
+class MessageChange(enum.Enum):
     """How a message went to a host that could not take it as it is kept."""
 
     SEVEN_BIT = "seven_bit"
@@ -112,7 +112,7 @@ ATTEMPTS = counter(
 RECIPIENTS = counter(
     "paquebot_relay_recipients_total",
     "Recipients after an attempt; status is class.subject of the enhanced status (RFC 3463), such as 4.2",
-    {"outcome": AttemptOutcome, "status": (*_STATUSES, "other")},
+    {"outcome": RelayResult, "status": (*_STATUSES, "other")},
 )
 REPLIES = counter(
     "paquebot_relay_replies_total",
@@ -151,7 +151,7 @@ BYTES = counter("paquebot_relay_relayed_bytes_total", "Bytes of messages that ot
 CHANGED = counter(
     "paquebot_relay_changed_messages_total",
     "Messages that other hosts took in another form than they are kept in",
-    {"change": DestinationChange},
+    {"change": MessageChange},
 )
 SETTLED_AGAIN = counter(
     "paquebot_relay_settled_again_total", "Settlements of an attempt that an absent engine made wait"
@@ -166,23 +166,23 @@ DOUBLE_BOUNCES = counter(
 )
 HELD = counter("paquebot_relay_held_jobs_total", "Jobs put aside for an operator, by reason", {"reason": HoldReason})
 UNDER_WAY = gauge("paquebot_relay_attempts_under_way", "Attempts under way in this process, slow ones too")
-SLOTS = gauge("paquebot_relay_slots", "Most attempts under way in this process", {"slots": Slots})
-SLOTS_USED = gauge("paquebot_relay_slots_used", "Attempts under way in this process", {"slots": Slots})
+SLOTS = gauge("paquebot_relay_slots", "Most attempts under way in this process", {"slots": SlotKind})
+SLOTS_USED = gauge("paquebot_relay_slots_used", "Attempts under way in this process", {"slots": SlotKind})
 PUT_BACK = counter(
     "paquebot_relay_put_back_jobs_total",
     "Jobs that went back into the stream for later without an attempt, by reason",
-    {"reason": PutBack},
+    {"reason": PutBackReason},
 )
 AHEAD = counter("paquebot_relay_ahead_jobs_total", "Jobs taken ahead of a backlog for a destination without work")
 CUT = counter("paquebot_relay_cut_attempts_total", "Slow attempts that made room for newer ones")
 WAITING = gauge("paquebot_relay_waiting_jobs", "Jobs taken from the queue by this process and not under way")
-DESTINATIONS = gauge("paquebot_relay_destinations", "Destinations by state", {"state": DestinationLabel})
+DESTINATIONS = gauge("paquebot_relay_destinations", "Destinations by state", {"state": DestinationState})
 IDLE = gauge("paquebot_relay_idle_connections", "Open connections that wait for more mail")
 
 DESTINATION_RECIPIENTS = counter(
     "paquebot_relay_destination_recipients_total",
     "Recipients after an attempt that was made, by destination; an expired one counts as deferred here",
-    {"destination": _SHOWN, "outcome": AttemptOutcome},
+    {"destination": _SHOWN, "outcome": RelayResult},
 )
 DESTINATION_UNREACHABLE = counter(
     "paquebot_relay_destination_unreachable_total",
@@ -201,7 +201,7 @@ DESTINATION_RESTING = gauge(
     across=Across.MAX,
 )
 
-PUT_BACKS = by_member(PUT_BACK, PutBack)
+PUT_BACKS = by_member(PUT_BACK, PutBackReason)
 CONNECTION = by_member(CONNECTIONS, ConnectionResult)
 ATTEMPT = by_member(ATTEMPTS, AttemptResult)
 

@@ -20,14 +20,14 @@ from paquebot.observability.log import Log
 from paquebot.queue import Publication, domain_token, relay_later, relay_ready
 from paquebot.relay import metrics
 from paquebot.relay.ledger import Ledger
-from paquebot.relay.letter import Letter
-from paquebot.relay.queue.returns import Returns
-from paquebot.relay.reports import RelayReporter, ReportedRecipient, due
-from paquebot.relay.result import EXPIRED, AttemptOutcome, RecipientResult
+from paquebot.relay.message import OutgoingMessage
+from paquebot.relay.outcome import EXPIRED, RelayOutcome, RelayResult
+from paquebot.relay.queue.publisher import JobPublisher
+from paquebot.relay.reports import RecipientOutcomes, RelayReporter, due, reported
 from paquebot.relay.retry import RetrySchedule, accepted_at
-from paquebot.relay.smtp_client.transaction import Results
+from paquebot.relay.smtp_client.transaction import Outcomes
 from paquebot.runtime.postgres.pool import PostgresUnavailable
-from paquebot.spool import outcomes
+from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 
@@ -35,18 +35,17 @@ _log = Log("paquebot.relay")
 _RECORD_LATER_SECONDS = 5.0
 _REST_LEAST_SECONDS = 30.0
 _MAX_LAST_REPLY = 500
-Entries = list[tuple[RemoteRecipient, RecipientResult]]
 
 
-class Unrecorded(Exception):
+class DeliveryNotRecorded(Exception):
     """A host has taken a message, and PostgreSQL could not be told."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sorted:
-    delivered: Entries
-    failed: Entries
-    deferred: Entries
+    delivered: RecipientOutcomes
+    failed: RecipientOutcomes
+    deferred: RecipientOutcomes
 
 
 class RelaySettlement:
@@ -55,7 +54,7 @@ class RelaySettlement:
     def __init__(
         self,
         ledger: Ledger,
-        returns: Returns,
+        returns: JobPublisher,
         reporter: RelayReporter,
         schedule: RetrySchedule,
         clock: Callable[[], float],
@@ -70,20 +69,20 @@ class RelaySettlement:
         """Those of whom no end is recorded. What an earlier attempt could not record is recorded first. Raises
         PostgresUnavailable."""
         if job.relayed:
-            await self._ledger.record([(job.queue_id, path, outcomes.RecipientOutcome.RELAYED) for path in job.relayed])
+            await self._ledger.record([(job.queue_id, path, RecipientOutcome.RELAYED) for path in job.relayed])
         done = await self._ledger.done(job.queue_id)
         return [recipient for recipient in job.recipients if recipient.forward_path not in done]
 
-    async def record_delivered(self, job: RelayJob, results: Results) -> None:
+    async def record_delivered(self, job: RelayJob, outcomes: Outcomes) -> None:
         """Step 1. Raises Unrecorded when PostgreSQL does not take it: nothing else may happen to the job then but
         `hand_over`, for what a host has taken must not be sent again."""
         now = self._clock()
-        rows = [(job.queue_id, path, outcomes.RecipientOutcome.RELAYED) for path in results]
+        rows = [(job.queue_id, path, RecipientOutcome.RELAYED) for path in outcomes]
         try:
             await self._ledger.record(rows)
         except PostgresUnavailable:
             _log.warning("delivered_not_recorded_yet", queue_id=job.queue_id)
-            raise Unrecorded from None
+            raise DeliveryNotRecorded from None
         metrics.RELAYED_AFTER_SECONDS.observe(max(0.0, now - accepted_at(job)))
 
     async def hand_over(self, job: RelayJob, delivered: Iterable[str], sequence: int) -> None:
@@ -100,7 +99,12 @@ class RelaySettlement:
         _log.info("record_handed_over", queue_id=job.queue_id, recipients=len(paths))
 
     async def settle(
-        self, job: RelayJob, recipients: Sequence[RemoteRecipient], results: Results, letter: Letter, not_before: float
+        self,
+        job: RelayJob,
+        recipients: Sequence[RemoteRecipient],
+        outcomes: Outcomes,
+        letter: OutgoingMessage,
+        not_before: float,
     ) -> bool:
         """Steps 2 to 4; the caller acknowledges. True: somebody was deferred.
 
@@ -110,7 +114,7 @@ class RelaySettlement:
         """
         now = self._clock()
         at = self._schedule.next_attempt(job, now, not_before=not_before)
-        sorted_ = _sorted([(recipient, results[recipient.forward_path]) for recipient in recipients], at)
+        sorted_ = _sorted([(recipient, outcomes[recipient.forward_path]) for recipient in recipients], at)
         _count(sorted_)
         await self._reporter.report(job, Action.RELAYED, due(job, sorted_.delivered, Action.RELAYED), letter, now)
         await self._fail(job, sorted_.failed, letter, now)
@@ -118,19 +122,21 @@ class RelaySettlement:
             await self._defer(job, sorted_.deferred, letter, now, at)
         return bool(sorted_.deferred)
 
-    async def _fail(self, job: RelayJob, failed: Entries, letter: Letter, now: float) -> None:
+    async def _fail(self, job: RelayJob, failed: RecipientOutcomes, letter: OutgoingMessage, now: float) -> None:
         """Steps 2 and 3."""
         if not failed:
             return
         if job.reverse_path:
             await self._reporter.report(job, Action.FAILED, due(job, failed, Action.FAILED), letter, now)
         else:
-            await self._reporter.double_bounce(job, [ReportedRecipient(*entry) for entry in failed], letter, now)
-        end = outcomes.RecipientOutcome.BOUNCED if job.reverse_path else outcomes.RecipientOutcome.DROPPED
+            await self._reporter.double_bounce(job, [reported(*entry) for entry in failed], letter, now)
+        end = RecipientOutcome.BOUNCED if job.reverse_path else RecipientOutcome.DROPPED
         await self._ledger.record([(job.queue_id, r.forward_path, end) for r, _ in failed])
         _log.info("bounced", queue_id=job.queue_id, domain=job.domain, **_summary(failed))
 
-    async def _defer(self, job: RelayJob, deferred: Entries, letter: Letter, now: float, at: float) -> None:
+    async def _defer(
+        self, job: RelayJob, deferred: RecipientOutcomes, letter: OutgoingMessage, now: float, at: float
+    ) -> None:
         """Step 4."""
         warned = self._schedule.warns(job, now)
         if warned:
@@ -193,28 +199,28 @@ def later(job: RelayJob, at: float, *, unique: str = "") -> Publication:
     )
 
 
-def _sorted(entries: Entries, at: float | None) -> _Sorted:
+def _sorted(entries: RecipientOutcomes, at: float | None) -> _Sorted:
     """By outcome; without a next attempt the deferred ones have failed."""
-    delivered = [entry for entry in entries if entry[1].outcome is AttemptOutcome.DELIVERED]
-    failed = [entry for entry in entries if entry[1].outcome is AttemptOutcome.FAILED]
-    deferred = [entry for entry in entries if entry[1].outcome is AttemptOutcome.DEFERRED]
+    delivered = [entry for entry in entries if entry[1].result is RelayResult.DELIVERED]
+    failed = [entry for entry in entries if entry[1].result is RelayResult.FAILED]
+    deferred = [entry for entry in entries if entry[1].result is RelayResult.DEFERRED]
     if at is None:
-        failed += [(recipient, _expired(result)) for recipient, result in deferred]
+        failed += [(recipient, _expired(outcome)) for recipient, outcome in deferred]
         deferred = []
     return _Sorted(delivered, failed, deferred)
 
 
-def _expired(result: RecipientResult) -> RecipientResult:
+def _expired(outcome: RelayOutcome) -> RelayOutcome:
     """RFC 3463 §3.5: the last reason stays as the text; the status tells that time ran out."""
-    return replace(result, outcome=AttemptOutcome.FAILED, status=EXPIRED)
+    return replace(outcome, result=RelayResult.FAILED, status=EXPIRED)
 
 
 def _count(sorted_: _Sorted) -> None:
     for entries in (sorted_.delivered, sorted_.failed, sorted_.deferred):
-        for _, result in entries:
-            metrics.RECIPIENTS.labels(result.outcome.value, metrics.status_class(result.status)).inc()
+        for _, outcome in entries:
+            metrics.RECIPIENTS.labels(outcome.result.value, metrics.status_class(outcome.status)).inc()
 
 
-def _summary(entries: Entries) -> dict[str, object]:
+def _summary(entries: RecipientOutcomes) -> dict[str, object]:
     last = entries[-1][1]
     return {"recipients": len(entries), "status": last.status, "host": last.host, "reply": last.text[:200]}

@@ -5,25 +5,22 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from paquebot.blobs import BlobsUnavailable
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log, ids
-from paquebot.queue import Job, QueueUnavailable
+from paquebot.queue import ClaimedJob
 from paquebot.relay import metrics
-from paquebot.relay.courier import Carried, Courier, Progress
+from paquebot.relay.courier import AttemptProgress, Courier, CourierResult
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.ledger import MessageReader
-from paquebot.relay.letter import ByteShares, Letter, Recipient
+from paquebot.relay.message import ByteShares, OutgoingMessage, RelayRecipient
 from paquebot.relay.metrics import AttemptResult
+from paquebot.relay.outcome import RelayOutcome
 from paquebot.relay.queue.destinations import Destinations
-from paquebot.relay.result import RecipientResult
 from paquebot.relay.routing.routes import Route
 from paquebot.relay.settlement import RelaySettlement
-from paquebot.relay.smtp_client.transaction import Results, wishes
-from paquebot.rpc import DirectoryUnavailable
-from paquebot.runtime.postgres.pool import PostgresUnavailable
-from paquebot.spool import SpoolUnavailable
+from paquebot.relay.smtp_client.transaction import Outcomes, rcpt_parameters
+from paquebot.runtime.errors import EngineUnavailable
 from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import Ret
@@ -31,27 +28,23 @@ from paquebot.wire.smtp.parameters import Ret
 _log = Log("paquebot.relay")
 _PATIENCE = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0, 30.0, 30.0)
 
-AWAY = (
-    PostgresUnavailable,
-    BlobsUnavailable,
-    QueueUnavailable,
-    SpoolUnavailable,
-    DirectoryUnavailable,
+UNAVAILABLE = (
+    EngineUnavailable,
     SenderUncertain,
 )
 """An engine or a service cannot be used now."""
 
 
-class Busy(Exception):
+class HostsBusy(Exception):
     """The destination's hosts have as many attempts as they may have: nothing was tried."""
 
 
-class Work:
+class RelayAttempt:
     """A job in our hands. `begun`: when its attempt began, monotonic seconds."""
 
     __slots__ = ("begun", "handle", "job", "key", "progress", "route", "sender")
 
-    def __init__(self, handle: Job, job: RelayJob, route: Route) -> None:
+    def __init__(self, handle: ClaimedJob, job: RelayJob, route: Route) -> None:
         self.handle = handle
         self.job = job
         self.route = route
@@ -59,7 +52,7 @@ class Work:
         self.sender = job.login or job.reverse_path.lower()
         """Who shares with the others; all notifications are one."""
         self.begun = 0.0
-        self.progress = Progress()
+        self.progress = AttemptProgress()
 
 
 class RelayWorker:
@@ -70,7 +63,7 @@ class RelayWorker:
         reader: MessageReader,
         courier: Courier,
         settlement: RelaySettlement,
-        destinations: Destinations[Work],
+        destinations: Destinations[RelayAttempt],
         shown: DestinationLabels,
         shares: ByteShares,
         slow_seconds: float,
@@ -86,7 +79,7 @@ class RelayWorker:
         self._shares = shares
         self._slow_seconds = slow_seconds
 
-    async def work(self, work: Work) -> None:
+    async def work(self, work: RelayAttempt) -> None:
         """Returns when the job is settled and acknowledged. Raises OverBudget and what the engines raise: the job
         is then to come again; BlobMissing and BadPack: there is no message; Busy and Unrecorded."""
         job = work.job
@@ -109,7 +102,7 @@ class RelayWorker:
             else:
                 await work.handle.ack_soon()  # every end is recorded: should the job come again, nothing happens
 
-    async def _attempt(self, work: Work, recipients: Sequence[RemoteRecipient]) -> bool:
+    async def _attempt(self, work: RelayAttempt, recipients: Sequence[RemoteRecipient]) -> bool:
         """True: somebody was deferred."""
         letter = self._letter(work)
         try:
@@ -117,18 +110,18 @@ class RelayWorker:
             if resting is not None:
                 until, why = resting
                 metrics.ATTEMPT[AttemptResult.RESTING].inc()
-                results = dict.fromkeys((r.forward_path for r in recipients), why)
+                outcomes = dict.fromkeys((r.forward_path for r in recipients), why)
             else:
                 until = 0.0
-                results = await self._carry(work, recipients, letter)
-            return await self._settle(work.job, recipients, results, letter, until)
+                outcomes = await self._carry(work, recipients, letter)
+            return await self._settle(work.job, recipients, outcomes, letter, until)
         finally:
             letter.close()
 
-    def _letter(self, work: Work) -> Letter:
+    def _letter(self, work: RelayAttempt) -> OutgoingMessage:
         job = work.job
         ret = next((ret for ret in Ret if ret.value == int(job.ret)), None)
-        return Letter(
+        return OutgoingMessage(
             lambda: self._reader.read(job.blob),
             job.blob.size,
             self._shares,
@@ -142,61 +135,68 @@ class RelayWorker:
         )
 
     async def _settle(
-        self, job: RelayJob, recipients: Sequence[RemoteRecipient], results: Results, letter: Letter, until: float
+        self,
+        job: RelayJob,
+        recipients: Sequence[RemoteRecipient],
+        outcomes: Outcomes,
+        letter: OutgoingMessage,
+        until: float,
     ) -> bool:
         """While an engine is away, wait here for some minutes with the hosts' answers in hand: to ask them again for
         every try would be the worse. Each step may be done twice."""
         for seconds in _PATIENCE:
             try:
-                return await self._settlement.settle(job, recipients, results, letter, until)
-            except AWAY as error:
+                return await self._settlement.settle(job, recipients, outcomes, letter, until)
+            except UNAVAILABLE as error:
                 metrics.SETTLED_AGAIN.inc()
                 _log.warning("settlement_waits", reason=type(error).__name__)
                 await asyncio.sleep(seconds)
-        return await self._settlement.settle(job, recipients, results, letter, until)
+        return await self._settlement.settle(job, recipients, outcomes, letter, until)
 
-    async def _carry(self, work: Work, recipients: Sequence[RemoteRecipient], letter: Letter) -> Results:
+    async def _carry(
+        self, work: RelayAttempt, recipients: Sequence[RemoteRecipient], letter: OutgoingMessage
+    ) -> Outcomes:
         """Raises Busy, Unrecorded, OverBudget and what reading the message raises."""
         job = work.job
 
-        async def on_delivered(results: Results) -> None:
-            await self._settlement.record_delivered(job, results)
-            first = next(iter(results.values()))
+        async def on_delivered(outcomes: Outcomes) -> None:
+            await self._settlement.record_delivered(job, outcomes)
+            first = next(iter(outcomes.values()))
             _log.info(
                 "relayed",
                 domain=job.domain,
                 host=first.host,
-                recipients=len(results),
+                recipients=len(outcomes),
                 attempt=job.attempt,
                 reply=first.text[:200],
             )
 
-        once = {r.forward_path: Recipient(r.forward_path, wishes(r.notify, r.orcpt)) for r in recipients}
+        once = {r.forward_path: RelayRecipient(r.forward_path, rcpt_parameters(r.notify, r.orcpt)) for r in recipients}
         start = time.monotonic()
         carried = await self._courier.carry(letter, work.route, list(once.values()), on_delivered, work.progress)
         if carried.busy:
-            raise Busy
+            raise HostsBusy
         self._learn(work.key, carried, slow=time.monotonic() - start > self._slow_seconds)
-        metrics.ATTEMPT[_kind(carried.results, carried.unreachable)].inc()
-        for outcome, number in Counter(result.outcome for result in carried.results.values()).items():
-            self._shown.recipients(work.key, outcome, number)
-        return carried.results
+        metrics.ATTEMPT[_kind(carried.outcomes, carried.unreachable)].inc()
+        for result, number in Counter(outcome.result for outcome in carried.outcomes.values()).items():
+            self._shown.recipients(work.key, result, number)
+        return carried.outcomes
 
-    def _learn(self, key: str, carried: Carried, *, slow: bool) -> None:
+    def _learn(self, key: str, carried: CourierResult, *, slow: bool) -> None:
         """What the attempt tells of the destination."""
         if carried.unreachable is not None:
             self._destinations.unreachable(key, carried.unreachable)
             self._shown.unreachable(key)
-        elif slow and not any(result.from_host for result in carried.results.values()):
+        elif slow and not any(outcome.from_host for outcome in carried.outcomes.values()):
             self._destinations.hung(key)
         else:
             self._destinations.answered(key)
 
 
-def _kind(results: Results, unreachable: RecipientResult | None) -> AttemptResult:
+def _kind(outcomes: Outcomes, unreachable: RelayOutcome | None) -> AttemptResult:
     if unreachable is not None:
         return AttemptResult.UNREACHABLE
-    kinds = {result.outcome for result in results.values()}
+    kinds = {outcome.result for outcome in outcomes.values()}
     if len(kinds) > 1:
         return AttemptResult.MIXED
     return AttemptResult(kinds.pop().value)

@@ -6,8 +6,8 @@ from paquebot.rpc.authentication import (
     Credential,
     Identity,
     InvalidCredentials,
+    LoginRefusal,
     RateLimited,
-    Refusal,
 )
 from paquebot.rpc.channel import CallFailed, CallRefused, DirectoryUnavailable, open_channel
 from paquebot.rpc.directory import DirectoryClient, DirectoryRefused
@@ -27,10 +27,10 @@ __all__ = [
     "Identity",
     "InvalidCredentials",
     "LoginEnd",
+    "LoginRefusal",
     "Logins",
     "RateLimited",
     "Recordings",
-    "Refusal",
     "SessionCheckSettings",
     "SessionLogin",
     "TranscriptRecorder",

@@ -58,7 +58,7 @@ class RateLimited:
     retry_after: int  # seconds
 
 
-Refusal = InvalidCredentials | AccountDisabled | RateLimited
+LoginRefusal = InvalidCredentials | AccountDisabled | RateLimited
 
 
 class AuthenticationClient:
@@ -70,7 +70,7 @@ class AuthenticationClient:
 
     async def authenticate(
         self, login: str, password: str, client_address: str, protocol: Protocol, *, trace: str = ""
-    ) -> Identity | Refusal:
+    ) -> Identity | LoginRefusal:
         """`client_address` is the peer's IP address, for rate limits. A login that can be nobody's is one with invalid
         credentials. Raises DirectoryUnavailable, CallFailed."""
 

@@ -18,6 +18,7 @@ from grpc.aio import AioRpcError, Channel, UsageError, insecure_channel, secure_
 from paquebot.observability import metrics
 from paquebot.observability.log import Log
 from paquebot.runtime.engine_settings import DirectoryClientSettings
+from paquebot.runtime.errors import EngineRefused, EngineUnavailable
 from paquebot.runtime.settings import SocketPath
 
 Response = TypeVar("Response")
@@ -69,11 +70,11 @@ _FAULTS = {
 _CALLS = ("validate", "authorize_sender", "authenticate", "check_sessions")
 
 
-class DirectoryUnavailable(Exception):
+class DirectoryUnavailable(EngineUnavailable):
     """recipient_validation did not answer as it should. Temporary; the cause is never for the peer."""
 
 
-class CallRefused(Exception):
+class CallRefused(EngineRefused):
     """recipient_validation can never answer this call: a value in it is at fault."""
 
 

@@ -33,7 +33,7 @@ _LINE_COST = 200  # bytes of a line without its text
 class Filter(Protocol):
     """What a protocol keeps of its sessions (`wire.transcript`)."""
 
-    def said(self, octets: bytes) -> list[Piece]: ...
+    def server_data(self, data: bytes) -> list[Piece]: ...
 
 
 F = TypeVar("F", bound=Filter)
@@ -49,7 +49,7 @@ def order(recording_id: str, account_id: int, seconds: int) -> bytes:
     return f"{recording_id} {account_id} {seconds}".encode()
 
 
-def subject_of(recording_id: str) -> str:
+def lines_subject(recording_id: str) -> str:
     """Where the lines of a recording are told."""
     return LINES.replace("*", recording_id)
 
@@ -76,9 +76,9 @@ class Recordings:
 
     async def listen(self) -> None:
         """Hear of orders from now on. Never raises."""
-        await self._queue.hear(ORDERS, self._ordered)
+        await self._queue.subscribe(ORDERS, self._ordered)
 
-    def of(self, account_id: int) -> str:
+    def recording_of(self, account_id: int) -> str:
         """The recording of the account's sessions; empty: there is none. Asked before each command."""
         if not self._orders:
             return ""
@@ -88,7 +88,7 @@ class Recordings:
             return ""
         return found.recording_id
 
-    def tell(self, line: TranscriptLine) -> None:
+    def publish(self, line: TranscriptLine) -> None:
         """Let whoever records have it, soon.
 
         A session looks before each command only, so what it says in a long one may come when nobody records any more.
@@ -114,7 +114,7 @@ class Recordings:
             self._some.clear()
             lines, self._waiting, self._waiting_bytes = self._waiting, [], 0
             for line in lines:
-                await self._queue.tell(subject_of(line.recording_id), line.SerializeToString())
+                await self._queue.send(lines_subject(line.recording_id), line.SerializeToString())
 
     def _ordered(self, message: Msg) -> None:
         words = message.data.decode("ascii", "replace").split()
@@ -145,7 +145,7 @@ class Transcript(Generic[F]):
         self.recording_id = recording_id
         self.filter = keep
 
-    def heard(self, pieces: Iterable[Piece]) -> None:
+    def from_client(self, pieces: Iterable[Piece]) -> None:
         """From the client."""
         for piece in pieces:
             line = self._line()
@@ -154,30 +154,30 @@ class Transcript(Generic[F]):
                     line.client, line.cut = octets, cut
                 case LeftOut(count):
                     line.client_left_out = count
-            self._recordings.tell(line)
+            self._recordings.publish(line)
 
-    def said(self, octets: bytes | bytearray | memoryview) -> None:
+    def from_server(self, octets: bytes | bytearray | memoryview) -> None:
         """To the client."""
-        for piece in self.filter.said(bytes(octets)):
+        for piece in self.filter.server_data(bytes(octets)):
             line = self._line()
             match piece:
                 case Line(text, cut):
                     line.server, line.cut = text, cut
                 case LeftOut(count):
                     line.server_left_out = count
-            self._recordings.tell(line)
+            self._recordings.publish(line)
 
     def begin(self, client: str, mailbox: str) -> None:
         """The session is recorded from here on."""
         line = self._line()
         line.begun.client, line.begun.mailbox = client, mailbox
-        self._recordings.tell(line)
+        self._recordings.publish(line)
 
     def end(self) -> None:
         """The session is over."""
         line = self._line()
         line.ended = True
-        self._recordings.tell(line)
+        self._recordings.publish(line)
 
     def _line(self) -> TranscriptLine:
         return TranscriptLine(
@@ -212,7 +212,7 @@ class TranscriptRecorder(Generic[F]):
 
     def look(self) -> Transcript[F] | None:
         """Before a command: is the session recorded from here on?"""
-        wanted = self._recordings.of(self._account_id)
+        wanted = self._recordings.recording_of(self._account_id)
         now = self.transcript
         if wanted == (now.recording_id if now is not None else ""):
             return now

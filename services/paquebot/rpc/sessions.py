@@ -99,7 +99,7 @@ class Logins:
 
     async def listen(self, queue: Queue) -> None:
         """Hear of changes at once."""
-        await queue.hear_directory(self.hinted)
+        await queue.subscribe_directory(self.hinted)
 
     def enter(self, identity: Identity, on_end: Callable[[], None]) -> SessionLogin:
         """A session has logged in; `leave` when it ends."""

@@ -1,6 +1,6 @@
 """From a message that was read whole to its reply: policy, trace header, envelope, spool.
 
-Invariant: a 250 leaves here only after `spool.accept` returned (invariant 1). Whatever else happens is a 4yz or 5yz.
+Invariant: the reply is 250 only after `spool.accept_prepared` has returned (invariant 1). Any other end is 4yz or 5yz.
 """
 
 import time
@@ -20,24 +20,26 @@ from paquebot.message import (
 from paquebot.observability.log import Log, shown
 from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.aside import aside
 from paquebot.smtp_ingress.authorship import Authorship
+from paquebot.smtp_ingress.errors import message_reply_to_login_end, reply_to
+from paquebot.smtp_ingress.offload import offload
 from paquebot.smtp_ingress.received import TracePolicy, protocol, received
 from paquebot.smtp_ingress.state import MailTransaction, SessionState
-from paquebot.smtp_ingress.verdicts import refusal_after
 from paquebot.spool import Prepared, Spool, SpoolRefused, SpoolUnavailable
 from paquebot.v1.mail_pb2 import Envelope
 from paquebot.wire.smtp import replies
-from paquebot.wire.smtp.content import BadContent, BareLineEnd
+from paquebot.wire.smtp.content import BadContent
 from paquebot.wire.smtp.parameters import Body
 from paquebot.wire.smtp.replies import Reply
 
 _log = Log("paquebot.smtp")
-_MAX_HEADER_LINES = 25_000  # each is looked at a few times, on the event loop
+_MAX_HEADER_LINES = 25_000  # the event loop reads each a few times
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptancePolicy:
+    """`size`: maximum bytes of a message; `header`: of its header; `hops`: maximum Received fields."""
+
     trace: TracePolicy
     size: int
     header: int
@@ -70,59 +72,57 @@ class Acceptance:
         self._spool.leave()
 
     async def accept(
-        self, session: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
+        self, state: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], size: int
     ) -> Reply:
-        """Decide on the message that `decode` gives (it raises BadContent) of about `bytes`; the final reply."""
+        """The final reply to the message that `decode` returns (it raises BadContent), of about `size` bytes."""
         start = time.perf_counter()
         try:
-            reply = await self._decide(session, transaction, decode, octets)
-        except BareLineEnd:
-            reply = replies.BARE_LINE_END
-        except BadContent:
-            reply = replies.TEXT_LINE_TOO_LONG
-        metrics.ACCEPT_SECOND[session.role].observe(time.perf_counter() - start)
+            reply = await self._decide(state, transaction, decode, size)
+        except BadContent as error:
+            reply = reply_to(error, state)
+        metrics.ACCEPT_SECONDS_BY_ROLE[state.role].observe(time.perf_counter() - start)
         return reply
 
     async def _decide(
-        self, session: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], octets: int
+        self, state: SessionState, transaction: MailTransaction, decode: Callable[[], bytes], size: int
     ) -> Reply:
-        """At most two forms of the message are in memory at once: nobody holds one that the next was made of."""
-        content = await aside(octets, decode)
-        checked = await self._checked(session, transaction, content)
+        """At most two forms of the message are in memory at once: each is dropped once the next was made of it."""
+        content = await offload(size, decode)
+        checked = await self._checked(state, transaction, content)
         if isinstance(checked, Reply):
-            _log.info("message_refused", session=session.id, client=session.address, reply=str(checked))
+            _log.info("message_refused", session=state.id, client=state.address, reply=str(checked))
             return checked
         content = checked
         del checked
-        if session.login is not None and session.login.end is not None:  # found out while the message was read
-            return refusal_after(session.login.end)
+        if state.login is not None and state.login.end is not None:  # it ended while the message was read
+            return message_reply_to_login_end(state.login.end)
         queue_id = new_ulid()
         now = self._clock()
-        envelope = _envelope(session, transaction, content)
+        envelope = _envelope(state, transaction, content)
         envelope.queue_id = queue_id
         envelope.accepted_at_ms = int(now * 1000)
-        content = await self._with_trace(session, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
+        content = await self._with_trace(state, transaction, content, queue_id, datetime.fromtimestamp(now, UTC))
         transaction.span.set(queue_id=queue_id, size=len(content))
         prepared = await self._spool.prepare(content)
         del content
-        return await self._keep(session, envelope, prepared)
+        return await self._keep(state, envelope, prepared)
 
-    async def _keep(self, session: SessionState, envelope: Envelope, prepared: Prepared) -> Reply:
+    async def _keep(self, state: SessionState, envelope: Envelope, prepared: Prepared) -> Reply:
         try:
             await self._spool.accept_prepared(envelope, prepared)
         except SpoolRefused as error:
-            _log.warning("never_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
-            return replies.CANNOT_KEEP
+            _log.warning("spool_refused", session=state.id, queue_id=envelope.queue_id, reason=str(error))
+            return reply_to(error, state)
         except SpoolUnavailable as error:
-            _log.warning("not_kept", session=session.id, queue_id=envelope.queue_id, reason=str(error))
-            return replies.TEMPORARY_FAILURE
+            _log.warning("spool_unavailable", session=state.id, queue_id=envelope.queue_id, reason=str(error))
+            return reply_to(error, state)
         metrics.MESSAGE_BYTES.observe(prepared.size)
         _log.info(
-            "accepted",
+            "message_accepted",
             queue_id=envelope.queue_id,
-            session=session.id,
-            client=session.address,
-            listener=session.role.value,
+            session=state.id,
+            client=state.address,
+            listener=state.role.value,
             reverse_path=shown(envelope.reverse_path),
             local=len(envelope.local),
             remote=len(envelope.remote),
@@ -131,20 +131,20 @@ class Acceptance:
         )
         return replies.queued(envelope.queue_id)
 
-    async def _checked(self, session: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
-        """The message as the policy lets it be sent, or why it is refused."""
-        refusal = await aside(split_header(content), lambda: self._refusal(content))
+    async def _checked(self, state: SessionState, transaction: MailTransaction, content: bytes) -> bytes | Reply:
+        """The message as the policy allows it, or the refusal."""
+        refusal = await offload(split_header(content), lambda: self._refusal(content))
         if refusal is not None:
             return refusal
-        if session.identity is None or not self._policy.check_from:
+        if state.identity is None or not self._policy.check_from:
             return content
         try:
-            return await self.authorship.checked(session, transaction, content)
-        except DirectoryUnavailable:
-            return replies.TEMPORARY_FAILURE
+            return await self.authorship.checked(state, transaction, content)
+        except DirectoryUnavailable as error:
+            return reply_to(error, state)
 
     def _refusal(self, content: bytes) -> Reply | None:
-        """Why nobody may send the message."""
+        """Why the message is refused, from any sender."""
         if len(content) > self._policy.size:
             return replies.TOO_BIG
         header = split_header(content)
@@ -153,30 +153,32 @@ class Acceptance:
         return replies.TOO_MANY_HOPS if is_looping(content, self._policy.hops) else None
 
     async def _with_trace(
-        self, session: SessionState, transaction: MailTransaction, content: bytes, queue_id: str, now: datetime
+        self, state: SessionState, transaction: MailTransaction, content: bytes, queue_id: str, now: datetime
     ) -> bytes:
         """The message as it is stored (invariant 5: its bytes never change afterwards)."""
-        policy, submitted = self._policy.trace, session.role.takes_logins
-        # RFC 5321 §4.4: one, and that is the envelope's; an originator sends none. Who only relays does not look.
-        delivered = bool(transaction.recipients.local) or not session.relay_client
-        return await aside(
+        policy, submitted = self._policy.trace, state.role.takes_logins
+        # RFC 5321 §4.4: the host of final delivery writes Return-Path; a host that only relays leaves it alone.
+        delivered = bool(transaction.recipients.local) or not state.relay_client
+        return await offload(
             split_header(content),
             lambda: add_trace(
-                _mended(content, queue_id, now, policy.hostname, delivered=delivered, submitted=submitted),
-                received(session, transaction, queue_id, now, policy),
+                _completed(content, queue_id, now, policy.hostname, delivered=delivered, submitted=submitted),
+                received(state, transaction, queue_id, now, policy),
             ),
         )
 
 
-def _mended(content: bytes, queue_id: str, now: datetime, hostname: str, *, delivered: bool, submitted: bool) -> bytes:
-    """Without fields that only we may write, and with those that a submitted message must have."""
-    raw = remove_authentication_results(content, hostname)
+def _completed(
+    content: bytes, queue_id: str, now: datetime, hostname: str, *, delivered: bool, submitted: bool
+) -> bytes:
+    """Without fields that only this server may write, and with those that a submitted message must have."""
+    content = remove_authentication_results(content, hostname)
     if delivered:
-        raw = remove_header(raw, b"return-path", lambda value: True)
-    return ensure_date_and_message_id(raw, now, f"<{queue_id}@{hostname}>") if submitted else raw
+        content = remove_header(content, b"return-path", lambda value: True)
+    return ensure_date_and_message_id(content, now, f"<{queue_id}@{hostname}>") if submitted else content
 
 
-def _envelope(session: SessionState, transaction: MailTransaction, content: bytes) -> Envelope:
+def _envelope(state: SessionState, transaction: MailTransaction, content: bytes) -> Envelope:
     parameters = transaction.parameters
     recipients = transaction.recipients
     ascii_content = content.isascii()
@@ -192,16 +194,16 @@ def _envelope(session: SessionState, transaction: MailTransaction, content: byte
         trace=transaction.trace,
     )
     client = envelope.client
-    client.address = session.address
-    client.helo = session.hello.name if session.hello else ""
-    client.login = session.identity.address if session.identity else ""
-    client.protocol = protocol(session, smtputf8=parameters.smtputf8)
-    client.listener = session.role.value
+    client.address = state.address
+    client.helo = state.hello.name if state.hello else ""
+    client.login = state.identity.address if state.identity else ""
+    client.protocol = protocol(state, smtputf8=parameters.smtputf8)
+    client.listener = state.role.value
     return envelope
 
 
 def _is_internationalised(transaction: MailTransaction, content: bytes, *, ascii_content: bool) -> bool:
-    """RFC 6531 §3.2: only a path or a header beyond ASCII needs SMTPUTF8 at the next hop; some always say it."""
+    """RFC 6531 §3.2: only a path or a header beyond ASCII needs SMTPUTF8 at the next hop; some clients always ask."""
     paths = [str(transaction.reverse_path), *transaction.recipients.paths]
     paths += [remote.forward_path for remote in transaction.recipients.remote]
     if not all(path.isascii() for path in paths):

@@ -16,10 +16,10 @@ from aiosmtpd.smtp import SMTP
 from paquebot.rpc import TranscriptRecorder
 from paquebot.runtime.net.connection import Deadline, PeerGone
 from paquebot.runtime.net.proxy import one_spelling
-from paquebot.runtime.shares.budget import Holding, OverBudget
+from paquebot.runtime.shares.budget import OverBudget, Reservation
 from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
-from paquebot.wire.transcript import SmtpTranscript
+from paquebot.wire.transcript import SmtpTranscriptFilter
 
 _HIGH = 256 * 1024  # bytes received and not yet taken; above, reading stops
 _UNCHARGED = 16 * 1024  # of them; more is charged to the client, as a message is
@@ -37,7 +37,7 @@ class Draining(Exception):
 
 
 class Displaced(Exception):
-    """Another client needs the seat of this connection."""
+    """Another client needs the slot of this connection."""
 
 
 class OverLong(Exception):
@@ -71,11 +71,11 @@ class SmtpConnection(SMTP):
         self._idle = False
         self._drain = False
         self._displaced = False
-        self._holding: Holding | None = None
+        self._holding: Reservation | None = None
         self._in_content = False
         self._content = 0
         self._stopped = False
-        self.recorder: TranscriptRecorder[SmtpTranscript] | None = None
+        self.recorder: TranscriptRecorder[SmtpTranscriptFilter] | None = None
         """Of the session, once it is logged in."""
 
     # --- asyncio.Protocol ---
@@ -138,7 +138,7 @@ class SmtpConnection(SMTP):
     def heard(self, line: bytes) -> None:
         """A command was taken from the client."""
         if self.recorder is not None and (transcript := self.recorder.look()) is not None:
-            transcript.heard(transcript.filter.heard(line))
+            transcript.from_client(transcript.filter.client_line(line))
 
     def beginning(self, most: int) -> bytes:
         """Up to so many bytes received and not yet taken; they stay."""
@@ -204,7 +204,7 @@ class SmtpConnection(SMTP):
             return False
         return True
 
-    def charge_to(self, holding: Holding | None) -> None:
+    def charge_to(self, holding: Reservation | None) -> None:
         """Whose bytes are those that wait here, from now on."""
         if self._holding is not None:
             self._holding.release()
@@ -222,7 +222,7 @@ class SmtpConnection(SMTP):
         self._in_content = False
         self._weigh()
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
-            transcript.heard(transcript.filter.heard_octets(self._content))
+            transcript.from_client(transcript.filter.client_content(self._content))
 
     def _weigh(self) -> None:
         """Commands that nobody has taken yet are memory too; a client that fills it loses its connection."""
@@ -309,10 +309,10 @@ class SmtpConnection(SMTP):
 
     def reply(self, reply: Reply) -> None:
         """Say it with the next flush, which is before the next wait at the latest."""
-        metrics.REPLY[reply.code // 100].inc()
+        metrics.REPLIES_BY_CLASS[reply.code // 100].inc()
         octets = reply.encode()
         if self.recorder is not None and self.recorder.transcript is not None:
-            self.recorder.transcript.said(octets)
+            self.recorder.transcript.from_server(octets)
         self._out += octets
 
     async def flush(self) -> None:

@@ -30,7 +30,7 @@ class Offer:
 
 @functools.lru_cache(maxsize=64)
 def offer(hostname: str, size: int, *, starttls: bool, auth: bool) -> Offer:
-    """EHLO keywords offered, each with its parameters (RFC 5321 §4.1.1.1); made once for all who get the same."""
+    """EHLO keywords, each with its parameters (RFC 5321 §4.1.1.1). Cached: most clients get the same."""
     offered = {
         "PIPELINING": "",  # RFC 2920
         "SIZE": str(size),  # RFC 1870
@@ -50,70 +50,70 @@ def offer(hostname: str, size: int, *, starttls: bool, auth: bool) -> Offer:
     return Offer(Reply(250, "", "\n".join((hostname, *lines))), frozenset(offered))
 
 
-async def ehlo(conversation: Session, argument: str) -> Reply:
+async def ehlo(session: Session, argument: str) -> Reply:
     """RFC 5321 §4.1.4: a new EHLO resets as RSET does; a login stays."""
     try:
         name = parse_hello(argument)
     except BadCommand:
         return replies.BAD_SYNTAX.with_text("Syntax: EHLO domain")
-    conversation.end_transaction()
-    session, services = conversation.session, conversation.services
+    session.end_transaction()
+    state, context = session.state, session.context
     offered = offer(
-        services.hostname,
-        services.messages.size,
-        starttls=services.tls is not None and session.tls is None,  # RFC 3207 §4.2: not again after the handshake
-        auth=session.role.takes_logins and session.tls is not None,  # RFC 4954 §4, §14: passwords over TLS only
+        context.hostname,
+        context.messages.size,
+        starttls=context.tls is not None and state.tls is None,  # RFC 3207 §4.2: not again after the handshake
+        auth=state.role.takes_logins and state.tls is not None,  # RFC 4954 §4, §14: passwords over TLS only
     )
-    session.hello = Hello(name, True, offered.extensions)
+    state.hello = Hello(name, True, offered.extensions)
     return offered.reply
 
 
-async def helo(conversation: Session, argument: str) -> Reply:
+async def helo(session: Session, argument: str) -> Reply:
     try:
         name = parse_hello(argument)
     except BadCommand:
         return replies.BAD_SYNTAX.with_text("Syntax: HELO domain")
-    conversation.end_transaction()
-    conversation.session.hello = Hello(name, False, frozenset())
-    return Reply(250, "", conversation.services.hostname)
+    session.end_transaction()
+    session.state.hello = Hello(name, False, frozenset())
+    return Reply(250, "", session.context.hostname)
 
 
-async def starttls(conversation: Session, argument: str) -> Reply | None:
-    """RFC 3207 §4. Bytes after the command in clear never get here: the command stands alone in its group."""
+async def starttls(session: Session, argument: str) -> Reply | None:
+    """RFC 3207 §4. No bytes in the clear follow the command: its rule is `alone`."""
     if argument:
         return replies.BAD_SYNTAX.with_text("Syntax: STARTTLS")
-    if conversation.session.tls is not None:
+    if session.state.tls is not None:
         return replies.TLS_ACTIVE
-    if conversation.services.tls is None:
+    if session.context.tls is None:
         return replies.NOT_IMPLEMENTED
-    conversation.connection.reply(replies.READY_FOR_TLS)
-    await conversation.start_tls()
+    session.connection.reply(replies.READY_FOR_TLS)
+    await session.start_tls()
     return None
 
 
-async def rset(conversation: Session, argument: str) -> Reply:
+async def rset(session: Session, argument: str) -> Reply:
     if argument:
         return replies.BAD_SYNTAX.with_text("Syntax: RSET")
-    conversation.end_transaction()
+    session.end_transaction()
     return replies.RESET
 
 
-async def noop(conversation: Session, argument: str) -> Reply:
+async def noop(session: Session, argument: str) -> Reply:
     return replies.NOOP_OK
 
 
-async def help_(conversation: Session, argument: str) -> Reply:
+async def help_(session: Session, argument: str) -> Reply:
     return _HELP
 
 
-async def vrfy(conversation: Session, argument: str) -> Reply:
-    """RFC 5321 §7.3: who exists is not told."""
+async def vrfy(session: Session, argument: str) -> Reply:
+    """RFC 5321 §7.3: VRFY must not reveal which accounts exist."""
     return replies.CANNOT_VERIFY if argument else replies.BAD_SYNTAX.with_text("Syntax: VRFY address")
 
 
-async def expn(conversation: Session, argument: str) -> Reply:
+async def expn(session: Session, argument: str) -> Reply:
     return replies.NOT_IMPLEMENTED
 
 
-async def quit_(conversation: Session, argument: str) -> Reply:
+async def quit_(session: Session, argument: str) -> Reply:
     return replies.BYE

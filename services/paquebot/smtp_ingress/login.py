@@ -1,4 +1,4 @@
-"""AUTH PLAIN and LOGIN (RFC 4954): only over TLS, only where mail clients send."""
+"""AUTH PLAIN and LOGIN (RFC 4954): only over TLS, only on the listeners for mail clients."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -9,8 +9,8 @@ from paquebot.rpc import (
     DirectoryUnavailable,
     Identity,
     InvalidCredentials,
+    LoginRefusal,
     RateLimited,
-    Refusal,
     TranscriptRecorder,
 )
 from paquebot.smtp_ingress import metrics
@@ -20,7 +20,7 @@ from paquebot.wire.sasl import BadSasl, Credentials, decode_response, parse_logi
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import BadCommand, parse_auth
 from paquebot.wire.smtp.replies import Reply
-from paquebot.wire.transcript import SmtpTranscript
+from paquebot.wire.transcript import SmtpTranscriptFilter
 
 _log = Log("paquebot.smtp")
 
@@ -35,15 +35,15 @@ _RESULTS = {
 
 
 class _ExchangeEnded(Exception):
-    """The exchange ended before credentials were there; `reply` says why."""
+    """The exchange ended before the credentials were complete; `reply` says why."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply = reply
 
 
-async def auth(conversation: Session, argument: str) -> Reply:
-    if refusal := _not_now(conversation):
+async def auth(session: Session, argument: str) -> Reply:
+    if refusal := _refusal_before_login(session):
         return refusal
     try:
         mechanism, initial = parse_auth(argument)
@@ -53,32 +53,32 @@ async def auth(conversation: Session, argument: str) -> Reply:
     if exchange is None:
         return replies.AUTH_UNKNOWN_MECHANISM
     try:
-        credentials = await exchange(conversation, initial)
+        credentials = await exchange(session, initial)
     except BadSasl:
         reply = replies.AUTH_BAD_BASE64
     except _ExchangeEnded as ended:
         reply = ended.reply
     else:
-        reply = await _log_in(conversation, credentials)
+        reply = await _log_in(session, credentials)
     metrics.LOGINS.labels(mechanism, _RESULTS.get(reply, LoginResult.BROKEN).value).inc()
     return reply
 
 
-def _not_now(conversation: Session) -> Reply | None:
-    session = conversation.session
-    if not session.role.takes_logins:
+def _refusal_before_login(session: Session) -> Reply | None:
+    state = session.state
+    if not state.role.takes_logins:
         return replies.NOT_IMPLEMENTED
-    if session.tls is None:
+    if state.tls is None:
         return replies.AUTH_NEEDS_TLS
-    if session.hello is None or not session.hello.extended:
+    if state.hello is None or not state.hello.extended:
         return replies.HELLO_FIRST
-    if session.identity is not None:
+    if state.identity is not None:
         return replies.AUTH_AGAIN
-    return replies.AUTH_IN_TRANSACTION if session.transaction is not None else None
+    return replies.AUTH_IN_TRANSACTION if state.transaction is not None else None
 
 
-async def _respond(conversation: Session, challenge: Reply) -> bytes:
-    line = await conversation.challenge(challenge)
+async def _respond(session: Session, challenge: Reply) -> bytes:
+    line = await session.challenge(challenge)
     if line is None:
         raise _ExchangeEnded(replies.AUTH_TOO_LONG)
     if line == b"*":  # RFC 4954 §4: the client cancels
@@ -86,19 +86,19 @@ async def _respond(conversation: Session, challenge: Reply) -> bytes:
     return decode_response(line)
 
 
-async def _plain(conversation: Session, initial: bytes | None) -> Credentials:
+async def _plain(session: Session, initial: bytes | None) -> Credentials:
     """RFC 4616."""
     if initial is not None:
         return parse_plain(decode_response(initial))
-    return parse_plain(await _respond(conversation, replies.CHALLENGE_EMPTY))
+    return parse_plain(await _respond(session, replies.CHALLENGE_EMPTY))
 
 
-async def _login(conversation: Session, initial: bytes | None) -> Credentials:
+async def _login(session: Session, initial: bytes | None) -> Credentials:
     if initial is not None:
         username = decode_response(initial)
     else:
-        username = await _respond(conversation, replies.CHALLENGE_USERNAME)
-    return parse_login(username, await _respond(conversation, replies.CHALLENGE_PASSWORD))
+        username = await _respond(session, replies.CHALLENGE_USERNAME)
+    return parse_login(username, await _respond(session, replies.CHALLENGE_PASSWORD))
 
 
 _EXCHANGES: Final[Mapping[str, Callable[[Session, bytes | None], Awaitable[Credentials]]]] = {
@@ -108,39 +108,39 @@ _EXCHANGES: Final[Mapping[str, Callable[[Session, bytes | None], Awaitable[Crede
 assert tuple(_EXCHANGES) == MECHANISMS  # the label values
 
 
-async def _log_in(conversation: Session, credentials: Credentials) -> Reply:
-    session = conversation.session
+async def _log_in(session: Session, credentials: Credentials) -> Reply:
+    state = session.state
     if not credentials.acts_as_itself:
         return replies.AUTH_INVALID
     try:
-        answer = await conversation.services.authentication.authenticate(
-            credentials.login, credentials.password, session.address, "smtp"
+        answer = await session.context.authentication.authenticate(
+            credentials.login, credentials.password, state.address, "smtp"
         )
     except DirectoryUnavailable:
         return replies.AUTH_UNAVAILABLE
     if isinstance(answer, Identity):
-        if not session.seat.log_in(answer.account_id):
+        if not state.slot.log_in(answer.account_id):
             return replies.AUTH_TOO_MANY
-        session.identity = answer
-        session.login = conversation.services.logins.enter(answer, conversation.connection.stop)
-        conversation.connection.recorder = TranscriptRecorder(
-            conversation.services.recordings, answer.account_id, session.address, SmtpTranscript
+        state.identity = answer
+        state.login = session.context.logins.enter(answer, session.connection.stop)
+        session.connection.recorder = TranscriptRecorder(
+            session.context.recordings, answer.account_id, state.address, SmtpTranscriptFilter
         )
-        conversation.logged_in()
-        conversation.turns.belongs_to(answer.account_id)
+        session.logged_in()
+        session.turns.belongs_to(answer.account_id)
         _log.info(
-            "login",
-            session=session.id,
-            client=session.address,
+            "logged_in",
+            session=state.id,
+            client=state.address,
             account_id=answer.account_id,
             address=shown(answer.address),
         )
         return replies.AUTHENTICATED
-    _log.info("login_refused", session=session.id, client=session.address, reason=type(answer).__name__)
+    _log.info("login_failed", session=state.id, client=state.address, reason=type(answer).__name__)
     return _refusal(answer)
 
 
-def _refusal(answer: Refusal) -> Reply:
+def _refusal(answer: LoginRefusal) -> Reply:
     match answer:
         case InvalidCredentials():
             return replies.AUTH_INVALID

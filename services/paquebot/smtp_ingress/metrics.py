@@ -1,4 +1,4 @@
-"""Metrics of smtp_ingress. Every label value is a name of ours."""
+"""Metrics of smtp_ingress. No label value comes from a client."""
 
 import enum
 
@@ -21,7 +21,7 @@ class SessionEnd(enum.Enum):
 
 
 class MessageResult(enum.Enum):
-    """How a message or a recipient was answered."""
+    """The reply to a message or a recipient, by class of code."""
 
     ACCEPTED = "accepted"
     DEFERRED = "deferred"
@@ -29,7 +29,7 @@ class MessageResult(enum.Enum):
 
 
 class LoginResult(enum.Enum):
-    """What became of a login."""
+    """The result of a login."""
 
     OK = "ok"
     INVALID = "invalid"
@@ -38,26 +38,27 @@ class LoginResult(enum.Enum):
     UNAVAILABLE = "unavailable"
     TOO_MANY = "too_many"
     BROKEN = "broken"
-    """The exchange ended before there were credentials."""
+    """The exchange ended before the credentials were complete."""
 
 
 MECHANISMS = ("PLAIN", "LOGIN")
 
-SESSIONS = counter("paquebot_smtp_sessions_total", "Connections that began a session", {"listener": Role})
-OPEN_SESSIONS = gauge("paquebot_smtp_open_sessions", "Sessions now", {"listener": Role})
-REFUSED = counter("paquebot_smtp_refused_connections_total", "Connections over a limit", {"listener": Role})
-ENDED = counter("paquebot_smtp_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
-COMMANDS = counter("paquebot_smtp_commands_total", "Commands received; OTHER: unknown ones", {"verb": Verb})
+SESSIONS = counter("paquebot_smtp_sessions_total", "Sessions begun", {"listener": Role})
+OPEN_SESSIONS = gauge("paquebot_smtp_open_sessions", "Open sessions", {"listener": Role})
+REFUSED = counter("paquebot_smtp_refused_connections_total", "Connections refused at a limit", {"listener": Role})
+SESSIONS_ENDED = counter("paquebot_smtp_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
+COMMANDS = counter("paquebot_smtp_commands_total", "Commands received; OTHER: unknown commands", {"verb": Verb})
 REPLIES = counter(
     "paquebot_smtp_replies_total", "Replies sent, by class of code", {"class": ("2xx", "3xx", "4xx", "5xx")}
 )
 MESSAGES = counter(
     "paquebot_smtp_messages_total",
-    "Messages read whole, by the reply: accepted means kept in S3 and queued",
+    "Messages read whole, by the reply; accepted: stored in S3 and queued",
     {"listener": Role, "result": MessageResult},
 )
 DISPLACED = counter(
-    "paquebot_smtp_messages_displaced_total", "Messages under way whose memory smaller senders needed: refused with 452"
+    "paquebot_smtp_messages_displaced_total",
+    "Messages refused with 452 while they were read, because smaller senders needed their memory",
 )
 RECIPIENTS = counter("paquebot_smtp_recipients_total", "RCPT commands, by the reply", {"result": MessageResult})
 MESSAGE_BYTES = histogram("paquebot_smtp_message_bytes", "Sizes of accepted messages", buckets=SIZES)
@@ -71,18 +72,20 @@ TLS = counter(
     {"listener": Role, "version": (*TLS_VERSIONS, "failed")},
 )
 INCIDENTS = counter(
-    "paquebot_smtp_unexpected_errors_total", "Unforeseen errors, answered with 451 on MX and 554 on submission"
+    "paquebot_smtp_unexpected_errors_total", "Unexpected errors, answered with 451 on MX and 554 on submission"
 )
 
 # Children are looked up once: labels() costs more than inc().
-COMMAND = by_member(COMMANDS, Verb)
-SESSION = by_member(SESSIONS, Role)
-OPEN_SESSION = by_member(OPEN_SESSIONS, Role)
-ENDING = by_member(ENDED, SessionEnd)
-ACCEPT_SECOND = by_member(ACCEPT_SECONDS, Role)
-REPLY = {digit: REPLIES.labels(f"{digit}xx") for digit in range(2, 6)}
-RESULT = {2: MessageResult.ACCEPTED, 4: MessageResult.DEFERRED, 5: MessageResult.REJECTED}
-RECIPIENT = {digit: RECIPIENTS.labels(result.value) for digit, result in RESULT.items()}
-MESSAGE = {
-    (role, digit): MESSAGES.labels(role.value, result.value) for role in Role for digit, result in RESULT.items()
+COMMANDS_BY_VERB = by_member(COMMANDS, Verb)
+SESSIONS_BY_ROLE = by_member(SESSIONS, Role)
+OPEN_SESSIONS_BY_ROLE = by_member(OPEN_SESSIONS, Role)
+SESSIONS_ENDED_BY_REASON = by_member(SESSIONS_ENDED, SessionEnd)
+ACCEPT_SECONDS_BY_ROLE = by_member(ACCEPT_SECONDS, Role)
+REPLIES_BY_CLASS = {digit: REPLIES.labels(f"{digit}xx") for digit in range(2, 6)}
+RESULT_BY_CLASS = {2: MessageResult.ACCEPTED, 4: MessageResult.DEFERRED, 5: MessageResult.REJECTED}
+RECIPIENTS_BY_CLASS = {digit: RECIPIENTS.labels(result.value) for digit, result in RESULT_BY_CLASS.items()}
+MESSAGES_BY_REPLY = {
+    (role, digit): MESSAGES.labels(role.value, result.value)
+    for role in Role
+    for digit, result in RESULT_BY_CLASS.items()
 }

@@ -1,7 +1,8 @@
-"""How many recipients an account may name: so many at once, and as many in each hour after that.
+"""Rate limit of an account's recipients: its number per hour, which it may also use up at once.
 
-An account has a rate only when the directory says so at the login. Each process counts for itself, so the account's
-bound is its rate times the processes that it finds. What is counted is forward-paths accepted, sent to or not.
+An account has a rate only if the directory returns one at the login. Each process counts separately, so an account's
+effective limit is its rate times the number of processes. Every accepted forward-path counts, whether a message follows
+or not.
 """
 
 import time
@@ -9,22 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _HOUR = 3600.0
-_KEPT = 10_000
-_LOOK_SECONDS = 60.0
+_MAX_ACCOUNTS = 10_000  # remembered before old ones are dropped
+_PRUNE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class RecipientRates:
-    """Of all accounts of a process. `clock` is monotonic seconds."""
+    """The rates of all accounts of a process. `clock` is monotonic seconds."""
 
     clock: Callable[[], float] = time.monotonic
     _spent: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Account id to recipients not yet forgiven, and when that was reckoned."""
-    _look_at: float = 0.0
-    """Not before is looked again for what can be forgotten: each look is at all of them."""
+    """Account id to the recipients that still count, and when that number was computed."""
+    _prune_at: float = 0.0
+    """The next time to drop old accounts: it takes a look at all of them."""
 
     def take(self, account_id: int, per_hour: int) -> bool:
-        """Count one recipient; False, and nothing counted, when the account has no room. `per_hour` 0: any number."""
+        """Count one recipient. False: the rate is reached and the recipient is not counted. `per_hour` 0: no limit."""
         if per_hour <= 0:
             return True
         now = self.clock()
@@ -32,12 +33,12 @@ class RecipientRates:
         spent = max(0.0, spent - (now - at) * per_hour / _HOUR)
         if spent + 1 > per_hour:
             return False
-        if len(self._spent) >= _KEPT and now >= self._look_at:
-            self._forget(now)
+        if len(self._spent) >= _MAX_ACCOUNTS and now >= self._prune_at:
+            self._prune(now)
         self._spent[account_id] = (spent + 1, now)
         return True
 
-    def _forget(self, now: float) -> None:
-        """Of accounts whose last recipient was more than an hour ago nothing is left to know."""
-        self._look_at = now + _LOOK_SECONDS
+    def _prune(self, now: float) -> None:
+        """Drop accounts whose last recipient was more than an hour ago: their count is 0 by now."""
+        self._prune_at = now + _PRUNE_SECONDS
         self._spent = {account: known for account, known in self._spent.items() if now - known[1] < _HOUR}

@@ -1,4 +1,4 @@
-"""The process: what it opens, when it is ready, how it ends."""
+"""The process: what it opens, when it is ready, how it shuts down."""
 
 import asyncio
 import contextlib
@@ -20,20 +20,20 @@ from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import byte_shares
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
 from paquebot.smtp_ingress.authorship import Authorship
+from paquebot.smtp_ingress.context import ServerContext
 from paquebot.smtp_ingress.received import TracePolicy
 from paquebot.smtp_ingress.server import SmtpServer
-from paquebot.smtp_ingress.session import Services
 from paquebot.smtp_ingress.settings import SLACK, SmtpIngressSettings
 from paquebot.spool import Spool
 
 NAME = "smtp_ingress"
-_CLOSING_SECONDS = 3.0  # of the drain time, kept for what comes after the sessions
+_CLOSING_SECONDS = 3.0  # of the drain time, to close everything else after the sessions
 
 
 async def main(context: Context, settings: SmtpIngressSettings) -> None:
     keep_large_apart()
-    async with serve(settings, context.health) as server:
-        # Modules and clients stay: a full collection need not walk through them, which stops all sessions for 20 ms.
+    async with open_server(settings, context.health) as server:
+        # Modules and clients live as long as the process: a full collection that walks through them takes 20 ms.
         gc.freeze()
         context.started()
         await context.draining.wait()
@@ -41,15 +41,16 @@ async def main(context: Context, settings: SmtpIngressSettings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[SmtpServer]:
-    """Everything open for the time of the block; at its end sessions are cut off, unless they were drained.
+async def open_server(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[SmtpServer]:
+    """A listening server with all it needs, for the time of the block; at its end sessions are cut off, unless they
+    were drained.
 
-    Engines that are away do not stop it: mail is refused temporarily and readiness says why (invariant 9).
+    It opens while an engine is away: mail is refused temporarily and readiness names the engine (invariant 9).
     """
-    # First: a bad certificate is to be told even while no engine answers. Raises SettingsError.
+    # First: report a bad certificate even while no engine answers. Raises SettingsError.
     tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
     shares, sessions = settings.shares, settings.sessions
-    if not settings.takes_logins:  # nothing is kept for who cannot come
+    if not settings.takes_logins:  # nothing to reserve for clients that cannot log in
         shares, sessions = replace(shares, reserved=0.0), replace(sessions, reserved=0.0)
     async with contextlib.AsyncExitStack() as stack:
         queue = await Queue.open(settings.nats, NAME)
@@ -67,14 +68,14 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
         recordings = Recordings(queue, "smtp")
         await recordings.listen()
         stack.push_async_callback(_cancelled, background(recordings.run(), "recordings"))
-        await queue.hear_directory(lambda _: validation.forget())
+        await queue.subscribe_directory(lambda _: validation.forget())
         stack.push_async_callback(_cancelled, background(logins.run(), "session_checks"))
         health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
         if tls is not None:
             stack.push_async_callback(_cancelled, background(tls.watch(), "certificates"))
-        services = Services(
+        context = ServerContext(
             hostname=settings.process.hostname,
             sessions=sessions,
             messages=settings.messages,
@@ -90,7 +91,7 @@ async def serve(settings: SmtpIngressSettings, health: Health) -> AsyncIterator[
             recordings=recordings,
         )
         server = SmtpServer(
-            services, settings.policy.relay_clients, Proxies(settings.proxy), shared=settings.process.workers > 1
+            context, settings.policy.relay_clients, Proxies(settings.proxy), shared=settings.process.workers > 1
         )
         stack.push_async_callback(server.drain, 0)
         await server.start(settings.listen)

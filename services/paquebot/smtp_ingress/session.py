@@ -1,83 +1,53 @@
-"""One client's conversation: greeting, commands one after another, the end; errors become replies here.
+"""One client's session: the greeting, one command after another, the end.
 
 Handlers return replies; this loop sends them, counts them and keeps the error budget. A reply 221 or 421 ends the
-connection (RFC 5321 §4.1.1.10, §3.8). The unknown is a fault of ours, with an id to find it in the log (invariant 8).
-On MX it is 451, so that the sender's queue keeps the mail until the fault is mended; on submission it is 554, so that
-the person who waits hears of it now (docs/decisions/0038).
+connection (RFC 5321 §4.1.1.10, §3.8). Exceptions become replies in `errors`.
 """
 
-import os
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
-from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationClient
 from paquebot.runtime.net.connection import PeerGone
-from paquebot.runtime.net.pace import PaceSettings
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.shares.budget import Holding, Path, SharedBudget
-from paquebot.runtime.shares.event_loop import LoopShares
+from paquebot.runtime.shares.budget import Path, Reservation
 from paquebot.runtime.shares.in_flight import account, stranger
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.acceptance import Acceptance
 from paquebot.smtp_ingress.connection import Displaced, Draining, IdleTimeout, OverLong, SmtpConnection
+from paquebot.smtp_ingress.context import ServerContext
+from paquebot.smtp_ingress.errors import incident, reply_to, reply_to_login_end
 from paquebot.smtp_ingress.metrics import SessionEnd
-from paquebot.smtp_ingress.recipient_rate import RecipientRates
-from paquebot.smtp_ingress.settings import SLACK, MessageLimits, SessionLimits, Timeouts
+from paquebot.smtp_ingress.settings import SLACK
 from paquebot.smtp_ingress.state import MailTransaction, Role, SessionState, TlsInfo
-from paquebot.smtp_ingress.verdicts import login_ended
 from paquebot.wire.proxy import SIGNATURE, begins_header, is_of_header
 from paquebot.wire.sasl import MAX_RESPONSE
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import MAX_COMMAND, BadCommand, Command, Verb, parse_command
 from paquebot.wire.smtp.replies import Reply
 
-_log = Log("paquebot.smtp")
 _MAX_LINE = MAX_RESPONSE + 64  # AUTH, its mechanism and an initial response
 _CLOSING = frozenset({221, 421})
 _OTHER_PROTOCOLS = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"\x16\x03")
 
 
-class HangUp(Exception):
-    """Send `reply` and end the connection: what would follow cannot be trusted."""
+class EndSession(Exception):
+    """Send `reply` and close the connection: what would follow cannot be trusted."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply = reply
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What conversations of a process share."""
-
-    hostname: str
-    sessions: SessionLimits
-    messages: MessageLimits
-    timeouts: Timeouts
-    tls: ssl.SSLContext | None
-    budget: SharedBudget
-    pace: PaceSettings
-    loop_shares: LoopShares
-    acceptance: Acceptance
-    validation: ValidationClient
-    authentication: AuthenticationClient
-    logins: Logins
-    recordings: Recordings
-    rates: RecipientRates = field(default_factory=RecipientRates)
-
-
 Handler = Callable[["Session", str], Awaitable[Reply | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A command: its handler, and the rules that hold before it is asked.
+class CommandRule:
+    """A command's handler, and the rules that hold before it is called.
 
-    `alone`: nothing may be pipelined after it, for its success changes how the rest is read (RFC 2920 §3.1).
+    `alone`: no command may be pipelined after it, for its success changes how the rest is read (RFC 2920 §3.1).
     `before_tls`: allowed on submission before STARTTLS (RFC 3207 §4). `after_bdat`: allowed between chunks
-    (RFC 3030 §2). `progress`: brings mail on, so it is no idle command.
+    (RFC 3030 §2). `progress`: part of sending mail, so it does not count as an idle command.
     """
 
     handle: Handler
@@ -88,41 +58,45 @@ class Entry:
 
 
 class Session:
-    """`table` maps every verb but OTHER to its entry."""
+    """`table` maps every verb but OTHER to its rule."""
 
     def __init__(
-        self, connection: SmtpConnection, session: SessionState, services: Services, table: Mapping[Verb, Entry]
+        self,
+        connection: SmtpConnection,
+        state: SessionState,
+        context: ServerContext,
+        table: Mapping[Verb, CommandRule],
     ) -> None:
         self.connection = connection
-        self.session = session
-        self.services = services
-        self.turns = services.loop_shares.turns(session.address)
+        self.state = state
+        self.context = context
+        self.turns = context.loop_shares.turns(state.address)
         """The session's turns on the event loop."""
         self._table = table
         self._errors = 0
         self._verb = Verb.OTHER
-        """Of the last command."""
+        """The last command's."""
         self._idle_commands = 0
         self._commands_before_login = 0
-        self._in_vain = 0
-        self._since = connection.loop.time()
-        """The session's beginning, its login, or its last message that was accepted."""
-        connection.charge_to(services.budget.holding(self._holder()))
+        self._discarded = 0
+        self._progress_at = connection.loop.time()
+        """When the session began, logged in, or had a message accepted, by the loop's clock."""
+        connection.charge_to(context.budget.reservation(self._budget_path()))
 
     async def run(self) -> SessionEnd:
-        """To the connection's end. Raises nothing but CancelledError."""
+        """Serve the client to the end; return why it ended. Raises nothing but CancelledError."""
         try:
-            return await self.turns.run(self._converse())
-        except HangUp as end:
+            return await self.turns.run(self._serve())
+        except EndSession as end:
             self.connection.reply(end.reply)
             return SessionEnd.REFUSED
         except IdleTimeout:
             self.connection.reply(replies.TIMED_OUT)
             return SessionEnd.INACTIVE
         except Draining:
-            login = self.session.login
+            login = self.state.login
             if login is not None and login.end is not None:
-                self.connection.reply(login_ended(login.end))
+                self.connection.reply(reply_to_login_end(login.end))
                 return SessionEnd.LOGIN_ENDED
             self.connection.reply(replies.SHUTTING_DOWN)
             return SessionEnd.DRAIN
@@ -131,65 +105,65 @@ class Session:
             return SessionEnd.DISPLACED
         except PeerGone:
             return SessionEnd.GONE
-        except Exception:  # noqa: BLE001 - as in _dispatch, for what is wrong outside a command
-            self.connection.reply(self._incident())
+        except Exception:  # noqa: BLE001 - as in _dispatch, for faults outside a command
+            self.connection.reply(incident(self.state))
             return SessionEnd.FAILED
         finally:
             self.end_transaction()
-            if self.session.login is not None:
-                self.services.logins.leave(self.session.login)
+            if self.state.login is not None:
+                self.context.logins.leave(self.state.login)
             self.connection.charge_to(None)
             if self.connection.recorder is not None:
                 self.connection.recorder.end()
             await self.connection.close()
 
-    async def _converse(self) -> SessionEnd:
-        await self._begin()
+    async def _serve(self) -> SessionEnd:
+        await self._greet()
         while True:
-            reply = await self._step()
+            reply = await self._next_reply()
             if reply is not None:
                 self._answer(reply)
                 if reply.code in _CLOSING:
                     return SessionEnd.QUIT
             await self.turns.between_commands(more=self.connection.buffered > 0)
 
-    async def _begin(self) -> None:
+    async def _greet(self) -> None:
         if self.connection.tls_object is not None:  # RFC 8314 §3.3
-            self.note_tls()
-        if self.session.role is Role.MX and await self._spoke_early():
-            raise HangUp(replies.EARLY_TALKER)
-        self.connection.reply(replies.greeting(self.services.hostname))
+            self.record_tls()
+        if self.state.role is Role.MX and await self._is_early_talker():
+            raise EndSession(replies.EARLY_TALKER)
+        self.connection.reply(replies.greeting(self.context.hostname))
 
-    async def _spoke_early(self) -> bool:
-        """RFC 5321 §4.3.1: the client waits for the greeting; who does not is no mail server. A proxy does not either:
-        that its header is refused is to be told, whenever it came."""
-        pause = self.services.timeouts.greet_pause
+    async def _is_early_talker(self) -> bool:
+        """RFC 5321 §4.3.1: a mail server waits for the greeting. A proxy does not: `_next_reply` refuses its header,
+        whenever it came."""
+        pause = self.context.timeouts.greet_pause
         if not self.connection.buffered and not (pause and await self.connection.spoke_within(pause)):
             return False
         return not begins_header(self.connection.beginning(len(SIGNATURE)))
 
-    async def _step(self) -> Reply | None:
-        """Read one command and handle it."""
+    async def _next_reply(self) -> Reply | None:
+        """Read one command and handle it. None: its handler has sent the reply."""
         self._verb = Verb.OTHER
         try:
-            line = await self.connection.line(_MAX_LINE, self._patience(), idle=self.session.transaction is None)
+            line = await self.connection.line(_MAX_LINE, self._command_timeout(), idle=self.state.transaction is None)
         except OverLong:
             return replies.LINE_TOO_LONG
         self.connection.heard(line)
         if not line.endswith(b"\r\n"):
             return replies.BARE_LF_IN_COMMAND
         if line.startswith(_OTHER_PROTOCOLS):
-            raise HangUp(replies.NOT_SMTP)
+            raise EndSession(replies.NOT_SMTP)
         if is_of_header(line):
-            refuse_header(self.session.address)
-            raise HangUp(replies.PROXY_HEADER)
+            refuse_header(self.state.address)
+            raise EndSession(replies.PROXY_HEADER)
         try:
             command = parse_command(line[:-2])
         except BadCommand:
             return replies.UNRECOGNISED
         self._verb = command.verb
-        metrics.COMMAND[command.verb].inc()
-        if self.session.login is not None and await self.services.logins.check(self.session.login):
+        metrics.COMMANDS_BY_VERB[command.verb].inc()
+        if self.state.login is not None and await self.context.logins.check(self.state.login):
             raise Draining
         if len(line) > MAX_COMMAND and command.verb is not Verb.AUTH:
             return replies.LINE_TOO_LONG
@@ -197,134 +171,127 @@ class Session:
 
     @property
     def _must_log_in(self) -> bool:
-        return self.session.role.takes_logins and self.session.identity is None
+        return self.state.role.takes_logins and self.state.identity is None
 
-    def _patience(self) -> float:
-        """Seconds until the next command must be here. Raises HangUp: there are none left."""
-        timeouts, now = self.services.timeouts, self.connection.loop.time()
-        if self.session.is_known:
+    def _command_timeout(self) -> float:
+        """Seconds that the next command may take to arrive. Raises EndSession when none are left."""
+        timeouts, now = self.context.timeouts, self.connection.loop.time()
+        if self.state.is_known:
             return timeouts.command
-        whole = timeouts.login if self._must_log_in else timeouts.without_mail
-        ends = self._since + whole
-        transaction = self.session.transaction
+        deadline = self._progress_at + (timeouts.login if self._must_log_in else timeouts.without_mail)
+        transaction = self.state.transaction
         if transaction is not None and transaction.pace is not None:
-            ends = max(ends, transaction.pace.last)
-        if now >= ends:
-            raise HangUp(replies.NO_LOGIN_IN_TIME if self._must_log_in else replies.NO_MAIL_IN_TIME)
-        return min(timeouts.command, ends - now)
+            deadline = max(deadline, transaction.pace.last)
+        if now >= deadline:
+            raise EndSession(replies.NO_LOGIN_IN_TIME if self._must_log_in else replies.NO_MAIL_IN_TIME)
+        return min(timeouts.command, deadline - now)
 
     async def _dispatch(self, command: Command) -> Reply | None:
-        entry = self._table.get(command.verb)
-        if entry is None:
+        rule = self._table.get(command.verb)
+        if rule is None:
             return replies.UNRECOGNISED
-        if entry.alone and self.connection.buffered:
-            raise HangUp(replies.PIPELINING_ERROR)
-        if self.session.role is Role.SUBMISSION and self.session.tls is None and not entry.before_tls:
+        if rule.alone and self.connection.buffered:
+            raise EndSession(replies.PIPELINING_ERROR)
+        if self.state.role is Role.SUBMISSION and self.state.tls is None and not rule.before_tls:
             return replies.TLS_REQUIRED
-        transaction = self.session.transaction
-        if transaction is not None and transaction.chunks is not None and not entry.after_bdat:
+        transaction = self.state.transaction
+        if transaction is not None and transaction.chunks is not None and not rule.after_bdat:
             return replies.BDAT_THEN_DATA if command.verb is Verb.DATA else replies.AFTER_BDAT
         if self._must_log_in:
             self._commands_before_login += 1
-            if self._commands_before_login > self.services.sessions.login_commands:
-                raise HangUp(replies.TOO_MANY_BEFORE_LOGIN)
-        if not entry.progress and not self.session.is_known:
+            if self._commands_before_login > self.context.sessions.login_commands:
+                raise EndSession(replies.TOO_MANY_BEFORE_LOGIN)
+        if not rule.progress and not self.state.is_known:
             self._idle_commands += 1
-            if self._idle_commands > self.services.sessions.idle_commands:
-                raise HangUp(replies.TOO_MANY_COMMANDS)
+            if self._idle_commands > self.context.sessions.idle_commands:
+                raise EndSession(replies.TOO_MANY_COMMANDS)
         try:
-            return await entry.handle(self, command.argument)
-        except (HangUp, IdleTimeout, Draining, Displaced, PeerGone):
+            return await rule.handle(self, command.argument)
+        except (EndSession, IdleTimeout, Draining, Displaced, PeerGone):
             raise
-        except Exception:  # noqa: BLE001 - the one place where the unknown ends
-            return self._incident()
-
-    def _incident(self) -> Reply:
-        incident_id = os.urandom(6).hex()
-        metrics.INCIDENTS.inc()
-        _log.exception("incident", incident=incident_id, session=self.session.id)
-        return replies.incident(incident_id, permanent=self.session.role.takes_logins)
+        except Exception as error:  # noqa: BLE001 - translated, logged with an id, and answered
+            return reply_to(error, self.state)
 
     def _answer(self, reply: Reply) -> None:
-        # A list with many dead addresses is no attack by who is known, and 421 would have the client try all again.
-        forgiven = self.session.is_known and self._verb is Verb.RCPT
+        # A known client's list with many dead addresses is no attack, and 421 would make it try all of them again.
+        forgiven = self.state.is_known and self._verb is Verb.RCPT
         if reply.code >= 500 and not forgiven:
             self._errors += 1
-            if self._errors >= self.services.sessions.errors:
-                raise HangUp(replies.TOO_MANY_ERRORS)
+            if self._errors >= self.context.sessions.errors:
+                raise EndSession(replies.TOO_MANY_ERRORS)
         self.connection.reply(reply)
 
     # --- for handlers ---
 
     async def challenge(self, reply: Reply) -> bytes | None:
-        """Send a 334 and read the response without CRLF; None: it is over-long (RFC 4954 §4)."""
+        """Send a 334 and read the response without CRLF; None: it is too long (RFC 4954 §4)."""
         self.connection.reply(reply)
         try:
-            line = await self.connection.line(MAX_RESPONSE + 2, self._patience())
+            line = await self.connection.line(MAX_RESPONSE + 2, self._command_timeout())
         except OverLong:
             return None
         return line.rstrip(b"\r\n")
 
     async def start_tls(self) -> None:
-        """The handshake, after which the session is as new (RFC 3207 §4.2). Raises PeerGone when it fails."""
-        assert self.services.tls is not None
+        """Do the handshake; the session begins anew after it (RFC 3207 §4.2). Raises PeerGone when it fails."""
+        assert self.context.tls is not None
         try:
-            patience = min(self.services.timeouts.handshake, self._patience())
-            await self.connection.start_tls(self.services.tls, patience)
+            timeout = min(self.context.timeouts.handshake, self._command_timeout())
+            await self.connection.start_tls(self.context.tls, timeout)
         except PeerGone:
-            metrics.TLS.labels(self.session.role.value, "failed").inc()
+            metrics.TLS.labels(self.state.role.value, "failed").inc()
             raise
         self.end_transaction()
-        self.session.forget()
-        self.note_tls()
+        self.state.forget()
+        self.record_tls()
 
-    def note_tls(self) -> None:
-        """The connection speaks TLS now."""
+    def record_tls(self) -> None:
+        """Note and count the TLS that the connection has now."""
         tls = self.connection.tls_object
         assert tls is not None
-        self.session.tls = TlsInfo.of(tls)
-        metrics.TLS.labels(self.session.role.value, tls_version(self.session.tls.version)).inc()
+        self.state.tls = TlsInfo.of(tls)
+        metrics.TLS.labels(self.state.role.value, tls_version(self.state.tls.version)).inc()
 
     def logged_in(self) -> None:
-        """The client has proven who it is: it has the time of a session that brings mail."""
-        self._since = self.connection.loop.time()
-        self.connection.charge_to(self.services.budget.holding(self._holder()))
+        """Apply the limits of a client that has logged in."""
+        self._progress_at = self.connection.loop.time()
+        self.connection.charge_to(self.context.budget.reservation(self._budget_path()))
 
-    def read_in_vain(self, octets: int, refusal: Reply) -> None:
-        """Bytes of a message that is refused already were read. Raises HangUp: no sender of mail goes on so long."""
-        self._in_vain += octets
-        if self._in_vain > 2 * (self.services.messages.size + SLACK):
-            raise HangUp(refusal)
+    def count_discarded(self, count: int, refusal: Reply) -> None:
+        """Count bytes read of a message that is refused already. Raises EndSession when they are too many."""
+        self._discarded += count
+        if self._discarded > 2 * (self.context.messages.size + SLACK):
+            raise EndSession(refusal)
 
-    def _holder(self) -> Path:
-        """Whose bytes a message's are."""
-        session = self.session
-        if session.identity is not None:
-            return account(session.identity.account_id)
-        return account(session.address) if session.relay_client else stranger(session.address)
+    def _budget_path(self) -> Path:
+        """The holder in the byte budget that this client's bytes are charged to."""
+        state = self.state
+        if state.identity is not None:
+            return account(state.identity.account_id)
+        return account(state.address) if state.relay_client else stranger(state.address)
 
-    def begin_transaction(self, make: Callable[[Holding], MailTransaction]) -> MailTransaction:
-        """`make` gets what the message will have of the byte budget."""
-        transaction = make(self.services.budget.holding(self._holder()))
-        self.session.transaction = transaction
-        self.services.acceptance.begin()
+    def begin_transaction(self, make: Callable[[Reservation], MailTransaction]) -> MailTransaction:
+        """Begin the transaction that `make` returns; its argument is the message's part of the byte budget."""
+        transaction = make(self.context.budget.reservation(self._budget_path()))
+        self.state.transaction = transaction
+        self.context.acceptance.begin()
         return transaction
 
     def end_transaction(self) -> None:
-        """RFC 5321 §4.1.1.5: nothing of the transaction, if there is one, is kept."""
-        transaction = self.session.transaction
+        """Drop the transaction, if there is one (RFC 5321 §4.1.1.5)."""
+        transaction = self.state.transaction
         if transaction is not None:
             transaction.holding.release()
-            self.session.transaction = None
-            self.services.acceptance.end()
+            self.state.transaction = None
+            self.context.acceptance.end()
             transaction.span.end()
 
-    def message_ended(self, reply: Reply) -> None:
-        """A message was read whole and answered."""
-        metrics.MESSAGE[self.session.role, reply.code // 100].inc()
+    def end_message(self, reply: Reply) -> None:
+        """Count a message that was read whole, and end its transaction."""
+        metrics.MESSAGES_BY_REPLY[self.state.role, reply.code // 100].inc()
         if reply.is_positive:
             self._idle_commands = 0
-            self._since = self.connection.loop.time()
-        if self.session.transaction is not None:
-            self.session.transaction.span.set(reply=reply.code)
+            self._progress_at = self.connection.loop.time()
+        if self.state.transaction is not None:
+            self.state.transaction.span.set(reply=reply.code)
         self.end_transaction()

@@ -1,4 +1,4 @@
-"""What is known of a client, and of the mail transaction it has open.
+"""What a session knows of its client and of the mail transaction.
 
 RFC 5321 §3.3 (transaction), RFC 3207 §4.2 and RFC 4954 §4 (what a session forgets).
 """
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from paquebot.observability.trace import Span
 from paquebot.rpc import Identity, SessionLogin
 from paquebot.runtime.net.pace import Pace
-from paquebot.runtime.net.seats import Seat
-from paquebot.runtime.shares.budget import Holding
+from paquebot.runtime.net.slots import ConnectionSlot
+from paquebot.runtime.shares.budget import Reservation
 from paquebot.v1.mail_pb2 import LocalRecipient, Notify, RemoteRecipient
 from paquebot.v1.recipient_validation_pb2 import Validation
 from paquebot.wire.address import Address
@@ -23,7 +23,7 @@ _OWNED_KEPT = 16
 
 
 class Role(enum.Enum):
-    """What a listener is for; the values are `Client.listener` of stored envelopes."""
+    """The role of a listener; the values are `Client.listener` of stored envelopes."""
 
     MX = "mx"
     SUBMISSION = "submission"
@@ -36,7 +36,7 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """RFC 5321 §4.1.1.1. `extensions` are the keywords offered in reply to EHLO, none after HELO."""
+    """RFC 5321 §4.1.1.1. `extensions`: the keywords offered in reply to EHLO, none after HELO."""
 
     name: str
     extended: bool
@@ -57,7 +57,7 @@ class TlsInfo:
 
 
 class Recipients:
-    """Where the message goes, each destination once, however many forward-paths lead to it."""
+    """The destinations of the message: each once, however many forward-paths lead to it."""
 
     __slots__ = ("_local", "_paths", "_remote")
 
@@ -67,7 +67,7 @@ class Recipients:
         self._remote: dict[str, RemoteRecipient] = {}
 
     def __len__(self) -> int:
-        """Forward-paths taken."""
+        """Forward-paths accepted."""
         return len(self._paths)
 
     @property
@@ -87,7 +87,7 @@ class Recipients:
         return list(self._remote.values())
 
     def add(self, forward_path: str, validation: Validation, parameters: RcptParameters) -> None:
-        """Take the destinations of an accepted forward-path; of two paths to one account the first counts."""
+        """Add the destinations of an accepted forward-path; of two paths to one account the first counts."""
         self._paths[forward_path] = None
         notify = [Notify.ValueType(item) for item in parameters.notify]
         for local in validation.local:
@@ -102,20 +102,20 @@ class Recipients:
 
 @dataclass(slots=True)
 class MailTransaction:
-    """From an accepted MAIL to the end of its message, RSET or the session's end."""
+    """RFC 5321 §3.3: from an accepted MAIL to the end of its message, RSET or the end of the session."""
 
     reverse_path: Address | NullPath
     parameters: MailParameters
-    holding: Holding
-    """What it has of the byte budget."""
+    holding: Reservation
+    """Its part of the byte budget."""
     span: Span
     recipients: Recipients = field(default_factory=Recipients)
     chunks: ChunkCollector | None = None
-    """RFC 3030: the chunks so far; None before the first BDAT."""
+    """RFC 3030: the chunks received; None before the first BDAT."""
     pace: Pace | None = None
-    """Of the chunks."""
+    """Of the chunks, as of DATA."""
     broken: bool = False
-    """RFC 3030 §2: a BDAT failed, and only RSET (or a new MAIL after it) helps."""
+    """RFC 3030 §2: a BDAT failed; the transaction must be reset."""
 
     @property
     def trace(self) -> str:
@@ -123,28 +123,28 @@ class MailTransaction:
         return self.span.traceparent
 
     def drop_chunks(self) -> None:
-        """They are not needed any more, or others need the memory."""
+        """Free the memory: the message is refused, or smaller senders need it."""
         self.chunks = ChunkCollector()
 
 
 @dataclass(slots=True)
 class SessionState:
-    """One client's. `id` finds it in the log."""
+    """One client's session. `id` is in its log lines."""
 
     id: str
     role: Role
     address: str
     port: int
     relay_client: bool
-    seat: Seat
+    slot: ConnectionSlot
     tls: TlsInfo | None = None
     hello: Hello | None = None
     identity: Identity | None = None
     login: SessionLogin | None = None
-    """Of the identity; it may end before the session does."""
+    """The identity's login; it may end before the session does."""
     transaction: MailTransaction | None = None
     owned: set[str] = field(default_factory=set)
-    """Addresses that were found to belong to the identity."""
+    """Addresses that the directory has confirmed as the identity's."""
 
     @property
     def may_relay(self) -> bool:
@@ -152,8 +152,8 @@ class SessionState:
 
     @property
     def is_known(self) -> bool:
-        """It has logged in, or comes from a network of ours. It may stay as long as it talks, for programs keep
-        sessions open with NOOP, for hours, and send again; its seats are bounded."""
+        """It has logged in, or is a relay client. It may stay open as long as it sends commands: programs keep sessions
+        open for hours with NOOP between messages. The number of its connections is bounded."""
         return self.relay_client or self.identity is not None
 
     def remember_owned(self, address: str) -> None:
@@ -161,7 +161,7 @@ class SessionState:
             self.owned.add(address)
 
     def forget(self) -> None:
-        """RFC 3207 §4.2: after a TLS handshake nothing that the client said before counts."""
+        """RFC 3207 §4.2: after a TLS handshake, forget what the client has sent before."""
         self.hello = None
         self.identity = None
         self.owned.clear()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-MAX_SAID: Final = 4096
+MAX_SERVER_LINE: Final = 4096
 """Octets that are kept of a line of the server."""
 MAX_LITERAL: Final = 1024
 """A literal with more octets is left out, whatever it is."""
@@ -76,7 +76,7 @@ def _parts(octets: bytes) -> Iterator[bytes]:
 
 
 @dataclass(slots=True)
-class _SaidLine:
+class _ServerLine:
     """The server's line that is not ended yet."""
 
     kept: bytearray = field(default_factory=bytearray)
@@ -85,7 +85,7 @@ class _SaidLine:
 
     def add(self, octets: bytes) -> None:
         self.octets += len(octets)
-        self.kept += octets[: max(0, MAX_SAID - len(self.kept))]
+        self.kept += octets[: max(0, MAX_SERVER_LINE - len(self.kept))]
         self.tail = (self.tail + octets[-_TAIL:])[-_TAIL:]
 
     def take(self) -> Line:
@@ -97,14 +97,14 @@ class _SaidLine:
         return line
 
 
-class SmtpTranscript:
-    """RFC 5321. The content of DATA and BDAT is told to `heard_octets`."""
+class SmtpTranscriptFilter:
+    """RFC 5321. The content of DATA and BDAT is told to `client_content`."""
 
     def __init__(self) -> None:
-        self._said = _SaidLine()
+        self._server_line = _ServerLine()
         self._astray = False
 
-    def heard(self, line: bytes) -> list[Piece]:
+    def client_line(self, line: bytes) -> list[Piece]:
         """A command, with or without its line end."""
         line = line.rstrip(b"\r\n")
         words = line.split()
@@ -116,32 +116,32 @@ class SmtpTranscript:
             return [Line(line)]
         return [_first_words(words, 1, line)] if _is_verb(verb) else [LeftOut(len(line) + _LINE_END)]
 
-    def heard_octets(self, count: int) -> list[Piece]:
+    def client_content(self, count: int) -> list[Piece]:
         """Octets that are no line."""
         self._astray = False
         return [LeftOut(count)] if count else []
 
-    def said(self, octets: bytes) -> list[Piece]:
+    def server_data(self, octets: bytes) -> list[Piece]:
         """Some of the answer; lines may be cut anywhere."""
         pieces: list[Piece] = []
         for part in _parts(octets):
-            self._said.add(part)
+            self._server_line.add(part)
             if part.endswith(b"\n"):
-                pieces.append(self._said.take())
+                pieces.append(self._server_line.take())
         return pieces
 
 
-class Pop3Transcript:
+class Pop3TranscriptFilter:
     """RFC 1939. Of a message, RETR's or TOP's, the status line and the dot are kept."""
 
     def __init__(self) -> None:
-        self._said = _SaidLine()
+        self._server_line = _ServerLine()
         self._message_asked = False
         self._in_message = False
         self._left_out = 0
         self._astray = False
 
-    def heard(self, line: bytes) -> list[Piece]:
+    def client_line(self, line: bytes) -> list[Piece]:
         """A command without its line end."""
         words = line.split()
         verb = words[0].upper() if words else b""
@@ -154,13 +154,13 @@ class Pop3Transcript:
         self._astray = verb == b"AUTH"
         return [_first_words(words, 1, line)]
 
-    def said(self, octets: bytes) -> list[Piece]:
+    def server_data(self, octets: bytes) -> list[Piece]:
         """Some of the answer; lines may be cut anywhere."""
         pieces: list[Piece] = []
         for part in _parts(octets):
-            self._said.add(part)
+            self._server_line.add(part)
             if part.endswith(b"\n"):
-                pieces += self._ended(self._said.octets, self._said.take())
+                pieces += self._ended(self._server_line.octets, self._server_line.take())
         return pieces
 
     def _ended(self, octets: int, line: Line) -> list[Piece]:
@@ -175,18 +175,18 @@ class Pop3Transcript:
         return [LeftOut(left_out), line]
 
 
-class ImapTranscript:
+class ImapTranscriptFilter:
     """RFC 3501. Literals are left out when they are of a message, long, or of more than a line."""
 
     def __init__(self) -> None:
-        self._said = _SaidLine()
+        self._server_line = _ServerLine()
         self._literal_left = 0
         self._literal: bytearray | None = None
         self._secret = False
         self._announced = False
         self._astray = False
 
-    def heard(self, line: bytes, *, first: bool = True) -> list[Piece]:
+    def client_line(self, line: bytes, *, first: bool = True) -> list[Piece]:
         """A line without its line end; not the `first` one of its command: what follows a literal."""
         if not first:
             self._announced = _ANNOUNCED.search(line) is not None
@@ -206,19 +206,19 @@ class ImapTranscript:
         named = 1 if words[0].upper() in (b"LOGIN", b"AUTHENTICATE") else 2
         return [_first_words(words, named, line)]
 
-    def heard_literal(self, octets: bytes) -> list[Piece]:
+    def client_literal(self, octets: bytes) -> list[Piece]:
         """A literal that is no message; its octets stand before the next line."""
         self._announced = False
         if self._secret or not _is_short(octets):
             return [LeftOut(len(octets))]
         return [Line(octets, cut=True)]
 
-    def heard_octets(self, count: int) -> list[Piece]:
+    def client_content(self, count: int) -> list[Piece]:
         """A literal that is a message, or was thrown away."""
         self._announced = False
         return [LeftOut(count)] if count else []
 
-    def said(self, octets: bytes) -> list[Piece]:
+    def server_data(self, octets: bytes) -> list[Piece]:
         """Some of the answer; lines and literals may be cut anywhere."""
         pieces: list[Piece] = []
         start = 0
@@ -228,16 +228,16 @@ class ImapTranscript:
                 pieces += self._more_of_literal(octets[start:end] if self._literal is not None else b"", end - start)
             else:
                 end = octets.find(b"\n", start) + 1 or len(octets)
-                self._said.add(octets[start:end])
+                self._server_line.add(octets[start:end])
                 if octets[end - 1] == 0x0A:
                     pieces += self._line_ended()
             start = end
         return pieces
 
     def _line_ended(self) -> list[Piece]:
-        tail = self._said.tail.rstrip(b"\r\n")
+        tail = self._server_line.tail.rstrip(b"\r\n")
         announced = _LITERAL.search(tail)
-        line = self._said.take()
+        line = self._server_line.take()
         if self._astray and line.octets[:1] not in (b"*", b"+"):  # the client's first word comes back as its tag
             line = Line(b"%b %b" % (LEFT_OUT, line.octets.partition(b" ")[2]), line.cut)
         pieces: list[Piece] = [line]
@@ -259,7 +259,7 @@ class ImapTranscript:
         literal, self._literal = bytes(self._literal), None
         if not _is_short(literal):
             return [LeftOut(len(literal))]
-        self._said.add(literal)
+        self._server_line.add(literal)
         return []
 
 

@@ -138,7 +138,7 @@ def test_another_version_is_not_read() -> None:
 
 def written(raw: bytes) -> tuple[BlobRef, bytes]:
     frame = compress(raw)
-    return PackWriter(new_ulid()).add(Envelope(), frame), frame.data
+    return PackWriter(new_ulid()).add(Envelope(), frame), frame.content
 
 
 def test_an_entry_that_does_not_match_its_reference_is_bad() -> None:

@@ -10,24 +10,15 @@ import ssl
 import pytest
 from tests.support.loopback import free_port
 
-from paquebot.cli.roundtrip.round_trip import (
-    RoundTripError,
-    ServiceAddress,
-    TestLogin,
-    TestRoute,
-    _check,
-    _message,
-    _why,
-    client_context,
-    round_trip,
-)
+from paquebot.cli.roundtrip.route import RoundTripLogin, RoundTripRoute, ServiceAddress, client_context
+from paquebot.cli.roundtrip.trip import RoundTripError, _check, _message, _why, round_trip
 
-ALICE, BOB = TestLogin("alice@example.test", "x"), TestLogin("bob@example.test", "x")
+ALICE, BOB = RoundTripLogin("alice@example.test", "x"), RoundTripLogin("bob@example.test", "x")
 
 
-def _route(client: str = "") -> TestRoute:
+def _route(client: str = "") -> RoundTripRoute:
     nowhere = ServiceAddress("127.0.0.1", free_port())
-    return TestRoute(nowhere, nowhere, nowhere, client_context(verify=False), ALICE, BOB, client)
+    return RoundTripRoute(nowhere, nowhere, nowhere, client_context(verify=False), ALICE, BOB, client)
 
 
 def test_a_place_where_nobody_listens_is_named() -> None:
@@ -35,13 +26,13 @@ def test_a_place_where_nobody_listens_is_named() -> None:
     with pytest.raises(RoundTripError) as failed:
         round_trip(route, lambda _: None)
     place = f"the round trip failed at submission ({route.submission})"
-    assert str(failed.value) == f"{place}: nothing listens there; is one of its pods ready?"
+    assert str(failed.value) == f"{place}: connection refused; is one of its pods ready?"
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (socket.gaierror(-2, "Name or service not known"), "this name has no address; is its Service there?"),
+        (socket.gaierror(-2, "Name or service not known"), "the name has no address; does its Service exist?"),
         (TimeoutError("timed out"), "no answer within 30 s"),
         (
             smtplib.SMTPDataError(451, b"4.3.0 Temporary failure, try again later"),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.directory.lookup import AccountThere, AliasThere, Entry, ForeignDomain, NobodyThere
-from paquebot.directory.resolution import MAX_LEVELS, MAX_RECIPIENTS, Refusal, Resolution, resolve
+from paquebot.directory.lookup import AccountEntry, AliasEntry, DirectoryEntry, ForeignDomain, NoEntry
+from paquebot.directory.resolution import MAX_LEVELS, MAX_RECIPIENTS, Resolution, ResolutionRefusal, resolve
 from paquebot.wire.address import Address, parse_address
 
 
@@ -20,21 +20,21 @@ class Table:
         self._entries = entries
         self.lookups = 0
 
-    async def __call__(self, addresses: Sequence[Address]) -> dict[Address, Entry]:
+    async def __call__(self, addresses: Sequence[Address]) -> dict[Address, DirectoryEntry]:
         self.lookups += 1
         assert len(set(addresses)) == len(addresses)
         return {address: self._entry(address) for address in addresses}
 
-    def _entry(self, address: Address) -> Entry:
+    def _entry(self, address: Address) -> DirectoryEntry:
         if address.domain != "here":
             return ForeignDomain()
         match self._entries.get(address.local):
             case None:
-                return NobodyThere()
+                return NoEntry()
             case int(account_id):
-                return AccountThere(account_id, address, True, 0, detail="", by_name=True)
+                return AccountEntry(account_id, address, True, 0, detail="", by_name=True)
             case targets:
-                return AliasThere(tuple(targets), True, detail="", by_name=True)
+                return AliasEntry(tuple(targets), True, detail="", by_name=True)
 
 
 def accounts(resolution: Resolution) -> list[int]:
@@ -58,7 +58,7 @@ async def test_one_more_lookup_for_each_level_of_aliases() -> None:
 async def test_what_is_no_address_needs_no_lookup() -> None:
     table = Table({})
     (resolution,) = await resolve(["nonsense"], table)
-    assert resolution.refusal is Refusal.BAD_ADDRESS
+    assert resolution.refusal is ResolutionRefusal.BAD_ADDRESS
     assert table.lookups == 0
 
 
@@ -73,39 +73,39 @@ async def test_duplicates_collapse_and_two_ways_are_no_loop() -> None:
 async def test_the_refusal_of_an_alias_without_recipients_is_its_targets() -> None:
     table = Table({"x": ["y@here", "x2@here"], "x2": ["x@here"]})
     (resolution,) = await resolve(["x@here"], table)
-    assert resolution.refusal is Refusal.NO_SUCH_ACCOUNT
+    assert resolution.refusal is ResolutionRefusal.NO_SUCH_ACCOUNT
 
 
 async def test_aliases_may_lead_away_where_the_sender_may_not() -> None:
     table = Table({"x": ["r@there"]})
     aliased, direct = await resolve(["x@here", "r@there"], table)
     assert [target.aliased for target in aliased.remote] == [True]
-    assert direct.refusal is Refusal.RELAY_DENIED
+    assert direct.refusal is ResolutionRefusal.RELAY_DENIED
 
 
 async def test_address_literals_of_others_lead_nowhere_unless_they_are_wanted() -> None:
     table = Table({"x": ["r@[127.0.0.4]"]})
     paths = ["r@[127.0.0.4]", "r@[IPv6:::1]", "x@here"]
     for resolution in await resolve(paths, table, may_relay=True):
-        assert (resolution.refusal, resolution.remote) == (Refusal.DOMAIN_DISABLED, ())
+        assert (resolution.refusal, resolution.remote) == (ResolutionRefusal.DOMAIN_DISABLED, ())
     for resolution in await resolve(paths, table, may_relay=True, other_literals=True):
         assert len(resolution.remote) == 1
     [stranger, *_] = await resolve(paths, table, other_literals=True)
-    assert stranger.refusal is Refusal.RELAY_DENIED
+    assert stranger.refusal is ResolutionRefusal.RELAY_DENIED
 
 
 async def test_the_bounds() -> None:
     chain: dict[str, list[str] | int] = {f"c{number}": [f"c{number + 1}@here"] for number in range(MAX_LEVELS)}
     chain[f"c{MAX_LEVELS}"] = 1
     too_deep, deep = await resolve(["c0@here", "c1@here"], Table(chain))
-    assert too_deep.refusal is Refusal.ALIAS_LOOP
+    assert too_deep.refusal is ResolutionRefusal.ALIAS_LOOP
     assert accounts(deep) == [1]
     wide = Table({"w": [f"r{number}@there" for number in range(MAX_RECIPIENTS - 1)]})
     (enough,) = await resolve(["w@here"], wide)
     assert len(enough.remote) == MAX_RECIPIENTS - 1
     too_wide = Table({"w": [f"r{number}@there" for number in range(MAX_RECIPIENTS)]})
     (refused,) = await resolve(["w@here"], too_wide)
-    assert refused == Resolution(refusal=Refusal.ALIAS_LOOP)
+    assert refused == Resolution(refusal=ResolutionRefusal.ALIAS_LOOP)
 
 
 async def test_a_graph_that_grows_at_each_level_is_left_early(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ async def test_a_graph_that_grows_at_each_level_is_left_early(monkeypatch: pytes
     doubling = Table({f"{level}-{number}": [f"{level + 1}-{number * 100 + one}@here" for one in range(100)]
                       for level in range(3) for number in range(100**level)})  # fmt: skip
     (refused,) = await resolve(["0-0@here"], doubling)
-    assert refused == Resolution(refusal=Refusal.ALIAS_LOOP)
+    assert refused == Resolution(refusal=ResolutionRefusal.ALIAS_LOOP)
     assert read <= MAX_RECIPIENTS + 100
 
 

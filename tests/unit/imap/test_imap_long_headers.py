@@ -7,8 +7,8 @@ import datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.imap.bodies import sections
-from paquebot.imap.bodies.long_headers import LongHeader
+from paquebot.imap.fetch import sections
+from paquebot.imap.fetch.long_headers import LongHeader
 from paquebot.mailstore import Flag, StoredMessage
 from paquebot.message import header_fields, summarise
 from paquebot.v1.mail_pb2 import BlobRef

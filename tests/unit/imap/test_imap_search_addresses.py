@@ -20,7 +20,7 @@ _VIEW = View(FlagRows(uids=array("I", (1,)), flags=bytes(1), mod_seqs=array("Q",
 def found(raw: bytes, field: str, wanted: str, *, with_body: bool) -> bool | None:
     message = StoredMessage(1, 1, Flag(0), (), len(raw), _AT, _AT, BlobRef(), b"", "", None, None)
     facts = MessageFacts(_VIEW, 1, None, message, summarise(raw), raw if with_body else None)
-    for _ in facts.look_at_fields([(field, wanted)]):
+    for _ in facts.match_fields([(field, wanted)]):
         pass
     return facts.header_contains(field, wanted)
 

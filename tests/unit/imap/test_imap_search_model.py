@@ -19,7 +19,7 @@ import pytest
 
 from paquebot.imap.commands.search import _Search
 from paquebot.imap.mailbox_view.view import View
-from paquebot.imap.search import texts as search_texts
+from paquebot.imap.search import texts as texts_module
 from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.keys import SearchContext
 from paquebot.imap.search.turns import SearchTurns
@@ -183,7 +183,7 @@ async def searched(key: ast.SearchKey, message: StoredMessage, summary: MessageS
 @pytest.mark.parametrize("piece", [23, 64 * 1024])
 async def test_a_search_finds_what_a_plain_model_finds(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     small: Callable[..., Iterator[str]] = functools.partial(text_pieces, piece=piece)
-    monkeypatch.setattr(search_texts, "text_pieces", small)
+    monkeypatch.setattr(texts_module, "text_pieces", small)
     found = 0
     at = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
     for seed in range(120):

@@ -10,10 +10,10 @@ import pytest
 
 from paquebot.imap.commands import search
 from paquebot.imap.mailbox_view.view import View
-from paquebot.imap.search import texts as search_texts
+from paquebot.imap.search import texts as texts_module
 from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.keys import SearchContext, compile_key, count_keys, fields_of, texts_of
-from paquebot.imap.search.texts import TextsFound, look_through, parts_of
+from paquebot.imap.search.texts import TextsFound, part_texts, search_texts
 from paquebot.mailstore import Flag, FlagRows, StoredMessage
 from paquebot.message import summarise, text_pieces
 from paquebot.v1.mail_pb2 import BlobRef
@@ -47,13 +47,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             lengths.append(len(piece))
             yield piece
 
-    monkeypatch.setattr(search_texts, "text_pieces", counting)
+    monkeypatch.setattr(texts_module, "text_pieces", counting)
     return lengths
 
 
 def searched(raw: bytes, wanted: list[str]) -> tuple[TextsFound, list[int]]:
     texts = TextsFound()
-    return texts, list(look_through(parts_of(raw, summarise(raw).body), wanted, texts))
+    return texts, list(search_texts(part_texts(raw, summarise(raw).body), wanted, texts))
 
 
 def test_a_body_is_decoded_once_for_505_texts(decoded: list[int]) -> None:
@@ -63,7 +63,7 @@ def test_a_body_is_decoded_once_for_505_texts(decoded: list[int]) -> None:
     assert sum(decoded) == len(LINE.decode()) * (300_000 // len(LINE))
     assert max(decoded) <= 64 * 1024
     # No step is long: 16 texts and a piece.
-    assert max(steps) <= 16 * (64 * 1024 + 16 + search_texts._COMPARISON)
+    assert max(steps) <= 16 * (64 * 1024 + 16 + texts_module._COMPARISON)
 
 
 @pytest.mark.parametrize("texts", [1, 505])
@@ -118,7 +118,7 @@ def test_a_search_stops_as_soon_as_the_verdict_is_known() -> None:
     assert facts.summary is not None and facts.texts is not None
     predicate = compile_key(key, CONTEXT)
     assert predicate(facts) is None
-    steps = look_through(parts_of(raw, facts.summary.body), texts_of(key, CONTEXT, ast.SearchBody), facts.texts)
+    steps = search_texts(part_texts(raw, facts.summary.body), texts_of(key, CONTEXT, ast.SearchBody), facts.texts)
     assert any(predicate(facts) is False for _ in steps)
     assert "fox" in facts.texts.found and not facts.texts.complete
 
@@ -140,13 +140,13 @@ def test_many_keys_of_a_long_header_are_many_short_steps() -> None:
     texts = [f"nowhere {number}" for number in range(505)]
     facts = MessageFacts(a_view(), 1, message=stored(raw), summary=summarise(raw), body=raw)
     assert facts.header_contains("subject", texts[0]) is None
-    steps = list(facts.look_at_fields([("subject", text) for text in texts]))
+    steps = list(facts.match_fields([("subject", text) for text in texts]))
     assert len(steps) == 506 and max(steps) <= 200_000 + 1024
     assert facts.header_contains("subject", texts[0]) is False
     facts.header_texts = TextsFound()
-    steps = list(look_through((facts.header(),), texts, facts.header_texts))
+    steps = list(search_texts((facts.header(),), texts, facts.header_texts))
     assert facts.header_texts.complete
-    assert max(steps) <= 16 * (64 * 1024 + 16 + search_texts._COMPARISON)
+    assert max(steps) <= 16 * (64 * 1024 + 16 + texts_module._COMPARISON)
     assert facts.text_contains(texts[0]) is None  # the body was not looked through
     facts.texts = TextsFound(complete=True)
     assert facts.text_contains(texts[0]) is False

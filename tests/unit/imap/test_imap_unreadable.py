@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paquebot.blobs import BadPack, BlobMissing, BlobsUnavailable
-from paquebot.imap.bodies.cache import BodyError
+from paquebot.imap.bodies.body_cache import BodyError
 from paquebot.imap.bodies.unreadable import Unreadable
 
 AWAY, LOST, DAMAGED = BlobsUnavailable("away"), BlobMissing("lost"), BadPack("damaged")

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View
-from paquebot.imap.reply import gathered
+from paquebot.imap.reply import in_chunks
 from paquebot.imap.states import LoggedInAccount, Selected
 from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.wire.imap import SequenceSet
@@ -107,12 +107,12 @@ class ClientAndMailbox(RuleBasedStateMachine):
         self.client.extend(self.view.uids[before:])
         assert len(self.client) == self.view.exists  # what EXISTS says
         assert set(updates.changed) <= {uid for uid, _, _ in changed}
-        there = [uid for uid in self.view.uids if not self.view.is_gone(uid)]
+        there = [uid for uid in self.view.uids if not self.view.is_expunged(uid)]
         assert there == sorted(self.mailbox)
 
     @rule()
     def release(self) -> None:
-        gone = [uid for uid in self.view.uids if self.view.is_gone(uid)]
+        gone = [uid for uid in self.view.uids if self.view.is_expunged(uid)]
         released = self.view.release()
         for number in released.numbers:
             del self.client[number - 1]
@@ -137,13 +137,13 @@ class ClientAndMailbox(RuleBasedStateMachine):
 
     @invariant()
     def a_client_that_goes_on_from_what_it_was_told_misses_nothing(self) -> None:
-        told = self.view.told
+        told = self.view.reported_mod_seq
         assert all(uid in self.client for uid, (mod_seq, _) in self.mailbox.items() if mod_seq <= told)
         assert not any(uid in self.client for mod_seq, uid in self.expunged if mod_seq <= told)
         for number in range(1, self.view.exists + 1):
             found = self.mailbox.get(self.view.uid(number))
             assert found is None or found[0] > told or self.view.flags(number) == Flag(found[1])
-        assert self.seen <= told or self.view.behind
+        assert self.seen <= told or self.view.client_may_be_ahead
 
 
 TestClientAndMailbox = ClientAndMailbox.TestCase
@@ -159,12 +159,12 @@ def test_own_change_does_not_hide_an_earlier_change_of_another() -> None:
 
 def test_what_is_told_is_behind_while_expunged_messages_wait() -> None:
     view = view_of(1, 2)
-    assert (view.told, view.behind) == (1, False)
+    assert (view.reported_mod_seq, view.client_may_be_ahead) == (1, False)
     view.apply(rows([(1, 3, Flag.SEEN)]), [2], 3)
     view.apply(rows([(1, 4, 0)]), (), 4)
-    assert (view.told, view.behind) == (1, True)
+    assert (view.reported_mod_seq, view.client_may_be_ahead) == (1, True)
     view.release()
-    assert (view.told, view.behind) == (4, False)
+    assert (view.reported_mod_seq, view.client_may_be_ahead) == (4, False)
 
 
 def test_own_change_is_not_news() -> None:
@@ -273,10 +273,10 @@ def test_what_was_expunged_is_told_piece_by_piece_and_gone_at_once() -> None:
     count = 10_000
     state = large(count)
     state.view.apply(FlagRows(), range(1, count + 1), 2)
-    lines = updates.release(state)
+    lines = updates.expunge_lines(state)
     assert state.view.exists == 0
-    assert next(filter(None, gathered(lines))).startswith(b"* 10000 EXPUNGE\r\n* 9999 EXPUNGE\r\n")
+    assert next(filter(None, in_chunks(lines))).startswith(b"* 10000 EXPUNGE\r\n* 9999 EXPUNGE\r\n")
 
 
 def test_lines_of_which_nothing_comes_are_gone_through_in_steps() -> None:
-    assert list(gathered([b""] * 3500, b"a OK\r\n")) == [b"", b"", b"", b"a OK\r\n"]
+    assert list(in_chunks([b""] * 3500, b"a OK\r\n")) == [b"", b"", b"", b"a OK\r\n"]

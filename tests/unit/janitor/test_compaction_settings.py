@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paquebot.janitor.compaction.settings import CompactionSettings
+from paquebot.janitor.settings import CompactionSettings
 from paquebot.runtime.settings import SettingsError, describe, load
 
 

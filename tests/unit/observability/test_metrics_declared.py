@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 SERVICES = ("smtp_ingress", "recipient_validation", "delivery", "relay", "imap", "pop3")
 OWNERS = (
@@ -61,7 +63,7 @@ def test_names_tell_owner_and_unit(scrapes: dict[str, Any]) -> None:
         for name, one in scrape["declared"].items():
             assert name in PROCESS or name.startswith(tuple(f"paquebot_{owner}_" for owner in OWNERS)), name
             assert re.fullmatch("[a-z0-9_]+", name), name
-            assert "byte" not in name, name
+            assert "octet" not in name, name
             assert name.endswith("_total") == (one["kind"] == "counter"), name
             assert len(one["help"]) > 10, name
             assert not one["help"].endswith("."), name

@@ -34,7 +34,7 @@ def test_line_has_its_time_level_service_event_and_fields() -> None:
         "event": "taken",
         "logger": "paquebot.tests",
         "queue_id": "Q",
-        "octets": 3,
+        "bytes": 3,
     }
 
 
@@ -69,7 +69,7 @@ class Unshown:
 it.info('taken', bytes=b'x', set_of={1}, number=float('nan'), by={(1, 2): 3}, unshown=Unshown())
 """
     (line,) = logged(code)
-    assert (line["octets"], line["set_of"], line["number"], line["by"]) == ("b'x'", "{1}", "nan", {"(1, 2)": 3})
+    assert (line["bytes"], line["set_of"], line["number"], line["by"]) == ("b'x'", "{1}", "nan", {"(1, 2)": 3})
     assert line["unshown"] == "<Unshown: RuntimeError>"
 
 

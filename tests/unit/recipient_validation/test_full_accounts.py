@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from paquebot.directory.lookup import AccountThere, Entry
+from paquebot.directory.lookup import AccountEntry, DirectoryEntry
 from paquebot.mailstore import Usage
 from paquebot.recipient_validation.validation import Validation
 from paquebot.v1 import recipient_validation_pb2 as pb
@@ -18,8 +18,8 @@ STORED = {1: Usage(999, 1), 2: Usage(1000, 1), 3: Usage(0, MESSAGES)}
 """Of three accounts; the fourth has no mail. As `Gathering` does, those of all are given to whoever asks for one."""
 
 
-async def look_up(addresses: Sequence[Address]) -> Mapping[Address, Entry]:
-    return {address: AccountThere(int(address.local), address, True, QUOTA, "", True) for address in addresses}
+async def look_up(addresses: Sequence[Address]) -> Mapping[Address, DirectoryEntry]:
+    return {address: AccountEntry(int(address.local), address, True, QUOTA, "", True) for address in addresses}
 
 
 async def usage_of(_: Sequence[int]) -> Mapping[int, Usage]:

@@ -14,14 +14,14 @@ from tests.support.loopback import free_port
 from tests.support.relay_fixtures import DEADLINES, authority, handshake, letter
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
-from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.letter import Recipient
+from paquebot.relay.courier import AttemptProgress, Courier, CourierResult
+from paquebot.relay.message import RelayRecipient
 from paquebot.relay.queue.hosts import HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings
-from paquebot.relay.smtp_client.pool import Pool
-from paquebot.relay.smtp_client.transaction import Results
+from paquebot.relay.smtp_client.pool import SessionPool
+from paquebot.relay.smtp_client.transaction import Outcomes
 from paquebot.runtime.settings import Listen, Seconds, Secret
 
 ZONE = "@ MX 10 first\n@ MX 20 second\nfirst A 127.0.0.2\nsecond A 127.0.0.3"
@@ -33,7 +33,7 @@ class Road:
     """A courier, and what it told about deliveries as they happened."""
 
     def __init__(self, dns: DnsServer, client: SmtpClientSettings, routes: Sequence[str] = (), ca: str = "") -> None:
-        self.pool = Pool(client.idle, client.messages)
+        self.pool = SessionPool(client.idle, client.messages)
         routing = RoutingSettings(
             dns=(Listen("127.0.0.1", dns.port),), dns_timeout=Seconds(2.0), ipv6=False, allow_networks=LOOPBACK
         )
@@ -45,16 +45,16 @@ class Road:
         self.exposed: list[bool] = []
 
     async def carry(self, *names: str, domain: str = "example.net") -> dict[str, str]:
-        return told((await self.carried(*names, domain=domain)).results)
+        return told((await self.carried(*names, domain=domain)).outcomes)
 
-    async def carried(self, *names: str, domain: str = "example.net") -> Carried:
-        progress = Progress()
+    async def carried(self, *names: str, domain: str = "example.net") -> CourierResult:
+        progress = AttemptProgress()
 
-        async def on_delivered(results: Results) -> None:
+        async def on_delivered(results: Outcomes) -> None:
             self.delivered.append({path.split("@")[0] for path in results})
             self.exposed.append(progress.exposed)
 
-        recipients = [Recipient(f"{name}@{domain}") for name in names]
+        recipients = [RelayRecipient(f"{name}@{domain}") for name in names]
         found = await self.courier.carry(
             letter(RAW, "s@example.org"), self.routes.route(domain), recipients, on_delivered, progress
         )
@@ -62,8 +62,8 @@ class Road:
         return found
 
 
-def told(results: Results) -> dict[str, str]:
-    return {path.split("@")[0]: f"{r.outcome.value} {r.status} {r.host}".strip() for path, r in results.items()}
+def told(results: Outcomes) -> dict[str, str]:
+    return {path.split("@")[0]: f"{r.result.value} {r.status} {r.host}".strip() for path, r in results.items()}
 
 
 @pytest.fixture
@@ -148,23 +148,23 @@ async def test_a_host_that_may_have_the_message_is_not_doubled(road: Road, port:
 
 async def test_no_host_answers(road: Road) -> None:
     carried = await road.carried("a")
-    assert told(carried.results) == {"a": "deferred 4.4.1 second.example.net"}
+    assert told(carried.outcomes) == {"a": "deferred 4.4.1 second.example.net"}
     assert carried.unreachable is not None
 
 
 async def test_permanent_only_if_every_host_says_so(road: Road, port: int) -> None:  # RFC 7504 §4
     async with first(port, {"CONNECT": "554 No"}):
         carried = await road.carried("a")
-        assert told(carried.results) == {"a": "deferred 4.4.1 second.example.net"}
+        assert told(carried.outcomes) == {"a": "deferred 4.4.1 second.example.net"}
         async with second(port, {"CONNECT": "521 Never"}):
             carried = await road.carried("a")
-            assert told(carried.results) == {"a": "failed 5.0.0 second.example.net"}
+            assert told(carried.outcomes) == {"a": "failed 5.0.0 second.example.net"}
             assert carried.unreachable is None
 
 
 async def test_a_domain_that_is_not_there(road: Road) -> None:
     carried = await road.carried("a", domain="nothere.example.net")
-    assert told(carried.results) == {"a": "failed 5.1.2"}
+    assert told(carried.outcomes) == {"a": "failed 5.1.2"}
     assert carried.unreachable is None
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from paquebot.relay.queue.destinations import Destinations, Turn
-from paquebot.relay.result import NO_ANSWER, deferred
+from paquebot.relay.outcome import NO_ANSWER, deferred
+from paquebot.relay.queue.destinations import AttemptSlot, Destinations
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 from paquebot.runtime.settings import Seconds
 
@@ -18,7 +18,7 @@ class Turns:
         retry = RetrySettings(back_off=Seconds(30.0), back_off_most=Seconds(100.0))
         load.setdefault("unproven", load.get("attempts", 100) - 1)
         self.all: Destinations[str] = Destinations(RelayLoadSettings(**load), retry, lambda: self.now)
-        self.running: dict[str, Turn[str]] = {}
+        self.running: dict[str, AttemptSlot[str]] = {}
 
     def add(self, *works: str, sender: str = "s") -> list[bool]:
         return [self.all.add(work[0], sender, work) for work in works]

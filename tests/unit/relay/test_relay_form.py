@@ -13,15 +13,15 @@ from prometheus_client import REGISTRY
 from tests.support.relay_fixtures import DEADLINES, letter, session_with
 from tests.support.remote_host import EXTENSIONS, RemoteHost
 
-from paquebot.relay.form import Form, FormRules, NoForm
-from paquebot.relay.letter import Recipient
-from paquebot.relay.metrics import DestinationChange
-from paquebot.relay.result import Host
-from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
+from paquebot.relay.message import RelayRecipient
+from paquebot.relay.metrics import MessageChange
+from paquebot.relay.outcome import Host
+from paquebot.relay.smtp_client.form import FormRules, MessageForm, MessageUnsupported
+from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
 from paquebot.wire.smtp.parameters import Body
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
-A, B = Recipient("a@example.net"), Recipient("b@example.net")
+A, B = RelayRecipient("a@example.net"), RelayRecipient("b@example.net")
 CHUNKING = (*EXTENSIONS, "CHUNKING")
 LONG = b"Subject: x\r\n\r\n" + b"word " * 400 + b"\r\n.\r\nend\r\n"
 DKIM = b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; b=x\r\n"
@@ -33,8 +33,8 @@ PGP = (
 
 
 async def send(
-    remote: RemoteHost, raw: bytes, *to: Recipient, rules: FormRules | None = None, **more: object
-) -> Results:
+    remote: RemoteHost, raw: bytes, *to: RelayRecipient, rules: FormRules | None = None, **more: object
+) -> Outcomes:
     session = await session_with(remote)
     message = letter(raw, "s@example.org", **more)  # type: ignore[arg-type]
     results = await ClientTransaction(session, message, DEADLINES, rules or FormRules(), lambda: None).run(to or (A,))
@@ -44,12 +44,14 @@ async def send(
 
 
 async def refused(raw: bytes, *extensions: str, **more: object) -> tuple[str, str]:
-    with pytest.raises(NoForm) as caught:
+    with pytest.raises(MessageUnsupported) as caught:
         await form(raw, *extensions, **more)
-    return caught.value.result.status, caught.value.result.text
+    return caught.value.outcome.status, caught.value.outcome.text
 
 
-async def form(raw: bytes, *extensions: str, to: Recipient = A, eight_bit: str = "convert", **more: object) -> Form:
+async def form(
+    raw: bytes, *extensions: str, to: RelayRecipient = A, eight_bit: str = "convert", **more: object
+) -> MessageForm:
     offered = dict.fromkeys(extensions, "")
     message = letter(raw, "s@example.org", **more)  # type: ignore[arg-type]
     return await FormRules(eight_bit).form(message, [to], offered, HOST)
@@ -139,9 +141,9 @@ async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
 
 
 async def test_what_hosts_took_in_another_form_is_counted() -> None:
-    def counted() -> dict[DestinationChange, float]:
+    def counted() -> dict[MessageChange, float]:
         name = "paquebot_relay_changed_messages_total"
-        return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in DestinationChange}
+        return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in MessageChange}
 
     before = counted()
     async with RemoteHost(extensions=("CHUNKING",)) as remote:
@@ -153,7 +155,7 @@ async def test_what_hosts_took_in_another_form_is_counted() -> None:
         remote.on["MESSAGE"] = "554 5.6.0 No"
         await send(remote, LONG)
     assert {change: number - before[change] for change, number in counted().items()} == dict.fromkeys(
-        DestinationChange, 1.0
+        MessageChange, 1.0
     )
 
 
@@ -199,10 +201,10 @@ async def test_a_size_that_only_the_conversion_reaches() -> None:  # RFC 1870
 
 async def test_only_the_domain_is_not_ascii() -> None:  # RFC 6531 §3.3: an A-label says the same
     async with RemoteHost(extensions=("8BITMIME",)) as remote:
-        results = await send(remote, b"Subject: x\r\n\r\nx\r\n", Recipient("a@münchen.example"))
+        results = await send(remote, b"Subject: x\r\n\r\nx\r\n", RelayRecipient("a@münchen.example"))
         assert results["a@münchen.example"].status == "2.0.0"
         assert remote.messages[0].rcpt == ("RCPT TO:<a@xn--mnchen-3ya.example>",)
-    assert (await refused(b"\r\n", "8BITMIME", to=Recipient("ü@münchen.example")))[0] == "5.6.7"
+    assert (await refused(b"\r\n", "8BITMIME", to=RelayRecipient("ü@münchen.example")))[0] == "5.6.7"
 
 
 async def test_utf_8_in_the_header_alone_of_a_message_that_was_submitted_here() -> None:  # RFC 6531 §3.2
@@ -238,6 +240,7 @@ LINES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(LINES, OFFERED, st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None)
 async def test_any_message_arrives_as_the_host_takes_it_or_is_refused_for_good(

@@ -8,11 +8,12 @@ import pytest
 from tests.support.relay_fixtures import DEADLINES, HASTY, SHORT, Authority, authority, handshake, host_of, session_with
 from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, RemoteHost, then_drop
 
-from paquebot.relay.result import AttemptOutcome, HostUnusable
+from paquebot.relay.outcome import HostUnusable, RelayResult
 from paquebot.relay.settings import TlsPolicy
-from paquebot.relay.smtp_client.handshake import RouteCredentials
 from paquebot.relay.smtp_client.tls import TlsMemory, TlsMode
 from paquebot.runtime.settings import Secret
+from paquebot.wire.sasl import Credentials
+from paquebot.wire.smtp.extensions import size_limit
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +27,12 @@ async def refused(remote: RemoteHost, **options: object) -> HostUnusable:
     return caught.value
 
 
-async def test_ehlo_tells_what_the_host_offers() -> None:
+async def test_the_reply_to_ehlo_lists_extensions() -> None:
     async with RemoteHost(extensions=("SIZE 1000", "PIPELINING", "AUTH=LOGIN", "AUTH PLAIN")) as remote:
         session = await session_with(remote)
         assert session.extensions.keys() == {"SIZE", "PIPELINING", "AUTH"}
         assert session.extensions["AUTH"].split() == ["LOGIN", "PLAIN"]
-        assert session.size_limit == 1000
+        assert size_limit(session.extensions) == 1000
         assert remote.commands() == ["EHLO relay.example.org"]
         session.leave()
         await remote.until(lambda: remote.connections[0].closed)
@@ -49,18 +50,18 @@ async def test_helo_for_a_host_without_ehlo() -> None:  # RFC 5321 §3.2
 @pytest.mark.parametrize(
     ("greeting", "outcome", "status"),
     [
-        ("421 4.3.2 Busy", AttemptOutcome.DEFERRED, "4.3.2"),
-        ("450 Later", AttemptOutcome.DEFERRED, "4.0.0"),
-        ("554 5.7.1 Go away", AttemptOutcome.FAILED, "5.7.1"),
-        ("521 No mail here", AttemptOutcome.FAILED, "5.0.0"),  # RFC 7504
+        ("421 4.3.2 Busy", RelayResult.DEFERRED, "4.3.2"),
+        ("450 Later", RelayResult.DEFERRED, "4.0.0"),
+        ("554 5.7.1 Go away", RelayResult.FAILED, "5.7.1"),
+        ("521 No mail here", RelayResult.FAILED, "5.0.0"),  # RFC 7504
     ],
 )
-async def test_a_host_that_greets_with_a_refusal(greeting: str, outcome: AttemptOutcome, status: str) -> None:
+async def test_a_host_that_greets_with_a_refusal(greeting: str, outcome: RelayResult, status: str) -> None:
     async with RemoteHost({"CONNECT": greeting}) as remote:
         error = await refused(remote)
-        assert (error.result.outcome, error.result.status) == (outcome, status)
-        assert error.result.elsewhere
-        assert error.result.text == greeting.replace("  ", " ")
+        assert (error.outcome.result, error.outcome.status) == (outcome, status)
+        assert error.outcome.elsewhere
+        assert error.outcome.text == greeting.replace("  ", " ")
 
 
 @pytest.mark.parametrize(
@@ -79,9 +80,9 @@ async def test_a_host_that_greets_with_a_refusal(greeting: str, outcome: Attempt
 async def test_a_host_that_misbehaves_is_left_for_later(script: dict[str, str], status: str, text: str) -> None:
     async with RemoteHost(script) as remote:  # type: ignore[arg-type]
         error = await refused(remote, deadlines=HASTY)
-        assert error.result.outcome is AttemptOutcome.DEFERRED
-        assert error.result.status == status
-        assert error.result.text.startswith(text)
+        assert error.outcome.result is RelayResult.DEFERRED
+        assert error.outcome.status == status
+        assert error.outcome.text.startswith(text)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +107,8 @@ async def test_nobody_listens() -> None:
         host = host_of(remote)
     with pytest.raises(HostUnusable) as caught:
         await handshake().open(host, TlsPolicy.OPPORTUNISTIC)
-    assert caught.value.result.status == "4.4.1"
-    assert caught.value.result.text == "cannot connect: connection refused"
+    assert caught.value.outcome.status == "4.4.1"
+    assert caught.value.outcome.text == "cannot connect: connection refused"
 
 
 async def test_tls_with_a_verified_certificate(certificates: Authority) -> None:
@@ -148,15 +149,15 @@ async def test_a_bad_certificate_is_tolerated_and_remembered(certificates: Autho
 async def test_a_bad_certificate_is_refused_where_the_policy_says_so(certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.self_signed) as remote:
         error = await refused(remote, policy=TlsPolicy.VERIFY)
-        assert (error.result.outcome, error.result.status) == (AttemptOutcome.DEFERRED, "4.7.5")
-        assert "self-signed certificate" in error.result.text
+        assert (error.outcome.result, error.outcome.status) == (RelayResult.DEFERRED, "4.7.5")
+        assert "self-signed certificate" in error.outcome.text
 
 
 async def test_a_certificate_for_another_name_is_refused_where_the_policy_says_so(certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.good) as remote:
         with pytest.raises(HostUnusable) as caught:
             await handshake(ca=certificates.ca).open(host_of(remote, "other.example.net"), TlsPolicy.VERIFY)
-        assert "doesn't match" in caught.value.result.text.lower() or "mismatch" in caught.value.result.text.lower()
+        assert "doesn't match" in caught.value.outcome.text.lower() or "mismatch" in caught.value.outcome.text.lower()
 
 
 @pytest.mark.parametrize("name", ["a..example.net", r"\200" * 20 + ".example.net", ".example.net", ""])
@@ -168,7 +169,7 @@ async def test_a_name_that_no_certificate_can_have(name: str, certificates: Auth
         session.leave()
         with pytest.raises(HostUnusable) as caught:
             await handshake(ca=certificates.ca).open(host_of(remote, name), TlsPolicy.VERIFY)
-        assert caught.value.result.status == "4.7.5"
+        assert caught.value.outcome.status == "4.7.5"
 
 
 async def test_an_address_literal_is_verified_by_its_address(certificates: Authority) -> None:
@@ -190,7 +191,7 @@ async def test_a_failed_handshake_falls_back_to_clear_text(certificates: Authori
 async def test_a_failed_handshake_is_the_end_where_tls_is_required(certificates: Authority) -> None:
     async with RemoteHost({"STARTTLS": BREAK_TLS}, tls=certificates.good) as remote:
         error = await refused(remote, policy=TlsPolicy.ENCRYPT)
-        assert error.result.status == "4.7.5"
+        assert error.outcome.status == "4.7.5"
         assert all("MAIL" not in line for line in remote.said)
 
 
@@ -207,8 +208,8 @@ async def test_no_tls_where_it_is_required(script: dict[str, str], certificates:
     tls = certificates.good if script else None
     async with RemoteHost(script, tls=tls) as remote:  # type: ignore[arg-type]
         error = await refused(remote, policy=TlsPolicy.ENCRYPT)
-        assert error.result.outcome is AttemptOutcome.DEFERRED
-        assert error.result.status in ("4.7.4", "4.7.0")
+        assert error.outcome.result is RelayResult.DEFERRED
+        assert error.outcome.status in ("4.7.4", "4.7.0")
 
 
 BREAKS_AT_STARTTLS = {
@@ -249,7 +250,7 @@ async def test_never_in_clear_where_tls_is_required(name: str, policy: TlsPolicy
         memory.remember(host_of(remote), TlsMode.CLEAR)  # as after mail under another policy
         with pytest.raises(HostUnusable) as caught:
             await opener.open(host_of(remote), policy)
-        assert caught.value.result.outcome is AttemptOutcome.DEFERRED
+        assert caught.value.outcome.result is RelayResult.DEFERRED
         assert len(remote.connections) == 1
         assert remote.said[:2] == ["EHLO relay.example.org", "STARTTLS"]
         assert not any(line.startswith(("MAIL", "AUTH")) for line in remote.said)
@@ -269,7 +270,7 @@ async def test_a_host_that_is_merely_away_is_not_remembered(certificates: Author
 @pytest.mark.parametrize("mechanism", ["AUTH PLAIN LOGIN", "AUTH LOGIN"])
 async def test_login_at_a_smart_host(mechanism: str, certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.good, extensions=(mechanism,)) as remote:
-        credentials = RouteCredentials("us", Secret("secret"))
+        credentials = Credentials("us", Secret("secret"))
         session = await session_with(remote, policy=TlsPolicy.VERIFY, credentials=credentials, ca=certificates.ca)
         assert remote.connections[0].login == "us"
         session.leave()
@@ -277,15 +278,15 @@ async def test_login_at_a_smart_host(mechanism: str, certificates: Authority) ->
 
 async def test_a_refused_login_is_temporary(certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.good, extensions=("AUTH PLAIN",)) as remote:
-        wrong = RouteCredentials("us", Secret("wrong"))
+        wrong = Credentials("us", Secret("wrong"))
         error = await refused(remote, policy=TlsPolicy.VERIFY, credentials=wrong, ca=certificates.ca)
-        assert (error.result.outcome, error.result.status) == (AttemptOutcome.DEFERRED, "4.7.8")
+        assert (error.outcome.result, error.outcome.status) == (RelayResult.DEFERRED, "4.7.8")
 
 
 async def test_no_login_without_tls() -> None:
     async with RemoteHost(extensions=("AUTH PLAIN",)) as remote:
-        error = await refused(remote, policy=TlsPolicy.OFF, credentials=RouteCredentials("us", Secret("secret")))
-        assert error.result.status == "4.7.4"
+        error = await refused(remote, policy=TlsPolicy.OFF, credentials=Credentials("us", Secret("secret")))
+        assert error.outcome.status == "4.7.4"
         assert not any(line.startswith("AUTH") for line in remote.said)
 
 
@@ -303,7 +304,7 @@ def test_memory_is_bounded_in_time(tmp_path: Path) -> None:
 async def test_then_drop_reads_the_last_words() -> None:
     async with RemoteHost({"CONNECT": then_drop("421 4.3.2 Too busy")}) as remote:
         error = await refused(remote)
-        assert error.result.text == "421 4.3.2 Too busy"
+        assert error.outcome.text == "421 4.3.2 Too busy"
 
 
 def test_tls_below_1_2_is_not_spoken() -> None:  # RFC 8996

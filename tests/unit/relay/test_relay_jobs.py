@@ -3,7 +3,7 @@
 import pytest
 
 from paquebot.relay.queue.jobs import UnreadableJob, read_job
-from paquebot.relay.smtp_client.transaction import wishes
+from paquebot.relay.smtp_client.transaction import rcpt_parameters
 from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
 from paquebot.wire.smtp.parameters import Notify
@@ -52,4 +52,4 @@ def test_bytes_that_are_no_job() -> None:
 
 
 def test_wishes_of_a_later_version_say_nothing() -> None:
-    assert wishes([99, 3, 0], "").notify == (Notify.FAILURE,)
+    assert rcpt_parameters([99, 3, 0], "").notify == (Notify.FAILURE,)

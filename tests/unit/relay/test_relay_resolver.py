@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.dns_server import DnsServer
 
-from paquebot.relay.result import AttemptOutcome, Unroutable
+from paquebot.relay.outcome import RelayResult, Unroutable
 from paquebot.relay.routing.addresses import interface_addresses
 from paquebot.relay.routing.resolver import Exchanger, Resolver
 from paquebot.relay.routing.routes import Route, Routes
@@ -75,10 +75,10 @@ async def where(dns: DnsServer, domain: str, **fields: object) -> list[str]:
     return [str(host) for host in await resolver(dns, **fields).hosts(Route(domain))]  # type: ignore[arg-type]
 
 
-async def nowhere(dns: DnsServer, domain: str, **fields: object) -> tuple[AttemptOutcome, str]:
+async def nowhere(dns: DnsServer, domain: str, **fields: object) -> tuple[RelayResult, str]:
     with pytest.raises(Unroutable) as caught:
         await resolver(dns, **fields).hosts(Route(domain))  # type: ignore[arg-type]
-    return caught.value.result.outcome, caught.value.result.status
+    return caught.value.outcome.result, caught.value.outcome.status
 
 
 async def test_preference_orders_hosts_and_addresses(dns: DnsServer) -> None:
@@ -111,7 +111,7 @@ async def test_an_exchanger_without_address_is_passed_over(dns: DnsServer) -> No
     ],
 )
 async def test_what_dns_denies_is_permanent(dns: DnsServer, domain: str, status: str) -> None:
-    assert await nowhere(dns, domain) == (AttemptOutcome.FAILED, status)
+    assert await nowhere(dns, domain) == (RelayResult.FAILED, status)
 
 
 LONG_LABEL = "l" * 63
@@ -133,8 +133,8 @@ async def test_names_that_only_dns_takes(dns: DnsServer, domain: str) -> None:
 )
 async def test_what_is_no_name_in_dns_is_permanent(dns: DnsServer, domain: str) -> None:
     outcome, status = await nowhere(dns, domain)
-    assert (outcome, status) in ((AttemptOutcome.FAILED, "5.1.2"), (AttemptOutcome.DEFERRED, "4.4.3"))
-    assert outcome is AttemptOutcome.FAILED or domain in ("", "."), (
+    assert (outcome, status) in ((RelayResult.FAILED, "5.1.2"), (RelayResult.DEFERRED, "4.4.3"))
+    assert outcome is RelayResult.FAILED or domain in ("", "."), (
         "the root is a name, of which this server knows nothing"
     )
 
@@ -146,14 +146,14 @@ async def test_a_null_mx_beside_others_is_ignored(dns: DnsServer) -> None:
 @pytest.mark.parametrize("trouble", ["failing", "silent"])
 async def test_what_dns_does_not_answer_is_temporary(dns: DnsServer, trouble: str) -> None:
     (dns.failing if trouble == "failing" else dns.silent).update({"example.net", "sick.example.net"})
-    assert await nowhere(dns, "example.net") == (AttemptOutcome.DEFERRED, "4.4.3")
-    assert await nowhere(dns, "failingmx.example.net") == (AttemptOutcome.DEFERRED, "4.4.3")
+    assert await nowhere(dns, "example.net") == (RelayResult.DEFERRED, "4.4.3")
+    assert await nowhere(dns, "failingmx.example.net") == (RelayResult.DEFERRED, "4.4.3")
 
 
 async def test_a_refused_zone_and_an_alias_loop_are_temporary(dns: DnsServer) -> None:
-    assert await nowhere(dns, "example.invalid") == (AttemptOutcome.DEFERRED, "4.4.3")
+    assert await nowhere(dns, "example.invalid") == (RelayResult.DEFERRED, "4.4.3")
     outcome, _ = await nowhere(dns, "loop.example.net")
-    assert outcome in (AttemptOutcome.DEFERRED, AttemptOutcome.FAILED)
+    assert outcome in (RelayResult.DEFERRED, RelayResult.FAILED)
 
 
 async def test_our_own_host_ends_the_list(dns: DnsServer) -> None:  # RFC 5321 ยง5.1
@@ -161,7 +161,7 @@ async def test_our_own_host_ends_the_list(dns: DnsServer) -> None:  # RFC 5321 ย
     assert await where(dns, "ours.example.net") == second
     by_address = (ip_network("127.0.0.3/32"),)
     assert await where(dns, "example.net", own=by_address) == ["first.example.net[127.0.0.2]:25"]
-    assert await nowhere(dns, "alone.example.net", own=(ip_network("127.0.0.0/8"),)) == (AttemptOutcome.FAILED, "5.4.6")
+    assert await nowhere(dns, "alone.example.net", own=(ip_network("127.0.0.0/8"),)) == (RelayResult.FAILED, "5.4.6")
 
 
 async def test_equal_preferences_are_shuffled(dns: DnsServer) -> None:
@@ -233,8 +233,8 @@ async def test_dns_leads_to_public_addresses_alone(dns: DnsServer, record: str) 
     for domain in ("inner.test", "plain.inner.test"):
         with pytest.raises(Unroutable) as caught:
             await resolver(dns, allow=()).hosts(Route(domain))
-        assert (caught.value.result.outcome, caught.value.result.status) == (AttemptOutcome.FAILED, "5.1.2")
-        assert record.split()[1] not in caught.value.result.text, "what is inside stays inside"
+        assert (caught.value.outcome.result, caught.value.outcome.status) == (RelayResult.FAILED, "5.1.2")
+        assert record.split()[1] not in caught.value.outcome.text, "what is inside stays inside"
 
 
 OUTSIDE = ("A 8.8.8.8", "AAAA 2606:4700::1", "AAAA 64:ff9b::8.8.8.8", "AAAA 2002:808:808::1")
@@ -262,15 +262,15 @@ async def test_static_routes_lead_anywhere(dns: DnsServer) -> None:
 
 @pytest.mark.parametrize("literal", ["[8.8.8.8]", "[IPv6:2606:4700::1]", "[127.0.0.4]"])
 async def test_address_literals_are_not_sent_to(dns: DnsServer, literal: str) -> None:
-    assert await nowhere(dns, literal) == (AttemptOutcome.FAILED, "5.1.2")
+    assert await nowhere(dns, literal) == (RelayResult.FAILED, "5.1.2")
 
 
 async def test_address_literals_where_they_are_wanted(dns: DnsServer) -> None:
     wanted = {"literals": True, "allow": ()}
     assert await where(dns, "[8.8.8.8]", **wanted) == ["[8.8.8.8][8.8.8.8]:25"]
-    assert await nowhere(dns, "[127.0.0.4]", **wanted) == (AttemptOutcome.FAILED, "5.1.2")
+    assert await nowhere(dns, "[127.0.0.4]", **wanted) == (RelayResult.FAILED, "5.1.2")
     assert await nowhere(dns, "[8.8.8.8]", own=(ip_network("8.8.8.0/24"),), **wanted) == (
-        AttemptOutcome.FAILED,
+        RelayResult.FAILED,
         "5.4.6",
     )
 

@@ -14,11 +14,10 @@ from tests.support.loopback import free_port
 from tests.support.relay_fixtures import DEADLINES, handshake, letter, session_with
 from tests.support.remote_host import SILENT, RemoteHost
 
-from paquebot.relay.courier import Carried, Courier, Progress
-from paquebot.relay.form import FormRules
-from paquebot.relay.letter import KEEP, ByteShares, Letter, Recipient
+from paquebot.relay.courier import AttemptProgress, Courier, CourierResult
+from paquebot.relay.message import KEPT_BYTES, ByteShares, OutgoingMessage, RelayRecipient
+from paquebot.relay.outcome import BAD_CONNECTION, NO_ANSWER, Host, HostUnusable, RelayResult, deferred
 from paquebot.relay.queue.hosts import HostBusy, HostShares
-from paquebot.relay.result import BAD_CONNECTION, NO_ANSWER, AttemptOutcome, Host, HostUnusable, deferred
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import (
@@ -29,12 +28,16 @@ from paquebot.relay.settings import (
     SmtpClientSettings,
     TlsPolicy,
 )
-from paquebot.relay.smtp_client.pool import Pool
+from paquebot.relay.smtp_client.form import FormRules
+from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.session import MAX_REPLY, MAX_REPLY_LINES, MAX_REPLY_TEXT, ClientSession, SessionBroken
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
-from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
+from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
 from paquebot.runtime.settings import ByteSize, Listen, Seconds
-from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
+from paquebot.runtime.shares.budget import OverBudget
+from paquebot.runtime.shares.gate import ByteGate
+
+pytestmark = pytest.mark.slow
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 WHY = deferred(NO_ANSWER, "connection timed out", HOST)
@@ -77,7 +80,7 @@ def test_an_address_that_lets_attempts_hang_rests() -> None:
             addresses.all.hung(HOST, WHY)
         with pytest.raises(HostUnusable) as caught:
             addresses.enter(stack)
-        assert caught.value.result is WHY
+        assert caught.value.outcome is WHY
     for rest in (30.0, 60.0):
         with contextlib.ExitStack() as stack:
             with pytest.raises(HostUnusable):
@@ -106,7 +109,7 @@ def test_the_addresses_that_are_remembered_are_bounded() -> None:
 
 
 def test_a_destination_holds_so_many_bytes() -> None:
-    shares = ByteShares(ByteBudget(100), 100, 40)
+    shares = ByteShares(ByteGate(100), 100, 40)
     assert shares.take("a", 30) == 30
     with pytest.raises(OverBudget):
         shares.take("a", 20)
@@ -121,7 +124,7 @@ def test_a_destination_holds_so_many_bytes() -> None:
 
 
 def test_what_is_kept_beside_a_message_does_not_keep_it_from_going() -> None:
-    shares = ByteShares(ByteBudget(100), 100, 40)
+    shares = ByteShares(ByteGate(100), 100, 40)
     shares.take("a", 500)
     assert shares.take_beside(10, 500) == 0, "alone, with everything"
     shares.give_back_beside(0)
@@ -141,17 +144,17 @@ class Counted:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.reads = 0
-        self.budget = ByteBudget(10**9)
+        self.budget = ByteGate(10**9)
         shares = ByteShares(self.budget, 10**9, 10**9)
-        self.letter = Letter(self._read, len(raw), shares, "example.net", "s@example.org")
+        self.letter = OutgoingMessage(self._read, len(raw), shares, "example.net", "s@example.org")
 
     async def _read(self) -> bytes:
         self.reads += 1
         return self.raw
 
-    async def send(self, session: ClientSession, deadlines: Deadlines = DEADLINES) -> Results:
+    async def send(self, session: ClientSession, deadlines: Deadlines = DEADLINES) -> Outcomes:
         transaction = ClientTransaction(session, self.letter, deadlines, FormRules(), lambda: None)
-        return await transaction.run([Recipient("a@example.net")])
+        return await transaction.run([RelayRecipient("a@example.net")])
 
 
 async def test_a_small_message_is_read_once_and_charged_until_the_end() -> None:
@@ -169,7 +172,7 @@ async def test_a_small_message_is_read_once_and_charged_until_the_end() -> None:
 @pytest.mark.parametrize("phase", ["MAIL", "RCPT", "DATA"])
 async def test_a_large_message_is_not_in_memory_while_a_host_thinks(phase: str) -> None:
     large = Counted(b"Subject: x\r\n\r\n" + (b"x" * 70 + b"\r\n") * 1000)
-    assert len(large.raw) > KEEP
+    assert len(large.raw) > KEPT_BYTES
     async with RemoteHost() as remote:
         remote.hold[phase] = release = asyncio.Event()
         session = await session_with(remote)
@@ -201,7 +204,7 @@ async def test_a_large_message_is_rewritten_without_a_second_copy_of_it() -> Non
         email.message_from_bytes(remote.messages[0].data).get_payload(decode=True)
         == large.raw.partition(b"\r\n\r\n")[2]
     )
-    assert (large.reads, max(pieces) < 4 * KEEP) == (2, True)
+    assert (large.reads, max(pieces) < 4 * KEPT_BYTES) == (2, True)
     assert 0 < large.budget.used < 2000
     large.letter.close()
     assert large.budget.used == 0
@@ -284,17 +287,17 @@ class Road:
         client = SmtpClientSettings(port=port, attempt=Seconds(1.0), slow=Seconds(0.1))
         resolver = Resolver(routing, "relay.example.org", port, lambda exchangers: None)
         self.hosts = HostShares(RelayLoadSettings(**load), RetrySettings(), lambda: 0.0)
-        self.courier = Courier(resolver, handshake(), Pool(0.0, 100), self.hosts, client, DEADLINES)
-        self.progress = Progress()
+        self.courier = Courier(resolver, handshake(), SessionPool(0.0, 100), self.hosts, client, DEADLINES)
+        self.progress = AttemptProgress()
 
-    async def carry(self) -> Carried:
-        self.progress = Progress()
+    async def carry(self) -> CourierResult:
+        self.progress = AttemptProgress()
 
-        async def on_delivered(results: Results) -> None:
+        async def on_delivered(results: Outcomes) -> None:
             await asyncio.sleep(0)
 
         route = Routes([]).route("example.net")
-        recipients = [Recipient("a@example.net"), Recipient("b@example.net")]
+        recipients = [RelayRecipient("a@example.net"), RelayRecipient("b@example.net")]
         return await self.courier.carry(
             letter(b"x\r\n", "s@example.org"), route, recipients, on_delivered, self.progress
         )
@@ -312,8 +315,8 @@ async def test_an_attempt_ends_wherever_a_host_falls_silent(dns: DnsServer, phas
     async with RemoteHost({phase: SILENT}, address="127.0.0.2", port=port, extensions=()) as one:
         road = Road(dns, port)
         carried = await road.carry()
-        assert {result.outcome for result in carried.results.values()} == {AttemptOutcome.DEFERRED}
-        assert carried.results.keys() == {"a@example.net", "b@example.net"}
+        assert {result.result for result in carried.outcomes.values()} == {RelayResult.DEFERRED}
+        assert carried.outcomes.keys() == {"a@example.net", "b@example.net"}
         await one.until(lambda: one.connections[0].closed)
         if phase not in ("RCPT", "DATA"):
             assert carried.unreachable is not None
@@ -334,7 +337,7 @@ async def test_an_attempt_is_not_cut_while_a_host_may_have_the_message(dns: DnsS
         done, _ = await asyncio.wait((carrying,), timeout=0.6)  # twice the longest attempt
         assert not done
         release.set()
-        assert {result.outcome for result in (await carrying).results.values()} == {AttemptOutcome.DELIVERED}
+        assert {result.result for result in (await carrying).outcomes.values()} == {RelayResult.DELIVERED}
 
 
 async def test_a_slow_attempt_can_be_cut(dns: DnsServer) -> None:
@@ -344,7 +347,7 @@ async def test_a_slow_attempt_can_be_cut(dns: DnsServer) -> None:
         carrying = asyncio.create_task(road.carry())
         await one.until(lambda: any(line.startswith("MAIL") for line in one.said))
         assert road.progress.cut()
-        assert {result.outcome for result in (await carrying).results.values()} == {AttemptOutcome.DEFERRED}
+        assert {result.result for result in (await carrying).outcomes.values()} == {RelayResult.DEFERRED}
 
 
 async def test_hosts_with_enough_to_do_are_asked_later(dns: DnsServer) -> None:
@@ -353,7 +356,7 @@ async def test_hosts_with_enough_to_do_are_asked_later(dns: DnsServer) -> None:
         road = Road(dns, port, per_new_host=1)
         with road.hosts.attempt(Host("one", "127.0.0.2", port)):
             carried = await road.carry()
-            assert {result.host for result in carried.results.values()} == {"two.example.net"}
+            assert {result.host for result in carried.outcomes.values()} == {"two.example.net"}
             with road.hosts.attempt(Host("two", "127.0.0.3", port)), contextlib.ExitStack() as stack:
                 for _ in range(19):  # it has answered, so it gets more
                     stack.enter_context(road.hosts.attempt(Host("two", "127.0.0.3", port)))

@@ -9,34 +9,35 @@ from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHo
 
 from paquebot.message import pieces
 from paquebot.message.conversion.transfer_encoding import BLOCK
-from paquebot.relay.form import FormRules
-from paquebot.relay.letter import Recipient, crlf_only, dot_stuffed
+from paquebot.relay.message import RelayRecipient, with_crlf
 from paquebot.relay.settings import Deadlines
+from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
-from paquebot.relay.smtp_client.transaction import ClientTransaction, Results
+from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
+from paquebot.wire.transparency import add_transparency
 
 RAW = b"From: a@example.org\r\nTo: b@example.net\r\n\r\n.\r\n..two\r\nHello\r\n"
-A, B, C = (Recipient(f"{name}@example.net") for name in "abc")
+A, B, C = (RelayRecipient(f"{name}@example.net") for name in "abc")
 PLAIN = tuple(name for name in EXTENSIONS if name != "PIPELINING")
 both_ways = pytest.mark.parametrize("extensions", [EXTENSIONS, PLAIN], ids=["pipelined", "one by one"])
 
 
 async def send(
     session: ClientSession,
-    *recipients: Recipient,
+    *recipients: RelayRecipient,
     raw: bytes = RAW,
     deadlines: Deadlines = DEADLINES,
     eight_bit: str = "convert",
     **fields: object,
-) -> Results:
+) -> Outcomes:
     message = letter(raw, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
     transaction = ClientTransaction(session, message, deadlines, FormRules(eight_bit), lambda: None)
     return await transaction.run(recipients)
 
 
-def told(results: Results) -> dict[str, str]:
-    return {path[0]: f"{result.outcome.value} {result.status}" for path, result in results.items()}
+def told(results: Outcomes) -> dict[str, str]:
+    return {path[0]: f"{result.result.value} {result.status}" for path, result in results.items()}
 
 
 @both_ways
@@ -236,7 +237,7 @@ async def test_eight_bit_text_for_a_host_without_8bitmime() -> None:
 
 
 UTF8_HEADER = "Subject: Grüße\r\n\r\nHello\r\n".encode()
-UTF8_RECIPIENT = Recipient("grüße@example.net")
+UTF8_RECIPIENT = RelayRecipient("grüße@example.net")
 
 
 async def test_smtputf8_is_asked_for_only_when_needed() -> None:  # RFC 6531 §3.2
@@ -262,7 +263,7 @@ async def test_smtputf8_has_no_way_down() -> None:  # RFC 6531 §3.5
 
 async def test_dsn_wishes_are_passed_on() -> None:  # RFC 3461 §5.2.1
     wishes = RcptParameters((Notify.SUCCESS, Notify.DELAY), "rfc822;b+c@example.net")
-    recipient = Recipient("a@example.net", wishes)
+    recipient = RelayRecipient("a@example.net", wishes)
     for extensions, passed in ((EXTENSIONS, True), (("PIPELINING",), False)):
         async with RemoteHost(extensions=extensions) as remote:
             session = await session_with(remote)
@@ -295,10 +296,10 @@ async def test_what_a_host_says_is_bounded_and_shown_without_its_control_charact
 async def test_no_address_makes_a_command(address: str) -> None:
     async with RemoteHost() as remote:
         session = await session_with(remote)
-        assert told(await send(session, Recipient(address))) == {"a": "failed 5.1.3"}
+        assert told(await send(session, RelayRecipient(address))) == {"a": "failed 5.1.3"}
         assert told(await send(session, A, reverse_path=address)) == {"a": "failed 5.1.7"}
         assert not any(line.startswith(("MAIL", "RCPT")) for line in remote.said)
-        assert {path: result.status for path, result in (await send(session, Recipient(address), B)).items()} == {
+        assert {path: result.status for path, result in (await send(session, RelayRecipient(address), B)).items()} == {
             address: "5.1.3",
             "b@example.net": "2.0.0",
         }
@@ -320,7 +321,7 @@ async def test_no_address_makes_a_command(address: str) -> None:
     ],
 )
 def test_dot_stuffing(raw: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
-    assert b"".join(dot_stuffed(pieces(raw, []))) == stuffed
+    assert b"".join(add_transparency(pieces(raw, []))) == stuffed
 
 
 @pytest.mark.parametrize("before", range(-3, 4))
@@ -328,7 +329,7 @@ def test_dot_stuffing(raw: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
 def test_dot_stuffing_in_pieces(before: int, around: bytes) -> None:
     """A piece may end anywhere: in a long line, before or after a line end, before a dot."""
     for raw in (b"a" * (BLOCK + before) + around + b"z", b"a\r\n" * (BLOCK // 3) + b"b" * before + around):
-        sent = list(dot_stuffed(pieces(raw, [])))
+        sent = list(add_transparency(pieces(raw, [])))
         assert max(map(len, sent)) < 2 * BLOCK
         expected = raw.replace(b"\r\n.", b"\r\n..")
         assert b"".join(sent) == expected + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")
@@ -337,10 +338,10 @@ def test_dot_stuffing_in_pieces(before: int, around: bytes) -> None:
 @pytest.mark.parametrize("raw", [b"a\n.\r\nMAIL FROM:<>", b"a\r.\rb", b"a\r\n.\nb\n", b"\n\r\n\r"])
 async def test_no_bare_line_end_leaves(raw: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
     async with letter(raw).opened() as clean:
-        data = b"".join(dot_stuffed(pieces(clean, [])))
+        data = b"".join(add_transparency(pieces(clean, [])))
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
     assert data.count(b"\r\n.\r\n") + data.startswith(b".\r\n") == 1
 
 
 def test_a_clean_message_is_not_copied() -> None:
-    assert crlf_only(RAW) is RAW
+    assert with_crlf(RAW) is RAW

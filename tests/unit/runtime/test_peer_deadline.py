@@ -6,10 +6,10 @@ import weakref
 
 import pytest
 
-from paquebot.runtime.net.connection import Deadline, PeerConnection
+from paquebot.runtime.net.connection import ClientConnection, Deadline
 
 
-class Peer(PeerConnection):
+class Peer(ClientConnection):
     """With its wait to be called."""
 
     def __init__(self) -> None:

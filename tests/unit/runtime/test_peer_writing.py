@@ -13,14 +13,14 @@ import pytest
 from tests.dialogues.dialogue import client_tls
 
 from paquebot.cli.up.certificate import ensure_certificate
-from paquebot.runtime.net.connection import SLICE, PeerConnection, PeerGone
+from paquebot.runtime.net.connection import SLICE, ClientConnection, PeerGone
 from paquebot.runtime.net.listeners import AcceptedConnection, connect
-from paquebot.runtime.net.patience import WriteAllowance
+from paquebot.runtime.net.write_allowance import WriteAllowance
 
 _LONG = 45_000_000
 
 
-class Peer(PeerConnection):
+class Peer(ClientConnection):
     def __init__(self, write_seconds: float) -> None:
         super().__init__(write_seconds=write_seconds, read_high=1024)
         self.stuck = asyncio.Event()

@@ -15,7 +15,9 @@ from tests.support.loopback import free_port
 from tests.unit.runtime.test_service_process import ended, start
 
 from paquebot.observability.metrics import Across, gauge
-from paquebot.runtime.process.front import merged
+from paquebot.runtime.process.health_aggregator import merged
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""So many recipients at once, so many an hour after that, each account by itself."""
+"""The rate limit of recipients: per account, at once and per hour."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from paquebot.smtp_ingress import recipient_rate
 from paquebot.smtp_ingress.recipient_rate import RecipientRates
 
 
-def test_an_account_spends_and_earns_its_own_rate() -> None:
+def test_each_account_has_its_own_rate() -> None:
     now = [0.0]
     rates = RecipientRates(lambda: now[0])
     assert [rates.take(1, 3) for _ in range(5)] == [True, True, True, False, False]
@@ -19,30 +19,30 @@ def test_an_account_spends_and_earns_its_own_rate() -> None:
     assert [rates.take(1, 3) for _ in range(4)] == [True, True, True, False]
 
 
-def test_zero_is_any_number() -> None:
+def test_zero_is_no_limit() -> None:
     rates = RecipientRates(lambda: 0.0)
     assert all(rates.take(1, 0) for _ in range(1000))
 
 
-def test_accounts_of_long_ago_are_forgotten() -> None:
+def test_accounts_without_recipients_for_an_hour_are_dropped() -> None:
     now = [0.0]
     rates = RecipientRates(lambda: now[0])
-    for account in range(recipient_rate._KEPT):
+    for account in range(recipient_rate._MAX_ACCOUNTS):
         rates.take(account, 1)
     now[0] = 3600.0
     rates.take(-1, 1)
     assert len(rates._spent) == 1
 
 
-def test_what_can_be_forgotten_is_not_looked_for_at_each_recipient() -> None:
-    """Each look is at all accounts."""
+def test_old_accounts_are_not_looked_for_at_each_recipient() -> None:
+    """A look for old accounts is a look at all of them."""
     now = [0.0]
     rates = RecipientRates(lambda: now[0])
-    for account in range(recipient_rate._KEPT):
+    for account in range(recipient_rate._MAX_ACCOUNTS):
         rates.take(account, 1)
     before = rates._spent
     assert rates.take(-1, 2)
-    looked = rates._spent
-    assert looked is not before
+    pruned = rates._spent
+    assert pruned is not before
     assert rates.take(-1, 2)
-    assert rates._spent is looked
+    assert rates._spent is pruned

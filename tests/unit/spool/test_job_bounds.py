@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paquebot.queue import Publication
-from paquebot.spool.jobs import MAX_JOB_BYTES, MAX_RECIPIENTS, Packed, job_count, publications
+from paquebot.spool.jobs import MAX_JOB_BYTES, MAX_RECIPIENTS, PackedMessage, job_count, publications
 from paquebot.v1.mail_pb2 import BlobRef, Envelope, LocalRecipient, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverJob, RelayJob
 from paquebot.v1.summary_pb2 import MessageSummary
@@ -18,7 +18,7 @@ LOCAL = ("paquebot.test", "other.test", "third.test")
 REMOTE = ("example.net", "example.com")
 
 
-def message(number: int, local: dict[str, int], remote: dict[str, int], subject: int = 0) -> Packed:
+def message(number: int, local: dict[str, int], remote: dict[str, int], subject: int = 0) -> PackedMessage:
     """With so many recipients at each domain, and a subject of so many bytes."""
     envelope = Envelope(
         queue_id=f"{number:026}",
@@ -35,7 +35,7 @@ def message(number: int, local: dict[str, int], remote: dict[str, int], subject:
     )
     summary = MessageSummary()
     summary.envelope.subject = b"s" * subject
-    return Packed(envelope, BlobRef(pack=PACK, offset=number, length=1, size=1), summary)
+    return PackedMessage(envelope, BlobRef(pack=PACK, offset=number, length=1, size=1), summary)
 
 
 def delivered(jobs: list[Publication]) -> list[DeliverJob]:
@@ -68,7 +68,7 @@ messages = st.lists(
 
 
 @given(messages)
-def test_each_recipient_is_in_one_job_within_the_bounds(packed: list[Packed]) -> None:
+def test_each_recipient_is_in_one_job_within_the_bounds(packed: list[PackedMessage]) -> None:
     jobs = publications(PACK, packed)
     assert len(jobs) <= sum(job_count(item.envelope) for item in packed)
     for job, payload in zip(delivered(jobs), (j.payload for j in jobs), strict=False):

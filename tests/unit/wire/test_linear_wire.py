@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from tests.support.counted_work import assert_linear
 
-from paquebot.imap.mailbox_view.flags import split
+from paquebot.imap.mailbox_view.flags import parse_flags
 from paquebot.imap.mailbox_view.view import View
 from paquebot.mailstore import FlagRows, RecentRange
 from paquebot.queue.subjects import domain_token
@@ -41,10 +41,13 @@ from paquebot.wire.smtp.commands import (
     parse_rcpt,
 )
 from paquebot.wire.smtp.commands import parse_command as parse_smtp_command
-from paquebot.wire.smtp.content import ChunkCollector, DataDecoder, add_transparency, check_line_lengths
+from paquebot.wire.smtp.content import ChunkCollector, DataDecoder, check_line_lengths
 from paquebot.wire.smtp.parameters import parse_mail_parameters, parse_rcpt_parameters
 from paquebot.wire.smtp.replies import join_reply, parse_reply_line
 from paquebot.wire.smtp.xtext import decode_utf8_xtext, decode_xtext
+from paquebot.wire.transparency import add_transparency
+
+pytestmark = pytest.mark.slow
 
 Make = Callable[[int], Callable[[], object]]
 
@@ -151,7 +154,7 @@ SMTP: dict[str, Make] = {
     "one line of DATA in single octets": one_line_in_single_octets,
     "BDAT in single octets": chunks_of_one_octet,
     "short lines": octets(lambda content: check_line_lengths(content, 1000), b"\r\n"),
-    "dots": octets(add_transparency, b".\r\n"),
+    "dots": octets(lambda content: b"".join(add_transparency([content])), b".\r\n"),
 }
 
 ADDRESSES: dict[str, Make] = {
@@ -286,7 +289,7 @@ IMAP: dict[str, Make] = {
     "a name for %a%a%b": one_pattern("%a" * 200 + "%c"),
     "names for 64 patterns": many_patterns,
     "make patterns": make_patterns,
-    "split flags": lambda count: lambda: split(["\\Seen", "x"] * count),
+    "split flags": lambda count: lambda: parse_flags(["\\Seen", "x"] * count),
 }
 
 

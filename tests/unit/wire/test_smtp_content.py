@@ -9,9 +9,9 @@ from paquebot.wire.smtp.content import (
     ChunkCollector,
     ContentLineTooLong,
     DataDecoder,
-    add_transparency,
     check_line_lengths,
 )
+from paquebot.wire.transparency import add_transparency
 
 _ALPHABET = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"a", b"\x00", b"\xff"]), max_size=30).map(b"".join)
 _LINES = st.lists(st.lists(st.sampled_from([b".", b"a", b"\xc3\xa9"]), max_size=6).map(b"".join), max_size=8)
@@ -33,7 +33,7 @@ def decoded(octets: bytes, cuts: list[int]) -> tuple[bytes, bytes] | None:
 @given(_LINES, _CUTS)
 def test_any_lines_come_back_wherever_segments_are_cut(lines: list[bytes], cuts: list[int]) -> None:
     content = b"".join(line + b"\r\n" for line in lines)
-    assert decoded(add_transparency(content) + b"QUIT\r\n", cuts) == (content, b"QUIT\r\n")
+    assert decoded(b"".join(add_transparency([content])) + b"QUIT\r\n", cuts) == (content, b"QUIT\r\n")
 
 
 @given(_ALPHABET, _CUTS)
@@ -65,7 +65,7 @@ def test_discarding_finds_the_same_end(octets: bytes, cuts: list[int]) -> None:
         assert kept == discarded
         if kept is not None:
             return
-        assert keeping.octets == discarding.octets
+        assert keeping.size == discarding.size
         discarding.discard()
 
 
@@ -100,7 +100,7 @@ def test_line_length_counts_crlf_and_not_the_transparency_dot() -> None:
         check_line_lengths(b"ok\r\n" + b"x" * 999 + b"\r\n" + b"ok\r\n", 1000)
     check_line_lengths(b"x" * 5000, 0)
     content = b"." + b"x" * 5000 + b"\r\n"
-    assert decoded(add_transparency(content), []) == (content, b"")
+    assert decoded(b"".join(add_transparency([content])), []) == (content, b"")
 
 
 @given(st.lists(st.integers(min_value=0, max_value=30), max_size=20), st.integers(min_value=3, max_value=25))
@@ -121,7 +121,7 @@ def test_chunks_join_and_end_with_a_line_end(octets: bytes, cuts: list[int]) -> 
     for length in [*cuts, len(octets)]:
         collector.feed(octets[at : at + length])
         at += length
-    assert collector.octets == len(octets)
+    assert collector.size == len(octets)
     bare = octets.count(b"\r\n") != octets.count(b"\r") or octets.count(b"\r\n") != octets.count(b"\n")
     if bare:
         with pytest.raises(BareLineEnd):

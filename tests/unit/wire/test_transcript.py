@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from paquebot.wire.transcript import (
     MAX_LITERAL,
-    MAX_SAID,
-    ImapTranscript,
+    MAX_SERVER_LINE,
+    ImapTranscriptFilter,
     LeftOut,
     Line,
     Piece,
-    Pop3Transcript,
-    SmtpTranscript,
+    Pop3TranscriptFilter,
+    SmtpTranscriptFilter,
 )
 
 FETCHED = (
@@ -28,19 +28,19 @@ FETCHED = (
 LISTED = b'* LIST () "/" {5}\r\na"b\\c\r\n* LIST () "/" {4}\r\na\r\nb\r\na2 OK LIST completed\r\n'
 
 
-Transcript = ImapTranscript | Pop3Transcript | SmtpTranscript
+Transcript = ImapTranscriptFilter | Pop3TranscriptFilter | SmtpTranscriptFilter
 
 
 def all_said(transcript: Transcript, octets: bytes, cuts: list[int]) -> list[Piece]:
     pieces: list[Piece] = []
     edges = sorted({0, len(octets), *(cut % (len(octets) + 1) for cut in cuts)})
     for start, end in itertools.pairwise(edges):
-        pieces += transcript.said(octets[start:end])
+        pieces += transcript.server_data(octets[start:end])
     return pieces
 
 
 def test_imap_leaves_out_what_is_of_a_message() -> None:
-    assert ImapTranscript().said(FETCHED) == [
+    assert ImapTranscriptFilter().server_data(FETCHED) == [
         Line(b"* 1 FETCH (UID 7 BODY[] {17}"),
         LeftOut(17),
         Line(b" FLAGS (\\Seen))"),
@@ -56,7 +56,7 @@ def test_imap_leaves_out_what_is_of_a_message() -> None:
 
 
 def test_imap_keeps_a_name_and_leaves_out_what_is_no_line() -> None:
-    assert ImapTranscript().said(LISTED) == [
+    assert ImapTranscriptFilter().server_data(LISTED) == [
         Line(b'* LIST () "/" {5}'),
         Line(b'a"b\\c'),
         Line(b'* LIST () "/" {4}'),
@@ -68,7 +68,7 @@ def test_imap_keeps_a_name_and_leaves_out_what_is_no_line() -> None:
 
 @given(st.sampled_from((FETCHED, LISTED)), st.lists(st.integers(0, 200)))
 def test_imap_keeps_the_same_however_it_is_cut(octets: bytes, cuts: list[int]) -> None:
-    assert all_said(ImapTranscript(), octets, cuts) == ImapTranscript().said(octets)
+    assert all_said(ImapTranscriptFilter(), octets, cuts) == ImapTranscriptFilter().server_data(octets)
 
 
 @given(st.lists(st.binary(max_size=40)), st.lists(st.integers(0, 500)))
@@ -78,22 +78,24 @@ def test_imap_never_tells_a_message(bodies: list[bytes], cuts: list[int]) -> Non
         b"* %d FETCH (BODY[1]<%d> {%d}\r\n%b)\r\n" % (number, number, len(body) + 6, secret + body)
         for number, body in enumerate(bodies, 1)
     )
-    pieces = all_said(ImapTranscript(), octets, cuts)
+    pieces = all_said(ImapTranscriptFilter(), octets, cuts)
     assert not any(secret in piece.octets for piece in pieces if isinstance(piece, Line))
     assert [piece.octets for piece in pieces if isinstance(piece, LeftOut)] == [len(body) + 6 for body in bodies]
 
 
 def test_a_line_without_end_is_not_held() -> None:
-    transcript = ImapTranscript()
+    transcript = ImapTranscriptFilter()
     for _ in range(100):
-        assert transcript.said(b"x" * 10_000) == []
-    [line] = transcript.said(b"\r\n")
-    assert line == Line(b"x" * MAX_SAID, cut=True)
+        assert transcript.server_data(b"x" * 10_000) == []
+    [line] = transcript.server_data(b"\r\n")
+    assert line == Line(b"x" * MAX_SERVER_LINE, cut=True)
 
 
 def test_a_long_literal_is_left_out_even_behind_a_long_line() -> None:
-    octets = b"* LIST " + b"y" * 2 * MAX_SAID + b" {%d}\r\n" % (MAX_LITERAL + 1) + b"z" * (MAX_LITERAL + 1) + b"\r\n"
-    cut, left_out, rest = ImapTranscript().said(octets)
+    octets = (
+        b"* LIST " + b"y" * 2 * MAX_SERVER_LINE + b" {%d}\r\n" % (MAX_LITERAL + 1) + b"z" * (MAX_LITERAL + 1) + b"\r\n"
+    )
+    cut, left_out, rest = ImapTranscriptFilter().server_data(octets)
     assert isinstance(cut, Line)
     assert cut.cut
     assert (left_out, rest) == (LeftOut(MAX_LITERAL + 1), Line(b""))
@@ -102,97 +104,97 @@ def test_a_long_literal_is_left_out_even_behind_a_long_line() -> None:
 @pytest.mark.parametrize(
     ("make", "line", "kept"),
     [
-        (ImapTranscript, b'a LOGIN alice "secret"', b"a LOGIN (left out)"),
-        (ImapTranscript, b"a  login alice secret", b"a login (left out)"),
-        (ImapTranscript, b"a AUTHENTICATE PLAIN AGEAcw==", b"a AUTHENTICATE (left out)"),
-        (ImapTranscript, b"a SELECT secret", b"a SELECT secret"),
-        (Pop3Transcript, b"PASS secret", b"PASS (left out)"),
-        (Pop3Transcript, b"auth PLAIN AGEAcw==", b"auth (left out)"),
-        (Pop3Transcript, b"APOP alice c4c9334bac560ecc979e58001b3e22fb", b"APOP (left out)"),
-        (Pop3Transcript, b"LIST", b"LIST"),
-        (SmtpTranscript, b"AUTH PLAIN AGEAcw==\r\n", b"AUTH (left out)"),
-        (SmtpTranscript, b"MAIL FROM:<>\r\n", b"MAIL FROM:<>"),
-        (SmtpTranscript, b" AUTH PLAIN AGEAcw==\r\n", b"AUTH (left out)"),
-        (SmtpTranscript, b"AUTH\tPLAIN\tAGEAcw==\r\n", b"AUTH (left out)"),
-        (SmtpTranscript, b"XCLIENT LOGIN=secret\r\n", b"XCLIENT (left out)"),
-        (Pop3Transcript, b"PASS\tsecret", b"PASS (left out)"),
-        (Pop3Transcript, b" pass secret", b"pass (left out)"),
-        (Pop3Transcript, b"XAUTH secret", b"XAUTH (left out)"),
-        (ImapTranscript, b"LOGIN alice secret", b"LOGIN (left out)"),
-        (ImapTranscript, b"a XLOGIN alice secret", b"a XLOGIN (left out)"),
+        (ImapTranscriptFilter, b'a LOGIN alice "secret"', b"a LOGIN (left out)"),
+        (ImapTranscriptFilter, b"a  login alice secret", b"a login (left out)"),
+        (ImapTranscriptFilter, b"a AUTHENTICATE PLAIN AGEAcw==", b"a AUTHENTICATE (left out)"),
+        (ImapTranscriptFilter, b"a SELECT secret", b"a SELECT secret"),
+        (Pop3TranscriptFilter, b"PASS secret", b"PASS (left out)"),
+        (Pop3TranscriptFilter, b"auth PLAIN AGEAcw==", b"auth (left out)"),
+        (Pop3TranscriptFilter, b"APOP alice c4c9334bac560ecc979e58001b3e22fb", b"APOP (left out)"),
+        (Pop3TranscriptFilter, b"LIST", b"LIST"),
+        (SmtpTranscriptFilter, b"AUTH PLAIN AGEAcw==\r\n", b"AUTH (left out)"),
+        (SmtpTranscriptFilter, b"MAIL FROM:<>\r\n", b"MAIL FROM:<>"),
+        (SmtpTranscriptFilter, b" AUTH PLAIN AGEAcw==\r\n", b"AUTH (left out)"),
+        (SmtpTranscriptFilter, b"AUTH\tPLAIN\tAGEAcw==\r\n", b"AUTH (left out)"),
+        (SmtpTranscriptFilter, b"XCLIENT LOGIN=secret\r\n", b"XCLIENT (left out)"),
+        (Pop3TranscriptFilter, b"PASS\tsecret", b"PASS (left out)"),
+        (Pop3TranscriptFilter, b" pass secret", b"pass (left out)"),
+        (Pop3TranscriptFilter, b"XAUTH secret", b"XAUTH (left out)"),
+        (ImapTranscriptFilter, b"LOGIN alice secret", b"LOGIN (left out)"),
+        (ImapTranscriptFilter, b"a XLOGIN alice secret", b"a XLOGIN (left out)"),
     ],
 )
 def test_passwords_are_left_out(make: Callable[[], Transcript], line: bytes, kept: bytes) -> None:
-    assert make().heard(line) == [Line(kept)]
+    assert make().client_line(line) == [Line(kept)]
 
 
 @pytest.mark.parametrize(
     ("make", "begun", "lines", "command"),
     [
-        (SmtpTranscript, b"AUTH LOGIN", (b"YWxpY2U=", b"c2VjcmV0"), b"RSET"),
-        (SmtpTranscript, b"AUTH LOGIN", (b"alice", b"secret"), b"MAIL FROM:<a@b.example>"),
-        (SmtpTranscript, b"DATA", (b"Subject: secret", b"", b"Help me", b"Mail is secret", b"."), b"NOOP"),
-        (SmtpTranscript, b"BDAT x LAST", (b"Subject: secret", b"", b"secret"), b"QUIT"),
-        (Pop3Transcript, b"AUTH PLAIN", (b"AGEAcw", b"AGEAcw=="), b"STAT"),
-        (ImapTranscript, b"a AUTHENTICATE PLAIN", (b"AGEAcw==",), b"b NOOP"),
-        (ImapTranscript, b"a APPEND no {60}", (b"Subject: secret", b"", b"my secret is", b"secret"), b"b NOOP"),
-        (ImapTranscript, b"{1+}", (b"secret",), b"b UID FETCH 1 (FLAGS)"),
+        (SmtpTranscriptFilter, b"AUTH LOGIN", (b"YWxpY2U=", b"c2VjcmV0"), b"RSET"),
+        (SmtpTranscriptFilter, b"AUTH LOGIN", (b"alice", b"secret"), b"MAIL FROM:<a@b.example>"),
+        (SmtpTranscriptFilter, b"DATA", (b"Subject: secret", b"", b"Help me", b"Mail is secret", b"."), b"NOOP"),
+        (SmtpTranscriptFilter, b"BDAT x LAST", (b"Subject: secret", b"", b"secret"), b"QUIT"),
+        (Pop3TranscriptFilter, b"AUTH PLAIN", (b"AGEAcw", b"AGEAcw=="), b"STAT"),
+        (ImapTranscriptFilter, b"a AUTHENTICATE PLAIN", (b"AGEAcw==",), b"b NOOP"),
+        (ImapTranscriptFilter, b"a APPEND no {60}", (b"Subject: secret", b"", b"my secret is", b"secret"), b"b NOOP"),
+        (ImapTranscriptFilter, b"{1+}", (b"secret",), b"b UID FETCH 1 (FLAGS)"),
     ],
 )
 def test_what_a_client_says_that_was_refused_is_left_out(
     make: Callable[[], Transcript], begun: bytes, lines: tuple[bytes, ...], command: bytes
 ) -> None:
     transcript = make()
-    transcript.heard(begun)
+    transcript.client_line(begun)
     for line in lines:
-        [piece] = transcript.heard(line)
+        [piece] = transcript.client_line(line)
         assert piece in (LeftOut(len(line) + 2), Line(b""))
-    assert transcript.heard(command) == [Line(command)]
+    assert transcript.client_line(command) == [Line(command)]
 
 
 def test_the_words_of_a_message_do_not_come_back_as_tags() -> None:
-    transcript = ImapTranscript()
-    transcript.heard(b"a APPEND no {60}")
-    assert transcript.said(b"a NO No such mailbox\r\n") == [Line(b"a NO No such mailbox")]
-    transcript.heard(b"secret is what it is")
-    assert transcript.said(b"secret BAD Unknown command\r\n") == [Line(b"(left out) BAD Unknown command")]
+    transcript = ImapTranscriptFilter()
+    transcript.client_line(b"a APPEND no {60}")
+    assert transcript.server_data(b"a NO No such mailbox\r\n") == [Line(b"a NO No such mailbox")]
+    transcript.client_line(b"secret is what it is")
+    assert transcript.server_data(b"secret BAD Unknown command\r\n") == [Line(b"(left out) BAD Unknown command")]
 
 
 def test_an_append_that_is_asked_for_its_message_is_no_refusal() -> None:
-    transcript = ImapTranscript()
-    transcript.heard(b"a APPEND INBOX {60}")
-    assert transcript.heard_octets(60) == [LeftOut(60)]
-    assert transcript.heard(b"", first=False) == [Line(b"")]
-    assert transcript.heard(b"b XUNKNOWN") == [Line(b"b XUNKNOWN")]
+    transcript = ImapTranscriptFilter()
+    transcript.client_line(b"a APPEND INBOX {60}")
+    assert transcript.client_content(60) == [LeftOut(60)]
+    assert transcript.client_line(b"", first=False) == [Line(b"")]
+    assert transcript.client_line(b"b XUNKNOWN") == [Line(b"b XUNKNOWN")]
 
 
 @pytest.mark.parametrize("command", [b" RETR 1", b"RETR\t1", b"top\t1 9"])
 def test_a_message_is_left_out_however_it_was_asked_for(command: bytes) -> None:
-    transcript = Pop3Transcript()
-    transcript.heard(command)
-    assert transcript.said(b"+OK\r\nsecret\r\n.\r\n") == [Line(b"+OK"), LeftOut(8), Line(b".")]
+    transcript = Pop3TranscriptFilter()
+    transcript.client_line(command)
+    assert transcript.server_data(b"+OK\r\nsecret\r\n.\r\n") == [Line(b"+OK"), LeftOut(8), Line(b".")]
 
 
 def test_a_password_in_a_literal_is_left_out() -> None:
-    transcript = ImapTranscript()
-    transcript.heard(b"a LOGIN {5}")
-    assert transcript.heard_literal(b"alice") == [LeftOut(5)]
-    assert transcript.heard(b" {6}", first=False) == [LeftOut(4)]
-    assert transcript.heard_literal(b"secret") == [LeftOut(6)]
-    assert transcript.heard(b"b SELECT {5}") == [Line(b"b SELECT {5}")]
-    assert transcript.heard_literal(b"INBOX") == [Line(b"INBOX", cut=True)]
+    transcript = ImapTranscriptFilter()
+    transcript.client_line(b"a LOGIN {5}")
+    assert transcript.client_literal(b"alice") == [LeftOut(5)]
+    assert transcript.client_line(b" {6}", first=False) == [LeftOut(4)]
+    assert transcript.client_literal(b"secret") == [LeftOut(6)]
+    assert transcript.client_line(b"b SELECT {5}") == [Line(b"b SELECT {5}")]
+    assert transcript.client_literal(b"INBOX") == [Line(b"INBOX", cut=True)]
 
 
 @given(st.lists(st.integers(0, 200)))
 def test_pop3_keeps_lists_and_leaves_out_messages(cuts: list[int]) -> None:
-    transcript = Pop3Transcript()
-    transcript.heard(b"LIST")
+    transcript = Pop3TranscriptFilter()
+    transcript.client_line(b"LIST")
     listed = b"+OK 1 messages\r\n1 20\r\n.\r\n"
     assert all_said(transcript, listed, cuts) == [Line(b"+OK 1 messages"), Line(b"1 20"), Line(b".")]
-    transcript.heard(b"retr 1")
+    transcript.client_line(b"retr 1")
     message = b"+OK 20 octets\r\nSubject: x\r\n\r\n..dot\r\n.\r\n"
     assert all_said(transcript, message, cuts) == [Line(b"+OK 20 octets"), LeftOut(21), Line(b".")]
-    transcript.heard(b"RETR 9")
+    transcript.client_line(b"RETR 9")
     assert all_said(transcript, b"-ERR No such message\r\n", cuts) == [Line(b"-ERR No such message")]
-    transcript.heard(b"NOOP")
+    transcript.client_line(b"NOOP")
     assert all_said(transcript, b"+OK\r\n", cuts) == [Line(b"+OK")]

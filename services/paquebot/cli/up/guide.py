@@ -1,23 +1,23 @@
-"""What `paquebot up` tells a person: where everything is, how to set up a mail program, what to try.
+"""What `paquebot up` prints when it is ready: where everything is, how to set up a mail program, what to try.
 
-Plain lines: they can be copied from any terminal, and read in a log.
+Plain lines, which can be copied from any terminal and read in a log.
 """
 
 import shlex
 from pathlib import Path
 
 from paquebot.cli.admin.connection import DEFAULT_DATA
+from paquebot.cli.demo.accounts import DEMO_PASSWORD, DEMO_READER, DEMO_SENDER
 from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.cli.roundtrip.round_trip import PASSWORD, READER, SENDER
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import SERVICES
 
 _HOST = "localhost"
-"""In mail programs: some look for a name in the certificate, and take no address."""
+"""For mail programs: some expect a name in the certificate and accept no address."""
 
 
 def addresses(plan: PlatformPlan) -> str:
-    """Every listener and file."""
+    """Every listener, and the files that a user needs."""
     ports, engines = plan.ports.services, plan.ports.engines
     rows = [
         ("SMTP from other servers", f"{LOOPBACK}:{ports.smtp}", "STARTTLS"),
@@ -42,11 +42,11 @@ def addresses(plan: PlatformPlan) -> str:
 
 
 def mail_programs(plan: PlatformPlan) -> str:
-    """All that a mail program asks for."""
+    """What a mail program asks for."""
     ports = plan.ports.services
     rows = [
-        ("addresses", f"{SENDER}@{plan.domain}, {READER}@{plan.domain}; the user name is the whole address"),
-        ("password", f"{PASSWORD}; method: normal password (PLAIN)"),
+        ("addresses", f"{DEMO_SENDER}@{plan.domain}, {DEMO_READER}@{plan.domain}; the user name is the whole address"),
+        ("password", f"{DEMO_PASSWORD}; method: normal password (PLAIN)"),
         ("incoming, IMAP", f"{_HOST}, port {ports.imaps}, SSL/TLS; or port {ports.imap}, STARTTLS"),
         ("incoming, POP3", f"{_HOST}, port {ports.pop3s}, SSL/TLS; or port {ports.pop3}, STARTTLS"),
         ("outgoing, SMTP", f"{_HOST}, port {ports.submissions}, SSL/TLS; or port {ports.submission}, STARTTLS"),
@@ -56,7 +56,7 @@ def mail_programs(plan: PlatformPlan) -> str:
 
 
 def _trust(authority: Path | None) -> list[str]:
-    """One line for each kind of program; none where the certificate is a person's."""
+    """How to trust the authority, a line for each kind of program; none when the user supplied the certificate."""
     if authority is None:
         return []
     path = shlex.quote(str(authority))
@@ -64,7 +64,7 @@ def _trust(authority: Path | None) -> list[str]:
     add = "security add-trusted-cert -r trustRoot -p ssl -k ~/Library/Keychains/login.keychain-db {}"
     chosen = "Settings, Privacy & Security, View Certificates, Authorities, Import {}, for websites"
     rows = [
-        ("certificate authority", "{}, to be trusted once:"),
+        ("certificate authority", "{}; trust it once:"),
         ("  Thunderbird", chosen.replace("View", "Manage")),
         ("  Firefox", chosen),
         ("  macOS", add),
@@ -76,19 +76,19 @@ def _trust(authority: Path | None) -> list[str]:
 def examples(plan: PlatformPlan) -> str:
     """Commands to try."""
     ports = plan.ports.services
-    login = f"{READER}@{plan.domain}"
-    sender = f"{SENDER}@{plan.domain}"
+    login = f"{DEMO_READER}@{plan.domain}"
+    sender = f"{DEMO_SENDER}@{plan.domain}"
     data = "" if plan.layout.data == DEFAULT_DATA.absolute() else f" --data {shlex.quote(str(plan.layout.data))}"
     authority = shlex.quote(str(plan.authority)) if plan.authority else ""
     trust = f" --cacert {authority}" if authority else ""
     verify = f" --tls-verify --tls-ca-path {authority}" if authority else ""
     return f"""
 Try it from another terminal:
-  swaks --server {_HOST}:{ports.submission} -tls{verify} -au {sender} -ap {PASSWORD} --from {sender} --to {login}
-  curl{trust} imaps://{_HOST}:{ports.imaps}/INBOX -u {login}:{PASSWORD} -X 'FETCH 1:* (FLAGS ENVELOPE)'
-  curl{trust} pop3s://{_HOST}:{ports.pop3s}/1 -u {login}:{PASSWORD}
+  swaks --server {_HOST}:{ports.submission} -tls{verify} -au {sender} -ap {DEMO_PASSWORD} --from {sender} --to {login}
+  curl{trust} imaps://{_HOST}:{ports.imaps}/INBOX -u {login}:{DEMO_PASSWORD} -X 'FETCH 1:* (FLAGS ENVELOPE)'
+  curl{trust} pop3s://{_HOST}:{ports.pop3s}/1 -u {login}:{DEMO_PASSWORD}
   curl http://{LOOPBACK}:{ports.metrics("smtp_ingress")}/metrics
   .venv/bin/paquebot account list{data}
   .venv/bin/paquebot queue list{data}
-Ctrl-C ends the platform; all mail stays in {plan.layout.data}.
+Ctrl-C stops the platform; all mail stays in {plan.layout.data}.
 """

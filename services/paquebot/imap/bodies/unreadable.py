@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from paquebot.blobs import BlobMissing, BlobsUnavailable
-from paquebot.imap.bodies.cache import BodyError
+from paquebot.imap.bodies.body_cache import BodyError
 from paquebot.wire.imap import response_codes, responses
 
 _NAMED: Final = 100

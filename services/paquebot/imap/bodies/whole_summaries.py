@@ -30,7 +30,7 @@ _KEPT_BYTES: Final = 4 * 1024 * 1024
 Key = tuple[str, int]
 
 
-def bytes_beside(message: StoredMessage) -> int:
+def extra_bytes(message: StoredMessage) -> int:
     """What is reserved beside a message's own bytes: those of its whole summary, when one may be needed."""
     if not message.summary or is_surely_whole(message.summary):
         return 0
@@ -50,7 +50,7 @@ class WholeSummaries:
         self._bytes = 0
 
     async def of(self, message: StoredMessage, body: bytes) -> MessageSummary:
-        """The summary of a message within `message.limits.WHOLE`; `bytes_beside` of it are reserved."""
+        """The summary of a message within `message.limits.WHOLE`; `extra_bytes` of it are reserved."""
         key = (message.blob.pack, message.blob.offset)
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from paquebot import __version__
-from paquebot.imap.reply import Look, Reply, ok
+from paquebot.imap.reply import Refresh, Reply, ok
 from paquebot.imap.states import LoggedOut
 from paquebot.wire.imap import ast, responses
 
@@ -18,7 +18,7 @@ async def capability(session: "Session", command: ast.Capability) -> Reply:
 
 async def noop(session: "Session", command: ast.Noop) -> Reply:
     """RFC 3501 §6.1.2: the client polls."""
-    return ok("NOOP completed", look=Look.NOW)
+    return ok("NOOP completed", refresh=Refresh.NOW)
 
 
 async def logout(session: "Session", command: ast.Logout) -> Reply:

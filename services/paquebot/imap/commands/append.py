@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from paquebot.imap import metrics
 from paquebot.imap.errors import missing_target
 from paquebot.imap.mailbox_view.changes import MailboxChange
-from paquebot.imap.mailbox_view.flags import split
+from paquebot.imap.mailbox_view.flags import parse_flags
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Authenticated, LoggedIn, Selected
 from paquebot.mailstore import Appended, FlagRows, NewMessage
@@ -138,7 +138,7 @@ async def _store(session: "Session", uploads: list[bytes], account_id: int) -> l
 
 
 def _new_message(stored: Stored, asked: ast.AppendMessage) -> NewMessage:
-    flags, keywords = split(asked.flags)
+    flags, keywords = parse_flags(asked.flags)
     return NewMessage(
         email_id=stored.queue_id,
         blob=stored.blob,

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from paquebot.imap.capabilities import ENABLEABLE
-from paquebot.imap.reply import Look, Reply, no, ok
+from paquebot.imap.reply import Refresh, Reply, no, ok
 from paquebot.imap.states import CONDSTORE, QRESYNC, Authenticated, LoggedIn, Selected
 from paquebot.mailstore import SpecialUse
 from paquebot.wire.imap import ast, check_new_name, response_codes, responses
@@ -59,7 +59,7 @@ async def rename(session: "Session", state: LoggedIn, command: ast.Rename) -> Re
     new_name = check_new_name(command.new_name.removesuffix(DELIMITER))
     await session.process.mailboxes.rename(state.account.account_id, command.mailbox, new_name)
     session.changed()
-    return ok("RENAME completed", look=Look.NOW)
+    return ok("RENAME completed", refresh=Refresh.NOW)
 
 
 async def subscribe(session: "Session", state: LoggedIn, command: ast.Subscribe) -> Reply:

@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING
 
 from paquebot.blobs import BlobMissing
 from paquebot.imap import metrics
-from paquebot.imap.bodies.message_bodies import Loaded, with_bodies
-from paquebot.imap.bodies.sections import UnknownEncoding
 from paquebot.imap.bodies.unreadable import Unreadable
-from paquebot.imap.bodies.whole_summaries import bytes_beside
-from paquebot.imap.commands.fetch_plan import FetchPlan, Source, plan
+from paquebot.imap.bodies.whole_summaries import extra_bytes
+from paquebot.imap.bodies.windows import LoadedMessages, read_bodies
 from paquebot.imap.commands.messages_named import named
-from paquebot.imap.commands.store import take_in
+from paquebot.imap.commands.store import apply_result
 from paquebot.imap.errors import reply_to
+from paquebot.imap.fetch.plan import FetchPlan, Source, plan_fetch
+from paquebot.imap.fetch.sections import UnknownEncoding
 from paquebot.imap.mailbox_view import updates
-from paquebot.imap.reply import Octets, Reply, Stream, bad, gathered, no, ok
+from paquebot.imap.reply import Chunk, Reply, Stream, bad, in_chunks, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.mailstore import Flag, FlagOp, StoredMessage
 from paquebot.mailstore.messages.rows import summary_of
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
 from paquebot.runtime.net.connection import PeerGone
-from paquebot.runtime.shares.account_gate import Hold, Share
+from paquebot.runtime.shares.account_shares import AccountReservation, AccountShare
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
@@ -57,24 +57,24 @@ async def fetch(session: "Session", state: Selected, command: ast.Fetch) -> Repl
 
 async def _fetching(session: "Session", state: Selected, command: ast.Fetch) -> Stream:
     assert session.watch is not None
-    what = plan(command.attributes)
+    what = plan_fetch(command.attributes)
     # What the client has seen elsewhere may be asked for before a hint of it came here.
     asks_state = what.with_flags or what.sets_seen or command.changed_since is not None
     if asks_state or (command.uid and not state.view.knows_all(command.sequence_set)):
-        for lines in gathered(await updates.look(session.process, session.watch, state, now=True)):
+        for lines in in_chunks(await updates.refresh(session.process, session.watch, state, now=True)):
             yield lines
-    elif updates.waiting(session.watch, state):
-        for lines in gathered(await updates.look(session.process, session.watch, state)):
+    elif updates.has_changes(session.watch, state):
+        for lines in in_chunks(await updates.refresh(session.process, session.watch, state)):
             yield lines
     numbers: Sequence[int] = array("I", named(session, state, command.sequence_set, uid=command.uid))
     if command.changed_since is not None:
         since = command.changed_since
         numbers = array("I", (number for number in numbers if state.view.mod_seq_of(number) > since))
     if command.vanished:
-        for lines in gathered(await _vanished(session, state, command)):
+        for lines in in_chunks(await _vanished(session, state, command)):
             yield lines
     work = _Work(session, state, command, what)
-    last: Octets = b""
+    last: Chunk = b""
     async with contextlib.aclosing(work.pieces(numbers)) as pieces:
         async for piece in pieces:
             metrics.FETCHED.inc(len(piece))
@@ -136,7 +136,7 @@ class _Work:
             return ok(text, response_codes.EXPUNGEISSUED, untagged=last, state=self.state)
         return ok(f"{name} completed", untagged=last, state=self.state)
 
-    async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[Octets, None]:
+    async def pieces(self, numbers: Sequence[int]) -> AsyncGenerator[Chunk, None]:
         """The FETCH responses of the messages, in pieces worth a write."""
         if self.plan.source is Source.VIEW:
             for piece in self._from_view(numbers):
@@ -175,11 +175,11 @@ class _Work:
             left_out=self.left_out,
         )
 
-    def _from_view(self, numbers: Sequence[int]) -> Iterator[Octets]:
+    def _from_view(self, numbers: Sequence[int]) -> Iterator[Chunk]:
         out = bytearray()
         view = self.state.view
         for number in numbers:
-            if view.is_gone(view.uid(number)):
+            if view.is_expunged(view.uid(number)):
                 continue
             response = FetchResponse(out, number)
             for write in self.plan.of_view:
@@ -190,7 +190,7 @@ class _Work:
                 yield _taken(out)
         yield out
 
-    async def _from_rows(self, messages: AsyncIterator[StoredMessage], count: int) -> AsyncGenerator[Octets, None]:
+    async def _from_rows(self, messages: AsyncIterator[StoredMessage], count: int) -> AsyncGenerator[Chunk, None]:
         """Without bodies, but for a message whose summary cannot tell what is asked."""
         out = bytearray()
         written = 0
@@ -213,17 +213,17 @@ class _Work:
                     yield _taken(out)
                 if written >= _ROWS:  # rows come and go: what is held is held for others by now
                     written = 0
-                    hold.until_late(self.session.connection.abort)
+                    hold.revoke_when_late(self.session.connection.abort)
             yield out
         finally:
             hold.release()
 
-    async def _taken_for_rows(self, octets: int) -> Hold:
-        hold = await self._share().take(octets)
-        hold.until_late(self.session.connection.abort)
+    async def _taken_for_rows(self, octets: int) -> AccountReservation:
+        hold = await self._share().reserve(octets)
+        hold.revoke_when_late(self.session.connection.abort)
         return hold
 
-    async def _with_body(self, out: bytearray, message: StoredMessage) -> AsyncIterator[Octets]:
+    async def _with_body(self, out: bytearray, message: StoredMessage) -> AsyncIterator[Chunk]:
         """What the summary could not tell."""
 
         async def alone() -> AsyncIterator[StoredMessage]:
@@ -234,21 +234,21 @@ class _Work:
                 async for piece in self._of_group(out, group):
                     yield piece
 
-    def _bodies(self, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[Loaded, None]:
+    def _bodies(self, messages: AsyncIterator[StoredMessage]) -> AsyncGenerator[LoadedMessages, None]:
         session = self.session
-        return with_bodies(
+        return read_bodies(
             session.process.bodies,
             self._share(),
             messages,
             self._messages,
             session.connection.abort,
-            bytes_beside if self.plan.tells_envelope or self.plan.tells_structure else None,
+            extra_bytes if self.plan.tells_envelope or self.plan.tells_structure else None,
         )
 
-    def _share(self) -> Share:
+    def _share(self) -> AccountShare:
         return self.session.process.shares.of(self.state.account.account_id)
 
-    async def _of_group(self, out: bytearray, group: Loaded) -> AsyncIterator[Octets]:
+    async def _of_group(self, out: bytearray, group: LoadedMessages) -> AsyncIterator[Chunk]:
         for message, body in group:
             if isinstance(body, bytes):
                 summary = await self._whole_summary(out, message, body)
@@ -276,7 +276,7 @@ class _Work:
 
     async def _answer(
         self, out: bytearray, message: StoredMessage, summary: MessageSummary, body: bytes | None
-    ) -> AsyncIterator[Octets]:
+    ) -> AsyncIterator[Chunk]:
         """As `_write`, in pieces. What fails behind the first of them ends the connection: a NO would be taken for
         bytes of a literal."""
         begun = False
@@ -331,7 +331,7 @@ class _Work:
         result = await self.session.process.messages.store_flags(
             state.account.account_id, state.mailbox_id, unseen, FlagOp.ADD, flags=Flag.SEEN
         )
-        take_in(self.session, state, result)
+        apply_result(self.session, state, result)
         self._made_seen = frozenset(result.changed)
 
 
@@ -341,7 +341,7 @@ def _taken(out: bytearray) -> bytes:
     return octets
 
 
-async def _pieces(out: bytearray, steps: Iterator[bytes] | None) -> AsyncIterator[Octets]:
+async def _pieces(out: bytearray, steps: Iterator[bytes] | None) -> AsyncIterator[Chunk]:
     """What is gathered, and the bytes of each step; a step is a turn, also of a client that reads at once."""
     if out:
         yield _taken(out)

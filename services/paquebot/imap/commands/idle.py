@@ -8,16 +8,16 @@ import random
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics
-from paquebot.imap.command_reader import Leaving
+from paquebot.imap.command_reader import EndRequested
 from paquebot.imap.connection import Inactive, LineTooLong
 from paquebot.imap.mailbox_view import updates
-from paquebot.imap.mailbox_view.feed import told
-from paquebot.imap.reply import Reply, Stream, bad, gathered, ok
+from paquebot.imap.mailbox_view.feed import end_spans
+from paquebot.imap.reply import Reply, Stream, bad, in_chunks, ok
 from paquebot.imap.states import LoggedIn, Selected
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.wire.imap import BadSyntax, ast, parse_done, responses
-from paquebot.wire.imap.tokens import tag_of
+from paquebot.wire.imap.grammar.tokens import tag_of
 
 if TYPE_CHECKING:
     from paquebot.imap.session import Session
@@ -34,20 +34,20 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
     with metrics.IDLING.track_inprogress():
         yield responses.continuation("idling")
         if isinstance(state, Selected):
-            for piece in gathered(updates.release(state)):
+            for piece in in_chunks(updates.expunge_lines(state)):
                 yield piece
             _remember(session)  # what happened before IDLE is news too
         loop = asyncio.get_running_loop()
-        ends = loop.time() + session.reader.inactivity
+        ends = loop.time() + session.reader.inactivity_timeout
         looks = _next_poll(session) if isinstance(state, Selected) else ends
         while (line := _line(session)) is None:
             if isinstance(state, Selected) and ((hinted := _hinted(session, state)) or loop.time() >= looks):
                 looks = _next_poll(session)
                 spans = session.watch.take_spans() if session.watch is not None else []
                 news = await _news(session, state, now=not hinted)
-                for piece in gathered(updates.and_release(news, state)):
+                for piece in in_chunks(updates.with_expunge_lines(news, state)):
                     yield piece
-                told(spans, arrived=news.arrived)  # it goes on here when the client's socket has it
+                end_spans(spans, arrived=news.arrived)  # it goes on here when the client's socket has it
                 continue
             if loop.time() >= ends:
                 raise Inactive
@@ -55,20 +55,20 @@ async def _idling(session: "Session", state: LoggedIn) -> Stream:
     yield _ended(session, line)
 
 
-async def _news(session: "Session", state: Selected, *, now: bool) -> updates.News:
+async def _news(session: "Session", state: Selected, *, now: bool) -> updates.UpdateLines:
     assert session.watch is not None
     try:
-        return await updates.look(session.process, session.watch, state, now=now, shared=True)
+        return await updates.refresh(session.process, session.watch, state, now=now, shared=True)
     except PostgresUnavailable:  # said again at the next poll
         session.watch.dirty = False
-        return updates.News()
+        return updates.UpdateLines()
 
 
 async def _wait(session: "Session", seconds: float) -> None:
     if session.connection.ended:
         raise PeerGone
-    if session.reader.leaving:
-        raise Leaving
+    if session.reader.end_requested:
+        raise EndRequested
     try:
         await session.connection.wait(max(0.0, seconds))
     except Inactive:  # the poll is due, or the end: the caller looks at the clock
@@ -76,7 +76,7 @@ async def _wait(session: "Session", seconds: float) -> None:
 
 
 def _hinted(session: "Session", state: Selected) -> bool:
-    return session.watch is not None and updates.waiting(session.watch, state)
+    return session.watch is not None and updates.has_changes(session.watch, state)
 
 
 def _remember(session: "Session") -> None:

@@ -7,11 +7,11 @@ from paquebot.imap import metrics
 from paquebot.imap.capabilities import after_login
 from paquebot.imap.connection import LineTooLong
 from paquebot.imap.metrics import LoginResult
-from paquebot.imap.reply import Answered, Reply, ReplyStatus, Stream, bad, no, ok
+from paquebot.imap.reply import Reply, ReplySent, ReplyStatus, Stream, bad, no, ok
 from paquebot.imap.states import Authenticated, LoggedInAccount, LoggedOut, NotAuthenticated
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
-from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, RateLimited, Refusal
+from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited
 from paquebot.wire.imap import BadSyntax, ast, parse_authenticate_line, response_codes, responses
 from paquebot.wire.sasl import MAX_RESPONSE, BadSasl, Credentials, parse_login, parse_plain
 
@@ -43,9 +43,9 @@ async def start_tls(session: "Session", state: NotAuthenticated, command: ast.St
 async def _handshake(session: "Session", command: ast.StartTls) -> Stream:
     assert session.process.tls is not None
     yield responses.ok(command.tag, "Begin TLS negotiation now")
-    await session.connection.start_tls(session.process.tls.context, max(0.1, session.reader.patience))
+    await session.connection.start_tls(session.process.tls.context, max(0.1, session.reader.command_timeout))
     metrics.TLS.labels(tls_version(session.connection.tls_version)).inc()
-    yield Answered()
+    yield ReplySent()
 
 
 async def authenticate(session: "Session", state: NotAuthenticated, command: ast.Authenticate) -> Reply | Stream:
@@ -96,7 +96,7 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     if not isinstance(answer, Identity):
         return await _refused(session, answer)
     most = process.settings.session.per_account
-    if process.feed.sessions(answer.account_id) >= most or not session.seat.log_in(answer.account_id):
+    if process.feed.sessions(answer.account_id) >= most or not session.slot.log_in(answer.account_id):
         metrics.LOGIN[LoginResult.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
     await process.accounts.ensure(answer.account_id)
@@ -110,7 +110,7 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     return ok("Logged in", response_codes.capability(after_login(process.limits.append)), state=Authenticated(account))
 
 
-async def _refused(session: "Session", refusal: Refusal) -> Reply:
+async def _refused(session: "Session", refusal: LoginRefusal) -> Reply:
     """Guessing is slow: each failure of a session waits a little longer (RFC 3501 §11.2)."""
     session.failures += 1
     await asyncio.sleep(min(session.failures, _LONGEST) * session.process.settings.session.login_delay)

@@ -14,14 +14,14 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics
-from paquebot.imap.bodies.cache import BodyError
-from paquebot.imap.bodies.message_bodies import with_bodies
+from paquebot.imap.bodies.body_cache import BodyError
 from paquebot.imap.bodies.unreadable import Unreadable
-from paquebot.imap.bodies.whole_summaries import bytes_beside
-from paquebot.imap.long_commands import beside
+from paquebot.imap.bodies.whole_summaries import extra_bytes
+from paquebot.imap.bodies.windows import read_bodies
+from paquebot.imap.long_commands import run_in_thread
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.view import View
-from paquebot.imap.reply import Reply, Stream, bad, gathered, no, ok
+from paquebot.imap.reply import Reply, Stream, bad, in_chunks, no, ok
 from paquebot.imap.search.facts import Columns, MessageFacts
 from paquebot.imap.search.keys import (
     CHARSETS,
@@ -34,7 +34,7 @@ from paquebot.imap.search.keys import (
     texts_of,
     uses_mod_seq,
 )
-from paquebot.imap.search.texts import TextsFound, look_through, parts_of
+from paquebot.imap.search.texts import TextsFound, part_texts, search_texts
 from paquebot.imap.search.turns import SearchWork, TooMuchWork
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.mailstore import StoredMessage
@@ -59,7 +59,7 @@ async def search(session: "Session", state: Selected, command: ast.Search) -> St
 async def _searching(session: "Session", state: Selected, command: ast.Search) -> Stream:
     """What is new is told first, whatever becomes of the search: it is in the picture, and would not be told again."""
     assert session.watch is not None
-    for lines in gathered(await updates.look(session.process, session.watch, state, now=True)):
+    for lines in in_chunks(await updates.refresh(session.process, session.watch, state, now=True)):
         yield lines
     yield await _reply(session, state, command)
 
@@ -96,7 +96,7 @@ async def _prepared(session: "Session", state: Selected, key: ast.SearchKey, con
     def prepare() -> _Search:
         return _Search(session, state, key, context)
 
-    return await beside(prepare) if session.reader.long else prepare()
+    return await run_in_thread(prepare) if session.reader.long else prepare()
 
 
 def _answer(
@@ -192,7 +192,7 @@ class _Search:
         still = array("I")
         for number in range(1, view.exists + 1):
             facts = MessageFacts(view, number)
-            if view.is_gone(facts.uid):
+            if view.is_expunged(facts.uid):
                 self.expunged = self.expunged or self._predicate(facts) is not False
             elif not self._decide(facts):
                 still.append(number)
@@ -268,7 +268,7 @@ class _Search:
             return True
         if not self._fields:
             return False
-        for cost in facts.look_at_fields(self._fields):
+        for cost in facts.match_fields(self._fields):
             await self._pay(cost)
         return self._decide(facts)
 
@@ -276,7 +276,7 @@ class _Search:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
         share = self._process.shares.of(self._state.account.account_id)
         there = 0
-        bodies = with_bodies(self._process.bodies, share, messages, self._messages, beside=bytes_beside)
+        bodies = read_bodies(self._process.bodies, share, messages, self._messages, beside=extra_bytes)
         async with contextlib.aclosing(bodies) as groups:
             async for group in groups:
                 for message, body in group:
@@ -297,11 +297,11 @@ class _Search:
         """Only as far as the verdict takes it."""
         assert facts.summary is not None
         facts.header_texts, facts.texts = TextsFound(), TextsFound()
-        stages = [look_through(parts_of(body, facts.summary.body), self._texts, facts.texts)]
+        stages = [search_texts(part_texts(body, facts.summary.body), self._texts, facts.texts)]
         if self._header_texts:
-            stages.insert(0, look_through((facts.header(),), self._header_texts, facts.header_texts))
+            stages.insert(0, search_texts((facts.header(),), self._header_texts, facts.header_texts))
         if self._fields:
-            stages.insert(0, facts.look_at_fields(self._fields))
+            stages.insert(0, facts.match_fields(self._fields))
         known = 0
         for stage in stages:
             if self._decide(facts):

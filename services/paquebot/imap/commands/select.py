@@ -9,7 +9,7 @@ from paquebot.imap.commands.authenticated import object_id
 from paquebot.imap.errors import reply_to
 from paquebot.imap.mailbox_view import flags, updates
 from paquebot.imap.mailbox_view.view import View
-from paquebot.imap.reply import Look, Reply, bad, ok
+from paquebot.imap.reply import Refresh, Reply, bad, ok
 from paquebot.imap.states import CONDSTORE, Authenticated, LoggedIn, Selected
 from paquebot.mailstore import Mailbox, RecentRange
 from paquebot.wire.imap import ast, response_codes, responses
@@ -45,7 +45,7 @@ async def _open(session: "Session", state: LoggedIn, command: ast.Select | ast.E
     code = response_codes.READ_ONLY if read_only else response_codes.READ_WRITE
     name = type(command).__name__.upper()
     untagged = chain((before + _description(selected, mailbox),), earlier)
-    return ok(f"{name} completed", code, untagged=untagged, state=selected, look=Look.NEVER)
+    return ok(f"{name} completed", code, untagged=untagged, state=selected, refresh=Refresh.NEVER)
 
 
 async def _selected(
@@ -73,7 +73,7 @@ def _description(state: Selected, mailbox: Mailbox) -> bytes:
     lines = [
         responses.flags(names),
         responses.exists(view.exists),
-        updates.recent(view),
+        updates.recent_line(view),
     ]
     if (unseen := view.first_unseen()) is not None:
         lines.append(responses.untagged_ok("First unseen", response_codes.unseen(unseen)))

@@ -10,7 +10,7 @@ from paquebot.imap.commands.messages_named import named
 from paquebot.imap.errors import missing_target
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.changes import MailboxChange
-from paquebot.imap.reply import Look, Reply, no, ok
+from paquebot.imap.reply import Refresh, Reply, no, ok
 from paquebot.imap.states import Selected
 from paquebot.mailstore import Copied
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable, SomeExpunged
@@ -26,7 +26,7 @@ _SECONDS_A_ROW = 50e-6  # of PostgreSQL, for a message that is copied or moved
 
 async def check(session: "Session", state: Selected, command: ast.Check) -> Reply:
     """RFC 3501 §6.4.1: everything is always on disk, so this is a NOOP."""
-    return ok("CHECK completed", look=Look.NOW)
+    return ok("CHECK completed", refresh=Refresh.NOW)
 
 
 async def close(session: "Session", state: Selected, command: ast.Close) -> Reply:
@@ -37,8 +37,8 @@ async def close(session: "Session", state: Selected, command: ast.Close) -> Repl
         if removed.uids:
             session.changed(MailboxChange(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
         if state.qresync:  # RFC 7162 §3.2.8
-            updates.own(state, mod_seq=removed.mod_seq if removed.uids else None)
-            code = response_codes.highest_mod_seq(state.view.told)
+            updates.apply_own_change(state, mod_seq=removed.mod_seq if removed.uids else None)
+            code = response_codes.highest_mod_seq(state.view.reported_mod_seq)
     return ok("CLOSE completed", code, state=state.closed())
 
 
@@ -64,24 +64,24 @@ async def _expunged(session: "Session", state: Selected, uids: Sequence[int] | N
     if uids is not None and not uids:
         return ok(f"{name} completed")
     removed = await session.process.messages.expunge(state.account.account_id, state.mailbox_id, uids)
-    updates.own(state, expunged=removed.uids, mod_seq=removed.mod_seq if removed.uids else None)
+    updates.apply_own_change(state, expunged=removed.uids, mod_seq=removed.mod_seq if removed.uids else None)
     if not removed.uids:
         return ok(f"{name} completed")
     session.changed(MailboxChange(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
-    released = updates.release(state)
+    released = updates.expunge_lines(state)
     news = await _others(session, state, removed.mod_seq)
     code = response_codes.highest_mod_seq(state.view.mod_seq) if state.condstore else None  # RFC 7162 §3.2.7
     return ok(f"{name} completed", code, untagged=chain(released, news))
 
 
-async def _others(session: "Session", state: Selected, mod_seq: int) -> updates.News:
+async def _others(session: "Session", state: Selected, mod_seq: int) -> updates.UpdateLines:
     """What others did before this session's change of that mod-sequence. It must be told with it: a client asks for
     nothing below what it was told. Raises nothing, for the change is made; the session looks again."""
-    news = updates.News()
+    news = updates.UpdateLines()
     if state.condstore and state.view.mod_seq < mod_seq:
         assert session.watch is not None
         with contextlib.suppress(PostgresUnavailable, NoSuchMailbox):
-            news = await updates.look(session.process, session.watch, state, now=True)
+            news = await updates.refresh(session.process, session.watch, state, now=True)
     return news
 
 
@@ -112,7 +112,7 @@ async def copy(session: "Session", state: Selected, command: ast.Copy) -> Reply:
         session.changed()
     here = target_id == state.mailbox_id
     text = "UID COPY completed" if command.uid else "COPY completed"
-    return ok(text, _copy_uid(copied), look=Look.NOW if here else Look.WHEN_HINTED)
+    return ok(text, _copy_uid(copied), refresh=Refresh.NOW if here else Refresh.WHEN_HINTED)
 
 
 async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
@@ -137,15 +137,15 @@ async def move(session: "Session", state: Selected, command: ast.Move) -> Reply:
     charge(len(moved.uids) * _SECONDS_A_ROW)
     if not moved.uids:
         return ok("Nothing to move")
-    updates.own(state, expunged=moved.source_uids, mod_seq=moved.source_mod_seq)
+    updates.apply_own_change(state, expunged=moved.source_uids, mod_seq=moved.source_mod_seq)
     session.changed()
     copied = (responses.untagged_ok("Moved", _copy_uid(moved)),)
-    released = updates.release(state)
+    released = updates.expunge_lines(state)
     news = await _others(session, state, moved.source_mod_seq)
     code = response_codes.highest_mod_seq(state.view.mod_seq) if state.qresync else None
     here = target_id == state.mailbox_id
     text = "UID MOVE completed" if command.uid else "MOVE completed"
-    return ok(text, code, untagged=chain(copied, released, news), look=Look.NOW if here else Look.WHEN_HINTED)
+    return ok(text, code, untagged=chain(copied, released, news), refresh=Refresh.NOW if here else Refresh.WHEN_HINTED)
 
 
 def _some_expunged(session: "Session") -> Reply:
@@ -158,7 +158,7 @@ def _some_expunged(session: "Session") -> Reply:
 def _to_copy(session: "Session", state: Selected, command: ast.Copy | ast.Move) -> list[int] | Reply:
     """The UIDs to copy; a number whose message was expunged by others makes the copy fail (RFC 2180 §4.4.1)."""
     uids = [state.view.uid(number) for number in named(session, state, command.sequence_set, uid=command.uid)]
-    if not command.uid and any(state.view.is_gone(uid) for uid in uids):
+    if not command.uid and any(state.view.is_expunged(uid) for uid in uids):
         return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED)
     return uids
 

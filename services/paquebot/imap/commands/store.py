@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from paquebot.imap.commands.messages_named import named
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.changes import MailboxChange
-from paquebot.imap.mailbox_view.flags import split
+from paquebot.imap.mailbox_view.flags import parse_flags
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
@@ -38,7 +38,7 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
     uids = list(map(view.uid, numbers))
     if not uids:
         return ok("Nothing to change", state=state)
-    flags, keywords = split(command.flags)
+    flags, keywords = parse_flags(command.flags)
     op = _OPS[command.mode]
     expected = await _expected(view, numbers, op, (flags, frozenset(keywords))) if command.silent else None
     result = await session.process.messages.store_flags(
@@ -50,14 +50,14 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
         keywords=keywords,
         unchanged_since=command.unchanged_since,
     )
-    take_in(session, state, result)
+    apply_result(session, state, result)
     untagged = _told(state, command, result, expected)
     return _completion(state, command, uids, result, untagged)
 
 
-def take_in(session: "Session", state: Selected, result: StoreResult) -> None:
+def apply_result(session: "Session", state: Selected, result: StoreResult) -> None:
     """What this session stored goes into its picture, and is told to the others."""
-    updates.own(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
+    updates.apply_own_change(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
     if result.changed:
         session.changed(MailboxChange(state.mailbox_id, result.mod_seq, result.rows))
 
@@ -101,7 +101,7 @@ def _told(state: Selected, command: ast.Store, result: StoreResult, expected: _E
     with CONDSTORE the new mod-sequences (RFC 7162 §3.1.3). They are made while they are written."""
     out = bytearray()
     used = (word for words in result.rows.keywords.values() for word in words)
-    updates.write_keywords(out, state.view, (*state.view.keywords_known, *used))
+    updates.write_keywords(out, state.view, (*state.view.keywords_reported, *used))
     if expected is None:
         return chain((bytes(out),), updates.flag_lines(state, result.rows.uids, uid=command.uid))
     return chain((bytes(out),), _unexpected(state, result, expected, uid=command.uid))

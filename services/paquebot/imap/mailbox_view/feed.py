@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from paquebot.imap import metrics
 from paquebot.imap.mailbox_view.changes import MailboxChange, RecentChanges
 from paquebot.imap.mailbox_view.hint_publisher import HintPublisher
-from paquebot.imap.metrics import Refresh
+from paquebot.imap.metrics import RefreshSource
 from paquebot.mailstore import Changes, MailboxReader
 from paquebot.observability import trace
 from paquebot.observability.trace import Span
@@ -61,12 +61,12 @@ class Watch:
             self.ring()
 
     def take_spans(self) -> list[Span]:
-        """Of the hints so far, before the look that answers them; for `told`."""
+        """Of the hints so far, before the look that answers them; for `end_spans`."""
         spans, self._spans = self._spans, []
         return spans
 
 
-def told(spans: list[Span], *, arrived: bool = False) -> None:
+def end_spans(spans: list[Span], *, arrived: bool = False) -> None:
     """The news were written to the client, messages among them or not: the hints are answered."""
     for span in spans:
         if arrived:
@@ -104,7 +104,7 @@ class Feed:
         account.watches.add(watch)
         if len(account.watches) == 1:
             try:
-                await self._queue.hear_mailbox(account_id, self._hinted)
+                await self._queue.subscribe_mailbox(account_id, self._hinted)
             except BaseException:
                 self.ignore(watch)
                 raise
@@ -112,12 +112,12 @@ class Feed:
 
     def ignore(self, watch: Watch) -> None:
         """End a watch."""
-        told(watch.take_spans())
+        end_spans(watch.take_spans())
         watches = self._accounts[watch.account_id].watches
         watches.discard(watch)
         if not watches:
             del self._accounts[watch.account_id]
-            self._queue.ignore_mailbox(watch.account_id, self._hinted)
+            self._queue.unsubscribe_mailbox(watch.account_id, self._hinted)
 
     def sessions(self, account_id: int) -> int:
         """How many sessions of this process watch the account."""
@@ -142,19 +142,19 @@ class Feed:
         found = self._accounts[watch.account_id].recent.since(mailbox_id, mod_seq)
         if watch.dirty or watch.awaited > (found[-1].mod_seq if found else mod_seq):
             return None
-        metrics.REFRESHED[Refresh.REMEMBERED].inc()
+        metrics.REFRESHED[RefreshSource.REMEMBERED].inc()
         return found
 
     async def changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """What happened after `mod_seq`, as of now."""
-        metrics.REFRESHED[Refresh.OWN].inc()
+        metrics.REFRESHED[RefreshSource.OWN].inc()
         return await self._mailbox_reader.changes_since(account_id, mailbox_id, mod_seq)
 
     async def shared_changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """What happened after `mod_seq`, as of the last hint or later."""
         key = (account_id, mailbox_id, mod_seq)
         task = self._under_way.get(key)
-        metrics.REFRESHED[Refresh.SHARED if task else Refresh.HINTED].inc()
+        metrics.REFRESHED[RefreshSource.SHARED if task else RefreshSource.HINTED].inc()
         if task is None:
             task = asyncio.create_task(self._mailbox_reader.changes_since(account_id, mailbox_id, mod_seq))
             self._under_way[key] = task

@@ -18,7 +18,7 @@ _COMBINATIONS = tuple(
 )
 
 
-def split(names: Iterable[str]) -> tuple[Flag, tuple[str, ...]]:
+def parse_flags(names: Iterable[str]) -> tuple[Flag, tuple[str, ...]]:
     """System flags and keywords of a flag list; \\Recent, which nobody can store, is passed over."""
     flags = NO_FLAGS
     keywords: list[str] = []
@@ -30,7 +30,7 @@ def split(names: Iterable[str]) -> tuple[Flag, tuple[str, ...]]:
     return flags, tuple(keywords)
 
 
-def of_message(view: View, number: int) -> tuple[str, ...]:
+def flag_names(view: View, number: int) -> tuple[str, ...]:
     """The flags of a message as its session sees them."""
     names = _COMBINATIONS[view.flags(number)]
     keywords = view.keywords(number)

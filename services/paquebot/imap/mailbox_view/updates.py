@@ -23,15 +23,15 @@ from paquebot.wire.imap.sequence_set import ranges_of
 _PIECE = 16 * 1024  # bytes of lines that are made at once
 
 
-def waiting(watch: Watch, state: Selected) -> bool:
+def has_changes(watch: Watch, state: Selected) -> bool:
     """Did something happen that the session has not seen?"""
     return watch.dirty or watch.awaited > state.view.mod_seq
 
 
 @dataclass(slots=True)
-class News:
+class UpdateLines:
     """Lines for the client: made, once, while they are written, for they may be as many as the mailbox has messages.
-    Take them before `release`, which moves the numbers."""
+    Take them before `expunge_lines`, which moves the numbers."""
 
     arrived: bool = False
     lines: Iterable[bytes] = ()
@@ -40,10 +40,10 @@ class News:
         return iter(self.lines)
 
 
-async def look(
+async def refresh(
     process: ServerContext, watch: Watch, state: Selected, *, now: bool = False, shared: bool = False
-) -> News:
-    """See what happened since the last look, and tell it, but for EXPUNGE (that is `release`).
+) -> UpdateLines:
+    """See what happened since the last look, and tell it, but for EXPUNGE (that is `expunge_lines`).
 
     `now`: PostgreSQL is to be asked, also for what nobody hinted at. `shared`: a hint or the poll asked for it, so that
     a query with others will do. Raises NoSuchMailbox.
@@ -72,10 +72,10 @@ async def look(
     return _lines(state, updates, mailbox.keywords)
 
 
-def _remembered(state: Selected, changes: Iterable[MailboxChange]) -> News:
-    """As `look`, from what sessions of this process did."""
+def _remembered(state: Selected, changes: Iterable[MailboxChange]) -> UpdateLines:
+    """As `refresh`, from what sessions of this process did."""
     view = state.view
-    arrived, changed, words = 0, list[int](), dict.fromkeys(view.keywords_known)
+    arrived, changed, words = 0, list[int](), dict.fromkeys(view.keywords_reported)
     for change in changes:
         updates = view.apply(change.rows, change.expunged, change.mod_seq)
         arrived += updates.arrived
@@ -93,21 +93,21 @@ async def _claim(process: ServerContext, state: Selected, mailbox: Mailbox) -> N
         state.view.claim(await process.messages.claim_recent(state.account.account_id, state.mailbox_id))
 
 
-def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> News:
+def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> UpdateLines:
     out = bytearray()
     view = state.view
     if updates.arrived:
         out += responses.exists(view.exists)
-        out += recent(view)
+        out += recent_line(view)
     write_keywords(out, view, keywords)
-    return News(bool(updates.arrived), chain((bytes(out),), flag_lines(state, array("I", updates.changed))))
+    return UpdateLines(bool(updates.arrived), chain((bytes(out),), flag_lines(state, array("I", updates.changed))))
 
 
 def write_keywords(out: bytearray, view: View, keywords: Iterable[str]) -> None:
     """A FLAGS response, when there are other keywords than the client was told of (RFC 3501 §7.2.6)."""
     found = tuple(dict.fromkeys(keywords))
-    if set(found) != set(view.keywords_known):
-        view.keywords_known = found
+    if set(found) != set(view.keywords_reported):
+        view.keywords_reported = found
         out += responses.flags((*flags.SYSTEM_FLAGS, *found))
 
 
@@ -137,7 +137,7 @@ def write_message_flags(out: bytearray, view: View, number: int, *, uid: bool, m
     response = FetchResponse(out, number)
     if uid:
         response.uid(view.uid(number))
-    response.flags(flags.of_message(view, number))
+    response.flags(flags.flag_names(view, number))
     if mod_seq:
         response.mod_seq(view.mod_seq_of(number))
     response.close()
@@ -152,7 +152,7 @@ def write_mod_seq(out: bytearray, view: View, number: int, *, uid: bool) -> None
     response.close()
 
 
-def release(state: Selected) -> Iterable[bytes]:
+def expunge_lines(state: Selected) -> Iterable[bytes]:
     """The EXPUNGE responses that wait, or VANISHED after ENABLE QRESYNC (RFC 7162 §3.2.10), and RECENT where they make
     it another. The numbers move at once, the lines are made while they are written."""
     view = state.view
@@ -163,16 +163,16 @@ def release(state: Selected) -> Iterable[bytes]:
         lines: Iterable[bytes] = responses.vanished(ranges_of(array("I", released.uids)), earlier=False)
     else:
         lines = map(responses.expunge, array("I", released.numbers))
-    return lines if view.recent == view.recent_told else chain(lines, (recent(view),))
+    return lines if view.recent == view.recent_reported else chain(lines, (recent_line(view),))
 
 
-def recent(view: View) -> bytes:
+def recent_line(view: View) -> bytes:
     """RECENT, which tells another count whenever that changes (RFC 3501 §7.3.2)."""
-    view.recent_told = view.recent
-    return responses.recent(view.recent_told)
+    view.recent_reported = view.recent
+    return responses.recent(view.recent_reported)
 
 
-def highest_mod_seq(before: SessionState, state: SessionState) -> Iterator[bytes]:
+def highest_mod_seq_line(before: SessionState, state: SessionState) -> Iterator[bytes]:
     """What a command must tell of the mailbox's mod-sequence, at the end of its answer; mostly nothing. `before`: the
     state in which it came.
 
@@ -182,17 +182,17 @@ def highest_mod_seq(before: SessionState, state: SessionState) -> Iterator[bytes
     if not isinstance(state, Selected):
         return
     enabled = isinstance(before, Selected) and before.view is state.view and state.condstore and not before.condstore
-    if enabled or (state.qresync and state.view.behind):
-        yield responses.untagged_ok("Highest", response_codes.highest_mod_seq(state.view.told))
+    if enabled or (state.qresync and state.view.client_may_be_ahead):
+        yield responses.untagged_ok("Highest", response_codes.highest_mod_seq(state.view.reported_mod_seq))
 
 
-def and_release(news: Iterable[bytes], state: Selected) -> Iterator[bytes]:
-    """The lines, and then those of `release`."""
+def with_expunge_lines(news: Iterable[bytes], state: Selected) -> Iterator[bytes]:
+    """The lines, and then those of `expunge_lines`."""
     yield from news
-    yield from release(state)
+    yield from expunge_lines(state)
 
 
-def own(
+def apply_own_change(
     state: Selected, rows: FlagRows | None = None, expunged: Iterable[int] = (), *, mod_seq: int | None = None
 ) -> None:
     """Take in what this session itself did. `mod_seq`: what was given to it, when that was all."""

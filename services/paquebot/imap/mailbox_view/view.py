@@ -43,17 +43,17 @@ class View:
     """Sequence numbers, UIDs, flags and mod-sequences of one mailbox, as one session sees them."""
 
     __slots__ = (
-        "_before_gone",
+        "_expunged",
         "_flags",
-        "_gone",
+        "_highest_mod_seq",
         "_keywords",
+        "_mod_seq_before_expunged",
         "_mod_seqs",
         "_recent",
-        "_top",
         "_uids",
-        "keywords_known",
+        "keywords_reported",
         "mod_seq",
-        "recent_told",
+        "recent_reported",
     )
 
     def __init__(self, rows: FlagRows, mod_seq: int, keywords: Iterable[str] = ()) -> None:
@@ -61,14 +61,14 @@ class View:
         self._mod_seqs = array("Q", rows.mod_seqs)
         self._flags = bytearray(rows.flags)
         self._keywords = dict(rows.keywords)
-        self._gone: set[int] = set()
-        self._before_gone = self._top = mod_seq
+        self._expunged: set[int] = set()
+        self._mod_seq_before_expunged = self._highest_mod_seq = mod_seq
         self._recent: list[RecentRange] = []
         self.mod_seq = mod_seq
         """Every change up to here is in the picture."""
-        self.keywords_known = tuple(keywords)
+        self.keywords_reported = tuple(keywords)
         """What the last FLAGS response named (RFC 3501 §7.2.6)."""
-        self.recent_told = 0
+        self.recent_reported = 0
         """What the last RECENT response said (RFC 3501 §7.3.2)."""
 
     # --- numbers -----------------------------------------------------------------------------------------
@@ -97,20 +97,20 @@ class View:
         index = bisect_left(self._uids, uid)
         return index + 1 if index < len(self._uids) and self._uids[index] == uid else None
 
-    def is_gone(self, uid: int) -> bool:
+    def is_expunged(self, uid: int) -> bool:
         """Expunged, but the client was not told yet."""
-        return uid in self._gone
+        return uid in self._expunged
 
     @property
-    def told(self) -> int:
+    def reported_mod_seq(self) -> int:
         """Every change up to this mod-sequence was told to the client, or is with what `apply` returned: while expunged
         messages wait for `release`, less than theirs."""
-        return self._before_gone if self._gone else self.mod_seq
+        return self._mod_seq_before_expunged if self._expunged else self.mod_seq
 
     @property
-    def behind(self) -> bool:
+    def client_may_be_ahead(self) -> bool:
         """Are changes above `told` in the picture, so that the client may have seen a higher mod-sequence?"""
-        return self.told < self._top
+        return self.reported_mod_seq < self._highest_mod_seq
 
     def select(self, sequence_set: SequenceSet, *, uid: bool) -> list[int]:
         """Ascending sequence numbers of the messages that the set names.
@@ -206,9 +206,9 @@ class View:
         of this session alone, and others may have happened before them.
         """
         before = self.exists
-        if not self._gone:
-            self._before_gone = self.mod_seq
-        self._gone.update(uid for uid in expunged if self.number(uid) is not None)
+        if not self._expunged:
+            self._mod_seq_before_expunged = self.mod_seq
+        self._expunged.update(uid for uid in expunged if self.number(uid) is not None)
         changed: list[int] = []
         for index, uid in enumerate(rows.uids):
             number = self.number(uid)
@@ -221,7 +221,7 @@ class View:
                 changed.append(uid)
         if mod_seq is not None:
             self.mod_seq = max(self.mod_seq, mod_seq)
-        self._top = max(self._top, self.mod_seq, max(rows.mod_seqs, default=0))
+        self._highest_mod_seq = max(self._highest_mod_seq, self.mod_seq, max(rows.mod_seqs, default=0))
         return Updates(self.exists - before, tuple(changed))
 
     def _append(self, rows: FlagRows, index: int) -> None:
@@ -243,9 +243,9 @@ class View:
 
     def release(self) -> Released:
         """Drop the messages that are gone; the client is told now. Numbers descend, so each stays valid."""
-        if not self._gone:
+        if not self._expunged:
             return Released()
-        gone, self._gone = self._gone, set()
+        gone, self._expunged = self._expunged, set()
         numbers = sorted((self._number_of(uid) for uid in gone), reverse=True)
         if len(numbers) <= _FEW:
             for number in numbers:

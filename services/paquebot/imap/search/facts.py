@@ -9,8 +9,8 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from paquebot.imap.bodies.header_texts import Field, field_values, header_text
 from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.search.header_texts import Field, field_values, header_text
 from paquebot.imap.search.texts import TextsFound
 from paquebot.mailstore import Flag, StoredMessage
 from paquebot.message import (
@@ -108,7 +108,7 @@ class MessageFacts:
             return True
         return None if in_header is None or in_body is None else False
 
-    def look_at_fields(self, wanted: Sequence[tuple[str, str]]) -> Iterator[int]:
+    def match_fields(self, wanted: Sequence[tuple[str, str]]) -> Iterator[int]:
         """Answer for each (name, text) whether a field has it, where the summary or the body can tell. Each step yields
         what it cost, in characters."""
         assert self.summary is not None

@@ -8,7 +8,7 @@ each comparison, however short they are.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from paquebot.imap.bodies.header_texts import embedded_header_text
+from paquebot.imap.search.header_texts import embedded_header_text
 from paquebot.message import BodyPart, embedded_message, is_multipart, text_pieces
 
 _DECODING = 8  # to decode and fold a byte takes about as long as to compare it with so many texts
@@ -28,7 +28,7 @@ class TextsFound:
     complete: bool = False
 
 
-def look_through(parts: Iterable[Iterable[str]], wanted: Iterable[str], texts: TextsFound) -> Iterator[int]:
+def search_texts(parts: Iterable[Iterable[str]], wanted: Iterable[str], texts: TextsFound) -> Iterator[int]:
     """Fill `texts` with what of `wanted`, which is folded, is there. Each step yields what it cost.
 
     A text is looked for in each part by itself. The caller may stop as soon as it knows enough.
@@ -54,7 +54,7 @@ def look_through(parts: Iterable[Iterable[str]], wanted: Iterable[str], texts: T
     texts.complete = True
 
 
-def parts_of(raw: bytes, root: BodyPart) -> Iterator[Iterable[str]]:
+def part_texts(raw: bytes, root: BodyPart) -> Iterator[Iterable[str]]:
     """The text of every text part, and the header of every embedded message, in pieces."""
     return _parts(root, memoryview(raw))
 

@@ -4,9 +4,10 @@ Whoever has done a turn's work waits for the next. In each round of the loop at 
 two turns everything else that is ready runs, and an account with many sessions at work has as many turns as one with a
 single session.
 
-Not `runtime.fairness`, which measures time and lets who used too much of it wait afterwards: there each session that
-is ready has a slice in every round of the loop, so a hundred sessions at work are a round of a hundred slices. A search
-compares text for minutes; here a hundred of them are a round of one turn. Its time is measured and charged like any.
+Not `runtime.shares.event_loop`, which measures time and lets who used too much of it wait afterwards: there each
+session that is ready has a slice in every round of the loop, so a hundred sessions at work are a round of a hundred
+slices. A search compares text for minutes; here a hundred of them are a round of one turn. Its time is measured and
+charged like any.
 """
 
 import asyncio

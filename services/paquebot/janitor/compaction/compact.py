@@ -16,11 +16,12 @@ from prometheus_client import Counter
 
 from paquebot.blobs.reading import READ_BYTES
 from paquebot.blobs.requests import REQUESTS
+from paquebot.blobs.stored import StoredEntries
 from paquebot.blobs.ulid import ulid_at
-from paquebot.janitor.compaction.rewriting import Moved, RewriteBudget, Rewriter
-from paquebot.janitor.compaction.sources import Sources
+from paquebot.janitor.compaction.rewriting import RewriteBudget, Rewriter, RewriteTotals
 from paquebot.janitor.compaction.sparse import SparsePacks
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.settings import JanitorSettings
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.mailstore import CompactionCandidate, CompactionRule, Fragmentation
 from paquebot.mailstore.bad_rows import one_by_one
@@ -34,7 +35,7 @@ _MOST_ACCOUNTS = 10_000  # of a run
 
 
 @dataclass(slots=True)
-class Compacted:
+class CompactionResult:
     """What a compaction did; in a dry run `compacted_*` and `rewritten_packs` say what it would do without a budget."""
 
     compacted_accounts: int = 0
@@ -108,13 +109,13 @@ async def compact(
     *,
     dry_run: bool = False,
     troubles: Troubles | None = None,
-) -> Compacted:
+) -> CompactionResult:
     """An account that fails is passed over, and named in `troubles`. Raises BlobsUnavailable, PostgresUnavailable: what
     was moved until then stays so, and nothing is half moved."""
     troubles = troubles or Troubles(Stage.COMPACTION)
     started, requests, read = time.monotonic(), _total(REQUESTS), _total(READ_BYTES)
     by_account = await sparse.by_account(stores, troubles) if sparse else {}
-    result = Compacted(sparse_packs=sparse.found if sparse else 0)
+    result = CompactionResult(sparse_packs=sparse.found if sparse else 0)
     before = ulid_at(int((time.time() - settings.compaction.age) * 1000))
     if settings.compaction.enabled:
         backlog = await _measured(stores, settings, before, troubles, record=not dry_run)
@@ -172,7 +173,7 @@ def _groups(standings: Sequence[CompactionCandidate]) -> Iterator[list[Compactio
         yield group
 
 
-def _would(result: Compacted, backlog: _Backlog) -> None:
+def _would(result: CompactionResult, backlog: _Backlog) -> None:
     result.compacted_accounts = backlog.accounts
     result.compacted_messages = result.backlog_messages = backlog.messages
     result.compacted_bytes = result.backlog_bytes = backlog.octets
@@ -186,12 +187,12 @@ async def _run(
     before: str,
     backlog: _Backlog,
     by_account: Mapping[int, set[str]],
-    result: Compacted,
+    result: CompactionResult,
     troubles: Troubles,
 ) -> None:
-    limits, moved = settings.compaction, Moved()
+    limits, moved = settings.compaction, RewriteTotals()
     budget = RewriteBudget(time.monotonic() + limits.max_seconds, limits.max_bytes)
-    rewriter = Rewriter(stores, limits, Sources(stores.blobs), before)
+    rewriter = Rewriter(stores, limits, StoredEntries(stores.blobs), before)
     scattered = backlog.in_turn()
     # Those of mostly dead packs first: such a pack is free only when every account has left it.
     for account_id in dict.fromkeys((*by_account, *scattered)):

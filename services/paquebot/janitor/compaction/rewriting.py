@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import PackWriter, new_ulid
-from paquebot.janitor.compaction.settings import CompactionSettings
-from paquebot.janitor.compaction.sources import Sources, StoredCopy
+from paquebot.blobs.stored import StoredEntries, StoredEntry, StoredOutcome
+from paquebot.janitor.settings import CompactionSettings
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse, Relocation
 from paquebot.mailstore.errors import CompactionLost, NoSuchAccount
@@ -27,7 +27,7 @@ _MESSAGES = 2000  # of a new pack: bounds the transaction that points rows at it
 
 
 @dataclass(slots=True)
-class Moved:
+class RewriteTotals:
     """What was written together."""
 
     accounts: int = 0
@@ -48,7 +48,7 @@ class RewriteBudget:
     """Of the monotonic clock."""
     octets: int
 
-    def spent(self, moved: Moved) -> bool:
+    def spent(self, moved: RewriteTotals) -> bool:
         return moved.octets >= self.octets or time.monotonic() >= self.until
 
 
@@ -58,11 +58,13 @@ class Rewriter:
 
     stores: Stores
     settings: CompactionSettings
-    sources: Sources
+    entries: StoredEntries
     before: str
     """Packs with lower ids are old enough."""
 
-    async def rewrite(self, account_id: int, sparse: Collection[str], budget: RewriteBudget, moved: Moved) -> None:
+    async def rewrite(
+        self, account_id: int, sparse: Collection[str], budget: RewriteBudget, moved: RewriteTotals
+    ) -> None:
         """Move the account's scattered messages, and those in the packs of `sparse`, as far as the budget goes.
         Raises BlobsUnavailable, PostgresUnavailable."""
         async with account_lease(self.stores, account_id, self.settings.lease) as owner:
@@ -77,7 +79,7 @@ class Rewriter:
             moved.accounts += moved.messages > before
 
     async def _rewrite(
-        self, account_id: int, owner: str, sparse: Collection[str], budget: RewriteBudget, moved: Moved
+        self, account_id: int, owner: str, sparse: Collection[str], budget: RewriteBudget, moved: RewriteTotals
     ) -> None:
         if sparse:
             refs = await self._refs(account_id, sparse, message_bytes=2**62)
@@ -102,21 +104,21 @@ class Rewriter:
         return list(found.values())
 
     async def _move(
-        self, account_id: int, owner: str, refs: Sequence[BlobRef], budget: RewriteBudget, moved: Moved
+        self, account_id: int, owner: str, refs: Sequence[BlobRef], budget: RewriteBudget, moved: RewriteTotals
     ) -> None:
         for part in _parts(refs, self.settings.pack_bytes):
             if budget.spent(moved):
                 return
-            copies = await self.sources.copies(part)
+            copies = _readable(part, await self.entries.read_each(part))
             moved.unreadable += len(part) - len(copies)
             if copies:
                 await self._write(account_id, owner, copies, moved)
 
-    async def _write(self, account_id: int, owner: str, copies: Sequence[StoredCopy], moved: Moved) -> None:
-        octets = await write_together(self.stores, account_id, owner, self.settings.lease, copies)
+    async def _write(self, account_id: int, owner: str, copies: Sequence[StoredEntry], moved: RewriteTotals) -> None:
+        octets = await write_new_pack(self.stores, account_id, owner, self.settings.lease, copies)
         moved.messages += len(copies)
         moved.octets += octets
-        moved.source_packs += len({copy.old.pack for copy in copies})
+        moved.source_packs += len({copy.ref.pack for copy in copies})
         moved.new_packs += 1
 
 
@@ -132,16 +134,27 @@ async def account_lease(stores: Stores, account_id: int, ttl: float) -> AsyncIte
             await stores.compactions.release_lease(account_id, owner)
 
 
-async def write_together(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[StoredCopy]) -> int:
+async def write_new_pack(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[StoredEntry]) -> int:
     """Messages into a new pack of the account; returns its bytes of messages. The order makes a kill harmless: the new
     pack first, then the rows, never the old packs. Raises BlobsUnavailable, PostgresUnavailable, CompactionLost,
     NoSuchAccount."""
     writer = PackWriter(new_ulid(), account_id=account_id)
-    relocations = [Relocation(copy.old, writer.add(_own(copy.envelope, account_id), copy.frame)) for copy in copies]
+    relocations = [Relocation(copy.ref, writer.add(_own(copy.envelope, account_id), copy.frame)) for copy in copies]
     await stores.blobs.put(writer.pack, writer.finish(int(time.time() * 1000)))
     rows = await stores.compactions.relocate(account_id, relocations, owner=owner, ttl=ttl)
     _log.info("messages_written_together", account=account_id, pack=writer.pack, messages=len(copies), rows=rows)
-    return writer.octets
+    return writer.size
+
+
+def _readable(refs: Sequence[BlobRef], outcomes: Sequence[StoredOutcome]) -> list[StoredEntry]:
+    """Logs the others: once for each pack and reason."""
+    failed: dict[tuple[str, str], list[int]] = {}
+    for ref, outcome in zip(refs, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            failed.setdefault((ref.pack, str(outcome)), []).append(ref.offset)
+    for (pack, reason), offsets in failed.items():
+        _log.error("message_not_compacted", pack=pack, offset=offsets[0], messages=len(offsets), reason=reason)
+    return [outcome for outcome in outcomes if isinstance(outcome, StoredEntry)]
 
 
 def _parts(refs: Sequence[BlobRef], pack_bytes: int) -> Iterator[list[BlobRef]]:

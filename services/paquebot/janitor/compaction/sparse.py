@@ -29,8 +29,8 @@ class SparsePacks:
     _candidates: dict[str, PackInfo] = field(default_factory=dict)
 
     def consider(self, info: PackInfo, live: PackLiveness) -> None:
-        dead = info.octets - live.stored_size - live.entries * _INDEX_BYTES
-        if dead >= _GAIN_BYTES and dead > (1 - self.live_share) * info.octets and len(self._candidates) < _MOST:
+        dead = info.size - live.stored_size - live.entries * _INDEX_BYTES
+        if dead >= _GAIN_BYTES and dead > (1 - self.live_share) * info.size and len(self._candidates) < _MOST:
             self._candidates[info.pack] = info
 
     async def by_account(self, stores: Stores, troubles: Troubles) -> dict[int, set[str]]:

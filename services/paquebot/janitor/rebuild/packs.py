@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from paquebot.blobs import BlobsUnavailable, ulid_time_ms
 from paquebot.blobs.pack import entry_ref
 from paquebot.blobs.store import PackInfo
-from paquebot.janitor.indexes import Say, readable
-from paquebot.janitor.recovery.accounting import Queued
+from paquebot.janitor.indexes import ReportProgress, read_valid_indexes
+from paquebot.janitor.recovery.accounting import StreamContents
 from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore.dates import of_microseconds
@@ -35,7 +35,7 @@ before a snapshot, and not in it, was expunged."""
 
 
 @dataclass(slots=True)
-class Rebuilt:
+class RebuildResult:
     """What a rebuild did; when one was killed and went on, since it went on."""
 
     snapshot: str = ""
@@ -58,7 +58,7 @@ class _Candidate:
 
     account_id: int
     entry: PackEntry
-    prefix: bytes
+    trace_lines: bytes
     delivered: bool
 
     @property
@@ -69,7 +69,7 @@ class _Candidate:
 class RebuildPackReader:
     """Reads all packs of the bucket for one rebuild."""
 
-    def __init__(self, stores: Stores, work: Rebuild, queued: Queued, until_ms: float) -> None:
+    def __init__(self, stores: Stores, work: Rebuild, queued: StreamContents, until_ms: float) -> None:
         """`until_ms`: packs that are made later are left to their jobs."""
         self._stores = stores
         self._work = work
@@ -77,7 +77,7 @@ class RebuildPackReader:
         self._until_ms = until_ms
         self._refused: RefusedMessages | None = None
 
-    async def read(self, result: Rebuilt, say: Say) -> None:
+    async def read(self, result: RebuildResult, say: ReportProgress) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""
         told = 0
         self._refused = await read_refused(self._stores.blobs)
@@ -95,16 +95,16 @@ class RebuildPackReader:
         async for info in self._stores.blobs.list_packs(after=self._work.packs_to):
             if ulid_time_ms(info.pack) > self._until_ms:
                 break
-            if chunk and (len(chunk) == _CHUNK_PACKS or octets + info.octets > _CHUNK_BYTES):
+            if chunk and (len(chunk) == _CHUNK_PACKS or octets + info.size > _CHUNK_BYTES):
                 yield chunk
                 chunk, octets = [], 0
             chunk.append(info)
-            octets += info.octets
+            octets += info.size
         if chunk:
             yield chunk
 
-    async def _read_chunk(self, chunk: Sequence[PackInfo], result: Rebuilt) -> None:
-        indexes = [index for _, index in (await readable(self._stores.blobs, chunk))[0]]
+    async def _read_chunk(self, chunk: Sequence[PackInfo], result: RebuildResult) -> None:
+        indexes = [index for _, index in (await read_valid_indexes(self._stores.blobs, chunk))[0]]
         result.unreadable += len(chunk) - len(indexes)
         envelopes = [entry.envelope for index in indexes for entry in index.entries]
         wanted = await self._stores.rebuilds.wanted([envelope.queue_id for envelope in envelopes])
@@ -139,7 +139,7 @@ class RebuildPackReader:
         done |= await self._stores.rebuilds.known(keys)
         return [candidates[key] for key in keys if key not in done]
 
-    async def _found(self, index: PackIndex, wanted: set[str], result: Rebuilt) -> list[FoundMessage]:
+    async def _found(self, index: PackIndex, wanted: set[str], result: RebuildResult) -> list[FoundMessage]:
         """The wanted entries of a pack whose bytes are what its index says."""
         entries = [entry for entry in index.entries if entry.envelope.queue_id in wanted]
         contents = await self._contents(index.pack, entries)
@@ -172,7 +172,9 @@ class RebuildPackReader:
 def _candidates(entry: PackEntry) -> Iterator[_Candidate]:
     envelope = entry.envelope
     for recipient in envelope.local:
-        yield _Candidate(recipient.account_id, entry, prefix(envelope.reverse_path, recipient.address), delivered=True)
+        yield _Candidate(
+            recipient.account_id, entry, trace_lines(envelope.reverse_path, recipient.address), delivered=True
+        )
     if not envelope.local and not envelope.remote and (owner := _appended_by(envelope)):
         yield _Candidate(owner, entry, b"", delivered=False)
 
@@ -209,10 +211,10 @@ def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes
 
 def _arrival(one: _Candidate, found: FoundMessage) -> RebuiltMessage:
     accepted = of_microseconds(one.entry.envelope.accepted_at_ms * 1000)
-    return RebuiltMessage(one.account_id, found, accepted, one.prefix, one.delivered)
+    return RebuiltMessage(one.account_id, found, accepted, one.trace_lines, one.delivered)
 
 
-def prefix(reverse_path: str, address: str) -> bytes:
+def trace_lines(reverse_path: str, address: str) -> bytes:
     """The lines that delivery put before the message (RFC 5321 §4.4), the same to the byte."""
     lines = f"Return-Path: <{_one_line(reverse_path)}>\r\nDelivered-To: {_one_line(address)}\r\n"
     return lines.encode("utf-8", "replace")

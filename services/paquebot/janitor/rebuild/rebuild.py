@@ -9,8 +9,8 @@ import asyncio
 import time
 
 from paquebot.blobs import new_ulid, ulid_time_ms
-from paquebot.janitor.indexes import Say
-from paquebot.janitor.rebuild.packs import RebuildPackReader, Rebuilt
+from paquebot.janitor.indexes import ReportProgress
+from paquebot.janitor.rebuild.packs import RebuildPackReader, RebuildResult
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import SETTLE_SECONDS
 from paquebot.janitor.snapshots import objects as objects
@@ -30,11 +30,11 @@ _SKEW_MS = 60_000
 """How far the clock of a host that made packs may be ahead of ours. A pack too many does no harm: it is known."""
 
 
-class NotEmpty(Exception):
+class MailstoreNotEmpty(Exception):
     """The mailstore holds mail, and nobody said that the bucket's is to be added to it."""
 
 
-async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETTLE_SECONDS) -> Rebuilt:
+async def rebuild(stores: Stores, *, merge: bool, say: ReportProgress, settle: float = SETTLE_SECONDS) -> RebuildResult:
     """`merge`: add to what the mailstore holds. `settle`: seconds that the jobs of a pack may need to the stream.
 
     Raises NotEmpty, UpkeepBusy, BadSnapshot, BlobsUnavailable, QueueUnavailable, PostgresUnavailable.
@@ -43,12 +43,12 @@ async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETT
         work = await stores.rebuilds.unfinished()
         if work is None:
             if not merge and await stores.snapshots.holds_mail():
-                raise NotEmpty("the mailstore holds mail")
+                raise MailstoreNotEmpty("the mailstore holds mail")
             work = await _begin(stores)
         else:
             say(f"going on with the rebuild {work.rebuild}")
         run = await objects.read_run(stores.blobs, work.run) if work.run else None
-        result = Rebuilt(snapshot=work.run, snapshot_at_ms=run.finished_at_ms if run else 0)
+        result = RebuildResult(snapshot=work.run, snapshot_at_ms=run.finished_at_ms if run else 0)
         if run is not None:
             await _read_snapshot(stores, work, run, result, say)
         # Later packs are left to their jobs, also when this goes on with what another process began.
@@ -63,7 +63,7 @@ async def rebuild(stores: Stores, *, merge: bool, say: Say, settle: float = SETT
     return result
 
 
-async def _settle(until: float, say: Say) -> None:
+async def _settle(until: float, say: ReportProgress) -> None:
     """Packs that were there at the beginning have their jobs in the stream by then, or never."""
     wait = until - time.time()
     if wait > 0:
@@ -74,7 +74,7 @@ async def _settle(until: float, say: Say) -> None:
 async def _begin(stores: Stores) -> Rebuild:
     """The mark in the bucket comes first: whoever rebuilds after us leaps over the UIDs that we are about to give."""
     run = await objects.newest_run(stores.blobs)
-    lost = await outcomes.none_known(stores.postgres)
+    lost = await outcomes.is_empty(stores.postgres)
     work = Rebuild(rebuild=new_ulid(), run=run.run if run else "", outcomes_lost=lost)
     await objects.mark_rebuild(stores.blobs, work.rebuild, work.run)
     await stores.rebuilds.begin(work)
@@ -84,10 +84,12 @@ async def _begin(stores: Stores) -> Rebuild:
 # Snapshots
 
 
-async def _read_snapshot(stores: Stores, work: Rebuild, run: SnapshotRun, result: Rebuilt, say: Say) -> None:
+async def _read_snapshot(
+    stores: Stores, work: Rebuild, run: SnapshotRun, result: RebuildResult, say: ReportProgress
+) -> None:
     await stores.rebuilds.forget_accounts(work.accounts_to + 1)
     reader, count = objects.PartReader(stores.blobs), 0
-    async for entry in objects.entries(stores.blobs, run, after=work.accounts_to):
+    async for entry in objects.read_entries(stores.blobs, run, after=work.accounts_to):
         try:
             await _read_account(stores, work, reader, entry)
         except (BadSnapshot, LookupError, ValueError, PostgresRefused) as error:
@@ -120,14 +122,14 @@ def _delivered(account: AccountSnapshot, part: SnapshotPart) -> list[str]:
 # Accounts
 
 
-async def _restore_accounts(stores: Stores, work: Rebuild, result: Rebuilt, say: Say) -> None:
-    marks = [ulid_time_ms(mark) for mark in await objects.rebuilds(stores.blobs) if mark != work.rebuild]
+async def _restore_accounts(stores: Stores, work: Rebuild, result: RebuildResult, say: ReportProgress) -> None:
+    marks = [ulid_time_ms(mark) for mark in await objects.list_rebuilds(stores.blobs) if mark != work.rebuild]
     after = 0
     while page := await stores.rebuilds.waiting_accounts(after):
         rules = await stores.rebuilds.snapshot_times(page)
         for account_id in page:
             taken_ms = rules[account_id].taken_at.timestamp() * 1000 if account_id in rules else 0
-            newer = sum(mark > taken_ms - objects.CLOCKS_MS for mark in marks)
+            newer = sum(mark > taken_ms - objects.MAX_CLOCK_SKEW_MS for mark in marks)
             try:
                 restored = await stores.rebuilds.restore(account_id, CounterAdvance(newer, len(marks)))
             except Exception as error:

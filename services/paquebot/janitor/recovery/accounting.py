@@ -18,7 +18,7 @@ from paquebot.message import summarise
 from paquebot.observability.log import Log
 from paquebot.queue import Queue, StoredJob, stream
 from paquebot.spool import outcomes
-from paquebot.spool.jobs import Packed
+from paquebot.spool.jobs import PackedMessage
 from paquebot.v1.mail_pb2 import Envelope, PackEntry, PackIndex
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
 
@@ -26,7 +26,7 @@ _log = Log("paquebot.accounting")
 
 
 @dataclass(slots=True)
-class Queued:
+class StreamContents:
     """What the stream holds."""
 
     packs: set[str] = field(default_factory=set)
@@ -57,9 +57,9 @@ class Queued:
         self.remote.update((job.queue_id, recipient.forward_path) for recipient in job.recipients)
 
 
-async def read_stream(queue: Queue) -> Queued:
+async def read_stream(queue: Queue) -> StreamContents:
     """What waits; a job that cannot be read is reported and passed over. Raises QueueUnavailable."""
-    queued = Queued()
+    queued = StreamContents()
     found: StoredJob
     async for found in stream.jobs(queue):
         try:
@@ -71,7 +71,7 @@ async def read_stream(queue: Queue) -> Queued:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingMessage:
     """A message with recipients that are neither done nor queued."""
 
     entry: PackEntry
@@ -82,13 +82,15 @@ class Missing:
         return len(self.envelope.local) + len(self.envelope.remote)
 
 
-async def missing(stores: Stores, indexes: Sequence[PackIndex], queued: Queued) -> list[list[Missing]]:
+async def find_missing(
+    stores: Stores, indexes: Sequence[PackIndex], queued: StreamContents
+) -> list[list[MissingMessage]]:
     """For each of the packs, its messages that need to be queued again. Raises PostgresUnavailable."""
     wanted = [_addressed(index) for index in indexes]
     entries = list(itertools.chain.from_iterable(wanted))
     if not entries:
         return [[] for _ in indexes]
-    ended = await outcomes.done(stores.postgres, [entry.envelope.queue_id for entry in entries])
+    ended = await outcomes.finished_recipients(stores.postgres, [entry.envelope.queue_id for entry in entries])
     delivered = await stores.deliveries.delivered(list(_local_keys(entries)))
     return [list(_missing(of_pack, delivered, ended, queued)) for of_pack in wanted]
 
@@ -101,12 +103,12 @@ def _addressed(index: PackIndex) -> list[PackEntry]:
 
 
 def _missing(
-    entries: Iterable[PackEntry], delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: Queued
-) -> Iterator[Missing]:
+    entries: Iterable[PackEntry], delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: StreamContents
+) -> Iterator[MissingMessage]:
     for entry in entries:
         envelope = _rest(entry.envelope, delivered, ended, queued)
         if envelope.local or envelope.remote:
-            yield Missing(entry, envelope)
+            yield MissingMessage(entry, envelope)
 
 
 def _local_keys(entries: Iterable[PackEntry]) -> Iterable[tuple[int, str]]:
@@ -115,7 +117,9 @@ def _local_keys(entries: Iterable[PackEntry]) -> Iterable[tuple[int, str]]:
             yield recipient.account_id, entry.envelope.queue_id
 
 
-def _rest(envelope: Envelope, delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: Queued) -> Envelope:
+def _rest(
+    envelope: Envelope, delivered: set[tuple[int, str]], ended: set[tuple[str, str]], queued: StreamContents
+) -> Envelope:
     queue_id = envelope.queue_id
     rest = Envelope()
     rest.CopyFrom(envelope)
@@ -133,16 +137,16 @@ def _rest(envelope: Envelope, delivered: set[tuple[int, str]], ended: set[tuple[
     return rest
 
 
-async def packed(stores: Stores, index: PackIndex, messages: Sequence[Missing]) -> list[Packed]:
+async def read_packed(stores: Stores, index: PackIndex, messages: Sequence[MissingMessage]) -> list[PackedMessage]:
     """The messages as the committer has them, for `spool.jobs.publications`; the summary is made anew. One that cannot
     be read is logged and left out. Raises BlobsUnavailable."""
     refs = [entry_ref(index.pack, message.entry) for message in messages]
-    found: list[Packed] = []
+    found: list[PackedMessage] = []
     for message, ref, raw in zip(messages, refs, await stores.blobs.read_each(refs), strict=True):
         if isinstance(raw, BlobsUnavailable):
             raise raw
         if isinstance(raw, Exception):
             _log.error("message_unreadable", pack=ref.pack, queue_id=message.envelope.queue_id, reason=str(raw))
         else:
-            found.append(Packed(message.envelope, ref, summarise(raw)))
+            found.append(PackedMessage(message.envelope, ref, summarise(raw)))
     return found

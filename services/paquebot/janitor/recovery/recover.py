@@ -12,15 +12,15 @@ from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import ulid_at, ulid_time_ms
-from paquebot.janitor.indexes import Say, in_groups, readable, silent
-from paquebot.janitor.recovery.accounting import Missing, missing, packed, read_stream
+from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_valid_indexes
+from paquebot.janitor.recovery.accounting import MissingMessage, find_missing, read_packed, read_stream
 from paquebot.janitor.recovery.refused import read_refused
 from paquebot.janitor.stores import Stores
-from paquebot.janitor.sweep import read_looked_to
+from paquebot.janitor.sweep import read_records_start
 from paquebot.observability.log import Log
 from paquebot.queue import Publication
 from paquebot.queue.client import MAX_BATCH
-from paquebot.queue.stream import ensure_stream, move, passed_over
+from paquebot.queue.stream import ensure_stream, move, skipped_jobs
 from paquebot.spool.jobs import publications
 from paquebot.v1.mail_pb2 import PackIndex
 
@@ -33,7 +33,7 @@ SETTLE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
-class Recovered:
+class RecoveryResult:
     """What `recover` found and did."""
 
     packs: int = 0
@@ -42,7 +42,7 @@ class Recovered:
     jobs: int = 0
     refused: int = 0
     """Messages that were left alone: their senders were told 451 and send them again."""
-    passed_over: int = 0
+    skipped_jobs: int = 0
     """Jobs that were in the stream but that their consumer took for done; they are queued under new numbers."""
     unreadable: int = 0
     unreadable_messages: int = 0
@@ -56,8 +56,8 @@ async def recover(
     settle: float = SETTLE_SECONDS,
     refused_too: bool = False,
     dry_run: bool = False,
-    say: Say = silent,
-) -> Recovered:
+    say: ReportProgress = ignore_progress,
+) -> RecoveryResult:
     """Look at packs written in the last `since` seconds, except the last `settle`, and at older ones that the janitor
     keeps as orphans; queue again what is missing, but, unless `refused_too`, what was refused.
 
@@ -70,19 +70,19 @@ async def recover(
     orphaned = Marks(stores.blobs, ORPHANED)
     kept = await orphaned.packs()
     start = ulid_at(max(0, now_ms - int(since * 1000)))
-    if start < await read_looked_to(stores.blobs):
+    if start < await read_records_start(stores.blobs):
         say("of the oldest of these packs the janitor has forgotten the records: what was served may be served again")
     infos = [info async for info in _packs(stores.blobs, start, now_ms - settle * 1000, kept)]
     refused = await read_refused(stores.blobs)
     queued = await read_stream(stores.queue)
-    result = Recovered(unreadable_jobs=len(queued.unreadable))
-    result.passed_over = await _queue_passed_over(stores, dry_run=dry_run)
+    result = RecoveryResult(unreadable_jobs=len(queued.unreadable))
+    result.skipped_jobs = await _requeue_skipped(stores, dry_run=dry_run)
     for group in in_groups(infos, say):
         result.packs += len(group)
-        found, unreadable = await readable(stores.blobs, group)
+        found, unreadable = await read_valid_indexes(stores.blobs, group)
         result.unreadable += len(unreadable)
         indexes = [index for _, index in found]
-        for index, messages in zip(indexes, await missing(stores, indexes, queued), strict=True):
+        for index, messages in zip(indexes, await find_missing(stores, indexes, queued), strict=True):
             wanted = messages
             if index.pack in kept and index.pack <= start:  # of others in it the records may be forgotten
                 known = await orphaned.queue_ids(index.pack)
@@ -104,12 +104,18 @@ async def _packs(blobs: BlobStore, start: str, until_ms: float, kept: Collection
 
 
 async def _queue_again(
-    stores: Stores, index: PackIndex, messages: Sequence[Missing], result: Recovered, say: Say, *, dry_run: bool
+    stores: Stores,
+    index: PackIndex,
+    messages: Sequence[MissingMessage],
+    result: RecoveryResult,
+    say: ReportProgress,
+    *,
+    dry_run: bool,
 ) -> bool:
     """True: all of them are queued."""
     result.messages += len(messages)
     result.recipients += sum(message.recipients() for message in messages)
-    found = await packed(stores, index, messages)
+    found = await read_packed(stores, index, messages)
     result.unreadable_messages += len(messages) - len(found)
     jobs = publications(index.pack, found)
     result.jobs += len(jobs)
@@ -123,7 +129,7 @@ async def _queue_again(
     return len(found) == len(messages)
 
 
-def _told(pack: str, message: Missing) -> str:
+def _told(pack: str, message: MissingMessage) -> str:
     """For who decides whether a sender may have sent it again since."""
     envelope = message.envelope
     accepted = datetime.datetime.fromtimestamp(envelope.accepted_at_ms / 1000, datetime.UTC)
@@ -133,12 +139,12 @@ def _told(pack: str, message: Missing) -> str:
     )
 
 
-async def _queue_passed_over(stores: Stores, *, dry_run: bool) -> int:
-    first = {stored.sequence: stored.published_at for stored in await passed_over(stores.queue)}
+async def _requeue_skipped(stores: Stores, *, dry_run: bool) -> int:
+    first = {stored.sequence: stored.published_at for stored in await skipped_jobs(stores.queue)}
     if not first:
         return 0
     await asyncio.sleep(_ACKNOWLEDGED_SECONDS)
-    again = [s for s in await passed_over(stores.queue) if first.get(s.sequence) == s.published_at]
+    again = [s for s in await skipped_jobs(stores.queue) if first.get(s.sequence) == s.published_at]
     for stored in () if dry_run else again:
         await move(stores.queue, stored, Publication(stored.subject, stored.payload))
         _log.info("queued_again", sequence=stored.sequence, subject=stored.subject)

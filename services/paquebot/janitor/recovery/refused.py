@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore
 from paquebot.blobs.marks import REFUSED, Marks
-from paquebot.janitor.recovery.accounting import Missing
+from paquebot.janitor.recovery.accounting import MissingMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class RefusedMessages:
     marks: Marks
     packs: frozenset[str]
 
-    async def accepted(self, pack: str, messages: Sequence[Missing]) -> list[Missing]:
+    async def accepted(self, pack: str, messages: Sequence[MissingMessage]) -> list[MissingMessage]:
         """Those without a mark. Raises BlobsUnavailable, BadPack."""
         if not messages:
             return []

@@ -39,7 +39,7 @@ RUNS = PREFIX + "runs/"
 REBUILDS = PREFIX + "rebuilds/"
 COMPLETE = "complete"
 
-CLOCKS_MS = 600_000
+MAX_CLOCK_SKEW_MS = 600_000
 """How far the clocks of two hosts may differ: a rebuild that may be newer than a snapshot counts as newer."""
 
 _TRAILER = struct.Struct("<I8s8s")
@@ -216,7 +216,7 @@ async def newest_run(blobs: BlobStore) -> SnapshotRun | None:
     return await read_run(blobs, complete[-1].split("/")[-2]) if complete else None
 
 
-async def entries(blobs: BlobStore, run: SnapshotRun, after: int = 0) -> AsyncIterator[SnapshotEntry]:
+async def read_entries(blobs: BlobStore, run: SnapshotRun, after: int = 0) -> AsyncIterator[SnapshotEntry]:
     """Those for accounts with a greater id than `after`, in order. Raises BadSnapshot, BlobsUnavailable."""
     for number in range(run.pages):
         try:
@@ -229,7 +229,7 @@ async def entries(blobs: BlobStore, run: SnapshotRun, after: int = 0) -> AsyncIt
 
 
 @dataclass(slots=True)
-class Following:
+class OrderedEntries:
     """Entries asked for one by one, in order of the accounts' ids."""
 
     source: AsyncIterator[SnapshotEntry]
@@ -253,6 +253,6 @@ async def mark_rebuild(blobs: BlobStore, rebuild: str, run: str) -> None:
     await blobs.put_object(REBUILDS + rebuild, seal(mark))
 
 
-async def rebuilds(blobs: BlobStore) -> Sequence[str]:
+async def list_rebuilds(blobs: BlobStore) -> Sequence[str]:
     """The ids of all rebuilds that were ever begun, in order of time. Raises BlobsUnavailable."""
     return [key.removeprefix(REBUILDS) async for key, _ in blobs.list_objects(REBUILDS)]

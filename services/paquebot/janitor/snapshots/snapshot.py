@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from paquebot.blobs import BlobStore, ulid_time_ms
+from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots import objects as objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
-from paquebot.janitor.stores import JanitorSettings, Stores
+from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.mailstore.snapshots.export import AccountExport
 from paquebot.mailstore.uid_ceilings import UidCeiling
@@ -29,7 +30,7 @@ class BucketMismatch(Exception):
 
 
 @dataclass(slots=True)
-class Snapshotted:
+class SnapshotResult:
     """What a snapshot did."""
 
     run: str = ""
@@ -47,42 +48,42 @@ class Snapshotted:
     """In PostgreSQL, too."""
 
 
-async def known_bucket(stores: Stores) -> SnapshotRun | None:
-    """The newest snapshot in the bucket. Raises StrangeBucket when it is of another mailstore: what was made anew after
-    a loss knows of no message, and would take all packs for garbage. Raises BadSnapshot, BlobsUnavailable,
-    PostgresUnavailable."""
+async def check_bucket(stores: Stores) -> SnapshotRun | None:
+    """The newest snapshot in the bucket. Raises BucketMismatch when it is of another mailstore: a mailstore that was
+    created again after a loss has no rows, so the janitor would delete all packs. Raises BadSnapshot,
+    BlobsUnavailable, PostgresUnavailable."""
     run = await objects.newest_run(stores.blobs)
     if run is not None and run.mailstore != await stores.snapshots.identity():
         raise BucketMismatch("the bucket holds the mail of another mailstore")
     return run
 
 
-async def snapshot(stores: Stores, settings: JanitorSettings, troubles: Troubles | None = None) -> Snapshotted:
+async def snapshot(stores: Stores, settings: JanitorSettings, troubles: Troubles | None = None) -> SnapshotResult:
     """Write a new run, then remove what it replaces. Killed at any point, the run before it counts. An account that
     cannot be read is passed over, and named in `troubles`.
 
-    Raises StrangeBucket, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable.
+    Raises BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable.
     """
     async with stores.snapshots.exclusive():
         troubles = troubles or Troubles(Stage.SNAPSHOT)
-        return await _snapshot(stores, settings, await known_bucket(stores), troubles)
+        return await _snapshot(stores, settings, await check_bucket(stores), troubles)
 
 
 async def _snapshot(
     stores: Stores, settings: JanitorSettings, before: SnapshotRun | None, troubles: Troubles
-) -> Snapshotted:
+) -> SnapshotResult:
     writer, manifest = objects.ObjectWriter(stores.blobs), objects.ManifestWriter(stores.blobs)
-    result = Snapshotted(run=manifest.run)
+    result = SnapshotResult(run=manifest.run)
     stale = await _stale_objects(stores.blobs, before)
-    previous = objects.Following(readable_entries(stores.blobs, before))
-    promises: list[UidCeiling] = []
+    previous = objects.OrderedEntries(read_valid_entries(stores.blobs, before))
+    ceilings: list[UidCeiling] = []
     async for account_id, signature in stores.snapshots.signatures():
         entry = await previous.entry(account_id)
         if entry is None or entry.signature != signature or any(place.object in stale for place in entry.places):
             written = SnapshotEntry(account_id=account_id, signature=signature)
             bad = troubles.count
             async with troubles.apart(stores, f"account {account_id}"):
-                promises += await _write(stores, settings, writer, written, result, troubles)
+                ceilings += await _write(stores, settings, writer, written, result, troubles)
                 entry = written
             result.bad_accounts += entry is not written
             result.bad_rows += troubles.count - bad if entry is written else 0
@@ -91,7 +92,7 @@ async def _snapshot(
     await writer.flush()
     run = await manifest.complete(await stores.snapshots.identity(), _now_ms())
     # Only now: what a newer snapshot promises may be used when it counts.
-    await stores.snapshots.raise_ceilings(promises)
+    await stores.snapshots.raise_ceilings(ceilings)
     finished_at = datetime.datetime.fromtimestamp(run.finished_at_ms / 1000, datetime.UTC)
     await stores.snapshots.record_run(run.run, finished_at, run.accounts)
     result.accounts, result.written_objects, result.written_bytes = run.accounts, writer.objects, writer.octets
@@ -105,7 +106,7 @@ async def _write(
     settings: JanitorSettings,
     writer: objects.ObjectWriter,
     entry: SnapshotEntry,
-    result: Snapshotted,
+    result: SnapshotResult,
     troubles: Troubles,
 ) -> list[UidCeiling]:
     """Write the account and note its places. The signature is older than what is written, so a change in between
@@ -116,14 +117,14 @@ async def _write(
         async for part in _parts(entry.account_id, export):
             entry.places.append(await writer.add(part))
             messages += len(part.messages)
-        promises: list[UidCeiling] = export.ceilings
+        ceilings: list[UidCeiling] = export.ceilings
     for reason in export.bad:
         troubles.note(f"account {entry.account_id}, {reason.partition(':')[0]}", reason)
     if export.bad_dates:
         result.mended_rows += await stores.snapshots.mend_dates(entry.account_id)
     result.written_messages += messages
     result.written_accounts += 1
-    return promises
+    return ceilings
 
 
 async def _parts(account_id: int, export: AccountExport) -> AsyncIterator[SnapshotPart]:
@@ -142,12 +143,12 @@ async def _parts(account_id: int, export: AccountExport) -> AsyncIterator[Snapsh
     yield part
 
 
-async def readable_entries(blobs: BlobStore, run: SnapshotRun | None) -> AsyncIterator[SnapshotEntry]:
+async def read_valid_entries(blobs: BlobStore, run: SnapshotRun | None) -> AsyncIterator[SnapshotEntry]:
     """Up to where the manifest is damaged: the accounts after that are written anew."""
     if run is None:
         return
     try:
-        async for entry in objects.entries(blobs, run):
+        async for entry in objects.read_entries(blobs, run):
             yield entry
     except BadSnapshot as error:
         _log.error("manifest_damaged", run=run.run, reason=str(error))
@@ -176,7 +177,7 @@ async def _counted(blobs: BlobStore, run: SnapshotRun) -> _Objects:
     found = _Objects()
     async for key, octets in blobs.list_objects(objects.OBJECTS):
         found.all[key.removeprefix(objects.OBJECTS)] = octets
-    async for entry in readable_entries(blobs, run):
+    async for entry in read_valid_entries(blobs, run):
         found.count(list(entry.places))
     return found
 
@@ -201,7 +202,7 @@ async def _remove_old(blobs: BlobStore, run: SnapshotRun) -> int:
     named = _Objects()
     try:
         for name in kept:
-            async for entry in objects.entries(blobs, await objects.read_run(blobs, name)):
+            async for entry in objects.read_entries(blobs, await objects.read_run(blobs, name)):
                 named.count(list(entry.places))
     except BadSnapshot as error:
         _log.error("manifest_damaged", reason=str(error))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BlobsUnavailable
 from paquebot.blobs.pack import compress, entry_ref
 from paquebot.blobs.store import PackInfo
-from paquebot.janitor.compaction.rewriting import account_lease, write_together
-from paquebot.janitor.compaction.sources import StoredCopy
-from paquebot.janitor.indexes import Say, in_groups, readable, silent
+from paquebot.blobs.stored import StoredEntry
+from paquebot.janitor.compaction.rewriting import account_lease, write_new_pack
+from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_valid_indexes
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse
 from paquebot.mailstore.errors import CompactionLost, NoSuchAccount
@@ -27,7 +27,7 @@ _MOST_BYTES = 64 * 2**20  # of messages in memory before they are written
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
+class DamagedRow:
     """A row whose message cannot be read. `sha256`: what its pack's index says; empty: that cannot be read either."""
 
     use: BlobUse
@@ -35,7 +35,7 @@ class Damaged:
 
 
 @dataclass(slots=True)
-class Repaired:
+class RepairResult:
     """What became of them; `lost` has a sentence for each row that is left as it was."""
 
     mended: int = 0
@@ -48,10 +48,10 @@ class Repaired:
 class _Repair:
     stores: Stores
     lease: float
-    result: Repaired
-    wanted: dict[str, list[Damaged]]
+    result: RepairResult
+    wanted: dict[str, list[DamagedRow]]
     """By queue id."""
-    found: dict[int, list[tuple[Damaged, StoredCopy]]] = field(default_factory=dict)
+    found: dict[int, list[tuple[DamagedRow, StoredEntry]]] = field(default_factory=dict)
     """By account."""
     octets: int = 0
 
@@ -64,15 +64,15 @@ class _Repair:
                 if copy is not None:
                     self.wanted[queue_id].remove(damaged)
                     self.found.setdefault(damaged.use.account_id, []).append((damaged, copy))
-                    self.octets += len(copy.frame.data)
+                    self.octets += len(copy.frame.content)
         if self.octets > _MOST_BYTES:
             await self.write()
 
-    async def _copy(self, damaged: Damaged, pack: str, entry: PackEntry) -> StoredCopy | None:
+    async def _copy(self, damaged: DamagedRow, pack: str, entry: PackEntry) -> StoredEntry | None:
         (read,) = await self.stores.blobs.read_each([entry_ref(pack, entry)])
         if isinstance(read, BlobsUnavailable):
             raise read
-        return None if isinstance(read, Exception) else StoredCopy(damaged.use.blob, entry.envelope, compress(read))
+        return None if isinstance(read, Exception) else StoredEntry(damaged.use.blob, entry.envelope, compress(read))
 
     async def write(self) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""
@@ -82,7 +82,7 @@ class _Repair:
                     self.result.busy += len(found)
                     continue
                 try:
-                    await write_together(self.stores, account_id, owner, self.lease, [copy for _, copy in found])
+                    await write_new_pack(self.stores, account_id, owner, self.lease, [copy for _, copy in found])
                 except (CompactionLost, NoSuchAccount) as error:
                     _log.warning("repair_given_up", account=account_id, reason=type(error).__name__)
                     self.result.busy += len(found)
@@ -95,29 +95,34 @@ class _Repair:
 
 
 async def repair(
-    stores: Stores, damaged: Sequence[Damaged], infos: Sequence[PackInfo], lease: float, *, say: Say = silent
-) -> Repaired:
+    stores: Stores,
+    damaged: Sequence[DamagedRow],
+    infos: Sequence[PackInfo],
+    lease: float,
+    *,
+    say: ReportProgress = ignore_progress,
+) -> RepairResult:
     """Mend the rows whose messages lie in one of the packs `infos` too. Raises BlobsUnavailable, PostgresUnavailable;
     what was mended until then stays so."""
-    run = _Repair(stores, lease, Repaired(), _by_queue_id(damaged))
+    run = _Repair(stores, lease, RepairResult(), _by_queue_id(damaged))
     if not damaged:
         return run.result
     for group in in_groups(infos, say):
-        for _, index in (await readable(stores.blobs, group))[0]:
+        for _, index in (await read_valid_indexes(stores.blobs, group))[0]:
             await run.look_into(index)
     await run.write()
     run.result.lost = [_sentence(one.use) for left in run.wanted.values() for one in left]
     return run.result
 
 
-def _by_queue_id(damaged: Sequence[Damaged]) -> dict[str, list[Damaged]]:
-    found: dict[str, list[Damaged]] = {}
+def _by_queue_id(damaged: Sequence[DamagedRow]) -> dict[str, list[DamagedRow]]:
+    found: dict[str, list[DamagedRow]] = {}
     for one in {(each.use.account_id, each.use.blob.pack, each.use.blob.offset): each for each in damaged}.values():
         found.setdefault(one.use.email_id, []).append(one)
     return found
 
 
-def _may_be(damaged: Damaged, index: PackIndex, entry: PackEntry) -> bool:
+def _may_be(damaged: DamagedRow, index: PackIndex, entry: PackEntry) -> bool:
     """Whether this is the same message in another place."""
     blob = damaged.use.blob
     elsewhere = (index.pack, entry.offset) != (blob.pack, blob.offset)

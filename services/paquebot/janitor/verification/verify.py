@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BadPack, BlobsUnavailable
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.pack import entry_ref, is_at
-from paquebot.blobs.spans import spans
+from paquebot.blobs.ranges import plan_ranges
 from paquebot.blobs.store import PackInfo
 from paquebot.blobs.ulid import is_ulid, ulid_time_ms
-from paquebot.janitor.indexes import Say, in_groups, read_indexes, silent
-from paquebot.janitor.recovery.accounting import missing, read_stream
+from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_indexes
+from paquebot.janitor.recovery.accounting import find_missing, read_stream
 from paquebot.janitor.recovery.recover import SETTLE_SECONDS
 from paquebot.janitor.recovery.refused import read_refused
 from paquebot.janitor.stores import Stores
-from paquebot.janitor.sweep import read_looked_to
-from paquebot.janitor.verification.repair import Damaged, repair
+from paquebot.janitor.sweep import read_records_start
+from paquebot.janitor.verification.repair import DamagedRow, repair
 from paquebot.mailstore import BlobUse
 from paquebot.mailstore.errors import MailstoreError
 from paquebot.mailstore.messages.rows import summary_of
@@ -40,7 +40,7 @@ _MAX_DAMAGED = 100_000  # rows to mend at once
 
 
 @dataclass(slots=True)
-class Verified:
+class VerificationResult:
     """What `verify` saw; `faults` has a sentence for each thing that is wrong."""
 
     packs: int = 0
@@ -70,20 +70,20 @@ async def verify(
     contents: bool = True,
     mend: float = 0.0,
     settle: float = SETTLE_SECONDS,
-    say: Say = silent,
-) -> Verified:
+    say: ReportProgress = ignore_progress,
+) -> VerificationResult:
     """With `contents`, every message is read and hashed; without, only indexes are. `mend`: seconds of a lease of each
     account to mend; 0: nothing is changed.
     Raises BlobsUnavailable, BadPack (a mark cannot be read), QueueUnavailable, PostgresUnavailable."""
-    result = Verified()
-    damaged: list[Damaged] = []
+    result = VerificationResult()
+    damaged: list[DamagedRow] = []
     # Rows that come after the list of packs may refer to newer packs: only older rows count as lost.
     began_ms = time.time() * 1000
     infos = [info async for info in stores.blobs.list_packs()]
     known = {info.pack for info in infos}
     _count_written_later(infos, result, say)
     refused = await read_refused(stores.blobs)
-    looked_to, orphaned = await read_looked_to(stores.blobs), Marks(stores.blobs, ORPHANED)
+    looked_to, orphaned = await read_records_start(stores.blobs), Marks(stores.blobs, ORPHANED)
     queued = await read_stream(stores.queue)
     for number in queued.unreadable:
         result.fault(f"job {number} cannot be read: look at it with paquebot queue show, then hold or drop it")
@@ -94,7 +94,7 @@ async def verify(
     for group in in_groups(infos, say):
         read = await _verify_packs(stores, group, result, damaged, contents=contents)
         settled = [index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000]
-        for index, lost in zip(settled, await missing(stores, settled, queued), strict=True):
+        for index, lost in zip(settled, await find_missing(stores, settled, queued), strict=True):
             if index.pack < looked_to:  # their records are forgotten, and marks say who was not served
                 known = await orphaned.queue_ids(index.pack) if lost else set()
                 lost = [message for message in lost if message.envelope.queue_id in known]
@@ -119,7 +119,7 @@ async def verify(
     return result
 
 
-def _count_written_later(infos: Sequence[PackInfo], result: Verified, say: Say) -> None:
+def _count_written_later(infos: Sequence[PackInfo], result: VerificationResult, say: ReportProgress) -> None:
     late = [info.pack for info in infos if info.written_ms > ulid_time_ms(info.pack) + _LATE_MS]
     result.written_later = len(late)
     if late:
@@ -130,7 +130,7 @@ def _count_written_later(infos: Sequence[PackInfo], result: Verified, say: Say) 
 
 
 async def _verify_rows(
-    stores: Stores, known: Container[str], result: Verified, damaged: list[Damaged], began_ms: float
+    stores: Stores, known: Container[str], result: VerificationResult, damaged: list[DamagedRow], began_ms: float
 ) -> None:
     """Every row's pack is in the bucket."""
     lost: dict[str, list[BlobUse]] = {}
@@ -138,12 +138,12 @@ async def _verify_rows(
         result.rows += 1
         if use.blob.pack not in known and not (is_ulid(use.blob.pack) and ulid_time_ms(use.blob.pack) >= began_ms):
             lost.setdefault(use.blob.pack, []).append(use)
-            _note(damaged, [Damaged(use)])
+            _note(damaged, [DamagedRow(use)])
     for pack, uses in sorted(lost.items()):
         result.fault(f"pack {pack} is not in the bucket, but {_rows(uses)} need it")
 
 
-async def _verify_columns(stores: Stores, result: Verified, *, mend: bool) -> None:
+async def _verify_columns(stores: Stores, result: VerificationResult, *, mend: bool) -> None:
     """Every row is read as the services read it. With `mend`, what they read is written into it."""
     async for bad in stores.row_checks.bad_rows():
         result.bad_rows += 1
@@ -167,7 +167,7 @@ async def _mended(stores: Stores, bad: BadRow) -> bool:
 
 
 async def _verify_packs(
-    stores: Stores, group: Sequence[PackInfo], result: Verified, damaged: list[Damaged], *, contents: bool
+    stores: Stores, group: Sequence[PackInfo], result: VerificationResult, damaged: list[DamagedRow], *, contents: bool
 ) -> list[tuple[PackInfo, PackIndex]]:
     """Each pack, and the rows that point into it; the packs that can be read."""
     result.packs += len(group)
@@ -186,19 +186,19 @@ async def _verify_packs(
             result.fault(f"pack {info.pack}: {outcome}")
         if uses:
             result.fault(f"pack {info.pack} cannot be read, but {_rows(uses)} need it")
-            _note(damaged, map(Damaged, uses))
+            _note(damaged, map(DamagedRow, uses))
     result.entries += sum(len(entries) for _, entries in wanted)
     if contents:
         turn = asyncio.Semaphore(_PACKS_AT_ONCE)
         for read in await asyncio.gather(*(_read_contents(stores, turn, *one) for one in wanted)):
             result.octets += read.octets
-            _note(damaged, [Damaged(use, sha) for place, sha in read.damaged for use in _uses_at(by_pack, place)])
+            _note(damaged, [DamagedRow(use, sha) for place, sha in read.damaged for use in _uses_at(by_pack, place)])
             for text in read.faults:
                 result.fault(text)
     return readable
 
 
-def _note(damaged: list[Damaged], more: Iterable[Damaged]) -> None:
+def _note(damaged: list[DamagedRow], more: Iterable[DamagedRow]) -> None:
     """Within a bound: a bucket that is lost is for `recover --rebuild`."""
     damaged += itertools.islice(more, max(0, _MAX_DAMAGED - len(damaged)))
 
@@ -208,7 +208,7 @@ def _uses_at(by_pack: Mapping[str, Sequence[BlobUse]], place: tuple[str, int]) -
 
 
 def _known_entries(
-    pack: str, index: PackIndex, uses: Sequence[BlobUse], result: Verified, damaged: list[Damaged]
+    pack: str, index: PackIndex, uses: Sequence[BlobUse], result: VerificationResult, damaged: list[DamagedRow]
 ) -> list[PackEntry]:
     """The entries that rows point at."""
     entries = {entry.offset: entry for entry in index.entries}
@@ -217,13 +217,13 @@ def _known_entries(
         entry = entries.get(use.blob.offset)
         if entry is None or not is_at(use.blob, entry):
             result.fault(f"{_rows([use])} points into pack {pack} where no message begins")
-            _note(damaged, [Damaged(use)])
+            _note(damaged, [DamagedRow(use)])
         elif entry.envelope.queue_id != use.email_id:
             result.fault(
                 f"{_rows([use])} is of message {use.email_id}, but in pack {pack} there is "
                 f"{entry.envelope.queue_id}: the pack was changed"
             )
-            _note(damaged, [Damaged(use)])
+            _note(damaged, [DamagedRow(use)])
         else:
             wanted[entry.offset] = entry
         if index.account_id not in (0, use.account_id):
@@ -244,8 +244,8 @@ async def _read_contents(stores: Stores, turn: asyncio.Semaphore, pack: str, ent
     read = _Read()
     by_offset = {entry.offset: entry for entry in entries}
     async with turn:
-        for span in spans(entry_ref(pack, entry) for entry in entries):
-            (outcome,) = await stores.blobs.read_spans([span])
+        for span in plan_ranges(entry_ref(pack, entry) for entry in entries):
+            (outcome,) = await stores.blobs.read_ranges([span])
             if isinstance(outcome, BlobsUnavailable):
                 raise outcome
             messages = [outcome] * len(span.refs) if isinstance(outcome, Exception) else outcome

@@ -8,7 +8,7 @@ from paquebot.mailstore.locks import lock_account
 from paquebot.mailstore.mailboxes import names, rows, tree
 from paquebot.mailstore.mailboxes.mailbox import Mailbox, SpecialUse
 from paquebot.mailstore.uid_ceilings import within_uid_ceilings
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 
 _SUBSCRIPTIONS_PER_MAILBOX = 2  # names may stay subscribed after their mailboxes were deleted, but not without end
 
@@ -69,7 +69,7 @@ class Mailboxes:
             await tree.create(connection, self._limits, account_id, name)
             if special_use is not None:
                 await connection.execute(_SET_USE, account_id, name, special_use.value)
-            return rows.mailbox(await connection.fetchrow(_BY_NAME, account_id, [name]))
+            return rows.mailbox(sole_row(await connection.fetchrow(_BY_NAME, account_id, [name])))
 
         return await self._postgres.run("create_mailbox", work)
 

@@ -12,7 +12,7 @@ from paquebot.mailstore.limits import MailstoreLimits
 from paquebot.mailstore.locks import LockedMailbox, lock_mailboxes
 from paquebot.mailstore.messages import keywords, rows
 from paquebot.mailstore.messages.types import Copied
-from paquebot.runtime.postgres.pool import ChangedMeanwhile, Connection
+from paquebot.runtime.postgres.pool import ChangedMeanwhile, Connection, sole_row
 
 _CHOOSE = f"""
     SELECT coalesce(array_agg(m.uid ORDER BY m.uid), '{{}}') AS uids, coalesce(sum(size), 0)::bigint AS octets,
@@ -41,7 +41,7 @@ async def choose(
 ) -> ChosenMessages:
     """Those of `uids` that exist. Raises SomeExpunged when `all_of_them` must and do not."""
     place = source.account_id, source.mailbox_id, uids
-    row = await connection.fetchrow(_CHOOSE, *place, source.recent_from)
+    row = sole_row(await connection.fetchrow(_CHOOSE, *place, source.recent_from))
     if all_of_them and len(row["uids"]) < len(set(uids)):
         raise SomeExpunged
     words = await connection.fetch(_WORDS, *place) if source.keywords else ()
@@ -162,7 +162,7 @@ async def _put(
         return Copied(target.uid_validity, (), (), target.highest_mod_seq, 0)
     spellings = await keywords.add_keywords(connection, target, chosen.words, limits)
     spelled = [spellings([word])[0] for word in chosen.words]
-    at = await connection.fetchrow(_COUNT_IN, *_counts(target, chosen))
+    at = sole_row(await connection.fetchrow(_COUNT_IN, *_counts(target, chosen)))
     first_uid, mod_seq = at["first_uid"], at["mod_seq"]
     status: str = await connection.execute(
         sql,

@@ -26,7 +26,7 @@ from paquebot.mailstore.messages.types import (
     SearchRows,
     StoredMessage,
 )
-from paquebot.runtime.postgres.pool import Postgres
+from paquebot.runtime.postgres.pool import Postgres, sole_row
 
 _BATCH = 500
 _BATCH_WITH_SUMMARY = 100
@@ -178,6 +178,7 @@ class MailboxReader:
             row = await self._postgres.fetchrow("search", _SEARCH_ALL, account_id, mailbox_id)
         else:
             row = await self._postgres.fetchrow("search", _SEARCH_SOME, account_id, mailbox_id, uids)
+        row = sole_row(row)
         columns = row["uids"] or (), row["sizes"] or (), row["internal_dates"] or (), row["save_dates"] or ()
         try:
             return SearchRows(*(array(kind, column) for kind, column in zip("IQqq", columns, strict=True)))

@@ -7,7 +7,7 @@ from paquebot.mailstore.bad_rows import RowReading
 from paquebot.mailstore.blob_rows import Record
 from paquebot.mailstore.messages.flags import ALL_FLAGS
 from paquebot.mailstore.uid_ceilings import UidCeiling, ceiling_to_promise
-from paquebot.runtime.postgres.pool import Connection
+from paquebot.runtime.postgres.pool import Connection, sole_row
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotMailbox, SnapshotMessage
 
 _ACCOUNT = """
@@ -104,7 +104,7 @@ class AccountExport:
 async def open_export(connection: Connection, account_id: int, taken_at_ms: int, records_age: float) -> AccountExport:
     """In a transaction that sees one state of the database. `records_age`: seconds for which records of deliveries are
     kept."""
-    row = await connection.fetchrow(_ACCOUNT, account_id)
+    row = sole_row(await connection.fetchrow(_ACCOUNT, account_id))
     boxes = [] if row["deleted"] else await connection.fetch(_MAILBOXES, account_id)
     names = [] if row["deleted"] else await connection.fetch(_SUBSCRIPTIONS, account_id)
     account = AccountSnapshot(

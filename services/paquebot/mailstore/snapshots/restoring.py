@@ -17,7 +17,7 @@ from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.messages.keywords import KeywordSpellings
 from paquebot.mailstore.snapshots.rebuild_types import ARRIVALS_ID, CounterAdvance, Restored
 from paquebot.mailstore.uid_ceilings import NO_UID, UID_ROOM
-from paquebot.runtime.postgres.pool import Connection
+from paquebot.runtime.postgres.pool import Connection, sole_row
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotMailbox
 
 MOD_SEQ_ADVANCE = 2**40
@@ -115,7 +115,7 @@ async def _mailboxes(
     """Restore all mailboxes of the snapshot; returns how many messages they got."""
     ids = min(snapshot.last_mailbox_id + (advance.since_snapshot + 1) * ID_ADVANCE, 2**31 - ID_ADVANCE)
     validity_advance = (advance.since_snapshot + 1) * ID_ADVANCE
-    given = await connection.fetchrow(_TAKE, account_id, ids, snapshot.last_uid_validity, validity_advance)
+    given = sole_row(await connection.fetchrow(_TAKE, account_id, ids, snapshot.last_uid_validity, validity_advance))
     next_id, uid_validity = given["last_mailbox_id"] + 1, given["last_uid_validity"]
     await connection.execute(_DROP_UNUSED, account_id, [box.name for box in snapshot.mailboxes])
     there = {row["name"]: row for row in await connection.fetch(_THERE, account_id)}

@@ -7,7 +7,7 @@ import contextlib
 from paquebot.mailstore.upkeep import troubles
 from paquebot.mailstore.upkeep.troubles import STAGES
 from paquebot.observability.metrics import Across, gauge
-from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable
+from paquebot.runtime.postgres.pool import Postgres, PostgresUnavailable, sole_row
 
 ACCOUNTS = gauge(
     "paquebot_mailstore_accounts", "Accounts that have mailboxes; counted every five minutes", across=Across.MAX
@@ -58,11 +58,11 @@ _SNAPSHOT = "SELECT coalesce(extract(epoch FROM max(finished_at)), 0)::float8 FR
 
 async def observe(postgres: Postgres) -> None:
     """Set the gauges. Raises PostgresUnavailable."""
-    row = await postgres.fetchrow("totals", _TOTALS)
+    row = sole_row(await postgres.fetchrow("totals", _TOTALS))
     ACCOUNTS.set(row["accounts"])
     MESSAGES.set(row["messages"])
     BYTES.set(row["octets"])
-    row = await postgres.fetchrow("compaction_backlog", _BACKLOG)
+    row = sole_row(await postgres.fetchrow("compaction_backlog", _BACKLOG))
     BACKLOG_MESSAGES.set(row["messages"])
     BACKLOG_BYTES.set(row["octets"])
     SNAPSHOT.set(await postgres.fetchval("snapshot_time", _SNAPSHOT))

@@ -92,8 +92,8 @@ class RowChecks:
         after: _Key = -1, -1, -(2**62)
         while True:
             bad: list[BadRow] = []
-            page, last = await self._page(after, bad)
-            for row in page:
+            found_rows, last = await self._page(after, bad)
+            for row in found_rows:
                 if (found := _of_message(row)) is not None:
                     bad.append(found)
             for one in bad:

@@ -21,7 +21,7 @@ from paquebot.queue import Publication, Queue, QueueRefused, QueueUnavailable, r
 from paquebot.queue.subjects import RELAY, domain_of, relay_ahead
 from paquebot.relay import metrics
 from paquebot.relay.queue.destinations import Destinations
-from paquebot.relay.queue.returns import Returns
+from paquebot.relay.queue.publisher import JobPublisher
 from paquebot.relay.routing.routes import Routes
 
 T = TypeVar("T")
@@ -39,13 +39,13 @@ _NEVER = 2**62
 """No job has this number."""
 
 
-class Overtaking(Generic[T]):
+class BacklogBypass(Generic[T]):
     """`consumer`: the name of the one whose backlog it is. `shuffle` puts unknown destinations in random order."""
 
     def __init__(
         self,
         queue: Queue,
-        returns: Returns,
+        returns: JobPublisher,
         consumer: str,
         destinations: Destinations[T],
         routes: Routes,

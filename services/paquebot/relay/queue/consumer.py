@@ -13,22 +13,22 @@ from typing import Any
 
 from paquebot.blobs import BadPack, BlobMissing
 from paquebot.observability.log import Log
-from paquebot.queue import Consumer, Job, Publication, Queue, QueueUnavailable, held
-from paquebot.queue.observation import observe_for_ever
+from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueUnavailable, held
+from paquebot.queue.observation import observe_forever
 from paquebot.relay import metrics
 from paquebot.relay.destination_labels import DestinationLabels
-from paquebot.relay.metrics import AttemptResult, HoldReason, PutBack, Slots
-from paquebot.relay.queue.ahead import Overtaking
-from paquebot.relay.queue.destinations import Destinations, Turn
+from paquebot.relay.metrics import AttemptResult, HoldReason, PutBackReason, SlotKind
+from paquebot.relay.outcome import RelayResult
+from paquebot.relay.queue.ahead import BacklogBypass
+from paquebot.relay.queue.destinations import AttemptSlot, Destinations
 from paquebot.relay.queue.jobs import UnreadableJob, read_job
-from paquebot.relay.result import AttemptOutcome
 from paquebot.relay.retry import Random
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import RelayLoadSettings
-from paquebot.relay.settlement import RelaySettlement, Unrecorded
-from paquebot.relay.worker import AWAY, Busy, RelayWorker, Work
+from paquebot.relay.settlement import DeliveryNotRecorded, RelaySettlement
+from paquebot.relay.worker import UNAVAILABLE, HostsBusy, RelayAttempt, RelayWorker
 from paquebot.runtime.process.health import Health
-from paquebot.runtime.shares.in_flight import OverBudget
+from paquebot.runtime.shares.budget import OverBudget
 from paquebot.v1.queue_pb2 import HeldJob
 
 _log = Log("paquebot.relay")
@@ -59,10 +59,10 @@ class RelayConsumer:
         queue: Queue,
         consumer: Consumer,
         ahead: Consumer,
-        overtaking: Overtaking[Work],
+        overtaking: BacklogBypass[RelayAttempt],
         worker: RelayWorker,
         settlement: RelaySettlement,
-        destinations: Destinations[Work],
+        destinations: Destinations[RelayAttempt],
         shown: DestinationLabels,
         routes: Routes,
         load: RelayLoadSettings,
@@ -85,13 +85,17 @@ class RelayConsumer:
         self._health = health
         self._random = random
         self._clock = clock
-        self._in_hand: dict[tuple[int, float], Work] = {}  # by `Job.stored`
-        self._names: dict[tuple[str, str], Work] = {}  # the same, by queue id and domain
-        self._tasks: dict[asyncio.Task[None], Turn[Work]] = {}
+        self._in_hand: dict[tuple[int, float], RelayAttempt] = {}  # by `Job.stored`
+        self._names: dict[tuple[str, str], RelayAttempt] = {}  # the same, by queue id and domain
+        self._tasks: dict[asyncio.Task[None], AttemptSlot[RelayAttempt]] = {}
         self._spared: OrderedDict[tuple[int, float], int] = OrderedDict()  # times an engine was to blame
         self._room = asyncio.Event()
         self._consumed = asyncio.Event()
-        for slots, most in ((Slots.ALL, load.attempts), (Slots.UNPROVEN, load.unproven), (Slots.SLOW, load.slow)):
+        for slots, most in (
+            (SlotKind.ALL, load.attempts),
+            (SlotKind.UNPROVEN, load.unproven),
+            (SlotKind.SLOW, load.slow),
+        ):
             metrics.SLOTS.labels(slots.value).set(most)
 
     async def run(self, draining: asyncio.Event, drain_seconds: float) -> None:
@@ -109,7 +113,7 @@ class RelayConsumer:
             for loop in (
                 self._beat_for_ever(),
                 self._watch_for_ever(),
-                observe_for_ever(self._queue),
+                observe_forever(self._queue),
                 self._measure_for_ever(),
                 draining.wait(),
             )
@@ -153,7 +157,7 @@ class RelayConsumer:
         self._begin()
         return put_back
 
-    async def _admit(self, handles: Sequence[Job], *, first: bool) -> int:
+    async def _admit(self, handles: Sequence[ClaimedJob], *, first: bool) -> int:
         """What cannot be worked on soon goes back for later at once; returns how many. Raises QueueUnavailable; such
         jobs come again by themselves."""
         put_back = 0
@@ -169,7 +173,7 @@ class RelayConsumer:
                 await self._put_aside(handle, HoldReason.UNREADABLE)
                 await handle.ack()
                 continue
-            work = Work(handle, job, self._routes.route(job.domain))
+            work = RelayAttempt(handle, job, self._routes.route(job.domain))
             reason, seconds = self._obstacle(work, first=first)
             if reason is None:
                 self._take(work)
@@ -178,36 +182,36 @@ class RelayConsumer:
                 put_back += 1
         return put_back
 
-    def _obstacle(self, work: Work, *, first: bool) -> tuple[PutBack | None, float]:
+    def _obstacle(self, work: RelayAttempt, *, first: bool) -> tuple[PutBackReason | None, float]:
         """Why a job is not for now, and for how many seconds; None: it waits for its turn here."""
         now = self._clock()
         if (work.job.queue_id, work.job.domain) in self._names:
-            return PutBack.TWICE, _TWICE_SECONDS
+            return PutBackReason.TWICE, _TWICE_SECONDS
         resting = self._destinations.resting(work.key)
         if resting is not None and (wait := self._settlement.may_wait(work.job, resting[0])) is not None:
-            return PutBack.RESTING, wait
+            return PutBackReason.RESTING, wait
         busy_until = self._destinations.busy_until(work.key)
         if busy_until:
-            return PutBack.BUSY, busy_until - now
+            return PutBackReason.BUSY, busy_until - now
         if not self._destinations.add(work.key, work.sender, work, first=first):
             # Others must not wait behind a destination or a sender with more mail than it may have here.
-            return PutBack.CROWDED, self._destinations.crowded_for(work.key)
+            return PutBackReason.CROWDED, self._destinations.crowded_for(work.key)
         return None, 0.0
 
-    def _take(self, work: Work) -> None:
+    def _take(self, work: RelayAttempt) -> None:
         self._in_hand[work.handle.stored] = work
         self._names[work.job.queue_id, work.job.domain] = work
 
-    def _leave(self, work: Work) -> None:
+    def _leave(self, work: RelayAttempt) -> None:
         self._in_hand.pop(work.handle.stored, None)
         self._names.pop((work.job.queue_id, work.job.domain), None)
 
-    async def _put_back(self, work: Work, reason: PutBack, seconds: float) -> None:
+    async def _put_back(self, work: RelayAttempt, reason: PutBackReason, seconds: float) -> None:
         """For later, as it is: nothing was tried. The consumer itself keeps it, which costs the server no disk; only
         where it keeps very many is the job stored anew. Those of one crowd do not come back all at once. Raises
         QueueUnavailable."""
         # After a long rest the host is there again: a crowd is spread over its wait, the rested over a part of theirs.
-        seconds *= 1 + self._random() * (_REST_SPREAD if reason is PutBack.RESTING else 1.0)
+        seconds *= 1 + self._random() * (_REST_SPREAD if reason is PutBackReason.RESTING else 1.0)
         if self._overtaking.unacknowledged < self._load.parked:
             await work.handle.nak(seconds)
         else:
@@ -258,9 +262,9 @@ class RelayConsumer:
     def _measure(self) -> None:
         destinations = self._destinations
         metrics.UNDER_WAY.set(destinations.running + destinations.slow)
-        metrics.SLOTS_USED.labels(Slots.ALL.value).set(destinations.running)
-        metrics.SLOTS_USED.labels(Slots.UNPROVEN.value).set(destinations.unproven_running)
-        metrics.SLOTS_USED.labels(Slots.SLOW.value).set(destinations.slow)
+        metrics.SLOTS_USED.labels(SlotKind.ALL.value).set(destinations.running)
+        metrics.SLOTS_USED.labels(SlotKind.UNPROVEN.value).set(destinations.unproven_running)
+        metrics.SLOTS_USED.labels(SlotKind.SLOW.value).set(destinations.slow)
         metrics.WAITING.set(destinations.waiting)
 
     async def _measure_for_ever(self) -> None:
@@ -273,17 +277,17 @@ class RelayConsumer:
 
     # --- out ---
 
-    async def _work(self, work: Work) -> None:
+    async def _work(self, work: RelayAttempt) -> None:
         """Settle one job, or give it back, or hold it; raises only CancelledError."""
         try:
             await self._worker.work(work)
-        except Busy:
+        except HostsBusy:
             self._destinations.busy(work.key, _BUSY_SECONDS)
             with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
-                await self._put_back(work, PutBack.BUSY, _BUSY_SECONDS)
-        except Unrecorded:
+                await self._put_back(work, PutBackReason.BUSY, _BUSY_SECONDS)
+        except DeliveryNotRecorded:
             await self._finish(work, self._hand_over(work))
-        except (*AWAY, OverBudget) as error:
+        except (*UNAVAILABLE, OverBudget) as error:
             reason = type(error).__name__
             _log.warning("job_again", queue_id=work.job.queue_id, reason=reason)
             metrics.ATTEMPT[AttemptResult.ENGINE_AWAY].inc()
@@ -303,7 +307,7 @@ class RelayConsumer:
             _log.exception("job_failed", queue_id=work.job.queue_id)
             await self._again_or_hold(work, HoldReason.POISON)
 
-    async def _damaged(self, work: Work, error: BadPack) -> None:
+    async def _damaged(self, work: RelayAttempt, error: BadPack) -> None:
         """S3 may lie for hours and the message be whole: as long as it is not too old to wait, it does."""
         _log.warning("message_damaged", queue_id=work.job.queue_id, reason=str(error))
         if self._clock() - work.job.accepted_at_ms / 1000 > self._load.damaged:
@@ -312,7 +316,7 @@ class RelayConsumer:
         metrics.ATTEMPT[AttemptResult.ENGINE_AWAY].inc()
         await self._give_back(work, self._spare(work))
 
-    async def _finish(self, work: Work, storing: Coroutine[None, None, None]) -> None:
+    async def _finish(self, work: RelayAttempt, storing: Coroutine[None, None, None]) -> None:
         """Acknowledge the job once `storing` has kept what is left of it."""
         try:
             await storing
@@ -320,20 +324,20 @@ class RelayConsumer:
         except QueueUnavailable:
             await self._give_back(work, _AGAIN_MOST_SECONDS)
 
-    async def _hand_over(self, work: Work) -> None:
+    async def _hand_over(self, work: RelayAttempt) -> None:
         """Raises QueueUnavailable."""
-        results = work.progress.results
-        delivered = [path for path, result in results.items() if result.outcome is AttemptOutcome.DELIVERED]
+        outcomes = work.progress.outcomes
+        delivered = [path for path, outcome in outcomes.items() if outcome.result is RelayResult.DELIVERED]
         await self._settlement.hand_over(work.job, delivered, work.handle.sequence)
 
-    def _spare(self, work: Work) -> float:
+    def _spare(self, work: RelayAttempt) -> float:
         """An engine was away: the next wait for it is longer, and the job is not to blame."""
         self._spared[work.handle.stored] = self._spared.pop(work.handle.stored, 0) + 1
         while len(self._spared) > _REMEMBERED:
             self._spared.popitem(last=False)
         return _patience(self._spared[work.handle.stored], self._random)
 
-    async def _again_or_hold(self, work: Work, reason: HoldReason) -> None:
+    async def _again_or_hold(self, work: RelayAttempt, reason: HoldReason) -> None:
         """Whatever went wrong may have been chance: tried again some times, then put aside."""
         metrics.ATTEMPT[AttemptResult.ERROR].inc()
         failures = work.job.failures + 1
@@ -347,11 +351,11 @@ class RelayConsumer:
         except QueueUnavailable:
             await self._give_back(work, _AGAIN_MOST_SECONDS)
 
-    async def _give_back(self, work: Work, delay_seconds: float) -> None:
+    async def _give_back(self, work: RelayAttempt, delay_seconds: float) -> None:
         with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
             await work.handle.nak(delay_seconds)
 
-    async def _put_aside(self, handle: Job, reason: HoldReason) -> None:
+    async def _put_aside(self, handle: ClaimedJob, reason: HoldReason) -> None:
         """Raises QueueUnavailable."""
         subject = handle.subject.replace("relay.ahead.", "relay.ready.", 1)
         job = HeldJob(

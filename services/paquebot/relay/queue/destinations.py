@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from paquebot.relay.result import RecipientResult
+from paquebot.relay.outcome import RelayOutcome
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 
 T = TypeVar("T")
@@ -35,11 +35,11 @@ class _Destination(Generic[T]):
     failures: int = 0
     rests_until: float = 0.0
     busy_until: float = 0.0
-    last: RecipientResult | None = None
+    last: RelayOutcome | None = None
 
 
 @dataclass(slots=True, eq=False)
-class Turn(Generic[T]):
+class AttemptSlot(Generic[T]):
     """Work that has begun. `unproven`: its slot is one of those for destinations that have not answered lately."""
 
     key: str
@@ -118,7 +118,7 @@ class Destinations(Generic[T]):
 
     # --- turns ---
 
-    def next(self) -> Turn[T] | None:
+    def next(self) -> AttemptSlot[T] | None:
         """The next work that may begin now, destination by destination and sender by sender in turn; then call `done`
         for it."""
         if self.running >= self._load.attempts:
@@ -154,9 +154,9 @@ class Destinations(Generic[T]):
         most = self._load.per_sender
         return next((sender for sender in found.waiting if self._running_by_sender[sender] < most), None)
 
-    def _begin(self, key: str, found: _Destination[T], sender: str) -> Turn[T]:
+    def _begin(self, key: str, found: _Destination[T], sender: str) -> AttemptSlot[T]:
         works = found.waiting.pop(sender)
-        turn = Turn(key, sender, works.popleft(), unproven=key not in self._proven)
+        turn = AttemptSlot(key, sender, works.popleft(), unproven=key not in self._proven)
         if works:
             found.waiting[sender] = works  # behind the others
         self._count_waiting(key, found, sender, -1)
@@ -164,13 +164,13 @@ class Destinations(Generic[T]):
         self._take_slot(turn, 1)
         return turn
 
-    def _take_slot(self, turn: Turn[T], number: int) -> None:
+    def _take_slot(self, turn: AttemptSlot[T], number: int) -> None:
         self.running += number
         if turn.unproven:
             self.unproven_running += number
         _count(self._running_by_sender, turn.sender, number)
 
-    def slowed(self, turn: Turn[T]) -> bool:
+    def slowed(self, turn: AttemptSlot[T]) -> bool:
         """The work lasts: its slot is free for others. False: there are too many such, and nothing changed."""
         if self.slow >= self._load.slow:
             return False
@@ -180,7 +180,7 @@ class Destinations(Generic[T]):
         self._known[turn.key].slow += 1
         return True
 
-    def done(self, turn: Turn[T]) -> None:
+    def done(self, turn: AttemptSlot[T]) -> None:
         """Work that `next` gave has ended."""
         found = self._known[turn.key]
         found.running -= 1
@@ -208,7 +208,7 @@ class Destinations(Generic[T]):
 
     # --- what is known of a destination ---
 
-    def resting(self, key: str) -> tuple[float, RecipientResult] | None:
+    def resting(self, key: str) -> tuple[float, RelayOutcome] | None:
         """Until when not to try the destination, and what was wrong; None: try."""
         found = self._known.get(key)
         if found is None or found.last is None or self._clock() >= found.rests_until:
@@ -254,7 +254,7 @@ class Destinations(Generic[T]):
         self._known[key].failures = 0
         self._disprove(key)
 
-    def unreachable(self, key: str, why: RecipientResult) -> None:
+    def unreachable(self, key: str, why: RelayOutcome) -> None:
         """No host of the destination could be reached. Attempts that were under way together count as one."""
         found = self._known[key]
         self._disprove(key)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from paquebot.relay.result import Host, HostUnusable, RecipientResult
+from paquebot.relay.outcome import Host, HostUnusable, RelayOutcome
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 
 _REMEMBERED = 20_000
@@ -27,7 +27,7 @@ class _Address:
     proven: bool = False
     failures: int = 0
     rests_until: float = 0.0
-    last: RecipientResult | None = None
+    last: RelayOutcome | None = None
 
 
 class HostShares:
@@ -65,7 +65,7 @@ class HostShares:
         found = self._known[host.address]
         found.proven, found.failures, found.rests_until, found.last = True, 0, 0.0, None
 
-    def hung(self, host: Host, why: RecipientResult) -> None:
+    def hung(self, host: Host, why: RelayOutcome) -> None:
         """An attempt got no word about any recipient, and took long. Attempts that hung together count as one."""
         found = self._known[host.address]
         if self._clock() < found.rests_until:

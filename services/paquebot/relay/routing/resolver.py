@@ -18,7 +18,7 @@ import dns.nameserver
 import dns.resolver
 
 from paquebot.relay import metrics
-from paquebot.relay.result import (
+from paquebot.relay.outcome import (
     BAD_DOMAIN,
     DNS_FAILED,
     NO_ROUTE,

@@ -4,17 +4,15 @@ RFC 5321 §3.1, §3.2 and §4.1.4; RFC 3207; RFC 7435 (opportunistic); RFC 4954 
 docs/decisions/0031: what is taken from hosts that break these.
 """
 
-import base64
 import os
 import ssl
 import time
-from dataclasses import dataclass
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.relay import metrics
 from paquebot.relay.metrics import ConnectionResult
-from paquebot.relay.result import (
+from paquebot.relay.outcome import (
     LOGIN_FAILED,
     NO_ANSWER,
     NO_TLS,
@@ -22,25 +20,18 @@ from paquebot.relay.result import (
     Host,
     HostUnusable,
     deferred,
-    judged,
-    words,
+    outcome_of,
+    reply_text,
 )
 from paquebot.relay.settings import Deadlines, TlsPolicy
-from paquebot.relay.smtp_client.session import ClientSession, SessionBroken, parse_extensions
+from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.relay.smtp_client.stream import PlaintextInjected, open_stream
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory, TlsMode
-from paquebot.runtime.settings import Secret
+from paquebot.wire.sasl import Credentials, print_login, print_plain
+from paquebot.wire.smtp.extensions import parse_extensions
 from paquebot.wire.smtp.replies import Reply
 
 _log = Log("paquebot.relay")
-
-
-@dataclass(frozen=True, slots=True)
-class RouteCredentials:
-    """For AUTH at a smart host."""
-
-    user: str
-    password: Secret
 
 
 class _TlsBroken(Exception):
@@ -65,7 +56,7 @@ class Handshake:
         self._memory = memory
         self._source = source
 
-    async def open(self, host: Host, policy: TlsPolicy, credentials: RouteCredentials | None = None) -> ClientSession:
+    async def open(self, host: Host, policy: TlsPolicy, credentials: Credentials | None = None) -> ClientSession:
         """A session ready for MAIL. Raises HostUnusable."""
         start = time.perf_counter()
         modes = list(self._memory.modes(host, policy))
@@ -91,7 +82,7 @@ class Handshake:
             return session
 
     async def _open(
-        self, host: Host, policy: TlsPolicy, mode: TlsMode, credentials: RouteCredentials | None
+        self, host: Host, policy: TlsPolicy, mode: TlsMode, credentials: Credentials | None
     ) -> ClientSession:
         """One connection in one mode. Raises HostUnusable, _TlsBroken."""
         session = await self._connect(host)
@@ -102,7 +93,7 @@ class Handshake:
                 await self._log_in(session, credentials)
         except SessionBroken as broken:
             metrics.CONNECTION[ConnectionResult.BROKEN].inc()
-            raise HostUnusable(host, broken.result(host, elsewhere=True)) from None
+            raise HostUnusable(host, broken.outcome(host, elsewhere=True)) from None
         except HostUnusable:
             session.leave()
             raise
@@ -145,7 +136,7 @@ class Handshake:
 
     def _refused(self, session: ClientSession, reply: Reply) -> HostUnusable:
         metrics.CONNECTION[ConnectionResult.REJECTED].inc()
-        return HostUnusable(session.host, judged(reply, session.host, elsewhere=True))
+        return HostUnusable(session.host, outcome_of(reply, session.host, elsewhere=True))
 
     async def _secure(self, session: ClientSession, policy: TlsPolicy, mode: TlsMode) -> None:
         """RFC 3207 §4: STARTTLS, and everything known about the host forgotten. Raises _TlsBroken."""
@@ -163,7 +154,7 @@ class Handshake:
             if not in_clear:
                 raise self._refused(session, reply)
             if not session.alive:
-                raise _TlsBroken(words(reply), certificate=False)
+                raise _TlsBroken(reply_text(reply), certificate=False)
         elif not in_clear:
             text = "TLS is required and the host does not offer it"
             raise HostUnusable(session.host, deferred(NO_TLS, text, session.host, elsewhere=True))
@@ -188,26 +179,26 @@ class Handshake:
             raise _TlsBroken(_reason(error), certificate=False) from None
         metrics.TLS.labels(tls_version(session.tls), mode.value).inc()
 
-    async def _log_in(self, session: ClientSession, credentials: RouteCredentials) -> None:
+    async def _log_in(self, session: ClientSession, credentials: Credentials) -> None:
         """Only after TLS. A refusal is temporary: it says something about our settings, nothing about the mail."""
         host, seconds = session.host, self._deadlines.greeting
         if not session.tls:
             raise HostUnusable(host, deferred(NO_TLS, "a login without TLS is not made", host))
         offered = session.extensions.get("AUTH", "").upper().split()
         if "PLAIN" in offered:
-            secret = _base64(f"\0{credentials.user}\0{credentials.password}")
-            reply = await session.command(f"AUTH PLAIN {secret}", seconds, "AUTH")
+            reply = await session.command(f"AUTH PLAIN {print_plain(credentials).decode()}", seconds, "AUTH")
         elif "LOGIN" in offered:
             reply = await session.command("AUTH LOGIN", seconds, "AUTH")
-            for answer in (credentials.user, str(credentials.password)):
+            for response in print_login(credentials):
                 if reply.code == 334:
-                    reply = await session.command(_base64(answer), seconds, "AUTH")
+                    reply = await session.command(response.decode(), seconds, "AUTH")
         else:
             raise HostUnusable(host, deferred(LOGIN_FAILED, "the host offers neither AUTH PLAIN nor LOGIN", host))
         if reply.code != 235:
             metrics.CONNECTION[ConnectionResult.LOGIN].inc()
-            _log.error("login_refused", host=str(host), reply=words(reply))
-            raise HostUnusable(host, deferred(LOGIN_FAILED, f"login refused: {words(reply)}", host, elsewhere=True))
+            _log.error("login_refused", host=str(host), reply=reply_text(reply))
+            text = f"login refused: {reply_text(reply)}"
+            raise HostUnusable(host, deferred(LOGIN_FAILED, text, host, elsewhere=True))
 
 
 def _certified_name(host: Host) -> str | None:
@@ -220,10 +211,6 @@ def _certified_name(host: Host) -> str | None:
     except UnicodeError:
         return None
     return host.name or None
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode("ascii")
 
 
 def _reason(error: Exception) -> str:

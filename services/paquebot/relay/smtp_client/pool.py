@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from paquebot.relay import metrics
-from paquebot.relay.result import Host
+from paquebot.relay.outcome import Host
 from paquebot.relay.settings import TlsPolicy
 from paquebot.relay.smtp_client.session import ClientSession
 
@@ -12,7 +12,7 @@ _MOST_IDLE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Purpose:
+class SessionKey:
     """Sessions are shared only between messages that would open them in the same way."""
 
     host: Host
@@ -20,19 +20,19 @@ class Purpose:
     login: bool
 
 
-class Pool:
+class SessionPool:
     """`idle` seconds a session waits, `messages` at most go over it. Close with `close`."""
 
     def __init__(self, idle: float, messages: int) -> None:
         self._idle = idle
         self._messages = messages
-        self._sessions: dict[Purpose, list[tuple[ClientSession, asyncio.TimerHandle]]] = {}
+        self._sessions: dict[SessionKey, list[tuple[ClientSession, asyncio.TimerHandle]]] = {}
         self._count = 0
 
-    def has(self, purpose: Purpose) -> bool:
+    def has(self, purpose: SessionKey) -> bool:
         return any(session.usable for session, _ in self._sessions.get(purpose, ()))
 
-    def take(self, purpose: Purpose) -> ClientSession | None:
+    def take(self, purpose: SessionKey) -> ClientSession | None:
         """The session that was used last, if one still can be used."""
         while found := self._sessions.get(purpose):
             session, timer = found[-1]
@@ -44,7 +44,7 @@ class Pool:
             session.leave()
         return None
 
-    def put(self, purpose: Purpose, session: ClientSession) -> None:
+    def put(self, purpose: SessionKey, session: ClientSession) -> None:
         """Keep the session for a while, or let it go."""
         worn = session.messages >= self._messages or not self._idle or self._count >= _MOST_IDLE
         if worn or not session.usable:
@@ -55,11 +55,11 @@ class Pool:
         self._count += 1
         metrics.IDLE.set(self._count)
 
-    def _expire(self, purpose: Purpose, session: ClientSession) -> None:
+    def _expire(self, purpose: SessionKey, session: ClientSession) -> None:
         self._drop(purpose, session)
         session.leave()
 
-    def _drop(self, purpose: Purpose, session: ClientSession) -> None:
+    def _drop(self, purpose: SessionKey, session: ClientSession) -> None:
         kept = [entry for entry in self._sessions[purpose] if entry[0] is not session]
         if kept:
             self._sessions[purpose] = kept

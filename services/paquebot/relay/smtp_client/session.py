@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from paquebot.relay.result import BAD_CONNECTION, PROTOCOL_ERROR, Host, RecipientResult, deferred
+from paquebot.relay.outcome import BAD_CONNECTION, PROTOCOL_ERROR, Host, RelayOutcome, deferred
 from paquebot.relay.smtp_client.stream import ReplyLineTooLong, Stream, StreamEnded
 from paquebot.wire.smtp.replies import BadReply, Reply, ReplyLine, join_reply, parse_reply_line
 
@@ -27,7 +27,7 @@ class SessionBroken(Exception):
         self.status = status
         self.text = text
 
-    def result(self, host: Host, *, elsewhere: bool = False) -> RecipientResult:
+    def outcome(self, host: Host, *, elsewhere: bool = False) -> RelayOutcome:
         return deferred(self.status, self.text, host, elsewhere=elsewhere)
 
 
@@ -57,13 +57,6 @@ class ClientSession:
     @property
     def stream(self) -> Stream:
         return self._stream
-
-    @property
-    def size_limit(self) -> int:
-        """RFC 1870 §4: most bytes of a message, 0: not said."""
-        text = self.extensions.get("SIZE", "").strip()
-        # A number of absurd length is no limit that we could meet.
-        return int(text) if text.isascii() and text.isdecimal() and len(text) <= 19 else 0
 
     async def command(self, line: str, seconds: float, phase: str) -> Reply:
         """Send one command and read its reply. Raises SessionBroken."""
@@ -143,14 +136,3 @@ def _reply_line(line: bytes, before: Sequence[ReplyLine]) -> ReplyLine:
         if not before:
             raise
         return ReplyLine(before[-1].code, last=False, text=line.rstrip(b"\r\n").decode("utf-8", "replace"))
-
-
-def parse_extensions(text: str) -> dict[str, str]:
-    """RFC 5321 §4.1.1.1: ehlo-line = ehlo-keyword *( SP ehlo-param ), one a line after the first of the reply."""
-    found: dict[str, str] = {}
-    for line in text.split("\n")[1:]:
-        keyword, _, parameters = line.strip().partition(" ")
-        if keyword.upper().startswith("AUTH="):  # older than RFC 4954, still offered by some
-            keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}"
-        found[keyword.upper()] = f"{found.get(keyword.upper(), '')} {parameters}".strip()
-    return found

@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from paquebot.relay.result import Host
+from paquebot.relay.outcome import Host
 from paquebot.relay.settings import TlsPolicy
 
 _REMEMBER_SECONDS = 3600.0

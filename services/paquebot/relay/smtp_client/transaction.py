@@ -11,27 +11,29 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from paquebot.relay import metrics
-from paquebot.relay.form import Form, FormRules, NoForm
-from paquebot.relay.letter import Letter, Recipient, dot_stuffed
-from paquebot.relay.result import (
+from paquebot.relay.message import OutgoingMessage, RelayRecipient
+from paquebot.relay.outcome import (
     BAD_RECIPIENT,
     BAD_SENDER,
     CLOSING,
     PROTOCOL_ERROR,
     TOO_BIG,
-    AttemptOutcome,
     Host,
-    RecipientResult,
+    RelayOutcome,
+    RelayResult,
     failed,
-    judged,
-    words,
+    outcome_of,
+    reply_text,
 )
 from paquebot.relay.settings import Deadlines
+from paquebot.relay.smtp_client.form import FormRules, MessageForm, MessageUnsupported
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
+from paquebot.wire.smtp.extensions import size_limit
 from paquebot.wire.smtp.parameters import Notify, RcptParameters
 from paquebot.wire.smtp.replies import Reply
+from paquebot.wire.transparency import add_transparency
 
-Results = dict[str, RecipientResult]
+Outcomes = dict[str, RelayOutcome]
 """By forward-path."""
 
 
@@ -41,7 +43,7 @@ class ClientTransaction:
     def __init__(
         self,
         session: ClientSession,
-        letter: Letter,
+        letter: OutgoingMessage,
         deadlines: Deadlines,
         rules: FormRules,
         on_content: Callable[[], None],
@@ -50,25 +52,25 @@ class ClientTransaction:
         self._letter = letter
         self._deadlines = deadlines
         self._rules = rules
-        self._form = Form(0)
+        self._form = MessageForm(0)
         self._on_content = on_content
         self._content = False  # from here on the host may have the message, whatever it says
 
-    async def run(self, recipients: Sequence[Recipient]) -> Results:
+    async def run(self, recipients: Sequence[RelayRecipient]) -> Outcomes:
         """A result for every recipient. Raises SessionBroken only when the session was dead before MAIL was
         answered, so that nothing has happened yet; OverBudget and what reading the message raises."""
-        results: Results = {}
+        outcomes: Outcomes = {}
         try:
-            recipients, results = self._writable(recipients)
+            recipients, outcomes = self._writable(recipients)
             self._form = await self._rules.form(self._letter, recipients, self._session.extensions, self._host)
             self._fits(self._form)
-        except NoForm as refused:
-            return results | dict.fromkeys((recipient.forward_path for recipient in recipients), refused.result)
+        except MessageUnsupported as refused:
+            return outcomes | dict.fromkeys((recipient.forward_path for recipient in recipients), refused.outcome)
         if not recipients:
-            return results
-        return results | await self._transact(recipients)
+            return outcomes
+        return outcomes | await self._transact(recipients)
 
-    async def _transact(self, recipients: Sequence[Recipient]) -> Results:
+    async def _transact(self, recipients: Sequence[RelayRecipient]) -> Outcomes:
         session = self._session
         if session.open_transaction:
             await session.command("RSET", self._deadlines.mail, "RSET")
@@ -84,30 +86,30 @@ class ClientTransaction:
     def _host(self) -> Host:
         return self._session.host
 
-    def _writable(self, recipients: Sequence[Recipient]) -> tuple[Sequence[Recipient], Results]:
+    def _writable(self, recipients: Sequence[RelayRecipient]) -> tuple[Sequence[RelayRecipient], Outcomes]:
         """Whose address can stand in a command; the others have their results."""
         if not _writable(self._letter.reverse_path):
-            raise NoForm(failed(BAD_SENDER, "the sender's address cannot be written in a command"))
+            raise MessageUnsupported(failed(BAD_SENDER, "the sender's address cannot be written in a command"))
         bad = failed(BAD_RECIPIENT, "the address cannot be written in a command")
-        results = {one.forward_path: bad for one in recipients if not _writable(one.forward_path)}
-        return [one for one in recipients if one.forward_path not in results], results
+        outcomes = {one.forward_path: bad for one in recipients if not _writable(one.forward_path)}
+        return [one for one in recipients if one.forward_path not in outcomes], outcomes
 
-    def _fits(self, form: Form) -> None:
+    def _fits(self, form: MessageForm) -> None:
         """Raises NoForm."""
-        limit = self._session.size_limit
+        limit = size_limit(self._session.extensions)
         if limit and form.size > limit:  # RFC 1870 §6.1
-            raise NoForm(failed(TOO_BIG, f"the host takes messages of at most {limit} bytes", self._host))
+            raise MessageUnsupported(failed(TOO_BIG, f"the host takes messages of at most {limit} bytes", self._host))
 
-    def _commands(self, recipients: Sequence[Recipient]) -> list[str]:
+    def _commands(self, recipients: Sequence[RelayRecipient]) -> list[str]:
         extensions, letter, form = self._session.extensions, self._letter, self._form
         parameters = letter.parameters(form.size, form.body, smtputf8=form.smtputf8).narrowed_to(extensions)
         commands = [f"MAIL FROM:<{letter.reverse_path}>{parameters}"]
         for recipient in recipients:
-            wishes = recipient.parameters.narrowed_to(extensions)
-            commands.append(f"RCPT TO:<{recipient.address}>{wishes}")
+            rcpt_parameters = recipient.parameters.narrowed_to(extensions)
+            commands.append(f"RCPT TO:<{recipient.address}>{rcpt_parameters}")
         return commands
 
-    async def _converse(self, recipients: Sequence[Recipient], commands: Sequence[str]) -> Results:
+    async def _converse(self, recipients: Sequence[RelayRecipient], commands: Sequence[str]) -> Outcomes:
         pipelined = "PIPELINING" in self._session.extensions  # RFC 2920 §3.1
         if pipelined:
             content = () if self._form.chunked else ("DATA",)
@@ -115,17 +117,17 @@ class ClientTransaction:
         mail = await self._answer(None if pipelined else commands[0], self._deadlines.mail, "MAIL")
         if not mail.is_positive:
             return await self._mail_refused(mail, recipients, pipelined=pipelined)
-        results: Results = {}
+        outcomes: Outcomes = {}
         try:
-            accepted = await self._recipients(recipients, commands[1:], results, pipelined=pipelined)
+            accepted = await self._recipients(recipients, commands[1:], outcomes, pipelined=pipelined)
             if self._form.chunked:
-                await self._bdat(accepted, results)
+                await self._bdat(accepted, outcomes)
             else:
-                await self._data(accepted, results, pipelined=pipelined)
+                await self._data(accepted, outcomes, pipelined=pipelined)
         except SessionBroken as broken:
             for recipient in recipients:
-                results.setdefault(recipient.forward_path, broken.result(self._host, elsewhere=not self._content))
-        return results
+                outcomes.setdefault(recipient.forward_path, broken.outcome(self._host, elsewhere=not self._content))
+        return outcomes
 
     async def _answer(self, command: str | None, seconds: float, phase: str) -> Reply:
         """The reply to a command, or to one that is under way already (None). Raises SessionBroken."""
@@ -135,15 +137,15 @@ class ClientTransaction:
         metrics.REPLIES.labels(phase, f"{reply.code // 100}xx").inc()
         return reply
 
-    async def _mail_refused(self, mail: Reply, recipients: Sequence[Recipient], *, pipelined: bool) -> Results:
+    async def _mail_refused(self, mail: Reply, recipients: Sequence[RelayRecipient], *, pipelined: bool) -> Outcomes:
         """Everybody shares the refusal. What was pipelined behind MAIL is still answered."""
         if mail.code == 421 and self._session.messages > 1:
             # A host that has had enough of this connection says so here; a new one may do.
-            raise self._session.broken(CLOSING, words(mail))
-        result = judged(mail, self._host, elsewhere=mail.is_temporary)
+            raise self._session.broken(CLOSING, reply_text(mail))
+        outcome = outcome_of(mail, self._host, elsewhere=mail.is_temporary)
         if pipelined and self._session.alive:
             await self._skip(len(recipients))
-        return dict.fromkeys((recipient.forward_path for recipient in recipients), result)
+        return dict.fromkeys((recipient.forward_path for recipient in recipients), outcome)
 
     async def _skip(self, rcpt_replies: int) -> None:
         """Read the replies to RCPT and DATA that were sent behind a refused MAIL."""
@@ -159,27 +161,27 @@ class ClientTransaction:
             return  # the results stand; the session ends
 
     async def _recipients(
-        self, recipients: Sequence[Recipient], commands: Sequence[str], results: Results, *, pipelined: bool
-    ) -> list[Recipient]:
+        self, recipients: Sequence[RelayRecipient], commands: Sequence[str], outcomes: Outcomes, *, pipelined: bool
+    ) -> list[RelayRecipient]:
         """Who was accepted; the others get their results. Raises SessionBroken."""
-        accepted: list[Recipient] = []
+        accepted: list[RelayRecipient] = []
         for recipient, command in zip(recipients, commands, strict=True):
             reply = await self._answer(None if pipelined else command, self._deadlines.rcpt, "RCPT")
             if reply.is_positive:
                 accepted.append(recipient)
             else:
-                results[recipient.forward_path] = self._rcpt_refused(reply)
+                outcomes[recipient.forward_path] = self._rcpt_refused(reply)
             if reply.code == 421:
-                raise SessionBroken(CLOSING, words(reply))
+                raise SessionBroken(CLOSING, reply_text(reply))
         return accepted
 
-    def _rcpt_refused(self, reply: Reply) -> RecipientResult:
+    def _rcpt_refused(self, reply: Reply) -> RelayOutcome:
         # RFC 5321 §4.5.3.1.10: 552 for too many recipients is to be taken as 452.
         if reply.code == 552 and reply.enhanced_status in ("", "5.5.3"):
             reply = Reply(452, "4.5.3", reply.text)
-        return judged(reply, self._host, elsewhere=reply.is_temporary)
+        return outcome_of(reply, self._host, elsewhere=reply.is_temporary)
 
-    async def _data(self, accepted: list[Recipient], results: Results, *, pipelined: bool) -> None:
+    async def _data(self, accepted: list[RelayRecipient], outcomes: Outcomes, *, pipelined: bool) -> None:
         """DATA and the message, when somebody was accepted. Raises SessionBroken."""
         if not accepted and not pipelined:
             return
@@ -188,16 +190,16 @@ class ClientTransaction:
             await self._empty_message()  # RFC 2920 §3.1
             return
         if reply.code == 354:
-            reply = await self._message(dot_stuffed)
+            reply = await self._message(add_transparency)
         elif reply.is_positive:  # nothing was sent, so nothing was taken: the host or we are out of step
-            raise self._session.broken(PROTOCOL_ERROR, f"unexpected reply to DATA: {words(reply)}")
-        self._settle(reply, accepted, results)
+            raise self._session.broken(PROTOCOL_ERROR, f"unexpected reply to DATA: {reply_text(reply)}")
+        self._settle(reply, accepted, outcomes)
 
-    async def _bdat(self, accepted: list[Recipient], results: Results) -> None:
+    async def _bdat(self, accepted: list[RelayRecipient], outcomes: Outcomes) -> None:
         """RFC 3030 §2: the message in one chunk, without transparency. Raises SessionBroken."""
         if accepted:
             command = f"BDAT {self._form.size} LAST\r\n".encode("ascii")
-            self._settle(await self._message(lambda content: itertools.chain((command,), content)), accepted, results)
+            self._settle(await self._message(lambda content: itertools.chain((command,), content)), accepted, outcomes)
 
     async def _message(self, framed: Callable[[Iterable[bytes]], Iterable[bytes]]) -> Reply:
         """The message itself, and the reply to it. Raises SessionBroken."""
@@ -215,7 +217,7 @@ class ClientTransaction:
         session = self._session
         reply = await self._answer(None, self._deadlines.end, "message")
         if not whole:
-            broken = session.broken(PROTOCOL_ERROR, f"reply before the end of the message: {words(reply)}")
+            broken = session.broken(PROTOCOL_ERROR, f"reply before the end of the message: {reply_text(reply)}")
             if reply.is_positive:
                 raise broken
         return reply
@@ -226,7 +228,7 @@ class ClientTransaction:
         await self._session.reply(self._deadlines.end, "message")
         self._session.open_transaction = False
 
-    def _settle(self, reply: Reply, accepted: Sequence[Recipient], results: Results) -> None:
+    def _settle(self, reply: Reply, accepted: Sequence[RelayRecipient], outcomes: Outcomes) -> None:
         """RFC 5321 §4.1.1.4: the reply after the final dot is for every accepted recipient."""
         if 200 <= reply.code < 300:
             self._session.open_transaction = False
@@ -235,15 +237,15 @@ class ClientTransaction:
                 metrics.CHANGED.labels(self._form.change.value).inc()
             status = reply.enhanced_status or "2.0.0"
             dsn = "DSN" in self._session.extensions
-            result = RecipientResult(
-                AttemptOutcome.DELIVERED, status, words(reply), self._host.name, from_host=True, dsn_passed=dsn
+            outcome = RelayOutcome(
+                RelayResult.DELIVERED, status, reply_text(reply), self._host.name, from_host=True, dsn_passed=dsn
             )
         else:
             # A 3yz here is no answer to a message; only "later" is safe.
             refusal = reply if reply.code >= 400 else Reply(451, PROTOCOL_ERROR, str(reply))
-            result = judged(refusal, self._host, elsewhere=refusal.is_temporary and not self._content)
+            outcome = outcome_of(refusal, self._host, elsewhere=refusal.is_temporary and not self._content)
         for recipient in accepted:
-            results[recipient.forward_path] = result
+            outcomes[recipient.forward_path] = outcome
 
 
 def _writable(address: str) -> bool:
@@ -251,6 +253,6 @@ def _writable(address: str) -> bool:
     return not any(char < " " or char == "\x7f" for char in address)
 
 
-def wishes(notify: Sequence[int], orcpt: str) -> RcptParameters:
+def rcpt_parameters(notify: Sequence[int], orcpt: str) -> RcptParameters:
     """From a job's recipient; what a later version may have written there says nothing."""
     return RcptParameters(tuple(item for item in Notify if item in notify), orcpt)

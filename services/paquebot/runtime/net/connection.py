@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
-from paquebot.runtime.net.patience import LEAST_RATE, WriteAllowance
+from paquebot.runtime.net.write_allowance import MINIMUM_RATE, WriteAllowance
 
 SLICE = 64 * 1024
 """Bytes written at once. The transport holds about three of them, the one in its own hands included."""
@@ -88,15 +88,15 @@ class LongAhead:
         """`bytes`: most that each of them sends ahead."""
         self.octets = octets
         self._clients = clients
-        self._inside: set[PeerConnection] = set()
+        self._inside: set[ClientConnection] = set()
 
-    def admits(self, peer: "PeerConnection") -> bool:
+    def admits(self, peer: "ClientConnection") -> bool:
         """Is there room for this client? Then it has it until `leave`."""
         if len(self._inside) < self._clients:
             self._inside.add(peer)
         return peer in self._inside
 
-    def leave(self, peer: "PeerConnection") -> None:
+    def leave(self, peer: "ClientConnection") -> None:
         """Idempotent."""
         self._inside.discard(peer)
 
@@ -104,14 +104,14 @@ class LongAhead:
 _LAST_WORDS_SECONDS = 1.0  # until they are cut off: a TLS connection holds its buffers until it ends
 
 
-class PeerConnection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """`await` on it from its session's task only."""
 
     def __init__(
         self,
         *,
         write_seconds: float,
-        write_rate: int = LEAST_RATE,
+        write_rate: int = MINIMUM_RATE,
         read_high: int,
         too_much: bytes = b"",
         long_ahead: LongAhead | None = None,

@@ -23,11 +23,11 @@ import uvloop
 
 from paquebot.observability import log, metrics, trace
 from paquebot.runtime.engine_settings import ProcessSettings
-from paquebot.runtime.process.front import HealthAggregator
 from paquebot.runtime.process.health import Health, HealthServer
+from paquebot.runtime.process.health_aggregator import HealthAggregator
 from paquebot.runtime.process.malloc import keep_one_arena
 from paquebot.runtime.process.tasks import background, watch_loop_errors
-from paquebot.runtime.process.workers import WorkerPool
+from paquebot.runtime.process.worker_pool import WorkerPool
 from paquebot.runtime.settings import Listen, SettingsError, load
 
 _log = log.Log("paquebot")

@@ -34,6 +34,8 @@ from paquebot.wire.imap.assembler import (
 from paquebot.wire.imap.ast import Command, State
 from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax, MailboxNameError
 from paquebot.wire.imap.fetch_response import FetchResponse, internal_date, item_name, section_text
+from paquebot.wire.imap.grammar.session import parse_authenticate_line, parse_done
+from paquebot.wire.imap.grammar.tokens import AssembledCommand, Literal, MessageLiteral
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, ImapLimits
 from paquebot.wire.imap.mailbox_name import (
     ListPatterns,
@@ -44,8 +46,6 @@ from paquebot.wire.imap.mailbox_name import (
 )
 from paquebot.wire.imap.parser import COMMAND_STATES, parse_command
 from paquebot.wire.imap.sequence_set import SequenceSet, compress, set_of
-from paquebot.wire.imap.session_grammar import parse_authenticate_line, parse_done
-from paquebot.wire.imap.tokens import AssembledCommand, Literal, MessageLiteral
 
 __all__ = [
     "COMMAND_STATES",

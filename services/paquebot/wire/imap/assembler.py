@@ -17,9 +17,9 @@ from typing import Final, TypeAlias
 from paquebot.wire.imap import response_codes, responses
 from paquebot.wire.imap.ast import Append
 from paquebot.wire.imap.errors import BadSyntax
+from paquebot.wire.imap.grammar.tokens import MAX_NUMBER64, AssembledCommand, Literal, MessageLiteral, tag_of
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, ImapLimits
 from paquebot.wire.imap.parser import parse_append_so_far
-from paquebot.wire.imap.tokens import MAX_NUMBER64, AssembledCommand, Literal, MessageLiteral, tag_of
 
 _DIGITS: Final = b"0123456789"
 _APPEND: Final = re.compile(rb" +APPEND +", re.IGNORECASE)

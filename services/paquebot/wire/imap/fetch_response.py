@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from paquebot.v1 import summary_pb2
 from paquebot.wire.imap.ast import FetchBinary, FetchBinarySize, FetchSection, Partial, Section, SectionForm
 from paquebot.wire.imap.body_structure import envelope_steps, structure_steps, write_body_structure, write_envelope
-from paquebot.wire.imap.dates import MONTHS
+from paquebot.wire.imap.grammar.dates import MONTHS
 from paquebot.wire.imap.responses import without_nul as _without_nul
 from paquebot.wire.imap.responses import write_astring, write_flags, write_literal8, write_string
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from paquebot.wire.cursor import GrammarError
-from paquebot.wire.imap import ast, fetch_grammar, mailbox_grammar, message_grammar, search_grammar
-from paquebot.wire.imap import session_grammar as session
+from paquebot.wire.imap import ast
 from paquebot.wire.imap.ast import Command, State
 from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax
+from paquebot.wire.imap.grammar import fetch, mailbox, message, search, session
+from paquebot.wire.imap.grammar.tokens import ATOM_CHARS, AssembledCommand, CommandCursor, UnreadableName, tag
 from paquebot.wire.imap.limits import DEFAULT_LIMITS, ImapLimits
-from paquebot.wire.imap.tokens import ATOM_CHARS, AssembledCommand, CommandCursor, UnreadableName, tag
 
 _Reader = Callable[[CommandCursor], Command]
 
@@ -30,38 +30,38 @@ _COMMANDS: Final[Mapping[bytes, _Reader]] = {
     b"LOGIN": session.login,
     # authenticated: RFC 3501 §6.3
     b"ENABLE": session.enable,
-    b"SELECT": mailbox_grammar.select,
-    b"EXAMINE": mailbox_grammar.examine,
-    b"CREATE": mailbox_grammar.create,
-    b"DELETE": mailbox_grammar.delete,
-    b"RENAME": mailbox_grammar.rename,
-    b"SUBSCRIBE": mailbox_grammar.subscribe,
-    b"UNSUBSCRIBE": mailbox_grammar.unsubscribe,
-    b"LIST": mailbox_grammar.list_mailboxes,
-    b"LSUB": mailbox_grammar.lsub,
-    b"STATUS": mailbox_grammar.status,
+    b"SELECT": mailbox.select,
+    b"EXAMINE": mailbox.examine,
+    b"CREATE": mailbox.create,
+    b"DELETE": mailbox.delete,
+    b"RENAME": mailbox.rename,
+    b"SUBSCRIBE": mailbox.subscribe,
+    b"UNSUBSCRIBE": mailbox.unsubscribe,
+    b"LIST": mailbox.list_mailboxes,
+    b"LSUB": mailbox.lsub,
+    b"STATUS": mailbox.status,
     b"NAMESPACE": lambda cur: ast.Namespace(cur.tag),
-    b"APPEND": message_grammar.append,
+    b"APPEND": message.append,
     b"IDLE": lambda cur: ast.Idle(cur.tag),
     # selected: RFC 3501 §6.4
     b"CHECK": lambda cur: ast.Check(cur.tag),
     b"CLOSE": lambda cur: ast.Close(cur.tag),
     b"UNSELECT": lambda cur: ast.Unselect(cur.tag),
     b"EXPUNGE": lambda cur: ast.Expunge(cur.tag),
-    b"SEARCH": lambda cur: search_grammar.search(cur, uid=False),
-    b"FETCH": lambda cur: fetch_grammar.fetch(cur, uid=False),
-    b"STORE": lambda cur: message_grammar.store(cur, uid=False),
-    b"COPY": lambda cur: message_grammar.copy(cur, uid=False),
-    b"MOVE": lambda cur: message_grammar.move(cur, uid=False),
+    b"SEARCH": lambda cur: search.search(cur, uid=False),
+    b"FETCH": lambda cur: fetch.fetch(cur, uid=False),
+    b"STORE": lambda cur: message.store(cur, uid=False),
+    b"COPY": lambda cur: message.copy(cur, uid=False),
+    b"MOVE": lambda cur: message.move(cur, uid=False),
 }
 
 _UID_COMMANDS: Final[Mapping[bytes, _Reader]] = {
-    b"SEARCH": lambda cur: search_grammar.search(cur, uid=True),
-    b"FETCH": lambda cur: fetch_grammar.fetch(cur, uid=True),
-    b"STORE": lambda cur: message_grammar.store(cur, uid=True),
-    b"COPY": lambda cur: message_grammar.copy(cur, uid=True),
-    b"MOVE": lambda cur: message_grammar.move(cur, uid=True),
-    b"EXPUNGE": message_grammar.uid_expunge,
+    b"SEARCH": lambda cur: search.search(cur, uid=True),
+    b"FETCH": lambda cur: fetch.fetch(cur, uid=True),
+    b"STORE": lambda cur: message.store(cur, uid=True),
+    b"COPY": lambda cur: message.copy(cur, uid=True),
+    b"MOVE": lambda cur: message.move(cur, uid=True),
+    b"EXPUNGE": message.uid_expunge,
 }
 
 _ANY = frozenset(State)
@@ -137,7 +137,7 @@ def parse_append_so_far(
         cur.tag = tag(cur)
         cur.space()
         cur.expect_word(b"APPEND", "APPEND")
-        return message_grammar.append(cur, partial=True)
+        return message.append(cur, partial=True)
     except GrammarError as fault:
         raise _outward(cur, fault) from None
 

@@ -15,9 +15,9 @@ from itertools import islice
 from paquebot.wire.imap import response_codes
 from paquebot.wire.imap.ast import SearchReturn, StatusItem
 from paquebot.wire.imap.errors import BadMailboxEncoding, BadSyntax
+from paquebot.wire.imap.grammar.tokens import ASTRING_CHARS
 from paquebot.wire.imap.mailbox_name import DELIMITER, encode_mailbox_name
 from paquebot.wire.imap.sequence_set import compressed, range_text
-from paquebot.wire.imap.tokens import ASTRING_CHARS
 
 # TEXT-CHAR without the quoted-specials and controls: what stands in quotes as it is.
 _PLAIN = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\')

@@ -5,6 +5,8 @@ The work on each octet is done by the search and replace of `bytes`; Python sees
 
 from collections.abc import Iterator
 
+from paquebot.wire.transparency import dot_stuffed
+
 _PIECE = 64 * 1024
 
 
@@ -15,17 +17,14 @@ def stuffed(message: bytes, *, start: int = 0, end: int | None = None, piece: in
     CRLF: a client that takes it for a line end would see a "." of the message as the end of the response, and what
     follows as our next one.
     """
-    end = len(message) if end is None else end
-    line_start = True
-    position = start
+    return dot_stuffed(_pieces(message, start, len(message) if end is None else end, piece))
+
+
+def _pieces(message: bytes, position: int, end: int, piece: int) -> Iterator[bytes]:
     while position < end:
         cut = _cut(message, position, min(position + piece, end), end)
-        octets = _in_crlf(message[position:cut]).replace(b"\r\n.", b"\r\n..")
-        yield b"." + octets if line_start and octets.startswith(b".") else octets
-        line_start = octets.endswith(b"\n")
+        yield _in_crlf(message[position:cut])
         position = cut
-    if not line_start:
-        yield b"\r\n"
 
 
 def _in_crlf(octets: bytes) -> bytes:

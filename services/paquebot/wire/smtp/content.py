@@ -1,18 +1,18 @@
-"""The content of a message on the wire: where it ends, and that its lines are lines.
+"""The content of a message on the wire: where it ends, and whether its lines end with CRLF.
 
-Invariants: only <CRLF>.<CRLF> ends DATA, whatever the borders of the segments (a receiver that takes <LF>.<LF> or
-a mixture for the end lets one message smuggle another); a message with a bare CR or LF is never taken, so none is
-ever sent on. Lines may be of any length: 1,000 octets are what everybody must take, no limit. No octet is looked at in
-a Python loop, and a line that does not end costs what as many octets in short lines do.
+Invariants: only <CRLF>.<CRLF> ends DATA, however the octets are cut into segments (a receiver that takes <LF>.<LF> or
+a mixture for the end lets one message smuggle another); content with a bare CR or LF is always refused, so none is
+ever relayed. Lines may be of any length: 1,000 octets is the minimum that every server must accept, not a limit. No
+Python loop looks at single octets, and a line without an end costs as much as the same number of octets in short lines.
 RFC 5321 §2.3.8, §4.1.1.4, §4.5.2 (transparency), §4.5.3.1.6 (line length); RFC 3030 §2.
 """
 
 _END = b"\r\n.\r\n"
-SHORTEST_LIMIT = 1000  # octets with CRLF, without the transparency dot; RFC 5321 §4.5.3.1.6
+MIN_LINE_LIMIT = 1000  # octets with CRLF, without the transparency dot; RFC 5321 §4.5.3.1.6
 
 
 class BadContent(ValueError):
-    """The content cannot be taken; it has been read to its end."""
+    """The content is refused; it has been read to its end."""
 
 
 class BareLineEnd(BadContent):
@@ -20,7 +20,7 @@ class BareLineEnd(BadContent):
 
 
 class ContentLineTooLong(BadContent):
-    """A line of more than the allowed octets."""
+    """A line is longer than the limit."""
 
 
 class DataDecoder:
@@ -35,15 +35,15 @@ class DataDecoder:
         self._end = -1
 
     @property
-    def octets(self) -> int:
-        """Received so far, the end mark included."""
+    def size(self) -> int:
+        """Octets received so far, the end mark included."""
         return self._discarded + len(self._buffer) - 2
 
-    def feed(self, octets: bytes | bytearray) -> bytes | None:
-        """Take what came. None: more is to come; else what follows the end mark, the next commands."""
+    def feed(self, data: bytes | bytearray) -> bytes | None:
+        """Add `data`. None: the end mark is not there yet; else what follows it, the next commands."""
         buffer = self._buffer
         start = max(0, len(buffer) - len(_END) + 1)
-        buffer += octets
+        buffer += data
         end = buffer.find(_END, start)
         if end < 0:
             return None
@@ -53,19 +53,19 @@ class DataDecoder:
         return rest
 
     def discard(self) -> None:
-        """Forget what came, and go on to look for the end: the message is refused already."""
+        """Drop what was received, and only look for the end from now on: the message is refused already."""
         surplus = len(self._buffer) - len(_END) + 1
         if surplus > 0:
             del self._buffer[:surplus]
             self._discarded += surplus
 
     def content(self, *, max_line: int = 0) -> bytes:
-        """The message after `feed` found the end, its transparency dots removed; `max_line` as in
+        """The content, after `feed` has found the end, without its transparency dots; `max_line` as in
         `check_line_lengths`. Raises BadContent."""
-        # From after the first CRLF to before the last dot.
+        # From behind the first CRLF to the last dot.
         content = bytes(memoryview(self._buffer)[2 : self._end + 2]) if self._end > 0 else b""
         dotted = content.startswith(b".") or self._buffer.find(b"\r\n.", 2, self._end) >= 0
-        self._buffer = bytearray()  # only one copy of a large message
+        self._buffer = bytearray()  # free it: one copy of a large message is enough
         _check_line_ends(content)
         if dotted:
             content = _without_transparency(content)
@@ -82,14 +82,15 @@ class ChunkCollector:
         self._buffer = bytearray()
 
     @property
-    def octets(self) -> int:
+    def size(self) -> int:
+        """Octets received so far."""
         return len(self._buffer)
 
-    def feed(self, octets: bytes | bytearray) -> None:
-        self._buffer += octets
+    def feed(self, data: bytes | bytearray) -> None:
+        self._buffer += data
 
     def content(self, *, max_line: int = 0) -> bytes:
-        """The message after the last chunk; a last line without CRLF gets one. Raises BadContent.
+        """The content, after the last chunk; a last line without CRLF gets one. Raises BadContent.
 
         Without BINARYMIME (not offered) the content is lines, as with DATA (RFC 3030 §3).
         """
@@ -109,28 +110,17 @@ def _check_line_ends(content: bytes) -> None:
 
 
 def _without_transparency(content: bytes) -> bytes:
-    """RFC 5321 §4.5.2: a dot at the start of a line, with something after it, goes."""
+    """RFC 5321 §4.5.2: remove a dot at the start of a line with other characters behind it."""
     content = content.replace(b"\r\n.", b"\r\n")
     return content[1:] if content.startswith(b".") else content
 
 
 def check_line_lengths(content: bytes, max_line: int) -> None:
-    """`max_line`: octets with CRLF, 0: any. Raises LineTooLong. One step for each `max_line` octets, not a line."""
+    """`max_line`: octets with CRLF, 0: any. Raises ContentLineTooLong. Takes one step per `max_line`
+    octets, not per line."""
     at = 0
     while max_line and len(content) - at > max_line:
         newline = content.rfind(b"\n", at, at + max_line)
         if newline < 0:
             raise ContentLineTooLong(f"a line of more than {max_line} octets")
         at = newline + 1
-
-
-def add_transparency(content: bytes) -> bytes:
-    """What a client sends after 354 for a message: dots doubled, CRLF at the end, then the end mark.
-
-    For content that `DataDecoder` or `ChunkCollector` gave: its line ends are CRLF (RFC 5321 §4.5.2).
-    """
-    if b"\r\n." in content:
-        content = content.replace(b"\r\n.", b"\r\n..")
-    first = b"." if content.startswith(b".") else b""
-    last = b"" if content.endswith(b"\r\n") or not content else b"\r\n"
-    return b"".join((first, content, last, b".\r\n"))

@@ -1,0 +1,71 @@
+"""`recover --restored`: PostgreSQL was restored from a backup, and clients have seen what came after it.
+
+Without this, the next messages would get the UIDs of messages that are lost to the database but not to the clients.
+The newest snapshot in the bucket says up to where UIDs can have been given; a mailbox that it does not know gets a
+new UIDVALIDITY. Repeated, it leaps again, which does no harm.
+"""
+
+from dataclasses import dataclass, field
+
+from paquebot.blobs import new_ulid, ulid_time_ms
+from paquebot.janitor.snapshots import objects as objects
+from paquebot.janitor.snapshots.objects import BadSnapshot
+from paquebot.janitor.snapshots.snapshot import check_bucket, read_valid_entries
+from paquebot.janitor.stores import Stores
+from paquebot.janitor.troubles import is_away
+from paquebot.observability.log import Log
+from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry
+
+_log = Log("paquebot.restored")
+
+
+@dataclass(slots=True)
+class CountersAdvanced:
+    """What leapt."""
+
+    accounts: int = 0
+    mailboxes: int = 0
+    renewed: int = 0
+    """Mailboxes with a new UIDVALIDITY."""
+    failed: list[int] = field(default_factory=list)
+    """Accounts that could not leap: no service may give UIDs in them."""
+
+
+async def advance_all_counters(stores: Stores) -> CountersAdvanced:
+    """Every mailbox, before any service gives a UID. An account that fails is named, and the others leap. Raises
+    BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
+    result = CountersAdvanced()
+    async with stores.snapshots.exclusive():
+        run = await check_bucket(stores)
+        marks = [ulid_time_ms(mark) for mark in await objects.list_rebuilds(stores.blobs)]
+        # As for a rebuild: a later one leaps over what is given from now on.
+        await objects.mark_rebuild(stores.blobs, new_ulid(), run.run if run else "")
+        entries = objects.OrderedEntries(read_valid_entries(stores.blobs, run))
+        reader = objects.PartReader(stores.blobs)
+        async for account_id, _ in stores.snapshots.signatures():
+            known = await _account(reader, await entries.entry(account_id))
+            times = sum(mark > known.taken_at_ms - objects.MAX_CLOCK_SKEW_MS for mark in marks)
+            try:
+                mailboxes, renewed = await stores.rebuilds.advance_counters(account_id, known, times)
+            except Exception as error:
+                if await is_away(stores, error):
+                    raise
+                _log.exception("account_not_leapt", account_id=account_id)
+                result.failed.append(account_id)
+                continue
+            result.accounts += 1
+            result.mailboxes += mailboxes
+            result.renewed += renewed
+    return result
+
+
+async def _account(reader: objects.PartReader, entry: SnapshotEntry | None) -> AccountSnapshot:
+    """What the newest snapshot says of the account; empty where it says nothing."""
+    if entry is None:
+        return AccountSnapshot()
+    try:
+        async for part in reader.parts(entry):
+            return part.account
+    except BadSnapshot as error:
+        _log.error("snapshot_damaged", account_id=entry.account_id, reason=str(error))
+    return AccountSnapshot()

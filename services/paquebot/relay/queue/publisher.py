@@ -1,0 +1,37 @@
+"""Jobs that go back into the stream for later, many in one call: a backlog that cannot be worked on now must pass by
+faster than it arrives, or what is behind it waits."""
+
+from collections.abc import Sequence
+
+from paquebot.queue import Publication, Queue, QueueRefused, QueueUnavailable
+from paquebot.runtime.batching import Batcher
+
+_MAX_BATCH = 500
+
+
+class JobPublisher:
+    """One for a process."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._stored: Batcher[Publication, None] = Batcher(self._publish, calls=2, limit=_MAX_BATCH)
+
+    async def store(self, publication: Publication) -> None:
+        """Returns when it is kept. Raises QueueUnavailable."""
+        await self._stored.ask(publication)
+
+    async def _publish(self, publications: Sequence[Publication]) -> Sequence[Exception | None]:
+        try:
+            await self._queue.publish(publications)
+        except QueueRefused as refused:  # one that is stored already, under its name, spoils the batch
+            if len(publications) == 1:
+                return [refused]
+            return [await self._alone(publication) for publication in publications]
+        return [None] * len(publications)
+
+    async def _alone(self, publication: Publication) -> Exception | None:
+        try:
+            await self._queue.publish([publication])
+        except QueueUnavailable as error:
+            return error
+        return None
