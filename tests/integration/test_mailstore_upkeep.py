@@ -79,7 +79,7 @@ BREAKS = {
     "UPDATE mailstore.messages SET keywords = '{x}'": "keywords",
     "UPDATE mailstore.messages SET blob_size = 1": "size",
     "UPDATE mailstore.messages SET mailbox_id = 77": "in no mailbox",
-    "INSERT INTO mailstore.expunged VALUES (1, 1, 2, 1, now())": "alive and expunged",
+    "INSERT INTO mailstore.expunged VALUES (1, 1, 2, 1, now())": "recorded as expunged",
     "INSERT INTO mailstore.expunged VALUES (1, 1, 99, 1, now())": "expunge",
     "UPDATE mailstore.mailboxes SET recent_from = 99": "recent",
     "UPDATE mailstore.accounts SET last_uid_validity = 1": "uid_validity",
