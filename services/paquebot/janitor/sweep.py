@@ -124,7 +124,7 @@ async def sweep(
             await _forget(run, forget_before)
         before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.expunged_age)
         async with troubles.apart(stores, "records of expunges"):
-            result.expunged = await stores.mailstore.forget_expunged(before, troubles.note)
+            result.expunged = await stores.messages.forget_expunged(before, troubles.note)
     return result
 
 
@@ -176,7 +176,7 @@ async def _purge(stores: Stores, settings: JanitorSettings, result: SweepResult,
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
     for account_id in await removed_accounts(stores.postgres, before):
         async with troubles.apart(stores, f"removed account {account_id}"):
-            await stores.mailstore.delete_account(account_id)
+            await stores.accounts.delete(account_id)
             await delete_removed(stores.postgres, [account_id])
             result.purged_accounts += 1
 
@@ -197,10 +197,10 @@ async def _old_packs(stores: Stores, min_age: float) -> AsyncIterator[list[PackI
 
 async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks | None) -> None:
     stores, packs = run.stores, [info.pack for info in group]
-    live = await stores.mailstore.live_packs(packs)
+    live = await stores.pack_uses.liveness(packs)
     # After the rows: what is not live then was left before.
     safe = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=run.settings.min_age)
-    left = await stores.mailstore.left_since(packs, safe)
+    left = await stores.compactions.left_since(packs, safe)
     unused: list[PackInfo] = []
     used: list[PackInfo] = []
     for info in group:
@@ -300,15 +300,15 @@ async def _is_garbage(stores: Stores, settings: JanitorSettings, index: PackInde
     if dry_run:
         return True
     owner = new_ulid()
-    if not await stores.mailstore.take_compaction(index.account_id, owner, settings.compaction.lease):
+    if not await stores.compactions.take_lease(index.account_id, owner, settings.compaction.lease):
         return False
     try:
-        return not await stores.mailstore.live_packs([index.pack])
+        return not await stores.pack_uses.liveness([index.pack])
     finally:
-        await stores.mailstore.give_back_compaction(index.account_id, owner)
+        await stores.compactions.release_lease(index.account_id, owner)
 
 
 async def _forget_records(stores: Stores, before_seconds: float, result: SweepResult) -> None:
     before = datetime.datetime.fromtimestamp(before_seconds, datetime.UTC)
-    result.deliveries = await stores.mailstore.forget_deliveries(before)
+    result.deliveries = await stores.deliveries.forget(before)
     result.outcomes = await outcomes.delete_before(stores.postgres, before)

@@ -59,7 +59,7 @@ class Troubles:
 
     async def keep(self, stores: Stores) -> None:
         """For the metric, in place of what the run before found."""
-        await troubles.note(stores.postgres, self.stage.value, self.found)
+        await troubles.replace(stores.postgres, self.stage.value, self.found)
 
 
 async def is_away(stores: Stores, error: Exception) -> bool:

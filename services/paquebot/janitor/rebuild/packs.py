@@ -16,8 +16,7 @@ from paquebot.janitor.recovery.accounting import StreamContents
 from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore.dates import of_microseconds
-from paquebot.mailstore.snapshots import rebuilding
-from paquebot.mailstore.snapshots.rebuilding import Found, Rebuild, RebuiltMessage, Rule
+from paquebot.mailstore.snapshots.rebuild_types import FoundMessage, Rebuild, RebuiltMessage, SnapshotTimes
 from paquebot.message import summarise
 from paquebot.observability.log import Log
 from paquebot.spool import outcomes
@@ -108,17 +107,17 @@ class RebuildPackReader:
         indexes = [index for _, index in (await read_valid_indexes(self._stores.blobs, chunk))[0]]
         result.unreadable += len(chunk) - len(indexes)
         envelopes = [entry.envelope for index in indexes for entry in index.entries]
-        wanted = await rebuilding.wanted(self._stores.postgres, [envelope.queue_id for envelope in envelopes])
+        wanted = await self._stores.rebuilds.wanted([envelope.queue_id for envelope in envelopes])
         coming = await self._coming(indexes)
         wanted |= {candidate.entry.envelope.queue_id for candidate in coming}
-        found: dict[str, Found] = {}
+        found: dict[str, FoundMessage] = {}
         for part in await asyncio.gather(*(self._found(index, wanted, result) for index in indexes)):
             for one in part:
                 found.setdefault(one.queue_id, one)
         arrivals = [_arrival(one, found[one.key[1]]) for one in coming if one.key[1] in found]
         if self._work.outcomes_lost:
             result.assumed_relayed += await self._assume_relayed(envelopes)
-        await rebuilding.place(self._stores.postgres, self._work, list(found.values()), arrivals, chunk[-1].pack)
+        await self._stores.rebuilds.place(self._work, list(found.values()), arrivals, chunk[-1].pack)
 
     async def _coming(self, indexes: Iterable[PackIndex]) -> list[_Candidate]:
         """Who gets an entry although no snapshot has it. What was refused its sender has sent again."""
@@ -129,18 +128,18 @@ class RebuildPackReader:
             candidates |= {one.key: one for entry in kept for one in _candidates(entry)}
         if not candidates:
             return []
-        rules = await rebuilding.rules(self._stores.postgres, {account_id for account_id, _ in candidates})
+        rules = await self._stores.rebuilds.snapshot_times({account_id for account_id, _ in candidates})
         keys = [
             key
             for key, one in candidates.items()
             if key not in self._queued.local and _may_come(one, rules.get(one.account_id))
         ]
         # Also true for all mail of an account that was deleted.
-        done = await self._stores.mailstore.delivered(keys)
-        done |= await rebuilding.known(self._stores.postgres, keys)
+        done = await self._stores.deliveries.delivered(keys)
+        done |= await self._stores.rebuilds.known(keys)
         return [candidates[key] for key in keys if key not in done]
 
-    async def _found(self, index: PackIndex, wanted: set[str], result: RebuildResult) -> list[Found]:
+    async def _found(self, index: PackIndex, wanted: set[str], result: RebuildResult) -> list[FoundMessage]:
         """The wanted entries of a pack whose bytes are what its index says."""
         entries = [entry for entry in index.entries if entry.envelope.queue_id in wanted]
         contents = await self._contents(index.pack, entries)
@@ -186,7 +185,7 @@ def _appended_by(envelope: Envelope) -> int:
     return int(number) if envelope.client.listener == "local" and not mark and number.isdecimal() else 0
 
 
-def _may_come(one: _Candidate, rule: Rule | None) -> bool:
+def _may_come(one: _Candidate, rule: SnapshotTimes | None) -> bool:
     """Whether a message that the account's snapshot does not know can be one that came after it.
 
     A delivery leaves a record, and the snapshot has all since `records_since`; an APPEND leaves only its row.
@@ -199,18 +198,18 @@ def _may_come(one: _Candidate, rule: Rule | None) -> bool:
     return accepted > rule.taken_at.timestamp() - _APPEND_SECONDS
 
 
-def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes | None]) -> list[Found]:
-    found: list[Found] = []
+def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes | None]) -> list[FoundMessage]:
+    found: list[FoundMessage] = []
     for entry, raw in zip(entries, contents, strict=True):
         if raw is None:
             continue
         summary = summarise(raw)
         ref = entry_ref(pack, entry)
-        found.append(Found(entry.envelope.queue_id, ref, summary.thread_key, summary.SerializeToString()))
+        found.append(FoundMessage(entry.envelope.queue_id, ref, summary.thread_key, summary.SerializeToString()))
     return found
 
 
-def _arrival(one: _Candidate, found: Found) -> RebuiltMessage:
+def _arrival(one: _Candidate, found: FoundMessage) -> RebuiltMessage:
     accepted = of_microseconds(one.entry.envelope.accepted_at_ms * 1000)
     return RebuiltMessage(one.account_id, found, accepted, one.trace_lines, one.delivered)
 
