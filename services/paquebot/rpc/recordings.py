@@ -150,15 +150,15 @@ class Transcript(Generic[F]):
         for piece in pieces:
             line = self._line()
             match piece:
-                case Line(octets, cut):
-                    line.client, line.cut = octets, cut
+                case Line(text, cut):
+                    line.client, line.cut = text, cut
                 case LeftOut(count):
                     line.client_left_out = count
             self._recordings.publish(line)
 
-    def from_server(self, octets: bytes | bytearray | memoryview) -> None:
+    def from_server(self, data: bytes | bytearray | memoryview) -> None:
         """To the client."""
-        for piece in self.filter.server_data(bytes(octets)):
+        for piece in self.filter.server_data(bytes(data)):
             line = self._line()
             match piece:
                 case Line(text, cut):
