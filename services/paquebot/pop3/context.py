@@ -8,7 +8,7 @@ from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings
 from paquebot.runtime.net.tls import ServerTls
-from paquebot.runtime.shares.account_gate import AccountShares
+from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.runtime.shares.event_loop import LoopShares
 
 

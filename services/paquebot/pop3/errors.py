@@ -16,7 +16,7 @@ from paquebot.pop3.reply import Reply, fault, negative
 from paquebot.rpc import CallRefused, LoginEnd, SessionLogin
 from paquebot.runtime.errors import EngineUnavailable
 from paquebot.runtime.postgres.pool import PostgresRefused
-from paquebot.runtime.shares.in_flight import OverBudget
+from paquebot.runtime.shares.budget import OverBudget
 from paquebot.wire.pop3 import Code, err
 
 _log = Log("paquebot.pop3")

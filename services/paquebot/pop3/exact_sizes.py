@@ -13,7 +13,7 @@ from paquebot.mailstore import Maildrop, MaildropMessage, Mailstore
 from paquebot.message import crlf_bytes
 from paquebot.observability.log import Log
 from paquebot.pop3.reading import MaildropReader, RetrievedMessage
-from paquebot.runtime.shares.account_gate import AccountShare
+from paquebot.runtime.shares.account_shares import AccountShare
 
 _log = Log("paquebot.pop3.exact_sizes")
 _GROUP_BYTES = 1024 * 1024
@@ -78,7 +78,7 @@ async def _sizes(reader: MaildropReader, share: AccountShare, group: Sequence[Ma
     """By UID, of those that can be read."""
     size = sum(message.size for message in group)
     # A large message takes more while it is read, as in `prefetch`.
-    hold = await share.take(3 * size if size > _GROUP_BYTES else size)
+    hold = await share.reserve(3 * size if size > _GROUP_BYTES else size)
     try:
         found = await reader.read([message.uid for message in group])
         return {

@@ -14,7 +14,7 @@ from itertools import islice
 from paquebot.pop3 import metrics
 from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.pop3.reading import MaildropReader, ReadResult, RetrievedMessage
-from paquebot.runtime.shares.account_gate import AccountReservation, AccountShare
+from paquebot.runtime.shares.account_shares import AccountReservation, AccountShare
 
 _GROUP_MESSAGES = 32
 _GROUP_BYTES = 1024 * 1024
@@ -47,7 +47,7 @@ class MessagePrefetch:
     def __init__(
         self, reader: MaildropReader, share: AccountShare, maildrop: OpenMaildrop, end: Callable[[], None]
     ) -> None:
-        """`end`: ends the session, as in `AccountReservation.until_late`."""
+        """`end`: ends the session, as in `AccountReservation.revoke_when_late`."""
         self._reader = reader
         self._share = share
         self._maildrop = maildrop
@@ -68,7 +68,7 @@ class MessagePrefetch:
             size = self._maildrop.size(number)
             # A large message takes more while it is read: the stored bytes, and the message in parts and as a whole.
             needed = 3 * size if size > _GROUP_BYTES else size
-            hold = await self._share.take(needed, _GATE_SECONDS)
+            hold = await self._share.reserve(needed, _GATE_SECONDS)
             group = self._start([number], hold)
         try:
             result = (await asyncio.shield(group.reading))[number]
@@ -77,7 +77,7 @@ class MessagePrefetch:
             raise
         group.hold.shrink(sum(map(self._maildrop.size, group.waiting)))
         if math.isinf(group.hold.due):  # its first message goes to the client now
-            group.hold.until_late(self._end)
+            group.hold.revoke_when_late(self._end)
         self._read_ahead()
         if isinstance(result, Exception):
             self.finish(number)
@@ -124,7 +124,7 @@ class MessagePrefetch:
         if len(self._groups) != 1:
             return
         numbers = self._following(self._groups[0].numbers[-1])
-        hold = self._share.try_take(sum(map(self._maildrop.size, numbers))) if numbers else None
+        hold = self._share.try_reserve(sum(map(self._maildrop.size, numbers))) if numbers else None
         if hold is not None:
             self._start(numbers, hold)
 

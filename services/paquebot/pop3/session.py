@@ -44,7 +44,7 @@ class _EndSession(Exception):
 class Session:
     """Runs in one task. It is the `LoginContext` of its commands."""
 
-    def __init__(self, context: ServerContext, connection: Pop3Connection, client: str, seat: ConnectionSlot) -> None:
+    def __init__(self, context: ServerContext, connection: Pop3Connection, client: str, slot: ConnectionSlot) -> None:
         self.context = context
         self.connection = connection
         self.client = client
@@ -52,7 +52,7 @@ class Session:
         self.id = new_ulid()
         """In every log line, and the owner of the maildrop's lease."""
         self.failed_logins = 0
-        self._seat = seat
+        self._slot = slot
         self._turns = context.loop_shares.turns(client)
         self._state: State = AuthorizationState()
         self._faults = 0
@@ -73,7 +73,7 @@ class Session:
         self._end_with(SessionEnd.DRAIN)
 
     def displace(self) -> None:
-        """End the session before its next command: another client needs its seat."""
+        """End the session before its next command: another client needs its slot."""
         self._end_with(SessionEnd.DISPLACED)
 
     def lease_lost(self) -> None:
@@ -102,7 +102,7 @@ class Session:
         )
         self._login = self.context.logins.enter(identity, self._login_ended)
         self._turns.belongs_to(identity.account_id)
-        self._seat.log_in(identity.account_id)
+        self._slot.log_in(identity.account_id)
 
     def remaining(self) -> float:
         """Seconds that the client has until its next whole line."""

@@ -63,7 +63,7 @@ class SessionSettings:
             raise ValueError("PAQUEBOT_POP3_SESSIONS_RESERVED must be at least 0 and less than 1")
 
     @property
-    def seats(self) -> SlotLimits:
+    def slots(self) -> SlotLimits:
         """One session at a time has an account's maildrop, so accounts need no limit."""
         return SlotLimits(self.total, self.reserved, self.per_client, self.per_network, self.total)
 
