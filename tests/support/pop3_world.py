@@ -11,7 +11,7 @@ import contextlib
 import datetime
 import itertools
 import poplib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -78,7 +78,7 @@ class Pop3Stack:
         return Reader(account_id, address)
 
     async def deliver(self, reader: Reader, *messages: bytes, prefix: bytes = PREFIX) -> None:
-        """Messages into INBOX, in this order, as delivery puts them there."""
+        """Put messages into INBOX, in this order, as delivery does."""
         stored = await asyncio.gather(*(self.spool.store(raw, account_id=reader.account_id) for raw in messages))
         new = [
             NewMessage(
@@ -94,7 +94,7 @@ class Pop3Stack:
         await self.mailstore.deliveries.deliver([Delivery(reader.account_id, "", 0, message) for message in new])
 
     async def uids(self, reader: Reader) -> list[int]:
-        """What INBOX holds."""
+        """The UIDs of INBOX."""
         return list((await self.mailstore.mailbox_reader.state(reader.account_id, INBOX)).rows.uids)
 
     async def flags(self, reader: Reader) -> list[int]:
@@ -107,7 +107,7 @@ class Pop3Stack:
 
     @contextlib.asynccontextmanager
     async def serving(self, *, draining: asyncio.Event | None = None, **environ: str) -> AsyncIterator[Pop3Server]:
-        """One POP3 service in this process, on free ports, ended by its drain."""
+        """One POP3 service in this process, on free ports, drained at the end."""
         settings = load(Pop3Settings, {**self.environ, **environ})
         draining = draining or asyncio.Event()
         async with open_server(settings, Health()) as server:
@@ -128,10 +128,10 @@ def poplib_client(server: Pop3Server, reader: Reader | None = None) -> poplib.PO
     return client
 
 
-async def until(condition: Callable[[], T], deadline: float = 10.0) -> T:
-    """The first true answer of the awaitable condition."""
+async def until(condition: Callable[[], Awaitable[T]], deadline: float = 10.0) -> T:
+    """The first true result of the awaitable condition."""
     async with asyncio.timeout(deadline):
-        while not (answer := await condition()):  # type: ignore[misc]
+        while not (answer := await condition()):
             await asyncio.sleep(0.01)
     return answer
 
