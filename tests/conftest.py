@@ -30,9 +30,10 @@ from paquebot.cli.engines.s3 import S3Engine
 from paquebot.runtime.postgres.migrations import migrate
 from tests.support.loopback import EngineSet, engine_set
 
-# A property is tried with the same values at every run, so that what fails here failed where it was written too.
-# `--hypothesis-profile=random` draws others, and more of them.
+# Each run tries a property with the same values, so a failure is the same on every machine.
+# `--hypothesis-profile=random` draws other values, and more of them; `quick` (make test-unit) tries fewer.
 settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("quick", derandomize=True, deadline=None, max_examples=20)
 settings.register_profile("random", deadline=None, max_examples=1000)
 settings.load_profile("same")
 

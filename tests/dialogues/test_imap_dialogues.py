@@ -2,7 +2,6 @@
 
 Beside the runner's own steps, a script can say:
 
-    login                      log in on the current connection: LOGIN with the account of this script
     deliver [count]            messages arrive in INBOX as delivery puts them there
     do drain                   the process begins to end
     do disable [unheard]       the account is disabled; unheard: the hint is lost

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.relay_fixtures import handshake, letter
@@ -21,6 +22,8 @@ from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.transaction import Outcomes, rcpt_parameters
 from paquebot.runtime.settings import Seconds
 from paquebot.wire.address import Address
+
+pytestmark = pytest.mark.slow
 
 SOON = Seconds(0.1)
 DEADLINES = Deadlines(*(SOON,) * 7, starttls=SOON)

@@ -240,6 +240,7 @@ LINES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(LINES, OFFERED, st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None)
 async def test_any_message_arrives_as_the_host_takes_it_or_is_refused_for_good(

@@ -13,6 +13,8 @@ from tests.support.counted import value
 import paquebot
 from paquebot.runtime.process.tasks import background, watch_loop_errors
 
+pytestmark = pytest.mark.slow
+
 SERVICES = Path(paquebot.__file__).parent
 GROUPS = {"group", "batches"}
 """Names of TaskGroups in the code: they raise what their tasks raise."""
@@ -23,7 +25,6 @@ AWAITED = {
     "cli/up/stack.py": "awaited when the stack ends",
     "cli/up/supervisor.py": "awaited when its process is ended",
     "delivery/consumer.py": "awaited with asyncio.wait, its result read",
-    "delivery/service.py": "awaited with asyncio.wait, its result read",
     "delivery/worker.py": "awaited at the end of the block",
     "imap/bodies/body_cache.py": "raises nothing: what goes wrong is an outcome of a read",
     "imap/mailbox_view/feed.py": "sessions await it; its exception is read when none does",
@@ -31,6 +32,7 @@ AWAITED = {
     "pop3/prefetch.py": "sessions await it; its exception is read when none does",
     "relay/queue/consumer.py": "awaited with asyncio.wait, results read; jobs end in `_work`, which raises nothing",
     "runtime/batching.py": "raises nothing: an error is the answer to each caller",
+    "runtime/postgres/migrations.py": "awaited with asyncio.wait, its result read",
     "runtime/process/health.py": "raises nothing: what goes wrong is the answer",
     "runtime/process/service.py": "awaited with asyncio.wait, its result read",
     "smtp_ingress/connection.py": "aiosmtpd's task of a session, whose errors `serve` catches",

@@ -17,6 +17,8 @@ from tests.unit.runtime.test_service_process import ended, start
 from paquebot.observability.metrics import Across, gauge
 from paquebot.runtime.process.health_aggregator import merged
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(slots=True)
 class Service:

@@ -47,6 +47,8 @@ from paquebot.wire.smtp.replies import join_reply, parse_reply_line
 from paquebot.wire.smtp.xtext import decode_utf8_xtext, decode_xtext
 from paquebot.wire.transparency import add_transparency
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[int], Callable[[], object]]
 
 _EXTENSIONS = frozenset({"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "AUTH"})

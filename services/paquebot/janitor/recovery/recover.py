@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
-from paquebot.blobs.ulid import ulid_at, ulid_time_ms
 from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_valid_indexes
 from paquebot.janitor.recovery.accounting import MissingMessage, find_missing, read_packed, read_stream
 from paquebot.janitor.recovery.refused import read_refused
@@ -21,6 +20,7 @@ from paquebot.observability.log import Log
 from paquebot.queue import Publication
 from paquebot.queue.client import MAX_BATCH
 from paquebot.queue.stream import ensure_stream, move, skipped_jobs
+from paquebot.runtime.ulid import ulid_at, ulid_time_ms
 from paquebot.spool.jobs import publications
 from paquebot.v1.mail_pb2 import PackIndex
 
