@@ -211,7 +211,7 @@ async def test_upkeep_of_the_wrong_mailstore_is_refused_until_it_is_rebuilt(
     assert (await paquebot("janitor"))[0] == 0
     code, _, errors = await paquebot("recover", "--rebuild", "--restored")
     assert code == 2
-    assert "give one" in errors
+    assert "not both" in errors
 
 
 async def test_the_janitor_waits_for_engines_that_do_not_answer_yet(

@@ -152,7 +152,7 @@ async def test_verify_finds_nothing_wrong_on_a_sound_platform(stores: Stores, sp
     await deliver(stores)
     result = await verify(stores, settle=0)
     assert result.faults == []
-    assert (result.packs, result.rows, result.entries, result.octets) == (1, 2, 1, len(RAW))
+    assert (result.packs, result.rows, result.entries, result.read_bytes) == (1, 2, 1, len(RAW))
 
 
 async def test_verify_finds_a_lost_pack_and_a_lost_job(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
@@ -205,7 +205,7 @@ async def test_verify_tells_of_packs_that_were_written_over_long_after(stores: S
         await blobs.put(writer.pack, writer.finish(1))
     lines: list[str] = []
     assert (await verify(stores, settle=0, say=lines.append)).written_later == 1
-    assert "1 packs were written more than an hour after they were made" in lines[0]
+    assert "1 packs were written more than an hour after their id's time" in lines[0]
 
 
 async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
@@ -338,7 +338,7 @@ async def test_mail_of_which_the_records_are_forgotten_is_no_fault(
     assert (await verify(stores, settle=0)).faults == []
     lines: list[str] = []
     await recover(stores, since=WEEK, settle=0, dry_run=True, say=lines.append)
-    assert "has forgotten the records" in lines[0]
+    assert "has deleted the records" in lines[0]
 
 
 async def test_records_are_kept_while_no_pack_can_be_looked_at(
@@ -390,7 +390,7 @@ async def test_what_was_refused_is_neither_advised_nor_recovered(
 
     verified = await verify(stores, settle=0)
     (fault,) = verified.faults
-    assert f"pack {lost}: 1 recipients are neither served nor queued" in fault
+    assert f"pack {lost}: 1 recipients are neither delivered nor queued" in fault
     assert verified.refused == 1
     lines: list[str] = []
     dry = await recover(stores, since=WEEK, settle=0, dry_run=True, say=lines.append)

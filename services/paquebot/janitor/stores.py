@@ -1,4 +1,4 @@
-"""The engines as upkeep sees them, opened together."""
+"""The engines that upkeep works on, opened together."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from paquebot.runtime.postgres.pool import Postgres, open_postgres
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What upkeep works on."""
+    """The engines' clients."""
 
     blobs: BlobStore
     queue: Queue
@@ -56,7 +56,7 @@ class Stores:
 
 @contextlib.asynccontextmanager
 async def open_stores(settings: JanitorSettings) -> AsyncIterator[Stores]:
-    """All three engines; closed at the end of the block."""
+    """Open all three engines; they are closed at the end of the block."""
     async with contextlib.AsyncExitStack() as stack:
         blobs = BlobStore(settings.s3)
         stack.push_async_callback(blobs.close)
