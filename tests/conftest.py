@@ -65,7 +65,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return _Parts(config, log)
 
 
-class _Parts(LoadScopeScheduling):
+class _Parts(LoadScopeScheduling):  # type: ignore[misc]
     """One process runs a folder of `_WHOLE`, and else a file."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.attack.limits import Limits, chart_settings, limited
 from tests.e2e.platforms import Platform, running
 from tests.support.dns_server import DnsServer
-from tests.support.remote_host import SILENT, RemoteHost
+from tests.support.remote_host import SILENT, Answer, RemoteHost
 
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import ServicePorts
@@ -86,7 +86,7 @@ async def field_of(directory: Path) -> AsyncIterator[Field]:
     async with contextlib.AsyncExitStack() as stack:
         good = await stack.enter_async_context(RemoteHost(address=_GOOD_HOST))
         await stack.enter_async_context(RemoteHost({"CONNECT": SILENT}, address=SILENT_HOST, port=good.port))
-        banner = {"CONNECT": f"554 {BANNER}"}
+        banner: dict[str, Answer] = {"CONNECT": f"554 {BANNER}"}
         inner = await stack.enter_async_context(RemoteHost(banner, address=INNER_HOST, port=good.port))
         inside = dict(zip(INNER_DOMAINS, _WAYS_INSIDE.values(), strict=True))
         zones = {"good.test": f"@ MX 10 mx\nmx A {_GOOD_HOST}", **SILENT_ZONES, **inside}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
 from tests.attack.field import SECRET, Victim, connected
 
@@ -152,7 +153,7 @@ async def never_read(victim: Victim) -> None:
     """Large messages are asked for, and no byte of them is taken."""
     async with session(victim) as it:
         await it.ask(b"SELECT large")
-        it.writer.transport.pause_reading()
+        cast(asyncio.Transport, it.writer.transport).pause_reading()
         it.writer.write(b"f FETCH 1:3 BODY.PEEK[]\r\n")
         await asyncio.sleep(30)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from tests.attack.clients import Conversation, plain
 from tests.attack.field import ALIAS_DOMAIN, SECRET, Field, add_alias_domain, administration, connected, enrol
@@ -30,7 +31,7 @@ async def sessions_end(place: Field) -> list[Finding]:
     await enrol(place.platform.plan, *addresses)
     async with administration(place.platform.plan) as admin:
 
-        def update(address: str, **fields: object) -> Change:
+        def update(address: str, **fields: Any) -> Change:
             return lambda: admin.ask(admin.stub.UpdateAccount, UpdateAccountRequest(address=address, **fields))
 
         made = await admin.ask(admin.stub.CreateAppPassword, CreateAppPasswordRequest(address=addresses[2], name="x"))

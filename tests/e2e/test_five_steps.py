@@ -8,6 +8,8 @@ import imaplib
 import smtplib
 import threading
 from email.message import EmailMessage
+from functools import partial
+from typing import cast
 
 from tests.e2e.platforms import Platform, until
 
@@ -49,7 +51,8 @@ async def test_message_travels_from_one_platform_to_the_other(platforms: tuple[P
     assert "by mail.here.test" in hops[1]
     assert received["Message-ID"]
     assert received["Date"]
-    assert received.get_payload()[1].get_payload(decode=True) == b"\x00\x01\x02" * 1000
+    _, attachment = cast("list[EmailMessage]", received.get_payload())
+    assert attachment.get_payload(decode=True) == b"\x00\x01\x02" * 1000
 
 
 async def test_wrong_password_is_refused(platforms: tuple[Platform, Platform]) -> None:
@@ -121,7 +124,7 @@ async def test_two_imap_clients_stay_in_sync(platforms: tuple[Platform, Platform
         return [item for item in client.response(name)[1] if item is not None]
 
     for client in (first, second):
-        assert await until(lambda client=client: news(client, "EXISTS"), "EXISTS on both")
+        assert await until(partial(news, client, "EXISTS"), "EXISTS on both")
     count = (await asyncio.to_thread(first.search, None, "ALL"))[1][0].split()[-1].decode()
     await asyncio.to_thread(first.store, count, "+FLAGS.SILENT", r"(\Flagged)")
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from tests.dialogues.dialogue import Endpoint, load, play, with_login
-from tests.e2e.platforms import DEMO_PASSWORD, Platform, until
+from tests.e2e.platforms import Platform, until
 
+from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from paquebot.cli.engines.ports import LOOPBACK
 
 SECONDS = 60.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 import pytest
 from tests.support.mailstore_fixtures import PREFIX, SMALL_LIMITS, WHEN, delivery, new_message
@@ -108,7 +107,7 @@ async def test_at_once_or_step_by_step(mailstore: Mailstore, migrated: Postgres)
     assert [outcome.uid for outcome in at_once] == [1, 1, 2]
     for table in await rows_of(migrated, "messages", "deliveries", "accounts", "mailboxes"):
         at_once_rows = [row for row in table if row[0] in (A, B)]
-        others = [(cast(int, row[0]) - 2, *row[1:]) for row in table if row[0] in (C, D)]
+        others = [(row[0] - 2, *row[1:]) for row in table if row[0] in (C, D)]
         assert at_once_rows == others != []
 
 

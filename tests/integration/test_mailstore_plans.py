@@ -123,13 +123,13 @@ async def select(mail: Mailstore, _: Postgres, account: int, count: int) -> None
     assert len((await mail.snapshot(account, INBOX_ID)).rows.uids) == count
 
 
-async def resynchronise(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def resynchronise(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     """The last tenth, again and again: QRESYNC, and what IDLE and NOOP ask."""
     for _ in range(30):
         assert len((await mail.changes_since(account, INBOX_ID, count - count // 10)).rows.uids) >= count // 10
 
 
-async def vanished(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def vanished(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     gone = await mail.remove(account, INBOX_ID, half(count))
     assert (await mail.changes_since(account, INBOX_ID, gone.mod_seq - 1)).expunged
     for _ in range(count // 20):
@@ -146,17 +146,17 @@ async def maildrop(mail: Mailstore, _: Postgres, account: int, count: int) -> No
     await mail.close_maildrop(account, "session", INBOX_ID, half(count))
 
 
-async def deliver(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def deliver(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     for _ in range(count // 50):
         await mail.deliver([Delivery(account, "", 0, new_message(prefix=PREFIX)) for _ in range(50)])
 
 
-async def deliver_step_by_step(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def deliver_step_by_step(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     for _ in range(count // 50):
         await mail.deliver([Delivery(account, "lists", 0, new_message(prefix=PREFIX)) for _ in range(50)])
 
 
-async def append(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def append(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     for _ in range(count // 50):
         await mail.append(account, INBOX_ID, [new_message() for _ in range(50)], quota_bytes=0)
 

@@ -19,7 +19,7 @@ from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore.dates import EARLIEST, LATEST
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.mailstore.snapshots.export import promised
+from paquebot.mailstore.snapshots.export import Export, promised
 from paquebot.mailstore.upkeep import figures
 from paquebot.runtime.postgres.pool import PostgresTroubled
 from paquebot.v1.snapshot_pb2 import SnapshotMessage
@@ -77,14 +77,14 @@ async def test_a_bad_account_stops_no_snapshot_of_the_others(
     admin = platform.stores.postgres
     await admin.execute("test", "ALTER TABLE mailstore.messages ALTER COLUMN thread_key DROP NOT NULL")
     await spoil(admin, BOB, 1, "thread_key = NULL, flags = 17")
-    export = snapshot_module.snapshots.Export._message
+    export = Export._message
 
-    def damaged(self: snapshot_module.snapshots.Export, row: asyncpg.Record) -> SnapshotMessage | None:
+    def damaged(self: Export, row: asyncpg.Record) -> SnapshotMessage | None:
         if row["thread_key"] is None:
             raise PostgresTroubled("an invalid page")
         return export(self, row)
 
-    monkeypatch.setattr(snapshot_module.snapshots.Export, "_message", damaged)
+    monkeypatch.setattr(Export, "_message", damaged)
     troubles = Troubles(Stage.SNAPSHOT)
     done = await snapshot(platform.janitor, platform.settings, troubles)
     assert (done.accounts, done.written_accounts, done.bad_accounts) == (3, 2, 1)

@@ -11,7 +11,7 @@ import contextlib
 import datetime
 import itertools
 import poplib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -105,7 +105,7 @@ class Pop3Stack:
         return [row["owner"] for row in await self.postgres.fetch("test", sql, reader.account_id)]
 
     @contextlib.asynccontextmanager
-    async def serving(self, *, draining: asyncio.Event | None = None, **environ: str) -> AsyncIterator[Pop3Server]:
+    async def serving(self, draining: asyncio.Event | None = None, /, **environ: str) -> AsyncIterator[Pop3Server]:
         """One POP3 service in this process, on free ports, ended by its drain."""
         settings = load(Pop3Settings, {**self.environ, **environ})
         draining = draining or asyncio.Event()
@@ -127,10 +127,10 @@ def poplib_client(server: Pop3Server, reader: Reader | None = None) -> poplib.PO
     return client
 
 
-async def until(condition: Callable[[], T], deadline: float = 10.0) -> T:
+async def until(condition: Callable[[], Awaitable[T]], deadline: float = 10.0) -> T:
     """The first true answer of the awaitable condition."""
     async with asyncio.timeout(deadline):
-        while not (answer := await condition()):  # type: ignore[misc]
+        while not (answer := await condition()):
             await asyncio.sleep(0.01)
     return answer
 

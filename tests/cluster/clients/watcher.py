@@ -25,7 +25,7 @@ _ATTEMPT = re.compile(rb"x-attempt:\s*([0-9a-f]+)", re.IGNORECASE)
 _UID = re.compile(rb"\bUID (\d+)")
 _FIELD = "(UID BODY.PEEK[HEADER.FIELDS (X-ATTEMPT)])"
 
-imaplib._MAXLINE = 10_000_000
+imaplib._MAXLINE = 10_000_000  # type: ignore[attr-defined]
 
 
 def known(client: imaplib.IMAP4, first: int = 1) -> dict[int, str]:

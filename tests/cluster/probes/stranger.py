@@ -111,7 +111,9 @@ def _channels(target: str) -> Iterator[tuple[str, Callable[[], grpc.Channel]]]:
 
 
 def _code(channel: grpc.Channel, method: str, request: bytes) -> grpc.StatusCode:
-    ask = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
+    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+        method, request_serializer=None, response_deserializer=None
+    )
     try:
         ask(request, timeout=SECONDS)
     except grpc.RpcError as error:

@@ -78,11 +78,10 @@ async def test_one_that_fails_again_and_again_waits_longer(tmp_path: Path) -> No
 async def test_stop_ends_all_and_says_nothing(tmp_path: Path) -> None:
     said = Said()
     supervisor = Supervisor(said)
-    pids = [
-        (await supervisor.keep(name, running("exec sleep 600", tmp_path / name))).pid
-        for name in ("first", "second", "third")
-        if (tmp_path / name).mkdir() is None
-    ]
+    pids = []
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+        pids.append((await supervisor.keep(name, running("exec sleep 600", tmp_path / name))).pid)
     await supervisor.stop(("second",), ("first",))
     assert not any(alive(pid) for pid in pids)
     assert said.lines == []

@@ -20,7 +20,7 @@ from paquebot.v1.queue_pb2 import RelayJob
 JOB = RelayJob(queue_id="Q", reverse_path="s@example.org", domain="example.net", accepted_at_ms=1_700_000_000_000)
 
 
-def recipient(*notify: Notify, name: str = "a") -> RemoteRecipient:
+def recipient(*notify: Notify.ValueType, name: str = "a") -> RemoteRecipient:
     return RemoteRecipient(forward_path=f"{name}@example.net", domain="example.net", notify=notify)
 
 
@@ -36,7 +36,7 @@ def recipient(*notify: Notify, name: str = "a") -> RemoteRecipient:
         ((NOTIFY_SUCCESS, NOTIFY_FAILURE, NOTIFY_DELAY), {Action.FAILED, Action.DELAYED, Action.RELAYED}),
     ],
 )
-def test_notify_decides(notify: tuple[Notify, ...], told: set[Action]) -> None:
+def test_notify_decides(notify: tuple[Notify.ValueType, ...], told: set[Action]) -> None:
     assert {action for action in Action if wants(recipient(*notify), action)} == told
 
 
