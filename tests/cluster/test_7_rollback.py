@@ -115,11 +115,11 @@ def test_helm_test_says_why_it_failed(installed: Release) -> None:
     finally:
         installed.scale("imap", 1)
     place = f"{installed.name}-imap:143"
-    assert f"the round trip failed at imap ({place}): nothing listens there; is one of its pods ready?" in str(
+    assert f"the round trip failed at imap ({place}): connection refused; is one of its pods ready?" in str(
         failed.value
     )
     pod = installed.get("pod", f"{installed.name}-test")
-    assert "nothing listens there" in pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
+    assert "connection refused" in pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
 
 
 def test_a_name_that_cannot_be_makes_nothing(installed: Release) -> None:

@@ -83,7 +83,7 @@ async def numbers(queue: Queue, state: str = "") -> list[int]:
 
 async def test_queue_list_and_show(paquebot: CommandLine, spool: Spool, migrated: Postgres) -> None:
     _, output, _ = await paquebot("queue", "list")
-    assert "nothing waits" in output
+    assert "the queue is empty" in output
     queue_id = await spool.accept(to("x@example.net", "y@example.net", "z@example.com"), RAW)
 
     _, output, _ = await paquebot("queue", "list")
@@ -103,7 +103,7 @@ async def test_queue_list_and_show(paquebot: CommandLine, spool: Spool, migrated
     assert shown["senders"] == ["<a@example.org>"]
 
     code, _, errors = await paquebot("queue", "show", "999999")
-    assert (code, errors) == (1, "paquebot: there is no job 999999 in the queue (any more)\n")
+    assert (code, errors) == (1, "paquebot: there is no job 999999 in the queue\n")
 
 
 async def test_queue_hold_release_retry_drop(
@@ -118,12 +118,12 @@ async def test_queue_hold_release_retry_drop(
     [item] = [item async for item in backlog.list_jobs(queue)]
     later = Publication(item.subject, item.payload, later_subject="relay.later.1", at=time.time() + 3600)
     await stream.move(queue, item.stored, later)
-    assert (await paquebot("queue", "retry", "--domain", "example.net"))[1] == "1 jobs are tried now\n"
+    assert (await paquebot("queue", "retry", "--domain", "example.net"))[1] == "1 jobs will be tried now\n"
     assert len(await numbers(queue, "ready")) == 1
 
     code, _, errors = await paquebot("queue", "drop")
     assert code == 2
-    assert "name jobs by NUMBER" in errors
+    assert "give NUMBERs" in errors
     assert (await paquebot("queue", "drop", "--all", "--yes"))[1] == "1 jobs are dropped\n"
     assert await numbers(queue) == []
     assert await outcomes.finished_recipients(migrated, [queue_id]) == {(queue_id, "x@example.net")}
@@ -158,7 +158,7 @@ async def test_the_janitor_names_what_is_bad_and_its_exit_code_tells(
     await spoil(migrated, 1, 1, "internal_date = '-infinity'")
     code, output, errors = await paquebot("janitor")
     assert (code, "snapshot accounts" in output.replace("_", " ")) == (1, True), errors
-    assert "passed over: snapshot: account 1, mailbox 1, UID 1: " in errors
+    assert "skipped: snapshot: account 1, mailbox 1, UID 1: " in errors
     assert (await paquebot("janitor"))[0] == 0, "it mended the date"
 
 
@@ -232,7 +232,7 @@ async def test_the_janitor_waits_for_engines_that_do_not_answer_yet(
     async with asyncio.timeout(COMMAND_SECONDS):
         said = await process.stderr.readline()
         assert said.startswith(b"waiting for the engines (")
-        assert b"S3 does not answer as it should" in said
+        assert b"S3 does not answer correctly" in said
         async with SlowProxy(host, int(port), at=late):
             _, errors = await process.communicate()
     assert process.returncode == 0, errors
@@ -242,4 +242,4 @@ async def test_the_janitor_gives_up_with_the_last_reason(paquebot: CommandLine, 
     nowhere = f"http://127.0.0.1:{free_port()}"
     code, _, errors = await paquebot("janitor", "--wait", "1s", PAQUEBOT_S3_ENDPOINT=nowhere)
     assert code == 1
-    assert "paquebot: the engines: not within 1s: S3 does not answer as it should" in errors
+    assert "paquebot: the engines: not within 1s: S3 does not answer correctly" in errors

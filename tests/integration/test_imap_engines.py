@@ -25,7 +25,7 @@ from paquebot.mailstore import Changes, StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
-from paquebot.runtime.shares.account_gate import AccountShares
+from paquebot.runtime.shares.account_shares import AccountShares
 
 
 def message(number: int, *, size: int = 0, extra: str = "") -> bytes:

@@ -251,6 +251,22 @@ async def test_a_host_that_is_away_gets_its_mail_when_it_is_back(post: Post) -> 
     assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
+async def test_no_job_is_tried_before_the_schema_is_there(post: Post) -> None:
+    """A relay that is newer than the database waits, not ready: a missing table must not use up a job's tries."""
+    connection = await asyncpg.connect(post.admin_dsn)
+    await connection.execute("ALTER SCHEMA spool RENAME TO absent")
+    await post.accept("a@example.net")
+    async with post.host() as host, post.relay(PAQUEBOT_RELAY_TRIES="1") as context:
+        await asyncio.sleep(2.0)  # far longer than a try takes
+        assert not context.health.started
+        assert (await stream.counts(post.queue)).total("hold.") == 0
+        await connection.execute("ALTER SCHEMA absent RENAME TO spool")
+        await connection.close()
+        await host.until(lambda: len(host.messages) == 1)
+        await post.settled()
+    assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
+
+
 async def test_a_lost_reply_means_again_not_never(post: Post) -> None:
     """RFC 1047: the host has the message and we do not know; it may get it twice, it must not get it never."""
     async with post.host({"MESSAGE": DROP}) as host, post.relay():

@@ -22,7 +22,7 @@ from paquebot.relay.smtp_client.handshake import Handshake
 from paquebot.relay.smtp_client.session import ClientSession
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
 from paquebot.runtime.settings import Seconds
-from paquebot.runtime.shares.in_flight import ByteBudget
+from paquebot.runtime.shares.gate import ByteGate
 from paquebot.wire.sasl import Credentials
 from paquebot.wire.smtp.parameters import Ret
 
@@ -122,7 +122,7 @@ def letter(
     async def read() -> bytes:
         return raw
 
-    shares = ByteShares(ByteBudget(2**30), 2**30, 2**30)
+    shares = ByteShares(ByteGate(2**30), 2**30, 2**30)
     return OutgoingMessage(
         read,
         len(raw),

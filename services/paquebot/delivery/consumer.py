@@ -1,7 +1,7 @@
-"""The loop that takes batches from the queue: waits while an engine is away, ends when the process drains.
+"""The loop that claims jobs in batches: it waits during an outage, and ends when the process drains.
 
-One batch is gathered at a time, while those before it are at work. When a job finds the process idle it is delivered
-at once; under load the next batch gathers until `pace` has passed since the one before, so that the messages of that
+One batch is claimed at a time, while those before it are delivered. A job that finds the process idle is delivered at
+once; under load the next batch is claimed only when `pace` has passed since the last one, so that the messages of that
 time share one transaction. A backlog, which fills a batch, does not wait.
 """
 
@@ -22,8 +22,8 @@ _log = Log("paquebot.delivery")
 
 CONSUMER = "delivery"
 _FETCH_SECONDS = 5.0
-_AWAY_SECONDS = 1.0
-_SILENCE_SECONDS = 300.0  # far more than a batch with every deadline reached
+_OUTAGE_SECONDS = 1.0
+_MAX_SILENCE = 300.0  # far more than a batch with every timeout reached
 
 
 class DeliveryConsumer:
@@ -37,34 +37,34 @@ class DeliveryConsumer:
         self._worker = worker
         self._health = health
         self._load = load
-        self._room = asyncio.Semaphore(load.workers)
+        self._slots = asyncio.Semaphore(load.workers)
         self._next = 0.0
-        """When the next batch begins, on the event loop's clock."""
+        """When the next batch may be claimed, on the event loop's clock."""
         self._backlog = False
-        """Whether the queue had a whole batch for us when we asked last."""
-        self._away = self._reported = False
+        """Whether the last claim filled a batch."""
+        self._outage = self._reported = False
 
     async def run(self, draining: asyncio.Event) -> None:
         """Until `draining`; the batches under way are finished."""
         async with asyncio.TaskGroup() as batches:
             while not draining.is_set():
                 self._beat()
-                if self._away:
+                if self._outage:
                     await self._wait_for_engines(draining)
-                await self._room.acquire()
-                if jobs := await self._gather(draining):
+                await self._slots.acquire()
+                if jobs := await self._claim(draining):
                     batches.create_task(self._work(jobs))
                 else:
-                    self._room.release()
+                    self._slots.release()
         with contextlib.suppress(QueueUnavailable):
             await self._consumer.close()
         self._health.silence(CONSUMER)
 
     def _beat(self) -> None:
-        self._health.beat(CONSUMER, max_age=_SILENCE_SECONDS)
+        self._health.beat(CONSUMER, max_age=_MAX_SILENCE)
 
-    async def _gather(self, draining: asyncio.Event) -> list[ClaimedJob]:
-        """A batch; none when no job came for a while, NATS is away, or the process begins to drain."""
+    async def _claim(self, draining: asyncio.Event) -> list[ClaimedJob]:
+        """A batch; none when no job came for a while, NATS has an outage, or the process begins to drain."""
         loop = asyncio.get_running_loop()
         if not self._backlog:
             await pause(draining, self._next - loop.time())
@@ -73,9 +73,9 @@ class DeliveryConsumer:
         try:
             jobs = await self._fetch(draining)
         except QueueUnavailable as error:
-            self._is_away(error)
+            self._begin_outage(error)
             return []
-        self._reported = self._away  # what goes away from now on is told again
+        self._reported = self._outage  # an outage that begins from now on is logged again
         self._backlog = len(jobs) == self._load.jobs
         self._next = loop.time() + self._load.pace
         return jobs
@@ -84,12 +84,12 @@ class DeliveryConsumer:
         try:
             await self._worker.work(jobs)
         except EngineUnavailable as error:
-            self._is_away(error)
+            self._begin_outage(error)
         finally:
-            self._room.release()
+            self._slots.release()
 
-    def _is_away(self, error: Exception) -> None:
-        self._away = True
+    def _begin_outage(self, error: Exception) -> None:
+        self._outage = True
         if not self._reported:
             _log.warning("engine_away", reason=f"{type(error).__name__}: {error}")
             self._reported = True
@@ -110,12 +110,12 @@ class DeliveryConsumer:
                 await fetch
 
     async def _wait_for_engines(self, draining: asyncio.Event) -> None:
-        """No job is taken while it could only be given back: that would count as one of its tries."""
-        await pause(draining, _AWAY_SECONDS)
+        """Claim no job that could only be deferred: that would count as one of its tries."""
+        await pause(draining, _OUTAGE_SECONDS)
         while not draining.is_set() and not await self._postgres.ready():
             self._beat()
-            await pause(draining, _AWAY_SECONDS)
-        self._away = False
+            await pause(draining, _OUTAGE_SECONDS)
+        self._outage = False
 
 
 async def pause(draining: asyncio.Event, seconds: float) -> None:

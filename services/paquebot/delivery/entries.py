@@ -3,7 +3,7 @@
 RFC 5321 §4.4: the final delivery puts Return-Path in front of the message; Delivered-To says for which address.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.mailstore import Delivery, DeliveryOutcome, NewMessage
@@ -14,7 +14,7 @@ from paquebot.v1.queue_pb2 import DeliverEntry
 
 @dataclass(frozen=True, slots=True)
 class RecipientDelivery:
-    """One recipient of one message."""
+    """One recipient of one entry; `delivery` is what the mailstore is asked for."""
 
     entry: DeliverEntry
     recipient: LocalRecipient
@@ -23,14 +23,14 @@ class RecipientDelivery:
 
 @dataclass(frozen=True, slots=True)
 class EntryOutcome:
-    """What became of one recipient."""
+    """What became of one recipient of one entry."""
 
-    addressed: RecipientDelivery
+    delivery: RecipientDelivery
     outcome: DeliveryOutcome
 
 
 def deliveries_of(entry: DeliverEntry) -> Iterator[RecipientDelivery]:
-    """Every recipient of the entry, in order."""
+    """One for each recipient of the entry, in order."""
     summary = entry.summary.SerializeToString()
     accepted = of_microseconds(entry.accepted_at_ms * 1000)
     for recipient in entry.recipients:
@@ -44,6 +44,19 @@ def deliveries_of(entry: DeliverEntry) -> Iterator[RecipientDelivery]:
         )
         delivery = Delivery(recipient.account_id, recipient.detail, recipient.quota_bytes, message)
         yield RecipientDelivery(entry, recipient, delivery)
+
+
+def entries_of(deliveries: Sequence[RecipientDelivery]) -> list[DeliverEntry]:
+    """The entries of `deliveries`, each with only the recipients in `deliveries`."""
+    entries: dict[str, DeliverEntry] = {}
+    for one in deliveries:
+        if one.entry.queue_id not in entries:
+            entry = DeliverEntry()
+            entry.CopyFrom(one.entry)
+            del entry.recipients[:]
+            entries[one.entry.queue_id] = entry
+        entries[one.entry.queue_id].recipients.append(one.recipient)
+    return list(entries.values())
 
 
 def prefix(reverse_path: str, address: str) -> bytes:

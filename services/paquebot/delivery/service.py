@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 
 from paquebot.blobs import BlobStore
+from paquebot.delivery import metrics
 from paquebot.delivery.consumer import DeliveryConsumer
+from paquebot.delivery.hold import DeliveryHold
 from paquebot.delivery.reports import DeliveryReporter
 from paquebot.delivery.settings import DeliverySettings
 from paquebot.delivery.settlement import DeliverySettlement
@@ -14,7 +16,7 @@ from paquebot.mailstore.upkeep import figures
 from paquebot.notification import Notifier, SuccessShares
 from paquebot.queue import Queue, observation
 from paquebot.rpc import ValidationClient, open_channel
-from paquebot.runtime.postgres.migrations import wait_for_version
+from paquebot.runtime.postgres.migrations import wait_for_version_or_drain
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.service import Context
 from paquebot.spool import Spool
@@ -42,39 +44,27 @@ async def main(context: Context, settings: DeliverySettings) -> None:
             ValidationClient(channel, settings.directory),
             spool,
             SuccessShares(settings.success),
-            # A sender whose own mailbox is full is told when it is not: the job waits (decision 5).
+            metrics.REPORTS,
+            # A sender whose mailbox is full is notified once it has room: the job waits (decision 5).
             uncertain=(VERDICT_UNSPECIFIED, VERDICT_OVER_QUOTA),
         )
         mailstore = Mailstore(postgres, settings.account)
         settlement = DeliverySettlement(mailstore, queue, DeliveryReporter(notifier, blobs), settings.quota)
-        worker = DeliveryWorker(mailstore, settlement, settings.load)
+        worker = DeliveryWorker(mailstore, settlement, DeliveryHold(queue), settings.load)
         _depend(context, queue, postgres)
-        if await _schema_is_there(context, postgres):
+        if await wait_for_version_or_drain(postgres, SCHEMA, context.draining):
             context.started()
             await _serve(context, settings, queue, postgres, worker)
 
 
 def _depend(context: Context, queue: Queue, postgres: Postgres) -> None:
-    """S3 and the directory are needed for notifications alone, which wait for them in the queue."""
+    """S3 and the directory serve notifications alone, which wait for them in the queue."""
 
     async def postgres_answers() -> None:
         await postgres.fetchval("ready", "SELECT 1")
 
     context.health.depend("nats", queue.probe)
     context.health.depend("postgres", postgres_answers)
-
-
-async def _schema_is_there(context: Context, postgres: Postgres) -> bool:
-    """A new pod waits, not ready, for the migrations; False when it was drained before."""
-    wait = asyncio.ensure_future(wait_for_version(postgres, SCHEMA))
-    drain = asyncio.ensure_future(context.draining.wait())
-    await asyncio.wait((wait, drain), return_when=asyncio.FIRST_COMPLETED)
-    drain.cancel()
-    if not wait.done():
-        wait.cancel()
-        return False
-    wait.result()
-    return True
 
 
 async def _serve(

@@ -15,34 +15,36 @@ from paquebot.runtime.engine_settings import (
 from paquebot.runtime.settings import ByteSize, Seconds, setting
 from paquebot.spool import SpoolSettings
 
-_LONGEST_PACE = 10.0
+_MAX_PACE = 10.0
 
 
 class OverQuotaPolicy(enum.Enum):
-    """What happens to a message for an account that is over quota."""
+    """What becomes of a message for an account that is over quota."""
 
-    BOUNCE = "bounce"  # its sender is told at once
-    DEFER = "defer"  # it is tried again until its lifetime ends, then its sender is told
+    BOUNCE = "bounce"  # its sender is notified at once
+    DEFER = "defer"  # it is tried again until its lifetime ends, then its sender is notified
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryLoadSettings:
     """How much at once."""
 
-    workers: int = setting("DELIVERY_WORKERS", 2, help="batches under way at once in a process")
-    jobs: int = setting("DELIVERY_JOBS", 64, help="most jobs of one batch")
-    recipients: int = setting("DELIVERY_RECIPIENTS", 500, help="most deliveries of one transaction")
+    workers: int = setting("DELIVERY_WORKERS", 2, help="maximum batches under way at once in a process")
+    jobs: int = setting("DELIVERY_JOBS", 64, help="maximum jobs of one batch")
+    recipients: int = setting("DELIVERY_RECIPIENTS", 500, help="maximum deliveries of one transaction")
     pace: Seconds = setting(
-        "DELIVERY_PACE", Seconds(0.05), help="under load, from one batch to the next, so that many messages share one"
+        "DELIVERY_PACE",
+        Seconds(0.05),
+        help="time from one batch to the next under load, so that messages share one",
     )
-    tries: int = setting("DELIVERY_TRIES", 8, help="times a job fails before it is held as poison")
+    tries: int = setting("DELIVERY_TRIES", 8, help="number of failures after which a job is held as poison")
 
     def __post_init__(self) -> None:
         if min(self.workers, self.jobs, self.recipients, self.tries) < 1:
-            raise ValueError("PAQUEBOT_DELIVERY_WORKERS, _JOBS, _RECIPIENTS and _TRIES must each be at least one")
-        if self.pace > _LONGEST_PACE:
+            raise ValueError("PAQUEBOT_DELIVERY_WORKERS, _JOBS, _RECIPIENTS and _TRIES must each be at least 1")
+        if self.pace > _MAX_PACE:
             raise ValueError(
-                f"PAQUEBOT_DELIVERY_PACE: mail under load would wait {self.pace:g} s: {_LONGEST_PACE:g} s is the most"
+                f"PAQUEBOT_DELIVERY_PACE: must be at most {_MAX_PACE:g} s, the time that mail waits under load"
             )
 
 
@@ -50,14 +52,14 @@ class DeliveryLoadSettings:
 class QuotaSettings:
     """Accounts that are over quota."""
 
-    over_quota: str = setting("DELIVERY_OVER_QUOTA", "bounce", help="bounce: tell the sender at once; or defer")
-    lifetime: Seconds = setting("DELIVERY_LIFETIME", Seconds(5 * 86400.0), help="how long to defer")
-    retry: Seconds = setting("DELIVERY_RETRY", Seconds(900.0), help="shortest wait of a deferred message")
-    retry_most: Seconds = setting("DELIVERY_RETRY_MOST", Seconds(4 * 3600.0), help="longest wait")
+    over_quota: str = setting("DELIVERY_OVER_QUOTA", "bounce", help="bounce (notify the sender at once) or defer")
+    lifetime: Seconds = setting("DELIVERY_LIFETIME", Seconds(5 * 86400.0), help="maximum time in which it is deferred")
+    retry: Seconds = setting("DELIVERY_RETRY", Seconds(900.0), help="minimum wait of a deferred message")
+    retry_most: Seconds = setting("DELIVERY_RETRY_MOST", Seconds(4 * 3600.0), help="maximum wait of a deferred message")
 
     def __post_init__(self) -> None:
         if self.over_quota not in {policy.value for policy in OverQuotaPolicy}:
-            raise ValueError(f"PAQUEBOT_DELIVERY_OVER_QUOTA: {self.over_quota!r} is neither bounce nor defer")
+            raise ValueError(f"PAQUEBOT_DELIVERY_OVER_QUOTA: {self.over_quota!r} must be bounce or defer")
 
     @property
     def policy(self) -> OverQuotaPolicy:
@@ -69,7 +71,9 @@ class DeliveryReportSettings:
     """Notifications to senders."""
 
     full_up_to: ByteSize = setting(
-        "DELIVERY_REPORT_FULL", ByteSize(64 * 1024), help="largest message returned whole when the sender did not say"
+        "DELIVERY_REPORT_FULL",
+        ByteSize(64 * 1024),
+        help="maximum size of a message returned whole if the sender did not say",
     )
 
 

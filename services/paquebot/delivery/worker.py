@@ -1,22 +1,23 @@
-"""Jobs from the queue into the mailstore: one transaction per batch, entry by entry when that fails.
+"""Claimed jobs into the mailstore: one transaction per batch, entry by entry when that fails.
 
-The order is commit, hint, settle, acknowledge (invariant 4). A job that dies with us comes again after the queue's
+The order is commit, hint, settle, acknowledge (invariant 4). A job whose process dies comes again after the queue's
 acknowledgement wait, and its deliveries are then duplicates without effect (invariant 3).
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
 from paquebot.blobs import BlobsUnavailable
 from paquebot.delivery import metrics
-from paquebot.delivery.entries import EntryOutcome, RecipientDelivery, deliveries_of
+from paquebot.delivery.entries import EntryOutcome, RecipientDelivery, deliveries_of, entries_of
+from paquebot.delivery.hold import DeliveryHold
 from paquebot.delivery.metrics import DeferReason
 from paquebot.delivery.settings import DeliveryLoadSettings
-from paquebot.delivery.settlement import DeliverySettlement, with_recipients
+from paquebot.delivery.settlement import DeliverySettlement
 from paquebot.mailstore import Mailstore
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
@@ -30,7 +31,7 @@ from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
 
 _log = Log("paquebot.delivery")
 
-_AWAY: dict[type[Exception], DeferReason] = {
+_OUTAGES: dict[type[Exception], DeferReason] = {
     PostgresUnavailable: DeferReason.POSTGRES_AWAY,
     QueueUnavailable: DeferReason.QUEUE_AWAY,
     SpoolUnavailable: DeferReason.SPOOL_AWAY,
@@ -44,196 +45,206 @@ _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """A job in our hands; `entries` are the recipients of each of its entries."""
+    """A claimed job and what it asks for; `entries`: the deliveries of each of its entries."""
 
-    handle: ClaimedJob
+    claimed: ClaimedJob
     job: DeliverJob
     entries: Sequence[Sequence[RecipientDelivery]]
 
     @property
-    def addressed(self) -> list[RecipientDelivery]:
+    def deliveries(self) -> list[RecipientDelivery]:
         return [one for entry in self.entries for one in entry]
+
+
+@dataclass(slots=True)
+class _Failures:
+    """Recipients that could not be delivered to. `troubled`: PostgreSQL was at fault for some."""
+
+    retried: list[RecipientDelivery] = field(default_factory=list)
+    refused: list[RecipientDelivery] = field(default_factory=list)
+    reason: str = ""
+    troubled: bool = False
+
+    def add(self, delivery: RecipientDelivery, error: Exception) -> None:
+        self.troubled = self.troubled or isinstance(error, PostgresTroubled)
+        self.reason = _text(error)
+        (self.refused if isinstance(error, PostgresRefused) else self.retried).append(delivery)
 
 
 class DeliveryWorker:
     """Delivers batches of jobs; stateless between them."""
 
-    def __init__(self, mailstore: Mailstore, settlement: DeliverySettlement, load: DeliveryLoadSettings) -> None:
+    def __init__(
+        self, mailstore: Mailstore, settlement: DeliverySettlement, hold: DeliveryHold, load: DeliveryLoadSettings
+    ) -> None:
         self._mailstore = mailstore
         self._settlement = settlement
+        self._hold = hold
         self._load = load
 
     async def work(self, jobs: Sequence[ClaimedJob]) -> None:
-        """Returns when each job is acknowledged, given back, or held. Raises PostgresUnavailable, the jobs given
-        back, while PostgreSQL is away: ask for no more before it is there."""
+        """Returns when each job is acknowledged, deferred or held. Raises PostgresUnavailable, with the jobs deferred,
+        during an outage of PostgreSQL: claim no more jobs before it has ended."""
         metrics.BATCH_JOBS.observe(len(jobs))
-        async with _kept(jobs):
-            works = [work for job in jobs if (work := await self._opened(job)) is not None]
-            pending = list(self._transactions(works))
+        async with _kept_claimed(jobs):
+            attempts = [attempt for job in jobs if (attempt := await self._parsed(job)) is not None]
+            pending = list(self._transactions(attempts))
             while pending:
                 try:
-                    await self._transaction(pending[0])
+                    await self._deliver_jobs(pending[0])
                 except PostgresUnavailable:
-                    for work in (work for part in pending for work in part):
-                        await self._again(work.handle, DeferReason.POSTGRES_AWAY, 1.0)
+                    for attempt in (attempt for part in pending for attempt in part):
+                        await self._defer(attempt.claimed, DeferReason.POSTGRES_AWAY, 1.0)
                     raise
                 del pending[0]
 
-    async def _opened(self, handle: ClaimedJob) -> DeliveryAttempt | None:
+    async def _parsed(self, claimed: ClaimedJob) -> DeliveryAttempt | None:
         try:
-            job = DeliverJob.FromString(handle.payload)
-            return DeliveryAttempt(handle, job, [list(deliveries_of(entry)) for entry in job.entries])
+            job = DeliverJob.FromString(claimed.payload)
+            return DeliveryAttempt(claimed, job, [list(deliveries_of(entry)) for entry in job.entries])
         except (DecodeError, ValueError, OverflowError, OSError) as error:  # OSError: a date out of range
-            await self._unreadable(handle, f"{type(error).__name__}: {error}")
+            await self._unreadable(claimed, _text(error))
             return None
 
-    def _transactions(self, works: Sequence[DeliveryAttempt]) -> Iterator[list[DeliveryAttempt]]:
+    def _transactions(self, attempts: Sequence[DeliveryAttempt]) -> Iterator[list[DeliveryAttempt]]:
         part: list[DeliveryAttempt] = []
         recipients = 0
-        for work in works:
-            if part and recipients + len(work.addressed) > self._load.recipients:
+        for attempt in attempts:
+            if part and recipients + len(attempt.deliveries) > self._load.recipients:
                 yield part
                 part, recipients = [], 0
-            part.append(work)
-            recipients += len(work.addressed)
+            part.append(attempt)
+            recipients += len(attempt.deliveries)
         if part:
             yield part
 
-    async def _transaction(self, works: Sequence[DeliveryAttempt]) -> None:
+    async def _deliver_jobs(self, attempts: Sequence[DeliveryAttempt]) -> None:
         try:
-            results = iter(await self._deliver([one for work in works for one in work.addressed]))
-        except Exception as error:  # whatever one of them does to the batch, the others must arrive
-            if _is_away(error):
+            outcomes = iter(await self._deliver([one for attempt in attempts for one in attempt.deliveries]))
+        except Exception as error:  # whatever one job does to the batch, the others must be delivered
+            if _is_outage(error):
                 raise
-            _log.exception("batch_failed", jobs=len(works))
-            for work in works:
-                await self._one_by_one(work)
+            _log.exception("batch_failed", jobs=len(attempts))
+            for attempt in attempts:
+                await self._one_by_one(attempt)
             return
-        for work in works:
-            await self._finish(work, [next(results) for _ in work.addressed])
+        for attempt in attempts:
+            await self._finish(attempt, [next(outcomes) for _ in attempt.deliveries])
 
-    async def _deliver(self, addressed: Sequence[RecipientDelivery]) -> list[EntryOutcome]:
+    async def _deliver(self, deliveries: Sequence[RecipientDelivery]) -> list[EntryOutcome]:
         """One transaction, and the hints of its commit."""
-        metrics.TRANSACTION_RECIPIENTS.observe(len(addressed))
-        with _spans(addressed):
+        metrics.TRANSACTION_RECIPIENTS.observe(len(deliveries))
+        with _spans(deliveries):
             with metrics.TRANSACTION_SECONDS.time():
-                outcomes = await self._mailstore.deliver(
-                    [one.delivery for one in addressed], refuse_over_quota=self._settlement.refuse_over_quota
+                found = await self._mailstore.deliver(
+                    [one.delivery for one in deliveries], refuse_over_quota=self._settlement.refuse_over_quota
                 )
-            results = [EntryOutcome(*pair) for pair in zip(addressed, outcomes, strict=True)]
-            await self._settlement.tell(results)
-        return results
+            outcomes = [EntryOutcome(*pair) for pair in zip(deliveries, found, strict=True)]
+            await self._settlement.announce(outcomes)
+        return outcomes
 
-    async def _one_by_one(self, work: DeliveryAttempt) -> None:
-        """Entry by entry, and one that fails recipient by recipient: whoever can be served is."""
+    async def _one_by_one(self, attempt: DeliveryAttempt) -> None:
+        """Entry by entry, and one that fails recipient by recipient: a bad recipient does not stop the others."""
         metrics.ONE_BY_ONE.inc()
-        results: list[EntryOutcome] = []
-        bad: list[RecipientDelivery] = []
-        never: list[RecipientDelivery] = []
-        reason, troubled = "", False
-        waiting = [list(addressed) for addressed in reversed(work.entries) if addressed]
+        outcomes: list[EntryOutcome] = []
+        failures = _Failures()
+        waiting = [list(deliveries) for deliveries in reversed(attempt.entries) if deliveries]
         while waiting:
             some = waiting.pop()
             try:
-                results += await self._deliver(some)
-            except Exception as error:  # only these recipients are put off or held
-                if _is_away(error):
+                outcomes += await self._deliver(some)
+            except Exception as error:  # only these recipients are deferred or held
+                if _is_outage(error):
                     raise
                 if len(some) > 1:
                     waiting += [[one] for one in reversed(some)]
                     continue
-                troubled = troubled or isinstance(error, PostgresTroubled)
                 account_id, queue_id = some[0].recipient.account_id, some[0].entry.queue_id
                 _log.exception("recipient_failed", queue_id=queue_id, account_id=account_id)
-                reason = f"{type(error).__name__}: {error}"
-                (never if isinstance(error, PostgresRefused) else bad).extend(some)
-        if never and not await self._held(work, with_recipients(never), reason):
-            bad += never
-        await self._finish(work, results, with_recipients(bad), reason, troubled=troubled)
+                failures.add(some[0], error)
+        if failures.refused and not await self._held(attempt, failures):
+            failures.retried += failures.refused
+        await self._finish(attempt, outcomes, failures)
 
-    async def _held(self, work: DeliveryAttempt, entries: Sequence[DeliverEntry], reason: str) -> bool:
-        """Put aside what can never be delivered, so that it does not come again with the others."""
+    async def _held(self, attempt: DeliveryAttempt, failures: _Failures) -> bool:
+        """Hold what can never be delivered, so that it does not come again with the others."""
+        entries = entries_of(failures.refused)
         try:
-            await self._settlement.hold_entries(work.handle.subject, work.job, entries, reason)
+            await self._hold.hold_entries(attempt.claimed.subject, attempt.job, entries, failures.reason)
         except QueueUnavailable:
             return False
         return True
 
     async def _finish(
-        self,
-        work: DeliveryAttempt,
-        results: Sequence[EntryOutcome],
-        bad: Sequence[DeliverEntry] = (),
-        reason: str = "",
-        *,
-        troubled: bool = False,
+        self, attempt: DeliveryAttempt, outcomes: Sequence[EntryOutcome], failures: _Failures | None = None
     ) -> None:
-        """Settle what was committed, then acknowledge; with bad entries the job comes again, until they are held: not
-        while the engine is `troubled`, whose fault it is."""
+        """Settle what was committed, then acknowledge. With failures the job is deferred, and held after its last
+        try; failures that are PostgreSQL's do not count as tries."""
         try:
-            await self._settlement.settle(work.job, results)
-            if bad and troubled:
-                await self._again(work.handle, DeferReason.POSTGRES_AWAY)
-                return
-            if bad:
-                await self._failed(work, bad, reason)
+            await self._settlement.settle(attempt.job, outcomes)
+            if failures is None or not failures.retried:
+                await attempt.claimed.ack_soon()
+            elif failures.troubled:
+                await self._defer(attempt.claimed, DeferReason.POSTGRES_AWAY)
             else:
-                await work.handle.ack_soon()
+                await self._failed(attempt, entries_of(failures.retried), failures.reason)
         except EngineRefused as error:
-            await self._failed(work, work.job.entries, f"{type(error).__name__}: {error}")
+            await self._failed(attempt, attempt.job.entries, _text(error))
         except EngineUnavailable as error:
-            if _is_away(error):
+            if _is_outage(error):
                 raise
-            await self._again(work.handle, _why_away(error))
+            await self._defer(attempt.claimed, _defer_reason(error))
         except SenderUncertain as error:
-            await self._failed(
-                work, work.job.entries, f"nobody can be told: {error}", again=DeferReason.SENDER_UNCERTAIN
-            )
-        except Exception as error:  # noqa: BLE001 - a job that fails in our hands is told apart from the others
-            _log.exception("settlement_failed", subject=work.handle.subject)
-            await self._failed(work, work.job.entries, f"{type(error).__name__}: {error}")
+            reason = f"the sender cannot be notified: {error}"
+            await self._failed(attempt, attempt.job.entries, reason, DeferReason.SENDER_UNCERTAIN)
+        except Exception as error:  # noqa: BLE001 - a job at fault must not fail the batch
+            _log.exception("settlement_failed", subject=attempt.claimed.subject)
+            await self._failed(attempt, attempt.job.entries, _text(error))
 
     async def _failed(
         self,
-        work: DeliveryAttempt,
+        attempt: DeliveryAttempt,
         entries: Sequence[DeliverEntry],
         reason: str,
-        *,
-        again: DeferReason = DeferReason.FAILED,
+        defer_reason: DeferReason = DeferReason.FAILED,
     ) -> None:
-        """These entries failed for their own sake: put off, or put aside after the last try. What is done of them
+        """The job itself is at fault: these entries are deferred, and held after the last try. What is done of them
         already has no effect when it is done again."""
-        job, failures = work.job, work.job.failures + 1
+        job, failures = attempt.job, attempt.job.failures + 1
         try:
             if failures < self._load.tries:
                 await self._settlement.try_later(job, entries, _wait(failures))
-                metrics.AGAIN.labels(again.value).inc()
+                metrics.DEFERRED_JOBS.labels(defer_reason.value).inc()
             else:
-                await self._settlement.hold_entries(work.handle.subject, job, entries, reason)
-            await work.handle.ack_soon()
+                await self._hold.hold_entries(attempt.claimed.subject, job, entries, reason)
+            await attempt.claimed.ack_soon()
         except QueueUnavailable:
-            await self._again(work.handle, DeferReason.QUEUE_AWAY)
+            await self._defer(attempt.claimed, DeferReason.QUEUE_AWAY)
 
-    async def _unreadable(self, handle: ClaimedJob, reason: str) -> None:
-        """A newer program may read it; after the last try it is put aside."""
-        if handle.deliveries < self._load.tries:
-            await self._again(handle, DeferReason.FAILED)
+    async def _unreadable(self, claimed: ClaimedJob, reason: str) -> None:
+        """A newer program may read it; after the last try it is held."""
+        if claimed.deliveries < self._load.tries:
+            await self._defer(claimed, DeferReason.FAILED)
             return
         try:
-            await self._settlement.hold(handle.subject, handle.payload, reason)
-            await handle.ack_soon()
+            await self._hold.hold(claimed.subject, claimed.payload, reason)
+            await claimed.ack_soon()
         except QueueUnavailable:
-            await self._again(handle, DeferReason.QUEUE_AWAY)
+            await self._defer(claimed, DeferReason.QUEUE_AWAY)
 
-    async def _again(self, handle: ClaimedJob, reason: DeferReason, wait: float = 0.0) -> None:
-        """Give the job back; when even that fails the queue takes it back by itself."""
-        metrics.AGAIN.labels(reason.value).inc()
+    async def _defer(self, claimed: ClaimedJob, reason: DeferReason, wait: float = 0.0) -> None:
+        """Let the queue hand the job out again; when even that fails it does so by itself."""
+        metrics.DEFERRED_JOBS.labels(reason.value).inc()
         with contextlib.suppress(QueueUnavailable):
-            await handle.nak(wait or _wait(handle.deliveries))
+            await claimed.nak(wait or _wait(claimed.deliveries))
 
 
-def _why_away(error: Exception) -> DeferReason:
-    return next(_AWAY[kind] for kind in type(error).__mro__ if kind in _AWAY)
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _defer_reason(error: Exception) -> DeferReason:
+    return next(_OUTAGES[kind] for kind in type(error).__mro__ if kind in _OUTAGES)
 
 
 def _wait(tries: int) -> float:
@@ -241,16 +252,16 @@ def _wait(tries: int) -> float:
     return _WAITS[min(tries, len(_WAITS)) - 1]
 
 
-def _is_away(error: Exception) -> bool:
+def _is_outage(error: Exception) -> bool:
     """Whether no other transaction can succeed now."""
     return isinstance(error, PostgresUnavailable) and not isinstance(error, PostgresTroubled)
 
 
 @contextlib.contextmanager
-def _spans(addressed: Sequence[RecipientDelivery]) -> Iterator[None]:
+def _spans(deliveries: Sequence[RecipientDelivery]) -> Iterator[None]:
     """A span for each entry in its own message's trace, for the one transaction that they share. From now on the
     entry carries it: hints, notifications and a later try are its children."""
-    entries = [one.entry for one in addressed if trace.is_sampled(one.entry.trace)]
+    entries = [one.entry for one in deliveries if trace.is_sampled(one.entry.trace)]
     with contextlib.ExitStack() as stack:
         for entry in {id(entry): entry for entry in entries}.values():
             span = trace.span("delivery", entry.trace, kind=trace.Kind.CONSUMER, queue_id=entry.queue_id)
@@ -259,9 +270,9 @@ def _spans(addressed: Sequence[RecipientDelivery]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _kept(jobs: Sequence[ClaimedJob]) -> AsyncIterator[None]:
-    """While the block lasts the queue hears that the jobs are being worked on."""
-    task = asyncio.create_task(_beat(jobs))
+async def _kept_claimed(jobs: Sequence[ClaimedJob]) -> AsyncIterator[None]:
+    """For the time of the block the queue keeps the jobs claimed."""
+    task = asyncio.create_task(_heartbeats(jobs))
     try:
         yield
     finally:
@@ -270,7 +281,7 @@ async def _kept(jobs: Sequence[ClaimedJob]) -> AsyncIterator[None]:
             await task
 
 
-async def _beat(jobs: Sequence[ClaimedJob]) -> None:
+async def _heartbeats(jobs: Sequence[ClaimedJob]) -> None:
     while True:
         await asyncio.sleep(min(job.heartbeat for job in jobs))
         for job in jobs:

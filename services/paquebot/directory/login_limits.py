@@ -14,7 +14,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.runtime.net.client_network import client_network
+from paquebot.runtime.net.client_keys import client_keys
 from paquebot.runtime.postgres.pool import Postgres
 
 NETWORKS_KEPT = 50  # of an account
@@ -61,7 +61,7 @@ def unknown_subject(key: bytes, login: str) -> int:
 
 def site_of(network: str) -> str:
     """What a client network is part of: an IPv6 /48 or an IPv4 /24; empty as that is."""
-    return client_network(network.partition("/")[0]).network
+    return client_keys(network.partition("/")[0]).network
 
 
 async def login_key(postgres: Postgres) -> bytes:

@@ -10,7 +10,7 @@ from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Mailstore
 from paquebot.rpc import AuthenticationClient, Logins, Recordings
 from paquebot.runtime.net.tls import ServerTls
-from paquebot.runtime.shares.account_gate import AccountShares
+from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.runtime.shares.budget import SharedBudget
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.spool import Spool

@@ -24,7 +24,7 @@ from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.service import Context
 from paquebot.runtime.process.tasks import background
-from paquebot.runtime.shares.account_gate import AccountShares
+from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import byte_shares
 from paquebot.spool import Spool

@@ -54,12 +54,12 @@ _PARTINGS = {
 class Session:
     """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
 
-    def __init__(self, process: ServerContext, connection: ImapConnection, client: str, seat: ConnectionSlot) -> None:
+    def __init__(self, process: ServerContext, connection: ImapConnection, client: str, slot: ConnectionSlot) -> None:
         self.process = process
         self.connection = connection
         self.client = client
         """The peer's IP address."""
-        self.seat = seat
+        self.slot = slot
         self.turns = process.loop_shares.turns(client)
         """The session's turns on the event loop."""
         self.state: SessionState = NotAuthenticated()
@@ -93,7 +93,7 @@ class Session:
         self.connection.ring()
 
     def displace(self) -> None:
-        """End the session before its next command: another client needs its seat."""
+        """End the session before its next command: another client needs its slot."""
         self._displaced = True
         self.leave()
 

@@ -12,7 +12,7 @@ from paquebot.message.conversion.message import Edit, Wish, conversion, pieces
 from paquebot.message.conversion.transfer_encoding import MAX_LINE, has_long_line, is_ascii
 from paquebot.message.date_time import parse_date
 from paquebot.message.dsn.message import build_dsn, xtext_decoded
-from paquebot.message.dsn.report import Action, DeliveryReport, RecipientReport, Ret
+from paquebot.message.dsn.report import Action, DeliveryReport, RecipientReport
 from paquebot.message.header import (
     field_spans,
     field_value,
@@ -85,7 +85,6 @@ __all__ = [
     "NamedAddresses",
     "Parameter",
     "RecipientReport",
-    "Ret",
     "SectionText",
     "Signatures",
     "StoredSection",

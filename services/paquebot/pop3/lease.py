@@ -1,8 +1,8 @@
-"""A session's lease on its maildrop: taken at login, renewed while the session lives, given back at its end.
+"""A session's lease on its maildrop: acquired at login, renewed while the session lives, released at its end.
 
-The lease is a row in the mailstore with an end, so no process can hold a maildrop longer than it lives. Nothing is
-deleted on the strength of what this process believes: the mailstore compares the owner in the transaction that
-deletes. The renewal here keeps others out, and ends a session whose maildrop went to another.
+The lease is a row in the mailstore that expires, so a process that died does not keep a maildrop locked. This process
+may be wrong about its lease, so the mailstore compares the owner in the database transaction that deletes. The renewal
+here keeps other sessions out, and ends a session whose maildrop went to another.
 """
 
 import asyncio
@@ -33,20 +33,20 @@ class Lease:
         self._lost = lost
         self._renewing: asyncio.Task[None] | None = None
 
-    async def take(self) -> Maildrop:
+    async def acquire(self) -> Maildrop:
         """Lock the maildrop and list it. Raises MaildropLocked and what the mailstore raises."""
         try:
             maildrop = await self._mailstore.lock_maildrop(self._account_id, self._owner, self._seconds)
         except MaildropLocked:
             raise
         except Exception:
-            await self.give_back()  # the lock may be ours though its answer was lost
+            await self.release()  # the lock may exist although the answer was lost
             raise
         self._renewing = background(self._renew(), "maildrop_lease")
         return maildrop
 
-    async def give_back(self) -> None:
-        """End the lease without a change; when PostgreSQL is away it ends by itself."""
+    async def release(self) -> None:
+        """End the lease without a change; while PostgreSQL is away it expires by itself."""
         await self._stop()
         with contextlib.suppress(PostgresUnavailable):
             await self._mailstore.unlock_maildrop(self._account_id, self._owner)
@@ -68,12 +68,12 @@ class Lease:
             try:
                 await self._mailstore.renew_maildrop(self._account_id, self._owner, self._seconds)
             except PostgresUnavailable as error:
-                # A lease past its end that nobody took is still ours at the next renewal.
+                # A lease that expired and that no other session took can still be renewed.
                 _log.warning("lease_not_renewed", reason=str(error))
             except MaildropLost:
                 metrics.LEASES_LOST.inc()
                 _log.warning("lease_lost", account_id=self._account_id)
                 self._lost()
                 return
-            except Exception:  # noqa: BLE001 - the loop's one: logged, and tried again
+            except Exception:  # noqa: BLE001 - the one in this loop: logged, and tried again
                 _log.exception("lease_renewal_failed")

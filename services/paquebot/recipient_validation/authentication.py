@@ -33,8 +33,9 @@ from paquebot.recipient_validation.boundary import Overloaded
 from paquebot.recipient_validation.concurrent_logins import ConcurrentLogins
 from paquebot.recipient_validation.hashing import HashClient, Hashing
 from paquebot.recipient_validation.login_cache import LoginCache
-from paquebot.recipient_validation.login_delays import DelaySlots, RecentRefusals, client_network, delay_seconds
+from paquebot.recipient_validation.login_delays import DelaySlots, RecentRefusals, delay_seconds
 from paquebot.recipient_validation.settings import GuestSettings, LoginSettings
+from paquebot.runtime.net.client_keys import client_keys
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
@@ -160,7 +161,7 @@ class Authentication(AuthenticationServicer):
     async def _claim(self, request: pb.AuthenticateRequest) -> _Claim:
         login = request.login[:MAX_LOGIN]
         address = login_address(login, self._default_domain)
-        network = client_network(request.client_address)
+        network = client_keys(request.client_address).client
         found = await credentials(self._postgres, address, network) if address else None
         try:
             password = prepared(request.password)

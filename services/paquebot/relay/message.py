@@ -24,7 +24,8 @@ from paquebot.message import (
     signatures,
     split_header,
 )
-from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
+from paquebot.runtime.shares.budget import OverBudget
+from paquebot.runtime.shares.gate import ByteGate
 from paquebot.wire.address import BadAddress, normal_domain
 from paquebot.wire.smtp.parameters import Body, MailParameters, RcptParameters, Ret
 
@@ -57,7 +58,7 @@ class ByteShares:
     alone there, or it could never go. `looking`: turns of those who look through a long message, in a thread.
     """
 
-    def __init__(self, budget: ByteBudget, limit: int, each: int) -> None:
+    def __init__(self, budget: ByteGate, limit: int, each: int) -> None:
         self._budget = budget
         self._limit = limit
         self._each = each
@@ -70,7 +71,8 @@ class ByteShares:
         if held and held + octets > self._each:
             raise OverBudget
         charged = min(octets, self._limit)
-        self._budget.take(charged)
+        if not self._budget.try_reserve(charged):
+            raise OverBudget
         self._held[key] = held + octets
         return charged
 
@@ -81,22 +83,20 @@ class ByteShares:
             self._held[key] = left
         else:
             del self._held[key]
-        self._budget.give_back(min(octets, self._limit))
+        self._budget.release(octets)
 
     def take_beside(self, octets: int, message: int) -> int:
         """Charge what is kept beside a message of which `message` bytes are charged; returns what was charged, for
         `give_back_beside`: nothing, where the message is alone and has all there is. Raises OverBudget."""
-        try:
-            self._budget.take(octets)
-        except OverBudget:
-            if self._budget.used > min(message, self._limit):
-                raise
-            return 0
-        return octets
+        if self._budget.try_reserve(octets):
+            return octets
+        if self._budget.used > min(message, self._limit):
+            raise OverBudget
+        return 0
 
     def give_back_beside(self, charged: int) -> None:
         """Undo `take_beside`."""
-        self._budget.give_back(charged)
+        self._budget.release(charged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,62 +1,49 @@
-"""Who is told what: which recipients of a job a notification is due for, and the notification itself.
+"""Notifications of what became of a job's recipients at other hosts: which are due, and to which address they go.
 
 RFC 3461 §4.1 (NOTIFY), §5.2.2 (a next host without DSN: "relayed"), §5.2.5 (delays), §6.1; RFC 5321 §4.5.5: never to
 the null reverse-path.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
-from paquebot.message import Action, RecipientReport
-from paquebot.notification import Notifier, queue_id_of, report_time
-from paquebot.observability.log import Log, shown
+from paquebot.message import Action
+from paquebot.notification import Notifier, Report, ReportedRecipient, is_wanted, queue_id_of
+from paquebot.observability.log import Log
 from paquebot.relay import metrics
 from paquebot.relay.message import OutgoingMessage
 from paquebot.relay.outcome import RelayOutcome, RelayResult
-from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, RemoteRecipient
+from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob
-from paquebot.wire.smtp.parameters import print_orcpt
 
 _log = Log("paquebot.relay")
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedRecipient:
-    """One recipient in a notification."""
-
-    recipient: RemoteRecipient
-    outcome: RelayOutcome
-
-
-def wants(recipient: RemoteRecipient, action: Action) -> bool:
-    """RFC 3461 §4.1: without NOTIFY, failures and delays are told."""
-    notify = recipient.notify
-    if NOTIFY_NEVER in notify:
-        return False
-    match action:
-        case Action.FAILED:
-            return not notify or NOTIFY_FAILURE in notify
-        case Action.DELAYED:
-            return not notify or NOTIFY_DELAY in notify
-        case Action.RELAYED:
-            return NOTIFY_SUCCESS in notify
-    return False
+RecipientOutcomes = list[tuple[RemoteRecipient, RelayOutcome]]
 
 
 def due(
     job: RelayJob, outcomes: Collection[tuple[RemoteRecipient, RelayOutcome]], action: Action
-) -> list[ReportedRecipient]:
-    """For which of the recipients a notification of this kind is due, by NOTIFY and the next host's word."""
+) -> list[ReportedRecipient[RemoteRecipient]]:
+    """The recipients for which a notification of this action is due, by NOTIFY and by what the next host offers."""
     if not job.reverse_path:
         return []
-    told = [ReportedRecipient(recipient, outcome) for recipient, outcome in outcomes if wants(recipient, action)]
-    if action is Action.RELAYED:  # RFC 3461 §5.2.2: a host that took over the wishes reports by itself
-        return [one for one in told if one.outcome.result is RelayResult.DELIVERED and not one.outcome.dsn_passed]
-    return told
+    return [
+        reported(recipient, outcome)
+        for recipient, outcome in outcomes
+        if is_wanted(recipient.notify, action) and (action is not Action.RELAYED or _is_relayed_without_dsn(outcome))
+    ]
+
+
+def _is_relayed_without_dsn(outcome: RelayOutcome) -> bool:
+    """RFC 3461 §5.2.2: a host that has taken over the sender's wishes sends the notification of success itself."""
+    return outcome.result is RelayResult.DELIVERED and not outcome.dsn_passed
+
+
+def reported(recipient: RemoteRecipient, outcome: RelayOutcome) -> ReportedRecipient[RemoteRecipient]:
+    return ReportedRecipient(recipient, outcome.status, outcome.text, outcome.host)
 
 
 class RelayReporter:
-    """Tells senders; `double_bounce_to`, if it is not empty, of what failed and has no sender."""
+    """Sends the notifications of relay. `double_bounce_to`: the address that gets those of failures without a sender;
+    empty: they are dropped."""
 
     def __init__(self, notifier: Notifier, double_bounce_to: str) -> None:
         self._notifier = notifier
@@ -66,75 +53,40 @@ class RelayReporter:
         self,
         job: RelayJob,
         action: Action,
-        told: Sequence[ReportedRecipient],
-        letter: OutgoingMessage,
+        recipients: Sequence[ReportedRecipient[RemoteRecipient]],
+        message: OutgoingMessage,
         now: float,
         *,
         retry_until: float = 0.0,
     ) -> None:
-        """To the reverse-path; returns when the notification is kept. Raises SpoolUnavailable,
-        DirectoryUnavailable, SenderUncertain."""
-        if told and (action is not Action.RELAYED or self._notifier.may_tell_success(job, job.reverse_path)):
-            await self._send(job, job.reverse_path, action, told, letter, now, retry_until)
+        """To the reverse-path, if there are any recipients; returns when the notification is kept. Raises
+        SpoolUnavailable, DirectoryUnavailable, SenderUncertain, and what reading the message raises."""
+        if not recipients or (action is Action.RELAYED and not self._notifier.may_report_success(job)):
+            return
+        queue_id = report_queue_id(job, action, recipients)
+        report = Report(job, job.reverse_path, queue_id, action, recipients, now, retry_until)
+        await self._notifier.send(report, message.opened)
 
     async def double_bounce(
-        self, job: RelayJob, told: Sequence[ReportedRecipient], letter: OutgoingMessage, now: float
+        self,
+        job: RelayJob,
+        recipients: Sequence[ReportedRecipient[RemoteRecipient]],
+        message: OutgoingMessage,
+        now: float,
     ) -> None:
         """A message with the null reverse-path failed: to the postmaster if one is set, else to nobody.
         Raises as `report`."""
         to = self._double_bounce_to
-        if not to or any(one.recipient.forward_path == to for one in told):
+        if not to or any(one.recipient.forward_path == to for one in recipients):
             metrics.DOUBLE_BOUNCES.labels("dropped").inc()
             _log.warning("double_bounce_dropped", queue_id=job.queue_id, domain=job.domain)
             return
         metrics.DOUBLE_BOUNCES.labels("reported").inc()
-        await self._send(job, to, Action.FAILED, told, letter, now, 0.0)
-
-    async def _send(
-        self,
-        job: RelayJob,
-        to: str,
-        action: Action,
-        told: Sequence[ReportedRecipient],
-        letter: OutgoingMessage,
-        now: float,
-        retry_until: float,
-    ) -> None:
-        queue_id = report_queue_id(job, action, told)
-        notification = await self._notifier.address(job, to, queue_id)
-        if notification is None:
-            metrics.REPORTS.labels("undeliverable").inc()
-            _log.warning("report_undeliverable", queue_id=job.queue_id, to=shown(to), action=action.value)
-            return
-        recipients = (_recipient(one, action, now, retry_until) for one in told)
-        async with letter.opened() as raw:
-            await self._notifier.send(notification, recipients, raw, now)
-        metrics.REPORTS.labels(action.value).inc()
-        _log.info(
-            "reported",
-            queue_id=job.queue_id,
-            report_queue_id=queue_id,
-            action=action.value,
-            recipients=len(told),
-        )
+        queue_id = report_queue_id(job, Action.FAILED, recipients)
+        await self._notifier.send(Report(job, to, queue_id, Action.FAILED, recipients, now), message.opened)
 
 
-def _recipient(told: ReportedRecipient, action: Action, now: float, retry_until: float) -> RecipientReport:
-    recipient, outcome = told.recipient, told.outcome
-    orcpt = recipient.orcpt or (f"rfc822;{recipient.original}" if recipient.original else "")
-    return RecipientReport(
-        final_recipient=recipient.forward_path,
-        action=action,
-        status=outcome.status,
-        original_recipient=print_orcpt(orcpt) if orcpt else None,
-        diagnostic_code=outcome.text or None,
-        remote_mta=outcome.host or None,
-        last_attempt=report_time(now),
-        will_retry_until=report_time(retry_until) if retry_until else None,
-    )
-
-
-def report_queue_id(job: RelayJob, action: Action, told: Sequence[ReportedRecipient]) -> str:
-    """The same for the same job, kind and recipients, and another one for each attempt."""
-    paths = sorted(one.recipient.forward_path for one in told)
+def report_queue_id(job: RelayJob, action: Action, recipients: Sequence[ReportedRecipient[RemoteRecipient]]) -> str:
+    """The same for the same job, action and recipients, and another one for each attempt."""
+    paths = sorted(one.recipient.forward_path for one in recipients)
     return queue_id_of(job, (job.queue_id, job.domain, str(job.attempt), action.value, *paths))

@@ -1,4 +1,4 @@
-"""The relay process: opens the engines, then carries jobs until it is drained."""
+"""The relay process: opens the engines, waits for its schema, then relays jobs until it is drained."""
 
 import contextlib
 import random
@@ -8,6 +8,7 @@ from paquebot.blobs import BlobStore
 from paquebot.notification import Notifier, SuccessShares
 from paquebot.queue import Consumer, Queue
 from paquebot.queue.subjects import RELAY, RELAY_AHEAD
+from paquebot.relay import metrics
 from paquebot.relay.courier import Courier
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.ledger import Ledger, MessageReader
@@ -28,10 +29,12 @@ from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
 from paquebot.relay.worker import RelayAttempt, RelayWorker
 from paquebot.rpc import ValidationClient, open_channel
+from paquebot.runtime.postgres.migrations import wait_for_version_or_drain
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.service import Context
-from paquebot.runtime.shares.in_flight import ByteBudget
+from paquebot.runtime.shares.in_flight import byte_gate
 from paquebot.spool import Spool
+from paquebot.spool.outcomes import SCHEMA
 
 CONSUMER = "relay"
 AHEAD = "relay-ahead"
@@ -60,8 +63,11 @@ async def main(context: Context, settings: RelaySettings) -> None:
             ValidationClient(channel, settings.directory),
             spool,
             SuccessShares(settings.success),
+            metrics.REPORTS,
         )
         reporter = RelayReporter(notifier, settings.report.double_bounce_to)
+        if not await wait_for_version_or_drain(postgres, SCHEMA, context.draining):
+            return
         consumer = _consumer(context, settings, queue, blobs, postgres, reporter, pool)
         context.started()
         await consumer.run(context.draining, settings.process.drain)
@@ -100,7 +106,7 @@ def _consumer(
     hosts = HostShares(settings.load, settings.retry, time.monotonic)
     courier = Courier(resolver, handshake, pool, hosts, client, settings.deadlines)
     limit = settings.process.in_flight
-    shares = ByteShares(ByteBudget(limit), limit, settings.load.bytes_per_destination)
+    shares = ByteShares(byte_gate(limit), limit, settings.load.bytes_per_destination)
     worker = RelayWorker(
         MessageReader(blobs), courier, settlement, destinations, shown, shares, client.slow, client.line
     )

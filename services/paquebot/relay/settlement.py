@@ -23,7 +23,7 @@ from paquebot.relay.ledger import Ledger
 from paquebot.relay.message import OutgoingMessage
 from paquebot.relay.outcome import EXPIRED, RelayOutcome, RelayResult
 from paquebot.relay.queue.publisher import JobPublisher
-from paquebot.relay.reports import RelayReporter, ReportedRecipient, due
+from paquebot.relay.reports import RecipientOutcomes, RelayReporter, due, reported
 from paquebot.relay.retry import RetrySchedule, accepted_at
 from paquebot.relay.smtp_client.transaction import Outcomes
 from paquebot.runtime.postgres.pool import PostgresUnavailable
@@ -35,7 +35,6 @@ _log = Log("paquebot.relay")
 _RECORD_LATER_SECONDS = 5.0
 _REST_LEAST_SECONDS = 30.0
 _MAX_LAST_REPLY = 500
-RecipientOutcomes = list[tuple[RemoteRecipient, RelayOutcome]]
 
 
 class DeliveryNotRecorded(Exception):
@@ -130,7 +129,7 @@ class RelaySettlement:
         if job.reverse_path:
             await self._reporter.report(job, Action.FAILED, due(job, failed, Action.FAILED), letter, now)
         else:
-            await self._reporter.double_bounce(job, [ReportedRecipient(*entry) for entry in failed], letter, now)
+            await self._reporter.double_bounce(job, [reported(*entry) for entry in failed], letter, now)
         end = RecipientOutcome.BOUNCED if job.reverse_path else RecipientOutcome.DROPPED
         await self._ledger.record([(job.queue_id, r.forward_path, end) for r, _ in failed])
         _log.info("bounced", queue_id=job.queue_id, domain=job.domain, **_summary(failed))

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paquebot.delivery.entries import EntryOutcome, RecipientDelivery, deliveries_of, prefix
-from paquebot.delivery.reports import ReportedRecipient, due, report_queue_id
+from paquebot.delivery.reports import due, report_queue_id
 from paquebot.delivery.settings import DeliverySettings
 from paquebot.mailstore import DeliveryOutcome, DeliveryResult
 from paquebot.message import Action
+from paquebot.notification import ReportedRecipient
 from paquebot.runtime.settings import SettingsError, load
 from paquebot.v1.mail_pb2 import (
     NOTIFY_DELAY,
@@ -71,15 +72,15 @@ def test_addresses_stay_on_their_lines(reverse_path: str, address: str) -> None:
 
 def notifications(*pairs: tuple[LocalRecipient, DeliveryResult], reverse_path: str = "bob@example.org") -> object:
     whole = entry(*(one for one, _ in pairs), reverse_path=reverse_path)
-    results = [
-        EntryOutcome(RecipientDelivery(whole, one, addressed.delivery), DeliveryOutcome(result))
-        for (one, result), addressed in zip(pairs, deliveries_of(whole), strict=True)
+    outcomes = [
+        EntryOutcome(RecipientDelivery(whole, one, made.delivery), DeliveryOutcome(result))
+        for (one, result), made in zip(pairs, deliveries_of(whole), strict=True)
     ]
-    return [(action, [(told.recipient.account_id, told.status) for told in list_]) for _, action, list_ in due(results)]
+    return [(action, [(one.recipient.account_id, one.status) for one in each]) for _, action, each in due(outcomes)]
 
 
 @pytest.mark.parametrize(
-    ("notify", "result", "told"),
+    ("notify", "result", "reported"),
     [
         ((), DELIVERED, []),
         ((NOTIFY_FAILURE, NOTIFY_DELAY), DELIVERED, []),
@@ -91,9 +92,11 @@ def notifications(*pairs: tuple[LocalRecipient, DeliveryResult], reverse_path: s
         ((NOTIFY_NEVER,), OVER_QUOTA, []),
     ],
 )
-def test_whom_a_sender_hears_of(notify: tuple[Notify.ValueType, ...], result: DeliveryResult, told: object) -> None:
+def test_which_recipients_are_reported(
+    notify: tuple[Notify.ValueType, ...], result: DeliveryResult, reported: object
+) -> None:
     """RFC 3461 §4.1"""
-    assert notifications((recipient(1, *notify), result)) == told
+    assert notifications((recipient(1, *notify), result)) == reported
 
 
 def test_one_notification_per_action() -> None:
@@ -119,9 +122,9 @@ def test_a_notification_has_the_same_queue_id_again() -> None:
     assert made != report_queue_id(entry(), Action.DELIVERED, [one, two])
 
 
-def test_settings_say_all_faults() -> None:
+def test_settings_report_all_faults() -> None:
     with pytest.raises(SettingsError) as caught:
         load(DeliverySettings, {"PAQUEBOT_DELIVERY_OVER_QUOTA": "ignore", "PAQUEBOT_DELIVERY_TRIES": "0"})
     assert len(caught.value.faults) == 2
-    with pytest.raises(SettingsError, match="10 s is the most"):
+    with pytest.raises(SettingsError, match="must be at most 10 s"):
         load(DeliverySettings, {"PAQUEBOT_DELIVERY_PACE": "1m"})

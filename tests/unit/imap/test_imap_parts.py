@@ -37,7 +37,6 @@ from paquebot.mailstore.errors import NoSuchMailbox, OverQuota
 from paquebot.runtime.net.connection import LongAhead, PeerGone
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.settings import SettingsError, load
-from paquebot.runtime.shares.gate import ByteGate
 from paquebot.wire.imap import COMMAND_STATES, State, ast
 from paquebot.wire.imap.sequence_set import SeqRange, SequenceSet
 
@@ -56,48 +55,6 @@ def view() -> View:
 
 def selected(enabled: frozenset[str] = frozenset()) -> Selected:
     return Selected(ACCOUNT, enabled, 1, "INBOX", 1, read_only=False, view=view())
-
-
-# --- the gate --------------------------------------------------------------------------------------------
-
-
-async def test_gate_lets_in_first_come() -> None:
-    gate = ByteGate(10)
-    await gate.take(8)
-    order: list[int] = []
-
-    async def reader(octets: int) -> None:
-        async with gate.holding(octets):
-            order.append(octets)
-
-    tasks = [asyncio.create_task(reader(octets)) for octets in (5, 1, 7)]
-    await asyncio.sleep(0)
-    assert not gate.try_take(1)  # others are before us
-    gate.give_back(8)
-    await asyncio.gather(*tasks)
-    assert order == [5, 1, 7]
-    assert gate.used == 0
-
-
-async def test_gate_admits_what_is_longer_than_the_limit_alone() -> None:
-    gate = ByteGate(10)
-    async with gate.holding(1000):
-        assert not gate.try_take(1)
-    assert gate.try_take(10)
-
-
-async def test_gate_forgets_who_gave_up() -> None:
-    gate = ByteGate(10)
-    await gate.take(10)
-    waiting = asyncio.create_task(gate.take(5))
-    behind = asyncio.create_task(gate.take(5))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await waiting
-    gate.give_back(10)
-    await behind
-    assert gate.used == 5
 
 
 # --- the connection --------------------------------------------------------------------------------------

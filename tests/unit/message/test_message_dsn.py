@@ -16,7 +16,6 @@ from paquebot.message import (
     DeliveryReport,
     MessageSummary,
     RecipientReport,
-    Ret,
     build_dsn,
     decode_part_text,
     first_value,
@@ -27,6 +26,7 @@ from paquebot.message import (
     xtext_decoded,
 )
 from paquebot.message.dsn.message import MAX_RETURNED
+from paquebot.wire.smtp.parameters import Ret
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 ORIGINAL = b"From: alice@a.test\r\nSubject: Hello\r\nMessage-ID: <1@a.test>\r\n\r\nHello Bob!\r\n"

@@ -35,7 +35,8 @@ from paquebot.relay.smtp_client.session import MAX_REPLY, MAX_REPLY_LINES, MAX_R
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
 from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
 from paquebot.runtime.settings import ByteSize, Listen, Seconds
-from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
+from paquebot.runtime.shares.budget import OverBudget
+from paquebot.runtime.shares.gate import ByteGate
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +110,7 @@ def test_the_addresses_that_are_remembered_are_bounded() -> None:
 
 
 def test_a_destination_holds_so_many_bytes() -> None:
-    shares = ByteShares(ByteBudget(100), 100, 40)
+    shares = ByteShares(ByteGate(100), 100, 40)
     assert shares.take("a", 30) == 30
     with pytest.raises(OverBudget):
         shares.take("a", 20)
@@ -124,7 +125,7 @@ def test_a_destination_holds_so_many_bytes() -> None:
 
 
 def test_what_is_kept_beside_a_message_does_not_keep_it_from_going() -> None:
-    shares = ByteShares(ByteBudget(100), 100, 40)
+    shares = ByteShares(ByteGate(100), 100, 40)
     shares.take("a", 500)
     assert shares.take_beside(10, 500) == 0, "alone, with everything"
     shares.give_back_beside(0)
@@ -144,7 +145,7 @@ class Counted:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.reads = 0
-        self.budget = ByteBudget(10**9)
+        self.budget = ByteGate(10**9)
         shares = ByteShares(self.budget, 10**9, 10**9)
         self.letter = OutgoingMessage(self._read, len(raw), shares, "example.net", "s@example.org")
 

@@ -17,7 +17,7 @@ async def _nothing(connection: SmtpConnection) -> None:
 
 def connection(budget: SharedBudget, address: str) -> SmtpConnection:
     made = SmtpConnection(_nothing, asyncio.get_running_loop(), write_seconds=1.0)
-    made.charge_to(budget.holding(stranger(address)))
+    made.charge_to(budget.reservation(stranger(address)))
     return made
 
 

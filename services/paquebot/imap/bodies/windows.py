@@ -14,7 +14,7 @@ from functools import partial
 from paquebot.blobs import BlobMissing
 from paquebot.imap.bodies.body_cache import BodyCache, BodyError, Coming, body
 from paquebot.mailstore.types import StoredMessage
-from paquebot.runtime.shares.account_gate import AccountReservation, AccountShare
+from paquebot.runtime.shares.account_shares import AccountReservation, AccountShare
 
 _FIRST_MESSAGES = 64
 _FIRST_BYTES = 256 * 1024
@@ -83,7 +83,7 @@ async def read_bodies(
     """Groups of `messages`, each with its bytes or why they cannot be read. Close it (`aclosing`).
 
     Compaction may move a message after its row was read: what is not where the row said is looked up once more.
-    `end`: of a caller that writes them to a client, as of `Hold.until_late`.
+    `end`: of a caller that writes them to a client, as of `AccountReservation.revoke_when_late`.
     """
     windows = _windows(messages, beside)
     current = await anext(windows, None)
@@ -91,12 +91,12 @@ async def read_bodies(
     try:
         while current is not None:
             if current.hold is None:
-                current.begin(bodies, await share.take(current.peak))
+                current.begin(bodies, await share.reserve(current.peak))
             if end is not None and current.hold is not None:
-                current.hold.until_late(end)
+                current.hold.revoke_when_late(end)
             following = await anext(windows, None)
             if following is not None and not following.reading:
-                if (hold := share.try_take(following.peak)) is not None:
+                if (hold := share.try_reserve(following.peak)) is not None:
                     following.begin(bodies, hold)
             async for loaded in _in_order(current):
                 yield await _found(bodies, loaded, again)

@@ -30,7 +30,7 @@ from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
 from paquebot.runtime.net.connection import PeerGone
-from paquebot.runtime.shares.account_gate import AccountReservation, AccountShare
+from paquebot.runtime.shares.account_shares import AccountReservation, AccountShare
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
@@ -213,14 +213,14 @@ class _Work:
                     yield _taken(out)
                 if written >= _ROWS:  # rows come and go: what is held is held for others by now
                     written = 0
-                    hold.until_late(self.session.connection.abort)
+                    hold.revoke_when_late(self.session.connection.abort)
             yield out
         finally:
             hold.release()
 
     async def _taken_for_rows(self, octets: int) -> AccountReservation:
-        hold = await self._share().take(octets)
-        hold.until_late(self.session.connection.abort)
+        hold = await self._share().reserve(octets)
+        hold.revoke_when_late(self.session.connection.abort)
         return hold
 
     async def _with_body(self, out: bytearray, message: StoredMessage) -> AsyncIterator[Chunk]:

@@ -96,7 +96,7 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     if not isinstance(answer, Identity):
         return await _refused(session, answer)
     most = process.settings.session.per_account
-    if process.feed.sessions(answer.account_id) >= most or not session.seat.log_in(answer.account_id):
+    if process.feed.sessions(answer.account_id) >= most or not session.slot.log_in(answer.account_id):
         metrics.LOGIN[LoginResult.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
     await process.mailstore.ensure_account(answer.account_id)

@@ -49,9 +49,9 @@ class SnapshotResult:
 
 
 async def check_bucket(stores: Stores) -> SnapshotRun | None:
-    """The newest snapshot in the bucket. Raises BucketMismatch when it is of another mailstore: one made anew after
-    a loss knows of no message, and would take all packs for garbage. Raises BadSnapshot, BlobsUnavailable,
-    PostgresUnavailable."""
+    """The newest snapshot in the bucket. Raises BucketMismatch when it is of another mailstore: a mailstore that was
+    created again after a loss has no rows, so the janitor would delete all packs. Raises BadSnapshot,
+    BlobsUnavailable, PostgresUnavailable."""
     run = await objects.newest_run(stores.blobs)
     if run is not None and run.mailstore != await snapshots.identity(stores.postgres):
         raise BucketMismatch("the bucket holds the mail of another mailstore")

@@ -18,10 +18,11 @@ from paquebot.message.conversion.fields import Unconvertible
 from paquebot.message.conversion.fields import folded as folded_field
 from paquebot.message.conversion.message import Wish, conversion, pieces
 from paquebot.message.conversion.transfer_encoding import quoted_printable
-from paquebot.message.dsn.report import Action, DeliveryReport, RecipientReport, Ret
+from paquebot.message.dsn.report import Action, DeliveryReport, RecipientReport
 from paquebot.message.dsn.text import human_text, one_line, subject
 from paquebot.message.header import field_spans, first_value, split_header
 from paquebot.message.summary.conversation import first_message_id
+from paquebot.wire.smtp.parameters import Ret
 
 MAX_RETURNED: Final = 1024 * 1024
 """Bytes; a longer message is given back as its header alone."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from paquebot.wire.smtp.parameters import Ret
+
 
 class Action(Enum):
     """RFC 3464 §2.3.3."""
@@ -16,13 +18,6 @@ class Action(Enum):
     DELIVERED = "delivered"
     RELAYED = "relayed"
     EXPANDED = "expanded"
-
-
-class Ret(Enum):
-    """RFC 3461 §4.3: how much of the message a failure report gives back."""
-
-    FULL = "FULL"
-    HDRS = "HDRS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from paquebot.relay.settings import RelayLoadSettings
 from paquebot.relay.settlement import DeliveryNotRecorded, RelaySettlement
 from paquebot.relay.worker import UNAVAILABLE, HostsBusy, RelayAttempt, RelayWorker
 from paquebot.runtime.process.health import Health
-from paquebot.runtime.shares.in_flight import OverBudget
+from paquebot.runtime.shares.budget import OverBudget
 from paquebot.v1.queue_pb2 import HeldJob
 
 _log = Log("paquebot.relay")

@@ -211,6 +211,19 @@ async def wait_for_version(
         await asyncio.sleep(poll)
 
 
+async def wait_for_version_or_drain(postgres: Postgres, schema: Schema, draining: asyncio.Event) -> bool:
+    """As `wait_for_version`, until `draining`. False: the drain began first."""
+    wait = asyncio.ensure_future(wait_for_version(postgres, schema))
+    drain = asyncio.ensure_future(draining.wait())
+    await asyncio.wait((wait, drain), return_when=asyncio.FIRST_COMPLETED)
+    drain.cancel()
+    if not wait.done():
+        wait.cancel()
+        return False
+    wait.result()
+    return True
+
+
 async def make_database(dsn: str) -> str:
     """Make the database of `dsn` unless it is there, logging in to `postgres` instead; its name, or empty: it was
     there. Safe with others doing the same. Raises asyncpg's exceptions."""

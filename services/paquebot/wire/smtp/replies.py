@@ -215,7 +215,7 @@ TOO_MANY_HOPS = Reply(554, "5.4.6", "Too many hops")  # RFC 5321 §6.3, RFC 3463
 # --- what we send: the system (RFC 3463 §3.4, §3.5) ---
 
 TEMPORARY_FAILURE = Reply(451, "4.3.0", "Temporary failure, try again later")  # RFC 3463 §3.4
-SHUTTING_DOWN = Reply(421, "4.3.2", "Service shutting down, try again later")  # RFC 3463 §3.4: X.3.2
+SHUTTING_DOWN = Reply(421, "4.3.2", "Server shutting down")  # RFC 3463 §3.4: X.3.2
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections, try again later")  # RFC 5321 §3.8
 NO_MAIL_IN_TIME = Reply(421, "4.4.2", "No mail in all this time, closing")  # RFC 3463 §3.5: X.4.2
 NO_LOGIN_IN_TIME = Reply(421, "4.4.2", "No login in time, closing")

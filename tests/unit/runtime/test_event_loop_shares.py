@@ -77,7 +77,7 @@ async def test_who_used_too_much_of_a_contended_loop_waits(
     turns = shares.turns("192.0.2.1")
     await others(shares, clock)
     await turns.run(working(clock, 1.0)())
-    shares.late(0.02)
+    shares.note_wait(0.02)
     used_beyond_its_burst = 1.0 - 0.5
     assert await held_back(turns, waits) == pytest.approx(used_beyond_its_burst / SHARE)
     ordinary = shares.turns("192.0.2.2")
@@ -91,9 +91,9 @@ async def test_nobody_waits_while_the_loop_has_time_for_all(
     await others(shares, clock)
     await turns.run(working(clock, 1.0)())
     assert await held_back(turns, waits) == 0
-    shares.late(0.009)  # less than PAQUEBOT_LOOP_LAG
+    shares.note_wait(0.009)  # less than PAQUEBOT_LOOP_LAG
     assert await held_back(turns, waits) == 0
-    shares.late(0.02)
+    shares.note_wait(0.02)
     clock.now += 2.0  # long ago
     assert await held_back(turns, waits) == 0
 
@@ -102,7 +102,7 @@ async def test_a_client_alone_never_waits(shares: LoopShares, clock: ManualClock
     turns = shares.turns("192.0.2.1")
     for _ in range(20):
         await turns.run(working(clock, 0.5)())
-        shares.late(0.5)
+        shares.note_wait(0.5)
         assert await held_back(turns, waits) == 0
 
 
@@ -112,7 +112,7 @@ async def test_two_have_half_each(shares: LoopShares, clock: ManualClock, waits:
     for _ in range(20):
         for turns in both:
             await turns.run(working(clock, 0.1)())
-            shares.late(0.1)
+            shares.note_wait(0.1)
             assert await held_back(turns, waits) == 0
 
 
@@ -122,7 +122,7 @@ async def test_what_was_used_is_forgiven_in_time(shares: LoopShares, clock: Manu
     await turns.run(working(clock, 1.0)())
     clock.now += 0.5 / SHARE
     await others(shares, clock)
-    shares.late(0.02)
+    shares.note_wait(0.02)
     assert await held_back(turns, waits) == 0
 
 
@@ -131,7 +131,7 @@ async def test_a_debt_has_an_end(shares: LoopShares, clock: ManualClock, waits: 
     await others(shares, clock)
     await turns.run(working(clock, 1000.0)())
     await others(shares, clock)
-    shares.late(0.02)
+    shares.note_wait(0.02)
     assert await held_back(turns, waits) == pytest.approx(2.5 / SHARE)
 
 
@@ -140,7 +140,7 @@ async def test_another_connection_is_the_same_client(
 ) -> None:
     await shares.turns("2001:db8::1").run(working(clock, 1.0)())
     await others(shares, clock)
-    shares.late(0.02)
+    shares.note_wait(0.02)
     again = shares.turns("2001:db8::2")  # of the same network of 64 bits
     assert await held_back(again, waits) > 1
 
@@ -153,7 +153,7 @@ async def test_sessions_of_an_account_share_what_is_its(
         turns.belongs_to(7)
     await others(shares, clock)
     await one.run(working(clock, 1.0)())
-    shares.late(0.02)
+    shares.note_wait(0.02)
     assert await held_back(other, waits) > 1
     stranger = shares.turns("192.0.2.1")  # from the same address, but not of the account
     assert await held_back(stranger, waits) == 0
@@ -166,7 +166,7 @@ async def test_sessions_held_back_come_one_after_another(
     sessions = [shares.turns("192.0.2.1") for _ in range(5)]
     await others(shares, clock)
     await sessions[0].run(working(clock, 1.0)())
-    shares.late(0.02)
+    shares.note_wait(0.02)
     times = [await held_back(turns, waits) for turns in sessions[1:]]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps == [pytest.approx(SLICE / SHARE)] * 3
@@ -201,7 +201,7 @@ async def test_work_elsewhere_is_charged_by_the_session_that_asked(
     turns = shares.turns("192.0.2.1")
     await others(shares, clock)
     await turns.run(session())
-    shares.late(0.02)
+    shares.note_wait(0.02)
     assert await held_back(turns, waits) == pytest.approx(0.5 / SHARE)
     charge(1.0)  # no session: nobody is charged
 

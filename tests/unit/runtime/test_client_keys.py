@@ -1,8 +1,8 @@
-"""What counts as one client and as one network."""
+"""The keys under which clients are counted."""
 
 import pytest
 
-from paquebot.runtime.net.client_network import client_network
+from paquebot.runtime.net.client_keys import client_keys
 
 
 @pytest.mark.parametrize(
@@ -13,9 +13,9 @@ from paquebot.runtime.net.client_network import client_network
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48", "2001:db8:1:2::/64"),
         ("2001:0DB8:1:2::9", "2001:db8:1::/48", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/48%eth0", "fe80::/64%eth0"),
-        ("not:an:address", "not:an:address", "not:an:address"),
+        ("not:an:address", "", ""),
         ("", "", ""),
     ],
 )
 def test_network_and_client_of_an_address(address: str, network: str, client: str) -> None:
-    assert client_network(address) == (network, client)
+    assert client_keys(address) == (network, client)

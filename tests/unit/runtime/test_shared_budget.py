@@ -21,7 +21,7 @@ def budget(limit: int = 100, *, network: int = 100, client: int = 100, guarantee
 
 def held(shares: SharedBudget, path: Path, amount: int) -> Reservation:
     """A holding that can be revoked."""
-    holding = shares.holding(path)
+    holding = shares.reservation(path)
     holding.offer(lambda: None)
     holding.grow_to(amount)
     return holding
@@ -140,7 +140,7 @@ def test_what_is_nearly_done_is_kept() -> None:
 def test_revoked_holder_lets_go_at_once() -> None:
     shares = budget()
     kept = bytearray(60)
-    holding = shares.holding(stranger("192.0.2.1"))
+    holding = shares.reservation(stranger("192.0.2.1"))
     holding.offer(kept.clear)
     holding.grow_to(60)
     held(shares, stranger("198.51.100.1"), 1)
@@ -179,15 +179,15 @@ def test_counts_stay_true_and_the_modest_are_served(seed: int) -> None:
 @pytest.mark.parametrize("in_flight", [50, 64, 128, 1000])
 def test_lone_peer_can_send_the_longest_message(in_flight: int) -> None:
     shares = byte_shares(in_flight, ShareSettings(), longest=50)
-    message = shares.holding(stranger("192.0.2.1"))
+    message = shares.reservation(stranger("192.0.2.1"))
     message.grow_to(50)
     message.release()
-    shares.holding(account(1)).grow_to(50)
+    shares.reservation(account(1)).grow_to(50)
 
 
 def test_account_has_at_most_its_part() -> None:
     shares = byte_shares(1000, ShareSettings(account=0.3), longest=50)
-    shares.holding(account(1)).grow_to(300)
+    shares.reservation(account(1)).grow_to(300)
     with pytest.raises(OverBudget):
-        shares.holding(account(1)).grow_to(1)
-    shares.holding(account(2)).grow_to(300)
+        shares.reservation(account(1)).grow_to(1)
+    shares.reservation(account(2)).grow_to(300)
