@@ -297,9 +297,12 @@ async def test_the_pool_and_its_faults_are_measured(database: str, monkeypatch: 
     postgres = await open_postgres(settings(database, timeout=0.2), "tests")
     waits: list[float] = []  # of this pool alone: the metric counts all pools of the process
     observe = postgres._connections._observe_wait
-    monkeypatch.setattr(
-        postgres._connections, "_observe_wait", lambda seconds: (waits.append(seconds), observe(seconds))
-    )
+
+    def observed(seconds: float) -> None:
+        waits.append(seconds)
+        observe(seconds)
+
+    monkeypatch.setattr(postgres._connections, "_observe_wait", observed)
     assert value("paquebot_postgres_pool_limit_connections") == 2
     used = "paquebot_postgres_pool_connections"
     async with postgres.connection("measured"):
