@@ -83,11 +83,11 @@ async def _milliseconds(reader: asyncio.StreamReader, began: float) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, octets: bytes) -> bytes:
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bytes:
     """Empty when the connection has ended. Lines without a tag are left out, but for replies of SMTP."""
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_PATIENCE):
-            writer.write(octets)
+            writer.write(data)
             while line := await reader.readline():
                 if not line.startswith((b"* ", b"+ ")):
                     return line

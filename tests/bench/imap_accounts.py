@@ -55,7 +55,7 @@ async def final_state(login: Login, model: MailboxModel) -> list[str]:
             message = left.pop(one.uid, None)
             if message is None:
                 strangers.append(one.uid)
-            elif one.flags != message.flags or not imap_mail.same(one.octets(b"BODY[]") or b""):
+            elif one.flags != message.flags or not imap_mail.same(one.value(b"BODY[]") or b""):
                 wrong.append(f"UID {one.uid} is not as its client left it")
         wrong += [f"UID {uid} is not there" for uid in left]
         if len(strangers) > model.undecided():

@@ -170,11 +170,11 @@ class ImapClient(asyncio.Protocol):
         self._tag = b"a%d" % self._count
         self._waiter = asyncio.get_running_loop().create_future()
 
-    def _send(self, octets: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         if self._fault is not None:
             raise self._fault
         assert self._transport is not None
-        self._transport.write(octets)
+        self._transport.write(data)
 
     def close(self) -> None:
         """End the connection now; idempotent."""

@@ -185,7 +185,7 @@ class MixedClient:
         wanted.update(self.choice.sample(kept, min(len(kept), BODIES - len(wanted))))
         line = b"UID FETCH %s (BODY.PEEK[])" % _set(wanted)
         told = view.apply(b"UID FETCH", await self._ask(client, "FETCH BODY[]", line, expunge_issued=True))
-        bodies = {one.uid: one.octets(b"BODY[]") for one in told if b"BODY[]" in one.items}
+        bodies = {one.uid: one.value(b"BODY[]") for one in told if b"BODY[]" in one.items}
         for uid in wanted:
             message, body = self.model.by_uid[uid], bodies.pop(uid, None)
             if body is None:

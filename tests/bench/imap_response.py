@@ -120,7 +120,7 @@ class Fetched:
     @property
     def uid(self) -> int:
         """0: not told."""
-        return int(self.octets(b"UID") or 0)
+        return int(self.value(b"UID") or 0)
 
     @property
     def flags(self) -> frozenset[bytes] | None:
@@ -130,7 +130,7 @@ class Fetched:
             return None
         return frozenset(flag for flag in told if isinstance(flag, bytes) and flag != b"\\Recent")
 
-    def octets(self, name: bytes) -> bytes | None:
+    def value(self, name: bytes) -> bytes | None:
         """The value of an item that is a string or a number."""
         value = self.items.get(name)
         return value if isinstance(value, bytes) else None

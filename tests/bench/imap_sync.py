@@ -51,7 +51,7 @@ class Mailbox:
 
     login: Login
     names: Sequence[str]
-    octets: int = imap_mail.BYTES
+    size: int = imap_mail.BYTES
     cpu: Callable[[], float] = lambda: 0.0
     """CPU seconds that the server's processes have used so far."""
     _names: dict[int, str] = field(default_factory=dict)
@@ -114,9 +114,9 @@ class Mailbox:
             return f"{envelope!r}"
         name = envelope[1].decode("ascii", "replace").rpartition(" ")[2]
         self._names[one.uid] = name
-        self._sizes[one.uid] = int(one.octets(b"RFC822.SIZE") or 0)
-        if not _INTERNAL_DATE.fullmatch(one.octets(b"INTERNALDATE") or b""):
-            return f"INTERNALDATE {one.octets(b'INTERNALDATE')!r}"
+        self._sizes[one.uid] = int(one.value(b"RFC822.SIZE") or 0)
+        if not _INTERNAL_DATE.fullmatch(one.value(b"INTERNALDATE") or b""):
+            return f"INTERNALDATE {one.value(b'INTERNALDATE')!r}"
         return "" if envelope == _right_envelope(name) else f"{envelope!r}"
 
     def _body_structure(self, one: Fetched) -> str:
@@ -129,15 +129,15 @@ class Mailbox:
         if [_upper(value) for value in told] != [b"TEXT", b"PLAIN", b"CHARSET", b"ISO-8859-1", b"8BIT"]:
             return f"{structure!r}"
         if name is not None:
-            body = imap_mail.message(name, self.octets).partition(b"\r\n\r\n")[2]
+            body = imap_mail.message(name, self.size).partition(b"\r\n\r\n")[2]
             if structure[6:8] != [b"%d" % len(body), b"%d" % body.count(b"\n")]:
                 return f"{structure[6:8]} bytes and lines"
         return ""
 
     def _body(self, one: Fetched) -> str:
-        body = one.octets(b"BODY[]") or b""
+        body = one.value(b"BODY[]") or b""
         name = imap_mail.name_of(body)
-        if name is None or not imap_mail.same(body, self.octets):
+        if name is None or not imap_mail.same(body, self.size):
             return f"not what was sent: {body[:60]!r}"
         if self._names.setdefault(one.uid, name) != name:
             return f"is {name}, its envelope said {self._names[one.uid]}"

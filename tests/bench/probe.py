@@ -33,7 +33,7 @@ class Probe:
 
     side: Side
     account: int
-    octets: int
+    size: int
     ended: dict[int, float] = field(default_factory=dict)
     """When DATA ended, of messages that nobody has seen yet."""
     delays: list[float] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Probe:
         await asyncio.gather(*sends)
 
     def _send(self, number: int) -> None:
-        text = letter(self.side.address(self.account), f"probe-{number}", self.octets, number).encode()
+        text = letter(self.side.address(self.account), f"probe-{number}", self.size, number).encode()
         with smtplib.SMTP(LOOPBACK, self.side.smtp_port, timeout=_TIMEOUT) as client:
             client.ehlo()
             client.mail("prober@example.org")
@@ -90,13 +90,13 @@ class Probe:
 
 
 @asynccontextmanager
-async def probing(side: Side, account: int, octets: int) -> AsyncIterator[Probe]:
+async def probing(side: Side, account: int, size: int) -> AsyncIterator[Probe]:
     """Probe during the block; after it everything has been seen, exactly once."""
     reader = await Reader.open(side, account)
     try:
         lines = await reader.ask("SELECT INBOX")
         before = next(int(line.split()[1]) for line in lines if line.rstrip().endswith(b" EXISTS"))
-        probe, stop = Probe(side, account, octets, _known=before), asyncio.Event()
+        probe, stop = Probe(side, account, size, _known=before), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(probe.send_all(stop))
             group.create_task(probe.see_all(reader, sending))

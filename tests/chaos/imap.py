@@ -50,7 +50,7 @@ class Fetched:
     uid: int
     mod_seq: int
     flags: frozenset[str]
-    octets: bytes | None
+    content: bytes | None
 
 
 class Imap:
@@ -158,10 +158,10 @@ class Imap:
         except (OSError, EOFError, TimeoutError) as error:
             raise Cut(f"{error!r}") from error
 
-    async def _write(self, octets: bytes) -> None:
+    async def _write(self, content: bytes) -> None:
         try:
             async with asyncio.timeout(REPLY_SECONDS):
-                self._writer.write(octets)
+                self._writer.write(content)
                 await self._writer.drain()
         except (OSError, TimeoutError) as error:
             raise Cut(f"{error!r}") from error
@@ -172,9 +172,9 @@ def _fetched(lines: list[bytes]) -> Iterator[Fetched]:
         if not line.startswith(b"* ") or b" FETCH (" not in line[:24]:
             continue
         found = re.search(rb"\{(\d+)\}\r\n", line)
-        octets = line[found.end() : found.end() + int(found[1])] if found else None
+        content = line[found.end() : found.end() + int(found[1])] if found else None
         rest = line[: found.start()] + line[found.end() + int(found[1]) :] if found else line
         uid, mod_seq, flags = _UID.search(rest), _MOD_SEQ.search(rest), _FLAGS.search(rest)
         if uid is not None:  # else somebody else's change, told on the way
             words = frozenset(flags[1].decode().split()) if flags else frozenset()
-            yield Fetched(int(uid[1]), int(mod_seq[1]) if mod_seq else 0, words, octets)
+            yield Fetched(int(uid[1]), int(mod_seq[1]) if mod_seq else 0, words, content)

@@ -35,8 +35,8 @@ async def read(place: Place, ledger: Ledger) -> Held:
                 selected = await client.select(mailbox)
                 for first in range(1, selected.uid_next, _GROUP):
                     for one in await client.fetch(f"{first}:{first + _GROUP - 1}", "UID FLAGS MODSEQ BODY.PEEK[]"):
-                        if one.octets is not None:
-                            _count(held, ledger, account, f"{mailbox} UID {one.uid}", one.octets)
+                        if one.content is not None:
+                            _count(held, ledger, account, f"{mailbox} UID {one.uid}", one.content)
     return held
 
 
@@ -45,12 +45,12 @@ async def _mailboxes(client: Imap) -> list[str]:
     return [match[2].decode() for match in found if match and b"\\Noselect" not in match[1]]
 
 
-def _count(held: Held, ledger: Ledger, account: str, where: str, octets: bytes) -> None:
+def _count(held: Held, ledger: Ledger, account: str, where: str, content: bytes) -> None:
     held.messages += 1
-    ledger.compare("IMAP at the end", f"{account} {where}", octets)
-    number = number_of(octets)
-    if is_report(octets):
-        for path in _FINAL.findall(octets):
+    ledger.compare("IMAP at the end", f"{account} {where}", content)
+    number = number_of(content)
+    if is_report(content):
+        for path in _FINAL.findall(content):
             held.reports[account, number, path.decode()] += 1
     elif number in ledger.attempts:
         held.copies[account, number] += 1

@@ -47,21 +47,21 @@ class Attempt:
     submitted: bool = False
 
 
-def number_of(octets: bytes) -> str:
+def number_of(content: bytes) -> str:
     """The first attempt's number in a message; empty: none."""
-    found = _NUMBER.search(octets)
+    found = _NUMBER.search(content)
     return found[1].decode() if found else ""
 
 
-def is_report(octets: bytes) -> bool:
+def is_report(content: bytes) -> bool:
     """Whether this is a DSN about one of our messages: nobody knows its bytes before."""
-    header, _, body = octets.partition(b"\r\n\r\n")
+    header, _, body = content.partition(b"\r\n\r\n")
     return b"multipart/report" in header and MARK in body
 
 
-def digest_of(octets: bytes) -> bytes:
+def digest_of(content: bytes) -> bytes:
     """Of the numbered field and everything after it."""
-    return hashlib.sha256(octets[octets.index(MARK) :]).digest()
+    return hashlib.sha256(content[content.index(MARK) :]).digest()
 
 
 @dataclass(slots=True)
@@ -98,18 +98,18 @@ class Ledger:
             self.replies[code] += 1
         self.tell()
 
-    def compare(self, way: str, where: str, octets: bytes) -> None:
+    def compare(self, way: str, where: str, content: bytes) -> None:
         """A message that somebody was given: its bytes are those that were sent, or that is a finding."""
-        if is_report(octets):
+        if is_report(content):
             return
         self.compared[way] += 1
         self.compared_under_lies[way] += self.under_lies
-        number = number_of(octets)
+        number = number_of(content)
         attempt = self.attempts.get(number)
-        if attempt is None or MARK not in octets.partition(b"\r\n\r\n")[0]:
+        if attempt is None or MARK not in content.partition(b"\r\n\r\n")[0]:
             self.wrong[way] += 1
-            self.find(f"{where}: a message that nobody sent: {octets[:300]!r}")
-        elif digest_of(octets) != attempt.digest:
+            self.find(f"{where}: a message that no client sent: {content[:300]!r}")
+        elif digest_of(content) != attempt.digest:
             self.wrong[way] += 1
             self.find(f"{where}: {number} has other bytes than were sent")
 

@@ -116,22 +116,22 @@ class Watcher:
             known = self.messages.get(one.uid)
             if known is not None:  # `n:*` gives the last message when there is none from n on
                 self._same(known, one)
-            elif one.octets is not None:
+            elif one.content is not None:
                 self._new(one)
 
     def _new(self, one: Fetched) -> None:
-        assert one.octets is not None
+        assert one.content is not None
         if one.uid < self._complete_below:
             self._find(f"UID {one.uid} appeared below the UIDNEXT {self._complete_below} that was told")
-        number = number_of(one.octets)
-        self.messages[one.uid] = Known(hashlib.sha256(one.octets).digest(), one.mod_seq, number)
+        number = number_of(one.content)
+        self.messages[one.uid] = Known(hashlib.sha256(one.content).digest(), one.mod_seq, number)
         if number not in self.ledger.seen:
             self.ledger.seen[number] = time.monotonic()
             self.ledger.tell()
 
     def _compare_bytes(self, one: Fetched) -> None:
-        if one.octets is not None:
-            self.ledger.compare(IMAP, f"{self.account} {self.mailbox} UID {one.uid}", one.octets)
+        if one.content is not None:
+            self.ledger.compare(IMAP, f"{self.account} {self.mailbox} UID {one.uid}", one.content)
 
     async def _sample(self, client: Imap) -> None:
         """Some messages, byte by byte."""
@@ -163,7 +163,7 @@ class Watcher:
             self._find(f"HIGHESTMODSEQ went back from {before.highest_mod_seq} to {now.highest_mod_seq}")
 
     def _same(self, known: Known, now: Fetched) -> None:
-        if now.octets is not None and hashlib.sha256(now.octets).digest() != known.digest:
+        if now.content is not None and hashlib.sha256(now.content).digest() != known.digest:
             self._find(f"UID {now.uid} ({known.number}) changed its bytes")
         if now.mod_seq < known.mod_seq:
             self._find(f"UID {now.uid} ({known.number}): MODSEQ went back from {known.mod_seq} to {now.mod_seq}")

@@ -65,8 +65,8 @@ def texts(raw: bytes, summary: message.MessageSummary) -> list[tuple[bytes, byte
     found = []
     for _, part in paths(summary.body):
         if not message.is_multipart(part) and message.embedded_message(part) is None:
-            octets = message.decode_transfer(raw[part.body_offset :][: part.body_length], part.encoding)
-            found.append((part.type, part.subtype, re.sub(rb"[ \t]+(?=\r\n)", b"", octets).rstrip()))
+            decoded = message.decode_transfer(raw[part.body_offset :][: part.body_length], part.encoding)
+            found.append((part.type, part.subtype, re.sub(rb"[ \t]+(?=\r\n)", b"", decoded).rstrip()))
     return found
 
 
