@@ -1,4 +1,4 @@
-"""Attacks of somebody who has an account. Each runs until it is cancelled or cut off, and is then begun again."""
+"""Attacks of the owner of an account. Each runs until it is cancelled or cut off, and then begins again."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ async def sessions_end(place: Field) -> list[Finding]:
 
 
 async def _ended(place: Field, what: str, address: str, password: str, change: Change) -> list[Finding]:
-    """Waiting sessions are told by the connection's end; others speak at once."""
+    """A waiting session shows its end by the closed connection; others speak at once."""
     async with contextlib.AsyncExitStack() as stack:
         waiting = [await stack.enter_async_context(one(place, address, password)) for one in (smtp, imap, pop3)]
         sender = await stack.enter_async_context(smtp(place, address, password))

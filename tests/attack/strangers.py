@@ -208,8 +208,8 @@ async def deep_search(victim: Victim) -> None:
 
 
 async def guesses(victim: Victim) -> None:
-    """Passwords for somebody else's account."""
-    line = b'a LOGIN %s "a wrong password"\r\n' % victim.somebody.encode()
+    """Passwords for another user's account."""
+    line = b'a LOGIN %s "a wrong password"\r\n' % victim.user.encode()
     await over_tls(victim.ports.imaps, victim.tls, line, repeat=3)
 
 

@@ -121,7 +121,7 @@ async def _measure(asked: argparse.Namespace, engines: EngineSet) -> dict[str, o
 
 @contextlib.contextmanager
 def _silent(address: str, port: int) -> Iterator[None]:
-    """The kernel takes connections, and nobody ever looks at them."""
+    """The kernel takes connections, and no process accepts them."""
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((address, port))

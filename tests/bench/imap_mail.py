@@ -1,5 +1,5 @@
-"""The benchmark's messages: 4 KiB that do not compress, each made from its name alone, so that whoever reads one
-can tell every byte of it without keeping it. Pure.
+"""The benchmark's messages: 4 KiB that do not compress, each made from its name alone, so that a reader can
+check every byte of it without keeping it. Pure.
 """
 
 from __future__ import annotations

@@ -79,16 +79,16 @@ class Mailbox:
         return self._found
 
     async def _select(self, client: ImapClient) -> int:
-        told = (await client.ask(b"SELECT INBOX", seconds=_FETCH_SECONDS)).numbers(b"EXISTS")
-        if told != [len(self.names)]:
-            self._wrong(f"SELECT tells {told} EXISTS of {len(self.names)}")
-        return told[-1] if told else 0
+        shown = (await client.ask(b"SELECT INBOX", seconds=_FETCH_SECONDS)).numbers(b"EXISTS")
+        if shown != [len(self.names)]:
+            self._wrong(f"SELECT announces {shown} EXISTS of {len(self.names)}")
+        return shown[-1] if shown else 0
 
     def _check(self, step: Step, answer: Answer, exists: int) -> None:
-        told = answer.fetched()
-        if [one.number for one in told] != list(range(1, exists + 1)):
-            self._wrong(f"{step.value}: {len(told)} FETCH responses of {exists}, not one for each message in order")
-        uids = [one.uid for one in told]
+        shown = answer.fetched()
+        if [one.number for one in shown] != list(range(1, exists + 1)):
+            self._wrong(f"{step.value}: {len(shown)} FETCH responses of {exists}, not one for each message in order")
+        uids = [one.uid for one in shown]
         if any(left >= right for left, right in zip([0, *uids], uids, strict=False)):
             self._wrong(f"{step.value}: UIDs do not ascend")
         check = {
@@ -97,7 +97,7 @@ class Mailbox:
             Step.BODYSTRUCTURE: self._body_structure,
             Step.BODIES: self._body,
         }[step]
-        for one in told:
+        for one in shown:
             if fault := check(one):
                 self._wrong(f"{step.value} of UID {one.uid}: {fault}")
         if step in (Step.ENVELOPE, Step.BODIES) and sorted(self._names.values()) != sorted(self.names):
@@ -125,8 +125,8 @@ class Mailbox:
         if not isinstance(structure, list) or len(structure) < 8:
             return f"{structure!r}"
         media, parameters, encoding = structure[:2], structure[2], structure[5]
-        told = [*media, *(parameters if isinstance(parameters, list) else []), encoding]
-        if [_upper(value) for value in told] != [b"TEXT", b"PLAIN", b"CHARSET", b"ISO-8859-1", b"8BIT"]:
+        shown = [*media, *(parameters if isinstance(parameters, list) else []), encoding]
+        if [_upper(value) for value in shown] != [b"TEXT", b"PLAIN", b"CHARSET", b"ISO-8859-1", b"8BIT"]:
             return f"{structure!r}"
         if name is not None:
             body = imap_mail.message(name, self.size).partition(b"\r\n\r\n")[2]

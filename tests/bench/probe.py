@@ -2,7 +2,7 @@
 
 A message with a tag goes to an account of its own at fixed times, whether or not earlier ones have arrived. A reader
 that has the INBOX selected asks with NOOP, soon at first and then after a tenth of the time it has waited, so the
-error is a tenth at most; IDLE is not used, because Dovecot tells it up to half a second late on purpose.
+error is a tenth at most; IDLE is not used, because Dovecot announces up to half a second late on purpose.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Probe:
     account: int
     size: int
     ended: dict[int, float] = field(default_factory=dict)
-    """When DATA ended, of messages that nobody has seen yet."""
+    """When DATA ended, of messages that no reader has seen yet."""
     delays: list[float] = field(default_factory=list)
     sent: int = 0
     _known: int = 0

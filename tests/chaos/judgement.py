@@ -1,4 +1,4 @@
-"""At the end: what each mailbox and the remote host hold, against what each sender was told."""
+"""At the end: what each mailbox and the remote host hold, against the replies to each sender."""
 
 from __future__ import annotations
 
@@ -117,11 +117,11 @@ def _judge_remote(
             verdict.remote += 1
             if not copies and not reports:
                 verdict.lost.append(f"{attempt.number} for {path}")
-                ledger.find(f"LOST: {attempt.number} got 250, was not taken for {path}, and its sender was not told")
+                ledger.find(f"LOST: {attempt.number} got 250, was not taken for {path}, and its sender got no report")
         elif (copies or reports) and attempt.end is not End.AMBIGUOUS:
             ledger.find(f"{attempt.number} ended {attempt.end.value} ({attempt.code}) but was relayed to {path}")
         if copies and reports:
-            ledger.find(f"{attempt.number} was taken for {path}, and its sender was told that it was not")
+            ledger.find(f"{attempt.number} was taken for {path}, and its sender got a report that it was not")
         verdict.remote_twice += max(0, copies - 1)
         verdict.reported += bool(reports)
         verdict.reported_twice += max(0, reports - 1)

@@ -53,7 +53,7 @@ def test_a_kept_promise_is_none(end: End, copies: int) -> None:
     ("end", "arrivals", "reports", "fault"),
     [
         (End.ACCEPTED, 0, 0, "LOST"),
-        (End.ACCEPTED, 1, 1, "told that it was not"),
+        (End.ACCEPTED, 1, 1, "got a report that it was not"),
         (End.UNSENT, 1, 0, "was relayed"),
         (End.REFUSED, 0, 1, "was relayed"),
     ],

@@ -203,8 +203,8 @@ def pop3_login(platform: Platform) -> bytes:
         client.close()
 
 
-def hear(client: imaplib.IMAP4) -> None:
-    """Read IDLE until new mail is told, then end it; the session is the one from before."""
+def read_news(client: imaplib.IMAP4) -> None:
+    """Read IDLE until EXISTS arrives, then end it; the session is the one from before."""
     while not (line := client.readline()).endswith(b"EXISTS\r\n"):
         assert line.startswith(b"* "), line
     client.send(b"DONE\r\n")
@@ -246,7 +246,7 @@ async def test_an_engine_that_is_away_costs_no_process_and_no_message(
             await until(lambda: sender.count() >= count + 5, "mail flows again")
         assert set(sender.refused) <= {421, 451, 454}
         assert set((await arrivals(platform, "bob", sender)).values()) == {1}
-        await asyncio.wait_for(asyncio.to_thread(hear, clients.idle), 10)
+        await asyncio.wait_for(asyncio.to_thread(read_news, clients.idle), 10)
         assert (await asyncio.to_thread(status_of, clients.used))[0] == "OK"
         assert await asyncio.to_thread(data, clients.smtp, platform.address("bob")) == 250
         assert pids(platform) == before

@@ -1,4 +1,4 @@
-"""The whole way of a message, as the mission tells it, between two whole platforms with DNS between them."""
+"""The whole path of a message between two platforms with DNS between them."""
 
 from __future__ import annotations
 
@@ -146,17 +146,17 @@ async def test_idle_hears_of_new_mail(platforms: tuple[Platform, Platform]) -> N
     await asyncio.to_thread(client.select, "INBOX")
     client.send(b"x1 IDLE\r\n")
     assert (await asyncio.to_thread(client.readline)).startswith(b"+")
-    heard = threading.Event()
+    arrived = threading.Event()
 
     def listen() -> None:
         while not client.readline().endswith(b"EXISTS\r\n"):
             pass
-        heard.set()
+        arrived.set()
 
     listener = asyncio.create_task(asyncio.to_thread(listen))
     await asyncio.to_thread(send, there, "alice", letter(there.address("alice"), there.address("bob"), "wake up"))
     await asyncio.wait_for(listener, 30)
-    assert heard.is_set()
+    assert arrived.is_set()
     client.send(b"DONE\r\n")
     while not (await asyncio.to_thread(client.readline)).startswith(b"x1 OK"):
         pass

@@ -1,4 +1,4 @@
-"""What a scrape of every service tells after one message has gone from platform to platform."""
+"""What a scrape of every service shows after one message has gone from platform to platform."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from paquebot.cli.engines.ports import LOOPBACK
 
 SECONDS = 60.0
-BODY = "a text that nobody else may read"
+BODY = "a text for its recipient alone"
 
 
 @asynccontextmanager

@@ -101,7 +101,7 @@ async def test_a_held_job_raises_its_alert_until_it_is_released(watched: Watched
 
 
 async def test_engines_that_are_away_raise_their_alerts(watched: Watched) -> None:
-    """All three at once: each is told apart by its own errors."""
+    """All three at once: each is recognised by its own errors."""
     expected = {
         "PaquebotS3Errors",
         "PaquebotNatsErrors",

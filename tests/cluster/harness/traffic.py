@@ -93,7 +93,7 @@ class Account:
     missing: frozenset[str]
     twice: frozenset[str]
     uninvited: frozenset[str]
-    """There, although the sender was told that it was not taken."""
+    """There, although the reply said that it was not taken."""
 
     @classmethod
     def settle(cls, figures: Figures, found: Iterable[str]) -> Account:
