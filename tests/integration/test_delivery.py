@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import pytest
@@ -447,7 +448,7 @@ async def test_an_unreadable_job_is_held_whole(post: Post) -> None:
     assert held.held_at_ms > 0
 
 
-async def over_quota(post: Post, **fields: object) -> LocalRecipient:
+async def over_quota(post: Post, **fields: Any) -> LocalRecipient:
     recipient = await post.recipient("alice@example.org")
     recipient.MergeFrom(LocalRecipient(quota_bytes=10, **fields))
     return recipient

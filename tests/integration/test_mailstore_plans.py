@@ -136,14 +136,14 @@ async def select(mail: Mailstore, _: Postgres, account: int, count: int) -> None
     assert len((await mail.mailbox_reader.state(account, INBOX_ID)).rows.uids) == count
 
 
-async def resynchronise(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def resynchronise(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     """The last tenth, again and again: QRESYNC, and what IDLE and NOOP ask."""
     for __ in range(30):
         changes = await mail.mailbox_reader.changes_since(account, INBOX_ID, count - count // 10)
         assert len(changes.rows.uids) >= count // 10
 
 
-async def vanished(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def vanished(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     gone = await mail.messages.remove(account, INBOX_ID, half(count))
     assert (await mail.mailbox_reader.changes_since(account, INBOX_ID, gone.mod_seq - 1)).expunged
     for __ in range(count // 20):
@@ -160,17 +160,17 @@ async def maildrop(mail: Mailstore, _: Postgres, account: int, count: int) -> No
     await mail.maildrops.close(account, "session", INBOX_ID, half(count))
 
 
-async def deliver(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def deliver(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     for __ in range(count // 50):
         await mail.deliveries.deliver([Delivery(account, "", 0, new_message(prefix=PREFIX)) for __ in range(50)])
 
 
-async def deliver_step_by_step(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def deliver_step_by_step(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     for __ in range(count // 50):
         await mail.deliveries.deliver([Delivery(account, "lists", 0, new_message(prefix=PREFIX)) for __ in range(50)])
 
 
-async def append(mail: Mailstore, _: Postgres, account: int, count: int) -> None:
+async def append(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
     for __ in range(count // 50):
         await mail.messages.append(account, INBOX_ID, [new_message() for __ in range(50)], quota_bytes=0)
 

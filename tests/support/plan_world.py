@@ -80,6 +80,7 @@ class Work:
         """Of a pool of one connection, which alone uses the database."""
         await postgres.execute("flush", "SELECT pg_stat_force_next_flush()")
         row = await postgres.fetchrow("work", _READ)
+        assert row is not None
         return cls(row["rows"], row["entries"], row["blocks"])
 
     def __sub__(self, before: Work) -> Work:
