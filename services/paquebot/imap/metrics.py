@@ -1,4 +1,4 @@
-"""What the IMAP service counts. Label values come from the enums and types of the grammar, never from a client."""
+"""The metrics of the IMAP service. Label values are enums and types of the grammar, never a client's text."""
 
 import enum
 
@@ -7,7 +7,7 @@ from paquebot.wire.imap import COMMAND_STATES
 
 
 class Completion(enum.Enum):
-    """How a command ended, for the label."""
+    """How a command ended."""
 
     OK = "ok"
     NO = "no"
@@ -38,34 +38,34 @@ class StateLabel(enum.Enum):
 
 
 class LoginResult(enum.Enum):
-    """What became of a login."""
+    """How a login ended."""
 
     OK = "ok"
     INVALID = "invalid"
     DISABLED = "disabled"
     RATE_LIMITED = "rate_limited"
     TOO_MANY = "too_many"
-    """The account has as many sessions here as it may."""
+    """The account has its maximum of sessions."""
 
 
 class Lookup(enum.Enum):
-    """What a cache of bodies had."""
+    """The result of a lookup in the body cache."""
 
     HIT = "hit"
     MISS = "miss"
     SHARED = "shared"
-    """Another session is reading it already."""
+    """Another session is already reading it."""
 
 
 class RefreshSource(enum.Enum):
-    """Why a session looked for changes."""
+    """Where a session got the changes of its mailbox from."""
 
     OWN = "own"
     HINTED = "hinted"
     SHARED = "shared"
-    """Another session is asking the same already."""
+    """A query that another session had begun."""
     REMEMBERED = "remembered"
-    """Sessions of this process did all that happened: nobody is asked."""
+    """Memory: sessions of this process made all the changes."""
 
 
 COMMAND_NAMES = tuple(sorted(command.__name__.lower() for command in COMMAND_STATES))

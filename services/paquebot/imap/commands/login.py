@@ -56,7 +56,7 @@ async def authenticate(context: CommandContext, state: NotAuthenticated, command
 async def _plain(context: CommandContext, message: bytes | None) -> Stream:
     if message is None:
         yield responses.challenge(b"")
-        line = await context.reader.answer(MAX_RESPONSE)
+        line = await context.reader.read_answer(MAX_RESPONSE)
         try:
             message = None if isinstance(line, LineTooLong) else parse_authenticate_line(line)
         except BadSyntax as fault:

@@ -1,4 +1,4 @@
-"""Flags between the words of IMAP and the columns of the mailstore (RFC 3501 §2.3.2)."""
+"""Flags in the names of IMAP and in the columns of the mailstore (RFC 3501 §2.3.2)."""
 
 from collections.abc import Iterable
 
@@ -19,7 +19,7 @@ _COMBINATIONS = tuple(
 
 
 def parse_flags(names: Iterable[str]) -> tuple[Flag, tuple[str, ...]]:
-    """System flags and keywords of a flag list; \\Recent, which nobody can store, is passed over."""
+    """System flags and keywords of a flag list; skips \\Recent, which a client cannot store."""
     flags = NO_FLAGS
     keywords: list[str] = []
     for name in names:
@@ -31,7 +31,7 @@ def parse_flags(names: Iterable[str]) -> tuple[Flag, tuple[str, ...]]:
 
 
 def flag_names(view: View, number: int) -> tuple[str, ...]:
-    """The flags of a message as its session sees them."""
+    """The flags of a message in this session."""
     names = _COMBINATIONS[view.flags(number)]
     keywords = view.keywords(number)
     if keywords:
