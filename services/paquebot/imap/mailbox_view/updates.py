@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from paquebot.imap.context import ServerContext
-from paquebot.imap.mailbox_view import flags
 from paquebot.imap.mailbox_view.feed import MailboxChange, Watch
-from paquebot.imap.mailbox_view.view import Updates, View
+from paquebot.imap.mailbox_view.view import SYSTEM_FLAGS, Updates, View
 from paquebot.imap.states import Selected, SessionState
 from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
 from paquebot.wire.imap import response_codes, responses
@@ -107,7 +106,7 @@ def write_keywords(out: bytearray, view: View, keywords: Iterable[str]) -> None:
     found = tuple(dict.fromkeys(keywords))
     if set(found) != set(view.keywords_reported):
         view.keywords_reported = found
-        out += responses.flags((*flags.SYSTEM_FLAGS, *found))
+        out += responses.flags((*SYSTEM_FLAGS, *found))
 
 
 def flag_lines(state: Selected, uids: Iterable[int], *, uid: bool = False) -> Iterator[bytes]:
@@ -136,7 +135,7 @@ def write_message_flags(out: bytearray, view: View, number: int, *, uid: bool, m
     response = FetchResponse(out, number)
     if uid:
         response.uid(view.uid(number))
-    response.flags(flags.flag_names(view, number))
+    response.flags(view.flag_names(number))
     if mod_seq:
         response.mod_seq(view.mod_seq_of(number))
     response.close()

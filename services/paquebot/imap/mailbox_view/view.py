@@ -13,9 +13,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from paquebot.mailstore.types import Flag, FlagRows, RecentRange
+from paquebot.mailstore.types import NO_FLAGS, Flag, FlagRows, RecentRange
 from paquebot.wire.imap.sequence_set import SequenceSet
 
+_FLAG_NAMES = {
+    "\\Answered": Flag.ANSWERED,
+    "\\Flagged": Flag.FLAGGED,
+    "\\Deleted": Flag.DELETED,
+    "\\Seen": Flag.SEEN,
+    "\\Draft": Flag.DRAFT,
+}
+SYSTEM_FLAGS = tuple(_FLAG_NAMES)
+_FLAG_COMBINATIONS = tuple(
+    tuple(name for name, flag in _FLAG_NAMES.items() if flag.value & bits) for bits in range(1 << len(_FLAG_NAMES))
+)
 _FEW = 16  # up to this number, deleting rows one by one costs less than building the columns again
 
 
@@ -37,6 +48,18 @@ class Released:
 
     numbers: tuple[int, ...] = ()  # descending, so that each is right after those before it
     uids: tuple[int, ...] = ()  # the same messages, ascending
+
+
+def parse_flags(names: Iterable[str]) -> tuple[Flag, tuple[str, ...]]:
+    """System flags and keywords of a flag list; skips \\Recent, which a client cannot store."""
+    flags = NO_FLAGS
+    keywords: list[str] = []
+    for name in names:
+        if name in _FLAG_NAMES:
+            flags |= _FLAG_NAMES[name]
+        elif not name.startswith("\\"):
+            keywords.append(name)
+    return flags, tuple(keywords)
 
 
 class View:
@@ -161,6 +184,14 @@ class View:
     def flags(self, number: int) -> Flag:
         """The stored system flags of a message."""
         return Flag(self._flags[number - 1])
+
+    def flag_names(self, number: int) -> tuple[str, ...]:
+        """The flags of a message in this session, as IMAP writes them."""
+        names = _FLAG_COMBINATIONS[self._flags[number - 1]]
+        keywords = self._keywords.get(self._uids[number - 1])
+        if keywords:
+            names = (*names, *keywords)
+        return (*names, "\\Recent") if self.is_recent(number) else names
 
     def keywords(self, number: int) -> tuple[str, ...]:
         """The keywords of a message."""
