@@ -77,12 +77,12 @@ TLS = counter("paquebot_imap_tls_sessions_total", "TLS sessions, by version", {"
 LOGINS = counter("paquebot_imap_logins_total", "Logins, by result", {"result": LoginResult})
 COMMANDS = counter(
     "paquebot_imap_commands_total",
-    "Commands, by name and completion; gone: the client went before its end",
+    "Commands, by name and completion; gone: the client disconnected first",
     {"command": COMMAND_NAMES, "completion": Completion},
 )
 COMMAND_SECONDS = histogram(
     "paquebot_imap_command_seconds",
-    "From the whole command to its completion sent",
+    "From a whole command to its sent completion",
     {"command": COMMAND_NAMES},
     buckets=FAST,
 )
@@ -93,16 +93,16 @@ SEARCHED = counter(
 )
 APPENDED = counter("paquebot_imap_appended_bytes_total", "Bytes of messages appended")
 LITERALS_REFUSED = counter("paquebot_imap_refused_literals_total", "Literals refused before they were read")
-BODY_CACHE = counter("paquebot_imap_body_cache_lookups_total", "Bodies asked of the cache", {"result": Lookup})
+BODY_CACHE = counter("paquebot_imap_body_cache_lookups_total", "Lookups in the body cache", {"result": Lookup})
 BODY_CACHE_BYTES = gauge("paquebot_imap_body_cache_bytes", "Bytes of bodies in the cache")
-READING = gauge("paquebot_imap_reading_bytes", "Bytes reserved by FETCH and SEARCH for what they read now")
-HINTS = counter("paquebot_imap_hints_total", "Hints of NATS received for accounts with sessions here")
+READING = gauge("paquebot_imap_reading_bytes", "Bytes reserved by FETCH and SEARCH for their reads")
+HINTS = counter("paquebot_imap_hints_total", "Hints received for accounts with sessions of the process")
 REFRESHES = counter(
     "paquebot_imap_refreshes_total",
-    "Looks for changes of a mailbox: in PostgreSQL, or (remembered) in what sessions of the process did",
+    "Refreshes of mailbox views: from PostgreSQL, or (remembered) from changes that sessions of the process made",
     {"source": RefreshSource},
 )
-UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed for a reason not foreseen")
+UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed with an unknown error")
 
 # Children are looked up once: labels() costs more than inc().
 SESSION = by_member(SESSIONS, StateLabel)
