@@ -105,13 +105,13 @@ REFRESHES = counter(
 UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed with an unknown error")
 
 # Children are looked up once: labels() costs more than inc().
-SESSION = by_member(SESSIONS, StateLabel)
-LOGIN = by_member(LOGINS, LoginResult)
-CACHED = by_member(BODY_CACHE, Lookup)
-REFRESHED = by_member(REFRESHES, RefreshSource)
-COMMAND = {
+SESSIONS_BY_STATE = by_member(SESSIONS, StateLabel)
+LOGINS_BY_RESULT = by_member(LOGINS, LoginResult)
+BODY_CACHE_BY_RESULT = by_member(BODY_CACHE, Lookup)
+REFRESHES_BY_SOURCE = by_member(REFRESHES, RefreshSource)
+COMMANDS_BY_NAME = {
     (name, completion.value): COMMANDS.labels(name, completion.value)
     for name in COMMAND_NAMES
     for completion in Completion
 }
-SECONDS = {name: COMMAND_SECONDS.labels(name) for name in COMMAND_NAMES}
+COMMAND_SECONDS_BY_NAME = {name: COMMAND_SECONDS.labels(name) for name in COMMAND_NAMES}
