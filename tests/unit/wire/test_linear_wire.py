@@ -13,7 +13,7 @@ import pytest
 from tests.support.counted_work import assert_linear
 
 from paquebot.imap.mailbox_view.view import View, parse_flags
-from paquebot.mailstore.types import FlagRows, RecentRange
+from paquebot.mailstore import FlagRows, RecentRange
 from paquebot.queue.subjects import domain_token
 from paquebot.wire import address, pop3, proxy, sasl
 from paquebot.wire.imap import (

@@ -10,7 +10,7 @@ from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.feed import MailboxChange, Watch
 from paquebot.imap.states import NotAuthenticated, Selected, SessionState
-from paquebot.mailstore.types import StoreResult
+from paquebot.mailstore import StoreResult
 from paquebot.rpc import Identity
 from paquebot.runtime.net.slots import ConnectionSlot
 from paquebot.wire.imap import SequenceSet

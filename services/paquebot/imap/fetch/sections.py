@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from paquebot.imap.fetch.long_sections import EncodedPart, LongHeader
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.message import (
     ByteRange,
     MessageSummary,

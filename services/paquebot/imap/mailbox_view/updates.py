@@ -13,7 +13,7 @@ from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view.feed import MailboxChange, Watch
 from paquebot.imap.mailbox_view.view import SYSTEM_FLAGS, Updates, View
 from paquebot.imap.states import Selected, SessionState
-from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
+from paquebot.mailstore import FlagRows, Mailbox, RecentRange
 from paquebot.wire.imap import response_codes, responses
 from paquebot.wire.imap.fetch_response import FetchResponse
 from paquebot.wire.imap.sequence_set import ranges_of
@@ -57,7 +57,7 @@ async def refresh(
         rows, expunged = changes.rows, changes.expunged
         mailbox = changes.mailbox
         if expunged is None:  # too long ago: compare with all messages of now
-            snapshot = await server.mailstore.snapshot(state.account.account_id, state.mailbox_id)
+            snapshot = await server.mailbox_reader.state(state.account.account_id, state.mailbox_id)
             rows, mailbox = snapshot.rows, snapshot.mailbox
             existing = frozenset(rows.uids)
             expunged = array("I", (uid for uid in state.view.uids if uid not in existing))
@@ -88,7 +88,7 @@ async def _claim_recent(server: ServerContext, state: Selected, mailbox: Mailbox
     if state.read_only:  # RFC 3501 §6.3.2: EXAMINE leaves \Recent to other sessions
         state.view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
     else:
-        state.view.claim(await server.mailstore.claim_recent(state.account.account_id, state.mailbox_id))
+        state.view.claim(await server.messages.claim_recent(state.account.account_id, state.mailbox_id))
 
 
 def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> UpdateLines:

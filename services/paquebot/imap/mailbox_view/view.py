@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from paquebot.mailstore.types import NO_FLAGS, Flag, FlagRows, RecentRange
+from paquebot.mailstore import NO_FLAGS, Flag, FlagRows, RecentRange
 from paquebot.wire.imap.sequence_set import SequenceSet
 
 _FLAG_NAMES = {

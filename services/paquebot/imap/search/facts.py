@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.search.texts import Field, TextsFound, field_values, header_text
-from paquebot.mailstore.types import Flag, StoredMessage
+from paquebot.mailstore import Flag, StoredMessage
 from paquebot.message import (
     ADDRESS_FIELDS,
     MessageSummary,
