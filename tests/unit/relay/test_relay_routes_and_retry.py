@@ -29,7 +29,7 @@ def test_routes_to_ipv6() -> None:
     "text", ["example.org", "example.org=", "exa mple=a", "a=b:0", "a=b:99999", "a=b:x", "a=[b", "a=[b]x", "=b"]
 )
 def test_bad_routes(text: str) -> None:
-    with pytest.raises(ValueError, match="must be|is not a domain"):
+    with pytest.raises(ValueError, match=r"must be|is not a domain"):
         Routes([text])
 
 
