@@ -124,7 +124,7 @@ class Place:
     async def start_replicas(self) -> None:
         for name, service in REPLICAS.items():
             self._metrics[name] = free_port()
-            await self.stack.supervisor.keep(name, partial(self._start_replica, name, service))
+            await self.stack.supervisor.keep_running(name, partial(self._start_replica, name, service))
 
     async def _start_replica(self, name: str, service: str) -> ManagedProcess:
         environment = self.plan.service_environment(service)

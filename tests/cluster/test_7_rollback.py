@@ -84,7 +84,7 @@ def test_the_type_of_services(installed: Release, kind: str) -> None:
 
 
 def test_engines_of_one_s_own(installed: Release, scratch: Path) -> None:
-    """Engines that nobody has: the services wait for them, and find the mail when the others are back."""
+    """Engines that do not exist: the services wait for them, and find the mail when the others are back."""
     keys = ("username", "password", "s3-access-key", "s3-secret-key")
     wanted = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "engines-elsewhere"}}
     installed.kubectl("apply", "-f", "-", stdin=json.dumps({**wanted, "stringData": dict.fromkeys(keys, "x")}))
@@ -115,11 +115,11 @@ def test_helm_test_says_why_it_failed(installed: Release) -> None:
     finally:
         installed.scale("imap", 1)
     place = f"{installed.name}-imap:143"
-    assert f"the round trip failed at imap ({place}): nothing listens there; is one of its pods ready?" in str(
+    assert f"the round trip failed at imap ({place}): connection refused; is one of its pods ready?" in str(
         failed.value
     )
     pod = installed.get("pod", f"{installed.name}-test")
-    assert "nothing listens there" in pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
+    assert "connection refused" in pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
 
 
 def test_a_name_that_cannot_be_makes_nothing(installed: Release) -> None:

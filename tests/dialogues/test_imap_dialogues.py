@@ -2,7 +2,6 @@
 
 Beside the runner's own steps, a script can say:
 
-    login                      log in on the current connection: LOGIN with the account of this script
     deliver [count]            messages arrive in INBOX as delivery puts them there
     do drain                   the process begins to end
     do disable [unheard]       the account is disabled; unheard: the hint is lost
@@ -59,7 +58,7 @@ class ImapDialogue:
             case ["do", "drain"]:
                 self._draining.set()
             case ["assert", "messages", count]:
-                inbox = await self._stack.mailstore.find_mailbox(self._reader.account_id, "INBOX")
+                inbox = await self._stack.mailstore.mailboxes.find(self._reader.account_id, "INBOX")
                 assert inbox.messages == int(count)
             case _:
                 raise AssertionError(f"unknown step {step!r}")

@@ -91,12 +91,12 @@ async def up(tmp_path: Path) -> AsyncIterator[Up]:
 async def test_once_sends_a_message_and_ends_and_a_second_start_keeps_it(up: Up) -> None:
     code, output = await up.run("--once")
     assert code == 0, output
-    for words in ("submitted a message over TLS", "sees it over IMAP", "sees it over POP3", "the whole way"):
+    for words in ("submitted a message over TLS", "reads it over IMAP", "reads it over POP3", "in total"):
         assert words in output
     assert up.children() == []
 
     await up.start()
-    shown = await up.read_until("Ctrl-C ends the platform")
+    shown = await up.read_until("Ctrl-C stops the platform")
     assert "account alice" not in shown
     assert f"{LOOPBACK}:{up.ports.services.imaps}" in shown
     assert f"unix:{up.data}/run/grpc.sock" in shown
@@ -131,7 +131,7 @@ def ssl_version(port: int, asking: ssl.SSLContext) -> str | None:
 
 async def test_killed_supervisor_leaves_no_children_and_the_next_start_works(up: Up) -> None:
     await up.start("--no-demo")
-    await up.read_until("Ctrl-C ends the platform")
+    await up.read_until("Ctrl-C stops the platform")
     assert len(up.children()) >= 9
     assert up.process is not None
     up.process.kill()

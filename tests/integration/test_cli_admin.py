@@ -205,7 +205,7 @@ async def test_where_the_settings_come_from(stack: Stack, tmp_path: Path) -> Non
     assert by_environment.json == []
     unset = await paquebot("domain", "list", cwd=tmp_path / ".paquebot")
     assert unset.code == 2
-    assert unset.err.startswith("paquebot: there is no platform here: start one with `paquebot up`")
+    assert unset.err.startswith("paquebot: no platform found: start one with `paquebot up`")
     assert unset.err.count("\n") == 1
     missing = await paquebot("domain", "list", "--data", str(tmp_path / "none"))
     assert missing.code == 2

@@ -14,10 +14,10 @@ import pytest
 from tests.support.bad_rows import spoil
 from tests.support.loopback import free_port
 from tests.support.mailstore_fixtures import new_message
+from tests.support.mailstores import Mailstore
 from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore
-from paquebot.mailstore import Mailstore
 from paquebot.queue import Publication, Queue, backlog, stream
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
@@ -83,7 +83,7 @@ async def numbers(queue: Queue, state: str = "") -> list[int]:
 
 async def test_queue_list_and_show(paquebot: CommandLine, spool: Spool, migrated: Postgres) -> None:
     _, output, _ = await paquebot("queue", "list")
-    assert "nothing waits" in output
+    assert "the queue is empty" in output
     queue_id = await spool.accept(to("x@example.net", "y@example.net", "z@example.com"), RAW)
 
     _, output, _ = await paquebot("queue", "list")
@@ -103,7 +103,7 @@ async def test_queue_list_and_show(paquebot: CommandLine, spool: Spool, migrated
     assert shown["senders"] == ["<a@example.org>"]
 
     code, _, errors = await paquebot("queue", "show", "999999")
-    assert (code, errors) == (1, "paquebot: there is no job 999999 in the queue (any more)\n")
+    assert (code, errors) == (1, "paquebot: there is no job 999999 in the queue\n")
 
 
 async def test_queue_hold_release_retry_drop(
@@ -118,12 +118,12 @@ async def test_queue_hold_release_retry_drop(
     [item] = [item async for item in backlog.list_jobs(queue)]
     later = Publication(item.subject, item.payload, later_subject="relay.later.1", at=time.time() + 3600)
     await stream.move(queue, item.stored, later)
-    assert (await paquebot("queue", "retry", "--domain", "example.net"))[1] == "1 jobs are tried now\n"
+    assert (await paquebot("queue", "retry", "--domain", "example.net"))[1] == "1 jobs will be tried now\n"
     assert len(await numbers(queue, "ready")) == 1
 
     code, _, errors = await paquebot("queue", "drop")
     assert code == 2
-    assert "name jobs by NUMBER" in errors
+    assert "give NUMBERs" in errors
     assert (await paquebot("queue", "drop", "--all", "--yes"))[1] == "1 jobs are dropped\n"
     assert await numbers(queue) == []
     assert await outcomes.finished_recipients(migrated, [queue_id]) == {(queue_id, "x@example.net")}
@@ -152,13 +152,13 @@ async def test_what_is_young_is_left_alone_and_a_lost_stream_is_made_again(
 async def test_the_janitor_names_what_is_bad_and_its_exit_code_tells(
     paquebot: CommandLine, queue: Queue, blobs: BlobStore, migrated: Postgres
 ) -> None:
-    mailstore = Mailstore(migrated)
-    await mailstore.ensure_account(1)
-    await mailstore.append(1, 1, [new_message(), new_message()], quota_bytes=0)
+    mailstore = Mailstore.of(migrated)
+    await mailstore.accounts.ensure(1)
+    await mailstore.messages.append(1, 1, [new_message(), new_message()], quota_bytes=0)
     await spoil(migrated, 1, 1, "internal_date = '-infinity'")
     code, output, errors = await paquebot("janitor")
     assert (code, "snapshot accounts" in output.replace("_", " ")) == (1, True), errors
-    assert "passed over: snapshot: account 1, mailbox 1, UID 1: " in errors
+    assert "skipped: snapshot: account 1, mailbox 1, UID 1: " in errors
     assert (await paquebot("janitor"))[0] == 0, "it mended the date"
 
 
@@ -211,7 +211,7 @@ async def test_upkeep_of_the_wrong_mailstore_is_refused_until_it_is_rebuilt(
     assert (await paquebot("janitor"))[0] == 0
     code, _, errors = await paquebot("recover", "--rebuild", "--restored")
     assert code == 2
-    assert "give one" in errors
+    assert "not both" in errors
 
 
 async def test_the_janitor_waits_for_engines_that_do_not_answer_yet(
@@ -232,7 +232,7 @@ async def test_the_janitor_waits_for_engines_that_do_not_answer_yet(
     async with asyncio.timeout(COMMAND_SECONDS):
         said = await process.stderr.readline()
         assert said.startswith(b"waiting for the engines (")
-        assert b"S3 does not answer as it should" in said
+        assert b"S3 does not answer correctly" in said
         async with SlowProxy(host, int(port), at=late):
             _, errors = await process.communicate()
     assert process.returncode == 0, errors
@@ -242,4 +242,4 @@ async def test_the_janitor_gives_up_with_the_last_reason(paquebot: CommandLine, 
     nowhere = f"http://127.0.0.1:{free_port()}"
     code, _, errors = await paquebot("janitor", "--wait", "1s", PAQUEBOT_S3_ENDPOINT=nowhere)
     assert code == 1
-    assert "paquebot: the engines: not within 1s: S3 does not answer as it should" in errors
+    assert "paquebot: the engines: not within 1s: S3 does not answer correctly" in errors

@@ -20,6 +20,7 @@ import nats
 import pytest
 import urllib3
 from minio.error import S3Error
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from tests.support.loopback import engine_set, free_port
 
@@ -75,7 +76,7 @@ async def get(engine: S3Engine, name: str) -> bytes:
             return answer.read()
 
 
-async def connect_nats(engine: NatsEngine) -> nats.NATS:
+async def connect_nats(engine: NatsEngine) -> Client:
     login = engine.accesses[0]
     return await nats.connect(engine.url, user=login.name, password=login.password)
 
@@ -366,7 +367,7 @@ def test_ports_move_by_name() -> None:
     assert EnginePorts().moved({"nats-monitor": 1234}).nats_monitor == 1234
     with pytest.raises(ValueError, match="there is no port smtp"):
         EnginePorts().moved({"smtp": 25})
-    with pytest.raises(ValueError, match="70000 is not a port number"):
+    with pytest.raises(ValueError, match="port 70000 must be between 1 and 65535"):
         EnginePorts().moved({"nats": 70000})
 
 
@@ -397,7 +398,7 @@ async def test_log_of_an_engine_that_ends_at_start_is_quoted(runner: Runner) -> 
     engine = runner.described.nats
     await engine.prepare()
     (engine.data_dir / "jetstream").write_text("in the way")
-    with pytest.raises(EngineError, match=r"nats ended at start: .*storage directory is not a directory"):
+    with pytest.raises(EngineError, match=r"nats exited at start: .*storage directory is not a directory"):
         await runner.start(engine)
 
 

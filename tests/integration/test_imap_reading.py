@@ -20,8 +20,8 @@ from paquebot.imap.bodies.windows import LoadedMessages, read_bodies
 from paquebot.mailstore import StoredMessage
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
-from paquebot.runtime.shares import account_gate
-from paquebot.runtime.shares.account_gate import AccountShares
+from paquebot.runtime.shares import account_shares
+from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.v1.mail_pb2 import BlobRef
 
 
@@ -132,10 +132,12 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
     reader = await imap_stack.reader()
     messages = [message(number, 100_000) for number in range(60)]
     await delivered(imap_stack, reader, list(zip(await packed(store, messages), messages, strict=True)))
-    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+    inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
 
     def rows(uids: list[int]) -> AsyncIterator[StoredMessage]:
-        return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
+        return imap_stack.mailstore.mailbox_reader.messages(
+            reader.account_id, inbox.mailbox_id, uids, with_summary=False
+        )
 
     limit = 1_000_000
     shares = AccountShares(limit, limit)
@@ -163,7 +165,7 @@ async def test_a_client_that_does_not_read_a_long_message_makes_room_for_another
 ) -> None:
     """Each message needs most of the room; the other client's short one needs none of it."""
     for name, seconds in (("_PATIENCE", 0.0), ("_RATE", 1e12), ("_NEXT", 0.0)):
-        monkeypatch.setattr(account_gate, name, seconds)
+        monkeypatch.setattr(account_shares, name, seconds)
     long = b"Subject: long\r\n\r\n" + b"an ordinary line of words\r\n" * 800_000
     readers = [await imap_stack.reader() for _ in range(2)]
     for reader in readers:

@@ -125,7 +125,7 @@ async def test_it_waits_for_engines_that_come_late(tmp_path: Path) -> None:
                 started.append(await start_engine(engine, tmp_path / "log"))
             output, errors = await process.communicate()
             assert process.returncode == 0, errors
-            assert b"database paquebot is made" in output
+            assert b"database paquebot created" in output
     finally:
         for managed in started:
             await managed.kill()
@@ -140,7 +140,7 @@ async def test_it_waits_for_engines_that_come_late(tmp_path: Path) -> None:
         ({"PAQUEBOT_S3_ENDPOINT": "http://127.0.0.1:1"}, "S3: not within 1s: "),
         ({"PAQUEBOT_S3_SECRET_KEY": "wrong"}, "S3 refuses our key "),
         ({"PAQUEBOT_POSTGRES_PASSWORD": "wrong"}, "PostgreSQL refuses the login: "),
-        ({"PAQUEBOT_NATS_REPLICAS": "3"}, "NATS refuses the stream MAIL as it must be: "),
+        ({"PAQUEBOT_NATS_REPLICAS": "3"}, "NATS refuses the configuration of stream MAIL: "),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -168,7 +168,7 @@ async def test_an_owner_who_may_not_make_the_database_is_told_so(environ: dict[s
         dsn = parts._replace(netloc="migrate_owner:secret@" + parts.netloc.rpartition("@")[2]).geturl()
         code, _, errors = await run({**environ, "PAQUEBOT_POSTGRES_DSN": dsn})
         assert code == 1
-        assert "may not do it: permission denied to create database" in errors.splitlines()[-1]
+        assert "lacks the right: permission denied to create database" in errors.splitlines()[-1]
     finally:
         await connection.execute("DROP ROLE migrate_owner")
         await connection.close()

@@ -146,7 +146,7 @@ class Post:
             raw = await blobs.read(entry.blob)
             found.append(BytesParser(policy=parsing_policy).parsebytes(raw))
         assert len(found) == count
-        return found  # type: ignore[return-value]
+        return found
 
 
 def fields(report: EmailMessage) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Connections that never finish a TLS handshake hold seats, and lose them to clients of other networks."""
+"""Connections that never finish a TLS handshake hold slots, and lose them to clients of other networks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_imap_gives_the_seat_of_a_handshake(imap_stack: ImapStack) -> None
     async with imap_stack.serving(**settings) as server:
         port = server.port("imaps")
         async with silent(port, 3) as readers:
-            while server._listeners.seats.now < 3:
+            while server._listeners.slots.used < 3:
                 await asyncio.sleep(0)
             assert (await _first_line(port)).startswith(b"* OK ")
             await _until_ended(readers, 1)
@@ -58,7 +58,7 @@ async def test_smtp_gives_the_seat_of_a_handshake(smtp_stack: SmtpStack) -> None
     async with smtp_stack.serving(**settings) as server:
         (port,) = server.ports(Role.SUBMISSIONS)
         async with silent(port, 3) as readers:
-            while server._seats.now < 3:
+            while server._slots.used < 3:
                 await asyncio.sleep(0)
             assert (await _first_line(port)).startswith(b"220 ")
             await _until_ended(readers, 1)

@@ -1,4 +1,4 @@
-"""When commits start, over a real S3 whose answers are held back."""
+"""When commits start, over a real S3 whose answers a proxy delays."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from paquebot.blobs.pack import compress
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.spool import SpoolUnavailable
-from paquebot.spool.committer import CommitLimits, Committer
+from paquebot.spool.committer import Committer
+from paquebot.spool.scheduler import CommitLimits
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
 
 NEVER = 3600.0
 LARGE = 20_000
-MOMENT = 0.3  # within this nothing may happen that must not happen
+MOMENT = 0.3  # seconds to wait for something that must not happen
 LIMITS = CommitLimits(slow=NEVER, large_message_size=LARGE)
 
 
@@ -34,16 +35,21 @@ async def proxy(s3_engine: S3Engine) -> AsyncIterator[SlowProxy]:
 
 @pytest.fixture
 async def slow_blobs(proxy: SlowProxy, s3_settings: S3Settings, blobs: BlobStore) -> AsyncIterator[BlobStore]:
-    """The bucket of `blobs`, by way of the proxy."""
+    """The bucket of `blobs`, through the proxy."""
     store = BlobStore(replace(s3_settings, endpoint=proxy.endpoint, threads=16))
     yield store
     proxy.release()
     await store.close()
 
 
-def begin(committer: Committer, queue_id: str, octets: int = 100) -> asyncio.Task[BlobRef]:
-    frame = compress(random.Random(queue_id).randbytes(octets))
+def begin(committer: Committer, queue_id: str, size: int = 100) -> asyncio.Task[BlobRef]:
+    frame = compress(random.Random(queue_id).randbytes(size))
     return asyncio.ensure_future(committer.commit(Envelope(queue_id=queue_id), frame, MessageSummary()))
+
+
+def join(committer: Committer, sessions: int) -> None:
+    for _ in range(sessions):
+        committer.join()
 
 
 async def packs(blobs: BlobStore) -> list[list[str]]:
@@ -65,7 +71,7 @@ async def test_a_second_commit_starts_beside_a_slow_one(proxy: SlowProxy, slow_b
     assert await packs(slow_blobs) == [["1"], ["2", "3"]]
 
 
-async def test_commits_have_a_bound(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+async def test_commits_are_limited(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
     committer = Committer(slow_blobs, None, replace(LIMITS, slow=0.0, max_commits=2))
     proxy.hold()
     commits = [begin(committer, "1"), begin(committer, "2"), begin(committer, "3"), begin(committer, "4")]
@@ -78,14 +84,14 @@ async def test_commits_have_a_bound(proxy: SlowProxy, slow_blobs: BlobStore) -> 
     assert await packs(slow_blobs) == [["1"], ["2"], ["3", "4"]]
 
 
-async def test_large_messages_do_not_hold_up_small_ones(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+async def test_large_messages_do_not_delay_small_ones(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
     committer = Committer(slow_blobs, None, replace(LIMITS, max_commits=1, max_large_commits=4))
     proxy.hold()
     large = [begin(committer, f"large {number}", 2 * LARGE) for number in range(6)]
     await proxy.until_puts(4)
     small = begin(committer, "small")
     await proxy.until_puts(5)
-    with pytest.raises(TimeoutError):  # the large ones have a bound, too
+    with pytest.raises(TimeoutError):  # large messages are limited, too
         await proxy.until_puts(6, MOMENT)
     proxy.release()
     await asyncio.gather(small, *large)
@@ -93,7 +99,7 @@ async def test_large_messages_do_not_hold_up_small_ones(proxy: SlowProxy, slow_b
     assert await packs(slow_blobs) == [*([f"large {number}"] for number in range(6)), ["small"]]
 
 
-async def test_who_went_away_before_the_commit_is_not_kept(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+async def test_a_message_cancelled_before_its_commit_is_not_kept(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
     committer = Committer(slow_blobs, None, replace(LIMITS, max_commits=1, max_large_commits=1))
     proxy.hold()
     kept = [begin(committer, "1"), begin(committer, "large 1", 2 * LARGE)]
@@ -113,14 +119,14 @@ async def test_who_went_away_before_the_commit_is_not_kept(proxy: SlowProxy, slo
     assert await packs(slow_blobs) == [["1"], ["3"], ["large 1"], ["large 3"]]
 
 
-async def test_who_goes_away_in_the_same_step_is_not_kept(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+async def test_a_message_cancelled_as_its_commit_starts_is_not_kept(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
     committer = Committer(slow_blobs, None, LIMITS)
     proxy.hold()
     first = begin(committer, "1")
     await proxy.until_puts(1)
     second = begin(committer, "2")
     await asyncio.wait([second], timeout=MOMENT)
-    second.cancel()  # `close` takes the line before the task can leave it
+    second.cancel()  # `close` takes the batch before the task can remove its message
     closing = committer.close()
     proxy.release()
     await closing
@@ -128,9 +134,9 @@ async def test_who_goes_away_in_the_same_step_is_not_kept(proxy: SlowProxy, slow
     assert await packs(slow_blobs) == [["1"]]
 
 
-async def test_who_goes_away_during_the_commit_harms_nobody(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+async def test_a_message_cancelled_during_its_commit_affects_no_other(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
     committer = Committer(slow_blobs, None, LIMITS)
-    committer.writers = 2
+    join(committer, 2)
     proxy.hold()
     first, second = begin(committer, "1"), begin(committer, "2")
     await proxy.until_puts(1)
@@ -141,9 +147,9 @@ async def test_who_goes_away_during_the_commit_harms_nobody(proxy: SlowProxy, sl
     assert await packs(slow_blobs) == [["1", "2"]]
 
 
-async def test_a_failure_wakes_all(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+async def test_a_failure_wakes_all_callers(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
     committer = Committer(slow_blobs, None, LIMITS)
-    committer.writers = 3
+    join(committer, 3)
     proxy.hold()
     commits = [begin(committer, str(number)) for number in range(3)]
     commits.append(begin(committer, "large", 2 * LARGE))
@@ -156,7 +162,7 @@ async def test_a_failure_wakes_all(proxy: SlowProxy, slow_blobs: BlobStore) -> N
     await committer.close()
 
 
-async def test_close_commits_what_waits_within_the_bounds(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+async def test_close_commits_the_waiting_messages_within_the_limits(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
     limits = replace(LIMITS, max_commits=2, max_large_commits=1, max_messages=1)
     committer = Committer(slow_blobs, None, limits)
     proxy.hold()
@@ -175,9 +181,9 @@ async def test_close_commits_what_waits_within_the_bounds(proxy: SlowProxy, slow
     assert len(await packs(slow_blobs)) == 7
 
 
-async def test_first_of_several_waits_for_company(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
+async def test_the_first_of_several_messages_waits_for_more(proxy: SlowProxy, slow_blobs: BlobStore) -> None:
     committer = Committer(slow_blobs, None, replace(LIMITS, linger=NEVER))
-    committer.writers = 2
+    join(committer, 2)
     first = begin(committer, "1")
     with pytest.raises(TimeoutError):
         await proxy.until_puts(1, MOMENT)

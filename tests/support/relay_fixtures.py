@@ -23,7 +23,7 @@ from paquebot.relay.smtp_client.handshake import Handshake
 from paquebot.relay.smtp_client.session import ClientSession
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
 from paquebot.runtime.settings import Seconds
-from paquebot.runtime.shares.in_flight import ByteBudget
+from paquebot.runtime.shares.gate import ByteGate
 from paquebot.wire.sasl import Credentials
 from paquebot.wire.smtp.parameters import Ret
 
@@ -123,6 +123,6 @@ def outgoing(
     async def read() -> bytes:
         return content
 
-    shares = ByteShares(ByteBudget(2**30), 2**30, 2**30)
+    shares = ByteShares(ByteGate(2**30), 2**30, 2**30)
     envelope = OutgoingEnvelope(reverse_path, ret, envid, smtputf8, submitted)
     return OutgoingMessage(read, len(content), shares, "example.net", envelope, line=line)

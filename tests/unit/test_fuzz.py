@@ -6,6 +6,8 @@ import pytest
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
+pytestmark = pytest.mark.slow
+
 _SAMPLES = [(target, name, raw) for target in TARGETS.values() for name, raw in target.corpus()]
 _MUTATIONS = {"smtp": 4000, "imap": 2000, "pop3": 2000, "message": 3000, "proxy": 1500, "relay": 1000, "dns": 400}
 _SEEDS = 4

@@ -32,7 +32,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="print the version and end")) -> None:
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
         typer.echo(f"paquebot {__version__}")
         raise typer.Exit
@@ -43,13 +43,14 @@ def _add_services(app: typer.Typer) -> None:
     for service in SERVICES:
         app.command(
             service.command,
-            help=f"Run the service {service.name}: {service.summary}.",
+            help=f"Run the service {service.name}: {service.summary}. Its settings are PAQUEBOT_* variables.",
+            short_help=f"Run the service {service.name}: {service.summary}.",
             rich_help_panel="Services",
         )(_command(service))
 
 
 def _command(service: ServiceCommand) -> Callable[[bool], None]:
-    def command(settings: bool = typer.Option(False, "--settings", help="list the settings and end")) -> None:
+    def command(settings: bool = typer.Option(False, "--settings", help="List the settings and exit.")) -> None:
         if settings:
             _print_settings(settings_class(service))
             return

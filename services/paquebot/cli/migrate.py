@@ -1,7 +1,7 @@
 """`paquebot migrate`: bring database, stream and bucket to what this version needs, as soon as they answer.
 
-It runs beside old pods and beside others of its kind: every step is one that may be repeated. The three engines are
-waited for and worked on side by side, so that pods which need only one of them begin early.
+It may run beside old pods and beside another `paquebot migrate`: every step can be repeated. It waits for the three
+engines and works on them concurrently, so that pods that need only one of them start early.
 """
 
 import asyncio
@@ -18,8 +18,7 @@ from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.cli.admin.connection import DataOption, client_environment, exit_for_settings
 from paquebot.cli.waiting import CommandFailed, RetryUntil, TemporaryFailure, TemporaryRefusal, WaitOption
 from paquebot.observability import log
-from paquebot.queue import Queue, QueueUnavailable
-from paquebot.queue.client import QueueRefused
+from paquebot.queue import Queue, QueueRefused, QueueUnavailable
 from paquebot.queue.stream import ensure_stream
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.migrations import MigrationError, bootstrap_roles, make_database, migrate
@@ -31,17 +30,17 @@ _NOT_NOW = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # it starts, or ends
+    asyncpg.OperatorInterventionError,  # the server is starting or stopping
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,  # a primary that became a standby
-    asyncpg.DeadlockDetectedError,  # with statements of pods that serve meanwhile; each file is one transaction
+    asyncpg.DeadlockDetectedError,  # with statements of running pods; each file is one transaction
     asyncpg.LockNotAvailableError,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class RolePasswords:
-    """What each service's database role shall log in with; empty: its password is left alone."""
+    """The password of each service's database role; empty: `migrate` does not change it."""
 
     delivery: Secret = setting("ROLE_PASSWORD_DELIVERY", Secret(""), help="password to give to paquebot_delivery")
     imap: Secret = setting("ROLE_PASSWORD_IMAP", Secret(""), help="password to give to paquebot_imap")
@@ -73,18 +72,18 @@ class MigrateSettings:
 def migrate_command(wait: WaitOption = "10m", data: DataOption = None) -> None:  # type: ignore[assignment]
     """Bring the database schemas, the stream and the bucket to what this version needs. Safe to repeat.
 
-    Waits for engines that do not answer yet. The database is made when it is missing and the login of
-    PAQUEBOT_POSTGRES_DSN may; each role with a PAQUEBOT_ROLE_PASSWORD_<ROLE> gets that password.
+    Waits for engines that do not answer yet. Creates the database when it is missing and the login of
+    PAQUEBOT_POSTGRES_DSN has the right to. Sets the password of each role with a PAQUEBOT_ROLE_PASSWORD_<ROLE>.
     """
-    log.set_up("migrate", level="error", stream=sys.stderr)  # stdout is for the answer
+    log.set_up("migrate", level="error", stream=sys.stderr)  # stdout is for the result
     try:
         settings = load(MigrateSettings, client_environment(data, os.environ))
     except SettingsError as error:
         exit_for_settings(data, error)
-    patience = RetryUntil(wait, lambda text: typer.echo(text, err=True))
+    retries = RetryUntil(wait, lambda text: typer.echo(text, err=True))
     sentences: list[str] = []
     try:
-        asyncio.run(_bring_up_to_date(settings, patience))
+        asyncio.run(_bring_up_to_date(settings, retries))
     except* (CommandFailed, MigrationError) as faults:
         sentences = [str(fault) for fault in faults.exceptions]
     for sentence in sentences:
@@ -92,25 +91,25 @@ def migrate_command(wait: WaitOption = "10m", data: DataOption = None) -> None: 
     raise typer.Exit(1 if sentences else 0)
 
 
-async def _bring_up_to_date(settings: MigrateSettings, patience: RetryUntil) -> None:
+async def _bring_up_to_date(settings: MigrateSettings, retries: RetryUntil) -> None:
     """Raises a group of CommandFailed and MigrationError."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(_database(settings, patience))
-        group.create_task(_stream(settings.nats, patience))
-        group.create_task(_bucket(settings.s3, patience))
+        group.create_task(_database(settings, retries))
+        group.create_task(_stream(settings.nats, retries))
+        group.create_task(_bucket(settings.s3, retries))
 
 
-async def _database(settings: MigrateSettings, patience: RetryUntil) -> None:
+async def _database(settings: MigrateSettings, retries: RetryUntil) -> None:
     dsn, passwords = dsn_of(settings.postgres), settings.roles.given()
 
     async def work() -> Mapping[str, int]:
         if made := await make_database(dsn):
-            typer.echo(f"database {made} is made")
+            typer.echo(f"database {made} created")
         # First the logins: pods wait for them.
         await bootstrap_roles(dsn, passwords)
         return await migrate(dsn)
 
-    versions = await patience.until_done("PostgreSQL", lambda: _judged(work()))
+    versions = await retries.call("PostgreSQL", lambda: _judged(work()))
     for role in passwords:
         typer.echo(f"role {role} can log in")
     for schema, version in versions.items():
@@ -118,40 +117,40 @@ async def _database(settings: MigrateSettings, patience: RetryUntil) -> None:
 
 
 async def _judged(work: Awaitable[Mapping[str, int]]) -> Mapping[str, int]:
-    """PostgreSQL's faults as TemporaryFailure, TemporaryRefusal or CommandFailed."""
+    """The result of `work`. Raises PostgreSQL's errors as TemporaryFailure, TemporaryRefusal or CommandFailed."""
     try:
         return await work
     except asyncpg.InvalidAuthorizationSpecificationError as error:  # a wrong password is one, too
         raise TemporaryRefusal(f"PostgreSQL refuses the login: {error}") from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise CommandFailed(f"PostgreSQL: the login of PAQUEBOT_POSTGRES_DSN may not do it: {error}") from error
+        raise CommandFailed(f"PostgreSQL: the login of PAQUEBOT_POSTGRES_DSN lacks the right: {error}") from error
     except _NOT_NOW as error:
         raise TemporaryFailure(_why(error)) from error
-    except ValueError as error:  # asyncpg's word for a DSN that cannot be one
+    except ValueError as error:  # asyncpg raises it for a malformed DSN
         raise CommandFailed(f"PAQUEBOT_POSTGRES_DSN: {error}") from error
 
 
-async def _stream(settings: NatsSettings, patience: RetryUntil) -> None:
+async def _stream(settings: NatsSettings, retries: RetryUntil) -> None:
     queue = await Queue.open(settings, "paquebot migrate")
 
     async def work() -> None:
         try:
             await ensure_stream(queue)
         except QueueRefused as error:
-            if error.code and not str(error).startswith("503"):  # 503: JetStream itself is not there yet
-                raise CommandFailed(f"NATS refuses the stream {settings.stream} as it must be: {error}") from error
+            if error.code and not str(error).startswith("503"):  # 503: JetStream has not started yet
+                raise CommandFailed(f"NATS refuses the configuration of stream {settings.stream}: {error}") from error
             raise TemporaryFailure(str(error)) from error
         except QueueUnavailable as error:
             raise TemporaryFailure(f"{error} (are PAQUEBOT_NATS_URL and the login right?)") from error
 
     try:
-        await patience.until_done("NATS", work)
+        await retries.call("NATS", work)
     finally:
         await queue.close()
     typer.echo(f"stream {settings.stream} is up to date")
 
 
-async def _bucket(settings: S3Settings, patience: RetryUntil) -> None:
+async def _bucket(settings: S3Settings, retries: RetryUntil) -> None:
     blobs = BlobStore(settings)
 
     async def work() -> None:
@@ -160,15 +159,15 @@ async def _bucket(settings: S3Settings, patience: RetryUntil) -> None:
         except BlobsUnavailable as error:
             code = error.__cause__.code if isinstance(error.__cause__, S3Error) else ""
             if code in _NO_SUCH_LOGIN:
-                text = f"S3 refuses our key ({error}): it must see the bucket {settings.bucket}, or make it"
+                text = f"S3 refuses our key ({error}): it needs the right to see or create the bucket {settings.bucket}"
                 raise TemporaryRefusal(text) from error
             raise TemporaryFailure(str(error)) from error
 
     try:
-        await patience.until_done("S3", work)
+        await retries.call("S3", work)
     finally:
         await blobs.close()
-    typer.echo(f"bucket {settings.bucket} is there")
+    typer.echo(f"bucket {settings.bucket} is ready")
 
 
 def _why(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""`paquebot queue`: what waits for delivery and relay, and moving it."""
+"""`paquebot queue`: list, retry, hold, release and drop the jobs of delivery and relay."""
 
 import datetime
 from collections.abc import Awaitable, Callable
@@ -17,14 +17,14 @@ from paquebot.spool import outcomes
 from paquebot.v1.queue_pb2 import RelayJob
 
 queue_app = typer.Typer(
-    help="See what waits for delivery and relay; retry, hold, release or drop it.",
+    help="List the jobs that wait for delivery and relay; retry, hold, release or drop them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-Numbers = Annotated[list[int] | None, typer.Argument(metavar="NUMBER...", help="As in `queue list --jobs`.")]
+Numbers = Annotated[list[int] | None, typer.Argument(metavar="NUMBER...", help="As `list --jobs` prints them.")]
 Domain = Annotated[str, typer.Option(metavar="DOMAIN", help="Only jobs for this destination.")]
-All = Annotated[bool, typer.Option("--all", help="Every job, not only those named.")]
+All = Annotated[bool, typer.Option("--all", help="All jobs.")]
 
 _DESTINATION_COLUMNS = ("state", "kind", "domain", "jobs", "recipients", "oldest", "next_attempt", "last_reply")
 _JOB_COLUMNS = ("number", "state", "kind", "domain", "recipients", "age", "attempts", "next_attempt", "last_reply")
@@ -33,11 +33,11 @@ _JOB_COLUMNS = ("number", "state", "kind", "domain", "recipients", "age", "attem
 @queue_app.command("list")
 def list_(
     domain: Domain = "",
-    jobs: Annotated[bool, typer.Option("--jobs", help="A line for each job instead of each destination.")] = False,
+    jobs: Annotated[bool, typer.Option("--jobs", help="Print a line for each job, not for each destination.")] = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Count what waits by destination and state, with the age of the oldest message."""
+    """Count waiting jobs by destination and state, with the age of the oldest message."""
     if jobs:
         items = run_on_stores(data, lambda stores, _: _read(stores, domain))
         print_records([_job(item) for item in items], _JOB_COLUMNS, as_json=as_json)
@@ -47,16 +47,18 @@ def list_(
     )
     print_records([_destination(item) for item in found], _DESTINATION_COLUMNS, as_json=as_json)
     if not found and not as_json:
-        typer.echo("nothing waits")
+        typer.echo("the queue is empty")
 
 
 @queue_app.command("show")
 def show(
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="As in `queue list --jobs`.", show_default=False)],
+    number: Annotated[
+        int, typer.Argument(metavar="NUMBER", help="As `queue list --jobs` prints it.", show_default=False)
+    ],
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Show one job: sender, recipients, attempts, the last reply."""
+    """Show one job: sender, recipients, attempts and the last reply."""
     items = run_on_stores(data, lambda stores, _: backlog.find_jobs(stores.queue, [number]))
     if not items:
         _gone(number)
@@ -65,14 +67,14 @@ def show(
 
 @queue_app.command("retry")
 def retry(numbers: Numbers = None, domain: Domain = "", every: All = False, data: DataOption = None) -> None:
-    """Try deferred jobs now instead of at their time."""
+    """Try deferred jobs now, before their next attempt is due."""
     count = _change(data, numbers, domain, "later", lambda s, items: backlog.release(s.queue, items), every=every)
-    typer.echo(f"{count} jobs are tried now")
+    typer.echo(f"{count} jobs will be tried now")
 
 
 @queue_app.command("hold")
 def hold(numbers: Numbers = None, domain: Domain = "", every: All = False, data: DataOption = None) -> None:
-    """Put jobs aside until they are released. One that a service is working on may still be done."""
+    """Hold jobs until they are released. A service may still finish a job that it has claimed."""
     count = _change(data, numbers, domain, "", lambda s, items: backlog.hold(s.queue, items), every=every)
     typer.echo(f"{count} jobs are held")
 
@@ -88,10 +90,10 @@ def release(numbers: Numbers = None, domain: Domain = "", every: All = False, da
 def drop(
     numbers: Numbers = None, domain: Domain = "", every: All = False, yes: YesOption = False, data: DataOption = None
 ) -> None:
-    """Throw jobs away. Nobody is told; the messages in them are not delivered."""
+    """Delete jobs. Their messages are not delivered, and no notification is sent."""
     _selected(numbers, domain, every=every)
     if not yes:
-        typer.confirm("These messages will not reach their recipients, and nobody will be told. Go on?", abort=True)
+        typer.confirm("These messages will not be delivered, and no notification is sent. Continue?", abort=True)
     count = _change(data, numbers, domain, "", _drop, every=every)
     typer.echo(f"{count} jobs are dropped")
 
@@ -102,7 +104,7 @@ async def _drop(stores: Stores, items: list[QueuedJob]) -> int:
 
 def _selected(numbers: list[int] | None, domain: str, *, every: bool) -> None:
     if sum((bool(numbers), bool(domain), every)) != 1:
-        raise typer.BadParameter("name jobs by NUMBER, or one destination with --domain, or say --all")
+        raise typer.BadParameter("give NUMBERs, or one destination with --domain, or --all")
 
 
 def _change(
@@ -129,7 +131,7 @@ async def _read(stores: Stores, domain: str, state: str = "") -> list[QueuedJob]
 
 
 def _gone(number: int) -> None:
-    typer.echo(f"paquebot: there is no job {number} in the queue (any more)", err=True)
+    typer.echo(f"paquebot: there is no job {number} in the queue", err=True)
     raise typer.Exit(1)
 
 

@@ -1,6 +1,6 @@
-"""The services as processes: where each lives, and how one is run, configured by PAQUEBOT_* alone.
+"""The commands that run a service, configured by PAQUEBOT_* variables alone.
 
-A running service has imported what is named here and nothing else of the command line.
+A running service imports this module and nothing else of the command line.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from paquebot.runtime.process.service import run
 
 @dataclass(frozen=True, slots=True)
 class ServiceCommand:
-    """Where a service lives: imported only when it is run."""
+    """One service: its package, its settings class and its summary. The package is imported only to run it."""
 
     name: str
     settings: str
@@ -25,28 +25,28 @@ class ServiceCommand:
 
 
 SERVICES = (
-    ServiceCommand("smtp_ingress", "SmtpIngressSettings", "take mail in: MX, submission, submissions"),
-    ServiceCommand("recipient_validation", "RecipientValidationSettings", "say who exists and who may log in (gRPC)"),
-    ServiceCommand("delivery", "DeliverySettings", "put accepted messages into mailboxes"),
-    ServiceCommand("relay", "RelaySettings", "carry accepted messages to other domains"),
+    ServiceCommand("smtp_ingress", "SmtpIngressSettings", "accept mail over SMTP (MX, submission, submissions)"),
+    ServiceCommand("recipient_validation", "RecipientValidationSettings", "resolve recipients and check logins (gRPC)"),
+    ServiceCommand("delivery", "DeliverySettings", "deliver accepted messages to mailboxes"),
+    ServiceCommand("relay", "RelaySettings", "relay accepted messages to other domains"),
     ServiceCommand("imap", "ImapSettings", "serve mailboxes over IMAP"),
     ServiceCommand("pop3", "Pop3Settings", "serve maildrops over POP3"),
 )
 
 
 def by_command(arguments: Sequence[str]) -> ServiceCommand | None:
-    """The service that these arguments run; None when they ask for anything else, were it a service's help."""
+    """The service that these arguments run; None for anything else, also for a service's help."""
     return next((service for service in SERVICES if [service.command] == list(arguments)), None)
 
 
 def settings_class(service: ServiceCommand) -> type:
-    """What its PAQUEBOT_* are read into."""
+    """The class of its settings."""
     found: type = getattr(_module(service), service.settings)
     return found
 
 
 def run_service(service: ServiceCommand) -> int:
-    """Run the process to its end; returns the exit code."""
+    """Run the service until it exits; returns the exit code."""
     return run(service.name, settings_class(service), _module(service).main)
 
 

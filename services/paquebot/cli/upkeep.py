@@ -1,4 +1,4 @@
-"""`paquebot verify`, `recover`, `janitor` and `migrate`: upkeep of what the engines hold."""
+"""The upkeep commands: `paquebot verify`, `recover`, `janitor` and `migrate`."""
 
 import asyncio
 import dataclasses
@@ -23,7 +23,7 @@ from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.snapshots.snapshot import BucketMismatch
 from paquebot.janitor.stores import Stores, open_stores
 from paquebot.janitor.verification.verify import VerificationResult, verify
-from paquebot.mailstore.snapshots.export import UpkeepBusy
+from paquebot.mailstore.snapshots.snapshots import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.errors import EngineUnavailable
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _AWAY = (EngineUnavailable, OSError)
 _ORPHANS = "see paquebot recover --dry-run, then run paquebot recover"
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")]
 
 
 def add_upkeep(app: typer.Typer) -> None:
@@ -50,23 +50,23 @@ def _verify(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Copy damaged messages from other packs that hold them whole; tell those that none holds."
+            "--repair", help="Restore damaged messages from other packs that hold them; list those that none holds."
         ),
     ] = False,
     wait: WaitOption = "0s",  # type: ignore[assignment]
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Compare database, bucket and stream: every mailbox row's message exists and matches its hash.
+    """Check that database, bucket and stream agree: the message of every mailbox row exists and matches its hash.
 
-    Changes nothing without --repair. Exit code 1 when something is wrong.
+    Changes nothing without --repair. The exit code is 1 when something is wrong.
     """
     if quick and repair:
-        raise typer.BadParameter("--repair must read every message, so it does not go with --quick")
+        raise typer.BadParameter("--repair must read every message, so it cannot be used with --quick")
 
     async def work(stores: Stores, settings: JanitorSettings) -> VerificationResult:
         lease = settings.compaction.lease if repair else 0.0
-        return await verify(stores, contents=not quick, mend=lease, say=_say)
+        return await verify(stores, contents=not quick, mend=lease, say=_print_progress)
 
     result = run_on_stores(data, work, wait)
     record = _record(result)
@@ -87,102 +87,109 @@ def _recover(
         bool,
         typer.Option(
             "--rebuild",
-            help="PostgreSQL's mailstore is lost and the bucket kept: bring every message back to its account.",
+            help="Rebuild a lost mailstore from the bucket: bring every message back to its account.",
         ),
     ] = False,
     restored: Annotated[
         bool,
         typer.Option(
             "--restored",
-            help="PostgreSQL was restored from a backup: first leap over all UIDs that were given after it.",
+            help="After restoring PostgreSQL from a backup: first advance past all UIDs that were assigned since.",
         ),
     ] = False,
     merge: Annotated[
-        bool, typer.Option("--merge", help="With --rebuild: add to a mailstore that holds mail already.")
+        bool, typer.Option("--merge", help="With --rebuild: add to a mailstore that already holds mail.")
     ] = False,
     settle: Annotated[
         float,
         typer.Option(
             parser=parse_duration,
             metavar="TIME",
-            help="How long jobs may be on their way to the stream; 0s when all services are stopped.",
+            help="Maximum time that a job needs to reach the stream; 0s when all services are stopped.",
         ),
     ] = "60s",  # type: ignore[assignment]
     refused: Annotated[
         bool,
         typer.Option(
             "--refused",
-            help="Also what was refused: its senders were told to try again, so it will mostly arrive twice.",
+            help="Also queue refused messages. Their senders got a 451 and try again, so most will arrive twice.",
         ),
     ] = False,
     dry_run: DryRun = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Queue again what recent packs hold and nobody delivered, relayed or queued: after a lost stream.
+    """Queue again the messages of recent packs that are not delivered, relayed or queued: after a lost stream.
 
-    With --dry-run each such message is told, with the time at which it came.
+    With --dry-run: print each such message and the time of its arrival.
 
-    With --restored: stop all services before it, for no UID may be given in between.
-    With --rebuild: make a lost mailstore again, on migrated, empty tables. Folders, flags and UIDs are those of the
-    newest snapshot that the janitor wrote; what came later goes to INBOX, and what was expunged later may come back.
-    Nothing is relayed. Killed at any point, run it again.
+    With --restored: stop all services first, because no UID may be assigned in between.
+
+    With --rebuild: rebuild a lost mailstore in migrated, empty tables. Folders, flags and UIDs are those of the
+    newest snapshot that the janitor wrote. Later messages go to INBOX, and messages that were expunged later may come
+    back. Nothing is relayed. If it is killed, run it again.
     """
     if dry_run and (rebuild_too or restored):
-        raise typer.BadParameter("--rebuild and --restored have no --dry-run")
+        raise typer.BadParameter("--dry-run cannot be used with --rebuild or --restored")
     if rebuild_too and restored:
-        raise typer.BadParameter("--rebuild makes a lost mailstore, --restored goes on with a restored one: give one")
+        raise typer.BadParameter("give --rebuild for a lost mailstore or --restored for a restored one, not both")
     if rebuild_too:
-        rebuilt = run_on_stores(data, lambda stores, _: rebuild(stores, merge=merge, say=_say, settle=settle))
+        rebuilt = run_on_stores(
+            data, lambda stores, _: rebuild(stores, merge=merge, say=_print_progress, settle=settle)
+        )
         print_record(_record(rebuilt), as_json=as_json)
         raise typer.Exit(1 if rebuilt.failed_accounts else 0)
 
     async def work(stores: Stores, _: JanitorSettings) -> Record:
-        leapt: dict[str, Value] = {}
+        advanced: dict[str, Value] = {}
         if restored:
-            leap = await advance_all_counters(stores)
-            if leap.failed:
-                _say(f"accounts {leap.failed} could not leap; nothing was queued: mend them, and run this again")
+            counters = await advance_all_counters(stores)
+            if counters.failed:
+                _print_progress(
+                    f"the counters of accounts {counters.failed} could not be advanced; nothing was queued: "
+                    "repair the accounts and run this again"
+                )
                 raise typer.Exit(1)
-            leapt = {name: value for name, value in _record(leap).items() if name != "failed"}
-        found = _record(
-            await recover(stores, since=since, settle=settle, refused_too=refused, dry_run=dry_run, say=_say)
+            advanced = {name: value for name, value in _record(counters).items() if name != "failed"}
+        found = await recover(
+            stores, since=since, settle=settle, refused_too=refused, dry_run=dry_run, say=_print_progress
         )
-        return found | {f"leapt_{name}": value for name, value in leapt.items()}
+        return _record(found) | {f"advanced_{name}": value for name, value in advanced.items()}
 
     print_record(run_on_stores(data, work), as_json=as_json)
 
 
-def _say(line: str) -> None:
+def _print_progress(line: str) -> None:
     typer.echo(line, err=True)
 
 
 def _janitor(
     dry_run: DryRun = False,
     snapshot_only: Annotated[
-        bool, typer.Option("--snapshot-only", help="Only write a snapshot of the mailstore's metadata.")
+        bool, typer.Option("--snapshot-only", help="Write a snapshot of the mailstore's metadata and do nothing else.")
     ] = False,
     drop_orphans: Annotated[
         bool,
         typer.Option(
             "--drop-orphans",
-            help="Give up accepted mail that nobody delivered or queued and that is older than a safe age.",
+            help="Delete mail that is neither delivered nor queued and older than PAQUEBOT_JANITOR_ORPHAN_AGE.",
         ),
     ] = False,
     wait: WaitOption = "0s",  # type: ignore[assignment]
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Delete packs that nobody needs any more, and old records of deliveries and relays; then write the messages of
-    accounts that lie scattered over many packs together, so that reading a mailbox takes few requests.
+    """Delete unused packs and old records, compact the packs of scattered accounts, and write a snapshot.
 
-    Last, write a snapshot of all mailboxes and flags that changed into the bucket, for `paquebot recover --rebuild`.
-    It may run at any time and beside itself, and may be killed at any time. PAQUEBOT_JANITOR_* settings bound what one
-    run does. An account, a pack or a row that fails is named and passed over; then the exit code is 1, as it is when an
-    engine is away. While an engine does not answer and --wait has not passed, it begins again.
+    Compaction writes an account's messages together, so that reading a mailbox takes few requests. The snapshot, of
+    all mailboxes and flags that changed, goes to the bucket for `paquebot recover --rebuild`.
+
+    The janitor may run at any time, several at once, and may be killed at any time. PAQUEBOT_JANITOR_* settings limit
+    what one run does. It skips an account, a pack or a row that fails and prints it; the exit code is then 1, as when
+    an engine does not answer. With --wait it starts again until the engine answers.
     """
     if dry_run and snapshot_only:
-        raise typer.BadParameter("--dry-run writes no snapshot, so nothing is left of --snapshot-only")
+        raise typer.BadParameter("--dry-run writes no snapshot, so it cannot be used with --snapshot-only")
 
     async def work(stores: Stores, settings: JanitorSettings) -> RunResult:
         ran = await run(
@@ -193,25 +200,25 @@ def _janitor(
             dry_run=dry_run,
         )
         if wait and isinstance(ran.away, _AWAY):
-            raise ran.away  # all of it is done again
+            raise ran.away  # the whole run is repeated
         return ran
 
     ran = run_on_stores(data, work, wait)
     if orphans := ran.record.get("orphans_kept"):
-        _say(f"{orphans} packs hold accepted mail that is neither served nor queued: {_ORPHANS}")
+        _print_progress(f"{orphans} packs hold accepted mail that is neither delivered nor queued: {_ORPHANS}")
     for trouble in ran.troubles:
-        _say(f"passed over: {trouble}")
+        _print_progress(f"skipped: {trouble}")
     if ran.record or ran.troubles:
         print_record({**ran.record, "troubles": len(ran.troubles)}, as_json=as_json)
     if ran.away is not None:
-        _guarded(ran.raise_away)
+        _exit_on_failure(ran.raise_away)
     raise typer.Exit(1 if ran.troubles else 0)
 
 
 def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Awaitable[T]], wait: float = 0.0) -> T:
-    """The result of `work` on the open engines; a failure is one sentence and exit code 1, or 2 for settings.
+    """The result of `work` on the open engines. A failure prints one sentence and exits with 1, or 2 for settings.
 
-    For `wait` seconds `work` is begun again when an engine does not answer.
+    When an engine does not answer, `work` starts again for `wait` seconds.
     """
     settings = _settings(data)
 
@@ -223,53 +230,53 @@ def run_on_stores(data: DataOption, work: Callable[[Stores, JanitorSettings], Aw
         try:
             return await opened()
         except _AWAY as error:
-            raise TemporaryFailure(_away(error)) from error
+            raise TemporaryFailure(_outage(error)) from error
 
-    async def patiently() -> T:
-        return await RetryUntil(wait, _say).until_done("the engines", attempt)
+    async def until_done() -> T:
+        return await RetryUntil(wait, _print_progress).call("the engines", attempt)
 
-    return _guarded(lambda: asyncio.run(patiently() if wait else opened()))
+    return _exit_on_failure(lambda: asyncio.run(until_done() if wait else opened()))
 
 
 def _settings(data: DataOption) -> JanitorSettings:
-    log.set_up("janitor", level="error", stream=sys.stderr)  # stdout is for the answer
+    log.set_up("janitor", level="error", stream=sys.stderr)  # stdout is for the result
     try:
         return load(JanitorSettings, client_environment(data, os.environ))
     except SettingsError as error:
         exit_for_settings(data, error)
 
 
-def _guarded(work: Callable[[], T]) -> T:
-    """An engine that is away is one sentence and exit code 1."""
+def _exit_on_failure(work: Callable[[], T]) -> T:
+    """The result of `work`. An outage, a damaged bucket or another's lease prints one sentence and exits with 1."""
     try:
         return work()
     except _AWAY as error:
-        typer.echo(f"paquebot: {_away(error)}; try again when it does", err=True)
+        typer.echo(f"paquebot: {_outage(error)}; try again when it does", err=True)
     except BadPack as error:
-        typer.echo(f"paquebot: S3 does not answer as it should ({error}); try again when it does", err=True)
+        typer.echo(f"paquebot: S3 does not answer correctly ({error}); try again when it does", err=True)
     except CommandFailed as error:
         typer.echo(f"paquebot: {error}", err=True)
     except BadSnapshot as error:
         typer.echo(f"paquebot: a snapshot in the bucket is damaged ({error}); see docs/backup.md", err=True)
     except BucketMismatch as error:
         typer.echo(
-            f"paquebot: {error}; nothing was done. Was the mailstore lost? Then run paquebot recover --rebuild. "
-            "Is the old mail not wanted? Then give this mailstore an empty bucket",
+            f"paquebot: {error}; nothing was done. If the mailstore was lost, run paquebot recover --rebuild. "
+            "If the old mail is not needed, give this mailstore an empty bucket",
             err=True,
         )
     except MailstoreNotEmpty as error:
-        typer.echo(f"paquebot: {error}; nothing was done. To add the bucket's mail to it: --merge", err=True)
+        typer.echo(f"paquebot: {error}; nothing was done. Add the bucket's mail to it with --merge", err=True)
     except UpkeepBusy as error:
-        typer.echo(f"paquebot: {error}; try again when it has ended", err=True)
+        typer.echo(f"paquebot: {error}; try again when it has finished", err=True)
     raise typer.Exit(1)
 
 
-def _away(error: Exception) -> str:
-    """Which engine an error of `_AWAY` is about, and what it says."""
+def _outage(error: Exception) -> str:
+    """Which engine failed with an error of `_AWAY`, and how."""
     if isinstance(error, BlobsUnavailable):
-        return f"S3 does not answer as it should ({error})"
+        return f"S3 does not answer correctly ({error})"
     if isinstance(error, QueueUnavailable):
-        return f"NATS does not answer as it should ({error})"
+        return f"NATS does not answer correctly ({error})"
     return f"PostgreSQL does not answer ({error})"
 
 

@@ -26,7 +26,7 @@ from paquebot.observability.log import Log
 from paquebot.rpc import CallRefused
 from paquebot.runtime.errors import EngineUnavailable
 from paquebot.runtime.postgres.pool import PostgresRefused
-from paquebot.runtime.shares.in_flight import OverBudget
+from paquebot.runtime.shares.budget import OverBudget
 from paquebot.spool import SpoolRefused
 from paquebot.wire.imap import MailboxNameError
 from paquebot.wire.imap import response_codes as codes

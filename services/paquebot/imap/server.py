@@ -33,7 +33,7 @@ class ImapServer:
 
     def __post_init__(self) -> None:
         self._listeners = Listeners(
-            ConnectionSlots.of_logins(self.process.settings.session.seats),
+            ConnectionSlots.of_logins(self.process.settings.session.slots),
             self._serve,
             _turn_away,
             Proxies(self.process.settings.proxy),
@@ -63,11 +63,11 @@ class ImapServer:
         """Stop listening; idempotent."""
         self._listeners.close()
 
-    async def _serve(self, arrival: AcceptedConnection, seat: ConnectionSlot) -> None:
-        ending = await self._session(arrival, seat)
+    async def _serve(self, arrival: AcceptedConnection, slot: ConnectionSlot) -> None:
+        ending = await self._session(arrival, slot)
         metrics.ENDED.labels(ending.value).inc()
 
-    async def _session(self, arrival: AcceptedConnection, seat: ConnectionSlot) -> SessionEnd:
+    async def _session(self, arrival: AcceptedConnection, slot: ConnectionSlot) -> SessionEnd:
         settings = self.process.settings.session
         connection = ImapConnection(
             write_seconds=settings.write, write_rate=settings.write_rate, long_ahead=self._long_ahead
@@ -80,9 +80,9 @@ class ImapServer:
         if context is not None:
             metrics.TLS.labels(tls_version(connection.tls_version)).inc()
         self._numbers += 1
-        session = Session(self.process, connection, arrival.client, seat)
+        session = Session(self.process, connection, arrival.client, slot)
         self._sessions.add(session)
-        seat.offer(functools.partial(displaced, session, arrival.socket))
+        slot.offer(functools.partial(displaced, session, arrival.socket))
         try:
             with ids(session=self._numbers):
                 return await session.run()

@@ -73,7 +73,7 @@ class SessionSettings:
             raise ValueError("PAQUEBOT_IMAP_SESSIONS_RESERVED is a part of all: from 0 to less than 1")
 
     @property
-    def seats(self) -> SlotLimits:
+    def slots(self) -> SlotLimits:
         return SlotLimits(self.total, self.reserved, self.per_client, self.per_network, self.per_account)
 
 

@@ -29,7 +29,7 @@ class Uploads:
     def add(self, octets: bytes) -> bool:
         """The next bytes of the message that comes. False: there is no room for it, or others needed its room."""
         if self._holding is None:
-            self._holding = self._budget.holding(self.holder)
+            self._holding = self._budget.reservation(self.holder)
             self._holding.offer(self._lose)
         try:
             self._holding.grow_to(self._holding.amount + len(octets))
@@ -42,7 +42,7 @@ class Uploads:
     def hold_command(self, octets: int) -> None:
         """The command itself holds so much. Raises OverBudget."""
         if self._command is None:
-            self._command = self._budget.holding(self.holder)
+            self._command = self._budget.reservation(self.holder)
         self._command.grow_to(octets)
 
     def end_message(self) -> None:

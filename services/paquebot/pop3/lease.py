@@ -1,15 +1,15 @@
-"""A session's lease on its maildrop: taken at login, renewed while the session lives, given back at its end.
+"""A session's lease on its maildrop: acquired at login, renewed while the session lives, released at its end.
 
-The lease is a row in the mailstore with an end, so no process can hold a maildrop longer than it lives. Nothing is
-deleted on the strength of what this process believes: the mailstore compares the owner in the transaction that
-deletes. The renewal here keeps others out, and ends a session whose maildrop went to another.
+The lease is a row in the mailstore that expires, so a process that died does not keep a maildrop locked. This process
+may be wrong about its lease, so the mailstore compares the owner in the database transaction that deletes. The renewal
+here keeps other sessions out, and ends a session whose maildrop went to another.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from paquebot.mailstore import Expunged, Maildrop, Mailstore
+from paquebot.mailstore import Expunged, Maildrop, Maildrops
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost
 from paquebot.observability.log import Log
 from paquebot.pop3 import metrics
@@ -24,37 +24,37 @@ class Lease:
     """`lost` is called when another session has the maildrop."""
 
     def __init__(
-        self, mailstore: Mailstore, account_id: int, owner: str, seconds: float, lost: Callable[[], None]
+        self, maildrops: Maildrops, account_id: int, owner: str, seconds: float, lost: Callable[[], None]
     ) -> None:
-        self._mailstore = mailstore
+        self._maildrops = maildrops
         self._account_id = account_id
         self._owner = owner
         self._seconds = seconds
         self._lost = lost
         self._renewing: asyncio.Task[None] | None = None
 
-    async def take(self) -> Maildrop:
+    async def acquire(self) -> Maildrop:
         """Lock the maildrop and list it. Raises MaildropLocked and what the mailstore raises."""
         try:
-            maildrop = await self._mailstore.lock_maildrop(self._account_id, self._owner, self._seconds)
+            maildrop = await self._maildrops.lock(self._account_id, self._owner, self._seconds)
         except MaildropLocked:
             raise
         except Exception:
-            await self.give_back()  # the lock may be ours though its answer was lost
+            await self.release()  # the lock may exist although the answer was lost
             raise
         self._renewing = background(self._renew(), "maildrop_lease")
         return maildrop
 
-    async def give_back(self) -> None:
-        """End the lease without a change; when PostgreSQL is away it ends by itself."""
+    async def release(self) -> None:
+        """End the lease without a change; while PostgreSQL is away it expires by itself."""
         await self._stop()
         with contextlib.suppress(PostgresUnavailable):
-            await self._mailstore.unlock_maildrop(self._account_id, self._owner)
+            await self._maildrops.unlock(self._account_id, self._owner)
 
     async def close(self, mailbox_id: int, uids: Sequence[int]) -> Expunged:
         """Delete the messages of `uids` and end the lease, both or neither. Raises MaildropLost, as the mailstore."""
         await self._stop()
-        return await self._mailstore.close_maildrop(self._account_id, self._owner, mailbox_id, uids)
+        return await self._maildrops.close(self._account_id, self._owner, mailbox_id, uids)
 
     async def _stop(self) -> None:
         if self._renewing is not None:
@@ -66,14 +66,14 @@ class Lease:
         while True:
             await asyncio.sleep(self._seconds / _RENEWALS)
             try:
-                await self._mailstore.renew_maildrop(self._account_id, self._owner, self._seconds)
+                await self._maildrops.renew(self._account_id, self._owner, self._seconds)
             except PostgresUnavailable as error:
-                # A lease past its end that nobody took is still ours at the next renewal.
+                # A lease that expired and that no other session took can still be renewed.
                 _log.warning("lease_not_renewed", reason=str(error))
             except MaildropLost:
                 metrics.LEASES_LOST.inc()
                 _log.warning("lease_lost", account_id=self._account_id)
                 self._lost()
                 return
-            except Exception:  # noqa: BLE001 - the loop's one: logged, and tried again
+            except Exception:  # noqa: BLE001 - the one in this loop: logged, and tried again
                 _log.exception("lease_renewal_failed")

@@ -1,19 +1,20 @@
 """Commands of the AUTHORIZATION state (RFC 1939 §4): USER and PASS, AUTH PLAIN, STLS. None logs a credential."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from paquebot.mailstore.errors import MaildropLocked
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
-from paquebot.pop3 import metrics
-from paquebot.pop3.capabilities import MECHANISMS
-from paquebot.pop3.connection import LineTooLong
-from paquebot.pop3.exact_sizes import measured
+from paquebot.pop3 import capabilities, metrics
+from paquebot.pop3.connection import LineTooLong, Pop3Connection
+from paquebot.pop3.context import ServerContext
+from paquebot.pop3.exact_sizes import with_exact_sizes
 from paquebot.pop3.lease import Lease
 from paquebot.pop3.maildrop import OpenMaildrop
 from paquebot.pop3.metrics import LoginResult
 from paquebot.pop3.prefetch import MessagePrefetch
+from paquebot.pop3.reading import MaildropReader
 from paquebot.pop3.reply import Reply, Stream, fault, positive
 from paquebot.pop3.states import AuthorizationState, SessionEnded, TransactionState
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited
@@ -21,20 +22,40 @@ from paquebot.wire import pop3
 from paquebot.wire.pop3 import Code
 from paquebot.wire.sasl import MAX_RESPONSE, BadSasl, Credentials, decode_response, parse_login, parse_plain
 
-if TYPE_CHECKING:
-    from paquebot.pop3.session import Session
-
 _log = Log("paquebot.pop3.login")
-_LONGEST = 5  # times the delay of the first failure
+_MAX_DELAY_FACTOR = 5  # times the delay of the first failure
 _NEEDS_TLS = "Log in under TLS only"
 
 
-async def answer(session: "Session", state: AuthorizationState, command: pop3.Command) -> Reply | Stream:
+class LoginContext(Protocol):
+    """What the commands of the AUTHORIZATION state use of their session."""
+
+    context: ServerContext
+    connection: Pop3Connection
+    client: str
+    id: str
+    failed_logins: int
+
+    @property
+    def tls(self) -> bool: ...
+
+    def remaining(self) -> float: ...
+
+    async def next_line(self, maximum: int) -> bytes: ...
+
+    def forget_login(self) -> None: ...
+
+    def lease_lost(self) -> None: ...
+
+    def logged_in(self, identity: Identity) -> None: ...
+
+
+async def answer(session: LoginContext, state: AuthorizationState, command: pop3.Command) -> Reply | Stream:
     """The commands that RFC 1939 §4, RFC 2449 §5, RFC 2595 §4 and RFC 5034 §4 allow in this state."""
     match command:
         case pop3.User(login):
-            # RFC 2595 §2.1: no password may be asked for in the clear. The name is not looked up: whether an
-            # account exists is told to nobody.
+            # RFC 2595 §2.1: no password may be asked for in the clear. The name is not looked up: the reply must not
+            # reveal whether an account exists.
             return positive("Send the password", AuthorizationState(login)) if session.tls else fault(_NEEDS_TLS)
         case pop3.Pass(password):
             return await _pass(session, state, password)
@@ -43,7 +64,7 @@ async def answer(session: "Session", state: AuthorizationState, command: pop3.Co
         case pop3.Stls():
             return start_tls(session)
         case pop3.Capa():
-            return session.capabilities()
+            return capabilities.before_login(tls=session.tls, stls=session.context.tls is not None)
         case pop3.Quit():
             return positive("Bye", SessionEnded())
         case pop3.NotOffered(keyword):
@@ -54,12 +75,12 @@ async def answer(session: "Session", state: AuthorizationState, command: pop3.Co
             return fault("Log in first")
 
 
-def start_tls(session: "Session") -> Reply | Stream:
-    """RFC 2595 §4. What a client pipelines behind STLS was sent in the clear, perhaps by someone else: it must not
-    run as part of the protected session, so the connection ends."""
+def start_tls(session: LoginContext) -> Reply | Stream:
+    """RFC 2595 §4. Commands pipelined behind STLS came in the clear, perhaps from an attacker: they must not run in the
+    protected session, so the connection ends."""
     if session.tls:
         return fault("TLS is active already")
-    if session.process.tls is None:
+    if session.context.tls is None:
         return fault("TLS is not available")
     session.connection.pause()
     if session.connection.buffered:
@@ -68,17 +89,17 @@ def start_tls(session: "Session") -> Reply | Stream:
     return _handshake(session)
 
 
-async def _handshake(session: "Session") -> Stream:
-    assert session.process.tls is not None
+async def _handshake(session: LoginContext) -> Stream:
+    assert session.context.tls is not None
     yield pop3.ok("Begin TLS negotiation")
-    await session.connection.start_tls(session.process.tls.context, max(0.1, session.remaining()))
+    await session.connection.start_tls(session.context.tls.context, max(0.1, session.remaining()))
     metrics.TLS.labels(tls_version(session.connection.tls_version)).inc()
     # RFC 2595 §4: what was learned before the handshake is forgotten.
     yield Reply(b"", AuthorizationState())
 
 
-async def _pass(session: "Session", state: AuthorizationState, password: bytes) -> Reply:
-    """RFC 1939 §7: the password of the name that USER gave; after a failure both are asked for again."""
+async def _pass(session: LoginContext, state: AuthorizationState, password: bytes) -> Reply:
+    """RFC 1939 §7: the password of the name from USER; after a failure the client must send both again."""
     if not session.tls:
         return fault(_NEEDS_TLS)
     if state.login is None:
@@ -90,17 +111,17 @@ async def _pass(session: "Session", state: AuthorizationState, password: bytes) 
     return await _log_in(session, credentials)
 
 
-def _auth(session: "Session", command: pop3.Auth) -> Reply | Stream:
+def _auth(session: LoginContext, command: pop3.Auth) -> Reply | Stream:
     if not session.tls:
         return fault(_NEEDS_TLS)
-    if command.mechanism is None:  # not in RFC 5034: what clients from before CAPA ask
-        return Reply(pop3.multi_line("Mechanisms follow", MECHANISMS))
-    if command.mechanism not in MECHANISMS:
+    if command.mechanism is None:  # not in RFC 5034: clients from before CAPA ask so for the mechanisms
+        return Reply(pop3.multi_line("Mechanisms follow", capabilities.MECHANISMS))
+    if command.mechanism not in capabilities.MECHANISMS:
         return fault("The mechanism is not supported")
     return _plain(session, command.initial_response)
 
 
-async def _plain(session: "Session", response: bytes | None) -> Stream:
+async def _plain(session: LoginContext, response: bytes | None) -> Stream:
     """RFC 5034 §4, RFC 4616: the one message of PLAIN, at once or after an empty challenge."""
     if response is None:
         yield pop3.challenge()
@@ -120,12 +141,12 @@ async def _plain(session: "Session", response: bytes | None) -> Stream:
     yield await _log_in(session, credentials)
 
 
-async def _log_in(session: "Session", credentials: Credentials) -> Reply:
+async def _log_in(session: LoginContext, credentials: Credentials) -> Reply:
     """The identity, then its maildrop; a failed PASS also forgets the name (RFC 1939 §7)."""
     session.forget_login()
     if not credentials.acts_as_itself:
-        return fault("Nobody may act for another here", Code.AUTH)
-    found = await session.process.authentication.authenticate(
+        return fault("Acting for another login is not allowed", Code.AUTH)
+    found = await session.context.authentication.authenticate(
         credentials.login, credentials.password, session.client, "pop3"
     )
     if not isinstance(found, Identity):
@@ -133,39 +154,38 @@ async def _log_in(session: "Session", credentials: Credentials) -> Reply:
     return await _open(session, found)
 
 
-async def _open(session: "Session", identity: Identity) -> Reply:
-    """RFC 1939 §4: the exclusive lock, then the maildrop as it is now for the whole session."""
-    process = session.process
-    lease = Lease(
-        process.mailstore, identity.account_id, session.id, process.settings.session.lease, session.lease_lost
-    )
-    share = process.shares.of(identity.account_id)
+async def _open(session: LoginContext, identity: Identity) -> Reply:
+    """RFC 1939 §4: the exclusive lock, then the maildrop as it is now, which the session keeps to its end."""
+    context, account_id = session.context, identity.account_id
+    lease = Lease(context.maildrops, account_id, session.id, context.settings.session.lease, session.lease_lost)
+    share = context.shares.of(account_id)
     try:
-        listed = await lease.take()
+        listed = await lease.acquire()
     except MaildropLocked:
         metrics.LOGINS.labels(LoginResult.IN_USE.value).inc()
         raise
-    octets = process.settings.maildrop.measured
+    place = (context.mailbox_reader, context.blobs, account_id, listed.mailbox_id)
+    max_bytes = context.settings.maildrop.measured
     try:
-        exact = await measured(process.mailstore, process.blobs, share, identity.account_id, listed, octets)
-    except BaseException:  # the session ends in the middle
-        await lease.give_back()
+        listed = await with_exact_sizes(listed, account_id, context.maildrops, MaildropReader(*place), share, max_bytes)
+    except BaseException:  # the session ends meanwhile
+        await lease.release()
         raise
-    drop = OpenMaildrop(identity.account_id, exact)
+    maildrop = OpenMaildrop(account_id, listed)
     session.logged_in(identity)
-    session.turns.belongs_to(identity.account_id)
     metrics.LOGINS.labels(LoginResult.OK.value).inc()
-    _log.info("logged_in", account_id=identity.account_id, client=session.client, messages=len(drop))
-    session.seat.log_in(identity.account_id)
-    reading = MessagePrefetch(process.mailstore, process.blobs, share, drop, session.connection.abort)
-    return positive(f"{len(drop)} messages ({drop.octets} octets)", TransactionState(drop, lease, reading))
+    _log.info("logged_in", account_id=account_id, client=session.client, messages=len(maildrop))
+    prefetch = MessagePrefetch(MaildropReader(*place), share, maildrop, session.connection.abort)
+    return positive(
+        f"{len(maildrop)} messages ({maildrop.total_size} octets)", TransactionState(maildrop, lease, prefetch)
+    )
 
 
-async def _refused(session: "Session", refusal: LoginRefusal) -> Reply:
-    """Guessing is slow: each failure of a session waits a little longer."""
+async def _refused(session: LoginContext, refusal: LoginRefusal) -> Reply:
+    """Slow down guessing: each failure of a session delays the reply a little more."""
     session.forget_login()
-    session.logins_failed += 1
-    await asyncio.sleep(min(session.logins_failed, _LONGEST) * session.process.settings.session.login_delay)
+    session.failed_logins += 1
+    await asyncio.sleep(min(session.failed_logins, _MAX_DELAY_FACTOR) * session.context.settings.session.login_delay)
     match refusal:
         case RateLimited(retry_after):
             metrics.LOGINS.labels(LoginResult.RATE_LIMITED.value).inc()

@@ -1,4 +1,4 @@
-"""A maildrop as its session sees it: numbers that never move, and marks that only QUIT makes real (RFC 1939 §5).
+"""A maildrop as its session sees it: numbers that never change, and deletions that only QUIT applies (RFC 1939 §5).
 
 Columns instead of objects: 10,000 messages take 120 KB.
 """
@@ -10,7 +10,7 @@ from paquebot.mailstore import Maildrop
 
 
 class NoSuchMessage(Exception):
-    """The number is of no message, or of one that is marked as deleted."""
+    """No message has this number, or the message is marked as deleted."""
 
 
 class OpenMaildrop:
@@ -22,7 +22,7 @@ class OpenMaildrop:
         self._uid_validity = maildrop.uid_validity
         self._uids = array("I", (message.uid for message in maildrop.messages))
         self._sizes = array("Q", (message.size for message in maildrop.messages))
-        self._bytes = sum(self._sizes)
+        self._total_size = sum(self._sizes)
         self._deleted: set[int] = set()
         self._retrieved: set[int] = set()
 
@@ -31,16 +31,16 @@ class OpenMaildrop:
         return len(self._uids) - len(self._deleted)
 
     @property
-    def octets(self) -> int:
+    def total_size(self) -> int:
         """Of the messages that are not marked as deleted."""
-        return self._bytes
+        return self._total_size
 
     def numbers(self, start: int = 1) -> Iterator[int]:
         """The numbers from `start` on that are not marked as deleted."""
         return (number for number in range(start, len(self._uids) + 1) if number not in self._deleted)
 
     def check(self, number: int) -> None:
-        """Raises NoSuchMessage. RFC 1939 §5: a message marked as deleted is as if it were not there."""
+        """Raises NoSuchMessage, also for a message marked as deleted (RFC 1939 §5)."""
         if not 1 <= number <= len(self._uids) or number in self._deleted:
             raise NoSuchMessage
 
@@ -52,21 +52,21 @@ class OpenMaildrop:
         return self._sizes[number - 1]
 
     def unique_id(self, number: int) -> str:
-        """RFC 1939 §7: 16 characters that name this message, and no other, in every session and process."""
+        """RFC 1939 §7: 16 characters that name this message alone, the same in every session and process."""
         return f"{self._uid_validity:08x}{self.uid(number):08x}"
 
     def delete(self, number: int) -> None:
         """Mark as deleted. Raises NoSuchMessage."""
         self.check(number)
         self._deleted.add(number)
-        self._bytes -= self.size(number)
+        self._total_size -= self.size(number)
 
     def reset(self) -> None:
-        """Take all marks back."""
-        self._bytes += sum(self.size(number) for number in self._deleted)
+        """Unmark all messages."""
+        self._total_size += sum(self.size(number) for number in self._deleted)
         self._deleted.clear()
 
-    def retrieved(self, number: int) -> None:
+    def mark_retrieved(self, number: int) -> None:
         """The client has the whole message."""
         self._retrieved.add(number)
 

@@ -1,4 +1,4 @@
-"""What the POP3 service counts. Label values come from enums and the types of the grammar, never from a client."""
+"""Metrics of the POP3 service. Label values come from enums and the types of the grammar, never from a client."""
 
 import enum
 from typing import get_args
@@ -23,7 +23,7 @@ class SessionEnd(enum.Enum):
 
 
 class LoginResult(enum.Enum):
-    """What became of a login."""
+    """The result of a login."""
 
     OK = "ok"
     INVALID = "invalid"
@@ -33,7 +33,7 @@ class LoginResult(enum.Enum):
 
 
 class CommandResult(enum.Enum):
-    """How a command was answered."""
+    """The reply to a command."""
 
     OK = "ok"
     ERR = "err"
@@ -50,7 +50,7 @@ class StateLabel(enum.Enum):
 
 COMMAND_NAMES = (*sorted(command.__name__.lower() for command in get_args(pop3.Command)), "malformed")
 
-SESSIONS = gauge("paquebot_pop3_sessions", "Sessions now, by state (RFC 1939 §3)", {"state": StateLabel})
+SESSIONS = gauge("paquebot_pop3_sessions", "Open sessions, by state (RFC 1939 §3)", {"state": StateLabel})
 SESSIONS_ENDED = counter("paquebot_pop3_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
 TLS = counter("paquebot_pop3_tls_sessions_total", "TLS sessions, by version", {"version": TLS_VERSIONS})
 LOGINS = counter(
@@ -58,12 +58,12 @@ LOGINS = counter(
 )
 COMMANDS = counter(
     "paquebot_pop3_commands_total",
-    "Commands, by name and result; gone: the client went before its end",
+    "Commands, by name and result; gone: the client disconnected before the end of the reply",
     {"command": COMMAND_NAMES, "result": CommandResult},
 )
 COMMAND_SECONDS = histogram(
     "paquebot_pop3_command_seconds",
-    "From the command's line to its whole answer",
+    "From the line of a command to the end of its reply",
     {"command": COMMAND_NAMES},
     buckets=FAST,
 )
@@ -74,11 +74,11 @@ DELETED = counter("paquebot_pop3_deleted_messages_total", "Messages deleted at Q
 UPDATES_FAILED = counter("paquebot_pop3_failed_updates_total", "QUITs whose deletions were not applied")
 PREFETCH = counter(
     "paquebot_pop3_prefetches_total",
-    "Messages asked for, by whether they were read before",
+    "Messages retrieved; hit: they had been read ahead",
     {"result": ("hit", "miss")},
 )
 LEASES_LOST = counter("paquebot_pop3_lost_leases_total", "Sessions ended because another one took their maildrop")
-UNEXPECTED = counter("paquebot_pop3_unexpected_errors_total", "Commands that failed for a reason not foreseen")
+UNEXPECTED = counter("paquebot_pop3_unexpected_errors_total", "Commands that failed with an unexpected error")
 
 # Children are looked up once: labels() costs more than inc().
 SESSIONS_BY_STATE = by_member(SESSIONS, StateLabel)

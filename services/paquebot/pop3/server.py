@@ -27,7 +27,7 @@ class Pop3Server:
 
     def __post_init__(self) -> None:
         self._listeners = Listeners(
-            ConnectionSlots.of_logins(self.process.settings.session.seats),
+            ConnectionSlots.of_logins(self.process.settings.session.slots),
             self._serve,
             _turn_away,
             Proxies(self.process.settings.proxy),
@@ -52,11 +52,11 @@ class Pop3Server:
         """Stop listening; idempotent."""
         self._listeners.close()
 
-    async def _serve(self, arrival: AcceptedConnection, seat: ConnectionSlot) -> None:
-        ending = await self._session(arrival, seat)
+    async def _serve(self, arrival: AcceptedConnection, slot: ConnectionSlot) -> None:
+        ending = await self._session(arrival, slot)
         metrics.SESSIONS_ENDED.labels(ending.value).inc()
 
-    async def _session(self, arrival: AcceptedConnection, seat: ConnectionSlot) -> SessionEnd:
+    async def _session(self, arrival: AcceptedConnection, slot: ConnectionSlot) -> SessionEnd:
         settings = self.process.settings.session
         connection = Pop3Connection(write_seconds=settings.write, write_rate=settings.write_rate)
         context = self.process.tls.context if arrival.tls and self.process.tls is not None else None
@@ -66,9 +66,9 @@ class Pop3Server:
             return SessionEnd.GONE
         if context is not None:
             metrics.TLS.labels(tls_version(connection.tls_version)).inc()
-        session = Session(self.process, connection, arrival.client, seat)
+        session = Session(self.process, connection, arrival.client, slot)
         self._sessions.add(session)
-        seat.offer(functools.partial(displaced, session, arrival.socket))
+        slot.offer(functools.partial(displaced, session, arrival.socket))
         try:
             with ids(session=session.id):
                 return await session.run()

@@ -1,4 +1,4 @@
-"""The POP3 process: what it opens, when it is ready, how it ends.
+"""The POP3 process: what it opens, when it is ready, how it shuts down.
 
 It listens at once and stays up while an engine is away: commands that need it are answered -ERR [SYS/TEMP].
 """
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from grpc.aio import Channel
 
 from paquebot.blobs import BlobStore
-from paquebot.mailstore import SCHEMA, Mailstore
+from paquebot.mailstore import SCHEMA, Accounts, MailboxReader, Maildrops, Messages
 from paquebot.pop3.context import ServerContext
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.settings import Pop3Settings
@@ -22,7 +22,7 @@ from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.service import Context
 from paquebot.runtime.process.tasks import background
-from paquebot.runtime.shares.account_gate import AccountShares
+from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import IN_FLIGHT
 
@@ -41,7 +41,7 @@ async def main(context: Context, settings: Pop3Settings) -> None:
 @contextlib.asynccontextmanager
 async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[Pop3Server]:
     """A listening server with all it needs, for the time of the block; call its `run`."""
-    # First: a bad certificate is to be told even while no engine answers. Raises SettingsError.
+    # First: report a bad certificate even while no engine answers. Raises SettingsError.
     tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
     async with contextlib.AsyncExitStack() as stack:
         queue = await Queue.open(settings.nats, NAME)
@@ -57,9 +57,11 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         await logins.listen(queue)
         recordings = Recordings(queue, NAME)
         await recordings.listen()
-        process = ServerContext(
+        context = ServerContext(
             settings=settings,
-            mailstore=Mailstore(postgres),
+            maildrops=Maildrops(postgres, Accounts(postgres)),
+            mailbox_reader=MailboxReader(postgres),
+            messages=Messages(postgres),
             blobs=blobs,
             queue=queue,
             authentication=authentication,
@@ -72,12 +74,12 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
             tls=tls,
         )
         _depend(health, blobs, postgres, channel)
-        server = Pop3Server(process)
+        server = Pop3Server(context)
         stack.callback(server.close)
         server.listen()
         tasks = [background(logins.run(), "session_checks"), background(recordings.run(), "recordings")]
-        if process.tls is not None:
-            tasks.append(background(process.tls.watch(), "certificates"))
+        if context.tls is not None:
+            tasks.append(background(context.tls.watch(), "certificates"))
         try:
             yield server
         finally:
@@ -86,7 +88,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
 
 
 def _depend(health: Health, blobs: BlobStore, postgres: Postgres, channel: Channel) -> None:
-    """Ready while clients can log in and read. Without NATS only hints are missing, and nothing waits for those."""
+    """Ready while clients can log in and read. Without NATS only hints are missing: they speed things up, no more."""
     health.depend("postgres", lambda: check_reached(postgres, SCHEMA))
     health.depend("s3", blobs.probe)
     health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.Authentication"))

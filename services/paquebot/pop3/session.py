@@ -1,7 +1,7 @@
-"""One client's session: greeting, commands, one writer, and an end that says why.
+"""One client's session: the greeting, one command after another, one writer, and an end with its reason.
 
-Invariants: commands are answered in order, whole, one at a time; messages are deleted by QUIT and by nothing else; a
-password is in no log line; whatever fails inside a command is answered and the session goes on (invariant 8).
+Invariants: commands are answered in order, whole, one at a time; only QUIT deletes messages; a password is in no log
+line; a fault inside a command is answered and the session goes on (invariant 8).
 """
 
 import asyncio
@@ -10,16 +10,14 @@ import time
 
 from paquebot.blobs import new_ulid
 from paquebot.observability.log import Log
-from paquebot.pop3 import login as authorization
-from paquebot.pop3 import metrics, transaction, update
-from paquebot.pop3.capabilities import capabilities
+from paquebot.pop3 import login, metrics, transaction, update
 from paquebot.pop3.connection import LineTooLong, Pop3Connection
 from paquebot.pop3.context import ServerContext
-from paquebot.pop3.errors import reply_to
+from paquebot.pop3.errors import farewell, reply_to
 from paquebot.pop3.metrics import CommandResult, SessionEnd, StateLabel
 from paquebot.pop3.reply import Reply, Stream, fault
 from paquebot.pop3.states import AuthorizationState, SessionEnded, State, TransactionState
-from paquebot.rpc import Identity, LoginEnd, SessionLogin, TranscriptRecorder
+from paquebot.rpc import Identity, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
 from paquebot.runtime.net.slots import ConnectionSlot
@@ -32,63 +30,36 @@ from paquebot.wire.transcript import Pop3TranscriptFilter
 
 _log = Log("paquebot.pop3.session")
 _PAUSE_SECONDS = 3.0  # a client that is silent for so long does not need what was read ahead
+_CUT_OFF_SECONDS = 0.5  # for a command under way when its login ends
 
 
-_FAREWELL = {
-    SessionEnd.DISPLACED: "Too many connections, try again later",
-    SessionEnd.DRAIN: "This server ends; please connect again",
-}
+class _EndSession(Exception):
+    """Read no further command: the session ends for this reason."""
 
-
-class _Inactive(Exception):
-    """No whole line came in time."""
-
-
-class _Leaving(Exception):
-    """The process ends; no further command is read."""
-
-
-class _LeaseLost(Exception):
-    """Another session has the maildrop."""
-
-
-class _LoginEnded(Exception):
-    """The directory does not let the login be any longer."""
-
-
-_ENDS = (PeerGone, _Inactive, _Leaving, _LeaseLost, _LoginEnded)
-_CUT_OFF_SECONDS = 0.5
-
-# RFC 3206 §3, §4: are the credentials at fault?
-_PARTINGS = {
-    LoginEnd.DISABLED: ("The account is disabled", Code.AUTH),
-    LoginEnd.REMOVED: ("The account was removed", Code.AUTH),
-    LoginEnd.REVOKED: ("The password of this session is no longer valid", Code.AUTH),
-    LoginEnd.UNCHECKED: ("The login cannot be checked now, try again later", Code.SYS_TEMP),
-}
+    def __init__(self, end: SessionEnd) -> None:
+        super().__init__(end)
+        self.end = end
 
 
 class Session:
-    """Runs in one task. Handlers use what is public here; everything else of a session is its state."""
+    """Runs in one task. It is the `LoginContext` of its commands."""
 
-    def __init__(self, process: ServerContext, connection: Pop3Connection, client: str, seat: ConnectionSlot) -> None:
-        self.process = process
+    def __init__(self, context: ServerContext, connection: Pop3Connection, client: str, slot: ConnectionSlot) -> None:
+        self.context = context
         self.connection = connection
         self.client = client
-        """The peer's IP address."""
-        self.seat = seat
+        """The client's IP address."""
         self.id = new_ulid()
         """In every log line, and the owner of the maildrop's lease."""
-        self.turns = process.loop_shares.turns(client)
-        """The session's turns on the event loop."""
-        self.logins_failed = 0
+        self.failed_logins = 0
+        self._slot = slot
+        self._turns = context.loop_shares.turns(client)
         self._state: State = AuthorizationState()
         self._faults = 0
-        self._login_deadline = asyncio.get_running_loop().time() + process.settings.session.login
+        self._login_deadline = asyncio.get_running_loop().time() + context.settings.session.login
         self._commands_before_login = 0
-        self._leaving = False
-        self._displaced = False
-        self._lease_lost = False
+        self._end: SessionEnd | None = None
+        """Set to end the session before its next command."""
         self._login: SessionLogin | None = None
         self._cut_off: asyncio.TimerHandle | None = None
 
@@ -97,119 +68,105 @@ class Session:
         """Is the connection protected?"""
         return self.connection.tls_version is not None
 
-    def capabilities(self) -> Reply:
-        """The answer to CAPA in this state."""
-        lines = capabilities(
-            logged_in=isinstance(self._state, TransactionState), tls=self.tls, stls=self.process.tls is not None
-        )
-        return Reply(pop3.multi_line("Capabilities follow", lines))
+    def leave(self) -> None:
+        """End the session before its next command."""
+        self._end_with(SessionEnd.DRAIN)
+
+    def displace(self) -> None:
+        """End the session before its next command: another client needs its slot."""
+        self._end_with(SessionEnd.DISPLACED)
+
+    def lease_lost(self) -> None:
+        """End the session before its next command: another session has its maildrop."""
+        self._end_with(SessionEnd.LEASE_LOST)
+
+    def _login_ended(self) -> None:
+        """End the session before its next command; one under way gets a moment to finish."""
+        self._end_with(SessionEnd.LOGIN_ENDED)
+        self._cut_off = asyncio.get_running_loop().call_later(_CUT_OFF_SECONDS, self.connection.abort)
+
+    def _end_with(self, end: SessionEnd) -> None:
+        self._end = self._end or end
+        self.connection.ring()
 
     def forget_login(self) -> None:
-        """The name that USER gave is used up."""
+        """The name from USER is used up."""
         if isinstance(self._state, AuthorizationState):
             self._state = AuthorizationState()
 
-    def leave(self) -> None:
-        """End the session before its next command."""
-        self._leaving = True
-        self.connection.ring()
-
-    def displace(self) -> None:
-        """End the session before its next command: another client needs its seat."""
-        self._displaced = True
-        self.leave()
-
-    def lease_lost(self) -> None:
-        """End the session before its next command: its maildrop is another's."""
-        self._lease_lost = True
-        self.connection.ring()
-
     def logged_in(self, identity: Identity) -> None:
-        """The session is the identity's, for as long as the directory lets it be."""
+        """The session belongs to the identity from now on, until the directory ends the login."""
         self.connection.logged_in()
         self.connection.recorder = TranscriptRecorder(
-            self.process.recordings, identity.account_id, self.client, Pop3TranscriptFilter
+            self.context.recordings, identity.account_id, self.client, Pop3TranscriptFilter
         )
-        self._login = self.process.logins.enter(identity, self._login_ended)
-
-    def _login_ended(self) -> None:
-        """End the session before its next command; one under way gets a moment to end."""
-        self.connection.ring()
-        self._cut_off = asyncio.get_running_loop().call_later(_CUT_OFF_SECONDS, self.connection.abort)
+        self._login = self.context.logins.enter(identity, self._login_ended)
+        self._turns.belongs_to(identity.account_id)
+        self._slot.log_in(identity.account_id)
 
     def remaining(self) -> float:
         """Seconds that the client has until its next whole line."""
         if isinstance(self._state, AuthorizationState):
             return max(0.0, self._login_deadline - asyncio.get_running_loop().time())
-        return self.process.settings.session.inactivity  # RFC 1939 §3: at least 10 minutes
+        return self.context.settings.session.inactivity  # RFC 1939 §3: at least 10 minutes
 
     async def next_line(self, maximum: int) -> bytes:
-        """The next line without its line end. Raises LineTooLong, and to end the session."""
+        """The next line without its line end. Raises LineTooLong, and _EndSession to end the session."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.remaining()
         paused = loop.time() + _PAUSE_SECONDS
         while True:
-            if self._leaving:
-                raise _Leaving
-            if self._lease_lost:
-                raise _LeaseLost
-            if self._login is not None and self._login.end is not None:
-                raise _LoginEnded
+            if self._end is not None:
+                raise _EndSession(self._end)
             if (line := self.connection.take_line(maximum)) is not None:
                 return line
             try:
                 await self.connection.wait(min(deadline, max(paused, loop.time())) - loop.time())
             except TimeoutError:
                 if loop.time() >= deadline:
-                    raise _Inactive from None
+                    raise _EndSession(SessionEnd.INACTIVE) from None
                 self._drop_read_ahead()
                 paused = deadline
 
     def _drop_read_ahead(self) -> None:
         if isinstance(self._state, TransactionState):
-            self._state.reading.forget()
+            self._state.prefetch.forget()
 
     async def run(self) -> SessionEnd:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
         metrics.SESSIONS_BY_STATE[_label(self._state)].inc()
         try:
-            ending = await self.turns.run(self._serve())
+            end = await self._turns.run(self._serve())
             await self.connection.flush()
-            return ending
+            return end
         except PeerGone:
             return SessionEnd.GONE
-        except _Inactive:
-            return SessionEnd.INACTIVE  # RFC 1939 §3: the connection is closed without a response
-        except _Leaving:
-            ending = SessionEnd.DISPLACED if self._displaced else SessionEnd.DRAIN
-            await self._bye(_FAREWELL[ending])
-            return ending
-        except _LeaseLost:
-            await self._bye("The maildrop was given to another session")
-            return SessionEnd.LEASE_LOST
-        except _LoginEnded:
-            assert self._login is not None and self._login.end is not None
-            await self._bye(*_PARTINGS[self._login.end])
-            return SessionEnd.LOGIN_ENDED
-        except Exception:  # noqa: BLE001 - the end of the line: one session fails, the others go on
+        except _EndSession as ending:
+            await self._send_farewell(ending.end)
+            return ending.end
+        except Exception:  # noqa: BLE001 - the last resort: one session fails, the others go on
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
             self.connection.abort()
             return SessionEnd.FAILED
         finally:
-            if self._login is not None:
-                self.process.logins.leave(self._login)
-            if self._cut_off is not None:
-                self._cut_off.cancel()
-            if self.connection.recorder is not None:
-                self.connection.recorder.end()
-            self.connection.close()
-            await self._abandon()
-            metrics.SESSIONS_BY_STATE[_label(self._state)].dec()
-            metrics.RECEIVED.inc(self.connection.received)
-            metrics.SENT.inc(self.connection.sent)
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._login is not None:
+            self.context.logins.leave(self._login)
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+        if self.connection.recorder is not None:
+            self.connection.recorder.end()
+        self.connection.close()
+        await self._abandon()
+        metrics.SESSIONS_BY_STATE[_label(self._state)].dec()
+        metrics.RECEIVED.inc(self.connection.received)
+        metrics.SENT.inc(self.connection.sent)
 
     async def _serve(self) -> SessionEnd:
+        settings = self.context.settings.session
         await self.connection.send(pop3.ok("Paquebot is ready"))
         while not isinstance(self._state, SessionEnded):
             try:
@@ -222,18 +179,18 @@ class Session:
                     refuse_header(self.client)
                     await self.connection.send(pop3.err("No PROXY header is accepted from here", Code.SYS_PERM))
                     return SessionEnd.ERRORS
-                if self._login is not None and await self.process.logins.check(self._login):
-                    raise _LoginEnded  # also before QUIT: nothing is deleted
+                if self._login is not None and await self.context.logins.check(self._login):
+                    raise _EndSession(SessionEnd.LOGIN_ENDED)  # also before QUIT: nothing is deleted
                 await self._execute(line)
             if isinstance(self._state, AuthorizationState):
                 self._commands_before_login += 1
-                if self._commands_before_login >= self.process.settings.session.login_commands:
+                if self._commands_before_login >= settings.login_commands:
                     await self.connection.send(pop3.err("Too many commands before login"))
                     return SessionEnd.ERRORS
-            if self._faults >= self.process.settings.session.errors:
+            if self._faults >= settings.errors:
                 await self.connection.send(pop3.err("Too many errors"))
                 return SessionEnd.ERRORS
-            await self.turns.between_commands(more=self.connection.buffered > 0)
+            await self._turns.between_commands(more=self.connection.buffered > 0)
         return SessionEnd.QUIT
 
     async def _execute(self, line: bytes) -> None:
@@ -254,10 +211,10 @@ class Session:
             metrics.COMMAND_SECONDS_BY_NAME[name].observe(time.perf_counter() - started)
 
     async def _run(self, command: pop3.Command) -> bool:
-        """True: the answer was +OK."""
+        """True: the reply was +OK."""
         try:
             answer = await self._answer(command)
-        except _ENDS:
+        except (PeerGone, _EndSession):
             raise
         except Exception as error:  # noqa: BLE001 - translated, logged with an id, and answered
             answer = reply_to(error)
@@ -267,9 +224,9 @@ class Session:
     async def _answer(self, command: pop3.Command) -> Reply | Stream:
         match self._state:
             case AuthorizationState() as state:
-                return await authorization.answer(self, state, command)
+                return await login.answer(self, state, command)
             case TransactionState() as state:
-                return await transaction.answer(self, state, command)
+                return await transaction.answer(self.context, state, command)
             case SessionEnded():
                 raise AssertionError("no command is read after the end")
 
@@ -284,7 +241,7 @@ class Session:
                     begun = True
                     await self.connection.send(piece)
                     await give_way()
-            except _ENDS:
+            except (PeerGone, _EndSession):
                 raise
             except Exception as error:
                 if begun:  # no -ERR can follow a +OK: the client must see that the answer is not whole
@@ -293,33 +250,35 @@ class Session:
         return None
 
     async def _finish(self, reply: Reply) -> bool:
-        """Send a whole answer and enter its state. True: it was +OK."""
+        """Send a whole reply and enter its state. True: it was +OK."""
         if reply.state is not None:
             self._enter(reply.state)
         if reply.is_positive and isinstance(self._state, TransactionState):
-            self._faults = 0  # only an unbroken row of faults is noise; before login, all of them count
+            self._faults = 0  # only faults in an unbroken row count; before login, all of them
         self._faults += reply.fault
-        await self.connection.send(reply.octets)
-        return reply.is_positive or not reply.octets
+        await self.connection.send(reply.data)
+        return reply.is_positive or not reply.data
 
     def _enter(self, state: State) -> None:
         metrics.SESSIONS_BY_STATE[_label(self._state)].dec()
         metrics.SESSIONS_BY_STATE[_label(state)].inc()
         left, self._state = self._state, state
         if isinstance(left, TransactionState) and isinstance(state, SessionEnded):
-            left.reading.forget()
+            left.prefetch.forget()
 
     async def _abandon(self) -> None:
-        """Give the maildrop back when the session did not end by QUIT."""
+        """Release the maildrop if the session did not end by QUIT."""
         if isinstance(self._state, TransactionState):
             try:
-                await update.abandon(self.process, self._state)
-            except Exception:  # noqa: BLE001 - the lease ends by itself
-                _log.exception("abandon_failed")
+                await update.abandon(self.context, self._state)
+            except Exception:  # noqa: BLE001 - the lease expires by itself
+                _log.exception("maildrop_not_released")
 
-    async def _bye(self, text: str, code: Code = Code.SYS_TEMP) -> None:
+    async def _send_farewell(self, end: SessionEnd) -> None:
+        if not (line := farewell(end, self._login)):
+            return
         with contextlib.suppress(PeerGone):
-            await self.connection.send(pop3.err(text, code))
+            await self.connection.send(line)
             await self.connection.flush()
 
 

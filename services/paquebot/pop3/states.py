@@ -9,7 +9,7 @@ from paquebot.pop3.prefetch import MessagePrefetch
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationState:
-    """RFC 1939 §4. `login`: the name that USER gave, until PASS."""
+    """RFC 1939 §4. `login`: the name from USER, until PASS."""
 
     login: bytes | None = None
 
@@ -18,14 +18,14 @@ class AuthorizationState:
 class TransactionState:
     """RFC 1939 §5: the maildrop is locked and open."""
 
-    drop: OpenMaildrop
+    maildrop: OpenMaildrop
     lease: Lease
-    reading: MessagePrefetch
+    prefetch: MessagePrefetch
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """After the answer to QUIT."""
+    """After the reply to QUIT."""
 
 
 State = AuthorizationState | TransactionState | SessionEnded

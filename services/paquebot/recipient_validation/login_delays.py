@@ -6,7 +6,6 @@ for all and for each client, so that waiting is no attack of its own.
 
 import asyncio
 import contextlib
-import ipaddress
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -92,16 +91,3 @@ class RecentRefusals:
             return left
         self._until.pop(key, None)
         return 0.0
-
-
-def client_network(address: str) -> str:
-    """What one client can easily have: an IPv4 address, an IPv6 /64 (RFC 6177); empty when it is neither."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return ""
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is None:
-            return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
-        ip = ip.ipv4_mapped
-    return str(ip)

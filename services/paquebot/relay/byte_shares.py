@@ -2,7 +2,8 @@
 
 import asyncio
 
-from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
+from paquebot.runtime.shares.budget import OverBudget
+from paquebot.runtime.shares.gate import ByteGate
 
 _THREADS = 2
 
@@ -11,7 +12,7 @@ class ByteShares:
     """`limit`: all that `budget` has; `per_destination`: the maximum for one destination. One message may exceed
     either when it is alone there, or it could never go. `scanning`: slots of the threads that scan long messages."""
 
-    def __init__(self, budget: ByteBudget, limit: int, per_destination: int) -> None:
+    def __init__(self, budget: ByteGate, limit: int, per_destination: int) -> None:
         self._budget = budget
         self._limit = limit
         self._per_destination = per_destination
@@ -23,7 +24,8 @@ class ByteShares:
         reserved = self._reserved.get(destination, 0)
         if reserved and reserved + size > self._per_destination:
             raise OverBudget
-        self._budget.take(min(size, self._limit))
+        if not self._budget.try_reserve(min(size, self._limit)):
+            raise OverBudget
         self._reserved[destination] = reserved + size
 
     def release(self, destination: str, size: int) -> None:
@@ -33,19 +35,17 @@ class ByteShares:
             self._reserved[destination] = left
         else:
             del self._reserved[destination]
-        self._budget.give_back(min(size, self._limit))
+        self._budget.release(min(size, self._limit))
 
     def reserve_edits(self, size: int, message: int) -> int:
         """Reserve what is kept beside a message of which `message` bytes are reserved. Returns how much was reserved,
         for `release_edits`: nothing, where the message is alone and has the whole budget. Raises OverBudget."""
-        try:
-            self._budget.take(size)
-        except OverBudget:
-            if self._budget.used > min(message, self._limit):
-                raise
-            return 0
-        return size
+        if self._budget.try_reserve(size):
+            return size
+        if self._budget.used > min(message, self._limit):
+            raise OverBudget
+        return 0
 
     def release_edits(self, reserved: int) -> None:
         """Undo `reserve_edits`."""
-        self._budget.give_back(reserved)
+        self._budget.release(reserved)

@@ -37,7 +37,7 @@ from paquebot.rpc import ValidationClient, open_channel
 from paquebot.runtime.postgres.migrations import wait_for_version_or_drain
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.service import Context
-from paquebot.runtime.shares.in_flight import ByteBudget
+from paquebot.runtime.shares.in_flight import byte_gate
 from paquebot.spool import Spool
 from paquebot.spool.outcomes import SCHEMA
 
@@ -133,5 +133,5 @@ def _session_pool(settings: RelaySettings) -> SessionPool:
 
 def _messages(settings: RelaySettings, blobs: BlobStore) -> OutgoingMessages:
     limit = settings.process.in_flight
-    shares = ByteShares(ByteBudget(limit), limit, settings.load.bytes_per_destination)
+    shares = ByteShares(byte_gate(limit), limit, settings.load.bytes_per_destination)
     return OutgoingMessages(MessageReader(blobs), shares, settings.client.line)

@@ -21,7 +21,7 @@ from paquebot.relay.queue.deferral import BUSY_SECONDS, MAX_WAIT, Deferral
 from paquebot.relay.queue.destinations import Destinations
 from paquebot.relay.settings import RelayLoadSettings
 from paquebot.relay.settlement import DeliveryNotRecorded, RelaySettlement
-from paquebot.runtime.shares.in_flight import OverBudget
+from paquebot.runtime.shares.budget import OverBudget
 
 _log = Log("paquebot.relay")
 

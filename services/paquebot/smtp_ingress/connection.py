@@ -37,7 +37,7 @@ class Draining(Exception):
 
 
 class Displaced(Exception):
-    """Another client needs the seat of this connection."""
+    """Another client needs the slot of this connection."""
 
 
 class OverLong(Exception):

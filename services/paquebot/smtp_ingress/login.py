@@ -119,7 +119,7 @@ async def _log_in(session: Session, credentials: Credentials) -> Reply:
     except DirectoryUnavailable:
         return replies.AUTH_UNAVAILABLE
     if isinstance(answer, Identity):
-        if not state.seat.log_in(answer.account_id):
+        if not state.slot.log_in(answer.account_id):
             return replies.AUTH_TOO_MANY
         state.identity = answer
         state.login = session.context.logins.enter(answer, session.connection.stop)

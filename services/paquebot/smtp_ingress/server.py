@@ -37,7 +37,7 @@ class SmtpServer:
         self._relay_clients = relay_clients
         self._proxies = proxies
         self._shared = shared
-        self._seats = ConnectionSlots.of_mail_and_logins(services.sessions.seats)
+        self._slots = ConnectionSlots.of_mail_and_logins(services.sessions.slots)
         self._listeners: list[tuple[Role, socket.socket]] = []
         self._servers: list[asyncio.Server] = []
         self._acceptors: list[asyncio.Future[None]] = []
@@ -67,11 +67,11 @@ class SmtpServer:
             self._servers.append(server)
         _log.info("listening", listener=role.value, address=listener.getsockname()[0], port=port_of(listener))
 
-    def _connection(self, role: Role, seat: ConnectionSlot | None, origin: ClientAddress | None) -> SmtpConnection:
+    def _connection(self, role: Role, slot: ConnectionSlot | None, origin: ClientAddress | None) -> SmtpConnection:
         """`origin` is None where it is the peer."""
         loop = asyncio.get_running_loop()
         connection = SmtpConnection(
-            lambda it: self._serve(it, role, seat, origin), loop, write_seconds=self._services.timeouts.write
+            lambda it: self._serve(it, role, slot, origin), loop, write_seconds=self._services.timeouts.write
         )
         if origin is not None and origin.early:
             connection.unread(origin.early)
@@ -95,22 +95,22 @@ class SmtpServer:
             task.add_done_callback(functools.partial(close_if_cancelled, client))
 
     async def _begin(self, role: Role, client: socket.socket, origin: ClientAddress) -> None:
-        """A PROXY header, if there is one to read; then the seat, the handshake, and the session has the seat."""
-        seat: ConnectionSlot | None = None
+        """A PROXY header, if there is one to read; then the slot, the handshake, and the session has the slot."""
+        slot: ConnectionSlot | None = None
         begun = False
         try:
             found = await self._origin(role, client, origin)
             if found is None:
                 return
-            seat = self._seat(role, found.address)
-            if seat is not None:
-                seat.offer(functools.partial(cut_off, client))  # until the session can say it better
-            if role is Role.SUBMISSIONS and seat is None:
+            slot = self._slot(role, found.address)
+            if slot is not None:
+                slot.offer(functools.partial(cut_off, client))  # until the session can say it better
+            if role is Role.SUBMISSIONS and slot is None:
                 metrics.REFUSED.labels(role.value).inc()
                 return
             tls = self._services.tls if role is Role.SUBMISSIONS else None
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._connection(role, seat, found),
+                lambda: self._connection(role, slot, found),
                 client,
                 ssl=tls,
                 ssl_handshake_timeout=self._services.timeouts.handshake if tls is not None else None,
@@ -122,8 +122,8 @@ class SmtpServer:
         finally:
             if not begun:
                 client.close()
-                if seat is not None:
-                    seat.leave()
+                if slot is not None:
+                    slot.release()
 
     async def _origin(self, role: Role, client: socket.socket, peer: ClientAddress) -> ClientAddress | None:
         if not self._proxies.trusts(peer.address):
@@ -140,39 +140,39 @@ class SmtpServer:
     def sessions(self) -> int:
         return len(self._sessions)
 
-    def _seat(self, role: Role, address: str) -> ConnectionSlot | None:
+    def _slot(self, role: Role, address: str) -> ConnectionSlot | None:
         """A place among the connections, if there is one."""
-        return None if self._draining else self._seats.enter(address, LOGIN if role.takes_logins else MAIL)
+        return None if self._draining else self._slots.acquire(address, LOGIN if role.takes_logins else MAIL)
 
     async def _serve(
-        self, connection: SmtpConnection, role: Role, seat: ConnectionSlot | None, origin: ClientAddress | None
+        self, connection: SmtpConnection, role: Role, slot: ConnectionSlot | None, origin: ClientAddress | None
     ) -> None:
-        """`seat` and `origin` are None unless the connection has them already."""
+        """`slot` and `origin` are None unless the connection has them already."""
         if connection.transport is None:  # it ended before its task began
-            if seat is not None:
-                seat.leave()
+            if slot is not None:
+                slot.release()
             return
         address, port = (origin.address, origin.port) if origin is not None else connection.peer
         if not address:  # reset before its task began, so that the system does not say any more whose it was
             await connection.close()
             return
-        seat = seat or self._seat(role, address)
-        if seat is None:
+        slot = slot or self._slot(role, address)
+        if slot is None:
             await self._turn_away(connection, role)
             return
         try:
-            await self._converse(connection, role, seat, ClientAddress(address, port))
+            await self._converse(connection, role, slot, ClientAddress(address, port))
         finally:
-            seat.leave()
+            slot.release()
 
     async def _converse(
-        self, connection: SmtpConnection, role: Role, seat: ConnectionSlot, origin: ClientAddress
+        self, connection: SmtpConnection, role: Role, slot: ConnectionSlot, origin: ClientAddress
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
         session_id, address = f"{random.getrandbits(48):012x}", origin.address
-        session = SessionState(session_id, role, address, origin.port, self._is_relay_client(role, address), seat)
-        seat.offer(connection.displace)
+        session = SessionState(session_id, role, address, origin.port, self._is_relay_client(role, address), slot)
+        slot.offer(connection.displace)
         self._sessions[connection] = task
         metrics.SESSIONS_BY_ROLE[role].inc()
         metrics.OPEN_SESSIONS_BY_ROLE[role].inc()

@@ -81,7 +81,7 @@ class Session:
         self._discarded = 0
         self._progress_at = connection.loop.time()
         """When the session began, logged in, or had a message accepted, by the loop's clock."""
-        connection.charge_to(context.budget.holding(self._budget_path()))
+        connection.charge_to(context.budget.reservation(self._budget_path()))
 
     async def run(self) -> SessionEnd:
         """Serve the client to the end; return why it ended. Raises nothing but CancelledError."""
@@ -255,7 +255,7 @@ class Session:
     def logged_in(self) -> None:
         """Apply the limits of a client that has logged in."""
         self._progress_at = self.connection.loop.time()
-        self.connection.charge_to(self.context.budget.holding(self._budget_path()))
+        self.connection.charge_to(self.context.budget.reservation(self._budget_path()))
 
     def count_discarded(self, count: int, refusal: Reply) -> None:
         """Count bytes read of a message that is refused already. Raises EndSession when they are too many."""
@@ -272,7 +272,7 @@ class Session:
 
     def begin_transaction(self, make: Callable[[Reservation], MailTransaction]) -> MailTransaction:
         """Begin the transaction that `make` returns; its argument is the message's part of the byte budget."""
-        transaction = make(self.context.budget.holding(self._budget_path()))
+        transaction = make(self.context.budget.reservation(self._budget_path()))
         self.state.transaction = transaction
         self.context.acceptance.begin()
         return transaction

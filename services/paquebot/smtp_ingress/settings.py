@@ -62,8 +62,8 @@ class SessionLimits:
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        seats = (self.connections, self.per_client, self.per_network, self.per_account)
-        if min(*seats, self.errors, self.idle_commands, self.login_commands) < 1:
+        slots = (self.connections, self.per_client, self.per_network, self.per_account)
+        if min(*slots, self.errors, self.idle_commands, self.login_commands) < 1:
             raise ValueError(
                 "PAQUEBOT_SMTP_CONNECTIONS, _CONNECTIONS_PER_CLIENT, _PER_NETWORK, _PER_ACCOUNT, _ERRORS, "
                 "_IDLE_COMMANDS and _LOGIN_COMMANDS must be at least 1"
@@ -72,7 +72,7 @@ class SessionLimits:
             raise ValueError("PAQUEBOT_SMTP_CONNECTIONS_RESERVED must be at least 0 and less than 1")
 
     @property
-    def seats(self) -> SlotLimits:
+    def slots(self) -> SlotLimits:
         return SlotLimits(self.connections, self.reserved, self.per_client, self.per_network, self.per_account)
 
 

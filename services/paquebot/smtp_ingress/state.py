@@ -136,7 +136,7 @@ class SessionState:
     address: str
     port: int
     relay_client: bool
-    seat: ConnectionSlot
+    slot: ConnectionSlot
     tls: TlsInfo | None = None
     hello: Hello | None = None
     identity: Identity | None = None

@@ -1,4 +1,4 @@
-"""The spool: takes a message over for good. `Spool.accept` returns only when the message is kept (invariant 1)."""
+"""The spool: accepts messages. `Spool.accept` returns only when the message is kept (invariant 1)."""
 
 from paquebot.spool.spool import Prepared, Spool, SpoolRefused, SpoolSettings, SpoolUnavailable, Stored
 

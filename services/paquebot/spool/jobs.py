@@ -1,7 +1,7 @@
-"""From the messages of a pack to the jobs of the queue.
+"""Makes the jobs of the queue from the messages of a pack.
 
-A deliver job carries a pack's messages for one local domain, so that queue, consumer and database are paid per
-pack and not per message; a relay job carries one message for the recipients at one remote domain.
+A deliver job has a pack's messages for one local domain, so that queue, consumer and database are used once for a pack
+and not once for a message; a relay job has one message for the recipients at one remote domain.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from paquebot.v1.queue_pb2 import DeliverJob, RelayJob
 from paquebot.v1.summary_pb2 import MessageSummary
 
 MAX_RECIPIENTS = 100
-"""Most recipients of one deliver job: it is one transaction."""
+"""Maximum of recipients in one deliver job: it is one database transaction."""
 
 MAX_JOB_BYTES = 512 * 1024
 """A job is larger only when one entry, or one remote recipient, alone is."""
@@ -21,7 +21,7 @@ MAX_JOB_BYTES = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PackedMessage:
-    """A message that lies in a pack."""
+    """A message in a pack."""
 
     envelope: Envelope
     blob: BlobRef
@@ -33,7 +33,7 @@ def local_domain(recipient: LocalRecipient) -> str:
 
 
 def job_count(envelope: Envelope) -> int:
-    """The most jobs that a message with this envelope can make."""
+    """The maximum number of jobs of a message with this envelope."""
     if len(envelope.local) + len(envelope.remote) <= 1:
         return len(envelope.local) + len(envelope.remote)
     local = len({local_domain(recipient) for recipient in envelope.local}) + len(envelope.local) // MAX_RECIPIENTS
@@ -48,11 +48,12 @@ def publications(pack: str, messages: Sequence[PackedMessage]) -> list[Publicati
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """`bytes`: a DeliverJob with nothing but the entry. Serialised messages one after another are one message with the
-    fields of all (protobuf's encoding, "Last One Wins"): so a job is cut and joined without a second copy of a summary.
+    """`job`: a serialised DeliverJob with only the entry. Serialised messages, one after another, are one message with
+    the fields of all (protobuf's encoding, "Last One Wins"): so entries are joined to jobs without another copy of a
+    summary.
     """
 
-    octets: bytes
+    job: bytes
     recipients: int
 
 
@@ -93,18 +94,18 @@ def _entry(message: PackedMessage, recipients: Sequence[LocalRecipient]) -> _Ent
 
 
 def _parts(entries: Sequence[_Entry], base: int) -> list[list[bytes]]:
-    """Entries in order, cut where a job would grow over its bounds; an entry over them by itself is a job alone.
-    `base`: bytes of a job without entries."""
+    """Entries in order, cut where a job would exceed its limits; an entry that exceeds them alone is a job of its own.
+    `base`: size of a job without entries."""
     parts: list[list[bytes]] = []
-    recipients = octets = 0
+    recipients = size = 0
     for entry in entries:
-        over = recipients + entry.recipients > MAX_RECIPIENTS or octets + len(entry.octets) > MAX_JOB_BYTES
+        over = recipients + entry.recipients > MAX_RECIPIENTS or size + len(entry.job) > MAX_JOB_BYTES
         if not parts or over:
             parts.append([])
-            recipients, octets = 0, base
-        parts[-1].append(entry.octets)
+            recipients, size = 0, base
+        parts[-1].append(entry.job)
         recipients += entry.recipients
-        octets += len(entry.octets)
+        size += len(entry.job)
     return parts
 
 
@@ -115,24 +116,24 @@ def _relay(messages: Sequence[PackedMessage]) -> list[Publication]:
         for recipient in message.envelope.remote:
             by_domain.setdefault(recipient.domain, []).append(recipient)
         for domain, recipients in by_domain.items():
-            for some in _of_bounded_bytes(recipients):
-                job = relay_job(message, domain, some)
+            for group in _groups(recipients):
+                job = relay_job(message, domain, group)
                 found.append(Publication(relay_ready(domain), job.SerializeToString()))
     return found
 
 
-def _of_bounded_bytes(recipients: Sequence[RemoteRecipient]) -> Iterator[list[RemoteRecipient]]:
-    """In order, cut where a job would grow over its bound."""
-    some: list[RemoteRecipient] = []
-    octets = 0
+def _groups(recipients: Sequence[RemoteRecipient]) -> Iterator[list[RemoteRecipient]]:
+    """In order, cut where a job would exceed MAX_JOB_BYTES."""
+    group: list[RemoteRecipient] = []
+    total = 0
     for recipient in recipients:
         size = recipient.ByteSize()
-        if some and octets + size > MAX_JOB_BYTES:
-            yield some
-            some, octets = [], 0
-        some.append(recipient)
-        octets += size
-    yield some
+        if group and total + size > MAX_JOB_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(recipient)
+        total += size
+    yield group
 
 
 def relay_job(message: PackedMessage, domain: str, recipients: Sequence[RemoteRecipient]) -> RelayJob:

@@ -1,5 +1,5 @@
-"""What became of each remote recipient, in the table `spool.outcomes`: a relay attempt is recorded before the
-acknowledgement (invariant 3)."""
+"""The outcome of each remote recipient, in the table `spool.outcomes`: the outcome of an attempt is recorded before its
+job is acknowledged (invariant 3)."""
 
 import datetime
 import enum
@@ -13,16 +13,16 @@ SCHEMA = Schema("spool", "paquebot.spool")
 
 
 class RecipientOutcome(enum.IntEnum):
-    """The end of a recipient; a temporary failure is none."""
+    """The final outcome of a recipient; a temporary failure is not one."""
 
     RELAYED = 1
-    """The next host took it."""
+    """The next host accepted it."""
     BOUNCED = 2
-    """It failed for good, and its sender was told where that was due."""
+    """It failed permanently; its sender was notified where a DSN was due."""
     DROPPED = 3
-    """An operator took it out of the queue, or a failure notice could itself not be sent."""
+    """An operator dropped it from the queue, or its failure notification could not be sent."""
     ASSUMED = 4
-    """It was in no queue when outcomes and mailstore were lost: taken as relayed, so that nothing is relayed twice."""
+    """It was in no queue when outcomes and mailstore were lost: counts as relayed, so that nothing is relayed twice."""
 
 
 Recipient = tuple[str, str]
@@ -40,13 +40,13 @@ _FORGET = "DELETE FROM spool.outcomes WHERE at < $1"
 
 
 async def finished_recipients(postgres: Postgres, queue_ids: Collection[str]) -> set[Recipient]:
-    """Recipients of these messages that need nothing more. Raises PostgresUnavailable."""
+    """Recipients of these messages that have an outcome. Raises PostgresUnavailable."""
     rows = await postgres.fetch("outcomes_done", _DONE, list(queue_ids))
     return {(row["queue_id"], row["forward_path"]) for row in rows}
 
 
 async def record(postgres: Postgres, outcomes: Sequence[tuple[str, str, RecipientOutcome]]) -> None:
-    """Record (queue id, forward-path, outcome) durably; what is known already stays.
+    """Record (queue id, forward-path, outcome) durably; an outcome recorded earlier stays.
     Raises PostgresUnavailable."""
     if not outcomes:
         return
@@ -65,7 +65,7 @@ _NONE_KNOWN = "SELECT NOT EXISTS (SELECT FROM spool.outcomes)"
 
 
 async def is_empty(postgres: Postgres) -> bool:
-    """Whether there is no outcome at all: on a platform that relayed, they were lost. Raises PostgresUnavailable."""
+    """Whether there is no outcome at all: a platform that relayed has lost them. Raises PostgresUnavailable."""
     return bool(await postgres.fetchval("outcomes_none", _NONE_KNOWN))
 
 

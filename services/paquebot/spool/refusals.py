@@ -1,9 +1,9 @@
-"""Marks beside packs: for these messages the sender was told 451, so it still has them and will send them again.
+"""Marks for refused messages: their senders got 451, so they still have these messages and will send them again.
 
-A pack that was written and whose jobs were not published looks like one whose jobs were lost. `recover` would deliver
-it, and its sender too: the message twice. So a mark `refused/<pack>`, with a queue id a line, is written as soon as S3
-takes it; until then it is tried again, for as long as the process lives. That is best effort: the process may die
-before. Whatever became of the jobs, nothing is lost by a mark: nobody was told 250.
+A pack that was written without its jobs looks like one whose jobs were lost. `recover` would deliver it, and the sender
+sends it again: the message arrives twice. So a mark `refused/<pack>`, with a queue id on each line, is written as soon
+as S3 accepts it; until then the write is retried for as long as the process lives. That is best effort: the process may
+die before. A mark loses no message, whatever happened to the jobs: no sender got 250.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from paquebot.runtime.process.tasks import background
 
 _log = Log("paquebot.spool")
 
-_PAUSES_SECONDS = (0.0, 1.0, 5.0, 15.0)  # then the last again and again
+_PAUSES_SECONDS = (0.0, 1.0, 5.0, 15.0)  # before each try; the last one repeats
 _CLOSE_SECONDS = 3.0
-_MOST = 10_000  # packs that wait for their mark: S3 may be away for hours
+_MAX_WAITING = 10_000  # packs that wait for their mark: S3 may be away for hours
 
 
 @dataclass(slots=True)
@@ -38,8 +38,8 @@ class RefusalMarks:
     _task: asyncio.Task[None] | None = None
 
     def add(self, pack: str, queue_ids: Collection[str], *, void: bool) -> None:
-        """Soon mark these messages of the pack. `void`: no job names the pack, so it is deleted then."""
-        if len(self._waiting) >= _MOST:
+        """Mark these messages of the pack soon. `void`: no job names the pack, so it is deleted after that."""
+        if len(self._waiting) >= _MAX_WAITING:
             _log.warning("pack_left_behind", pack=pack)
             return
         known = self._waiting.setdefault(pack, _Refused([], void))
@@ -49,7 +49,7 @@ class RefusalMarks:
             self._task = background(self._write_all(), "refused_packs")
 
     async def close(self) -> None:
-        """What waits is tried once more, for a short time."""
+        """Try once more to write the waiting marks, for a short time."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -77,6 +77,6 @@ class RefusalMarks:
         await Marks(self.blobs, REFUSED).put(pack, refused.queue_ids)
         if refused.void:
             await self.blobs.delete([pack])
-        if len(refused.queue_ids) == written:  # else more came meanwhile, which the mark does not name yet
+        if len(refused.queue_ids) == written:  # else more were added meanwhile, which the mark does not name yet
             del self._waiting[pack]
         _log.info("pack_refused", pack=pack, messages=written)

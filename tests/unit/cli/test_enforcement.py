@@ -1,4 +1,4 @@
-"""What is said about NetworkPolicies, by whether the forbidden address answers."""
+"""What is sentence about NetworkPolicies, by whether the forbidden address answers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from paquebot.runtime.settings import Listen
 
 def test_a_connection_shows_that_nothing_is_enforced() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        said = enforcement(Listen("127.0.0.1", server.getsockname()[1]))
-    assert "NOT ENFORCED" in said
+        sentence = enforcement(Listen("127.0.0.1", server.getsockname()[1]))
+    assert "NOT ENFORCED" in sentence
 
 
-def test_no_answer_shows_that_they_are() -> None:
+def test_no_answer_means_enforced() -> None:
     assert enforcement(Listen("127.0.0.1", free_port())).startswith("NetworkPolicies: enforced")
 
 
-def test_a_name_that_nobody_knows_shows_nothing() -> None:
-    assert "not known" in enforcement(Listen("nobody.invalid", 2543))
+def test_an_unknown_name_shows_nothing() -> None:
+    assert "unknown" in enforcement(Listen("nobody.invalid", 2543))

@@ -26,13 +26,13 @@ def test_a_place_where_nobody_listens_is_named() -> None:
     with pytest.raises(RoundTripError) as failed:
         round_trip(route, lambda _: None)
     place = f"the round trip failed at submission ({route.submission})"
-    assert str(failed.value) == f"{place}: nothing listens there; is one of its pods ready?"
+    assert str(failed.value) == f"{place}: connection refused; is one of its pods ready?"
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (socket.gaierror(-2, "Name or service not known"), "this name has no address; is its Service there?"),
+        (socket.gaierror(-2, "Name or service not known"), "the name has no address; does its Service exist?"),
         (TimeoutError("timed out"), "no answer within 30 s"),
         (
             smtplib.SMTPDataError(451, b"4.3.0 Temporary failure, try again later"),

@@ -9,6 +9,8 @@ import pytest
 
 from paquebot.cli.services import SERVICES, ServiceCommand, by_command
 
+pytestmark = pytest.mark.slow
+
 _COMMAND_LINE = {"click", "typer", "rich", "opentelemetry", "paquebot.cli.app"}
 _NEVER = {
     "smtp_ingress": {"asyncpg", "dns", "paquebot.mailstore", "paquebot.directory"},

@@ -109,7 +109,7 @@ def test_what_was_left_out() -> None:
         "fill 100 {account}",
         "C: .",
     ]
-    assert written("imap", {"lost": 5}) == ["# 5 lines are missing here: there were too many at once"]
+    assert written("imap", {"lost": 5}) == ["# 5 lines are missing here: the recording was too slow for them"]
 
 
 @pytest.mark.parametrize(("last", "end"), [(b"a LOGOUT", "closed"), (b"a NOOP", "abort")])

@@ -34,8 +34,8 @@ def alive(pid: int) -> bool:
     return True
 
 
-class Said:
-    """What the supervisor says, and a way to wait for it."""
+class Lines:
+    """The lines that the supervisor prints, and a way to wait for them."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -52,43 +52,42 @@ class Said:
                 await self._new.wait()
 
 
-async def test_a_killed_process_runs_again_and_is_told_in_one_sentence(tmp_path: Path) -> None:
-    said = Said()
-    supervisor = Supervisor(said)
-    first = (await supervisor.keep("worker", running("exec sleep 600", tmp_path))).pid
+async def test_a_killed_process_is_restarted_and_reported(tmp_path: Path) -> None:
+    printed = Lines()
+    supervisor = Supervisor(printed)
+    first = (await supervisor.keep_running("worker", running("exec sleep 600", tmp_path))).pid
     os.kill(first, signal.SIGKILL)
-    await said.until(lambda lines: "worker runs again" in lines)
-    assert said.lines == ["worker was ended by SIGKILL; it starts again in 0.5 s", "worker runs again"]
+    await printed.until(lambda lines: "worker restarted" in lines)
+    assert printed.lines == ["worker was killed by SIGKILL; restarting in 0.5 s", "worker restarted"]
     assert supervisor.pid("worker") != first
     await supervisor.stop()
 
 
-async def test_one_that_fails_again_and_again_waits_longer(tmp_path: Path) -> None:
-    said = Said()
-    supervisor = Supervisor(said)
-    await supervisor.keep("worker", running("echo no database >&2; exit 3", tmp_path))
-    await said.until(lambda lines: sum("ended" in line for line in lines) >= 2)
-    ends = [line for line in said.lines if "ended" in line]
-    assert ends[0] == "worker ended with code 3: no database; it starts again in 0.5 s"
-    assert ends[1] == "worker ended with code 3: no database; it starts again in 1 s"
-    assert supervisor.last_end("worker") == "ended with code 3: no database"
+async def test_repeated_failures_wait_longer(tmp_path: Path) -> None:
+    printed = Lines()
+    supervisor = Supervisor(printed)
+    await supervisor.keep_running("worker", running("echo no database >&2; exit 3", tmp_path))
+    await printed.until(lambda lines: sum("exited" in line for line in lines) >= 2)
+    exits = [line for line in printed.lines if "exited" in line]
+    assert exits[0] == "worker exited with code 3: no database; restarting in 0.5 s"
+    assert exits[1] == "worker exited with code 3: no database; restarting in 1 s"
+    assert supervisor.last_exit("worker") == "exited with code 3: no database"
     await supervisor.stop()
 
 
-async def test_stop_ends_all_and_says_nothing(tmp_path: Path) -> None:
-    said = Said()
-    supervisor = Supervisor(said)
-    pids = [
-        (await supervisor.keep(name, running("exec sleep 600", tmp_path / name))).pid
-        for name in ("first", "second", "third")
-        if (tmp_path / name).mkdir() is None
-    ]
+async def test_stop_stops_all_and_prints_nothing(tmp_path: Path) -> None:
+    printed = Lines()
+    supervisor = Supervisor(printed)
+    pids = []
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+        pids.append((await supervisor.keep_running(name, running("exec sleep 600", tmp_path / name))).pid)
     await supervisor.stop(("second",), ("first",))
     assert not any(alive(pid) for pid in pids)
-    assert said.lines == []
+    assert printed.lines == []
 
 
-def test_an_end_in_words() -> None:
-    assert exit_text(-9) == "was ended by SIGKILL"
-    assert exit_text(-300) == "ended with code -300"
-    assert exit_text(1) == "ended with code 1"
+def test_exit_text() -> None:
+    assert exit_text(-9) == "was killed by SIGKILL"
+    assert exit_text(-300) == "exited with code -300"
+    assert exit_text(1) == "exited with code 1"

@@ -125,7 +125,7 @@ def test_it_is_renewed_before_it_ends_and_trust_goes_on(
     monkeypatch.undo()
     trusted = tmp_path / "trusted.crt"
     trusted.write_bytes(authority_of(pair[0]).read_bytes())
-    assert ensure_certificate(*pair, NAMES) == "certificate for mail.paquebot.test made"
+    assert ensure_certificate(*pair, NAMES) == "certificate for mail.paquebot.test created"
     assert ensure_certificate(*pair, NAMES) == ""
     shake_hands(pair, "localhost", trusted)
 
@@ -158,7 +158,7 @@ def test_a_key_that_does_not_fit_is_replaced(pair: tuple[Path, Path], damaged: b
     ensure_certificate(*pair, NAMES)
     ensure_certificate(*other, NAMES)
     pair[1].write_bytes(b"no key" if damaged else other[1].read_bytes())
-    assert ensure_certificate(*pair, NAMES) == "certificate for mail.paquebot.test made"
+    assert ensure_certificate(*pair, NAMES) == "certificate for mail.paquebot.test created"
     shake_hands(pair, "localhost", authority_of(pair[0]))
 
 
@@ -223,14 +223,14 @@ def plan_of(data: Path, hostname: str = "mail.paquebot.test", **settings: str) -
 
 
 async def test_a_running_platform_renews_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "_LOOK_AT_CERTIFICATE_SECONDS", 0.0)
+    monkeypatch.setattr(stack, "_CERTIFICATE_CHECK_SECONDS", 0.0)
     said: asyncio.Queue[str] = asyncio.Queue()
     plan = plan_of(tmp_path)
     watching = asyncio.create_task(Stack(plan, said.put_nowait, said.put_nowait)._renew_certificate())
     async with asyncio.timeout(60):
-        assert "certificate for mail.paquebot.test made" in await said.get()
+        assert "certificate for mail.paquebot.test created" in await said.get()
         plan.layout.key.unlink()
-        assert "certificate for mail.paquebot.test made" in await said.get()
+        assert "certificate for mail.paquebot.test created" in await said.get()
     watching.cancel()
     shake_hands((plan.layout.certificate, plan.layout.key), "localhost", plan.layout.authority)
 
@@ -257,5 +257,5 @@ def test_the_round_trip_verifies_the_certificate_in_use(tmp_path: Path, persons:
 
 def test_a_name_that_no_certificate_can_have_is_one_sentence(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, hostname="mail..\u00e9")
-    with pytest.raises(UpError, match="no certificate for mail"):
+    with pytest.raises(UpError, match="cannot create a certificate for mail"):
         Stack(plan, print, print)._make_certificate(print)

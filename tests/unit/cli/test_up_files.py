@@ -17,7 +17,7 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
 def test_damaged_secrets_are_one_sentence_and_stay(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "secrets.json"
     path.write_bytes(content)
-    with pytest.raises(UpError, match="is damaged: bring it back"):
+    with pytest.raises(UpError, match="is damaged: restore it"):
         Layout(tmp_path).secrets()
     assert path.read_bytes() == content
 
@@ -59,7 +59,7 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: p
     (tmp_path / "theirs").mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     Layout(long).socket.parent.symlink_to(tmp_path / "theirs")
-    with pytest.raises(UpError, match="another user's"):
+    with pytest.raises(UpError, match="belongs to another user"):
         Layout(long).prepare_socket()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.counted_work import assert_linear
@@ -79,8 +80,9 @@ def a_or(key: ast.SearchKey) -> ast.SearchKey:
     return ast.SearchOr(ast.SearchFlag("b", True), key)
 
 
+@pytest.mark.slow
 def test_no_depth_is_too_deep() -> None:
-    answers = {"a": True, "b": False}
+    answers: Answers = {"a": True, "b": False}
     assert asked(nested(a_or), answers) == (True, _SIZE + 1)
     assert asked(nested(lambda key: ast.SearchOr(key, ast.SearchFlag("b", True))), answers)[0] is True
     assert asked(nested(ast.SearchNot), answers) == (True, 1)

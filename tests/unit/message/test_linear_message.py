@@ -42,6 +42,8 @@ from paquebot.message import (
 )
 from paquebot.message.mime.parameters import disposition, media_type, token
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[int], Callable[[], object]]
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 

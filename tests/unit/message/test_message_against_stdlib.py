@@ -6,10 +6,13 @@ import email.policy
 from email.headerregistry import Address as StdlibAddress
 from email.message import EmailMessage, MIMEPart
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paquebot.message import BodyPart, decode_header_text, decode_transfer, parse_date, summarise
+
+pytestmark = pytest.mark.slow
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=60)
 LINES = st.lists(TEXT, max_size=6).map("\n".join)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from paquebot.message import decode_part_text, decode_transfer, decoded_pieces, text_pieces
@@ -20,6 +20,7 @@ def test_base64(body: bytes, piece: int) -> None:
 _QUOTED = (b"=3D", b"=c3", b"a", b"4", b"=", b"\r\n", b"\n", b"\r", b"=\r\n", b"\xff", b" ", b"\t", b"      ")
 
 
+@example(b"==\r=3D", 3)  # an even run of "=" is no soft line break
 @given(st.lists(st.sampled_from(_QUOTED)).map(b"".join), st.sampled_from((3, 4, 5, 7, 16)))
 def test_quoted_printable(body: bytes, piece: int) -> None:
     found = b"".join(decoded_pieces(memoryview(body), b"quoted-printable", piece=piece))

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 SERVICES = ("smtp_ingress", "recipient_validation", "delivery", "relay", "imap", "pop3")
 OWNERS = (

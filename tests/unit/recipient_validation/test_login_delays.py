@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from paquebot.directory.login_limits import LimitPolicy, LoginAttempt, unknown_subject
-from paquebot.recipient_validation.login_delays import DelaySlots, RecentRefusals, client_network, delay_seconds
+from paquebot.recipient_validation.login_delays import DelaySlots, RecentRefusals, delay_seconds
 
 POLICY = LimitPolicy(pair=10, client=20, login=10, recovery=30.0)
 
@@ -85,17 +85,3 @@ def test_a_login_that_nobody_has_is_no_account_and_says_nothing_without_the_key(
     assert len(subjects) == 6
     assert all(-(2**63) <= subject < 0 for subject in subjects)
     assert unknown_subject(b"1", "a") == unknown_subject(b"1", "a")
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("", ""),
-        ("unix:", ""),
-    ],
-)
-def test_client_network(address: str, network: str) -> None:
-    assert client_network(address) == network

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.relay_fixtures import handshake, outgoing
@@ -22,6 +23,8 @@ from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.transaction import rcpt_parameters
 from paquebot.runtime.settings import Seconds
 from paquebot.wire.address import Address
+
+pytestmark = pytest.mark.slow
 
 SOON = Seconds(0.1)
 DEADLINES = Deadlines(*(SOON,) * 7, starttls=SOON)

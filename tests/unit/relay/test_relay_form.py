@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.header
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -33,27 +34,27 @@ PGP = (
 
 
 async def send(
-    remote: RemoteHost, raw: bytes, *to: RelayRecipient, rules: FormRules | None = None, **more: object
+    remote: RemoteHost, raw: bytes, *to: RelayRecipient, rules: FormRules | None = None, **more: Any
 ) -> Outcomes:
     session = await session_with(remote)
-    message = outgoing(raw, "s@example.org", **more)  # type: ignore[arg-type]
+    message = outgoing(raw, "s@example.org", **more)
     outcomes = await ClientTransaction(session, message, DEADLINES, rules or FormRules(), lambda: None).run(to or (A,))
     message.close()
     session.leave()
     return outcomes
 
 
-async def refused(raw: bytes, *extensions: str, **more: object) -> tuple[str, str]:
+async def refused(raw: bytes, *extensions: str, **more: Any) -> tuple[str, str]:
     with pytest.raises(MessageUnsupported) as caught:
         await form(raw, *extensions, **more)
     return caught.value.outcome.status, caught.value.outcome.text
 
 
 async def form(
-    raw: bytes, *extensions: str, to: RelayRecipient = A, eight_bit: str = "convert", **more: object
+    raw: bytes, *extensions: str, to: RelayRecipient = A, eight_bit: str = "convert", **more: Any
 ) -> MessageForm:
     offered = dict.fromkeys(extensions, "")
-    message = outgoing(raw, "s@example.org", **more)  # type: ignore[arg-type]
+    message = outgoing(raw, "s@example.org", **more)
     return await FormRules(eight_bit).form(message, [to], offered, HOST)
 
 
@@ -240,6 +241,7 @@ LINES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(LINES, OFFERED, st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None)
 async def test_any_message_arrives_as_the_host_takes_it_or_is_refused_for_good(

@@ -7,6 +7,7 @@ import contextlib
 import email
 from collections.abc import AsyncIterator, Iterable, Iterator
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from tests.support.dns_server import DnsServer
@@ -36,7 +37,10 @@ from paquebot.relay.smtp_client.session import MAX_REPLY, MAX_REPLY_LINES, MAX_R
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
 from paquebot.relay.smtp_client.transaction import ClientTransaction
 from paquebot.runtime.settings import ByteSize, Listen, Seconds
-from paquebot.runtime.shares.in_flight import ByteBudget, OverBudget
+from paquebot.runtime.shares.budget import OverBudget
+from paquebot.runtime.shares.gate import ByteGate
+
+pytestmark = pytest.mark.slow
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 WHY = deferred(NO_ANSWER, "connection timed out", HOST)
@@ -46,7 +50,7 @@ WHY = deferred(NO_ANSWER, "connection timed out", HOST)
 
 
 class Addresses:
-    def __init__(self, **load: int) -> None:
+    def __init__(self, **load: Any) -> None:
         self.now = 0.0
         self.all = HostShares(RelayLoadSettings(**load), RetrySettings(back_off=Seconds(30.0)), lambda: self.now)
 
@@ -108,7 +112,7 @@ def test_the_addresses_that_are_remembered_are_bounded() -> None:
 
 
 def test_a_destination_reserves_up_to_its_share() -> None:
-    budget = ByteBudget(100)
+    budget = ByteGate(100)
     shares = ByteShares(budget, 100, 40)
     shares.reserve("a", 30)
     with pytest.raises(OverBudget):
@@ -128,7 +132,7 @@ def test_a_destination_reserves_up_to_its_share() -> None:
 
 
 def test_edits_do_not_keep_a_message_from_going() -> None:
-    shares = ByteShares(ByteBudget(100), 100, 40)
+    shares = ByteShares(ByteGate(100), 100, 40)
     shares.reserve("a", 500)
     assert shares.reserve_edits(10, 500) == 0, "alone, with the whole budget"
     shares.release_edits(0)
@@ -148,7 +152,7 @@ class Counted:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.reads = 0
-        self.budget = ByteBudget(10**9)
+        self.budget = ByteGate(10**9)
         shares = ByteShares(self.budget, 10**9, 10**9)
         self.message = OutgoingMessage(self._read, len(raw), shares, "example.net", OutgoingEnvelope("s@example.org"))
 
@@ -284,7 +288,7 @@ async def test_a_message_goes_at_a_least_rate() -> None:
 class Road:
     """A courier whose attempts are short."""
 
-    def __init__(self, dns: DnsServer, port: int, **load: int) -> None:
+    def __init__(self, dns: DnsServer, port: int, **load: Any) -> None:
         routing = RoutingSettings(
             dns=(Listen("127.0.0.1", dns.port),), ipv6=False, allow_networks=(ip_network("127.0.0.0/8"),)
         )

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.support.loopback import free_port
 
+pytestmark = pytest.mark.slow
+
 _ENTRY = "import sys; from paquebot.cli.main import main; sys.exit(main())"
 
 

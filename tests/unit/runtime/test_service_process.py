@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from tests.support.loopback import free_port
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("framed_process.py")
 
 

@@ -13,6 +13,8 @@ from tests.support.counted import value
 import paquebot
 from paquebot.runtime.process.tasks import background, watch_loop_errors
 
+pytestmark = pytest.mark.slow
+
 SERVICES = Path(paquebot.__file__).parent
 GROUPS = {"group", "batches"}
 """Names of TaskGroups in the code: they raise what their tasks raise."""

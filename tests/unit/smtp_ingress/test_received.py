@@ -1,4 +1,4 @@
-"""The Received field stays one field of RFC 5321's grammar, whatever a client says is its name (§4.4)."""
+"""The Received field is one field of RFC 5321's grammar for any name that a client sends (§4.4)."""
 
 import datetime
 import re
@@ -21,9 +21,9 @@ _CCONTENT = re.compile(r"(?:[!-'*-\[\]-~ ]|\\[ -~])*")
 
 
 def _received(name: str, address: str = "192.0.2.1") -> str:
-    seat = ConnectionSlots.of_mail_and_logins(SlotLimits(10, 0, 10, 10, 10)).enter(address, MAIL)
-    assert seat is not None
-    session = SessionState("s", Role.MX, address, 25, False, seat)
+    slot = ConnectionSlots.of_mail_and_logins(SlotLimits(10, 0, 10, 10, 10)).acquire(address, MAIL)
+    assert slot is not None
+    session = SessionState("s", Role.MX, address, 25, False, slot)
     session.hello = Hello(name, True, frozenset())
     transaction = MailTransaction(Address("a", "b"), MailParameters(), None, trace.root("test"))  # type: ignore[arg-type]
     return received(session, transaction, "01Q", _NOW, TracePolicy("mx.example", hide_client=False)).decode("ascii")

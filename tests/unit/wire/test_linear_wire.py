@@ -14,7 +14,7 @@ from tests.support.counted_work import assert_linear
 
 from paquebot.imap.mailbox_view.flags import parse_flags
 from paquebot.imap.mailbox_view.view import View
-from paquebot.mailstore.types import FlagRows, RecentRange
+from paquebot.mailstore import FlagRows, RecentRange
 from paquebot.queue.subjects import domain_token
 from paquebot.wire import address, pop3, proxy, sasl
 from paquebot.wire.imap import (
@@ -46,6 +46,8 @@ from paquebot.wire.smtp.parameters import parse_mail_parameters, parse_rcpt_para
 from paquebot.wire.smtp.replies import join_reply, parse_reply_line
 from paquebot.wire.smtp.xtext import decode_utf8_xtext, decode_xtext
 from paquebot.wire.transparency import add_transparency
+
+pytestmark = pytest.mark.slow
 
 Make = Callable[[int], Callable[[], object]]
 

@@ -1,12 +1,13 @@
-"""`paquebot account`: who has mail here. Passwords come by prompt or from stdin, never as an argument."""
+"""`paquebot account`: the accounts. Passwords are read from a prompt or stdin, never from an argument."""
 
 import sys
+from collections.abc import Awaitable
 from typing import Annotated
 
 import typer
 
 from paquebot.cli.admin.app_password import app_password_app
-from paquebot.cli.admin.connection import DataOption, administer
+from paquebot.cli.admin.connection import DataOption, administer, pages
 from paquebot.cli.admin.presentation import (
     JsonOption,
     Record,
@@ -20,16 +21,16 @@ from paquebot.rpc import DirectoryClient
 from paquebot.v1 import directory_pb2 as pb
 
 account_app = typer.Typer(
-    help="Add, list, change and remove accounts, and set their passwords.",
+    help="Add, list, change and remove accounts; set their passwords.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 account_app.add_typer(app_password_app, name="app-password")
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="For example alice@example.org.", show_default=False)]
-DisplayName = Annotated[str | None, typer.Option("--name", metavar="TEXT", help="The person's name.")]
+DisplayName = Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Display name.")]
 Quota = Annotated[
-    int | None, typer.Option(parser=quota_bytes, metavar="SIZE", help="Most mail to keep: 5GiB, or none.")
+    int | None, typer.Option(parser=quota_bytes, metavar="SIZE", help="Maximum size of its mail: 5GiB, or none.")
 ]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")]
 
@@ -45,7 +46,7 @@ def add(
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Add an account; asks for its password."""
+    """Add an account. Prompts for its password."""
     request = pb.CreateAccountRequest(
         address=address,
         display_name=name or "",
@@ -62,7 +63,7 @@ def list_(
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """List accounts, with what they use."""
+    """List accounts with their quota and usage."""
     accounts = administer(data, lambda client: _all(client, domain))
     print_records([_record(account) for account in accounts], _COLUMNS, as_json=as_json)
 
@@ -81,12 +82,12 @@ def set_(
     name: DisplayName = None,
     quota: Quota = None,
     enabled: Annotated[
-        bool | None, typer.Option("--enable/--disable", help="Let it log in and get mail, or not.")
+        bool | None, typer.Option("--enable/--disable", help="Allow logins and deliveries, or refuse them.")
     ] = None,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Change an account; what is not given stays."""
+    """Change an account. Options that are not given keep their values."""
     if all(value is None for value in (name, quota, enabled)):
         raise typer.BadParameter("give at least one option to change")
     request = pb.UpdateAccountRequest(address=address, display_name=name, quota_bytes=quota, enabled=enabled)
@@ -96,7 +97,7 @@ def set_(
 
 @account_app.command("password")
 def password(address: Address, password_stdin: PasswordStdin = False, data: DataOption = None) -> None:
-    """Set an account's password; asks for it."""
+    """Set an account's password. Prompts for it."""
     request = pb.UpdateAccountRequest(address=address, password=_password(from_stdin=password_stdin))
     administer(data, lambda client: client.ask(client.stub.UpdateAccount, request))
     typer.echo(f"password of {address} changed")
@@ -104,20 +105,20 @@ def password(address: Address, password_stdin: PasswordStdin = False, data: Data
 
 @account_app.command("remove")
 def remove(address: Address, yes: YesOption = False, data: DataOption = None) -> None:
-    """Remove an account for good: no login and no mail from now on.
+    """Remove an account permanently: it cannot log in or receive mail any more.
 
-    `paquebot janitor` deletes what it had a day later.
+    `paquebot janitor` deletes its mail a day later.
     """
     if not yes:
-        typer.confirm(f"Remove account {address} for good?", abort=True)
+        typer.confirm(f"Remove account {address} permanently?", abort=True)
     request = pb.DeleteAccountRequest(address=address)
-    gone = administer(data, lambda client: client.ask(client.stub.DeleteAccount, request))
-    typer.echo(f"account {address} removed (id {gone.account_id})")
+    removed = administer(data, lambda client: client.ask(client.stub.DeleteAccount, request))
+    typer.echo(f"account {address} removed (id {removed.account_id})")
 
 
 def _password(*, from_stdin: bool) -> str:
     if not from_stdin:
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Repeat it"))
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Repeat the password"))
     try:
         line = sys.stdin.buffer.readline().decode().rstrip("\r\n")
     except UnicodeDecodeError:
@@ -128,14 +129,10 @@ def _password(*, from_stdin: bool) -> str:
 
 
 async def _all(client: DirectoryClient, domain: str) -> list[pb.Account]:
-    accounts: list[pb.Account] = []
-    token = ""
-    while True:
-        request = pb.ListAccountsRequest(domain=domain, page_token=token)
-        page = await client.ask(client.stub.ListAccounts, request)
-        accounts.extend(page.accounts)
-        if not (token := page.next_page_token):
-            return accounts
+    def read(token: str) -> Awaitable[pb.ListAccountsResponse]:
+        return client.ask(client.stub.ListAccounts, pb.ListAccountsRequest(domain=domain, page_token=token))
+
+    return [account async for page in pages(read) for account in page.accounts]
 
 
 def _record(account: pb.Account) -> Record:

@@ -1,16 +1,17 @@
-"""`paquebot alias`: addresses that lead to other addresses."""
+"""`paquebot alias`: addresses that forward to other addresses."""
 
+from collections.abc import Awaitable
 from typing import Annotated
 
 import typer
 
-from paquebot.cli.admin.connection import DataOption, administer
+from paquebot.cli.admin.connection import DataOption, administer, pages
 from paquebot.cli.admin.presentation import JsonOption, Record, YesOption, iso_time, print_record, print_records
 from paquebot.rpc import DirectoryClient
 from paquebot.v1 import directory_pb2 as pb
 
 alias_app = typer.Typer(
-    help="Add, list, change and remove addresses that lead to other addresses, here or elsewhere.",
+    help="Add, list, change and remove addresses that forward to other addresses, local or remote.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -23,11 +24,13 @@ _COLUMNS = ("address", "targets", "enabled")
 @alias_app.command("add")
 def add(
     address: Address,
-    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help="Where its mail goes.", show_default=False)],
+    targets: Annotated[
+        list[str], typer.Argument(metavar="TARGET...", help="Addresses that receive its mail.", show_default=False)
+    ],
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Add an alias that leads to one or more addresses."""
+    """Add an alias for one or more addresses."""
     request = pb.CreateAliasRequest(address=address, targets=targets)
     alias = administer(data, lambda client: client.ask(client.stub.CreateAlias, request))
     print_record(_record(alias), as_json=as_json)
@@ -39,7 +42,7 @@ def list_(
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """List aliases and where they lead."""
+    """List aliases and their targets."""
     aliases = administer(data, lambda client: _all(client, domain))
     print_records([_record(alias) for alias in aliases], _COLUMNS, as_json=as_json)
 
@@ -56,13 +59,13 @@ def show(address: Address, as_json: JsonOption = False, data: DataOption = None)
 def set_(
     address: Address,
     target: Annotated[
-        list[str] | None, typer.Option(metavar="ADDRESS", help="New target; repeat it for several.")
+        list[str] | None, typer.Option(metavar="ADDRESS", help="New target; repeat the option for several.")
     ] = None,
-    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Take mail, or refuse it.")] = None,
+    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Accept mail, or refuse it.")] = None,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Change an alias; new targets replace all old ones, what is not given stays."""
+    """Change an alias. New targets replace all old ones; options that are not given keep their values."""
     if not target and enabled is None:
         raise typer.BadParameter("give at least one option to change")
     request = pb.UpdateAliasRequest(address=address, targets=target or [], enabled=enabled)
@@ -81,14 +84,10 @@ def remove(address: Address, yes: YesOption = False, data: DataOption = None) ->
 
 
 async def _all(client: DirectoryClient, domain: str) -> list[pb.Alias]:
-    aliases: list[pb.Alias] = []
-    token = ""
-    while True:
-        request = pb.ListAliasesRequest(domain=domain, page_token=token)
-        page = await client.ask(client.stub.ListAliases, request)
-        aliases.extend(page.aliases)
-        if not (token := page.next_page_token):
-            return aliases
+    def read(token: str) -> Awaitable[pb.ListAliasesResponse]:
+        return client.ask(client.stub.ListAliases, pb.ListAliasesRequest(domain=domain, page_token=token))
+
+    return [alias async for page in pages(read) for alias in page.aliases]
 
 
 def _record(alias: pb.Alias) -> Record:

@@ -1,10 +1,11 @@
-"""`paquebot domain`: the domains whose mail is ours."""
+"""`paquebot domain`: the domains that this platform accepts mail for."""
 
+from collections.abc import Awaitable
 from typing import Annotated
 
 import typer
 
-from paquebot.cli.admin.connection import DataOption, administer
+from paquebot.cli.admin.connection import DataOption, administer, pages
 from paquebot.cli.admin.presentation import (
     JsonOption,
     Record,
@@ -18,21 +19,21 @@ from paquebot.rpc import DirectoryClient
 from paquebot.v1 import directory_pb2 as pb
 
 domain_app = typer.Typer(
-    help="Add, list, change and remove the domains whose mail is ours.",
+    help="Add, list, change and remove the domains that this platform accepts mail for.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="For example example.org.", show_default=False)]
 AliasOf = Annotated[
-    str | None, typer.Option(metavar="DOMAIN", help="Mail for x@DOMAIN here is mail for x there; '' ends it.")
+    str | None, typer.Option(metavar="DOMAIN", help="Deliver its mail to the same local parts of DOMAIN; '' to stop.")
 ]
 CatchAll = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Who gets mail for unknown local parts; '' for nobody.")
+    str | None, typer.Option(metavar="ADDRESS", help="Account for mail to unknown local parts; '' to refuse it.")
 ]
 Quota = Annotated[
     int | None,
-    typer.Option(parser=quota_bytes, metavar="SIZE", help="Quota of new accounts; none: PAQUEBOT_ACCOUNT_QUOTA."),
+    typer.Option(parser=quota_bytes, metavar="SIZE", help="Quota of new accounts; none for PAQUEBOT_ACCOUNT_QUOTA."),
 ]
 
 _COLUMNS = ("domain", "enabled", "alias_of", "catch_all", "default_quota_bytes", "accounts", "aliases")
@@ -47,7 +48,7 @@ def add(
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Take mail for a domain from now on."""
+    """Add a domain and accept mail for it."""
     request = pb.CreateDomainRequest(
         name=name, alias_of=alias_of or "", catch_all=catch_all or "", default_quota_bytes=quota or 0
     )
@@ -75,11 +76,11 @@ def set_(
     alias_of: AliasOf = None,
     catch_all: CatchAll = None,
     quota: Quota = None,
-    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Take mail, or refuse it.")] = None,
+    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Accept mail, or refuse it.")] = None,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Change a domain; what is not given stays."""
+    """Change a domain. Options that are not given keep their values."""
     if all(value is None for value in (alias_of, catch_all, quota, enabled)):
         raise typer.BadParameter("give at least one option to change")
     request = pb.UpdateDomainRequest(
@@ -91,7 +92,7 @@ def set_(
 
 @domain_app.command("remove")
 def remove(name: Name, yes: YesOption = False, data: DataOption = None) -> None:
-    """Remove a domain that has no accounts and aliases any more."""
+    """Remove a domain that has no accounts and no aliases."""
     if not yes:
         typer.confirm(f"Remove domain {name}?", abort=True)
     request = pb.DeleteDomainRequest(name=name)
@@ -100,13 +101,10 @@ def remove(name: Name, yes: YesOption = False, data: DataOption = None) -> None:
 
 
 async def _all(client: DirectoryClient) -> list[pb.Domain]:
-    domains: list[pb.Domain] = []
-    token = ""
-    while True:
-        page = await client.ask(client.stub.ListDomains, pb.ListDomainsRequest(page_token=token))
-        domains.extend(page.domains)
-        if not (token := page.next_page_token):
-            return domains
+    def read(token: str) -> Awaitable[pb.ListDomainsResponse]:
+        return client.ask(client.stub.ListDomains, pb.ListDomainsRequest(page_token=token))
+
+    return [domain async for page in pages(read) for domain in page.domains]
 
 
 def _record(domain: pb.Domain) -> Record:

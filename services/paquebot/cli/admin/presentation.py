@@ -1,4 +1,4 @@
-"""Output of the administration commands: tables for people, JSON for scripts; and what both write of values."""
+"""Output of the administration commands: tables for people, JSON for scripts."""
 
 import datetime
 import json
@@ -15,13 +15,13 @@ Value = str | int | bool | list[str] | None
 Record = Mapping[str, Value]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def print_records(records: Sequence[Record], columns: Sequence[str], *, as_json: bool) -> None:
-    """Many records: a table of `columns`, or a JSON list with every field."""
+    """Print records: a table of `columns`, or a JSON list with every field."""
     if as_json:
         _print_json(list(records))
         return
@@ -34,7 +34,7 @@ def print_records(records: Sequence[Record], columns: Sequence[str], *, as_json:
 
 
 def print_record(record: Record, *, as_json: bool) -> None:
-    """One record: a line for each field, or a JSON object."""
+    """Print one record: a line for each field, or a JSON object."""
     if as_json:
         _print_json(dict(record))
         return
@@ -53,9 +53,9 @@ def iso_time(at_ms: int) -> str | None:
     return datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def bytes_text(octets: int) -> str:
+def bytes_text(count: int) -> str:
     """`5368709120` → `5 GiB`."""
-    size, unit = float(octets), 0
+    size, unit = float(count), 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size, unit = size / 1024, unit + 1
     return f"{size:.4g} {_UNITS[unit]}"
@@ -86,7 +86,7 @@ def _text(name: str, value: Value) -> str:
 
 
 def _console() -> Console:
-    # Addresses and names are data: no markup, no emoji codes, no highlighting.
+    # Addresses and names come from users: no markup, no emoji codes, no highlighting.
     return Console(markup=False, emoji=False, highlight=False)
 
 

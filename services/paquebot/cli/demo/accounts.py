@@ -1,4 +1,4 @@
-"""The demo domain and its two accounts, made through the same administration service that operators use."""
+"""The demo domain and its two accounts, created through the administration service that operators use."""
 
 import grpc
 
@@ -15,29 +15,30 @@ DEMO_READER = "bob"
 
 
 async def ensure_demo(plan: PlatformPlan) -> bool:
-    """Make the domain and the accounts that are missing; True: something was made. Raises UpError."""
+    """Create the domain and the accounts that are missing on a local platform; True: something was created.
+    Raises UpError."""
     settings = load(DirectoryClientSettings, plan.client_environment())
     channel = open_channel(settings)
     try:
         client = DirectoryClient(channel, settings, plan.secrets.admin_token)
         return await ensure_accounts(client, plan.domain, DEMO_PASSWORD)
     except (DirectoryRefused, DirectoryUnavailable) as error:
-        raise UpError(f"the demo domain could not be made: {error}") from error
+        raise UpError(f"cannot create the demo domain: {error}") from error
     finally:
         await channel.close()
 
 
 async def ensure_accounts(client: DirectoryClient, domain: str, password: str, *, reset: bool = False) -> bool:
-    """Make the domain with alice and bob where missing; True: something was made. `reset`: those that are there get
-    the password. Raises DirectoryRefused, DirectoryUnavailable."""
-    made = await _ensure_domain(client, domain)
+    """Create the domain with alice and bob where missing; True: something was created. With `reset`, accounts that
+    exist get the password as well. Raises DirectoryRefused, DirectoryUnavailable."""
+    created = await _ensure_domain(client, domain)
     for name in (DEMO_SENDER, DEMO_READER):
         new = await _ensure_account(client, f"{name}@{domain}", name.title(), password)
         if reset and not new:
             change = UpdateAccountRequest(address=f"{name}@{domain}", password=password)
             await client.ask(client.stub.UpdateAccount, change)
-        made = new or made
-    return made
+        created = new or created
+    return created
 
 
 async def _ensure_domain(client: DirectoryClient, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""`paquebot demo`: the demo domain of an installation elsewhere, as `paquebot up` makes it here."""
+"""`paquebot demo`: create the demo domain on an installation, as `paquebot up` does on this machine."""
 
 import asyncio
 import os
@@ -24,8 +24,8 @@ from paquebot.runtime.settings import Secret, SettingsError, load, setting
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
     client: AdminSettings
-    password: Secret = setting("DEMO_PASSWORD", Secret(""), help="of the demo accounts that are made; empty: drawn")
-    reset: bool = setting("DEMO_RESET", False, help="give the password to accounts that are there, too")
+    password: Secret = setting("DEMO_PASSWORD", Secret(""), help="password of new demo accounts; empty: a random one")
+    reset: bool = setting("DEMO_RESET", False, help="set the password of demo accounts that exist, too")
 
 
 def demo_command(
@@ -33,36 +33,36 @@ def demo_command(
     wait: WaitOption = "10m",  # type: ignore[assignment]
     data: DataOption = None,
 ) -> None:
-    """Make the demo domain with the accounts alice and bob, where missing; waits for the platform.
+    """Create the demo domain with the accounts alice and bob, where missing. Waits for the platform.
 
-    Their password is PAQUEBOT_DEMO_PASSWORD, else one that is drawn and printed: other people reach an installation
-    elsewhere, so it is never the one of `paquebot up`. Accounts that are there stay as they are, unless
-    PAQUEBOT_DEMO_RESET is true: then they get the password, too.
+    New accounts get the password PAQUEBOT_DEMO_PASSWORD, or a random one, which is printed. The well-known password
+    of `paquebot up` is never used, because other people can reach the installation. Accounts that exist keep their
+    password unless PAQUEBOT_DEMO_RESET is true.
     """
     try:
         settings = load(DemoSettings, client_environment(data, os.environ))
     except SettingsError as error:
         exit_for_settings(data, error)
     password = settings.password or secrets.token_urlsafe(18)
-    patience = RetryUntil(wait, lambda text: typer.echo(text, err=True))
+    retries = RetryUntil(wait, lambda text: typer.echo(text, err=True))
     try:
-        made = asyncio.run(_ensure(settings, domain, password, patience))
-    except SettingsError as error:  # certificates that are none
+        created = asyncio.run(_ensure(settings, domain, password, retries))
+    except SettingsError as error:  # a certificate file without a certificate
         exit_for_settings(data, error)
-    except CommandFailed as fault:
-        typer.echo(f"paquebot: {fault}", err=True)
+    except CommandFailed as error:
+        typer.echo(f"paquebot: {error}", err=True)
         raise typer.Exit(1) from None
-    state = "is made" if made else "was there already"
+    state = "created" if created else "exists already"
     typer.echo(f"domain {domain} with the accounts {DEMO_SENDER}@{domain} and {DEMO_READER}@{domain} {state}")
-    if not settings.password and (made or settings.reset):
-        typer.echo(f"the password that was set now: {password}")
+    if not settings.password and (created or settings.reset):
+        typer.echo(f"the new password: {password}")
 
 
-async def _ensure(settings: DemoSettings, domain: str, password: str, patience: RetryUntil) -> bool:
+async def _ensure(settings: DemoSettings, domain: str, password: str, retries: RetryUntil) -> bool:
     channel = open_channel(settings.client.directory)
     client = DirectoryClient(channel, settings.client.directory, settings.client.admin_token)
     try:
-        return await patience.until_done(
+        return await retries.call(
             "the directory", lambda: directory_answer(ensure_accounts(client, domain, password, reset=settings.reset))
         )
     finally:

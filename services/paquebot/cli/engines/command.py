@@ -1,7 +1,7 @@
 """`paquebot engine nats|s3|postgres`: one engine in the foreground, as a pod of an evaluation installation runs it.
 
-The engine is the one of `paquebot up`, with the same durable settings. The process reads PAQUEBOT_*, writes the
-engine's own output to its output, serves /livez and /readyz, and ends when the engine ends.
+The engine and its durable settings are those of `paquebot up`. The process reads PAQUEBOT_*, passes the engine's
+output on, serves /livez and /readyz, and exits when the engine exits.
 """
 
 import asyncio
@@ -37,43 +37,43 @@ engine_app = typer.Typer(
 
 _log = Log("paquebot.engine")
 _READY_SECONDS = 300.0  # recovery after a crash, on a slow volume
-_FIRST = "engine"  # the engine's own login, new at every start: the readiness probe uses it
+_OWN_LOGIN = "engine"  # new at every start; the readiness probe uses it
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine process reads from its environment."""
+    """The settings of an engine process."""
 
     process: ProcessSettings
     data: Path = setting("ENGINE_DATA", help="directory for the engine's data, usually on a volume")
     access: Path = setting("ENGINE_ACCESS", help="directory with a file for each login: nats.USER, s3.USER, ...")
     host: str = setting("ENGINE_HOST", "127.0.0.1", help="address to listen on; 0.0.0.0 in a pod")
     monitor_host: str = setting(
-        "ENGINE_MONITOR_HOST", "127.0.0.1", help="address of the monitor, which asks for no login (nats)"
+        "ENGINE_MONITOR_HOST", "127.0.0.1", help="address of the monitor, which has no login (nats)"
     )
-    bucket: str = setting("S3_BUCKET", "paquebot", help="the bucket that is made (s3)")
+    bucket: str = setting("S3_BUCKET", "paquebot", help="the bucket to create (s3)")
 
 
 def nats_engine(settings: EngineSettings) -> NatsEngine:
-    """Files `nats.USER`: the password. Raises SettingsError."""
+    """NATS with a login for each file `nats.USER`, which holds the password. Raises SettingsError."""
     logins = [nats_access(user, _read(settings, f"nats.{user}")) for user in NATS_USERS]
-    own = NatsAccess(_FIRST, secrets.token_urlsafe(24))
+    own = NatsAccess(_OWN_LOGIN, secrets.token_urlsafe(24))
     hosts = {"host": settings.host, "monitor_host": settings.monitor_host}
     return NatsEngine(settings.data / "nats", (own, *logins), DEFAULT_PORTS, **hosts)
 
 
 def s3_engine(settings: EngineSettings) -> S3Engine:
-    """Files `s3.USER`: `ACCESSKEY:SECRETKEY`. Raises SettingsError."""
+    """S3 with a login for each file `s3.USER`, which holds `ACCESSKEY:SECRETKEY`. Raises SettingsError."""
     logins = []
     for user in S3_USERS:
         access_key, _, secret_key = _read(settings, f"s3.{user}").partition(":")
         logins.append(s3_access(user, access_key, secret_key, settings.bucket))
-    own = S3Access(_FIRST, secrets.token_hex(10), secrets.token_urlsafe(30))
+    own = S3Access(_OWN_LOGIN, secrets.token_hex(10), secrets.token_urlsafe(30))
     return S3Engine(settings.data / "s3", (own, *logins), settings.bucket, DEFAULT_PORTS, host=settings.host)
 
 
 def postgres_engine(settings: EngineSettings) -> PostgresEngine:
-    """File `postgres.owner`: the password of the superuser `postgres`. Raises SettingsError."""
+    """PostgreSQL; the file `postgres.owner` holds the password of the superuser `postgres`. Raises SettingsError."""
     password = _read(settings, "postgres.owner")
     return PostgresEngine(settings.data / "postgres", password, DEFAULT_PORTS, host=settings.host)
 
@@ -90,19 +90,19 @@ def _read(settings: EngineSettings, name: str) -> str:
 
 
 class EngineExit:
-    """How the engine ended: the exit code of our process, when it ended by itself."""
+    """The exit code for our process when the engine exited by itself."""
 
     code = 0
 
 
 async def serve(context: Context, engine: Engine, ended: EngineExit) -> None:
-    """Run `engine` until the drain, or until it ends by itself. Raises EngineError when it cannot run."""
+    """Run `engine` until the drain, or until it exits by itself. Raises EngineError when it cannot run."""
     context.health.depend(engine.name, engine.probe)
     starting = asyncio.ensure_future(start_engine(engine, None, _READY_SECONDS))
     draining = asyncio.ensure_future(context.draining.wait())
     await asyncio.wait((starting, draining), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
-        starting.cancel()  # kills what it started
+        starting.cancel()  # which kills the process
         with contextlib.suppress(asyncio.CancelledError):
             await starting
         return
@@ -121,11 +121,13 @@ async def _until_drained(process: ManagedProcess, draining: "asyncio.Future[Lite
     ending = asyncio.ensure_future(process.wait())
     await asyncio.wait((ending, draining), return_when=asyncio.FIRST_COMPLETED)
     if draining.done():
-        await process.stop()  # by whatever signal: we asked for it
+        await process.stop()  # exit code 0 whatever the signal, because we stopped it
         return
     draining.cancel()
     code = ending.result()
-    ended.code = code if code > 0 else 128 - code if code < 0 else 1  # as a shell says it; 0 is no end for an engine
+    ended.code = (
+        code if code > 0 else 128 - code if code < 0 else 1
+    )  # as a shell does; an engine should not exit with 0
     _log.error("engine_ended", engine=process.name, code=code)
 
 
@@ -143,7 +145,7 @@ def _command(name: str, make: Callable[[EngineSettings], Engine]) -> Callable[[]
             ended.code = 1
 
     def command() -> None:
-        # Files of an engine are its own.
+        # No other user may read an engine's files.
         os.umask(0o077)
         code = run(f"engine-{name}", EngineSettings, main)
         sys.exit(code or ended.code)
@@ -152,8 +154,8 @@ def _command(name: str, make: Callable[[EngineSettings], Engine]) -> Callable[[]
 
 
 _ENGINES: tuple[tuple[str, Callable[[EngineSettings], Engine], str], ...] = (
-    ("nats", nats_engine, "Run NATS with JetStream; every acknowledged job is on disk."),
-    ("s3", s3_engine, "Run SeaweedFS's S3 service; every acknowledged object is on disk."),
+    ("nats", nats_engine, "Run NATS with JetStream. Every acknowledged job is on disk."),
+    ("s3", s3_engine, "Run SeaweedFS's S3 service. Every acknowledged object is on disk."),
     ("postgres", postgres_engine, "Run PostgreSQL with every durability setting on."),
 )
 for _name, _make, _help in _ENGINES:

@@ -1,7 +1,7 @@
 """What the three engines have in common: ports, preparation, start and readiness.
 
-An engine is a frozen description (`NatsEngine`, `S3Engine`, `PostgresEngine`); `start_engine` makes it run.
-Every fault a person can mend is an `EngineError` whose text is one sentence that says what to do.
+An engine is a frozen description (`NatsEngine`, `S3Engine`, `PostgresEngine`); `start_engine` runs it.
+A fault that the user can repair is an `EngineError`, whose text is one sentence that says what to do.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Protocol
 
 from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
 
-POLL_SECONDS = 0.02  # between two looks at an engine that is starting
+POLL_SECONDS = 0.02  # between two probes of an engine that is starting
 _STUCK_SECONDS = 5.0
-_PORT_GRACE_SECONDS = 3.0  # an engine that was told to end may hold its port a moment longer
+_PORT_GRACE_SECONDS = 3.0  # an engine that is stopping may hold its port a moment longer
 
 
 class EngineError(Exception):
-    """An engine cannot run; the text is one sentence for a person."""
+    """An engine cannot run; the text is one sentence for the user."""
 
 
 class EngineNotReady(Exception):
-    """The engine does not answer yet; ask again."""
+    """The engine does not answer yet; probe it again."""
 
 
 @dataclass(slots=True, frozen=True)
 class PortClaim:
-    """One listener: whose it is, where, and the option that moves it."""
+    """One listener: its owner, its address, and the option that changes its port."""
 
     owner: str
     host: str
@@ -48,25 +48,25 @@ class Engine(Protocol):
         """Short name, also of the log file: nats, s3, postgres."""
 
     def ports(self) -> Sequence[PortClaim]:
-        """Every listener the engine will open."""
+        """Every listener that the engine will open."""
 
     async def prepare(self) -> None:
-        """Make or check the data directory and configuration; may be repeated. Raises EngineError."""
+        """Create or check the data directory and the configuration; may be repeated. Raises EngineError."""
 
     def command(self) -> ProcessCommand:
-        """How to run it, after `prepare`. Raises EngineError when the program is missing."""
+        """The command that runs it, after `prepare`. Raises EngineError when the program is missing."""
 
     async def probe(self) -> None:
-        """Try the engine's real work once. Raises EngineNotReady, or EngineError when waiting is no use."""
+        """Try the engine's real work once. Raises EngineNotReady, or EngineError when waiting cannot help."""
 
     async def stuck(self) -> str:
-        """What is wrong with the running engine that only a new start can mend; empty: nothing."""
+        """The fault of the running engine that only a restart can repair; empty: none."""
 
 
 async def start_engine(engine: Engine, log_dir: Path | None, deadline_seconds: float = 60.0) -> ManagedProcess:
-    """Prepare, start and wait until the engine does its work. Nothing is left running after an error.
+    """Prepare and start the engine, and wait until it is ready. Stops it again after an error.
 
-    Raises EngineError: busy port, unusable data directory, missing program, early end, or not ready in time.
+    Raises EngineError: busy port, unusable data directory, missing program, early exit, or not ready in time.
     """
     command = engine.command()
     await check_ports(engine.ports())
@@ -82,7 +82,7 @@ async def start_engine(engine: Engine, log_dir: Path | None, deadline_seconds: f
 
 
 async def wait_ready(engine: Engine, process: ManagedProcess, deadline_seconds: float) -> None:
-    """Probe until the engine works. Raises EngineError when it ended, or when the deadline passed."""
+    """Probe until the engine works. Raises EngineError when it exited, or when the deadline passed."""
     reason = "no answer"
     try:
         async with asyncio.timeout(deadline_seconds):
@@ -95,14 +95,14 @@ async def wait_ready(engine: Engine, process: ManagedProcess, deadline_seconds: 
     except TimeoutError:
         text = f"{engine.name} was not ready after {deadline_seconds:g} s ({reason}); see {process.log}"
         raise EngineError(text) from None
-    raise EngineError(f"{engine.name} ended at start: {process.last_words()} (see {process.log})")
+    raise EngineError(f"{engine.name} exited at start: {process.last_words()} (see {process.log})")
 
 
 async def kill_when_stuck(engine: Engine, process: ManagedProcess, say: Callable[[str], None]) -> None:
-    """While it runs, end it when only a new start can help; whoever keeps it running then starts it again."""
+    """While it runs, kill it when only a restart can help; its supervisor then restarts it."""
     while process.running:
         if why := await engine.stuck():
-            say(f"{engine.name} is ended, for only a new start can mend it: {why}")
+            say(f"{engine.name} is stuck and will be restarted: {why}")
             await process.kill()
         await asyncio.sleep(_STUCK_SECONDS)
 
@@ -116,14 +116,14 @@ async def check_ports(claims: Sequence[PortClaim]) -> None:
             if loop.time() > deadline:
                 raise EngineError(
                     f"port {claim.number} on {claim.host} is in use, so {claim.owner} cannot listen there: "
-                    f"end the program that holds it or give another port with {claim.option}"
+                    f"stop the program that uses it or give another port with {claim.option}"
                 )
             await asyncio.sleep(POLL_SECONDS)
 
 
 def _is_busy(claim: PortClaim) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in claim.host else socket.AF_INET) as trial:
-        # As the engines do: a port in TIME_WAIT is free.
+        # As the engines do it, so that a port in TIME_WAIT counts as free.
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((claim.host, claim.number))
@@ -132,6 +132,6 @@ def _is_busy(claim: PortClaim) -> bool:
                 return True
             raise EngineError(
                 f"{claim.owner} cannot listen on {claim.host} port {claim.number} "
-                f"({os.strerror(fault.errno or 0)}): give another with {claim.option}"
+                f"({os.strerror(fault.errno or 0)}): give another port with {claim.option}"
             ) from fault
     return False

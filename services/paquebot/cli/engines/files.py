@@ -9,7 +9,7 @@ from paquebot.cli.engines.engine import EngineError
 
 
 def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a small file so that a crash leaves the old or the new one, never a part; nothing when equal."""
+    """Replace a small file so that a crash leaves the old or the new one, never a part. Does not write an equal one."""
     if read_if_there(path) == text:
         path.chmod(mode)
         return
@@ -25,6 +25,7 @@ def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def read_if_there(path: Path) -> str | None:
+    """The file's text; None: there is no such file."""
     try:
         return path.read_text()
     except FileNotFoundError:
@@ -32,7 +33,7 @@ def read_if_there(path: Path) -> str | None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make names created, renamed or removed in a directory durable."""
+    """Make files that were created, renamed or removed in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -41,9 +42,9 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a private directory. Raises EngineError when the path cannot be one."""
+    """Create a directory for its owner alone. Raises EngineError."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as fault:
-        text = f"the data directory {path} cannot be made ({fault.strerror}): give another"
+        text = f"cannot create the data directory {path} ({fault.strerror}): give another"
         raise EngineError(text) from fault

@@ -1,6 +1,6 @@
-"""What each service may do at the bundled NATS and S3: as little as it needs.
+"""The rights of each service at the bundled NATS and S3: no more than it needs.
 
-The names are logins; a service's credentials open nothing that its part of the architecture does not use.
+The names are logins; a service's login has no right that its part of the architecture does not use.
 """
 
 from paquebot.cli.engines.nats import NatsAccess
@@ -19,11 +19,11 @@ _HELD = ("hold.*.*",)
 
 
 def _consume(name: str) -> tuple[str, ...]:
-    """Make the durable consumer `name`, make it anew, fetch from it, acknowledge, and look how much waits."""
+    """Create and recreate the durable consumer `name`, fetch from it, acknowledge, and read how many jobs wait."""
     return (
         f"{_API}CONSUMER.CREATE.{_STREAM}.{name}.>",
         f"{_API}CONSUMER.DELETE.{_STREAM}.{name}",
-        f"{_API}CONSUMER.INFO.{_STREAM}.*",  # each shows how much waits for the other too, which may have no pod
+        f"{_API}CONSUMER.INFO.{_STREAM}.*",  # each also exports the backlog of the other, which may have no pod
         f"{_API}CONSUMER.MSG.NEXT.{_STREAM}.{name}",
         f"{_API}STREAM.MSG.GET.{_STREAM}",
         f"$JS.ACK.{_STREAM}.{name}.>",
@@ -38,7 +38,7 @@ _PUBLISH: dict[str, tuple[str, ...]] = {
     "relay": (
         *_consume("relay"),
         *_consume("relay-ahead"),
-        f"{_API}STREAM.MSG.DELETE.{_STREAM}",  # of what it moves ahead
+        f"{_API}STREAM.MSG.DELETE.{_STREAM}",  # of jobs that it moves ahead
         *_READY,
         "relay.ahead.*",
         "relay.later.*",
@@ -73,14 +73,14 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "janitor": ("Read", "Write", "List"),
     "migrate": ("List",),
 }
-"""`Write` also deletes: SeaweedFS has no action of its own for that."""
+"""`Write` includes deleting: SeaweedFS has no separate action for it."""
 
 NATS_USERS = tuple(_PUBLISH)
 S3_USERS = tuple(_ACTIONS)
 
 
 def nats_access(user: str, password: str) -> NatsAccess:
-    """The login `user` with its subjects. Answers come to inboxes of its own, so that none hears another's."""
+    """The login `user` with its subjects. It has inboxes of its own, so that no login sees answers to another."""
     inbox = f"_INBOX.{user}.>"
     return NatsAccess(user, password, _PUBLISH[user], (inbox, *_SUBSCRIBE.get(user, ())))
 

@@ -1,12 +1,12 @@
-"""Tie a program's life to its parent's, then become that program.
+"""Make a program exit with its parent, then become that program.
 
 Run as a script: ``guard.py PARENT_PID SIGNAL PROGRAM [ARGUMENT...]``. It asks the kernel to send SIGNAL when the
-parent dies and replaces itself with PROGRAM, so a supervisor that is killed with -9 leaves no orphans.
+parent dies and replaces itself with PROGRAM, so a supervisor that is killed with SIGKILL leaves no orphans.
 
 A script and not a ``preexec_fn``, because Python code between fork and exec is not safe in a process with threads
 (gRPC has some). It runs after any change of credentials, because the kernel forgets the request at such a change.
-Invariant: the parent is checked after the request, so a parent that died just before is noticed too.
-Only the standard library is imported, for the script runs without site-packages.
+Invariant: the script checks the parent after the request, so it also notices a parent that died just before.
+It imports only the standard library, because it runs without site-packages.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
     if libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
-        sys.exit("the supervisor ended before its program began")
+        sys.exit("the supervisor exited before its program started")
     os.execv(program[0], program)  # noqa: S606  (no shell, the caller gives an absolute path)
 
 

@@ -1,8 +1,8 @@
-"""The certificate by which the parts of SeaweedFS know each other, and nobody else gets in.
+"""The certificate with which the parts of SeaweedFS authenticate each other and refuse every other client.
 
-An authority signs one certificate, which every part shows as server and as client, and its key is forgotten: nobody can
-make a second one. All is made anew at each start, for the parts run in one process; only on a full disk, those of
-the last start serve again. It is one file, so that certificate, authority and key always fit each other.
+An authority signs one certificate, which every part uses as server and as client. The authority's key is never stored,
+so nobody can issue a second certificate. Each start makes new ones, since all parts run in one process; only on a full
+disk it uses those of the last start. They are in one file, so that certificate, authority and key always match.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLOCK_ERROR = datetime.timedelta(days=1)
 
 @dataclass(slots=True, frozen=True)
 class InnerTls:
-    """`file` is for its owner alone."""
+    """`file`: certificate, authority and key; readable for its owner alone."""
 
     file: Path
 
@@ -37,14 +37,14 @@ class InnerTls:
         return str(self.file.absolute())
 
     def make(self) -> None:
-        """Write a new one over that of the last start. Raises OSError."""
+        """Replace the certificate of the last start. Raises OSError."""
         try:
-            write_durably(self.file, self._made())
+            write_durably(self.file, self._pem())
         except OSError as fault:
             if fault.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.file.exists():
                 raise
 
-    def _made(self) -> str:
+    def _pem(self) -> str:
         authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         authority = (
             _begin("authority", authority_key.public_key())
@@ -61,12 +61,12 @@ class InnerTls:
         )
         pem = serialization.Encoding.PEM
         secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        # The certificate before the authority's: a server shows the first one.
+        # The certificate before the authority's, because a server presents the first one.
         return (certificate.public_bytes(pem) + authority.public_bytes(pem) + secret).decode()
 
     def security_toml(self) -> str:
-        """The configuration that makes every inner port of `weed` ask for the certificate, and every part show it."""
-        file = json.dumps(self.path, ensure_ascii=False)  # basic strings of TOML are written as JSON's
+        """The configuration: every inner port of `weed` demands the certificate, and every part presents it."""
+        file = json.dumps(self.path, ensure_ascii=False)  # TOML's basic strings have the syntax of JSON's
         authority, pair = f"ca = {file}\n", f"cert = {file}\nkey = {file}\n"
         grpc = "".join(f"[grpc.{part}]\n{pair}" for part in ("master", "volume", "filer", "s3", "client"))
         http = "".join(f"[https.{part}]\n{authority}{pair}" for part in ("master", "volume", "filer"))

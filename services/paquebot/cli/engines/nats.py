@@ -1,6 +1,6 @@
 """nats-server with JetStream: every acknowledged publish is on disk (`sync_interval: always`).
 
-Data directory: `nats.conf` (written anew at each start), `jetstream/`.
+Data directory: `nats.conf` (rewritten at each start), `jetstream/`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from paquebot.cli.engines.ports import DEFAULT_PORTS, LOOPBACK, EnginePorts, opt
 from paquebot.cli.engines.process import ProcessCommand
 from paquebot.runtime.settings import Listen
 
-MAX_PAYLOAD = 8 * 1024 * 1024  # bytes; a job is at most 512 KiB, the rest is room for operators' tools
+MAX_PAYLOAD = 8 * 1024 * 1024  # bytes; the maximum of a job is 512 KiB, the rest is for operators' tools
 _MAX_FILE_STORE = 2**50
-"""More than any disk. By itself the server takes a share of what is free at its start: one that starts on a full disk
-would refuse everything for as long as it runs, also when there is room."""
+"""More than any disk. By default the server limits itself to a share of what is free when it starts, so one that starts
+on a full disk would refuse everything as long as it runs, even after space was freed."""
 _TIMEOUT_SECONDS = 2.0
 _MAX_HEALTH = 2000
 
@@ -48,7 +48,7 @@ class NatsAccess:
 
 @dataclass(slots=True, frozen=True)
 class NatsEngine:
-    """A single nats-server. `accesses[0]` must be allowed everything: the readiness probe logs in with it."""
+    """A single nats-server. `accesses[0]` must have all rights: the readiness probe logs in with it."""
 
     data_dir: Path
     accesses: tuple[NatsAccess, ...]
@@ -63,7 +63,7 @@ class NatsEngine:
 
     @property
     def url(self) -> str:
-        """Where clients connect, without credentials."""
+        """The URL for clients, without credentials."""
         return f"nats://{LOOPBACK}:{self.ports_used.nats}"
 
     @property
@@ -105,7 +105,7 @@ class NatsEngine:
         )
 
     async def probe(self) -> None:
-        """Log in and ask for the account's JetStream limits, which only a ready JetStream answers."""
+        """Log in and request the account's JetStream limits; JetStream answers only when it is ready."""
         access = self.accesses[0]
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
@@ -116,7 +116,7 @@ class NatsEngine:
             raise EngineNotReady(f"JetStream: {answer['error']}")
 
     async def stuck(self) -> str:
-        """After one write that failed (a full disk) the server stores nothing more, room or not."""
+        """After a failed write (a full disk) the server stores nothing more, even when space was freed."""
         return await asyncio.to_thread(self._write_error)
 
     def _write_error(self) -> str:
@@ -127,7 +127,7 @@ class NatsEngine:
             with error:
                 text = error.read(_MAX_HEALTH).decode("utf-8", "replace")
             return text if "write error" in text else ""
-        except (OSError, http.client.HTTPException):  # it is just starting, or ending
+        except (OSError, http.client.HTTPException):  # the server is starting or stopping
             return ""
 
     @property
@@ -136,7 +136,7 @@ class NatsEngine:
 
 
 async def _jetstream_info(port: int, access: NatsAccess) -> dict[str, Any]:
-    """One request in the NATS client protocol, by hand: a client library would log its failed attempts."""
+    """One request in the NATS client protocol, without the client library, which would log failed attempts."""
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
     try:
         login = json.dumps({"user": access.name, "pass": access.password, "verbose": False, "lang": "python"})

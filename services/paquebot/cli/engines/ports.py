@@ -1,7 +1,7 @@
-"""The default ports of the local stack's engines, in one place.
+"""The default ports of a local platform's engines.
 
-They lie between 2300 and 2999, above the privileged ports and below the kernel's range for outgoing connections,
-and beside the mail ports of the local stack (2110, 2143, 2465, 2525, 2587, 2993, 2995, 2551, 2900 and up).
+They are between 2300 and 2999, above the privileged ports and below the kernel's range for outgoing connections,
+and next to the mail ports of a local platform (2110, 2143, 2465, 2525, 2587, 2993, 2995, 2551, 2900 and up).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class EnginePorts:
     postgres: int = 2543
 
     def moved(self, numbers: Mapping[str, int]) -> EnginePorts:
-        """These ports with some changed. Keys as in `--port`. Raises ValueError for an unknown name or number."""
+        """A copy with some ports changed; keys as in `--port`. Raises ValueError for an unknown name or number."""
         known = {option_name(item.name): item.name for item in fields(self)}
         for name, number in numbers.items():
             if name not in known:
                 raise ValueError(f"there is no port {name}; the ports are {', '.join(known)}")
             if not 0 < number < 65536:
-                raise ValueError(f"{number} is not a port number")
+                raise ValueError(f"port {number} must be between 1 and 65535")
         return replace(self, **{known[name]: number for name, number in numbers.items()})
 
 
@@ -47,5 +47,5 @@ def option_name(field_name: str) -> str:
 
 
 def option(field_name: str) -> str:
-    """How a person moves this port."""
+    """The option that changes this port."""
     return f"--port {option_name(field_name)}=NUMBER"

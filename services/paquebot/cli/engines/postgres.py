@@ -1,10 +1,10 @@
 """PostgreSQL with every durability setting on: fsync, synchronous_commit, full_page_writes, data checksums.
 
-Data directory: `cluster/` (PostgreSQL's own), `postgresql.conf` and `pg_hba.conf` (written anew at each start).
-`cluster/` appears by one rename after initdb has finished, so a killed initdb leaves only `cluster.new`.
+Data directory: `cluster/` (PostgreSQL's own), `postgresql.conf` and `pg_hba.conf` (rewritten at each start).
+`cluster/` gets its name by one rename after initdb has finished, so a killed initdb leaves only `cluster.new`.
 
-Beside its port it listens on a UNIX socket in `cluster/`, where the file system can have one there: a statement over it
-costs a fifth to a third less on both sides.
+Besides its port it listens on a UNIX socket in `cluster/`, if the file system supports one there: a statement over it
+costs a fifth to a third less CPU on both sides.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from paquebot.cli.engines.process import ProcessCommand, run_to_end
 SUPERUSER = "postgres"
 MAX_CONNECTIONS = 200
 _TIMEOUT_SECONDS = 2.0
-_PREDECESSOR_SECONDS = 10.0  # how long a postmaster that was told to end may take
+_PREDECESSOR_SECONDS = 10.0  # timeout for the exit of an earlier postmaster's processes
 _INITDB_SECONDS = 120.0
 
 _SETTINGS = """\
@@ -85,7 +85,7 @@ class PostgresEngine:
         return _dsn(role, password, f"{LOOPBACK}:{self.ports_used.postgres}", database)
 
     def socket_dsn(self, role: str, password: str, database: str) -> str:
-        """The same over the UNIX socket if the engine, which must be running, has one."""
+        """The same over the UNIX socket, if the running engine has one."""
         if not self._socket.is_socket():
             return self.role_dsn(role, password, database)
         directory = quote(str(self._cluster.absolute()), safe="")
@@ -104,7 +104,7 @@ class PostgresEngine:
         else:
             await self._initialise(programs, credentials)
         credentials.take(self._cluster)
-        # Kubernetes opens a volume to the pod's group at each mount (fsGroup), which PostgreSQL refuses.
+        # Kubernetes gives the pod's group access to a volume at each mount (fsGroup), which PostgreSQL refuses.
         self._cluster.chmod(0o700)
         self._write_settings(credentials)
 
@@ -117,12 +117,12 @@ class PostgresEngine:
             prefix=unprivileged(program).prefix,
             stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
             stop_seconds=30.0,
-            # "immediate": the postmaster takes its backends along; the next start recovers from the log.
+            # "immediate": the postmaster also ends its backends; the next start recovers from the log.
             death_signal=signal.SIGQUIT,
         )
 
     async def probe(self) -> None:
-        """Log in over TCP with the password and select."""
+        """Log in over TCP with the password and run a SELECT."""
         try:
             connection = await asyncpg.connect(self.dsn(), timeout=_TIMEOUT_SECONDS, ssl=False)
         except asyncpg.InvalidPasswordError as fault:
@@ -136,7 +136,7 @@ class PostgresEngine:
             await connection.close(timeout=_TIMEOUT_SECONDS)
 
     async def stuck(self) -> str:
-        """It ends by itself when it cannot go on."""
+        """PostgreSQL exits by itself when it cannot go on."""
         return ""
 
     async def _initialise(self, programs: Path, credentials: ProcessCredentials) -> None:
@@ -191,22 +191,22 @@ class PostgresEngine:
     async def _clear_stale_lock(self) -> None:
         """Wait for the processes of an earlier postmaster, then remove its locks and sockets.
 
-        After a kill -9 of the postmaster its backends need a moment to notice, and no new one starts before.
-        PostgreSQL removes stale ones itself, except when another process has got the same pid meanwhile, which
-        is usual in a container, where pids are few.
+        After a SIGKILL of the postmaster its backends need a moment to notice, and no new one can start before that.
+        PostgreSQL removes stale locks itself, except when another process has the same pid by now, which is common in
+        a container, where pids are few.
         """
         lock = self._cluster / "postmaster.pid"
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PREDECESSOR_SECONDS
         while lock.exists() and (pids := _residents(self._cluster)):
             if loop.time() > deadline:
-                raise EngineError(f"another PostgreSQL (process {pids[0]}) runs on {self._cluster}: end it first")
+                raise EngineError(f"another PostgreSQL (process {pids[0]}) runs on {self._cluster}: stop it first")
             await asyncio.sleep(POLL_SECONDS)
         for left in (lock, *self._cluster.glob(".s.PGSQL.*")):
             left.unlink(missing_ok=True)
 
     def _write_settings(self, credentials: ProcessCredentials) -> None:
-        # PostgreSQL takes :: for IPv6 alone, unlike the others.
+        # PostgreSQL takes :: for IPv6 alone, unlike the other engines.
         host = "*" if self.host == "::" else self.host
         values = {"host": host, "port": self.ports_used.postgres, "hba": self._authentication_file}
         sockets = "." if takes_socket(self._socket) else ""  # relative to the cluster
@@ -238,7 +238,7 @@ def _dsn(role: str, password: str, host: str, database: str) -> str:
 
 
 def takes_socket(path: Path) -> bool:
-    """Whether a socket can be there: some file systems have none, and a path of more than 107 bytes is too long."""
+    """Whether a socket can have this path: some file systems support none, and the maximum length is 107 bytes."""
     try:
         with socket.socket(socket.AF_UNIX) as trial:
             trial.bind(str(path.absolute()))
@@ -249,7 +249,7 @@ def takes_socket(path: Path) -> bool:
 
 
 def _residents(cluster: Path) -> list[int]:
-    """The PostgreSQL processes that work in a cluster: each has it as its current directory."""
+    """The PostgreSQL processes of a cluster: each has it as its current directory."""
     home = cluster.stat()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -259,12 +259,12 @@ def _residents(cluster: Path) -> list[int]:
                 if (cwd.st_dev, cwd.st_ino) == (home.st_dev, home.st_ino):
                     found.append(int(process.name))
         except OSError:
-            continue  # ended meanwhile, or another account's
+            continue  # it exited meanwhile, or belongs to another user
     return sorted(found)
 
 
 def _reason(output: bytes) -> str:
-    """The line of initdb's output that names the fault."""
+    """The line of initdb's output that names the error."""
     lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
     named = [line for line in lines if "error:" in line]
     reason = (named or lines or ["no output"])[-1]

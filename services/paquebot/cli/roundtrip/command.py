@@ -1,4 +1,4 @@
-"""`paquebot roundtrip`: one message the whole way through an installation; what `helm test` runs."""
+"""`paquebot roundtrip`: send one message through an installation and read it back; `helm test` runs it."""
 
 import asyncio
 import contextlib
@@ -39,14 +39,14 @@ _FORBIDDEN_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class RoundtripSettings:
-    """Passwords of given accounts: not arguments, which any process of a machine can see."""
+    """Passwords of the given accounts. They are not arguments, because every process of a machine can see those."""
 
-    sender_password: Secret = setting("ROUNDTRIP_SENDER_PASSWORD", Secret(""), help="of --sender")
-    recipient_password: Secret = setting("ROUNDTRIP_RECIPIENT_PASSWORD", Secret(""), help="of --recipient")
+    sender_password: Secret = setting("ROUNDTRIP_SENDER_PASSWORD", Secret(""), help="password of --sender")
+    recipient_password: Secret = setting("ROUNDTRIP_RECIPIENT_PASSWORD", Secret(""), help="password of --recipient")
 
 
 def _endpoint(text: str) -> ServiceAddress:
-    """`host:port`; a name is not looked up yet."""
+    """`host:port`; a host name is looked up later."""
     found = _listen(text)
     return ServiceAddress(found.host, found.port)
 
@@ -61,7 +61,9 @@ def _listen(text: str) -> Listen:
 def roundtrip_command(
     smtp: Annotated[
         ServiceAddress,
-        typer.Option(parser=_endpoint, envvar="PAQUEBOT_ROUNDTRIP_SMTP", metavar="HOST:PORT", help="Submission."),
+        typer.Option(
+            parser=_endpoint, envvar="PAQUEBOT_ROUNDTRIP_SMTP", metavar="HOST:PORT", help="Submission listener."
+        ),
     ] = _SMTP,  # type: ignore[assignment]
     imap: Annotated[
         ServiceAddress,
@@ -72,47 +74,52 @@ def roundtrip_command(
         typer.Option(parser=_endpoint, envvar="PAQUEBOT_ROUNDTRIP_POP3", metavar="HOST:PORT", help="POP3."),
     ] = _POP3,  # type: ignore[assignment]
     hostname: Annotated[
-        str, typer.Option(envvar="PAQUEBOT_HOSTNAME", metavar="NAME", help="To find in the certificate; '': the host.")
+        str,
+        typer.Option(
+            envvar="PAQUEBOT_HOSTNAME", metavar="NAME", help="Name to expect in the certificate; '' for the host."
+        ),
     ] = "",
     ca: Annotated[
         Path | None,
-        typer.Option(envvar="PAQUEBOT_ROUNDTRIP_CA", help="PEM to trust; the system's if missing or empty."),
+        typer.Option(envvar="PAQUEBOT_ROUNDTRIP_CA", help="PEM file of trusted authorities; the system's if missing."),
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Trust any certificate.")] = False,
-    sender: Annotated[str, typer.Option(metavar="ADDRESS", help="Who sends; PAQUEBOT_ROUNDTRIP_SENDER_PASSWORD.")] = "",
+    sender: Annotated[str, typer.Option(metavar="ADDRESS", help="Sender; PAQUEBOT_ROUNDTRIP_SENDER_PASSWORD.")] = "",
     recipient: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Who reads; PAQUEBOT_ROUNDTRIP_RECIPIENT_PASSWORD.")
+        str, typer.Option(metavar="ADDRESS", help="Recipient; PAQUEBOT_ROUNDTRIP_RECIPIENT_PASSWORD.")
     ] = "",
     temporary: Annotated[
         bool,
-        typer.Option("--temporary", help="Make a domain with two accounts for it (the default without --sender)."),
+        typer.Option("--temporary", help="Create a domain with two accounts for it (the default without --sender)."),
     ] = False,
     expect_client: Annotated[
         str,
-        typer.Option(envvar="PAQUEBOT_ROUNDTRIP_CLIENT", metavar="ADDRESS,...", help="What Received must say we are."),
+        typer.Option(
+            envvar="PAQUEBOT_ROUNDTRIP_CLIENT", metavar="ADDRESS,...", help="Client addresses to expect in Received."
+        ),
     ] = "",
     forbidden: Annotated[
         str,
         typer.Option(
             envvar="PAQUEBOT_ROUNDTRIP_FORBIDDEN",
             metavar="HOST:PORT",
-            help="What NetworkPolicies forbid us: say whether they are enforced.",
+            help="Address that NetworkPolicies forbid this pod: report whether they are enforced.",
         ),
     ] = "",
     wait: WaitOption = "1m",  # type: ignore[assignment]
     data: DataOption = None,
 ) -> None:
-    """Send a message by submission and read it over IMAP and POP3, all with STARTTLS; exit code 0 when it came.
+    """Submit a message and read it over IMAP and POP3, all with STARTTLS. The exit code is 0 when it arrived.
 
-    Without --sender and --recipient it makes a domain of its own with two accounts through the directory
-    (PAQUEBOT_RECIPIENT_VALIDATION, PAQUEBOT_ADMIN_TOKEN) and removes them in the end.
+    Without --sender and --recipient, create a domain with two accounts through the directory
+    (PAQUEBOT_RECIPIENT_VALIDATION, PAQUEBOT_ADMIN_TOKEN) and remove them at the end.
     """
     if (temporary and (sender or recipient)) or bool(sender) != bool(recipient):
         raise typer.BadParameter("give --sender and --recipient, or --temporary")
     try:
         tls = client_context(name=hostname, ca=ca, verify=not insecure)
     except (OSError, ssl.SSLError) as error:
-        typer.echo(f"paquebot: no certificates can be read from {ca}: {error}", err=True)
+        typer.echo(f"paquebot: cannot read certificates from {ca}: {error}", err=True)
         raise typer.Exit(2) from None
 
     def route(first: RoundTripLogin, second: RoundTripLogin) -> RoundTripRoute:
@@ -126,9 +133,11 @@ def roundtrip_command(
                 RoundTripLogin(sender, passwords.sender_password),
                 RoundTripLogin(recipient, passwords.recipient_password),
             )
-            round_trip(route(*given), _say)
+            round_trip(route(*given), _print_step)
         else:
-            asyncio.run(_between_strangers(load(AdminSettings, environ), route, RetryUntil(wait, _tell)))
+            asyncio.run(
+                _with_temporary_accounts(load(AdminSettings, environ), route, RetryUntil(wait, _print_progress))
+            )
     except SettingsError as error:
         exit_for_settings(data, error)
     except (RoundTripError, CommandFailed) as error:
@@ -138,24 +147,24 @@ def roundtrip_command(
         typer.echo(enforcement(_listen(forbidden)))
 
 
-async def _between_strangers(settings: AdminSettings, route: RouteOf, patience: RetryUntil) -> None:
-    async with _temporary_accounts(settings, patience) as logins:
-        await asyncio.to_thread(round_trip, route(*logins), _say)
+async def _with_temporary_accounts(settings: AdminSettings, route: RouteOf, retries: RetryUntil) -> None:
+    async with _temporary_accounts(settings, retries) as logins:
+        await asyncio.to_thread(round_trip, route(*logins), _print_step)
 
 
 @contextlib.asynccontextmanager
 async def _temporary_accounts(
-    settings: AdminSettings, patience: RetryUntil
+    settings: AdminSettings, retries: RetryUntil
 ) -> AsyncIterator[tuple[RoundTripLogin, RoundTripLogin]]:
-    """Two accounts in a domain that nobody else has; removed in the end, whatever happens. Raises CommandFailed."""
-    # RFC 2606 §2: .invalid is nobody's, so no mail of others can be for it.
+    """Two accounts in a domain of their own; removed at the end, also after an error. Raises CommandFailed."""
+    # RFC 2606 §2: nobody can own a domain below .invalid, so it cannot have mail of others.
     domain = f"roundtrip-{secrets.token_hex(6)}.invalid"
     logins = tuple(RoundTripLogin(f"{name}@{domain}", secrets.token_urlsafe(18)) for name in ("alice", "bob"))
     channel = open_channel(settings.directory)
     client = DirectoryClient(channel, settings.directory, settings.admin_token)
 
     async def ask(rpc: Any, request: Message) -> None:
-        await patience.until_done("the directory", lambda: directory_answer(client.ask(rpc, request)))
+        await retries.call("the directory", lambda: directory_answer(client.ask(rpc, request)))
 
     try:
         await ask(client.stub.CreateDomain, pb.CreateDomainRequest(name=domain))
@@ -166,34 +175,35 @@ async def _temporary_accounts(
                     client.stub.CreateAccount, pb.CreateAccountRequest(address=login.address, password=login.password)
                 )
                 made.append(login)
-            typer.echo(f"domain {domain} with two accounts is made")
+            typer.echo(f"domain {domain} with two accounts created")
             yield logins[0], logins[1]
         finally:
             for login in made:
                 await ask(client.stub.DeleteAccount, pb.DeleteAccountRequest(address=login.address))
             await ask(client.stub.DeleteDomain, pb.DeleteDomainRequest(name=domain))
-            typer.echo(f"domain {domain} is removed again")
+            typer.echo(f"domain {domain} removed")
     finally:
         await channel.close()
 
 
-def _say(timed: TimedStep) -> None:
+def _print_step(timed: TimedStep) -> None:
     typer.echo(f"{timed.seconds * 1000:6.0f} ms  {timed.what}")
 
 
-def _tell(text: str) -> None:
+def _print_progress(text: str) -> None:
     typer.echo(text, err=True)
 
 
 def enforcement(forbidden: Listen) -> str:
-    """A sentence for a person about what came of a connection to `forbidden`, which something listens on."""
+    """Try to connect to `forbidden`, which has a listener and which the NetworkPolicies forbid this pod. The result in
+    one sentence."""
     try:
         with socket.create_connection((forbidden.host, forbidden.port), _FORBIDDEN_SECONDS):
             return (
-                f"NetworkPolicies: NOT ENFORCED here, for this pod reached {forbidden}, which they forbid it; "
-                "every pod of the cluster reaches the ports of this release"
+                f"NetworkPolicies: NOT ENFORCED here: this pod reached {forbidden}, which they forbid; "
+                "every pod of the cluster can reach the ports of this release"
             )
     except socket.gaierror:
-        return f"NetworkPolicies: not known, for {forbidden.host} has no address"
+        return f"NetworkPolicies: unknown: {forbidden.host} has no address"
     except OSError:
-        return f"NetworkPolicies: enforced, for {forbidden} did not answer this pod"
+        return f"NetworkPolicies: enforced: {forbidden} did not answer this pod"

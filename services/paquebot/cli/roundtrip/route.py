@@ -1,4 +1,4 @@
-"""Where the message of a round trip goes in and comes out: addresses, logins and the TLS of the clients."""
+"""The listeners, the logins and the TLS of the clients of a round trip."""
 
 import socket
 import ssl
@@ -37,7 +37,8 @@ class RoundTripLogin:
 
 @dataclass(frozen=True, slots=True)
 class RoundTripRoute:
-    """Where a message goes in and comes out. `client`: our addresses, of which Received must show one; empty: any."""
+    """Where the message is submitted and read. `client`: our addresses, of which Received must show one; empty: any.
+    `connect_timeout`: seconds to wait for each listener."""
 
     submission: ServiceAddress
     imap: ServiceAddress
@@ -46,11 +47,11 @@ class RoundTripRoute:
     sender: RoundTripLogin
     reader: RoundTripLogin
     client: str = ""
-    patience_seconds: float = 0.0
+    connect_timeout: float = 0.0
 
 
 class NamedContext(ssl.SSLContext):
-    """Looks for one name in certificates, whatever host name or address was connected to."""
+    """Expects one name in certificates, not the host name or address that the client connected to."""
 
     name: str | None = None
 
@@ -59,8 +60,8 @@ class NamedContext(ssl.SSLContext):
 
 
 def _served_context(certificate: Path) -> ssl.SSLContext:
-    """TLS of a client that wants a person's certificate itself, or its issuers in the same file. It need not be for the
-    address that is connected to. Raises OSError, ssl.SSLError."""
+    """TLS of a client that trusts a certificate that the user supplied, or its issuers in the same file, for any
+    address. Raises OSError, ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -69,8 +70,8 @@ def _served_context(certificate: Path) -> ssl.SSLContext:
 
 
 def client_context(*, name: str = "", ca: Path | None = None, verify: bool = True) -> ssl.SSLContext:
-    """TLS of a client that trusts `ca`, or the system where that file is missing or empty, and looks for `name`.
-    Raises OSError, ssl.SSLError."""
+    """TLS of a client that trusts `ca`, or the system's authorities where that file is missing or empty, and expects
+    `name`. Raises OSError, ssl.SSLError."""
     context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.name = name or None
     if not verify:

@@ -1,6 +1,6 @@
-"""The main job, once, in front of the user: one account submits a message, another reads it over IMAP and POP3.
+"""The round trip: one account submits a message, another reads it over IMAP and POP3.
 
-Done with Python's own mail clients, which know nothing of this platform.
+It uses the mail clients of Python's standard library, which share no code with this platform.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from paquebot.cli.up.layout import UpError
 _DEADLINE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.02
 _ATTACHMENT = bytes(range(256)) * 8
-_LATEST = 20  # messages of the maildrop that are looked at
+_LATEST = 20  # messages of the maildrop to search
 
 
 class RoundTripError(UpError):
-    """The message did not make its way; one sentence that says where it stopped."""
+    """The message did not arrive; the text is one sentence that says where it stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class TimedStep:
 
 
 def round_trip(route: RoundTripRoute, say: Callable[[TimedStep], None]) -> None:
-    """Send, wait, read twice. Each step is told with its time. Raises RoundTripError with the reason. Blocks."""
+    """Submit, wait, read over IMAP and POP3; `say` gets each step with its time. Blocks. Raises RoundTripError."""
     mark = uuid.uuid4().hex
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
         ("submission", lambda: _submit(route, mark)),
@@ -57,17 +57,17 @@ def round_trip(route: RoundTripRoute, say: Callable[[TimedStep], None]) -> None:
             text = f"the round trip failed at {name} ({endpoint}): {_why(error)}"
             raise RoundTripError(text) from error
         say(TimedStep(what, time.perf_counter() - begin))
-    say(TimedStep("the whole way", time.perf_counter() - start))
+    say(TimedStep("in total", time.perf_counter() - start))
 
 
 def _why(error: Exception) -> str:
-    """What went wrong, for a person who runs the platform."""
+    """The reason of a failure, for an operator."""
     if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there; is one of its pods ready?"
+        return "connection refused; is one of its pods ready?"
     if isinstance(error, socket.gaierror):
-        return "this name has no address; is its Service there?"
+        return "the name has no address; does its Service exist?"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not one that we trust for this name: {error.verify_message}"
+        return f"its certificate is not trusted for this name: {error.verify_message}"
     if isinstance(error, TimeoutError):
         return f"no answer within {_DEADLINE_SECONDS:g} s"
     if isinstance(error, smtplib.SMTPResponseException):
@@ -77,8 +77,8 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _text(said: object) -> str:
-    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+def _text(answer: object) -> str:
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else str(answer)
 
 
 def _message(route: RoundTripRoute, mark: str) -> email.message.EmailMessage:
@@ -104,7 +104,7 @@ def _submit(route: RoundTripRoute, mark: str) -> str:
         if refused := client.send_message(_message(route, mark)):
             raise RoundTripError(f"the server refused {', '.join(refused)}")
     text = "submitted a message over TLS with AUTH"
-    return f"{route.sender.name} {text} (port {endpoint.port}): kept in S3, queued on JetStream"
+    return f"{route.sender.name} {text} (port {endpoint.port}): stored in S3, queued on JetStream"
 
 
 def _smtp(endpoint: ServiceAddress, tls: ssl.SSLContext) -> smtplib.SMTP:
@@ -122,14 +122,12 @@ def _read_imap(route: RoundTripRoute, mark: str) -> str:
     with _imap(endpoint, route.tls) as client:
         client.login(route.reader.address, route.reader.password)
         client.select("INBOX", readonly=True)
-        number = _wait(
-            lambda: _find(client, mark), "the message was accepted, but delivery did not put it into the mailbox"
-        )
+        number = _wait(lambda: _find(client, mark), "the message was accepted, but not delivered to the mailbox")
         _, parts = client.fetch(number, "(BODY.PEEK[])")
         content = next(part[1] for part in parts if isinstance(part, tuple))
     _check(content, route.client)
     seen = f", from our own address {route.client}" if route.client else ""
-    return f"{route.reader.name} sees it over IMAP (port {endpoint.port}): whole, with its attachment{seen}"
+    return f"{route.reader.name} reads it over IMAP (port {endpoint.port}): complete, with its attachment{seen}"
 
 
 def _imap(endpoint: ServiceAddress, tls: ssl.SSLContext) -> imaplib.IMAP4:
@@ -159,7 +157,7 @@ def _read_pop3(route: RoundTripRoute, mark: str) -> str:
             if mark.encode() in content:
                 _check(content, route.client)
                 client.quit()
-                return f"{route.reader.name} sees it over POP3 (port {endpoint.port})"
+                return f"{route.reader.name} reads it over POP3 (port {endpoint.port})"
     raise RoundTripError("the round trip failed at pop3: the message is not in the maildrop")
 
 
@@ -174,7 +172,7 @@ def _pop3(endpoint: ServiceAddress, tls: ssl.SSLContext) -> poplib.POP3:
 
 @contextlib.contextmanager
 def _closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
-    """A client whose conversation failed must not keep its socket."""
+    """Close the client after an error, so that its socket is not left open."""
     try:
         yield
     except BaseException:
@@ -183,8 +181,8 @@ def _closed_on_failure(close: Callable[[], object]) -> Iterator[None]:
 
 
 def _reach(route: RoundTripRoute, endpoint: ServiceAddress) -> None:
-    """Returns when the listener takes connections, for which we wait as long as the route says. Raises OSError."""
-    deadline = time.monotonic() + route.patience_seconds
+    """Wait until the listener accepts connections, for `connect_timeout` at most. Raises OSError."""
+    deadline = time.monotonic() + route.connect_timeout
     while True:
         try:
             socket.create_connection((endpoint.host, endpoint.port), timeout=_DEADLINE_SECONDS).close()
@@ -198,13 +196,13 @@ def _reach(route: RoundTripRoute, endpoint: ServiceAddress) -> None:
 def _check(content: bytes, client: str) -> None:
     received = email.message_from_bytes(content, policy=email.policy.SMTP)
     if [part.get_content() for part in received.iter_attachments()] != [_ATTACHMENT]:
-        raise RoundTripError("the round trip failed: the attachment that came is not the one that was sent")
+        raise RoundTripError("the round trip failed: the attachment that arrived is not the one that was sent")
     if not client:
         return
     seen = client_address(str(received.get("Received", "")))
     if seen is None or seen not in {ipaddress.ip_address(address.strip()) for address in client.split(",")}:
-        text = "something on the way hides the addresses of clients"
-        raise RoundTripError(f"the platform saw the client as {seen}, which is {client}: {text}")
+        text = "a proxy or load balancer hides the addresses of clients"
+        raise RoundTripError(f"the platform saw the client as {seen}, but it is {client}: {text}")
 
 
 def client_address(field: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -1,4 +1,4 @@
-"""`paquebot session`: what the mail programs of an account say, and what they are answered."""
+"""`paquebot session`: record the sessions of an account."""
 
 from paquebot.cli.session.command import session_app
 

@@ -1,4 +1,4 @@
-"""`paquebot session record`: a protocol transcript of one account, for a bounded time."""
+"""`paquebot session record`: a protocol transcript of one account, for a limited time."""
 
 import asyncio
 import contextlib
@@ -20,17 +20,17 @@ from paquebot.runtime.settings import ByteSize, parse_bytes
 from paquebot.v1 import directory_pb2 as pb
 
 session_app = typer.Typer(
-    help="See what the mail programs of an account say, and what they are answered.",
+    help="Record what the mail programs of an account send, and the server's replies.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-Account = Annotated[str, typer.Option(metavar="ADDRESS", help="Whose sessions.", show_default=False)]
+Account = Annotated[str, typer.Option(metavar="ADDRESS", help="The account to record.", show_default=False)]
 For = Annotated[
-    float, typer.Option("--for", parser=parse_duration, metavar="TIME", help="How long, such as 10m; at most 24h.")
+    float, typer.Option("--for", parser=parse_duration, metavar="TIME", help="Duration, such as 10m; maximum 24h.")
 ]
-To = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it. Without it: to standard output.")]
-Size = Annotated[ByteSize, typer.Option(parser=parse_bytes, metavar="SIZE", help="Stop when it is so long.")]
+To = Annotated[Path | None, typer.Option(metavar="FILE", help="Output file; standard output if not given.")]
+Size = Annotated[ByteSize, typer.Option(parser=parse_bytes, metavar="SIZE", help="Maximum size of the recording.")]
 
 
 @session_app.callback()
@@ -46,11 +46,11 @@ def record(
     size: Size = "10MB",  # type: ignore[assignment]
     data: DataOption = None,
 ) -> None:
-    """Record what is said in IMAP, POP3 and submission sessions of one account, those that are open already too.
+    """Record the IMAP, POP3 and submission sessions of one account, also those that are open already.
 
-    Passwords, messages and long literals are left out; names of mailboxes, search terms, addresses and
-    subjects are not. The file is a dialogue, as the tests of the project play them: tests/dialogues/dialogue.py
-    says how. Ctrl-C ends it sooner.
+    The recording has no passwords, messages and long literals; it has names of mailboxes, search terms, addresses
+    and subjects. The file is a dialogue that the project's tests can replay; tests/dialogues/dialogue.py describes
+    its format. Ctrl-C stops the recording.
     """
     recording = _Recording(account, seconds, size)
     try:
@@ -72,7 +72,7 @@ class _Recording:
         self.writer = DialogueWriter(self._write, account)
 
     def write_to(self, file: TextIO) -> None:
-        """Before `run`."""
+        """Set the output; call it before `run`."""
         self._file = file
 
     def _write(self, line: str) -> None:
@@ -80,7 +80,7 @@ class _Recording:
         self._file.write(line + "\n")
 
     async def run(self, client: DirectoryClient) -> None:
-        """Until the time is over, it is too long, or somebody ends it."""
+        """Record until the time is over, the maximum size is reached, or a signal comes."""
         task = asyncio.current_task()
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -92,19 +92,19 @@ class _Recording:
     async def _read(self, client: DirectoryClient, request: pb.RecordSessionsRequest) -> None:
         until = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=request.seconds)
         self._write(f"# Sessions of an account until {until:%Y-%m-%d %H:%M:%S %Z}.")
-        self._write("# Passwords and messages are left out.")
+        self._write("# Without passwords and messages.")
         async with contextlib.aclosing(client.follow(client.stub.RecordSessions, request)) as lines:
             async for line in lines:
                 self._add(line, until)
                 if self._left <= 0:
-                    self._write("# Here it was too long (--size).")
-                    typer.echo("paquebot: stopped, it is too long; --size allows more", err=True)
+                    self._write("# Stopped here: maximum size reached (--size).")
+                    typer.echo("paquebot: stopped: maximum size reached; allow more with --size", err=True)
                     return
 
     def _add(self, line: pb.TranscriptLine, until: datetime.datetime) -> None:
         match line.WhichOneof("what"):
             case None:
-                typer.echo(f"recording sessions of {self._account} until {until:%H:%M:%S}; Ctrl-C ends it", err=True)
+                typer.echo(f"recording sessions of {self._account} until {until:%H:%M:%S}; Ctrl-C stops it", err=True)
                 return
             case "begun":
                 typer.echo(f"{line.protocol} session from {line.begun.client}", err=True)
@@ -114,7 +114,7 @@ class _Recording:
 
 @contextlib.contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO]:
-    """For its owner only: it tells what somebody reads. Raises OSError."""
+    """Readable for its owner only, because it shows what the user reads. Raises OSError."""
     if path is None:
         yield sys.stdout
         return

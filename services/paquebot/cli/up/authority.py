@@ -1,7 +1,7 @@
-"""The certificate authority of a local platform: made once, kept in the data directory, trusted once by a person.
+"""The certificate authority of a local platform: created once, kept in the data directory, trusted once by the user.
 
-The programs of a person who trusts it believe whoever holds its key. So it may sign for the names of this platform only
-(RFC 5280 §4.2.1.10), and for servers of TLS only (§4.2.1.12).
+Programs that trust it accept any certificate that its key signs. So the authority is limited to the names of this
+platform (RFC 5280 §4.2.1.10) and to TLS servers (§4.2.1.12).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Authority:
 
 
 def load_authority(certificate: Path, key: Path, names: Iterable[str]) -> Authority | None:
-    """The authority of an earlier start; None: there is none that can sign for all `names` a while longer."""
+    """The authority of an earlier start; None: none is valid for 30 more days and may sign for all `names`."""
     found = load_certificate(certificate)
     private = load_key(key, found)
     if found is None or private is None:
@@ -47,9 +47,10 @@ def load_authority(certificate: Path, key: Path, names: Iterable[str]) -> Author
 
 
 def make_authority(certificate: Path, key: Path, names: Sequence[str]) -> Authority:
-    """Make one for `names`, host names with everything below them and addresses, over what is there. Raises OSError."""
+    """Create an authority for `names` (host names with everything below them, and addresses) in place of the old one.
+    Raises OSError."""
     private = ec.generate_private_key(ec.SECP256R1())
-    # Programs find an issuer by its name: that of one authority must not be another's.
+    # Programs find an issuer by its name, so two authorities must not have the same one.
     common = f"{names[0][:40]} {secrets.token_hex(4)}"
     subject = x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATION_NAME, _MAKER), x509.NameAttribute(NameOID.COMMON_NAME, common)]
@@ -76,21 +77,21 @@ def make_authority(certificate: Path, key: Path, names: Sequence[str]) -> Author
 
 
 def may_sign(authority: x509.Certificate, name: str) -> bool:
-    """The host name or address is within what the authority was made for."""
+    """Whether the authority is allowed to sign for this host name or address."""
     try:
         limits = authority.extensions.get_extension_for_class(x509.NameConstraints).value
     except x509.ExtensionNotFound:
-        return True  # a person's
+        return True  # not one of ours
     return any(_within(general_name(name), subtree) for subtree in limits.permitted_subtrees or ())
 
 
 def has_local_issuer(certificate: x509.Certificate) -> bool:
-    """An authority of this kind is its issuer, this platform's or another's."""
+    """Whether an authority of `paquebot up` issued it, of this data directory or another."""
     return [item.value for item in certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)] == [_MAKER]
 
 
 def signed_by(certificate: x509.Certificate, issuer: x509.Certificate | None) -> bool:
-    """`issuer` has signed the certificate."""
+    """Whether `issuer` has signed the certificate."""
     if issuer is None:
         return False
     try:
@@ -101,7 +102,7 @@ def signed_by(certificate: x509.Certificate, issuer: x509.Certificate | None) ->
 
 
 def load_certificate(path: Path) -> x509.Certificate | None:
-    """The first certificate of a PEM file; None: there is none, or it cannot be read."""
+    """The first certificate of a PEM file; None: the file has none, or cannot be read."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):
@@ -131,7 +132,7 @@ def pem(certificate: x509.Certificate) -> str:
 
 
 def general_name(name: str) -> x509.GeneralName:
-    """A host name or an address, as certificates have it. Raises ValueError where it is no such thing."""
+    """A host name or an address in the form of certificates. Raises ValueError for anything else."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -139,7 +140,7 @@ def general_name(name: str) -> x509.GeneralName:
 
 
 def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """RFC 5280 §4.2.1.3: an authority's key signs certificates, another one handshakes."""
+    """RFC 5280 §4.2.1.3: an authority's key signs certificates, a server's key signs handshakes."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,
@@ -160,7 +161,7 @@ def _subtree(name: str) -> x509.GeneralName:
 
 def _within(name: x509.GeneralName, subtree: x509.GeneralName) -> bool:
     if isinstance(name, x509.IPAddress) and isinstance(subtree, x509.IPAddress):
-        return ipaddress.ip_network(name.value) == subtree.value  # as they are made here: one address each
+        return ipaddress.ip_network(name.value) == subtree.value  # our authorities name single addresses
     if isinstance(name, x509.DNSName) and isinstance(subtree, x509.DNSName):
         return f".{name.value}".lower().endswith(f".{subtree.value}".lower())
     return False

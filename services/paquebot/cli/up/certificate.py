@@ -1,6 +1,6 @@
-"""The certificate of a local platform, signed by an authority of its own, and renewed when it is about to end.
+"""The certificate of a local platform, signed by the platform's own authority and renewed before it expires.
 
-A certificate that a person put in its place is never touched.
+A certificate that the user put in its place is never changed.
 """
 
 from __future__ import annotations
@@ -31,49 +31,49 @@ from paquebot.cli.up.authority import (
     write_key,
 )
 
-_VALID_DAYS = 397  # what clients accept at most
+_VALID_DAYS = 397  # the maximum that clients accept
 _RENEW_DAYS = 30
 _SELF_SIGNED = {x509.SubjectAlternativeName.oid, x509.BasicConstraints.oid, x509.ExtendedKeyUsage.oid}
-"""All extensions of the certificates that platforms signed themselves, before they had authorities."""
+"""All extensions of the self-signed certificates of platforms from before there were authorities."""
 
 
 def authority_of(certificate: Path) -> Path:
-    """Where the authority of a platform's certificate is; its key is beside it."""
+    """The path of the authority of a platform's certificate; the authority's key is beside it."""
     return certificate.with_name("ca.crt")
 
 
 def is_user_supplied(certificate: Path) -> bool:
-    """The file was not made here. One that cannot be read is a person's, too."""
+    """Whether the user supplied the certificate. One that cannot be read counts as the user's."""
     found = load_certificate(certificate)
     if found is None:
         return certificate.exists() and certificate.stat().st_size > 0
     return not (has_local_issuer(found) or _self_signed(found))
 
 
-def ensure_certificate(certificate: Path, key: Path, names: Sequence[str], wished: Sequence[str] = ()) -> str:
-    """Make the pair unless a good one is there: for `names`, host names and addresses, and for those of `wished` that
-    the authority may sign for. What was done, for a person; empty: nothing. Raises OSError."""
+def ensure_certificate(certificate: Path, key: Path, names: Sequence[str], optional: Sequence[str] = ()) -> str:
+    """Create certificate and key unless valid ones exist: for `names` (host names and addresses), and for those of
+    `optional` that the authority may sign for. Returns a sentence about what was created, or "". Raises OSError."""
     if is_user_supplied(certificate):
         return ""
     own, found = authority_of(certificate), load_certificate(certificate)
     known, authority = load_certificate(own), load_authority(own, own.with_suffix(".key"), names)
-    wanted = names if authority is None else (*names, *_allowed(authority.certificate, wished))
-    # Without the authority's key, which a person may have put away, a good certificate serves to its end.
-    if found is not None and _good(found, known, wanted) and load_key(key, found):
+    wanted = names if authority is None else (*names, *_allowed(authority.certificate, optional))
+    # Without the authority's key, which the user may have moved away, a valid certificate is used until it expires.
+    if found is not None and _is_valid(found, known, wanted) and load_key(key, found):
         return ""
     certificate.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    signer = authority or make_authority(own, own.with_suffix(".key"), (*names, *wished))
+    signer = authority or make_authority(own, own.with_suffix(".key"), (*names, *optional))
     private = ec.generate_private_key(ec.SECP256R1())
-    built = _signed(signer, private, (*names, *_allowed(signer.certificate, wished)))
+    built = _signed(signer, private, (*names, *_allowed(signer.certificate, optional)))
     write_key(key, private)
-    # With the authority's own, so that to trust this one file is enough, as it was before there were authorities.
+    # With the authority's certificate, so that trusting this one file is enough, as before there were authorities.
     write_durably(certificate, pem(built) + pem(signer.certificate), mode=0o644)
     if authority is not None:
-        return f"certificate for {names[0]} made"
+        return f"certificate for {names[0]} created"
     if known is not None:
-        return f"certificate for {names[0]} made, and a new authority: the old one could not sign it, so trust {own}"
+        return f"certificate for {names[0]} created, and a new authority: the old one could not sign it; trust {own}"
     replaced = " in place of the self-signed one" if found is not None else ""
-    return f"certificate for {names[0]} made{replaced}, and its authority {own}"
+    return f"certificate for {names[0]} created{replaced}, and its authority {own}"
 
 
 def _allowed(authority: x509.Certificate, names: Sequence[str]) -> list[str]:
@@ -104,8 +104,8 @@ def _signed(authority: Authority, private: ec.EllipticCurvePrivateKey, names: Se
     )
 
 
-def _good(found: x509.Certificate, issuer: x509.Certificate | None, names: Sequence[str]) -> bool:
-    """It is this platform's, for these names, and ends no time soon."""
+def _is_valid(found: x509.Certificate, issuer: x509.Certificate | None, names: Sequence[str]) -> bool:
+    """Whether `issuer` signed it for these names and it does not expire soon."""
     try:
         alternatives = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound):
@@ -116,7 +116,7 @@ def _good(found: x509.Certificate, issuer: x509.Certificate | None, names: Seque
 
 
 def _self_signed(found: x509.Certificate) -> bool:
-    """As platforms made them before: for a name, an authority of its own for nothing else."""
+    """Whether it is a self-signed certificate of a platform from before there were authorities."""
     try:
         extensions = {item.oid for item in found.extensions}
     except ValueError:

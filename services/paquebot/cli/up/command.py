@@ -22,37 +22,39 @@ from paquebot.cli.up.guide import addresses, examples, mail_programs
 from paquebot.cli.up.layout import Layout, Ports, UpError
 from paquebot.cli.up.stack import Stack
 
-# What the plan itself decides; anything else in PAQUEBOT_* is the person's and reaches every service.
+# For `paquebot up` itself; every other PAQUEBOT_* variable is passed on to every service.
 _NOT_PASSED_ON = ("PAQUEBOT_DATA",)
 
 
 def up(
     data: Annotated[
-        Path, typer.Option(envvar="PAQUEBOT_DATA", help="where everything is kept: mail, database, queue, logs")
+        Path, typer.Option(envvar="PAQUEBOT_DATA", help="Data directory: mail, database, queue, logs.")
     ] = DEFAULT_DATA,
-    once: Annotated[bool, typer.Option("--once", help="stop after the round trip: exit code 0 when it worked")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop after the round trip; the exit code is 0 when it succeeded.")
+    ] = False,
     demo: Annotated[
-        bool, typer.Option("--demo/--no-demo", help="make the demo domain and send a first message")
+        bool, typer.Option("--demo/--no-demo", help="Create the demo domain and send a first message.")
     ] = True,
     port: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=NUMBER", help="move a listener, as in --port smtp=25; repeatable"),
+        typer.Option(metavar="NAME=NUMBER", help="Port of a listener, as in --port smtp=25; repeat it for several."),
     ] = None,
-    hostname: Annotated[str, typer.Option(help="the name the platform gives itself")] = "mail.paquebot.test",
-    domain: Annotated[str, typer.Option(help="the demo domain")] = "paquebot.test",
+    hostname: Annotated[str, typer.Option(help="Host name of the platform.")] = "mail.paquebot.test",
+    domain: Annotated[str, typer.Option(help="The demo domain.")] = "paquebot.test",
     engines_only: Annotated[
-        bool, typer.Option("--engines-only", help="start no service: to restore a backup, or for recover --rebuild")
+        bool, typer.Option("--engines-only", help="Start no service: to restore a backup, or for recover --rebuild.")
     ] = False,
 ) -> None:
-    """Run the whole platform on this machine: three engines, six services, one demo domain.
+    """Run the whole platform on this machine: three engines, six services and a demo domain.
 
-    The first start makes everything; later ones keep all mail. Ends with Ctrl-C. Settings PAQUEBOT_* in the
-    environment reach every service.
+    The first start creates everything; later starts keep all mail. Ctrl-C stops it. PAQUEBOT_* settings in the
+    environment are passed on to every service.
     """
     console = Console(stderr=False, highlight=False, soft_wrap=True)
     try:
         code = asyncio.run(
-            _up(console, data.absolute(), _ports(port or []), hostname, domain, _Asked(once, demo, engines_only))
+            _up(console, data.absolute(), _ports(port or []), hostname, domain, _Choices(once, demo, engines_only))
         )
     except UpError as error:
         console.print(f"[bold red]paquebot up:[/] {error}")
@@ -71,15 +73,15 @@ def _ports(options: list[str]) -> Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is to happen after the start."""
+class _Choices:
+    """What happens after the start."""
 
     once: bool
     demo: bool
     engines_only: bool
 
 
-async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain: str, asked: _Asked) -> int:
+async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain: str, choices: _Choices) -> int:
     begin = time.perf_counter()
     layout = Layout(data)
     lock = layout.lock()
@@ -92,21 +94,21 @@ async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain:
     stack = Stack(plan, step, lambda text: console.print(f"[yellow]{time.strftime('%H:%M:%S')}[/] {text}"))
     stop = _on_signals()
     try:
-        if not await _unless_stopped(stop, stack.start(services=not asked.engines_only)):
+        if not await _unless_stopped(stop, stack.start(services=not choices.engines_only)):
             return 130
-        if asked.engines_only:
-            step(f"the engines are ready, and no service runs; data in {data}")
+        if choices.engines_only:
+            step(f"the engines are ready, without services; data in {data}")
             await stop.wait()
             return 0
         step(f"the platform is ready; data in {data}")
-        if asked.demo:
+        if choices.demo:
             await _demo(console, plan, step)
-        if not asked.once:
+        if not choices.once:
             console.print(addresses(plan))
             console.print(mail_programs(plan))
             console.print(examples(plan))
             await stop.wait()
-            console.print("ending: services finish what they do, then the engines stop")
+            console.print("stopping: the services drain, then the engines stop")
         return 0
     finally:
         await stack.stop()
@@ -122,7 +124,7 @@ def _on_signals() -> asyncio.Event:
 
 
 async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work; False: a signal came first, and the work was undone."""
+    """Await the work; False: a signal came first, and the work was cancelled."""
     task, waiter = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()

@@ -1,4 +1,4 @@
-"""The settings each service of a local platform is started with: its own credentials and nothing else's."""
+"""The settings of each service of a local platform, with its own credentials only."""
 
 import os
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from paquebot.cli.up.layout import Layout, Ports, Secrets, listen
 DATABASE = "paquebot"
 BUCKET = "paquebot"
 LOGIN = "paquebot"
-"""The operators' login, which may do all."""
+"""The operator's login, which has all rights."""
 _DRAIN = "10s"
 _DEMO_PASSWORDS = {"PAQUEBOT_PASSWORD_MIN_LENGTH": "8"}
-"""The demo accounts have a password that everybody knows; nobody but this machine reaches them."""
+"""The demo accounts have a well-known, short password; only programs on this machine can reach them."""
 _MANY_CLIENTS = ("smtp_ingress", "imap")
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformPlan:
-    """Everything that decides what one local platform is."""
+    """The configuration of one local platform."""
 
     layout: Layout
     ports: Ports
@@ -32,17 +32,17 @@ class PlatformPlan:
     hostname: str
     domain: str
     overrides: Mapping[str, str] = field(default_factory=dict)
-    """PAQUEBOT_* settings of the person, passed on to every service."""
+    """The user's PAQUEBOT_* settings, passed on to every service."""
 
     @property
     def certificate(self) -> Path:
-        """What clients are shown, with its issuers: of the person's settings, or of the data directory."""
-        # Services run in the data directory.
+        """The servers' certificate with its issuers: from the user's settings, or in the data directory."""
+        # Relative to the data directory, in which the services run.
         return self.layout.data / (self.overrides.get("PAQUEBOT_TLS_CERTIFICATE") or self.layout.certificate)
 
     @property
     def authority(self) -> Path | None:
-        """What clients are to trust; None: the certificate is a person's, who knows."""
+        """The authority that clients must trust; None: the user supplied the certificate."""
         own = self.certificate == self.layout.certificate and not is_user_supplied(self.certificate)
         return self.layout.authority if own else None
 
@@ -64,11 +64,11 @@ class PlatformPlan:
         return PostgresEngine(self.layout.data / "postgres", self.secrets.postgres, self.ports.engines)
 
     def role_dsn(self, role: str) -> str:
-        """How a service's role reaches the running PostgreSQL."""
+        """The DSN of a service's role; PostgreSQL must be running."""
         return self.postgres.socket_dsn(role, self.secrets.roles[role], DATABASE)
 
     def service_environment(self, service: str) -> dict[str, str]:
-        """The whole environment of a service process."""
+        """The complete environment of a service process."""
         ports = self.ports.services
         own = {
             "PAQUEBOT_HOSTNAME": self.hostname,
@@ -83,7 +83,7 @@ class PlatformPlan:
         return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **own}
 
     def client_environment(self) -> dict[str, str]:
-        """What the command line gets: an operator may do all."""
+        """The settings of the command line, with the operator's login."""
         return {
             **self._directory(),
             **self._admin(),
@@ -127,8 +127,8 @@ class PlatformPlan:
                 return {**self._queue_and_packs(service), **self._postgres(service)}
 
     def _exchangers(self) -> dict[str, str]:
-        """Where somebody has set up name servers of his own on loopback, for a trial, hosts on loopback may be mail
-        exchangers. A resolver at the usual port is no such thing: it answers with what all the world says."""
+        """Allow mail exchangers on loopback when the user's name servers are on loopback too, as in a trial. A server
+        at port 53 does not count: it is the machine's resolver, which answers with public names."""
         servers = [server.strip() for server in self.overrides.get("PAQUEBOT_RELAY_DNS", "").split(",")]
         own = [server.startswith(("127.", "[::1]:")) and not server.endswith(":53") for server in servers]
         return {"PAQUEBOT_RELAY_ALLOW_NETWORKS": "127.0.0.0/8,::1/128"} if all(own) else {}
@@ -144,7 +144,7 @@ class PlatformPlan:
         return {"PAQUEBOT_ADMIN_TOKEN": self.secrets.admin_token}
 
     def _queue_and_packs(self, service: str) -> dict[str, str]:
-        """A service's own logins, which open what its grants say."""
+        """The service's own logins at NATS and S3, with the rights that `engines.grants` lists."""
         nats = self._nats(service, self.secrets.nats_users[service])
         return {**nats, **self._s3(_access_key(service), self.secrets.s3_users[service])}
 
@@ -174,13 +174,13 @@ class PlatformPlan:
 
 
 def _workers(service: str) -> dict[str, str]:
-    """Half of the cores for what clients keep busy; the engines and the other services need theirs."""
+    """One worker for every two cores in services with many clients; engines and other services need the rest."""
     cores = len(os.sched_getaffinity(0))
     return {"PAQUEBOT_WORKERS": str(max(1, cores // 2))} if service in _MANY_CLIENTS else {}
 
 
 def _fixed(service: str) -> dict[str, str]:
-    """Workers cannot share a UNIX socket."""
+    """What the user cannot override: workers cannot share a UNIX socket."""
     return {"PAQUEBOT_WORKERS": "1"} if service == "recipient_validation" else {}
 
 

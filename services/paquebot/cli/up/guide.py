@@ -1,6 +1,6 @@
-"""What `paquebot up` tells a person: where everything is, how to set up a mail program, what to try.
+"""What `paquebot up` prints when it is ready: where everything is, how to set up a mail program, what to try.
 
-Plain lines: they can be copied from any terminal, and read in a log.
+Plain lines, which can be copied from any terminal and read in a log.
 """
 
 import shlex
@@ -13,11 +13,11 @@ from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import SERVICES
 
 _HOST = "localhost"
-"""In mail programs: some look for a name in the certificate, and take no address."""
+"""For mail programs: some expect a name in the certificate and accept no address."""
 
 
 def addresses(plan: PlatformPlan) -> str:
-    """Every listener and file."""
+    """Every listener, and the files that a user needs."""
     ports, engines = plan.ports.services, plan.ports.engines
     rows = [
         ("SMTP from other servers", f"{LOOPBACK}:{ports.smtp}", "STARTTLS"),
@@ -42,7 +42,7 @@ def addresses(plan: PlatformPlan) -> str:
 
 
 def mail_programs(plan: PlatformPlan) -> str:
-    """All that a mail program asks for."""
+    """What a mail program asks for."""
     ports = plan.ports.services
     rows = [
         ("addresses", f"{DEMO_SENDER}@{plan.domain}, {DEMO_READER}@{plan.domain}; the user name is the whole address"),
@@ -56,7 +56,7 @@ def mail_programs(plan: PlatformPlan) -> str:
 
 
 def _trust(authority: Path | None) -> list[str]:
-    """One line for each kind of program; none where the certificate is a person's."""
+    """How to trust the authority, a line for each kind of program; none when the user supplied the certificate."""
     if authority is None:
         return []
     path = shlex.quote(str(authority))
@@ -64,7 +64,7 @@ def _trust(authority: Path | None) -> list[str]:
     add = "security add-trusted-cert -r trustRoot -p ssl -k ~/Library/Keychains/login.keychain-db {}"
     chosen = "Settings, Privacy & Security, View Certificates, Authorities, Import {}, for websites"
     rows = [
-        ("certificate authority", "{}, to be trusted once:"),
+        ("certificate authority", "{}; trust it once:"),
         ("  Thunderbird", chosen.replace("View", "Manage")),
         ("  Firefox", chosen),
         ("  macOS", add),
@@ -90,5 +90,5 @@ Try it from another terminal:
   curl http://{LOOPBACK}:{ports.metrics("smtp_ingress")}/metrics
   .venv/bin/paquebot account list{data}
   .venv/bin/paquebot queue list{data}
-Ctrl-C ends the platform; all mail stays in {plan.layout.data}.
+Ctrl-C stops the platform; all mail stays in {plan.layout.data}.
 """

@@ -1,4 +1,4 @@
-"""Where the local platform listens and what it keeps: ports, data directory, secrets."""
+"""The ports, the data directory and the secrets of a local platform."""
 
 import fcntl
 import hashlib
@@ -19,13 +19,13 @@ from paquebot.cli.up.certificate import authority_of
 from paquebot.runtime.postgres.migrations import ROLES
 
 SERVICES = ("recipient_validation", "smtp_ingress", "delivery", "relay", "imap", "pop3")
-"""In the order in which the table shows them."""
+"""In the order of the printed table."""
 
-_SOCKET_PATH = 107  # bytes of a UNIX socket's path, as Linux has it
+_SOCKET_PATH = 107  # maximum bytes of a UNIX socket's path on Linux
 
 
 class UpError(Exception):
-    """The platform cannot run; one sentence that says what to do."""
+    """The platform cannot run; the text is one sentence that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ServicePorts:
     pop3: int = 2110
     pop3s: int = 2995
     grpc: int = 0
-    """Not asked for: services and the command line use the UNIX socket."""
+    """0: no listener; services and the command line use the UNIX socket."""
     smtp_ingress_metrics: int = 2900
     recipient_validation_metrics: int = 2901
     delivery_metrics: int = 2902
@@ -61,17 +61,17 @@ class Ports:
     engines: EnginePorts = DEFAULT_PORTS
 
     def moved(self, numbers: Mapping[str, int]) -> "Ports":
-        """These ports with some changed, keys as in `--port`. Raises UpError."""
-        ours = {option_name(item.name): item.name for item in fields(ServicePorts)}
-        rest = {name: number for name, number in numbers.items() if name not in ours}
-        changed = {ours[name]: number for name, number in numbers.items() if name in ours}
+        """A copy with some ports changed; keys as in `--port`. Raises UpError."""
+        known = {option_name(item.name): item.name for item in fields(ServicePorts)}
+        rest = {name: number for name, number in numbers.items() if name not in known}
+        changed = {known[name]: number for name, number in numbers.items() if name in known}
         for name, number in numbers.items():
             if not 0 < number < 65536:
-                raise UpError(f"{number} is not a port number, so --port {name}={number} cannot be")
+                raise UpError(f"--port {name}={number}: the port must be between 1 and 65535")
         try:
             return Ports(replace(self.services, **changed), self.engines.moved(rest))
         except ValueError as error:
-            raise UpError(f"{error}, {', '.join(ours)}") from None
+            raise UpError(f"{error}, {', '.join(known)}") from None
 
     def claims(self) -> list[tuple[str, int, str]]:
         """(owner, port, option) of each service listener."""
@@ -84,7 +84,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Made once for a data directory; never shown. `nats` and `s3` open everything, for operators."""
+    """Generated once for a data directory, never printed. `nats` and `s3` are the operator's, with all rights."""
 
     nats: str
     s3: str
@@ -115,37 +115,37 @@ class Layout:
 
     @property
     def authority(self) -> Path:
-        """What a person trusts once."""
+        """The certificate of the authority, which the user trusts once."""
         return authority_of(self.certificate)
 
     @property
     def client_env(self) -> Path:
-        """What the command line needs to reach this platform."""
+        """The settings with which the command line reaches this platform."""
         return self.data / "client.env"
 
     @property
     def socket(self) -> Path:
-        """Of gRPC. Where the data directory's path is too long for a socket, it is elsewhere."""
+        """The socket of gRPC. It is in a shorter directory when the data directory's path is too long for a socket."""
         path = self.data / "run" / "grpc.sock"
         return path if len(os.fsencode(path)) <= _SOCKET_PATH else _short_directory(self.data) / "grpc.sock"
 
     def prepare_socket(self) -> None:
-        """Make the socket's directory, which is what keeps others from it. Raises UpError."""
+        """Make the socket's directory, whose mode keeps other users away. Raises UpError."""
         directory = self.socket.parent
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
             found = directory.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-                raise UpError(f"{directory} is another user's: remove it, or give a shorter directory with --data")
+                raise UpError(f"{directory} belongs to another user: remove it, or give a shorter path with --data")
             directory.chmod(0o700)
-            self.socket.unlink(missing_ok=True)  # of a service that was killed
+            self.socket.unlink(missing_ok=True)  # left by a service that was killed
         except OSError as error:
             raise UpError(f"cannot make {directory} for the socket of gRPC: {error.strerror}") from None
         if not takes_socket(self.socket):
-            raise UpError(f"there can be no UNIX socket in {directory}: give another directory with --data")
+            raise UpError(f"cannot create a UNIX socket in {directory}: give another directory with --data")
 
     def lock(self) -> int:
-        """Take the data directory for this process; held until the descriptor is closed. Raises UpError."""
+        """Lock the data directory for this process, until the returned descriptor is closed. Raises UpError."""
         try:
             make_directory(self.data)
         except EngineError as error:
@@ -159,12 +159,12 @@ class Layout:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            text = f"another `paquebot up` runs on {self.data}: end it first, or give another directory with --data"
+            text = f"another `paquebot up` runs on {self.data}: stop it first, or give another directory with --data"
             raise UpError(text) from None
         return descriptor
 
     def secrets(self) -> Secrets:
-        """Read the secrets, or make them the first time. Raises UpError."""
+        """Read the secrets; generate those that are missing. Raises UpError."""
         path = self.data / "secrets.json"
         known = _known_secrets(path) if path.exists() else {}
         logins = (*(f"nats.{user}" for user in NATS_USERS), *(f"s3.{user}" for user in S3_USERS))
@@ -183,7 +183,7 @@ class Layout:
 
 
 def _short_directory(data: Path) -> Path:
-    """A directory for this data directory alone, in one that is this user's, or everybody's."""
+    """A directory for this data directory alone, in the user's runtime directory, or in /tmp."""
     own = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
     home = own if own.is_absolute() and os.access(own, os.W_OK) else Path("/tmp")  # noqa: S108 - checked when it is made
     mark = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:12]
@@ -199,7 +199,7 @@ def _known_secrets(path: Path) -> dict[str, str]:
     except ValueError:
         known = None
     if not isinstance(known, dict) or not all(isinstance(value, str) for value in known.values()):
-        text = f"{path} is damaged: bring it back from a backup, or move {path.parent} away to start anew"
+        text = f"{path} is damaged: restore it from a backup, or move {path.parent} away to start from scratch"
         raise UpError(text)
     return known
 

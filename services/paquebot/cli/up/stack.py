@@ -1,4 +1,4 @@
-"""Starts one local platform in order: engines, schemas, services; and ends it in the opposite order."""
+"""Starts a local platform in order (engines, schemas, services) and stops it in the opposite order."""
 
 import asyncio
 import http.client
@@ -6,7 +6,6 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -27,18 +26,16 @@ from paquebot.runtime.settings import load
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _SERVICE_STOP_SECONDS = 15.0
-_LOOK_AT_CERTIFICATE_SECONDS = 12 * 3600.0
-
-Step = Callable[[str], None]
-"""Told when something is done: a line for the person who waits."""
+_CERTIFICATE_CHECK_SECONDS = 12 * 3600.0
 
 
 @dataclass(slots=True)
 class Stack:
-    """One local platform. `await start()`, then it runs until `await stop()`."""
+    """One local platform. `await start()`, then it runs until `await stop()`. `step` gets a line for each step of the
+    start, `say` a line for each later event."""
 
     plan: PlatformPlan
-    step: Step
+    step: PrintLine
     say: PrintLine
     supervisor: Supervisor = field(init=False)
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
@@ -47,8 +44,8 @@ class Stack:
         self.supervisor = Supervisor(self.say)
 
     async def start(self, *, services: bool = True) -> None:
-        """Returns when every service says it is ready; without `services`, when the engines are and the schemas are up
-        to date. Raises UpError; nothing is left running then."""
+        """Returns when every service is ready; without `services`, when the engines are ready and the schemas up to
+        date. Raises UpError, after stopping what it started."""
         try:
             await self._check_ports()
             self.plan.layout.prepare_socket()
@@ -64,7 +61,7 @@ class Stack:
             raise
 
     async def stop(self) -> None:
-        """Services first, so that they drain into engines that still run."""
+        """Stop the services first, so that they drain while the engines still run."""
         await self.supervisor.stop(SERVICES, ("nats", "s3", "postgres"))
         for watching in self._watching:
             watching.cancel()
@@ -90,11 +87,11 @@ class Stack:
             watching.add_done_callback(self._watching.discard)
             return process
 
-        await self.supervisor.keep(engine.name, start)
+        await self.supervisor.keep_running(engine.name, start)
         self.step(f"{engine.name} is ready")
 
     async def _prepare(self) -> None:
-        """Database, roles, schemas, stream, certificate: each made or brought up to date."""
+        """Create database, roles, schemas, stream and certificate, or bring them up to date."""
         plan = self.plan
         await make_database(plan.postgres.dsn(DATABASE))
         await bootstrap_roles(plan.postgres.dsn(), plan.secrets.roles)
@@ -114,21 +111,21 @@ class Stack:
         write_durably(plan.layout.client_env, text)
 
     def _make_certificate(self, say: PrintLine) -> None:
-        """For the platform's names, loopback, and this machine's name, which may change at any time. Raises UpError."""
+        """Certificate for the platform's names, loopback, and this machine's name, which may change. Raises UpError."""
         plan, machine = self.plan, socket.gethostname()
         if plan.certificate != plan.layout.certificate:
             return
         names = (plan.hostname, plan.domain, "localhost", LOOPBACK, "::1")
         try:
-            if said := ensure_certificate(plan.certificate, plan.layout.key, names, (machine,)):
-                say(said)
+            if created := ensure_certificate(plan.certificate, plan.layout.key, names, (machine,)):
+                say(created)
         except (OSError, ValueError) as error:
-            raise UpError(f"no certificate for {', '.join((*names, machine))} can be made: {error}") from None
+            raise UpError(f"cannot create a certificate for {', '.join((*names, machine))}: {error}") from None
 
     async def _renew_certificate(self) -> None:
-        """The services see a new certificate by themselves."""
+        """The services notice a new certificate themselves."""
         while True:
-            await asyncio.sleep(_LOOK_AT_CERTIFICATE_SECONDS)
+            await asyncio.sleep(_CERTIFICATE_CHECK_SECONDS)
             try:
                 self._make_certificate(self.say)
             except UpError as error:
@@ -136,7 +133,7 @@ class Stack:
 
     async def _start_services(self) -> None:
         for service in SERVICES:
-            await self.supervisor.keep(service, partial(self._start_service, service))
+            await self.supervisor.keep_running(service, partial(self._start_service, service))
         await asyncio.gather(*(self._wait_ready(service) for service in SERVICES))
 
     async def _start_service(self, service: str) -> ManagedProcess:
@@ -159,8 +156,8 @@ class Stack:
             async with asyncio.timeout(_READY_SECONDS):
                 while reason:
                     reason = await asyncio.to_thread(_unready, url)
-                    if end := self.supervisor.last_end(service):  # what fails at the start will fail again
-                        raise UpError(f"{service} {end} (see {log})")
+                    if exited := self.supervisor.last_exit(service):  # a service that fails at the start fails again
+                        raise UpError(f"{service} {exited} (see {log})")
                     if reason:
                         await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
@@ -170,7 +167,7 @@ class Stack:
 
 
 def _unready(url: str) -> str:
-    """Why the service is not ready; empty: it is."""
+    """Why the service is not ready; empty: it is ready."""
     try:
         with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own loopback URL
             return ""

@@ -18,7 +18,8 @@ _ENDINGS: Final = (b" \r", b" \n", b"\t\r", b"\t\n")
 _BEFORE_LINE_END: Final = re.compile(rb"[ \t](?<![ \t]{2})[ \t]*+(?=[\r\n])")
 # Without LF after it, a2b_qp takes all up to the next LF for the soft line break.
 _UNFINISHED: Final = re.compile(rb"=[0-9A-Fa-f]?\Z")
-_SOFT_BREAK_OF_CR: Final = re.compile(rb"=\r(?!\n)")
+# It takes "==" for one "=", so only the last of an odd run is a soft line break.
+_SOFT_BREAK_OF_CR: Final = re.compile(rb"(?<!=)((?:==)*+)=\r(?!\n)")
 
 
 def decode_quoted_printable(data: bytes) -> bytes:
@@ -31,7 +32,7 @@ def _decoded(data: bytes) -> bytes:
     if any(ending in data for ending in _ENDINGS):
         data = _BEFORE_LINE_END.sub(b"", data)
     if b"=\r" in data:
-        data = _SOFT_BREAK_OF_CR.sub(b"=\n", data)
+        data = _SOFT_BREAK_OF_CR.sub(rb"\1=\n", data)
     return binascii.a2b_qp(data)
 
 

@@ -45,7 +45,7 @@ class Leaver(Protocol):
         """End before the next command."""
 
     def displace(self) -> None:
-        """The same, for another client needs the seat."""
+        """The same, for another client needs the slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class _Listener:
 
 @dataclass(slots=True)
 class Listeners:
-    """`serve` has the arrival and its seat for their whole life; `turn_away` must not wait, and its arrival is closed
+    """`serve` has the arrival and its slot for their whole life; `turn_away` must not wait, and its arrival is closed
     after it."""
 
-    seats: ConnectionSlots
+    slots: ConnectionSlots
     serve: Callable[[AcceptedConnection, ConnectionSlot], Awaitable[None]]
     turn_away: Callable[[AcceptedConnection], None]
     proxies: Proxies
@@ -131,18 +131,18 @@ class Listeners:
             self._admit(AcceptedConnection(sock, origin.address, listener.tls, origin.early), group)
 
     def _admit(self, arrival: AcceptedConnection, group: asyncio.TaskGroup) -> None:
-        seat = self.seats.enter(arrival.client)
-        if seat is None:
+        slot = self.slots.acquire(arrival.client)
+        if slot is None:
             self._refuse(arrival)
             return
-        seat.offer(functools.partial(cut_off, arrival.socket))  # until a session can say it better
-        group.create_task(self._serve(arrival, seat))
+        slot.offer(functools.partial(cut_off, arrival.socket))  # until a session can say it better
+        group.create_task(self._serve(arrival, slot))
 
-    async def _serve(self, arrival: AcceptedConnection, seat: ConnectionSlot) -> None:
+    async def _serve(self, arrival: AcceptedConnection, slot: ConnectionSlot) -> None:
         try:
-            await self.serve(arrival, seat)
+            await self.serve(arrival, slot)
         finally:
-            seat.leave()
+            slot.release()
 
     def _refuse(self, arrival: AcceptedConnection) -> None:
         with contextlib.closing(arrival.socket), contextlib.suppress(OSError):
@@ -174,7 +174,7 @@ def cut_off(sock: socket.socket) -> None:
 
 
 def displaced(session: Leaver, sock: socket.socket) -> None:
-    """The session has lost its seat: it says so, but has not long to do it."""
+    """The session has lost its slot: it says so, but has not long to do it."""
     session.displace()
     asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, cut_off, sock)
 

@@ -1,14 +1,14 @@
-"""Connections to PostgreSQL between two calls: kept at hand while there is much to do, else left to asyncpg's pool.
+"""Connections to PostgreSQL between two calls: kept here while calls follow each other, else left to asyncpg's pool.
 
-To get a connection from that pool and give it back costs twice as much as a small statement: tasks, a proxy, timers. So
-a connection whose call ended well goes to the first in line, or waits here for the next call. The last one given back
-is the first one taken; those that nobody took for `SPARE_SECONDS` go back to the pool, which closes them when they stay
-idle.
+To acquire a connection from that pool and to release it costs twice as much as a small statement: tasks, a proxy,
+timers. So a connection whose call ended well goes to the first waiter, or stays idle here for the next call. The last
+one released is the first one acquired; those that no call used for `SPARE_SECONDS` go back to the pool, which closes
+them when they stay idle.
 
 A connection outlives a take-over when a proxy or a virtual address stands between. Its server may then refuse every
-write, or answer reads with what was true before. So each one is asked after `CHECK_SECONDS` whether it still takes
-writes, and a single "no" ends all of them. A call that failed never waits for its connection to be cleaned: a server
-that is frozen would make it wait for a long time.
+write, or answer reads from an older state. So each one is asked after `CHECK_SECONDS` whether it still takes writes,
+and a single "no" ends all of them. A call that failed never waits for the clean-up of its connection: a frozen server
+would make it wait for a long time.
 """
 
 import asyncio
@@ -16,9 +16,10 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TypeAlias
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import FAST, counter, gauge, histogram
@@ -28,7 +29,7 @@ POOL = gauge(
     "paquebot_postgres_pool_connections", "Connections of this process to PostgreSQL", {"state": ("used", "idle")}
 )
 POOL_LIMIT = gauge(
-    "paquebot_postgres_pool_limit_connections", "Most connections of this process (PAQUEBOT_POSTGRES_POOL)"
+    "paquebot_postgres_pool_limit_connections", "Maximum connections of this process (PAQUEBOT_POSTGRES_POOL)"
 )
 POOL_WAITING = gauge("paquebot_postgres_pool_waiting_calls", "Calls that wait for a connection of the pool")
 POOL_WAIT = histogram(
@@ -46,7 +47,10 @@ SPARE_SECONDS = 2.0
 CHECK_SECONDS = 10.0
 _RELEASE_SECONDS = 2.0  # for a cancelled statement to end; then its connection is closed
 
-TakesWrites = Callable[[Any], Awaitable[bool]]
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+PooledConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+TakesWrites = Callable[[PooledConnection], Awaitable[bool]]
 """Asks the server of a connection. Raises what asyncpg does."""
 
 
@@ -55,39 +59,40 @@ class ServerReadOnly(Exception):
 
 
 class Connections:
-    """Of one pool, which it closes. `take` one, and `give_back` the same."""
+    """The connections of one pool, which it closes."""
 
-    def __init__(self, pool: Any, patience: float, takes_writes: TakesWrites | None = None) -> None:
-        """`patience`: seconds to wait in line for a connection, and for the pool to make one. Without `takes_writes`
+    def __init__(self, pool: Pool, acquire_timeout: float, takes_writes: TakesWrites | None = None) -> None:
+        """`acquire_timeout`: seconds to wait for a connection, and for the pool to make one. Without `takes_writes`
         any server will do."""
         self._pool = pool
         self._takes_writes = takes_writes
-        self._patience = patience
-        self._most = int(pool.get_max_size())
+        self._acquire_timeout = acquire_timeout
+        self._maximum = pool.get_max_size()
         self._owned = 0
-        """Connections that are not with the pool: at hand, lent, on their way."""
-        self._checked: dict[Any, float] = {}
-        """When each of them was last known to take writes, by `time.monotonic`. One that is missing has expired."""
-        self._at_hand: list[Any] = []
-        self._least = 0
-        """So many of the oldest were never taken since the last look."""
-        self._line: deque[asyncio.Future[Any]] = deque()
+        """Connections that are not in the pool: idle here, used by a call, or between the two."""
+        self._checked: dict[PooledConnection, float] = {}
+        """When each of them last said that it takes writes, by `time.monotonic`. A missing one has expired."""
+        self._idle: list[PooledConnection] = []
+        self._spare = 0
+        """How many of the oldest idle ones no call used since the last cleaning."""
+        self._waiters: deque[asyncio.Future[PooledConnection | None]] = deque()
         """Each gets a connection, or None: the pool has one for it."""
         self._cleaning: asyncio.TimerHandle | None = None
         self._closing = False
-        POOL_LIMIT.set(self._most)
-        POOL.labels("idle").set_function(self._idle)
-        POOL.labels("used").set_function(lambda: pool.get_size() - self._idle())
+        self._observe_wait = POOL_WAIT.observe
+        POOL_LIMIT.set(self._maximum)
+        POOL.labels("idle").set_function(self._count_idle)
+        POOL.labels("used").set_function(lambda: pool.get_size() - self._count_idle())
 
-    def _idle(self) -> int:
-        return int(self._pool.get_idle_size()) + sum(map(_is_open, self._at_hand))
+    def _count_idle(self) -> int:
+        return self._pool.get_idle_size() + sum(map(_is_open, self._idle))
 
-    async def take(self) -> Any:
+    async def acquire(self) -> PooledConnection:
         """Raises what asyncpg does, TimeoutError, ServerReadOnly."""
         start = time.perf_counter()
         try:
-            async with asyncio.timeout(self._patience):
-                for _ in range(self._most + 2):
+            async with asyncio.timeout(self._acquire_timeout):
+                for _ in range(self._maximum + 2):
                     connection = await self._next()
                     if _is_open(connection) and (
                         self._is_checked(connection) or await self._takes_writes_now(connection)
@@ -96,13 +101,13 @@ class Connections:
                     self._end(connection)
             raise ServerReadOnly
         finally:
-            POOL_WAIT.observe(time.perf_counter() - start)
+            self._observe_wait(time.perf_counter() - start)
 
-    def _is_checked(self, connection: Any) -> bool:
+    def _is_checked(self, connection: PooledConnection) -> bool:
         checked = self._checked.setdefault(connection, -CHECK_SECONDS)
         return self._takes_writes is None or time.monotonic() - checked < CHECK_SECONDS
 
-    async def _takes_writes_now(self, connection: Any) -> bool:
+    async def _takes_writes_now(self, connection: PooledConnection) -> bool:
         """False: its server takes no writes, or the connection is lost."""
         assert self._takes_writes is not None
         try:
@@ -118,12 +123,12 @@ class Connections:
             self.expire()
         return good
 
-    def give_back(self, connection: Any, *, well: bool) -> None:
-        """`well`: the call ended without an error, so that the connection is as it was."""
+    def release(self, connection: PooledConnection, *, ok: bool) -> None:
+        """`ok`: the call ended without an error, so the connection is as it was."""
         if connection not in self._checked:
             self._end(connection)
-        elif well and not self._closing:
-            self._hand_on(connection)
+        elif ok and not self._closing:
+            self._pass_on(connection)
         else:
             self._return_later(connection)
 
@@ -132,70 +137,70 @@ class Connections:
         READ_ONLY.inc()
         _log.warning("postgres_read_only", connections=self._owned)
         self._checked.clear()
-        self._pool_expires()
-        at_hand, self._at_hand = self._at_hand, []
-        for connection in at_hand:
+        self._expire_pool()
+        idle, self._idle = self._idle, []
+        for connection in idle:
             self._end(connection)
 
-    def _pool_expires(self) -> None:
-        """asyncpg's method waits for nothing, though it is a coroutine."""
+    def _expire_pool(self) -> None:
+        """asyncpg's method is a coroutine, but waits for nothing."""
         with contextlib.suppress(StopIteration):
             self._pool.expire_connections().send(None)
 
-    async def _next(self) -> Any:
-        if self._at_hand:
-            self._least = min(self._least, len(self._at_hand) - 1)
-            return self._at_hand.pop()
-        if self._owned < self._most:
+    async def _next(self) -> PooledConnection:
+        if self._idle:
+            self._spare = min(self._spare, len(self._idle) - 1)
+            return self._idle.pop()
+        if self._owned < self._maximum:
             self._owned += 1
-        elif (connection := await self._in_line()) is not None:
+        elif (connection := await self._wait()) is not None:
             return connection
         try:
-            return await self._pool.acquire(timeout=self._patience)
+            return await self._pool.acquire(timeout=self._acquire_timeout)
         except BaseException:
-            self._let_go()
+            self._disown()
             raise
 
-    async def _in_line(self) -> Any:
-        turn = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
-        POOL_WAITING.set(len(self._line))
+    async def _wait(self) -> "PooledConnection | None":
+        waiter: asyncio.Future[PooledConnection | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        POOL_WAITING.set(len(self._waiters))
         try:
-            return await turn
+            return await waiter
         except BaseException:
-            if turn.done() and not turn.cancelled():  # both at once: it is the next one's
-                connection = turn.result()
+            if waiter.done() and not waiter.cancelled():  # it has its answer and is cancelled: the next one's turn
+                connection = waiter.result()
                 if connection is None:
-                    self._let_go()
+                    self._disown()
                 else:
-                    self._hand_on(connection)
+                    self._pass_on(connection)
             raise
         finally:
-            if turn in self._line:
-                self._line.remove(turn)
-            POOL_WAITING.set(len(self._line))
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            POOL_WAITING.set(len(self._waiters))
 
-    def _first_in_line(self) -> "asyncio.Future[Any] | None":
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():  # given up, and about to leave
-                return turn
+    def _next_waiter(self) -> "asyncio.Future[PooledConnection | None] | None":
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():  # one that is cancelled is about to leave
+                return waiter
         return None
 
-    def _hand_on(self, connection: Any) -> None:
-        """To the first in line, else it stays at hand."""
-        if (turn := self._first_in_line()) is not None:
-            turn.set_result(connection)
+    def _pass_on(self, connection: PooledConnection) -> None:
+        """To the first waiter; without one it becomes idle."""
+        if (waiter := self._next_waiter()) is not None:
+            waiter.set_result(connection)
             return
-        self._at_hand.append(connection)
+        self._idle.append(connection)
         if self._cleaning is None:
-            self._least = 0
+            self._spare = 0
             self._clean_later()
 
-    def _return_later(self, connection: Any) -> None:
+    def _return_later(self, connection: PooledConnection) -> None:
         background(self._return(connection), "postgres_connection")
 
-    async def _return(self, connection: Any) -> None:
+    async def _return(self, connection: PooledConnection) -> None:
         """To the pool, which closes it when a cancelled statement does not end in time."""
         self._checked.pop(connection, None)
         try:
@@ -203,19 +208,19 @@ class Connections:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             _log.debug("connection_closed", reason=type(error).__name__)
         finally:
-            self._let_go()
+            self._disown()
 
-    def _end(self, connection: Any) -> None:
-        """Close it without a word: its server may be frozen."""
+    def _end(self, connection: PooledConnection) -> None:
+        """Close it without a message to its server, which may be frozen."""
         self._checked.pop(connection, None)
-        with contextlib.suppress(asyncpg.InterfaceError):  # lost, and so given back to the pool already
+        with contextlib.suppress(asyncpg.InterfaceError):  # lost, and so released to the pool already
             connection.terminate()
-        self._let_go()
+        self._disown()
 
-    def _let_go(self) -> None:
-        """The pool has one more for us: for the first in line, if there is one."""
-        if (turn := self._first_in_line()) is not None:
-            turn.set_result(None)
+    def _disown(self) -> None:
+        """The pool may lend one more: to the first waiter, if there is one."""
+        if (waiter := self._next_waiter()) is not None:
+            waiter.set_result(None)
         else:
             self._owned -= 1
 
@@ -224,11 +229,11 @@ class Connections:
 
     def _clean(self) -> None:
         self._cleaning = None
-        spare, self._at_hand = self._at_hand[: self._least], self._at_hand[self._least :]
-        self._least = len(self._at_hand)
+        spare, self._idle = self._idle[: self._spare], self._idle[self._spare :]
+        self._spare = len(self._idle)
         for connection in spare:
             self._return_later(connection)
-        if self._at_hand:
+        if self._idle:
             self._clean_later()
 
     async def close(self, timeout: float) -> None:
@@ -238,15 +243,15 @@ class Connections:
             self._cleaning.cancel()
         try:
             async with asyncio.timeout(timeout):
-                while self._at_hand:
-                    self._return_later(self._at_hand.pop())
+                while self._idle:
+                    self._return_later(self._idle.pop())
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 
 
-def _is_open(connection: Any) -> bool:
+def _is_open(connection: PooledConnection) -> bool:
     try:
         return not connection.is_closed()
-    except asyncpg.InterfaceError:  # lost, and so given back to the pool already
+    except asyncpg.InterfaceError:  # lost, and so released to the pool already
         return False

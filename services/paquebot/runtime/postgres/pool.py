@@ -1,12 +1,12 @@
-"""One pool of PostgreSQL connections per process, which opens without the engine and reconnects by itself.
+"""One pool of PostgreSQL connections for a process. It opens without the engine and reconnects by itself.
 
-Every call is counted and timed (`engine_call`), has a deadline on both sides, and turns each trouble with the
-engine itself (away, starting, full, too slow) into `PostgresUnavailable`: a temporary failure. Values that it can
-never take (NUL in a text, a number or a key that is too large, a broken CHECK) are `PostgresRefused`: the same call
-never works. All other faults of a statement stay asyncpg's own exceptions: they are ours.
+Every call is counted and timed (`engine_call`) and has a deadline on both sides. A failure of the engine itself (away,
+starting, full, too slow) is `PostgresUnavailable`: temporary. Values that PostgreSQL can never take (NUL in a text, a
+number or a key that is too large, a broken CHECK) are `PostgresRefused`: the same call never works. All other errors of
+a statement stay asyncpg's own exceptions: they are faults of our code.
 
-A DSN may name several servers; only one that takes writes will do, unless the DSN asks for another with
-`target_session_attrs`. When a server stops taking writes (a take-over), all connections to it are left.
+A DSN may name several servers. The pool connects to one that takes writes, unless the DSN asks for another with
+`target_session_attrs`. When a server stops taking writes (a take-over), the pool leaves all connections to it.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
-from asyncpg.pool import PoolConnectionProxy
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import (
@@ -32,11 +31,11 @@ from paquebot.observability.metrics import (
 )
 from paquebot.runtime.engine_settings import PostgresSettings
 from paquebot.runtime.errors import EngineRefused, EngineUnavailable
-from paquebot.runtime.postgres.connections import Connections, ServerReadOnly
+from paquebot.runtime.postgres.connections import Connections, Pool, PooledConnection, ServerReadOnly
 
 T = TypeVar("T")
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PooledConnection"
 """An asyncpg connection, inside or outside a transaction."""
 
 _AWAY = (
@@ -64,7 +63,8 @@ _REFUSED = (
 
 
 class ChangedMeanwhile(Exception):
-    """For work given to `Postgres.run`: others changed what it had found, so it is to be done again from the start."""
+    """Work given to `Postgres.run` raises it when another transaction changed what it had read: `run` starts it
+    again."""
 
 
 _NOT_READY = (
@@ -74,18 +74,18 @@ _NOT_READY = (
     asyncpg.InvalidSchemaNameError,
     asyncpg.InsufficientPrivilegeError,
 )
-"""The database is not as this code needs it: a migration will come, or a grant."""
+"""The database lacks a migration, or a role lacks a grant."""
 _OF_ONE_STATEMENT = (asyncpg.PostgresSystemError, asyncpg.InternalServerError)
-"""Troubles that the engine has with some of its data, and maybe with no other."""
+"""Failures that may concern only some of the engine's data."""
 _AGAIN = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
-    asyncpg.exceptions.InvalidCachedStatementError,  # a migration changed what a statement of ours was planned for
+    asyncpg.exceptions.InvalidCachedStatementError,  # a migration changed what a prepared statement was planned for
     asyncpg.exceptions.OutdatedSchemaCacheError,
     ChangedMeanwhile,
 )
 _UNSURE = (OSError, asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
-"""Ends of a call after which the state of its connection is not known. TimeoutError is an OSError."""
+"""Errors after which the state of a connection is not known. TimeoutError is an OSError."""
 _READ_WRITE = "read-write"
 _WRITABLE = (_READ_WRITE, "primary")
 _TRIES = 4
@@ -95,36 +95,31 @@ _IDLE_SECONDS = 300.0
 
 
 AGAIN = counter(
-    "paquebot_postgres_repeated_transactions_total", "Transactions done again after a deadlock or serialization failure"
+    "paquebot_postgres_repeated_transactions_total", "Transactions repeated after a deadlock or serialization failure"
 )
 
 
 REFUSED = counter(
-    "paquebot_postgres_refused_values_total", "Calls with values that PostgreSQL can never take: none is tried again"
+    "paquebot_postgres_refused_values_total", "Calls with values that PostgreSQL can never take; they are not repeated"
 )
 _log = Log("paquebot.postgres")
 
 
 class PostgresUnavailable(EngineUnavailable):
-    """PostgreSQL cannot answer now; the same call may succeed later. The cause is chained, never shown to
-    peers.
-    """
+    """PostgreSQL cannot answer now; the same call may succeed later. The cause is chained."""
 
 
 class PostgresNotReady(PostgresUnavailable):
-    """The database lacks what this code needs: it was not migrated yet, or a role has not its rights."""
+    """The database lacks what this code needs: it was not migrated yet, or a role lacks a grant."""
 
 
 class PostgresTroubled(PostgresUnavailable):
-    """The engine answered this call with a trouble of its own: damaged data, a file. Calls about other data may well
-    succeed meanwhile.
-    """
+    """The engine failed on the data of this call: damaged data, a file. Calls about other data may succeed."""
 
 
 class PostgresRefused(EngineRefused):
-    """PostgreSQL can never take the values of this call: to try again is of no use. `str()` names the call and, where
-    a constraint was broken, the constraint; no value.
-    """
+    """PostgreSQL can never take the values of this call. `str()` names the call and, where one was broken, the
+    constraint; no value."""
 
     def __init__(self, call: str, constraint: str = "") -> None:
         super().__init__(f"{call}: {constraint}" if constraint else call)
@@ -133,7 +128,7 @@ class PostgresRefused(EngineRefused):
 
 
 def _refused(call: str, error: BaseException) -> PostgresRefused:
-    """Counted and logged, without the values: they may be a person's."""
+    """Count and log it, without the values: they may be private."""
     constraint = getattr(error, "constraint_name", None) or ""
     state = getattr(error, "sqlstate", None) or ""
     REFUSED.inc()
@@ -142,7 +137,8 @@ def _refused(call: str, error: BaseException) -> PostgresRefused:
 
 
 def _is_unsure(error: BaseException) -> bool:
-    return isinstance(error, _UNSURE) and not isinstance(error, ValueError)  # an argument that does not fit is ours
+    # an argument that does not fit is our code's fault
+    return isinstance(error, _UNSURE) and not isinstance(error, ValueError)
 
 
 def _fault_of(error: BaseException) -> Fault:
@@ -157,19 +153,19 @@ def _fault_of(error: BaseException) -> Fault:
 
 
 class _Lent:
-    """`async with`: a connection in autocommit for the time of the block, which is one call, counted and timed."""
+    """`async with`: a connection in autocommit for the time of the block, which is counted and timed as one call."""
 
     __slots__ = ("_call", "_connection", "_connections")
 
     def __init__(self, connections: Connections, call: str) -> None:
         self._connections = connections
         self._call = engine_call("postgres", call, _fault_of)
-        self._connection: Connection
+        self._connection: PooledConnection
 
     async def __aenter__(self) -> Connection:
         self._call.begin()
         try:
-            self._connection = await self._connections.take()
+            self._connection = await self._connections.acquire()
         except BaseException as error:
             self._end(error)
             raise
@@ -178,19 +174,20 @@ class _Lent:
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
             self._connections.expire()
-        self._connections.give_back(self._connection, well=error is None)
+        self._connections.release(self._connection, ok=error is None)
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        """Raises PostgresUnavailable or PostgresRefused when that is what the error means."""
+        """Raises PostgresUnavailable or PostgresRefused where the error means that."""
         if isinstance(error, _REFUSED):
-            self._call.end(None)  # an answer, about values: the engine is well
+            self._call.end(None)  # the engine answered, about the values
             raise _refused(self._call.name, error) from error
         self._call.end(error)
         if isinstance(error, _NOT_READY):
             _log.error("database_not_ready", statement=self._call.name, reason=f"{type(error).__name__}: {error}")
             raise PostgresNotReady(self._call.name) from error
-        if isinstance(error, _AWAY) and not isinstance(error, ValueError):  # an argument that does not fit is ours
+        # an argument that does not fit is our code's fault
+        if isinstance(error, _AWAY) and not isinstance(error, ValueError):
             raise (PostgresTroubled if isinstance(error, _OF_ONE_STATEMENT) else PostgresUnavailable)(
                 self._call.name
             ) from error
@@ -201,7 +198,7 @@ class Postgres:
 
     __slots__ = ("_connections", "_wants_writes")
 
-    def __init__(self, pool: Any, attribute: str = "any") -> None:
+    def __init__(self, pool: Pool, attribute: str = "any") -> None:
         """`attribute`: which servers the pool connects to, see `session_attribute`."""
         wants_writes = attribute in _WRITABLE
         self._connections = Connections(pool, _CONNECT_SECONDS, _takes_writes if wants_writes else None)
@@ -213,13 +210,12 @@ class Postgres:
 
     @contextlib.asynccontextmanager
     async def transaction(self, call: str, *, snapshot: bool = False) -> AsyncIterator[Connection]:
-        """A connection inside one transaction, committed at the end of the block and rolled back by an
-        exception.
+        """A connection inside one transaction: committed at the end of the block, rolled back by an exception.
 
         With `snapshot` it is read-only and all its statements see one state of the database.
         """
         async with self.connection(call) as connection:
-            if snapshot:  # as its first statement ever, a new session sometimes refuses to choose an isolation level
+            if snapshot:  # a new session may refuse to set an isolation level in its first statement
                 await connection.execute("SELECT")
             transaction = connection.transaction(isolation="repeatable_read" if snapshot else None, readonly=snapshot)
             await transaction.start()
@@ -227,7 +223,7 @@ class Postgres:
                 yield connection
             except BaseException as error:
                 if _is_unsure(error):
-                    # The server may be frozen. It rolls back by itself when the connection ends; nobody waits for it.
+                    # The server may be frozen. It rolls back by itself when the connection ends.
                     connection.terminate()
                 else:
                     await transaction.rollback()
@@ -235,12 +231,11 @@ class Postgres:
             await transaction.commit()
 
     async def run(self, call: str, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """`work` in one transaction; done again, from the start, when the engine asks for it (deadlock,
-        serialization failure)."""
+        """Run `work` in one transaction; again from the start after a deadlock or serialization failure."""
         return await self._repeated(call, self.transaction, work)
 
     async def run_statement(self, call: str, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """The same for work that is one statement: its own transaction, without the round trips of another."""
+        """`run` for work that is one statement, which is a transaction of its own and saves two round trips."""
         return await self._repeated(call, self.connection, work)
 
     async def _repeated(
@@ -257,7 +252,7 @@ class Postgres:
                 if attempt == _TRIES:
                     raise PostgresUnavailable(call) from error
             AGAIN.inc()
-            # Whoever won needs a moment to go on, or both would meet again.
+            # The other transaction needs a moment to end, or both would collide again.
             await asyncio.sleep(_AGAIN_SECONDS * attempt * random.uniform(0.5, 1.5))  # noqa: S311
         raise AssertionError("unreachable")
 
@@ -277,12 +272,12 @@ class Postgres:
             return await connection.fetchval(sql, *args)
 
     async def execute(self, call: str, sql: str, *args: object) -> None:
-        """One statement whose rows do not matter."""
+        """One statement without rows."""
         async with self.connection(call) as connection:
             await connection.execute(sql, *args)
 
     async def ready(self) -> bool:
-        """Whether the engine answers now, and takes writes where they are wanted; for /readyz."""
+        """Whether the engine answers now, and takes writes if the pool needs them; for /readyz."""
         try:
             async with self.connection("ready") as connection:
                 if not await _takes_writes(connection) and self._wants_writes:
@@ -314,19 +309,19 @@ def dsn_of(settings: PostgresSettings) -> str:
 
 
 def session_attribute(dsn: str) -> SessionAttribute:
-    """Which server of those in `dsn` will do: libpq's `target_session_attrs`, by default one that takes writes."""
+    """Which of the servers in `dsn` to use: libpq's `target_session_attrs`; by default one that takes writes."""
     asked = urllib.parse.parse_qs(urllib.parse.urlsplit(dsn).query).get("target_session_attrs", [_READ_WRITE])[-1]
     return cast(SessionAttribute, asked)  # asyncpg checks the word when it connects
 
 
 async def _takes_writes(connection: Connection) -> bool:
-    """A standby, and a server that was set to refuse writes, says "on"."""
+    """A standby, and a server set to refuse writes, answers "on"."""
     return bool(await connection.fetchval("SHOW transaction_read_only") == "off")
 
 
 async def _keep(connection: Connection) -> None:
-    """No round trip when a connection goes back to the pool: nothing here changes a session's state, and an open
-    transaction is ended before."""
+    """No round trip when a connection is released: no call changes a session's state, and `transaction` ends its
+    transaction before."""
 
 
 async def open_postgres(settings: PostgresSettings, application: str) -> Postgres:
@@ -349,11 +344,11 @@ async def open_postgres(settings: PostgresSettings, application: str) -> Postgre
             "statement_timeout": str(int(settings.timeout * 1000)),
             "idle_in_transaction_session_timeout": str(int(settings.timeout * 1000)),
             "jit": "off",
-            # A plan made anew for each call costs more than most of our statements do.
+            # Planning each call anew costs more than most of our statements.
             "plan_cache_mode": "force_generic_plan",
-            # Such a plan is made once, maybe while the tables are empty and have no statistics, and is kept when they
-            # have grown: it must not read a whole table where there is an index, and must choose among indexes by the
-            # order they give, not by how high each happens to be (decision 43).
+            # A generic plan is made once, perhaps while the tables are empty and have no statistics, and kept while
+            # they grow: it must not read a whole table where there is an index, and must choose among indexes by the
+            # order they give, not by their height at that moment (decision 43).
             "enable_seqscan": "off",
             "enable_mergejoin": "off",
             "cpu_operator_cost": "0.0001",

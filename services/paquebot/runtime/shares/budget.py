@@ -1,9 +1,9 @@
-"""One budget that many peers share, so that no peer can keep it from the others (invariant 7, fair shares).
+"""One bounded amount that many clients share, so that no client can keep it from the others (invariant 7).
 
-What is counted is bytes in memory or seats. Holders form a tree: a group (strangers, accounts), in it networks, in
-these clients. Each has a cap. When the whole is used up and someone asks for more, the largest holder beside it gives:
-one of its holdings is revoked, but only while that holder has more than the one who asks would have then. So whoever
-holds little is refused only when all others hold as little, and a few peers that fill the budget lose it again.
+The amount is bytes in memory or connections. Its holders form a tree: a group (strangers, accounts), in it networks, in
+these clients. Each has a cap. When nothing is left and a holder asks for more, the largest holder beside it gives: one
+of its reservations is revoked, but only while that holder has more than the asking one would have then. So a holder of
+little is refused only when all others have as little, and a few clients that fill the budget lose it again.
 """
 
 import itertools
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from prometheus_client import Gauge
 
 Path = tuple[Hashable, ...]
-"""Of a holder in the tree: its group, then one key for each level below."""
+"""The place of a holder in the tree: its group, then one key for each level below."""
 
 
 class OverBudget(Exception):
-    """There is nothing left for this peer; it should come back later."""
+    """Nothing is left for this holder; the client should try again later."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetGroup:
-    """`limit`: most that its holders have together. `guaranteed`: what other groups cannot keep from it. `caps`: most
-    of one holder, at each level below the group."""
+    """`limit`: maximum for all its holders together. `guaranteed`: what other groups cannot keep from it. `caps`: the
+    maximum for one holder at each level below the group."""
 
     limit: int
     guaranteed: int
@@ -36,10 +36,10 @@ class _Node:
     cap: int
     used: int = 0
     revocable: int = 0
-    """What of it can be revoked."""
+    """The part of `used` that can be revoked."""
     children: "dict[Hashable, _Node]" = field(default_factory=dict)
-    holdings: "dict[Reservation, None]" = field(default_factory=dict)
-    """Revocable ones of this very holder."""
+    reservations: "dict[Reservation, None]" = field(default_factory=dict)
+    """The revocable ones of this holder itself."""
 
 
 class SharedBudget:
@@ -57,12 +57,12 @@ class SharedBudget:
         return self._used
 
     def used_by(self, path: Path) -> int:
-        """What a holder has, those below it included."""
+        """What a holder has, with all holders below it."""
         nodes = list(self._existing(path))
         return nodes[-1].used if len(nodes) == len(path) else 0
 
-    def holding(self, path: Path) -> "Reservation":
-        """Of nothing yet."""
+    def reservation(self, path: Path) -> "Reservation":
+        """A reservation for the holder at `path`, of nothing yet."""
         return Reservation(self, path)
 
     def _existing(self, path: Path) -> Iterator[_Node]:
@@ -77,7 +77,7 @@ class SharedBudget:
         yield node
 
     def _nodes(self, path: Path) -> list[_Node]:
-        """Of the path from its group down, made where they are missing."""
+        """The nodes of `path` from its group down. Missing ones are made."""
         node = self._roots[path[0]]
         nodes = [node]
         caps = self._groups[path[0]].caps
@@ -89,8 +89,8 @@ class SharedBudget:
             node = child
         return nodes
 
-    def _take(self, holding: "Reservation", amount: int) -> None:
-        nodes = self._nodes(holding.path)
+    def _reserve(self, reservation: "Reservation", amount: int) -> None:
+        nodes = self._nodes(reservation.path)
         try:
             while (full := self._full(nodes, amount)) is not None:
                 self._victim(nodes, amount, full).revoke()
@@ -98,11 +98,11 @@ class SharedBudget:
             self._prune(nodes)
             raise
         self._add(nodes, amount)
-        if holding in nodes[-1].holdings:
+        if reservation in nodes[-1].reservations:
             _add_revocable(nodes, amount)
 
     def _full(self, nodes: Sequence[_Node], amount: int) -> int | None:
-        """The lowest level that has no room for `amount` more; -1: the whole; None: there is room everywhere."""
+        """The lowest level without room for `amount` more; -1: the whole budget; None: there is room."""
         levels = [level for level, node in enumerate(nodes) if node.used + amount > node.cap]
         if levels:
             return levels[-1]
@@ -115,32 +115,32 @@ class SharedBudget:
         if self._gauge is not None:
             self._gauge.set(self._used)
 
-    def _give_back(self, path: Path, amount: int) -> None:
+    def _release(self, path: Path, amount: int) -> None:
         nodes = list(self._existing(path))
         self._add(nodes, -amount)
         self._prune(nodes)
 
     def _prune(self, nodes: Sequence[_Node]) -> None:
         for parent, child in zip(nodes[-2::-1], nodes[:0:-1], strict=True):
-            if child.used or child.holdings or child.children:
+            if child.used or child.reservations or child.children:
                 return
             del parent.children[child.key]
 
-    def _offer(self, holding: "Reservation") -> None:
-        nodes = self._nodes(holding.path)
-        nodes[-1].holdings[holding] = None
-        _add_revocable(nodes, holding.amount)
+    def _offer(self, reservation: "Reservation") -> None:
+        nodes = self._nodes(reservation.path)
+        nodes[-1].reservations[reservation] = None
+        _add_revocable(nodes, reservation.amount)
 
-    def _withdraw(self, holding: "Reservation") -> None:
-        nodes = self._nodes(holding.path)
-        del nodes[-1].holdings[holding]
-        _add_revocable(nodes, -holding.amount)
+    def _withdraw(self, reservation: "Reservation") -> None:
+        nodes = self._nodes(reservation.path)
+        del nodes[-1].reservations[reservation]
+        _add_revocable(nodes, -reservation.amount)
         self._prune(nodes)
 
     def _victim(self, nodes: Sequence[_Node], amount: int, full: int) -> "Reservation":
-        """The holding that makes room for `amount` more of the holder at `nodes`, below the level that is full. Raises
+        """The reservation to revoke, to make room for `amount` more at `nodes`. `full`: the level without room. Raises
         OverBudget."""
-        if full < 0:  # by a group that holds more than is its own?
+        if full < 0:  # does another group have more than its guarantee?
             for name, other in self._roots.items():
                 if other is not nodes[0] and other.revocable and other.used > self._groups[name].guaranteed:
                     return _largest_in(other)
@@ -165,18 +165,18 @@ def _revocable(node: _Node) -> int:
     return node.revocable
 
 
-def _amount(holding: "Reservation") -> int:
-    return holding.amount
+def _amount(reservation: "Reservation") -> int:
+    return reservation.amount
 
 
 def _largest_in(node: _Node) -> "Reservation":
     while node.children:
         node = max(node.children.values(), key=_revocable)
-    return max(node.holdings, key=_amount)
+    return max(node.reservations, key=_amount)
 
 
 class Reservation:
-    """What one message or connection has of the budget."""
+    """What one message or connection has of a budget."""
 
     __slots__ = ("_budget", "_on_revoked", "amount", "path", "revoked")
 
@@ -185,25 +185,25 @@ class Reservation:
         self.path = path
         self.amount = 0
         self.revoked = False
-        """It was taken away; whoever has it can take nothing more."""
+        """It was taken away; its owner can reserve nothing more with it."""
         self._on_revoked: Callable[[], None] | None = None
 
     def grow_to(self, amount: int) -> None:
-        """Hold at least `amount`. Raises OverBudget, and then holds what it held."""
+        """Reserve `amount` in all, if it has less. Raises OverBudget, with nothing changed."""
         if self.revoked:
             raise OverBudget
         if amount > self.amount:
-            self._budget._take(self, amount - self.amount)
+            self._budget._reserve(self, amount - self.amount)
             self.amount = amount
 
     def offer(self, on_revoked: Callable[[], None]) -> None:
-        """From now on it may be revoked: `on_revoked` lets go at once of what is held. It must not raise."""
+        """Allow that it is revoked. `on_revoked` must free at once what is reserved, and must not raise."""
         if self._on_revoked is None and not self.revoked:
             self._budget._offer(self)
         self._on_revoked = on_revoked
 
     def keep(self) -> None:
-        """It cannot be revoked any more: what it stands for is nearly done."""
+        """Forbid again that it is revoked: the work is nearly done."""
         if self._on_revoked is not None and not self.revoked:
             self._budget._withdraw(self)
         self._on_revoked = None
@@ -216,8 +216,8 @@ class Reservation:
             on_revoked()
 
     def move(self, path: Path) -> None:
-        """The holder is another from now on. Raises OverBudget when that one holds its most already, or nothing is left
-        to move."""
+        """Move it to the holder at `path`. Raises OverBudget when that holder would pass its cap, or this one was
+        revoked."""
         if self.revoked:
             raise OverBudget
         amount, on_revoked = self.amount, self._on_revoked
@@ -233,8 +233,8 @@ class Reservation:
             self.offer(on_revoked)
 
     def release(self) -> None:
-        """Hold nothing; idempotent."""
+        """Release all of it; idempotent."""
         self.keep()
         if self.amount:
             amount, self.amount = self.amount, 0
-            self._budget._give_back(self.path, amount)
+            self._budget._release(self.path, amount)

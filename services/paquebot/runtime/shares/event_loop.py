@@ -1,9 +1,9 @@
-"""Fair shares of a process's event loop: no client and no account keeps the others waiting.
+"""Fair shares of a process's event loop: no client and no account keeps the others waiting (decision 18).
 
-Everything that a session does on the event loop is measured, step by step, and charged to one party: the client's
-address before login, the account after it. A session yields between pipelined commands, and inside long ones after
-`SLICE` seconds. A party that used more than its share of the loop waits before its next command or slice, if somebody
-was kept waiting for the loop; alone, or while the loop has time for all, it is never slowed. docs/decisions/0018.
+Every step of a session on the event loop is measured and charged to one party: the client's address before login, the
+account after it. A session yields between pipelined commands, and inside long ones after `SLICE` seconds. While the
+loop is contended, a party that used more than its share waits before its next command or slice. A party that is alone
+is never slowed.
 """
 
 import math
@@ -16,44 +16,44 @@ from typing import Any, Generic, TypeVar
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import counter
+from paquebot.runtime.net.client_keys import client_keys
 from paquebot.runtime.settings import Seconds, setting
-from paquebot.runtime.shares.in_flight import counted_as
 
 SLICE = 0.002
-"""Seconds for which one session may hold the event loop."""
-_BURST = 0.5  # seconds of the loop that a party may use at once before its share counts
+"""Seconds of the event loop that a session may use without yielding."""
+_BURST = 0.5  # seconds of the loop that a party may use at once before its share limits it
 _DEBT = 2.5  # seconds of the loop that are remembered beyond the burst, so no wait is without end
-_RECENT = 2.0  # seconds for which it counts that a party was there, and that somebody waited
+_RECENT = 2.0  # seconds for which a party counts as present, and a late turn as contention
 _LOG_AGAIN = 60.0  # seconds until the log names a party again
-_SWEEP = 1000  # parties that may come before the rested ones are forgotten
+_SWEEP = 1000  # new parties until those at rest are forgotten
 
-BUSY = counter("paquebot_event_loop_session_seconds_total", "Seconds for which sessions held the event loop")
+BUSY = counter("paquebot_event_loop_session_seconds_total", "Seconds of the event loop that sessions used")
 HELD_BACK = counter(
-    "paquebot_event_loop_held_back_total", "Waits of sessions whose client or account used more than its share"
+    "paquebot_event_loop_held_back_total", "Waits of sessions because their client or account used more than its share"
 )
-HELD_BACK_SECONDS = counter("paquebot_event_loop_held_back_seconds_total", "Seconds that such sessions waited")
+HELD_BACK_SECONDS = counter("paquebot_event_loop_held_back_seconds_total", "Seconds of such waits")
 
 _log = Log("paquebot.fairness")
 T = TypeVar("T")
 Party = str | int
-"""Who is charged: a client's address, or an account's id."""
+"""A client's key (`client_keys`), or an account's id."""
 
 
 @dataclass(frozen=True, slots=True)
 class FairnessSettings:
     """Shares of the event loop."""
 
-    share: float = setting("LOOP_SHARE", 0.25, help="least part of the event loop for one client or account")
-    lag: Seconds = setting("LOOP_LAG", Seconds(0.01), help="a wait for the event loop above which it is contended")
+    share: float = setting("LOOP_SHARE", 0.25, help="minimum part of the event loop for one client or account")
+    lag: Seconds = setting("LOOP_LAG", Seconds(0.01), help="wait for the event loop above which it is contended")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
         if not 0 < self.share <= 1:
-            raise ValueError("PAQUEBOT_LOOP_SHARE is above 0 and at most 1")
+            raise ValueError("PAQUEBOT_LOOP_SHARE must be above 0 and at most 1")
 
 
-class _Use:
-    """What a party used: a bucket of seconds of the loop that fills up at the party's share."""
+class _Usage:
+    """A party's token bucket: seconds of the loop, which fills at the party's share."""
 
     __slots__ = ("at", "left", "logged_at", "party", "period", "sessions", "turn_at")
 
@@ -64,11 +64,11 @@ class _Use:
         self.at = now
         self.sessions = 0
         self.turn_at = now
-        self.period = -1  # in which it was seen last
+        self.period = -1  # the last one in which it used the loop
 
 
 class LoopShares:
-    """One per event loop."""
+    """One for an event loop."""
 
     def __init__(
         self,
@@ -80,24 +80,24 @@ class LoopShares:
         self._share = settings.share
         self._lag = settings.lag
         self.clock = clock
-        self._uses: dict[Party, _Use] = {}
+        self._uses: dict[Party, _Usage] = {}
         self._sweep_at = _SWEEP
-        self._late_at = -math.inf
+        self._contended_at = -math.inf
         self._period = 0
         self._period_ends = clock() + _RECENT
         self._parties = self._parties_before = 0
         self._uncounted = 0.0
 
     def turns(self, client: str) -> "SessionTurns":
-        """For a new session, which is charged to the client's address until it belongs to an account."""
-        return SessionTurns(self, self._enter(counted_as(client)))
+        """The turns of a new session, which is charged to the client until it belongs to an account."""
+        return SessionTurns(self, self._enter(client_keys(client).client))
 
-    def _enter(self, party: Party) -> _Use:
+    def _enter(self, party: Party) -> _Usage:
         use = self._uses.get(party)
         if use is None:
             if len(self._uses) >= self._sweep_at:
                 self._sweep()
-            use = self._uses[party] = _Use(party, self.clock())
+            use = self._uses[party] = _Usage(party, self.clock())
         use.sessions += 1
         return use
 
@@ -107,18 +107,18 @@ class LoopShares:
         return len(self._uses)
 
     def _sweep(self) -> None:
-        """Forget who has no session and has rested: a party cannot come back to a new bucket before that."""
+        """Forget parties without sessions whose buckets are full: forgetting them gives them nothing."""
         rested = self.clock() - (_BURST + _DEBT) / self._share
         self._uses = {party: use for party, use in self._uses.items() if use.sessions or use.at > rested}
         self._sweep_at = 2 * len(self._uses) + _SWEEP
 
-    def move(self, use: _Use, party: Party) -> _Use:
-        """A session of another party from now on."""
+    def move(self, use: _Usage, party: Party) -> _Usage:
+        """A session belongs to `party` from now on."""
         use.sessions -= 1
         return self._enter(party)
 
-    def charge(self, use: _Use, began: float) -> float:
-        """The party used the loop from `began` until now; the seconds."""
+    def charge(self, use: _Usage, began: float) -> float:
+        """Charge the time from `began` until now; returns the seconds."""
         now = self.clock()
         used = now - began
         if now >= self._period_ends:
@@ -130,7 +130,7 @@ class LoopShares:
         use.left = max(left, -_DEBT)
         use.at = now
         self._uncounted += used
-        if self._uncounted >= SLICE:  # a counter's own lock costs more than the rest of this
+        if self._uncounted >= SLICE:  # the counter's lock costs more than the rest of this method
             BUSY.inc(self._uncounted)
             self._uncounted = 0.0
         return used
@@ -142,38 +142,38 @@ class LoopShares:
         self._period_ends = now + _RECENT
 
     def _rate(self) -> float:
-        """The share of each party: few parties have more than the least."""
+        """The share of each party: more than the minimum while there are few."""
         return max(self._share, 1 / max(self._parties, self._parties_before, 1))
 
-    def late(self, seconds: float) -> None:
-        """Somebody waited so long for the loop."""
+    def note_wait(self, seconds: float) -> None:
+        """A session waited `seconds` for the loop."""
         if seconds >= self._lag:
-            self._late_at = self.clock()
+            self._contended_at = self.clock()
 
-    def wait_of(self, use: _Use) -> float:
-        """Seconds that a session must wait until its party is within its share; 0 while nobody suffers.
+    def wait_of(self, use: _Usage) -> float:
+        """Seconds that a session must wait until its party is within its share; 0 while the loop is not contended.
 
-        Sessions of one party get times of their own, or they would all come back at once.
+        Each session of a party gets a time of its own, or all would resume at once.
         """
         now, rate = self.clock(), self._rate()
         missing = -(use.left + (now - use.at) * rate)
-        if missing <= 0 or now - self._late_at >= _RECENT:
+        if missing <= 0 or now - self._contended_at >= _RECENT:
             return 0.0
         if now - use.logged_at >= _LOG_AGAIN:
             use.logged_at = now
-            who = {"account_id": use.party} if isinstance(use.party, int) else {"client": use.party}
-            _log.warning("held_back", **who)
+            party = {"account_id": use.party} if isinstance(use.party, int) else {"client": use.party}
+            _log.warning("session_held_back", **party)
         at = max(now + missing / rate, use.turn_at)
         use.turn_at = at + SLICE / rate
         return at - now
 
 
 class SessionTurns:
-    """A session's turns on the event loop. Used by its task only."""
+    """The turns of one session on the event loop. For its task only."""
 
     __slots__ = ("_shares", "_step_began", "_use", "_used")
 
-    def __init__(self, shares: LoopShares, use: _Use) -> None:
+    def __init__(self, shares: LoopShares, use: _Usage) -> None:
         self._shares = shares
         self._use = use
         self._step_began = shares.clock()
@@ -184,7 +184,7 @@ class SessionTurns:
         self._use = self._shares.move(self._use, account_id)
 
     async def run(self, session: Awaitable[T]) -> T:
-        """Run the session to its end, and charge what it does on the loop."""
+        """Run the session to its end and charge each of its steps."""
         _CURRENT.set(self)
         try:
             return await _Measured(session, self)
@@ -192,38 +192,38 @@ class SessionTurns:
             self._use.sessions -= 1
 
     def step_begins(self) -> None:
-        """The loop resumes the session."""
+        """The event loop resumes the session."""
         self._step_began = self._shares.clock()
 
     def step_ends(self) -> None:
-        """The session waits, or ended."""
+        """The session waits or has ended."""
         self._used += self._shares.charge(self._use, self._step_began)
 
     @property
-    def due(self) -> bool:
-        """Has the session held the loop for its slice?"""
+    def is_slice_used(self) -> bool:
+        """Has the session used its slice?"""
         return self._shares.clock() - self._step_began >= SLICE
 
     @property
     def used(self) -> float:
-        """Seconds for which this session held the loop."""
+        """Seconds of the loop that this session used."""
         return self._used
 
     def charge(self, seconds: float) -> None:
-        """Count so many seconds as used."""
+        """Charge `seconds` to the party."""
         self._use.left = max(self._use.left - seconds, -_DEBT)
 
     async def between_commands(self, *, more: bool) -> None:
-        """Let others go first. `more`: the next command is here already, so no wait for it lets them."""
+        """Yield. `more`: the next command was received already, so the session would not wait for it."""
         if more or self._use.left < 0:
             await self.next()
 
     async def next(self) -> None:
-        """Go to the end of the queue, and wait there for as long as the party is over its share."""
+        """Yield, then wait for as long as the party is over its share."""
         shares = self._shares
         began = shares.clock()
         await sleep(0)
-        shares.late(shares.clock() - began)
+        shares.note_wait(shares.clock() - began)
         wait = shares.wait_of(self._use)
         if wait:
             HELD_BACK.inc()
@@ -235,21 +235,21 @@ _CURRENT: ContextVar[SessionTurns | None] = ContextVar("turns", default=None)
 
 
 async def give_way() -> None:
-    """Inside long work of a session: let others go first if it has held the loop for its slice."""
+    """Inside long work of a session: yield if it has used its slice."""
     turns = _CURRENT.get()
-    if turns is not None and turns.due:
+    if turns is not None and turns.is_slice_used:
         await turns.next()
 
 
 def charge(seconds: float) -> None:
-    """Work that engines do for the session, and others wait for, counts as if it held the loop for so long."""
+    """Charge `seconds` to the current session for an engine's work that makes others wait."""
     turns = _CURRENT.get()
     if turns is not None:
         turns.charge(seconds)
 
 
 async def in_slices(items: Iterable[T], *, stride: int = 1) -> AsyncIterator[T]:
-    """The items; the session gives way between them, which is looked at after every `stride` of them."""
+    """The items. After every `stride` of them the session yields if it has used its slice."""
     count = 0
     for item in items:
         yield item
@@ -260,7 +260,7 @@ async def in_slices(items: Iterable[T], *, stride: int = 1) -> AsyncIterator[T]:
 
 
 class _Measured(Generator[Any, Any, T], Generic[T]):
-    """An awaitable that awaits another, and tells `SessionTurns` where each of its steps begins and ends."""
+    """An awaitable that awaits another and reports the start and end of each step to `SessionTurns`."""
 
     __slots__ = ("_inner", "_turns")
 
@@ -281,7 +281,7 @@ class _Measured(Generator[Any, Any, T], Generic[T]):
     def send(self, value: Any) -> Any:
         if value is None:
             return self.__next__()
-        raise AssertionError("the event loop sends nothing")
+        raise AssertionError("the event loop sends None only")
 
     def throw(self, *error: Any) -> Any:
         self._turns.step_begins()

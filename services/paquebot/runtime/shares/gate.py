@@ -1,89 +1,73 @@
-"""How many message bytes the readers of a process hold at once (invariant 7): who wants more waits in line."""
+"""A bounded number of message bytes for which callers wait in turn (invariant 7)."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from prometheus_client import Gauge
 
-from paquebot.runtime.shares.in_flight import OverBudget
-
 
 class ByteGate:
-    """First come, first served. What is longer than the whole limit counts as the limit, and so goes alone.
+    """First come, first served. A reservation that is larger than the limit counts as the limit, so it is alone.
 
-    Hold one reservation at a time, or waiting readers lock each other; a second one only by `try_take`.
+    A caller that waits with `reserve` must not have another reservation, or two callers could wait for each other; it
+    gets a second one by `try_reserve` only.
     """
 
     def __init__(self, limit: int, *, gauge: Gauge | None = None) -> None:
+        """`gauge`: shows the sum of the reserved bytes of all gates that have it."""
         self._limit = limit
         self._gauge = gauge
-        """Shows what is held, in all gates that have it."""
         self._used = 0
-        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def used(self) -> int:
         return self._used
 
-    def try_take(self, octets: int) -> bool:
-        """Reserve now, or not at all."""
-        octets = min(octets, self._limit)
-        if self._line or self._used + octets > self._limit:
+    def try_reserve(self, size: int) -> bool:
+        """Reserve now; False: nothing is reserved, as there is no room or others wait for it."""
+        size = min(size, self._limit)
+        if self._waiters or self._used + size > self._limit:
             return False
-        self._add(octets)
+        self._add(size)
         return True
 
-    async def take(self, octets: int, seconds: float | None = None) -> None:
-        """Reserve, after those who asked before. Raises OverBudget after `seconds`, with nothing reserved."""
-        if self.try_take(octets):
+    async def reserve(self, size: int) -> None:
+        """Reserve after all that asked before. Cancelled while it waits, it has reserved nothing."""
+        if self.try_reserve(size):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (min(octets, self._limit), turn)
-        self._line.append(entry)
+        waiter = (min(size, self._limit), turn)
+        self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(seconds):
-                await turn
-        except TimeoutError:
-            self._withdraw(entry)
-            raise OverBudget from None
+            await turn
         except asyncio.CancelledError:
-            self._withdraw(entry)
+            self._withdraw(waiter)
             raise
 
-    def give_back(self, octets: int) -> None:
-        """End a reservation of `bytes`."""
-        self._add(-min(octets, self._limit))
+    def release(self, size: int) -> None:
+        """End a reservation of `size` bytes."""
+        self._add(-min(size, self._limit))
         self._admit()
 
-    @asynccontextmanager
-    async def holding(self, octets: int) -> AsyncIterator[None]:
-        """A reservation for the time of the block."""
-        await self.take(octets)
-        try:
-            yield
-        finally:
-            self.give_back(octets)
-
-    def _withdraw(self, entry: tuple[int, asyncio.Future[None]]) -> None:
-        octets, turn = entry
+    def _withdraw(self, waiter: tuple[int, asyncio.Future[None]]) -> None:
+        size, turn = waiter
         if turn.done() and not turn.cancelled():
-            self.give_back(octets)  # admitted in the moment in which the wait ended
+            self.release(size)  # it was admitted at the moment of its cancellation
         else:
-            self._line.remove(entry)
+            self._waiters.remove(waiter)
             self._admit()
 
-    def _add(self, octets: int) -> None:
-        self._used += octets
+    def _add(self, size: int) -> None:
+        self._used += size
         if self._gauge is not None:
-            self._gauge.inc(octets)
+            self._gauge.inc(size)
 
     def _admit(self) -> None:
-        while self._line and self._used + self._line[0][0] <= self._limit:
-            octets, turn = self._line.popleft()
+        while self._waiters and self._used + self._waiters[0][0] <= self._limit:
+            size, turn = self._waiters.popleft()
             if turn.cancelled():
-                self._line.appendleft((octets, turn))  # its waiter is about to take it out of the line
+                self._waiters.appendleft((size, turn))  # its caller is about to remove it
                 return
-            self._add(octets)
+            self._add(size)
             turn.set_result(None)
