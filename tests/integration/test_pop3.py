@@ -67,7 +67,7 @@ async def test_unique_ids_stay_and_two_processes_share_one_lock(pop3_stack: Pop3
 
 async def test_the_lease_of_a_dead_process_expires(pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
-    await pop3_stack.mailstore.lock_maildrop(reader.account_id, "a process that died", 0.3)
+    await pop3_stack.mailstore.maildrops.lock(reader.account_id, "a process that died", 0.3)
 
     async def free() -> bool:
         return not await pop3_stack.leases(reader)
@@ -94,7 +94,7 @@ async def test_hint_after_deletion(pop3_stack: Pop3Stack) -> None:
 async def test_a_lost_pack_is_reported_and_the_session_goes_on(pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, mail(1))
-    async for use in pop3_stack.mailstore.blobs(reader.account_id, reader.account_id):
+    async for use in pop3_stack.mailstore.pack_uses.of_accounts(reader.account_id, reader.account_id):
         await pop3_stack.blobs.delete([use.blob.pack])
     await pop3_stack.deliver(reader, mail(2))
     async with pop3_stack.serving() as server:
@@ -153,7 +153,7 @@ async def test_uncounted_messages_are_read_a_part_at_a_login(pop3_stack: Pop3Sta
     reader = await pop3_stack.reader()
     for raw in (b"a: b\n\nfirst\n", b"a: b\n\nlost\n", b"a: b\n\nthird\n"):
         await pop3_stack.deliver(reader, raw, prefix=b"")
-    uses = [use async for use in pop3_stack.mailstore.blobs(reader.account_id, reader.account_id)]
+    uses = [use async for use in pop3_stack.mailstore.pack_uses.of_accounts(reader.account_id, reader.account_id)]
     lost = next(use for use in uses if use.uid == 2)
     await pop3_stack.blobs.delete([lost.blob.pack])
 

@@ -31,7 +31,7 @@ async def three_messages(stack: Pop3Stack, change: str) -> AsyncIterator[tuple[R
             yield reader, client
             await asyncio.to_thread(client.close)
     finally:
-        await stack.mailstore.delete_account(reader.account_id)
+        await stack.mailstore.accounts.delete(reader.account_id)
 
 
 @pytest.mark.parametrize(
