@@ -130,7 +130,7 @@ async def test_what_is_beyond_every_bound_is_said(imap_stack: ImapStack) -> None
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:
         await client.ok("SELECT INBOX")
         warning, line = await client.ok("FETCH 1 ENVELOPE")
-        assert warning == b"* NO [LIMIT] Message 1 (UID 1) has more than is told of it\r\n"
+        assert warning == b"* NO [LIMIT] Message 1 (UID 1) is described in part\r\n"
         assert line.count(b'(NIL NIL "a" "b")') == WHOLE.addresses
 
 
@@ -155,7 +155,7 @@ async def test_rows_of_older_programs_say_nothing_and_are_looked_at(imap_stack: 
     long, short = recipients(3000), recipients(3)
     refs = await packed(store, [long, short])
     summaries = [as_before(long, 1596), as_before(short, 3)]
-    await imap_stack.mailstore.deliver(
+    await imap_stack.mailstore.deliveries.deliver(
         [
             Delivery(
                 reader.account_id,

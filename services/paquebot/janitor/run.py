@@ -12,7 +12,7 @@ from paquebot.janitor.snapshots.snapshot import BucketMismatch, snapshot
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.troubles import Stage, Troubles, is_outage
-from paquebot.mailstore.snapshots.export import UpkeepBusy
+from paquebot.mailstore.snapshots.snapshots import UpkeepBusy
 from paquebot.observability.log import Log
 
 _log = Log("paquebot.janitor")

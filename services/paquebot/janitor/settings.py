@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from paquebot.mailstore.types import CompactionRule
+from paquebot.mailstore import CompactionRule
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.settings import ByteSize, Seconds, setting
 

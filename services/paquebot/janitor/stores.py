@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore
 from paquebot.janitor.settings import JanitorSettings
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import (
+    Accounts,
+    Compactions,
+    Deliveries,
+    Messages,
+    PackUses,
+    Rebuilds,
+    RowChecks,
+    Snapshots,
+)
 from paquebot.queue import Queue
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 
@@ -18,7 +27,31 @@ class Stores:
     blobs: BlobStore
     queue: Queue
     postgres: Postgres
-    mailstore: Mailstore
+    accounts: Accounts
+    messages: Messages
+    deliveries: Deliveries
+    compactions: Compactions
+    pack_uses: PackUses
+    row_checks: RowChecks
+    snapshots: Snapshots
+    rebuilds: Rebuilds
+
+    @classmethod
+    def of(cls, blobs: BlobStore, queue: Queue, postgres: Postgres) -> "Stores":
+        """On open engines."""
+        return cls(
+            blobs=blobs,
+            queue=queue,
+            postgres=postgres,
+            accounts=Accounts(postgres),
+            messages=Messages(postgres),
+            deliveries=Deliveries(postgres),
+            compactions=Compactions(postgres),
+            pack_uses=PackUses(postgres),
+            row_checks=RowChecks(postgres),
+            snapshots=Snapshots(postgres),
+            rebuilds=Rebuilds(postgres),
+        )
 
 
 @contextlib.asynccontextmanager
@@ -31,4 +64,4 @@ async def open_stores(settings: JanitorSettings) -> AsyncIterator[Stores]:
         stack.push_async_callback(queue.close)
         postgres = await open_postgres(settings.postgres, "paquebot janitor")
         stack.push_async_callback(postgres.close)
-        yield Stores(blobs, queue, postgres, Mailstore(postgres))
+        yield Stores.of(blobs, queue, postgres)

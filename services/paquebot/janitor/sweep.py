@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BlobMissing, BlobStore, new_ulid
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
-from paquebot.directory.removed import delete_removed, removed_accounts
+from paquebot.directory.accounts import delete_removed, removed_accounts
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.indexes import in_groups, read_valid_indexes
 from paquebot.janitor.recovery.accounting import MissingMessage, StreamContents, find_missing, read_stream
@@ -133,7 +133,7 @@ async def sweep(
             await _delete_records(run, delete_before)
         before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.expunged_age)
         async with troubles.skipping(stores, "records of expunges"):
-            result.expunged = await stores.mailstore.forget_expunged(before, troubles.add)
+            result.expunged = await stores.messages.forget_expunged(before, troubles.add)
     return result
 
 
@@ -185,7 +185,7 @@ async def _purge(stores: Stores, settings: JanitorSettings, result: SweepResult,
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
     for account_id in await removed_accounts(stores.postgres, before):
         async with troubles.skipping(stores, f"removed account {account_id}"):
-            await stores.mailstore.delete_account(account_id)
+            await stores.accounts.delete(account_id)
             await delete_removed(stores.postgres, [account_id])
             result.purged_accounts += 1
 
@@ -206,10 +206,10 @@ async def _old_packs(stores: Stores, min_age: float) -> AsyncIterator[list[PackI
 
 async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks | None) -> None:
     stores, packs = run.stores, [info.pack for info in group]
-    live = await stores.mailstore.live_packs(packs)
+    live = await stores.pack_uses.liveness(packs)
     # After the rows: a pack that is not live by then was emptied before.
     safe = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=run.settings.min_age)
-    left = await stores.mailstore.left_since(packs, safe)
+    left = await stores.compactions.left_since(packs, safe)
     unused: list[PackInfo] = []
     used: list[PackInfo] = []
     for info in group:
@@ -314,15 +314,15 @@ async def _is_garbage(stores: Stores, settings: JanitorSettings, index: PackInde
     if dry_run:
         return True
     owner = new_ulid()
-    if not await stores.mailstore.take_compaction(index.account_id, owner, settings.compaction.lease):
+    if not await stores.compactions.take_lease(index.account_id, owner, settings.compaction.lease):
         return False
     try:
-        return not await stores.mailstore.live_packs([index.pack])
+        return not await stores.pack_uses.liveness([index.pack])
     finally:
-        await stores.mailstore.give_back_compaction(index.account_id, owner)
+        await stores.compactions.release_lease(index.account_id, owner)
 
 
 async def _delete_delivery_records(stores: Stores, before_seconds: float, result: SweepResult) -> None:
     before = datetime.datetime.fromtimestamp(before_seconds, datetime.UTC)
-    result.deliveries = await stores.mailstore.forget_deliveries(before)
+    result.deliveries = await stores.deliveries.forget(before)
     result.outcomes = await outcomes.delete_before(stores.postgres, before)

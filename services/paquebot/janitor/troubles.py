@@ -59,7 +59,7 @@ class Troubles:
 
     async def save(self, stores: Stores) -> None:
         """Replace what the previous run stored; the metric reads it."""
-        await troubles.note(stores.postgres, self.stage.value, self.found)
+        await troubles.replace(stores.postgres, self.stage.value, self.found)
 
 
 async def is_outage(stores: Stores, error: Exception) -> bool:

@@ -150,14 +150,17 @@ async def test_a_few_clients_at_a_time_may_send_a_long_first_command() -> None:
             connection.data_received(octets[start : start + 1000])
         return connection
 
+    def ended(connection: ImapConnection) -> bool:
+        return connection.ended
+
     first = fed(long)
-    assert not first.ended and first.buffered == len(long)
+    assert not ended(first) and first.buffered == len(long)
     second = fed(long)
     assert second.ended  # there is room for one
     assert fed(b"a NOOP\r\n" * 3000).ended  # many commands are not one long one
     first.logged_in()
     third = fed(long)
-    assert not third.ended
+    assert not ended(third)
     third.data_received(b"y" * 20_000)  # more than the room
     assert third.ended
     third.connection_lost(None)
@@ -258,7 +261,7 @@ def test_condstore_is_enabled_once_and_stays() -> None:
     state = condstore_enabled(selected())
     assert state.condstore and not state.qresync
     assert condstore_enabled(state) is state
-    assert state.closed().condstore
+    assert state.deselected().condstore
 
 
 # --- search keys -----------------------------------------------------------------------------------------

@@ -11,11 +11,10 @@ from itertools import chain
 
 from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view import flags
-from paquebot.imap.mailbox_view.changes import MailboxChange
-from paquebot.imap.mailbox_view.feed import Watch
+from paquebot.imap.mailbox_view.feed import MailboxChange, Watch
 from paquebot.imap.mailbox_view.view import Updates, View
 from paquebot.imap.states import Selected, SessionState
-from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
+from paquebot.mailstore import FlagRows, Mailbox, RecentRange
 from paquebot.wire.imap import response_codes, responses
 from paquebot.wire.imap.fetch_response import FetchResponse
 from paquebot.wire.imap.sequence_set import ranges_of
@@ -48,7 +47,7 @@ async def refresh(
     `now`: PostgreSQL is to be asked, also for what nobody hinted at. `shared`: a hint or the poll asked for it, so that
     a query with others will do. Raises NoSuchMailbox.
     """
-    if not now and (known := process.feed.remembered(watch, state.mailbox_id, state.view.mod_seq)) is not None:
+    if not now and (known := process.feed.recent_changes(watch, state.mailbox_id, state.view.mod_seq)) is not None:
         return _remembered(state, known)
     watch.dirty, watch.awaited = False, 0
     ask = process.feed.shared_changes if shared else process.feed.changes
@@ -57,7 +56,7 @@ async def refresh(
         rows, expunged = changes.rows, changes.expunged
         mailbox = changes.mailbox
         if expunged is None:  # too long ago: compare with everything that is there now
-            snapshot = await process.mailstore.snapshot(state.account.account_id, state.mailbox_id)
+            snapshot = await process.mailbox_reader.state(state.account.account_id, state.mailbox_id)
             rows, mailbox = snapshot.rows, snapshot.mailbox
             there = frozenset(rows.uids)
             found = [uid for uid in state.view.uids if uid not in there]
@@ -90,7 +89,7 @@ async def _claim(process: ServerContext, state: Selected, mailbox: Mailbox) -> N
     if state.read_only:  # RFC 3501 §6.3.2: EXAMINE takes \Recent from nobody
         state.view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
     else:
-        state.view.claim(await process.mailstore.claim_recent(state.account.account_id, state.mailbox_id))
+        state.view.claim(await process.messages.claim_recent(state.account.account_id, state.mailbox_id))
 
 
 def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> UpdateLines:

@@ -73,7 +73,7 @@ class _Backlog:
         if not scattered.packs:
             return
         written = self._count(scattered, 1)
-        spared = (scattered.packs - written) / max(1, scattered.octets)
+        spared = (scattered.packs - written) / max(1, scattered.stored_size)
         heapq.heappush(self._best, (spared, scattered.account_id, scattered))
         if len(self._best) > _MAX_ACCOUNTS:
             heapq.heappop(self._best)
@@ -89,12 +89,12 @@ class _Backlog:
 
     def _count(self, scattered: Fragmentation, sign: int) -> int:
         """Add to the totals, or subtract; returns the number of packs to write."""
-        written = math.ceil(scattered.octets / self.rule.pack_bytes)
+        written = math.ceil(scattered.stored_size / self.rule.pack_bytes)
         self.accounts += sign * bool(scattered.packs)
         self.packs += sign * scattered.packs
         self.written += sign * written
         self.messages += sign * scattered.messages
-        self.size += sign * scattered.octets
+        self.size += sign * scattered.stored_size
         return written
 
 
@@ -138,7 +138,7 @@ async def _measured(
     backlog = _Backlog(rule)
 
     async def measure(some: Sequence[CompactionCandidate]) -> list[Fragmentation]:
-        return await stores.mailstore.measure_compaction(rule, before, some, record=record)
+        return await stores.compactions.measure(rule, before, some, record=record)
 
     async for page in _candidates(stores, rule):
         for one in page:
@@ -155,7 +155,7 @@ async def _measured(
 
 async def _candidates(stores: Stores, rule: CompactionRule) -> AsyncIterator[list[CompactionCandidate]]:
     after = 0
-    while page := await stores.mailstore.standings(rule, after, _PAGE):
+    while page := await stores.compactions.candidates(rule, after, _PAGE):
         after = page[-1].account_id
         yield page
 
@@ -211,14 +211,14 @@ async def _run(
 
 
 async def _measure_again(stores: Stores, rule: CompactionRule, before: str, account_id: int) -> list[Fragmentation]:
-    page = await stores.mailstore.standings(rule, account_id - 1, 1)
+    page = await stores.compactions.candidates(rule, account_id - 1, 1)
     here = [one for one in page if one.account_id == account_id]
-    return await stores.mailstore.measure_compaction(rule, before, here, record=True) if here else []
+    return await stores.compactions.measure(rule, before, here, record=True) if here else []
 
 
 async def _forget(stores: Stores, settings: JanitorSettings) -> None:
     safe = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
-    await stores.mailstore.forget_compactions(safe)
+    await stores.compactions.forget(safe)
 
 
 def _total(metric: Counter) -> float:

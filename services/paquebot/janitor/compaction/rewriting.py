@@ -86,7 +86,7 @@ class Rewriter:
             await self._move(account_id, owner, refs, budget, moved)
         while not budget.is_spent(moved):
             rule = self.settings.rule()
-            packs = await self.stores.mailstore.scattered_packs(rule, self.before, account_id, _SOURCE_PACKS)
+            packs = await self.stores.compactions.scattered_packs(rule, self.before, account_id, _SOURCE_PACKS)
             refs = await self._refs(account_id, packs, rule.message_bytes)
             written = math.ceil(sum(ref.length for ref in refs) / rule.pack_bytes)
             if len(packs) - written < rule.saved_packs:
@@ -97,7 +97,7 @@ class Rewriter:
 
     async def _refs(self, account_id: int, packs: Collection[str], message_bytes: int) -> list[BlobRef]:
         """The entries to move, each once, by the mailbox and UID of their first row."""
-        uses: Sequence[BlobUse] = await self.stores.mailstore.compaction_uses(account_id, packs, message_bytes)
+        uses: Sequence[BlobUse] = await self.stores.compactions.uses(account_id, packs, message_bytes)
         found: dict[tuple[str, int], BlobRef] = {}
         for use in uses:
             found.setdefault((use.blob.pack, use.blob.offset), use.blob)
@@ -125,12 +125,12 @@ class Rewriter:
 async def account_lease(stores: Stores, account_id: int, ttl: float) -> AsyncIterator[str]:
     """The owner id of the lease to move the account's messages; empty: another janitor has the lease."""
     owner = new_ulid()
-    taken = await stores.mailstore.take_compaction(account_id, owner, ttl)
+    taken = await stores.compactions.take_lease(account_id, owner, ttl)
     try:
         yield owner if taken else ""
     finally:
         if taken:
-            await stores.mailstore.give_back_compaction(account_id, owner)
+            await stores.compactions.release_lease(account_id, owner)
 
 
 async def write_new_pack(stores: Stores, account_id: int, owner: str, ttl: float, copies: Sequence[StoredEntry]) -> int:
@@ -140,7 +140,7 @@ async def write_new_pack(stores: Stores, account_id: int, owner: str, ttl: float
     writer = PackWriter(new_ulid(), account_id=account_id)
     relocations = [Relocation(copy.ref, writer.add(_own(copy.envelope, account_id), copy.frame)) for copy in copies]
     await stores.blobs.put(writer.pack, writer.finish(int(time.time() * 1000)))
-    rows = await stores.mailstore.relocate(account_id, relocations, owner=owner, ttl=ttl)
+    rows = await stores.compactions.relocate(account_id, relocations, owner=owner, ttl=ttl)
     _log.info("messages_moved", account=account_id, pack=writer.pack, messages=len(copies), rows=rows)
     return writer.size
 

@@ -29,7 +29,7 @@ class SparsePacks:
     _candidates: dict[str, PackInfo] = field(default_factory=dict)
 
     def consider(self, info: PackInfo, live: PackLiveness) -> None:
-        dead = info.size - live.octets - live.entries * _INDEX_BYTES
+        dead = info.size - live.stored_size - live.entries * _INDEX_BYTES
         if dead >= _GAIN_BYTES and dead > (1 - self.live_share) * info.size and len(self._candidates) < _MAX_CANDIDATES:
             self._candidates[info.pack] = info
 
@@ -58,7 +58,7 @@ class SparsePacks:
         """The accounts that use a pack with `stored` bytes of messages, when few of these are live; else none. Each
         account gets its own copy."""
         copies: dict[tuple[int, int], int] = {}
-        async for use in stores.mailstore.blobs_of_packs([pack]):
+        async for use in stores.pack_uses.of_packs([pack]):
             copies[use.account_id, use.blob.offset] = use.blob.length
         accounts = {account_id for account_id, _ in copies}
         size = sum(copies.values())

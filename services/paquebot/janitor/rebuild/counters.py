@@ -13,7 +13,6 @@ from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.snapshots.snapshot import check_bucket, read_valid_entries
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import is_outage
-from paquebot.mailstore.snapshots import advance_counters, export
 from paquebot.observability.log import Log
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry
 
@@ -36,18 +35,18 @@ async def advance_all_counters(stores: Stores) -> CountersAdvanced:
     """Advance the counters of every mailbox; run it before any service assigns a UID. Names accounts that fail in
     `failed` and goes on. Raises BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
     result = CountersAdvanced()
-    async with export.alone(stores.postgres):
+    async with stores.snapshots.exclusive():
         run = await check_bucket(stores)
         marks = [ulid_time_ms(mark) for mark in await objects.list_rebuilds(stores.blobs)]
         # As for a rebuild: a later one advances past the UIDs that are assigned from now on.
         await objects.mark_rebuild(stores.blobs, new_ulid(), run.run if run else "")
         entries = objects.OrderedEntries(read_valid_entries(stores.blobs, run))
         reader = objects.PartReader(stores.blobs)
-        async for account_id, _ in export.signatures(stores.postgres):
+        async for account_id, _ in stores.snapshots.signatures():
             known = await _account(reader, await entries.entry(account_id))
             times = sum(mark > known.taken_at_ms - objects.MAX_CLOCK_SKEW_MS for mark in marks)
             try:
-                mailboxes, renewed = await advance_counters.advance_counters(stores.postgres, account_id, known, times)
+                mailboxes, renewed = await stores.rebuilds.advance_counters(account_id, known, times)
             except Exception as error:
                 if await is_outage(stores, error):
                     raise

@@ -16,8 +16,7 @@ from paquebot.janitor.recovery.accounting import StreamContents
 from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore.dates import of_microseconds
-from paquebot.mailstore.snapshots import rebuilding
-from paquebot.mailstore.snapshots.rebuilding import Found, Rebuild, RebuiltMessage, Rule
+from paquebot.mailstore.snapshots.rebuild_types import FoundMessage, Rebuild, RebuiltMessage, SnapshotTimes
 from paquebot.message import summarise
 from paquebot.observability.log import Log
 from paquebot.spool import outcomes
@@ -108,17 +107,17 @@ class RebuildPackReader:
         indexes = [index for _, index in (await read_valid_indexes(self._stores.blobs, chunk))[0]]
         result.unreadable += len(chunk) - len(indexes)
         envelopes = [entry.envelope for index in indexes for entry in index.entries]
-        wanted = await rebuilding.wanted(self._stores.postgres, [envelope.queue_id for envelope in envelopes])
+        wanted = await self._stores.rebuilds.wanted([envelope.queue_id for envelope in envelopes])
         newer = await self._newer(indexes)
         wanted |= {candidate.entry.envelope.queue_id for candidate in newer}
-        found: dict[str, Found] = {}
+        found: dict[str, FoundMessage] = {}
         for part in await asyncio.gather(*(self._found(index, wanted, result) for index in indexes)):
             for one in part:
                 found.setdefault(one.queue_id, one)
         arrivals = [_arrival(one, found[one.key[1]]) for one in newer if one.key[1] in found]
         if self._work.outcomes_lost:
             result.assumed_relayed += await self._assume_relayed(envelopes)
-        await rebuilding.place(self._stores.postgres, self._work, list(found.values()), arrivals, chunk[-1].pack)
+        await self._stores.rebuilds.place(self._work, list(found.values()), arrivals, chunk[-1].pack)
 
     async def _newer(self, indexes: Iterable[PackIndex]) -> list[_Candidate]:
         """Entries that are in no snapshot, with the accounts that get them. Refused entries are left out, because
@@ -130,18 +129,18 @@ class RebuildPackReader:
             candidates |= {one.key: one for entry in kept for one in _candidates(entry)}
         if not candidates:
             return []
-        rules = await rebuilding.rules(self._stores.postgres, {account_id for account_id, _ in candidates})
+        rules = await self._stores.rebuilds.snapshot_times({account_id for account_id, _ in candidates})
         keys = [
             key
             for key, one in candidates.items()
             if key not in self._queued.local and _may_be_newer(one, rules.get(one.account_id))
         ]
         # For a deleted account, this includes all its mail.
-        done = await self._stores.mailstore.delivered(keys)
-        done |= await rebuilding.known(self._stores.postgres, keys)
+        done = await self._stores.deliveries.delivered(keys)
+        done |= await self._stores.rebuilds.known(keys)
         return [candidates[key] for key in keys if key not in done]
 
-    async def _found(self, index: PackIndex, wanted: set[str], result: RebuildResult) -> list[Found]:
+    async def _found(self, index: PackIndex, wanted: set[str], result: RebuildResult) -> list[FoundMessage]:
         """The wanted entries of a pack whose content matches the index."""
         entries = [entry for entry in index.entries if entry.envelope.queue_id in wanted]
         contents = await self._contents(index.pack, entries)
@@ -187,7 +186,7 @@ def _appended_by(envelope: Envelope) -> int:
     return int(number) if envelope.client.listener == "local" and not mark and number.isdecimal() else 0
 
 
-def _may_be_newer(one: _Candidate, rule: Rule | None) -> bool:
+def _may_be_newer(one: _Candidate, rule: SnapshotTimes | None) -> bool:
     """Whether a message that is not in the account's snapshot may be newer than the snapshot.
 
     A delivery leaves a record, and the snapshot has all records since `records_since`; an APPEND leaves only its row.
@@ -200,18 +199,18 @@ def _may_be_newer(one: _Candidate, rule: Rule | None) -> bool:
     return accepted > rule.taken_at.timestamp() - _APPEND_SECONDS
 
 
-def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes | None]) -> list[Found]:
-    found: list[Found] = []
+def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes | None]) -> list[FoundMessage]:
+    found: list[FoundMessage] = []
     for entry, raw in zip(entries, contents, strict=True):
         if raw is None:
             continue
         summary = summarise(raw)
         ref = entry_ref(pack, entry)
-        found.append(Found(entry.envelope.queue_id, ref, summary.thread_key, summary.SerializeToString()))
+        found.append(FoundMessage(entry.envelope.queue_id, ref, summary.thread_key, summary.SerializeToString()))
     return found
 
 
-def _arrival(one: _Candidate, found: Found) -> RebuiltMessage:
+def _arrival(one: _Candidate, found: FoundMessage) -> RebuiltMessage:
     accepted = of_microseconds(one.entry.envelope.accepted_at_ms * 1000)
     return RebuiltMessage(one.account_id, found, accepted, one.trace_lines, one.delivered)
 

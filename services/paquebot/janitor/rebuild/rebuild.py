@@ -17,9 +17,7 @@ from paquebot.janitor.snapshots import objects as objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import is_outage
-from paquebot.mailstore.snapshots import export, rebuilding, restoring
-from paquebot.mailstore.snapshots.rebuilding import Rebuild
-from paquebot.mailstore.snapshots.restoring import CounterAdvance
+from paquebot.mailstore.snapshots.rebuild_types import CounterAdvance, Rebuild
 from paquebot.observability.log import Log
 from paquebot.queue.stream import ensure_stream
 from paquebot.runtime.postgres.pool import PostgresRefused
@@ -41,10 +39,10 @@ async def rebuild(stores: Stores, *, merge: bool, say: ReportProgress, settle: f
 
     Raises NotEmpty, UpkeepBusy, BadSnapshot, BlobsUnavailable, QueueUnavailable, PostgresUnavailable.
     """
-    async with export.alone(stores.postgres):
-        work = await rebuilding.unfinished(stores.postgres)
+    async with stores.snapshots.exclusive():
+        work = await stores.rebuilds.unfinished()
         if work is None:
-            if not merge and await export.holds_mail(stores.postgres):
+            if not merge and await stores.snapshots.holds_mail():
                 raise MailstoreNotEmpty("the mailstore holds mail")
             work = await _begin(stores)
         else:
@@ -61,7 +59,7 @@ async def rebuild(stores: Stores, *, merge: bool, say: ReportProgress, settle: f
         await RebuildPackReader(stores, work, queued, began_ms + _SKEW_MS).read(result, say)
         await _restore_accounts(stores, work, result, say)
         if not result.failed_accounts:  # otherwise another run continues with those
-            await rebuilding.end(stores.postgres, work, run.mailstore if run else "")
+            await stores.rebuilds.end(work, run.mailstore if run else "")
     return result
 
 
@@ -79,7 +77,7 @@ async def _begin(stores: Stores) -> Rebuild:
     lost = await outcomes.is_empty(stores.postgres)
     work = Rebuild(rebuild=new_ulid(), run=run.run if run else "", outcomes_lost=lost)
     await objects.mark_rebuild(stores.blobs, work.rebuild, work.run)
-    await rebuilding.begin(stores.postgres, work)
+    await stores.rebuilds.begin(work)
     return work
 
 
@@ -89,7 +87,7 @@ async def _begin(stores: Stores) -> Rebuild:
 async def _read_snapshot(
     stores: Stores, work: Rebuild, run: SnapshotRun, result: RebuildResult, say: ReportProgress
 ) -> None:
-    await rebuilding.forget_accounts(stores.postgres, work.accounts_to + 1)
+    await stores.rebuilds.forget_accounts(work.accounts_to + 1)
     reader, count = objects.PartReader(stores.blobs), 0
     async for entry in objects.read_entries(stores.blobs, run, after=work.accounts_to):
         try:
@@ -97,7 +95,7 @@ async def _read_snapshot(
         except (BadSnapshot, LookupError, ValueError, PostgresRefused) as error:
             _log.error("snapshot_damaged", account_id=entry.account_id, reason=str(error))
             say(f"the snapshot of account {entry.account_id} cannot be used ({error}): its mail goes to INBOX")
-            await rebuilding.forget_damaged(stores.postgres, entry.account_id)
+            await stores.rebuilds.forget_damaged(entry.account_id)
             result.damaged_accounts += 1
         count += 1
         if count % 1000 == 0:
@@ -111,9 +109,7 @@ async def _read_account(stores: Stores, work: Rebuild, reader: objects.PartReade
     async for part in reader.parts(entry):
         account = part.account if part.part == 0 else account
         last = part.part == len(entry.places) - 1
-        await rebuilding.add_part(
-            stores.postgres, account, part, _delivered(account, part), last_of=work if last else None
-        )
+        await stores.rebuilds.add_part(account, part, _delivered(account, part), last_of=work if last else None)
 
 
 def _delivered(account: AccountSnapshot, part: SnapshotPart) -> list[str]:
@@ -129,13 +125,13 @@ def _delivered(account: AccountSnapshot, part: SnapshotPart) -> list[str]:
 async def _restore_accounts(stores: Stores, work: Rebuild, result: RebuildResult, say: ReportProgress) -> None:
     marks = [ulid_time_ms(mark) for mark in await objects.list_rebuilds(stores.blobs) if mark != work.rebuild]
     after = 0
-    while page := await restoring.waiting_accounts(stores.postgres, after):
-        rules = await rebuilding.rules(stores.postgres, page)
+    while page := await stores.rebuilds.waiting_accounts(after):
+        rules = await stores.rebuilds.snapshot_times(page)
         for account_id in page:
             taken_ms = rules[account_id].taken_at.timestamp() * 1000 if account_id in rules else 0
             newer = sum(mark > taken_ms - objects.MAX_CLOCK_SKEW_MS for mark in marks)
             try:
-                restored = await restoring.restore(stores.postgres, account_id, CounterAdvance(newer, len(marks)))
+                restored = await stores.rebuilds.restore(account_id, CounterAdvance(newer, len(marks)))
             except Exception as error:
                 if await is_outage(stores, error):
                     raise

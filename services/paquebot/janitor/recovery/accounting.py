@@ -91,7 +91,7 @@ async def find_missing(
     if not entries:
         return [[] for _ in indexes]
     ended = await outcomes.finished_recipients(stores.postgres, [entry.envelope.queue_id for entry in entries])
-    delivered = await stores.mailstore.delivered(list(_local_keys(entries)))
+    delivered = await stores.deliveries.delivered(list(_local_keys(entries)))
     return [list(_missing(of_pack, delivered, ended, queued)) for of_pack in wanted]
 
 

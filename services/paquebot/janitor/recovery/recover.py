@@ -17,8 +17,7 @@ from paquebot.janitor.recovery.refused import read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import read_records_start
 from paquebot.observability.log import Log
-from paquebot.queue import Publication
-from paquebot.queue.client import MAX_BATCH
+from paquebot.queue import MAX_BATCH, Publication
 from paquebot.queue.stream import ensure_stream, move, skipped_jobs
 from paquebot.runtime.ulid import ulid_at, ulid_time_ms
 from paquebot.spool.jobs import publications

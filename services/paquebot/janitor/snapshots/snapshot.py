@@ -12,8 +12,8 @@ from paquebot.janitor.snapshots import objects as objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles
-from paquebot.mailstore.snapshots import export as snapshots
-from paquebot.mailstore.snapshots.export import Export, Promise
+from paquebot.mailstore.snapshots.export import AccountExport
+from paquebot.mailstore.uid_ceilings import UidCeiling
 from paquebot.observability.log import Log
 from paquebot.v1.snapshot_pb2 import SnapshotEntry, SnapshotPart, SnapshotPlace, SnapshotRun
 
@@ -53,7 +53,7 @@ async def check_bucket(stores: Stores) -> SnapshotRun | None:
     created again after a loss has no rows, so the janitor would delete all packs. Raises BadSnapshot,
     BlobsUnavailable, PostgresUnavailable."""
     run = await objects.newest_run(stores.blobs)
-    if run is not None and run.mailstore != await snapshots.identity(stores.postgres):
+    if run is not None and run.mailstore != await stores.snapshots.identity():
         raise BucketMismatch("the bucket holds the mail of another mailstore")
     return run
 
@@ -64,7 +64,7 @@ async def snapshot(stores: Stores, settings: JanitorSettings, troubles: Troubles
 
     Raises BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable.
     """
-    async with snapshots.alone(stores.postgres):
+    async with stores.snapshots.exclusive():
         troubles = troubles or Troubles(Stage.SNAPSHOT)
         return await _snapshot(stores, settings, await check_bucket(stores), troubles)
 
@@ -76,25 +76,25 @@ async def _snapshot(
     result = SnapshotResult(run=manifest.run)
     stale = await _stale_objects(stores.blobs, before)
     previous = objects.OrderedEntries(read_valid_entries(stores.blobs, before))
-    promises: list[Promise] = []
-    async for account_id, signature in snapshots.signatures(stores.postgres):
+    ceilings: list[UidCeiling] = []
+    async for account_id, signature in stores.snapshots.signatures():
         entry = await previous.entry(account_id)
         if entry is None or entry.signature != signature or any(place.object in stale for place in entry.places):
             written = SnapshotEntry(account_id=account_id, signature=signature)
             bad = troubles.count
             async with troubles.skipping(stores, f"account {account_id}"):
-                promises += await _write(stores, settings, writer, written, result, troubles)
+                ceilings += await _write(stores, settings, writer, written, result, troubles)
                 entry = written
             result.bad_accounts += entry is not written
             result.bad_rows += troubles.count - bad if entry is written else 0
         if entry is not None:
             await manifest.add(entry)
     await writer.flush()
-    run = await manifest.complete(await snapshots.identity(stores.postgres), _now_ms())
+    run = await manifest.complete(await stores.snapshots.identity(), _now_ms())
     # Only now: services may assign the UIDs that a snapshot promises once it counts.
-    await snapshots.raise_ceilings(stores.postgres, promises)
+    await stores.snapshots.raise_ceilings(ceilings)
     finished_at = datetime.datetime.fromtimestamp(run.finished_at_ms / 1000, datetime.UTC)
-    await snapshots.note_run(stores.postgres, run.run, finished_at, run.accounts)
+    await stores.snapshots.record_run(run.run, finished_at, run.accounts)
     result.accounts, result.written_objects, result.written_bytes = run.accounts, writer.objects, writer.size
     result.deleted_objects = await _remove_old(stores.blobs, run)
     _log.info("snapshot", run=run.run, accounts=run.accounts, written=result.written_accounts)
@@ -108,26 +108,26 @@ async def _write(
     entry: SnapshotEntry,
     result: SnapshotResult,
     troubles: Troubles,
-) -> list[Promise]:
+) -> list[UidCeiling]:
     """Write the account and record its places in `entry`. The signature is older than what is written, so a change in
     between is at worst written twice."""
     messages = 0
-    await snapshots.lower_ceilings(stores.postgres, entry.account_id)
-    async with snapshots.export(stores.postgres, entry.account_id, _now_ms(), settings.records_age) as export:
+    await stores.snapshots.lower_ceilings(entry.account_id)
+    async with stores.snapshots.export(entry.account_id, _now_ms(), settings.records_age) as export:
         async for part in _parts(entry.account_id, export):
             entry.places.append(await writer.add(part))
             messages += len(part.messages)
-        promises: list[Promise] = export.promises
+        ceilings: list[UidCeiling] = export.ceilings
     for reason in export.bad:
         troubles.add(f"account {entry.account_id}, {reason.partition(':')[0]}", reason)
     if export.bad_dates:
-        result.mended_rows += await snapshots.mend_dates(stores.postgres, entry.account_id)
+        result.mended_rows += await stores.snapshots.mend_dates(entry.account_id)
     result.written_messages += messages
     result.written_accounts += 1
-    return promises
+    return ceilings
 
 
-async def _parts(account_id: int, export: Export) -> AsyncIterator[SnapshotPart]:
+async def _parts(account_id: int, export: AccountExport) -> AsyncIterator[SnapshotPart]:
     """The account in parts of limited size; a small account is one part."""
     part = SnapshotPart(account_id=account_id, account=export.account)
     async for messages in export.messages(_PART_MESSAGES):

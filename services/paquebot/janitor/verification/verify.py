@@ -23,9 +23,10 @@ from paquebot.janitor.recovery.refused import read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import read_records_start
 from paquebot.janitor.verification.repair import DamagedRow, repair
+from paquebot.mailstore import BlobUse
 from paquebot.mailstore.errors import MailstoreError
-from paquebot.mailstore.rows import summary_of
-from paquebot.mailstore.types import BlobUse
+from paquebot.mailstore.messages.rows import summary_of
+from paquebot.mailstore.upkeep.invariants import broken_invariants
 from paquebot.mailstore.upkeep.row_checks import BadRow
 from paquebot.message import summarise
 from paquebot.runtime.postgres.pool import PostgresRefused
@@ -106,7 +107,7 @@ async def verify(
                     "sender has sent the message again"
                 )
     await _verify_columns(stores, result, mend=bool(mend))
-    for broken in await stores.mailstore.check():
+    for broken in await broken_invariants(stores.postgres):
         result.fault(broken)
     if mend:
         repaired = await repair(stores, damaged, infos, mend, say=say)
@@ -133,7 +134,7 @@ async def _verify_rows(
 ) -> None:
     """Check that every row's pack is in the bucket."""
     lost: dict[str, list[BlobUse]] = {}
-    async for use in stores.mailstore.blobs():
+    async for use in stores.pack_uses.of_accounts():
         result.rows += 1
         if use.blob.pack not in known and not (is_ulid(use.blob.pack) and ulid_time_ms(use.blob.pack) >= began_ms):
             lost.setdefault(use.blob.pack, []).append(use)
@@ -144,7 +145,7 @@ async def _verify_rows(
 
 async def _verify_columns(stores: Stores, result: VerificationResult, *, mend: bool) -> None:
     """Read every row as the services do. With `mend`, write into it what they read."""
-    async for bad in stores.mailstore.bad_rows():
+    async for bad in stores.row_checks.bad_rows():
         result.bad_rows += 1
         if mend and await _mended(stores, bad):
             result.mended_rows += 1
@@ -160,7 +161,7 @@ async def _mended(stores: Stores, bad: BadRow) -> bool:
             return False
         summary = (await asyncio.to_thread(summarise, read)).SerializeToString()
     try:
-        return await stores.mailstore.mend(bad, summary)
+        return await stores.row_checks.mend(bad, summary)
     except (MailstoreError, PostgresRefused):
         return False
 
@@ -171,7 +172,7 @@ async def _verify_packs(
     """Check each pack and the rows that point to it; returns the packs that can be read."""
     result.packs += len(group)
     by_pack: dict[str, list[BlobUse]] = {}
-    async for use in stores.mailstore.blobs_of_packs([info.pack for info in group]):
+    async for use in stores.pack_uses.of_packs([info.pack for info in group]):
         by_pack.setdefault(use.blob.pack, []).append(use)
     readable: list[tuple[PackInfo, PackIndex]] = []
     wanted: list[tuple[str, list[PackEntry]]] = []
