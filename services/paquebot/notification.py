@@ -19,12 +19,12 @@ from typing import Generic, Protocol, TypeVar
 from cachetools import LRUCache
 from prometheus_client import Counter
 
-from paquebot.blobs.ulid import ulid_at
 from paquebot.message import Action, DeliveryReport, RecipientReport, build_dsn
 from paquebot.observability.log import Log, shown
 from paquebot.observability.metrics import counter
 from paquebot.rpc import ValidationClient
 from paquebot.runtime.settings import setting
+from paquebot.runtime.ulid import ulid_at
 from paquebot.spool import Spool
 from paquebot.v1.mail_pb2 import (
     NOTIFY_DELAY,

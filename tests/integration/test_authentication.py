@@ -18,7 +18,7 @@ from paquebot.directory.login_limits import (
     LoginAttempt,
     count_attempt,
     delete_old,
-    note_network,
+    record_network,
     uncount_attempt,
 )
 from paquebot.directory.passwords import Argon2Parameters, Hasher, new_app_password
@@ -377,9 +377,9 @@ async def test_a_failure_is_forgiven_as_its_level_falls(service: DirectoryServic
 async def test_networks_of_an_account_are_bounded(service: DirectoryService, postgres: Postgres) -> None:
     alice = await service.account("alice@example.org", "secret")
     today = datetime.datetime.now(datetime.UTC).date()
-    await note_network(postgres, alice, "203.0.113.1", today - datetime.timedelta(days=1))
+    await record_network(postgres, alice, "203.0.113.1", today - datetime.timedelta(days=1))
     for number in range(NETWORKS_KEPT):
-        await note_network(postgres, alice, f"192.0.2.{number}", today)
+        await record_network(postgres, alice, f"192.0.2.{number}", today)
     kept = [row["network"] for row in await postgres.fetch("test", "SELECT network FROM directory.login_networks")]
     assert len(kept) == NETWORKS_KEPT
     assert "203.0.113.1" not in kept

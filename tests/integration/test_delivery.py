@@ -580,7 +580,7 @@ async def test_a_sender_who_cannot_be_told(post: Post) -> None:
         await post.accept(await over_quota(post))
         await post.settled()
         [held] = await post.held()
-        assert "nobody can be told: VERDICT_OVER_QUOTA" in held.reason
+        assert "the sender cannot be notified: VERDICT_OVER_QUOTA" in held.reason
         assert len(await post.inbox(post.bob)) == 1
 
         await post.directory.set_account("bob@example.org", quota_bytes=0)

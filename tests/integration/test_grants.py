@@ -15,7 +15,6 @@ from minio.error import S3Error
 from tests.support.loopback import EngineSet, engine_set
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
-from paquebot.blobs.ulid import new_ulid
 from paquebot.cli.engines.engine import start_engine
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS, nats_access, s3_access
 from paquebot.cli.engines.nats import NatsEngine
@@ -27,6 +26,7 @@ from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.settings import Seconds, Secret
+from paquebot.runtime.ulid import new_ulid
 
 DELIVER_JOB = Publication("deliver.ready.example_org", b"job")
 RELAY_JOB = Publication("relay.ready.example_net", b"job")

@@ -18,9 +18,7 @@ from tests.support.imap_world import ImapStack, Reader
 from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies.body_cache import BodyCache
 from paquebot.imap.bodies.windows import read_bodies
-from paquebot.imap.mailbox_view.changes import MailboxChange
-from paquebot.imap.mailbox_view.feed import Feed
-from paquebot.imap.mailbox_view.hint_publisher import HintPublisher
+from paquebot.imap.mailbox_view.feed import Feed, HintPublisher, MailboxChange
 from paquebot.mailstore import Changes, StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.engine_settings import S3Settings
@@ -394,12 +392,12 @@ async def test_a_query_that_began_before_a_change_is_not_joined_after_it(imap_st
 
     first, began = await joined()
     second, shared = await joined()
-    feed.changed(one, MailboxChange(INBOX_ID, 2))
+    feed.announce(one, MailboxChange(INBOX_ID, 2))
     third, again = await joined()
     assert (began, shared, again) == (False, True, False)
     await asyncio.gather(first, second, third)
     for watch in (one, two):
-        feed.ignore(watch)
+        feed.unwatch(watch)
     await feed.close()
 
 
@@ -424,10 +422,10 @@ async def test_all_accounts_are_told_before_the_process_ends(imap_stack: ImapSta
     for account_id in accounts:
         await imap_stack.queue.subscribe_mailbox(account_id, hear)
     await imap_stack.queue.subscribe_mailbox(accounts.stop, lambda _: last.set())
-    telling = HintPublisher(imap_stack.queue, b"us")
+    hints = HintPublisher(imap_stack.queue, b"us")
     for account_id in (*accounts, *accounts):
-        telling.changed(account_id)
-    await telling.close()
+        hints.publish(account_id)
+    await hints.close()
     await imap_stack.queue.hint_mailbox(accounts.stop)
     async with asyncio.timeout(10):
         await last.wait()

@@ -13,8 +13,8 @@ import pytest
 from tests.support.imap_wire import connected
 from tests.support.imap_world import PREFIX, ImapStack
 
-from paquebot.imap.fetch import plan, sections
-from paquebot.imap.fetch.long_bytes import LongBytes
+from paquebot.imap.fetch import long_sections, sections
+from paquebot.imap.fetch.long_sections import LongBytes
 from paquebot.mailstore import StoredMessage
 from paquebot.mailstore.rows import Record
 from paquebot.message import decoded_pieces, summarise
@@ -119,7 +119,7 @@ async def test_what_fails_inside_a_literal_ends_the_connection(
             if passes == 2:
                 raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(plan, "decoded_pieces", failing)
+    monkeypatch.setattr(long_sections, "decoded_pieces", failing)
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:

@@ -130,7 +130,7 @@ async def test_what_is_beyond_every_bound_is_said(imap_stack: ImapStack) -> None
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:
         await client.ok("SELECT INBOX")
         warning, line = await client.ok("FETCH 1 ENVELOPE")
-        assert warning == b"* NO [LIMIT] Message 1 (UID 1) has more than is told of it\r\n"
+        assert warning == b"* NO [LIMIT] Message 1 (UID 1) is described in part\r\n"
         assert line.count(b'(NIL NIL "a" "b")') == WHOLE.addresses
 
 

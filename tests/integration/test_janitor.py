@@ -12,7 +12,6 @@ from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
 from paquebot.blobs.pack import compress, pack_key
 from paquebot.blobs.stored import StoredEntries, StoredEntry
-from paquebot.blobs.ulid import ulid_at
 from paquebot.directory.accounts import create_account, delete_account
 from paquebot.directory.domains import create_domain
 from paquebot.janitor.compaction.rewriting import account_lease, write_new_pack
@@ -30,6 +29,7 @@ from paquebot.queue.subjects import DELIVER
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.settings import Seconds
+from paquebot.runtime.ulid import ulid_at
 from paquebot.spool import Spool, outcomes
 from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient, RemoteRecipient

@@ -10,12 +10,12 @@ from tests.support.counted import value
 from tests.support.mailstore_fixtures import new_message
 
 from paquebot.blobs import new_ulid
-from paquebot.blobs.ulid import ulid_at
 from paquebot.mailstore import CompactionCandidate, CompactionRule, Flag, FlagOp, Fragmentation, Mailstore, Relocation
 from paquebot.mailstore.errors import CompactionLost
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.upkeep import figures
 from paquebot.runtime.postgres.pool import Postgres
+from paquebot.runtime.ulid import ulid_at
 from paquebot.v1.mail_pb2 import BlobRef
 
 A, B = 1, 2

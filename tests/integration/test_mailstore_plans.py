@@ -13,11 +13,11 @@ from tests.support.mailstore_fixtures import PREFIX, new_message
 from tests.support.plan_world import alone, fill, work_of
 
 from paquebot.blobs import new_ulid
-from paquebot.blobs.ulid import ulid_at
 from paquebot.mailstore import CompactionCandidate, CompactionRule, Delivery, Flag, FlagOp, Mailstore, Relocation
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.snapshots import export as snapshots
 from paquebot.runtime.postgres.pool import Postgres
+from paquebot.runtime.ulid import ulid_at
 from paquebot.v1.mail_pb2 import BlobRef
 
 __all__ = ["alone"]  # a fixture

@@ -740,7 +740,7 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
     overtaking = BacklogBypass(
         post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda others: others.sort()
     )
-    assert await overtaking.look() == 16, "of unknown destinations only so many at once"
+    assert await overtaking.move_jobs() == 16, "of unknown destinations only so many at once"
     ahead = [job async for job in stream.jobs(post.queue, "relay.ahead.>")]
     assert (relay_ahead("example.net"), b"example.net") in [(job.subject, job.payload) for job in ahead]
     left = (await stream.counts(post.queue)).by_subject
@@ -772,7 +772,7 @@ async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
     monkeypatch.setattr(stream, "oldest", oldest_while_others_fetch)
     destinations: Destinations[str] = Destinations(RelayLoadSettings(), RetrySettings(), time.time)
     overtaking = BacklogBypass(post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda _: None)
-    assert await overtaking.look() == 0
+    assert await overtaking.move_jobs() == 0
     assert handed_out[-1].payload == b"job"
     assert (await stream.counts(post.queue)).total("relay.ahead.") == 0
     await consumer.close()

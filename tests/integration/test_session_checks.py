@@ -130,7 +130,7 @@ async def test_a_change_during_the_login_is_not_missed(service: DirectoryService
     identity = await service.authentication.authenticate(ALICE, "secret", "192.0.2.1", "imap")
     assert isinstance(identity, Identity)
     await service.set_account(ALICE, enabled=False)
-    world.logins.hinted(DirectoryHint(frozenset((account_id,))))
+    world.logins.on_hint(DirectoryHint(frozenset((account_id,))))
     world.logins.enter(identity, world.ended.set)
     await asyncio.wait_for(world.ended.wait(), SECONDS)
 
@@ -139,7 +139,7 @@ async def test_a_hint_decides_nothing(service: DirectoryService) -> None:
     account_id = await service.account(ALICE)
     world = World(service)
     login = await world.login(service)
-    world.logins.hinted(DirectoryHint(frozenset((account_id,)), "removed"))
+    world.logins.on_hint(DirectoryHint(frozenset((account_id,)), "removed"))
     await world.logins.check_all()
     assert login.end is None
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from paquebot.blobs import PackWriter, new_ulid
 from paquebot.blobs.pack import compress
-from paquebot.blobs.ulid import ulid_at
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore import BlobUse, Delivery, NewMessage
 from paquebot.message import summarise
+from paquebot.runtime.ulid import ulid_at
 from paquebot.v1.mail_pb2 import BlobRef, Envelope, LocalRecipient
 
 DAY = 86400.0

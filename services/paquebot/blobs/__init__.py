@@ -3,7 +3,7 @@
 from paquebot.blobs.errors import BlobMissing, BlobsRefused, BlobsUnavailable
 from paquebot.blobs.pack import BadPack, PackWriter, decode_entry, pack_key
 from paquebot.blobs.store import BlobStore
-from paquebot.blobs.ulid import new_ulid, ulid_time_ms
+from paquebot.runtime.ulid import new_ulid, ulid_time_ms
 
 __all__ = [
     "BadPack",

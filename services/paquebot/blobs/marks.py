@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from paquebot.blobs.errors import BlobMissing
 from paquebot.blobs.store import BlobStore
-from paquebot.blobs.ulid import is_ulid
+from paquebot.runtime.ulid import is_ulid
 
 REFUSED = "refused/"
 ORPHANED = "orphaned/"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import zstandard
 from google.protobuf.message import DecodeError
 
-from paquebot.blobs.ulid import ulid_time_ms
+from paquebot.runtime.ulid import ulid_time_ms
 from paquebot.v1.mail_pb2 import (
     COMPRESSION_NONE,
     COMPRESSION_ZSTD,

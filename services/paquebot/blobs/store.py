@@ -23,9 +23,9 @@ from paquebot.blobs.range_reads import RangeReads
 from paquebot.blobs.ranges import PackRange, plan_ranges
 from paquebot.blobs.reading import READ_BYTES, RangeOutcome
 from paquebot.blobs.requests import CALLS
-from paquebot.blobs.ulid import is_ulid
 from paquebot.observability.metrics import EngineLabel, know_calls
 from paquebot.runtime.engine_settings import S3Settings
+from paquebot.runtime.ulid import is_ulid
 from paquebot.v1.mail_pb2 import BlobRef, PackIndex
 
 __all__ = ["BlobStore", "MessageOutcome", "PackInfo", "RangeOutcome"]

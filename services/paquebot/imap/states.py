@@ -1,4 +1,4 @@
-"""The states of a session (RFC 3501 §3), each with what it knows and nothing else."""
+"""The states of a session (RFC 3501 §3), each with its own data and nothing else."""
 
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -11,7 +11,7 @@ QRESYNC = "QRESYNC"
 
 @dataclass(frozen=True, slots=True)
 class LoggedInAccount:
-    """Who logged in; `quota_bytes` 0: no quota."""
+    """The account of a session; `quota_bytes` 0: no quota."""
 
     account_id: int
     address: str
@@ -43,7 +43,7 @@ class Authenticated:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """RFC 3501 §3.3; the view is this session's picture of the mailbox, and only this session changes it."""
+    """RFC 3501 §3.3; `view` belongs to this session, and only this session changes it."""
 
     account: LoggedInAccount
     enabled: frozenset[str]
@@ -63,7 +63,7 @@ class Selected:
         """RFC 7162 §3.2"""
         return QRESYNC in self.enabled
 
-    def closed(self) -> Authenticated:
+    def deselected(self) -> Authenticated:
         """The state after CLOSE, UNSELECT, or a SELECT that failed."""
         return Authenticated(self.account, self.enabled)
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BlobMissing, BlobStore, new_ulid
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
-from paquebot.blobs.ulid import ulid_at, ulid_time_ms
-from paquebot.directory.removed import delete_removed, removed_accounts
+from paquebot.directory.accounts import delete_removed, removed_accounts
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.indexes import in_groups, read_valid_indexes
 from paquebot.janitor.recovery.accounting import MissingMessage, StreamContents, find_missing, read_stream
@@ -28,6 +27,7 @@ from paquebot.janitor.snapshots.snapshot import check_bucket
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles, is_away
 from paquebot.observability.log import Log
+from paquebot.runtime.ulid import ulid_at, ulid_time_ms
 from paquebot.spool import outcomes
 from paquebot.v1.mail_pb2 import PackIndex
 

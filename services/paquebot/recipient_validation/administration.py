@@ -219,7 +219,7 @@ class Administration(DirectoryServicer):
         return pb.DeleteAppPasswordResponse()
 
     async def _hash(self, password: str, address: str) -> str:
-        """Raises Invalid: no such address can be, or the password is too weak for it."""
+        """Raises InvalidValue: no such address can be, or the password is too weak for it."""
         at = local_address(address)
         try:
             new = prepared(password)

@@ -20,11 +20,11 @@ from paquebot.directory.credentials import (
     StoredCredentials,
     credentials,
     login_address,
-    note_use,
+    record_use,
     replace_hash,
 )
 from paquebot.directory.errors import InvalidValue
-from paquebot.directory.login_limits import AttemptRefused, login_key, note_network, site_of, unknown_subject
+from paquebot.directory.login_limits import AttemptRefused, login_key, record_network, site_of, unknown_subject
 from paquebot.directory.passwords import BadPassword, app_password_digest, prepared
 from paquebot.directory.sessions import LoginState, SessionCredential, login_states
 from paquebot.observability.log import Log, shown
@@ -236,15 +236,15 @@ class Authentication(AuthenticationServicer):
         """What a good login leaves behind."""
         found, today = verified.credentials, _today()
         if claim.network and found.network_used_on != today:
-            await note_network(self._postgres, found.account_id, claim.network, today)
+            await record_network(self._postgres, found.account_id, claim.network, today)
         if verified.app_password_id:
-            await note_use(self._postgres, verified.app_password_id, today)
+            await record_use(self._postgres, verified.app_password_id, today)
         elif verified.hashed and claim.password is not None:
             self._cache.remember(found.account_id, await self._strengthened(found, claim.password), claim.password)
 
     async def _strengthened(self, found: StoredCredentials, password: str) -> str:
         """The stored hash, made anew when the parameters have grown since; not while there is no time for it."""
-        if not self._hashing.outgrown(found.password_hash):
+        if not self._hashing.is_weaker(found.password_hash):
             return found.password_hash
         try:
             stronger = await self._hashing.hash(password)

@@ -95,12 +95,12 @@ class Hashing:
     async def verify(self, stored: str | None, password: str, lane: HashClient = _OURS) -> bool:
         """Whether the prepared password has the hash `stored`; None takes as long, and is never true."""
         if stored is None:
-            await self._run("verify", lambda: self._hasher.verify(self._hasher.nobody, password), lane)
+            await self._run("verify", lambda: self._hasher.verify(self._hasher.no_password, password), lane)
             return False
         return bool(await self._run("verify", lambda: self._hasher.verify(stored, password), lane))
 
-    def outgrown(self, stored: str) -> bool:
-        return self._hasher.outgrown(stored)
+    def is_weaker(self, stored: str) -> bool:
+        return self._hasher.is_weaker(stored)
 
     def close(self) -> None:
         if self._rest is not None:

@@ -20,7 +20,7 @@ def page_token(*key: str) -> str:
 
 
 def page_key(token: str, parts: int) -> list[str]:
-    """The key of `token`, of so many parts; an empty token is before every key. Raises Invalid."""
+    """The key of `token`, of so many parts; an empty token is before every key. Raises InvalidValue."""
     if not token:
         return [""] * parts
     try:

@@ -60,7 +60,7 @@ class _Lines:
 async def record(queue: Queue, account_id: int, seconds: int) -> AsyncGenerator[TranscriptLine, None]:
     """What the account's sessions hear and say, for so many seconds; at first that it begins.
 
-    Raises Invalid, QueueUnavailable.
+    Raises InvalidValue, QueueUnavailable.
     """
     if not 1 <= seconds <= MAX_SECONDS:
         raise InvalidValue(f"sessions are recorded for 1 second up to {MAX_SECONDS // 3600} hours")

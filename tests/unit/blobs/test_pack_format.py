@@ -22,7 +22,7 @@ from paquebot.blobs.pack import (
     pack_key,
     parse_index,
 )
-from paquebot.blobs.ulid import new_ulid
+from paquebot.runtime.ulid import new_ulid
 from paquebot.v1.mail_pb2 import COMPRESSION_NONE, BlobRef, Envelope, LocalRecipient, PackIndex, RemoteRecipient
 
 GOLDEN = """

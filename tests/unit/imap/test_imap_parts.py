@@ -261,7 +261,7 @@ def test_condstore_is_enabled_once_and_stays() -> None:
     state = condstore_enabled(selected())
     assert state.condstore and not state.qresync
     assert condstore_enabled(state) is state
-    assert state.closed().condstore
+    assert state.deselected().condstore
 
 
 # --- search keys -----------------------------------------------------------------------------------------

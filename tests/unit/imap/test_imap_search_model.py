@@ -171,9 +171,9 @@ def _texts(part: BodyPart, raw: bytes) -> Iterator[str]:
 async def searched(key: ast.SearchKey, message: StoredMessage, summary: MessageSummary, raw: bytes) -> bool:
     """What SEARCH does with one message: from its row, then from its body."""
     settings = SimpleNamespace(session=SimpleNamespace(search_work=10**12))
-    session: Any = SimpleNamespace(process=SimpleNamespace(turns=SearchTurns(), settings=settings), connection=None)
+    context: Any = SimpleNamespace(server=SimpleNamespace(turns=SearchTurns(), settings=settings), connection=None)
     state: Any = SimpleNamespace(view=_VIEW, account=SimpleNamespace(account_id=1))
-    search = _Search(session, state, key, _CONTEXT)
+    search = _Search(context, state, key, _CONTEXT)
     if not await search._decide_with_fields(MessageFacts(_VIEW, 1, None, message, summary)):
         await search._look_through(MessageFacts(_VIEW, 1, None, message, summary, raw), raw)
     assert len(search._found) <= 1
@@ -214,12 +214,12 @@ async def test_what_was_expunged_while_the_search_goes_on_is_noticed(there: tupl
 
     settings = SimpleNamespace(session=SimpleNamespace(search_work=10**12))
     mailstore = SimpleNamespace(messages=rows)
-    session: Any = SimpleNamespace(
-        process=SimpleNamespace(turns=SearchTurns(), settings=settings, mailstore=mailstore), connection=None
+    context: Any = SimpleNamespace(
+        server=SimpleNamespace(turns=SearchTurns(), settings=settings, mailstore=mailstore), connection=None
     )
     view = View(FlagRows(uids=array("I", (1, 2, 3)), flags=bytes(3), mod_seqs=array("Q", (1, 1, 1))), 1)
     state: Any = SimpleNamespace(view=view, account=SimpleNamespace(account_id=1), mailbox_id=1)
-    search = _Search(session, state, ast.SearchHeader("subject", b"x"), _CONTEXT)
+    search = _Search(context, state, ast.SearchHeader("subject", b"x"), _CONTEXT)
     assert list(await search._from_summaries(array("I", (1, 2, 3)))) == []
     assert list(search._found) == list(there)
     assert search.expunged is (len(there) < 3)

@@ -11,13 +11,12 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import chain
 from math import floor
-from typing import TYPE_CHECKING
 
 from paquebot.imap import metrics
 from paquebot.imap.bodies.body_cache import BodyError
-from paquebot.imap.bodies.unreadable import Unreadable
 from paquebot.imap.bodies.whole_summaries import extra_bytes
-from paquebot.imap.bodies.windows import read_bodies
+from paquebot.imap.bodies.windows import Unreadable, read_bodies
+from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.long_commands import run_in_thread
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.view import View
@@ -44,35 +43,32 @@ from paquebot.runtime.net.connection import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
 
-if TYPE_CHECKING:
-    from paquebot.imap.session import Session
-
 _TURN = 1024 * 1024  # what is done before others get a turn: about so many characters compared with one text
 _KEY = 256  # what it costs to ask a key of a message
 
 
-async def search(session: "Session", state: Selected, command: ast.Search) -> Stream:
+async def search(context: CommandContext, state: Selected, command: ast.Search) -> Stream:
     """RFC 3501 §6.4.4"""
-    return _searching(session, state, command)
+    return _searching(context, state, command)
 
 
-async def _searching(session: "Session", state: Selected, command: ast.Search) -> Stream:
+async def _searching(context: CommandContext, state: Selected, command: ast.Search) -> Stream:
     """What is new is told first, whatever becomes of the search: it is in the picture, and would not be told again."""
-    assert session.watch is not None
-    for lines in in_chunks(await updates.refresh(session.process, session.watch, state, now=True)):
+    assert context.watch is not None
+    for lines in in_chunks(await updates.refresh(context.server, context.watch, state, now=True)):
         yield lines
-    yield await _reply(session, state, command)
+    yield await _reply(context, state, command)
 
 
-async def _reply(session: "Session", state: Selected, command: ast.Search) -> Reply:
+async def _reply(context: CommandContext, state: Selected, command: ast.Search) -> Reply:
     view = state.view
     try:
-        context = SearchContext(
-            view.exists, view.last_uid, session.saved_uids, command.charset or "US-ASCII", time.time()
+        key_context = SearchContext(
+            view.exists, view.last_uid, context.saved_uids, command.charset or "US-ASCII", time.time()
         )
-        search = await _prepared(session, state, command.key, context)
+        search = await _prepare(context, state, command.key, key_context)
     except UnknownCharset:
-        session.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
+        context.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
         return no("The charset is not supported", response_codes.bad_charset(CHARSETS))
     except BadSearchText:
         return bad("A search string is not text of its charset")
@@ -86,27 +82,29 @@ async def _reply(session: "Session", state: Selected, command: ast.Search) -> Re
     if search.unreadable.away:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, state=state)
     mod_seq = _mod_seq(view, found, command.returns) if with_mod_seq else None
-    untagged = chain(search.warnings, _answer(session, command, view, found, mod_seq))
+    untagged = chain(search.warnings, _answer(context, command, view, found, mod_seq))
     if search.expunged and not command.uid:
         return ok("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
     return ok("SEARCH completed", untagged=untagged, state=state)
 
 
-async def _prepared(session: "Session", state: Selected, key: ast.SearchKey, context: SearchContext) -> "_Search":
+async def _prepare(
+    context: CommandContext, state: Selected, key: ast.SearchKey, key_context: SearchContext
+) -> "_Search":
     def prepare() -> _Search:
-        return _Search(session, state, key, context)
+        return _Search(context, state, key, key_context)
 
-    return await run_in_thread(prepare) if session.reader.long else prepare()
+    return await run_in_thread(prepare) if context.reader.long else prepare()
 
 
 def _answer(
-    session: "Session", command: ast.Search, view: View, found: Sequence[int], mod_seq: int | None
+    context: CommandContext, command: ast.Search, view: View, found: Sequence[int], mod_seq: int | None
 ) -> Iterable[bytes]:
     numbers = array("I", map(view.uid, found)) if command.uid else found
     if command.returns is None:
         return responses.search(numbers, mod_seq=mod_seq)
     if SearchReturn.SAVE in command.returns:
-        session.saved_uids = _of_result(array("I", map(view.uid, found)), command.returns)
+        context.saved_uids = _of_result(array("I", map(view.uid, found)), command.returns)
         if command.returns == {SearchReturn.SAVE}:  # RFC 5182 §2.1: nothing else was asked
             return ()
     return responses.esearch(command.tag, numbers, command.returns, uid=command.uid, mod_seq=mod_seq)
@@ -135,19 +133,21 @@ class _Search:
     Of a message nothing is kept between the rounds but its number, and of its body nothing after its verdict.
     """
 
-    def __init__(self, session: "Session", state: Selected, key: ast.SearchKey, context: SearchContext) -> None:
-        self._process = session.process
-        self._connection = session.connection
+    def __init__(
+        self, context: CommandContext, state: Selected, key: ast.SearchKey, key_context: SearchContext
+    ) -> None:
+        self._server = context.server
+        self._connection = context.connection
         self._state = state
-        self._predicate = compile_key(key, context)
-        self._fields = fields_of(key, context)
-        self._header_texts = texts_of(key, context, ast.SearchText)
-        self._texts = texts_of(key, context, ast.SearchText, ast.SearchBody)
+        self._predicate = compile_key(key, key_context)
+        self._fields = fields_of(key, key_context)
+        self._header_texts = texts_of(key, key_context, ast.SearchText)
+        self._texts = texts_of(key, key_context, ast.SearchText, ast.SearchBody)
         self._cost = _KEY * count_keys(key)
         self._verdicts = max(1, _TURN // self._cost)
         self._asked = 0
         account_id = state.account.account_id
-        self._work = SearchWork(session.process.turns, account_id, _TURN, session.process.settings.session.search_work)
+        self._work = SearchWork(context.server.turns, account_id, _TURN, context.server.settings.session.search_work)
         self._found = array("I")
         self.unreadable = Unreadable()
         self.warnings: list[bytes] = []
@@ -202,7 +202,7 @@ class _Search:
     async def _from_columns(self, open_: "array[int]") -> "array[int]":
         view = self._state.view
         wanted = None if len(open_) == view.exists else [view.uid(number) for number in open_]
-        rows = await self._process.mailstore.search_rows(self._state.account.account_id, self._state.mailbox_id, wanted)
+        rows = await self._server.mailstore.search_rows(self._state.account.account_id, self._state.mailbox_id, wanted)
         still = array("I")
         for number in open_:
             uid = view.uid(number)
@@ -218,7 +218,7 @@ class _Search:
 
     def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
         state = self._state
-        return self._process.mailstore.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
+        return self._server.mailstore.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
 
     def _summary(self, message: StoredMessage) -> MessageSummary | None:
         """None: it cannot be read."""
@@ -233,7 +233,7 @@ class _Search:
             and has_whole_structure(summary)
         )
         if summary is None or not whole:
-            summary = await self._process.whole_summaries.of(message, body)
+            summary = await self._server.whole_summaries.of(message, body)
         return self._facts(message, summary, body)
 
     def _facts(self, message: StoredMessage, summary: MessageSummary, body: bytes | None = None) -> MessageFacts | None:
@@ -273,9 +273,9 @@ class _Search:
 
     async def _from_bodies(self, open_: "array[int]") -> None:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
-        share = self._process.shares.of(self._state.account.account_id)
+        share = self._server.shares.of(self._state.account.account_id)
         there = 0
-        bodies = read_bodies(self._process.bodies, share, messages, self._messages, beside=extra_bytes)
+        bodies = read_bodies(self._server.bodies, share, messages, self._messages, extra_bytes=extra_bytes)
         async with contextlib.aclosing(bodies) as groups:
             async for group in groups:
                 for message, body in group:

@@ -11,8 +11,7 @@ from itertools import chain
 
 from paquebot.imap.context import ServerContext
 from paquebot.imap.mailbox_view import flags
-from paquebot.imap.mailbox_view.changes import MailboxChange
-from paquebot.imap.mailbox_view.feed import Watch
+from paquebot.imap.mailbox_view.feed import MailboxChange, Watch
 from paquebot.imap.mailbox_view.view import Updates, View
 from paquebot.imap.states import Selected, SessionState
 from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
@@ -48,7 +47,7 @@ async def refresh(
     `now`: PostgreSQL is to be asked, also for what nobody hinted at. `shared`: a hint or the poll asked for it, so that
     a query with others will do. Raises NoSuchMailbox.
     """
-    if not now and (known := process.feed.remembered(watch, state.mailbox_id, state.view.mod_seq)) is not None:
+    if not now and (known := process.feed.recent_changes(watch, state.mailbox_id, state.view.mod_seq)) is not None:
         return _remembered(state, known)
     watch.dirty, watch.awaited = False, 0
     ask = process.feed.shared_changes if shared else process.feed.changes

@@ -17,7 +17,6 @@ from prometheus_client import Counter
 from paquebot.blobs.reading import READ_BYTES
 from paquebot.blobs.requests import REQUESTS
 from paquebot.blobs.stored import StoredEntries
-from paquebot.blobs.ulid import ulid_at
 from paquebot.janitor.compaction.rewriting import RewriteBudget, Rewriter, RewriteTotals
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.settings import JanitorSettings
@@ -26,6 +25,7 @@ from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.mailstore import CompactionCandidate, CompactionRule, Fragmentation
 from paquebot.mailstore.bad_rows import one_by_one
 from paquebot.observability.log import Log
+from paquebot.runtime.ulid import ulid_at
 
 _log = Log("paquebot.janitor")
 

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
-from paquebot.blobs.ulid import ulid_at, ulid_time_ms
 from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_valid_indexes
 from paquebot.janitor.recovery.accounting import MissingMessage, find_missing, read_packed, read_stream
 from paquebot.janitor.recovery.refused import read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import read_records_start
 from paquebot.observability.log import Log
-from paquebot.queue import Publication
-from paquebot.queue.client import MAX_BATCH
+from paquebot.queue import MAX_BATCH, Publication
 from paquebot.queue.stream import ensure_stream, move, skipped_jobs
+from paquebot.runtime.ulid import ulid_at, ulid_time_ms
 from paquebot.spool.jobs import publications
 from paquebot.v1.mail_pb2 import PackIndex
 

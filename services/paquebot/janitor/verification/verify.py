@@ -16,7 +16,6 @@ from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.pack import entry_ref, is_at
 from paquebot.blobs.ranges import plan_ranges
 from paquebot.blobs.store import PackInfo
-from paquebot.blobs.ulid import is_ulid, ulid_time_ms
 from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_indexes
 from paquebot.janitor.recovery.accounting import find_missing, read_stream
 from paquebot.janitor.recovery.recover import SETTLE_SECONDS
@@ -30,6 +29,7 @@ from paquebot.mailstore.types import BlobUse
 from paquebot.mailstore.upkeep.row_checks import BadRow
 from paquebot.message import summarise
 from paquebot.runtime.postgres.pool import PostgresRefused
+from paquebot.runtime.ulid import is_ulid, ulid_time_ms
 from paquebot.v1.mail_pb2 import PackEntry, PackIndex
 
 _PACKS_AT_ONCE = 8  # whose messages are read: each takes a request and up to 1 MiB, or one large message

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from paquebot.blobs.ulid import new_ulid, ulid_at, ulid_time_ms
+from paquebot.runtime.ulid import new_ulid, ulid_at, ulid_time_ms
 
 
 def test_ids_are_unique_and_in_order() -> None:
