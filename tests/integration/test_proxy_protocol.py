@@ -284,7 +284,7 @@ async def test_pop3_counts_the_client(pop3_stack: Pop3Stack, listener: str, head
     async with pop3_stack.serving(**TRUSTED, PAQUEBOT_POP3_SESSIONS_PER_CLIENT="1") as server:
         port = server.port(listener)
         client: Any = await asyncio.to_thread(ProxiedPop3, port, header, tls=tls)
-        assert [session._client for session in server._sessions] == [CLIENT]
+        assert [session.client for session in server._sessions] == [CLIENT]
         refusal = await asyncio.to_thread(_greeting, port, header, tls=tls)  # one too many of this client
         assert refusal.startswith(b"-ERR [SYS/TEMP]") if not tls else refusal == b""
         await asyncio.to_thread(log_in, client)  # now it counts for its account
