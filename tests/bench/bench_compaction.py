@@ -119,7 +119,7 @@ async def deliver(stores: Stores, options: argparse.Namespace) -> None:
 async def sync(stores: Stores, account_id: int) -> int:
     """All messages of the account, each pack's together, eight requests at once; returns how many."""
     by_pack: dict[str, list[BlobRef]] = {}
-    for use in [use async for use in stores.mailstore.blobs(account_id, account_id)]:
+    for use in [use async for use in stores.pack_uses.of_accounts(account_id, account_id)]:
         by_pack.setdefault(use.blob.pack, []).append(use.blob)
     turn = asyncio.Semaphore(8)
 

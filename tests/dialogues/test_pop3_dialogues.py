@@ -35,7 +35,7 @@ def message(number: int) -> bytes:
 
 
 class Pop3Dialogue:
-    """The world of a script: one service, one account."""
+    """What a script acts on and checks: one service, one account."""
 
     def __init__(self, stack: Pop3Stack, server: Pop3Server, reader: Reader, draining: asyncio.Event) -> None:
         self._stack = stack

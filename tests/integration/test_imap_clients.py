@@ -238,4 +238,4 @@ async def test_quota_is_checked_before_the_message_is_read(imap_stack: ImapStack
                 assert client.copy("1", "Archive")[0] == "OK"
 
         await in_thread(work)
-    assert (await imap_stack.mailstore.usage(reader.account_id)).messages == 2
+    assert (await imap_stack.mailstore.accounts.usage(reader.account_id)).messages == 2

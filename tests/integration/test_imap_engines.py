@@ -262,10 +262,12 @@ async def test_moved_message_is_found_at_its_new_place(imap_stack: ImapStack) ->
     """Compaction between the row and the body: the row is read once more."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, message(1), message(2))
-    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+    inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
 
     def rows(uids: list[int]) -> AsyncIterator[StoredMessage]:
-        return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
+        return imap_stack.mailstore.mailbox_reader.messages(
+            reader.account_id, inbox.mailbox_id, uids, with_summary=False
+        )
 
     async def stale(uids: list[int]) -> AsyncIterator[StoredMessage]:
         async for found in rows(uids):
@@ -356,7 +358,7 @@ async def test_expunges_older_than_the_record_are_found_by_comparing(imap_stack:
             await busy.ok("SELECT INBOX")
             await busy.ok("STORE 2,4 +FLAGS.SILENT (\\Deleted)")
             await busy.ok("EXPUNGE")
-            await imap_stack.mailstore.forget_expunged(
+            await imap_stack.mailstore.messages.forget_expunged(
                 datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
             )
             assert await away.ok("NOOP") == [b"* 4 EXPUNGE\r\n", b"* 2 EXPUNGE\r\n", b"* 3 RECENT\r\n"]
@@ -380,7 +382,7 @@ async def test_drain_lets_a_command_finish(imap_stack: ImapStack) -> None:
 
 async def test_a_query_that_began_before_a_change_is_not_joined_after_it(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
-    feed = Feed(imap_stack.mailstore, imap_stack.queue)
+    feed = Feed(imap_stack.mailstore.mailbox_reader, imap_stack.queue)
     one, two = [await feed.watch(reader.account_id, lambda: None) for _ in range(2)]
     asking = (reader.account_id, INBOX_ID, 1)
 

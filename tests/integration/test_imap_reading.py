@@ -132,10 +132,12 @@ async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: Ima
     reader = await imap_stack.reader()
     messages = [message(number, 100_000) for number in range(60)]
     await delivered(imap_stack, reader, list(zip(await packed(store, messages), messages, strict=True)))
-    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+    inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
 
     def rows(uids: list[int]) -> AsyncIterator[StoredMessage]:
-        return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
+        return imap_stack.mailstore.mailbox_reader.messages(
+            reader.account_id, inbox.mailbox_id, uids, with_summary=False
+        )
 
     limit = 1_000_000
     shares = AccountShares(limit, limit)

@@ -124,9 +124,9 @@ async def test_received_has_the_address_of_the_client(smtp_stack: SmtpStack, rol
     after, before = await smtp_stack.last_sequence(), _counted("header")
     async with smtp_stack.serving(**TRUSTED) as running:
         await asyncio.to_thread(_submit, role, running.ports(role)[0], header)
-    (kept,) = await smtp_stack.kept(after)
-    assert kept.envelope.client.address == CLIENT
-    assert b"[203.0.113.7]" in kept.raw.partition(b" by ")[0]
+    (message,) = await smtp_stack.queued(after)
+    assert message.envelope.client.address == CLIENT
+    assert b"[203.0.113.7]" in message.content.partition(b" by ")[0]
     assert _counted("header") == before + 1
 
 
@@ -135,8 +135,8 @@ async def test_client_of_a_trusted_network_without_header(smtp_stack: SmtpStack,
     after, before = await smtp_stack.last_sequence(), _counted("direct")
     async with smtp_stack.serving(**AT_ONCE) as running:
         await asyncio.to_thread(_submit, role, running.ports(role)[0], b"")
-    (kept,) = await smtp_stack.kept(after)
-    assert kept.envelope.client.address == "127.0.0.1"
+    (message,) = await smtp_stack.queued(after)
+    assert message.envelope.client.address == "127.0.0.1"
     assert _counted("direct") == before + 1
 
 
@@ -181,7 +181,7 @@ async def test_header_from_elsewhere_is_refused(smtp_stack: SmtpStack, header: b
         answer = await _conversation(running.ports(Role.MX)[0], header + b"EHLO client.example\r\n" + mail)
     assert answer.splitlines()[-1][:3] == b"554"
     assert b"250" not in answer
-    assert await smtp_stack.kept(after) == []
+    assert await smtp_stack.queued(after) == []
 
 
 @pytest.mark.parametrize("header", HEADERS, ids=["v1", "v2"])

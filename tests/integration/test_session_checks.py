@@ -280,4 +280,4 @@ async def test_a_message_read_whole_before_its_password_was_changed_is_not_accep
         assert (await decision).startswith(b"421 4.7.0")
         writer.close()
     await database.close()
-    assert not await smtp_stack.kept(after)
+    assert not await smtp_stack.queued(after)

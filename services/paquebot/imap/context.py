@@ -7,7 +7,7 @@ from paquebot.imap.bodies.whole_summaries import WholeSummaries
 from paquebot.imap.mailbox_view.feed import Feed
 from paquebot.imap.search.turns import SearchTurns
 from paquebot.imap.settings import ImapSettings
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import Accounts, Mailboxes, MailboxReader, Messages
 from paquebot.rpc import AuthenticationClient, Logins, Recordings
 from paquebot.runtime.net.tls import ServerTls
 from paquebot.runtime.shares.account_shares import AccountShares
@@ -23,7 +23,10 @@ class ServerContext:
 
     settings: ImapSettings
     limits: ImapLimits
-    mailstore: Mailstore
+    accounts: Accounts
+    mailboxes: Mailboxes
+    mailbox_reader: MailboxReader
+    messages: Messages
     bodies: BodyCache
     whole_summaries: WholeSummaries
     shares: AccountShares

@@ -15,7 +15,7 @@ from paquebot.imap.mailbox_view.feed import Feed
 from paquebot.imap.search.turns import SearchTurns
 from paquebot.imap.server import ImapServer
 from paquebot.imap.settings import ImapSettings
-from paquebot.mailstore import SCHEMA, Mailstore
+from paquebot.mailstore import SCHEMA, Accounts, Mailboxes, MailboxReader, Messages
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings, open_channel
 from paquebot.runtime.net.tls import ServerTls
@@ -59,8 +59,8 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         shares = AccountShares.of_readers(settings.bodies.reading, settings.bodies.reading_per_account, metrics.READING)
         bodies = BodyCache(blobs, cache_bytes=settings.bodies.cache)
         stack.push_async_callback(bodies.close)
-        mailstore = Mailstore(postgres, settings.account)
-        feed = Feed(mailstore, queue)
+        mailbox_reader = MailboxReader(postgres)
+        feed = Feed(mailbox_reader, queue)
         stack.push_async_callback(feed.close)
         authentication = AuthenticationClient(channel, settings.directory)
         logins = Logins(authentication, settings.checks)
@@ -70,7 +70,10 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         process = ServerContext(
             settings=settings,
             limits=ImapLimits(append=settings.bodies.append_limit),
-            mailstore=mailstore,
+            accounts=Accounts(postgres),
+            mailboxes=Mailboxes(postgres, settings.account),
+            mailbox_reader=mailbox_reader,
+            messages=Messages(postgres, settings.account),
             bodies=bodies,
             whole_summaries=WholeSummaries(),
             shares=shares,

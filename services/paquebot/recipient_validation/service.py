@@ -18,8 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from paquebot.directory.login_limits import delete_old
 from paquebot.directory.lookup import DirectoryEntry, look_up
-from paquebot.mailstore.types import Usage
-from paquebot.mailstore.usages import usages
+from paquebot.mailstore import Accounts, Usage
 from paquebot.observability.log import Log
 from paquebot.queue import Queue
 from paquebot.recipient_validation.admin_token import AdminToken
@@ -122,17 +121,15 @@ async def _engines(settings: RecipientValidationSettings) -> AsyncIterator[_Engi
     postgres = await open_postgres(settings.postgres, NAME)
     hashing = Hashing(settings.hashes)
     rules = settings.addresses.rules
+    usages = lookup_batcher("usage", Accounts(postgres).usages)
 
     async def entries(addresses: Sequence[Address]) -> Mapping[Address, DirectoryEntry]:
         return await look_up(postgres, rules, addresses)
 
-    async def usages_of(account_ids: Sequence[int]) -> Mapping[int, Usage]:
-        return await usages(postgres, account_ids)
-
     # Only for hints: nothing waits for it, and readiness does not depend on it (invariant 4).
     queue = Queue.begin(settings.nats, NAME)
     try:
-        yield _Engines(postgres, hashing, lookup_batcher("address", entries), lookup_batcher("usage", usages_of), queue)
+        yield _Engines(postgres, hashing, lookup_batcher("address", entries), usages, queue)
     finally:
         await queue.close()
         hashing.close()

@@ -95,7 +95,7 @@ async def _log_in(context: CommandContext, credentials: Credentials) -> Reply:
     if server.feed.sessions(answer.account_id) >= maximum or not context.slot.log_in(answer.account_id):
         metrics.LOGIN[LoginResult.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
-    await server.mailstore.ensure_account(answer.account_id)
+    await server.accounts.ensure(answer.account_id)
     context.watch = await server.feed.watch(answer.account_id, context.connection.ring)
     context.log_in(answer)
     metrics.LOGIN[LoginResult.OK].inc()

@@ -36,8 +36,8 @@ from paquebot.imap.search.keys import (
 from paquebot.imap.search.texts import TextsFound, part_texts, search_texts
 from paquebot.imap.search.turns import SearchWork, TooMuchWork
 from paquebot.imap.states import Selected, condstore_enabled
-from paquebot.mailstore.rows import summary_of
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
+from paquebot.mailstore.messages.rows import summary_of
 from paquebot.message import MessageSummary, has_whole_envelope, has_whole_structure
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
@@ -202,7 +202,8 @@ class _Search:
     async def _from_columns(self, open_: "array[int]") -> "array[int]":
         view = self._state.view
         wanted = None if len(open_) == view.exists else [view.uid(number) for number in open_]
-        rows = await self._server.mailstore.search_rows(self._state.account.account_id, self._state.mailbox_id, wanted)
+        reader, account_id = self._server.mailbox_reader, self._state.account.account_id
+        rows = await reader.search_rows(account_id, self._state.mailbox_id, wanted)
         still = array("I")
         for number in open_:
             uid = view.uid(number)
@@ -217,8 +218,8 @@ class _Search:
         return still
 
     def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
-        state = self._state
-        return self._server.mailstore.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
+        state, reader = self._state, self._server.mailbox_reader
+        return reader.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
 
     def _summary(self, message: StoredMessage) -> MessageSummary | None:
         """None: it cannot be read."""

@@ -13,7 +13,7 @@ from paquebot.imap.mailbox_view.flags import parse_flags
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
-from paquebot.mailstore.types import Flag, FlagOp, StoreResult
+from paquebot.mailstore import Flag, FlagOp, StoreResult
 from paquebot.runtime.shares.event_loop import in_slices
 from paquebot.wire.imap import ast, response_codes
 from paquebot.wire.imap.ast import StoreMode
@@ -37,7 +37,7 @@ async def store(context: CommandContext, state: Selected, command: ast.Store) ->
     flags, keywords = parse_flags(command.flags)
     op = _OPS[command.mode]
     expected = await _expected(view, numbers, op, (flags, frozenset(keywords))) if command.silent else None
-    result = await context.server.mailstore.store_flags(
+    result = await context.server.messages.store_flags(
         state.account.account_id,
         state.mailbox_id,
         uids,

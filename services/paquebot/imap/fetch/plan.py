@@ -12,7 +12,7 @@ from paquebot.imap.fetch import sections
 from paquebot.imap.fetch.long_sections import EncodedPart, LongBytes, LongHeader, cut
 from paquebot.imap.mailbox_view.flags import flag_names
 from paquebot.imap.mailbox_view.view import View
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.message import (
     MessageSummary,
     has_whole_envelope,

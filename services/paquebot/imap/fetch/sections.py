@@ -7,7 +7,7 @@ A long section is never copied: forty sections of one message are forty views of
 """
 
 from paquebot.imap.fetch.long_sections import EncodedPart, LongBytes, LongHeader, cut, joined
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.message import (
     ByteRange,
     MessageSummary,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from paquebot.imap.mailbox_view.view import View
-from paquebot.mailstore.types import NO_FLAGS, Flag
+from paquebot.mailstore import NO_FLAGS, Flag
 
 _NAMES = {
     "\\Answered": Flag.ANSWERED,

@@ -14,7 +14,7 @@ from paquebot.imap.mailbox_view import flags
 from paquebot.imap.mailbox_view.feed import MailboxChange, Watch
 from paquebot.imap.mailbox_view.view import Updates, View
 from paquebot.imap.states import Selected, SessionState
-from paquebot.mailstore.types import FlagRows, Mailbox, RecentRange
+from paquebot.mailstore import FlagRows, Mailbox, RecentRange
 from paquebot.wire.imap import response_codes, responses
 from paquebot.wire.imap.fetch_response import FetchResponse
 from paquebot.wire.imap.sequence_set import ranges_of
@@ -56,7 +56,7 @@ async def refresh(
         rows, expunged = changes.rows, changes.expunged
         mailbox = changes.mailbox
         if expunged is None:  # too long ago: compare with everything that is there now
-            snapshot = await process.mailstore.snapshot(state.account.account_id, state.mailbox_id)
+            snapshot = await process.mailbox_reader.state(state.account.account_id, state.mailbox_id)
             rows, mailbox = snapshot.rows, snapshot.mailbox
             there = frozenset(rows.uids)
             found = [uid for uid in state.view.uids if uid not in there]
@@ -89,7 +89,7 @@ async def _claim(process: ServerContext, state: Selected, mailbox: Mailbox) -> N
     if state.read_only:  # RFC 3501 §6.3.2: EXAMINE takes \Recent from nobody
         state.view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
     else:
-        state.view.claim(await process.mailstore.claim_recent(state.account.account_id, state.mailbox_id))
+        state.view.claim(await process.messages.claim_recent(state.account.account_id, state.mailbox_id))
 
 
 def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> UpdateLines:

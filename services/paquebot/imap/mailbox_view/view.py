@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from paquebot.mailstore.types import Flag, FlagRows, RecentRange
+from paquebot.mailstore import Flag, FlagRows, RecentRange
 from paquebot.wire.imap.sequence_set import SequenceSet
 
 _FEW = 16  # up to here, closing gaps one by one costs less than building the columns again

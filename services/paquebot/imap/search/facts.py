@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.search.header_texts import Field, field_values, header_text
 from paquebot.imap.search.texts import TextsFound
-from paquebot.mailstore.types import Flag, StoredMessage
+from paquebot.mailstore import Flag, StoredMessage
 from paquebot.message import (
     ADDRESS_FIELDS,
     MessageSummary,

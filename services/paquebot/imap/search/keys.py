@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.program import Predicate, leaves, program_of
-from paquebot.mailstore.types import Flag
+from paquebot.mailstore import Flag
 from paquebot.message import codec_of, decode_charset
 from paquebot.wire.imap import ast
 from paquebot.wire.imap.sequence_set import SequenceSet, inside_of
