@@ -1,4 +1,4 @@
-"""SEARCH against a plain model: each text is decoded whole, looked through at once, and every key asked of all facts.
+"""SEARCH against a plain model, which decodes each text whole and checks every key with all facts.
 
 The search itself decodes pieces, looks for all texts together, keeps only what was found, and stops at its verdict.
 """
@@ -201,8 +201,8 @@ async def test_a_search_finds_what_a_plain_model_finds(piece: int, monkeypatch: 
 
 
 @pytest.mark.parametrize("there", [(1, 3), (1, 2, 3)])
-async def test_what_was_expunged_while_the_search_goes_on_is_noticed(there: tuple[int, ...]) -> None:
-    """The rows of the messages that are left tell it (RFC 5530 §3, EXPUNGEISSUED)."""
+async def test_a_message_expunged_during_the_search_is_noticed(there: tuple[int, ...]) -> None:
+    """A missing row shows it (RFC 5530 §3, EXPUNGEISSUED)."""
     at = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
     raw = b"Subject: x\r\n\r\nx\r\n"
 
