@@ -11,9 +11,9 @@ from tests.support.imap_wire import connected
 from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import new_ulid
-from paquebot.imap.commands.search import _Search as Search
 from paquebot.imap.long_commands import MEMORY_PER_BYTE
 from paquebot.imap.search.facts import MessageFacts
+from paquebot.imap.search.run import SearchRun
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.runtime.shares.in_flight import account
 from paquebot.wire.imap import DEFAULT_LIMITS
@@ -125,14 +125,14 @@ async def test_a_search_of_many_keys_ends_when_its_client_is_gone(
     reader = await imap_stack.reader()
     await filled(imap_stack, reader)
     verdicts, ended = 0, asyncio.Event()
-    decide, run = Search._decide, Search.run
+    decide, run = SearchRun._decide, SearchRun.run
 
-    def counted(search: Search, facts: MessageFacts) -> bool:
+    def counted(search: SearchRun, facts: MessageFacts) -> bool:
         nonlocal verdicts
         verdicts += 1
         return decide(search, facts)
 
-    async def left_alone(search: Search) -> Sequence[int]:
+    async def left_alone(search: SearchRun) -> Sequence[int]:
         client.writer.transport.abort()
         async with asyncio.timeout(30):
             while not search._connection.gone:
@@ -142,8 +142,8 @@ async def test_a_search_of_many_keys_ends_when_its_client_is_gone(
         finally:
             ended.set()
 
-    monkeypatch.setattr(Search, "_decide", counted)
-    monkeypatch.setattr(Search, "run", left_alone)
+    monkeypatch.setattr(SearchRun, "_decide", counted)
+    monkeypatch.setattr(SearchRun, "run", left_alone)
     async with imap_stack.serving() as server:
         async with connected(server.port("imaps"), reader) as client:
             await client.ok("SELECT INBOX")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from paquebot.imap.commands import search
 from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.search import run
 from paquebot.imap.search import texts as texts_module
 from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.keys import SearchContext, compile_key, count_keys, fields_of, texts_of
@@ -73,7 +73,7 @@ def test_parts_of_one_character_have_a_cost(texts: int) -> None:
     raw = head + b"--b\r\n\r\nx\r\n" * 900 + b"--b--\r\n"
     _, steps = searched(raw, [f"nowhere {number}" for number in range(texts)])
     assert len(steps) > 900 * (1 + texts // 16)
-    in_a_turn = search._TURN // (sum(steps) // len(steps))
+    in_a_turn = run._TURN // (sum(steps) // len(steps))
     assert in_a_turn < 1000
 
 
