@@ -46,7 +46,7 @@ _LABELS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ConversionRules:
     """What a host takes. `seven_bit`: only ASCII; `line`: maximum bytes of a line; `gentle`: nothing that breaks a
     signature, which leaves folding; `strict`: each address keeps its meaning."""
 
@@ -67,9 +67,9 @@ class Edit:
     boundaries: tuple[bytes, ...] = ()
 
 
-def conversion(content: bytes, wish: Wish) -> list[Edit]:
+def conversion(content: bytes, rules: ConversionRules) -> list[Edit]:
     """In order, not overlapping. Raises Unconvertible."""
-    walk = _Walk(content, wish)
+    walk = _Walk(content, rules)
     walk.entity(0, 0, _TEXT_PLAIN, top=True)
     return walk.edits
 
@@ -116,10 +116,10 @@ class _Header:
 class _Walk:
     """Over a message once, positions only grow."""
 
-    def __init__(self, content: bytes, wish: Wish) -> None:
+    def __init__(self, content: bytes, rules: ConversionRules) -> None:
         self.edits: list[Edit] = []
         self._content = content
-        self._wish = wish
+        self._rules = rules
         self._boundaries = BoundaryLines(content)
         self._open: list[bytes] = []
         self._blank = Ahead(content, b"\n\r\n")
@@ -182,7 +182,7 @@ class _Walk:
 
     def _multipart(self, header: _Header, level: int) -> None:
         """RFC 2046 §5.1.1. Text around the parts means nothing, and is only kept from breaking the lines' rules."""
-        if self._wish.seven_bit and not header.boundary.isascii():
+        if self._rules.seven_bit and not header.boundary.isascii():
             raise Unconvertible("a boundary of the message is not in ASCII")
         boundaries, outer = self._boundaries, self._signed
         shadowed = boundaries.open(header.boundary, level)
@@ -212,17 +212,17 @@ class _Walk:
             self._encode(start, end, Encoding.QUOTED_PRINTABLE)
 
     def _misfits(self, start: int, end: int) -> bool:
-        wish = self._wish
-        return (wish.seven_bit and not is_ascii(self._content, start, end)) or has_long_line(
-            self._content, start, end, wish.line
+        rules = self._rules
+        return (rules.seven_bit and not is_ascii(self._content, start, end)) or has_long_line(
+            self._content, start, end, rules.line
         )
 
     def _composite_label(self, header: _Header) -> bytes:
         """RFC 2045 §6.4: of a multipart or a message it is 7bit, 8bit or binary, as its parts are."""
-        if self._wish.gentle:
+        if self._rules.gentle:
             return b""
-        if header.encoding == b"BINARY" or (header.encoding == b"8BIT" and self._wish.seven_bit):
-            return b"7bit" if self._wish.seven_bit else b"8bit"
+        if header.encoding == b"BINARY" or (header.encoding == b"8BIT" and self._rules.seven_bit):
+            return b"7bit" if self._rules.seven_bit else b"8bit"
         return b""
 
     # --- the header ---
@@ -273,14 +273,14 @@ class _Walk:
             self._replace(header.end, header.end, _added(self._content, header, label, body_end))
 
     def _field(self, name: bytes, begin: int, end: int) -> None:
-        wish, text = self._wish, self._content[begin:end]
+        rules, text = self._rules, self._content[begin:end]
         self._spend(end - begin)
         if self._signed:
             self._forbid()
-        if wish.seven_bit and not text.isascii():
+        if rules.seven_bit and not text.isascii():
             self._forbid()
-            text = ascii_field(name, text, strict=wish.strict)
-        self._replace(begin, end, folded(text, wish.line, gently=wish.gentle))
+            text = ascii_field(name, text, strict=rules.strict)
+        self._replace(begin, end, folded(text, rules.line, gently=rules.gentle))
 
     # --- edits ---
 
@@ -298,7 +298,7 @@ class _Walk:
         self._add(Edit(start, end, encoding=encoding, boundaries=tuple(self._open)))
 
     def _forbid(self) -> None:
-        if self._signed or self._wish.gentle:
+        if self._signed or self._rules.gentle:
             raise Unconvertible("a signed message cannot be converted without breaking its signature")
 
     def _add(self, edit: Edit) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from paquebot.message.conversion.fields import Unconvertible
 from paquebot.message.conversion.fields import folded as folded_field
-from paquebot.message.conversion.message import Wish, conversion, pieces
+from paquebot.message.conversion.message import ConversionRules, conversion, pieces
 from paquebot.message.conversion.transfer_encoding import quoted_printable
 from paquebot.message.dsn.report import Action, DeliveryReport, RecipientReport
 from paquebot.message.dsn.text import human_text, one_line, subject
@@ -235,7 +235,7 @@ def _returned(report: DeliveryReport) -> tuple[_Part, str]:
 def _with_short_lines(message: bytes) -> bytes:
     """RFC 5322 §2.1.1. Signatures of the returned message need not stay valid, but for those inside its parts. Raises
     Unconvertible."""
-    return b"".join(pieces(message, conversion(message, Wish())))
+    return b"".join(pieces(message, conversion(message, ConversionRules())))
 
 
 def _bounded_header(original: bytes) -> bytes:
