@@ -419,7 +419,7 @@ def test_text_without_a_header_is_never_spoiled() -> None:
         rewritten(crlf("Subject: x\nGrüße aus Köln\n"), SEVEN_BIT)
 
 
-def test_a_report_stays_readable_for_who_does_not_decode_it() -> None:
+def test_a_report_stays_readable_without_decoding() -> None:
     fields = "Final-Recipient: rfc822; jörg@b.example\nStatus: 5.1.1\nDiagnostic-Code: x; " + "äöüß" * 3000 + "\n"
     found = rewritten(crlf("Content-Type: message/delivery-status\n\n" + fields), SEVEN_BIT)
     assert b"Content-Transfer-Encoding: quoted-printable\r\n" in found
@@ -450,7 +450,7 @@ def test_an_inner_multipart_without_parts_ends_where_the_outer_goes_on() -> None
     ]
 
 
-def test_a_message_whose_parts_cannot_all_be_found_is_not_rewritten() -> None:
+def test_a_message_whose_parts_cannot_all_be_found_is_not_converted() -> None:
     dashes = "-- ä\n" * 400_001
     raw = crlf(f"Content-Type: multipart/mixed; boundary=b\n\n--b\n\n{dashes}\n--b\n\nlast\n--b--\n")
     with pytest.raises(Unconvertible):

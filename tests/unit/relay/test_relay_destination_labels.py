@@ -79,7 +79,7 @@ def test_settings_name_some_always(clock: Clock) -> None:
     assert (delivered("big.test"), delivered("other")) == (1, 1)
 
 
-def test_only_who_was_unused_for_an_hour_makes_room(clock: Clock) -> None:
+def test_only_a_destination_unused_for_an_hour_makes_room(clock: Clock) -> None:
     labels = DestinationLabels(DestinationLabelSettings(limit=2, always=()), clock)
     labels.recipients("old.test", RelayResult.DELIVERED)
     labels.recipients("used.test", RelayResult.DELIVERED)

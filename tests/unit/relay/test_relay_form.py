@@ -105,7 +105,7 @@ async def test_binarymime_where_it_is_offered_and_needed() -> None:  # RFC 3030 
         assert [("BODY=BINARYMIME" in taken.mail) for taken in remote.messages] == [True, False]
 
 
-async def test_a_chunk_is_not_sent_when_everybody_is_refused() -> None:
+async def test_a_chunk_is_not_sent_when_every_recipient_is_refused() -> None:
     async with RemoteHost({"RCPT": "550 5.1.1 No"}, extensions=CHUNKING) as remote:
         session = await session_with(remote)
         message = outgoing(DKIM + LONG, "s@example.org")
