@@ -572,7 +572,7 @@ async def test_an_account_that_was_deleted(post: Post) -> None:
     assert all(mailbox.messages == 0 for mailbox in await post.mailstore.mailboxes.list_all(post.alice))
 
 
-async def test_a_sender_that_cannot_be_notified(post: Post) -> None:
+async def test_a_sender_that_cannot_be_notified(post: Post, caplog: pytest.LogCaptureFixture) -> None:
     """The sender is over quota too: the notification is tried, then the job is held; a release sends it once it can."""
     await post.accept("bob@example.org")
     async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
@@ -582,6 +582,7 @@ async def test_a_sender_that_cannot_be_notified(post: Post) -> None:
         await post.settled()
         [held] = await post.held()
         assert "the sender cannot be notified: VERDICT_OVER_QUOTA" in held.reason
+        assert "job_held" in caplog.messages, "the event that the runbook names"
         assert len(await post.inbox(post.bob)) == 1
 
         await post.directory.set_account("bob@example.org", quota_bytes=0)

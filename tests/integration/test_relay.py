@@ -441,7 +441,9 @@ async def test_a_host_gets_what_it_takes(post: Post, blobs: BlobStore) -> None:
         await post.settled()
 
 
-async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -> None:
+async def test_a_job_without_its_message_is_held(
+    post: Post, blobs: BlobStore, caplog: pytest.LogCaptureFixture
+) -> None:
     await post.accept("a@example.net")
     await blobs.delete([info.pack async for info in blobs.list_packs()])
     async with post.host() as host, post.relay(PAQUEBOT_RELAY_TRIES="1"):
@@ -452,6 +454,7 @@ async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -
         await eventually(is_held, "a held job")
         await post.settled()
         assert not any(line.startswith("MAIL") for line in host.said), "nothing is said of what cannot be sent"
+    assert "job_held" in caplog.messages, "the event that the runbook names"
     assert await post.outcomes() == {}
 
 
