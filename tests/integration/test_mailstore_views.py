@@ -140,9 +140,7 @@ async def test_keywords(mailstore: Mailstore) -> None:
     snapshot = await mailstore.mailbox_reader.state(A, INBOX_ID)
     assert snapshot.rows.keywords == {1: ("$Junk",), 2: ("x",)}
     assert set(snapshot.mailbox.keywords) == {"$Junk", "work", "x"}
-    await mailstore.messages.store_flags(
-        A, INBOX_ID, [1], ADD, keywords=("y",)
-    )  # `work` is unused
+    await mailstore.messages.store_flags(A, INBOX_ID, [1], ADD, keywords=("y",))  # `work` is unused
     with pytest.raises(TooManyKeywords):
         await mailstore.messages.store_flags(A, INBOX_ID, [1], ADD, keywords=("z",))
     assert (await mailstore.mailbox_reader.state(A, INBOX_ID)).rows.keywords == {1: ("$Junk", "y"), 2: ("x",)}
