@@ -8,6 +8,7 @@ from tests.fuzz.target import Target
 
 from paquebot import message
 from paquebot.message import limits
+from paquebot.wire.smtp.parameters import Ret
 
 _NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _MAX_SUMMARY = limits.HEADERS_KEPT + limits.ENVELOPE_KEPT + limits.STRUCTURE_KEPT + 64 * limits.MAX_PARTS
@@ -64,8 +65,8 @@ def texts(raw: bytes, summary: message.MessageSummary) -> list[tuple[bytes, byte
     found = []
     for _, part in paths(summary.body):
         if not message.is_multipart(part) and message.embedded_message(part) is None:
-            octets = message.decode_transfer(raw[part.body_offset :][: part.body_length], part.encoding)
-            found.append((part.type, part.subtype, re.sub(rb"[ \t]+(?=\r\n)", b"", octets).rstrip()))
+            decoded = message.decode_transfer(raw[part.body_offset :][: part.body_length], part.encoding)
+            found.append((part.type, part.subtype, re.sub(rb"[ \t]+(?=\r\n)", b"", decoded).rstrip()))
     return found
 
 
@@ -189,9 +190,7 @@ def check_header_changes(raw: bytes) -> None:
 def check_report(raw: bytes) -> None:
     """A notification about any message is itself a well-formed report of three parts."""
     recipient = message.RecipientReport("bob@b.test", message.Action.FAILED, "5.1.1", diagnostic_code="550 no")
-    report = message.DeliveryReport(
-        "mx.test", "alice@a.test", (recipient,), raw, "<dsn@mx.test>", _NOW, ret=message.Ret.FULL
-    )
+    report = message.DeliveryReport("mx.test", "alice@a.test", (recipient,), raw, "<dsn@mx.test>", _NOW, ret=Ret.FULL)
     dsn = message.build_dsn(report)
     assert b"\n" not in dsn.replace(b"\r\n", b"")
     body = message.summarise(dsn).body

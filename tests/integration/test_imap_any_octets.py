@@ -119,7 +119,7 @@ async def test_before_login(server: ImapServer, commands: list[Command]) -> None
 async def test_after_login(
     imap_stack: ImapStack, server: ImapServer, reader: Reader, way: tuple[bytes, ...], commands: list[Command]
 ) -> None:
-    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+    inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
     if inbox.messages < 3:
         await imap_stack.deliver(reader, MESSAGE, MESSAGE, MESSAGE)
     await play(server, reader, way, commands)

@@ -36,7 +36,7 @@ async def three_messages(stack: ImapStack) -> AsyncIterator[tuple[Reader, WireCl
         async with stack.serving() as server, connected(server.port("imaps"), reader) as client:
             yield reader, client
     finally:
-        await stack.mailstore.delete_account(reader.account_id)
+        await stack.mailstore.accounts.delete(reader.account_id)
 
 
 @pytest.mark.parametrize(

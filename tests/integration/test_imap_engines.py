@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,9 +20,12 @@ from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies.body_cache import BodyCache
 from paquebot.imap.bodies.windows import read_bodies
 from paquebot.imap.mailbox_view.feed import Feed, HintPublisher, MailboxChange
+from paquebot.imap.service import open_server
+from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Changes, StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.engine_settings import S3Settings
+from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import load
 from paquebot.runtime.shares.account_shares import AccountShares
 
@@ -228,6 +232,16 @@ async def test_passwords_are_in_no_log_line(imap_stack: ImapStack, caplog: pytes
     assert "aHVudGVy" not in text
 
 
+async def test_it_is_ready_only_while_clients_can_log_in(imap_stack: ImapStack, tmp_path: Path) -> None:
+    """As pop3 and smtp_ingress: a load balancer must not send clients to a process that cannot authenticate them."""
+    settings = load(ImapSettings, imap_stack.environ)
+    async with open_server(settings, health := Health(started=True)):
+        assert await health.unready() == []
+    nobody = {**imap_stack.environ, "PAQUEBOT_RECIPIENT_VALIDATION": f"unix:{tmp_path / 'nobody'}"}
+    async with open_server(load(ImapSettings, nobody), health := Health(started=True)):
+        assert [reason.partition(":")[0] for reason in await health.unready()] == ["recipient_validation"]
+
+
 async def test_one_read_serves_all_who_ask_at_once(imap_stack: ImapStack) -> None:
     stored = [await imap_stack.spool.store(message(number), account_id=1) for number in range(4)]
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
@@ -262,10 +276,12 @@ async def test_moved_message_is_found_at_its_new_place(imap_stack: ImapStack) ->
     """Compaction between the row and the body: the row is read once more."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, message(1), message(2))
-    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+    inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
 
     def rows(uids: list[int]) -> AsyncIterator[StoredMessage]:
-        return imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, uids, with_summary=False)
+        return imap_stack.mailstore.mailbox_reader.messages(
+            reader.account_id, inbox.mailbox_id, uids, with_summary=False
+        )
 
     async def stale(uids: list[int]) -> AsyncIterator[StoredMessage]:
         async for found in rows(uids):
@@ -356,7 +372,7 @@ async def test_expunges_older_than_the_record_are_found_by_comparing(imap_stack:
             await busy.ok("SELECT INBOX")
             await busy.ok("STORE 2,4 +FLAGS.SILENT (\\Deleted)")
             await busy.ok("EXPUNGE")
-            await imap_stack.mailstore.forget_expunged(
+            await imap_stack.mailstore.messages.forget_expunged(
                 datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
             )
             assert await away.ok("NOOP") == [b"* 4 EXPUNGE\r\n", b"* 2 EXPUNGE\r\n", b"* 3 RECENT\r\n"]
@@ -380,7 +396,7 @@ async def test_drain_lets_a_command_finish(imap_stack: ImapStack) -> None:
 
 async def test_a_query_that_began_before_a_change_is_not_joined_after_it(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
-    feed = Feed(imap_stack.mailstore, imap_stack.queue)
+    feed = Feed(imap_stack.mailstore.mailbox_reader, imap_stack.queue)
     one, two = [await feed.watch(reader.account_id, lambda: None) for _ in range(2)]
     asking = (reader.account_id, INBOX_ID, 1)
 

@@ -29,7 +29,7 @@ async def filled(stack: ImapStack, reader: Reader, count: int = COUNT) -> None:
     at = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
     summary = stored.summary.SerializeToString()
     messages = (NewMessage(new_ulid(), stored.blob, summary, b"", at) for _ in range(count))
-    await stack.mailstore.deliver([Delivery(reader.account_id, "", 0, message) for message in messages])
+    await stack.mailstore.deliveries.deliver([Delivery(reader.account_id, "", 0, message) for message in messages])
 
 
 def odd(below: int) -> str:

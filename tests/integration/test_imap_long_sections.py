@@ -14,9 +14,9 @@ from tests.support.imap_wire import connected
 from tests.support.imap_world import PREFIX, ImapStack
 
 from paquebot.imap.fetch import long_sections, sections
-from paquebot.imap.fetch.long_sections import LongBytes
+from paquebot.imap.fetch.sections import LongBytes
 from paquebot.mailstore import StoredMessage
-from paquebot.mailstore.rows import Record
+from paquebot.mailstore.blob_rows import Record
 from paquebot.message import decoded_pieces, summarise
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.imap import ast
@@ -136,8 +136,8 @@ async def test_what_fails_inside_a_literal_ends_the_connection(
 async def test_forty_partials_are_views_of_one_body(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
-    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
-    rows = imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, [1], with_summary=False)
+    inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
+    rows = imap_stack.mailstore.mailbox_reader.messages(reader.account_id, inbox.mailbox_id, [1], with_summary=False)
     (message,) = [row async for row in rows]
     for start in range(40):
         asked = ast.FetchSection(ast.Section(), partial=Partial(start, 200_000))
@@ -152,7 +152,7 @@ async def test_rows_come_in_batches_of_few_bytes(imap_stack: ImapStack, monkeypa
     reader = await imap_stack.reader()
     short = [b"Subject: s\r\n\r\nx\r\n"]
     await imap_stack.deliver(reader, *short * 20, *[long] * 40, *short * 60)
-    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+    inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
     answers: list[int] = []
     fetch = Postgres.fetch
 
@@ -162,7 +162,9 @@ async def test_rows_come_in_batches_of_few_bytes(imap_stack: ImapStack, monkeypa
         return found
 
     monkeypatch.setattr(Postgres, "fetch", counting)
-    rows = imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, range(1, 130), with_summary=True)
+    rows = imap_stack.mailstore.mailbox_reader.messages(
+        reader.account_id, inbox.mailbox_id, range(1, 130), with_summary=True
+    )
     found: list[StoredMessage] = [row async for row in rows]
     assert [row.uid for row in found] == list(range(1, 121))
     assert sum(answers) > 2_000_000

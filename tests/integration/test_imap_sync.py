@@ -127,7 +127,9 @@ async def test_starttls_in_the_real_process(imap_stack: ImapStack) -> None:
                 client.login(reader.address, PASSWORD)
                 assert client.append("INBOX", "", "", message(1) * 20_000)[0] == "OK"
                 assert client.select()[1] == [b"1"]
-                assert client.fetch("1", "(RFC822)")[1][0][1] == message(1) * 20_000
+                (part, _) = client.fetch("1", "(RFC822)")[1]
+                assert isinstance(part, tuple)
+                assert part[1] == message(1) * 20_000
 
         await asyncio.wait_for(asyncio.to_thread(work), 60)
 
@@ -188,7 +190,7 @@ async def test_mirrors_converge_after_random_changes(imap_stack: ImapStack, seed
             await _see_all(mirrors)
             truth = await _truth(imap_stack, reader)
             assert [mirror.flags for mirror in mirrors] == [truth] * 3
-    assert await imap_stack.mailstore.check(reader.account_id) == []
+    assert await imap_stack.mailstore.broken_invariants(reader.account_id) == []
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -250,8 +252,8 @@ async def _disturb(mirror: Mirror, chance: random.Random) -> None:
 
 
 async def _truth(stack: ImapStack, reader: Reader) -> list[frozenset[bytes]]:
-    inbox = await stack.mailstore.find_mailbox(reader.account_id, "INBOX")
-    snapshot = await stack.mailstore.snapshot(reader.account_id, inbox.mailbox_id)
+    inbox = await stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
+    snapshot = await stack.mailstore.mailbox_reader.state(reader.account_id, inbox.mailbox_id)
     names = {1: b"\\Seen", 2: b"\\Answered", 4: b"\\Flagged", 8: b"\\Deleted", 16: b"\\Draft"}
     return [
         frozenset(name for bit, name in names.items() if flags & bit)

@@ -155,7 +155,7 @@ async def test_rows_of_older_programs_say_nothing_and_are_looked_at(imap_stack: 
     long, short = recipients(3000), recipients(3)
     refs = await packed(store, [long, short])
     summaries = [as_before(long, 1596), as_before(short, 3)]
-    await imap_stack.mailstore.deliver(
+    await imap_stack.mailstore.deliveries.deliver(
         [
             Delivery(
                 reader.account_id,

@@ -8,7 +8,7 @@ from tests.support.plan_world import alone, work_of
 from paquebot.directory import login_limits, sessions
 from paquebot.directory.login_limits import AttemptRefused, LimitPolicy, LoginAttempt
 from paquebot.directory.sessions import SessionCredential
-from paquebot.mailstore.usages import usages
+from paquebot.mailstore import Accounts
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import RecipientOutcome
@@ -53,7 +53,7 @@ async def calls(postgres: Postgres) -> None:
     await sessions.login_states(postgres, [SessionCredential(1, 0, 1), SessionCredential(2, 1, 1)])
     assert await outcomes.finished_recipients(postgres, ["q1", "q0"]) == {("q1", "a@x.test")}
     await outcomes.record(postgres, [("q1", "b@x.test", RecipientOutcome.RELAYED)])
-    assert set(await usages(postgres, [1, 2])) == {1, 2}
+    assert set(await Accounts(postgres).usages([1, 2])) == {1, 2}
 
 
 @pytest.mark.parametrize("planned", ["few", "many"])

@@ -7,6 +7,7 @@ not come: a literal has as many as it says, and IDLE and AUTHENTICATE are ended 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ class Literal:
 
 Piece = bytes | Literal
 Command = list[Piece]
-Pieces = st.SearchStrategy[Command]
+Pieces = st.SearchStrategy[Sequence[Piece]]
 
 
 def words(text: bytes) -> Pieces:
@@ -44,7 +45,7 @@ def joined(*parts: Pieces | bytes) -> Pieces:
 def spaced(part: Pieces, most: int = 3) -> Pieces:
     """Some of it, with spaces between them."""
 
-    def between(found: list[Command]) -> Command:
+    def between(found: list[Sequence[Piece]]) -> Command:
         return [piece for number, part in enumerate(found) for piece in (*([b" "] if number else []), *part)]
 
     return st.lists(part, min_size=1, max_size=most).map(between)

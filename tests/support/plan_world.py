@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import Accounts
 from paquebot.runtime.engine_settings import PostgresSettings
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Secret
@@ -41,7 +41,7 @@ _RECORD = """
 
 async def fill(postgres: Postgres, account_id: int, count: int) -> None:
     """Give an account `count` messages in INBOX, with UIDs from 1."""
-    await Mailstore(postgres).ensure_account(account_id)
+    await Accounts(postgres).ensure(account_id)
     async with postgres.transaction("fill") as connection:
         await connection.execute(_FILL, account_id, count)
         await connection.execute(_COUNT, account_id, count)
@@ -80,6 +80,7 @@ class Work:
         """Of a pool of one connection, which alone uses the database."""
         await postgres.execute("flush", "SELECT pg_stat_force_next_flush()")
         row = await postgres.fetchrow("work", _READ)
+        assert row is not None
         return cls(row["rows"], row["entries"], row["blocks"])
 
     def __sub__(self, before: Work) -> Work:

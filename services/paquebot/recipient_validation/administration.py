@@ -20,7 +20,7 @@ from paquebot.directory.domains import Domain, DomainChange
 from paquebot.directory.errors import InvalidValue
 from paquebot.directory.names import local_address
 from paquebot.directory.passwords import BadPassword, check_strength, prepared
-from paquebot.mailstore.types import Usage
+from paquebot.mailstore import Usage
 from paquebot.observability.log import Log, shown
 from paquebot.queue import Queue
 from paquebot.recipient_validation.hashing import Hashing
@@ -34,7 +34,7 @@ from paquebot.v1.directory_pb2_grpc import DirectoryServicer
 Context = ServicerContext[Any, Any]
 
 _log = Log("paquebot.recipient_validation")
-_NOTHING = Usage(octets=0, messages=0)
+_NOTHING = Usage(total_size=0, messages=0)
 
 
 class Administration(DirectoryServicer):
@@ -262,7 +262,7 @@ def _account(account: Account, usage: Usage) -> pb.Account:
         display_name=account.display_name,
         enabled=account.enabled,
         quota_bytes=account.quota_bytes,
-        used_bytes=usage.octets,
+        used_bytes=usage.total_size,
         used_messages=usage.messages,
         created_at_ms=_ms(account.created_at),
     )

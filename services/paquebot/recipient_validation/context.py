@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paquebot.directory.lookup import DirectoryEntry
-from paquebot.mailstore.types import Usage
+from paquebot.mailstore import Usage
 from paquebot.queue import Queue
 from paquebot.recipient_validation.hashing import Hashing
 from paquebot.recipient_validation.settings import RecipientValidationSettings

@@ -8,8 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from paquebot.directory.lookup import DirectoryEntry, look_up
-from paquebot.mailstore.types import Usage
-from paquebot.mailstore.usages import usages
+from paquebot.mailstore import Accounts
 from paquebot.observability.log import Log
 from paquebot.queue import Queue
 from paquebot.recipient_validation.context import ServerContext
@@ -57,18 +56,15 @@ async def _open_context(settings: RecipientValidationSettings) -> AsyncIterator[
     postgres = await open_postgres(settings.postgres, NAME)
     hashing = Hashing(settings.hashes)
     rules = settings.addresses.rules
+    usages = lookup_batcher("usage", Accounts(postgres).usages)
 
     async def entries(addresses: Sequence[Address]) -> Mapping[Address, DirectoryEntry]:
         return await look_up(postgres, rules, addresses)
 
-    async def usages_of(account_ids: Sequence[int]) -> Mapping[int, Usage]:
-        return await usages(postgres, account_ids)
-
     # For hints only: no call waits for it, and readiness does not depend on it (invariant 4).
     queue = Queue.begin(settings.nats, NAME)
-    lookups, usage_lookups = lookup_batcher("address", entries), lookup_batcher("usage", usages_of)
     try:
-        yield ServerContext(settings, postgres, hashing, lookups, usage_lookups, queue)
+        yield ServerContext(settings, postgres, hashing, lookup_batcher("address", entries), usages, queue)
     finally:
         await queue.close()
         hashing.close()

@@ -6,7 +6,7 @@ import grpc
 from grpc.aio import ServicerContext
 
 from paquebot.directory.resolution import LocalTarget, Lookup, RemoteTarget, Resolution, ResolutionRefusal, resolve
-from paquebot.mailstore.types import Usage
+from paquebot.mailstore import Usage
 from paquebot.observability.log import Log, shown
 from paquebot.observability.metrics import counter
 from paquebot.v1 import recipient_validation_pb2 as pb
@@ -25,7 +25,7 @@ _COUNT = {value: VALIDATIONS.labels(name) for value, name in _VERDICT_NAMES.item
 
 UsageOf = Callable[[Sequence[int]], Awaitable[Mapping[int, Usage]]]
 """The usage of accounts, by account id; an account without mail may be absent, and others may be included."""
-_NOTHING = Usage(octets=0, messages=0)
+_NOTHING = Usage(total_size=0, messages=0)
 
 _VERDICTS = {
     ResolutionRefusal.BAD_ADDRESS: pb.VERDICT_BAD_ADDRESS,
@@ -109,7 +109,7 @@ class Validation(RecipientValidationServicer):
 
         def full(account_id: int, quota: int) -> bool:
             stored = usage.get(account_id, _NOTHING)
-            return stored.octets + max(size, 1) > quota or stored.messages >= self._max_messages
+            return stored.total_size + max(size, 1) > quota or stored.messages >= self._max_messages
 
         return frozenset(account_id for account_id, quota in quotas.items() if full(account_id, quota))
 

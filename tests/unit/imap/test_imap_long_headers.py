@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from paquebot.imap.fetch import sections
 from paquebot.imap.fetch.long_sections import LongHeader
-from paquebot.mailstore.types import Flag, StoredMessage
+from paquebot.mailstore import Flag, StoredMessage
 from paquebot.message import header_fields, summarise
 from paquebot.v1.mail_pb2 import BlobRef
 from paquebot.wire.imap.ast import FetchSection, Partial, Section, SectionSpecifier

@@ -175,7 +175,7 @@ async def searched(key: ast.SearchKey, message: StoredMessage, summary: MessageS
     state: Any = SimpleNamespace(view=_VIEW, account=SimpleNamespace(account_id=1))
     search = _Search(context, state, key, _CONTEXT)
     if not await search._decide_with_fields(MessageFacts(_VIEW, 1, None, message, summary)):
-        await search._look_through(MessageFacts(_VIEW, 1, None, message, summary, raw), raw)
+        await search._search_body(MessageFacts(_VIEW, 1, None, message, summary, raw), raw)
     assert len(search._found) <= 1
     return 1 in search._found
 
@@ -213,9 +213,9 @@ async def test_what_was_expunged_while_the_search_goes_on_is_noticed(there: tupl
             )
 
     settings = SimpleNamespace(session=SimpleNamespace(search_work=10**12))
-    mailstore = SimpleNamespace(messages=rows)
+    mailbox_reader = SimpleNamespace(messages=rows)
     context: Any = SimpleNamespace(
-        server=SimpleNamespace(turns=SearchTurns(), settings=settings, mailstore=mailstore), connection=None
+        server=SimpleNamespace(turns=SearchTurns(), settings=settings, mailbox_reader=mailbox_reader), connection=None
     )
     view = View(FlagRows(uids=array("I", (1, 2, 3)), flags=bytes(3), mod_seqs=array("Q", (1, 1, 1))), 1)
     state: Any = SimpleNamespace(view=view, account=SimpleNamespace(account_id=1), mailbox_id=1)

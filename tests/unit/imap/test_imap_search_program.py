@@ -82,7 +82,7 @@ def a_or(key: ast.SearchKey) -> ast.SearchKey:
 
 @pytest.mark.slow
 def test_no_depth_is_too_deep() -> None:
-    answers = {"a": True, "b": False}
+    answers: Answers = {"a": True, "b": False}
     assert asked(nested(a_or), answers) == (True, _SIZE + 1)
     assert asked(nested(lambda key: ast.SearchOr(key, ast.SearchFlag("b", True))), answers)[0] is True
     assert asked(nested(ast.SearchNot), answers) == (True, 1)

@@ -302,7 +302,7 @@ def test_parameters() -> None:  # RFC 2231
     disposition = "Content-Disposition: attachment;\n filename=ü.pdf\n"
     raw = crlf(f'Content-Type: application/pdf; name="{name}"; x=y\n{disposition}\n')
     found = email.message_from_bytes(rewritten(raw, SEVEN_BIT))
-    assert email.utils.collapse_rfc2231_value(found.get_param("name")) == name
+    assert email.utils.collapse_rfc2231_value(found.get_param("name") or "") == name
     assert found.get_param("x") == "y"
     assert found.get_filename() == "ü.pdf"
 

@@ -5,6 +5,7 @@ import email.policy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -374,7 +375,7 @@ def test_an_original_with_long_lines(original: bytes, ret: Ret) -> None:
 
 def test_long_lines_of_an_original_say_the_same() -> None:
     returned = list(checked(replace(REPORT, original=LONG_FIELD + LONG_LINE)).iter_parts())[2]
-    [inside] = returned.get_payload()
+    [inside] = cast("list[EmailMessage]", returned.get_payload())
     assert inside.get_payload(decode=True) == b"<p>word " * 300 + b"\r\n"
     assert "".join(inside["References"].split()) == "<a@example.org>" * 200
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from paquebot.relay.queue import consumer
-from paquebot.relay.queue.consumer import _ended
+from paquebot.relay.queue.consumer import _end
 
 
 async def deaf(times: int) -> None:
@@ -29,7 +29,7 @@ async def test_a_loop_that_loses_a_cancellation_ends(times: int, monkeypatch: py
     tasks = [asyncio.create_task(deaf(times)), asyncio.create_task(deaf(0))]
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
-        await _ended(tasks)
+        await _end(tasks)
     assert all(task.cancelled() for task in tasks)
 
 
@@ -37,5 +37,5 @@ async def test_a_failure_is_raised_when_all_have_ended() -> None:
     tasks = [asyncio.create_task(failing()), asyncio.create_task(deaf(0))]
     await asyncio.sleep(0)
     with pytest.raises(OSError, match="gone"):
-        await _ended(tasks)
+        await _end(tasks)
     assert all(task.done() for task in tasks)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.relay_fixtures import DEADLINES, HASTY, SHORT, Authority, authority, handshake, host_of, session_with
-from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, RemoteHost, then_drop
+from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, Answer, RemoteHost, then_drop
 
 from paquebot.relay.outcome import HostUnusable, RelayResult
 from paquebot.relay.settings import TlsPolicy
@@ -212,7 +212,7 @@ async def test_no_tls_where_it_is_required(script: dict[str, str], certificates:
         assert error.outcome.status in ("4.7.4", "4.7.0")
 
 
-BREAKS_AT_STARTTLS = {
+BREAKS_AT_STARTTLS: dict[str, Answer] = {
     "hangs up": DROP,
     "resets": RESET,
     "says nothing": SILENT,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from paquebot.relay.queue.jobs import UnreadableJob, read_job
+from paquebot.relay.queue.admission import UnreadableJob, read_job
 from paquebot.relay.smtp_client.transaction import rcpt_parameters
 from paquebot.v1.mail_pb2 import RemoteRecipient
 from paquebot.v1.queue_pb2 import RelayJob

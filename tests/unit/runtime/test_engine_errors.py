@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from paquebot.delivery.worker import _why_away
+from paquebot.delivery.worker import _defer_reason
 from paquebot.imap import errors as imap_errors
 from paquebot.pop3 import errors as pop3_errors
 from paquebot.runtime.errors import EngineRefused, EngineUnavailable
@@ -62,4 +62,4 @@ def test_pop3_answers_temporary(kind: type[Exception]) -> None:
 
 @pytest.mark.parametrize("kind", AWAY)
 def test_delivery_has_a_reason_for_its_metric(kind: type[Exception]) -> None:
-    assert _why_away(_error(kind)).value.endswith("_away")
+    assert _defer_reason(_error(kind)).value.endswith("_away")

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from imapclient.response_parser import parse_fetch_response  # type: ignore[import-untyped]
+from imapclient.response_parser import parse_fetch_response
 
 from paquebot.v1.summary_pb2 import Address, BodyPart, ImapEnvelope, Parameter
 from paquebot.wire.imap import FetchResponse

@@ -12,7 +12,7 @@ from typing import Final
 from cachetools import LRUCache
 from google.protobuf.message import DecodeError
 
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.message import (
     WHOLE,
     WHOLE_BYTES,

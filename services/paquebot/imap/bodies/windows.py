@@ -17,7 +17,7 @@ from typing import Final
 
 from paquebot.blobs import BlobMissing, BlobsUnavailable
 from paquebot.imap.bodies.body_cache import BodyCache, BodyError, PendingRead, finish_read
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.runtime.shares.account_shares import AccountReservation, AccountShare
 from paquebot.wire.imap import response_codes, responses
 

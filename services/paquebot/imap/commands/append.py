@@ -13,13 +13,13 @@ from paquebot.imap import metrics
 from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.errors import missing_target
 from paquebot.imap.mailbox_view.feed import MailboxChange
-from paquebot.imap.mailbox_view.flags import parse_flags
+from paquebot.imap.mailbox_view.view import parse_flags
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Authenticated, LoggedIn, Selected, SessionState
+from paquebot.mailstore import Appended, FlagRows, NewMessage
 from paquebot.mailstore.dates import storable
 from paquebot.mailstore.errors import MailboxError, NotSelectable, OverQuota, TooManyKeywords
 from paquebot.mailstore.mailboxes.names import INBOX, INBOX_ID, normal
-from paquebot.mailstore.types import Appended, FlagRows, NewMessage
 from paquebot.spool import Stored
 from paquebot.wire.imap import ast, response_codes, responses
 
@@ -43,14 +43,14 @@ async def refusal(context: CommandContext, state: SessionState, command: ast.App
 
 async def _mailbox_with_room(context: CommandContext, state: LoggedIn, name: str, size: int) -> int:
     """The mailbox's id. Raises NoSuchMailbox, NotSelectable, OverQuota."""
-    mailstore, account = context.server.mailstore, state.account
+    server, account = context.server, state.account
     if account.quota_bytes:
-        usage = await mailstore.usage(account.account_id)
-        if usage.octets + size > account.quota_bytes:
-            raise OverQuota(account.quota_bytes, usage.octets, size)
+        usage = await server.accounts.usage(account.account_id)
+        if usage.total_size + size > account.quota_bytes:
+            raise OverQuota(account.quota_bytes, usage.total_size, size)
     if normal(name) == INBOX:  # it always exists, under this id
         return INBOX_ID
-    mailbox = await mailstore.find_mailbox(account.account_id, name)
+    mailbox = await server.mailboxes.find(account.account_id, name)
     if not mailbox.selectable:
         raise NotSelectable(name)
     return mailbox.mailbox_id
@@ -86,7 +86,7 @@ async def _appended(
     context: CommandContext, state: LoggedIn, mailbox_id: int, messages: Sequence[NewMessage], *, claim: bool
 ) -> Appended:
     account = state.account
-    return await context.server.mailstore.append(
+    return await context.server.messages.append(
         account.account_id, mailbox_id, messages, quota_bytes=account.quota_bytes, claim=claim
     )
 
@@ -95,7 +95,7 @@ async def _with_known_keywords(
     context: CommandContext, state: LoggedIn, mailbox_id: int, messages: Sequence[NewMessage]
 ) -> list[NewMessage]:
     """The messages without the keywords that their mailbox has no room for: better to lose a keyword than a message."""
-    mailboxes = await context.server.mailstore.mailboxes(state.account.account_id)
+    mailboxes = await context.server.mailboxes.list_all(state.account.account_id)
     known = {word.lower() for one in mailboxes if one.mailbox_id == mailbox_id for word in one.keywords}
     return [replace(one, keywords=tuple(word for word in one.keywords if word.lower() in known)) for one in messages]
 

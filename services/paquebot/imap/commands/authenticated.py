@@ -4,7 +4,7 @@ from paquebot.imap.capabilities import ENABLEABLE
 from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.reply import Refresh, Reply, no, ok
 from paquebot.imap.states import CONDSTORE, QRESYNC, Authenticated, LoggedIn, Selected
-from paquebot.mailstore.types import SpecialUse
+from paquebot.mailstore import SpecialUse
 from paquebot.wire.imap import ast, check_new_name, response_codes, responses
 
 DELIMITER = "/"
@@ -32,18 +32,18 @@ async def create(context: CommandContext, state: LoggedIn, command: ast.Create) 
     use = uses[0] if uses else None
     account_id = state.account.account_id
     if use is not None:
-        mailboxes = await context.server.mailstore.mailboxes(account_id)
+        mailboxes = await context.server.mailboxes.list_all(account_id)
         if any(mailbox.special_use is use for mailbox in mailboxes):
             return no("Another mailbox has that use", response_codes.USEATTR)
-    made = await context.server.mailstore.create_mailbox(account_id, name, special_use=use)
+    made = await context.server.mailboxes.create(account_id, name, special_use=use)
     return ok("CREATE completed", response_codes.mailbox_id(object_id(made.mailbox_id)))
 
 
 async def delete(context: CommandContext, state: LoggedIn, command: ast.Delete) -> Reply:
     """RFC 3501 §6.3.4. Sessions that have the mailbox selected are woken at once, and end."""
-    mailstore, account_id = context.server.mailstore, state.account.account_id
-    deleted = await mailstore.find_mailbox(account_id, command.mailbox)
-    await mailstore.delete_mailbox(account_id, command.mailbox)
+    mailboxes, account_id = context.server.mailboxes, state.account.account_id
+    deleted = await mailboxes.find(account_id, command.mailbox)
+    await mailboxes.delete(account_id, command.mailbox)
     context.announce()
     if isinstance(state, Selected) and state.mailbox_id == deleted.mailbox_id:
         return ok("DELETE completed; no mailbox is selected now", state=state.deselected())
@@ -53,20 +53,20 @@ async def delete(context: CommandContext, state: LoggedIn, command: ast.Delete) 
 async def rename(context: CommandContext, state: LoggedIn, command: ast.Rename) -> Reply:
     """RFC 3501 §6.3.5; renaming INBOX moves its messages away."""
     new_name = check_new_name(command.new_name.removesuffix(DELIMITER))
-    await context.server.mailstore.rename_mailbox(state.account.account_id, command.mailbox, new_name)
+    await context.server.mailboxes.rename(state.account.account_id, command.mailbox, new_name)
     context.announce()
     return ok("RENAME completed", refresh=Refresh.NOW)
 
 
 async def subscribe(context: CommandContext, state: LoggedIn, command: ast.Subscribe) -> Reply:
     """RFC 3501 §6.3.6"""
-    await context.server.mailstore.subscribe(state.account.account_id, command.mailbox)
+    await context.server.mailboxes.subscribe(state.account.account_id, command.mailbox)
     return ok("SUBSCRIBE completed")
 
 
 async def unsubscribe(context: CommandContext, state: LoggedIn, command: ast.Unsubscribe) -> Reply:
     """RFC 3501 §6.3.7"""
-    await context.server.mailstore.unsubscribe(state.account.account_id, command.mailbox)
+    await context.server.mailboxes.unsubscribe(state.account.account_id, command.mailbox)
     return ok("UNSUBSCRIBE completed")
 
 

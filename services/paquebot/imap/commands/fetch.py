@@ -16,15 +16,14 @@ from paquebot.imap import metrics
 from paquebot.imap.bodies.whole_summaries import extra_bytes
 from paquebot.imap.bodies.windows import LoadedMessages, Unreadable, read_bodies
 from paquebot.imap.commands.context import CommandContext
-from paquebot.imap.commands.store import apply_result
 from paquebot.imap.errors import reply_to
 from paquebot.imap.fetch.plan import FetchPlan, Source, plan_fetch
 from paquebot.imap.fetch.sections import UnknownEncoding
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.reply import Chunk, Reply, Stream, bad, in_chunks, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
-from paquebot.mailstore.rows import summary_of
-from paquebot.mailstore.types import Flag, FlagOp, StoredMessage
+from paquebot.mailstore import Flag, FlagOp, StoredMessage
+from paquebot.mailstore.messages.rows import summary_of
 from paquebot.message import MessageSummary
 from paquebot.observability.log import Log
 from paquebot.runtime.net.connection import PeerGone
@@ -162,7 +161,7 @@ class _Answer:
                 yield chunk
 
     def _rows(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
-        return self.context.server.mailstore.messages(
+        return self.context.server.mailbox_reader.messages(
             self.state.account.account_id,
             self.state.mailbox_id,
             uids,
@@ -329,10 +328,10 @@ class _Answer:
         unseen = [view.uid(number) for number in numbers if not view.flags(number) & Flag.SEEN]
         if state.read_only or not unseen:
             return
-        result = await self.context.server.mailstore.store_flags(
+        result = await self.context.server.messages.store_flags(
             state.account.account_id, state.mailbox_id, unseen, FlagOp.ADD, flags=Flag.SEEN
         )
-        apply_result(self.context, state, result)
+        self.context.apply_stored(state, result)
         self._made_seen = frozenset(result.changed)
 
 

@@ -10,8 +10,8 @@ from paquebot.imap.commands.authenticated import DELIMITER, SPECIAL_USES, object
 from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.reply import Reply, ok
 from paquebot.imap.states import LoggedIn, condstore_enabled
+from paquebot.mailstore import Mailbox
 from paquebot.mailstore.errors import NotSelectable
-from paquebot.mailstore.types import Mailbox
 from paquebot.runtime.shares.event_loop import in_slices
 from paquebot.wire.imap import ListPatterns, ast, responses
 from paquebot.wire.imap.ast import ListReturn, ListSelect, StatusItem
@@ -32,9 +32,10 @@ class _Tree:
 
 
 async def _tree(context: CommandContext, account_id: int, *, subscriptions: bool) -> _Tree:
-    mailstore = context.server.mailstore
-    mailboxes = {mailbox.name: mailbox for mailbox in await mailstore.mailboxes(account_id)}
-    subscribed = frozenset(await mailstore.subscriptions(account_id)) if subscriptions else frozenset[str]()
+    mailboxes = {mailbox.name: mailbox for mailbox in await context.server.mailboxes.list_all(account_id)}
+    subscribed = frozenset[str]()
+    if subscriptions:
+        subscribed = frozenset(await context.server.mailboxes.subscriptions(account_id))
     return _Tree(mailboxes, subscribed, _superiors(mailboxes))
 
 
@@ -146,7 +147,7 @@ async def lsub(context: CommandContext, state: LoggedIn, command: ast.Lsub) -> R
 
 async def status(context: CommandContext, state: LoggedIn, command: ast.Status) -> Reply:
     """RFC 3501 §6.3.10"""
-    mailbox = await context.server.mailstore.find_mailbox(state.account.account_id, command.mailbox)
+    mailbox = await context.server.mailboxes.find(state.account.account_id, command.mailbox)
     if not mailbox.selectable:
         raise NotSelectable(command.mailbox)
     values = _status_values(context, mailbox, command.items)
@@ -164,7 +165,7 @@ def _status_values(
         StatusItem.UIDVALIDITY: mailbox.uid_validity,
         StatusItem.UNSEEN: mailbox.unseen,
         StatusItem.DELETED: mailbox.deleted,
-        StatusItem.SIZE: mailbox.octets,
+        StatusItem.SIZE: mailbox.total_size,
         StatusItem.HIGHESTMODSEQ: mailbox.highest_mod_seq,
         StatusItem.APPENDLIMIT: context.server.limits.append,
         StatusItem.MAILBOXID: object_id(mailbox.mailbox_id),

@@ -7,11 +7,11 @@ from itertools import chain
 from paquebot.imap.commands.authenticated import object_id
 from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.errors import reply_to
-from paquebot.imap.mailbox_view import flags, updates
-from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.mailbox_view import updates
+from paquebot.imap.mailbox_view.view import SYSTEM_FLAGS, View
 from paquebot.imap.reply import Refresh, Reply, bad, ok
 from paquebot.imap.states import CONDSTORE, Authenticated, LoggedIn, Selected
-from paquebot.mailstore.types import Mailbox, RecentRange
+from paquebot.mailstore import Mailbox, RecentRange
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.sequence_set import inside_of, ranges_of
 
@@ -50,17 +50,17 @@ async def _open(
 async def _selected(
     context: CommandContext, state: LoggedIn, enabled: frozenset[str], name: str, *, read_only: bool
 ) -> tuple[Selected, Mailbox]:
-    mailstore, account = context.server.mailstore, state.account
+    server, account = context.server, state.account
     assert context.watch is not None
     context.watch.select(None)
     context.watch.dirty = False  # the snapshot may lack changes made from here on
-    snapshot = await mailstore.snapshot_of(account.account_id, name)
+    snapshot = await server.mailbox_reader.state_by_name(account.account_id, name)
     mailbox = snapshot.mailbox
     view = View(snapshot.rows, mailbox.highest_mod_seq, mailbox.keywords)
     if read_only:
         view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
     elif mailbox.recent:
-        view.claim(await mailstore.claim_recent(account.account_id, mailbox.mailbox_id))
+        view.claim(await server.messages.claim_recent(account.account_id, mailbox.mailbox_id))
     selected = Selected(account, enabled, mailbox.mailbox_id, name, mailbox.uid_validity, read_only, view)
     return selected, mailbox
 
@@ -68,7 +68,7 @@ async def _selected(
 def _description(state: Selected, mailbox: Mailbox) -> bytes:
     """The untagged lines of SELECT (RFC 3501 §6.3.1)."""
     view = state.view
-    names = (*flags.SYSTEM_FLAGS, *mailbox.keywords)
+    names = (*SYSTEM_FLAGS, *mailbox.keywords)
     lines = [
         responses.flags(names),
         responses.exists(view.exists),

@@ -11,8 +11,8 @@ from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.feed import MailboxChange
 from paquebot.imap.reply import Refresh, Reply, no, ok
 from paquebot.imap.states import Selected
+from paquebot.mailstore import Copied
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable, SomeExpunged
-from paquebot.mailstore.types import Copied
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.shares.event_loop import charge
 from paquebot.wire.imap import ast, response_codes, responses
@@ -29,7 +29,7 @@ async def close(context: CommandContext, state: Selected, command: ast.Close) ->
     """RFC 3501 §6.4.2: expunge without EXPUNGE responses, unless the mailbox is read-only."""
     code = None
     if not state.read_only:
-        removed = await context.server.mailstore.expunge(state.account.account_id, state.mailbox_id)
+        removed = await context.server.messages.expunge(state.account.account_id, state.mailbox_id)
         if removed.uids:
             context.announce(MailboxChange(state.mailbox_id, removed.mod_seq, expunged=removed.uids))
         if state.qresync:  # RFC 7162 §3.2.8
@@ -59,7 +59,7 @@ async def _expunged(context: CommandContext, state: Selected, uids: Sequence[int
         return no("The mailbox is open read-only", response_codes.READ_ONLY)
     if uids is not None and not uids:
         return ok(f"{name} completed")
-    removed = await context.server.mailstore.expunge(state.account.account_id, state.mailbox_id, uids)
+    removed = await context.server.messages.expunge(state.account.account_id, state.mailbox_id, uids)
     updates.apply_own_change(state, expunged=removed.uids, mod_seq=removed.mod_seq if removed.uids else None)
     if not removed.uids:
         return ok(f"{name} completed")
@@ -94,7 +94,7 @@ async def copy(context: CommandContext, state: Selected, command: ast.Copy) -> R
     if not uids:
         return ok("Nothing to copy")
     try:
-        copied = await context.server.mailstore.copy(
+        copied = await context.server.messages.copy(
             state.account.account_id,
             state.mailbox_id,
             uids,
@@ -126,7 +126,7 @@ async def move(context: CommandContext, state: Selected, command: ast.Move) -> R
     if not uids:
         return ok("Nothing to move")
     try:
-        moved = await context.server.mailstore.move(
+        moved = await context.server.messages.move(
             state.account.account_id, state.mailbox_id, uids, target_id, all_of_them=not command.uid
         )
     except SomeExpunged:
@@ -163,7 +163,7 @@ def _to_copy(context: CommandContext, state: Selected, command: ast.Copy | ast.M
 
 
 async def _target(context: CommandContext, state: Selected, name: str) -> int:
-    found = await context.server.mailstore.find_mailbox(state.account.account_id, name)
+    found = await context.server.mailboxes.find(state.account.account_id, name)
     if not found.selectable:
         raise NotSelectable(name)
     return found.mailbox_id

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 
 from paquebot.imap import metrics
 from paquebot.imap.metrics import RefreshSource
-from paquebot.mailstore import Changes, Mailstore
-from paquebot.mailstore.types import FlagRows
+from paquebot.mailstore import Changes, FlagRows, MailboxReader
 from paquebot.observability import trace
 from paquebot.observability.trace import Span
 from paquebot.queue import Queue
@@ -164,8 +163,8 @@ class _Account:
 class Feed:
     """One for a process."""
 
-    def __init__(self, mailstore: Mailstore, queue: Queue) -> None:
-        self._mailstore = mailstore
+    def __init__(self, mailbox_reader: MailboxReader, queue: Queue) -> None:
+        self._mailbox_reader = mailbox_reader
         self._queue = queue
         self._accounts: dict[int, _Account] = {}
         self._queries: dict[_Key, asyncio.Task[Changes]] = {}
@@ -223,21 +222,21 @@ class Feed:
         found = self._accounts[watch.account_id].recent.since(mailbox_id, mod_seq)
         if watch.dirty or watch.awaited > (found[-1].mod_seq if found else mod_seq):
             return None
-        metrics.REFRESHED[RefreshSource.REMEMBERED].inc()
+        metrics.REFRESHES_BY_SOURCE[RefreshSource.REMEMBERED].inc()
         return found
 
     async def changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """The changes after `mod_seq`, as of now."""
-        metrics.REFRESHED[RefreshSource.OWN].inc()
-        return await self._mailstore.changes_since(account_id, mailbox_id, mod_seq)
+        metrics.REFRESHES_BY_SOURCE[RefreshSource.OWN].inc()
+        return await self._mailbox_reader.changes_since(account_id, mailbox_id, mod_seq)
 
     async def shared_changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """The changes after `mod_seq`, as of the last hint or later."""
         key = (account_id, mailbox_id, mod_seq)
         task = self._queries.get(key)
-        metrics.REFRESHED[RefreshSource.SHARED if task else RefreshSource.HINTED].inc()
+        metrics.REFRESHES_BY_SOURCE[RefreshSource.SHARED if task else RefreshSource.HINTED].inc()
         if task is None:
-            task = asyncio.create_task(self._mailstore.changes_since(account_id, mailbox_id, mod_seq))
+            task = asyncio.create_task(self._mailbox_reader.changes_since(account_id, mailbox_id, mod_seq))
             self._queries[key] = task
             task.add_done_callback(lambda done: self._query_ended(key, done))
         return await asyncio.shield(task)

@@ -1,13 +1,11 @@
-"""The mailstore's invariants as queries that find what breaks them; run after every test that used a
-mailstore.
-"""
+"""The mailstore's invariants, as queries for the rows that break them; run after every test that used a mailstore."""
 
 from paquebot.runtime.postgres.pool import Postgres
 
 _OF_ACCOUNT = "($1::bigint IS NULL OR account_id = $1)"
 
 _COUNTS = f"""
-    SELECT format('mailbox %s/%s (%s): counters say %s, messages say %s', account_id, mailbox_id, name,
+    SELECT format('mailbox %s/%s (%s): counters are %s, of its messages %s', account_id, mailbox_id, name,
                   (b.messages, b.recent, b.unseen, b.deleted, b.octets),
                   (m.messages, m.recent, m.unseen, m.deleted, m.octets))
     FROM mailstore.mailboxes b CROSS JOIN LATERAL (
@@ -20,7 +18,7 @@ _COUNTS = f"""
           IS DISTINCT FROM (m.messages, m.recent, m.unseen, m.deleted, m.octets)
 """  # noqa: S608 - only constants are put in
 _USAGE = f"""
-    SELECT format('account %s: usage says %s, messages say %s', account_id,
+    SELECT format('account %s: usage is %s, of its messages %s', account_id,
                   (a.octets, a.messages), (m.octets, m.messages))
     FROM mailstore.accounts a CROSS JOIN LATERAL (
         SELECT coalesce(sum(size), 0) AS octets, count(*) AS messages
@@ -35,7 +33,7 @@ _NUMBERS = f"""
     WHERE {_OF_ACCOUNT} AND (uid < 1 OR uid >= uid_next OR mod_seq > highest_mod_seq OR NOT selectable)
 """  # noqa: S608 - only constants are put in
 _KEYWORDS = f"""
-    SELECT format('message %s/%s/%s: keywords %s of a mailbox that knows %s',
+    SELECT format('message %s/%s/%s: keywords %s in a mailbox with %s',
                   account_id, mailbox_id, uid, m.keywords, b.keywords)
     FROM mailstore.messages m JOIN mailstore.mailboxes b USING (account_id, mailbox_id)
     WHERE {_OF_ACCOUNT} AND NOT m.keywords <@ b.keywords
@@ -45,13 +43,13 @@ _SIZES = f"""
                   account_id, mailbox_id, uid, size, blob_size, length(prefix))
     FROM mailstore.messages WHERE {_OF_ACCOUNT} AND size <> blob_size + length(prefix)
 """  # noqa: S608 - only constants are put in
-_HOMELESS = f"""
+_WITHOUT_MAILBOX = f"""
     SELECT format('message %s/%s/%s: in no mailbox', account_id, mailbox_id, uid)
     FROM mailstore.messages LEFT JOIN mailstore.mailboxes b USING (account_id, mailbox_id)
     WHERE {_OF_ACCOUNT} AND b.name IS NULL
 """  # noqa: S608 - only constants are put in
-_UNDEAD = f"""
-    SELECT format('message %s/%s/%s: alive and expunged', account_id, mailbox_id, uid)
+_EXISTING_AND_EXPUNGED = f"""
+    SELECT format('message %s/%s/%s: exists and is recorded as expunged', account_id, mailbox_id, uid)
     FROM mailstore.messages JOIN mailstore.expunged USING (account_id, mailbox_id, uid) WHERE {_OF_ACCOUNT}
 """  # noqa: S608 - only constants are put in
 _EXPUNGES = f"""
@@ -90,8 +88,8 @@ _ALL = (
     _NUMBERS,
     _KEYWORDS,
     _SIZES,
-    _HOMELESS,
-    _UNDEAD,
+    _WITHOUT_MAILBOX,
+    _EXISTING_AND_EXPUNGED,
     _EXPUNGES,
     _MAILBOXES,
     _TREE,
@@ -99,8 +97,8 @@ _ALL = (
 )
 
 
-async def check(postgres: Postgres, account_id: int | None) -> list[str]:
-    """All queries see one state of the database."""
+async def broken_invariants(postgres: Postgres, account_id: int | None = None) -> list[str]:
+    """Every broken invariant, a sentence each, of one account or of all. All queries see one state of the database."""
     faults: list[str] = []
     async with postgres.transaction("check", snapshot=True) as connection:
         for sql in _ALL:

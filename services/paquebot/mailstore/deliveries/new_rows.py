@@ -1,10 +1,11 @@
-"""Messages that are delivered and get their places in mailboxes: the one statement that allocates their UIDs."""
+"""The statement that inserts delivered messages and gives them their UIDs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.mailstore import dates, rows
-from paquebot.mailstore.types import NewMessage
+from paquebot.mailstore import dates
+from paquebot.mailstore.blob_rows import blob_values
+from paquebot.mailstore.messages.types import NewMessage
 from paquebot.runtime.postgres.pool import Connection
 
 _DELIVER = """
@@ -61,7 +62,7 @@ _DELIVER = """
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
-    """A message on its way into a mailbox; `place` counts the arrivals of that mailbox from 0."""
+    """A message to insert into a mailbox; `place` counts the new rows of that mailbox from 0."""
 
     account_id: int
     mailbox_id: int
@@ -78,7 +79,7 @@ class NewRow:
             " ".join(message.keywords),
             message.size,
             dates.storable(message.internal_date),
-            *rows.blob_values(message.blob),
+            *blob_values(message.blob),
             message.email_id,
             message.thread_key,
             message.prefix,
@@ -88,16 +89,18 @@ class NewRow:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
+    """The place that a new row got."""
+
     uid: int
     mod_seq: int
 
 
-async def insert(connection: Connection, arrivals: Sequence[NewRow]) -> list[Placed]:
-    """Insert under the accounts' locks; the answer is in the order of `arrivals`."""
-    columns = zip(*(arrival.columns() for arrival in arrivals), strict=True)
+async def insert(connection: Connection, new_rows: Sequence[NewRow]) -> list[Placed]:
+    """Insert under the accounts' locks; the result is in the order of `new_rows`."""
+    columns = zip(*(row.columns() for row in new_rows), strict=True)
     inserted = await connection.fetch(_DELIVER, *map(list, columns))
     mailboxes: dict[tuple[int, int], list[Placed]] = {}
     for row in sorted(inserted, key=lambda row: int(row["uid"])):
         key = row["account_id"], row["mailbox_id"]
         mailboxes.setdefault(key, []).append(Placed(row["uid"], row["mod_seq"]))
-    return [mailboxes[arrival.account_id, arrival.mailbox_id][arrival.place] for arrival in arrivals]
+    return [mailboxes[row.account_id, row.mailbox_id][row.place] for row in new_rows]
