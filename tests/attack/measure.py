@@ -11,7 +11,7 @@ Prints p99 of each, the clients that failed, the peak memory of each service, an
 attack is resisted when no client failed, no p99 is above both 250 ms and three times what it is in peace, and no
 service ended or needed more memory than its limit. Then come checks of what is not about load
 (tests/attack/checks.py), with --only or --random if --checks is given. Exit code 1: an attack was not resisted, or a
-check found what should not be.
+check found a fault.
 """
 
 from __future__ import annotations

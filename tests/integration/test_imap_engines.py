@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,9 +20,12 @@ from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies.body_cache import BodyCache
 from paquebot.imap.bodies.windows import read_bodies
 from paquebot.imap.mailbox_view.feed import Feed, HintPublisher, MailboxChange
+from paquebot.imap.service import open_server
+from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import Changes, StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.engine_settings import S3Settings
+from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import load
 from paquebot.runtime.shares.account_shares import AccountShares
 
@@ -226,6 +230,16 @@ async def test_passwords_are_in_no_log_line(imap_stack: ImapStack, caplog: pytes
     text = "\n".join(str(record.__dict__) for record in caplog.records if record.name.startswith("paquebot"))
     assert "hunter2" not in text
     assert "aHVudGVy" not in text
+
+
+async def test_it_is_ready_only_while_clients_can_log_in(imap_stack: ImapStack, tmp_path: Path) -> None:
+    """As pop3 and smtp_ingress: a load balancer must not send clients to a process that cannot authenticate them."""
+    settings = load(ImapSettings, imap_stack.environ)
+    async with open_server(settings, health := Health(started=True)):
+        assert await health.unready() == []
+    nobody = {**imap_stack.environ, "PAQUEBOT_RECIPIENT_VALIDATION": f"unix:{tmp_path / 'nobody'}"}
+    async with open_server(load(ImapSettings, nobody), health := Health(started=True)):
+        assert [reason.partition(":")[0] for reason in await health.unready()] == ["recipient_validation"]
 
 
 async def test_one_read_serves_all_who_ask_at_once(imap_stack: ImapStack) -> None:

@@ -14,7 +14,7 @@ from tests.support.imap_wire import connected
 from tests.support.imap_world import PREFIX, ImapStack
 
 from paquebot.imap.fetch import long_sections, sections
-from paquebot.imap.fetch.long_sections import LongBytes
+from paquebot.imap.fetch.sections import LongBytes
 from paquebot.mailstore import StoredMessage
 from paquebot.mailstore.blob_rows import Record
 from paquebot.message import decoded_pieces, summarise

@@ -164,7 +164,7 @@ async def test_a_client_that_does_not_read_a_long_message_makes_room_for_another
     imap_stack: ImapStack, store: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each message needs most of the room; the other client's short one needs none of it."""
-    for name, seconds in (("_PATIENCE", 0.0), ("_RATE", 1e12), ("_NEXT", 0.0)):
+    for name, seconds in (("_GRACE_SECONDS", 0.0), ("_RATE", 1e12), ("_REVOKE_SECONDS", 0.0)):
         monkeypatch.setattr(account_shares, name, seconds)
     long = b"Subject: long\r\n\r\n" + b"an ordinary line of words\r\n" * 800_000
     readers = [await imap_stack.reader() for _ in range(2)]

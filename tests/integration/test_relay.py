@@ -529,18 +529,24 @@ async def test_a_drain_does_not_wait_for_a_silent_host(post: Post) -> None:
 
 
 async def test_nothing_is_sent_while_it_could_not_be_recorded(post: Post) -> None:
-    nobody = f"postgresql://paquebot_relay@127.0.0.1:{free_port()}/nothing"
     async with post.host() as host:
-        await post.accept("a@example.net")
-        async with post.relay(PAQUEBOT_POSTGRES_DSN=nobody) as context:
-            before = _count("paquebot_relay_attempts_total", result="engine_away")
+        async with post.relay() as context:
 
-            async def given_back() -> bool:
+            async def is_started() -> bool:
+                return context.health.started
+
+            await eventually(is_started, "the relay has started")
+            await _lock_out(post.admin_dsn)
+            before = _count("paquebot_relay_attempts_total", result="engine_away")
+            await post.accept("a@example.net")
+
+            async def is_deferred() -> bool:
                 return _count("paquebot_relay_attempts_total", result="engine_away") > before
 
-            await eventually(given_back, "the job given back")
+            await eventually(is_deferred, "the job deferred")
             assert [reason.partition(":")[0] for reason in await context.health.unready()] == ["postgres"]
         assert host.connections == []
+        await let_roles_log_in(post.admin_dsn, ROLE)
         async with post.relay():
             await post.until_outcomes({"a": RecipientOutcome.RELAYED})
             await post.settled()
@@ -737,10 +743,10 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
         await post.queue.publish(backlog[start : start + 500])
     for domain in ("resting.test", "example.net"):
         await post.queue.publish([Publication(relay_ready(domain), domain.encode())])
-    overtaking = BacklogBypass(
+    bypass = BacklogBypass(
         post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda others: others.sort()
     )
-    assert await overtaking.move_jobs() == 16, "of unknown destinations only so many at once"
+    assert await bypass.move_jobs() == 16, "of unknown destinations only so many at once"
     ahead = [job async for job in stream.jobs(post.queue, "relay.ahead.>")]
     assert (relay_ahead("example.net"), b"example.net") in [(job.subject, job.payload) for job in ahead]
     left = (await stream.counts(post.queue)).by_subject
@@ -771,8 +777,8 @@ async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
 
     monkeypatch.setattr(stream, "oldest", oldest_while_others_fetch)
     destinations: Destinations[str] = Destinations(RelayLoadSettings(), RetrySettings(), time.time)
-    overtaking = BacklogBypass(post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda _: None)
-    assert await overtaking.move_jobs() == 0
+    bypass = BacklogBypass(post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda _: None)
+    assert await bypass.move_jobs() == 0
     assert handed_out[-1].payload == b"job"
     assert (await stream.counts(post.queue)).total("relay.ahead.") == 0
     await consumer.close()

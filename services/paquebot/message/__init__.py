@@ -1,7 +1,7 @@
 """RFC 5322 and MIME: bytes in, values out.
 
 Nothing here reads a clock, a file or the network, and no reader raises on any bytes. What other packages use
-is re-exported here; each name's module tells the rest.
+is re-exported here; each name is documented in its module.
 """
 
 from paquebot.message.addresses.address_list import MailAddress, addresses

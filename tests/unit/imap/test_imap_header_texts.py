@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paquebot.imap.search.header_texts import field_values, header_text
+from paquebot.imap.search.texts import field_values, header_text
 
 
 def test_fields_in_pieces() -> None:

@@ -18,8 +18,7 @@ from paquebot.imap.capabilities import after_login, before_login
 from paquebot.imap.connection import ImapConnection, Inactive, LineTooLong
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
-from paquebot.imap.mailbox_view import flags
-from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View
+from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View, parse_flags
 from paquebot.imap.reply import ReplyStatus
 from paquebot.imap.search.facts import Columns, MessageFacts
 from paquebot.imap.search.keys import BadSearchText, SearchContext, UnknownCharset, compile_key, uses_mod_seq
@@ -248,13 +247,13 @@ def test_errors_become_replies_without_their_text(error: Exception, status: Repl
 def test_flags_of_a_message() -> None:
     seen = view()
     seen.claim(RecentRange(9, 10))
-    assert flags.flag_names(seen, 1) == ("\\Seen",)
-    assert flags.flag_names(seen, 2) == ("\\Flagged", "\\Deleted")
-    assert flags.flag_names(seen, 3) == ("$Junk", "\\Recent")
+    assert seen.flag_names(1) == ("\\Seen",)
+    assert seen.flag_names(2) == ("\\Flagged", "\\Deleted")
+    assert seen.flag_names(3) == ("$Junk", "\\Recent")
 
 
 def test_flag_lists_are_split() -> None:
-    assert flags.parse_flags(("\\Seen", "$Label", "\\Draft", "\\Recent")) == (Flag.SEEN | Flag.DRAFT, ("$Label",))
+    assert parse_flags(("\\Seen", "$Label", "\\Draft", "\\Recent")) == (Flag.SEEN | Flag.DRAFT, ("$Label",))
 
 
 def test_condstore_is_enabled_once_and_stays() -> None:

@@ -175,7 +175,7 @@ async def searched(key: ast.SearchKey, message: StoredMessage, summary: MessageS
     state: Any = SimpleNamespace(view=_VIEW, account=SimpleNamespace(account_id=1))
     search = _Search(context, state, key, _CONTEXT)
     if not await search._decide_with_fields(MessageFacts(_VIEW, 1, None, message, summary)):
-        await search._look_through(MessageFacts(_VIEW, 1, None, message, summary, raw), raw)
+        await search._search_body(MessageFacts(_VIEW, 1, None, message, summary, raw), raw)
     assert len(search._found) <= 1
     return 1 in search._found
 

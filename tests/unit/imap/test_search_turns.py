@@ -56,6 +56,6 @@ async def test_work_is_counted_and_bounded() -> None:
     work = SearchWork(SearchTurns(), account_id=1, turn=10, limit=100)
     await work.begin()
     for _ in range(10):
-        await work.did(10)
+        await work.spend(10)
     with pytest.raises(TooMuchWork):
-        await work.did(1)
+        await work.spend(1)

@@ -1,7 +1,7 @@
 """SEARCH and UID SEARCH (RFC 3501 §6.4.4), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), MODSEQ (RFC 7162 §3.1.5).
 
-Cheap facts first: what the view decides costs nothing, columns cost one query, summaries are read for what is
-still open, and bodies only for what is open after that.
+Cheap facts first: the view costs nothing, columns cost one query; summaries are read for the messages that are still
+open, and bodies only for those open after that.
 """
 
 import contextlib
@@ -43,17 +43,17 @@ from paquebot.runtime.net.connection import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
 
-_TURN = 1024 * 1024  # what is done before others get a turn: about so many characters compared with one text
-_KEY = 256  # what it costs to ask a key of a message
+_TURN = 1024 * 1024  # the cost of one turn: about this many characters compared with one text
+_KEY = 256  # the cost to check a key for a message
 
 
 async def search(context: CommandContext, state: Selected, command: ast.Search) -> Stream:
     """RFC 3501 §6.4.4"""
-    return _searching(context, state, command)
+    return _stream(context, state, command)
 
 
-async def _searching(context: CommandContext, state: Selected, command: ast.Search) -> Stream:
-    """What is new is told first, whatever becomes of the search: it is in the picture, and would not be told again."""
+async def _stream(context: CommandContext, state: Selected, command: ast.Search) -> Stream:
+    """Report changes first, even if the search fails: the view has them, and they would not be reported again."""
     assert context.watch is not None
     for lines in in_chunks(await updates.refresh(context.server, context.watch, state, now=True)):
         yield lines
@@ -71,14 +71,14 @@ async def _reply(context: CommandContext, state: Selected, command: ast.Search) 
         context.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
         return no("The charset is not supported", response_codes.bad_charset(CHARSETS))
     except BadSearchText:
-        return bad("A search string is not text of its charset")
+        return bad("A search string is not valid in its charset")
     with_mod_seq = uses_mod_seq(command.key)
     if with_mod_seq:
         state = condstore_enabled(state)
     try:
         found = await search.run()
     except TooMuchWork:
-        return no("The search would look through too much text", response_codes.LIMIT, state=state)
+        return no("The search takes too much work", response_codes.LIMIT, state=state)
     if search.unreadable.away:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, state=state)
     mod_seq = _mod_seq(view, found, command.returns) if with_mod_seq else None
@@ -111,14 +111,14 @@ def _answer(
 
 
 def _mod_seq(view: View, found: Sequence[int], returns: frozenset[SearchReturn] | None) -> int | None:
-    """RFC 4731 §3.2: the highest mod-sequence of the messages that the answer is about."""
-    told = found if returns is None else _of_result(found, returns)
-    return max(map(view.mod_seq_of, told), default=None)
+    """RFC 4731 §3.2: the highest mod-sequence of the messages in the answer."""
+    answered = found if returns is None else _of_result(found, returns)
+    return max(map(view.mod_seq_of, answered), default=None)
 
 
 def _of_result(found: Sequence[int], returns: frozenset[SearchReturn]) -> Sequence[int]:
-    """Numbers or UIDs that a result is about (RFC 4731 §3.2), and that SAVE keeps (RFC 5182 §2.4): with MIN or MAX, and
-    neither ALL nor COUNT, only these."""
+    """The numbers or UIDs of a result (RFC 4731 §3.2), which SAVE keeps (RFC 5182 §2.4): with MIN or MAX, and neither
+    ALL nor COUNT, only these."""
     if not found or returns & {SearchReturn.ALL, SearchReturn.COUNT}:
         return found
     if not returns & {SearchReturn.MIN, SearchReturn.MAX}:
@@ -128,9 +128,9 @@ def _of_result(found: Sequence[int], returns: frozenset[SearchReturn]) -> Sequen
 
 
 class _Search:
-    """One search under way: the messages found, and those still open, dearer facts each time.
+    """One search: the messages found, and in rounds of ever more expensive facts those still open.
 
-    Of a message nothing is kept between the rounds but its number, and of its body nothing after its verdict.
+    Between the rounds only the number of a message is kept, and after its verdict nothing of its body.
     """
 
     def __init__(
@@ -144,16 +144,16 @@ class _Search:
         self._header_texts = texts_of(key, key_context, ast.SearchText)
         self._texts = texts_of(key, key_context, ast.SearchText, ast.SearchBody)
         self._cost = _KEY * count_keys(key)
-        self._verdicts = max(1, _TURN // self._cost)
-        self._asked = 0
+        self._checks_per_turn = max(1, _TURN // self._cost)
+        self._checked = 0
         account_id = state.account.account_id
         self._work = SearchWork(context.server.turns, account_id, _TURN, context.server.settings.session.search_work)
         self._found = array("I")
         self.unreadable = Unreadable()
         self.warnings: list[bytes] = []
-        """Untagged lines that name what could not be read."""
+        """Untagged lines that name the messages that could not be read."""
         self.expunged = False
-        """Were messages passed over that other sessions had expunged?"""
+        """Were messages skipped because other sessions had expunged them?"""
 
     async def run(self) -> Sequence[int]:
         """Ascending sequence numbers of the messages that match. Raises TooMuchWork."""
@@ -168,22 +168,22 @@ class _Search:
         return array("I", sorted(self._found))
 
     def _decide(self, facts: MessageFacts) -> bool:
-        """Take in a verdict; False: it is still open."""
-        self._asked += 1
+        """Check the message; False: it is still open."""
+        self._checked += 1
         verdict = self._predicate(facts)
         if verdict:
             self._found.append(facts.number)
         return verdict is not None
 
-    async def _others(self) -> None:
-        """Let them have their turns, after so many verdicts as one turn has time for."""
-        if self._asked >= self._verdicts:
-            asked, self._asked = self._asked, 0
-            self._for_somebody()
-            await self._work.did(asked * self._cost)
+    async def _give_turns(self) -> None:
+        """Give other searches their turns, after as many checks as one turn has time for."""
+        if self._checked >= self._checks_per_turn:
+            checked, self._checked = self._checked, 0
+            self._check_client()
+            await self._work.spend(checked * self._cost)
 
-    def _for_somebody(self) -> None:
-        """Raises PeerGone: thousands of keys, or all bodies, are minutes of work, and nobody waits any more."""
+    def _check_client(self) -> None:
+        """Raises PeerGone if the client is gone: thousands of keys, or all bodies, are minutes of work."""
         if self._connection.gone:
             raise PeerGone
 
@@ -196,7 +196,7 @@ class _Search:
                 self.expunged = self.expunged or self._predicate(facts) is not False
             elif not self._decide(facts):
                 still.append(number)
-            await self._others()
+            await self._give_turns()
         return still
 
     async def _from_columns(self, open_: "array[int]") -> "array[int]":
@@ -214,7 +214,7 @@ class _Search:
             columns = Columns(rows.sizes[index], rows.internal_dates[index], rows.save_dates[index])
             if not self._decide(MessageFacts(view, number, columns)):
                 still.append(number)
-            await self._others()
+            await self._give_turns()
         return still
 
     def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
@@ -226,7 +226,7 @@ class _Search:
         return summary_of(message, self._state.account.account_id, self._state.mailbox_id)
 
     async def _facts_of_body(self, message: StoredMessage, body: bytes) -> MessageFacts | None:
-        """As `_facts`, with a summary that leaves out nothing of what is looked for."""
+        """`_facts` with a summary that has everything the keys need."""
         summary = self._summary(message)
         whole = (
             summary is not None
@@ -238,7 +238,7 @@ class _Search:
         return self._facts(message, summary, body)
 
     def _facts(self, message: StoredMessage, summary: MessageSummary, body: bytes | None = None) -> MessageFacts | None:
-        """All that is known of it; None: it left the view."""
+        """All facts of the message; None: it left the view."""
         view = self._state.view
         number = view.number(message.uid)
         if number is None:
@@ -248,19 +248,19 @@ class _Search:
 
     async def _from_summaries(self, open_: "array[int]") -> "array[int]":
         still = array("I")
-        there = 0
+        rows = 0
         async for message in self._messages(array("I", map(self._state.view.uid, open_))):
-            there += 1
+            rows += 1
             summary = self._summary(message)
-            if summary is None:  # the body tells
+            if summary is None:  # the body decides
                 if (number := self._state.view.number(message.uid)) is not None:
                     still.append(number)
                 continue
             facts = self._facts(message, summary)
             if facts is not None and not await self._decide_with_fields(facts):
                 still.append(facts.number)
-            await self._others()
-        self.expunged = self.expunged or there < len(open_)
+            await self._give_turns()
+        self.expunged = self.expunged or rows < len(open_)
         return still
 
     async def _decide_with_fields(self, facts: MessageFacts) -> bool:
@@ -269,32 +269,32 @@ class _Search:
         if not self._fields:
             return False
         for cost in facts.match_fields(self._fields):
-            await self._pay(cost)
+            await self._spend(cost)
         return self._decide(facts)
 
     async def _from_bodies(self, open_: "array[int]") -> None:
         messages = self._messages(array("I", map(self._state.view.uid, open_)))
         share = self._server.shares.of(self._state.account.account_id)
-        there = 0
+        rows = 0
         bodies = read_bodies(self._server.bodies, share, messages, self._messages, extra_bytes=extra_bytes)
         async with contextlib.aclosing(bodies) as groups:
             async for group in groups:
                 for message, body in group:
-                    there += 1
-                    self._for_somebody()
+                    rows += 1
+                    self._check_client()
                     if not isinstance(body, bytes):
                         self._unreadable(message, body)
                     elif (facts := await self._facts_of_body(message, body)) is not None:
-                        await self._look_through(facts, body)
-        self.expunged = self.expunged or there < len(open_)
+                        await self._search_body(facts, body)
+        self.expunged = self.expunged or rows < len(open_)
 
     def _unreadable(self, message: StoredMessage, error: BodyError) -> None:
         number = self._state.view.number(message.uid)
         if number is not None:
             self.warnings.append(self.unreadable.add(error, number, message.uid))
 
-    async def _look_through(self, facts: MessageFacts, body: bytes) -> None:
-        """Only as far as the verdict takes it."""
+    async def _search_body(self, facts: MessageFacts, body: bytes) -> None:
+        """Search header and body until there is a verdict."""
         assert facts.summary is not None
         facts.header_texts, facts.texts = TextsFound(), TextsFound()
         stages = [search_texts(part_texts(body, facts.summary.body), self._texts, facts.texts)]
@@ -307,16 +307,16 @@ class _Search:
             if self._decide(facts):
                 return
             for cost in stage:
-                await self._pay(cost)
+                await self._spend(cost)
                 found = len(facts.header_texts.found) + len(facts.texts.found)
                 if found > known:
                     known = found
                     if self._decide(facts):
                         return
         self._decide(facts)
-        await self._others()
+        await self._give_turns()
 
-    async def _pay(self, cost: int) -> None:
+    async def _spend(self, cost: int) -> None:
         metrics.SEARCHED.inc(cost)
-        await self._work.did(cost)
-        await self._others()
+        await self._work.spend(cost)
+        await self._give_turns()
