@@ -1,4 +1,4 @@
-"""What the janitor's compaction costs, and what it saves who reads: S3 requests, bytes and CPU per 1,000 messages.
+"""What the janitor's compaction costs, and what it saves readers: S3 requests, bytes and CPU per 1,000 messages.
 
     python -m tests.bench.bench_compaction [--messages 5000] [--accounts 50] [--bytes 4096] [--in-pack 25]
 
@@ -119,7 +119,7 @@ async def deliver(stores: Stores, options: argparse.Namespace) -> None:
 async def sync(stores: Stores, account_id: int) -> int:
     """All messages of the account, each pack's together, eight requests at once; returns how many."""
     by_pack: dict[str, list[BlobRef]] = {}
-    for use in [use async for use in stores.mailstore.blobs(account_id, account_id)]:
+    for use in [use async for use in stores.pack_uses.of_accounts(account_id, account_id)]:
         by_pack.setdefault(use.blob.pack, []).append(use.blob)
     turn = asyncio.Semaphore(8)
 

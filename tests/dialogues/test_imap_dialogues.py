@@ -58,7 +58,7 @@ class ImapDialogue:
             case ["do", "drain"]:
                 self._draining.set()
             case ["assert", "messages", count]:
-                inbox = await self._stack.mailstore.find_mailbox(self._reader.account_id, "INBOX")
+                inbox = await self._stack.mailstore.mailboxes.find(self._reader.account_id, "INBOX")
                 assert inbox.messages == int(count)
             case _:
                 raise AssertionError(f"unknown step {step!r}")

@@ -2,9 +2,9 @@ r"""Plays every script of tests/dialogues/smtp with the real smtp_ingress.
 
 Listeners are `mx`, `submission` and `submissions`. Beside the runner's own steps, a script can say:
 
-    assert queued N                    N messages were kept and queued since the script began
+    assert queued N                    N messages were stored and queued since the script began
     assert nothing was queued
-    assert message contains TEXT       the last message kept, as it lies in the bucket; with the runner's escapes
+    assert message contains TEXT       the last stored message, as it is in the bucket; with the runner's escapes
     assert message lacks TEXT
     assert message ends TEXT
     assert message has N octets of content   after the header
@@ -28,7 +28,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.message import Message
 from tests.dialogues.dialogue import Endpoint, Script, play, scripts, unescaped, with_login
-from tests.support.smtp_world import PASSWORD, Kept, SmtpStack
+from tests.support.smtp_world import PASSWORD, QueuedMessage, SmtpStack
 
 from paquebot.smtp_ingress.server import SmtpServer
 from paquebot.smtp_ingress.state import Role
@@ -37,7 +37,7 @@ FOLDER = Path(__file__).parent / "smtp"
 
 
 class SmtpDialogue:
-    """The world of a script."""
+    """What a script acts on and checks."""
 
     def __init__(self, stack: SmtpStack, server: SmtpServer, after: int) -> None:
         self._stack = stack
@@ -52,10 +52,10 @@ class SmtpDialogue:
     async def perform(self, step: str) -> None:
         match step.split():
             case ["assert", "queued", count]:
-                kept = await self._stack.kept(self._after)
-                assert len(kept) == int(count), f"{len(kept)} were queued"
+                queued = await self._stack.queued(self._after)
+                assert len(queued) == int(count), f"{len(queued)} were queued"
             case ["assert", "nothing", "was", "queued"]:
-                assert not await self._stack.kept(self._after)
+                assert not await self._stack.queued(self._after)
             case ["assert", "message", how, *_]:
                 self._check_message(await self._last(), how, step.split(" ", 3)[3])
             case ["assert", "envelope", field, value]:
@@ -68,8 +68,8 @@ class SmtpDialogue:
                 recipients = (await self._last()).envelope.local
                 _check_field(next(one for one in recipients if one.address == address), field, value)
             case ["assert", "remote", address, field, value]:
-                recipients = (await self._last()).envelope.remote
-                _check_field(next(one for one in recipients if one.forward_path == address), field, value)
+                remotes = (await self._last()).envelope.remote
+                _check_field(next(one for one in remotes if one.forward_path == address), field, value)
             case ["do", "add", address]:
                 await self._stack.directory.account(address, PASSWORD)
             case ["do", *change, address] if await self._stack.directory.change(change, address):
@@ -80,22 +80,22 @@ class SmtpDialogue:
             case _:
                 raise AssertionError(f"unknown step {step!r}")
 
-    async def _last(self) -> Kept:
-        kept = await self._stack.kept(self._after)
-        assert kept, "nothing was queued"
-        return kept[-1]
+    async def _last(self) -> QueuedMessage:
+        queued = await self._stack.queued(self._after)
+        assert queued, "nothing was queued"
+        return queued[-1]
 
-    def _check_message(self, kept: Kept, how: str, text: str) -> None:
+    def _check_message(self, message: QueuedMessage, how: str, text: str) -> None:
         wanted = unescaped(text).encode("utf-8", "surrogateescape")
         match how:
             case "contains":
-                assert wanted in kept.raw, f"the message is {kept.raw!r}"
+                assert wanted in message.content, f"the message is {message.content!r}"
             case "lacks":
-                assert wanted not in kept.raw, f"the message is {kept.raw!r}"
+                assert wanted not in message.content, f"the message is {message.content!r}"
             case "ends":
-                assert kept.raw.endswith(wanted), f"the message is {kept.raw!r}"
+                assert message.content.endswith(wanted), f"the message is {message.content!r}"
             case "has":
-                octets = len(kept.raw.partition(b"\r\n\r\n")[2])
+                octets = len(message.content.partition(b"\r\n\r\n")[2])
                 assert octets == int(text.split()[0]), f"the content has {octets} octets"
             case _:
                 raise AssertionError(f"unknown check {how!r}")

@@ -25,7 +25,7 @@ from paquebot.blobs.requests import REQUESTS
 from paquebot.cli.engines.engine import start_engine
 from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.stores import Stores
-from paquebot.mailstore import Delivery, Flag, FlagOp, Mailstore, NewMessage
+from paquebot.mailstore import Delivery, Flag, FlagOp, NewMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.message import summarise
 from paquebot.queue import Queue
@@ -82,7 +82,7 @@ async def fill(platform: Platform, load: Load) -> None:
                 prefix=f"Return-Path: <a@example.org>\r\nDelivered-To: u{number % load.accounts}@x.test\r\n".encode(),
             )
             deliveries.append(Delivery(1 + number % load.accounts, "", 0, message))
-        await platform.mailstore.deliver(deliveries)
+        await platform.mailstore.deliveries.deliver(deliveries)
 
 
 def _raw(number: int) -> bytes:
@@ -115,7 +115,7 @@ async def _measure(load: Load, engines: EngineSet) -> None:
     blobs, queue = BlobStore(settings.s3), await Queue.open(settings.nats, "cost")
     postgres = await open_postgres(settings.postgres, "cost")
     await ensure_stream(queue)
-    stores = Stores(blobs, queue, postgres, Mailstore(postgres))
+    stores = Stores.of(blobs, queue, postgres)
     spool = Spool(blobs, queue, SpoolSettings())
     platform = Platform(stores, stores, spool, settings)
     await fill(platform, load)
@@ -135,7 +135,7 @@ async def _steps(platform: Platform, load: Load) -> None:
     with measured("snapshot without a change"):
         await platform.snapshot()
     for account in range(1, load.accounts + 1, 100):
-        await platform.mailstore.store_flags(account, INBOX_ID, [1], FlagOp.ADD, flags=Flag.SEEN)
+        await platform.mailstore.messages.store_flags(account, INBOX_ID, [1], FlagOp.ADD, flags=Flag.SEEN)
     with measured("snapshot, 1 % of accounts changed"):
         await platform.snapshot()
     await platform.lose_mailstore()

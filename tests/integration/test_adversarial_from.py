@@ -1,4 +1,4 @@
-"""Tricks with which a client that logged in tries to write in another's name: each is refused."""
+"""Tricks of a client that has logged in to write in the name of another account: each is refused."""
 
 from __future__ import annotations
 
@@ -166,18 +166,18 @@ async def test_no_trick_writes_in_the_name_of_another(smtp_stack: SmtpStack, pol
     async with smtp_stack.serving(PAQUEBOT_SUBMISSION_SENDER=policy) as running:
         (port,) = running.ports(Role.SUBMISSIONS)
         codes = {trick: await asyncio.to_thread(_send, port, header) for trick, header in _TRICKS.items()}
-    kept = await smtp_stack.kept(after)
+    queued = await smtp_stack.queued(after)
     if policy == "refuse":
         assert {trick: code for trick, code in codes.items() if code != 550} == {}
-        assert not kept
+        assert not queued
         return
     mended = {trick for trick, code in codes.items() if code == 250}
     senders = {"foreign sender", "foreign sender with a comma", "second sender"}
     assert mended == {"empty", "none", "comment that does not end", *senders}
-    assert not [one for one in kept if b"bob" in one.raw.partition(b"\r\n\r\n")[0].replace(b"for <bob@", b"")]
+    assert not [one for one in queued if b"bob" in one.content.partition(b"\r\n\r\n")[0].replace(b"for <bob@", b"")]
 
 
-async def test_own_addresses_are_taken_however_the_name_is_written(smtp_stack: SmtpStack) -> None:
+async def test_own_addresses_are_accepted_in_every_spelling_of_the_name(smtp_stack: SmtpStack) -> None:
     async with smtp_stack.serving() as running:
         (port,) = running.ports(Role.SUBMISSIONS)
         codes = {case: await asyncio.to_thread(_send, port, header) for case, header in _OWN.items()}

@@ -1,4 +1,4 @@
-"""What a service that was taken over cannot reach: each database role reads only what its service needs."""
+"""A service under an attacker's control reaches little: each database role reads only what its service needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLUMN_RIGHTS = "SELECT, INSERT, UPDATE, REFERENCES"
 
 
 async def _reachable(database: str, role: str, schema: str) -> set[str]:
-    """Tables of a schema in which the role has any right at all, were it only to one column."""
+    """Tables of a schema in which the role has any right, at least to one column."""
     connection = await asyncpg.connect(database)
     try:
         names = [row["relname"] for row in await connection.fetch(_TABLES, schema)]
@@ -48,7 +48,7 @@ async def test_a_role_reaches_nothing_else(migrated_database: str, role: str, sc
     assert await _reachable(migrated_database, role, schema) == allowed
 
 
-async def test_a_refusal_is_the_servers(migrated_database: str) -> None:
+async def test_the_server_itself_refuses(migrated_database: str) -> None:
     connection = await asyncpg.connect(migrated_database)
     try:
         for role, table in (

@@ -1,5 +1,5 @@
-"""Whatever bytes a client sends in whatever argument, a healthy platform never tells it that trying again could help:
-each command is answered by success or for good, nothing unforeseen is logged, and the next command is understood."""
+"""For any bytes in any argument, a healthy platform never replies with a temporary failure: each command succeeds or
+fails permanently, no unexpected error is logged, and the next command is understood."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ _CONTENT = _BYTES.map(lambda octets: b"From: alice@paquebot.test\r\nX: " + octet
 
 
 class _Client:
-    """A client of one conversation; each from an address of its own, so that no guess of another counts."""
+    """A client of one session; each has its own address, so that failed logins of others do not count."""
 
     _numbers = itertools.count(1)
 
@@ -108,7 +108,7 @@ class _Client:
         self._socket.close()
 
     def send(self, octets: bytes) -> None:
-        with contextlib.suppress(ConnectionError):  # it has ended; `reply` tells
+        with contextlib.suppress(ConnectionError):  # it has ended; `reply` returns None
             self._socket.sendall(octets)
 
     def reply(self) -> int | None:
@@ -127,7 +127,7 @@ class _Client:
             return b""
 
     def command(self, line: bytes, content: bytes, secret: bytes) -> list[int | None]:
-        """The replies to a command, the content or the responses that it asks for with it."""
+        """The replies to a command, and to the content or the responses that it asks for."""
         self.send(line if line.startswith(b"BDAT") and b"\r\n" in line else line + b"\r\n")
         codes = [self.reply()]
         while codes[-1] in (334, 354):
@@ -137,7 +137,7 @@ class _Client:
 
 
 def _missing_chunk(line: bytes) -> bytes:
-    """A line that a server takes for BDAT without the bytes that it promises gets them."""
+    """The content of a chunk, for a line that the server reads as BDAT."""
     verb, _, argument = line.partition(b" ")
     if verb.upper() != b"BDAT" or b"\r\n" in line:
         return line
@@ -148,17 +148,17 @@ def _missing_chunk(line: bytes) -> bytes:
     return line + b"\r\n" + b"x" * size if size < 100_000 else line
 
 
-def _converse(connect: Callable[[], _Client], lines: Sequence[bytes], content: bytes, secret: bytes) -> None:
+def _play(connect: Callable[[], _Client], lines: Sequence[bytes], content: bytes, secret: bytes) -> None:
     client = connect()
     try:
         for line in map(_missing_chunk, lines):
             codes = client.command(line, content, secret)
             said = f"{codes} to {line!r}, {secret!r}, {content!r}"
             assert all(code is not None and not 400 <= code < 500 for code in codes), said
-            if codes[-1] in (220, 221):  # a handshake that we do not do, or the end
+            if codes[-1] in (220, 221):  # a handshake that the test does not do, or the end
                 return
             client.send(b"NOOP\r\n")
-            if (code := client.reply()) is None:  # the session has ended: for good, and it was said
+            if (code := client.reply()) is None:  # the session has ended, with a permanent reply
                 assert codes[-1] is not None
                 assert codes[-1] >= 500, said
                 return
@@ -188,7 +188,7 @@ def _connects(port: int, beginning: Sequence[bytes], *, tls: bool) -> Callable[[
     ],
     ids=["mx", "before login", "after login", "in a transaction"],
 )
-async def test_no_bytes_are_told_to_try_again(
+async def test_no_bytes_get_a_temporary_failure(
     smtp_stack: SmtpStack, caplog: pytest.LogCaptureFixture, role: Role, beginning: list[bytes]
 ) -> None:
     incidents = metrics.INCIDENTS._value.get()
@@ -200,7 +200,7 @@ async def test_no_bytes_are_told_to_try_again(
         @given(st.lists(_COMMANDS, min_size=1, max_size=8), _CONTENT, _SECRETS)
         @settings(max_examples=max(150, settings().max_examples))
         def tried(lines: list[bytes], content: bytes, secret: bytes) -> None:
-            _converse(connect, lines, content, secret)
+            _play(connect, lines, content, secret)
 
         await asyncio.to_thread(tried)
     assert metrics.INCIDENTS._value.get() == incidents

@@ -14,10 +14,10 @@ import pytest
 from tests.support.bad_rows import spoil
 from tests.support.loopback import free_port
 from tests.support.mailstore_fixtures import new_message
+from tests.support.mailstores import Mailstore
 from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore
-from paquebot.mailstore import Mailstore
 from paquebot.queue import Publication, Queue, backlog, stream
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
@@ -152,9 +152,9 @@ async def test_what_is_young_is_left_alone_and_a_lost_stream_is_made_again(
 async def test_the_janitor_names_what_is_bad_and_its_exit_code_tells(
     paquebot: CommandLine, queue: Queue, blobs: BlobStore, migrated: Postgres
 ) -> None:
-    mailstore = Mailstore(migrated)
-    await mailstore.ensure_account(1)
-    await mailstore.append(1, 1, [new_message(), new_message()], quota_bytes=0)
+    mailstore = Mailstore.of(migrated)
+    await mailstore.accounts.ensure(1)
+    await mailstore.messages.append(1, 1, [new_message(), new_message()], quota_bytes=0)
     await spoil(migrated, 1, 1, "internal_date = '-infinity'")
     code, output, errors = await paquebot("janitor")
     assert (code, "snapshot accounts" in output.replace("_", " ")) == (1, True), errors
@@ -211,7 +211,7 @@ async def test_upkeep_of_the_wrong_mailstore_is_refused_until_it_is_rebuilt(
     assert (await paquebot("janitor"))[0] == 0
     code, _, errors = await paquebot("recover", "--rebuild", "--restored")
     assert code == 2
-    assert "give one" in errors
+    assert "not both" in errors
 
 
 async def test_the_janitor_waits_for_engines_that_do_not_answer_yet(

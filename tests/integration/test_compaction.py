@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 from tests.support.compaction_world import DAY, Scatterer, all_packs, everything, packs_of, read, uses
 from tests.support.counted import value
+from tests.support.mailstores import Mailstore
 from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
@@ -22,7 +23,7 @@ from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import SweepResult, sweep
 from paquebot.janitor.verification.verify import verify
-from paquebot.mailstore import Flag, FlagOp, Mailstore
+from paquebot.mailstore import Flag, FlagOp, MailboxReader
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.upkeep import figures
 from paquebot.queue import Queue
@@ -41,16 +42,15 @@ async def stores(blobs: BlobStore, queue: Queue, migrated: Postgres, migrated_da
     await let_roles_log_in(migrated_database, "paquebot_janitor")
     dsn = Secret(role_dsn(migrated_database, "paquebot_janitor"))
     postgres = await open_postgres(PostgresSettings(dsn=dsn, pool_size=4), "janitor")
-    opened = Stores(blobs, queue, postgres, Mailstore(migrated))
-    yield replace(opened, mailstore=Mailstore(postgres))
-    assert (await verify(opened, settle=0)).faults == []
+    yield Stores.of(blobs, queue, postgres)
+    assert (await verify(Stores.of(blobs, queue, migrated), settle=0)).faults == []
     await postgres.close()
 
 
 @pytest.fixture
 def mail(blobs: BlobStore, queue: Queue, migrated: Postgres) -> Scatterer:
     """Delivers with the rights of the superuser."""
-    return Scatterer(Stores(blobs, queue, migrated, Mailstore(migrated)))
+    return Scatterer(Stores.of(blobs, queue, migrated))
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ async def test_what_lies_scattered_is_read_from_few_packs(
 ) -> None:
     old = await mail.packs(20, [1], [1, 2], [3])
     young = await Scatterer(mail.stores, age=0.5 * DAY).pack([1], [2], [3])
-    await mail.stores.mailstore.copy(1, INBOX_ID, [5, 6], SENT, quota_bytes=0)
-    before, snapshot = await everything(stores), await mail.stores.mailstore.snapshot(1, INBOX_ID)
+    await mail.stores.messages.copy(1, INBOX_ID, [5, 6], SENT, quota_bytes=0)
+    before, snapshot = await everything(stores), await MailboxReader(migrated).state(1, INBOX_ID)
 
     dry = await compact(stores, settings, dry_run=True)
     assert (dry.compacted_accounts, dry.compacted_messages, dry.written_packs) == (3, 80, 3)
@@ -88,7 +88,7 @@ async def test_what_lies_scattered_is_read_from_few_packs(
     assert (done.backlog_messages, done.unreadable_messages, done.busy_accounts) == (0, 0, 0)
     assert done.compaction_requests == 20 + 3  # small packs that all share: each read once
     assert await everything(stores) == before
-    assert (await mail.stores.mailstore.snapshot(1, INBOX_ID)).rows == snapshot.rows
+    assert (await MailboxReader(migrated).state(1, INBOX_ID)).rows == snapshot.rows
     for account in (1, 2, 3):
         assert len(await packs_of(stores, account)) == 2
     inbox = [use.blob for use in await uses(stores) if use.account_id == 1 and use.mailbox_id == INBOX_ID][:40]
@@ -113,8 +113,8 @@ async def test_nobody_is_served_again_from_a_pack_that_was_written_again(
     assert (index.version, index.account_id, len(index.entries)) == (2, 2, 20)
     assert {recipient.account_id for entry in index.entries for recipient in entry.envelope.local} == {2}
     # Long after: what was delivered is forgotten, and messages were removed.
-    await stores.mailstore.forget_deliveries(datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1))
-    await mail.stores.mailstore.remove(2, INBOX_ID, [1, 2])
+    await stores.deliveries.forget(datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1))
+    await mail.stores.messages.remove(2, INBOX_ID, [1, 2])
     recovered = await recover(stores, since=EVER, settle=0)
     assert (recovered.messages, recovered.unreadable) == (0, 0)
 
@@ -167,16 +167,16 @@ async def test_mail_that_comes_and_goes_meanwhile(stores: Stores, mail: Scattere
     await mail.packs(60, [1], [1, 2])
     before = await everything(stores)
     limits = with_compaction(settings, age=Seconds(0.0), pack_bytes=ByteSize(4096), saved_packs=2)
-    mailstore = mail.stores.mailstore
+    mailstore = Mailstore.of(mail.stores.postgres)
 
     async def change() -> None:
         new = Scatterer(mail.stores, age=-60.0)  # younger than any janitor looks at
         for uid in range(1, 40):
             await new.pack([1, 2])
-            await mailstore.copy(1, INBOX_ID, [uid, uid + 40], SENT, quota_bytes=0)
-            await mailstore.move(1, INBOX_ID, [uid + 80], SENT)
-            await mailstore.store_flags(1, INBOX_ID, [uid], FlagOp.ADD, flags=Flag.DELETED)
-            await mailstore.expunge(1, INBOX_ID)
+            await mailstore.messages.copy(1, INBOX_ID, [uid, uid + 40], SENT, quota_bytes=0)
+            await mailstore.messages.move(1, INBOX_ID, [uid + 80], SENT)
+            await mailstore.messages.store_flags(1, INBOX_ID, [uid], FlagOp.ADD, flags=Flag.DELETED)
+            await mailstore.messages.expunge(1, INBOX_ID)
 
     async def two_janitors(changes: asyncio.Task[None]) -> None:
         while not changes.done():
@@ -185,7 +185,7 @@ async def test_mail_that_comes_and_goes_meanwhile(stores: Stores, mail: Scattere
     async with asyncio.TaskGroup() as group:
         await two_janitors(group.create_task(change()))
     await janitor(stores, limits)
-    assert await mailstore.check() == []
+    assert await mailstore.broken_invariants() == []
     after = await everything(stores)
     octets = dict(before.values())
     assert all(octets.get(queue_id, raw) == raw for queue_id, raw in after.values())
@@ -242,7 +242,7 @@ async def test_what_lives_in_a_mostly_dead_pack_leaves_it(
     dead = await mail.pack([1], [1], [1, 2], octets=large)
     shared = await mail.pack([1], *([[1, 2, 3]] * 2), octets=large)  # three copies of the rest are no gain
     alive = await mail.pack([1], octets=[300_000])
-    await mail.stores.mailstore.remove(1, INBOX_ID, [1, 2, 4])
+    await mail.stores.messages.remove(1, INBOX_ID, [1, 2, 4])
     before = await everything(stores)
     swept, done = await janitor(stores, settings)
     assert (done.sparse_packs, done.compacted_messages, done.written_packs) == (1, 2, 2)
@@ -270,7 +270,7 @@ async def test_a_damaged_message_stays_where_it_is(
     assert (done.compacted_messages, done.unreadable_messages) == (16, 4)
     assert [pack for pack in await packs_of(stores, 1) if pack in packs] == [packs[3], *broken]
     uids = [use.uid for use in await uses(stores) if use.blob.pack in broken]
-    await mail.stores.mailstore.remove(1, INBOX_ID, uids)
+    await mail.stores.messages.remove(1, INBOX_ID, uids)
     await blobs.put_object(pack_key(info.pack), whole)
     await blobs.delete(broken)
 
@@ -280,12 +280,12 @@ async def test_a_new_pack_that_nobody_refers_to_goes_when_its_lease_has_ended(
 ) -> None:
     """Its writer may be about to point rows at it."""
     now = replace(settings, min_age=Seconds(0.0))
-    assert await stores.mailstore.take_compaction(7, "writer", 60.0)
+    assert await stores.compactions.take_lease(7, "writer", 60.0)
     writer = PackWriter(new_ulid(), account_id=7)
     writer.add(Envelope(queue_id=new_ulid()), compress(b"Subject: x\r\n\r\n"))
     await stores.blobs.put(writer.pack, writer.finish(1))
     assert (await sweep(stores, now)).deleted_packs == 0
-    await stores.mailstore.give_back_compaction(7, "writer")
+    await stores.compactions.release_lease(7, "writer")
     assert (await sweep(stores, now, dry_run=True)).deleted_packs == 1
     assert (await sweep(stores, now)).deleted_packs == 1
 

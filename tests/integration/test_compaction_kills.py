@@ -21,7 +21,6 @@ from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verification.verify import verify
-from paquebot.mailstore import Mailstore
 from paquebot.queue import Queue
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
@@ -40,7 +39,7 @@ async def proxy(s3_engine: S3Engine) -> AsyncIterator[SlowProxy]:
 
 @pytest.fixture
 def stores(blobs: BlobStore, queue: Queue, migrated: Postgres) -> Stores:
-    return Stores(blobs, queue, migrated, Mailstore(migrated))
+    return Stores.of(blobs, queue, migrated)
 
 
 @pytest.fixture

@@ -11,19 +11,21 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import pytest
 from tests.support.counted import value
 from tests.support.directory_service import DirectoryService, directory_service
 from tests.support.loopback import free_port
+from tests.support.mailstores import Mailstore
 from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.delivery.service import DeliverySettings, main
-from paquebot.mailstore import Mailstore, StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.queue import Consumer, Publication, Queue, backlog, deliver_ready, stream
 from paquebot.queue.subjects import DELIVER
@@ -75,13 +77,13 @@ class Post:
         return await self.spool.accept(Envelope(reverse_path=reverse_path, local=recipients), raw)
 
     async def inbox(self, account_id: int) -> list[StoredMessage]:
-        snapshot = await self.mailstore.snapshot(account_id, INBOX_ID)
+        snapshot = await self.mailstore.mailbox_reader.state(account_id, INBOX_ID)
         uids = snapshot.rows.uids
-        return [m async for m in self.mailstore.messages(account_id, INBOX_ID, uids, with_summary=True)]
+        return [m async for m in self.mailstore.mailbox_reader.messages(account_id, INBOX_ID, uids, with_summary=True)]
 
     async def arrived(self, account_id: int, count: int = 1) -> list[StoredMessage]:
         """The messages of INBOX once there are `count`, or more."""
-        await self.mailstore.ensure_account(account_id)
+        await self.mailstore.accounts.ensure(account_id)
 
         async def enough() -> bool:
             return len(await self.inbox(account_id)) >= count
@@ -135,7 +137,7 @@ async def post(
         alice = await directory.account("alice@example.org")
         bob = await directory.account("bob@example.org")
         postgres = await open_postgres(PostgresSettings(dsn=Secret(database), pool_size=2), "tests")
-        mailstore = Mailstore(postgres)
+        mailstore = Mailstore.of(postgres)
         nats, s3 = nats_engine.accesses[0], s3_engine.accesses[0]
         environ = {
             "PAQUEBOT_NATS_URL": nats_engine.url,
@@ -151,7 +153,7 @@ async def post(
             "PAQUEBOT_METRICS_LISTEN": "127.0.0.1:0",
         }
         yield Post(directory, spool, queue, blobs, mailstore, environ, database, alice, bob)
-        assert await mailstore.check() == []
+        assert await mailstore.broken_invariants() == []
         await postgres.close()
 
 
@@ -188,15 +190,15 @@ async def test_several_recipients_share_one_blob(post: Post) -> None:
 
 
 async def test_subaddress_names_an_existing_mailbox(post: Post) -> None:
-    await post.mailstore.ensure_account(post.alice)
-    lists = await post.mailstore.create_mailbox(post.alice, "Lists")
-    below = await post.mailstore.create_mailbox(post.alice, "INBOX/news")
+    await post.mailstore.accounts.ensure(post.alice)
+    lists = await post.mailstore.mailboxes.create(post.alice, "Lists")
+    below = await post.mailstore.mailboxes.create(post.alice, "INBOX/news")
     for detail in ("lists", "NEWS", "sent", "unknown"):
         await post.accept(f"alice+{detail}@example.org")
     async with post.delivery():
         await post.arrived(post.alice, 2)  # sent and unknown: no sender writes into a mailbox with a special use
         await post.settled()
-    found = await post.mailstore.status(post.alice, ["Lists", "INBOX/news", "Sent", "INBOX"])
+    found = await post.mailstore.mailboxes.status(post.alice, ["Lists", "INBOX/news", "Sent", "INBOX"])
     assert {name: mailbox.messages for name, mailbox in found.items()} == {
         "Lists": 1,
         "INBOX/news": 1,
@@ -282,7 +284,7 @@ async def test_company_shares_a_transaction_under_load(post: Post) -> None:
 
 async def test_killed_in_its_transaction(post: Post) -> None:
     """A process that dies while its transaction waits: done or not by the engine, the next one makes sure, once."""
-    await post.mailstore.ensure_account(post.alice)
+    await post.mailstore.accounts.ensure(post.alice)
     await post.accept("alice@example.org")
     blocker = await asyncpg.connect(post.admin_dsn)
     async with blocker.transaction():
@@ -375,9 +377,9 @@ async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
     assert (value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0) == failed, "it can never work"
 
 
-async def test_one_recipient_for_whom_it_never_works_does_not_fail_the_others(post: Post) -> None:
+async def test_a_recipient_that_always_fails_does_not_fail_the_others(post: Post) -> None:
     for account_id in (post.alice, post.bob):
-        await post.mailstore.ensure_account(account_id)
+        await post.mailstore.accounts.ensure(account_id)
     admin = await asyncpg.connect(post.admin_dsn)
     await admin.execute(_DAMAGE % (post.alice, "22003"))
     await admin.close()
@@ -392,7 +394,7 @@ async def test_one_recipient_for_whom_it_never_works_does_not_fail_the_others(po
 
 async def test_given_back_for_an_engine_is_no_try(post: Post) -> None:
     """PostgreSQL was away as often as a job may fail: the first failure of its own is still not its last."""
-    await post.mailstore.ensure_account(post.bob)
+    await post.mailstore.accounts.ensure(post.bob)
     admin = await asyncpg.connect(post.admin_dsn)
     await admin.execute(_DAMAGE % (post.bob, "P0001"))
     await admin.close()
@@ -412,10 +414,10 @@ async def test_given_back_for_an_engine_is_no_try(post: Post) -> None:
 
 
 @pytest.mark.parametrize("code", ["XX001", "58030"])
-async def test_damaged_data_of_one_account_keep_nobody_else_waiting(post: Post, code: str) -> None:
+async def test_damaged_rows_of_one_account_delay_no_other(post: Post, code: str) -> None:
     """And its own mail waits, however often it fails, until the data are mended."""
     for account_id in (post.alice, post.bob):
-        await post.mailstore.ensure_account(account_id)
+        await post.mailstore.accounts.ensure(account_id)
     admin = await asyncpg.connect(post.admin_dsn)
     try:
         await admin.execute(_DAMAGE % (post.alice, code))
@@ -446,13 +448,13 @@ async def test_an_unreadable_job_is_held_whole(post: Post) -> None:
     assert held.held_at_ms > 0
 
 
-async def over_quota(post: Post, **fields: object) -> LocalRecipient:
+async def over_quota(post: Post, **fields: Any) -> LocalRecipient:
     recipient = await post.recipient("alice@example.org")
     recipient.MergeFrom(LocalRecipient(quota_bytes=10, **fields))
     return recipient
 
 
-async def test_over_quota_is_told_to_the_sender(post: Post) -> None:
+async def test_over_quota_is_reported_to_the_sender(post: Post) -> None:
     await post.accept(await over_quota(post, orcpt="rfc822;alice@example.org"), "bob@example.org")
     async with post.delivery():
         first, second = await post.arrived(post.bob, 2)
@@ -470,11 +472,11 @@ async def test_over_quota_is_told_to_the_sender(post: Post) -> None:
         b"How do you do?",
     ):
         assert line in text
-    assert await post.mailstore.usage(post.alice) == await post.mailstore.usage(-1)
+    assert await post.mailstore.accounts.usage(post.alice) == await post.mailstore.accounts.usage(-1)
 
 
 async def test_a_refused_message_stays_refused(post: Post) -> None:
-    """Room that comes after the sender was told changes nothing; the sender is told once."""
+    """Room that comes after the notification changes nothing; the sender is notified once."""
     await post.accept(await over_quota(post))
     job = await post.job()
     async with post.delivery():
@@ -489,11 +491,11 @@ async def test_a_refused_message_stays_refused(post: Post) -> None:
 
 
 @pytest.mark.parametrize(("reverse_path", "notify"), [("", []), ("bob@example.org", [NOTIFY_NEVER])])
-async def test_nobody_is_told(post: Post, reverse_path: str, notify: Sequence[int]) -> None:
+async def test_no_notification_is_due(post: Post, reverse_path: str, notify: Sequence[int]) -> None:
     await post.accept(await over_quota(post, notify=notify), reverse_path=reverse_path)
     async with post.delivery():
         await post.settled()
-    await post.mailstore.ensure_account(post.bob)
+    await post.mailstore.accounts.ensure(post.bob)
     assert (await stream.counts(post.queue)).total() == 0
     assert await post.inbox(post.bob) == []
 
@@ -512,7 +514,7 @@ async def test_over_quota_can_be_deferred(post: Post) -> None:
             return (await stream.counts(post.queue)).total("deliver.later.") == 1
 
         await eventually(is_later, "the recipient over quota waits in the stream")
-        await post.mailstore.remove(post.alice, INBOX_ID, [first.uid])
+        await post.mailstore.messages.remove(post.alice, INBOX_ID, [first.uid])
         [second] = await post.arrived(post.alice)
         await post.settled()
     assert second.email_id == queue_id
@@ -541,8 +543,8 @@ async def test_what_can_never_fit_is_not_deferred(post: Post) -> None:
     assert (await stream.counts(post.queue)).total() == 0
 
 
-async def test_success_is_told_when_asked_for(post: Post) -> None:
-    """RFC 3461 §4.1: NOTIFY=SUCCESS; a job that comes again tells it once."""
+async def test_success_is_reported_when_asked_for(post: Post) -> None:
+    """RFC 3461 §4.1: NOTIFY=SUCCESS; a job that comes again sends one notification."""
     recipient = await post.recipient("alice@example.org")
     recipient.notify.append(NOTIFY_SUCCESS)
     await post.accept(recipient)
@@ -562,16 +564,16 @@ async def test_success_is_told_when_asked_for(post: Post) -> None:
 
 async def test_an_account_that_was_deleted(post: Post) -> None:
     await post.accept("alice@example.org")
-    await post.mailstore.delete_account(post.alice)
+    await post.mailstore.accounts.delete(post.alice)
     async with post.delivery():
         [report] = await post.arrived(post.bob)
         await post.settled()
     assert b"Status: 5.1.1" in await whole(post, report)
-    assert all(mailbox.messages == 0 for mailbox in await post.mailstore.mailboxes(post.alice))
+    assert all(mailbox.messages == 0 for mailbox in await post.mailstore.mailboxes.list_all(post.alice))
 
 
-async def test_a_sender_who_cannot_be_told(post: Post) -> None:
-    """The sender is over quota too: the notification is tried, then the job is held; a release tells it when it can."""
+async def test_a_sender_that_cannot_be_notified(post: Post, caplog: pytest.LogCaptureFixture) -> None:
+    """The sender is over quota too: the notification is tried, then the job is held; a release sends it once it can."""
     await post.accept("bob@example.org")
     async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
         [first] = await post.arrived(post.bob)
@@ -579,7 +581,8 @@ async def test_a_sender_who_cannot_be_told(post: Post) -> None:
         await post.accept(await over_quota(post))
         await post.settled()
         [held] = await post.held()
-        assert "nobody can be told: VERDICT_OVER_QUOTA" in held.reason
+        assert "the sender cannot be notified: VERDICT_OVER_QUOTA" in held.reason
+        assert "job_held" in caplog.messages, "the event that the runbook names"
         assert len(await post.inbox(post.bob)) == 1
 
         await post.directory.set_account("bob@example.org", quota_bytes=0)
@@ -590,7 +593,7 @@ async def test_a_sender_who_cannot_be_told(post: Post) -> None:
 
 
 async def test_the_notification_waits_for_the_directory(post: Post) -> None:
-    """Delivered meanwhile, told once the directory is back: the job stays in the queue until then."""
+    """Delivered meanwhile, reported once the directory is back: the job stays in the queue until then."""
     await post.accept(await over_quota(post), await post.recipient("bob@example.org"))
     nowhere = f"127.0.0.1:{free_port()}"
     environ = {"PAQUEBOT_RECIPIENT_VALIDATION": nowhere, "PAQUEBOT_RECIPIENT_VALIDATION_TIMEOUT": "200ms"}

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from tests.support.imap_wire import connected
 from tests.support.imap_world import ImapStack
+from tests.support.mailstores import Mailstore
 from tests.support.pop3_world import Pop3Stack
 from tests.support.smtp_world import SmtpStack
 
-from paquebot.mailstore import Mailstore
 from paquebot.pop3.connection import Pop3Connection
 from paquebot.runtime.net.connection import ClientConnection
 from paquebot.runtime.shares import event_loop
@@ -113,7 +113,7 @@ async def test_list_gives_way(imap_stack: ImapStack, monkeypatch: pytest.MonkeyP
     reader = await imap_stack.reader()
     mailstore: Mailstore = imap_stack.mailstore
     for number in range(NAMES):
-        await mailstore.create_mailbox(reader.account_id, "a" * 250 + f"{number:02d}")
+        await mailstore.mailboxes.create(reader.account_id, "a" * 250 + f"{number:02d}")
     monkeypatch.setattr(event_loop, "SLICE", 0.0)  # every moment to give way is taken
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client, counting() as rounds:
         found = noted(monkeypatch, ListPatterns, "matches", rounds)

@@ -1,4 +1,4 @@
-"""Sections that are too long to be copied: each byte is where it was; and rows whose summaries are long."""
+"""Sections that are too long to be copied: each byte is in its place; and rows whose summaries are long."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from tests.support.imap_wire import connected
 from tests.support.imap_world import PREFIX, ImapStack
 
-from paquebot.imap.fetch import plan, sections
-from paquebot.imap.fetch.long_bytes import LongBytes
+from paquebot.imap.fetch import long_sections, sections
+from paquebot.imap.fetch.sections import LongBytes
 from paquebot.mailstore import StoredMessage
-from paquebot.mailstore.rows import Record
+from paquebot.mailstore.blob_rows import Record
 from paquebot.message import decoded_pieces, summarise
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.imap import ast
@@ -68,7 +68,7 @@ def literal(line: bytes) -> bytes:
         ("BODY.PEEK[HEADER.FIELDS.NOT (Subject)]<0.20>", _SEEN[:20]),
     ],
 )
-async def test_each_byte_is_where_it_was(imap_stack: ImapStack, item: str, octets: bytes) -> None:
+async def test_each_byte_is_in_its_place(imap_stack: ImapStack, item: str, octets: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
@@ -78,7 +78,7 @@ async def test_each_byte_is_where_it_was(imap_stack: ImapStack, item: str, octet
 
 
 async def test_many_items_in_one_response(imap_stack: ImapStack) -> None:
-    """Long and short ones, decoded sizes, one that is asked for twice, then the flags."""
+    """Long and short items, decoded sizes, an item that occurs twice, then the flags."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
@@ -96,7 +96,7 @@ async def test_many_items_in_one_response(imap_stack: ImapStack) -> None:
         assert (await client.line()).startswith(b"a OK")
 
 
-async def test_a_part_that_cannot_be_decoded_is_told_before_anything_is_sent(imap_stack: ImapStack) -> None:
+async def test_a_part_that_cannot_be_decoded_is_refused_before_anything_is_sent(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, b"Content-Transfer-Encoding: x-rot\r\n\r\n" + bytes(200_000))
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
@@ -105,10 +105,10 @@ async def test_a_part_that_cannot_be_decoded_is_told_before_anything_is_sent(ima
         assert completion.startswith(b"NO [UNKNOWN-CTE]")
 
 
-async def test_what_fails_inside_a_literal_ends_the_connection(
+async def test_a_failure_inside_a_literal_ends_the_connection(
     imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing else may stand where the rest of the literal was announced."""
+    """Nothing else may follow where the client expects the rest of the literal."""
     passes = 0
 
     def failing(body: memoryview, encoding: bytes) -> Iterator[bytes]:
@@ -119,7 +119,7 @@ async def test_what_fails_inside_a_literal_ends_the_connection(
             if passes == 2:
                 raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(plan, "decoded_pieces", failing)
+    monkeypatch.setattr(long_sections, "decoded_pieces", failing)
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
@@ -136,8 +136,8 @@ async def test_what_fails_inside_a_literal_ends_the_connection(
 async def test_forty_partials_are_views_of_one_body(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
-    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
-    rows = imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, [1], with_summary=False)
+    inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
+    rows = imap_stack.mailstore.mailbox_reader.messages(reader.account_id, inbox.mailbox_id, [1], with_summary=False)
     (message,) = [row async for row in rows]
     for start in range(40):
         asked = ast.FetchSection(ast.Section(), partial=Partial(start, 200_000))
@@ -152,7 +152,7 @@ async def test_rows_come_in_batches_of_few_bytes(imap_stack: ImapStack, monkeypa
     reader = await imap_stack.reader()
     short = [b"Subject: s\r\n\r\nx\r\n"]
     await imap_stack.deliver(reader, *short * 20, *[long] * 40, *short * 60)
-    inbox = await imap_stack.mailstore.find_mailbox(reader.account_id, "INBOX")
+    inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
     answers: list[int] = []
     fetch = Postgres.fetch
 
@@ -162,7 +162,9 @@ async def test_rows_come_in_batches_of_few_bytes(imap_stack: ImapStack, monkeypa
         return found
 
     monkeypatch.setattr(Postgres, "fetch", counting)
-    rows = imap_stack.mailstore.messages(reader.account_id, inbox.mailbox_id, range(1, 130), with_summary=True)
+    rows = imap_stack.mailstore.mailbox_reader.messages(
+        reader.account_id, inbox.mailbox_id, range(1, 130), with_summary=True
+    )
     found: list[StoredMessage] = [row async for row in rows]
     assert [row.uid for row in found] == list(range(1, 121))
     assert sum(answers) > 2_000_000

@@ -22,7 +22,7 @@ from paquebot.janitor.settings import CompactionSettings, JanitorSettings
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import sweep
 from paquebot.janitor.verification.verify import verify
-from paquebot.mailstore import BlobUse, Delivery, Mailstore, NewMessage
+from paquebot.mailstore import BlobUse, Delivery, NewMessage
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.queue import Consumer, Publication, Queue, backlog, deliver_later, stream
 from paquebot.queue.subjects import DELIVER
@@ -42,7 +42,7 @@ SHORT_LEASE = CompactionSettings(lease=Seconds(0.0))
 
 @pytest.fixture
 def stores(blobs: BlobStore, queue: Queue, migrated: Postgres) -> Stores:
-    return Stores(blobs, queue, migrated, Mailstore(migrated))
+    return Stores.of(blobs, queue, migrated)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def deliver(stores: Stores) -> int:
                 thread_key=entry.summary.thread_key,
                 internal_date=datetime.datetime.now(datetime.UTC),
             )
-            await stores.mailstore.deliver([Delivery(r.account_id, "", 0, message) for r in entry.recipients])
+            await stores.deliveries.deliver([Delivery(r.account_id, "", 0, message) for r in entry.recipients])
             served += len(entry.recipients)
         await job.ack()
     await consumer.close()
@@ -152,7 +152,7 @@ async def test_verify_finds_nothing_wrong_on_a_sound_platform(stores: Stores, sp
     await deliver(stores)
     result = await verify(stores, settle=0)
     assert result.faults == []
-    assert (result.packs, result.rows, result.entries, result.octets) == (1, 2, 1, len(RAW))
+    assert (result.packs, result.rows, result.entries, result.read_bytes) == (1, 2, 1, len(RAW))
 
 
 async def test_verify_finds_a_lost_pack_and_a_lost_job(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
@@ -205,7 +205,7 @@ async def test_verify_tells_of_packs_that_were_written_over_long_after(stores: S
         await blobs.put(writer.pack, writer.finish(1))
     lines: list[str] = []
     assert (await verify(stores, settle=0, say=lines.append)).written_later == 1
-    assert "1 packs were written more than an hour after they were made" in lines[0]
+    assert "1 packs were written more than an hour after their id's time" in lines[0]
 
 
 async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
@@ -214,7 +214,7 @@ async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool:
     await spool.accept(envelope(accounts=[1]), RAW + b"alone\r\n")
     await deliver(stores)
     infos = [info async for info in blobs.list_packs()]
-    (blob,) = [use.blob async for use in stores.mailstore.blobs_of_packs([infos[0].pack]) if use.account_id == 2]
+    (blob,) = [use.blob async for use in stores.pack_uses.of_packs([infos[0].pack]) if use.account_id == 2]
     (entry,) = await StoredEntries(blobs).read_each([blob])
     assert isinstance(entry, StoredEntry)
     async with account_lease(stores, 2, 60.0) as owner:
@@ -237,7 +237,7 @@ async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool:
 
 
 async def _uses(stores: Stores, account_id: int) -> AsyncIterator[BlobUse]:
-    async for use in stores.mailstore.blobs():
+    async for use in stores.pack_uses.of_accounts():
         if use.account_id == account_id:
             yield use
 
@@ -254,7 +254,7 @@ async def test_sweep_deletes_only_what_nobody_needs(
     packs = [info.pack async for info in blobs.list_packs()]
     assert (await sweep(stores, settings)).deleted_packs == 0
 
-    await stores.mailstore.remove(2, INBOX_ID, [1])
+    await stores.messages.remove(2, INBOX_ID, [1])
     assert (await sweep(stores, replace(settings, min_age=Seconds(3600.0)))).packs == 0
     assert (await sweep(stores, settings, dry_run=True)).deleted_packs == 1
     assert (await sweep(stores, settings)).deleted_packs == 1
@@ -291,7 +291,7 @@ async def test_an_orphan_that_recover_has_queued_is_none_any_more(
     assert (await recover(stores, since=0, settle=0)).jobs == 1
     assert await deliver(stores) == 1
     assert (await recover(stores, since=0, settle=0)).packs == 0
-    await stores.mailstore.remove(1, INBOX_ID, [1])
+    await stores.messages.remove(1, INBOX_ID, [1])
     assert (await sweep(stores, settings)).deleted_packs == 1
 
 
@@ -319,7 +319,7 @@ async def test_who_was_not_served_from_a_pack_that_others_need_is_not_forgotten(
     await sweep(stores, settings)
     ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
     assert (await sweep(stores, ancient)).orphans_kept == 1
-    await stores.mailstore.remove(1, INBOX_ID, [1])
+    await stores.messages.remove(1, INBOX_ID, [1])
     swept = await sweep(stores, ancient)
     assert (swept.orphans_kept, swept.deleted_packs) == (1, 0)
     await recover(stores, since=0, settle=0)
@@ -338,7 +338,7 @@ async def test_mail_of_which_the_records_are_forgotten_is_no_fault(
     assert (await verify(stores, settle=0)).faults == []
     lines: list[str] = []
     await recover(stores, since=WEEK, settle=0, dry_run=True, say=lines.append)
-    assert "has forgotten the records" in lines[0]
+    assert "has deleted the records" in lines[0]
 
 
 async def test_records_are_kept_while_no_pack_can_be_looked_at(
@@ -390,7 +390,7 @@ async def test_what_was_refused_is_neither_advised_nor_recovered(
 
     verified = await verify(stores, settle=0)
     (fault,) = verified.faults
-    assert f"pack {lost}: 1 recipients are neither served nor queued" in fault
+    assert f"pack {lost}: 1 recipients are neither delivered nor queued" in fault
     assert verified.refused == 1
     lines: list[str] = []
     dry = await recover(stores, since=WEEK, settle=0, dry_run=True, say=lines.append)
@@ -462,8 +462,8 @@ async def test_sweep_purges_the_mail_of_removed_accounts(
     assert (await sweep(stores, replace(settings, min_age=Seconds(3600.0)))).purged_accounts == 0
     assert (await sweep(stores, settings)).purged_accounts == 1
     assert (await sweep(stores, settings)).purged_accounts == 0
-    assert (await stores.mailstore.usage(kept.account_id)).messages == 1
-    assert (await stores.mailstore.usage(account.account_id)).messages == 0
+    assert (await stores.accounts.usage(kept.account_id)).messages == 1
+    assert (await stores.accounts.usage(account.account_id)).messages == 0
     assert (await recover(stores, since=WEEK, settle=0)).messages == 0
 
 

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import pytest
 from tests.support.mailstore_fixtures import delivery, new_message
+from tests.support.mailstores import Mailstore
 
-from paquebot.mailstore import DeliveryResult, Flag, FlagOp, Mailstore
+from paquebot.mailstore import DeliveryResult, Flag, FlagOp
 from paquebot.mailstore.errors import MailboxError
 from paquebot.mailstore.locks import lock_mailbox
 from paquebot.mailstore.mailboxes.names import INBOX_ID
@@ -42,26 +43,26 @@ async def act(mailstore: Mailstore, chance: random.Random) -> None:
     match chance.randrange(8):
         case 0 | 1 | 2:
             accounts = chance.sample(ACCOUNTS, 3)
-            await mailstore.deliver([delivery(one) for one in accounts for _ in range(3)])
+            await mailstore.deliveries.deliver([delivery(one) for one in accounts for _ in range(3)])
         case 3:
-            await mailstore.copy(account_id, source, uids, target, quota_bytes=0)
+            await mailstore.messages.copy(account_id, source, uids, target, quota_bytes=0)
         case 4:
-            await mailstore.move(account_id, source, uids, target)
+            await mailstore.messages.move(account_id, source, uids, target)
         case 5:
             flag = chance.choice(list(Flag))
             op = chance.choice(list(FlagOp))
             keywords = chance.choice(([], ["x"]))
-            await mailstore.store_flags(account_id, source, uids, op, flags=flag, keywords=keywords)
+            await mailstore.messages.store_flags(account_id, source, uids, op, flags=flag, keywords=keywords)
         case 6:
-            await mailstore.expunge(account_id, source, uids)
+            await mailstore.messages.expunge(account_id, source, uids)
         case _:
-            await mailstore.append(account_id, target, [new_message(), new_message()], quota_bytes=0)
+            await mailstore.messages.append(account_id, target, [new_message(), new_message()], quota_bytes=0)
 
 
 async def test_writers_of_all_kinds(many: Postgres) -> None:
-    mailstore = Mailstore(many)
+    mailstore = Mailstore.of(many)
     for account_id in ACCOUNTS:
-        await mailstore.ensure_account(account_id)
+        await mailstore.accounts.ensure(account_id)
 
     async def writer(seed: int) -> None:
         chance = random.Random(seed)
@@ -69,64 +70,64 @@ async def test_writers_of_all_kinds(many: Postgres) -> None:
             await act(mailstore, chance)
 
     await asyncio.gather(*(writer(seed) for seed in range(8)))
-    assert await mailstore.check() == []
+    assert await mailstore.broken_invariants() == []
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     assert await many.fetchval("test", deadlocks) == 0
 
 
 async def test_uids_are_given_once(many: Postgres) -> None:
-    mailstore = Mailstore(many)
+    mailstore = Mailstore.of(many)
     batches = [[delivery(1), delivery(2), delivery(1)] for _ in range(30)]
-    answers = await asyncio.gather(*(mailstore.deliver(batch) for batch in batches))
+    answers = await asyncio.gather(*(mailstore.deliveries.deliver(batch) for batch in batches))
     uids = [outcome.uid for outcomes in answers for outcome in (outcomes[0], outcomes[2])]
     assert sorted(uids) == list(range(1, 61))
     mod_seqs = {outcomes[0].mod_seq for outcomes in answers}
     assert len(mod_seqs) == 30
-    assert await mailstore.check() == []
+    assert await mailstore.broken_invariants() == []
 
 
-async def test_the_same_job_in_many_hands(many: Postgres) -> None:
-    mailstore = Mailstore(many)
+async def test_the_same_job_in_many_processes(many: Postgres) -> None:
+    mailstore = Mailstore.of(many)
     job = [delivery(account_id) for account_id in ACCOUNTS]
-    answers = await asyncio.gather(*(mailstore.deliver(job) for _ in range(10)))
+    answers = await asyncio.gather(*(mailstore.deliveries.deliver(job) for _ in range(10)))
     for place in range(len(job)):
         results = [outcomes[place].result for outcomes in answers]
         assert results.count(DeliveryResult.DELIVERED) == 1
         assert results.count(DeliveryResult.DUPLICATE) == 9
-    assert await mailstore.check() == []
+    assert await mailstore.broken_invariants() == []
 
 
 async def test_an_account_is_made_once(many: Postgres) -> None:
-    stores = [Mailstore(many) for _ in range(8)]
-    await asyncio.gather(*(store.ensure_account(1) for store in stores), stores[0].deliver([delivery(1)]))
-    assert len(await stores[0].mailboxes(1)) == 6
-    assert await stores[0].check() == []
+    stores = [Mailstore.of(many) for _ in range(8)]
+    await asyncio.gather(*(store.accounts.ensure(1) for store in stores), stores[0].deliveries.deliver([delivery(1)]))
+    assert len(await stores[0].mailboxes.list_all(1)) == 6
+    assert await stores[0].broken_invariants() == []
 
 
 async def test_the_tree_changes_under_deliveries(many: Postgres) -> None:
     """Mailboxes come and go while messages for them arrive: each message is somewhere, or was deleted with one."""
-    mailstore = Mailstore(many)
-    await mailstore.ensure_account(1)
+    mailstore = Mailstore.of(many)
+    await mailstore.accounts.ensure(1)
 
     async def gardener(number: int) -> None:
         chance = random.Random(number)
         for _ in range(12):
-            with contextlib.suppress(MailboxError):  # the other was there first
+            with contextlib.suppress(MailboxError):  # another change came first
                 match chance.randrange(3):
                     case 0:
-                        await mailstore.create_mailbox(1, chance.choice(("lists", "lists/a", "old")))
+                        await mailstore.mailboxes.create(1, chance.choice(("lists", "lists/a", "old")))
                     case 1:
-                        await mailstore.rename_mailbox(1, chance.choice(("lists", "old", "INBOX")), "old")
+                        await mailstore.mailboxes.rename(1, chance.choice(("lists", "old", "INBOX")), "old")
                     case _:
-                        await mailstore.delete_mailbox(1, chance.choice(("lists", "old", "lists/a")))
+                        await mailstore.mailboxes.delete(1, chance.choice(("lists", "old", "lists/a")))
 
     async def sender() -> None:
         for _ in range(15):
-            outcomes = await mailstore.deliver([delivery(1, detail="lists"), delivery(1)])
+            outcomes = await mailstore.deliveries.deliver([delivery(1, detail="lists"), delivery(1)])
             assert all(outcome.result is DeliveryResult.DELIVERED for outcome in outcomes)
 
     await asyncio.gather(gardener(1), gardener(2), sender(), sender())
-    assert await mailstore.check() == []
+    assert await mailstore.broken_invariants() == []
 
 
 _FLAG_AND_DELETE_SECOND = """
@@ -140,7 +141,7 @@ _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databa
 
 
 async def while_another_changes(postgres: Postgres, act: Coroutine[None, None, T]) -> T:
-    """`act` on INBOX, which waits for another who flags and deletes message 2."""
+    """`act` on INBOX, which waits for another transaction that flags and deletes message 2."""
     async with postgres.transaction("test") as connection:
         await lock_mailbox(connection, 1, INBOX_ID)
         task = asyncio.create_task(act)
@@ -151,22 +152,22 @@ async def while_another_changes(postgres: Postgres, act: Coroutine[None, None, T
     return await task
 
 
-async def test_who_waited_sees_what_the_holder_did(many: Postgres) -> None:
-    """STORE and EXPUNGE are one statement only while nobody else changes the mailbox."""
-    mailstore = Mailstore(many)
-    await mailstore.ensure_account(1)
-    await mailstore.append(1, INBOX_ID, [new_message(), new_message(), new_message()], quota_bytes=0)
-    before = (await mailstore.find_mailbox(1, "INBOX")).highest_mod_seq
-    storing = mailstore.store_flags(1, INBOX_ID, [1, 2], FlagOp.ADD, flags=Flag.SEEN)
+async def test_a_change_that_waited_for_a_lock_sees_the_other_change(many: Postgres) -> None:
+    """STORE and EXPUNGE are one statement only while no other transaction changes the mailbox."""
+    mailstore = Mailstore.of(many)
+    await mailstore.accounts.ensure(1)
+    await mailstore.messages.append(1, INBOX_ID, [new_message(), new_message(), new_message()], quota_bytes=0)
+    before = (await mailstore.mailboxes.find(1, "INBOX")).highest_mod_seq
+    storing = mailstore.messages.store_flags(1, INBOX_ID, [1, 2], FlagOp.ADD, flags=Flag.SEEN)
     stored = await while_another_changes(many, storing)
     assert list(map(Flag, stored.rows.flags)) == [Flag.SEEN, Flag.SEEN | Flag.FLAGGED | Flag.DELETED]
     assert (list(stored.changed), stored.mod_seq) == ([1, 2], before + 2)
 
-    await mailstore.store_flags(1, INBOX_ID, [1, 2], FlagOp.REPLACE)
-    await mailstore.store_flags(1, INBOX_ID, [3], FlagOp.ADD, flags=Flag.DELETED)
-    expunged = await while_another_changes(many, mailstore.expunge(1, INBOX_ID))
+    await mailstore.messages.store_flags(1, INBOX_ID, [1, 2], FlagOp.REPLACE)
+    await mailstore.messages.store_flags(1, INBOX_ID, [3], FlagOp.ADD, flags=Flag.DELETED)
+    expunged = await while_another_changes(many, mailstore.messages.expunge(1, INBOX_ID))
     assert (list(expunged.uids), expunged.mod_seq) == ([2, 3], before + 6)
-    assert await mailstore.check() == []
+    assert await mailstore.broken_invariants() == []
 
 
 _KEEP_SIZE = "UPDATE mailstore.messages SET crlf_size = 101 WHERE account_id = 1 AND uid = 2"
@@ -174,13 +175,13 @@ _KEEP_SIZE = "UPDATE mailstore.messages SET crlf_size = 101 WHERE account_id = 1
 
 @pytest.mark.parametrize("change", ["store", "remove", "move"])
 async def test_a_change_meets_one_without_the_lock(mailstore: Mailstore, migrated: Postgres, change: str) -> None:
-    """POP3 keeps what it found out of a message without the mailbox's lock: neither change is lost by it."""
-    await mailstore.ensure_account(1)
-    await mailstore.append(1, INBOX_ID, [new_message() for _ in range(3)], quota_bytes=0)
+    """POP3 records the sizes of messages without the mailbox's lock: neither change is lost."""
+    await mailstore.accounts.ensure(1)
+    await mailstore.messages.append(1, INBOX_ID, [new_message() for _ in range(3)], quota_bytes=0)
     changes: dict[str, Coroutine[None, None, object]] = {
-        "store": mailstore.store_flags(1, INBOX_ID, [1, 2, 3], FlagOp.ADD, flags=Flag.FLAGGED),
-        "remove": mailstore.remove(1, INBOX_ID, [1, 2, 3]),
-        "move": mailstore.move(1, INBOX_ID, [1, 2, 3], 3),
+        "store": mailstore.messages.store_flags(1, INBOX_ID, [1, 2, 3], FlagOp.ADD, flags=Flag.FLAGGED),
+        "remove": mailstore.messages.remove(1, INBOX_ID, [1, 2, 3]),
+        "move": mailstore.messages.move(1, INBOX_ID, [1, 2, 3], 3),
     }
     async with migrated.transaction("test") as connection:
         await connection.execute(_KEEP_SIZE)

@@ -1,4 +1,4 @@
-"""Messages of an account and of a mailbox are bounded, whichever way they come: COPY doubles a mailbox each time."""
+"""The messages of an account and of a mailbox are bounded, however they arrive: COPY doubles a mailbox each time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.support.mailstore_fixtures import delivery, new_message
+from tests.support.mailstores import Mailstore
 
-from paquebot.mailstore import DeliveryResult, Mailstore, MailstoreLimits
+from paquebot.mailstore import DeliveryResult, MailstoreLimits
 from paquebot.mailstore.errors import OverMessageQuota, TooManyMessages
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.postgres.pool import Postgres
@@ -19,50 +20,50 @@ LIMITS = MailstoreLimits(messages=5, mailbox_messages=3)
 
 @pytest.fixture
 async def bounded(migrated: Postgres) -> AsyncIterator[Mailstore]:
-    """With room for three messages in a mailbox and five in an account, which is there."""
-    store = Mailstore(migrated, LIMITS)
-    await store.ensure_account(A)
+    """With room for three messages in a mailbox and five in an account, which exists."""
+    store = Mailstore.of(migrated, LIMITS)
+    await store.accounts.ensure(A)
     yield store
-    assert await store.check() == []
+    assert await store.broken_invariants() == []
 
 
 async def filled(store: Mailstore, mailbox_id: int, count: int) -> list[int]:
-    """So many messages in the mailbox; their UIDs."""
+    """Append `count` messages to the mailbox; returns their UIDs."""
     messages = [new_message() for _ in range(count)]
-    return list((await store.append(A, mailbox_id, messages, quota_bytes=0)).uids)
+    return list((await store.messages.append(A, mailbox_id, messages, quota_bytes=0)).uids)
 
 
 async def results(store: Mailstore, count: int, *, detail: str = "") -> list[DeliveryResult]:
-    """What became of each of so many deliveries to A, one after another."""
-    return [(await store.deliver([delivery(A, detail=detail)]))[0].result for _ in range(count)]
+    """The results of that many deliveries to A, one after another."""
+    return [(await store.deliveries.deliver([delivery(A, detail=detail)]))[0].result for _ in range(count)]
 
 
 async def test_a_mailbox_copied_into_itself_stays_within_its_limit(bounded: Mailstore) -> None:
     uids = await filled(bounded, INBOX_ID, 1)
-    copied = await bounded.copy(A, INBOX_ID, uids, INBOX_ID, quota_bytes=0)
+    copied = await bounded.messages.copy(A, INBOX_ID, uids, INBOX_ID, quota_bytes=0)
     with pytest.raises(TooManyMessages) as refused:
-        await bounded.copy(A, INBOX_ID, [*uids, *copied.uids], INBOX_ID, quota_bytes=0)
+        await bounded.messages.copy(A, INBOX_ID, [*uids, *copied.uids], INBOX_ID, quota_bytes=0)
     assert refused.value.limit == 3
-    assert (await bounded.usage(A)).messages == 2
+    assert (await bounded.accounts.usage(A)).messages == 2
 
 
 async def test_copies_stay_within_the_limit_of_the_account(bounded: Mailstore) -> None:
     uids = await filled(bounded, INBOX_ID, 3)
     with pytest.raises(OverMessageQuota) as refused:
-        await bounded.copy(A, INBOX_ID, uids, SENT, quota_bytes=0)
+        await bounded.messages.copy(A, INBOX_ID, uids, SENT, quota_bytes=0)
     assert (refused.value.limit, refused.value.used, refused.value.asked) == (5, 3, 3)
-    await bounded.copy(A, INBOX_ID, uids[:2], SENT, quota_bytes=0)
-    assert (await bounded.usage(A)).messages == 5
+    await bounded.messages.copy(A, INBOX_ID, uids[:2], SENT, quota_bytes=0)
+    assert (await bounded.accounts.usage(A)).messages == 5
 
 
-async def test_a_move_needs_room_in_its_target_alone(bounded: Mailstore) -> None:
+async def test_a_move_needs_room_only_in_its_target(bounded: Mailstore) -> None:
     uids = await filled(bounded, INBOX_ID, 3)
     await filled(bounded, SENT, 2)  # the account is full now
-    await bounded.move(A, INBOX_ID, uids[:1], SENT)
+    await bounded.messages.move(A, INBOX_ID, uids[:1], SENT)
     with pytest.raises(TooManyMessages):
-        await bounded.move(A, INBOX_ID, uids[1:], SENT)
-    await bounded.move(A, INBOX_ID, uids[1:], INBOX_ID)
-    assert (await bounded.usage(A)).messages == 5
+        await bounded.messages.move(A, INBOX_ID, uids[1:], SENT)
+    await bounded.messages.move(A, INBOX_ID, uids[1:], INBOX_ID)
+    assert (await bounded.accounts.usage(A)).messages == 5
 
 
 async def test_appended_messages_are_counted(bounded: Mailstore) -> None:
@@ -79,29 +80,29 @@ async def test_appended_messages_are_counted(bounded: Mailstore) -> None:
 @pytest.mark.parametrize("detail", ["", "none"], ids=["at once", "step by step"])
 async def test_a_full_inbox_is_over_quota(bounded: Mailstore, detail: str) -> None:
     assert await results(bounded, 4, detail=detail) == [DeliveryResult.DELIVERED] * 3 + [DeliveryResult.OVER_QUOTA]
-    assert (await bounded.usage(A)).messages == 3
+    assert (await bounded.accounts.usage(A)).messages == 3
 
 
-async def test_a_batch_takes_what_there_is_room_for(bounded: Mailstore) -> None:
-    await bounded.ensure_account(B)
-    outcomes = await bounded.deliver([*(delivery(A) for _ in range(4)), delivery(B)])
+async def test_a_batch_is_delivered_as_far_as_there_is_room(bounded: Mailstore) -> None:
+    await bounded.accounts.ensure(B)
+    outcomes = await bounded.deliveries.deliver([*(delivery(A) for _ in range(4)), delivery(B)])
     assert [outcome.result for outcome in outcomes] == [
         *[DeliveryResult.DELIVERED] * 3, DeliveryResult.OVER_QUOTA, DeliveryResult.DELIVERED,
     ]  # fmt: skip
 
 
-async def test_an_account_with_its_fill_of_messages_is_over_quota(bounded: Mailstore) -> None:
+async def test_an_account_with_the_maximum_of_messages_is_over_quota(bounded: Mailstore) -> None:
     await filled(bounded, SENT, 3)
     assert await results(bounded, 3) == [DeliveryResult.DELIVERED] * 2 + [DeliveryResult.OVER_QUOTA]
 
 
-async def test_what_was_removed_makes_room(bounded: Mailstore) -> None:
+async def test_removed_messages_make_room(bounded: Mailstore) -> None:
     uids = await filled(bounded, INBOX_ID, 3)
-    await bounded.move(A, INBOX_ID, uids[:1], SENT)
+    await bounded.messages.move(A, INBOX_ID, uids[:1], SENT)
     assert await results(bounded, 2) == [DeliveryResult.DELIVERED, DeliveryResult.OVER_QUOTA]
 
 
-def test_limits_that_cannot_be() -> None:
+def test_invalid_limits() -> None:
     for wrong in ({"messages": 0}, {"mailbox_messages": 0}, {"keywords": 0}, {"mailboxes": 5}):
         with pytest.raises(ValueError, match="PAQUEBOT_"):
             MailstoreLimits(**wrong)

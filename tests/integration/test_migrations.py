@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -32,7 +32,7 @@ Write = Callable[..., Schema]
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """A package whose migrations are the keyword arguments: name → SQL."""
     root = tmp_path / "made_for_tests"
     (root / "migrations").mkdir(parents=True)
@@ -149,8 +149,14 @@ async def test_roles_log_in_with_their_password(database: str) -> None:
 DELIVER = "SELECT mailstore.deliver_at_once(" + ", ".join(["'{}'"] * 18) + ")"
 ALLOWED = {
     "paquebot_recipient_validation": ["SELECT octets FROM mailstore.quota"],
-    "paquebot_imap": ["SELECT 1 FROM mailstore.messages", "DELETE FROM mailstore.mailboxes WHERE account_id = 1"],
-    "paquebot_pop3": ["SELECT 1 FROM mailstore.messages", "DELETE FROM mailstore.messages WHERE account_id = 1"],
+    "paquebot_imap": [
+        "SELECT 1 FROM mailstore.messages",
+        "DELETE FROM mailstore.mailboxes WHERE account_id = 1",
+    ],
+    "paquebot_pop3": [
+        "SELECT 1 FROM mailstore.messages",
+        "DELETE FROM mailstore.messages WHERE account_id = 1",
+    ],
     "paquebot_delivery": ["SELECT 1 FROM mailstore.deliveries", DELIVER],
     "paquebot_janitor": ["DELETE FROM mailstore.deliveries", "DELETE FROM mailstore.messages"],
     "paquebot_relay": ["SELECT 1 FROM spool.outcomes"],

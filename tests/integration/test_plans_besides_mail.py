@@ -8,7 +8,7 @@ from tests.support.plan_world import alone, work_of
 from paquebot.directory import login_limits, sessions
 from paquebot.directory.login_limits import AttemptRefused, LimitPolicy, LoginAttempt
 from paquebot.directory.sessions import SessionCredential
-from paquebot.mailstore.usages import usages
+from paquebot.mailstore import Accounts
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import RecipientOutcome
@@ -17,7 +17,7 @@ __all__ = ["alone"]  # a fixture
 
 MANY = 3000
 MOST = 300
-"""Rows, entries or blocks of all calls together: one look through a table of MANY is more."""
+"""Rows, entries or blocks of all calls together: one read of a table of MANY is more."""
 POLICY = LimitPolicy(pair=1, client=10, login=10, recovery=3600.0)
 
 _FILL = (
@@ -53,11 +53,11 @@ async def calls(postgres: Postgres) -> None:
     await sessions.login_states(postgres, [SessionCredential(1, 0, 1), SessionCredential(2, 1, 1)])
     assert await outcomes.finished_recipients(postgres, ["q1", "q0"]) == {("q1", "a@x.test")}
     await outcomes.record(postgres, [("q1", "b@x.test", RecipientOutcome.RELAYED)])
-    assert set(await usages(postgres, [1, 2])) == {1, 2}
+    assert set(await Accounts(postgres).usages([1, 2])) == {1, 2}
 
 
 @pytest.mark.parametrize("planned", ["few", "many"])
-async def test_a_call_does_not_read_what_it_has_nothing_to_do_with(alone: Postgres, planned: str) -> None:
+async def test_a_call_reads_only_the_rows_that_it_needs(alone: Postgres, planned: str) -> None:
     if planned == "few":
         await fill(alone, 2)
         await calls(alone)

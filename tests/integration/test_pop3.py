@@ -65,9 +65,9 @@ async def test_unique_ids_stay_and_two_processes_share_one_lock(pop3_stack: Pop3
         await asyncio.to_thread(second.quit)
 
 
-async def test_the_lease_of_a_dead_process_ends(pop3_stack: Pop3Stack) -> None:
+async def test_the_lease_of_a_dead_process_expires(pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
-    await pop3_stack.mailstore.lock_maildrop(reader.account_id, "a process that died", 0.3)
+    await pop3_stack.mailstore.maildrops.lock(reader.account_id, "a process that died", 0.3)
 
     async def free() -> bool:
         return not await pop3_stack.leases(reader)
@@ -91,10 +91,10 @@ async def test_hint_after_deletion(pop3_stack: Pop3Stack) -> None:
     assert await pop3_stack.uids(reader) == []
 
 
-async def test_a_lost_pack_is_told_and_the_session_goes_on(pop3_stack: Pop3Stack) -> None:
+async def test_a_lost_pack_is_reported_and_the_session_goes_on(pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, mail(1))
-    async for use in pop3_stack.mailstore.blobs(reader.account_id, reader.account_id):
+    async for use in pop3_stack.mailstore.pack_uses.of_accounts(reader.account_id, reader.account_id):
         await pop3_stack.blobs.delete([use.blob.pack])
     await pop3_stack.deliver(reader, mail(2))
     async with pop3_stack.serving() as server:
@@ -120,7 +120,7 @@ ODD = (
 
 
 def counted(client: poplib.POP3_SSL) -> tuple[list[int], list[int], tuple[int, int]]:
-    """What LIST and STAT tell, and what RETR sends of each message; dots undone, the last line out."""
+    """The sizes of LIST, those of RETR without dot-stuffing and the last line, and the reply to STAT."""
     told = [int(line.split()[1]) for line in client.list()[1]]
     sent = []
     for number in range(1, len(told) + 1):
@@ -130,8 +130,8 @@ def counted(client: poplib.POP3_SSL) -> tuple[list[int], list[int], tuple[int, i
     return told, sent, client.stat()
 
 
-async def test_sizes_told_are_those_sent(pop3_stack: Pop3Stack) -> None:
-    """RFC 1939 §11; nothing counted these when they came, so the first login reads them, and no other does."""
+async def test_listed_sizes_are_those_sent(pop3_stack: Pop3Stack) -> None:
+    """RFC 1939 §11: no program has counted these messages, so the first login reads them, and later ones do not."""
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, mail(1))
     await pop3_stack.deliver(reader, *ODD, prefix=b"")
@@ -148,12 +148,12 @@ async def test_sizes_told_are_those_sent(pop3_stack: Pop3Stack) -> None:
         await asyncio.to_thread(client.quit)
 
 
-async def test_what_is_not_counted_is_read_a_part_at_a_login(pop3_stack: Pop3Stack) -> None:
-    """The newest first, and one message however long it is; a lost one stops nothing."""
+async def test_uncounted_messages_are_read_a_part_at_a_login(pop3_stack: Pop3Stack) -> None:
+    """The newest first, and one message however large it is; a lost one stops nothing."""
     reader = await pop3_stack.reader()
     for raw in (b"a: b\n\nfirst\n", b"a: b\n\nlost\n", b"a: b\n\nthird\n"):
         await pop3_stack.deliver(reader, raw, prefix=b"")
-    uses = [use async for use in pop3_stack.mailstore.blobs(reader.account_id, reader.account_id)]
+    uses = [use async for use in pop3_stack.mailstore.pack_uses.of_accounts(reader.account_id, reader.account_id)]
     lost = next(use for use in uses if use.uid == 2)
     await pop3_stack.blobs.delete([lost.blob.pack])
 

@@ -1,4 +1,4 @@
-"""Whatever bytes stand in a POP3 command: a healthy service answers each line, and never with a temporary failure."""
+"""For any bytes in a POP3 command: a healthy service answers each line, and never with a temporary failure."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def lines(seed: int, count: int) -> list[bytes]:
 
 @dataclass(slots=True)
 class Session:
-    """One connection, which has been greeted."""
+    """One connection, after the greeting."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def say(self, line: bytes) -> bytes:
-        """Send a line; returns the status line of its answer, all of which is read."""
+        """Send a line and read the whole reply; returns its status line."""
         self.writer.write(line + b"\r\n")
         async with asyncio.timeout(30):
             status = await self.reader.readline()
@@ -98,7 +98,7 @@ async def logged_in(server: Pop3Server, reader: Reader) -> Session:
 
 
 @pytest.mark.parametrize("after_login", [False, True], ids=["before login", "after login"])
-async def test_each_line_is_answered_for_good(pop3_stack: Pop3Stack, after_login: bool) -> None:
+async def test_each_line_gets_a_permanent_answer(pop3_stack: Pop3Stack, after_login: bool) -> None:
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, b"Subject: x\r\n\r\n.dots\r\n", b"a: b\n\nno end", b"")
     many = {"PAQUEBOT_POP3_ERRORS": "100000", "PAQUEBOT_POP3_LOGIN_COMMANDS": "100000"}

@@ -1,4 +1,4 @@
-"""A row that cannot be read as it is takes no other of the maildrop with it, and what is lost is told for good."""
+"""A damaged row does not hide the other messages of the maildrop, and a lost message is a permanent failure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def three_messages(stack: Pop3Stack, change: str) -> AsyncIterator[tuple[R
             yield reader, client
             await asyncio.to_thread(client.close)
     finally:
-        await stack.mailstore.delete_account(reader.account_id)
+        await stack.mailstore.accounts.delete(reader.account_id)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ async def three_messages(stack: Pop3Stack, change: str) -> AsyncIterator[tuple[R
         "keywords = E'{\"a b\"}'",
     ],
 )
-async def test_what_can_be_mended_is_served(pop3_stack: Pop3Stack, change: str) -> None:
+async def test_a_row_that_can_be_mended_is_served(pop3_stack: Pop3Stack, change: str) -> None:
     async with three_messages(pop3_stack, change) as (_, client):
 
         def download() -> list[bytes]:
@@ -60,7 +60,7 @@ async def test_what_can_be_mended_is_served(pop3_stack: Pop3Stack, change: str) 
 
 
 @pytest.mark.parametrize("change", ["blob_offset = -9", "pack = 'no pack at all'", "blob_length = -1"])
-async def test_what_cannot_is_told_for_good_and_the_others_are_served(pop3_stack: Pop3Stack, change: str) -> None:
+async def test_a_lost_message_fails_and_the_others_are_served(pop3_stack: Pop3Stack, change: str) -> None:
     async with three_messages(pop3_stack, change) as (reader, client):
 
         def download() -> list[bytes]:
@@ -75,13 +75,13 @@ async def test_what_cannot_is_told_for_good_and_the_others_are_served(pop3_stack
         assert await pop3_stack.uids(reader) == [2, 3]
 
 
-async def test_a_negative_size_and_a_uid_that_is_none(pop3_stack: Pop3Stack) -> None:
+async def test_a_negative_size_and_an_invalid_uid(pop3_stack: Pop3Stack) -> None:
     async with three_messages(pop3_stack, "uid = 2, size = -3") as (_, client):
         assert len((await asyncio.to_thread(client.list))[1]) == 3
         await asyncio.to_thread(client.quit)
 
 
-async def test_a_fault_of_the_code_is_told_for_good(pop3_stack: Pop3Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_the_code_fails_for_good(pop3_stack: Pop3Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> Callable[[], None]:
         raise KeyError("the secret of the engine")
 

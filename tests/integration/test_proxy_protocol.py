@@ -124,9 +124,9 @@ async def test_received_has_the_address_of_the_client(smtp_stack: SmtpStack, rol
     after, before = await smtp_stack.last_sequence(), _counted("header")
     async with smtp_stack.serving(**TRUSTED) as running:
         await asyncio.to_thread(_submit, role, running.ports(role)[0], header)
-    (kept,) = await smtp_stack.kept(after)
-    assert kept.envelope.client.address == CLIENT
-    assert b"[203.0.113.7]" in kept.raw.partition(b" by ")[0]
+    (message,) = await smtp_stack.queued(after)
+    assert message.envelope.client.address == CLIENT
+    assert b"[203.0.113.7]" in message.content.partition(b" by ")[0]
     assert _counted("header") == before + 1
 
 
@@ -135,8 +135,8 @@ async def test_client_of_a_trusted_network_without_header(smtp_stack: SmtpStack,
     after, before = await smtp_stack.last_sequence(), _counted("direct")
     async with smtp_stack.serving(**AT_ONCE) as running:
         await asyncio.to_thread(_submit, role, running.ports(role)[0], b"")
-    (kept,) = await smtp_stack.kept(after)
-    assert kept.envelope.client.address == "127.0.0.1"
+    (message,) = await smtp_stack.queued(after)
+    assert message.envelope.client.address == "127.0.0.1"
     assert _counted("direct") == before + 1
 
 
@@ -181,7 +181,7 @@ async def test_header_from_elsewhere_is_refused(smtp_stack: SmtpStack, header: b
         answer = await _conversation(running.ports(Role.MX)[0], header + b"EHLO client.example\r\n" + mail)
     assert answer.splitlines()[-1][:3] == b"554"
     assert b"250" not in answer
-    assert await smtp_stack.kept(after) == []
+    assert await smtp_stack.queued(after) == []
 
 
 @pytest.mark.parametrize("header", HEADERS, ids=["v1", "v2"])
@@ -258,7 +258,7 @@ async def test_imap_counts_the_client(
     async with imap_stack.serving(**TRUSTED, PAQUEBOT_IMAP_SESSIONS_PER_CLIENT="1") as server:
         port = server.port(listener)
         client: Any = await asyncio.to_thread(ProxiedImap, port, header, tls=tls)
-        assert [session.client for session in server._sessions] == [CLIENT]
+        assert [session._client for session in server._sessions] == [CLIENT]
         refusal = await asyncio.to_thread(_greeting, port, header, tls=tls)  # one too many of this client
         assert refusal.startswith(b"* BYE ") if not tls else refusal == b""
         await asyncio.to_thread(log_in, client)  # now it counts for its account
@@ -312,7 +312,7 @@ async def test_imap_and_pop3_greet_a_client_of_a_trusted_network(imap_stack: Ima
     async with imap_stack.serving(**AT_ONCE) as imap, pop3_stack.serving(**AT_ONCE) as pop3:
         for listener, tls in (("imap", False), ("imaps", True)):
             client = await asyncio.to_thread(ProxiedImap, imap.port(listener), b"", tls=tls)
-            assert [session.client for session in imap._sessions] == ["127.0.0.1"]
+            assert [session._client for session in imap._sessions] == ["127.0.0.1"]
             await asyncio.to_thread(client.logout)
         for listener, tls in (("pop3", False), ("pop3s", True)):
             pop = await asyncio.to_thread(ProxiedPop3, pop3.port(listener), b"", tls=tls)

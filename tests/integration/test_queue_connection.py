@@ -20,7 +20,7 @@ from paquebot.cli.engines.engine import start_engine
 from paquebot.cli.engines.nats import MAX_PAYLOAD, NatsAccess, NatsEngine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.queue import ClaimedJob, Consumer, Publication, Queue, QueueRefused, QueueUnavailable, stream
-from paquebot.queue.client import NO_MESSAGE
+from paquebot.queue.errors import NO_MESSAGE
 from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engine_settings import NatsSettings
@@ -170,7 +170,7 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
 async def test_without_a_connection_nothing_is_stored_and_that_is_known(server: PrivateNats, opened: Queue) -> None:
     await server.kill()
     async with asyncio.timeout(SECONDS):
-        while opened._client.is_connected:
+        while opened.connection._client.is_connected:
             await asyncio.sleep(0.02)
     with pytest.raises(QueueRefused, match="not connected"):
         await opened.publish([JOB])
@@ -449,8 +449,8 @@ async def test_a_job_of_another_consumer_is_left_to_it(server: PrivateNats, capl
     queue = await Queue.open(replace(server.settings(), ack_wait=Seconds(0.5)), "tests")
     await lose_newest(server, queue)
     delivery, relay = Consumer(queue, "delivery", DELIVER), Consumer(queue, "relay", RELAY)
-    await works(relay._found)
-    assert (await relay._found())["delivered"]["stream_seq"] == 4
+    await works(relay._info)
+    assert (await relay._info())["delivered"]["stream_seq"] == 4
     await queue.publish([JOB] * 8)
 
     async def nothing() -> None:

@@ -21,7 +21,8 @@ from paquebot.janitor.snapshots.snapshot import BucketMismatch
 from paquebot.janitor.sweep import sweep
 from paquebot.mailstore import Delivery, Flag, FlagOp
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.mailstore.snapshots.export import UID_ROOM, UpkeepBusy, alone
+from paquebot.mailstore.snapshots.snapshots import UpkeepBusy
+from paquebot.mailstore.uid_ceilings import UID_ROOM
 from paquebot.queue import Consumer, stream
 from paquebot.queue.subjects import DELIVER
 from paquebot.runtime.postgres.pool import Postgres
@@ -34,8 +35,8 @@ async def test_everything_in_a_snapshot_comes_back_as_it_was(platform: Platform)
     await furnish(platform)
     before = {account: await platform.contents(account) for account in (ALICE, BOB)}
     trees = {account: await platform.tree(account) for account in (ALICE, BOB)}
-    subscriptions = await platform.mailstore.subscriptions(ALICE)
-    usage = await platform.mailstore.usage(ALICE)
+    subscriptions = await platform.mailstore.mailboxes.subscriptions(ALICE)
+    usage = await platform.mailstore.accounts.usage(ALICE)
     await platform.snapshot()
     await platform.lose_mailstore()
 
@@ -44,8 +45,8 @@ async def test_everything_in_a_snapshot_comes_back_as_it_was(platform: Platform)
     for account in (ALICE, BOB):
         assert await platform.contents(account) == before[account]
         assert await platform.tree(account) == trees[account]
-    assert await platform.mailstore.subscriptions(ALICE) == subscriptions
-    assert await platform.mailstore.usage(ALICE) == usage
+    assert await platform.mailstore.mailboxes.subscriptions(ALICE) == subscriptions
+    assert await platform.mailstore.accounts.usage(ALICE) == usage
     # The records of deliveries are back too: nothing is delivered a second time.
     assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
     with pytest.raises(MailstoreNotEmpty):
@@ -56,12 +57,14 @@ async def test_no_uid_is_given_twice_whatever_came_after_the_snapshot(platform: 
     await furnish(platform)
     await platform.snapshot()
     seen = {(ALICE, "INBOX", uid): facts[0] for uid, facts in (await platform.contents(ALICE))["INBOX"].items()}
-    box = await platform.mailstore.find_mailbox(ALICE, "INBOX")
+    box = await platform.mailstore.mailboxes.find(ALICE, "INBOX")
     later = [await platform.arrive(f"later-{number}", ALICE) for number in range(3)]
-    await platform.mailstore.copy(ALICE, INBOX_ID, [1, 2, 3], INBOX_ID, quota_bytes=0)  # leaves no trace in a pack
+    await platform.mailstore.messages.copy(
+        ALICE, INBOX_ID, [1, 2, 3], INBOX_ID, quota_bytes=0
+    )  # leaves no trace in a pack
     for uid, facts in (await platform.contents(ALICE))["INBOX"].items():
         seen[ALICE, "INBOX", uid] = facts[0]
-    mod_seq = (await platform.mailstore.find_mailbox(ALICE, "INBOX")).highest_mod_seq
+    mod_seq = (await platform.mailstore.mailboxes.find(ALICE, "INBOX")).highest_mod_seq
     await platform.expunge(ALICE, INBOX_ID, 1)
 
     for _ in range(2):  # lost twice, from the same snapshot
@@ -69,18 +72,18 @@ async def test_no_uid_is_given_twice_whatever_came_after_the_snapshot(platform: 
         await platform.rebuild()
         later.append(await platform.arrive("new", ALICE))
         now = (await platform.contents(ALICE))["INBOX"]
-        again = await platform.mailstore.find_mailbox(ALICE, "INBOX")
+        again = await platform.mailstore.mailboxes.find(ALICE, "INBOX")
         assert again.uid_validity == box.uid_validity
         for uid, facts in now.items():
             assert seen.setdefault((ALICE, "INBOX", uid), facts[0]) == facts[0], "another message under a known UID"
         assert 1 in now, "what was expunged after the snapshot comes back, as itself"
         assert [facts[0] for facts in now.values()][-len(later) :] == later
         # A client that comes back with its old mod-sequence is told of every message, and that it must compare UIDs.
-        changes = await platform.mailstore.changes_since(ALICE, INBOX_ID, mod_seq)
+        changes = await platform.mailstore.mailbox_reader.changes_since(ALICE, INBOX_ID, mod_seq)
         assert set(changes.rows.uids) == set(now)
         assert changes.expunged is None
         mod_seq = again.highest_mod_seq
-        made = await platform.mailstore.create_mailbox(ALICE, "Made after it")
+        made = await platform.mailstore.mailboxes.create(ALICE, "Made after it")
         validities = [facts[1] for facts in (await platform.tree(ALICE)).values()]
         assert validities.count(made.uid_validity) == 1
 
@@ -90,27 +93,27 @@ async def test_a_mailbox_without_room_gets_a_new_uid_validity(platform: Platform
     await platform.stores.postgres.execute(
         "test", "UPDATE mailstore.mailboxes SET uid_next = 4294967000 WHERE mailbox_id = 1"
     )
-    before = await platform.mailstore.find_mailbox(ALICE, "INBOX")
+    before = await platform.mailstore.mailboxes.find(ALICE, "INBOX")
     await platform.snapshot()
     await platform.lose_mailstore()
     await platform.rebuild()
-    after = await platform.mailstore.find_mailbox(ALICE, "INBOX")
+    after = await platform.mailstore.mailboxes.find(ALICE, "INBOX")
     assert after.uid_validity > before.uid_validity
-    assert list(await platform.contents(ALICE)) == [b.name for b in await platform.mailstore.mailboxes(ALICE)]
+    assert list(await platform.contents(ALICE)) == [b.name for b in await platform.mailstore.mailboxes.list_all(ALICE)]
 
 
 async def test_mail_without_a_snapshot_comes_to_inbox(platform: Platform) -> None:
     await platform.arrive("one", ALICE, BOB)
     await platform.append(BOB, "Sent", "sent")
-    await platform.mailstore.create_mailbox(ALICE, "Folder")
+    await platform.mailstore.mailboxes.create(ALICE, "Folder")
     before = (await platform.contents(ALICE))["INBOX"]
-    validity = (await platform.mailstore.find_mailbox(ALICE, "INBOX")).uid_validity
+    validity = (await platform.mailstore.mailboxes.find(ALICE, "INBOX")).uid_validity
     await platform.lose_mailstore()
     await stream.delete_stream(platform.stores.queue)  # lost too: it is made anew
     result = await platform.rebuild()
     assert (result.snapshot, result.accounts, result.arrived) == ("", 2, 3)
     assert await platform.subjects(BOB) == ["one", "sent"]
-    assert (await platform.mailstore.find_mailbox(ALICE, "INBOX")).uid_validity > validity
+    assert (await platform.mailstore.mailboxes.find(ALICE, "INBOX")).uid_validity > validity
     [was], [now] = before.values(), (await platform.contents(ALICE))["INBOX"].values()
     changing = {4}  # the save date
     assert [v for n, v in enumerate(was) if n not in changing] == [v for n, v in enumerate(now) if n not in changing]
@@ -126,10 +129,10 @@ async def test_what_was_gone_before_the_snapshot_stays_gone(platform: Platform) 
     [entry] = DeliverJob.FromString(job.payload).entries
     first, second = (one.delivery for one in entries.deliveries_of(entry))
     over = Delivery(first.account_id, "", 1, first.message)
-    await platform.mailstore.deliver([over, second], refuse_over_quota=True)
+    await platform.mailstore.deliveries.deliver([over, second], refuse_over_quota=True)
     await job.ack()
     await consumer.close()
-    await platform.mailstore.delete_account(3)  # a tombstone
+    await platform.mailstore.accounts.delete(3)  # a tombstone
     tombstone = await platform.accept("for the dead", 3)
     await stream.delete_stream(platform.stores.queue)
     await stream.ensure_stream(platform.stores.queue)
@@ -139,8 +142,11 @@ async def test_what_was_gone_before_the_snapshot_stays_gone(platform: Platform) 
     await platform.rebuild()
     assert await platform.subjects(ALICE) == ["kept"]
     assert await platform.subjects(BOB) == ["kept", "expunged", "refused"]
-    assert await platform.mailstore.delivered([(ALICE, refused), (3, tombstone)]) == {(ALICE, refused), (3, tombstone)}
-    assert await platform.mailstore.mailboxes(3) == ()
+    assert await platform.mailstore.deliveries.delivered([(ALICE, refused), (3, tombstone)]) == {
+        (ALICE, refused),
+        (3, tombstone),
+    }
+    assert await platform.mailstore.mailboxes.list_all(3) == ()
 
 
 async def test_what_waits_in_the_stream_is_left_to_it(platform: Platform) -> None:
@@ -211,12 +217,12 @@ async def test_killed_at_any_statement_and_run_again(
             raise Killed
         return await run(*args, **kwargs)  # type: ignore[arg-type]
 
-    async def counted_too(*args: object, **kwargs: object) -> object:
+    async def counted_too(*args: object, **kwargs: object) -> None:
         nonlocal count
         count += 1
         if count == step:
             raise Killed
-        return await execute(*args, **kwargs)  # type: ignore[arg-type]
+        await execute(*args, **kwargs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Postgres, "run", counted)
@@ -272,9 +278,9 @@ async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Pl
     subjects = {box: await platform.subjects(ALICE, box) for box in ("INBOX", "Projekte/Büro 2024/日本語", "Drafts")}
     await platform.snapshot()
     await platform.lose_mailstore()
-    await platform.mailstore.ensure_account(BOB)  # a login: no mail yet, and so no obstacle
+    await platform.mailstore.accounts.ensure(BOB)  # a login: no mail yet, and so no obstacle
     await platform.arrive("early bird", ALICE)
-    await platform.mailstore.store_flags(ALICE, INBOX_ID, [1], FlagOp.ADD, keywords=["wichtig"])
+    await platform.mailstore.messages.store_flags(ALICE, INBOX_ID, [1], FlagOp.ADD, keywords=["wichtig"])
     early = (await platform.contents(ALICE))["INBOX"][1]
     with pytest.raises(BucketMismatch):
         await platform.snapshot()
@@ -282,7 +288,7 @@ async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Pl
         await sweep(platform.janitor, platform.settings)
     with pytest.raises(MailstoreNotEmpty):
         await platform.rebuild()
-    bob = await platform.mailstore.find_mailbox(BOB, "INBOX")
+    bob = await platform.mailstore.mailboxes.find(BOB, "INBOX")
     await platform.rebuild(merge=True)
     assert (await platform.contents(ALICE))["INBOX"][1] == early
     assert await platform.subjects(ALICE) == ["early bird", *subjects["INBOX"]]
@@ -293,7 +299,7 @@ async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Pl
         frozenset({"$Forwarded", "wichtig"}),
         frozenset(),
     }
-    assert (await platform.mailstore.find_mailbox(BOB, "INBOX")).uid_validity <= bob.uid_validity
+    assert (await platform.mailstore.mailboxes.find(BOB, "INBOX")).uid_validity <= bob.uid_validity
     await platform.rebuild(merge=True)  # once more: each message is there already
     assert await platform.subjects(ALICE) == ["early bird", *subjects["INBOX"]]
     await platform.snapshot()
@@ -308,16 +314,16 @@ async def test_a_restored_backup_gives_no_uid_twice(platform: Platform) -> None:
         await platform.stores.postgres.execute("test", f"CREATE TABLE public.{table} AS TABLE mailstore.{table}")
     before = await platform.contents(ALICE)
     seen = {uid: facts[0] for uid, facts in before["INBOX"].items()}
-    validity = (await platform.mailstore.find_mailbox(ALICE, "INBOX")).uid_validity
-    unknown = await platform.mailstore.create_mailbox(BOB, "Made after the snapshot")
+    validity = (await platform.mailstore.mailboxes.find(ALICE, "INBOX")).uid_validity
+    unknown = await platform.mailstore.mailboxes.create(BOB, "Made after the snapshot")
     later = [await platform.arrive(f"later-{number}", ALICE) for number in range(3)]
-    await platform.mailstore.store_flags(ALICE, INBOX_ID, [1], FlagOp.REMOVE, flags=Flag.SEEN)
+    await platform.mailstore.messages.store_flags(ALICE, INBOX_ID, [1], FlagOp.REMOVE, flags=Flag.SEEN)
     seen |= {uid: facts[0] for uid, facts in (await platform.contents(ALICE))["INBOX"].items()}
-    mod_seq = (await platform.mailstore.find_mailbox(ALICE, "INBOX")).highest_mod_seq
+    mod_seq = (await platform.mailstore.mailboxes.find(ALICE, "INBOX")).highest_mod_seq
     for table in tables:
         await platform.stores.postgres.execute("test", f"TRUNCATE mailstore.{table}")
         await platform.stores.postgres.execute("test", f"INSERT INTO mailstore.{table} TABLE public.{table}")
-    extra = await platform.mailstore.create_mailbox(BOB, "Not in the snapshot")
+    extra = await platform.mailstore.mailboxes.create(BOB, "Not in the snapshot")
 
     assert await advance_all_counters(platform.janitor) == CountersAdvanced(accounts=2, mailboxes=17, renewed=1)
     await recover(platform.janitor, since=WEEK, settle=0)
@@ -327,15 +333,15 @@ async def test_a_restored_backup_gives_no_uid_twice(platform: Platform) -> None:
     assert [facts[0] for facts in now.values()][-3:] == later
     for uid, facts in now.items():
         assert seen.setdefault(uid, facts[0]) == facts[0], "another message under a known UID"
-    assert (await platform.mailstore.find_mailbox(ALICE, "INBOX")).uid_validity == validity
-    assert (await platform.mailstore.find_mailbox(BOB, extra.name)).uid_validity > extra.uid_validity
-    made = await platform.mailstore.create_mailbox(BOB, unknown.name)
+    assert (await platform.mailstore.mailboxes.find(ALICE, "INBOX")).uid_validity == validity
+    assert (await platform.mailstore.mailboxes.find(BOB, extra.name)).uid_validity > extra.uid_validity
+    made = await platform.mailstore.mailboxes.create(BOB, unknown.name)
     assert made.uid_validity > unknown.uid_validity
     assert made.mailbox_id > unknown.mailbox_id
-    changes = await platform.mailstore.changes_since(ALICE, INBOX_ID, mod_seq)
+    changes = await platform.mailstore.mailbox_reader.changes_since(ALICE, INBOX_ID, mod_seq)
     assert set(changes.rows.uids) == set(now)
     assert changes.expunged is None
-    assert await platform.mailstore.check() == []
+    assert await platform.mailstore.broken_invariants() == []
 
 
 async def test_a_large_account_takes_several_parts_and_objects(
@@ -389,7 +395,7 @@ async def test_a_damaged_snapshot_costs_folders_but_no_mail(
 
 
 async def test_two_at_once_are_refused(platform: Platform) -> None:
-    async with alone(platform.stores.postgres):
+    async with platform.stores.snapshots.exclusive():
         with pytest.raises(UpkeepBusy):
             await platform.snapshot()
         with pytest.raises(UpkeepBusy):

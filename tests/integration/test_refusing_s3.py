@@ -44,7 +44,7 @@ async def test_mail_is_refused_and_readiness_says_why(smtp_stack: SmtpStack, lyi
         lying_s3.tell(Lie.NONE)
         await until(health, ready=True)
         assert await asyncio.to_thread(sent, server.ports(Role.MX)[0]) == 250
-    assert [kept.raw.endswith(RAW) for kept in await smtp_stack.kept(last)] == [True]
+    assert [message.content.endswith(RAW) for message in await smtp_stack.queued(last)] == [True]
 
 
 async def until(health: Health, *, ready: bool) -> list[str]:

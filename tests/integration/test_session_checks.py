@@ -130,7 +130,7 @@ async def test_a_change_during_the_login_is_not_missed(service: DirectoryService
     identity = await service.authentication.authenticate(ALICE, "secret", "192.0.2.1", "imap")
     assert isinstance(identity, Identity)
     await service.set_account(ALICE, enabled=False)
-    world.logins.hinted(DirectoryHint(frozenset((account_id,))))
+    world.logins.on_hint(DirectoryHint(frozenset((account_id,))))
     world.logins.enter(identity, world.ended.set)
     await asyncio.wait_for(world.ended.wait(), SECONDS)
 
@@ -139,7 +139,7 @@ async def test_a_hint_decides_nothing(service: DirectoryService) -> None:
     account_id = await service.account(ALICE)
     world = World(service)
     login = await world.login(service)
-    world.logins.hinted(DirectoryHint(frozenset((account_id,)), "removed"))
+    world.logins.on_hint(DirectoryHint(frozenset((account_id,)), "removed"))
     await world.logins.check_all()
     assert login.end is None
 
@@ -151,7 +151,7 @@ async def test_each_password_has_its_own_sessions(service: DirectoryService) -> 
     _, tablet_password = await service.app_password(ALICE, "tablet")
     own = await world.login(service)
     phone, tablet = [await world.login(service, password) for password in (phone_password, tablet_password)]
-    unsaid = world.logins.enter(Identity(account_id, ALICE, 0, Credential()), world.ended.set)
+    unsaid = world.logins.enter(Identity(account_id, ALICE, 0, credential=Credential()), world.ended.set)
 
     await service.set_account(ALICE, display_name="Alice")
     await world.logins.check_all()
@@ -268,16 +268,16 @@ async def test_a_message_read_whole_before_its_password_was_changed_is_not_accep
             assert (await answer(*lines)).startswith(b"2")
         assert (await answer("RCPT TO:<bob@paquebot.test>")).startswith(b"250")
         assert (await answer("DATA")).startswith(b"354")
-        ended = ENDED.labels("revoked").collect()[0].samples[0].value
+        ended = next(iter(ENDED.labels("revoked").collect())).samples[0].value
         async with database.transaction():
             # Whose the author's address is cannot be looked up, so the message waits there.
             await database.execute("LOCK TABLE directory.aliases IN ACCESS EXCLUSIVE MODE")
             decision = asyncio.ensure_future(answer(f"From: {alias}", "", "text", "."))
             await smtp_stack.directory.set_account(address, password="another of tests")
             async with asyncio.timeout(SECONDS):
-                while ENDED.labels("revoked").collect()[0].samples[0].value == ended:
+                while next(iter(ENDED.labels("revoked").collect())).samples[0].value == ended:
                     await asyncio.sleep(0.01)
         assert (await decision).startswith(b"421 4.7.0")
         writer.close()
     await database.close()
-    assert not await smtp_stack.kept(after)
+    assert not await smtp_stack.queued(after)

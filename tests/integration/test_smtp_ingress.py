@@ -1,4 +1,4 @@
-"""smtp_ingress with a client of the standard library, many at once, large messages, and when things break."""
+"""smtp_ingress with a client of the standard library: many sessions at once, large messages, faults."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ async def test_a_client_of_the_standard_library_submits(smtp_stack: SmtpStack, r
     after = await smtp_stack.last_sequence()
     async with smtp_stack.serving() as running:
         await asyncio.to_thread(_submit, running.ports(role)[0], _message("hello"), tls_first=role is Role.SUBMISSIONS)
-    (kept,) = await smtp_stack.kept(after)
-    assert kept.envelope.client.login == "alice@paquebot.test"
-    assert kept.envelope.client.listener == role.value
-    assert kept.raw.endswith(b"\r\n\r\nhello\r\n.\r\nend\r\n")
-    assert kept.raw.startswith(b"Received: ")
+    (message,) = await smtp_stack.queued(after)
+    assert message.envelope.client.login == "alice@paquebot.test"
+    assert message.envelope.client.listener == role.value
+    assert message.content.endswith(b"\r\n\r\nhello\r\n.\r\nend\r\n")
+    assert message.content.startswith(b"Received: ")
 
 
 @pytest.mark.parametrize("role", [Role.SUBMISSION, Role.SUBMISSIONS])
@@ -65,9 +65,9 @@ async def test_an_ipv4_client_of_a_listener_for_both_families_has_its_own_addres
     listen = {f"PAQUEBOT_SMTP_{name}_LISTEN": f"[::]:{free_port()}" for name in ("SUBMISSION", "SUBMISSIONS")}
     async with smtp_stack.serving(**listen) as running:
         await asyncio.to_thread(_submit, running.ports(role)[0], _message("hello"), tls_first=role is Role.SUBMISSIONS)
-    (kept,) = await smtp_stack.kept(after)
-    assert kept.envelope.client.address == "127.0.0.1"
-    assert b"[127.0.0.1]" in kept.raw.partition(b"\r\n\r\n")[0]
+    (message,) = await smtp_stack.queued(after)
+    assert message.envelope.client.address == "127.0.0.1"
+    assert b"[127.0.0.1]" in message.content.partition(b"\r\n\r\n")[0]
 
 
 def _send(port: int, number: int, octets: int = 0) -> None:
@@ -85,31 +85,31 @@ async def test_many_sessions_at_once_share_packs_and_lose_nothing(smtp_stack: Sm
     async with smtp_stack.serving(PAQUEBOT_COMMIT_LINGER="50ms") as running:
         (port,) = running.ports(Role.MX)
         await asyncio.gather(*(asyncio.to_thread(_send, port, number) for number in range(60)))
-    kept = await smtp_stack.kept(after)
-    subjects = sorted(int(one.raw.partition(b"Subject: ")[2].split(b"\r\n")[0]) for one in kept)
+    queued = await smtp_stack.queued(after)
+    subjects = sorted(int(one.content.partition(b"Subject: ")[2].split(b"\r\n")[0]) for one in queued)
     assert subjects == list(range(60))
-    assert len({one.envelope.queue_id for one in kept}) == 60
+    assert len({one.envelope.queue_id for one in queued}) == 60
     assert len([info async for info in smtp_stack.blobs.list_packs()]) - before < 60
 
 
-async def test_a_large_message_comes_through_whole(smtp_stack: SmtpStack) -> None:
+async def test_a_large_message_is_stored_whole(smtp_stack: SmtpStack) -> None:
     after = await smtp_stack.last_sequence()
     async with smtp_stack.serving() as running:
         await asyncio.to_thread(_send, running.ports(Role.MX)[0], 1, 12_000_000)
-    (kept,) = await smtp_stack.kept(after)
-    lines = kept.raw.partition(b"\r\n\r\n")[2].split(b"\r\n")
+    (message,) = await smtp_stack.queued(after)
+    lines = message.content.partition(b"\r\n\r\n")[2].split(b"\r\n")
     assert lines == [b"%070d" % line for line in range(12_000_000 // 72)] + [b""]
 
 
-@pytest.mark.parametrize(("role", "told"), [(Role.MX, b"451 4.3.0 "), (Role.SUBMISSIONS, b"554 5.3.0 ")])
-async def test_the_unexpected_keeps_its_text(
+@pytest.mark.parametrize(("role", "reply"), [(Role.MX, b"451 4.3.0 "), (Role.SUBMISSIONS, b"554 5.3.0 ")])
+async def test_an_unexpected_error_is_not_shown_to_the_client(
     smtp_stack: SmtpStack,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     role: Role,
-    told: bytes,
+    reply: bytes,
 ) -> None:
-    """Another server's queue keeps the mail until the fault is mended; a person who waits hears of it now."""
+    """451 makes another server's queue keep the mail until the fault is mended; 554 tells the person at once."""
 
     async def broken(session: Session, argument: str) -> Reply:
         raise RuntimeError("the secret of the engine")
@@ -122,7 +122,7 @@ async def test_the_unexpected_keeps_its_text(
         with caplog.at_level(logging.ERROR):
             writer.write(b"VRFY alice\r\nNOOP\r\n")
             answer = await reader.readline()
-        assert answer.startswith(told)
+        assert answer.startswith(reply)
         assert b"secret" not in answer
         assert b"RuntimeError" not in answer
         incident = answer.rpartition(b"incident ")[2].rstrip(b")\r\n").decode()
@@ -142,7 +142,7 @@ async def test_garbage_for_a_handshake_ends_one_connection_only(smtp_stack: Smtp
         await asyncio.to_thread(_submit, port, _message("after garbage"), tls_first=True)
 
 
-async def test_readiness_names_what_is_away(smtp_stack: SmtpStack) -> None:
+async def test_readiness_names_the_engine_that_is_away(smtp_stack: SmtpStack) -> None:
     settings = load(
         SmtpIngressSettings,
         {
@@ -179,7 +179,7 @@ async def test_the_drain_is_bounded_and_closes_the_listeners(smtp_stack: SmtpSta
             await asyncio.open_connection("127.0.0.1", port)
 
 
-def test_settings_that_do_not_go_together() -> None:
+def test_settings_that_contradict_each_other() -> None:
     with pytest.raises(SettingsError) as caught:
         load(SmtpIngressSettings, {"PAQUEBOT_SMTP_RECIPIENTS": "5000", "PAQUEBOT_SMTP_LINE": "100"})
     assert len(caught.value.faults) == 1

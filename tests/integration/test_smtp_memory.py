@@ -1,4 +1,4 @@
-"""What smtp_ingress needs of memory while it holds as many bytes of messages as it may: less than its pod has.
+"""The memory of smtp_ingress while it holds the maximum bytes of messages: less than the limit of its pod.
 
 The service is a process of its own, with the settings of the chart; what is measured is the most that it ever had
 (VmHWM of proc(5)), not how fast anything is.
@@ -36,7 +36,7 @@ class Service:
 
     @property
     def peak(self) -> int:
-        """The most bytes of memory that it had."""
+        """Its maximum resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
         return int(kib) * 1024
@@ -124,7 +124,7 @@ def incompressible(octets: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["values", "values-minimal", "values-production"])
-def test_every_limit_of_the_chart_has_room_for_what_docs_count(name: str) -> None:
+def test_every_memory_limit_of_the_chart_has_room_for_what_the_docs_count(name: str) -> None:
     """docs/hostile-input.md, "Memory of smtp_ingress"."""
     values = yaml.safe_load(_CHART.read_text())["smtpIngress"]
     values |= yaml.safe_load(_CHART.with_name(f"{name}.yaml").read_text())["smtpIngress"]

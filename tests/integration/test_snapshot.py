@@ -9,7 +9,7 @@ from paquebot.blobs import BlobsUnavailable
 from paquebot.janitor.snapshots import objects as snapshot_objects
 from paquebot.mailstore import Flag, FlagOp
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.mailstore.snapshots.export import UID_ROOM
+from paquebot.mailstore.uid_ceilings import UID_ROOM
 
 
 async def test_the_ceiling_holds_and_moves_with_the_snapshots(platform: Platform) -> None:
@@ -45,8 +45,8 @@ async def test_only_accounts_that_changed_are_written(platform: Platform) -> Non
     assert (first.accounts, first.written_accounts, first.written_objects) == (2, 2, 1)
     again = await platform.snapshot()
     assert (again.accounts, again.written_accounts, again.written_objects) == (2, 0, 0)
-    await platform.mailstore.store_flags(BOB, INBOX_ID, [1], FlagOp.ADD, flags=Flag.SEEN)
-    await platform.mailstore.subscribe(ALICE, "x")
+    await platform.mailstore.messages.store_flags(BOB, INBOX_ID, [1], FlagOp.ADD, flags=Flag.SEEN)
+    await platform.mailstore.mailboxes.subscribe(ALICE, "x")
     third = await platform.snapshot()
     assert (third.accounts, third.written_accounts) == (2, 2)
     runs = [key async for key, _ in platform.stores.blobs.list_objects(snapshot_objects.RUNS)]
@@ -58,10 +58,10 @@ async def test_old_objects_go_and_mostly_outdated_ones_are_written_again(
 ) -> None:
     monkeypatch.setattr("paquebot.janitor.snapshots.snapshot._SAFE_AGE_MS", 0)
     for account in range(1, 9):
-        await platform.mailstore.ensure_account(account)
+        await platform.mailstore.accounts.ensure(account)
     await platform.snapshot()
     for account in range(2, 9):
-        await platform.mailstore.subscribe(account, "changed")
+        await platform.mailstore.mailboxes.subscribe(account, "changed")
     changed = await platform.snapshot()
     assert changed.written_accounts == 7
     rest = await platform.snapshot()

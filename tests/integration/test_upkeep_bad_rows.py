@@ -19,7 +19,8 @@ from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.janitor.verification.verify import verify
 from paquebot.mailstore.dates import EARLIEST, LATEST
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.mailstore.snapshots.export import promised
+from paquebot.mailstore.snapshots.export import AccountExport
+from paquebot.mailstore.uid_ceilings import within_uid_ceilings
 from paquebot.mailstore.upkeep import figures
 from paquebot.runtime.postgres.pool import PostgresTroubled
 from paquebot.v1.snapshot_pb2 import SnapshotMessage
@@ -56,7 +57,7 @@ async def test_a_snapshot_has_every_message_and_mends_dates(platform: Platform) 
     assert (done.mended_rows, await infinite(platform)) == (2, 0)
     dates = [
         (message.internal_date, message.save_date)
-        async for message in platform.mailstore.messages(BOB, INBOX_ID, [1, 2], with_summary=False)
+        async for message in platform.mailstore.mailbox_reader.messages(BOB, INBOX_ID, [1, 2], with_summary=False)
     ]
     assert (dates[0][0], dates[1][1]) == (EARLIEST, LATEST)
     before = {account: await platform.contents(account) for account in (ALICE, BOB, CAROL)}
@@ -73,18 +74,18 @@ async def test_a_bad_account_stops_no_snapshot_of_the_others(
     await three_accounts(platform)
     await platform.snapshot()
     for account in (ALICE, BOB, CAROL):
-        await platform.mailstore.subscribe(account, "changed")
+        await platform.mailstore.mailboxes.subscribe(account, "changed")
     admin = platform.stores.postgres
     await admin.execute("test", "ALTER TABLE mailstore.messages ALTER COLUMN thread_key DROP NOT NULL")
     await spoil(admin, BOB, 1, "thread_key = NULL, flags = 17")
-    export = snapshot_module.snapshots.Export._message
+    export = AccountExport._message
 
-    def damaged(self: snapshot_module.snapshots.Export, row: asyncpg.Record) -> SnapshotMessage | None:
+    def damaged(self: AccountExport, row: asyncpg.Record) -> SnapshotMessage | None:
         if row["thread_key"] is None:
             raise PostgresTroubled("an invalid page")
         return export(self, row)
 
-    monkeypatch.setattr(snapshot_module.snapshots.Export, "_message", damaged)
+    monkeypatch.setattr(AccountExport, "_message", damaged)
     troubles = Troubles(Stage.SNAPSHOT)
     done = await snapshot(platform.janitor, platform.settings, troubles)
     assert (done.accounts, done.written_accounts, done.bad_accounts) == (3, 2, 1)
@@ -93,7 +94,8 @@ async def test_a_bad_account_stops_no_snapshot_of_the_others(
     await platform.lose_mailstore()
     await platform.rebuild_only()
     assert len((await platform.contents(BOB))["INBOX"]) == 2
-    assert await platform.mailstore.subscriptions(ALICE) != await platform.mailstore.subscriptions(BOB)
+    subscriptions = platform.mailstore.mailboxes.subscriptions
+    assert await subscriptions(ALICE) != await subscriptions(BOB)
 
 
 async def test_an_engine_that_is_away_still_ends_a_snapshot(
@@ -121,7 +123,7 @@ async def test_a_run_goes_on_and_leaves_its_count_for_the_metric(platform: Platf
     await figures.observe(platform.stores.postgres)
     assert value("paquebot_mailstore_upkeep_troubles", stage="snapshot") == 1
     assert value("paquebot_mailstore_upkeep_troubles", stage="sweep") == 0
-    await platform.mailstore.subscribe(BOB, "changed")
+    await platform.mailstore.mailboxes.subscribe(BOB, "changed")
     again = await janitor(platform)
     assert await infinite(platform) == 0
     assert "a date" not in " ".join(again.troubles), "the janitor mended it"
@@ -134,7 +136,7 @@ async def test_a_pack_that_cannot_be_looked_at_keeps_its_records(
     await three_accounts(platform)
     packs = [info.pack async for info in platform.stores.blobs.list_packs()]
     for account in (ALICE, BOB, CAROL):
-        await platform.mailstore.remove(account, INBOX_ID, [1, 2])
+        await platform.mailstore.messages.remove(account, INBOX_ID, [1, 2])
     settings = platform.settings
     for name in ("min_age", "orphan_age", "records_age"):
         object.__setattr__(settings, name, 0.0)
@@ -184,7 +186,7 @@ async def test_verify_reads_every_row_as_the_services_do_and_mends(platform: Pla
     left = await verify(platform.stores, settle=0)
     assert left.bad_rows == 2, "nobody can tell where the one lies; the other is renamed by its owner"
     assert "UID 2) is bad" not in " | ".join(left.faults)
-    [message] = [one async for one in platform.mailstore.messages(BOB, INBOX_ID, [1], with_summary=True)]
+    [message] = [one async for one in platform.mailstore.mailbox_reader.messages(BOB, INBOX_ID, [1], with_summary=True)]
     assert b"b one" in (message.summary or b"")
 
 
@@ -195,7 +197,7 @@ async def test_no_uid_is_promised_is_a_trouble_that_passes(platform: Platform) -
     await spoil_mailbox(platform.stores.postgres, ALICE, "uid_ceiling = uid_next")
     with pytest.raises(PostgresTroubled, match="mailboxes_uid_ceiling"):
         await platform.append(ALICE, "INBOX", "over it")
-    assert await promised(_value()) == 1
+    assert await within_uid_ceilings(_value()) == 1
 
 
 async def _value() -> int:
@@ -221,6 +223,6 @@ async def test_an_old_snapshot_with_dates_out_of_range_is_restored(platform: Pla
         await platform.rebuild()
     dates = [
         message.internal_date
-        async for message in platform.mailstore.messages(ALICE, INBOX_ID, [1, 2], with_summary=False)
+        async for message in platform.mailstore.mailbox_reader.messages(ALICE, INBOX_ID, [1, 2], with_summary=False)
     ]
     assert dates == [EARLIEST, EARLIEST]

@@ -45,7 +45,7 @@ class Scatterer:
             ref = writer.add(envelope, compress(raw))
             deliveries += (_delivery(account, envelope.queue_id, ref, raw) for account in accounts)
         await self.stores.blobs.put(pack, writer.finish(int(time.time() * 1000)))
-        await self.stores.mailstore.deliver(deliveries)
+        await self.stores.deliveries.deliver(deliveries)
         return pack
 
     async def packs(self, count: int, *messages: Sequence[int]) -> list[str]:
@@ -84,7 +84,7 @@ def _delivery(account_id: int, queue_id: str, blob: BlobRef, raw: bytes) -> Deli
 
 
 async def uses(stores: Stores) -> list[BlobUse]:
-    return [use async for use in stores.mailstore.blobs()]
+    return [use async for use in stores.pack_uses.of_accounts()]
 
 
 async def read(stores: Stores, refs: Sequence[BlobUse]) -> Everything:

@@ -17,6 +17,7 @@ from pathlib import Path
 import asyncpg
 import urllib3
 from tests.support.directory_service import DirectoryService, directory_service, nats_login
+from tests.support.mailstores import Mailstore
 from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
@@ -27,7 +28,7 @@ from paquebot.cli.up.certificate import ensure_certificate
 from paquebot.imap.server import ImapServer
 from paquebot.imap.service import open_server
 from paquebot.imap.settings import ImapSettings
-from paquebot.mailstore import Delivery, Mailstore, NewMessage
+from paquebot.mailstore import Delivery, NewMessage
 from paquebot.queue import Queue
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
@@ -65,7 +66,7 @@ class ImapStack:
         """A new account with its mailboxes."""
         address = f"reader{next(_numbers)}@{DOMAIN}"
         account_id = await self.directory.account(address, PASSWORD, quota_bytes=quota)
-        await self.mailstore.ensure_account(account_id)
+        await self.mailstore.accounts.ensure(account_id)
         return Reader(account_id, address)
 
     async def deliver(self, reader: Reader, *messages: bytes, prefix: bytes = PREFIX) -> None:
@@ -78,7 +79,7 @@ class ImapStack:
         stored = await asyncio.gather(
             *(self.spool.store(raw, account_id=reader.account_id) for reader, raw in messages)
         )
-        await self.mailstore.deliver(
+        await self.mailstore.deliveries.deliver(
             [
                 Delivery(
                     reader.account_id,
@@ -163,9 +164,9 @@ async def imap_stack_on(
         stack.push_async_callback(queue.close)
         spool = Spool(blobs, None, SpoolSettings(linger=Seconds(0.002)))
         stack.push_async_callback(spool.close)
-        mailstore = Mailstore(postgres)
+        mailstore = Mailstore.of(postgres)
         yield ImapStack(environ, directory, mailstore, spool, queue, postgres)
-        assert await mailstore.check() == []
+        assert await mailstore.broken_invariants() == []
     await _administer(postgres_engine, "DROP DATABASE imap_tests WITH (FORCE)")
 
 

@@ -6,9 +6,10 @@ import datetime
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.support.mailstores import Mailstore
 
 from paquebot.blobs import new_ulid
-from paquebot.mailstore import NO_FLAGS, Delivery, Flag, Mailstore, MailstoreLimits, NewMessage
+from paquebot.mailstore import NO_FLAGS, Delivery, Flag, MailstoreLimits, NewMessage
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1.mail_pb2 import COMPRESSION_ZSTD, BlobRef
 from paquebot.v1.summary_pb2 import MessageSummary
@@ -22,9 +23,9 @@ SMALL_LIMITS = MailstoreLimits(mailboxes=10, keywords=3, name_length=40, depth=4
 @pytest.fixture
 async def mailstore(migrated: Postgres) -> AsyncIterator[Mailstore]:
     """As the superuser; with small limits, so that tests reach them."""
-    store = Mailstore(migrated, SMALL_LIMITS)
+    store = Mailstore.of(migrated, SMALL_LIMITS)
     yield store
-    assert await store.check() == []
+    assert await store.broken_invariants() == []
 
 
 def new_message(

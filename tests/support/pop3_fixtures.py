@@ -1,4 +1,4 @@
-"""The fixture `pop3_stack`: what every POP3 test of a session shares. Its parts are imported when a test asks."""
+"""The fixture `pop3_stack`, which all POP3 tests of a run share. It is imported when a test asks for it."""
 
 from __future__ import annotations
 

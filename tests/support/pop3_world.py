@@ -11,7 +11,7 @@ import contextlib
 import datetime
 import itertools
 import poplib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ import asyncpg
 import urllib3
 from tests.dialogues.dialogue import client_tls
 from tests.support.directory_service import DirectoryService, directory_service, nats_login
+from tests.support.mailstores import Mailstore
 from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
@@ -27,7 +28,7 @@ from paquebot.cli.engines.nats import NatsEngine
 from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.cli.up.certificate import ensure_certificate
-from paquebot.mailstore import Delivery, Mailstore, NewMessage
+from paquebot.mailstore import Delivery, NewMessage
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.service import Pop3Settings, open_server
 from paquebot.queue import Queue
@@ -73,11 +74,11 @@ class Pop3Stack:
         """A new account with its mailboxes."""
         address = f"reader{next(_numbers)}@{DOMAIN}"
         account_id = await self.directory.account(address, PASSWORD)
-        await self.mailstore.ensure_account(account_id)
+        await self.mailstore.accounts.ensure(account_id)
         return Reader(account_id, address)
 
     async def deliver(self, reader: Reader, *messages: bytes, prefix: bytes = PREFIX) -> None:
-        """Messages into INBOX, in this order, as delivery puts them there."""
+        """Put messages into INBOX, in this order, as delivery does."""
         stored = await asyncio.gather(*(self.spool.store(raw, account_id=reader.account_id) for raw in messages))
         new = [
             NewMessage(
@@ -90,14 +91,14 @@ class Pop3Stack:
             )
             for one in stored
         ]
-        await self.mailstore.deliver([Delivery(reader.account_id, "", 0, message) for message in new])
+        await self.mailstore.deliveries.deliver([Delivery(reader.account_id, "", 0, message) for message in new])
 
     async def uids(self, reader: Reader) -> list[int]:
-        """What INBOX holds."""
-        return list((await self.mailstore.snapshot(reader.account_id, INBOX)).rows.uids)
+        """The UIDs of INBOX."""
+        return list((await self.mailstore.mailbox_reader.state(reader.account_id, INBOX)).rows.uids)
 
     async def flags(self, reader: Reader) -> list[int]:
-        return list((await self.mailstore.snapshot(reader.account_id, INBOX)).rows.flags)
+        return list((await self.mailstore.mailbox_reader.state(reader.account_id, INBOX)).rows.flags)
 
     async def leases(self, reader: Reader) -> list[str]:
         """Owners of the account's maildrop: none or one."""
@@ -105,8 +106,8 @@ class Pop3Stack:
         return [row["owner"] for row in await self.postgres.fetch("test", sql, reader.account_id)]
 
     @contextlib.asynccontextmanager
-    async def serving(self, *, draining: asyncio.Event | None = None, **environ: str) -> AsyncIterator[Pop3Server]:
-        """One POP3 service in this process, on free ports, ended by its drain."""
+    async def serving(self, draining: asyncio.Event | None = None, /, **environ: str) -> AsyncIterator[Pop3Server]:
+        """One POP3 service in this process, on free ports, drained at the end."""
         settings = load(Pop3Settings, {**self.environ, **environ})
         draining = draining or asyncio.Event()
         async with open_server(settings, Health()) as server:
@@ -127,10 +128,10 @@ def poplib_client(server: Pop3Server, reader: Reader | None = None) -> poplib.PO
     return client
 
 
-async def until(condition: Callable[[], T], deadline: float = 10.0) -> T:
-    """The first true answer of the awaitable condition."""
+async def until(condition: Callable[[], Awaitable[T]], deadline: float = 10.0) -> T:
+    """The first true result of the awaitable condition."""
     async with asyncio.timeout(deadline):
-        while not (answer := await condition()):  # type: ignore[misc]
+        while not (answer := await condition()):
             await asyncio.sleep(0.01)
     return answer
 
@@ -185,9 +186,9 @@ async def pop3_stack_on(
         stack.push_async_callback(queue.close)
         spool = Spool(blobs, None, SpoolSettings(linger=Seconds(0.002)))
         stack.push_async_callback(spool.close)
-        mailstore = Mailstore(postgres)
+        mailstore = Mailstore.of(postgres)
         yield Pop3Stack(environ, directory, postgres, mailstore, blobs, spool, queue)
-        assert await mailstore.check() == []
+        assert await mailstore.broken_invariants() == []
     await _administer(postgres_engine, f"DROP DATABASE {_DATABASE} WITH (FORCE)")
 
 

@@ -8,16 +8,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from tests.support.mailstores import Mailstore
 from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.delivery import entries
-from paquebot.janitor.rebuild.rebuild import RebuildResult, rebuild
+from paquebot.janitor.rebuild.packs import RebuildResult
+from paquebot.janitor.rebuild.rebuild import rebuild
 from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots.snapshot import SnapshotResult, snapshot
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.verification.verify import verify
-from paquebot.mailstore import Flag, FlagOp, Mailstore, NewMessage, SpecialUse
+from paquebot.mailstore import Flag, FlagOp, NewMessage, SpecialUse
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.queue import Consumer, Queue
 from paquebot.queue.subjects import DELIVER
@@ -45,7 +47,7 @@ class Platform:
 
     @property
     def mailstore(self) -> Mailstore:
-        return self.stores.mailstore
+        return Mailstore.of(self.stores.postgres)
 
     async def accept(self, subject: str, *accounts: int, remote: Sequence[str] = ()) -> str:
         """A message into the spool; not yet delivered."""
@@ -62,7 +64,7 @@ class Platform:
         consumer = Consumer(self.stores.queue, "delivery", DELIVER)
         for job in await consumer.fetch(100, 0.1):
             for entry in DeliverJob.FromString(job.payload).entries:
-                await self.mailstore.deliver([one.delivery for one in entries.deliveries_of(entry)])
+                await self.mailstore.deliveries.deliver([one.delivery for one in entries.deliveries_of(entry)])
             await job.ack()
         await consumer.close()
 
@@ -73,8 +75,8 @@ class Platform:
 
     async def append(self, account_id: int, mailbox: str, subject: str, *words: str) -> None:
         """What IMAP APPEND does."""
-        await self.mailstore.ensure_account(account_id)
-        box = await self.mailstore.find_mailbox(account_id, mailbox)
+        await self.mailstore.accounts.ensure(account_id)
+        box = await self.mailstore.mailboxes.find(account_id, mailbox)
         stored = await self.spool.store(f"Subject: {subject}\r\n\r\ndraft\r\n".encode(), account_id=account_id)
         message = NewMessage(
             email_id=stored.queue_id,
@@ -85,7 +87,7 @@ class Platform:
             flags=Flag.SEEN | Flag.DRAFT,
             keywords=words,
         )
-        await self.mailstore.append(account_id, box.mailbox_id, [message], quota_bytes=0)
+        await self.mailstore.messages.append(account_id, box.mailbox_id, [message], quota_bytes=0)
 
     async def snapshot(self) -> SnapshotResult:
         return await snapshot(self.janitor, self.settings)
@@ -96,7 +98,7 @@ class Platform:
     async def rebuild(self, *, merge: bool = False) -> RebuildResult:
         """And look whether all is sound."""
         result = await self.rebuild_only(merge=merge)
-        assert await self.mailstore.check() == []
+        assert await self.mailstore.broken_invariants() == []
         assert (await verify(self.stores, settle=0)).faults == []
         return result
 
@@ -116,10 +118,10 @@ class Platform:
     async def contents(self, account_id: int) -> dict[str, dict[int, tuple[object, ...]]]:
         """By mailbox and UID: everything of a message that must come back, its bytes included."""
         found: dict[str, dict[int, tuple[object, ...]]] = {}
-        for box in await self.mailstore.mailboxes(account_id):
+        for box in await self.mailstore.mailboxes.list_all(account_id):
             if not box.selectable:
                 continue
-            view = await self.mailstore.snapshot(account_id, box.mailbox_id)
+            view = await self.mailstore.mailbox_reader.state(account_id, box.mailbox_id)
             found[box.name] = {
                 message.uid: (
                     message.email_id,
@@ -131,28 +133,29 @@ class Platform:
                     message.summary,
                     hashlib.sha256(message.prefix + await self.stores.blobs.read(message.blob)).hexdigest(),
                 )
-                async for message in self.mailstore.messages(
+                async for message in self.mailstore.mailbox_reader.messages(
                     account_id, box.mailbox_id, view.rows.uids, with_summary=True
                 )
             }
         return found
 
     async def tree(self, account_id: int) -> dict[str, tuple[object, ...]]:
-        boxes = await self.mailstore.mailboxes(account_id)
+        boxes = await self.mailstore.mailboxes.list_all(account_id)
         return {
             box.name: (box.mailbox_id, box.uid_validity, box.special_use, box.selectable, set(box.keywords))
             for box in boxes
         }
 
     async def subjects(self, account_id: int, mailbox: str = "INBOX") -> list[str]:
-        box = await self.mailstore.find_mailbox(account_id, mailbox)
-        uids = (await self.mailstore.snapshot(account_id, box.mailbox_id)).rows.uids
-        found = [m async for m in self.mailstore.messages(account_id, box.mailbox_id, uids, with_summary=False)]
+        box = await self.mailstore.mailboxes.find(account_id, mailbox)
+        uids = (await self.mailstore.mailbox_reader.state(account_id, box.mailbox_id)).rows.uids
+        messages = self.mailstore.mailbox_reader.messages
+        found = [m async for m in messages(account_id, box.mailbox_id, uids, with_summary=False)]
         raw = [await self.stores.blobs.read(message.blob) for message in found]
         return [text.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode() for text in raw]
 
     async def expunge(self, account_id: int, mailbox_id: int, *uids: int) -> None:
-        await self.mailstore.remove(account_id, mailbox_id, uids)
+        await self.mailstore.messages.remove(account_id, mailbox_id, uids)
 
 
 @pytest.fixture
@@ -169,8 +172,8 @@ async def platform(
     await let_roles_log_in(str(postgres_settings.dsn), "paquebot_janitor")
     dsn = Secret(role_dsn(str(postgres_settings.dsn), "paquebot_janitor"))
     own = await open_postgres(PostgresSettings(dsn=dsn, pool_size=4), "tests")
-    stores = Stores(blobs, queue, migrated, Mailstore(migrated))
-    yield Platform(stores, Stores(blobs, queue, own, Mailstore(own)), spool, settings)
+    stores = Stores.of(blobs, queue, migrated)
+    yield Platform(stores, Stores.of(blobs, queue, own), spool, settings)
     await own.close()
 
 
@@ -179,14 +182,15 @@ async def furnish(platform: Platform) -> None:
     for number in range(5):
         await platform.arrive(f"shared-{number}", ALICE, BOB)
     store = platform.mailstore
-    nested = await store.create_mailbox(ALICE, "Projekte/Büro 2024/日本語")
-    await store.create_mailbox(ALICE, "Lists", special_use=SpecialUse.JUNK)
-    await store.delete_mailbox(ALICE, "Projekte")  # stays, not selectable
-    await store.unsubscribe(ALICE, "Junk")
-    await store.subscribe(ALICE, "gone/for good")
-    await store.store_flags(ALICE, INBOX_ID, [1, 2], FlagOp.ADD, flags=Flag.SEEN, keywords=["$Forwarded", "Wichtig"])
-    await store.store_flags(ALICE, INBOX_ID, [3], FlagOp.ADD, flags=Flag.FLAGGED | Flag.DELETED)
-    await store.copy(ALICE, INBOX_ID, [1, 2], nested.mailbox_id, quota_bytes=0)
-    await store.move(ALICE, INBOX_ID, [4], nested.mailbox_id)
+    nested = await store.mailboxes.create(ALICE, "Projekte/Büro 2024/日本語")
+    await store.mailboxes.create(ALICE, "Lists", special_use=SpecialUse.JUNK)
+    await store.mailboxes.delete(ALICE, "Projekte")  # stays, not selectable
+    await store.mailboxes.unsubscribe(ALICE, "Junk")
+    await store.mailboxes.subscribe(ALICE, "gone/for good")
+    words = ["$Forwarded", "Wichtig"]
+    await store.messages.store_flags(ALICE, INBOX_ID, [1, 2], FlagOp.ADD, flags=Flag.SEEN, keywords=words)
+    await store.messages.store_flags(ALICE, INBOX_ID, [3], FlagOp.ADD, flags=Flag.FLAGGED | Flag.DELETED)
+    await store.messages.copy(ALICE, INBOX_ID, [1, 2], nested.mailbox_id, quota_bytes=0)
+    await store.messages.move(ALICE, INBOX_ID, [4], nested.mailbox_id)
     await platform.append(ALICE, "Drafts", "draft", "$Label1")
     await platform.expunge(BOB, INBOX_ID, 2)

@@ -15,7 +15,8 @@ from cryptography.x509.oid import NameOID
 from tests.support.remote_host import RemoteHost
 
 from paquebot.message import MAX_LINE
-from paquebot.relay.message import ByteShares, OutgoingMessage
+from paquebot.relay.byte_shares import ByteShares
+from paquebot.relay.message import OutgoingEnvelope, OutgoingMessage
 from paquebot.relay.outcome import Host
 from paquebot.relay.settings import Deadlines, TlsPolicy
 from paquebot.relay.smtp_client.handshake import Handshake
@@ -33,7 +34,7 @@ HASTY = Deadlines(*(SHORT,) * 7, starttls=SHORT)
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority in `ca`, and server contexts with certificates of it, or of nobody."""
+    """A certificate authority in `ca`, and server contexts with certificates signed by it, or by themselves."""
 
     ca: str
     good: ssl.SSLContext
@@ -107,8 +108,8 @@ async def session_with(
     return await handshake(deadlines=deadlines, ca=ca).open(host_of(remote), policy, credentials)
 
 
-def letter(
-    raw: bytes,
+def outgoing(
+    content: bytes,
     reverse_path: str = "",
     *,
     ret: Ret | None = None,
@@ -120,18 +121,8 @@ def letter(
     """A message that is read from memory."""
 
     async def read() -> bytes:
-        return raw
+        return content
 
     shares = ByteShares(ByteGate(2**30), 2**30, 2**30)
-    return OutgoingMessage(
-        read,
-        len(raw),
-        shares,
-        "example.net",
-        reverse_path,
-        ret=ret,
-        envid=envid,
-        smtputf8=smtputf8,
-        submitted=submitted,
-        line=line,
-    )
+    envelope = OutgoingEnvelope(reverse_path, ret, envid, smtputf8, submitted)
+    return OutgoingMessage(read, len(content), shares, "example.net", envelope, line=line)

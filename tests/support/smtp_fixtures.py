@@ -1,4 +1,4 @@
-"""The fixture `smtp_stack`: what every SMTP test of a session shares. Its parts are imported when a test asks."""
+"""The fixture `smtp_stack`, which all SMTP tests of a run share. It is imported when a test asks for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real smtp_ingress on the real engines and the real directory, in this process, and what it queued.
+"""The real smtp_ingress on the real engines and the real directory, in this process, and the messages it has queued.
 
 `SmtpStack` lives as long as a test module: one database, bucket, stream and directory for all its tests. What a
 test sees as queued is what came into the stream since it began.
@@ -41,16 +41,16 @@ _numbers = itertools.count(1)
 
 
 @dataclass(slots=True, frozen=True)
-class Kept:
+class QueuedMessage:
     """A message in the bucket whose jobs are in the stream."""
 
     envelope: Envelope
-    raw: bytes
+    content: bytes
 
 
 @dataclass(slots=True)
 class SmtpStack:
-    """`environ` is what the service reads."""
+    """`environ`: the environment of the service."""
 
     environ: dict[str, str]
     directory: DirectoryService
@@ -58,14 +58,14 @@ class SmtpStack:
     blobs: BlobStore
 
     async def last_sequence(self) -> int:
-        """Of the stream, now."""
+        """The last sequence of the stream."""
         last = 0
         async for job in jobs(self.queue):
             last = job.sequence
         return last
 
-    async def kept(self, after: int) -> list[Kept]:
-        """The messages whose jobs came after that sequence, in order, each read back from the bucket."""
+    async def queued(self, after: int) -> list[QueuedMessage]:
+        """The messages whose jobs are behind that sequence, in order, each read from the bucket."""
         queued: dict[str, str] = {}  # queue id to pack
         async for job in jobs(self.queue, after=after):
             if job.subject.startswith("deliver."):
@@ -76,14 +76,14 @@ class SmtpStack:
                 queued[relay.queue_id] = relay.blob.pack
         return [await self._read(queue_id, pack) for queue_id, pack in queued.items()]
 
-    async def _read(self, queue_id: str, pack: str) -> Kept:
+    async def _read(self, queue_id: str, pack: str) -> QueuedMessage:
         index = await self.blobs.read_index(await self.blobs.stat(pack))
         (entry,) = (entry for entry in index.entries if entry.envelope.queue_id == queue_id)
         data = await self.blobs.read_range(pack, entry.offset, entry.length)
         ref = BlobRef(
             pack=pack, offset=entry.offset, length=entry.length, size=entry.size, compression=entry.compression
         )
-        return Kept(entry.envelope, decode_entry(ref, data))
+        return QueuedMessage(entry.envelope, decode_entry(ref, data))
 
     @contextlib.asynccontextmanager
     async def serving(self, **environ: str) -> AsyncIterator[SmtpServer]:
@@ -97,7 +97,7 @@ class SmtpStack:
 async def smtp_stack_on(
     nats: NatsEngine, s3: S3Engine, postgres: PostgresEngine, certificates: Path
 ) -> AsyncIterator[SmtpStack]:
-    """The directory with the accounts of the dialogues, a bucket and the stream; gone at the end."""
+    """The directory with the accounts of the dialogues, a bucket and the stream; removed at the end."""
     name = f"smtp_tests_{next(_numbers)}"
     ensure_certificate(certificates / "certificate.pem", certificates / "key.pem", (HOSTNAME, "127.0.0.1"))
     environ = _environ(nats, s3, name.replace("_", "-"), certificates)

@@ -18,8 +18,7 @@ from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.cli.admin.connection import DataOption, client_environment, exit_for_settings
 from paquebot.cli.waiting import CommandFailed, RetryUntil, TemporaryFailure, TemporaryRefusal, WaitOption
 from paquebot.observability import log
-from paquebot.queue import Queue, QueueUnavailable
-from paquebot.queue.client import QueueRefused
+from paquebot.queue import Queue, QueueRefused, QueueUnavailable
 from paquebot.queue.stream import ensure_stream
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.migrations import MigrationError, bootstrap_roles, make_database, migrate

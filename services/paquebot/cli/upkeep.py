@@ -23,7 +23,7 @@ from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.snapshots.snapshot import BucketMismatch
 from paquebot.janitor.stores import Stores, open_stores
 from paquebot.janitor.verification.verify import VerificationResult, verify
-from paquebot.mailstore.snapshots.export import UpkeepBusy
+from paquebot.mailstore.snapshots.snapshots import UpkeepBusy
 from paquebot.observability import log
 from paquebot.queue import QueueUnavailable
 from paquebot.runtime.errors import EngineUnavailable

@@ -11,7 +11,7 @@ from paquebot.delivery.reports import DeliveryReporter
 from paquebot.delivery.settings import DeliverySettings
 from paquebot.delivery.settlement import DeliverySettlement
 from paquebot.delivery.worker import DeliveryWorker
-from paquebot.mailstore import SCHEMA, Mailstore
+from paquebot.mailstore import SCHEMA, Deliveries
 from paquebot.mailstore.upkeep import figures
 from paquebot.notification import Notifier, SuccessShares
 from paquebot.queue import Queue, observation
@@ -48,9 +48,9 @@ async def main(context: Context, settings: DeliverySettings) -> None:
             # A sender whose mailbox is full is notified once it has room: the job waits (decision 5).
             uncertain=(VERDICT_UNSPECIFIED, VERDICT_OVER_QUOTA),
         )
-        mailstore = Mailstore(postgres, settings.account)
-        settlement = DeliverySettlement(mailstore, queue, DeliveryReporter(notifier, blobs), settings.quota)
-        worker = DeliveryWorker(mailstore, settlement, DeliveryHold(queue), settings.load)
+        deliveries = Deliveries(postgres, settings.account)
+        settlement = DeliverySettlement(deliveries, queue, DeliveryReporter(notifier, blobs), settings.quota)
+        worker = DeliveryWorker(deliveries, settlement, DeliveryHold(queue), settings.load)
         _depend(context, queue, postgres)
         if await wait_for_version_or_drain(postgres, SCHEMA, context.draining):
             context.started()

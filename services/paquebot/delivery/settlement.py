@@ -11,7 +11,7 @@ from paquebot.delivery import metrics
 from paquebot.delivery.entries import EntryOutcome, RecipientDelivery, entries_of
 from paquebot.delivery.reports import DeliveryReporter, due
 from paquebot.delivery.settings import OverQuotaPolicy, QuotaSettings
-from paquebot.mailstore import DeliveryResult, Mailstore
+from paquebot.mailstore import Deliveries, DeliveryResult
 from paquebot.observability.log import Log
 from paquebot.observability.trace import is_sampled
 from paquebot.queue import Publication, Queue, deliver_later, deliver_ready
@@ -24,8 +24,8 @@ _IN_MAILBOX = (DeliveryResult.DELIVERED, DeliveryResult.DUPLICATE)
 class DeliverySettlement:
     """One for a process."""
 
-    def __init__(self, mailstore: Mailstore, queue: Queue, reporter: DeliveryReporter, quota: QuotaSettings) -> None:
-        self._mailstore = mailstore
+    def __init__(self, deliveries: Deliveries, queue: Queue, reporter: DeliveryReporter, quota: QuotaSettings) -> None:
+        self._deliveries = deliveries
         self._queue = queue
         self._reporter = reporter
         self._quota = quota
@@ -73,7 +73,7 @@ class DeliverySettlement:
 
     async def _refuse(self, delivery: RecipientDelivery) -> None:
         """Before the sender is notified: from now on room in the mailbox changes nothing."""
-        await self._mailstore.deliver([delivery.delivery], refuse_over_quota=True)
+        await self._deliveries.deliver([delivery.delivery], refuse_over_quota=True)
 
     async def _defer(self, job: DeliverJob, deliveries: Sequence[RecipientDelivery]) -> None:
         """The stream itself brings the rest of the job back: no timer and no pending job of ours holds it."""

@@ -18,7 +18,7 @@ from paquebot.delivery.hold import DeliveryHold
 from paquebot.delivery.metrics import DeferReason
 from paquebot.delivery.settings import DeliveryLoadSettings
 from paquebot.delivery.settlement import DeliverySettlement
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import Deliveries
 from paquebot.notification import SenderUncertain
 from paquebot.observability import trace
 from paquebot.observability.log import Log
@@ -75,9 +75,9 @@ class DeliveryWorker:
     """Delivers batches of jobs; stateless between them."""
 
     def __init__(
-        self, mailstore: Mailstore, settlement: DeliverySettlement, hold: DeliveryHold, load: DeliveryLoadSettings
+        self, deliveries: Deliveries, settlement: DeliverySettlement, hold: DeliveryHold, load: DeliveryLoadSettings
     ) -> None:
-        self._mailstore = mailstore
+        self._deliveries = deliveries
         self._settlement = settlement
         self._hold = hold
         self._load = load
@@ -136,7 +136,7 @@ class DeliveryWorker:
         metrics.TRANSACTION_RECIPIENTS.observe(len(deliveries))
         with _spans(deliveries):
             with metrics.TRANSACTION_SECONDS.time():
-                found = await self._mailstore.deliver(
+                found = await self._deliveries.deliver(
                     [one.delivery for one in deliveries], refuse_over_quota=self._settlement.refuse_over_quota
                 )
             outcomes = [EntryOutcome(*pair) for pair in zip(deliveries, found, strict=True)]

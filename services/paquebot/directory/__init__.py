@@ -1,1 +1,1 @@
-"""Domains, accounts, aliases and credentials: PostgreSQL's schema `directory`, reached only through here."""
+"""Domains, accounts, aliases and credentials: the PostgreSQL schema `directory`, used only by this package."""

@@ -1,6 +1,7 @@
-"""Administration of accounts. Passwords arrive here as hashes only."""
+"""Administration of accounts. Passwords come as hashes only."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -62,7 +63,7 @@ INSERT INTO directory.removed_accounts (account_id) SELECT account_id FROM gone 
 
 
 async def check_free(postgres: Postgres, address: str) -> None:
-    """Raises Invalid, AlreadyExists: the account is there."""
+    """Raises InvalidValue, AlreadyExists: there is such an account."""
     at = local_address(address)
     if await postgres.fetchrow("get_account", _GET, at.domain, at.local) is not None:
         raise AlreadyExists(f"account {at} exists")
@@ -79,7 +80,7 @@ async def create_account(
 ) -> Account:
     """`quota_bytes` None: the domain's default, or `default_quota_bytes` where it has none.
 
-    Raises Invalid, NotFound, AlreadyExists, Precondition.
+    Raises InvalidValue, NotFound, AlreadyExists, FailedPrecondition.
     """
     at = local_address(address)
     display_name(name)
@@ -102,7 +103,7 @@ async def create_account(
 
 
 async def get_account(postgres: Postgres, address: str) -> Account:
-    """Raises Invalid, NotFound."""
+    """Raises InvalidValue, NotFound."""
     at = local_address(address)
     return _found(await postgres.fetchrow("get_account", _GET, at.domain, at.local), at)
 
@@ -115,7 +116,7 @@ async def list_accounts(postgres: Postgres, domain: str, *, after: tuple[str, st
 
 
 async def update_account(postgres: Postgres, address: str, change: AccountChange) -> Account:
-    """Raises Invalid, NotFound."""
+    """Raises InvalidValue, NotFound."""
     at = local_address(address)
     if change.display_name is not None:
         display_name(change.display_name)
@@ -135,13 +136,29 @@ async def update_account(postgres: Postgres, address: str, change: AccountChange
 
 
 async def delete_account(postgres: Postgres, address: str) -> int:
-    """Remove the account and its app passwords; the id, under which its mail is kept until `janitor` purges it.
+    """Delete the account and its app passwords; returns its id, under which `janitor` purges its mail later.
     Raises NotFound."""
     at = local_address(address)
     account_id = await postgres.fetchval("delete_account", _DELETE, at.domain, at.local)
     if account_id is None:
         raise NotFound(f"no account {at}")
     return int(account_id)
+
+
+_REMOVED = "SELECT account_id FROM directory.removed_accounts WHERE removed_at < $1 ORDER BY account_id"
+
+_PURGED = "DELETE FROM directory.removed_accounts WHERE account_id = ANY($1::bigint[])"
+
+
+async def removed_accounts(postgres: Postgres, before: datetime.datetime) -> list[int]:
+    """Ids of accounts removed before `before` that are not purged. Raises PostgresUnavailable."""
+    rows = await postgres.fetch("removed_accounts", _REMOVED, before)
+    return [row["account_id"] for row in rows]
+
+
+async def delete_removed(postgres: Postgres, account_ids: Sequence[int]) -> None:
+    """Forget these accounts: their mail is purged. Raises PostgresUnavailable."""
+    await postgres.execute("accounts_purged", _PURGED, list(account_ids))
 
 
 def _found(row: asyncpg.Record | None, address: Address) -> Account:

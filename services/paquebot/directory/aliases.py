@@ -1,4 +1,4 @@
-"""Administration of aliases: addresses that lead to other addresses, here or elsewhere."""
+"""Administration of aliases: addresses that lead to other addresses, local or remote."""
 
 import datetime
 from dataclasses import dataclass
@@ -38,16 +38,16 @@ _DELETE = "DELETE FROM directory.aliases WHERE domain = $1 AND local_part = $2 R
 
 
 async def create_alias(postgres: Postgres, address: str, targets: list[str]) -> Alias:
-    """Raises Invalid, NotFound, AlreadyExists, Precondition."""
+    """Raises InvalidValue, NotFound, AlreadyExists, FailedPrecondition."""
     at = local_address(address)
-    leads_to = _checked(at, targets)
+    checked_targets = _checked(at, targets)
 
     async def work(connection: Connection) -> Alias:
         await lock_home(connection, at.domain)
         if await connection.fetchval(_ACCOUNT, at.domain, at.local):
             raise AlreadyExists(f"{at} is an account")
         try:
-            row = await connection.fetchrow(_INSERT, at.local, at.domain, leads_to)
+            row = await connection.fetchrow(_INSERT, at.local, at.domain, checked_targets)
         except asyncpg.UniqueViolationError:
             raise AlreadyExists(f"alias {at} exists") from None
         return _alias(sole_row(row))
@@ -56,7 +56,7 @@ async def create_alias(postgres: Postgres, address: str, targets: list[str]) -> 
 
 
 async def get_alias(postgres: Postgres, address: str) -> Alias:
-    """Raises Invalid, NotFound."""
+    """Raises InvalidValue, NotFound."""
     at = local_address(address)
     return _found(await postgres.fetchrow("get_alias", _GET, at.domain, at.local), at)
 
@@ -69,21 +69,21 @@ async def list_aliases(postgres: Postgres, domain: str, *, after: tuple[str, str
 
 
 async def update_alias(postgres: Postgres, address: str, *, targets: list[str] | None, enabled: bool | None) -> Alias:
-    """None leaves the old value. Raises Invalid, NotFound."""
+    """None leaves the old value. Raises InvalidValue, NotFound."""
     at = local_address(address)
-    leads_to = _checked(at, targets) if targets is not None else None
-    return _found(await postgres.fetchrow("update_alias", _UPDATE, at.domain, at.local, leads_to, enabled), at)
+    checked_targets = _checked(at, targets) if targets is not None else None
+    return _found(await postgres.fetchrow("update_alias", _UPDATE, at.domain, at.local, checked_targets, enabled), at)
 
 
 async def delete_alias(postgres: Postgres, address: str) -> None:
-    """Raises Invalid, NotFound."""
+    """Raises InvalidValue, NotFound."""
     at = local_address(address)
     if await postgres.fetchval("delete_alias", _DELETE, at.domain, at.local) is None:
         raise NotFound(f"no alias {at}")
 
 
 def _checked(address: Address, targets: list[str]) -> list[str]:
-    """Longer loops are possible and found at resolution; this one is a slip of the pen."""
+    """Refuses an alias that leads to itself; resolution finds longer loops. Raises InvalidValue."""
     checked = target_addresses(targets)
     if any(canonical(parse_address(target)) == address for target in checked):
         raise InvalidValue(f"alias {address} cannot lead to itself")

@@ -1,4 +1,4 @@
-"""Administration of app passwords: made by us, said once, kept as digests."""
+"""Administration of app passwords: generated here, shown once, stored as digests."""
 
 import datetime
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from paquebot.directory.passwords import app_password_digest, new_app_password
 from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
 
 MAX_NAME = 100
-MAX_EACH = 50  # read at every login of the account
+MAX_PASSWORDS = 50  # of an account: every login reads all
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,15 @@ _DELETE = "DELETE FROM directory.app_passwords WHERE account_id = $1 AND app_pas
 
 
 async def create_app_password(postgres: Postgres, address: str, name: str) -> tuple[AppPassword, str]:
-    """The new entry and its password. Raises Invalid, NotFound, AlreadyExists, Precondition."""
+    """The new entry and its password. Raises InvalidValue, NotFound, AlreadyExists, FailedPrecondition."""
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise InvalidValue(f"the name of an app password is printable text of 1 to {MAX_NAME} characters")
+        raise InvalidValue(f"the name of an app password must be printable text of 1 to {MAX_NAME} characters")
     account = await get_account(postgres, address)
     password = new_app_password()
 
     async def work(connection: Connection) -> AppPassword:
-        if await connection.fetchval(_COUNT, account.account_id) >= MAX_EACH:
-            raise FailedPrecondition(f"account {account.address} has {MAX_EACH} app passwords: remove one first")
+        if await connection.fetchval(_COUNT, account.account_id) >= MAX_PASSWORDS:
+            raise FailedPrecondition(f"account {account.address} has {MAX_PASSWORDS} app passwords: remove one first")
         digest = app_password_digest(account.account_id, password)
         try:
             row = await connection.fetchrow(_INSERT, account.account_id, name, digest)
@@ -58,13 +58,13 @@ async def create_app_password(postgres: Postgres, address: str, name: str) -> tu
 
 
 async def list_app_passwords(postgres: Postgres, address: str) -> list[AppPassword]:
-    """Oldest first. Raises Invalid, NotFound."""
+    """Oldest first. Raises InvalidValue, NotFound."""
     account = await get_account(postgres, address)
     return [_app_password(row) for row in await postgres.fetch("list_app_passwords", _LIST, account.account_id)]
 
 
 async def delete_app_password(postgres: Postgres, address: str, app_password_id: int) -> int:
-    """The account's id. Raises Invalid, NotFound."""
+    """Returns the account's id. Raises InvalidValue, NotFound."""
     account = await get_account(postgres, address)
     gone = await postgres.fetchval("delete_app_password", _DELETE, account.account_id, app_password_id)
     if gone is None:

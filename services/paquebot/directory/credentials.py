@@ -1,4 +1,4 @@
-"""What a login is checked against: the account of an address, its password hash, its app passwords."""
+"""The credentials of an account: its password hash and its app passwords, by its address."""
 
 import datetime
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from paquebot.wire.address import Address
 
 @dataclass(frozen=True, slots=True)
 class StoredCredentials:
-    """`enabled`: the account and its domain are. `app_passwords`: digest → id. `network_used_on`: when the
-    account last logged in from the client's network (a UTC day); None: not that is known."""
+    """`enabled`: both the account and its domain are. `app_passwords`: digest → id. `network_used_on`: the UTC day of
+    the account's last login from the client's network; None: not known."""
 
     account_id: int
     address: Address
@@ -25,7 +25,7 @@ class StoredCredentials:
 
 
 def login_address(login: str, default_domain: str) -> Address | None:
-    """The canonical address of a login; `default_domain` completes a local part alone. None: no account can have it."""
+    """The canonical address of a login; `default_domain` completes a bare local part. None: no account can have it."""
     try:
         if "@" in login:
             return local_address(login)
@@ -53,7 +53,7 @@ WHERE d.name = $1 AND a.local_part = $2
 
 
 async def credentials(postgres: Postgres, address: Address, network: str) -> StoredCredentials | None:
-    """Of the account that has `address`, also by its domain's alias; None: there is none. `network` is the client's."""
+    """Those of the account with `address`, also at an alias domain; None: no such account. `network`: the client's."""
     row = await postgres.fetchrow("credentials", _CREDENTIALS, address.domain, address.local, network)
     if row is None:
         return None
@@ -73,7 +73,7 @@ _REHASH = "UPDATE directory.accounts SET password_hash = $3 WHERE account_id = $
 
 
 async def replace_hash(postgres: Postgres, account_id: int, old: str, new: str) -> None:
-    """Store a stronger hash of the same password, unless the password was changed meanwhile."""
+    """Store a stronger hash of the same password, unless the password has changed meanwhile."""
     await postgres.execute("replace_hash", _REHASH, account_id, old, new)
 
 
@@ -83,6 +83,6 @@ WHERE app_password_id = $1 AND last_used_on IS DISTINCT FROM $2
 """
 
 
-async def note_use(postgres: Postgres, app_password_id: int, day: datetime.date) -> None:
-    """Remember that the app password was used on `day` (UTC); writes at most once a day."""
+async def record_use(postgres: Postgres, app_password_id: int, day: datetime.date) -> None:
+    """Record that the app password was used on `day` (UTC); writes at most once a day."""
     await postgres.execute("note_use", _USED, app_password_id, day)

@@ -59,7 +59,7 @@ _DELETE = "DELETE FROM directory.domains WHERE name = $1"
 async def create_domain(
     postgres: Postgres, name: str, *, alias_of: str = "", catch_all: str = "", default_quota_bytes: int = 0
 ) -> Domain:
-    """Raises Invalid, AlreadyExists, Precondition."""
+    """Raises InvalidValue, AlreadyExists, FailedPrecondition."""
     name = domain_name(name)
     alias_of = domain_name(alias_of) if alias_of else ""
     catch_all = target_address(catch_all) if catch_all else ""
@@ -77,7 +77,7 @@ async def create_domain(
 
 
 async def get_domain(postgres: Postgres, name: str) -> Domain:
-    """Raises Invalid, NotFound."""
+    """Raises InvalidValue, NotFound."""
     name = domain_name(name)
     row = await postgres.fetchrow("get_domain", _GET, name)
     if row is None:
@@ -91,7 +91,7 @@ async def list_domains(postgres: Postgres, *, after: str, limit: int) -> list[Do
 
 
 async def update_domain(postgres: Postgres, name: str, change: DomainChange) -> Domain:
-    """Raises Invalid, NotFound, Precondition."""
+    """Raises InvalidValue, NotFound, FailedPrecondition."""
     name = domain_name(name)
     alias_of = domain_name(change.alias_of) if change.alias_of else change.alias_of
     catch_all = target_address(change.catch_all) if change.catch_all else change.catch_all
@@ -103,7 +103,7 @@ async def update_domain(postgres: Postgres, name: str, change: DomainChange) -> 
             raise NotFound(f"no domain {name}")
         domain = _domain(sole_row(await connection.fetchrow(_GET, name)))
         if alias_of and (domain.accounts or domain.aliases):
-            raise FailedPrecondition(f"domain {name} has accounts or aliases, so it cannot stand for {alias_of}")
+            raise FailedPrecondition(f"domain {name} has accounts or aliases, so it cannot be an alias of {alias_of}")
         await _check_alias_of(connection, name, alias_of or "")
         await connection.execute(_UPDATE, name, alias_of, catch_all, change.enabled, change.default_quota_bytes)
         return _domain(sole_row(await connection.fetchrow(_GET, name)))
@@ -112,7 +112,7 @@ async def update_domain(postgres: Postgres, name: str, change: DomainChange) -> 
 
 
 async def delete_domain(postgres: Postgres, name: str) -> None:
-    """Raises Invalid, NotFound, Precondition while anything belongs to the domain."""
+    """Raises InvalidValue, NotFound, FailedPrecondition while anything belongs to the domain."""
     name = domain_name(name)
 
     async def work(connection: Connection) -> None:
@@ -127,25 +127,25 @@ async def delete_domain(postgres: Postgres, name: str) -> None:
 
 
 async def lock_home(connection: Connection, name: str) -> None:
-    """Hold the domain for a new account or alias, against the others. Raises NotFound, Precondition."""
+    """Lock the domain of a new account or alias. Raises NotFound, FailedPrecondition."""
     row = await connection.fetchrow(_LOCK, name)
     if row is None:
         raise NotFound(f"no domain {name}")
     if row["alias_of"]:
-        raise FailedPrecondition(f"domain {name} stands for {row['alias_of']}: add the address there")
+        raise FailedPrecondition(f"domain {name} is an alias of {row['alias_of']}: add the address there")
 
 
 async def _check_alias_of(connection: Connection, name: str, alias_of: str) -> None:
-    """An alias domain leads to a domain of its own in one step, so no chain and no loop can be."""
+    """An alias domain must lead to a domain that is not an alias, so there are no chains and no loops."""
     if not alias_of:
         return
     if alias_of == name:
-        raise InvalidValue("a domain cannot be the alias of itself")
+        raise InvalidValue("a domain cannot be an alias of itself")
     row = await connection.fetchrow(_LOCK, alias_of)
     if row is None:
-        raise FailedPrecondition(f"no domain {alias_of} to be the alias of")
+        raise FailedPrecondition(f"no domain {alias_of} to be an alias of")
     if row["alias_of"]:
-        raise FailedPrecondition(f"domain {alias_of} is an alias itself: name {row['alias_of']} instead")
+        raise FailedPrecondition(f"domain {alias_of} is itself an alias: name {row['alias_of']} instead")
     if await connection.fetchval("SELECT 1 FROM directory.domains WHERE alias_of = $1 LIMIT 1", name):
         raise FailedPrecondition(f"other domains are aliases of {name}, so it cannot be one")
 

@@ -1,10 +1,10 @@
-"""What the directory refuses; each text is one sentence for the administrator and names no engine.
+"""Refusals of the directory; each text is one sentence for the administrator and names no engine.
 
 DirectoryError
 ├── AlreadyExists
 ├── NotFound
-├── Invalid        a value that cannot be stored
-└── Precondition   possible only after something else was changed
+├── InvalidValue         a value that cannot be stored
+└── FailedPrecondition   possible only after another change
 """
 
 

@@ -1,11 +1,11 @@
 """Failed logins and good client networks, shared by all processes and kept over their restarts.
 
-A failure raises levels, which fall by one every `recovery` seconds: of the login from this client network, of the
-client network whatever it tries, and of the login whoever tries it. Anybody can have an IPv6 /48, and with it 65,536
-networks of clients: a failure counts an eighth for that, too. An attempt counts before its password is looked at,
-so that guesses side by side cannot pass a limit; one without fault is taken back. No level of an account alone refuses
-anybody: strangers cannot lock its owner out. From a network where the account's password was right lately only the
-level of that account and network counts.
+A failure raises three levels, which fall by one every `recovery` seconds: of the login from this client network, of the
+client network for all logins, and of the login for all networks. An attacker can easily have an IPv6 /48, and with it
+65,536 client networks: a failure also counts an eighth for the /48. An attempt counts before its password is checked,
+so that parallel guesses cannot pass a limit; a good login is subtracted again. The level of an account alone never
+refuses an attempt: other people cannot lock its owner out. From a network with a recent good login to the account only
+the level of that account and network counts.
 """
 
 import datetime
@@ -20,7 +20,7 @@ from paquebot.runtime.postgres.pool import Postgres
 NETWORKS_KEPT = 50  # of an account
 _ANY_LOGIN = 0
 _ANY_NETWORK = ""
-_ABOVE = 12.0  # levels of a login over its bound: how long its delays outlive an attack
+_ABOVE = 12.0  # maximum level of a login over its limit: how long its delays outlive an attack
 
 _Key = tuple[int, str]
 
@@ -28,7 +28,7 @@ _Key = tuple[int, str]
 @dataclass(frozen=True, slots=True)
 class LimitPolicy:
     """`pair`: failures of one login from one client network, `client`: of one client network, above which attempts are
-    refused; `login`: of one login from anywhere, above which they are slowed down. `recovery` in seconds."""
+    refused; `login`: of one login from all networks, above which attempts are delayed. `recovery` in seconds."""
 
     pair: int
     client: int
@@ -38,7 +38,7 @@ class LimitPolicy:
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
-    """What an attempt counted on, and the levels afterwards; 0.0 where it did not count."""
+    """The keys that an attempt was counted for, and their levels afterwards; 0.0 where it did not count."""
 
     keys: tuple[_Key, ...]
     pair: float
@@ -48,19 +48,19 @@ class LoginAttempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRefused:
-    """Nothing was counted; in so many seconds the attempt is let in."""
+    """Nothing was counted; after so many seconds the attempt is accepted."""
 
     seconds: float
 
 
 def unknown_subject(key: bytes, login: str) -> int:
-    """Stands for a login that nobody has; below 0, so no account has it."""
+    """An id for a login that no account has; below 0, so no account has it."""
     digest = hmac.digest(key, login.encode("utf-8", "surrogatepass"), hashlib.sha256)
     return -1 - (int.from_bytes(digest[:8], "big") >> 2)
 
 
 def site_of(network: str) -> str:
-    """What a client network is part of: an IPv6 /48 or an IPv4 /24; empty as that is."""
+    """The IPv6 /48 or IPv4 /24 of a client network; empty for an empty one."""
     return client_keys(network.partition("/")[0]).network
 
 
@@ -69,7 +69,7 @@ async def login_key(postgres: Postgres) -> bytes:
     return bytes(await postgres.fetchval("login_key", "SELECT key FROM directory.login_key"))
 
 
-# Rows are locked in one order everywhere, so that two attempts cannot wait for each other.
+# All statements lock rows in the same order, so that two attempts cannot wait for each other.
 _LEFT = "greatest(0, f.level - greatest(0, extract(epoch FROM clock_timestamp() - f.at)) / $3::double precision)"
 _FLOAT = "double precision"
 _STEP = f"CASE WHEN %s.network LIKE '%%/48' THEN 0.125::{_FLOAT} ELSE 1::{_FLOAT} END"
@@ -136,7 +136,7 @@ async def count_attempt(
 
 
 async def uncount_attempt(postgres: Postgres, keys: Sequence[_Key]) -> None:
-    """The attempt was no failure."""
+    """The attempt was not a failure."""
     if keys:
         await postgres.execute("give_back_login", _GIVE_BACK, *_columns(keys))
 
@@ -158,7 +158,7 @@ DELETE FROM directory.login_networks WHERE account_id = $1 AND network IN (
 """
 
 
-async def note_network(postgres: Postgres, account_id: int, network: str, day: datetime.date) -> None:
+async def record_network(postgres: Postgres, account_id: int, network: str, day: datetime.date) -> None:
     """The account logged in from `network` on `day` (UTC)."""
     await postgres.execute("note_network", _USED, account_id, network, day)
     await postgres.execute("forget_networks", _OLDEST, account_id, NETWORKS_KEPT)
@@ -172,8 +172,8 @@ WHERE at < clock_timestamp() - make_interval(secs => $1)
 _FORGET_NETWORKS = "DELETE FROM directory.login_networks WHERE last_used_on < $1"
 
 
-async def delete_old(postgres: Postgres, policy: LimitPolicy, most: int, known_since: datetime.date) -> None:
-    """Drop levels that have fallen to 0, all but the `most` youngest, and networks last used before `known_since`."""
+async def delete_old(postgres: Postgres, policy: LimitPolicy, maximum: int, known_since: datetime.date) -> None:
+    """Delete levels that fell to 0, all but the newest `maximum`, and networks last used before `known_since`."""
     lasts = (max(policy.pair, policy.client, policy.login + _ABOVE) + 1) * policy.recovery
-    await postgres.execute("forget_failures", _FORGET_LEVELS, lasts, most)
+    await postgres.execute("forget_failures", _FORGET_LEVELS, lasts, maximum)
     await postgres.execute("forget_old_networks", _FORGET_NETWORKS, known_since)

@@ -1,11 +1,12 @@
-"""What the directory has for addresses: one set-based statement for any number of them.
+"""Looks up addresses in the directory: one set-based statement for any number of them.
 
 An address finds, in this order: the account or alias of its whole local part; the account or alias of the part
 before the separator, with the rest as its detail (RFC 5233); for postmaster those of RFC 5321 §4.5.1 below; the
-domain's catch-all; nothing. A domain alias is looked up as the domain it stands for.
+domain's catch-all; nothing. An alias domain is looked up as the domain that it leads to.
 
-Postmaster is always somebody (RFC 5321 §4.5.1): an account or alias of that name, else the configured postmaster
-address, else the catch-all, else the domain's oldest enabled account, else the oldest enabled account of all.
+Mail for postmaster always has a recipient (RFC 5321 §4.5.1): an account or alias of that name, else the configured
+postmaster address, else the catch-all, else the domain's oldest enabled account, else the oldest enabled account of
+all.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ class ForeignDomain:
 
 @dataclass(frozen=True, slots=True)
 class DisabledDomain:
-    """A domain of ours that takes no mail now."""
+    """A domain of ours that accepts no mail now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class AddressRules:
     postmaster: str = ""
 
 
-# LIMIT 1 keeps each search by itself, so that it goes by the index of both columns: joined freely, the planner may read
-# all accounts of a domain instead, as long as it believes that there are few (until the next ANALYZE).
+# LIMIT 1 keeps each search separate, so that it uses the index of both columns: without it the planner may read all
+# accounts of a domain instead, as long as it assumes that there are few (until the next ANALYZE).
 _LOOK_UP = """
 WITH asked AS MATERIALIZED (
     SELECT n, whole, base, home.name AS domain, d.enabled AND home.enabled AS domain_enabled, home.catch_all
@@ -121,8 +122,8 @@ LEFT JOIN LATERAL (
 async def look_up(
     postgres: Postgres, rules: AddressRules, addresses: Sequence[Address]
 ) -> dict[Address, DirectoryEntry]:
-    """An entry for each of `addresses`; an empty domain stands for the default one. One statement."""
-    asked = [_Asked.of(address, rules) for address in addresses]
+    """An entry for each of `addresses`; an empty domain means the default one. One statement."""
+    asked = [_Query.of(address, rules) for address in addresses]
     rows = await postgres.fetch(
         "look_up",
         _LOOK_UP,
@@ -138,14 +139,14 @@ async def look_up(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Query:
     domain: str
     whole: str
     base: str
     detail: str
 
     @classmethod
-    def of(cls, address: Address, rules: AddressRules) -> "_Asked":
+    def of(cls, address: Address, rules: AddressRules) -> "_Query":
         base, detail = split_detail(address.local, rules.separator)
         return cls(
             address.domain or rules.default_domain,
@@ -155,13 +156,13 @@ class _Asked:
         )
 
 
-def _entry(row: asyncpg.Record, asked: _Asked, rules: AddressRules) -> DirectoryEntry:
+def _entry(row: asyncpg.Record, query: _Query, rules: AddressRules) -> DirectoryEntry:
     if not row["domain_enabled"]:
         return DisabledDomain()
     return (
         _named(row, "", detail="")
-        or _named(row, "base_", detail=asked.detail)
-        or _substitute(row, asked, rules)
+        or _named(row, "base_", detail=query.detail)
+        or _substitute(row, query, rules)
         or NoEntry()
     )
 
@@ -182,9 +183,9 @@ def _named(row: asyncpg.Record, prefix: str, *, detail: str) -> DirectoryEntry |
     return None
 
 
-def _substitute(row: asyncpg.Record, asked: _Asked, rules: AddressRules) -> DirectoryEntry | None:
-    """Who takes mail for a local part that nobody has: RFC 5321 §4.5.1 for postmaster, else the catch-all."""
-    if asked.base == POSTMASTER and rules.postmaster:
+def _substitute(row: asyncpg.Record, query: _Query, rules: AddressRules) -> DirectoryEntry | None:
+    """The entry for a local part that does not exist: RFC 5321 §4.5.1 for postmaster, else the catch-all."""
+    if query.base == POSTMASTER and rules.postmaster:
         return AliasEntry((rules.postmaster,), True, "", by_name=False)
     if row["catch_all"]:
         return AliasEntry((row["catch_all"],), True, "", by_name=False)

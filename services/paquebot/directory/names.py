@@ -1,58 +1,58 @@
-"""Addresses and domain names as an administrator writes them, to the forms that are stored."""
+"""Normalises addresses and domain names of administrators to the stored forms."""
 
 from paquebot.directory.errors import InvalidValue
 from paquebot.wire.address import Address, BadAddress, canonical, normal_domain, parse_address
 
 MAX_TARGETS = 100
-_MAX_SHOWN = 300
+_MAX_QUOTED = 300
 MAX_DISPLAY_NAME = 200
 MAX_LOCAL = 255
-"""Bytes of a local part of our own: what keys of the database hold. Those of others may be longer."""
+"""Maximum bytes of a local part of ours, for the keys of the database. Those of other domains may be longer."""
 
 
 def domain_name(text: str) -> str:
-    """A domain of our own: no address literal. Raises Invalid."""
+    """A domain of our own: no address literal. Raises InvalidValue."""
     try:
         name = normal_domain(text.strip())
     except BadAddress as error:
-        raise InvalidValue(f"{_shown(text)} is not a domain name: {error}") from None
+        raise InvalidValue(f"{_quoted(text)} is not a domain name: {error}") from None
     if name.startswith("["):
         raise InvalidValue("a domain cannot be an address literal")
     return name
 
 
 def local_address(text: str) -> Address:
-    """An address in canonical form: how accounts and aliases are stored. Raises Invalid."""
+    """An address in canonical form: how accounts and aliases are stored. Raises InvalidValue."""
     address = canonical(_address(text))
     if len(address.local.encode()) > MAX_LOCAL:
-        raise InvalidValue(f"the part before the @ has at most {MAX_LOCAL} bytes")
+        raise InvalidValue(f"the part before the @ must have at most {MAX_LOCAL} bytes")
     return address
 
 
 def target_address(text: str) -> str:
-    """Where an alias leads, local or remote; the case of the local part is kept. Raises Invalid."""
+    """The target of an alias, local or remote; keeps the case of the local part. Raises InvalidValue."""
     return str(_address(text))
 
 
 def target_addresses(texts: list[str]) -> list[str]:
-    """An alias's targets in the order given, duplicates dropped. Raises Invalid."""
+    """The targets of an alias in the given order, without duplicates. Raises InvalidValue."""
     targets = list(dict.fromkeys(target_address(text) for text in texts))
     if not 1 <= len(targets) <= MAX_TARGETS:
-        raise InvalidValue(f"an alias has 1 to {MAX_TARGETS} targets")
+        raise InvalidValue(f"an alias must have 1 to {MAX_TARGETS} targets")
     return targets
 
 
-def quota(octets: int) -> int:
-    """Bytes; 0: none. Raises Invalid."""
-    if octets < 0:
-        raise InvalidValue("a quota is a number of bytes, or 0 for none")
-    return octets
+def quota(size: int) -> int:
+    """Bytes; 0: none. Raises InvalidValue."""
+    if size < 0:
+        raise InvalidValue("a quota must be a number of bytes, or 0 for none")
+    return size
 
 
 def display_name(text: str) -> str:
-    """Raises Invalid."""
+    """Raises InvalidValue."""
     if len(text) > MAX_DISPLAY_NAME or not text.isprintable():
-        raise InvalidValue(f"a display name is printable text of at most {MAX_DISPLAY_NAME} characters")
+        raise InvalidValue(f"a display name must be printable text of at most {MAX_DISPLAY_NAME} characters")
     return text
 
 
@@ -60,9 +60,9 @@ def _address(text: str) -> Address:
     try:
         return parse_address(text.strip())
     except BadAddress as error:
-        raise InvalidValue(f"{_shown(text)} is not a mail address: {error}") from None
+        raise InvalidValue(f"{_quoted(text)} is not a mail address: {error}") from None
 
 
-def _shown(text: str) -> str:
-    """Within a sentence, and within what a status of gRPC holds."""
-    return repr(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}...")
+def _quoted(text: str) -> str:
+    """For a sentence; short enough for a gRPC status."""
+    return repr(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}...")

@@ -1,4 +1,4 @@
-"""Passwords: their normal form, their argon2id hashes, and app passwords made by us.
+"""Passwords: their normal form, their argon2id hashes, and generated app passwords.
 
 RFC 8265 §4.2 (OpaqueString), RFC 9106 (argon2id).
 """
@@ -15,7 +15,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from paquebot.wire.address import Address
 
 MAX_BYTES = 1024
-MIN_SHORTEST = 6
+MIN_LENGTH = 6
 """No setting allows shorter passwords."""
 _DIFFERENT = 4
 _APP_PASSWORD_BYTES = 20  # of base32 text: 100 bits
@@ -24,11 +24,11 @@ _BASE32 = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 
 
 class BadPassword(ValueError):
-    """No password can be written like this; the text may be shown to its owner."""
+    """The password is not acceptable; the text may be shown to its owner."""
 
 
 def prepared(password: str) -> str:
-    """RFC 8265 §4.2.1: spaces beyond ASCII become SPACE, then NFC; case and width stay. Raises BadPassword."""
+    """RFC 8265 §4.2.1: non-ASCII spaces become SPACE, then NFC; case and width stay. Raises BadPassword."""
     mapped = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
     normal = unicodedata.normalize("NFC", mapped)
     if not normal:
@@ -36,20 +36,21 @@ def prepared(password: str) -> str:
     if any(unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") for char in normal):
         raise BadPassword("a password cannot have control or unassigned characters")
     if len(normal.encode()) > MAX_BYTES:
-        raise BadPassword(f"a password has at most {MAX_BYTES} bytes")
+        raise BadPassword(f"a password must have at most {MAX_BYTES} bytes")
     return normal
 
 
-def check_strength(password: str, address: Address, shortest: int) -> None:
-    """Is the prepared `password` one that a stranger does not guess soon? Raises BadPassword, which says what to do.
+def check_strength(password: str, address: Address, min_length: int) -> None:
+    """Raises BadPassword, which says what to do, when the prepared `password` is easy to guess.
 
-    NIST SP 800-63B §5.1.1.2: length counts, and not the name of the account; no rules about kinds of characters.
+    NIST SP 800-63B §5.1.1.2: length counts, and the password is not the account's name; no rules about kinds of
+    characters.
     """
-    if len(password) < shortest:
+    if len(password) < min_length:
         count = f"{len(password)} character{'s' if len(password) != 1 else ''}"
         raise BadPassword(
-            f"the password has {count} and must have at least {shortest}: take a few words, or let a password manager "
-            "make one"
+            f"the password has {count} and must have at least {min_length}: take a few words, or let a password "
+            "manager make one"
         )
     if len(set(password)) < _DIFFERENT:
         raise BadPassword(f"the password must have at least {_DIFFERENT} different characters")
@@ -81,21 +82,21 @@ class Hasher:
             time_cost=parameters.passes, memory_cost=parameters.memory_kib, parallelism=parameters.lanes
         )
         self._parameters = parameters
-        self.nobody = self.hash(secrets.token_hex(16))
-        """A hash that no password has, so that an unknown account costs what a known one does."""
+        self.no_password = self.hash(secrets.token_hex(16))
+        """A hash of no password, so that an unknown account takes as long as a known one."""
 
     def hash(self, password: str) -> str:
         return self._argon2.hash(password)
 
     def verify(self, stored: str, password: str) -> bool:
-        """Whether `password`, prepared, has the hash `stored`; a damaged hash fits none."""
+        """Whether `password`, prepared, has the hash `stored`; False for a damaged hash."""
         try:
             return self._argon2.verify(stored, password)
         except (VerificationError, InvalidHashError):
             return False
 
-    def outgrown(self, stored: str) -> bool:
-        """Whether a parameter is larger now than when `stored` was made."""
+    def is_weaker(self, stored: str) -> bool:
+        """Whether `stored` was made with a smaller parameter than those of this Hasher."""
         old = argon2.extract_parameters(stored)
         new = self._parameters
         return (
@@ -114,9 +115,9 @@ def new_app_password() -> str:
 
 
 def app_password_digest(account_id: int, password: str) -> bytes | None:
-    """SHA-256 under which the app password is stored; None when `password` does not look like one.
+    """The SHA-256 that is stored for the app password; None when `password` does not look like one.
 
-    Hyphens, spaces and case do not matter, as clients and people change them.
+    Ignores hyphens, spaces and case, which clients and people change.
     """
     text = password.replace("-", "").replace(" ", "").lower()
     if len(text) != _APP_PASSWORD_BYTES or not _BASE32.issuperset(text):

@@ -1,9 +1,9 @@
-"""Where mail for addresses goes: aliases followed to accounts and remote addresses, bounded and loop-safe.
+"""Resolves addresses: follows aliases to accounts and remote addresses, within limits and safe from loops.
 
-All addresses of a request are followed together, level by level, with one lookup a level: one statement for
-accounts, one more for each level of aliases. An alias that leads to more than `MAX_LEVELS` levels or
-`MAX_RECIPIENTS` recipients is refused as a loop; one that leads back to itself loses only that branch. Targets
-that nobody has are dropped while others remain.
+All addresses of a request are resolved together, level by level, with one lookup for each level: one statement for
+accounts, one more for each level of aliases. An alias that leads to more than `MAX_LEVELS` levels or `MAX_RECIPIENTS`
+recipients is refused as a loop; an alias that leads back to itself loses only that branch. Targets that do not exist
+are dropped while others remain.
 """
 
 import enum
@@ -28,7 +28,7 @@ Lookup = Callable[[Sequence[Address]], Awaitable[Mapping[Address, DirectoryEntry
 
 
 class ResolutionRefusal(enum.Enum):
-    """Why mail for an address goes nowhere; of an alias with several, the last in this order is told."""
+    """Why mail for an address is refused; for an alias with several reasons, the last one in this order."""
 
     BAD_ADDRESS = enum.auto()
     RELAY_DENIED = enum.auto()
@@ -50,7 +50,7 @@ class LocalTarget:
 
 @dataclass(frozen=True, slots=True)
 class RemoteTarget:
-    """`aliased`: an alias of ours leads there."""
+    """`aliased`: an alias of ours leads to it."""
 
     address: Address
     aliased: bool
@@ -60,7 +60,7 @@ class RemoteTarget:
 class Resolution:
     """Targets without duplicates, or a refusal.
 
-    `dropped` counts targets of aliases that were left out; `by_name`: no catch-all or postmaster rule was needed.
+    `dropped` counts dropped targets of aliases; `by_name`: no catch-all or postmaster rule was used.
     """
 
     local: tuple[LocalTarget, ...] = ()
@@ -81,24 +81,24 @@ async def resolve(
     """A Resolution for each forward-path, in order.
 
     `own_literals` are address literals of this host in normal form: mail for them is mail for the default domain
-    (RFC 5321 §4.1.3). `may_relay` admits addresses at domains of others, `other_literals`
-    with it those at address literals of others: whoever names one chooses where we connect to.
+    (RFC 5321 §4.1.3). `may_relay` admits addresses at other domains, and with `other_literals` also those at other
+    address literals: with one, a client chooses the host that we connect to.
     """
     walks = [_start(path, own_literals, may_relay=may_relay, literals=other_literals) for path in forward_paths]
     for _ in range(MAX_LEVELS):
-        asked = list({step.address: None for walk in walks for step in walk.pending})
-        if not asked:
+        pending = list({step.address: None for walk in walks for step in walk.pending})
+        if not pending:
             break
-        entries = await lookup(asked)
+        entries = await lookup(pending)
         for walk in walks:
             walk.advance(entries)
-    return [walk.end() for walk in walks]
+    return [walk.resolution() for walk in walks]
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     address: Address
-    detail: str  # of the address that led here; an account without a detail of its own inherits it
+    detail: str  # of the address that led here; inherited by an account without a detail of its own
     aliased: bool
 
 
@@ -119,7 +119,7 @@ def _start(path: str, own_literals: frozenset[str], *, may_relay: bool, literals
 
 @dataclass(slots=True)
 class _Walk:
-    """The way from one forward-path to its recipients."""
+    """The steps from one forward-path to its recipients."""
 
     may_relay: bool
     literals: bool
@@ -131,21 +131,21 @@ class _Walk:
     _remote: dict[Address, RemoteTarget] = field(default_factory=dict)
 
     def go(self, address: Address, detail: str, *, aliased: bool) -> None:
-        """Look `address` up at the next level, unless it was on the way already."""
+        """Look `address` up at the next level, unless it was looked up already."""
         if address not in self._seen:
             self._seen.add(address)
             self.pending.append(_Step(address, detail, aliased))
 
     def advance(self, entries: Mapping[Address, DirectoryEntry]) -> None:
-        """Take the entries of what is pending; what they lead to is pending afterwards."""
+        """Apply the entries of the pending steps; the steps that follow from them are pending afterwards."""
         steps, self.pending = self.pending, []
         for step in steps:
-            self._take(step, entries[step.address])
-            if len(self._seen) > MAX_RECIPIENTS:  # at once: each level could have a hundred times as many as the last
+            self._apply(step, entries[step.address])
+            if len(self._seen) > MAX_RECIPIENTS:  # now: each level could have a hundred times as many as the last
                 self._give_up()
                 return
 
-    def end(self) -> Resolution:
+    def resolution(self) -> Resolution:
         if self.pending:  # deeper than MAX_LEVELS
             self._give_up()
         if self._local or self._remote:
@@ -155,7 +155,7 @@ class _Walk:
                 dropped=len(self.refusals),
                 by_name=self.by_name,
             )
-        # Without recipients and without a refusal, every branch came back to where it had been.
+        # Without recipients and without a refusal, every branch led back to an earlier address.
         refusal = max(self.refusals, key=lambda one: one.value, default=ResolutionRefusal.ALIAS_LOOP)
         return Resolution(refusal=refusal, by_name=self.by_name)
 
@@ -165,7 +165,7 @@ class _Walk:
         self._remote.clear()
         self.refusals.append(ResolutionRefusal.ALIAS_LOOP)
 
-    def _take(self, step: _Step, entry: DirectoryEntry) -> None:
+    def _apply(self, step: _Step, entry: DirectoryEntry) -> None:
         match entry:
             case ForeignDomain():
                 self._foreign(step)
@@ -185,7 +185,7 @@ class _Walk:
                     self.go(parse_address(target_text), entry.detail or step.detail, aliased=True)
 
     def _foreign(self, step: _Step) -> None:
-        if not step.address.domain:  # no domain of our own exists yet
+        if not step.address.domain:  # there is no domain of ours yet
             self.refusals.append(ResolutionRefusal.NO_SUCH_ACCOUNT)
         elif not (step.aliased or self.may_relay):
             self.refusals.append(ResolutionRefusal.RELAY_DENIED)

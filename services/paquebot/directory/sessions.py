@@ -1,4 +1,4 @@
-"""May sessions that logged in earlier go on? Answered for many of them with one statement."""
+"""Whether sessions that logged in earlier may go on: one statement for many of them."""
 
 import enum
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from paquebot.runtime.postgres.pool import Postgres
 
 @dataclass(frozen=True, slots=True)
 class SessionCredential:
-    """`app_password_id` 0: with the account's own password, of `password_version` (0: not known)."""
+    """The login of a session. `app_password_id` 0: the account's own password, of `password_version` (0: unknown)."""
 
     account_id: int
     app_password_id: int
@@ -19,7 +19,7 @@ class SessionCredential:
 class LoginState(enum.Enum):
     VALID = enum.auto()
     ACCOUNT_DISABLED = enum.auto()
-    """Or its domain is."""
+    """The account or its domain is disabled."""
     ACCOUNT_REMOVED = enum.auto()
     CREDENTIAL_REVOKED = enum.auto()
 
@@ -40,22 +40,22 @@ WHERE a.account_id = ANY($1::bigint[])
 
 
 async def login_states(postgres: Postgres, sessions: Sequence[SessionCredential]) -> list[LoginState]:
-    """One for each of `sessions`, in order."""
+    """The state of each login, in order."""
     asked = list({session.account_id for session in sessions})
     found = {
         int(row["account_id"]): _Account(row["enabled"], row["password_version"], frozenset(row["app_passwords"]))
         for row in await postgres.fetch("check_sessions", _ACCOUNTS, asked)
     }
-    return [_standing(session, found.get(session.account_id)) for session in sessions]
+    return [_state(session, found.get(session.account_id)) for session in sessions]
 
 
-def _standing(session: SessionCredential, account: _Account | None) -> LoginState:
+def _state(session: SessionCredential, account: _Account | None) -> LoginState:
     if account is None:
         return LoginState.ACCOUNT_REMOVED
     if not account.enabled:
         return LoginState.ACCOUNT_DISABLED
     if session.app_password_id:
-        kept = session.app_password_id in account.app_passwords
+        valid = session.app_password_id in account.app_passwords
     else:
-        kept = session.password_version in (0, account.password_version)
-    return LoginState.VALID if kept else LoginState.CREDENTIAL_REVOKED
+        valid = session.password_version in (0, account.password_version)
+    return LoginState.VALID if valid else LoginState.CREDENTIAL_REVOKED

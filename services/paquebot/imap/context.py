@@ -7,7 +7,7 @@ from paquebot.imap.bodies.whole_summaries import WholeSummaries
 from paquebot.imap.mailbox_view.feed import Feed
 from paquebot.imap.search.turns import SearchTurns
 from paquebot.imap.settings import ImapSettings
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import Accounts, Mailboxes, MailboxReader, Messages
 from paquebot.rpc import AuthenticationClient, Logins, Recordings
 from paquebot.runtime.net.tls import ServerTls
 from paquebot.runtime.shares.account_shares import AccountShares
@@ -19,11 +19,14 @@ from paquebot.wire.imap import ImapLimits
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """One for a process. `tls` None: STARTTLS is not offered, so nobody can log in in the clear."""
+    """One for a process. `tls` None: no STARTTLS, so that no client can log in over a connection without TLS."""
 
     settings: ImapSettings
     limits: ImapLimits
-    mailstore: Mailstore
+    accounts: Accounts
+    mailboxes: Mailboxes
+    mailbox_reader: MailboxReader
+    messages: Messages
     bodies: BodyCache
     whole_summaries: WholeSummaries
     shares: AccountShares

@@ -1,11 +1,11 @@
 """Which handler answers a command: one table, typed by the command and by the states in which it may come.
 
 The grammar's COMMAND_STATES says where a command is allowed; a handler's own state type must agree, and a test
-holds the two against each other.
+compares the two.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 from paquebot.imap.commands import (
     any_state,
@@ -20,51 +20,54 @@ from paquebot.imap.commands import (
     selected,
     store,
 )
+from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.reply import Reply, Stream
 from paquebot.imap.states import Authenticated, LoggedIn, LoggedOut, NotAuthenticated, Selected, SessionState
 from paquebot.wire.imap import COMMAND_STATES, State, ast
 
-if TYPE_CHECKING:
-    from paquebot.imap.session import Session
-
 C = TypeVar("C", bound=ast.Command)
+S = TypeVar("S", bound=SessionState)
 Answer = Awaitable[Reply | Stream]
-Handler = Callable[["Session", ast.Command], Answer]
+Handler = Callable[[CommandContext, SessionState, ast.Command], Answer]
+_TypedHandler = Callable[[CommandContext, S, C], Answer]
 _Entry = tuple[type[object], Handler]
 
 
-def _in_any(command: type[C], handler: Callable[["Session", C], Answer]) -> _Entry:
-    return command, lambda session, given: handler(session, cast(C, given))
-
-
-def _before_login(command: type[C], handler: Callable[["Session", NotAuthenticated, C], Answer]) -> _Entry:
-    def handle(session: "Session", given: ast.Command) -> Answer:
-        assert isinstance(session.state, NotAuthenticated)
-        return handler(session, session.state, cast(C, given))
+def _in_any(command: type[C], handler: _TypedHandler[SessionState, C]) -> _Entry:
+    def handle(context: CommandContext, state: SessionState, given: ast.Command) -> Answer:
+        return handler(context, state, cast(C, given))
 
     return command, handle
 
 
-def _in_authenticated(command: type[C], handler: Callable[["Session", Authenticated, C], Answer]) -> _Entry:
-    def handle(session: "Session", given: ast.Command) -> Answer:
-        assert isinstance(session.state, Authenticated)
-        return handler(session, session.state, cast(C, given))
+def _before_login(command: type[C], handler: _TypedHandler[NotAuthenticated, C]) -> _Entry:
+    def handle(context: CommandContext, state: SessionState, given: ast.Command) -> Answer:
+        assert isinstance(state, NotAuthenticated)
+        return handler(context, state, cast(C, given))
 
     return command, handle
 
 
-def _logged_in(command: type[C], handler: Callable[["Session", LoggedIn, C], Answer]) -> _Entry:
-    def handle(session: "Session", given: ast.Command) -> Answer:
-        assert isinstance(session.state, Authenticated | Selected)
-        return handler(session, session.state, cast(C, given))
+def _in_authenticated(command: type[C], handler: _TypedHandler[Authenticated, C]) -> _Entry:
+    def handle(context: CommandContext, state: SessionState, given: ast.Command) -> Answer:
+        assert isinstance(state, Authenticated)
+        return handler(context, state, cast(C, given))
 
     return command, handle
 
 
-def _in_selected(command: type[C], handler: Callable[["Session", Selected, C], Answer]) -> _Entry:
-    def handle(session: "Session", given: ast.Command) -> Answer:
-        assert isinstance(session.state, Selected)
-        return handler(session, session.state, cast(C, given))
+def _logged_in(command: type[C], handler: _TypedHandler[LoggedIn, C]) -> _Entry:
+    def handle(context: CommandContext, state: SessionState, given: ast.Command) -> Answer:
+        assert isinstance(state, Authenticated | Selected)
+        return handler(context, state, cast(C, given))
+
+    return command, handle
+
+
+def _in_selected(command: type[C], handler: _TypedHandler[Selected, C]) -> _Entry:
+    def handle(context: CommandContext, state: SessionState, given: ast.Command) -> Answer:
+        assert isinstance(state, Selected)
+        return handler(context, state, cast(C, given))
 
     return command, handle
 

@@ -30,23 +30,23 @@ class ImapServer(ClientServer[ImapConnection, Session]):
             shared=settings.process.workers > 1,
             drain=settings.process.drain,
         )
-        self._context = context
+        self.context = context
         self._long_ahead = LongAhead(_LONG_AHEAD, _LONG_AHEAD_CLIENTS)
 
     def listen(self) -> None:
         """Bind every listener of the settings. Raises OSError."""
-        settings = self._context.settings.listen
+        settings = self.context.settings.listen
         self.add_listener("imap", settings.imap)
         self.add_listener("imaps", settings.imaps, tls=True)
 
     def make_connection(self) -> ImapConnection:
-        settings = self._context.settings.session
+        settings = self.context.settings.session
         return ImapConnection(write_timeout=settings.write, write_rate=settings.write_rate, long_ahead=self._long_ahead)
 
     def make_session(self, connection: ImapConnection, client: ConnectedClient) -> Session:
         if (version := connection.tls_version) is not None:
             metrics.TLS.labels(tls_version(version)).inc()
-        return Session(self._context, connection, client)
+        return Session(self.context, connection, client)
 
     def refuse(self, listener: str, *, draining: bool) -> bytes:
         metrics.ENDED.labels(SessionEnd.REFUSED.value).inc()

@@ -1,4 +1,4 @@
-"""The states of a session (RFC 3501 §3), each with what it knows and nothing else."""
+"""The states of a session (RFC 3501 §3), each with its own data and nothing else."""
 
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -11,7 +11,7 @@ QRESYNC = "QRESYNC"
 
 @dataclass(frozen=True, slots=True)
 class LoggedInAccount:
-    """Who logged in; `quota_bytes` 0: no quota."""
+    """The account of a session; `quota_bytes` 0: no quota."""
 
     account_id: int
     address: str
@@ -23,12 +23,11 @@ class NotAuthenticated:
     """RFC 3501 §3.1"""
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
-    """RFC 3501 §3.2; `enabled` as ENABLE answered (RFC 5161)."""
+class _Enabling:
+    """Has `enabled`: the extensions that ENABLE or a command enabled (RFC 5161)."""
 
-    account: LoggedInAccount
-    enabled: frozenset[str] = frozenset()
+    __slots__ = ()
+    enabled: frozenset[str]
 
     @property
     def condstore(self) -> bool:
@@ -42,8 +41,16 @@ class Authenticated:
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
-    """RFC 3501 §3.3; the view is this session's picture of the mailbox, and only this session changes it."""
+class Authenticated(_Enabling):
+    """RFC 3501 §3.2"""
+
+    account: LoggedInAccount
+    enabled: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Selected(_Enabling):
+    """RFC 3501 §3.3; `view` belongs to this session, and only this session changes it."""
 
     account: LoggedInAccount
     enabled: frozenset[str]
@@ -53,17 +60,7 @@ class Selected:
     read_only: bool
     view: View = field(compare=False)
 
-    @property
-    def condstore(self) -> bool:
-        """RFC 7162 §3.1"""
-        return CONDSTORE in self.enabled
-
-    @property
-    def qresync(self) -> bool:
-        """RFC 7162 §3.2"""
-        return QRESYNC in self.enabled
-
-    def closed(self) -> Authenticated:
+    def deselected(self) -> Authenticated:
         """The state after CLOSE, UNSELECT, or a SELECT that failed."""
         return Authenticated(self.account, self.enabled)
 

@@ -1,4 +1,4 @@
-"""Upkeep of what the three engines hold together: `verify` compares, `recover` queues again, `sweep` gives back.
+"""Upkeep of the data in the three engines: `verify` compares, `recover` queues again, `sweep` deletes.
 
-None of them is needed for mail to flow; each runs and ends, and may run beside the services and beside itself.
+Mail flows without them. Each runs once and exits, and may run beside the services and beside another run of its own.
 """

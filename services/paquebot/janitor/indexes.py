@@ -1,4 +1,4 @@
-"""What packs say of themselves, for many packs: several are read at once, as each costs a round trip and no more."""
+"""Reads the indexes of many packs, several at once, because each costs only a round trip."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -11,22 +11,22 @@ from paquebot.v1.mail_pb2 import PackIndex
 _log = Log("paquebot.janitor")
 
 GROUP = 64
-"""Packs whose indexes are in memory at once: a full one is of 500 messages."""
+"""Packs whose indexes are in memory at once; a full pack has 500 messages."""
 
 IndexOutcome = PackIndex | BadPack | BlobMissing
 
 ReportProgress = Callable[[str], None]
 """Takes a line of progress."""
 
-_SAY_EVERY = 1000
+_REPORT_EVERY = 1000
 
 
 def ignore_progress(line: str) -> None:
-    """For callers that show no progress."""
+    """The default of callers that show no progress."""
 
 
 async def read_indexes(blobs: BlobStore, infos: Sequence[PackInfo]) -> list[IndexOutcome]:
-    """The index of each pack, or why there is none. Raises BlobsUnavailable."""
+    """The index of each pack, or the reason why it cannot be read. Raises BlobsUnavailable."""
 
     async def read(info: PackInfo) -> IndexOutcome:
         try:
@@ -40,7 +40,8 @@ async def read_indexes(blobs: BlobStore, infos: Sequence[PackInfo]) -> list[Inde
 async def read_valid_indexes(
     blobs: BlobStore, infos: Sequence[PackInfo]
 ) -> tuple[list[tuple[PackInfo, PackIndex]], list[PackInfo]]:
-    """The packs that are there and can be read, and those that cannot: they are logged. Raises BlobsUnavailable."""
+    """(packs with their indexes, packs that cannot be read). Logs the latter; packs that are gone are in neither.
+    Raises BlobsUnavailable."""
     found: list[tuple[PackInfo, PackIndex]] = []
     unreadable: list[PackInfo] = []
     for info, outcome in zip(infos, await read_indexes(blobs, infos), strict=True):
@@ -53,8 +54,8 @@ async def read_valid_indexes(
 
 
 def in_groups(infos: Sequence[PackInfo], say: ReportProgress = ignore_progress) -> Iterator[Sequence[PackInfo]]:
-    """All packs, `GROUP` at a time; tells how far it is."""
+    """All packs, `GROUP` at a time; reports progress."""
     for first in range(0, len(infos), GROUP):
-        if first // _SAY_EVERY != (first - GROUP) // _SAY_EVERY and first:
-            say(f"{first:,} of {len(infos):,} packs looked at")
+        if first // _REPORT_EVERY != (first - GROUP) // _REPORT_EVERY and first:
+            say(f"{first:,} of {len(infos):,} packs examined")
         yield infos[first : first + GROUP]

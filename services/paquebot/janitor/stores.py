@@ -1,4 +1,4 @@
-"""The engines as upkeep sees them, opened together."""
+"""The engines that upkeep works on, opened together."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -6,24 +6,57 @@ from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore
 from paquebot.janitor.settings import JanitorSettings
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import (
+    Accounts,
+    Compactions,
+    Deliveries,
+    Messages,
+    PackUses,
+    Rebuilds,
+    RowChecks,
+    Snapshots,
+)
 from paquebot.queue import Queue
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What upkeep works on."""
+    """The engines' clients."""
 
     blobs: BlobStore
     queue: Queue
     postgres: Postgres
-    mailstore: Mailstore
+    accounts: Accounts
+    messages: Messages
+    deliveries: Deliveries
+    compactions: Compactions
+    pack_uses: PackUses
+    row_checks: RowChecks
+    snapshots: Snapshots
+    rebuilds: Rebuilds
+
+    @classmethod
+    def of(cls, blobs: BlobStore, queue: Queue, postgres: Postgres) -> "Stores":
+        """On open engines."""
+        return cls(
+            blobs=blobs,
+            queue=queue,
+            postgres=postgres,
+            accounts=Accounts(postgres),
+            messages=Messages(postgres),
+            deliveries=Deliveries(postgres),
+            compactions=Compactions(postgres),
+            pack_uses=PackUses(postgres),
+            row_checks=RowChecks(postgres),
+            snapshots=Snapshots(postgres),
+            rebuilds=Rebuilds(postgres),
+        )
 
 
 @contextlib.asynccontextmanager
 async def open_stores(settings: JanitorSettings) -> AsyncIterator[Stores]:
-    """All three engines; closed at the end of the block."""
+    """Open all three engines; they are closed at the end of the block."""
     async with contextlib.AsyncExitStack() as stack:
         blobs = BlobStore(settings.s3)
         stack.push_async_callback(blobs.close)
@@ -31,4 +64,4 @@ async def open_stores(settings: JanitorSettings) -> AsyncIterator[Stores]:
         stack.push_async_callback(queue.close)
         postgres = await open_postgres(settings.postgres, "paquebot janitor")
         stack.push_async_callback(postgres.close)
-        yield Stores(blobs, queue, postgres, Mailstore(postgres))
+        yield Stores.of(blobs, queue, postgres)

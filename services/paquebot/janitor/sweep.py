@@ -1,11 +1,11 @@
-"""`janitor`: gives space back. Deletes mail of removed accounts, packs that nobody needs any more, and records that
-have served.
+"""`janitor`: frees space. Deletes mail of removed accounts, packs that are not needed any more, and old records.
 
-A pack goes when no mailbox row refers to it, no job names it, and every recipient in it is accounted for. A pack with
-recipients that nothing accounts for (an orphan: after a lost stream, or a process that died before the jobs were
-queued) is kept until `recover` has queued it or an operator gives it up, and marked, for the records that tell it from
-a pack whose mail was served and expunged are forgotten one day. Where a mark says that its mail was refused, it goes
-after a safe age. A pack that a compaction left is kept as long for those who read from it.
+A pack is deleted when no mailbox row refers to it, no job names it, and every recipient in it is accounted for. A pack
+with recipients that nothing accounts for is an orphan: its stream was lost, or a process died before it queued the
+jobs. It is kept until `recover` has queued it or an operator drops it. It is also marked as orphaned, because later
+the records are deleted that distinguish it from a pack whose mail was delivered and expunged. A pack whose mark says
+that its mail was refused is deleted after a safe age. A pack that compaction has emptied is kept as long, for those
+that still read from it.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from paquebot.blobs import BlobMissing, BlobStore, new_ulid
 from paquebot.blobs.marks import ORPHANED, Marks
 from paquebot.blobs.store import PackInfo
-from paquebot.directory.removed import delete_removed, removed_accounts
+from paquebot.directory.accounts import delete_removed, removed_accounts
 from paquebot.janitor.compaction.sparse import SparsePacks
 from paquebot.janitor.indexes import in_groups, read_valid_indexes
 from paquebot.janitor.recovery.accounting import MissingMessage, StreamContents, find_missing, read_stream
@@ -25,7 +25,7 @@ from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots.snapshot import check_bucket
 from paquebot.janitor.stores import Stores
-from paquebot.janitor.troubles import Stage, Troubles, is_away
+from paquebot.janitor.troubles import Stage, Troubles, is_outage
 from paquebot.observability.log import Log
 from paquebot.runtime.ulid import ulid_at, ulid_time_ms
 from paquebot.spool import outcomes
@@ -34,7 +34,7 @@ from paquebot.v1.mail_pb2 import PackIndex
 _log = Log("paquebot.janitor")
 
 _GROUP = 200
-_LOOKED_TO = ORPHANED + "looked-to"
+_RECORDS_START = ORPHANED + "looked-to"
 
 
 @dataclass(slots=True)
@@ -45,11 +45,11 @@ class SweepResult:
     deleted_packs: int = 0
     deleted_bytes: int = 0
     left_packs: int = 0
-    """Free, but a reader may still hold a reference from before a compaction."""
+    """Unused, but a reader may still have a reference from before a compaction."""
     orphans_kept: int = 0
-    """With accepted mail that is neither served nor queued: paquebot recover queues it."""
+    """With accepted mail that is neither delivered nor queued: paquebot recover queues it."""
     refused_kept: int = 0
-    """With mail that was refused, which its senders have; not old enough to go."""
+    """With refused mail, which its senders still have; not old enough to be deleted."""
     unreadable: int = 0
     unreadable_jobs: int = 0
     purged_accounts: int = 0
@@ -68,19 +68,21 @@ class _Sweep:
     refused: RefusedMessages
     orphaned: Marks
     orphans: frozenset[str]
-    """Packs that were marked as such before."""
-    looked_before: str
-    """What the sweep before left as `looked_to`; empty: nothing."""
-    looked_to: str
-    """Of packs with lower ids the records are forgotten; a sweep looked at each before, and marked the orphans."""
-    forget_to: str
-    """Of packs with lower ids this sweep forgets the records."""
+    """Packs that an earlier sweep marked as orphaned."""
+    previous_start: str
+    """`records_start` as the previous sweep stored it; empty: no sweep has deleted records."""
+    records_start: str
+    """The records of packs with lower ids are deleted; a sweep examined these before, and marked the orphans."""
+    delete_before: float
+    """This sweep deletes older records; Unix seconds."""
+    delete_records_to: str
+    """The pack id of that time: this sweep deletes the records of packs with lower ids."""
     result: SweepResult
     troubles: Troubles
     drop_orphans: bool
     dry_run: bool
-    passed_over: list[str] = field(default_factory=list)
-    """Packs that could not be looked at."""
+    skipped: list[str] = field(default_factory=list)
+    """Packs that could not be examined."""
 
 
 async def sweep(
@@ -92,91 +94,112 @@ async def sweep(
     dry_run: bool = False,
     troubles: Troubles | None = None,
 ) -> SweepResult:
-    """Packs that are alive and perhaps mostly dead are noted in `sparse`. With `drop_orphans` accepted mail that is
-    older than the safe age, and neither served nor queued, is given up. A pack or an account that fails is passed over,
-    and named in `troubles`. Raises BucketMismatch, BadSnapshot, BlobsUnavailable, BadPack (a mark cannot be read),
-    QueueUnavailable, PostgresUnavailable: what was deleted until then stays so."""
+    """Collects packs in use that may be mostly dead in `sparse`. With `drop_orphans`, deletes accepted mail that is
+    older than the safe age and neither delivered nor queued. Skips a pack or an account that fails and names it in
+    `troubles`. Raises BucketMismatch, BadSnapshot, BlobsUnavailable, BadPack (a mark cannot be read),
+    QueueUnavailable, PostgresUnavailable; what was deleted before that stays deleted."""
     result, troubles = SweepResult(), troubles or Troubles(Stage.SWEEP)
-    await check_bucket(stores)  # or all packs would look dead after a loss of the mailstore
+    await check_bucket(stores)  # otherwise all packs would look unused after a loss of the mailstore
     if not dry_run:
         await _purge(stores, settings, result, troubles)
-    # The stream before the tables: a job that ends in between has committed its rows by then.
+    run = await _begin(stores, settings, result, troubles, drop_orphans=drop_orphans, dry_run=dry_run)
+    if not run.queued.unreadable:  # such a job may need any pack
+        async for group in _old_packs(stores, settings.min_age):
+            result.packs += len(group)
+            await _sweep_all(run, group, sparse)
+    if not dry_run:
+        if not run.queued.unreadable:
+            await _delete_records(run)
+        before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.expunged_age)
+        async with troubles.skipping(stores, "records of expunges"):
+            result.expunged = await stores.messages.forget_expunged(before, troubles.add)
+    return result
+
+
+async def _begin(
+    stores: Stores,
+    settings: JanitorSettings,
+    result: SweepResult,
+    troubles: Troubles,
+    *,
+    drop_orphans: bool,
+    dry_run: bool,
+) -> _Sweep:
+    # The stream before the tables: a job that is acknowledged in between has committed its rows by then.
     queued = await read_stream(stores.queue)
     result.unreadable_jobs = len(queued.unreadable)
     orphaned = Marks(stores.blobs, ORPHANED)
     refused, orphans = await read_refused(stores.blobs), frozenset(await orphaned.packs())
-    forget_before = time.time() - settings.records_age
-    forget_to = ulid_at(max(0, int(forget_before * 1000)))
-    looked_before = await read_records_start(stores.blobs)
-    looked_to = looked_before or forget_to
-    run = _Sweep(
-        *(stores, settings, queued, refused, orphaned, orphans, looked_before, looked_to, forget_to, result, troubles),
-        drop_orphans,
-        dry_run,
+    delete_before = time.time() - settings.records_age
+    delete_records_to = ulid_at(max(0, int(delete_before * 1000)))
+    previous_start = await read_records_start(stores.blobs)
+    return _Sweep(
+        stores=stores,
+        settings=settings,
+        queued=queued,
+        refused=refused,
+        orphaned=orphaned,
+        orphans=orphans,
+        previous_start=previous_start,
+        records_start=previous_start or delete_records_to,
+        delete_before=delete_before,
+        delete_records_to=delete_records_to,
+        result=result,
+        troubles=troubles,
+        drop_orphans=drop_orphans,
+        dry_run=dry_run,
     )
-    async for group in _old_packs(stores, settings.min_age):
-        if queued.unreadable:
-            break  # such a job may need any pack
-        result.packs += len(group)
-        await _sweep_all(run, group, sparse)
-    if not dry_run:
-        if not queued.unreadable:
-            await _forget(run, forget_before)
-        before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.expunged_age)
-        async with troubles.apart(stores, "records of expunges"):
-            result.expunged = await stores.mailstore.forget_expunged(before, troubles.note)
-    return result
 
 
 async def _sweep_all(run: _Sweep, group: list[PackInfo], sparse: SparsePacks | None) -> None:
-    """The group at once, and where that fails each of its packs: one that fails alone is passed over."""
+    """Sweep the group at once; after a failure each of its packs alone, and skip those that fail."""
     before = dataclasses.asdict(run.result)
     try:
         await _sweep_group(run, group, sparse)
         return
     except Exception as error:
-        if await is_away(run.stores, error):
+        if await is_outage(run.stores, error):
             raise
     for name, number in before.items():
         setattr(run.result, name, number)
     for info in group:
         failures = run.troubles.count
-        async with run.troubles.apart(run.stores, f"pack {info.pack}"):
+        async with run.troubles.skipping(run.stores, f"pack {info.pack}"):
             await _sweep_group(run, [info], sparse)
         if run.troubles.count > failures:
-            run.passed_over.append(info.pack)
+            run.skipped.append(info.pack)
 
 
-async def _forget(run: _Sweep, before_seconds: float) -> None:
-    """Old records and marks. Those of a pack that could not be looked at are kept: they tell whom it was not served
-    to."""
-    stores, forget_to = run.stores, run.forget_to
-    needed = [pack for pack in run.passed_over if pack >= run.looked_before]
+async def _delete_records(run: _Sweep) -> None:
+    """Delete old records and marks. Keeps those of a pack that could not be examined: they say to whom it was not
+    delivered."""
+    stores, delete_to, before_seconds = run.stores, run.delete_records_to, run.delete_before
+    needed = [pack for pack in run.skipped if pack >= run.previous_start]
     if needed:
-        forget_to = min(forget_to, *needed)
-        before_seconds = min(before_seconds, ulid_time_ms(forget_to) / 1000)
-    await stores.blobs.put_object(_LOOKED_TO, max(forget_to, run.looked_before).encode())
-    async with run.troubles.apart(stores, "marks of refused mail"):
-        await _forget_refused(run)
-    async with run.troubles.apart(stores, "records of deliveries"):
-        await _forget_records(stores, before_seconds, run.result)
+        delete_to = min(delete_to, *needed)
+        before_seconds = min(before_seconds, ulid_time_ms(delete_to) / 1000)
+    await stores.blobs.put_object(_RECORDS_START, max(delete_to, run.previous_start).encode())
+    async with run.troubles.skipping(stores, "marks of refused mail"):
+        await _delete_refused_marks(run)
+    async with run.troubles.skipping(stores, "records of deliveries"):
+        await _delete_delivery_records(stores, before_seconds, run.result)
 
 
 async def read_records_start(blobs: BlobStore) -> str:
-    """The lowest id of a pack of which all records are there; empty: no sweep has forgotten any. Raises
-    BlobsUnavailable, BadPack."""
+    """The lowest pack id whose records are complete; empty: no sweep has deleted any. Raises BlobsUnavailable,
+    BadPack."""
     try:
-        return (await blobs.read_object(_LOOKED_TO)).decode()
+        return (await blobs.read_object(_RECORDS_START)).decode()
     except BlobMissing:
         return ""
 
 
 async def _purge(stores: Stores, settings: JanitorSettings, result: SweepResult, troubles: Troubles) -> None:
-    """Delete the mail of accounts that were removed; its packs go when they are empty."""
+    """Delete the mail of removed accounts; their packs are deleted when nothing else uses them."""
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.min_age)
     for account_id in await removed_accounts(stores.postgres, before):
-        async with troubles.apart(stores, f"removed account {account_id}"):
-            await stores.mailstore.delete_account(account_id)
+        async with troubles.skipping(stores, f"removed account {account_id}"):
+            await stores.accounts.delete(account_id)
             await delete_removed(stores.postgres, [account_id])
             result.purged_accounts += 1
 
@@ -186,7 +209,7 @@ async def _old_packs(stores: Stores, min_age: float) -> AsyncIterator[list[PackI
     group: list[PackInfo] = []
     async for info in stores.blobs.list_packs():
         if ulid_time_ms(info.pack) > limit_ms:
-            break  # packs come in order of their time
+            break  # packs are listed in order of time
         group.append(info)
         if len(group) == _GROUP:
             yield group
@@ -197,10 +220,10 @@ async def _old_packs(stores: Stores, min_age: float) -> AsyncIterator[list[PackI
 
 async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks | None) -> None:
     stores, packs = run.stores, [info.pack for info in group]
-    live = await stores.mailstore.live_packs(packs)
-    # After the rows: what is not live then was left before.
+    live = await stores.pack_uses.liveness(packs)
+    # After the rows: a pack that is not live by then was emptied before.
     safe = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=run.settings.min_age)
-    left = await stores.mailstore.left_since(packs, safe)
+    left = await stores.compactions.left_since(packs, safe)
     unused: list[PackInfo] = []
     used: list[PackInfo] = []
     for info in group:
@@ -213,47 +236,52 @@ async def _sweep_group(run: _Sweep, group: list[PackInfo], sparse: SparsePacks |
             unused.append(info)
             continue
         used.append(info)
-    await _look_before_forgetting(run, used)
-    doomed = [info async for info in _free(run, unused)]
-    if doomed and not run.dry_run:
-        await stores.blobs.delete([info.pack for info in doomed])
-        await run.orphaned.delete(run.orphans.intersection(info.pack for info in doomed))
-        _log.info("packs_deleted", packs=len(doomed))
-    run.result.deleted_packs += len(doomed)
-    run.result.deleted_bytes += sum(info.size for info in doomed)
+    await _mark_used_orphans(run, used)
+    to_delete = [info async for info in _deletable(run, unused)]
+    if to_delete and not run.dry_run:
+        await stores.blobs.delete([info.pack for info in to_delete])
+        await run.orphaned.delete(run.orphans.intersection(info.pack for info in to_delete))
+        _log.info("packs_deleted", packs=len(to_delete))
+    run.result.deleted_packs += len(to_delete)
+    run.result.deleted_bytes += sum(info.size for info in to_delete)
 
 
-async def _free(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackInfo]:
-    """Those of the packs without a row or a job that may go."""
+async def _deletable(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[PackInfo]:
+    """Those of the packs without a row or a job that may be deleted."""
     stores, settings = run.stores, run.settings
     now = time.time()
     ages = {info.pack: now - ulid_time_ms(info.pack) / 1000 for info in unused}
     doubtful: list[PackInfo] = []
     for info in unused:
-        if info.pack >= run.looked_to or ages[info.pack] <= max(settings.records_age, 2 * settings.compaction.lease):
+        if info.pack >= run.records_start or ages[info.pack] <= max(
+            settings.records_age, 2 * settings.compaction.lease
+        ):
             doubtful.append(info)
         elif info.pack not in run.orphans or run.drop_orphans:
-            yield info  # an orphan would be marked: only sweeps forget records, and they look at packs before
+            yield info  # an orphan would be marked: sweeps examine packs before they delete their records
         else:
             run.result.orphans_kept += 1
     for few in in_groups(doubtful):
-        found, unreadable = await read_valid_indexes(stores.blobs, few)  # what is not there was another janitor's
+        found, unreadable = await read_valid_indexes(
+            stores.blobs, few
+        )  # one that is gone was deleted by another janitor
         run.result.unreadable += len(unreadable)
         for info in unreadable:
-            await _keep(run, info.pack, ())  # nobody knows whether it holds mail that was never delivered
+            await _mark_orphan(run, info.pack, ())  # it may hold mail that was never delivered
         for info, index in found:
             if index.account_id and await _is_garbage(stores, settings, index, dry_run=run.dry_run):
                 yield info
         accepted = [(info, index) for info, index in found if not index.account_id]
         orphaned = await find_missing(stores, [index for _, index in accepted], run.queued)
         for (info, _), messages in zip(accepted, orphaned, strict=True):
-            if not messages or await _may_go(run, info.pack, messages, ages[info.pack]):
+            if not messages or await _may_be_deleted(run, info.pack, messages, ages[info.pack]):
                 yield info
 
 
-async def _look_before_forgetting(run: _Sweep, used: Sequence[PackInfo]) -> None:
-    """At packs that others need: when nobody does any more, no record tells whom they were not served to."""
-    for few in in_groups([info for info in used if run.looked_to <= info.pack < run.forget_to]):
+async def _mark_used_orphans(run: _Sweep, used: Sequence[PackInfo]) -> None:
+    """Examine packs in use before their records are deleted. Without the records nothing says, once the packs are
+    unused, to whom they were not delivered."""
+    for few in in_groups([info for info in used if run.records_start <= info.pack < run.delete_records_to]):
         found, _ = await read_valid_indexes(run.stores.blobs, few)
         orphaned = await find_missing(run.stores, [index for _, index in found], run.queued)
         for (info, _), messages in zip(found, orphaned, strict=True):
@@ -261,8 +289,8 @@ async def _look_before_forgetting(run: _Sweep, used: Sequence[PackInfo]) -> None
                 await _keep_orphans(run, info.pack, orphans)
 
 
-async def _may_go(run: _Sweep, pack: str, messages: Sequence[MissingMessage], age: float) -> bool:
-    """A pack with mail that is neither served nor queued."""
+async def _may_be_deleted(run: _Sweep, pack: str, messages: Sequence[MissingMessage], age: float) -> bool:
+    """Whether to delete a pack with mail that is neither delivered nor queued."""
     old = age > run.settings.orphan_age
     orphans = await run.refused.accepted(pack, messages)
     if not orphans:
@@ -277,38 +305,38 @@ async def _may_go(run: _Sweep, pack: str, messages: Sequence[MissingMessage], ag
 async def _keep_orphans(run: _Sweep, pack: str, orphans: Sequence[MissingMessage]) -> None:
     run.result.orphans_kept += 1
     _log.error("orphan_kept", pack=pack, messages=len(orphans))
-    await _keep(run, pack, [message.envelope.queue_id for message in orphans])
+    await _mark_orphan(run, pack, [message.envelope.queue_id for message in orphans])
 
 
-async def _keep(run: _Sweep, pack: str, queue_ids: Sequence[str]) -> None:
-    """Also when the records that tell of it are forgotten. While they are there, each look says what is missing: a
-    pack may have been marked before anybody could read it."""
+async def _mark_orphan(run: _Sweep, pack: str, queue_ids: Sequence[str]) -> None:
+    """Keep a pack after its records are deleted. While there are records, each sweep writes the mark again, because an
+    earlier one may have marked the pack when it could not be read."""
     if not run.dry_run and (queue_ids or pack not in run.orphans):
         await run.orphaned.put(pack, queue_ids)
 
 
-async def _forget_refused(run: _Sweep) -> None:
-    """Marks that are older than the packs they speak of can be, or that no look at these needs any more."""
+async def _delete_refused_marks(run: _Sweep) -> None:
+    """Delete marks whose packs are deleted, or old enough that no sweep needs the marks."""
     limit_ms = (time.time() - 2 * max(run.settings.orphan_age, run.settings.records_age)) * 1000
     old = [pack for pack in run.refused.packs if ulid_time_ms(pack) < limit_ms]
     await run.refused.marks.delete(old)
 
 
 async def _is_garbage(stores: Stores, settings: JanitorSettings, index: PackIndex, *, dry_run: bool) -> bool:
-    """Whether a pack written again for an account is of no use for ever. Its janitor may be about to point rows at
-    it, but only as long as it has the account's lease."""
+    """Whether a pack that compaction wrote will never be used. The janitor that wrote it may be about to point rows to
+    it, but only while it has the account's lease."""
     if dry_run:
         return True
     owner = new_ulid()
-    if not await stores.mailstore.take_compaction(index.account_id, owner, settings.compaction.lease):
+    if not await stores.compactions.take_lease(index.account_id, owner, settings.compaction.lease):
         return False
     try:
-        return not await stores.mailstore.live_packs([index.pack])
+        return not await stores.pack_uses.liveness([index.pack])
     finally:
-        await stores.mailstore.give_back_compaction(index.account_id, owner)
+        await stores.compactions.release_lease(index.account_id, owner)
 
 
-async def _forget_records(stores: Stores, before_seconds: float, result: SweepResult) -> None:
+async def _delete_delivery_records(stores: Stores, before_seconds: float, result: SweepResult) -> None:
     before = datetime.datetime.fromtimestamp(before_seconds, datetime.UTC)
-    result.deliveries = await stores.mailstore.forget_deliveries(before)
+    result.deliveries = await stores.deliveries.forget(before)
     result.outcomes = await outcomes.delete_before(stores.postgres, before)

@@ -1,5 +1,5 @@
-"""Upkeep goes on past what is bad: an account, a pack or a mailbox that fails is named and passed over, and the rest is
-done. What an engine that is away does to a run is no such thing: it ends the run, and the next goes on."""
+"""Upkeep skips what fails: it names an account, a pack or a mailbox that it cannot process, and goes on with the rest.
+An outage of an engine is different: it ends the run, and the next run continues."""
 
 import contextlib
 import enum
@@ -16,11 +16,11 @@ from paquebot.runtime.postgres.pool import PostgresTroubled, PostgresUnavailable
 
 _log = Log("paquebot.janitor")
 
-_MOST = 1000  # that are kept; all are logged
+_MAX_FOUND = 1000  # that are stored; all are logged
 
 
 class Stage(enum.Enum):
-    """What a run of the janitor does: those of `mailstore.troubles.STAGES`."""
+    """The stages of a run, with the values of `mailstore.upkeep.troubles.STAGES`."""
 
     SWEEP = "sweep"
     COMPACTION = "compaction"
@@ -29,41 +29,41 @@ class Stage(enum.Enum):
 
 @dataclass(slots=True)
 class Troubles:
-    """What one stage passed over."""
+    """What one stage skipped."""
 
     stage: Stage
     count: int = 0
     found: list[Trouble] = field(default_factory=list)
 
-    def note(self, subject: str, error: Exception | str) -> None:
-        """Name what was passed over."""
+    def add(self, subject: str, error: Exception | str) -> None:
+        """Count, log and keep what was skipped."""
         self.count += 1
         reason = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         if isinstance(error, str):
-            _log.error("bad_in_upkeep", stage=self.stage.value, subject=subject, reason=reason)
+            _log.error("upkeep_row_bad", stage=self.stage.value, subject=subject, reason=reason)
         else:
-            _log.exception("passed_over", stage=self.stage.value, subject=subject)
-        if len(self.found) < _MOST:
+            _log.exception("upkeep_skipped", stage=self.stage.value, subject=subject)
+        if len(self.found) < _MAX_FOUND:
             self.found.append(Trouble(subject, reason))
 
     @contextlib.asynccontextmanager
-    async def apart(self, stores: Stores, subject: str) -> AsyncIterator[None]:
-        """What fails in the block is passed over, unless it is an engine that is away. Raises PostgresUnavailable,
-        BlobsUnavailable, QueueUnavailable."""
+    async def skipping(self, stores: Stores, subject: str) -> AsyncIterator[None]:
+        """Skip what fails in the block, except in an outage. Raises PostgresUnavailable, BlobsUnavailable,
+        QueueUnavailable."""
         try:
             yield
         except Exception as error:
-            if await is_away(stores, error):
+            if await is_outage(stores, error):
                 raise
-            self.note(subject, error)
+            self.add(subject, error)
 
-    async def keep(self, stores: Stores) -> None:
-        """For the metric, in place of what the run before found."""
-        await troubles.note(stores.postgres, self.stage.value, self.found)
+    async def save(self, stores: Stores) -> None:
+        """Replace what the previous run stored; the metric reads it."""
+        await troubles.replace(stores.postgres, self.stage.value, self.found)
 
 
-async def is_away(stores: Stores, error: Exception) -> bool:
-    """Whether an engine is away. S3 may also refuse one object alone: the bucket tells."""
+async def is_outage(stores: Stores, error: Exception) -> bool:
+    """Whether the error is an outage of an engine. S3 may also fail for one object alone, so probe the bucket."""
     if isinstance(error, BlobsUnavailable) and not isinstance(error, BlobsRefused):
         try:
             await stores.blobs.probe()

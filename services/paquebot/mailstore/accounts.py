@@ -3,34 +3,25 @@ deleted.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cachetools import FIFOCache
 
 from paquebot.mailstore.errors import NoSuchAccount
 from paquebot.mailstore.mailboxes.names import FIRST_MAILBOXES, INBOX_ID
-from paquebot.mailstore.types import Usage
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
-_KNOWN = 100_000
+_MAX_KNOWN = 100_000
 _CHUNK = 5000
 
 
-class KnownAccounts:
-    """Accounts that this process saw, so that making sure of one costs nothing; bounded."""
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an account has stored."""
 
-    __slots__ = ("_ids",)
-
-    def __init__(self) -> None:
-        self._ids: dict[int, None] = {}
-
-    def __contains__(self, account_id: int) -> bool:
-        return account_id in self._ids
-
-    def add(self, account_id: int) -> None:
-        self._ids[account_id] = None
-        if len(self._ids) > _KNOWN:
-            del self._ids[next(iter(self._ids))]
-
-    def discard(self, account_id: int) -> None:
-        self._ids.pop(account_id, None)
+    total_size: int
+    """Bytes of all its messages; a copy counts again."""
+    messages: int
 
 
 _ADD_ACCOUNTS = """
@@ -54,7 +45,7 @@ _ADD_ACCOUNTS = """
 
 
 async def add_accounts(connection: Connection, account_ids: Sequence[int]) -> None:
-    """Make the accounts that are neither there nor deleted, each with its first mailboxes."""
+    """Make the accounts that neither exist nor were deleted, each with its first mailboxes."""
     await connection.execute(
         _ADD_ACCOUNTS,
         account_ids,
@@ -65,22 +56,7 @@ async def add_accounts(connection: Connection, account_ids: Sequence[int]) -> No
 
 
 _IS_DELETED = "SELECT deleted_at IS NOT NULL FROM mailstore.accounts WHERE account_id = $1"
-
-
-async def ensure_account(postgres: Postgres, known: KnownAccounts, account_id: int) -> None:
-    if account_id in known:
-        return
-    deleted = await postgres.fetchval("find_account", _IS_DELETED, account_id)
-    if deleted is None:
-        async with postgres.transaction("add_account") as connection:
-            await add_accounts(connection, [account_id])
-            deleted = await connection.fetchval(_IS_DELETED, account_id)
-    if deleted:
-        raise NoSuchAccount(account_id)
-    known.add(account_id)
-
-
-# A tombstone first, so that nothing can be added while the rows go away piece by piece.
+# A tombstone first, so that no process can add anything while the rows are deleted chunk by chunk.
 _BURY = """
     WITH tombstone AS (
         INSERT INTO mailstore.accounts (account_id, last_mailbox_id, last_uid_validity, deleted_at)
@@ -103,30 +79,60 @@ _DELETE_EXPUNGED = """
     DELETE FROM mailstore.expunged WHERE account_id + 0 = $1 AND ctid = ANY(ARRAY(
         SELECT ctid FROM mailstore.expunged WHERE account_id = $1 LIMIT $2))
 """
-
-
-async def delete_account(postgres: Postgres, known: KnownAccounts, account_id: int) -> None:
-    known.discard(account_id)
-
-    async def bury(connection: Connection) -> None:
-        await connection.execute("SELECT 1 FROM mailstore.accounts WHERE account_id = $1 FOR UPDATE", account_id)
-        await connection.execute(_BURY, account_id)
-
-    await postgres.run("delete_account", bury)
-    for sql in (_DELETE_MESSAGES, _DELETE_EXPUNGED):
-        while await _deleted(postgres, sql, account_id) == _CHUNK:
-            pass
-
-
-async def _deleted(postgres: Postgres, sql: str, account_id: int) -> int:
-    async with postgres.connection("delete_account") as connection:
-        status: str = await connection.execute(sql, account_id, _CHUNK)
-    return int(status.rpartition(" ")[2])
-
-
 _USAGE = "SELECT octets, messages FROM mailstore.quota WHERE account_id = $1"
+_USAGES = "SELECT account_id, octets, messages FROM mailstore.quota WHERE account_id = ANY($1::bigint[])"
 
 
-async def usage(postgres: Postgres, account_id: int) -> Usage:
-    row = await postgres.fetchrow("usage", _USAGE, account_id)
-    return Usage(0, 0) if row is None else Usage(row["octets"], row["messages"])
+class Accounts:
+    """One per process. It remembers the accounts that this process saw, so that `ensure` costs nothing for them."""
+
+    __slots__ = ("_known", "_postgres")
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._known: FIFOCache[int, None] = FIFOCache(_MAX_KNOWN)
+
+    async def ensure(self, account_id: int) -> None:
+        """Make the account's mailboxes (INBOX, Drafts, Sent, Trash, Junk, Archive, all subscribed) unless they exist.
+
+        Raises NoSuchAccount when it was deleted.
+        """
+        if account_id in self._known:
+            return
+        deleted = await self._postgres.fetchval("find_account", _IS_DELETED, account_id)
+        if deleted is None:
+            async with self._postgres.transaction("add_account") as connection:
+                await add_accounts(connection, [account_id])
+                deleted = await connection.fetchval(_IS_DELETED, account_id)
+        if deleted:
+            raise NoSuchAccount(account_id)
+        self._known[account_id] = None
+
+    async def delete(self, account_id: int) -> None:
+        """Remove all mailboxes and messages for good: the id is not used again. Idempotent."""
+        self._known.pop(account_id, None)
+
+        async def bury(connection: Connection) -> None:
+            await connection.execute("SELECT 1 FROM mailstore.accounts WHERE account_id = $1 FOR UPDATE", account_id)
+            await connection.execute(_BURY, account_id)
+
+        await self._postgres.run("delete_account", bury)
+        for sql in (_DELETE_MESSAGES, _DELETE_EXPUNGED):
+            while await self._delete_chunk(sql, account_id) == _CHUNK:
+                pass
+
+    async def _delete_chunk(self, sql: str, account_id: int) -> int:
+        async with self._postgres.connection("delete_account") as connection:
+            status: str = await connection.execute(sql, account_id, _CHUNK)
+        return int(status.rpartition(" ")[2])
+
+    async def usage(self, account_id: int) -> Usage:
+        """Zeros when the account has no mailboxes yet."""
+        row = await self._postgres.fetchrow("usage", _USAGE, account_id)
+        return Usage(0, 0) if row is None else Usage(row["octets"], row["messages"])
+
+    async def usages(self, account_ids: Sequence[int]) -> dict[int, Usage]:
+        """By account, for a role that may read nothing else of the mailstore; an account that never had mail is
+        absent."""
+        rows = await self._postgres.fetch("usages", _USAGES, list(account_ids))
+        return {row["account_id"]: Usage(row["octets"], row["messages"]) for row in rows}

@@ -1,10 +1,12 @@
-"""Rows that cannot be read as they are: named in the log once by a process, counted each time, and served as far as
-that can be. One such row never takes its neighbours with it.
+"""Rows that cannot be read as they are. A process logs each once and counts every reading; a service gives its clients
+as much of the row as it can. One such row never makes the reading of other rows fail.
 """
 
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
+
+from cachetools import FIFOCache
 
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import by_member, counter
@@ -14,13 +16,13 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 _log = Log("paquebot.mailstore")
-_MOST_NAMED = 10_000
-_MOST_LEFT_OUT = 16  # in one reading: where more of its rows fail, the fault is not of single rows
-_named: dict[tuple[object, ...], None] = {}
+_MAX_LOGGED = 10_000
+_MAX_LEFT_OUT = 16  # in one reading: where more of its rows fail, the fault is not of single rows
+_logged: FIFOCache[tuple[object, ...], None] = FIFOCache(_MAX_LOGGED)
 
 
-Tell = Callable[..., None]
-"""Takes what `tell` takes."""
+Report = Callable[..., None]
+"""Takes the arguments of `report`."""
 
 
 class RowReading(enum.Enum):
@@ -40,27 +42,26 @@ BAD_ROWS = counter(
 _BAD_ROW = by_member(BAD_ROWS, RowReading)
 
 
-def tell(reading: RowReading, reason: str, **place: int | str) -> None:
-    """Name a bad row: `place` is its account and what else names it."""
+def report(reading: RowReading, reason: str, **place: int | str) -> None:
+    """Count a bad row, and log it the first time. `place`: its account and what else identifies it."""
     _BAD_ROW[reading].inc()
     key = (reading, reason, *place.values())
-    if key not in _named:
-        _named[key] = None
-        if len(_named) > _MOST_NAMED:
-            del _named[next(iter(_named))]
+    if key not in _logged:
+        _logged[key] = None
         _log.error("bad_row", reading=reading.value, reason=reason, **place)
 
 
-def is_of_rows(error: Exception) -> bool:
-    """May the failure be one of the rows that were asked for, not of the engine?"""
+def may_be_of_rows(error: Exception) -> bool:
+    """Whether the failure may come from the rows asked for, not from the engine."""
     return isinstance(error, PostgresTroubled | PostgresRefused) or not isinstance(error, PostgresUnavailable)
 
 
 async def one_by_one(
     read: Callable[[Sequence[K]], Awaitable[Sequence[T]]], keys: Sequence[K], left_out: Callable[[K, Exception], None]
 ) -> list[T]:
-    """What `read` gives for `keys`, in their order. Where it fails it is asked for half of them, down to those that are
-    bad, which are told to `left_out`. Raises what `read` raised when the engine is away, or too many are bad.
+    """The results of `read` for `keys`, in their order. Where `read` fails it is called for each half of the keys, down
+    to the bad ones, which are passed to `left_out`. Raises the error of `read` when the engine is away, or when too
+    many keys are bad.
     """
     found: list[T] = []
     bad = 0
@@ -70,7 +71,7 @@ async def one_by_one(
         try:
             found += await read(some)
         except Exception as error:
-            if not is_of_rows(error) or bad == _MOST_LEFT_OUT:
+            if not may_be_of_rows(error) or bad == _MAX_LEFT_OUT:
                 raise
             if len(some) > 1:
                 waiting += [some[len(some) // 2 :], some[: len(some) // 2]]

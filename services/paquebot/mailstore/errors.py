@@ -1,4 +1,4 @@
-"""What a mailstore operation can refuse, each with the fact the caller needs; no protocol's words in it.
+"""The refusals of the mailstore, each with the fact that the caller needs, in no protocol's words.
 
 MailstoreError
   NoSuchAccount            the account was deleted
@@ -17,12 +17,13 @@ MailstoreError
     TooManyKeywords
     TooManyMessages        in one mailbox
     MailboxFull            no unique identifier is left
-  SomeExpunged             of the messages that were all to be copied or moved
+  SomeExpunged             of messages that must be copied or moved all together
   MaildropLocked           another session holds the maildrop
-  MaildropLost             the lease ran out before the changes were applied
+  MaildropLost             the lease expired before the changes were applied
+  CompactionLost           the same of an account's compaction
 
-A trouble with the engine is `paquebot.runtime.postgres.pool.PostgresUnavailable`: temporary. UidsNotPromised is one.
-Values that no check here foresaw and PostgreSQL can never keep are `paquebot.runtime.postgres.pool.PostgresRefused`.
+An outage of the engine is `paquebot.runtime.postgres.pool.PostgresUnavailable`: temporary. UidsNotPromised is one.
+Values that no check foresaw and that PostgreSQL can never keep are `paquebot.runtime.postgres.pool.PostgresRefused`.
 """
 
 from paquebot.runtime.postgres.pool import PostgresTroubled
@@ -39,7 +40,7 @@ class NoSuchAccount(MailstoreError):
 
 
 class SomeExpunged(MailstoreError):
-    """Messages that were to be copied or moved all together do not all exist any more."""
+    """Messages that must be copied or moved all together do not all exist any more."""
 
 
 class MailboxError(MailstoreError):
@@ -55,7 +56,7 @@ class NoSuchMailbox(MailboxError):
 
 
 class NotSelectable(MailboxError):
-    """The name stands in the hierarchy only for its inferiors and holds no messages."""
+    """The name only stands above its inferiors and holds no messages."""
 
 
 class MailboxExists(MailboxError):
@@ -79,7 +80,7 @@ class BadMailboxName(MailboxError):
 
 
 class BadKeyword(MailstoreError):
-    """The text can be no flag of a message."""
+    """The text cannot be a flag of a message."""
 
 
 class OverQuota(MailstoreError):
@@ -97,7 +98,7 @@ class OverMessageQuota(OverQuota):
 
 
 class LimitExceeded(MailstoreError):
-    """A bound of `Limits` that protects the whole platform."""
+    """A bound that protects the whole platform."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"limit {limit}")
@@ -105,19 +106,19 @@ class LimitExceeded(MailstoreError):
 
 
 class TooManyMailboxes(LimitExceeded):
-    """The account has its fill of mailboxes."""
+    """The account has the maximum number of mailboxes."""
 
 
 class TooManyKeywords(LimitExceeded):
-    """The mailbox knows its fill of keywords."""
+    """The mailbox has the maximum number of keywords."""
 
 
 class TooManyMessages(LimitExceeded):
-    """The mailbox has its fill of messages."""
+    """The mailbox has the maximum number of messages."""
 
 
 class MailboxFull(LimitExceeded):
-    """The mailbox has given out its last unique identifier (32 bits)."""
+    """The mailbox has given its last unique identifier (32 bits)."""
 
 
 class MaildropLocked(MailstoreError):
@@ -125,13 +126,13 @@ class MaildropLocked(MailstoreError):
 
 
 class MaildropLost(MailstoreError):
-    """The maildrop's lease ran out, so the session's deletions were not applied."""
+    """The maildrop's lease expired, so the session's deletions were not applied."""
 
 
 class CompactionLost(MailstoreError):
-    """The lease under which an account's messages were written again ran out, so no row was pointed at them."""
+    """The lease under which an account's messages were written again expired, so no row was pointed at them."""
 
 
 class UidsNotPromised(PostgresTroubled):
-    """The mailbox has given the UIDs that its newest snapshot in the bucket promised: until the janitor writes another,
-    it takes no message (`snapshots`)."""
+    """The mailbox has given all UIDs below the ceiling that its newest snapshot in the bucket promised: it takes no
+    message until the janitor writes another snapshot (`uid_ceilings`)."""

@@ -1,7 +1,7 @@
 """The two locks of the mailstore, always taken in this order: the account's row, then a mailbox's row.
 
 Changes of the tree and of the usage hold the account; every UID, mod_seq and counter is given under the
-mailbox. Who waited for a lock reads with a statement after it, so that it sees what the holder committed.
+mailbox. A transaction that waited for a lock reads with a later statement, so that it sees what the holder committed.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,21 @@ from paquebot.mailstore.errors import (
     OverQuota,
     TooManyMessages,
 )
-from paquebot.mailstore.types import LAST_UID, MailstoreLimits
+from paquebot.mailstore.limits import MailstoreLimits
+from paquebot.mailstore.messages.types import LAST_UID
 from paquebot.runtime.postgres.pool import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class LockedAccount:
     account_id: int
-    octets: int
+    total_size: int
     messages: int
 
     def need_room(self, asked: int, quota_bytes: int) -> None:
         """Raises OverQuota unless `asked` more bytes fit into the limit (0: none)."""
-        if quota_bytes and self.octets + asked > quota_bytes:
-            raise OverQuota(quota_bytes, self.octets, asked)
+        if quota_bytes and self.total_size + asked > quota_bytes:
+            raise OverQuota(quota_bytes, self.total_size, asked)
 
     def need_messages(self, asked: int, limits: MailstoreLimits) -> None:
         """Raises OverMessageQuota unless the account may have `asked` more messages."""

@@ -1,18 +1,40 @@
 """POP3's maildrop: INBOX, fixed for a session, under a lease that only one session has (RFC 1939 §4, §6).
 
-The lease is a row with an end, not a lock of a connection: it holds across processes and poolers, costs no
-connection per session, and ends by itself when the pod that holds it dies. Who lost it learns so when it
+The lease is a row with an end, not a lock of a connection: it works across processes and poolers, costs no connection
+per session, and expires by itself when the pod of its session dies. A session that lost its lease learns so when it
 renews or closes, and then changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from paquebot.mailstore import rows
+from paquebot.mailstore.accounts import Accounts
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.mailstore.messages.removal import remove_within
-from paquebot.mailstore.types import Expunged, Maildrop, MaildropMessage
+from paquebot.mailstore.messages.removal import remove_messages
+from paquebot.mailstore.messages.rows import messages_by_uid, with_valid_uids
+from paquebot.mailstore.messages.types import Expunged
 from paquebot.runtime.postgres.pool import Connection, Postgres
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropMessage:
+    """One message of a maildrop (RFC 1939 §5)."""
+
+    uid: int
+    size: int
+    """Bytes with each line ended by CRLF (RFC 1939 §11), or RFC822.SIZE where that is not known."""
+    is_exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Maildrop:
+    """INBOX as POP3 shows it: fixed for the session. A UIDL is made of `uid_validity` and `uid`."""
+
+    mailbox_id: int
+    uid_validity: int
+    messages: tuple[MaildropMessage, ...]
+
 
 _TAKE = """
     INSERT INTO mailstore.maildrop_locks AS l (account_id, owner, expires_at)
@@ -21,7 +43,7 @@ _TAKE = """
     WHERE l.owner = excluded.owner OR l.expires_at <= now()
     RETURNING true
 """
-# What has a prefix came over SMTP, which takes no other lines than those that end with CRLF.
+# A message with a prefix came over SMTP, which accepts only lines that end with CRLF.
 _LIST = """
     SELECT b.uid_validity,
            coalesce(array_agg(m.uid ORDER BY m.uid) FILTER (WHERE m.uid IS NOT NULL), '{}') AS uids,
@@ -32,56 +54,71 @@ _LIST = """
     WHERE b.account_id = $1 AND b.mailbox_id = $2
     GROUP BY b.uid_validity
 """
-
-
-async def lock(postgres: Postgres, account_id: int, owner: str, ttl: float) -> Maildrop:
-    if not await postgres.fetchval("lock_maildrop", _TAKE, account_id, owner, ttl):
-        raise MaildropLocked(str(account_id))
-    row = await postgres.fetchrow("list_maildrop", _LIST, account_id, INBOX_ID)
-    if row is None:  # the account was deleted between the two
-        raise MaildropLost(str(account_id))
-    not_exact = frozenset(row["not_exact"])
-    sound = rows.sound(account_id, INBOX_ID, row["uids"], row["sizes"])
-    messages = tuple(MaildropMessage(uid, max(0, size), uid not in not_exact) for uid, size in sound)
-    return Maildrop(INBOX_ID, row["uid_validity"], messages)
-
-
-# A row that is changed at the same moment is left: its size is found out again.
+# A row that another transaction changes at the same moment is left alone: a later session counts its size again.
 _FOUND = "unnest($3::bigint[], $4::bigint[]) AS asked (uid, size)"
 _KEEP_SIZES = f"""
     UPDATE mailstore.messages m SET crlf_size = found.size
-    FROM (SELECT asked.size, m.at FROM {rows.looked_up("messages.ctid AS at", _FOUND)}) found
+    FROM (SELECT asked.size, m.at FROM {messages_by_uid("messages.ctid AS at", _FOUND)}) found
     WHERE m.ctid = found.at AND m.crlf_size IS NULL
 """  # noqa: S608 - only constants are put in
-
-
-async def keep_sizes(postgres: Postgres, account_id: int, mailbox_id: int, sizes: Mapping[int, int]) -> None:
-    await postgres.execute("keep_sizes", _KEEP_SIZES, account_id, mailbox_id, list(sizes), list(sizes.values()))
-
-
 _RENEW = """
     UPDATE mailstore.maildrop_locks SET expires_at = now() + make_interval(secs => $3)
     WHERE account_id = $1 AND owner = $2 RETURNING true
 """
+_UNLOCK = "DELETE FROM mailstore.maildrop_locks WHERE account_id = $1 AND owner = $2 RETURNING true"
 
 
-async def renew(postgres: Postgres, account_id: int, owner: str, ttl: float) -> None:
-    if not await postgres.fetchval("renew_maildrop", _RENEW, account_id, owner, ttl):
-        raise MaildropLost(str(account_id))
+class Maildrops:
+    """One per process. The `owner` of a lease is any text unique to the session."""
 
+    __slots__ = ("_accounts", "_postgres")
 
-_GIVE_BACK = "DELETE FROM mailstore.maildrop_locks WHERE account_id = $1 AND owner = $2 RETURNING true"
+    def __init__(self, postgres: Postgres, accounts: Accounts) -> None:
+        self._postgres = postgres
+        self._accounts = accounts
 
+    async def lock(self, account_id: int, owner: str, ttl: float) -> Maildrop:
+        """Lease the maildrop to `owner` for `ttl` seconds, and list it.
 
-async def unlock(postgres: Postgres, account_id: int, owner: str) -> None:
-    await postgres.execute("unlock_maildrop", _GIVE_BACK, account_id, owner)
-
-
-async def close(postgres: Postgres, account_id: int, owner: str, mailbox_id: int, uids: Sequence[int]) -> Expunged:
-    async def work(connection: Connection) -> Expunged:
-        # A lease past its end that nobody else took is still good: no other session saw the maildrop.
-        if not await connection.fetchval(_GIVE_BACK, account_id, owner):
+        Raises MaildropLocked while another owner's lease lasts.
+        """
+        await self._accounts.ensure(account_id)
+        if not await self._postgres.fetchval("lock_maildrop", _TAKE, account_id, owner, ttl):
+            raise MaildropLocked(str(account_id))
+        row = await self._postgres.fetchrow("list_maildrop", _LIST, account_id, INBOX_ID)
+        if row is None:  # the account was deleted between the two
             raise MaildropLost(str(account_id))
-        return await remove_within(connection, account_id, mailbox_id, uids)
+        not_exact = frozenset(row["not_exact"])
+        valid = with_valid_uids(account_id, INBOX_ID, row["uids"], row["sizes"])
+        messages = tuple(MaildropMessage(uid, max(0, size), uid not in not_exact) for uid, size in valid)
+        return Maildrop(INBOX_ID, row["uid_validity"], messages)
 
-    return await postgres.run("close_maildrop", work)
+    async def renew(self, account_id: int, owner: str, ttl: float) -> None:
+        """Make the lease last `ttl` seconds from now. Raises MaildropLost when it is not `owner`'s."""
+        if not await self._postgres.fetchval("renew_maildrop", _RENEW, account_id, owner, ttl):
+            raise MaildropLost(str(account_id))
+
+    async def keep_sizes(self, account_id: int, mailbox_id: int, sizes: Mapping[int, int]) -> None:
+        """Record the exact sizes of messages, by UID, where they were not known; messages that were removed are
+        ignored."""
+        await self._postgres.execute(
+            "keep_sizes", _KEEP_SIZES, account_id, mailbox_id, list(sizes), list(sizes.values())
+        )
+
+    async def unlock(self, account_id: int, owner: str) -> None:
+        """End the lease without a change; idempotent."""
+        await self._postgres.execute("unlock_maildrop", _UNLOCK, account_id, owner)
+
+    async def close(self, account_id: int, owner: str, mailbox_id: int, uids: Sequence[int]) -> Expunged:
+        """Remove the messages of `uids` and end the lease, in one transaction (RFC 1939 §6).
+
+        Raises MaildropLost, with nothing removed, when the lease is not `owner`'s any more.
+        """
+
+        async def work(connection: Connection) -> Expunged:
+            # A lease past its end that no other session took is still good: no other session saw the maildrop.
+            if not await connection.fetchval(_UNLOCK, account_id, owner):
+                raise MaildropLost(str(account_id))
+            return await remove_messages(connection, account_id, mailbox_id, uids, only_deleted=False)
+
+        return await self._postgres.run("close_maildrop", work)

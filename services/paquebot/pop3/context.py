@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from paquebot.blobs import BlobStore
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import MailboxReader, Maildrops, Messages
 from paquebot.pop3.settings import Pop3Settings
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings
@@ -17,7 +17,9 @@ class ServerContext:
     """One for a process. `tls` None: STLS is not offered, so clients cannot log in in the clear."""
 
     settings: Pop3Settings
-    mailstore: Mailstore
+    maildrops: Maildrops
+    mailbox_reader: MailboxReader
+    messages: Messages
     blobs: BlobStore
     queue: Queue
     authentication: AuthenticationClient

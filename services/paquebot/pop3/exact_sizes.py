@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from paquebot.mailstore import Maildrop, MaildropMessage, Mailstore
+from paquebot.mailstore import Maildrop, MaildropMessage, Maildrops
 from paquebot.message import crlf_bytes
 from paquebot.observability.log import Log
 from paquebot.pop3.reading import MaildropReader, RetrievedMessage
@@ -25,7 +25,7 @@ _SECONDS = 15.0  # of a login, however slow S3 is
 async def with_exact_sizes(
     maildrop: Maildrop,
     account_id: int,
-    mailstore: Mailstore,
+    maildrops: Maildrops,
     reader: MaildropReader,
     share: AccountShare,
     max_bytes: int,
@@ -42,7 +42,7 @@ async def with_exact_sizes(
                 sizes = await _sizes(reader, share, group)
                 if not sizes:
                     break  # S3 is away
-                await mailstore.keep_sizes(account_id, maildrop.mailbox_id, sizes)
+                await maildrops.keep_sizes(account_id, maildrop.mailbox_id, sizes)
                 found |= sizes
     except Exception:  # noqa: BLE001 - sizes that are nearly right are better than no mail
         _log.exception("exact_sizes_failed", account_id=account_id)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from paquebot.mailstore import Expunged, Maildrop, Mailstore
+from paquebot.mailstore import Expunged, Maildrop, Maildrops
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost
 from paquebot.observability.log import Log
 from paquebot.pop3 import metrics
@@ -24,9 +24,9 @@ class Lease:
     """`lost` is called when another session has the maildrop."""
 
     def __init__(
-        self, mailstore: Mailstore, account_id: int, owner: str, seconds: float, lost: Callable[[], None]
+        self, maildrops: Maildrops, account_id: int, owner: str, seconds: float, lost: Callable[[], None]
     ) -> None:
-        self._mailstore = mailstore
+        self._maildrops = maildrops
         self._account_id = account_id
         self._owner = owner
         self._seconds = seconds
@@ -36,7 +36,7 @@ class Lease:
     async def acquire(self) -> Maildrop:
         """Lock the maildrop and list it. Raises MaildropLocked and what the mailstore raises."""
         try:
-            maildrop = await self._mailstore.lock_maildrop(self._account_id, self._owner, self._seconds)
+            maildrop = await self._maildrops.lock(self._account_id, self._owner, self._seconds)
         except MaildropLocked:
             raise
         except Exception:
@@ -49,12 +49,12 @@ class Lease:
         """End the lease without a change; while PostgreSQL is away it expires by itself."""
         await self._stop()
         with contextlib.suppress(PostgresUnavailable):
-            await self._mailstore.unlock_maildrop(self._account_id, self._owner)
+            await self._maildrops.unlock(self._account_id, self._owner)
 
     async def close(self, mailbox_id: int, uids: Sequence[int]) -> Expunged:
         """Delete the messages of `uids` and end the lease, both or neither. Raises MaildropLost, as the mailstore."""
         await self._stop()
-        return await self._mailstore.close_maildrop(self._account_id, self._owner, mailbox_id, uids)
+        return await self._maildrops.close(self._account_id, self._owner, mailbox_id, uids)
 
     async def _stop(self) -> None:
         if self._renewing is not None:
@@ -66,7 +66,7 @@ class Lease:
         while True:
             await asyncio.sleep(self._seconds / _RENEWALS)
             try:
-                await self._mailstore.renew_maildrop(self._account_id, self._owner, self._seconds)
+                await self._maildrops.renew(self._account_id, self._owner, self._seconds)
             except PostgresUnavailable as error:
                 # A lease that expired and that no other session took can still be renewed.
                 _log.warning("lease_not_renewed", reason=str(error))

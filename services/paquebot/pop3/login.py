@@ -157,17 +157,17 @@ async def _log_in(session: LoginContext, credentials: Credentials) -> Reply:
 async def _open(session: LoginContext, identity: Identity) -> Reply:
     """RFC 1939 §4: the exclusive lock, then the maildrop as it is now, which the session keeps to its end."""
     context, account_id = session.context, identity.account_id
-    lease = Lease(context.mailstore, account_id, session.id, context.settings.session.lease, session.lease_lost)
+    lease = Lease(context.maildrops, account_id, session.id, context.settings.session.lease, session.lease_lost)
     share = context.shares.of(account_id)
     try:
         listed = await lease.acquire()
     except MaildropLocked:
         metrics.LOGINS.labels(LoginResult.IN_USE.value).inc()
         raise
-    place = (context.mailstore, context.blobs, account_id, listed.mailbox_id)
+    place = (context.mailbox_reader, context.blobs, account_id, listed.mailbox_id)
     max_bytes = context.settings.maildrop.measured
     try:
-        listed = await with_exact_sizes(listed, account_id, context.mailstore, MaildropReader(*place), share, max_bytes)
+        listed = await with_exact_sizes(listed, account_id, context.maildrops, MaildropReader(*place), share, max_bytes)
     except BaseException:  # the session ends meanwhile
         await lease.release()
         raise

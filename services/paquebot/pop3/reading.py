@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore
-from paquebot.mailstore import Mailstore
+from paquebot.mailstore import MailboxReader
 from paquebot.v1.mail_pb2 import BlobRef
 
 
@@ -42,8 +42,8 @@ ReadResult = RetrievedMessage | Exception
 class MaildropReader:
     """Reads the messages of one maildrop by UID."""
 
-    def __init__(self, mailstore: Mailstore, blobs: BlobStore, account_id: int, mailbox_id: int) -> None:
-        self._mailstore = mailstore
+    def __init__(self, mailbox_reader: MailboxReader, blobs: BlobStore, account_id: int, mailbox_id: int) -> None:
+        self._mailbox_reader = mailbox_reader
         self._blobs = blobs
         self._account_id = account_id
         self._mailbox_id = mailbox_id
@@ -84,7 +84,7 @@ class MaildropReader:
         """None: the message is gone or its row is unreadable."""
         found: dict[int, _Place | None] = dict.fromkeys(uids)
         left_out: list[int] = []
-        rows = self._mailstore.messages(
+        rows = self._mailbox_reader.messages(
             self._account_id, self._mailbox_id, list(uids), with_summary=False, left_out=left_out
         )
         async for row in rows:

@@ -26,22 +26,22 @@ class Pop3Server(ClientServer[Pop3Connection, Session]):
             shared=settings.process.workers > 1,
             drain=settings.process.drain,
         )
-        self._context = context
+        self.context = context
 
     def listen(self) -> None:
         """Bind every listener of the settings. Raises OSError."""
-        settings = self._context.settings.listen
+        settings = self.context.settings.listen
         self.add_listener("pop3", settings.pop3)
         self.add_listener("pop3s", settings.pop3s, tls=True)
 
     def make_connection(self) -> Pop3Connection:
-        settings = self._context.settings.session
+        settings = self.context.settings.session
         return Pop3Connection(write_timeout=settings.write, write_rate=settings.write_rate)
 
     def make_session(self, connection: Pop3Connection, client: ConnectedClient) -> Session:
         if (version := connection.tls_version) is not None:
             metrics.TLS.labels(tls_version(version)).inc()
-        return Session(self._context, connection, client)
+        return Session(self.context, connection, client)
 
     def refuse(self, listener: str, *, draining: bool) -> bytes:
         metrics.SESSIONS_ENDED.labels(SessionEnd.REFUSED.value).inc()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from grpc.aio import Channel
 
 from paquebot.blobs import BlobStore
-from paquebot.mailstore import SCHEMA, Mailstore
+from paquebot.mailstore import SCHEMA, Accounts, MailboxReader, Maildrops, Messages
 from paquebot.pop3.context import ServerContext
 from paquebot.pop3.server import Pop3Server
 from paquebot.pop3.settings import Pop3Settings
@@ -59,7 +59,9 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         await recordings.listen()
         context = ServerContext(
             settings=settings,
-            mailstore=Mailstore(postgres),
+            maildrops=Maildrops(postgres, Accounts(postgres)),
+            mailbox_reader=MailboxReader(postgres),
+            messages=Messages(postgres),
             blobs=blobs,
             queue=queue,
             authentication=authentication,

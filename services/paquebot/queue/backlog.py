@@ -1,4 +1,4 @@
-"""The queue as an operator sees it: what waits, for which destination, for how long; and moving it."""
+"""The queue for an operator: lists jobs by destination and age; retries, holds, releases and drops them."""
 
 import datetime
 import time
@@ -12,10 +12,10 @@ from paquebot.queue import Publication, Queue, StoredJob, deliver_ready, held, r
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob, RelayJob
 
 UNKNOWN = "unknown"
-"""Kind and domain of a job that cannot be read."""
+"""Kind and domain of an unreadable job."""
 UNREADABLE = "cannot be read"
 OPERATOR = "operator"
-"""The reason of a job that a person put on hold."""
+"""The reason of a job that an operator holds."""
 
 RecordDropped = Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
 """Records (queue id, forward-path) of each dropped recipient."""
@@ -23,22 +23,22 @@ RecordDropped = Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """One job, read."""
+    """One job, parsed."""
 
     stored: StoredJob
     state: str
     """`ready`, `later` or `held`."""
     kind: str
-    """`deliver` or `relay`; `unknown` when the job cannot be read."""
+    """`deliver` or `relay`; `unknown` when the job is unreadable."""
     job: DeliverJob | RelayJob
     reason: str
-    """Why it is held, or the last temporary failure."""
+    """Why it is held, or its last temporary failure."""
     subject: str
-    """Where it goes when it is released or retried."""
+    """Its subject after release or retry."""
 
     @property
     def number(self) -> int:
-        """How an operator names it: its sequence number in the stream."""
+        """Its sequence number in the stream, by which operators name it."""
         return self.stored.sequence
 
     @property
@@ -47,7 +47,7 @@ class QueuedJob:
 
     @property
     def accepted_at(self) -> float:
-        """Unix seconds at which the oldest message in it was accepted; when it was stored, if it cannot be read."""
+        """Unix seconds at which its oldest message was accepted; of an unreadable job, at which it was stored."""
         if self.kind == UNKNOWN:
             return self.stored.published_at
         if isinstance(self.job, RelayJob):
@@ -61,19 +61,19 @@ class QueuedJob:
         return [(entry.queue_id, item.forward_path) for entry in self.job.entries for item in entry.recipients]
 
 
-def read(stored: StoredJob) -> QueuedJob:
-    """One whose payload is not what its subject promises is shown as unknown, so that an operator can move it."""
+def parse(stored: StoredJob) -> QueuedJob:
+    """A job whose payload does not fit its subject is `unknown`, so that an operator can still hold or drop it."""
     try:
-        return _read(stored)
-    except DecodeError:  # no ValueError
+        return _parse(stored)
+    except DecodeError:  # which is no ValueError
         _, place, _ = stored.subject.split(".", 2)
         state = "held" if stored.subject.startswith("hold.") else place
-        # Released, it would only come back: it goes where it is.
+        # Its subject stays: released, it would only be held again.
         job = DeliverJob(domain=UNKNOWN)
         return QueuedJob(stored, state, UNKNOWN, job, UNREADABLE, stored.subject)
 
 
-def _read(stored: StoredJob) -> QueuedJob:
+def _parse(stored: StoredJob) -> QueuedJob:
     """Raises DecodeError."""
     kind, place, _ = stored.subject.split(".", 2)
     if kind == "hold":
@@ -95,14 +95,14 @@ def _job(subject: str, payload: bytes) -> DeliverJob | RelayJob:
 async def list_jobs(queue: Queue, *, domain: str = "", state: str = "") -> AsyncIterator[QueuedJob]:
     """Every job, oldest first; only those for `domain` or in `state` when given. Raises QueueUnavailable."""
     async for stored in stream.jobs(queue):
-        item = read(stored)
+        item = parse(stored)
         if (not domain or item.job.domain == domain) and (not state or item.state == state):
             yield item
 
 
 @dataclass(slots=True)
 class QueuedDestination:
-    """What waits for one domain in one state."""
+    """The jobs for one domain in one state."""
 
     state: str
     kind: str
@@ -136,9 +136,9 @@ async def count_destinations(items: AsyncIterator[QueuedJob]) -> list[QueuedDest
 
 
 async def find_jobs(queue: Queue, numbers: Sequence[int]) -> list[QueuedJob]:
-    """The jobs with these numbers that are still there. Raises QueueUnavailable."""
+    """The jobs with these numbers that still exist. Raises QueueUnavailable."""
     found = [await stream.job(queue, number) for number in numbers]
-    return [read(stored) for stored in found if stored is not None]
+    return [parse(stored) for stored in found if stored is not None]
 
 
 async def release(queue: Queue, items: Iterable[QueuedJob]) -> int:
@@ -152,7 +152,7 @@ async def release(queue: Queue, items: Iterable[QueuedJob]) -> int:
 
 
 async def hold(queue: Queue, items: Iterable[QueuedJob]) -> int:
-    """Put jobs aside until `release`; returns how many. Raises QueueUnavailable."""
+    """Hold jobs until `release`; returns how many. Raises QueueUnavailable."""
     count = 0
     for item in items:
         if item.state != "held":

@@ -1,13 +1,12 @@
-"""How hints are written: mailboxes of an account changed, look again. Not stored, never the only copy of a fact
-(invariant 4).
+"""The format of hints: mailboxes of an account changed, look again. Hints are not stored, and never the only copy of a
+fact (invariant 4).
 
-`hint.mailbox.<account>` is for one account: its payload says who tells it, or nothing; its header `traceparent` names
-the trace of what changed the mailboxes. `hint.mailbox.many` is for several accounts: their ids in decimal, with spaces
-between them, and at the end `@` and who tells it, or not.
+`hint.mailbox.<account>` is for one account: its payload is the publisher's name, or empty; its header `traceparent`
+names the trace of the change. `hint.mailbox.many` is for several accounts: their ids in decimal, separated by spaces,
+and optionally `@` and the publisher's name at the end.
 
-`hint.directory` says that accounts may not log in as before: look again whether their sessions go on. Its payload is
-the accounts' ids in decimal, with spaces between them, or `*` for all of them; at the end `@` and a word that says what
-changed.
+`hint.directory` says that accounts may not log in as before: check whether their sessions may go on. Its payload is the
+accounts' ids in decimal, separated by spaces, or `*` for all of them; at the end `@` and a word that says what changed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ SUBJECTS = "hint.mailbox.*"
 DIRECTORY = "hint.directory"
 _PREFIX = "hint.mailbox."
 _MANY = "hint.mailbox.many"
-_MOST = 1000  # accounts in one message: at most 20 KB
+_MAX_ACCOUNTS = 1000  # in one message: at most 20 KB
 _TRACEPARENT = "traceparent"
 
 
@@ -46,7 +45,7 @@ class DirectoryHint:
 
     @classmethod
     def read(cls, message: Msg) -> "DirectoryHint":
-        """What came on `hint.directory`; a kind that this version does not know is a hint for all."""
+        """A message on `hint.directory`; one of a kind that this version does not know is a hint for all accounts."""
         ids, _, changed = message.data.decode("utf-8", "replace").partition("@")
         words = ids.split()
         known = bool(words) and all(word.isascii() and word.isdecimal() and len(word) < 20 for word in words)
@@ -54,14 +53,14 @@ class DirectoryHint:
 
 
 def written(traces: Mapping[int, str], source: bytes = b"") -> Iterator[Hint]:
-    """As few messages as tell of all accounts. `traces`: by account id the W3C traceparent, or empty. `source`: who
-    tells it, a word without spaces."""
+    """The hints for all these accounts, in as few messages as possible. `traces`: by account id the W3C traceparent, or
+    empty. `source`: the publisher's name, a word without spaces."""
     plain = [str(account_id) for account_id, trace in traces.items() if not trace]
     if len(plain) == 1:
         yield Hint(_PREFIX + plain[0], source)
     else:
-        for start in range(0, len(plain), _MOST):
-            words = " ".join(plain[start : start + _MOST]).encode()
+        for start in range(0, len(plain), _MAX_ACCOUNTS):
+            words = " ".join(plain[start : start + _MAX_ACCOUNTS]).encode()
             yield Hint(_MANY, words + b" @" + source if source else words)
     for account_id, trace in traces.items():
         if trace:
@@ -69,19 +68,19 @@ def written(traces: Mapping[int, str], source: bytes = b"") -> Iterator[Hint]:
 
 
 def accounts(message: Msg) -> list[int]:
-    """Whom a hint is for; nobody when it is of a kind that this version does not know."""
+    """The accounts of a hint; none when it is of a kind that this version does not know."""
     token = message.subject.removeprefix(_PREFIX)
     words = message.data.split() if message.subject == _MANY else [token.encode()]
     return [int(word) for word in words if word.isdigit()]
 
 
 def trace(message: Msg) -> str:
-    """The traceparent that came with a hint, or empty."""
+    """The traceparent of a hint, or empty."""
     return (message.headers or {}).get(_TRACEPARENT, "")
 
 
 def source(message: Msg) -> bytes:
-    """Who tells it, or empty."""
+    """The publisher of a hint, or empty."""
     if message.subject != _MANY:
         return message.data
     word = message.data.rpartition(b" ")[2]

@@ -1,4 +1,4 @@
-"""The stream itself: made and kept in shape, counted, listed and mended by operators and by `recover`."""
+"""The stream itself: creation and configuration; counting, listing and changing its jobs."""
 
 import base64
 import datetime
@@ -6,18 +6,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from paquebot.queue.client import NO_CONSUMER, NO_MESSAGE, Publication, Queue, QueueRefused
+from paquebot.queue.client import Queue
+from paquebot.queue.errors import NO_CONSUMER, NO_MESSAGE, QueueRefused
+from paquebot.queue.publishing import Publication
 from paquebot.queue.subjects import DELIVER, RELAY, RELAY_AHEAD, STREAM_SUBJECTS
 
 _DUPLICATE_WINDOW_SECONDS = 120
 _NAME_IN_USE = 10058  # stream name already in use with a different configuration
 _CONSUMED = {"delivery": DELIVER, "relay": RELAY, "relay-ahead": RELAY_AHEAD}
-_NOT_DELETED = 10057  # there is no message to delete
+_NOT_DELETED = 10057  # no message to delete
 
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """A job as it lies in the stream."""
+    """A job as the stream stores it."""
 
     sequence: int
     subject: str
@@ -38,7 +40,7 @@ class JobCounts:
 
 
 async def ensure_stream(queue: Queue) -> None:
-    """Make the stream, or bring its changeable options to what this version wants.
+    """Create the stream, or set its changeable options to those of this version.
     Raises QueueUnavailable, QueueRefused."""
     settings = queue.settings
     config: dict[str, Any] = {
@@ -47,7 +49,7 @@ async def ensure_stream(queue: Queue) -> None:
         "retention": "workqueue",
         "storage": "file",
         "num_replicas": settings.replicas,
-        "discard": "old",  # scheduling wants it; without a limit below nothing is ever discarded
+        "discard": "old",  # scheduling needs it; without a limit below nothing is ever discarded
         "max_consumers": -1,
         "max_msgs": -1,
         "max_bytes": -1,
@@ -63,13 +65,13 @@ async def ensure_stream(queue: Queue) -> None:
     except QueueRefused as error:
         if error.code != _NAME_IN_USE:
             raise
-    # Always: a CREATE takes over the messages of a store whose description is damaged, but leaves the description as
-    # it is, and the stream would be gone again at the server's next start.
+    # Always: a CREATE adopts the messages of a store whose description is damaged, but leaves the description as it
+    # is, and the stream would be gone again at the server's next start.
     await queue.api(f"STREAM.UPDATE.{settings.stream}", config)
 
 
 async def delete_stream(queue: Queue) -> None:
-    """Throw the queue away, jobs and all. `recover` can fill a new one. Raises QueueUnavailable."""
+    """Delete the stream with all its jobs. `recover` can fill a new one. Raises QueueUnavailable."""
     await queue.api(f"STREAM.DELETE.{queue.settings.stream}")
 
 
@@ -87,30 +89,30 @@ async def counts(queue: Queue) -> JobCounts:
 
 
 async def last_sequence(queue: Queue) -> int:
-    """The newest job's, whether it is still there or not. Raises QueueUnavailable."""
+    """The sequence number of the newest job, which may be gone already. Raises QueueUnavailable."""
     info = await queue.api(f"STREAM.INFO.{queue.settings.stream}")
     return int(info["state"]["last_seq"])
 
 
 async def jobs(queue: Queue, subject: str = ">", *, after: int = 0) -> AsyncIterator[StoredJob]:
-    """Every job on `subject` (wildcards allowed) in the order it was stored. Jobs that come or go meanwhile
-    may or may not be seen. Raises QueueUnavailable."""
+    """Every job on `subject` (wildcards allowed) in the order of storage. Jobs that are stored or deleted meanwhile may
+    or may not be among them. Raises QueueUnavailable."""
     while (found := await oldest(queue, subject, after=after)) is not None:
         yield found
         after = found.sequence
 
 
 async def oldest(queue: Queue, subject: str, *, after: int = 0) -> StoredJob | None:
-    """The first job on `subject` (wildcards allowed) that was stored after that number. Raises QueueUnavailable."""
-    return await _got(queue, {"seq": after + 1, "next_by_subj": subject})
+    """The first job on `subject` (wildcards allowed) behind the sequence number `after`. Raises QueueUnavailable."""
+    return await _get(queue, {"seq": after + 1, "next_by_subj": subject})
 
 
 async def job(queue: Queue, sequence: int) -> StoredJob | None:
-    """The job with that stream sequence, if it is still there. Raises QueueUnavailable."""
-    return await _got(queue, {"seq": sequence})
+    """The job with that sequence number, if it still exists. Raises QueueUnavailable."""
+    return await _get(queue, {"seq": sequence})
 
 
-async def _got(queue: Queue, wanted: dict[str, Any]) -> StoredJob | None:
+async def _get(queue: Queue, wanted: dict[str, Any]) -> StoredJob | None:
     try:
         found = await queue.api(f"STREAM.MSG.GET.{queue.settings.stream}", wanted)
     except QueueRefused as error:
@@ -121,7 +123,7 @@ async def _got(queue: Queue, wanted: dict[str, Any]) -> StoredJob | None:
 
 
 async def delete(queue: Queue, sequence: int) -> bool:
-    """Take a job out for good; False: it was gone. Raises QueueUnavailable."""
+    """Delete a job; False: it was gone. Raises QueueUnavailable."""
     try:
         await queue.api(f"STREAM.MSG.DELETE.{queue.settings.stream}", {"seq": sequence, "no_erase": True})
     except QueueRefused as error:
@@ -132,10 +134,10 @@ async def delete(queue: Queue, sequence: int) -> bool:
 
 
 async def skipped_jobs(queue: Queue) -> list[StoredJob]:
-    """Jobs that their consumer takes for done and that are still in the stream: nobody would ever get them.
+    """Jobs that their consumer counts as done and that are still in the stream: no process would ever get them.
 
-    A job that is just being acknowledged may be among them: look again. A server that lost what it had not written
-    (a full disk) numbers new jobs as it had numbered others, which the consumer has had. Raises QueueUnavailable.
+    A job that is being acknowledged may be among them: ask again. A server that lost what it had not written (a full
+    disk) gives new jobs the numbers of lost ones, which the consumer has handed out. Raises QueueUnavailable.
     """
     found: list[StoredJob] = []
     for consumer, subject in _CONSUMED.items():

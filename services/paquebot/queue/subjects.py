@@ -14,24 +14,24 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
 def is_within(subject: str, wanted: str) -> bool:
-    """Is it `wanted`, or of those below `wanted` when that ends with `>`?"""
+    """Whether `subject` is `wanted`, or one below it when `wanted` ends with `>`."""
     return subject.startswith(wanted[:-1]) if wanted.endswith(".>") else subject == wanted
 
 
 def domain_token(domain: str) -> str:
     """`mail.example.org` → `mail_example_org`; any other byte as `=XX`. Jobs carry the domain itself."""
     parts = []
-    for octet in domain.encode():
-        character = chr(octet)
+    for code in domain.encode():
+        character = chr(code)
         if character in _PLAIN:
             parts.append(character)
         else:
-            parts.append("_" if character == "." else f"={octet:02X}")
+            parts.append("_" if character == "." else f"={code:02X}")
     return "".join(parts) or "="
 
 
 def domain_of(subject: str) -> str:
-    """The domain of a subject that ends with a `domain_token`; empty: there is none."""
+    """The domain of a subject that ends with a `domain_token`; empty: it has none."""
     token = subject.rpartition(".")[2].replace("_", ".")
     if "=" not in token:
         return token
@@ -54,7 +54,7 @@ def deliver_later(identifier: str) -> str:
 
 
 def relay_ahead(domain: str) -> str:
-    """A job that was taken ahead of the backlog on `relay_ready`."""
+    """For a job that is relayed ahead of the backlog on `relay_ready`."""
     return "relay.ahead." + domain_token(domain)
 
 

@@ -1,7 +1,7 @@
-"""The relay: carries accepted messages to other domains' hosts, tries again later, and tells senders what failed.
+"""The relay: carries accepted messages to other domains' hosts, tries again later, and notifies senders of failures.
 
-A job's way: `consumer` (`jobs`, what is for now, and for whom there are slots: `destinations`, `hosts`; what is behind
-a backlog: `ahead`) → `worker` (who is still open, the message) → `courier` (host by host) → `handshake`, `session`,
-`form` (what this host takes), `transaction` (SMTP) → `settlement` (what is recorded, told and scheduled, and in which
-order). `resolver`, `routes`, `addresses` and `tls` decide where to and how safely.
+A job's way: `queue.consumer` claims it (`queue.ahead`: jobs that are moved ahead of a backlog) → `queue.admission` (is
+it for now?) → `queue.destinations`, `queue.slots` (its turn) → `worker` (to its end) → `attempt` → `courier` (host by
+host) → `smtp_client.visit` (one host: session, form, transactions) → `settlement` (what is recorded, reported and
+scheduled, and in which order). `routing` decides where to; `smtp_client.tls` how safely.
 """

@@ -1,8 +1,8 @@
-"""Which destinations the metrics name: a bounded number, for each name is a series that Prometheus keeps.
+"""The destinations that the metrics name: a bounded number, for each name is a series that Prometheus keeps.
 
-Some are named always, because the settings say so. The other places go to destinations as they come; one that nobody
-used for an hour makes room for another. What has no place counts as `other`. A destination that loses its place
-takes its series along, and begins at 0 should it come back, as after a restart of the process.
+The settings name some always. The other places go to destinations as they come; one that was not used for an hour
+makes room for another. A destination without a place counts as `other`. One that loses its place loses its series, and
+begins at 0 should it come back, as after a restart of the process.
 """
 
 from collections import OrderedDict
@@ -13,17 +13,18 @@ from paquebot.relay.outcome import RelayResult
 from paquebot.relay.settings import DestinationLabelSettings
 
 OTHER = "other"
-_KEPT_SECONDS = 3600.0
+_UNUSED_SECONDS = 3600.0
 
 
 class DestinationLabels:
     """Counts by destination. `clock`: seconds."""
 
     def __init__(self, settings: DestinationLabelSettings, clock: Callable[[], float]) -> None:
-        self._most = settings.most
+        self._limit = settings.limit
         self._clock = clock
-        self._always = frozenset(settings.always[: settings.most])
-        self._used: OrderedDict[str, float] = OrderedDict()  # the longest unused first
+        self._always = frozenset(settings.always[: settings.limit])
+        self._used: OrderedDict[str, float] = OrderedDict()
+        """The longest unused first. No plain cache: it loses a destination only after `_UNUSED_SECONDS`."""
         for name in (OTHER, *self._always):
             _begin(name)
 
@@ -36,16 +37,16 @@ class DestinationLabels:
         metrics.DESTINATION_UNREACHABLE.labels(self._named(destination)).inc()
 
     def measure(self, waiting: Mapping[str, int], resting: frozenset[str]) -> None:
-        """How many jobs of each destination wait, and which are left alone; this gives nobody a place."""
-        left = dict.fromkeys((OTHER, *self._always, *self._used), 0)
-        alone = dict(left)
+        """The number of waiting jobs of each destination, and which destinations rest; this gives no place."""
+        counts = dict.fromkeys((OTHER, *self._always, *self._used), 0)
+        rests = dict(counts)
         for destination, number in waiting.items():
-            left[destination if destination in left else OTHER] += number
+            counts[destination if destination in counts else OTHER] += number
         for destination in resting:
-            alone[destination if destination in alone else OTHER] += 1
-        for name, number in left.items():
+            rests[destination if destination in rests else OTHER] += 1
+        for name, number in counts.items():
             metrics.DESTINATION_WAITING.labels(name).set(number)
-            metrics.DESTINATION_RESTING.labels(name).set(alone[name])
+            metrics.DESTINATION_RESTING.labels(name).set(rests[name])
 
     def _named(self, destination: str) -> str:
         if destination in self._always or destination == OTHER:
@@ -59,15 +60,15 @@ class DestinationLabels:
         return OTHER
 
     def _has_room(self) -> bool:
-        if len(self._always) + len(self._used) < self._most:
+        if len(self._always) + len(self._used) < self._limit:
             return True
         if not self._used:
             return False
-        longest, at = next(iter(self._used.items()))
-        if self._clock() - at < _KEPT_SECONDS:
+        oldest, at = next(iter(self._used.items()))
+        if self._clock() - at < _UNUSED_SECONDS:
             return False
-        del self._used[longest]
-        _end(longest)
+        del self._used[oldest]
+        _end(oldest)
         return True
 
 

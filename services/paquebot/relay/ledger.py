@@ -1,7 +1,7 @@
-"""The engines as an attempt needs them: which recipients have an end, that they have one now, and the message.
+"""The engines as an attempt needs them: the recorded outcomes of recipients, and the content of messages.
 
-Attempts that run beside each other share their calls (a statement, a ranged read of a pack), so that PostgreSQL and S3
-are paid per group and not per message.
+Attempts that run at the same time share their calls (a statement, a ranged read of a pack), so that PostgreSQL and S3
+get a call for each batch and not for each message.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Rows = list[tuple[str, str, outcomes.RecipientOutcome]]
 
 
 class Ledger:
-    """The outcomes of recipients."""
+    """The recorded outcomes of recipients."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
@@ -39,9 +39,9 @@ class Ledger:
             found[queue_id].add(forward_path)
         return [found[queue_id] for queue_id in queue_ids]
 
-    async def _write(self, groups: Sequence[Rows]) -> list[None]:
-        await outcomes.record(self._postgres, [row for rows in groups for row in rows])
-        return [None] * len(groups)
+    async def _write(self, batch: Sequence[Rows]) -> list[None]:
+        await outcomes.record(self._postgres, [row for rows in batch for row in rows])
+        return [None] * len(batch)
 
 
 class MessageReader:

@@ -1,5 +1,5 @@
-"""Metrics of the relay. Labels come from enums; a destination is named only within a bound (`Shown`), for anybody can
-invent domains."""
+"""Metrics of relay. Labels come from enums; a bounded number of destinations has a label (`DestinationLabels`), for
+anyone can invent domains."""
 
 import enum
 
@@ -20,23 +20,23 @@ from paquebot.relay.smtp_client.tls import TlsMode
 
 
 class AttemptResult(enum.Enum):
-    """What came of an attempt at a job."""
+    """The result of an attempt at a job."""
 
     DELIVERED = "delivered"
     DEFERRED = "deferred"
     FAILED = "failed"
     MIXED = "mixed"
-    """Recipients of one job fared differently."""
+    """Recipients of one job have different results."""
     UNREACHABLE = "unreachable"
     """No host of the destination could be used."""
     RESTING = "resting"
-    """Not tried: the destination was unreachable a moment ago."""
+    """Not tried: the destination was unreachable shortly before."""
     ENGINE_AWAY = "engine_away"
     ERROR = "error"
 
 
 class ConnectionResult(enum.Enum):
-    """What came of connecting to a host."""
+    """The result of connecting to a host."""
 
     OK = "ok"
     TIMEOUT = "timeout"
@@ -49,7 +49,7 @@ class ConnectionResult(enum.Enum):
 
 
 class DestinationState(enum.Enum):
-    """What a destination does."""
+    """The state of a destination."""
 
     ACTIVE = "active"
     SLOW = "slow"
@@ -58,30 +58,30 @@ class DestinationState(enum.Enum):
 
 
 class SlotKind(enum.Enum):
-    """Of which bound an attempt is."""
+    """The bound that an attempt counts for."""
 
     ALL = "all"
     UNPROVEN = "unproven"
-    """Of these, for destinations that have not answered lately."""
+    """Among these: for destinations that have not answered lately."""
     SLOW = "slow"
     """Beside these: attempts that last longer than PAQUEBOT_RELAY_SLOW_AFTER."""
 
 
 class PutBackReason(enum.Enum):
-    """Why a job went back into the stream for later without an attempt."""
+    """Why a job was put back for later without an attempt."""
 
     RESTING = "resting"
-    """The destination was unreachable a moment ago."""
+    """The destination was unreachable shortly before."""
     CROWDED = "crowded"
-    """The destination or the sender has enough jobs in hand."""
+    """The destination or the sender has enough claimed jobs."""
     BUSY = "busy"
     """The destination's hosts have as many attempts as they may have, for other domains too."""
     TWICE = "twice"
-    """The same job is in hand already."""
+    """The same job is claimed already."""
 
 
 class MessageChange(enum.Enum):
-    """How a message went to a host that could not take it as it is kept."""
+    """How a message was changed for a host that could not take it as stored."""
 
     SEVEN_BIT = "seven_bit"
     SHORT_LINES = "short_lines"
@@ -92,7 +92,7 @@ class MessageChange(enum.Enum):
 
 
 class HoldReason(enum.Enum):
-    """Why a job was put aside."""
+    """Why a job was held."""
 
     POISON = "poison"
     BLOB = "blob"
@@ -106,9 +106,7 @@ _SHOWN = Bounded(
     " all further ones together are `other`"
 )
 
-ATTEMPTS = counter(
-    "paquebot_relay_attempts_total", "Attempts at a job, by what came of them", {"result": AttemptResult}
-)
+ATTEMPTS = counter("paquebot_relay_attempts_total", "Attempts at a job, by result", {"result": AttemptResult})
 RECIPIENTS = counter(
     "paquebot_relay_recipients_total",
     "Recipients after an attempt; status is class.subject of the enhanced status (RFC 3463), such as 4.2",
@@ -120,7 +118,7 @@ REPLIES = counter(
     {"phase": ("MAIL", "RCPT", "DATA", "message"), "class": ("2xx", "3xx", "4xx", "5xx")},
 )
 CONNECTIONS = counter(
-    "paquebot_relay_connections_total", "Connections to other hosts, by what came of them", {"result": ConnectionResult}
+    "paquebot_relay_connections_total", "Connections to other hosts, by result", {"result": ConnectionResult}
 )
 CONNECT_SECONDS = histogram(
     "paquebot_relay_connect_seconds", "From connecting to a session that takes mail", buckets=FAST
@@ -134,10 +132,10 @@ TLS = counter(
     },
 )
 TLS_FALL_BACKS = counter("paquebot_relay_tls_fall_backs_total", "TLS handshakes that failed", {"mode": TlsMode})
-REUSED = counter("paquebot_relay_connections_reused_total", "Messages over a connection that was open already")
+REUSED = counter("paquebot_relay_connections_reused_total", "Messages sent over an open connection")
 DNS_SECONDS = histogram(
     "paquebot_relay_dns_seconds",
-    "Time of one DNS question; denied: no such name or record, away: no answer",
+    "Time of one DNS query; denied: no such name or record, away: no answer",
     {"type": ("MX", "A", "AAAA"), "result": ("ok", "denied", "away")},
     buckets=FAST,
 )
@@ -150,34 +148,32 @@ RELAYED_AFTER_SECONDS = histogram(
 BYTES = counter("paquebot_relay_relayed_bytes_total", "Bytes of messages that other hosts took")
 CHANGED = counter(
     "paquebot_relay_changed_messages_total",
-    "Messages that other hosts took in another form than they are kept in",
+    "Messages that other hosts took in another form than the stored one",
     {"change": MessageChange},
 )
-SETTLED_AGAIN = counter(
-    "paquebot_relay_settled_again_total", "Settlements of an attempt that an absent engine made wait"
-)
+SETTLED_AGAIN = counter("paquebot_relay_settled_again_total", "Settlements of an attempt that waited for an engine")
 REPORTS = counter(
     "paquebot_relay_reports_total",
-    "Notifications to senders (RFC 3464), failed ones are bounces; undeliverable: the sender cannot be reached",
+    "Notifications to senders (RFC 3464), failed ones are bounces; undeliverable: mail to the sender is not accepted",
     {"action": (Action.FAILED.value, Action.DELAYED.value, Action.RELAYED.value, "undeliverable")},
 )
 DOUBLE_BOUNCES = counter(
     "paquebot_relay_double_bounces_total", "Failed messages with the null sender", {"result": ("dropped", "reported")}
 )
-HELD = counter("paquebot_relay_held_jobs_total", "Jobs put aside for an operator, by reason", {"reason": HoldReason})
+HELD = counter("paquebot_relay_held_jobs_total", "Jobs held for an operator, by reason", {"reason": HoldReason})
 UNDER_WAY = gauge("paquebot_relay_attempts_under_way", "Attempts under way in this process, slow ones too")
-SLOTS = gauge("paquebot_relay_slots", "Most attempts under way in this process", {"slots": SlotKind})
+SLOTS = gauge("paquebot_relay_slots", "Maximum attempts under way in this process", {"slots": SlotKind})
 SLOTS_USED = gauge("paquebot_relay_slots_used", "Attempts under way in this process", {"slots": SlotKind})
 PUT_BACK = counter(
     "paquebot_relay_put_back_jobs_total",
-    "Jobs that went back into the stream for later without an attempt, by reason",
+    "Jobs put back for later without an attempt, by reason",
     {"reason": PutBackReason},
 )
-AHEAD = counter("paquebot_relay_ahead_jobs_total", "Jobs taken ahead of a backlog for a destination without work")
-CUT = counter("paquebot_relay_cut_attempts_total", "Slow attempts that made room for newer ones")
-WAITING = gauge("paquebot_relay_waiting_jobs", "Jobs taken from the queue by this process and not under way")
+AHEAD = counter("paquebot_relay_ahead_jobs_total", "Jobs moved ahead of a backlog for an idle destination")
+CUT = counter("paquebot_relay_cut_attempts_total", "Slow attempts ended to make room for newer ones")
+WAITING = gauge("paquebot_relay_waiting_jobs", "Jobs claimed by this process and not under way")
 DESTINATIONS = gauge("paquebot_relay_destinations", "Destinations by state", {"state": DestinationState})
-IDLE = gauge("paquebot_relay_idle_connections", "Open connections that wait for more mail")
+IDLE = gauge("paquebot_relay_idle_connections", "Open connections that wait for another message")
 
 DESTINATION_RECIPIENTS = counter(
     "paquebot_relay_destination_recipients_total",
@@ -191,12 +187,12 @@ DESTINATION_UNREACHABLE = counter(
 )
 DESTINATION_WAITING = gauge(
     "paquebot_relay_destination_waiting_jobs",
-    "Jobs taken from the queue by this process and not under way, by destination",
+    "Jobs claimed by this process and not under way, by destination",
     {"destination": _SHOWN},
 )
 DESTINATION_RESTING = gauge(
     "paquebot_relay_destination_resting",
-    "1 while the destination is left alone because it was unreachable; other: how many of those are",
+    "1 while the destination rests because it was unreachable; other: the number of those that rest",
     {"destination": _SHOWN},
     across=Across.MAX,
 )
@@ -207,6 +203,6 @@ ATTEMPT = by_member(ATTEMPTS, AttemptResult)
 
 
 def status_class(status: str) -> str:
-    """`4.2.1` → `4.2`; whatever a host invents beyond RFC 3463's subjects becomes `other`."""
+    """`4.2.1` → `4.2`; subjects beyond those of RFC 3463 become `other`."""
     found = status.rpartition(".")[0]
     return found if found in _STATUSES else "other"

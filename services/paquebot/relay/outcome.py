@@ -1,4 +1,4 @@
-"""What came of one attempt for one recipient, and the failures of a host before any recipient was named.
+"""What became of one recipient in one attempt, and the failures of a host before any recipient was named.
 
 Statuses are enhanced status codes (RFC 3463); those we choose ourselves are named here.
 """
@@ -10,7 +10,7 @@ from paquebot.wire.smtp.replies import Reply
 
 
 class RelayResult(enum.Enum):
-    """RFC 5321 §4.2.1's classes, as they concern one recipient."""
+    """The classes of RFC 5321 §4.2.1, for one recipient."""
 
     DELIVERED = "delivered"  # the host has taken over responsibility
     DEFERRED = "deferred"  # try again later
@@ -21,11 +21,11 @@ class RelayResult(enum.Enum):
 BAD_DOMAIN = "5.1.2"  # §3.2: bad destination system address
 BAD_RECIPIENT = "5.1.3"  # §3.2: bad destination mailbox address syntax
 BAD_SENDER = "5.1.7"  # §3.2: bad sender's mailbox address syntax
-NOT_PUBLIC = "5.1.2"  # the same: it leads to where no mail goes from here
+NOT_PUBLIC = "5.1.2"  # the same: it leads to an address that no mail goes to
 NULL_MX = "5.1.10"  # RFC 7505 §4.1: recipient address has null MX
 NO_ROUTE = "5.4.4"  # §3.5: unable to route
 ROUTING_LOOP = "5.4.6"  # §3.5: routing loop detected
-EXPIRED = "4.4.7"  # §3.5: delivery time expired; the class tells that each failure was temporary
+EXPIRED = "4.4.7"  # §3.5: delivery time expired; the class says that each failure was temporary
 DNS_FAILED = "4.4.3"  # §3.5: directory server failure
 NO_ANSWER = "4.4.1"  # §3.5: no answer from host
 BAD_CONNECTION = "4.4.2"  # §3.5: bad connection
@@ -33,7 +33,7 @@ CLOSING = "4.3.2"  # §3.4: system not accepting network messages
 PROTOCOL_ERROR = "4.5.0"  # §3.6: undefined protocol status
 NO_TLS = "4.7.4"  # §3.8: security features not supported
 TLS_FAILED = "4.7.5"  # §3.8: cryptographic failure
-LOGIN_FAILED = "4.7.8"  # RFC 4954 §6, X.7.8; temporary: a wrong password of ours must not bounce everybody's mail
+LOGIN_FAILED = "4.7.8"  # RFC 4954 §6, X.7.8; temporary: a wrong password of ours must not bounce mail
 TOO_BIG = "5.3.4"  # §3.4: message too big for system
 CONVERSION_PROHIBITED = "5.6.2"  # §3.7: conversion required and prohibited
 NEEDS_EIGHT_BIT = "5.6.3"  # §3.7: conversion required but not supported
@@ -41,7 +41,7 @@ NEEDS_SMTPUTF8 = "5.6.7"  # RFC 6531 §3.5: non-ASCII addresses not permitted fo
 UNKNOWN_TEMPORARY = "4.3.0"  # §3.4: other or undefined mail system status
 
 
-MAX_WORDS = 1000  # characters of a host's reply that are kept
+MAX_REPLY_TEXT = 1000  # characters of a host's reply that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Host:
 @dataclass(frozen=True, slots=True)
 class RelayOutcome:
     """`text` is one line for people; `host` the name of the host concerned, if any; `from_host`: the text is its
-    reply, word for word. `dsn_passed`: the host has taken over the sender's wishes for notifications.
+    reply, verbatim. `dsn_passed`: the host has taken over the sender's wishes for notifications.
     `elsewhere`: another host may still take the recipient in this attempt."""
 
     result: RelayResult
@@ -73,30 +73,34 @@ class RelayOutcome:
 
 
 def outcome_of(reply: Reply, host: Host, *, elsewhere: bool = False) -> RelayOutcome:
-    """A reply that is not the one wished for as a result; without an enhanced status of its own it gets 4.0.0 or
-    5.0.0. A positive one that means nothing here is no end."""
+    """The outcome of a reply other than the expected one; without an enhanced status of its own it gets 4.0.0 or
+    5.0.0. A positive reply that means nothing here is a temporary failure."""
     result = RelayResult.FAILED if reply.is_permanent else RelayResult.DEFERRED
     status = PROTOCOL_ERROR if reply.is_positive else reply.enhanced_status or f"{reply.code // 100}.0.0"
     return RelayOutcome(result, status, reply_text(reply), host.name, from_host=True, elsewhere=elsewhere)
 
 
 def reply_text(reply: Reply) -> str:
-    """The reply as one line of bounded length that may be shown: a host's control characters are not passed on."""
-    return "".join(char if char.isprintable() else "?" for char in str(reply)[:MAX_WORDS])
+    """The reply as one printable line of bounded length."""
+    return "".join(char if char.isprintable() else "?" for char in str(reply)[:MAX_REPLY_TEXT])
 
 
 def deferred(status: str, text: str, host: Host | None = None, *, elsewhere: bool = False) -> RelayOutcome:
-    """Our own judgement: later."""
+    """A temporary failure, by our own judgement."""
     return RelayOutcome(RelayResult.DEFERRED, status, text, host.name if host else "", elsewhere=elsewhere)
 
 
 def failed(status: str, text: str, host: Host | None = None) -> RelayOutcome:
-    """Our own judgement: never."""
+    """A permanent failure, by our own judgement."""
     return RelayOutcome(RelayResult.FAILED, status, text, host.name if host else "")
 
 
+Outcomes = dict[str, RelayOutcome]
+"""By forward-path."""
+
+
 class HostUnusable(Exception):
-    """A session with the host could not be opened. `result` is for every recipient if no other host does."""
+    """No session with the host could be opened; `outcome` is for every recipient that no other host takes."""
 
     def __init__(self, host: Host, outcome: RelayOutcome) -> None:
         super().__init__(f"{host}: {outcome.text}")
@@ -105,7 +109,7 @@ class HostUnusable(Exception):
 
 
 class Unroutable(Exception):
-    """No host can be found for a domain; `result` is for every recipient there."""
+    """No host can be found for a domain; `outcome` is for every recipient there."""
 
     def __init__(self, outcome: RelayOutcome) -> None:
         super().__init__(outcome.text)

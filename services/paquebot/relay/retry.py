@@ -1,7 +1,7 @@
-"""When to try again, when to warn, when to give up: RFC 5321 §4.5.4.1.
+"""When to try again, when to warn the sender, when to give up: RFC 5321 §4.5.4.1.
 
-Times are Unix seconds. A wait is made a little longer by chance, so that a thousand messages that failed together
-do not come back together. The moments of warning and of giving up are attempts of their own.
+Times are Unix seconds. A wait is made a little longer at random, so that a thousand messages that failed together
+do not come back together. The warning and the end of the lifetime have attempts of their own.
 """
 
 from collections.abc import Callable
@@ -14,19 +14,19 @@ Random = Callable[[], float]
 
 
 class RetrySchedule:
-    """`random` is the source of chance."""
+    """`random`: from 0 to 1."""
 
     def __init__(self, settings: RetrySettings, random: Random) -> None:
         self._settings = settings
         self._random = random
 
     def expires(self, job: RelayJob) -> float:
-        """Then it is given up: sooner for a notification, which nobody waits for."""
+        """The end of the job's lifetime, which is shorter for a notification."""
         lifetime = self._settings.lifetime if job.reverse_path else self._settings.bounce_lifetime
         return accepted_at(job) + lifetime
 
     def next_attempt(self, job: RelayJob, now: float, *, not_before: float = 0.0) -> float | None:
-        """After a failed attempt that ended `now`; `not_before` while the destination rests. None: give up."""
+        """After a failed attempt that ended `now`; `not_before`: the end of the destination's rest. None: give up."""
         expires = self.expires(job)
         if now >= expires:
             return None
@@ -40,7 +40,7 @@ class RetrySchedule:
         return min(at, expires)
 
     def warns(self, job: RelayJob, now: float) -> bool:
-        """The sender has waited long enough to be told, and was not told yet."""
+        """A warning of the delay is due to the sender, and was not sent yet."""
         warn = self._warn_at(job)
         return warn is not None and now >= warn
 

@@ -1,4 +1,4 @@
-"""Client of `Authentication`: a login and a password to an identity, or why not; and whether sessions may go on."""
+"""Client of `Authentication`: checks a login and a password, and whether sessions may go on."""
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ Protocol = Literal["smtp", "imap", "pop3"]
 
 
 MAX_CHECKED = 1000
-"""Most sessions in one `check_sessions`."""
+"""Maximum of sessions in one `check_sessions`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a session logged in with. `app_password_id` 0: the account's own password, of `password_version` (0: a
-    service of an older version did not say)."""
+    """The credential of a session's login. `app_password_id` 0: the account's own password, of `password_version` (0:
+    unknown, from a service of an older version)."""
 
     app_password_id: int = 0
     password_version: int = 0
@@ -30,8 +30,8 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who logged in. `address` is canonical; `quota_bytes` 0: none; `local_only`: may write to addresses of this
-    installation only; `recipients_per_hour` 0: any number."""
+    """The account that logged in. `address` is canonical; `quota_bytes` 0: none; `local_only`: may send mail only to
+    addresses of this installation; `recipients_per_hour` 0: no limit."""
 
     account_id: int
     address: str
@@ -43,17 +43,17 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class InvalidCredentials:
-    """Unknown account or wrong password: not told apart."""
+    """Unknown account or wrong password: not distinguished."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountDisabled:
-    """The password was right; the account is switched off."""
+    """The password was right; the account is disabled."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimited:
-    """Too many failures of this account or from this client address."""
+    """Too many failed logins to this account or from this client address."""
 
     retry_after: int  # seconds
 
@@ -71,7 +71,7 @@ class AuthenticationClient:
     async def authenticate(
         self, login: str, password: str, client_address: str, protocol: Protocol, *, trace: str = ""
     ) -> Identity | LoginRefusal:
-        """`client_address` is the peer's IP address, for rate limits. A login that can be nobody's is one with invalid
+        """`client_address` is the client's IP address, for rate limits. A login that no account can have has invalid
         credentials. Raises DirectoryUnavailable, CallFailed."""
 
         def ask() -> Awaitable[pb.AuthenticateResponse]:
@@ -100,7 +100,7 @@ class AuthenticationClient:
                 return AccountDisabled()
             case pb.AUTHENTICATE_RESULT_RATE_LIMITED:
                 return RateLimited(response.retry_after_seconds)
-        raise DirectoryUnavailable("authenticate: an unknown result")
+        raise DirectoryUnavailable("authenticate: unknown result")
 
     async def check_sessions(
         self, sessions: Sequence[tuple[int, Credential]], *, timeout: float | None = None
@@ -128,7 +128,7 @@ class AuthenticationClient:
                 return [pb.SESSION_VERDICT_GOES_ON] * len(sessions)
             raise
         if len(response.verdicts) != len(sessions):
-            raise DirectoryUnavailable("check_sessions: not one verdict a session")
+            raise DirectoryUnavailable("check_sessions: not one verdict for each session")
         return list(response.verdicts)
 
 

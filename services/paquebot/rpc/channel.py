@@ -1,10 +1,10 @@
-"""The gRPC channel to recipient_validation: keepalive, deadlines, reconnection, and three ways to fail.
+"""The gRPC channel to recipient_validation: keepalive, timeouts, reconnection, and three kinds of failure.
 
 A failure of the network, or of an engine behind the service, becomes `DirectoryUnavailable`, which is temporary: the
-caller answers 451, `NO [UNAVAILABLE]` or `-ERR [SYS/TEMP]`. Values that can never be answered are `CallRefused`, and a
-fault in the service's own code `CallFailed`: trying again helps with neither. The channel reconnects by itself, at most
-two seconds after the service is back. Over TCP it proves its service by a certificate where `PAQUEBOT_GRPC_TLS_*` name
-one; a UNIX socket is guarded by its directory.
+caller replies 451, `NO [UNAVAILABLE]` or `-ERR [SYS/TEMP]`. A call with values that the service can never accept is
+`CallRefused`, and a fault in the service's own code is `CallFailed`: a retry helps with neither. The channel reconnects
+by itself, at most two seconds after the service is back. Over TCP it authenticates with a certificate where
+`PAQUEBOT_GRPC_TLS_*` name one; a UNIX socket is protected by its directory.
 """
 
 import json
@@ -26,8 +26,8 @@ Metadata = tuple[tuple[str, str], ...]
 
 _log = Log("paquebot.rpc")
 
-# Asking again is safe: these change nothing, but that a login whose answer was lost counts as a failure until it is
-# forgiven.
+# A retry is safe: these calls change nothing, except that a login whose answer was lost counts as a failure until that
+# expires.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -55,14 +55,14 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.dns_min_time_between_resolutions_ms", 5_000),  # new pods behind a headless service are seen soon
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),  # finds new pods behind a headless service soon
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )
 
 
 SERVER = "recipient-validation"
-"""Whose certificate, of the installation's domain, the server must show."""
+"""The name, in the installation's domain, of the certificate that the server must have."""
 _FAULTS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: metrics.Fault.TIMEOUT,
     grpc.StatusCode.UNAVAILABLE: metrics.Fault.CONNECTION,
@@ -71,26 +71,26 @@ _CALLS = ("validate", "authorize_sender", "authenticate", "check_sessions")
 
 
 class DirectoryUnavailable(EngineUnavailable):
-    """recipient_validation did not answer as it should. Temporary; the cause is never for the peer."""
+    """recipient_validation did not answer, or not as it should. Temporary; clients never see the cause."""
 
 
 class CallRefused(EngineRefused):
-    """recipient_validation can never answer this call: a value in it is at fault."""
+    """recipient_validation can never answer this call: it has an invalid value."""
 
 
 class CallFailed(Exception):
-    """The code of recipient_validation failed at this call; its log has the cause."""
+    """The code of recipient_validation failed in this call; its log has the cause."""
 
 
 INCIDENT = "paquebot-incident"
-"""The key of the trailing metadata by which the service says that its own code failed: gRPC has INTERNAL also for
-troubles of the network."""
+"""The key of the trailing metadata with which the service reports a failure of its own code: gRPC uses INTERNAL for
+network errors too."""
 
 
 def open_channel(settings: DirectoryClientSettings) -> Channel:
     """A channel to `settings.target`; connects on the first call. Close it with `await channel.close()`.
 
-    Raises SettingsError when there are certificates that cannot be used.
+    Raises SettingsError when the configured certificates cannot be used.
     """
     metrics.know_calls(metrics.EngineLabel.GRPC, _CALLS)
     target = settings.target
@@ -98,12 +98,12 @@ def open_channel(settings: DirectoryClientSettings) -> Channel:
         return insecure_channel(SocketPath(Path(target.removeprefix("unix:"))).uri, options=_OPTIONS)
     if not settings.tls.enabled:
         return insecure_channel(target, options=_OPTIONS)
-    # Here, so that only processes with certificates hold the module that reads them.
+    # Imported here, so that only processes with certificates load the module that reads them.
     from paquebot.rpc.credentials import reloaded_pems
     from paquebot.rpc.renewed import RenewedChannel
 
     pems = reloaded_pems(settings.tls)
-    # Not the host of `target`: the same name of a Service may stand for another installation's elsewhere.
+    # Not the host of `target`: another installation may have a Service of the same name.
     options = (*_OPTIONS, ("grpc.ssl_target_name_override", f"{SERVER}.{settings.tls.domain}"))
     return RenewedChannel(pems, lambda credentials: secure_channel(target, credentials, options=options))
 
@@ -132,9 +132,9 @@ async def call(name: str, rpc: Callable[[], Awaitable[Response]]) -> Response:
             except AioRpcError as error:
                 if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                     raise
-                refused = error  # an answer about values, not an engine's error: it is raised where it is not counted
+                refused = error  # an answer about values, not an error of an engine: raised outside of `engine_call`
     except AioRpcError as error:
-        _log.warning("directory call failed", call=name, code=error.code().name, details=error.details())
+        _log.warning("directory_call_failed", call=name, code=error.code().name, details=error.details())
         if any(key == INCIDENT for key, _ in error.trailing_metadata() or ()):
             raise CallFailed(name) from error
         raise DirectoryUnavailable(f"{name}: {error.code().name}") from error
@@ -142,5 +142,5 @@ async def call(name: str, rpc: Callable[[], Awaitable[Response]]) -> Response:
         raise DirectoryUnavailable(name) from error
     except UsageError as error:
         raise DirectoryUnavailable(f"{name}: the channel is closed") from error
-    _log.warning("directory call refused", call=name)
+    _log.warning("directory_call_refused", call=name)
     raise CallRefused(name) from refused

@@ -1,9 +1,9 @@
-"""The certificates with which recipient_validation and its callers prove who they are (mutual TLS).
+"""The certificates with which recipient_validation and its callers authenticate (mutual TLS).
 
 Both sides read three files: their own certificate and key, and the authorities that they trust, of which there may be
-several while one takes the place of another. The files are looked at again, so that a renewal needs no restart: by the
-server at each handshake, by a client at most once a second while it calls. A connection goes on with what it began
-with.
+several while one replaces another. The files are read again when they change, so that a renewal needs no restart: the
+server checks them at each handshake, a client at most once a second while it calls. A connection keeps the certificates
+of its handshake.
 """
 
 import threading
@@ -21,7 +21,7 @@ from paquebot.runtime.settings import SettingsError
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Pems:
-    """Whole files in PEM; the key fits the certificate."""
+    """Whole files in PEM; the key belongs to the certificate."""
 
     certificate: bytes
     key: bytes
@@ -35,7 +35,7 @@ class Pems:
 
 
 def reloaded_pems(settings: GrpcTlsSettings) -> Reloaded[Pems]:
-    """The files of the settings, which must be set. Raises SettingsError when they cannot be used at the start."""
+    """The files that the settings name; all three must be set. Raises SettingsError when they cannot be used."""
     certificate, key, authorities = settings.certificate, settings.key, settings.ca
     assert certificate is not None and key is not None and authorities is not None
 
@@ -61,31 +61,31 @@ def _check(pems: Pems) -> None:
     try:
         key = serialization.load_pem_private_key(pems.key, password=None)
     except (TypeError, UnsupportedAlgorithm) as error:  # TypeError: it is encrypted
-        raise ValueError("the key is no unencrypted private key in PEM") from error
+        raise ValueError("the key must be an unencrypted private key in PEM") from error
     if key.public_key() != own.public_key():
-        raise ValueError("the key is not of this certificate")
+        raise ValueError("the key does not belong to the certificate")
     x509.load_pem_x509_certificates(pems.authorities)
 
 
 class ServerIdentity:
-    """Credentials of a gRPC server that asks every client for its certificate."""
+    """Credentials of a gRPC server that requires a certificate of every client."""
 
     def __init__(self, settings: GrpcTlsSettings) -> None:
         """Raises SettingsError."""
         self._pems = reloaded_pems(settings)
         self._served = self._pems.current
-        self._looking = threading.Lock()
+        self._checking = threading.Lock()
 
     def credentials(self) -> grpc.ServerCredentials:
         return grpc.dynamic_ssl_server_credentials(
             self._served.for_server(),
-            self._changed,  # type: ignore[arg-type]  # None is no change, which the stubs do not know
+            self._changed,  # type: ignore[arg-type]  # the stubs do not know that None means: unchanged
             require_client_authentication=True,
         )
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """gRPC asks on threads of its own, before each handshake. None: as before."""
-        if not self._looking.acquire(blocking=False):
+        """gRPC calls this on its own threads, before each handshake. None: unchanged."""
+        if not self._checking.acquire(blocking=False):
             return None
         try:
             self._pems.look_again()
@@ -94,4 +94,4 @@ class ServerIdentity:
             self._served = self._pems.current
             return self._served.for_server()
         finally:
-            self._looking.release()
+            self._checking.release()

@@ -30,7 +30,7 @@ _REFUSALS = frozenset(
 
 
 class DirectoryRefused(Exception):
-    """The directory understood and said no; `str()` is its sentence, for the administrator."""
+    """The directory refused the request; `str()` is its sentence for the administrator."""
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
         super().__init__(text)
@@ -38,7 +38,7 @@ class DirectoryRefused(Exception):
 
 
 class DirectoryClient:
-    """`channel` from `open_channel`; `admin_token` as the service has it."""
+    """`channel` from `open_channel`; `admin_token` as configured in the service."""
 
     def __init__(self, channel: Channel, settings: DirectoryClientSettings, admin_token: str) -> None:
         self.stub: DirectoryAsyncStub = DirectoryStub(channel)
@@ -51,22 +51,22 @@ class DirectoryClient:
             with metrics.engine_call("grpc", "directory", fault_of):
                 return await rpc(request, timeout=self._timeout, metadata=self._metadata)
         except AioRpcError as error:
-            raise _told(error) from error
+            raise _translated(error) from error
 
     async def follow(
         self, rpc: UnaryStreamMultiCallable[Request, Response], request: Request
     ) -> AsyncGenerator[Response, None]:
-        """Answers as they come, until the directory ends them. Raises DirectoryRefused, DirectoryUnavailable."""
+        """Answers as they arrive, until the directory ends the call. Raises DirectoryRefused, DirectoryUnavailable."""
         call = rpc(request, metadata=self._metadata)
         try:
             async for response in call:
                 yield response
         except AioRpcError as error:
-            raise _told(error) from error
+            raise _translated(error) from error
         finally:
             call.cancel()
 
 
-def _told(error: AioRpcError) -> DirectoryRefused | DirectoryUnavailable:
+def _translated(error: AioRpcError) -> DirectoryRefused | DirectoryUnavailable:
     text = error.details() or error.code().name
     return DirectoryRefused(error.code(), text) if error.code() in _REFUSALS else DirectoryUnavailable(text)

@@ -1,4 +1,4 @@
-"""Asks recipient_validation, by grpc.health.v1, whether it serves: a probe of readiness for its clients."""
+"""A readiness probe for the clients of recipient_validation, by grpc.health.v1."""
 
 import grpc
 from grpc import aio
@@ -6,7 +6,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from paquebot.rpc.channel import DirectoryUnavailable
 
-_SECONDS = 1.5  # less than a probe of readiness gets
+_TIMEOUT_SECONDS = 1.5  # shorter than the timeout of a readiness probe
 
 
 async def probe(channel: aio.Channel, service: str) -> None:
@@ -14,7 +14,7 @@ async def probe(channel: aio.Channel, service: str) -> None:
     stub = health_pb2_grpc.HealthStub(channel)  # its type has no methods
     try:
         answer = await stub.Check(  # type: ignore[attr-defined]
-            health_pb2.HealthCheckRequest(service=service), timeout=_SECONDS
+            health_pb2.HealthCheckRequest(service=service), timeout=_TIMEOUT_SECONDS
         )
     except (grpc.RpcError, aio.UsageError) as error:
         raise DirectoryUnavailable(f"{service} does not answer") from error

@@ -1,7 +1,7 @@
-"""A channel whose certificate is renewed: calls go through a channel made with the files as they are now.
+"""A channel whose certificate can be renewed: each call uses a channel made with the current files.
 
-gRPC reads a client's credentials once, so a change of the files makes a new channel, and the old one ends when the
-calls under way have been answered. A service that calls nothing does not look, and needs no task for it.
+gRPC reads a client's credentials once, so a change of the files makes a new channel, and the old one closes when its
+calls are answered. The files are checked at calls only, so no task is needed for it.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from paquebot.rpc.credentials import Pems
 from paquebot.runtime.net.tls import Reloaded
 from paquebot.runtime.process.tasks import background
 
-_LOOK_SECONDS = 1.0
-_GRACE_SECONDS = 30.0  # longer than a call may take
+_CHECK_SECONDS = 1.0
+_GRACE_SECONDS = 30.0  # longer than the timeout of any call
 
 
 class RenewedChannel(Channel):
@@ -32,19 +32,19 @@ class RenewedChannel(Channel):
         self._pems = pems
         self._make = make
         self._clock = clock
-        self._looked = clock()
-        self._now = make(pems.current.for_channel())
+        self._checked_at = clock()
+        self._channel = make(pems.current.for_channel())
         self._ending: dict[asyncio.Task[None], Channel] = {}
         self._closed = False
 
     def current(self) -> Channel:
         """The channel for the next call."""
-        if not self._closed and self._clock() - self._looked >= _LOOK_SECONDS:
-            self._looked = self._clock()
+        if not self._closed and self._clock() - self._checked_at >= _CHECK_SECONDS:
+            self._checked_at = self._clock()
             if self._pems.look_again():
-                self._end(self._now)
-                self._now = self._make(self._pems.current.for_channel())
-        return self._now
+                self._end(self._channel)
+                self._channel = self._make(self._pems.current.for_channel())
+        return self._channel
 
     def _end(self, old: Channel) -> None:
         task = background(old.close(_GRACE_SECONDS), "grpc_channel")
@@ -56,12 +56,12 @@ class RenewedChannel(Channel):
         for task, old in tuple(self._ending.items()):
             task.cancel()
             await old.close(grace)
-        await self._now.close(grace)
+        await self._channel.close(grace)
 
     def unary_unary(self, *arguments: Any, **options: Any) -> Any:
         return _Call(self, arguments, options)
 
-    # Streams and states are those of the channel as it is now: services only make plain calls.
+    # Streams and states are those of the current channel: services only make unary calls.
 
     def unary_stream(self, *arguments: Any, **options: Any) -> Any:
         return self.current().unary_stream(*arguments, **options)
@@ -95,11 +95,11 @@ class _Call(UnaryUnaryMultiCallable[Any, Any]):
         self._channel = channel
         self._arguments = arguments
         self._options = options
-        self._of: Channel | None = None
+        self._made_for: Channel | None = None
         self._call: Any = None
 
     def __call__(self, request: Any, **options: Any) -> Any:
         channel = self._channel.current()
-        if channel is not self._of:
-            self._of, self._call = channel, channel.unary_unary(*self._arguments, **self._options)
+        if channel is not self._made_for:
+            self._made_for, self._call = channel, channel.unary_unary(*self._arguments, **self._options)
         return self._call(request, **options)

@@ -1,9 +1,9 @@
-"""Sessions of a process that are logged in, and whether the directory still lets them be.
+"""The logins of a process's sessions, and whether the directory still permits them.
 
-A disabled or removed account, another password, a removed app password: each ends the sessions that it concerns. A hint
-(`hint.directory`) says which accounts to ask about at once; without one, all logins are asked about together every
-`interval` seconds, and a session whose last answer is older asks before its next command. The directory decides, never
-the hint (invariant 4). While the directory is away sessions go on, for `patience` seconds after their last answer.
+A disabled or removed account, a changed password, a removed app password: each ends the sessions of that login. A hint
+(`hint.directory`) names accounts to check at once; without one, all logins are checked together every `interval`
+seconds, and a session whose last check is older checks before its next command. The directory decides, never the hint
+(invariant 4). While the directory is away sessions go on, for `grace` seconds after their last check.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from paquebot.runtime.settings import Seconds, setting
 from paquebot.v1 import authentication_pb2 as pb
 
 _log = Log("paquebot.rpc")
-_EARLY = 0.8  # of the interval: commands find an answer that is young enough
-_COMMAND_SECONDS = 2.0  # a command waits no longer for a directory that does not answer
-_HINTS_KEPT = 1000
-_HINT_KEPT = 10.0  # seconds; a login that was under way when a hint came is asked about once more
+_EARLY = 0.8  # of the interval: commands then find an answer that is new enough
+_COMMAND_SECONDS = 2.0  # maximum that a command waits for the directory
+_MAX_HINTS = 1000
+_HINT_SECONDS = 10.0  # a login this soon after a hint is checked once more: it may have been under way
 
 
 class LoginEnd(enum.Enum):
-    """Why a login no longer holds; the values are labels."""
+    """Why a login is no longer valid; the values are labels."""
 
     DISABLED = "disabled"
     REMOVED = "removed"
     REVOKED = "revoked"
-    """The password is another one now, or the app password was removed."""
+    """The password was changed, or the app password was removed."""
     UNCHECKED = "unchecked"
     """The directory has not answered for too long."""
 
@@ -47,7 +47,7 @@ _ENDS = {
 }
 ENDED = counter(
     "paquebot_rpc_ended_logins_total",
-    "Sessions whose login no longer holds",
+    "Sessions whose login is no longer valid",
     {"reason": tuple(end.value for end in LoginEnd)},
 )
 
@@ -55,21 +55,23 @@ ENDED = counter(
 @dataclass(frozen=True, slots=True)
 class SessionCheckSettings:
     interval: Seconds = setting(
-        "SESSION_CHECK", Seconds(30.0), help="a session asks again whether its login holds before a command then"
+        "SESSION_CHECK", Seconds(30.0), help="maximum age of the check of a session's login at a command"
     )
-    patience: Seconds = setting(
-        "SESSION_CHECK_PATIENCE", Seconds(900.0), help="how long sessions go on while the directory does not answer"
+    grace: Seconds = setting(
+        "SESSION_CHECK_PATIENCE",
+        Seconds(900.0),
+        help="maximum time that sessions go on while the directory does not answer",
     )
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        if not 0 < self.interval <= self.patience:
-            raise ValueError("PAQUEBOT_SESSION_CHECK is more than nothing and at most PAQUEBOT_SESSION_CHECK_PATIENCE")
+        if not 0 < self.interval <= self.grace:
+            raise ValueError("PAQUEBOT_SESSION_CHECK must be above 0 and at most PAQUEBOT_SESSION_CHECK_PATIENCE")
 
 
 @dataclass(slots=True, eq=False)
 class SessionLogin:
-    """One session's. `on_end` is called once, when the login is found to hold no longer; `end` then says why."""
+    """The login of one session. `on_end` is called once, when the login is no longer valid; `end` then says why."""
 
     account_id: int
     credential: Credential
@@ -80,7 +82,7 @@ class SessionLogin:
 
 
 class Logins:
-    """One for a process; `run` must run. `clock` is monotonic seconds."""
+    """The logins of a process; `run` must run. `clock` is monotonic seconds."""
 
     def __init__(
         self,
@@ -94,15 +96,15 @@ class Logins:
         self._clock = clock
         self._accounts: dict[int, set[SessionLogin]] = {}
         self._hinted: dict[int | None, float] = {}
-        self._silent_until = 0.0
+        self._away_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self, queue: Queue) -> None:
-        """Hear of changes at once."""
-        await queue.subscribe_directory(self.hinted)
+        """Subscribe to hints of changes."""
+        await queue.subscribe_directory(self.on_hint)
 
     def enter(self, identity: Identity, on_end: Callable[[], None]) -> SessionLogin:
-        """A session has logged in; `leave` when it ends."""
+        """A session has logged in; call `leave` when it ends."""
         login = SessionLogin(identity.account_id, identity.credential, on_end, self._clock())
         self._accounts.setdefault(login.account_id, set()).add(login)
         if self._was_hinted(login.account_id):
@@ -110,7 +112,7 @@ class Logins:
         return login
 
     def leave(self, login: SessionLogin) -> None:
-        """The session has ended; idempotent."""
+        """The session has ended. Idempotent."""
         login.left = True
         found = self._accounts.get(login.account_id)
         if found is not None:
@@ -119,26 +121,26 @@ class Logins:
                 del self._accounts[login.account_id]
 
     async def check(self, login: SessionLogin, *, again: bool = False) -> LoginEnd | None:
-        """Before a command: why the session ends, or None. `again`: ask the directory, however young its answer is."""
+        """Before a command: why the session must end, or None. `again`: ask the directory in any case."""
         now = self._clock()
         if login.end is not None or (not again and now - login.checked < self._settings.interval):
             return login.end
-        if now >= self._silent_until:
+        if now >= self._away_until:
             await self._ask([login], seconds=_COMMAND_SECONDS)
         self._expire(login)
         return login.end
 
-    def hinted(self, hint: DirectoryHint) -> None:
-        """Ask at once about the accounts of a hint."""
+    def on_hint(self, hint: DirectoryHint) -> None:
+        """Check the logins to the accounts of a hint at once."""
         now = self._clock()
-        if len(self._hinted) > _HINTS_KEPT:
-            self._hinted = {None: now}  # as if all had been hinted at
+        if len(self._hinted) > _MAX_HINTS:
+            self._hinted = {None: now}  # counts as a hint for all accounts
         self._hinted.update(dict.fromkeys(hint.account_ids if hint.account_ids is not None else (None,), now))
         named = self._accounts.keys() if hint.account_ids is None else hint.account_ids & self._accounts.keys()
         self._spawn([login for account_id in named for login in self._accounts[account_id]])
 
     async def run(self) -> None:
-        """Ask about all logins again and again, until cancelled."""
+        """Check all logins again and again, until cancelled."""
         try:
             while True:
                 await asyncio.sleep(self._settings.interval * _EARLY)
@@ -151,7 +153,7 @@ class Logins:
                 task.cancel()
 
     async def check_all(self) -> None:
-        """Ask about every login, however young its answer is."""
+        """Check every login, however new its answer is."""
         logins = [login for found in self._accounts.values() for login in found]
         await self._ask(logins)
         for login in logins:
@@ -159,7 +161,7 @@ class Logins:
 
     def _was_hinted(self, account_id: int) -> bool:
         latest = max(self._hinted.get(account_id, 0.0), self._hinted.get(None, 0.0))
-        return bool(latest) and self._clock() - latest < _HINT_KEPT
+        return bool(latest) and self._clock() - latest < _HINT_SECONDS
 
     def _spawn(self, logins: list[SessionLogin]) -> None:
         if logins:
@@ -168,31 +170,31 @@ class Logins:
             task.add_done_callback(self._tasks.discard)
 
     async def _ask(self, logins: Iterable[SessionLogin], *, seconds: float | None = None) -> None:
-        """Take in the verdicts; while the directory is away nothing changes. Logins that are alike are one question."""
-        alike: dict[tuple[int, Credential], list[SessionLogin]] = {}
+        """Apply the verdicts of the directory; while it is away nothing changes. Asks once for equal logins."""
+        equal: dict[tuple[int, Credential], list[SessionLogin]] = {}
         for login in logins:
-            alike.setdefault((login.account_id, login.credential), []).append(login)
-        keys = list(alike)
+            equal.setdefault((login.account_id, login.credential), []).append(login)
+        keys = list(equal)
         for start in range(0, len(keys), MAX_CHECKED):
             part = keys[start : start + MAX_CHECKED]
             asked = self._clock()
             try:
                 verdicts = await self._authentication.check_sessions(part, timeout=seconds)
             except (DirectoryUnavailable, CallFailed):
-                self._silent_until = self._clock() + self._settings.interval / 3  # commands do not wait for it again
+                self._away_until = self._clock() + self._settings.interval / 3  # until then commands do not wait for it
                 return
-            self._silent_until = 0.0
+            self._away_until = 0.0
             for key, verdict in zip(part, verdicts, strict=True):
-                for login in alike[key]:
-                    self._take(login, verdict, asked)
+                for login in equal[key]:
+                    self._apply(login, verdict, asked)
 
-    def _take(self, login: SessionLogin, verdict: "pb.SessionVerdict.ValueType", asked: float) -> None:
+    def _apply(self, login: SessionLogin, verdict: "pb.SessionVerdict.ValueType", asked: float) -> None:
         login.checked = max(login.checked, asked)
         if (end := _ENDS.get(verdict)) is not None:
             self._end(login, end)
 
     def _expire(self, login: SessionLogin) -> None:
-        if self._clock() - login.checked > self._settings.patience:
+        if self._clock() - login.checked > self._settings.grace:
             self._end(login, LoginEnd.UNCHECKED)
 
     def _end(self, login: SessionLogin, end: LoginEnd) -> None:

@@ -1,14 +1,14 @@
-"""Client of `RecipientValidation`: where mail for an address goes, and who may send as whom.
+"""Client of `RecipientValidation`: where mail for an address goes, and whether an account may send as an address.
 
-Positive answers are kept for a few seconds: at most `entries` answers of at most `RECIPIENTS_KEPT` recipients
-each, so no more than about 1 KiB × entries. An account removed or filled up meanwhile is found out by delivery.
+Positive answers are cached for a few seconds: at most `entries` answers of at most `MAX_CACHED_RECIPIENTS` recipients
+each, so at most about 1 KiB × entries. Delivery notices an account that was removed or filled up meanwhile.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from cachetools import TTLCache
 from grpc.aio import Channel
 
 from paquebot.observability import trace as tracing
@@ -27,10 +27,10 @@ from paquebot.v1.recipient_validation_pb2 import (
 )
 from paquebot.v1.recipient_validation_pb2_grpc import RecipientValidationStub
 
-RECIPIENTS_KEPT = 4
+MAX_CACHED_RECIPIENTS = 4
 CACHE = counter(
     "paquebot_rpc_validation_cache_lookups_total",
-    "Forward-paths asked of this process's cache of validations",
+    "Lookups of forward-paths in this process's cache of validations",
     {"result": ("hit", "miss")},
 )
 _HIT, _MISS = CACHE.labels("hit"), CACHE.labels("miss")
@@ -38,13 +38,14 @@ _HIT, _MISS = CACHE.labels("hit"), CACHE.labels("miss")
 
 @dataclass(frozen=True, slots=True)
 class ValidationCacheSettings:
-    time_to_live: Seconds = setting("VALIDATION_CACHE", Seconds(3.0), help="how long a positive answer is kept; 0: not")
-    entries: int = setting("VALIDATION_CACHE_ENTRIES", 4096, help="most positive answers kept in a process")
+    time_to_live: Seconds = setting(
+        "VALIDATION_CACHE", Seconds(3.0), help="how long a positive answer is cached; 0: never"
+    )
+    entries: int = setting("VALIDATION_CACHE_ENTRIES", 4096, help="maximum of cached positive answers in a process")
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    until: float
+class _Cached:
     size: int
     validation: Validation
 
@@ -62,9 +63,9 @@ class ValidationClient:
     ) -> None:
         self._stub = RecipientValidationStub(channel)
         self._timeout = settings.timeout
-        self._cache = cache or ValidationCacheSettings()
-        self._kept: OrderedDict[tuple[str, bool], _Kept] = OrderedDict()
-        self._clock = clock
+        cache = cache or ValidationCacheSettings()
+        self._caches = cache.time_to_live > 0 and cache.entries > 0
+        self._cache: TTLCache[tuple[str, bool], _Cached] = TTLCache(cache.entries, cache.time_to_live, clock)
 
     async def validate(
         self,
@@ -75,13 +76,13 @@ class ValidationClient:
         size: int = 0,
         trace: str = "",
     ) -> list[Validation]:
-        """One Validation a forward-path, in order; each is the caller's own copy, to complete with its orcpt.
+        """A Validation for each forward-path, in order; each is the caller's own copy, to which it adds the ORCPT.
 
         `forward_paths` are text without angle brackets, `size` the declared bytes (0: unknown), `trace` a W3C
-        traceparent. One that can be no address of anybody is a BAD_ADDRESS. Raises DirectoryUnavailable, CallFailed,
-        and CallRefused where it is not known which of several that is.
+        traceparent. A forward-path that no request can carry is BAD_ADDRESS. Raises DirectoryUnavailable, CallFailed,
+        and CallRefused where one of several forward-paths is such a one.
         """
-        found = {path: self._look(path, may_relay=may_relay, size=size) for path in forward_paths}
+        found = {path: self._cached(path, may_relay=may_relay, size=size) for path in forward_paths}
         asked = [path for path, validation in found.items() if validation is None]
         if asked:
             with tracing.span("Validate", trace, kind=tracing.Kind.CLIENT) as span:
@@ -101,11 +102,11 @@ class ValidationClient:
                     response = ValidateResponse(results=[Validation(verdict=VERDICT_BAD_ADDRESS)])
             for path, validation in zip(asked, response.results, strict=True):
                 found[path] = validation
-                self._keep(path, validation, may_relay=may_relay, size=size)
+                self._store(path, validation, may_relay=may_relay, size=size)
         return [_copy(found[path]) for path in forward_paths]
 
     async def authorize_sender(self, account_id: int, address: str, *, trace: str = "") -> bool:
-        """May the account use `address` as its reverse-path or From address? Raises DirectoryUnavailable,
+        """Whether the account may use `address` as its reverse-path or From address. Raises DirectoryUnavailable,
         CallFailed."""
         with tracing.span("AuthorizeSender", trace, kind=tracing.Kind.CLIENT) as span:
             metadata = trace_metadata(span.traceparent)
@@ -121,25 +122,21 @@ class ValidationClient:
         return response.allowed
 
     def forget(self) -> None:
-        """Drop every kept answer: the directory has changed (`hint.directory`)."""
-        self._kept.clear()
+        """Drop every cached answer: the directory has changed (`hint.directory`)."""
+        self._cache.clear()
 
-    def _look(self, path: str, *, may_relay: bool, size: int) -> Validation | None:
-        kept = self._kept.get((path, may_relay))
-        # What was accepted for a size is accepted for a smaller one.
-        hit = kept is not None and self._clock() < kept.until and size <= kept.size
-        (_HIT if hit else _MISS).inc()
-        return kept.validation if kept is not None and hit else None
+    def _cached(self, path: str, *, may_relay: bool, size: int) -> Validation | None:
+        cached = self._cache.get((path, may_relay))
+        if cached is None or size > cached.size:  # a path accepted for a size is accepted for a smaller one
+            _MISS.inc()
+            return None
+        _HIT.inc()
+        return cached.validation
 
-    def _keep(self, path: str, validation: Validation, *, may_relay: bool, size: int) -> None:
+    def _store(self, path: str, validation: Validation, *, may_relay: bool, size: int) -> None:
         recipients = len(validation.local) + len(validation.remote)
-        if validation.verdict != VERDICT_ACCEPT or recipients > RECIPIENTS_KEPT or not self._cache.time_to_live:
-            return
-        key = (path, may_relay)
-        self._kept[key] = _Kept(self._clock() + self._cache.time_to_live, size, _copy(validation))
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._cache.entries:
-            self._kept.popitem(last=False)
+        if self._caches and validation.verdict == VERDICT_ACCEPT and recipients <= MAX_CACHED_RECIPIENTS:
+            self._cache[path, may_relay] = _Cached(size, _copy(validation))
 
 
 def _copy(validation: Validation | None) -> Validation:

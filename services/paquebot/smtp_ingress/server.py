@@ -32,7 +32,7 @@ class SmtpServer(ClientServer[SmtpConnection, Session]):
             drain=settings.process.drain,
             handshake_timeout=settings.timeouts.handshake,
         )
-        self._context = context
+        self.context = context
         self._places: ListenSettings = settings.listen
         self._relay_clients: Sequence[Network] = settings.policy.relay_clients
 
@@ -52,7 +52,7 @@ class SmtpServer(ClientServer[SmtpConnection, Session]):
         return self._listeners.ports(role.value)
 
     def make_connection(self) -> SmtpConnection:
-        return SmtpConnection(write_timeout=self._context.timeouts.write)
+        return SmtpConnection(write_timeout=self.context.timeouts.write)
 
     def make_session(self, connection: SmtpConnection, client: ConnectedClient) -> Session:
         role = Role(client.listener)
@@ -60,7 +60,7 @@ class SmtpServer(ClientServer[SmtpConnection, Session]):
         metrics.OPEN_SESSIONS_BY_ROLE[role].inc()
         is_relay_client = role is Role.MX and self._is_relay_client(client.address)
         state = SessionState(client.id, role, client.address, client.port, is_relay_client, client.slot)
-        return Session(connection, state, self._context, COMMANDS)
+        return Session(connection, state, self.context, COMMANDS)
 
     def refuse(self, listener: str, *, draining: bool) -> bytes:
         metrics.REFUSED.labels(listener).inc()

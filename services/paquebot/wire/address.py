@@ -1,12 +1,12 @@
-"""Mailbox addresses of SMTP: parse, write, and the normal forms under which they are compared.
+"""Mailbox addresses of SMTP: parsing, writing, and the normal forms used to compare them.
 
 An `Address` holds the local part decoded (quotes and backslashes gone, case kept) and the domain in normal
 form (A-labels in lower case, or an address literal). RFC 5321 §4.1.2 and §4.1.3, widened by RFC 6531 §3.3 to
 UTF-8; comments, folding white space and the obsolete forms of RFC 5322 are not part of it.
 
-The sizes of RFC 5321 §4.5.3.1 are what everybody must take, no limits: mailing lists (VERP, SRS, BATV) write local
-parts of more than 64 octets. A domain is any name that DNS can hold, so with underscores and with labels that IDNA2008
-does not allow, such as emoji: whether it is somebody's, only DNS knows.
+The sizes of RFC 5321 §4.5.3.1 are minima that every server must accept, not limits: mailing lists (VERP, SRS, BATV)
+write local parts of more than 64 octets. A domain is any name that DNS can hold, including underscores and labels that
+IDNA2008 does not allow, such as emoji: only DNS decides whether it exists.
 """
 
 import functools
@@ -16,18 +16,18 @@ from dataclasses import dataclass
 
 MAX_DOMAIN = 253  # octets; RFC 1035 §2.3.4: 255 with the lengths of the labels and the root, so no more can be in DNS
 MAX_MAILBOX = 900
-"""Octets of an address as it is written. A field of a trace or a report holds it in one line of 998 octets."""
+"""Octets of an address as it is written: it fits into one line of 998 octets in a trace field or a DSN."""
 MAX_LABEL = 63  # octets; RFC 1035 §2.3.4
 
 _ATEXT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~")
 _DOT_STRING = _ATEXT | {"."}
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
-_JOINERS = "\u200c\u200d"  # the format characters that stand in labels; RFC 5892 appendix A.1, A.2
+_JOINERS = "\u200c\u200d"  # the format characters that labels may hold; RFC 5892 appendix A.1, A.2
 _PRESENTATION = {0xFE0E: None, 0xFE0F: None}  # variation selectors of emoji: UTS #46 ignores them
 
 
 class BadAddress(ValueError):
-    """Not an address; the text says what was expected and where, and may be shown to the peer."""
+    """The text is not an address; the error says what was expected and where, and may be shown to the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +75,22 @@ def mailbox_at(text: str, start: int) -> tuple[Address, int]:
     end = _domain_end(text, at + 1)
     domain = normal_domain(text[at + 1 : end])
     if len(text[start:at].encode()) + 1 + len(domain) > MAX_MAILBOX:
-        raise BadAddress(f"an address has at most {MAX_MAILBOX} octets")
+        raise BadAddress(f"expected at most {MAX_MAILBOX} octets in the address")
     return Address(local, domain), end
 
 
 def _local_part(text: str, start: int) -> tuple[str, int]:
     """Local-part = Dot-string / Quoted-string, decoded, and the position after it."""
     local, end = _quoted_string(text, start) if text[start : start + 1] == '"' else _dot_string(text, start)
-    # C1 controls, octets that are not UTF-8; those of ASCII are not in either form
+    # C1 controls, octets that are not UTF-8; neither form allows the controls of ASCII
     if not local.isascii() and any(unicodedata.category(char) in ("Cc", "Cs") for char in local):
-        raise BadAddress("control characters and invalid UTF-8 cannot stand in a local part")
+        raise BadAddress("expected no control characters or invalid UTF-8 in the local part")
     return local, end
 
 
 def _dot_string(text: str, start: int) -> tuple[str, int]:
-    """Dot-string = Atom *("." Atom); RFC 6531 §3.3 adds UTF8-non-ascii to atext. Wider: dots at any place, as in the
-    addresses that carriers in Japan gave out; they are written as quoted strings."""
+    """Dot-string = Atom *("." Atom); RFC 6531 §3.3 adds UTF8-non-ascii to atext. Accepts dots anywhere, as in addresses
+    of Japanese carriers; such local parts are written as quoted strings."""
     end = start
     while end < len(text) and (text[end] in _ATEXT or text[end] == "." or text[end] > "\x7f"):
         end += 1
@@ -130,7 +130,7 @@ def _domain_end(text: str, start: int) -> int:
 
 
 def quoted_local(local: str) -> str:
-    """The local part as it is written in an address: a Dot-string where it can be, else a Quoted-string."""
+    """The local part as it is written in an address: a Dot-string if possible, else a Quoted-string."""
     if local and "" not in local.split("."):
         if _DOT_STRING.issuperset(local) or all(c in _DOT_STRING or c > "\x7f" for c in local):
             return local
@@ -146,13 +146,13 @@ def normal_domain(domain: str) -> str:
     if domain.startswith("["):
         return _normal_literal(domain)
     if len(domain) > MAX_DOMAIN + len("."):
-        raise BadAddress(f"a domain has at most {MAX_DOMAIN} octets")
+        raise BadAddress(f"expected at most {MAX_DOMAIN} octets in the domain")
     if not domain.isascii():
         domain = _mapped(domain)
-    # The root's dot at the end of a name changes nothing (RFC 1034 §3.1); hosts write it behind their own names.
+    # The root's dot at the end of a name changes nothing (RFC 1034 §3.1); some hosts write it behind their names.
     normal = ".".join(_a_label(label) for label in domain.lower().removesuffix(".").split("."))
     if len(normal) > MAX_DOMAIN:
-        raise BadAddress(f"a domain has at most {MAX_DOMAIN} octets")
+        raise BadAddress(f"expected at most {MAX_DOMAIN} octets in the domain")
     return normal
 
 
@@ -169,22 +169,22 @@ def _a_label(label: str) -> str:
         _check_u_label(label)
         label = "xn--" + label.encode("punycode").decode("ascii")
     if not label or len(label) > MAX_LABEL:
-        raise BadAddress(f"each label of a domain has 1 to {MAX_LABEL} octets")
+        raise BadAddress(f"expected 1 to {MAX_LABEL} octets in each label of the domain")
     if not _LABEL.issuperset(label):
-        raise BadAddress(f"{label!r} is not a label of a domain: letters, digits, hyphens and underscores")
+        raise BadAddress(f"expected letters, digits, hyphens and underscores in the label {label!r}")
     return label
 
 
 def _check_u_label(label: str) -> None:
-    """Characters that can be seen, in ASCII those of any label; no leading mark. Wider than RFC 5891 §4.2: registries
-    have sold symbols and emoji, and what has no A-label there is no domain in DNS either."""
+    """Accepts visible characters, in ASCII those of any label, without a leading mark. More than RFC 5891 §4.2 allows:
+    registries have sold symbols and emoji, and a label that they do not sell is not in DNS anyway."""
     marks = unicodedata.category(label[0]).startswith("M")
     if marks or not all(char in _LABEL if char.isascii() else _in_u_label(char) for char in label):
         raise BadAddress(f"{label!r} is not an internationalised label")
 
 
 def _in_u_label(char: str) -> bool:
-    """Neither white space, nor a control or format character, nor one that is no character."""
+    """Is it neither white space, nor a control or format character, nor a noncharacter?"""
     return unicodedata.category(char)[0] not in "CZ" or char in _JOINERS
 
 
@@ -202,23 +202,23 @@ def _normal_literal(literal: str) -> str:
 
 
 def canonical_local(local: str) -> str:
-    """The form under which local parts of our own domains are compared: lower case, NFC.
+    """The form in which local parts of our own domains are compared: lower case, NFC.
 
-    RFC 5321 §2.4 leaves the case of a local part to its own host; here it never matters. RFC 8265 §3.3.3 (the
+    RFC 5321 §2.4 leaves the case of a local part to its own host; this server ignores it. RFC 8265 §3.3.3 (the
     case mapped user name profile) is the model: toLowerCase and NFC, no case folding, so that ß stays ß.
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", local).lower())
 
 
 def canonical(address: Address) -> Address:
-    """The address under which a local account or alias is stored and compared."""
+    """The form in which the address of a local account or alias is stored and compared."""
     return Address(canonical_local(address.local), address.domain)
 
 
 def split_detail(local: str, separator: str = "+") -> tuple[str, str]:
     """RFC 5233 §4: `alice+lists` → ("alice", "lists"). No separator, or nothing before it: no detail.
 
-    An empty `separator` turns subaddresses off.
+    An empty `separator` turns subaddressing off.
     """
     if not separator:
         return local, ""

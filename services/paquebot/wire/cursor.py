@@ -1,7 +1,7 @@
-"""A left-to-right cursor over octets: the one way in which Paquebot's grammars read.
+"""A left-to-right cursor over octets: all grammars in `wire` read with it.
 
-Invariants: the position only grows, except through `back_to` a remembered place; a failure says what was
-expected and at which octet; nothing is read past the end. Case is folded for US-ASCII letters only.
+Invariants: the position only grows, except through `back_to`; an error says what was expected and at which octet;
+nothing is read past the end. Case is folded for US-ASCII letters only.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 CR, LF, SP, DQUOTE, BACKSLASH = 0x0D, 0x0A, 0x20, 0x22, 0x5C
 DIGITS = frozenset(b"0123456789")
 ALPHA = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-END = -1  # what `peek` gives at the end: no octet
+END = -1  # `peek` returns it at the end
 
 
 @functools.cache
 def _run_of(allowed: frozenset[int]) -> re.Pattern[bytes]:
-    """Matches the longest run, perhaps empty, of one character class: there is nothing to go back to."""
+    """Matches the longest run, perhaps empty, of one character class; possessive, so that it never backtracks."""
     octets = b"".join(b"\\x%02x" % octet for octet in sorted(allowed))
     return re.compile(b"[%b]*+" % octets if octets else b"")
 
@@ -32,7 +32,7 @@ class GrammarError(Exception):
 
 
 class Cursor:
-    """Octets and a place in them."""
+    """Octets and a position in them."""
 
     __slots__ = ("data", "position")
 
@@ -48,15 +48,15 @@ class Cursor:
         return self.data[self.position] if self.position < len(self.data) else END
 
     def failure(self, expected: str, at: int | None = None) -> GrammarError:
-        """The error to raise, here or `at` the start of what was found wrong."""
+        """The error to raise, here or `at` the start of the wrong part."""
         return GrammarError(expected, self.position if at is None else at)
 
     def back_to(self, position: int) -> None:
-        """Read again from a place remembered before."""
+        """Go back to an earlier position."""
         self.position = position
 
     def at(self, octets: bytes) -> bool:
-        """Are exactly these octets next? They stay to be read."""
+        """Are exactly these octets next? Does not pass over them."""
         return self.data.startswith(octets, self.position)
 
     def take(self, octets: bytes) -> bool:
@@ -114,10 +114,10 @@ class Cursor:
         return found
 
     def number(self, expected: str, *, low: int = 0, high: int = 0xFFFF_FFFF) -> int:
-        """Decimal digits whose value lies within low..high; leading zeros are digits like others."""
+        """Decimal digits whose value lies within low..high; leading zeros are allowed."""
         start = self.position
         digits = self.run(DIGITS)
-        # Limit before converting: no value in any of our grammars needs more than 20 digits.
+        # Limit before converting: no value in any of the grammars needs more than 20 digits.
         if not digits or len(digits) > 20 or not low <= int(digits) <= high:
             raise self.failure(expected, at=start)
         return int(digits)

@@ -1,7 +1,7 @@
-"""The PROXY protocol, versions 1 and 2: a proxy's first octets, which tell whose connection it passes on.
+"""The PROXY protocol, versions 1 and 2: the first octets from a proxy, which name the client of the connection.
 
-Source: HAProxy, "The PROXY protocol, versions 1 & 2" (proxy-protocol.txt), here *spec*. Only what a receiver of TCP
-connections needs: TLVs are passed over, but for the checksum, and addresses of other families are left alone.
+Source: HAProxy, "The PROXY protocol, versions 1 & 2" (proxy-protocol.txt), here *spec*. Only the part that a receiver
+of TCP connections needs: TLVs other than the checksum are skipped, and addresses of other families are ignored.
 """
 
 import ipaddress
@@ -31,7 +31,7 @@ _WORD = _TEXT - {0x20}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One end of the connection that the proxy accepted. `address` is as `ipaddress` writes it."""
+    """One end of the connection that the proxy accepted. `address` as `ipaddress` writes it."""
 
     address: str
     port: int
@@ -40,7 +40,7 @@ class Endpoint:
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
     """A whole header of `length` octets. Without `source` the connection is the proxy's own, such as a health check
-    (LOCAL), or one whose client it cannot tell (UNKNOWN, UNSPEC, AF_UNIX): the peer's real address stands."""
+    (LOCAL), or its client is unknown (UNKNOWN, UNSPEC, AF_UNIX): use the address of the connection itself."""
 
     length: int
     source: Endpoint | None = None
@@ -49,18 +49,18 @@ class ProxyHeader:
 
 @dataclass(frozen=True, slots=True)
 class NeedMore:
-    """So far it is the beginning of a header."""
+    """The octets are the beginning of a header."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoHeader:
-    """These octets begin no header, whatever follows."""
+    """The octets do not begin a header."""
 
 
 def read_header(octets: bytes) -> ProxyHeader | NeedMore | NoHeader:
-    """What the first octets of a connection are; more may follow them. Raises GrammarError: a header, but a bad one.
+    """Read the header from the first octets of a connection; more may follow it. Raises GrammarError for a bad header.
 
-    Every proper prefix of a good header gives NeedMore, and never more than MAX_HEADER octets are asked for.
+    Returns NeedMore for every proper prefix of a good header, and never for MAX_HEADER octets or more.
     """
     if octets.startswith(_KEYWORD):
         return _version_1(octets)
@@ -71,13 +71,13 @@ def read_header(octets: bytes) -> ProxyHeader | NeedMore | NoHeader:
 
 
 def begins_header(octets: bytes) -> bool:
-    """Are these the first octets of a connection through a proxy?"""
+    """Are these the first octets of a header?"""
     return octets.startswith((_KEYWORD + b" ", SIGNATURE))
 
 
 def is_of_header(line: bytes) -> bool:
-    """Does this line of a conversation show that a header came where none is read? No command is written so; in IMAP
-    `PROXY` alone is a tag like any other. The third line of SIGNATURE is its first that is not empty."""
+    """Is this line of a session part of a header that came where none is read? No command looks like this; in IMAP
+    `PROXY` alone is a valid tag. The third line of SIGNATURE is its first that is not empty."""
     return line.startswith(_LINES) or line.rstrip(b"\r\n") == b"\x00"
 
 
@@ -130,7 +130,7 @@ def _address(cur: Cursor, family: bytes) -> str:
     try:
         if family == b"TCP4":
             return str(ipaddress.IPv4Address(word))
-        if "%" not in word:  # a zone is of the proxy's host, and no part of the grammar
+        if "%" not in word:  # a zone belongs to the proxy's host and is not part of the grammar
             return str(ipaddress.IPv6Address(word))
     except ValueError:
         pass
@@ -185,7 +185,7 @@ def _packed(octets: bytes) -> str:
 
 
 def _check_tlvs(header: bytes, position: int) -> None:
-    """Spec §2.2.1: type, length in two octets, value. The checksum is the only one that is looked at (§2.2.3)."""
+    """Spec §2.2.1: type, length in two octets, value. Only the checksum is checked (§2.2.3)."""
     while position < len(header):
         value = position + 3
         end = value + int.from_bytes(header[position + 1 : value], "big")

@@ -1,4 +1,4 @@
-"""SASL PLAIN and LOGIN: responses to credentials and back, for SMTP, IMAP and POP3.
+"""SASL PLAIN and LOGIN: reads and writes responses with credentials, for SMTP, IMAP and POP3.
 
 RFC 4422, RFC 4616 (PLAIN), the expired draft-murchison-sasl-login (LOGIN). A repr never shows a password.
 """
@@ -12,7 +12,7 @@ MAX_RESPONSE = 12288  # octets of base64 in one line; RFC 4954 §4
 
 
 class BadSasl(ValueError):
-    """The response is not of its mechanism's grammar; the text says what was expected, never what came."""
+    """The response breaks its mechanism's grammar; the text says what was expected, never what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Credentials:
 
     @property
     def acts_as_itself(self) -> bool:
-        """RFC 4616 §2: the server decides who may act for another; here nobody may."""
+        """RFC 4616 §2: a server may allow acting for another account; this one never does."""
         return self.authorization_id in ("", self.login)
 
 
@@ -67,13 +67,13 @@ def print_login(credentials: Credentials) -> tuple[bytes, bytes]:
     return base64.b64encode(credentials.login.encode()), base64.b64encode(credentials.password.encode())
 
 
-def _text(octets: bytes) -> str:
+def _text(value: bytes) -> str:
     """RFC 4616 §2: 1*SAFE, UTF-8 without NUL, bounded by MAX_FIELD."""
-    if not 0 < len(octets) <= MAX_FIELD:
+    if not 0 < len(value) <= MAX_FIELD:
         raise BadSasl(f"expected 1 to {MAX_FIELD} octets in each field")
-    if b"\0" in octets:
-        raise BadSasl("NUL cannot stand in a login or a password")
+    if b"\0" in value:
+        raise BadSasl("expected no NUL in a login or a password")
     try:
-        return octets.decode("utf-8")
+        return value.decode("utf-8")
     except UnicodeDecodeError:
         raise BadSasl("expected UTF-8") from None

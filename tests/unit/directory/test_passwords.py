@@ -57,7 +57,7 @@ def test_hashes() -> None:
     assert hasher.verify(stored, "secret")
     assert not hasher.verify(stored, "Secret")
     assert not hasher.verify("damaged", "secret")
-    assert not hasher.verify(hasher.nobody, "")
+    assert not hasher.verify(hasher.no_password, "")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_hashes() -> None:
 )
 def test_outgrown(parameters: Argon2Parameters, outgrown: bool) -> None:
     stored = Hasher(Argon2Parameters(2, 128, 2)).hash("secret")
-    assert Hasher(parameters).outgrown(stored) is outgrown
+    assert Hasher(parameters).is_weaker(stored) is outgrown
 
 
 def test_app_passwords_are_read_as_people_type_them() -> None:

@@ -1,4 +1,4 @@
-"""What is said of messages that cannot be read, and with which code a command fails for them."""
+"""Messages that cannot be read: the lines that name them, and the code with which a command fails."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 
 from paquebot.blobs import BadPack, BlobMissing, BlobsUnavailable
 from paquebot.imap.bodies.body_cache import BodyError
-from paquebot.imap.bodies.unreadable import Unreadable
+from paquebot.imap.bodies.windows import Unreadable
 
 AWAY, LOST, DAMAGED = BlobsUnavailable("away"), BlobMissing("lost"), BadPack("damaged")
 
 
 @pytest.mark.parametrize(
-    ("errors", "given", "code"),
+    ("errors", "answered", "code"),
     [
         ([], 0, None),
         ([LOST], 1, None),
@@ -22,11 +22,11 @@ AWAY, LOST, DAMAGED = BlobsUnavailable("away"), BlobMissing("lost"), BadPack("da
         ([LOST, AWAY], 5, b"UNAVAILABLE"),
     ],
 )
-def test_the_code_of_the_command(errors: list[BodyError], given: int, code: bytes | None) -> None:
+def test_the_code_of_the_command(errors: list[BodyError], answered: int, code: bytes | None) -> None:
     unreadable = Unreadable()
     for number, error in enumerate(errors, 1):
         unreadable.add(error, number, number)
-    assert unreadable.code(given=given) == code
+    assert unreadable.code(answered=answered) == code
 
 
 def test_a_bounded_number_of_messages_is_named() -> None:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from paquebot.mailstore.messages.flag_changes import FlagChange
-from paquebot.mailstore.messages.keywords import Spelling
-from paquebot.mailstore.types import Flag, FlagOp, MailstoreLimits
+from paquebot.mailstore import Flag, FlagOp, MailstoreLimits
+from paquebot.mailstore.messages.flags import FlagChange
+from paquebot.mailstore.messages.keywords import KeywordSpellings
 
 
 def test_the_first_spelling_stays() -> None:
-    spelling = Spelling(["$Junk", "work"])
+    spelling = KeywordSpellings(["$Junk", "work"])
     assert spelling(["WORK", "$junk", "work", "unknown"]) == ("work", "$Junk")
     assert spelling.known() == ("$Junk", "work")
-    assert Spelling(["$x", "y", "$X"]).known() == ("$x", "y")
+    assert KeywordSpellings(["$x", "y", "$X"]).known() == ("$x", "y")
 
 
-def test_how_many_a_mailbox_may_know() -> None:
+def test_the_number_of_keywords_is_limited() -> None:
     limits = MailstoreLimits(keywords=100)
-    assert Spelling(f"k{number}" for number in range(100)).fits(limits)
-    assert not Spelling(f"k{number}" for number in range(101)).fits(limits)
-    assert Spelling(f"{number:0255}" for number in range(100)).fits(limits)
-    assert not Spelling(f"{number:0255}" for number in range(101)).fits(MailstoreLimits(keywords=1000))
+    assert KeywordSpellings(f"k{number}" for number in range(100)).fits(limits)
+    assert not KeywordSpellings(f"k{number}" for number in range(101)).fits(limits)
+    assert KeywordSpellings(f"{number:0255}" for number in range(100)).fits(limits)
+    assert not KeywordSpellings(f"{number:0255}" for number in range(101)).fits(MailstoreLimits(keywords=1000))
 
 
-def test_which_system_flags_a_change_keeps_and_adds() -> None:
+def test_masks_of_a_flag_change() -> None:
     changes = [FlagChange(op, Flag.SEEN | Flag.FLAGGED, (), None) for op in FlagOp]
     draft, seen = int(Flag.DRAFT), int(Flag.DRAFT | Flag.SEEN)
     assert [(op.name, *change.masks()) for op, change in zip(FlagOp, changes, strict=True)] == [

@@ -1,4 +1,4 @@
-"""Accounts that have their fill, also where the usages of several callers come from one statement."""
+"""Full accounts, also where one statement returns the usages of several callers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from paquebot.directory.lookup import AccountEntry, DirectoryEntry
-from paquebot.mailstore.types import Usage
+from paquebot.mailstore import Usage
 from paquebot.recipient_validation.validation import Validation
 from paquebot.v1 import recipient_validation_pb2 as pb
 from paquebot.wire.address import Address
 
 QUOTA, MESSAGES = 1000, 10
-STORED = {1: Usage(octets=999, messages=1), 2: Usage(octets=1000, messages=1), 3: Usage(octets=0, messages=MESSAGES)}
-"""Of three accounts; the fourth has no mail. As `Gathering` does, those of all are given to whoever asks for one."""
+STORED = {1: Usage(999, 1), 2: Usage(1000, 1), 3: Usage(0, MESSAGES)}
+"""Of three accounts; the fourth has no mail. Every lookup returns all of them, as a batch of lookups does."""
 
 
 async def look_up(addresses: Sequence[Address]) -> Mapping[Address, DirectoryEntry]:

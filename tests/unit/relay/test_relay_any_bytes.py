@@ -8,18 +8,19 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.relay_fixtures import handshake, letter
+from tests.support.relay_fixtures import handshake, outgoing
 from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
-from paquebot.relay.courier import AttemptProgress, Courier, CourierResult
+from paquebot.relay.courier import Courier, CourierResult
 from paquebot.relay.message import RelayRecipient
-from paquebot.relay.outcome import RelayResult
+from paquebot.relay.outcome import Outcomes, RelayResult
+from paquebot.relay.progress import AttemptProgress
 from paquebot.relay.queue.hosts import HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import Deadlines, RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings
 from paquebot.relay.smtp_client.pool import SessionPool
-from paquebot.relay.smtp_client.transaction import Outcomes, rcpt_parameters
+from paquebot.relay.smtp_client.transaction import rcpt_parameters
 from paquebot.runtime.settings import Seconds
 from paquebot.wire.address import Address
 
@@ -60,14 +61,14 @@ async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path
     client = SmtpClientSettings(attempt=Seconds(5.0))
     resolver = Resolver(RoutingSettings(), "relay.example.org", remote.port, lambda exchangers: None)
     hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
-    pool = SessionPool(client.idle, client.messages)
-    courier = Courier(resolver, handshake(deadlines=DEADLINES), pool, hosts, client, DEADLINES)
+    pool = SessionPool(handshake(deadlines=DEADLINES), client)
+    courier = Courier(resolver, pool, hosts, client, DEADLINES)
     route = Routes([f"example.net=[127.0.0.1]:{remote.port}"]).route("example.net")
 
-    async def on_delivered(results: Outcomes) -> None:
-        assert all(result.result is RelayResult.DELIVERED for result in results.values())
+    async def on_delivered(outcomes: Outcomes) -> None:
+        assert all(result.result is RelayResult.DELIVERED for result in outcomes.values())
 
-    message = letter(raw, reverse_path, envid=orcpt, smtputf8=True)
+    message = outgoing(raw, reverse_path, envid=orcpt, smtputf8=True)
     try:
         recipients = [RelayRecipient(path, rcpt_parameters([1, 77], orcpt)) for path in paths]
         return await courier.carry(message, route, recipients, on_delivered, AttemptProgress())

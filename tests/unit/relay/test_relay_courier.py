@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 from tests.support.dns_server import DnsServer
 from tests.support.loopback import free_port
-from tests.support.relay_fixtures import DEADLINES, authority, handshake, letter
+from tests.support.relay_fixtures import DEADLINES, authority, handshake, outgoing
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
-from paquebot.relay.courier import AttemptProgress, Courier, CourierResult
+from paquebot.relay.courier import Courier, CourierResult
 from paquebot.relay.message import RelayRecipient
+from paquebot.relay.outcome import Outcomes
+from paquebot.relay.progress import AttemptProgress
 from paquebot.relay.queue.hosts import HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings
 from paquebot.relay.smtp_client.pool import SessionPool
-from paquebot.relay.smtp_client.transaction import Outcomes
 from paquebot.runtime.settings import Listen, Seconds, Secret
 
 ZONE = "@ MX 10 first\n@ MX 20 second\nfirst A 127.0.0.2\nsecond A 127.0.0.3"
@@ -30,40 +31,40 @@ RAW = b"Subject: x\r\n\r\nHello\r\n"
 
 
 class Road:
-    """A courier, and what it told about deliveries as they happened."""
+    """A courier, and what it reported of deliveries as they happened."""
 
     def __init__(self, dns: DnsServer, client: SmtpClientSettings, routes: Sequence[str] = (), ca: str = "") -> None:
-        self.pool = SessionPool(client.idle, client.messages)
+        self.pool = SessionPool(handshake(ca=ca), client)
         routing = RoutingSettings(
             dns=(Listen("127.0.0.1", dns.port),), dns_timeout=Seconds(2.0), ipv6=False, allow_networks=LOOPBACK
         )
         resolver = Resolver(routing, "relay.example.org", client.port, lambda exchangers: None)
         hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
-        self.courier = Courier(resolver, handshake(ca=ca), self.pool, hosts, client, DEADLINES)
+        self.courier = Courier(resolver, self.pool, hosts, client, DEADLINES)
         self.routes = Routes(routes)
         self.delivered: list[set[str]] = []
-        self.exposed: list[bool] = []
+        self.in_doubt: list[bool] = []
 
     async def carry(self, *names: str, domain: str = "example.net") -> dict[str, str]:
-        return told((await self.carried(*names, domain=domain)).outcomes)
+        return summary((await self.carried(*names, domain=domain)).outcomes)
 
     async def carried(self, *names: str, domain: str = "example.net") -> CourierResult:
         progress = AttemptProgress()
 
-        async def on_delivered(results: Outcomes) -> None:
-            self.delivered.append({path.split("@")[0] for path in results})
-            self.exposed.append(progress.exposed)
+        async def on_delivered(outcomes: Outcomes) -> None:
+            self.delivered.append({path.split("@")[0] for path in outcomes})
+            self.in_doubt.append(progress.in_doubt)
 
         recipients = [RelayRecipient(f"{name}@{domain}") for name in names]
         found = await self.courier.carry(
-            letter(RAW, "s@example.org"), self.routes.route(domain), recipients, on_delivered, progress
+            outgoing(RAW, "s@example.org"), self.routes.route(domain), recipients, on_delivered, progress
         )
-        assert not progress.exposed
+        assert not progress.in_doubt
         return found
 
 
-def told(results: Outcomes) -> dict[str, str]:
-    return {path.split("@")[0]: f"{r.result.value} {r.status} {r.host}".strip() for path, r in results.items()}
+def summary(outcomes: Outcomes) -> dict[str, str]:
+    return {path.split("@")[0]: f"{r.result.value} {r.status} {r.host}".strip() for path, r in outcomes.items()}
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ async def test_the_preferred_host_gets_the_message(road: Road, port: int) -> Non
         }
         assert len(one.messages) == 1, "recipients at one domain share a transaction"
         assert two.connections == []
-        assert (road.delivered, road.exposed) == ([{"a", "b"}], [True])
+        assert (road.delivered, road.in_doubt) == ([{"a", "b"}], [True])
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ async def test_the_next_host_when_the_first_cannot(road: Road, port: int, troubl
         assert len(two.messages) == 1
 
 
-async def test_only_those_told_later_go_on_to_the_next_host(road: Road, port: int) -> None:
+async def test_only_deferred_recipients_go_on_to_the_next_host(road: Road, port: int) -> None:
     def rcpt(line: str) -> str:
         return {"a": "250 Ok", "b": "450 4.2.0 Later", "c": "550 5.1.1 No"}[line[9]]
 
@@ -148,23 +149,23 @@ async def test_a_host_that_may_have_the_message_is_not_doubled(road: Road, port:
 
 async def test_no_host_answers(road: Road) -> None:
     carried = await road.carried("a")
-    assert told(carried.outcomes) == {"a": "deferred 4.4.1 second.example.net"}
+    assert summary(carried.outcomes) == {"a": "deferred 4.4.1 second.example.net"}
     assert carried.unreachable is not None
 
 
-async def test_permanent_only_if_every_host_says_so(road: Road, port: int) -> None:  # RFC 7504 §4
+async def test_permanent_only_if_every_host_refuses(road: Road, port: int) -> None:  # RFC 7504 §4
     async with first(port, {"CONNECT": "554 No"}):
         carried = await road.carried("a")
-        assert told(carried.outcomes) == {"a": "deferred 4.4.1 second.example.net"}
+        assert summary(carried.outcomes) == {"a": "deferred 4.4.1 second.example.net"}
         async with second(port, {"CONNECT": "521 Never"}):
             carried = await road.carried("a")
-            assert told(carried.outcomes) == {"a": "failed 5.0.0 second.example.net"}
+            assert summary(carried.outcomes) == {"a": "failed 5.0.0 second.example.net"}
             assert carried.unreachable is None
 
 
 async def test_a_domain_that_is_not_there(road: Road) -> None:
     carried = await road.carried("a", domain="nothere.example.net")
-    assert told(carried.outcomes) == {"a": "failed 5.1.2"}
+    assert summary(carried.outcomes) == {"a": "failed 5.1.2"}
     assert carried.unreachable is None
 
 
@@ -203,8 +204,8 @@ async def test_a_connection_that_died_while_it_waited_is_no_failure(road: Road, 
 
 async def test_a_crowd_of_recipients_is_split(port: int) -> None:
     async with travelling(SmtpClientSettings(port=port, recipients=100)) as road, first(port) as one:
-        results = await road.carry(*(f"r{n}" for n in range(250)))
-        assert {result.split()[0] for result in results.values()} == {"delivered"}
+        outcomes = await road.carry(*(f"r{n}" for n in range(250)))
+        assert {result.split()[0] for result in outcomes.values()} == {"delivered"}
         assert [len(message.rcpt) for message in one.messages] == [100, 100, 50]
         assert len(one.connections) == 1
         assert [len(names) for names in road.delivered] == [100, 100, 50], "each recorded before the next begins"
@@ -219,16 +220,16 @@ async def test_too_many_for_the_host_go_in_a_further_transaction(road: Road, por
         return refusal if counts[0] % 4 == 3 or counts[0] % 4 == 0 else "250 Ok"
 
     async with first(port, {"RCPT": rcpt}) as one, second(port) as two:
-        results = await road.carry("a", "b", "c", "d")
-        assert {result.split()[0] for result in results.values()} == {"delivered"}
+        outcomes = await road.carry("a", "b", "c", "d")
+        assert {result.split()[0] for result in outcomes.values()} == {"delivered"}
         assert [len(message.rcpt) for message in one.messages] == [2, 2]
         assert two.connections == []
 
 
-async def test_a_host_that_takes_nobody_is_not_asked_for_ever(road: Road, port: int) -> None:
+async def test_a_host_that_takes_no_recipient_is_not_asked_forever(road: Road, port: int) -> None:
     async with first(port, {"RCPT": "452 4.5.3 Too many"}) as one:
-        results = await road.carry("a", "b")
-        assert {result.split()[0] for result in results.values()} == {"deferred"}
+        outcomes = await road.carry("a", "b")
+        assert {result.split()[0] for result in outcomes.values()} == {"deferred"}
         assert sum(line.startswith("MAIL") for line in one.said) == 1
 
 

@@ -1,5 +1,7 @@
 """Turns and shares: of destinations, of those that have not answered, of senders, of what lasts."""
 
+from typing import Any
+
 import pytest
 
 from paquebot.relay.outcome import NO_ANSWER, deferred
@@ -11,28 +13,28 @@ WHY = deferred(NO_ANSWER, "connection timed out")
 
 
 class Turns:
-    """Works are named by their destination's letter; all are from one sender unless said otherwise."""
+    """Attempts are named by their destination's letter; all are from one sender unless said otherwise."""
 
-    def __init__(self, **load: int) -> None:
+    def __init__(self, **load: Any) -> None:
         self.now = 1000.0
         retry = RetrySettings(back_off=Seconds(30.0), back_off_most=Seconds(100.0))
         load.setdefault("unproven", load.get("attempts", 100) - 1)
         self.all: Destinations[str] = Destinations(RelayLoadSettings(**load), retry, lambda: self.now)
         self.running: dict[str, AttemptSlot[str]] = {}
 
-    def add(self, *works: str, sender: str = "s") -> list[bool]:
-        return [self.all.add(work[0], sender, work) for work in works]
+    def add(self, *attempts: str, sender: str = "s") -> list[bool]:
+        return [self.all.add(attempt[0], sender, attempt) for attempt in attempts]
 
     def begin(self) -> list[str]:
         begun = []
-        while (turn := self.all.next()) is not None:
-            begun.append(turn.work)
-            self.running[turn.work] = turn
+        while (slot := self.all.next()) is not None:
+            begun.append(slot.attempt)
+            self.running[slot.attempt] = slot
         return begun
 
-    def done(self, *works: str) -> None:
-        for work in works:
-            self.all.done(self.running.pop(work))
+    def done(self, *attempts: str) -> None:
+        for attempt in attempts:
+            self.all.done(self.running.pop(attempt))
 
     def prove(self, *keys: str) -> None:
         for key in keys:
@@ -203,7 +205,7 @@ def test_an_unreachable_destination_rests_and_is_then_tried_by_one() -> None:
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "hung"])
-def test_who_answered_and_then_does_not_is_unknown_again(trouble: str) -> None:
+def test_a_destination_that_stops_answering_is_unproven_again(trouble: str) -> None:
     turns = Turns(attempts=10, unproven=1, per_new_destination=1)
     turns.prove("a")
     turns.add("a1", "a2", "b1")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import email
 import email.header
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
-from tests.support.relay_fixtures import DEADLINES, letter, session_with
+from tests.support.relay_fixtures import DEADLINES, outgoing, session_with
 from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 from paquebot.relay.message import RelayRecipient
 from paquebot.relay.metrics import MessageChange
-from paquebot.relay.outcome import Host
+from paquebot.relay.outcome import Host, Outcomes
 from paquebot.relay.smtp_client.form import FormRules, MessageForm, MessageUnsupported
-from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
+from paquebot.relay.smtp_client.transaction import ClientTransaction
 from paquebot.wire.smtp.parameters import Body
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
@@ -33,27 +34,27 @@ PGP = (
 
 
 async def send(
-    remote: RemoteHost, raw: bytes, *to: RelayRecipient, rules: FormRules | None = None, **more: object
+    remote: RemoteHost, raw: bytes, *to: RelayRecipient, rules: FormRules | None = None, **more: Any
 ) -> Outcomes:
     session = await session_with(remote)
-    message = letter(raw, "s@example.org", **more)  # type: ignore[arg-type]
-    results = await ClientTransaction(session, message, DEADLINES, rules or FormRules(), lambda: None).run(to or (A,))
+    message = outgoing(raw, "s@example.org", **more)
+    outcomes = await ClientTransaction(session, message, DEADLINES, rules or FormRules(), lambda: None).run(to or (A,))
     message.close()
     session.leave()
-    return results
+    return outcomes
 
 
-async def refused(raw: bytes, *extensions: str, **more: object) -> tuple[str, str]:
+async def refused(raw: bytes, *extensions: str, **more: Any) -> tuple[str, str]:
     with pytest.raises(MessageUnsupported) as caught:
         await form(raw, *extensions, **more)
     return caught.value.outcome.status, caught.value.outcome.text
 
 
 async def form(
-    raw: bytes, *extensions: str, to: RelayRecipient = A, eight_bit: str = "convert", **more: object
+    raw: bytes, *extensions: str, to: RelayRecipient = A, eight_bit: str = "convert", **more: Any
 ) -> MessageForm:
     offered = dict.fromkeys(extensions, "")
-    message = letter(raw, "s@example.org", **more)  # type: ignore[arg-type]
+    message = outgoing(raw, "s@example.org", **more)
     return await FormRules(eight_bit).form(message, [to], offered, HOST)
 
 
@@ -68,8 +69,8 @@ def decoded(raw: bytes) -> bytes:
 
 async def test_long_lines_are_folded_as_quoted_printable() -> None:
     async with RemoteHost(extensions=CHUNKING) as remote:
-        results = await send(remote, LONG)
-        assert results["a@example.net"].status == "2.0.0"
+        outcomes = await send(remote, LONG)
+        assert outcomes["a@example.net"].status == "2.0.0"
         (taken,) = remote.messages
         assert decoded(taken.data) == LONG.partition(b"\r\n\r\n")[2]
         assert f"SIZE={len(taken.data)}" in taken.mail.split()
@@ -80,8 +81,8 @@ async def test_long_lines_are_folded_as_quoted_printable() -> None:
 async def test_signed_long_lines_go_as_they_are_in_chunks(extensions: tuple[str, ...]) -> None:  # RFC 3030 §2
     raw = DKIM + LONG
     async with RemoteHost(extensions=extensions) as remote:
-        results = await send(remote, raw, A, B)
-        assert {result.status for result in results.values()} == {"2.0.0"}
+        outcomes = await send(remote, raw, A, B)
+        assert {result.status for result in outcomes.values()} == {"2.0.0"}
         (taken,) = remote.messages
         assert taken.data == raw
         assert remote.said[-1] == f"BDAT {len(raw)} LAST"
@@ -104,20 +105,20 @@ async def test_binarymime_where_it_is_offered_and_needed() -> None:  # RFC 3030 
         assert [("BODY=BINARYMIME" in taken.mail) for taken in remote.messages] == [True, False]
 
 
-async def test_a_chunk_is_not_sent_when_everybody_is_refused() -> None:
+async def test_a_chunk_is_not_sent_when_every_recipient_is_refused() -> None:
     async with RemoteHost({"RCPT": "550 5.1.1 No"}, extensions=CHUNKING) as remote:
         session = await session_with(remote)
-        message = letter(DKIM + LONG, "s@example.org")
+        message = outgoing(DKIM + LONG, "s@example.org")
         for _ in range(2):  # the session stays in step
-            results = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
-            assert results["a@example.net"].status == "5.1.1"
+            outcomes = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+            assert outcomes["a@example.net"].status == "5.1.1"
         assert not any(line.startswith("BDAT") for line in remote.said)
         remote.on = {"MAIL": "451 4.3.0 Later", "RCPT": "503 5.5.1 MAIL first"}
-        results = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
-        assert results["a@example.net"].status == "4.3.0"
+        outcomes = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        assert outcomes["a@example.net"].status == "4.3.0"
         remote.on.clear()
-        results = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
-        assert results["a@example.net"].status == "2.0.0"
+        outcomes = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        assert outcomes["a@example.net"].status == "2.0.0"
         session.leave()
 
 
@@ -133,11 +134,11 @@ async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
     """What RFC 6376 §3.4.2 calls relaxed does not see the folding; simple does."""
     references = b"References:" + b" <a@example.org>" * 100 + b"\r\n"
     found = await form(DKIM + references + b"\r\nx\r\n")
-    assert found.wish is not None
+    assert found.conversion is not None
     simple = DKIM.replace(b"c=relaxed/relaxed", b"c=simple/simple")
     assert (await refused(simple + references + b"\r\nx\r\n"))[0] == "5.6.2"
     assert (await refused(DKIM + references.replace(b" ", b"") + b"\r\nx\r\n"))[0] == "5.6.2"
-    assert (await form(references.replace(b" ", b"") + b"\r\nx\r\n")).wish is not None
+    assert (await form(references.replace(b" ", b"") + b"\r\nx\r\n")).conversion is not None
 
 
 async def test_what_hosts_took_in_another_form_is_counted() -> None:
@@ -162,8 +163,8 @@ async def test_what_hosts_took_in_another_form_is_counted() -> None:
 async def test_another_limit_of_lines() -> None:
     raw = b"Subject: x\r\n\r\n" + b"y" * 2000 + b"\r\n"
     for line, rewritten in ((998, True), (2000, False), (0, False)):
-        assert ((await form(raw, line=line)).wish is not None) is rewritten
-    assert (await form(b"\r\n" + "ä".encode() * 10, line=0)).wish is not None
+        assert ((await form(raw, line=line)).conversion is not None) is rewritten
+    assert (await form(b"\r\n" + "ä".encode() * 10, line=0)).conversion is not None
 
 
 # --- 8-bit text ---
@@ -186,7 +187,7 @@ async def test_eight_bit_text_that_is_signed_from_end_to_end_is_returned() -> No
     status, text = await refused(PGP % "Grüße".encode())
     assert status == "5.6.2"
     assert text.startswith("the host does not take 8-bit text, and a signed message")
-    assert (await form(PGP % "Grüße".encode(), "8BITMIME")).wish is None
+    assert (await form(PGP % "Grüße".encode(), "8BITMIME")).conversion is None
 
 
 async def test_a_size_that_only_the_conversion_reaches() -> None:  # RFC 1870
@@ -201,8 +202,8 @@ async def test_a_size_that_only_the_conversion_reaches() -> None:  # RFC 1870
 
 async def test_only_the_domain_is_not_ascii() -> None:  # RFC 6531 §3.3: an A-label says the same
     async with RemoteHost(extensions=("8BITMIME",)) as remote:
-        results = await send(remote, b"Subject: x\r\n\r\nx\r\n", RelayRecipient("a@münchen.example"))
-        assert results["a@münchen.example"].status == "2.0.0"
+        outcomes = await send(remote, b"Subject: x\r\n\r\nx\r\n", RelayRecipient("a@münchen.example"))
+        assert outcomes["a@münchen.example"].status == "2.0.0"
         assert remote.messages[0].rcpt == ("RCPT TO:<a@xn--mnchen-3ya.example>",)
     assert (await refused(b"\r\n", "8BITMIME", to=RelayRecipient("ü@münchen.example")))[0] == "5.6.7"
 
@@ -247,8 +248,8 @@ async def test_any_message_arrives_as_the_host_takes_it_or_is_refused_for_good(
     lines: list[bytes], offered: list[str], smtputf8: bool, submitted: bool
 ) -> None:
     async with RemoteHost(extensions=tuple(offered)) as remote:
-        results = await send(remote, b"\r\n".join(lines), smtputf8=smtputf8, submitted=submitted)
-    result = results["a@example.net"]
+        outcomes = await send(remote, b"\r\n".join(lines), smtputf8=smtputf8, submitted=submitted)
+    result = outcomes["a@example.net"]
     assert result.status in ("2.0.0", "5.6.2", "5.6.7"), "no failure is temporary, none is without a name"
     assert len(remote.messages) == (result.status == "2.0.0")
     for taken in remote.messages:

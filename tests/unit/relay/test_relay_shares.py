@@ -7,16 +7,19 @@ import contextlib
 import email
 from collections.abc import AsyncIterator, Iterable, Iterator
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from tests.support.dns_server import DnsServer
 from tests.support.loopback import free_port
-from tests.support.relay_fixtures import DEADLINES, handshake, letter, session_with
+from tests.support.relay_fixtures import DEADLINES, handshake, outgoing, session_with
 from tests.support.remote_host import SILENT, RemoteHost
 
-from paquebot.relay.courier import AttemptProgress, Courier, CourierResult
-from paquebot.relay.message import KEPT_BYTES, ByteShares, OutgoingMessage, RelayRecipient
-from paquebot.relay.outcome import BAD_CONNECTION, NO_ANSWER, Host, HostUnusable, RelayResult, deferred
+from paquebot.relay.byte_shares import ByteShares
+from paquebot.relay.courier import Courier, CourierResult
+from paquebot.relay.message import KEPT_BYTES, OutgoingEnvelope, OutgoingMessage, RelayRecipient
+from paquebot.relay.outcome import BAD_CONNECTION, NO_ANSWER, Host, HostUnusable, Outcomes, RelayResult, deferred
+from paquebot.relay.progress import AttemptProgress
 from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
@@ -32,7 +35,7 @@ from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.session import MAX_REPLY, MAX_REPLY_LINES, MAX_REPLY_TEXT, ClientSession, SessionBroken
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
-from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
+from paquebot.relay.smtp_client.transaction import ClientTransaction
 from paquebot.runtime.settings import ByteSize, Listen, Seconds
 from paquebot.runtime.shares.budget import OverBudget
 from paquebot.runtime.shares.gate import ByteGate
@@ -47,7 +50,7 @@ WHY = deferred(NO_ANSWER, "connection timed out", HOST)
 
 
 class Addresses:
-    def __init__(self, **load: int) -> None:
+    def __init__(self, **load: Any) -> None:
         self.now = 0.0
         self.all = HostShares(RelayLoadSettings(**load), RetrySettings(back_off=Seconds(30.0)), lambda: self.now)
 
@@ -108,52 +111,57 @@ def test_the_addresses_that_are_remembered_are_bounded() -> None:
 # --- bytes ---
 
 
-def test_a_destination_holds_so_many_bytes() -> None:
-    shares = ByteShares(ByteGate(100), 100, 40)
-    assert shares.take("a", 30) == 30
+def test_a_destination_reserves_up_to_its_share() -> None:
+    budget = ByteGate(100)
+    shares = ByteShares(budget, 100, 40)
+    shares.reserve("a", 30)
     with pytest.raises(OverBudget):
-        shares.take("a", 20)
-    assert shares.take("b", 70) == 70, "alone, over its share"
+        shares.reserve("a", 20)
+    shares.reserve("b", 70)  # alone, over its share
+    assert budget.used == 100
     with pytest.raises(OverBudget):
-        shares.take("c", 1)
-    shares.give_back("a", 30)
-    shares.give_back("b", 70)
-    assert shares.take("a", 500) == 100, "alone, over everything"
-    shares.give_back("a", 500)
-    assert shares.take("a", 100) == 100
+        shares.reserve("c", 1)
+    shares.release("a", 30)
+    shares.release("b", 70)
+    shares.reserve("a", 500)  # alone, over the whole budget
+    assert budget.used == 100
+    shares.release("a", 500)
+    assert budget.used == 0
+    shares.reserve("a", 100)
+    assert budget.used == 100
 
 
-def test_what_is_kept_beside_a_message_does_not_keep_it_from_going() -> None:
+def test_edits_do_not_keep_a_message_from_going() -> None:
     shares = ByteShares(ByteGate(100), 100, 40)
-    shares.take("a", 500)
-    assert shares.take_beside(10, 500) == 0, "alone, with everything"
-    shares.give_back_beside(0)
-    shares.give_back("a", 500)
-    shares.take("a", 40)
-    assert shares.take_beside(10, 40) == 10, "over the share of its destination"
-    shares.take("b", 50)
+    shares.reserve("a", 500)
+    assert shares.reserve_edits(10, 500) == 0, "alone, with the whole budget"
+    shares.release_edits(0)
+    shares.release("a", 500)
+    shares.reserve("a", 40)
+    assert shares.reserve_edits(10, 40) == 10, "over the share of its destination"
+    shares.reserve("b", 50)
     with pytest.raises(OverBudget):
-        shares.take_beside(10, 40)
-    shares.give_back_beside(10)
-    assert shares.take_beside(10, 40) == 10
+        shares.reserve_edits(10, 40)
+    shares.release_edits(10)
+    assert shares.reserve_edits(10, 40) == 10
 
 
 class Counted:
-    """A message that tells how often it was read, and what is charged for it."""
+    """A message that counts how often it was read, and the bytes reserved for it."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.reads = 0
         self.budget = ByteGate(10**9)
         shares = ByteShares(self.budget, 10**9, 10**9)
-        self.letter = OutgoingMessage(self._read, len(raw), shares, "example.net", "s@example.org")
+        self.message = OutgoingMessage(self._read, len(raw), shares, "example.net", OutgoingEnvelope("s@example.org"))
 
     async def _read(self) -> bytes:
         self.reads += 1
         return self.raw
 
     async def send(self, session: ClientSession, deadlines: Deadlines = DEADLINES) -> Outcomes:
-        transaction = ClientTransaction(session, self.letter, deadlines, FormRules(), lambda: None)
+        transaction = ClientTransaction(session, self.message, deadlines, FormRules(), lambda: None)
         return await transaction.run([RelayRecipient("a@example.net")])
 
 
@@ -165,7 +173,7 @@ async def test_a_small_message_is_read_once_and_charged_until_the_end() -> None:
         await small.send(session)
     assert [message.data for message in remote.messages] == [small.raw] * 2
     assert (small.reads, small.budget.used) == (1, len(small.raw))
-    small.letter.close()
+    small.message.close()
     assert small.budget.used == 0
 
 
@@ -197,8 +205,8 @@ async def test_a_large_message_is_rewritten_without_a_second_copy_of_it() -> Non
 
     async with RemoteHost(extensions=()) as remote:
         session = await session_with(remote)
-        send_message = session.send_message
-        session.send_message = lambda content, *limits: send_message(sent(content), *limits)  # type: ignore[method-assign]
+        send_content = session.send_content
+        session.send_content = lambda content, *limits: send_content(sent(content), *limits)  # type: ignore[method-assign]
         await large.send(session)
     assert (
         email.message_from_bytes(remote.messages[0].data).get_payload(decode=True)
@@ -206,7 +214,7 @@ async def test_a_large_message_is_rewritten_without_a_second_copy_of_it() -> Non
     )
     assert (large.reads, max(pieces) < 4 * KEPT_BYTES) == (2, True)
     assert 0 < large.budget.used < 2000
-    large.letter.close()
+    large.message.close()
     assert large.budget.used == 0
 
 
@@ -271,35 +279,35 @@ async def test_a_message_goes_at_a_least_rate() -> None:
         host = Host("mx.example.net", "127.0.0.1", server.sockets[0].getsockname()[1])
         deadlines = Deadlines(*(Seconds(5.0),) * 5, block=Seconds(0.5), rate=ByteSize(2**40))
         large = Counted(b"Subject: x\r\n\r\n" + (b"x" * 78 + b"\r\n") * 500_000)
-        results = await large.send(await handshake().open(host, TlsPolicy.OFF), deadlines)
+        outcomes = await large.send(await handshake().open(host, TlsPolicy.OFF), deadlines)
         await left.wait()
-    assert results["a@example.net"].text == "timed out sending the message"
+    assert outcomes["a@example.net"].text == "timed out sending the message"
     assert large.budget.used == 0
 
 
 class Road:
     """A courier whose attempts are short."""
 
-    def __init__(self, dns: DnsServer, port: int, **load: int) -> None:
+    def __init__(self, dns: DnsServer, port: int, **load: Any) -> None:
         routing = RoutingSettings(
             dns=(Listen("127.0.0.1", dns.port),), ipv6=False, allow_networks=(ip_network("127.0.0.0/8"),)
         )
-        client = SmtpClientSettings(port=port, attempt=Seconds(1.0), slow=Seconds(0.1))
+        client = SmtpClientSettings(port=port, attempt=Seconds(1.0), slow=Seconds(0.1), idle=Seconds(0.0))
         resolver = Resolver(routing, "relay.example.org", port, lambda exchangers: None)
         self.hosts = HostShares(RelayLoadSettings(**load), RetrySettings(), lambda: 0.0)
-        self.courier = Courier(resolver, handshake(), SessionPool(0.0, 100), self.hosts, client, DEADLINES)
+        self.courier = Courier(resolver, SessionPool(handshake(), client), self.hosts, client, DEADLINES)
         self.progress = AttemptProgress()
 
     async def carry(self) -> CourierResult:
         self.progress = AttemptProgress()
 
-        async def on_delivered(results: Outcomes) -> None:
+        async def on_delivered(outcomes: Outcomes) -> None:
             await asyncio.sleep(0)
 
         route = Routes([]).route("example.net")
         recipients = [RelayRecipient("a@example.net"), RelayRecipient("b@example.net")]
         return await self.courier.carry(
-            letter(b"x\r\n", "s@example.org"), route, recipients, on_delivered, self.progress
+            outgoing(b"x\r\n", "s@example.org"), route, recipients, on_delivered, self.progress
         )
 
 
@@ -331,7 +339,7 @@ async def test_an_attempt_is_not_cut_while_a_host_may_have_the_message(dns: DnsS
         carrying = asyncio.create_task(road.carry())
         await one.until(lambda: "DATA" in one.said)
         async with asyncio.timeout(5):
-            while not road.progress.exposed:
+            while not road.progress.in_doubt:
                 await asyncio.sleep(0)
         assert not road.progress.cut()
         done, _ = await asyncio.wait((carrying,), timeout=0.6)  # twice the longest attempt

@@ -4,16 +4,17 @@ import email
 import re
 
 import pytest
-from tests.support.relay_fixtures import DEADLINES, HASTY, letter, session_with
+from tests.support.relay_fixtures import DEADLINES, HASTY, outgoing, session_with
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
 
 from paquebot.message import pieces
 from paquebot.message.conversion.transfer_encoding import BLOCK
 from paquebot.relay.message import RelayRecipient, with_crlf
+from paquebot.relay.outcome import Outcomes
 from paquebot.relay.settings import Deadlines
 from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
-from paquebot.relay.smtp_client.transaction import ClientTransaction, Outcomes
+from paquebot.relay.smtp_client.transaction import ClientTransaction
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
 from paquebot.wire.transparency import add_transparency
 
@@ -31,22 +32,22 @@ async def send(
     eight_bit: str = "convert",
     **fields: object,
 ) -> Outcomes:
-    message = letter(raw, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
+    message = outgoing(raw, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
     transaction = ClientTransaction(session, message, deadlines, FormRules(eight_bit), lambda: None)
     return await transaction.run(recipients)
 
 
-def told(results: Outcomes) -> dict[str, str]:
-    return {path[0]: f"{result.result.value} {result.status}" for path, result in results.items()}
+def summary(outcomes: Outcomes) -> dict[str, str]:
+    return {path[0]: f"{result.result.value} {result.status}" for path, result in outcomes.items()}
 
 
 @both_ways
 async def test_a_message_arrives_byte_for_byte(extensions: tuple[str, ...]) -> None:
     async with RemoteHost(extensions=extensions) as remote:
         session = await session_with(remote)
-        results = await send(session, A, B)
-        assert told(results) == {"a": "delivered 2.0.0", "b": "delivered 2.0.0"}
-        assert results["a@example.net"].text == "250 2.0.0 Taken"
+        outcomes = await send(session, A, B)
+        assert summary(outcomes) == {"a": "delivered 2.0.0", "b": "delivered 2.0.0"}
+        assert outcomes["a@example.net"].text == "250 2.0.0 Taken"
         (taken,) = remote.messages
         assert taken.data == RAW
         assert taken.mail == f"MAIL FROM:<s@example.org> SIZE={len(RAW)}"
@@ -71,10 +72,10 @@ async def test_mixed_replies_to_recipients(extensions: tuple[str, ...]) -> None:
 
     async with RemoteHost({"RCPT": rcpt}, extensions=extensions) as remote:
         session = await session_with(remote)
-        results = await send(session, A, B, C)
-        assert told(results) == {"a": "delivered 2.0.0", "b": "deferred 4.2.0", "c": "failed 5.1.1"}
-        assert results["c@example.net"].text == "550 5.1.1 No such user"
-        assert results["b@example.net"].elsewhere
+        outcomes = await send(session, A, B, C)
+        assert summary(outcomes) == {"a": "delivered 2.0.0", "b": "deferred 4.2.0", "c": "failed 5.1.1"}
+        assert outcomes["c@example.net"].text == "550 5.1.1 No such user"
+        assert outcomes["b@example.net"].elsewhere
         assert remote.messages[0].rcpt == ("RCPT TO:<a@example.net>",)
         session.leave()
 
@@ -121,8 +122,8 @@ async def test_every_recipient_shares_the_trouble(
 ) -> None:
     async with RemoteHost(script, extensions=extensions) as remote:
         session = await session_with(remote)
-        results = await send(session, A, B, deadlines=HASTY)
-        assert told(results) == {"a": expected, "b": expected}
+        outcomes = await send(session, A, B, deadlines=HASTY)
+        assert summary(outcomes) == {"a": expected, "b": expected}
         assert remote.messages == []
         session.leave()
 
@@ -131,12 +132,12 @@ async def test_a_host_that_may_have_the_message_is_the_only_one() -> None:
     for phase, elsewhere in (("RCPT", True), ("DATA", True), ("MESSAGE", False)):
         async with RemoteHost({phase: DROP}) as remote:
             session = await session_with(remote)
-            results = await send(session, A)
-            assert results["a@example.net"].elsewhere is elsewhere, phase
+            outcomes = await send(session, A)
+            assert outcomes["a@example.net"].elsewhere is elsewhere, phase
 
 
 @pytest.mark.parametrize("answer", [DROP, then_drop("421 4.3.2 Bye")])
-async def test_a_dead_session_is_told_apart_before_mail_is_answered(answer: Answer) -> None:
+async def test_a_dead_session_is_recognised_before_mail_is_answered(answer: Answer) -> None:
     async with RemoteHost() as remote:
         session = await session_with(remote)
         await send(session, A)
@@ -152,8 +153,8 @@ async def test_a_refused_transaction_is_reset_before_the_next(extensions: tuple[
         session = await session_with(remote)
         await send(session, A)
         del remote.on["RCPT"]
-        results = await send(session, B)
-        assert told(results) == {"b": "delivered 2.0.0"}
+        outcomes = await send(session, B)
+        assert summary(outcomes) == {"b": "delivered 2.0.0"}
         assert "RSET" in remote.commands()
         await send(session, C)
         assert remote.commands().count("RSET") == 1, "after a good one it is not needed"
@@ -163,8 +164,8 @@ async def test_a_refused_transaction_is_reset_before_the_next(extensions: tuple[
 async def test_data_let_in_without_a_recipient_sends_nothing() -> None:  # RFC 2920 §3.1
     async with RemoteHost({"RCPT": "550 5.1.1 No", "DATA": "354 Go on"}) as remote:
         session = await session_with(remote)
-        results = await send(session, A, B)
-        assert told(results) == {"a": "failed 5.1.1", "b": "failed 5.1.1"}
+        outcomes = await send(session, A, B)
+        assert summary(outcomes) == {"a": "failed 5.1.1", "b": "failed 5.1.1"}
         assert [taken.data for taken in remote.messages] == [b""]
         session.leave()
 
@@ -172,9 +173,9 @@ async def test_data_let_in_without_a_recipient_sends_nothing() -> None:  # RFC 2
 async def test_mail_refused_with_everything_pipelined_behind_it() -> None:
     async with RemoteHost({"MAIL": "451 4.3.0 Later", "RCPT": "503 5.5.1 MAIL first"}) as remote:
         session = await session_with(remote)
-        assert told(await send(session, A, B)) == {"a": "deferred 4.3.0", "b": "deferred 4.3.0"}
+        assert summary(await send(session, A, B)) == {"a": "deferred 4.3.0", "b": "deferred 4.3.0"}
         remote.on.clear()
-        assert told(await send(session, A)) == {"a": "delivered 2.0.0"}, "the session stays in step"
+        assert summary(await send(session, A)) == {"a": "delivered 2.0.0"}, "the session stays in step"
         session.leave()
 
 
@@ -183,8 +184,8 @@ async def test_a_reply_before_the_end_of_a_large_message() -> None:
 
     async with RemoteHost({"DATA": "354 Go on\r\n552 5.3.4 Too big after all"}) as remote:
         session = await session_with(remote)
-        results = await send(session, A, raw=large, deadlines=HASTY)
-        assert told(results) == {"a": "failed 5.3.4"}
+        outcomes = await send(session, A, raw=large, deadlines=HASTY)
+        assert summary(outcomes) == {"a": "failed 5.3.4"}
         assert not session.usable
 
 
@@ -194,9 +195,9 @@ async def test_a_reply_before_the_end_of_a_large_message() -> None:
 async def test_size_is_known_before_mail() -> None:  # RFC 1870
     async with RemoteHost(extensions=("SIZE 50",)) as remote:
         session = await session_with(remote)
-        results = await send(session, A)
-        assert told(results) == {"a": "failed 5.3.4"}
-        assert results["a@example.net"].text == "the host takes messages of at most 50 bytes"
+        outcomes = await send(session, A)
+        assert summary(outcomes) == {"a": "failed 5.3.4"}
+        assert outcomes["a@example.net"].text == "the host takes messages of at most 50 bytes"
         assert not any(line.startswith("MAIL") for line in remote.said)
         session.leave()
 
@@ -205,7 +206,7 @@ async def test_size_is_known_before_mail() -> None:  # RFC 1870
 async def test_size_without_a_limit(offered: str) -> None:
     async with RemoteHost(extensions=(offered,)) as remote:
         session = await session_with(remote)
-        assert told(await send(session, A)) == {"a": "delivered 2.0.0"}
+        assert summary(await send(session, A)) == {"a": "delivered 2.0.0"}
         session.leave()
 
 
@@ -224,9 +225,9 @@ async def test_eight_bit_text() -> None:  # RFC 6152
 async def test_eight_bit_text_for_a_host_without_8bitmime() -> None:
     async with RemoteHost(extensions=("PIPELINING",)) as remote:
         session = await session_with(remote)
-        assert told(await send(session, A, raw=EIGHT_BIT, eight_bit="bounce")) == {"a": "failed 5.6.3"}
-        assert told(await send(session, A, raw=EIGHT_BIT, eight_bit="send")) == {"a": "delivered 2.0.0"}
-        assert told(await send(session, A, raw=EIGHT_BIT)) == {"a": "delivered 2.0.0"}
+        assert summary(await send(session, A, raw=EIGHT_BIT, eight_bit="bounce")) == {"a": "failed 5.6.3"}
+        assert summary(await send(session, A, raw=EIGHT_BIT, eight_bit="send")) == {"a": "delivered 2.0.0"}
+        assert summary(await send(session, A, raw=EIGHT_BIT)) == {"a": "delivered 2.0.0"}
         as_it_is, converted = remote.messages
         assert as_it_is.mail == converted.mail == "MAIL FROM:<s@example.org>"
         assert as_it_is.data == EIGHT_BIT
@@ -255,20 +256,20 @@ async def test_smtputf8_is_asked_for_only_when_needed() -> None:  # RFC 6531 §3
 async def test_smtputf8_has_no_way_down() -> None:  # RFC 6531 §3.5
     async with RemoteHost(extensions=("8BITMIME",)) as remote:
         session = await session_with(remote)
-        assert told(await send(session, UTF8_RECIPIENT)) == {"g": "failed 5.6.7"}
-        assert told(await send(session, A, reverse_path="ü@example.org")) == {"a": "failed 5.6.7"}
-        assert told(await send(session, A, raw=UTF8_HEADER, smtputf8=True)) == {"a": "failed 5.6.7"}
+        assert summary(await send(session, UTF8_RECIPIENT)) == {"g": "failed 5.6.7"}
+        assert summary(await send(session, A, reverse_path="ü@example.org")) == {"a": "failed 5.6.7"}
+        assert summary(await send(session, A, raw=UTF8_HEADER, smtputf8=True)) == {"a": "failed 5.6.7"}
         session.leave()
 
 
-async def test_dsn_wishes_are_passed_on() -> None:  # RFC 3461 §5.2.1
+async def test_dsn_parameters_are_passed_on() -> None:  # RFC 3461 §5.2.1
     wishes = RcptParameters((Notify.SUCCESS, Notify.DELAY), "rfc822;b+c@example.net")
     recipient = RelayRecipient("a@example.net", wishes)
     for extensions, passed in ((EXTENSIONS, True), (("PIPELINING",), False)):
         async with RemoteHost(extensions=extensions) as remote:
             session = await session_with(remote)
-            results = await send(session, recipient, ret=Ret.HDRS, envid="a+b=c")
-            assert results["a@example.net"].dsn_passed is passed
+            outcomes = await send(session, recipient, ret=Ret.HDRS, envid="a+b=c")
+            assert outcomes["a@example.net"].dsn_passed is passed
             (taken,) = remote.messages
             assert (" RET=HDRS ENVID=a+2Bb+3Dc" in taken.mail) is passed
             assert taken.rcpt[0].endswith(" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b+2Bc@example.net") is passed
@@ -283,7 +284,7 @@ async def test_the_null_reverse_path() -> None:
         session.leave()
 
 
-async def test_what_a_host_says_is_bounded_and_shown_without_its_control_characters() -> None:
+async def test_a_reply_is_bounded_and_kept_without_control_characters() -> None:
     async with RemoteHost({"RCPT": "550-5.1.1 \x1b[2J\x07no\r\n" * 40 + "550 5.1.1 " + "x" * 900}) as remote:
         session = await session_with(remote)
         [result] = (await send(session, A)).values()
@@ -296,8 +297,8 @@ async def test_what_a_host_says_is_bounded_and_shown_without_its_control_charact
 async def test_no_address_makes_a_command(address: str) -> None:
     async with RemoteHost() as remote:
         session = await session_with(remote)
-        assert told(await send(session, RelayRecipient(address))) == {"a": "failed 5.1.3"}
-        assert told(await send(session, A, reverse_path=address)) == {"a": "failed 5.1.7"}
+        assert summary(await send(session, RelayRecipient(address))) == {"a": "failed 5.1.3"}
+        assert summary(await send(session, A, reverse_path=address)) == {"a": "failed 5.1.7"}
         assert not any(line.startswith(("MAIL", "RCPT")) for line in remote.said)
         assert {path: result.status for path, result in (await send(session, RelayRecipient(address), B)).items()} == {
             address: "5.1.3",
@@ -337,7 +338,7 @@ def test_dot_stuffing_in_pieces(before: int, around: bytes) -> None:
 
 @pytest.mark.parametrize("raw", [b"a\n.\r\nMAIL FROM:<>", b"a\r.\rb", b"a\r\n.\nb\n", b"\n\r\n\r"])
 async def test_no_bare_line_end_leaves(raw: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
-    async with letter(raw).opened() as clean:
+    async with outgoing(raw).opened() as clean:
         data = b"".join(add_transparency(pieces(clean, [])))
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
     assert data.count(b"\r\n.\r\n") + data.startswith(b".\r\n") == 1

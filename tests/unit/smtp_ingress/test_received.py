@@ -1,4 +1,4 @@
-"""The Received field stays one field of RFC 5321's grammar, whatever a client says is its name (§4.4)."""
+"""The Received field is one field of RFC 5321's grammar for any name that a client sends (§4.4)."""
 
 import datetime
 import re

@@ -1,4 +1,4 @@
-"""A client that pipelines and reads nothing is sent nothing more, and loses its connection."""
+"""A client that pipelines and does not read gets no more replies, and loses its connection."""
 
 import asyncio
 
@@ -58,7 +58,7 @@ async def test_replies_to_a_long_group_do_not_wait_for_its_end() -> None:
         assert number * len(_REPLY.encode()) - wire.written < 16 * 1024
 
 
-async def test_whoever_does_not_read_loses_the_connection() -> None:
+async def test_a_client_that_does_not_read_loses_the_connection() -> None:
     connection, wire = connected(most=20_000)
     connection.data_received(b"NOOP\r\n" * 2000)
     with pytest.raises(PeerGone):

@@ -1,4 +1,4 @@
-"""Commands that a client sent and that wait for their turn are its memory, as its messages are."""
+"""The memory of commands that wait to be read is charged to their client, as that of messages is."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def budget() -> SharedBudget:
     return byte_shares(1000 * _KIB, ShareSettings(reserved=0.0, network=1.0, client=1.0), longest=0)
 
 
-async def test_a_few_commands_cost_nothing_and_many_are_charged_until_they_are_taken() -> None:
+async def test_many_waiting_commands_are_charged_until_they_are_read() -> None:
     shares = budget()
     client = connection(shares, "192.0.2.1")
     client.data_received(b"NOOP\r\n" * 1000)
@@ -34,7 +34,7 @@ async def test_a_few_commands_cost_nothing_and_many_are_charged_until_they_are_t
     assert shares.used == 0
 
 
-async def test_whoever_fills_the_budget_loses_its_connection() -> None:
+async def test_a_client_that_fills_the_budget_loses_its_connection() -> None:
     shares = budget()
     hostile = [connection(shares, "192.0.2.1") for _ in range(20)]
     for one in hostile:

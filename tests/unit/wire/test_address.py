@@ -107,12 +107,12 @@ def test_addresses(text: str, local: str, domain: str) -> None:
         "a@b%c",
     ],
 )
-def test_what_is_no_address(text: str) -> None:
+def test_bad_addresses(text: str) -> None:
     with pytest.raises(BadAddress):
         parse_address(text)
 
 
-def test_errors_tell_what_was_expected_and_where() -> None:
+def test_errors_say_what_was_expected_and_where() -> None:
     with pytest.raises(BadAddress, match=r"unexpected ' ' at 17"):
         parse_address("alice@example.org x")
     with pytest.raises(BadAddress, match="expected '@' at 5"):
@@ -167,13 +167,13 @@ def test_split_detail(local: str, separator: str, split: tuple[str, str]) -> Non
     assert split_detail(local, separator) == split
 
 
-def test_normal_domain_refuses_what_has_no_end() -> None:
+def test_normal_domain_refuses_an_open_literal() -> None:
     with pytest.raises(BadAddress):
         normal_domain("a." * 100_000)
 
 
 @given(st.text(max_size=80), st.sampled_from(["example.org", "[192.0.2.1]", "xn--bcher-kva.test"]))
-def test_any_local_part_is_written_so_that_it_is_read_back(local: str, domain: str) -> None:
+def test_any_local_part_round_trips(local: str, domain: str) -> None:
     written = str(Address(local, domain))
     try:
         address = parse_address(written)
@@ -203,7 +203,7 @@ def test_canonical_local_is_a_fixed_point(local: str) -> None:
 
 @pytest.mark.parametrize("local", [".alice", "alice.", "a..b", "."])
 def test_dots_at_any_place_are_written_in_quotes(local: str) -> None:
-    """Carriers in Japan gave such addresses out, before there was a rule and after it."""
+    """Japanese carriers assigned such addresses, before and after there was a rule against them."""
     address = parse_address(f"{local}@docomo.example")
     assert (address.local, str(address)) == (local, f'"{local}"@docomo.example')
     assert parse_address(str(address)) == address

@@ -1,4 +1,4 @@
-"""The shared cursor: it only moves over what it read, and says where it stopped."""
+"""The shared cursor: it moves only over what it reads, and its errors say where it stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from paquebot.wire.cursor import ALPHA, DIGITS, END, Cursor, GrammarError
 
 
-def test_it_moves_over_what_it_takes_and_over_nothing_else() -> None:
+def test_it_moves_only_over_what_it_takes() -> None:
     cur = Cursor(b"ab 12xyz")
     assert not cur.take(b"b")
     assert cur.take(b"a")
@@ -69,7 +69,7 @@ def test_runs_are_the_longest(data: bytes, allowed: frozenset[int]) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_numbers_read_back(value: int) -> None:
+def test_numbers_round_trip(value: int) -> None:
     cur = Cursor(b"%d," % value)
     assert cur.number("a number") == value
     assert cur.take(b",")

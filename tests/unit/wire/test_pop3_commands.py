@@ -1,4 +1,4 @@
-"""POP3 commands: RFC examples, what is refused and where, and that no octets break the reader."""
+"""POP3 commands: examples of the RFCs, and refusals with their positions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_commands(line: bytes, command: pop3.Command) -> None:
     [(b"", 0), (b"USER", 4), (b"USER ", 5), (b"PASS ", 5), (b"RETR x", 5), (b"LIST 1 2", 6), (b"STAT now", 4),
      (b"TOP 1", 5), (b"TOP 1 -1", 6), (b"AUTH ", 5), (b"DELE 1x", 6), (b"AUTH " + b"A" * 21, 5)],
 )  # fmt: skip
-def test_refused_with_the_place(line: bytes, position: int) -> None:
+def test_refused_with_the_position(line: bytes, position: int) -> None:
     with pytest.raises(GrammarError) as caught:
         parse_command(line)
     assert caught.value.position == position

@@ -31,8 +31,8 @@ def test_stuffed_in_any_pieces(parts: list[bytes], piece: int) -> None:
     assert b"".join(stuffed(message, piece=piece)) == by_lines(canonical(message))
 
 
-def test_line_ends_of_a_message_of_nothing_else() -> None:
-    """Each piece by itself: what is made of a long message is never in memory whole."""
+def test_a_message_of_line_ends_only() -> None:
+    """The stuffed form of a large message is never in memory as a whole."""
     pieces = list(stuffed(b"\n" * 1_000_000))
     assert max(map(len, pieces)) <= 2 * 64 * 1024
     assert b"".join(pieces) == b"\r\n" * 1_000_000

@@ -1,4 +1,4 @@
-"""Any octets, in any pieces: the PROXY grammar decides at the same place, and asks for no more than it may."""
+"""Any octets, in any pieces: the PROXY grammar decides at the same octet, and never asks for more than its maximum."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_once_decided_it_stays_decided(beginning: bytes, rest: bytes) -> None:
 
 
 @given(_addresses, _ports, _ports, _tlvs, st.binary(max_size=50))
-def test_what_a_proxy_writes_is_read_back(
+def test_headers_round_trip(
     ends: tuple[object, object], source_port: int, destination_port: int, tlvs: list[Tlv], rest: bytes
 ) -> None:
     source, destination = map(str, ends)

@@ -1,4 +1,4 @@
-"""Headers of the PROXY protocol: the spec's examples, each prefix of each, and what is no good header."""
+"""Headers of the PROXY protocol: the spec's examples, each prefix of each, and bad headers."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_checksum_of_rfc_3720() -> None:
     assert crc32c(b"123456789") == 0xE3069283
 
 
-def test_lines_of_a_header_in_a_conversation() -> None:
+def test_lines_of_a_header_within_a_session() -> None:
     assert is_of_header(v1("192.0.2.7", "198.51.100.1", 1, 2))
     assert is_of_header(b"PROXY UNKNOWN")
     assert any(is_of_header(line) for line in v2("192.0.2.7", "198.51.100.1", 1, 2).split(b"\n"))

@@ -1,4 +1,4 @@
-"""Commands and paths by RFC 5321's own grammar."""
+"""Commands and paths by the grammar of RFC 5321."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_line_is_a_verb_and_its_argument(line: bytes, command: Command) -> Non
 
 
 @pytest.mark.parametrize("line", [b"NOOP \xff", b"NOOP a\0b", b"RCPT TO:<a\rb@c.example>", b"NOOP \x7f"])
-def test_control_characters_and_bad_utf8_are_no_command(line: bytes) -> None:
+def test_control_characters_and_bad_utf8_are_refused(line: bytes) -> None:
     with pytest.raises(BadCommand):
         parse_command(line)
 
@@ -92,7 +92,7 @@ def test_reverse_paths(argument: str, path: Address | NullPath | None) -> None:
         "FROM:< >",
     ],
 )
-def test_what_is_no_reverse_path(argument: str) -> None:
+def test_bad_reverse_paths(argument: str) -> None:
     with pytest.raises(BadPath):
         parse_mail(argument, _ALL)
 
@@ -191,5 +191,5 @@ def test_the_name_of_a_client_may_be_in_another_character_set() -> None:
 
 
 @pytest.mark.parametrize("argument", ["FROM:< a@b.example>", "FROM:<a@b.example >", "FROM: <\ta@b.example > "])
-def test_space_around_the_address_says_nothing(argument: str) -> None:
+def test_space_around_the_address_is_ignored(argument: str) -> None:
     assert str(parse_mail(argument, ()).reverse_path) == "a@b.example"

@@ -1,4 +1,4 @@
-"""The end of a message, wherever the segments are cut, and what its content may be (RFC 5321 §2.3.8, §4.5.2)."""
+"""The end of a message, wherever the segments are cut, and the rules for its content (RFC 5321 §2.3.8, §4.5.2)."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ _CUTS = st.lists(st.integers(min_value=1, max_value=7), max_size=40)
 
 
 def decoded(octets: bytes, cuts: list[int]) -> tuple[bytes, bytes] | None:
-    """The content and what follows, when `octets` come in segments of these lengths; None: no end."""
+    """The content and what follows it, if `octets` arrive in segments of these lengths; None: no end."""
     decoder = DataDecoder()
     at = 0
     for length in [*cuts, len(octets)]:
@@ -31,7 +31,7 @@ def decoded(octets: bytes, cuts: list[int]) -> tuple[bytes, bytes] | None:
 
 
 @given(_LINES, _CUTS)
-def test_any_lines_come_back_wherever_segments_are_cut(lines: list[bytes], cuts: list[int]) -> None:
+def test_any_lines_round_trip_wherever_segments_are_cut(lines: list[bytes], cuts: list[int]) -> None:
     content = b"".join(line + b"\r\n" for line in lines)
     assert decoded(b"".join(add_transparency([content])) + b"QUIT\r\n", cuts) == (content, b"QUIT\r\n")
 

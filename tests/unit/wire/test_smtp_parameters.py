@@ -25,14 +25,14 @@ _UNICODE = st.text(
 
 
 @given(_PRINTABLE)
-def test_xtext_comes_back(text: str) -> None:
+def test_xtext_round_trips(text: str) -> None:
     encoded = encode_xtext(text)
     assert decode_xtext(encoded) == text
     assert not set(encoded) & set(" =\r\n")
 
 
 @given(_UNICODE)
-def test_utf8_xtext_comes_back(text: str) -> None:
+def test_utf8_xtext_round_trips(text: str) -> None:
     encoded = encode_utf8_xtext(text)
     assert encoded.isascii()
     assert decode_utf8_xtext(encoded) == text
@@ -40,7 +40,7 @@ def test_utf8_xtext_comes_back(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a b", "a=b", "+", "+4", "+4g", "+e9", "+E9", "+0D+0A", "é", "a\tb"])
-def test_what_is_no_xtext(text: str) -> None:
+def test_bad_xtext(text: str) -> None:
     with pytest.raises(BadXtext):
         decode_xtext(text)
 
@@ -48,7 +48,7 @@ def test_what_is_no_xtext(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["\\", "\\x{}", "\\x{1}", "\\x{D800}", "\\x{110000}", "\\x{0A}", "\\x{9f", "a+b", "\\u{E9}"]
 )
-def test_what_is_no_utf8_xtext(text: str) -> None:
+def test_bad_utf8_xtext(text: str) -> None:
     with pytest.raises(BadXtext):
         decode_utf8_xtext(text)
 
@@ -74,12 +74,12 @@ _RCPT = st.builds(
 
 
 @given(_MAIL)
-def test_mail_parameters_come_back(parameters: MailParameters) -> None:
+def test_mail_parameters_round_trip(parameters: MailParameters) -> None:
     assert parse_mail_parameters(str(parameters), _ALL) == parameters
 
 
 @given(_RCPT)
-def test_rcpt_parameters_come_back(parameters: RcptParameters) -> None:
+def test_rcpt_parameters_round_trip(parameters: RcptParameters) -> None:
     assert parse_rcpt_parameters(str(parameters), _ALL) == parameters
 
 
@@ -152,7 +152,7 @@ def test_bad_rcpt_parameters(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["SIZE=1", "BODY=7BIT", "SMTPUTF8", "RET=FULL", "ENVID=a", "AUTH=<>", "XFOO", "XFOO=1"]
 )
-def test_what_was_not_offered_is_unknown(text: str) -> None:
+def test_parameters_of_an_extension_not_offered_are_unknown(text: str) -> None:
     with pytest.raises(UnknownParameter):
         parse_mail_parameters(text, frozenset())
 
@@ -162,7 +162,7 @@ def test_orcpt_in_utf8_as_it_is() -> None:
     assert parse_rcpt_parameters("ORCPT=utf-8;élise@b.example", _ALL).orcpt == "utf-8;élise@b.example"
 
 
-def test_values_longer_than_rfc_3461_allows_are_taken_and_not_sent_on() -> None:
+def test_values_longer_than_rfc_3461_allows_are_accepted_and_not_sent_on() -> None:
     mail = parse_mail_parameters("RET=HDRS ENVID=" + "a" * 101, _ALL)
     assert str(mail.narrowed_to(_ALL)) == " RET=HDRS"
     assert str(parse_mail_parameters("ENVID=" + "a" * 100, _ALL).narrowed_to(_ALL)) == " ENVID=" + "a" * 100

@@ -36,7 +36,7 @@ def test_every_named_reply_is_well_formed(name: str) -> None:
     st.sampled_from([1, 7, 123]),
     st.lists(_TEXT, min_size=1, max_size=4),
 )
-def test_what_is_written_is_read(code: int, detail: int, lines: list[str]) -> None:
+def test_replies_round_trip(code: int, detail: int, lines: list[str]) -> None:
     status = f"{code // 100}.1.{detail}" if code // 100 != 3 else ""
     reply = Reply(code, status, "\n".join(lines))
     if status:
@@ -65,19 +65,19 @@ def test_several_lines() -> None:
         (b"550 \xff\r\n", Reply(550, "", "\ufffd")),
     ],
 )
-def test_servers_of_the_field(octets: bytes, reply: Reply) -> None:
+def test_replies_of_real_servers(octets: bytes, reply: Reply) -> None:
     assert read(octets) == reply
 
 
 @pytest.mark.parametrize(
     "line", [b"", b"25", b"2500 x", b"abc", b"150 x", b"600 x", b"250_x", b"\xb2\xb50 x", b" 250 x"]
 )
-def test_no_reply(line: bytes) -> None:
+def test_bad_reply_lines(line: bytes) -> None:
     with pytest.raises(BadReply):
         parse_reply_line(line)
 
 
-def test_lines_that_do_not_make_one_reply() -> None:
+def test_lines_that_do_not_form_one_reply() -> None:
     for octets in (b"250-one\r\n251 two\r\n", b"250-one\r\n", b""):
         with pytest.raises(BadReply):
             read(octets)

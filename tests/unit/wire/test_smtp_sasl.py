@@ -20,13 +20,13 @@ _FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size
 
 
 @given(_FIELD, _FIELD, st.one_of(st.just(""), _FIELD))
-def test_plain_comes_back(login: str, password: str, authorization_id: str) -> None:
+def test_plain_round_trips(login: str, password: str, authorization_id: str) -> None:
     credentials = Credentials(login, password, authorization_id)
     assert parse_plain(decode_response(print_plain(credentials))) == credentials
 
 
 @given(_FIELD, _FIELD)
-def test_login_comes_back(login: str, password: str) -> None:
+def test_login_round_trips(login: str, password: str) -> None:
     username, secret = print_login(Credentials(login, password))
     assert parse_login(decode_response(username), decode_response(secret)) == Credentials(login, password)
 

@@ -1,4 +1,4 @@
-"""No control character gets into an original recipient, and so into a report, in any encoding."""
+"""No encoding brings a control character into an original recipient, and so into a DSN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transcripts: what is kept does not depend on how the octets came, and passwords and messages are not in it."""
+"""Transcripts: the kept pieces do not depend on how the octets are cut, and hold no passwords and no messages."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ FETCHED = (
 LISTED = b'* LIST () "/" {5}\r\na"b\\c\r\n* LIST () "/" {4}\r\na\r\nb\r\na2 OK LIST completed\r\n'
 
 
-Transcript = ImapTranscriptFilter | Pop3TranscriptFilter | SmtpTranscriptFilter
+Filter = ImapTranscriptFilter | Pop3TranscriptFilter | SmtpTranscriptFilter
 
 
-def all_said(transcript: Transcript, octets: bytes, cuts: list[int]) -> list[Piece]:
+def all_pieces(transcript: Filter, octets: bytes, cuts: list[int]) -> list[Piece]:
     pieces: list[Piece] = []
     edges = sorted({0, len(octets), *(cut % (len(octets) + 1) for cut in cuts)})
     for start, end in itertools.pairwise(edges):
@@ -39,7 +39,7 @@ def all_said(transcript: Transcript, octets: bytes, cuts: list[int]) -> list[Pie
     return pieces
 
 
-def test_imap_leaves_out_what_is_of_a_message() -> None:
+def test_imap_leaves_out_literals_of_messages() -> None:
     assert ImapTranscriptFilter().server_data(FETCHED) == [
         Line(b"* 1 FETCH (UID 7 BODY[] {17}"),
         LeftOut(17),
@@ -55,7 +55,7 @@ def test_imap_leaves_out_what_is_of_a_message() -> None:
     ]
 
 
-def test_imap_keeps_a_name_and_leaves_out_what_is_no_line() -> None:
+def test_imap_keeps_a_name_and_leaves_out_a_literal_with_line_ends() -> None:
     assert ImapTranscriptFilter().server_data(LISTED) == [
         Line(b'* LIST () "/" {5}'),
         Line(b'a"b\\c'),
@@ -68,19 +68,19 @@ def test_imap_keeps_a_name_and_leaves_out_what_is_no_line() -> None:
 
 @given(st.sampled_from((FETCHED, LISTED)), st.lists(st.integers(0, 200)))
 def test_imap_keeps_the_same_however_it_is_cut(octets: bytes, cuts: list[int]) -> None:
-    assert all_said(ImapTranscriptFilter(), octets, cuts) == ImapTranscriptFilter().server_data(octets)
+    assert all_pieces(ImapTranscriptFilter(), octets, cuts) == ImapTranscriptFilter().server_data(octets)
 
 
 @given(st.lists(st.binary(max_size=40)), st.lists(st.integers(0, 500)))
-def test_imap_never_tells_a_message(bodies: list[bytes], cuts: list[int]) -> None:
+def test_imap_never_keeps_a_message(bodies: list[bytes], cuts: list[int]) -> None:
     secret = b"SECRET"
     octets = b"".join(
         b"* %d FETCH (BODY[1]<%d> {%d}\r\n%b)\r\n" % (number, number, len(body) + 6, secret + body)
         for number, body in enumerate(bodies, 1)
     )
-    pieces = all_said(ImapTranscriptFilter(), octets, cuts)
-    assert not any(secret in piece.octets for piece in pieces if isinstance(piece, Line))
-    assert [piece.octets for piece in pieces if isinstance(piece, LeftOut)] == [len(body) + 6 for body in bodies]
+    pieces = all_pieces(ImapTranscriptFilter(), octets, cuts)
+    assert not any(secret in piece.data for piece in pieces if isinstance(piece, Line))
+    assert [piece.count for piece in pieces if isinstance(piece, LeftOut)] == [len(body) + 6 for body in bodies]
 
 
 def test_a_line_without_end_is_not_held() -> None:
@@ -124,7 +124,7 @@ def test_a_long_literal_is_left_out_even_behind_a_long_line() -> None:
         (ImapTranscriptFilter, b"a XLOGIN alice secret", b"a XLOGIN (left out)"),
     ],
 )
-def test_passwords_are_left_out(make: Callable[[], Transcript], line: bytes, kept: bytes) -> None:
+def test_passwords_are_left_out(make: Callable[[], Filter], line: bytes, kept: bytes) -> None:
     assert make().client_line(line) == [Line(kept)]
 
 
@@ -141,8 +141,8 @@ def test_passwords_are_left_out(make: Callable[[], Transcript], line: bytes, kep
         (ImapTranscriptFilter, b"{1+}", (b"secret",), b"b UID FETCH 1 (FLAGS)"),
     ],
 )
-def test_what_a_client_says_that_was_refused_is_left_out(
-    make: Callable[[], Transcript], begun: bytes, lines: tuple[bytes, ...], command: bytes
+def test_lines_after_a_refused_command_are_left_out(
+    make: Callable[[], Filter], begun: bytes, lines: tuple[bytes, ...], command: bytes
 ) -> None:
     transcript = make()
     transcript.client_line(begun)
@@ -160,7 +160,7 @@ def test_the_words_of_a_message_do_not_come_back_as_tags() -> None:
     assert transcript.server_data(b"secret BAD Unknown command\r\n") == [Line(b"(left out) BAD Unknown command")]
 
 
-def test_an_append_that_is_asked_for_its_message_is_no_refusal() -> None:
+def test_an_accepted_append_is_no_refusal() -> None:
     transcript = ImapTranscriptFilter()
     transcript.client_line(b"a APPEND INBOX {60}")
     assert transcript.client_content(60) == [LeftOut(60)]
@@ -169,7 +169,7 @@ def test_an_append_that_is_asked_for_its_message_is_no_refusal() -> None:
 
 
 @pytest.mark.parametrize("command", [b" RETR 1", b"RETR\t1", b"top\t1 9"])
-def test_a_message_is_left_out_however_it_was_asked_for(command: bytes) -> None:
+def test_a_message_is_left_out_for_each_form_of_its_command(command: bytes) -> None:
     transcript = Pop3TranscriptFilter()
     transcript.client_line(command)
     assert transcript.server_data(b"+OK\r\nsecret\r\n.\r\n") == [Line(b"+OK"), LeftOut(8), Line(b".")]
@@ -190,11 +190,11 @@ def test_pop3_keeps_lists_and_leaves_out_messages(cuts: list[int]) -> None:
     transcript = Pop3TranscriptFilter()
     transcript.client_line(b"LIST")
     listed = b"+OK 1 messages\r\n1 20\r\n.\r\n"
-    assert all_said(transcript, listed, cuts) == [Line(b"+OK 1 messages"), Line(b"1 20"), Line(b".")]
+    assert all_pieces(transcript, listed, cuts) == [Line(b"+OK 1 messages"), Line(b"1 20"), Line(b".")]
     transcript.client_line(b"retr 1")
     message = b"+OK 20 octets\r\nSubject: x\r\n\r\n..dot\r\n.\r\n"
-    assert all_said(transcript, message, cuts) == [Line(b"+OK 20 octets"), LeftOut(21), Line(b".")]
+    assert all_pieces(transcript, message, cuts) == [Line(b"+OK 20 octets"), LeftOut(21), Line(b".")]
     transcript.client_line(b"RETR 9")
-    assert all_said(transcript, b"-ERR No such message\r\n", cuts) == [Line(b"-ERR No such message")]
+    assert all_pieces(transcript, b"-ERR No such message\r\n", cuts) == [Line(b"-ERR No such message")]
     transcript.client_line(b"NOOP")
-    assert all_said(transcript, b"+OK\r\n", cuts) == [Line(b"+OK")]
+    assert all_pieces(transcript, b"+OK\r\n", cuts) == [Line(b"+OK")]

@@ -1,12 +1,13 @@
-"""Message bodies from S3: each read once however many sessions ask, the last ones kept within a bound.
+"""Message bodies from S3: each read once however many sessions want it, the last ones cached within a bound.
 
-Messages that lie near each other in a pack are one request, so that a sync of a mailbox costs few. A read belongs
-to the process, not to the session that asked first: it goes on when that session ends.
+Messages that are near each other in a pack are one request, so that a sync of a mailbox takes few requests. A read
+belongs to the process, not to the session that began it: it goes on when that session ends.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+
+from cachetools import LRUCache
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore, BlobsUnavailable
 from paquebot.blobs.range_reads import RangeReads
@@ -18,12 +19,12 @@ from paquebot.observability.log import Log
 from paquebot.v1.mail_pb2 import BlobRef
 
 _log = Log("paquebot.imap.bodies.body_cache")
-_LARGE_SHARE = 8  # a body above this fraction of the cache is not worth what it would push out
+_LARGE_SHARE = 8  # a body above this fraction of the cache would push out too many others
 
 BodyError = BlobMissing | BadPack | BlobsUnavailable
 Key = tuple[str, int]
-Coming = asyncio.Future[Mapping[int, bytes | Exception]]
-"""A request under way: its messages by offset, each or why it cannot be read."""
+PendingRead = asyncio.Future[Mapping[int, bytes | Exception]]
+"""A request under way: its messages by offset, each or the error of reading it."""
 
 
 class BodyCache:
@@ -31,93 +32,86 @@ class BodyCache:
 
     def __init__(self, blobs: BlobStore, *, cache_bytes: int) -> None:
         self._blobs = blobs
-        self._limit = cache_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[Key, bytes] = OrderedDict()
-        self._under_way: dict[Key, Coming] = {}
-        self._reads: set[asyncio.Task[None]] = set()
+        self._largest = cache_bytes // _LARGE_SHARE
+        self._cached: LRUCache[Key, bytes] = LRUCache(cache_bytes, getsizeof=len)
+        self._pending: dict[Key, PendingRead] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def load(self, refs: Sequence[BlobRef]) -> list[bytes | BodyError]:
-        """The messages, in the order of `refs`, each or why it cannot be read."""
-        return [await body(ref, begun) for ref, begun in zip(refs, self.begin(refs), strict=True)]
+        """The messages, in the order of `refs`, each or the error of reading it."""
+        return [await finish_read(ref, begun) for ref, begun in zip(refs, self.begin(refs), strict=True)]
 
-    def begin(self, refs: Sequence[BlobRef]) -> list[bytes | Coming]:
-        """Start to read what is neither kept nor under way; in the order of `refs`, for `body`."""
-        begun: list[bytes | Coming | Key] = []
+    def begin(self, refs: Sequence[BlobRef]) -> list[bytes | PendingRead]:
+        """Start the reads of messages neither cached nor being read; in the order of `refs`, for `finish_read`."""
+        begun: list[bytes | PendingRead | Key] = []
         missing: dict[Key, BlobRef] = {}
         hits = shared = 0
         for ref in refs:
             key = (ref.pack, ref.offset)
-            if (kept := self._kept.get(key)) is not None:
-                self._kept.move_to_end(key)
-                begun.append(kept)
+            if (cached := self._cached.get(key)) is not None:
+                begun.append(cached)
                 hits += 1
-            elif (coming := self._under_way.get(key)) is not None:
-                begun.append(coming)
+            elif (pending := self._pending.get(key)) is not None:
+                begun.append(pending)
                 shared += 1
             else:
                 missing[key] = ref
                 begun.append(key)
-        metrics.CACHED[Lookup.HIT].inc(hits)
-        metrics.CACHED[Lookup.SHARED].inc(shared)
-        metrics.CACHED[Lookup.MISS].inc(len(refs) - hits - shared)
+        metrics.BODY_CACHE_BY_RESULT[Lookup.HIT].inc(hits)
+        metrics.BODY_CACHE_BY_RESULT[Lookup.SHARED].inc(shared)
+        metrics.BODY_CACHE_BY_RESULT[Lookup.MISS].inc(len(refs) - hits - shared)
         self._start(missing)
-        return [self._under_way[item] if isinstance(item, tuple) else item for item in begun]
+        return [self._pending[item] if isinstance(item, tuple) else item for item in begun]
 
     def keep(self, ref: BlobRef, body: bytes) -> None:
-        """A message that was just written: other sessions of its account will soon ask for it."""
-        if (ref.pack, ref.offset) not in self._kept:
+        """Cache a message that was just written: other sessions of its account will soon ask for it."""
+        if (ref.pack, ref.offset) not in self._cached:
             self._keep((ref.pack, ref.offset), body)
-            metrics.BODY_CACHE_BYTES.set(self._bytes)
+            metrics.BODY_CACHE_BYTES.set(self._cached.currsize)
 
     async def close(self) -> None:
         """Wait for the reads under way."""
-        if self._reads:
-            await asyncio.wait(self._reads)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _start(self, missing: Mapping[Key, BlobRef]) -> None:
         planned = plan_ranges(missing.values())
         loop = asyncio.get_running_loop()
-        for span in planned:
-            coming: Coming = loop.create_future()
-            for ref in span.refs:
-                self._under_way[ref.pack, ref.offset] = coming
-        reads = RangeReads(self._blobs, planned, self._came)
+        for pack_range in planned:
+            pending: PendingRead = loop.create_future()
+            for ref in pack_range.refs:
+                self._pending[ref.pack, ref.offset] = pending
+        reads = RangeReads(self._blobs, planned, self._finish)
         for _ in range(reads.workers):
             task = loop.create_task(reads.work())
-            self._reads.add(task)
-            task.add_done_callback(self._reads.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    def _came(self, span: PackRange, outcome: RangeOutcome | Exception) -> None:
-        """A request ended: keep what it brought, and wake those who wait."""
-        bodies = outcome if isinstance(outcome, list) else [outcome] * len(span.refs)
-        found: dict[int, bytes | Exception] = {}
-        for ref, read in zip(span.refs, bodies, strict=True):
-            coming = self._under_way.pop((ref.pack, ref.offset))
-            found[ref.offset] = read
-            if isinstance(read, bytes):
-                self._keep((ref.pack, ref.offset), read)
+    def _finish(self, pack_range: PackRange, outcome: RangeOutcome | Exception) -> None:
+        """A request has ended: cache its messages, and wake the sessions that wait for them."""
+        bodies = outcome if isinstance(outcome, list) else [outcome] * len(pack_range.refs)
+        by_offset: dict[int, bytes | Exception] = {}
+        for ref, body in zip(pack_range.refs, bodies, strict=True):
+            pending = self._pending.pop((ref.pack, ref.offset))
+            by_offset[ref.offset] = body
+            if isinstance(body, bytes):
+                self._keep((ref.pack, ref.offset), body)
             else:
-                _log.error("body_not_read", pack=ref.pack, offset=ref.offset, reason=f"{type(read).__name__}: {read}")
-        metrics.BODY_CACHE_BYTES.set(self._bytes)
-        coming.set_result(found)
+                _log.error("body_not_read", pack=ref.pack, offset=ref.offset, reason=f"{type(body).__name__}: {body}")
+        metrics.BODY_CACHE_BYTES.set(self._cached.currsize)
+        pending.set_result(by_offset)
 
     def _keep(self, key: Key, body: bytes) -> None:
-        if len(body) > self._limit // _LARGE_SHARE:
-            return
-        self._kept[key] = body
-        self._bytes += len(body)
-        while self._bytes > self._limit:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= len(dropped)
+        if len(body) <= self._largest:
+            self._cached[key] = body
 
 
-async def body(ref: BlobRef, begun: bytes | Coming) -> bytes | BodyError:
-    """One of the messages that `begin` told of. Raises what was not foreseen."""
+async def finish_read(ref: BlobRef, begun: bytes | PendingRead) -> bytes | BodyError:
+    """One of the messages of `begin`. Raises errors that no BodyError stands for."""
     if isinstance(begun, bytes):
         return begun
-    found = begun.result() if begun.done() else await asyncio.shield(begun)
-    read = found[ref.offset]
-    if isinstance(read, bytes | BlobMissing | BadPack | BlobsUnavailable):
-        return read
-    raise read
+    by_offset = begun.result() if begun.done() else await asyncio.shield(begun)
+    body = by_offset[ref.offset]
+    if isinstance(body, bytes | BlobMissing | BadPack | BlobsUnavailable):
+        return body
+    raise body

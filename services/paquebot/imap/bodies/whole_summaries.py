@@ -1,18 +1,18 @@
-"""Summaries of all that a message has, made from its bytes where the stored one had to leave something out.
+"""Summaries of all that a message has, made from its bytes if the stored one had to leave something out.
 
-That takes long (a second for 50,000 addresses) and memory, so one is made at a time in a process, in a thread, for a
-session that has reserved its bytes; what it takes of the interpreter is charged to the session. The last ones are
-kept, for clients ask for one part of a message after another.
+That takes time (a second for 50,000 addresses) and memory. So a process makes one at a time, in a thread, for a session
+that has reserved its bytes, and charges the time of the thread to that session. The last ones are cached, because
+clients ask for one part of a message after another.
 """
 
 import asyncio
 import time
-from collections import OrderedDict
 from typing import Final
 
+from cachetools import LRUCache
 from google.protobuf.message import DecodeError
 
-from paquebot.mailstore.types import StoredMessage
+from paquebot.mailstore import StoredMessage
 from paquebot.message import (
     WHOLE,
     WHOLE_BYTES,
@@ -24,19 +24,19 @@ from paquebot.message import (
 )
 from paquebot.runtime.shares.event_loop import charge
 
-_KEPT_BYTES: Final = 4 * 1024 * 1024
+_CACHE_BYTES: Final = 4 * 1024 * 1024
 """Serialised: in memory they take about three times as much."""
 
 Key = tuple[str, int]
 
 
 def extra_bytes(message: StoredMessage) -> int:
-    """What is reserved beside a message's own bytes: those of its whole summary, when one may be needed."""
+    """What is reserved besides a message's own bytes: those of its whole summary, if one may be needed."""
     if not message.summary or is_surely_whole(message.summary):
         return 0
     try:
         summary = MessageSummary.FromString(message.summary)
-    except DecodeError:  # made anew from the bytes
+    except DecodeError:  # it will be made from the message
         return WHOLE_BYTES
     return 0 if has_whole_envelope(summary) and has_whole_structure(summary) else WHOLE_BYTES
 
@@ -46,34 +46,24 @@ class WholeSummaries:
 
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore(1)
-        self._kept: OrderedDict[Key, bytes] = OrderedDict()
-        self._bytes = 0
+        self._cached: LRUCache[Key, bytes] = LRUCache(_CACHE_BYTES, getsizeof=len)
 
     async def of(self, message: StoredMessage, body: bytes) -> MessageSummary:
-        """The summary of a message within `message.limits.WHOLE`; `extra_bytes` of it are reserved."""
+        """The summary of a message within `message.limits.WHOLE`; its `extra_bytes` are reserved."""
         key = (message.blob.pack, message.blob.offset)
-        if (kept := self._kept.get(key)) is not None:
-            self._kept.move_to_end(key)
-            return await asyncio.to_thread(MessageSummary.FromString, kept)
+        if (cached := self._cached.get(key)) is not None:
+            return await asyncio.to_thread(MessageSummary.FromString, cached)
         async with self._turn:
-            summary, octets, seconds = await asyncio.to_thread(_made, body)
+            summary, serialised, seconds = await asyncio.to_thread(_summarise, body)
         charge(seconds)
-        self._keep(key, octets)
+        if len(serialised) <= _CACHE_BYTES // 2:
+            self._cached[key] = serialised
         return summary
 
-    def _keep(self, key: Key, octets: bytes) -> None:
-        if key in self._kept or len(octets) > _KEPT_BYTES // 2:
-            return
-        self._kept[key] = octets
-        self._bytes += len(octets)
-        while self._bytes > _KEPT_BYTES:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= len(dropped)
 
-
-def _made(body: bytes) -> tuple[MessageSummary, bytes, float]:
-    """Runs in a thread: the summary, its bytes, and how long the thread ran."""
+def _summarise(body: bytes) -> tuple[MessageSummary, bytes, float]:
+    """Runs in a thread: the summary, its bytes, and the CPU time of the thread in seconds."""
     began = time.thread_time()
     summary = summarise(body, WHOLE)
-    octets = summary.SerializeToString()
-    return summary, octets, time.thread_time() - began
+    serialised = summary.SerializeToString()
+    return summary, serialised, time.thread_time() - began

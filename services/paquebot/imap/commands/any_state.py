@@ -1,32 +1,28 @@
 """Commands of every state (RFC 3501 §6.1, RFC 2971)."""
 
-from typing import TYPE_CHECKING
-
 from paquebot import __version__
+from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.reply import Refresh, Reply, ok
-from paquebot.imap.states import LoggedOut
+from paquebot.imap.states import LoggedOut, SessionState
 from paquebot.wire.imap import ast, responses
 
-if TYPE_CHECKING:
-    from paquebot.imap.session import Session
 
-
-async def capability(session: "Session", command: ast.Capability) -> Reply:
+async def capability(context: CommandContext, state: SessionState, command: ast.Capability) -> Reply:
     """RFC 3501 §6.1.1"""
-    return ok("CAPABILITY completed", untagged=responses.capability(session.capabilities()))
+    return ok("CAPABILITY completed", untagged=responses.capability(context.capabilities(state)))
 
 
-async def noop(session: "Session", command: ast.Noop) -> Reply:
+async def noop(context: CommandContext, state: SessionState, command: ast.Noop) -> Reply:
     """RFC 3501 §6.1.2: the client polls."""
     return ok("NOOP completed", refresh=Refresh.NOW)
 
 
-async def logout(session: "Session", command: ast.Logout) -> Reply:
+async def logout(context: CommandContext, state: SessionState, command: ast.Logout) -> Reply:
     """RFC 3501 §6.1.3"""
-    return ok("LOGOUT completed", untagged=responses.bye("Until next time"), state=LoggedOut())
+    return ok("LOGOUT completed", untagged=responses.bye("Logging out"), state=LoggedOut())
 
 
-async def identify(session: "Session", command: ast.Id) -> Reply:
-    """RFC 2971 §3.1: what the client says of itself changes nothing."""
-    said: list[tuple[bytes, bytes | None]] = [(b"name", b"Paquebot"), (b"version", __version__.encode())]
-    return ok("ID completed", untagged=responses.identity(said))
+async def identify(context: CommandContext, state: SessionState, command: ast.Id) -> Reply:
+    """RFC 2971 §3.1: the client's fields change nothing."""
+    fields: list[tuple[bytes, bytes | None]] = [(b"name", b"Paquebot"), (b"version", __version__.encode())]
+    return ok("ID completed", untagged=responses.identity(fields))

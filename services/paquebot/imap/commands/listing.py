@@ -1,24 +1,21 @@
 """LIST, LSUB and STATUS (RFC 3501 §6.3.8 to §6.3.10), with LIST-EXTENDED (RFC 5258), LIST-STATUS (RFC 5819),
-CHILDREN (RFC 3348) and SPECIAL-USE (RFC 6154). One query answers all of a LIST, its STATUS included."""
+CHILDREN (RFC 3348) and SPECIAL-USE (RFC 6154). One query answers a LIST, STATUS included."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from paquebot.imap.commands.authenticated import DELIMITER, SPECIAL_USES, object_id
+from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.reply import Reply, ok
 from paquebot.imap.states import LoggedIn, condstore_enabled
+from paquebot.mailstore import Mailbox
 from paquebot.mailstore.errors import NotSelectable
-from paquebot.mailstore.types import Mailbox
 from paquebot.runtime.shares.event_loop import in_slices
 from paquebot.wire.imap import ListPatterns, ast, responses
 from paquebot.wire.imap.ast import ListReturn, ListSelect, StatusItem
 from paquebot.wire.imap.responses import StatusValue
-
-if TYPE_CHECKING:
-    from paquebot.imap.session import Session
 
 _CRITERIA = (ListSelect.SUBSCRIBED, ListSelect.SPECIAL_USE)
 _USE_NAMES = {use: name for name, use in SPECIAL_USES.items()}
@@ -26,17 +23,19 @@ _USE_NAMES = {use: name for name, use in SPECIAL_USES.items()}
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """The account's names as LIST sees them."""
+    """The names of an account's mailboxes."""
 
     mailboxes: Mapping[str, Mailbox]
     subscribed: frozenset[str]
-    parents: frozenset[str]  # names with an existing inferior
+    parents: frozenset[str]
+    """Names with an existing inferior."""
 
 
-async def _tree(session: "Session", account_id: int, *, subscriptions: bool) -> _Tree:
-    mailstore = session.process.mailstore
-    mailboxes = {mailbox.name: mailbox for mailbox in await mailstore.mailboxes(account_id)}
-    subscribed = frozenset(await mailstore.subscriptions(account_id)) if subscriptions else frozenset[str]()
+async def _tree(context: CommandContext, account_id: int, *, subscriptions: bool) -> _Tree:
+    mailboxes = {mailbox.name: mailbox for mailbox in await context.server.mailboxes.list_all(account_id)}
+    subscribed = frozenset[str]()
+    if subscriptions:
+        subscribed = frozenset(await context.server.mailboxes.subscriptions(account_id))
     return _Tree(mailboxes, subscribed, _superiors(mailboxes))
 
 
@@ -51,34 +50,34 @@ def _above(name: str) -> Iterator[str]:
         yield name
 
 
-async def list_mailboxes(session: "Session", state: LoggedIn, command: ast.List) -> Reply:
+async def list_mailboxes(context: CommandContext, state: LoggedIn, command: ast.List) -> Reply:
     """RFC 3501 §6.3.8, RFC 5258 §3"""
     if not command.extended and command.patterns == ("",):
         return ok("LIST completed", untagged=responses.list_line(("\\Noselect",), ""))
     subscriptions = ListSelect.SUBSCRIBED in command.select or ListReturn.SUBSCRIBED in command.returns
-    tree = await _tree(session, state.account.account_id, subscriptions=subscriptions)
+    tree = await _tree(context, state.account.account_id, subscriptions=subscriptions)
     selection = await _selection(tree, command)
     lines: list[bytes] = []
     async for name in in_slices(selection.listed):
         lines.append(_list_line(tree, name, selection))
         mailbox = tree.mailboxes.get(name)
-        # RFC 5819 §2: not for a name that is listed for its children alone.
+        # RFC 5819 §2: no STATUS for a name that is listed only for its children.
         if command.return_status and mailbox is not None and mailbox.selectable and name in selection.chosen:
-            values = _status_values(session, mailbox, command.return_status)
+            values = _status_values(context, mailbox, command.return_status)
             lines.append(responses.status(name, values))
     return ok("LIST completed", untagged=b"".join(lines), state=_condstore(state, command.return_status))
 
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """What the selection options of a LIST choose (RFC 5258 §3.1)."""
+    """The names that the selection options of a LIST choose (RFC 5258 §3.1)."""
 
     criteria: tuple[str, ...]
-    """The options that a name must meet."""
+    """The options that a name must match."""
     chosen: AbstractSet[str]
-    """The names that meet them, whether the patterns match them or not."""
+    """The names that match the options, before the patterns are applied."""
     above: AbstractSet[str]
-    """With RECURSIVEMATCH, the superiors of these."""
+    """With RECURSIVEMATCH, the superiors of the chosen names."""
     listed: Sequence[str]
     """The names of the answer, in its order."""
 
@@ -103,7 +102,7 @@ def _chosen(tree: _Tree, options: frozenset[ListSelect]) -> Iterable[str]:
 
 
 async def _matching(names: Iterable[str], reference: str, patterns: Sequence[str]) -> list[str]:
-    # Names are in NFC; some clients send what a file system gave them.
+    # Names are in NFC; some clients send names from a file system in NFD.
     wanted = ListPatterns(unicodedata.normalize("NFC", reference + pattern) for pattern in patterns)
     found = [name async for name in in_slices(names) if wanted.matches(name)]
     return sorted(found, key=lambda name: (name != "INBOX", name))
@@ -129,11 +128,11 @@ def _attributes(tree: _Tree, name: str, mailbox: Mailbox | None) -> list[str]:
     return attributes
 
 
-async def lsub(session: "Session", state: LoggedIn, command: ast.Lsub) -> Reply:
-    """RFC 3501 §6.3.9: subscribed names, and with "%" the superiors of those it does not reach."""
+async def lsub(context: CommandContext, state: LoggedIn, command: ast.Lsub) -> Reply:
+    """RFC 3501 §6.3.9: subscribed names, and with "%" the superiors of those that the pattern does not match."""
     if not command.pattern:
         return ok("LSUB completed", untagged=responses.lsub_line(("\\Noselect",), ""))
-    tree = await _tree(session, state.account.account_id, subscriptions=True)
+    tree = await _tree(context, state.account.account_id, subscriptions=True)
     lines: list[bytes] = []
     names = tree.subscribed | _superiors(tree.subscribed)
     async for name in in_slices(await _matching(names, command.reference, (command.pattern,))):
@@ -146,17 +145,19 @@ async def lsub(session: "Session", state: LoggedIn, command: ast.Lsub) -> Reply:
     return ok("LSUB completed", untagged=b"".join(lines))
 
 
-async def status(session: "Session", state: LoggedIn, command: ast.Status) -> Reply:
+async def status(context: CommandContext, state: LoggedIn, command: ast.Status) -> Reply:
     """RFC 3501 §6.3.10"""
-    mailbox = await session.process.mailstore.find_mailbox(state.account.account_id, command.mailbox)
+    mailbox = await context.server.mailboxes.find(state.account.account_id, command.mailbox)
     if not mailbox.selectable:
         raise NotSelectable(command.mailbox)
-    values = _status_values(session, mailbox, command.items)
+    values = _status_values(context, mailbox, command.items)
     untagged = responses.status(command.mailbox, values)
     return ok("STATUS completed", untagged=untagged, state=_condstore(state, command.items))
 
 
-def _status_values(session: "Session", mailbox: Mailbox, items: Iterable[StatusItem]) -> dict[StatusItem, StatusValue]:
+def _status_values(
+    context: CommandContext, mailbox: Mailbox, items: Iterable[StatusItem]
+) -> dict[StatusItem, StatusValue]:
     values: dict[StatusItem, StatusValue] = {
         StatusItem.MESSAGES: mailbox.messages,
         StatusItem.RECENT: mailbox.recent,
@@ -164,9 +165,9 @@ def _status_values(session: "Session", mailbox: Mailbox, items: Iterable[StatusI
         StatusItem.UIDVALIDITY: mailbox.uid_validity,
         StatusItem.UNSEEN: mailbox.unseen,
         StatusItem.DELETED: mailbox.deleted,
-        StatusItem.SIZE: mailbox.octets,
+        StatusItem.SIZE: mailbox.total_size,
         StatusItem.HIGHESTMODSEQ: mailbox.highest_mod_seq,
-        StatusItem.APPENDLIMIT: session.process.limits.append,
+        StatusItem.APPENDLIMIT: context.server.limits.append,
         StatusItem.MAILBOXID: object_id(mailbox.mailbox_id),
     }
     return {item: values[item] for item in items}

@@ -3,43 +3,42 @@
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from paquebot.imap.commands.authenticated import object_id
+from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.errors import reply_to
-from paquebot.imap.mailbox_view import flags, updates
-from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.mailbox_view import updates
+from paquebot.imap.mailbox_view.view import SYSTEM_FLAGS, View
 from paquebot.imap.reply import Refresh, Reply, bad, ok
 from paquebot.imap.states import CONDSTORE, Authenticated, LoggedIn, Selected
-from paquebot.mailstore.types import Mailbox, RecentRange
+from paquebot.mailstore import Mailbox, RecentRange
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.sequence_set import inside_of, ranges_of
 
-if TYPE_CHECKING:
-    from paquebot.imap.session import Session
 
-
-async def select(session: "Session", state: LoggedIn, command: ast.Select) -> Reply:
+async def select(context: CommandContext, state: LoggedIn, command: ast.Select) -> Reply:
     """RFC 3501 §6.3.1"""
-    return await _open(session, state, command, read_only=False)
+    return await _open(context, state, command, read_only=False)
 
 
-async def examine(session: "Session", state: LoggedIn, command: ast.Examine) -> Reply:
+async def examine(context: CommandContext, state: LoggedIn, command: ast.Examine) -> Reply:
     """RFC 3501 §6.3.2"""
-    return await _open(session, state, command, read_only=True)
+    return await _open(context, state, command, read_only=True)
 
 
-async def _open(session: "Session", state: LoggedIn, command: ast.Select | ast.Examine, *, read_only: bool) -> Reply:
+async def _open(
+    context: CommandContext, state: LoggedIn, command: ast.Select | ast.Examine, *, read_only: bool
+) -> Reply:
     if command.qresync is not None and not state.qresync:
         return bad("QRESYNC was not enabled")  # RFC 7162 §3.2.5
     enabled = state.enabled | {CONDSTORE} if command.condstore else state.enabled
-    # Whatever comes of it, the mailbox that was selected is not any more (RFC 3501 §6.3.1, RFC 7162 §3.2.11).
+    # Even if SELECT fails, the previous mailbox is deselected (RFC 3501 §6.3.1, RFC 7162 §3.2.11).
     closed = responses.untagged_ok("Previous mailbox closed", response_codes.CLOSED)
     before = closed if isinstance(state, Selected) else b""
     try:
-        selected, mailbox = await _selected(session, state, enabled, command.mailbox, read_only=read_only)
-        earlier = await _resynchronised(session, selected, mailbox, command.qresync)
-    except Exception as error:  # noqa: BLE001 - answered, and the state follows the answer
+        selected, mailbox = await _selected(context, state, enabled, command.mailbox, read_only=read_only)
+        earlier = await _resynchronised(context, selected, mailbox, command.qresync)
+    except Exception as error:  # noqa: BLE001 - answered, and the mailbox is deselected
         reply = reply_to(error)
         return Reply(reply.status, reply.text, reply.code, before, Authenticated(state.account, enabled))
     code = response_codes.READ_ONLY if read_only else response_codes.READ_WRITE
@@ -49,27 +48,27 @@ async def _open(session: "Session", state: LoggedIn, command: ast.Select | ast.E
 
 
 async def _selected(
-    session: "Session", state: LoggedIn, enabled: frozenset[str], name: str, *, read_only: bool
+    context: CommandContext, state: LoggedIn, enabled: frozenset[str], name: str, *, read_only: bool
 ) -> tuple[Selected, Mailbox]:
-    mailstore, account = session.process.mailstore, state.account
-    assert session.watch is not None
-    session.watch.selects(None)
-    session.watch.dirty = False  # what happens from here on, the snapshot may not have
-    snapshot = await mailstore.snapshot_of(account.account_id, name)
+    server, account = context.server, state.account
+    assert context.watch is not None
+    context.watch.select(None)
+    context.watch.dirty = False  # the snapshot may lack changes made from here on
+    snapshot = await server.mailbox_reader.state_by_name(account.account_id, name)
     mailbox = snapshot.mailbox
     view = View(snapshot.rows, mailbox.highest_mod_seq, mailbox.keywords)
     if read_only:
         view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
     elif mailbox.recent:
-        view.claim(await mailstore.claim_recent(account.account_id, mailbox.mailbox_id))
+        view.claim(await server.messages.claim_recent(account.account_id, mailbox.mailbox_id))
     selected = Selected(account, enabled, mailbox.mailbox_id, name, mailbox.uid_validity, read_only, view)
     return selected, mailbox
 
 
 def _description(state: Selected, mailbox: Mailbox) -> bytes:
-    """RFC 3501 §6.3.1: what a client must know of the mailbox."""
+    """The untagged lines of SELECT (RFC 3501 §6.3.1)."""
     view = state.view
-    names = (*flags.SYSTEM_FLAGS, *mailbox.keywords)
+    names = (*SYSTEM_FLAGS, *mailbox.keywords)
     lines = [
         responses.flags(names),
         responses.exists(view.exists),
@@ -89,20 +88,20 @@ def _description(state: Selected, mailbox: Mailbox) -> bytes:
 
 
 async def _resynchronised(
-    session: "Session", state: Selected, mailbox: Mailbox, known: ast.QResync | None
+    context: CommandContext, state: Selected, mailbox: Mailbox, known: ast.QResync | None
 ) -> Iterable[bytes]:
-    """RFC 7162 §3.2.5.1: what happened since the client was here, unless the UIDs are other ones now."""
+    """RFC 7162 §3.2.5.1: the changes since the client's mod-sequence, unless UIDVALIDITY has changed."""
     if known is None or known.uid_validity != state.uid_validity:
         return ()
     view, account_id = state.view, state.account.account_id
-    changes = await session.process.feed.changes(account_id, state.mailbox_id, known.mod_seq)
+    changes = await context.server.feed.changes(account_id, state.mailbox_id, known.mod_seq)
     past: Sequence[tuple[int, int]] = ((1, mailbox.uid_next - 1),)
     if known.known_uids is not None:
         past = known.known_uids.resolve(mailbox.uid_next - 1)
-    if changes.expunged is None:  # RFC 7162 §3.2.5.1: without a record, every UID of the past that is not there
+    if changes.expunged is None:  # too long ago: every UID of the past that no message has
         gone = view.gaps(past)
     else:
-        # What the snapshot still has was expunged after it, and is told as such.
+        # A message in the snapshot was expunged after it: an update will report that.
         earlier = (uid for uid in changes.expunged if view.number(uid) is None)
         gone = ranges_of(filter(inside_of(past), earlier))
     vanished = responses.vanished(gone, earlier=True)

@@ -1,47 +1,41 @@
-"""STORE (RFC 3501 §6.4.6) with UNCHANGEDSINCE (RFC 7162 §3.1.3): one statement whatever the set."""
+"""STORE (RFC 3501 §6.4.6) with UNCHANGEDSINCE (RFC 7162 §3.1.3): one statement for any set."""
 
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
 
-from paquebot.imap.commands.messages_named import named
+from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.mailbox_view import updates
-from paquebot.imap.mailbox_view.changes import MailboxChange
-from paquebot.imap.mailbox_view.flags import parse_flags
-from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.mailbox_view.view import View, parse_flags
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
-from paquebot.mailstore.types import Flag, FlagOp, StoreResult
+from paquebot.mailstore import Flag, FlagOp, StoreResult
 from paquebot.runtime.shares.event_loop import in_slices
 from paquebot.wire.imap import ast, response_codes
 from paquebot.wire.imap.ast import StoreMode
-
-if TYPE_CHECKING:
-    from paquebot.imap.session import Session
 
 _OPS = {StoreMode.SET: FlagOp.REPLACE, StoreMode.ADD: FlagOp.ADD, StoreMode.REMOVE: FlagOp.REMOVE}
 _Flags = tuple[Flag, tuple[str, ...]]
 _Known = tuple[Flag, frozenset[str]]
 
 
-async def store(session: "Session", state: Selected, command: ast.Store) -> Reply:
+async def store(context: CommandContext, state: Selected, command: ast.Store) -> Reply:
     """RFC 3501 §6.4.6"""
     if state.read_only:
         return no("The mailbox is open read-only", response_codes.READ_ONLY)
     if command.unchanged_since is not None:  # RFC 7162 §3.1: this enables CONDSTORE
         state = condstore_enabled(state)
     view = state.view
-    numbers = named(session, state, command.sequence_set, uid=command.uid)
+    numbers = context.numbers(state, command.sequence_set, uid=command.uid)
     uids = list(map(view.uid, numbers))
     if not uids:
         return ok("Nothing to change", state=state)
     flags, keywords = parse_flags(command.flags)
     op = _OPS[command.mode]
     expected = await _expected(view, numbers, op, (flags, frozenset(keywords))) if command.silent else None
-    result = await session.process.mailstore.store_flags(
+    result = await context.server.messages.store_flags(
         state.account.account_id,
         state.mailbox_id,
         uids,
@@ -50,21 +44,14 @@ async def store(session: "Session", state: Selected, command: ast.Store) -> Repl
         keywords=keywords,
         unchanged_since=command.unchanged_since,
     )
-    apply_result(session, state, result)
-    untagged = _told(state, command, result, expected)
+    context.apply_stored(state, result)
+    untagged = _fetch_lines(state, command, result, expected)
     return _completion(state, command, uids, result, untagged)
-
-
-def apply_result(session: "Session", state: Selected, result: StoreResult) -> None:
-    """What this session stored goes into its picture, and is told to the others."""
-    updates.apply_own_change(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
-    if result.changed:
-        session.changed(MailboxChange(state.mailbox_id, result.mod_seq, result.rows))
 
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """What a client that asks for silence believes the flags to be afterwards, by ascending UID."""
+    """The flags that a client which asked for .SILENT expects afterwards, by ascending UID."""
 
     uids: Sequence[int]
     known: Sequence[_Known]
@@ -75,7 +62,7 @@ class _Expected:
 
 
 async def _expected(view: View, numbers: Sequence[int], op: FlagOp, change: _Known) -> _Expected:
-    known: dict[_Flags, _Known] = {}  # most messages of a mailbox have the same
+    known: dict[_Flags, _Known] = {}  # most messages of a mailbox have the same flags
     found: list[_Known] = []
     async for number in in_slices(numbers, stride=100):
         now = (view.flags(number), view.keywords(number))
@@ -96,9 +83,11 @@ def _changed(now: _Flags, op: FlagOp, change: _Known) -> _Known:
             return now[0] & ~flags, frozenset(now[1]) - keywords
 
 
-def _told(state: Selected, command: ast.Store, result: StoreResult, expected: _Expected | None) -> Iterator[bytes]:
-    """The FETCH responses: all, or with .SILENT those where another session had its part (RFC 3501 §6.4.6), and
-    with CONDSTORE the new mod-sequences (RFC 7162 §3.1.3). They are made while they are written."""
+def _fetch_lines(
+    state: Selected, command: ast.Store, result: StoreResult, expected: _Expected | None
+) -> Iterator[bytes]:
+    """The FETCH responses, made while they are written: all, or with .SILENT those of messages that another session
+    changed too (RFC 3501 §6.4.6), and with CONDSTORE the new mod-sequences (RFC 7162 §3.1.3)."""
     out = bytearray()
     used = (word for words in result.rows.keywords.values() for word in words)
     updates.write_keywords(out, state.view, (*state.view.keywords_reported, *used))
@@ -133,6 +122,6 @@ def _completion(
         found = result.modified if command.uid else [view.number(uid) or 0 for uid in result.modified]
         return ok("Some messages had changed", response_codes.modified(sorted(found)), untagged=untagged, state=state)
     missing = len(uids) - len(result.rows)
-    if missing and not command.uid:  # the others are changed: a NO (RFC 2180 §4.2.2) would say that nothing is
+    if missing and not command.uid:  # a NO (RFC 2180 §4.2.2) would say that nothing changed
         return ok("Some of the messages were expunged", response_codes.EXPUNGEISSUED, untagged=untagged, state=state)
     return ok("UID STORE completed" if command.uid else "STORE completed", untagged=untagged, state=state)

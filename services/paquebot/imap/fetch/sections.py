@@ -1,17 +1,18 @@
-"""The bytes of BODY[...], BINARY[...] and their relatives, from the summary where it can tell, else from the body.
+"""The bytes of BODY[...] and BINARY[...]: from the summary if it has them, else from the body.
 
-A message as a client sees it is the recipient's prefix (Return-Path, Delivered-To) and then the stored bytes;
-the summary's offsets count in the stored bytes alone (invariant 5). RFC 3501 §6.4.5, RFC 3516.
+A client sees the recipient's prefix (Return-Path, Delivered-To) and then the stored bytes of a message; the summary's
+offsets count in the stored bytes alone (invariant 5). RFC 3501 §6.4.5, RFC 3516.
 
-What is long is never copied: forty sections of one message are forty views of it.
+A long section is never copied: forty sections of one message are forty views of it, written a slice at a time.
 """
 
-import enum
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from paquebot.imap.fetch.long_bytes import LongBytes, cut, joined
-from paquebot.imap.fetch.long_headers import LongHeader
-from paquebot.mailstore.types import StoredMessage
+from paquebot.imap.fetch.long_sections import EncodedPart, LongHeader
+from paquebot.mailstore import StoredMessage
 from paquebot.message import (
     ByteRange,
     MessageSummary,
@@ -26,23 +27,12 @@ from paquebot.message import (
 )
 from paquebot.runtime.net.connection import SLICE
 from paquebot.wire.imap import ast
-from paquebot.wire.imap.ast import SectionSpecifier
-
-
-class Needs(enum.Enum):
-    """What must be read before a section can be answered."""
-
-    BODY = "body"
-
-
-class UnknownEncoding(Exception):
-    """A part's Content-Transfer-Encoding cannot be undone (RFC 3516 §4.3)."""
-
+from paquebot.wire.imap.ast import Partial, SectionSpecifier
 
 _ENCODINGS = frozenset({b"7BIT", b"8BIT", b"BINARY", b"BASE64", b"QUOTED-PRINTABLE"})
+_IDENTITY_ENCODINGS = frozenset({b"7BIT", b"8BIT", b"BINARY"})
 _LONG_HEADER = 16 * 1024
-"""Bytes of a header above which its fields are gone through in steps: it may have one in every four bytes."""
-_UNCHANGED = frozenset({b"7BIT", b"8BIT", b"BINARY"})
+"""Bytes of a header above which its fields are gone through in steps: it may have a field in every four bytes."""
 _TEXTS = {
     None: SectionText.WHOLE,
     SectionSpecifier.HEADER: SectionText.HEADER,
@@ -53,40 +43,92 @@ _TEXTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class LongBytes:
+    """The parts of a section, one after another: the recipient's prefix and the message, for example."""
+
+    parts: tuple[memoryview, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def cut(self, partial: Partial) -> LongBytes:
+        start, left, cut_parts = partial.offset, partial.count, []
+        for part in self.parts:
+            view = part[start : start + left]
+            start = max(0, start - len(part))
+            left -= len(view)
+            if view:
+                cut_parts.append(view)
+        return LongBytes(tuple(cut_parts))
+
+    def slices(self) -> Iterator[bytes]:
+        for part in self.parts:
+            for start in range(0, len(part), SLICE):
+                yield bytes(part[start : start + SLICE])
+
+
+def joined(*parts: bytes | memoryview) -> bytes | LongBytes:
+    """The parts as one: copied if they are short, which they nearly always are, because that is faster."""
+    if sum(map(len, parts)) <= SLICE:
+        return b"".join(parts)
+    return LongBytes(tuple(memoryview(part) for part in parts))
+
+
+def cut(section: bytes | LongBytes, partial: Partial | None) -> bytes | LongBytes:
+    """RFC 3501 §6.4.5: a partial beyond the end is empty."""
+    if partial is None:
+        return section
+    if isinstance(section, LongBytes):
+        return joined(*section.cut(partial).parts)
+    return section[partial.offset : partial.offset + partial.count]
+
+
 SectionBytes = bytes | LongBytes
+
+
+class BodyNotRead(Exception):
+    """Only the body has the section, and the plan of the FETCH did not read it."""
+
+
+class UnknownEncoding(Exception):
+    """A part's Content-Transfer-Encoding cannot be decoded (RFC 3516 §4.3)."""
 
 
 def section(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.FetchSection
-) -> SectionBytes | LongHeader | Needs | None:
-    """The bytes of a section, cut to its partial but for a LongHeader; None when the message has no such part."""
+) -> SectionBytes | LongHeader | None:
+    """The bytes of a section, cut to its partial (but a LongHeader is not cut); None: there is no such part.
+
+    Raises BodyNotRead.
+    """
     found = _whole(message, summary, body, asked.section)
     return cut(found, asked.partial) if isinstance(found, bytes | LongBytes) else found
 
 
 def _whole(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, asked: ast.Section
-) -> SectionBytes | LongHeader | Needs | None:
+) -> SectionBytes | LongHeader | None:
     at_top = not asked.path
-    if at_top and asked.specifier is None:  # the whole message: no place of a part is needed
-        return Needs.BODY if body is None else joined(message.prefix, body)
+    if at_top and asked.specifier is None:
+        return _whole_message(message, body)
     fields = field_names(asked)
     if at_top and body is None and asked.specifier is SectionSpecifier.HEADER_FIELDS:
         cached = cached_header_fields(summary, fields)
         if cached is not None:
             return _prefix_fields(message, fields) + cached
-    octets = section_bytes(summary, StoredSection(asked.path, _TEXTS[asked.specifier]))
-    if octets is None:
+    place = section_bytes(summary, StoredSection(asked.path, _TEXTS[asked.specifier]))
+    if place is None:
         return None
     if body is None:
-        return Needs.BODY
-    found = memoryview(body)[octets.offset : octets.offset + octets.length]
+        raise BodyNotRead
+    found = memoryview(body)[place.offset : place.offset + place.length]
     prefix = message.prefix if at_top else b""
     match asked.specifier:
         case SectionSpecifier.HEADER_FIELDS | SectionSpecifier.HEADER_FIELDS_NOT:
             negate = asked.specifier is SectionSpecifier.HEADER_FIELDS_NOT
             if len(found) > _LONG_HEADER:
-                return _long_header(prefix, body, octets, fields, negate=negate)
+                return _long_header(prefix, body, place, fields, negate=negate)
             if negate:
                 return header_fields(prefix + bytes(found), fields, negate=True)
             return (_prefix_fields(message, fields) if at_top else b"") + header_fields(bytes(found), fields)
@@ -94,6 +136,12 @@ def _whole(
             return joined(prefix, found)
         case _:
             return joined(found)
+
+
+def _whole_message(message: StoredMessage, body: bytes | None) -> SectionBytes:
+    if body is None:
+        raise BodyNotRead
+    return joined(message.prefix, body)
 
 
 def _long_header(prefix: bytes, body: bytes, header: ByteRange, fields: list[str], *, negate: bool) -> LongHeader:
@@ -107,40 +155,35 @@ def field_names(asked: ast.Section) -> list[str]:
 
 
 def _prefix_fields(message: StoredMessage, fields: list[str]) -> bytes:
-    """The wanted fields of the recipient's prefix, without the empty line behind them."""
+    """The fields asked for in the recipient's prefix, without the empty line after them."""
     prefix = message.prefix.lower()
     if not any(name.lower().encode("ascii", "replace") in prefix for name in fields):
-        return b""  # nearly always: Return-Path and Delivered-To are asked for by few
+        return b""  # nearly always: few clients ask for Return-Path or Delivered-To
     return header_fields(message.prefix, fields)[:-2]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPart:
-    """A part that is too long to be decoded in one piece."""
-
-    octets: memoryview
-    encoding: bytes
 
 
 def binary(
     message: StoredMessage, summary: MessageSummary, body: bytes | None, path: tuple[int, ...]
-) -> SectionBytes | EncodedPart | Needs | None:
-    """A part without its transfer encoding (RFC 3516 §4.3), which `check_encoding` knows; BINARY[] is the message."""
+) -> SectionBytes | EncodedPart | None:
+    """A part, its transfer encoding decoded (RFC 3516 §4.3) or to be decoded in steps; BINARY[] is the message.
+
+    `check_encoding` has accepted the part. None: there is no such part. Raises BodyNotRead.
+    """
     if not path:
-        return Needs.BODY if body is None else joined(message.prefix, body)
-    octets = section_bytes(summary, StoredSection(path, SectionText.WHOLE))
+        return _whole_message(message, body)
+    place = section_bytes(summary, StoredSection(path, SectionText.WHOLE))
     part = part_at(summary, path)
-    if octets is None or part is None:
+    if place is None or part is None:
         return None
     if body is None:
-        return Needs.BODY
-    found = memoryview(body)[octets.offset : octets.offset + octets.length]
+        raise BodyNotRead
+    found = memoryview(body)[place.offset : place.offset + place.length]
     if is_multipart(part) or part.type == b"MESSAGE":
         return joined(found)
     encoding = part.encoding.upper()
     if len(found) <= SLICE:
         return decode_transfer(bytes(found), encoding)
-    return joined(found) if encoding in _UNCHANGED else EncodedPart(found, encoding)
+    return joined(found) if encoding in _IDENTITY_ENCODINGS else EncodedPart(found, encoding)
 
 
 def check_encoding(summary: MessageSummary, path: tuple[int, ...]) -> None:

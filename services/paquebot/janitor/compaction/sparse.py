@@ -1,7 +1,7 @@
-"""Mostly dead packs: what lives in them is worth writing elsewhere, so that they can go.
+"""Mostly dead packs: compaction moves their live messages elsewhere, so that `sweep` can delete them.
 
-`sweep` sees every pack's size and what of it is alive, but not how much of the size is the index: packs that may be
-sparse by an estimate are collected there, and their indexes tell.
+`sweep` knows the size of every pack and of its live messages, but not of its index. It collects the packs that an
+estimate says are sparse, and compaction then reads their indexes.
 """
 
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from paquebot.observability.log import Log
 
 _log = Log("paquebot.janitor")
 
-_INDEX_BYTES = 512  # of one entry in most indexes, or less
-_GAIN_BYTES = 64 * 1024  # that each new pack must free: one request to write it costs as much as a year of these
-_MOST = 1000  # of a run: each costs a request or two
+_INDEX_BYTES = 512  # maximum of one entry in most indexes
+_GAIN_BYTES = 64 * 1024  # a new pack must free this much: the request that writes it costs as much as storing it a year
+_MAX_CANDIDATES = 1000  # of a run: each costs a request or two
 
 
 @dataclass(slots=True)
@@ -29,16 +29,16 @@ class SparsePacks:
     _candidates: dict[str, PackInfo] = field(default_factory=dict)
 
     def consider(self, info: PackInfo, live: PackLiveness) -> None:
-        dead = info.size - live.octets - live.entries * _INDEX_BYTES
-        if dead >= _GAIN_BYTES and dead > (1 - self.live_share) * info.size and len(self._candidates) < _MOST:
+        dead = info.size - live.stored_size - live.entries * _INDEX_BYTES
+        if dead >= _GAIN_BYTES and dead > (1 - self.live_share) * info.size and len(self._candidates) < _MAX_CANDIDATES:
             self._candidates[info.pack] = info
 
     async def by_account(self, stores: Stores, troubles: Troubles) -> dict[int, set[str]]:
-        """Account id → mostly dead packs from which its messages should go.
-        Raises BlobsUnavailable, PostgresUnavailable."""
+        """Account id → mostly dead packs that its messages should leave. Raises BlobsUnavailable,
+        PostgresUnavailable."""
         found: dict[int, set[str]] = {}
         for info in self._candidates.values():
-            async with troubles.apart(stores, f"pack {info.pack}"):
+            async with troubles.skipping(stores, f"pack {info.pack}"):
                 for account_id in await self._accounts(stores, info):
                     found.setdefault(account_id, set()).add(info.pack)
         return found
@@ -55,12 +55,12 @@ class SparsePacks:
         return accounts
 
     async def _leaving(self, stores: Stores, pack: str, stored: int) -> set[int]:
-        """The accounts that use a pack of `stored` bytes of messages, when little of it is alive; else none. Each
-        account takes a copy of its own."""
+        """The accounts that use a pack with `stored` bytes of messages, when few of these are live; else none. Each
+        account gets its own copy."""
         copies: dict[tuple[int, int], int] = {}
-        async for use in stores.mailstore.blobs_of_packs([pack]):
+        async for use in stores.pack_uses.of_packs([pack]):
             copies[use.account_id, use.blob.offset] = use.blob.length
         accounts = {account_id for account_id, _ in copies}
-        octets = sum(copies.values())
-        worth = octets < self.live_share * stored and stored - octets >= len(accounts) * _GAIN_BYTES
-        return accounts if worth else set()
+        size = sum(copies.values())
+        is_worth_it = size < self.live_share * stored and stored - size >= len(accounts) * _GAIN_BYTES
+        return accounts if is_worth_it else set()

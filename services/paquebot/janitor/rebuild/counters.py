@@ -1,8 +1,8 @@
-"""`recover --restored`: PostgreSQL was restored from a backup, and clients have seen what came after it.
+"""`recover --restored`: advance the counters after PostgreSQL was restored from a backup.
 
-Without this, the next messages would get the UIDs of messages that are lost to the database but not to the clients.
-The newest snapshot in the bucket says up to where UIDs can have been given; a mailbox that it does not know gets a
-new UIDVALIDITY. Repeated, it leaps again, which does no harm.
+Clients have seen messages newer than the backup. Without this, the next messages would get the UIDs of those. The
+newest snapshot in the bucket says up to which UID may have been assigned; a mailbox that is not in it gets a new
+UIDVALIDITY. A second run advances the counters again, which does no harm.
 """
 
 from dataclasses import dataclass, field
@@ -12,8 +12,7 @@ from paquebot.janitor.snapshots import objects as objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.snapshots.snapshot import check_bucket, read_valid_entries
 from paquebot.janitor.stores import Stores
-from paquebot.janitor.troubles import is_away
-from paquebot.mailstore.snapshots import advance_counters, export
+from paquebot.janitor.troubles import is_outage
 from paquebot.observability.log import Log
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotEntry
 
@@ -22,36 +21,36 @@ _log = Log("paquebot.restored")
 
 @dataclass(slots=True)
 class CountersAdvanced:
-    """What leapt."""
+    """The counters that were advanced."""
 
     accounts: int = 0
     mailboxes: int = 0
     renewed: int = 0
     """Mailboxes with a new UIDVALIDITY."""
     failed: list[int] = field(default_factory=list)
-    """Accounts that could not leap: no service may give UIDs in them."""
+    """Accounts whose counters could not be advanced: no service may assign UIDs in them."""
 
 
 async def advance_all_counters(stores: Stores) -> CountersAdvanced:
-    """Every mailbox, before any service gives a UID. An account that fails is named, and the others leap. Raises
-    BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
+    """Advance the counters of every mailbox; run it before any service assigns a UID. Names accounts that fail in
+    `failed` and goes on. Raises BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
     result = CountersAdvanced()
-    async with export.alone(stores.postgres):
+    async with stores.snapshots.exclusive():
         run = await check_bucket(stores)
         marks = [ulid_time_ms(mark) for mark in await objects.list_rebuilds(stores.blobs)]
-        # As for a rebuild: a later one leaps over what is given from now on.
+        # As for a rebuild: a later one advances past the UIDs that are assigned from now on.
         await objects.mark_rebuild(stores.blobs, new_ulid(), run.run if run else "")
         entries = objects.OrderedEntries(read_valid_entries(stores.blobs, run))
         reader = objects.PartReader(stores.blobs)
-        async for account_id, _ in export.signatures(stores.postgres):
+        async for account_id, _ in stores.snapshots.signatures():
             known = await _account(reader, await entries.entry(account_id))
             times = sum(mark > known.taken_at_ms - objects.MAX_CLOCK_SKEW_MS for mark in marks)
             try:
-                mailboxes, renewed = await advance_counters.advance_counters(stores.postgres, account_id, known, times)
+                mailboxes, renewed = await stores.rebuilds.advance_counters(account_id, known, times)
             except Exception as error:
-                if await is_away(stores, error):
+                if await is_outage(stores, error):
                     raise
-                _log.exception("account_not_leapt", account_id=account_id)
+                _log.exception("counters_not_advanced", account_id=account_id)
                 result.failed.append(account_id)
                 continue
             result.accounts += 1
@@ -61,7 +60,7 @@ async def advance_all_counters(stores: Stores) -> CountersAdvanced:
 
 
 async def _account(reader: objects.PartReader, entry: SnapshotEntry | None) -> AccountSnapshot:
-    """What the newest snapshot says of the account; empty where it says nothing."""
+    """The account in the newest snapshot; empty when it is not there."""
     if entry is None:
         return AccountSnapshot()
     try:

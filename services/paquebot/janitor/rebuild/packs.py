@@ -1,7 +1,7 @@
-"""The packs of a rebuild: where each message of the snapshots lies, and messages that no snapshot knows.
+"""The packs of a rebuild: finds the pack of each message in the snapshots, and messages that are in no snapshot.
 
-Packs are read in order of time, a few at once, each at most once: an index, and its entries only where someone wants
-them. So the cost goes with the bucket's bytes, and memory with a few packs.
+It reads packs in order of time, a few at once, each at most once: the index, and only those entries that are needed.
+So the cost grows with the bucket's size, and memory holds a few packs.
 """
 
 import asyncio
@@ -16,8 +16,7 @@ from paquebot.janitor.recovery.accounting import StreamContents
 from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.mailstore.dates import of_microseconds
-from paquebot.mailstore.snapshots import rebuilding
-from paquebot.mailstore.snapshots.rebuilding import Found, Rebuild, RebuiltMessage, Rule
+from paquebot.mailstore.snapshots.rebuild_types import FoundMessage, Rebuild, RebuiltMessage, SnapshotTimes
 from paquebot.message import summarise
 from paquebot.observability.log import Log
 from paquebot.spool import outcomes
@@ -28,16 +27,16 @@ _log = Log("paquebot.rebuild")
 
 _CHUNK_PACKS = 16
 _CHUNK_BYTES = 32 * 2**20
-_SAY_EVERY = 1000
+_REPORT_EVERY = 1000
 
 _APPEND_SECONDS = 300.0
-"""Longest time from a message's way into a pack by APPEND until its row is in the mailbox: what is older than that
-before a snapshot, and not in it, was expunged."""
+"""Maximum time between the pack of an APPEND and its row in the mailbox. A message that is older than that at the time
+of a snapshot, and not in the snapshot, was expunged."""
 
 
 @dataclass(slots=True)
 class RebuildResult:
-    """What a rebuild did; when one was killed and went on, since it went on."""
+    """What a rebuild did; after a kill, what the last run of it did."""
 
     snapshot: str = ""
     snapshot_at_ms: int = 0
@@ -49,13 +48,13 @@ class RebuildResult:
     unreadable: int = 0
     damaged_accounts: int = 0
     failed_accounts: int = 0
-    """That could not be restored: another run goes on with them."""
+    """Accounts that could not be restored: another run continues with them."""
     assumed_relayed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """An account that an entry is meant for."""
+    """An entry and an account that may get it."""
 
     account_id: int
     entry: PackEntry
@@ -71,7 +70,7 @@ class RebuildPackReader:
     """Reads all packs of the bucket for one rebuild."""
 
     def __init__(self, stores: Stores, work: Rebuild, queued: StreamContents, until_ms: float) -> None:
-        """`until_ms`: packs that are made later are left to their jobs."""
+        """`until_ms`: later packs are left to their jobs."""
         self._stores = stores
         self._work = work
         self._queued = queued
@@ -80,27 +79,27 @@ class RebuildPackReader:
 
     async def read(self, result: RebuildResult, say: ReportProgress) -> None:
         """Raises BlobsUnavailable, PostgresUnavailable."""
-        told = 0
+        reported = 0
         self._refused = await read_refused(self._stores.blobs)
         async for chunk in self._chunks():
             await self._read_chunk(chunk, result)
             result.packs += len(chunk)
-            if result.packs - told >= _SAY_EVERY:
-                told = result.packs
+            if result.packs - reported >= _REPORT_EVERY:
+                reported = result.packs
                 say(f"{result.packs} packs read")
         say(f"{result.packs} packs read")
 
     async def _chunks(self) -> AsyncIterator[list[PackInfo]]:
         chunk: list[PackInfo] = []
-        octets = 0
+        size = 0
         async for info in self._stores.blobs.list_packs(after=self._work.packs_to):
             if ulid_time_ms(info.pack) > self._until_ms:
                 break
-            if chunk and (len(chunk) == _CHUNK_PACKS or octets + info.size > _CHUNK_BYTES):
+            if chunk and (len(chunk) == _CHUNK_PACKS or size + info.size > _CHUNK_BYTES):
                 yield chunk
-                chunk, octets = [], 0
+                chunk, size = [], 0
             chunk.append(info)
-            octets += info.size
+            size += info.size
         if chunk:
             yield chunk
 
@@ -108,20 +107,21 @@ class RebuildPackReader:
         indexes = [index for _, index in (await read_valid_indexes(self._stores.blobs, chunk))[0]]
         result.unreadable += len(chunk) - len(indexes)
         envelopes = [entry.envelope for index in indexes for entry in index.entries]
-        wanted = await rebuilding.wanted(self._stores.postgres, [envelope.queue_id for envelope in envelopes])
-        coming = await self._coming(indexes)
-        wanted |= {candidate.entry.envelope.queue_id for candidate in coming}
-        found: dict[str, Found] = {}
+        wanted = await self._stores.rebuilds.wanted([envelope.queue_id for envelope in envelopes])
+        newer = await self._newer(indexes)
+        wanted |= {candidate.entry.envelope.queue_id for candidate in newer}
+        found: dict[str, FoundMessage] = {}
         for part in await asyncio.gather(*(self._found(index, wanted, result) for index in indexes)):
             for one in part:
                 found.setdefault(one.queue_id, one)
-        arrivals = [_arrival(one, found[one.key[1]]) for one in coming if one.key[1] in found]
+        arrivals = [_arrival(one, found[one.key[1]]) for one in newer if one.key[1] in found]
         if self._work.outcomes_lost:
             result.assumed_relayed += await self._assume_relayed(envelopes)
-        await rebuilding.place(self._stores.postgres, self._work, list(found.values()), arrivals, chunk[-1].pack)
+        await self._stores.rebuilds.place(self._work, list(found.values()), arrivals, chunk[-1].pack)
 
-    async def _coming(self, indexes: Iterable[PackIndex]) -> list[_Candidate]:
-        """Who gets an entry although no snapshot has it. What was refused its sender has sent again."""
+    async def _newer(self, indexes: Iterable[PackIndex]) -> list[_Candidate]:
+        """Entries that are in no snapshot, with the accounts that get them. Refused entries are left out, because
+        their senders have sent them again."""
         candidates: dict[tuple[int, str], _Candidate] = {}
         for index in indexes:
             refused = await self._refused.queue_ids(index.pack) if self._refused is not None else frozenset()
@@ -129,19 +129,19 @@ class RebuildPackReader:
             candidates |= {one.key: one for entry in kept for one in _candidates(entry)}
         if not candidates:
             return []
-        rules = await rebuilding.rules(self._stores.postgres, {account_id for account_id, _ in candidates})
+        rules = await self._stores.rebuilds.snapshot_times({account_id for account_id, _ in candidates})
         keys = [
             key
             for key, one in candidates.items()
-            if key not in self._queued.local and _may_come(one, rules.get(one.account_id))
+            if key not in self._queued.local and _may_be_newer(one, rules.get(one.account_id))
         ]
-        # Also true for all mail of an account that was deleted.
-        done = await self._stores.mailstore.delivered(keys)
-        done |= await rebuilding.known(self._stores.postgres, keys)
+        # For a deleted account, this includes all its mail.
+        done = await self._stores.deliveries.delivered(keys)
+        done |= await self._stores.rebuilds.known(keys)
         return [candidates[key] for key in keys if key not in done]
 
-    async def _found(self, index: PackIndex, wanted: set[str], result: RebuildResult) -> list[Found]:
-        """The wanted entries of a pack whose bytes are what its index says."""
+    async def _found(self, index: PackIndex, wanted: set[str], result: RebuildResult) -> list[FoundMessage]:
+        """The wanted entries of a pack whose content matches the index."""
         entries = [entry for entry in index.entries if entry.envelope.queue_id in wanted]
         contents = await self._contents(index.pack, entries)
         result.unreadable += contents.count(None)
@@ -159,7 +159,7 @@ class RebuildPackReader:
         return contents
 
     async def _assume_relayed(self, envelopes: Iterable[Envelope]) -> int:
-        """Nothing tells any more what was relayed. What the stream does not hold has left it, so it was."""
+        """The records of what was relayed are lost. A recipient whose job is not in the stream counts as relayed."""
         ended = [
             (envelope.queue_id, recipient.forward_path, RecipientOutcome.ASSUMED)
             for envelope in envelopes
@@ -181,15 +181,15 @@ def _candidates(entry: PackEntry) -> Iterator[_Candidate]:
 
 
 def _appended_by(envelope: Envelope) -> int:
-    """The account of an IMAP APPEND (`Spool.store`); 0: it was none."""
+    """The account of an IMAP APPEND (`Spool.store`); 0: not an APPEND."""
     mark, _, number = envelope.client.login.partition("#")
     return int(number) if envelope.client.listener == "local" and not mark and number.isdecimal() else 0
 
 
-def _may_come(one: _Candidate, rule: Rule | None) -> bool:
-    """Whether a message that the account's snapshot does not know can be one that came after it.
+def _may_be_newer(one: _Candidate, rule: SnapshotTimes | None) -> bool:
+    """Whether a message that is not in the account's snapshot may be newer than the snapshot.
 
-    A delivery leaves a record, and the snapshot has all since `records_since`; an APPEND leaves only its row.
+    A delivery leaves a record, and the snapshot has all records since `records_since`; an APPEND leaves only its row.
     """
     if rule is None:
         return True
@@ -199,24 +199,24 @@ def _may_come(one: _Candidate, rule: Rule | None) -> bool:
     return accepted > rule.taken_at.timestamp() - _APPEND_SECONDS
 
 
-def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes | None]) -> list[Found]:
-    found: list[Found] = []
+def _summaries(pack: str, entries: Sequence[PackEntry], contents: Sequence[bytes | None]) -> list[FoundMessage]:
+    found: list[FoundMessage] = []
     for entry, raw in zip(entries, contents, strict=True):
         if raw is None:
             continue
         summary = summarise(raw)
         ref = entry_ref(pack, entry)
-        found.append(Found(entry.envelope.queue_id, ref, summary.thread_key, summary.SerializeToString()))
+        found.append(FoundMessage(entry.envelope.queue_id, ref, summary.thread_key, summary.SerializeToString()))
     return found
 
 
-def _arrival(one: _Candidate, found: Found) -> RebuiltMessage:
+def _arrival(one: _Candidate, found: FoundMessage) -> RebuiltMessage:
     accepted = of_microseconds(one.entry.envelope.accepted_at_ms * 1000)
     return RebuiltMessage(one.account_id, found, accepted, one.trace_lines, one.delivered)
 
 
 def trace_lines(reverse_path: str, address: str) -> bytes:
-    """The lines that delivery put before the message (RFC 5321 §4.4), the same to the byte."""
+    """The lines that delivery adds before the message (RFC 5321 §4.4), byte for byte."""
     lines = f"Return-Path: <{_one_line(reverse_path)}>\r\nDelivered-To: {_one_line(address)}\r\n"
     return lines.encode("utf-8", "replace")
 

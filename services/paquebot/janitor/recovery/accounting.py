@@ -1,8 +1,8 @@
-"""Where each recipient of each message in a pack is: done, queued, or missing.
+"""The state of each recipient of each message in a pack: done, queued or missing.
 
-The order of questions makes this safe beside running services: the stream is read from old to new before the
-tables are asked. A job that ends meanwhile has left its record first (commit first, acknowledge after), and one
-that is deferred meanwhile has its successor further on in the stream.
+The order of reads makes this safe beside running services: the stream from old to new, then the tables. A job that
+is acknowledged meanwhile has its record by then (commit first, acknowledge after), and a job that is deferred
+meanwhile is published again later in the stream.
 """
 
 import itertools
@@ -27,7 +27,7 @@ _log = Log("paquebot.accounting")
 
 @dataclass(slots=True)
 class StreamContents:
-    """What the stream holds."""
+    """What the jobs in the stream refer to."""
 
     packs: set[str] = field(default_factory=set)
     local: set[tuple[int, str]] = field(default_factory=set)
@@ -35,10 +35,10 @@ class StreamContents:
     remote: set[tuple[str, str]] = field(default_factory=set)
     """(queue id, forward-path)"""
     unreadable: list[int] = field(default_factory=list)
-    """Numbers of jobs that cannot be read: what they need is unknown, so no pack may be deleted."""
+    """Numbers of jobs that cannot be read. Their packs are unknown, so no pack may be deleted."""
 
     def add(self, subject: str, payload: bytes) -> None:
-        """Note a job; one put aside counts as queued. Raises DecodeError."""
+        """Add a job; a held job counts as queued. Raises DecodeError."""
         if subject.startswith("hold."):
             held = HeldJob.FromString(payload)
             self.add(held.subject, held.payload)
@@ -58,7 +58,7 @@ class StreamContents:
 
 
 async def read_stream(queue: Queue) -> StreamContents:
-    """What waits; a job that cannot be read is reported and passed over. Raises QueueUnavailable."""
+    """All jobs of the stream. Logs a job that cannot be read and skips it. Raises QueueUnavailable."""
     queued = StreamContents()
     found: StoredJob
     async for found in stream.jobs(queue):
@@ -85,20 +85,20 @@ class MissingMessage:
 async def find_missing(
     stores: Stores, indexes: Sequence[PackIndex], queued: StreamContents
 ) -> list[list[MissingMessage]]:
-    """For each of the packs, its messages that need to be queued again. Raises PostgresUnavailable."""
-    wanted = [_addressed(index) for index in indexes]
+    """For each of the packs, its messages that must be queued again. Raises PostgresUnavailable."""
+    wanted = [_accepted(index) for index in indexes]
     entries = list(itertools.chain.from_iterable(wanted))
     if not entries:
         return [[] for _ in indexes]
     ended = await outcomes.finished_recipients(stores.postgres, [entry.envelope.queue_id for entry in entries])
-    delivered = await stores.mailstore.delivered(list(_local_keys(entries)))
+    delivered = await stores.deliveries.delivered(list(_local_keys(entries)))
     return [list(_missing(of_pack, delivered, ended, queued)) for of_pack in wanted]
 
 
-def _addressed(index: PackIndex) -> list[PackEntry]:
-    """The messages of a pack that were accepted for somebody."""
+def _accepted(index: PackIndex) -> list[PackEntry]:
+    """The messages of a pack that were accepted for recipients."""
     if index.account_id:
-        return []  # written again by compaction: who was to be served was, in another pack
+        return []  # compaction wrote the pack; its messages were delivered from the packs in which they were accepted
     return [entry for entry in index.entries if entry.envelope.local or entry.envelope.remote]
 
 
@@ -127,7 +127,7 @@ def _rest(
     del rest.remote[:]
     for local in envelope.local:
         key, outcome = (local.account_id, queue_id), (queue_id, local.forward_path)
-        # It has an outcome too when an operator dropped its job.
+        # A local recipient has an outcome when an operator dropped its job.
         if key not in delivered and key not in queued.local and outcome not in ended:
             rest.local.append(local)
     for remote in envelope.remote:
@@ -138,8 +138,8 @@ def _rest(
 
 
 async def read_packed(stores: Stores, index: PackIndex, messages: Sequence[MissingMessage]) -> list[PackedMessage]:
-    """The messages as the committer has them, for `spool.jobs.publications`; the summary is made anew. One that cannot
-    be read is logged and left out. Raises BlobsUnavailable."""
+    """The messages in the form that `spool.jobs.publications` takes, with new summaries. Logs a message that cannot be
+    read and leaves it out. Raises BlobsUnavailable."""
     refs = [entry_ref(index.pack, message.entry) for message in messages]
     found: list[PackedMessage] = []
     for message, ref, raw in zip(messages, refs, await stores.blobs.read_each(refs), strict=True):

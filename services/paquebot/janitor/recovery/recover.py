@@ -1,5 +1,5 @@
-"""`recover`: the bucket is enough (invariant 2). What recent packs hold and nobody delivered, relayed or queued is
-queued again."""
+"""`recover`: the bucket alone is enough (invariant 2). Queues again the messages of recent packs that are neither
+delivered nor relayed nor queued."""
 
 import asyncio
 import contextlib
@@ -17,8 +17,7 @@ from paquebot.janitor.recovery.refused import read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import read_records_start
 from paquebot.observability.log import Log
-from paquebot.queue import Publication
-from paquebot.queue.client import MAX_BATCH
+from paquebot.queue import MAX_BATCH, Publication
 from paquebot.queue.stream import ensure_stream, move, skipped_jobs
 from paquebot.runtime.ulid import ulid_at, ulid_time_ms
 from paquebot.spool.jobs import publications
@@ -26,7 +25,7 @@ from paquebot.v1.mail_pb2 import PackIndex
 
 _log = Log("paquebot.recover")
 
-_ACKNOWLEDGED_SECONDS = 2.0  # in which a job that was acknowledged has left the stream
+_ACKNOWLEDGED_SECONDS = 2.0  # after which an acknowledged job has left the stream
 
 SETTLE_SECONDS = 60.0
 """Younger packs may still be on their way from the bucket to the stream."""
@@ -41,7 +40,7 @@ class RecoveryResult:
     recipients: int = 0
     jobs: int = 0
     refused: int = 0
-    """Messages that were left alone: their senders were told 451 and send them again."""
+    """Messages that were left alone: their senders got a 451 and send them again."""
     skipped_jobs: int = 0
     """Jobs that were in the stream but that their consumer took for done; they are queued under new numbers."""
     unreadable: int = 0
@@ -58,11 +57,11 @@ async def recover(
     dry_run: bool = False,
     say: ReportProgress = ignore_progress,
 ) -> RecoveryResult:
-    """Look at packs written in the last `since` seconds, except the last `settle`, and at older ones that the janitor
-    keeps as orphans; queue again what is missing, but, unless `refused_too`, what was refused.
+    """Examine the packs of the last `since` seconds, except the last `settle`, and older ones that the janitor marked
+    as orphaned. Queue again what is missing, except refused messages unless `refused_too`.
 
-    A stream that is gone is made anew. May be repeated: what is queued is not missing. Raises BlobsUnavailable, BadPack
-    (a mark cannot be read), QueueUnavailable, PostgresUnavailable.
+    Creates a missing stream. May be repeated: what is queued is not missing. Raises BlobsUnavailable, BadPack (a mark
+    cannot be read), QueueUnavailable, PostgresUnavailable.
     """
     if not dry_run:
         await ensure_stream(stores.queue)
@@ -71,7 +70,7 @@ async def recover(
     kept = await orphaned.packs()
     start = ulid_at(max(0, now_ms - int(since * 1000)))
     if start < await read_records_start(stores.blobs):
-        say("of the oldest of these packs the janitor has forgotten the records: what was served may be served again")
+        say("the janitor has deleted the records of the oldest of these packs: their mail may be delivered again")
     infos = [info async for info in _packs(stores.blobs, start, now_ms - settle * 1000, kept)]
     refused = await read_refused(stores.blobs)
     queued = await read_stream(stores.queue)
@@ -84,7 +83,7 @@ async def recover(
         indexes = [index for _, index in found]
         for index, messages in zip(indexes, await find_missing(stores, indexes, queued), strict=True):
             wanted = messages
-            if index.pack in kept and index.pack <= start:  # of others in it the records may be forgotten
+            if index.pack in kept and index.pack <= start:  # the records of its other messages may be deleted
                 known = await orphaned.queue_ids(index.pack)
                 wanted = [message for message in messages if message.envelope.queue_id in known]
             accepted = wanted if refused_too else await refused.accepted(index.pack, wanted)
@@ -112,7 +111,7 @@ async def _queue_again(
     *,
     dry_run: bool,
 ) -> bool:
-    """True: all of them are queued."""
+    """True: all of them were queued."""
     result.messages += len(messages)
     result.recipients += sum(message.recipients() for message in messages)
     found = await read_packed(stores, index, messages)
@@ -121,7 +120,7 @@ async def _queue_again(
     result.jobs += len(jobs)
     if dry_run:
         for message in messages:
-            say(_told(index.pack, message))
+            say(_sentence(index.pack, message))
         return False
     for first in range(0, len(jobs), MAX_BATCH):
         await stores.queue.publish(jobs[first : first + MAX_BATCH])
@@ -129,8 +128,8 @@ async def _queue_again(
     return len(found) == len(messages)
 
 
-def _told(pack: str, message: MissingMessage) -> str:
-    """For who decides whether a sender may have sent it again since."""
+def _sentence(pack: str, message: MissingMessage) -> str:
+    """For the operator, who decides whether the sender may have sent it again since."""
     envelope = message.envelope
     accepted = datetime.datetime.fromtimestamp(envelope.accepted_at_ms / 1000, datetime.UTC)
     return (

@@ -1,4 +1,4 @@
-"""Which of the messages that nothing accounts for were refused: their senders heard 451 and still have them."""
+"""The marks of refused messages: their senders got a 451 and still have them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from paquebot.janitor.recovery.accounting import MissingMessage
 
 @dataclass(frozen=True, slots=True)
 class RefusedMessages:
-    """What the marks said when a run began."""
+    """The marks at the start of a run."""
 
     marks: Marks
     packs: frozenset[str]
 
     async def accepted(self, pack: str, messages: Sequence[MissingMessage]) -> list[MissingMessage]:
-        """Those without a mark. Raises BlobsUnavailable, BadPack."""
+        """The messages without a mark. Raises BlobsUnavailable, BadPack."""
         if not messages:
             return []
         refused = await self.queue_ids(pack)

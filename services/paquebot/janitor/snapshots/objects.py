@@ -1,8 +1,8 @@
-"""How snapshots lie in the bucket, below `snapshots/`: self-describing, checksummed, compressed.
+"""The objects of snapshots in the bucket, below `snapshots/`: self-describing, checksummed, compressed.
 
-- `objects/<ulid>`: zstd frames of `SnapshotPart`, one account or a piece of one each, then the sealed index of them;
-- `runs/<ulid>/<page>`: the run's manifest, accounts in order of their ids, with where the newest frames of each lie,
-  and `runs/<ulid>/complete`, written last: before it the run does not count;
+- `objects/<ulid>`: zstd frames of `SnapshotPart`, each one account or a part of one, then their sealed index;
+- `runs/<ulid>/<page>`: the run's manifest, accounts in order of their ids, with the places of their newest frames,
+  and `runs/<ulid>/complete`, written last: without it the run does not count;
 - `rebuilds/<ulid>`: a mark for each rebuild.
 
 A sealed object is one zstd frame of a message, its length, the first 8 bytes of its SHA-256 and `MAGIC`.
@@ -51,7 +51,7 @@ _LEVEL = 3
 
 
 class BadSnapshot(Exception):
-    """An object below `snapshots/` is not what it should be."""
+    """An object below `snapshots/` is damaged or has another format."""
 
 
 def compress(message: Message) -> bytes:
@@ -80,7 +80,7 @@ def unseal(kind: type[M], data: bytes) -> M:
     length, checksum, magic = _TRAILER.unpack(data[-_TRAILER.size :])
     frame = data[-_TRAILER.size - length : -_TRAILER.size]
     if magic != MAGIC or len(frame) != length or hashlib.sha256(frame).digest()[:8] != checksum:
-        raise BadSnapshot("it is cut off or changed")
+        raise BadSnapshot("truncated or changed")
     found = decompress(kind, frame)
     if (version := getattr(found, "version", None)) != FORMAT_VERSION:
         raise BadSnapshot(f"format version {version}; this program reads {FORMAT_VERSION}")
@@ -91,11 +91,11 @@ def unseal(kind: type[M], data: bytes) -> M:
 
 
 class ObjectWriter:
-    """Puts frames of accounts into objects, each cut at 8 MiB."""
+    """Writes frames of accounts to objects of about 8 MiB."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self.objects = self.octets = 0
+        self.objects = self.size = 0
         self._start()
 
     def _start(self) -> None:
@@ -103,7 +103,7 @@ class ObjectWriter:
         self._index = SnapshotIndex(version=FORMAT_VERSION, object=self._object)
 
     async def add(self, part: SnapshotPart) -> SnapshotPlace:
-        """Where the part will lie, after the next `flush`. Raises BlobsUnavailable."""
+        """Add a part; returns its place, which exists after the next `flush`. Raises BlobsUnavailable."""
         frame = compress(part)
         digest = hashlib.sha256(frame).digest()
         place = SnapshotPlace(object=self._object, offset=self._length, length=len(frame), sha256=digest)
@@ -115,18 +115,18 @@ class ObjectWriter:
         return place
 
     async def flush(self) -> None:
-        """Write what waits. Raises BlobsUnavailable."""
+        """Write the current object. Raises BlobsUnavailable."""
         if self._frames:
             self._index.written_at_ms = ulid_time_ms(self._object)
             data = b"".join((*self._frames, seal(self._index)))
             await self._blobs.put_object(OBJECTS + self._object, data)
             self.objects += 1
-            self.octets += len(data)
+            self.size += len(data)
             self._start()
 
 
 class PartReader:
-    """Reads accounts; those that lie one after another, as most do, share a request."""
+    """Reads accounts. Accounts that follow each other in an object, as most do, share a request."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
@@ -140,7 +140,7 @@ class PartReader:
                 raise BadSnapshot(f"a frame of object {place.object} does not match its SHA-256")
             part = decompress(SnapshotPart, frame)
             if part.account_id != entry.account_id or part.part != number or part.HasField("account") != (number == 0):
-                raise BadSnapshot(f"a frame of object {place.object} is another account's")
+                raise BadSnapshot(f"a frame of object {place.object} belongs to another account")
             yield part
 
     async def _frame(self, place: SnapshotPlace) -> bytes:
@@ -161,7 +161,7 @@ class PartReader:
 
 @dataclass(slots=True)
 class ManifestWriter:
-    """The manifest of a run; `complete` makes it count."""
+    """Writes the manifest of a run; `complete` makes the run count."""
 
     blobs: BlobStore
     run: str = field(default_factory=new_ulid)
@@ -211,13 +211,13 @@ async def read_run(blobs: BlobStore, run: str) -> SnapshotRun:
 
 
 async def newest_run(blobs: BlobStore) -> SnapshotRun | None:
-    """The newest run that is complete. Raises BadSnapshot, BlobsUnavailable."""
+    """The newest complete run. Raises BadSnapshot, BlobsUnavailable."""
     complete = [key async for key, _ in blobs.list_objects(RUNS) if key.endswith("/" + COMPLETE)]
     return await read_run(blobs, complete[-1].split("/")[-2]) if complete else None
 
 
 async def read_entries(blobs: BlobStore, run: SnapshotRun, after: int = 0) -> AsyncIterator[SnapshotEntry]:
-    """Those for accounts with a greater id than `after`, in order. Raises BadSnapshot, BlobsUnavailable."""
+    """The entries of accounts with a greater id than `after`, in order. Raises BadSnapshot, BlobsUnavailable."""
     for number in range(run.pages):
         try:
             page = unseal(SnapshotManifest, await blobs.read_object(page_key(run.run, number)))
@@ -230,13 +230,13 @@ async def read_entries(blobs: BlobStore, run: SnapshotRun, after: int = 0) -> As
 
 @dataclass(slots=True)
 class OrderedEntries:
-    """Entries asked for one by one, in order of the accounts' ids."""
+    """Entries that are read one by one, in order of the accounts' ids."""
 
     source: AsyncIterator[SnapshotEntry]
     waiting: SnapshotEntry | None = None
 
     async def entry(self, account_id: int) -> SnapshotEntry | None:
-        """The account's; None: there is none."""
+        """The account's entry; None: it has none."""
         while self.waiting is None or self.waiting.account_id < account_id:
             self.waiting = await anext(self.source, None)
             if self.waiting is None:
@@ -254,5 +254,5 @@ async def mark_rebuild(blobs: BlobStore, rebuild: str, run: str) -> None:
 
 
 async def list_rebuilds(blobs: BlobStore) -> Sequence[str]:
-    """The ids of all rebuilds that were ever begun, in order of time. Raises BlobsUnavailable."""
+    """The ids of all rebuilds that were ever started, in order of time. Raises BlobsUnavailable."""
     return [key.removeprefix(REBUILDS) async for key, _ in blobs.list_objects(REBUILDS)]

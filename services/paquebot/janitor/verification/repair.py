@@ -1,9 +1,9 @@
-"""`verify --repair`: messages that cannot be read where their row says, found whole in another pack.
+"""`verify --repair`: finds intact copies of messages that cannot be read where their row says.
 
-The same message lies in several packs when it went to several accounts and one of them was compacted, or when it was
-compacted and the pack in which it was accepted is still there. What is found matches the SHA-256 in the index of its
-own pack, and that of the damaged one where this can be read; it is written into a new pack of the account, and the
-account's rows are pointed there as compaction does it. Damaged packs are left as they are.
+A message is in several packs when it went to several accounts and one of them was compacted, or when it was compacted
+and the pack in which it was accepted still exists. A copy must match the SHA-256 in the index of its own pack, and
+that of the damaged pack if its index can be read. The copy is written to a new pack of the account, and the account's
+rows are pointed to it as in compaction. Damaged packs stay as they are.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from paquebot.v1.mail_pb2 import PackEntry, PackIndex
 
 _log = Log("paquebot.janitor")
 
-_MOST_BYTES = 64 * 2**20  # of messages in memory before they are written
+_MAX_BYTES = 64 * 2**20  # of messages in memory before they are written
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedRow:
-    """A row whose message cannot be read. `sha256`: what its pack's index says; empty: that cannot be read either."""
+    """A row whose message cannot be read. `sha256`: from its pack's index; empty: the index cannot be read either."""
 
     use: BlobUse
     sha256: bytes = b""
@@ -36,11 +36,11 @@ class DamagedRow:
 
 @dataclass(slots=True)
 class RepairResult:
-    """What became of them; `lost` has a sentence for each row that is left as it was."""
+    """The result for the damaged rows; `lost` has a sentence for each row that could not be repaired."""
 
     mended: int = 0
     busy: int = 0
-    """Left to a janitor that works on their account: try again."""
+    """Rows of accounts that another janitor works on: try again later."""
     lost: list[str] = field(default_factory=list)
 
 
@@ -53,19 +53,19 @@ class _Repair:
     """By queue id."""
     found: dict[int, list[tuple[DamagedRow, StoredEntry]]] = field(default_factory=dict)
     """By account."""
-    octets: int = 0
+    size: int = 0
 
-    async def look_into(self, index: PackIndex) -> None:
-        """Raises BlobsUnavailable, PostgresUnavailable."""
+    async def search(self, index: PackIndex) -> None:
+        """Find copies in one pack. Raises BlobsUnavailable, PostgresUnavailable."""
         for entry in index.entries:
             queue_id = entry.envelope.queue_id
-            for damaged in [one for one in self.wanted.get(queue_id, ()) if _may_be(one, index, entry)]:
+            for damaged in [one for one in self.wanted.get(queue_id, ()) if _may_be_copy(one, index, entry)]:
                 copy = await self._copy(damaged, index.pack, entry)
                 if copy is not None:
                     self.wanted[queue_id].remove(damaged)
                     self.found.setdefault(damaged.use.account_id, []).append((damaged, copy))
-                    self.octets += len(copy.frame.content)
-        if self.octets > _MOST_BYTES:
+                    self.size += len(copy.frame.content)
+        if self.size > _MAX_BYTES:
             await self.write()
 
     async def _copy(self, damaged: DamagedRow, pack: str, entry: PackEntry) -> StoredEntry | None:
@@ -84,14 +84,14 @@ class _Repair:
                 try:
                     await write_new_pack(self.stores, account_id, owner, self.lease, [copy for _, copy in found])
                 except (CompactionLost, NoSuchAccount) as error:
-                    _log.warning("repair_given_up", account=account_id, reason=type(error).__name__)
+                    _log.warning("repair_abandoned", account=account_id, reason=type(error).__name__)
                     self.result.busy += len(found)
                     continue
             self.result.mended += len(found)
             for damaged, _ in found:
-                _log.info("message_mended", account=account_id, uid=damaged.use.uid, pack=damaged.use.blob.pack)
+                _log.info("message_repaired", account=account_id, uid=damaged.use.uid, pack=damaged.use.blob.pack)
         self.found.clear()
-        self.octets = 0
+        self.size = 0
 
 
 async def repair(
@@ -102,14 +102,14 @@ async def repair(
     *,
     say: ReportProgress = ignore_progress,
 ) -> RepairResult:
-    """Mend the rows whose messages lie in one of the packs `infos` too. Raises BlobsUnavailable, PostgresUnavailable;
-    what was mended until then stays so."""
+    """Repair the rows of which one of the packs `infos` has a copy. Raises BlobsUnavailable, PostgresUnavailable; rows
+    repaired before that stay repaired."""
     run = _Repair(stores, lease, RepairResult(), _by_queue_id(damaged))
     if not damaged:
         return run.result
     for group in in_groups(infos, say):
         for _, index in (await read_valid_indexes(stores.blobs, group))[0]:
-            await run.look_into(index)
+            await run.search(index)
     await run.write()
     run.result.lost = [_sentence(one.use) for left in run.wanted.values() for one in left]
     return run.result
@@ -122,8 +122,8 @@ def _by_queue_id(damaged: Sequence[DamagedRow]) -> dict[str, list[DamagedRow]]:
     return found
 
 
-def _may_be(damaged: DamagedRow, index: PackIndex, entry: PackEntry) -> bool:
-    """Whether this is the same message in another place."""
+def _may_be_copy(damaged: DamagedRow, index: PackIndex, entry: PackEntry) -> bool:
+    """Whether the entry is the same message in another place."""
     blob = damaged.use.blob
     elsewhere = (index.pack, entry.offset) != (blob.pack, blob.offset)
     return elsewhere and entry.size == blob.size and damaged.sha256 in (b"", entry.sha256)
@@ -131,4 +131,4 @@ def _may_be(damaged: DamagedRow, index: PackIndex, entry: PackEntry) -> bool:
 
 def _sentence(use: BlobUse) -> str:
     where = f"account {use.account_id}, mailbox {use.mailbox_id}, UID {use.uid}"
-    return f"the message {use.email_id} of {where} lies in no other pack: restore pack {use.blob.pack} from a backup"
+    return f"the message {use.email_id} of {where} is in no other pack: restore pack {use.blob.pack} from a backup"

@@ -1,8 +1,8 @@
-"""`verify`: database, bucket and stream agree. Changes nothing, unless it is to mend what it can.
+"""`verify`: checks that database, bucket and stream agree. Changes nothing, except with `mend`.
 
-Every row must be one that the services can read as it is; its blob must exist in a readable pack, at an entry the
-index knows, and match its SHA-256; every job's pack must exist; every recipient in a settled pack must be done or
-queued; the mailstore's own invariants must hold.
+The services must be able to read every row; its message must be in a readable pack, at an entry of the index, and
+match its SHA-256; every job's pack must exist; every recipient in a settled pack must be done or queued; the
+mailstore's own invariants must hold.
 """
 
 import asyncio
@@ -17,45 +17,46 @@ from paquebot.blobs.pack import entry_ref, is_at
 from paquebot.blobs.ranges import plan_ranges
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_indexes
-from paquebot.janitor.recovery.accounting import find_missing, read_stream
+from paquebot.janitor.recovery.accounting import StreamContents, find_missing, read_stream
 from paquebot.janitor.recovery.recover import SETTLE_SECONDS
-from paquebot.janitor.recovery.refused import read_refused
+from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import read_records_start
 from paquebot.janitor.verification.repair import DamagedRow, repair
+from paquebot.mailstore import BlobUse
 from paquebot.mailstore.errors import MailstoreError
-from paquebot.mailstore.rows import summary_of
-from paquebot.mailstore.types import BlobUse
+from paquebot.mailstore.messages.rows import summary_of
+from paquebot.mailstore.upkeep.invariants import broken_invariants
 from paquebot.mailstore.upkeep.row_checks import BadRow
 from paquebot.message import summarise
 from paquebot.runtime.postgres.pool import PostgresRefused
 from paquebot.runtime.ulid import is_ulid, ulid_time_ms
 from paquebot.v1.mail_pb2 import PackEntry, PackIndex
 
-_PACKS_AT_ONCE = 8  # whose messages are read: each takes a request and up to 1 MiB, or one large message
+_PACKS_AT_ONCE = 8  # packs whose messages are read: each takes a request and 1 MiB at most, or one large message
 _MAX_FAULTS = 1000
 _LATE_MS = 3600 * 1000
-_MAX_DAMAGED = 100_000  # rows to mend at once
+_MAX_DAMAGED = 100_000  # rows to repair at once
 
 
 @dataclass(slots=True)
 class VerificationResult:
-    """What `verify` saw; `faults` has a sentence for each thing that is wrong."""
+    """What `verify` found; `faults` has a sentence for each fault."""
 
     packs: int = 0
     rows: int = 0
     entries: int = 0
-    octets: int = 0
+    read_bytes: int = 0
     refused: int = 0
-    """Messages that their senders were told 451 for: they send them again, so there is nothing to do."""
+    """Messages whose senders got a 451: they send them again, so there is nothing to do."""
     written_later: int = 0
-    """Packs that S3 was given long after they were made: the bucket is a restored copy, or they were written over."""
+    """Packs written long after their id's time: the bucket is a restored copy, or the packs were overwritten."""
     bad_rows: int = 0
-    """Of mailboxes and messages, that services cannot read as they are."""
+    """Rows of mailboxes and messages that services cannot read."""
     mended_rows: int = 0
-    """Of these."""
+    """Those of them that were repaired."""
     mended: int = 0
-    """Rows whose message was damaged and lay whole in another pack."""
+    """Rows whose message was damaged and restored from another pack."""
     faults: list[str] = field(default_factory=list)
 
     def fault(self, text: str) -> None:
@@ -71,42 +72,30 @@ async def verify(
     settle: float = SETTLE_SECONDS,
     say: ReportProgress = ignore_progress,
 ) -> VerificationResult:
-    """With `contents`, every message is read and hashed; without, only indexes are. `mend`: seconds of a lease of each
-    account to mend; 0: nothing is changed.
+    """Reads and hashes every message, or without `contents` only the indexes. `mend`: lease in seconds of each account
+    to repair; 0: changes nothing.
     Raises BlobsUnavailable, BadPack (a mark cannot be read), QueueUnavailable, PostgresUnavailable."""
     result = VerificationResult()
     damaged: list[DamagedRow] = []
-    # Rows that come after the list of packs may refer to newer packs: only older rows count as lost.
+    # Rows written after the packs were listed may refer to newer packs: only older packs count as lost.
     began_ms = time.time() * 1000
     infos = [info async for info in stores.blobs.list_packs()]
     known = {info.pack for info in infos}
     _count_written_later(infos, result, say)
-    refused = await read_refused(stores.blobs)
-    looked_to, orphaned = await read_records_start(stores.blobs), Marks(stores.blobs, ORPHANED)
+    refused, records_start = await read_refused(stores.blobs), await read_records_start(stores.blobs)
     queued = await read_stream(stores.queue)
+    undelivered = _UndeliveredCheck(stores, refused, Marks(stores.blobs, ORPHANED), records_start, queued, result)
     for number in queued.unreadable:
-        result.fault(f"job {number} cannot be read: look at it with paquebot queue show, then hold or drop it")
+        result.fault(f"job {number} cannot be read: see paquebot queue show, then hold or drop it")
     for pack in sorted(queued.packs - known):
         if ulid_time_ms(pack) < began_ms - settle * 1000:
             result.fault(f"pack {pack} is not in the bucket, but a job needs it")
     await _verify_rows(stores, known, result, damaged, began_ms)
     for group in in_groups(infos, say):
         read = await _verify_packs(stores, group, result, damaged, contents=contents)
-        settled = [index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000]
-        for index, lost in zip(settled, await find_missing(stores, settled, queued), strict=True):
-            if index.pack < looked_to:  # their records are forgotten, and marks say who was not served
-                known = await orphaned.queue_ids(index.pack) if lost else set()
-                lost = [message for message in lost if message.envelope.queue_id in known]
-            accepted = await refused.accepted(index.pack, lost)
-            result.refused += len(lost) - len(accepted)
-            if count := sum(message.recipients() for message in accepted):
-                result.fault(
-                    f"pack {index.pack}: {count} recipients are neither served nor queued: see what paquebot recover "
-                    "--dry-run says of it, then run paquebot recover. Where a process was killed before it could "
-                    "answer its sender, the sender has sent the message again"
-                )
+        await undelivered.check([index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000])
     await _verify_columns(stores, result, mend=bool(mend))
-    for broken in await stores.mailstore.check():
+    for broken in await broken_invariants(stores.postgres):
         result.fault(broken)
     if mend:
         repaired = await repair(stores, damaged, infos, mend, say=say)
@@ -114,8 +103,35 @@ async def verify(
         for text in repaired.lost:
             result.fault(text)
         if repaired.busy:
-            result.fault(f"{repaired.busy} rows belong to accounts that a janitor works on: mend them later")
+            result.fault(f"{repaired.busy} rows belong to accounts that a janitor works on: repair them later")
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _UndeliveredCheck:
+    """Finds recipients that are neither delivered nor queued."""
+
+    stores: Stores
+    refused: RefusedMessages
+    orphaned: Marks
+    records_start: str
+    queued: StreamContents
+    result: VerificationResult
+
+    async def check(self, settled: Sequence[PackIndex]) -> None:
+        """Packs whose jobs must have reached the stream. Raises BlobsUnavailable, BadPack, PostgresUnavailable."""
+        for index, lost in zip(settled, await find_missing(self.stores, settled, self.queued), strict=True):
+            if index.pack < self.records_start:  # its records are deleted; marks name what was not delivered
+                marked = await self.orphaned.queue_ids(index.pack) if lost else set()
+                lost = [message for message in lost if message.envelope.queue_id in marked]
+            accepted = await self.refused.accepted(index.pack, lost)
+            self.result.refused += len(lost) - len(accepted)
+            if count := sum(message.recipients() for message in accepted):
+                self.result.fault(
+                    f"pack {index.pack}: {count} recipients are neither delivered nor queued: see paquebot recover "
+                    "--dry-run, then run paquebot recover. If a process was killed before it answered the sender, the "
+                    "sender has sent the message again"
+                )
 
 
 def _count_written_later(infos: Sequence[PackInfo], result: VerificationResult, say: ReportProgress) -> None:
@@ -123,17 +139,17 @@ def _count_written_later(infos: Sequence[PackInfo], result: VerificationResult, 
     result.written_later = len(late)
     if late:
         say(
-            f"{len(late)} packs were written more than an hour after they were made (first: {late[0]}): the bucket was "
-            "restored from a copy, or somebody wrote over them"
+            f"{len(late)} packs were written more than an hour after their id's time (first: {late[0]}): the bucket "
+            "was restored from a copy, or the packs were overwritten"
         )
 
 
 async def _verify_rows(
     stores: Stores, known: Container[str], result: VerificationResult, damaged: list[DamagedRow], began_ms: float
 ) -> None:
-    """Every row's pack is in the bucket."""
+    """Check that every row's pack is in the bucket."""
     lost: dict[str, list[BlobUse]] = {}
-    async for use in stores.mailstore.blobs():
+    async for use in stores.pack_uses.of_accounts():
         result.rows += 1
         if use.blob.pack not in known and not (is_ulid(use.blob.pack) and ulid_time_ms(use.blob.pack) >= began_ms):
             lost.setdefault(use.blob.pack, []).append(use)
@@ -143,8 +159,8 @@ async def _verify_rows(
 
 
 async def _verify_columns(stores: Stores, result: VerificationResult, *, mend: bool) -> None:
-    """Every row is read as the services read it. With `mend`, what they read is written into it."""
-    async for bad in stores.mailstore.bad_rows():
+    """Read every row as the services do. With `mend`, write into it what they read."""
+    async for bad in stores.row_checks.bad_rows():
         result.bad_rows += 1
         if mend and await _mended(stores, bad):
             result.mended_rows += 1
@@ -160,7 +176,7 @@ async def _mended(stores: Stores, bad: BadRow) -> bool:
             return False
         summary = (await asyncio.to_thread(summarise, read)).SerializeToString()
     try:
-        return await stores.mailstore.mend(bad, summary)
+        return await stores.row_checks.mend(bad, summary)
     except (MailstoreError, PostgresRefused):
         return False
 
@@ -168,10 +184,10 @@ async def _mended(stores: Stores, bad: BadRow) -> bool:
 async def _verify_packs(
     stores: Stores, group: Sequence[PackInfo], result: VerificationResult, damaged: list[DamagedRow], *, contents: bool
 ) -> list[tuple[PackInfo, PackIndex]]:
-    """Each pack, and the rows that point into it; the packs that can be read."""
+    """Check each pack and the rows that point to it; returns the packs that can be read."""
     result.packs += len(group)
     by_pack: dict[str, list[BlobUse]] = {}
-    async for use in stores.mailstore.blobs_of_packs([info.pack for info in group]):
+    async for use in stores.pack_uses.of_packs([info.pack for info in group]):
         by_pack.setdefault(use.blob.pack, []).append(use)
     readable: list[tuple[PackInfo, PackIndex]] = []
     wanted: list[tuple[str, list[PackEntry]]] = []
@@ -181,7 +197,7 @@ async def _verify_packs(
             readable.append((info, outcome))
             wanted.append((info.pack, _known_entries(info.pack, outcome, uses, result, damaged)))
             continue
-        if isinstance(outcome, BadPack):  # not one that was deleted meanwhile
+        if isinstance(outcome, BadPack):  # a pack that was deleted meanwhile is no fault
             result.fault(f"pack {info.pack}: {outcome}")
         if uses:
             result.fault(f"pack {info.pack} cannot be read, but {_rows(uses)} need it")
@@ -190,7 +206,7 @@ async def _verify_packs(
     if contents:
         turn = asyncio.Semaphore(_PACKS_AT_ONCE)
         for read in await asyncio.gather(*(_read_contents(stores, turn, *one) for one in wanted)):
-            result.octets += read.octets
+            result.read_bytes += read.size
             _note(damaged, [DamagedRow(use, sha) for place, sha in read.damaged for use in _uses_at(by_pack, place)])
             for text in read.faults:
                 result.fault(text)
@@ -198,7 +214,7 @@ async def _verify_packs(
 
 
 def _note(damaged: list[DamagedRow], more: Iterable[DamagedRow]) -> None:
-    """Within a bound: a bucket that is lost is for `recover --rebuild`."""
+    """Add damaged rows up to a limit: repair is not for a bucket that is lost."""
     damaged += itertools.islice(more, max(0, _MAX_DAMAGED - len(damaged)))
 
 
@@ -209,37 +225,37 @@ def _uses_at(by_pack: Mapping[str, Sequence[BlobUse]], place: tuple[str, int]) -
 def _known_entries(
     pack: str, index: PackIndex, uses: Sequence[BlobUse], result: VerificationResult, damaged: list[DamagedRow]
 ) -> list[PackEntry]:
-    """The entries that rows point at."""
+    """The entries that rows point to."""
     entries = {entry.offset: entry for entry in index.entries}
     wanted: dict[int, PackEntry] = {}
     for use in uses:
         entry = entries.get(use.blob.offset)
         if entry is None or not is_at(use.blob, entry):
-            result.fault(f"{_rows([use])} points into pack {pack} where no message begins")
+            result.fault(f"{_rows([use])} points to a place in pack {pack} where no message begins")
             _note(damaged, [DamagedRow(use)])
         elif entry.envelope.queue_id != use.email_id:
             result.fault(
-                f"{_rows([use])} is of message {use.email_id}, but in pack {pack} there is "
-                f"{entry.envelope.queue_id}: the pack was changed"
+                f"{_rows([use])} is of message {use.email_id}, but pack {pack} has {entry.envelope.queue_id} there: "
+                "the pack was changed"
             )
             _note(damaged, [DamagedRow(use)])
         else:
             wanted[entry.offset] = entry
         if index.account_id not in (0, use.account_id):
-            result.fault(f"{_rows([use])} points into pack {pack}, which was written for account {index.account_id}")
+            result.fault(f"{_rows([use])} points to pack {pack}, which was written for account {index.account_id}")
     return list(wanted.values())
 
 
 @dataclass(slots=True)
 class _Read:
-    octets: int = 0
+    size: int = 0
     faults: list[str] = field(default_factory=list)
     damaged: list[tuple[tuple[str, int], bytes]] = field(default_factory=list)
     """(pack, offset) and SHA-256 of messages that cannot be read."""
 
 
 async def _read_contents(stores: Stores, turn: asyncio.Semaphore, pack: str, entries: Sequence[PackEntry]) -> _Read:
-    """Every one of these messages read and hashed; one span of a pack is in memory at a time."""
+    """Read and hash the messages, with one span of a pack in memory at a time."""
     read = _Read()
     by_offset = {entry.offset: entry for entry in entries}
     async with turn:
@@ -255,7 +271,7 @@ async def _read_contents(stores: Stores, turn: asyncio.Semaphore, pack: str, ent
                     read.faults.append(f"message {queue_id} in pack {pack} cannot be read: {message}")
                     read.damaged.append(((pack, entry.offset), entry.sha256))
                     continue
-                read.octets += len(message)
+                read.size += len(message)
     return read
 
 

@@ -1,0 +1,1 @@
+"""Deliveries into accounts, each with its effect once."""

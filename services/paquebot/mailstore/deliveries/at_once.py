@@ -1,21 +1,22 @@
 """The plain case of a delivery, in one round trip: new messages for INBOX of accounts that exist and have room.
 
-The function in the database (migration deliver_at_once) does all of it or, when anything needs a decision, nothing.
+The database function (migration deliver_at_once) does all of it or, when anything needs a decision, nothing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paquebot.mailstore.blob_rows import blob_values
 from paquebot.mailstore.dates import storable
+from paquebot.mailstore.deliveries.types import Delivery, DeliveryOutcome, DeliveryResult
+from paquebot.mailstore.limits import NO_QUOTA, MailstoreLimits
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.mailstore.rows import blob_values
-from paquebot.mailstore.types import NO_LIMIT, Delivery, DeliveryOutcome, DeliveryResult, MailstoreLimits
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.runtime.postgres.pool import Connection
 
-# Where an account or its INBOX has no room for so many messages, no bytes are allowed, and nothing is done. Their
-# number is read without the locks, so those who add at the same time may pass the bound by what they bring: it
-# protects, it counts nothing.
+# Where an account or its INBOX has no room for so many messages, the statement passes no limits, and the function does
+# nothing. It reads the counts of messages without the locks, so deliveries at the same time may pass the bound by the
+# messages they bring: the bound protects the platform and need not be exact.
 _AT_ONCE = """
     SELECT account_id, first_uid, mod_seq FROM mailstore.deliver_at_once(
         $1, $2, $3, (
@@ -32,30 +33,26 @@ _AT_ONCE = """
 
 @dataclass(slots=True)
 class _Gain:
-    """What an account gets, and the most bytes it may have then."""
+    """What an account gets, and the maximum of bytes that it may have then."""
 
     messages: int = 0
-    octets: int = 0
-    allowed: int = NO_LIMIT
+    total_size: int = 0
+    allowed: int = NO_QUOTA
 
 
 async def deliver_at_once(
-    postgres: Postgres, limits: MailstoreLimits, deliveries: Sequence[Delivery]
+    connection: Connection, limits: MailstoreLimits, deliveries: Sequence[Delivery]
 ) -> list[DeliveryOutcome]:
-    """All deliveries, in order; empty, and nothing was done, when one of them is not of the plain kind."""
-    if not _are_plain(deliveries):
-        return []
+    """All of plain deliveries, in order; empty when nothing was done, because one of them needs a decision."""
     gains, rows = _arguments(deliveries)
-    accounts = [(account_id, gain.messages, gain.octets, gain.allowed) for account_id, gain in sorted(gains.items())]
+    accounts = [
+        (account_id, gain.messages, gain.total_size, gain.allowed) for account_id, gain in sorted(gains.items())
+    ]
     columns = [*zip(*accounts, strict=True), *zip(*rows, strict=True)]
-
-    async def work(connection: Connection) -> dict[int, tuple[int, int]]:
-        found = await connection.fetch(_AT_ONCE, *columns, limits.messages, limits.mailbox_messages)
-        return {account_id: (first_uid, mod_seq) for account_id, first_uid, mod_seq in found}
-
-    placed = await postgres.run_statement("deliver", work)
-    if not placed:
+    found = await connection.fetch(_AT_ONCE, *columns, limits.messages, limits.mailbox_messages)
+    if not found:
         return []
+    placed = {account_id: (first_uid, mod_seq) for account_id, first_uid, mod_seq in found}
     outcomes = []
     for account_id, place, *_ in rows:
         first_uid, mod_seq = placed[account_id]
@@ -63,8 +60,8 @@ async def deliver_at_once(
     return outcomes
 
 
-def _are_plain(deliveries: Sequence[Delivery]) -> bool:
-    """Without flags, for INBOX as far as is known here, and no message twice for one account."""
+def are_plain(deliveries: Sequence[Delivery]) -> bool:
+    """Whether all are without flags and detail, and no message comes twice for one account."""
     for delivery in deliveries:
         if delivery.detail or delivery.message.flags or delivery.message.keywords:
             return False
@@ -89,7 +86,7 @@ def _arguments(deliveries: Sequence[Delivery]) -> tuple[dict[int, _Gain], list[t
             )
         )
         gain.messages += 1
-        gain.octets += size
+        gain.total_size += size
         if delivery.quota_bytes > 0:
             gain.allowed = min(gain.allowed, delivery.quota_bytes)
     return gains, rows

@@ -1,0 +1,1 @@
+"""The tree of an account's mailboxes, and subscriptions."""

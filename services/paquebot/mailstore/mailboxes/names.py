@@ -1,17 +1,18 @@
-"""Mailbox names: Unicode in NFC, levels parted by "/", INBOX in any case (RFC 3501 §5.1); pure.
+"""Mailbox names: Unicode in NFC, levels separated by "/", INBOX in any case (RFC 3501 §5.1); pure.
 
-How a name looks on the wire (modified UTF-7, UTF-8) is the protocol's matter.
+The encoding of a name on the wire (modified UTF-7, UTF-8) is the protocol's matter.
 """
 
 import unicodedata
 
 from paquebot.mailstore.errors import BadMailboxName, NoSuchMailbox
-from paquebot.mailstore.types import MailstoreLimits, SpecialUse
+from paquebot.mailstore.limits import MailstoreLimits
+from paquebot.mailstore.mailboxes.mailbox import SpecialUse
 
 SEPARATOR = "/"
 INBOX = "INBOX"
 INBOX_ID = 1
-"""INBOX is the first mailbox of every account and is never deleted, so its id is known."""
+"""INBOX is the first mailbox of every account and is never deleted, so its id is always this one."""
 
 FIRST_MAILBOXES: tuple[tuple[str, SpecialUse | None], ...] = (
     (INBOX, None),
@@ -21,7 +22,7 @@ FIRST_MAILBOXES: tuple[tuple[str, SpecialUse | None], ...] = (
     ("Junk", SpecialUse.JUNK),
     ("Archive", SpecialUse.ARCHIVE),
 )
-"""What a new account gets; ids count from INBOX_ID."""
+"""The mailboxes of a new account; ids count from INBOX_ID."""
 
 
 _INDEXED_BYTES = 2400  # of UTF-8: an entry of PostgreSQL's indexes has at most a third of a page
@@ -33,13 +34,13 @@ def normal(name: str) -> str:
     A trailing separator only says that inferiors will follow (RFC 3501 §6.3.3).
     """
     first, separator, rest = unicodedata.normalize("NFC", name).removesuffix(SEPARATOR).partition(SEPARATOR)
-    if first.isascii() and first.upper() == INBOX:  # Turkish has letters besides that are an I in upper case
+    if first.isascii() and first.upper() == INBOX:  # in Turkish other letters too are an I in upper case
         first = INBOX
     return first + separator + rest
 
 
 def valid(name: str, limits: MailstoreLimits) -> str:
-    """The normal spelling of a name that may be made. Raises BadMailboxName."""
+    """The normal spelling of a name for a new mailbox. Raises BadMailboxName."""
     name = normal(name)
     levels = name.split(SEPARATOR)
     if not all(levels):
@@ -48,28 +49,28 @@ def valid(name: str, limits: MailstoreLimits) -> str:
         raise BadMailboxName(name, f"the name is longer than {limits.name_length} characters")
     if len(levels) > limits.depth:
         raise BadMailboxName(name, f"the name has more than {limits.depth} levels")
-    if any(_is_no_text(character) for character in name):
+    if any(_is_not_text(character) for character in name):
         raise BadMailboxName(name, "the name has a character that is not text")
     if len(name.encode()) > _INDEXED_BYTES:
         raise BadMailboxName(name, f"the name is longer than {_INDEXED_BYTES} bytes")
     return name
 
 
-def _is_no_text(character: str) -> bool:
+def _is_not_text(character: str) -> bool:
     """Controls, surrogates and noncharacters; not what Unicode assigned after this Python was made."""
     code = ord(character)
     return unicodedata.category(character) in ("Cc", "Cs") or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 
 def sought(name: str) -> str:
-    """The normal spelling of a name that is looked for. Raises NoSuchMailbox for one that no mailbox can have."""
+    """The normal spelling of a name to look up. Raises NoSuchMailbox for one that no mailbox can have."""
     if not comparable(name):
         raise NoSuchMailbox(name)
     return normal(name)
 
 
 def comparable(name: str) -> bool:
-    """Does PostgreSQL take the name at all? It has no NUL, and no surrogates."""
+    """Whether PostgreSQL takes the name at all: it has no NUL and no surrogates."""
     return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
 
 

@@ -1,53 +1,24 @@
-"""The tree of an account's mailboxes: list, create, delete, rename (RFC 3501 §6.3). All changes lock the
-account.
+"""The steps of changes of an account's tree of mailboxes, in a transaction that has locked the account.
 
-A name below another has all its superiors as rows, at the least as names that are not selectable. A mailbox
-that is made, made again, or renamed gets a UIDVALIDITY greater than any the account gave before, so a name
-never shows an old one again (RFC 3501 §2.3.1.1).
+A name below another has all its superiors as rows, which need not be selectable. A mailbox that is made, made again, or
+renamed gets a UIDVALIDITY greater than any the account gave before, so a name never shows an old one again (RFC 3501
+§2.3.1.1).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from paquebot.mailstore import rows
+from paquebot.mailstore.blob_rows import Record
 from paquebot.mailstore.errors import (
     BadMailboxName,
     MailboxExists,
     MailboxHasInferiors,
-    MailboxProtected,
     NoSuchMailbox,
     TooManyMailboxes,
 )
-from paquebot.mailstore.locks import lock_account
+from paquebot.mailstore.limits import MailstoreLimits
 from paquebot.mailstore.mailboxes import names
-from paquebot.mailstore.messages.copies import move_within
-from paquebot.mailstore.types import Mailbox, MailstoreLimits, SpecialUse
-from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
-
-_ALL = f"""
-    SELECT {rows.MAILBOX_COLUMNS} FROM mailstore.mailboxes b WHERE b.account_id = $1 ORDER BY b.name
-"""  # noqa: S608 - only constants are put in
-_BY_NAME = f"""
-    SELECT {rows.MAILBOX_COLUMNS} FROM mailstore.mailboxes b WHERE b.account_id = $1 AND b.name = ANY($2::text[])
-"""  # noqa: S608 - only constants are put in
-
-
-async def mailboxes(postgres: Postgres, account_id: int) -> tuple[Mailbox, ...]:
-    return tuple(rows.mailbox(row) for row in await postgres.fetch("mailboxes", _ALL, account_id))
-
-
-async def find_mailbox(postgres: Postgres, account_id: int, name: str) -> Mailbox:
-    found = await status(postgres, account_id, [name])
-    if name not in found:
-        raise NoSuchMailbox(name)
-    return found[name]
-
-
-async def status(postgres: Postgres, account_id: int, wanted: Collection[str]) -> dict[str, Mailbox]:
-    normal = {name: names.normal(name) for name in wanted if names.comparable(name)}
-    found = await postgres.fetch("status", _BY_NAME, account_id, sorted(set(normal.values())))
-    by_name = {row["name"]: rows.mailbox(row) for row in found}
-    return {name: by_name[spelled] for name, spelled in normal.items() if spelled in by_name}
-
+from paquebot.mailstore.messages.copies import move_messages
+from paquebot.runtime.postgres.pool import Connection
 
 # Create
 
@@ -70,26 +41,15 @@ _INSERT = """
     SELECT $1, given.before + n.place, n.name, $2
     FROM given CROSS JOIN unnest($3::text[]) WITH ORDINALITY AS n (name, place)
 """
-_SET_USE = "UPDATE mailstore.mailboxes SET special_use = $3 WHERE account_id = $1 AND name = $2"
 
 
-async def create_mailbox(
-    postgres: Postgres, limits: MailstoreLimits, account_id: int, name: str, special_use: SpecialUse | None
-) -> Mailbox:
-    name = names.valid(name, limits)
-
-    async def work(connection: Connection) -> Mailbox:
-        await lock_account(connection, account_id)
-        await _create(connection, limits, account_id, name)
-        if special_use is not None:
-            await connection.execute(_SET_USE, account_id, name, special_use.value)
-        return rows.mailbox(sole_row(await connection.fetchrow(_BY_NAME, account_id, [name])))
-
-    return await postgres.run("create_mailbox", work)
+async def is_taken(connection: Connection, account_id: int, name: str) -> bool:
+    """Whether the name has a row, selectable or not."""
+    return bool(await connection.fetch(_TAKEN, account_id, [name]))
 
 
-async def _create(connection: Connection, limits: MailstoreLimits, account_id: int, name: str) -> None:
-    """Make `name` and its missing superiors, all selectable."""
+async def create(connection: Connection, limits: MailstoreLimits, account_id: int, name: str) -> None:
+    """Make `name` and its missing superiors, all selectable. Raises MailboxExists, TooManyMailboxes."""
     wanted = [*names.superiors(name), name]
     taken = {row["name"]: row["selectable"] for row in await connection.fetch(_TAKEN, account_id, wanted)}
     if taken.get(name):
@@ -133,19 +93,8 @@ _KEEP_NAME = """
 _NEXT_ID = "UPDATE mailstore.accounts SET last_mailbox_id = last_mailbox_id + 1 WHERE account_id = $1"
 
 
-async def delete_mailbox(postgres: Postgres, account_id: int, name: str) -> None:
-    name = names.sought(name)
-    if name == names.INBOX:
-        raise MailboxProtected(name)
-
-    async def work(connection: Connection) -> None:
-        await lock_account(connection, account_id)
-        await _delete(connection, account_id, name)
-
-    await postgres.run("delete_mailbox", work)
-
-
-async def _delete(connection: Connection, account_id: int, name: str) -> None:
+async def delete(connection: Connection, account_id: int, name: str) -> None:
+    """Raises NoSuchMailbox, MailboxHasInferiors."""
     row = await connection.fetchrow(_FOR_CHANGE, account_id, name)
     if row is None:
         raise NoSuchMailbox(name)
@@ -162,7 +111,7 @@ async def _delete(connection: Connection, account_id: int, name: str) -> None:
 
 
 async def _drop_bare_superiors(connection: Connection, account_id: int, name: str) -> None:
-    """A name that is not selectable stands for its inferiors only: with the last of them it goes."""
+    """A name that is not selectable only stands above its inferiors: it is deleted with the last of them."""
     for superior in reversed(names.superiors(name)):
         row = await connection.fetchrow(_FOR_CHANGE, account_id, superior)
         below = superior + names.SEPARATOR
@@ -187,35 +136,19 @@ _UIDS = "SELECT uid FROM mailstore.messages WHERE account_id = $1 AND mailbox_id
 _ID_OF = "SELECT mailbox_id FROM mailstore.mailboxes WHERE account_id = $1 AND name = $2"
 
 
-async def rename_mailbox(
-    postgres: Postgres, limits: MailstoreLimits, account_id: int, name: str, new_name: str
-) -> None:
-    name, new_name = names.sought(name), names.valid(new_name, limits)
-
-    async def work(connection: Connection) -> None:
-        await lock_account(connection, account_id)
-        if await connection.fetch(_TAKEN, account_id, [new_name]):
-            raise MailboxExists(new_name)
-        if name == names.INBOX:
-            await _rename_inbox(connection, limits, account_id, new_name)
-        else:
-            await _rename(connection, limits, account_id, name, new_name)
-
-    await postgres.run("rename_mailbox", work)
-
-
-async def _rename_inbox(connection: Connection, limits: MailstoreLimits, account_id: int, new_name: str) -> None:
+async def rename_inbox(connection: Connection, limits: MailstoreLimits, account_id: int, new_name: str) -> None:
     """RFC 3501 §6.3.5: the messages move to a new mailbox; INBOX stays, empty, and so do its inferiors."""
-    await _create(connection, limits, account_id, new_name)
+    await create(connection, limits, account_id, new_name)
     target_id = await connection.fetchval(_ID_OF, account_id, new_name)
     uids = [row["uid"] for row in await connection.fetch(_UIDS, account_id, names.INBOX_ID)]
-    await move_within(connection, limits, account_id, names.INBOX_ID, uids, target_id)
+    await move_messages(connection, limits, account_id, names.INBOX_ID, uids, target_id)
 
 
-async def _rename(connection: Connection, limits: MailstoreLimits, account_id: int, name: str, new_name: str) -> None:
+async def rename(connection: Connection, limits: MailstoreLimits, account_id: int, name: str, new_name: str) -> None:
+    """Raises NoSuchMailbox, BadMailboxName, TooManyMailboxes."""
     if names.is_inferior(new_name, name):
         raise BadMailboxName(new_name, "a mailbox cannot become its own inferior")
-    branch: Sequence[rows.Record] = await connection.fetch(_BRANCH, account_id, name)
+    branch: Sequence[Record] = await connection.fetch(_BRANCH, account_id, name)
     if all(row["name"] != name for row in branch):
         raise NoSuchMailbox(name)
     renamed = [names.valid(new_name + row["name"].removeprefix(name), limits) for row in branch]

@@ -1,0 +1,1 @@
+"""The messages of a mailbox: reading and changing them."""

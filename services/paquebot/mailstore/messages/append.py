@@ -1,16 +1,17 @@
-"""APPEND: messages that a client puts into a mailbox of its account (RFC 3501 §6.3.11, RFC 3502)."""
+"""The statement that appends messages (RFC 3501 §6.3.11, RFC 3502)."""
 
 from collections.abc import Sequence
 
-from paquebot.mailstore import dates, rows
-from paquebot.mailstore.locks import lock_account, lock_mailbox
-from paquebot.mailstore.messages import keywords
-from paquebot.mailstore.types import NO_LIMIT, Appended, MailstoreLimits, NewMessage, RecentRange
-from paquebot.runtime.postgres.pool import Connection, Postgres
+from paquebot.mailstore import dates
+from paquebot.mailstore.blob_rows import blob_values
+from paquebot.mailstore.limits import MailstoreLimits
+from paquebot.mailstore.messages.keywords import KeywordSpellings
+from paquebot.mailstore.messages.types import Appended, NewMessage, RecentRange
+from paquebot.runtime.postgres.pool import Connection
 
-# Migrations changes_in_one_call and crlf_sizes. Without room for so many messages, no bytes are allowed. Their number
-# is read without the locks, so those who add at the same time may pass the bound by what they bring: it protects, it
-# counts nothing.
+# Migrations changes_in_one_call and crlf_sizes. Where there is no room for so many messages, the statement passes a
+# limit of -1 bytes. It reads the counts of messages without the locks, so appends at the same time may pass the bound
+# by the messages they bring: the bound protects the platform and need not be exact.
 _APPEND = """
     SELECT uid_validity, first_uid, mod_seq, recent_from FROM mailstore.append_messages(
         $1, $2, (
@@ -22,52 +23,20 @@ _APPEND = """
 """
 
 
-async def append(
-    postgres: Postgres,
-    limits: MailstoreLimits,
-    account_id: int,
-    mailbox_id: int,
-    messages: Sequence[NewMessage],
-    *,
-    quota_bytes: int,
-    claim: bool,
-) -> Appended:
-    place = account_id, mailbox_id, quota_bytes or NO_LIMIT, claim
-    words = dict.fromkeys(word for message in messages for word in message.keywords)
-
-    async def at_once(connection: Connection) -> Appended | None:
-        return await _append(connection, place, messages, keywords.Spelling(words), limits)
-
-    async def step_by_step(connection: Connection) -> Appended | None:
-        account = await lock_account(connection, account_id)
-        account.need_room(sum(message.size for message in messages), quota_bytes)
-        account.need_messages(len(messages), limits)
-        mailbox = await lock_mailbox(connection, account_id, mailbox_id)
-        mailbox.need_selectable()
-        mailbox.need_uids(len(messages))
-        mailbox.need_messages(len(messages), limits)
-        if not messages:
-            return Appended(mailbox.uid_validity, (), mailbox.highest_mod_seq)
-        spelling = await keywords.spell(connection, mailbox, words, limits)
-        return await _append(connection, place, messages, spelling, limits)
-
-    appended = await postgres.run_statement("append", at_once) if messages else None
-    appended = appended or await postgres.run("append", step_by_step)
-    assert appended is not None  # every keyword is spelled as the locked mailbox knows it, and there is room
-    return appended
-
-
-async def _append(
+async def append_messages(
     connection: Connection,
     place: tuple[int, int, int, bool],
     messages: Sequence[NewMessage],
-    spelling: keywords.Spelling,
+    spellings: KeywordSpellings,
     limits: MailstoreLimits,
 ) -> Appended | None:
-    """None: not done; something is to be refused, or the mailbox spells a keyword in another way or not yet."""
-    columns = zip(*(_columns(message, spelling) for message in messages), strict=True)
+    """`place`: account id, mailbox id, the account's limit in bytes, whether the session claims the recent messages.
+
+    None: nothing was appended; something is to be refused, or the mailbox does not know a keyword in this spelling.
+    """
+    columns = zip(*(_columns(message, spellings) for message in messages), strict=True)
     bounds = limits.messages, limits.mailbox_messages
-    row = await connection.fetchrow(_APPEND, *place, spelling.known(), *columns, *bounds)
+    row = await connection.fetchrow(_APPEND, *place, spellings.known(), *columns, *bounds)
     if row is None:
         return None
     first, mod_seq, recent_from = row["first_uid"], row["mod_seq"], row["recent_from"]
@@ -76,10 +45,10 @@ async def _append(
     return Appended(row["uid_validity"], uids, mod_seq, claimed)
 
 
-def _columns(message: NewMessage, spelling: keywords.Spelling) -> tuple[object, ...]:
+def _columns(message: NewMessage, spellings: KeywordSpellings) -> tuple[object, ...]:
     return (
         *(message.email_id, message.size, dates.storable(message.internal_date)),
-        *(int(message.flags), " ".join(spelling(message.keywords))),
-        *rows.blob_values(message.blob),
+        *(int(message.flags), " ".join(spellings(message.keywords))),
+        *blob_values(message.blob),
         *(message.thread_key, message.prefix, message.summary, message.crlf_size),
     )

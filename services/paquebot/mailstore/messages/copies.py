@@ -1,53 +1,53 @@
-"""Messages put into another mailbox of their account: copy (RFC 3501 §6.4.7) and move (RFC 6851).
+"""The statements that put messages into another mailbox of their account: copy (RFC 3501 §6.4.7), move (RFC 6851).
 
-The source's messages cannot go away meanwhile: who removes one needs the account's lock. They get consecutive
-UIDs in the order of their old ones.
+They run in a transaction that has locked the account, so no other transaction can remove the source's messages
+meanwhile. The messages get consecutive UIDs in the order of their old ones.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.mailstore import rows
 from paquebot.mailstore.errors import SomeExpunged
-from paquebot.mailstore.locks import LockedMailbox, lock_account, lock_mailboxes
-from paquebot.mailstore.messages import keywords
-from paquebot.mailstore.types import Copied, MailstoreLimits
-from paquebot.runtime.postgres.pool import ChangedMeanwhile, Connection, Postgres, sole_row
+from paquebot.mailstore.limits import MailstoreLimits
+from paquebot.mailstore.locks import LockedMailbox, lock_mailboxes
+from paquebot.mailstore.messages import keywords, rows
+from paquebot.mailstore.messages.types import Copied
+from paquebot.runtime.postgres.pool import ChangedMeanwhile, Connection, sole_row
 
 _CHOOSE = f"""
     SELECT coalesce(array_agg(m.uid ORDER BY m.uid), '{{}}') AS uids, coalesce(sum(size), 0)::bigint AS octets,
            count(*) FILTER (WHERE m.uid >= $4) AS recent,
            count(*) FILTER (WHERE flags & 1 = 0) AS unseen,
            count(*) FILTER (WHERE flags & 8 <> 0) AS deleted
-    FROM {rows.looked_up("uid, size, flags")}
+    FROM {rows.messages_by_uid("uid, size, flags")}
 """  # noqa: S608 - only constants are put in
-_WORDS = f"SELECT DISTINCT unnest(m.keywords) AS word FROM {rows.looked_up('keywords')}"  # noqa: S608
+_WORDS = f"SELECT DISTINCT unnest(m.keywords) AS word FROM {rows.messages_by_uid('keywords')}"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
+class ChosenMessages:
     """Messages to copy or move, and what they add to a mailbox's counters."""
 
     uids: tuple[int, ...]
-    octets: int
+    total_size: int
     recent: int
     unseen: int
     deleted: int
     words: tuple[str, ...]
 
 
-async def _choose(
+async def choose(
     connection: Connection, source: LockedMailbox, uids: Sequence[int], *, all_of_them: bool = False
-) -> _Chosen:
-    """Raises SomeExpunged."""
+) -> ChosenMessages:
+    """Those of `uids` that exist. Raises SomeExpunged when `all_of_them` must and do not."""
     place = source.account_id, source.mailbox_id, uids
     row = sole_row(await connection.fetchrow(_CHOOSE, *place, source.recent_from))
     if all_of_them and len(row["uids"]) < len(set(uids)):
         raise SomeExpunged
     words = await connection.fetch(_WORDS, *place) if source.keywords else ()
-    return _Chosen(
+    return ChosenMessages(
         uids=tuple(row["uids"]),
-        octets=row["octets"],
+        total_size=row["octets"],
         recent=row["recent"],
         unseen=row["unseen"],
         deleted=row["deleted"],
@@ -74,12 +74,12 @@ _COPY = f"""
            size, internal_date, now(),
            pack, blob_offset, blob_length, blob_size, blob_compression, blob_encryption,
            queue_id, thread_key, prefix, summary, crlf_size
-    FROM {rows.looked_up("*", _PLACED)}
+    FROM {rows.messages_by_uid("*", _PLACED)}
 """  # noqa: S608 - only constants are put in
 _MOVE = f"""
     UPDATE mailstore.messages m
     SET mailbox_id = $4, uid = $5 - 1 + c.place, mod_seq = $6, save_date = now(), keywords = {_NEW_KEYWORDS}
-    FROM (SELECT asked.place, m.at FROM {rows.looked_up("messages.ctid AS at", _PLACED)}) c
+    FROM (SELECT asked.place, m.at FROM {rows.messages_by_uid("messages.ctid AS at", _PLACED)}) c
     WHERE m.ctid = c.at
 """  # noqa: S608 - only constants are put in
 _NOTE_EXPUNGED = """
@@ -105,53 +105,25 @@ _COUNT_USED = """
 """
 
 
-def _counts(mailbox: LockedMailbox, chosen: _Chosen) -> tuple[int, ...]:
-    counted = len(chosen.uids), chosen.octets, chosen.unseen, chosen.deleted
+def _counts(mailbox: LockedMailbox, chosen: ChosenMessages) -> tuple[int, ...]:
+    counted = len(chosen.uids), chosen.total_size, chosen.unseen, chosen.deleted
     return mailbox.account_id, mailbox.mailbox_id, *counted
 
 
-async def copy(
-    postgres: Postgres,
+async def copy_messages(
+    connection: Connection,
     limits: MailstoreLimits,
-    account_id: int,
-    source_id: int,
-    uids: Sequence[int],
-    target_id: int,
-    quota_bytes: int,
-    *,
-    all_of_them: bool,
+    source: LockedMailbox,
+    chosen: ChosenMessages,
+    target: LockedMailbox,
 ) -> Copied:
-    async def work(connection: Connection) -> Copied:
-        account = await lock_account(connection, account_id)
-        locked = await lock_mailboxes(connection, account_id, [source_id, target_id])
-        chosen = await _choose(connection, locked[source_id], uids, all_of_them=all_of_them)
-        account.need_room(chosen.octets, quota_bytes)
-        account.need_messages(len(chosen.uids), limits)
-        copied = await _put(connection, _COPY, locked[source_id], chosen, locked[target_id], limits)
-        await connection.execute(_COUNT_USED, account_id, chosen.octets, len(chosen.uids))
-        return copied
-
-    return await postgres.run("copy", work)
+    """Raises NotSelectable, TooManyKeywords, TooManyMessages, MailboxFull."""
+    copied = await _put(connection, _COPY, source, chosen, target, limits)
+    await connection.execute(_COUNT_USED, source.account_id, chosen.total_size, len(chosen.uids))
+    return copied
 
 
-async def move(
-    postgres: Postgres,
-    limits: MailstoreLimits,
-    account_id: int,
-    source_id: int,
-    uids: Sequence[int],
-    target_id: int,
-    *,
-    all_of_them: bool,
-) -> Copied:
-    async def work(connection: Connection) -> Copied:
-        await lock_account(connection, account_id)
-        return await move_within(connection, limits, account_id, source_id, uids, target_id, all_of_them=all_of_them)
-
-    return await postgres.run("move", work)
-
-
-async def move_within(
+async def move_messages(
     connection: Connection,
     limits: MailstoreLimits,
     account_id: int,
@@ -161,10 +133,10 @@ async def move_within(
     *,
     all_of_them: bool = False,
 ) -> Copied:
-    """Move as a part of the caller's transaction, which has locked the account."""
+    """Move the messages of `uids` that exist. Raises as `Messages.move`."""
     locked = await lock_mailboxes(connection, account_id, [source_id, target_id])
     source, target = locked[source_id], locked[target_id]
-    chosen = await _choose(connection, source, uids, all_of_them=all_of_them)
+    chosen = await choose(connection, source, uids, all_of_them=all_of_them)
     if not chosen.uids:
         return Copied(target.uid_validity, (), (), target.highest_mod_seq, source.highest_mod_seq)
     gone: int = await connection.fetchval(_COUNT_OUT, *_counts(source, chosen), chosen.recent)
@@ -177,19 +149,19 @@ async def _put(
     connection: Connection,
     sql: str,
     source: LockedMailbox,
-    chosen: _Chosen,
+    chosen: ChosenMessages,
     target: LockedMailbox,
     limits: MailstoreLimits,
 ) -> Copied:
-    """Give the chosen messages their place in the target with `sql`: _COPY or _MOVE."""
+    """Put the chosen messages into the target with `sql`: _COPY or _MOVE."""
     target.need_selectable()
     target.need_uids(len(chosen.uids))
     if target.mailbox_id != source.mailbox_id or sql is _COPY:
         target.need_messages(len(chosen.uids), limits)
     if not chosen.uids:
         return Copied(target.uid_validity, (), (), target.highest_mod_seq, 0)
-    spelling = await keywords.spell(connection, target, chosen.words, limits)
-    spelled = [spelling([word])[0] for word in chosen.words]
+    spellings = await keywords.add_keywords(connection, target, chosen.words, limits)
+    spelled = [spellings([word])[0] for word in chosen.words]
     at = sole_row(await connection.fetchrow(_COUNT_IN, *_counts(target, chosen)))
     first_uid, mod_seq = at["first_uid"], at["mod_seq"]
     status: str = await connection.execute(

@@ -1,32 +1,14 @@
-"""Changes of flags and keywords (RFC 3501 §6.4.6), conditional when asked (RFC 7162 §3.1.3)."""
+"""The statement that changes flags and keywords (RFC 3501 §6.4.6), conditional when asked (RFC 7162 §3.1.3)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from paquebot.mailstore import rows
-from paquebot.mailstore.locks import LockedMailbox, lock_mailbox
-from paquebot.mailstore.messages import keywords
-from paquebot.mailstore.types import Flag, FlagOp, MailstoreLimits, StoreResult
-from paquebot.runtime.postgres.pool import Connection, Postgres
-
-
-@dataclass(frozen=True, slots=True)
-class FlagChange:
-    op: FlagOp
-    flags: Flag
-    keywords: tuple[str, ...]
-    unchanged_since: int | None
-
-    def masks(self) -> tuple[int, int]:
-        """The system flags that stay as they are, and those that are there afterwards."""
-        match self.op:
-            case FlagOp.ADD:
-                return rows.ALL_FLAGS, int(self.flags)
-            case FlagOp.REMOVE:
-                return rows.ALL_FLAGS & ~int(self.flags), 0
-            case FlagOp.REPLACE:
-                return 0, int(self.flags)
-
+from paquebot.mailstore.limits import MailstoreLimits
+from paquebot.mailstore.locks import LockedMailbox
+from paquebot.mailstore.messages import keywords, rows
+from paquebot.mailstore.messages.flags import FlagChange, FlagOp
+from paquebot.mailstore.messages.types import StoreResult
+from paquebot.runtime.postgres.pool import Connection
 
 # Migration changes_in_one_call.
 _STORE = """
@@ -35,31 +17,10 @@ _STORE = """
 """
 
 
-async def store_flags(
-    postgres: Postgres,
-    limits: MailstoreLimits,
-    account_id: int,
-    mailbox_id: int,
-    uids: Sequence[int],
-    change: FlagChange,
-) -> StoreResult:
-    async def at_once(connection: Connection) -> StoreResult | None:
-        return await _changed(connection, account_id, mailbox_id, uids, change)
-
-    async def step_by_step(connection: Connection) -> StoreResult | None:
-        mailbox = await lock_mailbox(connection, account_id, mailbox_id)
-        spelled = await _spelled(connection, mailbox, change, limits)
-        return await _changed(connection, account_id, mailbox_id, uids, spelled)
-
-    result = await postgres.run_statement("store_flags", at_once) or await postgres.run("store_flags", step_by_step)
-    assert result is not None  # every keyword is spelled as the locked mailbox knows it
-    return result
-
-
-async def _changed(
+async def change_flags(
     connection: Connection, account_id: int, mailbox_id: int, uids: Sequence[int], change: FlagChange
 ) -> StoreResult | None:
-    """None: not done; the mailbox is not there, or spells a keyword in another way or not yet."""
+    """None: nothing was changed; the mailbox does not exist, or does not know a keyword in this spelling."""
     row = await connection.fetchrow(
         _STORE,
         *(account_id, mailbox_id, uids, *change.masks(), change.op.name, change.keywords, change.unchanged_since),
@@ -74,11 +35,12 @@ async def _changed(
     )
 
 
-async def _spelled(
+async def spelled(
     connection: Connection, mailbox: LockedMailbox, change: FlagChange, limits: MailstoreLimits
 ) -> FlagChange:
+    """The change with its keywords as the locked mailbox spells them. Raises TooManyKeywords."""
     if change.op is FlagOp.REMOVE:
-        spelling = keywords.Spelling(mailbox.keywords)
+        spellings = keywords.KeywordSpellings(mailbox.keywords)
     else:
-        spelling = await keywords.spell(connection, mailbox, change.keywords, limits)
-    return replace(change, keywords=spelling(change.keywords))
+        spellings = await keywords.add_keywords(connection, mailbox, change.keywords, limits)
+    return replace(change, keywords=spellings(change.keywords))

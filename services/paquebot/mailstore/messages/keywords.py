@@ -6,21 +6,22 @@ The mailbox's row holds every keyword its messages may have, bounded; so a messa
 from collections.abc import Collection, Iterable
 
 from paquebot.mailstore.errors import BadKeyword, TooManyKeywords
+from paquebot.mailstore.limits import MailstoreLimits
 from paquebot.mailstore.locks import LockedMailbox
-from paquebot.mailstore.types import MailstoreLimits
 from paquebot.runtime.postgres.pool import Connection
 
-BYTES = 25_600
-"""Of a mailbox's keywords together: each of its messages may have them all, and a session holds them in memory."""
-_MOST_BYTES = 1000
+MAX_TOTAL_SIZE = 25_600
+"""Bytes of a mailbox's keywords together: each of its messages may have them all, and a session holds them in
+memory."""
+_MAX_SIZE = 1000
 _SPECIAL = frozenset('(){"')
 
 
 def is_keyword(word: str) -> bool:
-    """Can it stand in a response as a flag (RFC 3501 §9)? What the grammar of commands does not let through and does no
-    harm in a response, such as "]", is one too."""
+    """Whether the word can stand in a response as a flag (RFC 3501 §9). Characters such as "]" count as valid: the
+    grammar of commands excludes them, but they do no harm in a response."""
     is_text = word.isascii() and word.isprintable() and " " not in word
-    return is_text and 0 < len(word) <= _MOST_BYTES and _SPECIAL.isdisjoint(word)
+    return is_text and 0 < len(word) <= _MAX_SIZE and _SPECIAL.isdisjoint(word)
 
 
 def need_keywords(words: Iterable[str]) -> None:
@@ -30,8 +31,8 @@ def need_keywords(words: Iterable[str]) -> None:
             raise BadKeyword
 
 
-class Spelling:
-    """The mailbox's spelling of keywords."""
+class KeywordSpellings:
+    """The mailbox's spelling of each keyword."""
 
     __slots__ = ("_spellings",)
 
@@ -48,8 +49,8 @@ class Spelling:
         return tuple(self._spellings.values())
 
     def fits(self, limits: MailstoreLimits) -> bool:
-        """May a mailbox know so many?"""
-        return len(self._spellings) <= limits.keywords and sum(map(len, self._spellings)) <= BYTES
+        """Whether a mailbox may know so many."""
+        return len(self._spellings) <= limits.keywords and sum(map(len, self._spellings)) <= MAX_TOTAL_SIZE
 
 
 _SET_KEYWORDS = """
@@ -60,19 +61,19 @@ _IN_USE = """
 """
 
 
-async def spell(
+async def add_keywords(
     connection: Connection, mailbox: LockedMailbox, words: Collection[str], limits: MailstoreLimits
-) -> Spelling:
-    """Make `words` known to the locked mailbox. Raises BadKeyword, TooManyKeywords."""
-    before = Spelling(mailbox.keywords)
+) -> KeywordSpellings:
+    """Add `words` to the keywords of the locked mailbox. Raises BadKeyword, TooManyKeywords."""
+    before = KeywordSpellings(mailbox.keywords)
     need_keywords(words)
     new = [word for word in words if not before([word])]
     if not new:
         return before
-    known = Spelling((*mailbox.keywords, *new))
-    if not known.fits(limits):  # rare: see which are still in use
+    known = KeywordSpellings((*mailbox.keywords, *new))
+    if not known.fits(limits):  # rare: keep those that are still in use
         rows = await connection.fetch(_IN_USE, mailbox.account_id, mailbox.mailbox_id)
-        known = Spelling((*sorted(row["word"] for row in rows), *before(words), *new))
+        known = KeywordSpellings((*sorted(row["word"] for row in rows), *before(words), *new))
         if not known.fits(limits):
             raise TooManyKeywords(limits.keywords)
     await connection.execute(_SET_KEYWORDS, mailbox.account_id, mailbox.mailbox_id, known.known())

@@ -1,0 +1,1 @@
+"""Snapshots of the metadata for the bucket, and the rebuild from them."""

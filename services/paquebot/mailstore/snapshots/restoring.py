@@ -1,58 +1,30 @@
-"""An account of a rebuild comes into being whole: mailboxes, messages, subscriptions, in one transaction.
+"""The steps that restore an account of a rebuild: mailboxes, messages, subscriptions, in one transaction.
 
 No client may find another message under a UID that it knows. A restored mailbox has its UIDVALIDITY and its UIDs from
-the snapshot, and goes on at the ceiling that the snapshot promised (`snapshots`), so all UIDs that were given after
-it stay unused for ever. Each earlier rebuild from the same snapshot may have given `UID_ROOM` more. Where there is no
-promise, or no room left, the UIDVALIDITY is a new one. Mod-sequences and ids leap far over whatever was given.
+the snapshot, and goes on at the ceiling that the snapshot promised (`uid_ceilings`), so all UIDs that were given after
+the snapshot stay unused for ever. Each earlier rebuild from the same snapshot may have given `UID_ROOM` more. Where
+there is no promise, or no room left, the UIDVALIDITY is a new one. Mod-sequences and ids advance far beyond all values
+that were given.
 
-A mailbox whose name is free, or taken by one that never had a message, is the snapshot's own again: its id, UIDVALIDITY
-and UIDs. Where services made mailboxes and mail came before the rebuild, the messages of the snapshot are added to
-the mailbox of that name, with new UIDs.
+A mailbox whose name is free, or taken by one that never had a message, gets the snapshot's id, UIDVALIDITY and UIDs.
+Where services made mailboxes and mail came before the rebuild, the messages of the snapshot are added to the mailbox of
+that name, with new UIDs.
 """
 
-from dataclasses import dataclass
-
-from paquebot.mailstore import rows
 from paquebot.mailstore.accounts import add_accounts
+from paquebot.mailstore.blob_rows import Record
 from paquebot.mailstore.mailboxes.names import INBOX_ID
-from paquebot.mailstore.messages.keywords import Spelling
-from paquebot.mailstore.snapshots.export import NO_UID, UID_ROOM
-from paquebot.mailstore.snapshots.rebuilding import ARRIVALS_ID
-from paquebot.runtime.postgres.pool import Connection, Postgres, sole_row
+from paquebot.mailstore.messages.keywords import KeywordSpellings
+from paquebot.mailstore.snapshots.rebuild_types import ARRIVALS_ID, CounterAdvance, Restored
+from paquebot.mailstore.uid_ceilings import NO_UID, UID_ROOM
+from paquebot.runtime.postgres.pool import Connection, sole_row
 from paquebot.v1.snapshot_pb2 import AccountSnapshot, SnapshotMailbox
 
-MOD_SEQ_LEAP = 2**40
-"""More changes than a mailbox can see between two snapshots; there is room for eight million leaps."""
-ID_LEAP = 2**20
+MOD_SEQ_ADVANCE = 2**40
+"""More changes than a mailbox can see between two snapshots; there is room for eight million advances."""
+ID_ADVANCE = 2**20
 """More mailboxes than an account can make, delete and rename between two snapshots: each is a transaction."""
 LARGE_ACCOUNT_SECONDS = 3600.0
-
-_ACCOUNTS = "SELECT account_id FROM mailstore.rebuild_accounts WHERE account_id > $1 ORDER BY account_id LIMIT 500"
-
-
-async def waiting_accounts(postgres: Postgres, after: int) -> list[int]:
-    """The next accounts that a rebuild has gathered and not yet restored."""
-    return [row["account_id"] for row in await postgres.fetch("rebuild_waiting", _ACCOUNTS, after)]
-
-
-@dataclass(slots=True)
-class Restored:
-    """What became of an account's messages."""
-
-    restored: int = 0
-    arrived: int = 0
-    """In INBOX, because no snapshot knew them."""
-    gone: int = 0
-    """In the snapshot, but not in the bucket: they were expunged after it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CounterAdvance:
-    """How often a rebuild may have gone on from the same state before."""
-
-    since_snapshot: int
-    ever: int
-
 
 _SNAPSHOT = "SELECT snapshot FROM mailstore.rebuild_accounts WHERE account_id = $1 FOR UPDATE"
 _IS_DELETED = """
@@ -65,34 +37,30 @@ _CLEAR = """
 """
 
 
-async def restore(postgres: Postgres, account_id: int, leap: CounterAdvance) -> Restored:
-    """Idempotent: an account that is done is not gathered any more."""
-
-    async def work(connection: Connection) -> Restored:
-        await connection.execute(f"SET LOCAL statement_timeout = '{LARGE_ACCOUNT_SECONDS:g}s'")
-        await connection.execute("SET LOCAL enable_nestloop = off")  # _ADD compares two lists: by hash
-        stored = await connection.fetchrow(_SNAPSHOT, account_id)
-        result = Restored()
-        if stored is None:
-            return result
-        deleted = await connection.fetchval(_IS_DELETED, account_id)
-        if not deleted:
-            result.gone = await connection.fetchval(_GONE, account_id)
-            if stored["snapshot"] is None:
-                await _without_snapshot(connection, account_id, leap, is_new=deleted is None)
-            else:
-                snapshot = AccountSnapshot.FromString(stored["snapshot"])
-                result.restored = await _mailboxes(connection, account_id, snapshot, leap)
-            result.arrived = await _arrivals(connection, account_id)
-            await recount(connection, account_id)
-        await _run(connection, _CLEAR, account_id)
+async def restore_account(connection: Connection, account_id: int, advance: CounterAdvance) -> Restored:
+    """Make the account whole from its gathered rows, and delete these."""
+    await connection.execute(f"SET LOCAL statement_timeout = '{LARGE_ACCOUNT_SECONDS:g}s'")
+    await connection.execute("SET LOCAL enable_nestloop = off")  # _ADD compares two lists: by hash
+    stored = await connection.fetchrow(_SNAPSHOT, account_id)
+    result = Restored()
+    if stored is None:
         return result
-
-    return await postgres.run("restore", work)
+    deleted = await connection.fetchval(_IS_DELETED, account_id)
+    if not deleted:
+        result.gone = await connection.fetchval(_GONE, account_id)
+        if stored["snapshot"] is None:
+            await _without_snapshot(connection, account_id, advance, is_new=deleted is None)
+        else:
+            snapshot = AccountSnapshot.FromString(stored["snapshot"])
+            result.restored = await _mailboxes(connection, account_id, snapshot, advance)
+        result.arrived = await _arrivals(connection, account_id)
+        await recount(connection, account_id)
+    await _run(connection, _CLEAR, account_id)
+    return result
 
 
 async def _run(connection: Connection, sql: str, *args: object) -> int:
-    """Rows that the statement changed; it may take as long as a large account needs."""
+    """The number of rows that the statement changed; its timeout is that of a large account."""
     status: str = await connection.execute(sql, *args, timeout=LARGE_ACCOUNT_SECONDS)
     return int(status.rpartition(" ")[2])
 
@@ -109,11 +77,11 @@ _NEW_VALIDITY = """
 """
 
 
-async def _without_snapshot(connection: Connection, account_id: int, leap: CounterAdvance, *, is_new: bool) -> None:
-    """A new account; its UIDVALIDITY is none that the lost one ever had."""
+async def _without_snapshot(connection: Connection, account_id: int, advance: CounterAdvance, *, is_new: bool) -> None:
+    """A new account; its UIDVALIDITY is greater than any that the lost one had."""
     if is_new:
         await add_accounts(connection, [account_id])
-        await connection.execute(_NEW_VALIDITY, account_id, (leap.ever + 1) * ID_LEAP)
+        await connection.execute(_NEW_VALIDITY, account_id, (advance.ever + 1) * ID_ADVANCE)
 
 
 # From a snapshot
@@ -141,11 +109,13 @@ _SUBSCRIBE = """
 _USE_IDS = "UPDATE mailstore.accounts SET last_mailbox_id = $2 WHERE account_id = $1"
 
 
-async def _mailboxes(connection: Connection, account_id: int, snapshot: AccountSnapshot, leap: CounterAdvance) -> int:
-    """All mailboxes of the snapshot; returns how many messages they got."""
-    ids = min(snapshot.last_mailbox_id + (leap.since_snapshot + 1) * ID_LEAP, 2**31 - ID_LEAP)
-    validity_leap = (leap.since_snapshot + 1) * ID_LEAP
-    given = sole_row(await connection.fetchrow(_TAKE, account_id, ids, snapshot.last_uid_validity, validity_leap))
+async def _mailboxes(
+    connection: Connection, account_id: int, snapshot: AccountSnapshot, advance: CounterAdvance
+) -> int:
+    """Restore all mailboxes of the snapshot; returns how many messages they got."""
+    ids = min(snapshot.last_mailbox_id + (advance.since_snapshot + 1) * ID_ADVANCE, 2**31 - ID_ADVANCE)
+    validity_advance = (advance.since_snapshot + 1) * ID_ADVANCE
+    given = sole_row(await connection.fetchrow(_TAKE, account_id, ids, snapshot.last_uid_validity, validity_advance))
     next_id, uid_validity = given["last_mailbox_id"] + 1, given["last_uid_validity"]
     await connection.execute(_DROP_UNUSED, account_id, [box.name for box in snapshot.mailboxes])
     there = {row["name"]: row for row in await connection.fetch(_THERE, account_id)}
@@ -161,7 +131,7 @@ async def _mailboxes(connection: Connection, account_id: int, snapshot: AccountS
         mailbox_id = box.mailbox_id
         if mailbox_id in taken:
             mailbox_id, next_id = next_id, next_id + 1
-        count += await _make(connection, account_id, mailbox_id, box, leap, uid_validity)
+        count += await _make(connection, account_id, mailbox_id, box, advance, uid_validity)
     await connection.execute(_USE_IDS, account_id, next_id - 1)
     return count
 
@@ -189,17 +159,17 @@ async def _make(
     account_id: int,
     mailbox_id: int,
     box: SnapshotMailbox,
-    leap: CounterAdvance,
+    advance: CounterAdvance,
     uid_validity: int,
 ) -> int:
-    """The snapshot's own mailbox, with its UIDs."""
-    uid_next = box.uid_ceiling + leap.since_snapshot * UID_ROOM
+    """Make the snapshot's own mailbox, with its UIDs; returns how many messages it got."""
+    uid_next = box.uid_ceiling + advance.since_snapshot * UID_ROOM
     ceiling = uid_next + UID_ROOM
     if ceiling > NO_UID:  # nothing was promised, or no room is left: only a new UIDVALIDITY is safe
         uid_next, ceiling = box.uid_next, NO_UID
     else:
         uid_validity = box.uid_validity
-    mod_seq = box.highest_mod_seq + (leap.since_snapshot + 1) * MOD_SEQ_LEAP
+    mod_seq = box.highest_mod_seq + (advance.since_snapshot + 1) * MOD_SEQ_ADVANCE
     place = account_id, mailbox_id, box.name, uid_validity
     words, use = list(box.keywords), box.special_use or None
     await connection.execute(_MAKE, *place, uid_next, ceiling, mod_seq, words, use, box.selectable)
@@ -233,9 +203,9 @@ _ADD = f"""
 """  # noqa: S608 - only constants are put in
 
 
-async def _add_to(connection: Connection, account_id: int, box: SnapshotMailbox, there: rows.Record) -> int:
-    """The snapshot's messages to a mailbox that is in use, each once, with new UIDs."""
-    known = Spelling((*there["keywords"], *box.keywords))
+async def _add_to(connection: Connection, account_id: int, box: SnapshotMailbox, there: Record) -> int:
+    """Add the snapshot's messages to a mailbox that is in use, each once, with new UIDs; returns how many."""
+    known = KeywordSpellings((*there["keywords"], *box.keywords))
     if box.keywords:
         await connection.execute(_SET_KEYWORDS, account_id, there["mailbox_id"], list(known.known()))
         new = [known([word])[0] for word in box.keywords]
@@ -244,7 +214,7 @@ async def _add_to(connection: Connection, account_id: int, box: SnapshotMailbox,
 
 
 async def _arrivals(connection: Connection, account_id: int) -> int:
-    """What no snapshot knows, to INBOX in order of arrival."""
+    """Add the messages that no snapshot knows to INBOX in order of arrival; returns how many."""
     return await _run(connection, _ADD, account_id, ARRIVALS_ID, INBOX_ID)
 
 
@@ -268,6 +238,6 @@ _USAGE = """
 
 
 async def recount(connection: Connection, account_id: int) -> None:
-    """The counters of an account and its mailboxes, from its messages."""
+    """Set the counters of an account and its mailboxes from its messages."""
     await _run(connection, _COUNT, account_id)
     await _run(connection, _USAGE, account_id)

@@ -1,0 +1,1 @@
+"""Checks, pack uses, figures and troubles, for janitor, verify and recover."""

@@ -1,5 +1,5 @@
-"""What all mailboxes hold, as gauges: read from the accounts' own counts, which every change keeps, so no message row
-is looked at. Several processes report the same figures: take their maximum."""
+"""The totals of all mailboxes, as gauges: read from the accounts' counts, which every change keeps up to date, so no
+message row is read. Several processes report the same figures: take their maximum."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ _TOTALS = """
 SELECT count(*) AS accounts, coalesce(sum(messages), 0)::bigint AS messages, coalesce(sum(octets), 0)::bigint AS octets
 FROM mailstore.accounts WHERE deleted_at IS NULL
 """
-# The janitor's runs end and are never scraped: it leaves its figures where a service reads them.
+# Prometheus never scrapes the janitor, whose runs are short: it writes its figures where a service reads them.
 _BACKLOG = """
 SELECT coalesce(sum(messages), 0)::bigint AS messages, coalesce(sum(octets), 0)::bigint AS octets
 FROM mailstore.compactions WHERE packs > 0
@@ -72,7 +72,7 @@ async def observe(postgres: Postgres) -> None:
 
 
 async def observe_for_ever(postgres: Postgres) -> None:
-    """Keep the gauges; while PostgreSQL is away they stay as they were."""
+    """Keep the gauges up to date; while PostgreSQL is away they stay as they were."""
     while True:
         with contextlib.suppress(PostgresUnavailable):
             await observe(postgres)

@@ -1,5 +1,5 @@
-"""What upkeep could not do of single things, an account, a pack or a mailbox, while it did the rest: kept from run to
-run, for a metric and for the operator."""
+"""The accounts, packs and mailboxes that upkeep could not handle while it did the rest: kept from run to run, for a
+metric and for the operator."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from paquebot.runtime.postgres.pool import Connection, Postgres
 
 STAGES = ("sweep", "compaction", "snapshot")
-"""What a run of the janitor does, one after another."""
-_MOST_KEPT = 1000
-_LONGEST = 500  # characters, of a subject or a reason
+"""The stages of a run of the janitor, in order."""
+_MAX_KEPT = 1000
+_MAX_LENGTH = 500  # characters, of a subject or a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Trouble:
     reason: str
 
 
-# Those that are there still keep the time at which they were seen first.
+# Rows that stay keep the time at which they were seen first.
 _NOTE = """
     WITH over AS (
         DELETE FROM mailstore.upkeep_troubles WHERE stage = $1 AND NOT subject = ANY($2::text[])
@@ -33,9 +33,9 @@ _NOTE = """
 _COUNT = "SELECT stage, count(*) AS count FROM mailstore.upkeep_troubles GROUP BY stage"
 
 
-async def note(postgres: Postgres, stage: str, troubles: Sequence[Trouble]) -> None:
-    """What the newest run of the stage found, in place of what the one before it found."""
-    found = {_text(one.subject): _text(one.reason) for one in troubles[:_MOST_KEPT]}
+async def replace(postgres: Postgres, stage: str, troubles: Sequence[Trouble]) -> None:
+    """Replace the troubles of the stage by those that its newest run found."""
+    found = {_text(one.subject): _text(one.reason) for one in troubles[:_MAX_KEPT]}
 
     async def work(connection: Connection) -> None:
         await connection.execute(_NOTE, stage, list(found), list(found.values()))
@@ -44,10 +44,10 @@ async def note(postgres: Postgres, stage: str, troubles: Sequence[Trouble]) -> N
 
 
 async def count(postgres: Postgres) -> Mapping[str, int]:
-    """By stage; one without any is missing."""
+    """By stage; a stage without any is missing."""
     return {row["stage"]: row["count"] for row in await postgres.fetch("troubles", _COUNT)}
 
 
 def _text(text: str) -> str:
-    """As PostgreSQL can keep it."""
-    return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST])
+    """The text in a form that PostgreSQL can keep."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_MAX_LENGTH])

@@ -1,0 +1,1 @@
+"""Claimed jobs: admitted, given slots, deferred."""

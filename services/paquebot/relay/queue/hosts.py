@@ -1,8 +1,8 @@
-"""What one address may hold, whatever domains lead to it: attempts at once, and a rest when it lets them hang.
+"""The share of one address, whatever domains lead to it: attempts at once, and a rest when it lets them hang.
 
-A host that many domains share as their exchanger is one group: its domains are many, its address is one. An address
-that has not taken up a conversation yet gets few attempts; one that let an attempt hang until it failed rests, first
-for as long as a destination does, and is then tried by one. A quick refusal costs nothing and is not remembered.
+Many domains may share one host as their exchanger: they are many destinations and one address. An address
+that has not replied yet gets few attempts; one that let an attempt hang until it failed rests, first
+for as long as a destination does, and then gets a single attempt. A quick refusal costs nothing and is not remembered.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from paquebot.relay.outcome import Host, HostUnusable, RelayOutcome
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings
 
-_REMEMBERED = 20_000
-_MOST_FAILURES = 16
+_MAX_KNOWN = 20_000
+_MAX_FAILURES = 16
 
 
 class HostBusy(Exception):
-    """The address has as many attempts as it may have: come again later; nothing was tried."""
+    """The address has as many attempts as it may have; nothing was tried."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class HostShares:
 
     @contextlib.contextmanager
     def attempt(self, host: Host) -> Iterator[None]:
-        """For the time of an attempt at the host. Raises HostBusy; HostUnusable while the address rests."""
+        """`with`: an attempt at the host. Raises HostBusy; HostUnusable while the address rests."""
         found = self._known.setdefault(host.address, _Address())
         self._known.move_to_end(host.address)
         if found.last is not None and self._clock() < found.rests_until:
@@ -61,24 +61,24 @@ class HostShares:
         return self._load.per_host if found.proven else self._load.per_new_host
 
     def answered(self, host: Host) -> None:
-        """The host has said of a recipient what becomes of it."""
+        """The host has replied to a recipient."""
         found = self._known[host.address]
         found.proven, found.failures, found.rests_until, found.last = True, 0, 0.0, None
 
     def hung(self, host: Host, why: RelayOutcome) -> None:
-        """An attempt got no word about any recipient, and took long. Attempts that hung together count as one."""
+        """An attempt got no reply to any recipient, and took long. Attempts that hung together count as one."""
         found = self._known[host.address]
         if self._clock() < found.rests_until:
             return
         found.proven = False
-        found.failures = min(found.failures + 1, _MOST_FAILURES)
+        found.failures = min(found.failures + 1, _MAX_FAILURES)
         rest = min(self._retry.back_off * 2 ** (found.failures - 1), self._retry.back_off_most)
         found.rests_until = self._clock() + rest
         found.last = why
 
     def _forget(self) -> None:
-        """The longest unused, within a bound; never one with an attempt under way, which a later one would not see."""
-        while len(self._known) > _REMEMBERED:
+        """Forget the longest unused above the bound; never one with an attempt under way, which the limit counts."""
+        while len(self._known) > _MAX_KNOWN:
             address, found = next(iter(self._known.items()))
             if found.attempts:
                 self._known.move_to_end(address)

@@ -14,22 +14,22 @@ class JobPublisher:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._stored: Batcher[Publication, None] = Batcher(self._publish, calls=2, limit=_MAX_BATCH)
+        self._batcher: Batcher[Publication, None] = Batcher(self._publish, calls=2, limit=_MAX_BATCH)
 
-    async def store(self, publication: Publication) -> None:
+    async def publish(self, publication: Publication) -> None:
         """Returns when it is kept. Raises QueueUnavailable."""
-        await self._stored.ask(publication)
+        await self._batcher.ask(publication)
 
     async def _publish(self, publications: Sequence[Publication]) -> Sequence[Exception | None]:
         try:
             await self._queue.publish(publications)
-        except QueueRefused as refused:  # one that is stored already, under its name, spoils the batch
+        except QueueRefused as refused:  # one that is stored already, under its name, fails the batch
             if len(publications) == 1:
                 return [refused]
-            return [await self._alone(publication) for publication in publications]
+            return [await self._publish_alone(publication) for publication in publications]
         return [None] * len(publications)
 
-    async def _alone(self, publication: Publication) -> Exception | None:
+    async def _publish_alone(self, publication: Publication) -> Exception | None:
         try:
             await self._queue.publish([publication])
         except QueueUnavailable as error:

@@ -1,8 +1,8 @@
-"""Which addresses mail may be sent to, when nobody but DNS or a sender names them: those of the public Internet.
+"""The addresses that relay may connect to when only DNS or a sender names them: those of the public Internet.
 
-Whoever has a domain can point it at any address, and whoever may send can ask for a connection to it: to loopback, to
-pods and nodes, to a cloud's metadata service. What IANA's registries call not globally reachable (RFC 6890, RFC 8190)
-is refused, and so are addresses that carry such a one inside (RFC 4291 §2.5.5, RFC 6052, RFC 3056, RFC 4380).
+The owner of a domain can point it at any address, and any sender can make relay connect to it: to loopback, to pods
+and nodes, to a cloud's metadata service. So relay refuses what IANA's registries call not globally reachable (RFC
+6890, RFC 8190), and addresses that embed such an address (RFC 4291 §2.5.5, RFC 6052, RFC 3056, RFC 4380).
 """
 
 import contextlib
@@ -17,7 +17,7 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052 §2.1
 _6TO4 = ipaddress.ip_network("2002::/16")  # RFC 3056 §2
-_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291 §2.4: what has been given out of IPv6
+_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291 §2.4: the global unicast addresses of IPv6
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -35,7 +35,7 @@ _PROC = Path("/proc/net")
 
 
 def is_public(address: IpAddress) -> bool:
-    """A unicast address that is globally reachable, and so is any that it carries inside."""
+    """A unicast address that is globally reachable, and so is any address that it embeds."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
@@ -50,7 +50,7 @@ def is_public(address: IpAddress) -> bool:
 
 
 def may_connect(text: str, allowed: Sequence[Network]) -> bool:
-    """To the IP address `text`: it is public, or an operator allows its network."""
+    """The IP address `text` is public, or the operator allows its network."""
     address = ipaddress.ip_address(text)
     return is_public(address) or is_within(address, allowed)
 
@@ -62,8 +62,8 @@ def is_within(address: IpAddress, networks: Sequence[Network]) -> bool:
 
 
 def interface_addresses(proc: Path = _PROC) -> tuple[Network, ...]:
-    """The addresses of this host's interfaces, without loopback: mail that is routed there would come back. Nothing
-    where the system does not say (/proc is Linux)."""
+    """The addresses of this host's interfaces, without loopback: mail that is routed there would come back. Empty
+    where there is no /proc (it is Linux's)."""
     found: set[IpAddress] = set()
     with contextlib.suppress(OSError, ValueError):
         found.update(_ipv4((proc / "fib_trie").read_text()))

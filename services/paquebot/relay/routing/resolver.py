@@ -1,7 +1,7 @@
-"""From a domain to the addresses of its mail exchangers, in the order in which they are to be tried.
+"""From a domain to the addresses of its mail exchangers, in the order in which relay tries them.
 
 RFC 5321 §5.1 (preference, equal ones shuffled, implicit MX, our own host), §4.1.3 (address literals), RFC 7505
-(null MX), RFC 1035. What DNS does not answer is temporary; what it denies is permanent.
+(null MX), RFC 1035. A query without an answer is a temporary failure; a denial is permanent.
 """
 
 import asyncio
@@ -48,8 +48,8 @@ class Exchanger:
 
 @dataclass(frozen=True, slots=True)
 class _Located:
-    """An exchanger with its addresses; `temporary`: DNS did not say which, or not all; `refused`: it named some to
-    which nothing may be sent."""
+    """An exchanger with its addresses; `temporary`: DNS did not answer for some; `refused`: relay may not connect to
+    some."""
 
     exchanger: Exchanger
     addresses: tuple[str, ...]
@@ -58,15 +58,15 @@ class _Located:
 
 
 class _Denied(Exception):
-    """DNS says: no such name, or no such record."""
+    """DNS denies the name or the record."""
 
 
-class _Away(Exception):
-    """DNS says nothing now."""
+class _NoAnswer(Exception):
+    """DNS does not answer now."""
 
 
 class Resolver:
-    """One for a process. `hostname`: ours; `port`: of mail exchangers; `shuffle` puts equals in random order."""
+    """One for a process. `hostname`: our own; `port`: of mail exchangers; `shuffle` puts equals in random order."""
 
     def __init__(self, settings: RoutingSettings, hostname: str, port: int, shuffle: Shuffle) -> None:
         self._settings = settings
@@ -77,13 +77,13 @@ class Resolver:
         self._dns = _resolver(settings.dns, settings)
 
     async def hosts(self, route: Route) -> list[Host]:
-        """Where to connect to, best first, at most as many as the settings say. Raises Unroutable."""
+        """The hosts to try, best first, at most as many as the settings say. Raises Unroutable."""
         port = route.port or self._port
         if (address := _literal(route.host)) is not None:
             return [self._at_literal(route, address, port)]
         exchangers = await self._exchangers(route)
         located = await asyncio.gather(*(self._locate(exchanger) for exchanger in exchangers))
-        usable = [self._reachable(found, route) for found in self._before_us(located, route)]
+        usable = [self._reachable(found, route) for found in self._better_than_us(located, route)]
         hosts = [
             Host(found.exchanger.name, address, port, found.exchanger.preference)
             for found in usable
@@ -100,7 +100,7 @@ class Resolver:
         raise Unroutable(failed(status, f"the hosts of {route.host} have no address"))
 
     def _at_literal(self, route: Route, address: str, port: int) -> Host:
-        """A static route is taken at its word; what a sender wrote is not. Raises Unroutable."""
+        """A static route may lead anywhere; an address that a sender wrote may not. Raises Unroutable."""
         if not route.static:
             if not self._settings.literals:
                 raise Unroutable(failed(NOT_PUBLIC, "mail to address literals is not sent from here"))
@@ -111,8 +111,8 @@ class Resolver:
         return Host(route.host, address, port)
 
     def _reachable(self, located: _Located, route: Route) -> _Located:
-        """Without addresses that DNS must not lead to. What is connected to is this very address: the name is not
-        asked for again, so it cannot have another one by then."""
+        """Without the addresses that relay may not connect to. Relay connects to these addresses and does not resolve
+        the name again, so the name cannot have another address by then."""
         if route.static:
             return located
         allowed = self._settings.allow_networks
@@ -122,12 +122,12 @@ class Resolver:
     # --- MX ---
 
     async def _exchangers(self, route: Route) -> list[Exchanger]:
-        """In order of preference; the domain itself where it has no MX record. Raises Unroutable."""
+        """In order of preference; the domain itself if it has no MX record. Raises Unroutable."""
         if not route.exchangers:
             return [Exchanger(0, route.host)]
         try:
             found = await self._mx(route.host)
-        except _Away:
+        except _NoAnswer:
             raise Unroutable(deferred(DNS_FAILED, f"DNS does not answer for {route.host}")) from None
         except dns.resolver.NXDOMAIN:
             raise Unroutable(failed(BAD_DOMAIN, f"there is no domain {route.host}")) from None
@@ -138,19 +138,19 @@ class Resolver:
         return self._in_order([exchanger for exchanger in found if exchanger.name])
 
     async def _mx(self, domain: str) -> list[Exchanger]:
-        answer = await self._ask(domain, "MX")
+        answer = await self._query(domain, "MX")
         # A set: a zone may name one host twice.
         return list({Exchanger(record.preference, _text(record.exchange)) for record in answer})
 
     def _in_order(self, exchangers: list[Exchanger]) -> list[Exchanger]:
-        """RFC 5321 §5.1: equal preferences at random, ours and whatever is not better than ours left out."""
+        """RFC 5321 §5.1: by preference, equal ones at random."""
         exchangers.sort(key=lambda exchanger: exchanger.name)
         self._shuffle(exchangers)
         exchangers.sort(key=lambda exchanger: exchanger.preference)
         return exchangers[: self._settings.exchangers]
 
-    def _before_us(self, located: Sequence[_Located], route: Route) -> list[_Located]:
-        """RFC 5321 §5.1: who is better than ourselves in the list. A static route is taken at its word."""
+    def _better_than_us(self, located: Sequence[_Located], route: Route) -> list[_Located]:
+        """RFC 5321 §5.1: the exchangers better than our own host in the list. A static route is not checked."""
         if route.static:
             return list(located)
         ours = [found.exchanger.preference for found in located if self._is_us(found)]
@@ -180,14 +180,14 @@ class Resolver:
     async def _addresses(self, name: str, kind: str) -> list[str] | None:
         """None: DNS did not answer."""
         try:
-            return [record.address for record in await self._ask(name, kind)]
+            return [record.address for record in await self._query(name, kind)]
         except (_Denied, dns.resolver.NXDOMAIN):
             return []
-        except _Away:
+        except _NoAnswer:
             return None
 
-    async def _ask(self, name: str, kind: str) -> list[Any]:
-        """The records; aliases (CNAME) are followed. Raises NXDOMAIN, _Denied, _Away."""
+    async def _query(self, name: str, kind: str) -> list[Any]:
+        """The records; aliases (CNAME) are followed. Raises NXDOMAIN, _Denied, _NoAnswer."""
         start = time.perf_counter()
         result = "away"
         try:
@@ -201,7 +201,7 @@ class Resolver:
             result = "denied"
             raise _Denied from None
         except (dns.exception.DNSException, OSError, TimeoutError) as error:
-            raise _Away from error
+            raise _NoAnswer from error
         finally:
             metrics.DNS_SECONDS.labels(kind, result).observe(time.perf_counter() - start)
 
@@ -215,7 +215,7 @@ def _resolver(servers: Sequence[Listen], settings: RoutingSettings) -> dns.async
 
 
 def _absolute(name: str) -> dns.name.Name:
-    """Raises _Denied for what is no name in DNS, and so has no record there."""
+    """Raises _Denied for text that cannot be a name in DNS, and so has no record there."""
     try:
         return dns.name.from_text(name)
     except (dns.exception.DNSException, UnicodeError):

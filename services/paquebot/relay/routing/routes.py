@@ -1,4 +1,4 @@
-"""Static routes: which mail goes past DNS, and where.
+"""Static routes: mail that does not follow DNS, and where it goes.
 
 `example.org=mx.example.net:25` (that domain, to the mail exchangers of mx.example.net), `.example.com=[192.0.2.1]`
 (its subdomains, to that host; brackets: no MX lookup), `*=[smart.example]:587` (all else, to a smart host).
@@ -14,7 +14,7 @@ from paquebot.wire.address import BadAddress, normal_domain
 @dataclass(frozen=True, slots=True)
 class Route:
     """`host`: a domain name or IP address; `exchangers`: look for its MX records first; `port` 0: the usual one.
-    `static`: from the settings; `smart_host`: of the route `*`, the only one that gets our login."""
+    `static`: from the settings; `smart_host`: of the route `*`, the only one where relay logs in."""
 
     host: str
     port: int = 0
@@ -24,23 +24,23 @@ class Route:
 
     @property
     def key(self) -> str:
-        """What concurrency and back-off are counted by."""
+        """The destination: concurrency and back-off are counted by this."""
         return f"{self.host}:{self.port}" if self.static else self.host
 
 
 class Routes:
-    """Raises ValueError for settings that are not routes."""
+    """Raises ValueError for text that is not a route."""
 
     def __init__(self, routes: Iterable[str]) -> None:
         self._by_domain: dict[str, Route] = {}
         for text in routes:
             pattern, equals, target = text.partition("=")
             if not equals or not target:
-                raise ValueError(f"{text!r} is not a route such as example.org=mx.example.net:25")
+                raise ValueError(f"{text!r} must be a route such as example.org=mx.example.net:25")
             self._by_domain[_pattern(pattern)] = _target(target, smart_host=pattern == "*")
 
     def route(self, domain: str) -> Route:
-        """The most exact route: the domain itself, its nearest parent's `.parent`, `*`, or its own exchangers."""
+        """The most specific route: the domain itself, its nearest parent's `.parent`, `*`, or its own exchangers."""
         if found := self._by_domain.get(domain):
             return found
         at = domain.find(".")
@@ -69,7 +69,7 @@ def _target(text: str, *, smart_host: bool) -> Route:
         host, colon, port = text.partition(":")
         wrong = False
     if wrong or not host or (colon and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536)):
-        raise ValueError(f"{text!r} is not the target of a route such as [smart.example]:587")
+        raise ValueError(f"{text!r} must be a route's target such as [smart.example]:587")
     number = int(port) if colon else 0
     try:
         address = str(ipaddress.ip_address(host))

@@ -1,0 +1,1 @@
+"""SMTP with other hosts (RFC 5321), as a client."""

@@ -1,7 +1,7 @@
 """From an address to a session that takes mail: connect, greeting, EHLO or HELO, STARTTLS, AUTH.
 
 RFC 5321 §3.1, §3.2 and §4.1.4; RFC 3207; RFC 7435 (opportunistic); RFC 4954 with PLAIN (RFC 4616) and LOGIN.
-docs/decisions/0031: what is taken from hosts that break these.
+docs/decisions/0031: what relay accepts from hosts that break these.
 """
 
 import os
@@ -35,7 +35,7 @@ _log = Log("paquebot.relay")
 
 
 class _TlsBroken(Exception):
-    """TLS failed, from STARTTLS to the EHLO behind it; `certificate`: only because the certificate is not to be
+    """TLS failed, between STARTTLS and the EHLO after it; `certificate`: only because the certificate is not
     trusted."""
 
     def __init__(self, reason: str, *, certificate: bool) -> None:
@@ -45,7 +45,7 @@ class _TlsBroken(Exception):
 
 
 class Handshake:
-    """Opens sessions. `hostname` is what we call ourselves; `source` a local address to connect from, or empty."""
+    """Opens sessions. `hostname`: our name in EHLO; `source`: a local address to connect from, or empty."""
 
     def __init__(
         self, hostname: str, deadlines: Deadlines, contexts: TlsContexts, memory: TlsMemory, *, source: str = ""
@@ -75,7 +75,9 @@ class Handshake:
                     text = f"TLS is required and failed: {broken.reason}"
                     raise HostUnusable(host, deferred(TLS_FAILED, text, host, elsewhere=True)) from None
                 continue
-            if mode is not first:  # it works where a better way did not: a host that is merely away tells nothing
+            if (
+                mode is not first
+            ):  # a better mode failed and this one works; a host that cannot be reached says nothing of TLS
                 self._memory.remember(host, mode)
             metrics.CONNECTION[ConnectionResult.OK].inc()
             metrics.CONNECT_SECONDS.observe(time.perf_counter() - start)
@@ -122,7 +124,7 @@ class Handshake:
         await self._hello(session)
 
     async def _hello(self, session: ClientSession) -> None:
-        """RFC 5321 §3.2 and §4.1.1.1: EHLO, and HELO for a host that does not know it."""
+        """RFC 5321 §3.2 and §4.1.1.1: EHLO, and HELO for a host without EHLO."""
         seconds = self._deadlines.greeting
         reply = await session.command(f"EHLO {self._hostname}", seconds, "EHLO")
         if reply.is_positive:
@@ -139,7 +141,7 @@ class Handshake:
         return HostUnusable(session.host, outcome_of(reply, session.host, elsewhere=True))
 
     async def _secure(self, session: ClientSession, policy: TlsPolicy, mode: TlsMode) -> None:
-        """RFC 3207 §4: STARTTLS, and everything known about the host forgotten. Raises _TlsBroken."""
+        """RFC 3207 §4: STARTTLS; what the host offered before is forgotten. Raises _TlsBroken."""
         in_clear = policy in (TlsPolicy.OFF, TlsPolicy.OPPORTUNISTIC)
         if mode is not TlsMode.CLEAR and "STARTTLS" in session.extensions:
             try:
@@ -147,7 +149,7 @@ class Handshake:
                 if reply.code == 220:
                     await self._start_tls(session, mode)
                     return
-                if in_clear:  # the host may close behind its refusal: a connection of its own in clear then
+                if in_clear:  # the host may close after its refusal: another connection in clear then
                     await session.command("NOOP", self._deadlines.starttls, "NOOP")
             except SessionBroken as broken:
                 raise _TlsBroken(broken.text, certificate=False) from None
@@ -180,10 +182,10 @@ class Handshake:
         metrics.TLS.labels(tls_version(session.tls), mode.value).inc()
 
     async def _log_in(self, session: ClientSession, credentials: Credentials) -> None:
-        """Only after TLS. A refusal is temporary: it says something about our settings, nothing about the mail."""
+        """Only after TLS. A refusal is temporary: it concerns our settings, not the mail."""
         host, seconds = session.host, self._deadlines.greeting
         if not session.tls:
-            raise HostUnusable(host, deferred(NO_TLS, "a login without TLS is not made", host))
+            raise HostUnusable(host, deferred(NO_TLS, "no login without TLS", host))
         offered = session.extensions.get("AUTH", "").upper().split()
         if "PLAIN" in offered:
             reply = await session.command(f"AUTH PLAIN {print_plain(credentials).decode()}", seconds, "AUTH")
@@ -202,8 +204,8 @@ class Handshake:
 
 
 def _certified_name(host: Host) -> str | None:
-    """What the certificate must be for: the name, or the address that a literal has. None: DNS gave a name that TLS
-    cannot (RFC 6066 §3), such as one with other bytes than letters and digits."""
+    """What the certificate must be for: the name, or the address of a literal. None: DNS gave a name that TLS cannot
+    carry (RFC 6066 §3), such as one with other bytes than letters and digits."""
     if host.name.startswith("["):
         return host.address
     try:

@@ -11,15 +11,15 @@ from paquebot.relay.outcome import BAD_CONNECTION, PROTOCOL_ERROR, Host, RelayOu
 from paquebot.relay.smtp_client.stream import ReplyLineTooLong, Stream, StreamEnded
 from paquebot.wire.smtp.replies import BadReply, Reply, ReplyLine, join_reply, parse_reply_line
 
-MAX_REPLY_LINES = 128  # that are kept of a reply,
-MAX_REPLY_TEXT = 64 * 1024  # and characters
+MAX_REPLY_LINES = 128  # kept of a reply
+MAX_REPLY_TEXT = 64 * 1024  # characters kept of a reply
 MAX_REPLY = 1024 * 1024  # bytes of a reply
 
 
 class SessionBroken(Exception):
-    """The host fell silent, closed, or did not speak SMTP; the session is of no more use.
+    """The host fell silent, closed, or did not speak SMTP; the session cannot be used any more.
 
-    `status` is ours; `text` says in one line what happened while `phase` was under way.
+    `status` is our own; `text` says in one line what happened, and in which phase.
     """
 
     def __init__(self, status: str, text: str) -> None:
@@ -46,7 +46,7 @@ class ClientSession:
 
     @property
     def usable(self) -> bool:
-        """Another message may be sent. What a host says unasked, it says before closing."""
+        """Another message may be sent. A host that writes without a command before it is about to close."""
         return not (self._broken or self._stream.ended or self._stream.unread)
 
     @property
@@ -68,12 +68,12 @@ class ClientSession:
         try:
             self._stream.write((lines + "\r\n").encode())
         except StreamEnded:
-            if not self._stream.has_line():  # else its last words explain why
+            if not self._stream.has_line():  # else its last reply explains why
                 raise self.broken(BAD_CONNECTION, f"connection closed before {phase}") from None
 
-    async def send_message(self, blocks: Iterable[bytes | memoryview], seconds: float, total: float) -> bool:
-        """Send the dot-stuffed message with its final dot, each block within `seconds` and all of them within `total`;
-        False: the host replied before all was sent. Raises SessionBroken."""
+    async def send_content(self, blocks: Iterable[bytes | memoryview], seconds: float, total: float) -> bool:
+        """Send the framed content, each block within `seconds` and all of them within `total`. False: the host replied
+        before all was sent. Raises SessionBroken."""
         try:
             return await self._stream.write_blocks(blocks, seconds, total)
         except StreamEnded:
@@ -84,8 +84,8 @@ class ClientSession:
             raise self.broken(BAD_CONNECTION, "timed out sending the message") from None
 
     async def reply(self, seconds: float, phase: str) -> Reply:
-        """The next reply, of at most MAX_REPLY bytes. `seconds` are for all its lines: a host that sends a line now
-        and then gets no more time than a silent one. Raises SessionBroken."""
+        """The next reply, of at most MAX_REPLY bytes. `seconds` is the timeout for all its lines together: a host that
+        sends a line now and then gets no more time than a silent one. Raises SessionBroken."""
         try:
             async with asyncio.timeout(seconds):
                 reply = await self._whole_reply()
@@ -101,7 +101,7 @@ class ClientSession:
         return reply
 
     async def _whole_reply(self) -> Reply:
-        """Of many lines the first ones, and the last. Raises StreamEnded, BadReply, LineTooLong."""
+        """Of many lines the first ones and the last one are kept. Raises StreamEnded, BadReply, ReplyLineTooLong."""
         lines: list[ReplyLine] = []
         end, text = self._stream.taken + MAX_REPLY, 0
         while not lines or not lines[-1].last:
@@ -110,7 +110,7 @@ class ClientSession:
                 text -= len(lines.pop().text)
             lines.append(line)
             text += len(line.text)
-        # RFC 5321 §4.2.1 wants one code on all lines; where they differ the last one says how it ended.
+        # RFC 5321 §4.2.1: one code on all lines; where they differ, the last one counts.
         return join_reply([replace(line, code=lines[-1].code) for line in lines])
 
     def broken(self, status: str, text: str) -> SessionBroken:
@@ -120,7 +120,7 @@ class ClientSession:
         return SessionBroken(status, text)
 
     def leave(self) -> None:
-        """Say QUIT without waiting for it; close."""
+        """Send QUIT without waiting for its reply, and close."""
         if self._broken:
             self._stream.abort()
         else:
@@ -129,7 +129,7 @@ class ClientSession:
 
 
 def _reply_line(line: bytes, before: Sequence[ReplyLine]) -> ReplyLine:
-    """A line inside a reply that has no code is text. Raises BadReply for one that begins a reply."""
+    """A line without a code inside a reply is text. Raises BadReply for one that begins a reply."""
     try:
         return parse_reply_line(line)
     except BadReply:

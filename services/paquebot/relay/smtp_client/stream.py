@@ -1,8 +1,8 @@
-"""One TCP connection to another host's SMTP server: lines in, bytes out, each wait with a deadline.
+"""One TCP connection to another host's SMTP server: lines in, bytes out, each wait with a timeout.
 
-Invariants: what is written and not taken yet is bounded by UNTAKEN, with TLS too; unread bytes are bounded by
-MAX_UNREAD (reading pauses above it), and of a line MAX_LINE are kept, whatever the host sends; bytes that came in
-clear before STARTTLS are never read as if they had come through TLS. RFC 5321 §2.3.8 and §4.5.3.1, RFC 3207 §4.2.
+Invariants: unsent bytes are bounded by MAX_UNSENT, with TLS too; unread bytes are bounded by MAX_UNREAD (reading
+pauses above it), and of a line MAX_LINE are kept, whatever the host sends; bytes that came in clear before STARTTLS
+are never read as if they had come through TLS. RFC 5321 §2.3.8 and §4.5.3.1, RFC 3207 §4.2.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ from typing import cast
 MAX_LINE = 4096  # bytes; RFC 5321 §4.5.3.1.5 says 512 for a reply line, and some hosts write longer ones
 MAX_UNREAD = 64 * 1024
 BLOCK = 64 * 1024
-UNTAKEN = 64 * 1024  # above this a writer waits; uvloop's TLS would take half a MiB before it says so
+MAX_UNSENT = 64 * 1024  # above this a writer waits; uvloop's TLS would buffer half a MiB before it says so
 _LEAVE_SECONDS = 5.0
 
 
 class StreamEnded(Exception):
-    """The host closed the connection, or the network broke it."""
+    """The host closed the connection, or the network did."""
 
 
 class ReplyLineTooLong(Exception):
-    """The host sent more bytes without a line end than it may."""
+    """The host sent more bytes without a line end than a line may have."""
 
 
 class PlaintextInjected(Exception):
-    """Bytes arrived between the reply to STARTTLS and the handshake: perhaps from somebody in between."""
+    """Bytes arrived between the reply to STARTTLS and the handshake: perhaps from an attacker in between."""
 
 
 class Stream(asyncio.Protocol):
-    """Open with `open_stream`. Every `seconds` is a deadline; passing it raises TimeoutError."""
+    """Open with `open_stream`. Every `seconds` is a timeout, which raises TimeoutError."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -48,7 +48,7 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(UNTAKEN)
+        self._transport.set_write_buffer_limits(MAX_UNSENT)
 
     def data_received(self, data: bytes) -> None:
         if self._leaving:
@@ -87,16 +87,16 @@ class Stream(asyncio.Protocol):
 
     @property
     def unread(self) -> bool:
-        """Bytes have arrived that nobody has read."""
+        """Bytes have arrived that were not read yet."""
         return bool(self._unread)
 
     def has_line(self) -> bool:
         """`line` would return at once."""
         return b"\n" in self._unread
 
-    async def line(self, most: int = MAX_LINE) -> bytes:
+    async def line(self, limit: int = MAX_LINE) -> bytes:
         """The next line with its line end, or the first MAX_LINE bytes of a longer one, which is read to its end. The
-        caller has a deadline. Raises StreamEnded; LineTooLong for a line of more than `most` bytes."""
+        caller has a timeout. Raises StreamEnded; ReplyLineTooLong for a line of more than `limit` bytes."""
         kept = b""
         dropped = 0
         while (end := self._unread.find(b"\n")) < 0:
@@ -104,7 +104,7 @@ class Stream(asyncio.Protocol):
                 kept = kept or bytes(self._unread[:MAX_LINE])
                 dropped += len(self._unread)
                 self._take(len(self._unread))
-            if dropped + len(self._unread) >= most:
+            if dropped + len(self._unread) >= limit:
                 raise ReplyLineTooLong
             if self._ended:
                 raise StreamEnded
@@ -112,13 +112,13 @@ class Stream(asyncio.Protocol):
             await self._arrived.wait()
         line = kept or bytes(self._unread[: min(end + 1, MAX_LINE)])
         self._take(end + 1)
-        if dropped + end + 1 > most:
+        if dropped + end + 1 > limit:
             raise ReplyLineTooLong
         return line
 
-    def _take(self, octets: int) -> None:
-        self.taken += octets
-        del self._unread[:octets]
+    def _take(self, size: int) -> None:
+        self.taken += size
+        del self._unread[:size]
         if self._paused and len(self._unread) < MAX_UNREAD // 2 and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
@@ -130,8 +130,8 @@ class Stream(asyncio.Protocol):
         self._transport.write(data)
 
     async def write_blocks(self, blocks: Iterable[bytes | memoryview], seconds: float, total: float) -> bool:
-        """Send `blocks`; each has `seconds` to be taken (RFC 5321 §4.5.3.2.5), and all of them `total`. False: stopped
-        early, for the host has said something already. Raises StreamEnded, TimeoutError."""
+        """Send `blocks`; each has `seconds` to be taken (RFC 5321 §4.5.3.2.5), and all of them `total`. False: the host
+        has replied already, and the rest was not sent. Raises StreamEnded, TimeoutError."""
         async with asyncio.timeout(total):
             for block in blocks:
                 if self.has_line():
@@ -143,12 +143,12 @@ class Stream(asyncio.Protocol):
             raise StreamEnded
         return True
 
-    # --- TLS and the end ---
+    # --- TLS, closing ---
 
     async def start_tls(self, context: ssl.SSLContext, server_hostname: str | None, seconds: float) -> str:
         """Handshake as a client; returns the version, such as `TLSv1.3`.
 
-        Raises ssl.SSLError, OSError, PlaintextInjected, TimeoutError; the connection is then of no more use.
+        Raises ssl.SSLError, OSError, PlaintextInjected, TimeoutError; the connection cannot be used any more then.
         """
         if self._transport is None or self._ended:
             raise ConnectionResetError
@@ -161,11 +161,11 @@ class Stream(asyncio.Protocol):
         if transport is None:
             raise ConnectionResetError
         self._transport = transport
-        transport.set_write_buffer_limits(UNTAKEN)
+        transport.set_write_buffer_limits(MAX_UNSENT)
         return str(transport.get_extra_info("ssl_object").version())
 
     def leave(self) -> None:
-        """Say QUIT and close when the host answers, or soon (RFC 5321 §4.1.1.10). Does not wait."""
+        """Send QUIT, and close when the host replies or a few seconds later (RFC 5321 §4.1.1.10). Does not wait."""
         if self._ended or self._transport is None or self._transport.is_closing():
             self._close()
             return
@@ -174,7 +174,7 @@ class Stream(asyncio.Protocol):
         asyncio.get_running_loop().call_later(_LEAVE_SECONDS, self._close)
 
     def abort(self) -> None:
-        """Close now, whatever is under way."""
+        """Close now."""
         if self._transport is not None:
             self._transport.abort()
         self._end()

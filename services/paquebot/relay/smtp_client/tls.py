@@ -1,16 +1,17 @@
-"""TLS towards other hosts: which ways to try with a host, in order, and what is remembered of it.
+"""TLS with other hosts: the modes to try with a host, in order, and which mode worked last.
 
 Opportunistic security (RFC 7435): first with a verified certificate, then with any, then in clear; each fall back
 is a new connection, is counted, and is remembered for an hour once it has worked, so that a host with a bad certificate
-is not dialled twice for every message. A policy that demands more cuts the list short. RFC 3207, RFC 8996 (TLS 1.2 at
+costs one connection a message and not two. A stricter policy shortens the list. RFC 3207, RFC 8996 (TLS 1.2 at
 least).
 """
 
 import enum
 import ssl
 import time
-from collections import OrderedDict
 from collections.abc import Callable
+
+from cachetools import TTLCache
 
 from paquebot.relay.outcome import Host
 from paquebot.relay.settings import TlsPolicy
@@ -20,7 +21,7 @@ _REMEMBER_HOSTS = 10_000
 
 
 class TlsMode(enum.Enum):
-    """One way to speak with a host."""
+    """How a session with a host is secured."""
 
     VERIFIED = "verified"
     UNVERIFIED = "unverified"
@@ -51,23 +52,17 @@ class TlsContexts:
 
 
 class TlsMemory:
-    """What worked last with each host; bounded in number and time. `clock`: monotonic seconds."""
+    """The mode that worked last with each host; bounded in number and time. `clock`: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._known: OrderedDict[Host, tuple[float, TlsMode]] = OrderedDict()
+        self._known: TTLCache[Host, TlsMode] = TTLCache(_REMEMBER_HOSTS, _REMEMBER_SECONDS, clock)
 
     def modes(self, host: Host, policy: TlsPolicy) -> tuple[TlsMode, ...]:
-        """What to try, in order; never outside the policy."""
+        """The modes to try, in order; never outside the policy."""
         modes = MODES[policy]
-        until, start = self._known.get(host, (0.0, modes[0]))
-        if self._clock() >= until or start not in modes:
-            return modes
-        return modes[modes.index(start) :]
+        first = self._known.get(host)
+        return modes[modes.index(first) :] if first is not None and first in modes else modes
 
     def remember(self, host: Host, mode: TlsMode) -> None:
-        """A better way than `mode` did not work with the host."""
-        self._known[host] = (self._clock() + _REMEMBER_SECONDS, mode)
-        self._known.move_to_end(host)
-        while len(self._known) > _REMEMBER_HOSTS:
-            self._known.popitem(last=False)
+        """No better mode than `mode` worked with the host."""
+        self._known[host] = mode

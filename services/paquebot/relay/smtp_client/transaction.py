@@ -1,8 +1,8 @@
-"""One mail transaction in a session: MAIL, RCPT for each recipient, DATA or BDAT, the message, and one result a
+"""One mail transaction in a session: MAIL, RCPT for each recipient, DATA or BDAT, the content, and an outcome for each
 recipient.
 
 Invariants: a recipient is delivered only after a 2yz reply to the final dot that followed its own 2yz reply to
-RCPT; every other end is a result too, so no recipient is forgotten. Bare CR and LF never leave (RFC 5321 §2.3.8).
+RCPT; every other end is an outcome too, so no recipient is forgotten. Bare CR and LF never leave (RFC 5321 §2.3.8).
 RFC 5321 §3.3, §4.1.1, §4.5.2 (transparency), RFC 2920 (pipelining), RFC 3030, 1870, 6152, 6531, 3461.
 """
 
@@ -19,6 +19,7 @@ from paquebot.relay.outcome import (
     PROTOCOL_ERROR,
     TOO_BIG,
     Host,
+    Outcomes,
     RelayOutcome,
     RelayResult,
     failed,
@@ -33,36 +34,33 @@ from paquebot.wire.smtp.parameters import Notify, RcptParameters
 from paquebot.wire.smtp.replies import Reply
 from paquebot.wire.transparency import add_transparency
 
-Outcomes = dict[str, RelayOutcome]
-"""By forward-path."""
-
 
 class ClientTransaction:
-    """One message to some recipients over one session. `on_content` is called before the message's first byte."""
+    """One message to some recipients over one session. `on_content` is called before the first byte of the content."""
 
     def __init__(
         self,
         session: ClientSession,
-        letter: OutgoingMessage,
+        message: OutgoingMessage,
         deadlines: Deadlines,
         rules: FormRules,
         on_content: Callable[[], None],
     ) -> None:
         self._session = session
-        self._letter = letter
+        self._message = message
         self._deadlines = deadlines
         self._rules = rules
         self._form = MessageForm(0)
         self._on_content = on_content
-        self._content = False  # from here on the host may have the message, whatever it says
+        self._content_sent = False  # once True the host may have the message, whatever it says
 
     async def run(self, recipients: Sequence[RelayRecipient]) -> Outcomes:
-        """A result for every recipient. Raises SessionBroken only when the session was dead before MAIL was
+        """An outcome for every recipient. Raises SessionBroken only when the session was dead before MAIL was
         answered, so that nothing has happened yet; OverBudget and what reading the message raises."""
         outcomes: Outcomes = {}
         try:
             recipients, outcomes = self._writable(recipients)
-            self._form = await self._rules.form(self._letter, recipients, self._session.extensions, self._host)
+            self._form = await self._rules.form(self._message, recipients, self._session.extensions, self._host)
             self._fits(self._form)
         except MessageUnsupported as refused:
             return outcomes | dict.fromkeys((recipient.forward_path for recipient in recipients), refused.outcome)
@@ -78,7 +76,7 @@ class ClientTransaction:
         session.messages += 1
         start = time.perf_counter()
         try:
-            return await self._converse(recipients, self._commands(recipients))
+            return await self._exchange(recipients, self._commands(recipients))
         finally:
             metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - start)
 
@@ -87,29 +85,29 @@ class ClientTransaction:
         return self._session.host
 
     def _writable(self, recipients: Sequence[RelayRecipient]) -> tuple[Sequence[RelayRecipient], Outcomes]:
-        """Whose address can stand in a command; the others have their results."""
-        if not _writable(self._letter.reverse_path):
+        """The recipients whose address can stand in a command, and the outcomes of the others."""
+        if not _writable(self._message.reverse_path):
             raise MessageUnsupported(failed(BAD_SENDER, "the sender's address cannot be written in a command"))
         bad = failed(BAD_RECIPIENT, "the address cannot be written in a command")
         outcomes = {one.forward_path: bad for one in recipients if not _writable(one.forward_path)}
         return [one for one in recipients if one.forward_path not in outcomes], outcomes
 
     def _fits(self, form: MessageForm) -> None:
-        """Raises NoForm."""
+        """Raises MessageUnsupported."""
         limit = size_limit(self._session.extensions)
         if limit and form.size > limit:  # RFC 1870 §6.1
             raise MessageUnsupported(failed(TOO_BIG, f"the host takes messages of at most {limit} bytes", self._host))
 
     def _commands(self, recipients: Sequence[RelayRecipient]) -> list[str]:
-        extensions, letter, form = self._session.extensions, self._letter, self._form
-        parameters = letter.parameters(form.size, form.body, smtputf8=form.smtputf8).narrowed_to(extensions)
-        commands = [f"MAIL FROM:<{letter.reverse_path}>{parameters}"]
+        extensions, message, form = self._session.extensions, self._message, self._form
+        parameters = message.parameters(form.size, form.body, smtputf8=form.smtputf8).narrowed_to(extensions)
+        commands = [f"MAIL FROM:<{message.reverse_path}>{parameters}"]
         for recipient in recipients:
             rcpt_parameters = recipient.parameters.narrowed_to(extensions)
             commands.append(f"RCPT TO:<{recipient.address}>{rcpt_parameters}")
         return commands
 
-    async def _converse(self, recipients: Sequence[RelayRecipient], commands: Sequence[str]) -> Outcomes:
+    async def _exchange(self, recipients: Sequence[RelayRecipient], commands: Sequence[str]) -> Outcomes:
         pipelined = "PIPELINING" in self._session.extensions  # RFC 2920 §3.1
         if pipelined:
             content = () if self._form.chunked else ("DATA",)
@@ -126,7 +124,9 @@ class ClientTransaction:
                 await self._data(accepted, outcomes, pipelined=pipelined)
         except SessionBroken as broken:
             for recipient in recipients:
-                outcomes.setdefault(recipient.forward_path, broken.outcome(self._host, elsewhere=not self._content))
+                outcomes.setdefault(
+                    recipient.forward_path, broken.outcome(self._host, elsewhere=not self._content_sent)
+                )
         return outcomes
 
     async def _answer(self, command: str | None, seconds: float, phase: str) -> Reply:
@@ -138,9 +138,9 @@ class ClientTransaction:
         return reply
 
     async def _mail_refused(self, mail: Reply, recipients: Sequence[RelayRecipient], *, pipelined: bool) -> Outcomes:
-        """Everybody shares the refusal. What was pipelined behind MAIL is still answered."""
+        """The refusal is for every recipient. What was pipelined behind MAIL is still answered."""
         if mail.code == 421 and self._session.messages > 1:
-            # A host that has had enough of this connection says so here; a new one may do.
+            # A host that takes no more over this connection says so here; a new connection may do.
             raise self._session.broken(CLOSING, reply_text(mail))
         outcome = outcome_of(mail, self._host, elsewhere=mail.is_temporary)
         if pipelined and self._session.alive:
@@ -156,14 +156,14 @@ class ClientTransaction:
                 return
             data = await self._session.reply(self._deadlines.data, "DATA")
             if data.code == 354:
-                await self._empty_message()
+                await self._send_empty_content()
         except SessionBroken:
-            return  # the results stand; the session ends
+            return  # the outcomes stand; the session ends
 
     async def _recipients(
         self, recipients: Sequence[RelayRecipient], commands: Sequence[str], outcomes: Outcomes, *, pipelined: bool
     ) -> list[RelayRecipient]:
-        """Who was accepted; the others get their results. Raises SessionBroken."""
+        """The accepted recipients; the others get their outcomes. Raises SessionBroken."""
         accepted: list[RelayRecipient] = []
         for recipient, command in zip(recipients, commands, strict=True):
             reply = await self._answer(None if pipelined else command, self._deadlines.rcpt, "RCPT")
@@ -176,54 +176,56 @@ class ClientTransaction:
         return accepted
 
     def _rcpt_refused(self, reply: Reply) -> RelayOutcome:
-        # RFC 5321 §4.5.3.1.10: 552 for too many recipients is to be taken as 452.
+        # RFC 5321 §4.5.3.1.10: 552 for too many recipients counts as 452.
         if reply.code == 552 and reply.enhanced_status in ("", "5.5.3"):
             reply = Reply(452, "4.5.3", reply.text)
         return outcome_of(reply, self._host, elsewhere=reply.is_temporary)
 
     async def _data(self, accepted: list[RelayRecipient], outcomes: Outcomes, *, pipelined: bool) -> None:
-        """DATA and the message, when somebody was accepted. Raises SessionBroken."""
+        """DATA and the content, when a recipient was accepted. Raises SessionBroken."""
         if not accepted and not pipelined:
             return
         reply = await self._answer(None if pipelined else "DATA", self._deadlines.data, "DATA")
         if reply.code == 354 and not accepted:
-            await self._empty_message()  # RFC 2920 §3.1
+            await self._send_empty_content()  # RFC 2920 §3.1
             return
         if reply.code == 354:
-            reply = await self._message(add_transparency)
-        elif reply.is_positive:  # nothing was sent, so nothing was taken: the host or we are out of step
+            reply = await self._send_content(add_transparency)
+        elif reply.is_positive:  # nothing was sent, so nothing was taken: replies and commands are out of step
             raise self._session.broken(PROTOCOL_ERROR, f"unexpected reply to DATA: {reply_text(reply)}")
         self._settle(reply, accepted, outcomes)
 
     async def _bdat(self, accepted: list[RelayRecipient], outcomes: Outcomes) -> None:
-        """RFC 3030 §2: the message in one chunk, without transparency. Raises SessionBroken."""
+        """RFC 3030 §2: the content in one chunk, without transparency. Raises SessionBroken."""
         if accepted:
             command = f"BDAT {self._form.size} LAST\r\n".encode("ascii")
-            self._settle(await self._message(lambda content: itertools.chain((command,), content)), accepted, outcomes)
+            self._settle(
+                await self._send_content(lambda content: itertools.chain((command,), content)), accepted, outcomes
+            )
 
-    async def _message(self, framed: Callable[[Iterable[bytes]], Iterable[bytes]]) -> Reply:
-        """The message itself, and the reply to it. Raises SessionBroken."""
+    async def _send_content(self, framed: Callable[[Iterable[bytes]], Iterable[bytes]]) -> Reply:
+        """The content, and the reply to it. Raises SessionBroken."""
         deadlines = self._deadlines
         total = deadlines.block + self._form.size / deadlines.rate
-        async with self._letter.opened() as raw:
-            content = framed(self._letter.contents(raw, self._form.wish))
-            self._content = True
+        async with self._message.opened() as content:
+            pieces = framed(self._message.pieces(content, self._form.conversion))
+            self._content_sent = True
             self._on_content()
-            whole = await self._session.send_message(content, deadlines.block, total)
-        return await self._reply_to_message(whole=whole)
+            complete = await self._session.send_content(pieces, deadlines.block, total)
+        return await self._reply_to_content(complete=complete)
 
-    async def _reply_to_message(self, *, whole: bool) -> Reply:
-        """One that came before the final dot was sent can only be a refusal. Raises SessionBroken."""
+    async def _reply_to_content(self, *, complete: bool) -> Reply:
+        """A reply that came before the final dot was sent can only be a refusal. Raises SessionBroken."""
         session = self._session
         reply = await self._answer(None, self._deadlines.end, "message")
-        if not whole:
+        if not complete:
             broken = session.broken(PROTOCOL_ERROR, f"reply before the end of the message: {reply_text(reply)}")
             if reply.is_positive:
                 raise broken
         return reply
 
-    async def _empty_message(self) -> None:
-        """RFC 2920 §3.1: DATA was let in without a recipient; a lone dot ends it, and the reply means nothing."""
+    async def _send_empty_content(self) -> None:
+        """RFC 2920 §3.1: DATA was accepted without a recipient; a lone dot ends it, and the reply means nothing."""
         self._session.send(".", "message")
         await self._session.reply(self._deadlines.end, "message")
         self._session.open_transaction = False
@@ -241,18 +243,18 @@ class ClientTransaction:
                 RelayResult.DELIVERED, status, reply_text(reply), self._host.name, from_host=True, dsn_passed=dsn
             )
         else:
-            # A 3yz here is no answer to a message; only "later" is safe.
+            # A 3yz here is no reply to the content; only a temporary failure is safe.
             refusal = reply if reply.code >= 400 else Reply(451, PROTOCOL_ERROR, str(reply))
-            outcome = outcome_of(refusal, self._host, elsewhere=refusal.is_temporary and not self._content)
+            outcome = outcome_of(refusal, self._host, elsewhere=refusal.is_temporary and not self._content_sent)
         for recipient in accepted:
             outcomes[recipient.forward_path] = outcome
 
 
 def _writable(address: str) -> bool:
-    """No control character gets in at RCPT; none may make a command."""
+    """RCPT lets in no control character; none may make a command here."""
     return not any(char < " " or char == "\x7f" for char in address)
 
 
 def rcpt_parameters(notify: Sequence[int], orcpt: str) -> RcptParameters:
-    """From a job's recipient; what a later version may have written there says nothing."""
+    """From a job's recipient; values that a later version may have written there are ignored."""
     return RcptParameters(tuple(item for item in Notify if item in notify), orcpt)

@@ -1,9 +1,10 @@
-"""The POP3 grammar, RFC 1939 with its extensions: commands in, responses and dot-stuffed messages out. Pure.
+"""The POP3 grammar, RFC 1939 with its extensions: reads commands, writes responses and dot-stuffed messages. No I/O.
 
 RFC 1939, RFC 2449 (CAPA, response codes, line limits), RFC 2595 (STLS), RFC 3206 (SYS and AUTH codes), RFC 5034 (AUTH).
 """
 
 from paquebot.wire.pop3.commands import (
+    MAX_COMMAND,
     Auth,
     Capa,
     Command,
@@ -24,8 +25,7 @@ from paquebot.wire.pop3.commands import (
     parse_command,
 )
 from paquebot.wire.pop3.content import stuffed, top_of
-from paquebot.wire.pop3.limits import MAX_COMMAND, MAX_RESPONSE
-from paquebot.wire.pop3.responses import END, Code, challenge, err, multi_line, ok
+from paquebot.wire.pop3.responses import END, MAX_RESPONSE, Code, challenge, err, multi_line, ok
 
 __all__ = [
     "END",

@@ -1,8 +1,8 @@
 """POP3 commands: one frozen type each, and the reading of a line into one of them.
 
-Keywords are read in any case. Spaces and tabs before, between and behind arguments are passed over where they cannot be
-part of a password, for people and old clients put them there. A number may have leading zeros and any size: which
-messages there are is not a question of grammar. A repr never shows a password.
+Keywords are read in any case. Spaces and tabs before, between and behind arguments are skipped, except in a password:
+people and old clients send them. A number may have leading zeros and any size: the grammar does not know which messages
+exist. A repr never shows a password.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ _SASL_NAME = ALPHA | DIGITS | frozenset(b"-_")
 _MAX_SASL_NAME = 20  # RFC 4422 §3.1
 _PRINTABLE = frozenset(range(0x21, 0x7F))
 _BLANK = frozenset(b" \t")
-_MOST = 2**63 - 1  # what a larger number is read as: no maildrop has so many messages, no message so many lines
-_MOST_DIGITS = 18
+_MAX_NUMBER = 2**63 - 1  # what a larger number is read as: no maildrop has so many messages, no message so many lines
+_MAX_DIGITS = 18
+
+MAX_COMMAND = 4096
+"""Octets of a command line, CRLF included. RFC 2449 §4 asks for 255; a password may have 1,024 octets, and clients send
+SASL's base64 of it in the line of AUTH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Pass:
 @dataclass(frozen=True, slots=True)
 class Auth:
     """RFC 5034 §4: `initial_response` is still base64; None: the client waits for the challenge. Without a mechanism
-    the client asks which there are, as old ones do instead of CAPA."""
+    the client asks for the list of them, as old clients do instead of CAPA."""
 
     mechanism: str | None
     initial_response: bytes | None = field(repr=False)
@@ -111,14 +115,14 @@ class Uidl:
 
 @dataclass(frozen=True, slots=True)
 class NotOffered:
-    """A command of a standard whose capability CAPA does not tell."""
+    """A standard command whose capability CAPA does not list."""
 
     keyword: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A keyword that is none of ours."""
+    """No command has this keyword."""
 
 
 Command = (
@@ -234,7 +238,7 @@ def _argument(cur: Cursor, expected: str) -> int:
     """SP 1*DIGIT: RFC 1939 §5, message numbers are in base 10."""
     _blank(cur)
     digits = cur.run1(DIGITS, expected).lstrip(b"0")
-    return int(digits or b"0") if len(digits) <= _MOST_DIGITS else _MOST
+    return int(digits or b"0") if len(digits) <= _MAX_DIGITS else _MAX_NUMBER
 
 
 def _blank(cur: Cursor) -> None:
@@ -242,7 +246,7 @@ def _blank(cur: Cursor) -> None:
 
 
 def _ended(cur: Cursor) -> bool:
-    """Nothing but white space is left; passes over it."""
+    """Is nothing but white space left? If so, pass over it."""
     start = cur.position
     cur.run(_BLANK)
     if cur.peek() == END:
@@ -271,7 +275,7 @@ _GRAMMAR: dict[bytes, Callable[[Cursor], Command]] = {
     b"QUIT": _bare(Quit),
     b"TOP": _top,
     b"UIDL": _listing(Uidl),
-    b"APOP": _not_offered("APOP"),  # RFC 1939 §7: would need each password in the clear
-    b"UTF8": _not_offered("UTF8"),  # RFC 6856 §2: every message is sent as it is anyway
+    b"APOP": _not_offered("APOP"),  # RFC 1939 §7: needs passwords stored in the clear
+    b"UTF8": _not_offered("UTF8"),  # RFC 6856 §2: messages are sent unchanged without it
     b"LANG": _not_offered("LANG"),  # RFC 6856 §3
 }

@@ -1,9 +1,10 @@
-"""POP3 responses as octets. Their text is ours: it never holds what a client sent, nor the text of an exception."""
+"""POP3 responses as octets. Their text never holds what a client sent, nor the text of an exception."""
 
 import enum
 from collections.abc import Iterable
 
-from paquebot.wire.pop3.limits import MAX_RESPONSE
+MAX_RESPONSE = 512
+"""Octets of the first line of a response, CRLF included (RFC 2449 §4)."""
 
 END = b".\r\n"
 """RFC 1939 §3: the end of a multi-line response."""
@@ -14,7 +15,7 @@ class Code(enum.Enum):
 
     IN_USE = "IN-USE"  # RFC 2449 §8.1.2: another session holds the maildrop
     SYS_TEMP = "SYS/TEMP"  # RFC 3206 §3: likely to go away by itself
-    SYS_PERM = "SYS/PERM"  # RFC 3206 §3: somebody must do something
+    SYS_PERM = "SYS/PERM"  # RFC 3206 §3: an administrator must act
     AUTH = "AUTH"  # RFC 3206 §4: the credentials are at fault
 
 
@@ -28,9 +29,9 @@ def err(text: str, code: Code | None = None) -> bytes:
     return _line(f"-ERR [{code.value}] {text}" if code else f"-ERR {text}")
 
 
-def challenge(octets: bytes = b"") -> bytes:
-    """RFC 5034 §4: continue-req = "+" SP [base64] CRLF; `octets` are base64 already."""
-    return b"+ " + octets + b"\r\n"
+def challenge(base64: bytes = b"") -> bytes:
+    """RFC 5034 §4: continue-req = "+" SP [base64] CRLF"""
+    return b"+ " + base64 + b"\r\n"
 
 
 def multi_line(text: str, lines: Iterable[str]) -> bytes:
@@ -39,6 +40,6 @@ def multi_line(text: str, lines: Iterable[str]) -> bytes:
 
 
 def _line(text: str) -> bytes:
-    octets = text.encode("ascii") + b"\r\n"
-    assert len(octets) <= MAX_RESPONSE and octets.count(b"\n") == 1 and octets.count(b"\r") == 1
-    return octets
+    line = text.encode("ascii") + b"\r\n"
+    assert len(line) <= MAX_RESPONSE and line.count(b"\n") == 1 and line.count(b"\r") == 1
+    return line

@@ -1,6 +1,6 @@
-"""SMTP commands: one line to a verb and its argument, and the arguments of each verb to values.
+"""SMTP commands: a line to a verb and its argument, and the arguments of each verb to values.
 
-The grammar is RFC 5321's own, never RFC 5322's: no comments, no folding, no display names.
+The grammar is RFC 5321's, not RFC 5322's: no comments, no folding, no display names.
 RFC 5321 §4.1.1 and §4.1.2, RFC 3030 §2 (BDAT), RFC 4954 §4 (AUTH), RFC 6531 §3 (UTF-8 in paths).
 """
 
@@ -19,19 +19,19 @@ from paquebot.wire.smtp.parameters import (
 )
 
 MAX_COMMAND = 4096
-"""Octets with CRLF. RFC 5321 §4.5.3.1.4 asks for 512 at least; the parameters of the extensions add up to some 2,000
+"""Octets with CRLF. RFC 5321 §4.5.3.1.4 asks for at least 512; the parameters of the extensions add up to some 2,000
 for MAIL and for RCPT, and a path with its source route comes on top."""
 MAX_HELLO = 255  # characters of a client's name that are kept
-MAX_SOURCE_ROUTE = 512  # octets of an obsolete source route that is skipped
+MAX_SOURCE_ROUTE = 512  # octets of an obsolete source route, which is skipped
 _MAX_CHUNK_DIGITS = 20
 
 
 class BadCommand(ValueError):
-    """The line or the argument is not of its grammar. The text says what was expected."""
+    """The line or the argument breaks its grammar. The text says what was expected."""
 
 
 class BadPath(BadCommand):
-    """A reverse-path or forward-path is not of its grammar."""
+    """A reverse-path or forward-path breaks its grammar."""
 
 
 class NonAsciiPath(BadPath):
@@ -39,7 +39,7 @@ class NonAsciiPath(BadPath):
 
 
 class Verb(enum.Enum):
-    """Every command that we know; OTHER stands for all others, in metrics too."""
+    """Every known command; OTHER stands for all others, in metrics too."""
 
     HELO = "HELO"
     EHLO = "EHLO"
@@ -104,9 +104,9 @@ class Bdat:
 
 
 def parse_command(line: bytes) -> Command:
-    """A line without its CRLF. Raises BadCommand for control characters but tabs, and for what is not UTF-8.
+    """A line without its CRLF. Raises BadCommand for control characters other than tabs, and for invalid UTF-8.
 
-    The name of a client is wanted for the trace only: octets of another character set in it become U+FFFD.
+    The name of a client is used in the trace only: octets of another character set in it become U+FFFD.
     """
     verb, _, rest = line.partition(b" ")
     found = _VERBS.get(verb) or _VERBS.get(verb.upper(), Verb.OTHER)
@@ -115,15 +115,16 @@ def parse_command(line: bytes) -> Command:
     except UnicodeDecodeError:
         raise BadCommand("expected UTF-8") from None
     if not argument.isprintable() and any((char < " " and char != "\t") or char == "\x7f" for char in argument):
-        raise BadCommand("control characters cannot stand in a command")
+        raise BadCommand("expected no control characters in a command")
     return Command(found, argument)
 
 
 def parse_hello(argument: str) -> str:
-    """RFC 5321 §4.1.1.1: Domain or address-literal; wider, as clients send the names of their machines, whatever these
-    are (`Ann's-MacBook`, `MÜLLER-PC`), and nothing depends on them (RFC 5321 §4.1.4).
+    """RFC 5321 §4.1.1.1: Domain or address-literal; any text is accepted, because clients send the names of their
+    machines, such as `Ann's-MacBook` or `MÜLLER-PC`, and nothing depends on them (RFC 5321 §4.1.4).
 
-    The first MAX_HELLO characters; the trace writes what is no domain so that it stays what it is. Raises BadCommand.
+    Returns the first MAX_HELLO characters; the trace writes any other name than a domain as a comment. Raises
+    BadCommand.
     """
     if not argument:
         raise BadCommand("expected a domain or an address literal")
@@ -176,7 +177,7 @@ def _path(argument: str, keyword: str) -> tuple[str, str]:
     """The path with its angle brackets, and what follows it."""
     if argument[: len(keyword)].upper() != keyword:
         raise BadCommand(f"expected {keyword}<address>")
-    # RFC 5321 §3.3 allows no white space after the colon; old clients send some, and it can mean nothing else.
+    # RFC 5321 §3.3 allows no white space after the colon; old clients send some, and it is unambiguous.
     start = len(keyword)
     while argument.startswith(_BLANKS, start):
         start += 1
@@ -186,13 +187,13 @@ def _path(argument: str, keyword: str) -> tuple[str, str]:
     rest = argument[end:]
     if rest and not rest.startswith(_BLANKS):
         raise BadPath("expected a space after the path")
-    # People type a space behind an address, and programs send it as it is.
+    # Users type a space behind an address, and programs send it.
     path = argument[start + 1 : end - 1].strip(" \t")
     return f"<{path}>" if path else argument[start:end], rest
 
 
 def _path_end(text: str, start: int) -> int:
-    """The position after the `>` that ends the path; one within a quoted local part does not."""
+    """The position after the `>` that ends the path; a `>` inside a quoted local part does not end it."""
     end = text.find(">", start) + 1
     if end and text.find('"', start, end) < 0:
         return end

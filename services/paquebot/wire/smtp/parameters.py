@@ -1,4 +1,4 @@
-"""The ESMTP parameters of MAIL and RCPT: read on the server's side, written on the client's.
+"""The ESMTP parameters of MAIL and RCPT: read by the server, written by the client.
 
 SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET, ENVID, NOTIFY and ORCPT (RFC 3461), AUTH (RFC 4954 §5).
 A parameter whose extension the server has not offered is not recognised (RFC 5321 §4.1.1.11).
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from paquebot.wire.smtp.xtext import BadXtext, decode_utf8_xtext, decode_xtext, encode_utf8_xtext, encode_xtext
 
-MAX_ENVID = 100  # characters of xtext that we send; RFC 3461 §4.4
-MAX_ORCPT = 500  # characters of xtext that we send; RFC 3461 §4.2
+MAX_ENVID = 100  # characters of xtext that the client sends; RFC 3461 §4.4
+MAX_ORCPT = 500  # characters of xtext that the client sends; RFC 3461 §4.2
 _MAX_VALUE = 900
-"""Characters of xtext in ENVID and ORCPT that we take, and a report can tell in a line: an original recipient may be as
-long as any address. What we may not send on is for our own reports only."""
+"""Characters of xtext in ENVID and ORCPT that the server accepts, and that fit into a line of a DSN: an original
+recipient may be as long as any address. Values that are too long to send on are used in our own DSNs only."""
 _MAX_SIZE_DIGITS = 20  # RFC 1870 §4
 _KEYWORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")
 _Reader = Callable[[str | None], dict[str, object]]
@@ -43,7 +43,7 @@ class Body(enum.Enum):
     SEVEN_BIT = "7BIT"
     EIGHT_BIT_MIME = "8BITMIME"
     BINARY_MIME = "BINARYMIME"
-    """Only where we are the client, for we do not offer it."""
+    """Only as a client: the server does not offer it."""
 
 
 class Ret(enum.IntEnum):
@@ -64,7 +64,7 @@ class Notify(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class MailParameters:
-    """Of MAIL. `size` octets, 0: not said; `envid` decoded; `auth` decoded mailbox, "<>" or empty: absent."""
+    """Of MAIL. `size` in octets, 0: absent; `envid` decoded; `auth` decoded mailbox, "<>" or empty: absent."""
 
     size: int = 0
     body: Body | None = None
@@ -145,8 +145,8 @@ def parse_rcpt_parameters(text: str, extensions: Container[str]) -> RcptParamete
 
 
 def _fields(text: str, readers: Mapping[str, tuple[str, _Reader]], extensions: Container[str]) -> dict[str, object]:
-    """The fields that the parameters set. The first that is wrong, unknown or given twice ends the reading, so no
-    more are read than there are keywords, however many a client writes."""
+    """The fields that the parameters set. Reading stops at the first that is wrong, unknown or repeated, so it never
+    reads more parameters than there are keywords."""
     fields: dict[str, object] = {}
     seen: set[str] = set()
     for keyword, value in _esmtp_params(text):
@@ -164,7 +164,7 @@ def _esmtp_params(text: str) -> Iterator[tuple[str, str | None]]:
     """RFC 5321 §4.1.2: esmtp-param *(SP esmtp-param), each as (KEYWORD, value); value None: no `=`."""
     for word in text.replace("\t", " ").split(" "):
         if not word:
-            continue  # more than one space between parameters is seen in the field, and tabs
+            continue  # clients send several spaces between parameters, and tabs
         keyword, equals, value = word.partition("=")
         if not keyword or not _KEYWORD.issuperset(keyword) or keyword[0] == "-":
             raise BadParameter("parameter", "expected a keyword")
@@ -216,7 +216,7 @@ def _envid(value: str | None) -> dict[str, object]:
 
 
 def _auth(value: str | None) -> dict[str, object]:
-    """RFC 4954 §5: AUTH=<> or the xtext of a mailbox. Kept, never trusted."""
+    """RFC 4954 §5: AUTH=<> or the xtext of a mailbox. Passed on, never trusted."""
     if not value:
         raise BadParameter("AUTH", "expected <> or a mailbox")
     return {"auth": value if value == "<>" else _decoded("AUTH", decode_xtext, value)}
@@ -239,7 +239,7 @@ def _orcpt(value: str | None) -> dict[str, object]:
     if len(value or "") > _MAX_VALUE:
         raise BadParameter("ORCPT", f"expected at most {_MAX_VALUE} characters")
     if addr_type.lower() == "utf-8":
-        addr_type, decode = "utf-8", decode_utf8_xtext  # as we write it, whatever its case was
+        addr_type, decode = "utf-8", decode_utf8_xtext  # in lower case, as it is written
     else:
         decode = decode_xtext
     return {"orcpt": f"{addr_type};{_decoded('ORCPT', decode, encoded)}"}

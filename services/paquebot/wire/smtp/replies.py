@@ -1,7 +1,7 @@
-"""SMTP replies: the value, its octets, the reading of a server's reply, and every reply that we send by name.
+"""SMTP replies: the value, its octets, the reading of a server's reply, and a name for every reply that we send.
 
 A reply has a code (RFC 5321 §4.2), an enhanced status (RFC 3463, on the wire by RFC 2034) and text for people.
-The text of ours never holds what a peer sent, nor the text of an exception.
+The text of our replies never holds what a client sent, nor the text of an exception.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ MAX_REPLY_LINE = 512  # octets with CRLF; RFC 5321 §4.5.3.1.5
 
 
 class BadReply(ValueError):
-    """Not a reply of an SMTP server; the text says what was expected."""
+    """The line is not an SMTP reply; the text says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Reply:
         return self.code >= 500
 
     def with_text(self, text: str) -> Reply:
-        """The same codes with another text."""
+        """The same codes with a different text."""
         return Reply(self.code, self.enhanced_status, text)
 
     def encode(self) -> bytes:
@@ -80,7 +80,7 @@ def parse_reply_line(line: bytes) -> ReplyLine:
     """
     line = line.rstrip(b"\r\n")
     code, separator = line[:3], line[3:4]
-    # Reply-code = %x32-35 %x30-35 %x30-39; second digits above 5 are seen in the field and harmless.
+    # Reply-code = %x32-35 %x30-35 %x30-39; servers send second digits above 5, which are harmless.
     if len(code) != 3 or not code.isdigit() or not b"200" <= code <= b"599":
         raise BadReply("expected a reply code from 200 to 599")
     if separator not in (b"", b" ", b"-"):
@@ -89,10 +89,10 @@ def parse_reply_line(line: bytes) -> ReplyLine:
 
 
 def join_reply(lines: Sequence[ReplyLine]) -> Reply:
-    """The reply that the lines make, the enhanced status taken out of the text. Raises BadReply.
+    """The reply that the lines form, with the enhanced status removed from the text. Raises BadReply.
 
-    RFC 5321 §4.2.1: every line has the same code. An enhanced status of another class than the code is not one
-    (RFC 2034 §4).
+    RFC 5321 §4.2.1: every line has the same code. An enhanced status of another class than the code is part of the
+    text (RFC 2034 §4).
     """
     if not lines or not lines[-1].last:
         raise BadReply("the reply has no last line")
@@ -133,7 +133,7 @@ AUTHENTICATED = Reply(235, "2.7.0", "Authentication succeeded")  # RFC 4954 §6
 CANNOT_VERIFY = Reply(252, "2.5.0", "Send some mail, I will try my best")  # RFC 5321 §3.5.3
 BYE = Reply(221, "2.0.0", "Bye")  # RFC 5321 §4.1.1.10
 
-# --- what we send: the conversation itself (RFC 3463 §3.6) ---
+# --- what we send: the session itself (RFC 3463 §3.6) ---
 
 BARE_LF_IN_COMMAND = Reply(500, "5.5.2", "Line ends must be CRLF")  # RFC 5321 §2.3.8
 UNRECOGNISED = Reply(500, "5.5.2", "Command not recognised")  # RFC 5321 §4.2.2
@@ -206,7 +206,7 @@ TOO_MANY_IN_AN_HOUR = Reply(450, "4.7.1", "Too many recipients of this account i
 
 TOO_BIG = Reply(552, "5.3.4", "Message too big")  # RFC 1870 §6.1, RFC 3463 §3.4
 HEADER_TOO_BIG = Reply(552, "5.3.4", "Header of the message too big")  # RFC 3463 §3.4
-CANNOT_KEEP = Reply(552, "5.3.4", "Message and recipients are too big to be kept")  # RFC 3463 §3.4
+CANNOT_KEEP = Reply(552, "5.3.4", "Message and recipients are too big to be stored")  # RFC 3463 §3.4
 OUT_OF_MEMORY = Reply(452, "4.3.1", "Too many messages under way, try again later")  # RFC 1870 §6.1, RFC 3463 §3.4
 BARE_LINE_END = Reply(554, "5.6.0", "Line ends must be CRLF: bare CR or LF found")  # RFC 5321 §2.3.8, RFC 3463 §3.7
 TEXT_LINE_TOO_LONG = Reply(554, "5.6.0", "Line of the message too long")  # RFC 5321 §4.5.3.1.6
@@ -217,7 +217,7 @@ TOO_MANY_HOPS = Reply(554, "5.4.6", "Too many hops")  # RFC 5321 §6.3, RFC 3463
 TEMPORARY_FAILURE = Reply(451, "4.3.0", "Temporary failure, try again later")  # RFC 3463 §3.4
 SHUTTING_DOWN = Reply(421, "4.3.2", "Server shutting down")  # RFC 3463 §3.4: X.3.2
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections, try again later")  # RFC 5321 §3.8
-NO_MAIL_IN_TIME = Reply(421, "4.4.2", "No mail in all this time, closing")  # RFC 3463 §3.5: X.4.2
+NO_MAIL_IN_TIME = Reply(421, "4.4.2", "No mail in time, closing")  # RFC 3463 §3.5: X.4.2
 NO_LOGIN_IN_TIME = Reply(421, "4.4.2", "No login in time, closing")
 TIMED_OUT = Reply(421, "4.4.2", "Timeout, closing")  # RFC 5321 §4.5.3.2.7, RFC 3463 §3.5: X.4.2
 
@@ -228,13 +228,13 @@ def greeting(hostname: str) -> Reply:
 
 
 def queued(queue_id: str) -> Reply:
-    """The message is kept (invariant: S3 and JetStream have acknowledged)."""
+    """The message is stored (invariant: S3 and JetStream have acknowledged it)."""
     return Reply(250, "2.0.0", f"Ok: queued as {queue_id}")
 
 
-def chunk_received(octets: int) -> Reply:
+def chunk_received(size: int) -> Reply:
     """RFC 3030 §2: the reply to a BDAT without LAST."""
-    return Reply(250, "2.0.0", f"{octets} octets received")
+    return Reply(250, "2.0.0", f"{size} octets received")
 
 
 def incident(incident_id: str, *, permanent: bool = False) -> Reply:

@@ -4,7 +4,7 @@ _UPPER_HEX = frozenset("0123456789ABCDEF")
 
 
 class BadXtext(ValueError):
-    """Not xtext; the text says what was expected and where."""
+    """The text is not xtext; the error says what was expected and where."""
 
 
 def decode_xtext(text: str) -> str:
@@ -41,7 +41,7 @@ def encode_xtext(text: str) -> str:
 def decode_utf8_xtext(text: str) -> str:
     """RFC 6533 §3: utf-8-addr-xtext and utf-8-addr-unitext: QCHAR, UTF-8 as it is, and `\\x{HEXPOINT}`.
 
-    Raises BadXtext. A HEXPOINT that encodes a QCHAR is taken too, as receivers must not choke on it.
+    Raises BadXtext. A HEXPOINT that encodes a QCHAR is accepted too.
     """
     decoded: list[str] = []
     at = 0

@@ -1,0 +1,1 @@
+"""Compaction of accounts' messages into fewer packs."""
