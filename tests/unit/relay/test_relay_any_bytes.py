@@ -57,7 +57,7 @@ CONTENT = st.lists(
 ).map(b"".join)
 
 
-async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path: str, orcpt: str) -> CourierResult:
+async def carried(remote: RemoteHost, content: bytes, paths: list[str], reverse_path: str, orcpt: str) -> CourierResult:
     client = SmtpClientSettings(attempt=Seconds(5.0))
     resolver = Resolver(RoutingSettings(), "relay.example.org", remote.port, lambda exchangers: None)
     hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
@@ -68,7 +68,7 @@ async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path
     async def on_delivered(outcomes: Outcomes) -> None:
         assert all(result.result is RelayResult.DELIVERED for result in outcomes.values())
 
-    message = outgoing(raw, reverse_path, envid=orcpt, smtputf8=True)
+    message = outgoing(content, reverse_path, envid=orcpt, smtputf8=True)
     try:
         recipients = [RelayRecipient(path, rcpt_parameters([1, 77], orcpt)) for path in paths]
         return await courier.carry(message, route, recipients, on_delivered, AttemptProgress())
@@ -80,10 +80,10 @@ async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path
 @given(SCRIPTS, OFFERED, CONTENT, st.lists(PATHS, min_size=1, max_size=3, unique=True), PATHS, st.text(max_size=9))
 @settings(max_examples=30, deadline=None)
 async def test_every_recipient_has_a_result_with_a_reason(
-    script: dict[str, object], offered: tuple[str, ...], raw: bytes, paths: list[str], reverse_path: str, orcpt: str
+    script: dict[str, object], offered: tuple[str, ...], content: bytes, paths: list[str], reverse_path: str, orcpt: str
 ) -> None:
     async with RemoteHost(script, extensions=offered) as remote:  # type: ignore[arg-type]
-        found = await carried(remote, raw, paths, reverse_path, orcpt)
+        found = await carried(remote, content, paths, reverse_path, orcpt)
     assert not found.busy
     assert found.outcomes.keys() == set(paths)
     for result in found.outcomes.values():

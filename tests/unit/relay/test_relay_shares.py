@@ -149,12 +149,13 @@ def test_edits_do_not_keep_a_message_from_going() -> None:
 class Counted:
     """A message that counts how often it was read, and the bytes reserved for it."""
 
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
+    def __init__(self, content: bytes) -> None:
+        self.raw = content
         self.reads = 0
         self.budget = ByteGate(10**9)
         shares = ByteShares(self.budget, 10**9, 10**9)
-        self.message = OutgoingMessage(self._read, len(raw), shares, "example.net", OutgoingEnvelope("s@example.org"))
+        envelope = OutgoingEnvelope("s@example.org")
+        self.message = OutgoingMessage(self._read, len(content), shares, "example.net", envelope)
 
     async def _read(self) -> bytes:
         self.reads += 1
@@ -171,7 +172,7 @@ async def test_a_small_message_is_read_once_and_charged_until_the_end() -> None:
         session = await session_with(remote)
         await small.send(session)
         await small.send(session)
-    assert [message.data for message in remote.messages] == [small.raw] * 2
+    assert [message.content for message in remote.messages] == [small.raw] * 2
     assert (small.reads, small.budget.used) == (1, len(small.raw))
     small.message.close()
     assert small.budget.used == 0
@@ -189,7 +190,7 @@ async def test_a_large_message_is_not_in_memory_while_a_host_thinks(phase: str) 
         assert large.budget.used == 0
         release.set()
         await sending
-    assert [message.data for message in remote.messages] == [large.raw]
+    assert [message.content for message in remote.messages] == [large.raw]
     assert (large.reads, large.budget.used) == (2, 0)
 
 
@@ -209,7 +210,7 @@ async def test_a_large_message_is_rewritten_without_a_second_copy_of_it() -> Non
         session.send_content = lambda content, *limits: send_content(sent(content), *limits)  # type: ignore[method-assign]
         await large.send(session)
     assert (
-        email.message_from_bytes(remote.messages[0].data).get_payload(decode=True)
+        email.message_from_bytes(remote.messages[0].content).get_payload(decode=True)
         == large.raw.partition(b"\r\n\r\n")[2]
     )
     assert (large.reads, max(pieces) < 4 * KEPT_BYTES) == (2, True)
