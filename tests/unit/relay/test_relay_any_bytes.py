@@ -18,7 +18,7 @@ from paquebot.relay.progress import AttemptProgress
 from paquebot.relay.queue.hosts import HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
-from paquebot.relay.settings import Deadlines, RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings
+from paquebot.relay.settings import RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings, SmtpTimeouts
 from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.transaction import rcpt_parameters
 from paquebot.runtime.settings import Seconds
@@ -27,7 +27,7 @@ from paquebot.wire.address import Address
 pytestmark = pytest.mark.slow
 
 SOON = Seconds(0.1)
-DEADLINES = Deadlines(*(SOON,) * 7, starttls=SOON)
+TIMEOUTS = SmtpTimeouts(*(SOON,) * 7, starttls=SOON)
 STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
 SAID = st.one_of(
@@ -61,8 +61,8 @@ async def carried(remote: RemoteHost, content: bytes, paths: list[str], reverse_
     client = SmtpClientSettings(attempt=Seconds(5.0))
     resolver = Resolver(RoutingSettings(), "relay.example.org", remote.port, lambda exchangers: None)
     hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
-    pool = SessionPool(handshake(deadlines=DEADLINES), client)
-    courier = Courier(resolver, pool, hosts, client, DEADLINES)
+    pool = SessionPool(handshake(timeouts=TIMEOUTS), client)
+    courier = Courier(resolver, pool, hosts, client, TIMEOUTS)
     route = Routes([f"example.net=[127.0.0.1]:{remote.port}"]).route("example.net")
 
     async def on_delivered(outcomes: Outcomes) -> None:

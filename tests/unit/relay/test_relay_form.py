@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
-from tests.support.relay_fixtures import DEADLINES, outgoing, session_with
+from tests.support.relay_fixtures import TIMEOUTS, outgoing, session_with
 from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 from paquebot.relay.message import RelayRecipient
@@ -38,7 +38,7 @@ async def send(
 ) -> Outcomes:
     session = await session_with(remote)
     message = outgoing(content, "s@example.org", **more)
-    outcomes = await ClientTransaction(session, message, DEADLINES, rules or FormRules(), lambda: None).run(to or (A,))
+    outcomes = await ClientTransaction(session, message, TIMEOUTS, rules or FormRules(), lambda: None).run(to or (A,))
     message.close()
     session.leave()
     return outcomes
@@ -110,14 +110,14 @@ async def test_a_chunk_is_not_sent_when_every_recipient_is_refused() -> None:
         session = await session_with(remote)
         message = outgoing(DKIM + LONG, "s@example.org")
         for _ in range(2):  # the session stays in step
-            outcomes = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+            outcomes = await ClientTransaction(session, message, TIMEOUTS, FormRules(), lambda: None).run([A])
             assert outcomes["a@example.net"].status == "5.1.1"
         assert not any(line.startswith("BDAT") for line in remote.said)
         remote.on = {"MAIL": "451 4.3.0 Later", "RCPT": "503 5.5.1 MAIL first"}
-        outcomes = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        outcomes = await ClientTransaction(session, message, TIMEOUTS, FormRules(), lambda: None).run([A])
         assert outcomes["a@example.net"].status == "4.3.0"
         remote.on.clear()
-        outcomes = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        outcomes = await ClientTransaction(session, message, TIMEOUTS, FormRules(), lambda: None).run([A])
         assert outcomes["a@example.net"].status == "2.0.0"
         session.leave()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.support.dns_server import DnsServer
 from tests.support.loopback import free_port
-from tests.support.relay_fixtures import DEADLINES, handshake, outgoing, session_with
+from tests.support.relay_fixtures import TIMEOUTS, handshake, outgoing, session_with
 from tests.support.remote_host import SILENT, RemoteHost
 
 from paquebot.relay.byte_shares import ByteShares
@@ -24,11 +24,11 @@ from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import (
-    Deadlines,
     RelayLoadSettings,
     RetrySettings,
     RoutingSettings,
     SmtpClientSettings,
+    SmtpTimeouts,
     TlsPolicy,
 )
 from paquebot.relay.smtp_client.form import FormRules
@@ -161,8 +161,8 @@ class Counted:
         self.reads += 1
         return self.raw
 
-    async def send(self, session: ClientSession, deadlines: Deadlines = DEADLINES) -> Outcomes:
-        transaction = ClientTransaction(session, self.message, deadlines, FormRules(), lambda: None)
+    async def send(self, session: ClientSession, timeouts: SmtpTimeouts = TIMEOUTS) -> Outcomes:
+        transaction = ClientTransaction(session, self.message, timeouts, FormRules(), lambda: None)
         return await transaction.run([RelayRecipient("a@example.net")])
 
 
@@ -278,9 +278,9 @@ async def test_a_message_goes_at_a_least_rate() -> None:
     server = await asyncio.start_server(trickle, "127.0.0.1", 0, limit=8192)
     async with server:
         host = Host("mx.example.net", "127.0.0.1", server.sockets[0].getsockname()[1])
-        deadlines = Deadlines(*(Seconds(5.0),) * 5, block=Seconds(0.5), rate=ByteSize(2**40))
+        timeouts = SmtpTimeouts(*(Seconds(5.0),) * 5, block=Seconds(0.5), rate=ByteSize(2**40))
         large = Counted(b"Subject: x\r\n\r\n" + (b"x" * 78 + b"\r\n") * 500_000)
-        outcomes = await large.send(await handshake().open(host, TlsPolicy.OFF), deadlines)
+        outcomes = await large.send(await handshake().open(host, TlsPolicy.OFF), timeouts)
         await left.wait()
     assert outcomes["a@example.net"].text == "timed out sending the message"
     assert large.budget.used == 0
@@ -296,7 +296,7 @@ class Road:
         client = SmtpClientSettings(port=port, attempt=Seconds(1.0), slow=Seconds(0.1), idle=Seconds(0.0))
         resolver = Resolver(routing, "relay.example.org", port, lambda exchangers: None)
         self.hosts = HostShares(RelayLoadSettings(**load), RetrySettings(), lambda: 0.0)
-        self.courier = Courier(resolver, SessionPool(handshake(), client), self.hosts, client, DEADLINES)
+        self.courier = Courier(resolver, SessionPool(handshake(), client), self.hosts, client, TIMEOUTS)
         self.progress = AttemptProgress()
 
     async def carry(self) -> CourierResult:

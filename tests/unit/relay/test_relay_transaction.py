@@ -4,14 +4,14 @@ import email
 import re
 
 import pytest
-from tests.support.relay_fixtures import DEADLINES, HASTY, outgoing, session_with
+from tests.support.relay_fixtures import SHORT_TIMEOUTS, TIMEOUTS, outgoing, session_with
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
 
 from paquebot.message import pieces
 from paquebot.message.conversion.transfer_encoding import BLOCK
 from paquebot.relay.message import RelayRecipient, with_crlf
 from paquebot.relay.outcome import Outcomes
-from paquebot.relay.settings import Deadlines
+from paquebot.relay.settings import SmtpTimeouts
 from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.relay.smtp_client.transaction import ClientTransaction
@@ -28,12 +28,12 @@ async def send(
     session: ClientSession,
     *recipients: RelayRecipient,
     content: bytes = RAW,
-    deadlines: Deadlines = DEADLINES,
+    timeouts: SmtpTimeouts = TIMEOUTS,
     eight_bit: str = "convert",
     **fields: object,
 ) -> Outcomes:
     message = outgoing(content, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
-    transaction = ClientTransaction(session, message, deadlines, FormRules(eight_bit), lambda: None)
+    transaction = ClientTransaction(session, message, timeouts, FormRules(eight_bit), lambda: None)
     return await transaction.run(recipients)
 
 
@@ -122,7 +122,7 @@ async def test_every_recipient_shares_the_trouble(
 ) -> None:
     async with RemoteHost(script, extensions=extensions) as remote:
         session = await session_with(remote)
-        outcomes = await send(session, A, B, deadlines=HASTY)
+        outcomes = await send(session, A, B, timeouts=SHORT_TIMEOUTS)
         assert summary(outcomes) == {"a": expected, "b": expected}
         assert remote.messages == []
         session.leave()
@@ -184,7 +184,7 @@ async def test_a_reply_before_the_end_of_a_large_message() -> None:
 
     async with RemoteHost({"DATA": "354 Go on\r\n552 5.3.4 Too big after all"}) as remote:
         session = await session_with(remote)
-        outcomes = await send(session, A, content=large, deadlines=HASTY)
+        outcomes = await send(session, A, content=large, timeouts=SHORT_TIMEOUTS)
         assert summary(outcomes) == {"a": "failed 5.3.4"}
         assert not session.usable
 
