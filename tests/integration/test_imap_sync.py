@@ -127,7 +127,7 @@ async def test_starttls_in_the_real_process(imap_stack: ImapStack) -> None:
                 client.login(reader.address, PASSWORD)
                 assert client.append("INBOX", "", "", message(1) * 20_000)[0] == "OK"
                 assert client.select()[1] == [b"1"]
-                (part, _) = client.fetch("1", "(RFC822)")[1]
+                part, *_ = client.fetch("1", "(RFC822)")[1]
                 assert isinstance(part, tuple)
                 assert part[1] == message(1) * 20_000
 
