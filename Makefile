@@ -1,4 +1,4 @@
-# Everything a person needs: `make run` and `make test`. Each sets itself up.
+# `make run` and `make test` are all that you need. Each sets itself up.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ help:  ## this list
 $(STAMP): pyproject.toml
 	@echo "setting up $(VENV) (the first time takes a minute or two)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Paquebot needs Python 3.11 or newer; give one with make PYTHON=..."; exit 1; }
+		|| { echo "Paquebot needs Python 3.11 or newer; name one with make PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --editable '.[engines,dev]'
@@ -96,7 +96,7 @@ audit: $(STAMP)  ## look up known vulnerabilities of the locked packages (needs 
 			|| { echo "make audit: $$lock: a package is vulnerable or could not be looked up: see above"; exit 1; }; \
 	done
 
-format: $(STAMP)  ## format the code and mend what ruff can mend
+format: $(STAMP)  ## format the code and fix what ruff can fix
 	@$(BIN)/ruff format --quiet services tests deploy/dashboards
 	@$(BIN)/ruff check --fix --quiet services tests deploy/dashboards
 
@@ -117,7 +117,7 @@ attack: $(STAMP)  ## how ordinary clients fare while others attack (ARGS="--seco
 	@$(BIN)/python -m tests.attack.measure $(ARGS)
 
 FUZZ_SECONDS ?= 60
-fuzz: $(STAMP)  ## fuzz every parser of strangers' octets, guided by coverage (FUZZ_SECONDS=60 for each, FUZZ="smtp dns")
+fuzz: $(STAMP)  ## fuzz every parser of strangers' bytes, guided by coverage (FUZZ_SECONDS=60 for each, FUZZ="smtp dns")
 	@$(BIN)/python -m pip install --quiet --editable '.[engines,dev,fuzz]'
 	@mkdir -p build/fuzz
 	@for name in $(or $(FUZZ),$$($(BIN)/python -m tests.fuzz --list)); do \

@@ -53,7 +53,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 _WHOLE = ("e2e", "monitoring", "chaos", "attack", "drill", "bench", "cluster", "chart")
-"""Folders whose tests share what is dear to start, so one process runs them; the longest first."""
+"""Folders whose tests share a platform that is expensive to start, so one process runs them; the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,7 +65,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return _Parts(config, log)
 
 
-class _Parts(LoadScopeScheduling):
+class _Parts(LoadScopeScheduling):  # type: ignore[misc]
     """One process runs a folder of `_WHOLE`, and else a file."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -123,7 +123,7 @@ def postgres_engine(engines: EngineSet) -> PostgresEngine:
 
 @pytest.fixture
 async def jetstream(nats_engine: NatsEngine) -> AsyncIterator[JetStreamContext]:
-    """A connected JetStream without streams; every stream is deleted after the test, whoever made it."""
+    """A connected JetStream without streams; every stream is deleted after the test."""
     login = nats_engine.accesses[0]
     connection = await nats.connect(nats_engine.url, user=login.name, password=login.password)
     context = connection.jetstream()

@@ -20,7 +20,7 @@ HEAD = "| what | found | as it should be |\n|---|---:|---|"
 
 
 async def findings(place: Field, checks: Sequence[Check]) -> AsyncIterator[Finding]:
-    """One check after another, on a platform that nobody attacks at the moment."""
+    """One check after another, on a platform that is not under attack at the moment."""
     for check in checks:
         try:
             found = await check(place)

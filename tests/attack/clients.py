@@ -48,8 +48,8 @@ class Conversation:
         if not line.startswith(start):
             raise EOFError(line.decode("utf-8", "replace").strip())
 
-    async def say(self, octets: bytes, start: bytes, *, until: bytes = b"") -> None:
-        self._writer.write(octets)
+    async def say(self, data: bytes, start: bytes, *, until: bytes = b"") -> None:
+        self._writer.write(data)
         await self.expect(start, until=until)
 
 

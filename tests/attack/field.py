@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.attack.limits import Limits, chart_settings, limited
 from tests.e2e.platforms import Platform, running
 from tests.support.dns_server import DnsServer
-from tests.support.remote_host import SILENT, RemoteHost
+from tests.support.remote_host import SILENT, Answer, RemoteHost
 
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import ServicePorts
@@ -31,7 +31,7 @@ ALIAS_DOMAIN = "alias.test"
 INNER_HOST, SILENT_HOST, _GOOD_HOST = "127.0.0.4", "127.0.0.7", "127.0.0.8"
 SILENT_ZONES = {f"silent{n}.test": f"@ MX 10 mx\nmx A {SILENT_HOST}" for n in range(SILENT_DOMAINS)}
 """For `DnsServer`: what attackers make us write to."""
-BANNER = "a banner that nobody outside may read"
+BANNER = "a banner that no stranger may read"
 _WAYS_INSIDE = {"mx": f"@ MX 10 mx\nmx A {INNER_HOST}", "address": f"@ A {INNER_HOST}"}
 INNER_DOMAINS = tuple(f"inside-by-{way}.test" for way in _WAYS_INSIDE)
 _addresses = (f"127.9.{high}.{low}" for high, low in itertools.cycle(itertools.product(range(1, 250), range(1, 250))))
@@ -39,12 +39,12 @@ _addresses = (f"127.9.{high}.{low}" for high, low in itertools.cycle(itertools.p
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """What attackers know of a platform: `somebody` has an account there, and so has the attacker, `mallory`."""
+    """What attackers know of a platform: `user` has an account there, and so has the attacker, `mallory`."""
 
     ports: ServicePorts
     domain: str
     tls: ssl.SSLContext
-    somebody: str
+    user: str
     prepared: set[str] = field(default_factory=set)
     """What was made ready for attacks, by the names of the functions."""
 
@@ -76,8 +76,8 @@ class Field:
 
     @property
     def oscar(self) -> str:
-        """The account of somebody who only wants to work."""
-        return self.victim.somebody
+        """The account of an ordinary user."""
+        return self.victim.user
 
 
 @contextlib.asynccontextmanager
@@ -86,7 +86,7 @@ async def field_of(directory: Path) -> AsyncIterator[Field]:
     async with contextlib.AsyncExitStack() as stack:
         good = await stack.enter_async_context(RemoteHost(address=_GOOD_HOST))
         await stack.enter_async_context(RemoteHost({"CONNECT": SILENT}, address=SILENT_HOST, port=good.port))
-        banner = {"CONNECT": f"554 {BANNER}"}
+        banner: dict[str, Answer] = {"CONNECT": f"554 {BANNER}"}
         inner = await stack.enter_async_context(RemoteHost(banner, address=INNER_HOST, port=good.port))
         inside = dict(zip(INNER_DOMAINS, _WAYS_INSIDE.values(), strict=True))
         zones = {"good.test": f"@ MX 10 mx\nmx A {_GOOD_HOST}", **SILENT_ZONES, **inside}
@@ -94,7 +94,7 @@ async def field_of(directory: Path) -> AsyncIterator[Field]:
         settings = {**relay_settings(dns, good), **chart_settings()}
         platform = await stack.enter_async_context(running(directory / "field", DOMAIN, settings=settings))
         victim = Victim(platform.plan.ports.services, DOMAIN, platform.tls(), f"oscar@{DOMAIN}")
-        await enrol(platform.plan, victim.mallory, victim.somebody)
+        await enrol(platform.plan, victim.mallory, victim.user)
         limits = stack.enter_context(limited(platform))
         yield Field(platform, limits, victim, good, inner, dns, directory)
 

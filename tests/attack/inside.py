@@ -108,7 +108,7 @@ async def packs(place: Field) -> list[Finding]:
         pack = await anext(info.pack async for info in reader.list_packs())
         before, _ = await reader.read_start(pack, 1000)
         with contextlib.suppress(BlobsUnavailable):
-            await writer.put(pack, b"other octets")
+            await writer.put(pack, b"other bytes")
         after, _ = await reader.read_start(pack, 1000)
     finally:
         for store in stores:

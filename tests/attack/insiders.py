@@ -1,4 +1,4 @@
-"""Attacks of somebody who has an account. Each runs until it is cancelled or cut off, and is then begun again."""
+"""Attacks of the owner of an account. Each runs until it is cancelled or cut off, and then begins again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
 from tests.attack.field import SECRET, Victim, connected
 
@@ -53,10 +54,10 @@ async def session(victim: Victim, address: str = "", password: str = SECRET) -> 
         writer.transport.abort()
 
 
-def text(octets: int) -> bytes:
+def text(size: int) -> bytes:
     """A message of so many bytes, unlike any other."""
     line = random.randbytes(36).hex().encode() + b"\r\n"
-    return b"Subject: large\r\n\r\n" + line * (octets // len(line))
+    return b"Subject: large\r\n\r\n" + line * (size // len(line))
 
 
 # --- what must be there before ---
@@ -96,9 +97,9 @@ async def many_addresses(victim: Victim) -> None:
             it.writer.write(b"f FETCH 1:* (ENVELOPE BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (X-NONE)])\r\n")
             tail = b""
             while b"\r\nf OK" not in tail:  # the lines are too long to be read as lines
-                if not (octets := await it.reader.read(2**16)):
+                if not (data := await it.reader.read(2**16)):
                     return
-                tail = tail[-16:] + octets
+                tail = tail[-16:] + data
 
 
 async def mailbox_to_search(victim: Victim) -> None:
@@ -152,7 +153,7 @@ async def never_read(victim: Victim) -> None:
     """Large messages are asked for, and no byte of them is taken."""
     async with session(victim) as it:
         await it.ask(b"SELECT large")
-        it.writer.transport.pause_reading()
+        cast(asyncio.Transport, it.writer.transport).pause_reading()
         it.writer.write(b"f FETCH 1:3 BODY.PEEK[]\r\n")
         await asyncio.sleep(30)
 

@@ -41,7 +41,7 @@ async def flipped_bits(place: Field) -> list[Finding]:
                 await place.good.until(lambda: len(place.good.messages) == _RELAYED, DEADLINE_SECONDS)
             relayed = [message.data for message in place.good.messages]
     answers = (("IMAP", fetched), ("POP3", retrieved), ("relay", relayed), ("IMAP after the lies", later))
-    return [_judged(name, octets) for name, octets in answers]
+    return [_judged(name, content) for name, content in answers]
 
 
 def _judged(name: str, answers: list[bytes]) -> Finding:

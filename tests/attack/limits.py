@@ -52,12 +52,12 @@ class Limits:
     """`enforced`: the kernel holds each service to its limit."""
 
     platform: Platform
-    octets: Mapping[str, int]
+    memory_bytes: Mapping[str, int]
     enforced: bool = False
     _pids: dict[str, int] = field(default_factory=dict)
 
     def pids(self) -> dict[str, int]:
-        return {name: self.platform.stack.supervisor.pid(name) for name in self.octets}
+        return {name: self.platform.stack.supervisor.pid(name) for name in self.memory_bytes}
 
     def begin(self) -> None:
         """Forget the peaks so far."""
@@ -76,7 +76,7 @@ class Limits:
         now, peaks = self.pids(), self.peaks()
         ended = [f"{name} ended" for name, pid in self._pids.items() if now[name] != pid]
         return ended + [
-            f"{name} needed {peaks[name]:.0f} MiB" for name in now if peaks[name] * 2**20 > self.octets[name]
+            f"{name} needed {peaks[name]:.0f} MiB" for name in now if peaks[name] * 2**20 > self.memory_bytes[name]
         ]
 
 
@@ -95,7 +95,7 @@ def limited(platform: Platform) -> Iterator[Limits]:
     made: list[Path] = []
     try:
         for name, pid in limits.pids().items():
-            made.append(_cgroup(f"paquebot-attack-{os.getpid()}-{name}", limits.octets[name], family(pid)))
+            made.append(_cgroup(f"paquebot-attack-{os.getpid()}-{name}", limits.memory_bytes[name], family(pid)))
         limits.enforced = True
     except OSError:
         limits.enforced = False
@@ -107,12 +107,12 @@ def limited(platform: Platform) -> Iterator[Limits]:
             _dissolve(path)
 
 
-def _cgroup(name: str, octets: int, pids: list[int]) -> Path:
+def _cgroup(name: str, memory_bytes: int, pids: list[int]) -> Path:
     """Raises OSError where this process may not."""
     first = (_ROOT / "memory").is_dir()  # version 1
     path = (_ROOT / "memory" if first else _ROOT) / name
     path.mkdir()
-    (path / ("memory.limit_in_bytes" if first else "memory.max")).write_text(str(octets))
+    (path / ("memory.limit_in_bytes" if first else "memory.max")).write_text(str(memory_bytes))
     for pid in pids:
         (path / "cgroup.procs").write_text(str(pid))
     return path

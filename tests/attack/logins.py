@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from tests.attack.clients import Conversation, plain
 from tests.attack.field import ALIAS_DOMAIN, SECRET, Field, add_alias_domain, administration, connected, enrol
@@ -30,7 +31,7 @@ async def sessions_end(place: Field) -> list[Finding]:
     await enrol(place.platform.plan, *addresses)
     async with administration(place.platform.plan) as admin:
 
-        def update(address: str, **fields: object) -> Change:
+        def update(address: str, **fields: Any) -> Change:
             return lambda: admin.ask(admin.stub.UpdateAccount, UpdateAccountRequest(address=address, **fields))
 
         made = await admin.ask(admin.stub.CreateAppPassword, CreateAppPasswordRequest(address=addresses[2], name="x"))
@@ -49,7 +50,7 @@ async def sessions_end(place: Field) -> list[Finding]:
 
 
 async def _ended(place: Field, what: str, address: str, password: str, change: Change) -> list[Finding]:
-    """Waiting sessions are told by the connection's end; others speak at once."""
+    """A waiting session shows its end by the closed connection; others speak at once."""
     async with contextlib.AsyncExitStack() as stack:
         waiting = [await stack.enter_async_context(one(place, address, password)) for one in (smtp, imap, pop3)]
         sender = await stack.enter_async_context(smtp(place, address, password))
@@ -82,11 +83,11 @@ async def _milliseconds(reader: asyncio.StreamReader, began: float) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, octets: bytes) -> bytes:
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bytes:
     """Empty when the connection has ended. Lines without a tag are left out, but for replies of SMTP."""
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_PATIENCE):
-            writer.write(octets)
+            writer.write(data)
             while line := await reader.readline():
                 if not line.startswith((b"* ", b"+ ")):
                     return line

@@ -14,7 +14,7 @@ from tests.attack.field import SILENT_DOMAINS, Victim, connected
 Run = Callable[[Victim], Awaitable[None]]
 
 
-async def say(port: int, octets: bytes, *, repeat: int = 1, pause: float = 0.0, wait: bytes = b"") -> None:
+async def say(port: int, data: bytes, *, repeat: int = 1, pause: float = 0.0, wait: bytes = b"") -> None:
     """After the greeting `wait` and its answer, then `bytes` again and again, then read to the end."""
     reader, writer = await connected(port)
     try:
@@ -23,7 +23,7 @@ async def say(port: int, octets: bytes, *, repeat: int = 1, pause: float = 0.0, 
             writer.write(wait)
             await reader.readline()
         for _ in range(repeat):
-            writer.write(octets)
+            writer.write(data)
             await writer.drain()
             if pause:
                 await asyncio.sleep(pause)
@@ -151,14 +151,14 @@ async def _begun(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, victim: Victim, parameter: bytes, content: bytes
 ) -> bool:
     """One refusal at a time: too many end the session."""
-    for octets in (
+    for data in (
         b"RSET\r\n",
         b"MAIL FROM:<a@attacker.test>%s\r\n" % parameter,
         b"RCPT TO:<%s>\r\n" % victim.mallory.encode(),
         content,
     ):
-        writer.write(octets)
-        if octets.startswith(b"BDAT"):
+        writer.write(data)
+        if data.startswith(b"BDAT"):
             return True  # it has no answer yet
         if not (await reader.readline()).startswith((b"2", b"3")):
             return False
@@ -208,17 +208,17 @@ async def deep_search(victim: Victim) -> None:
 
 
 async def guesses(victim: Victim) -> None:
-    """Passwords for somebody else's account."""
-    line = b'a LOGIN %s "a wrong password"\r\n' % victim.somebody.encode()
+    """Passwords for another user's account."""
+    line = b'a LOGIN %s "a wrong password"\r\n' % victim.user.encode()
     await over_tls(victim.ports.imaps, victim.tls, line, repeat=3)
 
 
-async def over_tls(port: int, tls: ssl.SSLContext, octets: bytes, *, repeat: int) -> None:
+async def over_tls(port: int, tls: ssl.SSLContext, data: bytes, *, repeat: int) -> None:
     reader, writer = await connected(port, tls)
     try:
         await reader.readline()
         for _ in range(repeat):
-            writer.write(octets)
+            writer.write(data)
             if not await reader.readline():
                 return
     finally:

@@ -1,4 +1,4 @@
-"""What the janitor's compaction costs, and what it saves who reads: S3 requests, bytes and CPU per 1,000 messages.
+"""What the janitor's compaction costs, and what it saves readers: S3 requests, bytes and CPU per 1,000 messages.
 
     python -m tests.bench.bench_compaction [--messages 5000] [--accounts 50] [--bytes 4096] [--in-pack 25]
 

@@ -20,7 +20,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import urllib3
@@ -120,8 +120,8 @@ async def _measure(asked: argparse.Namespace, engines: EngineSet) -> dict[str, o
 
 
 @contextlib.contextmanager
-def _silent(address: str, port: int) -> contextlib.AbstractContextManager[None]:  # type: ignore[misc]
-    """The kernel takes connections, and nobody ever looks at them."""
+def _silent(address: str, port: int) -> Iterator[None]:
+    """The kernel takes connections, and no process accepts them."""
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((address, port))

@@ -31,7 +31,7 @@ class Load:
     messages: int
     keep: bool
     letters: tuple[Path, ...]
-    octets: int = 4096
+    size: int = 4096
 
     @property
     def text(self) -> str:
@@ -66,7 +66,7 @@ async def run_load(
             accepted, delivered = await _flood(side, watch, load, before, midway)
             delays: list[float] = []
         else:
-            async with probing(side, prober, load.octets) as probe:
+            async with probing(side, prober, load.size) as probe:
                 accepted, delivered = await _flood(side, watch, load, before, midway)
             delays = probe.delays
     now, messages = cpu_seconds(side.roots()), load.messages + len(delays)

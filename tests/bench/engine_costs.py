@@ -13,7 +13,7 @@ from paquebot.cli.up.layout import SERVICES
 from tests.bench.ours import Ours
 from tests.bench.rows import LOOPBACK
 
-# PostgreSQL's processes tell their figures at most once a second, and an idle one within ten.
+# PostgreSQL's processes publish their figures at most once a second, and an idle one within ten.
 _STATISTICS_SECONDS = 10.5
 
 
@@ -55,7 +55,7 @@ def _sum(lines: list[str], name: str, labels: tuple[str, ...] = ()) -> float:
 async def engine_costs(ours: Ours, *, exactly: bool = True, away: tuple[str, ...] = ()) -> EngineCosts:
     """So far, but for what services that are `away` have asked.
 
-    `exactly`: wait until PostgreSQL's processes have told theirs, else theirs may lack up to a second.
+    `exactly`: wait until PostgreSQL's processes have published theirs, else theirs may lack up to a second.
     """
     if exactly:
         await asyncio.sleep(_STATISTICS_SECONDS)

@@ -49,8 +49,8 @@ class Flood:
         return each
 
     async def run(self, sent: Callable[[int], None] = lambda account: None) -> float:
-        """Send all; the seconds until the last 250. `sent` hears each account whose messages all have their 250.
-        Raises FloodError."""
+        """Send all; the seconds until the last 250. `sent` is called with each account once all its messages have their
+        250. Raises FloodError."""
         loop = asyncio.get_running_loop()
 
         def stream(first: int) -> None:

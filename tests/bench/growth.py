@@ -59,24 +59,24 @@ async def _platform(accounts: int, workers: dict[str, int] | None = None) -> Asy
             yield ours, directory / "letters"
 
 
-async def _deliver(ours: Ours, scratch: Path, messages: int, accounts: int, octets: int) -> Result:
-    letters = letter_files(scratch, ours.domain, accounts, octets)
+async def _deliver(ours: Ours, scratch: Path, messages: int, accounts: int, size: int) -> Result:
+    letters = letter_files(scratch, ours.domain, accounts, size)
     async with watching(ours, accounts) as watch:
-        sessions = max(1, min(_SESSIONS, _BYTES_IN_FLIGHT // octets))
-        return await run_load(ours, watch, Load(sessions, messages, False, tuple(letters), octets))
+        sessions = max(1, min(_SESSIONS, _BYTES_IN_FLIGHT // size))
+        return await run_load(ours, watch, Load(sessions, messages, False, tuple(letters), size))
 
 
 async def message_size(quick: bool) -> Curve:
-    curve = Curve("message size", "octets")
+    curve = Curve("message size", "bytes")
     async with _platform(20) as (ours, scratch):
         await _deliver(ours, scratch, 1000, 20, 4 * _KIB)
-        for octets in _SIZES[: 6 if quick else None]:
-            messages = min(_MESSAGES_OF_A_POINT, max(20, _BYTES_OF_A_POINT // octets // 20 * 20))
-            result = await _deliver(ours, scratch, messages, 20, octets)
+        for size in _SIZES[: 6 if quick else None]:
+            messages = min(_MESSAGES_OF_A_POINT, max(20, _BYTES_OF_A_POINT // size // 20 * 20))
+            result = await _deliver(ours, scratch, messages, 20, size)
             curve.add(
-                octets,
+                size,
                 delivered_per_second=result.delivered,
-                MiB_per_second=result.delivered * octets / 2**20,
+                MiB_per_second=result.delivered * size / 2**20,
                 CPU_seconds_per_1000=result.cpu_in_all,
             )
     return curve

@@ -45,17 +45,17 @@ async def final_state(login: Login, model: MailboxModel) -> list[str]:
     try:
         view = View()
         view.apply(b"SELECT", await client.ask(b"EXAMINE INBOX"))
-        told: list[Fetched] = []
+        shown: list[Fetched] = []
         if view.uids:
-            told = view.apply(b"FETCH", await client.ask(b"FETCH 1:* (UID FLAGS BODY.PEEK[])"))
+            shown = view.apply(b"FETCH", await client.ask(b"FETCH 1:* (UID FLAGS BODY.PEEK[])"))
         view.check_order()
         wrong += view.taken()
         left = {message.uid: message for message in model.certain(model.now())}
-        for one in told:
+        for one in shown:
             message = left.pop(one.uid, None)
             if message is None:
                 strangers.append(one.uid)
-            elif one.flags != message.flags or not imap_mail.same(one.octets(b"BODY[]") or b""):
+            elif one.flags != message.flags or not imap_mail.same(one.value(b"BODY[]") or b""):
                 wrong.append(f"UID {one.uid} is not as its client left it")
         wrong += [f"UID {uid} is not there" for uid in left]
         if len(strangers) > model.undecided():
@@ -67,6 +67,6 @@ async def final_state(login: Login, model: MailboxModel) -> list[str]:
 
 
 def number(answer: Answer, code: bytes) -> int:
-    """The number of a response code such as UIDVALIDITY; 0: not told."""
+    """The number of a response code such as UIDVALIDITY; 0: not sent."""
     found = answer.code(code)
     return int(found[0]) if found else 0

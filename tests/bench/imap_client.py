@@ -1,7 +1,7 @@
 """A small IMAP client made for load: one connection, one command at a time, every response kept for checking.
 
 It believes nothing: a response outside a command, a tag that was not sent, a BYE that was not asked for, are faults
-of the server and raise. Bytes are cut into responses as they come; values are parsed only when somebody looks.
+of the server and raise. Bytes are cut into responses as they come; values are parsed only when they are read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Refused(ServerFault):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Where and as whom. `tls` None: in the clear."""
+    """The server and the login. `tls` None: in the clear."""
 
     host: str
     port: int
@@ -75,7 +75,7 @@ class ImapClient(asyncio.Protocol):
         self._tag = b"*"  # the greeting answers the connection itself
         self._waiter: asyncio.Future[Answer] | None = asyncio.get_running_loop().create_future()
         self._fault: ServerFault | None = None
-        self._told: Callable[[Response], None] | None = None
+        self._arrived: Callable[[Response], None] | None = None
 
     # --- asyncio.Protocol --------------------------------------------------------------------------------
 
@@ -97,8 +97,8 @@ class ImapClient(asyncio.Protocol):
             self._waiter.set_result(self._answer(text))
         elif not text.startswith(b"* "):
             self._fail(ServerFault(f"neither untagged nor tagged {self._tag!r}: {text[:200]!r}"))
-        elif self._told is not None:
-            self._told(response)
+        elif self._arrived is not None:
+            self._arrived(response)
         elif not waits and text.endswith(b" EXPUNGE"):  # RFC 3501 §7.4.1
             self._fail(ServerFault(f"EXPUNGE while no command was in progress: {text!r}"))
         else:
@@ -142,7 +142,7 @@ class ImapClient(asyncio.Protocol):
             self._send(b"%s %s {%d+}\r\n%s\r\n" % (self._tag, line, len(literal), literal))
         answer = await self._answered(seconds)
         if answer.status == b"+":
-            raise ServerFault(f"a continuation that nobody asked for: {answer.text[:200]!r}")
+            raise ServerFault(f"a continuation that no command asked for: {answer.text[:200]!r}")
         return answer
 
     async def ask(self, line: bytes, literal: bytes | None = None, *, seconds: float = COMMAND_SECONDS) -> Answer:
@@ -150,10 +150,10 @@ class ImapClient(asyncio.Protocol):
         return _accepted(line, await self.command(line, literal, seconds=seconds))
 
     @contextlib.asynccontextmanager
-    async def idling(self, told: Callable[[Response], None]) -> AsyncIterator[None]:
-        """IDLE for the time of the block (RFC 2177); each untagged response is told as it comes. Raises ServerFault."""
+    async def idling(self, arrived: Callable[[Response], None]) -> AsyncIterator[None]:
+        """IDLE for the time of the block (RFC 2177); `arrived` gets each untagged response. Raises ServerFault."""
         self._begin()
-        self._told = told
+        self._arrived = arrived
         try:
             self._send(b"%s IDLE\r\n" % self._tag)
             if (await self._answered(COMMAND_SECONDS)).status != b"+":
@@ -163,18 +163,18 @@ class ImapClient(asyncio.Protocol):
             self._send(b"DONE\r\n")
             _accepted(b"IDLE", await self._answered(COMMAND_SECONDS))
         finally:
-            self._told = None
+            self._arrived = None
 
     def _begin(self) -> None:
         self._count += 1
         self._tag = b"a%d" % self._count
         self._waiter = asyncio.get_running_loop().create_future()
 
-    def _send(self, octets: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         if self._fault is not None:
             raise self._fault
         assert self._transport is not None
-        self._transport.write(octets)
+        self._transport.write(data)
 
     def close(self) -> None:
         """End the connection now; idempotent."""

@@ -18,7 +18,7 @@ class Compaction:
     """One run. CPU: of the janitor and of the engines that served it."""
 
     messages: int
-    octets: int
+    moved_bytes: int
     requests: int
     cpu_seconds: float
     wall_seconds: float
@@ -41,7 +41,7 @@ async def compact(ours: Ours) -> Compaction | str:
         return "paquebot janitor does not compact"
     return Compaction(
         messages=said["compacted_messages"],
-        octets=said["compacted_bytes"],
+        moved_bytes=said["compacted_bytes"],
         requests=said["compaction_requests"],
         cpu_seconds=_children() - used + cpu_seconds_of(ours) - engines,
         wall_seconds=said["compaction_seconds"],

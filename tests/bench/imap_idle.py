@@ -1,5 +1,5 @@
 """How long an idling client waits for a message: from the moment another client has sent all of it, by APPEND or by
-SMTP, until EXISTS arrives (RFC 2177). Every EXISTS is checked: each message is told once, in order.
+SMTP, until EXISTS arrives (RFC 2177). Every EXISTS is checked: each message is announced once, in order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Deliver = Callable[[Login, bytes], Awaitable[float]]
 
 @dataclass(slots=True)
 class Idler:
-    """One client that idles, and how many messages it was told of."""
+    """One client that idles, and how many messages were announced to it."""
 
     login: Login
     exists: int = 0
@@ -30,7 +30,7 @@ class Idler:
     _told: asyncio.Event = field(default_factory=asyncio.Event)
     _at: float = 0.0
 
-    def told(self, response: Response) -> None:
+    def announced(self, response: Response) -> None:
         """An untagged response while idling."""
         number = numbered(response)
         if number is None or number[1] != b"EXISTS":
@@ -43,7 +43,7 @@ class Idler:
             self._told.set()
 
     async def next_at(self, before: int) -> float:
-        """The time at which it was told of message `before + 1`. Raises ServerFault when it is not."""
+        """The time at which the server announced message `before + 1`. Raises ServerFault when it is not."""
         while self.exists <= before:
             self._told.clear()
             try:
@@ -62,7 +62,7 @@ async def _idling(login: Login) -> AsyncIterator[Idler]:
     try:
         idler = Idler(login)
         idler.exists = (await client.ask(b"SELECT INBOX")).numbers(b"EXISTS")[-1]
-        async with client.idling(idler.told):
+        async with client.idling(idler.announced):
             yield idler
         await client.ask(b"LOGOUT")
     finally:

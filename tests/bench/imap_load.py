@@ -70,7 +70,7 @@ class MixedLoad:
             client.findings, client.rounds = self._findings, rounds
 
     async def check(self) -> list[str]:
-        """What is wrong with the mailboxes now that nobody changes them."""
+        """What is wrong with the mailboxes now that no client changes them."""
         wrong: list[str] = []
         for login, model in zip(self.accounts, self._models, strict=True):
             try:

@@ -1,5 +1,5 @@
-"""The benchmark's messages: 4 KiB that do not compress, each made from its name alone, so that whoever reads one
-can tell every byte of it without keeping it. Pure.
+"""The benchmark's messages: 4 KiB that do not compress, each made from its name alone, so that a reader can
+check every byte of it without keeping it. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LINE = 900
 _TRACE = frozenset({b"return-path", b"delivered-to", b"received", b"x-original-to", b"authentication-results"})
 
 
-def message(name: str, octets: int = BYTES) -> bytes:
+def message(name: str, size: int = BYTES) -> bytes:
     """The message of that name, exactly `bytes` long (at least 512), 8-bit text (RFC 6152)."""
     head = (
         f"X-Bench: {name}\r\n"
@@ -33,7 +33,7 @@ def message(name: str, octets: int = BYTES) -> bytes:
         "Content-Transfer-Encoding: 8bit\r\n"
         "\r\n"
     ).encode("ascii")
-    left = octets - len(head)
+    left = size - len(head)
     body = bytearray(random.Random(name).randbytes(left).translate(_TABLE))
     for at in range(_LINE, left - 4, _LINE + 2):
         body[at : at + 2] = b"\r\n"
@@ -52,9 +52,9 @@ def message_id(name: str) -> str:
 
 
 @functools.lru_cache(maxsize=200_000)
-def digest(name: str, octets: int = BYTES) -> bytes:
+def digest(name: str, size: int = BYTES) -> bytes:
     """SHA-256 of the message of that name."""
-    return hashlib.sha256(message(name, octets)).digest()
+    return hashlib.sha256(message(name, size)).digest()
 
 
 def name_of(stored: bytes) -> str | None:
@@ -70,9 +70,7 @@ def name_of(stored: bytes) -> str | None:
     return stored[start + len(MARK) : end].decode("ascii", "replace")
 
 
-def same(stored: bytes, octets: int = BYTES) -> bool:
+def same(stored: bytes, size: int = BYTES) -> bool:
     """Is it, below the trace header fields, the message of its name, byte for byte?"""
     name = name_of(stored)
-    return (
-        name is not None and len(stored) >= octets and hashlib.sha256(stored[-octets:]).digest() == digest(name, octets)
-    )
+    return name is not None and len(stored) >= size and hashlib.sha256(stored[-size:]).digest() == digest(name, size)

@@ -2,8 +2,8 @@
 judged by a model of what the mailbox must contain (`imap_model`).
 
 One session: LOGIN, LIST, STATUS, then `rounds` times SELECT, FETCH of all flags, FETCH of bodies, STORE, APPEND, STORE
-\\Deleted, EXPUNGE, then LOGOUT. STATUS comes first: of the selected mailbox nobody should ask it (RFC 3501 §6.3.10).
-Each client owns the messages it appended: nobody else changes their flags.
+\\Deleted, EXPUNGE, then LOGOUT. STATUS comes first: it is not for the selected mailbox (RFC 3501 §6.3.10).
+Each client owns the messages it appended: no other client changes their flags.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class MixedClient:
         answer = await self._ask(client, "LIST", b'LIST "" "*"')
         names = [values(one, 7)[-1] for one in answer.untagged if one.text.startswith(b"* LIST ")]
         if sorted(map(str, names)) != sorted(map(str, MAILBOXES)):
-            self._wrong(f"LIST tells {names}")
+            self._wrong(f"LIST shows {names}")
 
     async def _status(self, client: ImapClient) -> None:
         with self.model.looking() as asked:
@@ -162,12 +162,12 @@ class MixedClient:
         return view
 
     async def _fetch_flags(self, client: ImapClient, view: View, asked: int) -> None:
-        """Every message of the view is told; all are known, none is missing, and the flags are right."""
+        """The answer has every message of the view; all are known, none is missing, and the flags are right."""
         size = len(view.uids)
         answer = await self._ask(client, "FETCH FLAGS", b"FETCH 1:* (UID FLAGS)", expunge_issued=True)
-        told = view.apply(b"FETCH", answer)
+        shown = view.apply(b"FETCH", answer)
         view.check_order()
-        whole = {one.number for one in told if one.uid and one.flags is not None}
+        whole = {one.number for one in shown if one.uid and one.flags is not None}
         missing = size - len(whole & set(range(1, size + 1)))
         if missing > sum(message.doomed < NEVER for message in self.model.messages):
             self._wrong(f"FETCH 1:* leaves out {missing} of {size} messages")
@@ -175,7 +175,7 @@ class MixedClient:
         for message in self.model.certain(asked):
             if message.uid not in view.uids:
                 self._wrong(f"UID {message.uid} was kept and is not in the mailbox")
-        for one in told:
+        for one in shown:
             self._check_flags(one, asked)
 
     async def _fetch_bodies(self, client: ImapClient, view: View) -> None:
@@ -184,8 +184,8 @@ class MixedClient:
         wanted = {message.uid for message in list(self.own)[-2:]}
         wanted.update(self.choice.sample(kept, min(len(kept), BODIES - len(wanted))))
         line = b"UID FETCH %s (BODY.PEEK[])" % _set(wanted)
-        told = view.apply(b"UID FETCH", await self._ask(client, "FETCH BODY[]", line, expunge_issued=True))
-        bodies = {one.uid: one.octets(b"BODY[]") for one in told if b"BODY[]" in one.items}
+        shown = view.apply(b"UID FETCH", await self._ask(client, "FETCH BODY[]", line, expunge_issued=True))
+        bodies = {one.uid: one.value(b"BODY[]") for one in shown if b"BODY[]" in one.items}
         for uid in wanted:
             message, body = self.model.by_uid[uid], bodies.pop(uid, None)
             if body is None:
@@ -194,16 +194,16 @@ class MixedClient:
             elif not imap_mail.same(body) or imap_mail.name_of(body) != message.name:
                 self._wrong(f"UID {uid} is not the message {message.name}: {body[:60]!r}")
         if bodies:
-            self._wrong(f"UID FETCH tells bodies that were not asked for: {sorted(bodies)}")
+            self._wrong(f"UID FETCH has bodies that were not asked for: {sorted(bodies)}")
 
     async def _store(self, client: ImapClient, view: View) -> None:
-        """Change a flag of an own message; the answer tells all its flags (RFC 3501 §6.4.6)."""
+        """Change a flag of an own message; the answer has all its flags (RFC 3501 §6.4.6)."""
         message, flag = self.choice.choice(list(self.own)[1:]), self.choice.choice(_TOGGLED)
         sign = b"-" if flag in message.flags else b"+"
-        told = await self._flag(client, view, message, sign + b"FLAGS", flag)
-        if not any(one.uid == message.uid and one.flags == message.flags for one in told):
-            flags = [one.flags for one in told if one.uid == message.uid]
-            self._wrong(f"STORE of UID {message.uid} tells {flags}, not {sorted(message.flags)}")
+        shown = await self._flag(client, view, message, sign + b"FLAGS", flag)
+        if not any(one.uid == message.uid and one.flags == message.flags for one in shown):
+            flags = [one.flags for one in shown if one.uid == message.uid]
+            self._wrong(f"STORE of UID {message.uid} shows {flags}, not {sorted(message.flags)}")
 
     async def _append(self, client: ImapClient, view: View | None) -> None:
         self._number += 1
@@ -229,10 +229,10 @@ class MixedClient:
         view.apply(b"EXPUNGE", await self._ask(client, "EXPUNGE", b"EXPUNGE"))
         self.model.expunged(message)
         self.own.popleft()
-        if message.uid in view.uids:  # another session was faster; then it may be told now, but must be
+        if message.uid in view.uids:  # another session was faster; then it may be shown now, but must be
             view.apply(b"NOOP", await self._ask(client, "NOOP", b"NOOP"))
         if message.uid in view.uids:
-            self._wrong(f"nobody told of the EXPUNGE of UID {message.uid}")
+            self._wrong(f"no session showed the EXPUNGE of UID {message.uid}")
         self._wrong(*view.taken())
 
     async def _flag(self, client: ImapClient, view: View, message: Message, item: bytes, flag: bytes) -> list[Fetched]:
@@ -245,7 +245,7 @@ class MixedClient:
     # --- judging -----------------------------------------------------------------------------------------
 
     def _check_known(self, view: View, asked: int) -> None:
-        """A UID that nobody was told can only be of an APPEND that is not answered yet."""
+        """A UID that no answer showed can only be of an APPEND that is not answered yet."""
         by_uid = self.model.by_uid
         unknown = [uid for uid in view.uids if uid and (uid not in by_uid or by_uid[uid].gone < asked)]
         if len(unknown) > self.model.in_flight():

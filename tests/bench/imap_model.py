@@ -1,7 +1,7 @@
 """What a mailbox must contain while several clients change it at once, by what each of them has been answered.
 
 All clients live in one event loop, so the order in which they see answers is one order of moments. A message is in
-the mailbox for certain from the answer to its APPEND until somebody asks to mark it \\Deleted; it may be there from
+the mailbox for certain from the answer to its APPEND until a client asks to mark it \\Deleted; it may be there from
 the asking of APPEND until an answer said that it is gone. Every server that is right stays inside these bounds.
 """
 
@@ -135,7 +135,7 @@ class MailboxModel:
     # --- what right answers are --------------------------------------------------------------------------
 
     def count(self, asked: int, *, unseen: bool = False) -> Bounds:
-        """How many messages an answer may tell that was asked for at `asked` and came now."""
+        """How many messages an answer may show that was asked for at `asked` and came now."""
         least = most = 0
         for message in self.messages:
             if unseen and message.seen:
@@ -145,7 +145,7 @@ class MailboxModel:
         return Bounds(least, most)
 
     def in_flight(self) -> int:
-        """Messages that may be there with a UID that nobody has been told."""
+        """Messages that may be there with a UID that no answer has shown."""
         return sum(message.kept == NEVER for message in self.messages)
 
     def undecided(self) -> int:

@@ -119,18 +119,18 @@ class Fetched:
 
     @property
     def uid(self) -> int:
-        """0: not told."""
-        return int(self.octets(b"UID") or 0)
+        """0: not sent."""
+        return int(self.value(b"UID") or 0)
 
     @property
     def flags(self) -> frozenset[bytes] | None:
-        """Without \\Recent, which is the server's own; None: not told."""
-        told = self.items.get(b"FLAGS")
-        if not isinstance(told, list):
+        """Without \\Recent, which is the server's own; None: not sent."""
+        shown = self.items.get(b"FLAGS")
+        if not isinstance(shown, list):
             return None
-        return frozenset(flag for flag in told if isinstance(flag, bytes) and flag != b"\\Recent")
+        return frozenset(flag for flag in shown if isinstance(flag, bytes) and flag != b"\\Recent")
 
-    def octets(self, name: bytes) -> bytes | None:
+    def value(self, name: bytes) -> bytes | None:
         """The value of an item that is a string or a number."""
         value = self.items.get(name)
         return value if isinstance(value, bytes) else None

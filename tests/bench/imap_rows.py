@@ -135,7 +135,11 @@ async def _large(
         _tell(side, samples, say)
         return
     await large.compacted()
-    for key, value in (("requests", done.requests), ("mib", done.octets / 2**20), ("cpu_seconds", done.cpu_seconds)):
+    for key, value in (
+        ("requests", done.requests),
+        ("mib", done.moved_bytes / 2**20),
+        ("cpu_seconds", done.cpu_seconds),
+    ):
         samples.add(f"compaction_{key}_per_1000", value * 1000 / done.messages)
     samples.notes.append(f"compaction of {done.messages:,} messages took {done.wall_seconds:.1f} s")
     _tell(side, samples, say)

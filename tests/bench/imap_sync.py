@@ -51,7 +51,7 @@ class Mailbox:
 
     login: Login
     names: Sequence[str]
-    octets: int = imap_mail.BYTES
+    size: int = imap_mail.BYTES
     cpu: Callable[[], float] = lambda: 0.0
     """CPU seconds that the server's processes have used so far."""
     _names: dict[int, str] = field(default_factory=dict)
@@ -79,16 +79,16 @@ class Mailbox:
         return self._found
 
     async def _select(self, client: ImapClient) -> int:
-        told = (await client.ask(b"SELECT INBOX", seconds=_FETCH_SECONDS)).numbers(b"EXISTS")
-        if told != [len(self.names)]:
-            self._wrong(f"SELECT tells {told} EXISTS of {len(self.names)}")
-        return told[-1] if told else 0
+        shown = (await client.ask(b"SELECT INBOX", seconds=_FETCH_SECONDS)).numbers(b"EXISTS")
+        if shown != [len(self.names)]:
+            self._wrong(f"SELECT announces {shown} EXISTS of {len(self.names)}")
+        return shown[-1] if shown else 0
 
     def _check(self, step: Step, answer: Answer, exists: int) -> None:
-        told = answer.fetched()
-        if [one.number for one in told] != list(range(1, exists + 1)):
-            self._wrong(f"{step.value}: {len(told)} FETCH responses of {exists}, not one for each message in order")
-        uids = [one.uid for one in told]
+        shown = answer.fetched()
+        if [one.number for one in shown] != list(range(1, exists + 1)):
+            self._wrong(f"{step.value}: {len(shown)} FETCH responses of {exists}, not one for each message in order")
+        uids = [one.uid for one in shown]
         if any(left >= right for left, right in zip([0, *uids], uids, strict=False)):
             self._wrong(f"{step.value}: UIDs do not ascend")
         check = {
@@ -97,7 +97,7 @@ class Mailbox:
             Step.BODYSTRUCTURE: self._body_structure,
             Step.BODIES: self._body,
         }[step]
-        for one in told:
+        for one in shown:
             if fault := check(one):
                 self._wrong(f"{step.value} of UID {one.uid}: {fault}")
         if step in (Step.ENVELOPE, Step.BODIES) and sorted(self._names.values()) != sorted(self.names):
@@ -114,9 +114,9 @@ class Mailbox:
             return f"{envelope!r}"
         name = envelope[1].decode("ascii", "replace").rpartition(" ")[2]
         self._names[one.uid] = name
-        self._sizes[one.uid] = int(one.octets(b"RFC822.SIZE") or 0)
-        if not _INTERNAL_DATE.fullmatch(one.octets(b"INTERNALDATE") or b""):
-            return f"INTERNALDATE {one.octets(b'INTERNALDATE')!r}"
+        self._sizes[one.uid] = int(one.value(b"RFC822.SIZE") or 0)
+        if not _INTERNAL_DATE.fullmatch(one.value(b"INTERNALDATE") or b""):
+            return f"INTERNALDATE {one.value(b'INTERNALDATE')!r}"
         return "" if envelope == _right_envelope(name) else f"{envelope!r}"
 
     def _body_structure(self, one: Fetched) -> str:
@@ -125,19 +125,19 @@ class Mailbox:
         if not isinstance(structure, list) or len(structure) < 8:
             return f"{structure!r}"
         media, parameters, encoding = structure[:2], structure[2], structure[5]
-        told = [*media, *(parameters if isinstance(parameters, list) else []), encoding]
-        if [_upper(value) for value in told] != [b"TEXT", b"PLAIN", b"CHARSET", b"ISO-8859-1", b"8BIT"]:
+        shown = [*media, *(parameters if isinstance(parameters, list) else []), encoding]
+        if [_upper(value) for value in shown] != [b"TEXT", b"PLAIN", b"CHARSET", b"ISO-8859-1", b"8BIT"]:
             return f"{structure!r}"
         if name is not None:
-            body = imap_mail.message(name, self.octets).partition(b"\r\n\r\n")[2]
+            body = imap_mail.message(name, self.size).partition(b"\r\n\r\n")[2]
             if structure[6:8] != [b"%d" % len(body), b"%d" % body.count(b"\n")]:
                 return f"{structure[6:8]} bytes and lines"
         return ""
 
     def _body(self, one: Fetched) -> str:
-        body = one.octets(b"BODY[]") or b""
+        body = one.value(b"BODY[]") or b""
         name = imap_mail.name_of(body)
-        if name is None or not imap_mail.same(body, self.octets):
+        if name is None or not imap_mail.same(body, self.size):
             return f"not what was sent: {body[:60]!r}"
         if self._names.setdefault(one.uid, name) != name:
             return f"is {name}, its envelope said {self._names[one.uid]}"

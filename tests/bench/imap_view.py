@@ -16,10 +16,10 @@ _NO_EXPUNGE = frozenset({b"FETCH", b"STORE", b"SEARCH"})
 
 @dataclass(slots=True)
 class View:
-    """Sequence numbers and UIDs as the server told them."""
+    """Sequence numbers and UIDs as the server announced them."""
 
     uids: list[int] = field(default_factory=list)
-    """By sequence number minus one; 0: not told yet."""
+    """By sequence number minus one; 0: not announced yet."""
     wrong: list[str] = field(default_factory=list)
 
     def apply(self, name: bytes, answer: Answer) -> list[Fetched]:
@@ -58,9 +58,9 @@ class View:
 
     def check_order(self) -> None:
         """UIDs ascend with the sequence numbers (RFC 3501 §2.3.1.1)."""
-        told = [uid for uid in self.uids if uid]
-        if any(left >= right for left, right in itertools.pairwise(told)):
-            self.wrong.append(f"UIDs do not ascend: {told[:50]}")
+        shown = [uid for uid in self.uids if uid]
+        if any(left >= right for left, right in itertools.pairwise(shown)):
+            self.wrong.append(f"UIDs do not ascend: {shown[:50]}")
 
     def taken(self) -> list[str]:
         """What was wrong since the last call."""

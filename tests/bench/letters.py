@@ -20,12 +20,12 @@ Content-Type: text/plain; charset=us-ascii
 """
 
 
-def letter(address: str, subject: str, octets: int, seed: int) -> str:
+def letter(address: str, subject: str, size: int, seed: int) -> str:
     """A whole message of `bytes` as sent with CRLF, lines ended by LF. Its body is random printable ASCII (6.4 bits
     of information a byte), the same for the same seed."""
     source = random.Random(seed)
-    header = _HEADER.format(address=address, subject=subject, identity=f"{seed:x}.{octets:x}")
-    left = max(0, octets - len(header) - header.count("\n"))
+    header = _HEADER.format(address=address, subject=subject, identity=f"{seed:x}.{size:x}")
+    left = max(0, size - len(header) - header.count("\n"))
     text = source.randbytes(left).translate(_LETTERS).decode("ascii")
     lines = []
     while left > 2:
@@ -35,12 +35,12 @@ def letter(address: str, subject: str, octets: int, seed: int) -> str:
     return header + "".join(lines)
 
 
-def letter_files(directory: Path, domain: str, accounts: int, octets: int) -> list[Path]:
+def letter_files(directory: Path, domain: str, accounts: int, size: int) -> list[Path]:
     """One file for each account, for `smtp-source -F`."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(accounts):
-        path = directory / f"{octets}-{number:03}.eml"
-        path.write_text(letter(f"user{number:03}@{domain}", f"Letter to {number}", octets, number))
+        path = directory / f"{size}-{number:03}.eml"
+        path.write_text(letter(f"user{number:03}@{domain}", f"Letter to {number}", size, number))
         paths.append(path)
     return paths

@@ -2,7 +2,7 @@
 
 A message with a tag goes to an account of its own at fixed times, whether or not earlier ones have arrived. A reader
 that has the INBOX selected asks with NOOP, soon at first and then after a tenth of the time it has waited, so the
-error is a tenth at most; IDLE is not used, because Dovecot tells it up to half a second late on purpose.
+error is a tenth at most; IDLE is not used, because Dovecot announces up to half a second late on purpose.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Probe:
 
     side: Side
     account: int
-    octets: int
+    size: int
     ended: dict[int, float] = field(default_factory=dict)
-    """When DATA ended, of messages that nobody has seen yet."""
+    """When DATA ended, of messages that no reader has seen yet."""
     delays: list[float] = field(default_factory=list)
     sent: int = 0
     _known: int = 0
@@ -51,7 +51,7 @@ class Probe:
         await asyncio.gather(*sends)
 
     def _send(self, number: int) -> None:
-        text = letter(self.side.address(self.account), f"probe-{number}", self.octets, number).encode()
+        text = letter(self.side.address(self.account), f"probe-{number}", self.size, number).encode()
         with smtplib.SMTP(LOOPBACK, self.side.smtp_port, timeout=_TIMEOUT) as client:
             client.ehlo()
             client.mail("prober@example.org")
@@ -90,13 +90,13 @@ class Probe:
 
 
 @asynccontextmanager
-async def probing(side: Side, account: int, octets: int) -> AsyncIterator[Probe]:
+async def probing(side: Side, account: int, size: int) -> AsyncIterator[Probe]:
     """Probe during the block; after it everything has been seen, exactly once."""
     reader = await Reader.open(side, account)
     try:
         lines = await reader.ask("SELECT INBOX")
         before = next(int(line.split()[1]) for line in lines if line.rstrip().endswith(b" EXISTS"))
-        probe, stop = Probe(side, account, octets, _known=before), asyncio.Event()
+        probe, stop = Probe(side, account, size, _known=before), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(probe.send_all(stop))
             group.create_task(probe.see_all(reader, sending))

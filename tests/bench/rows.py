@@ -51,7 +51,7 @@ def user(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Repetitions of one measure: the median is the figure, the ends tell how far to trust it."""
+    """Repetitions of one measure: the median is the figure, the extremes show how far to trust it."""
 
     median: float
     least: float

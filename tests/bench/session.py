@@ -1,4 +1,4 @@
-"""What every command of the benchmark does: says how far it is, and ends cleanly when it is told to."""
+"""What every command of the benchmark does: reports its progress, and exits cleanly on a signal."""
 
 from __future__ import annotations
 

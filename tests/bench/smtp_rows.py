@@ -34,7 +34,7 @@ class Plan:
     probed: int = 2
     warm_up: int = 1000
     mailboxes: int = 100
-    octets: int = 4096
+    size: int = 4096
     exact_statistics: bool = True
 
     @property
@@ -50,7 +50,7 @@ async def idle_memory(side: Side) -> dict[str, float]:
 async def measure(ours: Ours, theirs: Peers | None, plan: Plan, scratch: Path, say: Say) -> tuple[list[Row], list[str]]:
     """The rows, and remarks for the reader."""
     sides: list[Side] = [ours, *([theirs] if theirs else [])]
-    letters = letter_files(scratch, ours.domain, plan.mailboxes, plan.octets)
+    letters = letter_files(scratch, ours.domain, plan.mailboxes, plan.size)
     remarks = [await _idle_work(sides, say)]
     idle = {side.name: await idle_memory(side) for side in sides}
     async with AsyncExitStack() as stack:
@@ -59,7 +59,7 @@ async def measure(ours: Ours, theirs: Peers | None, plan: Plan, scratch: Path, s
         scenarios = []
         costs = await engine_costs(ours, exactly=plan.exact_statistics)
         for keep, sessions in itertools.product((False, True), plan.sessions):
-            load = Load(sessions, plan.messages, keep, tuple(letters), plan.octets)
+            load = Load(sessions, plan.messages, keep, tuple(letters), plan.size)
             scenario = await _scenario(sides, watches, load, plan, say)
             before, costs = costs, await engine_costs(ours, exactly=plan.exact_statistics)
             scenario.costs = costs.since(before)
@@ -92,7 +92,7 @@ async def _warm_up(
         def look(side: Side = side) -> None:
             busy[side.name] = pss_mib(side.roots())
 
-        load = Load(max(plan.sessions), plan.warm_up, False, tuple(letters), plan.octets)
+        load = Load(max(plan.sessions), plan.warm_up, False, tuple(letters), plan.size)
         result = await run_load(side, watch, load, midway=look)
         say(f"warm-up of {side.name}: {result.delivered:,.0f} delivered/s")
     return busy

@@ -33,7 +33,7 @@ def test_responses_are_the_same_however_bytes_arrive() -> None:
         b"BODY[HEADER.FIELDS (A B)]": b"1234\r\n}{2}",
         b"ENVELOPE": [b'a"b', None],
     }
-    assert empty.octets(b"BODY[]") == b""
+    assert empty.value(b"BODY[]") == b""
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def _once(pattern: bytes, replacement: bytes) -> Lie:
 @pytest.mark.parametrize(
     ("pattern", "replacement", "found"),
     [
-        (rb'^\* LIST \(.*INBOX"?\r\n', b"", "LIST tells"),
+        (rb'^\* LIST \(.*INBOX"?\r\n', b"", "LIST shows"),
         (rb"MESSAGES 10", b"MESSAGES 11", "STATUS MESSAGES 11"),
         (rb"UNSEEN 5", b"UNSEEN 4", "STATUS UNSEEN 4"),
         (rb"^\* 10 EXISTS", b"* 9 EXISTS", "9 EXISTS is not within"),
@@ -69,7 +69,7 @@ def _once(pattern: bytes, replacement: bytes) -> Lie:
         (rb"(FETCH \(UID \d+ FLAGS \([^)]*)\\Seen", rb"\1\\Draft", "has flags"),
         (rb"charset=iso-8859-1", b"charset=iso-8859-2", "is not the message"),
         (rb"APPENDUID (\d+) \d+", rb"APPENDUID \1 1", "APPENDUID 1 "),
-        (rb"^\* 1 EXPUNGE\r\n", b"", "nobody told of the EXPUNGE"),
+        (rb"^\* 1 EXPUNGE\r\n", b"", "no session showed the EXPUNGE"),
         (rb"^\* BYE.*\r\n", b"", "without BYE"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench.processes import cpu_seconds, family, pss_mib
 
-# Burns 4 ms, less than a tick of /proc, and tells how much CPU time it took in all.
+# Burns 4 ms, less than a tick of /proc, and prints how much CPU time it took in all.
 _BURN = "import time\nwhile time.process_time() < {seconds}: pass\nprint(time.process_time(), flush=True)"
 _PARENT = """
 import subprocess, sys
@@ -40,7 +40,7 @@ def test_the_time_of_living_and_ended_children_counts(parent: subprocess.Popen[s
         memory = pss_mib({"all": parent.pid})["all"]
         parent.communicate("\n")
     assert len(members) == 4
-    assert spent >= sum(told) - 0.02  # the children that ended are told in ticks, cut off
+    assert spent >= sum(told) - 0.02  # the children that exited are counted in ticks, cut off
     assert spent < sum(told) + 5
     assert memory > 4
 

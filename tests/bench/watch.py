@@ -18,7 +18,7 @@ _LIMIT = 2**24  # bytes of one answer
 
 
 class WatchError(Exception):
-    """The server gave an answer that nobody expected."""
+    """The server gave an unexpected answer."""
 
 
 @dataclass(slots=True)

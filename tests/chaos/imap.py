@@ -35,7 +35,7 @@ class Bad(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What SELECT told."""
+    """What SELECT announced."""
 
     uid_validity: int
     uid_next: int
@@ -50,7 +50,7 @@ class Fetched:
     uid: int
     mod_seq: int
     flags: frozenset[str]
-    octets: bytes | None
+    content: bytes | None
 
 
 class Imap:
@@ -64,7 +64,7 @@ class Imap:
     @classmethod
     @contextlib.asynccontextmanager
     async def session(cls, port: int, tls: ssl.SSLContext, user: str) -> AsyncIterator[Imap]:
-        """Ends with its connection cut: nobody here waits for a BYE."""
+        """Ends with its connection cut: no client here waits for a BYE."""
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 pair = await asyncio.open_connection(LOOPBACK, port, ssl=tls, server_hostname="localhost", limit=2**20)
@@ -96,7 +96,7 @@ class Imap:
         exists = re.search(rb"^\* (\d+) EXISTS", lines, re.MULTILINE)
         numbers = [re.search(rb"\[%s (\d+)\]" % word, lines) for word in (b"UIDVALIDITY", b"UIDNEXT", b"HIGHESTMODSEQ")]
         if exists is None or not all(numbers):
-            raise Bad(f"SELECT {mailbox} told too little: {lines!r}")
+            raise Bad(f"SELECT {mailbox} announced too little: {lines!r}")
         validity, uid_next, highest = (int(found[1]) for found in numbers if found)
         return Selected(validity, uid_next, highest, int(exists[1]))
 
@@ -109,7 +109,7 @@ class Imap:
         return list(_fetched(lines))
 
     async def idle(self, seconds: float) -> None:
-        """IDLE until something is told, or so long."""
+        """IDLE until the server announces something, or so long."""
         self._tag += 1
         tag = b"a%d " % self._tag
         await self._write(tag + b"IDLE\r\n")
@@ -158,10 +158,10 @@ class Imap:
         except (OSError, EOFError, TimeoutError) as error:
             raise Cut(f"{error!r}") from error
 
-    async def _write(self, octets: bytes) -> None:
+    async def _write(self, content: bytes) -> None:
         try:
             async with asyncio.timeout(REPLY_SECONDS):
-                self._writer.write(octets)
+                self._writer.write(content)
                 await self._writer.drain()
         except (OSError, TimeoutError) as error:
             raise Cut(f"{error!r}") from error
@@ -172,9 +172,9 @@ def _fetched(lines: list[bytes]) -> Iterator[Fetched]:
         if not line.startswith(b"* ") or b" FETCH (" not in line[:24]:
             continue
         found = re.search(rb"\{(\d+)\}\r\n", line)
-        octets = line[found.end() : found.end() + int(found[1])] if found else None
+        content = line[found.end() : found.end() + int(found[1])] if found else None
         rest = line[: found.start()] + line[found.end() + int(found[1]) :] if found else line
         uid, mod_seq, flags = _UID.search(rest), _MOD_SEQ.search(rest), _FLAGS.search(rest)
-        if uid is not None:  # else somebody else's change, told on the way
+        if uid is not None:  # else another client's change, announced meanwhile
             words = frozenset(flags[1].decode().split()) if flags else frozenset()
-            yield Fetched(int(uid[1]), int(mod_seq[1]) if mod_seq else 0, words, octets)
+            yield Fetched(int(uid[1]), int(mod_seq[1]) if mod_seq else 0, words, content)

@@ -1,4 +1,4 @@
-"""At the end: what each mailbox and the remote host hold, against what each sender was told."""
+"""At the end: what each mailbox and the remote host hold, against the replies to each sender."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ async def read(place: Place, ledger: Ledger) -> Held:
                 selected = await client.select(mailbox)
                 for first in range(1, selected.uid_next, _GROUP):
                     for one in await client.fetch(f"{first}:{first + _GROUP - 1}", "UID FLAGS MODSEQ BODY.PEEK[]"):
-                        if one.octets is not None:
-                            _count(held, ledger, account, f"{mailbox} UID {one.uid}", one.octets)
+                        if one.content is not None:
+                            _count(held, ledger, account, f"{mailbox} UID {one.uid}", one.content)
     return held
 
 
@@ -45,12 +45,12 @@ async def _mailboxes(client: Imap) -> list[str]:
     return [match[2].decode() for match in found if match and b"\\Noselect" not in match[1]]
 
 
-def _count(held: Held, ledger: Ledger, account: str, where: str, octets: bytes) -> None:
+def _count(held: Held, ledger: Ledger, account: str, where: str, content: bytes) -> None:
     held.messages += 1
-    ledger.compare("IMAP at the end", f"{account} {where}", octets)
-    number = number_of(octets)
-    if is_report(octets):
-        for path in _FINAL.findall(octets):
+    ledger.compare("IMAP at the end", f"{account} {where}", content)
+    number = number_of(content)
+    if is_report(content):
+        for path in _FINAL.findall(content):
             held.reports[account, number, path.decode()] += 1
     elif number in ledger.attempts:
         held.copies[account, number] += 1
@@ -117,11 +117,11 @@ def _judge_remote(
             verdict.remote += 1
             if not copies and not reports:
                 verdict.lost.append(f"{attempt.number} for {path}")
-                ledger.find(f"LOST: {attempt.number} got 250, was not taken for {path}, and its sender was not told")
+                ledger.find(f"LOST: {attempt.number} got 250, was not taken for {path}, and its sender got no report")
         elif (copies or reports) and attempt.end is not End.AMBIGUOUS:
             ledger.find(f"{attempt.number} ended {attempt.end.value} ({attempt.code}) but was relayed to {path}")
         if copies and reports:
-            ledger.find(f"{attempt.number} was taken for {path}, and its sender was told that it was not")
+            ledger.find(f"{attempt.number} was taken for {path}, and its sender got a report that it was not")
         verdict.remote_twice += max(0, copies - 1)
         verdict.reported += bool(reports)
         verdict.reported_twice += max(0, reports - 1)

@@ -1,6 +1,6 @@
 """What was sent and how each attempt ended: the sender's side of the promise.
 
-Every attempt has a number of its own, also the retry of an attempt that failed, so the mailboxes tell which attempts
+Every attempt has a number of its own, also the retry of an attempt that failed, so the mailboxes show which attempts
 arrived, and the judgement needs no tolerance: 250 is once, refused is never, an ambiguous end is at most once.
 """
 
@@ -47,21 +47,21 @@ class Attempt:
     submitted: bool = False
 
 
-def number_of(octets: bytes) -> str:
+def number_of(content: bytes) -> str:
     """The first attempt's number in a message; empty: none."""
-    found = _NUMBER.search(octets)
+    found = _NUMBER.search(content)
     return found[1].decode() if found else ""
 
 
-def is_report(octets: bytes) -> bool:
-    """Whether this is a DSN about one of our messages: nobody knows its bytes before."""
-    header, _, body = octets.partition(b"\r\n\r\n")
+def is_report(content: bytes) -> bool:
+    """Whether this is a DSN about one of our messages: its bytes are not known before."""
+    header, _, body = content.partition(b"\r\n\r\n")
     return b"multipart/report" in header and MARK in body
 
 
-def digest_of(octets: bytes) -> bytes:
+def digest_of(content: bytes) -> bytes:
     """Of the numbered field and everything after it."""
-    return hashlib.sha256(octets[octets.index(MARK) :]).digest()
+    return hashlib.sha256(content[content.index(MARK) :]).digest()
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class Ledger:
     in_order: list[Attempt] = field(default_factory=list)
     """Those with 250, as they ended."""
     compared: Counter[str] = field(default_factory=Counter)
-    """Messages that somebody was given and that were compared with what was sent, by the way they came."""
+    """Messages that a client or host was given and that were compared with what was sent, by the way they came."""
     compared_under_lies: Counter[str] = field(default_factory=Counter)
     """Of them, those that came while S3 lied."""
     wrong: Counter[str] = field(default_factory=Counter)
@@ -96,20 +96,20 @@ class Ledger:
             self.in_order.append(attempt)
         if code:
             self.replies[code] += 1
-        self.tell()
+        self.notify()
 
-    def compare(self, way: str, where: str, octets: bytes) -> None:
-        """A message that somebody was given: its bytes are those that were sent, or that is a finding."""
-        if is_report(octets):
+    def compare(self, way: str, where: str, content: bytes) -> None:
+        """A message that a client or host was given: its bytes are those that were sent, or that is a finding."""
+        if is_report(content):
             return
         self.compared[way] += 1
         self.compared_under_lies[way] += self.under_lies
-        number = number_of(octets)
+        number = number_of(content)
         attempt = self.attempts.get(number)
-        if attempt is None or MARK not in octets.partition(b"\r\n\r\n")[0]:
+        if attempt is None or MARK not in content.partition(b"\r\n\r\n")[0]:
             self.wrong[way] += 1
-            self.find(f"{where}: a message that nobody sent: {octets[:300]!r}")
-        elif digest_of(octets) != attempt.digest:
+            self.find(f"{where}: a message that no client sent: {content[:300]!r}")
+        elif digest_of(content) != attempt.digest:
             self.wrong[way] += 1
             self.find(f"{where}: {number} has other bytes than were sent")
 
@@ -117,9 +117,9 @@ class Ledger:
         """Note what should never have happened, once."""
         if text not in self.findings:
             self.findings.append(text)
-            self.tell()
+            self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         self._news.set()
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:

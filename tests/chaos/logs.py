@@ -15,7 +15,7 @@ _OF_THE_PROGRAM = (
 _FAULT = re.compile(rf"^(?:{'|'.join(_OF_THE_PROGRAM)})\b.*", re.MULTILINE)
 """The last line of a traceback."""
 _UNSEEN = "was never retrieved"
-"""asyncio's words on a task or future that ended with an error for nobody."""
+"""asyncio's words on a task or future that ended with an error and was never awaited."""
 
 
 def faults_of_the_program(directory: Path, processes: Iterable[str]) -> list[str]:

@@ -56,7 +56,7 @@ class Message:
     """Forward-paths that are to be accepted."""
     refused: tuple[str, ...]
     """Forward-paths that are not."""
-    octets: int
+    size: int
     pause: float
 
     def text(self, number: str, author: str, seed: str) -> bytes:
@@ -66,7 +66,7 @@ class Message:
             f"Date: Thu, 01 Jan 2026 00:00:00 +0000\r\nMessage-ID: <{number}@chaos.test>\r\n"
             f"X-Chaos: {number}\r\nFrom: {author}\r\nTo: undisclosed-recipients:;\r\nSubject: {number}\r\n\r\n"
         )
-        body = b"".join(_line(chance) for _ in range(max(1, self.octets // 80)))
+        body = b"".join(_line(chance) for _ in range(max(1, self.size // 80)))
         if self.flavour is Flavour.BARE_LF:
             body += b"a bare\nline feed\r\n"
         return header.encode() + body
@@ -97,11 +97,11 @@ def message(seed: str, client: str, number: int, cast: Cast, *, submits: bool) -
         refused = (f"nobody{number}@{cast.domain}",)
     elif flavour is Flavour.RELAYING:
         refused = (f"r0@{REMOTE}",)
-    octets = chance.choice((200, 1000, 3000, 3000, 8000))
+    size = chance.choice((200, 1000, 3000, 3000, 8000))
     if chance.random() < 0.004:
-        octets = chance.choice((300_000, 1_500_000, 9_500_000))  # the largest is a pack of its own
+        size = chance.choice((300_000, 1_500_000, 9_500_000))  # the largest is a pack of its own
     return Message(
-        f"{client}-{number}", flavour, tuple(dict.fromkeys(recipients)), refused, octets, chance.random() * 0.3
+        f"{client}-{number}", flavour, tuple(dict.fromkeys(recipients)), refused, size, chance.random() * 0.3
     )
 
 

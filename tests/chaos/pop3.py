@@ -132,10 +132,10 @@ class Retriever:
             except Negative as reply:
                 self._refused(reply)
 
-    def _compare(self, unique: str, octets: bytes) -> None:
+    def _compare(self, unique: str, content: bytes) -> None:
         where = f"{self.account} over POP3, {unique}"
-        self.ledger.compare(POP3, where, octets)
-        digest = hashlib.sha256(octets).digest()
+        self.ledger.compare(POP3, where, content)
+        digest = hashlib.sha256(content).digest()
         if self.digests.setdefault(unique, digest) != digest:
             self.ledger.find(f"{where}: other bytes than before")
 

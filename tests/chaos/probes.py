@@ -1,5 +1,5 @@
 """Liveness, readiness and figures of each service, asked while an engine is away: the answers come in time, whatever
-they say (a kubelet that hears nothing kills)."""
+they say (a kubelet that gets no answer kills)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.chaos.processes import pressure, waited
 ANSWER_SECONDS = 4.0
 _EVERY = 1.0
 _STARVED = 1.0
-"""Seconds without a processor, or in which a timer of our own did not run, after which nobody is blamed."""
+"""Seconds without a processor, or in which a timer of our own did not run, after which no service is blamed."""
 _PRESSED = 90.0
 """Percent of the last 10 s in which a task of this machine waited for a processor: engines are late then, too."""
 _TICK = 0.1

@@ -65,15 +65,15 @@ class Smtp:
         await self._write(line.encode() + b"\r\n")
         return await self._want(shown or line, await self.reply())
 
-    async def data(self, octets: bytes) -> None:
+    async def data(self, content: bytes) -> None:
         """DATA and all of the message but its end. `bytes` ends with CRLF."""
         await self.command("DATA")
-        stuffed = (b"\r\n" + octets).replace(b"\r\n.", b"\r\n..")[2:]
+        stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
         await self._write(stuffed)
 
-    async def chunk(self, octets: bytes) -> None:
+    async def chunk(self, content: bytes) -> None:
         """RFC 3030: all of the message as a first chunk; `end_chunks` is its end."""
-        await self._write(b"BDAT %d\r\n" % len(octets) + octets)
+        await self._write(b"BDAT %d\r\n" % len(content) + content)
         await self._want("BDAT", await self.reply())
 
     async def end(self, last: bytes) -> None:
@@ -100,10 +100,10 @@ class Smtp:
             raise Refused(command, code, text)
         return text
 
-    async def _write(self, octets: bytes) -> None:
+    async def _write(self, content: bytes) -> None:
         try:
             async with asyncio.timeout(REPLY_SECONDS):
-                self._writer.write(octets)
+                self._writer.write(content)
                 await self._writer.drain()
         except (OSError, TimeoutError) as error:
             raise Cut(f"{error!r}") from error

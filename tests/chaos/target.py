@@ -79,7 +79,7 @@ class Target:
         for command in taken.rcpt:
             self.arrivals[number, _path(command)] += 1
         self.ledger.taken.setdefault(number, time.monotonic())
-        self.ledger.tell()
+        self.ledger.notify()
 
     def _answer(self, phase: str) -> Callable[[str], str | Special]:
         def answer(line: str) -> str | Special:

@@ -53,7 +53,7 @@ def test_a_kept_promise_is_none(end: End, copies: int) -> None:
     ("end", "arrivals", "reports", "fault"),
     [
         (End.ACCEPTED, 0, 0, "LOST"),
-        (End.ACCEPTED, 1, 1, "told that it was not"),
+        (End.ACCEPTED, 1, 1, "got a report that it was not"),
         (End.UNSENT, 1, 0, "was relayed"),
         (End.REFUSED, 0, 1, "was relayed"),
     ],
@@ -87,20 +87,20 @@ SENT = b"X-Chaos: n\r\nSubject: n\r\n\r\ntext\r\n"
 
 
 @pytest.mark.parametrize(
-    ("octets", "fault"),
+    ("content", "fault"),
     [
         (b"Received: by somebody\r\n" + SENT, ""),
         (SENT.replace(b"text", b"tezt"), "other bytes"),
-        (SENT.replace(b": n\r\nS", b": m\r\nS"), "nobody sent"),
+        (SENT.replace(b": n\r\nS", b": m\r\nS"), "no client sent"),
         (SENT[:-3], "other bytes"),
-        (b"", "nobody sent"),
-        (b"Subject: n\r\n\r\n" + SENT, "nobody sent"),
+        (b"", "no client sent"),
+        (b"Subject: n\r\n\r\n" + SENT, "no client sent"),
     ],
 )
-def test_what_a_reader_is_given_is_what_was_sent(octets: bytes, fault: str) -> None:
+def test_what_a_reader_is_given_is_what_was_sent(content: bytes, fault: str) -> None:
     ledger = Ledger(under_lies=True)
     ledger.attempts["n"] = Attempt("n", "m", "alice@chaos.test", digest_of(SENT))
-    ledger.compare("IMAP", "bob INBOX UID 1", octets)
+    ledger.compare("IMAP", "bob INBOX UID 1", content)
     assert [fault in finding for finding in ledger.findings] == ([True] if fault else [])
     assert ledger.wrong["IMAP"] == bool(fault)
     assert ledger.compared["IMAP"] == ledger.compared_under_lies["IMAP"] == 1

@@ -1,4 +1,4 @@
-"""Probes of a chaos run: what does not answer in time is found, and told with its reason."""
+"""Probes of a chaos run: what does not answer in time is found, and reported with its reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def found(answer: bytes | None) -> tuple[probes.Asked, list[str]]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         if answer is None:
-            await reader.read()  # until who asks has gone
+            await reader.read()  # until the prober has gone
         else:
             writer.write(answer)
         writer.close()

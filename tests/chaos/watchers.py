@@ -1,8 +1,8 @@
-"""IMAP clients that watch a mailbox through all faults: what they were told once must stay so.
+"""IMAP clients that watch a mailbox through all faults: what the server announced once must stay so.
 
 For a mailbox: UIDVALIDITY never changes, UIDNEXT and HIGHESTMODSEQ never go back, no message appears below a UIDNEXT
-that was told, no UID goes away (nobody expunges here), none changes its bytes, no message's MODSEQ goes back, and a
-flag whose STORE was answered with OK stays.
+that was announced, no UID goes away (no client expunges here), none changes its bytes, no message's MODSEQ goes back,
+and a flag whose STORE was answered with OK stays.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KEYWORDS = ("$Chaos1", "$Chaos2", "\\Flagged", "\\Seen")
 
 @dataclass(slots=True)
 class Known:
-    """A message as it was told."""
+    """A message as the server announced it."""
 
     digest: bytes
     mod_seq: int
@@ -50,7 +50,7 @@ class Watcher:
     place: Place
     ledger: Ledger
     chance: random.Random
-    told: Selected | None = None
+    announced: Selected | None = None
     messages: dict[int, Known] = field(default_factory=dict)
     cuts: int = 0
     refusals: int = 0
@@ -116,22 +116,22 @@ class Watcher:
             known = self.messages.get(one.uid)
             if known is not None:  # `n:*` gives the last message when there is none from n on
                 self._same(known, one)
-            elif one.octets is not None:
+            elif one.content is not None:
                 self._new(one)
 
     def _new(self, one: Fetched) -> None:
-        assert one.octets is not None
+        assert one.content is not None
         if one.uid < self._complete_below:
-            self._find(f"UID {one.uid} appeared below the UIDNEXT {self._complete_below} that was told")
-        number = number_of(one.octets)
-        self.messages[one.uid] = Known(hashlib.sha256(one.octets).digest(), one.mod_seq, number)
+            self._find(f"UID {one.uid} appeared below the UIDNEXT {self._complete_below} that was announced")
+        number = number_of(one.content)
+        self.messages[one.uid] = Known(hashlib.sha256(one.content).digest(), one.mod_seq, number)
         if number not in self.ledger.seen:
             self.ledger.seen[number] = time.monotonic()
-            self.ledger.tell()
+            self.ledger.notify()
 
     def _compare_bytes(self, one: Fetched) -> None:
-        if one.octets is not None:
-            self.ledger.compare(IMAP, f"{self.account} {self.mailbox} UID {one.uid}", one.octets)
+        if one.content is not None:
+            self.ledger.compare(IMAP, f"{self.account} {self.mailbox} UID {one.uid}", one.content)
 
     async def _sample(self, client: Imap) -> None:
         """Some messages, byte by byte."""
@@ -152,7 +152,7 @@ class Watcher:
         self.stored += 1
 
     def _compare(self, now: Selected) -> None:
-        before, self.told = self.told, now
+        before, self.announced = self.announced, now
         if before is None:
             return
         if now.uid_validity != before.uid_validity:
@@ -163,7 +163,7 @@ class Watcher:
             self._find(f"HIGHESTMODSEQ went back from {before.highest_mod_seq} to {now.highest_mod_seq}")
 
     def _same(self, known: Known, now: Fetched) -> None:
-        if now.octets is not None and hashlib.sha256(now.octets).digest() != known.digest:
+        if now.content is not None and hashlib.sha256(now.content).digest() != known.digest:
             self._find(f"UID {now.uid} ({known.number}) changed its bytes")
         if now.mod_seq < known.mod_seq:
             self._find(f"UID {now.uid} ({known.number}): MODSEQ went back from {known.mod_seq} to {now.mod_seq}")
@@ -177,7 +177,7 @@ class Watcher:
 
 
 class Reader(Protocol):
-    """A client that goes on until it is told to stop."""
+    """A client that works until it is stopped."""
 
     stopping: bool
 

@@ -16,7 +16,7 @@ Values = dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("path", "name", "told"),
+    ("path", "name", "message"),
     [
         ("smtpIngress", "PAQUEBOT_SMTP_CONECTIONS", "did you mean PAQUEBOT_SMTP_CONNECTIONS?"),
         ("imap", "PAQUEBOT_IMAP_SESSION_PER_CLIENT", "did you mean PAQUEBOT_IMAP_SESSIONS_PER_CLIENT?"),
@@ -29,11 +29,11 @@ Values = dict[str, Any]
         ("relay", "PAQUEBOT_ZZZ", "`paquebot relay --settings` lists what it knows"),
     ],
 )
-def test_a_setting_that_the_service_does_not_know_is_refused(path: str, name: str, told: str) -> None:
+def test_a_setting_that_the_service_does_not_know_is_refused(path: str, name: str, message: str) -> None:
     with pytest.raises(Refused) as refused:
         render({f"{path}.settings": {name: "1"}})
     assert f"knows no {name}" in str(refused.value)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"delivery.inFlight": "300MiB"}, "delivery.resources.limits.memory is 512Mi, but inFlight 300MiB need 600Mi"),
         ({"relay.settings": {"PAQUEBOT_IN_FLIGHT": "1GiB"}}, "relay.resources.limits.memory is 512Mi"),
@@ -102,10 +102,10 @@ def test_all_faults_are_told_at_once() -> None:
         ({"imap.resources.requests": {"memory": "1Gi"}}, "limits.memory 512Mi is less than requests.memory 1Gi"),
     ],
 )
-def test_memory_that_a_pod_could_not_have_is_refused(values: Values, told: str) -> None:
+def test_memory_that_a_pod_could_not_have_is_refused(values: Values, message: str) -> None:
     with pytest.raises(Refused) as refused:
         render(values)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("limit", [None, "2Gi", "2147483648", 2147483648, "1.5G"])

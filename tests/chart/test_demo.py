@@ -1,4 +1,4 @@
-"""The demo: accounts for trying, whose password nobody knows and that the world does not see by accident."""
+"""The demo: accounts with a random password, which are not reachable from outside by accident."""
 
 from __future__ import annotations
 

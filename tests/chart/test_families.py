@@ -71,7 +71,7 @@ def test_several_addresses_are_given_to_each_listener() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"imap.service.ipFamilyPolicy": "RequireDualStack"}, "imap.service asks for IPv6"),
         ({"pop3.service.ipFamilies": ["IPv6", "IPv4"]}, "pop3.service asks for IPv6"),
@@ -81,10 +81,10 @@ def test_several_addresses_are_given_to_each_listener() -> None:
         ),
     ],
 )
-def test_a_family_that_nobody_would_serve_is_refused(values: dict[str, Any], told: str) -> None:
+def test_a_family_without_a_listener_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(Refused) as refused:
         render({**values, "listen": "0.0.0.0"})
-    assert f"{told}, but listen (0.0.0.0) has no such address" in str(refused.value)
+    assert f"{message}, but listen (0.0.0.0) has no such address" in str(refused.value)
 
 
 def test_a_service_asks_for_its_families_and_no_other_does() -> None:

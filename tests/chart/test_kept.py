@@ -67,7 +67,7 @@ def test_every_kept_secret_is_in_the_manifest_after(switch: str, tmp_path: Path)
     assert after.keys() >= before.keys()
     for name, item in before.items():
         assert after[name]["data"].keys() >= item["data"].keys(), name
-        if name != "mail-engines":  # they let in whom the user's Secret names
+        if name != "mail-engines":  # they accept the logins of the user's Secret
             assert after[name]["data"].items() >= item["data"].items(), name
         assert after[name]["type"] == item["type"]
         assert after[name]["metadata"]["annotations"] == item["metadata"]["annotations"], name

@@ -1,4 +1,4 @@
-"""Every pod runs restricted, tells the truth to the kubelet, and has the time its drain needs."""
+"""Every pod runs restricted, answers the kubelet truthfully, and has the time its drain needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real clients outside the cluster reach the platform through its load balancers, and it knows who they are."""
+"""Real clients outside the cluster reach the platform through its load balancers, and it knows their addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pod that somebody took over can do little: to its node, and to the database, the queue and the bucket.
+"""A compromised pod can do little: to its node, and to the database, the queue and the bucket.
 
 The probes run inside the pods, with the pods' own credentials.
 """

@@ -145,7 +145,7 @@ def test_relayed_mail_is_accounted_for(traffic: Traffic, figures: Table) -> None
     """Between the other host's 250 and our own note of it lies what no SMTP sender can know (RFC 1047)."""
     sink = traffic.sink
     if sink is None:
-        pytest.skip("this cluster's DNS cannot be told to send another domain's mail to this host")
+        pytest.skip("this cluster's DNS cannot be configured to send another domain's mail to this host")
     sent = traffic.attempts_to(ELSEWHERE)
 
     def arrived() -> list[str]:

@@ -84,7 +84,7 @@ def test_the_type_of_services(installed: Release, kind: str) -> None:
 
 
 def test_engines_of_one_s_own(installed: Release, scratch: Path) -> None:
-    """Engines that nobody has: the services wait for them, and find the mail when the others are back."""
+    """Engines that do not exist: the services wait for them, and find the mail when the others are back."""
     keys = ("username", "password", "s3-access-key", "s3-secret-key")
     wanted = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "engines-elsewhere"}}
     installed.kubectl("apply", "-f", "-", stdin=json.dumps({**wanted, "stringData": dict.fromkeys(keys, "x")}))

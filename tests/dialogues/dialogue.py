@@ -11,12 +11,12 @@ A script is a text file, one step a line; empty lines and lines that begin with 
     C: one\ntwo\r\n                   escapes \r \n \t \0 \\ \xHH; a text that ends with \r or \n gets no CRLF
     C: partial\c                      \c at the end: no CRLF is added
     repeat 1000 0123456789\r\n        send that text 1000 times; no CRLF is added
-    fill 120 a@example.org            send a made-up message of 120 octets from that address; no CRLF is added
+    fill 120 a@example.org            send a made-up message of 120 bytes from that address; no CRLF is added
     S: 250 2.1.0 *                    the next line must match; * is any run of characters, \* a star
     S: 250 2.0.0 Ok: queued as $(id)  $(name) captures a run; used again, also in C:, it is what was captured
     S~: * FLAGS *                     consecutive S~ lines match the next lines in any order
     S*: a1 OK *                       skip lines until one matches
-    skip 120                          read over 120 octets
+    skip 120                          read over 120 bytes
     starttls                          do the TLS handshake on the current connection
     closed                            the server must close the current connection, and say nothing more
     half-close                        end our direction of the current connection
@@ -180,7 +180,7 @@ class _Player:
         """One step; `following` is the next one's text, to see where a write or an unordered group ends."""
         async with asyncio.timeout(self.deadline):
             if text.startswith(_SENDING):
-                self._to_send.append(self._octets(text))
+                self._to_send.append(self._bytes_of(text))
                 if not following.startswith(_SENDING):
                     await self._send()
             elif text.startswith("S~:"):
@@ -196,7 +196,7 @@ class _Player:
 
     # --- sending ---
 
-    def _octets(self, text: str) -> bytes:
+    def _bytes_of(self, text: str) -> bytes:
         if text.startswith("fill "):
             _, count, address = text.split()
             return made_up(int(count), address)
@@ -206,9 +206,9 @@ class _Player:
         body = self._substituted(text[2:].removeprefix(" "))
         if body.endswith("\\c"):
             return unescaped(body[:-2]).encode("utf-8", "surrogateescape")
-        octets = unescaped(body).encode("utf-8", "surrogateescape")
+        data = unescaped(body).encode("utf-8", "surrogateescape")
         ends_itself = body.endswith(("\\r", "\\n")) and not body.endswith(("\\\\r", "\\\\n"))
-        return octets if ends_itself else octets + b"\r\n"
+        return data if ends_itself else data + b"\r\n"
 
     def _repeated(self, text: str) -> bytes:
         _, count, body = text.split(" ", 2)
@@ -218,12 +218,12 @@ class _Player:
         return re.sub(r"\$\((\w+)\)", lambda match: self.captured[match[1]], text)
 
     async def _send(self) -> None:
-        octets = b"".join(self._to_send)
+        data = b"".join(self._to_send)
         self._to_send.clear()
-        self._note("C", octets.decode("utf-8", "backslashreplace"))
+        self._note("C", data.decode("utf-8", "backslashreplace"))
         connection = self._connection()
         try:
-            connection.writer.write(octets)
+            connection.writer.write(data)
             await connection.writer.drain()
         except ConnectionError:
             pass  # the server may close while we send; what it said before is still to be read
@@ -354,11 +354,11 @@ class _Player:
             connection.writer.close()
 
 
-def made_up(octets: int, address: str) -> bytes:
-    """A message of so many octets, of lines; without a header when it is too short for one."""
+def made_up(size: int, address: str) -> bytes:
+    """A message of so many bytes, of lines; without a header when it is too short for one."""
     header = f"From: <{address}>\r\nSubject: made up\r\n\r\n".encode()
-    head = header if octets >= len(header) else b""
-    left = octets - len(head)
+    head = header if size >= len(header) else b""
+    left = size - len(head)
     lines, rest = divmod(left, 72)
     return head + (b"x" * 70 + b"\r\n") * lines + (b"x" * (rest - 2) + b"\r\n" if rest >= 2 else b"x" * rest)
 

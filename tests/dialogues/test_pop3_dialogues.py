@@ -75,5 +75,5 @@ class Pop3Dialogue:
 async def test_pop3_dialogue(script: Script, pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
     draining = asyncio.Event()
-    async with pop3_stack.serving(draining=draining, **script.settings) as server:
+    async with pop3_stack.serving(draining, **script.settings) as server:
         await play(with_login(script, reader.address, PASSWORD), Pop3Dialogue(pop3_stack, server, reader, draining))

@@ -68,8 +68,8 @@ class SmtpDialogue:
                 recipients = (await self._last()).envelope.local
                 _check_field(next(one for one in recipients if one.address == address), field, value)
             case ["assert", "remote", address, field, value]:
-                recipients = (await self._last()).envelope.remote
-                _check_field(next(one for one in recipients if one.forward_path == address), field, value)
+                remotes = (await self._last()).envelope.remote
+                _check_field(next(one for one in remotes if one.forward_path == address), field, value)
             case ["do", "add", address]:
                 await self._stack.directory.account(address, PASSWORD)
             case ["do", *change, address] if await self._stack.directory.change(change, address):

@@ -1,5 +1,5 @@
 """Two drills on a whole platform: everything is destroyed and restored from a backup; the mailstore is lost and made
-again from the bucket. Each verifies every message and tells recovery point and recovery time."""
+again from the bucket. Each verifies every message and prints recovery point and recovery time."""
 
 from __future__ import annotations
 

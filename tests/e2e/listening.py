@@ -1,4 +1,4 @@
-"""On which ports a platform listens, and what its mail ports say to somebody without a login."""
+"""The ports on which a platform listens, and what its mail ports answer a client without a login."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ports(platform: Platform) -> dict[str, int]:
 async def converse(port: int, asked: bytes, context: ssl.SSLContext | None, hostname: str) -> bytes:
     name = hostname if context else None
     reader, writer = await asyncio.open_connection(LOOPBACK, port, ssl=context, server_hostname=name)
-    said = await reader.readline()  # nobody may speak before the greeting
+    said = await reader.readline()  # no client may speak before the greeting
     for line in asked.splitlines(keepends=True):
         writer.write(line)
         await writer.drain()

@@ -116,7 +116,7 @@ async def running(
         await stack.stop()
 
 
-async def until(look: Callable[[], T], what: str, timeout: float = TIMEOUT) -> T:
+async def until(look: Callable[[], T | None], what: str, timeout: float = TIMEOUT) -> T:
     """The first true result of the blocking function `look`, asked again and again. Fails after `timeout` seconds."""
     try:
         async with asyncio.timeout(timeout):

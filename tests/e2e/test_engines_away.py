@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from tests.e2e.platforms import Platform, running, until
@@ -103,7 +104,10 @@ def pids(platform: Platform) -> dict[str, int]:
     return {name: platform.stack.supervisor.pid(name) for name in SERVICES}
 
 
-async def timed(what: str, work: Callable[[], object]) -> object:
+T = TypeVar("T")
+
+
+async def timed(what: str, work: Callable[[], T]) -> T:
     """The result of a blocking conversation; its reply came within its deadline."""
     began = time.monotonic()
     result = await asyncio.to_thread(work)
@@ -173,18 +177,18 @@ async def refused_meanwhile(platform: Platform, engine: str, clients: Clients) -
     bob, nobody = platform.address("bob"), f"nobody-{time.monotonic_ns()}@{platform.domain}"
     if engine == "postgres":
         assert await timed("RCPT", lambda: rcpt(clients.smtp, nobody)) == 451
-        status, text = await timed("STATUS", lambda: status_of(clients.used))  # type: ignore[misc]
+        status, text = await timed("STATUS", lambda: status_of(clients.used))
         assert (status, b"[UNAVAILABLE]" in text) == ("NO", True), text
-        assert b"[SYS/TEMP]" in await timed("login", lambda: pop3_login(platform))  # type: ignore[operator]
+        assert b"[SYS/TEMP]" in await timed("login", lambda: pop3_login(platform))
     else:
         assert await timed("DATA", lambda: data(clients.smtp, bob)) == 451
     if engine == "s3":
-        status, text = await timed("APPEND", lambda: append(clients.used))  # type: ignore[misc]
+        status, text = await timed("APPEND", lambda: append(clients.used))
         assert (status, b"[UNAVAILABLE]" in text) == ("NO", True), text
-        assert b"[SYS/TEMP]" in await timed("RETR", lambda: pop3_reply(clients.pop3, "RETR 1"))  # type: ignore[operator]
+        assert b"[SYS/TEMP]" in await timed("RETR", lambda: pop3_reply(clients.pop3, "RETR 1"))
     if engine == "nats":
         assert await timed("STATUS", lambda: status_of(clients.used)[0]) == "OK"
-        assert (await timed("STAT", lambda: pop3_reply(clients.pop3, "STAT"))).startswith(b"+OK")  # type: ignore[attr-defined]
+        assert (await timed("STAT", lambda: pop3_reply(clients.pop3, "STAT"))).startswith(b"+OK")
 
 
 def pop3_login(platform: Platform) -> bytes:
@@ -199,8 +203,8 @@ def pop3_login(platform: Platform) -> bytes:
         client.close()
 
 
-def hear(client: imaplib.IMAP4) -> None:
-    """Read IDLE until new mail is told, then end it; the session is the one from before."""
+def read_news(client: imaplib.IMAP4) -> None:
+    """Read IDLE until EXISTS arrives, then end it; the session is the one from before."""
     while not (line := client.readline()).endswith(b"EXISTS\r\n"):
         assert line.startswith(b"* "), line
     client.send(b"DONE\r\n")
@@ -242,7 +246,7 @@ async def test_an_engine_that_is_away_costs_no_process_and_no_message(
             await until(lambda: sender.count() >= count + 5, "mail flows again")
         assert set(sender.refused) <= {421, 451, 454}
         assert set((await arrivals(platform, "bob", sender)).values()) == {1}
-        await asyncio.wait_for(asyncio.to_thread(hear, clients.idle), 10)
+        await asyncio.wait_for(asyncio.to_thread(read_news, clients.idle), 10)
         assert (await asyncio.to_thread(status_of, clients.used))[0] == "OK"
         assert await asyncio.to_thread(data, clients.smtp, platform.address("bob")) == 250
         assert pids(platform) == before
@@ -268,14 +272,14 @@ async def test_without_recipient_validation_all_refuse_temporarily(platform: Pla
         await asyncio.to_thread(imap.starttls, platform.tls())
         async with away(platform, "recipient_validation", "gone"):
             await timed("EHLO and RSET", lambda: (clients.smtp.docmd("RSET"), clients.smtp.docmd("MAIL FROM:<>")))
-            code, text = await timed("RCPT", lambda: clients.smtp.docmd(f"RCPT TO:<new@{platform.domain}>"))  # type: ignore[misc]
+            code, text = await timed("RCPT", lambda: clients.smtp.docmd(f"RCPT TO:<new@{platform.domain}>"))
             assert (code, text[:5]) == (451, b"4.3.0")
             with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
                 await timed("AUTH", lambda: submission.login(platform.address("bob"), DEMO_PASSWORD))
-            assert (refused.value.smtp_code, refused.value.smtp_error[:5]) == (454, b"4.7.0")  # type: ignore[index]
+            assert (refused.value.smtp_code, refused.value.smtp_error[:5]) == (454, b"4.7.0")
             with pytest.raises(imaplib.IMAP4.error, match=r"\[UNAVAILABLE\]"):
                 await timed("LOGIN", lambda: imap.login(platform.address("bob"), DEMO_PASSWORD))
-            assert b"[SYS/TEMP]" in await timed("PASS", lambda: pop3_login(platform))  # type: ignore[operator]
+            assert b"[SYS/TEMP]" in await timed("PASS", lambda: pop3_login(platform))
         await all_ready(platform)
         await until(lambda: logs_in(imap, platform.address("bob")), "LOGIN is answered again")
     finally:

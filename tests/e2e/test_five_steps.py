@@ -1,4 +1,4 @@
-"""The whole way of a message, as the mission tells it, between two whole platforms with DNS between them."""
+"""The whole path of a message between two platforms with DNS between them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import imaplib
 import smtplib
 import threading
 from email.message import EmailMessage
+from functools import partial
+from typing import cast
 
 from tests.e2e.platforms import Platform, until
 
@@ -49,7 +51,8 @@ async def test_message_travels_from_one_platform_to_the_other(platforms: tuple[P
     assert "by mail.here.test" in hops[1]
     assert received["Message-ID"]
     assert received["Date"]
-    assert received.get_payload()[1].get_payload(decode=True) == b"\x00\x01\x02" * 1000
+    _, attachment = cast("list[EmailMessage]", received.get_payload())
+    assert attachment.get_payload(decode=True) == b"\x00\x01\x02" * 1000
 
 
 async def test_wrong_password_is_refused(platforms: tuple[Platform, Platform]) -> None:
@@ -121,7 +124,7 @@ async def test_two_imap_clients_stay_in_sync(platforms: tuple[Platform, Platform
         return [item for item in client.response(name)[1] if item is not None]
 
     for client in (first, second):
-        assert await until(lambda client=client: news(client, "EXISTS"), "EXISTS on both")
+        assert await until(partial(news, client, "EXISTS"), "EXISTS on both")
     count = (await asyncio.to_thread(first.search, None, "ALL"))[1][0].split()[-1].decode()
     await asyncio.to_thread(first.store, count, "+FLAGS.SILENT", r"(\Flagged)")
 
@@ -143,17 +146,17 @@ async def test_idle_hears_of_new_mail(platforms: tuple[Platform, Platform]) -> N
     await asyncio.to_thread(client.select, "INBOX")
     client.send(b"x1 IDLE\r\n")
     assert (await asyncio.to_thread(client.readline)).startswith(b"+")
-    heard = threading.Event()
+    arrived = threading.Event()
 
     def listen() -> None:
         while not client.readline().endswith(b"EXISTS\r\n"):
             pass
-        heard.set()
+        arrived.set()
 
     listener = asyncio.create_task(asyncio.to_thread(listen))
     await asyncio.to_thread(send, there, "alice", letter(there.address("alice"), there.address("bob"), "wake up"))
     await asyncio.wait_for(listener, 30)
-    assert heard.is_set()
+    assert arrived.is_set()
     client.send(b"DONE\r\n")
     while not (await asyncio.to_thread(client.readline)).startswith(b"x1 OK"):
         pass

@@ -204,7 +204,7 @@ async def test_a_mail_port_wants_a_login(here: Platform, name: str) -> None:
 
 
 async def test_administration_wants_the_token(here: Platform) -> None:
-    """Also of those who can reach the socket."""
+    """Also from clients that can reach the socket."""
     target = f"unix:{here.plan.layout.socket}"
     got = await asyncio.to_thread(stranger.over_grpc, target, [("/paquebot.v1.Directory/ListDomains", b"")])
     assert got == [f"clear /paquebot.v1.Directory/ListDomains: {grpc.StatusCode.UNAUTHENTICATED.name}"]

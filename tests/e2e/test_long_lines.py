@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import poplib
+from typing import cast
 
 import pytest
 from tests.e2e.platforms import Platform, until
@@ -28,6 +29,7 @@ def _read_by_imap(platform: Platform) -> tuple[bytes, list[list[bytes]]]:
         found = [client.search(None, *wanted)[1] for wanted in criteria]
         number = found[0][0].split()[-1].decode()
         (part, _) = client.fetch(number, "(BODY.PEEK[])")[1]
+        assert isinstance(part, tuple)
         return part[1], found
 
 
@@ -39,7 +41,8 @@ def _read_by_pop3(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> tuple[
         tops = {number: b"\r\n".join(client.top(number, 0)[1]) for number in numbers}
         number = next(one for one, top in tops.items() if SUBJECT.encode() in top)
         _, lines, _ = client.retr(number)
-        return int(client.list(number).split()[2]), b"\r\n".join(lines) + b"\r\n", tops[number]
+        size = cast(bytes, client.list(number)).split()[2]  # with a number it is one line
+        return int(size), b"\r\n".join(lines) + b"\r\n", tops[number]
     finally:
         client.quit()
 

@@ -1,10 +1,11 @@
-"""What a scrape of every service tells after one message has gone from platform to platform."""
+"""What a scrape of every service shows after one message has gone from platform to platform."""
 
 from __future__ import annotations
 
 import asyncio
 import urllib.request
 from email.message import EmailMessage
+from functools import partial
 
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.platforms import Platform, until
@@ -72,8 +73,11 @@ async def test_delivery_and_relay_each_report_the_whole_queue(platforms: tuple[P
             found += [samples.get((f"paquebot_queue_{name}", frozenset({("consumer", consumer)}))) for name in gauges]
         return found
 
+    def is_reported(service: str) -> bool:
+        return None not in reported(service)
+
     for service in ("delivery", "relay"):  # with the logins of a platform, which may do no more than they need
-        await until(lambda service=service: None not in reported(service), f"the queue as {service} sees it")
+        await until(partial(is_reported, service), f"the queue as {service} sees it")
 
 
 async def test_every_service_says_that_it_is_ready_and_which_it_is(platforms: tuple[Platform, Platform]) -> None:

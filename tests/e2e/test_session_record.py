@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 from tests.dialogues.dialogue import Endpoint, load, play, with_login
-from tests.e2e.platforms import DEMO_PASSWORD, Platform, until
+from tests.e2e.platforms import Platform, until
 
+from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from paquebot.cli.engines.ports import LOOPBACK
 
 SECONDS = 60.0
-BODY = "a text that nobody else may read"
+BODY = "a text for its recipient alone"
 
 
 @asynccontextmanager

@@ -53,7 +53,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 def collector() -> Iterator[Collector]:
     found = Collector()
     server = grpc.server(ThreadPoolExecutor(4))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(found, server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(found, server)  # type: ignore[no-untyped-call]
     found.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield found
@@ -61,24 +61,24 @@ def collector() -> Iterator[Collector]:
 
 
 def send_and_hear(platform: Platform) -> None:
-    """Alice writes to bob, whose session idles until it hears EXISTS."""
+    """Alice writes to bob, whose session idles until EXISTS arrives."""
     client = platform.imap("bob")
     client.select("INBOX")
     client.send(b"x1 IDLE\r\n")
     assert client.readline().startswith(b"+")
-    heard = threading.Event()
+    arrived = threading.Event()
 
     def listen() -> None:
         while not client.readline().endswith(b"EXISTS\r\n"):
             pass
-        heard.set()
+        arrived.set()
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     with platform.submission("alice") as sender:
         text = f"From: {platform.address('alice')}\r\nSubject: traced\r\n\r\nHello\r\n"
         assert sender.sendmail(platform.address("alice"), [platform.address("bob")], text) == {}
-    assert heard.wait(30)
+    assert arrived.wait(30)
     client.send(b"DONE\r\n")
     while not client.readline().startswith(b"x1 OK"):
         pass
@@ -88,8 +88,8 @@ def send_and_hear(platform: Platform) -> None:
 def whole_trace(collector: Collector) -> dict[tuple[str, str], Received]:
     """The spans of the trace that reached an IMAP session, once all have come."""
     spans = tuple(collector.spans)
-    heard = [span for span in spans if span.name == "imap" and span.attributes.get("paquebot.exists")]
-    found = {(span.service, span.name): span for span in spans if heard and span.trace_id == heard[0].trace_id}
+    arrived = [span for span in spans if span.name == "imap" and span.attributes.get("paquebot.exists")]
+    found = {(span.service, span.name): span for span in spans if arrived and span.trace_id == arrived[0].trace_id}
     return found if len(found) >= 6 else {}
 
 

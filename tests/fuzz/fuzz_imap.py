@@ -82,8 +82,8 @@ def check_stream(fed: Fed, *, utf8: bool) -> None:
 def check_complete(outcome: Complete, *, utf8: bool) -> None:
     """RFC 3501 §2.2.1: a tag that a response may carry, or none."""
     command = parse(outcome.assembled, utf8=utf8)
-    octets = sum(len(literal.payload) for literal in outcome.assembled.literals if isinstance(literal, Literal))
-    assert octets <= _LIMITS.command
+    size = sum(len(literal.payload) for literal in outcome.assembled.literals if isinstance(literal, Literal))
+    assert size <= _LIMITS.command
     if command is not None:
         assert command.tag
         assert not command.tag.translate(None, bytes(range(0x21, 0x7F)))

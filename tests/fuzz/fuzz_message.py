@@ -8,6 +8,7 @@ from tests.fuzz.target import Target
 
 from paquebot import message
 from paquebot.message import limits
+from paquebot.wire.smtp.parameters import Ret
 
 _NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _MAX_SUMMARY = limits.HEADERS_KEPT + limits.ENVELOPE_KEPT + limits.STRUCTURE_KEPT + 64 * limits.MAX_PARTS
@@ -37,20 +38,24 @@ def check(raw: bytes) -> None:
     check_rewriting(re.sub(rb"\r\n|\r|\n", b"\r\n", raw))
 
 
-_WISHES = (message.Wish(seven_bit=True), message.Wish(line=78), message.Wish(seven_bit=True, line=78, strict=True))
+_RULES = (
+    message.ConversionRules(seven_bit=True),
+    message.ConversionRules(line=78),
+    message.ConversionRules(seven_bit=True, line=78, strict=True),
+)
 
 
 def check_rewriting(raw: bytes) -> None:
     """For a host that takes less, the message fits and has the same parts; or it cannot be rewritten."""
     before = message.summarise(raw)
-    for wish in _WISHES:
+    for rules in _RULES:
         try:
-            edits = message.conversion(raw, wish)
+            edits = message.conversion(raw, rules)
         except message.Unconvertible:
             continue
         found = b"".join(message.pieces(raw, edits))
-        assert found.isascii() or not wish.seven_bit
-        assert not message.has_long_line(found, 0, len(found), wish.line)
+        assert found.isascii() or not rules.seven_bit
+        assert not message.has_long_line(found, 0, len(found), rules.line)
         if any(part.subtype == b"GLOBAL" for _, part in paths(before.body)):
             continue  # it may be encoded as a whole (RFC 6532 §3.7)
         for one, other in zip(texts(raw, before), texts(found, message.summarise(found)), strict=True):
@@ -64,8 +69,8 @@ def texts(raw: bytes, summary: message.MessageSummary) -> list[tuple[bytes, byte
     found = []
     for _, part in paths(summary.body):
         if not message.is_multipart(part) and message.embedded_message(part) is None:
-            octets = message.decode_transfer(raw[part.body_offset :][: part.body_length], part.encoding)
-            found.append((part.type, part.subtype, re.sub(rb"[ \t]+(?=\r\n)", b"", octets).rstrip()))
+            decoded = message.decode_transfer(raw[part.body_offset :][: part.body_length], part.encoding)
+            found.append((part.type, part.subtype, re.sub(rb"[ \t]+(?=\r\n)", b"", decoded).rstrip()))
     return found
 
 
@@ -189,9 +194,7 @@ def check_header_changes(raw: bytes) -> None:
 def check_report(raw: bytes) -> None:
     """A notification about any message is itself a well-formed report of three parts."""
     recipient = message.RecipientReport("bob@b.test", message.Action.FAILED, "5.1.1", diagnostic_code="550 no")
-    report = message.DeliveryReport(
-        "mx.test", "alice@a.test", (recipient,), raw, "<dsn@mx.test>", _NOW, ret=message.Ret.FULL
-    )
+    report = message.DeliveryReport("mx.test", "alice@a.test", (recipient,), raw, "<dsn@mx.test>", _NOW, ret=Ret.FULL)
     dsn = message.build_dsn(report)
     assert b"\n" not in dsn.replace(b"\r\n", b"")
     body = message.summarise(dsn).body

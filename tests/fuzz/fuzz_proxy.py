@@ -46,11 +46,11 @@ def check(raw: bytes) -> None:
             assert end < MAX_HEADER
 
 
-def _read(octets: bytes) -> ProxyHeader | NeedMore | NoHeader | str:
+def _read(data: bytes) -> ProxyHeader | NeedMore | NoHeader | str:
     try:
-        return read_header(octets)
+        return read_header(data)
     except GrammarError as fault:
-        assert 0 <= fault.position <= len(octets)  # noqa: PT017
+        assert 0 <= fault.position <= len(data)  # noqa: PT017
         assert str(fault).isascii()  # noqa: PT017
         return "bad"
 

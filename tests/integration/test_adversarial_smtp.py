@@ -113,7 +113,7 @@ async def test_600_broken_handshakes_take_no_seat_for_long(smtp_stack: SmtpStack
         await asyncio.to_thread(_break_handshakes, port, 600)
         assert await asyncio.to_thread(_log_in, port) == 235
         async with asyncio.timeout(30):
-            while running._seats.now:
+            while running._slots.used:
                 await asyncio.sleep(0)
 
 

@@ -51,7 +51,8 @@ async def _run(
         await asyncio.to_thread(tried)
 
 
-def _values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
+def _values(field: Any) -> st.SearchStrategy[Any]:
+    one: st.SearchStrategy[Any]
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         one = _TOKENS if field.name == "page_token" else _ADDRESSES
     elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:

@@ -35,7 +35,7 @@ from paquebot.v1 import authentication_pb2 as auth_pb
 from paquebot.v1 import directory_pb2 as pb
 
 CHEAP = HashSettings(passes=1, memory=ByteSize(64 * 1024), lanes=1, threads=1, waiting=64)
-PATIENT = LoginSettings(account_failures=1000, client_failures=1000, longest_delay=Seconds(0.0))
+PATIENT = LoginSettings(account_failures=1000, client_failures=1000, max_delay=Seconds(0.0))
 
 
 @pytest.fixture
@@ -60,14 +60,14 @@ async def login(
 
 def verifications() -> float:
     """Hashes that were verified in this process so far."""
-    samples = HASH_SECONDS.labels("verify").collect()[0].samples
-    return next(sample.value for sample in samples if sample.name.endswith("_count"))
+    (metric,) = HASH_SECONDS.labels("verify").collect()
+    return next(sample.value for sample in metric.samples if sample.name.endswith("_count"))
 
 
 def statements(call: str) -> float:
     """How often PostgreSQL was asked so in this process."""
-    samples = ENGINE_SECONDS.labels("postgres", call).collect()[0].samples
-    return next(sample.value for sample in samples if sample.name.endswith("_count"))
+    (metric,) = ENGINE_SECONDS.labels("postgres", call).collect()
+    return next(sample.value for sample in metric.samples if sample.name.endswith("_count"))
 
 
 async def test_logins_by_any_spelling(service: DirectoryService) -> None:
@@ -136,6 +136,7 @@ async def test_app_passwords(service: DirectoryService, database: str) -> None:
     assert listed.last_used_at_ms in (today.timestamp() * 1000, (today.timestamp() - 86400) * 1000)
     connection = await asyncpg.connect(database)
     row = await connection.fetchrow("SELECT * FROM directory.app_passwords")
+    assert row is not None
     assert made.password.replace("-", "") not in str(dict(row))
     await connection.close()
     delete = pb.DeleteAppPasswordRequest(address="alice@example.org", app_password_id=listed.app_password_id)
@@ -392,7 +393,7 @@ async def test_each_failure_is_one_line_with_the_client_and_never_a_login_that_n
     await login(service, "alice@example.org", "guess", "192.0.2.1")
     await login(service, "my secret password", "alice@example.org", "192.0.2.2")
     await login(service, "my@secret password", "alice@example.org", "192.0.2.2")
-    lines = [record.fields for record in caplog.records if record.getMessage() == "login_failed"]
+    lines = [record.__dict__["fields"] for record in caplog.records if record.getMessage() == "login_failed"]
     assert [line["client"] for line in lines] == ["192.0.2.1", "192.0.2.2", "192.0.2.2"]
     assert lines[0]["account_id"] == alice
     assert {line["result"] for line in lines} == {"invalid"}
@@ -484,10 +485,10 @@ async def test_a_drain_finishes_the_calls_under_way(database: str) -> None:
     async with directory_service(database, **slow) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")
-        before = HASHES_WAITING.collect()[0].samples[0].value
+        before = next(iter(HASHES_WAITING.collect())).samples[0].value
         under_way = asyncio.ensure_future(login(service, "alice@example.org", "secret"))
         async with asyncio.timeout(10.0):
-            while HASHES_WAITING.collect()[0].samples[0].value == before:
+            while next(iter(HASHES_WAITING.collect())).samples[0].value == before:
                 await asyncio.sleep(0)
         service.context.draining.set()
         assert await under_way == Identity(alice, "alice@example.org", 0)

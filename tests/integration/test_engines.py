@@ -20,6 +20,7 @@ import nats
 import pytest
 import urllib3
 from minio.error import S3Error
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from tests.support.loopback import engine_set, free_port
 
@@ -75,7 +76,7 @@ async def get(engine: S3Engine, name: str) -> bytes:
             return answer.read()
 
 
-async def connect_nats(engine: NatsEngine) -> nats.NATS:
+async def connect_nats(engine: NatsEngine) -> Client:
     login = engine.accesses[0]
     return await nats.connect(engine.url, user=login.name, password=login.password)
 

@@ -70,7 +70,7 @@ async def test_clients_of_both_families_are_served(listen: str) -> None:
             client = DirectoryClientSettings(f"{host}:{port}", Seconds(10.0), load(GrpcTlsSettings, {}))
             channel = open_channel(client)
             stub = health_pb2_grpc.HealthStub(channel)
-            await stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS, wait_for_ready=True)
+            await stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS, wait_for_ready=True)  # type: ignore[attr-defined]
             await channel.close()
 
 
@@ -91,7 +91,7 @@ async def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path: Pa
         for _ in range(times):
             channel = open_channel(client)
             stub = health_pb2_grpc.HealthStub(channel)
-            await stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS, wait_for_ready=True)
+            await stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS, wait_for_ready=True)  # type: ignore[attr-defined]
             await channel.close()
 
     async with (

@@ -70,7 +70,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await asyncio.wait_for(asyncio.to_thread(work), 60)
 
 
-async def test_imaplib_walks_through_everything(served: Served) -> None:
+async def test_imaplib_uses_every_command(served: Served) -> None:
     raw = multipart()
 
     def work() -> None:
@@ -78,8 +78,10 @@ async def test_imaplib_walks_through_everything(served: Served) -> None:
             assert client.append("INBOX", "(\\Flagged)", imaplib.Time2Internaldate(1_700_000_000), raw)[0] == "OK"
             assert client.select() == ("OK", [b"1"])
             _, found = client.fetch("1", "(RFC822)")
+            assert isinstance(found[0], tuple)
             assert found[0][1] == raw
             _, found = client.fetch("1", "(FLAGS INTERNALDATE)")
+            assert isinstance(found[0], bytes)
             assert b"\\Flagged" in found[0] and b"\\Seen" in found[0]
             assert b"14-Nov-2023 22:13:20" in found[0]
             assert client.search(None, "FLAGGED")[1] == [b"1"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -32,7 +32,7 @@ Write = Callable[..., Schema]
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """A package whose migrations are the keyword arguments: name → SQL."""
     root = tmp_path / "made_for_tests"
     (root / "migrations").mkdir(parents=True)

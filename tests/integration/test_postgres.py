@@ -192,8 +192,9 @@ async def test_more_calls_than_connections_take_turns(database: str) -> None:
     answers = await asyncio.gather(
         *(postgres.fetchrow("test", "SELECT $1::int, pg_backend_pid()", n) for n in range(40))
     )
-    assert [answer[0] for answer in answers] == list(range(40))
-    assert len({answer[1] for answer in answers}) == 2
+    rows = [tuple(answer) for answer in answers if answer is not None]
+    assert [number for number, _ in rows] == list(range(40))
+    assert len({backend for _, backend in rows}) == 2
     await postgres.close()
 
 
@@ -296,9 +297,12 @@ async def test_the_pool_and_its_faults_are_measured(database: str, monkeypatch: 
     postgres = await open_postgres(settings(database, timeout=0.2), "tests")
     waits: list[float] = []  # of this pool alone: the metric counts all pools of the process
     observe = postgres._connections._observe_wait
-    monkeypatch.setattr(
-        postgres._connections, "_observe_wait", lambda seconds: (waits.append(seconds), observe(seconds))
-    )
+
+    def observed(seconds: float) -> None:
+        waits.append(seconds)
+        observe(seconds)
+
+    monkeypatch.setattr(postgres._connections, "_observe_wait", observed)
     assert value("paquebot_postgres_pool_limit_connections") == 2
     used = "paquebot_postgres_pool_connections"
     async with postgres.connection("measured"):

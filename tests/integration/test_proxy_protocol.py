@@ -258,7 +258,7 @@ async def test_imap_counts_the_client(
     async with imap_stack.serving(**TRUSTED, PAQUEBOT_IMAP_SESSIONS_PER_CLIENT="1") as server:
         port = server.port(listener)
         client: Any = await asyncio.to_thread(ProxiedImap, port, header, tls=tls)
-        assert [session.client for session in server._sessions] == [CLIENT]
+        assert [session._client for session in server._sessions] == [CLIENT]
         refusal = await asyncio.to_thread(_greeting, port, header, tls=tls)  # one too many of this client
         assert refusal.startswith(b"* BYE ") if not tls else refusal == b""
         await asyncio.to_thread(log_in, client)  # now it counts for its account
@@ -312,7 +312,7 @@ async def test_imap_and_pop3_greet_a_client_of_a_trusted_network(imap_stack: Ima
     async with imap_stack.serving(**AT_ONCE) as imap, pop3_stack.serving(**AT_ONCE) as pop3:
         for listener, tls in (("imap", False), ("imaps", True)):
             client = await asyncio.to_thread(ProxiedImap, imap.port(listener), b"", tls=tls)
-            assert [session.client for session in imap._sessions] == ["127.0.0.1"]
+            assert [session._client for session in imap._sessions] == ["127.0.0.1"]
             await asyncio.to_thread(client.logout)
         for listener, tls in (("pop3", False), ("pop3s", True)):
             pop = await asyncio.to_thread(ProxiedPop3, pop3.port(listener), b"", tls=tls)

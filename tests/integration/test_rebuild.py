@@ -217,12 +217,12 @@ async def test_killed_at_any_statement_and_run_again(
             raise Killed
         return await run(*args, **kwargs)  # type: ignore[arg-type]
 
-    async def counted_too(*args: object, **kwargs: object) -> object:
+    async def counted_too(*args: object, **kwargs: object) -> None:
         nonlocal count
         count += 1
         if count == step:
             raise Killed
-        return await execute(*args, **kwargs)  # type: ignore[arg-type]
+        await execute(*args, **kwargs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Postgres, "run", counted)

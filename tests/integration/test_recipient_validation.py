@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import grpc
@@ -58,7 +59,7 @@ async def verdict(service: DirectoryService, path: str, *, may_relay: bool = Fal
     return Verdict.Name((await ask(service, path, may_relay=may_relay, size=size)).verdict)
 
 
-def name(value: int) -> str:
+def name(value: Verdict.ValueType) -> str:
     return Verdict.Name(value)
 
 
@@ -353,8 +354,9 @@ async def test_positive_answers_are_kept_for_their_time(service: DirectoryServic
 
 async def test_health(service: DirectoryService) -> None:
     stub = health_pb2_grpc.HealthStub(service.channel)
+    request = health_pb2.HealthCheckRequest(service="paquebot.v1.Authentication")
     async with asyncio.timeout(10.0):
-        async for response in stub.Watch(health_pb2.HealthCheckRequest(service="paquebot.v1.Authentication")):
+        async for response in stub.Watch(request):  # type: ignore[attr-defined]
             if response.status == health_pb2.HealthCheckResponse.SERVING:
                 break
     await probe(service.channel, "paquebot.v1.Authentication")
@@ -371,7 +373,7 @@ async def test_reflection_is_for_who_asks_for_it(database: str, service: Directo
 
 async def _described(service: DirectoryService) -> set[str]:
     requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
-    reflector = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    reflector: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)  # type: ignore[arg-type]
     return {
         item.name
         async for answer in reflector.ServerReflectionInfo(iter(requests))
@@ -387,7 +389,7 @@ async def test_without_its_database_the_service_is_up_not_ready_and_unavailable(
         assert reason.startswith("postgres:")
         assert "hushed" not in reason  # anybody who reaches the port of metrics may read it
         stub = health_pb2_grpc.HealthStub(service.channel)
-        health = await stub.Check(health_pb2.HealthCheckRequest())
+        health = await stub.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
         assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
         with pytest.raises(DirectoryUnavailable, match="does not serve"):
             await probe(service.channel, "")

@@ -151,7 +151,7 @@ async def test_each_password_has_its_own_sessions(service: DirectoryService) -> 
     _, tablet_password = await service.app_password(ALICE, "tablet")
     own = await world.login(service)
     phone, tablet = [await world.login(service, password) for password in (phone_password, tablet_password)]
-    unsaid = world.logins.enter(Identity(account_id, ALICE, 0, Credential()), world.ended.set)
+    unsaid = world.logins.enter(Identity(account_id, ALICE, 0, credential=Credential()), world.ended.set)
 
     await service.set_account(ALICE, display_name="Alice")
     await world.logins.check_all()
@@ -268,14 +268,14 @@ async def test_a_message_read_whole_before_its_password_was_changed_is_not_accep
             assert (await answer(*lines)).startswith(b"2")
         assert (await answer("RCPT TO:<bob@paquebot.test>")).startswith(b"250")
         assert (await answer("DATA")).startswith(b"354")
-        ended = ENDED.labels("revoked").collect()[0].samples[0].value
+        ended = next(iter(ENDED.labels("revoked").collect())).samples[0].value
         async with database.transaction():
             # Whose the author's address is cannot be looked up, so the message waits there.
             await database.execute("LOCK TABLE directory.aliases IN ACCESS EXCLUSIVE MODE")
             decision = asyncio.ensure_future(answer(f"From: {alias}", "", "text", "."))
             await smtp_stack.directory.set_account(address, password="another of tests")
             async with asyncio.timeout(SECONDS):
-                while ENDED.labels("revoked").collect()[0].samples[0].value == ended:
+                while next(iter(ENDED.labels("revoked").collect())).samples[0].value == ended:
                     await asyncio.sleep(0.01)
         assert (await decision).startswith(b"421 4.7.0")
         writer.close()

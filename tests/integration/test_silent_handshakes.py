@@ -58,7 +58,7 @@ async def test_smtp_gives_the_seat_of_a_handshake(smtp_stack: SmtpStack) -> None
     async with smtp_stack.serving(**settings) as server:
         (port,) = server.ports(Role.SUBMISSIONS)
         async with silent(port, 3) as readers:
-            while server._slots.now < 3:
+            while server._slots.used < 3:
                 await asyncio.sleep(0)
             assert (await _first_line(port)).startswith(b"220 ")
             await _until_ended(readers, 1)

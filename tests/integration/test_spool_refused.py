@@ -109,7 +109,7 @@ async def test_one_message_that_s3_never_takes_leaves_the_others_of_its_commit(
 )
 def test_what_s3_answers_for_good(code: str, status: int, expected: type[Exception]) -> None:
     response = HTTPResponse(status=status)
-    error = S3Error(response=response, code=code, message="", resource="", request_id="", host_id="")  # type: ignore[arg-type]
+    error = S3Error(response=response, code=code, message="", resource="", request_id="", host_id="")
     with pytest.raises(BlobsUnavailable) as caught, s3_call("put", ""):
         raise error
     assert type(caught.value) is expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 
 import pytest
 from tests.e2e.platforms import until
@@ -100,7 +101,7 @@ async def test_a_held_job_raises_its_alert_until_it_is_released(watched: Watched
 
 
 async def test_engines_that_are_away_raise_their_alerts(watched: Watched) -> None:
-    """All three at once: each is told apart by its own errors."""
+    """All three at once: each is recognised by its own errors."""
     expected = {
         "PaquebotS3Errors",
         "PaquebotNatsErrors",
@@ -114,7 +115,7 @@ async def test_engines_that_are_away_raise_their_alerts(watched: Watched) -> Non
         await supervisor.pause(engine)
     try:
         for name in sorted(expected):
-            await until(lambda name=name: _raised(watched.prometheus, name), name, timeout=SECONDS)
+            await until(partial(_raised, watched.prometheus, name), name, timeout=SECONDS)
         overview = [query for query in dashboard_queries() if "Accepted without our fault" in query.origin]
         await until(lambda: watched.prometheus.value(overview[0].expr) < 0.999, "the promise that is not kept")
         unready = "sum(1 - paquebot_ready)"

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 from grpc.aio import Channel
@@ -53,10 +54,10 @@ class DirectoryService:
         """For a client on `channel`."""
         return DirectoryClientSettings(self.target, Seconds(10.0))
 
-    async def domain(self, name: str, **fields: object) -> pb.Domain:
+    async def domain(self, name: str, **fields: Any) -> pb.Domain:
         return await self.admin.ask(self.admin.stub.CreateDomain, pb.CreateDomainRequest(name=name, **fields))
 
-    async def account(self, address: str, password: str = "secret", **fields: object) -> int:
+    async def account(self, address: str, password: str = "secret", **fields: Any) -> int:
         request = pb.CreateAccountRequest(address=address, password=password, **fields)
         return (await self.admin.ask(self.admin.stub.CreateAccount, request)).account_id
 
@@ -64,7 +65,7 @@ class DirectoryService:
         request = pb.CreateAliasRequest(address=address, targets=targets)
         await self.admin.ask(self.admin.stub.CreateAlias, request)
 
-    async def set_account(self, address: str, **fields: object) -> None:
+    async def set_account(self, address: str, **fields: Any) -> None:
         request = pb.UpdateAccountRequest(address=address, **fields)
         await self.admin.ask(self.admin.stub.UpdateAccount, request)
 

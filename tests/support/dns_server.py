@@ -119,7 +119,7 @@ class DnsServer:
             last = records.name if records.rdtype == kind else records[0].target
         zone = self._zone(last)
         if zone is not None and not any(records.rdtype == kind for records in response.answer):
-            response.authority.append(zone.find_rrset(zone.origin, "SOA"))
+            response.authority.append(zone.find_rrset("@", "SOA"))
             known = [node for node in zone.nodes if node.is_subdomain(last)]
             if not known:
                 response.set_rcode(dns.rcode.NXDOMAIN)

@@ -106,7 +106,7 @@ class Pop3Stack:
         return [row["owner"] for row in await self.postgres.fetch("test", sql, reader.account_id)]
 
     @contextlib.asynccontextmanager
-    async def serving(self, *, draining: asyncio.Event | None = None, **environ: str) -> AsyncIterator[Pop3Server]:
+    async def serving(self, draining: asyncio.Event | None = None, /, **environ: str) -> AsyncIterator[Pop3Server]:
         """One POP3 service in this process, on free ports, drained at the end."""
         settings = load(Pop3Settings, {**self.environ, **environ})
         draining = draining or asyncio.Event()

@@ -13,7 +13,8 @@ from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.delivery import entries
-from paquebot.janitor.rebuild.rebuild import RebuildResult, rebuild
+from paquebot.janitor.rebuild.packs import RebuildResult
+from paquebot.janitor.rebuild.rebuild import rebuild
 from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.snapshots.snapshot import SnapshotResult, snapshot
 from paquebot.janitor.stores import Stores

@@ -73,8 +73,10 @@ class _Sweep:
     """`records_start` as the previous sweep stored it; empty: no sweep has deleted records."""
     records_start: str
     """The records of packs with lower ids are deleted; a sweep examined these before, and marked the orphans."""
+    delete_before: float
+    """This sweep deletes older records; Unix seconds."""
     delete_records_to: str
-    """This sweep deletes the records of packs with lower ids."""
+    """The pack id of that time: this sweep deletes the records of packs with lower ids."""
     result: SweepResult
     troubles: Troubles
     drop_orphans: bool
@@ -100,6 +102,29 @@ async def sweep(
     await check_bucket(stores)  # otherwise all packs would look unused after a loss of the mailstore
     if not dry_run:
         await _purge(stores, settings, result, troubles)
+    run = await _begin(stores, settings, result, troubles, drop_orphans=drop_orphans, dry_run=dry_run)
+    if not run.queued.unreadable:  # such a job may need any pack
+        async for group in _old_packs(stores, settings.min_age):
+            result.packs += len(group)
+            await _sweep_all(run, group, sparse)
+    if not dry_run:
+        if not run.queued.unreadable:
+            await _delete_records(run)
+        before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.expunged_age)
+        async with troubles.skipping(stores, "records of expunges"):
+            result.expunged = await stores.messages.forget_expunged(before, troubles.add)
+    return result
+
+
+async def _begin(
+    stores: Stores,
+    settings: JanitorSettings,
+    result: SweepResult,
+    troubles: Troubles,
+    *,
+    drop_orphans: bool,
+    dry_run: bool,
+) -> _Sweep:
     # The stream before the tables: a job that is acknowledged in between has committed its rows by then.
     queued = await read_stream(stores.queue)
     result.unreadable_jobs = len(queued.unreadable)
@@ -108,7 +133,7 @@ async def sweep(
     delete_before = time.time() - settings.records_age
     delete_records_to = ulid_at(max(0, int(delete_before * 1000)))
     previous_start = await read_records_start(stores.blobs)
-    run = _Sweep(
+    return _Sweep(
         stores=stores,
         settings=settings,
         queued=queued,
@@ -117,24 +142,13 @@ async def sweep(
         orphans=orphans,
         previous_start=previous_start,
         records_start=previous_start or delete_records_to,
+        delete_before=delete_before,
         delete_records_to=delete_records_to,
         result=result,
         troubles=troubles,
         drop_orphans=drop_orphans,
         dry_run=dry_run,
     )
-    async for group in _old_packs(stores, settings.min_age):
-        if queued.unreadable:
-            break  # such a job may need any pack
-        result.packs += len(group)
-        await _sweep_all(run, group, sparse)
-    if not dry_run:
-        if not queued.unreadable:
-            await _delete_records(run, delete_before)
-        before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=settings.expunged_age)
-        async with troubles.skipping(stores, "records of expunges"):
-            result.expunged = await stores.messages.forget_expunged(before, troubles.add)
-    return result
 
 
 async def _sweep_all(run: _Sweep, group: list[PackInfo], sparse: SparsePacks | None) -> None:
@@ -156,10 +170,10 @@ async def _sweep_all(run: _Sweep, group: list[PackInfo], sparse: SparsePacks | N
             run.skipped.append(info.pack)
 
 
-async def _delete_records(run: _Sweep, before_seconds: float) -> None:
+async def _delete_records(run: _Sweep) -> None:
     """Delete old records and marks. Keeps those of a pack that could not be examined: they say to whom it was not
     delivered."""
-    stores, delete_to = run.stores, run.delete_records_to
+    stores, delete_to, before_seconds = run.stores, run.delete_records_to, run.delete_before
     needed = [pack for pack in run.skipped if pack >= run.previous_start]
     if needed:
         delete_to = min(delete_to, *needed)

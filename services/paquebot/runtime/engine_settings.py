@@ -19,13 +19,12 @@ class NatsSettings:
     ca: Path | None = setting("NATS_CA", None, help="CA certificates to trust, PEM")
     replicas: int = setting("NATS_REPLICAS", 1, help="copies of the stream in a cluster: 1, 3 or 5")
     stream: str = setting("NATS_STREAM", "MAIL")
-    timeout: Seconds = setting("NATS_TIMEOUT", Seconds(5.0), help="longest wait for an acknowledgement")
+    timeout: Seconds = setting("NATS_TIMEOUT", Seconds(5.0), help="timeout for an acknowledgement")
+    ack_wait: Seconds = setting("NATS_ACK_WAIT", Seconds(30.0), help="a job not acknowledged then is handed out again")
 
     def __post_init__(self) -> None:
         if self.replicas not in (1, 3, 5):
-            raise ValueError(f"PAQUEBOT_NATS_REPLICAS: {self.replicas} is none of 1, 3, 5")
-
-    ack_wait: Seconds = setting("NATS_ACK_WAIT", Seconds(30.0), help="a job not acknowledged then is handed out again")
+            raise ValueError(f"PAQUEBOT_NATS_REPLICAS must be 1, 3 or 5, not {self.replicas}")
 
 
 @dataclass(frozen=True, slots=True)

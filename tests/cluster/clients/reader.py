@@ -36,7 +36,7 @@ def two_connections(arguments: argparse.Namespace) -> dict[str, Any]:
         _imap(arguments.host, arguments.authority, arguments.password) as one,
         _imap(arguments.host, arguments.authority, arguments.password) as other,
     ):
-        uid = one.uid("SEARCH", None, "SUBJECT", arguments.subject)[1][0].decode()
+        uid = one.uid("SEARCH", "SUBJECT", arguments.subject)[1][0].decode()
         message = one.uid("FETCH", uid, "(BODY.PEEK[])")[1][0][1].decode()
         one.uid("STORE", uid, "+FLAGS", f"({FLAG})")
         other.noop()

@@ -8,7 +8,7 @@ Run as a program: it sends until SIGTERM, then ends what it began, and exits. Ea
   permanent  5xx: none; a conforming sender gives up
   unknown    the connection was lost between the message's end and its reply: none or one (RFC 1047), and tried again
 
-Every attempt has an id of its own in the message (X-Attempt), so the mailbox tells which attempts arrived.
+Every attempt has an id of its own in the message (X-Attempt), so the mailbox shows which attempts arrived.
 """
 
 from __future__ import annotations

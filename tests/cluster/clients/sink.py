@@ -25,7 +25,7 @@ class Book:
 
     async def handle_DATA(self, _: object, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
         message = email.message_from_bytes(envelope.original_content or b"", policy=email.policy.default)
-        row = {"attempt": message["X-Attempt"], "peer": session.peer[0], "at": time.time()}
+        row = {"attempt": message["X-Attempt"], "peer": session.peer[0] if session.peer else "", "at": time.time()}
         self.log.write(json.dumps(row) + "\n")
         self.log.flush()
         return "250 2.0.0 Kept"

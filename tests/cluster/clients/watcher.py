@@ -2,7 +2,7 @@
 
 Run as a program until SIGTERM. Each connection of an account remembers UIDVALIDITY and, for each UID, the message's
 X-Attempt. After each reconnect it reads the whole list again: a UID that now names another message, or a UID that is
-gone, is a fault (nobody expunges here). Each line of its log is an event:
+gone, is a fault (no client expunges here). Each line of its log is an event:
 {"event": "connected"|"lost"|"fault"|"end", ...}.
 """
 
@@ -25,7 +25,7 @@ _ATTEMPT = re.compile(rb"x-attempt:\s*([0-9a-f]+)", re.IGNORECASE)
 _UID = re.compile(rb"\bUID (\d+)")
 _FIELD = "(UID BODY.PEEK[HEADER.FIELDS (X-ATTEMPT)])"
 
-imaplib._MAXLINE = 10_000_000
+imaplib._MAXLINE = 10_000_000  # type: ignore[attr-defined]
 
 
 def known(client: imaplib.IMAP4, first: int = 1) -> dict[int, str]:
@@ -71,7 +71,7 @@ class Watcher:
     validity: int = 0
     seen: dict[int, str] = field(default_factory=dict)
 
-    def tell(self, event: str, **fields: object) -> None:
+    def write(self, event: str, **fields: object) -> None:
         with self.lock:
             self.log.write(json.dumps({"event": event, "user": self.user, "at": time.time(), **fields}) + "\n")
             self.log.flush()
@@ -82,27 +82,27 @@ class Watcher:
             try:
                 client, validity = open_inbox(self.host, self.authority, self.user, self.password)
             except (OSError, imaplib.IMAP4.error) as error:
-                self.tell("refused", why=f"{type(error).__name__}: {error}")
+                self.write("refused", why=f"{type(error).__name__}: {error}")
                 self.stop.wait(PAUSE_SECONDS)
                 continue
-            self.tell("connected", away=round(time.time() - lost_at, 3) if lost_at else 0.0)
+            self.write("connected", away=round(time.time() - lost_at, 3) if lost_at else 0.0)
             try:
                 self._compare(validity, known(client))
                 self._follow(client)
             except (OSError, imaplib.IMAP4.error) as error:
-                self.tell("lost", why=f"{type(error).__name__}: {error}")
+                self.write("lost", why=f"{type(error).__name__}: {error}")
                 lost_at = time.time()
             finally:
                 with contextlib.suppress(OSError, imaplib.IMAP4.error):
                     client.logout()
-        self.tell("end", validity=self.validity, messages=len(self.seen))
+        self.write("end", validity=self.validity, messages=len(self.seen))
 
     def _compare(self, validity: int, now: dict[int, str]) -> None:
         if self.validity and validity != self.validity:
-            self.tell("fault", why=f"UIDVALIDITY was {self.validity} and is {validity}")
+            self.write("fault", why=f"UIDVALIDITY was {self.validity} and is {validity}")
         for uid, attempt in self.seen.items():
             if now.get(uid) != attempt:
-                self.tell("fault", why=f"UID {uid} was {attempt!r} and is {now.get(uid)!r}")
+                self.write("fault", why=f"UID {uid} was {attempt!r} and is {now.get(uid)!r}")
         self.validity = validity
         self.seen = now
 

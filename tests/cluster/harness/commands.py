@@ -22,7 +22,9 @@ def run(
     try:
         done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired as late:
-        raise CommandError(f"{' '.join(words)}: not done after {seconds:.0f} s\n{late.stdout}\n{late.stderr}") from None
+        raise CommandError(
+            f"{' '.join(words)}: not done after {seconds:.0f} s\n{late.stdout!r}\n{late.stderr!r}"
+        ) from None
     if check and done.returncode:
         raise CommandError(f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done

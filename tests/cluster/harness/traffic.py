@@ -40,7 +40,7 @@ class Client:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         said, _ = self.process.communicate(timeout=seconds)
-        assert self.process.returncode == 0, f"{self.process.args}: {said}"
+        assert self.process.returncode == 0, f"{self.process.args!r}: {said}"
 
     def kill(self) -> None:
         if self.process.poll() is None:
@@ -93,7 +93,7 @@ class Account:
     missing: frozenset[str]
     twice: frozenset[str]
     uninvited: frozenset[str]
-    """There, although the sender was told that it was not taken."""
+    """There, although the reply said that it was not taken."""
 
     @classmethod
     def settle(cls, figures: Figures, found: Iterable[str]) -> Account:

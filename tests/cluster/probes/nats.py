@@ -1,6 +1,6 @@
 """Run in a pod, with its own NATS user: publish to, or subscribe to, each subject given as `pub:` or `sub:`.
 
-Prints as JSON which of them the server refused (its error names the subject). The client tells of an error some time
+Prints as JSON which of them the server refused (its error names the subject). The client reports an error some time
 after it came, but in order: the last thing asked is one that no user may do, and all is known when that is refused.
 """
 

@@ -1,4 +1,4 @@
-"""What somebody without any credential gets from a listener. Each function lists it; nothing: an empty list.
+"""What a client without any credential gets from a listener. Each function lists it; nothing: an empty list.
 
 `python - HOST NAME=PORT...` tries the listeners named and prints {NAME: what was got} as JSON; a NAME is a key of
 `TRIES`. The tests of a local platform import the functions.
@@ -79,7 +79,7 @@ def _status(host: str, port: int, scheme: str, verb: str, path: str) -> int | No
 
 
 def unverified() -> ssl.SSLContext:
-    """TLS with whoever answers."""
+    """TLS with any server that answers."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -111,7 +111,9 @@ def _channels(target: str) -> Iterator[tuple[str, Callable[[], grpc.Channel]]]:
 
 
 def _code(channel: grpc.Channel, method: str, request: bytes) -> grpc.StatusCode:
-    ask = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
+    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+        method, request_serializer=None, response_deserializer=None
+    )
     try:
         ask(request, timeout=SECONDS)
     except grpc.RpcError as error:

@@ -113,7 +113,7 @@ def test_a_pack_cut_off_is_bad(length: int) -> None:
 @given(st.data())
 def test_any_damage_to_index_or_trailer_is_bad(data: st.DataObject) -> None:
     pack = bytearray(base64.b64decode(GOLDEN))
-    entries = parse_index(pack).entries
+    entries = parse_index(bytes(pack)).entries
     at = data.draw(st.integers(entries[1].offset + entries[1].length, len(pack) - 1))
     pack[at] ^= data.draw(st.integers(1, 255))
     with pytest.raises(BadPack):

@@ -78,11 +78,10 @@ async def test_repeated_failures_wait_longer(tmp_path: Path) -> None:
 async def test_stop_stops_all_and_prints_nothing(tmp_path: Path) -> None:
     printed = Lines()
     supervisor = Supervisor(printed)
-    pids = [
-        (await supervisor.keep_running(name, running("exec sleep 600", tmp_path / name))).pid
-        for name in ("first", "second", "third")
-        if (tmp_path / name).mkdir() is None
-    ]
+    pids = []
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+        pids.append((await supervisor.keep_running(name, running("exec sleep 600", tmp_path / name))).pid)
     await supervisor.stop(("second",), ("first",))
     assert not any(alive(pid) for pid in pids)
     assert printed.lines == []

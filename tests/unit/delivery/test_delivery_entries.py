@@ -15,7 +15,15 @@ from paquebot.mailstore import DeliveryOutcome, DeliveryResult
 from paquebot.message import Action
 from paquebot.notification import ReportedRecipient
 from paquebot.runtime.settings import SettingsError, load
-from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, BlobRef, LocalRecipient
+from paquebot.v1.mail_pb2 import (
+    NOTIFY_DELAY,
+    NOTIFY_FAILURE,
+    NOTIFY_NEVER,
+    NOTIFY_SUCCESS,
+    BlobRef,
+    LocalRecipient,
+    Notify,
+)
 from paquebot.v1.queue_pb2 import DeliverEntry
 from paquebot.v1.summary_pb2 import MessageSummary
 
@@ -34,7 +42,7 @@ def entry(*recipients: LocalRecipient, reverse_path: str = "bob@example.org") ->
     )
 
 
-def recipient(account_id: int = 1, *notify: int) -> LocalRecipient:
+def recipient(account_id: int = 1, *notify: Notify.ValueType) -> LocalRecipient:
     address = f"u{account_id}@example.org"
     return LocalRecipient(account_id=account_id, address=address, forward_path=address, notify=notify, quota_bytes=5)
 
@@ -84,7 +92,9 @@ def notifications(*pairs: tuple[LocalRecipient, DeliveryResult], reverse_path: s
         ((NOTIFY_NEVER,), OVER_QUOTA, []),
     ],
 )
-def test_which_recipients_are_reported(notify: tuple[int, ...], result: DeliveryResult, reported: object) -> None:
+def test_which_recipients_are_reported(
+    notify: tuple[Notify.ValueType, ...], result: DeliveryResult, reported: object
+) -> None:
     """RFC 3461 §4.1"""
     assert notifications((recipient(1, *notify), result)) == reported
 

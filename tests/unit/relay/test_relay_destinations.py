@@ -1,5 +1,7 @@
 """Turns and shares: of destinations, of those that have not answered, of senders, of what lasts."""
 
+from typing import Any
+
 import pytest
 
 from paquebot.relay.outcome import NO_ANSWER, deferred
@@ -13,7 +15,7 @@ WHY = deferred(NO_ANSWER, "connection timed out")
 class Turns:
     """Attempts are named by their destination's letter; all are from one sender unless said otherwise."""
 
-    def __init__(self, **load: int) -> None:
+    def __init__(self, **load: Any) -> None:
         self.now = 1000.0
         retry = RetrySettings(back_off=Seconds(30.0), back_off_most=Seconds(100.0))
         load.setdefault("unproven", load.get("attempts", 100) - 1)
@@ -203,7 +205,7 @@ def test_an_unreachable_destination_rests_and_is_then_tried_by_one() -> None:
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "hung"])
-def test_who_answered_and_then_does_not_is_unknown_again(trouble: str) -> None:
+def test_a_destination_that_stops_answering_is_unproven_again(trouble: str) -> None:
     turns = Turns(attempts=10, unproven=1, per_new_destination=1)
     turns.prove("a")
     turns.add("a1", "a2", "b1")

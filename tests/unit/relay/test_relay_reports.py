@@ -22,7 +22,7 @@ ACTIONS = (Action.FAILED, Action.DELAYED, Action.RELAYED, Action.EXPANDED)
 JOB = RelayJob(queue_id="Q", reverse_path="s@example.org", domain="example.net", accepted_at_ms=1_700_000_000_000)
 
 
-def recipient(*notify: Notify, name: str = "a") -> RemoteRecipient:
+def recipient(*notify: Notify.ValueType, name: str = "a") -> RemoteRecipient:
     return RemoteRecipient(forward_path=f"{name}@example.net", domain="example.net", notify=notify)
 
 
@@ -38,7 +38,7 @@ def recipient(*notify: Notify, name: str = "a") -> RemoteRecipient:
         ((NOTIFY_SUCCESS, NOTIFY_FAILURE, NOTIFY_DELAY), {Action.FAILED, Action.DELAYED, Action.RELAYED}),
     ],
 )
-def test_notify_decides(notify: tuple[Notify, ...], actions: set[Action]) -> None:
+def test_notify_decides(notify: tuple[Notify.ValueType, ...], actions: set[Action]) -> None:
     assert {action for action in ACTIONS if is_wanted(recipient(*notify).notify, action)} == actions
 
 

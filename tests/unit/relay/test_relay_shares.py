@@ -7,6 +7,7 @@ import contextlib
 import email
 from collections.abc import AsyncIterator, Iterable, Iterator
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from tests.support.dns_server import DnsServer
@@ -49,7 +50,7 @@ WHY = deferred(NO_ANSWER, "connection timed out", HOST)
 
 
 class Addresses:
-    def __init__(self, **load: int) -> None:
+    def __init__(self, **load: Any) -> None:
         self.now = 0.0
         self.all = HostShares(RelayLoadSettings(**load), RetrySettings(back_off=Seconds(30.0)), lambda: self.now)
 
@@ -287,7 +288,7 @@ async def test_a_message_goes_at_a_least_rate() -> None:
 class Road:
     """A courier whose attempts are short."""
 
-    def __init__(self, dns: DnsServer, port: int, **load: int) -> None:
+    def __init__(self, dns: DnsServer, port: int, **load: Any) -> None:
         routing = RoutingSettings(
             dns=(Listen("127.0.0.1", dns.port),), ipv6=False, allow_networks=(ip_network("127.0.0.0/8"),)
         )

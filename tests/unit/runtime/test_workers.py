@@ -50,7 +50,7 @@ class Service:
 
 
 @asynccontextmanager
-async def service(what: str = "drains", workers: int = 3, **settings: str) -> AsyncIterator[Service]:
+async def service(what: str = "drains", *, workers: int = 3, **settings: str) -> AsyncIterator[Service]:
     port = free_port()
     process = await start(what, WORKERS=str(workers), METRICS_LISTEN=f"127.0.0.1:{port}", **settings)
     try:
@@ -129,7 +129,7 @@ async def test_workers_own_exit_code_is_the_services(tmp_path: Path) -> None:
     """What is wrong for one is wrong for all: no loop of starts hides it."""
     (tmp_path / "tls.crt").write_text("no PEM")
     files = {"TLS_CERTIFICATE": str(tmp_path / "tls.crt"), "TLS_KEY": str(tmp_path / "tls.key")}
-    async with service(**files) as one:
+    async with service(workers=3, **files) as one:
         code, _, err = await ended(one.process)
     assert code == 2
     assert "PAQUEBOT_TLS_CERTIFICATE" in err

@@ -76,9 +76,12 @@ def test_each_recipient_is_in_one_job_within_the_bounds(packed: list[PackedMessa
         assert sum(len(entry.recipients) for entry in job.entries) <= MAX_RECIPIENTS
         assert job.entries
     expected = {
-        (item.envelope.queue_id, recipient.forward_path)
+        (item.envelope.queue_id, path)
         for item in packed
-        for recipient in (*item.envelope.local, *item.envelope.remote)
+        for path in (
+            *(recipient.forward_path for recipient in item.envelope.local),
+            *(recipient.forward_path for recipient in item.envelope.remote),
+        )
     }
     assert reached(jobs) == Counter(expected)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from imapclient.response_parser import parse_fetch_response  # type: ignore[import-untyped]
+from imapclient.response_parser import parse_fetch_response
 
 from paquebot.v1.summary_pb2 import Address, BodyPart, ImapEnvelope, Parameter
 from paquebot.wire.imap import FetchResponse
@@ -78,7 +78,7 @@ PARTS = st.recursive(LEAVES, _containers, max_leaves=8)
 
 
 def lines_of(raw: bytes) -> list[Any]:
-    """A response as imaplib hands it on: a tuple for a line that ends in a literal, with its octets."""
+    """A response as imaplib returns it: a tuple for a line that ends in a literal, with its octets."""
     found: list[Any] = []
     position = len(b"* ")
     while True:

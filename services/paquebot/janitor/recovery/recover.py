@@ -83,7 +83,7 @@ async def recover(
         indexes = [index for _, index in found]
         for index, messages in zip(indexes, await find_missing(stores, indexes, queued), strict=True):
             wanted = messages
-            if index.pack in kept and index.pack <= start:  # of others in it the records may be forgotten
+            if index.pack in kept and index.pack <= start:  # the records of its other messages may be deleted
                 known = await orphaned.queue_ids(index.pack)
                 wanted = [message for message in messages if message.envelope.queue_id in known]
             accepted = wanted if refused_too else await refused.accepted(index.pack, wanted)

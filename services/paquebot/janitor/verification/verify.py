@@ -17,9 +17,9 @@ from paquebot.blobs.pack import entry_ref, is_at
 from paquebot.blobs.ranges import plan_ranges
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.indexes import ReportProgress, ignore_progress, in_groups, read_indexes
-from paquebot.janitor.recovery.accounting import find_missing, read_stream
+from paquebot.janitor.recovery.accounting import StreamContents, find_missing, read_stream
 from paquebot.janitor.recovery.recover import SETTLE_SECONDS
-from paquebot.janitor.recovery.refused import read_refused
+from paquebot.janitor.recovery.refused import RefusedMessages, read_refused
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.sweep import read_records_start
 from paquebot.janitor.verification.repair import DamagedRow, repair
@@ -82,9 +82,9 @@ async def verify(
     infos = [info async for info in stores.blobs.list_packs()]
     known = {info.pack for info in infos}
     _count_written_later(infos, result, say)
-    refused = await read_refused(stores.blobs)
-    records_start, orphaned = await read_records_start(stores.blobs), Marks(stores.blobs, ORPHANED)
+    refused, records_start = await read_refused(stores.blobs), await read_records_start(stores.blobs)
     queued = await read_stream(stores.queue)
+    undelivered = _UndeliveredCheck(stores, refused, Marks(stores.blobs, ORPHANED), records_start, queued, result)
     for number in queued.unreadable:
         result.fault(f"job {number} cannot be read: see paquebot queue show, then hold or drop it")
     for pack in sorted(queued.packs - known):
@@ -93,19 +93,7 @@ async def verify(
     await _verify_rows(stores, known, result, damaged, began_ms)
     for group in in_groups(infos, say):
         read = await _verify_packs(stores, group, result, damaged, contents=contents)
-        settled = [index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000]
-        for index, lost in zip(settled, await find_missing(stores, settled, queued), strict=True):
-            if index.pack < records_start:  # the records are deleted; marks name the messages that were not delivered
-                known = await orphaned.queue_ids(index.pack) if lost else set()
-                lost = [message for message in lost if message.envelope.queue_id in known]
-            accepted = await refused.accepted(index.pack, lost)
-            result.refused += len(lost) - len(accepted)
-            if count := sum(message.recipients() for message in accepted):
-                result.fault(
-                    f"pack {index.pack}: {count} recipients are neither delivered nor queued: see paquebot recover "
-                    "--dry-run, then run paquebot recover. If a process was killed before it answered the sender, the "
-                    "sender has sent the message again"
-                )
+        await undelivered.check([index for info, index in read if ulid_time_ms(info.pack) < began_ms - settle * 1000])
     await _verify_columns(stores, result, mend=bool(mend))
     for broken in await broken_invariants(stores.postgres):
         result.fault(broken)
@@ -117,6 +105,33 @@ async def verify(
         if repaired.busy:
             result.fault(f"{repaired.busy} rows belong to accounts that a janitor works on: repair them later")
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _UndeliveredCheck:
+    """Finds recipients that are neither delivered nor queued."""
+
+    stores: Stores
+    refused: RefusedMessages
+    orphaned: Marks
+    records_start: str
+    queued: StreamContents
+    result: VerificationResult
+
+    async def check(self, settled: Sequence[PackIndex]) -> None:
+        """Packs whose jobs must have reached the stream. Raises BlobsUnavailable, BadPack, PostgresUnavailable."""
+        for index, lost in zip(settled, await find_missing(self.stores, settled, self.queued), strict=True):
+            if index.pack < self.records_start:  # its records are deleted; marks name what was not delivered
+                marked = await self.orphaned.queue_ids(index.pack) if lost else set()
+                lost = [message for message in lost if message.envelope.queue_id in marked]
+            accepted = await self.refused.accepted(index.pack, lost)
+            self.result.refused += len(lost) - len(accepted)
+            if count := sum(message.recipients() for message in accepted):
+                self.result.fault(
+                    f"pack {index.pack}: {count} recipients are neither delivered nor queued: see paquebot recover "
+                    "--dry-run, then run paquebot recover. If a process was killed before it answered the sender, the "
+                    "sender has sent the message again"
+                )
 
 
 def _count_written_later(infos: Sequence[PackInfo], result: VerificationResult, say: ReportProgress) -> None:
