@@ -25,7 +25,7 @@ from paquebot.runtime.settings import PREFIX, ByteSize, Listen, ListenOrSocket, 
 ROOT = CHART.parents[1]
 GENERATED = CHART / "generated"
 _KINDS: dict[Any, str] = {
-    ByteSize: "octets",
+    ByteSize: "bytes",
     Seconds: "seconds",
     bool: "switch",
     int: "whole",
