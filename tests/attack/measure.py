@@ -7,10 +7,11 @@ Starts a platform whose services have no more memory than the chart gives their 
 each kind work without a pause: mail from another host, submission, IMAP and POP3 from connect to goodbye, mail for
 another domain until its host has it, and NOOP after NOOP in an open IMAP session. First alone, then under each attack.
 
-Prints p99 of each, the clients that failed, the peak memory of each service, and CPU; writes build/attack.json.
-An attack is resisted when no client failed, no p99 is above both 250 ms and three times what it is in peace, and no
-service ended or needed more memory than its limit. Then come checks of what is not about load (tests/attack/checks.py),
-with --only or --random if --checks is given. Exit code 1: an attack was not resisted, or a check found what should not be.
+Prints p99 of each, the clients that failed, the peak memory of each service, and CPU; writes build/attack.json. An
+attack is resisted when no client failed, no p99 is above both 250 ms and three times what it is in peace, and no
+service ended or needed more memory than its limit. Then come checks of what is not about load
+(tests/attack/checks.py), with --only or --random if --checks is given. Exit code 1: an attack was not resisted, or a
+check found a fault.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the server says it can, by state; nothing stands here that has no test.
+"""The capabilities that the server announces, by state; each has a test.
 
-RFC 3501 §7.2.1: AUTH=PLAIN and LOGIN only under TLS, STARTTLS only without, LOGINDISABLED as long as it is needed.
+RFC 3501 §7.2.1: AUTH=PLAIN and LOGIN only under TLS, STARTTLS only without, LOGINDISABLED until then.
 """
 
 _ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
@@ -31,12 +31,12 @@ ENABLEABLE = frozenset({"CONDSTORE", "QRESYNC"})
 
 
 def before_login(*, tls: bool, starttls: bool) -> tuple[str, ...]:
-    """`starttls`: it is offered on this connection."""
+    """`starttls`: this connection offers it."""
     if tls:
         return (*_ALWAYS, "AUTH=PLAIN")
     return (*_ALWAYS, "STARTTLS", "LOGINDISABLED") if starttls else (*_ALWAYS, "LOGINDISABLED")
 
 
 def after_login(append_limit: int) -> tuple[str, ...]:
-    """`append_limit` bytes of one message (RFC 7889)."""
+    """`append_limit`: maximum bytes of one message (RFC 7889)."""
     return (*_ALWAYS, *_LOGGED_IN, f"APPENDLIMIT={append_limit}")

@@ -19,7 +19,7 @@ from paquebot.wire.imap import ImapLimits
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """One for a process. `tls` None: STARTTLS is not offered, so nobody can log in in the clear."""
+    """One for a process. `tls` None: no STARTTLS, so that no client can log in over a connection without TLS."""
 
     settings: ImapSettings
     limits: ImapLimits

@@ -1,8 +1,8 @@
-"""Domain errors to replies: the one place where IMAP words are chosen for them.
+"""Domain errors to replies: the one place that chooses IMAP texts and codes for them.
 
-Temporary is what an engine's trouble is: trying again helps. What is not known is a fault of this server and told so,
-since a client that tries again gets it again (RFC 5530 §3, SERVERBUG). Both have an id to find them in the log
-(invariant 8); no text of an exception, no name of an engine reaches a client. Response codes are those of RFC 5530.
+An outage of an engine is temporary: a retry helps. An unknown error is a fault of this server, and the answer says so,
+because a retry would fail again (RFC 5530 §3, SERVERBUG). Both have an id to find them in the log (invariant 8). No
+text of an exception and no name of an engine reaches a client. Response codes are those of RFC 5530.
 """
 
 from paquebot.blobs import BadPack, BlobMissing, BlobsRefused, new_ulid
@@ -51,7 +51,7 @@ def reply_to(error: Exception) -> Reply:
         case NoSuchMailbox():
             return no("No such mailbox", codes.NONEXISTENT)
         case NotSelectable():
-            return no("This name holds no messages", codes.CANNOT)
+            return no("The mailbox cannot be selected", codes.CANNOT)
         case MailboxExists():
             return no("A mailbox of that name exists", codes.ALREADYEXISTS)
         case MailboxHasInferiors():
@@ -73,14 +73,14 @@ def reply_to(error: Exception) -> Reply:
 
 
 def _of_values(error: Exception) -> Reply | None:
-    """What can never be kept, whoever asks for it."""
+    """Values that can never be stored."""
     match error:
         case BadKeyword():
-            return no("A flag of that name cannot be kept", codes.CANNOT)
+            return no("A flag of that name cannot be stored", codes.CANNOT)
         case PostgresRefused() | CallRefused():
-            return no("A value of the command cannot be kept", codes.CANNOT)
+            return no("A value of the command cannot be stored", codes.CANNOT)
         case SpoolRefused() | BlobsRefused():
-            return no("The message is larger than can be kept", codes.LIMIT)
+            return no("The message is too large to be stored", codes.LIMIT)
         case _:
             return None
 
@@ -92,10 +92,10 @@ def _failed(error: Exception) -> Reply:
         return no(f"Temporary failure, try again later ({incident})", codes.UNAVAILABLE)
     if isinstance(error, BlobMissing):
         _log.exception("message_lost", incident=incident)
-        return no(f"A message is lost, tell the administrator ({incident})", codes.CORRUPTION)
+        return no(f"A message is lost, please report it ({incident})", codes.CORRUPTION)
     metrics.UNEXPECTED.inc()
     _log.exception("command_failed", incident=incident)
-    return no(f"A fault of this server, tell its administrator ({incident})", codes.SERVERBUG)
+    return no(f"Internal server error, please report it ({incident})", codes.SERVERBUG)
 
 
 def missing_target(error: Exception) -> Reply:

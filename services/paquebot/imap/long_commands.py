@@ -1,4 +1,5 @@
-"""Commands of hundreds of kilobytes: what it takes to read one is done beside the event loop, one at a time."""
+"""Commands of hundreds of kilobytes are parsed in a thread, one at a time, so that they do not hold up the event
+loop."""
 
 import asyncio
 import time
@@ -11,13 +12,13 @@ from paquebot.runtime.shares.event_loop import charge
 T = TypeVar("T")
 
 MEMORY_PER_BYTE = 8
-"""Bytes that are held for each byte of a long command, about: it is read into numbers, keys and the like."""
+"""Bytes of memory for each byte of a long command, about: it becomes numbers, keys and the like."""
 
 _thread = ThreadPoolExecutor(1, thread_name_prefix="long_commands")
 
 
 async def run_in_thread(work: Callable[[], T]) -> T:
-    """Do `work` in the thread, and charge its time to the session. Raises what it raises."""
+    """Run `work` in the thread, and charge its time to the session. Raises what it raises."""
     used = 0.0
 
     def timed() -> T:

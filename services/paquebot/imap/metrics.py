@@ -1,4 +1,4 @@
-"""What the IMAP service counts. Label values come from the enums and types of the grammar, never from a client."""
+"""The metrics of the IMAP service. Label values are enums and types of the grammar, never a client's text."""
 
 import enum
 
@@ -7,7 +7,7 @@ from paquebot.wire.imap import COMMAND_STATES
 
 
 class Completion(enum.Enum):
-    """How a command ended, for the label."""
+    """How a command ended."""
 
     OK = "ok"
     NO = "no"
@@ -38,34 +38,34 @@ class StateLabel(enum.Enum):
 
 
 class LoginResult(enum.Enum):
-    """What became of a login."""
+    """How a login ended."""
 
     OK = "ok"
     INVALID = "invalid"
     DISABLED = "disabled"
     RATE_LIMITED = "rate_limited"
     TOO_MANY = "too_many"
-    """The account has as many sessions here as it may."""
+    """The account has its maximum of sessions."""
 
 
 class Lookup(enum.Enum):
-    """What a cache of bodies had."""
+    """The result of a lookup in the body cache."""
 
     HIT = "hit"
     MISS = "miss"
     SHARED = "shared"
-    """Another session is reading it already."""
+    """Another session is already reading it."""
 
 
 class RefreshSource(enum.Enum):
-    """Why a session looked for changes."""
+    """Where a session got the changes of its mailbox from."""
 
     OWN = "own"
     HINTED = "hinted"
     SHARED = "shared"
-    """Another session is asking the same already."""
+    """A query that another session had begun."""
     REMEMBERED = "remembered"
-    """Sessions of this process did all that happened: nobody is asked."""
+    """Memory: sessions of this process made all the changes."""
 
 
 COMMAND_NAMES = tuple(sorted(command.__name__.lower() for command in COMMAND_STATES))
@@ -77,12 +77,12 @@ TLS = counter("paquebot_imap_tls_sessions_total", "TLS sessions, by version", {"
 LOGINS = counter("paquebot_imap_logins_total", "Logins, by result", {"result": LoginResult})
 COMMANDS = counter(
     "paquebot_imap_commands_total",
-    "Commands, by name and completion; gone: the client went before its end",
+    "Commands, by name and completion; gone: the client disconnected first",
     {"command": COMMAND_NAMES, "completion": Completion},
 )
 COMMAND_SECONDS = histogram(
     "paquebot_imap_command_seconds",
-    "From the whole command to its completion sent",
+    "From a whole command to its sent completion",
     {"command": COMMAND_NAMES},
     buckets=FAST,
 )
@@ -93,25 +93,25 @@ SEARCHED = counter(
 )
 APPENDED = counter("paquebot_imap_appended_bytes_total", "Bytes of messages appended")
 LITERALS_REFUSED = counter("paquebot_imap_refused_literals_total", "Literals refused before they were read")
-BODY_CACHE = counter("paquebot_imap_body_cache_lookups_total", "Bodies asked of the cache", {"result": Lookup})
+BODY_CACHE = counter("paquebot_imap_body_cache_lookups_total", "Lookups in the body cache", {"result": Lookup})
 BODY_CACHE_BYTES = gauge("paquebot_imap_body_cache_bytes", "Bytes of bodies in the cache")
-READING = gauge("paquebot_imap_reading_bytes", "Bytes reserved by FETCH and SEARCH for what they read now")
-HINTS = counter("paquebot_imap_hints_total", "Hints of NATS received for accounts with sessions here")
+READING = gauge("paquebot_imap_reading_bytes", "Bytes reserved by FETCH and SEARCH for their reads")
+HINTS = counter("paquebot_imap_hints_total", "Hints received for accounts with sessions of the process")
 REFRESHES = counter(
     "paquebot_imap_refreshes_total",
-    "Looks for changes of a mailbox: in PostgreSQL, or (remembered) in what sessions of the process did",
+    "Refreshes of mailbox views: from PostgreSQL, or (remembered) from changes that sessions of the process made",
     {"source": RefreshSource},
 )
-UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed for a reason not foreseen")
+UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed with an unknown error")
 
 # Children are looked up once: labels() costs more than inc().
-SESSION = by_member(SESSIONS, StateLabel)
-LOGIN = by_member(LOGINS, LoginResult)
-CACHED = by_member(BODY_CACHE, Lookup)
-REFRESHED = by_member(REFRESHES, RefreshSource)
-COMMAND = {
+SESSIONS_BY_STATE = by_member(SESSIONS, StateLabel)
+LOGINS_BY_RESULT = by_member(LOGINS, LoginResult)
+BODY_CACHE_BY_RESULT = by_member(BODY_CACHE, Lookup)
+REFRESHES_BY_SOURCE = by_member(REFRESHES, RefreshSource)
+COMMANDS_BY_NAME = {
     (name, completion.value): COMMANDS.labels(name, completion.value)
     for name in COMMAND_NAMES
     for completion in Completion
 }
-SECONDS = {name: COMMAND_SECONDS.labels(name) for name in COMMAND_NAMES}
+COMMAND_SECONDS_BY_NAME = {name: COMMAND_SECONDS.labels(name) for name in COMMAND_NAMES}

@@ -1,4 +1,4 @@
-"""What a handler answers: untagged lines, one completion, the state that follows. Only the session sends it."""
+"""The answer of a handler: untagged lines, one completion, the next state. Only the session sends it."""
 
 import enum
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -18,7 +18,7 @@ class ReplyStatus(enum.Enum):
 
 
 class Refresh(enum.Enum):
-    """When the selected mailbox is looked at again before the completion is sent."""
+    """When to refresh the view of the selected mailbox before the completion is sent."""
 
     WHEN_HINTED = "when hinted"
     NOW = "now"
@@ -26,12 +26,12 @@ class Refresh(enum.Enum):
 
 
 Lines = bytes | Iterable[bytes]
-"""Whole lines, or pieces of them that are made while they are written: there may be very many."""
+"""Whole lines, or pieces of them made while they are written, because there may be very many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The end of a command. `state` None: it stays."""
+    """The end of a command. `state` None: it does not change."""
 
     status: ReplyStatus
     text: str
@@ -51,12 +51,12 @@ class Reply:
                 return responses.bad(tag, self.text, self.code)
 
 
-_LINES = 1000  # in one step
+_LINES_PER_STEP = 1000
 
 
 def in_chunks(*lines: Lines) -> Iterator[bytes]:
-    """All of them in pieces that are worth a write. An empty piece is a step of which nothing came together: lines are
-    made while they are gathered, and very many may be empty."""
+    """All lines in chunks worth a write. An empty chunk is a step without one: lines are made here, and very many may
+    be empty."""
     out = bytearray()
     count = 0
     for some in lines:
@@ -66,7 +66,7 @@ def in_chunks(*lines: Lines) -> Iterator[bytes]:
             if len(out) >= SLICE:
                 yield bytes(out)
                 out.clear()
-            elif count % _LINES == 0:
+            elif count % _LINES_PER_STEP == 0:
                 yield b""
     if out:
         yield bytes(out)
@@ -74,13 +74,13 @@ def in_chunks(*lines: Lines) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class ReplySent:
-    """The end of a command whose completion was sent already (STARTTLS)."""
+    """The end of a command whose completion was already sent (STARTTLS)."""
 
 
 Chunk = bytes | bytearray
 
 Stream = AsyncGenerator[Chunk | Reply | ReplySent, None]
-"""An answer in pieces: bytes to send at once, which are not touched any more, and at the end its Reply."""
+"""An answer in chunks to send at once, which their maker does not change again, and at the end its Reply."""
 
 
 def ok(
@@ -91,12 +91,12 @@ def ok(
     state: SessionState | None = None,
     refresh: Refresh = Refresh.WHEN_HINTED,
 ) -> Reply:
-    """The command did what was asked."""
+    """The command succeeded."""
     return Reply(ReplyStatus.OK, text, code, untagged, state, refresh)
 
 
 def no(text: str, code: bytes | None = None, *, untagged: Lines = b"", state: SessionState | None = None) -> Reply:
-    """The command was understood and not done."""
+    """The command failed."""
     return Reply(ReplyStatus.NO, text, code, untagged, state)
 
 

@@ -1,10 +1,12 @@
-"""The IMAP process: what it opens, when it is ready, how it ends.
+"""The IMAP process: what it opens, and when it is ready.
 
-It listens at once and stays up while an engine is away: commands that need it are answered NO [UNAVAILABLE].
+It listens at once and stays up while an engine is away: the answer to a command that needs it is NO [UNAVAILABLE].
 """
 
 import contextlib
 from collections.abc import AsyncIterator
+
+from grpc.aio import Channel
 
 from paquebot.blobs import BlobStore
 from paquebot.imap import metrics
@@ -18,6 +20,7 @@ from paquebot.imap.settings import ImapSettings
 from paquebot.mailstore import SCHEMA, Accounts, Mailboxes, MailboxReader, Messages
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings, open_channel
+from paquebot.rpc.health import probe
 from paquebot.runtime.net.tls import ServerTls
 from paquebot.runtime.postgres.migrations import check_reached
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
@@ -42,8 +45,8 @@ async def main(context: Context, settings: ImapSettings) -> None:
 
 @contextlib.asynccontextmanager
 async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[ImapServer]:
-    """A listening server with all it needs, for the time of the block; call its `run`."""
-    # First: a bad certificate is to be told even while no engine answers. Raises SettingsError.
+    """A listening server with all that it needs, for the time of the block; call its `run`."""
+    # First, so that a bad certificate is reported even while no engine answers. Raises SettingsError.
     tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
     async with contextlib.AsyncExitStack() as stack:
         queue = await Queue.open(settings.nats, NAME)
@@ -87,7 +90,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
             loop_shares=LoopShares(settings.fairness),
             tls=tls,
         )
-        _depend(health, blobs, postgres)
+        _depend(health, blobs, postgres, channel)
         server = ImapServer(process)
         stack.callback(server.close)
         server.listen()
@@ -101,7 +104,9 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
                 task.cancel()
 
 
-def _depend(health: Health, blobs: BlobStore, postgres: Postgres) -> None:
-    """Ready while mailboxes can be read and written. Not NATS: without hints a session still polls (invariant 4)."""
+def _depend(health: Health, blobs: BlobStore, postgres: Postgres, channel: Channel) -> None:
+    """Ready while clients can log in, read and write. Without NATS only hints are missing, and sessions still poll
+    (invariant 4)."""
     health.depend("postgres", lambda: check_reached(postgres, SCHEMA))
     health.depend("s3", blobs.probe)
+    health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.Authentication"))

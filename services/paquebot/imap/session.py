@@ -100,7 +100,7 @@ class Session:
 
     async def run(self) -> SessionEnd:
         """Serve the client to the end; returns why it ended. Raises nothing but cancellation."""
-        metrics.SESSION[_label(self._state)].inc()
+        metrics.SESSIONS_BY_STATE[_label(self._state)].inc()
         try:
             return await self._turns.run(self._serve())
         except PeerGone:
@@ -131,7 +131,7 @@ class Session:
         return end
 
     def _close(self) -> None:
-        metrics.SESSION[_label(self._state)].dec()
+        metrics.SESSIONS_BY_STATE[_label(self._state)].dec()
         self._reader.uploads.release()
         if self._context.watch is not None:
             self._server.feed.unwatch(self._context.watch)
@@ -185,8 +185,8 @@ class Session:
                 await self._finish(command, reply)
         finally:
             self._reader.uploads.release()
-            metrics.COMMAND[name, completion].inc()
-            metrics.SECONDS[name].observe(time.perf_counter() - started)
+            metrics.COMMANDS_BY_NAME[name, completion].inc()
+            metrics.COMMAND_SECONDS_BY_NAME[name].observe(time.perf_counter() - started)
 
     async def _run(self, command: ast.Command) -> Reply | ReplySent:
         handler = handler_of(command, self._state)
@@ -247,8 +247,8 @@ class Session:
         return lines
 
     def _enter(self, state: SessionState) -> None:
-        metrics.SESSION[_label(self._state)].dec()
-        metrics.SESSION[_label(state)].inc()
+        metrics.SESSIONS_BY_STATE[_label(self._state)].dec()
+        metrics.SESSIONS_BY_STATE[_label(state)].inc()
         if not isinstance(state, Selected):
             self._context.saved_uids = ()
         if self._context.watch is not None:

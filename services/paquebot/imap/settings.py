@@ -24,7 +24,7 @@ from paquebot.spool import SpoolSettings
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
-    """RFC 8314 prefers implicit TLS; both may be open, or one."""
+    """RFC 8314 prefers implicit TLS; a process may have both kinds of listeners, or one."""
 
     imap: tuple[Listen, ...] = setting(
         "IMAP_LISTEN", (Listen("127.0.0.1", 2143),), help="IMAP with STARTTLS, separated by commas; empty: none"
@@ -36,41 +36,45 @@ class ListenSettings:
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """Bounds of sessions."""
+    """Limits of sessions."""
 
-    total: int = setting("IMAP_SESSIONS", 10_000, help="most sessions of this process")
-    reserved: float = setting("IMAP_SESSIONS_RESERVED", 0.25, help="part of them kept for clients that logged in")
+    total: int = setting("IMAP_SESSIONS", 10_000, help="maximum sessions of a process")
+    reserved: float = setting(
+        "IMAP_SESSIONS_RESERVED", 0.25, help="fraction of them reserved for clients that have logged in"
+    )
     per_client: int = setting(
-        "IMAP_SESSIONS_PER_CLIENT", 200, help="most from one address (an IPv6 /64) that did not log in yet"
+        "IMAP_SESSIONS_PER_CLIENT", 200, help="maximum from one address (an IPv6 /64) before login"
     )
     per_network: int = setting(
-        "IMAP_SESSIONS_PER_NETWORK", 400, help="most from one IPv4 /24 or IPv6 /48 that did not log in yet"
+        "IMAP_SESSIONS_PER_NETWORK", 400, help="maximum from one IPv4 /24 or IPv6 /48 before login"
     )
-    per_account: int = setting("IMAP_SESSIONS_PER_ACCOUNT", 50, help="most sessions of one account")
-    login: Seconds = setting("IMAP_LOGIN_TIMEOUT", Seconds(120.0), help="longest time until the client has logged in")
-    login_commands: int = setting("IMAP_LOGIN_COMMANDS", 50, help="most commands before login until BYE")
-    login_delay: Seconds = setting("IMAP_LOGIN_DELAY", Seconds(1.0), help="wait after a failed login; grows")
-    inactivity: Seconds = setting("IMAP_TIMEOUT", Seconds(1800.0), help="inactivity after login; at least 30m")
-    append: Seconds = setting("IMAP_APPEND_TIMEOUT", Seconds(3600.0), help="for all bytes of a message of APPEND")
-    read: Seconds = setting("IMAP_READ_TIMEOUT", Seconds(60.0), help="longest pause inside a literal")
-    write: Seconds = setting("IMAP_WRITE_TIMEOUT", Seconds(60.0), help="longest time a client may not read")
+    per_account: int = setting("IMAP_SESSIONS_PER_ACCOUNT", 50, help="maximum sessions of one account")
+    login: Seconds = setting("IMAP_LOGIN_TIMEOUT", Seconds(120.0), help="timeout for the login")
+    login_commands: int = setting("IMAP_LOGIN_COMMANDS", 50, help="maximum commands before login")
+    login_delay: Seconds = setting("IMAP_LOGIN_DELAY", Seconds(1.0), help="delay after a failed login; grows")
+    inactivity: Seconds = setting("IMAP_TIMEOUT", Seconds(1800.0), help="inactivity timeout after login; at least 30m")
+    append: Seconds = setting(
+        "IMAP_APPEND_TIMEOUT", Seconds(3600.0), help="timeout for all bytes of a message of APPEND"
+    )
+    read: Seconds = setting("IMAP_READ_TIMEOUT", Seconds(60.0), help="timeout for the next bytes of a literal")
+    write: Seconds = setting("IMAP_WRITE_TIMEOUT", Seconds(60.0), help="timeout for a client that does not read")
     write_rate: ByteSize = setting(
         "IMAP_WRITE_RATE",
         ByteSize(MINIMUM_RATE),
-        help="bytes a second that a client takes on the whole; one that takes fewer is ended",
+        help="minimum bytes a second, on average, that a client must read",
     )
     search_work: ByteSize = setting(
         "IMAP_SEARCH_WORK",
         ByteSize(64 * 2**30),
-        help="characters that one SEARCH compares with its texts, all together",
+        help="maximum characters that one SEARCH compares with its texts",
     )
-    poll: Seconds = setting("IMAP_POLL", Seconds(60.0), help="how often IDLE looks for changes without a hint")
-    errors: int = setting("IMAP_ERRORS", 25, help="bad commands or logins in a session before BYE")
+    poll: Seconds = setting("IMAP_POLL", Seconds(60.0), help="interval of polls in IDLE, for changes without a hint")
+    errors: int = setting("IMAP_ERRORS", 25, help="maximum bad commands and failed logins of a session")
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
         if not 0 <= self.reserved < 1:
-            raise ValueError("PAQUEBOT_IMAP_SESSIONS_RESERVED is a part of all: from 0 to less than 1")
+            raise ValueError("PAQUEBOT_IMAP_SESSIONS_RESERVED must be at least 0 and less than 1")
 
     @property
     def slots(self) -> SlotLimits:
@@ -81,17 +85,21 @@ class SessionSettings:
 class BodySettings:
     """Message bytes in memory."""
 
-    append_limit: ByteSize = setting("IMAP_APPEND_LIMIT", ByteSize(50_000_000), help="longest message of APPEND")
-    cache: ByteSize = setting("IMAP_BODY_CACHE", ByteSize(64 * 2**20), help="bytes of bodies kept for reading")
-    reading: ByteSize = setting("IMAP_READING", ByteSize(128 * 2**20), help="bytes that FETCH and SEARCH hold at once")
+    append_limit: ByteSize = setting(
+        "IMAP_APPEND_LIMIT", ByteSize(50_000_000), help="maximum size of a message of APPEND"
+    )
+    cache: ByteSize = setting("IMAP_BODY_CACHE", ByteSize(64 * 2**20), help="maximum bytes of cached bodies")
+    reading: ByteSize = setting(
+        "IMAP_READING", ByteSize(128 * 2**20), help="maximum bytes that FETCH and SEARCH read at once"
+    )
     reading_per_account: ByteSize = setting(
-        "IMAP_READING_PER_ACCOUNT", ByteSize(32 * 2**20), help="bytes of these that one account's sessions hold"
+        "IMAP_READING_PER_ACCOUNT", ByteSize(32 * 2**20), help="maximum of these for one account"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ImapSettings:
-    """Everything the IMAP service reads from its environment."""
+    """All settings of the IMAP service."""
 
     process: ProcessSettings
     shares: ShareSettings

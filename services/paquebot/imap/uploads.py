@@ -1,4 +1,4 @@
-"""Messages of an APPEND while they are read, and long commands: what they hold of the account's share of memory."""
+"""The memory of an account that its messages of APPEND, while they are read, and its long commands take."""
 
 from collections.abc import Sequence
 
@@ -6,59 +6,59 @@ from paquebot.runtime.shares.budget import OverBudget, Path, Reservation, Shared
 
 
 class Uploads:
-    """Of one session; `release` ends those of one command."""
+    """Of one session; `release` frees those of one command."""
 
     def __init__(self, budget: SharedBudget) -> None:
         self._budget = budget
         self._holding: Reservation | None = None
         self._command: Reservation | None = None
         self._messages: list[bytes] = []
-        self._coming = bytearray()
-        self.holder: Path = ()
-        """Whose bytes they are, known after login."""
+        self._current = bytearray()
+        self.owner: Path = ()
+        """The account that the memory is charged to, known after login."""
         self.mailbox_id = 0
-        """Where they go, known once the first was admitted."""
-        self.lost = False
-        """There was no memory for all of them: none is here any more."""
+        """The mailbox that they are appended to, known once the first was accepted."""
+        self.dropped = False
+        """There was no memory for all messages, so none was kept."""
 
     @property
     def messages(self) -> Sequence[bytes]:
-        """Those that were read whole, in order."""
+        """The messages read so far, in order."""
         return self._messages
 
-    def add(self, octets: bytes) -> bool:
-        """The next bytes of the message that comes. False: there is no room for it, or others needed its room."""
+    def add(self, chunk: bytes) -> bool:
+        """Add the next bytes of the message that is read. False: there is no room for it, or others needed its room."""
         if self._holding is None:
-            self._holding = self._budget.reservation(self.holder)
-            self._holding.offer(self._lose)
+            self._holding = self._budget.reservation(self.owner)
+            self._holding.offer(self._drop)
         try:
-            self._holding.grow_to(self._holding.amount + len(octets))
+            self._holding.grow_to(self._holding.amount + len(chunk))
         except OverBudget:
-            self._lose()
+            self._drop()
             return False
-        self._coming += octets
+        self._current += chunk
         return True
 
-    def hold_command(self, octets: int) -> None:
-        """The command itself holds so much. Raises OverBudget."""
+    def reserve_for_command(self, size: int) -> None:
+        """Reserve `size` bytes for the command itself. Raises OverBudget."""
         if self._command is None:
-            self._command = self._budget.reservation(self.holder)
-        self._command.grow_to(octets)
+            self._command = self._budget.reservation(self.owner)
+        self._command.grow_to(size)
 
     def end_message(self) -> None:
-        """Its last byte was added."""
-        if not self.lost:
-            self._messages.append(bytes(self._coming))
-        self._coming = bytearray()
+        """The last byte of the message was added."""
+        if not self.dropped:
+            self._messages.append(bytes(self._current))
+        self._current = bytearray()
 
     def take(self) -> list[bytes]:
-        """The messages, to be stored: nobody can take their memory any more."""
+        """The messages, to be stored: from now on no other session can take their memory."""
         if self._holding is not None:
             self._holding.keep()
         return self._messages
 
     def release(self) -> None:
-        """The messages, and the command, are not needed any more."""
+        """Free the messages and the command."""
         if self._command is not None:
             self._command.release()
             self._command = None
@@ -66,12 +66,12 @@ class Uploads:
             self._holding.release()
             self._holding = None
         self._messages = []
-        self._coming = bytearray()
-        self.lost = False
+        self._current = bytearray()
+        self.dropped = False
 
-    def _lose(self) -> None:
-        self.lost = True
+    def _drop(self) -> None:
+        self.dropped = True
         self._messages = []
-        self._coming = bytearray()
+        self._current = bytearray()
         if self._holding is not None:
             self._holding.release()

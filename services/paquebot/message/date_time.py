@@ -15,7 +15,7 @@ _MONTHS: Final = {
         (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"), 1
     )
 }
-# RFC 5322 §4.3; hours. Military letters were defined with the wrong sign, so they say nothing (-0000).
+# RFC 5322 §4.3; hours. Military letters were defined with the wrong sign, so they count as unknown (-0000).
 _ZONES: Final = {
     b"ut": 0, b"utc": 0, b"gmt": 0, b"z": 0, b"est": -5, b"edt": -4, b"cst": -6, b"cdt": -5, b"mst": -7,
     b"mdt": -6, b"pst": -8, b"pdt": -7, b"bst": 1, b"cet": 1, b"cest": 2, b"met": 1, b"eet": 2, b"eest": 3,
@@ -82,8 +82,8 @@ def _date_time(words: list[bytes]) -> datetime | None:
     return found
 
 
-def _digits(word: bytes, most: int) -> bool:
-    return word.isdigit() and len(word) <= most
+def _digits(word: bytes, limit: int) -> bool:
+    return word.isdigit() and len(word) <= limit
 
 
 def _year(word: bytes) -> int | None:

@@ -11,50 +11,50 @@ _SP = 0x20
 _HTAB = 0x09
 
 
-def split_header(raw: bytes, start: int = 0) -> int:
+def split_header(content: bytes, start: int = 0) -> int:
     """Offset of the body of the message that starts at `start`: just after the first empty line.
 
-    Without an empty line everything is header (RFC 5322 §3.5: the body is optional), so it is len(raw).
+    Without an empty line everything is header (RFC 5322 §3.5: the body is optional), so it is len(content).
     """
-    if raw.startswith(b"\r\n", start):
+    if content.startswith(b"\r\n", start):
         return start + 2
-    if raw.startswith(b"\n", start):
+    if content.startswith(b"\n", start):
         return start + 1
-    crlf = raw.find(b"\n\r\n", start)
-    lone = raw.find(b"\n\n", start) if crlf < 0 else raw.find(b"\n\n", start, crlf + 1)
+    crlf = content.find(b"\n\r\n", start)
+    lone = content.find(b"\n\n", start) if crlf < 0 else content.find(b"\n\n", start, crlf + 1)
     if lone >= 0:
         return lone + 2
-    return crlf + 3 if crlf >= 0 else len(raw)
+    return crlf + 3 if crlf >= 0 else len(content)
 
 
-def field_spans(raw: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """The fields of raw[start:end] as (lower-case name, start, start of the value, end).
+def field_spans(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """The fields of content[start:end] as (lower-case name, start, start of the value, end).
 
     Spans touch each other and cover the range up to an empty line, or to its end. A line that is neither a
     field nor a continuation has the name b"".
     """
-    find = raw.find
+    find = content.find
     while start < end:
         after = find(b"\n", start, end) + 1 or end
-        while after < end and ((first := raw[after]) == _SP or first == _HTAB):
+        while after < end and ((first := content[after]) == _SP or first == _HTAB):
             after = find(b"\n", after, end) + 1 or end
         colon = find(b":", start, after)
         if colon > start:
             # RFC 5322 §4.5: obsolete syntax has white space between the name and the colon.
-            yield raw[start:colon].rstrip(b" \t").lower(), start, colon + 1, after
-        elif raw[start:after] in (b"\r\n", b"\n"):
+            yield content[start:colon].rstrip(b" \t").lower(), start, colon + 1, after
+        elif content[start:after] in (b"\r\n", b"\n"):
             return
         else:
             yield b"", start, start, after
         start = after
 
 
-def spans_of(raw: bytes, name: bytes) -> Iterator[tuple[int, int, int]]:
+def spans_of(content: bytes, name: bytes) -> Iterator[tuple[int, int, int]]:
     """The fields of the message's header with this lower-case name, as (start, start of the value, end).
 
     They are what `field_spans` finds under it, at a cost that hardly grows with the number of other fields.
     """
-    lower = raw[: split_header(raw)].lower()
+    lower = content[: split_header(content)].lower()
     line = b"\n" + name
     at = 0 if lower.startswith(name) else lower.find(line) + 1 or -1
     while at >= 0:
@@ -76,13 +76,13 @@ def _field_end(header: bytes, start: int) -> int:
     return after
 
 
-def fields(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+def fields(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The header fields of a message (or of a header alone) in order, as (lower-case name, raw field).
 
     The raw field has its name, its folding and its line end. A line that is no field has the name b"".
     """
-    for name, start, _, end in field_spans(raw, 0, split_header(raw)):
-        yield name, raw[start:end]
+    for name, start, _, end in field_spans(content, 0, split_header(content)):
+        yield name, content[start:end]
 
 
 def field_value(raw_field: bytes) -> bytes:
@@ -90,11 +90,11 @@ def field_value(raw_field: bytes) -> bytes:
     return unfold(raw_field[raw_field.find(b":") + 1 :])
 
 
-def first_value(raw: bytes, name: bytes) -> bytes | None:
+def first_value(content: bytes, name: bytes) -> bytes | None:
     """The unfolded value of the first field with this lower-case name, or None."""
-    for found, _, value, end in field_spans(raw, 0, split_header(raw)):
+    for found, _, value, end in field_spans(content, 0, split_header(content)):
         if found == name:
-            return unfold(raw[value:end])
+            return unfold(content[value:end])
     return None
 
 
@@ -123,6 +123,6 @@ def header_fields(header: bytes, names: Iterable[str], *, negate: bool = False) 
 
 
 def join_fields(raw_fields: Iterable[bytes]) -> bytes:
-    """Raw fields as a header of their own: each line ended, and the empty line behind the last."""
+    """Raw fields as a header of their own: each line ended, and the empty line after the last."""
     lines = [raw if raw.endswith(b"\n") else raw + b"\r\n" for raw in raw_fields]
     return b"".join(lines) + b"\r\n"

@@ -1,30 +1,30 @@
-"""How much of one message is ever looked at or kept: every bound of this package in one place.
+"""How much of one message is read and kept: every bound of this package in one place.
 
 A summary travels in queue jobs and mailbox rows, so its size is bounded whatever the message says:
-about HEADERS_KEPT + ENVELOPE_KEPT + STRUCTURE_KEPT bytes, plus some 40 bytes for each part. A summary says when
-something was left out of it, and readers then make another from the message, within the much wider bounds WHOLE.
+about HEADERS_KEPT + ENVELOPE_KEPT + STRUCTURE_KEPT bytes, plus some 40 bytes for each part. A summary says whether
+something was left out of it; readers then make another from the message, within the much wider bounds WHOLE.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 MAX_DEPTH: Final = 50
-"""Nested entities below the root; what lies deeper is reported as one APPLICATION/OCTET-STREAM."""
+"""Nested entities below the root; a deeper one is reported as APPLICATION/OCTET-STREAM."""
 
 MAX_PARTS: Final = 1000
 """Entities listed for one message in its stored summary; further siblings are left out of the structure."""
 
 MAX_BOUNDARY: Final = 512
-"""Bytes; RFC 2046 §5.1.1 allows 70, real senders do not always keep to it."""
+"""Bytes; RFC 2046 §5.1.1 allows 70, real senders exceed it."""
 
 MAX_DASH_LINES: Final = 400_000
-"""Lines starting with two hyphens that are compared with boundaries; behind them no part ends any more."""
+"""Lines starting with two hyphens that are compared with boundaries; after them no part ends any more."""
 
 MAX_HEADER: Final = 256 * 1024
-"""Bytes of one header that are looked at."""
+"""Bytes of one header that are read."""
 
 MAX_HEADERS_TOTAL: Final = 1024 * 1024
-"""Bytes of all headers of one message that are looked at."""
+"""Bytes of all headers of one message that are read."""
 
 MAX_TYPE: Final = 127
 """Bytes of a media type or subtype (RFC 6838 §4.2)."""
@@ -50,12 +50,12 @@ STRUCTURE_KEPT: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much of a message one summary tells; its bytes of header fields have bounds of their own."""
+    """How much of a message one summary has; its bytes of header fields have bounds of their own."""
 
     parts: int
     depth: int
     header: int
-    """Bytes of one header that are looked at."""
+    """Bytes of one header that are read."""
     headers: int
     """The same of all headers."""
     addresses: int
@@ -75,7 +75,7 @@ STORED: Final = Bounds(
     envelope=ENVELOPE_KEPT,
     structure=STRUCTURE_KEPT,
 )
-"""Of the summary that is made when a message comes, and lies in its row."""
+"""Of the summary that is made at acceptance and stored in the message's row."""
 
 WHOLE: Final = Bounds(
     parts=10_000,
@@ -86,37 +86,37 @@ WHOLE: Final = Bounds(
     envelope=4 * 1024 * 1024,
     structure=4 * 1024 * 1024,
 )
-"""Of one that is made for an answer when the stored one was cut: far above what people send, and what can be held."""
+"""Of a summary that is made for a reply when the stored one was cut: far above what people send, and bounded."""
 
 WHOLE_BYTES: Final = 16 * 1024 * 1024
-"""What a summary within WHOLE takes in memory at most, about, beside the message."""
+"""About the maximum memory of a summary within WHOLE, without the message."""
 
 
 class ParseBudget:
-    """Bytes, and entries of lists, that may still be kept; what does not fit is refused whole, never cut."""
+    """Bytes, and entries of lists, that may still be kept; what does not fit is refused, never cut."""
 
     __slots__ = ("entries", "left", "refused")
 
-    def __init__(self, octets: int, entries: int = 0) -> None:
-        self.left = octets
+    def __init__(self, size: int, entries: int = 0) -> None:
+        self.left = size
         self.entries = entries
         self.refused = False
-        """Was anything?"""
+        """Whether anything was."""
 
-    def take(self, octets: int) -> bool:
-        """Claim `bytes`; False, and nothing claimed, when fewer are left."""
-        if octets > self.left:
+    def take(self, size: int) -> bool:
+        """Take `size` bytes. False, with nothing taken: fewer are left."""
+        if size > self.left:
             self.refused = True
             return False
-        self.left -= octets
+        self.left -= size
         return True
 
-    def take_entries(self, octets: int, entries: int) -> bool:
-        """The same with so many entries."""
+    def take_entries(self, size: int, entries: int) -> bool:
+        """The same, with this number of entries."""
         if entries > self.entries:
             self.refused = True
             return False
-        if not self.take(octets):
+        if not self.take(size):
             return False
         self.entries -= entries
         return True

@@ -1,4 +1,4 @@
-"""Whether a message is signed by DKIM (RFC 6376), and what its signatures bear."""
+"""Whether a message is signed by DKIM (RFC 6376), and which changes its signatures survive."""
 
 import re
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ class Signatures:
     simple_header: bool = False
 
 
-def signatures(raw: bytes) -> Signatures:
+def signatures(content: bytes) -> Signatures:
     present = simple = False
-    if not _DKIM.search(raw, 0, split_header(raw)):
+    if not _DKIM.search(content, 0, split_header(content)):
         return Signatures()
-    for name, _, value, end in field_spans(raw, 0, split_header(raw)):
+    for name, _, value, end in field_spans(content, 0, split_header(content)):
         if name == b"dkim-signature":
             present = True
-            tags = (tag.partition(b"=") for tag in unfold(raw[value:end]).split(b";"))
+            tags = (tag.partition(b"=") for tag in unfold(content[value:end]).split(b";"))
             canonicalization = next((text for tag, _, text in tags if tag.strip() == b"c"), b"simple")
             simple = simple or not canonicalization.strip().lower().startswith(b"relaxed")
     return Signatures(present, simple)

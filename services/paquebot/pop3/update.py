@@ -73,7 +73,7 @@ async def _mark_seen(context: ServerContext, maildrop: OpenMaildrop, deleted: se
         result = await context.messages.store_flags(
             maildrop.account_id, maildrop.mailbox_id, uids, FlagOp.ADD, flags=Flag.SEEN
         )
-    except Exception:  # noqa: BLE001 - whatever it is, the session's own work is done
+    except Exception:  # noqa: BLE001 - logged: the deletions are done
         _log.exception("mark_seen_failed", messages=len(uids))
         return False
     return bool(result.changed)

@@ -16,7 +16,7 @@ from paquebot.runtime.engine_settings import (
 from paquebot.runtime.settings import ByteSize, Listen, Network, Seconds, Secret, setting
 from paquebot.spool import SpoolSettings
 
-LEAST_LINE = 78  # bytes; RFC 5322 §2.1.1
+MIN_LINE = 78  # bytes; RFC 5322 §2.1.1
 
 
 class TlsPolicy(enum.Enum):
@@ -30,29 +30,35 @@ class TlsPolicy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Longest waits for the other host, each for a whole reply with all its lines; the defaults are the least that
-    RFC 5321 §4.5.3.2 allows."""
+    """Timeouts for the other host, each for a whole reply with all its lines; the defaults are the minimum of
+    RFC 5321 §4.5.3.2."""
 
-    connect: Seconds = setting("RELAY_TIMEOUT_CONNECT", Seconds(30.0))
-    greeting: Seconds = setting("RELAY_TIMEOUT_GREETING", Seconds(300.0), help="220, EHLO, AUTH")
-    mail: Seconds = setting("RELAY_TIMEOUT_MAIL", Seconds(300.0), help="the reply to MAIL or RSET")
-    rcpt: Seconds = setting("RELAY_TIMEOUT_RCPT", Seconds(300.0), help="the reply to each RCPT")
-    data: Seconds = setting("RELAY_TIMEOUT_DATA", Seconds(120.0), help="the 354 after DATA")
-    block: Seconds = setting("RELAY_TIMEOUT_BLOCK", Seconds(180.0), help="64 KiB of the message to be taken")
-    end: Seconds = setting("RELAY_TIMEOUT_END", Seconds(600.0), help="the reply after the message's end")
-    rate: ByteSize = setting(
-        "RELAY_TRANSFER_RATE", ByteSize(4096), help="bytes per second a message must go at, beside one block's time"
+    connect: Seconds = setting("RELAY_TIMEOUT_CONNECT", Seconds(30.0), help="timeout for connecting")
+    greeting: Seconds = setting("RELAY_TIMEOUT_GREETING", Seconds(300.0), help="timeout for 220, EHLO and AUTH")
+    mail: Seconds = setting("RELAY_TIMEOUT_MAIL", Seconds(300.0), help="timeout for the reply to MAIL or RSET")
+    rcpt: Seconds = setting("RELAY_TIMEOUT_RCPT", Seconds(300.0), help="timeout for the reply to each RCPT")
+    data: Seconds = setting("RELAY_TIMEOUT_DATA", Seconds(120.0), help="timeout for the 354 after DATA")
+    block: Seconds = setting("RELAY_TIMEOUT_BLOCK", Seconds(180.0), help="timeout for 64 KiB of the message")
+    end: Seconds = setting(
+        "RELAY_TIMEOUT_END", Seconds(600.0), help="timeout for the reply after the end of the message"
     )
-    starttls: Seconds = setting("RELAY_TIMEOUT_STARTTLS", Seconds(60.0), help="the reply to STARTTLS; the handshake")
+    rate: ByteSize = setting(
+        "RELAY_TRANSFER_RATE",
+        ByteSize(4096),
+        help="minimum bytes per second of a message, beside the timeout of one block",
+    )
+    starttls: Seconds = setting(
+        "RELAY_TIMEOUT_STARTTLS", Seconds(60.0), help="timeout for the reply to STARTTLS, and for the handshake"
+    )
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
-            raise ValueError("PAQUEBOT_RELAY_TRANSFER_RATE: above zero")
+            raise ValueError("PAQUEBOT_RELAY_TRANSFER_RATE: must be above zero")
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpClientSettings:
-    """How we speak SMTP."""
+    """SMTP with other hosts."""
 
     port: int = setting("RELAY_PORT", 25, help="the port of mail exchangers found in DNS")
     tls: str = setting("RELAY_TLS", "opportunistic", help="mail exchangers: off, opportunistic, encrypt or verify")
@@ -66,49 +72,51 @@ class SmtpClientSettings:
         help="8-bit text for a host without 8BITMIME: convert (to 7 bits), bounce (5.6.3) or send",
     )
     line: ByteSize = setting(
-        "RELAY_LINE", ByteSize(MAX_LINE), help="longest line that every host takes, longer ones are rewritten; 0: any"
+        "RELAY_LINE", ByteSize(MAX_LINE), help="maximum line that every host takes, longer ones are converted; 0: any"
     )
     source: str = setting("RELAY_SOURCE", "", help="local IP address to connect from")
     attempt: Seconds = setting(
-        "RELAY_ATTEMPT", Seconds(900.0), help="longest attempt at a job, all hosts together, but for the message itself"
+        "RELAY_ATTEMPT",
+        Seconds(900.0),
+        help="maximum time of an attempt at a job, all hosts together, without the content",
     )
     slow: Seconds = setting(
         "RELAY_SLOW_AFTER", Seconds(1.0), help="an attempt that lasts longer leaves its slot to others"
     )
-    recipients: int = setting("RELAY_RECIPIENTS", 100, help="most recipients of one transaction")
-    idle: Seconds = setting("RELAY_IDLE", Seconds(3.0), help="how long an open connection waits for more mail")
-    messages: int = setting("RELAY_CONNECTION_MESSAGES", 100, help="most messages over one connection")
+    recipients: int = setting("RELAY_RECIPIENTS", 100, help="maximum recipients of one transaction")
+    idle: Seconds = setting("RELAY_IDLE", Seconds(3.0), help="time that an open connection waits for another message")
+    messages: int = setting("RELAY_CONNECTION_MESSAGES", 100, help="maximum messages over one connection")
 
     def __post_init__(self) -> None:
         for name, value in (("RELAY_TLS", self.tls), ("RELAY_ROUTE_TLS", self.route_tls)):
             if value not in [policy.value for policy in TlsPolicy]:
-                raise ValueError(f"PAQUEBOT_{name}: {value!r} is none of off, opportunistic, encrypt, verify")
+                raise ValueError(f"PAQUEBOT_{name}: {value!r} must be off, opportunistic, encrypt or verify")
         if self.eight_bit not in ("convert", "bounce", "send"):
-            raise ValueError(f"PAQUEBOT_RELAY_EIGHT_BIT: {self.eight_bit!r} is none of convert, bounce, send")
-        if self.line and self.line < LEAST_LINE:
-            raise ValueError(f"PAQUEBOT_RELAY_LINE: 0, or at least {LEAST_LINE}")
+            raise ValueError(f"PAQUEBOT_RELAY_EIGHT_BIT: {self.eight_bit!r} must be convert, bounce or send")
+        if self.line and self.line < MIN_LINE:
+            raise ValueError(f"PAQUEBOT_RELAY_LINE: must be 0 or at least {MIN_LINE}")
         if bool(self.user) != bool(self.password):
-            raise ValueError("PAQUEBOT_RELAY_AUTH_USER and PAQUEBOT_RELAY_AUTH_PASSWORD go together")
+            raise ValueError("PAQUEBOT_RELAY_AUTH_USER and PAQUEBOT_RELAY_AUTH_PASSWORD must be set together")
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingSettings:
-    """Where mail goes."""
+    """How relay finds the hosts for a domain."""
 
     routes: tuple[str, ...] = setting(
         "RELAY_ROUTES", (), help="example.org=mx.example.net:25,.example.com=[192.0.2.1],*=[smart.example]:587"
     )
     dns: tuple[Listen, ...] = setting("RELAY_DNS", (), help="name servers, address:port; none: /etc/resolv.conf")
-    dns_timeout: Seconds = setting("RELAY_DNS_TIMEOUT", Seconds(15.0), help="longest time for one name")
-    dns_entries: int = setting("RELAY_DNS_ENTRIES", 20_000, help="most answers kept, each for its time to live")
-    exchangers: int = setting("RELAY_EXCHANGERS", 10, help="most MX records of a domain that are looked at")
-    addresses: int = setting("RELAY_ADDRESSES", 6, help="most addresses tried in one attempt")
+    dns_timeout: Seconds = setting("RELAY_DNS_TIMEOUT", Seconds(15.0), help="timeout for one name")
+    dns_entries: int = setting("RELAY_DNS_ENTRIES", 20_000, help="maximum answers kept, each for its time to live")
+    exchangers: int = setting("RELAY_EXCHANGERS", 10, help="maximum MX records of a domain that are used")
+    addresses: int = setting("RELAY_ADDRESSES", 6, help="maximum addresses tried in one attempt")
     ipv6: bool = setting("RELAY_IPV6", True, help="try IPv6 addresses too")
     own_names: tuple[str, ...] = setting("RELAY_OWN_NAMES", (), help="our own MX hosts, beside the host name")
     own_addresses: tuple[Network, ...] = setting(
         "RELAY_OWN_ADDRESSES",
         (),
-        help="addresses of our own MX hosts, beside this host's: mail routed there would come back",
+        help="addresses of our own MX hosts, beside this host's: mail to them would come back",
     )
     allow_networks: tuple[Network, ...] = setting(
         "RELAY_ALLOW_NETWORKS", (), help="networks that DNS may lead to though they are not public, such as 10.0.0.0/8"
@@ -138,65 +146,77 @@ class RetrySettings:
     bounce_lifetime: Seconds = setting(
         "RELAY_BOUNCE_LIFETIME", Seconds(2 * 86400.0), help="give up messages with the null sender after this"
     )
-    warn_after: Seconds = setting("RELAY_WARN_AFTER", Seconds(4 * 3600.0), help="tell the sender; 0: never")
-    back_off: Seconds = setting("RELAY_BACK_OFF", Seconds(30.0), help="rest of an unreachable destination, first")
-    back_off_most: Seconds = setting("RELAY_BACK_OFF_MOST", Seconds(1800.0), help="the same, at most")
+    warn_after: Seconds = setting(
+        "RELAY_WARN_AFTER", Seconds(4 * 3600.0), help="notify the sender of the delay after this; 0: never"
+    )
+    back_off: Seconds = setting("RELAY_BACK_OFF", Seconds(30.0), help="first rest of an unreachable destination")
+    back_off_most: Seconds = setting(
+        "RELAY_BACK_OFF_MOST", Seconds(1800.0), help="maximum rest of an unreachable destination"
+    )
 
     def __post_init__(self) -> None:
         if not self.delays or min(self.delays) <= 0:
-            raise ValueError("PAQUEBOT_RELAY_RETRY: at least one wait, and each above zero")
+            raise ValueError("PAQUEBOT_RELAY_RETRY: must be at least one wait, each above zero")
         if not 0 <= self.jitter <= 1:
-            raise ValueError("PAQUEBOT_RELAY_RETRY_JITTER: from 0 to 1")
+            raise ValueError("PAQUEBOT_RELAY_RETRY_JITTER: must be from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
 class RelayLoadSettings:
-    """How much at once, and what of it one destination, address or sender may have."""
+    """Limits of a process, and the shares of one destination, address or sender."""
 
-    attempts: int = setting("RELAY_CONCURRENCY", 100, help="attempts under way in a process, slow ones excepted")
+    attempts: int = setting("RELAY_CONCURRENCY", 100, help="maximum attempts under way in a process, without slow ones")
     unproven: int = setting(
         "RELAY_UNPROVEN_CONCURRENCY", 50, help="of them for destinations that have not answered lately"
     )
-    slow: int = setting("RELAY_SLOW_CONCURRENCY", 400, help="slow attempts under way (RELAY_SLOW_AFTER)")
+    slow: int = setting("RELAY_SLOW_CONCURRENCY", 400, help="maximum slow attempts under way (RELAY_SLOW_AFTER)")
     slow_least: Seconds = setting(
-        "RELAY_SLOW_LEAST", Seconds(5.0), help="least time an attempt has before a newer slow one takes its place"
+        "RELAY_SLOW_LEAST", Seconds(5.0), help="minimum time of an attempt before a newer slow one takes its place"
     )
-    per_destination: int = setting("RELAY_DESTINATION_CONCURRENCY", 10, help="attempts for one destination")
+    per_destination: int = setting("RELAY_DESTINATION_CONCURRENCY", 10, help="maximum attempts for one destination")
     per_new_destination: int = setting(
-        "RELAY_NEW_DESTINATION_CONCURRENCY", 2, help="attempts for one that has not answered lately"
+        "RELAY_NEW_DESTINATION_CONCURRENCY", 2, help="maximum attempts for one that has not answered lately"
     )
-    per_host: int = setting("RELAY_HOST_CONCURRENCY", 20, help="attempts at one address, whatever domains lead there")
-    per_new_host: int = setting("RELAY_NEW_HOST_CONCURRENCY", 5, help="attempts at one that has not answered yet")
-    per_sender: int = setting("RELAY_SENDER_CONCURRENCY", 80, help="attempts for one sender, slow ones excepted")
-    waiting: int = setting("RELAY_WAITING", 400, help="jobs taken from the queue and not under way yet")
+    per_host: int = setting("RELAY_HOST_CONCURRENCY", 20, help="maximum attempts at one address, for all domains")
+    per_new_host: int = setting(
+        "RELAY_NEW_HOST_CONCURRENCY", 5, help="maximum attempts at one that has not answered yet"
+    )
+    per_sender: int = setting("RELAY_SENDER_CONCURRENCY", 80, help="maximum attempts for one sender, without slow ones")
+    waiting: int = setting("RELAY_WAITING", 400, help="maximum claimed jobs that are not under way yet")
     waiting_per_destination: int = setting("RELAY_DESTINATION_WAITING", 100, help="of them for one destination")
     waiting_per_new_destination: int = setting(
         "RELAY_NEW_DESTINATION_WAITING", 2, help="of them for one that has not answered lately"
     )
     waiting_per_sender: int = setting("RELAY_SENDER_WAITING", 200, help="of them from one sender")
     bytes_per_destination: ByteSize = setting(
-        "RELAY_DESTINATION_BYTES", ByteSize(64 * 2**20), help="message bytes in memory for one destination"
+        "RELAY_DESTINATION_BYTES", ByteSize(64 * 2**20), help="maximum message bytes in memory for one destination"
     )
     parked: int = setting(
         "RELAY_PARKED",
         150_000,
-        help="jobs of all processes that the queue's consumer keeps for later; further ones cost",
+        help="maximum jobs of all processes that the queue's consumer keeps for later; further ones cost more",
     )
     damaged: Seconds = setting(
-        "RELAY_DAMAGED", Seconds(86400.0), help="a message that S3 gives damaged is tried again until it is so old"
+        "RELAY_DAMAGED",
+        Seconds(86400.0),
+        help="maximum age of a message that is tried again though S3 gives it damaged",
     )
-    tries: int = setting("RELAY_TRIES", 20, help="times a job fails for no known reason before it is held as poison")
+    tries: int = setting(
+        "RELAY_TRIES", 20, help="number of failures for no known reason after which a job is held as poison"
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.unproven < self.attempts:
-            raise ValueError("PAQUEBOT_RELAY_UNPROVEN_CONCURRENCY: from 1 to less than PAQUEBOT_RELAY_CONCURRENCY")
+            raise ValueError(
+                "PAQUEBOT_RELAY_UNPROVEN_CONCURRENCY: must be from 1 to less than PAQUEBOT_RELAY_CONCURRENCY"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationLabelSettings:
-    """Which destinations the metrics name."""
+    """The destinations that the metrics name."""
 
-    most: int = setting("RELAY_SHOWN", 50, help="most destinations that metrics name; further ones are `other`")
+    limit: int = setting("RELAY_SHOWN", 50, help="maximum destinations that metrics name; further ones are `other`")
     always: tuple[str, ...] = setting("RELAY_SHOW", (), help="destinations that metrics always name")
 
 
@@ -205,7 +225,9 @@ class RelayReportSettings:
     """Notifications to senders."""
 
     full_up_to: ByteSize = setting(
-        "RELAY_REPORT_FULL", ByteSize(64 * 1024), help="largest message returned whole when the sender did not say"
+        "RELAY_REPORT_FULL",
+        ByteSize(64 * 1024),
+        help="maximum size of a message returned whole if the sender did not say",
     )
     double_bounce_to: str = setting(
         "RELAY_DOUBLE_BOUNCE_TO", "", help="address that gets failed messages with the null sender; none: dropped"

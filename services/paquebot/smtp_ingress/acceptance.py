@@ -105,9 +105,9 @@ class Acceptance:
         transaction.span.set(queue_id=queue_id, size=len(content))
         prepared = await self._spool.prepare(content)
         del content
-        return await self._keep(state, envelope, prepared)
+        return await self._store(state, envelope, prepared)
 
-    async def _keep(self, state: SessionState, envelope: Envelope, prepared: Prepared) -> Reply:
+    async def _store(self, state: SessionState, envelope: Envelope, prepared: Prepared) -> Reply:
         try:
             await self._spool.accept_prepared(envelope, prepared)
         except SpoolRefused as error:

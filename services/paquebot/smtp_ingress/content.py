@@ -33,11 +33,11 @@ async def data(session: Session, argument: str) -> Reply:
         return replies.NO_VALID_RECIPIENTS
     session.connection.reply(replies.START_DATA)
     decoder = DataDecoder()
-    transaction.holding.offer(functools.partial(_displaced, decoder.discard))
+    transaction.reservation.offer(functools.partial(_revoked, decoder.discard))
     session.connection.content_begins()
     refusal = await _read_data(session, transaction, decoder)
     session.connection.content_ends()
-    transaction.holding.keep()
+    transaction.reservation.keep()
     line = session.context.messages.line
     size = decoder.size
     reply = refusal or await session.context.acceptance.accept(
@@ -63,7 +63,7 @@ async def _read_data(session: Session, transaction: MailTransaction, decoder: Da
             return refusal
         if refusal is not None:
             decoder.discard()
-            transaction.holding.release()
+            transaction.reservation.release()
             session.count_discarded(len(data), refusal)
 
 
@@ -84,7 +84,7 @@ async def bdat(session: Session, argument: str) -> Reply:
         return _broken(transaction, refusal or replies.MAIL_FIRST)
     if not command.last:
         return replies.chunk_received(command.size)
-    transaction.holding.keep()
+    transaction.reservation.keep()
     chunks, line = transaction.chunks, session.context.messages.line
     reply = await session.context.acceptance.accept(
         session.state, transaction, lambda: chunks.content(max_line=line), chunks.size
@@ -103,7 +103,7 @@ def _chunk_refusal(session: Session, transaction: MailTransaction | None, comman
         return replies.NO_VALID_RECIPIENTS
     if transaction.chunks is None or transaction.pace is None:
         transaction.chunks, transaction.pace = ChunkCollector(), _pace(session)
-        transaction.holding.offer(functools.partial(_displaced, transaction.drop_chunks))
+        transaction.reservation.offer(functools.partial(_revoked, transaction.drop_chunks))
     else:
         transaction.pace.resume()
     too_big = transaction.chunks.size + command.size > session.context.messages.size
@@ -144,10 +144,10 @@ def _broken(transaction: MailTransaction | None, refusal: Reply) -> Reply:
 def _drop(transaction: MailTransaction | None) -> None:
     if transaction is not None and transaction.chunks is not None:
         transaction.drop_chunks()
-        transaction.holding.release()
+        transaction.reservation.release()
 
 
-def _displaced(drop: Callable[[], None]) -> None:
+def _revoked(drop: Callable[[], None]) -> None:
     metrics.DISPLACED.inc()
     drop()
 
@@ -155,7 +155,7 @@ def _displaced(drop: Callable[[], None]) -> None:
 def _charge(transaction: MailTransaction, size: int) -> Reply | None:
     """Charge the transaction for `size` bytes in all; returns the refusal when the budget has no room."""
     try:
-        transaction.holding.grow_to(size)
+        transaction.reservation.grow_to(size)
     except OverBudget:
         return replies.OUT_OF_MEMORY
     return None

@@ -14,7 +14,7 @@ from paquebot.smtp_ingress.settings import MessageLimits, SessionLimits, Timeout
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """One for a process. `tls` None: STARTTLS is not offered, so nobody can log in."""
+    """One for a process. `tls` None: STARTTLS is not offered, so clients cannot log in."""
 
     hostname: str
     sessions: SessionLimits

@@ -6,7 +6,7 @@ from paquebot.rpc import DirectoryUnavailable
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.errors import message_reply_to_login_end, reply_to, reply_to_validation
 from paquebot.smtp_ingress.session import EndSession, Session
-from paquebot.smtp_ingress.state import MailTransaction
+from paquebot.smtp_ingress.state import MailTransaction, SessionState
 from paquebot.wire.smtp import replies
 from paquebot.wire.smtp.commands import (
     BadCommand,
@@ -48,7 +48,7 @@ async def mail(session: Session, argument: str) -> Reply:
             span.end()
             return refusal
         session.begin_transaction(
-            lambda holding: MailTransaction(command.reverse_path, command.parameters, holding, span)
+            lambda reservation: MailTransaction(command.reverse_path, command.parameters, reservation, span)
         )
     except BaseException as error:
         span.fail(type(error).__name__)
@@ -73,13 +73,12 @@ async def rcpt(session: Session, argument: str) -> Reply:
 
 
 async def _add(session: Session, transaction: MailTransaction, command: Rcpt) -> Reply:
-    state = session.state
-    recipients = transaction.recipients
-    if len(recipients) >= session.context.messages.recipients:
+    state, context, recipients = session.state, session.context, transaction.recipients
+    if len(recipients) >= context.messages.recipients:
         return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
     forward_path = str(command.forward_path)
     try:
-        (validation,) = await session.context.validation.validate(
+        (validation,) = await context.validation.validate(
             (forward_path,),
             reverse_path=str(transaction.reverse_path),
             may_relay=state.may_relay,
@@ -90,22 +89,26 @@ async def _add(session: Session, transaction: MailTransaction, command: Rcpt) ->
         return reply_to(error, state)
     reply = reply_to_validation(validation)
     if reply is not replies.RECIPIENT_OK:
-        _log.info(
-            "recipient_refused",
-            session=state.id,
-            client=state.address,
-            forward_path=shown(forward_path),
-            reply=str(reply),
-        )
+        _log_refusal(state, forward_path, reply)
         return reply
     if recipients.destinations + len(validation.local) + len(validation.remote) > _MAX_DESTINATIONS:
         return replies.TOO_MANY_RECIPIENTS
     identity = state.identity
-    if identity is not None and not session.context.rates.take(identity.account_id, identity.recipients_per_hour):
+    if identity is not None and not context.rates.take(identity.account_id, identity.recipients_per_hour):
         _log.info("recipient_rate_reached", session=state.id, client=state.address, account_id=identity.account_id)
         return replies.TOO_MANY_IN_AN_HOUR
     recipients.add(forward_path, validation, command.parameters)
     return reply
+
+
+def _log_refusal(state: SessionState, forward_path: str, reply: Reply) -> None:
+    _log.info(
+        "recipient_refused",
+        session=state.id,
+        client=state.address,
+        forward_path=shown(forward_path),
+        reply=str(reply),
+    )
 
 
 async def _not_owned(session: Session, command: Mail, traceparent: str) -> Reply | None:

@@ -5,10 +5,10 @@ log (invariant 8): 451 on MX, so that the sender's queue keeps the mail until th
 that the person at the mail program learns of it now (docs/decisions/0038).
 """
 
-import os
 from collections.abc import Mapping
 from typing import Final
 
+from paquebot.blobs import new_ulid
 from paquebot.observability.log import Log
 from paquebot.rpc import DirectoryUnavailable, LoginEnd
 from paquebot.smtp_ingress import metrics
@@ -51,7 +51,7 @@ def reply_to(error: Exception, state: SessionState) -> Reply:
 
 def incident(state: SessionState) -> Reply:
     """Log the exception that is being handled, and return the reply with its id."""
-    incident_id = os.urandom(6).hex()
+    incident_id = new_ulid()
     metrics.INCIDENTS.inc()
     _log.exception("command_failed", incident=incident_id, session=state.id)
     return replies.incident(incident_id, permanent=state.role.takes_logins)

@@ -6,6 +6,8 @@ import gc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from grpc.aio import Channel
+
 from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationClient, open_channel
@@ -49,9 +51,6 @@ async def open_server(settings: SmtpIngressSettings, health: Health) -> AsyncIte
     """
     # First: report a bad certificate even while no engine answers. Raises SettingsError.
     tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
-    shares, sessions = settings.shares, settings.sessions
-    if not settings.takes_logins:  # nothing to reserve for clients that cannot log in
-        shares, sessions = replace(shares, reserved=0.0), replace(sessions, reserved=0.0)
     async with contextlib.AsyncExitStack() as stack:
         queue = await Queue.open(settings.nats, NAME)
         stack.push_async_callback(queue.close)
@@ -61,41 +60,50 @@ async def open_server(settings: SmtpIngressSettings, health: Health) -> AsyncIte
         stack.push_async_callback(spool.close)
         channel = open_channel(settings.directory)
         stack.push_async_callback(channel.close)
-        validation = ValidationClient(channel, settings.directory, settings.cache)
-        authentication = AuthenticationClient(channel, settings.directory)
-        logins = Logins(authentication, settings.checks)
-        await logins.listen(queue)
-        recordings = Recordings(queue, "smtp")
-        await recordings.listen()
-        stack.push_async_callback(_cancelled, background(recordings.run(), "recordings"))
-        await queue.subscribe_directory(lambda _: validation.forget())
-        stack.push_async_callback(_cancelled, background(logins.run(), "session_checks"))
+        context = await _context(settings, tls, queue, spool, channel)
+        await queue.subscribe_directory(lambda _: context.validation.forget())
+        stack.push_async_callback(_cancelled, background(context.recordings.run(), "recordings"))
+        stack.push_async_callback(_cancelled, background(context.logins.run(), "session_checks"))
+        if tls is not None:
+            stack.push_async_callback(_cancelled, background(tls.watch(), "certificates"))
         health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
-        if tls is not None:
-            stack.push_async_callback(_cancelled, background(tls.watch(), "certificates"))
-        context = ServerContext(
-            hostname=settings.process.hostname,
-            sessions=sessions,
-            messages=settings.messages,
-            timeouts=settings.timeouts,
-            tls=tls.context if tls is not None else None,
-            budget=byte_shares(settings.process.in_flight, shares, settings.messages.size + SLACK),
-            pace=settings.pace,
-            acceptance=Acceptance(spool, Authorship(validation, settings.policy.sender), _policy(settings)),
-            loop_shares=LoopShares(settings.fairness),
-            validation=validation,
-            authentication=authentication,
-            logins=logins,
-            recordings=recordings,
-        )
         server = SmtpServer(
             context, settings.policy.relay_clients, Proxies(settings.proxy), shared=settings.process.workers > 1
         )
         stack.push_async_callback(server.drain, 0)
         await server.start(settings.listen)
         yield server
+
+
+async def _context(
+    settings: SmtpIngressSettings, tls: ServerTls | None, queue: Queue, spool: Spool, channel: Channel
+) -> ServerContext:
+    shares, sessions = settings.shares, settings.sessions
+    if not settings.takes_logins:  # nothing to reserve for clients that cannot log in
+        shares, sessions = replace(shares, reserved=0.0), replace(sessions, reserved=0.0)
+    validation = ValidationClient(channel, settings.directory, settings.cache)
+    authentication = AuthenticationClient(channel, settings.directory)
+    logins = Logins(authentication, settings.checks)
+    await logins.listen(queue)
+    recordings = Recordings(queue, "smtp")
+    await recordings.listen()
+    return ServerContext(
+        hostname=settings.process.hostname,
+        sessions=sessions,
+        messages=settings.messages,
+        timeouts=settings.timeouts,
+        tls=tls.context if tls is not None else None,
+        budget=byte_shares(settings.process.in_flight, shares, settings.messages.size + SLACK),
+        pace=settings.pace,
+        acceptance=Acceptance(spool, Authorship(validation, settings.policy.sender), _policy(settings)),
+        loop_shares=LoopShares(settings.fairness),
+        validation=validation,
+        authentication=authentication,
+        logins=logins,
+        recordings=recordings,
+    )
 
 
 def _policy(settings: SmtpIngressSettings) -> AcceptancePolicy:

@@ -74,8 +74,7 @@ class Session:
         """The session's turns on the event loop."""
         self._table = table
         self._errors = 0
-        self._verb = Verb.OTHER
-        """The last command's."""
+        self._verb = Verb.OTHER  # the last command's
         self._idle_commands = 0
         self._commands_before_login = 0
         self._discarded = 0
@@ -109,13 +108,16 @@ class Session:
             self.connection.reply(incident(self.state))
             return SessionEnd.FAILED
         finally:
-            self.end_transaction()
-            if self.state.login is not None:
-                self.context.logins.leave(self.state.login)
-            self.connection.charge_to(None)
-            if self.connection.recorder is not None:
-                self.connection.recorder.end()
-            await self.connection.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        self.end_transaction()
+        if self.state.login is not None:
+            self.context.logins.leave(self.state.login)
+        self.connection.charge_to(None)
+        if self.connection.recorder is not None:
+            self.connection.recorder.end()
+        await self.connection.close()
 
     async def _serve(self) -> SessionEnd:
         await self._greet()
@@ -235,8 +237,8 @@ class Session:
     async def start_tls(self) -> None:
         """Do the handshake; the session begins anew after it (RFC 3207 §4.2). Raises PeerGone when it fails."""
         assert self.context.tls is not None
+        timeout = min(self.context.timeouts.handshake, self._command_timeout())
         try:
-            timeout = min(self.context.timeouts.handshake, self._command_timeout())
             await self.connection.start_tls(self.context.tls, timeout)
         except PeerGone:
             metrics.TLS.labels(self.state.role.value, "failed").inc()
@@ -281,7 +283,7 @@ class Session:
         """Drop the transaction, if there is one (RFC 5321 §4.1.1.5)."""
         transaction = self.state.transaction
         if transaction is not None:
-            transaction.holding.release()
+            transaction.reservation.release()
             self.state.transaction = None
             self.context.acceptance.end()
             transaction.span.end()

@@ -106,7 +106,7 @@ class MailTransaction:
 
     reverse_path: Address | NullPath
     parameters: MailParameters
-    holding: Reservation
+    reservation: Reservation
     """Its part of the byte budget."""
     span: Span
     recipients: Recipients = field(default_factory=Recipients)

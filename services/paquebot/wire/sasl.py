@@ -25,7 +25,7 @@ class Credentials:
 
     @property
     def acts_as_itself(self) -> bool:
-        """RFC 4616 §2: the server decides who may act for another account; here, no account may."""
+        """RFC 4616 §2: a server may allow acting for another account; this one never does."""
         return self.authorization_id in ("", self.login)
 
 

@@ -1,10 +1,10 @@
-"""Fields that are read in pieces tell what they tell at once, and no step of a long header is long."""
+"""Fields read in pieces have the text of fields read at once, and no step of a long header is long."""
 
 from __future__ import annotations
 
 import pytest
 
-from paquebot.imap.search.header_texts import field_values, header_text
+from paquebot.imap.search.texts import field_values, header_text
 
 
 def test_fields_in_pieces() -> None:

@@ -18,8 +18,7 @@ from paquebot.imap.capabilities import after_login, before_login
 from paquebot.imap.connection import ImapConnection, Inactive, LineTooLong
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
-from paquebot.imap.mailbox_view import flags
-from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View
+from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View, parse_flags
 from paquebot.imap.reply import ReplyStatus
 from paquebot.imap.search.facts import Columns, MessageFacts
 from paquebot.imap.search.keys import BadSearchText, SearchContext, UnknownCharset, compile_key, uses_mod_seq
@@ -127,7 +126,7 @@ async def test_reading_stops_above_the_high_water_mark() -> None:
         assert octets == b"y" * 4_000_000
 
 
-async def test_before_a_login_what_is_sent_ahead_ends_the_connection() -> None:
+async def test_too_much_pipelined_before_login_ends_the_connection() -> None:
     async with pair() as (connection, writer):
         writer.write(b"y" * 4_000_000)
 
@@ -248,13 +247,13 @@ def test_errors_become_replies_without_their_text(error: Exception, status: Repl
 def test_flags_of_a_message() -> None:
     seen = view()
     seen.claim(RecentRange(9, 10))
-    assert flags.flag_names(seen, 1) == ("\\Seen",)
-    assert flags.flag_names(seen, 2) == ("\\Flagged", "\\Deleted")
-    assert flags.flag_names(seen, 3) == ("$Junk", "\\Recent")
+    assert seen.flag_names(1) == ("\\Seen",)
+    assert seen.flag_names(2) == ("\\Flagged", "\\Deleted")
+    assert seen.flag_names(3) == ("$Junk", "\\Recent")
 
 
 def test_flag_lists_are_split() -> None:
-    assert flags.parse_flags(("\\Seen", "$Label", "\\Draft", "\\Recent")) == (Flag.SEEN | Flag.DRAFT, ("$Label",))
+    assert parse_flags(("\\Seen", "$Label", "\\Draft", "\\Recent")) == (Flag.SEEN | Flag.DRAFT, ("$Label",))
 
 
 def test_condstore_is_enabled_once_and_stays() -> None:
@@ -277,7 +276,7 @@ LARGE = ast.SearchSize(ast.SizeOp.LARGER, 100)
 TEXT = ast.SearchText(b"needle")
 
 
-def test_a_cheap_no_spares_the_dear_key() -> None:
+def test_a_cheap_no_spares_the_expensive_key() -> None:
     assert verdict(ast.SearchAnd((TEXT, SEEN)), 2) is False
     assert verdict(ast.SearchAnd((TEXT, SEEN)), 1) is None
     assert verdict(ast.SearchOr(TEXT, SEEN), 1) is True
@@ -291,7 +290,7 @@ def test_a_cheap_no_spares_the_dear_key() -> None:
     lambda inner: st.tuples(st.just("not"), inner) | st.tuples(st.sampled_from(("and", "or")), inner, inner),
     max_leaves=8,
 ))  # fmt: skip
-def test_what_is_decided_early_is_right(tree: object) -> None:
+def test_early_verdicts_are_right(tree: object) -> None:
     """Three-valued logic never says what more facts would contradict."""
     for seen in (1, 2):
         for large in (True, False):

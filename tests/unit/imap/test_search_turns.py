@@ -22,7 +22,7 @@ async def test_accounts_take_turns_however_many_sessions_work() -> None:
 
 
 async def test_one_turn_a_round_of_the_loop() -> None:
-    """Whatever else is ready runs between any two turns."""
+    """All other ready tasks run between any two turns."""
     turns = SearchTurns()
     rounds, turn_in = 0, list[int]()
 
@@ -56,6 +56,6 @@ async def test_work_is_counted_and_bounded() -> None:
     work = SearchWork(SearchTurns(), account_id=1, turn=10, limit=100)
     await work.begin()
     for _ in range(10):
-        await work.did(10)
+        await work.spend(10)
     with pytest.raises(TooMuchWork):
-        await work.did(1)
+        await work.spend(1)

@@ -12,8 +12,7 @@ from collections.abc import Callable
 import pytest
 from tests.support.counted_work import assert_linear
 
-from paquebot.imap.mailbox_view.flags import parse_flags
-from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.mailbox_view.view import View, parse_flags
 from paquebot.mailstore import FlagRows, RecentRange
 from paquebot.queue.subjects import domain_token
 from paquebot.wire import address, pop3, proxy, sasl

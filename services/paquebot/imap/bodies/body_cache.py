@@ -57,9 +57,9 @@ class BodyCache:
             else:
                 missing[key] = ref
                 begun.append(key)
-        metrics.CACHED[Lookup.HIT].inc(hits)
-        metrics.CACHED[Lookup.SHARED].inc(shared)
-        metrics.CACHED[Lookup.MISS].inc(len(refs) - hits - shared)
+        metrics.BODY_CACHE_BY_RESULT[Lookup.HIT].inc(hits)
+        metrics.BODY_CACHE_BY_RESULT[Lookup.SHARED].inc(shared)
+        metrics.BODY_CACHE_BY_RESULT[Lookup.MISS].inc(len(refs) - hits - shared)
         self._start(missing)
         return [self._pending[item] if isinstance(item, tuple) else item for item in begun]
 

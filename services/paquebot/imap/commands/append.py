@@ -13,7 +13,7 @@ from paquebot.imap import metrics
 from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.errors import missing_target
 from paquebot.imap.mailbox_view.feed import MailboxChange
-from paquebot.imap.mailbox_view.flags import parse_flags
+from paquebot.imap.mailbox_view.view import parse_flags
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Authenticated, LoggedIn, Selected, SessionState
 from paquebot.mailstore import Appended, FlagRows, NewMessage

@@ -7,8 +7,10 @@ from paquebot.imap import capabilities
 from paquebot.imap.command_reader import CommandReader
 from paquebot.imap.connection import ImapConnection
 from paquebot.imap.context import ServerContext
+from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.feed import MailboxChange, Watch
 from paquebot.imap.states import NotAuthenticated, Selected, SessionState
+from paquebot.mailstore import StoreResult
 from paquebot.rpc import Identity
 from paquebot.runtime.net.slots import ConnectionSlot
 from paquebot.wire.imap import SequenceSet
@@ -59,3 +61,9 @@ class CommandContext:
         """The command changed a mailbox of the account: let the other sessions know. `change`: all that it did."""
         if self.watch is not None:
             self.server.feed.announce(self.watch, change)
+
+    def apply_stored(self, state: Selected, result: StoreResult) -> None:
+        """The command stored flags: apply them to this session's view, and announce them to the other sessions."""
+        updates.apply_own_change(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
+        if result.changed:
+            self.announce(MailboxChange(state.mailbox_id, result.mod_seq, result.rows))

@@ -16,7 +16,6 @@ from paquebot.imap import metrics
 from paquebot.imap.bodies.whole_summaries import extra_bytes
 from paquebot.imap.bodies.windows import LoadedMessages, Unreadable, read_bodies
 from paquebot.imap.commands.context import CommandContext
-from paquebot.imap.commands.store import apply_result
 from paquebot.imap.errors import reply_to
 from paquebot.imap.fetch.plan import FetchPlan, Source, plan_fetch
 from paquebot.imap.fetch.sections import UnknownEncoding
@@ -332,7 +331,7 @@ class _Answer:
         result = await self.context.server.messages.store_flags(
             state.account.account_id, state.mailbox_id, unseen, FlagOp.ADD, flags=Flag.SEEN
         )
-        apply_result(self.context, state, result)
+        self.context.apply_stored(state, result)
         self._made_seen = frozenset(result.changed)
 
 

@@ -56,7 +56,7 @@ async def authenticate(context: CommandContext, state: NotAuthenticated, command
 async def _plain(context: CommandContext, message: bytes | None) -> Stream:
     if message is None:
         yield responses.challenge(b"")
-        line = await context.reader.answer(MAX_RESPONSE)
+        line = await context.reader.read_answer(MAX_RESPONSE)
         try:
             message = None if isinstance(line, LineTooLong) else parse_authenticate_line(line)
         except BadSyntax as fault:
@@ -93,12 +93,12 @@ async def _log_in(context: CommandContext, credentials: Credentials) -> Reply:
         return await _refused(context, answer)
     maximum = server.settings.session.per_account
     if server.feed.sessions(answer.account_id) >= maximum or not context.slot.log_in(answer.account_id):
-        metrics.LOGIN[LoginResult.TOO_MANY].inc()
+        metrics.LOGINS_BY_RESULT[LoginResult.TOO_MANY].inc()
         return no("Too many sessions of this account", response_codes.LIMIT)
     await server.accounts.ensure(answer.account_id)
     context.watch = await server.feed.watch(answer.account_id, context.connection.ring)
     context.log_in(answer)
-    metrics.LOGIN[LoginResult.OK].inc()
+    metrics.LOGINS_BY_RESULT[LoginResult.OK].inc()
     _log.info("logged_in", account_id=answer.account_id, client=context.client)
     account = LoggedInAccount(answer.account_id, answer.address, answer.quota_bytes)
     state = Authenticated(account)
@@ -111,12 +111,12 @@ async def _refused(context: CommandContext, refusal: LoginRefusal) -> Reply:
     await asyncio.sleep(min(context.failures, _MAX_DELAYS) * context.server.settings.session.login_delay)
     match refusal:
         case RateLimited(retry_after):
-            metrics.LOGIN[LoginResult.RATE_LIMITED].inc()
+            metrics.LOGINS_BY_RESULT[LoginResult.RATE_LIMITED].inc()
             return no(f"Too many failures, try again in {retry_after} s", response_codes.UNAVAILABLE)
         case AccountDisabled():
-            metrics.LOGIN[LoginResult.DISABLED].inc()
+            metrics.LOGINS_BY_RESULT[LoginResult.DISABLED].inc()
             return no("The account is disabled", response_codes.CONTACTADMIN)
         case InvalidCredentials():
-            metrics.LOGIN[LoginResult.INVALID].inc()
+            metrics.LOGINS_BY_RESULT[LoginResult.INVALID].inc()
             _log.info("login_failed", client=context.client)  # not the login: it may be a password
             return no("Invalid login or password", response_codes.AUTHENTICATIONFAILED)

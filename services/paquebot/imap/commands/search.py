@@ -1,59 +1,30 @@
-"""SEARCH and UID SEARCH (RFC 3501 §6.4.4), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), MODSEQ (RFC 7162 §3.1.5).
+"""SEARCH and UID SEARCH (RFC 3501 §6.4.4), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), MODSEQ (RFC 7162 §3.1.5)."""
 
-Cheap facts first: what the view decides costs nothing, columns cost one query, summaries are read for what is
-still open, and bodies only for what is open after that.
-"""
-
-import contextlib
 import time
 from array import array
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from math import floor
 
-from paquebot.imap import metrics
-from paquebot.imap.bodies.body_cache import BodyError
-from paquebot.imap.bodies.whole_summaries import extra_bytes
-from paquebot.imap.bodies.windows import Unreadable, read_bodies
 from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.long_commands import run_in_thread
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.reply import Reply, Stream, bad, in_chunks, no, ok
-from paquebot.imap.search.facts import Columns, MessageFacts
-from paquebot.imap.search.keys import (
-    CHARSETS,
-    BadSearchText,
-    SearchContext,
-    UnknownCharset,
-    compile_key,
-    count_keys,
-    fields_of,
-    texts_of,
-    uses_mod_seq,
-)
-from paquebot.imap.search.texts import TextsFound, part_texts, search_texts
-from paquebot.imap.search.turns import SearchWork, TooMuchWork
+from paquebot.imap.search.keys import CHARSETS, BadSearchText, SearchContext, UnknownCharset, uses_mod_seq
+from paquebot.imap.search.run import SearchRun
+from paquebot.imap.search.turns import TooMuchWork
 from paquebot.imap.states import Selected, condstore_enabled
-from paquebot.mailstore import StoredMessage
-from paquebot.mailstore.messages.rows import summary_of
-from paquebot.message import MessageSummary, has_whole_envelope, has_whole_structure
-from paquebot.runtime.net.connection import PeerGone
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import SearchReturn
-
-_TURN = 1024 * 1024  # what is done before others get a turn: about so many characters compared with one text
-_KEY = 256  # what it costs to ask a key of a message
 
 
 async def search(context: CommandContext, state: Selected, command: ast.Search) -> Stream:
     """RFC 3501 §6.4.4"""
-    return _searching(context, state, command)
+    return _stream(context, state, command)
 
 
-async def _searching(context: CommandContext, state: Selected, command: ast.Search) -> Stream:
-    """What is new is told first, whatever becomes of the search: it is in the picture, and would not be told again."""
+async def _stream(context: CommandContext, state: Selected, command: ast.Search) -> Stream:
+    """Report changes first, even if the search fails: the view has them, and they would not be reported again."""
     assert context.watch is not None
     for lines in in_chunks(await updates.refresh(context.server, context.watch, state, now=True)):
         yield lines
@@ -71,14 +42,14 @@ async def _reply(context: CommandContext, state: Selected, command: ast.Search) 
         context.saved_uids = ()  # RFC 5182 §2.1: after NO, nothing is saved
         return no("The charset is not supported", response_codes.bad_charset(CHARSETS))
     except BadSearchText:
-        return bad("A search string is not text of its charset")
+        return bad("A search string is not valid in its charset")
     with_mod_seq = uses_mod_seq(command.key)
     if with_mod_seq:
         state = condstore_enabled(state)
     try:
         found = await search.run()
     except TooMuchWork:
-        return no("The search would look through too much text", response_codes.LIMIT, state=state)
+        return no("The search takes too much work", response_codes.LIMIT, state=state)
     if search.unreadable.away:
         return no("Some messages cannot be read now", response_codes.UNAVAILABLE, state=state)
     mod_seq = _mod_seq(view, found, command.returns) if with_mod_seq else None
@@ -90,9 +61,9 @@ async def _reply(context: CommandContext, state: Selected, command: ast.Search) 
 
 async def _prepare(
     context: CommandContext, state: Selected, key: ast.SearchKey, key_context: SearchContext
-) -> "_Search":
-    def prepare() -> _Search:
-        return _Search(context, state, key, key_context)
+) -> SearchRun:
+    def prepare() -> SearchRun:
+        return SearchRun(context.server, context.connection, state, key, key_context)
 
     return await run_in_thread(prepare) if context.reader.long else prepare()
 
@@ -111,212 +82,17 @@ def _answer(
 
 
 def _mod_seq(view: View, found: Sequence[int], returns: frozenset[SearchReturn] | None) -> int | None:
-    """RFC 4731 §3.2: the highest mod-sequence of the messages that the answer is about."""
-    told = found if returns is None else _of_result(found, returns)
-    return max(map(view.mod_seq_of, told), default=None)
+    """RFC 4731 §3.2: the highest mod-sequence of the messages in the answer."""
+    answered = found if returns is None else _of_result(found, returns)
+    return max(map(view.mod_seq_of, answered), default=None)
 
 
 def _of_result(found: Sequence[int], returns: frozenset[SearchReturn]) -> Sequence[int]:
-    """Numbers or UIDs that a result is about (RFC 4731 §3.2), and that SAVE keeps (RFC 5182 §2.4): with MIN or MAX, and
-    neither ALL nor COUNT, only these."""
+    """The numbers or UIDs of a result (RFC 4731 §3.2), which SAVE keeps (RFC 5182 §2.4): with MIN or MAX, and neither
+    ALL nor COUNT, only these."""
     if not found or returns & {SearchReturn.ALL, SearchReturn.COUNT}:
         return found
     if not returns & {SearchReturn.MIN, SearchReturn.MAX}:
         return found
     ends = {found[0]} if SearchReturn.MIN in returns else set()
     return sorted(ends | ({found[-1]} if SearchReturn.MAX in returns else set()))
-
-
-class _Search:
-    """One search under way: the messages found, and those still open, dearer facts each time.
-
-    Of a message nothing is kept between the rounds but its number, and of its body nothing after its verdict.
-    """
-
-    def __init__(
-        self, context: CommandContext, state: Selected, key: ast.SearchKey, key_context: SearchContext
-    ) -> None:
-        self._server = context.server
-        self._connection = context.connection
-        self._state = state
-        self._predicate = compile_key(key, key_context)
-        self._fields = fields_of(key, key_context)
-        self._header_texts = texts_of(key, key_context, ast.SearchText)
-        self._texts = texts_of(key, key_context, ast.SearchText, ast.SearchBody)
-        self._cost = _KEY * count_keys(key)
-        self._verdicts = max(1, _TURN // self._cost)
-        self._asked = 0
-        account_id = state.account.account_id
-        self._work = SearchWork(context.server.turns, account_id, _TURN, context.server.settings.session.search_work)
-        self._found = array("I")
-        self.unreadable = Unreadable()
-        self.warnings: list[bytes] = []
-        """Untagged lines that name what could not be read."""
-        self.expunged = False
-        """Were messages passed over that other sessions had expunged?"""
-
-    async def run(self) -> Sequence[int]:
-        """Ascending sequence numbers of the messages that match. Raises TooMuchWork."""
-        await self._work.begin()
-        still = await self._from_view()
-        if still:
-            still = await self._from_columns(still)
-        if still:
-            still = await self._from_summaries(still)
-        if still:
-            await self._from_bodies(still)
-        return array("I", sorted(self._found))
-
-    def _decide(self, facts: MessageFacts) -> bool:
-        """Take in a verdict; False: it is still open."""
-        self._asked += 1
-        verdict = self._predicate(facts)
-        if verdict:
-            self._found.append(facts.number)
-        return verdict is not None
-
-    async def _others(self) -> None:
-        """Let them have their turns, after so many verdicts as one turn has time for."""
-        if self._asked >= self._verdicts:
-            asked, self._asked = self._asked, 0
-            self._for_somebody()
-            await self._work.did(asked * self._cost)
-
-    def _for_somebody(self) -> None:
-        """Raises PeerGone: thousands of keys, or all bodies, are minutes of work, and nobody waits any more."""
-        if self._connection.gone:
-            raise PeerGone
-
-    async def _from_view(self) -> "array[int]":
-        view = self._state.view
-        still = array("I")
-        for number in range(1, view.exists + 1):
-            facts = MessageFacts(view, number)
-            if view.is_expunged(facts.uid):
-                self.expunged = self.expunged or self._predicate(facts) is not False
-            elif not self._decide(facts):
-                still.append(number)
-            await self._others()
-        return still
-
-    async def _from_columns(self, open_: "array[int]") -> "array[int]":
-        view = self._state.view
-        wanted = None if len(open_) == view.exists else [view.uid(number) for number in open_]
-        reader, account_id = self._server.mailbox_reader, self._state.account.account_id
-        rows = await reader.search_rows(account_id, self._state.mailbox_id, wanted)
-        still = array("I")
-        for number in open_:
-            uid = view.uid(number)
-            index = bisect_left(rows.uids, uid)
-            if index == len(rows.uids) or rows.uids[index] != uid:  # expunged meanwhile
-                self.expunged = True
-                continue
-            columns = Columns(rows.sizes[index], rows.internal_dates[index], rows.save_dates[index])
-            if not self._decide(MessageFacts(view, number, columns)):
-                still.append(number)
-            await self._others()
-        return still
-
-    def _messages(self, uids: Sequence[int]) -> AsyncIterator[StoredMessage]:
-        state, reader = self._state, self._server.mailbox_reader
-        return reader.messages(state.account.account_id, state.mailbox_id, uids, with_summary=True)
-
-    def _summary(self, message: StoredMessage) -> MessageSummary | None:
-        """None: it cannot be read."""
-        return summary_of(message, self._state.account.account_id, self._state.mailbox_id)
-
-    async def _facts_of_body(self, message: StoredMessage, body: bytes) -> MessageFacts | None:
-        """As `_facts`, with a summary that leaves out nothing of what is looked for."""
-        summary = self._summary(message)
-        whole = (
-            summary is not None
-            and (summary.envelope.date or has_whole_envelope(summary))
-            and has_whole_structure(summary)
-        )
-        if summary is None or not whole:
-            summary = await self._server.whole_summaries.of(message, body)
-        return self._facts(message, summary, body)
-
-    def _facts(self, message: StoredMessage, summary: MessageSummary, body: bytes | None = None) -> MessageFacts | None:
-        """All that is known of it; None: it left the view."""
-        view = self._state.view
-        number = view.number(message.uid)
-        if number is None:
-            return None
-        columns = Columns(message.size, floor(message.internal_date.timestamp()), floor(message.save_date.timestamp()))
-        return MessageFacts(view, number, columns, message, summary, body)
-
-    async def _from_summaries(self, open_: "array[int]") -> "array[int]":
-        still = array("I")
-        there = 0
-        async for message in self._messages(array("I", map(self._state.view.uid, open_))):
-            there += 1
-            summary = self._summary(message)
-            if summary is None:  # the body tells
-                if (number := self._state.view.number(message.uid)) is not None:
-                    still.append(number)
-                continue
-            facts = self._facts(message, summary)
-            if facts is not None and not await self._decide_with_fields(facts):
-                still.append(facts.number)
-            await self._others()
-        self.expunged = self.expunged or there < len(open_)
-        return still
-
-    async def _decide_with_fields(self, facts: MessageFacts) -> bool:
-        if self._decide(facts):
-            return True
-        if not self._fields:
-            return False
-        for cost in facts.match_fields(self._fields):
-            await self._pay(cost)
-        return self._decide(facts)
-
-    async def _from_bodies(self, open_: "array[int]") -> None:
-        messages = self._messages(array("I", map(self._state.view.uid, open_)))
-        share = self._server.shares.of(self._state.account.account_id)
-        there = 0
-        bodies = read_bodies(self._server.bodies, share, messages, self._messages, extra_bytes=extra_bytes)
-        async with contextlib.aclosing(bodies) as groups:
-            async for group in groups:
-                for message, body in group:
-                    there += 1
-                    self._for_somebody()
-                    if not isinstance(body, bytes):
-                        self._unreadable(message, body)
-                    elif (facts := await self._facts_of_body(message, body)) is not None:
-                        await self._look_through(facts, body)
-        self.expunged = self.expunged or there < len(open_)
-
-    def _unreadable(self, message: StoredMessage, error: BodyError) -> None:
-        number = self._state.view.number(message.uid)
-        if number is not None:
-            self.warnings.append(self.unreadable.add(error, number, message.uid))
-
-    async def _look_through(self, facts: MessageFacts, body: bytes) -> None:
-        """Only as far as the verdict takes it."""
-        assert facts.summary is not None
-        facts.header_texts, facts.texts = TextsFound(), TextsFound()
-        stages = [search_texts(part_texts(body, facts.summary.body), self._texts, facts.texts)]
-        if self._header_texts:
-            stages.insert(0, search_texts((facts.header(),), self._header_texts, facts.header_texts))
-        if self._fields:
-            stages.insert(0, facts.match_fields(self._fields))
-        known = 0
-        for stage in stages:
-            if self._decide(facts):
-                return
-            for cost in stage:
-                await self._pay(cost)
-                found = len(facts.header_texts.found) + len(facts.texts.found)
-                if found > known:
-                    known = found
-                    if self._decide(facts):
-                        return
-        self._decide(facts)
-        await self._others()
-
-    async def _pay(self, cost: int) -> None:
-        metrics.SEARCHED.inc(cost)
-        await self._work.did(cost)
-        await self._others()

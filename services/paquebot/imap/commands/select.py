@@ -7,8 +7,8 @@ from itertools import chain
 from paquebot.imap.commands.authenticated import object_id
 from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.errors import reply_to
-from paquebot.imap.mailbox_view import flags, updates
-from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.mailbox_view import updates
+from paquebot.imap.mailbox_view.view import SYSTEM_FLAGS, View
 from paquebot.imap.reply import Refresh, Reply, bad, ok
 from paquebot.imap.states import CONDSTORE, Authenticated, LoggedIn, Selected
 from paquebot.mailstore import Mailbox, RecentRange
@@ -68,7 +68,7 @@ async def _selected(
 def _description(state: Selected, mailbox: Mailbox) -> bytes:
     """The untagged lines of SELECT (RFC 3501 §6.3.1)."""
     view = state.view
-    names = (*flags.SYSTEM_FLAGS, *mailbox.keywords)
+    names = (*SYSTEM_FLAGS, *mailbox.keywords)
     lines = [
         responses.flags(names),
         responses.exists(view.exists),

@@ -8,9 +8,7 @@ from itertools import chain
 
 from paquebot.imap.commands.context import CommandContext
 from paquebot.imap.mailbox_view import updates
-from paquebot.imap.mailbox_view.feed import MailboxChange
-from paquebot.imap.mailbox_view.flags import parse_flags
-from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.mailbox_view.view import View, parse_flags
 from paquebot.imap.reply import Reply, no, ok
 from paquebot.imap.states import Selected, condstore_enabled
 from paquebot.mailstore import Flag, FlagOp, StoreResult
@@ -46,16 +44,9 @@ async def store(context: CommandContext, state: Selected, command: ast.Store) ->
         keywords=keywords,
         unchanged_since=command.unchanged_since,
     )
-    apply_result(context, state, result)
+    context.apply_stored(state, result)
     untagged = _fetch_lines(state, command, result, expected)
     return _completion(state, command, uids, result, untagged)
-
-
-def apply_result(context: CommandContext, state: Selected, result: StoreResult) -> None:
-    """Apply the result to this session's view, and announce it to the others."""
-    updates.apply_own_change(state, result.rows, mod_seq=result.mod_seq if result.changed else None)
-    if result.changed:
-        context.announce(MailboxChange(state.mailbox_id, result.mod_seq, result.rows))
 
 
 @dataclass(frozen=True, slots=True)

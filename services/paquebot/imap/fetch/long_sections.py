@@ -1,4 +1,4 @@
-"""Sections too long to be copied or looked through at once: views of the one body, written a slice at a time.
+"""Sections too long to be made at once: the fields of a long header, and long parts that are decoded.
 
 A literal gives its size before its bytes. So a header's fields, and the bytes of an encoded part, are read twice: once
 for the size and once to write them. Nothing is kept in between.
@@ -16,47 +16,6 @@ from paquebot.wire.imap.ast import Partial
 
 _FIELDS_PER_STEP: Final = 1000
 """About half a millisecond."""
-
-
-@dataclass(frozen=True, slots=True)
-class LongBytes:
-    """The parts of a section, one after another: the recipient's prefix and the message, for example."""
-
-    parts: tuple[memoryview, ...]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    def cut(self, partial: Partial) -> LongBytes:
-        start, left, cut_parts = partial.offset, partial.count, []
-        for part in self.parts:
-            view = part[start : start + left]
-            start = max(0, start - len(part))
-            left -= len(view)
-            if view:
-                cut_parts.append(view)
-        return LongBytes(tuple(cut_parts))
-
-    def slices(self) -> Iterator[bytes]:
-        for part in self.parts:
-            for start in range(0, len(part), SLICE):
-                yield bytes(part[start : start + SLICE])
-
-
-def joined(*parts: bytes | memoryview) -> bytes | LongBytes:
-    """The parts as one: copied if they are short, which they nearly always are, because that is faster."""
-    if sum(map(len, parts)) <= SLICE:
-        return b"".join(parts)
-    return LongBytes(tuple(memoryview(part) for part in parts))
-
-
-def cut(section: bytes | LongBytes, partial: Partial | None) -> bytes | LongBytes:
-    """RFC 3501 §6.4.5: a partial beyond the end is empty."""
-    if partial is None:
-        return section
-    if isinstance(section, LongBytes):
-        return joined(*section.cut(partial).parts)
-    return section[partial.offset : partial.offset + partial.count]
 
 
 @dataclass(frozen=True, slots=True)

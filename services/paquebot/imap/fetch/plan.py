@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from paquebot.imap.fetch import sections
-from paquebot.imap.fetch.long_sections import EncodedPart, LongBytes, LongHeader, cut
-from paquebot.imap.mailbox_view.flags import flag_names
+from paquebot.imap.fetch.long_sections import EncodedPart, LongHeader
+from paquebot.imap.fetch.sections import LongBytes, cut
 from paquebot.imap.mailbox_view.view import View
 from paquebot.mailstore import StoredMessage
 from paquebot.message import (
@@ -256,7 +256,7 @@ def _column(write: RowWriter) -> _ItemPlan:
 
 _ITEM_PLANS: Mapping[FetchAttribute, _ItemPlan] = {
     FetchItem.UID: _view_item(lambda response, view, number: response.uid(view.uid(number))),
-    FetchItem.FLAGS: _view_item(lambda response, view, number: response.flags(flag_names(view, number))),
+    FetchItem.FLAGS: _view_item(lambda response, view, number: response.flags(view.flag_names(number))),
     FetchItem.MODSEQ: _view_item(lambda response, view, number: response.mod_seq(view.mod_seq_of(number))),
     FetchItem.INTERNALDATE: _column(
         lambda response, message, summary, body: response.internal_date(message.internal_date)

@@ -3,10 +3,15 @@
 A client sees the recipient's prefix (Return-Path, Delivered-To) and then the stored bytes of a message; the summary's
 offsets count in the stored bytes alone (invariant 5). RFC 3501 §6.4.5, RFC 3516.
 
-A long section is never copied: forty sections of one message are forty views of it.
+A long section is never copied: forty sections of one message are forty views of it, written a slice at a time.
 """
 
-from paquebot.imap.fetch.long_sections import EncodedPart, LongBytes, LongHeader, cut, joined
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from paquebot.imap.fetch.long_sections import EncodedPart, LongHeader
 from paquebot.mailstore import StoredMessage
 from paquebot.message import (
     ByteRange,
@@ -22,7 +27,7 @@ from paquebot.message import (
 )
 from paquebot.runtime.net.connection import SLICE
 from paquebot.wire.imap import ast
-from paquebot.wire.imap.ast import SectionSpecifier
+from paquebot.wire.imap.ast import Partial, SectionSpecifier
 
 _ENCODINGS = frozenset({b"7BIT", b"8BIT", b"BINARY", b"BASE64", b"QUOTED-PRINTABLE"})
 _IDENTITY_ENCODINGS = frozenset({b"7BIT", b"8BIT", b"BINARY"})
@@ -36,6 +41,48 @@ _TEXTS = {
     SectionSpecifier.TEXT: SectionText.TEXT,
     SectionSpecifier.MIME: SectionText.MIME,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LongBytes:
+    """The parts of a section, one after another: the recipient's prefix and the message, for example."""
+
+    parts: tuple[memoryview, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def cut(self, partial: Partial) -> LongBytes:
+        start, left, cut_parts = partial.offset, partial.count, []
+        for part in self.parts:
+            view = part[start : start + left]
+            start = max(0, start - len(part))
+            left -= len(view)
+            if view:
+                cut_parts.append(view)
+        return LongBytes(tuple(cut_parts))
+
+    def slices(self) -> Iterator[bytes]:
+        for part in self.parts:
+            for start in range(0, len(part), SLICE):
+                yield bytes(part[start : start + SLICE])
+
+
+def joined(*parts: bytes | memoryview) -> bytes | LongBytes:
+    """The parts as one: copied if they are short, which they nearly always are, because that is faster."""
+    if sum(map(len, parts)) <= SLICE:
+        return b"".join(parts)
+    return LongBytes(tuple(memoryview(part) for part in parts))
+
+
+def cut(section: bytes | LongBytes, partial: Partial | None) -> bytes | LongBytes:
+    """RFC 3501 §6.4.5: a partial beyond the end is empty."""
+    if partial is None:
+        return section
+    if isinstance(section, LongBytes):
+        return joined(*section.cut(partial).parts)
+    return section[partial.offset : partial.offset + partial.count]
+
 
 SectionBytes = bytes | LongBytes
 

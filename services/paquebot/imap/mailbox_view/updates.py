@@ -1,7 +1,7 @@
-"""When and how a session learns what others did to its mailbox (RFC 3501 §5.2, §7.3, §7.4.1).
+"""Refreshes a session's view of its mailbox, and writes the lines that report changes (RFC 3501 §5.2, §7.3, §7.4.1).
 
-EXPUNGE goes out only where the caller allows it: never while FETCH, STORE or SEARCH is answered, because these
-name messages by numbers that must not move. Everything else may go out with every answer.
+EXPUNGE is sent only where the caller allows it: never in the reply to FETCH, STORE or SEARCH, which name messages by
+numbers that must not change. All other changes may go with every reply.
 """
 
 from array import array
@@ -10,27 +10,28 @@ from dataclasses import dataclass
 from itertools import chain
 
 from paquebot.imap.context import ServerContext
-from paquebot.imap.mailbox_view import flags
 from paquebot.imap.mailbox_view.feed import MailboxChange, Watch
-from paquebot.imap.mailbox_view.view import Updates, View
+from paquebot.imap.mailbox_view.view import SYSTEM_FLAGS, Updates, View
 from paquebot.imap.states import Selected, SessionState
 from paquebot.mailstore import FlagRows, Mailbox, RecentRange
 from paquebot.wire.imap import response_codes, responses
 from paquebot.wire.imap.fetch_response import FetchResponse
 from paquebot.wire.imap.sequence_set import ranges_of
 
-_PIECE = 16 * 1024  # bytes of lines that are made at once
+_CHUNK = 16 * 1024  # bytes of lines that are made in one step
 
 
 def has_changes(watch: Watch, state: Selected) -> bool:
-    """Did something happen that the session has not seen?"""
+    """Is there a change that the session has not seen?"""
     return watch.dirty or watch.awaited > state.view.mod_seq
 
 
 @dataclass(slots=True)
 class UpdateLines:
-    """Lines for the client: made, once, while they are written, for they may be as many as the mailbox has messages.
-    Take them before `expunge_lines`, which moves the numbers."""
+    """Lines for the client, made once, while they are written: there may be as many as the mailbox has messages.
+
+    Take them before `expunge_lines`, which changes the numbers. `arrived`: there are new messages.
+    """
 
     arrived: bool = False
     lines: Iterable[bytes] = ()
@@ -40,39 +41,37 @@ class UpdateLines:
 
 
 async def refresh(
-    process: ServerContext, watch: Watch, state: Selected, *, now: bool = False, shared: bool = False
+    server: ServerContext, watch: Watch, state: Selected, *, now: bool = False, shared: bool = False
 ) -> UpdateLines:
-    """See what happened since the last look, and tell it, but for EXPUNGE (that is `expunge_lines`).
+    """Bring the view up to date; returns the lines that report it, except EXPUNGE (that is `expunge_lines`).
 
-    `now`: PostgreSQL is to be asked, also for what nobody hinted at. `shared`: a hint or the poll asked for it, so that
-    a query with others will do. Raises NoSuchMailbox.
+    `now`: ask PostgreSQL, also for changes without a hint. `shared`: the caller refreshes for a hint or a poll, so a
+    query that other sessions share will do. Raises NoSuchMailbox.
     """
-    if not now and (known := process.feed.recent_changes(watch, state.mailbox_id, state.view.mod_seq)) is not None:
-        return _remembered(state, known)
+    if not now and (known := server.feed.recent_changes(watch, state.mailbox_id, state.view.mod_seq)) is not None:
+        return _apply_recent(state, known)
     watch.dirty, watch.awaited = False, 0
-    ask = process.feed.shared_changes if shared else process.feed.changes
+    query = server.feed.shared_changes if shared else server.feed.changes
     try:
-        changes = await ask(state.account.account_id, state.mailbox_id, state.view.mod_seq)
+        changes = await query(state.account.account_id, state.mailbox_id, state.view.mod_seq)
         rows, expunged = changes.rows, changes.expunged
         mailbox = changes.mailbox
-        if expunged is None:  # too long ago: compare with everything that is there now
-            snapshot = await process.mailbox_reader.state(state.account.account_id, state.mailbox_id)
+        if expunged is None:  # too long ago: compare with all messages of now
+            snapshot = await server.mailbox_reader.state(state.account.account_id, state.mailbox_id)
             rows, mailbox = snapshot.rows, snapshot.mailbox
-            there = frozenset(rows.uids)
-            found = [uid for uid in state.view.uids if uid not in there]
-        else:
-            found = list(expunged)
-        updates = state.view.apply(rows, found, mailbox.highest_mod_seq)
+            existing = frozenset(rows.uids)
+            expunged = array("I", (uid for uid in state.view.uids if uid not in existing))
+        updates = state.view.apply(rows, expunged, mailbox.highest_mod_seq)
         if updates.arrived:
-            await _claim(process, state, mailbox)
+            await _claim_recent(server, state, mailbox)
     except BaseException:
         watch.dirty = True
         raise
     return _lines(state, updates, mailbox.keywords)
 
 
-def _remembered(state: Selected, changes: Iterable[MailboxChange]) -> UpdateLines:
-    """As `refresh`, from what sessions of this process did."""
+def _apply_recent(state: Selected, changes: Iterable[MailboxChange]) -> UpdateLines:
+    """`refresh` with changes that sessions of this process made."""
     view = state.view
     arrived, changed, words = 0, list[int](), dict.fromkeys(view.keywords_reported)
     for change in changes:
@@ -83,13 +82,13 @@ def _remembered(state: Selected, changes: Iterable[MailboxChange]) -> UpdateLine
     return _lines(state, Updates(arrived, tuple(dict.fromkeys(changed))), words)
 
 
-async def _claim(process: ServerContext, state: Selected, mailbox: Mailbox) -> None:
+async def _claim_recent(server: ServerContext, state: Selected, mailbox: Mailbox) -> None:
     if not mailbox.recent:
         return
-    if state.read_only:  # RFC 3501 §6.3.2: EXAMINE takes \Recent from nobody
+    if state.read_only:  # RFC 3501 §6.3.2: EXAMINE leaves \Recent to other sessions
         state.view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
     else:
-        state.view.claim(await process.messages.claim_recent(state.account.account_id, state.mailbox_id))
+        state.view.claim(await server.messages.claim_recent(state.account.account_id, state.mailbox_id))
 
 
 def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> UpdateLines:
@@ -103,26 +102,26 @@ def _lines(state: Selected, updates: Updates, keywords: Iterable[str]) -> Update
 
 
 def write_keywords(out: bytearray, view: View, keywords: Iterable[str]) -> None:
-    """A FLAGS response, when there are other keywords than the client was told of (RFC 3501 §7.2.6)."""
+    """A FLAGS response, if the keywords differ from the last reported ones (RFC 3501 §7.2.6)."""
     found = tuple(dict.fromkeys(keywords))
     if set(found) != set(view.keywords_reported):
         view.keywords_reported = found
-        out += responses.flags((*flags.SYSTEM_FLAGS, *found))
+        out += responses.flags((*SYSTEM_FLAGS, *found))
 
 
 def flag_lines(state: Selected, uids: Iterable[int], *, uid: bool = False) -> Iterator[bytes]:
-    """As `write_flags`, in pieces."""
+    """`write_flags` in chunks."""
     out = bytearray()
     for found in uids:
         write_flags(out, state, (found,), uid=uid)
-        if len(out) >= _PIECE:
+        if len(out) >= _CHUNK:
             yield bytes(out)
             out.clear()
     yield bytes(out)
 
 
 def write_flags(out: bytearray, state: Selected, uids: Iterable[int], *, uid: bool = False) -> None:
-    """An untagged FETCH with the flags of each message; `uid`: a UID command asks (RFC 3501 §6.4.8)."""
+    """An untagged FETCH with the flags of each message; `uid`: for a UID command (RFC 3501 §6.4.8)."""
     mod_seq = state.condstore  # RFC 7162 §3.1: every FETCH that a flag change caused
     uid = uid or state.qresync  # RFC 7162 §3.2.4
     for found in uids:
@@ -136,7 +135,7 @@ def write_message_flags(out: bytearray, view: View, number: int, *, uid: bool, m
     response = FetchResponse(out, number)
     if uid:
         response.uid(view.uid(number))
-    response.flags(flags.flag_names(view, number))
+    response.flags(view.flag_names(number))
     if mod_seq:
         response.mod_seq(view.mod_seq_of(number))
     response.close()
@@ -152,8 +151,11 @@ def write_mod_seq(out: bytearray, view: View, number: int, *, uid: bool) -> None
 
 
 def expunge_lines(state: Selected) -> Iterable[bytes]:
-    """The EXPUNGE responses that wait, or VANISHED after ENABLE QRESYNC (RFC 7162 §3.2.10), and RECENT where they make
-    it another. The numbers move at once, the lines are made while they are written."""
+    """The EXPUNGE responses that wait, or VANISHED after ENABLE QRESYNC (RFC 7162 §3.2.10), and RECENT if they change
+    it.
+
+    The numbers change at once; the lines are made while they are written.
+    """
     view = state.view
     released = view.release()
     if not released.uids:
@@ -166,17 +168,16 @@ def expunge_lines(state: Selected) -> Iterable[bytes]:
 
 
 def recent_line(view: View) -> bytes:
-    """RECENT, which tells another count whenever that changes (RFC 3501 §7.3.2)."""
+    """RECENT, to be sent whenever its count changes (RFC 3501 §7.3.2)."""
     view.recent_reported = view.recent
     return responses.recent(view.recent_reported)
 
 
 def highest_mod_seq_line(before: SessionState, state: SessionState) -> Iterator[bytes]:
-    """What a command must tell of the mailbox's mod-sequence, at the end of its answer; mostly nothing. `before`: the
-    state in which it came.
+    """HIGHESTMODSEQ at the end of a reply, if it must be there; `before`: the state in which the command came.
 
-    The first command that enables CONDSTORE tells it (RFC 7162 §3.1). A client with QRESYNC is told from where to go on
-    should it lose the connection, where FETCH had mod-sequences above those of changes it was not told of (§3.2).
+    The first command that enables CONDSTORE reports it (RFC 7162 §3.1). To a client with QRESYNC, a FETCH may have
+    shown mod-sequences above those of changes not reported yet: then it must learn from where to resynchronise (§3.2).
     """
     if not isinstance(state, Selected):
         return
@@ -185,16 +186,16 @@ def highest_mod_seq_line(before: SessionState, state: SessionState) -> Iterator[
         yield responses.untagged_ok("Highest", response_codes.highest_mod_seq(state.view.reported_mod_seq))
 
 
-def with_expunge_lines(news: Iterable[bytes], state: Selected) -> Iterator[bytes]:
+def with_expunge_lines(lines: Iterable[bytes], state: Selected) -> Iterator[bytes]:
     """The lines, and then those of `expunge_lines`."""
-    yield from news
+    yield from lines
     yield from expunge_lines(state)
 
 
 def apply_own_change(
     state: Selected, rows: FlagRows | None = None, expunged: Iterable[int] = (), *, mod_seq: int | None = None
 ) -> None:
-    """Take in what this session itself did. `mod_seq`: what was given to it, when that was all."""
+    """Apply what this session itself changed. `mod_seq`: of the change, if it was one."""
     state.view.apply(rows or FlagRows(), expunged)
-    if mod_seq is not None and mod_seq == state.view.mod_seq + 1:  # nobody did anything in between
+    if mod_seq is not None and mod_seq == state.view.mod_seq + 1:  # no change of another session in between
         state.view.mod_seq = mod_seq

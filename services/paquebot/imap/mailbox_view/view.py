@@ -1,10 +1,10 @@
-"""A session's picture of the selected mailbox: message sequence numbers to UIDs, and the flags of each message.
+"""A session's view of the selected mailbox: message sequence numbers to UIDs, and the flags of each message.
 
-The picture changes only when `apply` or `release` is called, so that a sequence number means the same message
-from the client's command to its completion. Expunged messages keep their number until `release`, because
-EXPUNGE may not be sent at every time (RFC 3501 §7.4.1).
+The view changes only when `apply` or `release` is called, so that a sequence number means the same message from the
+client's command to its completion. Expunged messages keep their number until `release`, because EXPUNGE may not be sent
+at any time (RFC 3501 §7.4.1).
 
-Invariants: UIDs ascend strictly; what is gone is a subset of them; the client was told of `exists` messages.
+Invariants: UIDs ascend strictly; expunged UIDs are a subset of them; the client knows of `exists` messages.
 """
 
 from array import array
@@ -13,10 +13,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from paquebot.mailstore import Flag, FlagRows, RecentRange
+from paquebot.mailstore import NO_FLAGS, Flag, FlagRows, RecentRange
 from paquebot.wire.imap.sequence_set import SequenceSet
 
-_FEW = 16  # up to here, closing gaps one by one costs less than building the columns again
+_FLAG_NAMES = {
+    "\\Answered": Flag.ANSWERED,
+    "\\Flagged": Flag.FLAGGED,
+    "\\Deleted": Flag.DELETED,
+    "\\Seen": Flag.SEEN,
+    "\\Draft": Flag.DRAFT,
+}
+SYSTEM_FLAGS = tuple(_FLAG_NAMES)
+_FLAG_COMBINATIONS = tuple(
+    tuple(name for name, flag in _FLAG_NAMES.items() if flag.value & bits) for bits in range(1 << len(_FLAG_NAMES))
+)
+_FEW = 16  # up to this number, deleting rows one by one costs less than building the columns again
 
 
 class NoSuchSequenceNumber(Exception):
@@ -25,22 +36,34 @@ class NoSuchSequenceNumber(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Updates:
-    """What is news to the client."""
+    """What the client does not know yet."""
 
-    arrived: int = 0  # messages behind the last one known
+    arrived: int = 0  # messages after the last one known
     changed: tuple[int, ...] = ()  # UIDs of known messages whose flags changed
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Messages that left the picture, in the order in which the client is told."""
+    """Messages that left the view, in the order of their EXPUNGE responses."""
 
     numbers: tuple[int, ...] = ()  # descending, so that each is right after those before it
     uids: tuple[int, ...] = ()  # the same messages, ascending
 
 
+def parse_flags(names: Iterable[str]) -> tuple[Flag, tuple[str, ...]]:
+    """System flags and keywords of a flag list; skips \\Recent, which a client cannot store."""
+    flags = NO_FLAGS
+    keywords: list[str] = []
+    for name in names:
+        if name in _FLAG_NAMES:
+            flags |= _FLAG_NAMES[name]
+        elif not name.startswith("\\"):
+            keywords.append(name)
+    return flags, tuple(keywords)
+
+
 class View:
-    """Sequence numbers, UIDs, flags and mod-sequences of one mailbox, as one session sees them."""
+    """Sequence numbers, UIDs, flags and mod-sequences of one mailbox in one session."""
 
     __slots__ = (
         "_expunged",
@@ -65,11 +88,11 @@ class View:
         self._mod_seq_before_expunged = self._highest_mod_seq = mod_seq
         self._recent: list[RecentRange] = []
         self.mod_seq = mod_seq
-        """Every change up to here is in the picture."""
+        """Every change up to here is in the view."""
         self.keywords_reported = tuple(keywords)
-        """What the last FLAGS response named (RFC 3501 §7.2.6)."""
+        """The keywords of the last FLAGS response (RFC 3501 §7.2.6)."""
         self.recent_reported = 0
-        """What the last RECENT response said (RFC 3501 §7.3.2)."""
+        """The count of the last RECENT response (RFC 3501 §7.3.2)."""
 
     # --- numbers -----------------------------------------------------------------------------------------
 
@@ -85,7 +108,7 @@ class View:
 
     @property
     def uids(self) -> Sequence[int]:
-        """All UIDs by sequence number, those that are gone too."""
+        """All UIDs by sequence number, expunged ones too."""
         return self._uids
 
     def uid(self, number: int) -> int:
@@ -98,25 +121,25 @@ class View:
         return index + 1 if index < len(self._uids) and self._uids[index] == uid else None
 
     def is_expunged(self, uid: int) -> bool:
-        """Expunged, but the client was not told yet."""
+        """Was the message expunged, and no EXPUNGE sent yet?"""
         return uid in self._expunged
 
     @property
     def reported_mod_seq(self) -> int:
-        """Every change up to this mod-sequence was told to the client, or is with what `apply` returned: while expunged
-        messages wait for `release`, less than theirs."""
+        """Every change up to this mod-sequence was reported to the client, or will be with what `apply` returned. While
+        expunged messages wait for `release`, it is below theirs."""
         return self._mod_seq_before_expunged if self._expunged else self.mod_seq
 
     @property
     def client_may_be_ahead(self) -> bool:
-        """Are changes above `told` in the picture, so that the client may have seen a higher mod-sequence?"""
+        """Are changes above `reported_mod_seq` in the view, so that the client may have seen a higher mod-sequence?"""
         return self.reported_mod_seq < self._highest_mod_seq
 
     def select(self, sequence_set: SequenceSet, *, uid: bool) -> list[int]:
         """Ascending sequence numbers of the messages that the set names.
 
-        Unknown UIDs are passed over (RFC 3501 §6.4.8). Raises NoSuchSequenceNumber, but not for all or the last message
-        of an empty mailbox ("1:*", "*"): clients ask so without looking at EXISTS, and it names nothing.
+        Skips unknown UIDs (RFC 3501 §6.4.8). Raises NoSuchSequenceNumber, but not for "1:*" or "*" in an empty mailbox:
+        clients send that without checking EXISTS, and it names nothing.
         """
         if uid:
             return self._by_uid(sequence_set)
@@ -127,7 +150,7 @@ class View:
         return list(sequence_set.iterate(self.exists))
 
     def knows_all(self, sequence_set: SequenceSet) -> bool:
-        """Is each UID that the set names in the picture?"""
+        """Does the view have each UID of the set?"""
         if sequence_set.has_star() or sequence_set.highest() > self.last_uid:
             return False
         spans = sequence_set.resolve(self.last_uid)
@@ -136,7 +159,7 @@ class View:
         )
 
     def gaps(self, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """What of the sorted spans of UIDs is of no message here, as spans. Walks over messages, not over UIDs."""
+        """The UIDs in the sorted spans that no message here has, as spans. Loops over messages, not over UIDs."""
         uids = self._uids
         for low, high in spans:
             for index in range(bisect_left(uids, low), len(uids)):
@@ -150,7 +173,7 @@ class View:
                 yield low, high
 
     def _by_uid(self, sequence_set: SequenceSet) -> list[int]:
-        # `*` is the largest UID in use; what lies above it names nothing unless a range crosses it.
+        # `*` is the largest UID in use; UIDs above it name nothing, unless a range includes it.
         numbers: list[int] = []
         for low, high in sequence_set.resolve(self.last_uid):
             numbers.extend(range(bisect_left(self._uids, low) + 1, bisect_right(self._uids, high) + 1))
@@ -161,6 +184,14 @@ class View:
     def flags(self, number: int) -> Flag:
         """The stored system flags of a message."""
         return Flag(self._flags[number - 1])
+
+    def flag_names(self, number: int) -> tuple[str, ...]:
+        """The flags of a message in this session, as IMAP writes them."""
+        names = _FLAG_COMBINATIONS[self._flags[number - 1]]
+        keywords = self._keywords.get(self._uids[number - 1])
+        if keywords:
+            names = (*names, *keywords)
+        return (*names, "\\Recent") if self.is_recent(number) else names
 
     def keywords(self, number: int) -> tuple[str, ...]:
         """The keywords of a message."""
@@ -200,10 +231,10 @@ class View:
         self._recent.append(claimed)
 
     def apply(self, rows: FlagRows, expunged: Iterable[int], mod_seq: int | None = None) -> Updates:
-        """Take in new and changed messages, and mark what went away; that waits for `release`.
+        """Add new messages, update changed ones, and mark expunged ones, which wait for `release`.
 
-        `mod_seq`: every change of the mailbox up to here is in `rows` and `expunged`; None: these are changes
-        of this session alone, and others may have happened before them.
+        `mod_seq`: `rows` and `expunged` have every change of the mailbox up to here; None: they have changes of this
+        session alone, and other sessions may have made changes before them.
         """
         before = self.exists
         if not self._expunged:
@@ -213,7 +244,7 @@ class View:
         for index, uid in enumerate(rows.uids):
             number = self.number(uid)
             if number is None:
-                # Own changes name known messages; UIDs only grow (invariant 6), so anything else is news.
+                # Own changes are of known messages; UIDs only grow (invariant 6), so a higher one is a new message.
                 if mod_seq is not None and uid > self.last_uid:
                     self._append(rows, index)
             elif self._mod_seqs[number - 1] < rows.mod_seqs[index]:
@@ -242,22 +273,22 @@ class View:
             self._keywords.pop(uid, None)
 
     def release(self) -> Released:
-        """Drop the messages that are gone; the client is told now. Numbers descend, so each stays valid."""
+        """Remove the expunged messages; the caller reports them now. Numbers descend, so that each stays valid."""
         if not self._expunged:
             return Released()
-        gone, self._expunged = self._expunged, set()
-        numbers = sorted((self._number_of(uid) for uid in gone), reverse=True)
+        expunged, self._expunged = self._expunged, set()
+        numbers = sorted((self._number_of(uid) for uid in expunged), reverse=True)
         if len(numbers) <= _FEW:
             for number in numbers:
                 del self._uids[number - 1], self._mod_seqs[number - 1], self._flags[number - 1]
         else:
-            kept = [index for index, uid in enumerate(self._uids) if uid not in gone]
+            kept = [index for index, uid in enumerate(self._uids) if uid not in expunged]
             self._uids = array("I", (self._uids[index] for index in kept))
             self._mod_seqs = array("Q", (self._mod_seqs[index] for index in kept))
             self._flags = bytearray(self._flags[index] for index in kept)
-        for uid in gone:
+        for uid in expunged:
             self._keywords.pop(uid, None)
-        return Released(tuple(numbers), tuple(sorted(gone)))
+        return Released(tuple(numbers), tuple(sorted(expunged)))
 
     def _number_of(self, uid: int) -> int:
         number = self.number(uid)

@@ -1,8 +1,8 @@
 """What a search knows of one message: its place in the view, then columns, then the summary, then the body.
 
-Text is compared without regard to case, after transfer encodings, charsets and encoded words are undone
-(RFC 3501 §6.4.4). Each text of a message is decoded once, however many keys ask for it, and not by a key but by the
-search, in steps: a key only asks whether its text was found so far.
+Text is compared without regard to case, after transfer encodings, charsets and encoded words are decoded (RFC 3501
+§6.4.4). The search decodes each text of a message once, in steps, however many keys need it: a key only checks whether
+its text was found so far.
 """
 
 import datetime
@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paquebot.imap.mailbox_view.view import View
-from paquebot.imap.search.header_texts import Field, field_values, header_text
-from paquebot.imap.search.texts import TextsFound
+from paquebot.imap.search.texts import Field, TextsFound, field_values, header_text
 from paquebot.mailstore import Flag, StoredMessage
 from paquebot.message import (
     ADDRESS_FIELDS,
@@ -26,10 +25,10 @@ from paquebot.message import (
 )
 
 _PIECE = 64 * 1024  # characters
-_HELD = 256 * 1024  # characters of fields that are compared together
-_FIELD = 64  # in characters, what it costs to go past a field
-_LOOK = 1024  # in characters, what it costs to look for a field at all
-_READING = 256  # to read a byte of an address list takes as long as to compare so many characters
+_MAX_VALUES = 256 * 1024  # characters of field values that are compared together
+_FIELD = 64  # in characters, the cost to skip a field
+_COMPARISON = 1024  # in characters, the cost to compare a text with the values of a field at all
+_ADDRESS_BYTE = 256  # to parse a byte of an address list takes as long as to compare this many characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Columns:
 
 @dataclass(slots=True)
 class MessageFacts:
-    """One message; what is None was not loaded yet."""
+    """One message; a fact that is None was not loaded yet."""
 
     view: View
     number: int
@@ -52,10 +51,10 @@ class MessageFacts:
     summary: MessageSummary | None = None
     body: bytes | None = None
     field_verdicts: dict[tuple[str, str], bool] = field(default_factory=dict)
-    """Whether fields of a name have a text: what was looked at so far."""
+    """By name and text, whether fields of the name have the text; those compared so far."""
     header_texts: TextsFound | None = None
     texts: TextsFound | None = None
-    """What of the header and of the body was looked through."""
+    """Texts found in the header and in the body; None: not searched."""
 
     @property
     def uid(self) -> int:
@@ -87,14 +86,14 @@ class MessageFacts:
 
     @property
     def knows_sent(self) -> bool:
-        """Is it known what the Date field says, and that there is none?"""
+        """Is it known what the Date field says, or that there is none?"""
         if self.summary is None:
             return False
         return bool(self.summary.envelope.date) or self.body is not None or has_whole_envelope(self.summary)
 
     def header_contains(self, name: str, wanted: str) -> bool | None:
-        """Has a field of this lower-case name the text? An empty text asks whether there is one. Addresses are found as
-        they stand in the message, and as `local@domain`."""
+        """Does a field of this lower-case name have the text? An empty text: is there such a field? Addresses match as
+        written in the message, and as `local@domain`."""
         return self.field_verdicts.get((name, wanted))
 
     def body_contains(self, wanted: str) -> bool | None:
@@ -109,46 +108,46 @@ class MessageFacts:
         return None if in_header is None or in_body is None else False
 
     def match_fields(self, wanted: Sequence[tuple[str, str]]) -> Iterator[int]:
-        """Answer for each (name, text) whether a field has it, where the summary or the body can tell. Each step yields
-        what it cost, in characters."""
+        """Decide for each (name, text) whether a field has the text, if the summary or the body has the field. Each
+        step yields its cost, in characters."""
         assert self.summary is not None
         open_ = [
             (name, text) for name, text in wanted if self.body is not None or knows_header_fields(self.summary, (name,))
         ]
         names = {name for name, _ in open_}
         values: dict[str, list[str]] = {}
-        cost = held = 0
+        cost = size = 0
         for raw_name, raw in self._stored_fields():
             cost += _FIELD + len(raw)
             name = raw_name.decode("latin-1")
             for value in field_values(raw_name, raw) if name in names else ():
                 found = values.setdefault(name, [])
                 found.append(decode_header_text(value).casefold())
-                held += len(found[-1])
-                for octets, text in address_texts(value) if name in ADDRESS_FIELDS else ():
+                size += len(found[-1])
+                for length, text in address_texts(value) if name in ADDRESS_FIELDS else ():
                     found.append(text.casefold())
-                    held += len(text)
-                    yield _READING * octets
+                    size += len(text)
+                    yield _ADDRESS_BYTE * length
             if cost >= _PIECE:
                 yield cost
                 cost = 0
-            if held >= _HELD:  # of a very long header no more is kept at once
+            if size >= _MAX_VALUES:  # compare a very long header in parts
                 yield from self._compare(open_, values)
-                values, held = {}, 0
+                values, size = {}, 0
         if cost:
             yield cost
         yield from self._compare(open_, values)
         self.field_verdicts |= dict.fromkeys(open_, False)
 
     def _compare(self, open_: list[tuple[str, str]], values: Mapping[str, list[str]]) -> Iterator[int]:
-        """Take out of `open_` what is found in the values."""
+        """Remove from `open_` the texts that the values have."""
         for key in tuple(open_):
             name, text = key
             found = values.get(name, [])
             if any(text in value for value in found):
                 self.field_verdicts[key] = True
                 open_.remove(key)
-            yield _LOOK + sum(map(len, found))
+            yield _COMPARISON + sum(map(len, found))
 
     def header(self) -> Iterator[str]:
         """The text of all fields, as of `header_text`."""

@@ -1,7 +1,7 @@
-"""SEARCH keys as predicates over what is known of a message so far (RFC 3501 §6.4.4).
+"""SEARCH keys as predicates over the facts of a message (RFC 3501 §6.4.4).
 
-A predicate answers True, False, or None: "not without more facts". So a search goes through the messages with the
-cheapest facts first, and only what is still open costs columns, then summaries, then bodies.
+A predicate returns True, False, or None: "not without more facts". So a search checks all messages with the cheapest
+facts first, and loads columns, then summaries, then bodies, only for those that are still open.
 """
 
 import datetime
@@ -28,21 +28,21 @@ CHARSETS = (
     *("WINDOWS-1250", "WINDOWS-1251", "WINDOWS-1252", "KOI8-R", "ISO-2022-JP", "SHIFT_JIS", "EUC-JP", "EUC-KR"),
     *("BIG5", "GB2312", "GB18030"),
 )
-"""The usual ones, told in BADCHARSET (RFC 3501 §7.1). SEARCH accepts what a message may be in, by all its names."""
-_UNDECLARED = ("US-ASCII", "ASCII", "ANSI_X3.4-1968")  # a client that sends 8 bits all the same most likely means UTF-8
+"""The usual ones, listed in BADCHARSET (RFC 3501 §7.1). SEARCH accepts every charset of a message, by all its names."""
+_UNDECLARED = ("US-ASCII", "ASCII", "ANSI_X3.4-1968")  # with 8-bit octets, a client most likely means UTF-8
 
 
 class UnknownCharset(Exception):
-    """The search is in a charset that is not among CHARSETS."""
+    """The charset of the search is unknown."""
 
 
 class BadSearchText(Exception):
-    """A search string is not text of the search's charset."""
+    """A search string is not valid in the charset of the search."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchContext:
-    """What a key needs to know beside the message."""
+    """What a key needs besides the message."""
 
     exists: int
     last_uid: int
@@ -75,8 +75,8 @@ def _column(key: ast.SearchKey, now: float) -> Predicate:
             return _flag(flag, present=present)
         case ast.SearchModSeq(mod_seq):
             return lambda facts: facts.mod_seq >= mod_seq
-        case ast.SearchSize(op, octets):
-            return _size(op, octets)
+        case ast.SearchSize(op, size):
+            return _size(op, size)
         case ast.SearchDate(field, op, date):
             return _date(field, op, date)
         case ast.SearchAge(op, seconds):
@@ -99,26 +99,26 @@ def _containing(key: ast.SearchHeader | ast.SearchBody | ast.SearchText, charset
 
 
 def uses_mod_seq(key: ast.SearchKey) -> bool:
-    """Does MODSEQ occur? Then the response tells the highest one (RFC 7162 §3.1.5)."""
+    """Does MODSEQ occur? Then the response has the highest one (RFC 7162 §3.1.5)."""
     return any(isinstance(leaf, ast.SearchModSeq) for leaf in leaves(key))
 
 
 def texts_of(
     key: ast.SearchKey, context: SearchContext, *kinds: type[ast.SearchBody] | type[ast.SearchText]
 ) -> tuple[str, ...]:
-    """What keys of these kinds look for, folded, each once. Raises UnknownCharset, BadSearchText."""
+    """The texts that keys of these kinds search for, folded, each once. Raises UnknownCharset, BadSearchText."""
     texts = (_text(leaf.value, context.charset) for leaf in leaves(key) if isinstance(leaf, kinds))
     return tuple(dict.fromkeys(texts))
 
 
 def fields_of(key: ast.SearchKey, context: SearchContext) -> tuple[tuple[str, str], ...]:
-    """The names of fields and the folded texts that are looked for in them. Raises as `texts_of`."""
+    """The names of fields and the folded texts to search for in them. Raises as `texts_of`."""
     named = (leaf for leaf in leaves(key) if isinstance(leaf, ast.SearchHeader))
     return tuple(dict.fromkeys((leaf.field, _text(leaf.value, context.charset)) for leaf in named))
 
 
 def count_keys(key: ast.SearchKey) -> int:
-    """How many keys are asked of a message, at most."""
+    """How many keys at most are checked for a message."""
     return sum(1 for _ in leaves(key))
 
 
@@ -151,11 +151,11 @@ def _saved(context: SearchContext) -> Predicate:
     return lambda facts: facts.uid in saved
 
 
-def _size(op: ast.SizeOp, octets: int) -> Predicate:
+def _size(op: ast.SizeOp, size: int) -> Predicate:
     def check(facts: MessageFacts) -> bool | None:
         if facts.columns is None:
             return None
-        return facts.columns.size > octets if op is ast.SizeOp.LARGER else facts.columns.size < octets
+        return facts.columns.size > size if op is ast.SizeOp.LARGER else facts.columns.size < size
 
     return check
 
@@ -185,7 +185,7 @@ def _date(field: ast.DateField, op: ast.DateOp, date: datetime.date) -> Predicat
 
 
 def _day(at: int) -> datetime.date:
-    """INTERNALDATE is shown in UTC, so its day is the one in UTC."""
+    """FETCH returns INTERNALDATE in UTC, so its day is the one in UTC."""
     return datetime.date.fromordinal(719163 + at // _DAY)
 
 

@@ -1,11 +1,11 @@
-"""A tree of SEARCH keys as a flat program: which key to ask of a message, and which one next (RFC 3501 §6.4.4).
+"""Compiles a tree of SEARCH keys to a flat program: which key to check, and which one next (RFC 3501 §6.4.4).
 
-IMAP nests: "any of a thousand addresses" is a chain of a thousand ORs. So nothing here, neither making a program nor
-running it, goes down into the tree by calling itself, and each key is asked of a message twice at most.
+IMAP nests: "any of a thousand addresses" is a chain of a thousand ORs. So neither the compilation nor a run of the
+program recurses, and each key is checked at most twice for a message.
 
-Keys answer True, False, or None: not without more facts. What a search would be with an answer is found by taking each
-None for the answer that speaks for the message, and then for the one that speaks against it: when the message is out of
-the question all the same, or found all the same, that is the verdict.
+A key returns True, False, or None: not without more facts. A run first takes each None for the answer in favour of the
+message: if the message does not match even so, the verdict is False. A second run takes each None for the answer
+against it: if the message matches even so, the verdict is True. Else it is None.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,14 +19,14 @@ Predicate = Callable[[MessageFacts], bool | None]
 
 _FOUND, _OUT = -1, -2
 _NEXT = -3
-"""The step made last, which is the one after: a program is made from its end."""
+"""The step made last, which comes next: a program is made from its end."""
 
 
 @dataclass(slots=True)
 class _Step:
-    """A key, and the step to take after each answer. `in_favour`, `against`: where to go without an answer."""
+    """A key, and the next step after each answer. `in_favour`, `against`: the next step after None, in the two runs."""
 
-    ask: Predicate
+    check: Predicate
     if_true: int
     if_false: int
     in_favour: int
@@ -34,18 +34,18 @@ class _Step:
 
 
 def program_of(key: ast.SearchKey, predicate_of: Callable[[ast.SearchKey], Predicate]) -> Predicate:
-    """The predicate of a search key. `predicate_of` gives that of a key that has no others inside; what it raises is
-    raised."""
+    """The predicate of a search key. `predicate_of` returns that of a key without keys inside it. Raises what that
+    raises."""
     steps = _steps(key, predicate_of)
     if len(steps) == 1 and steps[0].if_true == _FOUND:
-        return steps[0].ask
+        return steps[0].check
     first = len(steps) - 1
 
     def check(facts: MessageFacts) -> bool | None:
         place, unsure = first, False
         while place >= 0:
             step = steps[place]
-            found = step.ask(facts)
+            found = step.check(facts)
             if found is None:
                 unsure = True
                 place = step.in_favour
@@ -56,7 +56,7 @@ def program_of(key: ast.SearchKey, predicate_of: Callable[[ast.SearchKey], Predi
         place = first
         while place >= 0:
             step = steps[place]
-            found = step.ask(facts)
+            found = step.check(facts)
             place = step.against if found is None else step.if_true if found else step.if_false
         return True if place == _FOUND else None
 
@@ -64,7 +64,7 @@ def program_of(key: ast.SearchKey, predicate_of: Callable[[ast.SearchKey], Predi
 
 
 def _steps(key: ast.SearchKey, predicate_of: Callable[[ast.SearchKey], Predicate]) -> Sequence[_Step]:
-    """The steps from the last to the first, so that what a step goes to is there already."""
+    """The steps from the last to the first, so that the next steps of a step exist already."""
     costs = _costs(key)
     steps: list[_Step] = []
     waiting = [(key, _FOUND, _OUT, False)]
@@ -87,12 +87,12 @@ def _steps(key: ast.SearchKey, predicate_of: Callable[[ast.SearchKey], Predicate
 
 
 def leaves(key: ast.SearchKey) -> Iterator[ast.SearchKey]:
-    """The keys that have no others inside, in their order."""
+    """The keys without keys inside them, in their order."""
     return (one for one in _walk(key) if not _inside(one))
 
 
 def _walk(key: ast.SearchKey) -> Iterator[ast.SearchKey]:
-    """The key and all that are inside, each before those inside it."""
+    """The key and all keys inside it, each before those inside it."""
     waiting = [key]
     while waiting:
         key = waiting.pop()
@@ -109,7 +109,7 @@ def _inside(key: ast.SearchKey) -> tuple[ast.SearchKey, ...]:
 
 
 def _costs(key: ast.SearchKey) -> dict[int, int]:
-    """What facts each key needs, by its identity: of several, the cheapest are asked first."""
+    """The cost of the facts that each key needs, by its identity: of several keys, the cheapest are checked first."""
     found: dict[int, int] = {}
     for one in reversed(list(_walk(key))):
         inside = _inside(one)

@@ -1,0 +1,1 @@
+"""Address lists of header fields (RFC 5322 §3.4)."""

@@ -1,7 +1,7 @@
 """Address lists of header fields (From, To, Cc …) as IMAP wants them: display name, route, local part, domain.
 
-One cursor from left to right that never fails: what is no address is kept as well as it can be shown.
-RFC 5322 §3.4 and §4.4 (obsolete routes), with the quoting undone as RFC 3501 §7.4.2 asks.
+One cursor from left to right that never fails: text that is no address is kept as it can be shown.
+RFC 5322 §3.4 and §4.4 (obsolete routes), without quoting, as RFC 3501 §7.4.2 asks.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class MailAddress(NamedTuple):
     host: bytes | None
 
 
-_MAX_ROUTE: Final = 2048  # bytes of an obsolete route that is looked at
+_MAX_ROUTE: Final = 2048  # bytes of an obsolete route that are read
 _GROUP_END: Final = MailAddress(None, None, None, None)
 
 # Every byte that ends an atom becomes "!", so that one find() reaches the next of them.
@@ -38,12 +38,12 @@ def addresses(value: bytes) -> list[MailAddress]:
 
 
 def address_entries(value: bytes) -> Iterator[MailAddress]:
-    """All of them, each read when it is asked for: there may be very many."""
-    plain = _plain_mailboxes(value) if len(value) <= _LONGEST_PLAIN else None
+    """All entries, each parsed when it is taken: there may be very many."""
+    plain = _plain_mailboxes(value) if len(value) <= _MAX_PLAIN else None
     return _AddressList(value).parse() if plain is None else iter(plain)
 
 
-_LONGEST_PLAIN: Final = 64 * 1024  # bytes of a list whose entries are read at once
+_MAX_PLAIN: Final = 64 * 1024  # bytes of a list whose entries are read at once
 
 # Without any of these, and with quotes only around whole names, commas divide the list and no cursor is needed.
 _NOT_PLAIN: Final = b"(;:\\[\t"
@@ -103,7 +103,7 @@ class _AddressList:
 
     def _begin_entry(self) -> None:
         self.before_at: list[bytes] = []  # words of a phrase, or of a local part
-        self.after_at: list[bytes] | None = None  # words behind the first "@", or None before it
+        self.after_at: list[bytes] | None = None  # words after the first "@", or None before it
         self.comment: bytes | None = None
 
     def parse(self) -> Iterator[MailAddress]:
@@ -138,7 +138,7 @@ class _AddressList:
                 self._end_group()
             case b"@":
                 self.pos += 1
-                self._see_at_sign()
+                self._at_sign()
             case b" " | b"\t" | b">" | b")" | b"\\" | b":":
                 self.pos += 1
             case _:
@@ -147,7 +147,7 @@ class _AddressList:
     def _add_word(self, word: bytes) -> None:
         (self.before_at if self.after_at is None else self.after_at).append(word)
 
-    def _see_at_sign(self) -> None:
+    def _at_sign(self) -> None:
         if self.after_at is None:
             self.after_at = []
         else:
@@ -278,7 +278,7 @@ def _without_quoting(text: bytes) -> bytes:
 
 
 def skip_comment(value: bytes, pos: int) -> int:
-    """The offset behind the comment that starts at `pos`; the end of the value when it is not closed."""
+    """The offset after the comment that starts at `pos`; the end of the value when it is not closed."""
     depth = 0
     end = len(value)
     while pos < end:

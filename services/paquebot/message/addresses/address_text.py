@@ -1,5 +1,5 @@
-"""Address lists as text to look through: RFC 3501 §6.4.4 has FROM, TO, CC and BCC look into the envelope, where an
-address is `local@domain`, however it was quoted, commented or spaced in the message (RFC 5322 §3.2.2, §4.4)."""
+"""Address lists as text to search: FROM, TO, CC and BCC of RFC 3501 §6.4.4 search the envelope, where an address is
+`local@domain`, however it was quoted, commented or spaced in the message (RFC 5322 §3.2.2, §4.4)."""
 
 import re
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ ADDRESS_FIELDS: Final = frozenset(
 )
 """Lower-case names of the fields whose values are address lists (RFC 5322 §3.6)."""
 
-_PIECE: Final = 4096  # bytes that are read in one step
+_PIECE: Final = 4096  # bytes that are parsed in one step
 # Without any of these, each address stands in the list as it is.
 _NOT_PLAIN: Final = re.compile(rb'["(\\]|[ \t][.@>]|[<.@][ \t]')
 
 
 def address_texts(value: bytes) -> Iterator[tuple[int, str]]:
-    """The entries of an unfolded address list as `name <local@domain>`, for each piece of the list with the bytes that
-    were read. Nothing of a list where they stand so anyway.
+    """The entries of an unfolded address list as `name <local@domain>`, for each piece of the list with the number of
+    bytes that were parsed. Nothing for a list that already has its entries so.
 
-    A longer list is cut at commas; an entry that has the comma in quotes is not found by what this undoes.
+    A longer list is cut at commas; an entry with the comma in quotes is cut too, and not found.
     """
     if _NOT_PLAIN.search(value) is None:
         return

@@ -1,8 +1,8 @@
-"""Every address that some reader may find in an address list, however broken the list is.
+"""Every address that some mail program may find in an address list, however broken the list is.
 
-Readers differ where a list is not of its grammar: one takes `bob@a.example <ann@b.example>` for Ann with an odd name,
-another for Bob; and some look for angle brackets in quoted strings, comments and encoded words, too. Whoever decides
-what an author may write has to see all of it. Any other text that is quoted, in a comment or encoded is a name to all.
+Programs differ where a list breaks the grammar: one reads `bob@a.example <ann@b.example>` as Ann with an odd name,
+another as Bob; and some find angle brackets in quoted strings, comments and encoded words, too. The check of what an
+author may write must find all of them. Any other quoted, commented or encoded text is a name to every program.
 RFC 5322 §3.4; linear in the length of the value.
 """
 
@@ -17,18 +17,18 @@ from paquebot.message.text.encoded_text import decode_header_text
 
 _SPACE: Final = b" \t"
 _SPECIALS: Final = b'"(<>@,;:\\ \t)['
-_ENDS: Final = frozenset("\0\r\n")  # what ends a text, or a line, for some readers
-_SKIPPED: Final = (b">", b")", b"\\", b":")  # where they make no sense, some readers read over them
+_ENDS: Final = frozenset("\0\r\n")  # characters that end a text, or a line, for some programs
+_SKIPPED: Final = (b">", b")", b"\\", b":")  # some programs skip these where they make no sense
 _NO_LITERAL: Final = bytes.maketrans(b"[]", b"  ")
 _MARKS: Final = bytes(0x21 if octet in _SPECIALS else 0x61 for octet in range(256))
 
 
 @dataclass(frozen=True, slots=True)
 class NamedAddresses:
-    """`certain`: those that every reader finds, as (local part, domain); `possible`: what else looks like one.
+    """`certain`: the addresses that every program finds, as (local part, domain); `possible`: what else looks like one.
 
-    `readable`: there is one way to understand the whole: each part between commas has an address, or all that have
-    none are words of the name before one address in angle brackets, which ends the list. No name ends a line or a
+    `readable`: there is one way to read the list: each part between commas has an address, or all parts without one
+    are words of the name before one address in angle brackets, which ends the list. No name ends a line or a
     text before its end, and each quoted string, comment and literal has its own.
     """
 
@@ -45,9 +45,9 @@ def named_addresses(value: bytes) -> NamedAddresses:
         return NamedAddresses(tuple(certain), (), readable=True)
     words = [entry.mailbox or b"" for entry in entries if not entry.host]
     tokens = _without_comments(value)
-    # A reader that knows no quoted pairs ends quoted strings elsewhere.
+    # A program without quoted pairs ends quoted strings elsewhere.
     plainer = _without_comments(value.replace(b"\\", b"")) if b"\\" in value else ()
-    # One that knows no domain literals finds addresses in them.
+    # One without domain literals finds addresses in them.
     barer = _without_comments(value.translate(_NO_LITERAL)) if b"[" in value or b"]" in value else ()
     text = _names(value)
     found = (*_at_signs(tokens), *_at_signs(plainer), *_at_signs(barer), *_in_brackets(text))
@@ -58,15 +58,16 @@ def named_addresses(value: bytes) -> NamedAddresses:
 
 
 def _is_plain(value: bytes, address: tuple[bytes, bytes]) -> bool:
-    """Has the value one place only where an address can be, and is it in one piece there? So have nearly all, and no
-    reader finds another. Some take `x+ bob@a.example` for the words of one local part, and others for Bob."""
+    """Whether the value has a single place where an address can be, and has it there in one piece. Nearly all values
+    do, and no program finds another address in them. Some programs read `x+ bob@a.example` as the words of one local
+    part, others as Bob."""
     if not value.isascii() or b"=?" in value or value.count(b"@") != 1 or value.count(b"<") > 1:
         return False
     return b"%b@%b" % address in value and b"!" not in address[0].translate(_MARKS)
 
 
 def _is_name(entries: list[MailAddress], words: list[bytes], tokens: tuple[bytes, ...]) -> bool:
-    """Are these words the parts of a name with a comma in it, such as `Kock, Arne <arne@a.example>`?"""
+    """Whether these words are the parts of a name with a comma in it, such as `Kock, Arne <arne@a.example>`."""
     ends = [token for token in tokens if token not in (b",", b";")][-1:] == [b">"]
     if not ends or tokens.count(b"<") != 1 or not entries[-1].host:
         return False
@@ -74,7 +75,7 @@ def _is_name(entries: list[MailAddress], words: list[bytes], tokens: tuple[bytes
 
 
 def _is_closed(value: bytes) -> bool:
-    """Does all that is quoted, in a comment or a literal end, so that what stands behind it is its own?"""
+    """Whether each quoted string, comment and literal has an end, so that text after the value is not part of it."""
     return sum(1 for _ in _tokens(value + b" x")) > sum(1 for _ in _tokens(value))
 
 
@@ -83,12 +84,12 @@ def _without_comments(value: bytes) -> tuple[bytes, ...]:
 
 
 def _names(value: bytes) -> str:
-    """The text of everything but specials, decoded, so that brackets in it come from nowhere but within."""
+    """The decoded text of everything but specials, so that brackets in it come only from quoted or encoded text."""
     return _decoded(b" ".join(token.strip(b'"()') for token in _tokens(value) if token not in _SPECIALS))
 
 
 def _decoded(text: bytes) -> str:
-    """As people see it: wide forms of `@`, `<` and `>` are no others to them."""
+    """As people see it: wide forms of `@`, `<` and `>` look the same to them."""
     return unicodedata.normalize("NFKC", decode_header_text(text))
 
 
@@ -123,7 +124,7 @@ def _tokens(value: bytes) -> Iterator[bytes]:
 
 
 def _closed(value: bytes, pos: int, close: bytes) -> int:
-    """The offset behind what begins at `pos` and ends with `close`; the end of the value when it does not end."""
+    """The offset after what begins at `pos` and ends with `close`; the end of the value when it is not closed."""
     pos += 1
     while pos < len(value) and value[pos] != close[0]:
         pos += 2 if value[pos] == 0x5C else 1
@@ -131,7 +132,7 @@ def _closed(value: bytes, pos: int, close: bytes) -> int:
 
 
 def _at_signs(tokens: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes]]:
-    """What stands on both sides of each `@`: the word before it, and the words after it that dots join."""
+    """The two sides of each `@`: the word before it, and the words after it that dots join."""
     for at, token in enumerate(tokens):
         if token == b"@":
             yield _word(tokens[at - 1]) if at else b"", _domain(tokens, at + 1)

@@ -1,7 +1,7 @@
-"""A header field rewritten for a next host that takes less: folded where a line is too long (RFC 5322 §2.2.3), in
+"""A header field converted for a next host that takes less: folded where a line is too long (RFC 5322 §2.2.3), in
 ASCII where it has other bytes (RFC 2047, RFC 2231).
 
-A field is raw, with its name and its line ends, which are CRLF. What is not UTF-8 has a charset that nobody told:
+A field is raw, with its name and its line ends, which are CRLF. Text that is not UTF-8 has an undeclared charset:
 RFC 1428's unknown-8bit.
 """
 
@@ -14,7 +14,7 @@ from paquebot.message.conversion.transfer_encoding import MAX_LINE, has_long_lin
 from paquebot.wire.address import BadAddress, normal_domain
 
 MAX_FIELD: Final = 512 * 1024
-"""Bytes of a field that is rewritten."""
+"""Maximum bytes of a field that is converted."""
 
 ADDRESSES: Final = frozenset(
     (
@@ -56,15 +56,15 @@ _PARAMETER: Final = re.compile(
 
 
 class Unconvertible(ValueError):
-    """The message cannot be rewritten for this host; the text says why, and may be shown to its sender."""
+    """The message cannot be converted for this host; the text says why, and may be shown to its sender."""
 
 
 def ascii_field(name: bytes, field: bytes, *, strict: bool) -> bytes:
-    """The field (`name` in lower case, b"": no field) in ASCII. An address that has none is an Unconvertible if
-    `strict`, and spelled with question marks else, as are bytes where nothing may stand for them."""
+    """The field (`name` in lower case, b"": no field) in ASCII. An address without an ASCII form raises Unconvertible
+    if `strict`, and gets question marks otherwise, as do bytes that no encoding may replace."""
     if len(field) > MAX_FIELD:
-        raise Unconvertible("a header field is too long to be rewritten")
-    text = field.removesuffix(b"\r\n")  # a quote that is lost goes on to the end, but no further
+        raise Unconvertible("a header field is too long to be converted")
+    text = field.removesuffix(b"\r\n")  # an unclosed quote goes on to the end, but no further
     return _ascii(name, text, strict=strict) + field[len(text) :]
 
 
@@ -72,25 +72,25 @@ def _ascii(name: bytes, field: bytes, *, strict: bool) -> bytes:
     colon = field.find(b":") + 1 if name else 0
     head, value = field[:colon], field[colon:]
     if not name or name in _STRUCTURED or not head.isascii():
-        return _NOT_ASCII.sub(_marked, field)
+        return _NOT_ASCII.sub(_question_marks, field)
     if name in ADDRESSES:
         return head + _ascii_addresses(value, strict=strict)
     if name in _PARAMETERS:
-        return head + _NOT_ASCII.sub(_marked, _PARAMETER.sub(_ascii_parameter, value))
+        return head + _NOT_ASCII.sub(_question_marks, _PARAMETER.sub(_ascii_parameter, value))
     blank = b"" if value[:1] in (b" ", b"\t", b"\r") else b" "
     return head + blank + _ascii_text(value)
 
 
-def _marked(match: re.Match[bytes]) -> bytes:
+def _question_marks(match: re.Match[bytes]) -> bytes:
     return b"?" * len(_decoded(match.group())[0])
 
 
-def _decoded(octets: bytes) -> tuple[str, str]:
+def _decoded(data: bytes) -> tuple[str, str]:
     """Text and charset."""
     try:
-        return octets.decode("utf-8"), "utf-8"
+        return data.decode("utf-8"), "utf-8"
     except UnicodeDecodeError:
-        return octets.decode("latin-1"), "unknown-8bit"
+        return data.decode("latin-1"), "unknown-8bit"
 
 
 # --- text: RFC 2047 §5 (1) ---
@@ -98,7 +98,7 @@ def _decoded(octets: bytes) -> tuple[str, str]:
 
 def _ascii_text(value: bytes) -> bytes:
     """Each run of words with other bytes as encoded words. White space between them is part of the text, for
-    decoders drop it (§6.2); the same beside an encoded word that was there."""
+    decoders drop it (§6.2); so is white space beside an encoded word that was there before."""
     out: list[bytes] = []
     done = 0
     for start, end in _runs(value):
@@ -110,7 +110,7 @@ def _ascii_text(value: bytes) -> bytes:
 
 
 def _runs(value: bytes) -> Iterator[tuple[int, int]]:
-    """From the first to the last of words with other bytes that follow each other."""
+    """Each run of adjacent words with other bytes, from the first to the last."""
     start = end = -1
     for match in _WORDS.finditer(value):
         if not match.group().isascii():
@@ -135,25 +135,25 @@ def _unfolded(text: bytes) -> bytes:
     return text.replace(b"\r\n", b"")
 
 
-def _encoded_words(octets: bytes) -> bytes:
+def _encoded_words(data: bytes) -> bytes:
     """RFC 2047 §2, folded; no character is divided (§5)."""
-    charset = _decoded(octets)[1]
+    charset = _decoded(data)[1]
     one = 4 if charset == "utf-8" else 1
     words = []
     at = 0
-    while at < len(octets):
-        cut = min(at + _WORD, len(octets))
-        while one > 1 and cut < len(octets) and octets[cut] & 0xC0 == 0x80 and cut > at + _WORD - one:
+    while at < len(data):
+        cut = min(at + _WORD, len(data))
+        while one > 1 and cut < len(data) and data[cut] & 0xC0 == 0x80 and cut > at + _WORD - one:
             cut -= 1
-        words.append(_encoded_word(octets[at:cut], charset))
+        words.append(_encoded_word(data[at:cut], charset))
         at = cut
     return b"\r\n ".join(words)
 
 
-def _encoded_word(octets: bytes, charset: str) -> bytes:
+def _encoded_word(data: bytes, charset: str) -> bytes:
     """At most _WORD bytes. `Q` can be read by people; base64 is never too long."""
-    q = b"".join(b"%c" % octet if octet in _Q_SAFE else b"_" if octet == 0x20 else b"=%02X" % octet for octet in octets)
-    kind, text = (b"Q", q) if len(q) <= _WORD * 4 // 3 else (b"B", base64.b64encode(octets))
+    q = b"".join(b"%c" % octet if octet in _Q_SAFE else b"_" if octet == 0x20 else b"=%02X" % octet for octet in data)
+    kind, text = (b"Q", q) if len(q) <= _WORD * 4 // 3 else (b"B", base64.b64encode(data))
     return b"=?%b?%b?%b?=" % (charset.encode(), kind, text)
 
 
@@ -163,7 +163,7 @@ def _encoded_word(octets: bytes, charset: str) -> bytes:
 def _ascii_addresses(value: bytes, *, strict: bool) -> bytes:
     """Words of names and comments as encoded words, domains as A-labels."""
     out: list[bytes] = []
-    words: list[bytes] = []  # of a name, with the white space behind each
+    words: list[bytes] = []  # of a name, with the white space after each
     balanced = _PAIRS.sub(b"", value).count(b'"') % 2 == 0
     for match in (_TOKENS if balanced else _TOKENS_LOST_QUOTE).finditer(value):
         kind, text = str(match.lastgroup), match.group()
@@ -181,7 +181,7 @@ def _ascii_addresses(value: bytes, *, strict: bool) -> bytes:
             case "angle" | "word" | "quoted":
                 text = _ascii_address(text, strict=strict)
             case _:
-                text = _NOT_ASCII.sub(_marked, text)
+                text = _NOT_ASCII.sub(_question_marks, text)
         out.append(text)
     out.append(_name(words))
     return b"".join(out)
@@ -196,7 +196,7 @@ def _unquoted(inner: bytes) -> bytes:
 
 
 def _name(words: list[bytes]) -> bytes:
-    """A display name. A quoted string that is to be encoded is encoded with its blanks: it is one word."""
+    """A display name. A quoted string that must be encoded is encoded with its blanks: it is one word."""
     text = b"".join(words)
     if text.isascii():
         return text
@@ -218,7 +218,7 @@ def _ascii_address(text: bytes, *, strict: bool) -> bytes:
     found = start + at + domain + closing
     if strict and not found.isascii():
         raise Unconvertible("the host does not take UTF-8 addresses and headers")
-    return _NOT_ASCII.sub(_marked, found)
+    return _NOT_ASCII.sub(_question_marks, found)
 
 
 # --- parameters: RFC 2231 §3 and §4 ---
@@ -242,26 +242,26 @@ def _ascii_parameter(match: re.Match[bytes]) -> bytes:
 # --- folding ---
 
 
-def folded(field: bytes, most: int = MAX_LINE, *, gently: bool = False) -> bytes:
-    """The field with no line of more than `most` bytes. At white space, which changes nothing that unfolding does not
-    undo; else behind a comma, a semicolon or between `><`, where white space means nothing; else anywhere. `gently`:
+def folded(field: bytes, max_line: int = MAX_LINE, *, gently: bool = False) -> bytes:
+    """The field with no line of more than `max_line` bytes. At white space, which unfolding
+    restores; else after a comma, a semicolon or between `><`, where white space means nothing; else anywhere. `gently`:
     at white space alone, or Unconvertible."""
-    if not has_long_line(field, 0, len(field), most):
+    if not has_long_line(field, 0, len(field), max_line):
         return field
     if len(field) > MAX_FIELD:
-        raise Unconvertible("a header field is too long to be rewritten")
+        raise Unconvertible("a header field is too long to be converted")
     out: list[bytes] = []
     for line in field.split(b"\r\n"):
-        out.extend(_folded_line(line, most, gently=gently))
+        out.extend(_folded_line(line, max_line, gently=gently))
     return b"\r\n".join(out)
 
 
-def _folded_line(line: bytes, most: int, *, gently: bool) -> Iterator[bytes]:
-    if len(line) > most:  # white space at the end of a line says nothing, and would be a line of its own
+def _folded_line(line: bytes, max_line: int, *, gently: bool) -> Iterator[bytes]:
+    if len(line) > max_line:  # white space at the end of a line means nothing, and would be a line of its own
         line = line.rstrip(b" \t") or b" "
     at, lead = 0, b""
-    while len(lead) + len(line) - at > most:
-        limit = at + most - len(lead)
+    while len(lead) + len(line) - at > max_line:
+        limit = at + max_line - len(lead)
         cut = _white_space_before(line, at, limit)
         if cut:
             yield lead + line[at:cut]
@@ -284,7 +284,7 @@ def _white_space_before(line: bytes, start: int, limit: int) -> int:
 
 
 def _separator_before(line: bytes, start: int, limit: int) -> int:
-    """Behind a separator, or just at `limit`, but not inside a character."""
+    """After a separator, or at `limit`, but not inside a character."""
     between = line.rfind(b"><", start, limit) + 1
     cut = max(between, line.rfind(b",", start, limit) + 1, line.rfind(b";", start, limit) + 1)
     if cut > start + 1:

@@ -1,19 +1,19 @@
-"""A message rewritten for a next host that takes less than it holds: bytes over 127, or lines that are too long.
+"""A message converted for a next host that takes less than it has: bytes over 127, or lines that are too long.
 
-RFC 6152 §3 permits it ("gateway transformation"): leaves get a transfer encoding that fits, composite parts are gone
-into, header fields are made ASCII, lines of the header folded. What decodes to the same is all that changes. What is
-signed from end to end (RFC 1847) is never touched: RFC 8551 §3.1.3 wants it returned.
+RFC 6152 §3 permits it ("gateway transformation"): leaves get a transfer encoding that fits, the parts of composite
+parts are converted in turn, header fields become ASCII, and long lines of the header are folded. The decoded content
+stays the same. What is signed from end to end (RFC 1847) is never changed: RFC 8551 §3.1.3 asks to return it.
 
-`conversion` makes a list of edits; `pieces` applies them, short pieces one after another. Both are linear in the
-message, and neither holds it a second time. Line ends are all CRLF. RFC 2045 §6.4, RFC 2046, RFC 6532 §3.7.
+`conversion` makes a list of edits; `pieces` applies them, in short pieces one after another. Both are linear in the
+message, and neither keeps a second copy of it. Line ends are all CRLF. RFC 2045 §6.4, RFC 2046, RFC 6532 §3.7.
 """
 
-import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
+from paquebot.message.conversion.entity_header import EntityHeader, added_fields, set_type, text_type
 from paquebot.message.conversion.fields import Unconvertible, ascii_field, folded
 from paquebot.message.conversion.transfer_encoding import (
     MAX_LINE,
@@ -27,12 +27,12 @@ from paquebot.message.conversion.transfer_encoding import (
 from paquebot.message.header import field_spans, unfold
 from paquebot.message.limits import MAX_DEPTH, MAX_HEADERS_TOTAL
 from paquebot.message.mime.boundary_lines import Ahead, BoundaryLines
-from paquebot.message.mime.parameters import decoded_value, media_type, token
+from paquebot.message.mime.parameters import token
 
-MAX_REWRITTEN: Final = 20_000
-"""Parts that are looked at, and edits."""
+MAX_CONVERTED: Final = 20_000
+"""Maximum of parts, and of edits."""
 _MAX_TEXT: Final = 2 * 1024 * 1024  # bytes of header fields, before and after
-_TOO_MANY: Final = "the message has too many parts and fields to be rewritten"
+_TOO_MANY: Final = "the message has too many parts and fields to be converted"
 _TEXT_PLAIN: Final = (b"TEXT", b"PLAIN")
 _RFC822: Final = (b"MESSAGE", b"RFC822")
 _SIGNED: Final = (b"MULTIPART", b"SIGNED")
@@ -46,8 +46,8 @@ _LABELS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a host takes. `seven_bit`: ASCII alone; `line`: most bytes of a line; `gentle`: nothing that breaks a
+class ConversionRules:
+    """What a host takes. `seven_bit`: only ASCII; `line`: maximum bytes of a line; `gentle`: nothing that breaks a
     signature, which leaves folding; `strict`: each address keeps its meaning."""
 
     seven_bit: bool = False
@@ -58,7 +58,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """raw[start:end] becomes `text`, or is encoded; `boundaries`: of the multiparts around it."""
+    """content[start:end] becomes `text`, or is encoded; `boundaries`: of the multiparts around it."""
 
     start: int
     end: int
@@ -67,70 +67,52 @@ class Edit:
     boundaries: tuple[bytes, ...] = ()
 
 
-def conversion(raw: bytes, wish: Wish) -> list[Edit]:
+def conversion(content: bytes, rules: ConversionRules) -> list[Edit]:
     """In order, not overlapping. Raises Unconvertible."""
-    walk = _Walk(raw, wish)
+    walk = _Walk(content, rules)
     walk.entity(0, 0, _TEXT_PLAIN, top=True)
     return walk.edits
 
 
-def pieces(raw: bytes, edits: list[Edit]) -> Iterator[bytes]:
+def pieces(content: bytes, edits: list[Edit]) -> Iterator[bytes]:
     """The message with the edits, ended by CRLF; no piece ends inside a line end."""
     last = b""
-    for piece in _pieces(raw, edits):
+    for piece in _pieces(content, edits):
         yield (last := piece)
     if not last.endswith(b"\r\n"):
         yield b"\r\n"
 
 
-def _pieces(raw: bytes, edits: list[Edit]) -> Iterator[bytes]:
+def _pieces(content: bytes, edits: list[Edit]) -> Iterator[bytes]:
     at = 0
-    for edit in (*edits, Edit(len(raw), len(raw))):
-        for begin, cut in blocks(raw, at, edit.start):
-            yield raw[begin:cut]
+    for edit in (*edits, Edit(len(content), len(content))):
+        for begin, cut in blocks(content, at, edit.start):
+            yield content[begin:cut]
         if edit.encoding is not None:
-            yield from encoded_pieces(raw, edit.start, edit.end, edit.encoding, edit.boundaries)
+            yield from encoded_pieces(content, edit.start, edit.end, edit.encoding, edit.boundaries)
         elif edit.text:
             yield edit.text
         at = edit.end
 
 
-@dataclass(slots=True)
-class _Header:
-    """An entity's: where its body starts and its lines end, its type, its transfer encoding, and where that stands."""
-
-    start: int
-    end: int
-    body: int
-    kind: tuple[bytes, bytes]
-    boundary: bytes = b""
-    encoding: bytes = b""
-    encodings: list[tuple[int, int]] = field(default_factory=list)
-    has_type: bool = False
-    has_version: bool = False
-    top: bool = False
-    retyped: bool = False
-    """A multipart without parts, which readers show as text: so it is called where it is encoded."""
-
-
 class _Walk:
-    """Over a message once, positions only grow."""
+    """One pass over a message; positions only grow."""
 
-    def __init__(self, raw: bytes, wish: Wish) -> None:
+    def __init__(self, content: bytes, rules: ConversionRules) -> None:
         self.edits: list[Edit] = []
-        self._raw = raw
-        self._wish = wish
-        self._boundaries = BoundaryLines(raw)
+        self._content = content
+        self._rules = rules
+        self._boundaries = BoundaryLines(content)
         self._open: list[bytes] = []
-        self._blank = Ahead(raw, b"\n\r\n")
+        self._blank = Ahead(content, b"\n\r\n")
         self._text = 0
         self._parts = 0
         self._signed = False
 
     def entity(self, start: int, level: int, default: tuple[bytes, bytes], *, top: bool = False) -> None:
-        """The entity at `start`; afterwards `delimiter` tells where it ended. `top`: a message's."""
+        """The entity at `start`; afterwards `delimiter` is where it ended. `top`: a message's own entity."""
         self._parts += 1
-        if self._parts > MAX_REWRITTEN:
+        if self._parts > MAX_CONVERTED:
             raise Unconvertible(_TOO_MANY)
         if level > MAX_DEPTH:
             self._too_deep(start)
@@ -145,9 +127,9 @@ class _Walk:
             self._boundaries.seek(header.body)
             self._leaf(header, max(header.body, self._boundaries.content_end()))
 
-    def _is_encoded(self, header: _Header) -> bool:
-        """A message with a transfer encoding, which RFC 2045 §6.4 does not permit; many that say so have none."""
-        line = self._raw[header.body : header.body + MAX_LINE].partition(b"\r\n")[0]
+    def _is_encoded(self, header: EntityHeader) -> bool:
+        """A message with a transfer encoding, which RFC 2045 §6.4 forbids; many messages that declare one have none."""
+        line = self._content[header.body : header.body + MAX_LINE].partition(b"\r\n")[0]
         return header.encoding == b"QUOTED-PRINTABLE" or (
             header.encoding == b"BASE64" and _BASE64.fullmatch(line) is not None
         )
@@ -155,16 +137,16 @@ class _Walk:
     def _too_deep(self, start: int) -> None:
         self._boundaries.seek(start)
         if self._misfits(start, max(start, self._boundaries.content_end())):
-            raise Unconvertible("the parts of the message are nested too deeply to be rewritten")
+            raise Unconvertible("the parts of the message are nested too deeply to be converted")
 
     # --- the body ---
 
-    def _leaf(self, header: _Header, end: int) -> None:
+    def _leaf(self, header: EntityHeader, end: int) -> None:
         if not self._misfits(header.body, end):
             self._fields(header)
             return
         if header.kind == _PARTIAL:
-            raise Unconvertible("a part of a message cannot be rewritten by itself")
+            raise Unconvertible("a part of a message cannot be converted by itself")
         encoding = _AGAIN.get(header.encoding)
         if encoding is not None:
             self._fields(header)
@@ -174,15 +156,15 @@ class _Walk:
         self._encode(header.body, end, encoding)
 
     def _encoding(self, kind: bytes, start: int, end: int) -> Encoding:
-        """Reports are read by programs of which not all decode them, so they stay as they are where they can."""
+        """Some programs that read reports do not decode them, so reports stay readable where they can."""
         if kind == b"MESSAGE":
             return Encoding.QUOTED_PRINTABLE
         textual = kind in (b"TEXT", b"MULTIPART")
-        return shorter(self._raw, start, end) if textual else Encoding.BASE64
+        return shorter(self._content, start, end) if textual else Encoding.BASE64
 
-    def _multipart(self, header: _Header, level: int) -> None:
-        """RFC 2046 §5.1.1. Text around the parts means nothing, and is only kept from breaking the lines' rules."""
-        if self._wish.seven_bit and not header.boundary.isascii():
+    def _multipart(self, header: EntityHeader, level: int) -> None:
+        """RFC 2046 §5.1.1. Text around the parts means nothing; it is converted only to keep to the rules for lines."""
+        if self._rules.seven_bit and not header.boundary.isascii():
             raise Unconvertible("a boundary of the message is not in ASCII")
         boundaries, outer = self._boundaries, self._signed
         shadowed = boundaries.open(header.boundary, level)
@@ -212,71 +194,75 @@ class _Walk:
             self._encode(start, end, Encoding.QUOTED_PRINTABLE)
 
     def _misfits(self, start: int, end: int) -> bool:
-        wish = self._wish
-        return (wish.seven_bit and not is_ascii(self._raw, start, end)) or has_long_line(
-            self._raw, start, end, wish.line
+        rules = self._rules
+        return (rules.seven_bit and not is_ascii(self._content, start, end)) or has_long_line(
+            self._content, start, end, rules.line
         )
 
-    def _composite_label(self, header: _Header) -> bytes:
+    def _composite_label(self, header: EntityHeader) -> bytes:
         """RFC 2045 §6.4: of a multipart or a message it is 7bit, 8bit or binary, as its parts are."""
-        if self._wish.gentle:
+        if self._rules.gentle:
             return b""
-        if header.encoding == b"BINARY" or (header.encoding == b"8BIT" and self._wish.seven_bit):
-            return b"7bit" if self._wish.seven_bit else b"8bit"
+        if header.encoding == b"BINARY" or (header.encoding == b"8BIT" and self._rules.seven_bit):
+            return b"7bit" if self._rules.seven_bit else b"8bit"
         return b""
 
     # --- the header ---
 
-    def _header(self, start: int, default: tuple[bytes, bytes], *, top: bool) -> _Header:
-        raw = self._raw
-        body = start + 2 if raw.startswith(b"\r\n", start) else min(self._blank.find(start) + 3, len(raw))
+    def _header(self, start: int, default: tuple[bytes, bytes], *, top: bool) -> EntityHeader:
+        content = self._content
+        body = start + 2 if content.startswith(b"\r\n", start) else min(self._blank.find(start) + 3, len(content))
         delimiter = self._boundaries.line_in(start, body)
-        blank = delimiter is None and raw[body - 2 : body] == b"\r\n" and (body == start + 2 or raw[body - 3] == 0x0A)
+        blank = (
+            delimiter is None
+            and content[body - 2 : body] == b"\r\n"
+            and (body == start + 2 or content[body - 3] == 0x0A)
+        )
         body = body if delimiter is None else delimiter
-        header = _Header(start, body - 2 if blank else body, body, default, top=top)
-        for name, begin, value, end in field_spans(raw, start, min(header.end, start + MAX_HEADERS_TOTAL)):
+        header = EntityHeader(start, body - 2 if blank else body, body, default, top=top)
+        for name, begin, value, end in field_spans(content, start, min(header.end, start + MAX_HEADERS_TOTAL)):
             if name == b"content-transfer-encoding":
                 header.encodings.append((begin, end))
                 if len(header.encodings) == 1:
-                    header.encoding = token(unfold(raw[value:end])).upper()
+                    header.encoding = token(unfold(content[value:end])).upper()
             elif name == b"content-type" and not header.has_type:
                 header.has_type = True
-                _set_type(header, unfold(raw[value:end]))
+                set_type(header, unfold(content[value:end]))
             elif name == b"mime-version":
                 header.has_version = True
         return header
 
-    def _fields(self, header: _Header, label: bytes = b"", body_end: int = 0) -> None:
-        """Fields that do not fit, and the transfer encoding where it becomes another one."""
+    def _fields(self, header: EntityHeader, label: bytes = b"", body_end: int = 0) -> None:
+        """Edit fields that do not fit, and the transfer encoding where it becomes another one."""
         labels = header.encodings if label else []
         written = False
         if labels or (label and header.retyped) or self._misfits(header.start, header.end):
             if header.end - header.start > MAX_HEADERS_TOTAL:
                 raise Unconvertible(_TOO_MANY)
-            for name, begin, _, end in field_spans(self._raw, header.start, header.end):
+            for name, begin, _, end in field_spans(self._content, header.start, header.end):
                 if labels and name == b"content-transfer-encoding":
                     self._forbid()
                     self._replace(begin, end, b"" if written else b"Content-Transfer-Encoding: %b\r\n" % label)
                     written = True
                 elif label and header.retyped and name == b"content-type":
-                    self._replace(begin, end, _text_type(self._raw, header.body, body_end))
+                    self._replace(begin, end, text_type(self._content, header.body, body_end))
                 elif self._misfits(begin, end):
                     if not name and header.end == header.body:  # no empty line follows: it may well be the text
                         raise Unconvertible("the message has text in the place of its header")
                     self._field(name, begin, end)
         if label and not written:
             self._forbid()
-            self._replace(header.end, header.end, _added(self._raw, header, label, body_end))
+            self._replace(header.end, header.end, added_fields(self._content, header, label, body_end))
 
     def _field(self, name: bytes, begin: int, end: int) -> None:
-        wish, text = self._wish, self._raw[begin:end]
+        rules, text = self._rules, self._content[begin:end]
         self._spend(end - begin)
         if self._signed:
             self._forbid()
-        if wish.seven_bit and not text.isascii():
+        if rules.seven_bit and not text.isascii():
             self._forbid()
-            text = ascii_field(name, text, strict=wish.strict)
-        self._replace(begin, end, folded(text, wish.line, gently=wish.gentle))
+            text = ascii_field(name, text, strict=rules.strict)
+        self._replace(begin, end, folded(text, rules.line, gently=rules.gentle))
 
     # --- edits ---
 
@@ -284,8 +270,8 @@ class _Walk:
         self._spend(len(text))
         self._add(Edit(start, end, text))
 
-    def _spend(self, octets: int) -> None:
-        self._text += octets
+    def _spend(self, size: int) -> None:
+        self._text += size
         if self._text > _MAX_TEXT:
             raise Unconvertible(_TOO_MANY)
 
@@ -294,51 +280,10 @@ class _Walk:
         self._add(Edit(start, end, encoding=encoding, boundaries=tuple(self._open)))
 
     def _forbid(self) -> None:
-        if self._signed or self._wish.gentle:
-            raise Unconvertible("a signed message cannot be rewritten without breaking its signature")
+        if self._signed or self._rules.gentle:
+            raise Unconvertible("a signed message cannot be converted without breaking its signature")
 
     def _add(self, edit: Edit) -> None:
-        if len(self.edits) >= MAX_REWRITTEN or self._boundaries.exhausted:
+        if len(self.edits) >= MAX_CONVERTED or self._boundaries.exhausted:
             raise Unconvertible(_TOO_MANY)
         self.edits.append(edit)
-
-
-def _set_type(header: _Header, value: bytes) -> None:
-    """RFC 2045 §5.2: what is no media type is text/plain, and so is a multipart without a boundary."""
-    found = media_type(value)
-    header.kind = _TEXT_PLAIN
-    if found is None:
-        return
-    header.kind = found[0], found[1]
-    if found[0] == b"MULTIPART":
-        for name, text in found[2]:
-            if name in (b"boundary", b"boundary*") and not header.boundary:
-                header.boundary = (text if name == b"boundary" else decoded_value(text)).rstrip(b" \t")
-
-
-def _added(raw: bytes, header: _Header, label: bytes, body_end: int) -> bytes:
-    """The fields that an encoded body asks for. Text of which nothing is said is UTF-8 if it can be."""
-    lines = []
-    if header.top and not header.has_version:
-        lines.append(b"MIME-Version: 1.0\r\n")
-    if header.top and not header.has_type:
-        lines.append(_text_type(raw, header.body, body_end))
-    lines.append(b"Content-Transfer-Encoding: %b\r\n" % label)
-    before = b"" if header.end == header.start or raw[header.end - 1] == 0x0A else b"\r\n"
-    return before + b"".join(lines)
-
-
-def _text_type(raw: bytes, start: int, end: int) -> bytes:
-    return b"Content-Type: text/plain; charset=%b\r\n" % _charset(raw, start, end)
-
-
-def _charset(raw: bytes, start: int, end: int) -> bytes:
-    if is_ascii(raw, start, end):
-        return b"us-ascii"
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        for begin, cut in blocks(raw, start, end):
-            decoder.decode(raw[begin:cut], final=cut == end)
-    except UnicodeDecodeError:
-        return b"unknown-8bit"  # RFC 1428 §3
-    return b"utf-8"

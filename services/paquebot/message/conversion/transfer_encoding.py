@@ -1,8 +1,8 @@
-"""Transfer encodings made for a next host that takes less than a message holds (RFC 2045 §6): whether bytes fit, and
-pieces of those that do not.
+"""Transfer encodings for a next host that takes less than a message has (RFC 2045 §6): whether bytes fit, and the
+encoded pieces of those that do not.
 
-Ranges are of a message whose every line end is CRLF. Pieces are short and end with whole line ends, so that nobody
-holds an encoded part whole. The decoded content is that of the range, byte for byte.
+Ranges are of a message whose every line end is CRLF. Pieces are short and end with whole line ends, so that an
+encoded part is never in memory whole. The decoded content is that of the range, byte for byte.
 """
 
 import binascii
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 BLOCK: Final = 64 * 1024
-"""Bytes that are looked at in one step."""
+"""Bytes that are read in one step."""
 MAX_LINE: Final = 998
 """Bytes of a line without its CRLF (RFC 5322 §2.1.1, RFC 2045 §2.8)."""
 _STEP: Final = 16 * 1024  # the same where a byte costs more
@@ -20,15 +20,15 @@ _STEP: Final = 16 * 1024  # the same where a byte costs more
 _QP_LINE: Final = 75  # RFC 2045 §6.7 rule 5, without the "=" of a soft line break
 _BASE64_LINE: Final = 57  # bytes that make a line of 76
 _SHORT: Final = 1024
-_MANY: Final = 5  # where one byte of so many is to be escaped, base64 is the shorter form
+_MANY: Final = 5  # where one byte of this many must be escaped, base64 is shorter
 _SPECIAL: Final = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x3D, *range(0x7F, 0x100)))
 _SOFT_DASHES: Final = b"=\r\n--"
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
-_NOT_QP: Final = re.compile(rb"[\x80-\xff]|=(?![0-9A-Fa-f]{2}|[ \t]*(?:\r\n|\Z))")  # nor what readers take for itself
+_NOT_QP: Final = re.compile(rb"[\x80-\xff]|=(?![0-9A-Fa-f]{2}|[ \t]*(?:\r\n|\Z))")  # nor what decoders leave as it is
 
 
 class Encoding(enum.Enum):
-    """What becomes of a range."""
+    """How a range is encoded."""
 
     QUOTED_PRINTABLE = "quoted-printable"
     BASE64 = "base64"
@@ -37,66 +37,66 @@ class Encoding(enum.Enum):
     BASE64_AGAIN = "base64, that was too wide"
 
 
-def is_ascii(raw: bytes, start: int, end: int) -> bool:
-    return all(raw[at : min(at + BLOCK, end)].isascii() for at in range(start, end, BLOCK))
+def is_ascii(content: bytes, start: int, end: int) -> bool:
+    return all(content[at : min(at + BLOCK, end)].isascii() for at in range(start, end, BLOCK))
 
 
-def has_long_line(raw: bytes, start: int, end: int, most: int = MAX_LINE) -> bool:
-    """A line in raw[start:end] of more than `most` bytes. One step for each `most` bytes, not for each line."""
-    while end - start > most:
-        line_end = raw.rfind(b"\n", start, min(start + most + 2, end))
+def has_long_line(content: bytes, start: int, end: int, limit: int = MAX_LINE) -> bool:
+    """A line in content[start:end] of more than `limit` bytes. One step for each `limit` bytes, not for each line."""
+    while end - start > limit:
+        line_end = content.rfind(b"\n", start, min(start + limit + 2, end))
         if line_end < 0:
             return True
         start = line_end + 1
     return False
 
 
-def shorter(raw: bytes, start: int, end: int) -> Encoding:
-    """The encoding that makes less of a text; of a short one that which people can read."""
+def shorter(content: bytes, start: int, end: int) -> Encoding:
+    """The encoding that is shorter for a text; for a short text the one that people can read."""
     if end - start <= _SHORT:
         return Encoding.QUOTED_PRINTABLE
     special = 0
     for at in range(start, end, BLOCK):
-        block = raw[at : min(at + BLOCK, end)]
+        block = content[at : min(at + BLOCK, end)]
         special += len(block) - len(block.translate(None, _SPECIAL))
     return Encoding.BASE64 if special * _MANY > end - start else Encoding.QUOTED_PRINTABLE
 
 
 def encoded_pieces(
-    raw: bytes, start: int, end: int, encoding: Encoding, boundaries: Iterable[bytes]
+    content: bytes, start: int, end: int, encoding: Encoding, boundaries: Iterable[bytes]
 ) -> Iterator[bytes]:
-    """raw[start:end] encoded. No line of it is a delimiter of `boundaries` (RFC 2046 §5.1.1)."""
+    """content[start:end] encoded. No line of it is a delimiter of `boundaries` (RFC 2046 §5.1.1)."""
     match encoding:
         case Encoding.BASE64:
-            return _base64(raw, start, end)
+            return _base64(content, start, end)
         case Encoding.BASE64_AGAIN:
-            return _base64_again(raw, start, end)
+            return _base64_again(content, start, end)
         case Encoding.QUOTED_PRINTABLE:
-            return _quoted_printable(raw, start, end, tuple(boundaries))
+            return _quoted_printable(content, start, end, tuple(boundaries))
         case Encoding.QUOTED_PRINTABLE_AGAIN:
-            return _quoted_printable_again(raw, start, end, tuple(boundaries))
+            return _quoted_printable_again(content, start, end, tuple(boundaries))
 
 
-def blocks(raw: bytes, start: int, end: int, block: int = BLOCK) -> Iterator[tuple[int, int]]:
-    """raw[start:end] in ranges that end behind a line end where there is one, and never inside one."""
+def blocks(content: bytes, start: int, end: int, block: int = BLOCK) -> Iterator[tuple[int, int]]:
+    """content[start:end] in ranges that end after a line end where there is one, and never inside one."""
     while start < end:
         cut = min(start + block, end)
         if cut < end:
-            line_end = raw.rfind(b"\n", start, cut) + 1
-            cut = line_end or (cut - 1 if raw[cut - 1 : cut] == b"\r" else cut)
+            line_end = content.rfind(b"\n", start, cut) + 1
+            cut = line_end or (cut - 1 if content[cut - 1 : cut] == b"\r" else cut)
         yield start, cut
         start = cut
 
 
-def quoted_printable(octets: bytes) -> bytes:
+def quoted_printable(data: bytes) -> bytes:
     """RFC 2045 §6.7, from and to lines that end with CRLF."""
-    return binascii.b2a_qp(octets.replace(b"\r\n", b"\n"), istext=True).replace(b"\n", b"\r\n")
+    return binascii.b2a_qp(data.replace(b"\r\n", b"\n"), istext=True).replace(b"\n", b"\r\n")
 
 
-def _quoted_printable(raw: bytes, start: int, end: int, boundaries: tuple[bytes, ...]) -> Iterator[bytes]:
+def _quoted_printable(content: bytes, start: int, end: int, boundaries: tuple[bytes, ...]) -> Iterator[bytes]:
     fresh = True  # at the start of a line of the content, which is no delimiter
-    for begin, cut in blocks(raw, start, end):
-        block = raw[begin:cut]
+    for begin, cut in blocks(content, start, end):
+        block = content[begin:cut]
         whole = cut == end or block.endswith(b"\n")
         text = quoted_printable(block)
         yield _no_delimiter(text if whole else _soft_end(text), boundaries, fresh=fresh)
@@ -104,7 +104,7 @@ def _quoted_printable(raw: bytes, start: int, end: int, boundaries: tuple[bytes,
 
 
 def _soft_end(text: bytes) -> bytes:
-    """With a soft line break behind it; its last line may have no room for the "="."""
+    """With a soft line break after it; its last line may have no room for the "="."""
     if len(text) - text.rfind(b"\n") - 1 > _QP_LINE:
         cut = 3 if text[-3:-2] == b"=" else 1
         text = text[:-cut] + b"=\r\n" + text[-cut:]
@@ -112,7 +112,7 @@ def _soft_end(text: bytes) -> bytes:
 
 
 def _no_delimiter(text: bytes, boundaries: tuple[bytes, ...], *, fresh: bool) -> bytes:
-    """A soft line break may begin a line with what looks like a delimiter."""
+    """After a soft line break a line may look like a delimiter: its first dash is escaped."""
     dashed = tuple(b"--" + boundary for boundary in boundaries)
     if not fresh and text.startswith(dashed):
         text = b"=2D" + text[1:]
@@ -125,14 +125,14 @@ def _no_delimiter(text: bytes, boundaries: tuple[bytes, ...], *, fresh: bool) ->
     return text
 
 
-def _quoted_printable_again(raw: bytes, start: int, end: int, boundaries: tuple[bytes, ...]) -> Iterator[bytes]:
+def _quoted_printable_again(content: bytes, start: int, end: int, boundaries: tuple[bytes, ...]) -> Iterator[bytes]:
     fresh, begin = True, start
     while begin < end:
-        cut = next(blocks(raw, begin, end, _STEP))[1]
-        whole = cut == end or raw[cut - 1] == 0x0A
+        cut = next(blocks(content, begin, end, _STEP))[1]
+        whole = cut == end or content[cut - 1] == 0x0A
         if not whole:  # never between "=" and its digits
-            cut -= 1 if raw[cut - 1] == 0x3D else 2 if raw[cut - 2] == 0x3D else 0
-        lines = _NOT_QP.sub(_escaped, raw[begin:cut]).split(b"\r\n")
+            cut -= 1 if content[cut - 1] == 0x3D else 2 if content[cut - 2] == 0x3D else 0
+        lines = _NOT_QP.sub(_escaped, content[begin:cut]).split(b"\r\n")
         text = b"\r\n".join(map(_softly_broken, lines))
         yield _no_delimiter(text if whole else text + b"=\r\n", boundaries, fresh=fresh)
         fresh, begin = whole, cut
@@ -156,24 +156,24 @@ def _softly_broken(line: bytes) -> bytes:
     return b"=\r\n".join((*pieces, line[at:]))
 
 
-def _base64(raw: bytes, start: int, end: int) -> Iterator[bytes]:
+def _base64(content: bytes, start: int, end: int) -> Iterator[bytes]:
     step = _BASE64_LINE * 1024
     for at in range(start, end, step):
-        yield _base64_lines(raw[at : min(at + step, end)])
+        yield _base64_lines(content[at : min(at + step, end)])
 
 
-def _base64_lines(octets: bytes) -> bytes:
+def _base64_lines(data: bytes) -> bytes:
     lines = [
-        binascii.b2a_base64(octets[at : at + _BASE64_LINE], newline=False) for at in range(0, len(octets), _BASE64_LINE)
+        binascii.b2a_base64(data[at : at + _BASE64_LINE], newline=False) for at in range(0, len(data), _BASE64_LINE)
     ]
     return b"\r\n".join((*lines, b""))
 
 
-def _base64_again(raw: bytes, start: int, end: int) -> Iterator[bytes]:
-    """RFC 2045 §6.8: characters outside the alphabet say nothing; lines have 76 others."""
+def _base64_again(content: bytes, start: int, end: int) -> Iterator[bytes]:
+    """RFC 2045 §6.8: characters outside the alphabet are ignored; lines have 76 others."""
     left = b""
     for at in range(start, end, _STEP):
-        digits = left + _NOT_BASE64.sub(b"", raw[at : min(at + _STEP, end)])
+        digits = left + _NOT_BASE64.sub(b"", content[at : min(at + _STEP, end)])
         whole = len(digits) // 76 * 76
         left = digits[whole:]
         yield b"".join(digits[line : line + 76] + b"\r\n" for line in range(0, whole, 76))

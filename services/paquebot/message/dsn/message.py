@@ -1,7 +1,7 @@
 """Delivery status notifications as messages: text for people, fields for programs, and the message it is about.
 
 Invariants: every line ends with CRLF, with at most 998 bytes before it; text of others never starts a field or a line
-of its own; the result is 7-bit unless the message given back, or the address it goes to, is not.
+of its own; the result is 7-bit unless the returned message, or the address it goes to, is not.
 RFC 3464 (delivery-status), RFC 6522 (multipart/report), RFC 3461 §6 (what ENVID, ORCPT and RET become),
 RFC 6533 (international addresses), RFC 3834 §5 (Auto-Submitted).
 """
@@ -16,23 +16,24 @@ from typing import Final
 
 from paquebot.message.conversion.fields import Unconvertible
 from paquebot.message.conversion.fields import folded as folded_field
-from paquebot.message.conversion.message import Wish, conversion, pieces
+from paquebot.message.conversion.message import ConversionRules, conversion, pieces
 from paquebot.message.conversion.transfer_encoding import quoted_printable
 from paquebot.message.dsn.report import Action, DeliveryReport, RecipientReport
 from paquebot.message.dsn.text import human_text, one_line, subject
 from paquebot.message.header import field_spans, first_value, split_header
 from paquebot.message.summary.conversation import first_message_id
 from paquebot.wire.smtp.parameters import Ret
+from paquebot.wire.smtp.xtext import encode_utf8_xtext
 
 MAX_RETURNED: Final = 1024 * 1024
-"""Bytes; a longer message is given back as its header alone."""
+"""Bytes; of a longer message only the header is returned."""
 
 _MAX_RETURNED_HEADER: Final = 64 * 1024
 _MAX_FIELD: Final = 900  # bytes; with its name a field stays under RFC 5322 §2.1.1's 998
 _FOLD_AT: Final = 76
 
 _FULL_TEXT: Final = "Your message is attached."
-_HEADER_TEXT: Final = "The first lines of your message, which tell which one it was, are attached."
+_HEADER_TEXT: Final = "The first lines of your message, which identify it, are attached."
 _DEFAULT_STATUS: Final = {Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0"}
 
 
@@ -42,7 +43,7 @@ class _Part:
     encoding: str
     body: bytes
 
-    def octets(self) -> bytes:
+    def to_bytes(self) -> bytes:
         lines = f"Content-Type: {self.content_type}\r\nContent-Transfer-Encoding: {self.encoding}\r\n\r\n"
         return lines.encode("ascii") + self.body
 
@@ -51,22 +52,22 @@ def build_dsn(report: DeliveryReport) -> bytes:
     """The notification as an RFC 5322 message.
 
     To be sent with the null reverse-path (RFC 3464 §2); it needs SMTPUTF8 when `report.return_path` is not
-    ASCII, and 8BITMIME when the result has bytes over 127. Raises ValueError for a report on nobody, or to
+    ASCII, and 8BITMIME when the result has bytes over 127. Raises ValueError for a report without recipients, or to
     the null reverse-path.
     """
     if not report.recipients or not report.return_path:
         raise ValueError("a notification needs a reverse-path and at least one recipient")
     returned, sentence = _returned(report)
     parts = [_text_part(human_text(report, sentence)), _status_part(report), returned]
-    octets = [part.octets() for part in parts]
-    boundary = _boundary(report.message_id, octets)
+    data = [part.to_bytes() for part in parts]
+    boundary = _boundary(report.message_id, data)
     delimiter = f"\r\n--{boundary}\r\n".encode("ascii")
     eight_bit = any(part.encoding == "8bit" for part in parts)
     return b"".join(
         (
             _header(report, boundary, eight_bit=eight_bit),
             b"This is a delivery report in MIME format.\r\n",
-            *(delimiter + part for part in octets),
+            *(delimiter + part for part in data),
             f"\r\n--{boundary}--\r\n".encode("ascii"),
         )
     )
@@ -170,17 +171,10 @@ def _date(moment: datetime | None) -> str | None:
 
 
 def _typed_address(address: str, *, utf8: bool) -> str:
-    """RFC 3464 §2.1.2: address-type ";" generic-address, with the type utf-8 of RFC 6533 §3 when it must be"""
+    """RFC 3464 §2.1.2: address-type ";" generic-address, with the type utf-8 of RFC 6533 §3 where needed"""
     if address.isascii():
         return f"rfc822; {address}"
-    return f"utf-8; {address if utf8 else _utf8_addr_xtext(address)}"
-
-
-def _utf8_addr_xtext(address: str) -> str:
-    """RFC 6533 §3: EmbeddedUnicodeChar = "\\x{" HEXPOINT "}" for what is not printable ASCII"""
-    return "".join(
-        char if char.isascii() and char not in "\\+=" and char > " " else f"\\x{{{ord(char):X}}}" for char in address
-    )
+    return f"utf-8; {address if utf8 else encode_utf8_xtext(address)}"
 
 
 def _original_recipient(orcpt: str | None, *, utf8: bool) -> str | None:
@@ -189,7 +183,7 @@ def _original_recipient(orcpt: str | None, *, utf8: bool) -> str | None:
         return None
     kind, _, address = orcpt.partition(";")
     if kind.lower() == "utf-8":
-        address = address if address.isascii() or utf8 else _utf8_addr_xtext(address)
+        address = address if address.isascii() or utf8 else encode_utf8_xtext(address)
         return f"utf-8; {address}"
     return f"{kind}; {xtext_decoded(address)}"
 
@@ -223,7 +217,7 @@ def _field(name: str, value: str | None, *, utf8: bool) -> str:
 
 
 def _returned(report: DeliveryReport) -> tuple[_Part, str]:
-    """RFC 3461 §4.3: the whole message only when it was asked for, and only for a failure."""
+    """RFC 3461 §4.3: the whole message only when RET asks for it, and only for a failure."""
     header = _crlf(_bounded_header(report.original))
     failed = any(item.action is Action.FAILED for item in report.recipients)
     if report.ret is Ret.FULL and failed and len(report.original) <= MAX_RETURNED:
@@ -233,9 +227,9 @@ def _returned(report: DeliveryReport) -> tuple[_Part, str]:
 
 
 def _with_short_lines(message: bytes) -> bytes:
-    """RFC 5322 §2.1.1. Of what is given back no signature needs to hold, but those that are part of the message. Raises
+    """RFC 5322 §2.1.1. Signatures of the returned message need not stay valid, but for those inside its parts. Raises
     Unconvertible."""
-    return b"".join(pieces(message, conversion(message, Wish())))
+    return b"".join(pieces(message, conversion(message, ConversionRules())))
 
 
 def _bounded_header(original: bytes) -> bytes:
@@ -260,18 +254,18 @@ def _header_part(header: bytes) -> _Part:
     return _Part(content_type, "quoted-printable", quoted_printable(header))
 
 
-def _is_utf8(octets: bytes) -> bool:
+def _is_utf8(data: bytes) -> bool:
     """Whether the bytes are UTF-8 and more than ASCII."""
-    if octets.isascii():
+    if data.isascii():
         return False
     try:
-        octets.decode("utf-8")
+        data.decode("utf-8")
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _crlf(octets: bytes) -> bytes:
+def _crlf(data: bytes) -> bytes:
     """Every line end as CRLF; NUL, which no mail may carry, removed (RFC 5322 §2.2)."""
-    lines = octets.replace(b"\0", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    lines = data.replace(b"\0", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
     return lines if lines.endswith(b"\r\n") else lines + b"\r\n"

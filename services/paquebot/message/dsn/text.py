@@ -65,12 +65,12 @@ _MAX_SUBJECT: Final = 120
 
 
 def subject(report: DeliveryReport) -> str:
-    """The subject for the gravest of the actions reported."""
+    """The subject for the most serious of the reported actions."""
     return SUBJECTS[next(action for action in Action if any(item.action is action for item in report.recipients))]
 
 
 def human_text(report: DeliveryReport, attached: str) -> str:
-    """The text with LF line ends; `attached` says in a sentence what of the message comes with it."""
+    """The text with LF line ends; `attached`: a sentence that says what of the message is attached."""
     blocks = ["\n".join(_wrapped(_greeting(report)))]
     for action in Action:
         of_this_kind = [item for item in report.recipients if item.action is action]

@@ -16,15 +16,15 @@ Parameters = list[tuple[bytes, bytes]]
 
 _TOKEN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'()<>@,;:\\"/[]?=')
 _BLANK: Final = b" \t"
-_SHORT: Final = 48  # bytes; with a boundary a value is longer, and no other message has it
+_SHORT: Final = 48  # bytes; a value with a boundary is longer, and unique to its message
 
 
 def media_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
     """RFC 2045 §5.1: (TYPE, SUBTYPE, parameters) in upper case, or None when the value is no media type.
 
-    The caller changes nothing in it: most mail has one of a few short values, whose results are kept.
+    The caller must not change it: the results of short values, which most mail has, are cached.
     """
-    return _kept_media_type(value) if len(value) <= _SHORT else _media_type(value)
+    return _cached_media_type(value) if len(value) <= _SHORT else _media_type(value)
 
 
 def _media_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
@@ -36,7 +36,7 @@ def _media_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
     return major, minor, parameters(rest)
 
 
-_kept_media_type = functools.lru_cache(maxsize=256)(_media_type)
+_cached_media_type = functools.lru_cache(maxsize=256)(_media_type)
 
 
 def disposition(value: bytes) -> tuple[bytes, Parameters] | None:
@@ -46,7 +46,7 @@ def disposition(value: bytes) -> tuple[bytes, Parameters] | None:
 
 
 def token(value: bytes) -> bytes:
-    """The word a value starts with, without the comments and parameters behind it."""
+    """The first word of a value, without the comments and parameters after it."""
     return _first_word(value)[0]
 
 
@@ -55,7 +55,7 @@ def _is_token(word: bytes) -> bool:
 
 
 def _first_word(value: bytes) -> tuple[bytes, bytes]:
-    """The text before the first ";", and the rest; forgives a missing ";" before the first parameter."""
+    """The text before the first ";", and the rest; a missing ";" before the first parameter is tolerated."""
     pos = _skip_blank(value, 0)
     word, _, rest = value[pos:].partition(b";")
     if b"(" in word or b"=" in word or b" " in word or b"\t" in word:
@@ -64,7 +64,7 @@ def _first_word(value: bytes) -> tuple[bytes, bytes]:
 
 
 def _word_before_gap(value: bytes, pos: int) -> tuple[bytes, bytes]:
-    """The word at `pos`, with white space around its slashes taken out, and what follows the gap behind it."""
+    """The word at `pos`, with white space around its slashes taken out, and what follows the gap after it."""
     words: list[bytes] = []
     while True:
         end = pos
@@ -103,7 +103,7 @@ def parameters(text: bytes) -> Parameters:
         semicolon = text.rfind(b";", pos, equals)  # everything before it has no "=": empty or broken parameters
         if semicolon >= 0:
             pos = _skip_blank(text, semicolon + 1)
-            if pos > equals:  # the "=" is in a comment; never go back, or each comment would be read again and again
+            if pos > equals:  # the "=" is in a comment; never go back, or each comment would be read many times
                 continue
         name = text[pos:equals].partition(b"(")[0].rstrip(_BLANK).lower()
         value, pos = _value(text, _skip_blank(text, equals + 1))
@@ -113,7 +113,7 @@ def parameters(text: bytes) -> Parameters:
 
 
 def _value(text: bytes, pos: int) -> tuple[bytes, int]:
-    """value = token / quoted-string; and the offset behind the ";" that follows."""
+    """value = token / quoted-string; and the offset after the ";" that follows."""
     if text.startswith(b'"', pos):
         return _quoted(text, pos + 1)
     end = text.find(b";", pos)

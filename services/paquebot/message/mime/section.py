@@ -1,6 +1,6 @@
-"""Where the bytes of an IMAP section lie in the stored message.
+"""Where the bytes of an IMAP section are in the stored message.
 
-A section is answered from the summary as one range, so that a body is fetched with one ranged read.
+The summary gives a section as one range, so that a body is fetched with one ranged read.
 RFC 3501 §6.4.5: part numbers, HEADER, TEXT, MIME.
 """
 
@@ -12,7 +12,7 @@ from paquebot.v1 import summary_pb2
 
 
 class SectionText(Enum):
-    """What of a part is asked: its body (BODY[n]), or RFC 3501's section-text."""
+    """What is asked of a part: its body (BODY[n]), or RFC 3501's section-text."""
 
     WHOLE = "BODY"
     HEADER = "HEADER"
@@ -35,12 +35,12 @@ class ByteRange:
     offset: int
     length: int
 
-    def of(self, raw: bytes) -> bytes:
+    def of(self, content: bytes) -> bytes:
         """The bytes themselves."""
-        return raw[self.offset : self.offset + self.length]
+        return content[self.offset : self.offset + self.length]
 
     def partial(self, origin: int, length: int) -> "ByteRange":
-        """RFC 3501 §6.4.5 <origin.length>: cut to the range; empty when it starts behind the end."""
+        """RFC 3501 §6.4.5 <origin.length>: cut to the range; empty when it starts after the end."""
         start = min(origin, self.length)
         return ByteRange(self.offset + start, min(length, self.length - start))
 
@@ -78,7 +78,7 @@ def embedded_message(part: summary_pb2.BodyPart) -> summary_pb2.BodyPart | None:
 
 
 def charset(part: summary_pb2.BodyPart) -> str:
-    """The charset parameter of a part, "" without one: what `decode_part_text` asks."""
+    """The charset parameter of a part, "" without one, as `decode_part_text` takes it."""
     for parameter in part.parameters:
         if parameter.name == b"charset":
             return parameter.value.decode("ascii", "replace")

@@ -3,7 +3,7 @@
 Invariants, whatever the bytes:
 - every range lies inside its parent's range; siblings follow each other and do not overlap;
 - a part is a multipart if and only if it has children and is no MESSAGE/RFC822 or MESSAGE/GLOBAL; those have
-  exactly one child, the embedded message. What cannot be looked into (bounds, a missing boundary) is given a
+  exactly one child, the embedded message. What cannot be parsed (bounds, a missing boundary) gets a
   type without children;
 - the line end before a delimiter belongs to the delimiter (RFC 2046 §5.1.1).
 
@@ -50,9 +50,9 @@ _CR: Final = 0x0D
 
 @dataclass(frozen=True, slots=True)
 class PartHeader:
-    """What one header said.
+    """One header.
 
-    Raw values by name, (name, raw field) of what is kept whole, where the body starts, whether all of it was read.
+    Raw values by name, (name, raw field) of the fields kept whole, where the body starts, whether all of it was read.
     """
 
     values: HeaderValues
@@ -64,29 +64,29 @@ class PartHeader:
 class StructureScan:
     """The scan over one message; positions only grow."""
 
-    def __init__(self, raw: bytes, bounds: Bounds) -> None:
-        self.raw = raw
+    def __init__(self, content: bytes, bounds: Bounds) -> None:
+        self.content = content
         self.bounds = bounds
         self.envelope_budget = ParseBudget(bounds.envelope, bounds.addresses)
         self.structure_budget = ParseBudget(bounds.structure)
         self.header_bytes = bounds.headers
         self.parts = 0
         self._left_out = False
-        self.boundaries = BoundaryLines(raw)
-        self.blank_crlf = Ahead(raw, b"\n\r\n")
-        self.blank_lf = Ahead(raw, b"\n\n")
+        self.boundaries = BoundaryLines(content)
+        self.blank_crlf = Ahead(content, b"\n\r\n")
+        self.blank_lf = Ahead(content, b"\n\n")
         self.counted_to = 0
         self.lines = 0
 
     @property
     def is_cut(self) -> bool:
-        """Was anything left out so far?"""
+        """Whether anything was left out so far."""
         return self._left_out or self.envelope_budget.refused or self.structure_budget.refused
 
     def header(self, start: int, wanted: frozenset[bytes], keep: frozenset[bytes] = frozenset()) -> PartHeader:
         """Read the header at `start`: the values of the `wanted` fields, the `keep` fields whole.
 
-        It ends behind the first empty line, or where a delimiter cuts it short.
+        It ends after the first empty line, or at a delimiter before it.
         """
         body_offset = self._after_empty_line(start)
         # A line at body_offset itself may be the delimiter of a multipart that only this header announces.
@@ -96,27 +96,27 @@ class StructureScan:
         self.header_bytes -= limit - start
         if limit < body_offset:
             self._left_out = True
-        raw = self.raw
+        content = self.content
         values: HeaderValues = {}
         kept: list[tuple[bytes, bytes]] = []
-        for name, begin, value, end in field_spans(raw, start, limit):
+        for name, begin, value, end in field_spans(content, start, limit):
             if name in wanted:
-                values.setdefault(name, []).append(raw[value:end])
+                values.setdefault(name, []).append(content[value:end])
             if name in keep:
-                kept.append((name, raw[begin:end]))
+                kept.append((name, content[begin:end]))
         return PartHeader(values, kept, body_offset, limit == body_offset)
 
     def _after_empty_line(self, start: int) -> int:
-        if self.raw.startswith((b"\r\n", b"\n"), start):
-            return start + (2 if self.raw[start] == _CR else 1)
+        if self.content.startswith((b"\r\n", b"\n"), start):
+            return start + (2 if self.content[start] == _CR else 1)
         crlf = self.blank_crlf.find(start)
         lone = self.blank_lf.find(start)
-        return min(lone + 2 if lone < crlf else crlf + 3, len(self.raw))
+        return min(lone + 2 if lone < crlf else crlf + 3, len(self.content))
 
     def entity(
         self, part: summary_pb2.BodyPart, start: int, header: PartHeader, level: int, default: tuple[bytes, bytes]
     ) -> None:
-        """Fill `part` with the entity at `start`; afterwards `boundaries.delimiter` tells where it ended."""
+        """Fill `part` with the entity at `start`; afterwards `boundaries.delimiter` is where it ended."""
         self.parts += 1
         kind, parameters = _media(header.values, default)
         boundary = _boundary(parameters) if kind[0] == b"MULTIPART" else b""
@@ -125,7 +125,7 @@ class StructureScan:
                 kind, boundary = _OPAQUE, b""
                 self._left_out = True
         elif kind[0] == b"MULTIPART":
-            kind = _TEXT_PLAIN  # RFC 2045 §5.2: what a broken Content-Type falls back to
+            kind = _TEXT_PLAIN  # RFC 2045 §5.2: as with a broken Content-Type
         part.type, part.subtype = kind
         if boundary:
             self._multipart(part, header.body_offset, boundary, level)
@@ -135,7 +135,7 @@ class StructureScan:
             self.boundaries.seek(header.body_offset)
         self._place(part, start, header.body_offset)
         if kind[0] == b"TEXT":
-            part.lines = self.raw.count(b"\n", part.body_offset, part.body_offset + part.body_length)
+            part.lines = self.content.count(b"\n", part.body_offset, part.body_offset + part.body_length)
         self._parameters(part.parameters, parameters)
         self._describe(part, header.values)
 
@@ -161,14 +161,14 @@ class StructureScan:
             self._preamble_as_text(part.parts.add(), body_offset, preamble_end)
 
     def _preamble_as_text(self, part: summary_pb2.BodyPart, start: int, end: int) -> None:
-        """A multipart without parts shows its text as one (the grammar of RFC 3501 §9 wants at least one)."""
+        """A multipart without parts shows its text as one (RFC 3501 §9 asks for at least one)."""
         self.parts += 1
         part.type, part.subtype = _TEXT_PLAIN
         part.encoding = b"7BIT"
         start = min(start, self.boundaries.content_end())
         part.header_offset = part.body_offset = start
         part.body_length = max(0, end - start)
-        part.lines = self.raw.count(b"\n", start, start + part.body_length)
+        part.lines = self.content.count(b"\n", start, start + part.body_length)
 
     def _embedded_message(self, part: summary_pb2.BodyPart, body_offset: int, level: int) -> None:
         """RFC 2046 §5.2.1: the body is a message with a header of its own."""
@@ -180,7 +180,7 @@ class StructureScan:
 
     def _place(self, part: summary_pb2.BodyPart, start: int, body_offset: int) -> None:
         end = self.boundaries.content_end()
-        # A delimiter straight behind the header takes the empty line, or the line end, as its own.
+        # A delimiter directly after the header takes the empty line, or the line end, as its own.
         part.header_offset = min(start, end)
         part.body_offset = min(body_offset, end)
         part.body_length = end - part.body_offset
@@ -188,8 +188,8 @@ class StructureScan:
     def _lines_before(self, pos: int) -> int:
         """Line ends before `pos`, each byte counted once while positions grow."""
         if pos < self.counted_to:
-            return self.lines - self.raw.count(b"\n", pos, self.counted_to)
-        self.lines += self.raw.count(b"\n", self.counted_to, pos)
+            return self.lines - self.content.count(b"\n", pos, self.counted_to)
+        self.lines += self.content.count(b"\n", self.counted_to, pos)
         self.counted_to = pos
         return self.lines
 
@@ -203,7 +203,7 @@ class StructureScan:
         encoding = values.get(b"content-transfer-encoding")
         part.encoding = (token(unfold(encoding[0]))[:MAX_TYPE].upper() if encoding else b"") or b"7BIT"
         if len(values) == (encoding is not None) + (b"content-type" in values):
-            return  # nearly always: nothing else is said
+            return  # nearly always: there are no other fields
         if (value := self._text(values, b"content-id")) is not None:
             part.id = value
         if (value := self._text(values, b"content-description")) is not None:

@@ -1,0 +1,1 @@
+"""The summary of a message, from which most IMAP replies are made."""

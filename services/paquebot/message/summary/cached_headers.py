@@ -1,6 +1,6 @@
-"""The header fields a summary keeps verbatim, and the answers it can give from them alone.
+"""The header fields a summary keeps verbatim, and the sections that can be made from them alone.
 
-Invariant: an answer equals what the stored message would give, byte for byte, or there is none.
+Invariant: a section equals that of the stored message, byte for byte, or there is none.
 RFC 3501 §6.4.5 (BODY[HEADER.FIELDS]).
 """
 
@@ -26,7 +26,7 @@ _LIST: Final = (
     "list-archive list-help list-id list-owner list-post list-subscribe list-unsubscribe list-unsubscribe-post"
     " mail-followup-to mail-reply-to newsgroups lines precedence auto-submitted x-label x-original-to"
 )
-# Apple Mail and SnappyMail: who vouches for the sender, and what filters said.
+# Apple Mail and SnappyMail: authentication of the sender, and results of filters.
 _TRUST: Final = (
     "authentication-results dkim-signature bimi-indicator bimi-location x-bimi-indicator-hash"
     " x-spam-flag x-spam-level x-spam-score x-spam-status x-spamd-result"
@@ -45,9 +45,9 @@ CACHED_NAMES: Final = frozenset(name.encode("ascii") for name in CACHED_HEADERS)
 
 
 def cache_headers(summary: summary_pb2.MessageSummary, found: list[tuple[bytes, bytes]], *, whole: bool) -> None:
-    """Keep the (name, raw field) pairs found in the summary, in order, and name what does not fit.
+    """Keep the (name, raw field) pairs found in the summary, in order, and name those that do not fit.
 
-    Without `whole` the header was not read to its end, and no name can be answered from what was seen.
+    Without `whole` the header was not read to its end, and no field can be given from what was read.
     """
     if not whole:
         summary.headers_left_out.extend(sorted(CACHED_HEADERS))
@@ -77,7 +77,7 @@ def _overflow(found: list[tuple[bytes, bytes]]) -> set[bytes]:
 
 
 def cached_header_fields(summary: summary_pb2.MessageSummary, names: Iterable[str]) -> bytes | None:
-    """HEADER.FIELDS (names) of the stored message with its final empty line, or None when only the body can tell.
+    """HEADER.FIELDS (names) of the stored message with its final empty line, or None when the summary lacks some.
 
     Names match without regard to case. Fields that a mailbox row adds before the stored message (Return-Path,
     Delivered-To) are not known here.
@@ -89,7 +89,7 @@ def cached_header_fields(summary: summary_pb2.MessageSummary, names: Iterable[st
 
 
 def knows_header_fields(summary: summary_pb2.MessageSummary, names: Iterable[str]) -> bool:
-    """Can the summary tell these fields, or that the message has none of them?"""
+    """Whether the summary has these fields, or says that the message has none of them."""
     wanted = {name.lower() for name in names}
     return (
         summary.version == SUMMARY_VERSION and wanted <= CACHED_HEADERS and wanted.isdisjoint(summary.headers_left_out)

@@ -1,4 +1,4 @@
-"""What ties messages into a conversation: the key of the first Message-ID, and the base subject.
+"""How messages are joined to a conversation: by the key of the first Message-ID, and by the base subject.
 
 RFC 5256 §2.1 (base subject), RFC 5322 §3.6.4 (identification fields).
 """
@@ -15,7 +15,7 @@ _MAX_SUBJECT: Final = 4096
 def thread_key(references: bytes | None, in_reply_to: bytes | None, message_id: bytes | None) -> bytes:
     """16 bytes that are equal for all messages of one conversation, b"" for a message without identity.
 
-    The values are unfolded. A conversation is known by its first message: the first Message-ID in References,
+    The values are unfolded. The first message identifies a conversation: the first Message-ID in References,
     else the first in In-Reply-To, else the message's own.
     """
     for value in (references, in_reply_to, message_id):
@@ -68,7 +68,7 @@ def _without_leaders(subject: str) -> str:
 
 
 def _leader(subject: str, pos: int) -> int | None:
-    """subj-leader = (*subj-blob subj-refwd) / WSP; the offset behind it, or None."""
+    """subj-leader = (*subj-blob subj-refwd) / WSP; the offset after it, or None."""
     while (after := _blob(subject, pos)) != pos:
         pos = after
     for mark in ("fwd", "re", "fw"):
@@ -81,7 +81,7 @@ def _leader(subject: str, pos: int) -> int | None:
 
 
 def _blob(subject: str, pos: int) -> int:
-    """subj-blob = "[" *BLOBCHAR "]" *WSP; the offset behind it, or `pos` when there is none."""
+    """subj-blob = "[" *BLOBCHAR "]" *WSP; the offset after it, or `pos` when there is none."""
     if not subject.startswith("[", pos):
         return pos
     close = subject.find("]", pos + 1)

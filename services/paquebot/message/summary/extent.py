@@ -1,7 +1,7 @@
-"""Does a summary tell all of its message's envelope, or of its structure?
+"""Whether a summary has all of its message's envelope, and of its structure.
 
-Summaries of this program say it. Those of older programs do not, so they are measured against the bounds which those
-had (`limits.STORED`): where nothing can have been left out they are whole; else it is not known, as if they were cut.
+Summaries of this program say so. Those of older programs do not, so they are compared with the bounds of those
+programs (`limits.STORED`): where nothing can have been left out they are whole; else they count as cut.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from paquebot.message.mime.section import is_multipart
 from paquebot.message.summary.envelope import ENVELOPE_FIELDS
 from paquebot.v1 import summary_pb2
 
-_LARGEST_COST: Final = 6
-"""Of a byte of a serialised envelope, in bytes of its budget: the end of a group has 2 and cost 12."""
+_MAX_COST: Final = 6
+"""The maximum cost of a byte of a serialised envelope, in bytes of its budget: the end of a group has 2 and cost 12."""
 _COPIES: Final = 3
 """An address of From cost three times its bytes, and one that did not fit was at most as long as its field."""
 _ENVELOPE_NAMES: Final = frozenset(name.decode("ascii") for name in ENVELOPE_FIELDS)
-"""All of them are among the fields that a summary keeps, or says that it has left out."""
+"""A summary keeps all of these fields, or says that it has left some out."""
 _LONG_HEADER: Final = 1024
 """Bytes of a part's header; older programs read 64 parameters of a field, which a shorter one can hardly have."""
 
@@ -28,13 +28,13 @@ _BOTH_WHOLE: Final = summary_pb2.MessageSummary(
 
 
 def is_surely_whole(summary: bytes) -> bool:
-    """Of a serialised one, without reading it: fields are written in their order, so nearly all of them end like this.
-    False: it is to be read."""
+    """Of a serialised summary, without parsing it: fields are written in their order, so nearly all summaries end so.
+    False: it must be parsed."""
     return summary.endswith(_BOTH_WHOLE)
 
 
 def has_whole_envelope(summary: summary_pb2.MessageSummary) -> bool:
-    """Is nothing of the message's envelope left out?"""
+    """Whether nothing of the message's envelope is left out."""
     if summary.envelope_extent != summary_pb2.EXTENT_UNKNOWN:
         return summary.envelope_extent == summary_pb2.EXTENT_WHOLE
     envelope = summary.envelope
@@ -52,12 +52,12 @@ def _envelope_fields(summary: summary_pb2.MessageSummary) -> int:
 
 
 def has_whole_structure(summary: summary_pb2.MessageSummary) -> bool:
-    """Is nothing of its parts left out, nor of the envelopes of embedded messages?"""
+    """Whether nothing of its parts is left out, nor of the envelopes of embedded messages."""
     if summary.body_extent != summary_pb2.EXTENT_UNKNOWN:
         return summary.body_extent == summary_pb2.EXTENT_WHOLE
     seen = _Seen()
     return (
-        _look_at(summary.body, 0, seen, is_message=True)
+        _add(summary.body, 0, seen, is_message=True)
         and seen.parts < STORED.parts
         and summary.body.ByteSize() + seen.headers <= STORED.structure
         and (not seen.embedded or _fitted(summary.envelope.ByteSize() + seen.envelopes, seen.embedded))
@@ -66,7 +66,7 @@ def has_whole_structure(summary: summary_pb2.MessageSummary) -> bool:
 
 def _fitted(envelopes: int, header: int) -> bool:
     """`envelopes`: bytes of what was kept, `header`: of the headers or fields that it was kept from."""
-    return _LARGEST_COST * envelopes + _COPIES * header < STORED.envelope
+    return _MAX_COST * envelopes + _COPIES * header < STORED.envelope
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class _Seen:
     """Bytes of their envelopes."""
 
 
-def _look_at(part: summary_pb2.BodyPart, level: int, seen: _Seen, *, is_message: bool) -> bool:
+def _add(part: summary_pb2.BodyPart, level: int, seen: _Seen, *, is_message: bool) -> bool:
     """Take in a part, or a message with the header of one. False: it is not known what it may have had."""
     header = part.body_offset - part.header_offset
     seen.parts += 1
@@ -94,4 +94,4 @@ def _look_at(part: summary_pb2.BodyPart, level: int, seen: _Seen, *, is_message:
         message = part.parts[0]
         seen.embedded += message.body_offset - message.header_offset
         seen.envelopes += part.envelope.ByteSize()
-    return all(_look_at(child, level + 1, seen, is_message=embeds) for child in part.parts)
+    return all(_add(child, level + 1, seen, is_message=embeds) for child in part.parts)

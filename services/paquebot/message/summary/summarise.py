@@ -20,11 +20,11 @@ from paquebot.v1 import summary_pb2
 _ROOT_FIELDS: Final = ENVELOPE_FIELDS | CONTENT_FIELDS | {b"references"}
 
 
-def summarise(raw: bytes | memoryview, bounds: Bounds = STORED) -> summary_pb2.MessageSummary:
+def summarise(content: bytes | memoryview, bounds: Bounds = STORED) -> summary_pb2.MessageSummary:
     """The summary of a stored message. A view is copied once; bytes are not copied."""
-    octets = raw if isinstance(raw, bytes) else bytes(raw)
+    data = content if isinstance(content, bytes) else bytes(content)
     summary = summary_pb2.MessageSummary(version=SUMMARY_VERSION)
-    scan = StructureScan(octets, bounds)
+    scan = StructureScan(data, bounds)
     header = scan.header(0, _ROOT_FIELDS, CACHED_NAMES)
     fill_envelope(summary.envelope, header.values, scan.envelope_budget)
     summary.envelope_extent = _extent(is_cut=scan.is_cut)

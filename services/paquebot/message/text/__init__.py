@@ -1,0 +1,1 @@
+"""From bytes to text and back: charsets, encoded words, transfer encodings."""

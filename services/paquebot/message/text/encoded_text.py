@@ -1,7 +1,7 @@
 """From bytes to text: encoded words in headers, transfer encodings and charsets in bodies.
 
-Tolerant throughout, because its readers are SEARCH, SORT and people: what cannot be decoded stays as it is
-or becomes U+FFFD, nothing raises. RFC 2045 §6, RFC 2047, RFC 2231 §5 (language in encoded words).
+Tolerant throughout, because it serves SEARCH, SORT and people: text that cannot be decoded stays as it is
+or becomes U+FFFD, and nothing raises. RFC 2045 §6, RFC 2047, RFC 2231 §5 (language in encoded words).
 """
 
 import binascii
@@ -10,7 +10,7 @@ from typing import Final
 
 from paquebot.message.text.quoted_printable import decode_quoted_printable
 
-# Labels that mail uses and the codec registry does not know, or knows too narrowly.
+# Labels that mail uses and that the codec registry lacks, or maps to too small a charset.
 _LABELS: Final = {
     "gb2312": "gb18030",
     "x-gbk": "gb18030",
@@ -27,22 +27,22 @@ _LABELS: Final = {
     "x-mac-roman": "mac-roman",
 }
 _ASCII_LABELS: Final = frozenset({"", "us-ascii", "ascii", "ansi_x3.4-1968", "unknown-8bit", "x-unknown", "8bit"})
-# Only labels from this table reach the codec registry: it searches files for each new label and never forgets
-# one. Codecs of Python that are no charset of mail are not in it, or are refused by bytes.decode.
+# Only labels from this table reach the codec registry: it searches files for each new label and keeps
+# each one. Codecs of Python that are no charset of mail are not in it, or are refused by bytes.decode.
 _CHARSETS: Final = frozenset({*aliases, *aliases.values(), "koi8_u", "koi8_t", "cp737", "cp856", "cp874"})
 _MAX_LABEL: Final = 64
 # RFC 2047 §2 allows 75; some senders put a whole subject into one word.
 _MAX_ENCODED_WORD: Final = 4096
 
 
-def decode_charset(octets: bytes, charset: str) -> str:
-    """Text of `bytes`; an absent, ASCII or unknown charset is read as UTF-8, else as Windows-1252."""
+def decode_charset(data: bytes, charset: str) -> str:
+    """The text of `data`. An absent, ASCII or unknown charset means UTF-8 if the data is UTF-8, else Windows-1252."""
     codec = codec_of(charset)
-    return _guess(octets) if codec is None else octets.decode(codec, "replace")
+    return _guess(data) if codec is None else data.decode(codec, "replace")
 
 
 def codec_of(charset: str) -> str | None:
-    """Python's name of a charset; None: it is absent, ASCII or unknown, and its text is to be guessed."""
+    """Python's name of a charset; None: it is absent, ASCII or unknown, and its text must be guessed."""
     label = charset.strip().lower()
     if label in _ASCII_LABELS or len(label) > _MAX_LABEL:
         return None
@@ -56,11 +56,11 @@ def codec_of(charset: str) -> str | None:
     return codec
 
 
-def _guess(octets: bytes) -> str:
+def _guess(data: bytes) -> str:
     try:
-        return octets.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
-        return octets.decode("cp1252", "replace")
+        return data.decode("cp1252", "replace")
 
 
 def decode_transfer(body: bytes, encoding: bytes) -> bytes:
@@ -78,9 +78,9 @@ _BASE64_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 NOT_BASE64: Final = bytes(set(range(256)) - set(_BASE64_ALPHABET))
 
 
-def _base64(octets: bytes) -> bytes:
+def _base64(data: bytes) -> bytes:
     """RFC 2045 §6.8: "=" ends the data, characters outside the alphabet are ignored; a broken end is cut."""
-    digits = octets.partition(b"=")[0].translate(None, NOT_BASE64)
+    digits = data.partition(b"=")[0].translate(None, NOT_BASE64)
     digits = digits[:-1] if len(digits) % 4 == 1 else digits
     return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
 
@@ -103,7 +103,7 @@ def decode_header_text(value: bytes) -> str:
     pending_charset = ""
     pos = 0
     while (word := _next_word(value, pos)) is not None:
-        start, end, charset, octets = word
+        start, end, charset, data = word
         between = value[pos:start]
         joins = pos > 0 and not between.strip(b" \t\r\n")
         if not joins or charset != pending_charset:
@@ -111,7 +111,7 @@ def decode_header_text(value: bytes) -> str:
             pending.clear()
         if not joins:
             text.append(_guess(between))
-        pending += octets
+        pending += data
         pending_charset = charset
         pos = end
     text.append(decode_charset(bytes(pending), pending_charset))
@@ -143,9 +143,9 @@ def _word(value: bytes, start: int) -> tuple[int, str, bytes] | None:
     encoded = value[first + 3 : end]
     match value[first + 1 : first + 2]:
         case b"B" | b"b":
-            octets = _base64(encoded)
+            data = _base64(encoded)
         case b"Q" | b"q":
-            octets = binascii.a2b_qp(encoded, header=True)
+            data = binascii.a2b_qp(encoded, header=True)
         case _:
             return None
-    return end + 2, label.decode("ascii").lower(), octets
+    return end + 2, label.decode("ascii").lower(), data

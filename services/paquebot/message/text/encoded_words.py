@@ -1,4 +1,4 @@
-"""Text to encoded words, for what we write into a header ourselves (RFC 2047 §2, §4.2, §5)."""
+"""Text to encoded words, for headers that Paquebot writes (RFC 2047 §2, §4.2, §5)."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,9 +8,9 @@ _SAFE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 
 
 def encoded_words(text: str) -> Iterator[str]:
-    """`text` as encoded words in UTF-8 that are good at any place; white space, and no more, stands between them.
+    """`text` as encoded words in UTF-8 that are valid at any place; only white space may stand between them.
 
-    No character is divided between two words, and none but letters, digits and `!*+-/` stands for itself.
+    No character is divided between two words; letters, digits and `!*+-/` stand for themselves.
     """
     word = ""
     for char in text:
@@ -26,5 +26,5 @@ def _encoded(char: str) -> str:
     """The "Q" encoding, with "_" for SPACE."""
     if char == " ":
         return "_"
-    octets = char.encode("utf-8", "replace")
-    return "".join(chr(octet) if octet in _SAFE else f"={octet:02X}" for octet in octets)
+    data = char.encode("utf-8", "replace")
+    return "".join(chr(octet) if octet in _SAFE else f"={octet:02X}" for octet in data)

@@ -1,8 +1,8 @@
-"""Quoted-printable, undone at once or a piece at a time (RFC 2045 §6.7).
+"""Quoted-printable, decoded at once or a piece at a time (RFC 2045 §6.7).
 
-White space at the end of an encoded line was added on the way and is no part of the text (rule 3); behind a soft line
-break it changes nothing (rule 5). `binascii.a2b_qp` keeps the one and takes the other for text, so it is given lines
-without either. What is not quoted-printable stays as it is; a lone CR ends a line, as it does in mail of old Macs.
+White space at the end of an encoded line was added in transport and is not part of the text (rule 3); after a soft line
+break it changes nothing (rule 5). `binascii.a2b_qp` keeps the first and reads the second as text, so it gets lines
+without either. Text that is not quoted-printable stays as it is; a lone CR ends a line, as in mail of old Macs.
 """
 
 import binascii
@@ -14,53 +14,53 @@ _WHITE_SPACE: Final = b" \t"
 _HEX_DIGITS: Final = b"0123456789ABCDEFabcdef"
 _EQUALS: Final = 0x3D
 _ENDINGS: Final = (b" \r", b" \n", b"\t\r", b"\t\n")
-# A run is looked at from its first byte alone, and only once: the work is linear in any text.
+# A run matches from its first byte alone, and only once: the work is linear in any text.
 _BEFORE_LINE_END: Final = re.compile(rb"[ \t](?<![ \t]{2})[ \t]*+(?=[\r\n])")
-# Without LF behind it, a2b_qp takes all up to the next LF for the soft line break.
+# Without LF after it, a2b_qp takes all up to the next LF for the soft line break.
 _UNFINISHED: Final = re.compile(rb"=[0-9A-Fa-f]?\Z")
 # It takes "==" for one "=", so only the last of an odd run is a soft line break.
 _SOFT_BREAK_OF_CR: Final = re.compile(rb"(?<!=)((?:==)*+)=\r(?!\n)")
 
 
-def decode_quoted_printable(octets: bytes) -> bytes:
+def decode_quoted_printable(data: bytes) -> bytes:
     """The bytes that were encoded."""
-    return _decoded(octets.rstrip(_WHITE_SPACE))
+    return _decoded(data.rstrip(_WHITE_SPACE))
 
 
-def _decoded(octets: bytes) -> bytes:
-    """Of a text that goes on behind them."""
-    if any(ending in octets for ending in _ENDINGS):
-        octets = _BEFORE_LINE_END.sub(b"", octets)
-    if b"=\r" in octets:
-        octets = _SOFT_BREAK_OF_CR.sub(rb"\1=\n", octets)
-    return binascii.a2b_qp(octets)
+def _decoded(data: bytes) -> bytes:
+    """Of data that more data follows."""
+    if any(ending in data for ending in _ENDINGS):
+        data = _BEFORE_LINE_END.sub(b"", data)
+    if b"=\r" in data:
+        data = _SOFT_BREAK_OF_CR.sub(rb"\1=\n", data)
+    return binascii.a2b_qp(data)
 
 
 def quoted_printable_pieces(body: memoryview, piece: int) -> Iterator[bytes]:
-    """As `decode_quoted_printable`, from `piece` bytes at a time. An empty piece is a turn's work without a result.
+    """As `decode_quoted_printable`, from `piece` bytes at a time. An empty piece is a step without a result.
 
-    A line that is longer than a piece is cut; RFC 2045 §6.7 allows 76 bytes.
+    A line longer than a piece is cut; RFC 2045 §6.7 allows 76 bytes.
     """
     start = 0
     while start < len(body):
-        octets = bytes(body[start : start + piece])
-        if start + len(octets) == len(body):
-            yield decode_quoted_printable(octets)
+        data = bytes(body[start : start + piece])
+        if start + len(data) == len(body):
+            yield decode_quoted_printable(data)
             return
-        if cut := _cut(octets):
-            yield _decoded(octets[:cut])
+        if cut := _cut(data):
+            yield _decoded(data[:cut])
             start += cut
         else:
             start = yield from _undecided(body, start, piece)
 
 
-def _cut(octets: bytes) -> int:
-    """Behind the last line end; in a longer line, before what only the bytes behind it decide."""
+def _cut(data: bytes) -> int:
+    """After the last line end; in a longer line, before bytes whose meaning depends on the next ones."""
     # A CR at the end may belong to an LF.
-    line_end = max(octets.rfind(b"\n"), octets.rfind(b"\r", 0, len(octets) - 1)) + 1
+    line_end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, len(data) - 1)) + 1
     if line_end:
         return line_end
-    text = octets.removesuffix(b"\r").rstrip(_WHITE_SPACE)
+    text = data.removesuffix(b"\r").rstrip(_WHITE_SPACE)
     escape = _UNFINISHED.search(text, max(0, len(text) - 2))
     if escape is None:
         return len(text)
@@ -70,7 +70,7 @@ def _cut(octets: bytes) -> int:
 
 
 def _undecided(body: memoryview, start: int, piece: int) -> Generator[bytes, None, int]:
-    """White space of a whole piece, perhaps behind an "=": it is text, unless the line ends behind it. Returns where
+    """White space of a whole piece, perhaps after an "=": it is text, unless the line ends after it. Returns where
     the rest begins."""
     soft = body[start] == _EQUALS
     end = start + soft
@@ -85,6 +85,6 @@ def _undecided(body: memoryview, start: int, piece: int) -> Generator[bytes, Non
     return end + (2 if line_end == b"\r\n" else len(line_end[:1])) if soft else end
 
 
-def _white_space(octets: memoryview) -> int:
-    """How much of it stands at the beginning."""
-    return len(octets) - len(bytes(octets).lstrip(_WHITE_SPACE))
+def _white_space(data: memoryview) -> int:
+    """The length of the white space at the beginning."""
+    return len(data) - len(bytes(data).lstrip(_WHITE_SPACE))

@@ -1,6 +1,6 @@
-"""The same as `encoded_text`, a piece at a time: what is decoded is never in memory whole, however long the part is.
+"""The same as `encoded_text`, a piece at a time: the decoded text is never in memory whole, however long the part is.
 
-An empty piece is a turn's work without a result, so that whoever shares the process with others can let them have one.
+An empty piece is a step without a result, after which the caller can let other tasks run.
 RFC 2045 §6, RFC 3516.
 """
 
@@ -12,7 +12,7 @@ from paquebot.message.text.encoded_text import NOT_BASE64, codec_of, decode_part
 from paquebot.message.text.quoted_printable import quoted_printable_pieces
 
 PIECE = 64 * 1024
-"""Bytes that are looked at for one piece."""
+"""Bytes that are read for one piece."""
 
 
 def decoded_pieces(body: memoryview, encoding: bytes, *, piece: int = PIECE) -> Iterator[bytes]:
@@ -43,8 +43,8 @@ def _guessed(body: memoryview, encoding: bytes, piece: int) -> Iterator[str]:
     codec = "utf-8"
     decoder = codecs.getincrementaldecoder(codec)()
     try:
-        for octets in decoded_pieces(body, encoding, piece=piece):
-            decoder.decode(octets)
+        for chunk in decoded_pieces(body, encoding, piece=piece):
+            decoder.decode(chunk)
             yield ""
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
@@ -54,8 +54,8 @@ def _guessed(body: memoryview, encoding: bytes, piece: int) -> Iterator[str]:
 
 def _text(pieces: Iterable[bytes], codec: str) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder(codec)("replace")
-    for octets in pieces:
-        yield decoder.decode(octets)
+    for chunk in pieces:
+        yield decoder.decode(chunk)
     yield decoder.decode(b"", final=True)
 
 
@@ -67,8 +67,8 @@ def _slices(body: memoryview, piece: int) -> Iterator[bytes]:
 def _base64(body: memoryview, piece: int) -> Iterator[bytes]:
     """RFC 2045 §6.8: "=" ends the data, characters outside the alphabet are ignored; a broken end is cut."""
     rest = b""
-    for octets in _slices(body, piece):
-        data, end, _ = octets.partition(b"=")
+    for chunk in _slices(body, piece):
+        data, end, _ = chunk.partition(b"=")
         digits = rest + data.translate(None, NOT_BASE64)
         if end:
             rest = digits

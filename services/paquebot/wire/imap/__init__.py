@@ -1,6 +1,6 @@
-"""The IMAP grammar: octets to commands and values to octets, without I/O or clock.
+"""The IMAP grammar: octets to commands and values to octets, without I/O or a clock.
 
-Reading, in one loop per connection: `CommandAssembler` is given lines and literals and says what it wants next.
+Reading, in one loop for a connection: `CommandAssembler` takes lines and literals and says what to read next.
 
     want = assembler.start()
     while True:
@@ -12,7 +12,7 @@ Reading, in one loop per connection: `CommandAssembler` is given lines and liter
                 want = assembler.message_read()
             case NeedLiteral(size, synchronising):   # continuation if synchronising
                 want = assembler.literal(...)
-            case Drain(size):                  # read and throw away
+            case Drain(size):                  # read and discard
                 want = assembler.drained()
             case Refuse(response, close):      # send; then start() or close
             case Complete(assembled):          # parse_command(assembled), BadSyntax; then start()

@@ -1,8 +1,8 @@
-"""One command out of lines and literals, without I/O: it says what it wants next and refuses before reading.
+"""Assembles one command from lines and literals, without I/O: it says what to read next and refuses before reading.
 
-Invariants: nothing that a client declares is accepted before it is held against the limits of the current state;
-a refused literal whose octets are on their way all the same is thrown away with the rest of its command, so that
-no octet of it is ever read as a command; the octets of APPEND's messages never pass through here.
+Invariants: a declared size is checked against the limits of the current state before it is accepted; if the octets of a
+refused literal come all the same, they are discarded with the rest of the command, so that none of them is ever read as
+a command; the octets of APPEND's messages never pass through here.
 
 RFC 3501 §4.3 and §7.5; RFC 7888 (LITERAL+, LITERAL-); RFC 3516 (literal8); RFC 7889 (APPENDLIMIT).
 """
@@ -42,9 +42,9 @@ class NeedLine:
 class NeedLiteral:
     """Read exactly `size` octets, after a continuation request when `synchronising`.
 
-    NORMAL and LITERAL8 go to `literal`. The octets of an APPEND_MESSAGE stay with the service, which says
-    `message_read` after the last one; `append` is the command up to and including this message. Before reading,
-    the service may `refuse`.
+    NORMAL and LITERAL8 go to `literal`. The service keeps the octets of an APPEND_MESSAGE and calls `message_read`
+    after the last one; `append` is the command up to and including this message. Before reading, the service may call
+    `refuse`.
     """
 
     size: int
@@ -55,14 +55,14 @@ class NeedLiteral:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Read `size` octets and throw them away, then say `drained`."""
+    """Read and discard `size` octets, then call `drained`."""
 
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The command is here: `parse_command(assembled)`."""
+    """The command is complete: call `parse_command(assembled)`."""
 
     assembled: AssembledCommand
 
@@ -83,13 +83,13 @@ class _Phase(enum.Enum):
     LINE = "in a line"
     LITERAL = "in a literal"
     MESSAGE = "in a message"
-    DRAIN = "in octets to throw away"
+    DRAIN = "in octets to discard"
     DISCARD = "in the rest of a refused command"
 
 
 @dataclass(frozen=True, slots=True)
 class _Announced:
-    """A line's closing "{n}": `start` is where in the line it begins."""
+    """The "{n}" at the end of a line; `start` is its place in the line."""
 
     size: int
     synchronising: bool
@@ -109,7 +109,7 @@ def _announced(line: bytes) -> _Announced | None:
     digits = body[start:]
     if not digits or body[start - 1 : start] != b"{":
         return None
-    # Limit before converting; whatever has more digits than any size is larger than every limit.
+    # Limit before converting: a number of more digits is larger than every limit.
     size = int(digits) if len(digits) <= 20 else MAX_NUMBER64
     binary = body[: start - 1].endswith(b"~")
     return _Announced(size, synchronising, binary, start - 2 if binary else start - 1)
@@ -119,7 +119,7 @@ class CommandAssembler:
     """Assembles the commands of one connection, one at a time.
 
     The service sets `authenticated` after login and `utf8` after ENABLE UTF8=ACCEPT. A method called in the wrong
-    phase raises RuntimeError: that is a fault of the caller, never of the client.
+    phase raises RuntimeError: a fault of the caller, never of the client.
     """
 
     __slots__ = (
@@ -187,7 +187,7 @@ class CommandAssembler:
         return self._complete()
 
     def nothing(self) -> None:
-        """The line that was asked for first is passed over."""
+        """Skip the first line of the command."""
         self._expect(_Phase.LINE)
         self._phase = _Phase.BETWEEN
 
@@ -198,8 +198,8 @@ class CommandAssembler:
         return Complete(assembled)
 
     def line_too_long(self, head: bytes) -> Refuse:
-        """The line did not end within its limit; `head` is what was read of it. The connection cannot go on:
-        where this line ends, and whether a literal follows it, is unknown."""
+        """The line did not end within its limit; `head` is its beginning. The connection cannot go on: it is unknown
+        where this line ends, and whether a literal follows it."""
         self._expect(_Phase.LINE, _Phase.DISCARD)
         if self._phase is _Phase.LINE and not self._text:
             self._tag = tag_of(head)
@@ -236,7 +236,7 @@ class CommandAssembler:
         return NeedLiteral(announced.size, announced.synchronising, kind)
 
     def _is_message(self, tag: bytes, announced: _Announced) -> bool:
-        """In APPEND every literal is a message, but one directly after the command's name: the mailbox."""
+        """In APPEND every literal is a message, except one directly after the command's name: the mailbox."""
         head = _APPEND.match(self._text, len(tag))
         return head is not None and (bool(self._literals) or announced.start > head.end())
 
@@ -256,7 +256,7 @@ class CommandAssembler:
         return NeedLiteral(announced.size, announced.synchronising, LiteralKind.APPEND_MESSAGE, append)
 
     def literal(self, payload: bytes) -> NeedLine:
-        """The octets of a NORMAL or LITERAL8 literal, exactly as many as were asked for."""
+        """The octets of a NORMAL or LITERAL8 literal, as many as NeedLiteral says."""
         self._expect(_Phase.LITERAL)
         announced = self._now_announced()
         if len(payload) != announced.size:
@@ -265,7 +265,7 @@ class CommandAssembler:
         return self._need_line(_Phase.LINE)
 
     def message_read(self) -> NeedLine:
-        """The service has read every octet of the APPEND_MESSAGE it was asked for."""
+        """The service has read every octet of the APPEND_MESSAGE."""
         self._expect(_Phase.MESSAGE)
         announced = self._now_announced()
         self._literals.append(MessageLiteral(announced.size, announced.binary))
@@ -279,8 +279,8 @@ class CommandAssembler:
     # --- refusing ----------------------------------------------------------------------------------------
 
     def refuse(self, response: bytes) -> Want:
-        """The service declines the literal it was asked for, before reading any of it, with `response` (a whole
-        tagged line). The answer is Refuse, or Drain when the octets are on their way anyhow."""
+        """The service refuses the literal before reading any of it, with `response` (a whole tagged line). Returns
+        Refuse, or Drain if the octets come all the same."""
         self._expect(_Phase.LITERAL, _Phase.MESSAGE)
         return self._refuse(response)
 
@@ -289,8 +289,8 @@ class CommandAssembler:
         return self._skip(self._now_announced())
 
     def _skip(self, announced: _Announced) -> Want:
-        """RFC 7888 §4: the octets of a refused non-synchronising literal are read and thrown away, or the
-        connection ends; after a synchronising one the client waits and sends nothing."""
+        """RFC 7888 §4: the octets of a refused non-synchronising literal are read and discarded, or the connection
+        closes; after a synchronising one the client sends nothing."""
         if announced.synchronising:
             return self._end(self._response)
         if announced.size > self._budget:
@@ -300,7 +300,7 @@ class CommandAssembler:
         return Drain(announced.size)
 
     def drained(self) -> NeedLine:
-        """The octets of Drain were thrown away; the rest of the refused command follows."""
+        """The octets of Drain were discarded; the rest of the refused command follows."""
         self._expect(_Phase.DRAIN)
         return self._need_line(_Phase.DISCARD)
 

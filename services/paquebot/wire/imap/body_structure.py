@@ -1,7 +1,7 @@
 """ENVELOPE, BODY and BODYSTRUCTURE from a message's summary.
 
-Every form is one that RFC 3501 §9 allows whatever the summary holds: a multipart without parts and an embedded
-message without a body get an empty text part in their place, for the grammar requires one.
+The result follows RFC 3501 §9 for any summary: a multipart without parts and an embedded message without a body get an
+empty text part, because the grammar requires one.
 
 RFC 3501 §7.4.2 and §9 (body, envelope); RFC 9051 §9 (message/global).
 """
@@ -19,24 +19,24 @@ _EMPTY_TEXT: Final = b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0
 
 
 _STEP: Final = 200
-"""Addresses that are written at once, about half a millisecond."""
+"""Addresses that are written in one step, about half a millisecond."""
 _WORTH: Final = 8 * 1024
-"""Octets from which parts that were written are a step."""
+"""Octets after which the parts written so far are a step."""
 _LARGE: Final = 16 * 1024
-"""Octets of a serialised part, children included, that are written at once."""
+"""Octets of a serialised part, children included, that is written in one step."""
 
-# An optional field is asked whether it is set only when it is empty: that is rare, and asking costs.
+# HasField is called only for an empty field: that is rare, and the call is slow.
 
 
 def write_envelope(out: bytearray, envelope: summary_pb2.ImapEnvelope) -> None:
-    """As `envelope_steps`, at once."""
+    """`envelope_steps` without the steps."""
     for _ in envelope_steps(out, envelope):
         pass
 
 
 def envelope_steps(out: bytearray, envelope: summary_pb2.ImapEnvelope) -> Iterator[None]:
     """envelope = "(" date SP subject SP from SP sender SP reply-to SP to SP cc SP bcc SP in-reply-to SP
-    message-id ")" ; a step of a long one ends with each yield, and the caller may take what `out` has then."""
+    message-id ")" ; yields after each step of a long one, and the caller may empty `out` then."""
     out += b"("
     write_nstring(out, envelope.date or (b"" if envelope.HasField("date") else None))
     out += b" "
@@ -82,7 +82,7 @@ def _write_addresses(out: bytearray, addresses: Sequence[summary_pb2.Address]) -
 
 
 def _address_steps(out: bytearray, addresses: Sequence[summary_pb2.Address]) -> Iterator[None]:
-    """As `_write_addresses`, of very many."""
+    """`_write_addresses` for very many."""
     out += b"("
     for start in range(0, len(addresses), _STEP):
         for address in addresses[start : start + _STEP]:
@@ -122,7 +122,7 @@ def write_body_structure(out: bytearray, part: summary_pb2.BodyPart, *, extended
 def structure_steps(
     out: bytearray, part: summary_pb2.BodyPart, *, extended: bool, rev2: bool = False
 ) -> Iterator[None]:
-    """As `write_body_structure`, in steps as those of `envelope_steps`."""
+    """`write_body_structure` in steps, as `envelope_steps`."""
     if part.ByteSize() <= _LARGE or not part.parts:
         write_body_structure(out, part, extended=extended, rev2=rev2)
         if len(out) >= _WORTH:
@@ -154,7 +154,7 @@ def _write_multipart(out: bytearray, part: summary_pb2.BodyPart, *, extended: bo
 
 
 def _end_multipart(out: bytearray, part: summary_pb2.BodyPart, *, extended: bool) -> None:
-    """What follows the children."""
+    """The part after the children."""
     if not part.parts:
         out += _EMPTY_TEXT
     out += b" "

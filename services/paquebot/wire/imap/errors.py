@@ -1,10 +1,10 @@
-"""What can be wrong with a client's octets: the only errors that reading IMAP raises."""
+"""The only errors that parsing IMAP raises."""
 
 from __future__ import annotations
 
 
 class BadSyntax(Exception):
-    """A command that does not follow the grammar. The service answers `tag BAD message`, or `* BAD` without tag.
+    """A command that does not follow the grammar. The service answers `tag BAD message`, or `* BAD` without a tag.
 
     `message` is safe for the wire: fixed text, never the client's octets. `position` counts octets of the
     command's text; a literal counts as its `{n}` and CRLF.
@@ -20,10 +20,10 @@ class BadSyntax(Exception):
 class BadMailboxEncoding(BadSyntax):
     """A command whose mailbox name is not well encoded. The service answers `tag NO [CANNOT]` (RFC 5530 §3).
 
-    Some clients send names as people typed them, in UTF-8; a BAD would make them give up the whole session, a NO only
+    Some clients send names as a person typed them, in UTF-8; after a BAD they give up the session, after a NO only
     the mailbox.
     """
 
 
 class MailboxNameError(ValueError):
-    """A mailbox name that is not well encoded, or that no mailbox may have; the text is safe for the wire."""
+    """A mailbox name that is not well encoded, or that a mailbox may not have; the text is safe for the wire."""

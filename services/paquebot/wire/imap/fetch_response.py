@@ -1,6 +1,6 @@
-"""FETCH responses: items written one after another into a buffer, sections named as they were asked for.
+"""FETCH responses: items written one after another into a buffer, sections under the names of the command.
 
-Written for thousands of messages in a row: plain loops, no copies but the one into the buffer. ENVELOPE and
+For thousands of messages in a row: plain loops, no copy except the one into the buffer. ENVELOPE and
 BODYSTRUCTURE come from the summary made at acceptance; their strings are the message's own octets.
 
 RFC 3501 §7.4.2; RFC 3516 §4.2.1 and §4.3 (BINARY), RFC 7162 §3.1.4.2 (MODSEQ), RFC 8474 §5 (object ids),
@@ -32,7 +32,7 @@ def _zone(moment: datetime.datetime) -> bytes:
     """zone = ("+" / "-") 4DIGIT"""
     offset = moment.utcoffset()
     if offset is None:
-        raise ValueError("an internal date has a zone")
+        raise ValueError("an internal date must have a zone")
     minutes = offset.days * 1440 + offset.seconds // 60
     hours, rest = divmod(abs(minutes), 60)
     return b"%b%02d%02d" % (b"-" if minutes < 0 else b"+", hours, rest)
@@ -92,7 +92,7 @@ class FetchResponse:
         return self._out
 
     def close(self) -> None:
-        """End the line. When no item was written, nothing is."""
+        """End the line, if an item was written."""
         if self._separator == b" ":
             self._out += b")\r\n"
 
@@ -118,11 +118,11 @@ class FetchResponse:
         self._item(b"EMAILID (" + object_id.encode("ascii") + b")")
 
     def thread_id(self, object_id: str | None) -> None:
-        """RFC 8474 §5.2: NIL where the server knows no threads."""
+        """RFC 8474 §5.2: NIL if the server has no threads."""
         self._item(b"THREADID NIL" if object_id is None else b"THREADID (%b)" % object_id.encode("ascii"))
 
     def preview(self, text: str | None) -> None:
-        """RFC 8970 §3.1: UTF-8, None when not known yet."""
+        """RFC 8970 §3.1: UTF-8; None if it is not known yet."""
         out = self._item(b"PREVIEW ")
         if text is None:
             out += b"NIL"
@@ -140,23 +140,23 @@ class FetchResponse:
         write_body_structure(self._item(b"BODY "), root, extended=False, rev2=rev2)
 
     def long_envelope(self, envelope: summary_pb2.ImapEnvelope) -> Iterator[None]:
-        """As `envelope`, in steps: behind each the caller may send what is in `out`."""
+        """`envelope` in steps: after each the caller may send `out`."""
         return envelope_steps(self._item(b"ENVELOPE "), envelope)
 
     def long_body_structure(self, root: summary_pb2.BodyPart) -> Iterator[None]:
-        """As `body_structure`, in such steps."""
+        """`body_structure` in such steps."""
         return structure_steps(self._item(b"BODYSTRUCTURE "), root, extended=True)
 
     def long_body(self, root: summary_pb2.BodyPart) -> Iterator[None]:
-        """As `body`, in such steps."""
+        """`body` in such steps."""
         return structure_steps(self._item(b"BODY "), root, extended=False)
 
     def section(self, attribute: FetchSection, octets: bytes | None) -> None:
-        """The section's octets, already cut to its partial; None when the message has no such part."""
+        """The section's octets, already cut to its partial; None if the message has no such part."""
         self.named_section(item_name(attribute), octets)
 
     def named_section(self, name: bytes, octets: bytes | None) -> None:
-        """As `section`, for thousands of messages: `name` is the attribute's `item_name`."""
+        """`section` for thousands of messages: `name` is the attribute's `item_name`."""
         if octets is None:
             self._item(b"%b NIL" % name)
         else:
@@ -169,11 +169,11 @@ class FetchResponse:
 
     def binary_head(self, attribute: FetchBinary, size: int) -> None:
         """Everything of a part before its `size` decoded octets, which the caller sends as they are: a literal8, which
-        may hold NUL or not."""
+        may have NUL."""
         self._item(item_name(attribute) + b" ~{%d}\r\n" % size)
 
     def binary(self, attribute: FetchBinary, octets: bytes | None) -> None:
-        """Decoded octets, as literal8 when they hold NUL (RFC 3516 §4.3)."""
+        """Decoded octets, as a literal8 if they have NUL (RFC 3516 §4.3)."""
         out = self._item(item_name(attribute) + b" ")
         if octets is None:
             out += b"NIL"

@@ -1,8 +1,8 @@
 """Mailbox names: modified UTF-7 and UTF-8 forms, what a name may be, and LIST's patterns.
 
-Inside Paquebot a name is Unicode with levels separated by "/", and INBOX (as a whole or as the first level)
-is in upper case. Decoding is strict: a name that is not the canonical modified UTF-7 of its text is refused,
-so two different strings of US-ASCII never mean one mailbox. 8-bit octets, which modified UTF-7 has not, are UTF-8.
+Inside Paquebot a name is Unicode with levels separated by "/", and INBOX (as a whole or as the first level) is in upper
+case. Decoding is strict: a name that is not the canonical modified UTF-7 of its text is refused, so two different
+strings of US-ASCII never mean one mailbox. 8-bit octets, which modified UTF-7 does not have, are UTF-8.
 
 RFC 3501 §5.1, §5.1.3 (modified UTF-7), §6.3.8 (LIST); RFC 6855 §3 and RFC 9051 §5.1 (UTF-8 names).
 """
@@ -16,10 +16,11 @@ from paquebot.wire.imap.errors import MailboxNameError
 
 DELIMITER = "/"
 INBOX = "INBOX"
-MAX_NAME_OCTETS = 2400  # of the UTF-8 form: what PostgreSQL can hold in an index, and a little less
+MAX_NAME_OCTETS = 2400  # of the UTF-8 form: a little less than a PostgreSQL index can have
 MAX_LEVELS = 64
 NO_NAME = "\0"
-"""What octets that are no name are read as where a mailbox is looked for: no mailbox has it, and no pattern matches."""
+"""Stands for octets that are not a name, where an existing mailbox is meant: no mailbox has it, no pattern matches
+it."""
 
 
 def decode_mutf7(raw: bytes) -> str:
@@ -80,7 +81,7 @@ def _shift(text: str) -> bytes:
 def decode_name_text(raw: bytes, *, utf8: bool = False) -> str:
     """Octets of a name or pattern as text; with `utf8` (UTF8=ACCEPT enabled) they are UTF-8.
 
-    Without it too, when they have the eighth bit, which is in no modified UTF-7: clients send names as people typed
+    8-bit octets, which modified UTF-7 does not have, are UTF-8 without it too: clients send names as a person typed
     them, and RFC 3501 §5.1 takes 8-bit names for UTF-8. Raises MailboxNameError.
     """
     if not utf8 and raw.isascii():
@@ -134,9 +135,9 @@ def check_new_name(name: str) -> str:
 class ListPatterns:
     """The patterns of a LIST, made once and matched against many names: a name matches if one of them does.
 
-    All ways of matching all patterns are followed at once as bits of one integer, so the work for a name is linear in
-    its length, whatever the patterns and however many. `*` matches anything, `%` anything but the delimiter (RFC 3501
-    §6.3.8). The grammar bounds the patterns together (`Limits.list_characters`), and with them the integer.
+    Each bit of one integer is a place in a pattern that the name may have matched up to, so the work for a name is
+    linear in its length, for any patterns and any number of them. `*` matches anything, `%` anything but the delimiter
+    (RFC 3501 §6.3.8). The grammar bounds the patterns together (`Limits.list_characters`), and with them the integer.
     """
 
     __slots__ = ("_accept", "_any", "_delimiter", "_level", "_masks", "_start", "_wild")
@@ -147,7 +148,7 @@ class ListPatterns:
         self._any = self._level = self._start = self._accept = 0
         first = 0
         for elements in dict.fromkeys(map(_collapse, patterns)):
-            # More literal characters than a name can have match none; so the bits stay few for any client's pattern.
+            # A pattern of more literal characters than a name can have matches none; leaving it out keeps the bits few.
             if sum(element not in "%*" for element in elements) <= MAX_NAME_OCTETS:
                 self._add(elements, first)
                 first += len(elements) + 1
@@ -155,7 +156,7 @@ class ListPatterns:
         self._start |= (self._start & self._wild) << 1
 
     def _add(self, elements: str, first: int) -> None:
-        """A pattern whose states are the bits from `first` on; the last means that all of it matched."""
+        """Add a pattern whose states are the bits from `first` on; the last bit means that all of it matched."""
         self._start |= 1 << first
         self._accept |= 1 << first + len(elements)
         for index, element in enumerate(elements, first):

@@ -110,9 +110,9 @@ def parse_command(
     assembled: AssembledCommand, *, utf8: bool = False, liberal: bool = True, limits: ImapLimits = DEFAULT_LIMITS
 ) -> Command:
     """The command. `utf8`: the client has enabled UTF8=ACCEPT, names are UTF-8 (RFC 6855 §3). `liberal`: it has logged
-    in, so what clients get wrong is understood where it can mean one thing only.
+    in, so common mistakes are accepted if they can mean one thing only.
 
-    Raises BadSyntax, with the tag when one could be read.
+    Raises BadSyntax, with the tag if one could be read.
     """
     cur = CommandCursor(assembled, utf8=utf8, liberal=liberal, limits=limits)
     try:
@@ -121,14 +121,14 @@ def parse_command(
             cur.pass_spaces()
             cur.end("the end of the command")
     except GrammarError as fault:
-        raise _outward(cur, fault) from None
+        raise _bad_syntax(cur, fault) from None
     return command
 
 
 def parse_append_so_far(
     assembled: AssembledCommand, *, utf8: bool = False, limits: ImapLimits = DEFAULT_LIMITS
 ) -> ast.Append:
-    """APPEND as far as the literal of a message that is still to come; its size is the last literal's.
+    """APPEND up to the literal of a message that has not been read yet; its size is the last literal's.
 
     Raises BadSyntax.
     """
@@ -139,11 +139,11 @@ def parse_append_so_far(
         cur.expect_word(b"APPEND", "APPEND")
         return message.append(cur, partial=True)
     except GrammarError as fault:
-        raise _outward(cur, fault) from None
+        raise _bad_syntax(cur, fault) from None
 
 
-def _outward(cur: CommandCursor, fault: GrammarError) -> BadSyntax:
-    """What the service gets to know of a fault."""
+def _bad_syntax(cur: CommandCursor, fault: GrammarError) -> BadSyntax:
+    """The error for the service."""
     kind = BadMailboxEncoding if isinstance(fault, UnreadableName) else BadSyntax
     return kind(cur.tag or None, f"expected {fault.expected}", fault.position)
 

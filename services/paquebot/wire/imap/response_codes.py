@@ -53,7 +53,7 @@ def bad_charset(supported: Iterable[str]) -> bytes:
 
 
 def permanent_flags(flags: Iterable[str], *, new_keywords: bool) -> bytes:
-    """RFC 3501 §7.1; `new_keywords` is \\*: a client may make keywords by storing them."""
+    """RFC 3501 §7.1; `new_keywords` is \\*: a client may create keywords by storing them."""
     names = [*flags, "\\*"] if new_keywords else list(flags)
     return b"PERMANENTFLAGS (" + " ".join(names).encode("ascii") + b")"
 
@@ -91,7 +91,7 @@ def append_uid(validity: int, uids: Iterable[int]) -> bytes:
 def copy_uid(validity: int, pairs: Sequence[tuple[int, int]]) -> bytes:
     """RFC 4315 §3: (source, destination) UIDs ascending by source; the sets pair up by position.
 
-    Runs are written as ranges only where both sides are runs, so that positions stay in step.
+    UIDs become a range only where both sides are consecutive, so that positions match.
     """
     sources: list[str] = []
     targets: list[str] = []

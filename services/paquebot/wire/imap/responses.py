@@ -1,7 +1,7 @@
-"""What an IMAP server says, as octets: status lines, strings in their safest form, and untagged data.
+"""The responses of an IMAP server, as octets: status lines, strings in their safest form, and untagged data.
 
-Invariants: text for people is printable US-ASCII on one line; a string goes out as an atom or in quotes only
-when it may, else as a literal; NUL never goes out in a plain literal. Functions that return bytes return whole
+Invariants: text for people is printable US-ASCII on one line; a string is an atom or quoted only if the grammar allows
+it, else a literal; a plain literal never has NUL. Functions that return bytes return whole
 lines with CRLF; `write_*` append a fragment to a bytearray.
 
 RFC 3501 §4.3, §7 and §9.
@@ -23,20 +23,20 @@ from paquebot.wire.imap.sequence_set import compressed, range_text
 _PLAIN = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\')
 _UTF8_QUOTABLE = _PLAIN + b'"\\' + bytes(range(0x80, 0x100))  # RFC 6855 §3
 _ASTRING = bytes(ASTRING_CHARS)
-_MAX_QUOTED = 1024  # octets; longer strings go as literals, which no reader has to scan
-_TOGETHER = 2000  # numbers or ranges of a long response that are made at once
+_MAX_QUOTED = 1024  # octets; longer strings are literals, which no reader has to scan
+_TOGETHER = 2000  # numbers or ranges of a long response that are made in one step
 _NUL_SUBSTITUTE = b"\x80"  # keeps sizes and offsets; literals cannot carry NUL (RFC 3501 §9, CHAR8)
 
 # --- strings ---------------------------------------------------------------------------------------------
 
 
 def without_nul(octets: bytes) -> bytes:
-    """The octets with each NUL replaced by an octet that a literal may carry; the same object when none."""
+    """The octets with each NUL replaced by an octet that a literal may have; the same object if there is none."""
     return octets.replace(b"\0", _NUL_SUBSTITUTE) if b"\0" in octets else octets
 
 
 def is_plain(value: bytes) -> bool:
-    """May it stand in quotes as it is?"""
+    """May it be quoted without escapes?"""
     return len(value) <= _MAX_QUOTED and not value.translate(None, _PLAIN)
 
 
@@ -62,7 +62,7 @@ def write_nstring(out: bytearray, value: bytes | None) -> None:
 
 
 def write_astring(out: bytearray, value: bytes) -> None:
-    """astring; NIL in quotes, for readers who would take it for the absence of a string"""
+    """astring; NIL is quoted, because some clients would take it for a missing string"""
     if value and not value.translate(None, _ASTRING) and value.upper() != b"NIL":
         out += value
     else:
@@ -76,7 +76,7 @@ def write_literal(out: bytearray, value: bytes) -> None:
 
 
 def write_literal8(out: bytearray, value: bytes) -> None:
-    """literal when it may be one, else literal8 (RFC 3516 §4.2.1)"""
+    """literal if the grammar allows it, else literal8 (RFC 3516 §4.2.1)"""
     out += b"~{%d}\r\n" % len(value) if b"\0" in value else b"{%d}\r\n" % len(value)
     out += value
 
@@ -104,7 +104,7 @@ def _status(prefix: bytes, text: str, code: bytes | None) -> bytes:
     words = " ".join(text.split()) or "-"
     line = "".join(char if " " <= char <= "~" else "?" for char in words).encode("ascii")
     if code is None:
-        # A text that began with "[" would be read as a code.
+        # A client would read "[" at the start of the text as a code.
         return b"%b %b\r\n" % (prefix, line if line[:1] != b"[" else b"- " + line)
     return b"%b [%b] %b\r\n" % (prefix, code, line)
 
@@ -118,12 +118,12 @@ def no(tag: bytes, text: str, code: bytes | None = None) -> bytes:
 
 
 def bad(tag: bytes | None, text: str, code: bytes | None = None) -> bytes:
-    """BAD, untagged when the command's tag could not be read (RFC 3501 §7.1.3)."""
+    """BAD, untagged if the command's tag could not be read (RFC 3501 §7.1.3)."""
     return _status((tag or b"*") + b" BAD", text, code)
 
 
 def not_understood(fault: BadSyntax) -> bytes:
-    """The completion of a command that could not be read."""
+    """The completion of a command that could not be parsed."""
     text = f"{fault.message} at octet {fault.position}"
     if isinstance(fault, BadMailboxEncoding) and fault.tag is not None:
         return no(fault.tag, text, response_codes.CANNOT)
@@ -160,7 +160,7 @@ def capability(names: Iterable[str]) -> bytes:
 
 
 def enabled(names: Iterable[str]) -> bytes:
-    """RFC 5161 §3.2; nothing enabled is an empty list"""
+    """RFC 5161 §3.2; an empty list if nothing was enabled"""
     return " ".join(("* ENABLED", *names)).encode("ascii") + b"\r\n"
 
 
@@ -177,7 +177,7 @@ def expunge(sequence_number: int) -> bytes:
 
 
 def vanished(ranges: Iterable[tuple[int, int]], *, earlier: bool) -> Iterator[bytes]:
-    """RFC 7162 §3.2.10; ascending ranges of UIDs, nothing when there is none. In pieces: there may be very many."""
+    """RFC 7162 §3.2.10; ascending ranges of UIDs, nothing if there is none. In pieces: there may be very many."""
     begun = False
     for piece in _pieces(map(range_text, ranges), ","):
         if not begun:
@@ -290,7 +290,7 @@ def status(name: str, values: Mapping[StatusItem, StatusValue], *, utf8: bool = 
 
 
 def search(numbers: Sequence[int], *, mod_seq: int | None = None) -> Iterator[bytes]:
-    """SEARCH in pieces, with the highest mod-sequence when the program had MODSEQ (RFC 7162 §3.1.5)"""
+    """SEARCH in pieces, with the highest mod-sequence if the program had MODSEQ (RFC 7162 §3.1.5)"""
     yield b"* SEARCH " if numbers else b"* SEARCH"
     yield from _pieces(map(str, numbers), " ")
     if numbers and mod_seq is not None:
@@ -306,7 +306,7 @@ def esearch(
     uid: bool,
     mod_seq: int | None = None,
 ) -> Iterator[bytes]:
-    """ESEARCH (RFC 4731 §3.1) in pieces: `numbers` ascending; MIN, MAX and ALL are left out when nothing was found."""
+    """ESEARCH (RFC 4731 §3.1) in pieces: `numbers` ascending; no MIN, MAX and ALL if nothing was found."""
     out = bytearray(b"* ESEARCH (TAG ")
     write_string(out, tag)
     out += b") UID" if uid else b")"

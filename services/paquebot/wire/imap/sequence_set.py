@@ -73,7 +73,7 @@ class SequenceSet:
             yield from range(low, high + 1)
 
     def highest(self) -> int:
-        """The largest number written out, 0 when there is none: a message sequence number above the
+        """The largest number in the set apart from "*", 0 if there is none: a message sequence number above the
         mailbox's EXISTS is a client error (RFC 3501 §9, seq-number)."""
         top = 0
         for item in self.ranges:
@@ -90,7 +90,7 @@ class SequenceSet:
 
 
 def inside_of(spans: Sequence[tuple[int, int]]) -> Callable[[int], bool]:
-    """Is a number in one of what `resolve` gives? For many numbers: each costs a search by halves."""
+    """A test whether a number is in one of the spans of `resolve`. For many numbers: each costs a binary search."""
     lows = [low for low, _ in spans]
 
     def check(number: int) -> bool:

@@ -1,10 +1,10 @@
-"""What an IMAP client can say, as values: one frozen type per command, search key and fetch item.
+"""The commands of an IMAP client as values: one frozen type for each command, search key and fetch item.
 
 Tags, mechanism payloads and search strings are bytes as received. Mailbox names and patterns are Unicode,
 already decoded from modified UTF-7 (or UTF-8) and with INBOX in upper case. System flags have the standard's
 spelling ("\\Seen"); keywords keep the client's. Numbers are checked against the grammar's ranges.
 
-RFC 3501 §9 and the extensions named beside each type; shaped so that RFC 9051 needs no change here.
+RFC 3501 §9 and the extensions named beside each type; its types also fit RFC 9051.
 """
 
 from paquebot.wire.imap.ast.arguments import (

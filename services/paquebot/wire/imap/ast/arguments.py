@@ -1,4 +1,4 @@
-"""What commands other than SEARCH and FETCH take as arguments, as values.
+"""The arguments of commands other than SEARCH and FETCH, as values.
 
 RFC 3501 §6.3; RFC 5258, RFC 6154 §3, RFC 7162 §3.2.5, RFC 8438, RFC 8474 §4, RFC 3516, RFC 6855 §4.
 """

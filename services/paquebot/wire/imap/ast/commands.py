@@ -137,8 +137,8 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """LIST, basic and extended (RFC 5258). `extended` tells which form the client used: the basic form's
-    single empty pattern asks for the delimiter (RFC 3501 §6.3.8)."""
+    """LIST, basic and extended (RFC 5258). `extended`: the client used the extended form; in the basic form a single
+    empty pattern asks for the delimiter (RFC 3501 §6.3.8)."""
 
     tag: bytes
     reference: str
@@ -233,7 +233,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Macros are expanded; UID FETCH has FetchItem.UID added when the client left it out (RFC 3501 §6.4.8),
+    """Macros are expanded; UID FETCH has FetchItem.UID even if the client left it out (RFC 3501 §6.4.8),
     CHANGEDSINCE adds FetchItem.MODSEQ (RFC 7162 §3.1.4.1). Items are in the client's order, each once."""
 
     tag: bytes
@@ -277,7 +277,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class UnknownCommand:
-    """A well-formed tag and a name that no table knows ("X-FOO", "UID X-FOO"); answer tagged BAD."""
+    """A well-formed tag and an unknown name ("X-FOO", "UID X-FOO"); answer tagged BAD."""
 
     tag: bytes
     name: str

@@ -1,4 +1,4 @@
-"""FETCH's items and sections as values.
+"""The items and sections of FETCH as values.
 
 RFC 3501 §6.4.5; RFC 3516, RFC 7162, RFC 8474 §5, RFC 8514, RFC 8970.
 """
@@ -52,12 +52,12 @@ class Partial:
 
 
 class SectionForm(enum.Enum):
-    """Under which name a section was asked for, and so is answered; the value is the response's prefix."""
+    """The name under which the client asked for a section; the value is the response's prefix."""
 
     BODY = b"BODY"
-    RFC822 = b"RFC822"  # is BODY[]
-    RFC822_HEADER = b"RFC822.HEADER"  # is BODY.PEEK[HEADER]
-    RFC822_TEXT = b"RFC822.TEXT"  # is BODY[TEXT]
+    RFC822 = b"RFC822"  # BODY[]
+    RFC822_HEADER = b"RFC822.HEADER"  # BODY.PEEK[HEADER]
+    RFC822_TEXT = b"RFC822.TEXT"  # BODY[TEXT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class FetchSection:
 
 @dataclass(frozen=True, slots=True)
 class FetchBinary:
-    """BINARY[path]<partial>: the part with its transfer encoding removed (RFC 3516)."""
+    """BINARY[path]<partial>: the part, its transfer encoding decoded (RFC 3516)."""
 
     path: tuple[int, ...]
     partial: Partial | None = None

@@ -1,4 +1,4 @@
-"""SEARCH's keys as values; strings are the client's octets, in the charset of their Search.
+"""The keys of SEARCH as values; strings are the client's octets, in the charset of their Search.
 
 RFC 3501 §6.4.4; RFC 4731, RFC 5032, RFC 5182, RFC 7162 §3.1.5, RFC 8474 §5, RFC 8514 §4.
 """
@@ -163,7 +163,7 @@ class SearchOr:
 
 @dataclass(frozen=True, slots=True)
 class SearchAnd:
-    """A parenthesised list, or the command's own list when it has several keys."""
+    """A parenthesised list, or the command's own list if it has several keys."""
 
     keys: tuple[SearchKey, ...]
 

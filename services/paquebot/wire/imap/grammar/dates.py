@@ -1,7 +1,7 @@
-"""Dates of SEARCH and APPEND (RFC 3501 §9: date, date-time), and what clients write for them.
+"""Dates of SEARCH and APPEND (RFC 3501 §9: date, date-time), and other forms that clients send.
 
-Besides the grammar's own form: days and hours of one place, full names of months, dates of a mail's Date field (RFC
-5322 §3.3) and of ISO 8601, and no zone, which is UTC then. The message is worth more than the form of its date.
+After login these are accepted too: days and hours of one digit, full names of months, dates in the form of a Date field
+(RFC 5322 §3.3) or of ISO 8601, and a missing zone, which is UTC. A message is worth more than the form of its date.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AMERICAN_ZONES = {b"EDT": 4, b"EST": 5, b"CDT": 5, b"CST": 6, b"MDT": 6, b"MST"
 def date(cur: CommandCursor) -> datetime.date:
     """date = date-text / DQUOTE date-text DQUOTE; date-text = 1*2DIGIT "-" date-month "-" 4DIGIT
 
-    Also as ISO 8601 has it, and with a time behind it in the quotes, which says nothing (RFC 3501 §6.4.4).
+    Also in the form of ISO 8601, and with a time after it in the quotes, which is ignored (RFC 3501 §6.4.4).
     """
     start = cur.position
     in_quotes = cur.take(b'"')
@@ -66,7 +66,7 @@ def date_time(cur: CommandCursor) -> datetime.datetime | None:
     zone = _zone(cur)
     cur.expect(b'"', 'a closing "')
     try:
-        # A leap second is told as the second before it: datetime has none.
+        # A leap second becomes the second before it: datetime has none.
         return datetime.datetime(year, month, day, hour, minute, 59 if second == 60 else second, 0, zone)
     except ValueError:
         raise cur.failure("a date and time of the calendar", at=start) from None
@@ -122,7 +122,7 @@ def _time(cur: CommandCursor) -> tuple[int, int, int]:
 
 
 def _zone(cur: CommandCursor) -> datetime.timezone:
-    """SP zone; zone = ("+" / "-") 4DIGIT; also with a colon, by name, with a comment behind it, or none"""
+    """SP zone; zone = ("+" / "-") 4DIGIT; also with a colon, by name, with a comment after it, or missing"""
     if not cur.liberal:
         cur.space()
         return _offset(cur)

@@ -45,7 +45,7 @@ _MACROS: Final[Mapping[bytes, tuple[FetchAttribute, ...]]] = {
 _ITEMS: Final[Mapping[bytes, FetchItem]] = {item.value: item for item in FetchItem if item is not FetchItem.BODY}
 _RFC822: Final[Mapping[bytes, FetchSection]] = {
     b"RFC822": FetchSection(Section(), form=SectionForm.RFC822),
-    # Of IMAP2bis and RFC 1730, and in no later grammar; Outlook asks so.
+    # IMAP2bis and RFC 1730, not in later grammars; Outlook sends it.
     b"RFC822.PEEK": FetchSection(Section(), peek=True, form=SectionForm.RFC822),
     b"RFC822.TEXT.PEEK": FetchSection(Section((), SectionSpecifier.TEXT), peek=True, form=SectionForm.RFC822_TEXT),
     b"RFC822.HEADER": FetchSection(Section((), SectionSpecifier.HEADER), peek=True, form=SectionForm.RFC822_HEADER),
@@ -55,14 +55,14 @@ _RFC822: Final[Mapping[bytes, FetchSection]] = {
 
 def fetch(cur: CommandCursor, *, uid: bool) -> Fetch:
     """fetch = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att / "(" fetch-att ... ")")
-    [fetch-modifiers], after the command's name. Clients leave out the parentheses, or put macros into them."""
+    [fetch-modifiers], after the command's name. Some clients leave out the parentheses, or put macros into them."""
     cur.space()
     messages = sequence_set(cur)
     cur.space()
     attributes = dict.fromkeys(_attributes(cur))
     changed_since, vanished = _modifiers(cur, uid=uid)
     if uid:
-        # RFC 3501 §6.4.8: UID FETCH answers with UID whether or not it was asked for.
+        # RFC 3501 §6.4.8: the responses to UID FETCH always have UID.
         attributes = {FetchItem.UID: None, **attributes}
     if changed_since is not None:
         attributes[FetchItem.MODSEQ] = None  # RFC 7162 §3.1.4.1
@@ -154,7 +154,7 @@ def _section(cur: CommandCursor) -> Section:
 
 
 def _path(cur: CommandCursor) -> tuple[int, ...]:
-    """section-part = nz-number *("." nz-number); a "." before a letter is left for section-text"""
+    """section-part = nz-number *("." nz-number); a "." before a letter belongs to section-text"""
     if cur.peek() not in DIGITS:
         return ()
     path = [nz_number(cur, "a part's number")]
@@ -193,7 +193,7 @@ def _header_list(cur: CommandCursor) -> tuple[bytes, ...]:
 
 
 def _field_name(cur: CommandCursor) -> bytes:
-    """header-fld-name = astring; kept as written, for the response echoes it"""
+    """header-fld-name = astring; kept as written, because the response repeats it"""
     return astring(cur, "a header field name")
 
 

@@ -46,16 +46,16 @@ _Option = TypeVar("_Option", ListSelect, ListReturn, StatusItem)
 
 def select(cur: CommandCursor) -> Select:
     """select = "SELECT" SP mailbox [select-params]"""
-    return Select(cur.tag, *_opened(cur))
+    return Select(cur.tag, *_select_arguments(cur))
 
 
 def examine(cur: CommandCursor) -> Examine:
     """examine = "EXAMINE" SP mailbox [select-params]"""
-    return Examine(cur.tag, *_opened(cur))
+    return Examine(cur.tag, *_select_arguments(cur))
 
 
-def _opened(cur: CommandCursor) -> tuple[str, bool, QResync | None]:
-    name = _sought_argument(cur)
+def _select_arguments(cur: CommandCursor) -> tuple[str, bool, QResync | None]:
+    name = _existing_mailbox_argument(cur)
     condstore, qresync = False, None
     if not cur.more():
         return name, condstore, qresync
@@ -79,7 +79,7 @@ def _qresync(cur: CommandCursor) -> QResync:
     """ "QRESYNC" SP "(" uidvalidity SP mod-sequence-value [SP known-uids] [SP seq-match-data] ")" """
     cur.space()
     cur.opens("( before QRESYNC's arguments")
-    # Clients that know nothing of the mailbox yet say so with zeros, and could not open it.
+    # Some clients send zeros for a mailbox that they have not seen yet.
     uid_validity = cur.number("a UIDVALIDITY", low=0 if cur.liberal else 1)
     cur.space()
     mod_seq = mod_sequence(cur, low=0 if cur.liberal else 1)
@@ -103,7 +103,7 @@ def _mailbox_argument(cur: CommandCursor) -> str:
     return mailbox(cur)
 
 
-def _sought_argument(cur: CommandCursor) -> str:
+def _existing_mailbox_argument(cur: CommandCursor) -> str:
     cur.space()
     return sought_mailbox(cur)
 
@@ -136,12 +136,12 @@ def _use(cur: CommandCursor) -> str:
 
 def delete(cur: CommandCursor) -> Delete:
     """delete = "DELETE" SP mailbox"""
-    return Delete(cur.tag, _sought_argument(cur))
+    return Delete(cur.tag, _existing_mailbox_argument(cur))
 
 
 def rename(cur: CommandCursor) -> Rename:
     """rename = "RENAME" SP mailbox SP mailbox"""
-    name = _sought_argument(cur)
+    name = _existing_mailbox_argument(cur)
     return Rename(cur.tag, name, _mailbox_argument(cur))
 
 
@@ -152,7 +152,7 @@ def subscribe(cur: CommandCursor) -> Subscribe:
 
 def unsubscribe(cur: CommandCursor) -> Unsubscribe:
     """unsubscribe = "UNSUBSCRIBE" SP mailbox"""
-    return Unsubscribe(cur.tag, _sought_argument(cur))
+    return Unsubscribe(cur.tag, _existing_mailbox_argument(cur))
 
 
 def lsub(cur: CommandCursor) -> Lsub:
@@ -165,7 +165,7 @@ def lsub(cur: CommandCursor) -> Lsub:
 
 def status(cur: CommandCursor) -> Status:
     """status = "STATUS" SP mailbox SP "(" status-att *(SP status-att) ")"; some clients leave out the parentheses"""
-    name = _sought_argument(cur)
+    name = _existing_mailbox_argument(cur)
     cur.space()
     return Status(cur.tag, name, _status_items(cur) if cur.at(b"(") or not cur.liberal else _listed_items(cur))
 
@@ -226,14 +226,14 @@ def _select_options(cur: CommandCursor) -> frozenset[ListSelect]:
         while cur.more():
             found.add(_option(cur, ListSelect, "a LIST selection option"))
         cur.closes("a space or ) after a LIST selection option")
-    # RFC 5258 §3.1: RECURSIVEMATCH asks about other options, it cannot stand alone or with REMOTE only.
+    # RFC 5258 §3.1: RECURSIVEMATCH needs another option, and REMOTE is not enough.
     if ListSelect.RECURSIVEMATCH in found and not found & {ListSelect.SUBSCRIBED, ListSelect.SPECIAL_USE}:
         raise cur.failure("a selection option for RECURSIVEMATCH to match", at=start)
     return frozenset(found)
 
 
 def _bounded(cur: CommandCursor, prefix: str, patterns: Sequence[str]) -> tuple[str, ...]:
-    """The patterns, unless matching them would be too much work."""
+    """The patterns, if they are short enough together to be matched."""
     if sum(len(prefix) + len(pattern) for pattern in patterns) > cur.limits.list_characters:
         raise cur.failure(f"patterns of at most {cur.limits.list_characters} characters together")
     return tuple(patterns)

@@ -37,7 +37,7 @@ _STORE_ITEMS: Final[Mapping[bytes, tuple[StoreMode, bool]]] = {
 def append(cur: CommandCursor, *, partial: bool = False) -> Append:
     """append = "APPEND" SP mailbox 1*(SP append-message), after the command's name
 
-    With `partial`, the text ends with the literal of a message that is still to come.
+    With `partial`, the text ends with the literal of a message that has not been read yet.
     """
     cur.space()
     name = mailbox(cur)
@@ -49,7 +49,8 @@ def append(cur: CommandCursor, *, partial: bool = False) -> Append:
 
 
 def _append_message(cur: CommandCursor, *, partial: bool) -> AppendMessage:
-    """append-message = [SP flag-list] [SP date-time] SP append-data, after the first SP; NIL for what is left out"""
+    """append-message = [SP flag-list] [SP date-time] SP append-data, after the first SP; NIL for a missing list or
+    date"""
     keywords: tuple[str, ...] = ()
     moment = None
     if cur.at(b"("):

@@ -1,7 +1,7 @@
 """SEARCH: a program of keys, bounded in number before it becomes a tree, and nested as deep as its number allows.
 
-Strings stay as the client's octets with the program's charset beside them; whether the charset is supported
-is the service's answer to give ([BADCHARSET]).
+Strings stay the client's octets, with the program's charset; the service decides whether the charset is supported
+([BADCHARSET]).
 
 RFC 3501 §6.4.4 and §9; RFC 4731 (RETURN), RFC 5032 (WITHIN), RFC 5182 ($), RFC 7162 §3.1.5 (MODSEQ),
 RFC 8474 §5 (EMAILID, THREADID), RFC 8514 (SAVEDATE).
@@ -76,11 +76,11 @@ _PLAIN_KEYS: Final[Mapping[bytes, SearchKey]] = {
 
 
 class _Not:
-    """NOT waits for its key."""
+    """A NOT that waits for its key."""
 
 
 class _Or:
-    """OR waits for its keys."""
+    """An OR that waits for its keys."""
 
     def __init__(self) -> None:
         self.left: SearchKey | None = None
@@ -93,8 +93,8 @@ _Group = list[SearchKey]
 class _Program:
     """Reads the keys of one command and counts them.
 
-    What waits for keys is on a stack of its own, not on Python's: IMAP has no other way to say "any of these" than a
-    chain of ORs, one inside the other, and clients ask for thousands of addresses.
+    A list, not Python's call stack, has the keys that wait for others: "any of these" in IMAP is a chain of nested ORs,
+    and clients ask for thousands of addresses.
     """
 
     __slots__ = ("_count", "_cur", "_waiting")
@@ -107,13 +107,13 @@ class _Program:
     def read(self) -> SearchKey:
         """search-key *(SP search-key)"""
         while True:
-            key = self._begun()
-            found = self._ended(key) if key is not None else None
+            key = self._begin()
+            found = self._end(key) if key is not None else None
             if found is not None:
                 return found
 
-    def _begun(self) -> SearchKey | None:
-        """A key that has no others inside; None: one has begun that has."""
+    def _begin(self) -> SearchKey | None:
+        """A key without keys inside it; None: a key with others inside has begun."""
         cur = self._cur
         self._count += 1
         if self._count > cur.limits.search_keys:
@@ -139,8 +139,8 @@ class _Program:
         cur.space()
         return read(cur)
 
-    def _ended(self, key: SearchKey) -> SearchKey | None:
-        """Give a whole key to what waits for it; None: another one follows, else the program."""
+    def _end(self, key: SearchKey) -> SearchKey | None:
+        """Give a complete key to the one that waits for it. Returns the program, or None: another key follows."""
         while True:
             match self._waiting[-1]:
                 case _Not():
@@ -206,7 +206,7 @@ def _charset(cur: CommandCursor) -> str:
 
 def _keyword(present: bool) -> Callable[[CommandCursor], SearchKey]:
     def read(cur: CommandCursor) -> SearchKey:
-        """flag-keyword = atom; as a string too, and a system flag"""
+        """flag-keyword = atom; a string and a system flag too"""
         return SearchFlag(spelled_flag(astring(cur, "a keyword")), present)
 
     return read

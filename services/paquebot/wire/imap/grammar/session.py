@@ -1,4 +1,4 @@
-"""The commands about the session itself: any state, and before login.
+"""The commands about the session itself: those of any state, and those before login.
 
 RFC 3501 §6.1 and §6.2; RFC 2971 (ID), RFC 4959 (SASL-IR), RFC 5161 (ENABLE),
 RFC 2177 (IDLE's DONE).
@@ -64,7 +64,8 @@ def parse_done(line: bytes) -> None:
 
 
 def identify(cur: CommandCursor) -> Id:
-    """id = "ID" SP id-params-list; "(" #(string SP nstring) ")" / nil. Clients leave out quotes, and all of it."""
+    """id = "ID" SP id-params-list; "(" #(string SP nstring) ")" / nil. Some clients leave out the quotes, or the
+    list."""
     if cur.at_end():
         return Id(cur.tag, None)
     cur.space()

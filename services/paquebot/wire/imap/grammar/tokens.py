@@ -3,9 +3,8 @@
 One function per production of RFC 3501 §9, each leaving the cursor after what it read. A command's text holds
 `{n}` CRLF where a literal stood; the literals themselves are beside it, in order.
 
-Before login the grammar is kept to the letter. After it, a cursor is liberal in what clients in use get wrong and what
-can mean one thing only: more spaces than one, 8-bit octets and wildcards in an unquoted string, dates with places that
-are missing.
+Before login the grammar is strict. After login a cursor accepts common mistakes of clients that can mean one thing
+only: more than one space, 8-bit octets and wildcards in an unquoted string, dates with missing places.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ MAX_NUMBER64 = 0x7FFF_FFFF_FFFF_FFFF  # RFC 9051 §9 number64, RFC 7162 §7 mod-
 ATOM_CHARS = frozenset(range(0x21, 0x7F)) - frozenset(b'(){%*"\\]')
 ASTRING_CHARS = ATOM_CHARS | frozenset(b"]")
 LIST_CHARS = ASTRING_CHARS | frozenset(b"%*")
-# What clients leave unquoted all the same: it ends at a space or a parenthesis as it should.
+# What clients leave unquoted all the same; it still ends at a space or a parenthesis.
 _LIBERAL_CHARS = LIST_CHARS | frozenset(b"\\") | frozenset(range(0x80, 0x100))
 _SET_CHARS = DIGITS | frozenset(b"*:,")
 _ODD_FLAG_CHARS = frozenset(range(0x21, 0x100)) - frozenset(b"()")
@@ -49,7 +48,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class MessageLiteral:
-    """Where a message of APPEND stood; its octets went to the service."""
+    """The place of a message of APPEND; the service has its octets."""
 
     size: int
     binary: bool = False
@@ -64,7 +63,7 @@ class AssembledCommand:
 
 
 class CommandCursor(Cursor):
-    """A cursor that also hands out the literals, and knows the limits, the encoding of names and how liberal to be."""
+    """A cursor with the command's literals, the limits, the encoding of names, and whether to be liberal."""
 
     __slots__ = ("_next_literal", "liberal", "limits", "literals", "tag", "utf8")
 
@@ -85,12 +84,12 @@ class CommandCursor(Cursor):
         self.pass_spaces()
 
     def pass_spaces(self) -> None:
-        """Pass over spaces that the grammar does not have, if the cursor is liberal."""
+        """Skip spaces that the grammar does not have, if the cursor is liberal."""
         while self.liberal and self.take(b" "):
             pass
 
     def more(self) -> bool:
-        """Does another element of a list follow? Passes over the space before it."""
+        """Does another element of a list follow? Skips the space before it."""
         if not self.take(b" "):
             return False
         self.pass_spaces()
@@ -107,14 +106,14 @@ class CommandCursor(Cursor):
         self.expect(b")", expected)
 
     def take_keyword(self, word: bytes) -> bool:
-        """Pass over `word` (given in upper case) and the space behind it, if they are next."""
+        """Skip `word` (given in upper case) and the space after it, if they are next."""
         if not self.take_word(word + b" "):
             return False
         self.pass_spaces()
         return True
 
     def any_literal(self) -> Literal | MessageLiteral:
-        """literal = "{" number ["+"] "}" CRLF, literal8 = "~" literal; the octets come from beside the text."""
+        """literal = "{" number ["+"] "}" CRLF, literal8 = "~" literal; returns its octets."""
         start = self.position
         self.take(b"~")
         self.expect(b"{", "a literal")
@@ -132,8 +131,8 @@ _TAG = re.compile(rb"[!-)\x2c-~][!-~]{0,%d}(?= |\Z)" % (MAX_TAG - 1))
 
 
 def tag(cur: CommandCursor) -> bytes:
-    """tag = 1*<any ASTRING-CHAR except "+">. A tag is told back and means nothing, so any printable octets are one, but
-    for those that would be read as another kind of response."""
+    """tag = 1*<any ASTRING-CHAR except "+">. The response repeats the tag, which means nothing else; so any printable
+    octets are one, except those that would look like another kind of response."""
     found = _TAG.match(cur.data)
     if found is None:
         raise cur.failure("a tag")
@@ -142,7 +141,7 @@ def tag(cur: CommandCursor) -> bytes:
 
 
 def tag_of(line: bytes) -> bytes | None:
-    """The tag of a line that begins with one and goes on."""
+    """The tag of a line that has one and more after it."""
     found = _TAG.match(line)
     return found[0] if found is not None and found.end() < len(line) else None
 
@@ -163,7 +162,7 @@ def quoted(cur: CommandCursor) -> bytes:
     cur.expect(b'"', "a quoted string")
     data, position = cur.data, cur.position
     size = len(data)
-    # Nearly every string holds nothing special: it is a slice.
+    # Nearly every string has nothing special: it is a slice.
     end = data.find(b'"', position)
     plain = data[position:end]
     if end >= 0 and not any(special in plain for special in (b"\\", b"\0", b"\r", b"\n")):
@@ -228,7 +227,8 @@ def mailbox(cur: CommandCursor) -> str:
 
 
 def sought_mailbox(cur: CommandCursor) -> str:
-    """The name of a mailbox that is there: as `mailbox`, but octets that are no name are one that no mailbox has."""
+    """The name of an existing mailbox: as `mailbox`, but octets that are not a name become NO_NAME, which no mailbox
+    has."""
     try:
         return mailbox(cur)
     except UnreadableName:
@@ -236,7 +236,7 @@ def sought_mailbox(cur: CommandCursor) -> str:
 
 
 def reference(cur: CommandCursor) -> str:
-    """LIST's reference: a mailbox production that is a prefix, perhaps empty, not a name. Octets that are none are a
+    """LIST's reference: a mailbox production that is a prefix, perhaps empty. Octets that are not a name become a
     prefix that no name has."""
     if cur.liberal and cur.take_keyword(b"NIL"):  # no reference
         cur.back_to(cur.position - 1)
@@ -248,8 +248,8 @@ def reference(cur: CommandCursor) -> str:
 
 
 def list_mailbox(cur: CommandCursor) -> str:
-    """list-mailbox = 1*list-char / string. Octets that are no name are a pattern that matches none: some clients list
-    what people typed."""
+    """list-mailbox = 1*list-char / string. Octets that are not a name become a pattern that matches nothing: some
+    clients list what a person typed."""
     if cur.at(b'"') or cur.at(b"{"):
         raw = string(cur)
     else:
@@ -319,8 +319,8 @@ def known_set(cur: CommandCursor) -> SequenceSet:
 
 
 def flag(cur: CommandCursor) -> str | None:
-    """flag = system flag / flag-keyword. None for what is told in FLAGS and PERMANENTFLAGS and cannot be set, \\Recent
-    and \\* (RFC 3501 §2.3.2, §7.1): clients send back what they were told."""
+    """flag = system flag / flag-keyword. None for \\Recent and \\*, which cannot be set (RFC 3501 §2.3.2, §7.1):
+    clients send back what FLAGS and PERMANENTFLAGS list."""
     start = cur.position
     is_system = cur.take(b"\\")
     if is_system and cur.take(b"*"):
@@ -340,7 +340,7 @@ def _spelled(name: bytes, *, is_system: bool) -> str | None:
 
 
 def spelled_flag(raw: bytes) -> str:
-    """A flag that is looked for, in the standard's spelling; octets that are no flag are one that no message has."""
+    """A flag to search for, in the standard's spelling; octets that are not a flag become one that no message has."""
     if raw.upper() == b"\\RECENT":
         return "\\Recent"
     return _SYSTEM_FLAGS.get(raw[1:].upper(), raw.decode("latin-1")) if raw[:1] == b"\\" else raw.decode("latin-1")
@@ -362,8 +362,8 @@ def flags(cur: CommandCursor) -> tuple[str, ...]:
 
 
 def flags_to_keep(cur: CommandCursor) -> tuple[str, ...]:
-    """The flag-list of APPEND, where no flag is worth the message: what cannot be a flag here, though it was one where
-    the message comes from, is passed over."""
+    """The flag-list of APPEND: skips what cannot be a flag here, though it was one where the message comes from; better
+    to lose a flag than the message."""
     cur.opens("a list of flags")
     if cur.take(b")"):
         return ()
